@@ -1,0 +1,3 @@
+"""Matrix sign functions and the equations they solve, on NumPy, PyTorch and JAX arrays."""
+
+from matsign.functions.sign import matrix_abs, mcsgn, spectral_projector

@@ -1,0 +1,117 @@
+"""The array libraries: which one an argument belongs to, and the little each must add to the array API standard.
+
+A backend is a module (``numpy``, ``torch`` or ``jax`` beside this file) with the functions of `Backend`. Nothing above
+this folder imports an array library; it asks `backend_of` for the module and uses ``be.xp`` for everything standard.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import Any, Callable, Protocol
+
+Array = Any
+
+
+class Backend(Protocol):
+    """What the engine asks of an array library beyond the array API namespace ``xp``.
+
+    Every array here is a stack: matrices are ``(B, n, m)``, per-member numbers ``(B,)``. Nothing raises for a member
+    that has no answer: that member is NaN and the others are right.
+    """
+
+    xp: Any
+    name: str
+
+    def asarray(self, x: Any, like: Any = None) -> Array:
+        """`x` as an array of this library, on the device of `like`."""
+
+    def astype(self, x: Array, kind: str) -> Array:
+        """`x` in the dtype called `kind` ("float32", "complex128", ...)."""
+
+    def kind(self, x: Array) -> str:
+        """The name of the dtype of `x`."""
+
+    def default_float(self) -> str:
+        """The dtype that integers and lists become."""
+
+    def eye(self, n: int, like: Array) -> Array:
+        """The n by n identity in the dtype and on the device of `like`."""
+
+    def ones(self, like: Array) -> Array:
+        """1.0 for each member of the stack `like`, real."""
+
+    def real(self, x: Array) -> Array: ...
+
+    def imag(self, x: Array) -> Array: ...
+
+    def is_complex(self, x: Array) -> bool: ...
+
+    def eps(self, x: Array) -> float:
+        """The spacing of numbers near 1 in the dtype of `x`."""
+
+    def common_kind(self, *xs: Array) -> str:
+        """The dtype these promote to."""
+
+    def where_is(self, x: Array) -> str:
+        """The device of `x` as text, for comparing and for error messages."""
+
+    def on_cpu(self, x: Array) -> bool: ...
+
+    def traced(self, x: Array) -> bool:
+        """True when `x` has no value yet (inside ``jax.jit`` and its like)."""
+
+    def scoped(self, x: Array) -> Any:
+        """A context manager for the computation: full matmul precision, no gradient tape."""
+
+    def inv(self, a: Array) -> Array: ...
+
+    def solve(self, a: Array, b: Array) -> Array: ...
+
+    def cholesky(self, a: Array) -> Array: ...
+
+    def exponent(self, x: Array) -> Array:
+        """e with 2^(e-1) <= x < 2^e, elementwise, as an integer array; 0 for 0."""
+
+    def ldexp(self, x: Array, e: Array) -> Array:
+        """x 2^e without an intermediate overflow or underflow."""
+
+    def loop(self, step: Callable[[Any], Any], state: Any, limit: int) -> Any:
+        """Repeat ``state, active = step(state)`` on the members that are active, at most `limit` times."""
+
+    def split(self, mask: Array, yes: Callable[..., Any], no: Callable[..., Any], *arrays: Array) -> Any:
+        """``yes(*arrays)`` for the members in `mask` and ``no(*arrays)`` for the rest, each run only if it has members."""
+
+    def host(self, f: Callable[..., Any], like: Any, *arrays: Array) -> Any:
+        """Run the NumPy function `f` on these arrays; its results have the shapes and dtypes of `like`."""
+
+
+_ROOTS = ("torch", "jax", "jaxlib")
+
+
+def _library(x: Any) -> str | None:
+    """The library that the type of `x` comes from, or None for lists and Python numbers."""
+    if hasattr(x, "__array_namespace__") or hasattr(x, "__array__") or hasattr(x, "aval"):
+        for cls in type(x).__mro__:
+            root = cls.__module__.partition(".")[0]
+            if root in _ROOTS:
+                return "torch" if root == "torch" else "jax"
+        return "numpy"
+    return None
+
+
+_found: dict[type, str | None] = {}
+
+
+def library_of(x: Any) -> str | None:
+    """``"numpy"``, ``"torch"``, ``"jax"``, or None for a list or a number (any library will do)."""
+    cls = type(x)
+    if cls not in _found:
+        _found[cls] = _library(x)
+    return _found[cls]
+
+
+def load(name: str) -> Backend:
+    """The backend module called `name`, imported on first use."""
+    full = f"{__name__}.{name}"
+    return sys.modules.get(full) or importlib.import_module(full)  # type: ignore[return-value]

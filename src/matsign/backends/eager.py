@@ -1,0 +1,74 @@
+"""Loops and branches where arrays have values (NumPy, torch): work only on the members that need it."""
+
+from __future__ import annotations
+
+from typing import Any, Callable
+
+
+def tree_map(f: Callable[..., Any], tree: Any, *rest: Any) -> Any:
+    """Apply `f` to the leaves of nested tuples; named tuples keep their type."""
+    if not isinstance(tree, tuple):
+        return f(tree, *rest)
+    parts = [tree_map(f, *part) for part in zip(tree, *rest, strict=True)]
+    return type(tree)(*parts) if hasattr(tree, "_fields") else tuple(parts)
+
+
+def first_leaf(tree: Any) -> Any:
+    """The first array of nested tuples."""
+    while isinstance(tree, tuple):
+        tree = tree[0]
+    return tree
+
+
+def loop(step: Callable[[Any], Any], state: Any, limit: int, everyone: Any) -> Any:
+    """Iterate on a shrinking stack: a member that is done leaves it, so a slow one costs only itself.
+
+    `everyone` is the index array 0 .. B-1.
+    """
+    out, index = None, everyone
+    for _ in range(limit):
+        state, active = step(state)
+        if active.all():
+            continue
+        if out is None:
+            if not active.any():
+                return state
+            out = tree_map(lambda x: x[everyone], state)
+        else:
+            _write(out, state, index)
+        index = index[active]
+        state = _take(state, active)
+        if len(index) == 0:
+            return out
+    if out is None:
+        return state
+    _write(out, state, index)
+    return out
+
+
+def split(mask: Any, yes: Callable[..., Any], no: Callable[..., Any], *arrays: Any) -> Any:
+    """``yes`` on the members in `mask`, ``no`` on the others, neither on an empty stack."""
+    if not mask.any():
+        return no(*arrays)
+    if mask.all():
+        return yes(*arrays)
+    a, b = yes(*_take(arrays, mask)), no(*_take(arrays, ~mask))
+    place_a, place_b = (mask.cumsum(0) - 1).clip(0), ((~mask).cumsum(0) - 1).clip(0)
+
+    def merge(x: Any, y: Any) -> Any:
+        merged = y[place_b]
+        merged[mask] = x[place_a[mask]]
+        return merged
+
+    return tree_map(merge, a, b)
+
+
+def _take(tree: Any, mask: Any) -> Any:
+    return tree_map(lambda x: x[mask], tree)
+
+
+def _write(out: Any, state: Any, index: Any) -> None:
+    def put(whole: Any, part: Any) -> None:
+        whole[index] = part
+
+    tree_map(put, out, state)

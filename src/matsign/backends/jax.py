@@ -1,0 +1,139 @@
+"""JAX: eager arrays loop in Python, traced ones in ``lax.while_loop``, both with finished members frozen."""
+
+from __future__ import annotations
+
+from typing import Any, Callable
+
+import jax
+import jax.numpy as xp
+import numpy as np
+from jax import lax
+
+from matsign.backends.eager import first_leaf, tree_map
+
+Array = jax.Array
+name = "jax"
+
+
+def asarray(x: Any, like: Any = None) -> Array:
+    return xp.asarray(x)
+
+
+def astype(x: Array, kind: str) -> Array:
+    return x.astype(kind)
+
+
+def kind(x: Array) -> str:
+    return x.dtype.name
+
+
+def default_float() -> str:
+    return xp.zeros(()).dtype.name
+
+
+def eye(n: int, like: Array) -> Array:
+    return xp.eye(n, dtype=like.dtype)
+
+
+def ones(like: Array) -> Array:
+    return xp.ones(len(like), like.real.dtype)
+
+
+def real(x: Array) -> Array:
+    return x.real
+
+
+def imag(x: Array) -> Array:
+    return x.imag
+
+
+def is_complex(x: Array) -> bool:
+    return bool(xp.iscomplexobj(x))
+
+
+def eps(x: Array) -> float:
+    return float(xp.finfo(x.dtype).eps)
+
+
+def common_kind(*xs: Array) -> str:
+    return xp.result_type(*(x.dtype for x in xs)).name
+
+
+def where_is(x: Array) -> str:
+    if traced(x):
+        return "traced"
+    return ",".join(sorted(str(d) for d in x.devices()))
+
+
+def on_cpu(x: Array) -> bool:
+    platform = jax.default_backend() if traced(x) else next(iter(x.devices())).platform
+    return bool(platform == "cpu")
+
+
+def traced(x: Array) -> bool:
+    return isinstance(x, jax.core.Tracer)
+
+
+def scoped(x: Array) -> Any:
+    # f32 products may otherwise run in bf16 or TF32, which no iteration here survives.
+    return jax.default_matmul_precision("highest")
+
+
+inv = xp.linalg.inv
+solve = xp.linalg.solve
+cholesky = xp.linalg.cholesky
+
+
+def exponent(x: Array) -> Array:
+    return xp.frexp(x)[1]
+
+
+def ldexp(x: Array, e: Array) -> Array:
+    half = e // 2
+    real = x.real.dtype
+    return x * xp.ldexp(xp.ones((), real), half) * xp.ldexp(xp.ones((), real), e - half)
+
+
+def _where(mask: Array, yes: Array, no: Array) -> Array:
+    return xp.where(mask.reshape(mask.shape + (1,) * (yes.ndim - 1)), yes, no)
+
+
+def loop(step: Callable[[Any], Any], state: Any, limit: int) -> Any:
+    first = first_leaf(state)
+    carry = (0, state, xp.ones(first.shape[0], bool))
+
+    def alive(carry: Any) -> Any:
+        k, _, active = carry
+        return (k < limit) & active.any()
+
+    def body(carry: Any) -> Any:
+        k, old, active = carry
+        new, still = step(old)
+        new = tree_map(lambda x, y: _where(active, x, y), new, old)
+        return k + 1, new, active & still
+
+    if any(traced(x) for x in jax.tree_util.tree_leaves(state)):
+        return lax.while_loop(alive, body, carry)[1]
+    while alive(carry):
+        carry = body(carry)
+    return carry[1]
+
+
+def split(mask: Array, yes: Callable[..., Any], no: Callable[..., Any], *arrays: Array) -> Any:
+    def both(*arrays: Array) -> Any:
+        return tree_map(lambda x, y: _where(mask, x, y), yes(*arrays), no(*arrays))
+
+    if traced(mask):
+        return lax.cond(mask.any(), both, no, *arrays)
+    return both(*arrays) if mask.any() else no(*arrays)
+
+
+def host(f: Callable[..., Any], like: Any, *arrays: Array) -> Any:
+    shapes = tree_map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), like)
+
+    def call(*arrays: Any) -> Any:
+        return tree_map(lambda r, x: np.asarray(r, x.dtype), f(*(np.asarray(x) for x in arrays)), shapes)
+
+    if any(traced(x) for x in arrays):
+        return jax.pure_callback(call, shapes, *arrays, vmap_method="sequential")
+    return tree_map(xp.asarray, call(*arrays))

@@ -1,0 +1,59 @@
+"""SciPy's LAPACK where it is faster than the array libraries' own calls, one matrix at a time, on NumPy arrays.
+
+``numpy.linalg.inv`` solves with an identity and ``scipy.linalg.inv`` estimates a condition number; factor and invert
+with a full workspace takes half their time.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any, Callable
+
+import numpy as np
+from scipy.linalg import lapack
+
+Array = np.ndarray[Any, Any]
+
+_LETTER = {"f": "s", "d": "d", "F": "c", "D": "z"}
+
+
+@cache
+def routine(name: str, char: str) -> Callable[..., Any]:
+    """The LAPACK routine `name` for the dtype with this character code, such as ``routine("getrf", "d")``."""
+    return getattr(lapack, _LETTER[char] + name)  # type: ignore[no-any-return]
+
+
+def inv(a: Array) -> Array:
+    """Inverse of one matrix; NaN where it is singular."""
+    char = a.dtype.char
+    # The transpose of a C-ordered array is Fortran-ordered: LAPACK inverts it in place of a copy.
+    lu, pivots, info = routine("getrf", char)(a.T)
+    if info == 0:
+        inverse, info = routine("getri", char)(lu, pivots, lwork=64 * max(len(a), 1), overwrite_lu=1)
+        if info == 0:
+            return inverse.T  # type: ignore[no-any-return]
+    return np.full_like(a, np.nan)
+
+
+def _no_selection(eigenvalue: Any, imaginary: Any = None) -> None:
+    return None
+
+
+def schur(a: Array, select: Callable[..., bool] | None = None) -> tuple[Array, Array, Array, int]:
+    """(T, Z, eigenvalues, how many selected come first), a = Z T Zᴴ; real input gives the real quasi-triangular form."""
+    char = a.dtype.char
+    gees = routine("gees", char)
+    lwork = max(3 * len(a), 1) if len(a) < 32 else 34 * len(a)
+    result = gees(select or _no_selection, a, sort_t=int(select is not None), lwork=lwork)
+    t, count, z, info = result[0], result[1], result[-3], result[-1]
+    eigenvalues = result[2] + 1j * result[3] if len(result) == 7 else result[2]
+    # info > n: reordering moved an eigenvalue over the line by rounding; the decomposition still holds.
+    if 0 < info <= len(a):
+        t, z = np.full_like(t, np.nan), np.full_like(z, np.nan)
+    return t, z, eigenvalues, int(count)
+
+
+def trsyl(a: Array, b: Array, c: Array, sign: int = 1) -> tuple[Array, bool]:
+    """x with a x + sign x b = c for (quasi-)triangular a, b from `schur`, and whether a diagonal sum was near zero."""
+    x, scale, info = routine("trsyl", c.dtype.char)(a, b, c, isgn=sign)
+    return (x if scale == 1 else x / scale), info != 0

@@ -1,0 +1,129 @@
+"""PyTorch, on any of its devices."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any, Callable
+
+import array_api_compat.torch as xp
+import numpy as np
+import torch
+
+from matsign.backends import eager
+
+Array = torch.Tensor
+name = "torch"
+
+
+def asarray(x: Any, like: Any = None) -> Array:
+    if isinstance(x, torch.Tensor):
+        if x.layout != torch.strided:
+            raise TypeError(f"its layout is {x.layout}; call .to_dense()")
+        if x.requires_grad and torch.is_grad_enabled():
+            raise TypeError("it requires a gradient, which is not supported yet; call .detach()")
+        return x
+    return torch.as_tensor(np.asarray(x), device=None if like is None else like.device)
+
+
+def astype(x: Array, kind: str) -> Array:
+    return x.to(getattr(torch, kind))
+
+
+def kind(x: Array) -> str:
+    return str(x.dtype).removeprefix("torch.")
+
+
+def default_float() -> str:
+    return str(torch.get_default_dtype()).removeprefix("torch.")
+
+
+def eye(n: int, like: Array) -> Array:
+    return torch.eye(n, dtype=like.dtype, device=like.device)
+
+
+def ones(like: Array) -> Array:
+    return torch.ones(len(like), dtype=like.real.dtype, device=like.device)
+
+
+def real(x: Array) -> Array:
+    return x.real
+
+
+def imag(x: Array) -> Array:
+    return x.imag
+
+
+def is_complex(x: Array) -> bool:
+    return x.is_complex()
+
+
+def eps(x: Array) -> float:
+    return torch.finfo(x.dtype).eps
+
+
+def common_kind(*xs: Array) -> str:
+    dtype = xs[0].dtype
+    for x in xs[1:]:
+        dtype = torch.promote_types(dtype, x.dtype)
+    return str(dtype).removeprefix("torch.")
+
+
+def where_is(x: Array) -> str:
+    return str(x.device)
+
+
+def on_cpu(x: Array) -> bool:
+    return x.device.type == "cpu"
+
+
+def traced(x: Array) -> bool:
+    return False
+
+
+@contextlib.contextmanager
+def scoped(x: Array) -> Any:
+    with torch.no_grad():
+        yield
+
+
+def _checked(value: Array, info: Array) -> Array:
+    if info.any():
+        value[info != 0] = torch.nan
+    return value
+
+
+def inv(a: Array) -> Array:
+    return _checked(*torch.linalg.inv_ex(a))
+
+
+def solve(a: Array, b: Array) -> Array:
+    return _checked(*torch.linalg.solve_ex(a, b))
+
+
+def cholesky(a: Array) -> Array:
+    return _checked(*torch.linalg.cholesky_ex(a))
+
+
+def exponent(x: Array) -> Array:
+    return torch.frexp(x).exponent
+
+
+def ldexp(x: Array, e: Array) -> Array:
+    # Two factors, each a normal number: one alone would overflow for a denormal x.
+    half = torch.div(e, 2, rounding_mode="floor")
+    real = x.real.dtype
+    two = torch.tensor(2.0, dtype=torch.float64, device=x.device)
+    return x * (two**half).to(real) * (two ** (e - half)).to(real)
+
+
+def loop(step: Callable[[Any], Any], state: Any, limit: int) -> Any:
+    first = eager.first_leaf(state)
+    return eager.loop(step, state, limit, torch.arange(len(first), device=first.device))
+
+
+split = eager.split
+
+
+def host(f: Callable[..., Any], like: Any, *arrays: Array) -> Any:
+    result = f(*(x.detach().cpu().resolve_conj().numpy() for x in arrays))
+    return eager.tree_map(lambda r, x: torch.as_tensor(r, dtype=x.dtype).to(x.device), result, like)

@@ -1,0 +1,343 @@
+"""From the declaration of a function to the function that is called.
+
+A public function is a signature, a docstring and four parts: how it is solved, its tangent, its cotangent and its
+residual. `declared` turns these into a call on the arrays of any library: it checks and promotes the arguments, lines up
+the batches, keeps bad members away from good ones, and says what went wrong.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import math
+from dataclasses import dataclass
+from typing import Any, Callable, NamedTuple, ParamSpec, TypeVar, cast
+
+import numpy as np
+
+from matsign import backends
+from matsign.backends import Backend
+from matsign.engine.failures import Failure, SpectrumError, explain
+from matsign.engine.linear import rectangular_eye
+
+Array = Any
+P = ParamSpec("P")
+R = TypeVar("R")
+
+KINDS = ("float32", "float64", "complex64", "complex128")
+HALVES = ("float16", "bfloat16")
+
+
+class Solution(NamedTuple):
+    """What a solver returns: its arrays (B, ...) and, per member, a `Failure`, the steps taken and a number to report."""
+
+    value: tuple[Array, ...]
+    failure: Array
+    iterations: Array
+    detail: Array
+
+
+class Residual(NamedTuple):
+    """How wrong a value is: the backward error per member, and one correction step for each array of the value."""
+
+    backward: Array
+    correction: tuple[Array, ...]
+
+
+def solution(
+    be: Backend,
+    value: tuple[Array, ...],
+    failure: Failure = Failure.NONE,
+    failed: Array | None = None,
+    iterations: Array | None = None,
+    detail: Array | None = None,
+) -> Solution:
+    """A `Solution` in which the members of the mask `failed` have this failure."""
+    xp = be.xp
+    none = xp.astype(0 * be.ones(value[0]), xp.int32)
+    found = none if failed is None else xp.where(failed, none + int(failure), none)
+    return Solution(
+        tuple(value),
+        found,
+        none if iterations is None else xp.astype(iterations, xp.int32),
+        none if detail is None else xp.astype(detail, xp.int32),
+    )
+
+
+def choose(name: str, method: str, methods: tuple[str, ...]) -> str:
+    """`method`, if it is one of those that the function has."""
+    if method not in methods:
+        raise ValueError(f"{name}: method must be one of {', '.join(methods)}, got {method!r}")
+    return method
+
+
+def rank_tolerance(be: Backend, m: Array, rtol: float | None) -> float:
+    """What counts as zero beside the largest singular value: `rtol`, or the dtype's rounding times the larger size."""
+    if rtol is not None and not 0 <= rtol < 1:
+        raise ValueError(f"rtol must lie in [0, 1), got {rtol!r}")
+    return max(m.shape[-2:]) * be.eps(m) if rtol is None else float(rtol)
+
+
+@dataclass(frozen=True)
+class Declaration:
+    """The mathematics of a public function, free of any array library.
+
+    `solve(be, *arrays, **options)` and `residual(be, value, *arrays)` see stacks (B, n, m) of one dtype, with B and all
+    sizes at least 1 and all entries finite.
+    """
+
+    name: str
+    arguments: tuple[str, ...]
+    options: dict[str, Any]
+    shapes: tuple[tuple[str, str], ...]
+    results: tuple[tuple[str, str], ...]
+    solve: Callable[..., Solution]
+    residual: Callable[..., Residual]
+    tangent: Callable[..., Any] | None
+    cotangent: Callable[..., Any] | None
+    wrap: Callable[..., Any]
+    halves: bool
+
+
+class Call(NamedTuple):
+    """The arguments of one call, checked and stacked."""
+
+    be: Backend
+    stacks: list[Array]
+    batch: tuple[int, ...]
+    sizes: dict[str, int]
+    bad: Array | None
+    kind: str
+
+
+class Answer(NamedTuple):
+    """The outcome of one call: the public value, and the stacks that certificates are computed from."""
+
+    public: Any
+    call: Call
+    solution: Solution
+
+
+def declared(
+    signature: str,
+    *,
+    solve: Callable[..., Solution],
+    residual: Callable[..., Residual],
+    tangent: Callable[..., Any] | None = None,
+    cotangent: Callable[..., Any] | None = None,
+    wrap: Callable[..., Any] | None = None,
+    halves: bool = False,
+) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Make a public function of a signature and its parts; shapes are written as in NumPy's gufuncs, "(n,m)->(m,m)".
+
+    `wrap` turns the result arrays into what the caller gets (default: the one array, or a tuple); `halves` lets 16-bit
+    floats in, computed in float32.
+    """
+    inputs, results = (_parse(side) for side in signature.split("->"))
+
+    def decorate(f: Callable[P, R]) -> Callable[P, R]:
+        parameters = inspect.signature(f).parameters.values()
+        declaration = Declaration(
+            name=f.__name__,
+            arguments=tuple(p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD),
+            options={p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY and p.name != "errors"},
+            shapes=inputs,
+            results=results,
+            solve=solve,
+            residual=residual,
+            tangent=tangent,
+            cotangent=cotangent,
+            wrap=wrap or (_single if len(results) == 1 else _several),
+            halves=halves,
+        )
+
+        @functools.wraps(f)
+        def call(*args: P.args, **kwargs: P.kwargs) -> R:
+            return cast(R, answer(declaration, args, kwargs).public)
+
+        call.declaration = declaration  # type: ignore[attr-defined]
+        return call
+
+    return decorate
+
+
+def _parse(side: str) -> tuple[tuple[str, str], ...]:
+    pairs = [part.strip("()").split(",") for part in side.split("),(")]
+    return tuple((n, m) for n, m in pairs)
+
+
+def _single(x: Array) -> Array:
+    return x
+
+
+def _several(*xs: Array) -> tuple[Array, ...]:
+    return xs
+
+
+def answer(declaration: Declaration, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Answer:
+    """Evaluate a declaration on public arguments; the way behind both a plain call and a certified one."""
+    arguments, errors, options = _bind(declaration, args, kwargs)
+    call = _prepare(declaration, arguments)
+    be = call.be
+    with be.scoped(call.stacks[0]):
+        if math.prod(call.batch) == 0 or 0 in call.sizes.values():
+            solution = _nothing(declaration, call)
+        else:
+            solution = declaration.solve(be, *call.stacks, **options)
+            solution = _mark(be, solution, call.bad)
+        public = _public(declaration, call, solution.value)
+    if errors == "raise" and not be.traced(solution.failure) and solution.failure.any():
+        _raise(declaration, call, solution, public)
+    return Answer(public, call, solution)
+
+
+def _bind(declaration: Declaration, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[list[Any], str, dict[str, Any]]:
+    """The array arguments in order, errors=, and the options."""
+    name, names = declaration.name, declaration.arguments
+    options = dict(declaration.options)
+    errors = "raise"
+    rest = dict(zip(names, args))
+    if len(args) > len(names):
+        raise TypeError(f"{name} takes {len(names)} arrays ({', '.join(names)}), got {len(args)}")
+    for key, value in kwargs.items():
+        if key in options:
+            options[key] = value
+        elif key == "errors":
+            errors = value
+        elif key in names and key not in rest:
+            rest[key] = value
+        else:
+            raise TypeError(f"{name} got an unexpected or repeated argument {key!r}; its options are {', '.join(options)}")
+    missing = [n for n in names if n not in rest]
+    if missing:
+        raise TypeError(f"{name} misses {', '.join(missing)}")
+    if errors not in ("raise", "nan"):
+        raise ValueError(f'{name}: errors must be "raise" or "nan", got {errors!r}')
+    return [rest[n] for n in names], errors, options
+
+
+def _prepare(declaration: Declaration, arguments: list[Any]) -> Call:
+    """Arrays of one library, device and dtype, stacked to (B, n, m); members that are not finite are set aside."""
+    be, arrays = _gather(declaration, arguments)
+    arrays, kind = _promote(declaration, be, arrays)
+    sizes = _sizes(declaration, arrays)
+    batch = _batch(declaration, arrays)
+    stacks = [_stack(be, x, batch) for x in arrays]
+    bad = None
+    for x in stacks:
+        finite = be.xp.isfinite(x)
+        if be.traced(x) or not finite.all():
+            here = ~finite.all(-1).all(-1)
+            bad = here if bad is None else bad | here
+    if bad is not None:
+        # A harmless stand-in: no LAPACK routine ever sees a NaN.
+        stacks = [be.xp.where(bad[:, None, None], rectangular_eye(be, x), x) for x in stacks]
+    return Call(be, stacks, batch, sizes, bad, kind)
+
+
+def _gather(declaration: Declaration, arguments: list[Any]) -> tuple[Backend, list[Array]]:
+    libraries = [backends.library_of(x) for x in arguments]
+    present = sorted({lib for lib in libraries if lib})
+    if len(present) > 1:
+        whose = ", ".join(f"{n} is {lib or 'plain Python'}" for n, lib in zip(declaration.arguments, libraries, strict=True))
+        raise TypeError(f"{declaration.name}: all arrays must come from one library; {whose}")
+    be = backends.load(present[0] if present else "numpy")
+    like = next((x for x, lib in zip(arguments, libraries, strict=True) if lib), None)
+    arrays = []
+    for name, x in zip(declaration.arguments, arguments, strict=True):
+        try:
+            arrays.append(be.asarray(x, like))
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"{declaration.name}: {name} is not a dense array of numbers: {error}") from None
+    if len(arrays) > 1 and not be.traced(arrays[0]):
+        devices = [be.where_is(x) for x in arrays]
+        if len(set(devices)) > 1:
+            whose = ", ".join(f"{n} is on {d}" for n, d in zip(declaration.arguments, devices, strict=True))
+            raise ValueError(f"{declaration.name}: all arrays must be on one device; {whose}")
+    return be, arrays
+
+
+def _promote(declaration: Declaration, be: Backend, arrays: list[Array]) -> tuple[list[Array], str]:
+    """The arrays in the dtype computed in, and the dtype to answer in."""
+    for name, x in zip(declaration.arguments, arrays, strict=True):
+        kind = be.kind(x)
+        if kind not in KINDS and kind not in HALVES and not kind.startswith(("int", "uint", "bool")):
+            raise TypeError(f"{declaration.name}: {name} has dtype {kind}; wanted {', '.join(KINDS)}")
+    kind = be.kind(arrays[0]) if len(arrays) == 1 else be.common_kind(*arrays)
+    if kind.startswith(("int", "uint", "bool")):
+        kind = be.default_float()
+    if kind in HALVES and not declaration.halves:
+        raise TypeError(f"{declaration.name}: {kind} is too short for this function; convert to float32")
+    work = "float32" if kind in HALVES else kind
+    return [be.astype(x, work) for x in arrays], kind
+
+
+def _sizes(declaration: Declaration, arrays: list[Array]) -> dict[str, int]:
+    """The value of every letter of the signature, or a ValueError that says whose shape does not fit."""
+    sizes: dict[str, int] = {}
+    source: dict[str, str] = {}
+    for name, letters, x in zip(declaration.arguments, declaration.shapes, arrays, strict=True):
+        fits = x.ndim >= 2
+        for letter, size in zip(letters, x.shape[-2:]):
+            fits = fits and sizes.setdefault(letter, size) == size
+            source.setdefault(letter, name)
+        if not fits:
+            known = [f"{v} = {sizes[v]} from {source[v]}" for v in dict.fromkeys(letters) if source.get(v, name) != name]
+            wanted = f"(..., {letters[0]}, {letters[1]})" + (" with " + " and ".join(known) if known else "")
+            raise ValueError(f"{declaration.name}: {name} has shape {tuple(x.shape)}, wanted {wanted}")
+    return sizes
+
+
+def _batch(declaration: Declaration, arrays: list[Array]) -> tuple[int, ...]:
+    try:
+        return np.broadcast_shapes(*(tuple(x.shape[:-2]) for x in arrays)) if len(arrays) > 1 else tuple(arrays[0].shape[:-2])
+    except ValueError:
+        shapes = ", ".join(f"{n} {tuple(x.shape)}" for n, x in zip(declaration.arguments, arrays, strict=True))
+        raise ValueError(f"{declaration.name}: the leading axes do not broadcast: {shapes}") from None
+
+
+def _stack(be: Backend, x: Array, batch: tuple[int, ...]) -> Array:
+    if x.ndim == 2 and batch == ():
+        return x[None]
+    matrix = tuple(x.shape[-2:])
+    return be.xp.broadcast_to(x, batch + matrix).reshape((math.prod(batch), *matrix))
+
+
+def _nothing(declaration: Declaration, call: Call) -> Solution:
+    """The answer for an empty batch or an empty matrix: zeros of the right shape."""
+    xp, like, count = call.be.xp, call.stacks[0], math.prod(call.batch)
+
+    def zeros(shape: tuple[int, ...]) -> Array:
+        return xp.zeros(shape, dtype=like.dtype, device=like.device)
+
+    value = tuple(zeros((count, call.sizes[n], call.sizes[m])) for n, m in declaration.results)
+    none = xp.zeros(count, dtype=xp.int32, device=like.device)
+    return Solution(value, none, none, none)
+
+
+def _mark(be: Backend, solution: Solution, bad: Array | None) -> Solution:
+    """NaN in every member that failed."""
+    failure = solution.failure
+    if bad is not None:
+        failure = be.xp.where(bad, int(Failure.NONFINITE) + 0 * failure, failure)
+    elif not be.traced(failure) and not failure.any():
+        return solution
+    failed = (failure > 0)[:, None, None]
+    value = tuple(be.xp.where(failed, math.nan * be.xp.ones_like(x), x) for x in solution.value)
+    return solution._replace(value=value, failure=failure)
+
+
+def _public(declaration: Declaration, call: Call, value: tuple[Array, ...]) -> Any:
+    shaped = [x[0] if call.batch == () else x.reshape(call.batch + tuple(x.shape[1:])) for x in value]
+    if call.kind in HALVES:
+        shaped = [call.be.astype(x, call.kind) for x in shaped]
+    return declaration.wrap(*shaped)
+
+
+def _raise(declaration: Declaration, call: Call, solution: Solution, public: Any) -> None:
+    failures, details = (np.asarray(x.tolist()) for x in (solution.failure, solution.detail))
+    hit = np.flatnonzero(failures)
+    members = [tuple(int(i) for i in np.unravel_index(k, call.batch)) if call.batch else () for k in hit]
+    found = [Failure(int(failures[k])) for k in hit]
+    text = explain(declaration.name, members, found, [int(details[k]) for k in hit])
+    raise SpectrumError(text, members, found, public)

@@ -1,0 +1,74 @@
+"""What can be wrong with a matrix, and the error that says so."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import Any
+
+from numpy.linalg import LinAlgError
+
+
+class Failure(IntEnum):
+    """Why a member of a batch has no answer. Solvers return one of these numbers per member."""
+
+    NONE = 0
+    NONFINITE = 1
+    AXIS = 2
+    SINGULAR = 3
+    DEFECTIVE_ZERO = 4
+    NEGATIVE = 5
+    COMMON_EIGENVALUE = 6
+    WRONG_HALVES = 7
+    NO_GRAPH = 8
+    NOT_CONVERGED = 9
+    NOT_REAL = 10
+    NOT_DEFINITE = 11
+
+
+MESSAGES = {
+    Failure.NONFINITE: "the input holds NaN or infinity",
+    Failure.AXIS: "an eigenvalue lies on the imaginary axis to working precision, where it has no sign; shift the matrix "
+    "or use a wider dtype if it should lie beside it",
+    Failure.SINGULAR: "the matrix is singular to working precision; lower rtol if its smallest eigenvalues are meant",
+    Failure.DEFECTIVE_ZERO: "zero is a defective eigenvalue (a Jordan block), so there is no primary square root",
+    Failure.NEGATIVE: "an eigenvalue lies on the negative real axis, where there is no principal square root",
+    Failure.COMMON_EIGENVALUE: "the equation is singular to working precision: a and -b share an eigenvalue, so there is no "
+    "solution or infinitely many",
+    Failure.WRONG_HALVES: "[[a, c], [d, b]] has {detail} eigenvalues in the right half plane where the solution asked for wants "
+    "as many as b has rows; the wanted stable solution does not exist",
+    Failure.NO_GRAPH: "the invariant subspace is not the graph of a matrix, so the solution asked for does not exist (it "
+    "is infinite); the eigenvalue counts are right",
+    Failure.NOT_CONVERGED: "the iteration did not converge; try another method=",
+    Failure.NOT_REAL: "the polynomial iteration wants a real spectrum and did not converge on this one; use "
+    'method="newton"',
+    Failure.NOT_DEFINITE: "a and b have no geometric mean: b is singular, or inv(b) a has an eigenvalue on the closed negative real axis",
+}
+
+
+class SpectrumError(LinAlgError):
+    """A value with no answer: an eigenvalue on the imaginary axis, a singular equation, no convergence, NaN or inf.
+
+    Attributes
+    ----------
+    members : the batch indices without an answer (``()`` for a single matrix)
+    failures : their `Failure` numbers, in the same order
+    value : what was computed; NaN in those members and right in the others
+    """
+
+    def __init__(self, message: str, members: list[tuple[int, ...]], failures: list[Failure], value: Any) -> None:
+        super().__init__(message)
+        self.members = members
+        self.failures = failures
+        self.value = value
+
+
+def explain(name: str, members: list[tuple[int, ...]], failures: list[Failure], details: list[int]) -> str:
+    """One line per kind of failure: which members, what it means, what to try."""
+    lines = []
+    for failure in sorted(set(failures)):
+        hit = [(m, d) for m, f, d in zip(members, failures, details, strict=True) if f == failure]
+        text = MESSAGES[failure].format(detail=", ".join(sorted({str(d) for _, d in hit})))
+        where = [str(m[0] if len(m) == 1 else m) for m, _ in hit]
+        shown = ", ".join(where[:8]) + (f" and {len(where) - 8} more" if len(where) > 8 else "")
+        lines.append(f"{name}: {text}" if hit[0][0] == () else f"{name}: batch members {shown}: {text}")
+    return "\n".join(lines)

@@ -1,0 +1,79 @@
+"""Small linear algebra on stacks: matrices are ``(B, n, m)``, numbers one per member ``(B,)``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from matsign.backends import Backend
+
+Array = Any
+
+
+def adjoint(x: Array) -> Array:
+    """Conjugate transpose."""
+    return x.mT.conj()
+
+
+def hermitian(x: Array) -> Array:
+    """Hermitian part, (x + xᴴ)/2."""
+    return (x + adjoint(x)) / 2
+
+
+def column(s: Array) -> Array:
+    """One number per member, shaped to multiply matrices."""
+    return s[:, None, None]
+
+
+def eye(be: Backend, x: Array) -> Array:
+    """The identity with the columns of `x`, ``(1, m, m)``, in its dtype and on its device."""
+    return be.eye(x.shape[-1], x)[None]
+
+
+def plus_identity(be: Backend, alpha: Any, x: Array) -> Array:
+    """alpha I + x."""
+    return x + alpha * eye(be, x)
+
+
+def inner(be: Backend, x: Array, y: Array) -> Array:
+    """Re tr(xᴴ y)."""
+    return be.real(be.xp.vecdot(x.reshape(len(x), -1), y.reshape(len(y), -1)))
+
+
+def norm(be: Backend, x: Array) -> Array:
+    """Frobenius norm."""
+    return be.xp.sqrt(inner(be, x, x))
+
+
+def trace(be: Backend, x: Array) -> Array:
+    """tr x, complex for complex x."""
+    return be.xp.linalg.trace(x)
+
+
+def largest(be: Backend, x: Array) -> Array:
+    """The largest modulus among the entries; safe from overflow in the squares of `norm`."""
+    xp = be.xp
+    if be.is_complex(x):
+        return xp.maximum(largest(be, be.real(x)), largest(be, be.imag(x)))
+    return xp.max(xp.abs(x), axis=(-1, -2))
+
+
+def normalise(be: Backend, *matrices: Array) -> tuple[Any, ...]:
+    """``(*scaled, e)``: the matrices times one power of two that brings their largest entry to [1/2, 1), and its log2.
+
+    A power of two costs no rounding, so an answer computed from the scaled matrices scales exactly.
+    """
+    e = be.exponent(largest(be, matrices[0]))
+    for x in matrices[1:]:
+        e = be.xp.maximum(e, be.exponent(largest(be, x)))
+    return (*(be.ldexp(x, column(-e)) for x in matrices), e)
+
+
+def rectangular_eye(be: Backend, x: Array) -> Array:
+    """Ones on the diagonal of a matrix shaped like the members of `x`, ``(1, n, m)``."""
+    n, m = x.shape[-2:]
+    return be.eye(max(n, m), x)[None, :n, :m]
+
+
+def nonzero(be: Backend, x: Array) -> Array:
+    """x, with 1 in place of 0: a divisor."""
+    return be.xp.where(x > 0, x, be.xp.ones_like(x))

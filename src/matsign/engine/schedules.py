@@ -1,0 +1,121 @@
+"""Coefficients of odd polynomial steps x ← a x + b x³ + c x⁵, as Python floats. No arrays.
+
+A schedule is designed once for an interval [l, 1] of singular values (or moduli of real eigenvalues), in plain numbers,
+by equioscillation: each step is the odd quintic nearest to 1 on the interval that the steps before it left. Choosing each
+step best for its own interval is best for all of them together (Amsel, Persson, Musco & Gower 2025, "The Polar Express").
+"""
+
+from __future__ import annotations
+
+import math
+from functools import cache
+from typing import NamedTuple
+
+
+class Step(NamedTuple):
+    """x ← a x + b x³ + c x⁵."""
+
+    a: float
+    b: float
+    c: float = 0.0
+
+    def __call__(self, x: float) -> float:
+        return x * (self.a + x * x * (self.b + x * x * self.c))
+
+
+# The last steps: order three at 1, and the fall-back when an interval is already tiny.
+PADE = Step(15 / 8, -10 / 8, 3 / 8)
+POLISH = Step(1.5, -0.5)
+
+# 0 and 1 attract, √(2/3) between them does not: what was lifted goes to 1, what was noise goes to 0 cubically.
+PURIFY = Step(0.0, 2.5, -1.5)
+DIVIDE = math.sqrt(2 / 3)
+# Purification takes over once the signal lies in this interval: from there no signal falls below the divide.
+LIFTED = (0.86, 1.14)
+
+# Below this fraction of the upper end the minimax step does not look: it would send large values to 8 l, and they would
+# come back with their rounding error multiplied. A wider fit at the low end costs about one step and no digits.
+CUSHION = 0.1
+
+# Room above the interval, in units of rounding per step: x = u (1 + eps) is otherwise outside, where a quintic explodes.
+HEADROOM = 8.0
+
+
+def minimax_quintic(lower: float, upper: float) -> tuple[Step, float]:
+    """The odd quintic nearest to 1 on [lower, upper], and its error: four points of equal error, by Remez exchange."""
+    if upper - lower < 1e-3 * upper:
+        # The exchange loses its points to rounding here, and order three at the middle is as good.
+        middle = 0.5 * (lower + upper)
+        step = Step(PADE.a / middle, PADE.b / middle**3, PADE.c / middle**5)
+        return step, max(abs(1 - step(lower)), abs(1 - step(upper)))
+    q, r = (3 * lower + upper) / 4, (lower + 3 * upper) / 4
+    step, error, last = PADE, 1.0, math.inf
+    for _ in range(100):
+        step, error = _interpolate(lower, q, r, upper)
+        if abs(error - last) <= 1e-15:
+            break
+        last = error
+        root = math.sqrt(max(9 * step.b**2 - 20 * step.a * step.c, 0.0))
+        q, r = (math.sqrt((-3 * step.b + s * root) / (10 * step.c)) for s in (-1, 1))
+    return step, abs(error)
+
+
+def _interpolate(*points: float) -> tuple[Step, float]:
+    """a, b, c, e with p(x_i) = 1 - (-1)^i e at four points, by elimination."""
+    rows = [[x, x**3, x**5, (-1.0) ** i, 1.0] for i, x in enumerate(points)]
+    for i in range(4):
+        pivot = max(range(i, 4), key=lambda k: abs(rows[k][i]))
+        rows[i], rows[pivot] = rows[pivot], rows[i]
+        for k in range(i + 1, 4):
+            factor = rows[k][i] / rows[i][i]
+            rows[k] = [v - factor * w for v, w in zip(rows[k], rows[i], strict=True)]
+    x = [0.0] * 4
+    for i in reversed(range(4)):
+        x[i] = (rows[i][4] - sum(rows[i][j] * x[j] for j in range(i + 1, 4))) / rows[i][i]
+    return Step(x[0], x[1], x[2]), x[3]
+
+
+def _advance(lower: float, upper: float, cushion: float, eps: float) -> tuple[Step, float, float]:
+    """The best step on [lower, upper], scaled so that its image is symmetric about 1, and that image with headroom."""
+    step, error = minimax_quintic(max(lower, cushion * upper), upper)
+    low, high = step(lower), 1 + error  # below the fitted interval the quintic rises, so its image starts at p(lower)
+    centre = 2 / (low + high)
+    step = Step(step.a * centre, step.b * centre, step.c * centre)
+    return step, low * centre * (1 - HEADROOM * eps), high * centre * (1 + HEADROOM * eps)
+
+
+@cache
+def polar_express(
+    lower: float, tol: float, eps: float, upper: float = 1.0, cushion: float = CUSHION
+) -> tuple[Step, ...]:
+    """Quintic steps that bring [lower, upper] to within `tol` of 1, in arithmetic with unit roundoff `eps`.
+
+    >>> from matsign.engine.schedules import polar_express
+    >>> steps = polar_express(1e-3, 1e-6, 1e-16)
+    >>> worst = 0.0
+    >>> for x in (1e-3, 0.01, 0.1, 0.5, 1.0):
+    ...     for step in steps:
+    ...         x = step(x)
+    ...     worst = max(worst, abs(x - 1))
+    >>> len(steps), worst < 1e-6
+    (7, True)
+    """
+    steps: list[Step] = []
+    # A schedule designed to tol exactly misses it by rounding; what is left above 1e-8 squares itself away in POLISH.
+    goal = max(tol / 3, 1e-8 if tol < 1e-12 else 0.0, 64 * eps)
+    while max(1 - lower, upper - 1) > goal:
+        step, lower, upper = _advance(lower, upper, cushion, eps)
+        steps.append(step)
+    return (*steps, POLISH) if tol < goal else tuple(steps)
+
+
+@cache
+def lifting(lower: float, eps: float, upper: float) -> tuple[tuple[Step, ...], float]:
+    """Steps that bring [lower, upper] into `LIFTED`, and the factor that then puts `lower` on purification's divide."""
+    steps: list[Step] = []
+    threshold = lower
+    while lower < LIFTED[0] or upper > LIFTED[1]:
+        step, lower, upper = _advance(lower, upper, CUSHION, eps)
+        threshold = step(threshold)
+        steps.append(step)
+    return tuple(steps), DIVIDE / threshold

@@ -1,0 +1,130 @@
+"""Schur methods on the CPU, the reference beside the iterations and their fall-back: NumPy stacks in, NumPy stacks out.
+
+These are backward stable for every spectrum, at the price of the QR algorithm, which neither batches nor scales.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import scipy.linalg
+
+from matsign.backends import lapack
+from matsign.engine.failures import Failure
+
+Array = np.ndarray[Any, Any]
+
+# Below this size LAPACK's unblocked triangular solver is as fast as products.
+_LEAF = 48
+
+
+def _left(eigenvalue: Any, imaginary: Any = None) -> bool:
+    return bool(eigenvalue.real < 0)
+
+
+def sign(stack: Array) -> tuple[Array, Array]:
+    """(mcsgn, failure) from the Schur form with the left half plane first: its corner is a Sylvester equation."""
+    out, failure = np.empty_like(stack), np.zeros(len(stack), np.int32)
+    for k, m in enumerate(stack):
+        t, z, eigenvalues, left = lapack.schur(m, _left)
+        if _suspicious(m, eigenvalues) and _on_axis(m, eigenvalues):
+            failure[k] = Failure.AXIS
+        out[k] = np.eye(len(m), dtype=m.dtype)
+        if left == len(m):
+            out[k] *= -1
+        elif left:
+            x, _ = triangular_sylvester(t[:left, :left], t[left:, left:], -t[:left, left:], -1)
+            zh = z.conj().T
+            out[k] -= 2 * z[:, :left] @ (zh[:left] - x @ zh[left:])
+        if not np.isfinite(out[k, 0, 0]):
+            failure[k] = Failure.NOT_CONVERGED
+    return out, failure
+
+
+def axis(stack: Array) -> Array:
+    """Which members have an eigenvalue on the imaginary axis to working precision."""
+    return np.array([_on_axis(m, np.linalg.eigvals(m)) for m in stack])
+
+
+def _suspicious(m: Array, eigenvalues: Array) -> bool:
+    # A double eigenvalue on the axis is moved off it by √eps ‖m‖, a triple one by more.
+    return bool(np.abs(eigenvalues.real).min() <= np.finfo(m.dtype).eps ** 0.25 * np.abs(eigenvalues).max())
+
+
+def _on_axis(m: Array, eigenvalues: Array) -> bool:
+    """Whether a change of m by rounding puts an eigenvalue at i w: whether m - i w I is singular to working precision.
+
+    Looking at the real parts would not do: rounding moves a k-fold eigenvalue by the k-th root of eps.
+    """
+    n = len(m)
+    tiny = n * np.finfo(m.dtype).eps * np.linalg.norm(m)
+    for k in np.argsort(np.abs(eigenvalues.real))[:3]:
+        shifted = m - 1j * eigenvalues[k].imag * np.eye(n)
+        if _smallest_singular_value(shifted.astype(np.complex128)) <= tiny:
+            return True
+    return False
+
+
+def _smallest_singular_value(a: Array) -> float:
+    """Within a factor near 1, from above, by inverse iteration on aᴴa."""
+    if len(a) <= 64:
+        return float(np.linalg.svd(a, compute_uv=False)[-1])
+    lu = scipy.linalg.lu_factor(a, check_finite=False)
+    v = np.random.default_rng(0).standard_normal(len(a)) + 0j
+    for _ in range(4):
+        v /= np.linalg.norm(v)
+        w = scipy.linalg.lu_solve(lu, v, trans=2, check_finite=False)
+        v = scipy.linalg.lu_solve(lu, w, check_finite=False)
+        if not np.isfinite(v).all():
+            return 0.0
+    return float(np.linalg.norm(w) / np.linalg.norm(v))
+
+
+def sylvester(a: Array, b: Array, q: Array) -> tuple[Array, Array]:
+    """(x, failure) with a x + x b = q, by Bartels and Stewart (1972) with a triangular solver made of products."""
+    out, failure = np.empty_like(q), np.zeros(len(q), np.int32)
+    for k in range(len(q)):
+        r, u, left, _ = lapack.schur(a[k])
+        s, v, right, _ = lapack.schur(b[k])
+        y, _ = triangular_sylvester(r, s, u.conj().T @ q[k] @ v)
+        out[k] = u @ y @ v.conj().T
+        size = np.abs(left).max() + np.abs(right).max()
+        tiny = max(a.shape[-1], b.shape[-1]) * np.finfo(q.dtype).eps * size
+        if np.abs(left[:, None] + right).min() <= tiny or not np.abs(out[k]).max() * tiny <= np.abs(q[k]).max():
+            failure[k] = Failure.COMMON_EIGENVALUE
+    return out, failure
+
+
+def triangular_sylvester(r: Array, s: Array, f: Array, sign: int = 1) -> tuple[Array, bool]:
+    """x with r x + sign x s = f for (quasi-)triangular r, s; halving the larger one turns the work into products.
+
+    After Jonsson and Kågström (2002). Also whether LAPACK met a diagonal sum near zero.
+    """
+    n, m = f.shape
+    if max(n, m) <= _LEAF:
+        return lapack.trsyl(r, s, f, sign)
+    if n >= m:
+        h = _cut(r)
+        lower, near = triangular_sylvester(r[h:, h:], s, f[h:], sign)
+        upper, nearer = triangular_sylvester(r[:h, :h], s, f[:h] - r[:h, h:] @ lower, sign)
+        return np.concatenate([upper, lower]), near or nearer
+    h = _cut(s)
+    left, near = triangular_sylvester(r, s[:h, :h], f[:, :h], sign)
+    right, nearer = triangular_sylvester(r, s[h:, h:], f[:, h:] - sign * (left @ s[:h, h:]), sign)
+    return np.concatenate([left, right], axis=1), near or nearer
+
+
+def _cut(t: Array) -> int:
+    """The middle of a quasi-triangular matrix, not through a 2 x 2 block."""
+    h = len(t) // 2
+    return h + 1 if t[h, h - 1] != 0 else h
+
+
+def square_root(stack: Array) -> tuple[Array, Array]:
+    """(principal square root, failure) by Björck and Hammarling (1983), as SciPy has it."""
+    root, failure = scipy.linalg.sqrtm(stack), np.zeros(len(stack), np.int32)
+    if np.iscomplexobj(root) and not np.iscomplexobj(stack):
+        failure[np.abs(root.imag).max((-1, -2)) > 0] = Failure.NEGATIVE
+        root = root.real
+    return root.astype(stack.dtype), failure

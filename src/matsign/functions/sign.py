@@ -1,0 +1,286 @@
+"""The matrix sign function of square matrices, and what is one product away from it: |M| and spectral projectors.
+
+mcsgn sends every eigenvalue to the sign of its real part and keeps the invariant subspaces. Its differential follows from
+what characterises it, S² = I and SM = MS. With N = SM, which is M with its spectrum folded to the right,
+
+    N dS + dS N = dM - S dM S,
+
+an equation that the sign iteration itself solves, N being positive stable. Where M is singular, P₀ = I - S² is the
+projector on the eigenvalue zero, and the same equation holds off P₀ (N₀ is N with zero moved to s, and Nᴰ its inverse off P₀):
+
+    N₀ X + X N₀ = (I - P₀) dM (I - P₀) - S dM S,    dS = X + Nᴰ dM P₀ + P₀ dM Nᴰ.
+
+S does not change along M, so the same rule at dM = M measures how wrong an S is: that is its correction step.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from matsign.backends import Backend
+from matsign.engine import schur
+from matsign.engine.blocks import Dense
+from matsign.engine.declare import Residual, Solution, choose, declared, rank_tolerance, solution
+from matsign.engine.deflate import deflate
+from matsign.engine.failures import Failure
+from matsign.engine.iterate import finish, newton, run, separable_sylvester
+from matsign.engine.linear import adjoint, column, eye, inner, nonzero, norm, normalise
+from matsign.engine.schedules import polar_express
+
+Array = Any
+
+_METHODS = ("auto", "newton", "polynomial", "schur", "eigh")
+
+
+def sign(be: Backend, m: Array, *, tol: float | None, rtol: float | None, method: str) -> Solution:
+    """mcsgn of a stack: Hermitian members by eigenvectors where those are cheap, singular members deflated."""
+    choose("mcsgn", method, _METHODS)
+    rtol = rank_tolerance(be, m, rtol)
+    m, _ = normalise(be, m)
+    general = method
+
+    def by_eigh(m: Array) -> Solution:
+        return _eigh(be, m, rtol)
+
+    def by_iteration(m: Array) -> Solution:
+        return _general(be, m, tol or be.eps(m), rtol, general)
+
+    if method == "eigh":
+        return by_eigh(m)
+    if method == "auto" and be.on_cpu(m) and not be.traced(m):
+        # Seven products' worth on a CPU, exact for normal input; on an accelerator the iterations win.
+        return be.split(_is_hermitian(be, m), by_eigh, by_iteration, m)
+    return by_iteration(m)
+
+
+def _is_hermitian(be: Backend, m: Array) -> Array:
+    return (m == adjoint(m)).all(-1).all(-1)
+
+
+def _eigh(be: Backend, m: Array, rtol: float) -> Solution:
+    values, vectors = be.xp.linalg.eigh(m)
+    size = be.xp.abs(values)
+    kept = size > rtol * be.xp.max(size, axis=-1)[:, None]
+    signs = be.xp.sign(values) * be.xp.astype(kept, values.dtype)
+    return solution(be, ((vectors * signs[:, None, :]) @ adjoint(vectors),))
+
+
+def _general(be: Backend, m: Array, tol: float, rtol: float, method: str) -> Solution:
+    """Deflate the members that may have a zero eigenvalue, iterate on the others."""
+    n = m.shape[-1]
+    if method == "auto":
+        small = n <= 48 and n * len(m) <= 96
+        method = "schur" if small and be.on_cpu(m) and not be.traced(m) else "guarded newton"
+
+    def regular(m: Array) -> Solution:
+        return _regular(be, m, tol, method)
+
+    def singular(m: Array) -> Solution:
+        zero = deflate(be, m, rtol)
+        found = _regular(be, zero.matrix, tol, method)
+        failure = be.xp.where(zero.sound, found.failure, int(Failure.SINGULAR) + 0 * found.failure)
+        return found._replace(value=(found.value[0] - zero.projector,), failure=failure)
+
+    condition = norm(be, m) * norm(be, be.inv(m))
+    return be.split(~(condition * rtol < 1), singular, regular, m)
+
+
+def _regular(be: Backend, m: Array, tol: float, method: str) -> Solution:
+    """The sign of nonsingular members by one method, and whether to believe it."""
+    if method == "schur":
+        return _schur(be, m)
+    x = Dense(m)
+    if method == "polynomial":
+        found = _polynomial(be, x, tol)
+        return solution(be, found.value, Failure.NOT_REAL, ~(found.defect < 0.05), found.steps)
+    found = newton(be, x)
+    s = found.value.m
+    gap = norm(be, m @ s - s @ m) / (norm(be, m) * norm(be, s))
+    slow = (found.steps > -0.4 * math.log2(be.eps(m))) | ~(found.defect < 0.05)
+    if method == "newton":
+        # An exact eigenvalue on the axis is moved off it by rounding, and the iteration then converges to noise.
+        return be.split(
+            slow,
+            lambda m, s, k: solution(be, (s,), Failure.AXIS, _on_axis(be, m), k),
+            lambda m, s, k: solution(be, (s,), iterations=k),
+            *(m, s, found.steps),
+        )
+    # A small commutator is a small backward error; where rounding left a large one, Schur vectors do better.
+    doubtful = slow | ~(gap < 8 * math.sqrt(m.shape[-1]) * be.eps(m))
+    return be.split(
+        doubtful,
+        lambda m, s, k: _schur(be, m),
+        lambda m, s, k: solution(be, (s,), iterations=k),
+        *(m, s, found.steps),
+    )
+
+
+def _schur(be: Backend, m: Array) -> Solution:
+    code = be.xp.astype(be.ones(m), be.xp.int32)
+    value, failure = be.host(schur.sign, (m, code), m)
+    return solution(be, (value,))._replace(failure=failure)
+
+
+def _on_axis(be: Backend, m: Array) -> Array:
+    return be.host(schur.axis, be.ones(m) > 0, m)
+
+
+def _polynomial(be: Backend, x: Dense, tol: float) -> Any:
+    """The article's iteration: X₀ = M/√tr(M²), whose eigenvalues lie in [-1, 1] if they are real."""
+    eps = be.eps(x.m)
+    square = inner(be, adjoint(x.m), x.m)
+    start = Dense(x.m / column(be.xp.sqrt(be.xp.abs(square))))
+    schedule = polar_express(x.m.shape[-1] * eps, 1e-4, eps)
+    return finish(be, run(be, start, schedule), len(schedule) * be.ones(x.m))
+
+
+def _tangent(be: Backend, s: Array, m: Array, dm: Array) -> Array:
+    """dS for dM, by the rule at the top of this file."""
+    rest = s @ s
+    zero = eye(be, m) - rest
+    shift = column(norm(be, m) / math.sqrt(m.shape[-1]))
+    folded = s @ m @ rest + shift * zero
+    inverse = be.inv(folded) @ rest
+    x = separable_sylvester(be, folded, folded, rest @ dm @ rest - s @ dm @ s)
+    return x + inverse @ dm @ zero + zero @ dm @ inverse
+
+
+def _residual(be: Backend, value: tuple[Array], m: Array) -> Residual:
+    """The commutator with M, and the correction along M."""
+    (s,) = value
+    m, _ = normalise(be, m)
+    commutator = norm(be, s @ m - m @ s) / (2 * nonzero(be, norm(be, s) * norm(be, m)))
+    cube = s @ s @ s - s
+    backward = be.xp.maximum(commutator, norm(be, cube) / nonzero(be, norm(be, s)) ** 3)
+    return Residual(backward, (_tangent(be, s, m, m) - cube / 2,))
+
+
+@declared("(n,n)->(n,n)", solve=sign, residual=_residual)
+def mcsgn(
+    M: Array, *, tol: float | None = None, rtol: float | None = None, method: str = "auto", errors: str = "raise"
+) -> Array:
+    """mcsgn(M) = M (M²)^{-1/2}: every eigenvalue becomes the sign of its real part.
+
+    Parameters
+    ----------
+    M : array (..., n, n), float32, float64, complex64 or complex128
+    tol : accuracy asked of ``method="polynomial"``; default the dtype's own
+    rtol : a singular value of at most ``rtol`` times the largest is zero; default n eps
+    method : "newton" (any spectrum off the imaginary axis; Roberts 1980, scaled), "polynomial" (products alone, from
+        X₀ = M/√tr(M²); for a real spectrum), "schur" (LAPACK on the CPU), "eigh" (Hermitian M), or "auto": eigenvectors
+        for Hermitian members and Schur vectors for a few small ones on a CPU, else Newton, with Schur vectors for
+        members whose result does not commute with M to working precision
+    errors : "raise", or "nan" to get NaN for the members without an answer
+
+    Zero eigenvalues stay zero, in the sense of the Drazin inverse: M is split by the spectral projector on its generalised
+    null space. The sign of [[1, 5], [0, 0]] is itself.
+
+    Raises `SpectrumError` where a nonzero eigenvalue lies on the imaginary axis to working precision.
+
+    >>> import numpy as np
+    >>> from matsign import mcsgn
+    >>> M = np.array([[4.0, 3.0], [0.0, -2.0]])
+    >>> S = mcsgn(M)
+    >>> S
+    array([[ 1.,  1.],
+           [ 0., -1.]])
+    >>> bool(np.linalg.norm(S @ M - M @ S) + np.linalg.norm(S @ S - np.eye(2)) < 1e-14)
+    True
+    """
+    raise NotImplementedError
+
+
+def _abs(be: Backend, m: Array, **options: Any) -> Solution:
+    found = sign(be, m, **options)
+    return found._replace(value=(m @ found.value[0],))
+
+
+def _abs_residual(be: Backend, value: tuple[Array], m: Array) -> Residual:
+    """N² = M², and the correction of a square root: N dN + dN N = M² - N² (with zero moved away, where it stays zero)."""
+    (n,) = value
+    n, m, _ = normalise(be, n, m)
+    gap = m @ m - n @ n
+    scale = nonzero(be, norm(be, m) ** 2 + norm(be, n) ** 2)
+    zero = eye(be, m) - sign(be, n, tol=None, rtol=None, method="auto").value[0]
+    moved = n + column(norm(be, n) / math.sqrt(n.shape[-1])) * zero
+    step = separable_sylvester(be, moved, moved, gap)
+    return Residual(norm(be, gap) / scale, (step,))
+
+
+@declared("(n,n)->(n,n)", solve=_abs, residual=_abs_residual)
+def matrix_abs(
+    M: Array, *, tol: float | None = None, rtol: float | None = None, method: str = "auto", errors: str = "raise"
+) -> Array:
+    """|M| = (M²)^{1/2} = M mcsgn(M): M with its eigenvalues folded to the right half plane.
+
+    The absolute value by eigenvalues, not the one by singular values (that is the Hermitian factor of `polar`); for
+    Hermitian M they agree. Shapes (..., n, n), dtypes, options and errors as in `mcsgn`.
+
+    >>> import numpy as np
+    >>> from matsign import matrix_abs
+    >>> M = np.array([[1.0, 2.0], [2.0, 1.0]])
+    >>> N = matrix_abs(M)
+    >>> N.round(12)
+    array([[2., 1.],
+           [1., 2.]])
+    >>> bool(np.linalg.norm(N @ N - M @ M) < 1e-14)
+    True
+    """
+    raise NotImplementedError
+
+
+def _projector(be: Backend, m: Array, *, half_plane: str, **options: Any) -> Solution:
+    if half_plane not in ("left", "right"):
+        raise ValueError(f'spectral_projector: half_plane must be "left" or "right", got {half_plane!r}')
+    found = sign(be, m, **options)
+    (s,) = found.value
+    # S² and not I, so that a zero eigenvalue belongs to neither side.
+    return found._replace(value=((s @ s + (s if half_plane == "right" else -s)) / 2,))
+
+
+def _projector_residual(be: Backend, value: tuple[Array], m: Array) -> Residual:
+    """P² = P and PM = MP; the correction solves for the part of dP that maps one invariant subspace into the other."""
+    (p,) = value
+    m, _ = normalise(be, m)
+    other = eye(be, m) - p
+    commutator, square = p @ m - m @ p, p @ p - p
+    size = norm(be, p)
+    backward = be.xp.maximum(
+        norm(be, commutator) / nonzero(be, 2 * size * norm(be, m)), norm(be, square) / nonzero(be, size) ** 2
+    )
+    # Folded, with the smallest shift that keeps a zero eigenvalue off the axis; it only matters inside a subspace.
+    sided = (p - other) @ m
+    sided = sided * column(be.xp.sign(be.real(be.xp.linalg.trace(sided))))
+    folded = sided + column(math.sqrt(be.eps(m)) * norm(be, m)) * eye(be, m)
+    step = separable_sylvester(be, folded, folded, (p - other) @ commutator)
+    step = p @ step @ other + other @ step @ p
+    return Residual(backward, (step - (p - other) @ square,))
+
+
+@declared("(n,n)->(n,n)", solve=_projector, residual=_projector_residual)
+def spectral_projector(
+    M: Array,
+    *,
+    half_plane: str = "right",
+    tol: float | None = None,
+    rtol: float | None = None,
+    method: str = "auto",
+    errors: str = "raise",
+) -> Array:
+    """P = (S² + S)/2 with S = mcsgn(M): the projector on the invariant subspace of one open half plane, along the rest.
+
+    `half_plane` is "right" or "left" (then P = (S² - S)/2); a zero eigenvalue belongs to neither. The trace of P counts the
+    eigenvalues there. Shapes (..., n, n), dtypes, the other options and errors as in `mcsgn`.
+
+    >>> import numpy as np
+    >>> from matsign import spectral_projector
+    >>> M = np.array([[4.0, 3.0], [0.0, -2.0]])
+    >>> P = spectral_projector(M)
+    >>> P
+    array([[1. , 0.5],
+           [0. , 0. ]])
+    >>> bool(np.linalg.norm(P @ P - P) + np.linalg.norm(P @ M - M @ P) < 1e-14)
+    True
+    """
+    raise NotImplementedError
