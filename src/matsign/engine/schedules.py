@@ -110,12 +110,35 @@ def polar_express(
 
 
 @cache
-def lifting(lower: float, eps: float, upper: float) -> tuple[tuple[Step, ...], float]:
-    """Steps that bring [lower, upper] into `LIFTED`, and the factor that then puts `lower` on purification's divide."""
+def lifting(rtol: float, eps: float, upper: float) -> tuple[Step, ...]:
+    """Steps after which purification sends [rtol, upper] to 1 and [0, rtol) to 0.
+
+    The divide of a schedule for [l, upper] lies somewhat below l; with the number of steps fixed it rises with l, so l is
+    found by bisection, in scalars.
+    """
+    count = len(_lift(rtol, eps, upper))
+    low, high = rtol, 8 * rtol
+    for _ in range(60):
+        middle = math.sqrt(low * high)
+        low, high = (low, middle) if _divide(_lift(middle, eps, upper, count), middle) > rtol else (middle, high)
+    return _lift(low, eps, upper, count)
+
+
+def _lift(lower: float, eps: float, upper: float, count: int | None = None) -> tuple[Step, ...]:
+    """The greedy schedule until the image lies in `LIFTED`, or of `count` steps."""
     steps: list[Step] = []
-    threshold = lower
-    while lower < LIFTED[0] or upper > LIFTED[1]:
+    while len(steps) < count if count is not None else lower < LIFTED[0] or upper > LIFTED[1]:
         step, lower, upper = _advance(lower, upper, CUSHION, eps)
-        threshold = step(threshold)
         steps.append(step)
-    return tuple(steps), DIVIDE / threshold
+    return tuple(steps)
+
+
+def _divide(steps: tuple[Step, ...], lower: float) -> float:
+    """The x below `lower`, where the composed steps still rise, that they send to √(2/3)."""
+    low, high = 0.0, lower
+    for _ in range(60):
+        x = middle = (low + high) / 2
+        for step in steps:
+            x = step(x)
+        low, high = (low, middle) if x > DIVIDE else (middle, high)
+    return high

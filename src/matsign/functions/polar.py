@@ -1,0 +1,246 @@
+"""The other sign, msign: singular values become 1. With it the polar decomposition M = U H.
+
+msign is the sign of the dilation [[0, M], [Mᴴ, 0]] read off its corner, for M of any shape and rank: the eigenvalues of the
+dilation are the singular values of M with both signs, and zeros. Every iteration below is an iteration of
+`blocks.Dilation`.
+
+Differential (n ≥ m; otherwise of Mᴴ), with H = UᴴM, P = UUᴴ, Q = UᴴU and s of the size of H: on the support of U, Ω solves
+
+    H₀ Ω + Ω H₀ = Uᴴ dM Q - Q dMᴴ U,    H₀ = H + s (I - Q),
+
+and  dU = U Ω + (I - P) dM Q H₀⁻¹ + U H₀⁻¹ Uᴴ dM (I - Q).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+from matsign.backends import Backend
+from matsign.engine.blocks import Dilation
+from matsign.engine.declare import Residual, Solution, choose, declared, rank_tolerance, solution
+from matsign.engine.failures import Failure
+from matsign.engine.iterate import newton, purify, run, separable_sylvester
+from matsign.engine.linear import adjoint, column, eye, hermitian, nonzero, norm, normalise
+from matsign.engine.schedules import lifting, polar_express
+
+Array = Any
+
+_METHODS = ("auto", "polynomial", "newton", "svd", "gram")
+# The smallest eigenvalue of MᴴM beside its largest from which its eigenvectors do: condition 300, error 2e-13.
+_GRAM = 1e-5
+# The norm that a matrix is divided by is an estimate from below, by this factor at the most.
+_OVERSHOOT = 2.0
+
+
+class Polar(NamedTuple):
+    """M = u h: u with orthonormal rows or columns on the support of M, h Hermitian positive semidefinite."""
+
+    u: Array
+    h: Array
+
+
+def orthogonalise(be: Backend, m: Array, *, tol: float | None, rtol: float | None, method: str) -> Solution:
+    """msign of a stack, tall or wide."""
+    choose("msign", method, _METHODS)
+    tol, rtol = _tolerance(be, m, tol), rank_tolerance(be, m, rtol)
+    m, _ = normalise(be, m)
+    if method == "auto":
+        method = _method(be, m, tol)
+    if m.shape[-2] < m.shape[-1]:
+        found = _tall(be, adjoint(m), tol, rtol, method)
+        return found._replace(value=(adjoint(found.value[0]),))
+    return _tall(be, m, tol, rtol, method)
+
+
+def _tolerance(be: Backend, m: Array, tol: float | None) -> float:
+    if tol is not None and not 0 < tol < 1:
+        raise ValueError(f"tol must lie in (0, 1), got {tol!r}")
+    return max(tol or 0.0, be.eps(m))
+
+
+def _method(be: Backend, m: Array, tol: float) -> str:
+    """Measured on two cores (benchmarks/): products win on accelerators and for loose tolerances, LAPACK elsewhere."""
+    long, short = max(m.shape[-2:]), min(m.shape[-2:])
+    if not be.on_cpu(m) or tol >= 1e-2:
+        return "polynomial"
+    return "gram" if long >= 1.5 * short else "svd"
+
+
+def _tall(be: Backend, m: Array, tol: float, rtol: float, method: str) -> Solution:
+    if method == "svd":
+        return solution(be, (_svd(be, m, rtol),))
+    if method == "gram":
+        return _gram(be, m, rtol)
+    if method == "newton":
+        return _newton(be, m, rtol)
+    return _polynomial(be, m, tol, rtol)
+
+
+def _svd(be: Backend, m: Array, rtol: float) -> Array:
+    u, values, vh = be.xp.linalg.svd(m, full_matrices=False)
+    kept = be.xp.astype(values > rtol * values[:, :1], m.dtype)
+    return (u * kept[:, None, :]) @ vh
+
+
+def _gram(be: Backend, m: Array, rtol: float) -> Solution:
+    """Eigenvectors of MᴴM where its condition allows, and one Newton-Schulz step that squares the error; else the SVD."""
+    values, vectors = be.xp.linalg.eigh(adjoint(m) @ m)
+    # Squaring costs the condition number twice; up to here the step repairs it.
+    fine = values[:, 0] > _GRAM * values[:, -1]
+
+    def quick(m: Array, values: Array, vectors: Array) -> Array:
+        inverse_root = (vectors * (1 / be.xp.sqrt(values))[:, None, :]) @ adjoint(vectors)
+        u = m @ inverse_root
+        return u + u @ (eye(be, u) - adjoint(u) @ u) / 2
+
+    return solution(be, (be.split(fine, quick, lambda m, *_: _svd(be, m, rtol), m, values, vectors),))
+
+
+def _newton(be: Backend, m: Array, rtol: float) -> Solution:
+    """Scaled Newton on the triangular factor (Higham 1986); a singular member has no inverse to iterate with."""
+    q, r = be.xp.linalg.qr(m)
+    condition = norm(be, r) * norm(be, be.inv(r))
+
+    def iterate(q: Array, r: Array, m: Array) -> Solution:
+        found = newton(be, Dilation(r))
+        return solution(be, (q @ found.value.c,), Failure.NOT_CONVERGED, ~(found.defect < 0.05), found.steps)
+
+    def direct(q: Array, r: Array, m: Array) -> Solution:
+        return solution(be, (_svd(be, m, rtol),))
+
+    return be.split(~(condition * rtol < 1), direct, iterate, q, r, m)
+
+
+def _polynomial(be: Backend, m: Array, tol: float, rtol: float) -> Solution:
+    """Products alone: lift what is above rtol to near 1, then let purification send the rest back to 0."""
+    eps = be.eps(m)
+    x = Dilation(m / column(nonzero(be, _scale(be, m))))
+    lower = max(rtol, eps)
+    if tol >= 1e-3 or rtol == 0:
+        schedule = polar_express(lower, tol, eps, _OVERSHOOT)
+        return solution(be, tuple(run(be, x, schedule)), iterations=len(schedule) * be.ones(m))
+    schedule = lifting(lower, eps, _OVERSHOOT)
+    found = purify(be, run(be, x, schedule), len(schedule) * be.ones(m))
+    return solution(be, tuple(found.value), Failure.NOT_CONVERGED, ~(found.defect < 0.05), found.steps)
+
+
+def _scale(be: Backend, m: Array) -> Array:
+    """σmax from below by power iteration, and so close that m divided by it stays below `_OVERSHOOT`."""
+    xp, size = be.xp, norm(be, m)
+    m = m / column(nonzero(be, size))  # σmax in [1/√k, 1]: no eighth power below overflows
+    gram = adjoint(m) @ m
+    v = _start(be, m)
+    for _ in range(24):
+        v = gram @ v
+        v = v / column(nonzero(be, norm(be, v)))
+    estimate = norm(be, m @ v)
+    # λmax of a k × k matrix with nonnegative eigenvalues is at most their mean plus √(k - 1) standard deviations.
+    square = gram @ gram
+    k = m.shape[-1]
+    mean, second = norm(be, gram) ** 2 / k, norm(be, square) ** 2 / k
+    bound = (mean + xp.sqrt((k - 1) * xp.clip(second - mean**2, 0, None))) ** 0.25
+    return size * xp.maximum(estimate, bound * (1.0 / _OVERSHOOT))
+
+
+def _start(be: Backend, m: Array) -> Array:
+    """One fixed vector without symmetry, for power iteration."""
+    k = be.xp.cumsum(be.real(be.xp.ones_like(m[:, :1, :])), axis=-1)
+    return be.xp.astype(be.xp.cos(1.7 * k * k), m.dtype).mT
+
+
+def _tangent(be: Backend, u: Array, m: Array, dm: Array) -> Array:
+    """dU for dM, by the rule at the top of this file, for n ≥ m."""
+    h = hermitian(adjoint(u) @ m)
+    q = adjoint(u) @ u
+    rest = eye(be, h) - q
+    moved = h + column(norm(be, h) / math.sqrt(h.shape[-1])) * rest
+    k = adjoint(u) @ dm @ q
+    omega = separable_sylvester(be, moved, moved, k - adjoint(k))
+    inverse = be.inv(moved)
+    right = dm @ q @ inverse
+    return u @ omega + right - u @ (adjoint(u) @ right) + u @ inverse @ (adjoint(u) @ dm) @ rest
+
+
+def _residual(be: Backend, value: tuple[Array], m: Array) -> Residual:
+    """‖M - U H‖ and ‖U - U Uᴴ U‖: U may be orthogonal to 16 digits and still belong to another matrix."""
+    (u,) = value
+    m, _ = normalise(be, m)
+    if m.shape[-2] < m.shape[-1]:
+        found = _residual(be, (adjoint(u),), adjoint(m))
+        return found._replace(correction=(adjoint(found.correction[0]),))
+    gap = m - u @ hermitian(adjoint(u) @ m)
+    defect = u - u @ (adjoint(u) @ u)
+    backward = be.xp.maximum(
+        norm(be, gap) / nonzero(be, norm(be, m)), norm(be, defect) / nonzero(be, norm(be, u))
+    )
+    return Residual(backward, (_tangent(be, u, m, gap) + defect / 2,))
+
+
+@declared("(n,m)->(n,m)", solve=orthogonalise, residual=_residual, halves=True)
+def msign(
+    M: Array, *, tol: float | None = None, rtol: float | None = None, method: str = "auto", errors: str = "raise"
+) -> Array:
+    """msign(M) = M (MᴴM)^{-1/2}: every nonzero singular value becomes 1, the singular vectors stay.
+
+    Parameters
+    ----------
+    M : array (..., n, m), float32, float64, complex64 or complex128; float16 and bfloat16 are computed in float32
+    tol : how far from 1 the singular values may end; default the dtype's own
+    rtol : a singular value of at most ``rtol`` times the largest is zero and stays zero; default max(n, m) eps
+    method : "polynomial" (products alone: a minimax schedule for [rtol, 1], Amsel, Persson, Musco & Gower 2025, then
+        purification), "newton" (scaled, on the triangular factor; Higham 1986), "svd", "gram" (eigenvectors of MᴴM where
+        its condition allows, else "svd"), or "auto": products on an accelerator and where tol ≥ 1e-2, else
+        "gram" or "svd"
+    errors : "raise", or "nan" to get NaN for the members without an answer
+
+    With tol ≥ 1e-3 or rtol = 0 the polynomial method does not purify: a singular value below rtol ends between 0 and 1.
+
+    >>> import numpy as np
+    >>> from matsign import msign
+    >>> M = np.array([[3.0, 0.0], [4.0, 0.0], [0.0, 1e-3]])
+    >>> U = msign(M)
+    >>> U.round(12)
+    array([[0.6, 0. ],
+           [0.8, 0. ],
+           [0. , 1. ]])
+    >>> bool(np.linalg.norm(U.T @ U - np.eye(2)) < 1e-15)
+    True
+    """
+    raise NotImplementedError
+
+
+def _polar(be: Backend, m: Array, **options: Any) -> Solution:
+    found = orthogonalise(be, m, **options)
+    (u,) = found.value
+    return found._replace(value=(u, hermitian(adjoint(u) @ m)))
+
+
+def _polar_residual(be: Backend, value: tuple[Array, Array], m: Array) -> Residual:
+    """As for msign, and dH from Uᴴ dM: H is as good as the part of M that U H misses."""
+    u, h = value
+    m, h, _ = normalise(be, m, h)
+    gap = m - u @ h
+    found = _residual(be, (u,), m)
+    backward = be.xp.maximum(found.backward, norm(be, gap) / nonzero(be, norm(be, m)))
+    du = found.correction[0]
+    return Residual(backward, (du, hermitian(adjoint(du) @ m + adjoint(u) @ m) - h))
+
+
+@declared("(n,m)->(n,m),(m,m)", solve=_polar, residual=_polar_residual, wrap=Polar, halves=True)
+def polar(
+    M: Array, *, tol: float | None = None, rtol: float | None = None, method: str = "auto", errors: str = "raise"
+) -> Polar:
+    """M = U H with U = msign(M) and H = (MᴴM)^{1/2} Hermitian positive semidefinite: ``Polar(u, h)``.
+
+    Shapes (..., n, m) to (..., n, m) and (..., m, m); dtypes, options and errors as in `msign`. For singular M the factor
+    U is the partial isometry with the null space of M (SciPy completes it to a unitary one, which M does not determine).
+
+    >>> import numpy as np
+    >>> from matsign import polar
+    >>> M = np.array([[1.0, 2.0], [3.0, 4.0]])
+    >>> u, h = polar(M)
+    >>> bool(np.linalg.norm(u @ h - M) < 1e-14)
+    True
+    """
+    raise NotImplementedError
