@@ -1,4 +1,41 @@
-"""Matrix sign functions and the equations they solve, on NumPy, PyTorch and JAX arrays."""
+"""Matrix sign functions and the equations they solve, on NumPy, PyTorch and JAX arrays.
 
-from matsign.functions.sign import matrix_abs, mcsgn, spectral_projector
+    msign(M) = M (MᴴM)^{-1/2}    singular values become 1
+    mcsgn(M) = M (M²)^{-1/2}     eigenvalues become ±1
+
+>>> import numpy as np, matsign
+>>> a, q = np.array([[2.0, 1.0], [0.0, 3.0]]), np.eye(2)
+>>> x, certificate = matsign.certify(matsign.solve_sylvester)(a, a.T, q)
+>>> certificate.converged, certificate.backward_error < 1e-15
+(True, True)
+"""
+
+from matsign.engine.certificates import Certificate, certify
+from matsign.engine.failures import SpectrumError
+from matsign.equations.riccati import solve_riccati
+from matsign.equations.sylvester import solve_sylvester
+from matsign.functions.means import coupled_root, geometric_mean
 from matsign.functions.polar import Polar, msign, polar
+from matsign.functions.roots import invsqrtm, sqrtm, sqrtm_pair
+from matsign.functions.sign import matrix_abs, mcsgn, spectral_projector
+
+__all__ = [
+    "Certificate",
+    "Polar",
+    "SpectrumError",
+    "certify",
+    "coupled_root",
+    "geometric_mean",
+    "invsqrtm",
+    "matrix_abs",
+    "mcsgn",
+    "msign",
+    "polar",
+    "solve_riccati",
+    "solve_sylvester",
+    "spectral_projector",
+    "sqrtm",
+    "sqrtm_pair",
+]
+
+__version__ = "0.1.0"

@@ -23,6 +23,7 @@ class Failure(IntEnum):
     NOT_CONVERGED = 9
     NOT_REAL = 10
     NOT_DEFINITE = 11
+    NO_LINE = 12
 
 
 MESSAGES = {
@@ -38,6 +39,8 @@ MESSAGES = {
     "as many as b has rows; the wanted stable solution does not exist",
     Failure.NO_GRAPH: "the invariant subspace is not the graph of a matrix, so the solution asked for does not exist (it "
     "is infinite); the eigenvalue counts are right",
+    Failure.NO_LINE: "no vertical line between the spectra of a and -b was found, which the Newton iteration needs; use "
+    'method="auto"',
     Failure.NOT_CONVERGED: "the iteration did not converge; try another method=",
     Failure.NOT_REAL: "the polynomial iteration wants a real spectrum and did not converge on this one; use "
     'method="newton"',

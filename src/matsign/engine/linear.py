@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from matsign.backends import Backend
@@ -77,3 +78,16 @@ def rectangular_eye(be: Backend, x: Array) -> Array:
 def nonzero(be: Backend, x: Array) -> Array:
     """x, with 1 in place of 0: a divisor."""
     return be.xp.where(x > 0, x, be.xp.ones_like(x))
+
+
+def is_hermitian(x: Array) -> Array:
+    """Which members equal their conjugate transpose, to the last bit."""
+    return (x == adjoint(x)).all(-1).all(-1)
+
+
+def away(be: Backend, x: Array) -> Array:
+    """x with a spectrum in the closed right half plane moved off zero by √eps ‖x‖.
+
+    A correction equation with it has a solution where x is singular, of the size that a root's error then really has.
+    """
+    return x + column(math.sqrt(be.eps(x) / x.shape[-1]) * norm(be, x)) * eye(be, x)

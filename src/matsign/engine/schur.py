@@ -128,3 +128,24 @@ def square_root(stack: Array) -> tuple[Array, Array]:
         failure[np.abs(root.imag).max((-1, -2)) > 0] = Failure.NEGATIVE
         root = root.real
     return root.astype(stack.dtype), failure
+
+
+def graph(a: Array, b: Array, c: Array, d: Array) -> tuple[Array, Array, Array, Array]:
+    """(x, eigenvalues on the right, one on the axis, whether [x; I] spans) for the right subspace of [[a, c], [d, b]]."""
+    m, count = np.block([[a, c], [d, b]]), np.zeros(len(a), np.int32)
+    x, axis, spans = np.full_like(c, np.nan), np.zeros(len(a), bool), np.zeros(len(a), bool)
+    n = a.shape[-1]
+    for k, matrix in enumerate(m):
+        _, z, eigenvalues, count[k] = lapack.schur(matrix, _right)
+        axis[k] = _suspicious(matrix, eigenvalues) and _on_axis(matrix, eigenvalues)
+        if count[k] == b.shape[-1] and np.isfinite(z).all():
+            top, bottom = z[:n, : count[k]], z[n:, : count[k]]
+            inverse = lapack.inv(bottom)
+            x[k] = top @ inverse
+            # Orthonormal columns: a bottom block this flat means that the subspace is not a graph.
+            spans[k] = bool(np.linalg.norm(inverse) * np.finfo(c.dtype).eps < 1)
+    return x, count, axis, spans
+
+
+def _right(eigenvalue: Any, imaginary: Any = None) -> bool:
+    return bool(eigenvalue.real > 0)

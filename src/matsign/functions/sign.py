@@ -25,7 +25,7 @@ from matsign.engine.declare import Residual, Solution, choose, declared, rank_to
 from matsign.engine.deflate import deflate
 from matsign.engine.failures import Failure
 from matsign.engine.iterate import finish, newton, run, separable_sylvester
-from matsign.engine.linear import adjoint, column, eye, inner, nonzero, norm, normalise
+from matsign.engine.linear import adjoint, away, column, eye, inner, is_hermitian, nonzero, norm, normalise
 from matsign.engine.schedules import polar_express
 
 Array = Any
@@ -50,12 +50,8 @@ def sign(be: Backend, m: Array, *, tol: float | None, rtol: float | None, method
         return by_eigh(m)
     if method == "auto" and be.on_cpu(m) and not be.traced(m):
         # Seven products' worth on a CPU, exact for normal input; on an accelerator the iterations win.
-        return be.split(_is_hermitian(be, m), by_eigh, by_iteration, m)
+        return be.split(is_hermitian(m), by_eigh, by_iteration, m)
     return by_iteration(m)
-
-
-def _is_hermitian(be: Backend, m: Array) -> Array:
-    return (m == adjoint(m)).all(-1).all(-1)
 
 
 def _eigh(be: Backend, m: Array, rtol: float) -> Solution:
@@ -252,7 +248,7 @@ def _projector_residual(be: Backend, value: tuple[Array], m: Array) -> Residual:
     # Folded, with the smallest shift that keeps a zero eigenvalue off the axis; it only matters inside a subspace.
     sided = (p - other) @ m
     sided = sided * column(be.xp.sign(be.real(be.xp.linalg.trace(sided))))
-    folded = sided + column(math.sqrt(be.eps(m)) * norm(be, m)) * eye(be, m)
+    folded = away(be, sided)
     step = separable_sylvester(be, folded, folded, (p - other) @ commutator)
     step = p @ step @ other + other @ step @ p
     return Residual(backward, (step - (p - other) @ square,))

@@ -1,0 +1,229 @@
+"""Square roots and their inverses, one or two matrices at a time.
+
+The sign of [[0, A], [B, 0]] is [[0, C], [C⁻¹, 0]] with C = A (BA)^{-1/2} (`blocks.AntiDiagonal`); with B = I that is the square
+root of A and its inverse together. C is characterised by C B C = A, so its differential solves
+
+    CB dC + dC BC = dA - C dB C,
+
+positive stable on both sides: X dX + dX X = dA for the square root.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from matsign.backends import Backend
+from matsign.engine import schur
+from matsign.engine.blocks import AntiDiagonal
+from matsign.engine.declare import Residual, Solution, choose, declared, rank_tolerance, solution
+from matsign.engine.deflate import deflate
+from matsign.engine.failures import Failure
+from matsign.engine.iterate import finish, newton, run, separable_sylvester
+from matsign.engine.linear import adjoint, away, column, eye, is_hermitian, largest, nonzero, norm
+from matsign.engine.schedules import polar_express
+
+Array = Any
+
+_METHODS = ("auto", "newton", "polynomial", "schur", "eigh")
+
+
+def root_pair(be: Backend, a: Array, *, rtol: float | None, method: str) -> Solution:
+    """(A^{1/2}, A^{-1/2}) of a stack; zero eigenvalues stay zero in both."""
+    choose("sqrtm", method, _METHODS)
+    rtol = rank_tolerance(be, a, rtol)
+    a, half = _normalise_even(be, a)
+
+    def by_eigh(a: Array) -> Solution:
+        return _eigh(be, a, rtol)
+
+    def by_iteration(a: Array) -> Solution:
+        return _general(be, a, rtol, method)
+
+    cheap = method == "auto" and be.on_cpu(a) and not be.traced(a)
+    if method == "eigh":
+        found = by_eigh(a)
+    else:
+        found = be.split(is_hermitian(a), by_eigh, by_iteration, a) if cheap else by_iteration(a)
+    x, z = found.value
+    return found._replace(value=(be.ldexp(x, column(half)), be.ldexp(z, column(-half))))
+
+
+def _normalise_even(be: Backend, a: Array) -> tuple[Array, Array]:
+    """`a` with its largest entry in [1/4, 1), and half the logarithm of the factor, a whole number."""
+    e = be.exponent(largest(be, a))
+    e = e + e % 2
+    return be.ldexp(a, column(-e)), e // 2
+
+
+def _eigh(be: Backend, a: Array, rtol: float) -> Solution:
+    xp = be.xp
+    values, vectors = xp.linalg.eigh(a)
+    top = xp.max(xp.abs(values), axis=-1)[:, None]
+    kept = values > rtol * top
+    root = xp.sqrt(xp.clip(values, 0, None))
+    inverse = xp.astype(kept, values.dtype) / xp.where(kept, root, xp.ones_like(root))
+    x, z = ((vectors * f[:, None, :]) @ adjoint(vectors) for f in (root, inverse))
+    return solution(be, (x, z), Failure.NEGATIVE, (values < -rtol * top).any(-1))
+
+
+def _general(be: Backend, a: Array, rtol: float, method: str) -> Solution:
+    """Deflate the members that may have a zero eigenvalue, iterate on the others."""
+    if method == "auto":
+        small = a.shape[-1] <= 48 and be.on_cpu(a) and not be.traced(a)
+        method = "schur" if small else "guarded newton"
+
+    def regular(a: Array) -> Solution:
+        return _regular(be, a, method)
+
+    def singular(a: Array) -> Solution:
+        zero = deflate(be, a, rtol)
+        x, z = (found := _regular(be, zero.matrix, method)).value
+        root = column(be.xp.astype(be.xp.sqrt(zero.shift), a.dtype))
+        failure = be.xp.where(zero.sound, found.failure, int(Failure.SINGULAR) + 0 * found.failure)
+        failure = be.xp.where(zero.defective, int(Failure.DEFECTIVE_ZERO) + 0 * failure, failure)
+        return found._replace(value=(x - root * zero.projector, z - zero.projector / root), failure=failure)
+
+    condition = norm(be, a) * norm(be, be.inv(a))
+    return be.split(~(condition * rtol < 1), singular, regular, a)
+
+
+def _regular(be: Backend, a: Array, method: str) -> Solution:
+    if method == "schur":
+        return _schur(be, a)
+    unit = eye(be, a) + 0 * a
+    if method == "polynomial":
+        size = column(norm(be, a))
+        eps = be.eps(a)
+        schedule = polar_express(math.sqrt(a.shape[-1] * eps), 1e-4, eps)
+        found = finish(be, run(be, AntiDiagonal(a / size, unit), schedule), len(schedule) * be.ones(a))
+        x, z = found.value
+        root = be.xp.sqrt(size)
+        return solution(be, (x * root, z / root), Failure.NOT_REAL, ~(found.defect < 0.05), found.steps)
+    found = newton(be, AntiDiagonal(a, unit))
+    x, z = found.value
+    lost = ~(found.defect < 0.05)
+    if method == "newton":
+        return solution(be, (x, z), Failure.NEGATIVE, lost, found.steps)
+    gap = norm(be, x @ x - a) / norm(be, x) ** 2
+    doubtful = lost | ~(gap < 8 * math.sqrt(a.shape[-1]) * be.eps(a))
+    return be.split(
+        doubtful,
+        lambda a, *_: _schur(be, a),
+        lambda a, x, z, k: solution(be, (x, z), iterations=k),
+        *(a, x, z, found.steps),
+    )
+
+
+def _schur(be: Backend, a: Array) -> Solution:
+    code = be.xp.astype(be.ones(a), be.xp.int32)
+    root, failure = be.host(schur.square_root, (a, code), a)
+    return solution(be, (root, be.inv(root)))._replace(failure=failure)
+
+
+def _root_correction(be: Backend, x: Array, a: Array) -> tuple[Array, Array]:
+    gap = a - x @ x
+    moved = away(be, x)
+    return norm(be, gap) / nonzero(be, norm(be, a)), separable_sylvester(be, moved, moved, gap)
+
+
+def _inverse_correction(be: Backend, z: Array, a: Array) -> tuple[Array, Array]:
+    """Z A Z is the identity on the range of A; 3R² - 2R³ is that projector, to second order."""
+    r = z @ a @ z
+    gap = r @ (3 * r - 2 * r @ r) - r
+    moved = away(be, a @ z)
+    return norm(be, gap) / nonzero(be, norm(be, r)), separable_sylvester(be, moved, moved, gap)
+
+
+def _pair_residual(be: Backend, value: tuple[Array, Array], a: Array) -> Residual:
+    x, z = value
+    a, half = _normalise_even(be, a)
+    (back, dx), (back_z, dz) = (
+        _root_correction(be, be.ldexp(x, column(-half)), a),
+        _inverse_correction(be, be.ldexp(z, column(half)), a),
+    )
+    return Residual(be.xp.maximum(back, back_z), (be.ldexp(dx, column(half)), be.ldexp(dz, column(-half))))
+
+
+def _root_residual(be: Backend, value: tuple[Array], a: Array) -> Residual:
+    a, half = _normalise_even(be, a)
+    back, dx = _root_correction(be, be.ldexp(value[0], column(-half)), a)
+    return Residual(back, (be.ldexp(dx, column(half)),))
+
+
+def _inverse_residual(be: Backend, value: tuple[Array], a: Array) -> Residual:
+    a, half = _normalise_even(be, a)
+    back, dz = _inverse_correction(be, be.ldexp(value[0], column(half)), a)
+    return Residual(back, (be.ldexp(dz, column(-half)),))
+
+
+def _root(be: Backend, a: Array, **options: Any) -> Solution:
+    found = root_pair(be, a, **options)
+    return found._replace(value=found.value[:1])
+
+
+def _inverse_root(be: Backend, a: Array, **options: Any) -> Solution:
+    found = root_pair(be, a, **options)
+    return found._replace(value=found.value[1:])
+
+
+@declared("(n,n)->(n,n),(n,n)", solve=root_pair, residual=_pair_residual)
+def sqrtm_pair(
+    A: Array, *, rtol: float | None = None, method: str = "auto", errors: str = "raise"
+) -> tuple[Array, Array]:
+    """(A^{1/2}, A^{-1/2}), the principal square root and its inverse together, for the price of one.
+
+    Parameters
+    ----------
+    A : array (..., n, n), float32, float64, complex64 or complex128, without eigenvalues on the negative real axis
+    rtol : a singular value of at most ``rtol`` times the largest is zero; default n eps
+    method : "newton" (Denman & Beavers 1976, as Newton on [[0, A], [I, 0]], scaled), "polynomial" (products alone, coupled;
+        for a real positive spectrum), "schur" (Björck & Hammarling 1983, SciPy's), "eigh" (Hermitian A), or "auto":
+        eigenvectors for Hermitian members and Schur vectors up to n = 48 on a CPU, else Newton, with Schur vectors for
+        members whose residual is not at working precision
+    errors : "raise", or "nan" to get NaN for the members without an answer
+
+    Zero eigenvalues stay zero in both results (the second is then the inverse on the range of A). Raises `SpectrumError`
+    where A has an eigenvalue on the negative real axis, or zero as a defective eigenvalue.
+
+    >>> import numpy as np
+    >>> from matsign import sqrtm_pair
+    >>> A = np.array([[4.0, 1.0], [0.0, 9.0]])
+    >>> X, Z = sqrtm_pair(A)
+    >>> bool(np.linalg.norm(X @ X - A) + np.linalg.norm(X @ Z - np.eye(2)) < 1e-14)
+    True
+    """
+    raise NotImplementedError
+
+
+@declared("(n,n)->(n,n)", solve=_root, residual=_root_residual)
+def sqrtm(A: Array, *, rtol: float | None = None, method: str = "auto", errors: str = "raise") -> Array:
+    """A^{1/2}, the square root whose eigenvalues have positive real part: X X = A.
+
+    Shapes (..., n, n), dtypes, options and errors as in `sqrtm_pair`. Real in, real out: where the root would be complex
+    there is a negative eigenvalue, and an error that says so.
+
+    >>> import numpy as np
+    >>> from matsign import sqrtm
+    >>> A = np.array([[2.0, 1.0], [1.0, 2.0]])
+    >>> X = sqrtm(A)
+    >>> bool(np.linalg.norm(X @ X - A) < 1e-14)
+    True
+    """
+    raise NotImplementedError
+
+
+@declared("(n,n)->(n,n)", solve=_inverse_root, residual=_inverse_residual)
+def invsqrtm(A: Array, *, rtol: float | None = None, method: str = "auto", errors: str = "raise") -> Array:
+    """A^{-1/2}, the inverse of the principal square root: Z A Z = I; on the range of A where A is singular.
+
+    Shapes (..., n, n), dtypes, options and errors as in `sqrtm_pair`. This is the matrix that whitens a covariance.
+
+    >>> import numpy as np
+    >>> from matsign import invsqrtm
+    >>> A = np.array([[2.0, 1.0], [1.0, 2.0]])
+    >>> Z = invsqrtm(A)
+    >>> bool(np.linalg.norm(Z @ A @ Z - np.eye(2)) < 1e-14)
+    True
+    """
+    raise NotImplementedError
