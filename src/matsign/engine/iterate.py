@@ -41,7 +41,7 @@ def newton(be: Backend, x: Structure, limit: int = 0) -> Iterate:
         x, steps, change, scaled = state
         inverse = x.inverse(be)
         mu = xp.sqrt(inverse.size(be) / x.size(be))
-        new = newton_step(be, x, inverse, xp.where(scaled > 0, mu, one[: len(mu)]))
+        new = newton_step(be, x, inverse, xp.where(scaled > 0, mu, xp.ones_like(mu)))
         moved = distance(be, x, new)
         # Once close and unscaled, no progress means that rounding has taken over.
         stalled = (moved < 0.1) & (moved > 0.5 * change) & (scaled == 0)

@@ -93,14 +93,14 @@ def _search(be: Backend, a: Array, b: Array, q: Array) -> tuple[Array, Array, Ar
         stray_a, stray_b = count_a > 0.5, count_b > 0.5
         sure = (found.defect < 0.05) & (_off_integer(be, count_a) < 0.1) & (_off_integer(be, count_b) < 0.1)
         # Means of the strays: of a where the first block stayed +1, of -b where the second stayed -1.
-        place_a = (_trace(be, a) + _inner(be, s.a, a)) / (2 * nonzero(be, xp.where(stray_a, count_a, one)))
-        place_b = -(_trace(be, b) - _inner(be, s.b, b)) / (2 * nonzero(be, xp.where(stray_b, count_b, one)))
+        place_a = (_trace(be, a) + _inner(be, s.a, a)) / (2 * nonzero(be, count_a))
+        place_b = -(_trace(be, b) - _inner(be, s.b, b)) / (2 * nonzero(be, count_b))
         moves_low = sure & xp.where(side > 0, stray_b, stray_a)
         moves_high = sure & xp.where(side > 0, stray_a, stray_b)
         place_low, place_high = xp.where(side > 0, place_b, place_a), xp.where(side > 0, place_a, place_b)
         low = xp.where(moves_low, xp.maximum(line, place_low), low)
         high = xp.where(moves_high, xp.minimum(line, place_high), high)
-        done = xp.where(sure & ~stray_a & ~stray_b, one[: len(done)], 0 * done)
+        done = xp.astype(sure & ~stray_a & ~stray_b, line.dtype)
         hopeless = (moves_low & moves_high) | (low >= high)
         # An eigenvalue on the line itself: step aside.
         next_line = xp.where(sure, (low + high) / 2, line + 0.382 * (high - line))
