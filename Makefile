@@ -1,0 +1,34 @@
+PYTHON ?= python3
+
+.PHONY: tour test lint types docs clean
+
+# The main job, on NumPy and SciPy alone.
+tour: .venv/tour
+	.venv/tour/bin/matsign tour
+
+# Everything: the three array libraries, the tests and the doctests.
+test: .venv/test
+	.venv/test/bin/python -m pytest -q -n 2
+
+lint: .venv/test
+	.venv/test/bin/ruff check .
+	.venv/test/bin/ruff format --check .
+
+types: .venv/test
+	.venv/test/bin/mypy
+
+.venv/tour: pyproject.toml
+	$(PYTHON) -m venv .venv/tour
+	.venv/tour/bin/python -m pip install -q --upgrade pip
+	.venv/tour/bin/python -m pip install -q -e .
+	@touch .venv/tour
+
+.venv/test: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv/test
+	.venv/test/bin/python -m pip install -q --upgrade pip
+	.venv/test/bin/python -m pip install -q -c constraints.txt torch jax
+	.venv/test/bin/python -m pip install -q -c constraints.txt -e . --group dev
+	@touch .venv/test
+
+clean:
+	rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
