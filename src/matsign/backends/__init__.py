@@ -41,6 +41,9 @@ class Backend(Protocol):
     def ones(self, like: Array) -> Array:
         """1.0 for each member of the stack `like`, real."""
 
+    def no_counts(self, like: Array) -> Array:
+        """0 for each member of the stack `like`, int32."""
+
     def real(self, x: Array) -> Array: ...
 
     def imag(self, x: Array) -> Array: ...
@@ -64,7 +67,16 @@ class Backend(Protocol):
     def scoped(self, x: Array) -> Any:
         """A context manager for the computation: full matmul precision, no gradient tape."""
 
+    def surely_finite(self, x: Array) -> bool:
+        """A quick look: True only if no entry of `x` is NaN or infinite."""
+
     def inv(self, a: Array) -> Array: ...
+
+    def svd(self, a: Array) -> tuple[Array, Array, Array]:
+        """(u, values, vh), economic, values descending."""
+
+    def eigh(self, a: Array) -> tuple[Array, Array]:
+        """(values, vectors) of Hermitian members, values ascending."""
 
     def solve(self, a: Array, b: Array) -> Array: ...
 

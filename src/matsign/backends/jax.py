@@ -39,6 +39,10 @@ def ones(like: Array) -> Array:
     return xp.ones(len(like), like.real.dtype)
 
 
+def no_counts(like: Array) -> Array:
+    return xp.zeros(len(like), xp.int32)
+
+
 def real(x: Array) -> Array:
     return x.real
 
@@ -79,9 +83,18 @@ def scoped(x: Array) -> Any:
     return jax.default_matmul_precision("highest")
 
 
+def surely_finite(x: Array) -> bool:
+    return bool(xp.isfinite(x).all())
+
+
 inv = xp.linalg.inv
+eigh = xp.linalg.eigh
 solve = xp.linalg.solve
 cholesky = xp.linalg.cholesky
+
+
+def svd(a: Array) -> tuple[Array, Array, Array]:
+    return xp.linalg.svd(a, full_matrices=False)
 
 
 def exponent(x: Array) -> Array:

@@ -57,3 +57,16 @@ def trsyl(a: Array, b: Array, c: Array, sign: int = 1) -> tuple[Array, bool]:
     """x with a x + sign x b = c for (quasi-)triangular a, b from `schur`, and whether a diagonal sum was near zero."""
     x, scale, info = routine("trsyl", c.dtype.char)(a, b, c, isgn=sign)
     return (x if scale == 1 else x / scale), info != 0
+
+
+def svd(a: Array) -> tuple[Array, Array, Array]:
+    """(u, values, vh) of one matrix, economic."""
+    u, values, vh, info = routine("gesdd", a.dtype.char)(a, full_matrices=0)
+    return (u, values, vh) if info == 0 else (u * np.nan, values * np.nan, vh)
+
+
+def eigh(a: Array) -> tuple[Array, Array]:
+    """(values, vectors) of one Hermitian matrix."""
+    name = "heevd" if a.dtype.kind == "c" else "syevd"
+    values, vectors, info = routine(name, a.dtype.char)(a)
+    return (values, vectors) if info == 0 else (values * np.nan, vectors * np.nan)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
+import cmath
 from typing import Any, Callable
 
 import array_api_compat.numpy as xp
@@ -13,9 +13,9 @@ from matsign.backends import eager, lapack
 Array = np.ndarray[Any, Any]
 name = "numpy"
 
-# One call for a stack of small matrices, LAPACK one by one above: measured, the crossover is near here.
-_STACKED = 16
-_NOTHING = contextlib.nullcontext()
+# Up to here SciPy's LAPACK, called directly, is up to twice as fast as numpy.linalg. Not above: NumPy and SciPy each bring a
+# BLAS with threads of its own, and from where those start, going to and fro between the two costs ten times the gain.
+_SMALL = 80
 
 
 def asarray(x: Any, like: Any = None) -> Array:
@@ -24,12 +24,16 @@ def asarray(x: Any, like: Any = None) -> Array:
     return np.asarray(x)
 
 
+# ``dtype.name`` is computed anew at each use, at the price of a small matrix product.
+_NAMES = {np.dtype(name): name for name in ("float32", "float64", "complex64", "complex128")}
+
+
 def astype(x: Array, kind: str) -> Array:
-    return x if x.dtype.name == kind else x.astype(kind)
+    return x if _NAMES.get(x.dtype) == kind else x.astype(kind)
 
 
 def kind(x: Array) -> str:
-    return x.dtype.name
+    return _NAMES.get(x.dtype) or x.dtype.name
 
 
 def default_float() -> str:
@@ -44,6 +48,10 @@ def ones(like: Array) -> Array:
     return np.ones(len(like), like.real.dtype)
 
 
+def no_counts(like: Array) -> Array:
+    return np.zeros(len(like), np.int32)
+
+
 def real(x: Array) -> Array:
     return x.real
 
@@ -56,11 +64,16 @@ def is_complex(x: Array) -> bool:
     return x.dtype.kind == "c"
 
 
+_EPS = {dtype: float(np.finfo(dtype).eps) for dtype in _NAMES}
+
+
 def eps(x: Array) -> float:
-    return float(np.finfo(x.dtype).eps)
+    return _EPS[x.dtype]
 
 
 def common_kind(*xs: Array) -> str:
+    if all(x.dtype == xs[0].dtype for x in xs):
+        return kind(xs[0])
     return np.result_type(*(x.dtype for x in xs)).name
 
 
@@ -90,12 +103,31 @@ def _linalg(f: Callable[..., Any], *arrays: Array) -> Array:
         return np.concatenate([_linalg(f, *(x[i : i + 1] for x in arrays)) for i in range(len(arrays[0]))])
 
 
+def surely_finite(x: Array) -> bool:
+    # One pass: the sum of finite numbers may overflow, which costs a second look, but nothing else gets through.
+    return cmath.isfinite(x.sum())
+
+
 def inv(a: Array) -> Array:
-    if a.shape[-1] < _STACKED and len(a) > 1:
-        return _linalg(np.linalg.inv, a)
-    if len(a) == 1:
+    if len(a) == 1 and a.shape[-1] <= _SMALL:
         return lapack.inv(a[0])[None]
-    return np.stack([lapack.inv(x) for x in a])
+    if 16 <= a.shape[-1] <= _SMALL:
+        return np.stack([lapack.inv(x) for x in a])
+    return _linalg(np.linalg.inv, a)
+
+
+def svd(a: Array) -> tuple[Array, Array, Array]:
+    if len(a) == 1 and max(a.shape) <= _SMALL:
+        u, values, vh = lapack.svd(a[0])
+        return u[None], values[None], vh[None]
+    return np.linalg.svd(a, full_matrices=False)
+
+
+def eigh(a: Array) -> tuple[Array, Array]:
+    if len(a) == 1 and a.shape[-1] <= _SMALL:
+        values, vectors = lapack.eigh(a[0])
+        return values[None], vectors[None]
+    return np.linalg.eigh(a)
 
 
 def solve(a: Array, b: Array) -> Array:

@@ -45,6 +45,10 @@ def ones(like: Array) -> Array:
     return torch.ones(len(like), dtype=like.real.dtype, device=like.device)
 
 
+def no_counts(like: Array) -> Array:
+    return torch.zeros(len(like), dtype=torch.int32, device=like.device)
+
+
 def real(x: Array) -> Array:
     return x.real
 
@@ -92,8 +96,20 @@ def _checked(value: Array, info: Array) -> Array:
     return value
 
 
+def surely_finite(x: Array) -> bool:
+    return bool(torch.isfinite(x).all())
+
+
 def inv(a: Array) -> Array:
     return _checked(*torch.linalg.inv_ex(a))
+
+
+def svd(a: Array) -> tuple[Array, Array, Array]:
+    return torch.linalg.svd(a, full_matrices=False)
+
+
+def eigh(a: Array) -> tuple[Array, Array]:
+    return torch.linalg.eigh(a)
 
 
 def solve(a: Array, b: Array) -> Array:

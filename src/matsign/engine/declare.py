@@ -53,8 +53,7 @@ def solution(
     detail: Array | None = None,
 ) -> Solution:
     """A `Solution` in which the members of the mask `failed` have this failure."""
-    xp = be.xp
-    none = xp.astype(0 * be.ones(value[0]), xp.int32)
+    xp, none = be.xp, be.no_counts(value[0])
     found = none if failed is None else xp.where(failed, none + int(failure), none)
     return Solution(
         tuple(value),
@@ -225,9 +224,8 @@ def _prepare(declaration: Declaration, arguments: list[Any]) -> Call:
     stacks = [_stack(be, x, batch) for x in arrays]
     bad = None
     for x in stacks:
-        finite = be.xp.isfinite(x)
-        if be.traced(x) or not finite.all():
-            here = ~finite.all(-1).all(-1)
+        if be.traced(x) or not be.surely_finite(x):
+            here = ~be.xp.isfinite(x).all(-1).all(-1)
             bad = here if bad is None else bad | here
     if bad is not None:
         # A harmless stand-in: no LAPACK routine ever sees a NaN.
@@ -259,11 +257,13 @@ def _gather(declaration: Declaration, arguments: list[Any]) -> tuple[Backend, li
 
 def _promote(declaration: Declaration, be: Backend, arrays: list[Array]) -> tuple[list[Array], str]:
     """The arrays in the dtype computed in, and the dtype to answer in."""
-    for name, x in zip(declaration.arguments, arrays, strict=True):
-        kind = be.kind(x)
+    kinds = [be.kind(x) for x in arrays]
+    if kinds[0] in KINDS and all(kind == kinds[0] for kind in kinds):
+        return arrays, kinds[0]
+    for name, kind in zip(declaration.arguments, kinds, strict=True):
         if kind not in KINDS and kind not in HALVES and not kind.startswith(("int", "uint", "bool")):
             raise TypeError(f"{declaration.name}: {name} has dtype {kind}; wanted {', '.join(KINDS)}")
-    kind = be.kind(arrays[0]) if len(arrays) == 1 else be.common_kind(*arrays)
+    kind = be.common_kind(*arrays)
     if kind.startswith(("int", "uint", "bool")):
         kind = be.default_float()
     if kind in HALVES and not declaration.halves:
@@ -289,11 +289,14 @@ def _sizes(declaration: Declaration, arrays: list[Array]) -> dict[str, int]:
 
 
 def _batch(declaration: Declaration, arrays: list[Array]) -> tuple[int, ...]:
+    shapes = {tuple(x.shape[:-2]) for x in arrays}
+    if len(shapes) == 1:
+        return shapes.pop()
     try:
-        return np.broadcast_shapes(*(tuple(x.shape[:-2]) for x in arrays)) if len(arrays) > 1 else tuple(arrays[0].shape[:-2])
+        return np.broadcast_shapes(*shapes)
     except ValueError:
-        shapes = ", ".join(f"{n} {tuple(x.shape)}" for n, x in zip(declaration.arguments, arrays, strict=True))
-        raise ValueError(f"{declaration.name}: the leading axes do not broadcast: {shapes}") from None
+        said = ", ".join(f"{n} {tuple(x.shape)}" for n, x in zip(declaration.arguments, arrays, strict=True))
+        raise ValueError(f"{declaration.name}: the leading axes do not broadcast: {said}") from None
 
 
 def _stack(be: Backend, x: Array, batch: tuple[int, ...]) -> Array:

@@ -55,7 +55,7 @@ def _null_space(be: Backend, m: Array, rtol: float) -> tuple[Array, Array, Array
     def step(state: Any) -> Any:
         m, smallest, basis, zeros, depth = state
         rest = eye(be, m) - basis @ adjoint(basis)
-        _, values, vh = xp.linalg.svd(rest @ m @ rest)
+        _, values, vh = be.svd(rest @ m @ rest)
         found = xp.astype(values <= smallest[:, None], values.dtype)
         grown = xp.sum(found, axis=-1) > xp.sum(zeros, axis=-1)
         basis = adjoint(vh) * xp.astype(found, m.dtype)[:, None, :]

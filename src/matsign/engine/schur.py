@@ -83,15 +83,15 @@ def _smallest_singular_value(a: Array) -> float:
 
 def sylvester(a: Array, b: Array, q: Array) -> tuple[Array, Array]:
     """(x, failure) with a x + x b = q, by Bartels and Stewart (1972) with a triangular solver made of products."""
-    out, failure = np.empty_like(q), np.zeros(len(q), np.int32)
+    out, failure, eps = np.empty_like(q), np.zeros(len(q), np.int32), np.finfo(q.dtype).eps
     for k in range(len(q)):
         r, u, left, _ = lapack.schur(a[k])
         s, v, right, _ = lapack.schur(b[k])
         y, _ = triangular_sylvester(r, s, u.conj().T @ q[k] @ v)
         out[k] = u @ y @ v.conj().T
-        size = np.abs(left).max() + np.abs(right).max()
-        tiny = max(a.shape[-1], b.shape[-1]) * np.finfo(q.dtype).eps * size
-        if np.abs(left[:, None] + right).min() <= tiny or not np.abs(out[k]).max() * tiny <= np.abs(q[k]).max():
+        gaps = np.abs(left[:, None] + right)
+        tiny = max(q.shape[-2:]) * eps * gaps.max()
+        if gaps.min() <= tiny or not np.abs(y).max() * tiny <= np.abs(q[k]).max():
             failure[k] = Failure.COMMON_EIGENVALUE
     return out, failure
 

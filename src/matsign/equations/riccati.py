@@ -104,7 +104,7 @@ def _by_sign(be: Backend, a: Array, b: Array, c: Array, d: Array) -> Solution:
 
 def _by_schur(be: Backend, a: Array, b: Array, c: Array, d: Array) -> Solution:
     xp = be.xp
-    code = xp.astype(be.ones(a), xp.int32)
+    code = be.no_counts(a)
     x, count, axis, graph = be.host(schur.graph, (c, code, code > 0, code > 0), a, b, c, d)
     failure = _verdict(be, count, b.shape[-1], graph)
     failure = xp.where(axis, int(Failure.AXIS) + 0 * failure, failure)

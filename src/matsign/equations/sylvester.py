@@ -29,19 +29,18 @@ _TRIES = 4
 def sylvester(be: Backend, a: Array, b: Array, q: Array, *, method: str) -> Solution:
     """x of a stack: Newton where a line is found, Schur vectors for the rest."""
     choose("solve_sylvester", method, _METHODS)
+    size = max(q.shape[-2:])
+    few = size <= 64 and size * len(q) <= 96 and be.on_cpu(q) and not be.traced(q)
+    if method == "schur" or (method == "auto" and few):
+        return _schur(be, a, b, q)  # LAPACK scales by itself
     a, b, scale = normalise(be, a, b)
     q, scale_q = normalise(be, q)
-    size = max(q.shape[-2:])
-    few = be.on_cpu(q) and not be.traced(q) and size <= 64 and size * len(q) <= 96
-    if method == "schur" or (method == "auto" and few):
-        found = _schur(be, a, b, q)
-    else:
-        found = _between(be, a, b, q, method)
+    found = _between(be, a, b, q, method)
     return found._replace(value=(be.ldexp(found.value[0], column(scale_q - scale)),))
 
 
 def _schur(be: Backend, a: Array, b: Array, q: Array) -> Solution:
-    code = be.xp.astype(be.ones(q), be.xp.int32)
+    code = be.no_counts(q)
     value, failure = be.host(schur.sylvester, (q, code), a, b, q)
     return solution(be, (value,))._replace(failure=failure)
 

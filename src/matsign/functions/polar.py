@@ -44,9 +44,11 @@ def orthogonalise(be: Backend, m: Array, *, tol: float | None, rtol: float | Non
     """msign of a stack, tall or wide."""
     choose("msign", method, _METHODS)
     tol, rtol = _tolerance(be, m, tol), rank_tolerance(be, m, rtol)
-    m, _ = normalise(be, m)
     if method == "auto":
         method = _method(be, m, tol)
+    if method == "svd":
+        return solution(be, (_svd(be, m, rtol),))  # LAPACK scales by itself
+    m, _ = normalise(be, m)
     if m.shape[-2] < m.shape[-1]:
         found = _tall(be, adjoint(m), tol, rtol, method)
         return found._replace(value=(adjoint(found.value[0]),))
@@ -68,8 +70,6 @@ def _method(be: Backend, m: Array, tol: float) -> str:
 
 
 def _tall(be: Backend, m: Array, tol: float, rtol: float, method: str) -> Solution:
-    if method == "svd":
-        return solution(be, (_svd(be, m, rtol),))
     if method == "gram":
         return _gram(be, m, rtol)
     if method == "newton":
@@ -78,14 +78,14 @@ def _tall(be: Backend, m: Array, tol: float, rtol: float, method: str) -> Soluti
 
 
 def _svd(be: Backend, m: Array, rtol: float) -> Array:
-    u, values, vh = be.xp.linalg.svd(m, full_matrices=False)
-    kept = be.xp.astype(values > rtol * values[:, :1], m.dtype)
+    u, values, vh = be.svd(m)
+    kept = values > rtol * values[:, :1]
     return (u * kept[:, None, :]) @ vh
 
 
 def _gram(be: Backend, m: Array, rtol: float) -> Solution:
     """Eigenvectors of MᴴM where its condition allows, and one Newton-Schulz step that squares the error; else the SVD."""
-    values, vectors = be.xp.linalg.eigh(adjoint(m) @ m)
+    values, vectors = be.eigh(adjoint(m) @ m)
     # Squaring costs the condition number twice; up to here the step repairs it.
     fine = values[:, 0] > _GRAM * values[:, -1]
 

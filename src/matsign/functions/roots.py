@@ -28,17 +28,17 @@ Array = Any
 _METHODS = ("auto", "newton", "polynomial", "schur", "eigh")
 
 
-def root_pair(be: Backend, a: Array, *, rtol: float | None, method: str) -> Solution:
-    """(A^{1/2}, A^{-1/2}) of a stack; zero eigenvalues stay zero in both."""
+def root_pair(be: Backend, a: Array, *, rtol: float | None, method: str, inverse: bool = True) -> Solution:
+    """(A^{1/2}, A^{-1/2}) of a stack; zero eigenvalues stay zero in both. Without `inverse` the second is anything."""
     choose("sqrtm", method, _METHODS)
     rtol = rank_tolerance(be, a, rtol)
     a, half = _normalise_even(be, a)
 
     def by_eigh(a: Array) -> Solution:
-        return _eigh(be, a, rtol)
+        return _eigh(be, a, rtol, inverse)
 
     def by_iteration(a: Array) -> Solution:
-        return _general(be, a, rtol, method)
+        return _general(be, a, rtol, method, inverse)
 
     cheap = method == "auto" and be.on_cpu(a) and not be.traced(a)
     if method == "eigh":
@@ -46,7 +46,8 @@ def root_pair(be: Backend, a: Array, *, rtol: float | None, method: str) -> Solu
     else:
         found = be.split(is_hermitian(a), by_eigh, by_iteration, a) if cheap else by_iteration(a)
     x, z = found.value
-    return found._replace(value=(be.ldexp(x, column(half)), be.ldexp(z, column(-half))))
+    x = be.ldexp(x, column(half))
+    return found._replace(value=(x, be.ldexp(z, column(-half)) if inverse else x))
 
 
 def _normalise_even(be: Backend, a: Array) -> tuple[Array, Array]:
@@ -56,41 +57,49 @@ def _normalise_even(be: Backend, a: Array) -> tuple[Array, Array]:
     return be.ldexp(a, column(-e)), e // 2
 
 
-def _eigh(be: Backend, a: Array, rtol: float) -> Solution:
+def _eigh(be: Backend, a: Array, rtol: float, inverse: bool) -> Solution:
     xp = be.xp
-    values, vectors = xp.linalg.eigh(a)
+    values, vectors = be.eigh(a)
     top = xp.max(xp.abs(values), axis=-1)[:, None]
-    kept = values > rtol * top
     root = xp.sqrt(xp.clip(values, 0, None))
-    inverse = xp.astype(kept, values.dtype) / xp.where(kept, root, xp.ones_like(root))
-    x, z = ((vectors * f[:, None, :]) @ adjoint(vectors) for f in (root, inverse))
+    x = z = (vectors * root[:, None, :]) @ adjoint(vectors)
+    if inverse:
+        kept = values > rtol * top
+        factor = xp.astype(kept, values.dtype) / xp.where(kept, root, xp.ones_like(root))
+        z = (vectors * factor[:, None, :]) @ adjoint(vectors)
     return solution(be, (x, z), Failure.NEGATIVE, (values < -rtol * top).any(-1))
 
 
-def _general(be: Backend, a: Array, rtol: float, method: str) -> Solution:
-    """Deflate the members that may have a zero eigenvalue, iterate on the others."""
+def _general(be: Backend, a: Array, rtol: float, method: str, inverse: bool) -> Solution:
+    """Iterate, and deflate the members that turn out to be singular or whose root turns out wrong."""
     if method == "auto":
         small = a.shape[-1] <= 48 and be.on_cpu(a) and not be.traced(a)
         method = "schur" if small else "guarded newton"
+    found = _regular(be, a, method, inverse)
+    x, z = found.value
+    gap = norm(be, x @ x - a) / norm(be, x) ** 2
+    doubtful = (found.failure > 0) | ~(gap < math.sqrt(be.eps(a)))
+    if inverse:
+        doubtful = doubtful | ~(norm(be, x) * norm(be, z) * math.sqrt(rtol) < 1)
 
-    def regular(a: Array) -> Solution:
-        return _regular(be, a, method)
-
-    def singular(a: Array) -> Solution:
+    def deflated(a: Array, *_: Array) -> Solution:
         zero = deflate(be, a, rtol)
-        x, z = (found := _regular(be, zero.matrix, method)).value
+        x, z = (found := _regular(be, zero.matrix, method, inverse)).value
         root = column(be.xp.astype(be.xp.sqrt(zero.shift), a.dtype))
         failure = be.xp.where(zero.sound, found.failure, int(Failure.SINGULAR) + 0 * found.failure)
         failure = be.xp.where(zero.defective, int(Failure.DEFECTIVE_ZERO) + 0 * failure, failure)
         return found._replace(value=(x - root * zero.projector, z - zero.projector / root), failure=failure)
 
-    condition = norm(be, a) * norm(be, be.inv(a))
-    return be.split(~(condition * rtol < 1), singular, regular, a)
+    def kept(a: Array, x: Array, z: Array, *rest: Array) -> Solution:
+        return Solution((x, z), *rest)
+
+    return be.split(doubtful, deflated, kept, a, x, z, *found[1:])
 
 
-def _regular(be: Backend, a: Array, method: str) -> Solution:
+def _regular(be: Backend, a: Array, method: str, inverse: bool) -> Solution:
+    """Root and inverse root of nonsingular members by one method; a method that has no use for the inverse may leave it out."""
     if method == "schur":
-        return _schur(be, a)
+        return _schur(be, a, inverse)
     unit = eye(be, a) + 0 * a
     if method == "polynomial":
         size = column(norm(be, a))
@@ -109,16 +118,15 @@ def _regular(be: Backend, a: Array, method: str) -> Solution:
     doubtful = lost | ~(gap < 8 * math.sqrt(a.shape[-1]) * be.eps(a))
     return be.split(
         doubtful,
-        lambda a, *_: _schur(be, a),
+        lambda a, *_: _schur(be, a, inverse),
         lambda a, x, z, k: solution(be, (x, z), iterations=k),
         *(a, x, z, found.steps),
     )
 
 
-def _schur(be: Backend, a: Array) -> Solution:
-    code = be.xp.astype(be.ones(a), be.xp.int32)
-    root, failure = be.host(schur.square_root, (a, code), a)
-    return solution(be, (root, be.inv(root)))._replace(failure=failure)
+def _schur(be: Backend, a: Array, inverse: bool) -> Solution:
+    root, failure = be.host(schur.square_root, (a, be.no_counts(a)), a)
+    return solution(be, (root, be.inv(root) if inverse else root))._replace(failure=failure)
 
 
 def _root_correction(be: Backend, x: Array, a: Array) -> tuple[Array, Array]:
@@ -158,7 +166,7 @@ def _inverse_residual(be: Backend, value: tuple[Array], a: Array) -> Residual:
 
 
 def _root(be: Backend, a: Array, **options: Any) -> Solution:
-    found = root_pair(be, a, **options)
+    found = root_pair(be, a, **options, inverse=False)
     return found._replace(value=found.value[:1])
 
 

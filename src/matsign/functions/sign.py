@@ -55,7 +55,7 @@ def sign(be: Backend, m: Array, *, tol: float | None, rtol: float | None, method
 
 
 def _eigh(be: Backend, m: Array, rtol: float) -> Solution:
-    values, vectors = be.xp.linalg.eigh(m)
+    values, vectors = be.eigh(m)
     size = be.xp.abs(values)
     kept = size > rtol * be.xp.max(size, axis=-1)[:, None]
     signs = be.xp.sign(values) * be.xp.astype(kept, values.dtype)
@@ -113,7 +113,7 @@ def _regular(be: Backend, m: Array, tol: float, method: str) -> Solution:
 
 
 def _schur(be: Backend, m: Array) -> Solution:
-    code = be.xp.astype(be.ones(m), be.xp.int32)
+    code = be.no_counts(m)
     value, failure = be.host(schur.sign, (m, code), m)
     return solution(be, (value,))._replace(failure=failure)
 
