@@ -64,6 +64,9 @@ class Backend(Protocol):
     def traced(self, x: Array) -> bool:
         """True when `x` has no value yet (inside ``jax.jit`` and its like)."""
 
+    def chunked(self, x: Array) -> bool:
+        """Whether a large stack like `x` is better worked through in pieces."""
+
     def scoped(self, x: Array) -> Any:
         """A context manager for the computation: full matmul precision, no gradient tape."""
 

@@ -78,6 +78,10 @@ def traced(x: Array) -> bool:
     return isinstance(x, jax.core.Tracer)
 
 
+def chunked(x: Array) -> bool:
+    return False
+
+
 def scoped(x: Array) -> Any:
     # f32 products may otherwise run in bf16 or TF32, which no iteration here survives.
     return jax.default_matmul_precision("highest")

@@ -10,7 +10,7 @@ from functools import cache
 from typing import Any, Callable
 
 import numpy as np
-from scipy.linalg import lapack
+from scipy.linalg import blas, lapack
 
 Array = np.ndarray[Any, Any]
 
@@ -21,6 +21,13 @@ _LETTER = {"f": "s", "d": "d", "F": "c", "D": "z"}
 def routine(name: str, char: str) -> Callable[..., Any]:
     """The LAPACK routine `name` for the dtype with this character code, such as ``routine("getrf", "d")``."""
     return getattr(lapack, _LETTER[char] + name)  # type: ignore[no-any-return]
+
+
+def product(a: Array, b: Array) -> Array:
+    """a b in the BLAS that the routines here use, so that the threads of NumPy's own do not get in the way."""
+    if max(*a.shape, b.shape[1]) <= 64:
+        return a @ b  # type: ignore[no-any-return]
+    return getattr(blas, _LETTER[a.dtype.char] + "gemm")(1.0, a, b)  # type: ignore[no-any-return]
 
 
 def inv(a: Array) -> Array:

@@ -84,6 +84,10 @@ def traced(x: Array) -> bool:
     return False
 
 
+def chunked(x: Array) -> bool:
+    return on_cpu(x)
+
+
 @contextlib.contextmanager
 def scoped(x: Array) -> Any:
     with torch.no_grad():

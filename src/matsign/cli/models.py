@@ -38,21 +38,26 @@ def spring_chain(n: int) -> Array:
     sign at the frequency √c, put in the middle between two modes.
     """
     g = np.eye(n) - np.eye(n, k=-1)
-    squares = np.linalg.eigvalsh(g.T @ g)
-    c = (squares[n // 2 - 1] + squares[n // 2]) / 2
-    return np.block([[np.zeros((n, n)), g], [-g.T, -0.4 * (g.T @ g - c * np.eye(n))]])
+    k = g.T @ g
+    return np.block([[np.zeros((n, n)), g], [-g.T, -0.4 * (k - _between_modes(k) * np.eye(n))]])
 
 
 def free_chain(n: int) -> tuple[Array, Array]:
     """n masses joined by springs and fixed nowhere, and a basis of all motions but drift: [[0, I], [-K, -D]].
 
-    Nothing holds the centre of mass: zero is a double eigenvalue with one eigenvector. D = K (K/2 - I) excites slow
-    modes and damps fast ones.
+    Nothing holds the centre of mass: zero is a double eigenvalue with one eigenvector. D = β K (K - c I), as in `spring_chain`.
     """
     k = 2 * np.eye(n) - np.eye(n, k=1) - np.eye(n, k=-1)
     k[0, 0] = k[-1, -1] = 1
+    damping = 0.4 * k @ (k - _between_modes(k) * np.eye(n))
     modes = np.cos(np.pi / n * np.outer(np.arange(n) + 0.5, np.arange(1, n))) * np.sqrt(2 / n)
-    return np.block([[np.zeros((n, n)), np.eye(n)], [-k, k - k @ k / 2]]), np.kron(np.eye(2), modes)
+    return np.block([[np.zeros((n, n)), np.eye(n)], [-k, -damping]]), np.kron(np.eye(2), modes)
+
+
+def _between_modes(stiffness: Array) -> float:
+    """The middle between two neighbouring eigenvalues, halfway up the spectrum."""
+    squares = np.linalg.eigvalsh(stiffness)
+    return float(squares[len(squares) // 2 - 1 : len(squares) // 2 + 1].mean())
 
 
 def convection_diffusion(n: int, speed: float) -> Array:

@@ -182,12 +182,28 @@ def answer(declaration: Declaration, args: tuple[Any, ...], kwargs: dict[str, An
         if math.prod(call.batch) == 0 or 0 in call.sizes.values():
             solution = _nothing(declaration, call)
         else:
-            solution = declaration.solve(be, *call.stacks, **options)
-            solution = _mark(be, solution, call.bad)
+            solution = _mark(be, _solve(declaration, call, options), call.bad)
         public = _public(declaration, call, solution.value)
     if errors == "raise" and not be.traced(solution.failure) and solution.failure.any():
         _raise(declaration, call, solution, public)
     return Answer(public, call, solution)
+
+
+# Numbers in one array of a chunk: about what a core keeps in its cache while an iteration passes over it many times.
+_CHUNK = 1 << 15
+
+
+def _solve(declaration: Declaration, call: Call, options: dict[str, Any]) -> Solution:
+    """The solver on the whole stack, or on a CPU on pieces of it that fit the cache."""
+    be, stacks = call.be, call.stacks
+    count = max(1, _CHUNK // max(math.prod(x.shape[1:]) for x in stacks))
+    if len(stacks[0]) <= count or not be.chunked(stacks[0]):
+        return declaration.solve(be, *stacks, **options)
+    pieces = [
+        declaration.solve(be, *(x[i : i + count] for x in stacks), **options) for i in range(0, len(stacks[0]), count)
+    ]
+    value = tuple(be.xp.concat(parts) for parts in zip(*(piece.value for piece in pieces), strict=True))
+    return Solution(value, *(be.xp.concat(parts) for parts in zip(*(piece[1:] for piece in pieces), strict=True)))
 
 
 def _bind(declaration: Declaration, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[list[Any], str, dict[str, Any]]:

@@ -15,15 +15,18 @@ Array = Any
 
 
 class Iterate(NamedTuple):
-    """Where an iteration ended: the structure, its steps, and how far its square was from I before the last step."""
+    """Where an iteration ended: the structure, its steps, how far its square was from I before the last one; and the
+    condition number of the start, where an inverse was at hand."""
 
     value: Any
     steps: Array
     defect: Array
+    condition: Array
 
 
-# Newton hands over to products when its step changed every block by less than this: the error is then about 1e-5.
-_HANDOVER = 3e-3
+# Newton hands over to products when its step changed every block by less than this: the error is then below 1e-2, and two
+# steps of order three finish. One more inverse would cost more than the second of them.
+_HANDOVER = 0.1
 # Scaling moves a far iterate; near the sign it would spoil quadratic convergence.
 _SCALED_UNTIL = 1e-2
 
@@ -38,19 +41,21 @@ def newton(be: Backend, x: Structure, limit: int = 0) -> Iterate:
     limit = limit or 8 - round(math.log2(be.eps(x[0])))
 
     def step(state: Any) -> Any:
-        x, steps, change, scaled = state
+        x, steps, change, scaled, condition = state
         inverse = x.inverse(be)
-        mu = xp.sqrt(inverse.size(be) / x.size(be))
+        size, inverse_size = x.size(be), inverse.size(be)
+        condition = xp.where(steps == 0, size * inverse_size, condition)
+        mu = xp.sqrt(inverse_size / size)
         new = newton_step(be, x, inverse, xp.where(scaled > 0, mu, xp.ones_like(mu)))
         moved = distance(be, x, new)
         # Once close and unscaled, no progress means that rounding has taken over.
         stalled = (moved < 0.1) & (moved > 0.5 * change) & (scaled == 0)
         scaled = xp.where(moved < _SCALED_UNTIL, 0 * scaled, scaled)
         active = (moved > _HANDOVER) & ~stalled & xp.isfinite(moved)
-        return (new, steps + 1, moved, scaled), active
+        return (new, steps + 1, moved, scaled, condition), active
 
-    x, steps, _, _ = be.loop(step, (x, 0 * one, math.inf * one, one), limit)
-    return finish(be, x, steps)
+    x, steps, _, _, condition = be.loop(step, (x, 0 * one, math.inf * one, one, one), limit)
+    return finish(be, x, steps)._replace(condition=condition)
 
 
 def finish(be: Backend, x: Structure, steps: Array, limit: int = 6) -> Iterate:
@@ -64,7 +69,8 @@ def finish(be: Backend, x: Structure, steps: Array, limit: int = 6) -> Iterate:
         active = (defect > enough) & (defect < 0.5 * before)
         return (polynomial_times(be, x, square, *PADE), steps + 1, defect), active
 
-    return Iterate(*be.loop(step, (x, steps, math.inf * be.ones(x[0])), limit))
+    one = be.ones(x[0])
+    return Iterate(*be.loop(step, (x, steps, math.inf * one), limit), math.nan * one)
 
 
 def _defect(be: Backend, x: Structure, square: Any) -> Array:
@@ -97,7 +103,7 @@ def purify(be: Backend, x: Structure, steps: Array, limit: int = 30) -> Iterate:
         return (new, steps + 1, moved), moved > small
 
     x, steps, moved = be.loop(step, (x, steps, one), limit)
-    return Iterate(odd_step(be, x, *POLISH), steps + 1, moved)
+    return Iterate(odd_step(be, x, *POLISH), steps + 1, moved, math.nan * one)
 
 
 def separable_sylvester(be: Backend, a: Array, b: Array, q: Array) -> Array:

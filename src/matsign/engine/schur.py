@@ -5,6 +5,7 @@ These are backward stable for every spectrum, at the price of the QR algorithm, 
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -36,7 +37,7 @@ def sign(stack: Array) -> tuple[Array, Array]:
         elif left:
             x, _ = triangular_sylvester(t[:left, :left], t[left:, left:], -t[:left, left:], -1)
             zh = z.conj().T
-            out[k] -= 2 * z[:, :left] @ (zh[:left] - x @ zh[left:])
+            out[k] -= 2 * lapack.product(z[:, :left], zh[:left] - lapack.product(x, zh[left:]))
         if not np.isfinite(out[k, 0, 0]):
             failure[k] = Failure.NOT_CONVERGED
     return out, failure
@@ -87,8 +88,8 @@ def sylvester(a: Array, b: Array, q: Array) -> tuple[Array, Array]:
     for k in range(len(q)):
         r, u, left, _ = lapack.schur(a[k])
         s, v, right, _ = lapack.schur(b[k])
-        y, _ = triangular_sylvester(r, s, u.conj().T @ q[k] @ v)
-        out[k] = u @ y @ v.conj().T
+        y, _ = triangular_sylvester(r, s, lapack.product(lapack.product(u.conj().T, q[k]), v))
+        out[k] = lapack.product(lapack.product(u, y), v.conj().T)
         gaps = np.abs(left[:, None] + right)
         tiny = max(q.shape[-2:]) * eps * gaps.max()
         if gaps.min() <= tiny or not np.abs(y).max() * tiny <= np.abs(q[k]).max():
@@ -107,11 +108,11 @@ def triangular_sylvester(r: Array, s: Array, f: Array, sign: int = 1) -> tuple[A
     if n >= m:
         h = _cut(r)
         lower, near = triangular_sylvester(r[h:, h:], s, f[h:], sign)
-        upper, nearer = triangular_sylvester(r[:h, :h], s, f[:h] - r[:h, h:] @ lower, sign)
+        upper, nearer = triangular_sylvester(r[:h, :h], s, f[:h] - lapack.product(r[:h, h:], lower), sign)
         return np.concatenate([upper, lower]), near or nearer
     h = _cut(s)
     left, near = triangular_sylvester(r, s[:h, :h], f[:, :h], sign)
-    right, nearer = triangular_sylvester(r, s[h:, h:], f[:, h:] - sign * (left @ s[:h, h:]), sign)
+    right, nearer = triangular_sylvester(r, s[h:, h:], f[:, h:] - sign * lapack.product(left, s[:h, h:]), sign)
     return np.concatenate([left, right], axis=1), near or nearer
 
 
@@ -123,7 +124,10 @@ def _cut(t: Array) -> int:
 
 def square_root(stack: Array) -> tuple[Array, Array]:
     """(principal square root, failure) by Björck and Hammarling (1983), as SciPy has it."""
-    root, failure = scipy.linalg.sqrtm(stack), np.zeros(len(stack), np.int32)
+    failure = np.zeros(len(stack), np.int32)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of a singular matrix: the caller looks at the residual
+        root = scipy.linalg.sqrtm(stack)
     if np.iscomplexobj(root) and not np.iscomplexobj(stack):
         failure[np.abs(root.imag).max((-1, -2)) > 0] = Failure.NEGATIVE
         root = root.real

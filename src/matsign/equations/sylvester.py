@@ -35,7 +35,17 @@ def sylvester(be: Backend, a: Array, b: Array, q: Array, *, method: str) -> Solu
         return _schur(be, a, b, q)  # LAPACK scales by itself
     a, b, scale = normalise(be, a, b)
     q, scale_q = normalise(be, q)
-    found = _between(be, a, b, q, method)
+    if method == "newton":
+        found = _between(be, a, b, q, guarded=False)
+    elif be.on_cpu(q) and not be.traced(q):
+        found = be.split(
+            _hopeless(be, a, b),
+            lambda a, b, q: _schur(be, a, b, q),
+            lambda a, b, q: _between(be, a, b, q, guarded=True),
+            *(a, b, q),
+        )
+    else:
+        found = _between(be, a, b, q, guarded=True)
     return found._replace(value=(be.ldexp(found.value[0], column(scale_q - scale)),))
 
 
@@ -45,15 +55,35 @@ def _schur(be: Backend, a: Array, b: Array, q: Array) -> Solution:
     return solution(be, (value,))._replace(failure=failure)
 
 
-def _between(be: Backend, a: Array, b: Array, q: Array, method: str) -> Solution:
-    """Newton on the line that `_search` finds, if its residual is at working precision."""
-    x, steps, found = _search(be, a, b, q)
+def _hopeless(be: Backend, a: Array, b: Array) -> Array:
+    """Which pairs look so mixed that a search for a line would be wasted: the means of the spectra beside their spread.
+
+    The mean of k numbers on one side of a line is at least 1/√k of their standard deviation away from it, usually more. For
+    small matrices Schur vectors cost no more than a failed try, so there the pair must look well apart.
+    """
+    n, m = a.shape[-1], b.shape[-1]
+    apart = 1.0 if max(n, m) <= 64 else 2 / math.sqrt(max(n, m))
+    gap = be.xp.abs(_trace(be, a) / n + _trace(be, b) / m)
+    return gap < apart * (_spread(be, a) + _spread(be, b))
+
+
+def _spread(be: Backend, a: Array) -> Array:
+    """The standard deviation of the real parts of the eigenvalues, exact for normal matrices and above it for others."""
+    n = a.shape[-1]
+    second = (_inner(be, a, a) + norm(be, a) ** 2) / (2 * n)
+    return be.xp.sqrt(be.xp.clip(second - (_trace(be, a) / n) ** 2, 0, None))
+
+
+def _between(be: Backend, a: Array, b: Array, q: Array, guarded: bool) -> Solution:
+    """Newton on the line that `_search` finds; guarded by its residual, with Schur vectors where that is too large."""
+    # With Schur vectors behind it, a line that is hard to find or to converge from is not worth finding.
+    x, steps, found = _search(be, a, b, q, *((2, 26) if guarded else (_TRIES, 0)))
     size = norm(be, a) + norm(be, b)
     error = norm(be, _gap(x, a, b, q)) / (size * norm(be, x) + norm(be, q))
     fine = found & (error < 8 * math.sqrt(max(q.shape[-2:])) * be.eps(q))
     # A solution this large means an operator that is singular to working precision.
     fine = fine & (norm(be, x) * size * be.eps(q) < nonzero(be, norm(be, q)))
-    if method == "newton":
+    if not guarded:
         return solution(be, (x,), Failure.NO_LINE, ~found, steps)
     return be.split(
         ~fine,
@@ -67,7 +97,7 @@ def _gap(x: Array, a: Array, b: Array, q: Array) -> Array:
     return q - a @ x - x @ b
 
 
-def _search(be: Backend, a: Array, b: Array, q: Array) -> tuple[Array, Array, Array]:
+def _search(be: Backend, a: Array, b: Array, q: Array, tries: int, limit: int) -> tuple[Array, Array, Array]:
     """(x, steps, whether a line was found): try lines between the spectra of a and -b until one separates them.
 
     The means of the two spectra say which one lies left and between what the line must run. A try that fails still counts
@@ -86,7 +116,7 @@ def _search(be: Backend, a: Array, b: Array, q: Array) -> tuple[Array, Array, Ar
         a, b, q, side, low, high, line, x, steps, done = state
         shift, sign = column(line) * eye(be, a), column(side)
         right_a, right_b = sign * (a - shift), sign * (b + column(line) * eye(be, b))
-        found = newton(be, Triangular(-right_a, sign * q, right_b))
+        found = newton(be, Triangular(-right_a, sign * q, right_b), limit)
         s = found.value
         count_a, count_b = (n + _trace(be, s.a)) / 2, (m - _trace(be, s.b)) / 2
         stray_a, stray_b = count_a > 0.5, count_b > 0.5
@@ -107,7 +137,7 @@ def _search(be: Backend, a: Array, b: Array, q: Array) -> tuple[Array, Array, Ar
         return state, (done == 0) & ~hopeless
 
     zero = 0 * one
-    *_, x, steps, done = be.loop(step, (a, b, q, side, low, high, line, 0 * q, zero, zero), _TRIES)
+    *_, x, steps, done = be.loop(step, (a, b, q, side, low, high, line, 0 * q, zero, zero), tries)
     return x, steps, (done > 0) & (low < high)
 
 

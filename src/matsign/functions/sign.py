@@ -63,53 +63,56 @@ def _eigh(be: Backend, m: Array, rtol: float) -> Solution:
 
 
 def _general(be: Backend, m: Array, tol: float, rtol: float, method: str) -> Solution:
-    """Deflate the members that may have a zero eigenvalue, iterate on the others."""
+    """Iterate, and deflate the members that may have a zero eigenvalue."""
     n = m.shape[-1]
     if method == "auto":
-        small = n <= 48 and n * len(m) <= 96
-        method = "schur" if small and be.on_cpu(m) and not be.traced(m) else "guarded newton"
+        few = n <= 48 and n * len(m) <= 96 and be.on_cpu(m) and not be.traced(m)
+        method = "schur" if few else "guarded newton"
+    found, condition = _regular(be, m, tol, method)
 
-    def regular(m: Array) -> Solution:
-        return _regular(be, m, tol, method)
-
-    def singular(m: Array) -> Solution:
+    def deflated(m: Array, *_: Array) -> Solution:
         zero = deflate(be, m, rtol)
-        found = _regular(be, zero.matrix, tol, method)
+        found, _ = _regular(be, zero.matrix, tol, method)
         failure = be.xp.where(zero.sound, found.failure, int(Failure.SINGULAR) + 0 * found.failure)
         return found._replace(value=(found.value[0] - zero.projector,), failure=failure)
 
-    condition = norm(be, m) * norm(be, be.inv(m))
-    return be.split(~(condition * rtol < 1), singular, regular, m)
+    def kept(m: Array, s: Array, *rest: Array) -> Solution:
+        return Solution((s,), *rest)
+
+    return be.split(~(condition * rtol < 1), deflated, kept, m, *found.value, *found[1:])
 
 
-def _regular(be: Backend, m: Array, tol: float, method: str) -> Solution:
-    """The sign of nonsingular members by one method, and whether to believe it."""
-    if method == "schur":
-        return _schur(be, m)
+def _regular(be: Backend, m: Array, tol: float, method: str) -> tuple[Solution, Array]:
+    """The sign of nonsingular members by one method, what to believe of it, and their condition numbers."""
     x = Dense(m)
+    if method == "schur":
+        return _schur(be, m), norm(be, m) * norm(be, be.inv(m))
     if method == "polynomial":
         found = _polynomial(be, x, tol)
-        return solution(be, found.value, Failure.NOT_REAL, ~(found.defect < 0.05), found.steps)
+        lost = ~(found.defect < 0.05)
+        return solution(be, found.value, Failure.NOT_REAL, lost, found.steps), norm(be, m) * norm(be, be.inv(m))
     found = newton(be, x)
     s = found.value.m
-    gap = norm(be, m @ s - s @ m) / (norm(be, m) * norm(be, s))
     slow = (found.steps > -0.4 * math.log2(be.eps(m))) | ~(found.defect < 0.05)
     if method == "newton":
         # An exact eigenvalue on the axis is moved off it by rounding, and the iteration then converges to noise.
-        return be.split(
+        judged = be.split(
             slow,
             lambda m, s, k: solution(be, (s,), Failure.AXIS, _on_axis(be, m), k),
             lambda m, s, k: solution(be, (s,), iterations=k),
             *(m, s, found.steps),
         )
+        return judged, found.condition
     # A small commutator is a small backward error; where rounding left a large one, Schur vectors do better.
+    gap = norm(be, m @ s - s @ m) / (norm(be, m) * norm(be, s))
     doubtful = slow | ~(gap < 8 * math.sqrt(m.shape[-1]) * be.eps(m))
-    return be.split(
+    judged = be.split(
         doubtful,
         lambda m, s, k: _schur(be, m),
         lambda m, s, k: solution(be, (s,), iterations=k),
         *(m, s, found.steps),
     )
+    return judged, found.condition
 
 
 def _schur(be: Backend, m: Array) -> Solution:

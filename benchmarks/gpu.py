@@ -1,0 +1,137 @@
+"""Every function on a GPU: right, and how fast beside what the array library offers there.
+
+    python benchmarks/gpu.py [OUT.json]
+
+Errors are relative distances to NumPy's f64 answer on the CPU. Times are medians of runs that end with a synchronisation.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import statistics
+import sys
+import time
+
+os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+
+import numpy as np
+import torch
+
+import matsign
+
+
+def problems(n: int, batch: tuple[int, ...] = ()) -> dict[str, tuple[np.ndarray, ...]]:
+    """Arguments for every function, well posed."""
+    rng = np.random.default_rng(n)
+
+    def gaussian(*shape: int) -> np.ndarray:
+        return rng.standard_normal((*batch, *shape))
+
+    eye, g = np.eye(n), gaussian(n, n) / np.sqrt(n)
+    right, h = g + 2 * eye, gaussian(n, n) / np.sqrt(n)
+    spd, other = g @ g.mT + 0.1 * eye, h @ h.mT + 0.1 * eye
+    return {
+        "msign": (gaussian(n, n),),
+        "polar": (gaussian(n, n // 2),),
+        "mcsgn": (g + 0.3 * eye,),
+        "matrix_abs": (g + 0.3 * eye,),
+        "spectral_projector": (g + 0.3 * eye,),
+        "sqrtm": (right,),
+        "invsqrtm": (spd,),
+        "sqrtm_pair": (spd,),
+        "coupled_root": (spd, other),
+        "geometric_mean": (spd, other),
+        "solve_sylvester": (right, h + 2 * eye, gaussian(n, n)),
+        "solve_riccati": (h - 3 * eye, g + 3 * eye, gaussian(n, n), gaussian(n, n) / n),
+    }
+
+
+def parts(value: object) -> list[np.ndarray]:
+    values = value if isinstance(value, tuple) else (value,)
+    return [np.asarray(x.cpu() if isinstance(x, torch.Tensor) else x, np.float64) for x in values]
+
+
+def distance(value: object, truth: object) -> float:
+    return max(float(np.linalg.norm(x - y) / np.linalg.norm(y)) for x, y in zip(parts(value), parts(truth), strict=True))
+
+
+def median(f, sync, runs: int = 5) -> float:
+    f()
+    sync()
+    times = []
+    for _ in range(runs):
+        start = time.perf_counter()
+        f()
+        sync()
+        times.append(time.perf_counter() - start)
+    return statistics.median(times)
+
+
+def accuracy() -> dict[str, dict[str, float]]:
+    """Relative error of every function, per library and dtype."""
+    import jax
+    import jax.numpy as jnp
+
+    jax.config.update("jax_enable_x64", True)
+    rows: dict[str, dict[str, float]] = {}
+    for n, batch in ((96, ()), (17, (3,))):
+        for name, args in problems(n, batch).items():
+            f, row = getattr(matsign, name), rows.setdefault(f"{name} {(*batch, n)}", {})
+            truth = f(*args)
+            for dtype in ("float64", "float32"):
+                cuda = [torch.as_tensor(x, dtype=getattr(torch, dtype), device="cuda") for x in args]
+                jaxed = [jnp.asarray(x, dtype) for x in args]
+                value = f(*cuda)
+                assert all(x.is_cuda for x in (value if isinstance(value, tuple) else (value,)))
+                row[f"torch {dtype}"] = distance(value, truth)
+                row[f"jax.jit {dtype}"] = distance(jax.jit(f)(*jaxed), truth)
+    return rows
+
+
+def speed() -> dict[str, float]:
+    """Seconds on the GPU, with torch's own function where there is one."""
+    rows: dict[str, float] = {}
+    sync = torch.cuda.synchronize
+
+    def put(name: str, f) -> None:
+        rows[name] = median(f, sync)
+        print(f"  {name}: {rows[name] * 1e3:.2f} ms", flush=True)
+
+    for n in (1024, 4096):
+        m = torch.randn(n, n, device="cuda")
+        put(f"msign f32 {n}", lambda m=m: matsign.msign(m))
+        put(f"msign f32 {n} tol=1e-2", lambda m=m: matsign.msign(m, tol=1e-2, rtol=1e-3))
+        put(f"torch svd f32 {n}", lambda m=m: torch.linalg.svd(m, full_matrices=False))
+    for n in (512, 2048):
+        args = {k: [torch.as_tensor(x, device="cuda") for x in v] for k, v in problems(n).items()}
+        for name in ("mcsgn", "sqrtm", "solve_sylvester", "solve_riccati"):
+            put(f"{name} f64 {n}", lambda name=name, args=args: getattr(matsign, name)(*args[name]))
+        spd = args["sqrtm_pair"][0]
+        put(f"torch eigh f64 {n}", lambda spd=spd: torch.linalg.eigh(spd))
+    batch = {k: [torch.as_tensor(x, device="cuda") for x in v] for k, v in problems(8, (10_000,)).items()}
+    for name in ("mcsgn", "sqrtm", "solve_sylvester"):
+        put(f"{name} f64 10000x8", lambda name=name: getattr(matsign, name)(*batch[name], errors="nan"))
+    return rows
+
+
+def main() -> None:
+    machine = {
+        "gpu": torch.cuda.get_device_name(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+    }
+    print(machine, flush=True)
+    result = {"machine": machine, "accuracy": accuracy()}
+    for name, row in result["accuracy"].items():
+        print(name, {k: f"{v:.1e}" for k, v in row.items()}, flush=True)
+    result["seconds"] = speed()
+    if len(sys.argv) > 1:
+        with open(sys.argv[1], "w") as file:
+            json.dump(result, file, indent=1)
+
+
+if __name__ == "__main__":
+    main()

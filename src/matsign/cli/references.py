@@ -1,0 +1,56 @@
+"""The same quantities by other routes, in NumPy and SciPy alone: what the tour holds the library against."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import scipy.linalg
+
+Array = np.ndarray[Any, Any]
+
+
+def block(a: Array, c: Array, d: Array, b: Array) -> Array:
+    """[[a, c], [d, b]]."""
+    return np.block([[a, c], [d, b]])
+
+
+def antidiagonal(a: Array, b: Array) -> Array:
+    """[[0, a], [b, 0]], also for blocks that are not square."""
+    return block(np.zeros((len(a), len(a))), a, b, np.zeros((len(b), len(b))))
+
+
+def by_singular_vectors(m: Array) -> tuple[Array, Array, Array]:
+    """U Vᴴ, (MᴴM)^{1/2} and (MMᴴ)^{1/2} from the singular vectors that belong to the rank of M."""
+    u, s, vh = np.linalg.svd(m, full_matrices=False)
+    r = int(np.linalg.matrix_rank(m))
+    u, s, vh = u[:, :r], s[:r], vh[:r]
+    return u @ vh, (vh.conj().T * s) @ vh, (u * s) @ u.conj().T
+
+
+def by_eigenvectors(m: Array) -> Array:
+    """V sign(Re Λ) V⁻¹."""
+    values, vectors = np.linalg.eigh(m) if np.array_equal(m, m.conj().T) else np.linalg.eig(m)
+    sign = np.linalg.solve(vectors.T, (vectors * np.sign(values.real)).T).T
+    return sign if np.iscomplexobj(m) else np.real(sign)
+
+
+def power(m: Array, exponent: float) -> Array:
+    """M to a real power by its eigenvectors, principal branch."""
+    values, vectors = np.linalg.eigh(m) if np.array_equal(m, m.conj().T) else np.linalg.eig(m)
+    value = np.linalg.solve(vectors.T, (vectors * values**exponent).T).T
+    return value if np.iscomplexobj(m) else np.real(value)
+
+
+def riccati(a: Array, b: Array, c: Array, d: Array) -> Array:
+    """X with X D X + X B - A X - C = 0 from an ordered Schur form, refined by two Newton steps with SciPy's Sylvester solver.
+
+    Without the steps the Schur form alone loses as many digits as the equation is badly scaled.
+    """
+    n, m = c.shape
+    _, basis, _ = scipy.linalg.schur(block(a, c, d, b), sort="rhp")
+    x = np.linalg.solve(basis[n:, :m].T, basis[:n, :m].T).T
+    for _ in range(2):
+        gap = x @ d @ x + x @ b - a @ x - c
+        x = x - scipy.linalg.solve_sylvester(x @ d - a, b + d @ x, gap)
+    return np.asarray(x)
