@@ -90,9 +90,9 @@ def _mcsgn(i: Inputs) -> Iterator[Row]:
         return _equal(values[0], np.asarray(matsign.msign(m)))
 
     place, f, peer = "Two Signs (2)", matsign.mcsgn, scipy.linalg.signm
-    newton, polynomial = {"method": "newton"}, {"method": "polynomial"}
-    yield Row(place, "mcsgn(M) = P sign(Λ) P⁻¹", i.general, f, reference, _commutes, peer, newton)
-    yield Row(place, "zero eigenvalues stay zero", i.singular, f, reference_singular, _commutes, peer, newton)
+    polynomial = {"method": "polynomial"}
+    yield Row(place, "mcsgn(M) = P sign(Λ) P⁻¹", i.general, f, reference, _commutes, peer)
+    yield Row(place, "zero eigenvalues stay zero", i.singular, f, reference_singular, _commutes, peer)
     yield Row(place, "mcsgn = msign on symmetric M", i.symmetric, f, reference, both_signs, peer)
     place, identity = "Two Signs (3)", "X₀ = M/√tr M², odd quintics"
     yield Row(place, identity, i.real, f, reference, _commutes, peer, polynomial)
@@ -195,8 +195,8 @@ def _first_example(i: Inputs) -> Iterator[Row]:
         na, nb, nq, nx = (np.linalg.norm(y) for y in (a, b, q, x))
         return relative(a @ x + x @ b - q, na * nx, nb * nx, nq)
 
-    place, identity, newton = "First Example (8)", "mcsgn [[A, C], [0, B]] = [[-I, 2X], [0, I]]", {"method": "newton"}
-    yield Row(place, identity, source, matsign.mcsgn, sign, _commutes, scipy.linalg.signm, newton)
+    place, identity = "First Example (8)", "mcsgn [[A, C], [0, B]] = [[-I, 2X], [0, I]]"
+    yield Row(place, identity, source, matsign.mcsgn, sign, _commutes, scipy.linalg.signm)
     peer = scipy.linalg.solve_sylvester
     yield Row(place, "X B - A X = C", i.sylvester, matsign.solve_sylvester, solution, gap, peer)
 
@@ -218,8 +218,8 @@ def _second_example(i: Inputs) -> Iterator[Row]:
         return max(relative(x @ x - a, nx * nx), relative(np.eye(len(x)) - z @ x, nz * nx))
 
     def coupled(a: Array, b: Array) -> Arrays:
-        root = by.power(b @ a, -0.5)
-        return a @ root, root @ b
+        c = by.coupled_root(a, b)
+        return c, np.linalg.inv(c)
 
     def coupled_gap(values: Arrays, a: Array, b: Array) -> float:
         x, z = values
@@ -230,11 +230,11 @@ def _second_example(i: Inputs) -> Iterator[Row]:
         return root, scipy.linalg.inv(root)
 
     source = Input(f"{i.covariance.text}: [[0, C], [I, 0]]", (by.antidiagonal(c, np.eye(n)),))
-    identity, newton = "mcsgn [[0, C], [I, 0]] = [[0, C^½], [C^-½, 0]]", {"method": "newton"}
-    yield Row("Second Example (10)", identity, source, matsign.mcsgn, sign, _commutes, scipy.linalg.signm, newton)
+    identity = "mcsgn [[0, C], [I, 0]] = [[0, C^½], [C^-½, 0]]"
+    yield Row("Second Example (10)", identity, source, matsign.mcsgn, sign, _commutes, scipy.linalg.signm)
     identity = "C^½ and Y = -C^-½ together: Y X + I = 0"
     f, peer = matsign.sqrtm_pair, lambda a: invert(scipy.linalg.sqrtm(a))
-    yield Row("Second Example (9)", identity, i.root, f, roots, root_gap, peer, newton)
+    yield Row("Second Example (9)", identity, i.root, f, roots, root_gap, peer)
     identity, f = "C = A (BA)^-½ with C⁻¹", matsign.coupled_root
     yield Row("Second Example (11)", identity, i.coupled, f, coupled, coupled_gap, _coupled_peer)
 
@@ -248,28 +248,30 @@ def _third_example(i: Inputs) -> Iterator[Row]:
     for corner in i.corners:
         (c,) = corner.arrays
         source = Input(f"{corner.text}: [[0, C], [Cᵀ, 0]]", (by.antidiagonal(c, c.T),))
-        reference, residual = _dilation(len(c))
-        identity, peer = "mcsgn [[0, C], [Cᵀ, 0]] holds msign(C)", scipy.linalg.signm
-        yield Row("Third Example (13)", identity, source, matsign.mcsgn, reference, residual, peer)
+        reference, then = _dilation(len(c))
+        identity, f, peer = "mcsgn [[0, C], [Cᵀ, 0]] holds X = msign(C), Y = -Xᵀ", matsign.mcsgn, scipy.linalg.signm
+        yield Row("Third Example (13)", identity, source, f, reference, _commutes, peer, then=then)
 
 
-def _dilation(n: int) -> tuple[Callable[..., Arrays], Callable[..., float]]:
-    """The sign of a dilation whose corner has n rows, and how well V [[XᵀX, Y], [0, -XXᵀ]] V⁻¹ with Y = -Xᵀ is that sign.
+def _dilation(n: int) -> tuple[Callable[..., Arrays], Callable[[Arrays, Arrays], Arrays]]:
+    """The sign of a dilation whose corner has n rows, and what must equal it; X CᵀX, and C, which it must equal.
 
-    XᵀX and XXᵀ are the signs of B + DX = CᵀX and of A - XD = -XCᵀ: identities for nonsingular C, projectors in general.
+    V [[XᵀX, Y], [0, -XXᵀ]] V⁻¹ with Y = -Xᵀ is that sign: XᵀX and -XXᵀ are the signs of B + DX = CᵀX and of
+    A - XD = -XCᵀ, identities for nonsingular C and projectors in general.
     """
 
     def reference(m: Array) -> Arrays:
         x = by.by_singular_vectors(m[:n, n:])[0]
-        return (by.antidiagonal(x, x.T),)
+        sign = by.antidiagonal(x, x.T)
+        return sign, sign, m[:n, n:]
 
-    def residual(values: Arrays, m: Array) -> float:
-        (s,) = values
+    def then(values: Arrays, arrays: Arrays) -> Arrays:
+        (s,), (m,) = values, arrays
         x, c = s[:n, n:], m[:n, n:]
         middle = by.block(x.T @ x, -x.T, np.zeros_like(x), -x @ x.T)
-        return max(_equal(_v(x) @ middle @ _v_inverse(x), s), _equal(x @ c.T @ x, c))
+        return s, _v(x) @ middle @ _v_inverse(x), x @ c.T @ x
 
-    return reference, residual
+    return reference, then
 
 
 def _corollaries(i: Inputs) -> Iterator[Row]:
@@ -292,9 +294,7 @@ def _corollaries(i: Inputs) -> Iterator[Row]:
         return max(relative(p @ m - m @ p, 2 * np.linalg.norm(p) * np.linalg.norm(m)), relative(p @ p - p, p) / 2)
 
     def mean(a: Array, b: Array) -> Arrays:
-        root, inverse = by.power(a, 0.5), by.power(a, -0.5)
-        middle = inverse @ b @ inverse
-        return (root @ by.power((middle + middle.T) / 2, 0.5) @ root,)
+        return (by.geometric_mean(a, b),)
 
     def mean_gap(values: Arrays, a: Array, b: Array) -> float:
         (g,) = values

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import time
 import warnings
 from collections.abc import Callable
@@ -121,7 +123,8 @@ def _best(run: Callable[[], Any], budget: float = 0.3, most: int = 20) -> float:
     times: list[float] = []
     while len(times) < most and (sum(times) < budget or not times):
         start = time.perf_counter()
-        with warnings.catch_warnings(action="ignore"):
+        # SciPy's signm prints its doubts and warns of them.
+        with warnings.catch_warnings(action="ignore"), contextlib.redirect_stdout(io.StringIO()):
             run()
         times.append(time.perf_counter() - start)
     return min(times)

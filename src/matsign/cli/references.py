@@ -42,6 +42,27 @@ def power(m: Array, exponent: float) -> Array:
     return value if np.iscomplexobj(m) else np.real(value)
 
 
+def coupled_root(a: Array, b: Array) -> Array:
+    """A (BA)^{-1/2}: by the Cholesky factors of a positive definite pair, whose product keeps what BA squares away.
+
+    A = K Kᵀ, B = L Lᵀ, LᵀK = U S Vᵀ give K V S⁻¹ Vᵀ Kᵀ (the balancing of Laub, Heath, Paige & Ward 1987).
+    """
+    if np.iscomplexobj(a):
+        return a @ power(b @ a, -0.5)
+    k, low = np.linalg.cholesky(a), np.linalg.cholesky(b)
+    _, s, vh = np.linalg.svd(low.T @ k)
+    half = k @ vh.T
+    return np.asarray((half / s) @ half.T)
+
+
+def geometric_mean(a: Array, b: Array) -> Array:
+    """A # B = K U S Uᵀ Kᵀ with A = K Kᵀ, B = L Lᵀ, K⁻¹L = U S Vᵀ."""
+    k, low = np.linalg.cholesky(a), np.linalg.cholesky(b)
+    u, s, _ = np.linalg.svd(np.linalg.solve(k, low))
+    half = k @ u
+    return np.asarray((half * s) @ half.T)
+
+
 def riccati(a: Array, b: Array, c: Array, d: Array) -> Array:
     """X with X D X + X B - A X - C = 0 from an ordered Schur form, refined by two Newton steps with SciPy's Sylvester solver.
 
