@@ -54,7 +54,9 @@ def parts(value: object) -> list[np.ndarray]:
 
 
 def distance(value: object, truth: object) -> float:
-    return max(float(np.linalg.norm(x - y) / np.linalg.norm(y)) for x, y in zip(parts(value), parts(truth), strict=True))
+    return max(
+        float(np.linalg.norm(x - y) / np.linalg.norm(y)) for x, y in zip(parts(value), parts(truth), strict=True)
+    )
 
 
 def median(f, sync, runs: int = 5) -> float:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import importlib
 import sys
-from typing import Any, Callable, Protocol
+from collections.abc import Callable
+from typing import Any, Protocol
 
 Array = Any
 
@@ -129,4 +130,4 @@ def library_of(x: Any) -> str | None:
 def load(name: str) -> Backend:
     """The backend module called `name`, imported on first use."""
     full = f"{__name__}.{name}"
-    return sys.modules.get(full) or importlib.import_module(full)  # type: ignore[return-value]
+    return sys.modules.get(full) or importlib.import_module(full)

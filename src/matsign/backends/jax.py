@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as xp
@@ -98,7 +99,8 @@ cholesky = xp.linalg.cholesky
 
 
 def svd(a: Array) -> tuple[Array, Array, Array]:
-    return xp.linalg.svd(a, full_matrices=False)
+    u, values, vh = xp.linalg.svd(a, full_matrices=False)
+    return u, values, vh
 
 
 def exponent(x: Array) -> Array:

@@ -6,8 +6,9 @@ with a full workspace takes half their time.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
-from typing import Any, Callable
+from typing import Any
 
 import numpy as np
 from scipy.linalg import blas, lapack
@@ -20,14 +21,14 @@ _LETTER = {"f": "s", "d": "d", "F": "c", "D": "z"}
 @cache
 def routine(name: str, char: str) -> Callable[..., Any]:
     """The LAPACK routine `name` for the dtype with this character code, such as ``routine("getrf", "d")``."""
-    return getattr(lapack, _LETTER[char] + name)  # type: ignore[no-any-return]
+    return getattr(lapack, _LETTER[char] + name)
 
 
 def product(a: Array, b: Array) -> Array:
     """a b in the BLAS that the routines here use, so that the threads of NumPy's own do not get in the way."""
     if max(*a.shape, b.shape[1]) <= 64:
-        return a @ b  # type: ignore[no-any-return]
-    return getattr(blas, _LETTER[a.dtype.char] + "gemm")(1.0, a, b)  # type: ignore[no-any-return]
+        return a @ b
+    return getattr(blas, _LETTER[a.dtype.char] + "gemm")(1.0, a, b)
 
 
 def inv(a: Array) -> Array:
@@ -38,7 +39,7 @@ def inv(a: Array) -> Array:
     if info == 0:
         inverse, info = routine("getri", char)(lu, pivots, lwork=64 * max(len(a), 1), overwrite_lu=1)
         if info == 0:
-            return inverse.T  # type: ignore[no-any-return]
+            return inverse.T
     return np.full_like(a, np.nan)
 
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import cmath
-from typing import Any, Callable
+from collections.abc import Callable
+from typing import Any
 
-import array_api_compat.numpy as xp
+import array_api_compat.numpy
 import numpy as np
 
 from matsign.backends import eager, lapack
 
 Array = np.ndarray[Any, Any]
 name = "numpy"
+xp = array_api_compat.numpy
 
 # Up to here SciPy's LAPACK, called directly, is up to twice as fast as numpy.linalg. Not above: NumPy and SciPy each bring a
 # BLAS with threads of its own, and from where those start, going to and fro between the two costs ten times the gain.
@@ -64,7 +66,7 @@ def is_complex(x: Array) -> bool:
     return x.dtype.kind == "c"
 
 
-_EPS = {dtype: float(np.finfo(dtype).eps) for dtype in _NAMES}
+_EPS = {dtype: float(np.finfo(name).eps) for dtype, name in _NAMES.items()}
 
 
 def eps(x: Array) -> float:
@@ -100,7 +102,7 @@ def scoped(x: Array) -> Any:
 def _linalg(f: Callable[..., Any], *arrays: Array) -> Array:
     """A ``numpy.linalg`` function on a stack: where it raises for one member, that member becomes NaN."""
     try:
-        return f(*arrays)  # type: ignore[no-any-return]
+        return f(*arrays)
     except np.linalg.LinAlgError:
         if len(arrays[0]) == 1:
             return np.full_like(arrays[-1], np.nan)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-from typing import Any, Callable
+from collections.abc import Callable
+from typing import Any
 
-import array_api_compat.torch as xp
+import array_api_compat.torch
 import numpy as np
 import torch
 
@@ -13,6 +14,7 @@ from matsign.backends import eager
 
 Array = torch.Tensor
 name = "torch"
+xp = array_api_compat.torch
 
 
 def asarray(x: Any, like: Any = None) -> Array:

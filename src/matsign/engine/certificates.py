@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from typing import Any, Callable, NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 from matsign.backends import Backend
 from matsign.engine.declare import HALVES, Answer, Declaration, answer

@@ -10,8 +10,9 @@ from __future__ import annotations
 import functools
 import inspect
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Callable, NamedTuple, ParamSpec, TypeVar, cast
+from typing import Any, NamedTuple, ParamSpec, TypeVar, cast
 
 import numpy as np
 
@@ -206,12 +207,14 @@ def _solve(declaration: Declaration, call: Call, options: dict[str, Any]) -> Sol
     return Solution(value, *(be.xp.concat(parts) for parts in zip(*(piece[1:] for piece in pieces), strict=True)))
 
 
-def _bind(declaration: Declaration, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[list[Any], str, dict[str, Any]]:
+def _bind(
+    declaration: Declaration, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[list[Any], str, dict[str, Any]]:
     """The array arguments in order, errors=, and the options."""
     name, names = declaration.name, declaration.arguments
     options = dict(declaration.options)
     errors = "raise"
-    rest = dict(zip(names, args))
+    rest = dict(zip(names, args, strict=False))
     if len(args) > len(names):
         raise TypeError(f"{name} takes {len(names)} arrays ({', '.join(names)}), got {len(args)}")
     for key, value in kwargs.items():
@@ -222,7 +225,9 @@ def _bind(declaration: Declaration, args: tuple[Any, ...], kwargs: dict[str, Any
         elif key in names and key not in rest:
             rest[key] = value
         else:
-            raise TypeError(f"{name} got an unexpected or repeated argument {key!r}; its options are {', '.join(options)}")
+            raise TypeError(
+                f"{name} got an unexpected or repeated argument {key!r}; its options are {', '.join(options)}"
+            )
     missing = [n for n in names if n not in rest]
     if missing:
         raise TypeError(f"{name} misses {', '.join(missing)}")
@@ -253,7 +258,9 @@ def _gather(declaration: Declaration, arguments: list[Any]) -> tuple[Backend, li
     libraries = [backends.library_of(x) for x in arguments]
     present = sorted({lib for lib in libraries if lib})
     if len(present) > 1:
-        whose = ", ".join(f"{n} is {lib or 'plain Python'}" for n, lib in zip(declaration.arguments, libraries, strict=True))
+        whose = ", ".join(
+            f"{n} is {lib or 'plain Python'}" for n, lib in zip(declaration.arguments, libraries, strict=True)
+        )
         raise TypeError(f"{declaration.name}: all arrays must come from one library; {whose}")
     be = backends.load(present[0] if present else "numpy")
     like = next((x for x, lib in zip(arguments, libraries, strict=True) if lib), None)
@@ -294,11 +301,13 @@ def _sizes(declaration: Declaration, arrays: list[Array]) -> dict[str, int]:
     source: dict[str, str] = {}
     for name, letters, x in zip(declaration.arguments, declaration.shapes, arrays, strict=True):
         fits = x.ndim >= 2
-        for letter, size in zip(letters, x.shape[-2:]):
+        for letter, size in zip(letters, x.shape[-2:], strict=False):
             fits = fits and sizes.setdefault(letter, size) == size
             source.setdefault(letter, name)
         if not fits:
-            known = [f"{v} = {sizes[v]} from {source[v]}" for v in dict.fromkeys(letters) if source.get(v, name) != name]
+            known = [
+                f"{v} = {sizes[v]} from {source[v]}" for v in dict.fromkeys(letters) if source.get(v, name) != name
+            ]
             wanted = f"(..., {letters[0]}, {letters[1]})" + (" with " + " and ".join(known) if known else "")
             raise ValueError(f"{declaration.name}: {name} has shape {tuple(x.shape)}, wanted {wanted}")
     return sizes

@@ -44,7 +44,7 @@ MESSAGES = {
     Failure.NOT_CONVERGED: "the iteration did not converge; try another method=",
     Failure.NOT_REAL: "the polynomial iteration wants a real spectrum and did not converge on this one; use "
     'method="newton"',
-    Failure.NOT_DEFINITE: "a and b have no geometric mean: b is singular, or inv(b) a has an eigenvalue on the closed negative real axis",
+    Failure.NOT_DEFINITE: "a and b have no geometric mean: one is singular, or inv(b) a has a negative eigenvalue",
 }
 
 

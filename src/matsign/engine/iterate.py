@@ -70,7 +70,8 @@ def finish(be: Backend, x: Structure, steps: Array, limit: int = 6) -> Iterate:
         return (polynomial_times(be, x, square, *PADE), steps + 1, defect), active
 
     one = be.ones(x[0])
-    return Iterate(*be.loop(step, (x, steps, math.inf * one), limit), math.nan * one)
+    x, steps, defect = be.loop(step, (x, steps, math.inf * one), limit)
+    return Iterate(x, steps, defect, math.nan * one)
 
 
 def _defect(be: Backend, x: Structure, square: Any) -> Array:

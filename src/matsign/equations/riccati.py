@@ -155,9 +155,7 @@ def _residual(be: Backend, value: tuple[Array], a: Array, b: Array, c: Array, d:
 
 
 @declared("(n,n),(m,m),(n,m),(m,n)->(n,m)", solve=riccati, residual=_residual)
-def solve_riccati(
-    a: Array, b: Array, c: Array, d: Array, *, method: str = "auto", errors: str = "raise"
-) -> Array:
+def solve_riccati(a: Array, b: Array, c: Array, d: Array, *, method: str = "auto", errors: str = "raise") -> Array:
     """x d x + x b - a x - c = 0 with b + d x positive stable and a - x d negative stable.
 
     Parameters

@@ -18,7 +18,7 @@ from matsign.engine.blocks import Triangular
 from matsign.engine.declare import Residual, Solution, choose, declared, solution
 from matsign.engine.failures import Failure
 from matsign.engine.iterate import newton
-from matsign.engine.linear import column, eye, inner, adjoint, nonzero, norm, normalise
+from matsign.engine.linear import adjoint, column, eye, inner, nonzero, norm, normalise
 
 Array = Any
 
@@ -113,7 +113,7 @@ def _search(be: Backend, a: Array, b: Array, q: Array, tries: int, limit: int) -
     line = xp.where((low < 0) & (high > 0), 0 * one, middle)
 
     def step(state: Any) -> Any:
-        a, b, q, side, low, high, line, x, steps, done = state
+        a, b, q, side, low, high, line, _, steps, done = state
         shift, sign = column(line) * eye(be, a), column(side)
         right_a, right_b = sign * (a - shift), sign * (b + column(line) * eye(be, b))
         found = newton(be, Triangular(-right_a, sign * q, right_b), limit)

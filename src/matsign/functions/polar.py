@@ -171,9 +171,7 @@ def _residual(be: Backend, value: tuple[Array], m: Array) -> Residual:
         return found._replace(correction=(adjoint(found.correction[0]),))
     gap = m - u @ hermitian(adjoint(u) @ m)
     defect = u - u @ (adjoint(u) @ u)
-    backward = be.xp.maximum(
-        norm(be, gap) / nonzero(be, norm(be, m)), norm(be, defect) / nonzero(be, norm(be, u))
-    )
+    backward = be.xp.maximum(norm(be, gap) / nonzero(be, norm(be, m)), norm(be, defect) / nonzero(be, norm(be, u)))
     return Residual(backward, (_tangent(be, u, m, gap) + defect / 2,))
 
 

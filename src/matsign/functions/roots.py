@@ -41,10 +41,10 @@ def root_pair(be: Backend, a: Array, *, rtol: float | None, method: str, inverse
         return _general(be, a, rtol, method, inverse)
 
     cheap = method == "auto" and be.on_cpu(a) and not be.traced(a)
-    if method == "eigh":
-        found = by_eigh(a)
+    if cheap:
+        found = be.split(is_hermitian(a), by_eigh, by_iteration, a)
     else:
-        found = be.split(is_hermitian(a), by_eigh, by_iteration, a) if cheap else by_iteration(a)
+        found = by_eigh(a) if method == "eigh" else by_iteration(a)
     x, z = found.value
     x = be.ldexp(x, column(half))
     return found._replace(value=(x, be.ldexp(z, column(-half)) if inverse else x))
