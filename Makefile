@@ -17,6 +17,10 @@ lint: .venv/test
 types: .venv/test
 	.venv/test/bin/mypy
 
+docs: .venv/test
+	.venv/test/bin/python -m pip install -q --group docs
+	.venv/test/bin/sphinx-build -q -W docs docs/_build
+
 .venv/tour: pyproject.toml
 	$(PYTHON) -m venv .venv/tour
 	.venv/tour/bin/python -m pip install -q --upgrade pip

@@ -49,6 +49,8 @@ def loop(step: Callable[[Any], Any], state: Any, limit: int, everyone: Any) -> A
 
 def split(mask: Any, yes: Callable[..., Any], no: Callable[..., Any], *arrays: Any) -> Any:
     """``yes`` on the members in `mask`, ``no`` on the others, neither on an empty stack."""
+    if len(mask) == 1:
+        return (yes if mask[0] else no)(*arrays)
     if not mask.any():
         return no(*arrays)
     if mask.all():

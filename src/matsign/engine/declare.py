@@ -246,7 +246,7 @@ def _prepare(declaration: Declaration, arguments: list[Any]) -> Call:
     bad = None
     for x in stacks:
         if be.traced(x) or not be.surely_finite(x):
-            here = ~be.xp.isfinite(x).all(-1).all(-1)
+            here = ~be.xp.isfinite(x).all((-1, -2))
             bad = here if bad is None else bad | here
     if bad is not None:
         # A harmless stand-in: no LAPACK routine ever sees a NaN.

@@ -82,7 +82,7 @@ def nonzero(be: Backend, x: Array) -> Array:
 
 def is_hermitian(x: Array) -> Array:
     """Which members equal their conjugate transpose, to the last bit."""
-    return (x == adjoint(x)).all(-1).all(-1)
+    return (x == adjoint(x)).all((-1, -2))
 
 
 def away(be: Backend, x: Array) -> Array:

@@ -71,7 +71,8 @@ def _spread(be: Backend, a: Array) -> Array:
     """The standard deviation of the real parts of the eigenvalues, exact for normal matrices and above it for others."""
     n = a.shape[-1]
     second = (_inner(be, a, a) + norm(be, a) ** 2) / (2 * n)
-    return be.xp.sqrt(be.xp.clip(second - (_trace(be, a) / n) ** 2, 0, None))
+    variance = second - (_trace(be, a) / n) ** 2
+    return be.xp.sqrt(be.xp.where(variance > 0, variance, 0 * variance))
 
 
 def _between(be: Backend, a: Array, b: Array, q: Array, guarded: bool) -> Solution:

@@ -139,7 +139,7 @@ def _scale(be: Backend, m: Array) -> Array:
     square = gram @ gram
     k = m.shape[-1]
     mean, second = norm(be, gram) ** 2 / k, norm(be, square) ** 2 / k
-    bound = (mean + xp.sqrt((k - 1) * xp.clip(second - mean**2, 0, None))) ** 0.25
+    bound = (mean + xp.sqrt((k - 1) * xp.maximum(second - mean**2, 0 * mean))) ** 0.25
     return size * xp.maximum(estimate, bound * (1.0 / _OVERSHOOT))
 
 

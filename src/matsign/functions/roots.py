@@ -32,22 +32,20 @@ def root_pair(be: Backend, a: Array, *, rtol: float | None, method: str, inverse
     """(A^{1/2}, A^{-1/2}) of a stack; zero eigenvalues stay zero in both. Without `inverse` the second is anything."""
     choose("sqrtm", method, _METHODS)
     rtol = rank_tolerance(be, a, rtol)
-    a, half = _normalise_even(be, a)
 
     def by_eigh(a: Array) -> Solution:
-        return _eigh(be, a, rtol, inverse)
+        return _eigh(be, a, rtol, inverse)  # LAPACK scales by itself
 
     def by_iteration(a: Array) -> Solution:
-        return _general(be, a, rtol, method, inverse)
+        a, half = _normalise_even(be, a)
+        found = _general(be, a, rtol, method, inverse)
+        x, z = found.value
+        x = be.ldexp(x, column(half))
+        return found._replace(value=(x, be.ldexp(z, column(-half)) if inverse else x))
 
-    cheap = method == "auto" and be.on_cpu(a) and not be.traced(a)
-    if cheap:
-        found = be.split(is_hermitian(a), by_eigh, by_iteration, a)
-    else:
-        found = by_eigh(a) if method == "eigh" else by_iteration(a)
-    x, z = found.value
-    x = be.ldexp(x, column(half))
-    return found._replace(value=(x, be.ldexp(z, column(-half)) if inverse else x))
+    if method == "auto" and be.on_cpu(a) and not be.traced(a):
+        return be.split(is_hermitian(a), by_eigh, by_iteration, a)
+    return by_eigh(a) if method == "eigh" else by_iteration(a)
 
 
 def _normalise_even(be: Backend, a: Array) -> tuple[Array, Array]:
@@ -60,14 +58,14 @@ def _normalise_even(be: Backend, a: Array) -> tuple[Array, Array]:
 def _eigh(be: Backend, a: Array, rtol: float, inverse: bool) -> Solution:
     xp = be.xp
     values, vectors = be.eigh(a)
-    top = xp.max(xp.abs(values), axis=-1)[:, None]
-    root = xp.sqrt(xp.clip(values, 0, None))
+    top = xp.maximum(-values[:, :1], values[:, -1:])
+    root = xp.sqrt(xp.where(values > 0, values, 0 * values))
     x = z = (vectors * root[:, None, :]) @ adjoint(vectors)
     if inverse:
         kept = values > rtol * top
         factor = xp.astype(kept, values.dtype) / xp.where(kept, root, xp.ones_like(root))
         z = (vectors * factor[:, None, :]) @ adjoint(vectors)
-    return solution(be, (x, z), Failure.NEGATIVE, (values < -rtol * top).any(-1))
+    return solution(be, (x, z), Failure.NEGATIVE, values[:, 0] < -rtol * top[:, 0])
 
 
 def _general(be: Backend, a: Array, rtol: float, method: str, inverse: bool) -> Solution:

@@ -37,14 +37,12 @@ def sign(be: Backend, m: Array, *, tol: float | None, rtol: float | None, method
     """mcsgn of a stack: Hermitian members by eigenvectors where those are cheap, singular members deflated."""
     choose("mcsgn", method, _METHODS)
     rtol = rank_tolerance(be, m, rtol)
-    m, _ = normalise(be, m)
-    general = method
 
     def by_eigh(m: Array) -> Solution:
         return _eigh(be, m, rtol)
 
     def by_iteration(m: Array) -> Solution:
-        return _general(be, m, tol or be.eps(m), rtol, general)
+        return _general(be, normalise(be, m)[0], tol or be.eps(m), rtol, method)
 
     if method == "eigh":
         return by_eigh(m)
@@ -56,8 +54,8 @@ def sign(be: Backend, m: Array, *, tol: float | None, rtol: float | None, method
 
 def _eigh(be: Backend, m: Array, rtol: float) -> Solution:
     values, vectors = be.eigh(m)
-    size = be.xp.abs(values)
-    kept = size > rtol * be.xp.max(size, axis=-1)[:, None]
+    top = be.xp.maximum(-values[:, :1], values[:, -1:])
+    kept = be.xp.abs(values) > rtol * top
     signs = be.xp.sign(values) * be.xp.astype(kept, values.dtype)
     return solution(be, ((vectors * signs[:, None, :]) @ adjoint(vectors),))
 

@@ -1,0 +1,142 @@
+"""Time beside SciPy on the CPU, as ratios within one run.
+
+    python benchmarks/speed.py [OUT.json] [--quick]
+
+Each pair is measured in turn, ours and SciPy's, and the ratio is of the best times: above 1 matsign is faster. A batch is
+compared with a loop over SciPy (or SciPy's own batch, where it has one and it is faster).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import scipy
+import scipy.linalg as sl
+
+import matsign
+from matsign.backends import load
+from matsign.engine.blocks import Dense, Riccati
+from matsign.engine.iterate import newton
+
+Thunk = Callable[[], Any]
+
+
+def ours_and_theirs(ours: Thunk, theirs: Thunk, budget: float = 2.0) -> tuple[float, float]:
+    """Best times in seconds of the two, measured in turn."""
+    ours(), theirs()
+    best, spent = [np.inf, np.inf], 0.0
+    for _ in range(200):
+        for k, f in enumerate((ours, theirs)):
+            start = time.perf_counter()
+            f()
+            took = time.perf_counter() - start
+            best[k], spent = min(best[k], took), spent + took
+        if spent > budget:
+            break
+    return best[0], best[1]
+
+
+def gaussian(*shape: int) -> np.ndarray:
+    return np.random.default_rng(sum(shape)).standard_normal(shape)
+
+
+def single(n: int) -> dict[str, tuple[Thunk, Thunk]]:
+    """Pairs for one matrix of size n."""
+    g, h, q = gaussian(n, n), gaussian(n, n).T, gaussian(n, n) + 1
+    right, other = g / np.sqrt(n) + 2.5 * np.eye(n), h / np.sqrt(n) + 2.5 * np.eye(n)
+    spd = g @ g.T + np.eye(n)
+    spd = (spd + spd.T) / 2
+    return {
+        "mcsgn": (lambda: matsign.mcsgn(g), lambda: sl.signm(g)),
+        "polar": (lambda: matsign.polar(g), lambda: sl.polar(g)),
+        "polar, 2n x n": (lambda: matsign.polar(np.vstack([g, q])), lambda: sl.polar(np.vstack([g, q]))),
+        "sqrtm, SPD": (lambda: matsign.sqrtm(spd), lambda: sl.sqrtm(spd)),
+        "sqrtm, general": (lambda: matsign.sqrtm(right), lambda: sl.sqrtm(right)),
+        "solve_sylvester, separable": (
+            lambda: matsign.solve_sylvester(right, other, q),
+            lambda: sl.solve_sylvester(right, other, q),
+        ),
+        "solve_sylvester, mixed": (lambda: matsign.solve_sylvester(g, q, h), lambda: sl.solve_sylvester(g, q, h)),
+    }
+
+
+def batch(n: int, count: int) -> dict[str, tuple[Thunk, Thunk]]:
+    """Pairs for a batch; the loop over SciPy runs a part of it and its time is scaled by the caller."""
+    g, h, q = gaussian(count, n, n), gaussian(count, n, n).mT, gaussian(count, n, n) + 1
+    eye = np.eye(n)
+    right, other = g / np.sqrt(n) + 2.5 * eye, h / np.sqrt(n) + 2.5 * eye
+    far = right + 2 * eye
+    spd = g @ g.mT + eye
+    spd = (spd + spd.mT) / 2
+    part = range(min(count, 200))
+
+    def loop(f: Callable[..., Any], *stacks: np.ndarray) -> Thunk:
+        return lambda: [f(*(x[i] for x in stacks)) for i in part]
+
+    return {
+        "mcsgn": (lambda: matsign.mcsgn(g), loop(sl.signm, g)),
+        "polar": (lambda: matsign.polar(g), loop(sl.polar, g)),
+        "sqrtm, SPD": (lambda: matsign.sqrtm(spd), lambda: sl.sqrtm(spd[: len(part)])),
+        "sqrtm, general": (lambda: matsign.sqrtm(far), lambda: sl.sqrtm(far[: len(part)])),
+        "solve_sylvester, separable": (
+            lambda: matsign.solve_sylvester(right, other, q),
+            loop(sl.solve_sylvester, right, other, q),
+        ),
+        "solve_sylvester, mixed": (lambda: matsign.solve_sylvester(g, q, h), loop(sl.solve_sylvester, g, q, h)),
+    }
+
+
+def riccati(n: int) -> tuple[Thunk, Thunk]:
+    """Our solver, and Newton's iteration on the dense matrix of twice the size alone."""
+    a, b = gaussian(n, n) / np.sqrt(n) - 3 * np.eye(n), gaussian(n, n).T / np.sqrt(n) + 3 * np.eye(n)
+    c, d = gaussian(n, n) + 1, gaussian(n, n) / n
+    be = load("numpy")
+    dense = Dense(Riccati(*(x[None] for x in (a, c, d, b))).dense(be))
+    return lambda: matsign.solve_riccati(a, b, c, d), lambda: newton(be, dense)
+
+
+def report(rows: list[dict[str, Any]], name: str, size: str, times: tuple[float, float], scale: float = 1.0) -> None:
+    ours, theirs = times[0], times[1] * scale
+    rows.append({"function": name, "size": size, "ours": ours, "scipy": theirs, "ratio": theirs / ours})
+    print(f"{name:28} {size:>12} {ours * 1e3:12.3f} ms {theirs * 1e3:12.3f} ms {theirs / ours:8.2f}", flush=True)
+
+
+def main() -> None:
+    warnings.simplefilter("ignore")
+    quick = "--quick" in sys.argv
+    names = [x for x in sys.argv[1:] if not x.startswith("--")]
+    rows: list[dict[str, Any]] = []
+    print(f"{'function':28} {'size':>12} {'matsign':>15} {'SciPy':>15} {'ratio':>8}")
+    for n in (4, 16, 64) if quick else (4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048):
+        for name, pair in single(n).items():
+            # SciPy needs minutes here for what we take seconds.
+            if n < 2048 or name.startswith(("polar", "sqrtm, SPD")):
+                if n == 1024 and name == "mcsgn":
+                    continue
+                report(rows, name, str(n), ours_and_theirs(*pair, budget=2.0))
+    for n, count in ((8, 1000),) if quick else ((4, 10_000), (8, 10_000), (16, 2000), (32, 500), (64, 64), (128, 16)):
+        for name, pair in batch(n, count).items():
+            report(rows, name, f"{count} x {n}", ours_and_theirs(*pair), count / min(count, 200))
+    for n in (16,) if quick else (64, 256, 512):
+        report(rows, "solve_riccati / dense sign", str(n), ours_and_theirs(*riccati(n)))
+    if names:
+        machine = {
+            "cores": os.cpu_count(),
+            "machine": platform.machine(),
+            "numpy": np.__version__,
+            "scipy": scipy.__version__,
+        }
+        with open(names[0], "w") as file:
+            json.dump({"machine": machine, "rows": rows}, file, indent=1)
+
+
+if __name__ == "__main__":
+    main()
