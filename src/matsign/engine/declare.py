@@ -130,6 +130,8 @@ def declared(
 ) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Make a public function of a signature and its parts; shapes are written as in NumPy's gufuncs, "(n,m)->(m,m)".
 
+    The body of the decorated function is never run: its signature and docstring are what it is there for.
+
     `wrap` turns the result arrays into what the caller gets (default: the one array, or a tuple); `halves` lets 16-bit
     floats in, computed in float32.
     """

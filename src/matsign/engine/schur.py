@@ -12,6 +12,7 @@ import numpy as np
 import scipy.linalg
 
 from matsign.backends import lapack
+from matsign.backends import numpy as backend
 from matsign.engine.failures import Failure
 
 Array = np.ndarray[Any, Any]
@@ -84,17 +85,35 @@ def _smallest_singular_value(a: Array) -> float:
 
 def sylvester(a: Array, b: Array, q: Array) -> tuple[Array, Array]:
     """(x, failure) with a x + x b = q, by Bartels and Stewart (1972) with a triangular solver made of products."""
-    out, failure, eps = np.empty_like(q), np.zeros(len(q), np.int32), np.finfo(q.dtype).eps
+    out, failure, info = np.empty_like(q), np.zeros(len(q), np.int32), np.finfo(q.dtype)
+    low, high = float(info.tiny) ** 0.3, float(info.max) ** 0.3
     for k in range(len(q)):
         r, u, left, _ = lapack.schur(a[k])
         s, v, right, _ = lapack.schur(b[k])
+        gaps, size_q = np.abs(left[:, None] + right), np.abs(q[k]).max()
+        size = gaps.max()
+        if not (low < size < high and (low < size_q < high or size_q == 0)):
+            out[k], failure[k] = _far_from_one(a[k], b[k], q[k])
+            continue
         y, _ = triangular_sylvester(r, s, lapack.product(lapack.product(u.conj().T, q[k]), v))
         out[k] = lapack.product(lapack.product(u, y), v.conj().T)
-        gaps = np.abs(left[:, None] + right)
-        tiny = max(q.shape[-2:]) * eps * gaps.max()
-        if gaps.min() <= tiny or not np.abs(y).max() * tiny <= np.abs(q[k]).max():
+        tiny = max(q.shape[-2:]) * info.eps * size
+        if gaps.min() <= tiny or not np.abs(y).max() * tiny <= size_q:
             failure[k] = Failure.COMMON_EIGENVALUE
     return out, failure
+
+
+def _far_from_one(a: Array, b: Array, q: Array) -> tuple[Array, int]:
+    """`sylvester` of one member whose numbers LAPACK would take for zero or infinity, by way of scaled ones."""
+    size, size_q = max(np.abs(a).max(), np.abs(b).max()), np.abs(q).max()
+    if size == 0:
+        return q * np.nan, Failure.COMMON_EIGENVALUE
+    e, e_q = int(np.frexp(size)[1]), int(np.frexp(size_q)[1])
+    scaled = (backend.ldexp(x[None], np.asarray(-k)) for x, k in ((a, e), (b, e), (q, e_q)))
+    x, failure = sylvester(*scaled)
+    if failure[0] == 0 and not np.isfinite(x).all():
+        failure[0] = Failure.COMMON_EIGENVALUE
+    return backend.ldexp(x[0], np.asarray(e_q - e)), int(failure[0])
 
 
 def triangular_sylvester(r: Array, s: Array, f: Array, sign: int = 1) -> tuple[Array, bool]:

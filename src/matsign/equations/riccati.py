@@ -165,10 +165,14 @@ def solve_riccati(a: Array, b: Array, c: Array, d: Array, *, method: str = "auto
         or "auto": Schur vectors for a few small members on a CPU and for members where the sign fails, else Newton
     errors : "raise", or "nan" to get NaN for the members without an answer
 
+    Notes
+    -----
     The solution exists, and is unique, when [[a, c], [d, b]] has m eigenvalues in the open right half plane and n in the
     left, and the invariant subspace of the right ones is a graph. Anything else is a `SpectrumError` that says which
     count was found. The result is corrected by Newton's method on the equation, each step kept only if the residual drops.
 
+    Examples
+    --------
     >>> import numpy as np
     >>> from matsign import solve_riccati
     >>> a, b = -np.eye(2), np.array([[2.0]])

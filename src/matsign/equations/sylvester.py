@@ -181,9 +181,13 @@ def solve_sylvester(a: Array, b: Array, q: Array, *, method: str = "auto", error
         that no line separates or whose residual is not at working precision
     errors : "raise", or "nan" to get NaN for the members without an answer
 
+    Notes
+    -----
     The article's X B - A X = C is ``solve_sylvester(-A, B, C)``. Raises `SpectrumError` where a and -b share an eigenvalue
     to working precision: then there is no solution, or infinitely many.
 
+    Examples
+    --------
     >>> import numpy as np
     >>> from matsign import solve_sylvester
     >>> a, b = np.array([[3.0, 1.0], [0.0, 2.0]]), np.array([[1.0]])

@@ -73,10 +73,14 @@ def coupled_root(A: Array, B: Array, *, rtol: float | None = None, errors: str =
     rtol : a singular value of at most ``rtol`` times the largest is zero; default n eps
     errors : "raise", or "nan" to get NaN for the members without an answer
 
+    Notes
+    -----
     Method: Newton on the two blocks (Higham, Mackey, Mackey & Tisseur 2005), and the inverse root of BA for members that
     are singular or lose digits. Where BA is singular the inverse root is the Drazin one: C = A (BA)^{-1/2} and the second
     result is (BA)^{-1/2} B. Raises `SpectrumError` where BA has a negative eigenvalue or a Jordan block at zero.
 
+    Examples
+    --------
     >>> import numpy as np
     >>> from matsign import coupled_root
     >>> A, B = np.array([[2.0, 1.0], [0.0, 3.0]]), np.array([[5.0, 0.0], [1.0, 4.0]])
@@ -128,9 +132,13 @@ def geometric_mean(A: Array, B: Array, *, rtol: float | None = None, errors: str
     rtol : a singular value of at most ``rtol`` times the largest is zero; default n eps
     errors : "raise", or "nan" to get NaN for the members without an answer
 
+    Notes
+    -----
     Method: by the Cholesky factor of A for definite pairs (Bhatia 2007), else the sign of [[0, A], [B⁻¹, 0]]. Raises
     `SpectrumError` where there is no mean.
 
+    Examples
+    --------
     >>> import numpy as np
     >>> from matsign import geometric_mean
     >>> A, B = np.array([[2.0, 1.0], [1.0, 2.0]]), np.array([[5.0, 0.0], [0.0, 1.0]])

@@ -175,7 +175,7 @@ def _residual(be: Backend, value: tuple[Array], m: Array) -> Residual:
     return Residual(backward, (_tangent(be, u, m, gap) + defect / 2,))
 
 
-@declared("(n,m)->(n,m)", solve=orthogonalise, residual=_residual, halves=True)
+@declared("(n,m)->(n,m)", solve=orthogonalise, residual=_residual, tangent=_tangent, halves=True)
 def msign(
     M: Array, *, tol: float | None = None, rtol: float | None = None, method: str = "auto", errors: str = "raise"
 ) -> Array:
@@ -192,8 +192,12 @@ def msign(
         "gram" or "svd"
     errors : "raise", or "nan" to get NaN for the members without an answer
 
+    Notes
+    -----
     With tol ≥ 1e-3 or rtol = 0 the polynomial method does not purify: a singular value below rtol ends between 0 and 1.
 
+    Examples
+    --------
     >>> import numpy as np
     >>> from matsign import msign
     >>> M = np.array([[3.0, 0.0], [4.0, 0.0], [0.0, 1e-3]])

@@ -189,9 +189,13 @@ def sqrtm_pair(
         members whose residual is not at working precision
     errors : "raise", or "nan" to get NaN for the members without an answer
 
+    Notes
+    -----
     Zero eigenvalues stay zero in both results (the second is then the inverse on the range of A). Raises `SpectrumError`
     where A has an eigenvalue on the negative real axis, or zero as a defective eigenvalue.
 
+    Examples
+    --------
     >>> import numpy as np
     >>> from matsign import sqrtm_pair
     >>> A = np.array([[4.0, 1.0], [0.0, 9.0]])

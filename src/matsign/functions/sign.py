@@ -153,7 +153,7 @@ def _residual(be: Backend, value: tuple[Array], m: Array) -> Residual:
     return Residual(backward, (_tangent(be, s, m, m) - cube / 2,))
 
 
-@declared("(n,n)->(n,n)", solve=sign, residual=_residual)
+@declared("(n,n)->(n,n)", solve=sign, residual=_residual, tangent=_tangent)
 def mcsgn(
     M: Array, *, tol: float | None = None, rtol: float | None = None, method: str = "auto", errors: str = "raise"
 ) -> Array:
@@ -170,11 +170,15 @@ def mcsgn(
         members whose result does not commute with M to working precision
     errors : "raise", or "nan" to get NaN for the members without an answer
 
+    Notes
+    -----
     Zero eigenvalues stay zero, in the sense of the Drazin inverse: M is split by the spectral projector on its generalised
     null space. The sign of [[1, 5], [0, 0]] is itself.
 
     Raises `SpectrumError` where a nonzero eigenvalue lies on the imaginary axis to working precision.
 
+    Examples
+    --------
     >>> import numpy as np
     >>> from matsign import mcsgn
     >>> M = np.array([[4.0, 3.0], [0.0, -2.0]])
@@ -209,7 +213,7 @@ def _abs_residual(be: Backend, value: tuple[Array], m: Array) -> Residual:
 def matrix_abs(
     M: Array, *, tol: float | None = None, rtol: float | None = None, method: str = "auto", errors: str = "raise"
 ) -> Array:
-    """|M| = (M²)^{1/2} = M mcsgn(M): M with its eigenvalues folded to the right half plane.
+    """abs(M) = (M²)^{1/2} = M mcsgn(M): M with its eigenvalues folded to the right half plane.
 
     The absolute value by eigenvalues, not the one by singular values (that is the Hermitian factor of `polar`); for
     Hermitian M they agree. Shapes (..., n, n), dtypes, options and errors as in `mcsgn`.
