@@ -91,7 +91,7 @@ def sylvester(a: Array, b: Array, q: Array) -> tuple[Array, Array]:
         r, u, left, _ = lapack.schur(a[k])
         s, v, right, _ = lapack.schur(b[k])
         gaps, size_q = np.abs(left[:, None] + right), np.abs(q[k]).max()
-        size = gaps.max()
+        size = max(np.abs(r).max(), np.abs(s).max())
         if not (low < size < high and (low < size_q < high or size_q == 0)):
             out[k], failure[k] = _far_from_one(a[k], b[k], q[k])
             continue
