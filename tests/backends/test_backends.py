@@ -1,0 +1,117 @@
+"""What each backend adds to the array API: it may not raise for one member, and keeps dtypes and devices."""
+
+import numpy as np
+import pytest
+
+from matrices import DTYPES, gaussian
+from matsign import backends
+
+
+@pytest.fixture
+def be(on):
+    return backends.load(on.name)
+
+
+def test_library_of(on):
+    assert backends.library_of(on.array(np.eye(2))) == on.name
+    for x in ([[1.0]], 1.0, None, "x"):
+        assert backends.library_of(x) is None
+    assert backends.library_of(np.float64(1)) == "numpy"
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_names_of_dtypes(on, be, dtype):
+    x = on.array(np.ones((2, 3, 3), dtype))
+    assert be.kind(x) == dtype
+    assert be.eps(x) == np.finfo(dtype).eps
+    assert be.is_complex(x) == dtype.startswith("c")
+    assert be.kind(be.astype(x, "complex64")) == "complex64"
+    assert be.kind(be.eye(2, x)) == dtype
+    assert be.kind(be.ones(x)) == np.finfo(dtype).dtype.name
+    assert be.common_kind(x, on.array(np.ones(1, "complex64"))) == np.result_type(dtype, "complex64").name
+
+
+@pytest.mark.parametrize("size", [1, 3, 20])
+def test_singular_members_become_nan_and_the_others_stay_right(on, be, size, rng):
+    a = gaussian(rng, 3, size, size) + 5 * np.eye(size)
+    a[1] = 0
+    inverse = np.asarray(be.inv(on.array(a)))
+    solved = np.asarray(be.solve(on.array(a), on.array(np.ones((3, size, 2)))))
+    for k in (0, 2):
+        np.testing.assert_allclose(inverse[k] @ a[k], np.eye(size), atol=1e-13)
+        np.testing.assert_allclose(a[k] @ solved[k], 1, atol=1e-13)
+    assert not np.isfinite(inverse[1]).any()
+    assert not np.isfinite(solved[1]).any()
+
+
+def test_cholesky_of_an_indefinite_member(on, be, rng):
+    a = np.stack([2 * np.eye(3), -np.eye(3), np.eye(3)])
+    low = np.asarray(be.cholesky(on.array(a)))
+    np.testing.assert_allclose(low[[0, 2]], np.stack([2**0.5 * np.eye(3), np.eye(3)]))
+    assert np.isnan(low[1]).any()
+
+
+def test_exponent_and_ldexp(on, be):
+    x = np.array([1.0, 0.75, 0.5, 3.0, 1e300, 1e-300, 0.0])
+    e = np.asarray(be.exponent(on.array(x)))
+    np.testing.assert_array_equal(e, np.frexp(x)[1])
+    back = np.asarray(be.ldexp(on.array(x), on.array(-e)))
+    assert np.all((back == 0) | ((back >= 0.5) & (back < 1)))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_ldexp_has_no_overflow_on_the_way(on, be, dtype):
+    big = np.finfo(dtype).maxexp - 4
+    x = on.array(np.array([[1.0, 0.75]], dtype) * (1 + 0j if dtype.startswith("c") else 1))
+    e = on.array(np.array([[2 * big]], "int32"))
+    down = be.ldexp(be.ldexp(x, on.array(np.array([[-big]], "int32"))), e)
+    assert be.kind(down) == dtype
+    np.testing.assert_array_equal(np.asarray(down), np.array([[1.0, 0.75]]) * 2.0**big)
+
+
+def test_loop_freezes_members_that_are_done(on, be):
+    counts = on.array(np.array([1.0, 5.0, 3.0, 0.0, 9.0]))
+
+    def step(state):
+        left, steps = state
+        return (left - 1, steps + 1), left > 1
+
+    left, steps = be.loop(step, (counts, 0 * counts), 7)
+    np.testing.assert_array_equal(np.asarray(steps), [1, 5, 3, 1, 7])
+    np.testing.assert_array_equal(np.asarray(left), [0, 0, 0, -1, 2])
+
+
+def test_loop_leaves_its_first_state_alone(on, be):
+    x = on.array(np.array([1.0, 2.0]))
+    be.loop(lambda s: ((s[0] * 2,), s[0] < 8), (x,), 5)
+    np.testing.assert_array_equal(np.asarray(x), [1, 2])
+
+
+@pytest.mark.parametrize("mask", [[True, True, True], [False, False, False], [True, False, True], [False, True, False]])
+def test_split_merges_in_order(on, be, mask):
+    x, y = on.array(np.arange(6.0).reshape(3, 2)), on.array(np.arange(3))
+    a, b = be.split(on.array(np.array(mask)), lambda x, y: (10 * x, -y), lambda x, y: (x, y), x, y)
+    np.testing.assert_array_equal(np.asarray(a), np.where(mask, 10, 1)[:, None] * np.arange(6.0).reshape(3, 2))
+    np.testing.assert_array_equal(np.asarray(b), np.where(mask, -1, 1) * np.arange(3))
+
+
+def test_split_runs_a_side_only_if_it_has_members(on, be):
+    x = on.array(np.ones((2, 1)))
+    be.split(on.array(np.array([True, True])), lambda x: x, lambda x: pytest.fail("ran"), x)
+    be.split(on.array(np.array([False, False])), lambda x: pytest.fail("ran"), lambda x: x, x)
+
+
+def test_host_runs_numpy_and_comes_back(on, be):
+    x = on.array(np.arange(4.0).reshape(1, 2, 2))
+    (doubled,) = be.host(lambda x: (2 * x,), (x,), x)
+    assert type(doubled) is type(x)
+    np.testing.assert_array_equal(np.asarray(doubled), 2 * np.asarray(x))
+
+
+def test_torch_keeps_no_tape(rng):
+    torch = pytest.importorskip("torch")
+    import matsign
+
+    m = torch.from_numpy(gaussian(rng, 3, 3))
+    assert not matsign.msign(m).requires_grad
+    assert torch.is_grad_enabled()

@@ -1,0 +1,79 @@
+"""The array libraries as fixtures: `on` is each of them, `everywhere` also ``jax.jit``, `eager` the two that are quick."""
+
+import importlib.util
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+from hypothesis import settings
+
+sys.path.insert(0, str(Path(__file__).parent))  # matrices, truth, direct, problems: helpers beside this file
+
+settings.register_profile("matsign", max_examples=25, derandomize=True, deadline=None)
+settings.load_profile("matsign")
+
+HAVE = {name: importlib.util.find_spec(name) is not None for name in ("numpy", "torch", "jax")}
+if HAVE["jax"]:
+    import jax
+
+    jax.config.update("jax_enable_x64", True)
+
+
+class Library(NamedTuple):
+    """Calls a function on arrays of one library: NumPy arrays in, NumPy arrays out."""
+
+    name: str
+    jit: bool = False
+
+    def array(self, x):
+        if self.name == "torch":
+            import torch
+
+            return torch.from_numpy(np.array(x))
+        if self.name == "jax":
+            return jax.numpy.asarray(x)
+        return np.asarray(x)
+
+    def __call__(self, f, *arguments, **options):
+        arrays = [self.array(x) for x in arguments]
+        if self.jit:
+            return as_numpy(jax.jit(lambda *xs: f(*xs, **options))(*arrays))
+        return as_numpy(f(*arrays, **options))
+
+
+def as_numpy(result):
+    """Arrays of any library as NumPy's, tuples as tuples."""
+    if isinstance(result, tuple):
+        parts = [as_numpy(x) for x in result]
+        return type(result)(*parts) if hasattr(result, "_fields") else tuple(parts)
+    return np.asarray(result)
+
+
+def _library(name):
+    library = "jax" if name == "jit" else name
+    if not HAVE[library]:
+        pytest.skip(f"{library} is not installed")
+    return Library(library, jit=name == "jit")
+
+
+@pytest.fixture(params=["numpy", "torch", "jax"])
+def on(request):
+    return _library(request.param)
+
+
+@pytest.fixture(params=["numpy", "torch"])
+def eager(request):
+    """For tests of many cases that run the same lines on JAX, which compiles anew for every shape."""
+    return _library(request.param)
+
+
+@pytest.fixture(params=["numpy", "torch", "jax", "jit"])
+def everywhere(request):
+    return _library(request.param)
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(2025)

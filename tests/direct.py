@@ -1,0 +1,66 @@
+"""The direct methods, in the dtype of the input: what accuracy is measured against."""
+
+import numpy as np
+import scipy.linalg as sl
+
+from matrices import adjoint
+
+
+def sign_by_eigenvectors(m):
+    values, v = sl.eig(m)
+    return _like((v * np.sign(values.real)) @ sl.inv(v), m)
+
+
+def sign_by_schur(m):
+    """Ordered Schur form [[T₁, T₁₂], [0, T₂]], left half plane first, and a Sylvester equation for the corner."""
+    t, z, k = sl.schur(m, output="complex", sort="lhp")
+    s = np.eye(len(m), dtype=t.dtype)
+    s[:k, :k] *= -1
+    s[:k, k:] = 2 * sl.solve_sylvester(t[:k, :k], -t[k:, k:], -t[:k, k:]) if 0 < k < len(m) else s[:k, k:]
+    return _like(z @ s @ adjoint(z), m)
+
+
+def sign_by_eigh(m):
+    values, v = sl.eigh(m)
+    return (v * np.sign(values)) @ adjoint(v)
+
+
+def msign_by_svd(m, rtol=None):
+    u, s, vh = sl.svd(m, full_matrices=False)
+    rtol = max(m.shape) * np.finfo(m.dtype).eps if rtol is None else rtol
+    return (u * (s > rtol * s[:1])) @ vh
+
+
+def root_by_eigh(a):
+    values, v = sl.eigh(a)
+    return (v * np.sqrt(values)) @ adjoint(v)
+
+
+def inverse_root_by_eigh(a):
+    values, v = sl.eigh(a)
+    return (v / np.sqrt(values)) @ adjoint(v)
+
+
+def root_by_schur(a):
+    return _like(sl.sqrtm(a), a)
+
+
+def sylvester_by_kronecker(a, b, q):
+    n, m = q.shape
+    k = np.kron(a, np.eye(m, dtype=q.dtype)) + np.kron(np.eye(n, dtype=q.dtype), b.T)
+    return sl.solve(k, q.reshape(-1)).reshape(n, m)
+
+
+def riccati_by_eigenvectors(a, b, c, d):
+    values, v = sl.eig(np.block([[a, c], [d, b]]))
+    v = v[:, values.real > 0]
+    return _like(v[: len(a)] @ sl.inv(v[len(a) :]), c)
+
+
+def riccati_by_schur(a, b, c, d):
+    _, z, k = sl.schur(np.block([[a, c], [d, b]]), output="complex", sort="rhp")
+    return _like(z[: len(a), :k] @ sl.inv(z[len(a) :, :k]), c)
+
+
+def _like(x, m):
+    return x if np.iscomplexobj(m) else x.real.astype(m.dtype)

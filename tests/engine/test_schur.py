@@ -1,0 +1,50 @@
+"""Schur methods: sizes at which the triangular solver recurses, and real forms with 2 × 2 blocks at the cuts."""
+
+import numpy as np
+import pytest
+import scipy.linalg as sl
+
+from matrices import block_diagonal, gaussian, rotation, similar
+from matsign.engine import schur
+from matsign.engine.failures import Failure
+
+
+@pytest.mark.parametrize("dtype", ["float64", "complex128", "float32"])
+@pytest.mark.parametrize(("n", "m"), [(49, 3), (3, 49), (97, 98), (120, 60), (1, 70)])
+def test_triangular_sylvester_in_halves(n, m, dtype, rng):
+    r, s = (
+        sl.schur(gaussian(rng, k, k, dtype=dtype) + shift * np.eye(k, dtype=dtype))[0]
+        for k, shift in ((n, 25), (m, 25))
+    )
+    f = gaussian(rng, n, m, dtype=dtype)
+    for sign, shifted in ((1, s), (-1, -s)):
+        x, near = schur.triangular_sylvester(r, shifted, f, sign)
+        gap = r @ x + sign * x @ shifted - f
+        assert np.linalg.norm(gap) < 100 * np.finfo(dtype).eps * np.linalg.norm(f)
+        assert not near
+
+
+def test_no_cut_through_a_block():
+    t = block_diagonal(*[rotation(1.0, k + 1) for k in range(30)])
+    h = schur._cut(t[:, :])
+    assert t[h, h - 1] == 0
+    t = block_diagonal([[5.0]], *[rotation(1.0, k + 1) for k in range(30)])
+    assert t[schur._cut(t), schur._cut(t) - 1] == 0
+
+
+def test_axis_is_seen_although_rounding_moved_the_eigenvalues(rng):
+    """A double ±i is moved off the axis by √eps, a triple one by eps^(1/3): real parts do not tell."""
+    off = similar(rng, np.diag([1.0, -1, 2, -2]))
+    cores = [block_diagonal(rotation(0, 1), [[2.0]], [[-1.0]])]
+    double = np.kron(np.eye(2), rotation(0, 1)) + np.kron(np.eye(2, k=1), np.eye(2))
+    cores.append(double)
+    members = np.stack([similar(rng, core) for core in cores] + [off])
+    assert schur.axis(members).tolist() == [True, True, False]
+
+
+def test_square_root_of_a_real_matrix_with_a_negative_eigenvalue_fails_alone(rng):
+    stack = np.stack([np.diag([1.0, 4, 9]), np.diag([1.0, -4, 9]), np.diag([4.0, 1, 1])])
+    root, failure = schur.square_root(stack)
+    assert failure.tolist() == [0, Failure.NEGATIVE, 0]
+    np.testing.assert_allclose(root[0], np.diag([1, 2, 3]))
+    np.testing.assert_allclose(root[2], np.diag([2, 1, 1]))

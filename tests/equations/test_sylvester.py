@@ -1,0 +1,254 @@
+"""solve_sylvester: finding the line between two spectra, equations that no line separates, and singular ones."""
+
+import numpy as np
+import pytest
+import scipy.linalg as sl
+from hypothesis import given
+from hypothesis import strategies as st
+
+import direct
+import matsign
+import truth
+from accuracy import assert_accurate
+from matrices import (
+    adjoint,
+    block_diagonal,
+    exactly_similar,
+    gaussian,
+    graded,
+    jordan,
+    rotation,
+    similar,
+    stable,
+    unitary,
+)
+from matsign import solve_sylvester
+
+METHODS = ("newton", "schur", "auto")
+PEERS = (direct.sylvester_by_kronecker, sl.solve_sylvester)
+
+
+def residual(a, b, q, x):
+    """Relative to the terms of the equation."""
+    terms = (np.linalg.norm(a) + np.linalg.norm(b)) * np.linalg.norm(x) + np.linalg.norm(q)
+    return np.linalg.norm(a @ x + x @ b - q) / terms
+
+
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    n=st.integers(1, 8),
+    m=st.integers(1, 8),
+    kind=st.sampled_from(["uniform", "graded", "graded towards the line"]),
+    a_left=st.booleans(),
+    line=st.floats(-10, 10),
+    dtype=st.sampled_from(["float64", "complex128"]),
+)
+def test_newton_finds_any_vertical_line(seed, n, m, kind, a_left, line, dtype):
+    """Any two spectra that a vertical line separates by a few percent of their width, wherever it runs."""
+    rng = np.random.default_rng(seed)
+
+    def distances(k):
+        if kind == "uniform":
+            return 0.1 + 3 * rng.random(k)
+        far = 10.0 ** rng.uniform(-1, 2, k)
+        return far if kind == "graded" else 100.1 - np.minimum(far, 100)
+
+    side = -1 if a_left else 1
+    values_a, values_b = line + side * distances(n), line - side * distances(m)
+    u, v = unitary(rng, n, dtype), unitary(rng, m, dtype)
+    a = u @ (np.diag(values_a) + 0.1 * np.triu(gaussian(rng, n, n, dtype=dtype), 1)) @ adjoint(u)
+    b = -(v @ (np.diag(values_b) + 0.1 * np.triu(gaussian(rng, m, m, dtype=dtype), 1)) @ adjoint(v))
+    q = gaussian(rng, n, m, dtype=dtype)
+    x = solve_sylvester(a, b, q, method="newton")
+    assert residual(a, b, q, x) < 1e-12
+    np.testing.assert_allclose(x, sl.solve_sylvester(a, b, q), atol=1e-9 * np.abs(x).max())
+
+
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    n=st.integers(1, 8),
+    m=st.integers(1, 8),
+    dtype=st.sampled_from(["float64", "complex128"]),
+)
+def test_auto_solves_where_no_line_separates(seed, n, m, dtype):
+    """Two random spectra overlap in all directions; the separation of the operator is all that counts."""
+    rng = np.random.default_rng(seed)
+    a, b, q = gaussian(rng, n, n, dtype=dtype), gaussian(rng, m, m, dtype=dtype), gaussian(rng, n, m, dtype=dtype)
+    operator = np.kron(a, np.eye(m)) + np.kron(np.eye(n), b.T)
+    condition = np.linalg.cond(operator)
+    if condition > 1e8:
+        return
+    x = solve_sylvester(a, b, q)
+    np.testing.assert_allclose(x, direct.sylvester_by_kronecker(a, b, q), atol=1e-14 * condition * np.abs(x).max())
+
+
+def interlaced(rng, n, m, dtype="float64"):
+    """Eigenvalues of a and -b that alternate on the real axis."""
+    values = np.arange(1.0, n + m + 1)
+    return similar(rng, np.diag(values[::2][:n]), 3, dtype), -similar(rng, np.diag(values[1::2][:m]), 3, dtype)
+
+
+@pytest.mark.parametrize(("n", "m"), [(3, 3), (4, 3)])
+def test_newton_says_that_there_is_no_line(n, m, eager, rng):
+    a, b = interlaced(rng, n, m)
+    with pytest.raises(matsign.SpectrumError, match="no vertical line between the spectra of a and -b"):
+        eager(solve_sylvester, a, b, gaussian(rng, n, m), method="newton")
+
+
+def test_interlaced_spectra_with_auto(everywhere, rng):
+    a, b = (np.stack(x) for x in zip(*(interlaced(rng, 4, 3) for _ in range(2)), strict=True))
+    q = gaussian(rng, 2, 4, 3)
+    x = everywhere(solve_sylvester, a, b, q)
+    for k in range(2):
+        np.testing.assert_allclose(x[k], sl.solve_sylvester(a[k], b[k], q[k]), rtol=1e-10)
+
+
+def test_a_batch_with_and_without_a_line(eager, rng):
+    pairs = [interlaced(rng, 3, 2), (stable(rng, 3), stable(rng, 2)), (-stable(rng, 3), -stable(rng, 2))]
+    a, b, q = (np.stack([p[0] for p in pairs]), np.stack([p[1] for p in pairs]), gaussian(rng, 3, 3, 2))
+    # 40 copies, so that "auto" does not go to Schur vectors at once.
+    a, b, q = (np.tile(x, (40, 1, 1)) for x in (a, b, q))
+    x = eager(solve_sylvester, a, b, q)
+    for k in range(3):
+        np.testing.assert_allclose(x[k], sl.solve_sylvester(a[k], b[k], q[k]), rtol=1e-9)
+        np.testing.assert_allclose(x[k::3], np.broadcast_to(x[k], (40, 3, 2)), rtol=1e-12)
+    with pytest.raises(matsign.SpectrumError) as error:
+        eager(solve_sylvester, a[:6], b[:6], q[:6], method="newton")
+    assert error.value.members == [(0,), (3,)]
+
+
+HARD = {
+    "positive": lambda rng: (stable(rng, 4), stable(rng, 3)),
+    "negative": lambda rng: (-stable(rng, 4), -stable(rng, 3)),
+    "wide apart": lambda rng: (1e4 * stable(rng, 4), 1e-4 * stable(rng, 3)),
+    "nonnormal": lambda rng: (stable(rng, 4, condition=1e3), stable(rng, 3, condition=1e3)),
+    "graded": lambda rng: (similar(rng, np.diag(graded(4, 1e4)), 10), similar(rng, np.diag(graded(3, 1e4)), 10)),
+    "Jordan": lambda rng: (similar(rng, jordan(1, 4), 10), similar(rng, jordan(0.5, 3), 10)),
+    "lightly damped": lambda rng: (
+        similar(rng, block_diagonal(rotation(1e-3, 1), rotation(1e-3, 3)), 10),
+        similar(rng, block_diagonal(rotation(1e-3, 2), [[0.1]]), 10),
+    ),
+    "nearly singular": lambda rng: (similar(rng, np.diag([1, 2.0, 3]), 3), similar(rng, np.diag([-1 + 1e-7, 4.0]), 3)),
+    "shifted far": lambda rng: (1e6 * np.eye(3) + stable(rng, 3), -1e6 * np.eye(3) + stable(rng, 3)),
+    "1 x 1": lambda rng: (np.array([[2.0]]), np.array([[3.0]])),
+    "a row": lambda rng: (np.array([[2.0]]), stable(rng, 6)),
+    "a column": lambda rng: (stable(rng, 6), np.array([[2.0]])),
+}
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("name", HARD)
+def test_accuracy(name, method, rng):
+    def make():
+        a, b = HARD[name](rng)
+        return a, b, gaussian(rng, len(a), len(b))
+
+    a, b, _ = make()
+    condition = np.linalg.cond(np.kron(a, np.eye(len(b))) + np.kron(np.eye(len(a)), b.T))
+    assert_accurate(lambda *x: solve_sylvester(*x, method=method), truth.sylvester, PEERS, make, condition, draws=2)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_accuracy_in_single_precision(method, eager, rng):
+    def make():
+        return tuple(x.astype("float32") for x in (stable(rng, 4), stable(rng, 3), gaussian(rng, 4, 3)))
+
+    assert_accurate(lambda *x: eager(solve_sylvester, *x, method=method), truth.sylvester, PEERS, make, 100, draws=2)
+
+
+@pytest.mark.parametrize(("n", "m"), [(60, 60), (100, 20), (20, 100)])
+@pytest.mark.parametrize("method", METHODS)
+def test_larger(n, m, method, rng):
+    a, b, q = stable(rng, n), stable(rng, m), gaussian(rng, n, m)
+    x = solve_sylvester(a, b, q, method=method)
+    assert residual(a, b, q, x) < 1e-15
+    np.testing.assert_allclose(x, sl.solve_sylvester(a, b, q), atol=1e-11 * np.abs(x).max())
+
+
+def _shared(rng, similarity):
+    """a and -b share the eigenvalue 2, or the pair ±i."""
+    for core_a, core_b in (
+        (np.diag([2.0, 3, 5]), np.diag([-2.0, 4])),
+        (block_diagonal(rotation(0, 1), [[1.0]]), rotation(0, 1)),
+        (block_diagonal(jordan(2, 2), [[1.0]]), np.diag([-2.0, 7])),
+        (np.zeros((3, 3)), np.zeros((2, 2))),
+    ):
+        if similarity == "none":
+            yield core_a, core_b
+        elif similarity == "integer":
+            yield exactly_similar(rng, core_a)[0], exactly_similar(rng, core_b)[0]
+        else:
+            yield similar(rng, core_a, 10), similar(rng, core_b, 10)
+
+
+@pytest.mark.parametrize("similarity", ["none", "integer", "random"])
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("right", ["random", "zero", "in the range"])
+def test_singular_equation_is_an_error(right, method, similarity, eager, rng):
+    """Whatever q is: with q = 0 or q in the range there are infinitely many solutions, otherwise none."""
+    for a, b in _shared(rng, similarity):
+        q = gaussian(rng, 3, 2)
+        q = {"random": q, "zero": 0 * q, "in the range": a @ q + q @ b}[right]
+        with pytest.raises(matsign.SpectrumError, match=r"share an eigenvalue|no vertical line"):
+            eager(solve_sylvester, a, b, q, method=method)
+        assert np.isnan(eager(solve_sylvester, a, b, q, method=method, errors="nan")).all()
+
+
+@pytest.mark.parametrize("right", ["random", "zero"])
+def test_singular_member_in_a_large_batch(right, everywhere, rng):
+    """Large enough that "auto" does not begin with Schur vectors."""
+    a, b = stable(rng, 3), stable(rng, 2)
+    a, b, q = np.tile(a, (60, 1, 1)), np.tile(b, (60, 1, 1)), gaussian(rng, 60, 3, 2)
+    a[7], b[7] = next(_shared(rng, "random"))
+    q[7] = 0 if right == "zero" else q[7]
+    x = everywhere(solve_sylvester, a, b, q, errors="nan")
+    assert np.flatnonzero(np.isnan(x).any((1, 2))).tolist() == [7]
+    np.testing.assert_allclose(x[3], sl.solve_sylvester(a[3], b[3], q[3]), rtol=1e-10)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_q_zero_gives_zero(method, everywhere, rng):
+    a, b = stable(rng, 3), stable(rng, 2)
+    np.testing.assert_array_equal(everywhere(solve_sylvester, a, b, np.zeros((3, 2)), method=method), 0)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("complex_ones", [(0,), (1,), (2,), (0, 1), (0, 2), (1, 2)])
+def test_mixed_real_and_complex(complex_ones, method, eager, rng):
+    """scipy #26177: with real and complex inputs mixed, the answer is that of the promoted inputs."""
+    shapes = [(3, 3), (2, 2), (3, 2)]
+    arguments = [stable(rng, 3), stable(rng, 2), gaussian(rng, 3, 2)]
+    for k in complex_ones:
+        arguments[k] = arguments[k] + 0.3j * rng.standard_normal(shapes[k])
+    a, b, q = arguments
+    x = eager(solve_sylvester, a, b, q, method=method)
+    assert x.dtype == "complex128"
+    np.testing.assert_allclose(x, direct.sylvester_by_kronecker(*(v.astype(complex) for v in arguments)), rtol=1e-11)
+
+
+def test_mixed_precisions(on, rng):
+    a, b, q = stable(rng, 3).astype("float32"), stable(rng, 2), gaussian(rng, 3, 2, dtype="complex64")
+    x = on(solve_sylvester, a, b, q)
+    assert x.dtype == "complex128"
+    np.testing.assert_allclose(x, direct.sylvester_by_kronecker(a, b, q.astype(complex)), rtol=1e-11)
+
+
+def test_transposed_and_conjugated_like_scipy(rng):
+    """a x + x b = q, and not a x - x b or with bᴴ."""
+    a, b, q = (gaussian(rng, *s, dtype="complex128") for s in ((3, 3), (2, 2), (3, 2)))
+    a, b = a + 5 * np.eye(3), b + 5j * np.eye(2)
+    np.testing.assert_allclose(solve_sylvester(a, b, q), sl.solve_sylvester(a, b, q), rtol=1e-11)
+
+
+@pytest.mark.parametrize("scale", [1e150, 1e-150, 2.0**-1040])
+@pytest.mark.parametrize("method", METHODS)
+def test_scale_of_q(scale, method, rng):
+    a, b, q = stable(rng, 3), stable(rng, 2), gaussian(rng, 3, 2)
+    x = solve_sylvester(a, b, scale * q, method=method)
+    np.testing.assert_allclose(x / scale, solve_sylvester(a, b, q, method=method), rtol=1e-8)
+
+
+def test_scale_of_a_and_b_apart(rng):
+    """a and b of very different size is a well-posed equation."""
+    a, b, q = 1e100 * stable(rng, 3), 1e-100 * stable(rng, 2), gaussian(rng, 3, 2)
+    np.testing.assert_allclose(solve_sylvester(a, b, q) * 1e100, np.linalg.solve(a / 1e100, q), rtol=1e-11)

@@ -1,0 +1,129 @@
+"""coupled_root and geometric_mean."""
+
+import numpy as np
+import pytest
+
+import direct
+import matsign
+import truth
+from accuracy import assert_accurate
+from matrices import adjoint, definite, exactly_similar, gaussian, graded, stable, unitary
+from matsign import coupled_root, geometric_mean, mcsgn, msign, sqrtm_pair
+
+
+def _roots_by_schur(a, b):
+    z = np.linalg.inv(direct.root_by_schur(b @ a))
+    return a @ z
+
+
+def _mean_by_schur(a, b):
+    return a @ direct.root_by_schur(np.linalg.solve(a, b))
+
+
+def _mean_by_eigh(a, b):
+    r, z = direct.root_by_eigh(a), direct.inverse_root_by_eigh(a)
+    inner = z @ b @ z
+    return r @ direct.root_by_eigh((inner + adjoint(inner)) / 2) @ r
+
+
+PAIRS = {
+    "definite": lambda rng: (definite(rng, 4), definite(rng, 4)),
+    "complex": lambda rng: (definite(rng, 4, dtype="complex128"), definite(rng, 4, dtype="complex128")),
+    "ill-conditioned": lambda rng: (definite(rng, 4, 1e5), definite(rng, 4, 1e5)),
+    "not definite": lambda rng: (definite(rng, 4), stable(rng, 4)),
+    "1 x 1": lambda rng: (np.array([[4.0]]), np.array([[9.0]])),
+    "equal": lambda rng: 2 * (definite(rng, 4),),
+}
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_accuracy(name, rng):
+    make = lambda: PAIRS[name](rng)  # noqa: E731
+    condition = max(np.linalg.cond(x) for x in make()) ** 2
+    assert_accurate(
+        lambda a, b: coupled_root(a, b)[0], lambda a, b: truth.coupled_root(a, b)[0], [_roots_by_schur], make, condition
+    )
+    peers = [_mean_by_schur] + [_mean_by_eigh] * (name != "not definite")
+    assert_accurate(geometric_mean, truth.geometric_mean, peers, make, condition)
+
+
+def test_mean_is_symmetric_and_lies_between(on, rng):
+    a, b = definite(rng, 4), definite(rng, 4)
+    g = on(geometric_mean, a, b)
+    np.testing.assert_allclose(g, on(geometric_mean, b, a), atol=1e-13)
+    np.testing.assert_array_equal(g, g.T)
+    np.testing.assert_allclose(np.linalg.det(g) ** 2, np.linalg.det(a) * np.linalg.det(b), rtol=1e-12)
+    np.testing.assert_allclose(g @ np.linalg.inv(b) @ g, a, atol=1e-12)
+
+
+def test_mean_of_powers_and_of_a_congruence(rng):
+    a, b, p = definite(rng, 4), definite(rng, 4), gaussian(rng, 4, 4)
+    np.testing.assert_allclose(geometric_mean(a, a), a, atol=1e-14)
+    np.testing.assert_allclose(geometric_mean(a, np.linalg.inv(a)), np.eye(4), atol=1e-12)
+    np.testing.assert_allclose(geometric_mean(p @ a @ p.T, p @ b @ p.T), p @ geometric_mean(a, b) @ p.T, atol=1e-11)
+
+
+def test_mean_is_a_coupled_root(on, rng):
+    a, b = definite(rng, 4), definite(rng, 4)
+    np.testing.assert_allclose(on(geometric_mean, a, b), on(coupled_root, a, np.linalg.inv(b))[0], atol=1e-12)
+
+
+def test_coupled_root_contains_the_others(on, rng):
+    """B = I: roots. B = Aᴴ: msign. B = A: mcsgn."""
+    a, identity = stable(rng, 4), np.eye(4)
+    for x, y in zip(on(coupled_root, a, identity), on(sqrtm_pair, a), strict=True):
+        np.testing.assert_allclose(x, y, atol=1e-12)
+    m = gaussian(rng, 4, 4)
+    np.testing.assert_allclose(on(coupled_root, m, m.T)[0], on(msign, m), atol=1e-10)
+    s = mcsgn(a - 1e-3 * identity)
+    np.testing.assert_allclose(on(coupled_root, a - 1e-3 * identity, a - 1e-3 * identity)[0], s, atol=1e-10)
+
+
+def test_coupled_root_where_ba_is_singular(on, rng):
+    """(BA)^{-1/2} is then the Drazin one."""
+    u = unitary(rng, 4)
+    a, b = (u * np.array([4.0, 9, 1, 0])) @ u.T, np.eye(4)
+    c, d = on(coupled_root, a, b, rtol=1e-12)
+    np.testing.assert_allclose(c, (u * np.array([2.0, 3, 1, 0])) @ u.T, atol=1e-10)
+    np.testing.assert_allclose(d, (u * np.array([0.5, 1 / 3, 1, 0])) @ u.T, atol=1e-10)
+
+
+@pytest.mark.parametrize("similarity", [False, True])
+def test_negative_eigenvalue_of_ba_is_an_error(similarity, on, rng):
+    b, a = np.diag([-1.0, 2, 3]), np.eye(3)
+    b = exactly_similar(rng, b)[0] if similarity else b
+    with pytest.raises(matsign.SpectrumError, match="negative"):
+        on(coupled_root, a, b)
+    with pytest.raises(matsign.SpectrumError, match="geometric mean"):
+        on(geometric_mean, a, b)
+
+
+@pytest.mark.parametrize("which", ["a", "b", "both"])
+def test_mean_of_singular_matrices(which, on, rng):
+    """Right (the limit of the means of definite ones) or an error, never anything else."""
+    a, b = np.diag([1.0, 2, 3]), np.diag([4.0, 8, 3])
+    if which != "b":
+        a[1, 1] = 0
+    if which != "a":
+        b[1, 1] = 0
+    try:
+        g = on(geometric_mean, a, b)
+    except matsign.SpectrumError as error:
+        assert "geometric mean" in str(error)  # noqa: PT017
+        return
+    np.testing.assert_allclose(g, np.sqrt(a * b), atol=1e-7)
+
+
+@pytest.mark.parametrize(("s", "t"), [(1e100, 1e100), (1e100, 1e-100), (1e-150, 1.0), (3.0, 1e99)])
+def test_scales_apart(s, t, rng):
+    a, b = definite(rng, 3), definite(rng, 3, dtype="float64") + 0
+    root = np.sqrt(s) * np.sqrt(t)
+    np.testing.assert_allclose(geometric_mean(s * a, t * b) / root, geometric_mean(a, b), rtol=1e-10)
+    ratio = np.sqrt(s) / np.sqrt(t)
+    np.testing.assert_allclose(coupled_root(s * a, t * b)[0] / ratio, coupled_root(a, b)[0], rtol=1e-10)
+
+
+def test_graded_pair(rng):
+    """Far apart in condition: still beside the best direct method."""
+    make = lambda: (np.diag(graded(4, 1e10)), definite(rng, 4, 1e2))  # noqa: E731
+    assert_accurate(geometric_mean, truth.geometric_mean, [_mean_by_schur, _mean_by_eigh], make, 1e12)

@@ -1,0 +1,303 @@
+"""mcsgn, spectral_projector, matrix_abs: accuracy on hard matrices, singular ones, and eigenvalues on the axis."""
+
+import numpy as np
+import pytest
+
+import direct
+import matsign
+import truth
+from accuracy import assert_accurate
+from matrices import (
+    block_diagonal,
+    definite,
+    exactly_similar,
+    gaussian,
+    graded,
+    jordan,
+    rotation,
+    similar,
+    splitting,
+    unitary,
+)
+from matsign import matrix_abs, mcsgn, spectral_projector
+
+METHODS = ("newton", "schur", "auto")
+
+
+def alternate(values):
+    return values * np.where(np.arange(len(values)) % 2, -1, 1)
+
+
+# name: (a function of rng that makes the matrix, the condition number of its eigenvectors)
+HARD = {
+    "1 x 1": (lambda rng: np.array([[-3.0]]), 1),
+    "2 x 2": (lambda rng: similar(rng, np.diag([1.0, -2]), 10), 10),
+    "3 x 3": (lambda rng: similar(rng, np.diag([1.0, -2, 3]), 10), 10),
+    "7 x 7": (lambda rng: splitting(rng, 7), 10),
+    "normal": (lambda rng: similar(rng, block_diagonal(rotation(1, 2), rotation(-1, 1), [[2.0]]), 1), 1),
+    "complex": (lambda rng: similar(rng, np.diag([1 + 2j, -1 + 1j, 2 - 1j, -0.5j - 1]), 10), 10),
+    "complex pairs": (lambda rng: similar(rng, block_diagonal(rotation(1, 5), rotation(-2, 1)), 100), 100),
+    "all right": (lambda rng: similar(rng, np.diag([1.0, 2, 3, 4]), 1e3), 1e3),
+    "graded 1e-6": (lambda rng: similar(rng, np.diag(alternate(graded(6, 1e6))), 10), 10),
+    "graded 1e-12": (lambda rng: similar(rng, np.diag(alternate(graded(6, 1e12))), 10), 10),
+    "graded triangular": (lambda rng: np.triu(gaussian(rng, 5, 5), 1) + np.diag(alternate(graded(5, 1e8))), 1e8),
+    "graded Hermitian": (lambda rng: similar_hermitian(rng, alternate(graded(6, 1e8))), 1),
+    "nonnormal 1e3": (lambda rng: similar(rng, np.diag([1.0, -1, 2, -2, 3]), 1e3), 1e3),
+    "nonnormal 1e5": (lambda rng: similar(rng, np.diag([1.0, -1, 2, -2, 3]), 1e5), 1e5),
+    "nonnormal 1e8": (lambda rng: similar(rng, np.diag([1.0, -1, 2, -2, 3]), 1e8), 1e8),
+    "large corner": (lambda rng: np.array([[1, 1e8], [0, -1.0]]), 1e8),
+    "repeated": (lambda rng: similar(rng, np.diag([2.0, 2, -1, -1, -1]), 100), 100),
+    "clustered": (lambda rng: similar(rng, np.diag([1, 1 + 1e-9, 1 - 1e-9, -1, -1 - 1e-9]), 100), 100),
+    "peer's failure": (lambda rng: np.array([[2, 1, 0], [0, 2, 0], [0, 0, -0.1]]), 1),
+    "Jordan": (lambda rng: similar(rng, block_diagonal(jordan(1, 3), jordan(-1, 2)), 10), 1e9),
+    "near the axis 1e-3": (lambda rng: similar(rng, block_diagonal(rotation(1e-3, 1), rotation(-1, 2)), 10), 10),
+    "near the axis 1e-8": (lambda rng: similar(rng, block_diagonal(rotation(1e-8, 1), rotation(-1e-8, 2)), 10), 10),
+    "near zero": (lambda rng: similar(rng, np.diag([1e-10, -1e-10, 1.0]), 10), 10),
+}
+
+
+def similar_hermitian(rng, values):
+    u = unitary(rng, len(values))
+    h = (u * values) @ u.T
+    return (h + h.T) / 2
+
+
+PEERS = (direct.sign_by_eigenvectors, direct.sign_by_schur)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("name", HARD)
+def test_accuracy(name, method, rng):
+    make, condition = HARD[name]
+    assert_accurate(lambda m: mcsgn(m, method=method), truth.sign, PEERS, lambda: (make(rng),), condition)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("name", ["7 x 7", "complex pairs", "nonnormal 1e3", "repeated", "peer's failure", "normal"])
+def test_accuracy_in_single_precision(name, method, eager, rng):
+    make, condition = HARD[name]
+    assert_accurate(
+        lambda m: eager(mcsgn, m, method=method), truth.sign, PEERS, lambda: (make(rng).astype("float32"),), condition
+    )
+
+
+@pytest.mark.parametrize("name", ["nonnormal 1e5", "clustered", "Jordan"])
+@pytest.mark.parametrize("method", METHODS)
+def test_accuracy_on_other_libraries(name, method, eager, rng):
+    make, condition = HARD[name]
+    assert_accurate(lambda m: eager(mcsgn, m, method=method), truth.sign, PEERS, lambda: (make(rng),), condition)
+
+
+@pytest.mark.parametrize(
+    "name", ["7 x 7", "complex", "graded 1e-6", "nonnormal 1e5", "clustered", "near the axis 1e-3"]
+)
+def test_accuracy_of_what_follows_from_the_sign(name, rng):
+    make, condition = HARD[name]
+    for f, from_sign in (
+        (matrix_abs, lambda m, s: m @ s),
+        (spectral_projector, lambda m, s: (np.eye(len(m)) + s) / 2),
+        (lambda m: spectral_projector(m, half_plane="left"), lambda m, s: (np.eye(len(m)) - s) / 2),
+    ):
+        peers = [lambda m, peer=peer, g=from_sign: g(m, peer(m)) for peer in PEERS]
+        assert_accurate(
+            f, lambda m, g=from_sign: g(truth.exact(m), truth.sign(m)), peers, lambda: (make(rng),), condition
+        )
+
+
+@pytest.mark.parametrize("condition", [10, 1e8])
+@pytest.mark.parametrize("method", ["eigh", "polynomial", "newton", "schur", "auto"])
+def test_hermitian_methods(method, condition, eager, rng):
+    if method == "polynomial" and condition > 1e3:
+        pytest.skip("the polynomial iteration is accurate to the condition number: see its own test")
+
+    def make():
+        return (similar_hermitian(rng, alternate(graded(6, condition))),)
+
+    f = lambda h: eager(mcsgn, h, method=method)  # noqa: E731
+    assert_accurate(f, truth.sign, (direct.sign_by_eigh, *PEERS), make, condition, draws=6)
+
+
+def test_polynomial_on_an_ill_conditioned_hermitian_matrix(rng):
+    h = similar_hermitian(rng, alternate(graded(6, 1e8)))
+    assert truth.error(mcsgn(h, method="polynomial"), truth.sign(h)) < 1e-7
+
+
+@pytest.mark.parametrize("n", [33, 60, 100])
+@pytest.mark.parametrize("method", METHODS)
+def test_larger_than_the_small_cases(n, method, rng):
+    m = splitting(rng, n)
+    s = mcsgn(m, method=method)
+    expected = direct.sign_by_eigenvectors(m)
+    assert np.linalg.norm(s - expected) < 1e-11 * np.linalg.norm(expected)
+
+
+# Singular: exact integer similarities, so that zero really is an eigenvalue.
+SINGULAR = {
+    "simple": (np.diag([1.0, -2, 3, 0]), np.diag([1.0, -1, 1, 0])),
+    "semisimple": (np.diag([1.0, -2, 0, 0]), np.diag([1.0, -1, 0, 0])),
+    "defective": (block_diagonal([[1.0]], [[-2.0]], jordan(0, 2)), np.diag([1.0, -1, 0, 0])),
+    "long chain": (block_diagonal([[-3.0]], jordan(0, 3)), np.diag([-1.0, 0, 0, 0])),
+    "complex beside zero": (block_diagonal(rotation(-1, 2), jordan(0, 2)), np.diag([-1.0, -1, 0, 0])),
+    "nilpotent": (jordan(0, 4), np.zeros((4, 4))),
+    "zero": (np.zeros((4, 4)), np.zeros((4, 4))),
+}
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("name", SINGULAR)
+def test_zero_eigenvalues_stay_zero(name, method, on, rng):
+    core, sign = SINGULAR[name]
+    m, transform = exactly_similar(rng, core)
+    s = on(mcsgn, m, method=method)
+    np.testing.assert_allclose(s, transform(sign), atol=1e-11)
+    np.testing.assert_allclose(
+        on(spectral_projector, m, method=method), transform((sign + 1) // 2 * (sign != 0)), atol=1e-11
+    )
+    np.testing.assert_allclose(on(matrix_abs, m, method=method), m @ transform(sign), atol=1e-10)
+
+
+def test_zero_eigenvalues_in_a_batch_of_mixed_rank(everywhere, rng):
+    pairs = [exactly_similar(rng, core) for core, _ in SINGULAR.values()]
+    s = everywhere(mcsgn, np.stack([m for m, _ in pairs]))
+    for k, (_, sign) in enumerate(SINGULAR.values()):
+        np.testing.assert_allclose(s[k], pairs[k][1](sign), atol=1e-11)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_sign_that_is_its_own_sign(method, everywhere):
+    m = np.array([[1.0, 5], [0, 0]])
+    np.testing.assert_allclose(everywhere(mcsgn, m, method=method), m, atol=1e-14)
+
+
+@pytest.mark.parametrize("method", [*METHODS, "eigh"])
+@pytest.mark.parametrize(("rtol", "expected"), [(None, 1.0), (1e-8, 1.0), (1e-4, 0.0), (0.0, 1.0)])
+def test_rtol_decides_what_is_zero(method, rtol, expected):
+    s = mcsgn(np.diag([1.0, -1.0, 1e-6]), method=method, rtol=rtol)
+    np.testing.assert_allclose(s, np.diag([1, -1, expected]), atol=1e-13)
+
+
+DOUBLE = np.kron(np.eye(2), rotation(0, 1)) + np.kron(np.eye(2, k=1), np.eye(2))
+AXIS = {
+    "plus minus i": rotation(0, 1),
+    "beside others": block_diagonal(rotation(0, 2), [[1.0]], [[-3.0]]),
+    "semisimple pair twice": block_diagonal(rotation(0, 1), rotation(0, 1)),
+    "defective": DOUBLE,
+    "with a zero": block_diagonal(rotation(0, 1), [[0.0]]),
+    "with a defective zero": block_diagonal(rotation(0, 1), jordan(0, 2)),
+}
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("name", AXIS)
+@pytest.mark.parametrize("similarity", ["none", "integer", "random"])
+def test_eigenvalue_on_the_axis_is_an_error(name, method, similarity, eager, rng):
+    for _ in range(1 if similarity == "none" else 5):
+        m = AXIS[name]
+        if similarity == "integer":
+            m, _ = exactly_similar(rng, m)
+        elif similarity == "random":
+            m = similar(rng, m, 10)
+        for f in (mcsgn, spectral_projector, matrix_abs):
+            with pytest.raises(matsign.SpectrumError, match="imaginary axis"):
+                eager(f, m, method=method)
+            assert np.isnan(eager(f, m, method=method, errors="nan")).all()
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("name", ["plus minus i", "semisimple pair twice", "defective"])
+def test_eigenvalue_on_the_axis_is_an_error_on_jax(name, method, rng):
+    jax = pytest.importorskip("jax")
+    for m in (AXIS[name], exactly_similar(rng, AXIS[name])[0]):
+        with pytest.raises(matsign.SpectrumError, match="imaginary axis"):
+            mcsgn(jax.numpy.asarray(m), method=method)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_eigenvalue_on_the_axis_under_jit(method, rng):
+    jax = pytest.importorskip("jax")
+    stack = np.stack([splitting(rng, 4), similar(rng, AXIS["beside others"]), similar(rng, DOUBLE)])
+    s = np.asarray(jax.jit(lambda m: mcsgn(m, method=method))(stack))
+    assert np.isnan(s).all((1, 2)).tolist() == [False, True, True]
+    np.testing.assert_allclose(s[0], direct.sign_by_eigenvectors(stack[0]), atol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "complex128"])
+@pytest.mark.parametrize("method", METHODS)
+def test_eigenvalue_on_the_axis_in_other_dtypes(dtype, method, rng):
+    core = AXIS["beside others"] if dtype == "float32" else np.diag([2j, 1, -1 + 1j])
+    with pytest.raises(matsign.SpectrumError, match="imaginary axis"):
+        mcsgn(similar(rng, core).astype(dtype), method=method)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("n", [20, 70])
+def test_eigenvalue_on_the_axis_of_a_larger_matrix(method, n, rng):
+    m = similar(rng, block_diagonal(rotation(0, 1), splitting(rng, n)), 10)
+    with pytest.raises(matsign.SpectrumError, match="imaginary axis"):
+        mcsgn(m, method=method)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_beside_the_axis_is_no_error(method, rng):
+    """1e-6 from it, the sign is well defined and computed to the digits that are there."""
+    m = similar(rng, block_diagonal(rotation(1e-6, 1), [[-1.0]]), 2)
+    assert truth.error(mcsgn(m, method=method), truth.sign(m)) < 1e-8
+
+
+def test_error_names_members_and_carries_the_others(on, rng):
+    stack = np.stack([splitting(rng, 4)] * 6).reshape(2, 3, 4, 4)
+    stack[1, 2] = block_diagonal(rotation(0, 1), rotation(0, 2))
+    with pytest.raises(
+        matsign.SpectrumError, match=r"mcsgn: batch members \(1, 2\): an eigenvalue lies on the imag"
+    ) as error:
+        on(mcsgn, stack)
+    value = np.asarray(error.value.value)
+    assert error.value.members == [(1, 2)]
+    assert np.isnan(value[1, 2]).all()
+    assert np.isfinite(value).sum() == 5 * 16
+
+
+@pytest.mark.parametrize("method", ["polynomial"])
+def test_polynomial_says_that_it_wants_a_real_spectrum(method, on, rng):
+    m = similar(rng, block_diagonal(rotation(0.1, 1), [[-1.0]], [[2.0]]))
+    with pytest.raises(matsign.SpectrumError, match="real spectrum"):
+        on(mcsgn, m, method=method)
+
+
+def test_eigh_on_a_matrix_that_is_not_hermitian_is_no_silent_answer(rng):
+    m = splitting(rng, 4)
+    try:
+        s = mcsgn(m, method="eigh")
+    except (ValueError, matsign.SpectrumError):
+        return
+    np.testing.assert_allclose(s, direct.sign_by_eigenvectors(m), atol=1e-10)
+
+
+def test_projector_traces_count_eigenvalues(on, rng):
+    m = np.stack([similar(rng, np.diag(v)) for v in ([1.0, 2, -1, -2], [1.0, 2, 3, -2], [1.0, 2, 3, 4])])
+    for half_plane, counts in (("right", [2, 3, 4]), ("left", [2, 1, 0])):
+        p = on(spectral_projector, m, half_plane=half_plane)
+        np.testing.assert_allclose(np.trace(p, axis1=1, axis2=2), counts, atol=1e-12)
+
+
+def test_abs_of_a_definite_matrix_is_itself_and_of_its_negative_too(on, rng):
+    a = definite(rng, 5)
+    np.testing.assert_allclose(on(matrix_abs, a), a, atol=1e-14)
+    np.testing.assert_allclose(on(matrix_abs, -a), a, atol=1e-14)
+
+
+def test_graded_and_complex_spectra_of_a_larger_matrix(rng):
+    """Where a shift by a constant loses the sign: seven spectra of n = 40."""
+    for values in (graded(40, 1e8), graded(40, 1e4), np.linspace(0.1, 1, 40), 10.0 ** rng.uniform(-6, 6, 40)):
+        m = similar(rng, np.diag(alternate(values)), 10)
+        best = direct.sign_by_schur(m), direct.sign_by_eigenvectors(m)
+        # The best estimate of truth at this size: the sign that the construction started from, to 10 x the peers' spread.
+        spread = np.linalg.norm(best[0] - best[1])
+        for method in METHODS:
+            assert np.linalg.norm(mcsgn(m, method=method) - best[0]) <= 10 * spread + 1e-12 * np.linalg.norm(best[0])
+
+
+def test_determinism(rng):
+    m = splitting(rng, 6)
+    for method in METHODS:
+        np.testing.assert_array_equal(mcsgn(m, method=method), mcsgn(m, method=method))

@@ -1,0 +1,217 @@
+"""One well-posed problem for every public function, with an independent reference: what all-function tests run over."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+import direct
+import matrices
+import matsign
+import truth
+
+
+class Problem(NamedTuple):
+    """A function, how to make arguments for it, the answer by other means, and how the answer scales.
+
+    `scales(s)` gives factors for the arguments and the factors of the results that follow.
+    """
+
+    name: str
+    f: Callable
+    make: Callable
+    reference: Callable
+    truth: Callable
+    scales: Callable
+    methods: tuple = ()
+
+    def stacked(self, rng, count, dtype="float64"):
+        """Arguments with a leading axis."""
+        members = [self.make(rng, dtype) for _ in range(count)]
+        return tuple(np.stack(x) for x in zip(*members, strict=True))
+
+    def several(self, *arguments):
+        """The reference for stacked arguments, always as a tuple of results."""
+        batch = np.broadcast_shapes(*(x.shape[:-2] for x in arguments))
+        arguments = [np.broadcast_to(x, batch + x.shape[-2:]) for x in arguments]
+        parts = [as_tuple(self.reference(*(x[k] for x in arguments))) for k in np.ndindex(batch)]
+        return tuple(np.stack(x).reshape(batch + x[0].shape) for x in zip(*parts, strict=True))
+
+
+def as_tuple(x):
+    return tuple(x) if isinstance(x, tuple) else (x,)
+
+
+def _polar_by_svd(m):
+    u = direct.msign_by_svd(m)
+    h = matrices.adjoint(u) @ m
+    return u, (h + matrices.adjoint(h)) / 2
+
+
+def _polar_truth(m):
+    u = truth.msign(m)
+    return u, truth.adjoint(u) @ truth.exact(m)
+
+
+def _coupled_by_eigenvectors(a, b):
+    values, v = np.linalg.eig(b @ a)
+    z = (v / np.sqrt(values.astype(complex))) @ np.linalg.inv(v)
+    c, d = a @ z, z @ b
+    return (c, d) if np.iscomplexobj(a) else (c.real, d.real)
+
+
+def _mean_by_roots(a, b):
+    r, z = direct.root_by_eigh(a), direct.inverse_root_by_eigh(a)
+    inner = z @ b @ z
+    return r @ direct.root_by_eigh((inner + matrices.adjoint(inner)) / 2) @ r
+
+
+def _right_projector(m):
+    values, v = np.linalg.eig(m)
+    p = (v * (values.real > 0)) @ np.linalg.inv(v)
+    return p if np.iscomplexobj(m) else p.real
+
+
+def _root_pair_truth(a):
+    return truth.root_pair(a)
+
+
+def _riccati(rng, dtype, n=3, m=2):
+    a, b = -matrices.stable(rng, n, dtype), matrices.stable(rng, m, dtype)
+    return a, b, *(0.1 * matrices.gaussian(rng, *s, dtype=dtype) for s in ((n, m), (m, n)))
+
+
+def _near_definite(rng, dtype):
+    """Not Hermitian, spectrum in the right half plane."""
+    return matrices.stable(rng, 4, dtype)
+
+
+ITERATIVE = ("newton", "polynomial", "schur", "auto")
+
+PROBLEMS = [
+    Problem(
+        "msign",
+        matsign.msign,
+        lambda rng, dtype: (matrices.with_singular_values(rng, 4, 3, [3, 2, 1], dtype).astype(dtype),),
+        direct.msign_by_svd,
+        truth.msign,
+        lambda s: ((s,), (1,)),
+        ("polynomial", "newton", "svd", "gram", "auto"),
+    ),
+    Problem(
+        "polar",
+        matsign.polar,
+        lambda rng, dtype: (matrices.with_singular_values(rng, 4, 3, [3, 2, 1], dtype).astype(dtype),),
+        _polar_by_svd,
+        _polar_truth,
+        lambda s: ((s,), (1, s)),
+        ("polynomial", "newton", "svd", "gram", "auto"),
+    ),
+    Problem(
+        "mcsgn",
+        matsign.mcsgn,
+        lambda rng, dtype: (matrices.splitting(rng, 4, dtype),),
+        direct.sign_by_eigenvectors,
+        truth.sign,
+        lambda s: ((s,), (1,)),
+        ("newton", "schur", "auto"),
+    ),
+    Problem(
+        "spectral_projector",
+        matsign.spectral_projector,
+        lambda rng, dtype: (matrices.splitting(rng, 4, dtype),),
+        _right_projector,
+        lambda m: (truth.sign(m) + truth.eye(len(m))) / 2,
+        lambda s: ((s,), (1,)),
+        ("newton", "schur", "auto"),
+    ),
+    Problem(
+        "matrix_abs",
+        matsign.matrix_abs,
+        lambda rng, dtype: (matrices.splitting(rng, 4, dtype),),
+        lambda m: m @ direct.sign_by_eigenvectors(m),
+        lambda m: truth.exact(m) @ truth.sign(m),
+        lambda s: ((s,), (s,)),
+        ("newton", "schur", "auto"),
+    ),
+    Problem(
+        "sqrtm",
+        matsign.sqrtm,
+        lambda rng, dtype: (_near_definite(rng, dtype),),
+        direct.root_by_schur,
+        lambda a: truth.root_pair(a)[0],
+        lambda s: ((s,), (s**0.5,)),
+        ("newton", "schur", "auto"),
+    ),
+    Problem(
+        "invsqrtm",
+        matsign.invsqrtm,
+        lambda rng, dtype: (_near_definite(rng, dtype),),
+        lambda a: np.linalg.inv(direct.root_by_schur(a)),
+        lambda a: truth.root_pair(a)[1],
+        lambda s: ((s,), (s**-0.5,)),
+        ("newton", "schur", "auto"),
+    ),
+    Problem(
+        "sqrtm_pair",
+        matsign.sqrtm_pair,
+        lambda rng, dtype: (matrices.definite(rng, 4, dtype=dtype),),
+        lambda a: (direct.root_by_eigh(a), direct.inverse_root_by_eigh(a)),
+        truth.root_pair,
+        lambda s: ((s,), (s**0.5, s**-0.5)),
+        ("newton", "polynomial", "schur", "eigh", "auto"),
+    ),
+    Problem(
+        "coupled_root",
+        matsign.coupled_root,
+        lambda rng, dtype: (matrices.definite(rng, 4, dtype=dtype), matrices.stable(rng, 4, dtype)),
+        _coupled_by_eigenvectors,
+        truth.coupled_root,
+        lambda s: ((s, 1 / s), (s, 1 / s)),
+    ),
+    Problem(
+        "geometric_mean",
+        matsign.geometric_mean,
+        lambda rng, dtype: (matrices.definite(rng, 4, dtype=dtype), matrices.definite(rng, 4, dtype=dtype)),
+        _mean_by_roots,
+        truth.geometric_mean,
+        lambda s: ((s, s), (s,)),
+    ),
+    Problem(
+        "solve_sylvester",
+        matsign.solve_sylvester,
+        lambda rng, dtype: (
+            matrices.stable(rng, 3, dtype),
+            matrices.stable(rng, 2, dtype),
+            matrices.gaussian(rng, 3, 2, dtype=dtype),
+        ),
+        direct.sylvester_by_kronecker,
+        truth.sylvester,
+        lambda s: ((s, s, 1), (1 / s,)),
+        ("newton", "schur", "auto"),
+    ),
+    Problem(
+        "solve_riccati",
+        matsign.solve_riccati,
+        _riccati,
+        direct.riccati_by_eigenvectors,
+        truth.riccati,
+        lambda s: ((1, 1, s, 1 / s), (s,)),
+        ("newton", "schur", "auto"),
+    ),
+]
+BY_NAME = {p.name: p for p in PROBLEMS}
+
+# How far from a reference in the same dtype an answer to these mild problems may be.
+TOLERANCE = {"float32": 1e-4, "float64": 1e-12, "complex64": 1e-4, "complex128": 1e-12}
+
+
+def worst(value, reference):
+    """The largest relative error over the results of a function and over batch members."""
+    out = 0.0
+    for x, y in zip(as_tuple(value), as_tuple(reference), strict=True):
+        x, y = np.asarray(x, complex), np.asarray(y, complex)
+        assert x.shape == y.shape
+        gap, scale = (np.linalg.norm(z, axis=(-1, -2)) for z in (x - y, y))
+        out = max(out, float(np.max(gap / scale, initial=0.0)) if np.isfinite(gap).all() else np.inf)
+    return out

@@ -1,0 +1,146 @@
+"""The public names, what importing costs, and that imports point down only."""
+
+import ast
+import inspect
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import matsign
+
+SOURCE = Path(matsign.__file__).parent
+
+API = {
+    "Certificate",
+    "Polar",
+    "SpectrumError",
+    "certify",
+    "coupled_root",
+    "geometric_mean",
+    "invsqrtm",
+    "matrix_abs",
+    "mcsgn",
+    "msign",
+    "polar",
+    "solve_riccati",
+    "solve_sylvester",
+    "spectral_projector",
+    "sqrtm",
+    "sqrtm_pair",
+}
+
+
+def test_all_is_the_documented_api():
+    assert set(matsign.__all__) == API
+    assert matsign.__all__ == sorted(matsign.__all__)
+    public = {n for n, v in vars(matsign).items() if not n.startswith("_") and not inspect.ismodule(v)}
+    assert public == API
+
+
+@pytest.mark.parametrize("name", sorted(API))
+def test_documented_with_an_example(name):
+    thing = getattr(matsign, name)
+    assert inspect.getdoc(thing)
+    if inspect.isfunction(thing):
+        assert ">>> " in thing.__doc__
+        assert thing.__name__ == name
+
+
+@pytest.mark.parametrize("name", sorted(n for n in API if hasattr(getattr(matsign, n), "declaration")))
+def test_options_are_keyword_only_and_documented(name):
+    f = getattr(matsign, name)
+    for parameter in inspect.signature(f).parameters.values():
+        if parameter.default is not parameter.empty:
+            assert parameter.kind is parameter.KEYWORD_ONLY
+            documented = f.__doc__ + matsign.sqrtm_pair.__doc__ + matsign.mcsgn.__doc__ + matsign.msign.__doc__
+            assert parameter.name in documented
+    assert f.__kwdefaults__["errors"] == "raise" if hasattr(f, "__kwdefaults__") and f.__kwdefaults__ else True
+
+
+def run(code, **environment):
+    import os
+
+    env = {**os.environ, "PYTHONPATH": str(SOURCE.parent), **environment}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split()
+
+
+def test_importing_and_calling_with_numpy_imports_no_other_library():
+    loaded = run(
+        "import sys, numpy, matsign; matsign.certify(matsign.mcsgn)([[1.0, 2], [0, -1]]);"
+        "print(*(m for m in sys.modules if m.partition('.')[0] in ('torch', 'jax', 'jaxlib', 'matplotlib', 'typer', 'rich')))"
+    )
+    assert loaded == []
+
+
+def test_importing_loads_only_what_is_needed():
+    """No plotting, no command line, and of SciPy only its linear algebra."""
+    loaded = run(
+        "import sys, matsign; print(*sorted(m for m in sys.modules if m.startswith('scipy.') and m.count('.') == 1))"
+    )
+    assert not {"scipy.stats", "scipy.optimize", "scipy.signal", "scipy.integrate"} & set(loaded)
+
+
+def test_single_precision_jax():
+    """Without x64, JAX's default: float32 in and out, no warning, no switch thrown."""
+    pytest.importorskip("jax")
+    out = run(
+        "import warnings; warnings.simplefilter('error')\n"
+        "import numpy as np, jax, jax.numpy as jnp, matsign\n"
+        "m = jnp.asarray(np.array([[4.0, 3.0], [0.0, -2.0]], 'float32'))\n"
+        "a, q = jnp.asarray([[2.0, 1], [0, 3]]), jnp.ones((2, 2))\n"
+        "for value in (matsign.mcsgn(m), jax.jit(matsign.mcsgn)(m), matsign.msign(m), matsign.sqrtm(a),\n"
+        "              matsign.solve_sylvester(a, a, q), matsign.solve_riccati(-a, a, q, 0.1 * q),\n"
+        "              matsign.mcsgn(jnp.asarray([[4, 3], [0, -2]])), matsign.geometric_mean(a @ a.T, a.T @ a)):\n"
+        "    assert value.dtype == 'float32', value.dtype\n"
+        "    assert bool(jnp.isfinite(value).all())\n"
+        "s = np.asarray(matsign.mcsgn(m)); assert np.abs(s - [[1, 1], [0, -1]]).max() < 1e-6, s\n"
+        "_, c = matsign.certify(matsign.mcsgn)(m); assert c.converged and c.backward_error < 1e-6\n"
+        "assert not jax.config.jax_enable_x64; print('done')",
+        JAX_ENABLE_X64="0",
+    )
+    assert out == ["done"]
+
+
+LAYERS = ["backends", "engine", ("functions", "equations"), ("cli", "optim")]
+
+
+def layer(module):
+    part = module.split(".")[1] if module.count(".") else ""
+    for k, names in enumerate(LAYERS):
+        if part in (names if isinstance(names, tuple) else (names,)):
+            return k
+    return None
+
+
+def imports(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            pytest.fail(f"{path}: a relative import hides where it points")
+
+
+@pytest.mark.parametrize("path", sorted(SOURCE.rglob("*.py")), ids=lambda p: str(p.relative_to(SOURCE)))
+def test_imports_point_down(path):
+    own = layer("matsign." + ".".join(path.relative_to(SOURCE).with_suffix("").parts))
+    for module in imports(path):
+        root = module.partition(".")[0]
+        if root in ("torch", "jax", "jaxlib"):
+            assert path.parent.name in ("backends", "optim"), f"{path.name} imports {module}"
+        if root == "matsign" and own is not None and layer(module) is not None:
+            assert layer(module) <= own, f"{path.name} imports {module}"
+
+
+def test_version():
+    assert matsign.__version__.count(".") == 2
+
+
+def test_spectrum_error_is_a_linalg_error():
+    assert issubclass(matsign.SpectrumError, np.linalg.LinAlgError)

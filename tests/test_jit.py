@@ -1,0 +1,36 @@
+"""Under ``jax.jit`` and ``jax.vmap`` combined; values and failures under jit alone are in test_every_function."""
+
+import numpy as np
+import pytest
+
+import matsign
+from matrices import gaussian, splitting
+
+jax = pytest.importorskip("jax")
+
+
+@pytest.mark.parametrize(
+    ("f", "options", "make"),
+    [
+        (matsign.msign, {}, lambda rng: gaussian(rng, 3, 2, 4, 3)),
+        (matsign.msign, {"method": "polynomial"}, lambda rng: gaussian(rng, 3, 2, 4, 3)),
+        (matsign.mcsgn, {"method": "newton"}, lambda rng: np.stack([[splitting(rng, 4)] * 2] * 3)),
+    ],
+    ids=["msign", "msign polynomial", "mcsgn newton"],
+)
+def test_vmap_of_jit_equals_the_batch(f, options, make, rng):
+    m = make(rng)
+    value = jax.vmap(jax.jit(lambda x: f(x, **options)))(m)
+    np.testing.assert_allclose(value, f(m, **options), atol=1e-12)
+
+
+def test_vmap_over_a_single_matrix_axis(rng):
+    m = np.stack([splitting(rng, 4) for _ in range(3)])
+    value = jax.jit(jax.vmap(lambda x: matsign.mcsgn(x, method="newton")))(m)
+    np.testing.assert_allclose(value, matsign.mcsgn(m), atol=1e-12)
+
+
+def test_inside_a_loop_and_a_conditional(rng):
+    m = splitting(rng, 3)
+    f = jax.jit(lambda x: jax.lax.fori_loop(0, 3, lambda _, y: matsign.mcsgn(y, method="newton"), x))
+    np.testing.assert_allclose(f(m), matsign.mcsgn(m), atol=1e-12)

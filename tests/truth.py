@@ -1,0 +1,136 @@
+"""Answers in 80 digits for the exact values of floating-point inputs: small matrices, slowly, from the definitions."""
+
+import mpmath as mp
+import numpy as np
+
+mp.mp.dps = 80
+TINY = mp.mpf(10) ** -45
+
+
+def exact(x):
+    """An object array of mpf or mpc with exactly the values of `x`."""
+    x = np.asarray(x)
+    make = mp.mpc if x.dtype.kind == "c" else mp.mpf
+    out = np.empty(x.shape, object)
+    for k, value in np.ndenumerate(x):
+        out[k] = make(value.item())
+    return out
+
+
+def eye(n):
+    return exact(np.eye(n))
+
+
+def adjoint(x):
+    return np.vectorize(mp.conj, otypes=[object])(x.T) if x.size else x.T
+
+
+def size(x):
+    """Frobenius norm."""
+    return mp.sqrt(sum((abs(v) ** 2 for v in x.ravel()), mp.mpf(0)))
+
+
+def inverse(a):
+    """Gauss and Jordan with pivoting."""
+    n = len(a)
+    t = np.concatenate([a, eye(n)], axis=1)
+    for k in range(n):
+        pivot = max(range(k, n), key=lambda i: abs(t[i, k]))
+        t[[k, pivot]] = t[[pivot, k]]
+        t[k] = t[k] / t[k, k]
+        for i in range(n):
+            if i != k:
+                t[i] = t[i] - t[i, k] * t[k]
+    return t[:, n:]
+
+
+def sign(m):
+    """mcsgn of a nonsingular matrix, by Newton's iteration."""
+    x = exact(m) if np.asarray(m).dtype != object else m
+    for _ in range(200):
+        y = inverse(x)
+        mu = mp.sqrt(size(y) / size(x))
+        moved = size(x - y) / size(x)
+        mu = mu if moved > 0.1 else mp.mpf(1)
+        x = (mu * x + y / mu) / 2
+        if moved < TINY:
+            return x
+    raise ArithmeticError("no sign in 200 steps")
+
+
+def root_pair(a):
+    """(A^{1/2}, A^{-1/2}) by the product of the eigenvalues' roots: the coupled iteration of Denman and Beavers."""
+    y = exact(a) if np.asarray(a).dtype != object else a
+    z = eye(len(y))
+    for _ in range(200):
+        p, q = inverse(z), inverse(y)
+        mu = mp.sqrt(mp.sqrt(size(p) * size(q) / (size(y) * size(z))))
+        moved = size(y - p) / size(y)
+        mu = mu if moved > 0.1 else mp.mpf(1)
+        y, z = (mu * y + p / mu) / 2, (mu * z + q / mu) / 2
+        if moved < TINY:
+            return y, z
+    raise ArithmeticError("no root in 200 steps")
+
+
+def msign(m):
+    """M (MᴴM)^{-1/2} for full rank; 80 digits leave plenty after squaring."""
+    m = exact(m)
+    if m.shape[0] < m.shape[1]:
+        return adjoint(msign_exact(adjoint(m)))
+    return msign_exact(m)
+
+
+def msign_exact(m):
+    return m @ root_pair(adjoint(m) @ m)[1]
+
+
+def coupled_root(a, b):
+    """A (BA)^{-1/2} and its inverse (BA)^{-1/2} B."""
+    a, b = exact(a), exact(b)
+    z = root_pair(b @ a)[1]
+    return a @ z, z @ b
+
+
+def geometric_mean(a, b):
+    """A (A⁻¹B)^{1/2}."""
+    a, b = exact(a), exact(b)
+    return a @ root_pair(inverse(a) @ b)[0]
+
+
+def sylvester(a, b, q):
+    """a x + x b = q as one linear system, by Kronecker products."""
+    a, b, q = exact(a), exact(b), exact(q)
+    n, m = q.shape
+    k = np.kron(a, eye(m)) + np.kron(eye(n), b.T)
+    return _solve(k, q.reshape(-1, 1)).reshape(n, m)
+
+
+def _solve(a, b):
+    """Gauss with pivoting, one right-hand side or a few."""
+    n = len(a)
+    t = np.concatenate([a, b], axis=1)
+    for k in range(n):
+        pivot = max(range(k, n), key=lambda i: abs(t[i, k]))
+        t[[k, pivot]] = t[[pivot, k]]
+        for i in range(k + 1, n):
+            if t[i, k] != 0:
+                t[i, k:] = t[i, k:] - t[i, k] / t[k, k] * t[k, k:]
+    x = t[:, n:]
+    for k in reversed(range(n)):
+        x[k] = (x[k] - t[k, k + 1 : n] @ x[k + 1 :] if k + 1 < n else x[k]) / t[k, k]
+    return x
+
+
+def riccati(a, b, c, d):
+    """The graph of the right invariant subspace of [[a, c], [d, b]], spanned by the projector's columns."""
+    m = exact(np.block([[a, c], [d, b]]))
+    n, k = len(a), len(b)
+    projector = (sign(m) + eye(n + k)) / 2
+    columns = projector @ exact(np.random.default_rng(1).standard_normal((n + k, k)))
+    return columns[:n] @ inverse(columns[n:])
+
+
+def error(value, truth):
+    """‖value - truth‖ / ‖truth‖, the difference taken in full precision."""
+    return float(size(exact(value) - truth) / size(truth))
