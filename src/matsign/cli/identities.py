@@ -39,13 +39,15 @@ class Row:
 
 def rows(inputs: Inputs) -> list[Row]:
     """The article from its beginning to its end."""
-    sections = (_msign, _mcsgn, _invariance, _blocks, _first_example, _second_example, _third_example, _corollaries)
+    signs = (_msign, _mcsgn, _sided, _invariance)
+    examples = (_first_example, _second_example, _mean, _third_example, _polar)
+    sections = (*signs, _blocks, *examples)
     return [row for section in sections for row in section(inputs)]
 
 
 def relative(gap: Array, *sizes: Any) -> float:
     """‖gap‖ beside the sum of the other arguments, numbers or norms of matrices."""
-    return float(np.linalg.norm(gap) / sum(np.linalg.norm(s) for s in sizes))
+    return float(np.linalg.norm(gap) / (sum(np.linalg.norm(s) for s in sizes) or 1.0))
 
 
 def _equal(x: Array, y: Array) -> float:
@@ -96,6 +98,31 @@ def _mcsgn(i: Inputs) -> Iterator[Row]:
     yield Row(place, "mcsgn = msign on symmetric M", i.symmetric, f, reference, both_signs, peer)
     place, identity = "Two Signs (3)", "X₀ = M/√tr M², odd quintics"
     yield Row(place, identity, i.real, f, reference, _commutes, peer, polynomial)
+
+
+def _sided(i: Inputs) -> Iterator[Row]:
+    def absolute(m: Array) -> Arrays:
+        return (m @ by.by_eigenvectors(m),)
+
+    def absolute_gap(values: Arrays, m: Array) -> float:
+        (n,) = values
+        return relative(n @ n - m @ m, np.linalg.norm(n) ** 2, np.linalg.norm(m) ** 2)
+
+    def root_of_square(m: Array) -> Any:
+        return scipy.linalg.sqrtm(m @ m)
+
+    def projector(m: Array) -> Arrays:
+        return ((np.eye(len(m)) + by.by_eigenvectors(m)) / 2,)
+
+    def projector_gap(values: Arrays, m: Array) -> float:
+        (p,) = values
+        size = np.linalg.norm(p)
+        return max(relative(p @ m - m @ p, 2 * size * np.linalg.norm(m)), relative(p @ p - p, size**2))
+
+    place, identity = "Two Signs (2)", "|M| = M mcsgn(M)"
+    yield Row(place, identity, i.general, matsign.matrix_abs, absolute, absolute_gap, root_of_square)
+    identity, peer = "(I + mcsgn)/2: the unstable modes", scipy.linalg.signm
+    yield Row(place, identity, i.unstable, matsign.spectral_projector, projector, projector_gap, peer)
 
 
 def _invariance(i: Inputs) -> Iterator[Row]:
@@ -181,7 +208,7 @@ def _first_example(i: Inputs) -> Iterator[Row]:
     """With SciPy's letters a x + x b = q the article's A, B, C are -a, b, q."""
     a, b, q = i.triangular.arrays
     n = len(a)
-    source = Input(f"{i.triangular.text}: [[A, C], [0, B]]", (by.block(-a, q, np.zeros((len(b), n)), b),))
+    source = Input(i.triangular.text, (by.block(-a, q, np.zeros((len(b), n)), b),))
 
     def sign(m: Array) -> Arrays:
         x = scipy.linalg.solve_sylvester(-m[:n, :n], m[n:, n:], m[:n, n:])
@@ -229,14 +256,14 @@ def _second_example(i: Inputs) -> Iterator[Row]:
     def invert(root: Any) -> Any:
         return root, scipy.linalg.inv(root)
 
-    source = Input(f"{i.covariance.text}: [[0, C], [I, 0]]", (by.antidiagonal(c, np.eye(n)),))
+    source = Input(i.covariance.text, (by.antidiagonal(c, np.eye(n)),))
     identity = "mcsgn [[0, C], [I, 0]] = [[0, C^½], [C^-½, 0]]"
     yield Row("Second Example (10)", identity, source, matsign.mcsgn, sign, _commutes, scipy.linalg.signm)
     identity = "C^½ and Y = -C^-½ together: Y X + I = 0"
     f, peer = matsign.sqrtm_pair, lambda a: invert(scipy.linalg.sqrtm(a))
     yield Row("Second Example (9)", identity, i.root, f, roots, root_gap, peer)
-    identity, f = "C = A (BA)^-½ with C⁻¹", matsign.coupled_root
-    yield Row("Second Example (11)", identity, i.coupled, f, coupled, coupled_gap, _coupled_peer)
+    place, identity = "Second Example (11)", "C = A (BA)^-½ with C⁻¹"
+    yield Row(place, identity, i.coupled, matsign.coupled_root, coupled, coupled_gap, _coupled_peer)
 
 
 def _coupled_peer(a: Array, b: Array) -> Any:
@@ -244,12 +271,28 @@ def _coupled_peer(a: Array, b: Array) -> Any:
     return c, scipy.linalg.inv(c)
 
 
+def _mean(i: Inputs) -> Iterator[Row]:
+    def mean(a: Array, b: Array) -> Arrays:
+        return (by.geometric_mean(a, b),)
+
+    def gap(values: Arrays, a: Array, b: Array) -> float:
+        (g,) = values
+        half = np.linalg.solve(b, g)
+        return relative(g @ half - a, np.linalg.norm(g) * np.linalg.norm(half))
+
+    def peer(a: Array, b: Array) -> Any:
+        return a @ scipy.linalg.sqrtm(scipy.linalg.solve(a, b))
+
+    place, identity = "Second Example (11)", "A # B = A (A⁻¹B)^½, from A and B⁻¹"
+    yield Row(place, identity, i.pair, matsign.geometric_mean, mean, gap, peer)
+
+
 def _third_example(i: Inputs) -> Iterator[Row]:
     for corner in i.corners:
         (c,) = corner.arrays
-        source = Input(f"{corner.text}: [[0, C], [Cᵀ, 0]]", (by.antidiagonal(c, c.T),))
+        source = Input(corner.text, (by.antidiagonal(c, c.T),))
         reference, then = _dilation(len(c))
-        identity, f, peer = "mcsgn [[0, C], [Cᵀ, 0]] holds X = msign(C), Y = -Xᵀ", matsign.mcsgn, scipy.linalg.signm
+        identity, f, peer = "mcsgn [[0, C], [Cᵀ, 0]] holds X = msign(C), Y = −Xᵀ", matsign.mcsgn, scipy.linalg.signm
         yield Row("Third Example (13)", identity, source, f, reference, _commutes, peer, then=then)
 
 
@@ -274,42 +317,13 @@ def _dilation(n: int) -> tuple[Callable[..., Arrays], Callable[[Arrays, Arrays],
     return reference, then
 
 
-def _corollaries(i: Inputs) -> Iterator[Row]:
-    def polar_gap(values: Arrays, m: Array) -> float:
+def _polar(i: Inputs) -> Iterator[Row]:
+    def factors(m: Array) -> Arrays:
+        return by.by_singular_vectors(m)[:2]
+
+    def gap(values: Arrays, m: Array) -> float:
         u, h = values
         return max(_equal(u @ h, m), _isometry((u,), m))
 
-    def absolute(m: Array) -> Arrays:
-        return (m @ by.by_eigenvectors(m),)
-
-    def absolute_gap(values: Arrays, m: Array) -> float:
-        (n,) = values
-        return relative(n @ n - m @ m, np.linalg.norm(n) ** 2, np.linalg.norm(m) ** 2)
-
-    def projector(m: Array) -> Arrays:
-        return ((np.eye(len(m)) + by.by_eigenvectors(m)) / 2,)
-
-    def projector_gap(values: Arrays, m: Array) -> float:
-        (p,) = values
-        return max(relative(p @ m - m @ p, 2 * np.linalg.norm(p) * np.linalg.norm(m)), relative(p @ p - p, p) / 2)
-
-    def mean(a: Array, b: Array) -> Arrays:
-        return (by.geometric_mean(a, b),)
-
-    def mean_gap(values: Arrays, a: Array, b: Array) -> float:
-        (g,) = values
-        half = np.linalg.solve(b, g)
-        return relative(g @ half - a, np.linalg.norm(g) * np.linalg.norm(half))
-
-    identity, f = "M = U H, H = (MᵀM)^½", matsign.polar
-    yield Row("Third Example", identity, i.root, f, lambda m: by.by_singular_vectors(m)[:2], polar_gap, scipy.linalg.polar)
-    identity, f = "A # B = A (A⁻¹B)^½", matsign.geometric_mean
-    yield Row("Second Example (11)", identity, i.pair, f, mean, mean_gap, _mean_peer)
-    identity, f = "|M| = M mcsgn(M)", matsign.matrix_abs
-    yield Row("Two Signs (2)", identity, i.general, f, absolute, absolute_gap, lambda m: scipy.linalg.sqrtm(m @ m))
-    identity, f = "(I + mcsgn)/2: the unstable modes", matsign.spectral_projector
-    yield Row("Two Signs (2)", identity, i.unstable, f, projector, projector_gap, scipy.linalg.signm)
-
-
-def _mean_peer(a: Array, b: Array) -> Any:
-    return a @ scipy.linalg.sqrtm(scipy.linalg.solve(a, b))
+    identity, peer = "M = U H, H = (MᵀM)^½", scipy.linalg.polar
+    yield Row("Third Example", identity, i.root, matsign.polar, factors, gap, peer)

@@ -46,7 +46,7 @@ class Inputs:
 def shipped(quick: bool = False) -> Inputs:
     """Physical models and measured data; `quick` takes them small."""
     n = 24 if quick else 128
-    gradient = Input("gradient of a digit classifier", (models.gradient(n),))
+    gradient = Input("gradient of a digit classifier", (models.gradient(max(n, 80)),))
     chain, drift = models.free_chain(n // 3 * 2)
     pixels, _ = models.digits()
     covariance = np.cov(pixels.T)
@@ -98,7 +98,7 @@ def from_model(a: Array, b: Array, c: Array) -> Inputs:
     hamiltonian = block(a, -steering, -weight, -a.T)
     held = block(decay, b, np.zeros((b.shape[1], n)), np.zeros((b.shape[1], b.shape[1])))
     core = np.eye(len(held), n), np.hstack([eye, np.linalg.solve(decay, b)])
-    lyapunov = Input(f"{name}: reachability", (decay, decay.T.copy(), -steering))
+    lyapunov = Input(f"{name}: reachability", (-decay, -decay.T, steering))
     both = Input("stationary covariance and its dual", (state, dual))
     return Inputs(
         gradient=Input("B C" if b.shape[1] == len(c) else "B Bᵀ", (weighted,)),
@@ -151,6 +151,8 @@ def _stationary(a: Array) -> Array:
 def _check(a: Array, b: Array, c: Array) -> None:
     fits = a.ndim == b.ndim == c.ndim == 2 and a.shape[0] == a.shape[1] == b.shape[0] == c.shape[1] and len(a) > 1
     if not fits:
-        raise ValueError(f"a model is A (n, n), B (n, m), C (p, n) with n > 1; these are {a.shape}, {b.shape} and {c.shape}")
+        raise ValueError(
+            f"a model is A (n, n), B (n, m), C (p, n) with n > 1; these are {a.shape}, {b.shape} and {c.shape}"
+        )
     if any(np.iscomplexobj(x) or not np.isfinite(x).all() for x in (a, b, c)):
         raise ValueError("a model is real and finite; this one is not")

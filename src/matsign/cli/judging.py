@@ -105,7 +105,7 @@ def condition(reference: Callable[..., Arrays], arrays: Arrays, value: Arrays) -
 
 def _direction(m: Array, random: np.random.Generator) -> Array:
     """A random matrix of the norm of M that keeps its symmetry, its rank and its null spaces."""
-    e = random.standard_normal(m.shape)
+    e: Any = random.standard_normal(m.shape)
     if np.iscomplexobj(m):
         e = e + 1j * random.standard_normal(m.shape)
     u, s, vh = np.linalg.svd(m, full_matrices=False)

@@ -1,0 +1,127 @@
+"""A command for every public function, made from its declaration: arguments, options and help are the function's own."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import textwrap
+from collections.abc import Callable
+from typing import Annotated, Any, get_type_hints
+
+import numpy as np
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+import matsign
+from matsign.cli import files
+from matsign.engine.declare import Declaration
+
+_OUT = "where to write: .npy, .npz, .mat, .mtx or .csv; several results go to one .npz or .mat, or to one -o each"
+_FILE = "a file (FILE:NAME where it holds several matrices) or a number"
+_OPTION = re.compile(r"^(\w[\w, ]*) : (.*(?:\n    .*)*)", re.MULTILINE)
+
+
+def functions() -> list[Callable[..., Any]]:
+    """The public functions that have a declaration, by name."""
+    public = (getattr(matsign, name) for name in sorted(matsign.__all__))
+    return [f for f in public if isinstance(getattr(f, "declaration", None), Declaration)]
+
+
+def command(f: Callable[..., Any]) -> Callable[..., None]:
+    """The function of one command, with the signature that its options are read from."""
+    declaration: Declaration = f.declaration  # type: ignore[attr-defined]
+
+    def run(out: list[str] | None, **given: Any) -> None:
+        for target in out or []:
+            files.check_target(target)
+        arrays = [_argument(given.pop(name.lower())) for name in declaration.arguments]
+        value, certificate = matsign.certify(f)(*arrays, **given)
+        results = _named(declaration, value)
+        if out:
+            files.write(out, results)
+        else:
+            _show(results)
+        _print(certificate)
+
+    run.__doc__ = _help(f)
+    run.__signature__ = inspect.Signature(_parameters(f, declaration))  # type: ignore[attr-defined]
+    run.__annotations__ = {p.name: p.annotation for p in run.__signature__.parameters.values()}  # type: ignore[attr-defined]
+    return run
+
+
+def _parameters(f: Callable[..., Any], declaration: Declaration) -> list[inspect.Parameter]:
+    hints, help = get_type_hints(f), _option_help(f)
+
+    def parameter(name: str, kind: Any, default: Any = inspect.Parameter.empty) -> inspect.Parameter:
+        return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind)
+
+    def file(name: str) -> Any:
+        return Annotated[str, typer.Argument(metavar=name, help=_FILE, show_default=False)]
+
+    # Lower case, because some versions of typer make it so.
+    arguments = [parameter(name.lower(), file(name)) for name in declaration.arguments]
+    options = [
+        parameter(
+            name, Annotated[hints[name], typer.Option(help=help.get(name), show_default=default is not None)], default
+        )
+        for name, default in (declaration.options | {"errors": "raise"}).items()
+    ]
+    out = Annotated[list[str] | None, typer.Option("-o", "--out", metavar="OUT", help=_OUT, show_default=False)]
+    return [*arguments, parameter("out", out, None), *options]
+
+
+def _argument(text: str) -> Any:
+    try:
+        return np.asarray(float(text))
+    except ValueError:
+        return files.read(text)
+
+
+def _named(declaration: Declaration, value: Any) -> dict[str, np.ndarray[Any, Any]]:
+    """The results by name: the fields of a named tuple, else the function's name, numbered where there are several."""
+    if not isinstance(value, tuple):
+        return {declaration.name: value}
+    fields = getattr(value, "_fields", [f"{declaration.name}_{k}" for k in range(1, len(value) + 1)])
+    return dict(zip(fields, value, strict=True))
+
+
+def _show(results: dict[str, np.ndarray[Any, Any]]) -> None:
+    for name, value in results.items():
+        print(f"{name} ({'×'.join(map(str, value.shape))}, {value.dtype})")
+        print(textwrap.indent(np.array2string(value, precision=6, suppress_small=True), "  "))
+
+
+def _print(certificate: matsign.Certificate) -> None:
+    """The certificate on one line; for a batch, its worst member."""
+    backward, forward, iterations, converged = (np.ravel(x) for x in certificate)
+    single = "yes" if converged.all() else "no"
+    answered = single if converged.size == 1 else f"{np.count_nonzero(converged)} of {converged.size}"
+    worst = [f"{np.max(x[converged]):.1e}" if converged.any() else "nan" for x in (backward, forward)]
+    steps = np.max(iterations, initial=0)
+    Console(highlight=False, soft_wrap=True).print(
+        f"backward error [bold]{worst[0]}[/]  forward error [bold]{worst[1]}[/]  iterations {steps}  converged {answered}"
+    )
+
+
+def _help(f: Callable[..., Any]) -> str:
+    """The docstring without its parameters and examples, in the paragraphs it has."""
+    text = inspect.getdoc(f) or ""
+    text = re.sub(r"\n+Parameters\n-+\n(?:.+\n)*", "\n", text.partition("\n>>>")[0] + "\n")
+    paragraphs = (" ".join(p.split()) for p in text.replace("``", "").strip().split("\n\n"))
+    return escape("\n\n".join(paragraphs))
+
+
+def _option_help(f: Callable[..., Any]) -> dict[str, str]:
+    """What the docstring says of each option; where it refers to another function's options, what that one says."""
+    text = inspect.getdoc(f) or ""
+    found: dict[str, str] = {}
+    reference = re.search(r"\bas in\s+`(\w+)`", text)
+    if reference and reference[1] != f.__name__:
+        found = _option_help(getattr(matsign, reference[1]))
+    for names, meaning in _OPTION.findall(text):
+        found |= {name: escape(" ".join(meaning.split())) for name in names.split(", ")}
+    for name in re.findall(r"`(\w+)` is ", text):
+        sentence = re.search(rf"`{name}` is ([^.]*)\.", text)
+        found.setdefault(name, escape(" ".join(sentence[1].split())) if sentence else "")
+    return found

@@ -1,0 +1,136 @@
+"""``matsign tour``: run every row, show the table, write the page."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import scipy
+import scipy.fft
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+import matsign
+from matsign import backends
+from matsign.backends import Backend
+from matsign.cli import files, flows, inputs, pictures
+from matsign.cli.files import FileError
+from matsign.cli.identities import rows
+from matsign.cli.inputs import Inputs
+from matsign.cli.judging import Verdict, judge
+from matsign.cli.page import duration, page
+from matsign.cli.pictures import Picture
+
+
+def run(model: Path | None, library: str, out: Path, quick: bool) -> bool:
+    """The whole tour; True if every row holds."""
+    if out.is_dir() or not out.parent.is_dir():
+        raise FileError(f"{out} is a folder" if out.is_dir() else f"{out}: there is no folder {out.parent}")
+    be = _load(library)
+    chosen = _from_file(model) if model else inputs.shipped(quick)
+    console = Console() if Console().is_terminal else Console(width=150)
+    todo, verdicts = rows(chosen), []
+    bar = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*bar, console=console, transient=True) as progress:
+        task = progress.add_task("", total=len(todo) + 3)
+        for row in todo:
+            progress.update(task, description=escape(f"{row.identity}, {row.source.text}"[:60].ljust(60)))
+            verdicts.append(judge(row, be))
+            progress.advance(task)
+        progress.update(task, description="pictures".ljust(60))
+        drawn = _pictures(chosen, lambda: progress.advance(task))
+    title = f"matsign: tour of {model.name}" if model else "matsign: a tour of the article's identities"
+    try:
+        out.write_text(page(title, _setting(be), verdicts, drawn), encoding="utf-8")
+    except OSError as error:
+        raise FileError(f"{out}: {error.strerror or 'cannot be written'}") from None
+    _report(console, _setting(be), verdicts)
+    console.print(f"page written to {out}", highlight=False, soft_wrap=True)
+    return all(v.passed for v in verdicts)
+
+
+def _load(library: str) -> Backend:
+    """The backend; JAX in double precision unless the user's environment says otherwise."""
+    os.environ.setdefault("JAX_ENABLE_X64", "1")
+    try:
+        return backends.load(library)
+    except ImportError:
+        raise FileError(f'{library} is not installed; pip install "matsign[{library}]"') from None
+
+
+def _from_file(path: Path) -> Inputs:
+    found = files.read_all(path)
+    missing = [name for name in "ABC" if name not in found]
+    if missing:
+        raise FileError(f"{path} holds no {', '.join(missing)}, but {', '.join(found)}; a model is A, B, C")
+    try:
+        return inputs.from_model(*(np.asarray(found[name], dtype=np.result_type(found[name], float)) for name in "ABC"))
+    except ValueError as error:
+        raise FileError(f"{path}: {error}") from None
+
+
+def _setting(be: Backend) -> str:
+    dtype = be.kind(be.asarray(np.zeros(1)))
+    short = " (64-bit is off: JAX_ENABLE_X64=0; judged by single precision)" if dtype == "float32" else ""
+    versions = f"NumPy {np.__version__}, SciPy {scipy.__version__}, Python {platform.python_version()}"
+    return f"matsign {matsign.__version__} on {be.name} in {dtype}{short}; {versions}; {os.cpu_count()} CPUs"
+
+
+def _pictures(chosen: Inputs, advance: Callable[[], None]) -> list[Picture]:
+    """Eigenvalues, singular values and residuals; in double precision on NumPy, whatever the tour itself ran on."""
+    steps = [np.linalg.eigvals(x) for x in flows.dense(chosen.flow).iterates]
+    (m,) = chosen.gradient.arrays
+    # In another basis, where no zero is exact: that is what has to be purified.
+    lift, every = flows.lift(scipy.fft.dctn(m, norm="ortho")), flows.structures(chosen)
+    drawings = (
+        (
+            "Eigenvalues flow to ±1",
+            f"Newton's iteration for mcsgn of a matrix of size {len(chosen.flow)}. No eigenvalue crosses the imaginary axis: "
+            "the right half plane (orange) ends at 1, the left (blue) at -1. Axes are linear near the origin and logarithmic far "
+            "from it; circles mark ±1.",
+            lambda: pictures.eigenvalues(steps),
+        ),
+        (
+            "Singular values through the schedule",
+            f"msign by products alone, on: {chosen.gradient.text}, cosine basis. Lifting brings every singular value above "
+            "rounding near 1; what was rounding rises with it, but not as far. Purification then has 0 and 1 as attractors.",
+            lambda: pictures.singular_values(lift),
+        ),
+        (
+            "Residual against step",
+            "One scaled Newton iteration on five block structures, finished by products of order three once it is near.",
+            lambda: pictures.residuals(every),
+        ),
+    )
+    drawn = []
+    for title, caption, draw in drawings:
+        drawn.append(pictures.picture(title, caption, draw))
+        advance()
+    return drawn
+
+
+def _report(console: Console, setting: str, verdicts: list[Verdict]) -> None:
+    """The table and the count, rows that miss in red."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for head in ("article", "identity, input", "size", "method"):
+        table.add_column(head)
+    for head in ("residual", "distance", "time", "SciPy's"):
+        table.add_column(head, justify="right", no_wrap=True)
+    for v in verdicts:
+        what = f"{escape(v.row.identity)}\n[dim]{escape(v.row.source.text)}[/]"
+        numbers = [f"{v.residual:.1e}", f"{v.distance:.1e}", duration(v.seconds), duration(v.peer_seconds)]
+        cells = [v.row.place, what, v.size, *([escape(v.trouble)] if v.trouble else [v.method, *numbers])]
+        table.add_row(*cells, style="" if v.passed else "red")
+    console.print(table)
+    missed = sum(not v.passed for v in verdicts)
+    console.print(setting, highlight=False)
+    if missed:
+        console.print(f"[bold red]{missed} of {len(verdicts)} rows miss their accuracy[/]", highlight=False)
+    else:
+        console.print(f"[bold green]all {len(verdicts)} rows hold[/]", highlight=False)
