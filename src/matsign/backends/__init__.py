@@ -36,6 +36,9 @@ class Backend(Protocol):
     def default_float(self) -> str:
         """The dtype that integers and lists become."""
 
+    def settled(self, x: Array) -> Array:
+        """`x` as the caller expects it, with nothing lazy left in it."""
+
     def eye(self, n: int, like: Array) -> Array:
         """The n by n identity in the dtype and on the device of `like`."""
 

@@ -78,3 +78,8 @@ def eigh(a: Array) -> tuple[Array, Array]:
     name = "heevd" if a.dtype.kind == "c" else "syevd"
     values, vectors, info = routine(name, a.dtype.char)(a)
     return (values, vectors) if info == 0 else (values * np.nan, vectors * np.nan)
+
+
+def is_definite(a: Array) -> bool:
+    """Whether a Hermitian matrix is positive definite: whether it has a Cholesky factor."""
+    return bool(routine("potrf", a.dtype.char)(a)[1] == 0)

@@ -39,6 +39,10 @@ def default_float() -> str:
     return str(torch.get_default_dtype()).removeprefix("torch.")
 
 
+def settled(x: Array) -> Array:
+    return x.resolve_conj()
+
+
 def eye(n: int, like: Array) -> Array:
     return torch.eye(n, dtype=like.dtype, device=like.device)
 

@@ -58,7 +58,10 @@ def eigenvalues(steps: list[Array]) -> Figure:
     moving = sum(bool(np.abs(values - np.sign(values.real)).max() > 0.05) for values in steps)
     shown = _spread(min(moving + 1, len(steps)), 8)
     extent = 1.3 * max(float(np.abs(steps[k]).max()) for k in shown)
-    for axes, k in zip(figure.subplots(2, 4, sharex=True, sharey=True).flat, shown, strict=False):
+    panels = figure.subplots(2, 4, sharex=True, sharey=True).flat
+    for axes in panels[len(shown) :]:
+        axes.set_visible(False)
+    for axes, k in zip(panels, shown, strict=False):
         _plane(axes, extent)
         values = steps[k]
         colours = np.where(values.real > 0, _RIGHT, _LEFT)
@@ -73,8 +76,9 @@ def _plane(axes: Axes, extent: float) -> None:
     for scale, limits in ((axes.set_xscale, axes.set_xlim), (axes.set_yscale, axes.set_ylim)):
         scale("asinh", linear_width=0.5)
         limits(-extent, extent)
-    powers = [10.0**k for k in range(6) if 10.0**k < extent]
-    ticks = [-powers[-1], -1, 0, 1, powers[-1]] if len(powers) > 1 else [-1, 0, 1]
+    power = 10.0 ** int(np.log10(extent))
+    # The labels of ±1 have no room beside 0 where the axes reach far.
+    ticks = [-power, 0.0, power] if power > 1e3 else sorted({-power, -1.0, 0.0, 1.0, power})
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_ticks(ticks, [f"{t:g}" for t in ticks])
         axis.set_ticks([], minor=True)

@@ -358,7 +358,9 @@ def _mark(be: Backend, solution: Solution, bad: Array | None) -> Solution:
 
 
 def _public(declaration: Declaration, call: Call, value: tuple[Array, ...]) -> Any:
-    shaped = [x[0] if call.batch == () else x.reshape(call.batch + tuple(x.shape[1:])) for x in value]
+    shaped = [
+        call.be.settled(x[0] if call.batch == () else x.reshape(call.batch + tuple(x.shape[1:]))) for x in value
+    ]
     if call.kind in HALVES:
         shaped = [call.be.astype(x, call.kind) for x in shaped]
     return declaration.wrap(*shaped)

@@ -18,7 +18,8 @@ Array = Any
 class Deflated(NamedTuple):
     """M with its zero eigenvalues moved to `shift`: ``matrix = (I - P) M (I - P) + shift P``.
 
-    `defective` tells where zero has a Jordan block, `sound` where left and right null spaces fit together.
+    `defective` tells where zero has a Jordan block; `sound` where left and right null spaces fit together, and zero stands
+    apart from the other eigenvalues by more than what `rtol` leaves open.
     """
 
     matrix: Array
@@ -42,8 +43,10 @@ def deflate(be: Backend, m: Array, rtol: float) -> Deflated:
     _, logdet = xp.linalg.slogdet(m + projector)
     rank = xp.sum(1 - zeros, axis=-1)
     shift = xp.exp(be.real(logdet) / xp.where(rank > 0, rank, be.ones(m)))
-    sound = xp.isfinite(norm(be, projector)) & (xp.sum(zeros, axis=-1) == xp.sum(zeros_left, axis=-1))
     matrix = rest @ m @ rest + column(xp.astype(shift, m.dtype)) * projector
+    # A change of m by rtol moves a simple eigenvalue by the norm of its projector times as much.
+    blur = rtol * norm(be, m) * norm(be, projector)
+    sound = (xp.sum(zeros, axis=-1) == xp.sum(zeros_left, axis=-1)) & (blur * norm(be, be.inv(matrix)) < 0.1)
     return Deflated(matrix, projector, shift, depth > 1, sound)
 
 

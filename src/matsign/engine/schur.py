@@ -28,20 +28,29 @@ def _left(eigenvalue: Any, imaginary: Any = None) -> bool:
 def sign(stack: Array) -> tuple[Array, Array]:
     """(mcsgn, failure) from the Schur form with the left half plane first: its corner is a Sylvester equation."""
     out, failure = np.empty_like(stack), np.zeros(len(stack), np.int32)
-    for k, m in enumerate(stack):
+    for k, m in enumerate(_double(stack)):
+        if not np.isfinite(m).all():
+            failure[k] = Failure.NOT_CONVERGED
+            continue
         t, z, eigenvalues, left = lapack.schur(m, _left)
         if _suspicious(m, eigenvalues) and _on_axis(m, eigenvalues):
             failure[k] = Failure.AXIS
-        out[k] = np.eye(len(m), dtype=m.dtype)
+        s = np.eye(len(m), dtype=m.dtype)
         if left == len(m):
-            out[k] *= -1
+            s *= -1
         elif left:
             x, _ = triangular_sylvester(t[:left, :left], t[left:, left:], -t[:left, left:], -1)
             zh = z.conj().T
-            out[k] -= 2 * lapack.product(z[:, :left], zh[:left] - lapack.product(x, zh[left:]))
-        if not np.isfinite(out[k, 0, 0]):
+            s -= 2 * lapack.product(z[:, :left], zh[:left] - lapack.product(x, zh[left:]))
+        out[k] = s
+        if not np.isfinite(s).all():
             failure[k] = Failure.NOT_CONVERGED
     return out, failure
+
+
+def _double(stack: Array) -> Array:
+    """Single precision computed in double: that is what makes these the reference."""
+    return stack.astype({"f": "d", "F": "D"}.get(stack.dtype.char, stack.dtype))
 
 
 def axis(stack: Array) -> Array:
@@ -61,8 +70,10 @@ def _on_axis(m: Array, eigenvalues: Array) -> bool:
     """
     n = len(m)
     tiny = n * np.finfo(m.dtype).eps * np.linalg.norm(m)
-    for k in np.argsort(np.abs(eigenvalues.real))[:3]:
-        shifted = m - 1j * eigenvalues[k].imag * np.eye(n)
+    # One near zero is a matter of rtol, and of deflation.
+    turning = eigenvalues[np.abs(eigenvalues.imag) > tiny]
+    for k in np.argsort(np.abs(turning.real))[:3]:
+        shifted = m - 1j * turning[k].imag * np.eye(n)
         if _smallest_singular_value(shifted.astype(np.complex128)) <= tiny:
             return True
     return False
@@ -98,9 +109,29 @@ def sylvester(a: Array, b: Array, q: Array) -> tuple[Array, Array]:
         y, _ = triangular_sylvester(r, s, lapack.product(lapack.product(u.conj().T, q[k]), v))
         out[k] = lapack.product(lapack.product(u, y), v.conj().T)
         tiny = max(q.shape[-2:]) * info.eps * size
-        if gaps.min() <= tiny or not np.abs(y).max() * tiny <= size_q:
+        if not np.abs(y).max() * tiny <= size_q or (gaps.min() <= size * info.eps**0.5 and _separation(r, s) <= tiny):
             failure[k] = Failure.COMMON_EIGENVALUE
     return out, failure
+
+
+def _separation(r: Array, s: Array) -> float:
+    """An upper estimate of the smallest singular value of y ↦ r y + y s, by two steps of power iteration on its inverse."""
+    y = np.random.default_rng(0).standard_normal((len(r), len(s))).astype(r.dtype)
+    smallest = np.inf
+    for _ in range(2):
+        size = np.linalg.norm(y)
+        if not 0 < size < np.inf:
+            return 0.0
+        solved, _ = triangular_sylvester(r, s, y / size)
+        smallest = min(smallest, 1 / max(float(np.linalg.norm(solved)), 1e-300))
+        # The adjoint operator, by flipping: (J rᴴ J) and (J sᴴ J) are upper triangular again.
+        flipped, _ = triangular_sylvester(_flip(r), _flip(s), np.asfortranarray(solved[::-1, ::-1]))
+        y = flipped[::-1, ::-1]
+    return smallest
+
+
+def _flip(t: Array) -> Array:
+    return np.asfortranarray(t.conj().T[::-1, ::-1])
 
 
 def _far_from_one(a: Array, b: Array, q: Array) -> tuple[Array, int]:
@@ -144,18 +175,39 @@ def _cut(t: Array) -> int:
 def square_root(stack: Array) -> tuple[Array, Array]:
     """(principal square root, failure) by Björck and Hammarling (1983), as SciPy has it."""
     failure = np.zeros(len(stack), np.int32)
+    finite = np.isfinite(stack).all((-1, -2))
+    if not finite.all():
+        failure[~finite] = Failure.NOT_CONVERGED
+        stack = np.where(finite[:, None, None], stack, np.eye(stack.shape[-1], dtype=stack.dtype))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of a singular matrix: the caller looks at the residual
         root = scipy.linalg.sqrtm(stack)
     if np.iscomplexobj(root) and not np.iscomplexobj(stack):
         failure[np.abs(root.imag).max((-1, -2)) > 0] = Failure.NEGATIVE
         root = root.real
+    for k in np.flatnonzero(failure == 0):
+        if _touches_negative_axis(stack[k]):
+            failure[k] = Failure.NEGATIVE
     return root.astype(stack.dtype), failure
+
+
+def _touches_negative_axis(a: Array) -> bool:
+    """Whether a change of `a` by rounding puts an eigenvalue on the negative axis; a double one may have left it in pairs."""
+    # A positive definite Hermitian part is the usual case, and the cheapest proof that the spectrum lies right.
+    if lapack.is_definite(a + a.conj().T):
+        return False
+    eigenvalues, n = np.linalg.eigvals(a), len(a)
+    tiny = n * np.finfo(a.dtype).eps * np.linalg.norm(a)
+    near = eigenvalues[(eigenvalues.real < -tiny) & (np.abs(eigenvalues.imag) <= -(np.finfo(a.dtype).eps ** 0.25) * eigenvalues.real)]
+    return any(
+        np.linalg.svd(a - x.real * np.eye(n), compute_uv=False)[-1] <= tiny
+        for x in near[np.argsort(np.abs(near.imag))[:3]]
+    )
 
 
 def graph(a: Array, b: Array, c: Array, d: Array) -> tuple[Array, Array, Array, Array]:
     """(x, eigenvalues on the right, one on the axis, whether [x; I] spans) for the right subspace of [[a, c], [d, b]]."""
-    m, count = np.block([[a, c], [d, b]]), np.zeros(len(a), np.int32)
+    m, count = _double(np.block([[a, c], [d, b]])), np.zeros(len(a), np.int32)
     x, axis, spans = np.full_like(c, np.nan), np.zeros(len(a), bool), np.zeros(len(a), bool)
     n = a.shape[-1]
     for k, matrix in enumerate(m):

@@ -91,6 +91,7 @@ def _regular(be: Backend, m: Array, tol: float, method: str) -> tuple[Solution, 
         return solution(be, found.value, Failure.NOT_REAL, lost, found.steps), norm(be, m) * norm(be, be.inv(m))
     found = newton(be, x)
     s = found.value.m
+    gap = norm(be, m @ s - s @ m) / (norm(be, m) * norm(be, s))
     slow = (found.steps > -0.4 * math.log2(be.eps(m))) | ~(found.defect < 0.05)
     if method == "newton":
         # An exact eigenvalue on the axis is moved off it by rounding, and the iteration then converges to noise.
@@ -100,9 +101,12 @@ def _regular(be: Backend, m: Array, tol: float, method: str) -> tuple[Solution, 
             lambda m, s, k: solution(be, (s,), iterations=k),
             *(m, s, found.steps),
         )
-        return judged, found.condition
+        # A sign has a whole trace and commutes with m; one that was lost to rounding on the way has neither.
+        count = be.real(be.xp.linalg.trace(s))
+        lost = ~(gap < math.sqrt(be.eps(m))) | ~(be.xp.abs(count - be.xp.round(count)) < 0.1)
+        failure = be.xp.where(lost & (judged.failure == 0), int(Failure.NOT_CONVERGED) + 0 * judged.failure, judged.failure)
+        return judged._replace(failure=failure), found.condition
     # A small commutator is a small backward error; where rounding left a large one, Schur vectors do better.
-    gap = norm(be, m @ s - s @ m) / (norm(be, m) * norm(be, s))
     doubtful = slow | ~(gap < 8 * math.sqrt(m.shape[-1]) * be.eps(m))
     judged = be.split(
         doubtful,
@@ -136,7 +140,7 @@ def _tangent(be: Backend, s: Array, m: Array, dm: Array) -> Array:
     """dS for dM, by the rule at the top of this file."""
     rest = s @ s
     zero = eye(be, m) - rest
-    shift = column(norm(be, m) / math.sqrt(m.shape[-1]))
+    shift = column(nonzero(be, norm(be, m) / math.sqrt(m.shape[-1])))
     folded = s @ m @ rest + shift * zero
     inverse = be.inv(folded) @ rest
     x = separable_sylvester(be, folded, folded, rest @ dm @ rest - s @ dm @ s)
