@@ -21,7 +21,7 @@ from matsign import backends
 from matsign.backends import Backend
 from matsign.cli import files, flows, inputs, pictures
 from matsign.cli.files import FileError
-from matsign.cli.identities import rows
+from matsign.cli.identities import Array, rows
 from matsign.cli.inputs import Inputs
 from matsign.cli.judging import Verdict, judge
 from matsign.cli.page import duration, page
@@ -93,7 +93,7 @@ def _pictures(chosen: Inputs, advance: Callable[[], None]) -> list[Picture]:
             "Eigenvalues flow to ±1",
             f"Newton's iteration for mcsgn of a matrix of size {len(chosen.flow)}. No eigenvalue crosses the imaginary axis: "
             "the right half plane (orange) ends at 1, the left (blue) at -1. Axes are linear near the origin and logarithmic far "
-            "from it; circles mark ±1.",
+            f"from it; circles mark ±1.{_outcome(steps[-1])}",
             lambda: pictures.eigenvalues(steps),
         ),
         (
@@ -113,6 +113,13 @@ def _pictures(chosen: Inputs, advance: Callable[[], None]) -> list[Picture]:
         drawn.append(pictures.picture(title, caption, draw))
         advance()
     return drawn
+
+
+def _outcome(last: Array) -> str:
+    """Nothing if the eigenvalues arrived, else that they did not."""
+    if np.abs(last - np.sign(last.real)).max() < 1e-2:
+        return ""
+    return " On this matrix the bare iteration does not arrive: rounding wins, and mcsgn takes Schur vectors instead."
 
 
 def _report(console: Console, setting: str, verdicts: list[Verdict]) -> None:
