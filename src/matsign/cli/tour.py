@@ -119,7 +119,7 @@ def _outcome(last: Array) -> str:
     """Nothing if the eigenvalues arrived, else that they did not."""
     if np.abs(last - np.sign(last.real)).max() < 1e-2:
         return ""
-    return " On this matrix the bare iteration does not arrive: rounding wins, and mcsgn takes Schur vectors instead."
+    return " On this matrix the bare iteration does not arrive, and mcsgn takes Schur vectors instead."
 
 
 def _report(console: Console, setting: str, verdicts: list[Verdict]) -> None:
