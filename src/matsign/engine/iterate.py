@@ -7,11 +7,26 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from matsign.backends import Backend
-from matsign.engine.blocks import Structure, Triangular, distance, newton_step, odd_step, polynomial_times
-from matsign.engine.linear import norm
+from matsign.engine.blocks import Structure, Triangular, combine, distance, newton_step, odd_step, polynomial_times
+from matsign.engine.linear import column, nonzero, norm
 from matsign.engine.schedules import PADE, POLISH, PURIFY, Step
 
 Array = Any
+
+
+class Iterate(NamedTuple):
+    """Where an iteration ended: the structure, its steps, how far its square was from I before the last one; and the
+    condition number of the start, where an inverse was at hand."""
+
+    value: Any
+    steps: Array
+    defect: Array
+    condition: Array
+
+
+# Newton hands over to products when the move of its last step is below this: with new = mu x + move, new² = I + move²
+# exactly, and order-three steps converge from there.
+_HANDOVER = 0.5
 
 
 class Iterate(NamedTuple):
@@ -41,33 +56,38 @@ def newton(be: Backend, x: Structure, limit: int = 0) -> Iterate:
     limit = limit or 8 - round(math.log2(be.eps(x[0])))
 
     def step(state: Any) -> Any:
-        x, steps, change, scaled, condition = state
+        x, steps, last, condition = state
         inverse = x.inverse(be)
         size, inverse_size = x.size(be), inverse.size(be)
-        condition = xp.where(steps == 0, size * inverse_size, condition)
         mu = xp.sqrt(inverse_size / size)
-        new = newton_step(be, x, inverse, xp.where(scaled > 0, mu, xp.ones_like(mu)))
-        moved = distance(be, x, new)
-        # Once close and unscaled, no progress means that rounding has taken over.
-        stalled = (moved < 0.1) & (moved > 0.5 * change) & (scaled == 0)
-        scaled = xp.where(moved < _SCALED_UNTIL, 0 * scaled, scaled)
-        active = (moved > _HANDOVER) & ~stalled & xp.isfinite(moved)
-        return (new, steps + 1, moved, scaled, condition), active
+        new = newton_step(be, x, inverse, mu)
+        gap = combine(1.0, new, column(-mu), x).size(be)
+        # Where rounding alone is larger than the hand-over, no progress is the end.
+        stalled = (gap > 0.9 * last) & (gap < 0.01 * mu * size)
+        active = (gap > _HANDOVER) & ~stalled & xp.isfinite(gap)
+        return (new, steps + 1, gap, xp.where(steps == 0, size * inverse_size, condition)), active
 
-    x, steps, _, _, condition = be.loop(step, (x, 0 * one, math.inf * one, one, one), limit)
+    x, steps, _, condition = be.loop(step, (x, 0 * one, math.inf * one, one), limit)
     return finish(be, x, steps)._replace(condition=condition)
 
 
 def finish(be: Backend, x: Structure, steps: Array, limit: int = 6) -> Iterate:
-    """Order-three steps by products alone, from near the sign to it, until a step has nothing left to gain."""
-    enough = be.eps(x[0]) ** (1 / 3) / 4  # one more step cubes this below rounding
+    """Order-three steps by products alone, from near the sign to it, until a step has nothing left to gain.
+
+    A member so far from its sign that they would diverge is left as it is; its defect tells.
+    """
+    xp, eps = be.xp, be.eps(x[0])
+    enough = eps ** (1 / 3) / 4  # one more step cubes this below rounding
 
     def step(state: Any) -> Any:
         x, steps, before = state
         square = x.square()
         defect = _defect(be, x, square)
-        active = (defect > enough) & (defect < 0.5 * before)
-        return (polynomial_times(be, x, square, *PADE), steps + 1, defect), active
+        better = polynomial_times(be, x, square, *PADE)
+        near = column(defect < 0.9)
+        x = type(x)(*(xp.where(near, new, old) for new, old in zip(better, x, strict=True)))
+        active = (defect > enough) & (defect < 0.5 * before) & (defect < 0.9)
+        return (x, steps + 1, defect), active
 
     one = be.ones(x[0])
     x, steps, defect = be.loop(step, (x, steps, math.inf * one), limit)
@@ -75,14 +95,12 @@ def finish(be: Backend, x: Structure, steps: Array, limit: int = 6) -> Iterate:
 
 
 def _defect(be: Backend, x: Structure, square: Any) -> Array:
-    """How far x² is from I: the worst block, relative to the blocks of x."""
-    gaps = [norm(be, block) for block in square.plus_identity(be, -1.0)]
-    one = be.ones(x[0])
-    sizes = [norm(be, block) for block in x] if type(square) is type(x) else [one * math.sqrt(square[0].shape[-1])]
-    worst = 0 * one
-    for gap, size in zip(gaps, sizes, strict=True):
-        worst = be.xp.maximum(worst, gap / be.xp.where(size > 0, size, one))
-    return worst
+    """How far x² is from I: its size, and a corner that should vanish beside the corner of x."""
+    gap = square.plus_identity(be, -1.0)
+    defect = gap.size(be)
+    if isinstance(x, Triangular):
+        defect = be.xp.maximum(defect, norm(be, gap.c) / nonzero(be, norm(be, x.c)))
+    return defect
 
 
 def run(be: Backend, x: Structure, schedule: Iterable[Step]) -> Structure:
