@@ -42,6 +42,9 @@ class Backend(Protocol):
     def eye(self, n: int, like: Array) -> Array:
         """The n by n identity in the dtype and on the device of `like`."""
 
+    def zeros(self, shape: tuple[int, ...], like: Array) -> Array:
+        """Zeros in the dtype and on the device of `like`."""
+
     def ones(self, like: Array) -> Array:
         """1.0 for each member of the stack `like`, real."""
 

@@ -40,6 +40,10 @@ def eye(n: int, like: Array) -> Array:
     return xp.eye(n, dtype=like.dtype)
 
 
+def zeros(shape: tuple[int, ...], like: Array) -> Array:
+    return xp.zeros(shape, like.dtype)
+
+
 def ones(like: Array) -> Array:
     return xp.ones(len(like), like.real.dtype)
 

@@ -23,7 +23,8 @@ _SMALL = 80
 def asarray(x: Any, like: Any = None) -> Array:
     if isinstance(x, np.ma.MaskedArray) and np.ma.is_masked(x):
         raise TypeError("it has masked entries")
-    return np.asarray(x)
+    x = np.asarray(x)
+    return x if x.dtype.isnative else x.astype(x.dtype.newbyteorder("="))
 
 
 # ``dtype.name`` is computed anew at each use, at the price of a small matrix product.
@@ -48,6 +49,10 @@ def settled(x: Array) -> Array:
 
 def eye(n: int, like: Array) -> Array:
     return np.eye(n, dtype=like.dtype)
+
+
+def zeros(shape: tuple[int, ...], like: Array) -> Array:
+    return np.zeros(shape, like.dtype)
 
 
 def ones(like: Array) -> Array:

@@ -47,6 +47,10 @@ def eye(n: int, like: Array) -> Array:
     return torch.eye(n, dtype=like.dtype, device=like.device)
 
 
+def zeros(shape: tuple[int, ...], like: Array) -> Array:
+    return torch.zeros(shape, dtype=like.dtype, device=like.device)
+
+
 def ones(like: Array) -> Array:
     return torch.ones(len(like), dtype=like.real.dtype, device=like.device)
 

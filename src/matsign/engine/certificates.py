@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from matsign.backends import Backend
-from matsign.engine.declare import HALVES, Answer, Declaration, answer
+from matsign.engine.declare import HALVES, Answer, Call, Declaration, answer
 from matsign.engine.linear import norm
 
 Array = Any
@@ -67,16 +67,18 @@ def _certificate(declaration: Declaration, result: Answer) -> Certificate:
         if 0 in solution.failure.shape or 0 in call.sizes.values():
             backward = forward = be.real(xp.zeros(solution.failure.shape, dtype=call.stacks[0].dtype))
         else:
-            backward, forward = _errors(declaration, result)
+            # What has no answer has no residual either; zeros keep NaN away from LAPACK.
+            kept = tuple(xp.where(converged[:, None, None], x, xp.zeros_like(x)) for x in solution.value)
+            backward, forward = _errors(declaration, call, kept)
             nan = xp.full_like(backward, xp.nan)
             backward, forward = xp.where(converged, backward, nan), xp.where(converged, forward, nan)
         iterations = xp.astype(solution.iterations, xp.int32)
     return Certificate(*(_shaped(be, x, call.batch) for x in (backward, forward, iterations, converged)))
 
 
-def _errors(declaration: Declaration, result: Answer) -> tuple[Array, Array]:
+def _errors(declaration: Declaration, call: Call, value: tuple[Array, ...]) -> tuple[Array, Array]:
     """Backward error, and ‖correction‖ / ‖value‖ over all arrays of the value."""
-    be, call, value = result.call.be, result.call, result.solution.value
+    be = call.be
     if call.kind in HALVES:
         value = tuple(be.astype(be.astype(x, call.kind), be.kind(x)) for x in value)
     backward, correction = declaration.residual(be, value, *call.stacks)

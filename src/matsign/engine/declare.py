@@ -64,18 +64,24 @@ def solution(
     )
 
 
-def choose(name: str, method: str, methods: tuple[str, ...]) -> str:
-    """`method`, if it is one of those that the function has."""
+def choose(method: str, methods: tuple[str, ...]) -> None:
+    """Refuse a `method` that the function does not have."""
     if method not in methods:
-        raise ValueError(f"{name}: method must be one of {', '.join(methods)}, got {method!r}")
-    return method
+        raise ValueError(f"method must be one of {', '.join(methods)}, got {method!r}")
 
 
 def rank_tolerance(be: Backend, m: Array, rtol: float | None) -> float:
     """What counts as zero beside the largest singular value: `rtol`, or the dtype's rounding times the larger size."""
-    if rtol is not None and not 0 <= rtol < 1:
-        raise ValueError(f"rtol must lie in [0, 1), got {rtol!r}")
+    if rtol is not None and not (isinstance(rtol, (int, float)) and 0 <= rtol < 1):
+        raise ValueError(f"rtol must be a number in [0, 1), got {rtol!r}")
     return max(m.shape[-2:]) * be.eps(m) if rtol is None else float(rtol)
+
+
+def accuracy(be: Backend, m: Array, tol: float | None) -> float:
+    """How accurate the answer shall be: `tol`, or the dtype's rounding where that is larger."""
+    if tol is not None and not (isinstance(tol, (int, float)) and 0 < tol < 1):
+        raise ValueError(f"tol must be a number in (0, 1), got {tol!r}")
+    return max(tol or 0.0, be.eps(m))
 
 
 @dataclass(frozen=True)
@@ -335,14 +341,9 @@ def _stack(be: Backend, x: Array, batch: tuple[int, ...]) -> Array:
 
 def _nothing(declaration: Declaration, call: Call) -> Solution:
     """The answer for an empty batch or an empty matrix: zeros of the right shape."""
-    xp, like, count = call.be.xp, call.stacks[0], math.prod(call.batch)
-
-    def zeros(shape: tuple[int, ...]) -> Array:
-        return xp.zeros(shape, dtype=like.dtype, device=like.device)
-
-    value = tuple(zeros((count, call.sizes[n], call.sizes[m])) for n, m in declaration.results)
-    none = xp.zeros(count, dtype=xp.int32, device=like.device)
-    return Solution(value, none, none, none)
+    be, like, count = call.be, call.stacks[0], math.prod(call.batch)
+    value = tuple(be.zeros((count, call.sizes[n], call.sizes[m]), like) for n, m in declaration.results)
+    return Solution(value, *(be.no_counts(value[0]) for _ in range(3)))
 
 
 def _mark(be: Backend, solution: Solution, bad: Array | None) -> Solution:
@@ -358,9 +359,7 @@ def _mark(be: Backend, solution: Solution, bad: Array | None) -> Solution:
 
 
 def _public(declaration: Declaration, call: Call, value: tuple[Array, ...]) -> Any:
-    shaped = [
-        call.be.settled(x[0] if call.batch == () else x.reshape(call.batch + tuple(x.shape[1:]))) for x in value
-    ]
+    shaped = [call.be.settled(x[0] if call.batch == () else x.reshape(call.batch + tuple(x.shape[1:]))) for x in value]
     if call.kind in HALVES:
         shaped = [call.be.astype(x, call.kind) for x in shaped]
     return declaration.wrap(*shaped)

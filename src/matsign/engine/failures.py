@@ -24,6 +24,7 @@ class Failure(IntEnum):
     NOT_REAL = 10
     NOT_DEFINITE = 11
     NO_LINE = 12
+    NOT_HERMITIAN = 13
 
 
 MESSAGES = {
@@ -41,6 +42,7 @@ MESSAGES = {
     "is infinite); the eigenvalue counts are right",
     Failure.NO_LINE: "no vertical line between the spectra of a and -b was found, which the Newton iteration needs; use "
     'method="auto"',
+    Failure.NOT_HERMITIAN: 'method="eigh" wants a Hermitian matrix',
     Failure.NOT_CONVERGED: "the iteration did not converge; try another method=",
     Failure.NOT_REAL: "the polynomial iteration wants a real spectrum and did not converge on this one; use "
     'method="newton"',

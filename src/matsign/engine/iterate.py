@@ -14,61 +14,59 @@ from matsign.engine.schedules import PADE, POLISH, PURIFY, Step
 Array = Any
 
 
-class Iterate(NamedTuple):
-    """Where an iteration ended: the structure, its steps, how far its square was from I before the last one; and the
-    condition number of the start, where an inverse was at hand."""
-
-    value: Any
-    steps: Array
-    defect: Array
-    condition: Array
-
-
 # Newton hands over to products when the move of its last step is below this: with new = mu x + move, new² = I + move²
 # exactly, and order-three steps converge from there.
 _HANDOVER = 0.5
 
 
 class Iterate(NamedTuple):
-    """Where an iteration ended: the structure, its steps, how far its square was from I before the last one; and the
-    condition number of the start, where an inverse was at hand."""
+    """Where an iteration ended: the structure, its steps, and how far its square was from I before the last one.
+
+    Newton also tells the condition number of its start, and by how many factors of two it may have turned an eigenvalue
+    away from the imaginary axis: as many as there are digits means that rounding has chosen the side.
+    """
 
     value: Any
     steps: Array
     defect: Array
     condition: Array
+    doublings: Array
 
 
-# Newton hands over to products when its step changed every block by less than this: the error is then below 1e-2, and two
-# steps of order three finish. One more inverse would cost more than the second of them.
-_HANDOVER = 0.1
-# Scaling moves a far iterate; near the sign it would spoil quadratic convergence.
-_SCALED_UNTIL = 1e-2
+def settled(be: Backend, found: Iterate) -> Array:
+    """Which members arrived, and not by the choice of rounding."""
+    return (found.defect < 0.05) & (found.doublings < -0.6 * math.log2(be.eps(found.value[0])))
 
 
 def newton(be: Backend, x: Structure, limit: int = 0) -> Iterate:
     """Newton's iteration with norm scaling (Higham 2008, section 5.5), finished by products alone.
 
     It takes at most `limit` inverses, by default as many as an eigenvalue at the distance of rounding from the imaginary
-    axis needs. It does not judge its result: a member without a sign ends anywhere, and the caller looks at residuals.
+    axis needs. It does not judge its result: a member without a sign ends anywhere; `settled` tells.
     """
     xp, one = be.xp, be.ones(x[0])
     limit = limit or 8 - round(math.log2(be.eps(x[0])))
 
     def step(state: Any) -> Any:
-        x, steps, last, condition = state
+        x, steps, last, condition, reach, doublings = state
         inverse = x.inverse(be)
         size, inverse_size = x.size(be), inverse.size(be)
+        condition = xp.where(steps == 0, size * inverse_size, condition)
+        # At i y the angle to the axis grows by (y² + 1)/|y² - 1|: twofold far from 1, without bound near it, where the step
+        # before has cancelled and left an inverse larger than what went in.
+        grown = inverse_size / reach
+        doublings = doublings + 1 + xp.log2(xp.where(grown > 1, grown, xp.ones_like(grown)))
         mu = xp.sqrt(inverse_size / size)
         new = newton_step(be, x, inverse, mu)
         gap = combine(1.0, new, column(-mu), x).size(be)
         # Where rounding alone is larger than the hand-over, no progress is the end.
         stalled = (gap > 0.9 * last) & (gap < 0.01 * mu * size)
         active = (gap > _HANDOVER) & ~stalled & xp.isfinite(gap)
-        return (new, steps + 1, gap, xp.where(steps == 0, size * inverse_size, condition)), active
+        return (new, steps + 1, gap, condition, mu * size, doublings), active
 
-    x, steps, _, condition = be.loop(step, (x, 0 * one, math.inf * one, one), limit)
-    return finish(be, x, steps)._replace(condition=condition)
+    start = (x, 0 * one, math.inf * one, one, math.inf * one, 0 * one)
+    x, steps, _, condition, _, doublings = be.loop(step, start, limit)
+    return finish(be, x, steps)._replace(condition=condition, doublings=doublings)
 
 
 def finish(be: Backend, x: Structure, steps: Array, limit: int = 6) -> Iterate:
@@ -91,7 +89,7 @@ def finish(be: Backend, x: Structure, steps: Array, limit: int = 6) -> Iterate:
 
     one = be.ones(x[0])
     x, steps, defect = be.loop(step, (x, steps, math.inf * one), limit)
-    return Iterate(x, steps, defect, math.nan * one)
+    return Iterate(x, steps, defect, math.nan * one, 0 * one)
 
 
 def _defect(be: Backend, x: Structure, square: Any) -> Array:
@@ -122,7 +120,7 @@ def purify(be: Backend, x: Structure, steps: Array, limit: int = 30) -> Iterate:
         return (new, steps + 1, moved), moved > small
 
     x, steps, moved = be.loop(step, (x, steps, one), limit)
-    return Iterate(odd_step(be, x, *POLISH), steps + 1, moved, math.nan * one)
+    return Iterate(odd_step(be, x, *POLISH), steps + 1, moved, math.nan * one, 0 * one)
 
 
 def separable_sylvester(be: Backend, a: Array, b: Array, q: Array) -> Array:

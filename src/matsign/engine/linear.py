@@ -91,3 +91,8 @@ def away(be: Backend, x: Array) -> Array:
     A correction equation with it has a solution where x is singular, of the size that a root's error then really has.
     """
     return x + column(math.sqrt(be.eps(x) / x.shape[-1]) * norm(be, x)) * eye(be, x)
+
+
+def is_nearly_hermitian(be: Backend, x: Array) -> Array:
+    """Which members equal their conjugate transpose up to rounding."""
+    return ~(norm(be, x - adjoint(x)) > 100 * be.eps(x) * norm(be, x))

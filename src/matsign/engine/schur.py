@@ -83,7 +83,9 @@ def _smallest_singular_value(a: Array) -> float:
     """Within a factor near 1, from above, by inverse iteration on aᴴa."""
     if len(a) <= 64:
         return float(np.linalg.svd(a, compute_uv=False)[-1])
-    lu = scipy.linalg.lu_factor(a, check_finite=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of a singular matrix, which is what this looks for
+        lu = scipy.linalg.lu_factor(a, check_finite=False)
     v = np.random.default_rng(0).standard_normal(len(a)) + 0j
     for _ in range(4):
         v /= np.linalg.norm(v)
@@ -99,8 +101,12 @@ def sylvester(a: Array, b: Array, q: Array) -> tuple[Array, Array]:
     out, failure, info = np.empty_like(q), np.zeros(len(q), np.int32), np.finfo(q.dtype)
     low, high = float(info.tiny) ** 0.3, float(info.max) ** 0.3
     for k in range(len(q)):
-        r, u, left, _ = lapack.schur(a[k])
-        s, v, right, _ = lapack.schur(b[k])
+        if not (np.isfinite(a[k].sum()) and np.isfinite(b[k].sum()) and np.isfinite(q[k].sum())):
+            failure[k] = Failure.NOT_CONVERGED
+            continue
+        ak, bk = _centred(a[k], b[k])
+        r, u, left, _ = lapack.schur(ak)
+        s, v, right, _ = lapack.schur(bk)
         gaps, size_q = np.abs(left[:, None] + right), np.abs(q[k]).max()
         size = max(np.abs(r).max(), np.abs(s).max())
         if not (low < size < high and (low < size_q < high or size_q == 0)):
@@ -132,6 +138,15 @@ def _separation(r: Array, s: Array) -> float:
 
 def _flip(t: Array) -> Array:
     return np.asfortranarray(t.conj().T[::-1, ::-1])
+
+
+def _centred(a: Array, b: Array) -> tuple[Array, Array]:
+    """(a - s I, b + s I), the same equation, where a and -b lie close to each other and far from zero."""
+    mean_a, mean_b = a.trace() / len(a), b.trace() / len(b)
+    s = (mean_a - mean_b) / 2
+    if not abs(s) > 8 * abs(mean_a + mean_b):
+        return a, b
+    return a - s * np.eye(len(a), dtype=a.dtype), b + s * np.eye(len(b), dtype=b.dtype)
 
 
 def _far_from_one(a: Array, b: Array, q: Array) -> tuple[Array, int]:
@@ -198,7 +213,9 @@ def _touches_negative_axis(a: Array) -> bool:
         return False
     eigenvalues, n = np.linalg.eigvals(a), len(a)
     tiny = n * np.finfo(a.dtype).eps * np.linalg.norm(a)
-    near = eigenvalues[(eigenvalues.real < -tiny) & (np.abs(eigenvalues.imag) <= -(np.finfo(a.dtype).eps ** 0.25) * eigenvalues.real)]
+    near = eigenvalues[
+        (eigenvalues.real < -tiny) & (np.abs(eigenvalues.imag) <= -(np.finfo(a.dtype).eps ** 0.25) * eigenvalues.real)
+    ]
     return any(
         np.linalg.svd(a - x.real * np.eye(n), compute_uv=False)[-1] <= tiny
         for x in near[np.argsort(np.abs(near.imag))[:3]]

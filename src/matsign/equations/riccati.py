@@ -13,7 +13,6 @@ the residual on the right is Newton's method for X.
 
 from __future__ import annotations
 
-import math
 from typing import Any, NamedTuple
 
 from matsign.backends import Backend
@@ -21,7 +20,7 @@ from matsign.engine import schur
 from matsign.engine.blocks import Riccati, Triangular, assemble
 from matsign.engine.declare import Residual, Solution, choose, declared, solution
 from matsign.engine.failures import Failure
-from matsign.engine.iterate import newton, separable_sylvester
+from matsign.engine.iterate import newton, separable_sylvester, settled
 from matsign.engine.linear import adjoint, column, eye, largest, nonzero, norm, trace
 
 Array = Any
@@ -41,7 +40,7 @@ class Problem(NamedTuple):
 
 def riccati(be: Backend, a: Array, b: Array, c: Array, d: Array, *, method: str) -> Solution:
     """x of a stack: the graph subspace of a sign or a Schur form, then Newton's method on the equation."""
-    choose("solve_riccati", method, _METHODS)
+    choose(method, _METHODS)
     problem, k = _scale(be, Problem(a, b, c, d))
     n, m = c.shape[-2:]
     few = be.on_cpu(c) and not be.traced(c) and n + m <= 48 and (n + m) * len(c) <= 96
@@ -89,7 +88,7 @@ def _by_sign(be: Backend, a: Array, b: Array, c: Array, d: Array) -> Solution:
     x = be.inv(r) @ (adjoint(q) @ -xp.concat([w.c, w.b - eye(be, b)], axis=-2))
     right = (n + m + be.real(trace(be, w.a)) + be.real(trace(be, w.b))) / 2
     graph = norm(be, r) * norm(be, be.inv(r)) * be.eps(a) < 1
-    slow = (found.steps > -0.4 * math.log2(be.eps(a))) | ~(found.defect < 0.05)
+    slow = ~settled(be, found)
 
     def on_axis(a: Array, b: Array, c: Array, d: Array) -> Array:
         return be.host(schur.axis, be.ones(a) > 0, assemble(be, a, c, d, b))

@@ -17,7 +17,7 @@ from matsign.engine import schur
 from matsign.engine.blocks import Triangular
 from matsign.engine.declare import Residual, Solution, choose, declared, solution
 from matsign.engine.failures import Failure
-from matsign.engine.iterate import newton
+from matsign.engine.iterate import newton, settled
 from matsign.engine.linear import adjoint, column, eye, inner, nonzero, norm, normalise
 
 Array = Any
@@ -28,7 +28,7 @@ _TRIES = 4
 
 def sylvester(be: Backend, a: Array, b: Array, q: Array, *, method: str) -> Solution:
     """x of a stack: Newton where a line is found, Schur vectors for the rest."""
-    choose("solve_sylvester", method, _METHODS)
+    choose(method, _METHODS)
     size = max(q.shape[-2:])
     few = size <= 64 and size * len(q) <= 96 and be.on_cpu(q) and not be.traced(q)
     if method == "schur" or (method == "auto" and few):
@@ -121,7 +121,7 @@ def _search(be: Backend, a: Array, b: Array, q: Array, tries: int, limit: int) -
         s = found.value
         count_a, count_b = (n + _trace(be, s.a)) / 2, (m - _trace(be, s.b)) / 2
         stray_a, stray_b = count_a > 0.5, count_b > 0.5
-        sure = (found.defect < 0.05) & (_off_integer(be, count_a) < 0.1) & (_off_integer(be, count_b) < 0.1)
+        sure = settled(be, found) & (_off_integer(be, count_a) < 0.1) & (_off_integer(be, count_b) < 0.1)
         # Means of the strays: of a where the first block stayed +1, of -b where the second stayed -1.
         place_a = (_trace(be, a) + _inner(be, s.a, a)) / (2 * nonzero(be, count_a))
         place_b = -(_trace(be, b) - _inner(be, s.b, b)) / (2 * nonzero(be, count_b))

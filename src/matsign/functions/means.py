@@ -13,8 +13,8 @@ from matsign.backends import Backend
 from matsign.engine.blocks import AntiDiagonal
 from matsign.engine.declare import Residual, Solution, declared, rank_tolerance, solution
 from matsign.engine.failures import Failure
-from matsign.engine.iterate import newton, separable_sylvester
-from matsign.engine.linear import adjoint, away, column, hermitian, is_hermitian, largest, nonzero, norm
+from matsign.engine.iterate import newton, separable_sylvester, settled
+from matsign.engine.linear import adjoint, away, column, eye, hermitian, is_hermitian, largest, nonzero, norm
 from matsign.functions.roots import root_pair
 
 Array = Any
@@ -36,7 +36,7 @@ def coupled(be: Backend, a: Array, b: Array, *, rtol: float | None) -> Solution:
     c, d = found.value
     size = norm(be, c)
     gap = norm(be, c @ b @ c - a) / (size**2 * norm(be, b)) + norm(be, d @ a @ d - b) / (norm(be, d) ** 2 * norm(be, a))
-    doubtful = ~(found.defect < 0.05) | ~(gap < 8 * math.sqrt(a.shape[-1]) * be.eps(a))
+    doubtful = ~settled(be, found) | ~(gap < 8 * math.sqrt(a.shape[-1]) * be.eps(a))
 
     def through_product(a: Array, b: Array, *_: Array) -> Solution:
         root = root_pair(be, b @ a, rtol=rtol, method="auto")
@@ -92,23 +92,27 @@ def coupled_root(A: Array, B: Array, *, rtol: float | None = None, errors: str =
 
 
 def _mean(be: Backend, a: Array, b: Array, *, rtol: float | None) -> Solution:
-    """L (L⁻¹ B L⁻ᴴ)^{1/2} Lᴴ with A = L Lᴴ where both are positive definite, A (A⁻¹B)^{1/2} through the blocks otherwise."""
+    """By Cholesky factors where both are positive definite, by A (A⁻¹B)^{1/2} through the blocks otherwise."""
     a, b, ea, eb = _normalise_pair(be, a, b)
-    low = be.cholesky(hermitian(a))
-    definite = is_hermitian(a) & is_hermitian(b) & be.xp.isfinite(norm(be, low))
+    k, low = be.cholesky(hermitian(a)), be.cholesky(hermitian(b))
+    definite = is_hermitian(a) & is_hermitian(b) & be.xp.isfinite(norm(be, k) + norm(be, low))
 
-    def by_cholesky(a: Array, b: Array, low: Array) -> Solution:
-        inner = adjoint(be.solve(low, adjoint(be.solve(low, b))))
-        root = root_pair(be, hermitian(inner), rtol=rtol, method="auto")
-        return root._replace(value=(hermitian(low @ root.value[0] @ adjoint(low)),))
+    def by_factors(a: Array, b: Array, k: Array, low: Array) -> Solution:
+        # With K⁻¹L = U S Vᴴ the mean is K (U S Uᴴ) Kᴴ. Nothing is squared, so no digits are lost that the data had.
+        u, values, _ = be.svd(be.solve(k, low))
+        half = k @ u * be.xp.sqrt(values)[:, None, :]
+        return solution(be, (half @ adjoint(half),))
 
-    def by_blocks(a: Array, b: Array, _: Array) -> Solution:
-        root = coupled(be, a, be.inv(b), rtol=rtol)
-        return root._replace(value=root.value[:1])
+    def by_blocks(a: Array, b: Array, *_: Array) -> Solution:
+        inverse = be.inv(b)
+        singular = ~be.xp.isfinite(norm(be, inverse))
+        inverse = be.xp.where(singular[:, None, None], eye(be, b), inverse)
+        root = coupled(be, a, inverse, rtol=rtol)
+        failure = be.xp.where(singular, int(Failure.NOT_DEFINITE) + 0 * root.failure, root.failure)
+        return root._replace(value=root.value[:1], failure=failure)
 
-    found = be.split(definite, by_cholesky, by_blocks, a, b, low)
-    bad = (found.failure > 0) | ~be.xp.isfinite(norm(be, found.value[0]))
-    failure = be.xp.where(bad, int(Failure.NOT_DEFINITE) + 0 * found.failure, found.failure)
+    found = be.split(definite, by_factors, by_blocks, a, b, k, low)
+    failure = be.xp.where(found.failure > 0, int(Failure.NOT_DEFINITE) + 0 * found.failure, found.failure)
     return found._replace(value=(be.ldexp(found.value[0], column((ea + eb) // 2)),), failure=failure)
 
 
@@ -134,7 +138,7 @@ def geometric_mean(A: Array, B: Array, *, rtol: float | None = None, errors: str
 
     Notes
     -----
-    Method: by the Cholesky factor of A for definite pairs (Bhatia 2007), else the sign of [[0, A], [B⁻¹, 0]]. Raises
+    Method: by the Cholesky factors of a definite pair and one SVD (cf. Bhatia 2007), else the sign of [[0, A], [B⁻¹, 0]]. Raises
     `SpectrumError` where there is no mean.
 
     Examples

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from matsign.backends import Backend
 from matsign.engine.blocks import Dilation
-from matsign.engine.declare import Residual, Solution, choose, declared, rank_tolerance, solution
+from matsign.engine.declare import Residual, Solution, accuracy, choose, declared, rank_tolerance, solution
 from matsign.engine.failures import Failure
 from matsign.engine.iterate import newton, purify, run, separable_sylvester
 from matsign.engine.linear import adjoint, column, eye, hermitian, nonzero, norm, normalise
@@ -42,8 +42,8 @@ class Polar(NamedTuple):
 
 def orthogonalise(be: Backend, m: Array, *, tol: float | None, rtol: float | None, method: str) -> Solution:
     """msign of a stack, tall or wide."""
-    choose("msign", method, _METHODS)
-    tol, rtol = _tolerance(be, m, tol), rank_tolerance(be, m, rtol)
+    choose(method, _METHODS)
+    tol, rtol = accuracy(be, m, tol), rank_tolerance(be, m, rtol)
     if method == "auto":
         method = _method(be, m, tol)
     if method == "svd":
@@ -53,12 +53,6 @@ def orthogonalise(be: Backend, m: Array, *, tol: float | None, rtol: float | Non
         found = _tall(be, adjoint(m), tol, rtol, method)
         return found._replace(value=(adjoint(found.value[0]),))
     return _tall(be, m, tol, rtol, method)
-
-
-def _tolerance(be: Backend, m: Array, tol: float | None) -> float:
-    if tol is not None and not 0 < tol < 1:
-        raise ValueError(f"tol must lie in (0, 1), got {tol!r}")
-    return max(tol or 0.0, be.eps(m))
 
 
 def _method(be: Backend, m: Array, tol: float) -> str:
@@ -154,7 +148,7 @@ def _tangent(be: Backend, u: Array, m: Array, dm: Array) -> Array:
     h = hermitian(adjoint(u) @ m)
     q = adjoint(u) @ u
     rest = eye(be, h) - q
-    moved = h + column(norm(be, h) / math.sqrt(h.shape[-1])) * rest
+    moved = h + column(nonzero(be, norm(be, h) / math.sqrt(h.shape[-1]))) * rest
     k = adjoint(u) @ dm @ q
     omega = separable_sylvester(be, moved, moved, k - adjoint(k))
     inverse = be.inv(moved)

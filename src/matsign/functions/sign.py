@@ -21,11 +21,22 @@ from typing import Any
 from matsign.backends import Backend
 from matsign.engine import schur
 from matsign.engine.blocks import Dense
-from matsign.engine.declare import Residual, Solution, choose, declared, rank_tolerance, solution
+from matsign.engine.declare import Residual, Solution, accuracy, choose, declared, rank_tolerance, solution
 from matsign.engine.deflate import deflate
 from matsign.engine.failures import Failure
-from matsign.engine.iterate import finish, newton, run, separable_sylvester
-from matsign.engine.linear import adjoint, away, column, eye, inner, is_hermitian, nonzero, norm, normalise
+from matsign.engine.iterate import Iterate, finish, newton, run, separable_sylvester, settled
+from matsign.engine.linear import (
+    adjoint,
+    away,
+    column,
+    eye,
+    inner,
+    is_hermitian,
+    is_nearly_hermitian,
+    nonzero,
+    norm,
+    normalise,
+)
 from matsign.engine.schedules import polar_express
 
 Array = Any
@@ -35,14 +46,14 @@ _METHODS = ("auto", "newton", "polynomial", "schur", "eigh")
 
 def sign(be: Backend, m: Array, *, tol: float | None, rtol: float | None, method: str) -> Solution:
     """mcsgn of a stack: Hermitian members by eigenvectors where those are cheap, singular members deflated."""
-    choose("mcsgn", method, _METHODS)
-    rtol = rank_tolerance(be, m, rtol)
+    choose(method, _METHODS)
+    rtol, tol = rank_tolerance(be, m, rtol), accuracy(be, m, tol)
 
     def by_eigh(m: Array) -> Solution:
         return _eigh(be, m, rtol)
 
     def by_iteration(m: Array) -> Solution:
-        return _general(be, normalise(be, m)[0], tol or be.eps(m), rtol, method)
+        return _general(be, normalise(be, m)[0], tol, rtol, method)
 
     if method == "eigh":
         return by_eigh(m)
@@ -57,7 +68,8 @@ def _eigh(be: Backend, m: Array, rtol: float) -> Solution:
     top = be.xp.maximum(-values[:, :1], values[:, -1:])
     kept = be.xp.abs(values) > rtol * top
     signs = be.xp.sign(values) * be.xp.astype(kept, values.dtype)
-    return solution(be, ((vectors * signs[:, None, :]) @ adjoint(vectors),))
+    value = (vectors * signs[:, None, :]) @ adjoint(vectors)
+    return solution(be, (value,), Failure.NOT_HERMITIAN, ~is_nearly_hermitian(be, m))
 
 
 def _general(be: Backend, m: Array, tol: float, rtol: float, method: str) -> Solution:
@@ -92,7 +104,7 @@ def _regular(be: Backend, m: Array, tol: float, method: str) -> tuple[Solution, 
     found = newton(be, x)
     s = found.value.m
     gap = norm(be, m @ s - s @ m) / (norm(be, m) * norm(be, s))
-    slow = (found.steps > -0.4 * math.log2(be.eps(m))) | ~(found.defect < 0.05)
+    slow = ~settled(be, found)
     if method == "newton":
         # An exact eigenvalue on the axis is moved off it by rounding, and the iteration then converges to noise.
         judged = be.split(
@@ -104,7 +116,9 @@ def _regular(be: Backend, m: Array, tol: float, method: str) -> tuple[Solution, 
         # A sign has a whole trace and commutes with m; one that was lost to rounding on the way has neither.
         count = be.real(be.xp.linalg.trace(s))
         lost = ~(gap < math.sqrt(be.eps(m))) | ~(be.xp.abs(count - be.xp.round(count)) < 0.1)
-        failure = be.xp.where(lost & (judged.failure == 0), int(Failure.NOT_CONVERGED) + 0 * judged.failure, judged.failure)
+        failure = be.xp.where(
+            lost & (judged.failure == 0), int(Failure.NOT_CONVERGED) + 0 * judged.failure, judged.failure
+        )
         return judged._replace(failure=failure), found.condition
     # A small commutator is a small backward error; where rounding left a large one, Schur vectors do better.
     doubtful = slow | ~(gap < 8 * math.sqrt(m.shape[-1]) * be.eps(m))
@@ -127,13 +141,29 @@ def _on_axis(be: Backend, m: Array) -> Array:
     return be.host(schur.axis, be.ones(m) > 0, m)
 
 
-def _polynomial(be: Backend, x: Dense, tol: float) -> Any:
+# How small the smallest eigenvalue may be beside √tr(M²). A schedule for smaller ones than there are is not only longer: its
+# slopes multiply what little imaginary part rounding left.
+_LEVELS = (1e-1, 1e-2, 1e-4, 1e-8, 0.0)
+
+
+def _polynomial(be: Backend, x: Dense, tol: float) -> Iterate:
     """The article's iteration: X₀ = M/√tr(M²), whose eigenvalues lie in [-1, 1] if they are real."""
-    eps = be.eps(x.m)
-    square = inner(be, adjoint(x.m), x.m)
-    start = Dense(x.m / column(be.xp.sqrt(be.xp.abs(square))))
-    schedule = polar_express(x.m.shape[-1] * eps, 1e-4, eps)
-    return finish(be, run(be, start, schedule), len(schedule) * be.ones(x.m))
+    square = be.xp.abs(inner(be, adjoint(x.m), x.m))
+    start = x.m / column(be.xp.sqrt(nonzero(be, square)))
+    lower = 1 / norm(be, be.inv(start))
+
+    def attempt(levels: tuple[float, ...], start: Array, lower: Array) -> Iterate:
+        level, *rest = levels
+
+        def at_level(start: Array, lower: Array) -> Iterate:
+            schedule = polar_express(max(level, start.shape[-1] * be.eps(start)), max(tol, 1e-4), be.eps(start))
+            return finish(be, run(be, Dense(start), schedule), len(schedule) * be.ones(start))
+
+        if not rest:
+            return at_level(start, lower)
+        return be.split(lower > level, at_level, lambda *args: attempt(tuple(rest), *args), start, lower)
+
+    return attempt(_LEVELS, start, lower)
 
 
 def _tangent(be: Backend, s: Array, m: Array, dm: Array) -> Array:
@@ -198,7 +228,8 @@ def mcsgn(
 
 def _abs(be: Backend, m: Array, **options: Any) -> Solution:
     found = sign(be, m, **options)
-    return found._replace(value=(m @ found.value[0],))
+    m, e = normalise(be, m)
+    return found._replace(value=(be.ldexp(m @ found.value[0], column(e)),))
 
 
 def _abs_residual(be: Backend, value: tuple[Array], m: Array) -> Residual:
