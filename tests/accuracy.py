@@ -18,7 +18,7 @@ def assert_accurate(f, exact, peers, make, condition, factor=10):
     dtype = np.result_type(*make()).name
     if condition <= 1e3 and max(e[0] for e in errors) <= FLOOR[dtype]:
         return
-    errors += [_errors(f, exact, peers, make()) for _ in range(4)]
+    errors += [_errors(f, exact, peers, make()) for _ in range(12)]
     ours, *theirs = np.median(errors, axis=0)
     limit = max(16 * np.finfo(dtype).eps, factor * min(theirs))
     assert ours <= limit, f"error {ours:.1e}, peers {', '.join(f'{x:.1e}' for x in theirs)}"

@@ -98,7 +98,6 @@ def test_a_model_of_ones_own(tmp_path):
     assert "tour of own.mat" in (tmp_path / "own.html").read_text(encoding="utf-8")
 
 
-@pytest.mark.xfail(reason="geometric_mean squares the condition of its Cholesky factors: 8e-10 off at cond(A⁻¹B) = 7e7")
 def test_a_published_model(tmp_path):
     if not SHARED.is_dir():
         pytest.skip("the benchmark models are not here")

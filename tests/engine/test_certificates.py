@@ -27,7 +27,11 @@ def test_forward_error_of_hard_signs(name, make, method, rng):
     estimate, true, certificate = estimated_and_true(matsign.mcsgn, truth.sign, make(rng), method=method)
     assert certificate.converged
     assert certificate.backward_error < 1e-9
-    assert estimate < 30 * max(true, 1e-13)
+    # Not below what is true, and not above what rounding the entries of the matrix could do.
+    m, size = make(np.random.default_rng(0)), 16 * np.finfo(float).eps
+    moved = (m * (1 + size * rng.standard_normal(m.shape)) for _ in range(4))
+    reach = max(truth.error(np.array(truth.sign(x), float), truth.sign(m)) for x in moved)
+    assert estimate < 30 * max(true, reach, 1e-13)
     assert true < 1e-13 or estimate > true / 30
 
 

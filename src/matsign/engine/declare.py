@@ -64,23 +64,13 @@ def solution(
     )
 
 
-def choose(method: str, methods: tuple[str, ...]) -> None:
-    """Refuse a `method` that the function does not have."""
-    if method not in methods:
-        raise ValueError(f"method must be one of {', '.join(methods)}, got {method!r}")
-
-
 def rank_tolerance(be: Backend, m: Array, rtol: float | None) -> float:
     """What counts as zero beside the largest singular value: `rtol`, or the dtype's rounding times the larger size."""
-    if rtol is not None and not (isinstance(rtol, (int, float)) and 0 <= rtol < 1):
-        raise ValueError(f"rtol must be a number in [0, 1), got {rtol!r}")
     return max(m.shape[-2:]) * be.eps(m) if rtol is None else float(rtol)
 
 
 def accuracy(be: Backend, m: Array, tol: float | None) -> float:
     """How accurate the answer shall be: `tol`, or the dtype's rounding where that is larger."""
-    if tol is not None and not (isinstance(tol, (int, float)) and 0 < tol < 1):
-        raise ValueError(f"tol must be a number in (0, 1), got {tol!r}")
     return max(tol or 0.0, be.eps(m))
 
 
@@ -101,6 +91,7 @@ class Declaration:
     residual: Callable[..., Residual]
     tangent: Callable[..., Any] | None
     cotangent: Callable[..., Any] | None
+    choices: dict[str, tuple[str, ...]]
     wrap: Callable[..., Any]
     halves: bool
 
@@ -131,6 +122,7 @@ def declared(
     residual: Callable[..., Residual],
     tangent: Callable[..., Any] | None = None,
     cotangent: Callable[..., Any] | None = None,
+    choices: dict[str, tuple[str, ...]] | None = None,
     wrap: Callable[..., Any] | None = None,
     halves: bool = False,
 ) -> Callable[[Callable[P, R]], Callable[P, R]]:
@@ -138,8 +130,8 @@ def declared(
 
     The body of the decorated function is never run: its signature and docstring are what it is there for.
 
-    `wrap` turns the result arrays into what the caller gets (default: the one array, or a tuple); `halves` lets 16-bit
-    floats in, computed in float32.
+    `choices` lists the values of options that are names; `wrap` turns the result arrays into what the caller gets (default:
+    the one array, or a tuple); `halves` lets 16-bit floats in, computed in float32.
     """
     inputs, results = (_parse(side) for side in signature.split("->"))
 
@@ -155,6 +147,7 @@ def declared(
             residual=residual,
             tangent=tangent,
             cotangent=cotangent,
+            choices=choices or {},
             wrap=wrap or (_single if len(results) == 1 else _several),
             halves=halves,
         )
@@ -239,9 +232,22 @@ def _bind(
     missing = [n for n in names if n not in rest]
     if missing:
         raise TypeError(f"{name} misses {', '.join(missing)}")
-    if errors not in ("raise", "nan"):
-        raise ValueError(f'{name}: errors must be "raise" or "nan", got {errors!r}')
+    _check(name, {**options, "errors": errors}, {**declaration.choices, "errors": ("raise", "nan")})
     return [rest[n] for n in names], errors, options
+
+
+def _check(name: str, options: dict[str, Any], choices: dict[str, tuple[str, ...]]) -> None:
+    """A ValueError for an option that means nothing; the options mean the same everywhere."""
+    for key, allowed in choices.items():
+        if options[key] not in allowed:
+            raise ValueError(f"{name}: {key} must be one of {', '.join(allowed)}, got {options[key]!r}")
+    for key, lowest in (("tol", "(0"), ("rtol", "[0")):
+        value = options.get(key)
+        if value is None:
+            continue
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if not (number and 0 <= value < 1 and (value > 0 or key == "rtol")):
+            raise ValueError(f"{name}: {key} must be a number in {lowest}, 1), got {value!r}")
 
 
 def _prepare(declaration: Declaration, arguments: list[Any]) -> Call:

@@ -28,12 +28,13 @@ def _left(eigenvalue: Any, imaginary: Any = None) -> bool:
 def sign(stack: Array) -> tuple[Array, Array]:
     """(mcsgn, failure) from the Schur form with the left half plane first: its corner is a Sylvester equation."""
     out, failure = np.empty_like(stack), np.zeros(len(stack), np.int32)
+    eps = float(np.finfo(stack.dtype).eps)
     for k, m in enumerate(_double(stack)):
         if not np.isfinite(m).all():
             failure[k] = Failure.NOT_CONVERGED
             continue
         t, z, eigenvalues, left = lapack.schur(m, _left)
-        if _suspicious(m, eigenvalues) and _on_axis(m, eigenvalues):
+        if _on_axis(m, eigenvalues, eps):
             failure[k] = Failure.AXIS
         s = np.eye(len(m), dtype=m.dtype)
         if left == len(m):
@@ -55,21 +56,20 @@ def _double(stack: Array) -> Array:
 
 def axis(stack: Array) -> Array:
     """Which members have an eigenvalue on the imaginary axis to working precision."""
-    return np.array([_on_axis(m, np.linalg.eigvals(m)) for m in stack])
+    eps = float(np.finfo(stack.dtype).eps)
+    return np.array([_on_axis(m, np.linalg.eigvals(m), eps) for m in stack])
 
 
-def _suspicious(m: Array, eigenvalues: Array) -> bool:
-    # A double eigenvalue on the axis is moved off it by √eps ‖m‖, a triple one by more.
-    return bool(np.abs(eigenvalues.real).min() <= np.finfo(m.dtype).eps ** 0.25 * np.abs(eigenvalues).max())
-
-
-def _on_axis(m: Array, eigenvalues: Array) -> bool:
+def _on_axis(m: Array, eigenvalues: Array, eps: float) -> bool:
     """Whether a change of m by rounding puts an eigenvalue at i w: whether m - i w I is singular to working precision.
 
-    Looking at the real parts would not do: rounding moves a k-fold eigenvalue by the k-th root of eps.
+    Looking at the real parts would not do: rounding moves a k-fold eigenvalue by the k-th root of eps. They only tell
+    where it is worth a look.
     """
+    if np.abs(eigenvalues.real).min() > eps**0.25 * np.abs(eigenvalues).max():
+        return False
     n = len(m)
-    tiny = n * np.finfo(m.dtype).eps * np.linalg.norm(m)
+    tiny = n * eps * np.linalg.norm(m)
     # One near zero is a matter of rtol, and of deflation.
     turning = eigenvalues[np.abs(eigenvalues.imag) > tiny]
     for k in np.argsort(np.abs(turning.real))[:3]:
@@ -190,7 +190,7 @@ def _cut(t: Array) -> int:
 def square_root(stack: Array) -> tuple[Array, Array]:
     """(principal square root, failure) by Björck and Hammarling (1983), as SciPy has it."""
     failure = np.zeros(len(stack), np.int32)
-    finite = np.isfinite(stack).all((-1, -2))
+    finite = np.all(np.isfinite(stack), axis=(-1, -2))
     if not finite.all():
         failure[~finite] = Failure.NOT_CONVERGED
         stack = np.where(finite[:, None, None], stack, np.eye(stack.shape[-1], dtype=stack.dtype))
@@ -198,7 +198,7 @@ def square_root(stack: Array) -> tuple[Array, Array]:
         warnings.simplefilter("ignore")  # of a singular matrix: the caller looks at the residual
         root = scipy.linalg.sqrtm(stack)
     if np.iscomplexobj(root) and not np.iscomplexobj(stack):
-        failure[np.abs(root.imag).max((-1, -2)) > 0] = Failure.NEGATIVE
+        failure[np.any(root.imag != 0, axis=(-1, -2))] = Failure.NEGATIVE
         root = root.real
     for k in np.flatnonzero(failure == 0):
         if _touches_negative_axis(stack[k]):
@@ -226,16 +226,17 @@ def graph(a: Array, b: Array, c: Array, d: Array) -> tuple[Array, Array, Array, 
     """(x, eigenvalues on the right, one on the axis, whether [x; I] spans) for the right subspace of [[a, c], [d, b]]."""
     m, count = _double(np.block([[a, c], [d, b]])), np.zeros(len(a), np.int32)
     x, axis, spans = np.full_like(c, np.nan), np.zeros(len(a), bool), np.zeros(len(a), bool)
+    eps = float(np.finfo(c.dtype).eps)
     n = a.shape[-1]
     for k, matrix in enumerate(m):
         _, z, eigenvalues, count[k] = lapack.schur(matrix, _right)
-        axis[k] = _suspicious(matrix, eigenvalues) and _on_axis(matrix, eigenvalues)
+        axis[k] = _on_axis(matrix, eigenvalues, eps)
         if count[k] == b.shape[-1] and np.isfinite(z).all():
             top, bottom = z[:n, : count[k]], z[n:, : count[k]]
             inverse = lapack.inv(bottom)
             x[k] = top @ inverse
             # Orthonormal columns: a bottom block this flat means that the subspace is not a graph.
-            spans[k] = bool(np.linalg.norm(inverse) * np.finfo(c.dtype).eps < 1)
+            spans[k] = bool(np.linalg.norm(inverse) * eps < 1)
     return x, count, axis, spans
 
 

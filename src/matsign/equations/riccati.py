@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from matsign.backends import Backend
 from matsign.engine import schur
 from matsign.engine.blocks import Riccati, Triangular, assemble
-from matsign.engine.declare import Residual, Solution, choose, declared, solution
+from matsign.engine.declare import Residual, Solution, declared, solution
 from matsign.engine.failures import Failure
 from matsign.engine.iterate import newton, separable_sylvester, settled
 from matsign.engine.linear import adjoint, column, eye, largest, nonzero, norm, trace
@@ -40,7 +40,6 @@ class Problem(NamedTuple):
 
 def riccati(be: Backend, a: Array, b: Array, c: Array, d: Array, *, method: str) -> Solution:
     """x of a stack: the graph subspace of a sign or a Schur form, then Newton's method on the equation."""
-    choose(method, _METHODS)
     problem, k = _scale(be, Problem(a, b, c, d))
     n, m = c.shape[-2:]
     few = be.on_cpu(c) and not be.traced(c) and n + m <= 48 and (n + m) * len(c) <= 96
@@ -153,7 +152,7 @@ def _residual(be: Backend, value: tuple[Array], a: Array, b: Array, c: Array, d:
     return Residual(norm(be, gap) / nonzero(be, terms), (be.ldexp(step, column(k)),))
 
 
-@declared("(n,n),(m,m),(n,m),(m,n)->(n,m)", solve=riccati, residual=_residual)
+@declared("(n,n),(m,m),(n,m),(m,n)->(n,m)", solve=riccati, residual=_residual, choices={"method": _METHODS})
 def solve_riccati(a: Array, b: Array, c: Array, d: Array, *, method: str = "auto", errors: str = "raise") -> Array:
     """x d x + x b - a x - c = 0 with b + d x positive stable and a - x d negative stable.
 

@@ -15,7 +15,7 @@ from typing import Any
 from matsign.backends import Backend
 from matsign.engine import schur
 from matsign.engine.blocks import Triangular
-from matsign.engine.declare import Residual, Solution, choose, declared, solution
+from matsign.engine.declare import Residual, Solution, declared, solution
 from matsign.engine.failures import Failure
 from matsign.engine.iterate import newton, settled
 from matsign.engine.linear import adjoint, column, eye, inner, nonzero, norm, normalise
@@ -28,7 +28,6 @@ _TRIES = 4
 
 def sylvester(be: Backend, a: Array, b: Array, q: Array, *, method: str) -> Solution:
     """x of a stack: Newton where a line is found, Schur vectors for the rest."""
-    choose(method, _METHODS)
     size = max(q.shape[-2:])
     few = size <= 64 and size * len(q) <= 96 and be.on_cpu(q) and not be.traced(q)
     if method == "schur" or (method == "auto" and few):
@@ -168,7 +167,7 @@ def _residual(be: Backend, value: tuple[Array], a: Array, b: Array, q: Array) ->
     return Residual(norm(be, gap) / nonzero(be, size), (be.ldexp(step, -shift),))
 
 
-@declared("(n,n),(m,m),(n,m)->(n,m)", solve=sylvester, residual=_residual)
+@declared("(n,n),(m,m),(n,m)->(n,m)", solve=sylvester, residual=_residual, choices={"method": _METHODS})
 def solve_sylvester(a: Array, b: Array, q: Array, *, method: str = "auto", errors: str = "raise") -> Array:
     """a x + x b = q, the Sylvester equation, with SciPy's name and argument order.
 

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from matsign.backends import Backend
 from matsign.engine.blocks import Dilation
-from matsign.engine.declare import Residual, Solution, accuracy, choose, declared, rank_tolerance, solution
+from matsign.engine.declare import Residual, Solution, accuracy, declared, rank_tolerance, solution
 from matsign.engine.failures import Failure
 from matsign.engine.iterate import newton, purify, run, separable_sylvester
 from matsign.engine.linear import adjoint, column, eye, hermitian, nonzero, norm, normalise
@@ -42,7 +42,6 @@ class Polar(NamedTuple):
 
 def orthogonalise(be: Backend, m: Array, *, tol: float | None, rtol: float | None, method: str) -> Solution:
     """msign of a stack, tall or wide."""
-    choose(method, _METHODS)
     tol, rtol = accuracy(be, m, tol), rank_tolerance(be, m, rtol)
     if method == "auto":
         method = _method(be, m, tol)
@@ -169,7 +168,9 @@ def _residual(be: Backend, value: tuple[Array], m: Array) -> Residual:
     return Residual(backward, (_tangent(be, u, m, gap) + defect / 2,))
 
 
-@declared("(n,m)->(n,m)", solve=orthogonalise, residual=_residual, tangent=_tangent, halves=True)
+@declared(
+    "(n,m)->(n,m)", solve=orthogonalise, residual=_residual, tangent=_tangent, halves=True, choices={"method": _METHODS}
+)
 def msign(
     M: Array, *, tol: float | None = None, rtol: float | None = None, method: str = "auto", errors: str = "raise"
 ) -> Array:
@@ -223,7 +224,9 @@ def _polar_residual(be: Backend, value: tuple[Array, Array], m: Array) -> Residu
     return Residual(backward, (du, hermitian(adjoint(du) @ m + adjoint(u) @ m) - h))
 
 
-@declared("(n,m)->(n,m),(m,m)", solve=_polar, residual=_polar_residual, wrap=Polar, halves=True)
+@declared(
+    "(n,m)->(n,m),(m,m)", solve=_polar, residual=_polar_residual, wrap=Polar, halves=True, choices={"method": _METHODS}
+)
 def polar(
     M: Array, *, tol: float | None = None, rtol: float | None = None, method: str = "auto", errors: str = "raise"
 ) -> Polar:

@@ -16,7 +16,7 @@ from typing import Any
 from matsign.backends import Backend
 from matsign.engine import schur
 from matsign.engine.blocks import AntiDiagonal
-from matsign.engine.declare import Residual, Solution, choose, declared, rank_tolerance, solution
+from matsign.engine.declare import Residual, Solution, declared, rank_tolerance, solution
 from matsign.engine.deflate import deflate
 from matsign.engine.failures import Failure
 from matsign.engine.iterate import finish, newton, run, separable_sylvester, settled
@@ -30,7 +30,6 @@ _METHODS = ("auto", "newton", "polynomial", "schur", "eigh")
 
 def root_pair(be: Backend, a: Array, *, rtol: float | None, method: str, inverse: bool = True) -> Solution:
     """(A^{1/2}, A^{-1/2}) of a stack; zero eigenvalues stay zero in both. Without `inverse` the second is anything."""
-    choose(method, _METHODS)
     rtol = rank_tolerance(be, a, rtol)
 
     def by_eigh(a: Array) -> Solution:
@@ -82,23 +81,26 @@ def _general(be: Backend, a: Array, rtol: float, method: str, inverse: bool) -> 
     x, z = found.value
     gap = norm(be, x @ x - a) / norm(be, x) ** 2
     # A root far larger than it should be is what a Jordan block at zero, moved apart by rounding, leaves.
-    large = norm(be, x) ** 2 * math.sqrt(be.eps(a)) > norm(be, a)
-    doubtful = (found.failure > 0) | large | ~(gap < math.sqrt(be.eps(a)))
-    if inverse:
-        doubtful = doubtful | ~(norm(be, x) * norm(be, z) * math.sqrt(rtol) < 1)
+    large = norm(be, x) ** 2 * be.eps(a) ** 0.75 > norm(be, a)
+    right = (found.failure == 0) & ~large & (gap < math.sqrt(be.eps(a)))
+    sure = right & (norm(be, x) * norm(be, z) * math.sqrt(rtol) < 1) if inverse else right
 
-    def deflated(a: Array, *_: Array) -> Solution:
+    def deflated(a: Array, right: Array, regular: Solution) -> Solution:
         zero = deflate(be, a, rtol)
-        x, z = (found := _regular(be, zero.matrix, method, inverse)).value
+        found = _regular(be, zero.matrix, method, inverse)
         root = column(be.xp.astype(be.xp.sqrt(zero.shift), a.dtype))
-        failure = be.xp.where(zero.sound, found.failure, int(Failure.SINGULAR) + 0 * found.failure)
-        failure = be.xp.where(zero.defective, int(Failure.DEFECTIVE_ZERO) + 0 * failure, failure)
-        return found._replace(value=(x - root * zero.projector, z - zero.projector / root), failure=failure)
+        x, z = found.value
+        found = found._replace(
+            value=(x - root * zero.projector, z - zero.projector / root),
+            failure=be.xp.where(zero.defective, int(Failure.DEFECTIVE_ZERO) + 0 * found.failure, found.failure),
+        )
+        # Where deflation is not sound, a root with a small residual still is a root.
+        kept = regular._replace(
+            failure=be.xp.where(right, 0 * found.failure, int(Failure.SINGULAR) + 0 * found.failure)
+        )
+        return be.split(zero.sound, lambda found, kept: found, lambda found, kept: kept, found, kept)
 
-    def kept(a: Array, x: Array, z: Array, *rest: Array) -> Solution:
-        return Solution((x, z), *rest)
-
-    return be.split(doubtful, deflated, kept, a, x, z, *found[1:])
+    return be.split(sure, lambda a, right, regular: regular, deflated, a, right, found)
 
 
 def _regular(be: Backend, a: Array, method: str, inverse: bool) -> Solution:
@@ -180,7 +182,7 @@ def _inverse_root(be: Backend, a: Array, **options: Any) -> Solution:
     return found._replace(value=found.value[1:])
 
 
-@declared("(n,n)->(n,n),(n,n)", solve=root_pair, residual=_pair_residual)
+@declared("(n,n)->(n,n),(n,n)", solve=root_pair, residual=_pair_residual, choices={"method": _METHODS})
 def sqrtm_pair(
     A: Array, *, rtol: float | None = None, method: str = "auto", errors: str = "raise"
 ) -> tuple[Array, Array]:
@@ -213,7 +215,7 @@ def sqrtm_pair(
     raise NotImplementedError
 
 
-@declared("(n,n)->(n,n)", solve=_root, residual=_root_residual)
+@declared("(n,n)->(n,n)", solve=_root, residual=_root_residual, choices={"method": _METHODS})
 def sqrtm(A: Array, *, rtol: float | None = None, method: str = "auto", errors: str = "raise") -> Array:
     """A^{1/2}, the square root whose eigenvalues have positive real part: X X = A.
 
@@ -230,7 +232,7 @@ def sqrtm(A: Array, *, rtol: float | None = None, method: str = "auto", errors: 
     raise NotImplementedError
 
 
-@declared("(n,n)->(n,n)", solve=_inverse_root, residual=_inverse_residual)
+@declared("(n,n)->(n,n)", solve=_inverse_root, residual=_inverse_residual, choices={"method": _METHODS})
 def invsqrtm(A: Array, *, rtol: float | None = None, method: str = "auto", errors: str = "raise") -> Array:
     """A^{-1/2}, the inverse of the principal square root: Z A Z = I; on the range of A where A is singular.
 

@@ -21,7 +21,7 @@ from typing import Any
 from matsign.backends import Backend
 from matsign.engine import schur
 from matsign.engine.blocks import Dense
-from matsign.engine.declare import Residual, Solution, accuracy, choose, declared, rank_tolerance, solution
+from matsign.engine.declare import Residual, Solution, accuracy, declared, rank_tolerance, solution
 from matsign.engine.deflate import deflate
 from matsign.engine.failures import Failure
 from matsign.engine.iterate import Iterate, finish, newton, run, separable_sylvester, settled
@@ -46,7 +46,6 @@ _METHODS = ("auto", "newton", "polynomial", "schur", "eigh")
 
 def sign(be: Backend, m: Array, *, tol: float | None, rtol: float | None, method: str) -> Solution:
     """mcsgn of a stack: Hermitian members by eigenvectors where those are cheap, singular members deflated."""
-    choose(method, _METHODS)
     rtol, tol = rank_tolerance(be, m, rtol), accuracy(be, m, tol)
 
     def by_eigh(m: Array) -> Solution:
@@ -115,7 +114,7 @@ def _regular(be: Backend, m: Array, tol: float, method: str) -> tuple[Solution, 
         )
         # A sign has a whole trace and commutes with m; one that was lost to rounding on the way has neither.
         count = be.real(be.xp.linalg.trace(s))
-        lost = ~(gap < math.sqrt(be.eps(m))) | ~(be.xp.abs(count - be.xp.round(count)) < 0.1)
+        lost = ~(gap < be.eps(m) ** 0.25) | ~(be.xp.abs(count - be.xp.round(count)) < 0.1)
         failure = be.xp.where(
             lost & (judged.failure == 0), int(Failure.NOT_CONVERGED) + 0 * judged.failure, judged.failure
         )
@@ -168,12 +167,17 @@ def _polynomial(be: Backend, x: Dense, tol: float) -> Iterate:
 
 def _tangent(be: Backend, s: Array, m: Array, dm: Array) -> Array:
     """dS for dM, by the rule at the top of this file."""
-    rest = s @ s
-    zero = eye(be, m) - rest
+    zero = eye(be, m) - s @ s
+    # Its trace counts zero eigenvalues; where there are none it is rounding, and would be multiplied by N⁻¹ below.
+    none = column(be.real(be.xp.linalg.trace(zero)) < 0.5)
+    zero = be.xp.where(none, 0 * zero, zero)
+    rest = eye(be, m) - zero
     shift = column(nonzero(be, norm(be, m) / math.sqrt(m.shape[-1])))
     folded = s @ m @ rest + shift * zero
     inverse = be.inv(folded) @ rest
     x = separable_sylvester(be, folded, folded, rest @ dm @ rest - s @ dm @ s)
+    # dS maps each of the two subspaces into the other; the rest is rounding, amplified.
+    x = (rest @ x @ rest - s @ x @ s) / 2
     return x + inverse @ dm @ zero + zero @ dm @ inverse
 
 
@@ -187,7 +191,7 @@ def _residual(be: Backend, value: tuple[Array], m: Array) -> Residual:
     return Residual(backward, (_tangent(be, s, m, m) - cube / 2,))
 
 
-@declared("(n,n)->(n,n)", solve=sign, residual=_residual, tangent=_tangent)
+@declared("(n,n)->(n,n)", solve=sign, residual=_residual, tangent=_tangent, choices={"method": _METHODS})
 def mcsgn(
     M: Array, *, tol: float | None = None, rtol: float | None = None, method: str = "auto", errors: str = "raise"
 ) -> Array:
@@ -207,7 +211,8 @@ def mcsgn(
     Notes
     -----
     Zero eigenvalues stay zero, in the sense of the Drazin inverse: M is split by the spectral projector on its generalised
-    null space. The sign of [[1, 5], [0, 0]] is itself.
+    null space. The sign of [[1, 5], [0, 0]] is itself. Where `rtol` leaves open what is zero there is an error that says so;
+    a very non-normal matrix such as [[1, 1e8], [0, -1]] is singular at the default, and ``rtol=0`` takes it as it stands.
 
     Raises `SpectrumError` where a nonzero eigenvalue lies on the imaginary axis to working precision.
 
@@ -244,7 +249,7 @@ def _abs_residual(be: Backend, value: tuple[Array], m: Array) -> Residual:
     return Residual(norm(be, gap) / scale, (step,))
 
 
-@declared("(n,n)->(n,n)", solve=_abs, residual=_abs_residual)
+@declared("(n,n)->(n,n)", solve=_abs, residual=_abs_residual, choices={"method": _METHODS})
 def matrix_abs(
     M: Array, *, tol: float | None = None, rtol: float | None = None, method: str = "auto", errors: str = "raise"
 ) -> Array:
@@ -267,8 +272,6 @@ def matrix_abs(
 
 
 def _projector(be: Backend, m: Array, *, half_plane: str, **options: Any) -> Solution:
-    if half_plane not in ("left", "right"):
-        raise ValueError(f'spectral_projector: half_plane must be "left" or "right", got {half_plane!r}')
     found = sign(be, m, **options)
     (s,) = found.value
     # S² and not I, so that a zero eigenvalue belongs to neither side.
@@ -294,7 +297,12 @@ def _projector_residual(be: Backend, value: tuple[Array], m: Array) -> Residual:
     return Residual(backward, (step - (p - other) @ square,))
 
 
-@declared("(n,n)->(n,n)", solve=_projector, residual=_projector_residual)
+@declared(
+    "(n,n)->(n,n)",
+    solve=_projector,
+    residual=_projector_residual,
+    choices={"method": _METHODS, "half_plane": ("left", "right")},
+)
 def spectral_projector(
     M: Array,
     *,
