@@ -11,7 +11,7 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-from scipy.linalg import blas, lapack
+import scipy  # which imports scipy.linalg when it is first used: a third of a second that not everyone needs
 
 Array = np.ndarray[Any, Any]
 
@@ -21,14 +21,14 @@ _LETTER = {"f": "s", "d": "d", "F": "c", "D": "z"}
 @cache
 def routine(name: str, char: str) -> Callable[..., Any]:
     """The LAPACK routine `name` for the dtype with this character code, such as ``routine("getrf", "d")``."""
-    return getattr(lapack, _LETTER[char] + name)
+    return getattr(scipy.linalg.lapack, _LETTER[char] + name)
 
 
 def product(a: Array, b: Array) -> Array:
     """a b in the BLAS that the routines here use, so that the threads of NumPy's own do not get in the way."""
     if max(*a.shape, b.shape[1]) <= 64:
         return a @ b
-    return getattr(blas, _LETTER[a.dtype.char] + "gemm")(1.0, a, b)
+    return getattr(scipy.linalg.blas, _LETTER[a.dtype.char] + "gemm")(1.0, a, b)
 
 
 def inv(a: Array) -> Array:

@@ -9,10 +9,9 @@ import warnings
 from typing import Any
 
 import numpy as np
-import scipy.linalg
+import scipy
 
-from matsign.backends import lapack
-from matsign.backends import numpy as backend
+from matsign.backends import lapack, load
 from matsign.engine.failures import Failure
 
 Array = np.ndarray[Any, Any]
@@ -155,11 +154,12 @@ def _far_from_one(a: Array, b: Array, q: Array) -> tuple[Array, int]:
     if size == 0:
         return q * np.nan, Failure.COMMON_EIGENVALUE
     e, e_q = int(np.frexp(size)[1]), int(np.frexp(size_q)[1])
-    scaled = (backend.ldexp(x[None], np.asarray(-k)) for x, k in ((a, e), (b, e), (q, e_q)))
+    ldexp = load("numpy").ldexp
+    scaled = (ldexp(x[None], np.asarray(-k)) for x, k in ((a, e), (b, e), (q, e_q)))
     x, failure = sylvester(*scaled)
     if failure[0] == 0 and not np.isfinite(x).all():
         failure[0] = Failure.COMMON_EIGENVALUE
-    return backend.ldexp(x[0], np.asarray(e_q - e)), int(failure[0])
+    return ldexp(x[0], np.asarray(e_q - e)), int(failure[0])
 
 
 def triangular_sylvester(r: Array, s: Array, f: Array, sign: int = 1) -> tuple[Array, bool]:
