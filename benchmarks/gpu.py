@@ -1,6 +1,8 @@
 """Every function on a GPU: right, and how fast beside what the array library offers there.
 
-    python benchmarks/gpu.py [OUT.json]
+    python benchmarks/gpu.py [OUT.json] [--cpu]
+
+``--cpu`` runs the same on the CPU at small sizes, to see that the script works.
 
 Errors are relative distances to NumPy's f64 answer on the CPU. Times are medians of runs that end with a synchronisation.
 """
@@ -20,6 +22,9 @@ import numpy as np
 import torch
 
 import matsign
+
+CPU = "--cpu" in sys.argv
+DEVICE = "cpu" if CPU else "cuda"
 
 
 def problems(n: int, batch: tuple[int, ...] = ()) -> dict[str, tuple[np.ndarray, ...]]:
@@ -83,10 +88,10 @@ def accuracy() -> dict[str, dict[str, float]]:
             f, row = getattr(matsign, name), rows.setdefault(f"{name} {(*batch, n)}", {})
             truth = f(*args)
             for dtype in ("float64", "float32"):
-                cuda = [torch.as_tensor(x, dtype=getattr(torch, dtype), device="cuda") for x in args]
+                cuda = [torch.as_tensor(x, dtype=getattr(torch, dtype), device=DEVICE) for x in args]
                 jaxed = [jnp.asarray(x, dtype) for x in args]
                 value = f(*cuda)
-                assert all(x.is_cuda for x in (value if isinstance(value, tuple) else (value,)))
+                assert all(x.device.type == DEVICE for x in (value if isinstance(value, tuple) else (value,)))
                 row[f"torch {dtype}"] = distance(value, truth)
                 row[f"jax.jit {dtype}"] = distance(jax.jit(f)(*jaxed), truth)
     return rows
@@ -95,32 +100,34 @@ def accuracy() -> dict[str, dict[str, float]]:
 def speed() -> dict[str, float]:
     """Seconds on the GPU, with torch's own function where there is one."""
     rows: dict[str, float] = {}
-    sync = torch.cuda.synchronize
+    sync = (lambda: None) if CPU else torch.cuda.synchronize
 
     def put(name: str, f) -> None:
         rows[name] = median(f, sync)
         print(f"  {name}: {rows[name] * 1e3:.2f} ms", flush=True)
 
-    for n in (1024, 4096):
-        m = torch.randn(n, n, device="cuda")
+    for n in (64,) if CPU else (1024, 4096):
+        m = torch.randn(n, n, device=DEVICE)
         put(f"msign f32 {n}", lambda m=m: matsign.msign(m))
         put(f"msign f32 {n} tol=1e-2", lambda m=m: matsign.msign(m, tol=1e-2, rtol=1e-3))
         put(f"torch svd f32 {n}", lambda m=m: torch.linalg.svd(m, full_matrices=False))
-    for n in (512, 2048):
-        args = {k: [torch.as_tensor(x, device="cuda") for x in v] for k, v in problems(n).items()}
+    for n in (64,) if CPU else (512, 2048):
+        args = {k: [torch.as_tensor(x, device=DEVICE) for x in v] for k, v in problems(n).items()}
         for name in ("mcsgn", "sqrtm", "solve_sylvester", "solve_riccati"):
             put(f"{name} f64 {n}", lambda name=name, args=args: getattr(matsign, name)(*args[name]))
         spd = args["sqrtm_pair"][0]
         put(f"torch eigh f64 {n}", lambda spd=spd: torch.linalg.eigh(spd))
-    batch = {k: [torch.as_tensor(x, device="cuda") for x in v] for k, v in problems(8, (10_000,)).items()}
+    batch = {
+        k: [torch.as_tensor(x, device=DEVICE) for x in v] for k, v in problems(8, (100 if CPU else 10_000,)).items()
+    }
     for name in ("mcsgn", "sqrtm", "solve_sylvester"):
-        put(f"{name} f64 10000x8", lambda name=name: getattr(matsign, name)(*batch[name], errors="nan"))
+        put(f"{name} f64 batch of 8", lambda name=name: getattr(matsign, name)(*batch[name], errors="nan"))
     return rows
 
 
 def main() -> None:
     machine = {
-        "gpu": torch.cuda.get_device_name(),
+        "device": "cpu" if CPU else torch.cuda.get_device_name(),
         "torch": torch.__version__,
         "numpy": np.__version__,
         "python": platform.python_version(),
@@ -130,8 +137,9 @@ def main() -> None:
     for name, row in result["accuracy"].items():
         print(name, {k: f"{v:.1e}" for k, v in row.items()}, flush=True)
     result["seconds"] = speed()
-    if len(sys.argv) > 1:
-        with open(sys.argv[1], "w") as file:
+    names = [x for x in sys.argv[1:] if not x.startswith("--")]
+    if names:
+        with open(names[0], "w") as file:
             json.dump(result, file, indent=1)
 
 
