@@ -119,6 +119,11 @@ def _equation(a: Array, b: Array, c: Array, d: Array, x: Array) -> Array:
     return x @ (d @ x + b) - a @ x - c
 
 
+def _terms(be: Backend, a: Array, b: Array, c: Array, d: Array, x: Array) -> Array:
+    """The size of what the equation adds up."""
+    return norm(be, x @ d @ x) + norm(be, x @ b) + norm(be, a @ x) + norm(be, c)
+
+
 def _correct(be: Backend, problem: Problem, x: Array) -> tuple[Array, Array]:
     """Newton's method for the equation, each step kept only if the residual drops; and whether x is the stable solution."""
     xp = be.xp
@@ -133,7 +138,7 @@ def _correct(be: Backend, problem: Problem, x: Array) -> tuple[Array, Array]:
         new_gap = norm(be, _equation(a, b, c, d, new))
         better = new_gap < gap
         kept = xp.where(better[:, None, None], new, x)
-        active = new_gap < 0.5 * gap
+        active = (new_gap < 0.5 * gap) & (new_gap > 4 * be.eps(x) * _terms(be, a, b, c, d, kept))
         return (a, b, c, d, kept, xp.where(better, new_gap, gap), away), active
 
     start = norm(be, _equation(*problem, x))
@@ -147,7 +152,7 @@ def _residual(be: Backend, value: tuple[Array], a: Array, b: Array, c: Array, d:
     (a, b, c, d), k = _scale(be, Problem(a, b, c, d))
     x = be.ldexp(x, column(-k))
     gap = _equation(a, b, c, d, x)
-    terms = norm(be, x @ d @ x) + norm(be, x @ b) + norm(be, a @ x) + norm(be, c)
+    terms = _terms(be, a, b, c, d, x)
     step = separable_sylvester(be, x @ d - a, b + d @ x, -gap)
     return Residual(norm(be, gap) / nonzero(be, terms), (be.ldexp(step, column(k)),))
 
