@@ -18,10 +18,9 @@ def test_triangular_sylvester_in_halves(n, m, dtype, rng):
     )
     f = gaussian(rng, n, m, dtype=dtype)
     for sign, shifted in ((1, s), (-1, -s)):
-        x, near = schur.triangular_sylvester(r, shifted, f, sign)
+        x = schur.triangular_sylvester(r, shifted, f, sign)
         gap = r @ x + sign * x @ shifted - f
         assert np.linalg.norm(gap) < 100 * np.finfo(dtype).eps * np.linalg.norm(f)
-        assert not near
 
 
 def test_no_cut_through_a_block():

@@ -61,10 +61,10 @@ def schur(a: Array, select: Callable[..., bool] | None = None) -> tuple[Array, A
     return t, z, eigenvalues, int(count)
 
 
-def trsyl(a: Array, b: Array, c: Array, sign: int = 1) -> tuple[Array, bool]:
-    """x with a x + sign x b = c for (quasi-)triangular a, b from `schur`, and whether a diagonal sum was near zero."""
-    x, scale, info = routine("trsyl", c.dtype.char)(a, b, c, isgn=sign)
-    return (x if scale == 1 else x / scale), info != 0
+def trsyl(a: Array, b: Array, c: Array, sign: int = 1) -> Array:
+    """x with a x + sign x b = c for (quasi-)triangular a, b from `schur`."""
+    x, scale, _ = routine("trsyl", c.dtype.char)(a, b, c, isgn=sign)
+    return x if scale == 1 else x / scale
 
 
 def svd(a: Array) -> tuple[Array, Array, Array]:

@@ -39,7 +39,7 @@ def sign(stack: Array) -> tuple[Array, Array]:
         if left == len(m):
             s *= -1
         elif left:
-            x, _ = triangular_sylvester(t[:left, :left], t[left:, left:], -t[:left, left:], -1)
+            x = triangular_sylvester(t[:left, :left], t[left:, left:], -t[:left, left:], -1)
             zh = z.conj().T
             s -= 2 * lapack.product(z[:, :left], zh[:left] - lapack.product(x, zh[left:]))
         out[k] = s
@@ -111,7 +111,7 @@ def sylvester(a: Array, b: Array, q: Array) -> tuple[Array, Array]:
         if not (low < size < high and (low < size_q < high or size_q == 0)):
             out[k], failure[k] = _far_from_one(a[k], b[k], q[k])
             continue
-        y, _ = triangular_sylvester(r, s, lapack.product(lapack.product(u.conj().T, q[k]), v))
+        y = triangular_sylvester(r, s, lapack.product(lapack.product(u.conj().T, q[k]), v))
         out[k] = lapack.product(lapack.product(u, y), v.conj().T)
         tiny = max(q.shape[-2:]) * info.eps * size
         if not np.abs(y).max() * tiny <= size_q or (gaps.min() <= size * info.eps**0.5 and _separation(r, s) <= tiny):
@@ -127,10 +127,10 @@ def _separation(r: Array, s: Array) -> float:
         size = np.linalg.norm(y)
         if not 0 < size < np.inf:
             return 0.0
-        solved, _ = triangular_sylvester(r, s, y / size)
+        solved = triangular_sylvester(r, s, y / size)
         smallest = min(smallest, 1 / max(float(np.linalg.norm(solved)), 1e-300))
         # The adjoint operator, by flipping: (J rᴴ J) and (J sᴴ J) are upper triangular again.
-        flipped, _ = triangular_sylvester(_flip(r), _flip(s), np.asfortranarray(solved[::-1, ::-1]))
+        flipped = triangular_sylvester(_flip(r), _flip(s), np.asfortranarray(solved[::-1, ::-1]))
         y = flipped[::-1, ::-1]
     return smallest
 
@@ -162,23 +162,23 @@ def _far_from_one(a: Array, b: Array, q: Array) -> tuple[Array, int]:
     return ldexp(x[0], np.asarray(e_q - e)), int(failure[0])
 
 
-def triangular_sylvester(r: Array, s: Array, f: Array, sign: int = 1) -> tuple[Array, bool]:
+def triangular_sylvester(r: Array, s: Array, f: Array, sign: int = 1) -> Array:
     """x with r x + sign x s = f for (quasi-)triangular r, s; halving the larger one turns the work into products.
 
-    After Jonsson and Kågström (2002). Also whether LAPACK met a diagonal sum near zero.
+    After Jonsson and Kågström (2002).
     """
     n, m = f.shape
     if max(n, m) <= _LEAF:
         return lapack.trsyl(r, s, f, sign)
     if n >= m:
         h = _cut(r)
-        lower, near = triangular_sylvester(r[h:, h:], s, f[h:], sign)
-        upper, nearer = triangular_sylvester(r[:h, :h], s, f[:h] - lapack.product(r[:h, h:], lower), sign)
-        return np.concatenate([upper, lower]), near or nearer
+        lower = triangular_sylvester(r[h:, h:], s, f[h:], sign)
+        upper = triangular_sylvester(r[:h, :h], s, f[:h] - lapack.product(r[:h, h:], lower), sign)
+        return np.concatenate([upper, lower])
     h = _cut(s)
-    left, near = triangular_sylvester(r, s[:h, :h], f[:, :h], sign)
-    right, nearer = triangular_sylvester(r, s[h:, h:], f[:, h:] - sign * lapack.product(left, s[:h, h:]), sign)
-    return np.concatenate([left, right], axis=1), near or nearer
+    left = triangular_sylvester(r, s[:h, :h], f[:, :h], sign)
+    right = triangular_sylvester(r, s[h:, h:], f[:, h:] - sign * lapack.product(left, s[:h, h:]), sign)
+    return np.concatenate([left, right], axis=1)
 
 
 def _cut(t: Array) -> int:
