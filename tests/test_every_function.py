@@ -156,7 +156,7 @@ def test_certificates_and_failed_members(problem, everywhere, rng):
 @every_function
 def test_certificate_of_one_matrix_is_plain_numbers(problem, on, rng):
     _, certificate = certify(problem.f)(*(on.array(x) for x in problem.make(rng, "float64")))
-    assert [type(x) for x in certificate] == [float, float, int, bool]
+    assert [type(x) for x in certificate] == [float, float, int, bool, float, bool]
 
 
 @every_function

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from matsign.backends import Backend
 from matsign.engine.declare import HALVES, Answer, Call, Declaration, answer
-from matsign.engine.linear import norm
+from matsign.engine.linear import norm, per_member
 
 Array = Any
 
@@ -22,12 +22,17 @@ class Certificate(NamedTuple):
     forward_error : estimated relative error, the size of one correction step
     iterations : steps taken; 0 for a direct method
     converged : whether there is an answer
+    separation : for an equation, an estimate of the smallest ‖L(y)‖ / ‖y‖ of its linear operator (or of its linearisation at
+        the answer): rounding in the data moves the answer by about its own size over this one; NaN where there is none
+    boundary : the answer is the limit of answers, with eigenvalues on the boundary that should lie on one side of it
     """
 
     backward_error: Any
     forward_error: Any
     iterations: Any
     converged: Any
+    separation: Any
+    boundary: Any
 
 
 def certify(f: Callable[..., Any]) -> Callable[..., tuple[Any, Certificate]]:
@@ -65,28 +70,31 @@ def _certificate(declaration: Declaration, result: Answer) -> Certificate:
     converged = solution.failure == 0
     with be.scoped(call.stacks[0]):
         if 0 in solution.failure.shape or 0 in call.sizes.values():
-            backward = forward = be.real(xp.zeros(solution.failure.shape, dtype=call.stacks[0].dtype))
+            backward = forward = separation = be.real(xp.zeros(solution.failure.shape, dtype=call.stacks[0].dtype))
+            boundary = ~converged
         else:
             # What has no answer has no residual either; zeros keep NaN away from LAPACK.
-            kept = tuple(xp.where(converged[:, None, None], x, xp.zeros_like(x)) for x in solution.value)
-            backward, forward = _errors(declaration, call, kept)
-            nan = xp.full_like(backward, xp.nan)
-            backward, forward = xp.where(converged, backward, nan), xp.where(converged, forward, nan)
+            kept = tuple(xp.where(per_member(converged, x), x, xp.zeros_like(x)) for x in solution.value)
+            numbers = _errors(declaration, call, kept)
+            backward, forward, separation = (xp.where(converged, x, xp.full_like(x, xp.nan)) for x in numbers[:3])
+            boundary = converged & numbers[3]
         iterations = xp.astype(solution.iterations, xp.int32)
-    return Certificate(*(_shaped(be, x, call.batch) for x in (backward, forward, iterations, converged)))
+    fields = (backward, forward, iterations, converged, separation, boundary)
+    return Certificate(*(_shaped(be, x, call.batch) for x in fields))
 
 
-def _errors(declaration: Declaration, call: Call, value: tuple[Array, ...]) -> tuple[Array, Array]:
-    """Backward error, and ‖correction‖ / ‖value‖ over all arrays of the value."""
+def _errors(declaration: Declaration, call: Call, value: tuple[Array, ...]) -> tuple[Array, Array, Array, Array]:
+    """Backward error, ‖correction‖ / ‖value‖ at its largest over the arrays of the value, separation, boundary."""
     be = call.be
     if call.kind in HALVES:
         value = tuple(be.astype(be.astype(x, call.kind), be.kind(x)) for x in value)
-    backward, correction = declaration.residual(be, value, *call.stacks)
-    forward = 0 * backward
-    for step, x in zip(correction, value, strict=True):
+    found = declaration.residual(be, value, *call.stacks)
+    forward = 0 * found.backward
+    for step, x in zip(found.correction, value, strict=True):
         size = norm(be, x)
         forward = be.xp.maximum(forward, norm(be, step) / be.xp.where(size > 0, size, be.ones(x)))
-    return backward, forward
+    separation = be.xp.full_like(forward, be.xp.nan) if found.separation is None else found.separation
+    return found.backward, forward, separation, forward < 0 if found.boundary is None else found.boundary
 
 
 def _shaped(be: Backend, x: Array, batch: tuple[int, ...]) -> Any:

@@ -19,7 +19,7 @@ import numpy as np
 from matsign import backends
 from matsign.backends import Backend
 from matsign.engine.failures import Failure, SpectrumError, explain
-from matsign.engine.linear import rectangular_eye
+from matsign.engine.linear import per_member, rectangular_eye
 
 Array = Any
 P = ParamSpec("P")
@@ -39,10 +39,16 @@ class Solution(NamedTuple):
 
 
 class Residual(NamedTuple):
-    """How wrong a value is: the backward error per member, and one correction step for each array of the value."""
+    """How wrong a value is: the backward error per member, and one correction step for each array of the value.
+
+    An equation adds the separation of its linear operator, the smallest ‖L(y)‖ / ‖y‖, and whether the answer is only the
+    limit of answers, at the boundary of where there are any.
+    """
 
     backward: Array
     correction: tuple[Array, ...]
+    separation: Array | None = None
+    boundary: Array | None = None
 
 
 def solution(
@@ -79,14 +85,17 @@ class Declaration:
     """The mathematics of a public function, free of any array library.
 
     `solve(be, *arrays, **options)` and `residual(be, value, *arrays)` see stacks (B, n, m) of one dtype, with B and all
-    sizes at least 1 and all entries finite.
+    sizes at least 1 and all entries finite, and None for an optional array that was not given. The first parameters are
+    the arrays, as many as the signature has shapes; the rest are options, of which `positional` may go without a name.
     """
 
     name: str
     arguments: tuple[str, ...]
+    optional: tuple[str, ...]
+    positional: tuple[str, ...]
     options: dict[str, Any]
-    shapes: tuple[tuple[str, str], ...]
-    results: tuple[tuple[str, str], ...]
+    shapes: tuple[tuple[str, ...], ...]
+    results: tuple[tuple[str, ...], ...]
     solve: Callable[..., Solution]
     residual: Callable[..., Residual]
     tangent: Callable[..., Any] | None
@@ -100,7 +109,7 @@ class Call(NamedTuple):
     """The arguments of one call, checked and stacked."""
 
     be: Backend
-    stacks: list[Array]
+    stacks: list[Array]  # None for an optional one that was not given, never the first
     batch: tuple[int, ...]
     sizes: dict[str, int]
     bad: Array | None
@@ -128,19 +137,23 @@ def declared(
 ) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Make a public function of a signature and its parts; shapes are written as in NumPy's gufuncs, "(n,m)->(m,m)".
 
-    The body of the decorated function is never run: its signature and docstring are what it is there for.
+    An array whose default is None may be left out. A letter that stands only among the results is a size that the solver
+    chooses. The body of the decorated function is never run: its signature and docstring are what it is there for.
 
-    `choices` lists the values of options that are names; `wrap` turns the result arrays into what the caller gets (default:
-    the one array, or a tuple); `halves` lets 16-bit floats in, computed in float32.
+    `choices` lists the values of options that are names; `wrap(be, *arrays)` turns the results into what the caller gets
+    (default: the one array, or a tuple); `halves` lets 16-bit floats in, computed in float32.
     """
     inputs, results = (_parse(side) for side in signature.split("->"))
 
     def decorate(f: Callable[P, R]) -> Callable[P, R]:
-        parameters = inspect.signature(f).parameters.values()
+        parameters = list(inspect.signature(f).parameters.values())
+        arrays, rest = parameters[: len(inputs)], [p for p in parameters[len(inputs) :] if p.name != "errors"]
         declaration = Declaration(
             name=f.__name__,
-            arguments=tuple(p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD),
-            options={p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY and p.name != "errors"},
+            arguments=tuple(p.name for p in arrays),
+            optional=tuple(p.name for p in arrays if p.default is None),
+            positional=tuple(p.name for p in rest if p.kind is p.POSITIONAL_OR_KEYWORD),
+            options={p.name: p.default for p in rest},
             shapes=inputs,
             results=results,
             solve=solve,
@@ -162,16 +175,15 @@ def declared(
     return decorate
 
 
-def _parse(side: str) -> tuple[tuple[str, str], ...]:
-    pairs = [part.strip("()").split(",") for part in side.split("),(")]
-    return tuple((n, m) for n, m in pairs)
+def _parse(side: str) -> tuple[tuple[str, ...], ...]:
+    return tuple(tuple(part.strip("()").split(",")) for part in side.split("),("))
 
 
-def _single(x: Array) -> Array:
+def _single(be: Backend, x: Array) -> Array:
     return x
 
 
-def _several(*xs: Array) -> tuple[Array, ...]:
+def _several(be: Backend, *xs: Array) -> tuple[Array, ...]:
     return xs
 
 
@@ -198,11 +210,12 @@ _CHUNK = 1 << 15
 def _solve(declaration: Declaration, call: Call, options: dict[str, Any]) -> Solution:
     """The solver on the whole stack, or on a CPU on pieces of it that fit the cache."""
     be, stacks = call.be, call.stacks
-    count = max(1, _CHUNK // max(math.prod(x.shape[1:]) for x in stacks))
+    count = max(1, _CHUNK // max(math.prod(x.shape[1:]) for x in stacks if x is not None))
     if len(stacks[0]) <= count or not be.chunked(stacks[0]):
         return declaration.solve(be, *stacks, **options)
     pieces = [
-        declaration.solve(be, *(x[i : i + count] for x in stacks), **options) for i in range(0, len(stacks[0]), count)
+        declaration.solve(be, *(None if x is None else x[i : i + count] for x in stacks), **options)
+        for i in range(0, len(stacks[0]), count)
     ]
     value = tuple(be.xp.concat(parts) for parts in zip(*(piece.value for piece in pieces), strict=True))
     return Solution(value, *(be.xp.concat(parts) for parts in zip(*(piece[1:] for piece in pieces), strict=True)))
@@ -213,13 +226,15 @@ def _bind(
 ) -> tuple[list[Any], str, dict[str, Any]]:
     """The array arguments in order, errors=, and the options."""
     name, names = declaration.name, declaration.arguments
-    options = dict(declaration.options)
+    options = {k: v for k, v in declaration.options.items() if v is not inspect.Parameter.empty}
     errors = "raise"
+    places = (*names, *declaration.positional)
+    if len(args) > len(places):
+        raise TypeError(f"{name} takes {len(places)} arguments ({', '.join(places)}), got {len(args)}")
     rest = dict(zip(names, args, strict=False))
-    if len(args) > len(names):
-        raise TypeError(f"{name} takes {len(names)} arrays ({', '.join(names)}), got {len(args)}")
+    options |= dict(zip(declaration.positional, args[len(names) :], strict=False))
     for key, value in kwargs.items():
-        if key in options:
+        if key in declaration.options and key not in places[: len(args)]:
             options[key] = value
         elif key == "errors":
             errors = value
@@ -227,9 +242,10 @@ def _bind(
             rest[key] = value
         else:
             raise TypeError(
-                f"{name} got an unexpected or repeated argument {key!r}; its options are {', '.join(options)}"
+                f"{name} got an unexpected or repeated argument {key!r}; its options are {', '.join(declaration.options)}"
             )
-    missing = [n for n in names if n not in rest]
+    rest |= {n: None for n in declaration.optional if n not in rest}
+    missing = [n for n in (*names, *declaration.options) if n not in rest and n not in options]
     if missing:
         raise TypeError(f"{name} misses {', '.join(missing)}")
     _check(name, {**options, "errors": errors}, {**declaration.choices, "errors": ("raise", "nan")})
@@ -256,15 +272,19 @@ def _prepare(declaration: Declaration, arguments: list[Any]) -> Call:
     arrays, kind = _promote(declaration, be, arrays)
     sizes = _sizes(declaration, arrays)
     batch = _batch(declaration, arrays)
-    stacks = [_stack(be, x, batch) for x in arrays]
+    stacks = [None if x is None else _stack(be, x, batch) for x in arrays]
     bad = None
     for x in stacks:
+        if x is None:
+            continue
         if be.traced(x) or not be.surely_finite(x):
             here = ~be.xp.isfinite(x).all((-1, -2))
             bad = here if bad is None else bad | here
     if bad is not None:
         # A harmless stand-in: no LAPACK routine ever sees a NaN.
-        stacks = [be.xp.where(bad[:, None, None], rectangular_eye(be, x), x) for x in stacks]
+        stacks = [
+            None if x is None else be.xp.where(bad[:, None, None], rectangular_eye(be, x), x) for x in stacks
+        ]
     return Call(be, stacks, batch, sizes, bad, kind)
 
 
@@ -273,40 +293,49 @@ def _gather(declaration: Declaration, arguments: list[Any]) -> tuple[Backend, li
     present = sorted({lib for lib in libraries if lib})
     if len(present) > 1:
         whose = ", ".join(
-            f"{n} is {lib or 'plain Python'}" for n, lib in zip(declaration.arguments, libraries, strict=True)
+            f"{n} is {lib or 'plain Python'}"
+            for n, lib, x in zip(declaration.arguments, libraries, arguments, strict=True)
+            if x is not None
         )
         raise TypeError(f"{declaration.name}: all arrays must come from one library; {whose}")
     be = backends.load(present[0] if present else "numpy")
     like = next((x for x, lib in zip(arguments, libraries, strict=True) if lib), None)
-    arrays = []
+    arrays: list[Array] = []
     for name, x in zip(declaration.arguments, arguments, strict=True):
+        if x is None and name in declaration.optional:
+            arrays.append(None)
+            continue
         try:
             arrays.append(be.asarray(x, like))
         except (TypeError, ValueError) as error:
             raise type(error)(f"{declaration.name}: {name} is not a dense array of numbers: {error}") from None
+    if all(x is None or x.ndim == 0 for x in arrays):
+        # An equation in numbers is one in 1 × 1 matrices.
+        arrays = [None if x is None else x.reshape((1, 1)) for x in arrays]
     if len(arrays) > 1 and not be.traced(arrays[0]):
-        devices = [be.where_is(x) for x in arrays]
-        if len(set(devices)) > 1:
-            whose = ", ".join(f"{n} is on {d}" for n, d in zip(declaration.arguments, devices, strict=True))
+        devices = {n: be.where_is(x) for n, x in zip(declaration.arguments, arrays, strict=True) if x is not None}
+        if len(set(devices.values())) > 1:
+            whose = ", ".join(f"{n} is on {d}" for n, d in devices.items())
             raise ValueError(f"{declaration.name}: all arrays must be on one device; {whose}")
     return be, arrays
 
 
 def _promote(declaration: Declaration, be: Backend, arrays: list[Array]) -> tuple[list[Array], str]:
     """The arrays in the dtype computed in, and the dtype to answer in."""
-    kinds = [be.kind(x) for x in arrays]
-    if kinds[0] in KINDS and all(kind == kinds[0] for kind in kinds):
-        return arrays, kinds[0]
-    for name, kind in zip(declaration.arguments, kinds, strict=True):
+    kinds = {n: be.kind(x) for n, x in zip(declaration.arguments, arrays, strict=True) if x is not None}
+    kind = next(iter(kinds.values()))
+    if kind in KINDS and all(other == kind for other in kinds.values()):
+        return arrays, kind
+    for name, kind in kinds.items():
         if kind not in KINDS and kind not in HALVES and not kind.startswith(("int", "uint", "bool")):
             raise TypeError(f"{declaration.name}: {name} has dtype {kind}; wanted {', '.join(KINDS)}")
-    kind = be.common_kind(*arrays)
+    kind = be.common_kind(*(x for x in arrays if x is not None))
     if kind.startswith(("int", "uint", "bool")):
         kind = be.default_float()
     if kind in HALVES and not declaration.halves:
         raise TypeError(f"{declaration.name}: {kind} is too short for this function; convert to float32")
     work = "float32" if kind in HALVES else kind
-    return [be.astype(x, work) for x in arrays], kind
+    return [None if x is None else be.astype(x, work) for x in arrays], kind
 
 
 def _sizes(declaration: Declaration, arrays: list[Array]) -> dict[str, int]:
@@ -314,6 +343,8 @@ def _sizes(declaration: Declaration, arrays: list[Array]) -> dict[str, int]:
     sizes: dict[str, int] = {}
     source: dict[str, str] = {}
     for name, letters, x in zip(declaration.arguments, declaration.shapes, arrays, strict=True):
+        if x is None:
+            continue
         fits = x.ndim >= 2
         for letter, size in zip(letters, x.shape[-2:], strict=False):
             fits = fits and sizes.setdefault(letter, size) == size
@@ -328,13 +359,15 @@ def _sizes(declaration: Declaration, arrays: list[Array]) -> dict[str, int]:
 
 
 def _batch(declaration: Declaration, arrays: list[Array]) -> tuple[int, ...]:
-    shapes = {tuple(x.shape[:-2]) for x in arrays}
+    shapes = {tuple(x.shape[:-2]) for x in arrays if x is not None}
     if len(shapes) == 1:
         return shapes.pop()
     try:
         return np.broadcast_shapes(*shapes)
     except ValueError:
-        said = ", ".join(f"{n} {tuple(x.shape)}" for n, x in zip(declaration.arguments, arrays, strict=True))
+        said = ", ".join(
+            f"{n} {tuple(x.shape)}" for n, x in zip(declaration.arguments, arrays, strict=True) if x is not None
+        )
         raise ValueError(f"{declaration.name}: the leading axes do not broadcast: {said}") from None
 
 
@@ -348,7 +381,7 @@ def _stack(be: Backend, x: Array, batch: tuple[int, ...]) -> Array:
 def _nothing(declaration: Declaration, call: Call) -> Solution:
     """The answer for an empty batch or an empty matrix: zeros of the right shape."""
     be, like, count = call.be, call.stacks[0], math.prod(call.batch)
-    value = tuple(be.zeros((count, call.sizes[n], call.sizes[m]), like) for n, m in declaration.results)
+    value = tuple(be.zeros((count, *(call.sizes.get(n, 0) for n in shape)), like) for shape in declaration.results)
     return Solution(value, *(be.no_counts(value[0]) for _ in range(3)))
 
 
@@ -359,8 +392,8 @@ def _mark(be: Backend, solution: Solution, bad: Array | None) -> Solution:
         failure = be.xp.where(bad, int(Failure.NONFINITE) + 0 * failure, failure)
     elif not be.traced(failure) and not failure.any():
         return solution
-    failed = (failure > 0)[:, None, None]
-    value = tuple(be.xp.where(failed, math.nan * be.xp.ones_like(x), x) for x in solution.value)
+    failed = failure > 0
+    value = tuple(be.xp.where(per_member(failed, x), math.nan * be.xp.ones_like(x), x) for x in solution.value)
     return solution._replace(value=value, failure=failure)
 
 
@@ -368,7 +401,7 @@ def _public(declaration: Declaration, call: Call, value: tuple[Array, ...]) -> A
     shaped = [call.be.settled(x[0] if call.batch == () else x.reshape(call.batch + tuple(x.shape[1:]))) for x in value]
     if call.kind in HALVES:
         shaped = [call.be.astype(x, call.kind) for x in shaped]
-    return declaration.wrap(*shaped)
+    return declaration.wrap(call.be, *shaped)
 
 
 def _raise(declaration: Declaration, call: Call, solution: Solution, public: Any) -> None:

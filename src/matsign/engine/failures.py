@@ -25,6 +25,13 @@ class Failure(IntEnum):
     NOT_DEFINITE = 11
     NO_LINE = 12
     NOT_HERMITIAN = 13
+    RECIPROCAL_EIGENVALUES = 14
+    UNSTABLE = 15
+    NOT_STABILISABLE = 16
+    NOT_DETECTABLE = 17
+    NOT_STABILISING = 18
+    SINGULAR_R = 19
+    SINGULAR_E = 20
 
 
 MESSAGES = {
@@ -42,6 +49,15 @@ MESSAGES = {
     "is infinite); the eigenvalue counts are right",
     Failure.NO_LINE: "no vertical line between the spectra of a and -b was found, which the Newton iteration needs; use "
     'method="auto"',
+    Failure.RECIPROCAL_EIGENVALUES: "the equation is singular to working precision: a has two eigenvalues with λ conj(μ) = 1, "
+    "so there is no solution or infinitely many",
+    Failure.UNSTABLE: "a is not stable, so the integral (or sum) that the factor stands for does not exist",
+    Failure.NOT_STABILISABLE: "the pair (a, b) is not stabilisable: b does not move an eigenvalue of a that is not stable",
+    Failure.NOT_DETECTABLE: "the pair (a, q) is not detectable: q does not see an eigenvalue of a on the boundary of stability",
+    Failure.NOT_STABILISING: "there is no stabilising solution: the closed loop has eigenvalues on the boundary of stability "
+    "that no Hermitian solution moves off it (q or r may be indefinite)",
+    Failure.SINGULAR_R: "r is singular to working precision, and the equation holds its inverse",
+    Failure.SINGULAR_E: "e is singular to working precision; a descriptor must have an inverse",
     Failure.NOT_HERMITIAN: 'method="eigh" wants a Hermitian matrix',
     Failure.NOT_CONVERGED: "the iteration did not converge; try another method=",
     Failure.NOT_REAL: "the polynomial iteration wants a real spectrum and did not converge on this one; use "

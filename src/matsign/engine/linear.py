@@ -25,6 +25,11 @@ def column(s: Array) -> Array:
     return s[:, None, None]
 
 
+def per_member(s: Array, x: Array) -> Array:
+    """One number per member, shaped to meet `x`, a stack of matrices or of vectors."""
+    return s.reshape((len(s),) + (1,) * (x.ndim - 1))
+
+
 def eye(be: Backend, x: Array) -> Array:
     """The identity with the columns of `x`, ``(1, m, m)``, in its dtype and on its device."""
     return be.eye(x.shape[-1], x)[None]
