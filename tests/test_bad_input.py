@@ -311,7 +311,7 @@ def test_unknown_options_and_wrong_numbers_of_arguments(problem, rng):
         problem.f(*arguments, magic=1)
     with pytest.raises(TypeError, match=f"^{problem.name} misses {problem.f.declaration.arguments[-1]}"):
         problem.f(*arguments[:-1])
-    with pytest.raises(TypeError, match=f"^{problem.name} takes {len(arguments)} arrays"):
+    with pytest.raises(TypeError, match=f"^{problem.name} takes {len(arguments)} arguments"):
         problem.f(*arguments, np.eye(2))
     names = problem.f.declaration.arguments
     by_name = problem.f(**dict(zip(names, arguments, strict=True)))

@@ -225,7 +225,12 @@ def _polar_residual(be: Backend, value: tuple[Array, Array], m: Array) -> Residu
 
 
 @declared(
-    "(n,m)->(n,m),(m,m)", solve=_polar, residual=_polar_residual, wrap=lambda be, u, h: Polar(u, h), halves=True, choices={"method": _METHODS}
+    "(n,m)->(n,m),(m,m)",
+    solve=_polar,
+    residual=_polar_residual,
+    wrap=lambda be, u, h: Polar(u, h),
+    halves=True,
+    choices={"method": _METHODS},
 )
 def polar(
     M: Array, *, tol: float | None = None, rtol: float | None = None, method: str = "auto", errors: str = "raise"
