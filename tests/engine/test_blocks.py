@@ -22,6 +22,10 @@ def _triangular(rng, n, m, dtype):
     return blocks.Triangular(-stable(rng, n, dtype), gaussian(rng, n, m, dtype=dtype), stable(rng, m, dtype))
 
 
+def _lyapunov(rng, n, m, dtype):
+    return blocks.Lyapunov(-stable(rng, n, dtype), gaussian(rng, n, n, dtype=dtype))
+
+
 def _antidiagonal(rng, n, m, dtype):
     # b a has its spectrum in the right half plane: a is definite and b is definite plus skew.
     skew = gaussian(rng, n, n, dtype=dtype)
@@ -41,7 +45,7 @@ def _riccati(rng, n, m, dtype):
 
 @st.composite
 def structures(draw):
-    make = draw(st.sampled_from([_dense, _triangular, _antidiagonal, _dilation, _riccati]))
+    make = draw(st.sampled_from([_dense, _triangular, _lyapunov, _antidiagonal, _dilation, _riccati]))
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     n, m = draw(st.integers(1, 5)), draw(st.integers(1, 5))
     x = make(rng, n, m, draw(st.sampled_from(["float64", "complex128"])))
@@ -56,13 +60,14 @@ def close(x, y, tol=1e-12):
     return np.linalg.norm(x - y) <= tol * np.linalg.norm(y)
 
 
-@pytest.mark.parametrize("make", [_dense, _triangular, _antidiagonal, _dilation, _riccati])
+@pytest.mark.parametrize("make", [_dense, _triangular, _lyapunov, _antidiagonal, _dilation, _riccati])
 def test_the_dense_matrix_is_the_one_in_the_table(make, rng):
     x = make(rng, 3, 2, "complex128")
     zero = np.zeros((3, 3))
     expected = {
         blocks.Dense: lambda m: m,
         blocks.Triangular: lambda a, c, b: np.block([[a, c], [np.zeros((2, 3)), b]]),
+        blocks.Lyapunov: lambda a, q: np.block([[a, q], [zero, -adjoint(a)]]),
         blocks.AntiDiagonal: lambda a, b: np.block([[zero, a], [b, zero]]),
         blocks.Dilation: lambda c: np.block([[zero, c], [adjoint(c), zero]]),
         blocks.Riccati: lambda a, c, d, b: np.block([[a, c], [d, b]]),
@@ -124,6 +129,29 @@ def test_polynomials_on_blocks_end_at_the_sign_of_the_matrix(seed, n, dtype):
 def test_blocks_never_assemble_the_doubled_matrix(monkeypatch, rng):
     """Nothing is ever solved at the doubled size: only Riccati, which has no structure, assembles."""
     monkeypatch.setattr(blocks, "assemble", lambda *_: pytest.fail("assembled"))
-    for make in (_triangular, _antidiagonal, _dilation):
+    for make in (_triangular, _lyapunov, _antidiagonal, _dilation):
         x = make(rng, 3, 2, "float64")
         iterate.newton(be, type(x)(*(block[None] for block in x)))
+
+
+@pytest.mark.parametrize("dtype", ["float64", "complex128"])
+def test_lyapunov_is_the_triangular_structure_with_one_inverse(dtype, rng, monkeypatch):
+    x = _lyapunov(rng, 4, 4, dtype)
+    x = blocks.Lyapunov(x.a[None], x.q[None])
+    calls = []
+    monkeypatch.setattr(be, "inv", lambda a, inv=be.inv: (calls.append(1), inv(a))[1])
+    one = x.inverse(be)
+    assert len(calls) == 1
+    two = blocks.Triangular(x.a, x.q, -adjoint(x.a)).inverse(be)
+    assert close(dense(one), dense(two), 1e-14)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "complex128"])
+def test_stable_lyapunov_solves_and_tells_stability(dtype, rng):
+    a, q = -stable(rng, 5, dtype)[None], gaussian(rng, 1, 5, 5, dtype=dtype)
+    found, x = iterate.stable_lyapunov(be, a, q)
+    assert close(a @ x + x @ adjoint(a), q, 1e-13)
+    assert iterate.settled(be, found)[0]
+    assert abs(np.trace(found.value.a[0]) + 5) < 1e-12
+    mixed, _ = iterate.stable_lyapunov(be, a + 0.9 * np.eye(5), q)
+    assert abs(np.trace(mixed.value.a[0]) + 5) > 1.9

@@ -9,6 +9,7 @@ structure     matrix                  its sign                            its sq
 ============  ======================  ==================================  ============================
 Dense         M                       mcsgn(M)                            Dense
 Triangular    [[A, C], [0, B]]        [[-I, 2X], [0, I]], XB - AX = C     Triangular
+Lyapunov      [[A, Q], [0, -Aᴴ]]      [[-I, 2X], [0, I]], AX + XAᴴ = -Q   LyapunovSquare
 AntiDiagonal  [[0, A], [B, 0]]        [[0, C], [inv C, 0]]                Dense: BA
 Dilation      [[0, C], [Cᴴ, 0]]       [[0, msign C], [msign(C)ᴴ, 0]]      Dense: CᴴC or CCᴴ, the smaller
 Riccati       [[A, C], [D, B]]        its graph subspaces solve Riccati   Riccati
@@ -75,6 +76,47 @@ class Triangular(NamedTuple):
 
     def dense(self, be: Backend) -> Array:
         return assemble(be, self.a, self.c, be.xp.zeros_like(self.c.mT), self.b)
+
+
+class Lyapunov(NamedTuple):
+    """[[a, q], [0, -aᴴ]]: one inverse serves both blocks. For a Hermitian q the matrix is Hamiltonian."""
+
+    a: Array
+    q: Array
+
+    def inverse(self, be: Backend) -> Lyapunov:
+        a = be.inv(self.a)
+        return Lyapunov(a, a @ self.q @ adjoint(a))
+
+    def square(self) -> LyapunovSquare:
+        return LyapunovSquare(self.a @ self.a, self.a @ self.q - self.q @ adjoint(self.a))
+
+    def times(self, other: LyapunovSquare) -> Lyapunov:
+        # other.a is a polynomial in a, so that the two commute.
+        return Lyapunov(self.a @ other.a, self.a @ other.q + self.q @ adjoint(other.a))
+
+    def size(self, be: Backend) -> Array:
+        # As for Triangular: q does not move the spectrum.
+        return norm(be, self.a)
+
+    def dense(self, be: Backend) -> Array:
+        return assemble(be, self.a, self.q, be.xp.zeros_like(self.q), -adjoint(self.a))
+
+
+class LyapunovSquare(NamedTuple):
+    """[[a, q], [0, aᴴ]], an even power of a `Lyapunov`; q is skew where that one's is Hermitian."""
+
+    a: Array
+    q: Array
+
+    def square(self) -> LyapunovSquare:
+        return LyapunovSquare(self.a @ self.a, self.a @ self.q + self.q @ adjoint(self.a))
+
+    def plus_identity(self, be: Backend, alpha: Any) -> LyapunovSquare:
+        return self._replace(a=plus_identity(be, alpha, self.a))
+
+    def size(self, be: Backend) -> Array:
+        return norm(be, self.a)
 
 
 class AntiDiagonal(NamedTuple):
@@ -167,7 +209,7 @@ class Riccati(NamedTuple):
         return Riccati(m[:, :n, :n], m[:, :n, n:], m[:, n:, :n], m[:, n:, n:])
 
 
-Structure = TypeVar("Structure", Dense, Triangular, AntiDiagonal, Dilation, Riccati)
+Structure = TypeVar("Structure", Dense, Triangular, Lyapunov, AntiDiagonal, Dilation, Riccati)
 
 
 def assemble(be: Backend, a: Array, c: Array, d: Array, b: Array) -> Array:

@@ -7,7 +7,16 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from matsign.backends import Backend
-from matsign.engine.blocks import Structure, Triangular, combine, distance, newton_step, odd_step, polynomial_times
+from matsign.engine.blocks import (
+    Lyapunov,
+    Structure,
+    Triangular,
+    combine,
+    distance,
+    newton_step,
+    odd_step,
+    polynomial_times,
+)
 from matsign.engine.linear import column, nonzero, norm
 from matsign.engine.schedules import PADE, POLISH, PURIFY, Step
 
@@ -96,8 +105,8 @@ def _defect(be: Backend, x: Structure, square: Any) -> Array:
     """How far x² is from I: its size, and a corner that should vanish beside the corner of x."""
     gap = square.plus_identity(be, -1.0)
     defect = gap.size(be)
-    if isinstance(x, Triangular):
-        defect = be.xp.maximum(defect, norm(be, gap.c) / nonzero(be, norm(be, x.c)))
+    if isinstance(x, (Triangular, Lyapunov)):  # the corner comes second in both
+        defect = be.xp.maximum(defect, norm(be, gap[1]) / nonzero(be, norm(be, x[1])))
     return defect
 
 
@@ -129,3 +138,12 @@ def separable_sylvester(be: Backend, a: Array, b: Array, q: Array) -> Array:
     This is the equation that every derivative and every correction step in the library ends in.
     """
     return newton(be, Triangular(-a, q, b)).value.c / 2
+
+
+def stable_lyapunov(be: Backend, a: Array, q: Array) -> tuple[Iterate, Array]:
+    """(found, x) with a x + x aᴴ = q for a stable `a`: the corner of the sign of [[a, -q], [0, -aᴴ]] is 2 x.
+
+    x means something only where ``settled(be, found)`` and the trace of ``found.value.a``, the sign of a, is -n.
+    """
+    found = newton(be, Lyapunov(a, -q))
+    return found, found.value.q / 2
