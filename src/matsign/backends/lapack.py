@@ -67,19 +67,6 @@ def trsyl(a: Array, b: Array, c: Array, sign: int = 1) -> Array:
     return x if scale == 1 else x / scale
 
 
-def svd(a: Array) -> tuple[Array, Array, Array]:
-    """(u, values, vh) of one matrix, economic."""
-    u, values, vh, info = routine("gesdd", a.dtype.char)(a, full_matrices=0)
-    return (u, values, vh) if info == 0 else (u * np.nan, values * np.nan, vh)
-
-
-def eigh(a: Array) -> tuple[Array, Array]:
-    """(values, vectors) of one Hermitian matrix."""
-    name = "heevd" if a.dtype.kind == "c" else "syevd"
-    values, vectors, info = routine(name, a.dtype.char)(a)
-    return (values, vectors) if info == 0 else (values * np.nan, vectors * np.nan)
-
-
 def is_definite(a: Array) -> bool:
     """Whether a Hermitian matrix is positive definite: whether it has a Cholesky factor."""
     return bool(routine("potrf", a.dtype.char)(a)[1] == 0)
