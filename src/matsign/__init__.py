@@ -12,6 +12,7 @@
 
 from matsign.engine.certificates import Certificate, certify
 from matsign.engine.failures import SpectrumError
+from matsign.equations.continuous import solve_continuous_are
 from matsign.equations.riccati import solve_riccati
 from matsign.equations.sylvester import solve_sylvester
 from matsign.functions.means import coupled_root, geometric_mean
@@ -31,6 +32,7 @@ __all__ = [
     "mcsgn",
     "msign",
     "polar",
+    "solve_continuous_are",
     "solve_riccati",
     "solve_sylvester",
     "spectral_projector",

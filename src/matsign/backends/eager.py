@@ -7,7 +7,9 @@ from typing import Any
 
 
 def tree_map(f: Callable[..., Any], tree: Any, *rest: Any) -> Any:
-    """Apply `f` to the leaves of nested tuples; named tuples keep their type."""
+    """Apply `f` to the leaves of nested tuples; named tuples keep their type, and None stands for nothing."""
+    if tree is None:
+        return None
     if not isinstance(tree, tuple):
         return f(tree, *rest)
     parts = [tree_map(f, *part) for part in zip(tree, *rest, strict=True)]

@@ -103,6 +103,7 @@ class Declaration:
     choices: dict[str, tuple[str, ...]]
     wrap: Callable[..., Any]
     halves: bool
+    hermitian: tuple[str, ...]
 
 
 class Call(NamedTuple):
@@ -134,6 +135,7 @@ def declared(
     choices: dict[str, tuple[str, ...]] | None = None,
     wrap: Callable[..., Any] | None = None,
     halves: bool = False,
+    hermitian: tuple[str, ...] = (),
 ) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Make a public function of a signature and its parts; shapes are written as in NumPy's gufuncs, "(n,m)->(m,m)".
 
@@ -141,7 +143,8 @@ def declared(
     chooses. The body of the decorated function is never run: its signature and docstring are what it is there for.
 
     `choices` lists the values of options that are names; `wrap(be, *arrays)` turns the results into what the caller gets
-    (default: the one array, or a tuple); `halves` lets 16-bit floats in, computed in float32.
+    (default: the one array, or a tuple); `halves` lets 16-bit floats in, computed in float32;
+    `hermitian` names the arrays that must be Hermitian, which is checked for NumPy.
     """
     inputs, results = (_parse(side) for side in signature.split("->"))
 
@@ -163,6 +166,7 @@ def declared(
             choices=choices or {},
             wrap=wrap or (_single if len(results) == 1 else _several),
             halves=halves,
+            hermitian=hermitian,
         )
 
         @functools.wraps(f)
@@ -271,6 +275,7 @@ def _prepare(declaration: Declaration, arguments: list[Any]) -> Call:
     be, arrays = _gather(declaration, arguments)
     arrays, kind = _promote(declaration, be, arrays)
     sizes = _sizes(declaration, arrays)
+    _check_hermitian(declaration, be, arrays)
     batch = _batch(declaration, arrays)
     stacks = [None if x is None else _stack(be, x, batch) for x in arrays]
     bad = None
@@ -282,9 +287,7 @@ def _prepare(declaration: Declaration, arguments: list[Any]) -> Call:
             bad = here if bad is None else bad | here
     if bad is not None:
         # A harmless stand-in: no LAPACK routine ever sees a NaN.
-        stacks = [
-            None if x is None else be.xp.where(bad[:, None, None], rectangular_eye(be, x), x) for x in stacks
-        ]
+        stacks = [None if x is None else be.xp.where(bad[:, None, None], rectangular_eye(be, x), x) for x in stacks]
     return Call(be, stacks, batch, sizes, bad, kind)
 
 
@@ -356,6 +359,19 @@ def _sizes(declaration: Declaration, arrays: list[Array]) -> dict[str, int]:
             wanted = f"(..., {letters[0]}, {letters[1]})" + (" with " + " and ".join(known) if known else "")
             raise ValueError(f"{declaration.name}: {name} has shape {tuple(x.shape)}, wanted {wanted}")
     return sizes
+
+
+def _check_hermitian(declaration: Declaration, be: Backend, arrays: list[Array]) -> None:
+    """A ValueError as SciPy's. Elsewhere the solver takes the Hermitian part, so that one entry alone may be perturbed."""
+    if be.name != "numpy":
+        return
+    for name, x in zip(declaration.arguments, arrays, strict=True):
+        if name not in declaration.hermitian or x is None:
+            continue
+        gap, size = (np.abs(y).max(initial=0) for y in (x - x.conj().mT, x))
+        # With NaN or infinity this is false: those are reported member by member.
+        if gap > 100 * be.eps(x) * size:
+            raise ValueError(f"{declaration.name}: {name} is not Hermitian; it differs from its adjoint by {gap:.1e}")
 
 
 def _batch(declaration: Declaration, arrays: list[Array]) -> tuple[int, ...]:

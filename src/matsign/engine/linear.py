@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any
+
+import numpy as np
 
 from matsign.backends import Backend
 
@@ -80,6 +83,12 @@ def rectangular_eye(be: Backend, x: Array) -> Array:
     return be.eye(max(n, m), x)[None, :n, :m]
 
 
+def signs(be: Backend, x: Array) -> Array:
+    """A symmetric matrix of ones and minus ones without a pattern, always the same, ``(1, n, n)``, real."""
+    lower = np.tril(np.random.default_rng(0).integers(0, 2, (x.shape[-1],) * 2) * 2 - 1)
+    return be.astype(be.asarray(lower + np.tril(lower, -1).T, x), be.kind(be.real(x)))[None]
+
+
 def nonzero(be: Backend, x: Array) -> Array:
     """x, with 1 in place of 0: a divisor."""
     return be.xp.where(x > 0, x, be.xp.ones_like(x))
@@ -101,3 +110,13 @@ def away(be: Backend, x: Array) -> Array:
 def is_nearly_hermitian(be: Backend, x: Array) -> Array:
     """Which members equal their conjugate transpose up to rounding."""
     return ~(norm(be, x - adjoint(x)) > 100 * be.eps(x) * norm(be, x))
+
+
+@functools.cache
+def _scattered(n: int, m: int) -> Any:
+    return np.random.default_rng(0).standard_normal((n, m))
+
+
+def scattered(be: Backend, n: int, m: int, like: Array) -> Array:
+    """Fixed random numbers ``(1, n, m)`` in the dtype of `like`: a start that no structure has been prepared against."""
+    return be.astype(be.asarray(_scattered(n, m), like), be.kind(like))[None]

@@ -46,7 +46,7 @@ def riccati(be: Backend, a: Array, b: Array, c: Array, d: Array, *, method: str)
     if method == "schur" or (method == "auto" and few):
         found = _by_schur(be, *problem)
     else:
-        found = _by_sign(be, *problem)
+        found = by_sign(be, *problem)
         if method == "auto":
             suspect = (found.failure == Failure.NOT_CONVERGED) | (found.failure == Failure.NO_GRAPH)
             found = be.split(
@@ -77,7 +77,7 @@ def _scale(be: Backend, p: Problem) -> tuple[Problem, Array]:
     return Problem(*(be.ldexp(x, column(s)) for x, s in zip(p, shifts, strict=True))), k
 
 
-def _by_sign(be: Backend, a: Array, b: Array, c: Array, d: Array) -> Solution:
+def by_sign(be: Backend, a: Array, b: Array, c: Array, d: Array) -> Solution:
     """[X; I] from the sign W: [W₁₁ - I; W₂₁] X = -[W₁₂; W₂₂ - I], by QR."""
     xp = be.xp
     n, m = c.shape[-2:]

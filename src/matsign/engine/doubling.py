@@ -1,0 +1,73 @@
+"""Squared Smith iteration: x = Σ cᵏ q (cᵏ)ᴴ by doubling the number of terms, with three products a step and no inverse.
+
+The sum solves x - c x cᴴ = q and converges where every eigenvalue of c lies inside the unit circle. The Cayley transform brings
+a x + x aᴴ = q into this form with one inverse: with m = (a - p I)⁻¹ and c = I + 2p m, x - c x cᴴ = -2p m q mᴴ. It takes the left half
+plane to the inside of the circle, and squaring c is what a Newton step does to the sign of a (R. A. Smith 1968; Davison & Man 1968).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+from matsign.backends import Backend
+from matsign.engine.linear import adjoint, column, norm, plus_identity, trace
+
+Array = Any
+
+
+class Sum(NamedTuple):
+    """Where a doubling ended: the sum, its steps, and whether the powers of c went to zero soon enough to be trusted."""
+
+    x: Array
+    steps: Array
+    converged: Array
+
+
+class Cayley(NamedTuple):
+    """c = I + 2p m and m = (a - p I)⁻¹."""
+
+    c: Array
+    m: Array
+    p: Array
+
+
+def limits(be: Backend, c: Array) -> tuple[float, float, int]:
+    """(small, large, steps): where the powers of c have vanished, where they are lost, and when rounding has had its say.
+
+    With ‖c‖ ≤ small the terms after the next are below rounding. Beyond `large` nothing of half the digits is left. An
+    eigenvalue that takes more steps is as near the unit circle as rounding could have put it.
+    """
+    eps = be.eps(c)
+    return (eps / 2) ** 0.25, eps**-0.5, -round(math.log2(eps)) - 4
+
+
+def smith(be: Backend, c: Array, q: Array) -> Sum:
+    """x with x - c x cᴴ = q for a c inside the unit circle; a member that has another c is not converged."""
+    small, large, limit = limits(be, c)
+
+    def step(state: Any) -> Any:
+        c, x, steps, _ = state
+        x = x + c @ x @ adjoint(c)
+        c = c @ c
+        size = norm(be, c)
+        return (c, x, steps + 1, size), (size > small) & (size < large)
+
+    one = be.ones(q)
+    c, x, steps, size = be.loop(step, (c, q, 0 * one, one), limit)
+    return Sum(x + c @ x @ adjoint(c), steps + 1, size <= small)
+
+
+def cayley(be: Backend, a: Array) -> Cayley:
+    """The transform of a stable `a`; p is the geometric mean of the moduli of its eigenvalues."""
+    p = column(be.xp.exp(be.xp.linalg.slogdet(a)[1] / a.shape[-1]))
+    m = be.inv(plus_identity(be, -p, a))
+    return Cayley(plus_identity(be, 1.0, 2 * p * m), m, p)
+
+
+def one_sided_lyapunov(be: Backend, a: Array, q: Array) -> Sum:
+    """x with a x + x aᴴ = q for an `a` with its spectrum on one side of the imaginary axis."""
+    left = be.real(trace(be, a)) <= 0
+    side = column(be.xp.where(left, be.ones(q), -be.ones(q)))
+    c, m, p = cayley(be, side * a)
+    return smith(be, c, (-2 * side * p) * (m @ q @ adjoint(m)))

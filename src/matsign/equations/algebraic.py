@@ -1,0 +1,224 @@
+"""Algebraic Riccati equations, continuous and discrete alike: scale, solve, correct, judge, and say how wrong it is."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+from matsign.backends import Backend
+from matsign.engine import pencil
+from matsign.engine.declare import Residual, Solution, solution
+from matsign.engine.failures import Failure
+from matsign.engine.separation import separation
+from matsign.engine.linear import column, eye, hermitian, nonzero, norm, signs
+from matsign.equations.newton_kleinman import Candidate, Equation, better_of, correct, fair, good, polish
+from matsign.equations.plant import (
+    Plant,
+    Standard,
+    Units,
+    in_units,
+    normalise,
+    standard,
+    state_units,
+)
+from matsign.equations.riccati import by_sign
+
+Array = Any
+
+METHODS = ("auto", "doubling", "sign", "qz")
+
+
+def solver_of(equation: Equation) -> Callable[..., Solution]:
+    """The solver of a declaration."""
+
+    def solve(
+        be: Backend,
+        a: Array,
+        b: Array,
+        q: Array,
+        r: Array,
+        e: Array | None,
+        s: Array | None,
+        *,
+        method: str,
+        balanced: bool = True,
+    ) -> Solution:
+        p, units = _in_good_units(be, equation, Plant(a, b, q, r, e, s), balanced)
+        x, failure, steps = _judged(be, equation, p, _candidate(be, equation, p, method))
+        return solution(be, (units.restore(be, x),), iterations=steps)._replace(failure=failure)
+
+    return solve
+
+
+def _in_good_units(be: Backend, equation: Equation, p: Plant, balanced: bool) -> tuple[Plant, Units]:
+    p, whole, operator = normalise(be, p, discrete=equation.discrete)
+    states = state_units(be, _standard(be, p)[0])
+    states = states if balanced else 0 * states
+    return in_units(be, p, states), Units(whole, states, operator)
+
+
+def _standard(be: Backend, p: Plant) -> tuple[Standard, Array]:
+    """The equation in standard form, something harmless where there is none, and where there is one."""
+    found = standard(be, p)
+    sound = be.xp.isfinite(norm(be, found.a) + norm(be, found.g) + norm(be, found.q))
+    stand_in = Standard(-eye(be, p.a), eye(be, p.a), eye(be, p.a))
+    return Standard(*(be.xp.where(column(sound), x, y) for x, y in zip(found, stand_in, strict=True))), sound
+
+
+def _candidate(be: Backend, equation: Equation, p: Plant, method: str) -> Candidate:
+    """The best solution that a method finds, or that all find between them."""
+
+    def keep(p: Plant, c: Candidate) -> Candidate:
+        return c
+
+    if method == "sign":
+        return _by_sign(be, equation, p)
+    if method == "qz":
+        return _by_qz(be, equation, p)
+    c = _by_doubling(be, equation, p)
+    if method == "doubling":
+        return c
+    c = be.split(~good(be, c), lambda p, c: better_of(be, c, _by_sign(be, equation, p)), keep, p, c)
+    return be.split(~fair(be, c), lambda p, c: better_of(be, c, _by_qz(be, equation, p)), keep, p, c)
+
+
+def _by_doubling(be: Backend, equation: Equation, p: Plant) -> Candidate:
+    simple, sound = _standard(be, p)
+    x, steps = equation.doubling(be, simple)
+    return correct(be, equation, p, _where_sound(be, sound, x), steps)
+
+
+def _by_sign(be: Backend, equation: Equation, p: Plant) -> Candidate:
+    simple, sound = _standard(be, p)
+    h11, h12, h21, h22 = equation.hamiltonian(be, simple)
+    found = by_sign(be, -h22, -h11, -h21, -h12)
+    x = hermitian(_where_sound(be, sound, found.value[0]))
+    return correct(be, equation, p, x, be.ones(x) * found.iterations)
+
+
+def _by_qz(be: Backend, equation: Equation, p: Plant) -> Candidate:
+    x, found = be.host(
+        functools.partial(_host_qz, equation.discrete, p.e is not None, p.s is not None),
+        (p.q, be.ones(p.a) > 0),
+        *(m for m in p if m is not None),
+    )
+    return correct(be, equation, p, _where_sound(be, found, x), be.ones(x))
+
+
+def _host_qz(discrete: bool, with_e: bool, with_s: bool, *arrays: Any) -> Any:
+    return pencil.riccati(*_unpacked(with_e, with_s, arrays), discrete)
+
+
+def _unpacked(with_e: bool, with_s: bool, arrays: tuple[Any, ...]) -> Any:
+    """Plant arrays with None back in the places of what is missing, and what follows them."""
+    head, rest = arrays[:4], list(arrays[4:])
+    e = rest.pop(0) if with_e else None
+    s = rest.pop(0) if with_s else None
+    return (*head, e, s, *rest)
+
+
+def _where_sound(be: Backend, sound: Array, x: Array) -> Array:
+    return be.xp.where(column(sound), x, be.xp.full_like(x, be.xp.nan))
+
+
+def _judged(be: Backend, equation: Equation, p: Plant, c: Candidate) -> tuple[Array, Array, Array]:
+    """(x, failure, steps): a stable solution as it is; of the rest, why there is none, or the limit of stable ones."""
+
+    def doubtful(p: Plant, c: Candidate) -> tuple[Array, Array, Array]:
+        xp = be.xp
+        limit = polish(be, equation, p, c.x, c.steps)
+        at = equation.gap(be, p, limit.x)
+        near = limit.residual < be.eps(limit.x) ** 0.5
+        failure = be.host(
+            functools.partial(_host_obstacle, equation.discrete, p.e is not None, p.s is not None),
+            be.no_counts(p.a),
+            *(m for m in p if m is not None),
+            _finite(be, at.closed),
+            near,
+        )
+        # Stable, but far from solving the equation: that is no property of the problem.
+        lost = c.stable & ~near & (failure == int(Failure.NOT_STABILISING))
+        return limit.x, xp.where(lost, int(Failure.NOT_CONVERGED) + 0 * failure, failure), limit.steps
+
+    def fine(p: Plant, c: Candidate) -> tuple[Array, Array, Array]:
+        return c.x, be.no_counts(c.x), c.steps
+
+    usable = c.stable & (c.residual < be.eps(c.x) ** 0.5)
+    return be.split(~usable, doubtful, fine, p, c)
+
+
+def _finite(be: Backend, x: Array) -> Array:
+    return be.xp.where(be.xp.isfinite(x), x, be.xp.zeros_like(x))
+
+
+def _host_obstacle(discrete: bool, with_e: bool, with_s: bool, *arrays: Any) -> Any:
+    return pencil.obstacle(*_unpacked(with_e, with_s, arrays), discrete)
+
+
+def residual_of(equation: Equation) -> Callable[..., Residual]:
+    """The residual of a declaration."""
+
+    def residual(
+        be: Backend,
+        value: tuple[Array, ...],
+        a: Array,
+        b: Array,
+        q: Array,
+        r: Array,
+        e: Array | None,
+        s: Array | None,
+    ) -> Residual:
+        found, _ = assess(be, equation, value[0], Plant(a, b, q, r, e, s))
+        return found
+
+    return residual
+
+
+def assess(be: Backend, equation: Equation, x: Array, p: Plant) -> tuple[Residual, Array]:
+    """How wrong x is, and the gain that belongs to it.
+
+    The correction is a Newton step for what is left of the equation, and one for what rounding may hide in that: the entries
+    of its terms times eps, with signs by chance. As errors do, it grows where the closed loop is close to the boundary of
+    stability, and it does not mind units.
+    """
+    xp = be.xp
+    plain, whole, _ = normalise(be, p, discrete=equation.discrete)
+    backward = equation.gap(be, plain, be.ldexp(x, column(-whole)))
+    p, units = _in_good_units(be, equation, p, True)
+    y = units.apply(be, x)
+    at = equation.gap(be, p, y)
+    step, stable = equation.step(be, p, at.closed, at.gap)
+    noise = be.eps(x) * equation.noise(be, p, y, at) * signs(be, at.gap)
+    blur, _ = equation.step(be, p, at.closed, noise + 0 * at.gap)
+    size = xp.where(column(stable), xp.abs(step) + xp.abs(blur), xp.full_like(be.real(step), xp.inf))
+    apart = _separation(be, equation, p, at.closed, units)
+    near = apart < be.eps(x) ** 0.25 * norm(be, backward.closed)
+
+    def look(p: Plant, closed: Array) -> Array:
+        return be.host(
+            functools.partial(_host_boundary, equation.discrete, p.e is not None, p.s is not None),
+            be.ones(p.a) > 0,
+            *(m for m in p if m is not None),
+            _finite(be, closed),
+        )
+
+    boundary = be.split(near | ~stable, look, lambda p, closed: be.ones(closed) < 0, p, at.closed)
+    backward_error = norm(be, backward.gap) / nonzero(be, backward.terms)
+    apart = be.ldexp(apart, units.operator)
+    return Residual(backward_error, (units.restore(be, size),), apart, boundary), at.gain
+
+
+def _host_boundary(discrete: bool, with_e: bool, with_s: bool, *arrays: Any) -> Any:
+    return pencil.on_boundary(*_unpacked(with_e, with_s, arrays), discrete)
+
+
+def _separation(be: Backend, equation: Equation, p: Plant, closed: Array, units: Units) -> Array:
+    """Of the Lyapunov or Stein operator of the closed loop, in the states of the caller."""
+    units = units._replace(whole=be.no_counts(closed))
+    return separation(
+        be,
+        lambda y: units.restore(be, equation.step(be, p, closed, units.apply(be, y))[0]),
+        lambda y: units.apply(be, equation.dual(be, p, closed, units.restore(be, y))),
+        hermitian(closed),
+    ).value

@@ -1,0 +1,144 @@
+"""The continuous algebraic Riccati equation  aᴴ x e + eᴴ x a - (eᴴ x b + s) r⁻¹ (bᴴ x e + sᴴ) + q = 0.
+
+Its stabilising solution makes every eigenvalue of the closed loop (a - b k, e), k = r⁻¹(bᴴ x e + sᴴ), stable. In standard form,
+[I; x] spans the stable invariant subspace of the Hamiltonian matrix [[a, -g], [-q, -aᴴ]]. A Cayley transform makes it a
+symplectic pencil, whose doubling (Chu, Fan & Lin 2005) costs one inverse of size n a step; where that loses too much, the
+sign of the Hamiltonian matrix (Roberts 1980), and on a CPU the QZ algorithm on the extended pencil (Van Dooren 1981), which
+never inverts r. Newton's method corrects all of them.
+
+Differential:  a_cᴴ dx e + eᴴ dx a_c = -(the variation of the left side), a Lyapunov equation with the closed loop.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from matsign.backends import Backend
+from matsign.engine.declare import declared
+from matsign.engine.linear import adjoint, column, eye, hermitian, norm, plus_identity
+from matsign.engine.symplectic import Symplectic, closed_lyapunov, double
+from matsign.equations.algebraic import METHODS, residual_of, solver_of
+from matsign.equations.newton_kleinman import Equation, Gap
+from matsign.equations.plant import Plant, Standard
+
+Array = Any
+
+
+def _gap(be: Backend, p: Plant, x: Array) -> Gap:
+    xe = x if p.e is None else x @ p.e
+    once = adjoint(p.a) @ xe
+    inner = adjoint(p.b) @ xe
+    if p.s is not None:
+        inner = inner + adjoint(p.s)
+    gain = be.solve(p.r, inner)
+    paid = adjoint(gain) @ inner
+    gap = hermitian(2 * once + p.q - paid)
+    return Gap(gap, p.a - p.b @ gain, gain, 2 * norm(be, once) + norm(be, p.q) + norm(be, paid))
+
+
+def _step(be: Backend, p: Plant, closed: Array, gap: Array) -> tuple[Array, Array]:
+    """dx with a_cᴴ dx e + eᴴ dx a_c + gap = 0."""
+    if p.e is not None:
+        inverse = be.inv(p.e)
+        closed, gap = closed @ inverse, adjoint(inverse) @ gap @ inverse
+    return closed_lyapunov(be, adjoint(closed), gap)
+
+
+def _dual(be: Backend, p: Plant, closed: Array, c: Array) -> Array:
+    """y with a_c y eᴴ + e y a_cᴴ + c = 0."""
+    if p.e is None:
+        return closed_lyapunov(be, closed, c)[0]
+    inverse = be.inv(p.e)
+    return inverse @ closed_lyapunov(be, closed @ inverse, c)[0] @ adjoint(inverse)
+
+
+def _noise(be: Backend, p: Plant, x: Array, at: Gap) -> Array:
+    xp = be.xp
+    xe = xp.abs(x) if p.e is None else xp.abs(x) @ xp.abs(p.e)
+    inner = xp.abs(p.b).mT @ xe
+    if p.s is not None:
+        inner = inner + xp.abs(p.s).mT
+    return 2 * hermitian(xp.abs(p.a).mT @ xe) + xp.abs(p.q) + hermitian(xp.abs(at.gain).mT @ inner)
+
+
+def _doubling(be: Backend, p: Standard) -> tuple[Array, Array]:
+    """(x, steps) of the standard equation."""
+    xp, n = be.xp, p.a.shape[-1]
+    size = xp.maximum(norm(be, p.a), xp.sqrt(norm(be, p.g)) * xp.sqrt(norm(be, p.q)))
+
+    def shifted(state: Any) -> Any:
+        a, _, _, gamma = state
+        v = be.inv(a - column(gamma) * eye(be, a))
+        near = ~(norm(be, v) * gamma < 50 * math.sqrt(n))
+        return (a, v, gamma, xp.where(near, 1.7 * gamma, gamma)), near
+
+    gamma = 1.1 / math.sqrt(n) * xp.where(size > 0, size, xp.ones_like(size))
+    _, v, gamma, _ = be.loop(shifted, (p.a, p.a, gamma, gamma), 4)
+    # The Cayley transform at γ of [[a, -g], [-q, -aᴴ]], as a pencil of three blocks.
+    vg, qv = v @ p.g, p.q @ v
+    w = be.inv(adjoint(p.a - column(gamma) * eye(be, p.a)) + qv @ p.g)
+    twice = column(2 * gamma)
+    start = Symplectic(
+        plus_identity(be, 1.0, twice * adjoint(w)), hermitian(twice * (vg @ w)), hermitian(twice * (w @ qv))
+    )
+    return double(be, start)
+
+
+def _hamiltonian(be: Backend, p: Standard) -> tuple[Array, Array, Array, Array]:
+    return p.a, -p.g, -p.q, -adjoint(p.a)
+
+
+CONTINUOUS = Equation(False, _gap, _step, _dual, _noise, _doubling, _hamiltonian)
+
+
+@declared(
+    "(n,n),(n,m),(n,n),(m,m),(n,n),(n,m)->(n,n)",
+    solve=solver_of(CONTINUOUS),
+    residual=residual_of(CONTINUOUS),
+    choices={"method": METHODS},
+    hermitian=("q", "r"),
+)
+def solve_continuous_are(
+    a: Array,
+    b: Array,
+    q: Array,
+    r: Array,
+    e: Array | None = None,
+    s: Array | None = None,
+    balanced: bool = True,
+    *,
+    method: str = "auto",
+    errors: str = "raise",
+) -> Array:
+    """aᴴ x e + eᴴ x a - (eᴴ x b + s) r⁻¹ (bᴴ x e + sᴴ) + q = 0, the stabilising solution, with SciPy's name and order.
+
+    Parameters
+    ----------
+    a, b, q, r, e, s : arrays (..., n, n), (..., n, m), (..., n, n), (..., m, m), (..., n, n), (..., n, m), float32, float64,
+        complex64 or complex128; q and r Hermitian, e invertible (default I), s by default 0
+    balanced : whether each state is measured in a unit of its own, which keeps models in unlike units accurate
+    method : "doubling" (Chu, Fan & Lin 2005), "sign" (Roberts 1980), "qz" (Van Dooren 1981, on the CPU), each corrected by
+        Newton's method (Kleinman 1968), or "auto": doubling, and for members that it leaves short of working precision the
+        best of it, the sign and QZ
+    errors : "raise", or "nan" to get NaN for the members without an answer
+
+    Notes
+    -----
+    x is Hermitian, and the eigenvalues of (a - b k, e) with the gain k = r⁻¹(bᴴ x e + sᴴ) lie in the left half plane. Where
+    some can only be moved to the imaginary axis the semi-stabilising solution is returned and the certificate says
+    ``boundary``. Where there is none, `SpectrumError` says why: r or e singular, (a, b) not stabilisable, (a, q) not
+    detectable on the axis, or none of these (then q or r is indefinite). ``ValueError`` for NumPy arrays q or r that are not
+    Hermitian; on PyTorch and JAX their Hermitian part is taken.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from matsign import solve_continuous_are
+    >>> a, b = np.array([[0.0, 1.0], [0.0, 0.0]]), np.array([[0.0], [1.0]])
+    >>> q, r = np.eye(2), np.eye(1)
+    >>> x = solve_continuous_are(a, b, q, r)
+    >>> bool(np.linalg.norm(a.T @ x + x @ a - x @ b @ b.T @ x + q) < 1e-14)
+    True
+    """
+    raise NotImplementedError

@@ -1,0 +1,140 @@
+"""The data of a regulator problem, E x' = A x + B u at the cost xᴴQx + 2 Re xᴴSu + uᴴRu, and the units it is solved in.
+
+An algebraic Riccati equation with a descriptor e and a cross term s has the stabilising solution of the one in
+
+    a₁ - b r⁻¹ s₁ᴴ,    g = b r⁻¹ bᴴ,    q₁ - s₁ r⁻¹ s₁ᴴ,        a₁ = a e⁻¹, q₁ = e⁻ᴴ q e⁻¹, s₁ = e⁻ᴴ s.
+
+Units decide what rounding does. Inputs, X and time get powers of two that bring the coefficients near 1; each state gets one
+that balances its row against its column in the Hamiltonian matrix (Osborne 1960; Benner 2001), which is what makes a model in
+volts and megapascals as good as one in sensible units.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from matsign.backends import Backend
+from matsign.engine.linear import adjoint, column, eye, hermitian, largest
+
+Array = Any
+
+_SWEEPS = 24
+
+
+class Plant(NamedTuple):
+    """Coefficients of a Riccati equation; e and s may be None."""
+
+    a: Array
+    b: Array
+    q: Array
+    r: Array
+    e: Array | None
+    s: Array | None
+
+
+class Standard(NamedTuple):
+    """The same equation with e = I and s = 0, and g = b r⁻¹ bᴴ."""
+
+    a: Array
+    g: Array
+    q: Array
+
+
+class Units(NamedTuple):
+    """Of the solution: x_ij = 2^(whole + states_i + states_j) times that of the scaled equation; and the exponent that was
+    taken out of the linear operator.
+    """
+
+    whole: Array
+    states: Array
+    operator: Array
+
+    def restore(self, be: Backend, x: Array) -> Array:
+        return be.ldexp(x, self._exponents())
+
+    def apply(self, be: Backend, x: Array) -> Array:
+        return be.ldexp(x, -self._exponents())
+
+    def _exponents(self) -> Array:
+        return column(self.whole) + self.states[:, :, None] + self.states[:, None, :]
+
+
+def normalise(be: Backend, p: Plant, *, discrete: bool) -> tuple[Plant, Array, Array]:
+    """The plant with b, r and, where the equation leaves it free, a and e near 1; and the exponents of its solution and of
+    what acts on the solution.
+
+    With a, e, b, x taken out by 2^α, 2^ε, 2^β, 2^k the equation wants q taken out by the exponent of its other terms, and s and
+    r by what makes the gain r⁻¹(bᴴxe + sᴴ) a unit of inputs.
+    """
+    alpha, beta, rho = (be.exponent(largest(be, x)) for x in (p.a, p.b, p.r))
+    zero = 0 * alpha
+    # Without a descriptor the time step of a discrete equation is fixed: the eigenvalues of a mean what they are.
+    epsilon = zero if p.e is None else be.exponent(largest(be, p.e))
+    if discrete:
+        alpha = epsilon
+    weightless = largest(be, p.r) == 0
+    by_state = be.exponent(largest(be, p.q)) - alpha - (alpha if discrete else epsilon)
+    k = be.xp.where(weightless, by_state, rho - 2 * beta + (zero if discrete else alpha - epsilon))
+    outer = 2 * alpha if discrete else alpha + epsilon
+    inner = k + beta + (alpha if discrete else epsilon)
+
+    def out(x: Array | None, by: Array) -> Array | None:
+        return None if x is None else be.ldexp(x, column(-by))
+
+    rho = k + 2 * beta if discrete else k + 2 * beta + epsilon - alpha
+    scaled = Plant(
+        out(p.a, alpha), out(p.b, beta), out(p.q, outer + k), out(p.r, rho), out(p.e, epsilon), out(p.s, inner)
+    )
+    return scaled, k, outer
+
+
+def standard(be: Backend, p: Plant) -> Standard:
+    """The equation without descriptor and cross term; NaN where e or r has no inverse."""
+    a, q, s = p.a, p.q, p.s
+    if p.e is not None:
+        inverse = be.inv(p.e)
+        a, q = a @ inverse, adjoint(inverse) @ q @ inverse
+        s = None if s is None else adjoint(inverse) @ s
+    gain = be.solve(p.r, adjoint(p.b))
+    if s is not None:
+        cross = be.solve(p.r, adjoint(s))
+        a, q = a - p.b @ cross, q - s @ cross
+    return Standard(a, hermitian(p.b @ gain), hermitian(q))
+
+
+def state_units(be: Backend, p: Standard) -> Array:
+    """An exponent for each state that balances rows and columns of [[a, -g], [-q, -aᴴ]], (B, n)."""
+    xp = be.xp
+    off = 1 - eye(be, be.real(p.a))
+    magnitudes = (xp.abs(p.a) * off, xp.abs(p.g), xp.abs(p.q))
+
+    def step(state: Any) -> Any:
+        a, g, q, units = state
+        rising, falling = xp.sum(a + g, axis=-1), xp.sum(a, axis=-2) + xp.sum(q, axis=-1)
+        both = (rising > 0) & (falling > 0)
+        ratio = xp.where(both, falling, xp.ones_like(falling)) / xp.where(both, rising, xp.ones_like(rising))
+        # All states move at once, so each goes a little less than its way.
+        move = xp.astype(xp.round(0.4 * xp.log2(ratio)), xp.int32)
+        rows, columns = move[:, :, None], move[:, None, :]
+        a, g, q = be.ldexp(a, rows - columns), be.ldexp(g, rows + columns), be.ldexp(q, -rows - columns)
+        return (a, g, q, units + move), (move != 0).any(-1)
+
+    return be.loop(step, (*magnitudes, be.no_counts(p.a)[:, None] + 0 * xp.astype(off[0, :1], xp.int32)), _SWEEPS)[3]
+
+
+def in_units(be: Backend, p: Plant, states: Array) -> Plant:
+    """The plant with its states measured in these units."""
+    rows, columns = states[:, :, None], states[:, None, :]
+    return Plant(
+        be.ldexp(p.a, rows - columns),
+        be.ldexp(p.b, rows),
+        be.ldexp(p.q, -rows - columns),
+        p.r,
+        None if p.e is None else be.ldexp(p.e, rows - columns),
+        None if p.s is None else be.ldexp(p.s, -rows),
+    )
+
+
+def standard_in_units(be: Backend, p: Standard, states: Array) -> Standard:
+    rows, columns = states[:, :, None], states[:, None, :]
+    return Standard(be.ldexp(p.a, rows - columns), be.ldexp(p.g, rows + columns), be.ldexp(p.q, -rows - columns))
