@@ -13,6 +13,8 @@
 from matsign.engine.certificates import Certificate, certify
 from matsign.engine.failures import SpectrumError
 from matsign.equations.continuous import solve_continuous_are
+from matsign.equations.discrete import solve_discrete_are
+from matsign.equations.lyapunov import solve_continuous_lyapunov, solve_discrete_lyapunov
 from matsign.equations.riccati import solve_riccati
 from matsign.equations.sylvester import solve_sylvester
 from matsign.functions.means import coupled_root, geometric_mean
@@ -33,6 +35,9 @@ __all__ = [
     "msign",
     "polar",
     "solve_continuous_are",
+    "solve_continuous_lyapunov",
+    "solve_discrete_are",
+    "solve_discrete_lyapunov",
     "solve_riccati",
     "solve_sylvester",
     "spectral_projector",

@@ -17,7 +17,7 @@ Array = np.ndarray[Any, Any]
 
 
 def riccati(
-    a: Array, b: Array, q: Array, r: Array, e: Array | None, s: Array | None, discrete: bool
+    discrete: bool, a: Array, b: Array, q: Array, r: Array, e: Array | None, s: Array | None
 ) -> tuple[Array, Array]:
     """(x, whether there is one) of a stack, from the stable deflating subspace of the extended pencil by ordered QZ."""
     out, found = np.full_like(q, np.nan), np.zeros(len(a), bool)
@@ -62,7 +62,7 @@ def _deflate(left: Array, right: Array, e: Array | None, discrete: bool) -> Arra
 
 
 def obstacle(
-    a: Array, b: Array, q: Array, r: Array, e: Array | None, s: Array | None, closed: Array, near: Array, discrete: bool
+    discrete: bool, a: Array, b: Array, q: Array, r: Array, e: Array | None, s: Array | None, closed: Array, near: Array
 ) -> Array:
     """Why there is no stabilising solution, as a `Failure`; 0 where `near` says that x solves the equation, and its closed loop
     is stable but for eigenvalues on the boundary.
@@ -132,7 +132,7 @@ def _semi_stable(closed: Array, e: Array, discrete: bool) -> bool:
 
 
 def on_boundary(
-    a: Array, b: Array, q: Array, r: Array, e: Array | None, s: Array | None, closed: Array, discrete: bool
+    discrete: bool, a: Array, b: Array, q: Array, r: Array, e: Array | None, s: Array | None, closed: Array
 ) -> Array:
     """Whether a change of the data by rounding puts an eigenvalue of the closed loop on the boundary of stability.
 

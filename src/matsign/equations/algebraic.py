@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from matsign.backends import Backend
 from matsign.engine import pencil
 from matsign.engine.declare import Residual, Solution, solution
 from matsign.engine.failures import Failure
+from matsign.engine.linear import column, eye, hermitian, nonzero, norm, per_member, signs
 from matsign.engine.separation import separation
-from matsign.engine.linear import column, eye, hermitian, nonzero, norm, signs
 from matsign.equations.newton_kleinman import Candidate, Equation, better_of, correct, fair, good, polish
 from matsign.equations.plant import (
     Plant,
@@ -20,6 +20,7 @@ from matsign.equations.plant import (
     in_units,
     normalise,
     standard,
+    standard_in_units,
     state_units,
 )
 from matsign.equations.riccati import by_sign
@@ -44,57 +45,70 @@ def solver_of(equation: Equation) -> Callable[..., Solution]:
         method: str,
         balanced: bool = True,
     ) -> Solution:
-        p, units = _in_good_units(be, equation, Plant(a, b, q, r, e, s), balanced)
-        x, failure, steps = _judged(be, equation, p, _candidate(be, equation, p, method))
-        return solution(be, (units.restore(be, x),), iterations=steps)._replace(failure=failure)
+        problem = _in_good_units(be, equation, Plant(a, b, q, r, e, s), balanced)
+        x, failure, steps = _judged(be, equation, problem.plant, _candidate(be, equation, problem, method))
+        return solution(be, (problem.units.restore(be, x),), iterations=steps)._replace(failure=failure)
 
     return solve
 
 
-def _in_good_units(be: Backend, equation: Equation, p: Plant, balanced: bool) -> tuple[Plant, Units]:
+class Problem(NamedTuple):
+    """A plant in good units, its standard form (something harmless where it has none, and `sound` false), and the units."""
+
+    plant: Plant
+    simple: Standard
+    sound: Array
+    units: Units
+
+
+def _in_good_units(be: Backend, equation: Equation, p: Plant, balanced: bool) -> Problem:
     p, whole, operator = normalise(be, p, discrete=equation.discrete)
-    states = state_units(be, _standard(be, p)[0])
-    states = states if balanced else 0 * states
-    return in_units(be, p, states), Units(whole, states, operator)
-
-
-def _standard(be: Backend, p: Plant) -> tuple[Standard, Array]:
-    """The equation in standard form, something harmless where there is none, and where there is one."""
-    found = standard(be, p)
+    found = standard(be, p, discrete=equation.discrete)
     sound = be.xp.isfinite(norm(be, found.a) + norm(be, found.g) + norm(be, found.q))
-    stand_in = Standard(-eye(be, p.a), eye(be, p.a), eye(be, p.a))
-    return Standard(*(be.xp.where(column(sound), x, y) for x, y in zip(found, stand_in, strict=True))), sound
+    one = eye(be, p.a)
+    stand_in = Standard(-one, one, one, be.real(p.a[:, 0] * 0))
+    simple = Standard(*(be.xp.where(per_member(sound, x), x, y) for x, y in zip(found, stand_in, strict=True)))
+    states = state_units(be, simple)
+    if not balanced:
+        states = 0 * states
+    return Problem(
+        in_units(be, p, states), standard_in_units(be, simple, states), sound, Units(whole, states, operator)
+    )
 
 
-def _candidate(be: Backend, equation: Equation, p: Plant, method: str) -> Candidate:
+def _candidate(be: Backend, equation: Equation, problem: Problem, method: str) -> Candidate:
     """The best solution that a method finds, or that all find between them."""
 
-    def keep(p: Plant, c: Candidate) -> Candidate:
+    def by_doubling(problem: Problem) -> Candidate:
+        x, steps = equation.doubling(be, problem.simple)
+        return _corrected(be, equation, problem, x, steps)
+
+    def by_hamiltonian(problem: Problem) -> Candidate:
+        h11, h12, h21, h22 = equation.hamiltonian(be, problem.simple)
+        found = by_sign(be, -h22, -h11, -h21, -h12)
+        x = hermitian(found.value[0])
+        return _corrected(be, equation, problem, x, be.ones(x) * found.iterations)
+
+    def by_qz(problem: Problem) -> Candidate:
+        return _by_qz(be, equation, problem.plant)
+
+    one_way = {"doubling": by_doubling, "sign": by_hamiltonian, "qz": by_qz}
+    if method != "auto":
+        return one_way[method](problem)
+
+    def keep(problem: Problem, c: Candidate) -> Candidate:
         return c
 
-    if method == "sign":
-        return _by_sign(be, equation, p)
-    if method == "qz":
-        return _by_qz(be, equation, p)
-    c = _by_doubling(be, equation, p)
-    if method == "doubling":
-        return c
-    c = be.split(~good(be, c), lambda p, c: better_of(be, c, _by_sign(be, equation, p)), keep, p, c)
-    return be.split(~fair(be, c), lambda p, c: better_of(be, c, _by_qz(be, equation, p)), keep, p, c)
+    c = by_doubling(problem)
+    c = be.split(~good(be, c), lambda problem, c: better_of(be, c, by_hamiltonian(problem)), keep, problem, c)
+    return be.split(~fair(be, c), lambda problem, c: better_of(be, c, by_qz(problem)), keep, problem, c)
 
 
-def _by_doubling(be: Backend, equation: Equation, p: Plant) -> Candidate:
-    simple, sound = _standard(be, p)
-    x, steps = equation.doubling(be, simple)
-    return correct(be, equation, p, _where_sound(be, sound, x), steps)
-
-
-def _by_sign(be: Backend, equation: Equation, p: Plant) -> Candidate:
-    simple, sound = _standard(be, p)
-    h11, h12, h21, h22 = equation.hamiltonian(be, simple)
-    found = by_sign(be, -h22, -h11, -h21, -h12)
-    x = hermitian(_where_sound(be, sound, found.value[0]))
-    return correct(be, equation, p, x, be.ones(x) * found.iterations)
+def _corrected(be: Backend, equation: Equation, problem: Problem, y: Array, steps: Array) -> Candidate:
+    """From a solution of the standard form."""
+    short = problem.simple.short[:, None, :] * eye(be, y)
+    x = _where_sound(be, problem.sound, y + short)
+    return correct(be, equation, problem.plant, x, steps)
 
 
 def _by_qz(be: Backend, equation: Equation, p: Plant) -> Candidate:
@@ -107,7 +121,7 @@ def _by_qz(be: Backend, equation: Equation, p: Plant) -> Candidate:
 
 
 def _host_qz(discrete: bool, with_e: bool, with_s: bool, *arrays: Any) -> Any:
-    return pencil.riccati(*_unpacked(with_e, with_s, arrays), discrete)
+    return pencil.riccati(discrete, *_unpacked(with_e, with_s, arrays))
 
 
 def _unpacked(with_e: bool, with_s: bool, arrays: tuple[Any, ...]) -> Any:
@@ -153,7 +167,7 @@ def _finite(be: Backend, x: Array) -> Array:
 
 
 def _host_obstacle(discrete: bool, with_e: bool, with_s: bool, *arrays: Any) -> Any:
-    return pencil.obstacle(*_unpacked(with_e, with_s, arrays), discrete)
+    return pencil.obstacle(discrete, *_unpacked(with_e, with_s, arrays))
 
 
 def residual_of(equation: Equation) -> Callable[..., Residual]:
@@ -185,7 +199,7 @@ def assess(be: Backend, equation: Equation, x: Array, p: Plant) -> tuple[Residua
     xp = be.xp
     plain, whole, _ = normalise(be, p, discrete=equation.discrete)
     backward = equation.gap(be, plain, be.ldexp(x, column(-whole)))
-    p, units = _in_good_units(be, equation, p, True)
+    p, _, _, units = _in_good_units(be, equation, p, True)
     y = units.apply(be, x)
     at = equation.gap(be, p, y)
     step, stable = equation.step(be, p, at.closed, at.gap)
@@ -210,7 +224,7 @@ def assess(be: Backend, equation: Equation, x: Array, p: Plant) -> tuple[Residua
 
 
 def _host_boundary(discrete: bool, with_e: bool, with_s: bool, *arrays: Any) -> Any:
-    return pencil.on_boundary(*_unpacked(with_e, with_s, arrays), discrete)
+    return pencil.on_boundary(discrete, *_unpacked(with_e, with_s, arrays))
 
 
 def _separation(be: Backend, equation: Equation, p: Plant, closed: Array, units: Units) -> Array:

@@ -11,10 +11,12 @@ volts and megapascals as good as one in sensible units.
 
 from __future__ import annotations
 
+import functools
+import math
 from typing import Any, NamedTuple
 
 from matsign.backends import Backend
-from matsign.engine.linear import adjoint, column, eye, hermitian, largest
+from matsign.engine.linear import adjoint, column, eye, hermitian, largest, nonzero, norm
 
 Array = Any
 
@@ -33,11 +35,12 @@ class Plant(NamedTuple):
 
 
 class Standard(NamedTuple):
-    """The same equation with e = I and s = 0, and g = b r⁻¹ bᴴ."""
+    """The same equation with e = I and s = 0, and g = b r⁻¹ bᴴ; its solution falls short of the one asked for by a diagonal."""
 
     a: Array
     g: Array
     q: Array
+    short: Array
 
 
 class Units(NamedTuple):
@@ -88,18 +91,44 @@ def normalise(be: Backend, p: Plant, *, discrete: bool) -> tuple[Plant, Array, A
     return scaled, k, outer
 
 
-def standard(be: Backend, p: Plant) -> Standard:
+def standard(be: Backend, p: Plant, *, discrete: bool) -> Standard:
     """The equation without descriptor and cross term; NaN where e or r has no inverse."""
     a, q, s = p.a, p.q, p.s
     if p.e is not None:
         inverse = be.inv(p.e)
         a, q = a @ inverse, adjoint(inverse) @ q @ inverse
         s = None if s is None else adjoint(inverse) @ s
-    gain = be.solve(p.r, adjoint(p.b))
-    if s is not None:
-        cross = be.solve(p.r, adjoint(s))
-        a, q = a - p.b @ cross, q - s @ cross
-    return Standard(a, hermitian(p.b @ gain), hermitian(q))
+    plain = Plant(a, p.b, q, p.r, None, s)
+    if not discrete:
+        return _without_cross(be, plain, 0 * be.ones(a))
+    # A discrete equation may have a singular r. Then a part γI of its solution is moved into it.
+    weak = ~(norm(be, p.r) * norm(be, be.inv(p.r)) < be.eps(a) ** -0.5)
+    return be.split(weak, functools.partial(_shifted, be), lambda p: _without_cross(be, p, 0 * be.ones(p.a)), plain)
+
+
+def _without_cross(be: Backend, p: Plant, short: Array) -> Standard:
+    a, q = p.a, p.q
+    if p.s is not None:
+        cross = be.solve(p.r, adjoint(p.s))
+        a, q = a - p.b @ cross, hermitian(q - p.s @ cross)
+    ones = be.xp.ones(a.shape[-1], dtype=short.dtype)
+    return Standard(a, hermitian(p.b @ be.solve(p.r, adjoint(p.b))), q, short[:, None] * ones)
+
+
+def _shifted(be: Backend, p: Plant) -> Standard:
+    """For y = x - γI the equation has r + γ bᴴb, s + γ aᴴb and q + γ (aᴴa - I)."""
+    gamma = nonzero(be, norm(be, p.q)) / math.sqrt(p.a.shape[-1])
+    g, ah, bh = column(gamma), adjoint(p.a), adjoint(p.b)
+    s = g * (ah @ p.b)
+    moved = Plant(
+        p.a,
+        p.b,
+        hermitian(p.q + g * (ah @ p.a - eye(be, p.a))),
+        p.r + g * (bh @ p.b),
+        None,
+        s if p.s is None else p.s + s,
+    )
+    return _without_cross(be, moved, gamma)
 
 
 def state_units(be: Backend, p: Standard) -> Array:
@@ -137,4 +166,9 @@ def in_units(be: Backend, p: Plant, states: Array) -> Plant:
 
 def standard_in_units(be: Backend, p: Standard, states: Array) -> Standard:
     rows, columns = states[:, :, None], states[:, None, :]
-    return Standard(be.ldexp(p.a, rows - columns), be.ldexp(p.g, rows + columns), be.ldexp(p.q, -rows - columns))
+    return Standard(
+        be.ldexp(p.a, rows - columns),
+        be.ldexp(p.g, rows + columns),
+        be.ldexp(p.q, -rows - columns),
+        be.ldexp(p.short, -2 * states),
+    )
