@@ -88,6 +88,9 @@ class Backend(Protocol):
     def eigh(self, a: Array) -> tuple[Array, Array]:
         """(values, vectors) of Hermitian members, values ascending."""
 
+    def eig(self, a: Array) -> tuple[Array, Array]:
+        """(values, vectors) of any members, both complex."""
+
     def solve(self, a: Array, b: Array) -> Array: ...
 
     def cholesky(self, a: Array) -> Array: ...

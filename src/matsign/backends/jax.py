@@ -10,6 +10,7 @@ import jax.numpy as xp
 import numpy as np
 from jax import lax
 
+from matsign.backends import numpy
 from matsign.backends.eager import first_leaf, tree_map
 
 Array = jax.Array
@@ -109,6 +110,15 @@ cholesky = xp.linalg.cholesky
 def svd(a: Array) -> tuple[Array, Array, Array]:
     u, values, vh = xp.linalg.svd(a, full_matrices=False)
     return u, values, vh
+
+
+def eig(a: Array) -> tuple[Array, Array]:
+    if on_cpu(a):
+        values, vectors = xp.linalg.eig(a)
+        return values, vectors
+    # Only the CPU can be relied on to have it.
+    vectors = a.astype(xp.result_type(a.dtype, xp.complex64))
+    return host(numpy.eig, (vectors[..., 0], vectors), a)
 
 
 def exponent(x: Array) -> Array:

@@ -140,6 +140,19 @@ def eigh(a: Array) -> tuple[Array, Array]:
     return np.linalg.eigh(a)
 
 
+def eig(a: Array) -> tuple[Array, Array]:
+    dtype = np.result_type(a.dtype, np.complex64)
+    try:
+        values, vectors = np.linalg.eig(a)
+    except np.linalg.LinAlgError:
+        if len(a) == 1:
+            return np.full(a.shape[:-1], np.nan, dtype), np.full(a.shape, np.nan, dtype)
+        parts = [eig(a[i : i + 1]) for i in range(len(a))]
+        return np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts])
+    # For real members all of whose eigenvalues are real, NumPy's answer is real.
+    return values.astype(dtype), vectors.astype(dtype)
+
+
 def solve(a: Array, b: Array) -> Array:
     return _linalg(np.linalg.solve, a, b)
 

@@ -126,6 +126,10 @@ def eigh(a: Array) -> tuple[Array, Array]:
     return torch.linalg.eigh(a)
 
 
+def eig(a: Array) -> tuple[Array, Array]:
+    return torch.linalg.eig(a)
+
+
 def solve(a: Array, b: Array) -> Array:
     return _checked(*torch.linalg.solve_ex(a, b))
 

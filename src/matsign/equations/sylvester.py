@@ -2,7 +2,9 @@
 
 The sign of [[A, C], [0, B]] with A negative stable and B positive stable is [[-I, 2X], [0, I]] where XB - AX = C
 (`blocks.Triangular`; Roberts 1980). A shift s leaves the equation alone, (a - sI) x + x (b + sI) = q, so a vertical line between
-the spectra of a and -b is all that this needs. Where there is none, Schur vectors (Bartels & Stewart 1972) do.
+the spectra of a and -b is all that this needs. Where there is none, there are three ways, one for each place to compute
+in: Schur vectors (Bartels & Stewart 1972) on a CPU, spectral divide and conquer on an accelerator, and refined
+eigenvectors under a trace, where ranks that depend on values are out of the question.
 
 Differential:  a dx + dx b = dq - da x - x db, the same equation again.
 """
@@ -10,42 +12,100 @@ Differential:  a dx + dx b = dq - da x - x db, the same equation again.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 from matsign.backends import Backend
-from matsign.engine import schur
-from matsign.engine.blocks import Triangular
+from matsign.engine import divide, eigenvectors, line, schur
 from matsign.engine.declare import Residual, Solution, declared, solution
 from matsign.engine.failures import Failure
-from matsign.engine.iterate import newton, settled
-from matsign.engine.linear import adjoint, column, eye, inner, nonzero, norm, normalise
+from matsign.engine.linear import adjoint, column, inner, nonzero, norm, normalise, plus_identity
+from matsign.engine.refine import Refined, backward
+from matsign.engine.separation import negligible, separation
 
 Array = Any
 
-_METHODS = ("auto", "newton", "schur")
+_METHODS = ("auto", "newton", "schur", "divide", "eigenvectors")
 _TRIES = 4
 
 
 def sylvester(be: Backend, a: Array, b: Array, q: Array, *, method: str) -> Solution:
-    """x of a stack: Newton where a line is found, Schur vectors for the rest."""
-    size = max(q.shape[-2:])
-    few = size <= 64 and size * len(q) <= 96 and be.on_cpu(q) and not be.traced(q)
-    if method == "schur" or (method == "auto" and few):
-        return _schur(be, a, b, q)  # LAPACK scales by itself
+    """x of a stack, by the method called so; which one "auto" takes depends on sizes, on the place and on the member alone."""
+    a, b, q, scale, scale_q = _standard(be, a, b, q)
+    found = {"auto": _auto, "newton": _newton, "schur": _schur, "divide": _divide, "eigenvectors": _eigenvectors}[
+        method
+    ](be, a, b, q)
+    return found._replace(value=(be.ldexp(found.value[0], column(scale_q - scale)),))
+
+
+def _standard(be: Backend, a: Array, b: Array, q: Array) -> tuple[Array, Array, Array, Array, Array]:
+    """(a, b, q, e, f): a and b times 2^-e and q times 2^-f, all near one.
+
+    Where a and -b lie close to each other and far from zero, they are moved to zero, which changes nothing else.
+    """
     a, b, scale = normalise(be, a, b)
     q, scale_q = normalise(be, q)
-    if method == "newton":
-        found = _between(be, a, b, q, guarded=False)
-    elif be.on_cpu(q) and not be.traced(q):
-        found = be.split(
-            _hopeless(be, a, b),
-            lambda a, b, q: _schur(be, a, b, q),
-            lambda a, b, q: _between(be, a, b, q, guarded=True),
-            *(a, b, q),
-        )
-    else:
-        found = _between(be, a, b, q, guarded=True)
-    return found._replace(value=(be.ldexp(found.value[0], column(scale_q - scale)),))
+    trace = be.xp.linalg.trace
+    mean_a, mean_b = trace(a) / a.shape[-1], trace(b) / b.shape[-1]
+    shift = (mean_a - mean_b) / 2
+    shift = be.xp.where(be.xp.abs(shift) > 8 * be.xp.abs(mean_a + mean_b), shift, 0 * shift)
+    return plus_identity(be, column(-shift), a), plus_identity(be, column(shift), b), q, scale, scale_q
+
+
+def _auto(be: Backend, a: Array, b: Array, q: Array) -> Solution:
+    """Newton where a line is found, and what the place has for the rest."""
+    if be.traced(q) or not be.on_cpu(q):
+        return _between(be, a, b, q, _elsewhere(be, q))
+    return be.split(
+        line.hopeless(be, a, b),
+        lambda a, b, q: _schur(be, a, b, q),
+        lambda a, b, q: _between(be, a, b, q, _schur),
+        *(a, b, q),
+    )
+
+
+def _between(be: Backend, a: Array, b: Array, q: Array, otherwise: Callable[..., Solution]) -> Solution:
+    """Newton where a line is found and the result is at working precision, another method for the rest."""
+    # With another method behind it, a line that is hard to find or to converge from is not worth finding.
+    found = line.search(be, a, b, q, 2, 26)
+    x, size = found.x, norm(be, a) + norm(be, b)
+    fine = found.sound & (backward(be, a, b, q, x, _gap(x, a, b, q)) < _enough(be, q))
+    # A solution this large means an operator that is singular to working precision.
+    fine = fine & (norm(be, x) * size * be.eps(q) < nonzero(be, norm(be, q)))
+    fine = fine & ~line.doubtful(be, found, a, b, fine)
+    return be.split(
+        ~fine,
+        lambda a, b, q, *_: otherwise(be, a, b, q),
+        lambda a, b, q, x, k: solution(be, (x,), iterations=k),
+        *(a, b, q, x, found.steps),
+    )
+
+
+def _elsewhere(be: Backend, q: Array) -> Callable[..., Solution]:
+    """What takes over from Newton away from the CPU's LAPACK."""
+    return _divide if divide.is_leaf(q) or not be.traced(q) else _eigenvectors_or_schur
+
+
+def _eigenvectors_or_schur(be: Backend, a: Array, b: Array, q: Array) -> Solution:
+    """Defective and nearly singular at once is more than refinement can repair: that is left to the host."""
+    found = _eigenvectors(be, a, b, q)
+    return be.split(
+        found.failure == int(Failure.NOT_CONVERGED),
+        lambda a, b, q, *_: _schur(be, a, b, q),
+        lambda a, b, q, x, *rest: Solution((x,), *rest),
+        *(a, b, q, *found.value, *found[1:]),
+    )
+
+
+def _newton(be: Backend, a: Array, b: Array, q: Array) -> Solution:
+    """Newton alone."""
+    found, none = line.search(be, a, b, q, _TRIES, 0), be.no_counts(q)
+    lost = ~(backward(be, a, b, q, found.x, _gap(found.x, a, b, q)) < be.eps(q) ** 0.75)
+    failure = be.xp.where(lost, none + int(Failure.NOT_CONVERGED), none)
+    common = line.singular(be, found, a, b, found.sound)
+    failure = be.xp.where(common, none + int(Failure.COMMON_EIGENVALUE), failure)
+    failure = be.xp.where(found.sound, failure, none + int(Failure.NO_LINE))
+    return solution(be, (found.x,), iterations=found.steps)._replace(failure=failure)
 
 
 def _schur(be: Backend, a: Array, b: Array, q: Array) -> Solution:
@@ -54,117 +114,65 @@ def _schur(be: Backend, a: Array, b: Array, q: Array) -> Solution:
     return solution(be, (value,))._replace(failure=failure)
 
 
-def _hopeless(be: Backend, a: Array, b: Array) -> Array:
-    """Which pairs look so mixed that a search for a line would be wasted: the means of the spectra beside their spread.
-
-    The mean of k numbers on one side of a line is at least 1/√k of their standard deviation away from it, usually more. For
-    small matrices Schur vectors cost no more than a failed try, so there the pair must look well apart.
-    """
-    n, m = a.shape[-1], b.shape[-1]
-    apart = 1.0 if max(n, m) <= 64 else 2 / math.sqrt(max(n, m))
-    gap = be.xp.abs(_trace(be, a) / n + _trace(be, b) / m)
-    return gap < apart * (_spread(be, a) + _spread(be, b))
+def _divide(be: Backend, a: Array, b: Array, q: Array) -> Solution:
+    return _judged(be, divide.sylvester(be, a, b, q), a, b)
 
 
-def _spread(be: Backend, a: Array) -> Array:
-    """The standard deviation of the real parts of the eigenvalues, exact for normal matrices and above it for others."""
-    n = a.shape[-1]
-    second = (_inner(be, a, a) + norm(be, a) ** 2) / (2 * n)
-    variance = second - (_trace(be, a) / n) ** 2
-    return be.xp.sqrt(be.xp.where(variance > 0, variance, 0 * variance))
-
-
-def _between(be: Backend, a: Array, b: Array, q: Array, guarded: bool) -> Solution:
-    """Newton on the line that `_search` finds; guarded by its residual, with Schur vectors where that is too large."""
-    # With Schur vectors behind it, a line that is hard to find or to converge from is not worth finding.
-    x, steps, found = _search(be, a, b, q, *((2, 26) if guarded else (_TRIES, 0)))
-    size = norm(be, a) + norm(be, b)
-    error = norm(be, _gap(x, a, b, q)) / (size * norm(be, x) + norm(be, q))
-    fine = found & (error < 8 * math.sqrt(max(q.shape[-2:])) * be.eps(q))
-    # A solution this large means an operator that is singular to working precision.
-    fine = fine & (norm(be, x) * size * be.eps(q) < nonzero(be, norm(be, q)))
-    if not guarded:
-        return solution(be, (x,), Failure.NO_LINE, ~found, steps)
-    return be.split(
-        ~fine,
-        lambda a, b, q, *_: _schur(be, a, b, q),
-        lambda a, b, q, x, k: solution(be, (x,), iterations=k),
-        *(a, b, q, x, steps),
+def _eigenvectors(be: Backend, a: Array, b: Array, q: Array) -> Solution:
+    """By the eigenvectors of a and b, or of matrices beside them where those do not lead to working precision."""
+    found = eigenvectors.sylvester(be, a, b, q, disturbed=False)
+    found = be.split(
+        ~(found.error < _enough(be, q)),
+        lambda a, b, q, *_: eigenvectors.sylvester(be, a, b, q, disturbed=True),
+        lambda a, b, q, *found: Refined(*found),
+        *(a, b, q, *found),
     )
+    return _judged(be, found, a, b)
+
+
+def _judged(be: Backend, found: Refined, a: Array, b: Array) -> Solution:
+    """An answer, or why it is none: an equation that rounding may have made singular, or a residual that stayed large."""
+    xp, none = be.xp, be.no_counts(found.x)
+    lost = ~(found.error < be.eps(found.x) ** 0.75)
+    failure = xp.where(lost, none + int(Failure.NOT_CONVERGED), none)
+    apart = found.separation > negligible(be, a, b)
+    return solution(be, (found.x,))._replace(failure=xp.where(apart, failure, none + int(Failure.COMMON_EIGENVALUE)))
+
+
+def _enough(be: Backend, q: Array) -> float:
+    """A backward error that leaves nothing to wish for."""
+    return 8 * math.sqrt(max(q.shape[-2:])) * be.eps(q)
 
 
 def _gap(x: Array, a: Array, b: Array, q: Array) -> Array:
     return q - a @ x - x @ b
 
 
-def _search(be: Backend, a: Array, b: Array, q: Array, tries: int, limit: int) -> tuple[Array, Array, Array]:
-    """(x, steps, whether a line was found): try lines between the spectra of a and -b until one separates them.
-
-    The means of the two spectra say which one lies left and between what the line must run. A try that fails still counts
-    the strays on either side, as traces of the converged blocks, and finds their mean: strays on both sides prove that no
-    line exists, strays of one spectrum move its bound to their mean.
-    """
-    xp, one = be.xp, be.ones(q)
-    n, m = q.shape[-2:]
-    mean_a, mean_b = _trace(be, a) / n, -_trace(be, b) / m
-    side = xp.where(mean_a >= mean_b, one, -one)  # 1: a lies right of -b
-    low, high = xp.minimum(mean_a, mean_b), xp.maximum(mean_a, mean_b)
-    middle = (low + high) / 2
-    line = xp.where((low < 0) & (high > 0), 0 * one, middle)
-
-    def step(state: Any) -> Any:
-        a, b, q, side, low, high, line, _, steps, done = state
-        shift, sign = column(line) * eye(be, a), column(side)
-        right_a, right_b = sign * (a - shift), sign * (b + column(line) * eye(be, b))
-        found = newton(be, Triangular(-right_a, sign * q, right_b), limit)
-        s = found.value
-        count_a, count_b = (n + _trace(be, s.a)) / 2, (m - _trace(be, s.b)) / 2
-        stray_a, stray_b = count_a > 0.5, count_b > 0.5
-        sure = settled(be, found) & (_off_integer(be, count_a) < 0.1) & (_off_integer(be, count_b) < 0.1)
-        # Means of the strays: of a where the first block stayed +1, of -b where the second stayed -1.
-        place_a = (_trace(be, a) + _inner(be, s.a, a)) / (2 * nonzero(be, count_a))
-        place_b = -(_trace(be, b) - _inner(be, s.b, b)) / (2 * nonzero(be, count_b))
-        moves_low = sure & xp.where(side > 0, stray_b, stray_a)
-        moves_high = sure & xp.where(side > 0, stray_a, stray_b)
-        place_low, place_high = xp.where(side > 0, place_b, place_a), xp.where(side > 0, place_a, place_b)
-        low = xp.where(moves_low, xp.maximum(line, place_low), low)
-        high = xp.where(moves_high, xp.minimum(line, place_high), high)
-        done = xp.astype(sure & ~stray_a & ~stray_b, line.dtype)
-        hopeless = (moves_low & moves_high) | (low >= high)
-        # An eigenvalue on the line itself: step aside.
-        next_line = xp.where(sure, (low + high) / 2, line + 0.382 * (high - line))
-        state = (a, b, q, side, low, high, next_line, s.c / 2, steps + found.steps, done)
-        return state, (done == 0) & ~hopeless
-
-    zero = 0 * one
-    *_, x, steps, done = be.loop(step, (a, b, q, side, low, high, line, 0 * q, zero, zero), tries)
-    return x, steps, (done > 0) & (low < high)
-
-
-def _trace(be: Backend, x: Array) -> Array:
-    return be.real(be.xp.linalg.trace(x))
-
-
-def _inner(be: Backend, x: Array, y: Array) -> Array:
-    """Re tr(x y)."""
-    return inner(be, adjoint(x), y)
-
-
-def _off_integer(be: Backend, x: Array) -> Array:
-    return be.xp.abs(x - be.xp.round(x))
-
-
 def _residual(be: Backend, value: tuple[Array], a: Array, b: Array, q: Array) -> Residual:
-    """q - a x - x b beside its terms, and the same equation for that gap."""
+    """q - a x - x b beside its terms; the same equation for that gap, and for what rounding may have hidden in it.
+
+    The gap is itself computed with rounding, and the data were rounded before: eps of their size, in the worst direction. The
+    correction is lengthened by what that does, as in SLICOT.
+    """
     (x,) = value
-    a, b, scale = normalise(be, a, b)
-    q, scale_q = normalise(be, q)
-    shift = column(scale - scale_q)
-    x = be.ldexp(x, shift)
+    a, b, q, scale, scale_q = _standard(be, a, b, q)
+    x = be.ldexp(x, column(scale - scale_q))
     gap = _gap(x, a, b, q)
     size = (norm(be, a) + norm(be, b)) * norm(be, x) + norm(be, q)
-    step = sylvester(be, a, b, gap, method="auto").value[0]
-    return Residual(norm(be, gap) / nonzero(be, size), (be.ldexp(step, -shift),))
+    step, least, worst = _correction(be, a, b, gap)
+    hidden = be.eps(x) * size / nonzero(be, least)
+    side = be.xp.where(inner(be, step, worst) < 0, -hidden, hidden)
+    step = be.ldexp(step + column(side) * worst, column(scale_q - scale))
+    return Residual(norm(be, gap) / nonzero(be, size), (step,), be.ldexp(least, scale))
+
+
+def _correction(be: Backend, a: Array, b: Array, gap: Array) -> tuple[Array, Array, Array]:
+    """The solution for the gap, the separation, and the unit vector that the smallest change of q brings about."""
+    if be.on_cpu(gap) and not be.traced(gap):
+        return be.host(schur.correction, (gap, be.ones(gap), gap), a, b, gap)
+    ah, bh = adjoint(a), adjoint(b)
+    found = separation(be, lambda y: _auto(be, a, b, y).value[0], lambda y: _auto(be, ah, bh, y).value[0], gap)
+    return _auto(be, a, b, gap).value[0], found.value, found.worst
 
 
 @declared("(n,n),(m,m),(n,m)->(n,m)", solve=sylvester, residual=_residual, choices={"method": _METHODS})
@@ -176,8 +184,10 @@ def solve_sylvester(a: Array, b: Array, q: Array, *, method: str = "auto", error
     a, b, q : arrays (..., n, n), (..., m, m), (..., n, m), float32, float64, complex64 or complex128
     method : "newton" (the sign of [[-a, q], [0, b]], Roberts 1980, on the blocks; wants a vertical line between the
         spectra of a and -b, and finds it), "schur" (Bartels & Stewart 1972, with a blocked triangular solver, on the
-        CPU), or "auto": Schur vectors for a few small members on a CPU, else Newton, with Schur vectors for the members
-        that no line separates or whose residual is not at working precision
+        CPU), "divide" (spectral divide and conquer by the projectors of this library, on any device, not under a trace),
+        "eigenvectors" (of a and b, refined; whole batches, also under a trace), or "auto": Newton where a line is found
+        and leads to working precision, and for other members Schur vectors on a CPU, divide and conquer elsewhere, and
+        refined eigenvectors under a trace
     errors : "raise", or "nan" to get NaN for the members without an answer
 
     Notes

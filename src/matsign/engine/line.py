@@ -1,0 +1,166 @@
+"""Sylvester equations by Newton's iteration: finding the vertical line between the spectra of a and -b that it wants.
+
+With a shifted to one side of the imaginary axis and b to the other, the sign of [[-a, q], [0, b]] holds x. The line s is found by
+trying; the same shift leaves the equation alone, (a - sI) x + x (b + sI) = q.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+from matsign.backends import Backend
+from matsign.engine.blocks import Triangular
+from matsign.engine.iterate import newton, settled
+from matsign.engine.linear import adjoint, column, hermitian, inner, nonzero, norm, plus_identity
+from matsign.engine.separation import negligible, separation, suspicious
+
+Array = Any
+
+
+class Found(NamedTuple):
+    """x, Newton's steps over all tries, whether there is a line, which one, and on which side of it a lies: 1 is right."""
+
+    x: Array
+    steps: Array
+    sound: Array
+    line: Array
+    side: Array
+
+
+def hopeless(be: Backend, a: Array, b: Array) -> Array:
+    """Which pairs look so mixed that a search for a line would be wasted: the means of the spectra beside their spread.
+
+    The mean of k numbers on one side of a line is at least 1/√k of their standard deviation away from it, usually more. For
+    small matrices Schur vectors cost no more than a failed try, so there the pair must look well apart.
+    """
+    n, m = a.shape[-1], b.shape[-1]
+    apart = 1.0 if max(n, m) <= 64 else 2 / math.sqrt(max(n, m))
+    gap = be.xp.abs(_trace(be, a) / n + _trace(be, b) / m)
+    return gap < apart * (_spread(be, a) + _spread(be, b))
+
+
+def _spread(be: Backend, a: Array) -> Array:
+    """The standard deviation of the real parts of the eigenvalues, exact for normal matrices and above it for others."""
+    n = a.shape[-1]
+    second = (_inner(be, a, a) + norm(be, a) ** 2) / (2 * n)
+    variance = second - (_trace(be, a) / n) ** 2
+    return be.xp.sqrt(be.xp.where(variance > 0, variance, 0 * variance))
+
+
+def search(be: Backend, a: Array, b: Array, q: Array, tries: int, limit: int) -> Found:
+    """Try lines between the spectra of a and -b until one separates them.
+
+    The means of the two spectra say which one lies left and between what the line must run. A try that fails still counts
+    the strays on either side, as traces of the converged blocks, and finds their mean: strays on both sides prove that no
+    line exists, strays of one spectrum move its bound to their mean.
+    """
+    xp, one = be.xp, be.ones(q)
+    n, m = q.shape[-2:]
+    mean_a, mean_b = _trace(be, a) / n, -_trace(be, b) / m
+    side = xp.where(mean_a >= mean_b, one, -one)  # 1: a lies right of -b
+    low, high = xp.minimum(mean_a, mean_b), xp.maximum(mean_a, mean_b)
+    middle = (low + high) / 2
+    line = xp.where((low < 0) & (high > 0), 0 * one, middle)
+
+    def step(state: Any) -> Any:
+        a, b, q, side, low, high, line, _, steps, done = state
+        right_a, right_b = _turned(be, a, b, line, side)
+        found = newton(be, Triangular(-right_a, column(side) * q, right_b), limit)
+        s = found.value
+        count_a, count_b = (n + _trace(be, s.a)) / 2, (m - _trace(be, s.b)) / 2
+        stray_a, stray_b = count_a > 0.5, count_b > 0.5
+        sure = settled(be, found) & (_off_integer(be, count_a) < 0.1) & (_off_integer(be, count_b) < 0.1)
+        # Means of the strays: of a where the first block stayed +1, of -b where the second stayed -1.
+        place_a = (_trace(be, a) + _inner(be, s.a, a)) / (2 * nonzero(be, count_a))
+        place_b = -(_trace(be, b) - _inner(be, s.b, b)) / (2 * nonzero(be, count_b))
+        moves_low = sure & xp.where(side > 0, stray_b, stray_a)
+        moves_high = sure & xp.where(side > 0, stray_a, stray_b)
+        place_low, place_high = xp.where(side > 0, place_b, place_a), xp.where(side > 0, place_a, place_b)
+        low = xp.where(moves_low, xp.maximum(line, place_low), low)
+        high = xp.where(moves_high, xp.minimum(line, place_high), high)
+        done = xp.astype(sure & ~stray_a & ~stray_b, line.dtype)
+        hopeless = (moves_low & moves_high) | (low >= high)
+        # An eigenvalue on the line itself: step aside.
+        next_line = xp.where(sure, (low + high) / 2, line + 0.382 * (high - line))
+        next_line = xp.where(done > 0, line, next_line)
+        state = (a, b, q, side, low, high, next_line, s.c / 2, steps + found.steps, done)
+        return state, (done == 0) & ~hopeless
+
+    zero = 0 * one
+    *_, line, x, steps, done = be.loop(step, (a, b, q, side, low, high, line, 0 * q, zero, zero), tries)
+    return Found(x, steps, (done > 0) & (low < high), line, side)
+
+
+def _turned(be: Backend, a: Array, b: Array, line: Array, side: Array) -> tuple[Array, Array]:
+    """a - line I and b + line I with both spectra in the right half plane."""
+    return column(side) * plus_identity(be, -column(line), a), column(side) * plus_identity(be, column(line), b)
+
+
+def doubtful(be: Backend, found: Found, a: Array, b: Array, among: Array) -> Array:
+    """Which of the members `among` may be singular to working precision although a line was found.
+
+    On two sides of it, the fields of values prove that they are not, at the price of two Cholesky factors. Else Newton on the
+    same line solves once more, for a random right-hand side.
+    """
+
+    def look(a: Array, b: Array, line: Array, side: Array, like: Array) -> Array:
+        return suspicious(be, lambda y: _on_line(be, a, b, y, line, side), like, negligible(be, a, b))
+
+    return be.split(
+        among & ~_apart(be, a, b, found.line, found.side),
+        look,
+        lambda *arrays: be.ones(arrays[0]) < 0,
+        *(a, b, found.line, found.side, found.x),
+    )
+
+
+def singular(be: Backend, found: Found, a: Array, b: Array, among: Array) -> Array:
+    """Which of the members `among` are singular to working precision, by their separation."""
+
+    def look(a: Array, b: Array, line: Array, side: Array, like: Array) -> Array:
+        at = separation(
+            be,
+            lambda y: _on_line(be, a, b, y, line, side),
+            lambda y: _on_line(be, adjoint(a), adjoint(b), y, line, side),
+            like,
+        )
+        return ~(at.value > negligible(be, a, b))
+
+    return be.split(
+        doubtful(be, found, a, b, among),
+        look,
+        lambda *arrays: be.ones(arrays[0]) < 0,
+        *(a, b, found.line, found.side, found.x),
+    )
+
+
+def _on_line(be: Backend, a: Array, b: Array, q: Array, line: Array, side: Array) -> Array:
+    """x with a x + x b = q by a line that is known."""
+    right_a, right_b = _turned(be, a, b, line, side)
+    return newton(be, Triangular(-right_a, column(side) * q, right_b)).value.c / 2
+
+
+def _apart(be: Backend, a: Array, b: Array, line: Array, side: Array) -> Array:
+    """Whether the fields of values of a and -b lie on two sides of the line: half the distance between them, √eps of the
+    size, is below half the separation."""
+    distance = math.sqrt(be.eps(a)) * (norm(be, a) + norm(be, b))
+    definite = None
+    for x in _turned(be, a, b, line, side):
+        factor = be.cholesky(hermitian(plus_identity(be, -column(distance), x)))
+        here = be.xp.isfinite(factor).all((-1, -2))
+        definite = here if definite is None else definite & here
+    return definite
+
+
+def _trace(be: Backend, x: Array) -> Array:
+    return be.real(be.xp.linalg.trace(x))
+
+
+def _inner(be: Backend, x: Array, y: Array) -> Array:
+    """Re tr(x y)."""
+    return inner(be, adjoint(x), y)
+
+
+def _off_integer(be: Backend, x: Array) -> Array:
+    return be.xp.abs(x - be.xp.round(x))
