@@ -20,7 +20,7 @@ def adjoint(x: Array) -> Array:
 
 def hermitian(x: Array) -> Array:
     """Hermitian part, (x + xᴴ)/2."""
-    return (x + adjoint(x)) / 2
+    return (x + adjoint(x)) * 0.5
 
 
 def column(s: Array) -> Array:

@@ -49,28 +49,31 @@ def double(be: Backend, start: Symplectic) -> tuple[Array, Array]:
     return h, steps
 
 
-# Above this condition number the Cayley transform loses more digits, and doubling more steps, than Newton's inverses cost.
-_WIDE = 1e4
+# Doubling steps from which the spectrum is so wide, or so near the axis, that the sign iteration may do better.
+_SLOW = 18
 
 
 def closed_lyapunov(be: Backend, a: Array, q: Array) -> tuple[Array, Array]:
     """(x, whether a is stable) with a x + x aᴴ + q = 0.
 
-    By the Cayley transform and Smith's iteration; where the spectrum is too wide for that, by the sign.
+    By the Cayley transform and Smith's iteration, and where these are slow by the sign as well: the better of the two.
     """
     xp, n = be.xp, a.shape[-1]
-    size, inverse_size = norm(be, a), norm(be, be.inv(a))
+    p = column(norm(be, a)) * (0.5 / math.sqrt(n))
+    v = be.inv(a - p * eye(be, a))
+    found = smith(be, plus_identity(be, 1.0, 2 * p * v), 2 * p * (v @ q @ adjoint(v)))
 
-    def by_sign(a: Array, q: Array, p: Array) -> tuple[Array, Array]:
-        found, x = stable_lyapunov(be, a, -q)
-        right = be.real(trace(be, found.value.a)) + n
-        return x, (found.defect < 0.05) & (xp.abs(right) < 0.5)
+    def both(a: Array, q: Array, x: Array, stable: Array) -> tuple[Array, Array]:
+        sign, y = stable_lyapunov(be, a, -q)
+        right = be.real(trace(be, sign.value.a)) + n
+        also = (sign.defect < 0.05) & (xp.abs(right) < 0.5)
+        better = (also & ~stable) | ((also == stable) & (_left(be, a, q, y) < _left(be, a, q, x)))
+        return xp.where(column(better), y, x), stable | also
 
-    def by_doubling(a: Array, q: Array, p: Array) -> tuple[Array, Array]:
-        p = column(p)
-        v = be.inv(a - p * eye(be, a))
-        found = smith(be, plus_identity(be, 1.0, 2 * p * v), 2 * p * (v @ q @ adjoint(v)))
-        return found.x, found.converged
+    slow = ~found.converged | (found.steps > _SLOW)
+    return be.split(slow, both, lambda a, q, x, stable: (x, stable), a, q, found.x, found.converged)
 
-    wide = ~(size * inverse_size < _WIDE * n)
-    return be.split(wide, by_sign, by_doubling, a, q, xp.sqrt(size / inverse_size))
+
+def _left(be: Backend, a: Array, q: Array, x: Array) -> Array:
+    half = a @ x
+    return norm(be, half + adjoint(half) + q)

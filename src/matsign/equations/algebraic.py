@@ -12,7 +12,7 @@ from matsign.engine.declare import Residual, Solution, solution
 from matsign.engine.failures import Failure
 from matsign.engine.linear import column, eye, hermitian, nonzero, norm, per_member, signs
 from matsign.engine.separation import separation
-from matsign.equations.newton_kleinman import Candidate, Equation, better_of, correct, fair, good, polish
+from matsign.equations.newton_kleinman import Candidate, Equation, better_of, correct, fair, polish
 from matsign.equations.plant import (
     Plant,
     Standard,
@@ -100,7 +100,7 @@ def _candidate(be: Backend, equation: Equation, problem: Problem, method: str) -
         return c
 
     c = by_doubling(problem)
-    c = be.split(~good(be, c), lambda problem, c: better_of(be, c, by_hamiltonian(problem)), keep, problem, c)
+    c = be.split(~fair(be, c), lambda problem, c: better_of(be, c, by_hamiltonian(problem)), keep, problem, c)
     return be.split(~fair(be, c), lambda problem, c: better_of(be, c, by_qz(problem)), keep, problem, c)
 
 

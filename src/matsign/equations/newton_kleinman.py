@@ -6,7 +6,6 @@ closed loop stays stable: a residual at rounding alone has been seen beside a cl
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -110,13 +109,8 @@ def _like(mask: Array, x: Array) -> Array:
     return column(mask) if x.ndim == 3 else mask
 
 
-def good(be: Backend, c: Candidate) -> Array:
-    """Which candidates leave nothing to be wished for."""
-    return c.stable & (c.residual < 16 * math.sqrt(c.x.shape[-1]) * be.eps(c.x))
-
-
 def fair(be: Backend, c: Candidate) -> Array:
-    """Which candidates are solutions, if not the best there may be."""
+    """Which candidates another start would not improve: where Newton stands still above rounding, it does so from anywhere."""
     return c.stable & (c.residual < be.eps(c.x) ** (2 / 3))
 
 

@@ -135,20 +135,22 @@ def state_units(be: Backend, p: Standard) -> Array:
     """An exponent for each state that balances rows and columns of [[a, -g], [-q, -aᴴ]], (B, n)."""
     xp = be.xp
     off = 1 - eye(be, be.real(p.a))
-    magnitudes = (xp.abs(p.a) * off, xp.abs(p.g), xp.abs(p.q))
+    column_of_ones = be.real(p.a[:, :, :1]) * 0 + 1
 
     def step(state: Any) -> Any:
-        a, g, q, units = state
-        rising, falling = xp.sum(a + g, axis=-1), xp.sum(a, axis=-2) + xp.sum(q, axis=-1)
+        a, g, q, unit, units = state
+        one_over = 1 / unit
+        rising = (a @ one_over + g @ unit) * unit
+        falling = (a.mT @ unit + q @ one_over) * one_over
         both = (rising > 0) & (falling > 0)
-        ratio = xp.where(both, falling, xp.ones_like(falling)) / xp.where(both, rising, xp.ones_like(rising))
-        # All states move at once, so each goes a little less than its way.
-        move = xp.astype(xp.round(0.4 * xp.log2(ratio)), xp.int32)
-        rows, columns = move[:, :, None], move[:, None, :]
-        a, g, q = be.ldexp(a, rows - columns), be.ldexp(g, rows + columns), be.ldexp(q, -rows - columns)
-        return (a, g, q, units + move), (move != 0).any(-1)
+        ratio = xp.log2(xp.where(both, falling, column_of_ones[:1]) / xp.where(both, rising, column_of_ones[:1]))
+        # All states move at once, so each goes a little less than its way; what is within a factor of 8 stays.
+        move = xp.where(xp.abs(ratio) > 3, xp.round(0.4 * ratio), 0 * ratio)
+        move = xp.where(xp.isfinite(move), move, 0 * unit)
+        return (a, g, q, unit * xp.exp2(move), units + move), (move != 0).any((-1, -2))
 
-    return be.loop(step, (*magnitudes, be.no_counts(p.a)[:, None] + 0 * xp.astype(off[0, :1], xp.int32)), _SWEEPS)[3]
+    start = (xp.abs(p.a) * off, xp.abs(p.g), xp.abs(p.q), column_of_ones, 0 * column_of_ones)
+    return xp.astype(be.loop(step, start, _SWEEPS)[4][:, :, 0], xp.int32)
 
 
 def in_units(be: Backend, p: Plant, states: Array) -> Plant:
