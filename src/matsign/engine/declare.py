@@ -100,7 +100,7 @@ class Declaration:
     residual: Callable[..., Residual]
     tangent: Callable[..., Any] | None
     cotangent: Callable[..., Any] | None
-    choices: dict[str, tuple[str, ...]]
+    choices: dict[str, tuple[str | None, ...]]
     wrap: Callable[..., Any]
     halves: bool
     hermitian: tuple[str, ...]
@@ -132,7 +132,7 @@ def declared(
     residual: Callable[..., Residual],
     tangent: Callable[..., Any] | None = None,
     cotangent: Callable[..., Any] | None = None,
-    choices: dict[str, tuple[str, ...]] | None = None,
+    choices: dict[str, tuple[str | None, ...]] | None = None,
     wrap: Callable[..., Any] | None = None,
     halves: bool = False,
     hermitian: tuple[str, ...] = (),
@@ -256,11 +256,11 @@ def _bind(
     return [rest[n] for n in names], errors, options
 
 
-def _check(name: str, options: dict[str, Any], choices: dict[str, tuple[str, ...]]) -> None:
+def _check(name: str, options: dict[str, Any], choices: dict[str, tuple[str | None, ...]]) -> None:
     """A ValueError for an option that means nothing; the options mean the same everywhere."""
     for key, allowed in choices.items():
         if options[key] not in allowed:
-            raise ValueError(f"{name}: {key} must be one of {', '.join(allowed)}, got {options[key]!r}")
+            raise ValueError(f"{name}: {key} must be one of {', '.join(map(str, allowed))}, got {options[key]!r}")
     for key, lowest in (("tol", "(0"), ("rtol", "[0")):
         value = options.get(key)
         if value is None:
