@@ -15,6 +15,7 @@ from matsign.engine.failures import SpectrumError
 from matsign.equations.continuous import solve_continuous_are
 from matsign.equations.discrete import solve_discrete_are
 from matsign.equations.lyapunov import solve_continuous_lyapunov, solve_discrete_lyapunov
+from matsign.equations.regulators import Regulator, dlqr, lqr
 from matsign.equations.riccati import solve_riccati
 from matsign.equations.sylvester import solve_sylvester
 from matsign.functions.means import coupled_root, geometric_mean
@@ -25,11 +26,14 @@ from matsign.functions.sign import matrix_abs, mcsgn, spectral_projector
 __all__ = [
     "Certificate",
     "Polar",
+    "Regulator",
     "SpectrumError",
     "certify",
     "coupled_root",
+    "dlqr",
     "geometric_mean",
     "invsqrtm",
+    "lqr",
     "matrix_abs",
     "mcsgn",
     "msign",

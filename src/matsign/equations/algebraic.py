@@ -148,7 +148,7 @@ def _judged(be: Backend, equation: Equation, p: Plant, c: Candidate) -> tuple[Ar
             functools.partial(_host_obstacle, equation.discrete, p.e is not None, p.s is not None),
             be.no_counts(p.a),
             *(m for m in p if m is not None),
-            _finite(be, at.closed),
+            finite(be, at.closed),
             near,
         )
         # Stable, but far from solving the equation: that is no property of the problem.
@@ -162,7 +162,8 @@ def _judged(be: Backend, equation: Equation, p: Plant, c: Candidate) -> tuple[Ar
     return be.split(~usable, doubtful, fine, p, c)
 
 
-def _finite(be: Backend, x: Array) -> Array:
+def finite(be: Backend, x: Array) -> Array:
+    """x with zeros for what is not finite: LAPACK and the host do not want to see it."""
     return be.xp.where(be.xp.isfinite(x), x, be.xp.zeros_like(x))
 
 
@@ -183,14 +184,13 @@ def residual_of(equation: Equation) -> Callable[..., Residual]:
         e: Array | None,
         s: Array | None,
     ) -> Residual:
-        found, _ = assess(be, equation, value[0], Plant(a, b, q, r, e, s))
-        return found
+        return assess(be, equation, value[0], Plant(a, b, q, r, e, s))
 
     return residual
 
 
-def assess(be: Backend, equation: Equation, x: Array, p: Plant) -> tuple[Residual, Array]:
-    """How wrong x is, and the gain that belongs to it.
+def assess(be: Backend, equation: Equation, x: Array, p: Plant) -> Residual:
+    """How wrong x is.
 
     The correction is a Newton step for what is left of the equation, and one for what rounding may hide in that: the entries
     of its terms times eps, with signs by chance. As errors do, it grows where the closed loop is close to the boundary of
@@ -214,13 +214,13 @@ def assess(be: Backend, equation: Equation, x: Array, p: Plant) -> tuple[Residua
             functools.partial(_host_boundary, equation.discrete, p.e is not None, p.s is not None),
             be.ones(p.a) > 0,
             *(m for m in p if m is not None),
-            _finite(be, closed),
+            finite(be, closed),
         )
 
     boundary = be.split(near | ~stable, look, lambda p, closed: be.ones(closed) < 0, p, at.closed)
     backward_error = norm(be, backward.gap) / nonzero(be, backward.terms)
     apart = be.ldexp(apart, units.operator)
-    return Residual(backward_error, (units.restore(be, size),), apart, boundary), at.gain
+    return Residual(backward_error, (units.restore(be, size),), apart, boundary)
 
 
 def _host_boundary(discrete: bool, with_e: bool, with_s: bool, *arrays: Any) -> Any:

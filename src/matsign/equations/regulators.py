@@ -1,0 +1,160 @@
+"""The linear quadratic regulator: the gain k whose u = -k x costs least, from an algebraic Riccati equation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from matsign.backends import Backend
+from matsign.engine.declare import Residual, Solution, declared
+from matsign.engine.linear import column
+from matsign.equations.algebraic import METHODS, assess, finite, solver_of
+from matsign.equations.continuous import CONTINUOUS
+from matsign.equations.discrete import DISCRETE
+from matsign.equations.newton_kleinman import Equation
+from matsign.equations.plant import Plant, normalise
+
+Array = Any
+
+
+class Regulator(NamedTuple):
+    """``u = -gain @ x``, the solution of the Riccati equation, and the eigenvalues of the closed loop."""
+
+    gain: Array
+    solution: Array
+    poles: Array
+
+
+def _at(be: Backend, equation: Equation, x: Array, p: Plant) -> tuple[Array, Array]:
+    """(gain, closed loop matrix e⁻¹(a - b k)) in the units of the caller."""
+    scaled, whole, _ = normalise(be, p, discrete=equation.discrete)
+    at = equation.gap(be, scaled, be.ldexp(x, column(-whole)))
+    # The gain came out in units of a per unit of b.
+    gain = be.ldexp(at.gain, column(_exponent(be, p.a, scaled.a) - _exponent(be, p.b, scaled.b)))
+    closed = p.a - p.b @ gain
+    return gain, closed if p.e is None else be.solve(p.e, closed)
+
+
+def _exponent(be: Backend, x: Array, scaled: Array) -> Array:
+    """What power of two was taken out of x."""
+    size = be.xp.max(be.xp.abs(x), axis=(-1, -2))
+    rest = be.xp.max(be.xp.abs(scaled), axis=(-1, -2))
+    return be.exponent(size) - be.exponent(rest)
+
+
+def _regulate(equation: Equation) -> Callable[..., Solution]:
+    riccati = solver_of(equation)
+
+    def solve(
+        be: Backend, a: Array, b: Array, q: Array, r: Array, s: Array | None, e: Array | None, *, method: str
+    ) -> Solution:
+        found = riccati(be, a, b, q, r, e, s, method=method)
+        x = found.value[0]
+        gain, closed = _at(be, equation, x, Plant(a, b, q, r, e, s))
+        return found._replace(value=(gain, x, be.eig(finite(be, closed))[0]))
+
+    return solve
+
+
+def _regulated(equation: Equation) -> Callable[..., Residual]:
+    def residual(
+        be: Backend,
+        value: tuple[Array, ...],
+        a: Array,
+        b: Array,
+        q: Array,
+        r: Array,
+        s: Array | None,
+        e: Array | None,
+    ) -> Residual:
+        gain, x, poles = value
+        p = Plant(a, b, q, r, e, s)
+        found = assess(be, equation, x, p)
+        (dx,) = found.correction
+        # What dx, and what is not the gain of x at all, moves the gain by; and that the poles.
+        right, _ = _at(be, equation, x, p)
+        moved, closed = _at(be, equation, x + finite(be, dx), p)
+        shifted = be.eig(finite(be, closed))[0]
+        nearest = be.xp.min(be.xp.abs(poles[:, :, None] - shifted[:, None, :]), axis=-1)
+        return found._replace(correction=(be.xp.abs(moved - right) + be.xp.abs(right - gain), dx, nearest))
+
+    return residual
+
+
+_LQR = "(n,n),(n,m),(n,n),(m,m),(n,m),(n,n)->(m,n),(n,n),(n)"
+
+
+def _named(be: Backend, gain: Array, solution: Array, poles: Array) -> Regulator:
+    return Regulator(gain, solution, poles)
+
+
+@declared(
+    _LQR,
+    solve=_regulate(CONTINUOUS),
+    residual=_regulated(CONTINUOUS),
+    choices={"method": METHODS},
+    wrap=_named,
+    hermitian=("q", "r"),
+)
+def lqr(
+    a: Array,
+    b: Array,
+    q: Array,
+    r: Array,
+    s: Array | None = None,
+    e: Array | None = None,
+    *,
+    method: str = "auto",
+    errors: str = "raise",
+) -> Regulator:
+    """k = r⁻¹(bᴴ x e + sᴴ), the gain of the continuous-time regulator.
+
+    u = -k x steers e ẋ = a x + b u at the least cost ∫ xᴴqx + 2 Re xᴴsu + uᴴru. Returns `Regulator`: the gain, the solution x of `solve_continuous_are`, and the poles
+    of the closed loop, in the order that python-control has, and with its name for the cross term's place. Shapes
+    (..., n, n), (..., n, m), (..., n, n), (..., m, m), (..., n, m), (..., n, n); dtypes, options and errors as in
+    `solve_continuous_are`. The poles are complex.
+
+    >>> import numpy as np
+    >>> from matsign import lqr
+    >>> a, b = np.array([[0.0, 1.0], [0.0, 0.0]]), np.array([[0.0], [1.0]])
+    >>> gain, x, poles = lqr(a, b, np.eye(2), np.eye(1))
+    >>> gain.round(12)
+    array([[1.        , 1.73205081]])
+    >>> bool(abs(np.poly(a - b @ gain) - [1, 3**0.5, 1]).max() < 1e-14)
+    True
+    """
+    raise NotImplementedError
+
+
+@declared(
+    _LQR,
+    solve=_regulate(DISCRETE),
+    residual=_regulated(DISCRETE),
+    choices={"method": METHODS},
+    wrap=_named,
+    hermitian=("q", "r"),
+)
+def dlqr(
+    a: Array,
+    b: Array,
+    q: Array,
+    r: Array,
+    s: Array | None = None,
+    e: Array | None = None,
+    *,
+    method: str = "auto",
+    errors: str = "raise",
+) -> Regulator:
+    """k = (r + bᴴ x b)⁻¹(bᴴ x a + sᴴ), the gain of the discrete-time regulator.
+
+    u = -k x steers e x⁺ = a x + b u at the least cost Σ xᴴqx + 2 Re xᴴsu + uᴴru. Returns `Regulator`: the gain, the solution x of `solve_discrete_are`, and the poles of
+    the closed loop. Shapes as in `lqr`; dtypes, options and errors as in `solve_discrete_are`.
+
+    >>> import numpy as np
+    >>> from matsign import dlqr
+    >>> a, b = np.array([[1.0, 1.0], [0.0, 1.0]]), np.array([[0.0], [1.0]])
+    >>> gain, x, poles = dlqr(a, b, np.eye(2), np.eye(1))
+    >>> bool(np.linalg.norm((np.eye(1) + b.T @ x @ b) @ gain - b.T @ x @ a) < 1e-13), bool((abs(poles) < 1).all())
+    (True, True)
+    """
+    raise NotImplementedError
