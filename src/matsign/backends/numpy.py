@@ -166,7 +166,9 @@ def exponent(x: Array) -> Array:
 
 
 def ldexp(x: Array, e: Array) -> Array:
-    return np.ldexp(x, e) if x.dtype.kind == "f" else _complex_ldexp(x, e)
+    # In C order whatever the order of x: products of other layouts round differently, so that a transposed matrix alone and
+    # one taken out of a stack would differ in their last bits.
+    return np.ldexp(x, e, order="C") if x.dtype.kind == "f" else _complex_ldexp(x, e)
 
 
 def _complex_ldexp(x: Array, e: Array) -> Array:
