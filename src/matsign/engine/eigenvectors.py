@@ -28,16 +28,25 @@ class Vectors(NamedTuple):
     sums: Array
 
 
-def sylvester(be: Backend, a: Array, b: Array, q: Array, *, disturbed: bool) -> Refined:
-    """x by the eigenvectors of a and b with two refinements, or by those of matrices beside them with four."""
-    e = _vectors(be, *((_beside(be, a), _beside(be, b)) if disturbed else (a, b)))
-    return refine.sylvester(
-        be,
-        lambda y: _solve(be, e, y),
-        lambda y: _adjoint_solve(be, e, y),
-        *(a, b, q),
-        times=4 if disturbed else 2,
-    )
+def sylvester(be: Backend, a: Array, b: Array, q: Array, enough: float) -> Refined:
+    """x by the eigenvectors of a and b; where its error is not below `enough`, by those of matrices beside them."""
+    e = _vectors(be, a, b)
+    # An equation is no further from a singular one than a is from sharing an eigenvalue with -b.
+    nearest = be.xp.min(be.xp.abs(e.sums), axis=(-1, -2))
+    found = _by(be, e, a, b, q, 2)
+
+    def again(a: Array, b: Array, q: Array, *_: Array) -> Refined:
+        return _by(be, _vectors(be, _beside(be, a), _beside(be, b)), a, b, q, 4)
+
+    def kept(a: Array, b: Array, q: Array, *found: Array) -> Refined:
+        return Refined(*found)
+
+    found = be.split(~(found.error < enough), again, kept, a, b, q, *found)
+    return found._replace(separation=be.xp.minimum(found.separation, nearest))
+
+
+def _by(be: Backend, e: Vectors, a: Array, b: Array, q: Array, times: int) -> Refined:
+    return refine.sylvester(be, lambda y: _solve(be, e, y), lambda y: _adjoint_solve(be, e, y), a, b, q, times)
 
 
 def _vectors(be: Backend, a: Array, b: Array) -> Vectors:

@@ -119,13 +119,13 @@ def singular(be: Backend, found: Found, a: Array, b: Array, among: Array) -> Arr
     """Which of the members `among` are singular to working precision, by their separation."""
 
     def look(a: Array, b: Array, line: Array, side: Array, like: Array) -> Array:
-        at = separation(
+        least = separation(
             be,
             lambda y: _on_line(be, a, b, y, line, side),
             lambda y: _on_line(be, adjoint(a), adjoint(b), y, line, side),
             like,
         )
-        return ~(at.value > negligible(be, a, b))
+        return ~(least.value > negligible(be, a, b))
 
     return be.split(
         doubtful(be, found, a, b, among),

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from matsign.backends import Backend
 from matsign.engine.linear import adjoint, column, nonzero, norm
-from matsign.engine.separation import separation
+from matsign.engine.separation import separation, start
 
 Array = Any
 
@@ -29,8 +29,13 @@ def sylvester(
     q: Array,
     times: int,
 ) -> Refined:
-    """x from a rough solver and one for the adjoint equation, corrected up to `times` times with a and b themselves."""
+    """x from a rough solver and one for the adjoint equation, corrected up to `times` times with a and b themselves.
+
+    The same must lead to a small error for a random right-hand side: where it does not, the rough solver is too far from a and
+    b to tell whether their equation is singular, and a right-hand side may suit it by chance.
+    """
     x, error = _corrected(be, solve, a, b, q, times)
+    error = be.xp.maximum(error, _corrected(be, solve, a, b, start(be, q), times)[1])
     ah, bh = adjoint(a), adjoint(b)
     found = separation(
         be,

@@ -61,6 +61,18 @@ def axis(stack: Array) -> Array:
     return np.array([_on_axis(m, np.linalg.eigvals(m), eps) for m in stack])
 
 
+def touches_axis(stack: Array) -> Array:
+    """As `axis`, with zero for an eigenvalue like any other."""
+    out = np.zeros(len(stack), bool)
+    for k, m in enumerate(stack):
+        tiny = len(m) * np.finfo(m.dtype).eps * np.linalg.norm(m)
+        values = np.linalg.eigvals(m)
+        near = values[np.argsort(np.abs(values.real))[:3]]
+        shifted = (m - 1j * x.imag * np.eye(len(m)) for x in near)
+        out[k] = any(_smallest_singular_value(x.astype(np.complex128)) <= tiny for x in shifted)
+    return out
+
+
 def _on_axis(m: Array, eigenvalues: Array, eps: float) -> bool:
     """Whether a change of m by rounding puts an eigenvalue at i w: whether m - i w I is singular to working precision.
 
@@ -117,15 +129,15 @@ def sylvester(a: Array, b: Array, q: Array) -> tuple[Array, Array]:
     return out, failure
 
 
-def correction(a: Array, b: Array, gap: Array) -> tuple[Array, Array, Array]:
-    """x with a x + x b = gap, the separation of the equation, and the unit x that the smallest change of gap brings about."""
-    out, worst, least = np.empty_like(gap), np.empty_like(gap), np.zeros(len(gap), gap.real.dtype)
-    for k in range(len(gap)):
+def solutions(a: Array, b: Array, q: Array) -> tuple[Array, Array]:
+    """x with a x + x b = q for right-hand sides (B, k, n, m) of moderate size, and the separation of the equation."""
+    out, least = np.empty_like(q), np.zeros(len(q), q.real.dtype)
+    for k in range(len(q)):
         form = _forms(a[k], b[k])
-        out[k] = form.turned_back(triangular_sylvester(form.r, form.s, form.turned(gap[k])))
-        found = separation(load("numpy"), form.inverse, form.adjoint_inverse, form.like)
-        least[k], worst[k] = found.value[0], form.turned_back(found.worst[0])
-    return out, least, worst
+        for i, right in enumerate(q[k]):
+            out[k, i] = form.turned_back(triangular_sylvester(form.r, form.s, form.turned(right)))
+        least[k] = separation(load("numpy"), form.inverse, form.adjoint_inverse, form.like).value[0]
+    return out, least
 
 
 class _Forms(NamedTuple):

@@ -44,9 +44,9 @@ def separation(
         # Everyone stays for all steps, so the solvers may hold the whole stack.
         return (x, y, least_of(least_of(least, size), adjoint_size)), least == least
 
-    start = _unit(be, _start(be, like))[0]
-    x, _, least = be.loop(step, (start, start, math.inf * be.ones(like)), steps)
-    return Separation(least, x)
+    first = _unit(be, start(be, like))[0]
+    worst, _, least = be.loop(step, (first, first, math.inf * be.ones(like)), steps)
+    return Separation(least, worst)
 
 
 def suspicious(be: Backend, solve: Callable[[Array], Array], like: Array, limit: Array) -> Array:
@@ -54,12 +54,13 @@ def suspicious(be: Backend, solve: Callable[[Array], Array], like: Array, limit:
 
     The worst direction is in a random one with 1/√(n m) of its length on average, and hardly ever with a hundredth of that.
     """
-    start = _start(be, like)
-    found = norm(be, start) / norm(be, solve(start))
+    y = start(be, like)
+    found = norm(be, y) / norm(be, solve(y))
     return ~(found > 100 * math.sqrt(math.prod(like.shape[-2:])) * limit)
 
 
-def _start(be: Backend, like: Array) -> Array:
+def start(be: Backend, like: Array) -> Array:
+    """A random right-hand side, the same for every member."""
     n, m = like.shape[-2:]
     return be.xp.broadcast_to(scattered(be, n, m, like), like.shape)
 

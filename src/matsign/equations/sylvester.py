@@ -19,7 +19,7 @@ from matsign.backends import Backend
 from matsign.engine import divide, eigenvectors, line, schur
 from matsign.engine.declare import Residual, Solution, declared, solution
 from matsign.engine.failures import Failure
-from matsign.engine.linear import adjoint, column, inner, nonzero, norm, normalise, plus_identity
+from matsign.engine.linear import adjoint, column, inner, nonzero, norm, normalise, plus_identity, scattered
 from matsign.engine.refine import Refined, backward
 from matsign.engine.separation import negligible, separation
 
@@ -27,6 +27,7 @@ Array = Any
 
 _METHODS = ("auto", "newton", "schur", "divide", "eigenvectors")
 _TRIES = 4
+_SAMPLES = 3
 
 
 def sylvester(be: Backend, a: Array, b: Array, q: Array, *, method: str) -> Solution:
@@ -119,15 +120,7 @@ def _divide(be: Backend, a: Array, b: Array, q: Array) -> Solution:
 
 
 def _eigenvectors(be: Backend, a: Array, b: Array, q: Array) -> Solution:
-    """By the eigenvectors of a and b, or of matrices beside them where those do not lead to working precision."""
-    found = eigenvectors.sylvester(be, a, b, q, disturbed=False)
-    found = be.split(
-        ~(found.error < _enough(be, q)),
-        lambda a, b, q, *_: eigenvectors.sylvester(be, a, b, q, disturbed=True),
-        lambda a, b, q, *found: Refined(*found),
-        *(a, b, q, *found),
-    )
-    return _judged(be, found, a, b)
+    return _judged(be, eigenvectors.sylvester(be, a, b, q, _enough(be, q)), a, b)
 
 
 def _judged(be: Backend, found: Refined, a: Array, b: Array) -> Solution:
@@ -151,28 +144,39 @@ def _gap(x: Array, a: Array, b: Array, q: Array) -> Array:
 def _residual(be: Backend, value: tuple[Array], a: Array, b: Array, q: Array) -> Residual:
     """q - a x - x b beside its terms; the same equation for that gap, and for what rounding may have hidden in it.
 
-    The gap is itself computed with rounding, and the data were rounded before: eps of their size, in the worst direction. The
-    correction is lengthened by what that does, as in SLICOT.
+    The gap is itself computed with rounding, and the data were rounded before, by up to eps of each term of each entry. The
+    correction is lengthened by what that does to x, measured at random.
     """
     (x,) = value
     a, b, q, scale, scale_q = _standard(be, a, b, q)
     x = be.ldexp(x, column(scale - scale_q))
-    gap = _gap(x, a, b, q)
-    size = (norm(be, a) + norm(be, b)) * norm(be, x) + norm(be, q)
-    step, least, worst = _correction(be, a, b, gap)
-    hidden = be.eps(x) * size / nonzero(be, least)
-    side = be.xp.where(inner(be, step, worst) < 0, -hidden, hidden)
-    step = be.ldexp(step + column(side) * worst, column(scale_q - scale))
-    return Residual(norm(be, gap) / nonzero(be, size), (step,), be.ldexp(least, scale))
+    gap, xp = _gap(x, a, b, q), be.xp
+    (n, m), size = q.shape[-2:], (norm(be, a) + norm(be, b)) * norm(be, x) + norm(be, q)
+    terms = xp.abs(a) @ xp.abs(x) + xp.abs(x) @ xp.abs(b) + xp.abs(q)
+    noise = be.eps(x) * terms[:, None] * xp.reshape(scattered(be, _SAMPLES * n, m, x), (1, _SAMPLES, n, m))
+    solved, least = _solutions(be, a, b, xp.concat([gap[:, None], noise], axis=1))
+    step, shown = solved[:, 0], solved[:, 1]
+    spread = norm(be, solved[:, 1:])
+    # In a direction that rounding moves x in, and not against the correction.
+    spread = xp.where(inner(be, step, shown) < 0, -spread, spread)
+    step = step + column(spread / nonzero(be, norm(be, shown))) * shown
+    correction = be.ldexp(step, column(scale_q - scale))
+    return Residual(norm(be, gap) / nonzero(be, size), (correction,), be.ldexp(least, scale))
 
 
-def _correction(be: Backend, a: Array, b: Array, gap: Array) -> tuple[Array, Array, Array]:
-    """The solution for the gap, the separation, and the unit vector that the smallest change of q brings about."""
-    if be.on_cpu(gap) and not be.traced(gap):
-        return be.host(schur.correction, (gap, be.ones(gap), gap), a, b, gap)
+def _solutions(be: Backend, a: Array, b: Array, q: Array) -> tuple[Array, Array]:
+    """The solutions for right-hand sides (B, k, n, m), and the separation."""
+    if be.on_cpu(q) and not be.traced(q):
+        return be.host(schur.solutions, (q, be.ones(q)), a, b, q)
+    count, k, n, m = q.shape
+
+    def repeated(x: Array) -> Array:
+        return be.xp.reshape(be.xp.stack([x] * k, axis=1), (count * k, *x.shape[-2:]))
+
+    x = _auto(be, repeated(a), repeated(b), be.xp.reshape(q, (count * k, n, m))).value[0]
     ah, bh = adjoint(a), adjoint(b)
-    found = separation(be, lambda y: _auto(be, a, b, y).value[0], lambda y: _auto(be, ah, bh, y).value[0], gap)
-    return _auto(be, a, b, gap).value[0], found.value, found.worst
+    found = separation(be, lambda y: _auto(be, a, b, y).value[0], lambda y: _auto(be, ah, bh, y).value[0], q[:, 0])
+    return be.xp.reshape(x, q.shape), found.value
 
 
 @declared("(n,n),(m,m),(n,m)->(n,m)", solve=sylvester, residual=_residual, choices={"method": _METHODS})
