@@ -51,6 +51,15 @@ def sylvester_by_kronecker(a, b, q):
     return sl.solve(k, q.reshape(-1)).reshape(n, m)
 
 
+def lyapunov_by_kronecker(a, q):
+    return sylvester_by_kronecker(a, adjoint(a), q)
+
+
+def stein_by_kronecker(a, q):
+    k = np.eye(q.size, dtype=q.dtype) - np.kron(a, a.conj())
+    return sl.solve(k, q.reshape(-1)).reshape(q.shape)
+
+
 def riccati_by_eigenvectors(a, b, c, d):
     values, v = sl.eig(np.block([[a, c], [d, b]]))
     v = v[:, values.real > 0]

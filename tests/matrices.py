@@ -88,6 +88,14 @@ def stable(rng, n, dtype="float64", distance=0.5, condition=10.0):
     return similar(rng, np.diag(values), condition, dtype).astype(dtype)
 
 
+def contraction(rng, n, dtype="float64", radius=0.8, condition=10.0):
+    """A nonnormal matrix with its spectrum within `radius` of zero, one eigenvalue at that distance."""
+    values = radius * (1 - 0.9 * np.arange(n) / max(n, 1)) * np.where(np.arange(n) % 2, -1, 1)
+    if is_complex(dtype):
+        values = values * np.exp(2j * np.pi * rng.random(n))
+    return similar(rng, np.diag(values), condition, dtype).astype(dtype)
+
+
 def splitting(rng, n, dtype="float64", condition=10.0):
     """A nonnormal matrix with eigenvalues on both sides of the imaginary axis, none near it."""
     values = (0.5 + rng.random(n)) * np.where(np.arange(n) % 2, -1, 1)

@@ -100,10 +100,23 @@ def geometric_mean(a, b):
 
 def sylvester(a, b, q):
     """a x + x b = q as one linear system, by Kronecker products."""
-    a, b, q = exact(a), exact(b), exact(q)
+    a, b, q = (x if np.asarray(x).dtype == object else exact(x) for x in (a, b, q))
     n, m = q.shape
     k = np.kron(a, eye(m)) + np.kron(eye(n), b.T)
     return _solve(k, q.reshape(-1, 1)).reshape(n, m)
+
+
+def lyapunov(a, q):
+    """a x + x aᴴ = q."""
+    return sylvester(a, adjoint(exact(a)), q)
+
+
+def stein(a, q):
+    """a x aᴴ - x + q = 0 as one linear system."""
+    a, q = exact(a), exact(q)
+    n = len(a)
+    k = eye(n * n) - np.kron(a, adjoint(a).T)
+    return _solve(k, q.reshape(-1, 1)).reshape(n, n)
 
 
 def _solve(a, b):

@@ -70,3 +70,8 @@ def trsyl(a: Array, b: Array, c: Array, sign: int = 1) -> Array:
 def is_definite(a: Array) -> bool:
     """Whether a Hermitian matrix is positive definite: whether it has a Cholesky factor."""
     return bool(routine("potrf", a.dtype.char)(a)[1] == 0)
+
+
+def balance(a: Array) -> Array:
+    """The powers of two d that balance `a`: diag(d)⁻¹ a diag(d) has rows and columns of like size."""
+    return routine("gebal", a.dtype.char)(a, scale=1, permute=0)[3]
