@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from matsign.backends import Backend
 from matsign.engine.doubling import smith
 from matsign.engine.iterate import stable_lyapunov
-from matsign.engine.linear import adjoint, column, eye, hermitian, norm, plus_identity, trace
+from matsign.engine.linear import adjoint, column, eye, hermitian, nonzero, norm, plus_identity, trace
 
 Array = Any
 
@@ -77,3 +77,32 @@ def closed_lyapunov(be: Backend, a: Array, q: Array) -> tuple[Array, Array]:
 def _left(be: Backend, a: Array, q: Array, x: Array) -> Array:
     half = a @ x
     return norm(be, half + adjoint(half) + q)
+
+
+def nonsymmetric_doubling(be: Backend, a: Array, d: Array, b: Array, c: Array) -> tuple[Array, Array]:
+    """(x, steps) with x c x - x d - a x + b = 0 and a - x c, d - c x positive stable (Guo, Lin & Xu 2006).
+
+    For an M-matrix [[d, -c], [-b, a]] every step adds nonnegative numbers only, if γ is not below its diagonal.
+    """
+    xp, one, eps = be.xp, be.ones(b), be.eps(b)
+    gamma = xp.maximum(norm(be, a) / math.sqrt(a.shape[-1]), norm(be, d) / math.sqrt(d.shape[-1]))
+    for m in (a, d):
+        gamma = xp.maximum(gamma, xp.max(be.real(xp.linalg.diagonal(m)), axis=-1))
+    gamma = column(1.05 * gamma)
+    a, d = plus_identity(be, gamma, a), plus_identity(be, gamma, d)
+    a_inverse, d_inverse = be.inv(a), be.inv(d)
+    w, v = be.inv(a - b @ d_inverse @ c), be.inv(d - c @ a_inverse @ b)
+    g, h = 2 * gamma * (d_inverse @ c @ w), 2 * gamma * (w @ b @ d_inverse)
+
+    def step(state: Any) -> Any:
+        e, f, g, h, steps = state
+        ew, fw = e @ be.inv(plus_identity(be, 1.0, -(g @ h))), f @ be.inv(plus_identity(be, 1.0, -(h @ g)))
+        move = fw @ h @ e
+        new = h + move
+        gap = norm(be, move) / nonzero(be, norm(be, new))
+        active = (gap > eps / 4) & xp.isfinite(gap)
+        return (ew @ e, fw @ f, g + ew @ g @ f, new, steps + 1), active
+
+    start = (plus_identity(be, 1.0, -2 * gamma * v), plus_identity(be, 1.0, -2 * gamma * w), g, h, 0 * one)
+    *_, h, steps = be.loop(step, start, 4 - round(math.log2(eps)))
+    return h, steps

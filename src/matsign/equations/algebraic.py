@@ -23,7 +23,7 @@ from matsign.equations.plant import (
     standard_in_units,
     state_units,
 )
-from matsign.equations.riccati import by_sign
+from matsign.equations.riccati import graph_by_sign
 
 Array = Any
 
@@ -85,9 +85,8 @@ def _candidate(be: Backend, equation: Equation, problem: Problem, method: str) -
 
     def by_hamiltonian(problem: Problem) -> Candidate:
         h11, h12, h21, h22 = equation.hamiltonian(be, problem.simple)
-        found = by_sign(be, -h22, -h11, -h21, -h12)
-        x = hermitian(found.value[0])
-        return _corrected(be, equation, problem, x, be.ones(x) * found.iterations)
+        x, _, found = graph_by_sign(be, -h22, -h11, -h21, -h12)
+        return _corrected(be, equation, problem, hermitian(x), found.steps)
 
     def by_qz(problem: Problem) -> Candidate:
         return _by_qz(be, equation, problem.plant)

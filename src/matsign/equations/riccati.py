@@ -7,12 +7,17 @@ X solves it when the columns of [X; I] span an invariant subspace of [[A, C], [D
 For the solution with B + DX positive stable and A - XD negative stable that subspace belongs to the right half plane, so with
 W = mcsgn([[A, C], [D, B]]) it is where W is 1: (W - I)[X; I] = 0, an overdetermined linear system (Roberts 1980).
 
+The solution of the other half plane, B + DX negative stable, is that of the equation times -1. Where [[-B, -D], [C, A]] is an
+M-matrix that one is the minimal nonnegative solution of transport theory and queueing (Guo 2001), and doubling (Guo, Lin & Xu
+2006) finds it without a cancellation, also when the matrix is singular and an eigenvalue lies on the axis.
+
 Differential:  (XD - A) dX + dX (B + DX) = dA X + dC - X dD X - X dB, positive stable on both sides. The same equation with
 the residual on the right is Newton's method for X.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 from matsign.backends import Backend
@@ -20,12 +25,14 @@ from matsign.engine import schur
 from matsign.engine.blocks import Riccati, Triangular, assemble
 from matsign.engine.declare import Residual, Solution, declared, solution
 from matsign.engine.failures import Failure
-from matsign.engine.iterate import newton, separable_sylvester, settled
-from matsign.engine.linear import adjoint, column, eye, largest, nonzero, norm, trace
+from matsign.engine.iterate import Iterate, newton, separable_sylvester, settled
+from matsign.engine.linear import adjoint, column, eye, largest, nonzero, norm, scattered, trace
+from matsign.engine.separation import separation
+from matsign.engine.symplectic import nonsymmetric_doubling
 
 Array = Any
 
-_METHODS = ("auto", "newton", "schur")
+_METHODS = ("auto", "newton", "schur", "doubling")
 _CORRECTIONS = 4
 
 
@@ -38,31 +45,85 @@ class Problem(NamedTuple):
     d: Array
 
 
-def riccati(be: Backend, a: Array, b: Array, c: Array, d: Array, *, method: str) -> Solution:
+def riccati(be: Backend, a: Array, b: Array, c: Array, d: Array, *, half_plane: str, method: str) -> Solution:
     """x of a stack: the graph subspace of a sign or a Schur form, then Newton's method on the equation."""
-    problem, k = _scale(be, Problem(a, b, c, d))
-    n, m = c.shape[-2:]
-    few = be.on_cpu(c) and not be.traced(c) and n + m <= 48 and (n + m) * len(c) <= 96
-    if method == "schur" or (method == "auto" and few):
-        found = _by_schur(be, *problem)
+    if half_plane == "left":
+        a, b, c, d = -a, -b, -c, -d
+    problem, k, _ = _scale(be, Problem(a, b, c, d))
+    if method == "auto":
+        found = be.split(
+            _has_signs_of_m_matrix(be, problem),
+            lambda *p: _doubled_or_general(be, Problem(*p)),
+            lambda *p: _general(be, Problem(*p)),
+            *problem,
+        )
+    elif method == "doubling":
+        found = _doubled(be, problem)
     else:
-        found = by_sign(be, *problem)
-        if method == "auto":
-            suspect = (found.failure == Failure.NOT_CONVERGED) | (found.failure == Failure.NO_GRAPH)
-            found = be.split(
-                suspect,
-                lambda a, b, c, d, *_: _by_schur(be, a, b, c, d),
-                lambda a, b, c, d, *kept: Solution((kept[0],), *kept[1:]),
-                *problem,
-                *(found.value[0], found.failure, found.iterations, found.detail),
-            )
+        found = _corrected(be, problem, by_sign(be, *problem) if method == "newton" else _by_schur(be, *problem))
+    return found._replace(value=(be.ldexp(found.value[0], column(k)),))
+
+
+def _general(be: Backend, problem: Problem) -> Solution:
+    found = by_sign(be, *problem)
+    suspect = (found.failure == Failure.NOT_CONVERGED) | (found.failure == Failure.NO_GRAPH)
+    found = be.split(
+        suspect,
+        lambda a, b, c, d, *_: _by_schur(be, a, b, c, d),
+        lambda a, b, c, d, *kept: Solution((kept[0],), *kept[1:]),
+        *problem,
+        *(found.value[0], found.failure, found.iterations, found.detail),
+    )
+    return _corrected(be, problem, found)
+
+
+def _corrected(be: Backend, problem: Problem, found: Solution) -> Solution:
     x, stable = _correct(be, problem, found.value[0])
     failure = be.xp.where((found.failure == 0) & ~stable, int(Failure.NOT_CONVERGED) + 0 * found.failure, found.failure)
-    return found._replace(value=(be.ldexp(x, column(k)),), failure=failure)
+    return found._replace(value=(x,), failure=failure)
 
 
-def _scale(be: Backend, p: Problem) -> tuple[Problem, Array]:
-    """Entries below 1, with c and d of one size: x = 2^k y turns c into c 2^-k and d into d 2^k."""
+def _has_signs_of_m_matrix(be: Backend, p: Problem) -> Array:
+    """Whether [[b, d], [-c, -a]] has no positive entry off its diagonal: the equation times -1 is the nonnegative one."""
+    off_a, off_b = ((1 - eye(be, be.real(x))) * be.real(x) for x in (p.a, p.b))
+    if be.is_complex(p.a):
+        return be.ones(p.a) < 0
+    return (off_a >= 0).all((-1, -2)) & (off_b <= 0).all((-1, -2)) & (p.c >= 0).all((-1, -2)) & (p.d <= 0).all((-1, -2))
+
+
+def _doubled(be: Backend, p: Problem) -> Solution:
+    """By doubling; what is not stable must at least not be unstable, as where an M-matrix is singular."""
+    x, steps = nonsymmetric_doubling(be, -p.a, p.b, p.c, -p.d)
+    x, stable = _correct(be, p, x)
+    size = norm(be, _equation(*p, x)) / nonzero(be, _terms(be, *p, x))
+    solved = size < 64 * be.eps(x)
+
+    def nearly(p: Problem, x: Array) -> Array:
+        return _right_of(be, p.b + p.d @ x) & _right_of(be, x @ p.d - p.a)
+
+    solved = solved & be.split(solved & ~stable, nearly, lambda p, x: be.ones(x) > 0, p, x)
+    return solution(be, (x,), Failure.NOT_CONVERGED, ~solved, steps)
+
+
+def _right_of(be: Backend, m: Array) -> Array:
+    """Whether no eigenvalue lies left of the axis by more than a double one on it moves when it is computed."""
+    kept = be.xp.where(column(be.xp.isfinite(norm(be, m))), m, -eye(be, m))
+    return be.xp.min(be.real(be.eig(kept)[0]), axis=-1) > -100 * math.sqrt(be.eps(m)) * norm(be, m)
+
+
+def _doubled_or_general(be: Backend, p: Problem) -> Solution:
+    found = _doubled(be, p)
+    return be.split(
+        found.failure > 0,
+        lambda a, b, c, d, *_: _general(be, Problem(a, b, c, d)),
+        lambda a, b, c, d, *kept: Solution((kept[0],), *kept[1:]),
+        *p,
+        *(found.value[0], found.failure, found.iterations, found.detail),
+    )
+
+
+def _scale(be: Backend, p: Problem) -> tuple[Problem, Array, Array]:
+    """(entries below 1 with c and d of one size, k, e): x = 2^k y turns c into c 2^-k and d into d 2^k, all divided by 2^e."""
     xp = be.xp
     ea, eb, ec, ed = (be.exponent(largest(be, x)) for x in p)
     linear = xp.maximum(ea, eb)
@@ -74,25 +135,31 @@ def _scale(be: Backend, p: Problem) -> tuple[Problem, Array]:
     k = (ec - ed) // 2
     e = xp.maximum(linear, xp.maximum(ec - k, ed + k))
     shifts = (-e, -e, -k - e, k - e)
-    return Problem(*(be.ldexp(x, column(s)) for x, s in zip(p, shifts, strict=True))), k
+    return Problem(*(be.ldexp(x, column(s)) for x, s in zip(p, shifts, strict=True))), k, e
 
 
-def by_sign(be: Backend, a: Array, b: Array, c: Array, d: Array) -> Solution:
-    """[X; I] from the sign W: [W₁₁ - I; W₂₁] X = -[W₁₂; W₂₂ - I], by QR."""
+def graph_by_sign(be: Backend, a: Array, b: Array, c: Array, d: Array) -> tuple[Array, Array, Iterate]:
+    """(x, r, sign) from the sign W: [W₁₁ - I; W₂₁] x = -[W₁₂; W₂₂ - I], by QR; a poorly conditioned r means no graph."""
     xp = be.xp
-    n, m = c.shape[-2:]
     found = newton(be, Riccati(a, c, d, b))
     w = found.value
     q, r = xp.linalg.qr(xp.concat([w.a - eye(be, a), w.d], axis=-2))
-    x = be.inv(r) @ (adjoint(q) @ -xp.concat([w.c, w.b - eye(be, b)], axis=-2))
+    return be.inv(r) @ (adjoint(q) @ -xp.concat([w.c, w.b - eye(be, b)], axis=-2)), r, found
+
+
+def by_sign(be: Backend, a: Array, b: Array, c: Array, d: Array) -> Solution:
+    """x by the sign, and what stands in its way."""
+    xp = be.xp
+    n, m = c.shape[-2:]
+    x, r, found = graph_by_sign(be, a, b, c, d)
+    w = found.value
     right = (n + m + be.real(trace(be, w.a)) + be.real(trace(be, w.b))) / 2
     graph = norm(be, r) * norm(be, be.inv(r)) * be.eps(a) < 1
-    slow = ~settled(be, found)
 
     def on_axis(a: Array, b: Array, c: Array, d: Array) -> Array:
         return be.host(schur.axis, be.ones(a) > 0, assemble(be, a, c, d, b))
 
-    axis = be.split(slow, on_axis, lambda a, *_: be.ones(a) < 0, a, b, c, d)
+    axis = be.split(~settled(be, found), on_axis, lambda a, *_: be.ones(a) < 0, a, b, c, d)
     count = xp.where(xp.isfinite(right), xp.round(right), -be.ones(a))
     failure = _verdict(be, count, m, graph & xp.isfinite(norm(be, x)))
     failure = xp.where(~(found.defect < 0.05), int(Failure.NOT_CONVERGED) + 0 * failure, failure)
@@ -147,32 +214,77 @@ def _correct(be: Backend, problem: Problem, x: Array) -> tuple[Array, Array]:
 
 
 def _residual(be: Backend, value: tuple[Array], a: Array, b: Array, c: Array, d: Array) -> Residual:
-    """The equation beside its terms, and one Newton step."""
+    """The equation beside its terms, and one Newton step for what is left of it and for what rounding may hide.
+
+    The closed loop tells which half plane x belongs to; where it does not, its eigenvalues lie on both sides or between.
+    """
+    xp = be.xp
     (x,) = value
-    (a, b, c, d), k = _scale(be, Problem(a, b, c, d))
+    (a, b, c, d), k, e = _scale(be, Problem(a, b, c, d))
     x = be.ldexp(x, column(-k))
     gap = _equation(a, b, c, d, x)
     terms = _terms(be, a, b, c, d, x)
-    step = separable_sylvester(be, x @ d - a, b + d @ x, -gap)
-    return Residual(norm(be, gap) / nonzero(be, terms), (be.ldexp(step, column(k)),))
+    left, right = x @ d - a, b + d @ x
+    side = xp.where(be.real(trace(be, right)) + be.real(trace(be, left)) >= 0, be.ones(x), -be.ones(x))
+    left, right = column(side) * left, column(side) * right
+
+    def solve(q: Array) -> Array:
+        return separable_sylvester(be, left, right, q)
+
+    found = newton(be, Triangular(-left, -gap, right))
+    start = scattered(be, x.shape[-2], x.shape[-1], x) + 0 * x
+    sizes = [xp.abs(y) for y in (a, b, c, d, x)]
+    noise = sizes[4] @ (sizes[3] @ sizes[4] + sizes[1]) + sizes[0] @ sizes[4] + sizes[2]
+    blur = solve(be.eps(x) * noise * xp.sign(be.real(start)) + 0 * gap)
+    apart = separation(be, solve, lambda y: separable_sylvester(be, adjoint(left), adjoint(right), y), start).value
+    near = ~settled(be, found) | ~(apart > be.eps(x) ** 0.25 * (norm(be, left) + norm(be, right)))
+    for m in (left, right):
+        near = near | ~(norm(be, m) * norm(be, be.inv(m)) < be.eps(x) ** -0.5)
+
+    def look(a: Array, b: Array, c: Array, d: Array) -> Array:
+        return be.host(schur.touches_axis, be.ones(a) > 0, assemble(be, a, c, d, b))
+
+    boundary = be.split(near, look, lambda a, *_: be.ones(a) < 0, a, b, c, d)
+    step = xp.abs(found.value.c / 2) + xp.abs(blur)
+    backward = norm(be, gap) / nonzero(be, terms)
+    return Residual(backward, (be.ldexp(step, column(k)),), be.ldexp(apart, e), boundary)
 
 
-@declared("(n,n),(m,m),(n,m),(m,n)->(n,m)", solve=riccati, residual=_residual, choices={"method": _METHODS})
-def solve_riccati(a: Array, b: Array, c: Array, d: Array, *, method: str = "auto", errors: str = "raise") -> Array:
+@declared(
+    "(n,n),(m,m),(n,m),(m,n)->(n,m)",
+    solve=riccati,
+    residual=_residual,
+    choices={"method": _METHODS, "half_plane": ("right", "left")},
+)
+def solve_riccati(
+    a: Array,
+    b: Array,
+    c: Array,
+    d: Array,
+    *,
+    half_plane: str = "right",
+    method: str = "auto",
+    errors: str = "raise",
+) -> Array:
     """x d x + x b - a x - c = 0 with b + d x positive stable and a - x d negative stable.
 
     Parameters
     ----------
     a, b, c, d : arrays (..., n, n), (..., m, m), (..., n, m), (..., m, n), float32, float64, complex64 or complex128
+    half_plane : where the spectrum of b + d x lies; with "left", a - x d is positive stable
     method : "newton" (the sign of [[a, c], [d, b]], Roberts 1980), "schur" (an ordered Schur form, Laub 1979, on the CPU),
-        or "auto": Schur vectors for a few small members on a CPU and for members where the sign fails, else Newton
+        "doubling" (Guo, Lin & Xu 2006), or "auto": doubling where the signs of the coefficients are those of an M-matrix,
+        Newton, and Schur vectors for members where the sign fails
     errors : "raise", or "nan" to get NaN for the members without an answer
 
     Notes
     -----
-    The solution exists, and is unique, when [[a, c], [d, b]] has m eigenvalues in the open right half plane and n in the
-    left, and the invariant subspace of the right ones is a graph. Anything else is a `SpectrumError` that says which
-    count was found. The result is corrected by Newton's method on the equation, each step kept only if the residual drops.
+    For ``half_plane="right"`` the solution exists, and is unique, when [[a, c], [d, b]] has m eigenvalues in the open right
+    half plane and n in the left, and the invariant subspace of the right ones is a graph. Anything else is a `SpectrumError`
+    that says which count was found. The result is corrected by Newton's method on the equation, each step kept only if the
+    residual drops.
+
+    For an M-matrix [[-b, -d], [c, a]], also a singular one, ``half_plane="left"`` gives the minimal nonnegative solution.
 
     Examples
     --------
