@@ -56,7 +56,8 @@ MESSAGES = {
     Failure.NOT_DETECTABLE: "the pair (a, q) is not detectable: q does not see an eigenvalue of a on the boundary of stability",
     Failure.NOT_STABILISING: "there is no stabilising solution: the closed loop has eigenvalues on the boundary of stability "
     "that no Hermitian solution moves off it (q or r may be indefinite)",
-    Failure.SINGULAR_R: "r is singular to working precision, and the equation holds its inverse",
+    Failure.SINGULAR_R: "r is singular to working precision where the equation needs an inverse: of r, or in discrete time of "
+    "r + bᴴ x b for some x",
     Failure.SINGULAR_E: "e is singular to working precision; a descriptor must have an inverse",
     Failure.NOT_HERMITIAN: 'method="eigh" wants a Hermitian matrix',
     Failure.NOT_CONVERGED: "the iteration did not converge; try another method=",

@@ -83,12 +83,6 @@ def rectangular_eye(be: Backend, x: Array) -> Array:
     return be.eye(max(n, m), x)[None, :n, :m]
 
 
-def signs(be: Backend, x: Array) -> Array:
-    """A symmetric matrix of ones and minus ones without a pattern, always the same, ``(1, n, n)``, real."""
-    lower = np.tril(np.random.default_rng(0).integers(0, 2, (x.shape[-1],) * 2) * 2 - 1)
-    return be.astype(be.asarray(lower + np.tril(lower, -1).T, x), be.kind(be.real(x)))[None]
-
-
 def nonzero(be: Backend, x: Array) -> Array:
     """x, with 1 in place of 0: a divisor."""
     return be.xp.where(x > 0, x, be.xp.ones_like(x))

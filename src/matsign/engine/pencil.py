@@ -70,7 +70,7 @@ def obstacle(
     out = np.zeros(len(a), np.int32)
     for k in range(len(a)):
         e_k = np.eye(a.shape[-1], dtype=a.dtype) if e is None else e[k]
-        if not discrete and _flat(r[k]):
+        if _flat(np.vstack([r[k], b[k]]).conj().T if discrete else r[k]):
             out[k] = Failure.SINGULAR_R
         elif _flat(e_k):
             out[k] = Failure.SINGULAR_E
@@ -80,9 +80,19 @@ def obstacle(
             out[k] = Failure.NONE
         elif _unseen(a[k], b[k], q[k], r[k], e_k, None if s is None else s[k], discrete):
             out[k] = Failure.NOT_DETECTABLE
-        else:
+        elif _pairs_on_boundary(a[k], b[k], q[k], r[k], e_k, None if s is None else s[k], discrete):
             out[k] = Failure.NOT_STABILISING
+        else:
+            out[k] = Failure.NOT_CONVERGED
     return out
+
+
+def _pairs_on_boundary(a: Array, b: Array, q: Array, r: Array, e: Array, s: Array | None, discrete: bool) -> bool:
+    """Whether the pencil has eigenvalues on the boundary of stability, so that fewer than n are stable."""
+    left, right = _pencil(a, b, q, r, e, s, discrete)
+    values = _eigenvalues(left, right)
+    size = max(float(np.abs(values).max(initial=0)), 1e-300)
+    return bool((np.abs(_beyond(values, discrete, size)) < np.finfo(a.dtype).eps ** 0.5).any())
 
 
 def _beyond(values: Array, discrete: bool, size: float) -> Array:
@@ -96,7 +106,11 @@ def _eigenvalues(a: Array, e: Array) -> Array:
 
 
 def _flat(m: Array) -> bool:
-    """Whether the rows of a wide matrix depend on each other, to working precision."""
+    """Whether the rows of a wide matrix depend on each other, to working precision and whatever their units."""
+    sizes = np.linalg.norm(m, axis=1, keepdims=True)
+    if not sizes.all():
+        return True
+    m = m / sizes
     values = np.linalg.svd(m, compute_uv=False)
     return bool(values[-1] <= 4 * len(m) * np.finfo(m.dtype).eps * values[0])
 

@@ -9,8 +9,7 @@ from typing import Any, NamedTuple
 from matsign.backends import Backend
 from matsign.engine import pencil
 from matsign.engine.declare import Residual, Solution, solution
-from matsign.engine.failures import Failure
-from matsign.engine.linear import column, eye, hermitian, nonzero, norm, per_member, signs
+from matsign.engine.linear import column, eye, hermitian, nonzero, norm, per_member
 from matsign.engine.separation import separation
 from matsign.equations.newton_kleinman import Candidate, Equation, better_of, correct, fair, polish
 from matsign.equations.plant import (
@@ -139,7 +138,6 @@ def _judged(be: Backend, equation: Equation, p: Plant, c: Candidate) -> tuple[Ar
     """(x, failure, steps): a stable solution as it is; of the rest, why there is none, or the limit of stable ones."""
 
     def doubtful(p: Plant, c: Candidate) -> tuple[Array, Array, Array]:
-        xp = be.xp
         limit = polish(be, equation, p, c.x, c.steps)
         at = equation.gap(be, p, limit.x)
         near = limit.residual < be.eps(limit.x) ** 0.5
@@ -150,9 +148,7 @@ def _judged(be: Backend, equation: Equation, p: Plant, c: Candidate) -> tuple[Ar
             finite(be, at.closed),
             near,
         )
-        # Stable, but far from solving the equation: that is no property of the problem.
-        lost = c.stable & ~near & (failure == int(Failure.NOT_STABILISING))
-        return limit.x, xp.where(lost, int(Failure.NOT_CONVERGED) + 0 * failure, failure), limit.steps
+        return limit.x, failure, limit.steps
 
     def fine(p: Plant, c: Candidate) -> tuple[Array, Array, Array]:
         return c.x, be.no_counts(c.x), c.steps
@@ -191,9 +187,10 @@ def residual_of(equation: Equation) -> Callable[..., Residual]:
 def assess(be: Backend, equation: Equation, x: Array, p: Plant) -> Residual:
     """How wrong x is.
 
-    The correction is a Newton step for what is left of the equation, and one for what rounding may hide in that: the entries
-    of its terms times eps, with signs by chance. As errors do, it grows where the closed loop is close to the boundary of
-    stability, and it does not mind units.
+    The correction is a Newton step for what is left of the equation, and one for what rounding may hide in that. With a stable
+    loop the step maps positive matrices to positive ones, so a diagonal as large as the rows of what rounding leaves, eps
+    times the moduli of the terms, moves x as far as any such rounding is likely to. It grows where the closed loop is close
+    to the boundary of stability, and it does not mind units.
     """
     xp = be.xp
     plain, whole, _ = normalise(be, p, discrete=equation.discrete)
@@ -202,8 +199,8 @@ def assess(be: Backend, equation: Equation, x: Array, p: Plant) -> Residual:
     y = units.apply(be, x)
     at = equation.gap(be, p, y)
     step, stable = equation.step(be, p, at.closed, at.gap)
-    noise = be.eps(x) * equation.noise(be, p, y, at) * signs(be, at.gap)
-    blur, _ = equation.step(be, p, at.closed, noise + 0 * at.gap)
+    rows = xp.sqrt(xp.sum(equation.noise(be, p, y, at) ** 2, axis=-1))
+    blur, _ = equation.step(be, p, at.closed, be.eps(x) * rows[:, :, None] * eye(be, y) + 0 * at.gap)
     size = xp.where(column(stable), xp.abs(step) + xp.abs(blur), xp.full_like(be.real(step), xp.inf))
     apart = _separation(be, equation, p, at.closed, units)
     near = apart < be.eps(x) ** 0.25 * norm(be, backward.closed)
@@ -216,7 +213,7 @@ def assess(be: Backend, equation: Equation, x: Array, p: Plant) -> Residual:
             finite(be, closed),
         )
 
-    boundary = be.split(near | ~stable, look, lambda p, closed: be.ones(closed) < 0, p, at.closed)
+    boundary = ~stable | be.split(near, look, lambda p, closed: be.ones(closed) < 0, p, at.closed)
     backward_error = norm(be, backward.gap) / nonzero(be, backward.terms)
     apart = be.ldexp(apart, units.operator)
     return Residual(backward_error, (units.restore(be, size),), apart, boundary)
