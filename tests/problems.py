@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
+import scipy.linalg as sl
 
 import direct
 import matrices
@@ -79,6 +80,22 @@ def _root_pair_truth(a):
 def _riccati(rng, dtype, n=3, m=2):
     a, b = -matrices.stable(rng, n, dtype), matrices.stable(rng, m, dtype)
     return a, b, *(0.1 * matrices.gaussian(rng, *s, dtype=dtype) for s in ((n, m), (m, n)))
+
+
+def _regulator(rng, dtype, n=4, m=2):
+    """a, b, q, r, e, s with a positive definite cost."""
+    a, b = (matrices.gaussian(rng, *s, dtype=dtype) for s in ((n, n), (n, m)))
+    cost = matrices.definite(rng, n + m, dtype=dtype)
+    e = (np.eye(n) + 0.1 * matrices.gaussian(rng, n, n, dtype=dtype)).astype(dtype)
+    return a / 2, b, cost[:n, :n], cost[n:, n:], e, cost[:n, n:]
+
+
+def _continuous_are_by_qz(*arguments):
+    return sl.solve_continuous_are(*arguments, balanced=False)
+
+
+def _discrete_are_by_qz(*arguments):
+    return sl.solve_discrete_are(*arguments, balanced=False)
 
 
 def _near_definite(rng, dtype):
@@ -209,13 +226,47 @@ PROBLEMS = [
         ("doubling", "schur", "direct", "auto"),
     ),
     Problem(
+        "lyapunov_factor",
+        matsign.lyapunov_factor,
+        lambda rng, dtype: (-matrices.stable(rng, 3, dtype), matrices.gaussian(rng, 3, 4, dtype=dtype)),
+        direct.lyapunov_factor_by_kronecker,
+        truth.lyapunov_factor,
+        lambda s: ((1, s), (s,)),
+    ),
+    Problem(
+        "discrete_lyapunov_factor",
+        matsign.discrete_lyapunov_factor,
+        lambda rng, dtype: (matrices.contraction(rng, 3, dtype), matrices.gaussian(rng, 3, 4, dtype=dtype)),
+        direct.stein_factor_by_kronecker,
+        truth.stein_factor,
+        lambda s: ((1, s), (s,)),
+    ),
+    Problem(
         "solve_riccati",
         matsign.solve_riccati,
         _riccati,
         direct.riccati_by_eigenvectors,
         truth.riccati,
         lambda s: ((1, 1, s, 1 / s), (s,)),
-        ("newton", "schur", "auto"),
+        ("newton", "schur", "doubling", "auto"),
+    ),
+    Problem(
+        "solve_continuous_are",
+        matsign.solve_continuous_are,
+        _regulator,
+        _continuous_are_by_qz,
+        truth.continuous_are,
+        lambda s: ((1, 1, s, s, 1, s), (s,)),
+        ("doubling", "sign", "qz", "auto"),
+    ),
+    Problem(
+        "solve_discrete_are",
+        matsign.solve_discrete_are,
+        _regulator,
+        _discrete_are_by_qz,
+        truth.discrete_are,
+        lambda s: ((1, 1, s, s, 1, s), (s,)),
+        ("doubling", "sign", "qz", "auto"),
     ),
 ]
 BY_NAME = {p.name: p for p in PROBLEMS}

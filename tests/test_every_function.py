@@ -165,12 +165,20 @@ def test_residual_sees_a_wrong_answer(problem, size, rng):
     """The estimate is the size of one correction step: of a value wrong by `size`, it should say so."""
     arguments = problem.stacked(rng, 1)
     value = as_tuple(problem.f(*arguments))
-    wrong = as_tuple(problem.f(*(x * (1 + size * rng.standard_normal(x.shape)) for x in arguments)))
+    wrong = as_tuple(problem.f(*_perturbed(problem, size, rng, arguments)))
     for k, (x, y) in enumerate(zip(value, wrong, strict=True)):
         mixed = tuple(y if i == k else v for i, v in enumerate(value))
         true = worst(y, x)
         estimate = _estimate(problem, mixed, arguments)[k]
         assert true / 30 < estimate < 30 * true
+
+
+def _perturbed(problem, size, rng, arguments):
+    """Every entry by a factor near 1, and what is Hermitian stays so."""
+    declaration = problem.f.declaration
+    for name, x in zip(declaration.arguments, arguments, strict=True):
+        noise = size * rng.standard_normal(x.shape)
+        yield x * (1 + (noise + noise.mT if name in declaration.hermitian else noise))
 
 
 def _estimate(problem, value, arguments):

@@ -113,10 +113,33 @@ def lyapunov(a, q):
 
 def stein(a, q):
     """a x aᴴ - x + q = 0 as one linear system."""
-    a, q = exact(a), exact(q)
+    a, q = exact(a), q if np.asarray(q).dtype == object else exact(q)
     n = len(a)
     k = eye(n * n) - np.kron(a, adjoint(a).T)
     return _solve(k, q.reshape(-1, 1)).reshape(n, n)
+
+
+def principal_factor(x):
+    """Eigenvectors times roots of the eigenvalues, the longest first, the largest entry of each real and positive."""
+    values, v = mp.eighe(mp.matrix(x.tolist()))
+    n = len(x)
+    out = np.empty((n, n), object)
+    for k in range(n):
+        column = [v[i, n - 1 - k] for i in range(n)]
+        top = max(column, key=abs)
+        for i in range(n):
+            out[i, k] = column[i] * mp.conj(top) / abs(top) * mp.sqrt(values[n - 1 - k])
+    return out
+
+
+def lyapunov_factor(a, b):
+    b = exact(b)
+    return principal_factor(lyapunov(a, -b @ adjoint(b)))
+
+
+def stein_factor(a, b):
+    b = exact(b)
+    return principal_factor(stein(a, b @ adjoint(b)))
 
 
 def _solve(a, b):
@@ -142,6 +165,37 @@ def riccati(a, b, c, d):
     projector = (sign(m) + eye(n + k)) / 2
     columns = projector @ exact(np.random.default_rng(1).standard_normal((n + k, k)))
     return columns[:n] @ inverse(columns[n:])
+
+
+def _standard(a, b, q, r, e, s):
+    """(a, g, q) of the Riccati equation without descriptor and cross term."""
+    a, b, q, r, s = (exact(x) for x in (a, b, q, r, s))
+    e, r = inverse(exact(e)), inverse(r)
+    a, s, q = a @ e, adjoint(e) @ s, adjoint(e) @ q @ e
+    return a - b @ r @ adjoint(s), b @ r @ adjoint(b), q - s @ r @ adjoint(s)
+
+
+def continuous_are(a, b, q, r, e, s):
+    """The graph of the left invariant subspace of the Hamiltonian matrix, spanned by the projector's columns."""
+    a, g, q = _standard(a, b, q, r, e, s)
+    n = len(a)
+    m = np.concatenate([np.concatenate([a, -g], axis=1), np.concatenate([-q, -adjoint(a)], axis=1)])
+    return _left_graph(m, n)
+
+
+def discrete_are(a, b, q, r, e, s):
+    """The same of the Cayley transform of the symplectic pencil."""
+    a, g, q = _standard(a, b, q, r, e, s)
+    n = len(a)
+    one, zero = eye(n), eye(n) * mp.mpf(0)
+    m = np.concatenate([np.concatenate([a, zero], axis=1), np.concatenate([-q, one], axis=1)])
+    k = np.concatenate([np.concatenate([one, g], axis=1), np.concatenate([zero, adjoint(a)], axis=1)])
+    return _left_graph(inverse(m - k) @ (m + k), n)
+
+
+def _left_graph(m, n):
+    columns = (eye(len(m)) - sign(m)) @ exact(np.random.default_rng(1).standard_normal((len(m), n)))
+    return columns[n:] @ inverse(columns[:n])
 
 
 def error(value, truth):

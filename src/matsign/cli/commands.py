@@ -35,8 +35,9 @@ def command(f: Callable[..., Any]) -> Callable[..., None]:
     def run(out: list[str] | None, **given: Any) -> None:
         for target in out or []:
             files.check_target(target)
-        arrays = [_argument(given.pop(name.lower())) for name in declaration.arguments]
-        value, certificate = matsign.certify(f)(*arrays, **given)
+        texts = {name: given.pop(name.lower()) for name in declaration.arguments}
+        arrays = {name: _argument(text) for name, text in texts.items() if text is not None}
+        value, certificate = matsign.certify(f)(**arrays, **given)
         results = _named(declaration, value)
         if out:
             files.write(out, results)
@@ -59,8 +60,16 @@ def _parameters(f: Callable[..., Any], declaration: Declaration) -> list[inspect
     def file(name: str) -> Any:
         return Annotated[str, typer.Argument(metavar=name, help=_FILE, show_default=False)]
 
+    def may_be(name: str) -> Any:
+        return Annotated[str | None, typer.Option(f"--{name.lower()}", metavar="FILE", help=_FILE, show_default=False)]
+
     # Lower case, because some versions of typer make it so.
-    arguments = [parameter(name.lower(), file(name)) for name in declaration.arguments]
+    arguments = [
+        parameter(name.lower(), may_be(name), None)
+        if name in declaration.optional
+        else parameter(name.lower(), file(name))
+        for name in declaration.arguments
+    ]
     options = [
         parameter(
             name, Annotated[hints[name], typer.Option(help=help.get(name), show_default=default is not None)], default
@@ -94,20 +103,24 @@ def _show(results: dict[str, np.ndarray[Any, Any]]) -> None:
 
 def _print(certificate: matsign.Certificate) -> None:
     """The certificate on one line; for a batch, its worst member."""
-    backward, forward, iterations, converged = (np.ravel(x) for x in certificate)
+    backward, forward, iterations, converged, separation, boundary = (np.ravel(x) for x in certificate)
     single = "yes" if converged.all() else "no"
     answered = single if converged.size == 1 else f"{np.count_nonzero(converged)} of {converged.size}"
     worst = [f"{np.max(x[converged]):.1e}" if converged.any() else "nan" for x in (backward, forward)]
-    steps = np.max(iterations, initial=0)
-    Console(highlight=False, soft_wrap=True).print(
-        f"backward error [bold]{worst[0]}[/]  forward error [bold]{worst[1]}[/]  iterations {steps}  converged {answered}"
-    )
+    text = f"backward error [bold]{worst[0]}[/]  forward error [bold]{worst[1]}[/]"
+    if not np.isnan(separation[converged]).all():
+        text += f"  separation {np.nanmin(separation[converged]):.1e}"
+    text += f"  iterations {np.max(iterations, initial=0)}  converged {answered}"
+    if boundary.any():
+        text += "  [bold]on the boundary of stability[/]"
+    Console(highlight=False, soft_wrap=True).print(text)
 
 
 def _help(f: Callable[..., Any]) -> str:
     """The docstring without its parameters and examples, in the paragraphs it has."""
     text = inspect.getdoc(f) or ""
     text = re.sub(r"\n+Parameters\n-+\n(?:.+\n)*", "\n", text.partition("\n>>>")[0] + "\n")
+    text = re.sub(r"^\w+\n-+\n", "", text, flags=re.MULTILINE)
     paragraphs = (" ".join(p.split()) for p in text.replace("``", "").strip().split("\n\n"))
     return escape("\n\n".join(paragraphs))
 
