@@ -14,7 +14,9 @@ from matsign.engine.certificates import Certificate, certify
 from matsign.engine.failures import SpectrumError
 from matsign.equations.continuous import solve_continuous_are
 from matsign.equations.discrete import solve_discrete_are
+from matsign.equations.gramians import discrete_lyapunov_factor, lyapunov_factor
 from matsign.equations.lyapunov import solve_continuous_lyapunov, solve_discrete_lyapunov
+from matsign.equations.reduction import Reduced, balanced_truncation, hankel_singular_values
 from matsign.equations.regulators import Regulator, dlqr, lqr
 from matsign.equations.riccati import solve_riccati
 from matsign.equations.sylvester import solve_sylvester
@@ -26,14 +28,19 @@ from matsign.functions.sign import matrix_abs, mcsgn, spectral_projector
 __all__ = [
     "Certificate",
     "Polar",
+    "Reduced",
     "Regulator",
     "SpectrumError",
+    "balanced_truncation",
     "certify",
     "coupled_root",
+    "discrete_lyapunov_factor",
     "dlqr",
     "geometric_mean",
+    "hankel_singular_values",
     "invsqrtm",
     "lqr",
+    "lyapunov_factor",
     "matrix_abs",
     "mcsgn",
     "msign",

@@ -66,8 +66,8 @@ def _stein_in(t: Array, eigenvalues: Array) -> tuple[Any, Any, float, float]:
 
     Any θ on the unit circle does that is no eigenvalue; the farthest of a few is taken, and one correction undoes its harm.
     """
-    few = np.array([1, -1]) if t.dtype.kind != "c" else np.exp(0.25j * np.pi * np.arange(8))
-    theta = t.dtype.type(few[np.argmax(np.abs(eigenvalues[:, None] - few).min(axis=0))])
+    few: Array = np.exp(0.25j * np.pi * np.arange(8)) if t.dtype.kind == "c" else np.array([1.0, -1.0])
+    theta: Any = few.astype(t.dtype)[np.argmax(np.abs(eigenvalues[:, None] - few).min(axis=0))]
     m = _quasi_triangular(lapack.inv(t - theta * np.eye(len(t), dtype=t.dtype)), t)
     g = theta * m + 0.5 * np.eye(len(t), dtype=t.dtype)
     adjoint_g = _adjoint(g)
@@ -93,7 +93,7 @@ def _quasi_triangular(m: Array, t: Array) -> Array:
     m = np.triu(m, -1)
     below = np.arange(len(m) - 1)
     m[below + 1, below] *= np.diagonal(t, -1) != 0
-    return m
+    return np.asfortranarray(m)
 
 
 def _adjoint(t: Array) -> Solve:

@@ -189,7 +189,7 @@ def _certified(
     return Residual(backward, (correction,), xp.minimum(first, xp.minimum(second, third)))
 
 
-def _lyapunov_residual(be: Backend, value: tuple[Array], a: Array, q: Array) -> Residual:
+def lyapunov_residual(be: Backend, value: tuple[Array], a: Array, q: Array) -> Residual:
     e, a, q = _balanced(be, a, q)
     a, scale = normalise(be, a)
     q, scale_q = normalise(be, q)
@@ -199,7 +199,7 @@ def _lyapunov_residual(be: Backend, value: tuple[Array], a: Array, q: Array) -> 
     return Residual(found.backward, (be.ldexp(found.correction[0], shift),), separation)
 
 
-def _stein_residual(be: Backend, value: tuple[Array], a: Array, q: Array) -> Residual:
+def stein_residual(be: Backend, value: tuple[Array], a: Array, q: Array) -> Residual:
     e, a, q = _balanced(be, a, q)
     q, scale_q = normalise(be, q)
     shift = _outer(e) + column(scale_q)
@@ -207,7 +207,7 @@ def _stein_residual(be: Backend, value: tuple[Array], a: Array, q: Array) -> Res
     return found._replace(correction=(be.ldexp(found.correction[0], shift),))
 
 
-@declared("(n,n),(n,n)->(n,n)", solve=lyapunov, residual=_lyapunov_residual, choices={"method": _METHODS})
+@declared("(n,n),(n,n)->(n,n)", solve=lyapunov, residual=lyapunov_residual, choices={"method": _METHODS})
 def solve_continuous_lyapunov(a: Array, q: Array, *, method: str = "auto", errors: str = "raise") -> Array:
     """a x + x aᴴ = q, the continuous-time Lyapunov equation, with SciPy's name, argument order and sign.
 
@@ -238,7 +238,7 @@ def solve_continuous_lyapunov(a: Array, q: Array, *, method: str = "auto", error
     raise NotImplementedError
 
 
-@declared("(n,n),(n,n)->(n,n)", solve=stein, residual=_stein_residual, choices={"method": _STEIN_METHODS})
+@declared("(n,n),(n,n)->(n,n)", solve=stein, residual=stein_residual, choices={"method": _STEIN_METHODS})
 def solve_discrete_lyapunov(a: Array, q: Array, method: str | None = "auto", *, errors: str = "raise") -> Array:
     """a x aᴴ - x + q = 0, the discrete-time Lyapunov (Stein) equation, with SciPy's name, argument order and sign.
 

@@ -1,0 +1,203 @@
+"""Factors of Gramians: z with x = z zᴴ, where a x + x aᴴ + b bᴴ = 0 or a x aᴴ - x + b bᴴ = 0 for a stable a.
+
+x is the covariance of the states under white noise through b, and says which states b can reach. The doubling of
+`engine.doubling` applied to factors puts c z beside z; compressed as it goes, z keeps as many columns as x has eigenvalues above
+rounding (`engine.factors`). Whatever b, that is one inverse and then one large product a step.
+
+Differential:  x moves by a dx + dx aᴴ = -(da x + x daᴴ + db bᴴ + b dbᴴ), and z with it as the principal factor of x.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from matsign.backends import Backend
+from matsign.engine import balance
+from matsign.engine.declare import Residual, Solution, declared, solution
+from matsign.engine.doubling import cayley
+from matsign.engine.factors import principal, smith_factors, width
+from matsign.engine.failures import Failure
+from matsign.engine.linear import adjoint, column, nonzero, norm, normalise
+from matsign.equations.lyapunov import lyapunov_residual, stein_residual
+
+Array = Any
+
+
+class System(NamedTuple):
+    """ẋ = a x + b u, y = c x in units in which a is balanced and the largest entries are near 1.
+
+    In the caller's units the states are 2^e times these, b is 2^b_scale times larger, c 2^c_scale, and a 4^half.
+    """
+
+    a: Array
+    b: Array
+    c: Array
+    e: Array
+    b_scale: Array
+    c_scale: Array
+    half: Array
+
+
+class Gramians(NamedTuple):
+    """Factors z zᴴ of the controllability and y yᴴ of the observability Gramian of a `System`, and how they were come by."""
+
+    z: Array
+    y: Array
+    steps: Array
+    failure: Array
+
+
+def in_units(be: Backend, a: Array, b: Array, c: Array) -> System:
+    """The system in balanced units; a is scaled by a power of 4, so that the factors scale by a power of 2."""
+    e = balance.exponents(be, a)
+    e, a, b, c = be.split(
+        (e != 0).any(-1),
+        lambda e, a, b, c: (e, balance.rescale(be, a, e), be.ldexp(b, -e[:, :, None]), be.ldexp(c, e[:, None, :])),
+        lambda *kept: kept,
+        *(e, a, b, c),
+    )
+    a, scale = normalise(be, a)
+    half = -(-scale // 2)
+    b, b_scale = normalise(be, b)
+    c, c_scale = normalise(be, c)
+    odd = (b_scale + c_scale) % 2  # what is shared between b and c must be shared evenly
+    c, c_scale = be.ldexp(c, column(-odd)), c_scale + odd
+    return System(be.ldexp(a, column(scale - 2 * half)), b, c, e, b_scale, c_scale, half)
+
+
+def gramians(be: Backend, s: System) -> Gramians:
+    """Both Gramians of a continuous-time system; they share the powers of the Cayley transform of a."""
+    transformed = cayley(be, s.a)
+    size = be.xp.sqrt(2 * transformed.p)
+    starts = size * (transformed.m @ s.b), size * (adjoint(transformed.m) @ adjoint(s.c))
+    found = smith_factors(be, transformed.c, starts, (False, True))
+    z, y = found.z
+    return Gramians(z, y, found.steps, _failure(be, found.converged, s.a, discrete=False))
+
+
+def _failure(be: Backend, converged: Array, a: Array, *, discrete: bool) -> Array:
+    """What is wrong with the members that did not converge: most are not stable; some only take too large powers on the way."""
+    xp, none = be.xp, be.no_counts(a)
+
+    def why(a: Array, none: Array) -> Array:
+        values = be.eig(a)[0]
+        outermost = xp.max(xp.abs(values), axis=-1) - 1 if discrete else xp.max(be.real(values), axis=-1)
+        stable = outermost < -a.shape[-1] * be.eps(a) * norm(be, a)
+        return xp.where(stable, int(Failure.NOT_CONVERGED) + none, int(Failure.UNSTABLE) + none)
+
+    return be.split(~converged, why, lambda a, none: none, a, none)
+
+
+def _restored(be: Backend, z: Array, e: Array, scale: Array) -> Array:
+    """z in the caller's units; its columns stay orthogonal where the units are the same for all states."""
+    return be.split(
+        (e != 0).any(-1),
+        lambda z, e, scale: principal(be, be.ldexp(z, e[:, :, None] + column(scale))),
+        lambda z, e, scale: be.ldexp(z, column(scale)),
+        *(z, e, scale),
+    )
+
+
+def _continuous(be: Backend, a: Array, b: Array) -> Solution:
+    s = in_units(be, a, b, adjoint(b)[:, :1])
+    transformed = cayley(be, s.a)
+    found = smith_factors(be, transformed.c, (be.xp.sqrt(2 * transformed.p) * (transformed.m @ s.b),), (False,))
+    z = _restored(be, found.z[0], s.e, s.b_scale - s.half)
+    failure = _failure(be, found.converged, s.a, discrete=False)
+    return solution(be, (z,), iterations=found.steps)._replace(failure=failure)
+
+
+def _discrete(be: Backend, a: Array, b: Array) -> Solution:
+    s = in_units(be, a, b, adjoint(b)[:, :1])
+    unscaled = be.ldexp(s.a, column(2 * s.half))
+    found = smith_factors(be, unscaled, (s.b,), (False,))
+    z = _restored(be, found.z[0], s.e, s.b_scale)
+    failure = _failure(be, found.converged, unscaled, discrete=True)
+    return solution(be, (z,), iterations=found.steps)._replace(failure=failure)
+
+
+def _continuous_residual(be: Backend, value: tuple[Array], a: Array, b: Array) -> Residual:
+    """The certificate of the equation for z zᴴ; half its relative error is that of z."""
+    (z,) = value
+    a, scale_a = normalise(be, a)
+    b, scale_b = normalise(be, b)
+    scaled, scale_z = normalise(be, z)
+    q = -be.ldexp(b @ adjoint(b), column(2 * (scale_b - scale_z) - scale_a))
+    found = lyapunov_residual(be, (scaled @ adjoint(scaled),), a, q)
+    return _of_factor(be, found, z, scaled)._replace(separation=be.ldexp(found.separation, scale_a))
+
+
+def _discrete_residual(be: Backend, value: tuple[Array], a: Array, b: Array) -> Residual:
+    (z,) = value
+    b, scale_b = normalise(be, b)
+    scaled, scale_z = normalise(be, z)
+    q = be.ldexp(b @ adjoint(b), column(2 * (scale_b - scale_z)))
+    return _of_factor(be, stein_residual(be, (scaled @ adjoint(scaled),), a, q), z, scaled)
+
+
+def _of_factor(be: Backend, found: Residual, z: Array, scaled: Array) -> Residual:
+    error = norm(be, found.correction[0]) / nonzero(be, norm(be, scaled @ adjoint(scaled)))
+    return found._replace(correction=(column(error / 2) * z,))
+
+
+def _trimmed(be: Backend, z: Array) -> Array:
+    """Without the columns that are zero in every member; under a trace nobody knows which those are."""
+    return z if be.traced(z) else z[..., : width(be, z)]
+
+
+@declared("(n,n),(n,m)->(n,k)", solve=_continuous, residual=_continuous_residual, wrap=_trimmed)
+def lyapunov_factor(a: Array, b: Array, *, errors: str = "raise") -> Array:
+    """z with a x + x aᴴ + b bᴴ = 0 for x = z zᴴ and a stable a: a factor of the controllability Gramian, x never formed.
+
+    Parameters
+    ----------
+    a, b : arrays (..., n, n), (..., n, m), float32, float64, complex64 or complex128
+    errors : "raise", or "nan" to get NaN for the members without an answer
+
+    Notes
+    -----
+    z has orthogonal columns, the longest first, the largest entry of each real and positive: column k is an eigenvector of x
+    times the square root of its eigenvalue, accurate to rounding beside the first column. Its shape is (..., n, k) with k
+    the largest number of columns above rounding in the batch (n under ``jax.jit``), and zeros where a member has fewer. The
+    method is Smith's iteration on the Cayley transform of a, in factors (R. A. Smith 1968; Penzl 1999): one inverse, then one
+    large product a step. Raises `SpectrumError` where a is not stable. The other Gramian, aᴴ x + x a + cᴴ c = 0, is that of
+    ``lyapunov_factor(aᴴ, cᴴ)``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from matsign import lyapunov_factor
+    >>> a, b = np.array([[-1.0, 2.0], [0.0, -3.0]]), np.array([[1.0], [1.0]])
+    >>> z = lyapunov_factor(a, b)
+    >>> x = z @ z.T
+    >>> bool(np.linalg.norm(a @ x + x @ a.T + b @ b.T) < 1e-14)
+    True
+    """
+    raise NotImplementedError
+
+
+@declared("(n,n),(n,m)->(n,k)", solve=_discrete, residual=_discrete_residual, wrap=_trimmed)
+def discrete_lyapunov_factor(a: Array, b: Array, *, errors: str = "raise") -> Array:
+    """z with a x aᴴ - x + b bᴴ = 0 for x = z zᴴ and an a inside the unit circle, x never formed.
+
+    Parameters
+    ----------
+    a, b : arrays (..., n, n), (..., n, m), float32, float64, complex64 or complex128
+    errors : "raise", or "nan" to get NaN for the members without an answer
+
+    Notes
+    -----
+    z is as `lyapunov_factor` has it. x is the sum of aᵏ b bᴴ (aᵏ)ᴴ; each step doubles the number of its terms (R. A. Smith 1968)
+    by one large product. Raises `SpectrumError` where a has an eigenvalue on the unit circle or outside.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from matsign import discrete_lyapunov_factor
+    >>> a, b = np.array([[0.5, 1.0], [0.0, -0.8]]), np.array([[1.0], [1.0]])
+    >>> z = discrete_lyapunov_factor(a, b)
+    >>> x = z @ z.T
+    >>> bool(np.linalg.norm(a @ x @ a.T - x + b @ b.T) < 1e-14)
+    True
+    """
+    raise NotImplementedError
