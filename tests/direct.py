@@ -60,6 +60,24 @@ def stein_by_kronecker(a, q):
     return sl.solve(k, q.reshape(-1)).reshape(q.shape)
 
 
+def principal_factor(x):
+    """Eigenvectors times roots of the eigenvalues, the longest first, the largest entry of each real and positive."""
+    values, v = sl.eigh(x)
+    v = v[:, ::-1]
+    top = v[np.abs(v).argmax(axis=0), range(len(v))]
+    return v * (top.conj() / np.abs(top)) * np.sqrt(np.maximum(values[::-1], 0))
+
+
+def lyapunov_factor_by_kronecker(a, b):
+    x = lyapunov_by_kronecker(a, -b @ adjoint(b))
+    return principal_factor((x + adjoint(x)) / 2)
+
+
+def stein_factor_by_kronecker(a, b):
+    x = stein_by_kronecker(a, b @ adjoint(b))
+    return principal_factor((x + adjoint(x)) / 2)
+
+
 def riccati_by_eigenvectors(a, b, c, d):
     values, v = sl.eig(np.block([[a, c], [d, b]]))
     v = v[:, values.real > 0]
