@@ -32,20 +32,21 @@ class Symplectic(NamedTuple):
 def double(be: Backend, start: Symplectic) -> tuple[Array, Array]:
     """(x, steps): h of the pencil doubled until it moves no more."""
     xp, one, eps = be.xp, be.ones(start.a), be.eps(start.a)
-    enough = math.sqrt(eps) / 64  # with a small, the next move is about the square of this one
+    # With a small, what is still to come is about the square of this, and one step of Newton squares that.
+    enough = eps**0.25 / 4
 
     def step(state: Any) -> Any:
-        (a, g, h), steps = state
+        (a, g, h), steps, before = state
         w = be.inv(plus_identity(be, 1.0, g @ h))
         aw, ah = a @ w, adjoint(a)
         move = hermitian(ah @ (h @ (w @ a)))
-        new = Symplectic(aw @ a, hermitian(g + aw @ g @ ah), h + move)
+        new = Symplectic(aw @ a, g + aw @ g @ ah, h + move)
         gap, size = norm(be, move) / norm(be, new.h), norm(be, new.a)
-        # A mode near the boundary moves h by little and for long: small moves are the end only once a has shrunk.
-        active = ((gap > enough) | ((size > 0.01) & (gap > eps / 4))) & xp.isfinite(gap)
-        return (new, steps + 1), active
+        # A mode near the boundary moves h by little and for long: a small move is the end only where moves shrink fast.
+        slow = (gap > enough) | (size > 0.01) | (gap > 0.05 * before)
+        return (new, steps + 1, gap), slow & (gap > eps / 4) & xp.isfinite(gap)
 
-    (_, _, h), steps = be.loop(step, (start, 0 * one), 4 - round(math.log2(eps)))
+    (_, _, h), steps, _ = be.loop(step, (start, 0 * one, math.inf * one), 4 - round(math.log2(eps)))
     return h, steps
 
 

@@ -59,26 +59,32 @@ class Candidate(NamedTuple):
 def correct(be: Backend, equation: Equation, p: Plant, x: Array, steps: Array) -> Candidate:
     """The best of the Newton iterates from x whose closed loop is stable; x itself where there is none."""
     xp, eps = be.xp, be.eps(x)
-    at = equation.gap(be, p, x)
-    size = norm(be, at.gap) / nonzero(be, at.terms)
+
+    def look(p: Plant, x: Array, count: Array) -> tuple[Array, Gap, Array]:
+        at = equation.gap(be, p, x)
+        return x, at, norm(be, at.gap) / nonzero(be, at.terms)
 
     def step(state: Any) -> Any:
         p, x, at, size, best, count = state
         dx, stable = equation.step(be, p, at.closed, at.gap)
-        better = (stable & (size < best.residual)) | (stable & ~best.stable)
+        better = stable & ((size < best.residual) | ~best.stable)
         best = Candidate(
             xp.where(column(better), x, best.x),
             xp.where(better, size, best.residual),
             best.stable | stable,
             best.steps + 1,
         )
-        new = hermitian(x + dx)
-        new_at = equation.gap(be, p, new)
-        new_size = norm(be, new_at.gap) / nonzero(be, new_at.terms)
+        # At rounding there is nothing left to gain.
+        x, at, new_size = be.split(
+            stable & (size > 2 * eps),
+            lambda p, x, at, size, dx: look(p, hermitian(x + dx), size),
+            lambda p, x, at, size, dx: (x, at, size),
+            *(p, x, at, size, dx),
+        )
         # The last step that still gains is worth its price only if it gains much.
-        active = stable & (size > 2 * eps) & (new_size < 0.5 * size)
-        return (p, new, new_at, new_size, best, count + 1), active
+        return (p, x, at, new_size, best, count + 1), new_size < 0.5 * size
 
+    x, at, size = look(p, x, steps)
     start = Candidate(x, size, size < 0, steps)
     *_, best, _ = be.loop(step, (p, x, at, size, start, 0 * size), _STEPS)
     return best
