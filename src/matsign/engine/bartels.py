@@ -48,7 +48,7 @@ def _member(a: Array, q: Array, solver: Callable[..., Any], singular: Failure) -
     with np.errstate(all="ignore"):
         solve, adjoint_solve, gap, size = solver(t, eigenvalues)
         y = solve(lapack.product(lapack.product(uh, q), u), bool((q == q.conj().T).all()))
-        tiny = len(a) * float(np.finfo(q.dtype).eps) * size
+        tiny = len(a) ** 0.5 * float(np.finfo(q.dtype).eps) * size
         suspect = gap <= size * float(np.finfo(q.dtype).eps) ** 0.5
         if not np.abs(y).max() * tiny <= np.abs(q).max() or (suspect and _separation(solve, adjoint_solve, y) <= tiny):
             return q * np.nan, singular
@@ -104,7 +104,8 @@ def _adjoint(t: Array) -> Solve:
 
 def _separation(solve: Any, adjoint_solve: Solve, like: Array) -> float:
     """An upper estimate of the smallest singular value of the operator, by two steps of power iteration on its inverse."""
-    y = np.random.default_rng(0).standard_normal(like.shape).astype(like.dtype)
+    y: Any = np.random.default_rng(0).standard_normal(like.shape)
+    y = y.astype(like.dtype)
     smallest = np.inf
     for _ in range(2):
         size = np.linalg.norm(y)

@@ -121,6 +121,8 @@ def phases(be: Backend, z: Array) -> Array:
 
 def width(be: Backend, z: Array) -> int:
     """How many columns are not zero in some member; at least one, so that a member without an answer can show it."""
+    if 0 in z.shape:
+        return int(z.shape[-1])
     used = (be.xp.isfinite(z) & (z != 0)).reshape((-1, z.shape[-1])).any(0)
     return max([k + 1 for k, any_here in enumerate(used.tolist()) if any_here], default=min(1, z.shape[-1]))
 

@@ -15,7 +15,7 @@ from matsign.backends import Backend
 from matsign.engine import balance
 from matsign.engine.declare import Residual, Solution, declared, solution
 from matsign.engine.doubling import cayley
-from matsign.engine.factors import principal, smith_factors, width
+from matsign.engine.factors import smith_factors, width
 from matsign.engine.failures import Failure
 from matsign.engine.linear import adjoint, column, nonzero, norm, normalise
 from matsign.equations.lyapunov import lyapunov_residual, stein_residual
@@ -89,13 +89,8 @@ def _failure(be: Backend, converged: Array, a: Array, *, discrete: bool) -> Arra
 
 
 def _restored(be: Backend, z: Array, e: Array, scale: Array) -> Array:
-    """z in the caller's units; its columns stay orthogonal where the units are the same for all states."""
-    return be.split(
-        (e != 0).any(-1),
-        lambda z, e, scale: principal(be, be.ldexp(z, e[:, :, None] + column(scale))),
-        lambda z, e, scale: be.ldexp(z, column(scale)),
-        *(z, e, scale),
-    )
+    """z in the caller's units. Making its columns orthogonal there would cost the states in small units their digits."""
+    return be.ldexp(z, e[:, :, None] + column(scale))
 
 
 def _continuous(be: Backend, a: Array, b: Array) -> Solution:
@@ -157,10 +152,11 @@ def lyapunov_factor(a: Array, b: Array, *, errors: str = "raise") -> Array:
     Notes
     -----
     z has orthogonal columns, the longest first, the largest entry of each real and positive: column k is an eigenvector of x
-    times the square root of its eigenvalue, accurate to rounding beside the first column. Its shape is (..., n, k) with k
-    the largest number of columns above rounding in the batch (n under ``jax.jit``), and zeros where a member has fewer. The
-    method is Smith's iteration on the Cayley transform of a, in factors (R. A. Smith 1968; Penzl 1999): one inverse, then one
-    large product a step. Raises `SpectrumError` where a is not stable. The other Gramian, aᴴ x + x a + cᴴ c = 0, is that of
+    times the square root of its eigenvalue, accurate to rounding beside the first column. (For an a whose states come in
+    units of very different size this holds in units that balance a, so that no state loses digits.) The shape of z is
+    (..., n, k) with k the largest number of columns above rounding in the batch (n under ``jax.jit``), and zeros where a
+    member has fewer. The method is Smith's iteration on the Cayley transform of a, in factors (R. A. Smith 1968; Penzl 1999):
+    one inverse, then one large product a step. Raises `SpectrumError` where a is not stable. The other Gramian, aᴴ x + x a + cᴴ c = 0, is that of
     ``lyapunov_factor(aᴴ, cᴴ)``.
 
     Examples
