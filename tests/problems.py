@@ -205,7 +205,7 @@ PROBLEMS = [
         direct.sylvester_by_kronecker,
         truth.sylvester,
         lambda s: ((s, s, 1), (1 / s,)),
-        ("newton", "schur", "auto"),
+        ("newton", "schur", "divide", "eigenvectors", "auto"),
     ),
     Problem(
         "solve_continuous_lyapunov",

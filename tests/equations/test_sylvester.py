@@ -24,7 +24,7 @@ from matrices import (
 )
 from matsign import solve_sylvester
 
-METHODS = ("newton", "schur", "auto")
+METHODS = ("newton", "schur", "divide", "eigenvectors", "auto")
 PEERS = (direct.sylvester_by_kronecker, sl.solve_sylvester)
 
 

@@ -2,7 +2,8 @@
 
 A line through the spectrum of m has a projector P = (I + mcsgn(m - s I))/2. The first columns of an orthonormal basis that
 starts with the range of P span an invariant subspace, so in that basis m is block triangular, and each diagonal block can be
-divided again. This asks for inverses, products and QR, which every device has, where Schur forms ask for a LAPACK. The
+divided again. A cluster of eigenvalues that no line divides, a Jordan block for one, is left whole: between it and another
+there is a line. This asks for inverses, products and QR, which every device has, where Schur forms ask for a LAPACK. The
 sizes of the blocks depend on values, so arrays must have them.
 """
 
@@ -13,59 +14,23 @@ import math
 from typing import Any, NamedTuple
 
 from matsign.backends import Backend
-from matsign.engine import refine
+from matsign.engine import line, refine, wavefront
 from matsign.engine.blocks import Dense, assemble
 from matsign.engine.iterate import newton, settled
 from matsign.engine.linear import adjoint, eye, norm, plus_identity, scattered, trace
 from matsign.engine.refine import Refined
+from matsign.engine.wavefront import kronecker, widest
 
 Array = Any
 
 # An equation with at most so many unknowns is solved as one linear system.
 LEAF = 144
-# Where nothing divides, a system may have so many before a bad line is better than none.
+# Blocks of this size keep both the small systems and the number of calls low.
+_BLOCK = 8
+# What no line divides or separates may have so many.
 _LARGEST = 2500
 # Angles to turn a spectrum by before the next vertical lines are tried, in eighths of a turn.
 _TURNS = (0, 2, 1, 3)
-
-
-def sylvester(be: Backend, a: Array, b: Array, q: Array) -> Refined:
-    """x with a x + x b = q and one refinement, or a few where no clean line was found; members one by one above LEAF."""
-    if is_leaf(q):
-        return refine.sylvester(
-            be,
-            lambda y: _leaf(be, a, b, y),
-            lambda y: _leaf(be, adjoint(a), adjoint(b), y),
-            *(a, b, q),
-            times=1,
-        )
-    if be.traced(q):
-        raise ValueError(
-            'method="divide" chooses the sizes of its blocks by values, which a traced array does not have; use '
-            'method="eigenvectors" or "auto"'
-        )
-    found = [_member(be, a[k : k + 1], b[k : k + 1], q[k : k + 1]) for k in range(len(q))]
-    return Refined(*(be.xp.concat(parts) for parts in zip(*found, strict=True)))
-
-
-def is_leaf(q: Array) -> bool:
-    """Whether the equation is solved as one linear system, without values deciding anything."""
-    return math.prod(q.shape[-2:]) <= LEAF
-
-
-def _member(be: Backend, a: Array, b: Array, q: Array) -> Refined:
-    n, m = q.shape[-2:]
-    side = math.isqrt(LEAF)
-    most_a, most_b = max(side, LEAF // min(m, side)), max(side, LEAF // min(n, side))
-    r, s = form(be, a, most_a, min(m, most_b)), form(be, b, most_b, min(n, most_a))
-    backwards = _adjoint(be, r), _adjoint(be, s)
-    return refine.sylvester(
-        be,
-        lambda y: solve(be, r, s, y),
-        lambda y: solve(be, *backwards, y),
-        *(a, b, q),
-        times=3,
-    )
 
 
 class Form(NamedTuple):
@@ -85,17 +50,52 @@ class _Cut(NamedTuple):
     defect: float
 
 
-def form(be: Backend, m: Array, most: int, other: int) -> Form:
-    """The block triangular form of one member with blocks of at most `most`, where lines divide it.
+def sylvester(be: Backend, a: Array, b: Array, q: Array) -> Refined:
+    """x with a x + x b = q and one refinement, or a few where no clean line was found; members one by one above LEAF."""
+    if is_leaf(q):
+        return refine.sylvester(
+            be,
+            lambda y: kronecker(be, a, b, y),
+            lambda y: kronecker(be, adjoint(a), adjoint(b), y),
+            *(a, b, q),
+            times=1,
+        )
+    if be.traced(q):
+        raise ValueError(
+            'method="divide" chooses the sizes of its blocks by values, which a traced array does not have; use '
+            'method="eigenvectors" or "auto"'
+        )
+    found = [_member(be, a[k : k + 1], b[k : k + 1], q[k : k + 1]) for k in range(len(q))]
+    return Refined(*(be.xp.concat(parts) for parts in zip(*found, strict=True)))
 
-    `other` is the size of the blocks that these will meet in an equation.
-    """
+
+def is_leaf(q: Array) -> bool:
+    """Whether the equation is solved as one linear system, without values deciding anything."""
+    return math.prod(q.shape[-2:]) <= LEAF
+
+
+def _member(be: Backend, a: Array, b: Array, q: Array) -> Refined:
+    n, m = q.shape[-2:]
+    r = form(be, a, max(_BLOCK, _BLOCK**2 // m))
+    s = form(be, b, max(_BLOCK, _BLOCK**2 // n))
+    backwards = _adjoint(be, r), _adjoint(be, s)
+    return refine.sylvester(
+        be,
+        lambda y: solve(be, r, s, y),
+        lambda y: solve(be, *backwards, y),
+        *(a, b, q),
+        times=3,
+    )
+
+
+def form(be: Backend, m: Array, most: int) -> Form:
+    """The block triangular form of one member with blocks of at most `most`, but for clusters that no line divides."""
     n = m.shape[-1]
     cut = _divide(be, m) if n > most else None
-    if cut is None or (cut.defect > be.eps(m) ** 0.5 and n * other <= _LARGEST):
+    if cut is None or cut.defect > be.eps(m) ** 0.75:
         return Form(eye(be, m) + 0 * m, m, (0, n))
     p, t = cut.rank, cut.t
-    top, bottom = form(be, t[:, :p, :p], most, other), form(be, t[:, p:, p:], most, other)
+    top, bottom = form(be, t[:, :p, :p], most), form(be, t[:, p:, p:], most)
     u, corner, top_u, top_t, bottom_u, bottom_t = _alike(be, cut.u, t[:, :p, p:], top.u, top.t, bottom.u, bottom.t)
     corner = adjoint(top_u) @ corner @ bottom_u
     u = be.xp.concat([u[:, :, :p] @ top_u, u[:, :, p:] @ bottom_u], axis=-1)
@@ -134,19 +134,19 @@ def _at_angle(be: Backend, m: Array, eighths: int) -> Any:
         kind = "complex128" if be.kind(m) in ("float64", "complex128") else "complex64"
         turned = be.astype(m, kind) * cmath.exp(1j * math.pi / 4 * eighths)
         m = be.astype(m, kind)
-    line = float(be.real(trace(be, turned))[0]) / n
+    at = float(be.real(trace(be, turned))[0]) / n
     for _ in range(3):
-        found = newton(be, Dense(plus_identity(be, -line, turned)), 40)
+        found = newton(be, Dense(plus_identity(be, -at, turned)), 40)
         s = found.value.m
         count = (n + float(be.real(trace(be, s))[0])) / 2
         if not bool(settled(be, found)[0]) or not 0.5 < count < n - 0.5 or abs(count - round(count)) > 0.1:
             # An eigenvalue on the line, or nothing on one side of it: step aside by a part of the spread.
-            line += 0.1 * float(norm(be, plus_identity(be, -line, turned))[0]) / math.sqrt(n)
+            at += 0.1 * float(norm(be, plus_identity(be, -at, turned))[0]) / math.sqrt(n)
             continue
         yield _cut(be, m, s, round(count))
         right = be.real(trace(be, turned + turned @ s))[0] / (2 * count)
         left = be.real(trace(be, turned - turned @ s))[0] / (2 * (n - count))
-        line = float(right if count > n / 2 else left)
+        at = float(right if count > n / 2 else left)
 
 
 def _cut(be: Backend, m: Array, s: Array, count: int) -> _Cut:
@@ -176,9 +176,12 @@ def _adjoint(be: Backend, x: Form) -> Form:
 
 
 def _solve(be: Backend, r: Array, rows: tuple[int, ...], s: Array, columns: tuple[int, ...], f: Array) -> Array:
-    """x with r x + x s = f for block triangular r and s, halving the one with more blocks."""
+    """x with r x + x s = f for block triangular r and s, halving the one with more blocks until all are small."""
+    r, s, f = _alike(be, r, s, f)
+    if widest(rows) * widest(columns) <= LEAF:
+        return wavefront.solve(be, r, rows, s, columns, f)
     if len(rows) == len(columns) == 2:
-        return _leaf(be, *_alike(be, r, s, f))
+        return _clusters(be, r, s, f)
     if len(rows) >= len(columns):
         k, upper, lower = _halves(rows)
         below = _solve(be, r[:, k:, k:], lower, s, columns, f[:, k:])
@@ -199,10 +202,14 @@ def _halves(edges: tuple[int, ...]) -> tuple[int, tuple[int, ...], tuple[int, ..
     return edges[i], edges[: i + 1], tuple(e - edges[i] for e in edges[i:])
 
 
-def _leaf(be: Backend, a: Array, b: Array, q: Array) -> Array:
-    """x of a stack as one system of n m unknowns: a ⊗ I + I ⊗ bᵀ times the rows of x."""
-    (count, n, m), xp = q.shape, be.xp
-    system = a[:, :, None, :, None] * eye(be, b)[:, None, :, None, :]
-    system = system + eye(be, a)[:, :, None, :, None] * b.mT[:, None, :, None, :]
-    system = xp.reshape(system, (count, n * m, n * m))
-    return xp.reshape(be.solve(system, xp.reshape(q, (count, n * m, 1))), (count, n, m))
+def _clusters(be: Backend, a: Array, b: Array, q: Array) -> Array:
+    """x for two blocks that no line divides: clusters, between which there is a line unless they are the same.
+
+    Turned so that it is a vertical one.
+    """
+    apart = complex(trace(be, a)[0]) / a.shape[-1] + complex(trace(be, b)[0]) / b.shape[-1]
+    turn = apart.conjugate() / abs(apart) if be.is_complex(q) and apart != 0 else 1.0
+    found = line.search(be, turn * a, turn * b, turn * q, 4, 0)
+    if bool(found.sound[0]) or math.prod(q.shape) > _LARGEST:
+        return found.x
+    return kronecker(be, a, b, q)

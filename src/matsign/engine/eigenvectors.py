@@ -7,13 +7,12 @@ numbers near 1/√eps, and these solve well enough for the refinement to converg
 
 from __future__ import annotations
 
-import math
 from typing import Any, NamedTuple
 
 from matsign.backends import Backend
 from matsign.engine import refine
-from matsign.engine.linear import adjoint, column, norm, scattered
-from matsign.engine.refine import Refined
+from matsign.engine.linear import adjoint
+from matsign.engine.refine import Refined, beside
 
 Array = Any
 
@@ -36,7 +35,7 @@ def sylvester(be: Backend, a: Array, b: Array, q: Array, enough: float) -> Refin
     found = _by(be, e, a, b, q, 2)
 
     def again(a: Array, b: Array, q: Array, *_: Array) -> Refined:
-        return _by(be, _vectors(be, _beside(be, a), _beside(be, b)), a, b, q, 4)
+        return _by(be, _vectors(be, beside(be, a), beside(be, b)), a, b, q, 4)
 
     def kept(a: Array, b: Array, q: Array, *found: Array) -> Refined:
         return Refined(*found)
@@ -53,12 +52,6 @@ def _vectors(be: Backend, a: Array, b: Array) -> Vectors:
     left, v = be.eig(a)
     right, w = be.eig(b)
     return Vectors(v, be.inv(v), w, be.inv(w), left[:, :, None] + right[:, None, :])
-
-
-def _beside(be: Backend, a: Array) -> Array:
-    """a changed by √eps ‖a‖ at random."""
-    n = a.shape[-1]
-    return a + column(math.sqrt(be.eps(a)) / n * norm(be, a)) * scattered(be, n, n, a)
 
 
 def _solve(be: Backend, e: Vectors, q: Array) -> Array:
