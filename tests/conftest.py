@@ -28,6 +28,8 @@ class Library(NamedTuple):
     jit: bool = False
 
     def array(self, x):
+        if x is None:  # an optional array that is left out
+            return None
         if self.name == "torch":
             import torch
 

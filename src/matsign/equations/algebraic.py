@@ -16,6 +16,7 @@ from matsign.equations.plant import (
     Plant,
     Standard,
     Units,
+    in_odd_units,
     in_units,
     normalise,
     standard,
@@ -46,7 +47,7 @@ def solver_of(equation: Equation) -> Callable[..., Solution]:
     ) -> Solution:
         problem = _in_good_units(be, equation, Plant(a, b, q, r, e, s), balanced)
         x, failure, steps = _judged(be, equation, problem.plant, _candidate(be, equation, problem, method))
-        return solution(be, (problem.units.restore(be, x),), iterations=steps)._replace(failure=failure)
+        return solution(be, (hermitian(problem.units.restore(be, x)),), iterations=steps)._replace(failure=failure)
 
     return solve
 
@@ -187,10 +188,9 @@ def residual_of(equation: Equation) -> Callable[..., Residual]:
 def assess(be: Backend, equation: Equation, x: Array, p: Plant) -> Residual:
     """How wrong x is.
 
-    The correction is a Newton step for what is left of the equation, and one for what rounding may hide in that. With a stable
-    loop the step maps positive matrices to positive ones, so a diagonal as large as the rows of what rounding leaves, eps
-    times the moduli of the terms, moves x as far as any such rounding is likely to. It grows where the closed loop is close
-    to the boundary of stability, and it does not mind units.
+    The correction is a Newton step for what is left of the equation, and one for what rounding hides in that: what is left of
+    the same equation in other units, where all rounding falls differently, beside it. As errors do, it grows where the
+    closed loop is close to the boundary of stability.
     """
     xp = be.xp
     plain, whole, _ = normalise(be, p, discrete=equation.discrete)
@@ -199,9 +199,12 @@ def assess(be: Backend, equation: Equation, x: Array, p: Plant) -> Residual:
     y = units.apply(be, x)
     at = equation.gap(be, p, y)
     step, stable = equation.step(be, p, at.closed, at.gap)
-    rows = xp.sqrt(xp.sum(equation.noise(be, p, y, at) ** 2, axis=-1))
-    blur, _ = equation.step(be, p, at.closed, be.eps(x) * rows[:, :, None] * eye(be, y) + 0 * at.gap)
-    size = xp.where(column(stable), xp.abs(step) + xp.abs(blur), xp.full_like(be.real(step), xp.inf))
+    size = xp.abs(step)
+    for draw in range(2):
+        odd, z, back = in_odd_units(be, p, y, draw)
+        hidden = back * equation.gap(be, odd, z).gap - at.gap
+        size = size + xp.abs(equation.step(be, p, at.closed, hidden)[0])
+    size = xp.where(column(stable), size, xp.full_like(size, xp.inf))
     apart = _separation(be, equation, p, at.closed, units)
     near = apart < be.eps(x) ** 0.25 * norm(be, backward.closed)
 

@@ -53,15 +53,6 @@ def _dual(be: Backend, p: Plant, closed: Array, c: Array) -> Array:
     return inverse @ closed_lyapunov(be, closed @ inverse, c)[0] @ adjoint(inverse)
 
 
-def _noise(be: Backend, p: Plant, x: Array, at: Gap) -> Array:
-    xp = be.xp
-    xe = xp.abs(x) if p.e is None else xp.abs(x) @ xp.abs(p.e)
-    inner = xp.abs(p.b).mT @ xe
-    if p.s is not None:
-        inner = inner + xp.abs(p.s).mT
-    return 2 * hermitian(xp.abs(p.a).mT @ xe) + xp.abs(p.q) + hermitian(xp.abs(at.gain).mT @ inner)
-
-
 def _doubling(be: Backend, p: Standard) -> tuple[Array, Array]:
     """(x, steps) of the standard equation."""
     xp, n = be.xp, p.a.shape[-1]
@@ -89,7 +80,7 @@ def _hamiltonian(be: Backend, p: Standard) -> tuple[Array, Array, Array, Array]:
     return p.a, -p.g, -p.q, -adjoint(p.a)
 
 
-CONTINUOUS = Equation(False, _gap, _step, _dual, _noise, _doubling, _hamiltonian)
+CONTINUOUS = Equation(False, _gap, _step, _dual, _doubling, _hamiltonian)
 
 
 @declared(

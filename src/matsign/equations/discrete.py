@@ -56,17 +56,6 @@ def _dual(be: Backend, p: Plant, closed: Array, c: Array) -> Array:
     return inverse @ smith(be, closed @ inverse, c).x @ adjoint(inverse)
 
 
-def _noise(be: Backend, p: Plant, x: Array, at: Gap) -> Array:
-    xp = be.xp
-    size, a, b = xp.abs(x), xp.abs(p.a), xp.abs(p.b)
-    xa = size @ a
-    inner = b.mT @ xa
-    if p.s is not None:
-        inner = inner + xp.abs(p.s).mT
-    kept = size if p.e is None else xp.abs(p.e).mT @ size @ xp.abs(p.e)
-    return hermitian(a.mT @ xa + kept + xp.abs(at.gain).mT @ inner) + xp.abs(p.q)
-
-
 def _doubling(be: Backend, p: Standard) -> tuple[Array, Array]:
     return double(be, Symplectic(p.a, p.g, p.q))
 
@@ -89,7 +78,7 @@ def _hamiltonian(be: Backend, p: Standard) -> tuple[Array, Array, Array, Array]:
     return c[:, :n, :n], c[:, :n, n:], c[:, n:, :n], c[:, n:, n:]
 
 
-DISCRETE = Equation(True, _gap, _step, _dual, _noise, _doubling, _hamiltonian)
+DISCRETE = Equation(True, _gap, _step, _dual, _doubling, _hamiltonian)
 
 
 @declared(

@@ -33,7 +33,6 @@ class Equation(NamedTuple):
     gap(be, plant, x) : the equation at x
     step(be, plant, closed, gap) : Newton's dx, and whether the closed loop is stable
     dual(be, plant, closed, c) : the adjoint of ``gap ↦ dx``
-    noise(be, plant, x, at) : the moduli of what `gap` adds up, entry by entry: what rounding is relative to
     doubling(be, standard) : (x, steps) by structure-preserving doubling
     hamiltonian(be, standard) : blocks (1,1), (1,2), (2,1), (2,2) of a matrix with [I; x] as its left invariant subspace
     """
@@ -42,7 +41,6 @@ class Equation(NamedTuple):
     gap: Callable[..., Gap]
     step: Callable[..., tuple[Array, Array]]
     dual: Callable[..., Array]
-    noise: Callable[..., Array]
     doubling: Callable[..., tuple[Array, Array]]
     hamiltonian: Callable[..., tuple[Array, Array, Array, Array]]
 

@@ -15,6 +15,8 @@ import functools
 import math
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from matsign.backends import Backend
 from matsign.engine.linear import adjoint, column, eye, hermitian, largest, nonzero, norm
 
@@ -174,3 +176,24 @@ def standard_in_units(be: Backend, p: Standard, states: Array) -> Standard:
         be.ldexp(p.q, -rows - columns),
         be.ldexp(p.short, -2 * states),
     )
+
+
+def in_odd_units(be: Backend, p: Plant, x: Array, draw: int) -> tuple[Plant, Array, Array]:
+    """(plant, x, t): the same equation in units that are no powers of two, so that rounding falls differently everywhere.
+
+    What is left of it there is t_i t_j times what is left of it here, but for rounding.
+    """
+    n, m = p.b.shape[-2:]
+    factors = np.random.default_rng(draw).uniform(1, 2, n + m + 1)
+    units = be.astype(be.asarray(factors, x), be.kind(be.real(x)))
+    t, u, whole = units[:n], units[n : n + m], units[-1]
+    rows, columns = t[:, None], t[None, :]
+    odd = Plant(
+        p.a * rows / columns,
+        p.b * rows * u[None, :],
+        p.q * whole / (rows * columns),
+        p.r * whole * u[:, None] * u[None, :],
+        None if p.e is None else p.e * rows / columns,
+        None if p.s is None else p.s * whole * u[None, :] / rows,
+    )
+    return odd, x * whole / (rows * columns), rows * columns / whole
