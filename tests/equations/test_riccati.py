@@ -11,7 +11,7 @@ import matsign
 import truth
 from accuracy import assert_accurate
 from matrices import adjoint, block_diagonal, definite, gaussian, rotation, similar, stable
-from matsign import solve_riccati, solve_sylvester
+from matsign import certify, solve_riccati, solve_sylvester
 
 METHODS = ("newton", "schur", "auto")
 PEERS = (direct.riccati_by_eigenvectors, direct.riccati_by_schur)
@@ -177,3 +177,84 @@ def test_hermitian_data_give_a_hermitian_solution(rng):
     a, q = gaussian(rng, 3, 3, dtype="complex128"), definite(rng, 3, dtype="complex128")
     x = solve_riccati(adjoint(a), -a, q, np.eye(3))
     np.testing.assert_allclose(x, adjoint(x), atol=1e-13)
+
+
+@pytest.mark.parametrize("method", [*METHODS, "doubling"])
+@pytest.mark.parametrize("n", [(1, 1), (2, 3), (5, 2), (12, 12)], ids=str)
+def test_the_left_half_plane_belongs_to_the_equation_times_minus_one(method, n, eager, rng):
+    n, m = n
+    a, b = stable(rng, n), -stable(rng, m)
+    c, d = 0.1 * gaussian(rng, n, m), 0.1 * gaussian(rng, m, n)
+    x = eager(solve_riccati, a, b, c, d, half_plane="left", method=method)
+    np.testing.assert_array_equal(x, eager(solve_riccati, -a, -b, -c, -d, method=method))
+    assert np.linalg.norm(x @ d @ x + x @ b - a @ x - c) < 1e-13
+    assert (np.linalg.eigvals(b + d @ x).real < 0).all()
+    assert (np.linalg.eigvals(a - x @ d).real > 0).all()
+
+
+def m_matrix(rng, n, m, surplus):
+    """a, b, c, d of an M-matrix [[-b, -d], [c, a]] with random entries; singular where its rows have no surplus."""
+    k = -rng.random((n + m, n + m))
+    np.fill_diagonal(k, 0)
+    np.fill_diagonal(k, (1 + surplus) * -k.sum(axis=1))
+    return k[m:, m:], -k[:m, :m], k[m:, :m], -k[:m, m:]
+
+
+def minimal_solution(a, b, c, d):
+    """By fixed-point iteration from zero, which rises monotonically (Guo & Laub 2000); slow, and as simple as can be."""
+    x, da, db = np.zeros_like(c), np.diag(a)[:, None], np.diag(b)
+    for _ in range(200_000):
+        # (da - db) x = x d x + x (b - db) + (da - a) x - c, all terms nonnegative
+        new = (x @ d @ x + x @ (b - np.diag(db)) + (np.diag(da[:, 0]) - a) @ x - c) / (da - db)
+        if np.abs(new - x).max() <= 1e-16 * np.abs(new).max():
+            return new
+        x = new
+    return x
+
+
+@pytest.mark.parametrize("method", ["auto", "doubling"])
+@pytest.mark.parametrize("n", [(1, 1), (3, 3), (6, 2), (10, 15)], ids=str)
+@pytest.mark.parametrize("surplus", [0.5, 1e-3])
+def test_m_matrices_have_a_minimal_nonnegative_solution(method, n, surplus, eager, rng):
+    arguments = m_matrix(rng, *n, surplus)
+    x = eager(solve_riccati, *arguments, half_plane="left", method=method)
+    assert (x >= 0).all()
+    np.testing.assert_allclose(x, minimal_solution(*arguments), rtol=1e-10)
+
+
+@pytest.mark.parametrize("n", [(3, 3), (6, 2), (20, 20)], ids=str)
+def test_singular_m_matrices(n, eager, rng):
+    """Zero is an eigenvalue: the sign does not exist, the minimal solution does, and the certificate says where it stands."""
+    arguments = m_matrix(rng, *n, 0.0)
+    x, certificate = certify(solve_riccati)(*(eager.array(y) for y in arguments), half_plane="left")
+    x = np.asarray(x)
+    assert (x > 0).all()
+    np.testing.assert_allclose(x, minimal_solution(*arguments), rtol=1e-6)
+    assert certificate.boundary
+    assert certificate.backward_error < 1e-14
+
+
+def test_separation_is_that_of_the_closed_loop(rng):
+    a, b = -stable(rng, 4), stable(rng, 3)
+    c, d = 0.1 * gaussian(rng, 4, 3), 0.1 * gaussian(rng, 3, 4)
+    x, certificate = certify(solve_riccati)(a, b, c, d)
+    operator = np.kron(x @ d - a, np.eye(3)) + np.kron(np.eye(4), (b + d @ x).T)
+    smallest = np.linalg.svd(operator, compute_uv=False)[-1]
+    assert smallest <= certificate.separation * (1 + 1e-10)
+    assert certificate.separation < 1.5 * smallest
+    assert not certificate.boundary
+
+
+def test_members_have_the_bits_that_they_have_alone(rng):
+    for n, m in ((1, 1), (3, 2), (16, 5), (30, 30)):
+        members = []
+        for _ in range(5):
+            a, b = -stable(rng, n), stable(rng, m)
+            members.append([a, b, 0.1 * gaussian(rng, n, m) / n, 0.1 * gaussian(rng, m, n) / m])
+        members[1][0] = -members[1][0]  # no solution
+        members[2][3] = np.nan * members[2][3]
+        members[3] = [-x for x in m_matrix(rng, n, m, 0.1)]
+        stack = [np.stack(x) for x in zip(*members, strict=True)]
+        x = solve_riccati(*stack, errors="nan")
+        for k, member in enumerate(members):
+            np.testing.assert_array_equal(x[k], solve_riccati(*member, errors="nan"))

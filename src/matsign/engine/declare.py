@@ -368,7 +368,8 @@ def _check_hermitian(declaration: Declaration, be: Backend, arrays: list[Array])
     for name, x in zip(declaration.arguments, arrays, strict=True):
         if name not in declaration.hermitian or x is None:
             continue
-        gap, size = (np.abs(y).max(initial=0) for y in (x - x.conj().mT, x))
+        with be.scoped(x):
+            gap, size = (np.abs(y).max(initial=0) for y in (x - x.conj().mT, x))
         # With NaN or infinity this is false: those are reported member by member.
         if gap > 100 * be.eps(x) * size:
             raise ValueError(f"{declaration.name}: {name} is not Hermitian; it differs from its adjoint by {gap:.1e}")
