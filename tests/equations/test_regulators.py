@@ -1,0 +1,217 @@
+"""lqr and dlqr: the gain of SciPy's solution, the best that any gain can do, and poles that are those of the closed loop."""
+
+import numpy as np
+import pytest
+import scipy.linalg as sl
+from hypothesis import given
+from hypothesis import strategies as st
+
+import matsign
+from matrices import DTYPES, adjoint, definite, gaussian
+from matsign import Regulator, SpectrumError, dlqr, lqr
+
+BOTH = pytest.mark.parametrize("f", [lqr, dlqr])
+METHODS = ("auto", "doubling", "sign", "qz")
+TOLERANCE = {"float32": 2e-4, "float64": 1e-11, "complex64": 2e-4, "complex128": 1e-11}
+
+
+def model(rng, n=4, m=2, dtype="float64", extras=()):
+    """(a, b, q, r, s, e), with the cost definite altogether; s and e are None unless asked for."""
+    a, b = gaussian(rng, n, n, dtype=dtype), gaussian(rng, n, m, dtype=dtype)
+    cost = definite(rng, n + m, dtype=dtype)
+    s = cost[:n, n:] if "s" in extras else None
+    e = np.eye(n, dtype=dtype) + 0.1 * gaussian(rng, n, n, dtype=dtype) if "e" in extras else None
+    return a, b, cost[:n, :n], cost[n:, n:], s, None if e is None else e.astype(dtype)
+
+
+def by_scipy(f, a, b, q, r, s=None, e=None):
+    """Gain and solution in double precision; e is divided out, with it SciPy refuses good problems now and then."""
+    wide = [None if x is None else x.astype(np.result_type(x, "float64")) for x in (a, b, q, r, s, e)]
+    a, b, q, r, s, e = wide
+    back = np.eye(len(a)) if e is None else np.linalg.inv(e)
+    price = adjoint(back) @ q @ back
+    cross = None if s is None else adjoint(back) @ s
+    x = (sl.solve_continuous_are if f is lqr else sl.solve_discrete_are)(
+        a @ back, b, (price + adjoint(price)) / 2, r, None, cross
+    )
+    return gain_of(f, x, a, b, q, r, s, e), x
+
+
+def gain_of(f, x, a, b, q, r, s=None, e=None):
+    xe = x if e is None else x @ e
+    inner = adjoint(b) @ (xe if f is lqr else x @ a)
+    return np.linalg.solve(r if f is lqr else r + adjoint(b) @ x @ b, inner if s is None else inner + adjoint(s))
+
+
+def distance(x, y):
+    return np.linalg.norm(x - y) / np.linalg.norm(y)
+
+
+def assert_poles(poles, a, b, gain, e, tol):
+    """The eigenvalues of (a - b k, e), in any order."""
+    left = list(sl.eigvals(a - b @ gain, e))
+    size = np.linalg.norm(a) + np.linalg.norm(b) * np.linalg.norm(gain)
+    for pole in poles:
+        k = min(range(len(left)), key=lambda k: abs(left[k] - pole))
+        assert abs(left.pop(k) - pole) <= tol * size
+
+
+def check(f, library, plant, dtype):
+    given = {name: x for name, x in zip("abqrse", plant, strict=True) if x is not None}
+    names = list(given)
+    result = library(lambda *xs: f(**dict(zip(names, xs, strict=True))), *given.values())
+    assert isinstance(result, Regulator)
+    gain, x = by_scipy(f, *plant)
+    assert result.gain.dtype == result.solution.dtype == dtype
+    assert result.poles.dtype == np.result_type(dtype, "complex64")
+    assert distance(result.gain, gain) < TOLERANCE[dtype]
+    assert distance(result.solution, x) < TOLERANCE[dtype]
+    a, b, *_, e = plant
+    assert_poles(result.poles, a, b, result.gain, e, TOLERANCE[dtype])
+    inside = abs(result.poles) < 1 if f is dlqr else result.poles.real < 0
+    assert inside.all()
+
+
+@BOTH
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_on_every_library(f, dtype, on, rng):
+    check(f, on, model(rng, dtype=dtype, extras=("s", "e")), dtype)
+
+
+@BOTH
+def test_everywhere(f, everywhere, rng):
+    """Under ``jax.jit`` too, once: it takes seconds to compile."""
+    check(f, everywhere, model(rng, dtype="complex128", extras=("s", "e")), "complex128")
+
+
+@BOTH
+@pytest.mark.parametrize("extras", [(), ("s",), ("e",)], ids=str)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_what_may_be_left_out(f, extras, dtype, eager, rng):
+    check(f, eager, model(rng, dtype=dtype, extras=extras), dtype)
+
+
+@BOTH
+@pytest.mark.parametrize("method", METHODS)
+def test_methods(f, method, rng):
+    plant = model(rng, 6, 3, extras=("s", "e"))
+    gain, x = by_scipy(f, *plant)
+    result = f(*plant, method=method)
+    assert distance(result.gain, gain) < 1e-12
+    assert distance(result.solution, x) < 1e-12
+
+
+@BOTH
+@given(seed=st.integers(0, 2**32 - 1), n=st.integers(1, 5), m=st.integers(1, 3), dtype=st.sampled_from(DTYPES[1::2]))
+def test_no_gain_costs_less(f, seed, n, m, dtype):
+    """The cost of a stable closed loop solves a Lyapunov or Stein equation: that of k is x, and of any other it is more."""
+    rng = np.random.default_rng(seed)
+    a, b, q, r, s, _ = model(rng, n, m, dtype, extras=("s",))
+    k, x, _ = f(a, b, q, r, s)
+
+    def cost(k):
+        closed, price = a - b @ k, q - s @ k - adjoint(k) @ adjoint(s) + adjoint(k) @ r @ k
+        if f is lqr:
+            return sl.solve_continuous_lyapunov(adjoint(closed), -price)
+        return sl.solve_discrete_lyapunov(adjoint(closed), price)
+
+    size = np.linalg.norm(x)
+    assert np.linalg.norm(cost(k) - x) < 1e-9 * size
+    other = k + 1e-3 * gaussian(rng, m, n, dtype=dtype)
+    poles = np.linalg.eigvals(a - b @ other)
+    if (poles.real.max() if f is lqr else abs(poles).max() - 1) < -1e-3:
+        more = cost(other) - x
+        assert np.linalg.eigvalsh(more + adjoint(more)).min() > -1e-9 * size
+
+
+def test_double_integrator():
+    """q = diag(p, 0), r = 1: the closed loop is a Butterworth filter, λ² + √2 p^¼ λ + √p = 0."""
+    a, b = np.array([[0.0, 1.0], [0.0, 0.0]]), np.array([[0.0], [1.0]])
+    for p in (1e-8, 1.0, 16.0, 1e8):
+        gain, x, poles = lqr(a, b, np.diag([p, 0.0]), np.eye(1))
+        np.testing.assert_allclose(gain, [[p**0.5, 2**0.5 * p**0.25]], rtol=1e-14)
+        np.testing.assert_allclose(x, [[2**0.5 * p**0.75, p**0.5], [p**0.5, 2**0.5 * p**0.25]], rtol=1e-14)
+        expected = np.array([-1 - 1j, -1 + 1j]) * (p**0.25 / 2**0.5)
+        np.testing.assert_allclose(sorted(poles, key=lambda z: z.imag), expected, rtol=1e-14)
+
+
+def test_first_order():
+    """One state: the discrete equation is b²x² + (r - a²r - b²q) x - q r = 0."""
+    for a, b, q, r in [(0.5, 1.0, 1.0, 1.0), (2.0, 1.0, 0.0, 3.0), (-1.5, 0.1, 2.0, 0.5), (1.0, 1e-3, 1e-6, 1.0)]:
+        gain, x, poles = dlqr(*(np.array([[v]]) for v in (a, b, q, r)))
+        half = (r - a * a * r - b * b * q) / 2
+        root = np.hypot(half, b * (q * r) ** 0.5)
+        expected = (root - half) / (b * b) if half < 0 else q * r / (root + half)
+        np.testing.assert_allclose(x, [[expected]], rtol=1e-9)
+        np.testing.assert_allclose(gain, [[a * b * expected / (r + b * b * expected)]], rtol=1e-9)
+        np.testing.assert_allclose(poles, [a - b * gain[0, 0]], rtol=1e-14)
+
+
+def test_deadbeat():
+    """r = 0: the gain that zeroes every observed state at once."""
+    a, b = np.array([[2.0, -1.0], [1.0, 0.0]]), np.array([[1.0], [0.0]])
+    gain, x, poles = dlqr(a, b, np.diag([0.0, 1.0]), np.zeros((1, 1)))
+    np.testing.assert_allclose(gain, [[2.0, -1.0]], atol=1e-14)
+    np.testing.assert_allclose(x, np.eye(2), atol=1e-14)
+    np.testing.assert_allclose(poles, 0, atol=1e-7)
+
+
+@BOTH
+def test_units(f, rng):
+    """Inputs, states and cost in other units: the gain goes along, to the last bits."""
+    a, b, q, r, s, _ = model(rng, extras=("s",))
+    gain, x, poles = f(a, b, q, r, s)
+    t, u = np.diag(2.0 ** np.array([30, -20, 0, 7])), np.diag(2.0 ** np.array([-25, 12]))
+    back = np.diag(1 / np.diag(t))
+    other = f(t @ a @ back, t @ b @ u, back @ q @ back * 2.0**40, u @ r @ u * 2.0**40, back @ s @ u * 2.0**40)
+    assert distance(u @ other.gain @ t, gain) < 1e-11
+    assert distance(t @ other.solution @ t / 2.0**40, x) < 1e-11
+    assert_poles(other.poles, a, b, gain, None, 1e-9)
+    assert_poles(poles, a, b, gain, None, 1e-13)
+
+
+@BOTH
+def test_a_batch_with_a_bad_member(f, eager, rng):
+    members = [model(rng, 3, 2) for _ in range(4)]
+    a, b, q, r, *_ = (np.stack(x) if x[0] is not None else None for x in zip(*members, strict=True))
+    a[2], b[2] = np.diag([2.0, 0.5, 0.1]), [[0, 0], [1, 0], [0, 1]]  # nothing moves the eigenvalue 2
+    gain, x, poles = eager(f, a, b, q, r, errors="nan")
+    assert gain.shape == (4, 2, 3)
+    assert poles.shape == (4, 3)
+    for k in range(4):
+        if k == 2:
+            assert all(np.isnan(y[k]).all() for y in (gain, x, poles))
+        else:
+            expected, solution = by_scipy(f, a[k], b[k], q[k], r[k])
+            assert distance(gain[k], expected) < 1e-11
+            assert distance(x[k], solution) < 1e-11
+            assert_poles(poles[k], a[k], b[k], gain[k], None, 1e-11)
+    with pytest.raises(SpectrumError, match=r"2.*not stabilisable"):
+        eager(f, a, b, q, r)
+
+
+@BOTH
+def test_certificate(f, rng):
+    plant = model(rng, 5, 2, extras=("s", "e"))
+    (gain, x, _), certificate = matsign.certify(f)(*plant)
+    expected, solution = by_scipy(f, *plant)
+    assert certificate.converged
+    assert certificate.backward_error < 1e-14
+    assert not certificate.boundary
+    assert certificate.forward_error < 1e-8
+    assert max(distance(gain, expected), distance(x, solution)) < 1e-11
+    assert certificate.separation > 0
+
+
+@BOTH
+def test_the_certificate_sees_a_lost_gain(f, rng):
+    """A closed loop with an eigenvalue ever closer to the boundary of stability: the estimate stays above the error."""
+    for delta in (1e-2, 1e-5, 1e-8):
+        if f is lqr:
+            a, exact = np.array([[delta]]), delta + np.hypot(delta, delta)  # x² - 2δx - δ² = 0
+            args = a, np.eye(1), np.array([[delta * delta]]), np.eye(1)
+        else:
+            a, exact = np.array([[1.0]]), (delta**2 + delta * np.sqrt(delta**2 + 4)) / 2  # x² - δ²x - δ² = 0
+            args = a, np.eye(1), np.array([[delta * delta]]), np.eye(1)
+        (_, x, _), certificate = matsign.certify(f)(*args)
+        assert abs(x[0, 0] / exact - 1) <= max(30 * certificate.forward_error, 1e-15)
