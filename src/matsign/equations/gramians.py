@@ -156,8 +156,8 @@ def lyapunov_factor(a: Array, b: Array, *, errors: str = "raise") -> Array:
     units of very different size this holds in units that balance a, so that no state loses digits.) The shape of z is
     (..., n, k) with k the largest number of columns above rounding in the batch (n under ``jax.jit``), and zeros where a
     member has fewer. The method is Smith's iteration on the Cayley transform of a, in factors (R. A. Smith 1968; Penzl 1999):
-    one inverse, then one large product a step. Raises `SpectrumError` where a is not stable. The other Gramian, aᴴ x + x a + cᴴ c = 0, is that of
-    ``lyapunov_factor(aᴴ, cᴴ)``.
+    one inverse, then one large product a step. Raises `SpectrumError` where a is not stable. The other Gramian,
+    aᴴ x + x a + cᴴ c = 0, is that of ``lyapunov_factor(aᴴ, cᴴ)``.
 
     Examples
     --------

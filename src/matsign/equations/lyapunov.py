@@ -20,7 +20,18 @@ from matsign.engine.declare import Residual, Solution, declared, solution
 from matsign.engine.doubling import Sum, one_sided_lyapunov, smith
 from matsign.engine.failures import Failure
 from matsign.engine.iterate import settled, stable_lyapunov
-from matsign.engine.linear import adjoint, column, hermitian, is_hermitian, nonzero, norm, normalise, scattered, trace
+from matsign.engine.linear import (
+    adjoint,
+    column,
+    hermitian,
+    inner,
+    is_hermitian,
+    nonzero,
+    norm,
+    normalise,
+    scattered,
+    trace,
+)
 from matsign.engine.twice import Twice, adjoint_of, minus, plus, product, twice
 
 Array = Any
@@ -37,6 +48,7 @@ class _Equation(NamedTuple):
     exact_gap: Callable[[Backend, Twice, Twice, Twice], Twice]  # the same in twice the precision
     moved: Callable[[Array, Array, Array], Array]  # (a, x, da): how a change of a moves the gap
     size: Callable[[Backend, Array], Array]  # of the operator, for the size of a
+    mixed: Callable[[Backend, Array], Array]  # where a sum is hardly worth a try
     by_sum: Callable[[Backend, Array, Array], Sum]
     by_schur: Callable[[Array, Array], tuple[Array, Array]]
 
@@ -49,11 +61,23 @@ def _exact_stein_gap(be: Backend, a: Twice, x: Twice, q: Twice) -> Twice:
     return plus(plus(product(be, product(be, a, x), adjoint_of(a)), minus(x)), q)
 
 
+def _looks_mixed(be: Backend, a: Array) -> Array:
+    """Whether the real parts of the eigenvalues look too scattered for their mean to lie on one side.
+
+    Numbers of one sign have a sum no smaller than the root of the sum of their squares. For a normal matrix that is the norm
+    of its Hermitian part, for others less; the factor leaves room for them.
+    """
+    n = a.shape[-1]
+    scatter = (inner(be, a, a) + inner(be, adjoint(a), a)) / 2
+    return be.real(trace(be, a)) ** 2 < min(0.2, 4 / n) * scatter
+
+
 _LYAPUNOV = _Equation(
     lambda a, x, q: q - a @ x - x @ adjoint(a),
     _exact_lyapunov_gap,
     lambda a, x, da: -(da @ x) - x @ adjoint(da),
     lambda be, a: 2 * norm(be, a),
+    _looks_mixed,
     one_sided_lyapunov,
     bartels.lyapunov,
 )
@@ -74,6 +98,7 @@ _STEIN = _Equation(
     _exact_stein_gap,
     lambda a, x, da: da @ x @ adjoint(a) + a @ x @ adjoint(da),
     lambda be, a: norm(be, a) ** 2 + 1,
+    lambda be, a: be.ones(a) < 0,
     _stein_by_sum,
     bartels.stein,
 )
@@ -122,9 +147,22 @@ def _solve(be: Backend, equation: _Equation, a: Array, q: Array, method: str | N
     """The sum where it converges to an answer at working precision, Schur vectors for the rest."""
     if method == "schur":
         return _by_schur(be, equation, a, q)
-    found = equation.by_sum(be, a, q)
     if method == "doubling":
+        found = equation.by_sum(be, a, q)
         return solution(be, (found.x,), Failure.NOT_CONVERGED, ~found.converged, found.steps)
+    if be.traced(a) or not be.on_cpu(a):
+        return _guarded(be, equation, a, q)
+    return be.split(
+        equation.mixed(be, a),
+        lambda a, q: _by_schur(be, equation, a, q),
+        lambda a, q: _guarded(be, equation, a, q),
+        *(a, q),
+    )
+
+
+def _guarded(be: Backend, equation: _Equation, a: Array, q: Array) -> Solution:
+    """The sum, and Schur vectors for the members where it has not converged or its residual is too large."""
+    found = equation.by_sum(be, a, q)
     size, size_x, size_q = equation.size(be, a), norm(be, found.x), norm(be, q)
     gap = norm(be, equation.gap(a, found.x, q))
     fine = found.converged & (gap < 2 * math.sqrt(q.shape[-1]) * be.eps(q) * nonzero(be, size * size_x + size_q))
