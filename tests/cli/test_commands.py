@@ -29,33 +29,41 @@ def run(tmp_path, monkeypatch):
     return call
 
 
+STABLE = ("lyapunov_factor", "hankel_singular_values", "balanced_truncation")
+
+
 def arguments_of(f):
-    """Matrices that f accepts, and numbers where it wants no matrix."""
+    """Matrices that f accepts."""
     if f.__name__ == "solve_riccati":
         return PLANT
-    names = f.declaration.arguments
-    shapes = [*f.declaration.shapes, *[("", "")] * len(names)]
-    return tuple(
-        MATRIX if shape[0] else np.asarray(float(k)) for k, (_, shape) in enumerate(zip(names, shapes, strict=False))
-    )
+    wanted = [name for name in f.declaration.arguments if name not in f.declaration.optional]
+    first = -MATRIX if f.__name__ in STABLE else MATRIX / 8 if "discrete" in f.__name__ else MATRIX
+    return (first, *[MATRIX] * (len(wanted) - 1))
+
+
+def options_of(f):
+    """What has no default."""
+    return {"order": 2} if "order" in f.declaration.options else {}
 
 
 @pytest.mark.parametrize("ending", FORMATS)
 @pytest.mark.parametrize("f", functions(), ids=lambda f: f.__name__)
 def test_every_command_on_every_format(run, f, ending):
-    arrays = arguments_of(f)
-    given = []
+    arrays, options = arguments_of(f), options_of(f)
+    given = [f"--{name}={value}" for name, value in options.items()]
     for k, x in enumerate(arrays):
         write([f"in{k}.{ending}"], {"x": x}) if x.ndim else None
         given.append(f"in{k}.{ending}" if x.ndim else str(x))
-    value = f(*arrays)
+    value = f(*arrays, **options)
     values = value if isinstance(value, tuple) else (value,)
     out = [x for k in range(len(values)) for x in ("-o", f"out{k}.{ending}")]
     result = run(f.__name__.replace("_", "-"), *given, *out)
     assert result.exit_code == 0, result.output
     assert "backward error" in result.output
     for k, expected in enumerate(values):
-        np.testing.assert_allclose(read(f"out{k}.{ending}"), expected, rtol=1e-13, atol=1e-15)
+        written = read(f"out{k}.{ending}")
+        written = written[:, 0] if expected.ndim == 1 and written.ndim == 2 else written  # matrices only in this format
+        np.testing.assert_allclose(written, expected, rtol=1e-13, atol=1e-15)
 
 
 def test_a_container_takes_all_results_by_name(run):
@@ -152,3 +160,26 @@ def test_help_and_version(run):
         assert shown.exit_code == 0
         assert all(f.__name__.replace("_", "-") in shown.output for f in functions())
     assert "imaginary axis" in " ".join(run("mcsgn", "--help").output.replace("│", " ").split())
+
+
+def test_optional_matrices_are_options(run):
+    a, b, e, s = np.array([[0.0, 1.0], [0.0, 0.0]]), np.array([[0.0], [1.0]]), 2 * np.eye(2), np.array([[0.1], [0.2]])
+    for name, x in {"a": a, "b": b, "q": np.eye(2), "e": e, "s": s}.items():
+        write([f"{name}.npy"], {name: x})
+    given = ["solve_continuous_are", "a.npy", "b.npy", "q.npy", "1", "--e", "e.npy", "--s", "s.npy", "--method", "qz"]
+    result = run(*given, "-o", "x.npy")
+    assert result.exit_code == 0, result.output
+    assert "separation" in result.output
+    expected = matsign.solve_continuous_are(a, b, np.eye(2), np.eye(1), e, s, method="qz")
+    np.testing.assert_array_equal(read("x.npy"), expected)
+
+
+def test_a_solution_on_the_boundary_is_said_to_be_one(run):
+    for name, x in {
+        "a": np.array([[0.0, 1.0], [-1.0, 0.0]]),
+        "b": np.array([[0.0], [1.0]]),
+        "q": np.zeros((2, 2)),
+    }.items():
+        write([f"{name}.npy"], {name: x})
+    result = run("solve_continuous_are", "a.npy", "b.npy", "q.npy", "1")
+    assert "on the boundary of stability" in result.output

@@ -162,7 +162,7 @@ def _write_npz(path: Path, values: Mapping[str, Array]) -> None:
 
 def _write_mat(path: Path, values: Mapping[str, Array]) -> None:
     with path.open("wb") as file:
-        scipy.io.savemat(file, dict(values))
+        scipy.io.savemat(file, dict(values), oned_as="column")
 
 
 def _write_mtx(path: Path, values: Mapping[str, Array]) -> None:
@@ -177,6 +177,8 @@ def _write_csv(path: Path, values: Mapping[str, Array]) -> None:
 
 def _matrix(path: Path, values: Mapping[str, Array]) -> Array:
     (value,) = values.values()
+    if value.ndim == 1:  # poles and the like: a column, as in .mat
+        value = value[:, None]
     if value.ndim != 2:
         raise FileError(f"{path}: one matrix fits into {path.suffix}, not a stack {value.shape}; use .npy")
     return value

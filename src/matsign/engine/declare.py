@@ -275,6 +275,7 @@ def _prepare(declaration: Declaration, arguments: list[Any]) -> Call:
     be, arrays = _gather(declaration, arguments)
     arrays, kind = _promote(declaration, be, arrays)
     sizes = _sizes(declaration, arrays)
+    arrays = [x.reshape((1, 1)) if x is not None and x.ndim == 0 else x for x in arrays]
     _check_hermitian(declaration, be, arrays)
     batch = _batch(declaration, arrays)
     stacks = [None if x is None else _stack(be, x, batch) for x in arrays]
@@ -312,9 +313,6 @@ def _gather(declaration: Declaration, arguments: list[Any]) -> tuple[Backend, li
             arrays.append(be.asarray(x, like))
         except (TypeError, ValueError) as error:
             raise type(error)(f"{declaration.name}: {name} is not a dense array of numbers: {error}") from None
-    if all(x is None or x.ndim == 0 for x in arrays):
-        # An equation in numbers is one in 1 × 1 matrices.
-        arrays = [None if x is None else x.reshape((1, 1)) for x in arrays]
     if len(arrays) > 1 and not be.traced(arrays[0]):
         devices = {n: be.where_is(x) for n, x in zip(declaration.arguments, arrays, strict=True) if x is not None}
         if len(set(devices.values())) > 1:
@@ -345,11 +343,15 @@ def _sizes(declaration: Declaration, arrays: list[Array]) -> dict[str, int]:
     """The value of every letter of the signature, or a ValueError that says whose shape does not fit."""
     sizes: dict[str, int] = {}
     source: dict[str, str] = {}
-    for name, letters, x in zip(declaration.arguments, declaration.shapes, arrays, strict=True):
-        if x is None:
-            continue
-        fits = x.ndim >= 2
-        for letter, size in zip(letters, x.shape[-2:], strict=False):
+    given = [
+        (name, letters, x)
+        for name, letters, x in zip(declaration.arguments, declaration.shapes, arrays, strict=True)
+        if x is not None
+    ]
+    # A number is a 1 × 1 matrix; it is the matrices that say whether one fits.
+    for name, letters, x in sorted(given, key=lambda item: bool(item[2].ndim == 0)):
+        fits = x.ndim != 1
+        for letter, size in zip(letters, x.shape[-2:] or (1, 1), strict=False):
             fits = fits and sizes.setdefault(letter, size) == size
             source.setdefault(letter, name)
         if not fits:
