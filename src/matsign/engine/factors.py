@@ -111,10 +111,9 @@ def finite(be: Backend, x: Array) -> Array:
 
 def phases(be: Backend, z: Array) -> Array:
     """The number of modulus 1 for each column, ``(B, 1, k)``, that makes its largest entry real and positive."""
-    xp, sizes = be.xp, be.xp.abs(z)
-    place = xp.argmax(sizes, axis=-2)
-    chosen = xp.arange(z.shape[-2])[None, :, None] == place[:, None, :]
-    entry = xp.sum(xp.where(chosen, z, 0 * z), axis=-2, keepdims=True)
+    xp = be.xp
+    chosen = be.eye(z.shape[-2], z)[xp.argmax(xp.abs(z), axis=-2)].mT
+    entry = xp.sum(chosen * z, axis=-2, keepdims=True)
     size = xp.abs(entry)
     return xp.where(size > 0, entry.conj() / xp.where(size > 0, size, xp.ones_like(size)), xp.ones_like(entry))
 
