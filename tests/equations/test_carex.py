@@ -18,21 +18,12 @@ BOUNDARY = "CAREX 11, ε = 0"
 
 # Newton's method stands still where rounding hides what is left of the equation, which here costs digits that the problem has
 # and another method may hit upon. One more step, from a residual in twice the precision, brings all of them to the last bit.
-SHORT = {
-    "CAREX 5",
-    "CAREX 8, ε = 0.0001",
-    "CAREX 9, ε = 1e-06",
-    "CAREX 10, ε = 0.0001",
-    "CAREX 10, ε = 1e-06",
-    "CAREX 10, ε = 1e-07",
-    "CAREX 17, n = 21, q = 1, r = 100",
-    "DAREX 4, with s",
-    "DAREX 14, τ = 1e+06",
-}
+# Here Newton's step from twice the precision is not asked for, as the one from working precision moves x by little.
+SHORT = {"DAREX 4, with s"}
 
 
 def marked(short):
-    why = pytest.mark.xfail(reason="Newton in working precision stops short", strict=False)
+    why = pytest.mark.xfail(reason="ten times the best of four solvers", strict=False)
     return [pytest.param(c, id=c.name, marks=why if c.name in short else ()) for c in CASES]
 
 
@@ -90,7 +81,7 @@ def test_both_collections_are_whole():
     assert numbers == set(range(1, 16))
 
 
-@pytest.mark.parametrize("case", marked({"DAREX 14, τ = 1e+06"}))
+@every_case
 def test_residual(case):
     """In CAREX 8 and in DAREX 4 with its s the exact solution, rounded, leaves 6e-11 and 6e-15 when put into the equation."""
     x, certificate = certified(case)
@@ -128,7 +119,7 @@ def test_error(case):
 @every_case
 @pytest.mark.parametrize("method", ["auto", *METHODS])
 def test_certificate(case, method):
-    """It sees every error above 1e-8, is at most 30 times too small, and does not cry wolf."""
+    """It sees every error above 1e-8, is at most 30 times too small, and cries wolf only where rounding of the data is one."""
     if len(case.a) >= LARGE and method != "auto":
         pytest.skip("solved once")
     x, certificate = certified(case, method)
@@ -138,4 +129,5 @@ def test_certificate(case, method):
     assert estimate > 1e-8 or error <= 1e-8
     assert error <= max(30 * estimate, 3e-16)
     if error < 1e-12:
-        assert estimate <= 1e-8
+        data = max(moved(case, x, np.random.default_rng(seed)) for seed in range(3)) if estimate > 1e-8 else 0
+        assert estimate <= max(1e-8, 10 * data)

@@ -54,25 +54,39 @@ def double(be: Backend, start: Symplectic) -> tuple[Array, Array]:
 _SLOW = 18
 
 
-def closed_lyapunov(be: Backend, a: Array, q: Array) -> tuple[Array, Array]:
-    """(x, whether a is stable) with a x + x aᴴ + q = 0.
+class Closed(NamedTuple):
+    """x of a Lyapunov or Stein equation with a closed loop, whether that is stable, and by how many doublings that was seen."""
+
+    x: Array
+    stable: Array
+    doublings: Array
+
+
+def closed_stein(be: Backend, a: Array, q: Array) -> Closed:
+    """x with a x aᴴ - x + q = 0, by Smith's iteration."""
+    found = smith(be, a, q)
+    return Closed(found.x, found.converged, found.steps)
+
+
+def closed_lyapunov(be: Backend, a: Array, q: Array) -> Closed:
+    """x with a x + x aᴴ + q = 0.
 
     By the Cayley transform and Smith's iteration, and where these are slow by the sign as well: the better of the two.
     """
     xp, n = be.xp, a.shape[-1]
     p = column(norm(be, a)) * (0.5 / math.sqrt(n))
     v = be.inv(a - p * eye(be, a))
-    found = smith(be, plus_identity(be, 1.0, 2 * p * v), 2 * p * (v @ q @ adjoint(v)))
+    found = closed_stein(be, plus_identity(be, 1.0, 2 * p * v), 2 * p * (v @ q @ adjoint(v)))
 
-    def both(a: Array, q: Array, x: Array, stable: Array) -> tuple[Array, Array]:
+    def both(a: Array, q: Array, found: Closed) -> Closed:
         sign, y = stable_lyapunov(be, a, -q)
         right = be.real(trace(be, sign.value.a)) + n
         also = (sign.defect < 0.05) & (xp.abs(right) < 0.5)
-        better = (also & ~stable) | ((also == stable) & (_left(be, a, q, y) < _left(be, a, q, x)))
-        return xp.where(column(better), y, x), stable | also
+        better = (also & ~found.stable) | ((also == found.stable) & (_left(be, a, q, y) < _left(be, a, q, found.x)))
+        return Closed(xp.where(column(better), y, found.x), found.stable | also, found.doublings)
 
-    slow = ~found.converged | (found.steps > _SLOW)
-    return be.split(slow, both, lambda a, q, x, stable: (x, stable), a, q, found.x, found.converged)
+    slow = ~found.stable | (found.doublings > _SLOW)
+    return be.split(slow, both, lambda a, q, found: found, a, q, found)
 
 
 def _left(be: Backend, a: Array, q: Array, x: Array) -> Array:

@@ -19,6 +19,7 @@ from matsign.equations.plant import (
     in_odd_units,
     in_units,
     normalise,
+    rounded_by_chance,
     standard,
     standard_in_units,
     state_units,
@@ -189,8 +190,8 @@ def assess(be: Backend, equation: Equation, x: Array, p: Plant) -> Residual:
     """How wrong x is.
 
     The correction is a Newton step for what is left of the equation, and one for what rounding hides in that: what is left of
-    the same equation in other units, where all rounding falls differently, beside it. As errors do, it grows where the
-    closed loop is close to the boundary of stability.
+    the same equation in other units, where all rounding falls differently, beside it. Where that is more than a few digits,
+    the equation is looked at in twice the precision, and rounding of the data takes the place of rounding on the way.
     """
     xp = be.xp
     plain, whole, _ = normalise(be, p, discrete=equation.discrete)
@@ -198,12 +199,14 @@ def assess(be: Backend, equation: Equation, x: Array, p: Plant) -> Residual:
     p, _, _, units = _in_good_units(be, equation, p, True)
     y = units.apply(be, x)
     at = equation.gap(be, p, y)
-    step, stable = equation.step(be, p, at.closed, at.gap)
-    size = xp.abs(step)
+    found = equation.step(be, p, at.closed, at.gap)
+    size = xp.abs(found.x)
     for draw in range(2):
         odd, z, back = in_odd_units(be, p, y, draw)
-        hidden = back * equation.gap(be, odd, z).gap - at.gap
-        size = size + xp.abs(equation.step(be, p, at.closed, hidden)[0])
+        size = size + xp.abs(equation.step(be, p, at.closed, back * equation.gap(be, odd, z).gap - at.gap).x)
+    doubtful = ~(norm(be, size) < 1024 * be.eps(x) * norm(be, y))
+    size = be.split(doubtful, functools.partial(_exact_size, be, equation), lambda p, y, size: size, p, y, size)
+    stable = found.stable
     size = xp.where(column(stable), size, xp.full_like(size, xp.inf))
     apart = _separation(be, equation, p, at.closed, units)
     near = apart < be.eps(x) ** 0.25 * norm(be, backward.closed)
@@ -222,6 +225,14 @@ def assess(be: Backend, equation: Equation, x: Array, p: Plant) -> Residual:
     return Residual(backward_error, (units.restore(be, size),), apart, boundary)
 
 
+def _exact_size(be: Backend, equation: Equation, p: Plant, y: Array, size: Array) -> Array:
+    """A Newton step for what is left of the equation in twice the precision, and one for a rounding of its data."""
+    at = equation.exact_gap(be, p, y)
+    rounded = equation.exact_gap(be, rounded_by_chance(be, p), y).gap
+    first, second = (equation.step(be, p, at.closed, gap).x for gap in (at.gap, rounded - at.gap))
+    return be.xp.abs(first) + be.xp.abs(second)
+
+
 def _host_boundary(discrete: bool, with_e: bool, with_s: bool, *arrays: Any) -> Any:
     return pencil.on_boundary(discrete, *_unpacked(with_e, with_s, arrays))
 
@@ -231,7 +242,7 @@ def _separation(be: Backend, equation: Equation, p: Plant, closed: Array, units:
     units = units._replace(whole=be.no_counts(closed))
     return separation(
         be,
-        lambda y: units.restore(be, equation.step(be, p, closed, units.apply(be, y))[0]),
+        lambda y: units.restore(be, equation.step(be, p, closed, units.apply(be, y)).x),
         lambda y: units.apply(be, equation.dual(be, p, closed, units.restore(be, y))),
         hermitian(closed),
     ).value

@@ -17,7 +17,8 @@ from typing import Any
 from matsign.backends import Backend
 from matsign.engine.declare import declared
 from matsign.engine.linear import adjoint, column, eye, hermitian, norm, plus_identity
-from matsign.engine.symplectic import Symplectic, closed_lyapunov, double
+from matsign.engine.symplectic import Closed, Symplectic, closed_lyapunov, double
+from matsign.equations import exactly
 from matsign.equations.algebraic import METHODS, residual_of, solver_of
 from matsign.equations.newton_kleinman import Equation, Gap
 from matsign.equations.plant import Plant, Standard
@@ -37,7 +38,7 @@ def _gap(be: Backend, p: Plant, x: Array) -> Gap:
     return Gap(gap, p.a - p.b @ gain, gain, 2 * norm(be, once) + norm(be, p.q) + norm(be, paid))
 
 
-def _step(be: Backend, p: Plant, closed: Array, gap: Array) -> tuple[Array, Array]:
+def _step(be: Backend, p: Plant, closed: Array, gap: Array) -> Closed:
     """dx with a_cᴴ dx e + eᴴ dx a_c + gap = 0."""
     if p.e is not None:
         inverse = be.inv(p.e)
@@ -48,9 +49,9 @@ def _step(be: Backend, p: Plant, closed: Array, gap: Array) -> tuple[Array, Arra
 def _dual(be: Backend, p: Plant, closed: Array, c: Array) -> Array:
     """y with a_c y eᴴ + e y a_cᴴ + c = 0."""
     if p.e is None:
-        return closed_lyapunov(be, closed, c)[0]
+        return closed_lyapunov(be, closed, c).x
     inverse = be.inv(p.e)
-    return inverse @ closed_lyapunov(be, closed @ inverse, c)[0] @ adjoint(inverse)
+    return inverse @ closed_lyapunov(be, closed @ inverse, c).x @ adjoint(inverse)
 
 
 def _doubling(be: Backend, p: Standard) -> tuple[Array, Array]:
@@ -80,7 +81,7 @@ def _hamiltonian(be: Backend, p: Standard) -> tuple[Array, Array, Array, Array]:
     return p.a, -p.g, -p.q, -adjoint(p.a)
 
 
-CONTINUOUS = Equation(False, _gap, _step, _dual, _doubling, _hamiltonian)
+CONTINUOUS = Equation(False, 32, _gap, exactly.continuous, _step, _dual, _doubling, _hamiltonian)
 
 
 @declared(

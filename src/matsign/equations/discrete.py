@@ -16,9 +16,9 @@ from typing import Any
 
 from matsign.backends import Backend
 from matsign.engine.declare import declared
-from matsign.engine.doubling import smith
 from matsign.engine.linear import adjoint, eye, hermitian, norm
-from matsign.engine.symplectic import Symplectic, double
+from matsign.engine.symplectic import Closed, Symplectic, closed_stein, double
+from matsign.equations import exactly
 from matsign.equations.algebraic import METHODS, residual_of, solver_of
 from matsign.equations.newton_kleinman import Equation, Gap
 from matsign.equations.plant import Plant, Standard
@@ -39,21 +39,20 @@ def _gap(be: Backend, p: Plant, x: Array) -> Gap:
     return Gap(gap, p.a - p.b @ gain, gain, terms)
 
 
-def _step(be: Backend, p: Plant, closed: Array, gap: Array) -> tuple[Array, Array]:
+def _step(be: Backend, p: Plant, closed: Array, gap: Array) -> Closed:
     """dx with a_cᴴ dx a_c - eᴴ dx e + gap = 0."""
     if p.e is not None:
         inverse = be.inv(p.e)
         closed, gap = closed @ inverse, adjoint(inverse) @ gap @ inverse
-    found = smith(be, adjoint(closed), gap)
-    return found.x, found.converged
+    return closed_stein(be, adjoint(closed), gap)
 
 
 def _dual(be: Backend, p: Plant, closed: Array, c: Array) -> Array:
     """y with a_c y a_cᴴ - e y eᴴ + c = 0."""
     if p.e is None:
-        return smith(be, closed, c).x
+        return closed_stein(be, closed, c).x
     inverse = be.inv(p.e)
-    return inverse @ smith(be, closed @ inverse, c).x @ adjoint(inverse)
+    return inverse @ closed_stein(be, closed @ inverse, c).x @ adjoint(inverse)
 
 
 def _doubling(be: Backend, p: Standard) -> tuple[Array, Array]:
@@ -78,7 +77,7 @@ def _hamiltonian(be: Backend, p: Standard) -> tuple[Array, Array, Array, Array]:
     return c[:, :n, :n], c[:, :n, n:], c[:, n:, :n], c[:, n:, n:]
 
 
-DISCRETE = Equation(True, _gap, _step, _dual, _doubling, _hamiltonian)
+DISCRETE = Equation(True, 1024, _gap, exactly.discrete, _step, _dual, _doubling, _hamiltonian)
 
 
 @declared(

@@ -6,11 +6,13 @@ closed loop stays stable: a residual at rounding alone has been seen beside a cl
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from matsign.backends import Backend
-from matsign.engine.linear import column, hermitian, nonzero, norm
+from matsign.engine.linear import column, hermitian, nonzero, norm, per_member
+from matsign.engine.symplectic import Closed
 from matsign.equations.plant import Plant
 
 Array = Any
@@ -30,62 +32,102 @@ class Gap(NamedTuple):
 class Equation(NamedTuple):
     """An algebraic Riccati equation by what is asked of it.
 
+    trust : how many roundings the next step may move a solution before it is looked at in twice the precision; as many as
+        one well-posed problem in a hundred has
     gap(be, plant, x) : the equation at x
-    step(be, plant, closed, gap) : Newton's dx, and whether the closed loop is stable
+    exact_gap(be, plant, x) : the same in twice the precision
+    step(be, plant, closed, gap) : Newton's dx, whether the closed loop is stable, and how many doublings that took
     dual(be, plant, closed, c) : the adjoint of ``gap ↦ dx``
     doubling(be, standard) : (x, steps) by structure-preserving doubling
     hamiltonian(be, standard) : blocks (1,1), (1,2), (2,1), (2,2) of a matrix with [I; x] as its left invariant subspace
     """
 
     discrete: bool
+    trust: float
     gap: Callable[..., Gap]
-    step: Callable[..., tuple[Array, Array]]
+    exact_gap: Callable[..., Gap]
+    step: Callable[..., Closed]
     dual: Callable[..., Array]
     doubling: Callable[..., tuple[Array, Array]]
     hamiltonian: Callable[..., tuple[Array, Array, Array, Array]]
 
 
 class Candidate(NamedTuple):
-    """A solution with its relative residual, whether its closed loop is stable, and the steps it took."""
+    """A solution with its relative residual, how far rounding may have moved it, whether its closed loop is stable, and steps."""
 
     x: Array
     residual: Array
+    move: Array
     stable: Array
     steps: Array
 
 
 def correct(be: Backend, equation: Equation, p: Plant, x: Array, steps: Array) -> Candidate:
-    """The best of the Newton iterates from x whose closed loop is stable; x itself where there is none."""
+    """The best of the Newton iterates from x whose closed loop is stable; x itself where there is none.
+
+    Where rounding in what is left of the equation moves x by more than a few digits, that is computed in twice the precision.
+    """
+    c = _correct(be, equation, p, x, steps)
+    doubtful = c.stable & (c.move > equation.trust * be.eps(x))
+    return be.split(doubtful, lambda p, c: _refine(be, equation, p, c), lambda p, c: c, p, c)
+
+
+def _correct(be: Backend, equation: Equation, p: Plant, x: Array, steps: Array) -> Candidate:
+    """Newton in working precision, while the residual halves and is above rounding."""
     xp, eps = be.xp, be.eps(x)
 
-    def look(p: Plant, x: Array, count: Array) -> tuple[Array, Gap, Array]:
+    def look(p: Plant, x: Array) -> tuple[Array, Gap, Array]:
         at = equation.gap(be, p, x)
         return x, at, norm(be, at.gap) / nonzero(be, at.terms)
 
     def step(state: Any) -> Any:
         p, x, at, size, best, count = state
-        dx, stable = equation.step(be, p, at.closed, at.gap)
+        dx, stable, doublings = equation.step(be, p, at.closed, at.gap)
+        # The closed loop turns rounding into errors by what it takes to die out.
+        move = xp.maximum(norm(be, dx) / nonzero(be, norm(be, x)), xp.exp2(doublings - 8) * eps)
         better = stable & ((size < best.residual) | ~best.stable)
-        best = Candidate(
-            xp.where(column(better), x, best.x),
-            xp.where(better, size, best.residual),
-            best.stable | stable,
-            best.steps + 1,
-        )
+        best = _kept(be, better, Candidate(x, size, move, stable, best.steps), best)
         # At rounding there is nothing left to gain.
         x, at, new_size = be.split(
             stable & (size > 2 * eps),
-            lambda p, x, at, size, dx: look(p, hermitian(x + dx), size),
+            lambda p, x, at, size, dx: look(p, hermitian(x + dx)),
             lambda p, x, at, size, dx: (x, at, size),
             *(p, x, at, size, dx),
         )
         # The last step that still gains is worth its price only if it gains much.
         return (p, x, at, new_size, best, count + 1), new_size < 0.5 * size
 
-    x, at, size = look(p, x, steps)
-    start = Candidate(x, size, size < 0, steps)
+    x, at, size = look(p, x)
+    start = Candidate(x, size, 0 * size, size < 0, steps)
     *_, best, _ = be.loop(step, (p, x, at, size, start, 0 * size), _STEPS)
     return best
+
+
+def _refine(be: Backend, equation: Equation, p: Plant, c: Candidate) -> Candidate:
+    """Newton with what is left of the equation in twice the precision, while its steps shrink.
+
+    The steps are the errors here. The residual no longer tells: that of an x with all digits right is rounding of x.
+    """
+    xp, eps = be.xp, be.eps(c.x)
+
+    def step(state: Any) -> Any:
+        p, x, best, last = state
+        at = equation.exact_gap(be, p, x)
+        dx, stable, _ = equation.step(be, p, at.closed, at.gap)
+        move = norm(be, dx) / nonzero(be, norm(be, x))
+        size = norm(be, at.gap) / nonzero(be, at.terms)
+        better = stable & (move < 0.5 * last) & (size <= xp.maximum(2 * best.residual, 16 * eps))
+        best = _kept(be, better, Candidate(x, size, move, stable, best.steps), best)
+        return (p, hermitian(x + dx), best, xp.where(better, move, last)), better & (move > eps)
+
+    unknown = math.inf + 0 * c.move
+    _, _, best, _ = be.loop(step, (p, c.x, c._replace(residual=unknown), unknown), _STEPS)
+    return best
+
+
+def _kept(be: Backend, better: Array, new: Candidate, old: Candidate) -> Candidate:
+    chosen = (be.xp.where(per_member(better, u), u, v) for u, v in zip(new, old, strict=True))
+    return Candidate(*chosen)._replace(steps=old.steps + 1)
 
 
 def polish(be: Backend, equation: Equation, p: Plant, x: Array, steps: Array) -> Candidate:
@@ -96,7 +138,7 @@ def polish(be: Backend, equation: Equation, p: Plant, x: Array, steps: Array) ->
 
     def step(state: Any) -> Any:
         p, x, at, size, steps = state
-        dx, _ = equation.step(be, p, at.closed, at.gap)
+        dx = equation.step(be, p, at.closed, at.gap).x
         new = hermitian(x + dx)
         new_at = equation.gap(be, p, new)
         new_size = norm(be, new_at.gap) / nonzero(be, new_at.terms)
@@ -106,7 +148,7 @@ def polish(be: Backend, equation: Equation, p: Plant, x: Array, steps: Array) ->
         return state, better
 
     _, x, _, size, steps = be.loop(step, (p, x, at, size, steps), _STEPS)
-    return Candidate(x, size, size < 0, steps)
+    return Candidate(x, size, 0 * size, size < 0, steps)
 
 
 def _like(mask: Array, x: Array) -> Array:
@@ -125,6 +167,7 @@ def better_of(be: Backend, one: Candidate, other: Candidate) -> Candidate:
     return Candidate(
         xp.where(column(second), other.x, one.x),
         xp.where(second, other.residual, one.residual),
+        xp.where(second, other.move, one.move),
         one.stable | other.stable,
         one.steps + other.steps,
     )

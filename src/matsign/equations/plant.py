@@ -197,3 +197,20 @@ def in_odd_units(be: Backend, p: Plant, x: Array, draw: int) -> tuple[Plant, Arr
         None if p.s is None else p.s * whole * u[None, :] / rows,
     )
     return odd, x * whole / (rows * columns), rows * columns / whole
+
+
+def rounded_by_chance(be: Backend, p: Plant) -> Plant:
+    """The plant with every number changed by up to one rounding, always the same way; q and r stay Hermitian."""
+
+    def changed(x: Array) -> Array:
+        factors = 1 + be.eps(x) * np.random.default_rng(0).uniform(-1, 1, x.shape[-2:])
+        return x * be.astype(be.asarray(factors, x), be.kind(be.real(x)))
+
+    return Plant(
+        changed(p.a),
+        changed(p.b),
+        hermitian(changed(p.q)),
+        hermitian(changed(p.r)),
+        None if p.e is None else changed(p.e),
+        None if p.s is None else changed(p.s),
+    )
