@@ -1,4 +1,4 @@
-"""Products and sums of matrices in twice the working precision, from working-precision products that are exact.
+"""Products and sums of matrices in nearly twice the working precision, from working-precision products that are exact.
 
 A residual that is smaller than the rounding of its own terms says nothing. Cut into slices of few enough bits, matrices have
 products without any rounding (Ozaki, Ogita, Oishi & Rump 2012), and sums that keep what they round off (Knuth 1969) add them up.
@@ -31,8 +31,10 @@ def plus(x: Twice, y: Twice) -> Twice:
     """x + y."""
     high = x.high + y.high
     back = high - x.high
-    lost = (x.high - (high - back)) + (y.high - back)
-    return Twice(high, lost + (x.low + y.low))
+    low = (x.high - (high - back)) + (y.high - back) + (x.low + y.low)
+    # Where the high parts cancel, what they had lost is as large as what is left.
+    total = high + low
+    return Twice(total, low - (total - high))
 
 
 def minus(x: Twice) -> Twice:
