@@ -195,8 +195,8 @@ def _certified(
     """The gap beside its terms; a correction for it and for what rounding can do; the separation by power iteration.
 
     The gap is computed in twice the working precision, because its rounding would look like an error of an answer that is
-    right. Added to it is what a random change of the data by rounding does, so that the correction shows both the error and what
-    cannot be known (Gudmundsson, Kenney & Laub 1997).
+    right. Its correction is joined by that for a random change of the data by rounding: what is wrong, and what cannot be known
+    (Gudmundsson, Kenney & Laub 1997).
     """
     xp, symmetric = be.xp, is_hermitian(q)
     n = q.shape[-1]
@@ -206,7 +206,6 @@ def _certified(
     noise = be.eps(q) * random
     moved = equation.moved(a, x, a * noise)
     moved = moved + q * xp.where(column(symmetric), math.sqrt(2) * hermitian(noise), noise)
-    disturbed = gap + moved
 
     def response(matrix: Array, to: Array) -> tuple[Array, Array, Array]:
         """The solution for a right-hand side, the bound on the separation that it gives, and where there is none."""
@@ -219,11 +218,13 @@ def _certified(
         bound = xp.where(lost, be.eps(q) * equation.size(be, a), 1 / nonzero(be, grown))
         return y * column(size), bound, lost
 
-    correction, first, lost = response(a, disturbed)
-    back, second, _ = response(adjoint(a), correction)
+    error, _, lost = response(a, gap)
+    unknown, first, also = response(a, moved)
+    back, second, _ = response(adjoint(a), unknown)
     _, third, _ = response(a, back)
-    # Where the operator is singular as far as numbers can tell, no digit is known.
-    correction = xp.where(column(lost), x, correction)
+    # Moduli, because the two may point the same way and cancel. Where the operator is singular as far as numbers can tell, no
+    # digit is known.
+    correction = xp.where(column(lost | also), xp.abs(x), xp.abs(error) + xp.abs(unknown))
     return Residual(backward, (correction,), xp.minimum(first, xp.minimum(second, third)))
 
 

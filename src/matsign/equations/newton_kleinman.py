@@ -18,6 +18,7 @@ from matsign.equations.plant import Plant
 Array = Any
 
 _STEPS = 6
+_LASTING = 16
 
 
 class Gap(NamedTuple):
@@ -32,8 +33,7 @@ class Gap(NamedTuple):
 class Equation(NamedTuple):
     """An algebraic Riccati equation by what is asked of it.
 
-    trust : how many roundings the next step may move a solution before it is looked at in twice the precision; as many as
-        one well-posed problem in a hundred has
+    trust : how many roundings the next step may move a solution before it is looked at in twice the precision
     gap(be, plant, x) : the equation at x
     exact_gap(be, plant, x) : the same in twice the precision
     step(be, plant, closed, gap) : Newton's dx, whether the closed loop is stable, and how many doublings that took
@@ -83,8 +83,9 @@ def _correct(be: Backend, equation: Equation, p: Plant, x: Array, steps: Array) 
     def step(state: Any) -> Any:
         p, x, at, size, best, count = state
         dx, stable, doublings = equation.step(be, p, at.closed, at.gap)
-        # The closed loop turns rounding into errors by what it takes to die out.
-        move = xp.maximum(norm(be, dx) / nonzero(be, norm(be, x)), xp.exp2(doublings - 8) * eps)
+        move = norm(be, dx) / nonzero(be, norm(be, x))
+        # A closed loop that takes this long to die out turns rounding into errors, whatever this one step says.
+        move = xp.where(doublings > _LASTING, xp.full_like(move, math.inf), move)
         better = stable & ((size < best.residual) | ~best.stable)
         best = _kept(be, better, Candidate(x, size, move, stable, best.steps), best)
         # At rounding there is nothing left to gain.
@@ -120,7 +121,7 @@ def _refine(be: Backend, equation: Equation, p: Plant, c: Candidate) -> Candidat
         best = _kept(be, better, Candidate(x, size, move, stable, best.steps), best)
         return (p, hermitian(x + dx), best, xp.where(better, move, last)), better & (move > eps)
 
-    unknown = math.inf + 0 * c.move
+    unknown = math.inf * be.ones(c.x)
     _, _, best, _ = be.loop(step, (p, c.x, c._replace(residual=unknown), unknown), _STEPS)
     return best
 
