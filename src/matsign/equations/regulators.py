@@ -109,10 +109,10 @@ def lqr(
 ) -> Regulator:
     """k = r⁻¹(bᴴ x e + sᴴ), the gain of the continuous-time regulator.
 
-    u = -k x steers e ẋ = a x + b u at the least cost ∫ xᴴqx + 2 Re xᴴsu + uᴴru. Returns `Regulator`: the gain, the solution x of `solve_continuous_are`, and the poles
-    of the closed loop, in the order that python-control has, and with its name for the cross term's place. Shapes
-    (..., n, n), (..., n, m), (..., n, n), (..., m, m), (..., n, m), (..., n, n); dtypes, options and errors as in
-    `solve_continuous_are`. The poles are complex.
+    u = -k x steers e ẋ = a x + b u at the least cost ∫ xᴴqx + 2 Re xᴴsu + uᴴru. Returns `Regulator`: the gain, the solution x of
+    `solve_continuous_are`, and the poles of the closed loop, which are complex; the order of arguments and results is
+    python-control's. Shapes (..., n, n), (..., n, m), (..., n, n), (..., m, m), (..., n, m), (..., n, n); dtypes, options and
+    errors as in `solve_continuous_are`.
 
     >>> import numpy as np
     >>> from matsign import lqr
@@ -147,8 +147,9 @@ def dlqr(
 ) -> Regulator:
     """k = (r + bᴴ x b)⁻¹(bᴴ x a + sᴴ), the gain of the discrete-time regulator.
 
-    u = -k x steers e x⁺ = a x + b u at the least cost Σ xᴴqx + 2 Re xᴴsu + uᴴru. Returns `Regulator`: the gain, the solution x of `solve_discrete_are`, and the poles of
-    the closed loop. Shapes as in `lqr`; dtypes, options and errors as in `solve_discrete_are`.
+    u = -k x steers e x⁺ = a x + b u at the least cost Σ xᴴqx + 2 Re xᴴsu + uᴴru. Returns `Regulator`: the gain, the solution x of
+    `solve_discrete_are`, and the poles of the closed loop. Shapes as in `lqr`; dtypes, options and errors as in
+    `solve_discrete_are`.
 
     >>> import numpy as np
     >>> from matsign import dlqr
