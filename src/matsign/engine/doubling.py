@@ -1,8 +1,8 @@
 """Squared Smith iteration: x = Σ cᵏ q (cᵏ)ᴴ by doubling the number of terms, with three products a step and no inverse.
 
 The sum solves x - c x cᴴ = q and converges where every eigenvalue of c lies inside the unit circle. The Cayley transform
-brings a x + x aᴴ = q into this form with one inverse: with m = (a - p I)⁻¹ and c = I + 2p m, x - c x cᴴ = -2p m q mᴴ. It takes the
-left half plane to the inside of the circle, and squaring c is what a Newton step does to the sign of a (R. A. Smith 1968;
+brings a x + x aᴴ = q into this form with one inverse: with m = (a - p I)⁻¹ and c = I + 2p m, x - c x cᴴ = -2p m q mᴴ. It takes
+the left half plane to the inside of the circle, and squaring c is what a Newton step does to the sign of a (R. A. Smith 1968;
 Davison & Man 1968).
 """
 
