@@ -125,7 +125,7 @@ NOT_STABILISABLE = [
 ]
 
 
-@pytest.mark.parametrize(("f", "a"), NOT_STABILISABLE, ids=str)
+@pytest.mark.parametrize(("f", "a"), NOT_STABILISABLE)
 def test_not_stabilisable_is_said(f, a, eager):
     b = np.array([[0.0], [1.0]])
     with pytest.raises(SpectrumError, match=r"\(a, b\) is not stabilisable"):
@@ -168,7 +168,6 @@ def test_an_unstable_mode_without_input_or_cost():
         (solve_continuous_are, (np.diag([-0.5, -3.0]), np.ones((2, 1)), -10 * I2, I1)),
         (solve_discrete_are, (0.5 * I1, I1, -1 * I1, I1)),
     ],
-    ids=str,
 )
 def test_indefinite_cost_without_a_solution(f, arguments, eager):
     with pytest.raises(SpectrumError, match="no stabilising solution"):
@@ -182,7 +181,6 @@ def test_indefinite_cost_without_a_solution(f, arguments, eager):
         (solve_continuous_are, (-I2, I2, I2, np.diag([1.0, -2.0]))),  # indefinite r, as in H-infinity control
         (solve_discrete_are, (0.5 * I1, I1, -0.05 * I1, I1)),
     ],
-    ids=str,
 )
 def test_indefinite_cost_with_a_solution(f, arguments):
     x = f(*arguments)
