@@ -136,7 +136,7 @@ def test_not_stabilisable_is_said(f, a, eager):
 
 
 @pytest.mark.parametrize(
-    ("f", "a"), [(solve_continuous_are, ZERO), (solve_discrete_are, I1), (solve_discrete_are, -I1)], ids=str
+    ("f", "a"), [(solve_continuous_are, ZERO), (solve_discrete_are, I1), (solve_discrete_are, -I1)]
 )
 def test_a_mode_on_the_boundary_that_costs_nothing_is_flagged(f, a, eager):
     """The limit of stabilising solutions is zero: it is returned, and not passed off as stabilising."""
