@@ -41,8 +41,8 @@ MESSAGES = {
     Failure.SINGULAR: "the matrix is singular to working precision; lower rtol if its smallest eigenvalues are meant",
     Failure.DEFECTIVE_ZERO: "zero is a defective eigenvalue (a Jordan block), so there is no primary square root",
     Failure.NEGATIVE: "an eigenvalue lies on the negative real axis, where there is no principal square root",
-    Failure.COMMON_EIGENVALUE: "the equation is singular to working precision: a and -b (or -aᴴ) share an eigenvalue, so there is no "
-    "solution or infinitely many",
+    Failure.COMMON_EIGENVALUE: "the equation is singular to working precision: a and -b (or -aᴴ) share an eigenvalue, so there "
+    "is no solution or infinitely many",
     Failure.WRONG_HALVES: "[[a, c], [d, b]] has {detail} eigenvalues in the right half plane where the solution asked for wants "
     "as many as b has rows; the wanted stable solution does not exist",
     Failure.NO_GRAPH: "the invariant subspace is not the graph of a matrix, so the solution asked for does not exist (it "

@@ -10,6 +10,7 @@ import math
 from typing import Any, NamedTuple
 
 from matsign.backends import Backend
+from matsign.engine.blocks import assemble
 from matsign.engine.linear import adjoint
 
 Array = Any
@@ -49,11 +50,19 @@ def product(be: Backend, x: Twice, y: Twice) -> Twice:
     """x y of real or complex matrices."""
     if not be.is_complex(x.high):
         return _product(be, x, y)
-    a, b = (Twice(be.real(x.high), be.real(x.low)), Twice(be.imag(x.high), be.imag(x.low)))
-    c, d = (Twice(be.real(y.high), be.real(y.low)), Twice(be.imag(y.high), be.imag(y.low)))
-    real = plus(_product(be, a, c), minus(_product(be, b, d)))
-    imag = plus(_product(be, a, d), _product(be, b, c))
-    return Twice(real.high + 1j * imag.high, real.low + 1j * imag.low)
+    # [[re, -im], [im, re]] of x acts on [re; im] of y as x on y.
+    n = x.high.shape[-2]
+    z = _product(be, Twice(*(_acting(be, m) for m in x)), Twice(*(_stacked(be, m) for m in y)))
+    return Twice(*(m[:, :n] + 1j * m[:, n:] for m in z))
+
+
+def _acting(be: Backend, m: Array) -> Array:
+    re, im = be.real(m), be.imag(m)
+    return assemble(be, re, -im, im, re)
+
+
+def _stacked(be: Backend, m: Array) -> Array:
+    return be.xp.concat([be.real(m), be.imag(m)], axis=-2)
 
 
 def _product(be: Backend, x: Twice, y: Twice) -> Twice:

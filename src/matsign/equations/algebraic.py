@@ -9,9 +9,10 @@ from typing import Any, NamedTuple
 from matsign.backends import Backend
 from matsign.engine import pencil
 from matsign.engine.declare import Residual, Solution, solution
+from matsign.engine.failures import Failure
 from matsign.engine.linear import column, eye, hermitian, nonzero, norm, per_member
 from matsign.engine.separation import separation
-from matsign.equations.newton_kleinman import Candidate, Equation, better_of, correct, fair, polish
+from matsign.equations.newton_kleinman import Candidate, Equation, better_of, correct, fair, polish, refine
 from matsign.equations.plant import (
     Plant,
     Standard,
@@ -47,7 +48,8 @@ def solver_of(equation: Equation) -> Callable[..., Solution]:
         balanced: bool = True,
     ) -> Solution:
         problem = _in_good_units(be, equation, Plant(a, b, q, r, e, s), balanced)
-        x, failure, steps = _judged(be, equation, problem.plant, _candidate(be, equation, problem, method))
+        found = refine(be, equation, problem.plant, _candidate(be, equation, problem, method))
+        x, failure, steps = _judged(be, equation, problem.plant, found)
         return solution(be, (hermitian(problem.units.restore(be, x)),), iterations=steps)._replace(failure=failure)
 
     return solve
@@ -101,6 +103,9 @@ def _candidate(be: Backend, equation: Equation, problem: Problem, method: str) -
 
     c = by_doubling(problem)
     c = be.split(~fair(be, c), lambda problem, c: better_of(be, c, by_hamiltonian(problem)), keep, problem, c)
+    if be.traced(c.x):
+        # A third way would take as long to compile as the first two; what these miss is NaN.
+        return c
     return be.split(~fair(be, c), lambda problem, c: better_of(be, c, by_qz(problem)), keep, problem, c)
 
 
@@ -156,6 +161,9 @@ def _judged(be: Backend, equation: Equation, p: Plant, c: Candidate) -> tuple[Ar
         return c.x, be.no_counts(c.x), c.steps
 
     usable = c.stable & (c.residual < be.eps(c.x) ** 0.5)
+    if be.traced(usable):
+        lost = be.xp.where(usable, int(Failure.NONE), int(Failure.NOT_CONVERGED))
+        return c.x, be.xp.astype(lost, be.xp.int32), c.steps
     return be.split(~usable, doubtful, fine, p, c)
 
 

@@ -63,17 +63,7 @@ class Candidate(NamedTuple):
 
 
 def correct(be: Backend, equation: Equation, p: Plant, x: Array, steps: Array) -> Candidate:
-    """The best of the Newton iterates from x whose closed loop is stable; x itself where there is none.
-
-    Where rounding in what is left of the equation moves x by more than a few digits, that is computed in twice the precision.
-    """
-    c = _correct(be, equation, p, x, steps)
-    doubtful = c.stable & (c.move > equation.trust * be.eps(x))
-    return be.split(doubtful, lambda p, c: _refine(be, equation, p, c), lambda p, c: c, p, c)
-
-
-def _correct(be: Backend, equation: Equation, p: Plant, x: Array, steps: Array) -> Candidate:
-    """Newton in working precision, while the residual halves and is above rounding."""
+    """The best of the Newton iterates from x whose closed loop is stable; x itself where there is none."""
     xp, eps = be.xp, be.eps(x)
 
     def look(p: Plant, x: Array) -> tuple[Array, Gap, Array]:
@@ -104,8 +94,14 @@ def _correct(be: Backend, equation: Equation, p: Plant, x: Array, steps: Array) 
     return best
 
 
+def refine(be: Backend, equation: Equation, p: Plant, c: Candidate) -> Candidate:
+    """Newton in twice the precision, for solutions that rounding in what is left of the equation moves by more than a little."""
+    doubtful = c.stable & (c.move > equation.trust * be.eps(c.x))
+    return be.split(doubtful, lambda p, c: _refine(be, equation, p, c), lambda p, c: c, p, c)
+
+
 def _refine(be: Backend, equation: Equation, p: Plant, c: Candidate) -> Candidate:
-    """Newton with what is left of the equation in twice the precision, while its steps shrink.
+    """Newton in twice the precision, while its steps shrink.
 
     The steps are the errors here. The residual no longer tells: that of an x with all digits right is rounding of x.
     """
