@@ -117,6 +117,8 @@ def solve_continuous_are(
 
     Notes
     -----
+    Under a trace "auto" leaves QZ out, and a member without a stabilising solution is NaN.
+
     x is Hermitian, and the eigenvalues of (a - b k, e) with the gain k = r⁻¹(bᴴ x e + sᴴ) lie in the left half plane. Where
     some can only be moved to the imaginary axis the semi-stabilising solution is returned and the certificate says
     ``boundary``. Where there is none, `SpectrumError` says why: r or e singular, (a, b) not stabilisable, (a, q) not

@@ -113,6 +113,8 @@ def solve_discrete_are(
 
     Notes
     -----
+    Under a trace "auto" leaves QZ out, and a member without a stabilising solution is NaN.
+
     x is Hermitian, and the eigenvalues of (a - b k, e) with the gain k = (r + bᴴ x b)⁻¹(bᴴ x a + sᴴ) lie inside the unit circle.
     Where some can only be moved to the circle the semi-stabilising solution is returned and the certificate says
     ``boundary``. Where there is none, `SpectrumError` says why: e singular, (a, b) not stabilisable, (a, q) not detectable on
