@@ -71,6 +71,9 @@ class Backend(Protocol):
     def traced(self, x: Array) -> bool:
         """True when `x` has no value yet (inside ``jax.jit`` and its like)."""
 
+    def flexible(self, x: Array) -> bool:
+        """Whether sizes may depend on values: never under a trace, and not where every new shape is compiled for anew."""
+
     def chunked(self, x: Array) -> bool:
         """Whether a large stack like `x` is better worked through in pieces."""
 

@@ -7,14 +7,20 @@ numbers near 1/√eps, and these solve well enough for the refinement to converg
 
 from __future__ import annotations
 
+import functools
 from typing import Any, NamedTuple
 
 from matsign.backends import Backend
 from matsign.engine import refine
-from matsign.engine.linear import adjoint
-from matsign.engine.refine import Refined, beside
+from matsign.engine.linear import adjoint, column, norm, scattered
+from matsign.engine.refine import Refined
 
 Array = Any
+
+
+# Powers of eps that a and b are changed by: the larger leaves the better eigenvectors, the smaller an equation nearer to one
+# that is itself nearly singular.
+_CHANGES = (0.5, 0.7)
 
 
 class Vectors(NamedTuple):
@@ -33,15 +39,28 @@ def sylvester(be: Backend, a: Array, b: Array, q: Array, enough: float) -> Refin
     # An equation is no further from a singular one than a is from sharing an eigenvalue with -b.
     nearest = be.xp.min(be.xp.abs(e.sums), axis=(-1, -2))
     found = _by(be, e, a, b, q, 2)
-
-    def again(a: Array, b: Array, q: Array, *_: Array) -> Refined:
-        return _by(be, _vectors(be, beside(be, a), beside(be, b)), a, b, q, 4)
-
-    def kept(a: Array, b: Array, q: Array, *found: Array) -> Refined:
-        return Refined(*found)
-
-    found = be.split(~(found.error < enough), again, kept, a, b, q, *found)
+    for change in _CHANGES:
+        found = be.split(
+            ~(found.error < enough),
+            functools.partial(_beside, be, be.eps(a) ** change),
+            lambda a, b, q, *found: Refined(*found),
+            *(a, b, q, *found),
+        )
     return found._replace(separation=be.xp.minimum(found.separation, nearest))
+
+
+def _beside(be: Backend, size: float, a: Array, b: Array, q: Array, *found: Array) -> Refined:
+    """By the eigenvectors of a and b with random changes of this size, if that is better than what was found before."""
+    new = _by(be, _vectors(be, _changed(be, a, size), _changed(be, b, size)), a, b, q, 4)
+    better = ~(found[1] <= new.error)
+    return Refined(
+        *(be.xp.where(better[:, None, None] if x.ndim == 3 else better, x, y) for x, y in zip(new, found, strict=True))
+    )
+
+
+def _changed(be: Backend, a: Array, size: float) -> Array:
+    n = a.shape[-1]
+    return a + column(size / n * norm(be, a)) * scattered(be, n, n, a)
 
 
 def _by(be: Backend, e: Vectors, a: Array, b: Array, q: Array, times: int) -> Refined:

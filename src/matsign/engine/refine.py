@@ -1,17 +1,12 @@
-"""Iterative refinement of Sylvester equations a x + x b = q: from a rough solver to working precision.
-
-The rough solver may be for matrices beside a and b: where they are defective, matrices nearby have eigenvectors, and the
-equation hardly changes.
-"""
+"""Iterative refinement of Sylvester equations a x + x b = q: from a rough solver to working precision."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from matsign.backends import Backend
-from matsign.engine.linear import adjoint, column, nonzero, norm, scattered
+from matsign.engine.linear import adjoint, column, nonzero, norm
 from matsign.engine.separation import separation, start
 
 Array = Any
@@ -67,12 +62,6 @@ def _corrected(
         gap = be.xp.where(column(better), new_gap, gap)
         error = be.xp.where(better, new_error, error)
     return x, error
-
-
-def beside(be: Backend, a: Array) -> Array:
-    """a changed by √eps ‖a‖ at random."""
-    n = a.shape[-1]
-    return a + column(math.sqrt(be.eps(a)) / n * norm(be, a)) * scattered(be, n, n, a)
 
 
 def backward(be: Backend, a: Array, b: Array, q: Array, x: Array, gap: Array) -> Array:
