@@ -120,8 +120,8 @@ def test_error(case):
 @pytest.mark.parametrize("method", ["auto", *METHODS])
 def test_certificate(case, method):
     """It sees every error above 1e-8, is at most 30 times too small, and cries wolf only where rounding of the data is one."""
-    if len(case.a) >= LARGE and method != "auto":
-        pytest.skip("solved once")
+    if len(case.a) >= LARGE:
+        pytest.skip("solved once, for its residual")
     x, certificate = certified(case, method)
     if not certificate.converged:
         pytest.skip("no answer")
