@@ -252,3 +252,177 @@ def test_scale_of_a_and_b_apart(rng):
     """a and b of very different size is a well-posed equation."""
     a, b, q = 1e100 * stable(rng, 3), 1e-100 * stable(rng, 2), gaussian(rng, 3, 2)
     np.testing.assert_allclose(solve_sylvester(a, b, q) * 1e100, np.linalg.solve(a / 1e100, q), rtol=1e-11)
+
+
+def difficult(rng, n, m, dtype):
+    """One member of every kind: on one side, mixed, interlaced, singular, NaN, nonnormal, far from zero."""
+    zero = np.zeros((n, n)), np.zeros((m, m))
+    shared = np.diag(np.arange(n) + 2.0), np.diag(np.r_[-2.0, np.arange(m - 1) + 1])
+    return [
+        (stable(rng, n, dtype), stable(rng, m, dtype)),
+        (gaussian(rng, n, n, dtype=dtype), gaussian(rng, m, m, dtype=dtype)),
+        (-stable(rng, n, dtype), -stable(rng, m, dtype)),
+        (similar(rng, np.diag(np.arange(n) + 1.0), 3, dtype), -similar(rng, np.diag(np.arange(m) + 0.5), 3, dtype)),
+        zero,
+        (np.full((n, n), np.nan), stable(rng, m, dtype)),
+        tuple(similar(rng, core, 3, dtype) for core in shared),
+        (stable(rng, n, dtype, condition=1e6), stable(rng, m, dtype, condition=1e6)),
+        (1e6 * np.eye(n) + stable(rng, n, dtype), -1e6 * np.eye(m) + stable(rng, m, dtype)),
+    ]
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize("dtype", ["float64", "complex64"])
+@pytest.mark.parametrize("sizes", [*((k, k) for k in range(1, 21)), (33, 33), (70, 70), (100, 100), (5, 3), (1, 20)])
+def test_every_bit_is_independent_of_the_other_members(sizes, dtype, transposed, rng):
+    """Which method a member takes depends on the member alone, and so does every sum."""
+    n, m = sizes
+    a, b = (np.stack(x).astype(dtype) for x in zip(*difficult(rng, n, m, dtype), strict=True))
+    q = gaussian(rng, len(a), n, m, dtype=dtype)
+    if transposed:
+        a, b, q = (np.ascontiguousarray(x.mT).mT for x in (a, b, q))
+    for method in METHODS if n < 20 else ("auto", "newton"):
+        x = solve_sylvester(a, b, q, method=method, errors="nan")
+        for k in range(len(x)):
+            alone = solve_sylvester(a[k], b[k], q[k], method=method, errors="nan")
+            np.testing.assert_array_equal(x[k], alone)
+        np.testing.assert_array_equal(solve_sylvester(a[::-2], b[::-2], q[::-2], method=method, errors="nan"), x[::-2])
+
+
+ANY_SPECTRUM = {
+    "Gaussian": lambda rng, dtype: (gaussian(rng, 30, 30, dtype=dtype), gaussian(rng, 20, 20, dtype=dtype)),
+    "Jordan blocks": lambda rng, dtype: (
+        similar(rng, jordan(2, 30), 10, dtype),
+        similar(rng, jordan(0.5, 20), 10, dtype),
+    ),
+    "pure Jordan blocks": lambda rng, dtype: (jordan(2.0, 20).astype(dtype), jordan(0.5, 20).astype(dtype)),
+    "several Jordan blocks": lambda rng, dtype: (
+        similar(rng, block_diagonal(*[jordan(v, 5) for v in (2, -2, 4)]), 10, dtype),
+        similar(rng, block_diagonal(*[jordan(v, 6) for v in (1, -1)]), 10, dtype),
+    ),
+    "nilpotent": lambda rng, dtype: tuple(
+        (np.triu(gaussian(rng, 20, 20, dtype=dtype), 1) / 4 + s * np.eye(20)).astype(dtype) for s in (0, 2)
+    ),
+    "multiple": lambda rng, dtype: (
+        similar(rng, np.diag(np.repeat([1.0, 2, 3], 8)), 10, dtype),
+        similar(rng, np.diag(np.repeat([-1.5, -2.5], 8)), 10, dtype),
+    ),
+    "lightly damped": lambda rng, dtype: (
+        similar(rng, block_diagonal(*[rotation(-1e-3 * k, k) for k in range(1, 12)]), 10, dtype),
+        similar(rng, block_diagonal(*[rotation(1.5e-3 * k, k + 0.5) for k in range(1, 9)]), 10, dtype),
+    ),
+    "multiples of one": lambda rng, dtype: (np.eye(20, dtype=dtype), 2 * np.eye(15, dtype=dtype)),
+    "tall": lambda rng, dtype: (gaussian(rng, 60, 60, dtype=dtype), gaussian(rng, 3, 3, dtype=dtype)),
+    "wide": lambda rng, dtype: (gaussian(rng, 1, 1, dtype=dtype), gaussian(rng, 160, 160, dtype=dtype)),
+}
+
+
+@pytest.mark.parametrize("dtype", ["float64", "complex128", "float32"])
+@pytest.mark.parametrize("method", ["divide", "eigenvectors", "schur"])
+@pytest.mark.parametrize("name", ANY_SPECTRUM)
+def test_any_spectrum(name, method, dtype, rng):
+    """Errors as small as those of Schur vectors, or smaller: these two are refined."""
+    a, b = (x.astype(dtype) for x in ANY_SPECTRUM[name](rng, dtype))
+    exact = gaussian(rng, len(a), len(b), dtype=dtype)
+    q = a @ exact + exact @ b
+    x = solve_sylvester(a, b, q, method=method)
+    eps = np.finfo(dtype).eps
+    assert x.dtype == dtype
+    assert residual(a, b, q, x) < (8 if method == "schur" else 1) * eps
+    schur = solve_sylvester(a, b, q, method="schur")
+    assert np.linalg.norm(x - exact) <= 2 * np.linalg.norm(schur - exact) + 20 * eps * np.linalg.norm(exact)
+
+
+@pytest.mark.parametrize("method", ["divide", "eigenvectors"])
+def test_any_spectrum_on_every_library(method, on, rng):
+    a, b = ANY_SPECTRUM["several Jordan blocks"](rng, "float64")
+    q = gaussian(rng, len(a), len(b))
+    assert residual(a, b, q, on(solve_sylvester, a, b, q, method=method)) < 1e-16
+
+
+@pytest.mark.parametrize("kind", ["Gaussian", "several Jordan blocks"])
+def test_no_line_under_a_trace(kind, rng):
+    """Refined eigenvectors, batched, next to a member that has a line and one that is singular; and mapped over."""
+    jax = pytest.importorskip("jax")
+    a, b = ANY_SPECTRUM[kind](rng, "float64")
+    n, m = len(a), len(b)
+    a, b = np.stack([a, stable(rng, n), np.eye(n)]), np.stack([b, stable(rng, m), -np.eye(m)])
+    q = gaussian(rng, 3, n, m)
+    jitted = jax.jit(lambda *x: solve_sylvester(*x))
+    for f in (jitted, jax.vmap(jitted)):
+        x = np.asarray(f(a, b, q))
+        assert residual(a[0], b[0], q[0], x[0]) < 1e-16
+        assert residual(a[1], b[1], q[1], x[1]) < 1e-15
+        assert np.isnan(x[2]).all()
+
+
+def test_divide_under_a_trace_says_what_to_use(rng):
+    jax = pytest.importorskip("jax")
+    a, b, q = gaussian(rng, 20, 20), gaussian(rng, 20, 20), gaussian(rng, 20, 20)
+    with pytest.raises(ValueError, match='use method="eigenvectors" or "auto"'):
+        jax.jit(lambda *x: solve_sylvester(*x, method="divide"))(a, b, q)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_long_jordan_chains_are_singular_with_eigenvalues_far_apart(method, rng):
+    """q is in the range, so that nothing in x tells."""
+    a = similar(rng, block_diagonal(*[jordan(v, 20) for v in (2, -2, 4)]), 10)
+    b = similar(rng, block_diagonal(*[jordan(v, 30) for v in (1, -1)]), 10)
+    x = gaussian(rng, 60, 60)
+    with pytest.raises(matsign.SpectrumError, match=r"share an eigenvalue|no vertical line"):
+        solve_sylvester(a, b, a @ x + x @ b, method=method)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_no_answer_to_a_singular_equation_on_two_sides_of_a_line(method, rng):
+    """A line runs between the spectra, ten times rounding away from both; the nonnormal parts make the equation singular."""
+    a, b = (0.02 * np.eye(12) + np.eye(12, k=1) for _ in range(2))
+    x = gaussian(rng, 12, 12)
+    with pytest.raises(matsign.SpectrumError, match=r"share an eigenvalue|no vertical line|did not converge"):
+        solve_sylvester(a, b, a @ x + x @ b, method=method)
+
+
+def exact_problem(rng, power, kind):
+    """(a, b, x, q) without any rounding in q: small integers, but for an eigenvalue of b at 2^-power from one of -a."""
+    n, m = rng.integers(1, 6, 2)
+    core_a, core_b = (np.diag(rng.integers(-4, 5, k).astype(float)) for k in (n, m))
+    if kind != "diagonal":
+        core_a, core_b = core_a + np.eye(n, k=1), core_b + np.eye(m, k=1)
+    if kind == "Jordan":
+        np.fill_diagonal(core_a, core_a[0, 0])
+    if power:
+        core_b[0, 0] = -core_a[0, 0] + 2.0**-power
+    if power < 40:
+        core_a, core_b = exactly_similar(rng, core_a)[0], exactly_similar(rng, core_b)[0]
+    x = rng.integers(-3, 4, (n, m)).astype(float)
+    x[0, 0] = 1
+    return core_a, core_b, x, core_a @ x + x @ core_b
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("kind", ["diagonal", "bidiagonal", "Jordan"])
+def test_certificate_sees_every_large_error(kind, method, rng):
+    """Separations from 1 down to rounding: what is wrong by more than 1e-8 is estimated so, and what is well-posed is not."""
+    seen = 0
+    for power in (0, 7, 20, 27, 33, 40, 46):
+        for _ in range(6):
+            a, b, exact, q = exact_problem(rng, power, kind)
+            values = np.linalg.svd(np.kron(a, np.eye(len(b))) + np.kron(np.eye(len(a)), b.T), compute_uv=False)
+            x, certificate = matsign.certify(solve_sylvester)(a, b, q, method=method, errors="nan")
+            if not certificate.converged:
+                continue
+            seen += 1
+            error = np.linalg.norm(x - exact) / np.linalg.norm(x)
+            assert error < 1e-8 or certificate.forward_error > 1e-8
+            assert error < 1e-15 or certificate.forward_error > error / 20
+            assert certificate.forward_error < 1e2 * np.finfo(float).eps * values[0] / values[-1]
+            assert 0.9 < certificate.separation / values[-1] < 2
+    assert seen > 2
+
+
+def test_separation_scales_with_the_operator(everywhere, rng):
+    a, b, q = gaussian(rng, 4, 4), gaussian(rng, 3, 3), gaussian(rng, 4, 3)
+    exact = np.linalg.svd(np.kron(a, np.eye(3)) + np.kron(np.eye(4), b.T), compute_uv=False)[-1]
+    for s in (1, 1e100):
+        _, certificate = everywhere(matsign.certify(solve_sylvester), s * a, s * b, q)
+        assert abs(certificate.separation / (s * exact) - 1) < 0.2

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from matsign.backends import Backend
 from matsign.engine.blocks import Triangular
 from matsign.engine.iterate import newton, settled
-from matsign.engine.linear import adjoint, column, hermitian, inner, nonzero, norm, plus_identity
+from matsign.engine.linear import adjoint, column, inner, nonzero, norm, plus_identity
 from matsign.engine.separation import negligible, separation, suspicious
 
 Array = Any
@@ -147,7 +147,7 @@ def _apart(be: Backend, a: Array, b: Array, line: Array, side: Array) -> Array:
     distance = math.sqrt(be.eps(a)) * (norm(be, a) + norm(be, b))
     definite = None
     for x in _turned(be, a, b, line, side):
-        factor = be.cholesky(hermitian(plus_identity(be, -column(distance), x)))
+        factor = be.cholesky(plus_identity(be, -column(2 * distance), x + adjoint(x)))
         here = be.xp.isfinite(factor).all((-1, -2))
         definite = here if definite is None else definite & here
     return definite

@@ -107,10 +107,11 @@ def is_nearly_hermitian(be: Backend, x: Array) -> Array:
 
 
 @functools.cache
-def _scattered(n: int, m: int) -> Any:
+def scattered_numbers(n: int, m: int) -> Any:
+    """What `scattered` holds, as a NumPy matrix."""
     return np.random.default_rng(0).standard_normal((n, m))
 
 
 def scattered(be: Backend, n: int, m: int, like: Array) -> Array:
     """Fixed random numbers ``(1, n, m)`` in the dtype of `like`: a start that no structure has been prepared against."""
-    return be.astype(be.asarray(_scattered(n, m), like), be.kind(like))[None]
+    return be.astype(be.asarray(scattered_numbers(n, m), like), be.kind(like))[None]

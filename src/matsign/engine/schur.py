@@ -5,6 +5,7 @@ These are backward stable for every spectrum, at the price of the QR algorithm, 
 
 from __future__ import annotations
 
+import math
 import warnings
 from typing import Any, NamedTuple
 
@@ -13,7 +14,8 @@ import scipy
 
 from matsign.backends import lapack, load
 from matsign.engine.failures import Failure
-from matsign.engine.separation import negligible, separation, suspicious
+from matsign.engine.linear import scattered_numbers
+from matsign.engine.separation import separation
 
 Array = np.ndarray[Any, Any]
 
@@ -180,11 +182,21 @@ def _singular(form: _Forms) -> bool:
     """Whether rounding alone may have made the equation singular; nearly always one random right-hand side tells.
 
     The distance between the spectra would not do: long Jordan chains make an equation singular with eigenvalues far apart.
+    `separation.suspicious` and `negligible` in so many words, without what they cost a small matrix.
     """
-    be, limit = load("numpy"), negligible(load("numpy"), form.r[None], form.s[None])
-    if not suspicious(be, form.inverse, form.like, limit)[0]:
+    n, m = len(form.r), len(form.s)
+    start = scattered_numbers(n, m)
+    y = triangular_sylvester(form.r, form.s, start.astype(form.r.dtype))
+    limit = math.sqrt(max(n, m)) * float(np.finfo(form.r.dtype).eps) * math.hypot(_size(form.r), _size(form.s))
+    if _size(start) > 100 * math.sqrt(n * m) * limit * _size(y):
         return False
-    return bool(separation(be, form.inverse, form.adjoint_inverse, form.like).value[0] <= limit[0])
+    be = load("numpy")
+    return bool(separation(be, form.inverse, form.adjoint_inverse, form.like).value[0] <= limit)
+
+
+def _size(x: Array) -> float:
+    flat = x.ravel(order="K")
+    return math.sqrt(abs(np.vdot(flat, flat)))
 
 
 def _flip(t: Array) -> Array:

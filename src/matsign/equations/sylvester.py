@@ -49,8 +49,13 @@ def _standard(be: Backend, a: Array, b: Array, q: Array) -> tuple[Array, Array, 
     trace = be.xp.linalg.trace
     mean_a, mean_b = trace(a) / a.shape[-1], trace(b) / b.shape[-1]
     shift = (mean_a - mean_b) / 2
-    shift = be.xp.where(be.xp.abs(shift) > 8 * be.xp.abs(mean_a + mean_b), shift, 0 * shift)
-    return plus_identity(be, column(-shift), a), plus_identity(be, column(shift), b), q, scale, scale_q
+    a, b = be.split(
+        be.xp.abs(shift) > 8 * be.xp.abs(mean_a + mean_b),
+        lambda a, b, s: (plus_identity(be, column(-s), a), plus_identity(be, column(s), b)),
+        lambda a, b, s: (a, b),
+        *(a, b, shift),
+    )
+    return a, b, q, scale, scale_q
 
 
 def _auto(be: Backend, a: Array, b: Array, q: Array) -> Solution:
