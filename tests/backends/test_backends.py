@@ -115,3 +115,40 @@ def test_torch_keeps_no_tape(rng):
     m = torch.from_numpy(gaussian(rng, 3, 3))
     assert not matsign.msign(m).requires_grad
     assert torch.is_grad_enabled()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_eigenvectors_are_complex_whatever_the_members(on, be, dtype, rng):
+    """Even where all eigenvalues are real."""
+    a = np.stack([np.diag([1.0, 2, 3]).astype(dtype), gaussian(rng, 3, 3, dtype=dtype)])
+    values, vectors = (np.asarray(x) for x in be.eig(on.array(a)))
+    assert values.dtype == vectors.dtype == np.result_type(dtype, "complex64")
+    gap = a @ vectors - vectors * values[:, None, :]
+    assert np.linalg.norm(gap) < 50 * np.finfo(dtype).eps * np.linalg.norm(a)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("size", [1, 2, 7, 16, 33, 81])
+def test_a_stack_has_the_bits_of_its_members(size, dtype, rng):
+    be = backends.load("numpy")
+    a = gaussian(rng, 3, size, size, dtype=dtype)
+    hermitian = a + a.conj().mT
+    for f, x in ((be.svd, a), (be.svd, a[:, : (size + 1) // 2]), (be.eigh, hermitian), (be.eig, a)):
+        for k in range(3):
+            for stacked, alone in zip(f(x), f(x[k : k + 1]), strict=True):
+                np.testing.assert_array_equal(stacked[k], alone[0])
+
+
+def test_many_stacked_factorisations_in_one_compiled_program(rng):
+    """On two cores such programs of jaxlib 0.10.2 used to wait forever."""
+    jax = pytest.importorskip("jax")
+    be = backends.load("jax")
+    a = gaussian(rng, 4, 60, 60)
+
+    @jax.jit
+    def inverses(a):
+        return [be.inv(a + 0.1 * k) for k in range(6)], jax.vmap(lambda x: be.inv(x[None])[0])(a)
+
+    found, mapped = inverses(a)
+    np.testing.assert_allclose(found[0] @ a, np.broadcast_to(np.eye(60), a.shape), atol=1e-9)
+    np.testing.assert_allclose(mapped, found[0])

@@ -340,11 +340,10 @@ def test_any_spectrum_on_every_library(method, on, rng):
     assert residual(a, b, q, on(solve_sylvester, a, b, q, method=method)) < 1e-16
 
 
-@pytest.mark.parametrize("kind", ["Gaussian", "several Jordan blocks"])
-def test_no_line_under_a_trace(kind, rng):
+def test_no_line_under_a_trace(rng):
     """Refined eigenvectors, batched, next to a member that has a line and one that is singular; and mapped over."""
     jax = pytest.importorskip("jax")
-    a, b = ANY_SPECTRUM[kind](rng, "float64")
+    a, b = ANY_SPECTRUM["several Jordan blocks"](rng, "float64")
     n, m = len(a), len(b)
     a, b = np.stack([a, stable(rng, n), np.eye(n)]), np.stack([b, stable(rng, m), -np.eye(m)])
     q = gaussian(rng, 3, n, m)
@@ -420,9 +419,9 @@ def test_certificate_sees_every_large_error(kind, method, rng):
     assert seen > 2
 
 
-def test_separation_scales_with_the_operator(everywhere, rng):
+def test_separation_scales_with_the_operator(on, rng):
     a, b, q = gaussian(rng, 4, 4), gaussian(rng, 3, 3), gaussian(rng, 4, 3)
     exact = np.linalg.svd(np.kron(a, np.eye(3)) + np.kron(np.eye(4), b.T), compute_uv=False)[-1]
     for s in (1, 1e100):
-        _, certificate = everywhere(matsign.certify(solve_sylvester), s * a, s * b, q)
+        _, certificate = on(matsign.certify(solve_sylvester), s * a, s * b, q)
         assert abs(certificate.separation / (s * exact) - 1) < 0.2
