@@ -6,9 +6,9 @@ PYTHON ?= python3
 tour: .venv/tour
 	.venv/tour/bin/matsign tour
 
-# Everything: the three array libraries, the tests and the doctests.
+# Everything: the three array libraries, the tests and the doctests.  Two workers with one thread each: more would wait for each other.
 test: .venv/test
-	.venv/test/bin/python -m pytest -q -n 2
+	OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 .venv/test/bin/python -m pytest -q -n 2
 
 lint: .venv/test
 	.venv/test/bin/ruff check .

@@ -5,6 +5,7 @@ import pytest
 import scipy.linalg as sl
 
 from matrices import block_diagonal, gaussian, rotation, similar
+from matsign.backends import lapack
 from matsign.engine import schur
 from matsign.engine.failures import Failure
 
@@ -47,3 +48,26 @@ def test_square_root_of_a_real_matrix_with_a_negative_eigenvalue_fails_alone(rng
     assert failure.tolist() == [0, Failure.NEGATIVE, 0]
     np.testing.assert_allclose(root[0], np.diag([1, 2, 3]))
     np.testing.assert_allclose(root[2], np.diag([2, 1, 1]))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "complex64", "complex128"])
+@pytest.mark.parametrize(("n", "m"), [(0, 3), (1, 2), (24, 99), (30, 30), (24, 100)])
+def test_two_forms_at_once(n, m, dtype, rng):
+    a, b = gaussian(rng, n, n, dtype=dtype), gaussian(rng, m, m, dtype=dtype)
+    kept = a.copy(), b.copy()
+    r, u, s, v = lapack.schur_pair(a, b)
+    for x, t, z, before in ((a, r, u, kept[0]), (b, s, v, kept[1])):
+        np.testing.assert_array_equal(x, before)
+        k, eps = len(x), np.finfo(dtype).eps
+        assert t.dtype == z.dtype == dtype
+        assert np.linalg.norm(z @ t @ z.conj().T - x) <= 10 * k * eps * np.linalg.norm(x)
+        assert np.linalg.norm(z.conj().T @ z - np.eye(k)) <= 10 * k * eps
+        assert not np.tril(t, -2).any()
+        assert dtype.startswith("f") or not np.tril(t, -1).any()
+
+
+def test_two_forms_at_once_have_the_bits_of_one_after_the_other(rng):
+    a, b = gaussian(rng, 40, 40), gaussian(rng, 60, 60)
+    r, u, s, v = lapack.schur_pair(a, b)
+    for found, alone in zip((r, u, s, v), (*lapack.schur(a)[:2], *lapack.schur(b)[:2]), strict=True):
+        np.testing.assert_array_equal(found, alone)

@@ -425,3 +425,15 @@ def test_separation_scales_with_the_operator(on, rng):
     for s in (1, 1e100):
         _, certificate = on(matsign.certify(solve_sylvester), s * a, s * b, q)
         assert abs(certificate.separation / (s * exact) - 1) < 0.2
+
+
+@pytest.mark.parametrize("dtype", ["float64", "complex64"])
+def test_the_lyapunov_equation_as_a_sylvester_equation(dtype, on, rng):
+    """b = aᴴ, alone and beside others."""
+    a = np.stack([-stable(rng, 9, dtype), gaussian(rng, 9, 9, dtype=dtype), -stable(rng, 9, dtype)])
+    q = gaussian(rng, 3, 9, 9, dtype=dtype)
+    b = np.stack([a[0].conj().T, a[1].conj().T, -stable(rng, 9, dtype)])
+    x = on(solve_sylvester, a, b, q)
+    assert residual(a, b, q, x) < 20 * np.finfo(dtype).eps
+    if on.name == "numpy":
+        np.testing.assert_array_equal(x[0], solve_sylvester(a[0], b[0], q[0]))

@@ -6,8 +6,11 @@ with a full workspace takes half their time.
 
 from __future__ import annotations
 
+import ctypes
+import os
 from collections.abc import Callable
 from functools import cache
+from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -59,6 +62,59 @@ def schur(a: Array, select: Callable[..., bool] | None = None) -> tuple[Array, A
     if 0 < info <= len(a):
         t, z = np.full_like(t, np.nan), np.full_like(z, np.nan)
     return t, z, eigenvalues, int(count)
+
+
+# Between these sizes LAPACK's own threads do not get in the way of ours, and a form takes longer than starting one.
+_PAIR = range(24, 100)
+
+
+def schur_pair(a: Array, b: Array) -> tuple[Array, Array, Array, Array]:
+    """(T, Z, T', Z') of two matrices: small ones at the same time, which the QR algorithm has no other use of two cores for."""
+    if not (len(a) in _PAIR and len(b) in _PAIR and (os.cpu_count() or 1) > 1):
+        return (*schur(a)[:2], *schur(b)[:2])
+    other: list[Array] = []
+    thread = Thread(target=lambda: other.extend(_unlocked_schur(b)))
+    thread.start()
+    mine = _unlocked_schur(a)
+    thread.join()
+    return (*mine, other[0], other[1])
+
+
+def _unlocked_schur(a: Array) -> tuple[Array, Array]:
+    """(T, Z) by the same routine as `schur`, called without Python's lock: SciPy's wrapper keeps it for the sake of `select`."""
+    n = len(a)
+    t, z, values, work = (
+        np.array(a, order="F"),
+        np.empty_like(a, order="F"),
+        np.empty(2 * n, a.dtype),
+        np.empty(34 * n, a.dtype),
+    )
+    numbers = np.array([n, len(work), 0, 0], np.int32)
+    size, length, count, info = (numbers.ctypes.data + 4 * k for k in range(4))
+    eigenvalues: tuple[Any, ...] = (values.ctypes.data,)
+    last: tuple[Any, ...] = (np.empty(n, a.real.dtype).ctypes.data,)
+    if a.dtype.kind == "f":
+        eigenvalues, last = (values.ctypes.data, values.ctypes.data + n * a.itemsize), ()
+    at = [x.ctypes.data for x in (t, z, work)]
+    _unlocked("gees", a.dtype.char)(
+        *(b"V", b"N", None, size, at[0], size, count), *eigenvalues, *(at[1], size, at[2], length), *last, *(None, info)
+    )
+    return (t, z) if numbers[3] == 0 else (np.full_like(t, np.nan), np.full_like(z, np.nan))
+
+
+@cache
+def _unlocked(name: str, char: str) -> Callable[..., None]:
+    """A LAPACK routine by the address that SciPy publishes for Cython; ctypes lets other threads run meanwhile."""
+    from scipy.linalg import cython_lapack
+
+    capsule = cython_lapack.__pyx_capi__[_LETTER[char] + name]
+    signature = _of_capsule("GetName", ctypes.c_char_p, ctypes.py_object)(capsule)
+    address = _of_capsule("GetPointer", ctypes.c_void_p, ctypes.py_object, ctypes.c_char_p)(capsule, signature)
+    return ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * (signature.count(b",") + 1))(address)
+
+
+def _of_capsule(name: str, *types: Any) -> Callable[..., Any]:
+    return ctypes.PYFUNCTYPE(*types)(("PyCapsule_" + name, ctypes.pythonapi))
 
 
 def trsyl(a: Array, b: Array, c: Array, sign: int = 1) -> Array:

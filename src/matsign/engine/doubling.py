@@ -3,7 +3,7 @@
 The sum solves x - c x cᴴ = q and converges where every eigenvalue of c lies inside the unit circle. The Cayley transform
 brings a x + x aᴴ = q into this form with one inverse: with m = (a - p I)⁻¹ and c = I + 2p m, x - c x cᴴ = -2p m q mᴴ. It takes
 the left half plane to the inside of the circle, and squaring c is what a Newton step does to the sign of a (R. A. Smith 1968;
-Davison & Man 1968).
+Davison & Man 1968). The Sylvester equation a x + x b = q has two transforms, and the sum Σ cᵏ q dᵏ.
 """
 
 from __future__ import annotations
@@ -72,3 +72,31 @@ def one_sided_lyapunov(be: Backend, a: Array, q: Array) -> Sum:
     side = column(be.xp.where(left, be.ones(q), -be.ones(q)))
     c, m, p = cayley(be, side * a)
     return smith(be, c, (-2 * side * p) * (m @ q @ adjoint(m)))
+
+
+def two_sided_sylvester(be: Backend, a: Array, b: Array, q: Array, limit: int = 0) -> Sum:
+    """x with a x + x b = q, for right-hand sides (B, k, n, m), where a circle about a point of the right half plane separates
+    the spectrum of a from that of -b.
+
+    With the one to the right of the imaginary axis and the other to the left there is one.
+    """
+    xp = be.xp
+    small, large, most = limits(be, a)
+    volume = xp.linalg.slogdet(a)[1] + xp.linalg.slogdet(b)[1]
+    p = column(xp.exp(volume / (a.shape[-1] + b.shape[-1])))
+    u, v = be.inv(plus_identity(be, p, a)), be.inv(plus_identity(be, p, b))
+    c, d = plus_identity(be, 1.0, -2 * p * u), plus_identity(be, 1.0, -2 * p * v)
+
+    def term(x: Array, c: Array, d: Array) -> Array:
+        return c[:, None] @ x @ d[:, None]
+
+    def step(state: Any) -> Any:
+        x, c, d, steps, _ = state
+        x = x + term(x, c, d)
+        c, d = c @ c, d @ d
+        size = norm(be, c) * norm(be, d)
+        return (x, c, d, steps + 1, size), (size > small**2) & (size < large**2)
+
+    one = be.ones(a)
+    x, c, d, steps, size = be.loop(step, (2 * p[:, None] * term(q, u, v), c, d, 0 * one, one), limit or most)
+    return Sum(x + term(x, c, d), steps + 1, size <= small**2)

@@ -1,7 +1,8 @@
-"""Sylvester equations by Newton's iteration: finding the vertical line between the spectra of a and -b that it wants.
+"""Sylvester equations with a vertical line between the spectra of a and -b.
 
-With a shifted to one side of the imaginary axis and b to the other, the sign of [[-a, q], [0, b]] holds x. The line s is found by
-trying; the same shift leaves the equation alone, (a - sI) x + x (b + sI) = q.
+With a shifted to one side of the imaginary axis and b to the other, x is a sum that doubles (`doubling.two_sided_sylvester`) and
+a corner of the sign of [[-a, q], [0, b]], for Newton's iteration. The line s is found by trying; the shift leaves the equation
+alone, (a - sI) x + x (b + sI) = q.
 """
 
 from __future__ import annotations
@@ -11,9 +12,10 @@ from typing import Any, NamedTuple
 
 from matsign.backends import Backend
 from matsign.engine.blocks import Triangular
+from matsign.engine.doubling import two_sided_sylvester
 from matsign.engine.iterate import newton, settled
 from matsign.engine.linear import adjoint, column, inner, nonzero, norm, plus_identity
-from matsign.engine.separation import negligible, separation, suspicious
+from matsign.engine.separation import may_be_singular, negligible, separation, start, suspicious
 
 Array = Any
 
@@ -57,11 +59,7 @@ def search(be: Backend, a: Array, b: Array, q: Array, tries: int, limit: int) ->
     """
     xp, one = be.xp, be.ones(q)
     n, m = q.shape[-2:]
-    mean_a, mean_b = _trace(be, a) / n, -_trace(be, b) / m
-    side = xp.where(mean_a >= mean_b, one, -one)  # 1: a lies right of -b
-    low, high = xp.minimum(mean_a, mean_b), xp.maximum(mean_a, mean_b)
-    middle = (low + high) / 2
-    line = xp.where((low < 0) & (high > 0), 0 * one, middle)
+    side, low, high, line = _first(be, a, b)
 
     def step(state: Any) -> Any:
         a, b, q, side, low, high, line, _, steps, done = state
@@ -92,53 +90,68 @@ def search(be: Backend, a: Array, b: Array, q: Array, tries: int, limit: int) ->
     return Found(x, steps, (done > 0) & (low < high), line, side)
 
 
+def _first(be: Backend, a: Array, b: Array) -> tuple[Array, Array, Array, Array]:
+    """(side, low, high, line): the means of the two spectra, 1 where a lies right of -b, and a line between the means."""
+    xp, one = be.xp, be.ones(a)
+    mean_a, mean_b = _trace(be, a) / a.shape[-1], -_trace(be, b) / b.shape[-1]
+    low, high = xp.minimum(mean_a, mean_b), xp.maximum(mean_a, mean_b)
+    line = xp.where((low < 0) & (high > 0), 0 * one, (low + high) / 2)
+    return xp.where(mean_a >= mean_b, one, -one), low, high, line
+
+
+def summed(be: Backend, a: Array, b: Array, q: Array, limit: int) -> tuple[Found, Array]:
+    """x by doubling the sum that the line between the means makes of the equation, and where that equation may be singular.
+
+    Fields of values on the two sides of it prove that the equation is not, at the price of two Cholesky factors. Else a random
+    right-hand side goes along.
+    """
+    side, _, _, line = _first(be, a, b)
+
+    def plain(a: Array, b: Array, q: Array, line: Array, side: Array) -> tuple[Found, Array]:
+        found = _sum_on_line(be, a, b, q, line, side, limit)
+        return found, be.ones(found.x) < 0
+
+    def probed(a: Array, b: Array, q: Array, line: Array, side: Array) -> tuple[Found, Array]:
+        probe = start(be, q)
+        found = _sum_on_line(be, a, b, be.xp.stack([q, probe], axis=1), line, side, limit)
+        doubtful = may_be_singular(be, probe, found.x[:, 1], negligible(be, a, b))
+        return found._replace(x=found.x[:, 0]), doubtful
+
+    return be.split(_apart(be, a, b, line, side), plain, probed, a, b, q, line, side)
+
+
+def _sum_on_line(be: Backend, a: Array, b: Array, q: Array, line: Array, side: Array, limit: int = 0) -> Found:
+    """x with a x + x b = q for right-hand sides (B, n, m) or (B, k, n, m)."""
+    rights = q if q.ndim == 4 else q[:, None]
+    found = two_sided_sylvester(be, *_turned(be, a, b, line, side), column(side)[:, None] * rights, limit)
+    return Found(found.x if q.ndim == 4 else found.x[:, 0], found.steps, found.converged, line, side)
+
+
 def _turned(be: Backend, a: Array, b: Array, line: Array, side: Array) -> tuple[Array, Array]:
     """a - line I and b + line I with both spectra in the right half plane."""
     return column(side) * plus_identity(be, -column(line), a), column(side) * plus_identity(be, column(line), b)
 
 
-def doubtful(be: Backend, found: Found, a: Array, b: Array, among: Array) -> Array:
-    """Which of the members `among` may be singular to working precision although a line was found.
+def singular(be: Backend, found: Found, a: Array, b: Array) -> Array:
+    """Which members are singular to working precision although a line was found, by their separation where there is doubt."""
 
-    On two sides of it, the fields of values prove that they are not, at the price of two Cholesky factors. Else Newton on the
-    same line solves once more, for a random right-hand side.
-    """
+    def solve(a: Array, b: Array, line: Array, side: Array, y: Array) -> Array:
+        return _sum_on_line(be, a, b, y, line, side).x
 
-    def look(a: Array, b: Array, line: Array, side: Array, like: Array) -> Array:
-        return suspicious(be, lambda y: _on_line(be, a, b, y, line, side), like, negligible(be, a, b))
-
-    return be.split(
-        among & ~_apart(be, a, b, found.line, found.side),
-        look,
-        lambda *arrays: be.ones(arrays[0]) < 0,
-        *(a, b, found.line, found.side, found.x),
-    )
-
-
-def singular(be: Backend, found: Found, a: Array, b: Array, among: Array) -> Array:
-    """Which of the members `among` are singular to working precision, by their separation."""
+    def doubt(a: Array, b: Array, line: Array, side: Array, like: Array) -> Array:
+        return suspicious(be, lambda y: solve(a, b, line, side, y), like, negligible(be, a, b))
 
     def look(a: Array, b: Array, line: Array, side: Array, like: Array) -> Array:
-        least = separation(
-            be,
-            lambda y: _on_line(be, a, b, y, line, side),
-            lambda y: _on_line(be, adjoint(a), adjoint(b), y, line, side),
-            like,
-        )
+        there, back = (a, b, line, side), (adjoint(a), adjoint(b), line, side)
+        least = separation(be, lambda y: solve(*there, y), lambda y: solve(*back, y), like)
         return ~(least.value > negligible(be, a, b))
 
-    return be.split(
-        doubtful(be, found, a, b, among),
-        look,
-        lambda *arrays: be.ones(arrays[0]) < 0,
-        *(a, b, found.line, found.side, found.x),
-    )
+    def none(*arrays: Array) -> Array:
+        return be.ones(arrays[0]) < 0
 
-
-def _on_line(be: Backend, a: Array, b: Array, q: Array, line: Array, side: Array) -> Array:
-    """x with a x + x b = q by a line that is known."""
-    right_a, right_b = _turned(be, a, b, line, side)
-    return newton(be, Triangular(-right_a, column(side) * q, right_b)).value.c / 2
+    plant = (a, b, found.line, found.side, found.x)
+    unproven = found.sound & ~_apart(be, a, b, found.line, found.side)
+    return be.split(be.split(unproven, doubt, none, *plant), look, none, *plant)
 
 
 def _apart(be: Backend, a: Array, b: Array, line: Array, side: Array) -> Array:

@@ -173,9 +173,7 @@ class _Forms(NamedTuple):
 
 
 def _forms(a: Array, b: Array) -> _Forms:
-    r, u, _, _ = lapack.schur(a)
-    s, v, _, _ = lapack.schur(b)
-    return _Forms(r, u, s, v)
+    return _Forms(*lapack.schur_pair(a, b))
 
 
 def _singular(form: _Forms) -> bool:

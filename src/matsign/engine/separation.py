@@ -55,8 +55,12 @@ def suspicious(be: Backend, solve: Callable[[Array], Array], like: Array, limit:
     The worst direction is in a random one with 1/√(n m) of its length on average, and hardly ever with a hundredth of that.
     """
     y = start(be, like)
-    found = norm(be, y) / norm(be, solve(y))
-    return ~(found > 100 * math.sqrt(math.prod(like.shape[-2:])) * limit)
+    return may_be_singular(be, y, solve(y), limit)
+
+
+def may_be_singular(be: Backend, y: Array, solved: Array, limit: Array) -> Array:
+    """The same for a random right-hand side and its solution."""
+    return ~(norm(be, y) / norm(be, solved) > 100 * math.sqrt(math.prod(y.shape[-2:])) * limit)
 
 
 def start(be: Backend, like: Array) -> Array:

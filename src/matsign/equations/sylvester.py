@@ -1,8 +1,9 @@
 """The Sylvester equation a x + x b = q.
 
 The sign of [[A, C], [0, B]] with A negative stable and B positive stable is [[-I, 2X], [0, I]] where XB - AX = C
-(`blocks.Triangular`; Roberts 1980). A shift s leaves the equation alone, (a - sI) x + x (b + sI) = q, so a vertical line between
-the spectra of a and -b is all that this needs. Where there is none, there are three ways, one for each place to compute
+(`blocks.Triangular`; Roberts 1980); what a Newton step does to the blocks, doubling a sum does at a third of the price
+(`engine.doubling`). A shift s leaves the equation alone, (a - sI) x + x (b + sI) = q, so a vertical line between
+the spectra of a and -b is all that these need. Where there is none, there are three ways, one for each place to compute
 in: Schur vectors (Bartels & Stewart 1972) on a CPU, spectral divide and conquer on an accelerator, and refined
 eigenvectors where sizes cannot depend on values. Whichever it is, an equation whose separation (`separation.py`) is at the
 level of rounding has no answer.
@@ -23,18 +24,37 @@ from matsign.engine.failures import Failure
 from matsign.engine.linear import adjoint, column, inner, nonzero, norm, normalise, plus_identity, scattered
 from matsign.engine.refine import Refined, backward
 from matsign.engine.separation import negligible, separation
+from matsign.equations.lyapunov import lyapunov
 
 Array = Any
 
-_METHODS = ("auto", "newton", "schur", "divide", "eigenvectors")
 _TRIES = 4
 _SAMPLES = 3
 
 
 def sylvester(be: Backend, a: Array, b: Array, q: Array, *, method: str) -> Solution:
     """x of a stack, by the method called so; which one "auto" takes depends on sizes, on the place and on the member alone."""
+    if method == "auto" and a.shape == b.shape and not be.traced(q):
+        # One transform, or one Schur form, does for both.
+        alike = (b == adjoint(a)).all((-1, -2))
+        return be.split(
+            alike,
+            lambda a, b, q: lyapunov(be, a, q, method="auto"),
+            lambda a, b, q: _sylvester(be, a, b, q, method),
+            *(a, b, q),
+        )
+    return _sylvester(be, a, b, q, method)
+
+
+def _sylvester(be: Backend, a: Array, b: Array, q: Array, method: str) -> Solution:
     a, b, q, scale, scale_q = _standard(be, a, b, q)
-    ways = {"auto": _auto, "newton": _newton, "schur": _schur, "divide": _divide, "eigenvectors": _eigenvectors}
+    ways = {
+        "auto": _auto,
+        "newton": _newton,
+        "schur": _schur,
+        "divide": _divide,
+        "eigenvectors": _eigenvectors,
+    }
     found = ways[method](be, a, b, q)
     return found._replace(value=(be.ldexp(found.value[0], column(scale_q - scale)),))
 
@@ -59,7 +79,7 @@ def _standard(be: Backend, a: Array, b: Array, q: Array) -> tuple[Array, Array, 
 
 
 def _auto(be: Backend, a: Array, b: Array, q: Array) -> Solution:
-    """Newton where a line is found, and what the place has for the rest."""
+    """The sum where a line is found, and what the place has for the rest."""
     if be.traced(q) or not be.on_cpu(q):
         return _between(be, a, b, q, _elsewhere(be, q))
     return be.split(
@@ -71,14 +91,13 @@ def _auto(be: Backend, a: Array, b: Array, q: Array) -> Solution:
 
 
 def _between(be: Backend, a: Array, b: Array, q: Array, otherwise: Callable[..., Solution]) -> Solution:
-    """Newton where a line is found and the result is at working precision, another method for the rest."""
-    # With another method behind it, a line that is hard to find or to converge from is not worth finding.
-    found = line.search(be, a, b, q, 2, 26)
+    """The sum where a line is found and the result is at working precision, another method for the rest."""
+    # With another method behind it, one that is slow to converge is not worth waiting for.
+    found, doubtful = line.summed(be, a, b, q, 26)
     x, size = found.x, norm(be, a) + norm(be, b)
-    fine = found.sound & (backward(be, a, b, q, x, _gap(x, a, b, q)) < _enough(be, q))
+    fine = found.sound & ~doubtful & (backward(be, a, b, q, x, _gap(x, a, b, q)) < _enough(be, q))
     # A solution this large means an operator that is singular to working precision.
     fine = fine & (norm(be, x) * size * be.eps(q) < nonzero(be, norm(be, q)))
-    fine = fine & ~line.doubtful(be, found, a, b, fine)
     return be.split(
         ~fine,
         lambda a, b, q, *_: otherwise(be, a, b, q),
@@ -88,16 +107,17 @@ def _between(be: Backend, a: Array, b: Array, q: Array, otherwise: Callable[...,
 
 
 def _elsewhere(be: Backend, q: Array) -> Callable[..., Solution]:
-    """What takes over from Newton away from the CPU's LAPACK."""
+    """What takes over from the sum away from the CPU's LAPACK."""
     return _divide if divide.is_leaf(q) or be.flexible(q) else _eigenvectors
 
 
 def _newton(be: Backend, a: Array, b: Array, q: Array) -> Solution:
     """Newton alone."""
-    found, none = line.search(be, a, b, q, _TRIES, 0), be.no_counts(q)
+    found = line.search(be, a, b, q, _TRIES, 0)
+    none = be.no_counts(q)
     lost = ~(backward(be, a, b, q, found.x, _gap(found.x, a, b, q)) < be.eps(q) ** 0.75)
     failure = be.xp.where(lost, none + int(Failure.NOT_CONVERGED), none)
-    common = line.singular(be, found, a, b, found.sound)
+    common = line.singular(be, found, a, b)
     failure = be.xp.where(common, none + int(Failure.COMMON_EIGENVALUE), failure)
     failure = be.xp.where(found.sound, failure, none + int(Failure.NO_LINE))
     return solution(be, (found.x,), iterations=found.steps)._replace(failure=failure)
@@ -125,6 +145,15 @@ def _judged(be: Backend, found: Refined, a: Array, b: Array) -> Solution:
     failure = xp.where(lost, none + int(Failure.NOT_CONVERGED), none)
     apart = found.separation > negligible(be, a, b)
     return solution(be, (found.x,))._replace(failure=xp.where(apart, failure, none + int(Failure.COMMON_EIGENVALUE)))
+
+
+_WAYS = {
+    "auto": _auto,
+    "newton": _newton,
+    "schur": _schur,
+    "divide": _divide,
+    "eigenvectors": _eigenvectors,
+}
 
 
 def _enough(be: Backend, q: Array) -> float:
@@ -174,19 +203,21 @@ def _solutions(be: Backend, a: Array, b: Array, q: Array) -> tuple[Array, Array]
     return be.xp.reshape(x, q.shape), found.value
 
 
-@declared("(n,n),(m,m),(n,m)->(n,m)", solve=sylvester, residual=_residual, choices={"method": _METHODS})
+@declared("(n,n),(m,m),(n,m)->(n,m)", solve=sylvester, residual=_residual, choices={"method": tuple(_WAYS)})
 def solve_sylvester(a: Array, b: Array, q: Array, *, method: str = "auto", errors: str = "raise") -> Array:
     """a x + x b = q, the Sylvester equation, with SciPy's name and argument order.
 
     Parameters
     ----------
     a, b, q : arrays (..., n, n), (..., m, m), (..., n, m), float32, float64, complex64 or complex128
-    method : "newton" (the sign of [[-a, q], [0, b]], Roberts 1980, on the blocks; wants a vertical line between the
-        spectra of a and -b, and finds it), "schur" (Bartels & Stewart 1972, with a blocked triangular solver, on the
-        CPU), "divide" (spectral divide and conquer by the projectors of this library, on any device, not under a trace),
-        "eigenvectors" (of a and b, refined; whole batches, also under a trace), or "auto": Newton where a line is found
-        and leads to working precision, and for other members Schur vectors on a CPU, divide and conquer elsewhere in
-        PyTorch, and refined eigenvectors elsewhere in JAX and under a trace (up to 144 unknowns, one linear system)
+    method : "newton" (the sign of [[-a, q], [0, b]], Roberts 1980, on the blocks; wants a vertical line between the spectra of
+        a and -b, and finds it), "schur" (Bartels & Stewart 1972, with a blocked triangular solver, on the CPU), "divide"
+        (spectral divide and conquer by the projectors of this library, on any device, not under a trace), "eigenvectors" (of a
+        and b, refined; whole batches, also under a trace), or "auto": two Cayley transforms and a sum by doubling (R. A. Smith
+        1968; two inverses, then products) where a line between the means of the spectra does and leads to working
+        precision, for b = aᴴ what `solve_continuous_lyapunov` does, and for other members Schur vectors on a CPU, divide and
+        conquer elsewhere in PyTorch, and refined eigenvectors elsewhere in JAX and under a trace (up to 144 unknowns, one
+        linear system)
     errors : "raise", or "nan" to get NaN for the members without an answer
 
     Notes
