@@ -74,8 +74,8 @@ class Backend(Protocol):
     def flexible(self, x: Array) -> bool:
         """Whether sizes may depend on values: never under a trace, and not where every new shape is compiled for anew."""
 
-    def chunked(self, x: Array) -> bool:
-        """Whether a large stack like `x` is better worked through in pieces."""
+    def workers(self, x: Array) -> int:
+        """How many pieces of a large stack like `x` are best in work at the same time; none where it is best left whole."""
 
     def scoped(self, x: Array) -> Any:
         """A context manager for the computation: full matmul precision, no gradient tape."""

@@ -92,8 +92,8 @@ def flexible(x: Array) -> bool:
     return False
 
 
-def chunked(x: Array) -> bool:
-    return False
+def workers(x: Array) -> int:
+    return 0
 
 
 def scoped(x: Array) -> Any:

@@ -6,11 +6,13 @@ with a full workspace takes half their time.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
 from functools import cache
-from threading import Thread
+from threading import RLock, Thread
 from typing import Any
 
 import numpy as np
@@ -64,13 +66,30 @@ def schur(a: Array, select: Callable[..., bool] | None = None) -> tuple[Array, A
     return t, z, eigenvalues, int(count)
 
 
+_FILTERS = RLock()
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """No warnings from SciPy. Filters belong to the process, so threads take turns."""
+    with _FILTERS, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+@cache
+def processors() -> int:
+    """How many this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 # Between these sizes LAPACK's own threads do not get in the way of ours, and a form takes longer than starting one.
 _PAIR = range(24, 100)
 
 
 def schur_pair(a: Array, b: Array) -> tuple[Array, Array, Array, Array]:
     """(T, Z, T', Z') of two matrices: small ones at the same time, which the QR algorithm has no other use of two cores for."""
-    if not (len(a) in _PAIR and len(b) in _PAIR and (os.cpu_count() or 1) > 1):
+    if not (len(a) in _PAIR and len(b) in _PAIR and processors() > 1):
         return (*schur(a)[:2], *schur(b)[:2])
     other: list[Array] = []
     thread = Thread(target=lambda: other.extend(_unlocked_schur(b)))

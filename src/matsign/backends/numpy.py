@@ -10,6 +10,7 @@ import array_api_compat.numpy
 import numpy as np
 
 from matsign.backends import eager, lapack
+from matsign.backends.lapack import processors
 
 Array = np.ndarray[Any, Any]
 name = "numpy"
@@ -104,8 +105,12 @@ def flexible(x: Array) -> bool:
     return True
 
 
-def chunked(x: Array) -> bool:
-    return True
+# Larger members keep the threads of the BLAS busy, and pieces of small ones are done too soon to wait for many.
+_ALONE, _MOST = 64, 8
+
+
+def workers(x: Array) -> int:
+    return 1 if max(x.shape[1:]) > _ALONE else min(_MOST, processors())
 
 
 def scoped(x: Array) -> Any:

@@ -98,8 +98,8 @@ def flexible(x: Array) -> bool:
     return True
 
 
-def chunked(x: Array) -> bool:
-    return on_cpu(x)
+def workers(x: Array) -> int:
+    return int(on_cpu(x))
 
 
 @contextlib.contextmanager

@@ -11,6 +11,7 @@ import functools
 import inspect
 import math
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, NamedTuple, ParamSpec, TypeVar, cast
 
@@ -207,7 +208,8 @@ def answer(declaration: Declaration, args: tuple[Any, ...], kwargs: dict[str, An
     return Answer(public, call, solution)
 
 
-# Numbers in one array of a chunk: about what a core keeps in its cache while an iteration passes over it many times.
+# Numbers in one array of a chunk: about what a core keeps in its cache while an iteration passes over it many times, and enough
+# work between two steps of Python that a second worker pays.
 _CHUNK = 1 << 15
 
 
@@ -215,12 +217,20 @@ def _solve(declaration: Declaration, call: Call, options: dict[str, Any]) -> Sol
     """The solver on the whole stack, or on a CPU on pieces of it that fit the cache."""
     be, stacks = call.be, call.stacks
     count = max(1, _CHUNK // max(math.prod(x.shape[1:]) for x in stacks if x is not None))
-    if len(stacks[0]) <= count or not be.chunked(stacks[0]):
+    workers = be.workers(stacks[0])
+    if len(stacks[0]) <= count or not workers:
         return declaration.solve(be, *stacks, **options)
-    pieces = [
-        declaration.solve(be, *(None if x is None else x[i : i + count] for x in stacks), **options)
-        for i in range(0, len(stacks[0]), count)
-    ]
+
+    def piece(i: int) -> Solution:
+        with be.scoped(stacks[0]):
+            return declaration.solve(be, *(None if x is None else x[i : i + count] for x in stacks), **options)
+
+    starts = range(0, len(stacks[0]), count)
+    if workers == 1:
+        pieces = list(map(piece, starts))
+    else:
+        with ThreadPoolExecutor(min(workers, len(starts))) as pool:
+            pieces = list(pool.map(piece, starts))
     value = tuple(be.xp.concat(parts) for parts in zip(*(piece.value for piece in pieces), strict=True))
     return Solution(value, *(be.xp.concat(parts) for parts in zip(*(piece[1:] for piece in pieces), strict=True)))
 

@@ -5,12 +5,12 @@ The extended pencil of a regulator problem (Van Dooren 1981) holds its coefficie
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 import numpy as np
 import scipy
 
+from matsign.backends import lapack
 from matsign.engine.failures import Failure
 
 Array = np.ndarray[Any, Any]
@@ -24,8 +24,7 @@ def riccati(
     for k in range(len(a)):
         e_k, s_k = (None if x is None else x[k] for x in (e, s))
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
+            with lapack.quiet():
                 x = _deflate(*_pencil(a[k], b[k], q[k], r[k], e_k, s_k, discrete), e_k, discrete)
         except (np.linalg.LinAlgError, ValueError):  # no ordering, or a basis that cannot be inverted
             continue

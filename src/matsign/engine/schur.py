@@ -6,7 +6,6 @@ These are backward stable for every spectrum, at the price of the QR algorithm, 
 from __future__ import annotations
 
 import math
-import warnings
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -97,8 +96,7 @@ def _smallest_singular_value(a: Array) -> float:
     """Within a factor near 1, from above, by inverse iteration on aᴴa."""
     if len(a) <= 64:
         return float(np.linalg.svd(a, compute_uv=False)[-1])
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of a singular matrix, which is what this looks for
+    with lapack.quiet():  # of a singular matrix, which is what this looks for
         lu = scipy.linalg.lu_factor(a, check_finite=False)
     v = np.random.default_rng(0).standard_normal(len(a)) + 0j
     for _ in range(4):
@@ -247,8 +245,7 @@ def square_root(stack: Array) -> tuple[Array, Array]:
     if not finite.all():
         failure[~finite] = Failure.NOT_CONVERGED
         stack = np.where(finite[:, None, None], stack, np.eye(stack.shape[-1], dtype=stack.dtype))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of a singular matrix: the caller looks at the residual
+    with lapack.quiet():  # of a singular matrix: the caller looks at the residual
         root = scipy.linalg.sqrtm(stack)
     if np.iscomplexobj(root) and not np.iscomplexobj(stack):
         failure[np.any(root.imag != 0, axis=(-1, -2))] = Failure.NEGATIVE
