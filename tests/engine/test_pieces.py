@@ -38,7 +38,7 @@ def test_pieces_have_the_bits_of_members(size, three_workers, rng):
 def test_an_error_names_the_member_of_the_whole_stack(three_workers, rng):
     a = gaussian(rng, 30_000, 2, 2)
     a[29_500] = np.nan
-    with pytest.raises(matsign.SpectrumError, match="29500|29 500|29_500"):
+    with pytest.raises(matsign.SpectrumError, match="29500"):
         matsign.mcsgn(a @ a.mT + np.eye(2))
 
 
