@@ -57,6 +57,9 @@ class Backend(Protocol):
 
     def is_complex(self, x: Array) -> bool: ...
 
+    def inner(self, x: Array, y: Array) -> Array:
+        """The real part of xᴴy of two vectors per member, (B, k)."""
+
     def eps(self, x: Array) -> float:
         """The spacing of numbers near 1 in the dtype of `x`."""
 
@@ -78,7 +81,7 @@ class Backend(Protocol):
         """How many pieces of a large stack like `x` are best in work at the same time; none where it is best left whole."""
 
     def scoped(self, x: Array) -> Any:
-        """A context manager for the computation: full matmul precision, no gradient tape."""
+        """A context manager for the computation: full matmul precision, no warnings."""
 
     def surely_finite(self, x: Array) -> bool:
         """A quick look: True only if no entry of `x` is NaN or infinite."""
@@ -109,6 +112,12 @@ class Backend(Protocol):
 
     def split(self, mask: Array, yes: Callable[..., Any], no: Callable[..., Any], *arrays: Array) -> Any:
         """``yes(*arrays)`` for the members in `mask` and ``no(*arrays)`` for the rest, each run only if it has members."""
+
+    def derived(self, step: Any, *arrays: Array) -> tuple[Array, ...]:
+        """``step(self, *arrays)`` as one operation for automatic differentiation, which asks the step for its derivatives."""
+
+    def constant(self, x: Array) -> Array:
+        """`x` without its dependence on anything."""
 
     def host(self, f: Callable[..., Any], like: Any, *arrays: Array) -> Any:
         """Run the NumPy function `f` on these arrays; its results have the shapes and dtypes of `like`."""

@@ -65,6 +65,10 @@ def is_complex(x: Array) -> bool:
     return bool(xp.iscomplexobj(x))
 
 
+def inner(x: Array, y: Array) -> Array:
+    return xp.vecdot(x, y).real
+
+
 def eps(x: Array) -> float:
     return float(xp.finfo(x.dtype).eps)
 
@@ -180,6 +184,16 @@ def split(mask: Array, yes: Callable[..., Any], no: Callable[..., Any], *arrays:
     if mask.all():
         return yes(*arrays)
     return both(*arrays) if mask.any() else no(*arrays)
+
+
+def derived(step: Any, *arrays: Array) -> tuple[Array, ...]:
+    from matsign.backends import jax_steps
+
+    return jax_steps.derived(step, *arrays)
+
+
+def constant(x: Array) -> Array:
+    return lax.stop_gradient(x)
 
 
 def host(f: Callable[..., Any], like: Any, *arrays: Array) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import cmath
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -74,6 +75,18 @@ def imag(x: Array) -> Array:
 
 def is_complex(x: Array) -> bool:
     return x.dtype.kind == "c"
+
+
+# From here the BLAS works with threads on a dot product, and they go on spinning in the way of SciPy's.
+_LONG = 10_000
+
+
+def inner(x: Array, y: Array) -> Array:
+    if x.shape[-1] < _LONG:
+        return np.vecdot(x, y).real
+    if x.dtype.kind == "c":
+        x, y = (np.ascontiguousarray(z).view(z.real.dtype) for z in (x, y))
+    return np.einsum("bi,bi->b", x, y)
 
 
 _EPS = {dtype: float(np.finfo(name).eps) for dtype, name in _NAMES.items()}
@@ -191,6 +204,14 @@ def loop(step: Callable[[Any], Any], state: Any, limit: int) -> Any:
 
 
 split = eager.split
+
+
+def derived(step: Any, *arrays: Array) -> tuple[Array, ...]:
+    return tuple(step(sys.modules[__name__], *arrays))
+
+
+def constant(x: Array) -> Array:
+    return x
 
 
 def host(f: Callable[..., Any], like: Any, *arrays: Array) -> Any:

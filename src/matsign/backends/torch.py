@@ -21,8 +21,6 @@ def asarray(x: Any, like: Any = None) -> Array:
     if isinstance(x, torch.Tensor):
         if x.layout != torch.strided:
             raise TypeError(f"its layout is {x.layout}; call .to_dense()")
-        if x.requires_grad and torch.is_grad_enabled():
-            raise TypeError("it requires a gradient, which is not supported yet; call .detach()")
         return x
     return torch.as_tensor(np.asarray(x), device=None if like is None else like.device)
 
@@ -71,6 +69,10 @@ def is_complex(x: Array) -> bool:
     return x.is_complex()
 
 
+def inner(x: Array, y: Array) -> Array:
+    return torch.linalg.vecdot(x, y).real
+
+
 def eps(x: Array) -> float:
     return torch.finfo(x.dtype).eps
 
@@ -102,10 +104,8 @@ def workers(x: Array) -> int:
     return int(on_cpu(x))
 
 
-@contextlib.contextmanager
 def scoped(x: Array) -> Any:
-    with torch.no_grad():
-        yield
+    return contextlib.nullcontext()
 
 
 def _checked(value: Array, info: Array) -> Array:
@@ -160,6 +160,16 @@ def loop(step: Callable[[Any], Any], state: Any, limit: int) -> Any:
 
 
 split = eager.split
+
+
+def derived(step: Any, *arrays: Array) -> tuple[Array, ...]:
+    from matsign.backends import torch_steps
+
+    return torch_steps.derived(step, *arrays)
+
+
+def constant(x: Array) -> Array:
+    return x.detach()
 
 
 def host(f: Callable[..., Any], like: Any, *arrays: Array) -> Any:

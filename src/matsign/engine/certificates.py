@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from matsign.backends import Backend
 from matsign.engine.declare import HALVES, Answer, Call, Declaration, answer
 from matsign.engine.linear import norm, per_member
+from matsign.engine.rules import set_aside
 
 Array = Any
 
@@ -67,15 +68,17 @@ def certify(f: Callable[..., Any]) -> Callable[..., tuple[Any, Certificate]]:
 def _certificate(declaration: Declaration, result: Answer) -> Certificate:
     be, call, solution = result.call.be, result.call, result.solution
     xp = be.xp
+    arrays = tuple(None if x is None else be.constant(x) for x in call.stacks)
     converged = solution.failure == 0
-    with be.scoped(call.stacks[0]):
-        if 0 in solution.failure.shape or 0 in call.sizes.values():
-            backward = forward = separation = be.real(xp.zeros(solution.failure.shape, dtype=call.stacks[0].dtype))
+    with be.scoped(arrays[0]):
+        if any(x is not None and 0 in x.shape for x in arrays):
+            backward = forward = separation = be.real(xp.zeros(solution.failure.shape, dtype=arrays[0].dtype))
             boundary = ~converged
         else:
             # What has no answer has no residual either; zeros keep NaN away from LAPACK.
-            kept = tuple(xp.where(per_member(converged, x), x, xp.zeros_like(x)) for x in solution.value)
-            numbers = _errors(declaration, call, kept)
+            value = tuple(be.constant(x) for x in solution.value)
+            kept = tuple(xp.where(per_member(converged, x), x, xp.zeros_like(x)) for x in value)
+            numbers = _errors(declaration, call._replace(stacks=set_aside(be, arrays)[1]), kept)
             backward, forward, separation = (xp.where(converged, x, xp.full_like(x, xp.nan)) for x in numbers[:3])
             boundary = converged & numbers[3]
         iterations = xp.astype(solution.iterations, xp.int32)

@@ -11,7 +11,6 @@ import functools
 import inspect
 import math
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, NamedTuple, ParamSpec, TypeVar, cast
 
@@ -19,8 +18,7 @@ import numpy as np
 
 from matsign import backends
 from matsign.backends import Backend
-from matsign.engine.failures import Failure, SpectrumError, explain
-from matsign.engine.linear import per_member, rectangular_eye
+from matsign.engine.rules import Arrays, Rule, Solution, Step, shaped, shapes_of
 
 Array = Any
 P = ParamSpec("P")
@@ -28,15 +26,6 @@ R = TypeVar("R")
 
 KINDS = ("float32", "float64", "complex64", "complex128")
 HALVES = ("float16", "bfloat16")
-
-
-class Solution(NamedTuple):
-    """What a solver returns: its arrays (B, ...) and, per member, a `Failure`, the steps taken and a number to report."""
-
-    value: tuple[Array, ...]
-    failure: Array
-    iterations: Array
-    detail: Array
 
 
 class Residual(NamedTuple):
@@ -52,25 +41,6 @@ class Residual(NamedTuple):
     boundary: Array | None = None
 
 
-def solution(
-    be: Backend,
-    value: tuple[Array, ...],
-    failure: Failure = Failure.NONE,
-    failed: Array | None = None,
-    iterations: Array | None = None,
-    detail: Array | None = None,
-) -> Solution:
-    """A `Solution` in which the members of the mask `failed` have this failure."""
-    xp, none = be.xp, be.no_counts(value[0])
-    found = none if failed is None else xp.where(failed, none + int(failure), none)
-    return Solution(
-        tuple(value),
-        found,
-        none if iterations is None else xp.astype(iterations, xp.int32),
-        none if detail is None else xp.astype(detail, xp.int32),
-    )
-
-
 def rank_tolerance(be: Backend, m: Array, rtol: float | None) -> float:
     """What counts as zero beside the largest singular value: `rtol`, or the dtype's rounding times the larger size."""
     return max(m.shape[-2:]) * be.eps(m) if rtol is None else float(rtol)
@@ -81,40 +51,35 @@ def accuracy(be: Backend, m: Array, tol: float | None) -> float:
     return max(tol or 0.0, be.eps(m))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Declaration:
-    """The mathematics of a public function, free of any array library.
+    """A public function: its rule, how wrong an answer is, and how it is called.
 
-    `solve(be, *arrays, **options)` and `residual(be, value, *arrays)` see stacks (B, n, m) of one dtype, with B and all
-    sizes at least 1 and all entries finite, and None for an optional array that was not given. The first parameters are
-    the arrays, as many as the signature has shapes; the rest are options, of which `positional` may go without a name.
+    `residual(be, value, *arrays)` sees what the rule sees. The first parameters are the arrays, as many as the rule has
+    shapes; the rest are options, of which `positional` may go without a name.
     """
 
-    name: str
+    rule: Rule
+    residual: Callable[..., Residual]
     arguments: tuple[str, ...]
     optional: tuple[str, ...]
     positional: tuple[str, ...]
     options: dict[str, Any]
-    shapes: tuple[tuple[str, ...], ...]
-    results: tuple[tuple[str, ...], ...]
-    solve: Callable[..., Solution]
-    residual: Callable[..., Residual]
-    tangent: Callable[..., Any] | None
-    cotangent: Callable[..., Any] | None
     choices: dict[str, tuple[str | None, ...]]
-    wrap: Callable[..., Any]
     halves: bool
     hermitian: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        return self.rule.name
 
 
 class Call(NamedTuple):
     """The arguments of one call, checked and stacked."""
 
     be: Backend
-    stacks: list[Array]  # None for an optional one that was not given, never the first
+    stacks: Arrays  # None for an optional one that was not given, never the first
     batch: tuple[int, ...]
-    sizes: dict[str, int]
-    bad: Array | None
     kind: str
 
 
@@ -131,8 +96,9 @@ def declared(
     *,
     solve: Callable[..., Solution],
     residual: Callable[..., Residual],
-    tangent: Callable[..., Any] | None = None,
-    cotangent: Callable[..., Any] | None = None,
+    tangent: Callable[..., Arrays] | None = None,
+    cotangent: Callable[..., Arrays] | None = None,
+    linear: bool = False,
     choices: dict[str, tuple[str | None, ...]] | None = None,
     wrap: Callable[..., Any] | None = None,
     halves: bool = False,
@@ -147,25 +113,29 @@ def declared(
     (default: the one array, or a tuple); `halves` lets 16-bit floats in, computed in float32;
     `hermitian` names the arrays that must be Hermitian, which is checked for NumPy.
     """
-    inputs, results = (_parse(side) for side in signature.split("->"))
+    inputs, results = (shapes_of(side) for side in signature.split("->"))
 
     def decorate(f: Callable[P, R]) -> Callable[P, R]:
         parameters = list(inspect.signature(f).parameters.values())
         arrays, rest = parameters[: len(inputs)], [p for p in parameters[len(inputs) :] if p.name != "errors"]
-        declaration = Declaration(
+        rule = Rule(
             name=f.__name__,
+            shapes=inputs,
+            results=results,
+            solve=solve,
+            tangent=tangent,
+            cotangent=cotangent,
+            linear=linear,
+            wrap=wrap or (_single if len(results) == 1 else _several),
+        )
+        declaration = Declaration(
+            rule=rule,
+            residual=residual,
             arguments=tuple(p.name for p in arrays),
             optional=tuple(p.name for p in arrays if p.default is None),
             positional=tuple(p.name for p in rest if p.kind is p.POSITIONAL_OR_KEYWORD),
             options={p.name: p.default for p in rest},
-            shapes=inputs,
-            results=results,
-            solve=solve,
-            residual=residual,
-            tangent=tangent,
-            cotangent=cotangent,
             choices=choices or {},
-            wrap=wrap or (_single if len(results) == 1 else _several),
             halves=halves,
             hermitian=hermitian,
         )
@@ -180,10 +150,6 @@ def declared(
     return decorate
 
 
-def _parse(side: str) -> tuple[tuple[str, ...], ...]:
-    return tuple(tuple(part.strip("()").split(",")) for part in side.split("),("))
-
-
 def _single(be: Backend, x: Array) -> Array:
     return x
 
@@ -195,44 +161,15 @@ def _several(be: Backend, *xs: Array) -> tuple[Array, ...]:
 def answer(declaration: Declaration, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Answer:
     """Evaluate a declaration on public arguments; the way behind both a plain call and a certified one."""
     arguments, errors, options = _bind(declaration, args, kwargs)
-    call = _prepare(declaration, arguments)
-    be = call.be
-    with be.scoped(call.stacks[0]):
-        if math.prod(call.batch) == 0 or 0 in call.sizes.values():
-            solution = _nothing(declaration, call)
-        else:
-            solution = _mark(be, _solve(declaration, call, options), call.bad)
-        public = _public(declaration, call, solution.value)
-    if errors == "raise" and not be.traced(solution.failure) and solution.failure.any():
-        _raise(declaration, call, solution, public)
-    return Answer(public, call, solution)
-
-
-# Numbers in one array of a chunk: about what a core keeps in its cache while an iteration passes over it many times, and enough
-# work between two steps of Python that a second worker pays.
-_CHUNK = 1 << 15
-
-
-def _solve(declaration: Declaration, call: Call, options: dict[str, Any]) -> Solution:
-    """The solver on the whole stack, or on a CPU on pieces of it that fit the cache."""
-    be, stacks = call.be, call.stacks
-    count = max(1, _CHUNK // max(math.prod(x.shape[1:]) for x in stacks if x is not None))
-    workers = be.workers(stacks[0])
-    if len(stacks[0]) <= count or not workers:
-        return declaration.solve(be, *stacks, **options)
-
-    def piece(i: int) -> Solution:
-        with be.scoped(stacks[0]):
-            return declaration.solve(be, *(None if x is None else x[i : i + count] for x in stacks), **options)
-
-    starts = range(0, len(stacks[0]), count)
-    if workers == 1:
-        pieces = list(map(piece, starts))
-    else:
-        with ThreadPoolExecutor(min(workers, len(starts))) as pool:
-            pieces = list(pool.map(piece, starts))
-    value = tuple(be.xp.concat(parts) for parts in zip(*(piece.value for piece in pieces), strict=True))
-    return Solution(value, *(be.xp.concat(parts) for parts in zip(*(piece[1:] for piece in pieces), strict=True)))
+    call, rule = _prepare(declaration, arguments), declaration.rule
+    be, given = call.be, tuple(x is not None for x in call.stacks)
+    step = Step(rule, given, tuple(sorted(options.items())), call.batch if errors == "raise" else None)
+    found = be.derived(step, *(x for x in call.stacks if x is not None))
+    count = len(rule.results)
+    value = shaped(be, found[:count], call.batch)
+    if call.kind in HALVES:
+        value = [be.astype(x, call.kind) for x in value]
+    return Answer(rule.wrap(be, *value), call, Solution(found[:count], *found[count:]))
 
 
 def _bind(
@@ -281,25 +218,14 @@ def _check(name: str, options: dict[str, Any], choices: dict[str, tuple[str | No
 
 
 def _prepare(declaration: Declaration, arguments: list[Any]) -> Call:
-    """Arrays of one library, device and dtype, stacked to (B, n, m); members that are not finite are set aside."""
+    """Arrays of one library, device and dtype, stacked to (B, n, m), without a look at their entries."""
     be, arrays = _gather(declaration, arguments)
     arrays, kind = _promote(declaration, be, arrays)
-    sizes = _sizes(declaration, arrays)
+    _check_sizes(declaration, arrays)
     arrays = [x.reshape((1, 1)) if x is not None and x.ndim == 0 else x for x in arrays]
     _check_hermitian(declaration, be, arrays)
     batch = _batch(declaration, arrays)
-    stacks = [None if x is None else _stack(be, x, batch) for x in arrays]
-    bad = None
-    for x in stacks:
-        if x is None:
-            continue
-        if be.traced(x) or not be.surely_finite(x):
-            here = ~be.xp.isfinite(x).all((-1, -2))
-            bad = here if bad is None else bad | here
-    if bad is not None:
-        # A harmless stand-in: no LAPACK routine ever sees a NaN.
-        stacks = [None if x is None else be.xp.where(bad[:, None, None], rectangular_eye(be, x), x) for x in stacks]
-    return Call(be, stacks, batch, sizes, bad, kind)
+    return Call(be, tuple(None if x is None else _stack(be, x, batch) for x in arrays), batch, kind)
 
 
 def _gather(declaration: Declaration, arguments: list[Any]) -> tuple[Backend, list[Array]]:
@@ -349,13 +275,13 @@ def _promote(declaration: Declaration, be: Backend, arrays: list[Array]) -> tupl
     return [None if x is None else be.astype(x, work) for x in arrays], kind
 
 
-def _sizes(declaration: Declaration, arrays: list[Array]) -> dict[str, int]:
-    """The value of every letter of the signature, or a ValueError that says whose shape does not fit."""
+def _check_sizes(declaration: Declaration, arrays: list[Array]) -> None:
+    """A ValueError that says whose shape does not fit the letters of the signature."""
     sizes: dict[str, int] = {}
     source: dict[str, str] = {}
     given = [
         (name, letters, x)
-        for name, letters, x in zip(declaration.arguments, declaration.shapes, arrays, strict=True)
+        for name, letters, x in zip(declaration.arguments, declaration.rule.shapes, arrays, strict=True)
         if x is not None
     ]
     # A number is a 1 × 1 matrix; it is the matrices that say whether one fits.
@@ -370,7 +296,6 @@ def _sizes(declaration: Declaration, arrays: list[Array]) -> dict[str, int]:
             ]
             wanted = f"(..., {letters[0]}, {letters[1]})" + (" with " + " and ".join(known) if known else "")
             raise ValueError(f"{declaration.name}: {name} has shape {tuple(x.shape)}, wanted {wanted}")
-    return sizes
 
 
 def _check_hermitian(declaration: Declaration, be: Backend, arrays: list[Array]) -> None:
@@ -405,38 +330,3 @@ def _stack(be: Backend, x: Array, batch: tuple[int, ...]) -> Array:
         return x[None]
     matrix = tuple(x.shape[-2:])
     return be.xp.broadcast_to(x, batch + matrix).reshape((math.prod(batch), *matrix))
-
-
-def _nothing(declaration: Declaration, call: Call) -> Solution:
-    """The answer for an empty batch or an empty matrix: zeros of the right shape."""
-    be, like, count = call.be, call.stacks[0], math.prod(call.batch)
-    value = tuple(be.zeros((count, *(call.sizes.get(n, 0) for n in shape)), like) for shape in declaration.results)
-    return Solution(value, *(be.no_counts(value[0]) for _ in range(3)))
-
-
-def _mark(be: Backend, solution: Solution, bad: Array | None) -> Solution:
-    """NaN in every member that failed."""
-    failure = solution.failure
-    if bad is not None:
-        failure = be.xp.where(bad, int(Failure.NONFINITE) + 0 * failure, failure)
-    elif not be.traced(failure) and not failure.any():
-        return solution
-    failed = failure > 0
-    value = tuple(be.xp.where(per_member(failed, x), math.nan * be.xp.ones_like(x), x) for x in solution.value)
-    return solution._replace(value=value, failure=failure)
-
-
-def _public(declaration: Declaration, call: Call, value: tuple[Array, ...]) -> Any:
-    shaped = [call.be.settled(x[0] if call.batch == () else x.reshape(call.batch + tuple(x.shape[1:]))) for x in value]
-    if call.kind in HALVES:
-        shaped = [call.be.astype(x, call.kind) for x in shaped]
-    return declaration.wrap(call.be, *shaped)
-
-
-def _raise(declaration: Declaration, call: Call, solution: Solution, public: Any) -> None:
-    failures, details = (np.asarray(x.tolist()) for x in (solution.failure, solution.detail))
-    hit = np.flatnonzero(failures)
-    members = [tuple(int(i) for i in np.unravel_index(k, call.batch)) if call.batch else () for k in hit]
-    found = [Failure(int(failures[k])) for k in hit]
-    text = explain(declaration.name, members, found, [int(details[k]) for k in hit])
-    raise SpectrumError(text, members, found, public)

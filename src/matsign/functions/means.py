@@ -11,10 +11,12 @@ from typing import Any
 
 from matsign.backends import Backend
 from matsign.engine.blocks import AntiDiagonal
-from matsign.engine.declare import Residual, Solution, declared, rank_tolerance, solution
+from matsign.engine.declare import Residual, declared, rank_tolerance
 from matsign.engine.failures import Failure
 from matsign.engine.iterate import newton, separable_sylvester, settled
 from matsign.engine.linear import adjoint, away, column, eye, hermitian, is_hermitian, largest, nonzero, norm
+from matsign.engine.rules import Arrays, Solution, solution
+from matsign.engine.solves import inverse, separable
 from matsign.functions.roots import root_pair
 
 Array = Any
@@ -63,7 +65,26 @@ def _coupled_residual(be: Backend, value: tuple[Array, Array], a: Array, b: Arra
     return Residual(backward, (be.ldexp(dc, column(k)), be.ldexp(dd, column(-k))))
 
 
-@declared("(n,n),(n,n)->(n,n),(n,n)", solve=coupled, residual=_coupled_residual)
+def _coupled_tangent(be: Backend, value: Arrays, arrays: Arrays, moves: Arrays, **_: Any) -> Arrays:
+    """CB dC + dC BC = dA - C dB C, and dD = -D dC D for D = C⁻¹."""
+    (c, d), (_a, b), (da, db) = value, arrays, moves
+    dc = separable(be, c @ b, b @ c, da - c @ db @ c)
+    return dc, -(d @ dc @ d)
+
+
+def _coupled_cotangent(be: Backend, value: Arrays, arrays: Arrays, bars: Arrays, **_: Any) -> Arrays:
+    (c, d), b = (adjoint(x) for x in value), adjoint(arrays[1])
+    y = separable(be, b @ c, c @ b, bars[0] - d @ bars[1] @ d)
+    return y, -(c @ y @ c)
+
+
+@declared(
+    "(n,n),(n,n)->(n,n),(n,n)",
+    solve=coupled,
+    residual=_coupled_residual,
+    tangent=_coupled_tangent,
+    cotangent=_coupled_cotangent,
+)
 def coupled_root(A: Array, B: Array, *, rtol: float | None = None, errors: str = "raise") -> tuple[Array, Array]:
     """(C, C⁻¹) with C = A (BA)^{-1/2}: the sign of [[0, A], [B, 0]] is [[0, C], [C⁻¹, 0]], and C B C = A.
 
@@ -125,7 +146,28 @@ def _mean_residual(be: Backend, value: tuple[Array], a: Array, b: Array) -> Resi
     return Residual(norm(be, gap) / nonzero(be, norm(be, a)), (be.ldexp(step, column((ea + eb) // 2)),))
 
 
-@declared("(n,n),(n,n)->(n,n)", solve=_mean, residual=_mean_residual)
+def _mean_tangent(be: Backend, value: Arrays, arrays: Arrays, moves: Arrays, **_: Any) -> Arrays:
+    """V dG + dG W = dA + V dB W with V = G B⁻¹ and W = B⁻¹ G, the adjoint of V for a Hermitian pair."""
+    (g,), (_a, b), (da, db) = value, arrays, moves
+    back = inverse(be, b)
+    v, w = g @ back, back @ g
+    return (separable(be, v, w, da + v @ db @ w),)
+
+
+def _mean_cotangent(be: Backend, value: Arrays, arrays: Arrays, bars: Arrays, **_: Any) -> Arrays:
+    (g,), back = value, inverse(be, arrays[1])
+    v, w = adjoint(g @ back), adjoint(back @ g)
+    y = separable(be, v, w, *bars)
+    return y, v @ y @ w
+
+
+@declared(
+    "(n,n),(n,n)->(n,n)",
+    solve=_mean,
+    residual=_mean_residual,
+    tangent=_mean_tangent,
+    cotangent=_mean_cotangent,
+)
 def geometric_mean(A: Array, B: Array, *, rtol: float | None = None, errors: str = "raise") -> Array:
     """A # B = A (A⁻¹B)^{1/2}: the geometric mean, the solution of G B⁻¹ G = A; symmetric in A and B.
 

@@ -18,11 +18,13 @@ from typing import Any, NamedTuple
 
 from matsign.backends import Backend
 from matsign.engine.blocks import Dilation
-from matsign.engine.declare import Residual, Solution, accuracy, declared, rank_tolerance, solution
+from matsign.engine.declare import Residual, accuracy, declared, rank_tolerance
 from matsign.engine.failures import Failure
-from matsign.engine.iterate import newton, purify, run, separable_sylvester
+from matsign.engine.iterate import newton, purify, run
 from matsign.engine.linear import adjoint, column, eye, hermitian, nonzero, norm, normalise
+from matsign.engine.rules import Arrays, Solution, solution
 from matsign.engine.schedules import lifting, polar_express
+from matsign.engine.solves import inverse, separable
 
 Array = Any
 
@@ -142,17 +144,24 @@ def _start(be: Backend, m: Array) -> Array:
     return be.xp.astype(be.xp.cos(1.7 * k * k), m.dtype).mT
 
 
-def _tangent(be: Backend, u: Array, m: Array, dm: Array) -> Array:
-    """dU for dM, by the rule at the top of this file, for n ≥ m."""
-    h = hermitian(adjoint(u) @ m)
-    q = adjoint(u) @ u
+def _moved(be: Backend, u: Array, m: Array, dm: Array) -> Array:
+    """dU for dM, by the rule at the top of this file. The map is its own adjoint: msign is the gradient of the nuclear norm."""
+    if m.shape[-2] < m.shape[-1]:
+        return adjoint(_moved(be, adjoint(u), adjoint(m), adjoint(dm)))
+    uh = adjoint(u)
+    h, q = hermitian(uh @ m), uh @ u
     rest = eye(be, h) - q
-    moved = h + column(nonzero(be, norm(be, h) / math.sqrt(h.shape[-1]))) * rest
-    k = adjoint(u) @ dm @ q
-    omega = separable_sylvester(be, moved, moved, k - adjoint(k))
-    inverse = be.inv(moved)
-    right = dm @ q @ inverse
-    return u @ omega + right - u @ (adjoint(u) @ right) + u @ inverse @ (adjoint(u) @ dm) @ rest
+    shift = nonzero(be, norm(be, be.constant(h)) / math.sqrt(h.shape[-1]))
+    h = h + column(shift) * rest
+    k = uh @ dm @ q
+    omega = separable(be, h, h, k - adjoint(k))
+    across = inverse(be, h)
+    right = dm @ q @ across
+    return u @ omega + right - u @ (uh @ right) + u @ across @ (uh @ dm) @ rest
+
+
+def _tangent(be: Backend, value: Arrays, arrays: Arrays, moves: Arrays, **_: Any) -> Arrays:
+    return (_moved(be, *value, *arrays, *moves),)
 
 
 def _residual(be: Backend, value: tuple[Array], m: Array) -> Residual:
@@ -165,11 +174,17 @@ def _residual(be: Backend, value: tuple[Array], m: Array) -> Residual:
     gap = m - u @ hermitian(adjoint(u) @ m)
     defect = u - u @ (adjoint(u) @ u)
     backward = be.xp.maximum(norm(be, gap) / nonzero(be, norm(be, m)), norm(be, defect) / nonzero(be, norm(be, u)))
-    return Residual(backward, (_tangent(be, u, m, gap) + defect / 2,))
+    return Residual(backward, (_moved(be, u, m, gap) + defect / 2,))
 
 
 @declared(
-    "(n,m)->(n,m)", solve=orthogonalise, residual=_residual, tangent=_tangent, halves=True, choices={"method": _METHODS}
+    "(n,m)->(n,m)",
+    solve=orthogonalise,
+    residual=_residual,
+    tangent=_tangent,
+    cotangent=_tangent,
+    choices={"method": _METHODS},
+    halves=True,
 )
 def msign(
     M: Array, *, tol: float | None = None, rtol: float | None = None, method: str = "auto", errors: str = "raise"
@@ -213,6 +228,18 @@ def _polar(be: Backend, m: Array, **options: Any) -> Solution:
     return found._replace(value=(u, hermitian(adjoint(u) @ m)))
 
 
+def _polar_tangent(be: Backend, value: Arrays, arrays: Arrays, moves: Arrays, **_: Any) -> Arrays:
+    """dH is the Hermitian part of dUᴴ M + Uᴴ dM."""
+    (u, _h), (m,), (dm,) = value, arrays, moves
+    du = _moved(be, u, m, dm)
+    return du, hermitian(adjoint(du) @ m + adjoint(u) @ dm)
+
+
+def _polar_cotangent(be: Backend, value: Arrays, arrays: Arrays, bars: Arrays, **_: Any) -> Arrays:
+    (u, _h), (m,), bar_h = value, arrays, hermitian(bars[1])
+    return (u @ bar_h + _moved(be, u, m, bars[0] + m @ bar_h),)
+
+
 def _polar_residual(be: Backend, value: tuple[Array, Array], m: Array) -> Residual:
     """As for msign, and dH from Uᴴ dM: H is as good as the part of M that U H misses."""
     u, h = value
@@ -228,6 +255,8 @@ def _polar_residual(be: Backend, value: tuple[Array, Array], m: Array) -> Residu
     "(n,m)->(n,m),(m,m)",
     solve=_polar,
     residual=_polar_residual,
+    tangent=_polar_tangent,
+    cotangent=_polar_cotangent,
     wrap=lambda be, u, h: Polar(u, h),
     halves=True,
     choices={"method": _METHODS},

@@ -16,12 +16,14 @@ from typing import Any
 from matsign.backends import Backend
 from matsign.engine import schur
 from matsign.engine.blocks import AntiDiagonal
-from matsign.engine.declare import Residual, Solution, declared, rank_tolerance, solution
+from matsign.engine.declare import Residual, declared, rank_tolerance
 from matsign.engine.deflate import deflate
 from matsign.engine.failures import Failure
 from matsign.engine.iterate import finish, newton, run, separable_sylvester, settled
 from matsign.engine.linear import adjoint, away, column, eye, is_hermitian, is_nearly_hermitian, largest, nonzero, norm
+from matsign.engine.rules import Arrays, Solution, solution
 from matsign.engine.schedules import polar_express
+from matsign.engine.solves import folded
 
 Array = Any
 
@@ -182,7 +184,57 @@ def _inverse_root(be: Backend, a: Array, **options: Any) -> Solution:
     return found._replace(value=found.value[1:])
 
 
-@declared("(n,n)->(n,n),(n,n)", solve=root_pair, residual=_pair_residual, choices={"method": _METHODS})
+def _root_tangent(be: Backend, value: Arrays, arrays: Arrays, moves: Arrays, **_: Any) -> Arrays:
+    return (folded(be, *value, *moves),)
+
+
+def _root_cotangent(be: Backend, value: Arrays, arrays: Arrays, bars: Arrays, **_: Any) -> Arrays:
+    return (folded(be, adjoint(value[0]), *bars),)
+
+
+def _null_projector(be: Backend, x: Array, z: Array) -> Array:
+    """I - Z X, and zero exactly where X is regular."""
+    zero = eye(be, x) - z @ x
+    none = column(be.real(be.xp.linalg.trace(zero)) < 0.5)
+    return be.xp.where(none, be.xp.zeros_like(zero), zero)
+
+
+def _inverse_moved(z: Array, zero: Array, dx: Array) -> Array:
+    """dZ for the inverse Z of X off its null space: -Z dX Z, and what turns that space."""
+    square = z @ z
+    return -(z @ dx @ z) + square @ dx @ zero + zero @ dx @ square
+
+
+def _pair_tangent(be: Backend, value: Arrays, arrays: Arrays, moves: Arrays, **_: Any) -> Arrays:
+    x, z = value
+    dx = folded(be, x, *moves)
+    return dx, _inverse_moved(z, _null_projector(be, x, z), dx)
+
+
+def _pair_cotangent(be: Backend, value: Arrays, arrays: Arrays, bars: Arrays, **_: Any) -> Arrays:
+    x, z = value
+    bar = bars[0] + _inverse_moved(adjoint(z), adjoint(_null_projector(be, x, z)), bars[1])
+    return (folded(be, adjoint(x), bar),)
+
+
+def _inverse_tangent(be: Backend, value: Arrays, arrays: Arrays, moves: Arrays, **_: Any) -> Arrays:
+    (z,), (a,) = value, arrays
+    return _pair_tangent(be, (a @ z, z), arrays, moves)[1:]
+
+
+def _inverse_cotangent(be: Backend, value: Arrays, arrays: Arrays, bars: Arrays, **_: Any) -> Arrays:
+    (z,), (a,), (bar,) = value, arrays, bars
+    return _pair_cotangent(be, (a @ z, z), arrays, (be.xp.zeros_like(bar), bar))
+
+
+@declared(
+    "(n,n)->(n,n),(n,n)",
+    solve=root_pair,
+    residual=_pair_residual,
+    tangent=_pair_tangent,
+    cotangent=_pair_cotangent,
+    choices={"method": _METHODS},
+)
 def sqrtm_pair(
     A: Array, *, rtol: float | None = None, method: str = "auto", errors: str = "raise"
 ) -> tuple[Array, Array]:
@@ -215,7 +267,14 @@ def sqrtm_pair(
     raise NotImplementedError
 
 
-@declared("(n,n)->(n,n)", solve=_root, residual=_root_residual, choices={"method": _METHODS})
+@declared(
+    "(n,n)->(n,n)",
+    solve=_root,
+    residual=_root_residual,
+    tangent=_root_tangent,
+    cotangent=_root_cotangent,
+    choices={"method": _METHODS},
+)
 def sqrtm(A: Array, *, rtol: float | None = None, method: str = "auto", errors: str = "raise") -> Array:
     """A^{1/2}, the square root whose eigenvalues have positive real part: X X = A.
 
@@ -232,7 +291,14 @@ def sqrtm(A: Array, *, rtol: float | None = None, method: str = "auto", errors: 
     raise NotImplementedError
 
 
-@declared("(n,n)->(n,n)", solve=_inverse_root, residual=_inverse_residual, choices={"method": _METHODS})
+@declared(
+    "(n,n)->(n,n)",
+    solve=_inverse_root,
+    residual=_inverse_residual,
+    tangent=_inverse_tangent,
+    cotangent=_inverse_cotangent,
+    choices={"method": _METHODS},
+)
 def invsqrtm(A: Array, *, rtol: float | None = None, method: str = "auto", errors: str = "raise") -> Array:
     """A^{-1/2}, the inverse of the principal square root: Z A Z = I; on the range of A where A is singular.
 

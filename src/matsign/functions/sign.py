@@ -16,12 +16,12 @@ S does not change along M, so the same rule at dM = M measures how wrong an S is
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 from matsign.backends import Backend
 from matsign.engine import schur
 from matsign.engine.blocks import Dense
-from matsign.engine.declare import Residual, Solution, accuracy, declared, rank_tolerance, solution
+from matsign.engine.declare import Residual, accuracy, declared, rank_tolerance
 from matsign.engine.deflate import deflate
 from matsign.engine.failures import Failure
 from matsign.engine.iterate import Iterate, finish, newton, run, separable_sylvester, settled
@@ -37,7 +37,9 @@ from matsign.engine.linear import (
     norm,
     normalise,
 )
+from matsign.engine.rules import Arrays, Solution, follow, solution
 from matsign.engine.schedules import polar_express
+from matsign.engine.solves import inverse, separable
 
 Array = Any
 
@@ -165,20 +167,49 @@ def _polynomial(be: Backend, x: Dense, tol: float) -> Iterate:
     return attempt(_LEVELS, start, lower)
 
 
-def _tangent(be: Backend, s: Array, m: Array, dm: Array) -> Array:
-    """dS for dM, by the rule at the top of this file."""
+class _Folded(NamedTuple):
+    """N with zero moved away, the projector on the eigenvalue zero, the one on the rest, and N⁻¹ on the rest."""
+
+    n: Array
+    zero: Array
+    rest: Array
+    across: Array
+
+
+def _fold(be: Backend, s: Array, m: Array) -> _Folded:
     zero = eye(be, m) - s @ s
     # Its trace counts zero eigenvalues; where there are none it is rounding, and would be multiplied by N⁻¹ below.
     none = column(be.real(be.xp.linalg.trace(zero)) < 0.5)
-    zero = be.xp.where(none, 0 * zero, zero)
+    zero = be.xp.where(none, be.xp.zeros_like(zero), zero)
     rest = eye(be, m) - zero
-    shift = column(nonzero(be, norm(be, m) / math.sqrt(m.shape[-1])))
-    folded = s @ m @ rest + shift * zero
-    inverse = be.inv(folded) @ rest
-    x = separable_sylvester(be, folded, folded, rest @ dm @ rest - s @ dm @ s)
+    shift = column(nonzero(be, norm(be, be.constant(m)) / math.sqrt(m.shape[-1])))
+    n = s @ m @ rest + shift * zero
+    return _Folded(n, zero, rest, inverse(be, n) @ rest)
+
+
+def _moved(be: Backend, s: Array, m: Array, dm: Array) -> Array:
+    """dS for dM, by the rule at the top of this file."""
+    n, zero, rest, across = _fold(be, s, m)
+    x = separable(be, n, n, rest @ dm @ rest - s @ dm @ s)
     # dS maps each of the two subspaces into the other; the rest is rounding, amplified.
     x = (rest @ x @ rest - s @ x @ s) / 2
-    return x + inverse @ dm @ zero + zero @ dm @ inverse
+    return x + across @ dm @ zero + zero @ dm @ across
+
+
+def _pulled(be: Backend, s: Array, m: Array, bar: Array) -> Array:
+    """M̄ for S̄: the adjoint of every product above, and of the equation."""
+    n, zero, rest, across = (adjoint(x) for x in _fold(be, s, m))
+    s = adjoint(s)
+    y = separable(be, n, n, (rest @ bar @ rest - s @ bar @ s) / 2)
+    return rest @ y @ rest - s @ y @ s + across @ bar @ zero + zero @ bar @ across
+
+
+def _tangent(be: Backend, value: Arrays, arrays: Arrays, moves: Arrays, **_: Any) -> Arrays:
+    return (_moved(be, *value, *arrays, *moves),)
+
+
+def _cotangent(be: Backend, value: Arrays, arrays: Arrays, bars: Arrays, **_: Any) -> Arrays:
+    return (_pulled(be, *value, *arrays, *bars),)
 
 
 def _residual(be: Backend, value: tuple[Array], m: Array) -> Residual:
@@ -188,10 +219,12 @@ def _residual(be: Backend, value: tuple[Array], m: Array) -> Residual:
     commutator = norm(be, s @ m - m @ s) / (2 * nonzero(be, norm(be, s) * norm(be, m)))
     cube = s @ s @ s - s
     backward = be.xp.maximum(commutator, norm(be, cube) / nonzero(be, norm(be, s)) ** 3)
-    return Residual(backward, (_tangent(be, s, m, m) - cube / 2,))
+    return Residual(backward, (_moved(be, s, m, m) - cube / 2,))
 
 
-@declared("(n,n)->(n,n)", solve=sign, residual=_residual, tangent=_tangent, choices={"method": _METHODS})
+@declared(
+    "(n,n)->(n,n)", solve=sign, residual=_residual, tangent=_tangent, cotangent=_cotangent, choices={"method": _METHODS}
+)
 def mcsgn(
     M: Array, *, tol: float | None = None, rtol: float | None = None, method: str = "auto", errors: str = "raise"
 ) -> Array:
@@ -237,6 +270,19 @@ def _abs(be: Backend, m: Array, **options: Any) -> Solution:
     return found._replace(value=(be.ldexp(m @ found.value[0], column(e)),))
 
 
+def _abs_tangent(be: Backend, value: Arrays, arrays: Arrays, moves: Arrays, **options: Any) -> Arrays:
+    """dN = dM S + M dS, which unlike N dN + dN N = dM M + M dM knows what to do at zero."""
+    (m,), (dm,) = arrays, moves
+    (s,) = follow(be, mcsgn.declaration.rule, m, **options)  # type: ignore[attr-defined]
+    return (dm @ s + m @ _moved(be, s, m, dm),)
+
+
+def _abs_cotangent(be: Backend, value: Arrays, arrays: Arrays, bars: Arrays, **options: Any) -> Arrays:
+    (m,), (bar,) = arrays, bars
+    (s,) = follow(be, mcsgn.declaration.rule, m, **options)  # type: ignore[attr-defined]
+    return (bar @ adjoint(s) + _pulled(be, s, m, adjoint(m) @ bar),)
+
+
 def _abs_residual(be: Backend, value: tuple[Array], m: Array) -> Residual:
     """N² = M², and the correction of a square root: N dN + dN N = M² - N² (with zero moved away, where it stays zero)."""
     (n,) = value
@@ -249,7 +295,14 @@ def _abs_residual(be: Backend, value: tuple[Array], m: Array) -> Residual:
     return Residual(norm(be, gap) / scale, (step,))
 
 
-@declared("(n,n)->(n,n)", solve=_abs, residual=_abs_residual, choices={"method": _METHODS})
+@declared(
+    "(n,n)->(n,n)",
+    solve=_abs,
+    residual=_abs_residual,
+    tangent=_abs_tangent,
+    cotangent=_abs_cotangent,
+    choices={"method": _METHODS},
+)
 def matrix_abs(
     M: Array, *, tol: float | None = None, rtol: float | None = None, method: str = "auto", errors: str = "raise"
 ) -> Array:
@@ -278,6 +331,23 @@ def _projector(be: Backend, m: Array, *, half_plane: str, **options: Any) -> Sol
     return found._replace(value=((s @ s + (s if half_plane == "right" else -s)) / 2,))
 
 
+def _projector_tangent(
+    be: Backend, value: Arrays, arrays: Arrays, moves: Arrays, *, half_plane: str, **options: Any
+) -> Arrays:
+    """dP = (dS S + S dS ± dS)/2."""
+    (s,) = follow(be, mcsgn.declaration.rule, *arrays, **options)  # type: ignore[attr-defined]
+    ds = _moved(be, s, *arrays, *moves)
+    return ((ds @ s + s @ ds + (ds if half_plane == "right" else -ds)) / 2,)
+
+
+def _projector_cotangent(
+    be: Backend, value: Arrays, arrays: Arrays, bars: Arrays, *, half_plane: str, **options: Any
+) -> Arrays:
+    (s,) = follow(be, mcsgn.declaration.rule, *arrays, **options)  # type: ignore[attr-defined]
+    (bar,), sh = bars, adjoint(s)
+    return (_pulled(be, s, *arrays, (bar @ sh + sh @ bar + (bar if half_plane == "right" else -bar)) / 2),)
+
+
 def _projector_residual(be: Backend, value: tuple[Array], m: Array) -> Residual:
     """P² = P and PM = MP; the correction solves for the part of dP that maps one invariant subspace into the other."""
     (p,) = value
@@ -301,6 +371,8 @@ def _projector_residual(be: Backend, value: tuple[Array], m: Array) -> Residual:
     "(n,n)->(n,n)",
     solve=_projector,
     residual=_projector_residual,
+    tangent=_projector_tangent,
+    cotangent=_projector_cotangent,
     choices={"method": _METHODS, "half_plane": ("left", "right")},
 )
 def spectral_projector(

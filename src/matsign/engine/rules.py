@@ -1,0 +1,224 @@
+"""What a function is to the engine: how it is solved on stacks, and by which equations it moves with its arguments.
+
+A `Rule` holds the mathematics, a `Step` one use of it. Automatic differentiation sees a step as a single operation
+(`Backend.derived`): nothing inside it is recorded, and its derivatives come from the rule alone. Rules are written in
+products and in other steps, so that they may be differentiated again, to any order.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple, cast
+
+import numpy as np
+
+from matsign.backends import Backend
+from matsign.engine.failures import Failure, SpectrumError, explain
+from matsign.engine.linear import per_member, rectangular_eye
+
+Array = Any
+Arrays = tuple[Any, ...]
+
+
+class Solution(NamedTuple):
+    """What a solver returns: its arrays (B, ...) and, per member, a `Failure`, the steps taken and a number to report."""
+
+    value: Arrays
+    failure: Array
+    iterations: Array
+    detail: Array
+
+
+def solution(
+    be: Backend,
+    value: Arrays,
+    failure: Failure = Failure.NONE,
+    failed: Array | None = None,
+    iterations: Array | None = None,
+    detail: Array | None = None,
+) -> Solution:
+    """A `Solution` in which the members of the mask `failed` have this failure."""
+    xp, none = be.xp, be.no_counts(value[0])
+    found = none if failed is None else xp.where(failed, none + int(failure), none)
+    return Solution(
+        tuple(value),
+        found,
+        none if iterations is None else xp.astype(iterations, xp.int32),
+        none if detail is None else xp.astype(detail, xp.int32),
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Rule:
+    """The mathematics of a function, free of any array library.
+
+    ``solve(be, *arrays, **options)`` sees stacks (B, n, m) of one dtype, with B and all sizes at least 1 and all entries finite,
+    and None for an optional array that was not given; shapes are letters, one tuple for each array.
+
+    ``tangent(be, value, arrays, moves, **options)`` is how the value moves when the arrays do, and
+    ``cotangent(be, value, arrays, bars, **options)`` its adjoint in the inner product Re tr(xᴴy); both tuples in, tuples
+    out. They may look at shapes but not at values. A rule that is `linear` is so in its last array, and its transpose is the same function
+    of the other arrays' transposes.
+    """
+
+    name: str
+    shapes: tuple[tuple[str, ...], ...]
+    results: tuple[tuple[str, ...], ...]
+    solve: Callable[..., Solution]
+    tangent: Callable[..., Arrays] | None = None
+    cotangent: Callable[..., Arrays] | None = None
+    linear: bool = False
+    wrap: Callable[..., Any] = lambda be, *xs: xs
+
+
+def shapes_of(side: str) -> tuple[tuple[str, ...], ...]:
+    """The letters of one side of a signature such as "(n,m),(m)"."""
+    return tuple(tuple(part.strip("()").split(",")) for part in side.split("),("))
+
+
+@dataclass(frozen=True)
+class Step:
+    """A rule with its options on stacks: the value, failure, iterations and detail as one flat tuple of arrays.
+
+    `given` tells which arrays there are, the others are None to the rule. With `batch`, a failure is an error that names
+    members of a batch of this shape.
+    """
+
+    rule: Rule
+    given: tuple[bool, ...]
+    options: tuple[tuple[str, Any], ...] = ()
+    batch: tuple[int, ...] | None = None
+
+    def over(self, count: int) -> Step:
+        """The same with another leading axis."""
+        return self if self.batch is None else replace(self, batch=(count, *self.batch))
+
+    def __call__(self, be: Backend, *arrays: Array) -> Arrays:
+        with be.scoped(arrays[0]):
+            found = self._nothing(be, arrays) if _empty(arrays) else self._solved(be, arrays)
+        if self.batch is not None and not be.traced(found.failure) and found.failure.any():
+            self._complain(be, found)
+        return (*found.value, *found[1:])
+
+    def tangent(self, be: Backend, value: Arrays, arrays: Arrays, moves: Arrays) -> Arrays:
+        """How the value moves with the given arrays."""
+        if _empty(arrays):
+            return tuple(be.xp.zeros_like(x) for x in value)
+        with be.scoped(arrays[0]):
+            return self._ruled("tangent")(be, value, self._all(arrays), self._all(moves), **dict(self.options))
+
+    def cotangent(self, be: Backend, value: Arrays, arrays: Arrays, bars: Arrays) -> Arrays:
+        """The adjoint of `tangent`, for the given arrays."""
+        if _empty(arrays):
+            return tuple(be.xp.zeros_like(x) for x in arrays)
+        with be.scoped(arrays[0]):
+            found = self._ruled("cotangent")(be, value, self._all(arrays), bars, **dict(self.options))
+        return tuple(_like(be, x, y) for x, y in zip((x for x in found if x is not None), arrays, strict=True))
+
+    def _ruled(self, kind: str) -> Callable[..., Arrays]:
+        rule = getattr(self.rule, kind)
+        if rule is None:
+            raise NotImplementedError(f"{self.rule.name} has no derivative")
+        return cast(Callable[..., Arrays], rule)
+
+    def _all(self, arrays: Arrays) -> Arrays:
+        there = iter(arrays)
+        return tuple(next(there) if given else None for given in self.given)
+
+    def _solved(self, be: Backend, arrays: Arrays) -> Solution:
+        bad, arrays = set_aside(be, arrays)
+        return _mark(be, _in_pieces(be, self.rule.solve, self._all(arrays), dict(self.options)), bad)
+
+    def _nothing(self, be: Backend, arrays: Arrays) -> Solution:
+        """The answer for an empty batch or an empty matrix: zeros of the right shape."""
+        sizes = {letter: k for x, s in zip(self._all(arrays), self.rule.shapes, strict=True) if x is not None
+                 for letter, k in zip(s, x.shape[1:], strict=True)}  # fmt: skip
+        count = len(arrays[0])
+        value = tuple(be.zeros((count, *(sizes.get(n, 0) for n in shape)), arrays[0]) for shape in self.rule.results)
+        return Solution(value, *(be.no_counts(value[0]) for _ in range(3)))
+
+    def _complain(self, be: Backend, found: Solution) -> None:
+        assert self.batch is not None
+        failures, details = (np.asarray(x.tolist()) for x in (found.failure, found.detail))
+        hit = np.flatnonzero(failures)
+        members = [tuple(int(i) for i in np.unravel_index(k, self.batch)) if self.batch else () for k in hit]
+        reasons = [Failure(int(failures[k])) for k in hit]
+        text = explain(self.rule.name, members, reasons, [int(details[k]) for k in hit])
+        raise SpectrumError(text, members, reasons, self.rule.wrap(be, *shaped(be, found.value, self.batch)))
+
+
+def follow(be: Backend, rule: Rule, *arrays: Array, **options: Any) -> Arrays:
+    """The value of a rule inside another rule; members without one are NaN."""
+    step = Step(rule, tuple(x is not None for x in arrays), tuple(sorted(options.items())))
+    return be.derived(step, *(x for x in arrays if x is not None))[: len(rule.results)]
+
+
+def shaped(be: Backend, value: Arrays, batch: tuple[int, ...]) -> list[Array]:
+    """Stacks with the leading axes of the batch."""
+    return [be.settled(x[0] if batch == () else x.reshape(batch + tuple(x.shape[1:]))) for x in value]
+
+
+def set_aside(be: Backend, arrays: Arrays) -> tuple[Array | None, Arrays]:
+    """Which members are not finite, and the arrays with a harmless stand-in there: no LAPACK routine ever sees a NaN."""
+    bad = None
+    for x in arrays:
+        if x is None:
+            continue
+        if be.traced(x) or not be.surely_finite(x):
+            here = ~be.xp.isfinite(x).all((-1, -2))
+            bad = here if bad is None else bad | here
+    if bad is not None:
+        arrays = tuple(
+            None if x is None else be.xp.where(bad[:, None, None], rectangular_eye(be, x), x) for x in arrays
+        )
+    return bad, arrays
+
+
+# Numbers in one array of a chunk: about what a core keeps in its cache while an iteration passes over it many times, and enough
+# work between two steps of Python that a second worker pays.
+_CHUNK = 1 << 15
+
+
+def _in_pieces(be: Backend, solve: Callable[..., Solution], stacks: Arrays, options: dict[str, Any]) -> Solution:
+    """The solver on the whole stack, or on a CPU on pieces of it that fit the cache."""
+    count = max(1, _CHUNK // max(math.prod(x.shape[1:]) for x in stacks if x is not None))
+    workers = be.workers(stacks[0])
+    if len(stacks[0]) <= count or not workers:
+        return solve(be, *stacks, **options)
+
+    def piece(i: int) -> Solution:
+        with be.scoped(stacks[0]):
+            return solve(be, *(None if x is None else x[i : i + count] for x in stacks), **options)
+
+    starts = range(0, len(stacks[0]), count)
+    if workers == 1:
+        pieces = list(map(piece, starts))
+    else:
+        with ThreadPoolExecutor(min(workers, len(starts))) as pool:
+            pieces = list(pool.map(piece, starts))
+    value = tuple(be.xp.concat(parts) for parts in zip(*(piece.value for piece in pieces), strict=True))
+    return Solution(value, *(be.xp.concat(parts) for parts in zip(*(piece[1:] for piece in pieces), strict=True)))
+
+
+def _mark(be: Backend, found: Solution, bad: Array | None) -> Solution:
+    """NaN in every member that failed."""
+    failure = found.failure
+    if bad is not None:
+        failure = be.xp.where(bad, int(Failure.NONFINITE) + 0 * failure, failure)
+    elif not be.traced(failure) and not failure.any():
+        return found
+    failed = failure > 0
+    value = tuple(be.xp.where(per_member(failed, x), math.nan * be.xp.ones_like(x), x) for x in found.value)
+    return found._replace(value=value, failure=failure)
+
+
+def _empty(arrays: Arrays) -> bool:
+    return any(0 in x.shape for x in arrays)
+
+
+def _like(be: Backend, bar: Array, x: Array) -> Array:
+    """A cotangent in the dtype of its array: of a real one it is real."""
+    return be.real(bar) if be.is_complex(bar) and not be.is_complex(x) else bar

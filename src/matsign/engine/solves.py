@@ -1,0 +1,122 @@
+"""The linear equations that derivatives end in, as steps: each may stand in a rule, and be differentiated itself.
+
+x = a⁻¹
+a x + x b = q           for a and b with their spectra in the right half plane
+a x + x a = q           the same with zero as a semisimple eigenvalue of a, for q that does not join its space to itself
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from matsign.backends import Backend
+from matsign.engine.deflate import deflate
+from matsign.engine.doubling import two_sided_sylvester
+from matsign.engine.iterate import separable_sylvester
+from matsign.engine.linear import adjoint, column, eye, norm
+from matsign.engine.rules import Arrays, Rule, Solution, follow, shapes_of, solution
+
+Array = Any
+
+
+def inverse(be: Backend, a: Array) -> Array:
+    """a⁻¹."""
+    return follow(be, _INVERSE, a)[0]
+
+
+def separable(be: Backend, a: Array, b: Array, q: Array) -> Array:
+    """x with a x + x b = q for a and b with their spectra in the right half plane."""
+    return follow(be, _SEPARABLE, a, b, q)[0]
+
+
+def folded(be: Backend, a: Array, q: Array) -> Array:
+    """x with a x + x a = q for an a as `mcsgn`, `sqrtm` and `matrix_abs` have it: spectrum on the right, or zero.
+
+    Where a is singular, with P the projector on its null space, P q P is left out and P x P = 0.
+    """
+    return follow(be, _FOLDED, a, q)[0]
+
+
+_INVERSE = Rule(
+    "inverse",
+    shapes_of("(n,n)"),
+    shapes_of("(n,n)"),
+    solve=lambda be, a: solution(be, (be.inv(a),)),
+    tangent=lambda be, value, arrays, moves: (-(value[0] @ moves[0] @ value[0]),),
+    cotangent=lambda be, value, arrays, bars: (-(adjoint(value[0]) @ bars[0] @ adjoint(value[0])),),
+)
+
+
+def _solve_separable(be: Backend, a: Array, b: Array, q: Array) -> Solution:
+    # The sum is quick where the spectrum is not too wide, and Newton scales.
+    found = two_sided_sylvester(be, a, b, q[:, None], 20)
+    x = be.split(
+        found.converged,
+        lambda a, b, q, x: x,
+        lambda a, b, q, x: separable_sylvester(be, a, b, q),
+        *(a, b, q, found.x[:, 0]),
+    )
+    return solution(be, (x,))
+
+
+def _move_separable(be: Backend, value: Arrays, arrays: Arrays, moves: Arrays) -> Arrays:
+    (x,), (a, b, _), (da, db, dq) = value, arrays, moves
+    return (separable(be, a, b, dq - da @ x - x @ db),)
+
+
+def _pull_separable(be: Backend, value: Arrays, arrays: Arrays, bars: Arrays) -> Arrays:
+    (x,), (a, b, _) = value, arrays
+    y = separable(be, adjoint(a), adjoint(b), bars[0])
+    return -(y @ adjoint(x)), -(adjoint(x) @ y), y
+
+
+_SEPARABLE = Rule(
+    "separable Sylvester equation",
+    shapes_of("(n,n),(m,m),(n,m)"),
+    shapes_of("(n,m)"),
+    solve=_solve_separable,
+    tangent=_move_separable,
+    cotangent=_pull_separable,
+    linear=True,
+)
+
+
+def _solve_folded(be: Backend, a: Array, q: Array) -> Solution:
+    singular = ~(norm(be, a) * norm(be, be.inv(a)) * a.shape[-1] * be.eps(a) < 1)
+
+    def regular(a: Array, q: Array) -> Array:
+        return _solve_separable(be, a, a, q).value[0]
+
+    def deflated(a: Array, q: Array) -> Array:
+        zero = deflate(be, a, a.shape[-1] * be.eps(a))
+        p, one = zero.projector, eye(be, a)
+        rest = one - p
+        across = be.inv(zero.matrix) @ rest
+        x = _solve_separable(be, zero.matrix, zero.matrix, rest @ q @ rest).value[0]
+        x = rest @ x @ rest + across @ q @ p + p @ q @ across
+        return be.xp.where(column(zero.sound), x, math.nan + 0 * x)
+
+    return solution(be, (be.split(singular, deflated, regular, a, q),))
+
+
+def _move_folded(be: Backend, value: Arrays, arrays: Arrays, moves: Arrays) -> Arrays:
+    (x,), (a, _), (da, dq) = value, arrays, moves
+    return (folded(be, a, dq - da @ x - x @ da),)
+
+
+def _pull_folded(be: Backend, value: Arrays, arrays: Arrays, bars: Arrays) -> Arrays:
+    (x,), (a, _) = value, arrays
+    y = folded(be, adjoint(a), bars[0])
+    return -(y @ adjoint(x)) - adjoint(x) @ y, y
+
+
+_FOLDED = Rule(
+    "folded Sylvester equation",
+    shapes_of("(n,n),(n,n)"),
+    shapes_of("(n,n)"),
+    solve=_solve_folded,
+    tangent=_move_folded,
+    cotangent=_pull_folded,
+    linear=True,
+)
