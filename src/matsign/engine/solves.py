@@ -3,19 +3,25 @@
 x = a⁻¹
 a x + x b = q           for a and b with their spectra in the right half plane
 a x + x a = q           the same with zero as a semisimple eigenvalue of a, for q that does not join its space to itself
+a x + x aᴴ + q = 0      for a stable a, the closed loop of a regulator
+a x aᴴ - x + q = 0      for an a inside the unit circle
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 from matsign.backends import Backend
+from matsign.engine import balance
 from matsign.engine.deflate import deflate
 from matsign.engine.doubling import two_sided_sylvester
+from matsign.engine.failures import Failure
 from matsign.engine.iterate import separable_sylvester
 from matsign.engine.linear import adjoint, column, eye, norm
 from matsign.engine.rules import Arrays, Rule, Solution, follow, shapes_of, solution
+from matsign.engine.symplectic import Closed, closed_lyapunov, closed_stein
 
 Array = Any
 
@@ -45,12 +51,15 @@ _INVERSE = Rule(
     solve=lambda be, a: solution(be, (be.inv(a),)),
     tangent=lambda be, value, arrays, moves: (-(value[0] @ moves[0] @ value[0]),),
     cotangent=lambda be, value, arrays, bars: (-(adjoint(value[0]) @ bars[0] @ adjoint(value[0])),),
+    fixed=lambda **_: True,
 )
 
 
 def _solve_separable(be: Backend, a: Array, b: Array, q: Array) -> Solution:
     # The sum is quick where the spectrum is not too wide, and Newton scales.
     found = two_sided_sylvester(be, a, b, q[:, None], 20)
+    if be.written_out(q):
+        return solution(be, (found.x[:, 0],))
     x = be.split(
         found.converged,
         lambda a, b, q, x: x,
@@ -79,6 +88,7 @@ _SEPARABLE = Rule(
     tangent=_move_separable,
     cotangent=_pull_separable,
     linear=True,
+    fixed=lambda **_: True,
 )
 
 
@@ -119,4 +129,72 @@ _FOLDED = Rule(
     tangent=_move_folded,
     cotangent=_pull_folded,
     linear=True,
+    fixed=lambda **_: True,
+)
+
+
+def stable_lyapunov(be: Backend, a: Array, q: Array) -> Array:
+    """x with a x + x aᴴ + q = 0 for a stable a; NaN for another."""
+    return follow(be, _LYAPUNOV, a, q)[0]
+
+
+def stable_stein(be: Backend, a: Array, q: Array) -> Array:
+    """x with a x aᴴ - x + q = 0 for an a inside the unit circle; NaN for another."""
+    return follow(be, _STEIN, a, q)[0]
+
+
+def _balanced(solve: Callable[[Backend, Array, Array], Closed]) -> Callable[..., Solution]:
+    """A solver in units of the states that balance a."""
+
+    def solved(be: Backend, a: Array, q: Array) -> Solution:
+        e = balance.exponents(be, a)
+        outer = e[:, :, None] + e[:, None, :]
+        found = solve(be, balance.rescale(be, a, e), be.ldexp(q, -outer))
+        return solution(be, (be.ldexp(found.x, outer),), Failure.NOT_CONVERGED, ~found.stable, found.doublings)
+
+    return solved
+
+
+def _move_lyapunov(be: Backend, value: Arrays, arrays: Arrays, moves: Arrays) -> Arrays:
+    (x,), (a, _), (da, dq) = value, arrays, moves
+    return (stable_lyapunov(be, a, dq + da @ x + x @ adjoint(da)),)
+
+
+def _pull_lyapunov(be: Backend, value: Arrays, arrays: Arrays, bars: Arrays) -> Arrays:
+    (x,), (a, _) = value, arrays
+    y = stable_lyapunov(be, adjoint(a), bars[0])
+    return y @ adjoint(x) + adjoint(y) @ x, y
+
+
+def _move_stein(be: Backend, value: Arrays, arrays: Arrays, moves: Arrays) -> Arrays:
+    (x,), (a, _), (da, dq) = value, arrays, moves
+    return (stable_stein(be, a, dq + da @ x @ adjoint(a) + a @ x @ adjoint(da)),)
+
+
+def _pull_stein(be: Backend, value: Arrays, arrays: Arrays, bars: Arrays) -> Arrays:
+    (x,), (a, _) = value, arrays
+    y = stable_stein(be, adjoint(a), bars[0])
+    return y @ a @ adjoint(x) + adjoint(y) @ a @ x, y
+
+
+_LYAPUNOV = Rule(
+    "Lyapunov equation of a closed loop",
+    shapes_of("(n,n),(n,n)"),
+    shapes_of("(n,n)"),
+    solve=_balanced(closed_lyapunov),
+    tangent=_move_lyapunov,
+    cotangent=_pull_lyapunov,
+    linear=True,
+    fixed=lambda **_: True,
+)
+
+_STEIN = Rule(
+    "Stein equation of a closed loop",
+    shapes_of("(n,n),(n,n)"),
+    shapes_of("(n,n)"),
+    solve=_balanced(closed_stein),
+    tangent=_move_stein,
+    cotangent=_pull_stein,
+    linear=True,
+    fixed=lambda **_: True,
 )

@@ -8,9 +8,10 @@ from typing import Any, NamedTuple
 
 from matsign.backends import Backend
 from matsign.engine import pencil
-from matsign.engine.declare import Residual, Solution, solution
+from matsign.engine.declare import Residual
 from matsign.engine.failures import Failure
 from matsign.engine.linear import column, eye, hermitian, nonzero, norm, per_member
+from matsign.engine.rules import Solution, solution
 from matsign.engine.separation import separation
 from matsign.equations.newton_kleinman import Candidate, Equation, better_of, correct, fair, polish, refine
 from matsign.equations.plant import (
@@ -47,7 +48,8 @@ def solver_of(equation: Equation) -> Callable[..., Solution]:
         method: str,
         balanced: bool = True,
     ) -> Solution:
-        problem = _in_good_units(be, equation, Plant(a, b, q, r, e, s), balanced)
+        # One that is Hermitian stays as it is, to the last bit.
+        problem = _in_good_units(be, equation, Plant(a, b, hermitian(q), hermitian(r), e, s), balanced)
         found = refine(be, equation, problem.plant, _candidate(be, equation, problem, method))
         x, failure, steps = _judged(be, equation, problem.plant, found)
         return solution(be, (hermitian(problem.units.restore(be, x)),), iterations=steps)._replace(failure=failure)

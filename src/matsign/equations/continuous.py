@@ -11,6 +11,7 @@ Differential:  a_cᴴ dx e + eᴴ dx a_c = -(the variation of the left side), a 
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any
 
@@ -20,6 +21,7 @@ from matsign.engine.linear import adjoint, column, eye, hermitian, norm, plus_id
 from matsign.engine.symplectic import Closed, Symplectic, closed_lyapunov, double
 from matsign.equations import exactly
 from matsign.equations.algebraic import METHODS, residual_of, solver_of
+from matsign.equations.closed_loop import riccati_cotangent, riccati_tangent
 from matsign.equations.newton_kleinman import Equation, Gap
 from matsign.equations.plant import Plant, Standard
 
@@ -88,6 +90,8 @@ CONTINUOUS = Equation(False, 32, _gap, exactly.continuous, _step, _dual, _doubli
     "(n,n),(n,m),(n,n),(m,m),(n,n),(n,m)->(n,n)",
     solve=solver_of(CONTINUOUS),
     residual=residual_of(CONTINUOUS),
+    tangent=functools.partial(riccati_tangent, discrete=False),
+    cotangent=functools.partial(riccati_cotangent, discrete=False),
     choices={"method": METHODS},
     hermitian=("q", "r"),
 )

@@ -12,6 +12,7 @@ Differential:  a_cᴴ dx a_c - eᴴ dx e = -(the variation of the left side), a 
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 from matsign.backends import Backend
@@ -20,6 +21,7 @@ from matsign.engine.linear import adjoint, eye, hermitian, norm
 from matsign.engine.symplectic import Closed, Symplectic, closed_stein, double
 from matsign.equations import exactly
 from matsign.equations.algebraic import METHODS, residual_of, solver_of
+from matsign.equations.closed_loop import riccati_cotangent, riccati_tangent
 from matsign.equations.newton_kleinman import Equation, Gap
 from matsign.equations.plant import Plant, Standard
 
@@ -84,6 +86,8 @@ DISCRETE = Equation(True, 2**24, _gap, exactly.discrete, _step, _dual, _doubling
     "(n,n),(n,m),(n,n),(m,m),(n,n),(n,m)->(n,n)",
     solve=solver_of(DISCRETE),
     residual=residual_of(DISCRETE),
+    tangent=functools.partial(riccati_tangent, discrete=True),
+    cotangent=functools.partial(riccati_cotangent, discrete=True),
     choices={"method": METHODS},
     hermitian=("q", "r"),
 )

@@ -13,11 +13,12 @@ from typing import Any, NamedTuple
 
 from matsign.backends import Backend
 from matsign.engine import balance
-from matsign.engine.declare import Residual, Solution, declared, solution
+from matsign.engine.declare import Residual, declared
 from matsign.engine.doubling import cayley
 from matsign.engine.factors import smith_factors, width
 from matsign.engine.failures import Failure
 from matsign.engine.linear import adjoint, column, nonzero, norm, normalise
+from matsign.engine.rules import Solution, solution
 from matsign.equations.lyapunov import lyapunov_residual, stein_residual
 
 Array = Any

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from matsign.backends import Backend
 from matsign.engine import balance, bartels
-from matsign.engine.declare import Residual, Solution, declared, solution
+from matsign.engine.declare import Residual, declared
 from matsign.engine.doubling import Sum, one_sided_lyapunov, smith
 from matsign.engine.failures import Failure
 from matsign.engine.iterate import settled, stable_lyapunov
@@ -32,6 +32,7 @@ from matsign.engine.linear import (
     scattered,
     trace,
 )
+from matsign.engine.rules import Arrays, Solution, follow, solution
 from matsign.engine.twice import Twice, adjoint_of, minus, plus, product, twice
 
 Array = Any
@@ -246,7 +247,47 @@ def stein_residual(be: Backend, value: tuple[Array], a: Array, q: Array) -> Resi
     return found._replace(correction=(be.ldexp(found.correction[0], shift),))
 
 
-@declared("(n,n),(n,n)->(n,n)", solve=lyapunov, residual=lyapunov_residual, choices={"method": _METHODS})
+def _lyapunov_again(be: Backend, a: Array, q: Array) -> Array:
+    return follow(be, solve_continuous_lyapunov.declaration.rule, a, q, method="auto")[0]  # type: ignore[attr-defined]
+
+
+def _lyapunov_tangent(be: Backend, value: Arrays, arrays: Arrays, moves: Arrays, *, method: str) -> Arrays:
+    (x,), (a, _), (da, dq) = value, arrays, moves
+    return (_lyapunov_again(be, a, dq - da @ x - x @ adjoint(da)),)
+
+
+def _lyapunov_cotangent(be: Backend, value: Arrays, arrays: Arrays, bars: Arrays, *, method: str) -> Arrays:
+    """aᴴ y + y a = x̄ gives q̄ = y and ā = -(y xᴴ + yᴴ x)."""
+    (x,), (a, _) = value, arrays
+    y = _lyapunov_again(be, adjoint(a), bars[0])
+    return -(y @ adjoint(x) + adjoint(y) @ x), y
+
+
+def _stein_again(be: Backend, a: Array, q: Array) -> Array:
+    return follow(be, solve_discrete_lyapunov.declaration.rule, a, q, method="auto")[0]  # type: ignore[attr-defined]
+
+
+def _stein_tangent(be: Backend, value: Arrays, arrays: Arrays, moves: Arrays, *, method: str | None) -> Arrays:
+    (x,), (a, _), (da, dq) = value, arrays, moves
+    return (_stein_again(be, a, dq + da @ x @ adjoint(a) + a @ x @ adjoint(da)),)
+
+
+def _stein_cotangent(be: Backend, value: Arrays, arrays: Arrays, bars: Arrays, *, method: str | None) -> Arrays:
+    """aᴴ y a - y = -x̄ gives q̄ = y and ā = y a xᴴ + yᴴ a x."""
+    (x,), (a, _) = value, arrays
+    y = _stein_again(be, adjoint(a), bars[0])
+    return y @ a @ adjoint(x) + adjoint(y) @ a @ x, y
+
+
+@declared(
+    "(n,n),(n,n)->(n,n)",
+    solve=lyapunov,
+    residual=lyapunov_residual,
+    tangent=_lyapunov_tangent,
+    cotangent=_lyapunov_cotangent,
+    linear=True,
+    choices={"method": _METHODS},
+)
 def solve_continuous_lyapunov(a: Array, q: Array, *, method: str = "auto", errors: str = "raise") -> Array:
     """a x + x aᴴ = q, the continuous-time Lyapunov equation, with SciPy's name, argument order and sign.
 
@@ -277,7 +318,15 @@ def solve_continuous_lyapunov(a: Array, q: Array, *, method: str = "auto", error
     raise NotImplementedError
 
 
-@declared("(n,n),(n,n)->(n,n)", solve=stein, residual=stein_residual, choices={"method": _STEIN_METHODS})
+@declared(
+    "(n,n),(n,n)->(n,n)",
+    solve=stein,
+    residual=stein_residual,
+    tangent=_stein_tangent,
+    cotangent=_stein_cotangent,
+    linear=True,
+    choices={"method": _STEIN_METHODS},
+)
 def solve_discrete_lyapunov(a: Array, q: Array, method: str | None = "auto", *, errors: str = "raise") -> Array:
     """a x aᴴ - x + q = 0, the discrete-time Lyapunov (Stein) equation, with SciPy's name, argument order and sign.
 

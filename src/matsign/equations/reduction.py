@@ -11,9 +11,10 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from matsign.backends import Backend
-from matsign.engine.declare import Residual, Solution, declared, solution
+from matsign.engine.declare import Residual, declared
 from matsign.engine.factors import finite, phases
 from matsign.engine.linear import adjoint, column, eye, nonzero
+from matsign.engine.rules import Solution, solution
 from matsign.equations.gramians import Gramians, System, gramians, in_units
 from matsign.equations.lyapunov import lyapunov_residual
 

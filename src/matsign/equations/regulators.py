@@ -6,8 +6,9 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from matsign.backends import Backend
-from matsign.engine.declare import Residual, Solution, declared
+from matsign.engine.declare import Residual, declared
 from matsign.engine.linear import column
+from matsign.engine.rules import Solution
 from matsign.equations.algebraic import METHODS, assess, finite, solver_of
 from matsign.equations.continuous import CONTINUOUS
 from matsign.equations.discrete import DISCRETE

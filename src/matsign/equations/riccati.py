@@ -23,11 +23,13 @@ from typing import Any, NamedTuple
 from matsign.backends import Backend
 from matsign.engine import schur
 from matsign.engine.blocks import Riccati, Triangular, assemble
-from matsign.engine.declare import Residual, Solution, declared, solution
+from matsign.engine.declare import Residual, declared
 from matsign.engine.failures import Failure
 from matsign.engine.iterate import Iterate, newton, separable_sylvester, settled
 from matsign.engine.linear import adjoint, column, eye, largest, nonzero, norm, scattered, trace
+from matsign.engine.rules import Arrays, Solution, solution
 from matsign.engine.separation import separation
+from matsign.engine.solves import separable
 from matsign.engine.symplectic import nonsymmetric_doubling
 
 Array = Any
@@ -250,10 +252,32 @@ def _residual(be: Backend, value: tuple[Array], a: Array, b: Array, c: Array, d:
     return Residual(backward, (be.ldexp(step, column(k)),), be.ldexp(apart, e), boundary)
 
 
+def _closed(value: Arrays, arrays: Arrays, half_plane: str) -> tuple[int, Array, Array]:
+    """(σ, σ (x d - a), σ (b + d x)), both positive stable."""
+    (x,), (a, b, _, d), side = value, arrays, 1 if half_plane == "right" else -1
+    return side, side * (x @ d - a), side * (b + d @ x)
+
+
+def _tangent(be: Backend, value: Arrays, arrays: Arrays, moves: Arrays, *, half_plane: str, method: str) -> Arrays:
+    (x,), (da, db, dc, dd) = value, moves
+    side, left, right = _closed(value, arrays, half_plane)
+    return (separable(be, left, right, side * (da @ x + dc - x @ (dd @ x + db))),)
+
+
+def _cotangent(be: Backend, value: Arrays, arrays: Arrays, bars: Arrays, *, half_plane: str, method: str) -> Arrays:
+    """(x d - a)ᴴ y + y (b + d x)ᴴ = x̄ gives c̄ = y, ā = y xᴴ, b̄ = -xᴴ y and d̄ = -xᴴ y xᴴ."""
+    side, left, right = _closed(value, arrays, half_plane)
+    xh = adjoint(value[0])
+    y = side * separable(be, adjoint(left), adjoint(right), bars[0])
+    return y @ xh, -(xh @ y), y, -(xh @ y @ xh)
+
+
 @declared(
     "(n,n),(m,m),(n,m),(m,n)->(n,m)",
     solve=riccati,
     residual=_residual,
+    tangent=_tangent,
+    cotangent=_cotangent,
     choices={"method": _METHODS, "half_plane": ("right", "left")},
 )
 def solve_riccati(

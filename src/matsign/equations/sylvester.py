@@ -19,10 +19,11 @@ from typing import Any
 
 from matsign.backends import Backend
 from matsign.engine import divide, eigenvectors, line, schur
-from matsign.engine.declare import Residual, Solution, declared, solution
+from matsign.engine.declare import Residual, declared
 from matsign.engine.failures import Failure
 from matsign.engine.linear import adjoint, column, inner, nonzero, norm, normalise, plus_identity, scattered
 from matsign.engine.refine import Refined, backward
+from matsign.engine.rules import Arrays, Solution, follow, solution
 from matsign.engine.separation import negligible, separation
 from matsign.equations.lyapunov import lyapunov
 
@@ -203,7 +204,31 @@ def _solutions(be: Backend, a: Array, b: Array, q: Array) -> tuple[Array, Array]
     return be.xp.reshape(x, q.shape), found.value
 
 
-@declared("(n,n),(m,m),(n,m)->(n,m)", solve=sylvester, residual=_residual, choices={"method": tuple(_WAYS)})
+def _again(be: Backend, a: Array, b: Array, q: Array) -> Array:
+    return follow(be, solve_sylvester.declaration.rule, a, b, q, method="auto")[0]  # type: ignore[attr-defined]
+
+
+def _tangent(be: Backend, value: Arrays, arrays: Arrays, moves: Arrays, *, method: str) -> Arrays:
+    (x,), (a, b, _), (da, db, dq) = value, arrays, moves
+    return (_again(be, a, b, dq - da @ x - x @ db),)
+
+
+def _cotangent(be: Backend, value: Arrays, arrays: Arrays, bars: Arrays, *, method: str) -> Arrays:
+    """aᴴ y + y bᴴ = x̄ gives q̄ = y, ā = -y xᴴ and b̄ = -xᴴ y."""
+    (x,), (a, b, _) = value, arrays
+    y = _again(be, adjoint(a), adjoint(b), bars[0])
+    return -(y @ adjoint(x)), -(adjoint(x) @ y), y
+
+
+@declared(
+    "(n,n),(m,m),(n,m)->(n,m)",
+    solve=sylvester,
+    residual=_residual,
+    tangent=_tangent,
+    cotangent=_cotangent,
+    linear=True,
+    choices={"method": tuple(_WAYS)},
+)
 def solve_sylvester(a: Array, b: Array, q: Array, *, method: str = "auto", errors: str = "raise") -> Array:
     """a x + x b = q, the Sylvester equation, with SciPy's name and argument order.
 
