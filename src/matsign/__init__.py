@@ -11,6 +11,7 @@
 """
 
 from matsign.engine.certificates import Certificate, certify
+from matsign.engine.differentiate import condition, frechet
 from matsign.engine.failures import SpectrumError
 from matsign.equations.continuous import solve_continuous_are
 from matsign.equations.discrete import solve_discrete_are
@@ -33,9 +34,11 @@ __all__ = [
     "SpectrumError",
     "balanced_truncation",
     "certify",
+    "condition",
     "coupled_root",
     "discrete_lyapunov_factor",
     "dlqr",
+    "frechet",
     "geometric_mean",
     "hankel_singular_values",
     "invsqrtm",

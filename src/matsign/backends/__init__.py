@@ -6,8 +6,6 @@ this folder imports an array library; it asks `backend_of` for the module and us
 
 from __future__ import annotations
 
-import importlib
-import sys
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -76,6 +74,9 @@ class Backend(Protocol):
 
     def flexible(self, x: Array) -> bool:
         """Whether sizes may depend on values: never under a trace, and not where every new shape is compiled for anew."""
+
+    def written_out(self, x: Array) -> bool:
+        """Whether a loop on `x` becomes as many steps as it may take, one after the other."""
 
     def workers(self, x: Array) -> int:
         """How many pieces of a large stack like `x` are best in work at the same time; none where it is best left whole."""
@@ -149,6 +150,13 @@ def library_of(x: Any) -> str | None:
 
 
 def load(name: str) -> Backend:
-    """The backend module called `name`, imported on first use."""
-    full = f"{__name__}.{name}"
-    return sys.modules.get(full) or importlib.import_module(full)
+    """The backend module called `name`, imported on first use; by statements, which torch.compile can follow."""
+    backend: Any
+    if name == "torch":
+        from matsign.backends import torch as backend
+    elif name == "jax":
+        from matsign.backends import jax as backend
+    else:
+        from matsign.backends import numpy as backend
+    found: Backend = backend
+    return found

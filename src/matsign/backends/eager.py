@@ -49,6 +49,21 @@ def loop(step: Callable[[Any], Any], state: Any, limit: int, everyone: Any) -> A
     return out
 
 
+def both(mask: Any, yes: Any, no: Any, where: Callable[..., Any]) -> Any:
+    """The one tree on the members in `mask`, the other elsewhere."""
+    return tree_map(lambda x, y: where(mask.reshape(mask.shape + (1,) * (x.ndim - 1)), x, y), yes, no)
+
+
+def frozen_loop(step: Callable[[Any], Any], state: Any, limit: int, where: Callable[..., Any]) -> Any:
+    """All steps for everyone, written out: a member that is done keeps what it has."""
+    active = None
+    for _ in range(limit):
+        new, still = step(state)
+        state = new if active is None else both(active, new, state, where)
+        active = still if active is None else active & still
+    return state
+
+
 def split(mask: Any, yes: Callable[..., Any], no: Callable[..., Any], *arrays: Any) -> Any:
     """``yes`` on the members in `mask`, ``no`` on the others, neither on an empty stack."""
     if len(mask) == 1:

@@ -67,7 +67,8 @@ ad.primitive_jvps[_step] = _jvp
 
 def _transpose(bars: Any, *arrays: Array, step: Any) -> list[Any]:
     *others, q = arrays
-    assert step.rule.linear and ad.is_undefined_primal(q), "only the last array of a linear step has a transpose"
+    assert step.rule.linear, step.rule.name
+    assert ad.is_undefined_primal(q), "only the last array of a linear step has a transpose"
     bar = ad.instantiate_zeros(bars[0])
     return [*(None for _ in others), derived(step, *(x.mT for x in others), bar)[0]]
 

@@ -93,11 +93,15 @@ def on_cpu(x: Array) -> bool:
 
 
 def traced(x: Array) -> bool:
-    return False
+    return torch.compiler.is_compiling()
 
 
 def flexible(x: Array) -> bool:
-    return True
+    return not torch.compiler.is_compiling()
+
+
+def written_out(x: Array) -> bool:
+    return torch.compiler.is_compiling()
 
 
 def workers(x: Array) -> int:
@@ -109,6 +113,8 @@ def scoped(x: Array) -> Any:
 
 
 def _checked(value: Array, info: Array) -> Array:
+    if torch.compiler.is_compiling():
+        return torch.where((info != 0)[:, None, None], torch.nan, value)
     if info.any():
         value[info != 0] = torch.nan
     return value
@@ -155,11 +161,16 @@ def ldexp(x: Array, e: Array) -> Array:
 
 
 def loop(step: Callable[[Any], Any], state: Any, limit: int) -> Any:
+    if torch.compiler.is_compiling():
+        return eager.frozen_loop(step, state, limit, torch.where)
     first = eager.first_leaf(state)
     return eager.loop(step, state, limit, torch.arange(len(first), device=first.device))
 
 
-split = eager.split
+def split(mask: Array, yes: Callable[..., Any], no: Callable[..., Any], *arrays: Array) -> Any:
+    if torch.compiler.is_compiling():
+        return eager.both(mask, yes(*arrays), no(*arrays), torch.where)
+    return eager.split(mask, yes, no, *arrays)
 
 
 def derived(step: Any, *arrays: Array) -> tuple[Array, ...]:

@@ -14,6 +14,18 @@ _CODES = 3  # failure, iterations and detail, whole numbers that do not move
 
 
 def derived(step: Any, *arrays: Array) -> tuple[Array, ...]:
+    if torch.compiler.is_compiling():
+        # What looks at values cannot be compiled: torch.compile leaves its graph there and comes back. And of a function
+        # within the derivative of another it has no notion.
+        if not step.fixed:
+            return _outside(step, *arrays)
+        if not torch.is_grad_enabled():
+            return tuple(step(load("torch"), *arrays))
+    return tuple(_Step.apply(step, *arrays))
+
+
+@torch.compiler.disable
+def _outside(step: Any, *arrays: Array) -> tuple[Array, ...]:
     return tuple(_Step.apply(step, *arrays))
 
 
@@ -25,16 +37,17 @@ class _Step(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        ctx.step, *arrays = inputs
-        ctx.count = len(arrays)
+        # In steps that torch.compile follows.
+        ctx.step = inputs[0]
+        ctx.count = len(inputs) - 1
         ctx.mark_non_differentiable(*output[-_CODES:])
-        ctx.save_for_backward(*arrays, *output[:-_CODES])
+        ctx.save_for_backward(*inputs[1:], *output[:-_CODES])
 
     @staticmethod
     def backward(ctx: Any, *bars: Array) -> tuple[Any, ...]:
-        saved = ctx.saved_tensors
-        arrays, value = saved[: ctx.count], saved[ctx.count :]
-        return None, *ctx.step.cotangent(load("torch"), value, arrays, bars[:-_CODES])
+        step, count, saved = ctx.step, ctx.count, ctx.saved_tensors
+        found = step.cotangent(load("torch"), saved[count:], saved[:count], bars[:-_CODES])
+        return None, *found
 
     @staticmethod
     def vmap(info: Any, axes: Any, step: Any, *arrays: Array) -> tuple[tuple[Array, ...], tuple[int, ...]]:

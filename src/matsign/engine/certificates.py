@@ -57,7 +57,7 @@ def certify(f: Callable[..., Any]) -> Callable[..., tuple[Any, Certificate]]:
     if not isinstance(declaration, Declaration):
         raise TypeError(f"certify wants a function of matsign, got {f!r}")
 
-    @functools.wraps(f)
+    @functools.wraps(f, updated=())
     def certified(*args: Any, **kwargs: Any) -> tuple[Any, Certificate]:
         result = answer(declaration, args, kwargs)
         return result.public, _certificate(declaration, result)
@@ -72,7 +72,7 @@ def _certificate(declaration: Declaration, result: Answer) -> Certificate:
     converged = solution.failure == 0
     with be.scoped(arrays[0]):
         if any(x is not None and 0 in x.shape for x in arrays):
-            backward = forward = separation = be.real(xp.zeros(solution.failure.shape, dtype=arrays[0].dtype))
+            backward = forward = separation = be.ones(call.stacks[0]) * 0
             boundary = ~converged
         else:
             # What has no answer has no residual either; zeros keep NaN away from LAPACK.

@@ -89,6 +89,7 @@ class Answer(NamedTuple):
     public: Any
     call: Call
     solution: Solution
+    step: Step
 
 
 def declared(
@@ -99,6 +100,7 @@ def declared(
     tangent: Callable[..., Arrays] | None = None,
     cotangent: Callable[..., Arrays] | None = None,
     linear: bool = False,
+    fixed: Callable[..., bool] = lambda **options: False,
     choices: dict[str, tuple[str | None, ...]] | None = None,
     wrap: Callable[..., Any] | None = None,
     halves: bool = False,
@@ -126,6 +128,7 @@ def declared(
             tangent=tangent,
             cotangent=cotangent,
             linear=linear,
+            fixed=fixed,
             wrap=wrap or (_single if len(results) == 1 else _several),
         )
         declaration = Declaration(
@@ -160,19 +163,30 @@ def _several(be: Backend, *xs: Array) -> tuple[Array, ...]:
 
 def answer(declaration: Declaration, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Answer:
     """Evaluate a declaration on public arguments; the way behind both a plain call and a certified one."""
-    arguments, errors, options = _bind(declaration, args, kwargs)
-    call, rule = _prepare(declaration, arguments), declaration.rule
-    be, given = call.be, tuple(x is not None for x in call.stacks)
-    step = Step(rule, given, tuple(sorted(options.items())), call.batch if errors == "raise" else None)
-    found = be.derived(step, *(x for x in call.stacks if x is not None))
-    count = len(rule.results)
-    value = shaped(be, found[:count], call.batch)
+    arguments, errors, options = bind(declaration, args, kwargs)
+    call = prepare(declaration, arguments)
+    step, given = step_of(declaration, call, errors, options)
+    found, count = call.be.derived(step, *given), len(declaration.rule.results)
+    solution = Solution(found[:count], *found[count:])
+    return Answer(public(declaration, call, solution.value), call, solution, step)
+
+
+def step_of(declaration: Declaration, call: Call, errors: str, options: dict[str, Any]) -> tuple[Step, Arrays]:
+    """The step that a call is, and its arrays."""
+    mask = tuple(x is not None for x in call.stacks)
+    step = Step(declaration.rule, mask, tuple(sorted(options.items())), call.batch if errors == "raise" else None)
+    return step, tuple(x for x in call.stacks if x is not None)
+
+
+def public(declaration: Declaration, call: Call, value: Arrays) -> Any:
+    """A value as the caller gets it."""
+    arrays = shaped(call.be, value, call.batch)
     if call.kind in HALVES:
-        value = [be.astype(x, call.kind) for x in value]
-    return Answer(rule.wrap(be, *value), call, Solution(found[:count], *found[count:]))
+        arrays = [call.be.astype(x, call.kind) for x in arrays]
+    return declaration.rule.wrap(call.be, *arrays)
 
 
-def _bind(
+def bind(
     declaration: Declaration, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[list[Any], str, dict[str, Any]]:
     """The array arguments in order, errors=, and the options."""
@@ -217,7 +231,7 @@ def _check(name: str, options: dict[str, Any], choices: dict[str, tuple[str | No
             raise ValueError(f"{name}: {key} must be a number in {lowest}, 1), got {value!r}")
 
 
-def _prepare(declaration: Declaration, arguments: list[Any]) -> Call:
+def prepare(declaration: Declaration, arguments: list[Any]) -> Call:
     """Arrays of one library, device and dtype, stacked to (B, n, m), without a look at their entries."""
     be, arrays = _gather(declaration, arguments)
     arrays, kind = _promote(declaration, be, arrays)

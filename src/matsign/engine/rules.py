@@ -60,8 +60,9 @@ class Rule:
 
     ``tangent(be, value, arrays, moves, **options)`` is how the value moves when the arrays do, and
     ``cotangent(be, value, arrays, bars, **options)`` its adjoint in the inner product Re tr(xᴴy); both tuples in, tuples
-    out. They may look at shapes but not at values. A rule that is `linear` is so in its last array, and its transpose is the same function
-    of the other arrays' transposes.
+    out. They may look at shapes but not at values. A rule that is `linear` is so in its last array, and its transpose is
+    the same function of the other arrays' transposes. Where ``fixed(**options)``, the solver under a trace is a fixed
+    sequence of products.
     """
 
     name: str
@@ -71,6 +72,7 @@ class Rule:
     tangent: Callable[..., Arrays] | None = None
     cotangent: Callable[..., Arrays] | None = None
     linear: bool = False
+    fixed: Callable[..., bool] = lambda **options: False
     wrap: Callable[..., Any] = lambda be, *xs: xs
 
 
@@ -91,6 +93,10 @@ class Step:
     given: tuple[bool, ...]
     options: tuple[tuple[str, Any], ...] = ()
     batch: tuple[int, ...] | None = None
+
+    @property
+    def fixed(self) -> bool:
+        return self.rule.fixed(**dict(self.options))
 
     def over(self, count: int) -> Step:
         """The same with another leading axis."""
@@ -122,7 +128,7 @@ class Step:
         rule = getattr(self.rule, kind)
         if rule is None:
             raise NotImplementedError(f"{self.rule.name} has no derivative")
-        return cast(Callable[..., Arrays], rule)
+        return cast("Callable[..., Arrays]", rule)
 
     def _all(self, arrays: Arrays) -> Arrays:
         there = iter(arrays)
@@ -220,5 +226,5 @@ def _empty(arrays: Arrays) -> bool:
 
 
 def _like(be: Backend, bar: Array, x: Array) -> Array:
-    """A cotangent in the dtype of its array: of a real one it is real."""
-    return be.real(bar) if be.is_complex(bar) and not be.is_complex(x) else bar
+    """A cotangent as its array would be: of a real one it is real."""
+    return be.settled(be.real(bar) if be.is_complex(bar) and not be.is_complex(x) else bar)

@@ -120,6 +120,11 @@ def _polynomial(be: Backend, m: Array, tol: float, rtol: float) -> Solution:
     return solution(be, tuple(found.value), Failure.NOT_CONVERGED, ~(found.defect < 0.05), found.steps)
 
 
+def _fixed(*, tol: float | None, rtol: float | None, method: str) -> bool:
+    """Whether the number of steps follows from the options alone."""
+    return method == "polynomial" and ((tol or 0) >= 1e-3 or rtol == 0)
+
+
 def _scale(be: Backend, m: Array) -> Array:
     """σmax from below by power iteration, and so close that m divided by it stays below `_OVERSHOOT`."""
     xp, size = be.xp, norm(be, m)
@@ -183,6 +188,7 @@ def _residual(be: Backend, value: tuple[Array], m: Array) -> Residual:
     residual=_residual,
     tangent=_tangent,
     cotangent=_tangent,
+    fixed=_fixed,
     choices={"method": _METHODS},
     halves=True,
 )

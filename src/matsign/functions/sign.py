@@ -343,9 +343,10 @@ def _projector_tangent(
 def _projector_cotangent(
     be: Backend, value: Arrays, arrays: Arrays, bars: Arrays, *, half_plane: str, **options: Any
 ) -> Arrays:
-    (s,) = follow(be, mcsgn.declaration.rule, *arrays, **options)  # type: ignore[attr-defined]
-    (bar,), sh = bars, adjoint(s)
-    return (_pulled(be, s, *arrays, (bar @ sh + sh @ bar + (bar if half_plane == "right" else -bar)) / 2),)
+    (m,), (bar,) = arrays, bars
+    (s,) = follow(be, mcsgn.declaration.rule, m, **options)  # type: ignore[attr-defined]
+    sh = adjoint(s)
+    return (_pulled(be, s, m, (bar @ sh + sh @ bar + (bar if half_plane == "right" else -bar)) / 2),)
 
 
 def _projector_residual(be: Backend, value: tuple[Array], m: Array) -> Residual:

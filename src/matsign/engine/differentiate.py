@@ -1,0 +1,136 @@
+"""Derivatives as functions of their own, on every library: the Fréchet derivative and the condition number that is its norm."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from matsign.backends import Backend
+from matsign.engine.declare import Declaration, answer, bind, prepare, public, step_of
+from matsign.engine.linear import norm, per_member, scattered
+from matsign.engine.rules import Arrays, Step
+
+Array = Any
+
+_ROUNDS = 4
+
+
+def frechet(f: Callable[..., Any]) -> Callable[..., Any]:
+    """``frechet(f)(A, dA) = L(A, dA)``, the Fréchet derivative: f(A + dA) = f(A) + L(A, dA) + o(‖dA‖).
+
+    For every public function f: its arrays come first, in order, then as many directions, each shaped like its array up to
+    leading axes, which broadcast; None is a direction of zeros. Options are those of f. The result is shaped like f's.
+
+    Raises ``TypeError`` when `f` is not a function of this library, and what f raises.
+
+    Where f is not differentiable in every direction (`mcsgn` of singular and `msign` of rank-deficient matrices) this is the
+    derivative along directions that keep the rank, with what would change it left out.
+
+    >>> import numpy as np, matsign
+    >>> A, dA = np.array([[4.0, 3.0], [0.0, -2.0]]), np.array([[0.0, 0.0], [1.0, 0.0]])
+    >>> L = matsign.frechet(matsign.mcsgn)(A, dA)
+    >>> step = (matsign.mcsgn(A + 1e-6 * dA) - matsign.mcsgn(A - 1e-6 * dA)) / 2e-6
+    >>> bool(np.linalg.norm(L - step) < 1e-9)
+    True
+    """
+    declaration = _declaration(f)
+
+    @functools.wraps(f, updated=())
+    def derivative(*args: Any, **options: Any) -> Any:
+        half, names = len(args) // 2, declaration.arguments
+        if len(args) % 2 or half > len(names):
+            raise TypeError(
+                f"frechet({declaration.name}) takes its arrays and then as many directions, got {len(args)}"
+            )
+        arguments, errors, options = bind(declaration, args[:half], options)
+        directions = [*args[half:], *(None for _ in names[half:])]
+        both = prepare(_doubled(declaration), [*arguments, *directions])
+        call = both._replace(stacks=both.stacks[: len(names)])
+        step, given = step_of(declaration, call, errors, options)
+        be, count = call.be, len(declaration.rule.results)
+        value = be.derived(step, *given)[:count]
+        pairs = zip(call.stacks, both.stacks[len(names) :], strict=True)
+        moves = tuple(be.xp.zeros_like(x) if m is None else m for x, m in pairs if x is not None)
+        return public(declaration, call, step.tangent(be, value, given, moves))
+
+    return derivative
+
+
+def condition(f: Callable[..., Any]) -> Callable[..., Any]:
+    """``condition(f)(A) = max ‖L(A, E)‖ ‖A‖ / ‖f(A)‖`` over ‖E‖ = 1: by how much relative errors in A grow in f(A).
+
+    For every public function f, with its arguments; with several arrays or results, the largest over changes of all arrays
+    relative to their sizes, in the results relative to theirs. One number per member of the batch, NaN where f has no value.
+
+    Estimated from below, mostly within a few percent, by power iteration on the Fréchet derivative and its adjoint (Higham 2008,
+    section 3.3): eight equations like the one that a gradient costs. Frobenius norms; zero where f is zero.
+
+    Raises ``TypeError`` when `f` is not a function of this library, and what f raises.
+
+    >>> import numpy as np, matsign
+    >>> bool(abs(matsign.condition(matsign.sqrtm)(np.diag([1.0, 1e-8])) / 5e3 - 1) < 0.1)
+    True
+    """
+    declaration = _declaration(f)
+
+    @functools.wraps(f, updated=())
+    def number(*args: Any, **options: Any) -> Any:
+        found = answer(declaration, args, options)
+        be, step, batch = found.call.be, found.step, found.call.batch
+        given, value = (
+            tuple(be.constant(x) for x in xs if x is not None) for xs in (found.call.stacks, found.solution.value)
+        )
+        if any(0 in x.shape for x in given):
+            return be.real(be.xp.zeros(batch, dtype=given[0].dtype))
+        grown = _norm_of_derivative(be, step, value, given)
+        return grown[0] if batch == () else grown.reshape(batch)
+
+    return number
+
+
+def _norm_of_derivative(be: Backend, step: Step, value: Arrays, arrays: Arrays) -> Array:
+    """The largest singular value of the derivative between arrays and values, each measured in its own size."""
+    sizes, weights = (tuple(norm(be, x.reshape((len(x), -1, 1))) for x in xs) for xs in (arrays, value))
+
+    def scaled(xs: Arrays, by: Arrays) -> Arrays:
+        return tuple(per_member(s, x) * x for s, x in zip(by, xs, strict=True))
+
+    def unit(xs: Arrays) -> tuple[Arrays, Array]:
+        size = be.xp.sqrt(sum(norm(be, x.reshape((len(x), -1, 1))) ** 2 for x in xs))
+        inverse = be.xp.where(size > 0, 1 / size, 0 * size)
+        return scaled(xs, tuple(inverse for _ in xs)), size
+
+    shares = tuple(be.xp.where(w > 0, 1 / w, 0 * w) for w in weights)
+    direction, _ = unit(tuple(_start(be, x) for x in arrays))
+    grown = math.nan * sizes[0]
+    for _ in range(_ROUNDS):
+        moved, grown = unit(scaled(step.tangent(be, value, arrays, scaled(direction, sizes)), shares))
+        direction, _ = unit(scaled(step.cotangent(be, value, arrays, scaled(moved, shares)), sizes))
+    return grown
+
+
+def _start(be: Backend, x: Array) -> Array:
+    n, m = x.shape[-2:]
+    return be.xp.broadcast_to(scattered(be, n, m, x), x.shape)
+
+
+def _declaration(f: Callable[..., Any]) -> Declaration:
+    declaration = getattr(f, "declaration", None)
+    if not isinstance(declaration, Declaration):
+        raise TypeError(f"a function of matsign was wanted, got {f!r}")
+    return declaration
+
+
+def _doubled(declaration: Declaration) -> Declaration:
+    """The same function with a direction for every array: they share dtype, batch and shapes."""
+    rule, directions = declaration.rule, tuple("d" + name for name in declaration.arguments)
+    return replace(
+        declaration,
+        rule=replace(rule, shapes=rule.shapes * 2),
+        arguments=declaration.arguments + directions,
+        optional=declaration.optional + directions,
+        hermitian=(),
+    )

@@ -1,0 +1,292 @@
+"""Derivatives of the functions of matrices: against differences, against each other, and where textbook rules break."""
+
+import mpmath
+import numpy as np
+import pytest
+
+import matsign
+from matrices import gaussian, graded, similar
+from matsign import condition, frechet
+
+
+def definite(rng, n, dtype="float64"):
+    x = gaussian(rng, n, n, dtype=dtype)
+    return x @ x.conj().T / n + np.eye(n)
+
+
+def near(rng, n, dtype="float64"):
+    """Not Hermitian, with a root."""
+    return definite(rng, n, dtype) + 0.2 * gaussian(rng, n, n, dtype=dtype)
+
+
+CASES = {
+    "mcsgn": (matsign.mcsgn, lambda rng, d: (gaussian(rng, 4, 4, dtype=d),)),
+    "matrix_abs": (matsign.matrix_abs, lambda rng, d: (gaussian(rng, 4, 4, dtype=d),)),
+    "right projector": (matsign.spectral_projector, lambda rng, d: (gaussian(rng, 4, 4, dtype=d),)),
+    "left projector": (
+        lambda m, **k: matsign.spectral_projector(m, half_plane="left", **k),
+        lambda rng, d: (gaussian(rng, 4, 4, dtype=d),),
+    ),
+    "msign, square": (matsign.msign, lambda rng, d: (gaussian(rng, 4, 4, dtype=d),)),
+    "msign, tall": (matsign.msign, lambda rng, d: (gaussian(rng, 5, 3, dtype=d),)),
+    "msign, wide": (matsign.msign, lambda rng, d: (gaussian(rng, 2, 5, dtype=d),)),
+    "msign, a column": (matsign.msign, lambda rng, d: (gaussian(rng, 3, 1, dtype=d),)),
+    "polar": (matsign.polar, lambda rng, d: (gaussian(rng, 5, 3, dtype=d),)),
+    "sqrtm": (matsign.sqrtm, lambda rng, d: (near(rng, 4, d),)),
+    "invsqrtm": (matsign.invsqrtm, lambda rng, d: (near(rng, 4, d),)),
+    "sqrtm_pair": (matsign.sqrtm_pair, lambda rng, d: (near(rng, 3, d),)),
+    "coupled_root": (matsign.coupled_root, lambda rng, d: (near(rng, 3, d), near(rng, 3, d))),
+    "geometric_mean": (matsign.geometric_mean, lambda rng, d: (definite(rng, 3, d), definite(rng, 3, d))),
+    "geometric_mean, general": (matsign.geometric_mean, lambda rng, d: (near(rng, 3, d), near(rng, 3, d))),
+    "1 x 1": (matsign.sqrtm, lambda rng, d: (definite(rng, 1, d),)),
+}
+every_case = pytest.mark.parametrize("case", CASES)
+
+
+def as_tuple(value):
+    return tuple(value) if isinstance(value, tuple) else (value,)
+
+
+def moved(f, arrays, directions):
+    """Of eighth order: central differences extrapolated three times."""
+    rows = []
+    for k in range(4):
+        h = 2e-2 / 2**k
+        ahead, back = (
+            as_tuple(f(*(x + s * h * dx for x, dx in zip(arrays, directions, strict=True)))) for s in (1, -1)
+        )
+        row = [[(a - b) / (2 * h) for a, b in zip(ahead, back, strict=True)]]
+        for j, before in enumerate(rows[-1] if rows else []):
+            row.append(
+                [(4 ** (j + 1) * new - old) / (4 ** (j + 1) - 1) for new, old in zip(row[j], before, strict=True)]
+            )
+        rows.append(row)
+    return rows[-1][-1]
+
+
+def frechet_of(f, arrays, directions):
+    """`frechet` of a function with options bound, too."""
+    if hasattr(f, "declaration"):
+        return as_tuple(frechet(f)(*arrays, *directions))
+    return as_tuple(frechet(matsign.spectral_projector)(*arrays, *directions, half_plane="left"))
+
+
+@every_case
+@pytest.mark.parametrize("dtype", ["float64", "complex128"])
+def test_tangent_equals_differences(case, dtype, rng):
+    f, make = CASES[case]
+    arrays = make(rng, dtype)
+    directions = tuple(0.1 * gaussian(rng, *x.shape, dtype=dtype) for x in arrays)
+    if case == "geometric_mean":
+        directions = tuple(x + x.conj().T for x in directions)
+    for tangent, difference in zip(frechet_of(f, arrays, directions), moved(f, arrays, directions), strict=True):
+        assert np.linalg.norm(tangent - difference) < 1e-9 * max(1, np.linalg.norm(difference))
+
+
+@every_case
+@pytest.mark.parametrize("dtype", ["float64", "complex128"])
+def test_cotangent_is_the_adjoint_of_the_tangent(case, dtype, rng):
+    torch = pytest.importorskip("torch")
+    f, make = CASES[case]
+    arrays = make(rng, dtype)
+    directions = tuple(gaussian(rng, *x.shape, dtype=dtype) for x in arrays)
+    tangents = frechet_of(f, arrays, directions)
+    bars = tuple(gaussian(rng, *x.shape, dtype=dtype) for x in tangents)
+    inputs = [torch.from_numpy(x).requires_grad_() for x in arrays]
+    gradients = torch.autograd.grad(as_tuple(f(*inputs)), inputs, [torch.from_numpy(x) for x in bars])
+    forth = sum(np.vdot(b, t).real for b, t in zip(bars, tangents, strict=True))
+    back = sum(np.vdot(g.numpy(), d).real for g, d in zip(gradients, directions, strict=True))
+    size = sum(np.linalg.norm(b) * np.linalg.norm(t) for b, t in zip(bars, tangents, strict=True))
+    assert abs(forth - back) < 1e-13 * size
+
+
+@every_case
+@pytest.mark.parametrize("dtype", ["float64", "complex128"])
+def test_twice_in_torch(case, dtype, rng):
+    torch = pytest.importorskip("torch")
+    f, make = CASES[case]
+    inputs = tuple(torch.from_numpy(x).requires_grad_() for x in make(rng, dtype))
+    assert torch.autograd.gradcheck(f, inputs)
+    assert torch.autograd.gradgradcheck(f, inputs, atol=1e-5)
+
+
+@pytest.mark.parametrize("case", ["mcsgn", "msign, tall", "sqrtm", "geometric_mean, general"])
+def test_twice_both_ways_in_jax(case, rng):
+    jax = pytest.importorskip("jax")
+    from jax.test_util import check_grads
+
+    f, make = CASES[case]
+    check_grads(f, tuple(jax.numpy.asarray(x) for x in make(rng, "float64")), order=2, modes=["fwd", "rev"], rtol=1e-4)
+
+
+@pytest.mark.parametrize("case", ["mcsgn", "msign, wide", "polar", "sqrtm_pair", "coupled_root"])
+@pytest.mark.parametrize("dtype", ["float64", "complex128"])
+def test_torch_and_jax_agree(case, dtype, rng):
+    """Up to their conventions: JAX's gradient of a real function is the conjugate of torch's."""
+    torch, jax = pytest.importorskip("torch"), pytest.importorskip("jax")
+    f, make = CASES[case]
+    arrays = make(rng, dtype)
+    weights = [gaussian(rng, *x.shape) for x in as_tuple(f(*arrays))]
+
+    def loss(library, *xs):
+        return sum((w * abs(y - 1) ** 2).sum() for w, y in zip(map(library, weights), as_tuple(f(*xs)), strict=True))
+
+    inputs = [torch.from_numpy(x).requires_grad_() for x in arrays]
+    loss(torch.from_numpy, *inputs).backward()
+    places = tuple(range(len(arrays)))
+    found = jax.grad(lambda *xs: loss(jax.numpy.asarray, *xs), argnums=places)(*map(jax.numpy.asarray, arrays))
+    for x, y in zip(inputs, found, strict=True):
+        np.testing.assert_allclose(np.conj(y), x.grad.numpy(), atol=1e-12 * np.abs(y).max())
+
+
+def test_gradient_to_ten_digits_against_forty(rng):
+    """The derivative of mcsgn along E is the corner of mcsgn([[M, E], [0, M]]), here in 40 digits."""
+    m, e = gaussian(rng, 4, 4), gaussian(rng, 4, 4)
+    with mpmath.workdps(40):
+        zero = np.zeros((4, 4))
+        s = mpmath.matrix(np.block([[m, e], [zero, m]]).tolist())
+        for _ in range(60):
+            s = (s + s**-1) / 2
+        exact = np.array(s[:4, 4:].tolist(), float)
+    assert np.linalg.norm(frechet(matsign.mcsgn)(m, e) - exact) < 1e-12 * np.linalg.norm(exact)
+
+
+# Where textbook derivatives divide by the gap between singular values or eigenvalues.
+
+
+def gradient(f, m, library, rng):
+    """Of a random linear functional of f."""
+    weight = np.random.default_rng(1).standard_normal(np.asarray(f(m)).shape)
+    if library == "torch":
+        torch = pytest.importorskip("torch")
+        x = torch.from_numpy(m).requires_grad_()
+        (f(x) * torch.from_numpy(weight)).sum().backward()
+        return x.grad.numpy(), weight
+    jax = pytest.importorskip("jax")
+    return np.asarray(jax.grad(lambda x: (f(x) * weight).sum())(jax.numpy.asarray(m))), weight
+
+
+@pytest.mark.parametrize("library", ["torch", "jax"])
+def test_repeated_singular_values(library, rng):
+    """For M = 2I the derivative is the skew part over 2, where the SVD's gradient is NaN."""
+    found, weight = gradient(matsign.msign, 2 * np.eye(4), library, rng)
+    np.testing.assert_allclose(found, (weight - weight.T) / 4, atol=1e-14)
+
+
+@pytest.mark.parametrize("library", ["torch", "jax"])
+def test_repeated_eigenvalues(library, rng):
+    found, weight = gradient(matsign.sqrtm, 4 * np.eye(4), library, rng)
+    np.testing.assert_allclose(found, weight / 4, atol=1e-14)
+    m = similar(rng, np.diag([2.0, 2, -3, -3]), 3)
+    found, weight = gradient(matsign.mcsgn, m, library, rng)
+    e = gaussian(rng, 4, 4)
+    (difference,) = moved(matsign.mcsgn, (m,), (0.1 * e,))
+    assert abs((found * 0.1 * e).sum() - (weight * difference).sum()) < 1e-8
+
+
+def curve(rng, n, m, rank):
+    """A matrix of low rank, and a direction that keeps the rank to first order, with an exact curve through it."""
+    left, right = gaussian(rng, n, rank), gaussian(rng, m, rank)
+    dl, dr = gaussian(rng, n, rank), gaussian(rng, m, rank)
+    return lambda t: (left + t * dl) @ (right + t * dr).T, dl @ right.T + left @ dr.T
+
+
+@pytest.mark.parametrize(("n", "m", "rank"), [(5, 5, 2), (6, 4, 1), (3, 6, 2), (4, 4, 0)])
+def test_msign_along_directions_that_keep_the_rank(n, m, rank, rng):
+    at, direction = curve(rng, n, m, rank)
+    found = frechet(matsign.msign)(at(0), direction)
+    h = 1e-4
+    ahead, back, far, farther = (matsign.msign(at(t * h), rtol=1e-10) for t in (1, -1, 2, -2))
+    np.testing.assert_allclose(found, (8 * (ahead - back) - (far - farther)) / (12 * h), atol=1e-9)
+    across = gaussian(rng, n, m)
+    u = matsign.msign(at(0))
+    out = (np.eye(n) - u @ u.T) @ across @ (np.eye(m) - u.T @ u)
+    assert np.linalg.norm(frechet(matsign.msign)(at(0), out)) < 1e-10
+
+
+@pytest.mark.parametrize(
+    "f", [matsign.mcsgn, matsign.matrix_abs, matsign.spectral_projector, matsign.sqrtm, matsign.invsqrtm]
+)
+def test_singular_along_directions_that_keep_the_rank(f, rng):
+    v, dv = np.eye(5) + 0.3 * gaussian(rng, 5, 5), 0.3 * gaussian(rng, 5, 5)
+    values = np.array([3.0, 1, 2, 0, 0]) if f in (matsign.sqrtm, matsign.invsqrtm) else np.array([3.0, 1, -2, 0, 0])
+
+    def at(t):
+        w = v + t * dv
+        return w @ np.diag(values) @ np.linalg.inv(w)
+
+    direction = dv @ np.linalg.inv(v) @ at(0) - at(0) @ dv @ np.linalg.inv(v)
+    found = frechet(f)(at(0), direction)
+    h = 1e-4
+    ahead, back, far, farther = (f(at(t * h), rtol=1e-9) for t in (1, -1, 2, -2))
+    np.testing.assert_allclose(found, (8 * (ahead - back) - (far - farther)) / (12 * h), atol=1e-8)
+
+
+def test_near_the_axis_the_derivative_grows_as_the_inverse_distance(rng):
+    rotation = np.array([[0.0, 1], [-1, 0]])
+    sizes = []
+    for distance in (1e-2, 1e-4, 1e-6):
+        m = np.block([[distance * np.eye(2) + rotation, np.zeros((2, 2))], [np.zeros((2, 2)), -np.eye(2)]])
+        m[:2, :2] += 0
+        other = np.block(
+            [[-distance * np.eye(2) + rotation, np.zeros((2, 2))], [np.zeros((2, 2)), distance * np.eye(2) + rotation]]
+        )
+        sizes.append(condition(matsign.mcsgn)(other))
+    np.testing.assert_allclose(np.array(sizes[1:]) / sizes[:-1], 100, rtol=0.05)
+
+
+def test_nearly_singular_root(rng):
+    """Its condition number is 1/(2 √λ) times the size of the matrix over that of its root."""
+    for small in (1e-4, 1e-8, 1e-12):
+        a = np.diag([1.0, small])
+        assert abs(condition(matsign.sqrtm)(a) * 2 * np.sqrt(small) - 1) < 0.05
+        step = frechet(matsign.sqrtm)(a, np.diag([0, small]))
+        np.testing.assert_allclose(step, np.diag([0, np.sqrt(small) / 2]), rtol=1e-10, atol=0)
+
+
+def test_condition_number_of_graded_and_nonnormal_matrices(rng):
+    for m in (similar(rng, np.diag([1.0, 2, -3]), 1e3), similar(rng, np.diag(graded(3, 1e3)), 10)):
+        f = matsign.mcsgn if np.linalg.eigvals(m).real.min() < 0 else matsign.sqrtm
+        columns = [frechet(f)(m, e.reshape(3, 3)).ravel() for e in np.eye(9)]
+        exact = np.linalg.norm(np.array(columns), 2) * np.linalg.norm(m) / np.linalg.norm(f(m))
+        assert 0.8 < condition(f)(m) / exact < 1 + 1e-10
+
+
+def test_condition_everywhere_and_in_batches(on, rng):
+    a = np.stack([near(rng, 3), near(rng, 3), np.full((3, 3), np.nan), near(rng, 3)])
+    found = on(condition(matsign.sqrtm), a, errors="nan")
+    assert found.shape == (4,)
+    assert np.isnan(found[2])
+    for k in (0, 1, 3):
+        np.testing.assert_allclose(found[k], condition(matsign.sqrtm)(a[k]), rtol=1e-12)
+
+
+def test_frechet_broadcasts_and_checks(on, rng):
+    a, e = near(rng, 3), gaussian(rng, 5, 3, 3)
+    found = on(frechet(matsign.sqrtm), a, e)
+    assert found.shape == (5, 3, 3)
+    np.testing.assert_allclose(found[2], frechet(matsign.sqrtm)(a, e[2]), atol=1e-14)
+    u, h = frechet(matsign.polar)(a, e[0])
+    assert u.shape == h.shape == (3, 3)
+    np.testing.assert_allclose(
+        frechet(matsign.coupled_root)(a, a, e[0], None)[0],
+        frechet(matsign.coupled_root)(a, a, e[0], np.zeros((3, 3)))[0],
+    )
+    with pytest.raises(TypeError, match="as many directions"):
+        frechet(matsign.sqrtm)(a)
+    with pytest.raises(ValueError, match="dA has shape"):
+        frechet(matsign.sqrtm)(a, e[..., :2])
+    for transform in (frechet, condition):
+        with pytest.raises(TypeError, match="function of matsign"):
+            transform(np.linalg.inv)
+    assert not hasattr(frechet(matsign.sqrtm), "declaration")
+
+
+def test_empty_matrices_and_batches(rng):
+    torch = pytest.importorskip("torch")
+    for shape in ((0, 0), (0, 3, 3), (2, 0, 0)):
+        x = torch.zeros(shape, dtype=torch.float64, requires_grad=True)
+        matsign.mcsgn(x).sum().backward()
+        assert x.grad.shape == shape
+        assert frechet(matsign.mcsgn)(np.zeros(shape), np.zeros(shape)).shape == shape
+        assert np.shape(condition(matsign.mcsgn)(np.zeros(shape))) == shape[:-2]
