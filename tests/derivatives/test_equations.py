@@ -100,7 +100,18 @@ EQUATIONS = [
     ),
 ]
 
-every_case = pytest.mark.parametrize("case", EQUATIONS, ids=lambda c: str(c))
+REGULATORS = [
+    Case(name, _plant(e, s, "abqrse"), {}, (2, 3))
+    for name in ("lqr", "dlqr")
+    for e, s in ((False, False), (True, True))
+]
+FACTORS = [
+    Case("lyapunov_factor", lambda rng, kind: (-stable(rng, 4, kind), gaussian(rng, 4, 2, dtype=kind)), {}),
+    Case("discrete_lyapunov_factor", lambda rng, kind: (_inside(rng, kind), gaussian(rng, 4, 2, dtype=kind)), {}),
+]
+CASES = EQUATIONS + REGULATORS
+
+every_case = pytest.mark.parametrize("case", CASES, ids=str)
 every_kind = pytest.mark.parametrize("kind", KINDS)
 
 
@@ -142,7 +153,26 @@ def test_tangent_is_the_limit_of_differences(case, kind, rng):
         assert size(x - y) < 1e-8 * size(y)
 
 
-@every_case
+@pytest.mark.parametrize("case", FACTORS, ids=str)
+@pytest.mark.parametrize("reached", [4, 3])
+@every_kind
+def test_gramian_of_a_moved_factor(case, reached, kind, rng):
+    (a, b), (da, db) = case.stacked(rng, kind)
+    for x in (a, b, da, db):
+        x[:, reached:] *= 0  # these states are driven by nothing
+    a = a / 2 if "discrete" in case.name else a - 4 * np.eye(4)
+    step, (z,), given = valued(case, (a, b))
+    (dz,) = step.tangent(be, (z,), given, (da, db))
+
+    def gramian(a, b):
+        (z,) = valued(case, (a, b))[1]
+        return (z @ adjoint(z),)
+
+    (expected,) = difference(gramian, (a, b), (da, db))
+    assert size(dz @ adjoint(z) + z @ adjoint(dz) - expected) < 1e-8 * size(expected)
+
+
+@pytest.mark.parametrize("case", CASES + FACTORS, ids=str)
 @every_kind
 def test_cotangent_is_the_adjoint(case, kind, rng):
     arguments, _ = case.stacked(rng, kind)

@@ -4,7 +4,10 @@ x is the covariance of the states under white noise through b, and says which st
 `engine.doubling` applied to factors puts c z beside z; compressed as it goes, z keeps as many columns as x has eigenvalues above
 rounding (`engine.factors`). Whatever b, that is one inverse and then one large product a step.
 
-Differential:  x moves by a dx + dx aᴴ = -(da x + x daᴴ + db bᴴ + b dbᴴ), and z with it as the principal factor of x.
+Differential:  x moves by a dx + dx aᴴ = -(da x + x daᴴ + db bᴴ + b dbᴴ). z is determined by x but for a unitary factor on its
+right. Of all its moves the rule takes the shortest, the one with z⁺ dz Hermitian: dz = (I - ½ z z⁺) dx z⁺ᴴ. It gives every
+function of z zᴴ its derivatives, and to every order, because another choice of factor would turn dz as it turns z. Where x is
+singular it stays so to first order, and (I - z z⁺) dx (I - z z⁺) = 0.
 """
 
 from __future__ import annotations
@@ -17,8 +20,9 @@ from matsign.engine.declare import Residual, declared
 from matsign.engine.doubling import cayley
 from matsign.engine.factors import smith_factors, width
 from matsign.engine.failures import Failure
-from matsign.engine.linear import adjoint, column, nonzero, norm, normalise
-from matsign.engine.rules import Solution, solution
+from matsign.engine.linear import adjoint, column, eye, hermitian, nonzero, norm, normalise
+from matsign.engine.rules import Arrays, Solution, solution
+from matsign.engine.solves import inverse, stable_lyapunov, stable_stein
 from matsign.equations.lyapunov import lyapunov_residual, stein_residual
 
 Array = Any
@@ -136,12 +140,77 @@ def _of_factor(be: Backend, found: Residual, z: Array, scaled: Array) -> Residua
     return found._replace(correction=(column(error / 2) * z,))
 
 
+def _pseudo_inverse(be: Backend, z: Array) -> Array:
+    """z⁺ of a z whose columns are independent or zero."""
+    xp = be.xp
+    # z⁺ does not depend on what its columns are divided by first; of unit length they are nearly orthonormal.
+    size = be.constant(xp.sqrt(xp.sum(xp.abs(be.constant(z)) ** 2, axis=-2, keepdims=True)))
+    size = be.astype(nonzero(be, size), be.kind(z))
+    unused = be.astype((be.constant(z) == 0).all(-2), be.kind(z))
+    unit = z / size
+    gram = adjoint(unit) @ unit + eye(be, z) * unused[:, None, :]
+    return inverse(be, gram) @ adjoint(unit) / size.mT
+
+
+def gramian_move(be: Backend, a: Array, b: Array, x: Array, da: Array, db: Array) -> Array:
+    """dx of a x + x aᴴ + b bᴴ = 0."""
+    return stable_lyapunov(be, a, 2 * hermitian(da @ x + db @ adjoint(b)))
+
+
+def gramian_pull(be: Backend, a: Array, b: Array, x: Array, bar: Array) -> tuple[Array, Array]:
+    """Its adjoint: aᴴ y + y a + x̄ = 0 gives ā = 2 y x and b̄ = 2 y b."""
+    y = hermitian(stable_lyapunov(be, adjoint(a), hermitian(bar)))
+    return 2 * y @ x, 2 * y @ b
+
+
+def _lifted(be: Backend, z: Array, dx: Array) -> Array:
+    plus = _pseudo_inverse(be, z)
+    turned = dx @ adjoint(plus)
+    return turned - z @ (plus @ turned) / 2
+
+
+def _dropped(be: Backend, z: Array, bar: Array) -> Array:
+    """The adjoint of `_lifted`, for Hermitian dx."""
+    plus = _pseudo_inverse(be, z)
+    return hermitian((bar - adjoint(plus) @ (adjoint(z) @ bar) / 2) @ plus)
+
+
+def _continuous_tangent(be: Backend, value: Arrays, arrays: Arrays, moves: Arrays) -> Arrays:
+    (z,), (a, b) = value, arrays
+    return (_lifted(be, z, gramian_move(be, a, b, z @ adjoint(z), *moves)),)
+
+
+def _continuous_cotangent(be: Backend, value: Arrays, arrays: Arrays, bars: Arrays) -> Arrays:
+    (z,), (a, b) = value, arrays
+    return gramian_pull(be, a, b, z @ adjoint(z), _dropped(be, z, bars[0]))
+
+
+def _discrete_tangent(be: Backend, value: Arrays, arrays: Arrays, moves: Arrays) -> Arrays:
+    (z,), (a, b), (da, db) = value, arrays, moves
+    moved = da @ z @ adjoint(a @ z) + db @ adjoint(b)
+    return (_lifted(be, z, stable_stein(be, a, 2 * hermitian(moved))),)
+
+
+def _discrete_cotangent(be: Backend, value: Arrays, arrays: Arrays, bars: Arrays) -> Arrays:
+    """aᴴ y a - y + x̄ = 0 gives ā = 2 y a x and b̄ = 2 y b."""
+    (z,), (a, b) = value, arrays
+    y = hermitian(stable_stein(be, adjoint(a), _dropped(be, z, bars[0])))
+    return 2 * y @ (a @ z) @ adjoint(z), 2 * y @ b
+
+
 def _trimmed(be: Backend, z: Array) -> Array:
     """Without the columns that are zero in every member; under a trace nobody knows which those are."""
     return z if be.traced(z) else z[..., : width(be, z)]
 
 
-@declared("(n,n),(n,m)->(n,k)", solve=_continuous, residual=_continuous_residual, wrap=_trimmed)
+@declared(
+    "(n,n),(n,m)->(n,k)",
+    solve=_continuous,
+    residual=_continuous_residual,
+    tangent=_continuous_tangent,
+    cotangent=_continuous_cotangent,
+    wrap=_trimmed,
+)
 def lyapunov_factor(a: Array, b: Array, *, errors: str = "raise") -> Array:
     """z with a x + x aᴴ + b bᴴ = 0 for x = z zᴴ and a stable a: a factor of the controllability Gramian, x never formed.
 
@@ -160,6 +229,9 @@ def lyapunov_factor(a: Array, b: Array, *, errors: str = "raise") -> Array:
     one inverse, then one large product a step. Raises `SpectrumError` where a is not stable. The other Gramian,
     aᴴ x + x a + cᴴ c = 0, is that of ``lyapunov_factor(aᴴ, cᴴ)``.
 
+    Derivatives are right for functions of z zᴴ: a unitary factor on the right of z, which these do not see, is left at rest.
+    Where z zᴴ is singular the first ones are right.
+
     Examples
     --------
     >>> import numpy as np
@@ -173,7 +245,14 @@ def lyapunov_factor(a: Array, b: Array, *, errors: str = "raise") -> Array:
     raise NotImplementedError
 
 
-@declared("(n,n),(n,m)->(n,k)", solve=_discrete, residual=_discrete_residual, wrap=_trimmed)
+@declared(
+    "(n,n),(n,m)->(n,k)",
+    solve=_discrete,
+    residual=_discrete_residual,
+    tangent=_discrete_tangent,
+    cotangent=_discrete_cotangent,
+    wrap=_trimmed,
+)
 def discrete_lyapunov_factor(a: Array, b: Array, *, errors: str = "raise") -> Array:
     """z with a x aᴴ - x + b bᴴ = 0 for x = z zᴴ and an a inside the unit circle, x never formed.
 

@@ -7,13 +7,24 @@ from typing import Any, NamedTuple
 
 from matsign.backends import Backend
 from matsign.engine.declare import Residual, declared
-from matsign.engine.linear import column
-from matsign.engine.rules import Solution
+from matsign.engine.linear import column, hermitian
+from matsign.engine.rules import Arrays, Solution
 from matsign.equations.algebraic import METHODS, assess, finite, solver_of
+from matsign.equations.closed_loop import (
+    added,
+    close,
+    gain_move,
+    gain_pull,
+    matrix_move,
+    matrix_pull,
+    solution_move,
+    solution_pull,
+)
 from matsign.equations.continuous import CONTINUOUS
 from matsign.equations.discrete import DISCRETE
 from matsign.equations.newton_kleinman import Equation
 from matsign.equations.plant import Plant, normalise
+from matsign.equations.poles import poles_move, poles_pull
 
 Array = Any
 
@@ -49,6 +60,7 @@ def _regulate(equation: Equation) -> Callable[..., Solution]:
     def solve(
         be: Backend, a: Array, b: Array, q: Array, r: Array, s: Array | None, e: Array | None, *, method: str
     ) -> Solution:
+        q, r = hermitian(q), hermitian(r)
         found = riccati(be, a, b, q, r, e, s, method=method)
         x = found.value[0]
         gain, closed = _at(be, equation, x, Plant(a, b, q, r, e, s))
@@ -82,6 +94,38 @@ def _regulated(equation: Equation) -> Callable[..., Residual]:
     return residual
 
 
+def _in_order(a: Array, b: Array, q: Array, r: Array, s: Array | None, e: Array | None) -> Plant:
+    return Plant(a, b, q, r, e, s)
+
+
+def _tangent_of(equation: Equation) -> Callable[..., Arrays]:
+    """The solution moves as that of the Riccati equation, the gain by its formula, the poles with the closed loop."""
+
+    def tangent(be: Backend, value: Arrays, arrays: Arrays, moves: Arrays, *, method: str) -> Arrays:
+        _, x, poles = value
+        d, at = _in_order(*moves), close(be, _in_order(*arrays), x, discrete=equation.discrete)
+        dx = solution_move(be, at, d)
+        dk = gain_move(at, d, dx)
+        return dk, dx, poles_move(be, at.matrix(), poles, matrix_move(at, d, dk))
+
+    return tangent
+
+
+def _cotangent_of(equation: Equation) -> Callable[..., Arrays]:
+    def cotangent(be: Backend, value: Arrays, arrays: Arrays, bars: Arrays, *, method: str) -> Arrays:
+        _, x, poles = value
+        at = close(be, _in_order(*arrays), x, discrete=equation.discrete)
+        bar_matrix = poles_pull(be, at.matrix(), poles, bars[2])
+        if not be.is_complex(x):
+            bar_matrix = be.real(bar_matrix)
+        by_matrix, bar_gain = matrix_pull(at, bar_matrix)
+        by_gain, bar_x = gain_pull(at, bars[0] + bar_gain)
+        a, b, q, r, e, s = added(by_matrix, by_gain, solution_pull(be, at, bars[1] + bar_x))
+        return a, b, q, r, s, e
+
+    return cotangent
+
+
 _LQR = "(n,n),(n,m),(n,n),(m,m),(n,m),(n,n)->(m,n),(n,n),(n)"
 
 
@@ -93,6 +137,8 @@ def _named(be: Backend, gain: Array, solution: Array, poles: Array) -> Regulator
     _LQR,
     solve=_regulate(CONTINUOUS),
     residual=_regulated(CONTINUOUS),
+    tangent=_tangent_of(CONTINUOUS),
+    cotangent=_cotangent_of(CONTINUOUS),
     choices={"method": METHODS},
     wrap=_named,
     hermitian=("q", "r"),
@@ -112,8 +158,10 @@ def lqr(
 
     u = -k x steers e ẋ = a x + b u at the least cost ∫ xᴴqx + 2 Re xᴴsu + uᴴru. Returns `Regulator`: the gain, the solution x of
     `solve_continuous_are`, and the poles of the closed loop, which are complex; the order of arguments and results is
-    python-control's. Shapes (..., n, n), (..., n, m), (..., n, n), (..., m, m), (..., n, m), (..., n, n); dtypes, options and
-    errors as in `solve_continuous_are`.
+    python-control's. Derivatives of the poles are NaN where a pole is multiple, those of the rest are not.
+
+    Shapes (..., n, n), (..., n, m), (..., n, n), (..., m, m), (..., n, m), (..., n, n); dtypes, options and errors as in
+    `solve_continuous_are`.
 
     >>> import numpy as np
     >>> from matsign import lqr
@@ -131,6 +179,8 @@ def lqr(
     _LQR,
     solve=_regulate(DISCRETE),
     residual=_regulated(DISCRETE),
+    tangent=_tangent_of(DISCRETE),
+    cotangent=_cotangent_of(DISCRETE),
     choices={"method": METHODS},
     wrap=_named,
     hermitian=("q", "r"),
