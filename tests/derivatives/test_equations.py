@@ -6,9 +6,13 @@ import numpy as np
 import pytest
 
 import matsign
+from conftest import HAVE
 from matrices import adjoint, definite, gaussian, stable
 from matsign import backends
 from matsign.engine.rules import Step
+
+if HAVE["jax"]:
+    import jax
 
 KINDS = ("float64", "complex128")
 be = backends.load("numpy")
@@ -109,7 +113,19 @@ FACTORS = [
     Case("lyapunov_factor", lambda rng, kind: (-stable(rng, 4, kind), gaussian(rng, 4, 2, dtype=kind)), {}),
     Case("discrete_lyapunov_factor", lambda rng, kind: (_inside(rng, kind), gaussian(rng, 4, 2, dtype=kind)), {}),
 ]
-CASES = EQUATIONS + REGULATORS
+
+
+def _system(rng, kind, n=4):
+    a, b, c = -stable(rng, n, kind), gaussian(rng, n, 2, dtype=kind), gaussian(rng, 2, n, dtype=kind)
+    return a - 3 * np.eye(n), b, c
+
+
+REDUCTIONS = [
+    Case("hankel_singular_values", _system, {}),
+    Case("balanced_truncation", _system, {"order": 2}),
+    Case("balanced_truncation", _system, {"order": 4}),
+]
+CASES = EQUATIONS + REGULATORS + REDUCTIONS
 
 every_case = pytest.mark.parametrize("case", CASES, ids=str)
 every_kind = pytest.mark.parametrize("kind", KINDS)
@@ -172,6 +188,26 @@ def test_gramian_of_a_moved_factor(case, reached, kind, rng):
     assert size(dz @ adjoint(z) + z @ adjoint(dz) - expected) < 1e-8 * size(expected)
 
 
+@pytest.mark.parametrize("lacks", ["input", "output", "both"])
+@every_kind
+def test_reduction_of_a_system_that_is_not_minimal(lacks, kind, rng):
+    case = Case("balanced_truncation", _system, {"order": 2})
+    (a, b, c), moves = case.stacked(rng, kind)
+    if lacks != "output":
+        a[:, 3, :3], b[:, 3] = 0, 0
+    if lacks != "input":
+        a[:, :3, 3], c[:, :, 3] = 0, 0
+    step, value, given = valued(case, (a, b, c))
+    expected = difference(lambda *xs: valued(case, xs)[1], (a, b, c), moves)
+    found = step.tangent(be, value, given, moves)
+    for x, y in zip((*found[:3], found[3][:, :3]), (*expected[:3], expected[3][:, :3]), strict=True):
+        assert size(x - y) < 1e-7 * size(y)
+    bars = [gaussian(rng, *x.shape, dtype=x.dtype) for x in value]
+    pulled = step.cotangent(be, value, given, bars)
+    one, other = (sum(np.vdot(x, y).real for x, y in zip(*p, strict=True)) for p in ((bars, found), (pulled, moves)))
+    assert abs(one - other) < 1e-11 * size(*pulled)
+
+
 @pytest.mark.parametrize("case", CASES + FACTORS, ids=str)
 @every_kind
 def test_cotangent_is_the_adjoint(case, kind, rng):
@@ -184,3 +220,67 @@ def test_cotangent_is_the_adjoint(case, kind, rng):
         [np.vdot(x, y).real for x, y in zip(xs, ys, strict=True)] for xs, ys in ((bars, moved), (pulled, moves))
     )
     assert abs(sum(one) - sum(other)) < 1e-12 * sum(map(abs, one + other))
+
+
+def functional(case, library):
+    """The function of a case, in a form that gradient checks take: all arrays may move, results are arrays alone."""
+    f = getattr(matsign, case.name)
+
+    def call(*xs):
+        if library == "jax":  # finite differences hand over NumPy arrays, which must be Hermitian where the equation is
+            xs = [jax.numpy.asarray(x) for x in xs]
+        found = f(*xs, **case.options)
+        if case in FACTORS:
+            return found @ found.mT.conj()
+        return tuple(found) if isinstance(found, tuple) else found
+
+    return call
+
+
+@pytest.mark.skipif(not HAVE["torch"], reason="torch is not installed")
+@pytest.mark.parametrize(
+    "case", [c for c in CASES + FACTORS if None not in c.make(np.random.default_rng(), KINDS[0])], ids=str
+)
+@every_kind
+def test_torch_differentiates_twice(case, kind, rng):
+    import torch
+
+    arrays = [torch.tensor(x, requires_grad=True) for x in case.make(rng, kind)]
+    call = functional(case, "torch")
+    assert torch.autograd.gradcheck(call, arrays, fast_mode=True)
+    assert torch.autograd.gradgradcheck(call, arrays, fast_mode=True)
+
+
+@pytest.mark.skipif(not HAVE["torch"], reason="torch is not installed")
+def test_torch_maps_over_gradients(rng):
+    import torch
+
+    a, b, q, r = (torch.tensor(x) for x in _plant(False, False, "abqr")(rng, "float64"))
+
+    def cost(a):
+        return matsign.dlqr(a, b, q, r).gain.square().sum()
+
+    stack = torch.stack([a, a / 2, a / 3])
+    found = torch.func.vmap(torch.func.grad(cost))(stack)
+    assert torch.allclose(found, torch.stack([torch.func.grad(cost)(x) for x in stack]), rtol=1e-12)
+
+
+@pytest.mark.skipif(not HAVE["torch"], reason="torch is not installed")
+def test_multiple_poles_spoil_only_their_own_derivatives():
+    import torch
+
+    one = torch.eye(2, dtype=torch.float64)
+    a = torch.zeros(2, 2, dtype=torch.float64, requires_grad=True)
+    gain, _, poles = matsign.lqr(a, one, one, one)
+    assert torch.allclose(torch.autograd.grad(gain.sum(), a, retain_graph=True)[0], torch.ones_like(a))
+    assert torch.autograd.grad(poles.real.sum(), a)[0].isnan().all()
+
+
+@pytest.mark.skipif(not HAVE["jax"], reason="jax is not installed")
+@pytest.mark.parametrize("name", ["solve_continuous_lyapunov", "solve_discrete_are", "lyapunov_factor"])
+def test_jax_differentiates_twice_in_both_modes(name, rng):
+    from jax.test_util import check_grads
+
+    case = next(c for c in CASES + FACTORS if c.name == name)
+    arrays = [jax.numpy.asarray(x) for x in case.make(rng, "float64") if x is not None]
+    check_grads(functional(case, "jax"), arrays, order=2, modes=["fwd", "rev"])

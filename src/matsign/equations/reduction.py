@@ -3,7 +3,8 @@
 With factors of the Gramians, a x + x aᴴ + b bᴴ = 0 for x = z zᴴ and aᴴ w + w a + cᴴ c = 0 for w = y yᴴ, the Hankel singular
 values are the singular values of yᴴ z (Laub, Heath, Paige & Ward 1987; Tombs & Postlethwaite 1987): the square roots of the
 eigenvalues of x w without forming either, which would square their range. From yᴴ z = U S Vᴴ the projections y U S^-1/2 and
-z V S^-1/2 make both Gramians equal to S; leaving out the last rows of S is balanced truncation (Moore 1981).
+z V S^-1/2 make both Gramians equal to S; leaving out the last rows of S is balanced truncation (Moore 1981). How all of this
+moves with the system is in `balancing`.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from matsign.backends import Backend
 from matsign.engine.declare import Residual, declared
 from matsign.engine.factors import finite, phases
 from matsign.engine.linear import adjoint, column, eye, nonzero
-from matsign.engine.rules import Solution, solution
+from matsign.engine.rules import Arrays, Rule, Solution, follow, shapes_of, solution
+from matsign.equations import balancing
 from matsign.equations.gramians import Gramians, System, gramians, in_units
 from matsign.equations.lyapunov import lyapunov_residual
 
@@ -88,6 +90,61 @@ def _projections(be: Backend, found: _Balanced, order: int) -> tuple[Array, Arra
     return left * turn, right * turn, known
 
 
+def _balancing(be: Backend, a: Array, b: Array, c: Array) -> Solution:
+    """The rule below: Hankel singular values, all columns of the projections and their largest entries' places."""
+    found = _balance(be, a, b, c)
+    left, right, _ = _projections(be, found, a.shape[-1])
+    anchor = be.real(be.eye(a.shape[-1], right)[be.xp.argmax(be.xp.abs(right), axis=-2)].mT)
+    s = found.system
+    shift = s.e[:, :, None] + column((s.b_scale - s.c_scale) // 2)
+    value = (_scaled_values(be, found), be.ldexp(left, -shift), be.ldexp(right, shift), anchor)
+    return solution(be, value, iterations=found.gramians.steps)._replace(failure=found.gramians.failure)
+
+
+_BALANCING = Rule(
+    "balancing",
+    shapes_of("(n,n),(n,m),(p,n)"),
+    shapes_of("(n),(n,n),(n,n),(n,n)"),
+    solve=_balancing,
+    tangent=balancing.tangent,
+    cotangent=balancing.cotangent,
+)
+
+
+def _at(be: Backend, arrays: Arrays) -> balancing.Balanced:
+    return balancing.Balanced(*follow(be, _BALANCING, *arrays))
+
+
+def _hankel_tangent(be: Backend, value: Arrays, arrays: Arrays, moves: Arrays) -> Arrays:
+    at = _at(be, arrays)
+    return (balancing.values_move(be, at, *balancing.gramians_move(be, arrays, moves)),)
+
+
+def _hankel_cotangent(be: Backend, value: Arrays, arrays: Arrays, bars: Arrays) -> Arrays:
+    at = _at(be, arrays)
+    return balancing.gramians_pull(be, arrays, *balancing.values_pull(at, bars[0]))
+
+
+def _truncate_tangent(be: Backend, value: Arrays, arrays: Arrays, moves: Arrays, *, order: int) -> Arrays:
+    (a, b, c), (da, db, dc), at = arrays, moves, _at(be, arrays)
+    moved, dl, dt, _ = balancing.tangent(be, at, arrays, moves)
+    lh, dlh, t, dt = adjoint(at.left)[:, :order], adjoint(dl)[:, :order], at.right[:, :, :order], dt[:, :, :order]
+    return dlh @ a @ t + lh @ (da @ t + a @ dt), dlh @ b + lh @ db, dc @ t + c @ dt, moved
+
+
+def _truncate_cotangent(be: Backend, value: Arrays, arrays: Arrays, bars: Arrays, *, order: int) -> Arrays:
+    (a, b, c), (bar_a, bar_b, bar_c, bar_values), at = arrays, bars, _at(be, arrays)
+    left, right = at.left[:, :, :order], at.right[:, :, :order]
+
+    def whole(x: Array) -> Array:
+        return be.xp.concat([x, 0 * at.left[:, :, order:]], axis=-1)
+
+    bar_left = whole(a @ right @ adjoint(bar_a) + b @ adjoint(bar_b))
+    bar_right = whole(adjoint(a) @ left @ bar_a + adjoint(c) @ bar_c)
+    by_a, by_b, by_c = balancing.cotangent(be, at, arrays, (bar_values, bar_left, bar_right, None))
+    return by_a + left @ bar_a @ adjoint(right), by_b + left @ bar_b, by_c + bar_c @ adjoint(right)
+
+
 def _judged(be: Backend, a: Array, b: Array, c: Array) -> tuple[_Balanced, Array, Array, Array]:
     """(the balanced system anew, backward error, how far each Hankel singular value may be wrong, separation).
 
@@ -131,7 +188,13 @@ def _truncate_residual(be: Backend, value: tuple[Array, ...], a: Array, b: Array
     return Residual(backward, (*correction, value[3] - anew[3] + error[:, 0] * value[3]), separation)
 
 
-@declared("(n,n),(n,m),(p,n)->(n)", solve=_hankel, residual=_hankel_residual)
+@declared(
+    "(n,n),(n,m),(p,n)->(n)",
+    solve=_hankel,
+    residual=_hankel_residual,
+    tangent=_hankel_tangent,
+    cotangent=_hankel_cotangent,
+)
 def hankel_singular_values(a: Array, b: Array, c: Array, *, errors: str = "raise") -> Array:
     """σ_k = √λ_k(x w) of a stable ẋ = a x + b u, y = c x, where a x + x aᴴ + b bᴴ = 0 and aᴴ w + w a + cᴴ c = 0; descending.
 
@@ -144,7 +207,8 @@ def hankel_singular_values(a: Array, b: Array, c: Array, *, errors: str = "raise
     -----
     The singular values of yᴴ z for factors z and y of the two Gramians (Laub, Heath, Paige & Ward 1987), neither of which is
     formed; both factors come from one inverse (`lyapunov_factor`). They are accurate to rounding beside the first. Raises
-    `SpectrumError` where a is not stable.
+    `SpectrumError` where a is not stable. The derivatives of values at the level of rounding are zero; second derivatives need
+    values that are simple.
 
     Examples
     --------
@@ -163,6 +227,8 @@ def hankel_singular_values(a: Array, b: Array, c: Array, *, errors: str = "raise
     "(n,n),(n,m),(p,n)->(r,r),(r,m),(p,r),(n)",
     solve=_truncate,
     residual=_truncate_residual,
+    tangent=_truncate_tangent,
+    cotangent=_truncate_cotangent,
     wrap=lambda be, *model: Reduced(*model),
 )
 def balanced_truncation(a: Array, b: Array, c: Array, order: int, *, errors: str = "raise") -> Reduced:
@@ -184,7 +250,8 @@ def balanced_truncation(a: Array, b: Array, c: Array, order: int, *, errors: str
     reduced model are diag(hsv[:r]). It is stable, and its transfer function c_r (s I - a_r)⁻¹ b_r differs from that of the full
     one on the whole imaginary axis by no more than twice the sum of the Hankel singular values left out, each distinct value
     counted once (Enns 1984; Glover 1984): look at hsv to choose `order`. States beyond the numerical rank of the system are
-    decoupled from input and output. Raises `SpectrumError` where a is not stable.
+    decoupled from input and output. Raises `SpectrumError` where a is not stable. The model has derivatives where the Hankel
+    singular values are simple; in complex arithmetic they keep the largest entry of each column of the projection real.
 
     Examples
     --------
