@@ -19,7 +19,7 @@ from matsign.engine.deflate import deflate
 from matsign.engine.doubling import two_sided_sylvester
 from matsign.engine.failures import Failure
 from matsign.engine.iterate import separable_sylvester
-from matsign.engine.linear import adjoint, column, eye, norm
+from matsign.engine.linear import adjoint, column, eye, is_hermitian, norm
 from matsign.engine.rules import Arrays, Rule, Solution, follow, shapes_of, solution
 from matsign.engine.symplectic import Closed, closed_lyapunov, closed_stein
 
@@ -93,21 +93,40 @@ _SEPARABLE = Rule(
 
 
 def _solve_folded(be: Backend, a: Array, q: Array) -> Solution:
-    singular = ~(norm(be, a) * norm(be, be.inv(a)) * a.shape[-1] * be.eps(a) < 1)
+    def general(a: Array, q: Array) -> Array:
+        found = two_sided_sylvester(be, a, a, q[:, None], 20)
+        if be.written_out(q):
+            return found.x[:, 0]
+        return be.split(found.converged, lambda a, q, x: x, lambda a, q, x: slow(a, q), a, q, found.x[:, 0])
 
-    def regular(a: Array, q: Array) -> Array:
-        return _solve_separable(be, a, a, q).value[0]
+    def slow(a: Array, q: Array) -> Array:
+        singular = ~(norm(be, a) * norm(be, be.inv(a)) * a.shape[-1] * be.eps(a) < 1)
+        return be.split(singular, deflated, lambda a, q: separable_sylvester(be, a, a, q), a, q)
 
     def deflated(a: Array, q: Array) -> Array:
         zero = deflate(be, a, a.shape[-1] * be.eps(a))
-        p, one = zero.projector, eye(be, a)
-        rest = one - p
+        p, rest = zero.projector, eye(be, a) - zero.projector
         across = be.inv(zero.matrix) @ rest
-        x = _solve_separable(be, zero.matrix, zero.matrix, rest @ q @ rest).value[0]
+        x = separable_sylvester(be, zero.matrix, zero.matrix, rest @ q @ rest)
         x = rest @ x @ rest + across @ q @ p + p @ q @ across
         return be.xp.where(column(zero.sound), x, math.nan + 0 * x)
 
-    return solution(be, (be.split(singular, deflated, regular, a, q),))
+    if be.on_cpu(q) and not be.traced(q):
+        # Eigenvectors cost less than iterations there.
+        x = be.split(is_hermitian(a), lambda a, q: _by_eigenvectors(be, a, q), general, a, q)
+    else:
+        x = general(a, q)
+    return solution(be, (x,))
+
+
+def _by_eigenvectors(be: Backend, a: Array, q: Array) -> Array:
+    """For a Hermitian a; zero in the entries that join its null space to itself."""
+    values, v = be.eigh(a)
+    sums = values[:, :, None] + values[:, None, :]
+    kept = sums > a.shape[-1] * be.eps(a) * values[:, -1:, None]
+    y = adjoint(v) @ q @ v
+    y = be.xp.where(kept, y / be.xp.where(kept, sums, be.xp.ones_like(sums)), be.xp.zeros_like(y))
+    return v @ y @ adjoint(v)
 
 
 def _move_folded(be: Backend, value: Arrays, arrays: Arrays, moves: Arrays) -> Arrays:

@@ -24,7 +24,7 @@ from matsign.engine.iterate import newton, purify, run
 from matsign.engine.linear import adjoint, column, eye, hermitian, nonzero, norm, normalise
 from matsign.engine.rules import Arrays, Solution, solution
 from matsign.engine.schedules import lifting, polar_express
-from matsign.engine.solves import inverse, separable
+from matsign.engine.solves import folded, inverse
 
 Array = Any
 
@@ -157,9 +157,9 @@ def _moved(be: Backend, u: Array, m: Array, dm: Array) -> Array:
     h, q = hermitian(uh @ m), uh @ u
     rest = eye(be, h) - q
     shift = nonzero(be, norm(be, be.constant(h)) / math.sqrt(h.shape[-1]))
-    h = h + column(shift) * rest
+    h = hermitian(h + column(shift) * rest)
     k = uh @ dm @ q
-    omega = separable(be, h, h, k - adjoint(k))
+    omega = folded(be, h, k - adjoint(k))
     across = inverse(be, h)
     right = dm @ q @ across
     return u @ omega + right - u @ (uh @ right) + u @ across @ (uh @ dm) @ rest

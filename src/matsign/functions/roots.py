@@ -20,7 +20,18 @@ from matsign.engine.declare import Residual, declared, rank_tolerance
 from matsign.engine.deflate import deflate
 from matsign.engine.failures import Failure
 from matsign.engine.iterate import finish, newton, run, separable_sylvester, settled
-from matsign.engine.linear import adjoint, away, column, eye, is_hermitian, is_nearly_hermitian, largest, nonzero, norm
+from matsign.engine.linear import (
+    adjoint,
+    away,
+    column,
+    eye,
+    hermitian,
+    is_hermitian,
+    is_nearly_hermitian,
+    largest,
+    nonzero,
+    norm,
+)
 from matsign.engine.rules import Arrays, Solution, solution
 from matsign.engine.schedules import polar_express
 from matsign.engine.solves import folded
@@ -64,11 +75,11 @@ def _eigh(be: Backend, a: Array, rtol: float, inverse: bool) -> Solution:
     values, vectors = be.eigh(a)
     top = xp.maximum(-values[:, :1], values[:, -1:])
     root = xp.sqrt(xp.where(values > 0, values, 0 * values))
-    x = z = (vectors * root[:, None, :]) @ adjoint(vectors)
+    x = z = hermitian((vectors * root[:, None, :]) @ adjoint(vectors))
     if inverse:
         kept = values > rtol * top
         factor = xp.astype(kept, values.dtype) / xp.where(kept, root, xp.ones_like(root))
-        z = (vectors * factor[:, None, :]) @ adjoint(vectors)
+        z = hermitian((vectors * factor[:, None, :]) @ adjoint(vectors))
     found = solution(be, (x, z), Failure.NEGATIVE, values[:, 0] < -rtol * top[:, 0])
     other = int(Failure.NOT_HERMITIAN) + 0 * found.failure
     return found._replace(failure=xp.where(is_nearly_hermitian(be, a), found.failure, other))

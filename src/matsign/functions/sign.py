@@ -30,6 +30,7 @@ from matsign.engine.linear import (
     away,
     column,
     eye,
+    hermitian,
     inner,
     is_hermitian,
     is_nearly_hermitian,
@@ -69,7 +70,7 @@ def _eigh(be: Backend, m: Array, rtol: float) -> Solution:
     top = be.xp.maximum(-values[:, :1], values[:, -1:])
     kept = be.xp.abs(values) > rtol * top
     signs = be.xp.sign(values) * be.xp.astype(kept, values.dtype)
-    value = (vectors * signs[:, None, :]) @ adjoint(vectors)
+    value = hermitian((vectors * signs[:, None, :]) @ adjoint(vectors))
     return solution(be, (value,), Failure.NOT_HERMITIAN, ~is_nearly_hermitian(be, m))
 
 
