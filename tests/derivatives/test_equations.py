@@ -227,6 +227,21 @@ def test_cotangent_is_the_adjoint(case, kind, rng):
     assert abs(sum(one) - sum(other)) < 1e-12 * sum(map(abs, one + other))
 
 
+@pytest.mark.parametrize("case", CASES + FACTORS, ids=str)
+@pytest.mark.parametrize("kind", ["float32", "complex64"])
+def test_derivatives_keep_single_precision(case, kind, rng):
+    arguments, moves = case.stacked(rng, kind)
+    arguments = tuple(None if x is None else x.astype(kind) for x in arguments)
+    moves = [x.astype(kind) for x in moves if x is not None]
+    step, value, given = valued(case, arguments)
+    wide = valued(case, tuple(None if x is None else x.astype(np.result_type(x, "float64")) for x in arguments))
+    found, expected = step.tangent(be, value, given, moves), step.tangent(be, wide[1], wide[2], moves)
+    assert [x.dtype for x in found] == [x.dtype for x in value]
+    if case not in FACTORS:
+        assert all(size(x - y) < 2e-3 * size(y) for x, y in zip(found, expected, strict=True))
+    assert {x.dtype for x in step.cotangent(be, value, given, value)} == {np.dtype(kind)}
+
+
 def functional(case, library):
     """The function of a case, in a form that gradient checks take: all arrays may move, results are arrays alone."""
     f = getattr(matsign, case.name)

@@ -62,7 +62,7 @@ def _solve(be: Backend, a: Array) -> Solution:
     stand_in = be.astype(xp.cumulative_sum(be.ones(a)[:, None] + 0 * be.real(values), axis=-1), be.kind(values))
     values = xp.where(simple[:, None], values, stand_in)
     vectors = xp.where(column(simple), vectors, eye(be, vectors))
-    return solution(be, (values, vectors, xp.where(simple, 1.0, math.nan) * be.ones(a)))
+    return solution(be, (values, vectors, xp.where(simple, be.ones(a), math.nan * be.ones(a))))
 
 
 def _tangent(be: Backend, value: Arrays, arrays: Arrays, moves: Arrays) -> Arrays:
