@@ -86,7 +86,8 @@ def inner(x: Array, y: Array) -> Array:
         return np.vecdot(x, y).real
     if x.dtype.kind == "c":
         x, y = (np.ascontiguousarray(z).view(z.real.dtype) for z in (x, y))
-    return np.einsum("bi,bi->b", x, y)
+    # One by one: in a stack the sums would be cut into other pieces.
+    return np.array([np.einsum("i,i->", u, v) for u, v in zip(x, y, strict=True)], x.dtype)
 
 
 _EPS = {dtype: float(np.finfo(name).eps) for dtype, name in _NAMES.items()}
