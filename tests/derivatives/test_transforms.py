@@ -188,6 +188,14 @@ class TestJax:
         mapped = self.jax.jit(self.jax.vmap(g))(*xs)
         np.testing.assert_allclose(mapped, g(*xs), rtol=1e-9, atol=1e-9)
 
+    def test_one_argument_traced_and_the_others_not(self, rng):
+        f, (a, b, q) = self.arrays("solve_sylvester", rng)
+        g = lambda q: f(a, b, q).sum()  # noqa: E731
+        expected = self.jax.grad(lambda a, b, q: f(a, b, q).sum(), argnums=2)(a, b, q)
+        np.testing.assert_allclose(self.jax.grad(g)(q), expected, atol=1e-14)
+        np.testing.assert_allclose(self.jax.jit(g)(q), g(q), atol=1e-13)
+        np.testing.assert_allclose(self.jax.vmap(g)(q[None])[0], g(q), atol=1e-13)
+
     def test_hessian(self, rng):
         f, (x,) = self.arrays("msign", rng)
         found = self.jax.hessian(sum_of_cubes(f))(x).reshape(15, 15)

@@ -263,8 +263,12 @@ def _gather(declaration: Declaration, arguments: list[Any]) -> tuple[Backend, li
             arrays.append(be.asarray(x, like))
         except (TypeError, ValueError) as error:
             raise type(error)(f"{declaration.name}: {name} is not a dense array of numbers: {error}") from None
-    if len(arrays) > 1 and not be.traced(arrays[0]):
-        devices = {n: be.where_is(x) for n, x in zip(declaration.arguments, arrays, strict=True) if x is not None}
+    if len(arrays) > 1:
+        # What is traced has no place yet, and goes where the others are.
+        placed = {
+            n: x for n, x in zip(declaration.arguments, arrays, strict=True) if x is not None and not be.traced(x)
+        }
+        devices = {n: be.where_is(x) for n, x in placed.items()}
         if len(set(devices.values())) > 1:
             whose = ", ".join(f"{n} is on {d}" for n, d in devices.items())
             raise ValueError(f"{declaration.name}: all arrays must be on one device; {whose}")
