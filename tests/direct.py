@@ -31,6 +31,21 @@ def msign_by_svd(m, rtol=None):
     return (u * (s > rtol * s[:1])) @ vh
 
 
+def mclip_by_svd(m, lower, upper):
+    u, s, vh = sl.svd(m, full_matrices=False)
+    return (u * s.clip(lower, upper)) @ vh
+
+
+def soft_threshold_by_svd(m, t):
+    u, s, vh = sl.svd(m, full_matrices=False)
+    return (u * (s - t).clip(0)) @ vh
+
+
+def psd_by_eigh(a):
+    values, v = sl.eigh((a + adjoint(a)) / 2)
+    return (v * values.clip(0)) @ adjoint(v)
+
+
 def root_by_eigh(a):
     values, v = sl.eigh(a)
     return (v * np.sqrt(values)) @ adjoint(v)

@@ -1,6 +1,8 @@
 """One well-posed problem for every public function, with an independent reference: what all-function tests run over."""
 
+import functools
 from collections.abc import Callable
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -10,12 +12,13 @@ import direct
 import matrices
 import matsign
 import truth
+from matsign.engine.declare import answer
 
 
 class Problem(NamedTuple):
     """A function, how to make arguments for it, the answer by other means, and how the answer scales.
 
-    `scales(s)` gives factors for the arguments and the factors of the results that follow.
+    `scales(s)` gives factors for the arguments and the factors of the results that follow; None where a threshold sets a scale.
     """
 
     name: str
@@ -23,7 +26,7 @@ class Problem(NamedTuple):
     make: Callable
     reference: Callable
     truth: Callable
-    scales: Callable
+    scales: Callable | None
     methods: tuple = ()
 
     def stacked(self, rng, count, dtype="float64"):
@@ -41,6 +44,18 @@ class Problem(NamedTuple):
 
 def as_tuple(x):
     return tuple(x) if isinstance(x, tuple) else (x,)
+
+
+def bound(f, **options):
+    """A function with other defaults: all-function tests know no options."""
+    declaration = replace(f.declaration, options=f.declaration.options | options)
+
+    @functools.wraps(f)
+    def call(*args, **kwargs):
+        return answer(declaration, args, kwargs).public
+
+    call.declaration = declaration
+    return call
 
 
 def _polar_by_svd(m):
@@ -150,6 +165,33 @@ PROBLEMS = [
         lambda m: truth.exact(m) @ truth.sign(m),
         lambda s: ((s,), (s,)),
         ("newton", "schur", "auto"),
+    ),
+    Problem(
+        "mclip",
+        bound(matsign.mclip, lower=0.5, upper=2.0),
+        lambda rng, dtype: (matrices.with_singular_values(rng, 4, 3, [3, 1, 0.2], dtype).astype(dtype),),
+        lambda m: direct.mclip_by_svd(m, 0.5, 2.0),
+        lambda m: truth.mclip(m, 0.5, 2.0),
+        None,
+        ("svd", "sign", "auto"),
+    ),
+    Problem(
+        "soft_threshold",
+        bound(matsign.soft_threshold, t=0.5),
+        lambda rng, dtype: (matrices.with_singular_values(rng, 3, 4, [3, 1, 0.2], dtype).astype(dtype),),
+        lambda m: direct.soft_threshold_by_svd(m, 0.5),
+        lambda m: truth.soft_threshold(m, 0.5),
+        None,
+        ("svd", "sign", "auto"),
+    ),
+    Problem(
+        "psd_project",
+        matsign.psd_project,
+        lambda rng, dtype: (matrices.splitting(rng, 4, dtype),),
+        direct.psd_by_eigh,
+        truth.psd_project,
+        lambda s: ((s,), (s,)),
+        ("eigh", "sign", "auto"),
     ),
     Problem(
         "sqrtm",

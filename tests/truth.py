@@ -75,7 +75,7 @@ def root_pair(a):
 
 def msign(m):
     """M (MᴴM)^{-1/2} for full rank; 80 digits leave plenty after squaring."""
-    m = exact(m)
+    m = m if np.asarray(m).dtype == object else exact(m)
     if m.shape[0] < m.shape[1]:
         return adjoint(msign_exact(adjoint(m)))
     return msign_exact(m)
@@ -83,6 +83,34 @@ def msign(m):
 
 def msign_exact(m):
     return m @ root_pair(adjoint(m) @ m)[1]
+
+
+def _kept(m, t):
+    """O R and H for the projector R on the singular values above t, none of which is t; n ≥ m, full rank."""
+    o = msign_exact(m)
+    h = adjoint(o) @ m
+    one = eye(len(h))
+    return o @ (one + sign(h - t * one)) / 2, h - t * one
+
+
+def soft_threshold(m, t):
+    m = m if np.asarray(m).dtype == object else exact(m)
+    if m.shape[0] < m.shape[1]:
+        return adjoint(soft_threshold(adjoint(m), t))
+    o, gap = _kept(m, mp.mpf(t))
+    return o @ gap
+
+
+def mclip(m, lower, upper):
+    m = exact(m)
+    base = mp.mpf(lower) * msign(m) + soft_threshold(m, lower) if lower else m
+    return base - soft_threshold(m, upper)
+
+
+def psd_project(a):
+    h = exact(a)
+    h = (h + adjoint(h)) / 2
+    return (h + h @ sign(h)) / 2
 
 
 def coupled_root(a, b):

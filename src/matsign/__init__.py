@@ -21,6 +21,7 @@ from matsign.equations.reduction import Reduced, balanced_truncation, hankel_sin
 from matsign.equations.regulators import Regulator, dlqr, lqr
 from matsign.equations.riccati import solve_riccati
 from matsign.equations.sylvester import solve_sylvester
+from matsign.functions.clipping import mclip, psd_project, soft_threshold
 from matsign.functions.means import coupled_root, geometric_mean
 from matsign.functions.polar import Polar, msign, polar
 from matsign.functions.roots import invsqrtm, sqrtm, sqrtm_pair
@@ -45,9 +46,12 @@ __all__ = [
     "lqr",
     "lyapunov_factor",
     "matrix_abs",
+    "mclip",
     "mcsgn",
     "msign",
     "polar",
+    "psd_project",
+    "soft_threshold",
     "solve_continuous_are",
     "solve_continuous_lyapunov",
     "solve_discrete_are",

@@ -43,7 +43,7 @@ def arguments_of(f):
 
 def options_of(f):
     """What has no default."""
-    return {"order": 2} if "order" in f.declaration.options else {}
+    return {name: value for name, value in (("order", 2), ("t", 1.5)) if name in f.declaration.options}
 
 
 @pytest.mark.parametrize("ending", FORMATS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -78,7 +79,8 @@ def _certificate(declaration: Declaration, result: Answer) -> Certificate:
             # What has no answer has no residual either; zeros keep NaN away from LAPACK.
             value = tuple(be.constant(x) for x in solution.value)
             kept = tuple(xp.where(per_member(converged, x), x, xp.zeros_like(x)) for x in value)
-            numbers = _errors(declaration, call._replace(stacks=set_aside(be, arrays)[1]), kept)
+            given = judged(declaration, dict(result.step.options))
+            numbers = _errors(declaration, call._replace(stacks=set_aside(be, arrays)[1]), kept, given)
             backward, forward, separation = (xp.where(converged, x, xp.full_like(x, xp.nan)) for x in numbers[:3])
             boundary = converged & numbers[3]
         iterations = xp.astype(solution.iterations, xp.int32)
@@ -86,12 +88,20 @@ def _certificate(declaration: Declaration, result: Answer) -> Certificate:
     return Certificate(*(_shaped(be, x, call.batch) for x in fields))
 
 
-def _errors(declaration: Declaration, call: Call, value: tuple[Array, ...]) -> tuple[Array, Array, Array, Array]:
+def judged(declaration: Declaration, options: dict[str, Any]) -> dict[str, Any]:
+    """The options without which an answer cannot be judged: those that the residual asks for by name."""
+    asked = inspect.signature(declaration.residual).parameters.values()
+    return {p.name: options[p.name] for p in asked if p.kind is p.KEYWORD_ONLY}
+
+
+def _errors(
+    declaration: Declaration, call: Call, value: tuple[Array, ...], options: dict[str, Any]
+) -> tuple[Array, Array, Array, Array]:
     """Backward error, ‖correction‖ / ‖value‖ at its largest over the arrays of the value, separation, boundary."""
     be = call.be
     if call.kind in HALVES:
         value = tuple(be.astype(be.astype(x, call.kind), be.kind(x)) for x in value)
-    found = declaration.residual(be, value, *call.stacks)
+    found = declaration.residual(be, value, *call.stacks, **options)
     forward = 0 * found.backward
     for step, x in zip(found.correction, value, strict=True):
         size = norm(be, x)
