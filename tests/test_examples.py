@@ -52,3 +52,13 @@ def test_learning_through_the_inner_step_of_muon_pays(run):
         assert best[1:].mean() < 0.5 * plain[1:].mean()
     for found in list(runs.values())[::2]:
         assert found[0].aligned[-1] > 0.9  # the keys have found the directions that matter
+
+
+def test_muon_learns_in_fewer_steps_than_adamw(run):
+    torch = pytest.importorskip("torch")
+    runs = run("muon_transformer")
+    ours, adamw = runs["matsign.optim.Muon"], runs["AdamW"]
+    assert len(runs) == 2 + hasattr(torch.optim, "Muon")
+    assert ours.loss[0] == adamw.loss[0]  # the same start
+    assert ours.loss[-1] < adamw.loss[-1] < 0.7 * adamw.loss[0]
+    assert (ours.seconds[1:] > ours.seconds[:-1]).all()

@@ -1,0 +1,27 @@
+"""What optimisers make of msign: `Muon` for PyTorch, `scale_by_msign` for JAX.
+
+Each is imported when it is asked for, so either works without the other's library.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matsign.optim.muon import Muon
+    from matsign.optim.optax import scale_by_msign
+
+__all__ = ["Muon", "scale_by_msign"]
+
+_HOMES = {"Muon": "matsign.optim.muon", "scale_by_msign": "matsign.optim.optax"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOMES])

@@ -1,0 +1,269 @@
+"""Muon for PyTorch (Keller Jordan 2024): momentum, orthogonalised by msign, with AdamW beside it for what is no matrix."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import torch  # noqa: TID251
+from torch.optim.adamw import adamw  # noqa: TID251
+
+from matsign.optim.together import (
+    QUINTIC,
+    QUINTIC_STEPS,
+    Choice,
+    Layout,
+    check_adjustment,
+    choice,
+    repeated,
+    together,
+)
+
+Tensor = torch.Tensor
+Group = dict[str, Any]
+
+_WAYS = ("ns_coefficients", "ns_steps", "schedule", "steps", "tol")
+_ALGORITHMS = ("muon", "adamw")
+# What AdamW has and Muon has not, or has with another meaning.
+_ADAMW = {"betas": (0.9, 0.999), "eps": 1e-8}
+
+
+class Moves(NamedTuple):
+    """The matrix parameters of a group that have a gradient, and the momenta that they move along."""
+
+    group: Group
+    layout: Layout
+    params: list[Tensor]
+    momenta: Sequence[Tensor]
+
+
+class Muon(torch.optim.Optimizer):
+    """w ← (1 - lr λ) w - lr s msign(u),  u = (1 - μ) g + μ m,  m ← μ m + (1 - μ) g: Muon (Keller Jordan 2024).
+
+    ``torch.optim.Muon`` with another import: the same arguments in the same order, and state that either loads from the
+    other. Parameters of equal shape, and of each other's transposed shape, go through one batched msign; nothing is
+    rounded to bfloat16 (half precision is computed in float32, everything else in its own dtype); a gradient however
+    small gives a full step and a zero gradient none. One with NaN or infinity makes its own matrix NaN, and no other.
+
+    Parameters
+    ----------
+    params : parameters, named parameters, or groups. A group may have every option below, and ``algorithm="adamw"``
+        (or ``use_muon=False``) for AdamW (Loshchilov & Hutter 2019) on embeddings, norms and biases, with its own ``betas``
+        (0.9, 0.999) and ``eps`` 1e-8
+    lr, weight_decay, momentum, nesterov : as in ``torch.optim.Muon``; λ and μ above
+    ns_coefficients, ns_steps : given either, exactly those Newton-Schulz steps, as ``torch.optim.Muon`` would take them
+    eps : kept for the signature; no gradient is too small here
+    adjust_lr_fn : s above, for a matrix of n outputs and m inputs: None or "original", √max(1, n/m); "match_rms_adamw"
+        (Moonshot 2025), 0.2 √max(n, m)
+    schedule : polynomial steps by name or by rows (a, b, c), as in `matsign.msign`
+    steps : how many steps, of `schedule` or generated ones; the default is 4 generated
+    tol : instead, singular values above a thousandth of the largest end within `tol` of 1
+    split : cut the first axis into so many equal blocks, each a matrix by itself (heads, or queries, keys and values in one)
+    batch_axes : so many leading axes count matrices (1 for experts (e, n, m)); of the axes after them the first is n and
+        the others together are m, so that a convolution (out, in, k, k) is the matrix (out, in k k)
+    algorithm : "muon" or "adamw", for groups that say nothing
+
+    Raises
+    ------
+    ValueError
+        For options out of range, and where a parameter under Muon is no matrix: shape (k,) or a `split` that does not divide.
+    RuntimeError
+        For sparse gradients.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from matsign.optim import Muon
+    >>> w = torch.nn.Parameter(torch.eye(4, 6))
+    >>> optimiser = Muon([w], lr=0.5, weight_decay=0.0, tol=1e-3)
+    >>> before = w.detach().clone()
+    >>> (w**2 * torch.arange(1.0, 7.0)).sum().backward()
+    >>> optimiser.step()
+    >>> move = (before - w.detach()) / 0.5
+    >>> bool(torch.linalg.norm(move @ move.mT - torch.eye(4)) < 4e-3)
+    True
+    """
+
+    def __init__(
+        self,
+        params: Any,
+        lr: float | Tensor = 1e-3,
+        weight_decay: float = 0.1,
+        momentum: float = 0.95,
+        nesterov: bool = True,
+        ns_coefficients: tuple[float, float, float] | None = None,
+        eps: float = 1e-7,
+        ns_steps: int | None = None,
+        adjust_lr_fn: str | None = None,
+        *,
+        schedule: str | Sequence[Sequence[float]] | None = None,
+        steps: int | None = None,
+        tol: float | None = None,
+        split: int = 1,
+        batch_axes: int = 0,
+        algorithm: str = "muon",
+    ) -> None:
+        defaults = {
+            "lr": lr,
+            "weight_decay": weight_decay,
+            "momentum": momentum,
+            "nesterov": nesterov,
+            **_way(ns_coefficients, ns_steps, schedule, steps, tol),
+            "eps": eps,
+            "adjust_lr_fn": adjust_lr_fn,
+            "split": split,
+            "batch_axes": batch_axes,
+            "algorithm": algorithm,
+        }
+        super().__init__(params, defaults)
+
+    def add_param_group(self, param_group: Group) -> None:
+        """A group more, with its own options; the others are the optimiser's."""
+        group = dict(param_group)
+        if "use_muon" in group:
+            group["algorithm"] = "muon" if group.pop("use_muon") else "adamw"
+        if any(group.get(name) is not None for name in _WAYS):
+            group |= _way(*(group.get(name) for name in _WAYS))
+        if group.get("algorithm", self.defaults["algorithm"]) == "adamw":
+            group = {**_ADAMW, **group}
+        _check({**self.defaults, **group})
+        super().add_param_group(group)
+        added = self.param_groups[-1]
+        if added["algorithm"] == "muon":
+            try:
+                for p in added["params"]:
+                    _layout(added).shape(p.shape)
+            except ValueError:
+                self.param_groups.pop()
+                raise
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """State of this class or of ``torch.optim.Muon``; options that the other does not know stay as they are."""
+        before = [dict(group) for group in self.param_groups]
+        super().load_state_dict(state_dict)
+        for group, options in zip(self.param_groups, before, strict=True):
+            for name, value in options.items():
+                group.setdefault(name, value)
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """One step along the gradients that are there. `closure` computes loss and gradients anew; its loss is returned."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        self._refuse_sparse()
+        moves = [self._momenta(group) for group in self.param_groups if group["algorithm"] == "muon"]
+        stacks, how = [], []
+        for move in moves:
+            stacks += [move.layout.matrices(u) for u in move.momenta]
+            how += [_choice(move.group)] * len(move.params)
+        signs = iter(together(stacks, how))
+        for move in moves:
+            _apply(move, [next(signs) for _ in move.params])
+        for group in self.param_groups:
+            if group["algorithm"] == "adamw":
+                self._adamw(group)
+        return loss
+
+    def _refuse_sparse(self) -> None:
+        """Before anything has changed."""
+        for group in self.param_groups:
+            if any(p.grad is not None and p.grad.is_sparse for p in group["params"]):
+                raise RuntimeError(
+                    "Muon does not support sparse gradients; use torch.optim.SparseAdam for these parameters"
+                )
+
+    def _momenta(self, group: Group) -> Moves:
+        """The momenta of a group after this gradient, and where they point."""
+        params = [p for p in group["params"] if p.grad is not None]
+        gradients = [p.grad for p in params]
+        layout, mu = _layout(group), group["momentum"]
+        if not params:
+            return Moves(group, layout, [], [])
+        for p, gradient in zip(params, gradients, strict=True):
+            if "momentum_buffer" not in self.state[p]:
+                self.state[p]["momentum_buffer"] = torch.zeros_like(gradient, memory_format=torch.preserve_format)
+        momenta = [self.state[p]["momentum_buffer"] for p in params]
+        torch._foreach_lerp_(momenta, gradients, 1 - mu)
+        return Moves(
+            group, layout, params, torch._foreach_lerp(gradients, momenta, mu) if group["nesterov"] else momenta
+        )
+
+    def _adamw(self, group: Group) -> None:
+        """A step of ``torch.optim.AdamW``, by its own function, on state of the same names."""
+        params = [p for p in group["params"] if p.grad is not None]
+        for p in params:
+            if not self.state[p]:
+                self.state[p] |= {"step": torch.tensor(0.0, dtype=torch.float32)}
+                self.state[p] |= {name: torch.zeros_like(p) for name in ("exp_avg", "exp_avg_sq")}
+        means, squares, counts = ([self.state[p][name] for p in params] for name in ("exp_avg", "exp_avg_sq", "step"))
+        adamw(
+            params,
+            [p.grad for p in params if p.grad is not None],
+            means,
+            squares,
+            [],
+            counts,
+            has_complex=any(p.is_complex() for p in params),
+            amsgrad=False,
+            beta1=group["betas"][0],
+            beta2=group["betas"][1],
+            lr=float(group["lr"]),
+            weight_decay=group["weight_decay"],
+            eps=group["eps"],
+            maximize=False,
+        )
+
+
+def _way(
+    ns_coefficients: Sequence[float] | None,
+    ns_steps: int | None,
+    schedule: Any,
+    steps: int | None,
+    tol: float | None,
+) -> Group:
+    """The options of a group that say how msign is computed, with torch's filled in so that it can load them."""
+    chosen = choice(ns_coefficients, ns_steps, schedule, steps, tol)
+    torchs = ns_coefficients is not None or ns_steps is not None
+    return {
+        "ns_coefficients": tuple(ns_coefficients or QUINTIC),
+        "ns_steps": QUINTIC_STEPS if ns_steps is None else ns_steps,
+        **(Choice() if torchs else chosen)._asdict(),
+    }
+
+
+def _choice(group: Group) -> Choice:
+    """How msign is computed for a group: torch's options where none of ours is there."""
+    ours = Choice(*(group[name] for name in Choice._fields))
+    return Choice(repeated(group["ns_coefficients"], group["ns_steps"])) if ours == Choice() else ours
+
+
+def _layout(group: Group) -> Layout:
+    return Layout(group["split"], group["batch_axes"])
+
+
+def _check(group: Group) -> None:
+    """A ValueError for an option out of range."""
+    if isinstance(group["lr"], Tensor) and group["lr"].numel() != 1:
+        raise ValueError(f"lr must be one number, got a tensor of shape {tuple(group['lr'].shape)}")
+    for name in ("lr", "weight_decay", "momentum"):
+        if not group[name] >= 0:
+            raise ValueError(f"{name} must be at least 0, got {group[name]}")
+    if group["algorithm"] not in _ALGORITHMS:
+        raise ValueError(f"algorithm must be one of {', '.join(_ALGORITHMS)}, got {group['algorithm']!r}")
+    check_adjustment(group["adjust_lr_fn"])
+
+
+def _apply(move: Moves, signs: list[Tensor]) -> None:
+    """Decay, then the step; parameters with one rate at a time, which in a group differs by shape."""
+    group, rate = move.group, float(move.group["lr"])
+    if move.params and group["weight_decay"]:
+        torch._foreach_mul_(move.params, 1 - rate * group["weight_decay"])
+    by_rate: dict[float, tuple[list[Tensor], list[Tensor]]] = {}
+    for p, sign in zip(move.params, signs, strict=True):
+        params, steps = by_rate.setdefault(rate * move.layout.adjusted(group["adjust_lr_fn"], p.shape), ([], []))
+        params.append(p)
+        steps.append(move.layout.parameter(sign, p.shape))
+    for adjusted, (params, steps) in by_rate.items():
+        torch._foreach_add_(params, steps, alpha=-adjusted)

@@ -1,0 +1,103 @@
+"""Muon's direction as a gradient transformation for JAX, in the shape that optax chains; optax itself is not needed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax  # noqa: TID251
+import jax.numpy as jnp  # noqa: TID251
+
+from matsign.optim.together import Choice, Layout, check_adjustment, choice, together
+
+Tree = Any
+
+
+class GradientTransformation(NamedTuple):
+    """init(params) is a state; update(gradients, state, params) is (updates, state)."""
+
+    init: Callable[[Tree], Any]
+    update: Callable[..., tuple[Tree, Any]]
+
+
+class ScaleByMsignState(NamedTuple):
+    """The momenta, a tree like the parameters."""
+
+    momentum: Tree
+
+
+def scale_by_msign(
+    momentum: float = 0.95,
+    nesterov: bool = True,
+    *,
+    ns_coefficients: tuple[float, float, float] | None = None,
+    ns_steps: int | None = None,
+    schedule: str | Sequence[Sequence[float]] | None = None,
+    steps: int | None = None,
+    tol: float | None = None,
+    adjust_lr_fn: str | None = None,
+    split: int = 1,
+    batch_axes: int = 0,
+    outputs_last: bool = True,
+) -> GradientTransformation:
+    """update = s msign(u),  u = (1 - μ) g + μ m,  m ← μ m + (1 - μ) g: the direction of Muon (Keller Jordan 2024).
+
+    For ``optax.chain``, before the learning rate: ``chain(scale_by_msign(), add_decayed_weights(0.1),
+    scale_by_learning_rate(0.02))``. It traces under ``jax.jit``; leaves of equal shape, and of each other's transposed
+    shape, go through one batched msign. A leaf with NaN becomes NaN, and no other.
+
+    Parameters
+    ----------
+    momentum, nesterov : μ, and whether u is as above or m
+    ns_coefficients, ns_steps, schedule, steps, tol : how msign is computed, as in `Muon`
+    adjust_lr_fn : s, for a matrix of n outputs and m inputs: None or "original", √max(1, n/m); "match_rms_adamw",
+        0.2 √max(n, m)
+    split, batch_axes : blocks of outputs that are matrices by themselves, and leading axes that count matrices
+    outputs_last : where a kernel has its outputs: on its last axis, as in Flax and Haiku (all others together are inputs),
+        or on its first, as in Equinox
+
+    Raises
+    ------
+    ValueError
+        For options out of range, and for a leaf that is no matrix; leave those out with ``optax.masked`` or give them to
+        another transformation with ``optax.multi_transform``.
+
+    Examples
+    --------
+    >>> import jax, jax.numpy as jnp
+    >>> from matsign.optim import scale_by_msign
+    >>> transformation = scale_by_msign(tol=1e-3)
+    >>> params = {"kernel": jnp.eye(6, 4), "other": jnp.eye(4, 6)}
+    >>> gradients = jax.tree.map(lambda w: w * jnp.arange(1.0, w.shape[1] + 1), params)
+    >>> updates, state = jax.jit(transformation.update)(gradients, transformation.init(params))
+    >>> u = updates["kernel"]
+    >>> bool(jnp.linalg.norm(u.T @ u - jnp.eye(4)) < 4e-3)
+    True
+    """
+    if not 0 <= momentum < 1:
+        raise ValueError(f"momentum must be in [0, 1), got {momentum}")
+    check_adjustment(adjust_lr_fn)
+    how = choice(ns_coefficients, ns_steps, schedule, steps, tol)
+    layout = Layout(split, batch_axes, outputs_last)
+
+    def init(params: Tree) -> ScaleByMsignState:
+        jax.tree.map(lambda w: layout.shape(w.shape), params)
+        return ScaleByMsignState(jax.tree.map(jnp.zeros_like, params))
+
+    def update(updates: Tree, state: ScaleByMsignState, params: Tree = None) -> tuple[Tree, ScaleByMsignState]:
+        mixed = jax.tree.map(lambda m, g: momentum * m + (1 - momentum) * g, state.momentum, updates)
+        ahead = jax.tree.map(lambda m, g: momentum * m + (1 - momentum) * g, mixed, updates) if nesterov else mixed
+        return _signs(ahead, layout, how, adjust_lr_fn), ScaleByMsignState(mixed)
+
+    return GradientTransformation(init, update)
+
+
+def _signs(tree: Tree, layout: Layout, how: Choice, adjustment: str | None) -> Tree:
+    """The msign of every leaf, in a few calls."""
+    leaves, structure = jax.tree.flatten(tree)
+    found = together([layout.matrices(x) for x in leaves], [how] * len(leaves))
+    updates = [
+        layout.adjusted(adjustment, x.shape) * layout.parameter(sign, x.shape)
+        for x, sign in zip(leaves, found, strict=True)
+    ]
+    return jax.tree.unflatten(structure, updates)

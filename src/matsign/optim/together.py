@@ -1,0 +1,166 @@
+"""Around the msign of an optimiser, for any array library: options, parameters as matrices, and equal shapes in one call."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from matsign import backends
+from matsign.functions.polar import msign
+
+Array = Any
+Shape = tuple[int, ...]
+
+# Keller Jordan's quintic and how often he takes it (2024).
+QUINTIC, QUINTIC_STEPS = (3.4445, -4.7750, 2.0315), 5
+# Generated steps from the spectral norm: four of them leave singular values nearer to 1 than five of the above, and cost less.
+STEPS = 4
+# With a tolerance, what counts as a singular value beside the largest: a random square matrix has few below.
+SMALLEST = 1e-3
+# More numbers than this go in several calls: the copies of all matrices of one shape together should not fill a device.
+LARGEST = 2**27
+
+ADJUSTMENTS = (None, "original", "match_rms_adamw")
+
+
+class Choice(NamedTuple):
+    """How msign is computed: the steps by coefficients or name, their number, or the accuracy wanted."""
+
+    schedule: Any = None
+    steps: int | None = None
+    tol: float | None = None
+
+
+def choice(
+    ns_coefficients: Sequence[float] | None = None,
+    ns_steps: int | None = None,
+    schedule: Any = None,
+    steps: int | None = None,
+    tol: float | None = None,
+) -> Choice:
+    """The one way to compute msign that these options name; a ValueError where they name two."""
+    named = [ns_coefficients is not None or ns_steps is not None, schedule is not None, tol is not None]
+    if sum(named) > 1 or (steps is not None and named[0]):
+        raise ValueError(
+            "give one of ns_coefficients with ns_steps, schedule with or without steps, steps, or tol; got "
+            f"ns_coefficients={ns_coefficients!r}, ns_steps={ns_steps!r}, {schedule=}, {steps=}, {tol=}"
+        )
+    if named[0]:
+        return Choice(repeated(ns_coefficients or QUINTIC, QUINTIC_STEPS if ns_steps is None else ns_steps))
+    if schedule is not None and not isinstance(schedule, str):
+        schedule = tuple(tuple(float(x) for x in row) for row in schedule)
+    return Choice(schedule, STEPS if not any(named) and steps is None else steps, tol)
+
+
+def repeated(coefficients: Sequence[float], steps: int) -> tuple[tuple[float, ...], ...]:
+    """One step, taken again and again."""
+    if len(coefficients) != 3:
+        raise ValueError(f"ns_coefficients must be three numbers, got {coefficients!r}")
+    if not (isinstance(steps, int) and 0 < steps < 100):
+        raise ValueError(f"ns_steps must be a whole number from 1 to 99, got {steps!r}")
+    return (tuple(float(x) for x in coefficients),) * steps
+
+
+def orthogonalise(stack: Array, how: Choice) -> Array:
+    """msign of every matrix of a stack; NaN for one with NaN in it, zero for zero, whatever the others are."""
+    options = {name: value for name, value in how._asdict().items() if value is not None}
+    if how.tol is not None and how.steps is None:
+        options["rtol"] = SMALLEST
+    return msign(stack, method="polynomial", errors="nan", **options)
+
+
+class Layout(NamedTuple):
+    """How a parameter is read as matrices of outputs by inputs.
+
+    The first `batch_axes` axes count matrices. Of the rest the first (or the last, for JAX) is the outputs', all others
+    together are the inputs'; and the outputs are cut into `split` blocks, each a matrix by itself.
+    """
+
+    split: int = 1
+    batch_axes: int = 0
+    outputs_last: bool = False
+
+    def shape(self, shape: Shape) -> tuple[int, int, int]:
+        """(matrices, outputs, inputs) of a parameter of this shape."""
+        batch, rest = shape[: self.batch_axes], tuple(shape[self.batch_axes :])
+        if len(rest) < 2:
+            counted = f" after {self.batch_axes} axes that count matrices" if self.batch_axes else ""
+            raise ValueError(f"a parameter of shape {tuple(shape)} is no matrix{counted}: give it to another optimiser")
+        outputs, inputs = (rest[-1], rest[:-1]) if self.outputs_last else (rest[0], rest[1:])
+        if self.split < 1 or outputs % self.split:
+            raise ValueError(
+                f"{outputs} outputs of a parameter of shape {tuple(shape)} are not {self.split} equal blocks"
+            )
+        return math.prod(batch) * self.split, outputs // self.split, math.prod(inputs)
+
+    def matrices(self, x: Array) -> Array:
+        """A parameter as a stack of matrices; a view where the library has views."""
+        count, outputs, inputs = self.shape(x.shape)
+        if not self.outputs_last:
+            return x.reshape((count, outputs, inputs))
+        whole = x.reshape((count // self.split, inputs, outputs * self.split))
+        return whole.mT.reshape((count, outputs, inputs))
+
+    def parameter(self, stack: Array, shape: Shape) -> Array:
+        """The stack in the shape of the parameter."""
+        if not self.outputs_last:
+            return stack.reshape(shape)
+        count, outputs, inputs = self.shape(shape)
+        return stack.reshape((count // self.split, outputs * self.split, inputs)).mT.reshape(shape)
+
+    def adjusted(self, adjustment: str | None, shape: Shape) -> float:
+        """What the learning rate is multiplied by: of Keller Jordan ("original", or None) or of Moonshot."""
+        _, outputs, inputs = self.shape(shape)
+        if adjustment == "match_rms_adamw":
+            return 0.2 * math.sqrt(max(outputs, inputs))
+        return math.sqrt(max(1.0, outputs / max(inputs, 1)))
+
+
+def check_adjustment(adjustment: str | None) -> None:
+    """A ValueError for a rule that is not known."""
+    if adjustment not in ADJUSTMENTS:
+        raise ValueError(f"adjust_lr_fn must be one of {', '.join(map(repr, ADJUSTMENTS))}, got {adjustment!r}")
+
+
+def together(stacks: Sequence[Array], how: Sequence[Choice]) -> list[Array]:
+    """msign of stacks of matrices: one call for all of equal shape, or of equal shape when transposed."""
+    buckets: dict[Any, list[int]] = {}
+    for k, x in enumerate(stacks):
+        be = backends.load(backends.library_of(x) or "numpy")
+        place = None if be.traced(x) else be.where_is(x)
+        buckets.setdefault((*sorted(x.shape[1:]), how[k], be.kind(x), place), []).append(k)
+    signs: dict[int, Array] = {}
+    for bucket in buckets.values():
+        for part in _parts(bucket, stacks):
+            found = _in_one_call([stacks[k] for k in part], how[part[0]])
+            signs.update(zip(part, found, strict=True))
+    return [signs[k] for k in range(len(stacks))]
+
+
+def _parts(bucket: list[int], stacks: Sequence[Array]) -> list[list[int]]:
+    """A bucket in as many calls as `LARGEST` asks for."""
+    parts: list[list[int]] = []
+    filled = LARGEST + 1
+    for k in bucket:
+        size = math.prod(stacks[k].shape)
+        if filled + size > LARGEST:
+            parts.append([])
+            filled = 0
+        parts[-1].append(k)
+        filled += size
+    return parts
+
+
+def _in_one_call(stacks: list[Array], how: Choice) -> list[Array]:
+    tall = [x.shape[1] > x.shape[2] for x in stacks]
+    wide = [x.mT if turned else x for x, turned in zip(stacks, tall, strict=True)]
+    if len(wide) == 1:
+        found = [orthogonalise(wide[0], how)]
+    else:
+        xp = backends.load(backends.library_of(wide[0]) or "numpy").xp
+        signs, at, found = orthogonalise(xp.concat(wide), how), 0, []
+        for x in wide:
+            found.append(signs[at : at + len(x)])
+            at += len(x)
+    return [x.mT if turned else x for x, turned in zip(found, tall, strict=True)]

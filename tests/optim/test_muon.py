@@ -1,0 +1,475 @@
+"""matsign.optim.Muon beside torch.optim.Muon, AdamW, and Muon's formula written here in float64."""
+
+import inspect
+import io
+import math
+import pickle
+import subprocess
+import sys
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from matsign.optim import Muon  # noqa: E402
+
+MUON = (3.4445, -4.7750, 2.0315)
+theirs = pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="this PyTorch has no Muon")
+
+
+@pytest.fixture(autouse=True)
+def seed():
+    torch.manual_seed(0)
+
+
+def parameters(*shapes, dtype=torch.float32):
+    return [torch.nn.Parameter(torch.randn(shape).to(dtype)) for shape in shapes]
+
+
+def copies(params):
+    return [torch.nn.Parameter(p.detach().clone()) for p in params]
+
+
+def give(params, generator=None, scale=1.0):
+    for p in params:
+        p.grad = scale * torch.randn(p.shape, generator=generator).to(p.dtype)
+
+
+def run(optimiser, count, seed=1):
+    """Steps along the same gradients for every optimiser."""
+    generator = torch.Generator().manual_seed(seed)
+    for _ in range(count):
+        give([p for group in optimiser.param_groups for p in group["params"]], generator)
+        optimiser.step()
+
+
+def newton_schulz(g, coefficients=MUON, steps=5):
+    """Muon's iteration without the rounding to bfloat16."""
+    a, b, c = coefficients
+    x = g / g.norm()
+    for _ in range(steps):
+        r = x @ x.mT
+        x = a * x + (b * r + c * r @ r) @ x
+    return x
+
+
+def formula(params, gradients, *, lr, weight_decay, momentum, nesterov, adjust=None, **iteration):
+    """Muon as its author has it, in float64, one parameter at a time."""
+    params = [p.detach().double() for p in params]
+    buffers = [torch.zeros_like(p) for p in params]
+    for step in gradients:
+        for k, g in enumerate(step):
+            buffers[k] = momentum * buffers[k] + (1 - momentum) * g.double()
+            u = (1 - momentum) * g.double() + momentum * buffers[k] if nesterov else buffers[k]
+            n, m = u.shape
+            s = 0.2 * math.sqrt(max(n, m)) if adjust == "match_rms_adamw" else math.sqrt(max(1, n / m))
+            params[k] = params[k] * (1 - lr * weight_decay) - lr * s * newton_schulz(u, **iteration)
+    return params
+
+
+SHAPES = [(12, 20), (20, 12), (12, 20), (16, 16), (5, 40)]
+
+
+@pytest.mark.parametrize("nesterov", [True, False])
+@pytest.mark.parametrize("adjust", [None, "original", "match_rms_adamw"])
+def test_it_is_the_formula_of_muon(nesterov, adjust):
+    params = parameters(*SHAPES)
+    options = {"lr": 0.03, "weight_decay": 0.2, "momentum": 0.9, "nesterov": nesterov}
+    optimiser = Muon(params, adjust_lr_fn=adjust, ns_coefficients=MUON, **options)
+    start, gradients = copies(params), []
+    for _ in range(4):
+        give(params)
+        gradients.append([p.grad.clone() for p in params])
+        optimiser.step()
+    for p, wanted in zip(params, formula(start, gradients, adjust=adjust, **options), strict=True):
+        assert torch.allclose(p.double(), wanted, atol=2e-5)
+
+
+@theirs
+@pytest.mark.parametrize("options", [{}, {"ns_steps": 4}, {"ns_coefficients": (2.0, -1.5, 0.5), "ns_steps": 6}])
+def test_it_is_torch_up_to_the_rounding_of_torch(options):
+    params = parameters(*SHAPES)
+    others = copies(params)
+    ours = Muon(params, lr=0.1, **{"ns_coefficients": MUON, **options})
+    run(ours, 3)
+    torchs = torch.optim.Muon(others, lr=0.1, **options)
+    run(torchs, 3)
+    for p, other in zip(params, others, strict=True):
+        assert (p - other).norm() < 0.02 * 0.1 * 3 * math.sqrt(min(p.shape))  # a sign has norm √rank; bf16 has 2e-3
+        assert torch.equal(ours.state[p]["momentum_buffer"], torchs.state[other]["momentum_buffer"])
+
+
+@theirs
+def test_the_arguments_are_those_of_torch():
+    ours, torchs = (inspect.signature(m).parameters for m in (Muon, torch.optim.Muon))
+    assert list(ours)[: len(torchs)] == list(torchs)
+    for name, parameter in torchs.items():
+        assert ours[name].kind == parameter.kind
+        if name not in ("ns_coefficients", "ns_steps"):  # theirs only where they are asked for
+            assert ours[name].default == parameter.default
+    assert all(p.kind is p.KEYWORD_ONLY for name, p in ours.items() if name not in torchs)
+
+
+@theirs
+def test_state_goes_to_torch_and_back():
+    params = parameters(*SHAPES)
+    others = copies(params)
+    ours, other = Muon(params, lr=0.05), torch.optim.Muon(others, lr=0.01, momentum=0.8)
+    run(other, 3)
+    ours.load_state_dict(other.state_dict())
+    for p, q in zip(params, others, strict=True):
+        assert torch.equal(ours.state[p]["momentum_buffer"], other.state[q]["momentum_buffer"])
+    group = ours.param_groups[0]
+    assert (group["lr"], group["momentum"], group["steps"], group["split"]) == (0.01, 0.8, 4, 1)
+    run(ours, 1)
+    back = torch.optim.Muon(others)
+    back.load_state_dict(ours.state_dict())
+    assert back.param_groups[0]["ns_steps"] == 5
+    assert back.param_groups[0]["ns_coefficients"] == MUON
+    run(back, 1)
+
+
+@pytest.mark.parametrize("options", [{}, {"schedule": "you"}, {"tol": 1e-2}, {"schedule": [(1.5, -0.5, 0.0)] * 3}])
+def test_resumed_bit_for_bit(options):
+    def build(tensors):
+        return Muon([{"params": tensors[:3]}, {"params": tensors[3:], "algorithm": "adamw"}], lr=0.02, **options)
+
+    straight = parameters((8, 12), (12, 8), (6, 3, 3, 3), (7,))
+    resumed = copies(straight)
+    one = build(straight)
+    run(one, 3, seed=1)
+    run(one, 3, seed=2)
+    two = build(resumed)
+    run(two, 3, seed=1)
+    file = io.BytesIO()
+    torch.save({"optimiser": two.state_dict(), "params": resumed}, file)
+    file.seek(0)
+    saved = torch.load(file, weights_only=True)
+    three = build(saved["params"])
+    three.load_state_dict(saved["optimiser"])
+    run(three, 3, seed=2)
+    for p, q in zip(straight, saved["params"], strict=True):
+        assert torch.equal(p, q)
+
+
+def test_it_pickles():
+    params = parameters((4, 6))
+    optimiser = Muon(params)
+    run(optimiser, 1)
+    again = pickle.loads(pickle.dumps(optimiser))
+    assert again.param_groups[0]["steps"] == 4
+
+
+def directions(*shapes, grads=None, dtype=torch.float32, **options):
+    """The moves of one step from nothing, and the gradients that caused them."""
+    params = parameters(*shapes, dtype=dtype)
+    before = copies(params)
+    give(params)
+    for p, g in zip(params, grads or [], strict=False):
+        p.grad = g
+    optimiser = Muon(params, lr=1.0, weight_decay=0.0, **options)
+    kept = [p.grad.clone() for p in params]
+    optimiser.step()
+    for p, g in zip(params, kept, strict=True):
+        assert torch.equal(p.grad, g) or g.isnan().any()
+    return [b.detach() - p.detach() for p, b in zip(params, before, strict=True)], kept
+
+
+def polar(g):
+    u, _, vh = torch.linalg.svd(g.double(), full_matrices=False)
+    return u @ vh
+
+
+def test_a_convolution_is_the_matrix_of_outputs_by_everything_else():
+    (move,), (g,) = directions((8, 3, 2, 2), tol=1e-3)
+    wanted = polar(g.reshape(8, 12)).reshape(g.shape)
+    assert (move - wanted).norm() < 0.01
+
+
+def test_split_makes_every_block_a_matrix():
+    (move,), (g,) = directions((12, 10), split=3, tol=1e-3)
+    for m, block in zip(move.split(4), g.split(4), strict=True):
+        assert (m - polar(block)).norm() < 0.01
+
+
+@pytest.mark.parametrize("split", [1, 2])
+def test_experts_are_a_stack(split):
+    (move,), (g,) = directions((3, 8, 10), batch_axes=1, split=split, tol=1e-3)
+    for m, expert in zip(move, g, strict=True):
+        for part, block in zip(m.split(8 // split), expert.split(8 // split), strict=True):
+            assert (part - polar(block)).norm() < 0.01
+
+
+def test_the_rate_is_that_of_the_block():
+    (move,), (g,) = directions((24, 4), split=3, tol=1e-3)
+    assert (move - torch.cat([math.sqrt(2) * polar(x) for x in g.split(8)])).norm() < 0.03
+
+
+def test_a_batch_is_as_one_by_one():
+    shapes = [(6, 9), (9, 6), (6, 9), (2, 6, 9), (3, 3)]
+    params = parameters(*shapes)
+    alone = copies(params)
+    options = {"lr": 0.1, "batch_axes": 0}
+    groups = [{"params": params[:3]}, {"params": params[3:4], "batch_axes": 1}, {"params": params[4:]}]
+    give(params)
+    for p, q in zip(params, alone, strict=True):
+        q.grad = p.grad.clone()
+    Muon(groups, **options).step()
+    for k, q in enumerate(alone):
+        Muon([q], **{**options, "batch_axes": int(k == 3)}).step()
+    for p, q in zip(params, alone, strict=True):
+        assert torch.allclose(p, q, atol=1e-6)
+
+
+def test_equal_and_transposed_shapes_take_one_call(monkeypatch):
+    from matsign.optim import together
+
+    calls = []
+    monkeypatch.setattr(together, "orthogonalise", lambda x, how: calls.append(tuple(x.shape)) or x)
+    directions((6, 9), (9, 6), (6, 3, 3), (4, 4), (6, 9))
+    assert sorted(calls) == [(1, 4, 4), (4, 6, 9)]
+    monkeypatch.setattr(together, "LARGEST", 2 * 54)
+    calls.clear()
+    directions((6, 9), (9, 6), (6, 3, 3), (4, 4), (6, 9))
+    assert sorted(calls) == [(1, 4, 4), (2, 6, 9), (2, 6, 9)]
+
+
+def test_it_is_deterministic():
+    runs = []
+    for _ in range(2):
+        torch.manual_seed(3)
+        params = parameters(*SHAPES)
+        run(Muon(params), 3)
+        runs.append(params)
+    assert all(torch.equal(p, q) for p, q in zip(*runs, strict=True))
+
+
+def test_the_default_is_nearer_to_orthogonal_than_newton_schulz():
+    (ours,), _ = directions((48, 48))
+    torch.manual_seed(0)
+    (muons,), _ = directions((48, 48), ns_coefficients=MUON)
+    ours, muons = (torch.linalg.svdvals(x) for x in (ours, muons))
+    assert ours.min() > muons.min()
+    assert (ours - 1).abs().max() < 1.5
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e-12, 1e12])
+def test_the_size_of_a_gradient_does_not_matter(scale):
+    torch.manual_seed(1)
+    g = torch.randn(8, 10)
+    moves, _ = directions((8, 10), (8, 10), grads=[g, g * scale], tol=1e-2)
+    assert torch.allclose(*moves, atol=1e-2)
+
+
+def test_zero_gradients_move_nothing():
+    (still, moved), _ = directions((5, 7), (5, 7), grads=[torch.zeros(5, 7)])
+    assert torch.equal(still, torch.zeros(5, 7))
+    assert moved.norm() > 1
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_nan_stays_in_its_own_matrix(bad):
+    g = torch.randn(5, 7)
+    g[2, 3] = bad
+    (spoilt, fine), _ = directions((5, 7), (5, 7), grads=[g])
+    assert spoilt.isnan().all()
+    assert fine.isfinite().all()
+
+
+def test_a_parameter_without_gradient_is_left_alone():
+    params = parameters((4, 5), (4, 5), (6,))
+    before = copies(params)
+    optimiser = Muon([{"params": params[:2]}, {"params": params[2:], "use_muon": False}])
+    params[0].grad = torch.randn(4, 5)
+    optimiser.step()
+    assert not torch.equal(params[0], before[0])
+    assert torch.equal(params[1], before[1])
+    assert torch.equal(params[2], before[2])
+    Muon(parameters((3, 3))).step()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_other_dtypes(dtype):
+    (move,), (g,) = directions((6, 9), dtype=dtype, tol=1e-2)
+    assert move.dtype == dtype
+    assert (move.double() - polar(g)).norm() < 0.1
+    params = parameters((6, 9), dtype=dtype)
+    optimiser = Muon(params)
+    run(optimiser, 2)
+    assert optimiser.state[params[0]]["momentum_buffer"].dtype == dtype
+
+
+def test_groups_with_adamw_are_adamw():
+    params = parameters((7, 5), (9,), (3, 2, 2))
+    others = copies(params)
+    (matrix,) = parameters((5, 6))
+    alone = copies([matrix])
+    options = {"lr": 3e-3, "weight_decay": 0.07}
+    ours = Muon(
+        [{"params": [matrix]}, {"params": params, "algorithm": "adamw", **options, "betas": (0.8, 0.9)}], lr=0.1
+    )
+    adamw = torch.optim.AdamW(others, betas=(0.8, 0.9), **options)
+    only = Muon(alone, lr=0.1)
+    for _ in range(4):
+        give([matrix, *params])
+        for p, q in zip([matrix, *params], [*alone, *others], strict=True):
+            q.grad = p.grad.clone()
+        for optimiser in (ours, adamw, only):
+            optimiser.step()
+    assert torch.equal(matrix, alone[0])
+    for p, q in zip(params, others, strict=True):
+        assert torch.equal(p, q)
+    assert ours.param_groups[1]["eps"] == 1e-8
+
+
+def test_groups_have_their_own_way():
+    params = parameters((6, 8), (6, 8), (6, 8), (8,))
+    named = [
+        {"params": params[:1], "schedule": "su"},
+        {"params": params[1:2], "ns_steps": 3},
+        {"params": params[2:3]},
+        {"params": params[3:], "algorithm": "adamw"},
+    ]
+    optimiser = Muon(named, tol=0.1)
+    found = [(g["schedule"], g["ns_steps"], g["tol"]) for g in optimiser.param_groups]
+    assert found == [("su", 5, None), (None, 3, None), (None, 5, 0.1), (None, 5, 0.1)]
+    run(optimiser, 2)
+    optimiser.add_param_group({"params": parameters((3, 4))})
+    assert len(optimiser.param_groups) == 5
+
+
+def small_model():
+    torch.manual_seed(5)
+    return torch.nn.Sequential(torch.nn.Linear(6, 8), torch.nn.Tanh(), torch.nn.Linear(8, 3))
+
+
+def both(model, **options):
+    matrices = [p for p in model.parameters() if p.ndim == 2]
+    others = [p for p in model.parameters() if p.ndim < 2]
+    return Muon([{"params": matrices}, {"params": others, "algorithm": "adamw"}], lr=0.02, **options)
+
+
+def test_a_closure_is_called_with_gradients_on_and_its_loss_returned():
+    model, x = small_model(), torch.randn(10, 6)
+    optimiser = both(model)
+
+    def closure():
+        optimiser.zero_grad()
+        loss = model(x).square().mean()
+        loss.backward()
+        return loss
+
+    losses = [optimiser.step(closure).item() for _ in range(20)]
+    assert losses[-1] < 0.5 * losses[0]
+
+
+def test_accumulated_gradients_are_those_of_the_whole_batch():
+    x, models = torch.randn(8, 6), (small_model(), small_model())
+    for model, parts in zip(models, (1, 4), strict=True):
+        optimiser = both(model, tol=1e-2)
+        for part in x.chunk(parts):
+            (model(part).square().mean() / parts).backward()
+        optimiser.step()
+    for p, q in zip(models[0].parameters(), models[1].parameters(), strict=True):
+        assert torch.allclose(p, q, atol=1e-4)
+
+
+def test_with_a_gradient_scaler():
+    model, x = small_model(), torch.randn(8, 6)
+    plain, optimiser = small_model(), both(model)
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10)
+    scaler.scale(model(x).square().mean()).backward()
+    scaler.step(optimiser)
+    scaler.update()
+    other = both(plain)
+    plain(x).square().mean().backward()
+    other.step()
+    for p, q in zip(model.parameters(), plain.parameters(), strict=True):
+        assert torch.allclose(p, q, atol=1e-6)
+    before = [p.detach().clone() for p in model.parameters()]
+    next(iter(model.parameters())).grad.fill_(math.inf)
+    scaler.scale(model(x).square().mean()).backward()
+    scaler.step(optimiser)  # finds the infinity and leaves the step out
+    assert all(torch.equal(p, q) for p, q in zip(model.parameters(), before, strict=True))
+
+
+def test_schedulers_and_tensor_rates():
+    params = parameters((5, 6))
+    before = copies(params)
+    optimiser = Muon(params, lr=torch.tensor(0.5), weight_decay=0.0)
+    give(params)
+    optimiser.step()
+    assert 0.5 < (params[0] - before[0]).norm() / (0.5 * math.sqrt(5)) < 1.3
+    optimiser = Muon(params, lr=0.5)
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: 0.0 if step else 1.0)
+    run(optimiser, 1)
+    scheduler.step()
+    before = copies(params)
+    run(optimiser, 1)
+    assert torch.equal(params[0], before[0])
+    cycle = torch.optim.lr_scheduler.OneCycleLR(optimiser, max_lr=0.1, total_steps=5)
+    assert optimiser.param_groups[0]["lr"] == pytest.approx(0.1 / 25)
+    run(optimiser, 1)
+    cycle.step()
+    assert optimiser.param_groups[0]["momentum"] < 0.95
+
+
+def test_with_a_compiled_model():
+    model, x = small_model(), torch.randn(10, 6)
+    compiled, optimiser = torch.compile(model, backend="aot_eager"), both(model)
+    losses = []
+    for _ in range(10):
+        optimiser.zero_grad()
+        loss = compiled(x).square().mean()
+        loss.backward()
+        optimiser.step()
+        losses.append(loss.item())
+    assert losses[-1] < losses[0]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"lr": -1.0}, "lr must be at least 0"),
+        ({"lr": torch.ones(2)}, "one number"),
+        ({"momentum": -0.1}, "momentum"),
+        ({"weight_decay": math.nan}, "weight_decay"),
+        ({"adjust_lr_fn": "none"}, "match_rms_adamw"),
+        ({"algorithm": "sgd"}, "muon, adamw"),
+        ({"ns_steps": 100}, "ns_steps"),
+        ({"ns_coefficients": (1.0, 2.0)}, "three numbers"),
+        ({"ns_steps": 5, "schedule": "you"}, "give one of"),
+        ({"tol": 0.1, "schedule": "you"}, "give one of"),
+        ({"split": 4}, "4 equal blocks"),
+        ({"batch_axes": 1}, "no matrix after 1 axes"),
+    ],
+)
+def test_what_is_wrong_is_said(options, said):
+    with pytest.raises(ValueError, match=said):
+        Muon(parameters((6, 5)), **options)
+
+
+def test_vectors_and_sparse_gradients_are_refused():
+    with pytest.raises(ValueError, match=r"\(4,\) is no matrix"):
+        Muon(parameters((4,)))
+    table = torch.nn.Embedding(4, 3, sparse=True)
+    optimiser = Muon(table.parameters())
+    table(torch.tensor([1, 2])).sum().backward()
+    with pytest.raises(RuntimeError, match="sparse"):
+        optimiser.step()
+    assert not optimiser.state
+
+
+def test_importing_the_package_imports_no_array_library():
+    code = (
+        "import sys, matsign, matsign.optim; assert dir(matsign.optim); assert 'torch' not in sys.modules\n"
+        "assert 'jax' not in sys.modules; sys.modules['jax'] = None\n"
+        "from matsign.optim import Muon; assert Muon.__name__ == 'Muon'\n"
+        "try: matsign.optim.scale_by_msign\nexcept ImportError: print('absent')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout.split() == ["absent"], done.stderr
+    import matsign.optim
+
+    with pytest.raises(AttributeError, match="no attribute"):
+        _ = matsign.optim.Adam

@@ -1,0 +1,150 @@
+"""matsign.optim.scale_by_msign: a chain of transformations as optax makes it, under jit, against the polar factor."""
+
+import math
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+jax = pytest.importorskip("jax")
+jnp = pytest.importorskip("jax.numpy")
+
+from matsign.optim import scale_by_msign  # noqa: E402
+
+
+def polar(x):
+    u, _, vh = np.linalg.svd(np.asarray(x, np.float64), full_matrices=False)
+    return u @ vh
+
+
+@pytest.fixture
+def tree(rng):
+    """Gradients of a small network: two layers of one shape, one transposed, a convolution, and nothing."""
+    f32 = np.float32
+    return {
+        "layers": [{"kernel": jnp.asarray(rng.standard_normal((6, 9)).astype(f32))} for _ in range(2)],
+        "back": jnp.asarray(rng.standard_normal((9, 6)).astype(f32)),
+        "convolution": jnp.asarray(rng.standard_normal((2, 2, 3, 8)).astype(f32)),
+        "none": None,
+    }
+
+
+def update(transformation, gradients, jit=True):
+    f = jax.jit(transformation.update) if jit else transformation.update
+    return f(gradients, transformation.init(gradients))
+
+
+@pytest.mark.parametrize("jit", [True, False])
+def test_every_leaf_is_orthogonal(tree, jit):
+    updates, state = update(scale_by_msign(tol=1e-3), tree, jit)
+    assert jax.tree.structure(updates) == jax.tree.structure(tree) == jax.tree.structure(state.momentum)
+    for u, g in zip(jax.tree.leaves(updates), jax.tree.leaves(tree), strict=True):
+        flat = g.reshape(-1, g.shape[-1])
+        scale = math.sqrt(max(1, flat.shape[1] / flat.shape[0]))
+        assert u.dtype == g.dtype
+        assert np.linalg.norm(u.reshape(flat.shape) - scale * polar(flat)) < 0.01
+
+
+def test_momentum_is_that_of_muon(tree):
+    transformation = scale_by_msign(0.8, tol=1e-3)
+    g = [jax.tree.map(lambda x, k=k: x[::-1] if k else x, tree) for k in range(2)]
+    _, state = transformation.update(g[0], transformation.init(g[0]))
+    updates, state = transformation.update(g[1], state, g[0])
+    first, second = (np.asarray(x["back"], np.float64) for x in g)
+    momentum = 0.8 * (0.2 * first) + 0.2 * second
+    assert np.allclose(state.momentum["back"], momentum, atol=1e-6)
+    assert np.linalg.norm(updates["back"] - polar(0.2 * second + 0.8 * momentum)) < 0.01
+    plain, _ = update(scale_by_msign(0.8, nesterov=False, tol=1e-3), tree)
+    assert np.linalg.norm(plain["back"] - polar(first)) < 0.01
+
+
+def test_the_same_coefficients_give_the_step_of_muon(tree):
+    updates, _ = update(scale_by_msign(ns_steps=5), tree)
+    x = np.asarray(tree["back"], np.float64)
+    x = x / np.linalg.norm(x)
+    for _ in range(5):
+        r = x @ x.T
+        x = 3.4445 * x + (-4.7750 * r + 2.0315 * r @ r) @ x
+    assert np.allclose(updates["back"], x, atol=1e-5)
+
+
+def test_layouts(rng):
+    g = jnp.asarray(rng.standard_normal((3, 10, 8)), jnp.float32)
+    heads, _ = update(scale_by_msign(batch_axes=1, split=2, tol=1e-3), g)
+    for u, x in zip(heads, g, strict=True):
+        for k in (0, 4):
+            assert np.linalg.norm(u[:, k : k + 4] - polar(x[:, k : k + 4])) < 0.01
+    first, _ = update(scale_by_msign(outputs_last=False, tol=1e-3), g)
+    assert np.linalg.norm(first.reshape(3, 80) - polar(g.reshape(3, 80))) < 0.01
+
+
+def test_zeros_and_nan_stay_where_they_are(tree):
+    gradients = {**tree, "back": jnp.zeros((9, 6))}
+    gradients["layers"][0]["kernel"] = gradients["layers"][0]["kernel"].at[1, 1].set(jnp.nan)
+    updates, _ = update(scale_by_msign(), gradients)
+    assert bool((updates["back"] == 0).all())
+    assert bool(jnp.isnan(updates["layers"][0]["kernel"]).all())
+    assert bool(jnp.isfinite(updates["layers"][1]["kernel"]).all())
+
+
+def test_equal_and_transposed_shapes_take_one_call(tree, monkeypatch):
+    from matsign.optim import together
+
+    calls = []
+    monkeypatch.setattr(together, "orthogonalise", lambda x, how: calls.append(tuple(x.shape)) or x)
+    update(scale_by_msign(), tree)
+    assert sorted(calls) == [(1, 8, 12), (3, 6, 9)]
+
+
+def test_half_precision_and_rates(rng):
+    g = jnp.asarray(rng.standard_normal((4, 16)), jnp.bfloat16)
+    updates, state = update(scale_by_msign(tol=1e-2), g)
+    assert updates.dtype == state.momentum.dtype == jnp.bfloat16
+    assert np.linalg.norm(np.asarray(updates, np.float64) - 2 * polar(g)) < 0.1
+    updates, _ = update(scale_by_msign(adjust_lr_fn="match_rms_adamw", tol=1e-2), g)
+    assert np.linalg.norm(np.asarray(updates, np.float64) - 0.8 * polar(g)) < 0.05
+
+
+def test_a_loop_of_steps_under_scan_descends(rng):
+    a, b = (jnp.asarray(rng.standard_normal((8, 8)), jnp.float32) for _ in range(2))
+    transformation = scale_by_msign()
+
+    def step(carry, rate):
+        w, state = carry
+        loss, g = jax.value_and_grad(lambda w: jnp.sum((w @ a - b) ** 2))(w)
+        u, state = transformation.update(g, state, w)
+        return (w - rate * u, state), loss
+
+    w = jnp.zeros((8, 8), jnp.float32)
+    _, losses = jax.lax.scan(step, (w, transformation.init(w)), jnp.geomspace(0.5, 0.005, 60, dtype="float32"))
+    assert losses[-1] < 0.1 * losses[0]
+
+
+def test_in_a_chain_of_optax(tree):
+    optax = pytest.importorskip("optax")
+    chain = optax.chain(scale_by_msign(tol=1e-3), optax.add_decayed_weights(0.1), optax.scale_by_learning_rate(0.5))
+    updates, _ = jax.jit(chain.update)(tree, chain.init(tree), tree)
+    wanted = -0.5 * (polar(tree["back"]) + 0.1 * np.asarray(tree["back"]))
+    assert np.linalg.norm(updates["back"] - wanted) < 0.01
+
+
+def test_what_is_wrong_is_said():
+    with pytest.raises(ValueError, match="momentum"):
+        scale_by_msign(1.0)
+    with pytest.raises(ValueError, match="adjust_lr_fn"):
+        scale_by_msign(adjust_lr_fn="other")
+    with pytest.raises(ValueError, match="give one of"):
+        scale_by_msign(tol=0.1, schedule="you")
+    with pytest.raises(ValueError, match="no matrix"):
+        scale_by_msign().init({"bias": jnp.zeros(3)})
+
+
+def test_it_needs_no_torch():
+    code = (
+        "import sys; sys.modules['torch'] = None\n"
+        "import jax.numpy as jnp; from matsign.optim import scale_by_msign\n"
+        "t = scale_by_msign(); print(t.update(jnp.eye(3), t.init(jnp.eye(3)))[0].shape == (3, 3))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout.split() == ["True"], done.stderr
