@@ -427,6 +427,39 @@ def test_with_a_compiled_model():
     assert losses[-1] < losses[0]
 
 
+WORKER = """
+import sys, torch, torch.distributed as dist
+from matsign.optim import Muon
+rank, store = int(sys.argv[1]), sys.argv[2]
+dist.init_process_group("gloo", init_method="file://" + store, rank=rank, world_size=2)
+torch.manual_seed(0)
+model = torch.nn.parallel.DistributedDataParallel(torch.nn.Linear(6, 8, bias=False))
+optimiser = Muon(model.parameters(), lr=0.1)
+for part in torch.randn(3, 8, 6):
+    optimiser.zero_grad()
+    model(part.chunk(2)[rank]).pow(3).mean().backward()
+    optimiser.step()
+found = [torch.empty(8, 6) for _ in range(2)]
+dist.all_gather(found, model.module.weight.detach())
+print(torch.equal(*found))
+dist.destroy_process_group()
+"""
+
+
+@pytest.mark.skipif(not torch.distributed.is_available(), reason="this PyTorch has no distributed package")
+def test_processes_that_share_gradients_stay_together(tmp_path):
+    command = [sys.executable, "-c", WORKER]
+    processes = [
+        subprocess.Popen(
+            [*command, str(rank), str(tmp_path / "store")], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        for rank in (0, 1)
+    ]
+    for process in processes:
+        out, err = process.communicate(timeout=100)
+        assert out.split() == ["True"], err
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
