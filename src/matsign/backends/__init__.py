@@ -87,6 +87,9 @@ class Backend(Protocol):
     def surely_finite(self, x: Array) -> bool:
         """A quick look: True only if no entry of `x` is NaN or infinite."""
 
+    def addmm(self, beta: float, x: Array, alpha: float, a: Array, b: Array) -> Array:
+        """beta x + alpha a b, in one pass where the library has one."""
+
     def inv(self, a: Array) -> Array: ...
 
     def svd(self, a: Array) -> tuple[Array, Array, Array]:

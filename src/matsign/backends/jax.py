@@ -109,6 +109,10 @@ def scoped(x: Array) -> Any:
     return jax.default_matmul_precision("highest")
 
 
+def addmm(beta: float, x: Array, alpha: float, a: Array, b: Array) -> Array:
+    return beta * x + (a @ b if alpha == 1 else alpha * (a @ b))
+
+
 def surely_finite(x: Array) -> bool:
     return bool(xp.isfinite(x).all())
 

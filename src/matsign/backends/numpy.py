@@ -145,6 +145,10 @@ def _linalg(f: Callable[..., Any], *arrays: Array) -> Array:
         return np.concatenate([_linalg(f, *(x[i : i + 1] for x in arrays)) for i in range(len(arrays[0]))])
 
 
+def addmm(beta: float, x: Array, alpha: float, a: Array, b: Array) -> Array:
+    return beta * x + (a @ b if alpha == 1 else alpha * (a @ b))
+
+
 def surely_finite(x: Array) -> bool:
     # One pass: the sum of finite numbers may overflow, which costs a second look, but nothing else gets through.
     return cmath.isfinite(x.sum())

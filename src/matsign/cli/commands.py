@@ -6,7 +6,7 @@ import inspect
 import re
 import textwrap
 from collections.abc import Callable
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any, get_args, get_type_hints
 
 import numpy as np
 import typer
@@ -72,12 +72,17 @@ def _parameters(f: Callable[..., Any], declaration: Declaration) -> list[inspect
     ]
     options = [
         parameter(
-            name, Annotated[hints[name], typer.Option(help=help.get(name), show_default=default is not None)], default
+            name, Annotated[_readable(hints[name]), typer.Option(help=help.get(name), show_default=default is not None)], default
         )
         for name, default in (declaration.options | {"errors": "raise"}).items()
     ]
     out = Annotated[list[str] | None, typer.Option("-o", "--out", metavar="OUT", help=_OUT, show_default=False)]
     return [*arguments, parameter("out", out, None), *options]
+
+
+def _readable(hint: Any) -> Any:
+    """The kind of an option on the command line: the name, where rows of numbers would do as well."""
+    return str | None if str in get_args(hint) else hint
 
 
 def _argument(text: str) -> Any:

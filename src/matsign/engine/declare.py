@@ -165,6 +165,7 @@ def answer(declaration: Declaration, args: tuple[Any, ...], kwargs: dict[str, An
     """Evaluate a declaration on public arguments; the way behind both a plain call and a certified one."""
     arguments, errors, options = bind(declaration, args, kwargs)
     call = prepare(declaration, arguments)
+    _check_tolerance(declaration.name, call.kind, options.get("tol"))
     step, given = step_of(declaration, call, errors, options)
     found, count = call.be.derived(step, *given), len(declaration.rule.results)
     solution = Solution(found[:count], *found[count:])
@@ -213,8 +214,24 @@ def bind(
     missing = [n for n in (*names, *declaration.options) if n not in rest and n not in options]
     if missing:
         raise TypeError(f"{name} misses {', '.join(missing)}")
+    options = {k: _frozen(v) for k, v in options.items()}
     _check(name, {**options, "errors": errors}, {**declaration.choices, "errors": ("raise", "nan")})
     return [rest[n] for n in names], errors, options
+
+
+# What rounding leaves of 1 at best, and a little room.
+_FINEST = {"bfloat16": 2**-8, "float16": 2**-11, "float32": 2**-21, "complex64": 2**-21}
+
+
+def _check_tolerance(name: str, kind: str, tol: float | None) -> None:
+    finest = _FINEST.get(kind, 2**-50)
+    if tol is not None and tol < finest:
+        raise ValueError(f"{name}: {kind} cannot hold tol={tol:g}; at least {finest:.1g}, or None for all it can hold")
+
+
+def _frozen(option: Any) -> Any:
+    """Lists as tuples: options are compared and kept."""
+    return tuple(map(_frozen, option)) if isinstance(option, (list, tuple)) else option
 
 
 def _check(name: str, options: dict[str, Any], choices: dict[str, tuple[str | None, ...]]) -> None:

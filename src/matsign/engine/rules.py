@@ -136,7 +136,8 @@ class Step:
 
     def _solved(self, be: Backend, arrays: Arrays) -> Solution:
         bad, arrays = set_aside(be, arrays)
-        return _mark(be, _in_pieces(be, self.rule.solve, self._all(arrays), dict(self.options)), bad)
+        room = _CHUNK << 4 if self.fixed else _CHUNK
+        return _mark(be, _in_pieces(be, self.rule.solve, self._all(arrays), dict(self.options), room), bad)
 
     def _nothing(self, be: Backend, arrays: Arrays) -> Solution:
         """The answer for an empty batch or an empty matrix: zeros of the right shape."""
@@ -184,13 +185,15 @@ def set_aside(be: Backend, arrays: Arrays) -> tuple[Array | None, Arrays]:
 
 
 # Numbers in one array of a chunk: about what a core keeps in its cache while an iteration passes over it many times, and enough
-# work between two steps of Python that a second worker pays.
+# work between two steps of Python that a second worker pays. A few fixed products pass over it less often.
 _CHUNK = 1 << 15
 
 
-def _in_pieces(be: Backend, solve: Callable[..., Solution], stacks: Arrays, options: dict[str, Any]) -> Solution:
+def _in_pieces(
+    be: Backend, solve: Callable[..., Solution], stacks: Arrays, options: dict[str, Any], room: int
+) -> Solution:
     """The solver on the whole stack, or on a CPU on pieces of it that fit the cache."""
-    count = max(1, _CHUNK // max(math.prod(x.shape[1:]) for x in stacks if x is not None))
+    count = max(1, room // max(math.prod(x.shape[1:]) for x in stacks if x is not None))
     workers = be.workers(stacks[0])
     if len(stacks[0]) <= count or not workers:
         return solve(be, *stacks, **options)

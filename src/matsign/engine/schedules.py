@@ -110,6 +110,63 @@ def polar_express(
 
 
 @cache
+def counted(count: int, tol: float, eps: float) -> tuple[Step, ...]:
+    """The `count` steps that bring the widest interval [l, 1] to within `tol` of 1, but for rounding."""
+    low, high = 1e-16, 1.0
+    for _ in range(60):
+        middle = math.sqrt(low * high)
+        low, high = (low, middle) if len(polar_express(middle, 3 * tol, eps)) <= count else (middle, high)
+    steps = polar_express(high, 3 * tol, eps)
+    return steps + (PADE,) * (count - len(steps))
+
+
+def _steps(*rows: tuple[float, float, float]) -> tuple[Step, ...]:
+    return tuple(Step(*row) for row in rows)
+
+
+# Steps in use, as their authors give them; all want σmax ≤ 1, and the generated ones explode a little above it.
+NAMED = {
+    "muon": _steps((3.4445, -4.7750, 2.0315)) * 5,  # Keller Jordan (2024)
+    "you": _steps(  # Jiacheng You (2024)
+        (4.0848, -6.8946, 2.9270),
+        (3.9505, -6.3029, 2.6377),
+        (3.7418, -5.5913, 2.3037),
+        (2.8769, -3.1427, 1.2046),
+        (2.8366, -3.0525, 1.2012),
+    ),
+    "su": _steps(  # Jianlin Su (2025)
+        (4.6182, -12.9582, 9.3299),
+        (3.8496, -7.9585, 4.3052),
+        (3.5204, -7.2918, 4.0606),
+        (3.2067, -6.8243, 4.2802),
+        (3.2978, -5.7848, 3.8917),
+    ),
+    "cans": _steps(  # Grishina, Smirnov & Rakhuba (2025)
+        (8.4703, -25.1081, 18.6293),
+        (4.1828, -3.1087, 0.5806),
+        (3.9619, -2.9541, 0.5630),
+        (3.2866, -2.4647, 0.5074),
+        (2.2737, -1.6447, 0.4162),
+    ),
+    "polar_express": (  # Amsel, Persson, Musco & Gower (2025), with their factor 1.01 of safety worked in
+        *(
+            Step(a / 1.01, b / 1.01**3, c / 1.01**5)
+            for a, b, c in _steps(
+                (8.28721201814563, -23.595886519098837, 17.300387312530933),
+                (4.107059111542203, -2.9478499167379106, 0.5448431082926601),
+                (3.9486908534822946, -2.908902115962949, 0.5518191394370137),
+                (3.3184196573706015, -2.488488024314874, 0.51004894012372),
+                (2.300652019954817, -1.6689039845747493, 0.4188073119525673),
+                (1.891301407787398, -1.2679958271945868, 0.37680408948524835),
+                (1.8750014808534479, -1.2500016453999487, 0.3750001645474248),
+            )
+        ),
+        PADE,
+    ),
+}
+
+
+@cache
 def lifting(rtol: float, eps: float, upper: float) -> tuple[Step, ...]:
     """Steps after which purification sends [rtol, upper] to 1 and [0, rtol) to 0.
 

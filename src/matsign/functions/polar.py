@@ -14,6 +14,7 @@ and  dU = U Ω + (I - P) dM Q H₀⁻¹ + U H₀⁻¹ Uᴴ dM (I - Q).
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from matsign.backends import Backend
@@ -21,12 +22,14 @@ from matsign.engine.blocks import Dilation
 from matsign.engine.declare import Residual, accuracy, declared, rank_tolerance
 from matsign.engine.failures import Failure
 from matsign.engine.iterate import newton, purify, run
-from matsign.engine.linear import adjoint, column, eye, hermitian, nonzero, norm, normalise
+from matsign.engine.linear import adjoint, column, eye, hermitian, largest, nonzero, norm, normalise
+from matsign.engine.orthogonal import orthogonal
 from matsign.engine.rules import Arrays, Solution, solution
-from matsign.engine.schedules import lifting, polar_express
+from matsign.engine.schedules import NAMED, Step, counted, lifting, polar_express
 from matsign.engine.solves import folded, inverse
 
 Array = Any
+Schedule = str | Sequence[Sequence[float]] | None
 
 _METHODS = ("auto", "polynomial", "newton", "svd", "gram")
 # The smallest eigenvalue of MᴴM beside its largest from which its eigenvectors do: condition 300, error 2e-13.
@@ -42,8 +45,19 @@ class Polar(NamedTuple):
     h: Array
 
 
-def orthogonalise(be: Backend, m: Array, *, tol: float | None, rtol: float | None, method: str) -> Solution:
+def orthogonalise(
+    be: Backend,
+    m: Array,
+    *,
+    tol: float | None,
+    rtol: float | None,
+    method: str,
+    schedule: Schedule = None,
+    steps: int | None = None,
+) -> Solution:
     """msign of a stack, tall or wide."""
+    if _fixed(tol=tol, rtol=rtol, method=method, schedule=schedule, steps=steps):
+        return _by_plan(be, m, _planned(be, m, tol, rank_tolerance(be, m, rtol), schedule, steps), not schedule)
     tol, rtol = accuracy(be, m, tol), rank_tolerance(be, m, rtol)
     if method == "auto":
         method = _method(be, m, tol)
@@ -59,7 +73,7 @@ def orthogonalise(be: Backend, m: Array, *, tol: float | None, rtol: float | Non
 def _method(be: Backend, m: Array, tol: float) -> str:
     """Measured on two cores (benchmarks/): products win on accelerators and for loose tolerances, LAPACK elsewhere."""
     long, short = max(m.shape[-2:]), min(m.shape[-2:])
-    if not be.on_cpu(m) or tol >= 1e-2:
+    if not be.on_cpu(m):
         return "polynomial"
     return "gram" if long >= 1.5 * short else "svd"
 
@@ -112,7 +126,7 @@ def _polynomial(be: Backend, m: Array, tol: float, rtol: float) -> Solution:
     eps = be.eps(m)
     x = Dilation(m / column(nonzero(be, _scale(be, m))))
     lower = max(rtol, eps)
-    if tol >= 1e-3 or rtol == 0:
+    if rtol == 0:
         schedule = polar_express(lower, tol, eps, _OVERSHOOT)
         return solution(be, tuple(run(be, x, schedule)), iterations=len(schedule) * be.ones(m))
     schedule = lifting(lower, eps, _OVERSHOOT)
@@ -120,9 +134,53 @@ def _polynomial(be: Backend, m: Array, tol: float, rtol: float) -> Solution:
     return solution(be, tuple(found.value), Failure.NOT_CONVERGED, ~(found.defect < 0.05), found.steps)
 
 
-def _fixed(*, tol: float | None, rtol: float | None, method: str) -> bool:
+def _fixed(
+    *, tol: float | None, rtol: float | None, method: str, schedule: Schedule = None, steps: int | None = None
+) -> bool:
     """Whether the number of steps follows from the options alone."""
-    return method == "polynomial" and ((tol or 0) >= 1e-3 or rtol == 0)
+    if schedule is None and steps is None:
+        return ((tol or 0) >= 1e-3 and method == "polynomial") or ((tol or 0) >= 1e-2 and method == "auto")
+    if method not in ("auto", "polynomial"):
+        raise ValueError(f"msign: a schedule and a number of steps are for method='polynomial', got {method!r}")
+    return True
+
+
+def _planned(
+    be: Backend, m: Array, tol: float | None, rtol: float, schedule: Schedule, steps: int | None
+) -> tuple[Step, ...]:
+    """The steps asked for by name, by coefficients, by number or by accuracy."""
+    if steps is not None and not (isinstance(steps, int) and steps > 0):
+        raise ValueError(f"msign: steps must be a positive whole number, got {steps!r}")
+    if schedule is None:
+        eps, short = be.eps(m), min(m.shape[-2:])
+        if steps is not None:
+            return counted(steps, max(tol or 0.2, 64 * eps), eps)
+        # The bound that m is divided by may be this much above its norm.
+        lower = max(rtol, eps) * ((1 + math.sqrt(short)) / 2) ** -0.25
+        return polar_express(lower, accuracy(be, m, tol), eps)
+    if isinstance(schedule, str):
+        if schedule not in NAMED:
+            raise ValueError(f"msign: schedule must be one of {', '.join(NAMED)} or coefficients, got {schedule!r}")
+        plan = NAMED[schedule]
+    else:
+        try:
+            plan = tuple(Step(*(float(x) for x in row)) for row in schedule)
+        except (TypeError, ValueError):
+            plan = ()
+        if not plan:
+            raise ValueError(f"msign: a schedule is rows of two or three coefficients, got {schedule!r}")
+    count = len(plan) if steps is None else steps
+    return (plan + plan[-1:] * (count - len(plan)))[:count]
+
+
+def _by_plan(be: Backend, m: Array, plan: tuple[Step, ...], bounded: bool) -> Solution:
+    wide = m.shape[-2] < m.shape[-1]
+    m = adjoint(m) if wide else m
+    # Powers of two change no bit of what follows, only whether it overflows.
+    far = be.xp.abs(be.exponent(largest(be, m))) > 16
+    m = be.split(far, lambda m: normalise(be, m)[0], lambda m: m, m)
+    x = orthogonal(be, m, plan, bounded=bounded)
+    return solution(be, (adjoint(x) if wide else x,), iterations=len(plan) * be.ones(m))
 
 
 def _scale(be: Backend, m: Array) -> Array:
@@ -193,7 +251,14 @@ def _residual(be: Backend, value: tuple[Array], m: Array) -> Residual:
     halves=True,
 )
 def msign(
-    M: Array, *, tol: float | None = None, rtol: float | None = None, method: str = "auto", errors: str = "raise"
+    M: Array,
+    *,
+    tol: float | None = None,
+    rtol: float | None = None,
+    method: str = "auto",
+    schedule: Schedule = None,
+    steps: int | None = None,
+    errors: str = "raise",
 ) -> Array:
     """msign(M) = M (MᴴM)^{-1/2}: every nonzero singular value becomes 1, the singular vectors stay.
 
@@ -206,10 +271,18 @@ def msign(
         purification), "newton" (scaled, on the triangular factor; Higham 1986), "svd", "gram" (eigenvectors of MᴴM where
         its condition allows, else "svd"), or "auto": products on an accelerator and where tol ≥ 1e-2, else
         "gram" or "svd"
+    schedule : instead of `tol`, polynomial steps by name: "muon" (Keller Jordan 2024), "you" (Jiacheng You 2024), "su" (Jianlin
+        Su 2025), "cans" (Grishina, Smirnov & Rakhuba 2025), "polar_express" (Amsel et al. 2025, l = 1e-3); or rows (a, b, c)
+        of coefficients of x ← a x + b x³ + c x⁵. Run as their authors do, from M/‖M‖ in the Frobenius norm
+    steps : how many steps: of the `schedule`, the last repeated, or of the one that brings the widest interval to within
+        `tol` (then 0.2 by default)
     errors : "raise", or "nan" to get NaN for the members without an answer
 
     Notes
     -----
+    With `schedule`, `steps` or tol ≥ 1e-2 the number of steps is fixed, nothing waits for a value, and tall and wide
+    matrices take the Gram form, whose products are as small as the shorter side.
+
     With tol ≥ 1e-3 or rtol = 0 the polynomial method does not purify: a singular value below rtol ends between 0 and 1.
 
     Examples

@@ -1,0 +1,146 @@
+"""msign with a fixed number of steps: by accuracy, by name, by coefficients, by count; direct and in Gram form."""
+
+import numpy as np
+import pytest
+
+import matsign
+from matrices import gaussian
+from matsign import msign
+from matsign.engine.schedules import NAMED, counted
+
+SHAPES = [(1, 1), (7, 7), (20, 12), (40, 10), (10, 40), (33, 1), (1, 5), (64, 31)]
+
+
+def spectrum(rng, n, m, values, dtype="float64"):
+    u, _, vh = np.linalg.svd(gaussian(rng, n, m, dtype=dtype), full_matrices=False)
+    return (u * np.asarray(values, float)) @ vh
+
+
+def values_of(x):
+    return np.linalg.svd(np.asarray(x, np.result_type(x.dtype, "float64")), compute_uv=False)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "complex64", "complex128"])
+@pytest.mark.parametrize(("n", "m"), SHAPES)
+@pytest.mark.parametrize("tol", [0.3, 0.03])
+def test_singular_values_land_where_they_were_asked_to(tol, n, m, dtype, on, rng):
+    k = min(n, m)
+    for lower in (1e-1, 1e-3):
+        a = spectrum(rng, n, m, np.geomspace(1, lower, k), dtype).astype(dtype) * 37
+        x = on(msign, a, tol=tol, rtol=lower / 2)
+        assert x.dtype == dtype
+        values = values_of(x)
+        assert abs(values - 1).max() <= tol
+        u, _, vh = np.linalg.svd(a, full_matrices=False)
+        core = u.conj().T @ x @ vh.conj().T
+        assert np.linalg.norm(core - np.diag(np.diag(core))) < 1e-2
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("name", NAMED)
+def test_named_schedules_are_the_published_polynomials(name, shape, on, rng):
+    """Through the singular values, from the Frobenius norm."""
+    a = gaussian(rng, *shape)
+    u, s, vh = np.linalg.svd(a, full_matrices=False)
+    s = s / np.linalg.norm(s)
+    for step in NAMED[name]:
+        s = step(s)
+    np.testing.assert_allclose(on(msign, a, schedule=name), (u * s) @ vh, atol=1e-6 * abs(s).max())
+
+
+def test_coefficients_and_counts(rng):
+    a = gaussian(rng, 9, 4)
+    muon = [(3.4445, -4.7750, 2.0315)]
+    np.testing.assert_array_equal(msign(a, schedule=muon, steps=5), msign(a, schedule="muon"))
+    np.testing.assert_array_equal(msign(a, schedule="you", steps=2), msign(a, schedule=NAMED["you"][:2]))
+    cubic = msign(a, schedule=[(1.5, -0.5)], steps=60)
+    np.testing.assert_allclose(cubic, msign(a), atol=1e-13)
+
+
+@pytest.mark.parametrize("count", [1, 2, 4, 7])
+def test_a_number_of_steps_reaches_as_low_as_it_can(count):
+    steps = counted(count, 0.3, 2.2e-16)
+    assert len(steps) == count
+    x = np.geomspace(1e-12, 1, 4000)
+    y = x.copy()
+    for step in steps:
+        y = step(y)
+    reached = x[y > 0.7].min()
+    assert reached < 0.4 / 3 ** (count - 1)
+    assert y[x >= reached].min() > 0.69
+    assert y.max() < 1.31
+
+
+@pytest.mark.parametrize("scale", [1e-300, 1e-30, 1.0, 1e300])
+def test_fixed_steps_do_not_see_the_scale(scale, rng):
+    a = gaussian(rng, 12, 5)
+    power = 2.0 ** np.round(np.log2(scale))
+    np.testing.assert_array_equal(msign(power * a, steps=4), msign(a, steps=4))
+    small = np.array([[5e-324, 0.0], [0.0, 5e-324]])
+    np.testing.assert_allclose(msign(small, tol=0.01), np.eye(2), atol=0.01)
+
+
+def test_zero_rank_deficient_and_bad_members(on, rng):
+    a = np.stack([np.zeros((6, 3)), np.outer(np.arange(6.0), [1, 2, 3]), gaussian(rng, 6, 3), np.full((6, 3), np.inf)])
+    for options in ({"steps": 4}, {"schedule": "muon"}, {"tol": 0.05}):
+        x = on(msign, a, errors="nan", **options)
+        assert not x[0].any()
+        assert np.isfinite(x[1]).all()
+        assert np.isnan(x[3]).all()
+        np.testing.assert_array_equal(x[2], on(msign, a[2:3], **options)[0])
+
+
+def test_halves_are_computed_in_single_precision(rng):
+    torch = pytest.importorskip("torch")
+    a = torch.from_numpy(gaussian(rng, 24, 8))
+    for dtype, size in ((torch.bfloat16, 1e30), (torch.float16, 6e4)):
+        x = a.to(dtype)
+        x = x * (size / x.abs().max()).to(dtype)
+        kept = x.clone()
+        y = msign(x, steps=5)
+        assert y.dtype == dtype
+        assert torch.equal(x, kept)
+        wide = msign(x.float(), steps=5)
+        assert (y.float() - wide).abs().max() <= torch.finfo(dtype).eps
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"schedule": "best"}, "schedule must be one of muon"),
+        ({"schedule": [1.0, 2.0]}, "rows of two or three"),
+        ({"schedule": []}, "rows of two or three"),
+        ({"steps": 0}, "positive whole number"),
+        ({"steps": 2.5}, "positive whole number"),
+        ({"steps": 3, "method": "svd"}, "polynomial"),
+        ({"tol": 1e-17}, "float64 cannot hold"),
+    ],
+)
+def test_options_that_mean_nothing(options, message):
+    with pytest.raises(ValueError, match=message):
+        msign(np.eye(3), **options)
+
+
+def test_a_tolerance_that_a_dtype_cannot_hold_is_refused_by_name():
+    torch = pytest.importorskip("torch")
+    for dtype, tol in ((torch.float32, 1e-7), (torch.bfloat16, 1e-3), (torch.float16, 1e-4)):
+        with pytest.raises(ValueError, match=str(dtype).removeprefix("torch.")):
+            msign(torch.eye(3, dtype=dtype), tol=tol)
+
+
+def test_gradients_through_a_schedule(rng):
+    """Of the msign that the steps approach, as everywhere."""
+    torch = pytest.importorskip("torch")
+    a = torch.from_numpy(spectrum(rng, 8, 4, [1, 0.8, 0.6, 0.5])).requires_grad_()
+    (rough,) = torch.autograd.grad((msign(a, steps=8, tol=1e-3) ** 3).sum(), a)
+    (fine,) = torch.autograd.grad((msign(a) ** 3).sum(), a)
+    torch.testing.assert_close(rough, fine, rtol=2e-2, atol=2e-2)
+
+
+def test_certificate_of_few_steps_says_how_rough_they_are(rng):
+    a = gaussian(rng, 30, 30)
+    for count in (3, 5, 9):
+        x, certificate = matsign.certify(msign)(a, steps=count)
+        exact = msign(a)
+        error = np.linalg.norm(x - exact) / np.linalg.norm(exact)
+        assert error / 5 < certificate.forward_error < 5 * error + 1e-14 or certificate.forward_error > 0.1
