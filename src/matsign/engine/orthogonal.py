@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from matsign.backends import Backend
-from matsign.engine.linear import adjoint, column, nonzero, norm, plus_identity
+from matsign.engine.linear import adjoint, column, largest, nonzero, norm, plus_identity, trace
 from matsign.engine.schedules import Step
 
 Array = Any
@@ -26,14 +26,17 @@ _RESTART = 2
 
 
 def orthogonal(be: Backend, m: Array, steps: Sequence[Step], *, bounded: bool) -> Array:
-    """The steps on m over a bound of its norm, for m with no more columns than rows and its largest entry near 1.
+    """The steps on m over a bound of its norm, for m with no more columns than rows and with a square that does not overflow.
 
     The bound is Frobenius' or, `bounded`, the one above, which is between 1 and 1.6 times the norm on most spectra.
     """
     gram = adjoint(m) @ m
-    size = column(_bound(be, gram) if bounded else norm(be, m))
+    # In units of 4ʰ, for its own squares.
+    h = (be.exponent(largest(be, gram)) + 1) // 2
+    gram = be.ldexp(gram, column(-2 * h))
+    size = _bound(be, gram) if bounded else be.xp.sqrt(be.real(trace(be, gram)))
     one_over = 1 / nonzero(be, size)
-    x, gram = m * one_over, gram * one_over**2
+    x, gram = m * column(be.ldexp(one_over, -h)), gram * column(one_over**2)
     if m.shape[-2] >= _TALL * m.shape[-1]:
         return _in_gram_form(be, x, gram, steps)
     for k, (a, b, c) in enumerate(steps):

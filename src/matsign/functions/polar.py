@@ -177,7 +177,7 @@ def _by_plan(be: Backend, m: Array, plan: tuple[Step, ...], bounded: bool) -> So
     wide = m.shape[-2] < m.shape[-1]
     m = adjoint(m) if wide else m
     # Powers of two change no bit of what follows, only whether it overflows.
-    far = be.xp.abs(be.exponent(largest(be, m))) > 16
+    far = be.xp.abs(be.exponent(largest(be, m))) > 40
     m = be.split(far, lambda m: normalise(be, m)[0], lambda m: m, m)
     x = orthogonal(be, m, plan, bounded=bounded)
     return solution(be, (adjoint(x) if wide else x,), iterations=len(plan) * be.ones(m))
