@@ -25,6 +25,7 @@ API = {
     "coupled_root",
     "discrete_lyapunov_factor",
     "dlqr",
+    "each",
     "frechet",
     "geometric_mean",
     "hankel_singular_values",

@@ -12,6 +12,7 @@
 
 from matsign.engine.certificates import Certificate, certify
 from matsign.engine.differentiate import condition, frechet
+from matsign.engine.each import each
 from matsign.engine.failures import SpectrumError
 from matsign.equations.continuous import solve_continuous_are
 from matsign.equations.discrete import solve_discrete_are
@@ -39,6 +40,7 @@ __all__ = [
     "coupled_root",
     "discrete_lyapunov_factor",
     "dlqr",
+    "each",
     "frechet",
     "geometric_mean",
     "hankel_singular_values",

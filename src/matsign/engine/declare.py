@@ -100,6 +100,7 @@ def declared(
     tangent: Callable[..., Arrays] | None = None,
     cotangent: Callable[..., Arrays] | None = None,
     linear: bool = False,
+    adjoint: bool = False,
     fixed: Callable[..., bool] = lambda **options: False,
     choices: dict[str, tuple[str | None, ...]] | None = None,
     wrap: Callable[..., Any] | None = None,
@@ -128,6 +129,7 @@ def declared(
             tangent=tangent,
             cotangent=cotangent,
             linear=linear,
+            adjoint=adjoint,
             fixed=fixed,
             wrap=wrap or (_single if len(results) == 1 else _several),
         )

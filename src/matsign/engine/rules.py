@@ -62,7 +62,7 @@ class Rule:
     ``cotangent(be, value, arrays, bars, **options)`` its adjoint in the inner product Re tr(xᴴy); both tuples in, tuples
     out. They may look at shapes but not at values. A rule that is `linear` is so in its last array, and its transpose is
     the same function of the other arrays' transposes. Where ``fixed(**options)``, the solver under a trace is a fixed
-    sequence of products.
+    sequence of products. `adjoint` tells f(Mᴴ) = f(M)ᴴ.
     """
 
     name: str
@@ -72,6 +72,7 @@ class Rule:
     tangent: Callable[..., Arrays] | None = None
     cotangent: Callable[..., Arrays] | None = None
     linear: bool = False
+    adjoint: bool = False
     fixed: Callable[..., bool] = lambda **options: False
     wrap: Callable[..., Any] = lambda be, *xs: xs
 

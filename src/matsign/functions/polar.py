@@ -246,6 +246,7 @@ def _residual(be: Backend, value: tuple[Array], m: Array) -> Residual:
     residual=_residual,
     tangent=_tangent,
     cotangent=_tangent,
+    adjoint=True,
     fixed=_fixed,
     choices={"method": _METHODS},
     halves=True,
