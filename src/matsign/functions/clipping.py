@@ -132,9 +132,12 @@ def _clip_by_signs(be: Backend, m: Array, lower: float, upper: float, rtol: floa
     m, e = normalise(be, m)
     found, h, top = _factors(be, m, rtol if lower > 0 else be.eps(m))
     (o,), unit = found.value, eye(be, h)
-    high = column(_within(be, upper, e, top)) * unit
+    bound = _within(be, upper, e, top)
+    high = column(bound) * unit
     below = (unit - _sign(be, h - high)) / 2
-    kept = high + below @ (h - high) @ below
+    # What is squared away is eps² of the largest σ: too much only where the threshold is itself lost in its rounding.
+    lost = column(bound < be.eps(m) * top)
+    kept = high + be.xp.where(lost, 0 * h, below @ (h - high) @ below)
     if lower > 0:
         low = column(_within(be, lower, e, top)) * unit
         above = (unit + _sign(be, h - low)) / 2

@@ -1,0 +1,314 @@
+"""mclip, soft_threshold, psd_project: shapes, ranks, scales; what characterises them; derivatives where the SVD has none."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import direct
+import truth
+from matrices import DTYPES, adjoint, gaussian, graded, unitary, with_singular_values
+from matsign import certify, frechet, mclip, psd_project, soft_threshold
+
+METHODS = ("svd", "sign")
+SHAPES = [(1, 1), (2, 2), (3, 3), (1, 3), (3, 1), (7, 7), (9, 4), (4, 9), (20, 2)]
+PRECISE = {"float32": 3e-6, "complex64": 3e-6, "float64": 1e-14, "complex128": 1e-14}
+every_method = pytest.mark.parametrize("method", METHODS)
+both = pytest.mark.parametrize("dtype", ["float64", "complex128"])
+every_shape = pytest.mark.parametrize("shape", SHAPES)
+
+
+def spectral(m):
+    return np.linalg.norm(m, 2) if m.size else 0.0
+
+
+@every_shape
+@every_method
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_every_shape_and_dtype(shape, method, dtype, rng):
+    m = gaussian(rng, 2, *shape, dtype=dtype)
+    middle = np.median(np.linalg.svd(m, compute_uv=False)) * 1.1
+    for f, reference in (
+        (
+            lambda x: mclip(x, 0.5 * middle, middle, method=method),
+            lambda x: direct.mclip_by_svd(x, 0.5 * middle, middle),
+        ),
+        (lambda x: mclip(x, 0, middle, method=method), lambda x: direct.mclip_by_svd(x, 0, middle)),
+        (lambda x: soft_threshold(x, middle, method=method), lambda x: direct.soft_threshold_by_svd(x, middle)),
+    ):
+        value = f(m)
+        assert value.dtype == dtype
+        for x, y in zip(value, m.astype(np.result_type(dtype, "float64")), strict=True):
+            np.testing.assert_allclose(x, reference(y), atol=4 * PRECISE[dtype] * spectral(y))
+
+
+@every_method
+@pytest.mark.parametrize("shape", [(3, 3), (2, 4)])
+@both
+def test_eighty_digits(shape, method, dtype, eager, rng):
+    m = with_singular_values(rng, *shape, [1e3, 0.7, 1e-2][: min(shape)], dtype)
+    # The largest singular value times rounding is what M is known to; what is lifted by a factor has it multiplied.
+    for f, expected, limit in (
+        (lambda x: mclip(x, 0, 0.9, method=method), truth.mclip(m, 0, 0.9), 1e-11),
+        (lambda x: mclip(x, 0.5, 0.9, method=method), truth.mclip(m, 0.5, 0.9), 1e-10),
+        (lambda x: soft_threshold(x, 0.5, method=method), truth.soft_threshold(m, 0.5), 1e-11),
+    ):
+        assert truth.error(eager(f, m), expected) * float(truth.size(expected)) < limit
+    a = gaussian(rng, 4, 4, dtype=dtype)
+    value = eager(psd_project, a, method="sign" if method == "sign" else "eigh")
+    assert truth.error(value, truth.psd_project(a)) < 1e-14
+
+
+@every_method
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_six_decades_either_side_of_the_threshold(method, dtype, eager, rng):
+    """The single-precision SVD of LAPACK is wrong here by 3e-4 of the answer."""
+    m = with_singular_values(rng, 96, 96, np.geomspace(1e3, 1e-3, 96)).astype(dtype)
+    x = eager(mclip, m, method=method)
+    expected = direct.mclip_by_svd(m.astype("float64"), 0, 1)
+    assert np.linalg.norm(x - expected) < (7e-5 if dtype == "float32" else 1e-12) * np.linalg.norm(expected)
+    assert spectral(x.astype("float64")) < 1 + 8 * np.finfo(dtype).eps
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@pytest.mark.parametrize("name", ["torch", "jax"])
+@every_method
+def test_sixteen_bits(dtype, name, method, rng):
+    """Computed in float32 and rounded once, with a singular value of 1000 too."""
+    xp = pytest.importorskip({"torch": "torch", "jax": "jax.numpy"}[name])
+    m = with_singular_values(rng, 6, 4, [1e3, 3, 0.5, 0.01])
+    m = xp.asarray(m, dtype=getattr(xp, dtype))
+    wide = (lambda x: x.double().numpy()) if name == "torch" else (lambda x: np.asarray(x, dtype="float64"))
+    eps = {"bfloat16": 2**-8, "float16": 2**-11}[dtype]
+    for value, expected in (
+        (mclip(m, method=method), direct.mclip_by_svd(wide(m), 0, 1)),
+        (mclip(m, 0.1, 1, rtol=1e-6, method=method), direct.mclip_by_svd(wide(m), 0.1, 1)),
+        (soft_threshold(m, 1.0, method=method), direct.soft_threshold_by_svd(wide(m), 1)),
+    ):
+        assert value.dtype == m.dtype
+        np.testing.assert_allclose(wide(value), expected, rtol=1.02 * eps, atol=2e-3)
+
+
+@every_method
+@both
+@pytest.mark.parametrize(
+    "values",
+    [[2, 2, 2, 2], [2, 2, 0.5, 0.5], [1, 1, 1, 1], [3, 1, 0.5, 0], [3, 0, 0, 0], [0] * 4, [1e3, 1, 1e-6, 0]],
+    ids=str,
+)
+def test_repeated_singular_values_low_rank_and_thresholds_that_are_met(values, method, dtype, rng):
+    u, v, values = unitary(rng, 6, dtype)[:, :4], unitary(rng, 4, dtype), np.array(values, float)
+    m, size = (u * values) @ v, max(values.max(), 1)
+    for lower, upper in ((0, 1), (0.75, 1), (1, 1), (0, 0), (0.75, np.inf), (0, np.inf)):
+        kept = np.where((lower == 0) | (values > 0), values.clip(lower, upper), 0)
+        # What lifts 1e-6 lifts its rounding with it.
+        limit = 2e-14 * size * (1e6 if lower and size == 1e3 else 1)
+        np.testing.assert_allclose(mclip(m, lower, upper, method=method), (u * kept) @ v, atol=limit)
+    for t in (0, 1, 2, np.inf):
+        found = soft_threshold(m, t, method=method)
+        np.testing.assert_allclose(found, (u * np.maximum(values - t, 0)) @ v, atol=2e-14 * size)
+
+
+@every_method
+@pytest.mark.parametrize("scale", [1e100, 1e-100])
+def test_scales(scale, method, eager, rng):
+    m = gaussian(rng, 5, 4)
+    for ours, reference in (
+        (lambda x, s: mclip(x, 0.5 * s, 2 * s, method=method), direct.mclip_by_svd(m, 0.5, 2)),
+        (lambda x, s: mclip(x, 0, 2 * s, method=method), direct.mclip_by_svd(m, 0, 2)),
+        (lambda x, s: soft_threshold(x, s, method=method), direct.soft_threshold_by_svd(m, 1)),
+    ):
+        np.testing.assert_allclose(eager(lambda x, f=ours: f(x, scale), m * scale) / scale, reference, atol=1e-13)
+    u = direct.msign_by_svd(m)
+    beyond = u if scale > 1 else m * scale
+    np.testing.assert_allclose(eager(mclip, m * scale, method=method), beyond, atol=1e-13 * np.abs(beyond).max())
+    beyond = 1e3 * u if scale > 1 else u  # both thresholds on one side
+    value = eager(lambda x: mclip(x, 1.0, 1e3, method=method), m * scale)
+    np.testing.assert_allclose(value, beyond, atol=1e-13 * np.abs(beyond).max())
+
+
+@every_method
+def test_rtol_decides_what_is_lifted(method, eager, rng):
+    u, v = unitary(rng, 6), unitary(rng, 6)
+    values = np.array([1, 0.5, 1e-5, 3e-6, 3e-7, 1e-7])
+    found = eager(mclip, (u * values) @ v, lower=0.1, rtol=1e-6, method=method)
+    np.testing.assert_allclose(found, (u * np.where(values > 1e-6, values.clip(0.1), 0)) @ v, atol=1e-9)
+    np.testing.assert_allclose(eager(mclip, (u * values) @ v, rtol=1e-2, method=method), (u * values) @ v, atol=1e-14)
+
+
+def test_thresholds_that_mean_nothing(on, rng):
+    m = on.array(gaussian(rng, 3, 2))
+    for bad in (-1.0, np.nan, True, "one", None, 1j):
+        with pytest.raises(ValueError, match=r"^mclip: lower must be a number of at least 0, got"):
+            mclip(m, bad)
+        with pytest.raises(ValueError, match=r"^soft_threshold: t must be a number of at least 0, got"):
+            soft_threshold(m, bad)
+    with pytest.raises(ValueError, match=r"^mclip: lower must be at most upper, got lower=2, upper=1"):
+        mclip(m, 2, 1)
+    with pytest.raises(TypeError, match=r"^soft_threshold misses t"):
+        soft_threshold(m)
+    with pytest.raises(ValueError, match=r"^psd_project: A has shape \(3, 2\), wanted \(\.\.\., n, n\)"):
+        psd_project(m)
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(0, 7), st.integers(0, 7), st.sampled_from(METHODS), st.floats(0, 3))
+def test_what_characterises_clipping(seed, n, m, method, t):
+    """The parts below and above t add up; below is the projection on a ball, idempotent and no further apart than M."""
+    rng = np.random.default_rng(seed)
+    a, b = gaussian(rng, n, m), gaussian(rng, n, m)
+    small = 3e-14 * (1 + spectral(a))
+    below, above = mclip(a, 0, t, method=method), soft_threshold(a, t, method=method)
+    np.testing.assert_allclose(below + above, a, atol=small)
+    assert spectral(below) <= t + small
+    np.testing.assert_allclose(mclip(below, 0, t, method=method), below, atol=small)
+    assert np.linalg.norm(mclip(b, 0, t, method=method) - below) <= np.linalg.norm(a - b) + small
+    # ⟨above, below⟩ = t ‖above‖ in the nuclear norm: what makes it the proximal step.
+    nuclear = np.linalg.svd(above, compute_uv=False).sum() if above.size else 0
+    np.testing.assert_allclose((above * below).sum(), t * nuclear, atol=20 * small * (1 + nuclear))
+    np.testing.assert_allclose(mclip(a.T, 0, t, method=method), below.T, atol=small)
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(0, 7), st.sampled_from(("eigh", "sign")), st.sampled_from(DTYPES))
+def test_what_characterises_the_projection(seed, n, method, dtype):
+    """A = X - Y with X and Y positive semidefinite and X Y = 0."""
+    a = gaussian(np.random.default_rng(seed), n, n, dtype=dtype)
+    x, y = psd_project(a, method=method), psd_project(-a, method=method)
+    small = PRECISE[dtype] * (1 + spectral(a))
+    np.testing.assert_array_equal(x, adjoint(x))
+    np.testing.assert_allclose(x - y, (a + adjoint(a)) / 2, atol=small)
+    np.testing.assert_allclose(x @ y, 0 * a, atol=4 * small * (1 + spectral(a)))
+    assert not n or np.linalg.eigvalsh(x)[0] > -2 * small
+    np.testing.assert_allclose(psd_project(x, method=method), x, atol=small)
+
+
+def test_a_batch_of_mixed_ranks(eager, rng):
+    stack = np.stack([with_singular_values(rng, 6, 4, np.where(np.arange(4) < r, graded(4, 10), 0)) for r in range(5)])
+    for method in METHODS:
+        for x, m in zip(eager(mclip, stack, upper=0.5, method=method), stack, strict=True):
+            np.testing.assert_allclose(x, direct.mclip_by_svd(m, 0, 0.5), atol=1e-14)
+
+
+def test_certificates(rng):
+    m = with_singular_values(rng, 8, 5, graded(5, 1e6))
+    for f, options in ((mclip, {"lower": 1e-3, "upper": 0.1}), (mclip, {"upper": 0.1}), (soft_threshold, {"t": 0.1})):
+        for method in METHODS:
+            value, certificate = certify(f)(m, **options, method=method)
+            assert certificate.backward_error < 1e-12
+            assert certificate.forward_error < 1e-10
+            assert np.linalg.norm(value - f(m, **options)) < 30 * max(certificate.forward_error, 1e-16)
+
+
+# Derivatives.
+
+CASES = {
+    "mclip, square": (mclip, {"lower": 0.5, "upper": 1.5}, (4, 4), [3, 2, 1, 0.2]),
+    "mclip, tall": (mclip, {}, (5, 3), [3, 0.5, 0.2]),
+    "mclip, wide": (mclip, {"lower": 0.5, "upper": np.inf}, (2, 4), [3, 0.2]),
+    "mclip, rank 2": (mclip, {}, (4, 4), [3, 0.5, 0, 0]),
+    "mclip, repeated": (mclip, {"lower": 0.5, "upper": 1.5}, (4, 4), [2, 2, 0.25, 0.25]),
+    "mclip, all below": (mclip, {}, (4, 3), [0.5, 0.2, 0]),
+    "soft_threshold, square": (soft_threshold, {"t": 1.0}, (3, 3), [3, 2, 0.2]),
+    "soft_threshold, wide, rank 1": (soft_threshold, {"t": 1.0}, (3, 4), [3, 0, 0]),
+    "soft_threshold, repeated": (soft_threshold, {"t": 1.0}, (4, 4), [3, 3, 0.5, 0.5]),
+    "soft_threshold, graded": (soft_threshold, {"t": 1.0}, (4, 4), [1e3, 2, 0.5, 1e-9]),
+    "psd_project": (psd_project, {}, (4, 4), [3, 2, 1, 0.2]),
+}
+every_case = pytest.mark.parametrize("case", CASES)
+
+
+def drawn(case, rng, dtype="float64"):
+    f, options, shape, values = CASES[case]
+    return f, options, with_singular_values(rng, *shape, values, dtype)
+
+
+@every_case
+@both
+def test_tangent_equals_differences(case, dtype, rng):
+    f, options, m = drawn(case, rng, dtype)
+    dm = gaussian(rng, *m.shape, dtype=dtype)
+    h = 3e-4
+    ahead, back, far, farther = (f(m + s * h * dm, **options) for s in (1, -1, 2, -2))
+    difference = (8 * (ahead - back) - (far - farther)) / (12 * h)
+    tangent = frechet(f)(m, dm, **options)
+    assert np.linalg.norm(tangent - difference) < 1e-8 * max(1, np.linalg.norm(difference))
+
+
+@every_case
+@both
+def test_the_derivative_is_its_own_adjoint(case, dtype, rng):
+    torch = pytest.importorskip("torch")
+    f, options, m = drawn(case, rng, dtype)
+    d, bar = (gaussian(rng, *m.shape, dtype=dtype) for _ in range(2))
+    x = torch.from_numpy(m).requires_grad_()
+    (gradient,) = torch.autograd.grad(f(x, **options), x, torch.from_numpy(bar))
+    size = np.linalg.norm(d) * np.linalg.norm(bar)
+    assert abs(np.vdot(gradient.numpy(), d).real - np.vdot(bar, frechet(f)(m, d, **options)).real) < 1e-13 * size
+
+
+@every_case
+@both
+def test_twice_in_torch(case, dtype, rng):
+    """Also at repeated singular values and low rank: every order of the rules is right there."""
+    torch = pytest.importorskip("torch")
+    f, options, m = drawn(case, rng, dtype)
+    x = (torch.from_numpy(m).requires_grad_(),)
+    assert torch.autograd.gradcheck(lambda x: f(x, **options), x, fast_mode="graded" in case)
+    assert torch.autograd.gradgradcheck(lambda x: f(x, **options), x, atol=1e-5, fast_mode=True)
+
+
+def test_in_jax(rng):
+    jax = pytest.importorskip("jax")
+    from jax.test_util import check_grads
+
+    f, options, m = drawn("soft_threshold, repeated", rng)
+    check_grads(psd_project, (jax.numpy.asarray(gaussian(rng, 3, 3)),), order=1, modes=["fwd", "rev"], rtol=1e-4)
+    weight = gaussian(rng, 4, 4)
+    compiled = jax.jit(jax.grad(lambda x: (f(x, **options) * weight).sum()))(m)
+    np.testing.assert_allclose(compiled, frechet(f)(m, weight, **options), atol=1e-11)
+
+
+@every_method
+def test_by_signs_the_derivative_is_the_same(method, rng):
+    m, dm = gaussian(rng, 2, 5, 4)
+    for f, options in ((mclip, {"lower": 0.5, "upper": 1.5}), (soft_threshold, {"t": 1.0})):
+        plain = frechet(f)(m, dm, **options)
+        np.testing.assert_allclose(frechet(f)(m, dm, **options, method=method), plain, atol=1e-12)
+
+
+def test_on_a_threshold_it_counts_as_above(rng):
+    for m in (np.eye(3), with_singular_values(rng, 4, 3, [2, 1, 1]), with_singular_values(rng, 4, 4, [2, 1, 0.5, 0.2])):
+        dm = gaussian(rng, *m.shape)
+        for f, options in ((mclip, {}), (mclip, {"lower": 1.0, "upper": 3.0}), (soft_threshold, {"t": 1.0})):
+            above = frechet(f)(m * (1 + 1e-9), dm, **options)
+            np.testing.assert_allclose(frechet(f)(m, dm, **options), above, atol=1e-7)
+    # For M = I and upper = 1 that is the derivative of msign, the skew part.
+    np.testing.assert_allclose(frechet(mclip)(np.eye(3), dm[:3, :3]), (dm[:3, :3] - dm[:3, :3].T) / 2, atol=1e-14)
+
+
+def test_at_zero_and_at_semidefinite_matrices(rng):
+    dm = gaussian(rng, 4, 4)
+    np.testing.assert_allclose(frechet(mclip)(np.zeros((4, 4)), dm), dm, atol=1e-14)
+    np.testing.assert_allclose(frechet(soft_threshold)(np.zeros((4, 4)), dm, t=1.0), 0 * dm, atol=1e-14)
+    half = (dm + dm.T) / 2
+    low = gaussian(rng, 4, 2)
+    for a in (np.zeros((4, 4)), low @ low.T, np.eye(4)):
+        np.testing.assert_allclose(frechet(psd_project)(a, dm), half, atol=1e-13)
+
+
+@pytest.mark.parametrize("scale", [1e100, 1e-100])
+def test_derivatives_of_scaled_matrices(scale, rng):
+    m, dm = gaussian(rng, 2, 5, 4)
+    for f, names in ((mclip, {"lower": 0.5, "upper": 1.5}), (soft_threshold, {"t": 1.0}), (psd_project, {})):
+        x, d = (m[:4], dm[:4]) if f is psd_project else (m, dm)
+        scaled = frechet(f)(x * scale, d, **{k: v * scale for k, v in names.items()})
+        np.testing.assert_allclose(scaled, frechet(f)(x, d, **names), atol=1e-12)
+
+
+def test_gradients_of_sixteen_bits_and_of_batches(rng):
+    torch = pytest.importorskip("torch")
+    x = torch.from_numpy(gaussian(rng, 3, 4, 3)).bfloat16().requires_grad_()
+    mclip(x).float().pow(3).sum().backward()
+    assert x.grad.dtype == torch.bfloat16
+    wide = x.detach().double().requires_grad_()
+    torch.vmap(mclip)(wide).pow(3).sum().backward()
+    assert (x.grad.double() - wide.grad).abs().max() < 0.05 * wide.grad.abs().max()
