@@ -460,6 +460,19 @@ def test_processes_that_share_gradients_stay_together(tmp_path):
         assert out.split() == ["True"], err
 
 
+def test_a_compiled_step_is_the_step():
+    params = parameters((4, 6), (5,))
+    others = copies(params)
+    one, two = (Muon([{"params": x[:1]}, {"params": x[1:], "algorithm": "adamw"}]) for x in (params, others))
+    step = torch.compile(two.step, backend="eager")
+    for seed in range(2):
+        run(one, 1, seed)
+        give(others, torch.Generator().manual_seed(seed))
+        step()
+    for p, q in zip(params, others, strict=True):
+        assert torch.allclose(p, q, atol=1e-7)
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [

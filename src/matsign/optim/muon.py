@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch  # noqa: TID251
+from torch._compile import _disable_dynamo  # noqa: TID251
 from torch.optim.adamw import adamw  # noqa: TID251
 
 from matsign.optim.together import (
@@ -21,6 +22,9 @@ from matsign.optim.together import (
 
 Tensor = torch.Tensor
 Group = dict[str, Any]
+
+# A compiled step calls this as it is: to trace the design of a schedule takes minutes and gains nothing.
+_together = _disable_dynamo(together)
 
 _WAYS = ("ns_coefficients", "ns_steps", "schedule", "steps", "tol")
 _ALGORITHMS = ("muon", "adamw")
@@ -158,7 +162,7 @@ class Muon(torch.optim.Optimizer):
         for move in moves:
             stacks += [move.layout.matrices(u) for u in move.momenta]
             how += [_choice(move.group)] * len(move.params)
-        signs = iter(together(stacks, how))
+        signs = iter(_together(stacks, how))
         for move in moves:
             _apply(move, [next(signs) for _ in move.params])
         for group in self.param_groups:
