@@ -208,9 +208,9 @@ def test_singular_r_where_the_discrete_equation_allows_it(method, eager, rng):
         np.testing.assert_allclose(x[k], reference, atol=1e-10 * np.abs(reference).max())
 
 
-def test_singular_r_everywhere(everywhere, rng):
+def test_singular_r_everywhere(on, rng):
     a, b, q, r = singular_r(rng)
-    x = everywhere(solve_discrete_are, a, b, q, r)
+    x = on(solve_discrete_are, a, b, q, r)
     np.testing.assert_allclose(x, solve_discrete_are(a, b, q, r), rtol=1e-11)
 
 

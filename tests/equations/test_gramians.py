@@ -118,6 +118,8 @@ def test_large_members_have_the_bits_that_they_have_alone(rng):
 
 @pytest.mark.parametrize("n", [4, 70])
 def test_what_is_not_stable_is_an_error(n, on, rng):
+    if on.name == "jax" and n > 4:
+        pytest.skip("compiles the same again, for a quarter of a minute")
     b = gaussian(rng, n, 1)
     for f, a in (
         (lyapunov_factor, splitting(rng, n)),

@@ -81,6 +81,8 @@ def test_on_every_library(f, dtype, on, rng):
 @BOTH
 def test_everywhere(f, everywhere, rng):
     """Under ``jax.jit`` too, once: it takes seconds to compile, complex ones twice as many."""
+    if everywhere.jit and f is dlqr:
+        pytest.skip("the certificates compile its equation, and lqr the rest")
     dtype = "float64" if everywhere.jit else "complex128"
     check(f, everywhere, model(rng, dtype=dtype, extras=("s", "e")), dtype)
 

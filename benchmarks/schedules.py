@@ -1,0 +1,109 @@
+"""Where singular values in [l, 1] land: our tolerances on a grid, and every schedule in use.
+
+    python benchmarks/schedules.py [docs/schedules.md]
+
+Matrices are 96 × 96 with singular values spaced evenly in logarithms from 1 to l, made in 40 digits where float64 would not do:
+diagonal up to an orthogonal factor on either side, so that rounding has something to round.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+
+import matsign
+from matsign.engine.schedules import NAMED
+
+N = 96
+LOWER = (1e-1, 1e-2, 1e-3, 1e-6, 1e-10, 1e-14)
+TOLERANCES = (0.3, 0.1, 1e-2, 1e-3, 1e-6, 1e-10, 3e-15)
+FINEST = {"float64": 3e-15, "float32": 2e-6, "bfloat16": 1e-2, "float16": 1e-3}
+HEAD = """# Schedules and tolerances
+
+Written by `python benchmarks/schedules.py docs/schedules.md`. Singular values of a 96 × 96 matrix, evenly spaced in logarithms in
+[l, 1], through `msign(M, method="polynomial", tol=..., rtol=l/2)`: how many steps, and the largest |σ - 1| afterwards.
+"""
+
+
+def orthogonal(rng: np.random.Generator) -> np.ndarray:
+    return np.linalg.qr(rng.standard_normal((N, N)))[0]
+
+
+def matrix(lower: float) -> np.ndarray:
+    rng = np.random.default_rng(0)
+    return (orthogonal(rng) * np.geomspace(1, lower, N)) @ orthogonal(rng)
+
+
+def spread(x: np.ndarray) -> float:
+    """The largest |σ - 1| of x, to an accuracy that its own rounding allows."""
+    gram = x.T.astype(np.longdouble) @ x.astype(np.longdouble)
+    defect = np.linalg.norm((gram - np.eye(N)).astype(float), 2)
+    return defect / 2 if defect < 1e-6 else abs(np.linalg.svd(x.astype(float), compute_uv=False) - 1).max()
+
+
+def row(lower: float, dtype: str) -> list[str]:
+    m = torch.from_numpy(matrix(lower)).to(getattr(torch, dtype))
+    cells = []
+    for tol in TOLERANCES:
+        if tol < FINEST[dtype] or lower < (0.1 if dtype.endswith("16") else N * torch.finfo(m.dtype).eps):
+            cells.append("–")
+            continue
+        x, certificate = matsign.certify(matsign.msign)(m, method="polynomial", tol=tol, rtol=lower / 2)
+        error = spread(x.double().numpy())
+        cells.append(f"{certificate.iterations}: {error:.0e}" + ("" if error <= tol else " **missed**"))
+    return cells
+
+
+def ours(lines: list[str]) -> None:
+    for dtype in FINEST:
+        lines += ["", f"## {dtype}", "", "| l \\ tol | " + " | ".join(f"{t:g}" for t in TOLERANCES) + " |"]
+        lines.append("|---" * (len(TOLERANCES) + 1) + "|")
+        for lower in LOWER:
+            cells = row(lower, dtype)
+            if set(cells) != {"–"}:
+                lines.append(f"| {lower:g} | " + " | ".join(cells) + " |")
+
+
+def theirs(lines: list[str]) -> None:
+    lines += [
+        "",
+        "## Schedules in use",
+        "",
+        "Smallest and largest singular value of the result, float64 where they let one choose.",
+    ]
+    lines += ["", "| | steps | l = 0.1 | 0.01 | 0.001 |", "|---|---|---|---|---|"]
+
+    def add(name: str, count: int, f: object) -> None:
+        cells = []
+        for lower in LOWER[:3]:
+            s = np.linalg.svd(np.asarray(f(matrix(lower)), float), compute_uv=False)  # type: ignore[operator]
+            cells.append(f"{s[-1]:.3f} to {s[0]:.3f}")
+        lines.append(f"| {name} | {count} | " + " | ".join(cells) + " |")
+
+    for name, plan in NAMED.items():
+        add(f'`schedule="{name}"`', len(plan), lambda m, name=name: matsign.msign(m, schedule=name))
+    for count in (3, 4, 5, 6):
+        add(f"`steps={count}`", count, lambda m, count=count: matsign.msign(m, steps=count))
+    muon = torch.optim._muon._zeropower_via_newtonschulz  # type: ignore[attr-defined]
+    add(
+        "torch.optim.Muon, in bfloat16",
+        5,
+        lambda m: muon(torch.from_numpy(m), (3.4445, -4.775, 2.0315), 5, 1e-7).double().numpy(),
+    )
+
+
+def main() -> None:
+    lines = [HEAD.rstrip()]
+    ours(lines)
+    theirs(lines)
+    text = "\n".join(lines) + "\n"
+    print(text)
+    if len(sys.argv) > 1:
+        Path(sys.argv[1]).write_text(text)
+
+
+if __name__ == "__main__":
+    main()
