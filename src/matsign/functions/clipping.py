@@ -78,7 +78,7 @@ def _check_thresholds(name: str, **values: Any) -> None:
 
 
 def _by_svd(be: Backend, m: Array, method: str) -> bool:
-    """LAPACK costs less than two signs on a CPU; but in single precision its error is six times that of the signs."""
+    """On a CPU LAPACK costs a fourth of two signs or less; but its single precision is eight times as wrong as they are."""
     return method == "svd" or (method == "auto" and be.on_cpu(m) and _can_widen(be, m))
 
 
@@ -275,9 +275,9 @@ def mclip(
     lower, upper : 0 ≤ lower ≤ upper; upper may be infinite
     rtol : where lower > 0, a singular value of at most ``rtol`` times the largest is zero and stays zero, because its
         singular vectors mean nothing; default max(n, m) eps
-    method : "svd" (in double precision; float32 results are then right to the last digits), "sign" (products alone: the
-        projector on σ < upper is (I - sign(H - upper I))/2 for M = O H, and enters from both sides; the single-step form of
-        the spectral clipping of Jianlin Su 2025 with its errors squared), or "auto": "svd" on a CPU, "sign" on an accelerator
+    method : "svd" (in double precision; float32 results are then right to the last digits), "sign" (products alone, in the
+        spirit of Jianlin Su 2025: the projector on σ < upper is (I - sign(H - upper I))/2 for M = O H, and enters from both
+        sides), or "auto": "svd" on a CPU, "sign" on an accelerator
     errors : "raise", or "nan" to get NaN for the members without an answer
 
     Notes
