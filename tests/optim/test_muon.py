@@ -228,7 +228,7 @@ def test_equal_and_transposed_shapes_take_one_call(monkeypatch):
     monkeypatch.setattr(together, "orthogonalise", lambda x, how: calls.append(tuple(x.shape)) or x)
     directions((6, 9), (9, 6), (6, 3, 3), (4, 4), (6, 9))
     assert sorted(calls) == [(1, 4, 4), (4, 6, 9)]
-    monkeypatch.setattr(together, "LARGEST", 2 * 54)
+    monkeypatch.setattr(together, "LARGEST_ON_CPU", 2 * 54)
     calls.clear()
     directions((6, 9), (9, 6), (6, 3, 3), (4, 4), (6, 9))
     assert sorted(calls) == [(1, 4, 4), (2, 6, 9), (2, 6, 9)]

@@ -18,8 +18,9 @@ QUINTIC, QUINTIC_STEPS = (3.4445, -4.7750, 2.0315), 5
 STEPS = 4
 # With a tolerance, what counts as a singular value beside the largest: a random square matrix has few below.
 SMALLEST = 1e-3
-# More numbers than this go in several calls: the copies of all matrices of one shape together should not fill a device.
-LARGEST = 2**27
+# More numbers than this go in several calls: the copies of all matrices of one shape together should not fill a device, and on
+# a CPU they should stay in its cache (the answers do not depend on it).
+LARGEST, LARGEST_ON_CPU = 2**27, 2**18
 
 ADJUSTMENTS = (None, "original", "match_rms_adamw")
 
@@ -139,12 +140,15 @@ def together(stacks: Sequence[Array], how: Sequence[Choice]) -> list[Array]:
 
 
 def _parts(bucket: list[int], stacks: Sequence[Array]) -> list[list[int]]:
-    """A bucket in as many calls as `LARGEST` asks for."""
+    """A bucket in as many calls as there is room for."""
+    first = stacks[bucket[0]]
+    be = backends.load(backends.library_of(first) or "numpy")
+    room = LARGEST_ON_CPU if be.flexible(first) and be.on_cpu(first) else LARGEST
     parts: list[list[int]] = []
-    filled = LARGEST + 1
+    filled = room + 1
     for k in bucket:
         size = math.prod(stacks[k].shape)
-        if filled + size > LARGEST:
+        if filled + size > room:
             parts.append([])
             filled = 0
         parts[-1].append(k)
