@@ -227,11 +227,11 @@ def test_equal_and_transposed_shapes_take_one_call(monkeypatch):
     calls = []
     monkeypatch.setattr(together, "orthogonalise", lambda x, how: calls.append(tuple(x.shape)) or x)
     directions((6, 9), (9, 6), (6, 3, 3), (4, 4), (6, 9))
-    assert sorted(calls) == [(1, 4, 4), (4, 6, 9)]
+    assert sorted(calls) == [(1, 1, 1), (1, 4, 4), (4, 6, 9)]  # the first checks the options
     monkeypatch.setattr(together, "LARGEST_ON_CPU", 2 * 54)
     calls.clear()
     directions((6, 9), (9, 6), (6, 3, 3), (4, 4), (6, 9))
-    assert sorted(calls) == [(1, 4, 4), (2, 6, 9), (2, 6, 9)]
+    assert sorted(calls) == [(1, 1, 1), (1, 4, 4), (2, 6, 9), (2, 6, 9)]
 
 
 def test_it_is_deterministic():
@@ -486,6 +486,9 @@ def test_a_compiled_step_is_the_step():
         ({"ns_coefficients": (1.0, 2.0)}, "three numbers"),
         ({"ns_steps": 5, "schedule": "you"}, "give one of"),
         ({"tol": 0.1, "schedule": "you"}, "give one of"),
+        ({"schedule": "none"}, "schedule must be one of"),
+        ({"steps": 0}, "steps"),
+        ({"tol": 2.0}, "tol"),
         ({"split": 4}, "4 equal blocks"),
         ({"batch_axes": 1}, "no matrix after 1 axes"),
     ],

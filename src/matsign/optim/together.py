@@ -6,6 +6,8 @@ import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from matsign import backends
 from matsign.functions.polar import msign
 
@@ -51,7 +53,9 @@ def choice(
         return Choice(repeated(ns_coefficients or QUINTIC, QUINTIC_STEPS if ns_steps is None else ns_steps))
     if schedule is not None and not isinstance(schedule, str):
         schedule = tuple(tuple(float(x) for x in row) for row in schedule)
-    return Choice(schedule, STEPS if not any(named) and steps is None else steps, tol)
+    chosen = Choice(schedule, STEPS if not any(named) and steps is None else steps, tol)
+    orthogonalise(np.ones((1, 1, 1)), chosen)  # says now what is wrong with a name, a number or a tolerance
+    return chosen
 
 
 def repeated(coefficients: Sequence[float], steps: int) -> tuple[tuple[float, ...], ...]:
