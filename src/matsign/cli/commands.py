@@ -72,7 +72,9 @@ def _parameters(f: Callable[..., Any], declaration: Declaration) -> list[inspect
     ]
     options = [
         parameter(
-            name, Annotated[_readable(hints[name]), typer.Option(help=help.get(name), show_default=default is not None)], default
+            name,
+            Annotated[_readable(hints[name]), typer.Option(help=help.get(name), show_default=default is not None)],
+            default,
         )
         for name, default in (declaration.options | {"errors": "raise"}).items()
     ]
