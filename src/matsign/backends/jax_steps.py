@@ -13,7 +13,7 @@ import jax.numpy as xp
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
-from matsign.backends import jax as be
+from matsign.backends import load
 
 Array = Any
 
@@ -28,12 +28,14 @@ def derived(step: Any, *arrays: Array) -> tuple[Array, ...]:
 
 @_step.def_impl
 def _run(*arrays: Array, step: Any) -> list[Array]:
-    return list(step(be, *arrays))
+    return list(step(load("jax"), *arrays))
 
 
 @_step.def_abstract_eval
 def _abstract(*arrays: Any, step: Any) -> list[Any]:
-    found = jax.eval_shape(lambda *xs: step(be, *xs), *(jax.ShapeDtypeStruct(x.shape, x.dtype) for x in arrays))
+    found = jax.eval_shape(
+        lambda *xs: step(load("jax"), *xs), *(jax.ShapeDtypeStruct(x.shape, x.dtype) for x in arrays)
+    )
     return [jax.core.ShapedArray(x.shape, x.dtype) for x in found]
 
 
@@ -57,7 +59,7 @@ batching.primitive_batchers[_step] = _batch
 def _jvp(arrays: Any, moves: Any, *, step: Any) -> tuple[tuple[Array, ...], list[Any]]:
     found = derived(step, *arrays)
     value = found[:-_CODES]
-    moved = step.tangent(be, value, arrays, tuple(ad.instantiate_zeros(x) for x in moves))
+    moved = step.tangent(load("jax"), value, arrays, tuple(ad.instantiate_zeros(x) for x in moves))
     still = [ad.Zero(jax.typeof(x).to_tangent_aval()) for x in found[-_CODES:]]
     return found, [*(m.astype(x.dtype) for m, x in zip(moved, value, strict=True)), *still]
 

@@ -369,7 +369,7 @@ def _project_residual(be: Backend, value: tuple[Array], a: Array) -> Residual:
     choices={"method": ("auto", "eigh", "sign")},
 )
 def psd_project(A: Array, *, method: str = "auto", errors: str = "raise") -> Array:
-    """psd(A) = (H + |H|)/2 with H = (A + Aᴴ)/2: the Hermitian positive semidefinite matrix nearest to A in the Frobenius norm.
+    """psd(A) = (H + abs(H))/2 with H = (A + Aᴴ)/2: the Hermitian positive semidefinite matrix nearest to A in the Frobenius norm.
 
     Parameters
     ----------
