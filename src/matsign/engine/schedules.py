@@ -8,8 +8,25 @@ step best for its own interval is best for all of them together (Amsel, Persson,
 from __future__ import annotations
 
 import math
-from functools import cache
-from typing import NamedTuple
+from collections.abc import Callable
+from functools import wraps
+from typing import NamedTuple, ParamSpec
+
+P = ParamSpec("P")
+
+
+def _designed_once(design: Callable[P, tuple[Step, ...]]) -> Callable[P, tuple[Step, ...]]:
+    """As functools.cache, which torch.compile looks through: it would follow the design again, for minutes."""
+    known: dict[object, tuple[Step, ...]] = {}
+
+    @wraps(design)
+    def designed(*args: P.args, **kwargs: P.kwargs) -> tuple[Step, ...]:
+        key = (args, tuple(sorted(kwargs.items())))
+        if key not in known:
+            known[key] = design(*args, **kwargs)
+        return known[key]
+
+    return designed
 
 
 class Step(NamedTuple):
@@ -84,7 +101,7 @@ def _advance(lower: float, upper: float, cushion: float, eps: float) -> tuple[St
     return step, low * centre * (1 - HEADROOM * eps), high * centre * (1 + HEADROOM * eps)
 
 
-@cache
+@_designed_once
 def polar_express(
     lower: float, tol: float, eps: float, upper: float = 1.0, cushion: float = CUSHION
 ) -> tuple[Step, ...]:
@@ -109,7 +126,7 @@ def polar_express(
     return (*steps, POLISH) if tol < goal else tuple(steps)
 
 
-@cache
+@_designed_once
 def counted(count: int, tol: float, eps: float) -> tuple[Step, ...]:
     """The `count` steps that bring the widest interval [l, 1] to within `tol` of 1, but for rounding."""
     low, high = 1e-16, 1.0
@@ -166,7 +183,7 @@ NAMED = {
 }
 
 
-@cache
+@_designed_once
 def lifting(rtol: float, eps: float, upper: float) -> tuple[Step, ...]:
     """Steps after which purification sends [rtol, upper] to 1 and [0, rtol) to 0.
 
