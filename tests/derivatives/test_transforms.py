@@ -36,6 +36,10 @@ FUNCTIONS = {
 every_function = pytest.mark.parametrize("name", FUNCTIONS)
 
 
+def msign_in_four(x):
+    return matsign.msign(x, steps=4)
+
+
 def sum_of_cubes(f):
     return lambda *xs: (f(*xs) ** 3).sum()
 
@@ -148,6 +152,21 @@ class TestTorch:
         self.torch.testing.assert_close(value, f(x))
         (expected,) = self.torch.autograd.grad(f(x), x)
         self.torch.testing.assert_close(x.grad, expected)
+
+    def test_a_compiled_gradient_is_right_or_nan(self, rng):
+        """Condition numbers within and beyond what its fixed number of doublings can do."""
+        f = lambda x: (msign_in_four(x) ** 3).sum()  # noqa: E731
+        compiled = self.torch.compile(f, fullgraph=True, backend="aot_eager")
+        u, v = (np.linalg.qr(gaussian(rng, 4, 4))[0] for _ in range(2))
+        f(self.torch.eye(4, dtype=self.torch.float64))  # designs the steps, which the compiler would else follow
+        for condition in (1e2, 1e3, 1e9):
+            x = self.torch.from_numpy(u * np.geomspace(1, 1 / condition, 4) @ v).requires_grad_()
+            (found,) = self.torch.autograd.grad(compiled(x), x)
+            (expected,) = self.torch.autograd.grad(f(x), x)
+            assert expected.isfinite().all()
+            if condition > 1e5 and found.isnan().all():
+                continue
+            self.torch.testing.assert_close(found, expected)
 
     @pytest.mark.filterwarnings("ignore:Dynamo detected:UserWarning")
     def test_compile_whole_where_the_schedule_is_fixed(self, rng):

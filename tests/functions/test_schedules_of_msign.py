@@ -137,6 +137,17 @@ def test_gradients_through_a_schedule(rng):
     torch.testing.assert_close(rough, fine, rtol=2e-2, atol=2e-2)
 
 
+@pytest.mark.parametrize("condition", [3, 100, 1000])
+@pytest.mark.parametrize("shape", [(4, 4), (6, 4), (4, 6)])
+def test_gradients_through_few_steps_are_those_of_msign(shape, condition, rng):
+    torch = pytest.importorskip("torch")
+    a = torch.from_numpy(spectrum(rng, *shape, np.geomspace(1, 1 / condition, 4))).requires_grad_()
+    weight = torch.from_numpy(gaussian(rng, *shape))
+    (rough,) = torch.autograd.grad((msign(a, steps=4) * weight).sum(), a)
+    (fine,) = torch.autograd.grad((msign(a) * weight).sum(), a)
+    torch.testing.assert_close(rough, fine, rtol=1e-8, atol=1e-8 * float(fine.abs().max()))
+
+
 def test_certificate_of_few_steps_says_how_rough_they_are(rng):
     a = gaussian(rng, 30, 30)
     for count in (3, 5, 9):

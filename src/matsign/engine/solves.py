@@ -16,7 +16,7 @@ from typing import Any
 from matsign.backends import Backend
 from matsign.engine import balance
 from matsign.engine.deflate import deflate
-from matsign.engine.doubling import two_sided_sylvester
+from matsign.engine.doubling import Sum, two_sided_sylvester
 from matsign.engine.failures import Failure
 from matsign.engine.iterate import separable_sylvester
 from matsign.engine.linear import adjoint, column, eye, is_hermitian, norm
@@ -59,7 +59,7 @@ def _solve_separable(be: Backend, a: Array, b: Array, q: Array) -> Solution:
     # The sum is quick where the spectrum is not too wide, and Newton scales.
     found = two_sided_sylvester(be, a, b, q[:, None], 20)
     if be.written_out(q):
-        return solution(be, (found.x[:, 0],))
+        return solution(be, (_if_converged(be, found),))
     x = be.split(
         found.converged,
         lambda a, b, q, x: x,
@@ -67,6 +67,12 @@ def _solve_separable(be: Backend, a: Array, b: Array, q: Array) -> Solution:
         *(a, b, q, found.x[:, 0]),
     )
     return solution(be, (x,))
+
+
+def _if_converged(be: Backend, found: Sum) -> Array:
+    """The sum, or NaN where its steps were too few and there is no room for another method."""
+    x = found.x[:, 0]
+    return be.xp.where(column(found.converged), x, be.xp.full_like(x, math.nan))
 
 
 def _move_separable(be: Backend, value: Arrays, arrays: Arrays, moves: Arrays) -> Arrays:
@@ -96,7 +102,7 @@ def _solve_folded(be: Backend, a: Array, q: Array) -> Solution:
     def general(a: Array, q: Array) -> Array:
         found = two_sided_sylvester(be, a, a, q[:, None], 20)
         if be.written_out(q):
-            return found.x[:, 0]
+            return _if_converged(be, found)
         return be.split(found.converged, lambda a, q, x: x, lambda a, q, x: slow(a, q), a, q, found.x[:, 0])
 
     def slow(a: Array, q: Array) -> Array:
@@ -204,7 +210,6 @@ _LYAPUNOV = Rule(
     tangent=_move_lyapunov,
     cotangent=_pull_lyapunov,
     linear=True,
-    fixed=lambda **_: True,
 )
 
 _STEIN = Rule(
@@ -215,5 +220,4 @@ _STEIN = Rule(
     tangent=_move_stein,
     cotangent=_pull_stein,
     linear=True,
-    fixed=lambda **_: True,
 )

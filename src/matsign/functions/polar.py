@@ -25,7 +25,7 @@ from matsign.engine.iterate import newton, purify, run
 from matsign.engine.linear import adjoint, column, eye, hermitian, largest, nonzero, norm, normalise
 from matsign.engine.orthogonal import orthogonal
 from matsign.engine.rules import Arrays, Solution, solution
-from matsign.engine.schedules import NAMED, Step, counted, lifting, polar_express
+from matsign.engine.schedules import NAMED, PADE, Step, counted, lifting, polar_express
 from matsign.engine.solves import folded, inverse
 
 Array = Any
@@ -36,6 +36,8 @@ _METHODS = ("auto", "polynomial", "newton", "svd", "gram")
 _GRAM = 1e-5
 # The norm that a matrix is divided by is an estimate from below, by this factor at the most.
 _OVERSHOOT = 2.0
+# Steps of order three that finish what lies between 0.02 and 1.3.
+_FINISH = 9
 
 
 class Polar(NamedTuple):
@@ -223,8 +225,18 @@ def _moved(be: Backend, u: Array, m: Array, dm: Array) -> Array:
     return u @ omega + right - u @ (uh @ right) + u @ across @ (uh @ dm) @ rest
 
 
-def _tangent(be: Backend, value: Arrays, arrays: Arrays, moves: Arrays, **_: Any) -> Arrays:
-    return (_moved(be, *value, *arrays, *moves),)
+def _finished(be: Backend, u: Array, options: dict[str, Any]) -> Array:
+    """u, or what few steps were on the way to: the rule takes I - UᴴU for a projector, which it is of a finished u alone."""
+    if not _fixed(**options):
+        return u
+    if u.shape[-2] < u.shape[-1]:
+        return adjoint(_finished(be, adjoint(u), options))
+    (u,) = run(be, Dilation(u), (PADE,) * _FINISH)
+    return u
+
+
+def _tangent(be: Backend, value: Arrays, arrays: Arrays, moves: Arrays, **options: Any) -> Arrays:
+    return (_moved(be, _finished(be, value[0], options), *arrays, *moves),)
 
 
 def _residual(be: Backend, value: tuple[Array], m: Array) -> Residual:
@@ -308,15 +320,17 @@ def _polar(be: Backend, m: Array, **options: Any) -> Solution:
     return found._replace(value=(u, hermitian(adjoint(u) @ m)))
 
 
-def _polar_tangent(be: Backend, value: Arrays, arrays: Arrays, moves: Arrays, **_: Any) -> Arrays:
+def _polar_tangent(be: Backend, value: Arrays, arrays: Arrays, moves: Arrays, **options: Any) -> Arrays:
     """dH is the Hermitian part of dUᴴ M + Uᴴ dM."""
     (u, _h), (m,), (dm,) = value, arrays, moves
+    u = _finished(be, u, options)
     du = _moved(be, u, m, dm)
     return du, hermitian(adjoint(du) @ m + adjoint(u) @ dm)
 
 
-def _polar_cotangent(be: Backend, value: Arrays, arrays: Arrays, bars: Arrays, **_: Any) -> Arrays:
+def _polar_cotangent(be: Backend, value: Arrays, arrays: Arrays, bars: Arrays, **options: Any) -> Arrays:
     (u, _h), (m,), bar_h = value, arrays, hermitian(bars[1])
+    u = _finished(be, u, options)
     return (u @ bar_h + _moved(be, u, m, bars[0] + m @ bar_h),)
 
 
