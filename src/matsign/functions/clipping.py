@@ -157,9 +157,8 @@ def _soft_by_signs(be: Backend, m: Array, t: float) -> Solution:
 def _side(be: Backend, h: Array) -> Array:
     """The sign of a Hermitian matrix, in a rule."""
     s = hermitian(follow(be, msign.declaration.rule, h, tol=None, rtol=0.0, method="auto")[0])  # type: ignore[attr-defined]
-    for _ in range(
-        2
-    ):  # eigenvalues near zero leave it turned, which symmetry makes a quadratic error, and each step squares that
+    # Eigenvalues near zero leave it turned, which symmetry makes a quadratic error; each step squares that.
+    for _ in range(2):
         s = hermitian(s @ (3 * eye(be, s) - s @ s)) / 2
     return s
 
@@ -214,8 +213,9 @@ def _clip_tangent(
     if lower == 0:
         return (dm - over,)
     sign = msign.declaration.rule  # type: ignore[attr-defined]
-    u = follow(be, sign, m, tol=None, rtol=rtol, method="auto")
-    (du,) = sign.tangent(be, u, (m,), (dm,))
+    options: dict[str, Any] = {"tol": None, "rtol": rtol, "method": "auto"}
+    u = follow(be, sign, m, **options)
+    (du,) = sign.tangent(be, u, (m,), (dm,), **options)
     return (float(lower) * du + _soft_moved(be, m, dm, float(lower)) - over,)
 
 
