@@ -97,9 +97,13 @@ def memory(f: Callable[..., Tensor], arrays: tuple[Tensor, ...], n: int) -> floa
     """Peak over n², above the inputs, their gradients and the result; None where the system does not tell."""
     if not Path("/proc/self/clear_refs").exists():
         return None
+    libc = ctypes.CDLL(None)
+    libc.mallopt(
+        -3, 1 << 16
+    )  # M_MMAP_THRESHOLD: what is freed goes back to the system at once, and is not counted again
     backward(f, arrays)  # what is loaded and allocated once does not count
     gc.collect()
-    ctypes.CDLL(None).malloc_trim(0)  # what was freed goes back to the system, or it would be found again unseen
+    libc.malloc_trim(0)
     Path("/proc/self/clear_refs").write_text("5")
     before = held("VmRSS")
     backward(f, arrays)

@@ -50,6 +50,8 @@ def as_numpy(result):
     if isinstance(result, tuple):
         parts = [as_numpy(x) for x in result]
         return type(result)(*parts) if hasattr(result, "_fields") else tuple(parts)
+    if isinstance(result, dict):
+        return {name: as_numpy(x) for name, x in result.items()}
     return np.asarray(result)
 
 

@@ -5,7 +5,7 @@ import pytest
 
 import matsign
 import truth
-from matrices import graded, jordan, similar, stable, with_singular_values
+from matrices import gaussian, graded, jordan, similar, stable, with_singular_values
 from matsign import backends, certify
 
 
@@ -127,3 +127,50 @@ def test_certified_value_is_the_plain_value(rng):
     np.testing.assert_array_equal(x, matsign.solve_sylvester(a, b, q, method="newton"))
     assert isinstance(certificate, matsign.Certificate)
     assert certify(matsign.solve_sylvester).__name__ == "solve_sylvester"
+
+
+class TestMeasuresOfMsign:
+    """What the certificate of msign says beside its errors, against the singular values."""
+
+    @pytest.mark.parametrize("dtype", ["float32", "float64", "complex128"])
+    @pytest.mark.parametrize("shape", [(5, 5), (9, 4), (3, 8), (2, 6, 6)])
+    def test_of_few_steps(self, on, shape, dtype, rng):
+        m = gaussian(rng, *shape, dtype=dtype)
+        u, certificate = on(certify(matsign.msign), m, steps=3)
+        measures = certificate.measures
+        values = np.linalg.svd(u, compute_uv=False)
+        close = {"rtol": 1e-3 if dtype == "float32" else 1e-9, "atol": 1e-5 if dtype == "float32" else 1e-12}
+        np.testing.assert_allclose(measures["overshoot"], values.max(-1) - 1, **close)
+        defect = np.sqrt((values**2 * (1 - values**2) ** 2).sum(-1) / (values**2).sum(-1))
+        np.testing.assert_allclose(measures["orthogonality"], defect, **close)
+        nuclear = np.linalg.svd(m, compute_uv=False).sum(-1)
+        reached = (m.conj() * u).sum((-1, -2)).real / np.maximum(values.max(-1), 1)
+        # The bound on the nuclear norm is one: the gap is never smaller than it is, and not much larger.
+        gap = np.asarray(measures["dual_gap"])
+        assert (gap >= 1 - reached / nuclear - close["atol"]).all()
+        assert (gap <= 1 - (1 - 0.3) * reached / nuclear).all()
+
+    def test_of_the_whole(self, rng):
+        _, certificate = certify(matsign.msign)(gaussian(rng, 40, 30))
+        assert set(certificate.measures) == {"orthogonality", "dual_gap", "overshoot"}
+        assert all(abs(x) < 1e-13 for x in certificate.measures.values())
+
+    def test_orthogonal_but_of_another_matrix(self, rng):
+        """A small defect of orthogonality proves nothing; the gap does."""
+        m, other = gaussian(rng, 30, 30), np.linalg.qr(gaussian(rng, 30, 30))[0]
+        found = matsign.msign.declaration.residual(backends.load("numpy"), (other[None],), m[None])
+        measures = dict(found.measures)
+        assert measures["orthogonality"][0] < 1e-14
+        assert measures["dual_gap"][0] > 0.5
+
+    def test_rank_deficient_and_failed(self):
+        m = np.zeros((3, 4, 3))
+        m[0, 0, 0], m[1] = 2.0, np.nan
+        _, certificate = certify(matsign.msign)(m, errors="nan")
+        for x in certificate.measures.values():
+            assert abs(x[0]) < 1e-14
+            assert np.isnan(x[1])
+        assert certificate.measures["dual_gap"][2] == 0
+
+    def test_others_have_none(self):
+        assert certify(matsign.sqrtm)(np.eye(2))[1].measures == {}

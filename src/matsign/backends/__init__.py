@@ -58,6 +58,9 @@ class Backend(Protocol):
     def inner(self, x: Array, y: Array) -> Array:
         """The real part of xᴴy of two vectors per member, (B, k)."""
 
+    def norm(self, x: Array) -> Array:
+        """The Frobenius norm of each member (B, n, m)."""
+
     def eps(self, x: Array) -> float:
         """The spacing of numbers near 1 in the dtype of `x`."""
 
@@ -89,6 +92,9 @@ class Backend(Protocol):
 
     def addmm(self, beta: float, x: Array, alpha: float, a: Array, b: Array) -> Array:
         """beta x + alpha a b, in one pass where the library has one."""
+
+    def add_diagonal(self, x: Array, alpha: Array) -> Array:
+        """x + alpha I with a number per member; x is given up, and may be where the result is."""
 
     def inv(self, a: Array) -> Array: ...
 

@@ -23,14 +23,18 @@ def first_leaf(tree: Any) -> Any:
     return tree
 
 
-def loop(step: Callable[[Any], Any], state: Any, limit: int, everyone: Any) -> Any:
+def loop(step: Callable[[Any], Any], handed: list[Any], limit: int, everyone: Any) -> Any:
     """Iterate on a shrinking stack: a member that is done leaves it, so a slow one costs only itself.
 
-    `everyone` is the index array 0 .. B-1.
+    `everyone` is the index array 0 .. B-1. The state is handed over in a list, which is emptied, and each step gets the only
+    reference to its state: what it lets go of is freed at once, not when the next state is there.
     """
     out, index = None, everyone
+    state = handed.pop()
     for _ in range(limit):
-        state, active = step(state)
+        handed.append(state)
+        del state
+        state, active = step(handed.pop())
         if active.all():
             continue
         if out is None:

@@ -69,6 +69,11 @@ def inner(x: Array, y: Array) -> Array:
     return xp.vecdot(x, y).real
 
 
+def norm(x: Array) -> Array:
+    flat = x.reshape(len(x), -1)
+    return xp.sqrt(inner(flat, flat))
+
+
 def eps(x: Array) -> float:
     return float(xp.finfo(x.dtype).eps)
 
@@ -111,6 +116,10 @@ def scoped(x: Array) -> Any:
 
 def addmm(beta: float, x: Array, alpha: float, a: Array, b: Array) -> Array:
     return beta * x + (a @ b if alpha == 1 else alpha * (a @ b))
+
+
+def add_diagonal(x: Array, alpha: Array) -> Array:
+    return x + alpha[:, None, None] * xp.eye(x.shape[-1], dtype=x.dtype)
 
 
 def surely_finite(x: Array) -> bool:

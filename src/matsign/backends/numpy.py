@@ -90,6 +90,11 @@ def inner(x: Array, y: Array) -> Array:
     return np.array([np.einsum("i,i->", u, v) for u, v in zip(x, y, strict=True)], x.dtype)
 
 
+def norm(x: Array) -> Array:
+    flat = x.reshape(len(x), -1)
+    return np.sqrt(inner(flat, flat))
+
+
 _EPS = {dtype: float(np.finfo(name).eps) for dtype, name in _NAMES.items()}
 
 
@@ -146,7 +151,16 @@ def _linalg(f: Callable[..., Any], *arrays: Array) -> Array:
 
 
 def addmm(beta: float, x: Array, alpha: float, a: Array, b: Array) -> Array:
-    return beta * x + (a @ b if alpha == 1 else alpha * (a @ b))
+    y = a @ b
+    if alpha != 1:
+        y *= alpha
+    y += x if beta == 1 else beta * x
+    return y
+
+
+def add_diagonal(x: Array, alpha: Array) -> Array:
+    np.einsum("bii->bi", x)[...] += alpha[:, None]
+    return x
 
 
 def surely_finite(x: Array) -> bool:
@@ -209,7 +223,9 @@ def _complex_ldexp(x: Array, e: Array) -> Array:
 
 
 def loop(step: Callable[[Any], Any], state: Any, limit: int) -> Any:
-    return eager.loop(step, state, limit, np.arange(len(eager.first_leaf(state))))
+    everyone, handed = np.arange(len(eager.first_leaf(state))), [state]
+    del state
+    return eager.loop(step, handed, limit, everyone)
 
 
 split = eager.split

@@ -73,6 +73,10 @@ def inner(x: Array, y: Array) -> Array:
     return torch.linalg.vecdot(x, y).real
 
 
+def norm(x: Array) -> Array:
+    return torch.linalg.vector_norm(x, dim=(-1, -2))
+
+
 def eps(x: Array) -> float:
     return torch.finfo(x.dtype).eps
 
@@ -124,6 +128,11 @@ def addmm(beta: float, x: Array, alpha: float, a: Array, b: Array) -> Array:
     return torch.baddbmm(x, a, b, beta=beta, alpha=alpha)
 
 
+def add_diagonal(x: Array, alpha: Array) -> Array:
+    x.diagonal(dim1=-2, dim2=-1).add_(alpha[:, None])
+    return x
+
+
 def surely_finite(x: Array) -> bool:
     # One pass: the sum of finite numbers may overflow, which costs a second look, but nothing else gets through.
     return bool(torch.isfinite(x.sum()))
@@ -169,7 +178,9 @@ def loop(step: Callable[[Any], Any], state: Any, limit: int) -> Any:
     if torch.compiler.is_compiling():
         return eager.frozen_loop(step, state, limit, torch.where)
     first = eager.first_leaf(state)
-    return eager.loop(step, state, limit, torch.arange(len(first), device=first.device))
+    everyone, handed = torch.arange(len(first), device=first.device), [state]
+    del first, state
+    return eager.loop(step, handed, limit, everyone)
 
 
 def split(mask: Array, yes: Callable[..., Any], no: Callable[..., Any], *arrays: Array) -> Any:

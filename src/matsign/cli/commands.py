@@ -110,13 +110,16 @@ def _show(results: dict[str, np.ndarray[Any, Any]]) -> None:
 
 def _print(certificate: matsign.Certificate) -> None:
     """The certificate on one line; for a batch, its worst member."""
-    backward, forward, iterations, converged, separation, boundary = (np.ravel(x) for x in certificate)
+    backward, forward, iterations, converged, separation, boundary = (np.ravel(x) for x in certificate[:-1])
     single = "yes" if converged.all() else "no"
     answered = single if converged.size == 1 else f"{np.count_nonzero(converged)} of {converged.size}"
     worst = [f"{np.max(x[converged]):.1e}" if converged.any() else "nan" for x in (backward, forward)]
     text = f"backward error [bold]{worst[0]}[/]  forward error [bold]{worst[1]}[/]"
     if not np.isnan(separation[converged]).all():
         text += f"  separation {np.nanmin(separation[converged]):.1e}"
+    for name, x in certificate.measures.items():
+        if converged.any():
+            text += f"  {name.replace('_', ' ')} {np.max(np.ravel(x)[converged]):.1e}"
     text += f"  iterations {np.max(iterations, initial=0)}  converged {answered}"
     if boundary.any():
         text += "  [bold]on the boundary of stability[/]"

@@ -27,6 +27,7 @@ class Certificate(NamedTuple):
     separation : for an equation, an estimate of the smallest ‖L(y)‖ / ‖y‖ of its linear operator (or of its linearisation at
         the answer): rounding in the data moves the answer by about its own size over this one; NaN where there is none
     boundary : the answer is the limit of answers, with eigenvalues on the boundary that should lie on one side of it
+    measures : what else there is to know about an answer of this function, by name; its documentation says which
     """
 
     backward_error: Any
@@ -35,6 +36,7 @@ class Certificate(NamedTuple):
     converged: Any
     separation: Any
     boundary: Any
+    measures: dict[str, Any]
 
 
 def certify(f: Callable[..., Any]) -> Callable[..., tuple[Any, Certificate]]:
@@ -74,18 +76,35 @@ def _certificate(declaration: Declaration, result: Answer) -> Certificate:
     with be.scoped(arrays[0]):
         if any(x is not None and 0 in x.shape for x in arrays):
             backward = forward = separation = be.ones(call.stacks[0]) * 0
-            boundary = ~converged
+            boundary, measures = ~converged, {}
         else:
             # What has no answer has no residual either; zeros keep NaN away from LAPACK.
             value = tuple(be.constant(x) for x in solution.value)
             kept = tuple(xp.where(per_member(converged, x), x, xp.zeros_like(x)) for x in value)
             given = judged(declaration, dict(result.step.options))
-            numbers = _errors(declaration, call._replace(stacks=set_aside(be, arrays)[1]), kept, given)
-            backward, forward, separation = (xp.where(converged, x, xp.full_like(x, xp.nan)) for x in numbers[:3])
-            boundary = converged & numbers[3]
+            *numbers, boundary, measures = _errors(
+                declaration, call._replace(stacks=set_aside(be, arrays)[1]), kept, given
+            )
+            backward, forward, separation = (_where(be, converged, x) for x in numbers)
+            boundary, measures = converged & boundary, {k: _where(be, converged, x) for k, x in measures}
         iterations = xp.astype(solution.iterations, xp.int32)
-    fields = (backward, forward, iterations, converged, separation, boundary)
-    return Certificate(*(_shaped(be, x, call.batch) for x in fields))
+
+    def shaped(x: Array) -> Any:
+        return _shaped(be, x, call.batch)
+
+    return Certificate(
+        shaped(backward),
+        shaped(forward),
+        shaped(iterations),
+        shaped(converged),
+        shaped(separation),
+        shaped(boundary),
+        {name: shaped(x) for name, x in measures.items()},
+    )
+
+
+def _where(be: Backend, mask: Array, x: Array) -> Array:
+    return be.xp.where(mask, x, be.xp.full_like(x, be.xp.nan))
 
 
 def judged(declaration: Declaration, options: dict[str, Any]) -> dict[str, Any]:
@@ -94,10 +113,8 @@ def judged(declaration: Declaration, options: dict[str, Any]) -> dict[str, Any]:
     return {p.name: options[p.name] for p in asked if p.kind is p.KEYWORD_ONLY}
 
 
-def _errors(
-    declaration: Declaration, call: Call, value: tuple[Array, ...], options: dict[str, Any]
-) -> tuple[Array, Array, Array, Array]:
-    """Backward error, ‖correction‖ / ‖value‖ at its largest over the arrays of the value, separation, boundary."""
+def _errors(declaration: Declaration, call: Call, value: tuple[Array, ...], options: dict[str, Any]) -> tuple[Any, ...]:
+    """Backward error, ‖correction‖ / ‖value‖ at its largest over the arrays of the value, separation, boundary, measures."""
     be = call.be
     if call.kind in HALVES:
         value = tuple(be.astype(be.astype(x, call.kind), be.kind(x)) for x in value)
@@ -107,7 +124,8 @@ def _errors(
         size = norm(be, x)
         forward = be.xp.maximum(forward, norm(be, step) / be.xp.where(size > 0, size, be.ones(x)))
     separation = be.xp.full_like(forward, be.xp.nan) if found.separation is None else found.separation
-    return found.backward, forward, separation, forward < 0 if found.boundary is None else found.boundary
+    boundary = forward < 0 if found.boundary is None else found.boundary
+    return found.backward, forward, separation, boundary, found.measures
 
 
 def _shaped(be: Backend, x: Array, batch: tuple[int, ...]) -> Any:

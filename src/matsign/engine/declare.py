@@ -32,13 +32,14 @@ class Residual(NamedTuple):
     """How wrong a value is: the backward error per member, and one correction step for each array of the value.
 
     An equation adds the separation of its linear operator, the smallest ‖L(y)‖ / ‖y‖, and whether the answer is only the
-    limit of answers, at the boundary of where there are any.
+    limit of answers, at the boundary of where there are any. A function may add `measures` of its own, by name.
     """
 
     backward: Array
     correction: tuple[Array, ...]
     separation: Array | None = None
     boundary: Array | None = None
+    measures: tuple[tuple[str, Array], ...] = ()
 
 
 def rank_tolerance(be: Backend, m: Array, rtol: float | None) -> float:

@@ -9,6 +9,7 @@ Davison & Man 1968). The Sylvester equation a x + x b = q has two transforms, an
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from matsign.backends import Backend
@@ -43,20 +44,24 @@ def limits(be: Backend, c: Array) -> tuple[float, float, int]:
     return (eps / 2) ** 0.25, eps**-0.5, -round(math.log2(eps)) - 4
 
 
-def smith(be: Backend, c: Array, q: Array) -> Sum:
-    """x with x - c x cᴴ = q for a c inside the unit circle; a member that has another c is not converged."""
-    small, large, limit = limits(be, c)
+def smith(be: Backend, like: Array, start: Callable[[], tuple[Array, Array]]) -> Sum:
+    """x with x - c x cᴴ = q for a c inside the unit circle; a member that has another c is not converged.
+
+    Nobody else holds the (c, q) that `start` makes, so it can make room.
+    """
+    small, large, limit = limits(be, like)
 
     def step(state: Any) -> Any:
         c, x, steps, _ = state
-        x = x + c @ x @ adjoint(c)
+        del state
+        x = be.addmm(1.0, x, 1.0, c @ x, adjoint(c))
         c = c @ c
         size = norm(be, c)
         return (c, x, steps + 1, size), (size > small) & (size < large)
 
-    one = be.ones(q)
-    c, x, steps, size = be.loop(step, (c, q, 0 * one, one), limit)
-    return Sum(x + c @ x @ adjoint(c), steps + 1, size <= small)
+    one = be.ones(like)
+    c, x, steps, size = be.loop(step, (*start(), 0 * one, one), limit)
+    return Sum(be.addmm(1.0, x, 1.0, c @ x, adjoint(c)), steps + 1, size <= small)
 
 
 def cayley(be: Backend, a: Array) -> Cayley:
@@ -70,8 +75,12 @@ def one_sided_lyapunov(be: Backend, a: Array, q: Array) -> Sum:
     """x with a x + x aᴴ = q for an `a` with its spectrum on one side of the imaginary axis."""
     left = be.real(trace(be, a)) <= 0
     side = column(be.xp.where(left, be.ones(q), -be.ones(q)))
-    c, m, p = cayley(be, side * a)
-    return smith(be, c, (-2 * side * p) * (m @ q @ adjoint(m)))
+
+    def start() -> tuple[Array, Array]:
+        c, m, p = cayley(be, side * a)
+        return c, (-2 * side * p) * (m @ q @ adjoint(m))
+
+    return smith(be, q, start)
 
 
 def two_sided_sylvester(be: Backend, a: Array, b: Array, q: Array, limit: int = 0) -> Sum:
@@ -80,23 +89,31 @@ def two_sided_sylvester(be: Backend, a: Array, b: Array, q: Array, limit: int = 
 
     With the one to the right of the imaginary axis and the other to the left there is one.
     """
-    xp = be.xp
+    xp, same = be.xp, b is a
     small, large, most = limits(be, a)
-    volume = xp.linalg.slogdet(a)[1] + xp.linalg.slogdet(b)[1]
+    volume = 2 * xp.linalg.slogdet(a)[1] if same else xp.linalg.slogdet(a)[1] + xp.linalg.slogdet(b)[1]
     p = column(xp.exp(volume / (a.shape[-1] + b.shape[-1])))
-    u, v = be.inv(plus_identity(be, p, a)), be.inv(plus_identity(be, p, b))
-    c, d = plus_identity(be, 1.0, -2 * p * u), plus_identity(be, 1.0, -2 * p * v)
 
     def term(x: Array, c: Array, d: Array) -> Array:
         return c[:, None] @ x @ d[:, None]
 
     def step(state: Any) -> Any:
         x, c, d, steps, _ = state
+        del state
         x = x + term(x, c, d)
-        c, d = c @ c, d @ d
+        c = c @ c
+        d = c if same else d @ d
         size = norm(be, c) * norm(be, d)
         return (x, c, d, steps + 1, size), (size > small**2) & (size < large**2)
 
     one = be.ones(a)
-    x, c, d, steps, size = be.loop(step, (2 * p[:, None] * term(q, u, v), c, d, 0 * one, one), limit or most)
+
+    def start() -> Any:
+        u = be.inv(plus_identity(be, p, a))
+        v = u if same else be.inv(plus_identity(be, p, b))
+        x = 2 * p[:, None] * term(q, u, v)
+        c = plus_identity(be, 1.0, -2 * p * u)
+        return x, c, c if same else plus_identity(be, 1.0, -2 * p * v), 0 * one, one
+
+    x, c, d, steps, size = be.loop(step, start(), limit or most)
     return Sum(x + term(x, c, d), steps + 1, size <= small**2)

@@ -58,6 +58,7 @@ def newton(be: Backend, x: Structure, limit: int = 0) -> Iterate:
 
     def step(state: Any) -> Any:
         x, steps, last, condition, reach, doublings = state
+        del state
         inverse = x.inverse(be)
         size, inverse_size = x.size(be), inverse.size(be)
         condition = xp.where(steps == 0, size * inverse_size, condition)
@@ -67,6 +68,7 @@ def newton(be: Backend, x: Structure, limit: int = 0) -> Iterate:
         doublings = doublings + 1 + xp.log2(xp.where(grown > 1, grown, xp.ones_like(grown)))
         mu = xp.sqrt(inverse_size / size)
         new = newton_step(be, x, inverse, mu)
+        del inverse
         gap = combine(1.0, new, column(-mu), x).size(be)
         # Where rounding alone is larger than the hand-over, no progress is the end.
         stalled = (gap > 0.9 * last) & (gap < 0.01 * mu * size)
@@ -88,6 +90,7 @@ def finish(be: Backend, x: Structure, steps: Array, limit: int = 6) -> Iterate:
 
     def step(state: Any) -> Any:
         x, steps, before = state
+        del state
         square = x.square()
         defect = _defect(be, x, square)
         better = polynomial_times(be, x, square, *PADE)

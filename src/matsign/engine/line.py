@@ -129,7 +129,11 @@ def _sum_on_line(be: Backend, a: Array, b: Array, q: Array, line: Array, side: A
 
 def _turned(be: Backend, a: Array, b: Array, line: Array, side: Array) -> tuple[Array, Array]:
     """a - line I and b + line I with both spectra in the right half plane."""
-    return column(side) * plus_identity(be, -column(line), a), column(side) * plus_identity(be, column(line), b)
+
+    def moved(a: Array, b: Array, line: Array, side: Array) -> tuple[Array, Array]:
+        return column(side) * plus_identity(be, -column(line), a), column(side) * plus_identity(be, column(line), b)
+
+    return be.split((line != 0) | (side < 0), moved, lambda a, b, *_: (a, b), a, b, line, side)
 
 
 def singular(be: Backend, found: Found, a: Array, b: Array) -> Array:

@@ -1,8 +1,9 @@
 """msign by a fixed number of odd polynomial steps, x ← a x + b x (xᴴx) + c x (xᴴx)², with as few flops as the shape allows.
 
 Square matrices take the steps as they stand, three products each. For tall ones (the Gram form) the polynomials act on R = xᴴx,
-which is small, and their product Q meets x only now and then: x ← x Q. By itself that loses what R squares away, and rounding
-gives R negative eigenvalues that grow a² a step; after two steps Q is applied and R formed anew.
+which is small, and their product Q meets x only now and then: x ← x Q. That loses what R squares away, and rounding gives R
+negative eigenvalues that grow a² a step; before they or Q have grown too far for the accuracy that is asked for, Q is applied
+and R formed anew.
 
 The spectral norm that the first step wants is nearly free: R² is formed anyway, and no eigenvalue of it lies further above
 their mean than √(k - 1) standard deviations.
@@ -10,64 +11,124 @@ their mean than √(k - 1) standard deviations.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 from matsign.backends import Backend
-from matsign.engine.linear import adjoint, column, largest, nonzero, norm, plus_identity, trace
+from matsign.engine.linear import adjoint, column, nonzero, norm, normalise, trace
 from matsign.engine.schedules import Step
 
 Array = Any
 
 # Rows over columns from which small products make up for the large ones saved (measured in float32 on two cores).
 _TALL = 1.75
-# Steps until rounding in R is let go.
-_RESTART = 2
+# Steps that are never worth a restart between them.
+_SHORT = 2
+# What of the tolerance may be noise in R, and what an error by the condition of Q.
+_SHARE_OF_R, _SHARE_OF_Q = 0.05, 0.01
+# A Frobenius norm in here leaves room for the squares of R² in single precision, up and down.
+_ROOM = (2.0**-8, 2.0**14)
 
 
-def orthogonal(be: Backend, m: Array, steps: Sequence[Step], *, bounded: bool) -> Array:
-    """The steps on m over a bound of its norm, for m with no more columns than rows and with a square that does not overflow.
+def orthogonal(be: Backend, m: Array, steps: Sequence[Step], *, tol: float, bounded: bool) -> Array:
+    """The steps on m over a bound of its norm, for m with no more columns than rows; they end within about `tol` of 1.
 
     The bound is Frobenius' or, `bounded`, the one above, which is between 1 and 1.6 times the norm on most spectra.
     """
+    # Powers of two change no bit of what follows, only whether it overflows.
+    size = norm(be, m)
+    far = ~((size > _ROOM[0]) & (size < _ROOM[1]))
+    m = be.split(far, lambda m: normalise(be, m)[0], lambda m: m, m)
     gram = adjoint(m) @ m
-    # In units of 4ʰ, for its own squares.
-    h = (be.exponent(largest(be, gram)) + 1) // 2
-    gram = be.ldexp(gram, column(-2 * h))
-    size = _bound(be, gram) if bounded else be.xp.sqrt(be.real(trace(be, gram)))
-    one_over = 1 / nonzero(be, size)
-    x, gram = m * column(be.ldexp(one_over, -h)), gram * column(one_over**2)
+    square = gram @ gram
+    size = _bound(be, square) if bounded else be.xp.sqrt(be.real(trace(be, gram)))
+    chain = _monic(steps)
+    first = _first(be, gram, square, 1 / nonzero(be, size), *chain[0])
     if m.shape[-2] >= _TALL * m.shape[-1]:
-        return _in_gram_form(be, x, gram, steps)
-    for k, (a, b, c) in enumerate(steps):
-        gram = gram if k == 0 else adjoint(x) @ x
-        x = be.addmm(a, x, 1.0, x, _even(be, gram, b, c))
+        return _in_gram_form(be, m, gram, first, _segments(chain, tol, be.eps(m)))
+    x = m @ first
+    for link in chain[1:]:
+        factor, _ = _factor(be, adjoint(x) @ x, *link)
+        x = x @ factor
     return x
 
 
-def _in_gram_form(be: Backend, x: Array, gram: Array, steps: Sequence[Step]) -> Array:
-    for start in range(0, len(steps), _RESTART):
-        if start:
+class Link(NamedTuple):
+    """A step y ← y (a I + b S + c S²) with S = yᴴy, for y = t x; `slope` is that of x at zero."""
+
+    a: float
+    b: float
+    c: float
+    t: float
+    slope: float
+
+
+def _monic(steps: Sequence[Step]) -> list[Link]:
+    """The steps in units in which c is 1, wherever it is positive: then all that is done to a matrix is products and diagonals.
+
+    With y ← y ρ p(yᴴy/t²) for ρ = t'/t that is t⁵ = c t', from the last step, which ends in t' = 1, to the first.
+    """
+    links: list[Link] = []
+    after = 1.0
+    for a, b, c in reversed(steps):
+        t = (c * after) ** 0.2 if c > 0 else 1.0
+        grow = after / t
+        links.append(Link(grow * a, grow * b / t**2, 1.0 if c > 0 else grow * c, t, a))
+        after = t
+    return links[::-1]
+
+
+def _first(
+    be: Backend, gram: Array, square: Array, s: Array, a: float, b: float, c: float, t: float, _: float
+) -> Array:
+    """The factor of the first step, for y = t s m, with R and R² of m known."""
+    s = t * s
+    by = s * s
+    even = column(s * (b * by)) * gram + column(s * (c * by * by)) * square
+    return be.add_diagonal(even, a * s)
+
+
+def _factor(be: Backend, gram: Array, a: float, b: float, c: float, t: float, _: float) -> tuple[Array, Array]:
+    """a I + b R + c R², for c = 1 by completing the square; and R, which is given up meanwhile."""
+    one = be.ones(gram)
+    if c != 1.0:
+        return be.add_diagonal(b * gram + c * (gram @ gram) if c else b * gram, a * one), gram
+    gram = be.add_diagonal(gram, 0.5 * b * one)
+    factor = be.add_diagonal(gram @ gram, (a - 0.25 * b * b) * one)
+    return factor, be.add_diagonal(gram, -0.5 * b * one)
+
+
+def _segments(chain: Sequence[Link], tol: float, eps: float) -> Iterator[Sequence[Link]]:
+    """The steps between one forming of R and the next: noise in R grows by a² a step, and with it the condition of Q by a."""
+    start, grown = 0, 1.0
+    for k, link in enumerate(chain):
+        noise, loss = eps * grown**2, eps * grown * link.slope
+        if k - start >= _SHORT and (noise > _SHARE_OF_R * tol or loss > _SHARE_OF_Q * tol):
+            yield chain[start:k]
+            start, grown = k, 1.0
+        grown *= link.slope
+    yield chain[start:]
+
+
+def _in_gram_form(be: Backend, x: Array, gram: Array, factor: Array, segments: Iterator[Sequence[Link]]) -> Array:
+    """The steps on x with R = xᴴx, of whose first the factor is known."""
+    for k, segment in enumerate(segments):
+        if k > 0:
             gram = adjoint(x) @ x
-        part, q = steps[start : start + _RESTART], None
-        for k, (a, b, c) in enumerate(part):
-            even = _even(be, gram, b, c)
-            factor = plus_identity(be, a, even)
-            q = factor if q is None else be.addmm(a, q, 1.0, q, even)
-            if k + 1 < len(part):
-                gram = factor @ gram @ factor
-        x = x if q is None else x @ q
+            factor, gram = _factor(be, gram, *segment[0])
+        q = factor
+        for link in segment[1:]:
+            gram = factor @ gram @ factor
+            factor, gram = _factor(be, gram, *link)
+            q = q @ factor
+        x = x @ q
     return x
 
 
-def _even(be: Backend, gram: Array, b: float, c: float) -> Array:
-    """b R + c R²."""
-    return be.addmm(b, gram, c, gram, gram) if c else b * gram
-
-
-def _bound(be: Backend, gram: Array) -> Array:
-    """σmax of x from above, from the trace of R² and of R⁴."""
-    xp, k = be.xp, gram.shape[-1]
-    mean, second = norm(be, gram) ** 2 / k, norm(be, gram @ gram) ** 2 / k
-    spread = xp.sqrt((k - 1) * xp.maximum(second - mean**2, xp.zeros_like(mean)))
-    return (mean + spread) ** 0.25 * (1 + 8 * be.eps(gram))
+def _bound(be: Backend, square: Array) -> Array:
+    """σmax of x from above, from R² for R = xᴴx: its eigenvalues have this mean and this standard deviation."""
+    xp, k = be.xp, square.shape[-1]
+    mean, size = be.real(trace(be, square)) / k, norm(be, square)
+    spread = xp.sqrt((k - 1) * xp.maximum(size * size / k - mean * mean, xp.zeros_like(mean)))
+    # Roots and not a power, which would not commute with powers of two.
+    return xp.sqrt(xp.sqrt(mean + spread)) * (1 + 8 * be.eps(square))

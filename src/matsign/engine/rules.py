@@ -137,7 +137,7 @@ class Step:
 
     def _solved(self, be: Backend, arrays: Arrays) -> Solution:
         bad, arrays = set_aside(be, arrays)
-        room = _CHUNK << 4 if self.fixed else _CHUNK
+        room = _CHUNK << 7 if self.fixed else _CHUNK
         return _mark(be, _in_pieces(be, self.rule.solve, self._all(arrays), dict(self.options), room), bad)
 
     def _nothing(self, be: Backend, arrays: Arrays) -> Solution:

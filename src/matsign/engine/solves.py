@@ -129,10 +129,8 @@ def _by_eigenvectors(be: Backend, a: Array, q: Array) -> Array:
     """For a Hermitian a; zero in the entries that join its null space to itself."""
     values, v = be.eigh(a)
     sums = values[:, :, None] + values[:, None, :]
-    kept = sums > a.shape[-1] * be.eps(a) * values[:, -1:, None]
-    y = adjoint(v) @ q @ v
-    y = be.xp.where(kept, y / be.xp.where(kept, sums, be.xp.ones_like(sums)), be.xp.zeros_like(y))
-    return v @ y @ adjoint(v)
+    sums = be.xp.where(sums > a.shape[-1] * be.eps(a) * values[:, -1:, None], sums, math.inf)
+    return v @ (adjoint(v) @ q @ v / sums) @ adjoint(v)
 
 
 def _move_folded(be: Backend, value: Arrays, arrays: Arrays, moves: Arrays) -> Arrays:

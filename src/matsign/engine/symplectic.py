@@ -11,10 +11,11 @@ x = h + aᴴ x (I + g x)⁻¹ a, quadratically, and a shrinks to zero exactly wh
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from matsign.backends import Backend
-from matsign.engine.doubling import smith
+from matsign.engine.doubling import Sum, smith
 from matsign.engine.iterate import stable_lyapunov
 from matsign.engine.linear import adjoint, column, eye, hermitian, nonzero, norm, plus_identity, trace
 
@@ -29,24 +30,26 @@ class Symplectic(NamedTuple):
     h: Array
 
 
-def double(be: Backend, start: Symplectic) -> tuple[Array, Array]:
-    """(x, steps): h of the pencil doubled until it moves no more."""
-    xp, one, eps = be.xp, be.ones(start.a), be.eps(start.a)
+def double(be: Backend, like: Array, start: Callable[[], Symplectic]) -> tuple[Array, Array]:
+    """(x, steps): h of the pencil doubled until it moves no more. Nobody else holds the pencil, so it can make room."""
+    xp, one, eps = be.xp, be.ones(like), be.eps(like)
     # With a small, what is still to come is about the square of this, and one step of Newton squares that.
     enough = eps**0.25 / 4
 
     def step(state: Any) -> Any:
         (a, g, h), steps, before = state
+        del state
         w = be.inv(plus_identity(be, 1.0, g @ h))
-        aw, ah = a @ w, adjoint(a)
-        move = hermitian(ah @ (h @ (w @ a)))
-        new = Symplectic(aw @ a, g + aw @ g @ ah, h + move)
+        move = hermitian(adjoint(a) @ (h @ (w @ a)))
+        w = a @ w
+        g = be.addmm(1.0, g, 1.0, w @ g, adjoint(a))
+        new = Symplectic(w @ a, g, h + move)
         gap, size = norm(be, move) / norm(be, new.h), norm(be, new.a)
         # A mode near the boundary moves h by little and for long: a small move is the end only where moves shrink fast.
         slow = (gap > enough) | (size > 0.01) | (gap > 0.05 * before)
         return (new, steps + 1, gap), slow & (gap > eps / 4) & xp.isfinite(gap)
 
-    (_, _, h), steps, _ = be.loop(step, (start, 0 * one, math.inf * one), 4 - round(math.log2(eps)))
+    (_, _, h), steps, _ = be.loop(step, (start(), 0 * one, math.inf * one), 4 - round(math.log2(eps)))
     return h, steps
 
 
@@ -64,7 +67,10 @@ class Closed(NamedTuple):
 
 def closed_stein(be: Backend, a: Array, q: Array) -> Closed:
     """x with a x aᴴ - x + q = 0, by Smith's iteration."""
-    found = smith(be, a, q)
+    return _closed(smith(be, q, lambda: (a, q)))
+
+
+def _closed(found: Sum) -> Closed:
     return Closed(found.x, found.converged, found.steps)
 
 
@@ -74,9 +80,13 @@ def closed_lyapunov(be: Backend, a: Array, q: Array) -> Closed:
     By the Cayley transform and Smith's iteration, and where these are slow by the sign as well: the better of the two.
     """
     xp, n = be.xp, a.shape[-1]
-    p = column(norm(be, a)) * (0.5 / math.sqrt(n))
-    v = be.inv(a - p * eye(be, a))
-    found = closed_stein(be, plus_identity(be, 1.0, 2 * p * v), 2 * p * (v @ q @ adjoint(v)))
+
+    def start() -> tuple[Array, Array]:
+        p = column(norm(be, a)) * (0.5 / math.sqrt(n))
+        v = be.inv(a - p * eye(be, a))
+        return plus_identity(be, 1.0, 2 * p * v), 2 * p * (v @ q @ adjoint(v))
+
+    found = _closed(smith(be, q, start))
 
     def both(a: Array, q: Array, found: Closed) -> Closed:
         sign, y = stable_lyapunov(be, a, -q)

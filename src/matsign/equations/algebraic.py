@@ -10,7 +10,7 @@ from matsign.backends import Backend
 from matsign.engine import pencil
 from matsign.engine.declare import Residual
 from matsign.engine.failures import Failure
-from matsign.engine.linear import column, eye, hermitian, nonzero, norm, per_member
+from matsign.engine.linear import column, eye, hermitian, nonzero, norm
 from matsign.engine.rules import Solution, solution
 from matsign.engine.separation import separation
 from matsign.equations.newton_kleinman import Candidate, Equation, better_of, correct, fair, polish, refine
@@ -70,15 +70,19 @@ def _in_good_units(be: Backend, equation: Equation, p: Plant, balanced: bool) ->
     p, whole, operator = normalise(be, p, discrete=equation.discrete)
     found = standard(be, p, discrete=equation.discrete)
     sound = be.xp.isfinite(norm(be, found.a) + norm(be, found.g) + norm(be, found.q))
-    one = eye(be, p.a)
-    stand_in = Standard(-one, one, one, be.real(p.a[:, 0] * 0))
-    simple = Standard(*(be.xp.where(per_member(sound, x), x, y) for x, y in zip(found, stand_in, strict=True)))
+    simple = be.split(sound, lambda p: p, lambda p: _harmless(be, p), found)
     states = state_units(be, simple)
     if not balanced:
         states = 0 * states
     return Problem(
         in_units(be, p, states), standard_in_units(be, simple, states), sound, Units(whole, states, operator)
     )
+
+
+def _harmless(be: Backend, p: Standard) -> Standard:
+    """A problem of this shape that has a solution."""
+    one = be.xp.zeros_like(p.a) + eye(be, p.a)
+    return Standard(-one, one, one, be.xp.zeros_like(p.short))
 
 
 def _candidate(be: Backend, equation: Equation, problem: Problem, method: str) -> Candidate:
@@ -113,9 +117,9 @@ def _candidate(be: Backend, equation: Equation, problem: Problem, method: str) -
 
 def _corrected(be: Backend, equation: Equation, problem: Problem, y: Array, steps: Array) -> Candidate:
     """From a solution of the standard form."""
-    short = problem.simple.short[:, None, :] * eye(be, y)
-    x = _where_sound(be, problem.sound, y + short)
-    return correct(be, equation, problem.plant, x, steps)
+    short = problem.simple.short
+    x = be.split((short != 0).any(-1), lambda y, short: y + short[:, None, :] * eye(be, y), lambda y, _: y, y, short)
+    return correct(be, equation, problem.plant, _where_sound(be, problem.sound, x), steps)
 
 
 def _by_qz(be: Backend, equation: Equation, p: Plant) -> Candidate:
@@ -140,7 +144,7 @@ def _unpacked(with_e: bool, with_s: bool, arrays: tuple[Any, ...]) -> Any:
 
 
 def _where_sound(be: Backend, sound: Array, x: Array) -> Array:
-    return be.xp.where(column(sound), x, be.xp.full_like(x, be.xp.nan))
+    return be.split(sound, lambda x: x, lambda x: be.xp.full_like(x, be.xp.nan), x)
 
 
 def _judged(be: Backend, equation: Equation, p: Plant, c: Candidate) -> tuple[Array, Array, Array]:

@@ -36,8 +36,10 @@ def _gap(be: Backend, p: Plant, x: Array) -> Gap:
         inner = inner + adjoint(p.s)
     gain = be.solve(p.r, inner)
     paid = adjoint(gain) @ inner
-    gap = hermitian(2 * once + p.q - paid)
-    return Gap(gap, p.a - p.b @ gain, gain, 2 * norm(be, once) + norm(be, p.q) + norm(be, paid))
+    terms = 2 * norm(be, once) + norm(be, p.q) + norm(be, paid)
+    gap = 2 * once + p.q - paid
+    del once, paid
+    return Gap(hermitian(gap), p.a - p.b @ gain, gain, terms)
 
 
 def _step(be: Backend, p: Plant, closed: Array, gap: Array) -> Closed:
@@ -58,6 +60,11 @@ def _dual(be: Backend, p: Plant, closed: Array, c: Array) -> Array:
 
 def _doubling(be: Backend, p: Standard) -> tuple[Array, Array]:
     """(x, steps) of the standard equation."""
+    return double(be, p.a, lambda: _cayley(be, p))
+
+
+def _cayley(be: Backend, p: Standard) -> Symplectic:
+    """The Cayley transform of [[a, -g], [-q, -aᴴ]] at a point where it is well conditioned, as a pencil of three blocks."""
     xp, n = be.xp, p.a.shape[-1]
     size = xp.maximum(norm(be, p.a), xp.sqrt(norm(be, p.g)) * xp.sqrt(norm(be, p.q)))
 
@@ -69,14 +76,12 @@ def _doubling(be: Backend, p: Standard) -> tuple[Array, Array]:
 
     gamma = 1.1 / math.sqrt(n) * xp.where(size > 0, size, xp.ones_like(size))
     _, v, gamma, _ = be.loop(shifted, (p.a, p.a, gamma, gamma), 4)
-    # The Cayley transform at γ of [[a, -g], [-q, -aᴴ]], as a pencil of three blocks.
     vg, qv = v @ p.g, p.q @ v
     w = be.inv(adjoint(p.a - column(gamma) * eye(be, p.a)) + qv @ p.g)
     twice = column(2 * gamma)
-    start = Symplectic(
+    return Symplectic(
         plus_identity(be, 1.0, twice * adjoint(w)), hermitian(twice * (vg @ w)), hermitian(twice * (w @ qv))
     )
-    return double(be, start)
 
 
 def _hamiltonian(be: Backend, p: Standard) -> tuple[Array, Array, Array, Array]:

@@ -58,7 +58,7 @@ def _dual(be: Backend, p: Plant, closed: Array, c: Array) -> Array:
 
 
 def _doubling(be: Backend, p: Standard) -> tuple[Array, Array]:
-    return double(be, Symplectic(p.a, p.g, p.q))
+    return double(be, p.a, lambda: Symplectic(p.a, p.g, p.q))
 
 
 def _hamiltonian(be: Backend, p: Standard) -> tuple[Array, Array, Array, Array]:

@@ -89,9 +89,9 @@ def _stein_by_sum(be: Backend, a: Array, q: Array) -> Sum:
 
     def outside(a: Array, q: Array) -> Sum:
         inverse = be.inv(a)
-        return smith(be, inverse, -(inverse @ q @ adjoint(inverse)))
+        return smith(be, q, lambda: (inverse, -(inverse @ q @ adjoint(inverse))))
 
-    return be.split(be.xp.linalg.slogdet(a)[1] > 0, outside, lambda a, q: smith(be, a, q), a, q)
+    return be.split(be.xp.linalg.slogdet(a)[1] > 0, outside, lambda a, q: smith(be, q, lambda: (a, q)), a, q)
 
 
 _STEIN = _Equation(

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from matsign.backends import Backend
-from matsign.engine.linear import column, hermitian, nonzero, norm, per_member
+from matsign.engine.linear import column, hermitian, nonzero, norm
 from matsign.engine.symplectic import Closed
 from matsign.equations.plant import Plant
 
@@ -66,31 +66,36 @@ def correct(be: Backend, equation: Equation, p: Plant, x: Array, steps: Array) -
     """The best of the Newton iterates from x whose closed loop is stable; x itself where there is none."""
     xp, eps = be.xp, be.eps(x)
 
-    def look(p: Plant, x: Array) -> tuple[Array, Gap, Array]:
-        at = equation.gap(be, p, x)
-        return x, at, norm(be, at.gap) / nonzero(be, at.terms)
+    def look(p: Plant, x: Array) -> tuple[Array, ...]:
+        gap, closed, _, terms = equation.gap(be, p, x)
+        return x, gap, closed, norm(be, gap) / nonzero(be, terms)
 
     def step(state: Any) -> Any:
-        p, x, at, size, best, count = state
-        dx, stable, doublings = equation.step(be, p, at.closed, at.gap)
+        p, x, gap, closed, size, best, count = state
+        del state
+        dx, stable, doublings = equation.step(be, p, closed, gap)
+        del closed, gap
         move = norm(be, dx) / nonzero(be, norm(be, x))
         # A closed loop that takes this long to die out turns rounding into errors, whatever this one step says.
         move = xp.where(doublings > _LASTING, xp.full_like(move, math.inf), move)
         better = stable & ((size < best.residual) | ~best.stable)
         best = _kept(be, better, Candidate(x, size, move, stable, best.steps), best)
         # At rounding there is nothing left to gain.
-        x, at, new_size = be.split(
+        # A member that stays where it is leaves the loop, and nobody asks for its gap and closed loop.
+        *at, new_size = be.split(
             stable & (size > 2 * eps),
-            lambda p, x, at, size, dx: look(p, hermitian(x + dx)),
-            lambda p, x, at, size, dx: (x, at, size),
-            *(p, x, at, size, dx),
+            lambda p, x, dx, size: look(p, hermitian(x + dx)),
+            lambda p, x, dx, size: (x, dx, dx, size),
+            *(p, x, dx, size),
         )
         # The last step that still gains is worth its price only if it gains much.
-        return (p, x, at, new_size, best, count + 1), new_size < 0.5 * size
+        return (p, *at, new_size, best, count + 1), new_size < 0.5 * size
 
-    x, at, size = look(p, x)
-    start = Candidate(x, size, 0 * size, size < 0, steps)
-    *_, best, _ = be.loop(step, (p, x, at, size, start, 0 * size), _STEPS)
+    def start() -> Any:
+        x0, gap, closed, size = look(p, x)
+        return p, x0, gap, closed, size, Candidate(x0, size, 0 * size, size < 0, steps), 0 * size
+
+    *_, best, _ = be.loop(step, start(), _STEPS)
     return best
 
 
@@ -123,8 +128,7 @@ def _refine(be: Backend, equation: Equation, p: Plant, c: Candidate) -> Candidat
 
 
 def _kept(be: Backend, better: Array, new: Candidate, old: Candidate) -> Candidate:
-    chosen = (be.xp.where(per_member(better, u), u, v) for u, v in zip(new, old, strict=True))
-    return Candidate(*chosen)._replace(steps=old.steps + 1)
+    return be.split(better, lambda new, old: new, lambda new, old: old, new, old)._replace(steps=old.steps + 1)
 
 
 def polish(be: Backend, equation: Equation, p: Plant, x: Array, steps: Array) -> Candidate:

@@ -157,6 +157,10 @@ def state_units(be: Backend, p: Standard) -> Array:
 
 def in_units(be: Backend, p: Plant, states: Array) -> Plant:
     """The plant with its states measured in these units."""
+    return be.split((states != 0).any(-1), functools.partial(_in_units, be), lambda p, _: p, p, states)
+
+
+def _in_units(be: Backend, p: Plant, states: Array) -> Plant:
     rows, columns = states[:, :, None], states[:, None, :]
     return Plant(
         be.ldexp(p.a, rows - columns),
@@ -169,6 +173,10 @@ def in_units(be: Backend, p: Plant, states: Array) -> Plant:
 
 
 def standard_in_units(be: Backend, p: Standard, states: Array) -> Standard:
+    return be.split((states != 0).any(-1), functools.partial(_standard_in_units, be), lambda p, _: p, p, states)
+
+
+def _standard_in_units(be: Backend, p: Standard, states: Array) -> Standard:
     rows, columns = states[:, :, None], states[:, None, :]
     return Standard(
         be.ldexp(p.a, rows - columns),

@@ -22,7 +22,7 @@ from matsign.engine.blocks import Dilation
 from matsign.engine.declare import Residual, accuracy, declared, rank_tolerance
 from matsign.engine.failures import Failure
 from matsign.engine.iterate import newton, purify, run
-from matsign.engine.linear import adjoint, column, eye, hermitian, largest, nonzero, norm, normalise
+from matsign.engine.linear import adjoint, column, eye, hermitian, inner, nonzero, norm, normalise
 from matsign.engine.orthogonal import orthogonal
 from matsign.engine.rules import Arrays, Solution, solution
 from matsign.engine.schedules import NAMED, PADE, Step, counted, lifting, polar_express
@@ -59,7 +59,8 @@ def orthogonalise(
 ) -> Solution:
     """msign of a stack, tall or wide."""
     if _fixed(tol=tol, rtol=rtol, method=method, schedule=schedule, steps=steps):
-        return _by_plan(be, m, _planned(be, m, tol, rank_tolerance(be, m, rtol), schedule, steps), not schedule)
+        plan = _planned(be, m, tol, rank_tolerance(be, m, rtol), schedule, steps)
+        return _by_plan(be, m, plan, tol or 0.1, bounded=not schedule)
     tol, rtol = accuracy(be, m, tol), rank_tolerance(be, m, rtol)
     if method == "auto":
         method = _method(be, m, tol)
@@ -175,13 +176,9 @@ def _planned(
     return (plan + plan[-1:] * (count - len(plan)))[:count]
 
 
-def _by_plan(be: Backend, m: Array, plan: tuple[Step, ...], bounded: bool) -> Solution:
+def _by_plan(be: Backend, m: Array, plan: tuple[Step, ...], tol: float, *, bounded: bool) -> Solution:
     wide = m.shape[-2] < m.shape[-1]
-    m = adjoint(m) if wide else m
-    # Powers of two change no bit of what follows, only whether it overflows.
-    far = be.xp.abs(be.exponent(largest(be, m))) > 40
-    m = be.split(far, lambda m: normalise(be, m)[0], lambda m: m, m)
-    x = orthogonal(be, m, plan, bounded=bounded)
+    x = orthogonal(be, adjoint(m) if wide else m, plan, tol=tol, bounded=bounded)
     return solution(be, (adjoint(x) if wide else x,), iterations=len(plan) * be.ones(m))
 
 
@@ -213,16 +210,20 @@ def _moved(be: Backend, u: Array, m: Array, dm: Array) -> Array:
     """dU for dM, by the rule at the top of this file. The map is its own adjoint: msign is the gradient of the nuclear norm."""
     if m.shape[-2] < m.shape[-1]:
         return adjoint(_moved(be, adjoint(u), adjoint(m), adjoint(dm)))
-    uh = adjoint(u)
-    h, q = hermitian(uh @ m), uh @ u
-    rest = eye(be, h) - q
+    h, q = hermitian(adjoint(u) @ m), adjoint(u) @ u
     shift = nonzero(be, norm(be, be.constant(h)) / math.sqrt(h.shape[-1]))
-    h = hermitian(h + column(shift) * rest)
-    k = uh @ dm @ q
-    omega = folded(be, h, k - adjoint(k))
-    across = inverse(be, h)
-    right = dm @ q @ across
-    return u @ omega + right - u @ (uh @ right) + u @ across @ (uh @ dm) @ rest
+    h = hermitian(h + column(shift) * (eye(be, h) - q))
+    beyond, turning = _parts(be, u, h, q, dm)
+    del q
+    return beyond + u @ folded(be, h, turning)
+
+
+def _parts(be: Backend, u: Array, h: Array, q: Array, dm: Array) -> tuple[Array, Array]:
+    """What of dU leaves the range and the support of U, and twice the skew part of UᴴdM, which turns the range in itself."""
+    across, inside = inverse(be, h), adjoint(u) @ dm
+    within = inside @ q
+    out = (dm - u @ inside) @ (q @ across)
+    return out + u @ (across @ (inside - within)), within - adjoint(within)
 
 
 def _finished(be: Backend, u: Array, options: dict[str, Any]) -> Array:
@@ -248,8 +249,27 @@ def _residual(be: Backend, value: tuple[Array], m: Array) -> Residual:
         return found._replace(correction=(adjoint(found.correction[0]),))
     gap = m - u @ hermitian(adjoint(u) @ m)
     defect = u - u @ (adjoint(u) @ u)
-    backward = be.xp.maximum(norm(be, gap) / nonzero(be, norm(be, m)), norm(be, defect) / nonzero(be, norm(be, u)))
-    return Residual(backward, (_moved(be, u, m, gap) + defect / 2,))
+    orthogonality = norm(be, defect) / nonzero(be, norm(be, u))
+    backward = be.xp.maximum(norm(be, gap) / nonzero(be, norm(be, m)), orthogonality)
+    measures = (("orthogonality", orthogonality), *_extremal(be, u, m, orthogonality))
+    return Residual(backward, (_moved(be, u, m, gap) + defect / 2,), measures=measures)
+
+
+def _extremal(be: Backend, u: Array, m: Array, defect: Array) -> tuple[tuple[str, Array], ...]:
+    """How far U is from the best of ⟨M, U⟩ over ‖U‖ ≤ 1, which is the nuclear norm of M, and how far outside that ball."""
+    top = _norm(be, u)
+    reached = inner(be, m, u) / be.xp.maximum(top, be.ones(u))
+    u = be.split(defect > 1e-3, lambda u: run(be, Dilation(u), (PADE,) * _FINISH).c, lambda u: u, u)
+    # M = U H + gap: the nuclear norm of the one part is at most σmax(U) times that of H, of the other √k its Frobenius norm.
+    h = hermitian(adjoint(u) @ m)
+    size = be.xp.sum(be.xp.abs(be.eigh(h)[0]), axis=-1)
+    bound = _norm(be, u) * size + math.sqrt(m.shape[-1]) * norm(be, m - u @ h)
+    return ("dual_gap", (bound - reached) / nonzero(be, bound)), ("overshoot", top - 1)
+
+
+def _norm(be: Backend, u: Array) -> Array:
+    """σmax of what is nearly an isometry, or zero; then 1."""
+    return be.xp.sqrt(nonzero(be, be.eigh(adjoint(u) @ u)[0][:, -1]))
 
 
 @declared(
@@ -295,6 +315,9 @@ def msign(
     -----
     With `schedule`, `steps` or tol ≥ 1e-2 the number of steps is fixed, nothing waits for a value, and tall and wide
     matrices take the Gram form, whose products are as small as the shorter side.
+
+    `certify` measures ``orthogonality`` ‖U - UUᴴU‖ / ‖U‖; ``dual_gap``, by what share ⟨M, U⟩ may fall short of the nuclear
+    norm of M, which is its largest value over all U of norm one; and ``overshoot``, σmax(U) - 1.
 
     With tol ≥ 1e-3 or rtol = 0 the polynomial method does not purify: a singular value below rtol ends between 0 and 1.
 

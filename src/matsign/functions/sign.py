@@ -16,7 +16,7 @@ S does not change along M, so the same rule at dM = M measures how wrong an S is
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import Any
 
 from matsign.backends import Backend
 from matsign.engine import schur
@@ -40,7 +40,7 @@ from matsign.engine.linear import (
 )
 from matsign.engine.rules import Arrays, Solution, follow, solution
 from matsign.engine.schedules import polar_express
-from matsign.engine.solves import inverse, separable
+from matsign.engine.solves import folded, inverse
 
 Array = Any
 
@@ -168,41 +168,45 @@ def _polynomial(be: Backend, x: Dense, tol: float) -> Iterate:
     return attempt(_LEVELS, start, lower)
 
 
-class _Folded(NamedTuple):
-    """N with zero moved away, the projector on the eigenvalue zero, the one on the rest, and N⁻¹ on the rest."""
-
-    n: Array
-    zero: Array
-    rest: Array
-    across: Array
-
-
-def _fold(be: Backend, s: Array, m: Array) -> _Folded:
+def _fold(be: Backend, s: Array, m: Array) -> tuple[Array, Array]:
+    """N with zero moved away, and the projector on the eigenvalue zero."""
     zero = eye(be, m) - s @ s
     # Its trace counts zero eigenvalues; where there are none it is rounding, and would be multiplied by N⁻¹ below.
     none = column(be.real(be.xp.linalg.trace(zero)) < 0.5)
     zero = be.xp.where(none, be.xp.zeros_like(zero), zero)
-    rest = eye(be, m) - zero
     shift = column(nonzero(be, norm(be, be.constant(m)) / math.sqrt(m.shape[-1])))
-    n = s @ m @ rest + shift * zero
-    return _Folded(n, zero, rest, inverse(be, n) @ rest)
+    n = s @ m
+    return n - n @ zero + shift * zero, zero
+
+
+def _between(s: Array, zero: Array, x: Array) -> Array:
+    """Twice the part of x that maps the two other invariant subspaces into each other; its own adjoint, as a map of x."""
+    x = x - zero @ x
+    return x - x @ zero - s @ x @ s
+
+
+def _from_zero(be: Backend, n: Array, zero: Array, x: Array) -> Array:
+    """The part that joins the eigenvalue zero to the rest."""
+    across = inverse(be, n)
+    across = across - across @ zero
+    return across @ x @ zero + zero @ x @ across
+
+
+def _turned(be: Backend, s: Array, n: Array, zero: Array, dm: Array) -> Array:
+    first = _from_zero(be, n, zero, dm)
+    # dS maps each of the two subspaces into the other; the rest is rounding, amplified.
+    return first + _between(s, zero, folded(be, n, _between(s, zero, dm))) / 2
 
 
 def _moved(be: Backend, s: Array, m: Array, dm: Array) -> Array:
     """dS for dM, by the rule at the top of this file."""
-    n, zero, rest, across = _fold(be, s, m)
-    x = separable(be, n, n, rest @ dm @ rest - s @ dm @ s)
-    # dS maps each of the two subspaces into the other; the rest is rounding, amplified.
-    x = (rest @ x @ rest - s @ x @ s) / 2
-    return x + across @ dm @ zero + zero @ dm @ across
+    return _turned(be, s, *_fold(be, s, m), dm)
 
 
 def _pulled(be: Backend, s: Array, m: Array, bar: Array) -> Array:
-    """M̄ for S̄: the adjoint of every product above, and of the equation."""
-    n, zero, rest, across = (adjoint(x) for x in _fold(be, s, m))
-    s = adjoint(s)
-    y = separable(be, n, n, (rest @ bar @ rest - s @ bar @ s) / 2)
-    return rest @ y @ rest - s @ y @ s + across @ bar @ zero + zero @ bar @ across
+    """M̄ for S̄: the same map of the adjoints."""
+    n, zero = _fold(be, s, m)
+    return _turned(be, adjoint(s), adjoint(n), adjoint(zero), bar)
 
 
 def _tangent(be: Backend, value: Arrays, arrays: Arrays, moves: Arrays, **_: Any) -> Arrays:
