@@ -59,7 +59,7 @@ class Backend(Protocol):
         """The real part of xᴴy of two vectors per member, (B, k)."""
 
     def norm(self, x: Array) -> Array:
-        """The Frobenius norm of each member (B, n, m)."""
+        """The Frobenius norm of each member of a stack, of any number of axes."""
 
     def eps(self, x: Array) -> float:
         """The spacing of numbers near 1 in the dtype of `x`."""

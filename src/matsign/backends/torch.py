@@ -74,7 +74,7 @@ def inner(x: Array, y: Array) -> Array:
 
 
 def norm(x: Array) -> Array:
-    return torch.linalg.vector_norm(x, dim=(-1, -2))
+    return torch.linalg.vector_norm(x, dim=tuple(range(1, x.ndim)))
 
 
 def eps(x: Array) -> float:

@@ -44,7 +44,8 @@ def certify(f: Callable[..., Any]) -> Callable[..., tuple[Any, Certificate]]:
 
     The backward error is the relative residual. The forward error is estimated by the size of one correction step: the
     derivative of f in the direction of the residual, which costs one more Sylvester equation. It sees errors that the
-    residual hides. To first order `condition` times the backward error bounds it from above, often from far above. With ``errors="nan"`` a member without an answer has NaN errors and ``converged`` False.
+    residual hides. To first order `condition` times the backward error bounds it from above, often from far above. With
+    ``errors="nan"`` a member without an answer has NaN errors and ``converged`` False.
 
     Raises ``TypeError`` when `f` is not a function of this library.
 

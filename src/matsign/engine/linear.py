@@ -77,6 +77,19 @@ def normalise(be: Backend, *matrices: Array) -> tuple[Any, ...]:
     return (*(be.ldexp(x, column(-e)) for x in matrices), e)
 
 
+_WIDE = {"float32": "float64", "complex64": "complex128"}
+
+
+def can_widen(be: Backend, x: Array) -> bool:
+    """Whether x is in double precision, or may be brought into it: JAX may have been told to do without."""
+    return be.kind(x) not in _WIDE or be.name != "jax" or be.default_float() == "float64"
+
+
+def widened(be: Backend, x: Array) -> Array:
+    """x in double precision, where there is one."""
+    return be.astype(x, _WIDE[be.kind(x)]) if be.kind(x) in _WIDE and can_widen(be, x) else x
+
+
 def rectangular_eye(be: Backend, x: Array) -> Array:
     """Ones on the diagonal of a matrix shaped like the members of `x`, ``(1, n, m)``."""
     n, m = x.shape[-2:]

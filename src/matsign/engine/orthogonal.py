@@ -30,10 +30,15 @@ _SHARE_OF_R, _SHARE_OF_Q = 0.05, 0.01
 _ROOM = (2.0**-8, 2.0**14)
 
 
-def orthogonal(be: Backend, m: Array, steps: Sequence[Step], *, tol: float, bounded: bool) -> Array:
-    """The steps on m over a bound of its norm, for m with no more columns than rows; they end within about `tol` of 1.
+Plan = tuple[float, tuple[Step, ...]]
 
-    The bound is Frobenius' or, `bounded`, the one above, which is between 1 and 1.6 times the norm on most spectra.
+
+def orthogonal(be: Backend, m: Array, plans: Sequence[Plan], *, tol: float, bounded: bool) -> tuple[Array, Array]:
+    """(x, steps): msign of m to about `tol`, for m with no more columns than rows, and how many steps it took.
+
+    A plan is for a smallest singular value above its first number, in units of the bound on the largest; the plans go from
+    short to long, and where there is a choice the smallest singular value is bounded from below, at the price of an inverse
+    of R. The bound on the largest is Frobenius' or, `bounded`, the one above, between 1 and 1.6 times it on most spectra.
     """
     # Powers of two change no bit of what follows, only whether it overflows.
     size = norm(be, m)
@@ -42,15 +47,45 @@ def orthogonal(be: Backend, m: Array, steps: Sequence[Step], *, tol: float, boun
     gram = adjoint(m) @ m
     square = gram @ gram
     size = _bound(be, square) if bounded else be.xp.sqrt(be.real(trace(be, gram)))
-    chain = _monic(steps)
+    start = Start(m, gram, square, size)
+    if len(plans) == 1:
+        return _by_plan(be, start, plans[0], tol)
+    least = 1 / (nonzero(be, size) * be.xp.sqrt(_upper(be, be.inv(gram))))
+    return _by_shortest(be, least, start, plans, tol)
+
+
+class Start(NamedTuple):
+    """A matrix m, R = mᴴm, R², and the bound on its norm."""
+
+    m: Array
+    gram: Array
+    square: Array
+    size: Array
+
+
+def _by_shortest(be: Backend, least: Array, start: Start, plans: Sequence[Plan], tol: float) -> tuple[Array, Array]:
+    plan, *longer = plans
+    if not longer:
+        return _by_plan(be, start, plan, tol)
+    return be.split(
+        least > plan[0],
+        lambda _, start: _by_plan(be, start, plan, tol),
+        lambda least, start: _by_shortest(be, least, start, longer, tol),
+        *(least, start),
+    )
+
+
+def _by_plan(be: Backend, start: Start, plan: Plan, tol: float) -> tuple[Array, Array]:
+    m, gram, square, size = start
+    chain, count = _monic(plan[1]), len(plan[1]) * be.ones(m)
     first = _first(be, gram, square, 1 / nonzero(be, size), *chain[0])
     if m.shape[-2] >= _TALL * m.shape[-1]:
-        return _in_gram_form(be, m, gram, first, _segments(chain, tol, be.eps(m)))
+        return _in_gram_form(be, m, gram, first, _segments(chain, tol, be.eps(m))), count
     x = m @ first
     for link in chain[1:]:
         factor, _ = _factor(be, adjoint(x) @ x, *link)
         x = x @ factor
-    return x
+    return x, count
 
 
 class Link(NamedTuple):
@@ -126,9 +161,12 @@ def _in_gram_form(be: Backend, x: Array, gram: Array, factor: Array, segments: I
 
 
 def _bound(be: Backend, square: Array) -> Array:
-    """σmax of x from above, from R² for R = xᴴx: its eigenvalues have this mean and this standard deviation."""
-    xp, k = be.xp, square.shape[-1]
-    mean, size = be.real(trace(be, square)) / k, norm(be, square)
-    spread = xp.sqrt((k - 1) * xp.maximum(size * size / k - mean * mean, xp.zeros_like(mean)))
-    # Roots and not a power, which would not commute with powers of two.
-    return xp.sqrt(xp.sqrt(mean + spread)) * (1 + 8 * be.eps(square))
+    """σmax of x from above, from R² for R = xᴴx. Roots and not a power, which would not commute with powers of two."""
+    return be.xp.sqrt(be.xp.sqrt(_upper(be, square))) * (1 + 8 * be.eps(square))
+
+
+def _upper(be: Backend, a: Array) -> Array:
+    """The largest eigenvalue of a positive semidefinite matrix from above, from the mean of them and of their squares."""
+    xp, k = be.xp, a.shape[-1]
+    mean, size = be.real(trace(be, a)) / k, norm(be, a)
+    return mean + xp.sqrt((k - 1) * xp.maximum(size * size / k - mean * mean, xp.zeros_like(mean)))

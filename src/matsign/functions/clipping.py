@@ -30,7 +30,7 @@ from typing import Any
 
 from matsign.backends import Backend
 from matsign.engine.declare import Residual, declared, rank_tolerance
-from matsign.engine.linear import adjoint, column, eye, hermitian, nonzero, norm, normalise
+from matsign.engine.linear import adjoint, can_widen, column, eye, hermitian, nonzero, norm, normalise, widened
 from matsign.engine.rules import Arrays, Solution, follow, solution
 from matsign.engine.solves import folded, inverse
 from matsign.functions.polar import msign, orthogonalise, polar
@@ -38,7 +38,6 @@ from matsign.functions.polar import msign, orthogonalise, polar
 Array = Any
 
 _METHODS = ("auto", "svd", "sign")
-_WIDE = {"float32": "float64", "complex64": "complex128"}
 
 
 def _clip(be: Backend, m: Array, *, lower: float, upper: float, rtol: float | None, method: str) -> Solution:
@@ -79,19 +78,13 @@ def _check_thresholds(name: str, **values: Any) -> None:
 
 def _by_svd(be: Backend, m: Array, method: str) -> bool:
     """On a CPU LAPACK costs a fourth of two signs or less; but its single precision is eight times as wrong as they are."""
-    return method == "svd" or (method == "auto" and be.on_cpu(m) and _can_widen(be, m))
-
-
-def _can_widen(be: Backend, m: Array) -> bool:
-    return be.kind(m) not in _WIDE or be.name != "jax" or be.default_float() == "float64"
+    return method == "svd" or (method == "auto" and be.on_cpu(m) and can_widen(be, m))
 
 
 def _rebuilt(be: Backend, m: Array, change: Any) -> Array:
     """U change(S) Vᴴ, in double precision where there is one."""
     kind = be.kind(m)
-    if _can_widen(be, m):
-        m = be.astype(m, _WIDE.get(kind, kind))
-    m, e = normalise(be, m)
+    m, e = normalise(be, widened(be, m))
     u, values, vh = be.svd(m)
     # In true size, where the thresholds are: scaled the other way they might overflow.
     values = change(be.ldexp(values, e[:, None]))

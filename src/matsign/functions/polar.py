@@ -22,8 +22,8 @@ from matsign.engine.blocks import Dilation
 from matsign.engine.declare import Residual, accuracy, declared, rank_tolerance
 from matsign.engine.failures import Failure
 from matsign.engine.iterate import newton, purify, run
-from matsign.engine.linear import adjoint, column, eye, hermitian, inner, nonzero, norm, normalise
-from matsign.engine.orthogonal import orthogonal
+from matsign.engine.linear import adjoint, column, eye, hermitian, inner, nonzero, norm, normalise, widened
+from matsign.engine.orthogonal import Plan, orthogonal
 from matsign.engine.rules import Arrays, Solution, solution
 from matsign.engine.schedules import NAMED, PADE, Step, counted, lifting, polar_express
 from matsign.engine.solves import folded, inverse
@@ -34,6 +34,11 @@ Schedule = str | Sequence[Sequence[float]] | None
 _METHODS = ("auto", "polynomial", "newton", "svd", "gram")
 # The smallest eigenvalue of MᴴM beside its largest from which its eigenvectors do: condition 300, error 2e-13.
 _GRAM = 1e-5
+# Singular values that MᴴM in double precision tells from zero, beside the largest.
+_RESOLVED = 1e-6
+# Lower bounds on the smallest singular value that save steps, and the size from which looking for one pays.
+_LEVELS = (0.1, 0.03, 0.01, 3e-3, 1e-3)
+_WORTH_LOOKING = 96
 # The norm that a matrix is divided by is an estimate from below, by this factor at the most.
 _OVERSHOOT = 2.0
 # Steps of order three that finish what lies between 0.02 and 1.3.
@@ -59,8 +64,8 @@ def orthogonalise(
 ) -> Solution:
     """msign of a stack, tall or wide."""
     if _fixed(tol=tol, rtol=rtol, method=method, schedule=schedule, steps=steps):
-        plan = _planned(be, m, tol, rank_tolerance(be, m, rtol), schedule, steps)
-        return _by_plan(be, m, plan, tol or 0.1, bounded=not schedule)
+        plans = _planned(be, m, tol, rank_tolerance(be, m, rtol), schedule, steps)
+        return _by_plan(be, m, plans, tol or 0.1, bounded=not schedule)
     tol, rtol = accuracy(be, m, tol), rank_tolerance(be, m, rtol)
     if method == "auto":
         method = _method(be, m, tol)
@@ -78,7 +83,9 @@ def _method(be: Backend, m: Array, tol: float) -> str:
     long, short = max(m.shape[-2:]), min(m.shape[-2:])
     if not be.on_cpu(m):
         return "polynomial"
-    return "gram" if long >= 1.5 * short else "svd"
+    # LAPACK's single precision is ten times as wrong as the dtype allows, and no faster than eigenvectors in double.
+    single = be.kind(m) != be.kind(widened(be, m[:1, :1, :1]))
+    return "gram" if single or long >= 1.5 * short else "svd"
 
 
 def _tall(be: Backend, m: Array, tol: float, rtol: float, method: str) -> Solution:
@@ -92,21 +99,37 @@ def _tall(be: Backend, m: Array, tol: float, rtol: float, method: str) -> Soluti
 def _svd(be: Backend, m: Array, rtol: float) -> Array:
     u, values, vh = be.svd(m)
     kept = values > rtol * values[:, :1]
-    return (u * kept[:, None, :]) @ vh
+    return _polished(be, (u * kept[:, None, :]) @ vh) if be.eps(m) > 1e-8 else (u * kept[:, None, :]) @ vh
+
+
+def _polished(be: Backend, u: Array) -> Array:
+    """One Newton-Schulz step, which squares how far u is from orthogonal."""
+    return u + u @ (eye(be, u) - adjoint(u) @ u) / 2
 
 
 def _gram(be: Backend, m: Array, rtol: float) -> Solution:
-    """Eigenvectors of MᴴM where its condition allows, and one Newton-Schulz step that squares the error; else the SVD."""
+    """Eigenvectors of MᴴM, and one Newton-Schulz step that squares the error; where its condition does not allow that the SVD."""
+    kind, m = be.kind(m), widened(be, m)
+    if be.kind(m) != kind:
+        # In double precision MᴴM resolves what single precision can tell from zero.
+        u = _wide_gram(be, m, rtol) if rtol >= _RESOLVED else _svd(be, m, rtol)
+        return solution(be, (be.astype(u, kind),))
     values, vectors = be.eigh(adjoint(m) @ m)
     # Squaring costs the condition number twice; up to here the step repairs it.
     fine = values[:, 0] > _GRAM * values[:, -1]
 
     def quick(m: Array, values: Array, vectors: Array) -> Array:
         inverse_root = (vectors * (1 / be.xp.sqrt(values))[:, None, :]) @ adjoint(vectors)
-        u = m @ inverse_root
-        return u + u @ (eye(be, u) - adjoint(u) @ u) / 2
+        return _polished(be, m @ inverse_root)
 
     return solution(be, (be.split(fine, quick, lambda m, *_: _svd(be, m, rtol), m, values, vectors),))
+
+
+def _wide_gram(be: Backend, m: Array, rtol: float) -> Array:
+    values, vectors = be.eigh(adjoint(m) @ m)
+    kept = values > rtol**2 * values[:, -1:]
+    scale = be.xp.where(kept, 1 / be.xp.sqrt(be.xp.where(kept, values, be.xp.ones_like(values))), 0 * values)
+    return _polished(be, m @ ((vectors * scale[:, None, :]) @ adjoint(vectors)))
 
 
 def _newton(be: Backend, m: Array, rtol: float) -> Solution:
@@ -150,17 +173,19 @@ def _fixed(
 
 def _planned(
     be: Backend, m: Array, tol: float | None, rtol: float, schedule: Schedule, steps: int | None
-) -> tuple[Step, ...]:
+) -> tuple[Plan, ...]:
     """The steps asked for by name, by coefficients, by number or by accuracy."""
     if steps is not None and not (isinstance(steps, int) and steps > 0):
         raise ValueError(f"msign: steps must be a positive whole number, got {steps!r}")
     if schedule is None:
         eps, short = be.eps(m), min(m.shape[-2:])
         if steps is not None:
-            return counted(steps, max(tol or 0.2, 64 * eps), eps)
+            return ((0.0, counted(steps, max(tol or 0.2, 64 * eps), eps)),)
         # The bound that m is divided by may be this much above its norm.
         lower = max(rtol, eps) * ((1 + math.sqrt(short)) / 2) ** -0.25
-        return polar_express(lower, accuracy(be, m, tol), eps)
+        looks = be.on_cpu(m) and not be.traced(m) and short >= _WORTH_LOOKING
+        levels = [level for level in _LEVELS if looks and level > lower]
+        return tuple((level, polar_express(level, accuracy(be, m, tol), eps)) for level in (*levels, lower))
     if isinstance(schedule, str):
         if schedule not in NAMED:
             raise ValueError(f"msign: schedule must be one of {', '.join(NAMED)} or coefficients, got {schedule!r}")
@@ -173,13 +198,13 @@ def _planned(
         if not plan:
             raise ValueError(f"msign: a schedule is rows of two or three coefficients, got {schedule!r}")
     count = len(plan) if steps is None else steps
-    return (plan + plan[-1:] * (count - len(plan)))[:count]
+    return ((0.0, (plan + plan[-1:] * (count - len(plan)))[:count]),)
 
 
-def _by_plan(be: Backend, m: Array, plan: tuple[Step, ...], tol: float, *, bounded: bool) -> Solution:
+def _by_plan(be: Backend, m: Array, plans: tuple[Plan, ...], tol: float, *, bounded: bool) -> Solution:
     wide = m.shape[-2] < m.shape[-1]
-    x = orthogonal(be, adjoint(m) if wide else m, plan, tol=tol, bounded=bounded)
-    return solution(be, (adjoint(x) if wide else x,), iterations=len(plan) * be.ones(m))
+    x, count = orthogonal(be, adjoint(m) if wide else m, plans, tol=tol, bounded=bounded)
+    return solution(be, (adjoint(x) if wide else x,), iterations=count)
 
 
 def _scale(be: Backend, m: Array) -> Array:
