@@ -11,16 +11,20 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
 import numpy as np
+import optax.contrib
 import torch
 
 import matsign
 from matsign.engine.schedules import NAMED
 
+jax.config.update("jax_enable_x64", True)
 N = 96
 LOWER = (1e-1, 1e-2, 1e-3, 1e-6, 1e-10, 1e-14)
 TOLERANCES = (0.3, 0.1, 1e-2, 1e-3, 1e-6, 1e-10, 3e-15)
-FINEST = {"float64": 3e-15, "float32": 2e-6, "bfloat16": 1e-2, "float16": 1e-3}
+FINEST = {"float64": 3e-15, "float32": 1e-6, "bfloat16": 1e-2, "float16": 1e-3}
 HEAD = """# Schedules and tolerances
 
 Written by `python benchmarks/schedules.py docs/schedules.md`. Singular values of a 96 × 96 matrix, evenly spaced in logarithms in
@@ -48,7 +52,7 @@ def row(lower: float, dtype: str) -> list[str]:
     m = torch.from_numpy(matrix(lower)).to(getattr(torch, dtype))
     cells = []
     for tol in TOLERANCES:
-        if tol < FINEST[dtype] or lower < (0.1 if dtype.endswith("16") else N * torch.finfo(m.dtype).eps):
+        if tol < FINEST[dtype] or lower < (0.1 if dtype.endswith("16") else 32 * torch.finfo(m.dtype).eps):
             cells.append("–")
             continue
         x, certificate = matsign.certify(matsign.msign)(m, method="polynomial", tol=tol, rtol=lower / 2)
@@ -87,12 +91,23 @@ def theirs(lines: list[str]) -> None:
         add(f'`schedule="{name}"`', len(plan), lambda m, name=name: matsign.msign(m, schedule=name))
     for count in (3, 4, 5, 6):
         add(f"`steps={count}`", count, lambda m, count=count: matsign.msign(m, steps=count))
+    su = [(3.3748, -4.6969, 2.1433)]
+    add("Su's coefficients for every step", 5, lambda m: matsign.msign(m, schedule=su, steps=5))
     muon = torch.optim._muon._zeropower_via_newtonschulz  # type: ignore[attr-defined]
     add(
         "torch.optim.Muon, in bfloat16",
         5,
         lambda m: muon(torch.from_numpy(m), (3.4445, -4.775, 2.0315), 5, 1e-7).double().numpy(),
     )
+    for way in ("frobenius", "spectral", "schatten", "aol"):
+        add(f'optax.contrib.muon, preconditioning="{way}"', 5, lambda m, way=way: by_optax(m, "standard", way))
+    add('optax.contrib.muon, ns_coeffs="dion"', 5, lambda m: by_optax(m, "dion", "frobenius"))
+
+
+def by_optax(m: np.ndarray, coefficients: str, preconditioning: str) -> np.ndarray:
+    known = optax.contrib._muon._NS_COEFFS_PRESET_DICT  # type: ignore[attr-defined]
+    orthogonalise = optax.contrib._muon.orthogonalize_via_newton_schulz  # type: ignore[attr-defined]
+    return np.asarray(orthogonalise(jnp.asarray(m), jnp.asarray(known[coefficients]), 5, preconditioning))
 
 
 def main() -> None:

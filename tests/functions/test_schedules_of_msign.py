@@ -155,3 +155,43 @@ def test_certificate_of_few_steps_says_how_rough_they_are(rng):
         exact = msign(a)
         error = np.linalg.norm(x - exact) / np.linalg.norm(exact)
         assert error / 5 < certificate.forward_error < 5 * error + 1e-14 or certificate.forward_error > 0.1
+
+
+# Large enough for `msign` to look for the smallest singular value before it chooses how many steps to take.
+@pytest.mark.parametrize("dtype", ["float32", "float64", "complex64"])
+@pytest.mark.parametrize("shape", [(128, 128), (240, 100), (100, 180)])
+@pytest.mark.parametrize("method", ["auto", "polynomial", "svd", "gram"])
+def test_every_tolerance_that_a_dtype_holds(method, shape, dtype, eager, rng):
+    for lower in (0.3, 0.04, 2e-3):
+        a = spectrum(rng, *shape, np.geomspace(1, lower, min(shape)), dtype).astype(dtype)
+        for tol in (0.3, 0.1, 1e-2, 1e-3, 2e-6 if "32" in dtype or dtype == "complex64" else 1e-14):
+            values = values_of(eager(msign, a, tol=tol, rtol=lower / 2, method=method))
+            assert abs(values - 1).max() <= tol
+
+
+def test_few_steps_where_few_are_enough(eager, rng):
+    """A matrix far from singular takes fewer steps than one that might be anything."""
+    easy, hard = (spectrum(rng, 128, 128, np.geomspace(1, low, 128)) for low in (0.3, 1e-6))
+    steps = [matsign.certify(msign)(eager.array(m), tol=0.1)[1].iterations for m in (easy, hard)]
+    assert steps[0] <= 4
+    assert steps[1] >= 20
+
+
+def test_single_precision_has_all_its_digits(eager, rng):
+    """LAPACK's own single precision is ten times as wrong."""
+    for low in (0.1, 1e-3, 1e-4):
+        a = spectrum(rng, 200, 200, np.geomspace(1, low, 200)).astype("float32")
+        u, _, vh = np.linalg.svd(a.astype("float64"))
+        x = eager(msign, a)
+        assert abs(values_of(x) - 1).max() < 1e-6
+        assert np.linalg.norm(x - u @ vh) < 1e-6 * np.linalg.norm(x)
+
+
+@pytest.mark.parametrize("rtol", [0.0, 1e-8, 1e-5, None])
+def test_rank_of_a_matrix_in_single_precision(rtol, eager, rng):
+    """What is zero to `rtol` stays zero, and what is not does not, whichever way it is computed."""
+    a = spectrum(rng, 60, 40, [1.0] * 20 + [3e-4] * 10 + [0.0] * 10).astype("float32")
+    values = values_of(eager(msign, a, rtol=1e-5 if rtol is None else rtol))
+    assert abs(values[:30] - 1).max() < 1e-5
+    if rtol is None or rtol >= 1e-5:
+        assert values[30:].max() < 1e-5

@@ -22,7 +22,7 @@ STEPS = 4
 SMALLEST = 1e-3
 # More numbers than this go in several calls: the copies of all matrices of one shape together should not fill a device, and on
 # a CPU they should stay in its cache (the answers do not depend on it).
-LARGEST, LARGEST_ON_CPU = 2**27, 2**18
+LARGEST, LARGEST_ON_CPU = 2**27, 2**20
 
 ADJUSTMENTS = (None, "original", "match_rms_adamw")
 
