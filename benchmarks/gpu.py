@@ -125,6 +125,45 @@ def speed() -> dict[str, float]:
     return rows
 
 
+def triangles() -> dict[str, float]:
+    """The time of a whole product over that of one triangle by Triton: `_TRIANGLE_FROM` in backends/torch.py follows from it."""
+    from matsign.backends.triton_products import symmetric_product
+
+    rows: dict[str, float] = {}
+    for dtype in (torch.float32, torch.bfloat16, torch.float16):
+        for count, n, k in (
+            (1, 512, 2048),
+            (1, 1024, 1024),
+            (1, 2048, 2048),
+            (1, 4096, 4096),
+            (1, 8192, 8192),
+            (64, 1024, 4096),
+        ):
+            a = torch.randn(count, n, k, device=DEVICE).to(dtype)
+            whole, half = (
+                median(lambda f=f, a=a: f(a), torch.cuda.synchronize)
+                for f in (lambda a: a @ a.mT, lambda a: symmetric_product(a, a))
+            )
+            rows[f"{str(dtype)[6:]} {count} x {n} x {k}"] = whole / half
+            print(f"  {str(dtype)[6:]} {count} x {n} x {k}: {whole / half:.2f} of one triangle's time", flush=True)
+    return rows
+
+
+def recorded() -> float:
+    """Largest difference between a CUDA graph of msign in four steps, replayed on new numbers, and the plain call."""
+    held = torch.randn(4, 256, 512, device=DEVICE)
+    stream = torch.cuda.Stream()
+    with torch.cuda.stream(stream):
+        matsign.msign(held, steps=4)
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        result = matsign.msign(held, steps=4)
+    held.copy_(torch.randn_like(held))
+    graph.replay()
+    return float((result - matsign.msign(held, steps=4)).abs().max())
+
+
 def main() -> None:
     machine = {
         "device": "cpu" if CPU else torch.cuda.get_device_name(),
@@ -137,6 +176,10 @@ def main() -> None:
     for name, row in result["accuracy"].items():
         print(name, {k: f"{v:.1e}" for k, v in row.items()}, flush=True)
     result["seconds"] = speed()
+    if not CPU:
+        result["whole over triangle"] = triangles()
+        result["CUDA graph"] = recorded()
+        print("CUDA graph of msign off by", result["CUDA graph"], flush=True)
     names = [x for x in sys.argv[1:] if not x.startswith("--")]
     if names:
         with open(names[0], "w") as file:

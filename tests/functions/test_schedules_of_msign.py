@@ -195,3 +195,27 @@ def test_rank_of_a_matrix_in_single_precision(rtol, eager, rng):
     assert abs(values[:30] - 1).max() < 1e-5
     if rtol is None or rtol >= 1e-5:
         assert values[30:].max() < 1e-5
+
+
+@pytest.mark.parametrize("shape", [(6, 6), (3, 20, 5), (2, 5, 16)])
+@pytest.mark.parametrize("options", [{"steps": 4}, {"schedule": "muon"}, {"tol": 0.05, "rtol": 1e-3}])
+def test_nothing_looks_at_a_value_while_a_cuda_graph_is_recorded(options, shape, monkeypatch, rng):
+    """A number on its way from the device to Python would end the recording."""
+    torch = pytest.importorskip("torch")
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    class NoValues(TorchDispatchMode):
+        def __torch_dispatch__(self, f, types, args=(), kwargs=None):
+            assert f not in (torch.ops.aten._local_scalar_dense.default, torch.ops.aten.nonzero.default)
+            return f(*args, **(kwargs or {}))
+
+    m = torch.from_numpy(gaussian(rng, *shape))
+    expected = msign(m, **options)
+    with NoValues(), pytest.raises(AssertionError):
+        msign(m, **options)
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
+    with NoValues():
+        found, bad = msign(m, **options), msign(m * torch.nan, **options)
+    torch.testing.assert_close(found, expected)
+    assert bad.isnan().all()  # an error cannot be raised there either

@@ -118,6 +118,10 @@ def addmm(beta: float, x: Array, alpha: float, a: Array, b: Array) -> Array:
     return beta * x + (a @ b if alpha == 1 else alpha * (a @ b))
 
 
+def hermitian_product(a: Array, b: Array) -> Array:
+    return a @ b
+
+
 def add_diagonal(x: Array, alpha: Array) -> Array:
     return x + alpha[:, None, None] * xp.eye(x.shape[-1], dtype=x.dtype)
 

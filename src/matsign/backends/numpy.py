@@ -158,6 +158,10 @@ def addmm(beta: float, x: Array, alpha: float, a: Array, b: Array) -> Array:
     return y
 
 
+def hermitian_product(a: Array, b: Array) -> Array:
+    return a @ b
+
+
 def add_diagonal(x: Array, alpha: Array) -> Array:
     np.einsum("bii->bi", x)[...] += alpha[:, None]
     return x

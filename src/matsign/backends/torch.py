@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -96,16 +97,21 @@ def on_cpu(x: Array) -> bool:
     return x.device.type == "cpu"
 
 
+def _recording() -> bool:
+    """Whether there are no values to look at: under torch.compile, and while a CUDA graph is recorded."""
+    return torch.compiler.is_compiling() or (torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing())
+
+
 def traced(x: Array) -> bool:
-    return torch.compiler.is_compiling()
+    return _recording()
 
 
 def flexible(x: Array) -> bool:
-    return not torch.compiler.is_compiling()
+    return not _recording()
 
 
 def written_out(x: Array) -> bool:
-    return torch.compiler.is_compiling()
+    return _recording()
 
 
 def workers(x: Array) -> int:
@@ -117,7 +123,7 @@ def scoped(x: Array) -> Any:
 
 
 def _checked(value: Array, info: Array) -> Array:
-    if torch.compiler.is_compiling():
+    if _recording():
         return torch.where((info != 0)[:, None, None], torch.nan, value)
     if info.any():
         value[info != 0] = torch.nan
@@ -126,6 +132,18 @@ def _checked(value: Array, info: Array) -> Array:
 
 def addmm(beta: float, x: Array, alpha: float, a: Array, b: Array) -> Array:
     return torch.baddbmm(x, a, b, beta=beta, alpha=alpha)
+
+
+# By dtype, the size from which one triangle by Triton was measured to take less time than the whole product (benchmarks/gpu.py).
+_TRIANGLE_FROM: dict[torch.dtype, int] = {}
+
+
+def hermitian_product(a: Array, b: Array) -> Array:
+    if a.is_cuda and a.shape[-2] >= _TRIANGLE_FROM.get(a.dtype, sys.maxsize):
+        from matsign.backends import triton_products
+
+        return triton_products.symmetric_product(a, b.mT)
+    return a @ b
 
 
 def add_diagonal(x: Array, alpha: Array) -> Array:
@@ -175,7 +193,7 @@ def ldexp(x: Array, e: Array) -> Array:
 
 
 def loop(step: Callable[[Any], Any], state: Any, limit: int) -> Any:
-    if torch.compiler.is_compiling():
+    if _recording():
         return eager.frozen_loop(step, state, limit, torch.where)
     first = eager.first_leaf(state)
     everyone, handed = torch.arange(len(first), device=first.device), [state]
@@ -184,7 +202,7 @@ def loop(step: Callable[[Any], Any], state: Any, limit: int) -> Any:
 
 
 def split(mask: Array, yes: Callable[..., Any], no: Callable[..., Any], *arrays: Array) -> Any:
-    if torch.compiler.is_compiling():
+    if _recording():
         return eager.both(mask, yes(*arrays), no(*arrays), torch.where)
     return eager.split(mask, yes, no, *arrays)
 

@@ -44,8 +44,8 @@ def orthogonal(be: Backend, m: Array, plans: Sequence[Plan], *, tol: float, boun
     size = norm(be, m)
     far = ~((size > _ROOM[0]) & (size < _ROOM[1]))
     m = be.split(far, lambda m: normalise(be, m)[0], lambda m: m, m)
-    gram = adjoint(m) @ m
-    square = gram @ gram
+    gram = be.hermitian_product(adjoint(m), m)
+    square = be.hermitian_product(gram, gram)
     size = _bound(be, square) if bounded else be.xp.sqrt(be.real(trace(be, gram)))
     start = Start(m, gram, square, size)
     if len(plans) == 1:
@@ -83,7 +83,7 @@ def _by_plan(be: Backend, start: Start, plan: Plan, tol: float) -> tuple[Array, 
         return _in_gram_form(be, m, gram, first, _segments(chain, tol, be.eps(m))), count
     x = m @ first
     for link in chain[1:]:
-        factor, _ = _factor(be, adjoint(x) @ x, *link)
+        factor, _ = _factor(be, be.hermitian_product(adjoint(x), x), *link)
         x = x @ factor
     return x, count
 
@@ -127,9 +127,9 @@ def _factor(be: Backend, gram: Array, a: float, b: float, c: float, t: float, _:
     """a I + b R + c R², for c = 1 by completing the square; and R, which is given up meanwhile."""
     one = be.ones(gram)
     if c != 1.0:
-        return be.add_diagonal(b * gram + c * (gram @ gram) if c else b * gram, a * one), gram
+        return be.add_diagonal(b * gram + c * be.hermitian_product(gram, gram) if c else b * gram, a * one), gram
     gram = be.add_diagonal(gram, 0.5 * b * one)
-    factor = be.add_diagonal(gram @ gram, (a - 0.25 * b * b) * one)
+    factor = be.add_diagonal(be.hermitian_product(gram, gram), (a - 0.25 * b * b) * one)
     return factor, be.add_diagonal(gram, -0.5 * b * one)
 
 
@@ -149,13 +149,14 @@ def _in_gram_form(be: Backend, x: Array, gram: Array, factor: Array, segments: I
     """The steps on x with R = xᴴx, of whose first the factor is known."""
     for k, segment in enumerate(segments):
         if k > 0:
-            gram = adjoint(x) @ x
+            gram = be.hermitian_product(adjoint(x), x)
             factor, gram = _factor(be, gram, *segment[0])
         q = factor
         for link in segment[1:]:
-            gram = factor @ gram @ factor
+            # All of these are polynomials of one R, so that they commute and their products are Hermitian.
+            gram = be.hermitian_product(be.hermitian_product(factor, gram), factor)
             factor, gram = _factor(be, gram, *link)
-            q = q @ factor
+            q = be.hermitian_product(q, factor)
         x = x @ q
     return x
 

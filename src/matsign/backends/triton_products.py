@@ -1,0 +1,85 @@
+"""Products that are known to be symmetric, on a GPU: one triangle is computed, the other is its mirror image (Triton).
+
+Half the work of a general product. Sums are kept in float32. Offsets between members are whole numbers of 64 bits: a stack
+may have more than 2³¹ numbers.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import triton
+import triton.language as tl
+
+Array = torch.Tensor
+
+
+@triton.jit
+def _triangle(
+    a: Any,
+    b: Any,
+    out: Any,
+    n: Any,
+    k: Any,
+    tiles: Any,
+    a_member: Any,
+    a_row: Any,
+    a_column: Any,
+    b_member: Any,
+    b_row: Any,
+    b_column: Any,
+    out_member: Any,
+    out_row: Any,
+    TILE: tl.constexpr,
+    DEPTH: tl.constexpr,
+    PRECISION: tl.constexpr,
+) -> None:
+    """The tile (i, j), i ≥ j, of a bᵀ for one member, and its mirror image. Tiles are counted by rows of the triangle."""
+    member = (tl.program_id(0) // tiles).to(tl.int64)
+    tile = tl.program_id(0) % tiles
+    i = ((tl.sqrt(8.0 * tile.to(tl.float32) + 1.0) - 1.0) / 2.0).to(tl.int32)
+    # The root may have been rounded over a whole number.
+    i = tl.where(i * (i + 1) // 2 > tile, i - 1, i)
+    i = tl.where((i + 1) * (i + 2) // 2 <= tile, i + 1, i)
+    j = tile - i * (i + 1) // 2
+
+    rows, columns, inner = i * TILE + tl.arange(0, TILE), j * TILE + tl.arange(0, TILE), tl.arange(0, DEPTH)
+    x = a + member * a_member + rows[:, None].to(tl.int64) * a_row + inner[None, :].to(tl.int64) * a_column
+    y = b + member * b_member + columns[:, None].to(tl.int64) * b_row + inner[None, :].to(tl.int64) * b_column
+    total = tl.zeros((TILE, TILE), dtype=tl.float32)
+    for start in range(0, k, DEPTH):
+        there = (start + inner)[None, :] < k
+        left = tl.load(x, mask=(rows[:, None] < n) & there, other=0.0)
+        right = tl.load(y, mask=(columns[:, None] < n) & there, other=0.0)
+        total = tl.dot(left, tl.trans(right), total, input_precision=PRECISION)
+        x += DEPTH * a_column
+        y += DEPTH * b_column
+
+    value = total.to(out.dtype.element_ty)
+    below = (rows[:, None] < n) & (columns[None, :] <= rows[:, None])
+    out += member * out_member
+    at = rows[:, None].to(tl.int64) * out_row + columns[None, :]
+    tl.store(out + at, value, mask=below)
+    mirrored = columns[None, :].to(tl.int64) * out_row + rows[:, None]
+    tl.store(out + mirrored, value, mask=below & (columns[None, :] < rows[:, None]))
+
+
+def symmetric_product(a: Array, b: Array, out: Array | None = None) -> Array:
+    """a bᵀ for stacks (B, n, k) of float32, float16 or bfloat16 whose product is symmetric."""
+    count, n, k = a.shape
+    if out is None:
+        out = torch.empty((count, n, n), dtype=a.dtype, device=a.device)
+    tile = 128 if n > 256 else 64 if n > 64 else 32
+    tiles = -(-n // tile) * (-(-n // tile) + 1) // 2
+    precise = a.dtype == torch.float32 and not torch.backends.cuda.matmul.allow_tf32
+    if count:
+        _triangle[(count * tiles,)](
+            *(a, b, out, n, k, tiles),
+            *(*a.stride(), *b.stride(), out.stride(0), out.stride(1)),
+            TILE=tile,
+            DEPTH=32,
+            PRECISION="ieee" if precise else "tf32",
+            num_warps=8 if tile == 128 else 4,
+        )
+    return out
