@@ -21,7 +21,8 @@ from muon import newton_schulz
 import matsign
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-SHAPES = [(1024, 1024), (256, 1024), (1024, 4096), (64, 128, 512)]
+GPU = DEVICE.type == "cuda"
+SHAPES = [(1024, 1024), (256, 1024), (1024, 4096), (64, 128, 512)] + [(4096, 4096), (64, 1024, 4096)] * GPU
 Tensor = torch.Tensor
 Function = Callable[[Tensor], Tensor]
 
@@ -49,7 +50,7 @@ def spectrum(shape: tuple[int, ...], kind: str) -> Tensor:
 def seconds(f: Function, g: Tensor) -> float:
     start = time.perf_counter()
     f(g)
-    if DEVICE.type == "cuda":
+    if GPU:
         torch.cuda.synchronize()
     return time.perf_counter() - start
 
@@ -83,7 +84,7 @@ def svd_sign(g: Tensor) -> Tensor:
 def main() -> None:
     torch.manual_seed(0)
     rows = []
-    dtypes = [torch.float32] if DEVICE.type == "cpu" else [torch.float32, torch.bfloat16]
+    dtypes = [torch.float32, torch.bfloat16] if GPU else [torch.float32]
     for shape in SHAPES:
         for kind in ("Gaussian", "log 1e-3"):
             for dtype in dtypes:
@@ -91,7 +92,7 @@ def main() -> None:
                 rows.append(row("steps=4", lambda g: matsign.msign(g, steps=4), "Newton-Schulz", five_steps, g, kind))
     for tol in (0.1, 1e-2, 1e-6):
         for kind in ("Gaussian", "log 1e-3"):
-            g = spectrum((512, 512), kind)
+            g = spectrum((4096, 4096) if GPU else (512, 512), kind)
             rows.append(row(f"tol={tol:g}", lambda g, t=tol: matsign.msign(g, tol=t), "the SVD", svd_sign, g, kind))
     if len(sys.argv) > 1:
         machine = {"device": str(DEVICE), "threads": torch.get_num_threads(), "torch": torch.__version__}

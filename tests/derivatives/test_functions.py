@@ -290,3 +290,18 @@ def test_empty_matrices_and_batches(rng):
         assert x.grad.shape == shape
         assert frechet(matsign.mcsgn)(np.zeros(shape), np.zeros(shape)).shape == shape
         assert np.shape(condition(matsign.mcsgn)(np.zeros(shape))) == shape[:-2]
+
+
+@pytest.mark.parametrize("f", [matsign.msign, matsign.mcsgn, matsign.matrix_abs, lambda m: matsign.polar(m).h])
+@pytest.mark.parametrize(("dtype", "size"), [("float32", 2.0**99), ("float32", 2.0**-99), ("float64", 2.0**560)])
+def test_gradients_of_very_large_and_very_small_matrices(f, dtype, size, rng):
+    """Scaled by a power of two they are those of the matrix in between, scaled."""
+    torch = pytest.importorskip("torch")
+    m = torch.from_numpy(gaussian(rng, 5, 5, dtype=dtype))
+    weights = torch.from_numpy(gaussian(rng, 5, 5, dtype=dtype))
+    results = []
+    for s in (1.0, size):
+        x = (s * m).requires_grad_()
+        (gradient,) = torch.autograd.grad((f(x) * weights).sum(), x)
+        results.append(gradient * s if f in (matsign.msign, matsign.mcsgn) else gradient)
+    torch.testing.assert_close(results[1], results[0], rtol=1e-3 if dtype == "float32" else 1e-9, atol=0.0)

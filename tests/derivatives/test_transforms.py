@@ -170,7 +170,7 @@ class TestTorch:
 
     @pytest.mark.filterwarnings("ignore:Dynamo detected:UserWarning")
     def test_compile_whole_where_the_schedule_is_fixed(self, rng):
-        f = lambda x: (matsign.msign(2 * x, method="polynomial", tol=1e-2) + 1).pow(2).sum()  # noqa: E731
+        f = lambda x: (matsign.msign(2 * x, method="polynomial", tol=1e-2, rtol=1e-2) + 1).pow(2).sum()  # noqa: E731
         x = self.torch.from_numpy(gaussian(rng, 5, 3)).requires_grad_()
         value = self.torch.compile(f, fullgraph=True, backend="aot_eager")(x)
         value.backward()
@@ -191,9 +191,8 @@ class TestJax:
         f, xs = self.arrays(name, rng, 3)
         np.testing.assert_array_equal(self.jax.vmap(f)(*xs), f(*xs))
 
-    @pytest.mark.parametrize("name", ["mcsgn", "solve_sylvester"])
-    def test_jacobians_forward_and_back(self, name, rng):
-        f, xs = self.arrays(name, rng)
+    def test_jacobians_forward_and_back(self, rng):
+        f, xs = self.arrays("mcsgn", rng)
         forward, back = self.jax.jacfwd(f)(*xs), self.jax.jacrev(f)(*xs)
         np.testing.assert_allclose(forward, back, atol=1e-12 * np.abs(back).max())
         value, push = self.jax.linearize(lambda x: f(x, *xs[1:]), xs[0])

@@ -219,3 +219,29 @@ def test_nothing_looks_at_a_value_while_a_cuda_graph_is_recorded(options, shape,
         found, bad = msign(m, **options), msign(m * torch.nan, **options)
     torch.testing.assert_close(found, expected)
     assert bad.isnan().all()  # an error cannot be raised there either
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("shape", [(150, 150), (310, 310), (512, 500), (600, 300), (1, 700), (3000, 40)])
+@pytest.mark.parametrize("options", [{"tol": 1e-2}, {"tol": 1e-3, "method": "polynomial"}, {"steps": 4}, {"steps": 10}])
+def test_equal_entries_do_not_explode(options, shape, dtype, eager):
+    """Rank one puts all of the norm where the polynomials are steepest, and equal terms round the same way every time."""
+    rng = np.random.default_rng(5)
+    signs = np.outer(*(np.sign(rng.standard_normal(k)) for k in shape))
+    for m in (np.ones(shape), signs, np.outer(np.arange(1, shape[0] + 1), np.arange(1, shape[1] + 1))):
+        x = eager(msign, m.astype(dtype), **options)
+        assert abs(np.linalg.norm(x.astype(float), 2) - 1) < options.get("tol", 0.21)
+
+
+def test_coefficients_of_any_size(eager, rng):
+    """A vanishing c is none, and a step that means nothing is refused."""
+    m = gaussian(rng, 6, 6)
+    cubic = eager(msign, m, schedule=[(1.5, -0.5)], steps=25)
+    for c in (1e-6, 1e-9, 1e-12, 1e-15):
+        quintic = eager(msign, m, schedule=np.array([(1.5, -0.5, c)]), steps=np.int64(25))
+        assert np.linalg.norm(quintic - cubic) < 10 * c + 1e-13
+    for wrong in ([(np.nan, 1.0, 1.0)], [(1.0, np.inf)]):
+        with pytest.raises(ValueError, match="rows of two or three"):
+            msign(m, schedule=wrong)
+    with pytest.raises(ValueError, match="positive whole number"):
+        msign(m, steps=True)

@@ -233,7 +233,9 @@ def _check_tolerance(name: str, kind: str, tol: float | None) -> None:
 
 
 def _frozen(option: Any) -> Any:
-    """Lists as tuples: options are compared and kept."""
+    """Lists and arrays as tuples: options are compared and kept."""
+    if hasattr(option, "tolist"):
+        option = option.tolist()
     return tuple(map(_frozen, option)) if isinstance(option, (list, tuple)) else option
 
 

@@ -84,7 +84,7 @@ def condition(f: Callable[..., Any]) -> Callable[..., Any]:
             tuple(be.constant(x) for x in xs if x is not None) for xs in (found.call.stacks, found.solution.value)
         )
         if any(0 in x.shape for x in given):
-            return be.real(be.xp.zeros(batch, dtype=given[0].dtype))
+            return be.real(be.zeros(batch, given[0]))
         grown = _norm_of_derivative(be, step, value, given)
         return grown[0] if batch == () else grown.reshape(batch)
 

@@ -47,7 +47,7 @@ def limits(be: Backend, c: Array) -> tuple[float, float, int]:
 def smith(be: Backend, like: Array, start: Callable[[], tuple[Array, Array]]) -> Sum:
     """x with x - c x cᴴ = q for a c inside the unit circle; a member that has another c is not converged.
 
-    Nobody else holds the (c, q) that `start` makes, so it can make room.
+    Where nobody else holds the (c, q) that `start` makes, they are let go of on the way.
     """
     small, large, limit = limits(be, like)
 

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from matsign.backends import Backend
 from matsign.engine.linear import adjoint, column, nonzero, norm, normalise, trace
-from matsign.engine.schedules import Step
+from matsign.engine.schedules import Step, headroom
 
 Array = Any
 
@@ -46,7 +46,9 @@ def orthogonal(be: Backend, m: Array, plans: Sequence[Plan], *, tol: float, boun
     m = be.split(far, lambda m: normalise(be, m)[0], lambda m: m, m)
     gram = be.hermitian_product(adjoint(m), m)
     square = be.hermitian_product(gram, gram)
-    size = _bound(be, square) if bounded else be.xp.sqrt(be.real(trace(be, gram)))
+    size = be.xp.sqrt(be.xp.sqrt(_upper(be, square))) if bounded else be.xp.sqrt(be.real(trace(be, gram)))
+    # A matrix of rank one has all of its norm there, where polynomials are steepest: what is above it would explode.
+    size = size * (1 + 2 * headroom(be.eps(m), max(m.shape[-2:])))
     start = Start(m, gram, square, size)
     if len(plans) == 1:
         return _by_plan(be, start, plans[0], tol)
@@ -78,12 +80,12 @@ def _by_shortest(be: Backend, least: Array, start: Start, plans: Sequence[Plan],
 def _by_plan(be: Backend, start: Start, plan: Plan, tol: float) -> tuple[Array, Array]:
     m, gram, square, size = start
     chain, count = _monic(plan[1]), len(plan[1]) * be.ones(m)
-    first = _first(be, gram, square, 1 / nonzero(be, size), *chain[0])
+    first = _first(be, gram, square, 1 / nonzero(be, size), chain[0])
     if m.shape[-2] >= _TALL * m.shape[-1]:
         return _in_gram_form(be, m, gram, first, _segments(chain, tol, be.eps(m))), count
     x = m @ first
     for link in chain[1:]:
-        factor, _ = _factor(be, be.hermitian_product(adjoint(x), x), *link)
+        factor, _ = _factor(be, be.hermitian_product(adjoint(x), x), link)
         x = x @ factor
     return x, count
 
@@ -96,38 +98,41 @@ class Link(NamedTuple):
     c: float
     t: float
     slope: float
+    monic: bool
 
 
 def _monic(steps: Sequence[Step]) -> list[Link]:
-    """The steps in units in which c is 1, wherever it is positive: then all that is done to a matrix is products and diagonals.
+    """The steps in units in which c is 1, where squares can be completed: then all done to a matrix is products and diagonals.
 
-    With y ← y ρ p(yᴴy/t²) for ρ = t'/t that is t⁵ = c t', from the last step, which ends in t' = 1, to the first.
+    With y ← y ρ p(yᴴy/t²) for ρ = t'/t that is t⁵ = c t', from the last step, which ends in t' = 1, to the first. A small c
+    would make a and the completed square cancel.
     """
     links: list[Link] = []
     after = 1.0
     for a, b, c in reversed(steps):
-        t = (c * after) ** 0.2 if c > 0 else 1.0
+        monic = c > 0 and b * b <= 16 * abs(a) * c
+        t = (c * after) ** 0.2 if monic else 1.0
         grow = after / t
-        links.append(Link(grow * a, grow * b / t**2, 1.0 if c > 0 else grow * c, t, a))
+        links.append(Link(grow * a, grow * b / t**2, 1.0 if monic else grow * c, t, a, monic))
         after = t
     return links[::-1]
 
 
-def _first(
-    be: Backend, gram: Array, square: Array, s: Array, a: float, b: float, c: float, t: float, _: float
-) -> Array:
+def _first(be: Backend, gram: Array, square: Array, s: Array, link: Link) -> Array:
     """The factor of the first step, for y = t s m, with R and R² of m known."""
-    s = t * s
+    s = link.t * s
     by = s * s
-    even = column(s * (b * by)) * gram + column(s * (c * by * by)) * square
-    return be.add_diagonal(even, a * s)
+    even = column(s * (link.b * by)) * gram + column(s * (link.c * by * by)) * square
+    return be.add_diagonal(even, link.a * s)
 
 
-def _factor(be: Backend, gram: Array, a: float, b: float, c: float, t: float, _: float) -> tuple[Array, Array]:
-    """a I + b R + c R², for c = 1 by completing the square; and R, which is given up meanwhile."""
+def _factor(be: Backend, gram: Array, link: Link) -> tuple[Array, Array]:
+    """a I + b R + c R², by completing the square where c = 1; and R, which is given up meanwhile."""
+    a, b, c, *_ = link
     one = be.ones(gram)
-    if c != 1.0:
-        return be.add_diagonal(b * gram + c * be.hermitian_product(gram, gram) if c else b * gram, a * one), gram
+    if not link.monic:
+        even = b * gram + c * be.hermitian_product(gram, gram) if c else b * gram
+        return be.add_diagonal(even, a * one), gram
     gram = be.add_diagonal(gram, 0.5 * b * one)
     factor = be.add_diagonal(be.hermitian_product(gram, gram), (a - 0.25 * b * b) * one)
     return factor, be.add_diagonal(gram, -0.5 * b * one)
@@ -150,20 +155,15 @@ def _in_gram_form(be: Backend, x: Array, gram: Array, factor: Array, segments: I
     for k, segment in enumerate(segments):
         if k > 0:
             gram = be.hermitian_product(adjoint(x), x)
-            factor, gram = _factor(be, gram, *segment[0])
+            factor, gram = _factor(be, gram, segment[0])
         q = factor
         for link in segment[1:]:
             # All of these are polynomials of one R, so that they commute and their products are Hermitian.
             gram = be.hermitian_product(be.hermitian_product(factor, gram), factor)
-            factor, gram = _factor(be, gram, *link)
+            factor, gram = _factor(be, gram, link)
             q = be.hermitian_product(q, factor)
         x = x @ q
     return x
-
-
-def _bound(be: Backend, square: Array) -> Array:
-    """σmax of x from above, from R² for R = xᴴx. Roots and not a power, which would not commute with powers of two."""
-    return be.xp.sqrt(be.xp.sqrt(_upper(be, square))) * (1 + 8 * be.eps(square))
 
 
 def _upper(be: Backend, a: Array) -> Array:

@@ -54,8 +54,14 @@ LIFTED = (0.86, 1.14)
 # come back with their rounding error multiplied. A wider fit at the low end costs about one step and no digits.
 CUSHION = 0.1
 
-# Room above the interval, in units of rounding per step: x = u (1 + eps) is otherwise outside, where a quintic explodes.
+# Room above the interval, in units of rounding per step: x = u (1 + eps) is otherwise outside, where a quintic explodes. Sums of
+# equal terms round the same way every time, so that long ones need more.
 HEADROOM = 8.0
+
+
+def headroom(eps: float, terms: int) -> float:
+    """By what share a step with sums of this many terms may end too high; a power of two, so that few schedules do for all."""
+    return eps * max(HEADROOM, 2.0 ** math.ceil(math.log2(max(terms, 1))) / 4)
 
 
 def minimax_quintic(lower: float, upper: float) -> tuple[Step, float]:
@@ -92,20 +98,20 @@ def _interpolate(*points: float) -> tuple[Step, float]:
     return Step(x[0], x[1], x[2]), x[3]
 
 
-def _advance(lower: float, upper: float, cushion: float, eps: float) -> tuple[Step, float, float]:
+def _advance(lower: float, upper: float, cushion: float, room: float) -> tuple[Step, float, float]:
     """The best step on [lower, upper], scaled so that its image is symmetric about 1, and that image with headroom."""
     step, error = minimax_quintic(max(lower, cushion * upper), upper)
     low, high = step(lower), 1 + error  # below the fitted interval the quintic rises, so its image starts at p(lower)
     centre = 2 / (low + high)
     step = Step(step.a * centre, step.b * centre, step.c * centre)
-    return step, low * centre * (1 - HEADROOM * eps), high * centre * (1 + HEADROOM * eps)
+    return step, low * centre * (1 - room), high * centre * (1 + room)
 
 
 @_designed_once
 def polar_express(
-    lower: float, tol: float, eps: float, upper: float = 1.0, cushion: float = CUSHION
+    lower: float, tol: float, eps: float, upper: float = 1.0, cushion: float = CUSHION, terms: int = 1
 ) -> tuple[Step, ...]:
-    """Quintic steps that bring [lower, upper] to within `tol` of 1, in arithmetic with unit roundoff `eps`.
+    """Quintic steps that bring [lower, upper] to within `tol` of 1, in arithmetic with unit roundoff `eps`, sums of `terms`.
 
     >>> from matsign.engine.schedules import polar_express
     >>> steps = polar_express(1e-3, 1e-6, 1e-16)
@@ -121,19 +127,19 @@ def polar_express(
     # A schedule designed to tol exactly misses it by rounding; what is left above 1e-8 squares itself away in POLISH.
     goal = max(tol / 3, 1e-8 if tol < 1e-12 else 0.0, 64 * eps)
     while max(1 - lower, upper - 1) > goal:
-        step, lower, upper = _advance(lower, upper, cushion, eps)
+        step, lower, upper = _advance(lower, upper, cushion, headroom(eps, terms))
         steps.append(step)
     return (*steps, POLISH) if tol < goal else tuple(steps)
 
 
 @_designed_once
-def counted(count: int, tol: float, eps: float) -> tuple[Step, ...]:
+def counted(count: int, tol: float, eps: float, terms: int = 1) -> tuple[Step, ...]:
     """The `count` steps that bring the widest interval [l, 1] to within `tol` of 1, but for rounding."""
     low, high = 1e-16, 1.0
     for _ in range(60):
         middle = math.sqrt(low * high)
-        low, high = (low, middle) if len(polar_express(middle, 3 * tol, eps)) <= count else (middle, high)
-    steps = polar_express(high, 3 * tol, eps)
+        low, high = (low, middle) if len(polar_express(middle, 3 * tol, eps, terms=terms)) <= count else (middle, high)
+    steps = polar_express(high, 3 * tol, eps, terms=terms)
     return steps + (PADE,) * (count - len(steps))
 
 
@@ -202,7 +208,7 @@ def _lift(lower: float, eps: float, upper: float, count: int | None = None) -> t
     """The greedy schedule until the image lies in `LIFTED`, or of `count` steps."""
     steps: list[Step] = []
     while len(steps) < count if count is not None else lower < LIFTED[0] or upper > LIFTED[1]:
-        step, lower, upper = _advance(lower, upper, CUSHION, eps)
+        step, lower, upper = _advance(lower, upper, CUSHION, HEADROOM * eps)
         steps.append(step)
     return tuple(steps)
 

@@ -31,7 +31,7 @@ class Symplectic(NamedTuple):
 
 
 def double(be: Backend, like: Array, start: Callable[[], Symplectic]) -> tuple[Array, Array]:
-    """(x, steps): h of the pencil doubled until it moves no more. Nobody else holds the pencil, so it can make room."""
+    """(x, steps): h of the pencil doubled until it moves no more. A pencil that nobody else holds is let go of on the way."""
     xp, one, eps = be.xp, be.ones(like), be.eps(like)
     # With a small, what is still to come is about the square of this, and one step of Newton squares that.
     enough = eps**0.25 / 4

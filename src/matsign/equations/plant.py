@@ -113,8 +113,8 @@ def _without_cross(be: Backend, p: Plant, short: Array) -> Standard:
     if p.s is not None:
         cross = be.solve(p.r, adjoint(p.s))
         a, q = a - p.b @ cross, hermitian(q - p.s @ cross)
-    ones = be.xp.ones(a.shape[-1], dtype=short.dtype)
-    return Standard(a, hermitian(p.b @ be.solve(p.r, adjoint(p.b))), q, short[:, None] * ones)
+    short = short[:, None] + be.xp.zeros_like(be.real(a[:, 0]))
+    return Standard(a, hermitian(p.b @ be.solve(p.r, adjoint(p.b))), q, short)
 
 
 def _shifted(be: Backend, p: Plant) -> Standard:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from numbers import Integral
 from typing import Any, NamedTuple
 
 from matsign.backends import Backend
@@ -33,7 +34,7 @@ Schedule = str | Sequence[Sequence[float]] | None
 
 _METHODS = ("auto", "polynomial", "newton", "svd", "gram")
 # The smallest eigenvalue of MᴴM beside its largest from which its eigenvectors do: condition 300, error 2e-13.
-_GRAM = 1e-5
+_GRAM, _GRAM_SINGLE = 1e-5, 4e-3
 # Singular values that MᴴM in double precision tells from zero, beside the largest.
 _RESOLVED = 1e-6
 # Lower bounds on the smallest singular value that save steps, and the size from which looking for one pays.
@@ -65,10 +66,10 @@ def orthogonalise(
     """msign of a stack, tall or wide."""
     if _fixed(tol=tol, rtol=rtol, method=method, schedule=schedule, steps=steps):
         plans = _planned(be, m, tol, rank_tolerance(be, m, rtol), schedule, steps)
-        return _by_plan(be, m, plans, tol or 0.1, bounded=not schedule)
+        return _in_steps(be, m, plans, tol or 0.1, bounded=schedule is None)
     tol, rtol = accuracy(be, m, tol), rank_tolerance(be, m, rtol)
     if method == "auto":
-        method = _method(be, m, tol)
+        method = _method(be, m)
     if method == "svd":
         return solution(be, (_svd(be, m, rtol),))  # LAPACK scales by itself
     m, _ = normalise(be, m)
@@ -78,8 +79,8 @@ def orthogonalise(
     return _tall(be, m, tol, rtol, method)
 
 
-def _method(be: Backend, m: Array, tol: float) -> str:
-    """Measured on two cores (benchmarks/): products win on accelerators and for loose tolerances, LAPACK elsewhere."""
+def _method(be: Backend, m: Array) -> str:
+    """Measured on two cores (benchmarks/): products win on accelerators, LAPACK elsewhere."""
     long, short = max(m.shape[-2:]), min(m.shape[-2:])
     if not be.on_cpu(m):
         return "polynomial"
@@ -116,7 +117,7 @@ def _gram(be: Backend, m: Array, rtol: float) -> Solution:
         return solution(be, (be.astype(u, kind),))
     values, vectors = be.eigh(adjoint(m) @ m)
     # Squaring costs the condition number twice; up to here the step repairs it.
-    fine = values[:, 0] > _GRAM * values[:, -1]
+    fine = values[:, 0] > (_GRAM if be.eps(m) < 1e-8 else _GRAM_SINGLE) * values[:, -1]
 
     def quick(m: Array, values: Array, vectors: Array) -> Array:
         inverse_root = (vectors * (1 / be.xp.sqrt(values))[:, None, :]) @ adjoint(vectors)
@@ -175,17 +176,20 @@ def _planned(
     be: Backend, m: Array, tol: float | None, rtol: float, schedule: Schedule, steps: int | None
 ) -> tuple[Plan, ...]:
     """The steps asked for by name, by coefficients, by number or by accuracy."""
-    if steps is not None and not (isinstance(steps, int) and steps > 0):
+    if steps is not None and (not isinstance(steps, Integral) or isinstance(steps, bool) or steps <= 0):
         raise ValueError(f"msign: steps must be a positive whole number, got {steps!r}")
     if schedule is None:
         eps, short = be.eps(m), min(m.shape[-2:])
         if steps is not None:
-            return ((0.0, counted(steps, max(tol or 0.2, 64 * eps), eps)),)
+            return ((0.0, counted(int(steps), max(tol or 0.2, 64 * eps), eps, max(m.shape[-2:]))),)
         # The bound that m is divided by may be this much above its norm.
         lower = max(rtol, eps) * ((1 + math.sqrt(short)) / 2) ** -0.25
         looks = be.on_cpu(m) and not be.traced(m) and short >= _WORTH_LOOKING
-        levels = [level for level in _LEVELS if looks and level > lower]
-        return tuple((level, polar_express(level, accuracy(be, m, tol), eps)) for level in (*levels, lower))
+        # Rounding in MᴴM is about √k eps: below its root there is nothing to be seen.
+        seen = max(lower, math.sqrt(8 * eps * math.sqrt(short)))
+        levels = (*(level for level in _LEVELS if looks and level > seen), lower)
+        goal = accuracy(be, m, tol)
+        return tuple((level, polar_express(level, goal, eps, terms=max(m.shape[-2:]))) for level in levels)
     if isinstance(schedule, str):
         if schedule not in NAMED:
             raise ValueError(f"msign: schedule must be one of {', '.join(NAMED)} or coefficients, got {schedule!r}")
@@ -195,13 +199,13 @@ def _planned(
             plan = tuple(Step(*(float(x) for x in row)) for row in schedule)
         except (TypeError, ValueError):
             plan = ()
-        if not plan:
+        if not plan or not all(math.isfinite(x) for row in plan for x in row):
             raise ValueError(f"msign: a schedule is rows of two or three coefficients, got {schedule!r}")
-    count = len(plan) if steps is None else steps
+    count = len(plan) if steps is None else int(steps)
     return ((0.0, (plan + plan[-1:] * (count - len(plan)))[:count]),)
 
 
-def _by_plan(be: Backend, m: Array, plans: tuple[Plan, ...], tol: float, *, bounded: bool) -> Solution:
+def _in_steps(be: Backend, m: Array, plans: tuple[Plan, ...], tol: float, *, bounded: bool) -> Solution:
     wide = m.shape[-2] < m.shape[-1]
     x, count = orthogonal(be, adjoint(m) if wide else m, plans, tol=tol, bounded=bounded)
     return solution(be, (adjoint(x) if wide else x,), iterations=count)
@@ -235,6 +239,8 @@ def _moved(be: Backend, u: Array, m: Array, dm: Array) -> Array:
     """dU for dM, by the rule at the top of this file. The map is its own adjoint: msign is the gradient of the nuclear norm."""
     if m.shape[-2] < m.shape[-1]:
         return adjoint(_moved(be, adjoint(u), adjoint(m), adjoint(dm)))
+    m, e = normalise(be, m)
+    dm = be.ldexp(dm, column(-e))
     h, q = hermitian(adjoint(u) @ m), adjoint(u) @ u
     shift = nonzero(be, norm(be, be.constant(h)) / math.sqrt(h.shape[-1]))
     h = hermitian(h + column(shift) * (eye(be, h) - q))
@@ -327,8 +333,8 @@ def msign(
     rtol : a singular value of at most ``rtol`` times the largest is zero and stays zero; default max(n, m) eps
     method : "polynomial" (products alone: a minimax schedule for [rtol, 1], Amsel, Persson, Musco & Gower 2025, then
         purification), "newton" (scaled, on the triangular factor; Higham 1986), "svd", "gram" (eigenvectors of MᴴM where
-        its condition allows, else "svd"), or "auto": products on an accelerator and where tol ≥ 1e-2, else
-        "gram" or "svd"
+        its condition allows, in double precision for M in single, else "svd"), or "auto": products on an accelerator and
+        where tol ≥ 1e-2, else "gram" or "svd"
     schedule : instead of `tol`, polynomial steps by name: "muon" (Keller Jordan 2024), "you" (Jiacheng You 2024), "su" (Jianlin
         Su 2025), "cans" (Grishina, Smirnov & Rakhuba 2025), "polar_express" (Amsel et al. 2025, l = 1e-3); or rows (a, b, c)
         of coefficients of x ← a x + b x³ + c x⁵. Run as their authors do, from M/‖M‖ in the Frobenius norm
@@ -339,7 +345,8 @@ def msign(
     Notes
     -----
     With `schedule`, `steps` or tol ≥ 1e-2 the number of steps is fixed, nothing waits for a value, and tall and wide
-    matrices take the Gram form, whose products are as small as the shorter side.
+    matrices take the Gram form, whose products are as small as the shorter side. Only on a CPU a tolerance first asks how
+    small the smallest singular value is, and takes fewer steps where it is not small.
 
     `certify` measures ``orthogonality`` ‖U - UUᴴU‖ / ‖U‖; ``dual_gap``, by what share ⟨M, U⟩ may fall short of the nuclear
     norm of M, which is its largest value over all U of norm one; and ``overshoot``, σmax(U) - 1.

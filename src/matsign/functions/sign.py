@@ -200,13 +200,15 @@ def _turned(be: Backend, s: Array, n: Array, zero: Array, dm: Array) -> Array:
 
 def _moved(be: Backend, s: Array, m: Array, dm: Array) -> Array:
     """dS for dM, by the rule at the top of this file."""
-    return _turned(be, s, *_fold(be, s, m), dm)
+    m, e = normalise(be, m)
+    return _turned(be, s, *_fold(be, s, m), be.ldexp(dm, column(-e)))
 
 
 def _pulled(be: Backend, s: Array, m: Array, bar: Array) -> Array:
     """M̄ for S̄: the same map of the adjoints."""
+    m, e = normalise(be, m)
     n, zero = _fold(be, s, m)
-    return _turned(be, adjoint(s), adjoint(n), adjoint(zero), bar)
+    return _turned(be, adjoint(s), adjoint(n), adjoint(zero), be.ldexp(bar, column(-e)))
 
 
 def _tangent(be: Backend, value: Arrays, arrays: Arrays, moves: Arrays, **_: Any) -> Arrays:
