@@ -132,8 +132,8 @@ def test_certified_value_is_the_plain_value(rng):
 class TestMeasuresOfMsign:
     """What the certificate of msign says beside its errors, against the singular values."""
 
-    @pytest.mark.parametrize("dtype", ["float32", "float64", "complex128"])
-    @pytest.mark.parametrize("shape", [(5, 5), (9, 4), (3, 8), (2, 6, 6)])
+    @pytest.mark.parametrize("dtype", ["float32", "complex128"])
+    @pytest.mark.parametrize("shape", [(9, 4), (3, 8), (2, 6, 6)])
     def test_of_few_steps(self, on, shape, dtype, rng):
         m = gaussian(rng, *shape, dtype=dtype)
         u, certificate = on(certify(matsign.msign), m, steps=3)
