@@ -141,8 +141,6 @@ def test_scaling_in_single_precision(problem, s, eager, rng):
 @every_function
 def test_certificates_and_failed_members(problem, everywhere, rng):
     """One member is NaN: it is NaN in the answer and the certificate and has not converged; the others are right."""
-    if everywhere.jit and problem.name == "solve_discrete_are":
-        pytest.skip("compiles for half a minute what solve_continuous_are compiles too")
     arguments = problem.stacked(rng, 3)
     reference = problem.several(*arguments)
     arguments[0][1, 0, 0] = np.nan

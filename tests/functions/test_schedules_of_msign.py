@@ -187,13 +187,13 @@ def test_single_precision_has_all_its_digits(eager, rng):
         assert np.linalg.norm(x - u @ vh) < 1e-6 * np.linalg.norm(x)
 
 
-@pytest.mark.parametrize("rtol", [0.0, 1e-8, 1e-5, None])
+@pytest.mark.parametrize("rtol", [0.0, 1e-8, 1e-5, 1e-4])
 def test_rank_of_a_matrix_in_single_precision(rtol, eager, rng):
     """What is zero to `rtol` stays zero, and what is not does not, whichever way it is computed."""
     a = spectrum(rng, 60, 40, [1.0] * 20 + [3e-4] * 10 + [0.0] * 10).astype("float32")
-    values = values_of(eager(msign, a, rtol=1e-5 if rtol is None else rtol))
+    values = values_of(eager(msign, a, rtol=rtol))
     assert abs(values[:30] - 1).max() < 1e-5
-    if rtol is None or rtol >= 1e-5:
+    if rtol >= 1e-5:
         assert values[30:].max() < 1e-5
 
 
@@ -239,6 +239,7 @@ def test_coefficients_of_any_size(eager, rng):
     cubic = eager(msign, m, schedule=[(1.5, -0.5)], steps=25)
     for c in (1e-6, 1e-9, 1e-12, 1e-15):
         quintic = eager(msign, m, schedule=np.array([(1.5, -0.5, c)]), steps=np.int64(25))
+        assert np.isfinite(msign(m, schedule=[(1.5, 0.0, c**20)], steps=2)).all()
         assert np.linalg.norm(quintic - cubic) < 10 * c + 1e-13
     for wrong in ([(np.nan, 1.0, 1.0)], [(1.0, np.inf)]):
         with pytest.raises(ValueError, match="rows of two or three"):

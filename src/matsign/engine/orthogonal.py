@@ -110,7 +110,7 @@ def _monic(steps: Sequence[Step]) -> list[Link]:
     links: list[Link] = []
     after = 1.0
     for a, b, c in reversed(steps):
-        monic = c > 0 and b * b <= 16 * abs(a) * c
+        monic = c > 1e-6 and b * b <= 16 * abs(a) * c
         t = (c * after) ** 0.2 if monic else 1.0
         grow = after / t
         links.append(Link(grow * a, grow * b / t**2, 1.0 if monic else grow * c, t, a, monic))

@@ -49,14 +49,7 @@ def sylvester(be: Backend, a: Array, b: Array, q: Array, *, method: str) -> Solu
 
 def _sylvester(be: Backend, a: Array, b: Array, q: Array, method: str) -> Solution:
     a, b, q, scale, scale_q = _standard(be, a, b, q)
-    ways = {
-        "auto": _auto,
-        "newton": _newton,
-        "schur": _schur,
-        "divide": _divide,
-        "eigenvectors": _eigenvectors,
-    }
-    found = ways[method](be, a, b, q)
+    found = _WAYS[method](be, a, b, q)
     return found._replace(value=(be.ldexp(found.value[0], column(scale_q - scale)),))
 
 
