@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from matrices import DTYPES, gaussian
-from matsign import backends
+from matsign import backends, mcsgn, msign
 
 
 @pytest.fixture
@@ -152,3 +152,23 @@ def test_many_stacked_factorisations_in_one_compiled_program(rng):
     found, mapped = inverses(a)
     np.testing.assert_allclose(found[0] @ a, np.broadcast_to(np.eye(60), a.shape), atol=1e-9)
     np.testing.assert_allclose(mapped, found[0])
+
+
+@pytest.mark.parametrize("setting", ["high", "medium"])
+def test_products_are_in_full_precision_whatever_the_caller_chose(setting, rng):
+    """On GPUs the setting shortens products to 11 digits, on some CPUs too; which msign would take for no convergence."""
+    torch = pytest.importorskip("torch")
+    a = torch.from_numpy(gaussian(rng, 40, 40)).float()
+    expected = msign(a, method="polynomial"), mcsgn(a)
+    before = torch.get_float32_matmul_precision()
+    be = backends.load("torch")
+    try:
+        torch.set_float32_matmul_precision(setting)
+        with be.scoped(a):
+            matmul = getattr(torch.backends.mkldnn, "matmul", None)  # since PyTorch 2.9
+            assert getattr(matmul, "fp32_precision", torch.get_float32_matmul_precision()) in ("ieee", "highest")
+        for x, y in zip((msign(a, method="polynomial"), mcsgn(a)), expected, strict=True):
+            assert torch.equal(x, y)
+        assert torch.get_float32_matmul_precision() == setting
+    finally:
+        torch.set_float32_matmul_precision(before)

@@ -72,6 +72,9 @@ class Backend(Protocol):
 
     def on_cpu(self, x: Array) -> bool: ...
 
+    def short(self, x: Array) -> str | None:
+        """The dtype of 16 bits whose products the device of `x` takes several times faster than those of float32, if any."""
+
     def traced(self, x: Array) -> bool:
         """True when `x` has no value yet (inside ``jax.jit`` and its like)."""
 

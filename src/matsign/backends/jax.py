@@ -88,9 +88,16 @@ def where_is(x: Array) -> str:
     return ",".join(sorted(str(d) for d in x.devices()))
 
 
+def _platform(x: Array) -> str:
+    return jax.default_backend() if traced(x) else next(iter(x.devices())).platform
+
+
 def on_cpu(x: Array) -> bool:
-    platform = jax.default_backend() if traced(x) else next(iter(x.devices())).platform
-    return bool(platform == "cpu")
+    return _platform(x) == "cpu"
+
+
+def short(x: Array) -> str | None:
+    return {"gpu": "float16", "cuda": "float16", "rocm": "float16", "tpu": "bfloat16"}.get(_platform(x))
 
 
 def traced(x: Array) -> bool:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import array_api_compat.torch
@@ -97,6 +98,17 @@ def on_cpu(x: Array) -> bool:
     return x.device.type == "cpu"
 
 
+# What PyTorch says of this processor; before 2.10 it did not.
+_TILES = hasattr(torch.cpu, "get_capabilities") and bool(torch.cpu.get_capabilities().get("amx_bf16"))
+
+
+def short(x: Array) -> str | None:
+    # Of the two, float16 has the digits, and scaled matrices do not want the range.
+    if x.is_cuda:
+        return "float16"
+    return "bfloat16" if on_cpu(x) and _TILES else None
+
+
 def _recording() -> bool:
     """Whether there are no values to look at: under torch.compile, and while a CUDA graph is recorded."""
     return torch.compiler.is_compiling() or (torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing())
@@ -119,7 +131,30 @@ def workers(x: Array) -> int:
 
 
 def scoped(x: Array) -> Any:
-    return contextlib.nullcontext()
+    # Compiled code has the precision that its caller runs it with.
+    if x.dtype not in (torch.float32, torch.complex64) or torch.compiler.is_compiling():
+        return contextlib.nullcontext()
+    return _in_full_precision(x.is_cuda)
+
+
+@contextlib.contextmanager
+def _in_full_precision(cuda: bool) -> Iterator[None]:
+    """Products of float32 in float32: under ``set_float32_matmul_precision("high")`` they have half the digits, and no
+    iteration here converges."""
+    owner: Any = getattr(torch.backends.cuda if cuda else torch.backends.mkldnn, "matmul", None)
+    change: Callable[[str], Any]
+    if hasattr(owner, "fp32_precision"):
+        before, full, change = owner.fp32_precision, "ieee", functools.partial(setattr, owner, "fp32_precision")
+    else:  # PyTorch before 2.9
+        before, full, change = torch.get_float32_matmul_precision(), "highest", torch.set_float32_matmul_precision
+    if before in (full, "none"):
+        yield
+        return
+    change(full)
+    try:
+        yield
+    finally:
+        change(before)
 
 
 def _checked(value: Array, info: Array) -> Array:

@@ -169,6 +169,8 @@ def answer(declaration: Declaration, args: tuple[Any, ...], kwargs: dict[str, An
     arguments, errors, options = bind(declaration, args, kwargs)
     call = prepare(declaration, arguments)
     _check_tolerance(declaration.name, call.kind, options.get("tol"))
+    if "precision" in options and options["precision"] is None:
+        options["precision"] = "half" if call.kind in HALVES else "full"
     step, given = step_of(declaration, call, errors, options)
     found, count = call.be.derived(step, *given), len(declaration.rule.results)
     solution = Solution(found[:count], *found[count:])

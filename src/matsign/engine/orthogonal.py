@@ -7,10 +7,14 @@ and R formed anew.
 
 The spectral norm that the first step wants is nearly free: R² is formed anyway, and no eigenvalue of it lies further above
 their mean than √(k - 1) standard deviations.
+
+In half precision, where a device has it, only the arrays are short: sums within a product are in single precision, and so is
+every number per matrix. The matrix is brought to size first and rounded then.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -39,28 +43,52 @@ def orthogonal(be: Backend, m: Array, plans: Sequence[Plan], *, tol: float, boun
     A plan is for a smallest singular value above its first number, in units of the bound on the largest; the plans go from
     short to long, and where there is a choice the smallest singular value is bounded from below, at the price of an inverse
     of R. The bound on the largest is Frobenius' or, `bounded`, the one above, between 1 and 1.6 times it on most spectra.
+    In half precision m is as `shortened` leaves it.
     """
-    # Powers of two change no bit of what follows, only whether it overflows.
-    size = norm(be, m)
-    far = ~((size > _ROOM[0]) & (size < _ROOM[1]))
-    m = be.split(far, lambda m: normalise(be, m)[0], lambda m: m, m)
+    half = is_half(be, m)
+    if not half:
+        m = _in_range(be, m)
     gram = be.hermitian_product(adjoint(m), m)
     square = be.hermitian_product(gram, gram)
-    size = be.xp.sqrt(be.xp.sqrt(_upper(be, square))) if bounded else be.xp.sqrt(be.real(trace(be, gram)))
+    exact, squared = (be.astype(x, "float32") for x in (gram, square)) if half else (gram, square)
+    size = be.xp.sqrt(be.xp.sqrt(_upper(be, squared)) if bounded else be.real(trace(be, exact)))
     # A matrix of rank one has all of its norm there, where polynomials are steepest: what is above it would explode.
-    size = size * (1 + 2 * headroom(be.eps(m), max(m.shape[-2:])))
-    start = Start(m, gram, square, size)
+    size = size * (1 + 2 * headroom(*rounding(be, m)))
+    start = Start(m, gram, exact, squared, size)
     if len(plans) == 1:
         return _by_plan(be, start, plans[0], tol)
     least = 1 / (nonzero(be, size) * be.xp.sqrt(_upper(be, be.inv(gram))))
     return _by_shortest(be, least, start, plans, tol)
 
 
+def shortened(be: Backend, m: Array, short: str) -> Array:
+    """m in half precision, of a size that keeps R and R² in its range: R has eigenvalues of mean 1/√k and at most √k."""
+    m = _in_range(be, m)
+    return be.astype(m * column(min(m.shape[-2:]) ** 0.25 / nonzero(be, norm(be, m))), short)
+
+
+def is_half(be: Backend, m: Array) -> bool:
+    return be.eps(m) > 1e-4
+
+
+def rounding(be: Backend, m: Array) -> tuple[float, int]:
+    """The unit of rounding in steps on m, and how many of them a sum may gather: in half precision sums are not rounded."""
+    return (be.eps(m) / 4, 1) if is_half(be, m) else (be.eps(m), max(m.shape[-2:]))
+
+
+def _in_range(be: Backend, m: Array) -> Array:
+    """m times a power of two, which changes no bit of what follows, only whether it overflows."""
+    size = norm(be, m)
+    far = ~((size > _ROOM[0]) & (size < _ROOM[1]))
+    return be.split(far, lambda m: normalise(be, m)[0], lambda m: m, m)
+
+
 class Start(NamedTuple):
-    """A matrix m, R = mᴴm, R², and the bound on its norm."""
+    """A matrix m, R = mᴴm in its dtype, R and R² in one of at least 32 bits, and the bound on its norm."""
 
     m: Array
     gram: Array
+    exact: Array
     square: Array
     size: Array
 
@@ -78,11 +106,14 @@ def _by_shortest(be: Backend, least: Array, start: Start, plans: Sequence[Plan],
 
 
 def _by_plan(be: Backend, start: Start, plan: Plan, tol: float) -> tuple[Array, Array]:
-    m, gram, square, size = start
+    m, gram, exact, square, size = start
     chain, count = _monic(plan[1]), len(plan[1]) * be.ones(m)
-    first = _first(be, gram, square, 1 / nonzero(be, size), chain[0])
+    first = _first(be, exact, square, 1 / nonzero(be, size), chain[0])
+    if is_half(be, m):
+        first = be.astype(first, be.kind(m))
     if m.shape[-2] >= _TALL * m.shape[-1]:
-        return _in_gram_form(be, m, gram, first, _segments(chain, tol, be.eps(m))), count
+        segments = _short_segments(chain, be.eps(m)) if is_half(be, m) else _segments(chain, tol, be.eps(m))
+        return _in_gram_form(be, m, gram, first, segments), count
     x = m @ first
     for link in chain[1:]:
         factor, _ = _factor(be, be.hermitian_product(adjoint(x), x), link)
@@ -148,6 +179,21 @@ def _segments(chain: Sequence[Link], tol: float, eps: float) -> Iterator[Sequenc
             start, grown = k, 1.0
         grown *= link.slope
     yield chain[start:]
+
+
+def _short_segments(chain: Sequence[Link], eps: float) -> Iterator[Sequence[Link]]:
+    """The same where noise in R is all there is of small singular values, from their steps far too high.
+
+    That does no harm to what is far from the top when R is formed anew, as after the first few, nor after the last two.
+    """
+    first = _SHORT - 1
+    while first < len(chain) and 0.5 * eps * math.prod(link.slope for link in chain[: first + 1]) ** 2 < 1:
+        first += 1
+    yield chain[:first]
+    last = max(first, len(chain) - _SHORT)
+    yield from (chain[k : k + 1] for k in range(first, last))
+    if last < len(chain):
+        yield chain[last:]
 
 
 def _in_gram_form(be: Backend, x: Array, gram: Array, factor: Array, segments: Iterator[Sequence[Link]]) -> Array:

@@ -8,7 +8,7 @@ step best for its own interval is best for all of them together (Amsel, Persson,
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import NamedTuple, ParamSpec
 
@@ -187,6 +187,27 @@ NAMED = {
         PADE,
     ),
 }
+
+
+def reach(steps: Sequence[Step], error: float) -> float:
+    """The largest value that some x in [0, 1] comes to if every step may leave it too large by this share."""
+    top = 1.0
+    for step in steps:
+        top = (1 + error) * max(abs(step(x)) for x in (top, *_turns(step, top)))
+        if top > 100:
+            return math.inf
+    return top
+
+
+def _turns(step: Step, top: float) -> list[float]:
+    """Where in (0, top) the step has an extremum: a + 3 b x² + 5 c x⁴ = 0."""
+    a, b, c = step.a, 3 * step.b, 5 * step.c
+    if c == 0:
+        squares = [-a / b] if b else []
+    else:
+        root = b * b - 4 * a * c
+        squares = [(-b + s * math.sqrt(root)) / (2 * c) for s in (-1, 1)] if root >= 0 else []
+    return [math.sqrt(x) for x in squares if 0 < x < top * top]
 
 
 @_designed_once

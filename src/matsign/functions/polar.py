@@ -24,9 +24,9 @@ from matsign.engine.declare import Residual, accuracy, declared, rank_tolerance
 from matsign.engine.failures import Failure
 from matsign.engine.iterate import newton, purify, run
 from matsign.engine.linear import adjoint, column, eye, hermitian, inner, nonzero, norm, normalise, widened
-from matsign.engine.orthogonal import Plan, orthogonal
+from matsign.engine.orthogonal import Plan, orthogonal, rounding, shortened
 from matsign.engine.rules import Arrays, Solution, solution
-from matsign.engine.schedules import NAMED, PADE, Step, counted, lifting, polar_express
+from matsign.engine.schedules import NAMED, PADE, Step, counted, lifting, polar_express, reach
 from matsign.engine.solves import folded, inverse
 
 Array = Any
@@ -62,9 +62,14 @@ def orthogonalise(
     method: str,
     schedule: Schedule = None,
     steps: int | None = None,
+    precision: str | None = None,
 ) -> Solution:
     """msign of a stack, tall or wide."""
     if _fixed(tol=tol, rtol=rtol, method=method, schedule=schedule, steps=steps):
+        if precision == "half" and (schedule is not None or steps is not None):
+            found = _in_half(be, m, tol, schedule, steps)
+            if found is not None:
+                return found
         plans = _planned(be, m, tol, rank_tolerance(be, m, rtol), schedule, steps)
         return _in_steps(be, m, plans, tol or 0.1, bounded=schedule is None)
     tol, rtol = accuracy(be, m, tol), rank_tolerance(be, m, rtol)
@@ -162,7 +167,13 @@ def _polynomial(be: Backend, m: Array, tol: float, rtol: float) -> Solution:
 
 
 def _fixed(
-    *, tol: float | None, rtol: float | None, method: str, schedule: Schedule = None, steps: int | None = None
+    *,
+    tol: float | None,
+    rtol: float | None,
+    method: str,
+    schedule: Schedule = None,
+    steps: int | None = None,
+    precision: str | None = None,
 ) -> bool:
     """Whether the number of steps follows from the options alone."""
     if schedule is None and steps is None:
@@ -179,9 +190,9 @@ def _planned(
     if steps is not None and (not isinstance(steps, Integral) or isinstance(steps, bool) or steps <= 0):
         raise ValueError(f"msign: steps must be a positive whole number, got {steps!r}")
     if schedule is None:
-        eps, short = be.eps(m), min(m.shape[-2:])
+        (eps, terms), short = rounding(be, m), min(m.shape[-2:])
         if steps is not None:
-            return ((0.0, counted(int(steps), max(tol or 0.2, 64 * eps), eps, max(m.shape[-2:]))),)
+            return ((0.0, counted(int(steps), max(tol or 0.2, 64 * eps), eps, terms)),)
         # The bound that m is divided by may be this much above its norm.
         lower = max(rtol, eps) * ((1 + math.sqrt(short)) / 2) ** -0.25
         looks = be.on_cpu(m) and not be.traced(m) and short >= _WORTH_LOOKING
@@ -189,7 +200,7 @@ def _planned(
         seen = max(lower, math.sqrt(8 * eps * math.sqrt(short)))
         levels = (*(level for level in _LEVELS if looks and level > seen), lower)
         goal = accuracy(be, m, tol)
-        return tuple((level, polar_express(level, goal, eps, terms=max(m.shape[-2:]))) for level in levels)
+        return tuple((level, polar_express(level, goal, eps, terms=terms)) for level in levels)
     if isinstance(schedule, str):
         if schedule not in NAMED:
             raise ValueError(f"msign: schedule must be one of {', '.join(NAMED)} or coefficients, got {schedule!r}")
@@ -209,6 +220,19 @@ def _in_steps(be: Backend, m: Array, plans: tuple[Plan, ...], tol: float, *, bou
     wide = m.shape[-2] < m.shape[-1]
     x, count = orthogonal(be, adjoint(m) if wide else m, plans, tol=tol, bounded=bounded)
     return solution(be, (adjoint(x) if wide else x,), iterations=count)
+
+
+def _in_half(be: Backend, m: Array, tol: float | None, schedule: Schedule, steps: int | None) -> Solution | None:
+    """The same by products in half precision, if the device has units for them and the steps bear its rounding."""
+    short = None if be.is_complex(m) else be.short(m)
+    if short is None:
+        return None
+    x = shortened(be, m, short)
+    plans, eps = _planned(be, x, tol, 0.0, schedule, steps), be.eps(x)
+    if reach(plans[0][1], eps) > 1.1 * reach(plans[0][1], 0.0):
+        return None
+    found = _in_steps(be, x, plans, tol or 0.1, bounded=schedule is None)
+    return found._replace(value=(be.astype(found.value[0], be.kind(m)),))
 
 
 def _scale(be: Backend, m: Array) -> Array:
@@ -311,7 +335,7 @@ def _norm(be: Backend, u: Array) -> Array:
     cotangent=_tangent,
     adjoint=True,
     fixed=_fixed,
-    choices={"method": _METHODS},
+    choices={"method": _METHODS, "precision": (None, "half", "full")},
     halves=True,
 )
 def msign(
@@ -322,13 +346,15 @@ def msign(
     method: str = "auto",
     schedule: Schedule = None,
     steps: int | None = None,
+    precision: str | None = None,
     errors: str = "raise",
 ) -> Array:
     """msign(M) = M (MᴴM)^{-1/2}: every nonzero singular value becomes 1, the singular vectors stay.
 
     Parameters
     ----------
-    M : array (..., n, m), float32, float64, complex64 or complex128; float16 and bfloat16 are computed in float32
+    M : array (..., n, m), float32, float64, complex64 or complex128; float16 and bfloat16 are computed in float32, but see
+        `precision`
     tol : how far from 1 the singular values may end; default the dtype's own
     rtol : a singular value of at most ``rtol`` times the largest is zero and stays zero; default max(n, m) eps
     method : "polynomial" (products alone: a minimax schedule for [rtol, 1], Amsel, Persson, Musco & Gower 2025, then
@@ -340,6 +366,9 @@ def msign(
         of coefficients of x ← a x + b x³ + c x⁵. Run as their authors do, from M/‖M‖ in the Frobenius norm
     steps : how many steps: of the `schedule`, the last repeated, or of the one that brings the widest interval to within
         `tol` (then 0.2 by default)
+    precision : of products, in a number of steps of real matrices: "half" takes them in half precision where the device has
+        units for it (float16 on GPUs, bfloat16 on TPUs and CPUs with AMX), with sums in float32 and M brought to size first;
+        elsewhere, and where the steps would not bear the rounding, this is "full". Default: "half" for float16 and bfloat16
     errors : "raise", or "nan" to get NaN for the members without an answer
 
     Notes

@@ -15,6 +15,7 @@ from matsign.optim.together import (
     Choice,
     Layout,
     check_adjustment,
+    check_precision,
     choice,
     repeated,
     together,
@@ -45,8 +46,7 @@ class Muon(torch.optim.Optimizer):
     """w ← (1 - lr λ) w - lr s msign(u),  u = (1 - μ) g + μ m,  m ← μ m + (1 - μ) g: Muon (Keller Jordan 2024).
 
     ``torch.optim.Muon`` with another import: the same arguments in the same order, and state that either loads from the
-    other. Parameters of equal shape, and of each other's transposed shape, go through one batched msign; nothing is
-    rounded to bfloat16 (half precision is computed in float32, everything else in its own dtype); a gradient however
+    other. Parameters of equal shape, and of each other's transposed shape, go through one batched msign; a gradient however
     small gives a full step and a zero gradient none. One with NaN or infinity makes its own matrix NaN, and no other.
 
     Parameters
@@ -62,6 +62,8 @@ class Muon(torch.optim.Optimizer):
     schedule : polynomial steps by name or by rows (a, b, c), as in `matsign.msign`
     steps : how many steps, of `schedule` or generated ones; the default is 4 generated
     tol : instead, singular values above a thousandth of the largest end within `tol` of 1
+    precision : "full", or "half": products in half precision, as ``torch.optim.Muon`` takes them everywhere, where the device
+        has units for them (float16 on a GPU, after scaling); default: "half" on an accelerator, "full" on a CPU. See `msign`
     split : cut the first axis into so many equal blocks, each a matrix by itself (heads, or queries, keys and values in one)
     batch_axes : so many leading axes count matrices (1 for experts (e, n, m)); of the axes after them the first is n and
         the others together are m, so that a convolution (out, in, k, k) is the matrix (out, in k k)
@@ -103,6 +105,7 @@ class Muon(torch.optim.Optimizer):
         schedule: str | Sequence[Sequence[float]] | None = None,
         steps: int | None = None,
         tol: float | None = None,
+        precision: str | None = None,
         split: int = 1,
         batch_axes: int = 0,
         algorithm: str = "muon",
@@ -113,6 +116,7 @@ class Muon(torch.optim.Optimizer):
             "momentum": momentum,
             "nesterov": nesterov,
             **_way(ns_coefficients, ns_steps, schedule, steps, tol),
+            "precision": precision,
             "eps": eps,
             "adjust_lr_fn": adjust_lr_fn,
             "split": split,
@@ -233,14 +237,16 @@ def _way(
     return {
         "ns_coefficients": tuple(ns_coefficients or QUINTIC),
         "ns_steps": QUINTIC_STEPS if ns_steps is None else ns_steps,
-        **(Choice() if torchs else chosen)._asdict(),
+        **{name: None if torchs else getattr(chosen, name) for name in ("schedule", "steps", "tol")},
     }
 
 
 def _choice(group: Group) -> Choice:
     """How msign is computed for a group: torch's options where none of ours is there."""
     ours = Choice(*(group[name] for name in Choice._fields))
-    return Choice(repeated(group["ns_coefficients"], group["ns_steps"])) if ours == Choice() else ours
+    if ours == Choice(precision=ours.precision):
+        return ours._replace(schedule=repeated(group["ns_coefficients"], group["ns_steps"]))
+    return ours
 
 
 def _layout(group: Group) -> Layout:
@@ -257,6 +263,7 @@ def _check(group: Group) -> None:
     if group["algorithm"] not in _ALGORITHMS:
         raise ValueError(f"algorithm must be one of {', '.join(_ALGORITHMS)}, got {group['algorithm']!r}")
     check_adjustment(group["adjust_lr_fn"])
+    check_precision(group["precision"])
 
 
 def _apply(move: Moves, signs: list[Tensor]) -> None:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jax  # noqa: TID251
 import jax.numpy as jnp  # noqa: TID251
 
-from matsign.optim.together import Choice, Layout, check_adjustment, choice, together
+from matsign.optim.together import Choice, Layout, check_adjustment, check_precision, choice, together
 
 Tree = Any
 
@@ -35,6 +35,7 @@ def scale_by_msign(
     schedule: str | Sequence[Sequence[float]] | None = None,
     steps: int | None = None,
     tol: float | None = None,
+    precision: str | None = None,
     adjust_lr_fn: str | None = None,
     split: int = 1,
     batch_axes: int = 0,
@@ -49,7 +50,7 @@ def scale_by_msign(
     Parameters
     ----------
     momentum, nesterov : μ, and whether u is as above or m
-    ns_coefficients, ns_steps, schedule, steps, tol : how msign is computed, as in `Muon`
+    ns_coefficients, ns_steps, schedule, steps, tol, precision : how msign is computed, as in `Muon`
     adjust_lr_fn : s, for a matrix of n outputs and m inputs: None or "original", √max(1, n/m); "match_rms_adamw",
         0.2 √max(n, m)
     split, batch_axes : blocks of outputs that are matrices by themselves, and leading axes that count matrices
@@ -77,7 +78,8 @@ def scale_by_msign(
     if not 0 <= momentum < 1:
         raise ValueError(f"momentum must be in [0, 1), got {momentum}")
     check_adjustment(adjust_lr_fn)
-    how = choice(ns_coefficients, ns_steps, schedule, steps, tol)
+    check_precision(precision)
+    how = choice(ns_coefficients, ns_steps, schedule, steps, tol, precision)
     layout = Layout(split, batch_axes, outputs_last)
 
     def init(params: Tree) -> ScaleByMsignState:

@@ -25,14 +25,16 @@ SMALLEST = 1e-3
 LARGEST, LARGEST_ON_CPU = 2**27, 2**20
 
 ADJUSTMENTS = (None, "original", "match_rms_adamw")
+PRECISIONS = (None, "half", "full")
 
 
 class Choice(NamedTuple):
-    """How msign is computed: the steps by coefficients or name, their number, or the accuracy wanted."""
+    """How msign is computed: the steps by coefficients or name, their number, or the accuracy wanted; and how precisely."""
 
     schedule: Any = None
     steps: int | None = None
     tol: float | None = None
+    precision: str | None = None
 
 
 def choice(
@@ -41,6 +43,7 @@ def choice(
     schedule: Any = None,
     steps: int | None = None,
     tol: float | None = None,
+    precision: str | None = None,
 ) -> Choice:
     """The one way to compute msign that these options name; a ValueError where they name two."""
     named = [ns_coefficients is not None or ns_steps is not None, schedule is not None, tol is not None]
@@ -50,10 +53,11 @@ def choice(
             f"ns_coefficients={ns_coefficients!r}, ns_steps={ns_steps!r}, {schedule=}, {steps=}, {tol=}"
         )
     if named[0]:
-        return Choice(repeated(ns_coefficients or QUINTIC, QUINTIC_STEPS if ns_steps is None else ns_steps))
+        rows = repeated(ns_coefficients or QUINTIC, QUINTIC_STEPS if ns_steps is None else ns_steps)
+        return Choice(rows, precision=precision)
     if schedule is not None and not isinstance(schedule, str):
         schedule = tuple(tuple(float(x) for x in row) for row in schedule)
-    chosen = Choice(schedule, STEPS if not any(named) and steps is None else steps, tol)
+    chosen = Choice(schedule, STEPS if not any(named) and steps is None else steps, tol, precision)
     orthogonalise(np.ones((1, 1, 1)), chosen)  # says now what is wrong with a name, a number or a tolerance
     return chosen
 
@@ -72,6 +76,9 @@ def orthogonalise(stack: Array, how: Choice) -> Array:
     options = {name: value for name, value in how._asdict().items() if value is not None}
     if how.tol is not None and how.steps is None:
         options["rtol"] = SMALLEST
+    be = backends.load(backends.library_of(stack) or "numpy")
+    if how.precision is None and not be.on_cpu(stack):
+        options["precision"] = "half"
     return msign(stack, method="polynomial", errors="nan", **options)
 
 
@@ -126,6 +133,12 @@ def check_adjustment(adjustment: str | None) -> None:
     """A ValueError for a rule that is not known."""
     if adjustment not in ADJUSTMENTS:
         raise ValueError(f"adjust_lr_fn must be one of {', '.join(map(repr, ADJUSTMENTS))}, got {adjustment!r}")
+
+
+def check_precision(precision: str | None) -> None:
+    """A ValueError for a precision that is not known."""
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision must be one of {', '.join(map(repr, PRECISIONS))}, got {precision!r}")
 
 
 def together(stacks: Sequence[Array], how: Sequence[Choice]) -> list[Array]:

@@ -1,0 +1,150 @@
+"""msign in steps whose products are in half precision, as on devices that have units for it: here in software."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from matrices import gaussian
+from matsign import backends, frechet, msign
+from matsign.engine.orthogonal import _monic, _short_segments
+from matsign.engine.schedules import NAMED, Step, counted, reach
+
+EPS = {"float16": 2.0**-10, "bfloat16": 2.0**-7}
+PLANS = {**NAMED, **{f"steps {n}": counted(n, 0.2, 2.0**-12) for n in (1, 2, 3, 5, 12)}}
+
+
+@pytest.fixture(params=["torch", "jax"])
+def be(request):
+    pytest.importorskip(request.param)
+    return backends.load(request.param)
+
+
+@pytest.fixture(params=list(EPS))
+def short(be, request, monkeypatch):
+    """The name of the dtype that the device is said to have units for."""
+    monkeypatch.setattr(be, "short", lambda x: request.param)
+    return request.param
+
+
+def half(be, a, **options):
+    return np.asarray(msign(be.asarray(a), precision="half", **options))
+
+
+def basis(rng, *shape):
+    return np.linalg.qr(gaussian(rng, *shape))[0]
+
+
+def hard(rng, n, k):
+    """Spectra of many kinds, members of one stack: noise in MᴴM is largest beside many large singular values."""
+    levels = [[1.0] * (k - k // 4) + [low] * (k // 4) for low in (1e-3, 0.01, 0.03, 0.1, 0.3, 0.9)]
+    spectra = np.array([*levels, np.geomspace(1, 1e-6, k), 1 / np.arange(1, k + 1), np.ones(k)])
+    wide = (basis(rng, len(spectra), n, k) * spectra[:, None, :]) @ basis(rng, len(spectra), k, k)
+    low = gaussian(rng, n, 3) @ gaussian(rng, 3, k)
+    rest = [
+        low,
+        low + 0.01 * gaussian(rng, n, k),
+        np.ones((n, k)),
+        np.add.outer(np.arange(n), np.arange(k)),
+        np.eye(n, k),
+    ]
+    return np.concatenate([wide, rest])
+
+
+@pytest.mark.parametrize("shape", [(96, 96), (256, 64)])
+def test_nothing_overshoots_however_many_steps(shape, be, short, rng):
+    a = hard(rng, *shape)
+    slack = 8 * EPS[short]
+    for count in (2, 3, 4, 5, 6, 10, 20) if be.name == "torch" else (4, 10):
+        assert np.linalg.norm(half(be, a, steps=count), 2, axis=(1, 2)).max() < 1.2 + slack
+    for name, steps in NAMED.items() if be.name == "torch" else ():
+        assert np.linalg.norm(half(be, a, schedule=name), 2, axis=(1, 2)).max() < reach(steps, 0.0) + slack
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (7, 7), (96, 96), (40, 160), (300, 20), (33, 1)])
+def test_it_is_msign_within_the_rounding_of_half_precision(shape, be, short, rng):
+    """Singular vectors stay, and singular values down to a twentieth end where four steps in single precision leave them."""
+    k, dtype = min(shape), "float32"
+    u, v = basis(rng, max(shape), k), basis(rng, k, k)
+    a = (u * np.geomspace(1, 0.05, k)) @ v
+    a = (a if shape[0] >= shape[1] else a.T).astype(dtype)
+    x = half(be, a, steps=4)
+    assert x.dtype == dtype
+    values = np.linalg.svd(x, compute_uv=False)
+    assert 0.79 < values.min() <= values.max() < 1.2 + 8 * EPS[short]
+    turned = x.T @ a if shape[0] >= shape[1] else x @ a.T
+    assert np.linalg.norm(turned - turned.T) < 8 * EPS[short] * np.linalg.norm(a)
+
+
+def test_steps_that_would_explode_are_taken_in_full(be, short, rng):
+    a = be.asarray(gaussian(rng, 20, 20))
+    for options in ({"schedule": "cans"}, {"schedule": "cans", "steps": 9}):
+        full = np.asarray(msign(a, precision="full", **options))
+        np.testing.assert_array_equal(np.asarray(msign(a, precision="half", **options)), full)
+    assert (half(be, a, schedule="muon") != np.asarray(msign(a, schedule="muon"))).any()
+
+
+def test_what_is_asked_for_in_full_is_full(be, short, rng):
+    a = gaussian(rng, 12, 5, dtype="complex64")
+    x = be.asarray(a)
+    np.testing.assert_array_equal(half(be, a, steps=4), np.asarray(msign(x, steps=4)))  # there are no complex halves
+    real = be.asarray(a.real)
+    np.testing.assert_array_equal(half(be, a.real, tol=0.01), np.asarray(msign(real, tol=0.01)))
+    rounded = be.astype(real, "bfloat16")
+    single = be.astype(rounded, "float32")
+
+    def floats(x):
+        return np.asarray(be.astype(x, "float32"))
+
+    by_default, in_full = (floats(msign(rounded, steps=4, precision=p)) for p in (None, "full"))
+    assert be.kind(msign(rounded, steps=4)) == "bfloat16"
+    np.testing.assert_array_equal(by_default, floats(be.astype(msign(single, steps=4, precision="half"), "bfloat16")))
+    np.testing.assert_array_equal(in_full, floats(be.astype(msign(single, steps=4), "bfloat16")))
+    assert (by_default != in_full).any()
+    with pytest.raises(ValueError, match="precision must be one of"):
+        msign(x, precision="double")
+
+
+def test_members_do_not_see_each_other_nor_their_scale(be, short, rng):
+    a = np.stack(
+        [gaussian(rng, 30, 12), np.zeros((30, 12)), 2.0**-80 * gaussian(rng, 30, 12), np.full((30, 12), np.nan)]
+    )
+    a[0, 0, 0] = 2.0**60
+    kept = a.copy()
+    x = half(be, a, steps=4, errors="nan")
+    np.testing.assert_array_equal(a, kept)
+    assert np.isnan(x[3]).all()
+    assert not x[1].any()
+    for k in (0, 2):
+        np.testing.assert_array_equal(half(be, a[k], steps=4), x[k])
+        np.testing.assert_array_equal(half(be, 2.0**20 * a[k], steps=4), x[k])
+
+
+def test_the_gradient_is_that_of_msign(be, short, rng):
+    a, move = (be.asarray(gaussian(rng, 24, 8)) for _ in range(2))
+    expected = np.asarray(frechet(msign)(a, move))
+    found = np.asarray(frechet(msign)(a, move, steps=4, precision="half"))
+    assert np.linalg.norm(found - expected) < 30 * EPS[short] * np.linalg.norm(expected)
+
+
+@pytest.mark.parametrize("plan", PLANS.values(), ids=PLANS)
+@pytest.mark.parametrize("eps", EPS.values(), ids=EPS)
+def test_segments_are_all_steps(plan, eps):
+    chain = _monic(plan)
+    segments = list(_short_segments(chain, eps))
+    assert [link for segment in segments for link in segment] == chain
+    assert all(len(segment) == 1 for segment in segments[1:-1])
+
+
+@given(
+    steps=st.lists(st.tuples(st.floats(0, 4), st.floats(-5, 5), st.floats(-3, 3)), min_size=1, max_size=4),
+    error=st.sampled_from([0.0, 1e-2]),
+)
+def test_reach_is_the_largest_value_of_all(steps, error):
+    steps = [Step(*row) for row in steps]
+    x = np.linspace(0, 1, 20_001)
+    for step in steps:
+        # Whatever lies below the largest value may occur too.
+        x = (1 + error) * np.abs(step(np.linspace(0, x.max(), 20_001)))
+    found = reach(steps, error)
+    assert x.max() == pytest.approx(found, rel=1e-4) if found < 100 else x.max() > 99
