@@ -19,6 +19,7 @@ from pathlib import Path
 
 import torch
 
+from matsign.backends import load
 from matsign.optim import Muon
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -57,6 +58,10 @@ OPTIMISERS = {
         params, schedule="polar_express", steps=5, **options
     ),
 }
+if load("torch").short(torch.ones(1, device=DEVICE)) is not None:
+    OPTIMISERS["matsign.optim.Muon, half precision"] = lambda params, **options: Muon(
+        params, precision="half", **options
+    )
 if hasattr(torch.optim, "Muon"):
     OPTIMISERS["torch.optim.Muon"] = torch.optim.Muon
 

@@ -46,6 +46,8 @@ def test_polynomials_of_one_symmetric_matrix(n):
     r = (r + r.mT) / n**0.5
     p = r @ r - 2 * r
     check(product(r, p), r, p)
+    # The sum of both is rounded once.
+    assert torch.equal(product(r, p, 0.5).diagonal(dim1=1, dim2=2), product(r, p).diagonal(dim1=1, dim2=2) + 0.5)
 
 
 def test_strides():
@@ -70,7 +72,7 @@ def test_members_further_apart_than_32_bits_count():
         pytest.skip("no room for 2³¹ numbers")
     a, out = (x.as_strided((2, 33, 33), (far, 33, 1)) for x in (room, result))
     a.copy_(random(2, 33, 33, dtype="float16"))
-    check(product(a, a, out), a, a)
+    check(product(a, a, out=out), a, a)
 
 
 @pytest.mark.parametrize("shape", [(40, 40), (100, 33)])
@@ -82,9 +84,9 @@ def test_msign_by_these_products(name, shape, monkeypatch):
     whole, _ = steps.orthogonal(be, m, [(0.0, NAMED[name])], tol=0.1, bounded=True)
     calls = []
 
-    def counted(a, b):
+    def counted(a, b, shift=0.0):
         calls.append(a.shape)
-        return product(a, b.mT)
+        return product(a, b.mT, shift)
 
     monkeypatch.setattr(be, "hermitian_product", counted)
     half, _ = steps.orthogonal(be, m, [(0.0, NAMED[name])], tol=0.1, bounded=True)

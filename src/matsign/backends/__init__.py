@@ -96,8 +96,8 @@ class Backend(Protocol):
     def addmm(self, beta: float, x: Array, alpha: float, a: Array, b: Array) -> Array:
         """beta x + alpha a b, in one pass where the library has one."""
 
-    def hermitian_product(self, a: Array, b: Array) -> Array:
-        """a b for a product that is known to be Hermitian: where it pays, only one triangle of it is computed."""
+    def hermitian_product(self, a: Array, b: Array, shift: float = 0.0) -> Array:
+        """a b + shift I for a product that is known to be Hermitian: where it pays, only one triangle of it is computed."""
 
     def add_diagonal(self, x: Array, alpha: Array) -> Array:
         """x + alpha I with a number per member; x is given up, and may be where the result is."""

@@ -125,8 +125,8 @@ def addmm(beta: float, x: Array, alpha: float, a: Array, b: Array) -> Array:
     return beta * x + (a @ b if alpha == 1 else alpha * (a @ b))
 
 
-def hermitian_product(a: Array, b: Array) -> Array:
-    return a @ b
+def hermitian_product(a: Array, b: Array, shift: float = 0.0) -> Array:
+    return a @ b + shift * xp.eye(a.shape[-2], dtype=a.dtype) if shift else a @ b
 
 
 def add_diagonal(x: Array, alpha: Array) -> Array:

@@ -165,8 +165,11 @@ def addmm(beta: float, x: Array, alpha: float, a: Array, b: Array) -> Array:
     return y
 
 
-def hermitian_product(a: Array, b: Array) -> Array:
-    return a @ b
+def hermitian_product(a: Array, b: Array, shift: float = 0.0) -> Array:
+    product = a @ b
+    if shift:
+        np.einsum("bii->bi", product)[...] += shift
+    return product
 
 
 def add_diagonal(x: Array, alpha: Array) -> Array:

@@ -173,12 +173,15 @@ def addmm(beta: float, x: Array, alpha: float, a: Array, b: Array) -> Array:
 _TRIANGLE_FROM: dict[torch.dtype, int] = {}
 
 
-def hermitian_product(a: Array, b: Array) -> Array:
+def hermitian_product(a: Array, b: Array, shift: float = 0.0) -> Array:
     if a.is_cuda and a.shape[-2] >= _TRIANGLE_FROM.get(a.dtype, sys.maxsize):
         from matsign.backends import triton_products
 
-        return triton_products.symmetric_product(a, b.mT)
-    return a @ b
+        return triton_products.symmetric_product(a, b.mT, shift)
+    product = a @ b
+    if shift:
+        product.diagonal(dim1=-2, dim2=-1).add_(shift)
+    return product
 
 
 def add_diagonal(x: Array, alpha: Array) -> Array:

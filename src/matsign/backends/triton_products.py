@@ -22,6 +22,7 @@ def _triangle(
     out: Any,
     n: Any,
     k: Any,
+    shift: Any,
     tiles: Any,
     a_member: Any,
     a_row: Any,
@@ -35,7 +36,7 @@ def _triangle(
     DEPTH: tl.constexpr,
     PRECISION: tl.constexpr,
 ) -> None:
-    """The tile (i, j), i ≥ j, of a bᵀ for one member, and its mirror image. Tiles are counted by rows of the triangle."""
+    """The tile (i, j), i ≥ j, of a bᵀ + shift I for one member, and its mirror image. Tiles are counted by rows of it."""
     member = (tl.program_id(0) // tiles).to(tl.int64)
     tile = tl.program_id(0) % tiles
     i = ((tl.sqrt(8.0 * tile.to(tl.float32) + 1.0) - 1.0) / 2.0).to(tl.int32)
@@ -56,6 +57,7 @@ def _triangle(
         x += DEPTH * a_column
         y += DEPTH * b_column
 
+    total += tl.where(rows[:, None] == columns[None, :], shift, 0.0)
     value = total.to(out.dtype.element_ty)
     below = (rows[:, None] < n) & (columns[None, :] <= rows[:, None])
     out += member * out_member
@@ -65,8 +67,8 @@ def _triangle(
     tl.store(out + mirrored, value, mask=below & (columns[None, :] < rows[:, None]))
 
 
-def symmetric_product(a: Array, b: Array, out: Array | None = None) -> Array:
-    """a bᵀ for stacks (B, n, k) of float32, float16 or bfloat16 whose product is symmetric."""
+def symmetric_product(a: Array, b: Array, shift: float = 0.0, out: Array | None = None) -> Array:
+    """a bᵀ + shift I for stacks (B, n, k) of float32, float16 or bfloat16 whose product is symmetric."""
     count, n, k = a.shape
     if out is None:
         out = torch.empty((count, n, n), dtype=a.dtype, device=a.device)
@@ -75,7 +77,7 @@ def symmetric_product(a: Array, b: Array, out: Array | None = None) -> Array:
     precise = a.dtype == torch.float32 and not torch.backends.cuda.matmul.allow_tf32
     if count:
         _triangle[(count * tiles,)](
-            *(a, b, out, n, k, tiles),
+            *(a, b, out, n, k, float(shift), tiles),
             *(*a.stride(), *b.stride(), out.stride(0), out.stride(1)),
             TILE=tile,
             DEPTH=32,

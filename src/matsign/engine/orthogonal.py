@@ -14,7 +14,6 @@ every number per matrix. The matrix is brought to size first and rounded then.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -47,7 +46,7 @@ def orthogonal(be: Backend, m: Array, plans: Sequence[Plan], *, tol: float, boun
     """
     half = is_half(be, m)
     if not half:
-        m = _in_range(be, m)
+        m, _ = _in_range(be, m)
     gram = be.hermitian_product(adjoint(m), m)
     square = be.hermitian_product(gram, gram)
     exact, squared = (be.astype(x, "float32") for x in (gram, square)) if half else (gram, square)
@@ -63,8 +62,8 @@ def orthogonal(be: Backend, m: Array, plans: Sequence[Plan], *, tol: float, boun
 
 def shortened(be: Backend, m: Array, short: str) -> Array:
     """m in half precision, of a size that keeps R and R² in its range: R has eigenvalues of mean 1/√k and at most √k."""
-    m = _in_range(be, m)
-    return be.astype(m * column(min(m.shape[-2:]) ** 0.25 / nonzero(be, norm(be, m))), short)
+    m, size = _in_range(be, m)
+    return be.astype(m * column(min(m.shape[-2:]) ** 0.25 / nonzero(be, size)), short)
 
 
 def is_half(be: Backend, m: Array) -> bool:
@@ -76,11 +75,17 @@ def rounding(be: Backend, m: Array) -> tuple[float, int]:
     return (be.eps(m) / 4, 1) if is_half(be, m) else (be.eps(m), max(m.shape[-2:]))
 
 
-def _in_range(be: Backend, m: Array) -> Array:
-    """m times a power of two, which changes no bit of what follows, only whether it overflows."""
+def _in_range(be: Backend, m: Array) -> tuple[Array, Array]:
+    """m times a power of two, which changes no bit of what follows, only whether it overflows; and its norm."""
+
+    def brought(m: Array, _: Array) -> tuple[Array, Array]:
+        m, _ = normalise(be, m)
+        return m, norm(be, m)
+
     size = norm(be, m)
     far = ~((size > _ROOM[0]) & (size < _ROOM[1]))
-    return be.split(far, lambda m: normalise(be, m)[0], lambda m: m, m)
+    found: tuple[Array, Array] = be.split(far, brought, lambda m, size: (m, size), m, size)
+    return found
 
 
 class Start(NamedTuple):
@@ -116,8 +121,7 @@ def _by_plan(be: Backend, start: Start, plan: Plan, tol: float) -> tuple[Array, 
         return _in_gram_form(be, m, gram, first, segments), count
     x = m @ first
     for link in chain[1:]:
-        factor, _ = _factor(be, be.hermitian_product(adjoint(x), x), link)
-        x = x @ factor
+        x = x @ _factor(be, be.hermitian_product(adjoint(x), x, _shift(link)), link)
     return x, count
 
 
@@ -157,16 +161,18 @@ def _first(be: Backend, gram: Array, square: Array, s: Array, link: Link) -> Arr
     return be.add_diagonal(even, link.a * s)
 
 
-def _factor(be: Backend, gram: Array, link: Link) -> tuple[Array, Array]:
-    """a I + b R + c R², by completing the square where c = 1; and R, which is given up meanwhile."""
+def _shift(link: Link) -> float:
+    """What of I a step wants added to R: where c = 1 the square is completed, a I + b R + R² = (R + b/2 I)² + (a - b²/4) I."""
+    return 0.5 * link.b if link.monic else 0.0
+
+
+def _factor(be: Backend, gram: Array, link: Link) -> Array:
+    """a I + b R + c R² from R and its shift."""
     a, b, c, *_ = link
-    one = be.ones(gram)
-    if not link.monic:
-        even = b * gram + c * be.hermitian_product(gram, gram) if c else b * gram
-        return be.add_diagonal(even, a * one), gram
-    gram = be.add_diagonal(gram, 0.5 * b * one)
-    factor = be.add_diagonal(be.hermitian_product(gram, gram), (a - 0.25 * b * b) * one)
-    return factor, be.add_diagonal(gram, -0.5 * b * one)
+    if link.monic:
+        return be.hermitian_product(gram, gram, a - 0.25 * b * b)
+    even = b * gram + c * be.hermitian_product(gram, gram) if c else b * gram
+    return be.add_diagonal(even, a * be.ones(gram))
 
 
 def _segments(chain: Sequence[Link], tol: float, eps: float) -> Iterator[Sequence[Link]]:
@@ -186,8 +192,9 @@ def _short_segments(chain: Sequence[Link], eps: float) -> Iterator[Sequence[Link
 
     That does no harm to what is far from the top when R is formed anew, as after the first few, nor after the last two.
     """
-    first = _SHORT - 1
-    while first < len(chain) and 0.5 * eps * math.prod(link.slope for link in chain[: first + 1]) ** 2 < 1:
+    first, grown = 1, chain[0].slope
+    while first < len(chain) and 0.5 * eps * (grown * chain[first].slope) ** 2 < 1:
+        grown *= chain[first].slope
         first += 1
     yield chain[:first]
     last = max(first, len(chain) - _SHORT)
@@ -200,13 +207,16 @@ def _in_gram_form(be: Backend, x: Array, gram: Array, factor: Array, segments: I
     """The steps on x with R = xᴴx, of whose first the factor is known."""
     for k, segment in enumerate(segments):
         if k > 0:
-            gram = be.hermitian_product(adjoint(x), x)
-            factor, gram = _factor(be, gram, segment[0])
-        q = factor
+            gram = be.hermitian_product(adjoint(x), x, _shift(segment[0]))
+            factor = _factor(be, gram, segment[0])
+        q, shift = factor, _shift(segment[0]) if k > 0 else 0.0
         for link in segment[1:]:
+            if shift:
+                gram = be.add_diagonal(gram, -shift * be.ones(gram))
+            shift = _shift(link)
             # All of these are polynomials of one R, so that they commute and their products are Hermitian.
-            gram = be.hermitian_product(be.hermitian_product(factor, gram), factor)
-            factor, gram = _factor(be, gram, link)
+            gram = be.hermitian_product(be.hermitian_product(factor, gram), factor, shift)
+            factor = _factor(be, gram, link)
             q = be.hermitian_product(q, factor)
         x = x @ q
     return x

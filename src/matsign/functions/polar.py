@@ -228,8 +228,9 @@ def _in_half(be: Backend, m: Array, tol: float | None, schedule: Schedule, steps
     if short is None:
         return None
     x = shortened(be, m, short)
-    plans, eps = _planned(be, x, tol, 0.0, schedule, steps), be.eps(x)
-    if reach(plans[0][1], eps) > 1.1 * reach(plans[0][1], 0.0):
+    plans = _planned(be, x, tol, 0.0, schedule, steps)
+    taken = plans[0][1]
+    if max(abs(c) for step in taken for c in step) > 100 or reach(taken, be.eps(x)) > 1.1 * reach(taken, 0.0):
         return None
     found = _in_steps(be, x, plans, tol or 0.1, bounded=schedule is None)
     return found._replace(value=(be.astype(found.value[0], be.kind(m)),))
