@@ -104,9 +104,9 @@ def main() -> None:
     rows = []
     dtypes = [torch.float32] + [torch.bfloat16] * (load("torch").short(torch.ones(1, device=DEVICE)) is not None)
     PEAK.update({dtype: rate(dtype, 4096 if GPU else 2048) for dtype in dtypes})
-    ways = {"steps=4": lambda g: matsign.msign(g, steps=4)}
+    ways = {f"steps={count}": lambda g, count=count: matsign.msign(g, steps=count) for count in (3, 4)}
     if GPU:
-        ways["steps=4, compiled"] = torch.compile(ways["steps=4"], fullgraph=True)
+        ways |= {f"{name}, compiled": torch.compile(f, fullgraph=True) for name, f in ways.items()}
     for shape in SHAPES:
         for kind in ("Gaussian", "log 1e-3"):
             for dtype in dtypes:

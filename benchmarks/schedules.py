@@ -18,6 +18,7 @@ import optax.contrib
 import torch
 
 import matsign
+from matsign import backends
 from matsign.engine.schedules import NAMED
 
 jax.config.update("jax_enable_x64", True)
@@ -91,6 +92,8 @@ def theirs(lines: list[str]) -> None:
         add(f'`schedule="{name}"`', len(plan), lambda m, name=name: matsign.msign(m, schedule=name))
     for count in (3, 4, 5, 6):
         add(f"`steps={count}`", count, lambda m, count=count: matsign.msign(m, steps=count))
+    for short in ("float16", "bfloat16"):
+        add(f'`steps=4, precision="half"`, {short}', 4, lambda m, short=short: in_half(m, short))
     su = [(3.3748, -4.6969, 2.1433)]
     add("Su's coefficients for every step", 5, lambda m: matsign.msign(m, schedule=su, steps=5))
     muon = torch.optim._muon._zeropower_via_newtonschulz  # type: ignore[attr-defined]
@@ -102,6 +105,12 @@ def theirs(lines: list[str]) -> None:
     for way in ("frobenius", "spectral", "schatten", "aol"):
         add(f'optax.contrib.muon, preconditioning="{way}"', 5, lambda m, way=way: by_optax(m, "standard", way))
     add('optax.contrib.muon, ns_coeffs="dion"', 5, lambda m: by_optax(m, "dion", "frobenius"))
+
+
+def in_half(m: np.ndarray, short: str) -> np.ndarray:
+    """As on a device with units for this dtype."""
+    backends.load("torch").short = lambda x: short  # type: ignore[method-assign]
+    return matsign.msign(torch.from_numpy(m), steps=4, precision="half").numpy()
 
 
 def by_optax(m: np.ndarray, coefficients: str, preconditioning: str) -> np.ndarray:

@@ -4,7 +4,7 @@ The text is the source of Python's own standard library, character by character;
 character, in bits, on modules that were not learnt from. Every optimiser starts from the same weights and sees the same
 batches. Both Muons move the matrices inside the layers and leave embeddings, norms and the head to AdamW, at the same rates;
 so they differ only in how the momentum is orthogonalised: five Newton-Schulz steps in bfloat16, one matrix at a time, or
-four generated steps in float32, all matrices of one shape together.
+four generated steps in float32 (on a GPU in float16), all matrices of one shape together.
 
 A CPU without units for bfloat16 is slow to emulate it. So that the example ends, a run stops when it has had its share of
 time; what is plotted over time is the time spent in training steps alone.

@@ -1,5 +1,7 @@
 """What each backend adds to the array API: it may not raise for one member, and keeps dtypes and devices."""
 
+import contextlib
+
 import numpy as np
 import pytest
 
@@ -154,21 +156,70 @@ def test_many_stacked_factorisations_in_one_compiled_program(rng):
     np.testing.assert_allclose(mapped, found[0])
 
 
-@pytest.mark.parametrize("setting", ["high", "medium"])
-def test_products_are_in_full_precision_whatever_the_caller_chose(setting, rng):
-    """On GPUs the setting shortens products to 11 digits, on some CPUs too; which msign would take for no convergence."""
-    torch = pytest.importorskip("torch")
-    a = torch.from_numpy(gaussian(rng, 40, 40)).float()
-    expected = msign(a, method="polynomial"), mcsgn(a)
-    before = torch.get_float32_matmul_precision()
-    be = backends.load("torch")
-    try:
-        torch.set_float32_matmul_precision(setting)
-        with be.scoped(a):
-            matmul = getattr(torch.backends.mkldnn, "matmul", None)  # since PyTorch 2.9
-            assert getattr(matmul, "fp32_precision", torch.get_float32_matmul_precision()) in ("ieee", "highest")
-        for x, y in zip((msign(a, method="polynomial"), mcsgn(a)), expected, strict=True):
-            assert torch.equal(x, y)
-        assert torch.get_float32_matmul_precision() == setting
-    finally:
-        torch.set_float32_matmul_precision(before)
+class TestPrecisionOfProducts:
+    """Settings of a process that make others faster: here they would be taken for no convergence, or for an answer."""
+
+    @pytest.fixture
+    def torch(self):
+        return pytest.importorskip("torch")
+
+    @pytest.fixture
+    def calls(self, torch, rng):
+        a = torch.from_numpy(gaussian(rng, 40, 40)).float()
+
+        def values():
+            return msign(a, method="polynomial"), msign(a, steps=4), mcsgn(a)
+
+        return values
+
+    def test_they_are_left_as_they_were(self, torch):
+        """On GPUs they shorten float32 to 11 digits, on some CPUs too."""
+        matmul = getattr(torch.backends.mkldnn, "matmul", None)  # since PyTorch 2.9
+        be, before = backends.load("torch"), torch.get_float32_matmul_precision()
+        for setting in ("high", "medium"):
+            try:
+                torch.set_float32_matmul_precision(setting)
+                with contextlib.suppress(ZeroDivisionError), be.scoped(torch.eye(2)):
+                    assert getattr(matmul, "fp32_precision", torch.get_float32_matmul_precision()) in (
+                        "ieee",
+                        "highest",
+                    )
+                    raise ZeroDivisionError
+                assert torch.get_float32_matmul_precision() == setting
+            finally:
+                torch.set_float32_matmul_precision(before)
+
+    @pytest.mark.parametrize("setting", ["high", "medium"])
+    def test_of_float32(self, setting, torch, calls):
+        expected, before = calls(), torch.get_float32_matmul_precision()
+        try:
+            torch.set_float32_matmul_precision(setting)
+            for x, y in zip(calls(), expected, strict=True):
+                assert torch.equal(x, y)
+        finally:
+            torch.set_float32_matmul_precision(before)
+
+    @pytest.mark.parametrize("kind", ["bfloat16", "float16"])
+    def test_of_autocast(self, kind, torch, calls):
+        expected = calls()
+        with torch.autocast("cpu", dtype=getattr(torch, kind)):
+            for x, y in zip(calls(), expected, strict=True):
+                assert x.dtype == y.dtype
+                assert torch.equal(x, y)
+            assert torch.is_autocast_enabled("cpu")
+
+    def test_a_setting_of_all_there_is_goes_on_being_one(self, torch):
+        owners = torch.backends, getattr(torch.backends.mkldnn, "matmul", None)
+        if not hasattr(owners[1], "fp32_precision"):
+            pytest.skip("PyTorch before 2.9 has one setting")
+        before = [owner.fp32_precision for owner in owners]
+        try:
+            owners[1].fp32_precision = "none"
+            owners[0].fp32_precision = "tf32"
+            msign(torch.eye(3))
+            assert owners[1].fp32_precision == "tf32"
+            owners[0].fp32_precision = "ieee"
+            assert owners[1].fp32_precision == "ieee"
+        finally:
+            for owner, setting in zip(owners, before, strict=True):
+                owner.fp32_precision = setting

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
-import functools
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import array_api_compat.torch
 import numpy as np
 import torch
 
-from matsign.backends import eager
+from matsign.backends import eager, torch_precision
 
 Array = torch.Tensor
 name = "torch"
@@ -131,30 +129,7 @@ def workers(x: Array) -> int:
 
 
 def scoped(x: Array) -> Any:
-    # Compiled code has the precision that its caller runs it with.
-    if x.dtype not in (torch.float32, torch.complex64) or torch.compiler.is_compiling():
-        return contextlib.nullcontext()
-    return _in_full_precision(x.is_cuda)
-
-
-@contextlib.contextmanager
-def _in_full_precision(cuda: bool) -> Iterator[None]:
-    """Products of float32 in float32: under ``set_float32_matmul_precision("high")`` they have half the digits, and no
-    iteration here converges."""
-    owner: Any = getattr(torch.backends.cuda if cuda else torch.backends.mkldnn, "matmul", None)
-    change: Callable[[str], Any]
-    if hasattr(owner, "fp32_precision"):
-        before, full, change = owner.fp32_precision, "ieee", functools.partial(setattr, owner, "fp32_precision")
-    else:  # PyTorch before 2.9
-        before, full, change = torch.get_float32_matmul_precision(), "highest", torch.set_float32_matmul_precision
-    if before in (full, "none"):
-        yield
-        return
-    change(full)
-    try:
-        yield
-    finally:
-        change(before)
+    return torch_precision.as_it_says(x)
 
 
 def _checked(value: Array, info: Array) -> Array:

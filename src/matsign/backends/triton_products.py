@@ -34,7 +34,6 @@ def _triangle(
     out_row: Any,
     TILE: tl.constexpr,
     DEPTH: tl.constexpr,
-    PRECISION: tl.constexpr,
 ) -> None:
     """The tile (i, j), i ≥ j, of a bᵀ + shift I for one member, and its mirror image. Tiles are counted by rows of it."""
     member = (tl.program_id(0) // tiles).to(tl.int64)
@@ -53,7 +52,7 @@ def _triangle(
         there = (start + inner)[None, :] < k
         left = tl.load(x, mask=(rows[:, None] < n) & there, other=0.0)
         right = tl.load(y, mask=(columns[:, None] < n) & there, other=0.0)
-        total = tl.dot(left, tl.trans(right), total, input_precision=PRECISION)
+        total = tl.dot(left, tl.trans(right), total, input_precision="ieee")
         x += DEPTH * a_column
         y += DEPTH * b_column
 
@@ -74,14 +73,12 @@ def symmetric_product(a: Array, b: Array, shift: float = 0.0, out: Array | None 
         out = torch.empty((count, n, n), dtype=a.dtype, device=a.device)
     tile = 128 if n > 256 else 64 if n > 64 else 32
     tiles = -(-n // tile) * (-(-n // tile) + 1) // 2
-    precise = a.dtype == torch.float32 and not torch.backends.cuda.matmul.allow_tf32
     if count:
         _triangle[(count * tiles,)](
             *(a, b, out, n, k, float(shift), tiles),
             *(*a.stride(), *b.stride(), out.stride(0), out.stride(1)),
             TILE=tile,
             DEPTH=32,
-            PRECISION="ieee" if precise else "tf32",
             num_warps=8 if tile == 128 else 4,
         )
     return out

@@ -29,6 +29,8 @@ _TALL = 1.75
 _SHORT = 2
 # What of the tolerance may be noise in R, and what an error by the condition of Q.
 _SHARE_OF_R, _SHARE_OF_Q = 0.05, 0.01
+# The same of all there is, before the last step in half precision.
+_SHARE_OF_SHORT = 0.01
 # A Frobenius norm in here leaves room for the squares of R² in single precision, up and down.
 _ROOM = (2.0**-8, 2.0**14)
 
@@ -71,8 +73,8 @@ def is_half(be: Backend, m: Array) -> bool:
 
 
 def rounding(be: Backend, m: Array) -> tuple[float, int]:
-    """The unit of rounding in steps on m, and how many of them a sum may gather: in half precision sums are not rounded."""
-    return (be.eps(m) / 4, 1) if is_half(be, m) else (be.eps(m), max(m.shape[-2:]))
+    """What steps on m may be off by, as a unit and how many of them a sum gathers: in half precision four units a step."""
+    return (be.eps(m) / 16, 256) if is_half(be, m) else (be.eps(m), max(m.shape[-2:]))
 
 
 def _in_range(be: Backend, m: Array) -> tuple[Array, Array]:
@@ -112,7 +114,7 @@ def _by_shortest(be: Backend, least: Array, start: Start, plans: Sequence[Plan],
 
 def _by_plan(be: Backend, start: Start, plan: Plan, tol: float) -> tuple[Array, Array]:
     m, gram, exact, square, size = start
-    chain, count = _monic(plan[1]), len(plan[1]) * be.ones(m)
+    chain, count = _monic(plan[1]), len(plan[1]) * be.ones(exact)
     first = _first(be, exact, square, 1 / nonzero(be, size), chain[0])
     if is_half(be, m):
         first = be.astype(first, be.kind(m))
@@ -188,18 +190,14 @@ def _segments(chain: Sequence[Link], tol: float, eps: float) -> Iterator[Sequenc
 
 
 def _short_segments(chain: Sequence[Link], eps: float) -> Iterator[Sequence[Link]]:
-    """The same where noise in R is all there is of small singular values, from their steps far too high.
+    """The same where noise in R puts values so far over the top that the steps after it would let them explode.
 
-    That does no harm to what is far from the top when R is formed anew, as after the first few, nor after the last two.
+    So R is formed anew for every step, but for the last one if the noise is small then.
     """
-    first, grown = 1, chain[0].slope
-    while first < len(chain) and 0.5 * eps * (grown * chain[first].slope) ** 2 < 1:
-        grown *= chain[first].slope
-        first += 1
-    yield chain[:first]
-    last = max(first, len(chain) - _SHORT)
-    yield from (chain[k : k + 1] for k in range(first, last))
-    if last < len(chain):
+    joined = len(chain) >= _SHORT and 0.5 * eps * chain[-2].slope ** 2 < _SHARE_OF_SHORT
+    last = len(chain) - _SHORT if joined else len(chain)
+    yield from (chain[k : k + 1] for k in range(last))
+    if joined:
         yield chain[last:]
 
 

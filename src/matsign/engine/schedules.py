@@ -10,17 +10,18 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from functools import wraps
-from typing import NamedTuple, ParamSpec
+from typing import NamedTuple, ParamSpec, TypeVar
 
 P = ParamSpec("P")
+R = TypeVar("R")
 
 
-def _designed_once(design: Callable[P, tuple[Step, ...]]) -> Callable[P, tuple[Step, ...]]:
+def designed_once(design: Callable[P, R]) -> Callable[P, R]:
     """As functools.cache, which torch.compile looks through: it would follow the design again, for minutes."""
-    known: dict[object, tuple[Step, ...]] = {}
+    known: dict[object, R] = {}
 
     @wraps(design)
-    def designed(*args: P.args, **kwargs: P.kwargs) -> tuple[Step, ...]:
+    def designed(*args: P.args, **kwargs: P.kwargs) -> R:
         key = (args, tuple(sorted(kwargs.items())))
         if key not in known:
             known[key] = design(*args, **kwargs)
@@ -107,7 +108,7 @@ def _advance(lower: float, upper: float, cushion: float, room: float) -> tuple[S
     return step, low * centre * (1 - room), high * centre * (1 + room)
 
 
-@_designed_once
+@designed_once
 def polar_express(
     lower: float, tol: float, eps: float, upper: float = 1.0, cushion: float = CUSHION, terms: int = 1
 ) -> tuple[Step, ...]:
@@ -132,7 +133,7 @@ def polar_express(
     return (*steps, POLISH) if tol < goal else tuple(steps)
 
 
-@_designed_once
+@designed_once
 def counted(count: int, tol: float, eps: float, terms: int = 1) -> tuple[Step, ...]:
     """The `count` steps that bring the widest interval [l, 1] to within `tol` of 1, but for rounding."""
     low, high = 1e-16, 1.0
@@ -210,7 +211,7 @@ def _turns(step: Step, top: float) -> list[float]:
     return [math.sqrt(x) for x in squares if 0 < x < top * top]
 
 
-@_designed_once
+@designed_once
 def lifting(rtol: float, eps: float, upper: float) -> tuple[Step, ...]:
     """Steps after which purification sends [rtol, upper] to 1 and [0, rtol) to 0.
 

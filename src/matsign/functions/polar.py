@@ -14,7 +14,6 @@ and  dU = U Ω + (I - P) dM Q H₀⁻¹ + U H₀⁻¹ Uᴴ dM (I - Q).
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from numbers import Integral
 from typing import Any, NamedTuple
 
@@ -25,21 +24,18 @@ from matsign.engine.failures import Failure
 from matsign.engine.iterate import newton, purify, run
 from matsign.engine.linear import adjoint, column, eye, hermitian, inner, nonzero, norm, normalise, widened
 from matsign.engine.orthogonal import Plan, orthogonal, rounding, shortened
+from matsign.engine.plans import Schedule, borne, planned
 from matsign.engine.rules import Arrays, Solution, solution
-from matsign.engine.schedules import NAMED, PADE, Step, counted, lifting, polar_express, reach
+from matsign.engine.schedules import PADE, lifting, polar_express
 from matsign.engine.solves import folded, inverse
 
 Array = Any
-Schedule = str | Sequence[Sequence[float]] | None
 
 _METHODS = ("auto", "polynomial", "newton", "svd", "gram")
 # The smallest eigenvalue of MᴴM beside its largest from which its eigenvectors do: condition 300, error 2e-13.
 _GRAM, _GRAM_SINGLE = 1e-5, 4e-3
 # Singular values that MᴴM in double precision tells from zero, beside the largest.
 _RESOLVED = 1e-6
-# Lower bounds on the smallest singular value that save steps, and the size from which looking for one pays.
-_LEVELS = (0.1, 0.03, 0.01, 3e-3, 1e-3)
-_WORTH_LOOKING = 96
 # The norm that a matrix is divided by is an estimate from below, by this factor at the most.
 _OVERSHOOT = 2.0
 # Steps of order three that finish what lies between 0.02 and 1.3.
@@ -70,7 +66,7 @@ def orthogonalise(
             found = _in_half(be, m, tol, schedule, steps)
             if found is not None:
                 return found
-        plans = _planned(be, m, tol, rank_tolerance(be, m, rtol), schedule, steps)
+        plans = planned(be, m, tol, rank_tolerance(be, m, rtol), schedule, steps)
         return _in_steps(be, m, plans, tol or 0.1, bounded=schedule is None)
     tol, rtol = accuracy(be, m, tol), rank_tolerance(be, m, rtol)
     if method == "auto":
@@ -178,42 +174,11 @@ def _fixed(
     """Whether the number of steps follows from the options alone."""
     if schedule is None and steps is None:
         return ((tol or 0) >= 1e-3 and method == "polynomial") or ((tol or 0) >= 1e-2 and method == "auto")
+    if steps is not None and (not isinstance(steps, Integral) or isinstance(steps, bool) or steps <= 0):
+        raise ValueError(f"msign: steps must be a positive whole number, got {steps!r}")
     if method not in ("auto", "polynomial"):
         raise ValueError(f"msign: a schedule and a number of steps are for method='polynomial', got {method!r}")
     return True
-
-
-def _planned(
-    be: Backend, m: Array, tol: float | None, rtol: float, schedule: Schedule, steps: int | None
-) -> tuple[Plan, ...]:
-    """The steps asked for by name, by coefficients, by number or by accuracy."""
-    if steps is not None and (not isinstance(steps, Integral) or isinstance(steps, bool) or steps <= 0):
-        raise ValueError(f"msign: steps must be a positive whole number, got {steps!r}")
-    if schedule is None:
-        (eps, terms), short = rounding(be, m), min(m.shape[-2:])
-        if steps is not None:
-            return ((0.0, counted(int(steps), max(tol or 0.2, 64 * eps), eps, terms)),)
-        # The bound that m is divided by may be this much above its norm.
-        lower = max(rtol, eps) * ((1 + math.sqrt(short)) / 2) ** -0.25
-        looks = be.on_cpu(m) and not be.traced(m) and short >= _WORTH_LOOKING
-        # Rounding in MᴴM is about √k eps: below its root there is nothing to be seen.
-        seen = max(lower, math.sqrt(8 * eps * math.sqrt(short)))
-        levels = (*(level for level in _LEVELS if looks and level > seen), lower)
-        goal = accuracy(be, m, tol)
-        return tuple((level, polar_express(level, goal, eps, terms=terms)) for level in levels)
-    if isinstance(schedule, str):
-        if schedule not in NAMED:
-            raise ValueError(f"msign: schedule must be one of {', '.join(NAMED)} or coefficients, got {schedule!r}")
-        plan = NAMED[schedule]
-    else:
-        try:
-            plan = tuple(Step(*(float(x) for x in row)) for row in schedule)
-        except (TypeError, ValueError):
-            plan = ()
-        if not plan or not all(math.isfinite(x) for row in plan for x in row):
-            raise ValueError(f"msign: a schedule is rows of two or three coefficients, got {schedule!r}")
-    count = len(plan) if steps is None else int(steps)
-    return ((0.0, (plan + plan[-1:] * (count - len(plan)))[:count]),)
 
 
 def _in_steps(be: Backend, m: Array, plans: tuple[Plan, ...], tol: float, *, bounded: bool) -> Solution:
@@ -228,11 +193,10 @@ def _in_half(be: Backend, m: Array, tol: float | None, schedule: Schedule, steps
     if short is None:
         return None
     x = shortened(be, m, short)
-    plans = _planned(be, x, tol, 0.0, schedule, steps)
-    taken = plans[0][1]
-    if max(abs(c) for step in taken for c in step) > 100 or reach(taken, be.eps(x)) > 1.1 * reach(taken, 0.0):
+    plan = borne(schedule, steps, tol, be.eps(x), rounding(be, x))
+    if plan is None:
         return None
-    found = _in_steps(be, x, plans, tol or 0.1, bounded=schedule is None)
+    found = _in_steps(be, x, ((0.0, plan),), tol or 0.1, bounded=schedule is None)
     return found._replace(value=(be.astype(found.value[0], be.kind(m)),))
 
 

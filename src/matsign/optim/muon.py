@@ -63,7 +63,8 @@ class Muon(torch.optim.Optimizer):
     steps : how many steps, of `schedule` or generated ones; the default is 4 generated
     tol : instead, singular values above a thousandth of the largest end within `tol` of 1
     precision : "full", or "half": products in half precision, as ``torch.optim.Muon`` takes them everywhere, where the device
-        has units for them (float16 on a GPU, after scaling); default: "half" on an accelerator, "full" on a CPU. See `msign`
+        has units for them (float16 on a GPU, after scaling); not with `tol`, which only "full" can hold. Default: "half" on
+        an accelerator and for 16-bit parameters, else "full". See `msign`
     split : cut the first axis into so many equal blocks, each a matrix by itself (heads, or queries, keys and values in one)
     batch_axes : so many leading axes count matrices (1 for experts (e, n, m)); of the axes after them the first is n and
         the others together are m, so that a convolution (out, in, k, k) is the matrix (out, in k k)

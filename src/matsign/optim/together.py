@@ -77,7 +77,7 @@ def orthogonalise(stack: Array, how: Choice) -> Array:
     if how.tol is not None and how.steps is None:
         options["rtol"] = SMALLEST
     be = backends.load(backends.library_of(stack) or "numpy")
-    if how.precision is None and not be.on_cpu(stack):
+    if how.precision is None and not be.on_cpu(stack) and be.eps(stack) > 1e-10:
         options["precision"] = "half"
     return msign(stack, method="polynomial", errors="nan", **options)
 

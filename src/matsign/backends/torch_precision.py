@@ -1,0 +1,59 @@
+"""Products as precise as their dtype says, whatever PyTorch has been told to make those of others faster."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+
+Array = torch.Tensor
+
+
+def as_it_says(x: Array) -> Any:
+    """A context manager: under autocast, or where float32 stands for less, no iteration here converges."""
+    if torch.compiler.is_compiling():
+        # Compiled code has the other settings that its caller runs it with.
+        on = torch.is_autocast_enabled(x.device.type)
+        return torch.autocast(x.device.type, enabled=False) if on else contextlib.nullcontext()
+    return _in_full(x)
+
+
+@contextlib.contextmanager
+def _in_full(x: Array) -> Iterator[None]:
+    with contextlib.ExitStack() as stack:
+        if x.device.type in ("cpu", "cuda") and torch.is_autocast_enabled(x.device.type):
+            stack.enter_context(torch.autocast(x.device.type, enabled=False))
+        if x.dtype in (torch.float32, torch.complex64):
+            stack.enter_context(_single(x.is_cuda))
+        yield
+
+
+@contextlib.contextmanager
+def _single(cuda: bool) -> Iterator[None]:
+    """Products of float32 in float32, and those of float16 summed there."""
+    owner: Any = getattr(torch.backends.cuda if cuda else torch.backends.mkldnn, "matmul", None)
+    if not hasattr(owner, "fp32_precision"):  # PyTorch before 2.9
+        before = torch.get_float32_matmul_precision()
+        torch.set_float32_matmul_precision("highest")
+        try:
+            yield
+        finally:
+            torch.set_float32_matmul_precision(before)
+        return
+    before, summed_short = owner.fp32_precision, cuda and owner.allow_fp16_accumulation
+    if before not in ("ieee", "none"):
+        owner.fp32_precision = "ieee"
+    if summed_short:
+        owner.allow_fp16_accumulation = False
+    try:
+        yield
+    finally:
+        if before not in ("ieee", "none"):
+            # It may not have been the product's own setting but that of all there is.
+            owner.fp32_precision = "none"
+            if owner.fp32_precision != before:
+                owner.fp32_precision = before
+        if summed_short:
+            owner.allow_fp16_accumulation = True
