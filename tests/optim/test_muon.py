@@ -193,6 +193,14 @@ def test_split_makes_every_block_a_matrix():
 
 
 @pytest.mark.parametrize("split", [1, 2])
+def test_inputs_are_split_too(split):
+    (move,), (g,) = directions((8, 30), split=split, split_inputs=3, tol=1e-3)
+    for m, block in zip(move.split(8 // split), g.split(8 // split), strict=True):
+        for part, head in zip(m.split(10, 1), block.split(10, 1), strict=True):
+            assert (part - polar(head)).norm() < 0.03
+
+
+@pytest.mark.parametrize("split", [1, 2])
 def test_experts_are_a_stack(split):
     (move,), (g,) = directions((3, 8, 10), batch_axes=1, split=split, tol=1e-3)
     for m, expert in zip(move, g, strict=True):
@@ -489,7 +497,8 @@ def test_a_compiled_step_is_the_step():
         ({"schedule": "none"}, "schedule must be one of"),
         ({"steps": 0}, "steps"),
         ({"tol": 2.0}, "tol"),
-        ({"split": 4}, "4 equal blocks"),
+        ({"split": 4}, "outputs .* are not 4 equal blocks"),
+        ({"split_inputs": 7}, "inputs .* are not 7 equal blocks"),
         ({"batch_axes": 1}, "no matrix after 1 axes"),
     ],
 )

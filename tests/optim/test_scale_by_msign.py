@@ -74,6 +74,11 @@ def test_layouts(rng):
     for u, x in zip(heads, g, strict=True):
         for k in (0, 4):
             assert np.linalg.norm(u[:, k : k + 4] - polar(x[:, k : k + 4])) < 0.01
+    parts, _ = update(scale_by_msign(batch_axes=1, split=2, split_inputs=2, tol=1e-3), g)
+    for u, x in zip(parts, g, strict=True):
+        for rows in (slice(5), slice(5, None)):
+            for columns in (slice(4), slice(4, None)):
+                assert np.linalg.norm(u[rows, columns] - polar(x[rows, columns])) < 0.02
     first, _ = update(scale_by_msign(outputs_last=False, tol=1e-3), g)
     assert np.linalg.norm(first.reshape(3, 80) - polar(g.reshape(3, 80))) < 0.01
 

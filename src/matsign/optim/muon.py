@@ -66,6 +66,7 @@ class Muon(torch.optim.Optimizer):
         has units for them (float16 on a GPU, after scaling); not with `tol`, which only "full" can hold. Default: "half" on
         an accelerator and for 16-bit parameters, else "full". See `msign`
     split : cut the first axis into so many equal blocks, each a matrix by itself (heads, or queries, keys and values in one)
+    split_inputs : the same of the other axis (the heads of what puts their outputs together)
     batch_axes : so many leading axes count matrices (1 for experts (e, n, m)); of the axes after them the first is n and
         the others together are m, so that a convolution (out, in, k, k) is the matrix (out, in k k)
     algorithm : "muon" or "adamw", for groups that say nothing
@@ -73,7 +74,7 @@ class Muon(torch.optim.Optimizer):
     Raises
     ------
     ValueError
-        For options out of range, and where a parameter under Muon is no matrix: shape (k,) or a `split` that does not divide.
+        For options out of range, and where a parameter under Muon is no matrix: shape (k,) or blocks that are not equal.
     RuntimeError
         For sparse gradients.
 
@@ -108,6 +109,7 @@ class Muon(torch.optim.Optimizer):
         tol: float | None = None,
         precision: str | None = None,
         split: int = 1,
+        split_inputs: int = 1,
         batch_axes: int = 0,
         algorithm: str = "muon",
     ) -> None:
@@ -121,6 +123,7 @@ class Muon(torch.optim.Optimizer):
             "eps": eps,
             "adjust_lr_fn": adjust_lr_fn,
             "split": split,
+            "split_inputs": split_inputs,
             "batch_axes": batch_axes,
             "algorithm": algorithm,
         }
@@ -251,7 +254,7 @@ def _choice(group: Group) -> Choice:
 
 
 def _layout(group: Group) -> Layout:
-    return Layout(group["split"], group["batch_axes"])
+    return Layout(group["split"], group["batch_axes"], split_inputs=group["split_inputs"])
 
 
 def _check(group: Group) -> None:

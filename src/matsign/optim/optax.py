@@ -38,6 +38,7 @@ def scale_by_msign(
     precision: str | None = None,
     adjust_lr_fn: str | None = None,
     split: int = 1,
+    split_inputs: int = 1,
     batch_axes: int = 0,
     outputs_last: bool = True,
 ) -> GradientTransformation:
@@ -53,7 +54,8 @@ def scale_by_msign(
     ns_coefficients, ns_steps, schedule, steps, tol, precision : how msign is computed, as in `Muon`
     adjust_lr_fn : s, for a matrix of n outputs and m inputs: None or "original", √max(1, n/m); "match_rms_adamw",
         0.2 √max(n, m)
-    split, batch_axes : blocks of outputs that are matrices by themselves, and leading axes that count matrices
+    split, split_inputs, batch_axes : blocks of outputs and of inputs that are matrices by themselves, and leading axes that
+        count matrices
     outputs_last : where a kernel has its outputs: on its last axis, as in Flax and Haiku (all others together are inputs),
         or on its first, as in Equinox
 
@@ -80,7 +82,7 @@ def scale_by_msign(
     check_adjustment(adjust_lr_fn)
     check_precision(precision)
     how = choice(ns_coefficients, ns_steps, schedule, steps, tol, precision)
-    layout = Layout(split, batch_axes, outputs_last)
+    layout = Layout(split, batch_axes, outputs_last, split_inputs)
 
     def init(params: Tree) -> ScaleByMsignState:
         jax.tree.map(lambda w: layout.shape(w.shape), params)

@@ -86,12 +86,14 @@ class Layout(NamedTuple):
     """How a parameter is read as matrices of outputs by inputs.
 
     The first `batch_axes` axes count matrices. Of the rest the first (or the last, for JAX) is the outputs', all others
-    together are the inputs'; and the outputs are cut into `split` blocks, each a matrix by itself.
+    together are the inputs'; outputs are cut into `split` blocks and inputs into `split_inputs`, which with one another are
+    matrices by themselves.
     """
 
     split: int = 1
     batch_axes: int = 0
     outputs_last: bool = False
+    split_inputs: int = 1
 
     def shape(self, shape: Shape) -> tuple[int, int, int]:
         """(matrices, outputs, inputs) of a parameter of this shape."""
@@ -99,27 +101,29 @@ class Layout(NamedTuple):
         if len(rest) < 2:
             counted = f" after {self.batch_axes} axes that count matrices" if self.batch_axes else ""
             raise ValueError(f"a parameter of shape {tuple(shape)} is no matrix{counted}: give it to another optimiser")
-        outputs, inputs = (rest[-1], rest[:-1]) if self.outputs_last else (rest[0], rest[1:])
-        if self.split < 1 or outputs % self.split:
-            raise ValueError(
-                f"{outputs} outputs of a parameter of shape {tuple(shape)} are not {self.split} equal blocks"
-            )
-        return math.prod(batch) * self.split, outputs // self.split, math.prod(inputs)
+        outputs, inputs = (rest[-1], math.prod(rest[:-1])) if self.outputs_last else (rest[0], math.prod(rest[1:]))
+        for count, size, name in ((self.split, outputs, "outputs"), (self.split_inputs, inputs, "inputs")):
+            if count < 1 or size % count:
+                raise ValueError(f"{size} {name} of a parameter of shape {tuple(shape)} are not {count} equal blocks")
+        blocks = self.split * self.split_inputs
+        return math.prod(batch) * blocks, outputs // self.split, inputs // self.split_inputs
 
     def matrices(self, x: Array) -> Array:
-        """A parameter as a stack of matrices; a view where the library has views."""
+        """A parameter as a stack of matrices; a view where the library has views and inputs are in one piece."""
         count, outputs, inputs = self.shape(x.shape)
-        if not self.outputs_last:
-            return x.reshape((count, outputs, inputs))
-        whole = x.reshape((count // self.split, inputs, outputs * self.split))
-        return whole.mT.reshape((count, outputs, inputs))
+        parts = count // (self.split * self.split_inputs)
+        if self.outputs_last:
+            x = _permuted(x.reshape((parts, self.split_inputs, inputs, self.split, outputs)), (0, 3, 1, 4, 2))
+        else:
+            x = _permuted(x.reshape((parts, self.split, outputs, self.split_inputs, inputs)), (0, 1, 3, 2, 4))
+        return x.reshape((count, outputs, inputs))
 
     def parameter(self, stack: Array, shape: Shape) -> Array:
         """The stack in the shape of the parameter."""
-        if not self.outputs_last:
-            return stack.reshape(shape)
         count, outputs, inputs = self.shape(shape)
-        return stack.reshape((count // self.split, outputs * self.split, inputs)).mT.reshape(shape)
+        parts = count // (self.split * self.split_inputs)
+        x = stack.reshape((parts, self.split, self.split_inputs, outputs, inputs))
+        return _permuted(x, (0, 2, 4, 1, 3) if self.outputs_last else (0, 1, 3, 2, 4)).reshape(shape)
 
     def adjusted(self, adjustment: str | None, shape: Shape) -> float:
         """What the learning rate is multiplied by: of Keller Jordan ("original", or None) or of Moonshot."""
@@ -127,6 +131,10 @@ class Layout(NamedTuple):
         if adjustment == "match_rms_adamw":
             return 0.2 * math.sqrt(max(outputs, inputs))
         return math.sqrt(max(1.0, outputs / max(inputs, 1)))
+
+
+def _permuted(x: Array, axes: tuple[int, ...]) -> Array:
+    return backends.load(backends.library_of(x) or "numpy").xp.permute_dims(x, axes)
 
 
 def check_adjustment(adjustment: str | None) -> None:
