@@ -1,0 +1,43 @@
+"""On a device that is not the CPU: PyTorch's "meta", where tensors have shapes, dtypes and devices but no numbers.
+
+What would mix devices on a GPU raises here too.
+"""
+
+import pytest
+
+from matsign import backends, msign
+from matsign.backends import eager
+from problems import PROBLEMS, as_tuple
+
+torch = pytest.importorskip("torch")
+
+
+@pytest.fixture(autouse=True)
+def valueless(monkeypatch):
+    """As while a CUDA graph is recorded; and what the host computes is as empty as the rest."""
+    be = backends.load("torch")
+    monkeypatch.setattr(be, "_recording", lambda: True)
+    monkeypatch.setattr(be, "short", lambda x: "float16")
+    monkeypatch.setattr(be, "host", lambda f, like, *arrays: eager.tree_map(torch.empty_like, like))
+
+
+def check(value, dtype, *arrays):
+    assert all(x.device.type == "meta" for x in value)
+    assert all(x.dtype == dtype for x in value)
+    sum(x.abs().sum() for x in value).backward()
+    assert all(x.grad.device.type == "meta" for x in arrays)
+
+
+@pytest.mark.parametrize("problem", PROBLEMS, ids=lambda p: p.name)
+def test_values_and_gradients_stay_there(problem, rng):
+    arrays = [torch.from_numpy(x).to("meta").requires_grad_() for x in problem.make(rng, "float64")]
+    check(as_tuple(problem.f(*arrays)), torch.float64, *arrays)
+
+
+@pytest.mark.parametrize("options", [{"steps": 4}, {"schedule": "muon"}, {"schedule": "cans"}, {"tol": 0.05}], ids=str)
+@pytest.mark.parametrize("shape", [(8, 8), (3, 20, 8), (2, 8, 40)])
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
+def test_msign_in_few_steps(options, shape, dtype):
+    m = torch.empty(shape, dtype=getattr(torch, dtype), device="meta").requires_grad_()
+    check((msign(m, **options),), m.dtype, m)
+    assert msign(m, **options, **({} if "tol" in options else {"precision": "half"})).shape == shape
