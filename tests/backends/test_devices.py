@@ -5,7 +5,7 @@ What would mix devices on a GPU raises here too.
 
 import pytest
 
-from matsign import backends, msign
+from matsign import backends, certify, msign
 from matsign.backends import eager
 from problems import PROBLEMS, as_tuple
 
@@ -14,8 +14,9 @@ torch = pytest.importorskip("torch")
 
 @pytest.fixture(autouse=True)
 def valueless(monkeypatch):
-    """As while a CUDA graph is recorded; and what the host computes is as empty as the rest."""
-    be = backends.load("torch")
+    """As while a CUDA graph is recorded, but with two steps of every loop; and what the host computes is as empty as the rest."""
+    be, loop = backends.load("torch"), eager.frozen_loop
+    monkeypatch.setattr(eager, "frozen_loop", lambda step, state, limit, where: loop(step, state, min(limit, 2), where))
     monkeypatch.setattr(be, "_recording", lambda: True)
     monkeypatch.setattr(be, "short", lambda x: "float16")
     monkeypatch.setattr(be, "host", lambda f, like, *arrays: eager.tree_map(torch.empty_like, like))
@@ -29,9 +30,13 @@ def check(value, dtype, *arrays):
 
 
 @pytest.mark.parametrize("problem", PROBLEMS, ids=lambda p: p.name)
-def test_values_and_gradients_stay_there(problem, rng):
+def test_values_gradients_and_certificates_stay_there(problem, rng):
     arrays = [torch.from_numpy(x).to("meta").requires_grad_() for x in problem.make(rng, "float64")]
     check(as_tuple(problem.f(*arrays)), torch.float64, *arrays)
+    _, certificate = certify(problem.f)(*(x.detach() for x in arrays))
+    numbers = [x for x in certificate if isinstance(x, torch.Tensor)]
+    assert len(numbers) >= 3
+    assert all(x.device.type == "meta" for x in numbers)
 
 
 @pytest.mark.parametrize("options", [{"steps": 4}, {"schedule": "muon"}, {"schedule": "cans"}, {"tol": 0.05}], ids=str)
