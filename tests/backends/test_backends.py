@@ -208,6 +208,22 @@ class TestPrecisionOfProducts:
                 assert torch.equal(x, y)
             assert torch.is_autocast_enabled("cpu")
 
+    def test_of_float16_on_a_gpu_are_summed_in_float32(self, torch):
+        """The setting is there without a GPU, too."""
+        from matsign.backends import torch_precision
+
+        matmul = torch.backends.cuda.matmul
+        if not hasattr(matmul, "fp32_precision"):
+            pytest.skip("PyTorch before 2.9")
+        before = matmul.allow_fp16_accumulation
+        try:
+            matmul.allow_fp16_accumulation = True
+            with torch_precision._single(cuda=True):
+                assert not matmul.allow_fp16_accumulation
+            assert matmul.allow_fp16_accumulation
+        finally:
+            matmul.allow_fp16_accumulation = before
+
     def test_a_setting_of_all_there_is_goes_on_being_one(self, torch):
         owners = torch.backends, getattr(torch.backends.mkldnn, "matmul", None)
         if not hasattr(owners[1], "fp32_precision"):

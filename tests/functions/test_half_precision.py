@@ -78,7 +78,7 @@ def test_it_is_msign_within_the_rounding_of_half_precision(shape, be, short, rng
     values = np.linalg.svd(x, compute_uv=False)
     assert 0.79 < values.min() <= values.max() < 1.2 + 8 * EPS[short]
     turned = x.T @ a if shape[0] >= shape[1] else x @ a.T
-    assert np.linalg.norm(turned - turned.T) < 8 * EPS[short] * np.linalg.norm(a)
+    assert np.linalg.norm(turned - turned.T) < 4 * EPS[short] * np.linalg.norm(a)
 
 
 def test_steps_that_would_explode_are_taken_in_full(be, short, rng):
@@ -131,7 +131,7 @@ def test_the_gradient_is_that_of_msign(be, short, rng):
     a, move = (be.asarray(gaussian(rng, 24, 8)) for _ in range(2))
     expected = np.asarray(frechet(msign)(a, move))
     found = np.asarray(frechet(msign)(a, move, steps=4, precision="half"))
-    assert np.linalg.norm(found - expected) < 30 * EPS[short] * np.linalg.norm(expected)
+    assert np.linalg.norm(found - expected) < 2 * EPS[short] * np.linalg.norm(expected)
 
 
 @pytest.mark.filterwarnings("ignore:Dynamo detected:UserWarning")

@@ -269,6 +269,27 @@ def test_the_size_of_a_gradient_does_not_matter(scale):
     assert torch.allclose(*moves, atol=1e-2)
 
 
+@pytest.mark.parametrize(
+    ("device", "dtype", "asked", "taken"),
+    [
+        ("cpu", torch.float32, None, None),
+        ("meta", torch.float32, None, "half"),
+        ("meta", torch.bfloat16, None, "half"),
+        ("meta", torch.float64, None, None),
+        ("meta", torch.float32, "full", "full"),
+        ("cpu", torch.float32, "half", "half"),
+    ],
+)
+def test_half_precision_on_an_accelerator_unless_told_otherwise(device, dtype, asked, taken, monkeypatch):
+    from matsign.optim import together
+
+    calls = []
+    monkeypatch.setattr(together, "msign", lambda stack, **options: calls.append(options) or stack)
+    stack = torch.empty(2, 4, 3, device=device, dtype=dtype)
+    together.orthogonalise(stack, together.choice(precision=asked))
+    assert calls[-1].get("precision") == taken
+
+
 def test_zero_gradients_move_nothing():
     (still, moved), _ = directions((5, 7), (5, 7), grads=[torch.zeros(5, 7)])
     assert torch.equal(still, torch.zeros(5, 7))

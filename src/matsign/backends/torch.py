@@ -96,7 +96,7 @@ def on_cpu(x: Array) -> bool:
     return x.device.type == "cpu"
 
 
-# What PyTorch says of this processor; before 2.10 it did not.
+# What PyTorch says of this processor, if it is one that says it.
 _TILES = hasattr(torch.cpu, "get_capabilities") and bool(torch.cpu.get_capabilities().get("amx_bf16"))
 
 

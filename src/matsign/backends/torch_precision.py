@@ -13,20 +13,19 @@ Array = torch.Tensor
 
 def as_it_says(x: Array) -> Any:
     """A context manager: under autocast, or where float32 stands for less, no iteration here converges."""
-    if torch.compiler.is_compiling():
-        # Compiled code has the other settings that its caller runs it with.
-        on = torch.is_autocast_enabled(x.device.type)
-        return torch.autocast(x.device.type, enabled=False) if on else contextlib.nullcontext()
-    return _in_full(x)
+    # Compiled code has the other settings that its caller runs it with.
+    return _no_autocast(x) if torch.compiler.is_compiling() else _in_full(x)
+
+
+def _no_autocast(x: Array) -> Any:
+    kind = x.device.type
+    on = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+    return torch.autocast(kind, enabled=False) if on else contextlib.nullcontext()
 
 
 @contextlib.contextmanager
 def _in_full(x: Array) -> Iterator[None]:
-    with contextlib.ExitStack() as stack:
-        if x.device.type in ("cpu", "cuda") and torch.is_autocast_enabled(x.device.type):
-            stack.enter_context(torch.autocast(x.device.type, enabled=False))
-        if x.dtype in (torch.float32, torch.complex64):
-            stack.enter_context(_single(x.is_cuda))
+    with _no_autocast(x), _single(x.is_cuda):
         yield
 
 

@@ -61,7 +61,7 @@ def orthogonalise(
     precision: str | None = None,
 ) -> Solution:
     """msign of a stack, tall or wide."""
-    if _fixed(tol=tol, rtol=rtol, method=method, schedule=schedule, steps=steps):
+    if _fixed(tol=tol, method=method, schedule=schedule, steps=steps):
         if precision == "half" and (schedule is not None or steps is not None):
             found = _in_half(be, m, tol, schedule, steps)
             if found is not None:
@@ -162,15 +162,7 @@ def _polynomial(be: Backend, m: Array, tol: float, rtol: float) -> Solution:
     return solution(be, tuple(found.value), Failure.NOT_CONVERGED, ~(found.defect < 0.05), found.steps)
 
 
-def _fixed(
-    *,
-    tol: float | None,
-    rtol: float | None,
-    method: str,
-    schedule: Schedule = None,
-    steps: int | None = None,
-    precision: str | None = None,
-) -> bool:
+def _fixed(*, tol: float | None, method: str, schedule: Schedule = None, steps: int | None = None, **_: Any) -> bool:
     """Whether the number of steps follows from the options alone."""
     if schedule is None and steps is None:
         return ((tol or 0) >= 1e-3 and method == "polynomial") or ((tol or 0) >= 1e-2 and method == "auto")
