@@ -128,3 +128,14 @@ def scattered_numbers(n: int, m: int) -> Any:
 def scattered(be: Backend, n: int, m: int, like: Array) -> Array:
     """Fixed random numbers ``(1, n, m)`` in the dtype of `like`: a start that no structure has been prepared against."""
     return be.astype(be.asarray(scattered_numbers(n, m), like), be.kind(like))[None]
+
+
+def rounding_probe(be: Backend, x: Array, size: Array) -> Array:
+    """A fixed random matrix shaped like `x` of Frobenius norm eps·`size` in each member.
+
+    Added to a residual whose terms have the norm `size`, it stands for the rounding errors that the residual cannot show, so
+    that a correction step is never smaller than what rounding of the terms does to the solution.
+    """
+    noise = scattered(be, *x.shape[-2:], x)
+    unit = noise * (be.eps(x) / float(np.linalg.norm(scattered_numbers(*x.shape[-2:]))))
+    return unit * column(size)
