@@ -17,7 +17,7 @@ from matsign.backends import load
 
 Array = Any
 
-_CODES = 3  # failure, iterations and detail, whole numbers that do not move
+_CODES = 3  # failure, iterations and detail, which have no derivatives
 _step = Primitive("matsign")
 _step.multiple_results = True
 

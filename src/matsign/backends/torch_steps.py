@@ -10,7 +10,7 @@ from matsign.backends import load
 
 Array = torch.Tensor
 
-_CODES = 3  # failure, iterations and detail, whole numbers that do not move
+_CODES = 3  # failure, iterations and detail, which have no derivatives
 
 
 def derived(step: Any, *arrays: Array) -> tuple[Array, ...]:

@@ -84,13 +84,18 @@ class SpectrumError(LinAlgError):
         self.value = value
 
 
-def explain(name: str, members: list[tuple[int, ...]], failures: list[Failure], details: list[int]) -> str:
-    """One line per kind of failure: which members, what it means, what to try."""
+def explain(name: str, members: list[tuple[int, ...]], failures: list[Failure], details: list[complex]) -> str:
+    """One line per kind of failure: which members, what it means, what to try. Texts name a figure as ``{detail}``."""
     lines = []
     for failure in sorted(set(failures)):
         hit = [(m, d) for m, f, d in zip(members, failures, details, strict=True) if f == failure]
-        text = MESSAGES[failure].format(detail=", ".join(sorted({str(d) for _, d in hit})))
+        numbers = list(dict.fromkeys(_written(d) for _, d in hit))
+        text = MESSAGES[failure].format(detail=", ".join(numbers[:4]) + (", …" if len(numbers) > 4 else ""))
         where = [str(m[0] if len(m) == 1 else m) for m, _ in hit]
         shown = ", ".join(where[:8]) + (f" and {len(where) - 8} more" if len(where) > 8 else "")
         lines.append(f"{name}: {text}" if hit[0][0] == () else f"{name}: batch members {shown}: {text}")
     return "\n".join(lines)
+
+
+def _written(figure: complex) -> str:
+    return f"{figure.real:.4g}" if figure.imag == 0 else f"{figure:.4g}"

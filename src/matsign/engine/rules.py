@@ -24,7 +24,10 @@ Arrays = tuple[Any, ...]
 
 
 class Solution(NamedTuple):
-    """What a solver returns: its arrays (B, ...) and, per member, a `Failure`, the steps taken and a number to report."""
+    """What a solver returns: its arrays (B, ...) and, per member, a `Failure`, the steps taken and a figure for the error's text.
+
+    The figure is real or complex: (B, 2), its real and its imaginary part.
+    """
 
     value: Arrays
     failure: Array
@@ -40,15 +43,26 @@ def solution(
     iterations: Array | None = None,
     detail: Array | None = None,
 ) -> Solution:
-    """A `Solution` in which the members of the mask `failed` have this failure."""
+    """A `Solution` in which the members of the mask `failed` have this failure; `detail` is one number per member."""
     xp, none = be.xp, be.no_counts(value[0])
     found = none if failed is None else xp.where(failed, none + int(failure), none)
     return Solution(
         tuple(value),
         found,
         none if iterations is None else xp.astype(iterations, xp.int32),
-        none if detail is None else xp.astype(detail, xp.int32),
+        no_figures(be, value[0]) if detail is None else figures(be, value[0], detail),
     )
+
+
+def no_figures(be: Backend, like: Array) -> Array:
+    """The figures of a `Solution` that has none."""
+    return be.zeros((len(like), 2), be.real(like))
+
+
+def figures(be: Backend, like: Array, numbers: Array) -> Array:
+    """Real or complex numbers (B,) as the figures of a `Solution`."""
+    parts = (be.real(numbers), be.imag(numbers)) if be.is_complex(numbers) else (numbers, 0 * numbers)
+    return be.astype(be.xp.stack(parts, axis=-1), be.kind(be.real(like)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,7 +160,7 @@ class Step:
                  for letter, k in zip(s, x.shape[1:], strict=True)}  # fmt: skip
         count = len(arrays[0])
         value = tuple(be.zeros((count, *(sizes.get(n, 0) for n in shape)), arrays[0]) for shape in self.rule.results)
-        return Solution(value, *(be.no_counts(value[0]) for _ in range(3)))
+        return solution(be, value)
 
     def _complain(self, be: Backend, found: Solution) -> None:
         assert self.batch is not None
@@ -154,7 +168,7 @@ class Step:
         hit = np.flatnonzero(failures)
         members = [tuple(int(i) for i in np.unravel_index(k, self.batch)) if self.batch else () for k in hit]
         reasons = [Failure(int(failures[k])) for k in hit]
-        text = explain(self.rule.name, members, reasons, [int(details[k]) for k in hit])
+        text = explain(self.rule.name, members, reasons, [complex(*details[k]) for k in hit])
         raise SpectrumError(text, members, reasons, self.rule.wrap(be, *shaped(be, found.value, self.batch)))
 
 
