@@ -416,3 +416,92 @@ def test_zero_in(problem, on, rng):
         )
         return
     assert not any(x.any() for x in as_tuple(value))
+
+
+# Arguments that are no dense arrays of numbers, and what the error says of them.
+
+
+def of_no_use():
+    """What it is, how it is made, and the text."""
+    import fractions
+
+    import scipy.sparse
+
+    yield "scipy matrix", lambda: scipy.sparse.eye(2), r"is sparse \(dia_matrix of scipy\).*toarray\(\)"
+    yield "scipy array", lambda: scipy.sparse.csr_array(np.eye(2)), r"is sparse \(csr_array of scipy\).*toarray\(\)"
+    yield "Fractions", lambda: [[fractions.Fraction(1, 2)]], r"has dtype object \(the first entry is of type Fraction\)"
+    yield "long integers", lambda: [[10**400]], r"has dtype object \(the first entry is of type int\).*dtype=float"
+    yield "text", lambda: [["1.0"]], r"holds text \(dtype <U3\)"
+    yield "None", lambda: None, "is None and no array of numbers"
+    yield "a dictionary", dict, "is of type dict and no array of numbers"
+    yield "masked", lambda: np.ma.masked_array(np.eye(2), np.eye(2)), r"masked entries; fill them .*filled"
+
+
+@pytest.mark.parametrize(("make", "text"), [pytest.param(*x[1:], id=x[0]) for x in of_no_use()])
+def test_what_is_no_dense_array_of_numbers(make, text):
+    with pytest.raises(TypeError, match=f"^mcsgn: M .*{text}"):
+        matsign.mcsgn(make())
+    with pytest.raises(TypeError, match=f"^solve_sylvester: b .*{text}"):
+        matsign.solve_sylvester(np.eye(2), make(), np.eye(2))
+
+
+def test_sparse_arrays_of_torch_and_jax_and_lists_of_their_arrays():
+    torch, jax = pytest.importorskip("torch"), pytest.importorskip("jax")
+    sparse = pytest.importorskip("jax.experimental.sparse")
+    for m, text in (
+        (torch.eye(2).to_sparse(), r"is sparse \(layout torch.sparse_coo\).*to_dense\(\)"),
+        (sparse.BCOO.fromdense(jax.numpy.eye(2)), r"is sparse \(BCOO of jax\).*todense\(\)"),
+        ([torch.eye(2)], "is a list of torch arrays; stack them"),
+        ([[jax.numpy.ones(()), 1.0], [0.0, 1.0]], "is a list of jax arrays; stack them"),
+    ):
+        with pytest.raises(TypeError, match=f"^mcsgn: M {text}"):
+            matsign.mcsgn(m)
+    with pytest.raises(TypeError, match=r"^mcsgn: M is a list of jax arrays"):
+        jax.jit(lambda x: matsign.mcsgn([[x, 0.0], [0.0, x]]))(1.0)
+
+
+ODD = [
+    np.array(["raise", "nan"]),
+    np.ones(3),
+    {"a": 1},
+    {1},
+    10**400,
+    10**5000,
+    -(10**400),
+    np.nan,
+    True,
+    np.True_,
+    np.str_("magic"),
+    b"auto",
+    1j,
+    len,
+    "x" * 10_000,
+    slice(2),
+    [],
+    [0.1],
+    -1,
+    np.inf,
+]
+
+
+@pytest.mark.parametrize("value", ODD, ids=lambda x: type(x).__name__)
+@pytest.mark.parametrize("option", ["errors", "method", "tol", "rtol", "precision"])
+def test_odd_values_of_options(option, value):
+    with pytest.raises((ValueError, TypeError), match=f"^msign: {option} must be") as error:
+        matsign.msign(np.eye(2), **{option: value})
+    assert len(str(error.value)) < 300
+    with pytest.raises((ValueError, TypeError), match=r"^solve_continuous_are: balanced must be"):
+        matsign.solve_continuous_are(*[np.eye(2)] * 4, balanced=2 if value is True or value is np.True_ else value)
+
+
+def test_options_from_arrays_of_any_library(on):
+    m, u = np.diag([1.0, 1e-3]), np.diag([1.0, 0.0])
+    for rtol in (np.float64(0.1), np.float32(0.1), np.longdouble(0.1), on.array(0.1), np.array(0.1)):
+        np.testing.assert_array_equal(matsign.msign(m, rtol=rtol), u)
+    assert matsign.msign(m, tol=on.array(1e-3), method=np.str_("svd"), errors=np.array("nan")).shape == (2, 2)
+
+
+def test_traced_options():
+    jax = pytest.importorskip("jax")
+    with pytest.raises(TypeError, match=r"^msign: rtol must be known before the call"):
+        jax.jit(lambda x: matsign.msign(np.eye(2), rtol=x))(0.1)

@@ -261,6 +261,30 @@ def test_condition_everywhere_and_in_batches(on, rng):
         np.testing.assert_allclose(found[k], condition(matsign.sqrtm)(a[k]), rtol=1e-12)
 
 
+@pytest.mark.parametrize("scale", [1e200, 1e-200])
+@pytest.mark.parametrize("f", [matsign.msign, matsign.mcsgn, matsign.matrix_abs, matsign.sqrtm, matsign.polar])
+def test_condition_number_of_what_overflows_when_squared(f, scale, on, rng):
+    m = near(rng, 3)
+    np.testing.assert_allclose(on(condition(f), scale * m), condition(f)(m), rtol=1e-3)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("f", [matsign.msign, matsign.mcsgn, matsign.matrix_abs, matsign.sqrtm, matsign.psd_project])
+def test_condition_number_where_the_value_or_the_derivative_is_zero(f, on):
+    for m in (np.zeros((2, 2)), np.diag([1.0, 0.0])):
+        assert not np.isnan(on(condition(f), m))
+    assert on(condition(matsign.psd_project), -np.eye(2)) == 0
+
+
+def test_condition_number_of_the_matrix_that_everybody_tries():
+    """The start of the power iteration was this very matrix, along which the polar factor does not move."""
+    m = np.random.default_rng(0).standard_normal((4, 4))
+    parts = [frechet(matsign.polar)(m, e.reshape(4, 4)) for e in np.eye(16)]
+    sizes = [np.linalg.norm(x) for x in matsign.polar(m)]
+    columns = [np.concatenate([p.ravel() / s for p, s in zip(pair, sizes, strict=True)]) for pair in parts]
+    assert condition(matsign.polar)(m) > 0.7 * np.linalg.norm(np.array(columns), 2) * np.linalg.norm(m)
+
+
 def test_frechet_broadcasts_and_checks(on, rng):
     a, e = near(rng, 3), gaussian(rng, 5, 3, 3)
     found = on(frechet(matsign.sqrtm), a, e)

@@ -174,3 +174,27 @@ class TestMeasuresOfMsign:
 
     def test_others_have_none(self):
         assert certify(matsign.sqrtm)(np.eye(2))[1].measures == {}
+
+
+@pytest.mark.parametrize("f", [getattr(matsign, n) for n in ("sqrtm", "matrix_abs", "mcsgn", "polar", "psd_project")])
+def test_of_zero(f, on):
+    """An answer of 0 that is right has no error, and no NaN."""
+    _, certificate = certify(f)(on.array(np.zeros((2, 3, 3))))
+    assert not np.asarray(certificate.forward_error).any()
+    assert not np.asarray(certificate.backward_error).any()
+
+
+@pytest.mark.parametrize("scale", [1e155, 1e-155, 1e200, 1e-200])
+def test_forward_error_of_values_whose_squares_overflow_or_underflow(scale, on, rng):
+    a, q = -stable(rng, 3), gaussian(rng, 3, 3)
+    plain = on(certify(matsign.solve_sylvester), a, a, q)[1]
+    scaled = on(certify(matsign.solve_sylvester), a, a, scale * q)[1]
+    assert 1e-18 < scaled.forward_error < 30 * plain.forward_error
+
+
+def test_what_is_unknown_is_infinite():
+    """Where the correction came to nothing, not NaN, which every comparison would let pass."""
+    from matsign.engine.certificates import _known
+
+    be = backends.load("numpy")
+    np.testing.assert_array_equal(_known(be, np.array([np.nan, 0.0, 1.0])), [np.inf, 0.0, 1.0])

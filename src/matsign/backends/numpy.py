@@ -24,7 +24,7 @@ _SMALL = 80
 
 def asarray(x: Any, like: Any = None) -> Array:
     if isinstance(x, np.ma.MaskedArray) and np.ma.is_masked(x):
-        raise TypeError("it has masked entries")
+        raise TypeError("it has masked entries; fill them first, as by x.filled(0)")
     x = np.asarray(x)
     return x if x.dtype.isnative else x.astype(x.dtype.newbyteorder("="))
 

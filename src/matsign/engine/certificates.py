@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from matsign.backends import Backend
 from matsign.engine.declare import HALVES, Answer, Call, Declaration, answer
-from matsign.engine.linear import norm, per_member
+from matsign.engine.linear import largest, per_member, relative_norm
 from matsign.engine.rules import set_aside
 
 Array = Any
@@ -20,8 +20,11 @@ class Certificate(NamedTuple):
 
     Attributes
     ----------
-    backward_error : relative residual of the equation that the answer should satisfy
-    forward_error : estimated relative error, the size of one correction step
+    backward_error : the Frobenius norm of the residual of the equation that the answer should satisfy, over the sum of the
+        Frobenius norms of the terms of that equation, each term as it is evaluated; the documentation of each function
+        says which equation that is
+    forward_error : estimated relative error, the size of one correction step over that of the answer (of an answer of 0 its own
+        size); infinite where nothing is known, never NaN where there is an answer
     iterations : steps taken; 0 for a direct method
     converged : whether there is an answer
     separation : for an equation, an estimate of the smallest ‖L(y)‖ / ‖y‖ of its linear operator (or of its linearisation at
@@ -42,7 +45,8 @@ class Certificate(NamedTuple):
 def certify(f: Callable[..., Any]) -> Callable[..., tuple[Any, Certificate]]:
     """``certify(f)(*args) = (f(*args), certificate)`` for every public function f, shaped like ``jax.value_and_grad``.
 
-    The backward error is the relative residual. The forward error is estimated by the size of one correction step: the
+    The backward error is the relative residual: for every function the Frobenius norm of what is left of its equation over the
+    sum of the norms of the terms, each as it is evaluated. The forward error is estimated by the size of one correction step: the
     derivative of f in the direction of the residual, which costs one more Sylvester equation. It sees errors that the
     residual hides. To first order `condition` times the backward error bounds it from above, often from far above. With
     ``errors="nan"`` a member without an answer has NaN errors and ``converged`` False.
@@ -120,13 +124,25 @@ def _errors(declaration: Declaration, call: Call, value: tuple[Array, ...], opti
     if call.kind in HALVES:
         value = tuple(be.astype(be.astype(x, call.kind), be.kind(x)) for x in value)
     found = declaration.residual(be, value, *call.stacks, **options)
-    forward = 0 * found.backward
-    for step, x in zip(found.correction, value, strict=True):
-        size = norm(be, x)
-        forward = be.xp.maximum(forward, norm(be, step) / be.xp.where(size > 0, size, be.ones(x)))
+    backward = _known(be, found.backward)
+    forward = 0 * backward
+    for step, x in zip(_flat(found.correction), _flat(value), strict=True):
+        # Of 0 an error is measured absolutely, and where nothing is wrong with it there is nothing to correct.
+        exact = (backward == 0) & (largest(be, x) == 0)
+        forward = be.xp.maximum(forward, be.xp.where(exact, 0 * forward, _known(be, relative_norm(be, step, x))))
     separation = be.xp.full_like(forward, be.xp.nan) if found.separation is None else found.separation
     boundary = forward < 0 if found.boundary is None else found.boundary
-    return found.backward, forward, separation, boundary, found.measures
+    return backward, forward, separation, boundary, found.measures
+
+
+def _flat(xs: tuple[Array, ...]) -> tuple[Array, ...]:
+    """Matrices and vectors alike as columns."""
+    return tuple(x.reshape((len(x), -1, 1)) for x in xs)
+
+
+def _known(be: Backend, error: Array) -> Array:
+    """An error, infinite where its computation came to nothing: then the answer may be as wrong as can be."""
+    return be.xp.where(be.xp.isnan(error), be.xp.full_like(error, be.xp.inf), error)
 
 
 def _shaped(be: Backend, x: Array, batch: tuple[int, ...]) -> Any:

@@ -10,8 +10,9 @@ from __future__ import annotations
 import functools
 import inspect
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from numbers import Number, Real
 from typing import Any, NamedTuple, ParamSpec, TypeVar, cast
 
 import numpy as np
@@ -219,8 +220,9 @@ def bind(
     missing = [n for n in (*names, *declaration.options) if n not in rest and n not in options]
     if missing:
         raise TypeError(f"{name} misses {', '.join(missing)}")
-    options = {k: _frozen(v) for k, v in options.items()}
-    _check(name, {**options, "errors": errors}, {**declaration.choices, "errors": ("raise", "nan")})
+    options = {k: _frozen(name, k, v) for k, v in {**options, "errors": errors}.items()}
+    _check(name, options, {**declaration.choices, "errors": ("raise", "nan")}, declaration.options)
+    errors = options.pop("errors")
     return [rest[n] for n in names], errors, options
 
 
@@ -234,25 +236,61 @@ def _check_tolerance(name: str, kind: str, tol: float | None) -> None:
         raise ValueError(f"{name}: {kind} cannot hold tol={tol:g}; at least {finest:.1g}, or None for all it can hold")
 
 
-def _frozen(option: Any) -> Any:
+def _frozen(name: str, key: str, option: Any) -> Any:
     """Lists and arrays as tuples: options are compared and kept."""
     if hasattr(option, "tolist"):
-        option = option.tolist()
-    return tuple(map(_frozen, option)) if isinstance(option, (list, tuple)) else option
+        try:
+            option = option.tolist()
+        except Exception:  # of any library, for an array without values
+            raise TypeError(
+                f"{name}: {key} must be known before the call, got {type(option).__name__} without values"
+            ) from None
+    return tuple(_frozen(name, key, x) for x in option) if isinstance(option, (list, tuple)) else option
 
 
-def _check(name: str, options: dict[str, Any], choices: dict[str, tuple[str | None, ...]]) -> None:
+def shown(value: Any) -> str:
+    """A value for an error message: on one line, and short."""
+    try:
+        text = " ".join(repr(value).split())
+    except Exception:  # whatever is wrong with the repr of a stranger's object, or a whole number too long for one
+        text = f"a value of type {type(value).__name__}"
+    return text if len(text) <= 100 else f"{text[:80]}... ({type(value).__name__})"
+
+
+def _check(
+    name: str, options: dict[str, Any], choices: dict[str, tuple[str | None, ...]], defaults: dict[str, Any]
+) -> None:
     """A ValueError for an option that means nothing; the options mean the same everywhere."""
     for key, allowed in choices.items():
-        if options[key] not in allowed:
-            raise ValueError(f"{name}: {key} must be one of {', '.join(map(str, allowed))}, got {options[key]!r}")
+        value = options[key]
+        if not (value is None or isinstance(value, str)) or value not in allowed:
+            raise ValueError(f"{name}: {key} must be one of {', '.join(map(str, allowed))}, got {shown(value)}")
+    for key, value in options.items():
+        if isinstance(defaults.get(key), bool) and not (isinstance(value, int) and value in (0, 1)):
+            raise ValueError(f"{name}: {key} must be True or False, got {shown(value)}")
     for key, lowest in (("tol", "(0"), ("rtol", "[0")):
         value = options.get(key)
         if value is None:
             continue
-        number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        if not (number and 0 <= value < 1 and (value > 0 or key == "rtol")):
-            raise ValueError(f"{name}: {key} must be a number in {lowest}, 1), got {value!r}")
+        number = math.nan if isinstance(value, bool) else real_number(value)
+        if not (0 <= number < 1 and (number > 0 or key == "rtol")):
+            raise ValueError(f"{name}: {key} must be a number in {lowest}, 1), got {shown(value)}")
+        options[key] = number
+    for key, value in options.items():
+        if not (value is None or isinstance(value, (str, Number, tuple))):
+            raise TypeError(f"{name}: {key} must be a number, a name or a list of them, got {shown(value)}")
+
+
+def real_number(value: Any) -> float:
+    """A real number as a float, also one too large for it; NaN for anything else."""
+    if isinstance(value, float):
+        return value
+    if not isinstance(value, Real):
+        return math.nan
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf  # type: ignore[operator]
 
 
 def prepare(declaration: Declaration, arguments: list[Any]) -> Call:
@@ -283,10 +321,14 @@ def _gather(declaration: Declaration, arguments: list[Any]) -> tuple[Backend, li
         if x is None and name in declaration.optional:
             arrays.append(None)
             continue
+        reason = unfit(x)
+        if reason is not None:
+            raise TypeError(f"{declaration.name}: {name} {reason}")
         try:
             arrays.append(be.asarray(x, like))
-        except (TypeError, ValueError) as error:
-            raise type(error)(f"{declaration.name}: {name} is not a dense array of numbers: {error}") from None
+        except (TypeError, ValueError, RuntimeError, OverflowError) as error:
+            kind = ValueError if isinstance(error, ValueError) else TypeError
+            raise kind(f"{declaration.name}: {name} is not a dense array of numbers: {error}") from None
     if len(arrays) > 1:
         # What is traced has no place yet, and goes where the others are.
         placed = {
@@ -297,6 +339,49 @@ def _gather(declaration: Declaration, arguments: list[Any]) -> tuple[Backend, li
             whose = ", ".join(f"{n} is on {d}" for n, d in devices.items())
             raise ValueError(f"{declaration.name}: all arrays must be on one device; {whose}")
     return be, arrays
+
+
+# What makes a dense array of a sparse one, by the libraries that have them.
+_DENSE = ("toarray", "todense")
+
+
+def unfit(x: Any) -> str | None:
+    """What is wrong with an argument that no library makes an array of numbers of, and what helps; None if nothing is seen."""
+    cls = type(x)
+    if cls is np.ndarray and x.dtype.kind in "fc":
+        return None
+    for way in _DENSE:
+        if hasattr(cls, way):
+            whose = cls.__module__.partition(".")[0]
+            return f"is sparse ({cls.__name__} of {whose}), which is not supported; pass its {way}() if that fits in memory"
+    if backends.library_of(x) == "torch":
+        if x.is_sparse or x.is_sparse_csr:
+            return f"is sparse (layout {x.layout}), which is not supported; pass its to_dense() if that fits in memory"
+        return "is a nested tensor; pass its members one by one, or padded" if x.is_nested else None
+    if backends.library_of(x) == "jax":
+        return None
+    if isinstance(x, (list, tuple)):
+        inside = next((lib for lib in map(backends.library_of, _entries(x)) if lib in ("torch", "jax")), None)
+        if inside:
+            return f"is a {cls.__name__} of {inside} arrays; stack them into one array"
+    try:
+        array = np.asarray(x)
+    except Exception:  # the caller tries again and reports it
+        return None
+    if array.dtype.kind in "US":
+        return f"holds text (dtype {array.dtype}); wanted numbers"
+    if array.dtype.kind == "O" and array.ndim == 0:
+        return f"is {'None' if x is None else f'of type {cls.__name__}'} and no array of numbers"
+    if array.dtype.kind == "O":
+        held = type(next(iter(array.flat), None)).__name__
+        return f"has dtype object (the first entry is of type {held}); convert it, as by np.asarray(x, dtype=float)"
+    return None
+
+
+def _entries(x: Any) -> Iterator[Any]:
+    """What stands in nested lists and tuples."""
+    for part in x:
+        yield from _entries(part) if isinstance(part, (list, tuple)) else (part,)
 
 
 def _promote(declaration: Declaration, be: Backend, arrays: list[Array]) -> tuple[list[Array], str]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from matsign.backends import Backend
 from matsign.engine.declare import Declaration, answer, bind, prepare, public, step_of
-from matsign.engine.linear import norm, per_member, scattered
+from matsign.engine.linear import nonzero, per_member, scaled_norm, scattered
 from matsign.engine.rules import Arrays, Step
 
 Array = Any
@@ -85,31 +85,41 @@ def condition(f: Callable[..., Any]) -> Callable[..., Any]:
         )
         if any(0 in x.shape for x in given):
             return be.real(be.zeros(batch, given[0]))
-        grown = _norm_of_derivative(be, step, value, given)
+        with be.scoped(given[0]):
+            grown = _norm_of_derivative(be, step, value, given)
         return grown[0] if batch == () else grown.reshape(batch)
 
     return number
 
 
 def _norm_of_derivative(be: Backend, step: Step, value: Arrays, arrays: Arrays) -> Array:
-    """The largest singular value of the derivative between arrays and values, each measured in its own size."""
-    sizes, weights = (tuple(norm(be, x.reshape((len(x), -1, 1))) for x in xs) for xs in (arrays, value))
+    """The largest singular value of the derivative between arrays and values, each measured in its own size.
 
-    def scaled(xs: Arrays, by: Arrays) -> Arrays:
-        return tuple(per_member(s, x) * x for s, x in zip(by, xs, strict=True))
+    The powers of two in the sizes are applied apart, so that no square and no inverse of them overflows.
+    """
+    sizes, shares = (tuple(scaled_norm(be, _flat(x)) for x in xs) for xs in (arrays, value))
+    shares = tuple((be.xp.where(s > 0, 1 / nonzero(be, s), 0 * s), -e) for s, e in shares)
+
+    def scaled(xs: Arrays, by: tuple[tuple[Array, Array], ...]) -> Arrays:
+        return tuple(be.ldexp(per_member(s, x) * x, per_member(e, x)) for (s, e), x in zip(by, xs, strict=True))
 
     def unit(xs: Arrays) -> tuple[Arrays, Array]:
-        size = be.xp.sqrt(sum(norm(be, x.reshape((len(x), -1, 1))) ** 2 for x in xs))
-        inverse = be.xp.where(size > 0, 1 / size, 0 * size)
-        return scaled(xs, tuple(inverse for _ in xs)), size
+        whole = be.xp.concat([_flat(x) for x in xs], axis=1)
+        size, e = scaled_norm(be, whole)
+        inverse = be.xp.where(size > 0, 1 / nonzero(be, size), 0 * size)
+        return scaled(xs, tuple((inverse, -e) for _ in xs)), be.ldexp(size, e)
 
-    shares = tuple(be.xp.where(w > 0, 1 / w, 0 * w) for w in weights)
     direction, _ = unit(tuple(_start(be, x) for x in arrays))
-    grown = math.nan * sizes[0]
+    grown = math.nan * sizes[0][0]
     for _ in range(_ROUNDS):
         moved, grown = unit(scaled(step.tangent(be, value, arrays, scaled(direction, sizes)), shares))
         direction, _ = unit(scaled(step.cotangent(be, value, arrays, scaled(moved, shares)), sizes))
     return grown
+
+
+def _flat(x: Array) -> Array:
+    """Matrices and vectors alike as columns."""
+    return x.reshape((len(x), -1, 1))
 
 
 def _start(be: Backend, x: Array) -> Array:

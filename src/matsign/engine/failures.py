@@ -83,6 +83,14 @@ class SpectrumError(LinAlgError):
         self.failures = failures
         self.value = value
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled and copied by its attributes: what an exception does by itself calls the class with the message alone."""
+        return _restored, (type(self), self.args), self.__dict__
+
+
+def _restored(cls: type[SpectrumError], args: tuple[Any, ...]) -> SpectrumError:
+    return cls.__new__(cls, *args)
+
 
 def explain(name: str, members: list[tuple[int, ...]], failures: list[Failure], details: list[complex]) -> str:
     """One line per kind of failure: which members, what it means, what to try. Texts name a figure as ``{detail}``."""

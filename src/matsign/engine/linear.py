@@ -96,6 +96,18 @@ def rectangular_eye(be: Backend, x: Array) -> Array:
     return be.eye(max(n, m), x)[None, :n, :m]
 
 
+def scaled_norm(be: Backend, x: Array) -> tuple[Array, Array]:
+    """(s, e) with s 2^e the Frobenius norm: of a matrix whose squares overflow or underflow too."""
+    scaled, e = normalise(be, x)
+    return norm(be, scaled), e
+
+
+def relative_norm(be: Backend, x: Array, y: Array) -> Array:
+    """‖x‖ / ‖y‖ in the Frobenius norm, whatever their sizes; ‖x‖ where y is 0."""
+    (above, e), (below, f) = scaled_norm(be, x), scaled_norm(be, y)
+    return be.ldexp(above / nonzero(be, below), e - f)
+
+
 def nonzero(be: Backend, x: Array) -> Array:
     """x, with 1 in place of 0: a divisor."""
     return be.xp.where(x > 0, x, be.xp.ones_like(x))
@@ -121,8 +133,8 @@ def is_nearly_hermitian(be: Backend, x: Array) -> Array:
 
 @functools.cache
 def scattered_numbers(n: int, m: int) -> Any:
-    """What `scattered` holds, as a NumPy matrix."""
-    return np.random.default_rng(0).standard_normal((n, m))
+    """What `scattered` holds, as a NumPy matrix; from a seed of its own, so that it is not the matrix of somebody's example."""
+    return np.random.default_rng((0x6D617473, n, m)).standard_normal((n, m))
 
 
 def scattered(be: Backend, n: int, m: int, like: Array) -> Array:
@@ -136,6 +148,6 @@ def rounding_probe(be: Backend, x: Array, size: Array) -> Array:
     Added to a residual whose terms have the norm `size`, it stands for the rounding errors that the residual cannot show, so
     that a correction step is never smaller than what rounding of the terms does to the solution.
     """
-    noise = scattered(be, *x.shape[-2:], x)
-    unit = noise * (be.eps(x) / float(np.linalg.norm(scattered_numbers(*x.shape[-2:]))))
+    n, m = x.shape[-2:]
+    unit = scattered(be, n, m, x) * (be.eps(x) / float(np.linalg.norm(scattered_numbers(n, m))))
     return unit * column(size)
