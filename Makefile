@@ -1,6 +1,6 @@
 PYTHON ?= python3
 
-.PHONY: tour test lint types docs clean
+.PHONY: tour test fuzz lint types docs clean
 
 # The main job, on NumPy and SciPy alone.
 tour: .venv/tour
@@ -9,6 +9,11 @@ tour: .venv/tour
 # Everything: the three array libraries, the tests and the doctests.  Two workers with one thread each: more would wait for each other.
 test: .venv/test
 	OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 .venv/test/bin/python -m pytest -q -n 2
+
+# Every function on hostile input for an hour, against every promise; it goes on from the log of the last run.
+FUZZ ?= --seconds 3600 --log .fuzz.json
+fuzz: .venv/test
+	OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 PYTHONPATH=src:tests .venv/test/bin/python -m fuzz $(FUZZ)
 
 lint: .venv/test
 	.venv/test/bin/ruff check .
@@ -35,4 +40,4 @@ docs: .venv/test
 	@touch .venv/test
 
 clean:
-	rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .fuzz.json .fuzz.found

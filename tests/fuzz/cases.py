@@ -1,0 +1,338 @@
+"""A public function, how strangers call it, and what its answer is: one `Subject` each."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+
+import matsign
+import truth
+from fuzz import hostile, references
+
+DTYPES = ("float64", "float64", "float64", "complex128", "float32", "complex64")
+
+
+class Subject(NamedTuple):
+    """A function and how to fuzz it.
+
+    `arguments(rng, sizes)` are float64 arrays by their places, None where left out; `options(rng)` what else is passed.
+    `reference(*arrays, **options)` is a tuple of exact results, of which `compared(value)` are those of a value; None where
+    the options ask for something else than the exact answer. `scales` are the powers of a common factor in the arguments and
+    in the results, None where there is no such law.
+    """
+
+    name: str
+    arguments: Callable
+    options: Callable
+    reference: Callable | None
+    scales: tuple | None = None
+    compared: Callable = lambda value, *arrays: value
+
+    @property
+    def f(self):
+        return getattr(matsign, self.name)
+
+
+class Case(NamedTuple):
+    """One call: what is called, with what."""
+
+    subject: Subject
+    arrays: tuple[Any, ...]
+    options: dict[str, Any]
+
+    def __str__(self):
+        """A line to paste behind ``import numpy as np, matsign``."""
+        arrays = ", ".join(map(_written, self.arrays))
+        options = "".join(f", {k}={v!r}" for k, v in self.options.items())
+        return f"matsign.{self.subject.name}({arrays}{options})"
+
+
+def _written(x):
+    if x is None:
+        return "None"
+    kind = "" if x.dtype == np.float64 else f", {x.dtype.name!r}"
+    if not x.size:
+        return f"np.zeros({x.shape}{kind})"
+    text = repr(x.tolist())
+    for word in ("nan", "inf"):
+        text = text.replace(word, f"np.{word}")
+    return f"np.array({text}{kind})"
+
+
+def _one(f):
+    return lambda *arrays, **options: (f(*arrays, **options),)
+
+
+def _methods(*names, share=0.5):
+    """Options with method= left out or one of the names."""
+
+    def draw(rng, options):
+        if rng.random() > share:
+            options["method"] = str(rng.choice(names))
+        return options
+
+    return draw
+
+
+def _rtol(rng, options):
+    if rng.random() < 0.2:
+        options["rtol"] = float(rng.choice([0.0, 1e-10, 1e-6, 1e-3]))
+    return options
+
+
+def _tol(rng, options):
+    if rng.random() < 0.1:
+        options["tol"] = float(rng.choice([1e-1, 1e-2, 1e-4, 1e-6]))
+    return options
+
+
+def _half_plane(rng, options):
+    if rng.random() < 0.3:
+        options["half_plane"] = str(rng.choice(["left", "right"]))
+    return options
+
+
+def _options(*draws):
+    def draw(rng):
+        options = {}
+        for each in draws:
+            options = each(rng, options)
+        return options
+
+    return draw
+
+
+def _clip(rng, options):
+    way = rng.integers(0, 4)
+    if way == 1:
+        options["upper"] = float(10.0 ** rng.uniform(-3, 3))
+    elif way == 2:
+        options["lower"], options["upper"] = 0.5, float(rng.choice([2.0, 0.5, np.inf]))
+    elif way == 3:
+        options["upper"] = 0.0
+    return options
+
+
+def _threshold(rng, options):
+    return options | {"t": float(rng.choice([0.0, 0.5, 1.0, 1e-8, 1e3]))}
+
+
+def _schedules(rng, options):
+    way = rng.integers(0, 12)
+    if way == 0:
+        options["steps"] = int(rng.integers(1, 9))
+    elif way == 1:
+        options["schedule"] = str(rng.choice(["muon", "you", "su", "cans", "polar_express"]))
+    elif way == 2:
+        options["tol"], options["steps"] = float(rng.choice([0.2, 1e-2, 1e-4])), int(rng.integers(1, 9))
+    return options
+
+
+def _square(rng, n, m):
+    return (hostile.square(rng, n),)
+
+
+def _rectangular(rng, n, m):
+    return (hostile.rectangular(rng, n, m),)
+
+
+def _roots(rng, n, m):
+    way = rng.integers(0, 4)
+    if way == 0:
+        return (hostile.square(rng, n),)
+    if way == 1:
+        return (hostile.pick(rng, hostile.HERMITIAN, n),)
+    return (hostile.positive_stable(rng, n),)
+
+
+def _pairs(rng, n, m):
+    way = rng.integers(0, 3)
+    if way == 0:
+        a = hostile.pick(rng, hostile.HERMITIAN, n)
+        return a, a if rng.random() < 0.1 else hostile.pick(rng, hostile.HERMITIAN, n)
+    if way == 1:
+        return hostile.positive_stable(rng, n), hostile.definite(rng, n, 10.0)
+    with np.errstate(all="ignore"):  # B = A⁻¹ times a definite matrix
+        a = hostile.square(rng, n) + 1e-3 * hostile.gaussian(rng, n)
+        return a, np.linalg.pinv(a) @ hostile.definite(rng, n) if n else a
+
+
+def _sylvester(rng, n, m):
+    if rng.random() < 0.3:
+        a, b = hostile.square(rng, n), hostile.square(rng, m)
+    else:
+        a, b = hostile.positive_stable(rng, n), hostile.positive_stable(rng, m)
+    if rng.random() < 0.2:
+        a, b = -a, -b
+    return a, b, hostile.rectangular(rng, n, m)
+
+
+def _lyapunov(rng, n, m):
+    a = hostile.square(rng, n) if rng.random() < 0.3 else -hostile.positive_stable(rng, n)
+    return a, hostile.pick(rng, hostile.HERMITIAN, n) if rng.random() < 0.6 else hostile.square(rng, n)
+
+
+def _stein(rng, n, m):
+    a = hostile.square(rng, n) if rng.random() < 0.2 else hostile.contraction(rng, n)
+    return a, hostile.pick(rng, hostile.HERMITIAN, n) if rng.random() < 0.6 else hostile.square(rng, n)
+
+
+def _factor(rng, n, m):
+    return -hostile.positive_stable(rng, n), hostile.rectangular(rng, n, m)
+
+
+def _discrete_factor(rng, n, m):
+    return hostile.contraction(rng, n), hostile.rectangular(rng, n, m)
+
+
+def _model(rng, n, m):
+    return -hostile.positive_stable(rng, n), hostile.rectangular(rng, n, m), hostile.rectangular(rng, m, n)
+
+
+def _riccati(rng, n, m):
+    return (
+        -hostile.positive_stable(rng, n),
+        hostile.positive_stable(rng, m),
+        0.3 * hostile.rectangular(rng, n, m),
+        0.3 * hostile.rectangular(rng, m, n),
+    )
+
+
+def _plant(rng, n, m):
+    way = rng.integers(0, 6)
+    if way == 0:
+        a = hostile.mild(rng, n) + 4 * np.eye(n)
+    elif way == 1:
+        a = hostile.square(rng, n)
+    elif way == 2:
+        a = -hostile.positive_stable(rng, n)
+    else:
+        a = hostile.mild(rng, n)
+    b = hostile.rectangular(rng, n, m) if way != 3 or not n else np.eye(n)[:, -1:] @ np.ones((1, m))
+    q = hostile.pick(rng, hostile.HERMITIAN, n) if rng.random() < 0.4 else np.eye(n)
+    r = hostile.definite(rng, m) if rng.random() < 0.6 else np.eye(m)
+    if rng.random() < 0.1:
+        q, r = q * 10.0 ** rng.uniform(-10, 10), r * 10.0 ** rng.uniform(-10, 10)
+    return a, b, q, r
+
+
+def _are(rng, n, m):
+    a, b, q, r = _plant(rng, n, m)
+    e = np.eye(n) + 0.2 * hostile.gaussian(rng, n) if rng.random() < 0.2 else None
+    s = 0.1 * hostile.gaussian(rng, n, m) if rng.random() < 0.2 else None
+    return a, b, q, r, e, s
+
+
+def _lqr(rng, n, m):
+    a, b, q, r, e, s = _are(rng, n, m)
+    return a, b, q, r, s, e
+
+
+def _without(f, *names):
+    """A reference that does not know these options, because the answer does not depend on them."""
+    return lambda *arrays, **options: f(*arrays, **{k: v for k, v in options.items() if k not in names})
+
+
+def _exact_only(f):
+    """No reference where a tolerance, a schedule or steps ask for less than the exact answer."""
+
+    def reference(*arrays, **options):
+        if any(options.get(k) is not None for k in ("tol", "schedule", "steps", "precision")):
+            raise references.UnknownError
+        return f(*arrays, **{k: v for k, v in options.items() if k not in ("method", "tol")})
+
+    return reference
+
+
+def _gramian_of(value, *arrays):
+    (z,) = value
+    e = truth.exact(z)
+    return (e @ truth.adjoint(e),)
+
+
+def _gain_and_solution(value, *arrays):
+    return tuple(value[:2])
+
+
+def _balanced(rng, options):
+    if rng.random() < 0.1:
+        options["balanced"] = False
+    return options
+
+
+SIGN = _options(_methods("newton", "polynomial", "schur", "eigh", share=0.6), _rtol, _tol)
+POLAR = _options(_methods("polynomial", "newton", "svd", "gram"), _rtol)
+ROOT = _options(_methods("newton", "polynomial", "schur", "eigh", share=0.6), _rtol)
+ARE = _options(_methods("doubling", "sign", "qz", share=0.7), _balanced)
+CLIP = _methods("svd", "sign")
+PLAIN = _options()
+
+SUBJECTS = [
+    Subject("msign", _rectangular, _options(_methods("polynomial", "newton", "svd", "gram"), _rtol, _schedules),
+            _exact_only(_one(references.msign)), ((1,), (0,))),
+    Subject("polar", _rectangular, POLAR, _exact_only(references.polar), ((1,), (0, 1))),
+    Subject("mcsgn", _square, SIGN, _exact_only(_one(references.sign)), ((1,), (0,))),
+    Subject("spectral_projector", _square, _options(lambda rng, o: o | SIGN(rng), _half_plane),
+            _exact_only(_one(references.projector)), ((1,), (0,))),
+    Subject("matrix_abs", _square, SIGN, _exact_only(_one(references.absolute)), ((1,), (1,))),
+    Subject("mclip", _rectangular, _options(CLIP, _rtol, _clip), _exact_only(_one(references.mclip))),
+    Subject("soft_threshold", _rectangular, _options(CLIP, _threshold), _exact_only(_one(references.soft_threshold))),
+    Subject("psd_project", _square, _options(_methods("eigh", "sign")), _exact_only(_one(references.psd_project)),
+            ((1,), (1,))),
+    Subject("sqrtm", _roots, ROOT, _exact_only(lambda a, **o: references.root_pair(a, **o)[:1]), ((2,), (1,))),
+    Subject("invsqrtm", _roots, ROOT, _exact_only(lambda a, **o: references.root_pair(a, **o)[1:]), ((2,), (-1,))),
+    Subject("sqrtm_pair", _roots, ROOT, _exact_only(references.root_pair), ((2,), (1, -1))),
+    Subject("coupled_root", _pairs, _options(_rtol), references.coupled_root, ((1, -1), (1, -1))),
+    Subject("geometric_mean", _pairs, _options(_rtol), _one(references.geometric_mean), ((1, 1), (1,))),
+    Subject("solve_sylvester", _sylvester, _options(_methods("newton", "schur", "divide", "eigenvectors", share=0.6)),
+            _exact_only(_one(references.sylvester)), ((1, 1, 0), (-1,))),
+    Subject("solve_continuous_lyapunov", _lyapunov, _options(_methods("doubling", "newton", "schur", share=0.6)),
+            _exact_only(_one(references.lyapunov)), ((1, 0), (-1,))),
+    Subject("solve_discrete_lyapunov", _stein, _options(_methods("doubling", "schur", "direct", share=0.6)),
+            _exact_only(_one(references.stein)), ((0, 1), (1,))),
+    Subject("lyapunov_factor", _factor, PLAIN, _one(references.stable_gramian), ((0, 1), (1,)), _gramian_of),
+    Subject("discrete_lyapunov_factor", _discrete_factor, PLAIN, _one(partial(references.stable_gramian, discrete=True)),
+            ((0, 1), (1,)), _gramian_of),
+    Subject("hankel_singular_values", _model, PLAIN, _one(references.hankel), ((0, 1, 0), (1,))),
+    Subject("balanced_truncation", _model, lambda rng: {"order": 1}, _without(_one(references.hankel), "order"), None,
+            lambda value, *arrays: (value[3],)),
+    Subject("solve_riccati", _riccati, _options(_methods("newton", "schur", "doubling", share=0.6), _half_plane),
+            _exact_only(_one(references.riccati)), ((1, 1, 1, 1), (0,))),
+    Subject("solve_continuous_are", _are, ARE, _without(_one(partial(references.are, False)), "method", "balanced"),
+            ((0, 0, 1, 1, 0, 1), (1,))),
+    Subject("solve_discrete_are", _are, ARE, _without(_one(partial(references.are, True)), "method", "balanced"),
+            ((0, 0, 1, 1, 0, 1), (1,))),
+    Subject("lqr", _lqr, _options(_methods("doubling", "sign", "qz", share=0.7)),
+            _without(partial(references.regulator, False), "method"), None, _gain_and_solution),
+    Subject("dlqr", _lqr, _options(_methods("doubling", "sign", "qz", share=0.7)),
+            _without(partial(references.regulator, True), "method"), None, _gain_and_solution),
+]  # fmt: skip
+BY_NAME = {s.name: s for s in SUBJECTS}
+
+
+def draw(seed, subject=None, sizes=hostile.SIZES, dtype=None):
+    """The case of a seed: always the same one."""
+    rng = np.random.default_rng(seed)
+    subject = subject or SUBJECTS[rng.integers(len(SUBJECTS))]
+    dtype = dtype or str(rng.choice(DTYPES))
+    n, m = (int(rng.choice(sizes)) for _ in range(2))
+    if rng.random() < 0.01:
+        n = 0
+    if rng.random() < 0.01:
+        m = 0
+    options = subject.options(rng)
+    return Case(subject, arguments(rng, subject, n, m, dtype), options), rng
+
+
+def arguments(rng, subject, n, m, dtype):
+    """Arrays of one case: hostile, now and then all at the edge of what the dtype holds."""
+    kind = np.dtype(dtype).kind
+    with np.errstate(all="ignore"):
+        arrays = [None if x is None else hostile.rotated(rng, x, kind) for x in subject.arguments(rng, n, m)]
+        if rng.random() < 0.15:
+            scale = float(rng.choice(hostile.SCALES))
+            powers = subject.scales[0] if subject.scales and rng.random() < 0.7 else [1] * len(arrays)
+            root = max(map(abs, powers))
+            arrays = [None if x is None else x * scale ** (p / root) for x, p in zip(arrays, powers, strict=False)]
+        return tuple(None if x is None else hostile.cast(x, dtype) for x in arrays)

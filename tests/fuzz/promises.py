@@ -1,0 +1,460 @@
+"""What the library promises of every call, and the check of each promise on one case.
+
+A broken promise is a `Broken`: which one, and what was seen. Two kinds come apart: the promises proper, and `SOFT` ones that
+ask for quality (an answer where a well-conditioned one exists, an error in proportion to the condition).
+"""
+
+import importlib.util
+import pickle
+import signal
+import threading
+import warnings
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import mpmath as mp
+import numpy as np
+
+import matsign
+import truth
+from fuzz import hostile, references
+from fuzz.cases import arguments
+
+SECONDS = 30
+MARGIN = 30  # what an estimate of the error may be below the error
+LOOSE = 1e6  # and above it, on benign problems
+BENIGN = 1e3
+AS_A_CALLER_HAS = {"divide": "warn", "over": "warn", "invalid": "warn", "under": "ignore"}  # NumPy's own setting
+SOFT = ("refused", "inaccurate")
+HAVE = {name: importlib.util.find_spec(name) is not None for name in ("numpy", "torch", "jax")}
+
+
+class Broken(NamedTuple):
+    promise: str
+    seen: str
+
+
+class HangError(BaseException):
+    """A call that does not end; no Exception, so that nothing catches it on its way."""
+
+
+REFERENCE_FAILS = (references.UnknownError, references.NoAnswerError, ArithmeticError, ValueError, HangError)
+
+
+@contextmanager
+def limited(seconds):
+    """At most so long: what waits in Python is interrupted where it stands."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(*_):
+        raise HangError
+
+    old = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, old)
+
+
+class Outcome(NamedTuple):
+    """What one call gave: a value as a tuple of NumPy arrays, with a certificate if there is one, or an error."""
+
+    value: tuple | None
+    certificate: object
+    error: Exception | None
+
+    @property
+    def kind(self):
+        return None if self.error is None else type(self.error).__name__
+
+
+def to_library(x, library):
+    if x is None or library == "numpy":
+        return x
+    if library == "torch":
+        import torch
+
+        return torch.from_numpy(np.array(x))
+    import jax
+
+    return jax.numpy.asarray(x)
+
+
+def as_tuple(value):
+    return tuple(np.asarray(x) for x in (value if isinstance(value, tuple) else (value,)))
+
+
+class Checker:
+    """Calls on behalf of one case: counts them, and collects what is broken."""
+
+    def __init__(self, case):
+        self.case, self.calls, self.broken = case, 0, []
+        self.answered = False
+
+    def note(self, promise, seen):
+        self.broken.append(Broken(promise, seen))
+
+    def call(self, f, arrays, options, library="numpy", label=""):
+        """One call, watched: its time, warnings, exceptions and arguments."""
+        self.calls += 1
+        given = [to_library(x, library) for x in arrays]
+        before = [None if x is None else x.tobytes() for x in arrays]
+        where = f"{label or 'plain'} on {library}"
+        try:
+            with limited(SECONDS), warnings.catch_warnings(record=True) as seen, np.errstate(**AS_A_CALLER_HAS):
+                warnings.simplefilter("always")
+                warnings.filterwarnings("ignore", message=".*dtype complex128 requested.*|.*dtype float64 requested.*")
+                value = f(*given, **options)
+            outcome = Outcome(*self._parts(value, certified=label.startswith("certify")), None)
+        except HangError:
+            self.note("hangs", where)
+            return Outcome(None, None, TimeoutError())
+        except (ValueError, TypeError) as error:
+            # LinAlgError is a ValueError: only the library's own kind of it is an answer.
+            if isinstance(error, np.linalg.LinAlgError) and not isinstance(error, matsign.SpectrumError):
+                self.note("raw exception", f"{where}: {type(error).__name__}: {_line(error)}")
+            outcome = Outcome(None, None, error)
+        except Exception as error:
+            self.note("raw exception", f"{where}: {type(error).__name__}: {_line(error)}")
+            outcome = Outcome(None, None, error)
+        for w in seen:
+            self.note("warning", f"{where}: {w.category.__name__}: {_line(w.message)}")
+        after = [None if x is None else np.asarray(x).tobytes() for x in given]
+        if before != after:
+            self.note("changes its input", where)
+        return outcome
+
+    def _parts(self, value, certified):
+        return (as_tuple(value[0]), value[1]) if certified else (as_tuple(value), None)
+
+
+def _line(text):
+    return str(text).split("\n")[0][:160]
+
+
+def check(case, rng, libraries=("numpy", "torch"), reference=True):
+    """Every promise on one case: the checker with its counts and what is broken."""
+    with np.errstate(all="ignore"):
+        return _check(case, rng, libraries, reference)
+
+
+def _check(case, rng, libraries, reference):
+    c = Checker(case)
+    f, arrays, options = case.subject.f, case.arrays, case.options
+    plain = c.call(f, arrays, options)
+    if isinstance(plain.error, (TimeoutError,)):
+        return c
+    quiet = _errors_as_nan(c, plain)
+    certified = c.call(matsign.certify(f), arrays, options, label="certify")
+    _same_outcome(c, "certify differs from the plain call", plain, certified)
+    if plain.error is None:
+        c.answered = True
+        _finite(c, plain, "numpy")
+        if certified.error is None:
+            _certificate_is_sane(c, certified, "numpy")
+    if isinstance(plain.error, matsign.SpectrumError):
+        _error_is_complete(c, plain.error)
+    exact = None
+    if reference and not isinstance(plain.error, TypeError):
+        exact = _reference(case)
+        if exact is not None:
+            _against_reference(c, exact, plain, certified, "numpy")
+    for library in libraries:
+        if library != "numpy" and HAVE[library]:
+            _other_library(c, library, exact, certified)
+    if quiet is not None:
+        _batch(c, rng, quiet)
+    if plain.error is None:
+        _scaled(c, rng, plain)
+    return c
+
+
+def _bits(value):
+    return None if value is None else [x.tobytes() for x in value]
+
+
+def _same(a, b):
+    """The same numbers, NaN for NaN (whose sign and payload mean nothing)."""
+    return len(a) == len(b) and all(
+        x.shape == y.shape and x.dtype == y.dtype and np.array_equal(x, y, equal_nan=True)
+        for x, y in zip(a, b, strict=True)
+    )
+
+
+def _same_outcome(c, promise, one, other):
+    if type(one.error) is not type(other.error):
+        c.note(promise, f"{one.kind or 'a value'} and {other.kind or 'a value'} {_line(other.error or '')}")
+    elif one.error is None and not _same(one.value, other.value):
+        c.note(promise, f"by {_distance(one.value, other.value):.1e}")
+
+
+def _distance(a, b):
+    worst = 0.0
+    for x, y in zip(a, b, strict=True):
+        if x.shape != y.shape:
+            return np.inf
+        with np.errstate(all="ignore"):
+            x, y = (np.asarray(v, complex) for v in (x, y))
+            top = np.abs(y).max(initial=0) or 1.0
+            size, gap = np.linalg.norm((y / top).ravel()), np.linalg.norm(((x - y) / top).ravel())
+        worst = max(worst, gap / size if size else gap)
+    return float(worst)
+
+
+def _errors_as_nan(c, plain):
+    """errors="nan" answers the same where there is an answer, and with NaN where there is none."""
+    quiet = c.call(c.case.subject.f, c.case.arrays, c.case.options | {"errors": "nan"}, label='errors="nan"')
+    if isinstance(plain.error, matsign.SpectrumError):
+        if quiet.error is not None:
+            c.note('errors="nan" raises', f"{quiet.kind}: {_line(quiet.error)}")
+        elif not all(np.isnan(x).all() for x in quiet.value):
+            c.note('errors="nan" has numbers where "raise" raises', _line(plain.error))
+    else:
+        _same_outcome(c, 'errors="nan" differs from "raise"', plain, quiet)
+    return quiet if quiet.error is None else None
+
+
+def _finite(c, outcome, library):
+    if not all(np.isfinite(x).all() for x in outcome.value):
+        c.note("not finite without an error", library)
+
+
+def _error_is_complete(c, error):
+    if error.members != [()] or len(error.failures) != 1 or error.value is None:
+        c.note("an error without its value", f"members {error.members}, value {type(error.value).__name__}")
+    try:
+        back = pickle.loads(pickle.dumps(error))
+        if str(back) != str(error) or back.members != error.members:
+            c.note("an error that pickle changes", _line(back))
+    except Exception as problem:
+        c.note("an error that cannot be pickled", _line(problem))
+
+
+def _certificate_is_sane(c, outcome, library):
+    certificate = outcome.certificate
+    if not certificate.converged:
+        c.note("a value that has not converged", library)
+    for name in ("backward_error", "forward_error"):
+        x = float(getattr(certificate, name))
+        if not x >= 0:
+            c.note(f"{name} is {x}", library)
+
+
+def _reference(case):
+    """The exact results, None where the reference does not know, or a `NoAnswerError`."""
+    if case.subject.reference is None:
+        return None
+    if not all(x is None or np.isfinite(x).all() for x in case.arrays) or any(
+        0 in x.shape for x in case.arrays if x is not None
+    ):
+        return None
+    try:
+        with limited(SECONDS), mp.workdps(references.DIGITS):
+            return case.subject.reference(*case.arrays, **case.options)
+    except references.NoAnswerError as error:
+        return error
+    except REFERENCE_FAILS:
+        return None
+
+
+def error_of(value, exact):
+    """The largest relative error over the results."""
+    worst = 0.0
+    for x, y in zip(value, exact, strict=True):
+        if not (np.asarray(x).dtype == object or np.isfinite(x).all()):
+            return np.inf
+        x = x if x.dtype == object else truth.exact(x)
+        size, gap = truth.size(y), truth.size(x - y)
+        if size:  # beside zero there is no relative error
+            worst = max(worst, float(gap / size))
+    return worst
+
+
+def _representable(exact, dtype):
+    """Whether the exact results are numbers of that dtype, far from its edges and not zero."""
+    info = np.finfo(dtype)
+    return all(float(info.tiny) / float(info.eps) < truth.size(x) < float(info.max) / 16 for x in exact)
+
+
+def _dtype(case):
+    return np.result_type(*(x for x in case.arrays if x is not None))
+
+
+def _against_reference(c, exact, plain, certified, library):
+    case = c.case
+    eps = float(np.finfo(_dtype(case)).eps)
+    default = case.options.get("method", "auto") == "auto"
+    if isinstance(exact, references.NoAnswerError):
+        return
+    if not _representable(exact, _dtype(case)):
+        return
+    if plain.error is not None:
+        if default and "rtol" not in case.options and isinstance(plain.error, matsign.SpectrumError):
+            grown = condition(case, exact)
+            if grown is not None and grown * eps < 1e-6:
+                c.note("refused", f"condition {grown:.1e}: {_line(plain.error)}")
+        return
+    true = error_of(case.subject.compared(plain.value, *case.arrays), exact)
+    if certified.error is None:
+        claimed = float(certified.certificate.forward_error)
+        if true > MARGIN * max(claimed, eps):
+            c.note("forward error too small", f"{claimed:.1e} where the error is {true:.1e} on {library}")
+        elif claimed > LOOSE * max(true, eps):
+            grown = condition(case, exact)
+            if grown is not None and grown < BENIGN:
+                c.note(
+                    "forward error too large",
+                    f"{claimed:.1e} where the error is {true:.1e}, condition {grown:.0e} on {library}",
+                )
+    if true > 1e4 * eps and default and library == "numpy":
+        grown = condition(case, exact)
+        if grown is not None and true > 1e4 * eps * max(grown, 1):
+            c.note("inaccurate", f"error {true:.1e} at condition {grown:.1e}")
+
+
+STEP = 2.0**-40
+
+
+def condition(case, exact):
+    """By how much small relative changes of the arguments grow in the results, from two random directions; None if unknown."""
+    rng, grown = np.random.default_rng(7), 0.0
+    for _ in range(2):
+        try:
+            moved = [_moved(rng, x) for x in case.arrays]
+            with limited(SECONDS), mp.workdps(references.DIGITS):
+                other = case.subject.reference(*moved, **case.options)
+        except REFERENCE_FAILS:
+            return None
+        for y, z in zip(exact, other, strict=True):
+            size = truth.size(y)
+            if size:
+                grown = max(grown, float(truth.size(z - y) / size / STEP))
+    return grown
+
+
+def _moved(rng, x):
+    """An array changed by a small part of its norm, Hermitian if it was."""
+    if x is None or not x.size or not x.any():
+        return x
+    wide = x.astype(np.result_type(x.dtype, np.float64))
+    noise = rng.standard_normal(x.shape)
+    if x.dtype.kind == "c":
+        noise = noise + 1j * rng.standard_normal(x.shape)
+    if x.shape[0] == x.shape[1] and np.array_equal(x, x.conj().T):
+        noise = noise + noise.conj().T
+    top = np.abs(wide).max()
+    return wide + noise / np.linalg.norm(noise) * (np.linalg.norm(wide / top) * STEP * top)
+
+
+def _other_library(c, library, exact, certified):
+    case = c.case
+    other = c.call(matsign.certify(case.subject.f), case.arrays, case.options, library, "certify")
+    if other.error is not None or certified.error is not None:
+        if isinstance(other.error, matsign.SpectrumError) and other.error.value is None:
+            c.note("an error without its value", library)
+        return
+    _finite(c, other, library)
+    _certificate_is_sane(c, other, library)
+    if exact is not None and not isinstance(exact, references.NoAnswerError):
+        _against_reference(c, exact, other, other, library)
+        return
+    eps = float(np.finfo(_dtype(case)).eps)
+    allowed = MARGIN * sum(max(float(x.certificate.forward_error), eps) for x in (certified, other))
+    apart = _distance(*(tuple(x.value) for x in (other, certified)))
+    if case.subject.name.endswith("factor"):
+        return
+    if not apart <= allowed:
+        c.note("libraries disagree", f"numpy and {library} by {apart:.1e}, certificates allow {allowed:.1e}")
+
+
+def _batch(c, rng, quiet):
+    """Members give the bits that they give alone, beside a bad one too."""
+    case, subject = c.case, c.case.subject
+    shapes = [None if x is None else x.shape for x in case.arrays]
+    n, m = _sizes(subject, shapes)
+    others = []
+    for _ in range(4):
+        drawn = arguments(rng, subject, n, m, _dtype(case).name)
+        if [None if x is None else x.shape for x in drawn] == shapes and _acceptable(c, subject, drawn):
+            others.append(drawn)
+    others = others[:2]
+    bad = list(case.arrays)
+    place = int(rng.choice([k for k, x in enumerate(bad) if x is not None]))
+    bad[place] = hostile.spoiled(rng, bad[place])
+    if _acceptable(c, subject, bad):
+        others.append(tuple(bad))
+    members = [case.arrays, *others]
+    order = rng.permutation(len(members))
+    stacked = [None if x is None else np.stack([members[k][p] for k in order]) for p, x in enumerate(case.arrays)]
+    options = case.options | {"errors": "nan"}
+    whole = c.call(subject.f, stacked, options, label="batch")
+    if whole.error is not None:
+        c.note("a member spoils the batch", f"{whole.kind}: {_line(whole.error)}")
+        return
+    for place, k in enumerate(order):
+        alone = quiet if k == 0 else c.call(subject.f, members[k], options, label='errors="nan"')
+        if alone.error is not None:
+            c.note("a member that is refused alone", f"{alone.kind}: {_line(alone.error)}")
+            continue
+        part = tuple(x[place] for x in whole.value)
+        if subject.name.endswith("factor"):
+            part = tuple(x[..., : y.shape[-1]] for x, y in zip(part, alone.value, strict=True))
+        if not _same(part, alone.value):
+            c.note("a member differs from its single call", f"by {_distance(part, alone.value):.1e}")
+
+
+def _acceptable(c, subject, arrays):
+    """Whether q and r are Hermitian, as NumPy arrays must be."""
+    names = subject.f.declaration.arguments
+    hermitian = subject.f.declaration.hermitian
+    for name, x in zip(names, arrays, strict=False):
+        if name in hermitian and x is not None and np.isfinite(x).all() and not np.array_equal(x, x.conj().T):
+            return False
+    return True
+
+
+def _sizes(subject, shapes):
+    if len(shapes) == 1:
+        return shapes[0]
+    n = shapes[0][0]
+    m = next((s[1] for s in shapes[1:] if s is not None and s[0] == n), n)
+    return (n, shapes[1][0]) if subject.name in ("solve_sylvester", "solve_riccati") else (n, m)
+
+
+def _scaled(c, rng, plain):
+    """Powers of two come out as powers of two, to the last bit."""
+    case = c.case
+    if case.subject.scales is None or not _well_inside(case.arrays) or not _well_inside(plain.value):
+        return
+    before, after = case.subject.scales
+    step = (
+        int(rng.choice([-12, 4, 10])) if _dtype(case).name in ("float32", "complex64") else int(rng.choice([-80, 64]))
+    )
+    arrays = [
+        None if x is None else x * x.real.dtype.type(2.0 ** (p * step))
+        for x, p in zip(case.arrays, before, strict=False)
+    ]
+    scaled = c.call(case.subject.f, arrays, case.options, label=f"scaled by 2**{step}")
+    if scaled.error is not None:
+        c.note("scaling by a power of two changes the outcome", f"2**{step}: {scaled.kind} {_line(scaled.error)}")
+        return
+    expected = tuple(x * x.real.dtype.type(2.0 ** (p * step)) for x, p in zip(plain.value, after, strict=True))
+    if not _same(scaled.value, expected):
+        c.note("scaling by a power of two changes bits", f"2**{step}: by {_distance(scaled.value, expected):.1e}")
+
+
+def _well_inside(arrays):
+    """No entry comes near the edges of the exponent range when it is scaled."""
+    for x in arrays:
+        if x is None or not x.size:
+            continue
+        sizes = np.abs(np.concatenate([x.real.ravel(), x.imag.ravel()]) if x.dtype.kind == "c" else x.ravel())
+        sizes = sizes[sizes > 0]
+        limit = 1e10 if x.dtype.name in ("float32", "complex64") else 1e100
+        if not ((sizes < limit) & (sizes > 1 / limit)).all():
+            return False
+    return True

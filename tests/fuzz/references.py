@@ -1,0 +1,423 @@
+"""Answers in many digits for hostile inputs, or the word that there is none, or that it is not for a reference to say.
+
+The inputs are floating-point numbers and so exact rationals: ranks are decided in rational arithmetic.
+"""
+
+from fractions import Fraction
+
+import mpmath as mp
+import numpy as np
+import scipy.linalg as sl
+
+import truth
+
+
+class NoAnswerError(Exception):
+    """There is no answer: an error is the right one."""
+
+
+class UnknownError(Exception):
+    """What is zero is a matter of rounding here, or the digits do not suffice."""
+
+
+DIGITS = 80
+NEGLIGIBLE = mp.mpf(10) ** -30
+
+
+def _size(x):
+    return truth.size(x)
+
+
+def _checked(residual, scale):
+    if not residual <= NEGLIGIBLE * scale:
+        raise UnknownError("the reference has lost its digits")
+
+
+def gap(x, rtol=None, rows=None):
+    """Whether rtol leaves open what is zero in float arithmetic: the singular values after balancing, beside the largest."""
+    kind = np.result_type(x.dtype, np.float64)
+    eps = float(np.finfo(x.dtype).eps)
+    x = x.astype(kind)
+    scale = np.abs(x).max(initial=0)
+    if not scale:
+        return []
+    x = x / scale
+    found = []
+    for y in [x, sl.matrix_balance(x)[0]] if x.shape[0] == x.shape[1] else [x]:
+        s = np.linalg.svd(y, compute_uv=False)
+        cut = max(x.shape) * eps if rtol is None else rtol
+        found.append((s / s[0], cut))
+    return found
+
+
+def clear(x, rtol=None):
+    """Every singular value is far above what counts as zero."""
+    return all((s > 1e3 * cut).all() and (s > 0).all() for s, cut in gap(x, rtol))
+
+
+def nullity(x):
+    """The exact dimension of the null space."""
+    rows, rank = _rational(x), 0
+    height, width = len(rows), len(rows[0]) if rows else 0
+    for c in range(width):
+        pivot = next((r for r in range(rank, height) if rows[r][c] != 0), None)
+        if pivot is None:
+            continue
+        rows[rank], rows[pivot] = rows[pivot], rows[rank]
+        for r in range(rank + 1, height):
+            if rows[r][c] != 0:
+                f = rows[r][c] / rows[rank][c]
+                rows[r] = [a - f * b for a, b in zip(rows[r], rows[rank], strict=True)]
+        rank += 1
+    return (width - rank) // (2 if np.iscomplexobj(x) else 1)
+
+
+def _rational(x):
+    """Rows of exact numbers; a complex matrix as the real one of twice its size."""
+    if np.iscomplexobj(x):
+        x = np.block([[x.real, -x.imag], [x.imag, x.real]])
+    return [[Fraction(float(v)) for v in row] for row in x]
+
+
+def exact_rank_is_full(x):
+    return x.shape[0] == x.shape[1] and nullity(x) == 0
+
+
+def sign(m, rtol=None):
+    if not nullity(m):
+        if not clear(m, rtol):
+            raise UnknownError
+        return _sign(truth.exact(m))
+    return _singular_sign(m, rtol)
+
+
+def _sign(m):
+    try:
+        s = truth.sign(m)
+    except (ArithmeticError, ZeroDivisionError):
+        raise NoAnswerError("an eigenvalue is on the axis, or as good as on it") from None
+    _checked(_size(s @ s - truth.eye(len(m))), _size(s) ** 2)
+    _checked(_size(s @ m - m @ s), _size(s) * _size(m))
+    return s
+
+
+def _singular_sign(m, rtol):
+    """By the projector on the generalised null space, from exact null vectors of the power n."""
+    power = [[Fraction(0)] * len(m) for _ in m]
+    if np.iscomplexobj(m):
+        raise UnknownError
+    rows = _rational(m)
+    power = rows
+    for _ in range(len(m) - 1):
+        power = [[sum(a * b for a, b in zip(r, c, strict=True)) for c in zip(*rows, strict=True)] for r in power]
+    right = _null_vectors(power)
+    left = _null_vectors([list(r) for r in zip(*power, strict=True)])
+    v, u = _as_exact(right).T, _as_exact(left).T
+    p = v @ truth.inverse(u.T @ v) @ u.T
+    exact = truth.exact(m)
+    if len(right) == len(m):
+        return exact * 0
+    one = truth.eye(len(m))
+    rest = (one - p) @ exact @ (one - p)
+    # Of what is left, the nonzero singular values must be far above what counts as zero.
+    for y, cut in gap(m, rtol):
+        kept = np.sort(y)[::-1][: len(m) - nullity(m)]
+        if not (kept > 1e3 * cut).all():
+            raise UnknownError
+    return _sign(rest + _size(rest) * p) - p
+
+
+def _null_vectors(rows):
+    """A basis of the null space, in rationals."""
+    rows, pivots = [list(r) for r in rows], []
+    width = len(rows[0])
+    for c in range(width):
+        r = len(pivots)
+        found = next((k for k in range(r, len(rows)) if rows[k][c] != 0), None)
+        if found is None:
+            continue
+        rows[r], rows[found] = rows[found], rows[r]
+        rows[r] = [a / rows[r][c] for a in rows[r]]
+        for k in range(len(rows)):
+            if k != r and rows[k][c] != 0:
+                rows[k] = [a - rows[k][c] * b for a, b in zip(rows[k], rows[r], strict=True)]
+        pivots.append(c)
+    basis = []
+    for free in (c for c in range(width) if c not in pivots):
+        vector = [Fraction(0)] * width
+        vector[free] = Fraction(1)
+        for k, c in enumerate(pivots):
+            vector[c] = -rows[k][free]
+        basis.append(vector)
+    return basis
+
+
+def _as_exact(rows):
+    out = np.empty((len(rows), len(rows[0])), object)
+    for k, value in np.ndenumerate(np.array(rows, object)):
+        out[k] = mp.mpf(value.numerator) / value.denominator
+    return out
+
+
+def absolute(m, rtol=None):
+    return truth.exact(m) @ sign(m, rtol)
+
+
+def projector(m, half_plane="right", rtol=None):
+    s = sign(m, rtol)
+    return (s @ s + (s if half_plane == "right" else -s)) / 2
+
+
+def svd(m):
+    """(u, s, v) with m = u diag(s) v, columns as many as the shorter side."""
+    if m.shape[0] < m.shape[1]:
+        u, s, v = svd(m.T.conj())
+        return truth.adjoint(v), s, truth.adjoint(u)
+    if not m.size:
+        return truth.exact(m), [], truth.exact(m)
+    a = mp.matrix(truth.exact(m).tolist())
+    u, s, v = (mp.svd_c if np.iscomplexobj(m) else mp.svd_r)(a, full_matrices=False)
+    return _array(u), list(s), _array(v)
+
+
+def _array(x):
+    out = np.empty((x.rows, x.cols), object)
+    for i in range(x.rows):
+        for j in range(x.cols):
+            out[i, j] = x[i, j]
+    return out
+
+
+def _kept(s, cut, tiny=1e3):
+    """Which singular values are no zeros; those near the cut are nobody's."""
+    top = max(s, default=mp.mpf(0))
+    if not top:
+        return [False] * len(s)
+    relative = [x / top for x in s]
+    if any(cut / tiny < x < cut * tiny for x in relative) or (cut == 0 and any(0 < x < 1e-60 for x in relative)):
+        raise UnknownError
+    return [x > cut for x in relative]
+
+
+def _cut(m, rtol):
+    return max(m.shape, default=0) * float(np.finfo(m.dtype).eps) if rtol is None else rtol
+
+
+def msign(m, rtol=None):
+    u, s, v = svd(m)
+    kept = np.array([mp.mpf(int(k)) for k in _kept(s, _cut(m, rtol))], object)
+    return (u * kept) @ v if len(s) else truth.exact(m)
+
+
+def polar(m, rtol=None):
+    u = msign(m, rtol)
+    h = truth.adjoint(u) @ truth.exact(m)
+    return u, (h + truth.adjoint(h)) / 2
+
+
+def mclip(m, lower=0.0, upper=1.0, rtol=None):
+    u, s, v = svd(m)
+    if not len(s):
+        return truth.exact(m)
+    kept = _kept(s, _cut(m, rtol)) if lower > 0 else [True] * len(s)
+    new = [min(max(x, mp.mpf(lower)), mp.mpf(upper)) if k else mp.mpf(0) for x, k in zip(s, kept, strict=True)]
+    return (u * np.array(new, object)) @ v
+
+
+def soft_threshold(m, t):
+    u, s, v = svd(m)
+    if not len(s):
+        return truth.exact(m)
+    return (u * np.array([max(x - mp.mpf(t), mp.mpf(0)) for x in s], object)) @ v
+
+
+def psd_project(a):
+    h = truth.exact(a)
+    h = (h + truth.adjoint(h)) / 2
+    values, v = mp.eighe(mp.matrix(h.tolist()))
+    v = _array(v)
+    return (v * np.array([max(x, mp.mpf(0)) for x in values], object)) @ truth.adjoint(v)
+
+
+def _is_hermitian(a):
+    return np.array_equal(a, a.conj().T)
+
+
+def root_pair(a, rtol=None):
+    if _is_hermitian(a):
+        return _root_of_hermitian(a, rtol)
+    if nullity(a) or not clear(a, rtol):
+        raise UnknownError
+    return _root_pair(truth.exact(a))
+
+
+def _root_pair(a):
+    try:
+        x, z = truth.root_pair(a)
+    except (ArithmeticError, ZeroDivisionError):
+        raise NoAnswerError("an eigenvalue on the negative axis, or as good as on it") from None
+    _checked(_size(x @ x - a), _size(x) ** 2)
+    _checked(_size(x @ z - truth.eye(len(a))), _size(x) * _size(z))
+    return x, z
+
+
+def _root_of_hermitian(a, rtol):
+    values, v = mp.eighe(mp.matrix(truth.exact(a).tolist()))
+    v = _array(v)
+    sizes = [abs(x) for x in values]
+    kept = _kept(sizes, _cut(a, rtol))
+    if any(k and x < 0 for k, x in zip(kept, values, strict=True)):
+        raise NoAnswerError("a negative eigenvalue")
+    root = np.array([mp.sqrt(x) if k else mp.mpf(0) for k, x in zip(kept, values, strict=True)], object)
+    inverse = np.array([1 / mp.sqrt(x) if k else mp.mpf(0) for k, x in zip(kept, values, strict=True)], object)
+    return (v * root) @ truth.adjoint(v), (v * inverse) @ truth.adjoint(v)
+
+
+def coupled_root(a, b, rtol=None):
+    if nullity(a) or nullity(b) or not (clear(a, rtol) and clear(b, rtol)):
+        raise UnknownError
+    a, b = truth.exact(a), truth.exact(b)
+    _, z = _root_pair(b @ a)
+    return a @ z, z @ b
+
+
+def geometric_mean(a, b, rtol=None):
+    if nullity(a) or nullity(b) or not (clear(a, rtol) and clear(b, rtol)):
+        raise UnknownError
+    a, b = truth.exact(a), truth.exact(b)
+    return a @ _root_pair(truth.inverse(a) @ b)[0]
+
+
+def _linear(f, *arguments):
+    try:
+        return f(*arguments)
+    except ZeroDivisionError:
+        raise NoAnswerError("a singular equation") from None
+
+
+def sylvester(a, b, q):
+    a, b, q = (truth.exact(x) for x in (a, b, q))
+    x = _linear(truth.sylvester, a, b, q)
+    _checked(_size(a @ x + x @ b - q), _size(a) * _size(x) + _size(x) * _size(b))
+    return x
+
+
+def lyapunov(a, q):
+    return sylvester(a, a.conj().T, q)
+
+
+def stein(a, q):
+    x = _linear(truth.stein, a, q)
+    e = truth.exact(a)
+    _checked(_size(e @ x @ truth.adjoint(e) - x + truth.exact(q)), _size(e) ** 2 * _size(x) + _size(x))
+    return x
+
+
+def gramian(a, b):
+    b = truth.exact(b)
+    exact = truth.exact(a)
+    return _linear(truth.sylvester, exact, truth.adjoint(exact), -b @ truth.adjoint(b))
+
+
+def stein_gramian(a, b):
+    b = truth.exact(b)
+    return stein_exact(truth.exact(a), b @ truth.adjoint(b))
+
+
+def stein_exact(a, q):
+    n = len(a)
+    k = truth.eye(n * n) - np.kron(a, truth.adjoint(a).T)
+    return _linear(truth._solve, k, q.reshape(-1, 1)).reshape(n, n)
+
+
+def _stable(a, discrete=False):
+    """A `NoAnswerError` unless every eigenvalue is inside."""
+    if len(a) == 1:
+        values = [truth.exact(a)[0, 0]]
+    else:
+        values = mp.eig(mp.matrix(truth.exact(a).tolist()), left=False, right=False)
+    if max(abs(v) - 1 if discrete else mp.re(v) for v in values) >= 0:
+        raise NoAnswerError("not stable")
+
+
+def hankel(a, b, c):
+    _stable(a)
+    p = gramian(a, b)
+    q = gramian(a.conj().T, c.conj().T)
+    values, v = mp.eighe(mp.matrix(((p + truth.adjoint(p)) / 2).tolist()))
+    v = _array(v)
+    r = v * np.array([mp.sqrt(max(x, mp.mpf(0))) for x in values], object)
+    inner = truth.adjoint(r) @ q @ r
+    inner = (inner + truth.adjoint(inner)) / 2
+    values = mp.eighe(mp.matrix(inner.tolist()), eigvals_only=True)
+    return np.array(sorted((mp.sqrt(max(x, mp.mpf(0))) for x in values), reverse=True), object)
+
+
+def riccati(a, b, c, d, half_plane="right"):
+    m = np.block([[a, c], [d, b]])
+    if nullity(m):
+        raise UnknownError
+    s = _sign(truth.exact(m))
+    n, k = len(a), len(b)
+    s = s if half_plane == "right" else -s
+    p = (s + truth.eye(n + k)) / 2
+    dimension = sum(p[i, i] for i in range(n + k))
+    if abs(dimension - k) > 0.5:
+        raise NoAnswerError("the wrong number of eigenvalues")
+    columns = p @ truth.exact(np.random.default_rng(0).standard_normal((n + k, k)))
+    x = _linear(lambda: columns[:n] @ truth.inverse(columns[n:]))
+    a, b, c, d = (truth.exact(y) for y in (a, b, c, d))
+    terms = (x @ d @ x, x @ b, a @ x, c)
+    _checked(_size(terms[0] + terms[1] - terms[2] - terms[3]), sum(_size(t) for t in terms))
+    return x
+
+
+def are(discrete, a, b, q, r, e=None, s=None):
+    """The stabilising solution from the sign of the Hamiltonian (of the Cayley transform of the symplectic pencil)."""
+    e = np.eye(len(a), dtype=a.dtype) if e is None else e
+    s = np.zeros(b.shape, a.dtype) if s is None else s
+    if nullity(r) or nullity(e):
+        raise UnknownError
+    return _are(discrete, *(truth.exact(y) for y in (a, b, q, r, e, s)))
+
+
+def _are(discrete, a, b, q, r, e, s):
+    ei, ri = truth.inverse(e), truth.inverse(r)
+    a, s, q = a @ ei, truth.adjoint(ei) @ s, truth.adjoint(ei) @ q @ ei
+    a, g, q = a - b @ ri @ truth.adjoint(s), b @ ri @ truth.adjoint(b), q - s @ ri @ truth.adjoint(s)
+    n = len(a)
+    one, zero = truth.eye(n), truth.eye(n) * mp.mpf(0)
+    h = truth.adjoint
+
+    def block(rows):
+        return np.concatenate([np.concatenate(row, axis=1) for row in rows])
+
+    if discrete:
+        m, k = block([[a, zero], [-q, one]]), block([[one, g], [zero, h(a)]])
+        m = _linear(lambda: truth.inverse(m + k) @ (m - k))
+    else:
+        m = block([[a, -g], [-q, -h(a)]])
+    sign_of_m = _sign(m)
+    if abs(sum(sign_of_m[i, i] for i in range(2 * n))) > 0.5:
+        raise NoAnswerError("the wrong number of stable eigenvalues")
+    columns = (truth.eye(2 * n) - sign_of_m) @ truth.exact(np.random.default_rng(1).standard_normal((2 * n, n)))
+    x = _linear(lambda: columns[n:] @ truth.inverse(columns[:n]))
+    _checked(_size(x - h(x)), _size(x))
+    return x
+
+
+def regulator(discrete, a, b, q, r, s=None, e=None):
+    """The gain and the solution; the poles are the caller's to judge."""
+    x = are(discrete, a, b, q, r, e, s)
+    h = truth.adjoint
+    a, b, r = (truth.exact(y) for y in (a, b, r))
+    e = truth.eye(len(a)) if e is None else truth.exact(e)
+    s = 0 * b if s is None else truth.exact(s)
+    if discrete:
+        return truth.inverse(r + h(b) @ x @ b) @ (h(b) @ x @ a + h(s)), x
+    return truth.inverse(r) @ (h(b) @ x @ e + h(s)), x
+
+
+def stable_gramian(a, b, discrete=False):
+    _stable(a, discrete)
+    return (stein_gramian if discrete else gramian)(a, b)
