@@ -5,7 +5,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from matsign.engine.schedules import DIVIDE, LIFTED, PURIFY, lifting, minimax_quintic, polar_express
+from matsign.engine import schedules
+from matsign.engine.schedules import (
+    DIVIDE,
+    LIFTED,
+    MOST_HEADROOM,
+    PURIFY,
+    counted,
+    headroom,
+    lifting,
+    longest,
+    minimax_quintic,
+    polar_express,
+)
 
 # Grishina, Smirnov & Rakhuba 2025 (CANS), five steps, no cushion: the same generator.
 CANS = [
@@ -54,7 +66,78 @@ def test_number_of_steps(lower, count):
     assert count <= len(polar_express(lower, 1e-15, 2.2e-16, cushion=0.0)) <= count + 2
 
 
-@pytest.mark.parametrize(("rtol", "eps"), [(1e-3, 1.2e-7), (1e-6, 1.2e-7), (1e-3, 2.2e-16), (1e-12, 2.2e-16)])
+EPS = {"float64": 2.0**-52, "float32": 2.0**-23, "float16": 2.0**-14, "bfloat16": 2.0**-11}
+
+
+@given(
+    st.floats(-300, -1e-3),
+    st.floats(-16, -0.4),
+    st.sampled_from([0.0, *EPS.values()]),
+    st.integers(0, 30),
+    st.sampled_from([0.0, 0.02, 0.1, 0.3, 0.6]),
+)
+def test_no_design_is_longer_than_its_bound(lower, tol, eps, terms, cushion):
+    """Sums of up to a thousand million terms, in any dtype: a schedule within the bound, or a ValueError."""
+    lower, tol, terms = 10**lower, 10**tol, 2**terms
+    if headroom(eps, terms) > MOST_HEADROOM:
+        with pytest.raises(ValueError, match=f"sums of {terms} terms"):
+            polar_express(lower, tol, eps, cushion=cushion, terms=terms)
+        return
+    steps = polar_express(lower, tol, eps, cushion=cushion, terms=terms)
+    assert len(steps) <= longest(lower, headroom(eps, terms), cushion) + 1
+    if cushion >= 0.1 and headroom(eps, terms) >= 8 * EPS["float64"]:
+        # What the steps are for, without the rounding that they leave room for.
+        most = max(tol, 64 * eps, 6 * headroom(eps, terms) ** 3)
+        assert np.abs(through(steps, np.geomspace(lower, 1.0, 301)) - 1).max() <= 1.01 * most + 1e-15
+
+
+@pytest.mark.parametrize(("ratio", "room"), [(0.0, 0.0), (-1.0, 0.0), (0.1, 0.2), (float("nan"), 0.0)])
+def test_an_interval_that_no_schedule_is_for(ratio, room):
+    with pytest.raises(ValueError, match="no schedule"):
+        longest(ratio, room)
+
+
+@pytest.mark.parametrize("terms", [2**13, 2**17, 2**19])
+@pytest.mark.parametrize("count", [1, 4, 6, 40, 1000])
+def test_a_number_of_steps_for_long_sums(count, terms):
+    """Shorter intervals for more room, but always as many steps as asked for."""
+    steps = counted(count, 1e-4, EPS["float32"], terms)
+    assert len(steps) == count
+    assert np.isfinite(through(steps, np.linspace(0, 1, 101))).all()
+
+
+def test_few_designs_do_for_all_sizes(monkeypatch):
+    """A design takes some hundredths of a second, which no new shape should cost."""
+    designs = []
+    design = schedules._greedy
+    monkeypatch.setattr(schedules, "_greedy", lambda *args, **kw: designs.append(args) or design(*args, **kw))
+    for size in range(3, 300):
+        lifting(size * EPS["float64"], EPS["float64"], 2.0, size)
+        counted(4, 0.2, EPS["float32"], size)
+    before = len(designs)
+    for size in range(300, 512):
+        lifting(size * EPS["float64"], EPS["float64"], 2.0, size)
+        counted(4, 0.2, EPS["float32"], size)
+    assert len(designs) == before
+
+
+def test_designs_do_not_fill_the_memory():
+    seen = []
+
+    @schedules.designed_once
+    def design(k):
+        seen.append(k)
+        return k
+
+    for k in range(5000):
+        assert design(k) == k
+        assert design(k) == k
+    assert seen == list(range(5000))
+    (known,) = (c.cell_contents for c in design.__closure__ if isinstance(c.cell_contents, dict))
+    assert len(known) <= 1024
+
+
+@pytest.mark.parametrize(("rtol", "eps"), [(1e-3, 1.2e-7), (1.99e-6, 1.2e-7), (1e-3, 2.2e-16), (1e-12, 2.2e-16)])
 def test_lifting_divides_at_rtol(rtol, eps):
     steps = lifting(rtol, eps, 2.0)
     up = through(steps, np.geomspace(1.01 * rtol, 2.0, 3001))

@@ -6,6 +6,7 @@ import pytest
 import matsign
 from matrices import gaussian
 from matsign import backends, msign
+from matsign.engine.orthogonal import _gram
 from matsign.engine.schedules import NAMED, counted
 
 SHAPES = [(1, 1), (7, 7), (20, 12), (40, 10), (10, 40), (33, 1), (1, 5), (64, 31)]
@@ -113,6 +114,16 @@ def test_halves_are_computed_in_single_precision_where_there_are_no_units_for_th
         ({"schedule": []}, "rows of two or three"),
         ({"steps": 0}, "positive whole number"),
         ({"steps": 2.5}, "positive whole number"),
+        ({"steps": 2**63}, "positive whole number up to 1000"),
+        ({"steps": -(10**400)}, "positive whole number"),
+        ({"steps": 1001}, "positive whole number up to 1000"),
+        ({"steps": np.array(3.0)}, "positive whole number"),
+        ({"steps": "4"}, "positive whole number"),
+        ({"schedule": [(10**400, 1, 1)]}, "rows of two or three"),
+        ({"schedule": 3}, "rows of two or three"),
+        ({"tol": 10**400}, "tol must be a number"),
+        ({"rtol": -(10**400)}, "rtol must be a number"),
+        ({"rtol": "1e-3"}, "rtol must be a number"),
         ({"steps": 3, "method": "svd"}, "polynomial"),
         ({"tol": 1e-17}, "float64 cannot hold"),
     ],
@@ -247,3 +258,33 @@ def test_coefficients_of_any_size(eager, rng):
             msign(m, schedule=wrong)
     with pytest.raises(ValueError, match="positive whole number"):
         msign(m, steps=True)
+
+
+@pytest.mark.parametrize(
+    ("shape", "options"),
+    [
+        ((128256, 16), {"tol": 1e-2}),
+        ((16, 14336), {"tol": 1e-3, "method": "polynomial"}),
+        ((9, 9000), {"steps": 6, "tol": 1e-4}),
+        ((300000, 2), {"tol": 1e-3, "method": "polynomial"}),
+        ((1, 70000), {"steps": 9, "tol": 1e-3}),
+    ],
+)
+def test_long_matrices_in_single_precision(shape, options, eager):
+    """Shapes of language models. Random and equal entries: the most that rounding does to a long sum."""
+    rng = np.random.default_rng(0)
+    for m in (rng.standard_normal(shape), np.ones(shape), np.outer(*(np.sign(rng.standard_normal(k)) for k in shape))):
+        values = values_of(eager(msign, m.astype("float32"), **options))
+        rank = np.linalg.matrix_rank(m)
+        assert abs(values[:rank] - 1).max() <= options["tol"]
+        assert (values[rank:] < 1e-2).all()
+
+
+def test_sums_in_pieces_are_the_sums(eager, rng):
+    """Long columns are summed in pieces: any length, also between two multiples of a piece, with and without a shift."""
+    be = backends.load(eager.name)
+    for n in (1, 4096, 4097, 6144, 10000):
+        m = gaussian(rng, 2, n, 3, dtype="complex128")
+        for shift in (0.0, -1.5):
+            found = np.asarray(_gram(be, eager.array(m), shift))
+            np.testing.assert_allclose(found, m.conj().mT @ m + shift * np.eye(3), atol=1e-14 * n)

@@ -31,6 +31,11 @@ _SHORT = 2
 _SHARE_OF_R, _SHARE_OF_Q = 0.05, 0.01
 # The same of all there is, before the last step in half precision.
 _SHARE_OF_SHORT = 0.01
+# Rows that are summed over in one piece: the rounding errors of a sum grow with its length, where all of its terms are equal
+# and a device adds them one by one.
+_PIECE = 2048
+# The unit of rounding of single precision, in which products of half precision are summed.
+_SINGLE = 2.0**-23
 # A Frobenius norm in here leaves room for the squares of R² in single precision, up and down.
 _ROOM = (2.0**-8, 2.0**14)
 
@@ -49,7 +54,7 @@ def orthogonal(be: Backend, m: Array, plans: Sequence[Plan], *, tol: float, boun
     half = is_half(be, m)
     if not half:
         m, _ = _in_range(be, m)
-    gram = be.hermitian_product(adjoint(m), m)
+    gram = _gram(be, m)
     square = be.hermitian_product(gram, gram)
     exact, squared = (be.astype(x, "float32") for x in (gram, square)) if half else (gram, square)
     size = be.xp.sqrt(be.xp.sqrt(_upper(be, squared)) if bounded else be.real(trace(be, exact)))
@@ -73,8 +78,34 @@ def is_half(be: Backend, m: Array) -> bool:
 
 
 def rounding(be: Backend, m: Array) -> tuple[float, int]:
-    """What steps on m may be off by, as a unit and how many of them a sum gathers: in half precision four units a step."""
-    return (be.eps(m) / 16, 256) if is_half(be, m) else (be.eps(m), max(m.shape[-2:]))
+    """What steps on m may be off by, as a unit and how many of them a sum gathers.
+
+    In half precision that is four units a step, or what sums in single precision make of their length if that is more.
+    """
+    long, eps = max(m.shape[-2:]), be.eps(m)
+    if is_half(be, m):
+        equal = int(16 * _SINGLE / eps * long) + 1
+        return eps / 16, 256 if equal <= 256 else equal
+    piece = _piece(m)
+    return eps, long if long <= 2 * piece else piece + long // piece + 1
+
+
+def _piece(m: Array) -> int:
+    """Rows of a tall matrix, or columns of a wide one, that are summed over in one piece: there is room for all the sums."""
+    return max(_PIECE, min(m.shape[-2:]))
+
+
+def _gram(be: Backend, x: Array, shift: float = 0.0) -> Array:
+    """xᴴx + shift I, over long columns in pieces."""
+    count, n, k = x.shape
+    piece = _piece(x)
+    if n <= 2 * piece or is_half(be, x):
+        return be.hermitian_product(adjoint(x), x, shift)
+    whole = n // piece
+    head = x[:, : whole * piece, :].reshape((count * whole, piece, k))
+    sums = be.hermitian_product(adjoint(head), head).reshape((count, whole, k, k))
+    rest = x[:, whole * piece :, :]
+    return be.xp.sum(sums, axis=1) + be.hermitian_product(adjoint(rest), rest, shift)
 
 
 def _in_range(be: Backend, m: Array) -> tuple[Array, Array]:
@@ -205,7 +236,7 @@ def _in_gram_form(be: Backend, x: Array, gram: Array, factor: Array, segments: I
     """The steps on x with R = xᴴx, of whose first the factor is known."""
     for k, segment in enumerate(segments):
         if k > 0:
-            gram = be.hermitian_product(adjoint(x), x, _shift(segment[0]))
+            gram = _gram(be, x, _shift(segment[0]))
             factor = _factor(be, gram, segment[0])
         q, shift = factor, _shift(segment[0]) if k > 0 else 0.0
         for link in segment[1:]:

@@ -49,7 +49,7 @@ def _listed(schedule: str | Sequence[Sequence[float]], steps: int | None) -> tup
     else:
         try:
             plan = tuple(Step(*(float(x) for x in row)) for row in schedule)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             plan = ()
         if not plan or not all(math.isfinite(x) for row in plan for x in row):
             raise ValueError(f"msign: a schedule is rows of two or three coefficients, got {schedule!r}")

@@ -16,6 +16,10 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
+# How many designs are kept: a tolerance that changes with every call must not fill the memory.
+_KEPT = 1024
+
+
 def designed_once(design: Callable[P, R]) -> Callable[P, R]:
     """As functools.cache, which torch.compile looks through: it would follow the design again, for minutes."""
     known: dict[object, R] = {}
@@ -24,6 +28,8 @@ def designed_once(design: Callable[P, R]) -> Callable[P, R]:
     def designed(*args: P.args, **kwargs: P.kwargs) -> R:
         key = (args, tuple(sorted(kwargs.items())))
         if key not in known:
+            if len(known) >= _KEPT:
+                known.clear()
             known[key] = design(*args, **kwargs)
         return known[key]
 
@@ -60,6 +66,10 @@ CUSHION = 0.1
 HEADROOM = 8.0
 
 
+# With more headroom than this no schedule is designed: two steps later little would be left of an interval's symmetry.
+MOST_HEADROOM = 1 / 16
+
+
 def headroom(eps: float, terms: int) -> float:
     """By what share a step with sums of this many terms may end too high; a power of two, so that few schedules do for all."""
     return eps * max(HEADROOM, 2.0 ** math.ceil(math.log2(max(terms, 1))) / 4)
@@ -67,15 +77,22 @@ def headroom(eps: float, terms: int) -> float:
 
 def minimax_quintic(lower: float, upper: float) -> tuple[Step, float]:
     """The odd quintic nearest to 1 on [lower, upper], and its error: four points of equal error, by Remez exchange."""
-    if upper - lower < 1e-3 * upper:
+    step, error = _minimax(lower / upper)
+    return Step(step.a / upper, step.b / upper**3, step.c / upper**5), error
+
+
+@designed_once
+def _minimax(ratio: float) -> tuple[Step, float]:
+    """The same on [ratio, 1]."""
+    if 1 - ratio < 1e-3:
         # The exchange loses its points to rounding here, and order three at the middle is as good.
-        middle = 0.5 * (lower + upper)
+        middle = 0.5 * (ratio + 1)
         step = Step(PADE.a / middle, PADE.b / middle**3, PADE.c / middle**5)
-        return step, max(abs(1 - step(lower)), abs(1 - step(upper)))
-    q, r = (3 * lower + upper) / 4, (lower + 3 * upper) / 4
+        return step, max(abs(1 - step(ratio)), abs(1 - step(1.0)))
+    q, r = (3 * ratio + 1) / 4, (ratio + 3) / 4
     step, error, last = PADE, 1.0, math.inf
     for _ in range(100):
-        step, error = _interpolate(lower, q, r, upper)
+        step, error = _interpolate(ratio, q, r, 1.0)
         if abs(error - last) <= 1e-15:
             break
         last = error
@@ -99,20 +116,63 @@ def _interpolate(*points: float) -> tuple[Step, float]:
     return Step(x[0], x[1], x[2]), x[3]
 
 
-def _advance(lower: float, upper: float, cushion: float, room: float) -> tuple[Step, float, float]:
-    """The best step on [lower, upper], scaled so that its image is symmetric about 1, and that image with headroom."""
-    step, error = minimax_quintic(max(lower, cushion * upper), upper)
+def _advance(lower: float, upper: float, cushion: float) -> tuple[Step, float, float]:
+    """The best step on [lower, upper], scaled so that its image is symmetric about 1, and that image."""
+    # Written so that all wide intervals ask for the fit on the same ratio, which is then known.
+    ratio = max(lower / upper, cushion)
+    fit, error = _minimax(ratio)
+    step = Step(fit.a / upper, fit.b / upper**3, fit.c / upper**5)
     low, high = step(lower), 1 + error  # below the fitted interval the quintic rises, so its image starts at p(lower)
     centre = 2 / (low + high)
-    step = Step(step.a * centre, step.b * centre, step.c * centre)
-    return step, low * centre * (1 - room), high * centre * (1 + room)
+    return Step(step.a * centre, step.b * centre, step.c * centre), low * centre, high * centre
 
 
-@designed_once
+def _greedy(
+    lower: float, upper: float, *, room: float, goal: float, cushion: float = CUSHION, count: int | None = None
+) -> tuple[Step, ...]:
+    """The best step again and again, each on the image of the one before with `room` for rounding at both ends.
+
+    It ends when that lies within `goal` of 1, or after `count` steps. Where `room` fills more than half of the goal, the image
+    has to lie within the other half: no further step would remove what rounding does in the last one.
+    """
+    steps: list[Step] = []
+    low, high = lower, upper
+    goal = max((goal - room) / (1 + room), goal / 2)
+    for _ in range(longest(lower / upper, room, cushion) if count is None else count):
+        if count is None and max(1 - low, high - 1) <= goal:
+            break
+        step, low, high = _advance(lower, upper, cushion)
+        lower, upper = low * (1 - room), high * (1 + room)
+        steps.append(step)
+    return tuple(steps)
+
+
+def longest(ratio: float, room: float, cushion: float = CUSHION) -> int:
+    """How many steps at most bring an interval whose ends have this ratio to within max(1e-15, 3 room³) of 1.
+
+    Let E(ρ) be the error of the best quintic on [ρ, 1], c the cushion or 0.1 if that is larger, and w = (1 - room)/(1 + room).
+    On the fitted interval p ≥ 1 - E(c), and below it p(x)/x falls, so that p(x) ≥ (1 - E(c)) x/c. While ρ < c, one step so
+    takes ρ to at least g w ρ with g = (1 - E(c)) / (c (1 + E(c))), which is 3.7 for c = 0.1; a smaller cushion is better
+    still, for the fit on [ρ, 1] has the largest ratio of all. From c on ρ goes to w (1 - E)/(1 + E): with room = 1/16 that
+    is 0.33, 0.73, 0.87, and the error after that below 3 room³; with none it is 0.38, 0.88, 0.9997, and two more reach rounding.
+    """
+    if not (ratio > 0 and 0 <= room <= MOST_HEADROOM):
+        raise ValueError(
+            f"no schedule for an interval of ratio {ratio:.3g} with {room:.3g} of room for rounding in a step"
+        )
+    wide = max(cushion, CUSHION)
+    error = _minimax(min(wide, 1.0))[1]
+    growth = (1 - error) / (wide * (1 + error)) * (1 - room) / (1 + room)
+    rising = max(0, math.ceil(math.log(wide / ratio) / math.log(growth))) if ratio < wide else 0
+    return rising + 6
+
+
 def polar_express(
     lower: float, tol: float, eps: float, upper: float = 1.0, cushion: float = CUSHION, terms: int = 1
 ) -> tuple[Step, ...]:
     """Quintic steps that bring [lower, upper] to within `tol` of 1, in arithmetic with unit roundoff `eps`, sums of `terms`.
+
+    What rounding leaves in the last step, at most `headroom`, comes on top of that.
 
     >>> from matsign.engine.schedules import polar_express
     >>> steps = polar_express(1e-3, 1e-6, 1e-16)
@@ -124,23 +184,43 @@ def polar_express(
     >>> len(steps), worst < 1e-6
     (7, True)
     """
-    steps: list[Step] = []
-    # A schedule designed to tol exactly misses it by rounding; what is left above 1e-8 squares itself away in POLISH.
-    goal = max(tol / 3, 1e-8 if tol < 1e-12 else 0.0, 64 * eps)
-    while max(1 - lower, upper - 1) > goal:
-        step, lower, upper = _advance(lower, upper, cushion, headroom(eps, terms))
-        steps.append(step)
-    return (*steps, POLISH) if tol < goal else tuple(steps)
+    return _polar_express(lower, tol, eps, upper, cushion, _room(eps, terms))
 
 
 @designed_once
+def _polar_express(lower: float, tol: float, eps: float, upper: float, cushion: float, room: float) -> tuple[Step, ...]:
+    # A schedule designed to tol exactly misses it by rounding; what is left above 1e-8 squares itself away in POLISH.
+    goal = max(tol / 3, 1e-8 if tol < 1e-12 else 0.0, 64 * eps, 6 * room**3)
+    steps = _greedy(lower, upper, room=room, goal=goal, cushion=cushion)
+    return (*steps, POLISH) if tol < goal else steps
+
+
+def _room(eps: float, terms: int) -> float:
+    """The headroom of a schedule; a ValueError where rounding is so large that there is none."""
+    room = headroom(eps, terms)
+    if room > MOST_HEADROOM:
+        raise ValueError(
+            f"msign: sums of {terms} terms with a unit of rounding of {eps:.2g} may be off by {room:.2g}, which no number of "
+            f"steps corrects (at most {MOST_HEADROOM:g}); convert to a wider dtype"
+        )
+    return room
+
+
 def counted(count: int, tol: float, eps: float, terms: int = 1) -> tuple[Step, ...]:
     """The `count` steps that bring the widest interval [l, 1] to within `tol` of 1, but for rounding."""
+    return _counted(count, tol, eps, _room(eps, terms))
+
+
+@designed_once
+def _counted(count: int, tol: float, eps: float, room: float) -> tuple[Step, ...]:
+    def from_lower(lower: float) -> tuple[Step, ...]:
+        return _polar_express(lower, 3 * tol, eps, 1.0, CUSHION, room)
+
     low, high = 1e-16, 1.0
     for _ in range(60):
         middle = math.sqrt(low * high)
-        low, high = (low, middle) if len(polar_express(middle, 3 * tol, eps, terms=terms)) <= count else (middle, high)
-    steps = polar_express(high, 3 * tol, eps, terms=terms)
+        low, high = (low, middle) if len(from_lower(middle)) <= count else (middle, high)
+    steps = from_lower(high)
     return steps + (PADE,) * (count - len(steps))
 
 
@@ -211,28 +291,33 @@ def _turns(step: Step, top: float) -> list[float]:
     return [math.sqrt(x) for x in squares if 0 < x < top * top]
 
 
-@designed_once
-def lifting(rtol: float, eps: float, upper: float) -> tuple[Step, ...]:
+def lifting(rtol: float, eps: float, upper: float, terms: int = 1) -> tuple[Step, ...]:
     """Steps after which purification sends [rtol, upper] to 1 and [0, rtol) to 0.
 
-    The divide of a schedule for [l, upper] lies somewhat below l; with the number of steps fixed it rises with l, so l is
+    They are designed for `rtol` rounded down to a power of two, so that few schedules do for all sizes; the first step takes
+    what is lacking, a factor in (1/2, 1], before its polynomial.
+    """
+    designed = 2.0 ** math.floor(math.log2(rtol))
+    first, *others = _lifting(designed, eps, upper, _room(eps, terms))
+    t = designed / rtol
+    return Step(first.a * t, first.b * t**3, first.c * t**5), *others
+
+
+@designed_once
+def _lifting(rtol: float, eps: float, upper: float, room: float) -> tuple[Step, ...]:
+    """The divide of a schedule for [l, upper] lies somewhat below l; with the number of steps fixed it rises with l, so l is
     found by bisection, in scalars.
     """
-    count = len(_lift(rtol, eps, upper))
+
+    def lift(lower: float, count: int | None = None) -> tuple[Step, ...]:
+        return _greedy(lower, upper, room=room, goal=LIFTED[1] - 1, count=count)
+
+    count = len(lift(rtol))
     low, high = rtol, 8 * rtol
     for _ in range(60):
         middle = math.sqrt(low * high)
-        low, high = (low, middle) if _divide(_lift(middle, eps, upper, count), middle) > rtol else (middle, high)
-    return _lift(low, eps, upper, count)
-
-
-def _lift(lower: float, eps: float, upper: float, count: int | None = None) -> tuple[Step, ...]:
-    """The greedy schedule until the image lies in `LIFTED`, or of `count` steps."""
-    steps: list[Step] = []
-    while len(steps) < count if count is not None else lower < LIFTED[0] or upper > LIFTED[1]:
-        step, lower, upper = _advance(lower, upper, CUSHION, HEADROOM * eps)
-        steps.append(step)
-    return tuple(steps)
+        low, high = (low, middle) if _divide(lift(middle, count), middle) > rtol else (middle, high)
+    return lift(low, count)
 
 
 def _divide(steps: tuple[Step, ...], lower: float) -> float:

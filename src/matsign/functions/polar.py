@@ -38,6 +38,8 @@ _GRAM, _GRAM_SINGLE = 1e-5, 4e-3
 _RESOLVED = 1e-6
 # The norm that a matrix is divided by is an estimate from below, by this factor at the most.
 _OVERSHOOT = 2.0
+# More steps than this are a mistake: from the smallest number that a dtype has to its rounding it takes some hundreds.
+_MOST_STEPS = 1000
 # Steps of order three that finish what lies between 0.02 and 1.3.
 _FINISH = 9
 
@@ -157,7 +159,7 @@ def _polynomial(be: Backend, m: Array, tol: float, rtol: float) -> Solution:
     if rtol == 0:
         schedule = polar_express(lower, tol, eps, _OVERSHOOT)
         return solution(be, tuple(run(be, x, schedule)), iterations=len(schedule) * be.ones(m))
-    schedule = lifting(lower, eps, _OVERSHOOT)
+    schedule = lifting(lower, eps, _OVERSHOOT, terms=max(m.shape[-2:]))
     found = purify(be, run(be, x, schedule), len(schedule) * be.ones(m))
     return solution(be, tuple(found.value), Failure.NOT_CONVERGED, ~(found.defect < 0.05), found.steps)
 
@@ -166,8 +168,10 @@ def _fixed(*, tol: float | None, method: str, schedule: Schedule = None, steps: 
     """Whether the number of steps follows from the options alone."""
     if schedule is None and steps is None:
         return ((tol or 0) >= 1e-3 and method == "polynomial") or ((tol or 0) >= 1e-2 and method == "auto")
-    if steps is not None and (not isinstance(steps, Integral) or isinstance(steps, bool) or steps <= 0):
-        raise ValueError(f"msign: steps must be a positive whole number, got {steps!r}")
+    if steps is not None and not (
+        isinstance(steps, Integral) and not isinstance(steps, bool) and 0 < steps <= _MOST_STEPS
+    ):
+        raise ValueError(f"msign: steps must be a positive whole number up to {_MOST_STEPS}, got {steps!r}")
     if method not in ("auto", "polynomial"):
         raise ValueError(f"msign: a schedule and a number of steps are for method='polynomial', got {method!r}")
     return True
