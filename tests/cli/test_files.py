@@ -95,3 +95,54 @@ def test_several_results_need_several_files_or_one_with_names(tmp_path):
         write([str(tmp_path / "u.npy")], {"u": REAL, "h": REAL})
     write([str(tmp_path / "u.npy"), str(tmp_path / "h.csv")], {"u": REAL, "h": 2 * REAL})
     assert np.array_equal(read(str(tmp_path / "h.csv")), 2 * REAL)
+
+
+def test_structures_and_cells_are_named_and_nothing_is_chosen_over_them(tmp_path):
+    """A model in a structure beside one number: the number is not what was meant."""
+    path = str(tmp_path / "x.mat")
+    cell = np.empty((1, 2), object)
+    cell[0, 0], cell[0, 1] = np.eye(2), 1.0
+    scipy.io.savemat(path, {"model": {"A": np.eye(2)}, "n": 3.0, "parts": cell, "note": "text"})
+    with pytest.raises(
+        FileError, match=r"holds n \(1×1\), model \(a structure\), parts \(objects\), note \(text\); choose"
+    ):
+        read(path)
+    assert read(f"{path}:n") == 3.0
+    for name, kind in (("model", "a structure"), ("note", "text")):
+        with pytest.raises(FileError, match=f"{name} is {kind}, not a matrix of numbers"):
+            read(f"{path}:{name}")
+
+
+def test_pickles_in_an_archive_hide_behind_nothing(tmp_path):
+    path = str(tmp_path / "x.npz")
+    np.savez(path, A=REAL, o=np.array([{}], object), allow_pickle=True)
+    with pytest.raises(FileError, match=r"o \(objects\).*; choose one"):
+        read(path)
+    assert np.array_equal(read(f"{path}:A"), REAL)
+
+
+def test_scipys_sparse_archives(tmp_path):
+    scipy.sparse.save_npz(tmp_path / "x.npz", scipy.sparse.csr_matrix(REAL))
+    assert np.array_equal(read(str(tmp_path / "x.npz")), REAL)
+
+
+def test_a_second_array_in_a_file_is_not_passed_over(tmp_path):
+    with (tmp_path / "x.npy").open("wb") as file:
+        np.save(file, REAL)
+        np.save(file, 2 * REAL)
+    with pytest.raises(FileError, match=r"x\.npy is not a readable \.npy file: it goes on behind the first array"):
+        read(str(tmp_path / "x.npy"))
+
+
+def test_foreign_byte_order_and_whole_doubles_of_matlab(tmp_path):
+    np.save(tmp_path / "x.npy", REAL.astype(">f8"))
+    found = read(str(tmp_path / "x.npy"))
+    assert found.dtype.isnative
+    assert np.array_equal(found, REAL)
+    scipy.io.savemat(tmp_path / "x.mat", {"z": REAL + 1j})
+    assert np.array_equal(read(str(tmp_path / "x.mat")), REAL + 1j)
+
+
+def test_results_go_to_a_container_in_capital_letters(tmp_path):
+    write([str(tmp_path / "x.NPZ")], {"u": REAL, "h": 2 * REAL})
+    assert sorted(read_all(tmp_path / "x.NPZ")) == ["h", "u"]

@@ -165,7 +165,8 @@ def absolute(m, rtol=None):
 
 def projector(m, half_plane="right", rtol=None):
     s = sign(m, rtol)
-    return (s @ s + (s if half_plane == "right" else -s)) / 2
+    p = (s @ s + (s if half_plane == "right" else -s)) / 2
+    return p if _size(p) > 0.5 else 0 * p  # a projector has norm one or is zero
 
 
 def svd(m):

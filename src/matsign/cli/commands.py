@@ -15,6 +15,7 @@ from rich.markup import escape
 
 import matsign
 from matsign.cli import files
+from matsign.cli.text import number
 from matsign.engine.declare import Declaration
 
 _OUT = "where to write: .npy, .npz, .mat, .mtx or .csv; several results go to one .npz or .mat, or to one -o each"
@@ -89,7 +90,7 @@ def _readable(hint: Any) -> Any:
 
 def _argument(text: str) -> Any:
     try:
-        return np.asarray(float(text))
+        return np.asarray(number(text))
     except ValueError:
         return files.read(text)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -11,6 +12,8 @@ from typing import Any
 import numpy as np
 import scipy.io
 import scipy.sparse
+
+from matsign.cli import text
 
 Array = np.ndarray[Any, Any]
 
@@ -22,38 +25,68 @@ class FileError(Exception):
 def read(spec: str) -> Array:
     """The matrix in ``FILE``, or in ``FILE:NAME`` where the file holds several; sparse matrices become dense."""
     path, name = _split(spec)
-    found = read_all(path)
-    if name is None and len(found) == 1:
+    found, others = _contents(path)
+    if name is None and len(found) == 1 and not any(map(_may_hold_numbers, others.values())):
         return next(iter(found.values()))
+    listed = ", ".join([*([_list(found)] if found else []), *(f"{n} ({kind})" for n, kind in others.items())])
     if name is None:
-        raise FileError(f"{path} holds {_list(found)}; choose one with {path}:NAME")
+        raise FileError(f"{path} holds {listed}; choose one with {path}:NAME")
+    if name in others:
+        raise FileError(f"{path}: {name} is {others[name]}, not a matrix of numbers")
     if name not in found:
-        raise FileError(f"{path} holds no {name!r}, but {_list(found)}")
+        raise FileError(f"{path} holds no {name!r}, but {listed}")
     return found[name]
 
 
 def read_all(path: Path) -> dict[str, Array]:
     """Every matrix in a file by name; a format without names calls it by the file's."""
+    return _contents(path)[0]
+
+
+def _contents(path: Path) -> tuple[dict[str, Array], dict[str, str]]:
+    """The matrices of numbers in a file by name, and in words what else there is; at least one matrix."""
     reader = _lookup(path, _READERS, "read")
     try:
-        found = reader(path)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # a parser that warns has left something out
+            entries = reader(path)
     except Exception as error:
         if isinstance(error, OSError) and error.strerror:
             raise FileError(f"{path}: {error.strerror}") from None
         # Five parsers, and no list of what they raise for a file that is not what its name says.
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise FileError(f"{path} is not a readable {path.suffix} file: {reason}") from None
-    found = {name: x for name, x in found.items() if x.dtype.kind in "biufc"}
+    found = {name: _native(x) for name, x in entries.items() if isinstance(x, np.ndarray) and x.dtype.kind in "biufc"}
+    others = {name: _described(x) for name, x in entries.items() if name not in found}
     if not found:
-        raise FileError(f"{path} holds no matrix of numbers")
-    return found
+        said = ", ".join(f"{name} ({kind})" for name, kind in others.items())
+        raise FileError(f"{path} holds no matrix of numbers" + (f", but {said}" if said else ""))
+    return found, others
+
+
+def _native(x: Array) -> Array:
+    """In the byte order of the machine."""
+    return x.astype(x.dtype.newbyteorder("="), copy=False)
+
+
+def _described(x: Any) -> str:
+    kind = x.dtype.kind if isinstance(x, np.ndarray) else "O"
+    if kind in "US":
+        return "text"
+    if kind == "V":
+        return "a structure"
+    return "dates" if kind in "mM" else "objects"
+
+
+def _may_hold_numbers(kind: str) -> bool:
+    return kind != "text"
 
 
 def write(targets: list[str], values: Mapping[str, Array]) -> None:
     """The named matrices to one file that can hold them all, or to one file each."""
     paths = [Path(t) for t in targets]
     writers = [_lookup(path, _WRITERS, "write") for path in paths]
-    if len(paths) == 1 and (len(values) == 1 or paths[0].suffix in _NAMED):
+    if len(paths) == 1 and (len(values) == 1 or paths[0].suffix.lower() in _NAMED):
         parts: list[Mapping[str, Array]] = [values]
     elif len(paths) == len(values):
         parts = [{name: value} for name, value in values.items()]
@@ -97,57 +130,64 @@ def _list(found: Mapping[str, Array]) -> str:
     return ", ".join(f"{name} ({'×'.join(map(str, x.shape)) or 'a number'})" for name, x in found.items())
 
 
-def _dense(x: Any) -> Array:
-    return x.toarray() if scipy.sparse.issparse(x) else np.asarray(x)
-
-
-def _read_npy(path: Path) -> dict[str, Array]:
+def _read_npy(path: Path) -> dict[str, Any]:
     with path.open("rb") as file:
-        return {path.stem: np.lib.format.read_array(file, allow_pickle=False)}
+        x = np.lib.format.read_array(file, allow_pickle=False)
+        if file.read(1):
+            raise ValueError("it goes on behind the first array; save several arrays as .npz")
+    return {path.stem: x}
 
 
-def _read_npz(path: Path) -> dict[str, Array]:
+def _read_npz(path: Path) -> dict[str, Any]:
     with path.open("rb") as file:
         if not zipfile.is_zipfile(file):
             raise ValueError("it is not an archive")
         with np.load(file, allow_pickle=False) as archive:
-            return dict(archive)
+            if {"format", "shape", "data"} <= set(archive.files):  # as scipy.sparse.save_npz writes
+                file.seek(0)
+                return {path.stem: scipy.sparse.load_npz(file).toarray()}
+            return {name: _member(archive, name) for name in archive.files}
 
 
-def _read_mat(path: Path) -> dict[str, Array]:
+def _member(archive: Any, name: str) -> Any:
+    """An array of an archive; None for objects, which only unpickling could tell."""
+    try:
+        return archive[name]
+    except ValueError as error:
+        if "allow_pickle" not in str(error):
+            raise
+        return None
+
+
+def _read_mat(path: Path) -> dict[str, Any]:
     with path.open("rb") as file:
         content = scipy.io.loadmat(file)
-    return {name: _dense(x) for name, x in content.items() if not name.startswith("__")}
+        file.seek(0)
+        double = {name for name, _, kind in scipy.io.whosmat(file) if kind == "double"}
+    found = {}
+    for name, x in content.items():
+        if not name.startswith("__"):
+            x = x.toarray() if scipy.sparse.issparse(x) else x
+            # MATLAB stores whole doubles as small integers to save space.
+            found[name] = x.astype(float) if name in double and x.dtype.kind in "iu" else x
+    return found
 
 
-def _read_mtx(path: Path) -> dict[str, Array]:
+def _read_mtx(path: Path) -> dict[str, Any]:
     # Read as text first: bytes that are none make SciPy's parser abort the process.
-    text = path.read_text(encoding="utf-8")
-    return {path.stem: _dense(scipy.io.mmread(io.BytesIO(text.encode())))}
+    content = path.read_text(encoding="utf-8")
+    text.check_matrix_market(content)
+    x = scipy.io.mmread(io.BytesIO(content.encode()))
+    return {path.stem: x.toarray() if scipy.sparse.issparse(x) else x}
 
 
-def _read_csv(path: Path) -> dict[str, Array]:
-    """Numbers with commas between them; lines that begin with # are comments, 1+2j and 1+2i are complex."""
-    lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
-    rows = [[_number(cell) for cell in line.split(",")] for line in lines if line and not line.startswith("#")]
-    if not rows:
-        raise ValueError("it is empty")
-    if len({len(row) for row in rows}) > 1:
-        raise ValueError("its rows differ in length")
-    matrix = np.array(rows)
-    return {path.stem: matrix if np.iscomplexobj(matrix) else matrix.astype(float)}
-
-
-def _number(cell: str) -> float | complex:
-    text = cell.strip().strip("()")
+def _read_csv(path: Path) -> dict[str, Any]:
+    """Rows of numbers as `text.matrix` reads them."""
     try:
-        return float(text)
-    except ValueError:
-        pass
-    try:
-        return complex(text.replace(" ", "").replace("i", "j"))
-    except ValueError:
-        raise ValueError(f"{cell.strip()!r} is not a number") from None
+        content = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"it is not text in UTF-8 ({error.reason} at byte {error.start})") from None
+    return {path.stem: text.matrix(content)}
 
 
 def _write_npy(path: Path, values: Mapping[str, Array]) -> None:
