@@ -47,7 +47,7 @@ def _batch(arrays: Any, axes: Any, *, step: Any) -> tuple[list[Array], list[int]
 
     def merged(x: Array, d: Any) -> Array:
         x = xp.broadcast_to(x, (count, *x.shape)) if d is None else xp.moveaxis(x, d, 0)
-        return x.reshape((-1, *x.shape[2:]))
+        return x.reshape((count * x.shape[1], *x.shape[2:]))
 
     found = derived(step.over(count), *(merged(x, d) for x, d in zip(arrays, axes, strict=True)))
     return [x.reshape((count, x.shape[0] // count, *x.shape[1:])) for x in found], [0] * len(found)

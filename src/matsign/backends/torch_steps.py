@@ -55,7 +55,7 @@ class _Step(torch.autograd.Function):
 
         def merged(x: Array, d: int | None) -> Array:
             x = x.expand(count, *x.shape) if d is None else x.movedim(d, 0)
-            return x.reshape(-1, *x.shape[2:])
+            return x.reshape(count * x.shape[1], *x.shape[2:])
 
         found = derived(step.over(count), *(merged(x, d) for x, d in zip(arrays, axes[1:], strict=True)))
         return tuple(x.reshape(count, x.shape[0] // count, *x.shape[1:]) for x in found), (0,) * len(found)

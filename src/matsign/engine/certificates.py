@@ -76,20 +76,19 @@ def certify(f: Callable[..., Any]) -> Callable[..., tuple[Any, Certificate]]:
 def _certificate(declaration: Declaration, result: Answer) -> Certificate:
     be, call, solution = result.call.be, result.call, result.solution
     xp = be.xp
-    arrays = tuple(None if x is None else be.constant(x) for x in call.stacks)
+    given, value = (tuple(be.constant(x) for x in xs if x is not None) for xs in (call.stacks, solution.value))
     converged = solution.failure == 0
-    with be.scoped(arrays[0]):
-        if any(x is not None and 0 in x.shape for x in arrays):
+    with be.scoped(given[0]):
+        if not result.step.has_entries(given):
             backward = forward = separation = be.ones(call.stacks[0]) * 0
             boundary, measures = ~converged, {}
         else:
             # What has no answer has no residual either; zeros keep NaN away from LAPACK.
-            value = tuple(be.constant(x) for x in solution.value)
+            value = result.step.filled_value(be, value, given)
             kept = tuple(xp.where(per_member(converged, x), x, xp.zeros_like(x)) for x in value)
-            given = judged(declaration, dict(result.step.options))
-            *numbers, boundary, measures = _errors(
-                declaration, call._replace(stacks=set_aside(be, arrays)[1]), kept, given
-            )
+            arrays = result.step.every(set_aside(be, result.step.filled(be, given))[1])
+            options = judged(declaration, dict(result.step.options))
+            *numbers, boundary, measures = _errors(declaration, call._replace(stacks=arrays), kept, options)
             backward, forward, separation = (_where(be, converged, x) for x in numbers)
             boundary, measures = converged & boundary, {k: _where(be, converged, x) for k, x in measures}
         iterations = xp.astype(solution.iterations, xp.int32)

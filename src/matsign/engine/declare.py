@@ -108,6 +108,7 @@ def declared(
     wrap: Callable[..., Any] | None = None,
     halves: bool = False,
     hermitian: tuple[str, ...] = (),
+    **empty: Any,
 ) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Make a public function of a signature and its parts; shapes are written as in NumPy's gufuncs, "(n,m)->(m,m)".
 
@@ -116,7 +117,8 @@ def declared(
 
     `choices` lists the values of options that are names; `wrap(be, *arrays)` turns the results into what the caller gets
     (default: the one array, or a tuple); `halves` lets 16-bit floats in, computed in float32;
-    `hermitian` names the arrays that must be Hermitian, which is checked for NumPy.
+    `hermitian` names the arrays that must be Hermitian, which is checked for NumPy; `empty` is what the rule says of sizes
+    that are zero (`neutral`, `nothing`, `sizes`).
     """
     inputs, results = (shapes_of(side) for side in signature.split("->"))
 
@@ -134,6 +136,7 @@ def declared(
             adjoint=adjoint,
             fixed=fixed,
             wrap=wrap or (_single if len(results) == 1 else _several),
+            **empty,
         )
         declaration = Declaration(
             rule=rule,

@@ -83,10 +83,10 @@ def condition(f: Callable[..., Any]) -> Callable[..., Any]:
         given, value = (
             tuple(be.constant(x) for x in xs if x is not None) for xs in (found.call.stacks, found.solution.value)
         )
-        if any(0 in x.shape for x in given):
+        if not step.has_entries(given):
             return be.real(be.zeros(batch, given[0]))
         with be.scoped(given[0]):
-            grown = _norm_of_derivative(be, step, value, given)
+            grown = _norm_of_derivative(be, step, step.filled_value(be, value, given), step.filled(be, given))
         return grown[0] if batch == () else grown.reshape(batch)
 
     return number

@@ -43,8 +43,8 @@ MESSAGES = {
     Failure.NEGATIVE: "an eigenvalue lies on the negative real axis, where there is no principal square root",
     Failure.COMMON_EIGENVALUE: "the equation is singular to working precision: a and -b (or -aᴴ) share an eigenvalue, so there "
     "is no solution or infinitely many",
-    Failure.WRONG_HALVES: "[[a, c], [d, b]] has {detail} eigenvalues in the right half plane where the solution asked for wants "
-    "as many as b has rows; the wanted stable solution does not exist",
+    Failure.WRONG_HALVES: "[[a, c], [d, b]] has {detail} eigenvalues in the half plane asked for b + d x, where a solution wants "
+    "as many as b has rows, so there is none; there may be one for the other half_plane",
     Failure.NO_GRAPH: "the invariant subspace is not the graph of a matrix, so the solution asked for does not exist (it "
     "is infinite); the eigenvalue counts are right",
     Failure.NO_LINE: "no vertical line between the spectra of a and -b was found, which the Newton iteration needs; use "

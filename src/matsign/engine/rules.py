@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, cast
 
 import numpy as np
@@ -77,6 +77,11 @@ class Rule:
     out. They may look at shapes but not at values. A rule that is `linear` is so in its last array, and its transpose is
     the same function of the other arrays' transposes. Where ``fixed(**options)``, the solver under a trace is a fixed
     sequence of products. `adjoint` tells f(Mᴴ) = f(M)ᴴ.
+
+    A size of zero is a sum without terms. Where a result has entries all the same, the rule sees one row or column of zeros in
+    its place, with `neutral` (0 by default) on the diagonal of a square array of that letter. Where no result has entries,
+    ``nothing(be, *arrays, **options)`` says whether there is a solution at all. ``sizes(known, **options)`` are those of letters
+    that stand among the results only.
     """
 
     name: str
@@ -89,6 +94,9 @@ class Rule:
     adjoint: bool = False
     fixed: Callable[..., bool] = lambda **options: False
     wrap: Callable[..., Any] = lambda be, *xs: xs
+    neutral: dict[str, float] = field(default_factory=dict)
+    nothing: Callable[..., Solution] | None = None
+    sizes: Callable[..., dict[str, int]] = lambda known, **options: {}
 
 
 def shapes_of(side: str) -> tuple[tuple[str, ...], ...]:
@@ -119,7 +127,7 @@ class Step:
 
     def __call__(self, be: Backend, *arrays: Array) -> Arrays:
         with be.scoped(arrays[0]):
-            found = self._nothing(be, arrays) if _empty(arrays) else self._solved(be, arrays)
+            found = self._solved(be, arrays)
         if self.batch is not None and not be.traced(found.failure) and found.failure.any():
             self._complain(be, found)
         return (*found.value, *found[1:])
@@ -127,16 +135,23 @@ class Step:
     def tangent(self, be: Backend, value: Arrays, arrays: Arrays, moves: Arrays) -> Arrays:
         """How the value moves with the given arrays."""
         if _empty(arrays):
-            return tuple(be.xp.zeros_like(x) for x in value)
+            if not self.has_entries(arrays):
+                return tuple(be.xp.zeros_like(x) for x in value)
+            full = self.filled(be, arrays), self.filled(be, moves, neutral=False)
+            return self._trimmed(arrays, self.tangent(be, self.filled_value(be, value, arrays), *full))
         with be.scoped(arrays[0]):
-            return self._ruled("tangent")(be, value, self._all(arrays), self._all(moves), **dict(self.options))
+            return self._ruled("tangent")(be, value, self.every(arrays), self.every(moves), **dict(self.options))
 
     def cotangent(self, be: Backend, value: Arrays, arrays: Arrays, bars: Arrays) -> Arrays:
         """The adjoint of `tangent`, for the given arrays."""
         if _empty(arrays):
-            return tuple(be.xp.zeros_like(x) for x in arrays)
+            if not self.has_entries(arrays):
+                return tuple(be.xp.zeros_like(x) for x in arrays)
+            full = (self.filled_value(be, x, arrays) for x in (value, bars))
+            found = self.cotangent(be, next(full), self.filled(be, arrays), next(full))
+            return tuple(x[:, : y.shape[1], : y.shape[2]] for x, y in zip(found, arrays, strict=True))
         with be.scoped(arrays[0]):
-            found = self._ruled("cotangent")(be, value, self._all(arrays), bars, **dict(self.options))
+            found = self._ruled("cotangent")(be, value, self.every(arrays), bars, **dict(self.options))
         return tuple(_like(be, x, y) for x, y in zip((x for x in found if x is not None), arrays, strict=True))
 
     def _ruled(self, kind: str) -> Callable[..., Arrays]:
@@ -145,22 +160,67 @@ class Step:
             raise NotImplementedError(f"{self.rule.name} has no derivative")
         return cast("Callable[..., Arrays]", rule)
 
-    def _all(self, arrays: Arrays) -> Arrays:
+    def every(self, arrays: Arrays) -> Arrays:
+        """With None in the places of those that were not given."""
         there = iter(arrays)
         return tuple(next(there) if given else None for given in self.given)
 
     def _solved(self, be: Backend, arrays: Arrays) -> Solution:
+        if _empty(arrays):
+            if not self.has_entries(arrays):
+                return self._nothing(be, arrays)
+            found = self._solved(be, self.filled(be, arrays))
+            return found._replace(value=self._trimmed(arrays, found.value))
         bad, arrays = set_aside(be, arrays)
         room = _CHUNK << 7 if self.fixed else _CHUNK
-        return _mark(be, _in_pieces(be, self.rule.solve, self._all(arrays), dict(self.options), room), bad)
+        return _mark(be, _in_pieces(be, self.rule.solve, self.every(arrays), dict(self.options), room), bad)
 
     def _nothing(self, be: Backend, arrays: Arrays) -> Solution:
-        """The answer for an empty batch or an empty matrix: zeros of the right shape."""
-        sizes = {letter: k for x, s in zip(self._all(arrays), self.rule.shapes, strict=True) if x is not None
-                 for letter, k in zip(s, x.shape[1:], strict=True)}  # fmt: skip
-        count = len(arrays[0])
-        value = tuple(be.zeros((count, *(sizes.get(n, 0) for n in shape)), arrays[0]) for shape in self.rule.results)
-        return solution(be, value)
+        """An answer without entries: that of an empty batch or an empty matrix."""
+        if len(arrays[0]) and self.rule.nothing is not None:
+            bad, arrays = set_aside(be, arrays)
+            return _mark(be, self.rule.nothing(be, *self.every(arrays), **dict(self.options)), bad)
+        sizes = self._sizes(arrays)
+        shapes = (tuple(sizes.get(letter, 0) for letter in shape) for shape in self.rule.results)
+        return solution(be, tuple(be.zeros((len(arrays[0]), *shape), arrays[0]) for shape in shapes))
+
+    def has_entries(self, arrays: Arrays) -> bool:
+        """Whether the answer for these arrays has."""
+        sizes = self._sizes(arrays)
+        return len(arrays[0]) > 0 and any(all(sizes.get(x, 1) for x in shape) for shape in self.rule.results)
+
+    def filled(self, be: Backend, arrays: Arrays, *, neutral: bool = True) -> Arrays:
+        """The given arrays with one row or column of what adds nothing in place of none."""
+        letters = (s for s, given in zip(self.rule.shapes, self.given, strict=True) if given)
+        return tuple(
+            _filled(be, x, self.rule.neutral.get(s[0], 0.0) if neutral and s[0] == s[-1] else 0.0)
+            for x, s in zip(arrays, letters, strict=True)
+        )
+
+    def filled_value(self, be: Backend, value: Arrays, arrays: Arrays) -> Arrays:
+        """The value for the filled arrays, from that for these."""
+        empty = self._missing(arrays)
+        return tuple(
+            _filled(be, x, 0.0) if empty & set(shape) else x for x, shape in zip(value, self.rule.results, strict=True)
+        )
+
+    def _trimmed(self, arrays: Arrays, value: Arrays) -> Arrays:
+        """The value for these arrays, from that for the filled ones."""
+        empty = self._missing(arrays)
+        cuts = (
+            (slice(None), *(slice(0 if letter in empty else None) for letter in shape)) for shape in self.rule.results
+        )
+        return tuple(x[cut] for x, cut in zip(value, cuts, strict=True))
+
+    def _missing(self, arrays: Arrays) -> set[str]:
+        return {letter for letter, size in self._sizes(arrays).items() if size == 0}
+
+    def _sizes(self, arrays: Arrays) -> dict[str, int]:
+        known: dict[str, int] = {}
+        for x, shape in zip(self.every(arrays), self.rule.shapes, strict=True):
+            if x is not None:
+                known |= dict(zip(shape, x.shape[1:], strict=True))
+        return known | self.rule.sizes(known, **dict(self.options))
 
     def _complain(self, be: Backend, found: Solution) -> None:
         assert self.batch is not None
@@ -241,6 +301,14 @@ def _mark(be: Backend, found: Solution, bad: Array | None) -> Solution:
 
 def _empty(arrays: Arrays) -> bool:
     return any(0 in x.shape for x in arrays)
+
+
+def _filled(be: Backend, x: Array, diagonal: float) -> Array:
+    """x, or where it has no entries, zeros of size 1 in place of 0 with this diagonal."""
+    if 0 not in x.shape:
+        return x
+    zeros = be.zeros((len(x), *(max(1, k) for k in x.shape[1:])), x)
+    return zeros + diagonal * rectangular_eye(be, zeros) if diagonal else zeros
 
 
 def _like(be: Backend, bar: Array, x: Array) -> Array:

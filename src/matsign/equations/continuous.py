@@ -99,6 +99,7 @@ CONTINUOUS = Equation(False, 32, _gap, exactly.continuous, _step, _dual, _doubli
     cotangent=functools.partial(riccati_cotangent, discrete=False),
     choices={"method": METHODS},
     hermitian=("q", "r"),
+    neutral={"m": 1.0},
 )
 def solve_continuous_are(
     a: Array,

@@ -90,6 +90,7 @@ DISCRETE = Equation(True, 2**24, _gap, exactly.discrete, _step, _dual, _doubling
     cotangent=functools.partial(riccati_cotangent, discrete=True),
     choices={"method": METHODS},
     hermitian=("q", "r"),
+    neutral={"m": 1.0},
 )
 def solve_discrete_are(
     a: Array,

@@ -20,7 +20,7 @@ Array = Any
 def poles_move(be: Backend, a: Array, poles: Array, da: Array) -> Array:
     """How these eigenvalues of a move, in their order; NaN where an eigenvalue is not simple to working precision."""
     values, vectors, simple = follow(be, _EIGEN, a)
-    moved = _diagonal(be, inverse(be, vectors) @ da @ vectors)
+    moved = _diagonal(be, inverse(be, vectors) @ be.astype(da, be.kind(vectors)) @ vectors)
     return simple[:, None] * (_places(be, poles, values) @ moved[:, :, None])[:, :, 0]
 
 

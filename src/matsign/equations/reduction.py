@@ -60,9 +60,16 @@ def _hankel(be: Backend, a: Array, b: Array, c: Array) -> Solution:
     return solution(be, (_scaled_values(be, found),), iterations=steps)._replace(failure=failure)
 
 
+def _kept(known: dict[str, int], *, order: int) -> dict[str, int]:
+    """How many states the reduced model has; that of a model without states has none."""
+    n = known["n"]
+    if isinstance(order, bool) or not isinstance(order, int) or not 1 <= order <= max(n, 1):
+        raise ValueError(f"balanced_truncation: order must be a whole number from 1 to {n}, got {order!r}")
+    return {"r": min(order, n)}
+
+
 def _truncate(be: Backend, a: Array, b: Array, c: Array, *, order: int) -> Solution:
-    if isinstance(order, bool) or not isinstance(order, int) or not 1 <= order <= a.shape[-1]:
-        raise ValueError(f"balanced_truncation: order must be a whole number from 1 to {a.shape[-1]}, got {order!r}")
+    _kept({"n": a.shape[-1]}, order=order)
     found = _balance(be, a, b, c)
     s, steps, failure = found.system, found.gramians.steps, found.gramians.failure
     left, right, known = _projections(be, found, order)
@@ -230,6 +237,7 @@ def hankel_singular_values(a: Array, b: Array, c: Array, *, errors: str = "raise
     tangent=_truncate_tangent,
     cotangent=_truncate_cotangent,
     wrap=lambda be, *model: Reduced(*model),
+    sizes=_kept,
 )
 def balanced_truncation(a: Array, b: Array, c: Array, order: int, *, errors: str = "raise") -> Reduced:
     """A model with `order` states for a stable ẋ = a x + b u, y = c x: its `order` states that are best reached and best seen.

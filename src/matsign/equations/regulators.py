@@ -142,6 +142,7 @@ def _named(be: Backend, gain: Array, solution: Array, poles: Array) -> Regulator
     choices={"method": METHODS},
     wrap=_named,
     hermitian=("q", "r"),
+    neutral={"m": 1.0},
 )
 def lqr(
     a: Array,
@@ -184,6 +185,7 @@ def lqr(
     choices={"method": METHODS},
     wrap=_named,
     hermitian=("q", "r"),
+    neutral={"m": 1.0},
 )
 def dlqr(
     a: Array,

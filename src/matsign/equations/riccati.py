@@ -66,6 +66,18 @@ def riccati(be: Backend, a: Array, b: Array, c: Array, d: Array, *, half_plane: 
     return found._replace(value=(be.ldexp(found.value[0], column(k)),))
 
 
+def _nothing(be: Backend, a: Array, b: Array, c: Array, d: Array, *, half_plane: str, method: str) -> Solution:
+    """An x without entries solves its equation; what is left to ask is that a and b are stable on their sides."""
+    m = b if a.shape[-1] == 0 else a
+    if m.shape[-1] == 0:
+        return solution(be, (c,))
+    m = m if half_plane == "right" else -m
+    count = be.xp.sum(be.xp.astype(be.real(be.eig(m)[0]) > 0, be.real(m).dtype), axis=-1)
+    axis = be.host(schur.axis, be.ones(m) > 0, m)
+    failure = be.xp.where(axis, int(Failure.AXIS) + be.no_counts(m), _verdict(be, count, b.shape[-1], ~axis))
+    return solution(be, (c,), detail=count)._replace(failure=failure)
+
+
 def _general(be: Backend, problem: Problem) -> Solution:
     found = by_sign(be, *problem)
     suspect = (found.failure == Failure.NOT_CONVERGED) | (found.failure == Failure.NO_GRAPH)
@@ -279,6 +291,7 @@ def _cotangent(be: Backend, value: Arrays, arrays: Arrays, bars: Arrays, *, half
     tangent=_tangent,
     cotangent=_cotangent,
     choices={"method": _METHODS, "half_plane": ("right", "left")},
+    nothing=_nothing,
 )
 def solve_riccati(
     a: Array,
