@@ -11,13 +11,13 @@ from __future__ import annotations
 import ctypes
 import gc
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jax
 import torch
+from arguments import json_file, parser
 from speed import best_time
 
 import matsign
@@ -172,10 +172,13 @@ def maps(rows: Rows, budget: float) -> None:
 
 
 def main() -> None:
-    words = sys.argv[1:]
-    quick = "--quick" in words
-    sizes = [int(words[words.index("--size") + 1])] if "--size" in words else [64] if quick else [64, 256, 512]
-    names = [x for x in words if x.endswith(".json")]
+    options = parser(__doc__)
+    options.add_argument("out", nargs="?", type=json_file, metavar="OUT.json", help="where the figures go")
+    options.add_argument("--size", type=int, help="this size alone (default 64, 256 and 512)")
+    options.add_argument("--quick", action="store_true", help="small sizes and short runs")
+    chosen = options.parse_args()
+    quick = chosen.quick
+    sizes = [chosen.size] if chosen.size else [64] if quick else [64, 256, 512]
     rows: Rows = []
     budget = 0.2 if quick else 1.0
     print(
@@ -185,8 +188,8 @@ def main() -> None:
         torch_rows(rows, n, budget)
         jax_rows(rows, min(n, 256), budget)
     maps(rows, budget)
-    if names:
-        Path(names[0]).write_text(json.dumps({"rows": rows}, indent=1))
+    if chosen.out:
+        chosen.out.write_text(json.dumps({"rows": rows}, indent=1))
 
 
 if __name__ == "__main__":

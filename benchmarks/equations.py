@@ -9,7 +9,6 @@ equations have a script of their own, lyapunov.py.
 from __future__ import annotations
 
 import json
-import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from typing import Any
 import numpy as np
 import scipy.io
 import scipy.linalg as sl
+from arguments import folder, json_file, parser
 from speed import best_time, gaussian, ours_and_theirs, report
 
 import matsign
@@ -92,10 +92,12 @@ def stack_and_loop(ours: Any, theirs: Any, stacks: tuple[np.ndarray, ...]) -> tu
 
 def main() -> None:
     warnings.simplefilter("ignore")
-    quick = "--quick" in sys.argv
-    words = sys.argv[1:]
-    folder = Path(words[words.index("--models") + 1]) if "--models" in words else None
-    names = [x for x in words if not x.startswith("--") and x != str(folder)]
+    options = parser(__doc__)
+    options.add_argument("out", nargs="?", type=json_file, metavar="OUT.json", help="where the figures go")
+    options.add_argument("--models", type=folder, metavar="FOLDER", help="models as .mat files, measured too")
+    options.add_argument("--quick", action="store_true", help="small sizes")
+    chosen = options.parse_args()
+    quick = chosen.quick
     rows: Rows = []
     print(f"{'equation':28} {'size':>12} {'matsign':>15} {'SciPy':>15} {'ratio':>8}")
     for count in (100, 1000) if quick else (100, 1000, 10_000, 100_000):
@@ -104,10 +106,10 @@ def main() -> None:
         sylvester(rows, n)
         if n <= 512:
             riccati(rows, n)
-    for path in sorted(folder.glob("*.mat")) if folder else ():
+    for path in sorted(chosen.models.glob("*.mat")) if chosen.models else ():
         model(rows, path)
-    if names:
-        Path(names[0]).write_text(json.dumps({"rows": rows}, indent=1))
+    if chosen.out:
+        chosen.out.write_text(json.dumps({"rows": rows}, indent=1))
 
 
 if __name__ == "__main__":

@@ -13,18 +13,17 @@ import json
 import os
 import platform
 import statistics
-import sys
 import time
 
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
 
 import numpy as np
 import torch
+from arguments import json_file, parser
 
 import matsign
 
-CPU = "--cpu" in sys.argv
-DEVICE = "cpu" if CPU else "cuda"
+CPU, DEVICE = False, "cuda"  # unless --cpu says so
 
 
 def problems(n: int, batch: tuple[int, ...] = ()) -> dict[str, tuple[np.ndarray, ...]]:
@@ -165,6 +164,15 @@ def recorded() -> float:
 
 
 def main() -> None:
+    global CPU, DEVICE
+    options = parser(__doc__)
+    options.add_argument("out", nargs="?", type=json_file, metavar="OUT.json", help="where the figures go")
+    options.add_argument("--cpu", action="store_true", help="the same on the CPU at small sizes")
+    chosen = options.parse_args()
+    if chosen.cpu:
+        CPU, DEVICE = True, "cpu"
+    elif not torch.cuda.is_available():
+        options.error("there is no GPU; --cpu shows that the script works")
     machine = {
         "device": "cpu" if CPU else torch.cuda.get_device_name(),
         "torch": torch.__version__,
@@ -180,10 +188,8 @@ def main() -> None:
         result["whole over triangle"] = triangles()
         result["CUDA graph"] = recorded()
         print("CUDA graph of msign off by", result["CUDA graph"], flush=True)
-    names = [x for x in sys.argv[1:] if not x.startswith("--")]
-    if names:
-        with open(names[0], "w") as file:
-            json.dump(result, file, indent=1)
+    if chosen.out:
+        chosen.out.write_text(json.dumps(result, indent=1))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ are of the Gramian, against iterative refinement in extended precision.
 from __future__ import annotations
 
 import json
-import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Any
 import numpy as np
 import scipy.io
 import scipy.linalg as sl
+from arguments import folder, json_file, parser
 from speed import best_time, gaussian, ours_and_theirs, report
 
 import matsign
@@ -116,9 +116,12 @@ def model(rows: Rows, path: Path) -> None:
 
 def main() -> None:
     warnings.simplefilter("ignore")
-    arguments, quick = sys.argv[1:], "--quick" in sys.argv
-    folder = arguments[arguments.index("--models") + 1] if "--models" in arguments else None
-    names = [x for x in arguments if not x.startswith("--") and x != folder]
+    options = parser(__doc__)
+    options.add_argument("out", nargs="?", type=json_file, metavar="OUT.json", help="where the figures go")
+    options.add_argument("--models", type=folder, metavar="FOLDER", help="models as .mat files, measured too")
+    options.add_argument("--quick", action="store_true", help="small sizes")
+    chosen = options.parse_args()
+    quick = chosen.quick
     rows: Rows = []
     print(f"{'equation':28} {'size':>12} {'matsign':>15} {'SciPy':>15} {'ratio':>8}")
     for n in (8, 64) if quick else (8, 32, 64, 128, 256, 512, 1024):
@@ -126,12 +129,12 @@ def main() -> None:
     for n, count in ((8, 1000),) if quick else ((4, 10_000), (8, 10_000), (16, 2000), (32, 500)):
         batch(rows, n, count)
     per_member(rows, 8, (100, 1000) if quick else (100, 1000, 10_000, 100_000))
-    for path in sorted(Path(folder).glob("*.mat")) if folder else ():
+    for path in sorted(chosen.models.glob("*.mat")) if chosen.models else ():
         model(rows, path)
     for n in (200,) if quick else (500, 1000, 2000):
         factor(rows, n)
-    if names:
-        Path(names[0]).write_text(json.dumps(rows, indent=1))
+    if chosen.out:
+        chosen.out.write_text(json.dumps(rows, indent=1))
 
 
 if __name__ == "__main__":

@@ -10,14 +10,13 @@ dtype and 4096 (on a CPU 2048) rows the products of msign reach. On a GPU, if th
 from __future__ import annotations
 
 import json
-import sys
 import time
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
+from arguments import json_file, parser
 from muon import newton_schulz
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -107,6 +106,9 @@ def svd_sign(g: Tensor) -> Tensor:
 
 
 def main() -> None:
+    options = parser(__doc__)
+    options.add_argument("out", nargs="?", type=json_file, metavar="OUT.json", help="where the figures go")
+    chosen = options.parse_args()
     torch.manual_seed(0)
     rows = []
     dtypes = [torch.float32] + [torch.bfloat16] * (load("torch").short(torch.ones(1, device=DEVICE)) is not None)
@@ -126,10 +128,10 @@ def main() -> None:
         for kind in ("Gaussian", "log 1e-3"):
             g = spectrum((4096, 4096) if GPU else (512, 512), kind)
             rows.append(row(f"tol={tol:g}", partial(matsign.msign, tol=tol), "the SVD", svd_sign, g, kind, rounds))
-    if len(sys.argv) > 1:
+    if chosen.out:
         machine = {"device": torch.cuda.get_device_name() if GPU else "cpu", "threads": torch.get_num_threads(),
                    "torch": torch.__version__, "rates": {str(k)[6:]: v for k, v in PEAK.items()}}  # fmt: skip
-        Path(sys.argv[1]).write_text(json.dumps({"machine": machine, "rows": rows}, indent=1) + "\n")
+        chosen.out.write_text(json.dumps({"machine": machine, "rows": rows}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

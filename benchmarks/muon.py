@@ -9,7 +9,6 @@ parameter at a time, as it is written in many a script. On a GPU, if there is on
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
 import platform
@@ -18,6 +17,7 @@ import time
 from pathlib import Path
 
 import torch
+from arguments import json_file, parser
 
 from matsign.backends import load
 from matsign.optim import Muon
@@ -130,12 +130,12 @@ def losses(names, seeds=(0, 1, 2)):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("out", nargs="?", help="where the figures go, as JSON")
-    parser.add_argument("--width", type=int, default=256)
-    parser.add_argument("--layers", type=int, default=4)
-    parser.add_argument("--losses", action="store_true", help="train, too")
-    chosen = parser.parse_args()
+    options = parser(__doc__)
+    options.add_argument("out", nargs="?", type=json_file, metavar="OUT.json", help="where the figures go")
+    options.add_argument("--width", type=int, default=256, help="of the model (default 256)")
+    options.add_argument("--layers", type=int, default=4, help="of the model (default 4)")
+    options.add_argument("--losses", action="store_true", help="train, too")
+    chosen = options.parse_args()
     machine = {
         "device": torch.cuda.get_device_name() if DEVICE.type == "cuda" else "cpu",
         "threads": torch.get_num_threads(),
@@ -155,7 +155,7 @@ def main():
         # Where bfloat16 is emulated torch's would take hours.
         result["losses"] = losses([name for name, took in best.items() if took < 10 * plain])
     if chosen.out:
-        Path(chosen.out).write_text(json.dumps(result, indent=1))
+        chosen.out.write_text(json.dumps(result, indent=1))
 
 
 if __name__ == "__main__":

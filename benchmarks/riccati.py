@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import scipy
 import scipy.linalg as sl
+from arguments import page, parser
 
 import matsign
 
@@ -141,6 +142,9 @@ def summary(names, results):
 
 
 def main():
+    options = parser(__doc__)
+    options.add_argument("page", nargs="?", type=page, metavar="PAGE.md", help="the page whose tables are replaced")
+    chosen = options.parse_args()
     continuous = {
         "SciPy": by_scipy,
         "slycot, QZ": by_qz if slycot else None,
@@ -154,9 +158,8 @@ def main():
     ]
     parts = [TITLE, ", ".join(versions) + ".", table(carex.cases(), continuous), table(darex.cases(), discrete)]
     text = "\n\n".join(parts) + "\n"
-    if len(sys.argv) > 1:
-        page = Path(sys.argv[1])
-        page.write_text(page.read_text().partition(TITLE)[0] + text)
+    if chosen.page:
+        chosen.page.write_text(chosen.page.read_text().partition(TITLE)[0] + text)
     else:
         print(text)
 

@@ -11,9 +11,8 @@ double precision, from what is left of the equation in 400 bits: more of them, a
 import sys
 from pathlib import Path
 
-import flint
 import numpy as np
-from flint import arb_mat
+from arguments import parser
 
 import matsign
 
@@ -23,12 +22,16 @@ import carex
 import collection
 import darex
 
-flint.ctx.prec = 400
+try:
+    import flint
+except ImportError:
+    flint = None
+
 LARGE = 200  # from here on a few products are kept and not the solution
 
 
 def exact(x):
-    return arb_mat(np.asarray(x, float).tolist())
+    return flint.arb_mat(np.asarray(x, float).tolist())
 
 
 def size(x):
@@ -40,7 +43,7 @@ def middle(x):
 
 
 def eye(n):
-    return arb_mat(n, n, [int(i == j) for i in range(n) for j in range(n)])
+    return flint.arb_mat(n, n, [int(i == j) for i in range(n) for j in range(n)])
 
 
 def lyapunov(a, c):
@@ -119,6 +122,11 @@ def doubles(x):
 
 
 def main():
+    options = parser(__doc__)
+    options.parse_args()
+    if flint is None:
+        options.error("python-flint is not installed")
+    flint.ctx.prec = 400
     with np.load(collection.DATA) as data:
         kept = {name: x for name, x in data.items() if name.rsplit("/")[-1] in "abqrs"}
     rng = np.random.default_rng(0)

@@ -8,14 +8,12 @@ diagonal up to an orthogonal factor on either side, so that rounding has somethi
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax.contrib
 import torch
+from arguments import page, parser
 
 import matsign
 from matsign import backends
@@ -120,13 +118,16 @@ def by_optax(m: np.ndarray, coefficients: str, preconditioning: str) -> np.ndarr
 
 
 def main() -> None:
+    options = parser(__doc__)
+    options.add_argument("page", nargs="?", type=page, metavar="PAGE.md", help="the page to write, docs/schedules.md")
+    chosen = options.parse_args()
     lines = [HEAD.rstrip()]
     ours(lines)
     theirs(lines)
     text = "\n".join(lines) + "\n"
     print(text)
-    if len(sys.argv) > 1:
-        Path(sys.argv[1]).write_text(text)
+    if chosen.page:
+        chosen.page.write_text(text)
 
 
 if __name__ == "__main__":

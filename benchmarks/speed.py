@@ -12,7 +12,6 @@ from __future__ import annotations
 import json
 import os
 import platform
-import sys
 import time
 import warnings
 from collections.abc import Callable
@@ -21,6 +20,7 @@ from typing import Any
 import numpy as np
 import scipy
 import scipy.linalg as sl
+from arguments import json_file, parser
 
 import matsign
 from matsign.backends import load
@@ -116,8 +116,11 @@ def report(rows: list[dict[str, Any]], name: str, size: str, times: tuple[float,
 
 def main() -> None:
     warnings.simplefilter("ignore")
-    quick = "--quick" in sys.argv
-    names = [x for x in sys.argv[1:] if not x.startswith("--")]
+    options = parser(__doc__)
+    options.add_argument("out", nargs="?", type=json_file, metavar="OUT.json", help="where the figures go")
+    options.add_argument("--quick", action="store_true", help="small sizes")
+    chosen = options.parse_args()
+    quick = chosen.quick
     rows: list[dict[str, Any]] = []
     print(f"{'function':28} {'size':>12} {'matsign':>15} {'SciPy':>15} {'ratio':>8}")
     for n in (4, 16, 64) if quick else (4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048):
@@ -132,15 +135,14 @@ def main() -> None:
             report(rows, name, f"{count} x {n}", ours_and_theirs(*pair), count / min(count, 200))
     for n in (16,) if quick else (64, 256, 512):
         report(rows, "solve_riccati / dense sign", str(n), ours_and_theirs(*riccati(n)))
-    if names:
+    if chosen.out:
         machine = {
             "cores": os.cpu_count(),
             "machine": platform.machine(),
             "numpy": np.__version__,
             "scipy": scipy.__version__,
         }
-        with open(names[0], "w") as file:
-            json.dump({"machine": machine, "rows": rows}, file, indent=1)
+        chosen.out.write_text(json.dumps({"machine": machine, "rows": rows}, indent=1))
 
 
 if __name__ == "__main__":
