@@ -147,6 +147,16 @@ def is_definite(a: Array) -> bool:
     return bool(routine("potrf", a.dtype.char)(a)[1] == 0)
 
 
+def svd(a: Array) -> tuple[Array, Array, Array]:
+    """(u, values, vh), economic, by the QR algorithm; NaN where that does not converge."""
+    u, values, vh, info = routine("gesvd", a.dtype.char)(a, full_matrices=0)
+    return (
+        (u, values, vh)
+        if info == 0
+        else (np.full_like(u, np.nan), np.full_like(values, np.nan), np.full_like(vh, np.nan))
+    )
+
+
 def balance(a: Array) -> Array:
     """The powers of two d that balance `a`: diag(d)⁻¹ a diag(d) has rows and columns of like size."""
     return routine("gebal", a.dtype.char)(a, scale=1, permute=0)[3]

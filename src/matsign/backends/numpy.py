@@ -192,7 +192,15 @@ def inv(a: Array) -> Array:
 # numpy.linalg calls LAPACK member by member, so a stack gives the bits that its members give alone. SciPy's own call saves 5
 # microseconds on a single tiny matrix, with other bits: an answer would then depend on the length of its batch.
 def svd(a: Array) -> tuple[Array, Array, Array]:
-    return np.linalg.svd(a, full_matrices=False)
+    try:
+        return np.linalg.svd(a, full_matrices=False)
+    except np.linalg.LinAlgError:
+        if len(a) > 1:
+            u, values, vh = zip(*(svd(x[None]) for x in a), strict=True)
+            return np.concatenate(u), np.concatenate(values), np.concatenate(vh)
+        # Divide and conquer gives up on some matrices with many singular values at zero; the QR algorithm does not.
+        u, values, vh = lapack.svd(a[0])
+        return u[None], values[None], vh[None]
 
 
 def eigh(a: Array) -> tuple[Array, Array]:

@@ -32,6 +32,9 @@ class Failure(IntEnum):
     NOT_STABILISING = 18
     SINGULAR_R = 19
     SINGULAR_E = 20
+    NEAR_NEGATIVE = 40
+    UNCLEAR_ZERO = 41
+    RANGES_DIFFER = 42
 
 
 MESSAGES = {
@@ -40,7 +43,15 @@ MESSAGES = {
     "or use a wider dtype if it should lie beside it",
     Failure.SINGULAR: "the matrix is singular to working precision; lower rtol if its smallest eigenvalues are meant",
     Failure.DEFECTIVE_ZERO: "zero is a defective eigenvalue (a Jordan block), so there is no primary square root",
-    Failure.NEGATIVE: "an eigenvalue lies on the negative real axis, where there is no principal square root",
+    Failure.NEGATIVE: "the eigenvalue {detail} lies on the negative real axis, where there is no principal square root; on that "
+    "branch cut a complex matrix (a unitary one with the eigenvalue -1, say) has other roots, which are not supported yet",
+    Failure.NEAR_NEGATIVE: "the eigenvalue {detail} lies so near the negative real axis that rounding of the matrix (n eps times "
+    "its norm) may put it there, where there is no principal square root; a wider dtype may tell",
+    Failure.UNCLEAR_ZERO: "the matrix is singular to rtol, and its zero eigenvalues cannot be told from its smallest other ones "
+    "(they touch when the matrix changes by {detail} of its norm); a wider dtype helps, or for a product of covariances s1 s2 "
+    "the root of the symmetric r s2 r with r = sqrtm(s1), which has the same eigenvalues",
+    Failure.RANGES_DIFFER: "a and b are semidefinite and the range of neither contains that of the other (the smaller one leaves "
+    "it by {detail} of its norm), so that their geometric mean is not continuous there; add a small multiple of I to both",
     Failure.COMMON_EIGENVALUE: "the equation is singular to working precision: a and -b (or -aᴴ) share an eigenvalue, so there "
     "is no solution or infinitely many",
     Failure.WRONG_HALVES: "[[a, c], [d, b]] has {detail} eigenvalues in the half plane asked for b + d x, where a solution wants "
@@ -61,8 +72,8 @@ MESSAGES = {
     Failure.SINGULAR_E: "e is singular to working precision; a descriptor must have an inverse",
     Failure.NOT_HERMITIAN: 'method="eigh" wants a Hermitian matrix',
     Failure.NOT_CONVERGED: "the iteration did not converge; try another method=",
-    Failure.NOT_REAL: "the polynomial iteration wants a real spectrum and did not converge on this one; use "
-    'method="newton"',
+    Failure.NOT_REAL: "the polynomial iteration wants a real spectrum and eigenvectors not far from orthogonal; on this "
+    'matrix it did not converge or lost its accuracy; use method="newton"',
     Failure.NOT_DEFINITE: "a and b have no geometric mean: one is singular, or inv(b) a has a negative eigenvalue",
 }
 

@@ -238,38 +238,64 @@ def _cut(t: Array) -> int:
     return h + 1 if t[h, h - 1] != 0 else h
 
 
-def square_root(stack: Array) -> tuple[Array, Array]:
-    """(principal square root, failure) by Björck and Hammarling (1983), as SciPy has it."""
-    failure = np.zeros(len(stack), np.int32)
-    finite = np.all(np.isfinite(stack), axis=(-1, -2))
-    if not finite.all():
-        failure[~finite] = Failure.NOT_CONVERGED
-        stack = np.where(finite[:, None, None], stack, np.eye(stack.shape[-1], dtype=stack.dtype))
+def square_root(stack: Array) -> tuple[Array, Array, Array]:
+    """(principal square root, failure, figure) by Björck and Hammarling (1983), as SciPy has it."""
+    finite = np.isfinite(stack).all((-1, -2))
     with lapack.quiet():  # of a singular matrix: the caller looks at the residual
-        root = scipy.linalg.sqrtm(stack)
+        root = _scipy_root(np.where(finite[:, None, None], stack, np.eye(stack.shape[-1], dtype=stack.dtype)))
+    failure, figure = negative_eigenvalues(stack)
     if np.iscomplexobj(root) and not np.iscomplexobj(stack):
-        failure[np.any(root.imag != 0, axis=(-1, -2))] = Failure.NEGATIVE
+        failure[(root.imag != 0).any((-1, -2)) & (failure == 0)] = Failure.NEAR_NEGATIVE
         root = root.real
-    for k in np.flatnonzero(failure == 0):
-        if _touches_negative_axis(stack[k]):
-            failure[k] = Failure.NEGATIVE
-    return root.astype(stack.dtype), failure
+    failure[~(finite & np.isfinite(root).all((-1, -2))) & (failure == 0)] = Failure.NOT_CONVERGED
+    return root.astype(stack.dtype), failure, figure
 
 
-def _touches_negative_axis(a: Array) -> bool:
-    """Whether a change of `a` by rounding puts an eigenvalue on the negative axis; a double one may have left it in pairs."""
+def _scipy_root(stack: Array) -> Array:
+    """NaN where LAPACK gives up."""
+    try:
+        return scipy.linalg.sqrtm(stack)
+    except np.linalg.LinAlgError:
+        if len(stack) == 1:
+            return np.full_like(stack, np.nan)
+        return np.concatenate([_scipy_root(a[None]) for a in stack])
+
+
+def negative_eigenvalues(stack: Array) -> tuple[Array, Array]:
+    """(failure, eigenvalue) of the members for which a negative eigenvalue, or one that rounding may make so, forbids a root."""
+    failure, figure = np.zeros(len(stack), np.int32), np.zeros((len(stack), 2), stack.real.dtype)
+    for k, a in enumerate(stack):
+        if not np.isfinite(a).all():
+            continue
+        found = _negative_eigenvalue(a)
+        if found is not None:
+            failure[k] = Failure.NEGATIVE if found.imag == 0 else Failure.NEAR_NEGATIVE
+            figure[k] = found.real, found.imag
+    return failure, figure
+
+
+def _negative_eigenvalue(a: Array) -> complex | None:
+    """An eigenvalue that a change of `a` by rounding may put on the negative axis: a double one may have left it in pairs.
+
+    A single one of a real matrix stays on the axis, however small it is.
+    """
     # A positive definite Hermitian part is the usual case, and the cheapest proof that the spectrum lies right.
     if lapack.is_definite(a + a.conj().T):
-        return False
-    eigenvalues, n = np.linalg.eigvals(a), len(a)
-    tiny = n * np.finfo(a.dtype).eps * np.linalg.norm(a)
-    near = eigenvalues[
-        (eigenvalues.real < -tiny) & (np.abs(eigenvalues.imag) <= -(np.finfo(a.dtype).eps ** 0.25) * eigenvalues.real)
-    ]
-    return any(
-        np.linalg.svd(a - x.real * np.eye(n), compute_uv=False)[-1] <= tiny
-        for x in near[np.argsort(np.abs(near.imag))[:3]]
-    )
+        return None
+    try:
+        eigenvalues, n = np.linalg.eigvals(a).astype(complex), len(a)
+    except np.linalg.LinAlgError:
+        return None
+    negative = eigenvalues[(eigenvalues.real < 0) & (eigenvalues.imag == 0)]
+    if len(negative) and not np.iscomplexobj(a):
+        return complex(negative[np.argmin(negative.real)])
+    eps = float(np.finfo(a.dtype).eps)
+    tiny = n * eps * np.linalg.norm(a)
+    near = eigenvalues[(eigenvalues.real < -tiny) & (np.abs(eigenvalues.imag) <= -(eps**0.25) * eigenvalues.real)]
+    for x in near[np.argsort(np.abs(near.imag))[:3]]:
+        if np.linalg.svd(a - x.real * np.eye(n), compute_uv=False)[-1] <= tiny:
+            return complex(x)
+    return None
 
 
 def graph(a: Array, b: Array, c: Array, d: Array) -> tuple[Array, Array, Array, Array]:

@@ -39,7 +39,8 @@ def separable(be: Backend, a: Array, b: Array, q: Array) -> Array:
 def folded(be: Backend, a: Array, q: Array) -> Array:
     """x with a x + x a = q for an a as `mcsgn`, `sqrtm` and `matrix_abs` have it: spectrum on the right, or zero.
 
-    Where a is singular, with P the projector on its null space, P q P is left out and P x P = 0.
+    Where a is singular, with P the projector on its null space, P q P is left out and P x P = 0. Those functions set what they
+    take for zero to zero, to n eps of the norm, and leave nothing else below √(n eps): `_zero` lies between.
     """
     return follow(be, _FOLDED, a, q)[0]
 
@@ -98,6 +99,11 @@ _SEPARABLE = Rule(
 )
 
 
+def _zero(be: Backend, a: Array) -> float:
+    """What counts as zero in an a that has been computed with what counts as zero set to zero."""
+    return (a.shape[-1] * be.eps(a)) ** 0.75
+
+
 def _solve_folded(be: Backend, a: Array, q: Array) -> Solution:
     def general(a: Array, q: Array) -> Array:
         found = two_sided_sylvester(be, a, a, q[:, None], 20)
@@ -106,11 +112,11 @@ def _solve_folded(be: Backend, a: Array, q: Array) -> Solution:
         return be.split(found.converged, lambda a, q, x: x, lambda a, q, x: slow(a, q), a, q, found.x[:, 0])
 
     def slow(a: Array, q: Array) -> Array:
-        singular = ~(norm(be, a) * norm(be, be.inv(a)) * a.shape[-1] * be.eps(a) < 1)
+        singular = ~(norm(be, a) * norm(be, be.inv(a)) * _zero(be, a) < 1)
         return be.split(singular, deflated, lambda a, q: separable_sylvester(be, a, a, q), a, q)
 
     def deflated(a: Array, q: Array) -> Array:
-        zero = deflate(be, a, a.shape[-1] * be.eps(a))
+        zero = deflate(be, a, _zero(be, a))
         p, rest = zero.projector, eye(be, a) - zero.projector
         across = be.inv(zero.matrix) @ rest
         x = separable_sylvester(be, zero.matrix, zero.matrix, rest @ q @ rest)
@@ -129,7 +135,7 @@ def _by_eigenvectors(be: Backend, a: Array, q: Array) -> Array:
     """For a Hermitian a; zero in the entries that join its null space to itself."""
     values, v = be.eigh(a)
     sums = values[:, :, None] + values[:, None, :]
-    sums = be.xp.where(sums > a.shape[-1] * be.eps(a) * values[:, -1:, None], sums, math.inf)
+    sums = be.xp.where(sums > _zero(be, a) * values[:, -1:, None], sums, math.inf)
     return v @ (adjoint(v) @ q @ v / sums) @ adjoint(v)
 
 

@@ -14,10 +14,9 @@ import math
 from typing import Any
 
 from matsign.backends import Backend
-from matsign.engine import schur
+from matsign.engine import balance, schur
 from matsign.engine.blocks import AntiDiagonal
 from matsign.engine.declare import Residual, declared, rank_tolerance
-from matsign.engine.deflate import deflate
 from matsign.engine.failures import Failure
 from matsign.engine.iterate import finish, newton, run, separable_sylvester, settled
 from matsign.engine.linear import (
@@ -32,7 +31,8 @@ from matsign.engine.linear import (
     nonzero,
     norm,
 )
-from matsign.engine.rules import Arrays, Solution, solution
+from matsign.engine.null_space import split_null_space
+from matsign.engine.rules import Arrays, Solution, figures, no_figures, solution
 from matsign.engine.schedules import polar_express
 from matsign.engine.solves import folded
 
@@ -56,7 +56,9 @@ def root_pair(be: Backend, a: Array, *, rtol: float | None, method: str, inverse
         found = solve(a)
         x, z = found.value
         x = be.ldexp(x, column(half))
-        return found._replace(value=(x, be.ldexp(z, column(-half)) if inverse else x))
+        unclear = found.failure == int(Failure.UNCLEAR_ZERO)
+        figure = be.ldexp(found.detail, be.xp.where(unclear, 0 * half, 2 * half)[:, None])
+        return found._replace(value=(x, be.ldexp(z, column(-half)) if inverse else x), detail=figure)
 
     if method == "auto" and be.on_cpu(a) and not be.traced(a):
         return scaled(lambda a: be.split(is_hermitian(a), by_eigh, by_iteration, a), a)
@@ -74,79 +76,151 @@ def _eigh(be: Backend, a: Array, rtol: float, inverse: bool) -> Solution:
     xp = be.xp
     values, vectors = be.eigh(a)
     top = xp.maximum(-values[:, :1], values[:, -1:])
-    root = xp.sqrt(xp.where(values > 0, values, 0 * values))
+    kept = values > rtol * top
+    root = xp.sqrt(xp.where(kept, values, 0 * values))
     x = z = hermitian((vectors * root[:, None, :]) @ adjoint(vectors))
     if inverse:
-        kept = values > rtol * top
         factor = xp.astype(kept, values.dtype) / xp.where(kept, root, xp.ones_like(root))
         z = hermitian((vectors * factor[:, None, :]) @ adjoint(vectors))
-    found = solution(be, (x, z), Failure.NEGATIVE, values[:, 0] < -rtol * top[:, 0])
+    found = solution(be, (x, z), Failure.NEGATIVE, values[:, 0] < -rtol * top[:, 0], detail=values[:, 0])
     other = int(Failure.NOT_HERMITIAN) + 0 * found.failure
     return found._replace(failure=xp.where(is_nearly_hermitian(be, a), found.failure, other))
 
 
 def _general(be: Backend, a: Array, rtol: float, method: str, inverse: bool) -> Solution:
-    """Iterate, and deflate the members that turn out to be singular or whose root turns out wrong."""
+    """Iterate on the balanced matrix, and split zero off in the members that are singular or whose root turns out wrong."""
     if method == "auto":
         small = a.shape[-1] <= 48 and be.on_cpu(a) and not be.traced(a)
         method = "schur" if small else "guarded newton"
-    found = _regular(be, a, method, inverse)
-    x, z = found.value
+    units = balance.exponents(be, a)
+    found = _judged(be, balance.rescale(be, a, units), rtol, method)
+    x, z = (balance.rescale(be, y, -units) for y in found.value)
+    return found._replace(value=(x, z if inverse else x))
+
+
+def _judged(be: Backend, a: Array, rtol: float, method: str) -> Solution:
+    found = _regular(be, a, method)
+    right = (found.failure == 0) & _is_root(be, a, *found.value)
+    sure = right & (norm(be, found.value[0]) * norm(be, found.value[1]) * math.sqrt(rtol) < 1)
+    return be.split(
+        sure,
+        lambda a, right, regular: regular,
+        lambda a, right, regular: _singular(be, a, rtol, method, right, regular),
+        *(a, right, found),
+    )
+
+
+def _is_root(be: Backend, a: Array, x: Array, z: Array) -> Array:
+    """Whether the residuals leave no more than half the digits in doubt, and the root is no larger than a root should be."""
     gap = norm(be, x @ x - a) / norm(be, x) ** 2
+    gap_z = norm(be, x @ z - eye(be, a)) / (norm(be, x) * norm(be, z))
     # A root far larger than it should be is what a Jordan block at zero, moved apart by rounding, leaves.
     large = norm(be, x) ** 2 * be.eps(a) ** 0.75 > norm(be, a)
-    right = (found.failure == 0) & ~large & (gap < math.sqrt(be.eps(a)))
-    sure = right & (norm(be, x) * norm(be, z) * math.sqrt(rtol) < 1) if inverse else right
-
-    def deflated(a: Array, right: Array, regular: Solution) -> Solution:
-        zero = deflate(be, a, rtol)
-        found = _regular(be, zero.matrix, method, inverse)
-        root = column(be.xp.astype(be.xp.sqrt(zero.shift), a.dtype))
-        x, z = found.value
-        found = found._replace(
-            value=(x - root * zero.projector, z - zero.projector / root),
-            failure=be.xp.where(zero.defective, int(Failure.DEFECTIVE_ZERO) + 0 * found.failure, found.failure),
-        )
-        # Where deflation is not sound, a root with a small residual still is a root.
-        kept = regular._replace(
-            failure=be.xp.where(right, 0 * found.failure, int(Failure.SINGULAR) + 0 * found.failure)
-        )
-        return be.split(zero.sound, lambda found, kept: found, lambda found, kept: kept, found, kept)
-
-    return be.split(sure, lambda a, right, regular: regular, deflated, a, right, found)
+    half = math.sqrt(be.eps(a))
+    return ~large & (gap < half) & (gap_z < half)
 
 
-def _regular(be: Backend, a: Array, method: str, inverse: bool) -> Solution:
-    """Root and inverse root of nonsingular members by one method; a method that has no use for the inverse may leave it out."""
+def _singular(be: Backend, a: Array, rtol: float, method: str, right: Array, regular: Solution) -> Solution:
+    """The root of what is left of `a` when its small singular values are dropped, or the regular root where that is better.
+
+    Dropping them is a backward error of rtol, but it moves a zero eigenvalue by the norm of its projector times as much; where
+    that reaches the other eigenvalues, a regular root with a small residual is to be believed rather.
+    """
+    xp = be.xp
+    zero = split_null_space(be, a, rtol)
+    found = _regular(be, zero.shifted, method)
+    root = column(xp.astype(xp.sqrt(zero.shift), a.dtype))
+    rest = eye(be, a) - zero.projector
+    # In the basis of the split the root is [[x, z across], [0, 0]] and its inverse on the range [[z, z³ across], [0, 0]].
+    x, z = (rest @ y @ rest for y in (found.value[0] - root * zero.projector, found.value[1] - zero.projector / root))
+    y = z @ zero.across
+    turned = z @ y
+    x, z = x + y, z + z @ turned
+    blur = rtol * norm(be, a) * xp.hypot(norm(be, turned), be.ones(a)) * norm(be, z) ** 2
+    good = norm(be, x @ x - a) < (math.sqrt(be.eps(a)) + rtol) * norm(be, x) ** 2
+    good = good & ~(norm(be, x) ** 2 * be.eps(a) ** 0.75 > norm(be, a))
+    none = 0 * regular.failure
+    singular = zero.count > 0
+    use = singular & (zero.defective | (blur < 0.1) | (~right & good & (found.failure == 0)))
+    code = xp.where(zero.defective, int(Failure.DEFECTIVE_ZERO) + none, found.failure)
+    split = found._replace(value=(x, z), failure=code)
+    unclear = int(Failure.UNCLEAR_ZERO) + none
+    lost = xp.where(regular.failure > 0, regular.failure, int(Failure.NOT_CONVERGED) + none)
+    kept = regular._replace(failure=xp.where(right, none, xp.where(singular, unclear, lost)))
+    kept = kept._replace(detail=xp.where((singular & ~right)[:, None], figures(be, a, rtol / blur), kept.detail))
+    return be.split(use, lambda split, kept: split, lambda split, kept: kept, split, kept)
+
+
+def _regular(be: Backend, a: Array, method: str) -> Solution:
+    """Root and inverse root of nonsingular members by one method."""
     if method == "schur":
-        return _schur(be, a, inverse)
-    unit = eye(be, a) + 0 * a
+        return _schur(be, a)
     if method == "polynomial":
-        size = column(norm(be, a))
-        eps = be.eps(a)
-        schedule = polar_express(math.sqrt(a.shape[-1] * eps), 1e-4, eps)
-        found = finish(be, run(be, AntiDiagonal(a / size, unit), schedule), len(schedule) * be.ones(a))
-        x, z = found.value
-        root = be.xp.sqrt(size)
-        return solution(be, (x * root, z / root), Failure.NOT_REAL, ~(found.defect < 0.05), found.steps)
-    found = newton(be, AntiDiagonal(a, unit))
+        return _polynomial(be, a)
+    found = newton(be, AntiDiagonal(a, eye(be, a) + 0 * a))
     x, z = found.value
     lost = ~settled(be, found)
     if method == "newton":
-        return solution(be, (x, z), Failure.NEGATIVE, lost, found.steps)
+        return be.split(
+            lost,
+            lambda a, x, z, k: _diagnosed(be, a, (x, z), k),
+            lambda a, x, z, k: solution(be, (x, z), iterations=k),
+            *(a, x, z, found.steps),
+        )
     gap = norm(be, x @ x - a) / norm(be, x) ** 2
     doubtful = lost | ~(gap < 8 * math.sqrt(a.shape[-1]) * be.eps(a))
     return be.split(
         doubtful,
-        lambda a, *_: _schur(be, a, inverse),
+        lambda a, *_: _schur(be, a),
         lambda a, x, z, k: solution(be, (x, z), iterations=k),
         *(a, x, z, found.steps),
     )
 
 
-def _schur(be: Backend, a: Array, inverse: bool) -> Solution:
-    root, failure = be.host(schur.square_root, (a, be.no_counts(a)), a)
-    return solution(be, (root, be.inv(root) if inverse else root))._replace(failure=failure)
+def _schur(be: Backend, a: Array) -> Solution:
+    root, failure, figure = be.host(schur.square_root, (a, be.no_counts(a), no_figures(be, a)), a)
+    return solution(be, (root, be.inv(root)))._replace(failure=failure, detail=figure)
+
+
+def _diagnosed(be: Backend, a: Array, value: Arrays, steps: Array) -> Solution:
+    """Why the iteration did not arrive: a negative eigenvalue, or it is not known."""
+    failure, figure = be.host(schur.negative_eigenvalues, (be.no_counts(a), no_figures(be, a)), a)
+    failure = be.xp.where(failure > 0, failure, int(Failure.NOT_CONVERGED) + 0 * failure)
+    return solution(be, value, iterations=steps)._replace(failure=failure, detail=figure)
+
+
+# How small the smallest eigenvalue of the root may be beside the largest. A schedule for smaller ones than there are is not only
+# longer: its slopes multiply what little imaginary part rounding left.
+_LEVELS = (0.3, 1e-1, 1e-2, 1e-4, 0.0)
+
+
+def _polynomial(be: Backend, a: Array) -> Solution:
+    """Products alone, with a schedule for the spread of the spectrum; a result that has drifted from the root is none."""
+    size = norm(be, a)
+    start = AntiDiagonal(a / column(nonzero(be, size)), eye(be, a) + 0 * a)
+    lower = be.xp.sqrt(1 / norm(be, be.inv(start.a)))
+
+    def attempt(levels: tuple[float, ...], lower: Array, x: Array, unit: Array) -> Any:
+        level, *rest = levels
+
+        def at_level(lower: Array, x: Array, unit: Array) -> Any:
+            schedule = polar_express(max(level, math.sqrt(x.shape[-1] * be.eps(x))), 1e-4, be.eps(x))
+            return finish(be, run(be, AntiDiagonal(x, unit), schedule), len(schedule) * be.ones(x))
+
+        if not rest:
+            return at_level(lower, x, unit)
+        return be.split(lower > level, at_level, lambda *args: attempt(tuple(rest), *args), lower, x, unit)
+
+    found = attempt(_LEVELS, lower, *start)
+    x, z = found.value
+    root = column(be.xp.sqrt(nonzero(be, size)))
+    x, z = x * root, z / root
+    # The coupled iteration leaves a residual that grows with the condition of the root.
+    spread = norm(be, x) * norm(be, z)
+    limit = be.xp.minimum(100 * a.shape[-1] * be.eps(a) * spread, math.sqrt(be.eps(a)) * be.ones(a))
+    gap = be.xp.maximum(norm(be, x @ x - a) / norm(be, x) ** 2, norm(be, x @ z - eye(be, a)) / spread)
+    drifted = ~(found.defect < 0.05) | ~(gap < limit)
+    return solution(be, (x, z), Failure.NOT_REAL, drifted, found.steps)
 
 
 def _root_correction(be: Backend, x: Array, a: Array) -> tuple[Array, Array]:
