@@ -196,11 +196,12 @@ def svd(a: Array) -> tuple[Array, Array, Array]:
         return np.linalg.svd(a, full_matrices=False)
     except np.linalg.LinAlgError:
         if len(a) > 1:
-            u, values, vh = zip(*(svd(x[None]) for x in a), strict=True)
-            return np.concatenate(u), np.concatenate(values), np.concatenate(vh)
+            parts = [svd(x[None]) for x in a]
+            u, values, vh = (np.concatenate([part[k] for part in parts]) for k in range(3))
+            return u, values, vh
         # Divide and conquer gives up on some matrices with many singular values at zero; the QR algorithm does not.
-        u, values, vh = lapack.svd(a[0])
-        return u[None], values[None], vh[None]
+        left, top, right = lapack.svd(a[0])
+        return left[None], top[None], right[None]
 
 
 def eigh(a: Array) -> tuple[Array, Array]:

@@ -240,7 +240,7 @@ def _cut(t: Array) -> int:
 
 def square_root(stack: Array) -> tuple[Array, Array, Array]:
     """(principal square root, failure, figure) by Björck and Hammarling (1983), as SciPy has it."""
-    finite = np.isfinite(stack).all((-1, -2))
+    finite = np.asarray(np.isfinite(stack).all((-1, -2)))
     with lapack.quiet():  # of a singular matrix: the caller looks at the residual
         root = _scipy_root(np.where(finite[:, None, None], stack, np.eye(stack.shape[-1], dtype=stack.dtype)))
     failure, figure = negative_eigenvalues(stack)
@@ -254,7 +254,7 @@ def square_root(stack: Array) -> tuple[Array, Array, Array]:
 def _scipy_root(stack: Array) -> Array:
     """NaN where LAPACK gives up."""
     try:
-        return scipy.linalg.sqrtm(stack)
+        return np.asarray(scipy.linalg.sqrtm(stack))
     except np.linalg.LinAlgError:
         if len(stack) == 1:
             return np.full_like(stack, np.nan)
