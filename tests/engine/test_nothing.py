@@ -62,7 +62,7 @@ def test_without_inputs_a_lyapunov_equation_is_left(f, dtype, extras, eager, rng
 
 @BOTH
 @pytest.mark.parametrize("method", ["auto", "doubling", "sign", "qz"])
-@pytest.mark.parametrize("scale", [1e-20, 1.0, 1e20])
+@pytest.mark.parametrize("scale", [1e-200, 1.0, 1e200])
 def test_without_inputs_any_scale_of_the_cost(f, method, scale, rng):
     a, b, q, r, *_ = model(f, rng)
     x = as_tuple(f(a, b, scale * q, r, method=method))[1 if f in (matsign.lqr, matsign.dlqr) else 0]

@@ -32,6 +32,8 @@ class Failure(IntEnum):
     NOT_STABILISING = 18
     SINGULAR_R = 19
     SINGULAR_E = 20
+    OVERFLOW = 21
+    NOT_A_MINIMUM = 22
     NEAR_NEGATIVE = 40
     UNCLEAR_ZERO = 41
     RANGES_DIFFER = 42
@@ -70,6 +72,7 @@ MESSAGES = {
     Failure.SINGULAR_R: "r is singular to working precision where the equation needs an inverse: of r, or in discrete time of "
     "r + bᴴ x b for some x",
     Failure.SINGULAR_E: "e is singular to working precision; a descriptor must have an inverse",
+    Failure.OVERFLOW: "the answer is larger than the largest number of this dtype; use larger units, or float64 for float32",
     Failure.NOT_HERMITIAN: 'method="eigh" wants a Hermitian matrix',
     Failure.NOT_CONVERGED: "the iteration did not converge; try another method=",
     Failure.NOT_REAL: "the polynomial iteration wants a real spectrum and eigenvectors not far from orthogonal; on this "

@@ -54,6 +54,11 @@ def solution(
     )
 
 
+def overflowed(be: Backend, x: Array, failure: Array) -> Array:
+    """The failures of the members x of an answer, where those that have one and are not finite are too large for their dtype."""
+    return be.xp.where((failure == 0) & ~be.xp.isfinite(x).all((-1, -2)), int(Failure.OVERFLOW) + 0 * failure, failure)
+
+
 def no_figures(be: Backend, like: Array) -> Array:
     """The figures of a `Solution` that has none."""
     return be.zeros((len(like), 2), be.real(like))

@@ -11,7 +11,7 @@ from matsign.engine import pencil
 from matsign.engine.declare import Residual
 from matsign.engine.failures import Failure
 from matsign.engine.linear import column, eye, hermitian, nonzero, norm
-from matsign.engine.rules import Solution, solution
+from matsign.engine.rules import Solution, overflowed, solution
 from matsign.engine.separation import separation
 from matsign.equations.newton_kleinman import Candidate, Equation, better_of, correct, fair, polish, refine
 from matsign.equations.plant import (
@@ -52,7 +52,8 @@ def solver_of(equation: Equation) -> Callable[..., Solution]:
         problem = _in_good_units(be, equation, Plant(a, b, hermitian(q), hermitian(r), e, s), balanced)
         found = refine(be, equation, problem.plant, _candidate(be, equation, problem, method))
         x, failure, steps = _judged(be, equation, problem.plant, found)
-        return solution(be, (hermitian(problem.units.restore(be, x)),), iterations=steps)._replace(failure=failure)
+        x = hermitian(problem.units.restore(be, x))
+        return solution(be, (x,), iterations=steps)._replace(failure=overflowed(be, x, failure))
 
     return solve
 

@@ -64,6 +64,15 @@ class Units(NamedTuple):
         return column(self.whole) + self.states[:, :, None] + self.states[:, None, :]
 
 
+class _Exponents(NamedTuple):
+    """What powers of two are taken out of a, b, e and the solution."""
+
+    a: Array
+    b: Array
+    e: Array
+    x: Array
+
+
 def normalise(be: Backend, p: Plant, *, discrete: bool) -> tuple[Plant, Array, Array]:
     """The plant with b, r and, where the equation leaves it free, a and e near 1; and the exponents of its solution and of
     what acts on the solution.
@@ -71,26 +80,79 @@ def normalise(be: Backend, p: Plant, *, discrete: bool) -> tuple[Plant, Array, A
     With a, e, b, x taken out by 2^α, 2^ε, 2^β, 2^k the equation wants q taken out by the exponent of its other terms, and s and
     r by what makes the gain r⁻¹(bᴴxe + sᴴ) a unit of inputs.
     """
-    alpha, beta, rho = (be.exponent(largest(be, x)) for x in (p.a, p.b, p.r))
-    zero = 0 * alpha
-    # Without a descriptor the time step of a discrete equation is fixed: the eigenvalues of a mean what they are.
-    epsilon = zero if p.e is None else be.exponent(largest(be, p.e))
-    if discrete:
-        alpha = epsilon
-    weightless = largest(be, p.r) == 0
-    by_state = be.exponent(largest(be, p.q)) - alpha - (alpha if discrete else epsilon)
-    k = be.xp.where(weightless, by_state, rho - 2 * beta + (zero if discrete else alpha - epsilon))
+    alpha, beta, epsilon, k = _exponents(be, p, discrete)
     outer = 2 * alpha if discrete else alpha + epsilon
     inner = k + beta + (alpha if discrete else epsilon)
+    rho = k + 2 * beta if discrete else k + 2 * beta + epsilon - alpha
 
     def out(x: Array | None, by: Array) -> Array | None:
-        return None if x is None else be.ldexp(x, column(-by))
+        return None if x is None else be.ldexp(x, column(-_within(be, x, by)))
 
-    rho = k + 2 * beta if discrete else k + 2 * beta + epsilon - alpha
     scaled = Plant(
         out(p.a, alpha), out(p.b, beta), out(p.q, outer + k), out(p.r, rho), out(p.e, epsilon), out(p.s, inner)
     )
-    return scaled, k, outer
+    return scaled, _within(be, p.a, k), outer
+
+
+def gain_exponent(be: Backend, p: Plant, *, discrete: bool) -> Array:
+    """The exponent of the gain of the plant beside that of the plant that `normalise` makes of it."""
+    found = _exponents(be, p, discrete)
+    return _within(be, p.a, found.a - found.b)
+
+
+def _within(be: Backend, like: Array, e: Array) -> Array:
+    """An exponent, or the nearest that still is that of two powers of two to multiply with: both make zero or infinity of all."""
+    limit = _RANGE[be.eps(like) < 1e-10]
+    return be.xp.clip(e, -limit, limit)
+
+
+# In single and in double precision: twice the largest exponent, and that of what leaves next to nothing when it is squared.
+_RANGE = (252, 2044)
+_FAR = (48, 256)
+
+
+def _exponents(be: Backend, p: Plant, discrete: bool) -> _Exponents:
+    """So that b, r and a (or e, which in a discrete equation has no choice beside a) come near 1, as far as that is good.
+
+    q is then 2^excess. Where that is huge, the unit of time becomes that of the closed loop; in a discrete equation, where the
+    solution is as large as q, its unit grows instead. Where it is tiny, the solution of an unstable model still is near 1. That
+    of a stable one is as small as q, and becomes near 1 with a small b.
+    """
+    xp, far = be.xp, _FAR[be.eps(p.a) < 1e-10]
+    sizes = tuple(None if x is None else largest(be, x) for x in p)
+    alpha, beta, kappa, rho = (be.exponent(x) for x in sizes[:4])
+    zero = 0 * alpha
+    # Without a descriptor the time step of a discrete equation is fixed: the eigenvalues of a mean what they are.
+    epsilon = zero if p.e is None else be.exponent(sizes[4])
+    no_a, no_b, no_q, no_r = (x == 0 for x in sizes[:4])
+    if discrete:
+        alpha = epsilon
+    excess = xp.where(no_q | no_r, zero, kappa - 2 * alpha - rho + 2 * beta)
+    above = excess if discrete else excess // 2
+    if p.s is not None:
+        above = xp.maximum(above, xp.where((sizes[5] == 0) | no_r, zero, be.exponent(sizes[5]) - rho + beta - alpha))
+    calm = no_b | (
+        (excess < -far)
+        & be.split(excess < -far, functools.partial(_is_stable, be, discrete), lambda p, _: be.ones(p.a) < 0, p, alpha)
+    )
+    beta = xp.where(calm, beta - excess // 2, beta)
+    above = xp.where(~calm & (above > far), above, zero)
+    if not discrete:
+        alpha = alpha + xp.where(no_a & ~calm, excess // 2, above)
+    by_state = kappa - alpha - (alpha if discrete else epsilon)
+    by_input = rho - 2 * beta + (above if discrete else alpha - epsilon)
+    return _Exponents(alpha, beta, epsilon, xp.where(no_r, by_state, by_input))
+
+
+def _is_stable(be: Backend, discrete: bool, p: Plant, alpha: Array) -> Array:
+    """Whether the model is stable as it is."""
+    a = be.ldexp(p.a, column(-alpha))
+    if p.e is not None:
+        a = be.solve(be.ldexp(p.e, column(-be.exponent(largest(be, p.e)))), a)
+    known = be.xp.isfinite(norm(be, a))
+    values = be.eig(be.xp.where(column(known), a, 0 * p.a))[0]
+    beyond = be.xp.abs(values) - 1 if discrete else be.real(values)
+    return known & (be.xp.max(beyond, axis=-1) < 0)
 
 
 def standard(be: Backend, p: Plant, *, discrete: bool) -> Standard:
@@ -136,7 +198,7 @@ def _shifted(be: Backend, p: Plant) -> Standard:
 def state_units(be: Backend, p: Standard) -> Array:
     """An exponent for each state that balances rows and columns of [[a, -g], [-q, -aᴴ]], (B, n)."""
     xp = be.xp
-    off = 1 - eye(be, be.real(p.a))
+    off, least = 1 - eye(be, be.real(p.a)), 2.0 ** -_FAR[be.eps(p.a) < 1e-10]
     column_of_ones = be.real(p.a[:, :, :1]) * 0 + 1
 
     def step(state: Any) -> Any:
@@ -145,7 +207,9 @@ def state_units(be: Backend, p: Standard) -> Array:
         rising = (a @ one_over + g @ unit) * unit
         falling = (a.mT @ unit + q @ one_over) * one_over
         both = (rising > 0) & (falling > 0)
-        ratio = xp.log2(xp.where(both, falling, column_of_ones[:1]) / xp.where(both, rising, column_of_ones[:1]))
+        # What is so small is as good as nothing, and in units that make it large the rest would leave the range of numbers.
+        falling, rising = (xp.clip(xp.where(both, x, column_of_ones[:1]), least, None) for x in (falling, rising))
+        ratio = xp.log2(falling / rising)
         # All states move at once, so each goes a little less than its way; what is within a factor of 8 stays.
         move = xp.where(xp.abs(ratio) > 3, xp.round(0.4 * ratio), 0 * ratio)
         move = xp.where(xp.isfinite(move), move, 0 * unit)

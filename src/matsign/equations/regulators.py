@@ -23,7 +23,7 @@ from matsign.equations.closed_loop import (
 from matsign.equations.continuous import CONTINUOUS
 from matsign.equations.discrete import DISCRETE
 from matsign.equations.newton_kleinman import Equation
-from matsign.equations.plant import Plant, normalise
+from matsign.equations.plant import Plant, gain_exponent, normalise
 from matsign.equations.poles import poles_move, poles_pull
 
 Array = Any
@@ -41,17 +41,9 @@ def _at(be: Backend, equation: Equation, x: Array, p: Plant) -> tuple[Array, Arr
     """(gain, closed loop matrix e⁻¹(a - b k)) in the units of the caller."""
     scaled, whole, _ = normalise(be, p, discrete=equation.discrete)
     at = equation.gap(be, scaled, be.ldexp(x, column(-whole)))
-    # The gain came out in units of a per unit of b.
-    gain = be.ldexp(at.gain, column(_exponent(be, p.a, scaled.a) - _exponent(be, p.b, scaled.b)))
+    gain = be.ldexp(at.gain, column(gain_exponent(be, p, discrete=equation.discrete)))
     closed = p.a - p.b @ gain
     return gain, closed if p.e is None else be.solve(p.e, closed)
-
-
-def _exponent(be: Backend, x: Array, scaled: Array) -> Array:
-    """What power of two was taken out of x."""
-    size = be.xp.max(be.xp.abs(x), axis=(-1, -2))
-    rest = be.xp.max(be.xp.abs(scaled), axis=(-1, -2))
-    return be.exponent(size) - be.exponent(rest)
 
 
 def _regulate(equation: Equation) -> Callable[..., Solution]:

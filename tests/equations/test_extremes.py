@@ -1,0 +1,97 @@
+"""Riccati equations whose coefficients differ by up to the whole range of numbers: one state against its quadratic equation."""
+
+import itertools
+
+import mpmath as mp
+import numpy as np
+import pytest
+
+import matsign
+from matrices import definite, gaussian
+from matsign import SpectrumError
+
+EXPONENTS = (-323, -300, -200, -100, 0, 100, 200, 300)
+LIMIT = float(np.finfo(float).max)
+
+
+def continuous(a, b, q, r):
+    """2 a x - (b x)² / r + q = 0, the stabilising solution, or None."""
+    a, b, q, r = map(mp.mpf, (a, b, q, r))
+    g = b * b / r
+    if g == 0:
+        return -q / (2 * a) if a < 0 else None
+    root = mp.sqrt(a * a + g * q)
+    return (a + root) / g if a > 0 else q / (root - a)
+
+
+def discrete(a, b, q, r):
+    """a² x - x - (a b x)² / (r + b² x) + q = 0, the same."""
+    a, b, q, r = map(mp.mpf, (a, b, q, r))
+    if b == 0:
+        return q / (1 - a * a) if abs(a) < 1 else None
+    half = (r - a * a * r - b * b * q) / 2
+    root = mp.sqrt(half * half + b * b * q * r)
+    return (root - half) / (b * b) if half < 0 else q * r / (root + half)
+
+
+CASES = [
+    *((matsign.solve_continuous_are, continuous, a, b) for a in (-1.0, 1.0) for b in (1.0, 0.0, 1e-100, 1e200)),
+    *((matsign.solve_continuous_are, continuous, a, 1.0) for a in (0.0, -1e-150, 1e150)),
+    *((matsign.solve_discrete_are, discrete, a, b) for a in (-0.5, 0.9, 3.0) for b in (1.0, 0.0, 1e-100, 1e200)),
+    (matsign.solve_discrete_are, discrete, 0.0, 1.0),
+]
+
+
+@pytest.mark.parametrize(("f", "truth", "a", "b"), CASES, ids=lambda x: getattr(x, "__name__", str(x)))
+@pytest.mark.filterwarnings("error")
+def test_one_state(f, truth, a, b, eager):
+    costs = [float(f"1e{e}") for e in EXPONENTS]
+    q, r = (np.reshape(x, (-1, 1, 1)) for x in zip(*itertools.product(costs, costs), strict=True))
+    x, certificate = eager(matsign.certify(f), [[a]], [[b]], q, r, errors="nan")
+    with mp.workdps(2000):
+        for k in range(len(q)):
+            wanted = truth(a, b, q[k, 0, 0], r[k, 0, 0])
+            if wanted is None or wanted > LIMIT:
+                assert not certificate.converged[k]
+            else:
+                error = abs(mp.mpf(float(x[k, 0, 0])) - wanted)
+                assert error <= 1e-14 * wanted + 2 * mp.mpf(2) ** -1074, (q[k], r[k], x[k], float(wanted))
+                if wanted > 1e-300:
+                    assert certificate.forward_error[k] < 1e-13
+
+
+def test_what_does_not_fit_is_an_error(eager):
+    with pytest.raises(SpectrumError, match="larger than the largest number"):
+        eager(matsign.solve_continuous_are, [[1.0]], [[1e-200]], [[1.0]], [[1.0]])
+    with pytest.raises(SpectrumError, match="larger than the largest number"):
+        eager(matsign.solve_discrete_are, [[3.0]], [[1e-200]], [[1.0]], [[1.0]])
+
+
+@pytest.mark.parametrize("f", [matsign.solve_continuous_are, matsign.solve_discrete_are])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_cost_in_any_unit(f, dtype, eager, rng):
+    """q, r and x share a unit, and so do b, the inverse of inputs, and r."""
+    a, b, q, r = gaussian(rng, 3, 3), gaussian(rng, 3, 2), definite(rng, 3), definite(rng, 2)
+    a, b, q, r = (x.astype(dtype) for x in (a, b, q, r))
+    x = eager(f, a, b, q, r)
+    top = 100 if dtype == "float32" else 1000
+    for k in (-top, -top // 2, top // 2, top):
+        s = 2.0 ** np.array(k, dtype)
+        np.testing.assert_array_equal(eager(f, a, b, q * s, r * s), x * s)
+        half = 2.0 ** np.array(k // 2, dtype)
+        np.testing.assert_array_equal(eager(f, a, b * half, q, r * half * half), x)
+
+
+@pytest.mark.parametrize("ratio", [-600, -400, 400, 600])
+@pytest.mark.parametrize("stable", [True, False])
+def test_gains_at_the_edge(ratio, stable, eager):
+    """The limits that one cost beside the other leads to: no control, least control that stabilises, all that can be had."""
+    a = np.diag([-1.0, -3.0]) if stable else np.diag([1.0, 3.0])
+    q, r = np.eye(2) * 10.0 ** (ratio // 2), np.eye(2) * 10.0 ** (-ratio // 2)
+    gain, x, poles = eager(matsign.lqr, a, np.eye(2), q, r)
+    with mp.workdps(1000):
+        for k in range(2):
+            wanted = continuous(a[k, k], 1.0, q[k, k], r[k, k])
+            assert abs(x[k, k] - wanted) <= 1e-14 * wanted + 1e-323
+            assert abs(gain[k, k] - wanted / mp.mpf(r[k, k])) <= 1e-14 * wanted / mp.mpf(r[k, k]) + 1e-323
+    assert (poles.real < 0).all()
