@@ -1,5 +1,6 @@
 """matsign.optim.Muon beside torch.optim.Muon, AdamW, and Muon's formula written here in float64."""
 
+import contextlib
 import inspect
 import io
 import math
@@ -552,3 +553,351 @@ def test_importing_the_package_imports_no_array_library():
 
     with pytest.raises(AttributeError, match="no attribute"):
         _ = matsign.optim.Adam
+
+
+def save(optimiser):
+    file = io.BytesIO()
+    torch.save(optimiser.state_dict(), file)
+    file.seek(0)
+    return torch.load(file, weights_only=True)
+
+
+@pytest.mark.parametrize("saved", [torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize("gradient", [torch.bfloat16, torch.float32])
+def test_sixteen_bits_resume_with_the_momentum_that_was_saved(saved, gradient):
+    """The loader of torch makes a momentum as short as its parameter; the wider of it and the gradient is kept."""
+    if not hasattr(torch.Tensor, "grad_dtype"):
+        pytest.skip("this PyTorch has gradients in the dtype of their parameter only")
+
+    def build(p):
+        p.grad_dtype = None
+        return Muon([p], lr=0.1)
+
+    one = parameters((6, 9), dtype=torch.bfloat16)[0]
+    first = build(one)
+    one.grad = torch.randn(6, 9).to(saved)
+    first.step()
+    assert first.state[one]["momentum_buffer"].dtype == saved
+    two = copies([one])[0]
+    second = build(two)
+    second.load_state_dict(save(first))
+    assert torch.equal(second.state[two]["momentum_buffer"], first.state[one]["momentum_buffer"])
+    assert second.state[two]["momentum_buffer"].dtype == saved
+    g = torch.randn(6, 9).to(gradient)
+    for p, optimiser in ((one, first), (two, second)):
+        p.grad = g.clone()
+        optimiser.step()
+    assert torch.equal(one, two)
+    assert second.state[two]["momentum_buffer"].dtype == torch.promote_types(saved, gradient)
+
+
+def test_state_of_keller_jordan():
+    """Groups with ``use_muon``, a count of steps that is a whole number, momenta under the names of both."""
+    matrix, vector = parameters((4, 6), (5,))
+    momentum, mean, square = torch.randn(4, 6), torch.randn(5), torch.rand(5)
+    state = {
+        "state": {
+            0: {"momentum_buffer": momentum},
+            1: {"exp_avg": mean, "exp_avg_sq": square, "step": 7},
+        },
+        "param_groups": [
+            {"params": [0], "lr": 0.02, "momentum": 0.9, "weight_decay": 0.01, "use_muon": True},
+            {"params": [1], "lr": 3e-4, "betas": (0.9, 0.95), "eps": 1e-10, "weight_decay": 0.0, "use_muon": False},
+        ],
+    }
+    groups = [{"params": [matrix], "use_muon": True}, {"params": [vector], "use_muon": False}]
+    optimiser = Muon(groups, lr=1.0)
+    optimiser.load_state_dict(state)
+    assert optimiser.param_groups[1]["eps"] == 1e-10
+    assert optimiser.param_groups[0]["momentum"] == 0.9
+    assert optimiser.state[vector]["step"].item() == 7
+    assert state["state"][1]["step"] == 7
+    start = matrix.detach().double()
+    give([matrix, vector])
+    other = copies([vector])[0]
+    adamw = torch.optim.AdamW([other], lr=3e-4, betas=(0.9, 0.95), eps=1e-10, weight_decay=0.0)
+    adamw.load_state_dict(
+        {
+            "state": {0: {"exp_avg": mean.clone(), "exp_avg_sq": square.clone(), "step": torch.tensor(7.0)}},
+            "param_groups": [{**adamw.state_dict()["param_groups"][0]}],
+        }
+    )
+    other.grad = vector.grad.clone()
+    u = 0.1 * matrix.grad + 0.9 * (0.9 * momentum + 0.1 * matrix.grad)
+    optimiser.step()
+    adamw.step()
+    assert torch.equal(vector, other)
+    move = (start * (1 - 0.02 * 0.01) - matrix.detach().double()) / 0.02
+    assert torch.linalg.vector_norm(move - polar(u)) < 0.8
+
+
+@theirs
+def test_steps_that_torch_was_asked_for_are_taken_and_its_default_leaves_ours():
+    params = parameters((4, 6))
+    for options, steps, schedule in (
+        ({}, 4, None),
+        ({"ns_steps": 3}, None, 3),
+        ({"ns_coefficients": (2, -1.5, 0.5)}, None, 5),
+    ):
+        other = torch.optim.Muon(copies(params), **options)
+        ours = Muon(params)
+        ours.load_state_dict(other.state_dict())
+        group = ours.param_groups[0]
+        assert group["steps"] == steps
+        assert schedule is None or group["ns_steps"] == schedule
+        run(ours, 1)
+
+
+@pytest.mark.parametrize(
+    "options", [{"amsgrad": True}, {"maximize": True}, {"amsgrad": True, "maximize": True}, {"foreach": False}]
+)
+def test_adamw_with_the_options_of_torch(options):
+    params = parameters((7, 5), (9,))
+    others = copies(params)
+    ours = Muon([{"params": params, "algorithm": "adamw", **options}], lr=0.02)
+    torchs = torch.optim.AdamW(others, lr=0.02, weight_decay=0.1, **options)
+    for _ in range(4):
+        give(params)
+        for p, q in zip(params, others, strict=True):
+            q.grad = p.grad.clone()
+        ours.step()
+        torchs.step()
+    resumed = copies(params)
+    again = Muon([{"params": resumed, "algorithm": "adamw"}], lr=0.5)
+    again.load_state_dict(save(torchs))
+    for p, q, r in zip(params, others, resumed, strict=True):
+        assert torch.equal(p, q)
+        p.grad = q.grad = torch.randn(p.shape)
+        r.grad = p.grad.clone()
+    for optimiser in (torchs, again):
+        optimiser.step()
+    for q, r in zip(others, resumed, strict=True):
+        assert torch.equal(q, r)
+
+
+def test_muon_maximises():
+    up, down = (copies(p) for p in [parameters((4, 6), (6, 4))] * 2)
+    one, two = Muon(up, lr=0.1), Muon([{"params": down, "maximize": True}], lr=0.1)
+    for _ in range(3):
+        give(up)
+        for p, q in zip(up, down, strict=True):
+            q.grad = -p.grad
+        one.step()
+        two.step()
+    for p, q in zip(up, down, strict=True):
+        assert torch.equal(p, q)
+
+
+BAD = [
+    ({"lr": math.nan}, "lr must be"),
+    ({"lr": math.inf}, "lr must be"),
+    ({"lr": -(10**400)}, "lr must be"),
+    ({"lr": "fast"}, "lr must be"),
+    ({"lr": torch.tensor(-1.0)}, "lr must be"),
+    ({"lr": torch.tensor(1j)}, "lr must be"),
+    ({"weight_decay": math.inf}, "weight_decay must be"),
+    ({"weight_decay": "no"}, "weight_decay must be"),
+    ({"weight_decay": -1e-9}, "weight_decay must be"),
+    ({"momentum": None}, "momentum must be"),
+    ({"eps": -1e-8}, "eps must be"),
+    ({"eps": math.nan}, "eps must be"),
+    ({"eps": [1e-8]}, "eps must be"),
+    ({"nesterov": "yes"}, "nesterov must be True or False"),
+    ({"maximize": "yes"}, "maximize must be True or False"),
+    ({"differentiable": True}, "differentiable=True is not supported"),
+    ({"decoupled_weight_decay": False}, "decoupled_weight_decay=False is not supported"),
+    ({"split": 2.0}, "split must be a whole number"),
+    ({"split": 0}, "split must be a whole number"),
+    ({"split_inputs": "2"}, "split_inputs must be a whole number"),
+    ({"batch_axes": -1}, "batch_axes must be a whole number"),
+    ({"precision": ["half"]}, "precision must be"),
+    ({"adjust_lr_fn": ["original"]}, "adjust_lr_fn must be"),
+]
+BAD_ADAMW = [
+    ({"betas": (0.9, 1.0)}, "betas must be two numbers"),
+    ({"betas": (-0.1, 0.9)}, "betas must be two numbers"),
+    ({"betas": 0.9}, "betas must be two numbers"),
+    ({"betas": (0.9,)}, "betas must be two numbers"),
+    ({"betas": (math.nan, 0.9)}, "betas must be two numbers"),
+    ({"betas": ("a", 0.9)}, "betas must be two numbers"),
+    ({"amsgrad": 2}, "amsgrad must be True or False"),
+]
+BAD_MUON = [
+    ({"amsgrad": True}, "amsgrad=True is of AdamW"),
+    ({"ns_coefficients": (math.nan, 1, 1)}, "three numbers"),
+    ({"ns_coefficients": 3}, "three numbers"),
+    ({"ns_steps": True}, "ns_steps must be"),
+    ({"ns_steps": 2**63}, "ns_steps must be"),
+    ({"steps": 2**63}, "steps must be"),
+    ({"schedule": 3}, "a schedule is rows"),
+    ({"schedule": [(10**400, 1, 1)]}, "a schedule is rows"),
+    ({"tol": 1e-12}, "float32 cannot hold"),
+]
+
+
+@pytest.mark.parametrize(("options", "said"), BAD + BAD_ADAMW + BAD_MUON)
+def test_bad_options_of_a_group_and_of_a_loaded_state(options, said):
+    """Refused, and nothing has changed."""
+    algorithms = (
+        ["muon"] if (options, said) in BAD_MUON else ["adamw"] if (options, said) in BAD_ADAMW else ["muon", "adamw"]
+    )
+    for algorithm in algorithms:
+        params = parameters((4, 6))
+        with pytest.raises(ValueError, match=said):
+            Muon([{"params": params, "algorithm": algorithm, **options}])
+        optimiser = Muon([{"params": params, "algorithm": algorithm}])
+        run(optimiser, 1)
+        before, held = dict(optimiser.param_groups[0]), {k: v.clone() for k, v in optimiser.state[params[0]].items()}
+        state = save(optimiser)
+        if any(name in options for name in ("schedule", "tol", "ns_steps", "ns_coefficients")):
+            state["param_groups"][0] |= {"schedule": None, "steps": None, "tol": None}
+        state["param_groups"][0] |= options
+        with pytest.raises(ValueError, match=said):
+            optimiser.load_state_dict(state)
+        assert optimiser.param_groups[0] == before
+        assert all(torch.equal(optimiser.state[params[0]][k], v) for k, v in held.items())
+        with pytest.raises(ValueError, match=said):
+            optimiser.add_param_group({"params": parameters((4, 6)), "algorithm": algorithm, **options})
+        assert len(optimiser.param_groups) == 1
+
+
+def test_state_of_another_parameter_or_algorithm_is_refused_by_name():
+    def build(shape, algorithm):
+        (p,) = parameters(shape)
+        optimiser = Muon([{"params": [("fc.weight", p)], "algorithm": algorithm}])
+        run(optimiser, 1)
+        return optimiser
+
+    muon, adamw, other = build((4, 6), "muon"), build((4, 6), "adamw"), build((6, 4), "muon")
+    with pytest.raises(ValueError, match=r"'fc.weight' has shape \(4, 6\); its momentum_buffer .* shape \(6, 4\)"):
+        muon.load_state_dict(other.state_dict())
+    state = adamw.state_dict()
+    del state["param_groups"][0]["algorithm"]
+    with pytest.raises(ValueError, match=r"'fc.weight' is under muon, whose state is momentum_buffer; .* exp_avg"):
+        muon.load_state_dict(state)
+    state = muon.state_dict()
+    del state["param_groups"][0]["algorithm"]
+    with pytest.raises(ValueError, match=r"'fc.weight' is under adamw, whose state is exp_avg"):
+        adamw.load_state_dict(state)
+    with pytest.raises(ValueError, match="different number of parameter groups"):
+        muon.load_state_dict({"state": {}, "param_groups": []})
+
+
+def test_errors_name_the_parameter():
+    model = small_model()
+    with pytest.raises(ValueError, match=r"parameter '0.bias' of shape \(8,\) is no matrix.*algorithm=\"adamw\""):
+        Muon(model.named_parameters())
+    with pytest.raises(ValueError, match=r"parameter 1 of group 0 of shape \(8,\) is no matrix"):
+        Muon(model.parameters())
+    optimiser = Muon([model[0].weight])
+    with pytest.raises(ValueError, match=r"parameter 0 of group 1 of shape \(3,\) is no matrix"):
+        optimiser.add_param_group({"params": model[2].bias})
+    with pytest.raises(ValueError, match=r"8 outputs of parameter '0.weight' of shape .* are not 3 equal blocks"):
+        Muon([("0.weight", model[0].weight)], split=3)
+
+
+def without_values():
+    yield "meta", contextlib.nullcontext
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    yield "cpu", FakeTensorMode
+
+
+@pytest.mark.parametrize(("device", "mode"), list(without_values()))
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_tensors_without_values_take_steps(dtype, device, mode):
+    """As torch's own Muon does: for what only asks for shapes and memory."""
+    for options in (
+        {},
+        {"schedule": "you"},
+        {"tol": 0.05},
+        {"ns_steps": 3},
+        {"precision": "half"},
+        {"lr": 0.1},
+    ):
+        with mode():
+            given = {k: torch.tensor(v, device=device) if k == "lr" else v for k, v in options.items()}
+            tall, wide, vector = (
+                torch.nn.Parameter(torch.empty(shape, device=device, dtype=dtype)) for shape in ((8, 4), (4, 8), (5,))
+            )
+            optimiser = Muon([{"params": [tall, wide]}, {"params": [vector], "algorithm": "adamw"}], **given)
+            for p in (tall, wide, vector):
+                p.grad = torch.empty_like(p)
+            for _ in range(2):
+                optimiser.step()
+            assert optimiser.state[tall]["momentum_buffer"].shape == (8, 4)
+
+
+DISTRIBUTED = r"""
+import sys, torch, torch.distributed as dist
+dist.init_process_group("gloo", init_method="file://" + sys.argv[1], rank=0, world_size=1)
+from torch.distributed.tensor import Shard, distribute_tensor, init_device_mesh
+import matsign, inspect
+from matsign.optim import Muon
+mesh = init_device_mesh("cpu", (1,))
+def spread(*shape):
+    return distribute_tensor(torch.eye(*shape), mesh, [Shard(0)])
+count = 0
+for name in matsign.__all__:
+    f = getattr(matsign, name)
+    if not hasattr(f, "declaration"):
+        continue
+    arguments = [n for n in f.declaration.arguments]
+    given = {n: p.default for n, p in inspect.signature(f).parameters.items() if n not in arguments}
+    given = {n: 1.0 for n, default in given.items() if default is inspect.Parameter.empty}
+    for k, at in enumerate(arguments):
+        arrays = {n: torch.eye(3) for n in arguments} | {at: spread(3, 3)}
+        for call in (f, matsign.certify(f)):
+            try:
+                call(**arrays, **given)
+            except TypeError as error:
+                assert f"{name}: {at} " in str(error) and "DTensor" in str(error), (name, at, error)
+                count += 1
+            else:
+                raise AssertionError((name, at))
+assert count > 50, count
+def refused(act, said):
+    try:
+        act()
+    except TypeError as error:
+        assert said in str(error) and "DTensor" in str(error), error
+    else:
+        raise AssertionError(said)
+refused(lambda: Muon([("fc.weight", torch.nn.Parameter(spread(4, 6)))]), "'fc.weight'")
+refused(lambda: Muon([torch.nn.Parameter(torch.eye(3)), torch.nn.Parameter(spread(4, 6))]), "parameter 1 of group 0")
+plain = torch.nn.Parameter(torch.eye(4, 6))
+optimiser = Muon([plain])
+optimiser.param_groups[0]["params"].append(late := torch.nn.Parameter(spread(4, 6)))
+plain.grad, late.grad = torch.eye(4, 6), spread(4, 6)
+refused(optimiser.step, "parameter 1 of group 0")
+assert not optimiser.state and torch.equal(plain, torch.eye(4, 6))
+vector = torch.nn.Parameter(spread(4, 6))
+alone = torch.nn.Parameter(torch.eye(4, 6))
+optimiser = Muon([{"params": [vector], "algorithm": "adamw"}, {"params": [alone], "algorithm": "adamw"}])
+vector.grad, alone.grad = spread(4, 6), torch.eye(4, 6)
+optimiser.step()
+assert torch.equal(vector.full_tensor(), alone)
+print("refused")
+"""
+
+
+@pytest.mark.skipif(not torch.distributed.is_available(), reason="this PyTorch has no distributed package")
+def test_distributed_tensors_are_refused_by_name(tmp_path):
+    """By every function, and by Muon before anything has changed; AdamW, which is elementwise, takes them."""
+    command = [sys.executable, "-W", "ignore", "-c", DISTRIBUTED, str(tmp_path / "store")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=200)
+    assert done.stdout.split() == ["refused"], done.stderr
+
+
+def test_masked_tensors_and_integers_are_refused():
+    import warnings
+
+    import matsign
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        masked = torch.masked.masked_tensor(torch.eye(3), torch.ones(3, 3, dtype=torch.bool))
+    with pytest.raises(TypeError, match="MaskedTensor"):
+        matsign.msign(masked)
+    with pytest.raises(TypeError, match=r"parameter 0 of group 0 has dtype torch.int64"):
+        Muon([torch.nn.Parameter(torch.ones(3, 3, dtype=torch.int64), requires_grad=False)])

@@ -144,6 +144,53 @@ def test_what_is_wrong_is_said():
         scale_by_msign().init({"bias": jnp.zeros(3)})
 
 
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"momentum": math.nan}, "momentum must be in"),
+        ({"momentum": 1.0}, "momentum must be in"),
+        ({"momentum": "0.9"}, "momentum must be in"),
+        ({"momentum": jnp.ones(2)}, "momentum must be in"),
+        ({"momentum": -(10**400)}, "momentum must be in"),
+        ({"nesterov": "yes"}, "nesterov must be True or False"),
+        ({"outputs_last": None}, "outputs_last must be True or False"),
+        ({"split": 1.5}, "split must be a whole number"),
+        ({"split_inputs": 0}, "split_inputs must be a whole number"),
+        ({"batch_axes": "1"}, "batch_axes must be a whole number"),
+        ({"steps": 2**63}, "steps must be"),
+        ({"schedule": [(math.inf, 1.0)]}, "a schedule is rows"),
+        ({"schedule": 7}, "a schedule is rows"),
+        ({"ns_coefficients": (1, math.nan, 1)}, "three numbers"),
+        ({"ns_steps": 10**400}, "ns_steps must be"),
+        ({"tol": 10**400}, "tol must be"),
+        ({"adjust_lr_fn": 3}, "adjust_lr_fn must be"),
+        ({"precision": 16}, "precision must be"),
+    ],
+)
+def test_options_that_mean_nothing_are_refused(options, said):
+    with pytest.raises(ValueError, match=said):
+        scale_by_msign(**options)
+
+
+def test_errors_name_the_leaf():
+    with pytest.raises(ValueError, match=r"leaf \['dense'\]\['bias'\] of shape \(4,\) is no matrix"):
+        scale_by_msign().init({"dense": {"kernel": jnp.eye(4), "bias": jnp.ones(4)}})
+    with pytest.raises(ValueError, match=r"6 outputs of leaf \['kernel'\] of shape .* are not 4 equal blocks"):
+        scale_by_msign(split=4).init({"kernel": jnp.ones((3, 6))})
+
+
+def test_a_momentum_that_is_traced(rng):
+    """As a schedule of it would bring."""
+    tree = {"kernel": jnp.asarray(rng.standard_normal((6, 4)))}
+
+    def step(momentum):
+        transformation = scale_by_msign(momentum)
+        return transformation.update(tree, transformation.init(tree))[0]
+
+    for x, y in zip(*(jax.tree.leaves(f(0.9)) for f in (jax.jit(step), step)), strict=True):
+        np.testing.assert_allclose(x, y, atol=1e-4)
+
+
 def test_it_needs_no_torch():
     code = (
         "import sys; sys.modules['torch'] = None\n"

@@ -25,6 +25,23 @@ def asarray(x: Any, like: Any = None) -> Array:
     return torch.as_tensor(np.asarray(x), device=None if like is None else like.device)
 
 
+# Tensors by name that hold something else than the entries of one array, on which our operations are wrong or fail.
+_OTHER = {
+    "DTensor": "is a DTensor, spread over devices, which is not supported; pass its full_tensor() if that fits in memory",
+    "ShardedTensor": "is a ShardedTensor, spread over devices, which is not supported; gather it first",
+    "MaskedTensor": "is a MaskedTensor, which is not supported; pass its to_tensor(value)",
+}
+_reasons: dict[type, str | None] = {torch.Tensor: None, torch.nn.Parameter: None}
+
+
+def unsupported(x: Array) -> str | None:
+    """Why a tensor is none that is computed with here; None if it is."""
+    cls = type(x)
+    if cls not in _reasons:
+        _reasons[cls] = next((_OTHER[base.__name__] for base in cls.__mro__ if base.__name__ in _OTHER), None)
+    return _reasons[cls]
+
+
 def astype(x: Array, kind: str) -> Array:
     return x.to(getattr(torch, kind))
 
@@ -112,20 +129,25 @@ def _recording() -> bool:
     return torch.compiler.is_compiling() or (torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing())
 
 
+def without_values(x: Array) -> bool:
+    """Whether there are shapes and dtypes alone: of a tensor on the device "meta", or a fake one."""
+    return x.is_meta or type(x).__name__ == "FakeTensor"
+
+
 def traced(x: Array) -> bool:
-    return _recording()
+    return _recording() or without_values(x)
 
 
 def flexible(x: Array) -> bool:
-    return not _recording()
+    return not traced(x)
 
 
 def written_out(x: Array) -> bool:
-    return _recording()
+    return traced(x)
 
 
 def workers(x: Array) -> int:
-    return int(on_cpu(x))
+    return int(on_cpu(x) and not without_values(x))
 
 
 def scoped(x: Array) -> Any:
@@ -133,7 +155,7 @@ def scoped(x: Array) -> Any:
 
 
 def _checked(value: Array, info: Array) -> Array:
-    if _recording():
+    if traced(info):
         return torch.where((info != 0)[:, None, None], torch.nan, value)
     if info.any():
         value[info != 0] = torch.nan
@@ -206,16 +228,16 @@ def ldexp(x: Array, e: Array) -> Array:
 
 
 def loop(step: Callable[[Any], Any], state: Any, limit: int) -> Any:
-    if _recording():
-        return eager.frozen_loop(step, state, limit, torch.where)
     first = eager.first_leaf(state)
+    if traced(first):
+        return eager.frozen_loop(step, state, limit, torch.where)
     everyone, handed = torch.arange(len(first), device=first.device), [state]
     del first, state
     return eager.loop(step, handed, limit, everyone)
 
 
 def split(mask: Array, yes: Callable[..., Any], no: Callable[..., Any], *arrays: Array) -> Any:
-    if _recording():
+    if traced(mask):
         return eager.both(mask, yes(*arrays), no(*arrays), torch.where)
     return eager.split(mask, yes, no, *arrays)
 
@@ -231,5 +253,7 @@ def constant(x: Array) -> Array:
 
 
 def host(f: Callable[..., Any], like: Any, *arrays: Array) -> Any:
+    if any(without_values(x) for x in arrays):
+        return eager.tree_map(torch.empty_like, like)
     result = f(*(x.detach().cpu().resolve_conj().numpy() for x in arrays))
     return eager.tree_map(lambda r, x: torch.as_tensor(r, dtype=x.dtype).to(x.device), result, like)

@@ -358,6 +358,9 @@ def unfit(x: Any) -> str | None:
             whose = cls.__module__.partition(".")[0]
             return f"is sparse ({cls.__name__} of {whose}), which is not supported; pass its {way}() if that fits in memory"
     if backends.library_of(x) == "torch":
+        other: str | None = backends.load("torch").unsupported(x)  # type: ignore[attr-defined]
+        if other is not None:
+            return other
         if x.is_sparse or x.is_sparse_csr:
             return f"is sparse (layout {x.layout}), which is not supported; pass its to_dense() if that fits in memory"
         return "is a nested tensor; pass its members one by one, or padded" if x.is_nested else None

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from matsign.backends import Backend
-from matsign.engine.declare import accuracy
+from matsign.engine.declare import accuracy, shown
 from matsign.engine.orthogonal import Plan, rounding
 from matsign.engine.schedules import NAMED, Step, counted, designed_once, polar_express, reach
 
@@ -44,7 +44,9 @@ def _listed(schedule: str | Sequence[Sequence[float]], steps: int | None) -> tup
     """The steps by name or by coefficients, the last repeated as often as it takes."""
     if isinstance(schedule, str):
         if schedule not in NAMED:
-            raise ValueError(f"msign: schedule must be one of {', '.join(NAMED)} or coefficients, got {schedule!r}")
+            raise ValueError(
+                f"msign: schedule must be one of {', '.join(NAMED)} or coefficients, got {shown(schedule)}"
+            )
         plan = NAMED[schedule]
     else:
         try:
@@ -52,7 +54,7 @@ def _listed(schedule: str | Sequence[Sequence[float]], steps: int | None) -> tup
         except (TypeError, ValueError, OverflowError):
             plan = ()
         if not plan or not all(math.isfinite(x) for row in plan for x in row):
-            raise ValueError(f"msign: a schedule is rows of two or three coefficients, got {schedule!r}")
+            raise ValueError(f"msign: a schedule is rows of two or three coefficients, got {shown(schedule)}")
     count = len(plan) if steps is None else int(steps)
     return (plan + plan[-1:] * (count - len(plan)))[:count]
 

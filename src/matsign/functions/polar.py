@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 from matsign.backends import Backend
 from matsign.engine.blocks import Dilation
-from matsign.engine.declare import Residual, accuracy, declared, rank_tolerance
+from matsign.engine.declare import Residual, accuracy, declared, rank_tolerance, shown
 from matsign.engine.failures import Failure
 from matsign.engine.iterate import newton, purify, run
 from matsign.engine.linear import adjoint, column, eye, hermitian, inner, nonzero, norm, normalise, widened
@@ -171,7 +171,7 @@ def _fixed(*, tol: float | None, method: str, schedule: Schedule = None, steps: 
     if steps is not None and not (
         isinstance(steps, Integral) and not isinstance(steps, bool) and 0 < steps <= _MOST_STEPS
     ):
-        raise ValueError(f"msign: steps must be a positive whole number up to {_MOST_STEPS}, got {steps!r}")
+        raise ValueError(f"msign: steps must be a positive whole number up to {_MOST_STEPS}, got {shown(steps)}")
     if method not in ("auto", "polynomial"):
         raise ValueError(f"msign: a schedule and a number of steps are for method='polynomial', got {method!r}")
     return True

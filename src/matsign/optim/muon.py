@@ -9,28 +9,27 @@ import torch  # noqa: TID251
 from torch._compile import _disable_dynamo  # noqa: TID251
 from torch.optim.adamw import adamw  # noqa: TID251
 
-from matsign.optim.together import (
-    QUINTIC,
-    QUINTIC_STEPS,
-    Choice,
-    Layout,
-    check_adjustment,
-    check_precision,
-    choice,
-    repeated,
-    together,
+from matsign.backends.torch import without_values
+from matsign.optim.checkpoints import translated, uncast
+from matsign.optim.groups import (
+    ADAMW,
+    WAYS,
+    Group,
+    called,
+    check,
+    check_parameters,
+    choice_of,
+    layout_of,
+    normalised,
+    unfit_tensor,
+    way,
 )
+from matsign.optim.together import Layout, together
 
 Tensor = torch.Tensor
-Group = dict[str, Any]
 
 # A compiled step calls this as it is: to trace the design of a schedule takes minutes and gains nothing.
 _together = _disable_dynamo(together)
-
-_WAYS = ("ns_coefficients", "ns_steps", "schedule", "steps", "tol")
-_ALGORITHMS = ("muon", "adamw")
-# What AdamW has and Muon has not, or has with another meaning.
-_ADAMW = {"betas": (0.9, 0.999), "eps": 1e-8}
 
 
 class Moves(NamedTuple):
@@ -53,7 +52,8 @@ class Muon(torch.optim.Optimizer):
     ----------
     params : parameters, named parameters, or groups. A group may have every option below, and ``algorithm="adamw"``
         (or ``use_muon=False``) for AdamW (Loshchilov & Hutter 2019) on embeddings, norms and biases, with its own ``betas``
-        (0.9, 0.999) and ``eps`` 1e-8
+        (0.9, 0.999), ``eps`` 1e-8 and, as ``torch.optim.AdamW`` has it, ``amsgrad``, ``foreach``, ``fused`` and
+        ``capturable``. Groups of either kind may have ``maximize``
     lr, weight_decay, momentum, nesterov : as in ``torch.optim.Muon``; λ and μ above
     ns_coefficients, ns_steps : given either, exactly those Newton-Schulz steps, as ``torch.optim.Muon`` would take them
     eps : kept for the signature; no gradient is too small here
@@ -74,7 +74,10 @@ class Muon(torch.optim.Optimizer):
     Raises
     ------
     ValueError
-        For options out of range, and where a parameter under Muon is no matrix: shape (k,) or blocks that are not equal.
+        For options out of range, options of AdamW under Muon, and where a parameter under Muon is no matrix: shape (k,) or
+        blocks that are not equal. A loaded state is checked in the same way before anything changes.
+    TypeError
+        For parameters and gradients under Muon that are a DTensor or of another class than plain tensors; for their dtype.
     RuntimeError
         For sparse gradients.
 
@@ -118,7 +121,7 @@ class Muon(torch.optim.Optimizer):
             "weight_decay": weight_decay,
             "momentum": momentum,
             "nesterov": nesterov,
-            **_way(ns_coefficients, ns_steps, schedule, steps, tol),
+            **way(ns_coefficients, ns_steps, schedule, steps, tol),
             "precision": precision,
             "eps": eps,
             "adjust_lr_fn": adjust_lr_fn,
@@ -131,31 +134,25 @@ class Muon(torch.optim.Optimizer):
 
     def add_param_group(self, param_group: Group) -> None:
         """A group more, with its own options; the others are the optimiser's."""
-        group = dict(param_group)
-        if "use_muon" in group:
-            group["algorithm"] = "muon" if group.pop("use_muon") else "adamw"
-        if any(group.get(name) is not None for name in _WAYS):
-            group |= _way(*(group.get(name) for name in _WAYS))
+        group = normalised(param_group)
+        if any(group.get(name) is not None for name in WAYS):
+            group |= way(*(group.get(name) for name in WAYS))
         if group.get("algorithm", self.defaults["algorithm"]) == "adamw":
-            group = {**_ADAMW, **group}
-        _check({**self.defaults, **group})
+            group = {**ADAMW, **group}
+        check({**self.defaults, **group})
         super().add_param_group(group)
-        added = self.param_groups[-1]
-        if added["algorithm"] == "muon":
-            try:
-                for p in added["params"]:
-                    _layout(added).shape(p.shape)
-            except ValueError:
-                self.param_groups.pop()
-                raise
+        try:
+            check_parameters(self.param_groups[-1], len(self.param_groups) - 1)
+        except (TypeError, ValueError):
+            self.param_groups.pop()
+            raise
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """State of this class or of ``torch.optim.Muon``; options that the other does not know stay as they are."""
-        before = [dict(group) for group in self.param_groups]
-        super().load_state_dict(state_dict)
-        for group, options in zip(self.param_groups, before, strict=True):
-            for name, value in options.items():
-                group.setdefault(name, value)
+        """State of this class, of ``torch.optim.Muon`` and AdamW, or Keller Jordan's; options that it lacks stay as they are."""
+        state = translated(state_dict, self.param_groups)
+        super().load_state_dict(state)
+        for p, momentum in uncast(state, self.param_groups).items():
+            self.state[p]["momentum_buffer"] = momentum
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -164,12 +161,12 @@ class Muon(torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        self._refuse_sparse()
+        self._refuse()
         moves = [self._momenta(group) for group in self.param_groups if group["algorithm"] == "muon"]
         stacks, how = [], []
         for move in moves:
             stacks += [move.layout.matrices(u) for u in move.momenta]
-            how += [_choice(move.group)] * len(move.params)
+            how += [choice_of(move.group)] * len(move.params)
         signs = iter(_together(stacks, how))
         for move in moves:
             _apply(move, [next(signs) for _ in move.params])
@@ -178,101 +175,89 @@ class Muon(torch.optim.Optimizer):
                 self._adamw(group)
         return loss
 
-    def _refuse_sparse(self) -> None:
-        """Before anything has changed."""
-        for group in self.param_groups:
-            if any(p.grad is not None and p.grad.is_sparse for p in group["params"]):
-                raise RuntimeError(
-                    "Muon does not support sparse gradients; use torch.optim.SparseAdam for these parameters"
-                )
+    def _refuse(self) -> None:
+        """What Muon cannot take, before anything has changed."""
+        for index, group in enumerate(self.param_groups):
+            for k, p in enumerate(group["params"]):
+                if p.grad is None:
+                    continue
+                if p.grad.layout != torch.strided:
+                    raise RuntimeError(
+                        f"Muon does not support sparse gradients, which {called(group, index, k)} has; use "
+                        "torch.optim.SparseAdam for it"
+                    )
+                reason = (unfit_tensor(p) or unfit_tensor(p.grad)) if group["algorithm"] == "muon" else None
+                if reason:
+                    raise TypeError(f"Muon: {called(group, index, k)} or its gradient {reason}")
 
     def _momenta(self, group: Group) -> Moves:
         """The momenta of a group after this gradient, and where they point."""
         params = [p for p in group["params"] if p.grad is not None]
-        gradients = [p.grad for p in params]
-        layout, mu = _layout(group), group["momentum"]
+        gradients = [p.grad for p in params if p.grad is not None]
+        layout, mu = layout_of(group), group["momentum"]
         if not params:
             return Moves(group, layout, [], [])
-        for p, gradient in zip(params, gradients, strict=True):
-            if "momentum_buffer" not in self.state[p]:
-                self.state[p]["momentum_buffer"] = torch.zeros_like(gradient, memory_format=torch.preserve_format)
-        momenta = [self.state[p]["momentum_buffer"] for p in params]
+        if group.get("maximize"):
+            gradients = list(torch._foreach_neg(gradients))
+        momenta, gradients = map(list, zip(*map(self._momentum, params, gradients), strict=True))
         torch._foreach_lerp_(momenta, gradients, 1 - mu)
         return Moves(
             group, layout, params, torch._foreach_lerp(gradients, momenta, mu) if group["nesterov"] else momenta
         )
 
+    def _momentum(self, p: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
+        """The momentum of a parameter and its gradient, in the wider of their dtypes."""
+        state = self.state[p]
+        if "momentum_buffer" not in state:
+            state["momentum_buffer"] = torch.zeros_like(gradient, memory_format=torch.preserve_format)
+        if state["momentum_buffer"].dtype != gradient.dtype:
+            wide = torch.promote_types(state["momentum_buffer"].dtype, gradient.dtype)
+            state["momentum_buffer"], gradient = state["momentum_buffer"].to(wide), gradient.to(wide)
+        return state["momentum_buffer"], gradient
+
     def _adamw(self, group: Group) -> None:
         """A step of ``torch.optim.AdamW``, by its own function, on state of the same names."""
         params = [p for p in group["params"] if p.grad is not None]
+        amsgrad, on_device = bool(group.get("amsgrad")), bool(group.get("fused") or group.get("capturable"))
+        names = ["exp_avg", "exp_avg_sq", *(["max_exp_avg_sq"] if amsgrad else [])]
         for p in params:
             if not self.state[p]:
-                self.state[p] |= {"step": torch.tensor(0.0, dtype=torch.float32)}
-                self.state[p] |= {name: torch.zeros_like(p) for name in ("exp_avg", "exp_avg_sq")}
+                self.state[p] |= {
+                    "step": torch.tensor(0.0, dtype=torch.float32, device=p.device if on_device else None)
+                }
+                self.state[p] |= {name: torch.zeros_like(p, memory_format=torch.preserve_format) for name in names}
         means, squares, counts = ([self.state[p][name] for p in params] for name in ("exp_avg", "exp_avg_sq", "step"))
         adamw(
             params,
             [p.grad for p in params if p.grad is not None],
             means,
             squares,
-            [],
+            [self.state[p]["max_exp_avg_sq"] for p in params] if amsgrad else [],
             counts,
+            foreach=group.get("foreach"),
+            capturable=bool(group.get("capturable")),
+            fused=group.get("fused"),
             has_complex=any(p.is_complex() for p in params),
-            amsgrad=False,
-            beta1=group["betas"][0],
-            beta2=group["betas"][1],
-            lr=float(group["lr"]),
-            weight_decay=group["weight_decay"],
-            eps=group["eps"],
-            maximize=False,
+            amsgrad=amsgrad,
+            beta1=float(group["betas"][0]),
+            beta2=float(group["betas"][1]),
+            lr=_number(group["lr"]),
+            weight_decay=float(group["weight_decay"]),
+            eps=float(group["eps"]),
+            maximize=bool(group.get("maximize")),
         )
 
 
-def _way(
-    ns_coefficients: Sequence[float] | None,
-    ns_steps: int | None,
-    schedule: Any,
-    steps: int | None,
-    tol: float | None,
-) -> Group:
-    """The options of a group that say how msign is computed, with torch's filled in so that it can load them."""
-    chosen = choice(ns_coefficients, ns_steps, schedule, steps, tol)
-    torchs = ns_coefficients is not None or ns_steps is not None
-    return {
-        "ns_coefficients": tuple(ns_coefficients or QUINTIC),
-        "ns_steps": QUINTIC_STEPS if ns_steps is None else ns_steps,
-        **{name: None if torchs else getattr(chosen, name) for name in ("schedule", "steps", "tol")},
-    }
-
-
-def _choice(group: Group) -> Choice:
-    """How msign is computed for a group: torch's options where none of ours is there."""
-    ours = Choice(*(group[name] for name in Choice._fields))
-    if ours == Choice(precision=ours.precision):
-        return ours._replace(schedule=repeated(group["ns_coefficients"], group["ns_steps"]))
-    return ours
-
-
-def _layout(group: Group) -> Layout:
-    return Layout(group["split"], group["batch_axes"], split_inputs=group["split_inputs"])
-
-
-def _check(group: Group) -> None:
-    """A ValueError for an option out of range."""
-    if isinstance(group["lr"], Tensor) and group["lr"].numel() != 1:
-        raise ValueError(f"lr must be one number, got a tensor of shape {tuple(group['lr'].shape)}")
-    for name in ("lr", "weight_decay", "momentum"):
-        if not group[name] >= 0:
-            raise ValueError(f"{name} must be at least 0, got {group[name]}")
-    if group["algorithm"] not in _ALGORITHMS:
-        raise ValueError(f"algorithm must be one of {', '.join(_ALGORITHMS)}, got {group['algorithm']!r}")
-    check_adjustment(group["adjust_lr_fn"])
-    check_precision(group["precision"])
+def _number(lr: float | Tensor) -> float:
+    """A learning rate as a number; one that has no value yet is taken for 1, as nothing else here has one then either."""
+    if isinstance(lr, Tensor) and without_values(lr):
+        return 1.0
+    return float(lr)
 
 
 def _apply(move: Moves, signs: list[Tensor]) -> None:
     """Decay, then the step; parameters with one rate at a time, which in a group differs by shape."""
-    group, rate = move.group, float(move.group["lr"])
+    group, rate = move.group, _number(move.group["lr"])
     if move.params and group["weight_decay"]:
         torch._foreach_mul_(move.params, 1 - rate * group["weight_decay"])
     by_rate: dict[float, tuple[list[Tensor], list[Tensor]]] = {}

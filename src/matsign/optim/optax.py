@@ -8,7 +8,16 @@ from typing import Any, NamedTuple
 import jax  # noqa: TID251
 import jax.numpy as jnp  # noqa: TID251
 
-from matsign.optim.together import Choice, Layout, check_adjustment, check_precision, choice, together
+from matsign.engine.declare import real_number, shown
+from matsign.optim.together import (
+    Choice,
+    Layout,
+    check_adjustment,
+    check_layout,
+    check_precision,
+    choice,
+    together,
+)
 
 Tree = Any
 
@@ -77,15 +86,19 @@ def scale_by_msign(
     >>> bool(jnp.linalg.norm(u.T @ u - jnp.eye(4)) < 4e-3)
     True
     """
-    if not 0 <= momentum < 1:
-        raise ValueError(f"momentum must be in [0, 1), got {momentum}")
+    _check_momentum(momentum)
     check_adjustment(adjust_lr_fn)
     check_precision(precision)
+    for name, value in (("nesterov", nesterov), ("outputs_last", outputs_last)):
+        if value not in (True, False):
+            raise ValueError(f"{name} must be True or False, got {shown(value)}")
     how = choice(ns_coefficients, ns_steps, schedule, steps, tol, precision)
     layout = Layout(split, batch_axes, outputs_last, split_inputs)
+    check_layout(layout)
 
     def init(params: Tree) -> ScaleByMsignState:
-        jax.tree.map(lambda w: layout.shape(w.shape), params)
+        for path, w in jax.tree_util.tree_flatten_with_path(params)[0]:
+            layout.shape(jnp.shape(w), f"leaf {jax.tree_util.keystr(path)}")
         return ScaleByMsignState(jax.tree.map(jnp.zeros_like, params))
 
     def update(updates: Tree, state: ScaleByMsignState, params: Tree = None) -> tuple[Tree, ScaleByMsignState]:
@@ -94,6 +107,15 @@ def scale_by_msign(
         return _signs(ahead, layout, how, adjust_lr_fn), ScaleByMsignState(mixed)
 
     return GradientTransformation(init, update)
+
+
+def _check_momentum(momentum: Any) -> None:
+    """A ValueError for a number out of range; what a trace brings has no value to look at."""
+    if isinstance(momentum, jax.core.Tracer):
+        return
+    number = momentum.item() if isinstance(momentum, jax.Array) and momentum.size == 1 else momentum
+    if not 0 <= real_number(number) < 1:
+        raise ValueError(f"momentum must be in [0, 1), got {shown(momentum)}")
 
 
 def _signs(tree: Tree, layout: Layout, how: Choice, adjustment: str | None) -> Tree:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Sequence
+from numbers import Integral
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from matsign import backends
+from matsign.engine.declare import real_number, shown
 from matsign.functions.polar import msign
 
 Array = Any
@@ -53,10 +56,14 @@ def choice(
             f"ns_coefficients={ns_coefficients!r}, ns_steps={ns_steps!r}, {schedule=}, {steps=}, {tol=}"
         )
     if named[0]:
-        rows = repeated(ns_coefficients or QUINTIC, QUINTIC_STEPS if ns_steps is None else ns_steps)
+        rows = repeated(
+            QUINTIC if ns_coefficients is None else ns_coefficients, QUINTIC_STEPS if ns_steps is None else ns_steps
+        )
         return Choice(rows, precision=precision)
     if schedule is not None and not isinstance(schedule, str):
-        schedule = tuple(tuple(float(x) for x in row) for row in schedule)
+        # What is no rows of numbers is refused below.
+        with contextlib.suppress(TypeError, ValueError, OverflowError):
+            schedule = tuple(tuple(float(x) for x in row) for row in schedule)
     chosen = Choice(schedule, STEPS if not any(named) and steps is None else steps, tol, precision)
     orthogonalise(np.ones((1, 1, 1)), chosen)  # says now what is wrong with a name, a number or a tolerance
     return chosen
@@ -64,11 +71,12 @@ def choice(
 
 def repeated(coefficients: Sequence[float], steps: int) -> tuple[tuple[float, ...], ...]:
     """One step, taken again and again."""
-    if len(coefficients) != 3:
-        raise ValueError(f"ns_coefficients must be three numbers, got {coefficients!r}")
-    if not (isinstance(steps, int) and 0 < steps < 100):
-        raise ValueError(f"ns_steps must be a whole number from 1 to 99, got {steps!r}")
-    return (tuple(float(x) for x in coefficients),) * steps
+    three = isinstance(coefficients, (tuple, list)) and len(coefficients) == 3
+    if not (three and all(math.isfinite(real_number(x)) for x in coefficients)):
+        raise ValueError(f"ns_coefficients must be three numbers, got {shown(coefficients)}")
+    if not (is_whole(steps) and 0 < steps < 100):
+        raise ValueError(f"ns_steps must be a whole number from 1 to 99, got {shown(steps)}")
+    return (tuple(float(x) for x in coefficients),) * int(steps)
 
 
 def orthogonalise(stack: Array, how: Choice) -> Array:
@@ -80,6 +88,10 @@ def orthogonalise(stack: Array, how: Choice) -> Array:
     if how.precision is None and not be.on_cpu(stack) and be.eps(stack) > 1e-10:
         options["precision"] = "half"
     return msign(stack, method="polynomial", errors="nan", **options)
+
+
+# Who takes what is no matrix.
+_OTHERS = 'a group with algorithm="adamw", or to another optimiser'
 
 
 class Layout(NamedTuple):
@@ -95,16 +107,16 @@ class Layout(NamedTuple):
     outputs_last: bool = False
     split_inputs: int = 1
 
-    def shape(self, shape: Shape) -> tuple[int, int, int]:
-        """(matrices, outputs, inputs) of a parameter of this shape."""
+    def shape(self, shape: Shape, name: str = "a parameter") -> tuple[int, int, int]:
+        """(matrices, outputs, inputs) of a parameter of this shape, called `name` where it has none."""
         batch, rest = shape[: self.batch_axes], tuple(shape[self.batch_axes :])
         if len(rest) < 2:
             counted = f" after {self.batch_axes} axes that count matrices" if self.batch_axes else ""
-            raise ValueError(f"a parameter of shape {tuple(shape)} is no matrix{counted}: give it to another optimiser")
+            raise ValueError(f"{name} of shape {tuple(shape)} is no matrix{counted}: give it to {_OTHERS}")
         outputs, inputs = (rest[-1], math.prod(rest[:-1])) if self.outputs_last else (rest[0], math.prod(rest[1:]))
-        for count, size, name in ((self.split, outputs, "outputs"), (self.split_inputs, inputs, "inputs")):
+        for count, size, side in ((self.split, outputs, "outputs"), (self.split_inputs, inputs, "inputs")):
             if count < 1 or size % count:
-                raise ValueError(f"{size} {name} of a parameter of shape {tuple(shape)} are not {count} equal blocks")
+                raise ValueError(f"{size} {side} of {name} of shape {tuple(shape)} are not {count} equal blocks")
         blocks = self.split * self.split_inputs
         return math.prod(batch) * blocks, outputs // self.split, inputs // self.split_inputs
 
@@ -137,16 +149,28 @@ def _permuted(x: Array, axes: tuple[int, ...]) -> Array:
     return backends.load(backends.library_of(x) or "numpy").xp.permute_dims(x, axes)
 
 
+def is_whole(x: Any) -> bool:
+    return isinstance(x, Integral) and not isinstance(x, bool)
+
+
+def check_layout(layout: Layout) -> None:
+    """A ValueError for numbers of blocks and axes that are none."""
+    for name, least in (("split", 1), ("split_inputs", 1), ("batch_axes", 0)):
+        value = getattr(layout, name)
+        if not (is_whole(value) and value >= least):
+            raise ValueError(f"{name} must be a whole number of at least {least}, got {shown(value)}")
+
+
 def check_adjustment(adjustment: str | None) -> None:
     """A ValueError for a rule that is not known."""
-    if adjustment not in ADJUSTMENTS:
-        raise ValueError(f"adjust_lr_fn must be one of {', '.join(map(repr, ADJUSTMENTS))}, got {adjustment!r}")
+    if not (adjustment is None or isinstance(adjustment, str)) or adjustment not in ADJUSTMENTS:
+        raise ValueError(f"adjust_lr_fn must be one of {', '.join(map(repr, ADJUSTMENTS))}, got {shown(adjustment)}")
 
 
 def check_precision(precision: str | None) -> None:
     """A ValueError for a precision that is not known."""
-    if precision not in PRECISIONS:
-        raise ValueError(f"precision must be one of {', '.join(map(repr, PRECISIONS))}, got {precision!r}")
+    if not (precision is None or isinstance(precision, str)) or precision not in PRECISIONS:
+        raise ValueError(f"precision must be one of {', '.join(map(repr, PRECISIONS))}, got {shown(precision)}")
 
 
 def together(stacks: Sequence[Array], how: Sequence[Choice]) -> list[Array]:
@@ -154,8 +178,7 @@ def together(stacks: Sequence[Array], how: Sequence[Choice]) -> list[Array]:
     buckets: dict[Any, list[int]] = {}
     for k, x in enumerate(stacks):
         be = backends.load(backends.library_of(x) or "numpy")
-        place = None if be.traced(x) else be.where_is(x)
-        buckets.setdefault((*sorted(x.shape[1:]), how[k], be.kind(x), place), []).append(k)
+        buckets.setdefault((*sorted(x.shape[1:]), how[k], be.kind(x), be.where_is(x)), []).append(k)
     signs: dict[int, Array] = {}
     for bucket in buckets.values():
         for part in _parts(bucket, stacks):

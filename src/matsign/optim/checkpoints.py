@@ -1,0 +1,88 @@
+"""Saved state that `Muon` resumes from: its own, that of ``torch.optim.Muon`` and AdamW, and Keller Jordan's."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch  # noqa: TID251
+
+from matsign.optim.groups import Group, called, check, check_parameters, normalised
+from matsign.optim.together import QUINTIC, QUINTIC_STEPS
+
+Tensor = torch.Tensor
+State = dict[str, Any]
+
+# Momenta, shaped like their parameter, that a parameter's state must hold once there is any.
+_MOMENTA = {"muon": ("momentum_buffer",), "adamw": ("exp_avg", "exp_avg_sq")}
+
+
+def translated(saved: State, groups: list[Group]) -> State:
+    """The saved state with all options that these groups have, checked; a ValueError before anything has changed.
+
+    Options that the state does not have stay as they are, a count of steps may be any number, and ``use_muon`` says
+    the algorithm.
+    """
+    loaded = [normalised(group) for group in saved["param_groups"]]
+    if [len(group["params"]) for group in loaded] != [len(group["params"]) for group in groups]:
+        return saved  # which torch refuses in its own words
+    state = {key: _counted(value) for key, value in saved["state"].items()}
+    merged = [_merged(group, options) for group, options in zip(groups, loaded, strict=True)]
+    for index, (options, group) in enumerate(zip(merged, groups, strict=True)):
+        check(options)
+        ours = {**options, "params": group["params"], "param_names": group.get("param_names")}
+        check_parameters(ours, index)
+        for k, (p, key) in enumerate(zip(group["params"], options["params"], strict=True)):
+            _check_state(called(ours, index, k), p, state.get(key, {}), options)
+    return {**saved, "state": state, "param_groups": merged}
+
+
+def _merged(group: Group, loaded: Group) -> Group:
+    """The options of a group with those of a state over them."""
+    options = {name: value for name, value in group.items() if name not in ("params", "param_names")} | loaded
+    if "steps" not in loaded and _of_torch(loaded):
+        options |= {"schedule": None, "steps": None, "tol": None}
+    return options
+
+
+def _of_torch(loaded: Group) -> bool:
+    """Whether a state of ``torch.optim.Muon`` has Newton-Schulz steps that it does not take unless they are asked for."""
+    coefficients, steps = loaded.get("ns_coefficients", QUINTIC), loaded.get("ns_steps", QUINTIC_STEPS)
+    return tuple(coefficients) != QUINTIC or steps != QUINTIC_STEPS
+
+
+def _counted(state: Any) -> Any:
+    """The state of a parameter with its count of steps as a tensor, as AdamW wants it."""
+    if isinstance(state, dict) and "step" in state and not isinstance(state["step"], Tensor):
+        return {**state, "step": torch.tensor(float(state["step"]), dtype=torch.float32)}
+    return state
+
+
+def _check_state(name: str, p: Tensor, state: State, options: Group) -> None:
+    """A ValueError for state of another parameter or another algorithm."""
+    algorithm = options["algorithm"]
+    needed = _MOMENTA[algorithm] + (("step",) if algorithm == "adamw" else ())
+    if algorithm == "adamw" and options.get("amsgrad"):
+        needed += ("max_exp_avg_sq",)
+    if not state:
+        return
+    missing = [key for key in needed if not isinstance(state.get(key), Tensor)]
+    if missing:
+        raise ValueError(
+            f"{name} is under {algorithm}, whose state is {', '.join(needed)}; the loaded state has {', '.join(state)}"
+        )
+    for key in needed:
+        if key != "step" and state[key].shape != p.shape:
+            raise ValueError(
+                f"{name} has shape {tuple(p.shape)}; its {key} in the loaded state has shape {tuple(state[key].shape)}"
+            )
+
+
+def uncast(saved: State, groups: list[Group]) -> dict[Tensor, Tensor]:
+    """The momenta of Muon in the dtype they were saved in: the loader of torch makes them as short as their parameters."""
+    kept = {}
+    for group, loaded in zip(groups, saved["param_groups"], strict=True):
+        for p, key in zip(group["params"], loaded["params"], strict=True):
+            momentum = saved["state"].get(key, {}).get("momentum_buffer")
+            if isinstance(momentum, Tensor) and momentum.dtype != p.dtype and momentum.is_floating_point():
+                kept[p] = momentum.to(device=p.device)
+    return kept

@@ -1,0 +1,148 @@
+"""The options of a parameter group of `Muon`: what they are by default, what they mean, and which are refused."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch  # noqa: TID251
+
+from matsign.backends import torch as torch_backend
+from matsign.engine.declare import HALVES, KINDS, real_number, shown
+from matsign.optim.together import (
+    QUINTIC,
+    QUINTIC_STEPS,
+    Choice,
+    Layout,
+    check_adjustment,
+    check_layout,
+    check_precision,
+    choice,
+    orthogonalise,
+    repeated,
+)
+
+Tensor = torch.Tensor
+Group = dict[str, Any]
+
+WAYS = ("ns_coefficients", "ns_steps", "schedule", "steps", "tol")
+ALGORITHMS = ("muon", "adamw")
+# What AdamW has and Muon has not, or has with another meaning.
+ADAMW = {"betas": (0.9, 0.999), "eps": 1e-8}
+# Options of ``torch.optim.AdamW`` that would make it another algorithm than the one here, with the values that do not.
+_FIXED = {"differentiable": False, "decoupled_weight_decay": True}
+
+
+def way(
+    ns_coefficients: Sequence[float] | None,
+    ns_steps: int | None,
+    schedule: Any,
+    steps: int | None,
+    tol: float | None,
+) -> Group:
+    """The options of a group that say how msign is computed, with torch's filled in so that it can load them."""
+    chosen = choice(ns_coefficients, ns_steps, schedule, steps, tol)
+    torchs = ns_coefficients is not None or ns_steps is not None
+    return {
+        "ns_coefficients": tuple(QUINTIC if ns_coefficients is None else ns_coefficients),
+        "ns_steps": QUINTIC_STEPS if ns_steps is None else ns_steps,
+        **{name: None if torchs else getattr(chosen, name) for name in ("schedule", "steps", "tol")},
+    }
+
+
+def choice_of(group: Group) -> Choice:
+    """How msign is computed for a group: torch's options where none of ours is there."""
+    ours = Choice(*(group[name] for name in Choice._fields))
+    if ours == Choice(precision=ours.precision):
+        return ours._replace(schedule=repeated(group["ns_coefficients"], group["ns_steps"]))
+    return ours
+
+
+def layout_of(group: Group) -> Layout:
+    return Layout(group["split"], group["batch_axes"], split_inputs=group["split_inputs"])
+
+
+def normalised(group: Group) -> Group:
+    """A group as it was given, in our names: Keller Jordan's ``use_muon`` is our ``algorithm``."""
+    group = dict(group)
+    if "use_muon" in group:
+        group["algorithm"] = "muon" if group.pop("use_muon") else "adamw"
+    return group
+
+
+def check(group: Group) -> None:
+    """A ValueError for an option out of range, and for one that would have to be ignored."""
+    check_rate(group["lr"])
+    for name in ("weight_decay", "momentum", "eps"):
+        if not 0 <= real_number(group[name]) < math.inf:
+            raise ValueError(f"{name} must be a number of at least 0, got {shown(group[name])}")
+    if group["algorithm"] not in ALGORITHMS:
+        raise ValueError(f"algorithm must be one of {', '.join(ALGORITHMS)}, got {shown(group['algorithm'])}")
+    check_adjustment(group["adjust_lr_fn"])
+    check_precision(group["precision"])
+    check_layout(layout_of(group))
+    for name in ("nesterov", "maximize", "amsgrad"):
+        if group.get(name, False) not in (True, False):
+            raise ValueError(f"{name} must be True or False, got {shown(group[name])}")
+    for name, fixed in _FIXED.items():
+        if group.get(name, fixed) != fixed:
+            raise ValueError(f"{name}={shown(group[name])} is not supported; leave it out or give {name}={fixed}")
+    if group["algorithm"] == "adamw":
+        _check_betas(group["betas"])
+    elif group.get("amsgrad"):
+        raise ValueError(
+            'amsgrad=True is of AdamW and has no meaning for Muon; give it to a group with algorithm="adamw"'
+        )
+
+
+def check_rate(lr: Any) -> None:
+    """A ValueError for a learning rate that is none; a tensor without a value is taken as it is."""
+    if isinstance(lr, Tensor):
+        if lr.numel() != 1:
+            raise ValueError(f"lr must be one number, got a tensor of shape {tuple(lr.shape)}")
+        if lr.is_complex():
+            raise ValueError(f"lr must be at least 0, got a tensor of dtype {lr.dtype}")
+        if torch_backend.without_values(lr):
+            return
+        lr = float(lr)
+    if not 0 <= real_number(lr) < math.inf:
+        raise ValueError(f"lr must be at least 0 and finite, got {shown(lr)}")
+
+
+def _check_betas(betas: Any) -> None:
+    fits = isinstance(betas, (tuple, list)) and len(betas) == 2
+    if not (fits and all(0 <= real_number(beta) < 1 for beta in betas)):
+        raise ValueError(f"betas must be two numbers in [0, 1), got {shown(betas)}")
+
+
+def called(group: Group, index: int, k: int) -> str:
+    """The k-th parameter of the group of this index, for an error message: by its name where it has one."""
+    names = group.get("param_names")
+    return f"parameter {names[k]!r}" if names else f"parameter {k} of group {index}"
+
+
+def check_parameters(group: Group, index: int) -> None:
+    """An error that names the first parameter that Muon cannot take: no matrix, no plain tensor, a dtype too short for `tol`."""
+    if group["algorithm"] != "muon":
+        return
+    how, layout = choice_of(group), layout_of(group)
+    for k, p in enumerate(group["params"]):
+        reason = unfit_tensor(p)
+        if reason:
+            raise TypeError(f"Muon: {called(group, index, k)} {reason}")
+        layout.shape(p.shape, called(group, index, k))
+    # Says of options that a loaded state has, and of a tolerance in these dtypes, what is wrong with them.
+    for dtype in {torch.float64} | {p.dtype for p in group["params"]}:
+        orthogonalise(torch.ones((1, 1, 1), dtype=dtype), how)
+
+
+_DTYPES = {getattr(torch, name) for name in (*KINDS, *HALVES)}
+
+
+def unfit_tensor(x: Tensor) -> str | None:
+    """Why the steps of msign cannot be taken on a tensor; None if they can."""
+    reason = torch_backend.unsupported(x)
+    if reason is None and x.dtype not in _DTYPES:
+        return f"has dtype {x.dtype}; wanted {', '.join((*KINDS, *HALVES))}"
+    return reason
