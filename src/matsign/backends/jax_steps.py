@@ -1,11 +1,12 @@
 """A step of the engine as one primitive of JAX, with rules for all that JAX does to it.
 
-Eagerly it runs on concrete arrays. Compiled, it is lowered through its traced form. Under ``vmap`` it takes the new axis into its
+Eagerly it runs on concrete arrays. Compiled, it is lowered through its traced form, or for a CPU to a call of the host (`jax_host`). Under ``vmap`` it takes the new axis into its
 stack. Its tangent is the step's own; a step that is linear in its last array is transposed by transposing the others.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -13,7 +14,7 @@ import jax.numpy as xp
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
-from matsign.backends import load
+from matsign.backends import jax_host, load
 
 Array = Any
 
@@ -39,7 +40,16 @@ def _abstract(*arrays: Any, step: Any) -> list[Any]:
     return [jax.core.ShapedArray(x.shape, x.dtype) for x in found]
 
 
-mlir.register_lowering(_step, mlir.lower_fun(_run, multiple_results=True))
+def _host(*arrays: Array, step: Any) -> list[Array]:
+    results = [jax.ShapeDtypeStruct(x.shape, x.dtype) for x in _abstract(*arrays, step=step)]
+    return jax_host.call_on_host(replace(step, batch=None), results, *arrays)
+
+
+_xla_lowering = mlir.lower_fun(_run, multiple_results=True)
+mlir.register_lowering(_step, _xla_lowering)
+mlir.register_lowering(
+    _step, jax_host.lowering(_xla_lowering, mlir.lower_fun(_host, multiple_results=True)), platform="cpu"
+)
 
 
 def _batch(arrays: Any, axes: Any, *, step: Any) -> tuple[list[Array], list[int]]:
