@@ -17,7 +17,7 @@ def derived(step: Any, *arrays: Array) -> tuple[Array, ...]:
     if torch.compiler.is_compiling():
         # What looks at values cannot be compiled: torch.compile leaves its graph there and comes back. And of a function
         # within the derivative of another it has no notion.
-        if not step.fixed:
+        if not step.unrolls:
             return _outside(step, *arrays)
         if not torch.is_grad_enabled():
             return tuple(step(load("torch"), *arrays))

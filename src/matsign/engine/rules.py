@@ -81,7 +81,8 @@ class Rule:
     ``cotangent(be, value, arrays, bars, **options)`` its adjoint in the inner product Re tr(xᴴy); both tuples in, tuples
     out. They may look at shapes but not at values. A rule that is `linear` is so in its last array, and its transpose is
     the same function of the other arrays' transposes. Where ``fixed(**options)``, the solver under a trace is a fixed
-    sequence of products. `adjoint` tells f(Mᴴ) = f(M)ᴴ.
+    sequence of products; one that is `unrolled` may loop, but becomes such a sequence where loops are written out.
+    `adjoint` tells f(Mᴴ) = f(M)ᴴ.
 
     A size of zero is a sum without terms. Where a result has entries all the same, the rule sees one row or column of zeros in
     its place, with `neutral` (0 by default) on the diagonal of a square array of that letter. Where no result has entries,
@@ -98,6 +99,7 @@ class Rule:
     linear: bool = False
     adjoint: bool = False
     fixed: Callable[..., bool] = lambda **options: False
+    unrolled: bool = False
     wrap: Callable[..., Any] = lambda be, *xs: xs
     neutral: dict[str, float] = field(default_factory=dict)
     nothing: Callable[..., Solution] | None = None
@@ -125,6 +127,11 @@ class Step:
     @property
     def fixed(self) -> bool:
         return self.rule.fixed(**dict(self.options))
+
+    @property
+    def unrolls(self) -> bool:
+        """Whether torch.compile can follow it."""
+        return self.fixed or self.rule.unrolled
 
     def over(self, count: int) -> Step:
         """The same with another leading axis."""
@@ -177,7 +184,7 @@ class Step:
             found = self._solved(be, self.filled(be, arrays))
             return found._replace(value=self._trimmed(arrays, found.value))
         bad, arrays = set_aside(be, arrays)
-        room = _CHUNK << 7 if self.fixed else _CHUNK
+        room = _CHUNK << 7 if self.unrolls else _CHUNK
         return _mark(be, _in_pieces(be, self.rule.solve, self.every(arrays), dict(self.options), room), bad)
 
     def _nothing(self, be: Backend, arrays: Arrays) -> Solution:

@@ -52,7 +52,7 @@ _INVERSE = Rule(
     solve=lambda be, a: solution(be, (be.inv(a),)),
     tangent=lambda be, value, arrays, moves: (-(value[0] @ moves[0] @ value[0]),),
     cotangent=lambda be, value, arrays, bars: (-(adjoint(value[0]) @ bars[0] @ adjoint(value[0])),),
-    fixed=lambda **_: True,
+    unrolled=True,
 )
 
 
@@ -95,7 +95,7 @@ _SEPARABLE = Rule(
     tangent=_move_separable,
     cotangent=_pull_separable,
     linear=True,
-    fixed=lambda **_: True,
+    unrolled=True,
 )
 
 
@@ -158,7 +158,7 @@ _FOLDED = Rule(
     tangent=_move_folded,
     cotangent=_pull_folded,
     linear=True,
-    fixed=lambda **_: True,
+    unrolled=True,
 )
 
 
