@@ -1,7 +1,8 @@
 """A step of the engine as one primitive of JAX, with rules for all that JAX does to it.
 
-Eagerly it runs on concrete arrays. Compiled, it is lowered through its traced form, or for a CPU to a call of the host (`jax_host`). Under ``vmap`` it takes the new axis into its
-stack. Its tangent is the step's own; a step that is linear in its last array is transposed by transposing the others.
+Eagerly it runs on concrete arrays. Compiled, it is lowered through its traced form, or for a CPU to a call of NumPy (`jax_host`).
+Under ``vmap`` it takes the new axis into its stack. Its tangent is the step's own; a step that is linear in its last array is
+transposed by transposing the others.
 """
 
 from __future__ import annotations
@@ -11,8 +12,11 @@ from typing import Any
 
 import jax
 import jax.numpy as xp
+import numpy as np
+from jax import lax
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
+from jax.sharding import NamedSharding, PartitionSpec
 
 from matsign.backends import jax_host, load
 
@@ -24,7 +28,21 @@ _step.multiple_results = True
 
 
 def derived(step: Any, *arrays: Array) -> tuple[Array, ...]:
-    return tuple(_step.bind(*arrays, step=step))
+    return tuple(_step.bind(*_equally_varying(arrays), step=step))
+
+
+def _varying(x: Any) -> frozenset[Any]:
+    """The axes of a `shard_map` over which an array or its type varies from device to device."""
+    kind = x if isinstance(x, jax.core.ShapedArray) else jax.typeof(x)
+    manual = getattr(kind, "manual_axis_type", None)
+    return frozenset(getattr(kind, "vma", ()) if manual is None else manual.varying)
+
+
+def _equally_varying(arrays: tuple[Array, ...]) -> tuple[Array, ...]:
+    """Arrays that vary over the same axes, as all operands of an operation must."""
+    every = frozenset().union(*map(_varying, arrays))
+    missing = [tuple(every - _varying(x)) for x in arrays]
+    return tuple(lax.pcast(x, axes, to="varying") if axes else x for x, axes in zip(arrays, missing, strict=True))
 
 
 @_step.def_impl
@@ -34,14 +52,30 @@ def _run(*arrays: Array, step: Any) -> list[Array]:
 
 @_step.def_abstract_eval
 def _abstract(*arrays: Any, step: Any) -> list[Any]:
-    found = jax.eval_shape(
-        lambda *xs: step(load("jax"), *xs), *(jax.ShapeDtypeStruct(x.shape, x.dtype) for x in arrays)
-    )
-    return [jax.core.ShapedArray(x.shape, x.dtype) for x in found]
+    return [_typed(arrays[0], shape, dtype) for shape, dtype in _results(step, arrays)]
+
+
+def _typed(like: Any, shape: tuple[int, ...], dtype: Any) -> Any:
+    """The type of a result: its members lie where those of `like` lie."""
+    over = like.sharding.spec[0] if like.sharding.spec else None
+    sharding = NamedSharding(like.sharding.mesh, PartitionSpec(over, *(None,) * (len(shape) - 1)))
+    return like.update(shape=shape, dtype=dtype, weak_type=False, sharding=sharding)
+
+
+def _results(step: Any, arrays: Any) -> list[tuple[tuple[int, ...], Any]]:
+    """Shapes and dtypes of all that a step returns; where a solver chooses a size, only tracing it tells."""
+    known = step.result_shapes(arrays)
+    if known is None:
+        given = (jax.ShapeDtypeStruct(x.shape, x.dtype) for x in arrays)
+        return [(x.shape, x.dtype) for x in jax.eval_shape(lambda *xs: step(load("jax"), *xs), *given)]
+    same, count = arrays[0].dtype, arrays[0].shape[0]
+    kinds = {"same": same, "real": np.finfo(same).dtype, "complex": np.result_type(same, np.complex64)}
+    codes = [((count,), xp.int32), ((count,), xp.int32), ((count, 2), kinds["real"])]
+    return [*((shape, kinds[kind]) for shape, kind in known), *codes]
 
 
 def _host(*arrays: Array, step: Any) -> list[Array]:
-    results = [jax.ShapeDtypeStruct(x.shape, x.dtype) for x in _abstract(*arrays, step=step)]
+    results = [jax.ShapeDtypeStruct(shape, dtype) for shape, dtype in _results(step, arrays)]
     return jax_host.call_on_host(replace(step, batch=None), results, *arrays)
 
 

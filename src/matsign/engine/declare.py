@@ -104,6 +104,7 @@ def declared(
     linear: bool = False,
     adjoint: bool = False,
     fixed: Callable[..., bool] = lambda **options: False,
+    kinds: tuple[str, ...] = (),
     choices: dict[str, tuple[str | None, ...]] | None = None,
     wrap: Callable[..., Any] | None = None,
     halves: bool = False,
@@ -135,6 +136,7 @@ def declared(
             linear=linear,
             adjoint=adjoint,
             fixed=fixed,
+            kinds=kinds,
             wrap=wrap or (_single if len(results) == 1 else _several),
             **empty,
         )

@@ -82,7 +82,8 @@ class Rule:
     out. They may look at shapes but not at values. A rule that is `linear` is so in its last array, and its transpose is
     the same function of the other arrays' transposes. Where ``fixed(**options)``, the solver under a trace is a fixed
     sequence of products; one that is `unrolled` may loop, but becomes such a sequence where loops are written out.
-    `adjoint` tells f(Mᴴ) = f(M)ᴴ.
+    `adjoint` tells f(Mᴴ) = f(M)ᴴ. `kinds` names the results that are "real" or "complex" whatever the arrays are; by
+    default every one is like the arrays ("same").
 
     A size of zero is a sum without terms. Where a result has entries all the same, the rule sees one row or column of zeros in
     its place, with `neutral` (0 by default) on the diagonal of a square array of that letter. Where no result has entries,
@@ -100,6 +101,7 @@ class Rule:
     adjoint: bool = False
     fixed: Callable[..., bool] = lambda **options: False
     unrolled: bool = False
+    kinds: tuple[str, ...] = ()
     wrap: Callable[..., Any] = lambda be, *xs: xs
     neutral: dict[str, float] = field(default_factory=dict)
     nothing: Callable[..., Solution] | None = None
@@ -132,6 +134,15 @@ class Step:
     def unrolls(self) -> bool:
         """Whether torch.compile can follow it."""
         return self.fixed or self.rule.unrolled
+
+    def result_shapes(self, arrays: Arrays) -> list[tuple[tuple[int, ...], str]] | None:
+        """(shape, kind) of each array of the value, or None where the solver chooses a size or has nothing to solve."""
+        rule, sizes = self.rule, self._sizes(arrays)
+        if 0 in sizes.values() or any(letter not in sizes for shape in rule.results for letter in shape):
+            return None
+        kinds = rule.kinds or ("same",) * len(rule.results)
+        shapes = [(arrays[0].shape[0], *(sizes[n] for n in shape)) for shape in rule.results]
+        return list(zip(shapes, kinds, strict=True))
 
     def over(self, count: int) -> Step:
         """The same with another leading axis."""
@@ -228,6 +239,7 @@ class Step:
         return {letter for letter, size in self._sizes(arrays).items() if size == 0}
 
     def _sizes(self, arrays: Arrays) -> dict[str, int]:
+        """What the letters stand for."""
         known: dict[str, int] = {}
         for x, shape in zip(self.every(arrays), self.rule.shapes, strict=True):
             if x is not None:

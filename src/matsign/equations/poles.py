@@ -86,4 +86,5 @@ _EIGEN = Rule(
     solve=_solve,
     tangent=_tangent,
     cotangent=_cotangent,
+    kinds=("complex", "complex", "real"),
 )

@@ -115,6 +115,7 @@ _BALANCING = Rule(
     solve=_balancing,
     tangent=balancing.tangent,
     cotangent=balancing.cotangent,
+    kinds=("real", "same", "same", "real"),
 )
 
 
@@ -197,6 +198,7 @@ def _truncate_residual(be: Backend, value: tuple[Array, ...], a: Array, b: Array
 
 @declared(
     "(n,n),(n,m),(p,n)->(n)",
+    kinds=("real",),
     solve=_hankel,
     residual=_hankel_residual,
     tangent=_hankel_tangent,
@@ -232,6 +234,7 @@ def hankel_singular_values(a: Array, b: Array, c: Array, *, errors: str = "raise
 
 @declared(
     "(n,n),(n,m),(p,n)->(r,r),(r,m),(p,r),(n)",
+    kinds=("same", "same", "same", "real"),
     solve=_truncate,
     residual=_truncate_residual,
     tangent=_truncate_tangent,

@@ -119,6 +119,7 @@ def _cotangent_of(equation: Equation) -> Callable[..., Arrays]:
 
 
 _LQR = "(n,n),(n,m),(n,n),(m,m),(n,m),(n,n)->(m,n),(n,n),(n)"
+_LQR_KINDS = ("same", "same", "complex")
 
 
 def _named(be: Backend, gain: Array, solution: Array, poles: Array) -> Regulator:
@@ -127,6 +128,7 @@ def _named(be: Backend, gain: Array, solution: Array, poles: Array) -> Regulator
 
 @declared(
     _LQR,
+    kinds=_LQR_KINDS,
     solve=_regulate(CONTINUOUS),
     residual=_regulated(CONTINUOUS),
     tangent=_tangent_of(CONTINUOUS),
@@ -170,6 +172,7 @@ def lqr(
 
 @declared(
     _LQR,
+    kinds=_LQR_KINDS,
     solve=_regulate(DISCRETE),
     residual=_regulated(DISCRETE),
     tangent=_tangent_of(DISCRETE),
