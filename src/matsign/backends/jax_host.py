@@ -9,10 +9,11 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
-import jax
 import numpy as np
+from jax.interpreters import mlir
 
 from matsign.backends import load
 from matsign.backends.lapack import processors
@@ -50,17 +51,24 @@ def runs_on_one_device(context: Any) -> bool:
     return getattr(context, "num_devices", 2) == 1
 
 
-def call_on_host(step: Any, results: Any, *arrays: Array) -> list[Array]:
-    """The step by NumPy, as one operation of a traced program."""
+def call_on_host(ctx: Any, operands: Any, step: Any) -> Any:
+    """The lowering of a step to one call of NumPy.
 
-    def call(*arrays: Any) -> list[Any]:
-        # The matrices arrive as arrays of JAX, whose buffers NumPy reads where they are.
-        return _pool.submit(_solve, step, results, [np.asarray(x) for x in arrays]).result()
+    Not by `jax.pure_callback`, which turns the operands into JAX's arrays on the way: to wait for those in a thread of XLA's
+    never ends when all of its threads do so (two programs at a time on two cores).
+    """
+    results = ctx.avals_out
 
-    return list(jax.pure_callback(call, results, *arrays, vmap_method="sequential"))
+    def call(*arrays: Any) -> tuple[Any, ...]:
+        return tuple(_pool.submit(_solve, step, results, arrays).result())
+
+    found, _, _ = mlir.emit_python_callback(
+        ctx, call, None, list(operands), ctx.avals_in, results, has_side_effect=False, returns_token=False
+    )
+    return found
 
 
-def _solve(step: Any, results: Any, arrays: list[Any]) -> list[Any]:
+def _solve(step: Any, results: Any, arrays: Any) -> list[Any]:
     return [_padded(np.asarray(x), like) for x, like in zip(step(load("numpy"), *arrays), results, strict=True)]
 
 
@@ -73,11 +81,12 @@ def _padded(x: Any, like: Any) -> Any:
     return out
 
 
-def lowering(xla: Callable[..., Any], host: Callable[..., Any]) -> Callable[..., Any]:
-    """The rule for a CPU, of two rules: `host` for what iterates, `xla` for fixed products and for several devices."""
+def lowering(xla: Callable[..., Any]) -> Callable[..., Any]:
+    """The rule for a CPU: a call of NumPy for what iterates, `xla` for fixed products and in programs that XLA partitions."""
 
-    def lower(ctx: Any, *arrays: Any, step: Any) -> Any:
-        alone = runs_on_one_device(ctx.module_context.axis_context)
-        return (host if alone and not step.fixed else xla)(ctx, *arrays, step=step)
+    def lower(ctx: Any, *operands: Any, step: Any) -> Any:
+        if step.fixed or not runs_on_one_device(ctx.module_context.axis_context):
+            return xla(ctx, *operands, step=step)
+        return call_on_host(ctx, operands, replace(step, batch=None))
 
     return lower

@@ -7,7 +7,6 @@ transposed by transposing the others.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import jax
@@ -74,16 +73,10 @@ def _results(step: Any, arrays: Any) -> list[tuple[tuple[int, ...], Any]]:
     return [*((shape, kinds[kind]) for shape, kind in known), *codes]
 
 
-def _host(*arrays: Array, step: Any) -> list[Array]:
-    results = [jax.ShapeDtypeStruct(shape, dtype) for shape, dtype in _results(step, arrays)]
-    return jax_host.call_on_host(replace(step, batch=None), results, *arrays)
-
-
 _xla_lowering = mlir.lower_fun(_run, multiple_results=True)
 mlir.register_lowering(_step, _xla_lowering)
-mlir.register_lowering(
-    _step, jax_host.lowering(_xla_lowering, mlir.lower_fun(_host, multiple_results=True)), platform="cpu"
-)
+# Each call is an object of its own, so equal steps of a program must not share one.
+mlir.register_lowering(_step, jax_host.lowering(_xla_lowering), platform="cpu", cacheable=False)
 
 
 def _batch(arrays: Any, axes: Any, *, step: Any) -> tuple[list[Array], list[int]]:
