@@ -1,5 +1,7 @@
 """Under ``jax.jit`` and ``jax.vmap`` combined; values and failures under jit alone are in test_every_function."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 
@@ -34,3 +36,23 @@ def test_inside_a_loop_and_a_conditional(rng):
     m = splitting(rng, 3)
     f = jax.jit(lambda x: jax.lax.fori_loop(0, 3, lambda _, y: matsign.mcsgn(y, method="newton"), x))
     np.testing.assert_allclose(f(m), matsign.mcsgn(m), atol=1e-12)
+
+
+def test_compiled_for_a_cpu_is_one_call_of_numpy(rng):
+    m = splitting(rng, 5)
+    assert jax.jit(matsign.mcsgn).lower(m).as_text().count("stablehlo.custom_call") == 1
+    np.testing.assert_array_equal(jax.jit(matsign.mcsgn)(m), matsign.mcsgn(m))
+
+
+def test_denormal_numbers_keep_their_value_in_a_compiled_program():
+    m = np.array([[1e-310, 3e-310], [0.0, -2e-310]])
+    np.testing.assert_array_equal(jax.jit(matsign.mcsgn)(m), matsign.mcsgn(m))
+
+
+def test_programs_in_several_threads_come_to_an_end(rng):
+    m = np.stack([splitting(rng, 60) for _ in range(8)])
+    f = jax.jit(lambda x: (matsign.mcsgn(x), matsign.sqrtm(x @ x.mT), matsign.polar(x).h))
+    expected = matsign.mcsgn(m)
+    with ThreadPoolExecutor(6) as pool:
+        for value in pool.map(lambda _: f(m)[0], range(12), timeout=120):
+            np.testing.assert_allclose(value, expected, atol=1e-12)
