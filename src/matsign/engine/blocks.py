@@ -50,8 +50,13 @@ class Dense(NamedTuple):
         return self.m
 
 
+def _each_times(c: Array, b: Array) -> Array:
+    """c b for each of the corners that c holds beside each other."""
+    return c @ b if c.shape[-1] == b.shape[-1] else (c.reshape((len(c), -1, b.shape[-1])) @ b).reshape(c.shape)
+
+
 class Triangular(NamedTuple):
-    """[[a, c], [0, b]]."""
+    """[[a, c], [0, b]]; c may hold several corners beside each other, each as wide as b."""
 
     a: Array
     c: Array
@@ -59,13 +64,13 @@ class Triangular(NamedTuple):
 
     def inverse(self, be: Backend) -> Triangular:
         a, b = be.inv(self.a), be.inv(self.b)
-        return Triangular(a, -(a @ self.c @ b), b)
+        return Triangular(a, -_each_times(a @ self.c, b), b)
 
     def square(self) -> Triangular:
         return self.times(self)
 
     def times(self, other: Triangular) -> Triangular:
-        return Triangular(self.a @ other.a, self.a @ other.c + self.c @ other.b, self.b @ other.b)
+        return Triangular(self.a @ other.a, self.a @ other.c + _each_times(self.c, other.b), self.b @ other.b)
 
     def plus_identity(self, be: Backend, alpha: Any) -> Triangular:
         return Triangular(plus_identity(be, alpha, self.a), self.c, plus_identity(be, alpha, self.b))

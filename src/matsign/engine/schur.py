@@ -139,6 +139,16 @@ def solutions(a: Array, b: Array, q: Array) -> tuple[Array, Array]:
     return out, least
 
 
+def right_sides(a: Array, b: Array, q: Array) -> Array:
+    """x with a x + x b = q for right-hand sides (B, k, n, m)."""
+    out = np.empty_like(q)
+    for k in range(len(q)):
+        form = _forms(a[k], b[k])
+        for i, right in enumerate(q[k]):
+            out[k, i] = form.turned_back(triangular_sylvester(form.r, form.s, form.turned(right)))
+    return out
+
+
 class _Forms(NamedTuple):
     """a = u r uᴴ and b = v s vᴴ; for what follows, stacks of one."""
 
