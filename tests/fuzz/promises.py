@@ -21,6 +21,7 @@ from fuzz import hostile, references
 from fuzz.cases import arguments
 
 SECONDS = 30
+SECONDS_ON_JAX = 300  # where the first call of a shape compiles
 MARGIN = 30  # what an estimate of the error may be below the error
 LOOSE = 1e6  # and above it, on benign problems
 BENIGN = 1e3
@@ -43,7 +44,7 @@ REFERENCE_FAILS = (references.UnknownError, references.NoAnswerError, Arithmetic
 
 @contextmanager
 def limited(seconds):
-    """At most so long: what waits in Python is interrupted where it stands."""
+    """At most so many seconds of the processor's time, whatever else the machine does; a deadlock is the watchdog's to end."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -51,13 +52,13 @@ def limited(seconds):
     def stop(*_):
         raise HangError
 
-    old = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    old = signal.signal(signal.SIGPROF, stop)
+    signal.setitimer(signal.ITIMER_PROF, seconds)
     try:
         yield
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, old)
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, old)
 
 
 class Outcome(NamedTuple):
@@ -105,7 +106,8 @@ class Checker:
         before = [None if x is None else x.tobytes() for x in arrays]
         where = f"{label or 'plain'} on {library}"
         try:
-            with limited(SECONDS), warnings.catch_warnings(record=True) as seen, np.errstate(**AS_A_CALLER_HAS):
+            limit = SECONDS_ON_JAX if library == "jax" else SECONDS
+            with limited(limit), warnings.catch_warnings(record=True) as seen, np.errstate(**AS_A_CALLER_HAS):
                 warnings.simplefilter("always")
                 warnings.filterwarnings("ignore", message=".*dtype complex128 requested.*|.*dtype float64 requested.*")
                 value = f(*given, **options)
