@@ -1,6 +1,6 @@
 PYTHON ?= python3
 
-.PHONY: tour test fuzz lint types docs clean
+.PHONY: tour test fuzz kernels lowest pythons smoke lint types docs clean
 
 # The main job, on NumPy and SciPy alone.
 tour: .venv/tour
@@ -14,6 +14,32 @@ test: .venv/test
 FUZZ ?= --seconds 3600 --log .fuzz.json
 fuzz: .venv/test
 	OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 PYTHONPATH=src:tests .venv/test/bin/python -m fuzz $(FUZZ)
+
+# The numerical tests with other kernels of OpenBLAS, and with PyTorch and XLA held to AVX2: by hand, a quarter of an hour for each
+# kernel. Where the environment fixes a kernel type, it stays fixed.
+KERNELS = $(or $(OPENBLAS_CORETYPE),Haswell Zen Nehalem)
+NUMERICAL = tests/engine tests/equations tests/functions tests/derivatives tests/fuzz tests/test_article.py tests/test_every_function.py
+kernels: .venv/test
+	@failed=; for kernel in $(KERNELS); do \
+	  echo "OpenBLAS with the kernels for $$kernel, the others with AVX2:"; \
+	  OPENBLAS_CORETYPE=$$kernel ATEN_CPU_CAPABILITY=avx2 MKL_ENABLE_INSTRUCTIONS=AVX2 \
+	  XLA_FLAGS="$$XLA_FLAGS --xla_cpu_max_isa=AVX2" OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 \
+	  .venv/test/bin/python -m pytest -q -n 2 $(NUMERICAL) || failed="$$failed $$kernel"; \
+	done; test -z "$$failed" || { echo "failed with:$$failed"; exit 1; }
+
+# A few tests of everything with the lowest versions that pyproject.toml allows, PyTorch only where TORCH=torch==2.6.0 asks for it.
+lowest:
+	$(MAKE) smoke VENV=.venv/lowest PACKAGES="-c constraints-lowest.txt $(TORCH)"
+
+# The same with the newest packages, on the other versions of Python that this machine has.
+pythons:
+	.ci/pythons
+
+SMOKE = tests/test_api.py tests/test_lowest.py tests/test_readme.py tests/cli tests/derivatives/test_transforms.py \
+  tests/optim/test_scale_by_msign.py tests/test_every_function.py::test_single_matrix_has_no_batch_axis
+VENV ?= .venv/smoke
+smoke: $(VENV)
+	OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -q -p no:cacheprovider -n 2 $(SMOKE)
 
 lint: .venv/test
 	.venv/test/bin/ruff check .
@@ -38,6 +64,12 @@ docs: .venv/test
 	.venv/test/bin/python -m pip install -q -c constraints.txt torch jax
 	.venv/test/bin/python -m pip install -q -c constraints.txt -e . --group dev
 	@touch .venv/test
+
+.venv/lowest .venv/python% .venv/smoke: pyproject.toml constraints-lowest.txt
+	$(PYTHON) -m venv $@
+	$@/bin/python -m pip install -q --upgrade pip
+	$@/bin/python -m pip install -q $(PACKAGES) -e . jax pytest pytest-xdist hypothesis mpmath optax
+	@touch $@
 
 clean:
 	rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .fuzz.json .fuzz.found

@@ -115,7 +115,7 @@ def test_structures_and_cells_are_named_and_nothing_is_chosen_over_them(tmp_path
 
 def test_pickles_in_an_archive_hide_behind_nothing(tmp_path):
     path = str(tmp_path / "x.npz")
-    np.savez(path, A=REAL, o=np.array([{}], object), allow_pickle=True)
+    np.savez(path, A=REAL, o=np.array([{}], object))
     with pytest.raises(FileError, match=r"o \(objects\).*; choose one"):
         read(path)
     assert np.array_equal(read(f"{path}:A"), REAL)
