@@ -37,6 +37,7 @@ class Failure(IntEnum):
     NEAR_NEGATIVE = 40
     UNCLEAR_ZERO = 41
     RANGES_DIFFER = 42
+    BOTH_SINGULAR = 43
 
 
 MESSAGES = {
@@ -77,7 +78,10 @@ MESSAGES = {
     Failure.NOT_CONVERGED: "the iteration did not converge; try another method=",
     Failure.NOT_REAL: "the polynomial iteration wants a real spectrum and eigenvectors not far from orthogonal; on this "
     'matrix it did not converge or lost its accuracy; use method="newton"',
-    Failure.NOT_DEFINITE: "a and b have no geometric mean: one is singular, or inv(b) a has a negative eigenvalue",
+    Failure.NOT_DEFINITE: "a and b have no geometric mean: inv(b) a has the eigenvalue {detail} on the negative real axis, or "
+    "within rounding of it",
+    Failure.BOTH_SINGULAR: "a and b are both singular to working precision and not Hermitian positive semidefinite, so that "
+    "their geometric mean is not defined; it wants one of them nonsingular",
 }
 
 

@@ -7,14 +7,15 @@ A to B. With W = B⁻¹ G the differential of the mean solves  Wᴴ dG + dG W = 
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 from matsign.backends import Backend
 from matsign.engine.blocks import AntiDiagonal
+from matsign.engine.corrections import correct, fold, probes
 from matsign.engine.declare import Residual, declared, rank_tolerance
 from matsign.engine.failures import Failure
-from matsign.engine.iterate import newton, separable_sylvester, settled
-from matsign.engine.linear import adjoint, away, column, eye, hermitian, is_hermitian, largest, nonzero, norm
+from matsign.engine.iterate import newton, settled
+from matsign.engine.linear import adjoint, column, eye, hermitian, is_hermitian, largest, nonzero, norm
 from matsign.engine.rules import Arrays, Solution, solution
 from matsign.engine.solves import inverse, separable
 from matsign.functions.roots import root_pair
@@ -30,39 +31,83 @@ def _normalise_pair(be: Backend, a: Array, b: Array) -> tuple[Array, Array, Arra
 
 
 def coupled(be: Backend, a: Array, b: Array, *, rtol: float | None) -> Solution:
-    """(C, C⁻¹) of a stack: Newton on the blocks; where they are singular or it loses digits, the root of BA."""
-    rtol = rank_tolerance(be, a, rtol)
+    """(C, C⁻¹) of a stack: Newton on the blocks; where they are singular or it loses digits, the best of it and two products."""
     a, b, ea, eb = _normalise_pair(be, a, b)
     k = (ea - eb) // 2
     found = newton(be, AntiDiagonal(a, b))
+    first = solution(be, found.value, Failure.NOT_CONVERGED, ~settled(be, found), found.steps)
+    c, d = first.value
+    gap = norm(be, c @ b @ c - a) / (norm(be, c) ** 2 * norm(be, b))
+    gap = gap + norm(be, d @ a @ d - b) / (norm(be, d) ** 2 * norm(be, a))
+    doubtful = (first.failure > 0) | ~(gap < 8 * math.sqrt(a.shape[-1]) * be.eps(a))
+    # The product of the two is not known to better than n eps, whatever `rtol` says.
+    zero = max(rank_tolerance(be, a, rtol), a.shape[-1] * be.eps(a))
+    found = be.split(
+        doubtful, lambda a, b, first: _best(be, a, b, zero, first), lambda a, b, first: first, *(a, b, first)
+    )
     c, d = found.value
-    size = norm(be, c)
-    gap = norm(be, c @ b @ c - a) / (size**2 * norm(be, b)) + norm(be, d @ a @ d - b) / (norm(be, d) ** 2 * norm(be, a))
-    doubtful = ~settled(be, found) | ~(gap < 8 * math.sqrt(a.shape[-1]) * be.eps(a))
-
-    def through_product(a: Array, b: Array, *_: Array) -> Solution:
-        root = root_pair(be, b @ a, rtol=rtol, method="auto")
-        inverse = root.value[1]
-        return root._replace(value=(a @ inverse, inverse @ b))
-
-    def accept(a: Array, b: Array, c: Array, d: Array, steps: Array) -> Solution:
-        return solution(be, (c, d), iterations=steps)
-
-    found = be.split(doubtful, through_product, accept, a, b, c, d, found.steps)
-    c, d = found.value
-    return found._replace(value=(be.ldexp(c, column(k)), be.ldexp(d, column(-k))))
+    figure = be.ldexp(found.detail, be.xp.where(found.failure == int(Failure.UNCLEAR_ZERO), 0 * ea, ea + eb)[:, None])
+    return found._replace(value=(be.ldexp(c, column(k)), be.ldexp(d, column(-k))), detail=figure)
 
 
-def _coupled_residual(be: Backend, value: tuple[Array, Array], a: Array, b: Array) -> Residual:
+def _best(be: Backend, a: Array, b: Array, rtol: float, first: Solution) -> Solution:
+    """The one with the smallest residual of the blocks' own result, A (BA)^{-1/2} and (AB)^{-1/2} A.
+
+    The roots of BA and AB may differ by many digits: only one of the products need have a benign condition.
+    """
+    by_ba, by_ab = (root_pair(be, x, rtol=rtol, method="auto") for x in (b @ a, a @ b))
+    r, s = by_ba.value[1], by_ab.value[1]
+    ways = (
+        by_ba._replace(value=(a @ r, r @ b)),
+        by_ab._replace(value=(s @ a, b @ s)),
+        first,
+    )
+    misfits = [_misfit_of(be, a, b, way) for way in ways]
+    best, least = ways[0], misfits[0]
+    for way, misfit in zip(ways[1:], misfits[1:], strict=True):
+        better = misfit < least
+        best = be.split(better, lambda new, old: new, lambda new, old: old, way, best)
+        least = be.xp.where(better, misfit, least)
+    lost = (best.failure == 0) & ~be.xp.isfinite(least)
+    return best._replace(failure=be.xp.where(lost, int(Failure.NOT_CONVERGED) + 0 * best.failure, best.failure))
+
+
+def _misfit_of(be: Backend, a: Array, b: Array, way: Solution) -> Array:
+    """Infinite for a way without a result."""
+    misfit = _misfits(be, a, b, *way.value)
+    return be.xp.where((way.failure == 0) & be.xp.isfinite(misfit), misfit, math.inf * be.ones(a))
+
+
+def _misfits(be: Backend, a: Array, b: Array, c: Array, d: Array) -> Array:
+    """How far C B C = A (D C) and D A D = B (C D) are from true: D C and C D are the projectors off the null spaces, or I."""
+    one, two = c @ b @ c, d @ a @ d
+    a, b = a @ _projector(d @ c), b @ _projector(c @ d)
+    return be.xp.maximum(
+        norm(be, a - one) / nonzero(be, norm(be, a) + norm(be, one)),
+        norm(be, b - two) / nonzero(be, norm(be, b) + norm(be, two)),
+    )
+
+
+def _projector(r: Array) -> Array:
+    """3R² - 2R³, the projector that R is to first order, to second order."""
+    return r @ (3 * r - 2 * r @ r)
+
+
+def _coupled_residual(be: Backend, value: tuple[Array, Array], a: Array, b: Array, *, rtol: float | None) -> Residual:
+    """C B C = A (D C) and D A D = B (C D), and CB dC + dC BC for the gaps and for rounding of A and B."""
     c, d = value
     a, b, ea, eb = _normalise_pair(be, a, b)
     k = (ea - eb) // 2
     c, d = be.ldexp(c, column(-k)), be.ldexp(d, column(k))
-    gap, gap_d = a - c @ b @ c, b - d @ a @ d
-    backward = be.xp.maximum(norm(be, gap) / nonzero(be, norm(be, a)), norm(be, gap_d) / nonzero(be, norm(be, b)))
-    cb, bc = away(be, c @ b), away(be, b @ c)
-    dc, dd = separable_sylvester(be, cb, bc, gap), separable_sylvester(be, bc, cb, gap_d)
-    return Residual(backward, (be.ldexp(dc, column(k)), be.ldexp(dd, column(-k))))
+    gap, gap_d = a @ _projector(d @ c) - c @ b @ c, b @ _projector(c @ d) - d @ a @ d
+    da, db = probes(be, a, norm(be, a)), probes(be, b, norm(be, b))
+    cb, bc = fold(be, c @ b), fold(be, b @ c)
+    wide_c, wide_d = c[:, None], d[:, None]
+    dc = correct(be, cb, bc, be.xp.concat([gap[:, None], da, wide_c @ db @ wide_c], axis=1))
+    dd = correct(be, bc, cb, be.xp.concat([gap_d[:, None], db, wide_d @ da @ wide_d], axis=1))
+    return Residual(
+        _misfits(be, a, b, c, d), (be.ldexp(dc, k[:, None, None, None]), be.ldexp(dd, -k[:, None, None, None]))
+    )
 
 
 def _coupled_tangent(be: Backend, value: Arrays, arrays: Arrays, moves: Arrays, **_: Any) -> Arrays:
@@ -96,9 +141,13 @@ def coupled_root(A: Array, B: Array, *, rtol: float | None = None, errors: str =
 
     Notes
     -----
-    Method: Newton on the two blocks (Higham, Mackey, Mackey & Tisseur 2005), and the inverse root of BA for members that
-    are singular or lose digits. Where BA is singular the inverse root is the Drazin one: C = A (BA)^{-1/2} and the second
-    result is (BA)^{-1/2} B. Raises `SpectrumError` where BA has a negative eigenvalue or a Jordan block at zero.
+    Method: Newton on the two blocks (Higham, Mackey, Mackey & Tisseur 2005); for members that are singular or lose digits
+    also the inverse roots of BA and of AB, and of the three the result with the smallest residual. Where BA is singular the
+    inverse root is the Drazin one: C = A (BA)^{-1/2} and the second result is (BA)^{-1/2} B. Raises `SpectrumError` where BA
+    has a negative eigenvalue or a Jordan block at zero.
+
+    The backward error of `certify` is the larger of ‖C B C - A P‖ / (‖C B C‖ + ‖A P‖) and ‖D A D - B Q‖ / (‖D A D‖ + ‖B Q‖), with
+    D = C⁻¹ and the projectors P = D C and Q = C D, which are I where BA is nonsingular.
 
     Examples
     --------
@@ -113,52 +162,171 @@ def coupled_root(A: Array, B: Array, *, rtol: float | None = None, errors: str =
 
 
 def _mean(be: Backend, a: Array, b: Array, *, rtol: float | None) -> Solution:
-    """By Cholesky factors where both are positive definite, by A (A⁻¹B)^{1/2} through the blocks otherwise."""
+    """By factors where both are Hermitian and none is indefinite, by A (A⁻¹B)^{1/2} through the blocks otherwise."""
+    zero = rank_tolerance(be, a, rtol)
     a, b, ea, eb = _normalise_pair(be, a, b)
     k, low = be.cholesky(hermitian(a)), be.cholesky(hermitian(b))
-    definite = is_hermitian(a) & is_hermitian(b) & be.xp.isfinite(norm(be, k) + norm(be, low))
+    spread, spread_b = norm(be, k) * norm(be, be.inv(k)), norm(be, low) * norm(be, be.inv(low))
+    matched = is_hermitian(a) & is_hermitian(b)
+    definite = matched & (be.xp.maximum(spread, spread_b) * math.sqrt(zero) < 1)
+    swap = spread > spread_b
 
-    def by_factors(a: Array, b: Array, k: Array, low: Array) -> Solution:
-        # With K⁻¹L = U S Vᴴ the mean is K (U S Uᴴ) Kᴴ. Nothing is squared, so no digits are lost that the data had.
-        u, values, _ = be.svd(be.solve(k, low))
-        half = k @ u * be.xp.sqrt(values)[:, None, :]
-        return solution(be, (half @ adjoint(half),))
+    def by_cholesky(a: Array, b: Array, k: Array, low: Array, swap: Array, _: Array) -> Solution:
+        k, low = _swapped(be, swap, k, low)
+        return solution(be, (_between(be, k, be.solve(k, low)),))
 
-    def by_blocks(a: Array, b: Array, *_: Array) -> Solution:
-        inverse = be.inv(b)
-        singular = ~be.xp.isfinite(norm(be, inverse))
-        inverse = be.xp.where(singular[:, None, None], eye(be, b), inverse)
-        root = coupled(be, a, inverse, rtol=rtol)
-        failure = be.xp.where(singular, int(Failure.NOT_DEFINITE) + 0 * root.failure, root.failure)
-        return root._replace(value=root.value[:1], failure=failure)
+    def otherwise(a: Array, b: Array, k: Array, low: Array, swap: Array, matched: Array) -> Solution:
+        # With ones for those that are not Hermitian: eigenvectors of anything else mean nothing.
+        one = eye(be, a) + 0 * a
+        x, y = (be.xp.where(column(matched), m, one) for m in (a, b))
+        found, semidefinite = _semidefinite(be, x, y, zero)
+        return be.split(
+            matched & semidefinite,
+            lambda a, b, found: found,
+            lambda a, b, found: _by_blocks(be, a, b, zero),
+            *(a, b, found),
+        )
 
-    found = be.split(definite, by_factors, by_blocks, a, b, k, low)
-    failure = be.xp.where(found.failure > 0, int(Failure.NOT_DEFINITE) + 0 * found.failure, found.failure)
-    return found._replace(value=(be.ldexp(found.value[0], column((ea + eb) // 2)),), failure=failure)
+    found = be.split(definite, by_cholesky, otherwise, a, b, k, low, swap, matched)
+    units = be.xp.where(found.failure == int(Failure.NOT_DEFINITE), ea - eb, 0 * ea)
+    return found._replace(
+        value=(be.ldexp(found.value[0], column((ea + eb) // 2)),), detail=be.ldexp(found.detail, units[:, None])
+    )
 
 
-def _mean_residual(be: Backend, value: tuple[Array], a: Array, b: Array) -> Residual:
+def _swapped(be: Backend, swap: Array, a: Array, b: Array) -> tuple[Array, Array]:
+    """(b, a) for the members in `swap`: the mean is symmetric in its arguments, and the better conditioned one comes first."""
+    mask = swap.reshape((len(swap),) + (1,) * (a.ndim - 1))
+    return be.xp.where(mask, b, a), be.xp.where(mask, a, b)
+
+
+def _between(be: Backend, k: Array, m: Array) -> Array:
+    """K (M Mᴴ)^{1/2} Kᴴ, the mean of K Kᴴ and K M Mᴴ Kᴴ. Nothing is squared, so no digits are lost that the data had."""
+    u, values, _ = be.svd(m)
+    half = k @ u * be.xp.sqrt(values)[:, None, :]
+    return half @ adjoint(half)
+
+
+class _Factor(NamedTuple):
+    """L of a semidefinite L Lᴴ, the inverse of L on its range, the projector on that, and least and number of its eigenvalues."""
+
+    factor: Array
+    inverse: Array
+    projector: Array
+    least: Array
+    rank: Array
+    semidefinite: Array
+
+
+def _factor(be: Backend, a: Array, rtol: float) -> _Factor:
+    values, v = be.eigh(a)
+    xp, top = be.xp, be.xp.maximum(-values[:, :1], values[:, -1:])
+    kept = values > rtol * top
+    root = xp.sqrt(xp.where(kept, values, xp.ones_like(values)))
+    ones = xp.astype(kept, values.dtype)
+    base = v * ones[:, None, :]
+    least = xp.min(xp.where(kept, values, math.inf * xp.ones_like(values)), axis=-1) / nonzero(be, top[:, 0])
+    return _Factor(
+        base * root[:, None, :],
+        adjoint(base / root[:, None, :]),
+        base @ adjoint(base),
+        least,
+        xp.sum(ones, axis=-1),
+        values[:, 0] >= -rtol * top[:, 0],
+    )
+
+
+def _semidefinite(be: Backend, a: Array, b: Array, rtol: float) -> tuple[Solution, Array]:
+    """The mean of semidefinite matrices, the range of one of which holds that of the other, and whether they are semidefinite.
+
+    On the larger range the other one is definite, and the mean is the limit of the means of definite matrices.
+    """
+    xp = be.xp
+    f, g = _factor(be, a, rtol), _factor(be, b, rtol)
+    swap = (g.rank > f.rank) | ((g.rank == f.rank) & (g.least > f.least))
+    first, second = (_Factor(*(_swapped(be, swap, x, y)[i] for x, y in zip(f, g, strict=True))) for i in (0, 1))
+    outside = second.factor - first.projector @ second.factor
+    leaves = norm(be, outside) / nonzero(be, norm(be, second.factor))
+    # By rounding a range turns by eps over the smallest eigenvalue that counts.
+    turned = 10 * a.shape[-1] * be.eps(a) * (1 + 1 / xp.minimum(first.least, second.least))
+    value = _between(be, first.factor, first.inverse @ second.factor)
+    found = solution(
+        be, (value,), Failure.RANGES_DIFFER, ~(leaves <= xp.maximum(turned, rtol * be.ones(a))), detail=leaves
+    )
+    return found, f.semidefinite & g.semidefinite
+
+
+def _by_blocks(be: Backend, a: Array, b: Array, rtol: float) -> Solution:
+    """C for A and B⁻¹, or for B and A⁻¹ where that is the better conditioned inverse."""
+    xp = be.xp
+    swap = _better_first(be, a, b)
+    base, other = _swapped(be, swap, b, a)
+    back = be.inv(base)
+    singular = ~xp.isfinite(norm(be, back))
+    root = coupled(be, other, xp.where(column(singular), eye(be, a), back), rtol=rtol)
+    negative = (root.failure == int(Failure.NEGATIVE)) | (root.failure == int(Failure.NEAR_NEGATIVE))
+    failure = xp.where(negative, int(Failure.NOT_DEFINITE) + 0 * root.failure, root.failure)
+    failure = xp.where(singular, int(Failure.BOTH_SINGULAR) + 0 * failure, failure)
+    # The eigenvalue of inv(b) a, which is the inverse of that of inv(a) b.
+    size = nonzero(be, xp.sum(root.detail**2, axis=-1))[:, None]
+    flipped = xp.concat([root.detail[:, :1], -root.detail[:, 1:]], axis=-1) / size
+    detail = xp.where((swap & negative)[:, None], flipped, root.detail)
+    return root._replace(value=root.value[:1], failure=failure, detail=detail)
+
+
+def _better_first(be: Backend, a: Array, b: Array) -> Array:
+    """Where A and not B is to be inverted, the one of the smaller condition number."""
+    back_a, back_b = be.inv(a), be.inv(b)
+    return ~(norm(be, b) * norm(be, back_b) <= norm(be, a) * norm(be, back_a)) & be.xp.isfinite(norm(be, back_a))
+
+
+def _inverse_on_range(be: Backend, base: Array, other: Array, rtol: float) -> Array:
+    """base⁻¹; for a singular semidefinite pair that on the range of the base."""
+    back = be.inv(base)
+    poor = is_hermitian(base) & is_hermitian(other) & ~(norm(be, base) * norm(be, back) * rtol < 1)
+
+    def on_range(base: Array, back: Array) -> Array:
+        inverse = _factor(be, base, rtol).inverse
+        return adjoint(inverse) @ inverse
+
+    return be.split(poor, on_range, lambda base, back: back, base, back)
+
+
+def _mean_residual(be: Backend, value: tuple[Array], a: Array, b: Array, *, rtol: float | None) -> Residual:
+    """G B⁻¹ G = A, or the same with A and B exchanged, and V dG + dG W = the gap and rounding of both, V = G B⁻¹, W = B⁻¹ G."""
+    zero = rank_tolerance(be, a, rtol)
     a, b, ea, eb = _normalise_pair(be, a, b)
-    g = be.ldexp(value[0], column(-((ea + eb) // 2)))
-    left, right = adjoint(be.solve(adjoint(b), adjoint(g))), be.solve(b, g)
-    gap = a - left @ g
-    step = separable_sylvester(be, away(be, left), away(be, right), gap)
-    return Residual(norm(be, gap) / nonzero(be, norm(be, a)), (be.ldexp(step, column((ea + eb) // 2)),))
+    half = (ea + eb) // 2
+    g = be.ldexp(value[0], column(-half))
+    base, other = _swapped(be, _better_first(be, a, b), b, a)
+    back = _inverse_on_range(be, base, other, zero)
+    v, w = g @ back, back @ g
+    term = v @ g
+    gap = other - term
+    da = probes(be, other, norm(be, other))
+    db = v[:, None] @ probes(be, base, norm(be, base)) @ w[:, None]
+    step = correct(be, fold(be, v), fold(be, w), be.xp.concat([gap[:, None], da, db], axis=1))
+    backward = norm(be, gap) / nonzero(be, norm(be, other) + norm(be, term))
+    return Residual(backward, (be.ldexp(step, half[:, None, None, None]),))
 
 
 def _mean_tangent(be: Backend, value: Arrays, arrays: Arrays, moves: Arrays, **_: Any) -> Arrays:
-    """V dG + dG W = dA + V dB W with V = G B⁻¹ and W = B⁻¹ G, the adjoint of V for a Hermitian pair."""
-    (g,), (_a, b), (da, db) = value, arrays, moves
-    back = inverse(be, b)
+    """V dG + dG W = dA + V dB W with V = G B⁻¹ and W = B⁻¹ G, the adjoint of V for a Hermitian pair; or A and B exchanged."""
+    (g,), swap = value, _better_first(be, *(be.constant(x) for x in arrays))
+    base, _other = _swapped(be, swap, *arrays[::-1])
+    moved_base, moved = _swapped(be, swap, *moves[::-1])
+    back = inverse(be, base)
     v, w = g @ back, back @ g
-    return (separable(be, v, w, da + v @ db @ w),)
+    return (separable(be, v, w, moved + v @ moved_base @ w),)
 
 
 def _mean_cotangent(be: Backend, value: Arrays, arrays: Arrays, bars: Arrays, **_: Any) -> Arrays:
-    (g,), back = value, inverse(be, arrays[1])
+    (g,), swap = value, _better_first(be, *(be.constant(x) for x in arrays))
+    base, _other = _swapped(be, swap, *arrays[::-1])
+    back = inverse(be, base)
     v, w = adjoint(g @ back), adjoint(back @ g)
     y = separable(be, v, w, *bars)
-    return y, v @ y @ w
+    return _swapped(be, swap, y, v @ y @ w)
 
 
 @declared(
@@ -180,8 +348,12 @@ def geometric_mean(A: Array, B: Array, *, rtol: float | None = None, errors: str
 
     Notes
     -----
-    Method: by the Cholesky factors of a definite pair and one SVD (cf. Bhatia 2007), else the sign of [[0, A], [B⁻¹, 0]]. Raises
-    `SpectrumError` where there is no mean.
+    Method: by the Cholesky factors of a definite pair and one SVD (cf. Bhatia 2007), else the sign of [[0, A], [B⁻¹, 0]], with
+    the better conditioned of A and B in the place of B. A semidefinite pair has the limit of the means of definite ones, where
+    the range of one holds that of the other. Raises `SpectrumError` where there is no mean.
+
+    The backward error of `certify` is ‖G B⁻¹ G - A‖ / (‖G B⁻¹ G‖ + ‖A‖), with A and B exchanged where A has the
+    smaller condition number.
 
     Examples
     --------
