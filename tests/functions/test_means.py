@@ -7,7 +7,7 @@ import direct
 import matsign
 import truth
 from accuracy import assert_accurate
-from matrices import adjoint, definite, exactly_similar, gaussian, graded, stable, unitary
+from matrices import adjoint, definite, exactly_similar, gaussian, graded, stable, unitary, with_singular_values
 from matsign import coupled_root, geometric_mean, mcsgn, msign, sqrtm_pair
 
 
@@ -127,3 +127,82 @@ def test_graded_pair(rng):
     """Far apart in condition: still beside the best direct method."""
     make = lambda: (np.diag(graded(4, 1e10)), definite(rng, 4, 1e2))  # noqa: E731
     assert_accurate(geometric_mean, truth.geometric_mean, [_mean_by_schur, _mean_by_eigh], make, 1e12)
+
+
+def test_coupled_root_is_the_best_of_three(rng):
+    """Newton loses digits, the root of BA is a thousand times worse, that of AB, a definite matrix, is better."""
+    for _ in range(5):
+        a = with_singular_values(rng, 8, 8, graded(8, 1e6))
+        b = np.linalg.inv(a) @ definite(rng, 8, 1e3)
+        exact = truth.coupled_root(a, b)
+        for x, y in zip(coupled_root(a, b), exact, strict=True):
+            assert truth.error(x, y) < 1e-8
+
+
+def test_coupled_root_of_a_nilpotent_matrix_is_no_nan(rng):
+    a = np.diag([1.0, 1], 1)
+    answered = 0
+    for _ in range(20):
+        b = gaussian(rng, 3, 3)
+        try:
+            c, _ = coupled_root(a, b, rtol=0.0)
+        except matsign.SpectrumError:
+            continue
+        answered += 1
+        assert np.linalg.norm(c @ b @ c - a) < 1e-8
+    assert answered
+
+
+def test_mean_with_a_nearly_singular_matrix_is_the_same_both_ways_round():
+    a, b = np.array([[2.0, 1], [1, 3]]), np.array([[1, 0.5], [1, 0.5 + 1e-12]])
+    exact = truth.geometric_mean(a, b)
+    for pair in ((a, b), (b, a)):
+        assert truth.error(geometric_mean(*pair), exact) < 1e-9
+
+
+@pytest.mark.parametrize("exactly", [True, False])
+def test_mean_of_semidefinite_matrices_with_a_common_range(exactly, eager, rng):
+    for _ in range(5):
+        u = unitary(rng, 6)[:, :3]
+        inner = definite(rng, 3), definite(rng, 3)
+        a, b = (u @ x @ u.T for x in inner)
+        if exactly:
+            a, b = (a + a.T) / 2, (b + b.T) / 2
+        expected = u @ geometric_mean(*inner) @ u.T
+        for pair in ((a, b), (b, a)):
+            g, certificate = eager(matsign.certify(geometric_mean), *pair)
+            np.testing.assert_allclose(g, expected, atol=1e-13)
+            assert float(certificate.forward_error) < 1e-11
+
+
+def test_mean_of_a_semidefinite_and_a_definite_matrix(on, rng):
+    u = unitary(rng, 4)[:, :2]
+    a, b = u @ u.T, definite(rng, 4)
+    a = (a + a.T) / 2
+    g = on(geometric_mean, a, b)
+    np.testing.assert_allclose(g @ np.linalg.inv(b) @ g, a, atol=1e-12)
+    np.testing.assert_allclose(g, on(geometric_mean, b, a), atol=1e-12)
+
+
+def test_texts_of_means_that_are_none(rng):
+    u, v = unitary(rng, 4)[:, :2], unitary(rng, 4)[:, :2]
+    with pytest.raises(matsign.SpectrumError, match="the range of neither contains that of the other"):
+        geometric_mean(u @ u.T, v @ v.T)
+    with pytest.raises(matsign.SpectrumError, match="has the eigenvalue -4 on the negative real axis"):
+        geometric_mean(np.diag([1.0, -4]), np.eye(2))
+    nilpotent = np.diag([1.0], 1)
+    with pytest.raises(matsign.SpectrumError, match="both singular"):
+        geometric_mean(nilpotent, nilpotent)
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_forward_errors_are_not_below_the_true_ones(name, rng):
+    for _ in range(4):
+        pair = PAIRS[name](rng)
+        exact = (truth.coupled_root(*pair), (truth.geometric_mean(*pair),))
+        for f, expected in zip((coupled_root, geometric_mean), exact, strict=True):
+            value, certificate = matsign.certify(f)(*pair)
+            value = value if f is coupled_root else (value,)
+            true = max(truth.error(x, y) for x, y in zip(value, expected, strict=True))
+            assert true / 30 <= certificate.forward_error < 1e6 * max(true, 1e-16)
+            assert certificate.backward_error < 1e-10

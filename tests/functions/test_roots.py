@@ -180,3 +180,159 @@ def test_batch_with_hermitian_general_singular_and_negative_members(on, rng):
     for k in range(3):
         np.testing.assert_allclose(x[k] @ x[k], members[k], atol=1e-13)
     assert np.isnan(x[3]).all()
+
+
+# What counts as zero.
+
+
+@pytest.mark.parametrize("method", HERMITIAN)
+def test_what_counts_as_zero_is_zero_in_every_root(method, eager, rng):
+    for a in (np.diag([1, 1e-12]), np.array([[1, 1.0], [0, 1e-12]])):
+        if method == "eigh" and a[0, 1]:
+            continue
+        expected = np.where(a > 1e-6, 1.0, 0.0)
+        x, z = eager(sqrtm_pair, a, method=method, rtol=1e-6)
+        for found in (x, z, eager(sqrtm, a, method=method, rtol=1e-6), eager(invsqrtm, a, method=method, rtol=1e-6)):
+            np.testing.assert_allclose(found, expected, atol=1e-15)
+
+
+def test_root_of_a_projector_is_the_projector(rng):
+    """Not 1e-8 beside it, as the roots of its rounded zeros are."""
+    for _ in range(100):
+        n = int(rng.integers(2, 9))
+        u = unitary(rng, n)[:, : rng.integers(1, n)]
+        p = u @ u.T
+        for a in (p, (p + p.T) / 2):
+            for x in sqrtm_pair(a):
+                np.testing.assert_allclose(x, p, atol=1e-14)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_root_of_a_product_of_two_covariances_of_low_rank(seed):
+    """Of the Fréchet inception distance: fewer samples than features, which a rectifier has made positive."""
+    rng = np.random.default_rng(seed)
+    n, samples = 64, 50
+
+    def covariance():
+        return np.cov(np.maximum(gaussian(rng, samples, n) @ gaussian(rng, n, n) / 8, 0).T)
+
+    def factor(s):
+        values, v = np.linalg.eigh(s)
+        return v * np.sqrt(np.where(values > 1e-12 * values[-1], values, 0))
+
+    s1, s2 = covariance(), covariance()
+    x, certificate = matsign.certify(sqrtm)(s1 @ s2)
+    expected = np.linalg.svd(factor(s1).T @ factor(s2), compute_uv=False).sum()
+    assert abs(np.trace(x) / expected - 1) < 1e-11
+    assert np.linalg.norm(x @ x - s1 @ s2) < 1e-10 * np.linalg.norm(s1 @ s2)
+    assert certificate.backward_error < 1e-11
+
+
+def test_singular_matrices_of_all_ranks_by_hundreds(rng):
+    for _ in range(200):
+        n = int(rng.integers(2, 8))
+        values = np.where(np.arange(n) < rng.integers(0, n), rng.uniform(0.5, 3, n), 0)
+        v = similar(rng, np.eye(n), 1) + 0.3 * gaussian(rng, n, n)
+        inverse, condition = np.linalg.inv(v), np.linalg.cond(v)
+        if condition > 50:
+            continue
+        x, z = sqrtm_pair(v @ np.diag(values) @ inverse)
+        np.testing.assert_allclose(x, v @ np.diag(values**0.5) @ inverse, atol=1e-14 * condition**3)
+        reciprocal = np.where(values > 0, 1 / np.sqrt(np.where(values > 0, values, 1)), 0)
+        np.testing.assert_allclose(z, v @ np.diag(reciprocal) @ inverse, atol=1e-14 * condition**3)
+
+
+def test_badly_scaled_matrices_are_balanced_first(eager):
+    a = np.array([[2, 1e20], [1e-20, 2]])
+    (x, z), certificate = eager(matsign.certify(sqrtm_pair), a)
+    root, inverse = (3**0.5 + 1) / 2, (3**-0.5 + 1) / 2
+    np.testing.assert_allclose(np.diag(x), root, rtol=1e-14)
+    np.testing.assert_allclose(np.diag(z), inverse, rtol=1e-14)
+    assert float(certificate.backward_error) < 1e-15
+    assert 1e-17 < float(certificate.forward_error) < 1e-13
+
+
+# The polynomial iteration.
+
+
+def test_a_polynomial_root_that_has_drifted_is_none(rng):
+    """A nearly defective double eigenvalue, whose imaginary part the steep slopes of a long schedule would multiply."""
+    a = np.array([[1.4949038564152861, -0.4287948533792835], [0.5712051466207164, 0.5050961435847138]])
+    cases = [a, *(similar(rng, jordan(1, n), c) for n in (2, 3) for c in (1, 3, 10, 100) for _ in range(10))]
+    for a in cases:
+        for f, k in ((sqrtm, 0), (invsqrtm, 1)):
+            try:
+                x = f(a, method="polynomial")
+            except matsign.SpectrumError as error:
+                assert "lost its accuracy" in str(error)  # noqa: PT017
+                continue
+            assert truth.error(x, truth.root_pair(a)[k]) < 1e-9
+
+
+# Certificates.
+
+HOSTILE = {
+    "definite": lambda rng, n: definite(rng, n, 10 ** rng.uniform(0, 12)),
+    "nonnormal": lambda rng, n: similar(rng, np.diag(10 ** rng.uniform(-6, 0, n)), 10 ** rng.uniform(0, 4)),
+    "near the axis": lambda rng, n: similar(
+        rng, block_diagonal(rotation(-1, 10 ** rng.uniform(-12, -1)), np.eye(n)), 10 ** rng.uniform(0, 1.5)
+    ),
+    "Jordan": lambda rng, n: similar(rng, jordan(1, max(n, 2)), 10 ** rng.uniform(0, 2)),
+    "triangular": lambda rng, n: np.diag(10 ** rng.uniform(-8, 0, n)) + np.triu(gaussian(rng, n, n), 1),
+    "single": lambda rng, n: definite(rng, n, 10 ** rng.uniform(0, 4)).astype("float32"),
+    "complex": lambda rng, n: similar(
+        rng, np.diag(10 ** rng.uniform(-3, 0, n) * np.exp(1j * rng.uniform(-3.1, 3.1, n))), 10 ** rng.uniform(0, 2)
+    ),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_forward_error_is_not_below_the_true_one(name, rng):
+    for _ in range(12):
+        a = HOSTILE[name](rng, int(rng.integers(1, 5)))
+        exact = truth.root_pair(a)
+        for f, expected in ((sqrtm, exact[:1]), (invsqrtm, exact[1:]), (sqrtm_pair, exact)):
+            try:
+                value, certificate = matsign.certify(f)(a)
+            except matsign.SpectrumError:
+                continue
+            value = value if f is sqrtm_pair else (value,)
+            true = max(truth.error(x, y) for x, y in zip(value, expected, strict=True))
+            assert certificate.forward_error >= true / 30
+
+
+def test_forward_error_near_the_negative_axis():
+    """An error of 1e-3 beside a residual of 1e-16: a shift of √eps would hide it."""
+    a = np.array([[-1, 1e-12, 0.3], [-1e-12, -1, 0.7], [0, 0, 2]])
+    x, certificate = matsign.certify(sqrtm)(a)
+    true = truth.error(x, truth.root_pair(a)[0])
+    assert certificate.backward_error < 1e-13
+    assert max(true / 30, 1e-8) < certificate.forward_error
+
+
+def test_forward_error_holds_what_rounding_of_the_matrix_does():
+    _, certificate = matsign.certify(sqrtm)(np.diag([1, 1e-12]))
+    assert 1e-12 < certificate.forward_error < 1e-8
+
+
+@pytest.mark.parametrize("f", [sqrtm, invsqrtm, sqrtm_pair])
+@pytest.mark.parametrize("a", [np.zeros((2, 2)), np.diag([1.0, 0]), np.array([[1.0, 5], [0, 0]])], ids=str)
+def test_certificate_of_a_singular_matrix(a, f, eager):
+    _, certificate = eager(matsign.certify(f), a)
+    assert float(certificate.backward_error) < 1e-15
+    assert float(certificate.forward_error) < 1e-12
+
+
+# Texts.
+
+
+def test_the_text_names_the_eigenvalue_and_whether_it_is_only_near():
+    with pytest.raises(matsign.SpectrumError, match=r"the eigenvalue -300 lies on the negative real axis"):
+        sqrtm(np.array([[-300.0, 1], [0, 4]]))
+    with pytest.raises(matsign.SpectrumError, match=r"the eigenvalue -3e\+100 lies on the negative"):
+        sqrtm(1e100 * np.diag([1.0, -3, 2]))
+    near = np.array([[-1, 1e-17, 0.3], [-1e-17, -1, 0.7], [0, 0, 2]])
+    with pytest.raises(matsign.SpectrumError, match=r"lies so near the negative real axis that rounding"):
+        sqrtm(near)
+    with pytest.raises(matsign.SpectrumError, match="other roots, which are not supported yet"):
+        sqrtm(np.diag([1, -1 + 0j]))

@@ -15,7 +15,17 @@ from matsign.engine.corrections import correct, fold, probes
 from matsign.engine.declare import Residual, declared, rank_tolerance
 from matsign.engine.failures import Failure
 from matsign.engine.iterate import newton, settled
-from matsign.engine.linear import adjoint, column, eye, hermitian, is_hermitian, largest, nonzero, norm
+from matsign.engine.linear import (
+    adjoint,
+    column,
+    eye,
+    hermitian,
+    is_hermitian,
+    is_nearly_hermitian,
+    largest,
+    nonzero,
+    norm,
+)
 from matsign.engine.rules import Arrays, Solution, solution
 from matsign.engine.solves import inverse, separable
 from matsign.functions.roots import root_pair
@@ -169,6 +179,9 @@ def _mean(be: Backend, a: Array, b: Array, *, rtol: float | None) -> Solution:
     spread, spread_b = norm(be, k) * norm(be, be.inv(k)), norm(be, low) * norm(be, be.inv(low))
     matched = is_hermitian(a) & is_hermitian(b)
     definite = matched & (be.xp.maximum(spread, spread_b) * math.sqrt(zero) < 1)
+    # Rounding leaves products of the form L Lᴴ only nearly Hermitian, and of the singular ones nothing else can be made.
+    nearly = is_nearly_hermitian(be, a) & is_nearly_hermitian(be, b)
+    matched = matched | (nearly & ~(be.xp.maximum(spread, spread_b) * math.sqrt(zero) < 1))
     swap = spread > spread_b
 
     def by_cholesky(a: Array, b: Array, k: Array, low: Array, swap: Array, _: Array) -> Solution:
@@ -178,7 +191,7 @@ def _mean(be: Backend, a: Array, b: Array, *, rtol: float | None) -> Solution:
     def otherwise(a: Array, b: Array, k: Array, low: Array, swap: Array, matched: Array) -> Solution:
         # With ones for those that are not Hermitian: eigenvectors of anything else mean nothing.
         one = eye(be, a) + 0 * a
-        x, y = (be.xp.where(column(matched), m, one) for m in (a, b))
+        x, y = (be.xp.where(column(matched), hermitian(m), one) for m in (a, b))
         found, semidefinite = _semidefinite(be, x, y, zero)
         return be.split(
             matched & semidefinite,
@@ -283,10 +296,12 @@ def _better_first(be: Backend, a: Array, b: Array) -> Array:
 def _inverse_on_range(be: Backend, base: Array, other: Array, rtol: float) -> Array:
     """base⁻¹; for a singular semidefinite pair that on the range of the base."""
     back = be.inv(base)
-    poor = is_hermitian(base) & is_hermitian(other) & ~(norm(be, base) * norm(be, back) * rtol < 1)
+    poor = (
+        is_nearly_hermitian(be, base) & is_nearly_hermitian(be, other) & ~(norm(be, base) * norm(be, back) * rtol < 1)
+    )
 
     def on_range(base: Array, back: Array) -> Array:
-        inverse = _factor(be, base, rtol).inverse
+        inverse = _factor(be, hermitian(base), rtol).inverse
         return adjoint(inverse) @ inverse
 
     return be.split(poor, on_range, lambda base, back: back, base, back)

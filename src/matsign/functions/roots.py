@@ -135,9 +135,10 @@ def _singular(be: Backend, a: Array, rtol: float, method: str, right: Array, reg
     # In the basis of the split the root is [[x, z across], [0, 0]] and its inverse on the range [[z, z³ across], [0, 0]].
     x, z = (rest @ y @ rest for y in (found.value[0] - root * zero.projector, found.value[1] - zero.projector / root))
     y = z @ zero.across
-    turned = z @ y
-    x, z = x + y, z + z @ turned
-    blur = rtol * norm(be, a) * xp.hypot(norm(be, turned), be.ones(a)) * norm(be, z) ** 2
+    x, z = x + y, z + z @ z @ y
+    # Of the inverse and not of the root, which there may not be.
+    inverse = be.inv(zero.shifted) - zero.projector / column(xp.astype(zero.shift, a.dtype))
+    blur = rtol * norm(be, a) * xp.hypot(norm(be, inverse @ zero.across), be.ones(a)) * norm(be, inverse)
     good = norm(be, x @ x - a) < (math.sqrt(be.eps(a)) + rtol) * norm(be, x) ** 2
     good = good & ~(norm(be, x) ** 2 * be.eps(a) ** 0.75 > norm(be, a))
     none = 0 * regular.failure
@@ -148,7 +149,9 @@ def _singular(be: Backend, a: Array, rtol: float, method: str, right: Array, reg
     unclear = int(Failure.UNCLEAR_ZERO) + none
     lost = xp.where(regular.failure > 0, regular.failure, int(Failure.NOT_CONVERGED) + none)
     kept = regular._replace(failure=xp.where(right, none, xp.where(singular, unclear, lost)))
-    kept = kept._replace(detail=xp.where((singular & ~right)[:, None], figures(be, a, rtol / blur), kept.detail))
+    kept = kept._replace(
+        detail=xp.where((singular & ~right)[:, None], figures(be, a, rtol / nonzero(be, blur)), kept.detail)
+    )
     return be.split(use, lambda split, kept: split, lambda split, kept: kept, split, kept)
 
 
