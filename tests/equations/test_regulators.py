@@ -218,3 +218,42 @@ def test_the_certificate_sees_a_lost_gain(f, rng):
             args = a, np.eye(1), np.array([[delta * delta]]), np.eye(1)
         (_, x, _), certificate = matsign.certify(f)(*args)
         assert abs(x[0, 0] / exact - 1) <= max(30 * certificate.forward_error, 1e-15)
+
+
+@BOTH
+@pytest.mark.parametrize(
+    ("r", "figure"),
+    [
+        ([[-1.0, 0.0], [0.0, -1.0]], "-1"),
+        ([[1.0, 2.0], [2.0, 1.0]], "-1"),
+        ([[1e20, 0.0], [0.0, -3.0]], "-3"),
+        ([[1.0, 0.0], [0.0, -1e-20]], "-1e-20"),
+        ([[0.0, 1e-8], [1e-8, 0.0]], "-1e-08"),
+    ],
+)
+def test_there_is_no_least_cost_without_a_positive_r(f, r, figure, eager):
+    """The stabilising solution may well exist, and be a saddle."""
+    a, b, q = np.diag([0.5, 2.0]), np.eye(2), 30 * np.eye(2)
+    with pytest.raises(SpectrumError, match=rf"r .* is not positive definite: its smallest eigenvalue is {figure};"):
+        eager(f, a, b, q, np.array(r))
+    batch = (np.stack([a, a]), b, q, np.stack([np.array(r), np.eye(2)]))
+    result = eager(f, *batch, errors="nan")
+    expected = eager(f, a, b, q, np.eye(2))
+    for x, y in zip(result, expected, strict=True):
+        assert np.isnan(x[0]).all()
+        np.testing.assert_array_equal(x[1], y)
+
+
+def test_the_equations_stay_general():
+    """With r = -1 both have stabilising solutions: x² - 2 x ∓ 2 = 0, and x² - 7 x + 10 = 0."""
+    one = np.eye(1)
+    np.testing.assert_allclose(matsign.solve_continuous_are(one, one, -2 * one, -one), [[-1 - 3**0.5]], rtol=1e-14)
+    np.testing.assert_allclose(matsign.solve_discrete_are(2 * one, one, 10 * one, -one), [[5.0]], rtol=1e-14)
+
+
+def test_a_saddle_in_discrete_time_with_a_positive_r():
+    """r > 0, and r + b x b < 0 all the same: x = -5 for a = 2, b = 1, q = -10, r = 1."""
+    one = np.eye(1)
+    np.testing.assert_allclose(matsign.solve_discrete_are(2 * one, one, -10 * one, one), [[-5.0]], rtol=1e-14)
+    with pytest.raises(SpectrumError, match="not positive definite: its smallest eigenvalue is -4;"):
+        dlqr(2 * one, one, -10 * one, one)

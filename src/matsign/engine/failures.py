@@ -34,6 +34,9 @@ class Failure(IntEnum):
     SINGULAR_E = 20
     OVERFLOW = 21
     NOT_A_MINIMUM = 22
+    HARDLY_STABILISABLE = 23
+    HARDLY_STABILISED = 24
+    LOST = 25
     NEAR_NEGATIVE = 40
     UNCLEAR_ZERO = 41
     RANGES_DIFFER = 42
@@ -66,13 +69,24 @@ MESSAGES = {
     Failure.RECIPROCAL_EIGENVALUES: "the equation is singular to working precision: a has two eigenvalues with λ conj(μ) = 1, "
     "so there is no solution or infinitely many",
     Failure.UNSTABLE: "a is not stable, so the integral (or sum) that the factor stands for does not exist",
-    Failure.NOT_STABILISABLE: "the pair (a, b) is not stabilisable: b does not move an eigenvalue of a that is not stable",
-    Failure.NOT_DETECTABLE: "the pair (a, q) is not detectable: q does not see an eigenvalue of a on the boundary of stability",
-    Failure.NOT_STABILISING: "there is no stabilising solution: the closed loop has eigenvalues on the boundary of stability "
-    "that no Hermitian solution moves off it (q or r may be indefinite)",
-    Failure.SINGULAR_R: "r is singular to working precision where the equation needs an inverse: of r, or in discrete time of "
-    "r + bᴴ x b for some x",
-    Failure.SINGULAR_E: "e is singular to working precision; a descriptor must have an inverse",
+    Failure.NOT_STABILISABLE: "the pair (a, b) is not stabilisable: b does not move the eigenvalue {detail} of a, which is not "
+    "stable; give that mode an input, or leave it out of the model",
+    Failure.NOT_DETECTABLE: "the pair (a, q) is not detectable: the cost does not see the eigenvalue {detail} on the boundary of "
+    "stability, where it stays; give that mode a weight in q",
+    Failure.NOT_STABILISING: "there is no stabilising solution: the closed loop keeps the eigenvalue {detail} on the boundary of "
+    "stability, because [[q, s], [sᴴ, r]] is indefinite; a positive semidefinite one has a solution",
+    Failure.SINGULAR_R: "r is singular to working precision where the equation needs an inverse, of r or in discrete time of "
+    "r + bᴴ x b for some x: its reciprocal condition number is {detail}; give every input a weight in r, or leave it out",
+    Failure.SINGULAR_E: "e is singular to working precision, its reciprocal condition number being {detail}; a descriptor must "
+    "have an inverse: eliminate the algebraic equations first",
+    Failure.NOT_A_MINIMUM: "no gain costs least, because r (in discrete time r + bᴴ x b) is not positive definite: its smallest "
+    "eigenvalue is {detail}; solve_continuous_are and solve_discrete_are solve the equation all the same",
+    Failure.HARDLY_STABILISABLE: "no method found the stabilising solution to working precision: the pair (a, b) becomes one "
+    "that is not stabilisable when it changes by {detail} of its size; give those modes more input, or use float64 for float32",
+    Failure.HARDLY_STABILISED: "no method found the stabilising solution to working precision: the closed loop has the "
+    "eigenvalue {detail}, too near the boundary of stability; give that mode more weight in q, or use float64 for float32",
+    Failure.LOST: "no method found the stabilising solution to working precision, though no condition for one is seen to fail; "
+    'try method="auto" if that was another, and other units of states and inputs',
     Failure.OVERFLOW: "the answer is larger than the largest number of this dtype; use larger units, or float64 for float32",
     Failure.NOT_HERMITIAN: 'method="eigh" wants a Hermitian matrix',
     Failure.NOT_CONVERGED: "the iteration did not converge; try another method=",
@@ -124,4 +138,4 @@ def explain(name: str, members: list[tuple[int, ...]], failures: list[Failure], 
 
 
 def _written(figure: complex) -> str:
-    return f"{figure.real:.4g}" if figure.imag == 0 else f"{figure:.4g}"
+    return f"{figure.real:.4g}" if abs(figure.imag) < 1e-12 * abs(figure.real) or not figure.imag else f"{figure:.4g}"

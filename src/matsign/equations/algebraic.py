@@ -11,7 +11,7 @@ from matsign.engine import pencil
 from matsign.engine.declare import Residual
 from matsign.engine.failures import Failure
 from matsign.engine.linear import column, eye, hermitian, nonzero, norm
-from matsign.engine.rules import Solution, overflowed, solution
+from matsign.engine.rules import Solution, no_figures, overflowed, solution
 from matsign.engine.separation import separation
 from matsign.equations.newton_kleinman import Candidate, Equation, better_of, correct, fair, polish, refine
 from matsign.equations.plant import (
@@ -25,6 +25,7 @@ from matsign.equations.plant import (
     standard,
     standard_in_units,
     state_units,
+    time_exponent,
 )
 from matsign.equations.riccati import graph_by_sign
 
@@ -52,8 +53,11 @@ def solver_of(equation: Equation) -> Callable[..., Solution]:
         problem = _in_good_units(be, equation, Plant(a, b, hermitian(q), hermitian(r), e, s), balanced)
         found = refine(be, equation, problem.plant, _candidate(be, equation, problem, method))
         x, failure, steps = _judged(be, equation, problem.plant, found)
+        if not equation.discrete:
+            failure = be.xp.where(_is_singular(be, problem.plant.r), 0 * failure + int(Failure.SINGULAR_R), failure)
+        failure, detail = _explained(be, equation, Plant(a, b, q, r, e, s), problem.plant, failure)
         x = hermitian(problem.units.restore(be, x))
-        return solution(be, (x,), iterations=steps)._replace(failure=overflowed(be, x, failure))
+        return solution(be, (x,), iterations=steps)._replace(failure=overflowed(be, x, failure), detail=detail)
 
     return solve
 
@@ -167,7 +171,8 @@ def _judged(be: Backend, equation: Equation, p: Plant, c: Candidate) -> tuple[Ar
     def fine(p: Plant, c: Candidate) -> tuple[Array, Array, Array]:
         return c.x, be.no_counts(c.x), c.steps
 
-    usable = c.stable & (c.residual < be.eps(c.x) ** 0.5)
+    # With a step of Newton's as long as x, the residual says nothing: the equation has parts too far apart for one norm.
+    usable = c.stable & (c.residual < be.eps(c.x) ** 0.5) & (c.move < 1)
     if be.traced(usable):
         lost = be.xp.where(usable, int(Failure.NONE), int(Failure.NOT_CONVERGED))
         return c.x, be.xp.astype(lost, be.xp.int32), c.steps
@@ -181,6 +186,53 @@ def finite(be: Backend, x: Array) -> Array:
 
 def _host_obstacle(discrete: bool, with_e: bool, with_s: bool, *arrays: Any) -> Any:
     return pencil.obstacle(discrete, *_unpacked(with_e, with_s, arrays))
+
+
+def _is_singular(be: Backend, r: Array) -> Array:
+    """Whether r may be regular by rounding alone, whatever the units of its rows: there is an x then, with no digit right."""
+    longest = be.xp.max(be.xp.abs(r), axis=-1)
+    values = be.svd(finite(be, r / nonzero(be, longest)[:, :, None]))[1]
+    return values[:, -1] <= 4 * r.shape[-1] * be.eps(r) * values[:, 0]
+
+
+def _explained(be: Backend, equation: Equation, given: Plant, p: Plant, failure: Array) -> tuple[Array, Array]:
+    """(failure, figure) of the members without a solution, in the units of the plant given; what is compiled never says why."""
+    nothing = no_figures(be, p.a)
+    if be.traced(failure):
+        return failure, nothing
+
+    def why(given: Plant, p: Plant, failure: Array, nothing: Array) -> tuple[Array, Array]:
+        failure, figure = be.host(
+            functools.partial(_host_explained, equation.discrete, p.e is not None, p.s is not None),
+            (failure, nothing),
+            *(m for m in p if m is not None),
+            failure,
+        )
+        pace = time_exponent(be, given, discrete=equation.discrete)
+        return failure, be.ldexp(figure, be.xp.where(_is_eigenvalue(failure), pace, 0 * pace)[:, None])
+
+    def silent(given: Plant, p: Plant, failure: Array, nothing: Array) -> tuple[Array, Array]:
+        return failure, nothing
+
+    found: tuple[Array, Array] = be.split(failure > 0, why, silent, given, p, failure, nothing)
+    return found
+
+
+def _host_explained(discrete: bool, with_e: bool, with_s: bool, *arrays: Any) -> Any:
+    return pencil.explained(discrete, *_unpacked(with_e, with_s, arrays))
+
+
+def _is_eigenvalue(failure: Array) -> Array:
+    """Whether the figure of a failure is an eigenvalue, in the time of the plant."""
+    there = failure != failure
+    for reason in (
+        Failure.NOT_STABILISABLE,
+        Failure.NOT_DETECTABLE,
+        Failure.NOT_STABILISING,
+        Failure.HARDLY_STABILISED,
+    ):
+        there = there | (failure == int(reason))
+    return there
 
 
 def residual_of(equation: Equation) -> Callable[..., Residual]:

@@ -100,6 +100,12 @@ def gain_exponent(be: Backend, p: Plant, *, discrete: bool) -> Array:
     return _within(be, p.a, found.a - found.b)
 
 
+def time_exponent(be: Backend, p: Plant, *, discrete: bool) -> Array:
+    """The exponent of the eigenvalues of the plant beside those of the plant that `normalise` makes of it."""
+    found = _exponents(be, p, discrete)
+    return _within(be, p.a, found.a - found.e)
+
+
 def _within(be: Backend, like: Array, e: Array) -> Array:
     """An exponent, or the nearest that still is that of two powers of two to multiply with: both make zero or infinity of all."""
     limit = _RANGE[be.eps(like) < 1e-10]

@@ -7,8 +7,10 @@ from typing import Any, NamedTuple
 
 from matsign.backends import Backend
 from matsign.engine.declare import Residual, declared
-from matsign.engine.linear import column, hermitian
-from matsign.engine.rules import Arrays, Solution
+from matsign.engine.failures import Failure
+from matsign.engine.linear import adjoint, column, hermitian
+from matsign.engine.linear import normalise as normalise_size
+from matsign.engine.rules import Arrays, Solution, figures
 from matsign.equations.algebraic import METHODS, assess, finite, solver_of
 from matsign.equations.closed_loop import (
     added,
@@ -56,9 +58,43 @@ def _regulate(equation: Equation) -> Callable[..., Solution]:
         found = riccati(be, a, b, q, r, e, s, method=method)
         x = found.value[0]
         gain, closed = _at(be, equation, x, Plant(a, b, q, r, e, s))
-        return found._replace(value=(gain, x, be.eig(finite(be, closed))[0]))
+        found = found._replace(value=(gain, x, be.eig(finite(be, closed))[0]))
+        if equation.discrete:
+            found = _without_minimum(be, found, hermitian(r + adjoint(b) @ x @ b))
+        return _without_minimum(be, found, r)
 
     return solve
+
+
+def _without_minimum(be: Backend, found: Solution, weight: Array) -> Solution:
+    """The cost differs from the least one by |u + k x|² in this weight: where that can be negative, no gain costs least.
+
+    Inputs are measured in units that bring the diagonal near 1: rounding of a large weight hides no small one.
+    """
+    xp = be.xp
+    weight, whole = normalise_size(be, finite(be, weight))
+    units = -(be.exponent(xp.abs(be.real(xp.linalg.diagonal(weight)))) // 2)
+    units = xp.clip(units, -_UNITS[be.eps(weight) < 1e-10], _UNITS[be.eps(weight) < 1e-10])
+    values = be.eigh(be.ldexp(weight, units[:, :, None] + units[:, None, :]))[0]
+    rounding = 8 * weight.shape[-1] * be.eps(weight)
+    negative = xp.min(values, axis=-1) < -rounding * xp.max(xp.abs(values), axis=-1)
+
+    def named(weight: Array, whole: Array, failure: Array, detail: Array) -> tuple[Array, Array]:
+        least = xp.minimum(xp.min(be.eigh(weight)[0], axis=-1), _least_of_diagonal(be, weight))
+        return 0 * failure + int(Failure.NOT_A_MINIMUM), figures(be, weight, be.ldexp(least, whole))
+
+    failure, detail = be.split(
+        negative, named, lambda weight, whole, *kept: kept, weight, whole, found.failure, found.detail
+    )
+    return found._replace(failure=failure, detail=detail)
+
+
+# In single and in double precision, how far the units of inputs may lie apart.
+_UNITS = (30, 250)
+
+
+def _least_of_diagonal(be: Backend, x: Array) -> Array:
+    return be.xp.min(be.real(be.xp.linalg.diagonal(x)), axis=-1)
 
 
 def _regulated(equation: Equation) -> Callable[..., Residual]:
@@ -153,7 +189,8 @@ def lqr(
 
     u = -k x steers e ẋ = a x + b u at the least cost ∫ xᴴqx + 2 Re xᴴsu + uᴴru. Returns `Regulator`: the gain, the solution x of
     `solve_continuous_are`, and the poles of the closed loop, which are complex; the order of arguments and results is
-    python-control's. Derivatives of the poles are NaN where a pole is multiple, those of the rest are not.
+    python-control's. Derivatives of the poles are NaN where a pole is multiple, those of the rest are not. There is a least cost
+    only for a positive definite r; for others, whose stabilising solution is a saddle, `SpectrumError` is raised.
 
     Shapes (..., n, n), (..., n, m), (..., n, n), (..., m, m), (..., n, m), (..., n, n); dtypes, options and errors as in
     `solve_continuous_are`.
@@ -197,7 +234,8 @@ def dlqr(
 
     u = -k x steers e x⁺ = a x + b u at the least cost Σ xᴴqx + 2 Re xᴴsu + uᴴru. Returns `Regulator`: the gain, the solution x of
     `solve_discrete_are`, and the poles of the closed loop. Shapes as in `lqr`; dtypes, options and errors as in
-    `solve_discrete_are`.
+    `solve_discrete_are`. There is a least cost only where r is positive semidefinite and r + bᴴ x b positive definite; elsewhere
+    `SpectrumError` is raised.
 
     >>> import numpy as np
     >>> from matsign import dlqr
