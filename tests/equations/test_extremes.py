@@ -95,3 +95,31 @@ def test_gains_at_the_edge(ratio, stable, eager):
             assert abs(x[k, k] - wanted) <= 1e-14 * wanted + 1e-323
             assert abs(gain[k, k] - wanted / mp.mpf(r[k, k])) <= 1e-14 * wanted / mp.mpf(r[k, k]) + 1e-323
     assert (poles.real < 0).all()
+
+
+@pytest.mark.parametrize(("a", "b"), [(-1.0, 1.0), (1.0, -1.0), (-2.0, -1.0), (1.0, 3.0)])
+@pytest.mark.filterwarnings("error")
+def test_one_unknown(a, b, eager):
+    """d x² + (b - a) x - c = 0 over the whole range of c and d, the solution with b + d x > 0 > a - x d."""
+    sizes = [float(f"1e{e}") for e in EXPONENTS]
+    c, d = (np.reshape(x, (-1, 1, 1)) for x in zip(*itertools.product(sizes, [*sizes, -1.0, -1e-200]), strict=True))
+    x, certificate = eager(matsign.certify(matsign.solve_riccati), [[a]], [[b]], c, d, errors="nan")
+    with mp.workdps(2000):
+        for k in range(len(c)):
+            ck, dk = mp.mpf(c[k, 0, 0]), mp.mpf(d[k, 0, 0])
+            root = (mp.mpf(a) - b) ** 2 + 4 * ck * dk
+            top, bottom = ((a + b + s * mp.sqrt(root)) / 2 if root >= 0 else mp.mpf(0) for s in (1, -1))
+            if root < 1e-6 or not top > mp.mpf(2) ** -40 * abs(bottom) > 0 > bottom:
+                continue  # none, or none that rounding cannot take away
+            wanted = (top - b) / dk if abs(top - b) > abs(top - a) else ck / (top - a)
+            if abs(wanted) > LIMIT:
+                assert not certificate.converged[k]
+            elif -bottom > mp.mpf(2) ** -40 * top:
+                error = abs(mp.mpf(float(x[k, 0, 0])) - wanted)
+                assert error <= 1e-13 * abs(wanted) + 2 * mp.mpf(2) ** -1074, (c[k], d[k], x[k], float(wanted))
+
+
+def test_what_is_too_near_the_axis_says_how_near():
+    with pytest.raises(SpectrumError, match=r"real part of \S+ times the largest") as caught:
+        matsign.solve_riccati([[-1e150]], [[1e-150]], [[1e-323]], [[1e300]])
+    assert "another method" not in str(caught.value)

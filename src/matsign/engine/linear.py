@@ -77,6 +77,11 @@ def normalise(be: Backend, *matrices: Array) -> tuple[Any, ...]:
     return (*(be.ldexp(x, column(-e)) for x in matrices), e)
 
 
+def far(be: Backend, x: Array) -> int:
+    """An exponent so far from 0 that the squares of such a number still are in range, and what is added to 1 is lost."""
+    return 256 if be.eps(x) < 1e-10 else 48
+
+
 _WIDE = {"float32": "float64", "complex64": "complex128"}
 
 

@@ -204,8 +204,13 @@ class Step:
             bad, arrays = set_aside(be, arrays)
             return _mark(be, self.rule.nothing(be, *self.every(arrays), **dict(self.options)), bad)
         sizes = self._sizes(arrays)
+        kinds = self.rule.kinds or ("same",) * len(self.rule.results)
         shapes = (tuple(sizes.get(letter, 0) for letter in shape) for shape in self.rule.results)
-        return solution(be, tuple(be.zeros((len(arrays[0]), *shape), arrays[0]) for shape in shapes))
+        empty = (
+            be.astype(be.zeros((len(arrays[0]), *shape), arrays[0]), _dtype(be, arrays[0], kind))
+            for shape, kind in zip(shapes, kinds, strict=True)
+        )
+        return solution(be, tuple(empty))
 
     def has_entries(self, arrays: Arrays) -> bool:
         """Whether the answer for these arrays has."""
@@ -325,6 +330,12 @@ def _mark(be: Backend, found: Solution, bad: Array | None) -> Solution:
 
 def _empty(arrays: Arrays) -> bool:
     return any(0 in x.shape for x in arrays)
+
+
+def _dtype(be: Backend, like: Array, kind: str) -> str:
+    """The dtype of a result of this kind."""
+    name = be.kind(be.real(like) if kind == "real" else like)
+    return {"float32": "complex64", "float64": "complex128"}.get(name, name) if kind == "complex" else name
 
 
 def _filled(be: Backend, x: Array, diagonal: float) -> Array:

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from matsign.backends import Backend
-from matsign.engine.linear import adjoint, column, eye, hermitian, largest, nonzero, norm
+from matsign.engine.linear import adjoint, column, eye, far, hermitian, largest, nonzero, norm
 
 Array = Any
 
@@ -112,9 +112,8 @@ def _within(be: Backend, like: Array, e: Array) -> Array:
     return be.xp.clip(e, -limit, limit)
 
 
-# In single and in double precision: twice the largest exponent, and that of what leaves next to nothing when it is squared.
+# In single and in double precision, twice the largest exponent.
 _RANGE = (252, 2044)
-_FAR = (48, 256)
 
 
 def _exponents(be: Backend, p: Plant, discrete: bool) -> _Exponents:
@@ -124,7 +123,7 @@ def _exponents(be: Backend, p: Plant, discrete: bool) -> _Exponents:
     solution is as large as q, its unit grows instead. Where it is tiny, the solution of an unstable model still is near 1. That
     of a stable one is as small as q, and becomes near 1 with a small b.
     """
-    xp, far = be.xp, _FAR[be.eps(p.a) < 1e-10]
+    xp, limit = be.xp, far(be, p.a)
     sizes = tuple(None if x is None else largest(be, x) for x in p)
     alpha, beta, kappa, rho = (be.exponent(x) for x in sizes[:4])
     zero = 0 * alpha
@@ -138,11 +137,13 @@ def _exponents(be: Backend, p: Plant, discrete: bool) -> _Exponents:
     if p.s is not None:
         above = xp.maximum(above, xp.where((sizes[5] == 0) | no_r, zero, be.exponent(sizes[5]) - rho + beta - alpha))
     calm = no_b | (
-        (excess < -far)
-        & be.split(excess < -far, functools.partial(_is_stable, be, discrete), lambda p, _: be.ones(p.a) < 0, p, alpha)
+        (excess < -limit)
+        & be.split(
+            excess < -limit, functools.partial(_is_stable, be, discrete), lambda p, _: be.ones(p.a) < 0, p, alpha
+        )
     )
     beta = xp.where(calm, beta - excess // 2, beta)
-    above = xp.where(~calm & (above > far), above, zero)
+    above = xp.where(~calm & (above > limit), above, zero)
     if not discrete:
         alpha = alpha + xp.where(no_a & ~calm, excess // 2, above)
     by_state = kappa - alpha - (alpha if discrete else epsilon)
@@ -204,7 +205,7 @@ def _shifted(be: Backend, p: Plant) -> Standard:
 def state_units(be: Backend, p: Standard) -> Array:
     """An exponent for each state that balances rows and columns of [[a, -g], [-q, -aᴴ]], (B, n)."""
     xp = be.xp
-    off, least = 1 - eye(be, be.real(p.a)), 2.0 ** -_FAR[be.eps(p.a) < 1e-10]
+    off, least = 1 - eye(be, be.real(p.a)), 2.0 ** -far(be, p.a)
     column_of_ones = be.real(p.a[:, :, :1]) * 0 + 1
 
     def step(state: Any) -> Any:

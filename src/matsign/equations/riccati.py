@@ -17,6 +17,7 @@ the residual on the right is Newton's method for X.
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any, NamedTuple
 
@@ -26,8 +27,8 @@ from matsign.engine.blocks import Riccati, Triangular, assemble
 from matsign.engine.declare import Residual, declared
 from matsign.engine.failures import Failure
 from matsign.engine.iterate import Iterate, newton, separable_sylvester, settled
-from matsign.engine.linear import adjoint, column, eye, largest, nonzero, norm, scattered, trace
-from matsign.engine.rules import Arrays, Solution, solution
+from matsign.engine.linear import adjoint, column, eye, far, largest, nonzero, norm, normalise, scattered, trace
+from matsign.engine.rules import Arrays, Solution, figures, overflowed, solution
 from matsign.engine.separation import separation
 from matsign.engine.solves import separable
 from matsign.engine.symplectic import nonsymmetric_doubling
@@ -63,7 +64,25 @@ def riccati(be: Backend, a: Array, b: Array, c: Array, d: Array, *, half_plane: 
         found = _doubled(be, problem)
     else:
         found = _corrected(be, problem, by_sign(be, *problem) if method == "newton" else _by_schur(be, *problem))
-    return found._replace(value=(be.ldexp(found.value[0], column(k)),))
+    x, found = be.ldexp(found.value[0], column(k)), _explained(be, problem, found)
+    return found._replace(value=(x,), failure=overflowed(be, x, found.failure))
+
+
+def _explained(be: Backend, p: Problem, found: Solution) -> Solution:
+    """With the distance from the axis that goes with no convergence."""
+    if be.traced(found.failure):
+        return found
+
+    def why(p: Problem, failure: Array, detail: Array) -> tuple[Array, Array]:
+        values = be.eig(assemble(be, p.a, p.c, p.d, p.b))[0]
+        size = nonzero(be, be.xp.max(be.xp.abs(values), axis=-1))
+        nearest = be.xp.min(be.xp.abs(be.real(values)), axis=-1) / size
+        return 0 * failure + int(Failure.HARDLY_SPLIT), figures(be, p.a, nearest)
+
+    failure, detail = be.split(
+        found.failure == int(Failure.NOT_CONVERGED), why, lambda p, *kept: kept, p, found.failure, found.detail
+    )
+    return found._replace(failure=failure, detail=detail)
 
 
 def _nothing(be: Backend, a: Array, b: Array, c: Array, d: Array, *, half_plane: str, method: str) -> Solution:
@@ -147,9 +166,19 @@ def _scale(be: Backend, p: Problem) -> tuple[Problem, Array, Array]:
         xp.where(largest(be, p.d) > 0, ed, 2 * linear - ec),
     )
     k = (ec - ed) // 2
+    tiny = ec + ed - 2 * linear < -far(be, p.c)
+    # The product of c and d does not count then. What remains is x ≈ c / (b - a), or the other solution, x ≈ (a - b) / d.
+    small = be.split(tiny, functools.partial(_is_stable, be), lambda p: be.ones(p.a) < 0, p)
+    k = xp.where(tiny, xp.where(small, ec - linear, linear - ed), k)
     e = xp.maximum(linear, xp.maximum(ec - k, ed + k))
     shifts = (-e, -e, -k - e, k - e)
     return Problem(*(be.ldexp(x, column(s)) for x, s in zip(p, shifts, strict=True))), k, e
+
+
+def _is_stable(be: Backend, p: Problem) -> Array:
+    """Whether x = 0 leaves b positive stable and a negative stable."""
+    a, b = (be.real(be.eig(normalise(be, x)[0])[0]) for x in (p.a, p.b))
+    return (be.xp.max(a, axis=-1) < 0) & (be.xp.min(b, axis=-1) > 0)
 
 
 def graph_by_sign(be: Backend, a: Array, b: Array, c: Array, d: Array) -> tuple[Array, Array, Iterate]:
