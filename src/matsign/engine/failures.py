@@ -89,7 +89,7 @@ MESSAGES = {
     Failure.LOST: "no method found the stabilising solution to working precision, though no condition for one is seen to fail; "
     'try method="auto" if that was another, and other units of states and inputs',
     Failure.HARDLY_SPLIT: "no solution was found to working precision; of the eigenvalues of [[a, c], [d, b]] the one nearest "
-    'to the imaginary axis has a real part of {detail} times the largest; method="auto" tries all ways, and float64 helps float32',
+    'to the imaginary axis has a real part of {detail} times the largest; method="auto" tries all ways, float64 helps float32',
     Failure.OVERFLOW: "the answer is larger than the largest number of this dtype; use larger units, or float64 for float32",
     Failure.NOT_HERMITIAN: 'method="eigh" wants a Hermitian matrix',
     Failure.NOT_CONVERGED: "the iteration did not converge; try another method=",
