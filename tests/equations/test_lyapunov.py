@@ -23,6 +23,7 @@ from matrices import (
     stable,
 )
 from matsign import certify, solve_continuous_lyapunov, solve_discrete_lyapunov
+from truth import exact
 
 EPS = {"float32": 1.2e-7, "float64": 2.3e-16, "complex64": 1.2e-7, "complex128": 2.3e-16}
 
@@ -77,6 +78,8 @@ def test_continuous_error_is_no_larger_than_the_certificate_says(name, definite,
     b = gaussian(rng, len(a), 2)
     q = -b @ b.T if definite else gaussian(rng, len(a), len(a))
     x, certificate = certify(solve_continuous_lyapunov)(a, q)
+    assert continuous_gap(a, x, q) < 1e-14
+    check_backward(certificate, (exact(a) @ exact(x), exact(x) @ exact(a).T, -exact(q)))
     check(x, truth.lyapunov(a, q), certificate)
 
 
@@ -87,13 +90,20 @@ def test_discrete_error_is_no_larger_than_the_certificate_says(name, definite, r
     b = gaussian(rng, len(a), 2)
     q = b @ b.T if definite else gaussian(rng, len(a), len(a))
     x, certificate = certify(solve_discrete_lyapunov)(a, q)
+    assert discrete_gap(a, x, q) < 1e-14
+    check_backward(certificate, (exact(a) @ exact(x) @ exact(a).T, -exact(x), exact(q)))
     check(x, truth.stein(a, q), certificate)
+
+
+def check_backward(certificate, terms):
+    """What is left of the equation, over the sum of the norms of its terms as they are evaluated."""
+    left = float(truth.size(sum(terms)) / sum(truth.size(term) for term in terms))
+    assert certificate.backward_error == pytest.approx(left, rel=1e-3, abs=1e-20)
 
 
 def check(x, exact, certificate):
     """The estimate covers the error, within a factor that chance may take, and does not cry wolf."""
     error = truth.error(x, exact)
-    assert certificate.backward_error < 1e-14
     assert error < 30 * certificate.forward_error + 1e-15
     assert certificate.forward_error < 1e4 * error + 1e-13
     assert error < 1e-8 or certificate.forward_error > 1e-9

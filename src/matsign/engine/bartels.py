@@ -1,18 +1,22 @@
-"""Schur methods on the CPU for a x + x aᴴ = q and a x aᴴ - x + q = 0: one Schur form of a, then triangular equations.
+"""Schur methods on the CPU for a x + x aᴴ = q and a x aᴴ - d x + q = 0: one Schur form of a, then triangular equations.
 
 Bartels & Stewart (1972) for the first, Barraud (1977) for the second, which is brought into the form of the first by a Cayley
-transform of the Schur factor and then corrected. NumPy stacks in, NumPy stacks out, with entries of moderate size.
+transform of the Schur factor and then corrected. NumPy stacks in, NumPy stacks out, with entries of moderate size; d, one
+number per member, means nothing to the first equation.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from matsign.backends import lapack
+from matsign.backends import lapack, load
 from matsign.engine.failures import Failure
+from matsign.engine.linear import scattered_numbers
+from matsign.engine.separation import ROUNDINGS, spectral_norm
 
 Array = np.ndarray[Any, Any]
 Solve = Callable[[Array], Array]
@@ -21,66 +25,145 @@ Solve = Callable[[Array], Array]
 _LEAF = 48
 
 
-def lyapunov(a: Array, q: Array) -> tuple[Array, Array]:
+class _Triangular(NamedTuple):
+    """An equation in Schur vectors: its inverse (the flag says that q is Hermitian), that of its adjoint, its size by a norm."""
+
+    solve: Callable[[Array, bool], Array]
+    adjoint_solve: Solve
+    size: Callable[[Callable[[Array], float]], float]
+
+
+class _Form(NamedTuple):
+    """An equation for a = u t uᴴ: what is left of it in the basis u."""
+
+    u: Array
+    equation: _Triangular
+
+    def solve(self, q: Array) -> Array:
+        """x in the caller's basis; Hermitian right-hand sides cost less."""
+        uh = self.u.conj().T
+        y = self.equation.solve(lapack.product(lapack.product(uh, q), self.u), _is_hermitian(q))
+        return lapack.product(lapack.product(self.u, y), uh)
+
+
+def lyapunov(a: Array, q: Array, d: Array) -> tuple[Array, Array]:
     """(x, failure) with a x + x aᴴ = q."""
-    out, failure = np.empty_like(q), np.zeros(len(q), np.int32)
+    return _each(a, q, d, _lyapunov_in, Failure.COMMON_EIGENVALUE)
+
+
+def stein(a: Array, q: Array, d: Array) -> tuple[Array, Array]:
+    """(x, failure) with a x aᴴ - d x + q = 0."""
+    return _each(a, q, d, _stein_in, Failure.RECIPROCAL_EIGENVALUES)
+
+
+def lyapunov_responses(a: Array, rights: Array, d: Array) -> tuple[Array, Array]:
+    """(solutions, separation) for right-hand sides (B, k, n, n), k from 0 on."""
+    return _responses(a, rights, d, _lyapunov_in)
+
+
+def stein_responses(a: Array, rights: Array, d: Array) -> tuple[Array, Array]:
+    """The same for the other equation."""
+    return _responses(a, rights, d, _stein_in)
+
+
+def _each(a: Array, q: Array, d: Array, solver: Callable[..., _Triangular], singular: Failure) -> tuple[Array, Array]:
+    out, failure = np.full_like(q, np.nan), np.zeros(len(q), np.int32)
     for k in range(len(q)):
-        out[k], failure[k] = _member(a[k], q[k], _lyapunov_in, Failure.COMMON_EIGENVALUE)
+        form = _form(a[k], float(d[k]), solver)
+        if form is None or not np.isfinite(q[k].sum()):
+            failure[k] = Failure.NOT_CONVERGED
+            continue
+        with np.errstate(all="ignore"):
+            x = form.solve(q[k])
+            if _singular(form.equation, q[k], x):
+                failure[k] = singular
+            else:
+                out[k] = x
     return out, failure
 
 
-def stein(a: Array, q: Array) -> tuple[Array, Array]:
-    """(x, failure) with a x aᴴ - x + q = 0."""
-    out, failure = np.empty_like(q), np.zeros(len(q), np.int32)
-    for k in range(len(q)):
-        out[k], failure[k] = _member(a[k], q[k], _stein_in, Failure.RECIPROCAL_EIGENVALUES)
-    return out, failure
+def _responses(a: Array, rights: Array, d: Array, solver: Callable[..., _Triangular]) -> tuple[Array, Array]:
+    out, least = np.full_like(rights, np.nan), np.zeros(len(a), a.real.dtype)
+    for k in range(len(a)):
+        form = _form(a[k], float(d[k]), solver)
+        if form is None:
+            continue
+        with np.errstate(all="ignore"):
+            for i, right in enumerate(rights[k]):
+                out[k, i] = form.solve(right)
+            least[k] = _separation(form.equation, _probe(form.u))
+    return out, least
 
 
-def _member(a: Array, q: Array, solver: Callable[..., Any], singular: Failure) -> tuple[Array, int]:
-    """One equation by way of the Schur form of a, and whether its operator is singular to working precision."""
-    if not (np.isfinite(a.sum()) and np.isfinite(q.sum())):
-        return q * np.nan, Failure.NOT_CONVERGED
+def _form(a: Array, d: float, solver: Callable[..., _Triangular]) -> _Form | None:
+    if not np.isfinite(a.sum()):
+        return None
     t, u, eigenvalues, _ = lapack.schur(a)
     if not np.isfinite(t).all():
-        return q * np.nan, Failure.NOT_CONVERGED
-    uh = u.conj().T
+        return None
     with np.errstate(all="ignore"):
-        solve, adjoint_solve, gap, size = solver(t, eigenvalues)
-        y = solve(lapack.product(lapack.product(uh, q), u), bool((q == q.conj().T).all()))
-        tiny = len(a) ** 0.5 * float(np.finfo(q.dtype).eps) * size
-        suspect = gap <= size * float(np.finfo(q.dtype).eps) ** 0.5
-        if not np.abs(y).max() * tiny <= np.abs(q).max() or (suspect and _separation(solve, adjoint_solve, y) <= tiny):
-            return q * np.nan, singular
-    return lapack.product(lapack.product(u, y), uh), 0
+        return _Form(u, solver(t, eigenvalues, d))
 
 
-def _lyapunov_in(t: Array, eigenvalues: Array) -> tuple[Any, Any, float, float]:
-    """Solvers for t y + y tᴴ = f and tᴴ y + y t = f, the smallest |λ + conj μ|, and the size it is measured by."""
-    gap = np.abs(eigenvalues[:, None] + eigenvalues.conj()).min()
-    return (lambda f, hermitian: _solve(t, f, hermitian)), _adjoint(t), float(gap), float(np.abs(t).max())
+def _probe(like: Array) -> Array:
+    """A random right-hand side."""
+    return scattered_numbers(len(like), len(like)).astype(like.dtype)
 
 
-def _stein_in(t: Array, eigenvalues: Array) -> tuple[Any, Any, float, float]:
-    """The same for t y tᴴ - y + f = 0 and tᴴ y t - y + f = 0, by g y + y gᴴ = -m f mᴴ, m = (t - θI)⁻¹, g = θ m + I/2.
+def _singular(equation: _Triangular, q: Array, x: Array) -> bool:
+    """Whether rounding alone may have made the equation singular; nearly always the solution for a random right-hand side tells.
 
-    Any θ on the unit circle does that is no eigenvalue; the farthest of a few is taken, and one correction undoes its harm.
+    The distance between the eigenvalues would not do: long Jordan chains make an equation singular with eigenvalues far apart.
+    """
+    n, probe, unit = len(q), _probe(q), ROUNDINGS * float(np.finfo(q.dtype).eps)
+    # What is sent to zero has Hermitian parts that are sent to zero.
+    part = probe + probe.conj().T
+    size_q, least = _size(q), _size(part) / _size(equation.solve(part, True))
+    if size_q > 0:
+        least = min(least, size_q / _size(x))
+    if least > 100 * n * unit * equation.size(_size):
+        return False
+    limit = unit * equation.size(_spectral_norm)
+    return not (least > limit and _separation(equation, probe) > limit)
+
+
+def _spectral_norm(t: Array) -> float:
+    return float(spectral_norm(load("numpy"), t[None])[0])
+
+
+def _size(x: Array) -> float:
+    return float(np.linalg.norm(x))
+
+
+def _is_hermitian(x: Array) -> bool:
+    return bool((x == x.conj().T).all())
+
+
+def _lyapunov_in(t: Array, eigenvalues: Array, d: float) -> _Triangular:
+    """For t y + y tᴴ = f and tᴴ y + y t = f."""
+    return _Triangular(lambda f, hermitian: _solve(t, f, hermitian), _adjoint(t), lambda norm: 2 * norm(t))
+
+
+def _stein_in(t: Array, eigenvalues: Array, d: float) -> _Triangular:
+    """For t y tᴴ - d y + f = 0 and tᴴ y t - d y + f = 0, by g y + y gᴴ = -m f mᴴ, m = (t - θI)⁻¹, g = θ m + I/2.
+
+    Any θ with |θ|² = d does that is no eigenvalue; the farthest of a few is taken, and one correction undoes its harm.
     """
     few: Array = np.exp(0.25j * np.pi * np.arange(8)) if t.dtype.kind == "c" else np.array([1.0, -1.0])
-    theta: Any = few.astype(t.dtype)[np.argmax(np.abs(eigenvalues[:, None] - few).min(axis=0))]
+    few = (math.sqrt(d) * few).astype(t.dtype)
+    theta: Any = few[np.argmax(np.abs(eigenvalues[:, None] - few).min(axis=0))]
     m = _quasi_triangular(lapack.inv(t - theta * np.eye(len(t), dtype=t.dtype)), t)
     g = theta * m + 0.5 * np.eye(len(t), dtype=t.dtype)
     adjoint_g = _adjoint(g)
 
     def solve(f: Array, hermitian: bool) -> Array:
         y = _solve(g, -_congruence(m, f), hermitian)
-        return y + _solve(g, -_congruence(m, f + _congruence(t, y) - y), hermitian)
+        return y + _solve(g, -_congruence(m, f + _congruence(t, y) - d * y), hermitian)
 
     def adjoint_solve(f: Array) -> Array:
         return adjoint_g(-_congruence(m.conj().T, f))
 
-    gap = np.abs(eigenvalues[:, None] * eigenvalues.conj() - 1).min()
-    return solve, adjoint_solve, float(gap), float(1 + np.abs(t).max() ** 2)
+    return _Triangular(solve, adjoint_solve, lambda norm: norm(t) ** 2 + d)
 
 
 def _congruence(t: Array, y: Array) -> Array:
@@ -102,18 +185,16 @@ def _adjoint(t: Array) -> Solve:
     return lambda f: _solve(flipped, f[::-1, ::-1], False)[::-1, ::-1]
 
 
-def _separation(solve: Any, adjoint_solve: Solve, like: Array) -> float:
-    """An upper estimate of the smallest singular value of the operator, by two steps of power iteration on its inverse."""
-    y: Any = np.random.default_rng(0).standard_normal(like.shape)
-    y = y.astype(like.dtype)
-    smallest = np.inf
-    for _ in range(2):
-        size = np.linalg.norm(y)
-        if not 0 < size < np.inf:
-            return 0.0
-        solved = solve(y / size, False)
-        smallest = min(smallest, 1 / max(float(np.linalg.norm(solved)), 1e-300))
-        y = adjoint_solve(solved)
+def _separation(equation: _Triangular, probe: Array) -> float:
+    """An upper estimate of the smallest singular value of the operator, by power iteration on its inverse."""
+    y, smallest = probe, np.inf
+    for _ in range(3):
+        for solve in (lambda f: equation.solve(f, False), equation.adjoint_solve):
+            size = _size(y)
+            if not 0 < size < np.inf:
+                return 0.0
+            y = solve(y / size)
+            smallest = min(smallest, 1 / max(_size(y), 1e-300))
     return smallest
 
 

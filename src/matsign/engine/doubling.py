@@ -19,11 +19,16 @@ Array = Any
 
 
 class Sum(NamedTuple):
-    """Where a doubling ended: the sum, its steps, and whether the powers of c went to zero soon enough to be trusted."""
+    """Where a doubling ended: the sum, its steps, whether the powers of c went to zero soon enough to be trusted, and a growth.
+
+    That is an estimate from above of how much larger than its right-hand side a sum can be: of Σ ‖cᵏ‖ ‖dᵏ‖, with the powers of
+    two in place of the powers up to the next. The equation is no nearer to a singular one than its reciprocal.
+    """
 
     x: Array
     steps: Array
     converged: Array
+    growth: Array
 
 
 class Cayley(NamedTuple):
@@ -52,16 +57,21 @@ def smith(be: Backend, like: Array, start: Callable[[], tuple[Array, Array]]) ->
     small, large, limit = limits(be, like)
 
     def step(state: Any) -> Any:
-        c, x, steps, _ = state
+        c, x, steps, size, growth = state
         del state
         x = be.addmm(1.0, x, 1.0, c @ x, adjoint(c))
         c = c @ c
+        growth = growth + 2.0**steps * size**2
         size = norm(be, c)
-        return (c, x, steps + 1, size), (size > small) & (size < large)
+        return (c, x, steps + 1, size, growth), (size > small) & (size < large)
 
-    one = be.ones(like)
-    c, x, steps, size = be.loop(step, (*start(), 0 * one, one), limit)
-    return Sum(be.addmm(1.0, x, 1.0, c @ x, adjoint(c)), steps + 1, size <= small)
+    def begin(c: Array, x: Array) -> Any:
+        one = be.ones(like)
+        return c, x, 0 * one, norm(be, c), one
+
+    c, x, steps, size, growth = be.loop(step, begin(*start()), limit)
+    x = be.addmm(1.0, x, 1.0, c @ x, adjoint(c))
+    return Sum(x, steps + 1, size <= small, growth + 2.0**steps * size**2)
 
 
 def cayley(be: Backend, a: Array) -> Cayley:
@@ -75,12 +85,15 @@ def one_sided_lyapunov(be: Backend, a: Array, q: Array) -> Sum:
     """x with a x + x aᴴ = q for an `a` with its spectrum on one side of the imaginary axis."""
     left = be.real(trace(be, a)) <= 0
     side = column(be.xp.where(left, be.ones(q), -be.ones(q)))
+    size = []
 
     def start() -> tuple[Array, Array]:
         c, m, p = cayley(be, side * a)
+        size.append(2 * p[:, 0, 0] * norm(be, m) ** 2)
         return c, (-2 * side * p) * (m @ q @ adjoint(m))
 
-    return smith(be, q, start)
+    found = smith(be, q, start)
+    return found._replace(growth=found.growth * size[0])
 
 
 def two_sided_sylvester(be: Backend, a: Array, b: Array, q: Array, limit: int = 0) -> Sum:
@@ -98,22 +111,27 @@ def two_sided_sylvester(be: Backend, a: Array, b: Array, q: Array, limit: int = 
         return c[:, None] @ x @ d[:, None]
 
     def step(state: Any) -> Any:
-        x, c, d, steps, _ = state
+        x, c, d, steps, size, growth = state
         del state
         x = x + term(x, c, d)
         c = c @ c
         d = c if same else d @ d
+        growth = growth + 2.0**steps * size
         size = norm(be, c) * norm(be, d)
-        return (x, c, d, steps + 1, size), (size > small**2) & (size < large**2)
+        return (x, c, d, steps + 1, size, growth), (size > small**2) & (size < large**2)
 
-    one = be.ones(a)
+    first = []
 
     def start() -> Any:
         u = be.inv(plus_identity(be, p, a))
         v = u if same else be.inv(plus_identity(be, p, b))
+        first.append(2 * p[:, 0, 0] * norm(be, u) * norm(be, v))
         x = 2 * p[:, None] * term(q, u, v)
         c = plus_identity(be, 1.0, -2 * p * u)
-        return x, c, c if same else plus_identity(be, 1.0, -2 * p * v), 0 * one, one
+        d = c if same else plus_identity(be, 1.0, -2 * p * v)
+        one = be.ones(a)
+        return x, c, d, 0 * one, norm(be, c) * norm(be, d), one
 
-    x, c, d, steps, size = be.loop(step, start(), limit or most)
-    return Sum(x + term(x, c, d), steps + 1, size <= small**2)
+    x, c, d, steps, size, growth = be.loop(step, start(), limit or most)
+    growth = first[0] * (growth + 2.0**steps * size)
+    return Sum(x + term(x, c, d), steps + 1, size <= small**2, growth)

@@ -15,7 +15,7 @@ from matsign.engine.blocks import Triangular
 from matsign.engine.doubling import two_sided_sylvester
 from matsign.engine.iterate import newton, settled
 from matsign.engine.linear import adjoint, column, inner, nonzero, norm, plus_identity
-from matsign.engine.separation import may_be_singular, negligible, separation, start, suspicious
+from matsign.engine.separation import ROUNDINGS, may_be_singular
 
 Array = Any
 
@@ -100,31 +100,21 @@ def _first(be: Backend, a: Array, b: Array) -> tuple[Array, Array, Array, Array]
 
 
 def summed(be: Backend, a: Array, b: Array, q: Array, limit: int) -> tuple[Found, Array]:
-    """x by doubling the sum that the line between the means makes of the equation, and where that equation may be singular.
-
-    Fields of values on the two sides of it prove that the equation is not, at the price of two Cholesky factors. Else a random
-    right-hand side goes along.
-    """
+    """x by doubling the sum that the line between the means makes of the equation, and where that equation may be singular."""
     side, _, _, line = _first(be, a, b)
-
-    def plain(a: Array, b: Array, q: Array, line: Array, side: Array) -> tuple[Found, Array]:
-        found = _sum_on_line(be, a, b, q, line, side, limit)
-        return found, be.ones(found.x) < 0
-
-    def probed(a: Array, b: Array, q: Array, line: Array, side: Array) -> tuple[Found, Array]:
-        probe = start(be, q)
-        found = _sum_on_line(be, a, b, be.xp.stack([q, probe], axis=1), line, side, limit)
-        doubtful = may_be_singular(be, probe, found.x[:, 1], negligible(be, a, b))
-        return found._replace(x=found.x[:, 0]), doubtful
-
-    return be.split(_apart(be, a, b, line, side), plain, probed, a, b, q, line, side)
+    found, growth = _sum_on_line(be, a, b, q, line, side, limit)
+    limit = ROUNDINGS * be.eps(a) * (norm(be, a) + norm(be, b))
+    # A solution this large means an operator that is singular to working precision.
+    large = ~(norm(be, found.x) * limit < nonzero(be, norm(be, q)))
+    return found, may_be_singular(be, 1 / growth, q, limit) | large
 
 
-def _sum_on_line(be: Backend, a: Array, b: Array, q: Array, line: Array, side: Array, limit: int = 0) -> Found:
-    """x with a x + x b = q for right-hand sides (B, n, m) or (B, k, n, m)."""
-    rights = q if q.ndim == 4 else q[:, None]
-    found = two_sided_sylvester(be, *_turned(be, a, b, line, side), column(side)[:, None] * rights, limit)
-    return Found(found.x if q.ndim == 4 else found.x[:, 0], found.steps, found.converged, line, side)
+def _sum_on_line(
+    be: Backend, a: Array, b: Array, q: Array, line: Array, side: Array, limit: int
+) -> tuple[Found, Array]:
+    """x with a x + x b = q, and how much larger than q it may be."""
+    found = two_sided_sylvester(be, *_turned(be, a, b, line, side), (column(side) * q)[:, None], limit)
+    return Found(found.x[:, 0], found.steps, found.converged, line, side), found.growth
 
 
 def _turned(be: Backend, a: Array, b: Array, line: Array, side: Array) -> tuple[Array, Array]:
@@ -136,38 +126,21 @@ def _turned(be: Backend, a: Array, b: Array, line: Array, side: Array) -> tuple[
     return be.split((line != 0) | (side < 0), moved, lambda a, b, *_: (a, b), a, b, line, side)
 
 
-def singular(be: Backend, found: Found, a: Array, b: Array) -> Array:
-    """Which members are singular to working precision although a line was found, by their separation where there is doubt."""
+def unproven(be: Backend, found: Found, a: Array, b: Array) -> Array:
+    """Where nothing proves yet that the equation with this line is not singular.
 
-    def solve(a: Array, b: Array, line: Array, side: Array, y: Array) -> Array:
-        return _sum_on_line(be, a, b, y, line, side).x
-
-    def doubt(a: Array, b: Array, line: Array, side: Array, like: Array) -> Array:
-        return suspicious(be, lambda y: solve(a, b, line, side, y), like, negligible(be, a, b))
-
-    def look(a: Array, b: Array, line: Array, side: Array, like: Array) -> Array:
-        there, back = (a, b, line, side), (adjoint(a), adjoint(b), line, side)
-        least = separation(be, lambda y: solve(*there, y), lambda y: solve(*back, y), like)
-        return ~(least.value > negligible(be, a, b))
-
-    def none(*arrays: Array) -> Array:
-        return be.ones(arrays[0]) < 0
-
-    plant = (a, b, found.line, found.side, found.x)
-    unproven = found.sound & ~_apart(be, a, b, found.line, found.side)
-    return be.split(be.split(unproven, doubt, none, *plant), look, none, *plant)
-
-
-def _apart(be: Backend, a: Array, b: Array, line: Array, side: Array) -> Array:
-    """Whether the fields of values of a and -b lie on two sides of the line: half the distance between them, √eps of the
-    size, is below half the separation."""
+    A proof are fields of values of a and -b on two sides of the line: half the distance between them, √eps of the size, is
+    below half the separation.
+    """
     distance = math.sqrt(be.eps(a)) * (norm(be, a) + norm(be, b))
-    definite = None
-    for x in _turned(be, a, b, line, side):
-        factor = be.cholesky(plus_identity(be, -column(2 * distance), x + adjoint(x)))
-        here = be.xp.isfinite(factor).all((-1, -2))
-        definite = here if definite is None else definite & here
-    return definite
+    a, b = _turned(be, a, b, found.line, found.side)
+    return ~(found.sound & definite(be, a, distance) & definite(be, b, distance))
+
+
+def definite(be: Backend, x: Array, distance: Array) -> Array:
+    """Whether the field of values of x lies to the right of this distance from the imaginary axis."""
+    factor = be.cholesky(plus_identity(be, -column(2 * distance), x + adjoint(x)))
+    return be.xp.isfinite(factor).all((-1, -2))
 
 
 def _trace(be: Backend, x: Array) -> Array:

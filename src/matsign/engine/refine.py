@@ -7,14 +7,15 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from matsign.backends import Backend
-from matsign.engine.linear import adjoint, column, nonzero, norm
+from matsign.engine.linear import adjoint, column, inner, nonzero, norm, normalise
 from matsign.engine.separation import separation, start
 
 Array = Any
+Arrays = tuple[Any, ...]
 
 
 class Refined(NamedTuple):
-    """A solution, its backward error, and the separation of the equation."""
+    """A solution, what it leaves of the equation beside the moduli of the terms, and the separation of the equation."""
 
     x: Array
     error: Array
@@ -52,17 +53,15 @@ def sylvester(
 def _corrected(
     be: Backend, solve: Callable[[Array], Array], a: Array, b: Array, q: Array, times: int
 ) -> tuple[Array, Array, Array]:
-    """(x, backward error, size of the first correction beside x), where each correction is kept if the error drops by it."""
+    """(x, its error, the size of the first correction beside x), where each correction is kept if the error drops by it."""
     x = solve(q)
-    gap = q - a @ x - x @ b
-    error = backward(be, a, b, q, x, gap)
+    gap, error = total(terms(a, b, q, x)), relative_gap(be, terms, a, b, q, x)
     first = 0 * error
     for k in range(times):
         step = solve(gap)
         first = norm(be, step) / nonzero(be, norm(be, x)) if k == 0 else first
         new = x + step
-        new_gap = q - a @ new - new @ b
-        new_error = backward(be, a, b, q, new, new_gap)
+        new_gap, new_error = total(terms(a, b, q, new)), relative_gap(be, terms, a, b, q, new)
         better = new_error < error
         x = be.xp.where(column(better), new, x)
         gap = be.xp.where(column(better), new_gap, gap)
@@ -70,6 +69,61 @@ def _corrected(
     return x, error, first
 
 
-def backward(be: Backend, a: Array, b: Array, q: Array, x: Array, gap: Array) -> Array:
-    """The residual beside the terms of the equation."""
-    return norm(be, gap) / nonzero(be, (norm(be, a) + norm(be, b)) * norm(be, x) + norm(be, q))
+def terms(a: Array, b: Array, q: Array, x: Array) -> Arrays:
+    """What should add up to zero."""
+    return q, -(a @ x), -(x @ b)
+
+
+def total(parts: Arrays) -> Array:
+    """The sum of the terms of an equation: what is left of it."""
+    first, *rest = parts
+    for part in rest:
+        first = first + part
+    return first
+
+
+def backward(be: Backend, gap: Array, *parts: Array) -> Array:
+    """The backward error: the norm of what is left of an equation over the sum of those of its terms, each as it is evaluated."""
+    gap, *scaled, _ = normalise(be, gap, *parts)
+    return norm(be, gap) / nonzero(be, total(tuple(norm(be, part) for part in scaled)))
+
+
+def rounding(be: Backend, terms: Callable[..., Arrays], *arrays: Array) -> Array:
+    """By how much each entry of the sum of these terms may be off for each eps of rounding: the same sum of moduli."""
+    return total(tuple(be.xp.abs(part) for part in terms(*(be.xp.abs(x) for x in arrays))))
+
+
+def relative_gap(be: Backend, terms: Callable[..., Arrays], *arrays: Array) -> Array:
+    """What is left of an equation beside the moduli of its terms."""
+    return norm(be, total(terms(*arrays))) / nonzero(be, norm(be, rounding(be, terms, *arrays)))
+
+
+# Sums by doubling leave up to 2 eps of the moduli of the terms on every ordinary equation, of whatever size.
+_ROUNDINGS = 4
+
+
+def at_rounding(be: Backend, terms: Callable[..., Arrays], *arrays: Array) -> Array:
+    """Whether an equation holds as well as it can: what is left is no more than the rounding of its terms, entry by entry.
+
+    Beside norms of a and x alone, the small blocks of a stiff equation would not count.
+    """
+    parts = terms(*arrays)
+    gap, enough = norm(be, total(parts)), _ROUNDINGS * be.eps(parts[0])
+    surely = gap <= enough * total(tuple(norm(be, part) for part in parts))
+    return be.split(
+        surely,
+        lambda gap, *arrays: gap == gap,
+        lambda gap, *arrays: gap <= enough * norm(be, rounding(be, terms, *arrays)),
+        *(gap, *arrays),
+    )
+
+
+def correction(be: Backend, solved: Array) -> Array:
+    """The solution for what is left of an equation, (B, k, n, m) its first, lengthened by those for random rounding, the others.
+
+    In a direction that rounding moves the solution in, and not against the correction.
+    """
+    step, shown = solved[:, 0], solved[:, 1]
+    spread = norm(be, solved[:, 1:])
+    spread = be.xp.where(inner(be, step, shown) < 0, -spread, spread)
+    return step + column(spread / nonzero(be, norm(be, shown))) * shown

@@ -14,7 +14,7 @@ import scipy
 from matsign.backends import lapack, load
 from matsign.engine.failures import Failure
 from matsign.engine.linear import scattered_numbers
-from matsign.engine.separation import separation
+from matsign.engine.separation import ROUNDINGS, negligible, separation
 
 Array = np.ndarray[Any, Any]
 
@@ -109,22 +109,21 @@ def _smallest_singular_value(a: Array) -> float:
 
 
 def sylvester(a: Array, b: Array, q: Array) -> tuple[Array, Array]:
-    """(x, failure) with a x + x b = q, by Bartels and Stewart (1972) with a triangular solver made of products."""
-    out, failure, info = np.empty_like(q), np.zeros(len(q), np.int32), np.finfo(q.dtype)
-    low, high = float(info.tiny) ** 0.3, float(info.max) ** 0.3
+    """(x, failure) with a x + x b = q of moderate size, by Bartels and Stewart (1972); the triangular solver by products."""
+    out, failure = np.full_like(q, np.nan), np.zeros(len(q), np.int32)
     for k in range(len(q)):
         if not (np.isfinite(a[k].sum()) and np.isfinite(b[k].sum()) and np.isfinite(q[k].sum())):
             failure[k] = Failure.NOT_CONVERGED
             continue
         form = _forms(a[k], b[k])
-        size, size_q = form.size, np.abs(q[k]).max()
-        if not (low < size < high and (low < size_q < high or size_q == 0)):
-            out[k], failure[k] = _far_from_one(a[k], b[k], q[k])
-            continue
-        y = triangular_sylvester(form.r, form.s, form.turned(q[k]))
-        out[k] = form.turned_back(y)
-        if not np.abs(y).max() * max(y.shape) * info.eps * size <= size_q or _singular(form):
-            failure[k] = Failure.COMMON_EIGENVALUE
+        with np.errstate(all="ignore"):
+            y = triangular_sylvester(form.r, form.s, form.turned(q[k]))
+            if not (np.isfinite(form.r).all() and np.isfinite(form.s).all()):
+                failure[k] = Failure.NOT_CONVERGED
+            elif _singular(form, _size(q[k]), _size(y)):
+                failure[k] = Failure.COMMON_EIGENVALUE
+            else:
+                out[k] = form.turned_back(y)
     return out, failure
 
 
@@ -158,10 +157,6 @@ class _Forms(NamedTuple):
     v: Array
 
     @property
-    def size(self) -> float:
-        return max(float(np.abs(self.r).max()), float(np.abs(self.s).max()))
-
-    @property
     def like(self) -> Array:
         return np.empty((1, len(self.r), len(self.s)), self.r.dtype)
 
@@ -184,20 +179,24 @@ def _forms(a: Array, b: Array) -> _Forms:
     return _Forms(*lapack.schur_pair(a, b))
 
 
-def _singular(form: _Forms) -> bool:
+def _singular(form: _Forms, size_q: float, size_y: float) -> bool:
     """Whether rounding alone may have made the equation singular; nearly always one random right-hand side tells.
 
     The distance between the spectra would not do: long Jordan chains make an equation singular with eigenvalues far apart.
-    `separation.suspicious` and `negligible` in so many words, without what they cost a small matrix.
+    `separation.may_be_singular` and `negligible` in so many words, without what they cost a small matrix.
     """
     n, m = len(form.r), len(form.s)
     start = scattered_numbers(n, m)
     y = triangular_sylvester(form.r, form.s, start.astype(form.r.dtype))
-    limit = math.sqrt(max(n, m)) * float(np.finfo(form.r.dtype).eps) * math.hypot(_size(form.r), _size(form.s))
-    if _size(start) > 100 * math.sqrt(n * m) * limit * _size(y):
+    eps = float(np.finfo(form.r.dtype).eps)
+    least = np.divide(_size(start), _size(y))
+    if size_q > 0:
+        least = min(least, np.divide(size_q, size_y))
+    if least > 100 * math.sqrt(n * m) * ROUNDINGS * eps * (_size(form.r) + _size(form.s)):
         return False
     be = load("numpy")
-    return bool(separation(be, form.inverse, form.adjoint_inverse, form.like).value[0] <= limit)
+    limit = negligible(be, form.r[None], form.s[None])[0]
+    return not (least > limit and separation(be, form.inverse, form.adjoint_inverse, form.like).value[0] > limit)
 
 
 def _size(x: Array) -> float:
@@ -207,20 +206,6 @@ def _size(x: Array) -> float:
 
 def _flip(t: Array) -> Array:
     return np.asfortranarray(t.conj().T[::-1, ::-1])
-
-
-def _far_from_one(a: Array, b: Array, q: Array) -> tuple[Array, int]:
-    """`sylvester` of one member whose numbers LAPACK would take for zero or infinity, by way of scaled ones."""
-    size, size_q = max(np.abs(a).max(), np.abs(b).max()), np.abs(q).max()
-    if size == 0:
-        return q * np.nan, Failure.COMMON_EIGENVALUE
-    e, e_q = int(np.frexp(size)[1]), int(np.frexp(size_q)[1])
-    ldexp = load("numpy").ldexp
-    scaled = (ldexp(x[None], np.asarray(-k)) for x, k in ((a, e), (b, e), (q, e_q)))
-    x, failure = sylvester(*scaled)
-    if failure[0] == 0 and not np.isfinite(x).all():
-        failure[0] = Failure.COMMON_EIGENVALUE
-    return ldexp(x[0], np.asarray(e_q - e)), int(failure[0])
 
 
 def triangular_sylvester(r: Array, s: Array, f: Array, sign: int = 1) -> Array:

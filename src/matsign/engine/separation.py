@@ -49,18 +49,12 @@ def separation(
     return Separation(least, worst)
 
 
-def suspicious(be: Backend, solve: Callable[[Array], Array], like: Array, limit: Array) -> Array:
-    """Whether the separation may be below `limit`: a quick look, with one right-hand side.
+def may_be_singular(be: Backend, least: Array, like: Array, limit: Array) -> Array:
+    """Whether the separation may be below `limit`, by one bound on it: of a random right-hand side, or of a growing sum.
 
     The worst direction is in a random one with 1/√(n m) of its length on average, and hardly ever with a hundredth of that.
     """
-    y = start(be, like)
-    return may_be_singular(be, y, solve(y), limit)
-
-
-def may_be_singular(be: Backend, y: Array, solved: Array, limit: Array) -> Array:
-    """The same for a random right-hand side and its solution."""
-    return ~(norm(be, y) / norm(be, solved) > 100 * math.sqrt(math.prod(y.shape[-2:])) * limit)
+    return ~(least > 100 * math.sqrt(math.prod(like.shape[-2:])) * limit)
 
 
 def start(be: Backend, like: Array) -> Array:
@@ -74,7 +68,27 @@ def _unit(be: Backend, x: Array) -> tuple[Array, Array]:
     return x / column(be.xp.where(size > 0, size, be.ones(x))), size
 
 
+# Of power iteration for a norm.
+_STEPS = 6
+
+# What rounding may do to a singular value of an operator, beside eps times its norm: a similarity of two products may be behind
+# the entries, another is the Schur form.
+ROUNDINGS = 4
+
+
 def negligible(be: Backend, a: Array, b: Array) -> Array:
     """The separation of x ↦ a x + x b below which rounding in a and b alone may have made it singular."""
-    n = max(a.shape[-1], b.shape[-1])
-    return math.sqrt(n) * be.eps(a) * be.xp.hypot(norm(be, a), norm(be, b))
+    return ROUNDINGS * be.eps(a) * (spectral_norm(be, a) + spectral_norm(be, b))
+
+
+def spectral_norm(be: Backend, a: Array) -> Array:
+    """‖a‖₂ within a few percent, from below, by power iteration."""
+    n = a.shape[-1]
+    y = be.xp.broadcast_to(scattered(be, n, 1, a), (*a.shape[:-1], 1))
+    size = 0 * be.ones(a)
+    for _ in range(_STEPS):
+        y, _ = _unit(be, y)
+        y, size = _unit(be, a @ y)
+        y = y.mT.conj() @ a
+        y = y.mT.conj()
+    return size

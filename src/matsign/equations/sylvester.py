@@ -15,14 +15,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from matsign.backends import Backend
-from matsign.engine import divide, eigenvectors, line, schur
+from matsign.engine import balance, divide, eigenvectors, line, scaling, schur
 from matsign.engine.declare import Residual, declared
 from matsign.engine.failures import Failure
-from matsign.engine.linear import adjoint, column, inner, nonzero, norm, normalise, plus_identity, scattered
-from matsign.engine.refine import Refined, backward
+from matsign.engine.linear import adjoint, column, normalise, plus_identity, scattered
+from matsign.engine.refine import Refined, at_rounding, backward, correction, relative_gap, rounding, terms, total
 from matsign.engine.rules import Arrays, Solution, follow, solution
 from matsign.engine.separation import negligible, separation
 from matsign.equations.lyapunov import lyapunov
@@ -48,18 +48,32 @@ def sylvester(be: Backend, a: Array, b: Array, q: Array, *, method: str) -> Solu
 
 
 def _sylvester(be: Backend, a: Array, b: Array, q: Array, method: str) -> Solution:
-    a, b, q, scale, scale_q = _standard(be, a, b, q)
-    found = _WAYS[method](be, a, b, q)
-    return found._replace(value=(be.ldexp(found.value[0], column(scale_q - scale)),))
+    posed = _posed(be, a, b, q)
+    return scaling.restored(be, _WAYS[method](be, posed.a, posed.b, posed.q), posed.outer + posed.scale)
 
 
-def _standard(be: Backend, a: Array, b: Array, q: Array) -> tuple[Array, Array, Array, Array, Array]:
-    """(a, b, q, e, f): a and b times 2^-e and q times 2^-f, all near one.
+class _Posed(NamedTuple):
+    """An equation near one in size and in units that balance a and b.
 
-    Where a and -b lie close to each other and far from zero, they are moved to zero, which changes nothing else.
+    The caller's x is 2^(outer + scale) times this one, the operator 2^size times.
     """
+
+    a: Array
+    b: Array
+    q: Array
+    outer: Array
+    scale: Array
+    size: Array
+
+
+def _posed(be: Backend, a: Array, b: Array, q: Array) -> _Posed:
+    """Where a and -b lie close to each other and far from zero, they are moved to zero, which changes nothing else."""
     a, b, scale = normalise(be, a, b)
-    q, scale_q = normalise(be, q)
+    (e, a), (f, b) = _balanced(be, a), _balanced(be, b)
+    a, b, more = normalise(be, a, b)
+    size = scale + more
+    outer = e[:, :, None] - f[:, None, :]
+    q, scale_q = scaling.into(be, q, outer)
     trace = be.xp.linalg.trace
     mean_a, mean_b = trace(a) / a.shape[-1], trace(b) / b.shape[-1]
     shift = (mean_a - mean_b) / 2
@@ -69,7 +83,12 @@ def _standard(be: Backend, a: Array, b: Array, q: Array) -> tuple[Array, Array, 
         lambda a, b, s: (a, b),
         *(a, b, shift),
     )
-    return a, b, q, scale, scale_q
+    return _Posed(a, b, q, outer, column(scale_q - size), size)
+
+
+def _balanced(be: Backend, a: Array) -> tuple[Array, Array]:
+    e = balance.exponents(be, a)
+    return be.split((e != 0).any(-1), lambda e, a: (e, balance.rescale(be, a, e)), lambda *kept: kept, e, a)
 
 
 def _auto(be: Backend, a: Array, b: Array, q: Array) -> Solution:
@@ -88,10 +107,8 @@ def _between(be: Backend, a: Array, b: Array, q: Array, otherwise: Callable[...,
     """The sum where a line is found and the result is at working precision, another method for the rest."""
     # With another method behind it, one that is slow to converge is not worth waiting for.
     found, doubtful = line.summed(be, a, b, q, 26)
-    x, size = found.x, norm(be, a) + norm(be, b)
-    fine = found.sound & ~doubtful & (backward(be, a, b, q, x, _gap(x, a, b, q)) < _enough(be, q))
-    # A solution this large means an operator that is singular to working precision.
-    fine = fine & (norm(be, x) * size * be.eps(q) < nonzero(be, norm(be, q)))
+    x = found.x
+    fine = found.sound & ~doubtful & at_rounding(be, terms, a, b, q, x)
     return be.split(
         ~fine,
         lambda a, b, q, *_: otherwise(be, a, b, q),
@@ -106,14 +123,20 @@ def _elsewhere(be: Backend, q: Array) -> Callable[..., Solution]:
 
 
 def _newton(be: Backend, a: Array, b: Array, q: Array) -> Solution:
-    """Newton alone."""
+    """Newton alone; whether the equation is singular, where that is not plain, says what takes over from the sum."""
     found = line.search(be, a, b, q, _TRIES, 0)
     none = be.no_counts(q)
-    lost = ~(backward(be, a, b, q, found.x, _gap(found.x, a, b, q)) < be.eps(q) ** 0.75)
+    lost = ~(relative_gap(be, terms, a, b, q, found.x) < be.eps(q) ** 0.75)
     failure = be.xp.where(lost, none + int(Failure.NOT_CONVERGED), none)
-    common = line.singular(be, found, a, b)
-    failure = be.xp.where(common, none + int(Failure.COMMON_EIGENVALUE), failure)
     failure = be.xp.where(found.sound, failure, none + int(Failure.NO_LINE))
+    otherwise = _schur if be.on_cpu(q) else _elsewhere(be, q)
+    singular = be.split(
+        line.unproven(be, found, a, b) | (failure > 0),
+        lambda a, b, q, x: otherwise(be, a, b, q).failure == int(Failure.COMMON_EIGENVALUE),
+        lambda a, b, q, x: be.ones(x) < 0,
+        *(a, b, q, found.x),
+    )
+    failure = be.xp.where(singular, none + int(Failure.COMMON_EIGENVALUE), failure)
     return solution(be, (found.x,), iterations=found.steps)._replace(failure=failure)
 
 
@@ -155,36 +178,30 @@ def _enough(be: Backend, q: Array) -> float:
     return 8 * math.sqrt(max(q.shape[-2:])) * be.eps(q)
 
 
-def _gap(x: Array, a: Array, b: Array, q: Array) -> Array:
-    return q - a @ x - x @ b
-
-
 def _residual(be: Backend, value: tuple[Array], a: Array, b: Array, q: Array) -> Residual:
     """q - a x - x b beside its terms; the same equation for that gap, and for what rounding may have hidden in it.
 
     The gap is itself computed with rounding, and the data were rounded before, by up to eps of each term of each entry. The
     correction is lengthened by what that does to x, measured at random.
     """
-    (x,) = value
-    a, b, q, scale, scale_q = _standard(be, a, b, q)
-    x = be.ldexp(x, column(scale - scale_q))
-    gap, xp = _gap(x, a, b, q), be.xp
-    (n, m), size = q.shape[-2:], (norm(be, a) + norm(be, b)) * norm(be, x) + norm(be, q)
-    terms = xp.abs(a) @ xp.abs(x) + xp.abs(x) @ xp.abs(b) + xp.abs(q)
-    noise = be.eps(x) * terms[:, None] * xp.reshape(scattered(be, _SAMPLES * n, m, x), (1, _SAMPLES, n, m))
-    solved, least = _solutions(be, a, b, xp.concat([gap[:, None], noise], axis=1))
-    step, shown = solved[:, 0], solved[:, 1]
-    spread = norm(be, solved[:, 1:])
-    # In a direction that rounding moves x in, and not against the correction.
-    spread = xp.where(inner(be, step, shown) < 0, -spread, spread)
-    step = step + column(spread / nonzero(be, norm(be, shown))) * shown
-    correction = be.ldexp(step, column(scale_q - scale))
-    return Residual(norm(be, gap) / nonzero(be, size), (correction,), be.ldexp(least, scale))
+    given, posed = value[0], _posed(be, a, b, q)
+    x, xp = be.ldexp(given, -posed.outer - posed.scale), be.xp
+    arrays = posed.a, posed.b, posed.q, x
+    (n, m), parts = q.shape[-2:], terms(*arrays)
+    reach = be.eps(x) * rounding(be, terms, *arrays)
+    noise = reach[:, None] * xp.reshape(scattered(be, _SAMPLES * n, m, x), (1, _SAMPLES, n, m))
+    rights = xp.concat([total(parts)[:, None], noise], axis=1)
+    solved, least = _solutions(be, posed.a, posed.b, rights)
+    # In the caller's units all terms weigh as the caller sees them.
+    lower = posed.outer - xp.max(posed.outer, axis=(-1, -2), keepdims=True)
+    left = backward(be, *(be.ldexp(part, lower) for part in (total(parts), *parts)))
+    step = scaling.at_least_rounded(be, be.ldexp(correction(be, solved), posed.outer + posed.scale), given)
+    return Residual(left, (step,), be.ldexp(least, posed.size))
 
 
 def _solutions(be: Backend, a: Array, b: Array, q: Array) -> tuple[Array, Array]:
     """The solutions for right-hand sides (B, k, n, m), and the separation."""
-    if be.on_cpu(q) and not be.traced(q):
+    if be.on_cpu(q):
         return be.host(schur.solutions, (q, be.ones(q)), a, b, q)
     count, k, n, m = q.shape
 

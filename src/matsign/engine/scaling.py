@@ -1,0 +1,68 @@
+"""Equations brought to size by powers of two, which cost no rounding, and their answers brought back.
+
+An answer may be too large for its dtype although everything on the way was near one: that is a failure of its own.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from matsign.backends import Backend
+from matsign.engine import balance
+from matsign.engine.failures import Failure
+from matsign.engine.linear import column, normalise
+from matsign.engine.rules import Solution
+
+Array = Any
+
+# The exponent of an entry that is zero: below all others.
+_NOTHING = -(1 << 20)
+
+
+def balanced(be: Backend, a: Array) -> tuple[Array, Array, Array]:
+    """(e, b, k): b = 2^-k 2^-e a 2^e with the exponents e (B, n), its rows and columns alike and its largest entry near one."""
+    a, k = normalise(be, a)
+    e = balance.exponents(be, a)
+
+    def rescaled(e: Array, a: Array, k: Array) -> tuple[Array, Array, Array]:
+        a, more = normalise(be, balance.rescale(be, a, e))
+        return e, a, k + more
+
+    return be.split((e != 0).any(-1), rescaled, lambda *kept: kept, e, a, k)
+
+
+def into(be: Backend, q: Array, e: Array) -> tuple[Array, Array]:
+    """(2^-k 2^-e q, k) for one exponent an entry (B, n, m), with the largest entry near one whatever the exponents are."""
+
+    def one_by_one(q: Array, e: Array) -> tuple[Array, Array]:
+        xp = be.xp
+        place = xp.where(q != 0, _exponents(be, q) - e, _NOTHING + 0 * e)
+        k = xp.max(place, axis=(-1, -2))
+        k = xp.where(k > _NOTHING, k, 0 * k)
+        return be.ldexp(q, -e - column(k)), k
+
+    return be.split((e != 0).any((-1, -2)), one_by_one, lambda q, e: normalise(be, q), q, e)
+
+
+def _exponents(be: Backend, x: Array) -> Array:
+    if be.is_complex(x):
+        return be.xp.maximum(_exponents(be, be.real(x)), _exponents(be, be.imag(x)))
+    return be.xp.where(x != 0, be.exponent(x), _NOTHING + 0 * be.exponent(x))
+
+
+def restored(be: Backend, found: Solution, e: Array) -> Solution:
+    """An answer x as 2^e x, with an error where that is too large for the dtype."""
+    (y,) = found.value
+    x = be.ldexp(y, e)
+    if not be.traced(x) and be.surely_finite(x):
+        return found._replace(value=(x,))
+    lost = (found.failure == 0) & be.xp.isfinite(y).all((-1, -2)) & ~be.xp.isfinite(x).all((-1, -2))
+    failure = be.xp.where(lost, int(Failure.OVERFLOW) + 0 * found.failure, found.failure)
+    return found._replace(value=(x,), failure=failure)
+
+
+def at_least_rounded(be: Backend, step: Array, value: Array) -> Array:
+    """A correction that counts one unit in the last place for the entries of an answer that lie below the normal numbers."""
+    info = be.xp.finfo(be.real(value).dtype)
+    tiny = float(info.smallest_normal)
+    return be.xp.where(be.xp.abs(value) < tiny, step + tiny * float(info.eps), step)
