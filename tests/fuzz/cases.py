@@ -69,7 +69,7 @@ def _methods(*names, share=0.5):
 
     def draw(rng, options):
         if rng.random() > share:
-            options["method"] = str(rng.choice(names))
+            options["method"] = names[rng.integers(len(names))]
         return options
 
     return draw
@@ -124,6 +124,8 @@ def _schedules(rng, options):
         options["steps"] = int(rng.integers(1, 9))
     elif way == 1:
         options["schedule"] = str(rng.choice(["muon", "you", "su", "cans", "polar_express"]))
+    elif way == 3:
+        options["precision"], options["steps"] = str(rng.choice(["half", "full"])), 5
     elif way == 2:
         options["tol"], options["steps"] = float(rng.choice([0.2, 1e-2, 1e-4])), int(rng.integers(1, 9))
     return options
@@ -262,7 +264,7 @@ def _balanced(rng, options):
 
 
 SIGN = _options(_methods("newton", "polynomial", "schur", "eigh", share=0.6), _rtol, _tol)
-POLAR = _options(_methods("polynomial", "newton", "svd", "gram"), _rtol)
+POLAR = _options(_methods("polynomial", "newton", "svd", "gram"), _rtol, _tol)
 ROOT = _options(_methods("newton", "polynomial", "schur", "eigh", share=0.6), _rtol)
 ARE = _options(_methods("doubling", "sign", "qz", share=0.7), _balanced)
 CLIP = _methods("svd", "sign")
@@ -289,7 +291,7 @@ SUBJECTS = [
             _exact_only(_one(references.sylvester)), ((1, 1, 0), (-1,))),
     Subject("solve_continuous_lyapunov", _lyapunov, _options(_methods("doubling", "newton", "schur", share=0.6)),
             _exact_only(_one(references.lyapunov)), ((1, 0), (-1,))),
-    Subject("solve_discrete_lyapunov", _stein, _options(_methods("doubling", "schur", "direct", share=0.6)),
+    Subject("solve_discrete_lyapunov", _stein, _options(_methods("doubling", "schur", "direct", "bilinear", None, share=0.6)),
             _exact_only(_one(references.stein)), ((0, 1), (1,))),
     Subject("lyapunov_factor", _factor, PLAIN, _one(references.stable_gramian), ((0, 1), (1,)), _gramian_of),
     Subject("discrete_lyapunov_factor", _discrete_factor, PLAIN, _one(partial(references.stable_gramian, discrete=True)),

@@ -30,6 +30,9 @@ SOFT = ("refused", "inaccurate")
 HAVE = {name: importlib.util.find_spec(name) is not None for name in ("numpy", "torch", "jax")}
 
 
+with_certificate = matsign.certify
+
+
 class Broken(NamedTuple):
     promise: str
     seen: str
@@ -151,7 +154,7 @@ def _check(case, rng, libraries, reference):
     if isinstance(plain.error, (TimeoutError,)):
         return c
     quiet = _errors_as_nan(c, plain)
-    certified = c.call(matsign.certify(f), arrays, options, label="certify")
+    certified = c.call(with_certificate(f), arrays, options, label="certify")
     _same_outcome(c, "certify differs from the plain call", plain, certified)
     if plain.error is None:
         c.answered = True
@@ -162,7 +165,7 @@ def _check(case, rng, libraries, reference):
         _error_is_complete(c, plain.error)
     exact = None
     if reference and not isinstance(plain.error, TypeError):
-        exact = _reference(case)
+        exact = reference_of(case)
         if exact is not None:
             _against_reference(c, exact, plain, certified, "numpy")
     for library in libraries:
@@ -246,7 +249,7 @@ def _certificate_is_sane(c, outcome, library):
             c.note(f"{name} is {x}", library)
 
 
-def _reference(case):
+def reference_of(case):
     """The exact results, None where the reference does not know, or a `NoAnswerError`."""
     if case.subject.reference is None:
         return None
@@ -354,7 +357,7 @@ def _moved(rng, x):
 
 def _other_library(c, library, exact, certified):
     case = c.case
-    other = c.call(matsign.certify(case.subject.f), case.arrays, case.options, library, "certify")
+    other = c.call(with_certificate(case.subject.f), case.arrays, case.options, library, "certify")
     if other.error is not None or certified.error is not None:
         if isinstance(other.error, matsign.SpectrumError) and other.error.value is None:
             c.note("an error without its value", library)

@@ -93,7 +93,7 @@ def _batch(arrays: Any, axes: Any, *, step: Any) -> tuple[list[Array], list[int]
 batching.primitive_batchers[_step] = _batch
 
 
-_typeof = getattr(jax, "typeof", None) or jax.core.get_aval  # its name before JAX 0.6
+_typeof: Any = getattr(jax, "typeof", None) or getattr(jax.core, "get_aval")  # noqa: B009  # its name before JAX 0.6
 
 
 def _jvp(arrays: Any, moves: Any, *, step: Any) -> tuple[tuple[Array, ...], list[Any]]:

@@ -197,7 +197,7 @@ def _write_npy(path: Path, values: Mapping[str, Array]) -> None:
 
 def _write_npz(path: Path, values: Mapping[str, Array]) -> None:
     with path.open("wb") as file:
-        np.savez(file, **values)
+        np.savez(file, **dict[str, Any](values))
 
 
 def _write_mat(path: Path, values: Mapping[str, Array]) -> None:
