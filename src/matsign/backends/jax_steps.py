@@ -93,14 +93,11 @@ def _batch(arrays: Any, axes: Any, *, step: Any) -> tuple[list[Array], list[int]
 batching.primitive_batchers[_step] = _batch
 
 
-_typeof: Any = getattr(jax, "typeof", None) or getattr(jax.core, "get_aval")  # noqa: B009  # its name before JAX 0.6
-
-
 def _jvp(arrays: Any, moves: Any, *, step: Any) -> tuple[tuple[Array, ...], list[Any]]:
     found = derived(step, *arrays)
     value = found[:-_CODES]
     moved = step.tangent(load("jax"), value, arrays, tuple(ad.instantiate_zeros(x) for x in moves))
-    still = [ad.Zero(_typeof(x).to_tangent_aval()) for x in found[-_CODES:]]
+    still = [ad.Zero(jax.typeof(x).to_tangent_aval()) for x in found[-_CODES:]]
     return found, [*(m.astype(x.dtype) for m, x in zip(moved, value, strict=True)), *still]
 
 
