@@ -233,12 +233,12 @@ def _cut(t: Array) -> int:
     return h + 1 if t[h, h - 1] != 0 else h
 
 
-def square_root(stack: Array) -> tuple[Array, Array, Array]:
-    """(principal square root, failure, figure) by Björck and Hammarling (1983), as SciPy has it."""
+def square_root(stack: Array, noise: Array) -> tuple[Array, Array, Array]:
+    """(principal square root, failure, figure) by Björck and Hammarling (1983), as SciPy has it; `noise` as below."""
     finite = np.asarray(np.isfinite(stack).all((-1, -2)))
     with lapack.quiet():  # of a singular matrix: the caller looks at the residual
         root = _scipy_root(np.where(finite[:, None, None], stack, np.eye(stack.shape[-1], dtype=stack.dtype)))
-    failure, figure = negative_eigenvalues(stack)
+    failure, figure = negative_eigenvalues(stack, noise)
     if np.iscomplexobj(root) and not np.iscomplexobj(stack):
         failure[(root.imag != 0).any((-1, -2)) & (failure == 0)] = Failure.NEAR_NEGATIVE
         root = root.real
@@ -256,20 +256,20 @@ def _scipy_root(stack: Array) -> Array:
         return np.concatenate([_scipy_root(a[None]) for a in stack])
 
 
-def negative_eigenvalues(stack: Array) -> tuple[Array, Array]:
-    """(failure, eigenvalue) of the members for which a negative eigenvalue, or one that rounding may make so, forbids a root."""
+def negative_eigenvalues(stack: Array, noise: Array) -> tuple[Array, Array]:
+    """(failure, eigenvalue) of the members that have no root: a negative eigenvalue, or one that a change by `noise` makes so."""
     failure, figure = np.zeros(len(stack), np.int32), np.zeros((len(stack), 2), stack.real.dtype)
     for k, a in enumerate(stack):
         if not np.isfinite(a).all():
             continue
-        found = _negative_eigenvalue(a)
+        found = _negative_eigenvalue(a, float(noise[k]))
         if found is not None:
             failure[k] = Failure.NEGATIVE if found.imag == 0 else Failure.NEAR_NEGATIVE
             figure[k] = found.real, found.imag
     return failure, figure
 
 
-def _negative_eigenvalue(a: Array) -> complex | None:
+def _negative_eigenvalue(a: Array, noise: float) -> complex | None:
     """An eigenvalue that a change of `a` by rounding may put on the negative axis: a double one may have left it in pairs.
 
     A single one of a real matrix stays on the axis, however small it is.
@@ -285,7 +285,7 @@ def _negative_eigenvalue(a: Array) -> complex | None:
     if len(negative) and not np.iscomplexobj(a):
         return complex(negative[np.argmin(negative.real)])
     eps = float(np.finfo(a.dtype).eps)
-    tiny = n * eps * np.linalg.norm(a)
+    tiny = float(noise * np.linalg.norm(a))
     near = eigenvalues[(eigenvalues.real < -tiny) & (np.abs(eigenvalues.imag) <= -(eps**0.25) * eigenvalues.real)]
     for x in near[np.argsort(np.abs(near.imag))[:3]]:
         if np.linalg.svd(a - x.real * np.eye(n), compute_uv=False)[-1] <= tiny:

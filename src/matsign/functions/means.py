@@ -25,6 +25,7 @@ from matsign.engine.linear import (
     largest,
     nonzero,
     norm,
+    trace,
 )
 from matsign.engine.rules import Arrays, Solution, solution
 from matsign.engine.solves import inverse, separable
@@ -40,8 +41,11 @@ def _normalise_pair(be: Backend, a: Array, b: Array) -> tuple[Array, Array, Arra
     return be.ldexp(a, column(-ea)), be.ldexp(b, column(-eb)), ea, eb
 
 
-def coupled(be: Backend, a: Array, b: Array, *, rtol: float | None) -> Solution:
-    """(C, C⁻¹) of a stack: Newton on the blocks; where they are singular or it loses digits, the best of it and two products."""
+def coupled(be: Backend, a: Array, b: Array, *, rtol: float | None, spread: Array | None = None) -> Solution:
+    """(C, C⁻¹) of a stack: Newton on the blocks; where they are singular or it loses digits, the best of it and two products.
+
+    `spread` is the relative error of B over rounding, where it is more than that.
+    """
     a, b, ea, eb = _normalise_pair(be, a, b)
     k = (ea - eb) // 2
     found = newton(be, AntiDiagonal(a, b))
@@ -49,43 +53,52 @@ def coupled(be: Backend, a: Array, b: Array, *, rtol: float | None) -> Solution:
     c, d = first.value
     gap = norm(be, c @ b @ c - a) / (norm(be, c) ** 2 * norm(be, b))
     gap = gap + norm(be, d @ a @ d - b) / (norm(be, d) ** 2 * norm(be, a))
-    doubtful = (first.failure > 0) | ~(gap < 8 * math.sqrt(a.shape[-1]) * be.eps(a))
     # The product of the two is not known to better than n eps, whatever `rtol` says.
     zero = max(rank_tolerance(be, a, rtol), a.shape[-1] * be.eps(a))
+    # BA is nonsingular to rtol where the product of their condition numbers is below its inverse.
+    sure = found.condition**2 * zero < 1
+    doubtful = (first.failure > 0) | ~sure | ~(gap < 8 * math.sqrt(a.shape[-1]) * be.eps(a))
     found = be.split(
-        doubtful, lambda a, b, first: _best(be, a, b, zero, first), lambda a, b, first: first, *(a, b, first)
+        doubtful,
+        lambda a, b, spread, first: _best(be, a, b, zero, spread, first),
+        lambda a, b, spread, first: first,
+        *(a, b, be.ones(a) if spread is None else spread, first),
     )
     c, d = found.value
     figure = be.ldexp(found.detail, be.xp.where(found.failure == int(Failure.UNCLEAR_ZERO), 0 * ea, ea + eb)[:, None])
     return found._replace(value=(be.ldexp(c, column(k)), be.ldexp(d, column(-k))), detail=figure)
 
 
-def _best(be: Backend, a: Array, b: Array, rtol: float, first: Solution) -> Solution:
+def _best(be: Backend, a: Array, b: Array, rtol: float, spread: Array, first: Solution) -> Solution:
     """The one with the smallest residual of the blocks' own result, A (BA)^{-1/2} and (AB)^{-1/2} A.
 
-    The roots of BA and AB may differ by many digits: only one of the products need have a benign condition.
+    The roots of BA and AB may differ by many digits: only one of the products need have a benign condition. Where one of them has
+    full rank, so has the result, and where none has, the blocks' own is that of rounding.
     """
-    by_ba, by_ab = (root_pair(be, x, rtol=rtol, method="auto") for x in (b @ a, a @ b))
-    r, s = by_ba.value[1], by_ab.value[1]
-    ways = (
-        by_ba._replace(value=(a @ r, r @ b)),
-        by_ab._replace(value=(s @ a, b @ s)),
-        first,
+    xp, n = be.xp, a.shape[-1]
+    products = (b @ a, a @ b)
+    noise = [n * be.eps(a) * spread * norm(be, a) * norm(be, b) / nonzero(be, norm(be, x)) for x in products]
+    by_ba, by_ab = (
+        root_pair(be, x, rtol=rtol, method="auto", noise=error) for x, error in zip(products, noise, strict=True)
     )
-    misfits = [_misfit_of(be, a, b, way) for way in ways]
-    best, least = ways[0], misfits[0]
-    for way, misfit in zip(ways[1:], misfits[1:], strict=True):
-        better = misfit < least
+    r, s = by_ba.value[1], by_ab.value[1]
+    ways = [by_ba._replace(value=(a @ r, r @ b)), by_ab._replace(value=(s @ a, b @ s))]
+    # BA and AB have the same eigenvalues: what one of them cannot tell from a negative one is none for the other.
+    negative = [(way.failure == int(Failure.NEGATIVE)) | (way.failure == int(Failure.NEAR_NEGATIVE)) for way in ways]
+    valid = [(way.failure == 0) & ~other for way, other in zip(ways, negative[::-1], strict=True)]
+    full = [
+        ok & (be.real(trace(be, way.value[0] @ way.value[1])) > n - 0.5) for ok, way in zip(valid, ways, strict=True)
+    ]
+    valid = [ok & (mine | ~other) for ok, mine, other in zip(valid, full, full[::-1], strict=True)]
+    valid.append((first.failure == 0) & (full[0] | full[1] | ~(valid[0] | valid[1])))
+    best, least = be.split(negative[0], lambda x, y: x, lambda x, y: y, ways[0], ways[1]), math.inf * be.ones(a)
+    for way, ok in zip((*ways, first), valid, strict=True):
+        misfit = _misfits(be, a, b, *way.value)
+        better = ok & (misfit < least)
         best = be.split(better, lambda new, old: new, lambda new, old: old, way, best)
-        least = be.xp.where(better, misfit, least)
-    lost = (best.failure == 0) & ~be.xp.isfinite(least)
-    return best._replace(failure=be.xp.where(lost, int(Failure.NOT_CONVERGED) + 0 * best.failure, best.failure))
-
-
-def _misfit_of(be: Backend, a: Array, b: Array, way: Solution) -> Array:
-    """Infinite for a way without a result."""
-    misfit = _misfits(be, a, b, *way.value)
-    return be.xp.where((way.failure == 0) & be.xp.isfinite(misfit), misfit, math.inf * be.ones(a))
+        least = xp.where(better, misfit, least)
+    lost = (best.failure == 0) & ~xp.isfinite(least)
+    return best._replace(failure=xp.where(lost, int(Failure.NOT_CONVERGED) + 0 * best.failure, best.failure))
 
 
 def _misfits(be: Backend, a: Array, b: Array, c: Array, d: Array) -> Array:
@@ -276,7 +289,8 @@ def _by_blocks(be: Backend, a: Array, b: Array, rtol: float) -> Solution:
     base, other = _swapped(be, swap, b, a)
     back = be.inv(base)
     singular = ~xp.isfinite(norm(be, back))
-    root = coupled(be, other, xp.where(column(singular), eye(be, a), back), rtol=rtol)
+    spread = xp.where(singular, be.ones(a), norm(be, base) * norm(be, back))
+    root = coupled(be, other, xp.where(column(singular), eye(be, a), back), rtol=rtol, spread=spread)
     negative = (root.failure == int(Failure.NEGATIVE)) | (root.failure == int(Failure.NEAR_NEGATIVE))
     failure = xp.where(negative, int(Failure.NOT_DEFINITE) + 0 * root.failure, root.failure)
     failure = xp.where(singular, int(Failure.BOTH_SINGULAR) + 0 * failure, failure)

@@ -42,28 +42,33 @@ Units = tuple[Any, Any]
 _METHODS = ("auto", "newton", "polynomial", "schur", "eigh")
 
 
-def root_pair(be: Backend, a: Array, *, rtol: float | None, method: str, inverse: bool = True) -> Solution:
-    """(A^{1/2}, A^{-1/2}) of a stack; zero eigenvalues stay zero in both. Without `inverse` the second is anything."""
+def root_pair(
+    be: Backend, a: Array, *, rtol: float | None, method: str, inverse: bool = True, noise: Array | None = None
+) -> Solution:
+    """(A^{1/2}, A^{-1/2}) of a stack; zero eigenvalues stay zero in both. Without `inverse` the second is anything.
+
+    `noise` is the relative error that each member may have, by default n eps: an eigenvalue so near the negative axis may lie
+    on it.
+    """
     rtol = rank_tolerance(be, a, rtol)
 
-    def by_eigh(a: Array) -> Solution:
+    def by_eigh(a: Array, noise: Array) -> Solution:
         return _eigh(be, a, rtol, inverse)
 
-    def by_iteration(a: Array) -> Solution:
-        return _general(be, a, rtol, method, inverse)
+    def by_iteration(a: Array, noise: Array) -> Solution:
+        return _general(be, a, noise, rtol, method, inverse)
 
-    def scaled(solve: Any, a: Array) -> Solution:
-        a, half = _normalise_even(be, a)
-        found = solve(a)
-        x, z = found.value
-        x = be.ldexp(x, column(half))
-        unclear = found.failure == int(Failure.UNCLEAR_ZERO)
-        figure = be.ldexp(found.detail, be.xp.where(unclear, 0 * half, 2 * half)[:, None])
-        return found._replace(value=(x, be.ldexp(z, column(-half)) if inverse else x), detail=figure)
-
+    a, half = _normalise_even(be, a)
+    noise = a.shape[-1] * be.eps(a) * be.ones(a) if noise is None else noise
     if method == "auto" and be.on_cpu(a) and not be.traced(a):
-        return scaled(lambda a: be.split(is_hermitian(a), by_eigh, by_iteration, a), a)
-    return scaled(by_eigh if method == "eigh" else by_iteration, a)
+        found = be.split(is_hermitian(a), by_eigh, by_iteration, a, noise)
+    else:
+        found = (by_eigh if method == "eigh" else by_iteration)(a, noise)
+    x, z = found.value
+    x = be.ldexp(x, column(half))
+    unclear = found.failure == int(Failure.UNCLEAR_ZERO)
+    figure = be.ldexp(found.detail, be.xp.where(unclear, 0 * half, 2 * half)[:, None])
+    return found._replace(value=(x, be.ldexp(z, column(-half)) if inverse else x), detail=figure)
 
 
 def _normalise_even(be: Backend, a: Array) -> tuple[Array, Array]:
@@ -88,26 +93,26 @@ def _eigh(be: Backend, a: Array, rtol: float, inverse: bool) -> Solution:
     return found._replace(failure=xp.where(is_nearly_hermitian(be, a), found.failure, other))
 
 
-def _general(be: Backend, a: Array, rtol: float, method: str, inverse: bool) -> Solution:
+def _general(be: Backend, a: Array, noise: Array, rtol: float, method: str, inverse: bool) -> Solution:
     """Iterate on the balanced matrix, and split zero off in the members that are singular or whose root turns out wrong."""
     if method == "auto":
         small = a.shape[-1] <= 48 and be.on_cpu(a) and not be.traced(a)
         method = "schur" if small else "guarded newton"
     units = balance.exponents(be, a)
-    found = _judged(be, balance.rescale(be, a, units), rtol, method)
+    found = _judged(be, balance.rescale(be, a, units), noise, rtol, method)
     x, z = (balance.rescale(be, y, -units) for y in found.value)
     return found._replace(value=(x, z if inverse else x))
 
 
-def _judged(be: Backend, a: Array, rtol: float, method: str) -> Solution:
-    found = _regular(be, a, method)
+def _judged(be: Backend, a: Array, noise: Array, rtol: float, method: str) -> Solution:
+    found = _regular(be, a, noise, method)
     right = (found.failure == 0) & _is_root(be, a, *found.value)
     sure = right & (norm(be, found.value[0]) * norm(be, found.value[1]) * math.sqrt(rtol) < 1)
     return be.split(
         sure,
-        lambda a, right, regular: regular,
-        lambda a, right, regular: _singular(be, a, rtol, method, right, regular),
-        *(a, right, found),
+        lambda a, noise, right, regular: regular,
+        lambda a, noise, right, regular: _singular(be, a, noise, rtol, method, right, regular),
+        *(a, noise, right, found),
     )
 
 
@@ -121,7 +126,9 @@ def _is_root(be: Backend, a: Array, x: Array, z: Array) -> Array:
     return ~large & (gap < half) & (gap_z < half)
 
 
-def _singular(be: Backend, a: Array, rtol: float, method: str, right: Array, regular: Solution) -> Solution:
+def _singular(
+    be: Backend, a: Array, noise: Array, rtol: float, method: str, right: Array, regular: Solution
+) -> Solution:
     """The root of what is left of `a` when its small singular values are dropped, or the regular root where that is better.
 
     Dropping them is a backward error of rtol, but it moves a zero eigenvalue by the norm of its projector times as much; where
@@ -129,7 +136,7 @@ def _singular(be: Backend, a: Array, rtol: float, method: str, right: Array, reg
     """
     xp = be.xp
     zero = split_null_space(be, a, rtol)
-    found = _regular(be, zero.shifted, method)
+    found = _regular(be, zero.shifted, noise, method)
     root = column(xp.astype(xp.sqrt(zero.shift), a.dtype))
     rest = eye(be, a) - zero.projector
     # In the basis of the split the root is [[x, z across], [0, 0]] and its inverse on the range [[z, z³ across], [0, 0]].
@@ -155,10 +162,10 @@ def _singular(be: Backend, a: Array, rtol: float, method: str, right: Array, reg
     return be.split(use, lambda split, kept: split, lambda split, kept: kept, split, kept)
 
 
-def _regular(be: Backend, a: Array, method: str) -> Solution:
+def _regular(be: Backend, a: Array, noise: Array, method: str) -> Solution:
     """Root and inverse root of nonsingular members by one method."""
     if method == "schur":
-        return _schur(be, a)
+        return _schur(be, a, noise)
     if method == "polynomial":
         return _polynomial(be, a)
     found = newton(be, AntiDiagonal(a, eye(be, a) + 0 * a))
@@ -167,28 +174,28 @@ def _regular(be: Backend, a: Array, method: str) -> Solution:
     if method == "newton":
         return be.split(
             lost,
-            lambda a, x, z, k: _diagnosed(be, a, (x, z), k),
-            lambda a, x, z, k: solution(be, (x, z), iterations=k),
-            *(a, x, z, found.steps),
+            lambda a, noise, x, z, k: _diagnosed(be, a, noise, (x, z), k),
+            lambda a, noise, x, z, k: solution(be, (x, z), iterations=k),
+            *(a, noise, x, z, found.steps),
         )
     gap = norm(be, x @ x - a) / norm(be, x) ** 2
     doubtful = lost | ~(gap < 8 * math.sqrt(a.shape[-1]) * be.eps(a))
     return be.split(
         doubtful,
-        lambda a, *_: _schur(be, a),
-        lambda a, x, z, k: solution(be, (x, z), iterations=k),
-        *(a, x, z, found.steps),
+        lambda a, noise, *_: _schur(be, a, noise),
+        lambda a, noise, x, z, k: solution(be, (x, z), iterations=k),
+        *(a, noise, x, z, found.steps),
     )
 
 
-def _schur(be: Backend, a: Array) -> Solution:
-    root, failure, figure = be.host(schur.square_root, (a, be.no_counts(a), no_figures(be, a)), a)
+def _schur(be: Backend, a: Array, noise: Array) -> Solution:
+    root, failure, figure = be.host(schur.square_root, (a, be.no_counts(a), no_figures(be, a)), a, noise)
     return solution(be, (root, be.inv(root)))._replace(failure=failure, detail=figure)
 
 
-def _diagnosed(be: Backend, a: Array, value: Arrays, steps: Array) -> Solution:
+def _diagnosed(be: Backend, a: Array, noise: Array, value: Arrays, steps: Array) -> Solution:
     """Why the iteration did not arrive: a negative eigenvalue, or it is not known."""
-    failure, figure = be.host(schur.negative_eigenvalues, (be.no_counts(a), no_figures(be, a)), a)
+    failure, figure = be.host(schur.negative_eigenvalues, (be.no_counts(a), no_figures(be, a)), a, noise)
     failure = be.xp.where(failure > 0, failure, int(Failure.NOT_CONVERGED) + 0 * failure)
     return solution(be, value, iterations=steps)._replace(failure=failure, detail=figure)
 
