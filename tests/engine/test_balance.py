@@ -1,6 +1,7 @@
 """Balancing: units by powers of two that undo the caller's, and nothing where there is nothing to do."""
 
 import numpy as np
+import pytest
 
 from matrices import gaussian
 from matsign import backends
@@ -31,3 +32,43 @@ def test_zero_rows_and_columns_are_no_reason_to_balance(on):
     be = backends.load(on.name)
     a = np.array([[[0.0, 1.0], [0.0, 0.0]], [[0.0, 0.0], [0.0, 0.0]]])
     np.testing.assert_array_equal(balance.rescale(be, on.array(a), balance.exponents(be, on.array(a))), a)
+
+
+HARD = {
+    "corner": np.array([[1, 1e9], [0, -1.0]]),
+    "far corner": np.array([[1, 1.7e308], [0, -1.0]]),
+    "lower corner": np.array([[1, 0], [1e20, -2.0]]),
+    "graded": np.array([[3, 1e9], [1e-9, -3]]),
+    "blocks": np.array([[1, 2, 1e100, 0], [3, -1, 0, 1e90], [0, 0, 2, 1], [0, 0, 1, -3.0]]),
+    "permuted": np.array([[-1, 0, 1e30], [1e40, 2, 1e50], [0, 0, 3.0]]),
+    "long chain": np.diag([1.0, -1.0] * 10) + 1e3 * np.eye(20, k=1),
+    "long cycle": np.diag([1.0, -1.0] * 10) + 1e3 * np.eye(20, k=1) + 1e-4 * np.eye(20, k=-1),
+}
+
+
+@pytest.mark.parametrize("name", HARD)
+@pytest.mark.parametrize("size", [1.0, 1e-100])
+def test_units_of_coupled_blocks(name, size, on):
+    be = backends.load(on.name)
+    m = size * HARD[name]
+    b, e, k, reached = (np.asarray(x) for x in balance.units(be, on.array(m[None])))
+    assert 0.5 <= np.abs(b).max() < 1
+    assert np.linalg.cond(b[0]) < (1e7 if len(m) == 20 else 1e3)
+    with np.errstate(under="ignore"):
+        back = np.ldexp(b[0], e[0][:, None] - e[0][None, :] + k[0])
+    np.testing.assert_array_equal(back, m)
+    powers = np.linalg.matrix_power((m != 0) + np.eye(len(m)), len(m))
+    np.testing.assert_array_equal(reached[0], powers > 0)
+
+
+def test_units_of_alike_rows_and_columns_are_left_alone(on, rng):
+    be = backends.load(on.name)
+    for a in (gaussian(rng, 3, 6, 6), np.stack([np.eye(3, k=1), np.zeros((3, 3)), np.eye(3)])):
+        assert not np.asarray(balance.units(be, on.array(a)).e).any()
+
+
+def test_no_cycle_no_units(rng):
+    """Nothing bounds a nilpotent pattern from below, so nothing is made small."""
+    a = np.triu(10.0 ** rng.uniform(-9, 9, (6, 6)), 1)
+    weight = np.where(a > 0, np.frexp(a)[1], -np.inf)
+    assert not balance.potentials(weight).any()

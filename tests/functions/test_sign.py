@@ -324,3 +324,150 @@ def test_determinism(rng):
     m = splitting(rng, 6)
     for method in METHODS:
         np.testing.assert_array_equal(mcsgn(m, method=method), mcsgn(m, method=method))
+
+
+UNITS = {
+    "corner": np.array([[1, 6e7], [0, -1.0]]),
+    "larger corner": np.array([[1, 1e100], [0, -1.0]]),
+    "largest corner": np.array([[1, 1.7e308], [0, -1.0]]),
+    "lower corner": np.array([[1, 0], [1e20, -2.0]]),
+    "units of two": np.array([[3, 1e9], [1e-9, -3]]),
+    "units of three": np.array([[2, 1e10, 1e20], [1e-10, -3, 1e10], [1e-20, 0, 1]]),
+    "blocks": np.array([[1, 2, 1e30, 0], [3, -1, 0, 1e25], [0, 0, 2, 1], [0, 0, 1, -3.0]]),
+    "permuted": np.array([[-1, 0, 1e30], [1e40, 2, 1e50], [0, 0, 3.0]]),
+    "chain": np.diag([1.0, -1.0, 1.0, -1.0]) + 1e9 * np.eye(4, k=1),
+}
+
+
+@pytest.mark.parametrize("method", ["auto", "newton", "polynomial", "schur"])
+@pytest.mark.parametrize("name", UNITS)
+def test_bad_units_are_no_bad_matrix(name, method, eager):
+    m = UNITS[name]
+    expected = truth.sign(m)
+    for f, exact in ((mcsgn, expected), (spectral_projector, (expected + truth.eye(len(m))) / 2)):
+        value, certificate = eager(certified(f), m, method=method)
+        assert truth.error(value, exact) < 1e-13
+        assert certificate < 1e-13
+
+
+def certified(f):
+    def both(m, **options):
+        value, certificate = matsign.certify(f)(m, **options)
+        return value, certificate.forward_error
+
+    return both
+
+
+@pytest.mark.parametrize("x", [3e3, 1e8, 1e30])
+@pytest.mark.parametrize("method", ["auto", "newton", "polynomial", "schur"])
+def test_bad_units_in_single_precision(x, method, eager):
+    for m in (np.array([[1, x], [0, -1]], "f"), np.array([[3, x], [1 / x, -3]], "f")):
+        assert truth.error(eager(mcsgn, m, method=method), truth.sign(m)) < 1e-6
+
+
+def test_a_stable_matrix_in_bad_units(everywhere):
+    m = np.array([[-1, 1e9], [-2e-9, -3]])
+    np.testing.assert_array_equal(everywhere(mcsgn, m), -np.eye(2))
+    assert not everywhere(spectral_projector, m).any()
+    np.testing.assert_allclose(everywhere(matrix_abs, m), -m, rtol=1e-14)
+
+
+def test_random_units(rng):
+    for _ in range(50):
+        n = rng.integers(2, 7)
+        a, e = splitting(rng, n), rng.integers(-150, 150, n)
+        coupled = rng.random() < 0.5
+        if coupled:
+            a[n // 2 :, : n // 2] = 0
+        p = rng.permutation(n)
+        m = np.ldexp(a, e[:, None] - e)[np.ix_(p, p)]
+        value, certificate = matsign.certify(mcsgn)(m)
+        true = truth.error(value, truth.sign(m))
+        assert true < 30 * max(certificate.forward_error, 1e-15)
+        # A block on one side has zeros in its sign that only cancellation makes.
+        assert coupled or max(true, certificate.forward_error) < 1e-9
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("similarity", ["orthogonal", "integer"])
+def test_never_zero_where_it_is_not(similarity, method, rng):
+    """Far from normal in any units: right, or an error."""
+    for _ in range(40):
+        x = 10.0 ** rng.uniform(6, 14)
+        core = block_diagonal([[1, round(x)], [0, -1]], np.diag(rng.integers(1, 5, rng.integers(0, 3)).astype(float)))
+        m = exactly_similar(rng, core)[0] if similarity == "integer" else similar(rng, core, 1)
+        try:
+            value, certificate = matsign.certify(mcsgn)(m, method=method)
+        except matsign.SpectrumError:
+            continue
+        with contextlib.suppress(ArithmeticError, ZeroDivisionError):  # rounding may have put an eigenvalue on the axis
+            true = truth.error(value, truth.sign(m))
+            assert true < 30 * max(certificate.forward_error, 1e-15)
+
+
+@pytest.mark.parametrize("method", [*METHODS, "polynomial"])
+def test_nilpotents(method, on, rng):
+    """The sign is 0 where the entries as they stand are nilpotent; what rounding has moved off zero is for rtol to say."""
+    for n in (2, 3, 5):
+        m, _ = exactly_similar(rng, jordan(0, n))
+        np.testing.assert_array_equal(on(mcsgn, m, method=method), 0 * m)
+        u = unitary(rng, n)
+        rotated = u @ jordan(0, n) @ u.T
+        with pytest.raises(matsign.SpectrumError, match=r"rtol=0 takes.*a larger|rtol above the relative rounding"):
+            on(mcsgn, rotated, method=method)
+        np.testing.assert_array_equal(on(mcsgn, rotated, method=method, rtol=1e-12), 0 * m)
+
+
+def test_many_exactly_singular_matrices(rng):
+    for _ in range(100):
+        chains = [jordan(0, int(k)) for k in rng.integers(1, 4, rng.integers(1, 3))]
+        signs = rng.choice([-1.0, 1.0], 3) * rng.integers(1, 4, 3)
+        core = block_diagonal(np.diag(signs), *chains)
+        m, transform = exactly_similar(rng, core)
+        expected = transform(np.diag(np.append(np.sign(signs), np.zeros(len(m) - 3))))
+        for rtol in (None, 0.0):
+            value, certificate = matsign.certify(mcsgn)(m, rtol=rtol)
+            error = np.linalg.norm(value - expected) / np.linalg.norm(expected)
+            assert error < 1e-9
+            assert error < 30 * max(certificate.forward_error, 1e-15)
+
+
+@pytest.mark.parametrize("size", [1e160, 1e-170, 1e300, 5e-320])
+def test_eigenvectors_of_a_matrix_that_is_not_hermitian(size, eager):
+    with pytest.raises(matsign.SpectrumError, match="Hermitian"):
+        eager(mcsgn, size * np.array([[1.0, 2.0], [0.0, -1.0]]), method="eigh")
+    np.testing.assert_allclose(
+        eager(mcsgn, size * np.array([[0.0, 2.0], [2.0, 0.0]]), method="eigh"), [[0, 1], [1, 0]], atol=1e-15
+    )
+
+
+@pytest.mark.parametrize("size", [1e4, 1e-12, 1e-150, 1e150])
+@pytest.mark.parametrize("method", ["auto", "newton", "polynomial", "schur"])
+def test_certificates_do_not_depend_on_the_size(size, method, eager, rng):
+    for f in (mcsgn, matrix_abs, spectral_projector):
+        m = splitting(rng, 5)
+        base, scaled = (float(eager(certified(f), x, method=method)[1]) for x in (m, size * m))
+        assert base / 10 < scaled < 10 * base
+
+
+def test_certificates_of_zero():
+    for f in (mcsgn, matrix_abs, spectral_projector):
+        value, certificate = matsign.certify(f)(np.zeros((3, 3)))
+        assert not value.any()
+        assert (certificate.forward_error, certificate.backward_error) == (0, 0)
+    value, certificate = matsign.certify(spectral_projector)(-np.eye(3) + np.eye(3, k=1))
+    assert not value.any()
+    assert certificate.backward_error == 0
+
+
+def test_a_wrong_zero_is_seen_by_the_backward_error():
+    residual = mcsgn.declaration.residual(matsign.backends.load("numpy"), (np.zeros((1, 2, 2)),), UNITS["corner"][None])
+    assert residual.backward[0] > 0.01
+
+
+def test_an_answer_too_large_for_the_dtype(eager):
+    m = np.diag([1.0, -1.0] * 3) + 1e100 * np.eye(6, k=1)
+    with pytest.raises(matsign.SpectrumError, match="larger than the largest number"):
+        eager(mcsgn, m)
+    with pytest.raises(matsign.SpectrumError, match="larger than the largest number"):
+        eager(matrix_abs, 1.7e308 * np.array([[0.7, 0.9], [0.9, -0.7]]))

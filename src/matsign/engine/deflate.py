@@ -3,14 +3,22 @@
 V ← null(Π M Π), Π = I - VVᴴ, grows until it stops: each stage adds one level of the Jordan chains of zero. Ranks of M², M⁴
 would be the textbook way; they get the rank wrong, because squaring squares the gap. Columns outside the null space are
 masked instead of cut off, so a batch may mix ranks and a trace keeps its shapes.
+
+How many columns each stage adds is counted exactly where M, with its floating-point entries taken as they stand, is as
+singular as `rtol` says: rounding in one stage is multiplied by the condition number in the next, so that no tolerance tells a
+zero of the third stage from a small number. Elsewhere the singular values decide, and with a chain of length k that leaves
+eigenvalues up to the k-th root of `rtol` open.
 """
 
 from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from matsign.backends import Backend
-from matsign.engine.linear import adjoint, column, eye, norm
+from matsign.engine.linear import adjoint, column, eye, nonzero, norm
+from matsign.engine.nullity import nullities
 
 Array = Any
 
@@ -19,7 +27,7 @@ class Deflated(NamedTuple):
     """M with its zero eigenvalues moved to `shift`: ``matrix = (I - P) M (I - P) + shift P``.
 
     `defective` tells where zero has a Jordan block; `sound` where left and right null spaces fit together, and zero stands
-    apart from the other eigenvalues by more than what `rtol` leaves open.
+    apart from the other eigenvalues by more than what `rtol` leaves open; `exact` where M as it stands has these zeros.
     """
 
     matrix: Array
@@ -27,43 +35,78 @@ class Deflated(NamedTuple):
     shift: Array
     defective: Array
     sound: Array
+    exact: Array
+
+
+class _NullSpace(NamedTuple):
+    """An orthonormal basis of the generalised null space in the last columns, ones where they are, and the chain length."""
+
+    basis: Array
+    zeros: Array
+    depth: Array
 
 
 def deflate(be: Backend, m: Array, rtol: float) -> Deflated:
     """Split the eigenvalue zero off; a singular value of at most `rtol` times the largest counts as zero."""
     xp = be.xp
-    right, zeros, depth = _null_space(be, m, rtol)
-    left, zeros_left, _ = _null_space(be, adjoint(m), rtol)
+    values = be.xp.linalg.svdvals(m)
+    smallest = rtol * xp.max(values, axis=-1)
+    counts, exact = _counts(be, m, xp.sum(xp.astype(values <= smallest[:, None], values.dtype), axis=-1))
+    right = _null_space(be, m, smallest, counts, exact)
+    left = _null_space(be, adjoint(m), smallest, counts, exact)
     # Both bases are the last columns of unitary matrices, so ones in the other places make their product invertible.
-    kept = xp.astype(1 - zeros, m.dtype)
-    overlap = adjoint(left) @ right + eye(be, m) * kept[:, None, :]
-    projector = right @ be.inv(overlap) @ adjoint(left)
+    kept = xp.astype(1 - right.zeros, m.dtype)
+    overlap = adjoint(left.basis) @ right.basis + eye(be, m) * kept[:, None, :]
+    projector = right.basis @ be.inv(overlap) @ adjoint(left.basis)
     rest = eye(be, m) - projector
     # The size of the other eigenvalues: their geometric mean.
     _, logdet = xp.linalg.slogdet(m + projector)
-    rank = xp.sum(1 - zeros, axis=-1)
-    shift = xp.exp(be.real(logdet) / xp.where(rank > 0, rank, be.ones(m)))
+    rank = xp.sum(1 - right.zeros, axis=-1)
+    shift = xp.exp(be.real(logdet) / nonzero(be, rank))
     matrix = rest @ m @ rest + column(xp.astype(shift, m.dtype)) * projector
-    # A change of m by rtol moves a simple eigenvalue by the norm of its projector times as much.
-    blur = rtol * norm(be, m) * norm(be, projector)
-    sound = (xp.sum(zeros, axis=-1) == xp.sum(zeros_left, axis=-1)) & (blur * norm(be, be.inv(matrix)) < 0.1)
-    return Deflated(matrix, projector, shift, depth > 1, sound)
+    # Nothing is left for zero to be told apart from where there is nothing else.
+    apart = (rank == 0) | (_blur(be, m, projector, right.depth, exact, rtol) * norm(be, be.inv(matrix)) < 0.1)
+    sound = (xp.sum(right.zeros, axis=-1) == xp.sum(left.zeros, axis=-1)) & apart
+    return Deflated(matrix, projector, shift, right.depth > 1, sound, exact)
 
 
-def _null_space(be: Backend, m: Array, rtol: float) -> tuple[Array, Array, Array]:
-    """An orthonormal basis of the generalised null space in the last columns, ones where they are, and the chain length."""
-    xp, one = be.xp, be.ones(m)
-    smallest = rtol * xp.max(xp.linalg.svdvals(m), axis=-1)
+def _counts(be: Backend, m: Array, zeros: Array) -> tuple[Array, Array]:
+    """The dimensions of the null spaces of m, m², ..., and where they account for all `zeros` singular values near zero."""
+    counts = be.zeros(tuple(m.shape[:2]), be.real(m))
+    if not be.written_out(m):
+        like = be.xp.zeros_like(counts, dtype=be.xp.int32)
+        counts = be.xp.astype(be.host(nullities, like, be.constant(m)), counts.dtype)
+    return counts, (counts[:, 0] > 0) & (zeros <= counts[:, 0])
+
+
+def _null_space(be: Backend, m: Array, smallest: Array, counts: Array, exact: Array) -> _NullSpace:
+    """Stage by stage, as many columns as `counts` says where it is `exact`, else the singular values below `smallest`."""
+    xp, one, n = be.xp, be.ones(m), m.shape[-1]
+    place = be.astype(be.asarray(np.arange(n), m), be.kind(one))[None]
 
     def step(state: Any) -> Any:
-        m, smallest, basis, zeros, depth = state
+        m, smallest, counts, exact, basis, zeros, depth = state
         rest = eye(be, m) - basis @ adjoint(basis)
         _, values, vh = be.svd(rest @ m @ rest)
-        found = xp.astype(values <= smallest[:, None], values.dtype)
+        counted = place >= n - counts[:, :1]
+        found = xp.astype(xp.where(exact[:, None], counted, values <= smallest[:, None]), values.dtype)
         grown = xp.sum(found, axis=-1) > xp.sum(zeros, axis=-1)
         basis = adjoint(vh) * xp.astype(found, m.dtype)[:, None, :]
-        return (m, smallest, basis, found, depth + xp.astype(grown, values.dtype)), grown
+        counts = xp.concat([counts[:, 1:], counts[:, -1:]], axis=-1)
+        return (m, smallest, counts, exact, basis, found, depth + xp.astype(grown, values.dtype)), grown
 
-    none = 0 * be.real(m[:, 0])
-    _, _, basis, zeros, depth = be.loop(step, (m, smallest, 0 * m, none, 0 * one), m.shape[-1] + 1)
-    return basis, zeros, depth
+    start = (m, smallest, counts, exact, 0 * m, 0 * be.real(m[:, 0]), 0 * one)
+    *_, basis, zeros, depth = be.loop(step, start, n + 1)
+    return _NullSpace(basis, zeros, depth)
+
+
+def _blur(be: Backend, m: Array, projector: Array, depth: Array, exact: Array, rtol: float) -> Array:
+    """How far a change of m by `rtol` moves the eigenvalue zero.
+
+    By the norm of its projector times as much where it is simple, by the k-th root of that, in units of the nilpotent part,
+    with a chain of length k. Where the chains are known exactly the change keeps them.
+    """
+    change = rtol * norm(be, m) * norm(be, projector)
+    nilpotent = be.xp.maximum(norm(be, projector @ m @ projector), change)
+    length = be.xp.where(exact | (depth < 1), be.xp.ones_like(depth), depth)
+    return nilpotent * (change / nonzero(be, nilpotent)) ** (1 / length)

@@ -133,6 +133,7 @@ def away(be: Backend, x: Array) -> Array:
 
 def is_nearly_hermitian(be: Backend, x: Array) -> Array:
     """Which members equal their conjugate transpose up to rounding."""
+    x, _ = normalise(be, x)
     return ~(norm(be, x - adjoint(x)) > 100 * be.eps(x) * norm(be, x))
 
 

@@ -58,7 +58,15 @@ def _double(stack: Array) -> Array:
 def axis(stack: Array) -> Array:
     """Which members have an eigenvalue on the imaginary axis to working precision."""
     eps = float(np.finfo(stack.dtype).eps)
-    return np.array([_on_axis(m, np.linalg.eigvals(m), eps) for m in stack])
+    return np.array([_on_axis(m, _eigenvalues(m), eps) for m in stack])
+
+
+def _eigenvalues(m: Array) -> Array:
+    """NaN where LAPACK has none to give: for a matrix that is not finite, or when the QR algorithm does not converge."""
+    try:
+        return np.linalg.eigvals(m)
+    except np.linalg.LinAlgError:
+        return np.full(len(m), complex(np.nan, np.nan))
 
 
 def touches_axis(stack: Array) -> Array:
@@ -66,7 +74,7 @@ def touches_axis(stack: Array) -> Array:
     out = np.zeros(len(stack), bool)
     for k, m in enumerate(stack):
         tiny = len(m) * np.finfo(m.dtype).eps * np.linalg.norm(m)
-        values = np.linalg.eigvals(m)
+        values = _eigenvalues(m)
         near = values[np.argsort(np.abs(values.real))[:3]]
         shifted = (m - 1j * x.imag * np.eye(len(m)) for x in near)
         out[k] = any(_smallest_singular_value(x.astype(np.complex128)) <= tiny for x in shifted)
@@ -79,8 +87,8 @@ def _on_axis(m: Array, eigenvalues: Array, eps: float) -> bool:
     Looking at the real parts would not do: rounding moves a k-fold eigenvalue by the k-th root of eps. They only tell
     where it is worth a look.
     """
-    if np.abs(eigenvalues.real).min() > eps**0.25 * np.abs(eigenvalues).max():
-        return False
+    if not np.abs(eigenvalues.real).min() <= eps**0.25 * np.abs(eigenvalues).max():
+        return False  # also for NaN
     n = len(m)
     tiny = n * eps * np.linalg.norm(m)
     # One near zero is a matter of rtol, and of deflation.
@@ -95,7 +103,10 @@ def _on_axis(m: Array, eigenvalues: Array, eps: float) -> bool:
 def _smallest_singular_value(a: Array) -> float:
     """Within a factor near 1, from above, by inverse iteration on aᴴa."""
     if len(a) <= 64:
-        return float(np.linalg.svd(a, compute_uv=False)[-1])
+        try:
+            return float(np.linalg.svd(a, compute_uv=False)[-1])
+        except np.linalg.LinAlgError:
+            return math.nan
     with lapack.quiet():  # of a singular matrix, which is what this looks for
         lu = scipy.linalg.lu_factor(a, check_finite=False)
     v = np.random.default_rng(0).standard_normal(len(a)) + 0j

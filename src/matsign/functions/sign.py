@@ -16,82 +16,143 @@ S does not change along M, so the same rule at dM = M measures how wrong an S is
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 from matsign.backends import Backend
-from matsign.engine import schur
+from matsign.engine import balance, schur
 from matsign.engine.blocks import Dense
 from matsign.engine.declare import Residual, accuracy, declared, rank_tolerance
 from matsign.engine.deflate import deflate
 from matsign.engine.failures import Failure
-from matsign.engine.iterate import Iterate, finish, newton, run, separable_sylvester, settled
+from matsign.engine.iterate import Iterate, finish, newton, run, settled
 from matsign.engine.linear import (
     adjoint,
-    away,
     column,
     eye,
     hermitian,
     inner,
     is_hermitian,
     is_nearly_hermitian,
+    largest,
     nonzero,
     norm,
     normalise,
+    relative_norm,
+    rounding_probe,
 )
 from matsign.engine.rules import Arrays, Solution, follow, solution
 from matsign.engine.schedules import polar_express
-from matsign.engine.solves import folded, inverse
+from matsign.engine.solves import folded, inverse, separable
 
 Array = Any
 
 _METHODS = ("auto", "newton", "polynomial", "schur", "eigh")
 
+# A condition number this part of the one at which a matrix counts as singular is a reason to look: it is an estimate, by rounded
+# inverses and norms.
+_MARGIN = 0.1
+# A correction of this part of the value and more says that no digit of the value is sure: an estimate of it may be this much off.
+_LARGE = 1 / 30
 
-def sign(be: Backend, m: Array, *, tol: float | None, rtol: float | None, method: str) -> Solution:
-    """mcsgn of a stack: Hermitian members by eigenvectors where those are cheap, singular members deflated."""
-    rtol, tol = rank_tolerance(be, m, rtol), accuracy(be, m, tol)
 
+def sign(
+    be: Backend, m: Array, *, tol: float | None, rtol: float | None, method: str, of: _Derived | None = None
+) -> Solution:
+    """mcsgn of a stack, or what `of` makes of it: Hermitian members by eigenvectors where cheap, singular ones deflated.
+
+    All is computed in units that balance M, and only the end is brought back into the caller's.
+    """
+    whole = _eigh if method == "eigh" else _balanced_sign
+    matrix, e, k, reached = _units(be, m, method)
+    found = whole(be, matrix, accuracy(be, m, tol), rtol, method)
+    value, power = found.value[0], 0 * k
+    if of is not None:
+        value, power = of.product(matrix, value), of.degree * k
+    # Where there must be zeros, rounding errors would be magnified by the units.
+    value = be.xp.where(reached, be.ldexp(value, e[:, :, None] - e[:, None, :] + column(power)), 0 * value)
+    # What was finite in balanced units is too large for the dtype in the caller's.
+    over = (found.failure == 0) & ~be.xp.isfinite(value).all((-1, -2))
+    return found._replace(
+        value=(value,), failure=be.xp.where(over, int(Failure.OVERFLOW) + 0 * found.failure, found.failure)
+    )
+
+
+class _Derived(NamedTuple):
+    """What is made of M and its sign, homogeneous in M of this degree."""
+
+    product: Callable[[Array, Array], Array]
+    degree: int
+
+
+def _units(be: Backend, m: Array, method: str = "auto") -> balance.Balanced:
+    """`balance.units`; eigenvectors of a Hermitian matrix want it as it is, only brought to size."""
+    if method != "eigh":
+        return balance.units(be, m)
+    matrix, k = normalise(be, m)
+    return balance.Balanced(matrix, be.xp.zeros_like(m[:, 0, :], dtype=be.xp.int32), k, m == m)
+
+
+def _balanced_sign(be: Backend, m: Array, tol: float, rtol: float | None, method: str) -> Solution:
     def by_eigh(m: Array) -> Solution:
-        return _eigh(be, m, rtol)
+        return _eigh(be, m, tol, rtol, method)
 
     def by_iteration(m: Array) -> Solution:
-        return _general(be, normalise(be, m)[0], tol, rtol, method)
+        return _one_sided(be, _general(be, m, tol, rtol, method))
 
-    if method == "eigh":
-        return by_eigh(m)
     if method == "auto" and be.on_cpu(m) and not be.traced(m):
         # Seven products' worth on a CPU, exact for normal input; on an accelerator the iterations win.
         return be.split(is_hermitian(m), by_eigh, by_iteration, m)
     return by_iteration(m)
 
 
-def _eigh(be: Backend, m: Array, rtol: float) -> Solution:
+def _one_sided(be: Backend, found: Solution) -> Solution:
+    """I or -I without its rounding errors, where the trace says that all eigenvalues lie on one side."""
+    (s,) = found.value
+    n = s.shape[-1]
+    count = column(be.real(be.xp.linalg.trace(s)))
+    s = be.xp.where(count > n - 0.5, eye(be, s), be.xp.where(count < 0.5 - n, -eye(be, s), s))
+    return found._replace(value=(s,))
+
+
+def _eigh(be: Backend, m: Array, tol: float, rtol: float | None, method: str) -> Solution:
     values, vectors = be.eigh(m)
     top = be.xp.maximum(-values[:, :1], values[:, -1:])
-    kept = be.xp.abs(values) > rtol * top
+    kept = be.xp.abs(values) > rank_tolerance(be, m, rtol) * top
     signs = be.xp.sign(values) * be.xp.astype(kept, values.dtype)
     value = hermitian((vectors * signs[:, None, :]) @ adjoint(vectors))
-    return solution(be, (value,), Failure.NOT_HERMITIAN, ~is_nearly_hermitian(be, m))
+    found = solution(be, (value,), Failure.NOT_HERMITIAN, ~is_nearly_hermitian(be, m))
+    return _one_sided(be, found)
 
 
-def _general(be: Backend, m: Array, tol: float, rtol: float, method: str) -> Solution:
+def _general(be: Backend, m: Array, tol: float, rtol: float | None, method: str) -> Solution:
     """Iterate, and deflate the members that may have a zero eigenvalue."""
     n = m.shape[-1]
     if method == "auto":
         few = n <= 48 and n * len(m) <= 96 and be.on_cpu(m) and not be.traced(m)
         method = "schur" if few else "guarded newton"
     found, condition = _regular(be, m, tol, method)
+    smallest = rank_tolerance(be, m, rtol)
 
     def deflated(m: Array, *_: Array) -> Solution:
-        zero = deflate(be, m, rtol)
+        zero = deflate(be, m, smallest)
         found, _ = _regular(be, zero.matrix, tol, method)
-        failure = be.xp.where(zero.sound, found.failure, int(Failure.SINGULAR) + 0 * found.failure)
-        return found._replace(value=(found.value[0] - zero.projector,), failure=failure)
+        if method in ("newton", "polynomial"):
+            found = _confirmed(be, zero.matrix, found)
+        # A chain that is there but for rounding may as well be eigenvalues that rounding hides; that is for the caller to say.
+        clear = zero.sound & (zero.exact | ~zero.defective) if rtol is None else zero.sound
+        unclear = ~clear & (found.failure != int(Failure.AXIS))
+        failure = be.xp.where(unclear, int(Failure.UNDECIDED_ZERO) + 0 * found.failure, found.failure)
+        value = found.value[0] - zero.projector
+        nilpotent = column(be.real(be.xp.linalg.trace(zero.projector)) > n - 0.5)
+        return found._replace(value=(be.xp.where(nilpotent, 0 * value, value),), failure=failure)
 
     def kept(m: Array, s: Array, *rest: Array) -> Solution:
         return Solution((s,), *rest)
 
-    return be.split(~(condition * rtol < 1), deflated, kept, m, *found.value, *found[1:])
+    # Singular as it stands, whatever is to count as zero, or singular to what is.
+    limit = max(smallest, n * be.eps(m))
+    return be.split(~(condition * limit < _MARGIN), deflated, kept, m, *found.value, *found[1:])
 
 
 def _regular(be: Backend, m: Array, tol: float, method: str) -> tuple[Solution, Array]:
@@ -111,7 +172,7 @@ def _regular(be: Backend, m: Array, tol: float, method: str) -> tuple[Solution, 
         # An exact eigenvalue on the axis is moved off it by rounding, and the iteration then converges to noise.
         judged = be.split(
             slow,
-            lambda m, s, k: solution(be, (s,), Failure.AXIS, _on_axis(be, m), k),
+            lambda m, s, k: _confirmed(be, m, solution(be, (s,), iterations=k)),
             lambda m, s, k: solution(be, (s,), iterations=k),
             *(m, s, found.steps),
         )
@@ -139,8 +200,17 @@ def _schur(be: Backend, m: Array) -> Solution:
     return solution(be, (value,))._replace(failure=failure)
 
 
-def _on_axis(be: Backend, m: Array) -> Array:
-    return be.host(schur.axis, be.ones(m) > 0, m)
+def _confirmed(be: Backend, m: Array, found: Solution) -> Solution:
+    """A result that hangs on how an iteration rounds, where Schur vectors agree with it; they also see an eigenvalue on the axis.
+
+    No residual does: I satisfies all that a sign must, and is none of a matrix with an eigenvalue on the left.
+    """
+    if be.written_out(m):
+        return found
+    (s,), other = found.value, _schur(be, m)
+    same = norm(be, s - other.value[0]) < 0.1 * norm(be, other.value[0])
+    lost = be.xp.where(same, found.failure, int(Failure.NOT_CONVERGED) + 0 * found.failure)
+    return found._replace(failure=be.xp.where(other.failure != 0, other.failure, lost))
 
 
 # How small the smallest eigenvalue may be beside √tr(M²). A schedule for smaller ones than there are is not only longer: its
@@ -192,23 +262,32 @@ def _from_zero(be: Backend, n: Array, zero: Array, x: Array) -> Array:
     return across @ x @ zero + zero @ x @ across
 
 
-def _turned(be: Backend, s: Array, n: Array, zero: Array, dm: Array) -> Array:
+def _turned(
+    be: Backend,
+    s: Array,
+    n: Array,
+    zero: Array,
+    dm: Array,
+    solve: Callable[[Backend, Array, Array], Array] = folded,
+) -> Array:
     first = _from_zero(be, n, zero, dm)
     # dS maps each of the two subspaces into the other; the rest is rounding, amplified.
-    return first + _between(s, zero, folded(be, n, _between(s, zero, dm))) / 2
+    return first + _between(s, zero, solve(be, n, _between(s, zero, dm))) / 2
 
 
 def _moved(be: Backend, s: Array, m: Array, dm: Array) -> Array:
-    """dS for dM, by the rule at the top of this file."""
-    m, e = normalise(be, m)
-    return _turned(be, s, *_fold(be, s, m), be.ldexp(dm, column(-e)))
+    """dS for dM, by the rule at the top of this file, in units that balance M."""
+    m, e, k, _ = balance.units(be, m)
+    s, dm = balance.rescale(be, s, e), be.ldexp(dm, e[:, None, :] - e[:, :, None] - column(k))
+    return balance.rescale(be, _turned(be, s, *_fold(be, s, m), dm), -e)
 
 
 def _pulled(be: Backend, s: Array, m: Array, bar: Array) -> Array:
     """M̄ for S̄: the same map of the adjoints."""
-    m, e = normalise(be, m)
+    m, e, k, _ = balance.units(be, m)
+    s, bar = balance.rescale(be, s, e), be.ldexp(bar, e[:, :, None] - e[:, None, :] - column(k))
     n, zero = _fold(be, s, m)
-    return _turned(be, adjoint(s), adjoint(n), adjoint(zero), be.ldexp(bar, column(-e)))
+    return balance.rescale(be, _turned(be, adjoint(s), adjoint(n), adjoint(zero), bar), e)
 
 
 def _tangent(be: Backend, value: Arrays, arrays: Arrays, moves: Arrays, **_: Any) -> Arrays:
@@ -219,14 +298,81 @@ def _cotangent(be: Backend, value: Arrays, arrays: Arrays, bars: Arrays, **_: An
     return (_pulled(be, *value, *arrays, *bars),)
 
 
-def _residual(be: Backend, value: tuple[Array], m: Array) -> Residual:
-    """The commutator with M, and the correction along M."""
+def _residual(
+    be: Backend,
+    value: tuple[Array],
+    m: Array,
+    *,
+    tol: float | None = None,
+    rtol: float | None = None,
+    method: str = "auto",
+) -> Residual:
+    """What S leaves of S M = M S and of S³ = S, and how S moves when M is changed by that and by rounding."""
     (s,) = value
-    m, _ = normalise(be, m)
-    commutator = norm(be, s @ m - m @ s) / (2 * nonzero(be, norm(be, s) * norm(be, m)))
+    m, e, _, reached = _units(be, m, method)
+    s = balance.rescale(be, s, e)
+    size = norm(be, s)
+    cube = norm(be, s @ s @ s - s) / nonzero(be, size**3 + size)
+    backward = be.xp.maximum(_commutator(be, s, m), be.xp.maximum(cube, _not_nilpotent(be, s, m)))
+    step = balance.rescale(be, _correction(be, s, m, reached), -e)
+    return Residual(backward, (_believed(be, step, *value, _may_flip(be, s, m)),))
+
+
+def _commutator(be: Backend, s: Array, m: Array) -> Array:
+    return norm(be, s @ m - m @ s) / nonzero(be, 2 * norm(be, s) * norm(be, m))
+
+
+def _believed(be: Backend, step: Array, value: Array, doubt: Array) -> Array:
+    """A correction step, infinite in doubt and where it is no small part of the value, which then has no digit to go by."""
+    unknown = (~(relative_norm(be, step, value) < _LARGE) & (largest(be, value) > 0)) | doubt
+    return be.xp.where(column(unknown), be.xp.full_like(step, math.inf), step)
+
+
+def _not_nilpotent(be: Backend, s: Array, m: Array) -> Array:
+    """How far the part of m that s has as zero is from nilpotent: ‖Zᵖ‖ / (‖Z‖ᵖ⁻¹ ‖m‖) for Z = (I - S²) m and a power p ≥ n."""
+
+    def measured(s: Array, m: Array) -> Array:
+        power = m - s @ (s @ m)
+        size = norm(be, power)
+        share = size / nonzero(be, norm(be, m))
+        power = power / column(nonzero(be, size))
+        for _ in range((m.shape[-1] - 1).bit_length()):
+            power = power @ power
+        return norm(be, power) * share
+
+    singular = be.real(be.xp.linalg.trace(eye(be, m) - s @ s)) > 0.5
+    return be.split(singular, measured, lambda s, m: 0 * be.ones(m), s, m)
+
+
+def _correction(be: Backend, s: Array, m: Array, reached: Array) -> Array:
+    """How S moves along what is left of its equations, with what rounding of M may have hidden, in balanced units."""
     cube = s @ s @ s - s
-    backward = be.xp.maximum(commutator, norm(be, cube) / nonzero(be, norm(be, s)) ** 3)
-    return Residual(backward, (_moved(be, s, m, m) - cube / 2,))
+    n, zero = _fold(be, s, m)
+    step = _turned(be, s, n, zero, m + rounding_probe(be, m, norm(be, m)), _sensitive) - cube / 2
+    return be.xp.where(reached, step, 0 * step)
+
+
+def _may_flip(be: Backend, s: Array, m: Array) -> Array:
+    """Where rounding may move an eigenvalue to the other side of zero, which no correction step shows."""
+    n, _ = _fold(be, s, m)
+    return ~(norm(be, n) * norm(be, be.inv(n)) * n.shape[-1] * be.eps(n) < _MARGIN)
+
+
+def _sensitive(be: Backend, n: Array, q: Array) -> Array:
+    """x with n x + x n = q, as `folded` has it, where no small eigenvalue of n is taken for zero: it is what errors come from."""
+
+    def by_eigenvectors(n: Array, q: Array) -> Array:
+        values, v = be.eigh(n)
+        least = be.eps(n) ** 2 * values[:, -1:]
+        values = be.xp.where(values > least, values, least)
+        return v @ (adjoint(v) @ q @ v / (values[:, :, None] + values[:, None, :])) @ adjoint(v)
+
+    def general(n: Array, q: Array) -> Array:
+        return separable(be, n, n, q)
+
+    if be.on_cpu(q) and not be.traced(q):
+        return be.split(is_hermitian(n), by_eigenvectors, general, n, q)
+    return general(n, q)
 
 
 @declared(
@@ -241,7 +387,7 @@ def mcsgn(
     ----------
     M : array (..., n, n), float32, float64, complex64 or complex128
     tol : accuracy asked of ``method="polynomial"``; default the dtype's own
-    rtol : a singular value of at most ``rtol`` times the largest is zero; default n eps
+    rtol : a singular value of at most ``rtol`` times the largest, after balancing, is zero; default n eps
     method : "newton" (any spectrum off the imaginary axis; Roberts 1980, scaled), "polynomial" (products alone, from
         X₀ = M/√tr(M²); for a real spectrum), "schur" (LAPACK on the CPU), "eigh" (Hermitian M), or "auto": eigenvectors
         for Hermitian members and Schur vectors for a few small ones on a CPU, else Newton, with Schur vectors for
@@ -250,9 +396,16 @@ def mcsgn(
 
     Notes
     -----
+    M is balanced first, by a change of the units of its rows and columns, so the sign of [[1, 1e8], [0, -1]] is itself.
+
     Zero eigenvalues stay zero, in the sense of the Drazin inverse: M is split by the spectral projector on its generalised
-    null space. The sign of [[1, 5], [0, 0]] is itself. Where `rtol` leaves open what is zero there is an error that says so;
-    a very non-normal matrix such as [[1, 1e8], [0, -1]] is singular at the default, and ``rtol=0`` takes it as it stands.
+    null space. The sign of [[1, 5], [0, 0]] is itself, that of a nilpotent matrix is 0. How long the Jordan chains of zero are is
+    counted exactly where the entries of M, taken as they stand, are singular. Chains that rounding has moved off zero, and
+    small eigenvalues of a matrix that is far from normal in any units, are an error that says so: ``rtol=0`` takes such a matrix
+    as it stands, and a larger `rtol` counts as zero what a relative change of M by that much may have moved from it.
+
+    The backward error of `certify` is the largest of ‖S M - M S‖ / (2 ‖S‖ ‖M‖), ‖S³ - S‖ / (‖S‖³ + ‖S‖) and, where S is
+    singular, ‖Zᵖ‖ / (‖Z‖ᵖ⁻¹ ‖M‖) with Z = (I - S²) M and a power p ≥ n, in the units that balance M.
 
     Raises `SpectrumError` where a nonzero eigenvalue lies on the imaginary axis to working precision.
 
@@ -271,10 +424,11 @@ def mcsgn(
     raise NotImplementedError
 
 
+_ABS = _Derived(lambda m, s: m @ s, 1)
+
+
 def _abs(be: Backend, m: Array, **options: Any) -> Solution:
-    found = sign(be, m, **options)
-    m, e = normalise(be, m)
-    return found._replace(value=(be.ldexp(m @ found.value[0], column(e)),))
+    return sign(be, m, of=_ABS, **options)
 
 
 def _abs_tangent(be: Backend, value: Arrays, arrays: Arrays, moves: Arrays, **options: Any) -> Arrays:
@@ -290,16 +444,26 @@ def _abs_cotangent(be: Backend, value: Arrays, arrays: Arrays, bars: Arrays, **o
     return (bar @ adjoint(s) + _pulled(be, s, m, adjoint(m) @ bar),)
 
 
-def _abs_residual(be: Backend, value: tuple[Array], m: Array) -> Residual:
-    """N² = M², and the correction of a square root: N dN + dN N = M² - N² (with zero moved away, where it stays zero)."""
+def _abs_residual(
+    be: Backend,
+    value: tuple[Array],
+    m: Array,
+    *,
+    tol: float | None = None,
+    rtol: float | None = None,
+    method: str = "auto",
+) -> Residual:
+    """N² = M², and what separates N from M S for a sign S that is itself corrected."""
     (n,) = value
-    n, m, _ = normalise(be, n, m)
-    gap = m @ m - n @ n
-    scale = nonzero(be, norm(be, m) ** 2 + norm(be, n) ** 2)
-    zero = eye(be, m) - sign(be, n, tol=None, rtol=None, method="auto").value[0]
-    moved = n + column(norm(be, n) / math.sqrt(n.shape[-1])) * zero
-    step = separable_sylvester(be, moved, moved, gap)
-    return Residual(norm(be, gap) / scale, (step,))
+    m, e, k, reached = _units(be, m, method)
+    n = be.ldexp(n, e[:, None, :] - e[:, :, None] - column(k))
+    s = sign(be, m, tol=tol, rtol=rtol, method=method).value[0]
+    # An eigenvalue that rounding may move to the other side is no larger than rounding, and so is what that does to N.
+    step = m @ s - n + m @ _correction(be, s, m, reached) + rounding_probe(be, n, norm(be, m) * norm(be, s))
+    step = be.xp.where(reached, step, 0 * step)
+    step = be.ldexp(step, e[:, :, None] - e[:, None, :] + column(k))
+    backward = norm(be, n @ n - m @ m) / nonzero(be, norm(be, n) ** 2 + norm(be, m) ** 2)
+    return Residual(backward, (_believed(be, step, *value, be.ones(m) < 0),))
 
 
 @declared(
@@ -316,7 +480,8 @@ def matrix_abs(
     """abs(M) = (M²)^{1/2} = M mcsgn(M): M with its eigenvalues folded to the right half plane.
 
     The absolute value by eigenvalues, not the one by singular values (that is the Hermitian factor of `polar`); for
-    Hermitian M they agree. Shapes (..., n, n), dtypes, options and errors as in `mcsgn`.
+    Hermitian M they agree. Shapes (..., n, n), dtypes, options and errors as in `mcsgn`. The backward error of `certify` is
+    ‖N² - M²‖ / (‖N‖² + ‖M‖²) for N = abs(M), in the units that balance M.
 
     >>> import numpy as np
     >>> from matsign import matrix_abs
@@ -331,11 +496,15 @@ def matrix_abs(
     raise NotImplementedError
 
 
+# S² and not I, so that a zero eigenvalue belongs to neither side.
+_PROJECTORS = {
+    "right": _Derived(lambda m, s: (s @ s + s) / 2, 0),
+    "left": _Derived(lambda m, s: (s @ s - s) / 2, 0),
+}
+
+
 def _projector(be: Backend, m: Array, *, half_plane: str, **options: Any) -> Solution:
-    found = sign(be, m, **options)
-    (s,) = found.value
-    # S² and not I, so that a zero eigenvalue belongs to neither side.
-    return found._replace(value=((s @ s + (s if half_plane == "right" else -s)) / 2,))
+    return sign(be, m, of=_PROJECTORS[half_plane], **options)
 
 
 def _projector_tangent(
@@ -356,23 +525,27 @@ def _projector_cotangent(
     return (_pulled(be, s, m, (bar @ sh + sh @ bar + (bar if half_plane == "right" else -bar)) / 2),)
 
 
-def _projector_residual(be: Backend, value: tuple[Array], m: Array) -> Residual:
-    """P² = P and PM = MP; the correction solves for the part of dP that maps one invariant subspace into the other."""
+def _projector_residual(
+    be: Backend,
+    value: tuple[Array],
+    m: Array,
+    *,
+    half_plane: str = "right",
+    tol: float | None = None,
+    rtol: float | None = None,
+    method: str = "auto",
+) -> Residual:
+    """P² = P and P M = M P, and what separates P from the projector by a sign S that is itself corrected."""
     (p,) = value
-    m, _ = normalise(be, m)
-    other = eye(be, m) - p
-    commutator, square = p @ m - m @ p, p @ p - p
+    m, e, _, reached = _units(be, m, method)
+    p = balance.rescale(be, p, e)
+    s = sign(be, m, tol=tol, rtol=rtol, method=method).value[0]
+    ds = _correction(be, s, m, reached)
+    step = _PROJECTORS[half_plane].product(m, s) - p + (ds @ s + s @ ds + (ds if half_plane == "right" else -ds)) / 2
     size = norm(be, p)
-    backward = be.xp.maximum(
-        norm(be, commutator) / nonzero(be, 2 * size * norm(be, m)), norm(be, square) / nonzero(be, size) ** 2
-    )
-    # Folded, with the smallest shift that keeps a zero eigenvalue off the axis; it only matters inside a subspace.
-    sided = (p - other) @ m
-    sided = sided * column(be.xp.sign(be.real(be.xp.linalg.trace(sided))))
-    folded = away(be, sided)
-    step = separable_sylvester(be, folded, folded, (p - other) @ commutator)
-    step = p @ step @ other + other @ step @ p
-    return Residual(backward, (step - (p - other) @ square,))
+    square = norm(be, p @ p - p) / nonzero(be, size**2 + size)
+    backward = be.xp.maximum(_commutator(be, p, m), square)
+    return Residual(backward, (_believed(be, balance.rescale(be, step, -e), *value, _may_flip(be, s, m)),))
 
 
 @declared(
@@ -395,7 +568,8 @@ def spectral_projector(
     """P = (S² + S)/2 with S = mcsgn(M): the projector on the invariant subspace of one open half plane, along the rest.
 
     `half_plane` is "right" or "left" (then P = (S² - S)/2); a zero eigenvalue belongs to neither. The trace of P counts the
-    eigenvalues there. Shapes (..., n, n), dtypes, the other options and errors as in `mcsgn`.
+    eigenvalues there. Shapes (..., n, n), dtypes, the other options and errors as in `mcsgn`. The backward error of `certify`
+    is the larger of ‖P M - M P‖ / (2 ‖P‖ ‖M‖) and ‖P² - P‖ / (‖P‖² + ‖P‖), in the units that balance M.
 
     >>> import numpy as np
     >>> from matsign import spectral_projector
