@@ -41,7 +41,7 @@ from matsign.engine.linear import (
     relative_norm,
     rounding_probe,
 )
-from matsign.engine.rules import Arrays, Solution, follow, solution
+from matsign.engine.rules import Arrays, Solution, follow, overflowed, solution
 from matsign.engine.schedules import polar_express
 from matsign.engine.solves import folded, inverse, separable
 
@@ -71,11 +71,8 @@ def sign(
         value, power = of.product(matrix, value), of.degree * k
     # Where there must be zeros, rounding errors would be magnified by the units.
     value = be.xp.where(reached, be.ldexp(value, e[:, :, None] - e[:, None, :] + column(power)), 0 * value)
-    # What was finite in balanced units is too large for the dtype in the caller's.
-    over = (found.failure == 0) & ~be.xp.isfinite(value).all((-1, -2))
-    return found._replace(
-        value=(value,), failure=be.xp.where(over, int(Failure.OVERFLOW) + 0 * found.failure, found.failure)
-    )
+    # What was finite in balanced units may be too large for the dtype in the caller's.
+    return found._replace(value=(value,), failure=overflowed(be, value, found.failure))
 
 
 class _Derived(NamedTuple):
