@@ -41,7 +41,7 @@ def _guarded(otherwise: Any, f: Callable[..., Any], *arguments: Any) -> Any:
 
 
 def _stable_graph(a: Array, b: Array, q: Array, r: Array, e: Array | None, s: Array | None, discrete: bool) -> Array:
-    return _deflate(*_pencil(a, b, q, r, e, s, discrete), e, discrete)
+    return _deflate(*_pencil(a, b, q, r, e, s, discrete), e, discrete).astype(q.dtype)
 
 
 def _pencil(
@@ -265,11 +265,22 @@ def _is_semidefinite(m: Array, eps: float) -> bool:
 
 
 def _semi_stable(p: _Plant, closed: Array) -> bool:
-    """No eigenvalue beyond the boundary by more than a double one on it moves when it is computed."""
+    """No eigenvalue beyond the boundary by more than a double one on it moves when it is computed, and those beyond it are: there
+    the pencil is singular, whatever its units.
+    """
     if not np.isfinite(closed).all():
         return False
     values = _eigenvalues(closed, p.e)
-    return bool(p.beyond(values, _size(values)).max(initial=-1) < 100 * p.eps**0.5)
+    beyond = p.beyond(values, _size(values))
+    return bool(beyond.max(initial=-1) < 100 * p.eps**0.5) and all(
+        _is_on_boundary(p, complex(x)) for x in values[beyond > 0]
+    )
+
+
+def _is_on_boundary(p: _Plant, value: complex) -> bool:
+    left, right = _pencil(p.a, p.b, p.q, p.r, p.e, p.s, p.discrete)
+    mode = hautus.hidden(left, right, np.zeros((len(left), 0)), [value], lambda x: p.edge(complex(x)))
+    return mode is not None and mode.distance <= hautus.limit(left, p.eps)
 
 
 def on_boundary(

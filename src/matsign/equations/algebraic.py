@@ -10,7 +10,7 @@ from matsign.backends import Backend
 from matsign.engine import pencil
 from matsign.engine.declare import Residual
 from matsign.engine.failures import Failure
-from matsign.engine.linear import column, eye, hermitian, nonzero, norm
+from matsign.engine.linear import adjoint, column, eye, hermitian, nonzero, norm
 from matsign.engine.rules import Solution, no_figures, overflowed, solution
 from matsign.engine.separation import separation
 from matsign.equations.newton_kleinman import Candidate, Equation, better_of, correct, fair, polish, refine
@@ -53,8 +53,8 @@ def solver_of(equation: Equation) -> Callable[..., Solution]:
         problem = _in_good_units(be, equation, Plant(a, b, hermitian(q), hermitian(r), e, s), balanced)
         found = refine(be, equation, problem.plant, _candidate(be, equation, problem, method))
         x, failure, steps = _judged(be, equation, problem.plant, found)
-        if not equation.discrete:
-            failure = be.xp.where(_is_singular(be, problem.plant.r), 0 * failure + int(Failure.SINGULAR_R), failure)
+        lost = (failure == 0) & _is_singular(be, equation, problem.plant, x)
+        failure = be.xp.where(lost, 0 * failure + int(Failure.SINGULAR_R), failure)
         failure, detail = _explained(be, equation, Plant(a, b, q, r, e, s), problem.plant, failure)
         x = hermitian(problem.units.restore(be, x))
         return solution(be, (x,), iterations=steps)._replace(failure=overflowed(be, x, failure), detail=detail)
@@ -188,11 +188,12 @@ def _host_obstacle(discrete: bool, with_e: bool, with_s: bool, *arrays: Any) -> 
     return pencil.obstacle(discrete, *_unpacked(with_e, with_s, arrays))
 
 
-def _is_singular(be: Backend, r: Array) -> Array:
-    """Whether r may be regular by rounding alone, whatever the units of its rows: there is an x then, with no digit right."""
-    longest = be.xp.max(be.xp.abs(r), axis=-1)
-    values = be.svd(finite(be, r / nonzero(be, longest)[:, :, None]))[1]
-    return values[:, -1] <= 4 * r.shape[-1] * be.eps(r) * values[:, 0]
+def _is_singular(be: Backend, equation: Equation, p: Plant, x: Array) -> Array:
+    """Whether r (or r + bᴴ x b) may be regular by rounding alone, whatever the units of its rows: no digit of a gain is known."""
+    weight = p.r + adjoint(p.b) @ x @ p.b if equation.discrete else p.r
+    longest = be.xp.max(be.xp.abs(weight), axis=-1)
+    values = be.svd(finite(be, weight / nonzero(be, longest)[:, :, None]))[1]
+    return values[:, -1] <= 4 * weight.shape[-1] * be.eps(x) * values[:, 0]
 
 
 def _explained(be: Backend, equation: Equation, given: Plant, p: Plant, failure: Array) -> tuple[Array, Array]:
