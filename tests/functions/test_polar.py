@@ -10,7 +10,7 @@ import matsign
 import truth
 from accuracy import assert_accurate
 from matrices import DTYPES, adjoint, gaussian, graded, unitary, with_singular_values
-from matsign import msign, polar
+from matsign import SpectrumError, msign, polar
 
 METHODS = ("polynomial", "newton", "svd", "gram", "auto")
 SHAPES = [(1, 1), (1, 3), (3, 1), (2, 2), (3, 3), (7, 7), (9, 4), (4, 9), (20, 2), (2, 20)]
@@ -247,3 +247,126 @@ def test_what_a_step_with_too_little_headroom_would_lose(rng):
         u = msign(np.stack([unitary(rng, n) for _ in range(40)]), method="polynomial")
         defect = np.linalg.norm(u @ adjoint(u) - np.eye(n), axis=(1, 2))
         assert defect.max() < 1e-14 * n
+
+
+def scaled_to_the_edge(dtype):
+    largest, smallest = float(np.finfo(dtype).max), float(np.finfo(dtype).smallest_subnormal)
+    return [0.99 * largest, largest / 1e8, 1e-30, float(np.finfo(dtype).tiny), 8 * smallest, smallest]
+
+
+@pytest.mark.parametrize(
+    "options", [{}, *({"method": m} for m in METHODS[:-1]), {"tol": 0.01}, {"steps": 6, "tol": 0.01}]
+)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("shape", [(1, 1), (2, 2), (5, 3), (40, 40), (9, 120)])
+def test_entries_at_the_edge_of_the_dtype(shape, dtype, options, eager):
+    """Equal moduli: as large or as small as numbers get, where norms overflow or nothing is left of their squares."""
+    rng = np.random.default_rng(1)
+    for base in (np.ones(shape), np.sign(rng.standard_normal(shape))):
+        expected = eager(msign, base.astype(dtype), **options)
+        for scale in scaled_to_the_edge(dtype):
+            u = eager(msign, base.astype(dtype) * np.array(scale, dtype), **options)
+            # All of a matrix of rank one is where polynomials are steepest.
+            rough = 0.02 if "tol" in options or "steps" in options else 2e-13 if dtype == "float64" else 2e-4
+            np.testing.assert_allclose(u, expected, atol=rough)
+
+
+def test_polar_at_the_edge_of_the_dtype(eager):
+    for dtype in ("float32", "float64"):
+        for scale in scaled_to_the_edge(dtype):
+            m = np.full((4, 4), scale, dtype)
+            u, h = eager(polar, m)
+            np.testing.assert_allclose(u, np.full((4, 4), 0.25), rtol=1e-5)
+            np.testing.assert_allclose(h, m, rtol=1e-5)
+        tall = np.full((9, 4), 0.9 * float(np.finfo(dtype).max), dtype)
+        with pytest.raises(SpectrumError, match="larger than the largest number"):
+            eager(polar, tall)
+        u, h = eager(polar, np.stack([tall, np.ones((9, 4), dtype)]), errors="nan")
+        assert np.isnan(h[0]).all()
+        np.testing.assert_allclose(h[1], np.full((4, 4), 1.5), rtol=1e-5)
+
+
+@pytest.mark.parametrize("scale", [1e-300, 1e-12, 1.0, 1e4, 1e300])
+@pytest.mark.parametrize("method", ["auto", "polynomial"])
+def test_certificates_do_not_depend_on_the_scale(scale, method, rng):
+    """Of a power of two they have the same bits, for any rank."""
+    scale = 2.0 ** np.round(np.log2(scale))
+    for m in (
+        gaussian(rng, 6, 4),
+        gaussian(rng, 5, 2) @ gaussian(rng, 2, 7),
+        gaussian(rng, 3, 3) @ np.diag([1, 1e-5, 0]),
+    ):
+        for f in (msign, polar):
+            one, other = (matsign.certify(f)(x, method=method)[1] for x in (m, scale * m))
+            assert one == other or repr(one) == repr(other)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_certificates_are_of_the_size_of_the_error(seed):
+    """Against singular values in 60 digits: graded, clustered, repeated, of lower rank, with graded rows or columns."""
+    rng = np.random.default_rng(seed)
+    n, k = rng.integers(1, 7, 2)
+    r = min(n, k)
+    rank = rng.integers(1, r + 1)
+    least = 10.0 ** -rng.uniform(0, 11)
+    values = [
+        np.geomspace(1, least, r),
+        np.r_[1, least * np.ones(r - 1)],
+        np.where(np.arange(r) < rank, graded(r, 100), 0),
+    ]
+    makers = [
+        *(lambda v=v: with_singular_values(rng, n, k, v) for v in values),
+        lambda: rng.integers(-4, 5, (n, k)).astype(float),
+        lambda: 10.0 ** rng.integers(-5, 6, n)[:, None] * gaussian(rng, n, k),
+        lambda: gaussian(rng, n, k, dtype="complex128") * 10.0 ** rng.integers(-5, 6, k),
+    ]
+    for make in makers:
+        m = make()
+        expected = truth_of_polar(m)
+        if expected is None:
+            continue
+        for method in METHODS:
+            (u, h), certificate = matsign.certify(polar)(m, method=method)
+            errors = [
+                truth.error(x, y) if np.any(y) else np.linalg.norm(x) for x, y in zip((u, h), expected, strict=True)
+            ]
+            _, alone = matsign.certify(msign)(m, method=method)
+            assert max(errors) / 30 <= certificate.forward_error < 1
+            assert errors[0] / 30 <= alone.forward_error < 1
+            assert certificate.backward_error < 1e-14
+            assert alone.backward_error < 1e-14
+
+
+def truth_of_polar(m):
+    """U and H of rank as rtol has it, in 60 digits; None where a singular value is too near rtol to tell."""
+    import mpmath
+
+    if m.shape[0] < m.shape[1]:
+        found = truth_of_polar(adjoint(m))
+        if found is None:
+            return None
+        u = truth.adjoint(found[0])
+        h = truth.adjoint(u) @ truth.exact(m)
+        return u, (h + truth.adjoint(h)) / 2
+    with mpmath.workdps(60):
+        u, s, vh = (np.array(x.tolist(), object) for x in mpmath.svd_c(mpmath.matrix(m.tolist())))
+        s = s.ravel()
+        cut = max(m.shape) * np.finfo(float).eps * max(s[0], mpmath.mpf(1) / 10**300)
+        if any(cut / 100 < x < cut * 100 for x in s):
+            return None
+        kept = np.array([mpmath.mpf(int(x > cut)) for x in s], object)
+        return (u * kept) @ vh, (truth.adjoint(vh) * (kept * s)) @ vh
+
+
+def test_the_backward_error_is_what_the_docstring_says(rng):
+    for shape in ((5, 3), (3, 5)):
+        m = gaussian(rng, *shape).astype("float32")
+        (u, h), certificate = matsign.certify(polar)(m, tol=0.3)
+        size = np.linalg.norm
+        own = (u.T @ m + m.T @ u) / 2 if shape[0] >= shape[1] else (m @ u.T + u @ m.T) / 2
+        product = u @ own if shape[0] >= shape[1] else own @ u
+        cube = u @ u.T @ u
+        isometry = size(u - cube) / (size(u) + size(cube))
+        first = max(size(m - product) / (size(m) + size(product)), isometry)
+        assert abs(certificate.backward_error - max(first, size(m - u @ h) / (size(m) + size(u @ h)))) < 1e-6
+        assert abs(matsign.certify(msign)(m, tol=0.3)[1].backward_error - first) < 1e-6

@@ -22,10 +22,22 @@ from matsign.engine.blocks import Dilation
 from matsign.engine.declare import Residual, accuracy, declared, rank_tolerance, shown
 from matsign.engine.failures import Failure
 from matsign.engine.iterate import newton, purify, run
-from matsign.engine.linear import adjoint, column, eye, hermitian, inner, nonzero, norm, normalise, widened
+from matsign.engine.linear import (
+    adjoint,
+    column,
+    eye,
+    hermitian,
+    inner,
+    nonzero,
+    norm,
+    normalise,
+    rounding_probe,
+    trace,
+    widened,
+)
 from matsign.engine.orthogonal import Plan, orthogonal, rounding, shortened
 from matsign.engine.plans import Schedule, borne, planned
-from matsign.engine.rules import Arrays, Solution, solution
+from matsign.engine.rules import Arrays, Solution, overflowed, solution
 from matsign.engine.schedules import PADE, lifting, polar_express
 from matsign.engine.solves import folded, inverse
 
@@ -73,9 +85,9 @@ def orthogonalise(
     tol, rtol = accuracy(be, m, tol), rank_tolerance(be, m, rtol)
     if method == "auto":
         method = _method(be, m)
+    m, _ = normalise(be, m)  # LAPACK scales by itself, but singular values that overflow it cannot tell
     if method == "svd":
-        return solution(be, (_svd(be, m, rtol),))  # LAPACK scales by itself
-    m, _ = normalise(be, m)
+        return solution(be, (_svd(be, m, rtol),))
     if m.shape[-2] < m.shape[-1]:
         found = _tall(be, adjoint(m), tol, rtol, method)
         return found._replace(value=(adjoint(found.value[0]),))
@@ -226,20 +238,35 @@ def _moved(be: Backend, u: Array, m: Array, dm: Array) -> Array:
         return adjoint(_moved(be, adjoint(u), adjoint(m), adjoint(dm)))
     m, e = normalise(be, m)
     dm = be.ldexp(dm, column(-e))
-    h, q = hermitian(adjoint(u) @ m), adjoint(u) @ u
-    shift = nonzero(be, norm(be, be.constant(h)) / math.sqrt(h.shape[-1]))
-    h = hermitian(h + column(shift) * (eye(be, h) - q))
-    beyond, turning = _parts(be, u, h, q, dm)
+    q = adjoint(u) @ u
+    h = _nonsingular(be, hermitian(adjoint(u) @ m), q)
+    beyond, turning = _parts(be, u, q, inverse(be, h), dm)
     del q
     return beyond + u @ folded(be, h, turning)
 
 
-def _parts(be: Backend, u: Array, h: Array, q: Array, dm: Array) -> tuple[Array, Array]:
+def _nonsingular(be: Backend, h: Array, q: Array) -> Array:
+    """H₀: H with s in place of its zeros."""
+    shift = nonzero(be, norm(be, be.constant(h)) / math.sqrt(h.shape[-1]))
+    return hermitian(h + column(shift) * (eye(be, h) - q))
+
+
+def _parts(be: Backend, u: Array, q: Array, across: Array, dm: Array) -> tuple[Array, Array]:
     """What of dU leaves the range and the support of U, and twice the skew part of UᴴdM, which turns the range in itself."""
-    across, inside = inverse(be, h), adjoint(u) @ dm
+    inside = adjoint(u) @ dm
     within = inside @ q
     out = (dm - u @ inside) @ (q @ across)
     return out + u @ (across @ (inside - within)), within - adjoint(within)
+
+
+def _correction(be: Backend, u: Array, h: Array, dm: Array) -> tuple[Array, Array]:
+    """The eigenvalues of H₀, and dU by its eigenvectors: for an estimate, one decomposition whatever the condition."""
+    q = adjoint(u) @ u
+    values, vectors = be.eigh(_nonsingular(be, h, q))
+    positive = be.xp.maximum(values, be.eps(h) * values[:, -1:])
+    beyond, turning = _parts(be, u, q, (vectors / positive[:, None, :]) @ adjoint(vectors), dm)
+    turned = (adjoint(vectors) @ turning @ vectors) / (positive[:, :, None] + positive[:, None, :])
+    return values, beyond + u @ (vectors @ turned @ adjoint(vectors))
 
 
 def _finished(be: Backend, u: Array, options: dict[str, Any]) -> Array:
@@ -248,8 +275,7 @@ def _finished(be: Backend, u: Array, options: dict[str, Any]) -> Array:
         return u
     if u.shape[-2] < u.shape[-1]:
         return adjoint(_finished(be, adjoint(u), options))
-    (u,) = run(be, Dilation(u), (PADE,) * _FINISH)
-    return u
+    return run(be, Dilation(u), (PADE,) * _FINISH).c
 
 
 def _tangent(be: Backend, value: Arrays, arrays: Arrays, moves: Arrays, **options: Any) -> Arrays:
@@ -257,30 +283,49 @@ def _tangent(be: Backend, value: Arrays, arrays: Arrays, moves: Arrays, **option
 
 
 def _residual(be: Backend, value: tuple[Array], m: Array) -> Residual:
-    """‖M - U H‖ and ‖U - U Uᴴ U‖: U may be orthogonal to 16 digits and still belong to another matrix."""
+    """‖M - U H‖ and ‖U - U UᴴU‖: U may be orthogonal to 16 digits and still belong to another matrix."""
     (u,) = value
     m, _ = normalise(be, m)
     if m.shape[-2] < m.shape[-1]:
         found = _residual(be, (adjoint(u),), adjoint(m))
         return found._replace(correction=(adjoint(found.correction[0]),))
-    gap = m - u @ hermitian(adjoint(u) @ m)
-    defect = u - u @ (adjoint(u) @ u)
-    orthogonality = norm(be, defect) / nonzero(be, norm(be, u))
-    backward = be.xp.maximum(norm(be, gap) / nonzero(be, norm(be, m)), orthogonality)
-    measures = (("orthogonality", orthogonality), *_extremal(be, u, m, orthogonality))
-    return Residual(backward, (_moved(be, u, m, gap) + defect / 2,), measures=measures)
-
-
-def _extremal(be: Backend, u: Array, m: Array, defect: Array) -> tuple[tuple[str, Array], ...]:
-    """How far U is from the best of ⟨M, U⟩ over ‖U‖ ≤ 1, which is the nuclear norm of M, and how far outside that ball."""
-    top = _norm(be, u)
-    reached = inner(be, m, u) / be.xp.maximum(top, be.ones(u))
-    u = be.split(defect > 1e-3, lambda u: run(be, Dilation(u), (PADE,) * _FINISH).c, lambda u: u, u)
-    # M = U H + gap: the nuclear norm of the one part is at most σmax(U) times that of H, of the other √k its Frobenius norm.
     h = hermitian(adjoint(u) @ m)
-    size = be.xp.sum(be.xp.abs(be.eigh(h)[0]), axis=-1)
-    bound = _norm(be, u) * size + math.sqrt(m.shape[-1]) * norm(be, m - u @ h)
-    return ("dual_gap", (bound - reached) / nonzero(be, bound)), ("overshoot", top - 1)
+    backward, gap = _gap(be, m, u @ h)
+    isometry, defect = _gap(be, u, u @ (adjoint(u) @ u))
+    orthogonality = norm(be, defect) / nonzero(be, norm(be, u))
+    values, du = _correction(be, u, h, gap)
+    measures = (("orthogonality", orthogonality), *_extremal(be, u, m, values, orthogonality))
+    return Residual(be.xp.maximum(backward, isometry), (du + defect / 2,), measures=measures)
+
+
+def _gap(be: Backend, x: Array, y: Array) -> tuple[Array, Array]:
+    """‖x - y‖ / (‖x‖ + ‖y‖), and x - y with the rounding of both, which x = y may hide."""
+    gap, size = x - y, norm(be, x) + norm(be, y)
+    return norm(be, gap) / nonzero(be, size), gap + rounding_probe(be, x, size)
+
+
+def _extremal(be: Backend, u: Array, m: Array, values: Array, defect: Array) -> tuple[tuple[str, Array], ...]:
+    """How far U is from the best of ⟨M, U⟩ over ‖U‖ ≤ 1, which is the nuclear norm of M, and how far outside that ball.
+
+    M = U H + gap: the nuclear norm of the one part is at most σmax(U) times that of H, of the other √k its Frobenius norm. That
+    of H is its trace less twice its negative eigenvalues, which it has in common with H₀, whose `values` are known, if U is an
+    isometry; else the one that the steps to U were on the way to takes its place.
+    """
+    top = _norm(be, u)
+
+    def bound(u: Array, m: Array, top: Array, values: Array) -> Array:
+        h = hermitian(adjoint(u) @ m)
+        negative = be.xp.sum(be.xp.minimum(values, 0 * values), axis=-1)
+        size = be.real(trace(be, h)) - 2 * negative
+        return top * size + math.sqrt(m.shape[-1]) * norm(be, m - u @ h)
+
+    def finished(u: Array, m: Array, *_: Array) -> Array:
+        u = run(be, Dilation(u), (PADE,) * _FINISH).c
+        return bound(u, m, _norm(be, u), be.eigh(hermitian(adjoint(u) @ m))[0])
+
+    most = be.split(defect > 1e4 * be.eps(m), finished, bound, u, m, top, values)
+    reached = inner(be, m, u) / be.xp.maximum(top, be.ones(u))
+    return ("dual_gap", (most - reached) / nonzero(be, most)), ("overshoot", top - 1)
 
 
 def _norm(be: Backend, u: Array) -> Array:
@@ -338,8 +383,10 @@ def msign(
     matrices take the Gram form, whose products are as small as the shorter side. Only on a CPU a tolerance first asks how
     small the smallest singular value is, and takes fewer steps where it is not small.
 
-    `certify` measures ``orthogonality`` ‖U - UUᴴU‖ / ‖U‖; ``dual_gap``, by what share ⟨M, U⟩ may fall short of the nuclear
-    norm of M, which is its largest value over all U of norm one; and ``overshoot``, σmax(U) - 1.
+    The backward error of `certify` is the larger of ‖M - U H‖ / (‖M‖ + ‖U H‖), with H the Hermitian part of UᴴM, and
+    ‖U - UUᴴU‖ / (‖U‖ + ‖UUᴴU‖), in Frobenius norms. It also measures ``orthogonality`` ‖U - UUᴴU‖ / ‖U‖; ``dual_gap``, by
+    what share ⟨M, U⟩ may fall short of the nuclear norm of M, which is its largest value over all U of norm one; and
+    ``overshoot``, σmax(U) - 1.
 
     With tol ≥ 1e-3 or rtol = 0 the polynomial method does not purify: a singular value below rtol ends between 0 and 1.
 
@@ -362,7 +409,9 @@ def msign(
 def _polar(be: Backend, m: Array, **options: Any) -> Solution:
     found = orthogonalise(be, m, **options)
     (u,) = found.value
-    return found._replace(value=(u, hermitian(adjoint(u) @ m)))
+    scaled, e = normalise(be, m)
+    h = be.ldexp(hermitian(adjoint(u) @ scaled), column(e))
+    return found._replace(value=(u, h), failure=overflowed(be, h, found.failure))
 
 
 def _polar_tangent(be: Backend, value: Arrays, arrays: Arrays, moves: Arrays, **options: Any) -> Arrays:
@@ -382,12 +431,12 @@ def _polar_cotangent(be: Backend, value: Arrays, arrays: Arrays, bars: Arrays, *
 def _polar_residual(be: Backend, value: tuple[Array, Array], m: Array) -> Residual:
     """As for msign, and dH from Uᴴ dM: H is as good as the part of M that U H misses."""
     u, h = value
-    m, h, _ = normalise(be, m, h)
-    gap = m - u @ h
+    m, h, e = normalise(be, m, h)
     found = _residual(be, (u,), m)
-    backward = be.xp.maximum(found.backward, norm(be, gap) / nonzero(be, norm(be, m)))
-    du = found.correction[0]
-    return Residual(backward, (du, hermitian(adjoint(du) @ m + adjoint(u) @ m) - h))
+    (du,) = found.correction
+    backward, gap = _gap(be, m, u @ h)
+    dh = hermitian(adjoint(du) @ m + adjoint(u) @ (m + gap)) - h
+    return Residual(be.xp.maximum(found.backward, backward), (du, be.ldexp(dh, column(e))))
 
 
 @declared(
@@ -407,6 +456,8 @@ def polar(
 
     Shapes (..., n, m) to (..., n, m) and (..., m, m); dtypes, options and errors as in `msign`. For singular M the factor
     U is the partial isometry with the null space of M (SciPy completes it to a unitary one, which M does not determine).
+
+    The backward error of `certify` is the larger of that of `msign` and ‖M - U H‖ / (‖M‖ + ‖U H‖) with the H that is returned.
 
     >>> import numpy as np
     >>> from matsign import polar
