@@ -158,7 +158,7 @@ def _judged(be: Backend, equation: Equation, p: Plant, c: Candidate) -> tuple[Ar
     def doubtful(p: Plant, c: Candidate) -> tuple[Array, Array, Array]:
         limit = polish(be, equation, p, c.x, c.steps)
         at = equation.gap(be, p, limit.x)
-        near = limit.residual < be.eps(limit.x) ** 0.5
+        near = (limit.residual < be.eps(limit.x) ** 0.5) & _solved_in_every_state(be, equation, p, limit.x)
         failure = be.host(
             functools.partial(_host_obstacle, equation.discrete, p.e is not None, p.s is not None),
             be.no_counts(p.a),
@@ -177,6 +177,23 @@ def _judged(be: Backend, equation: Equation, p: Plant, c: Candidate) -> tuple[Ar
         lost = be.xp.where(usable, int(Failure.NONE), int(Failure.NOT_CONVERGED))
         return c.x, be.xp.astype(lost, be.xp.int32), c.steps
     return be.split(~usable, doubtful, fine, p, c)
+
+
+def _solved_in_every_state(be: Backend, equation: Equation, p: Plant, x: Array) -> Array:
+    """Whether what is left of the equation is small on its diagonal beside the terms there, which no unit of a state changes.
+
+    In one norm for all the equations of fast modes hide those of slow ones.
+    """
+    xp, at = be.xp, equation.gap(be, p, x)
+    a, b, size = (xp.abs(m) for m in (p.a, p.b, x))
+    e, s = (None if m is None else xp.abs(m) for m in (p.e, p.s))
+    xe = size if e is None else size @ e
+    past = size @ a if equation.discrete else xe
+    inner = b.mT @ past if s is None else b.mT @ past + s.mT
+    kept = (xe if e is None else e.mT @ xe) + a.mT @ past if equation.discrete else 2 * (a.mT @ past)
+    terms = kept + xp.abs(p.q) + xp.abs(at.gain).mT @ inner
+    left, terms = (xp.linalg.diagonal(m) for m in (xp.abs(at.gap), terms))
+    return (left <= be.eps(x) ** 0.5 * terms).all(-1)
 
 
 def finite(be: Backend, x: Array) -> Array:

@@ -90,7 +90,7 @@ def _nothing(be: Backend, a: Array, b: Array, c: Array, d: Array, *, half_plane:
     m = b if a.shape[-1] == 0 else a
     if m.shape[-1] == 0:
         return solution(be, (c,))
-    m = m if half_plane == "right" else -m
+    m = normalise(be, m if half_plane == "right" else -m)[0]
     count = be.xp.sum(be.xp.astype(be.real(be.eig(m)[0]) > 0, be.real(m).dtype), axis=-1)
     axis = be.host(schur.axis, be.ones(m) > 0, m)
     failure = be.xp.where(axis, int(Failure.AXIS) + be.no_counts(m), _verdict(be, count, b.shape[-1], ~axis))
