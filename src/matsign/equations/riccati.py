@@ -112,7 +112,8 @@ def _general(be: Backend, problem: Problem) -> Solution:
 
 def _corrected(be: Backend, problem: Problem, found: Solution) -> Solution:
     x, stable = _correct(be, problem, found.value[0])
-    failure = be.xp.where((found.failure == 0) & ~stable, int(Failure.NOT_CONVERGED) + 0 * found.failure, found.failure)
+    solved = stable & (norm(be, _equation(*problem, x)) < be.eps(x) ** 0.5 * nonzero(be, _terms(be, *problem, x)))
+    failure = be.xp.where((found.failure == 0) & ~solved, int(Failure.NOT_CONVERGED) + 0 * found.failure, found.failure)
     return found._replace(value=(x,), failure=failure)
 
 
