@@ -48,7 +48,9 @@ def _contents(path: Path) -> tuple[dict[str, Array], dict[str, str]]:
     reader = _lookup(path, _READERS, "read")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("error")  # a parser that warns has left something out
+            warnings.simplefilter("error")  # a parser that warns has left something out,
+            for kind in (DeprecationWarning, FutureWarning, PendingDeprecationWarning):  # unless it is about itself
+                warnings.simplefilter("ignore", kind)
             entries = reader(path)
     except Exception as error:
         if isinstance(error, OSError) and error.strerror:
@@ -161,7 +163,7 @@ def _member(archive: Any, name: str) -> Any:
 
 def _read_mat(path: Path) -> dict[str, Any]:
     with path.open("rb") as file:
-        content = scipy.io.loadmat(file)
+        content = scipy.io.loadmat(file, spmatrix=False)
         file.seek(0)
         double = {name for name, _, kind in scipy.io.whosmat(file) if kind == "double"}
     found = {}
