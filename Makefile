@@ -31,11 +31,13 @@ kernels: .venv/test
 lowest:
 	$(MAKE) smoke VENV=.venv/lowest PACKAGES="-c constraints-lowest.txt $(TORCH)"
 
-# The same with the newest packages, on the other versions of Python that this machine has.
+# The same on the other versions of Python that this machine has, with the packages that the tests run against.  `make smoke`
+# alone takes the newest packages.
 pythons:
 	.ci/pythons
 
-SMOKE = tests/test_api.py tests/test_lowest.py tests/test_readme.py tests/cli tests/derivatives/test_transforms.py \
+SMOKE = tests/test_api.py tests/test_lowest.py tests/test_readme.py tests/cli/test_commands.py tests/cli/test_files.py \
+  tests/cli/test_text.py tests/derivatives/test_transforms.py \
   tests/optim/test_scale_by_msign.py tests/test_every_function.py::test_single_matrix_has_no_batch_axis
 VENV ?= .venv/smoke
 smoke: $(VENV)
