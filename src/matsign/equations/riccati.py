@@ -112,7 +112,10 @@ def _general(be: Backend, problem: Problem) -> Solution:
 
 def _corrected(be: Backend, problem: Problem, found: Solution) -> Solution:
     x, stable = _correct(be, problem, found.value[0])
-    solved = stable & (norm(be, _equation(*problem, x)) < be.eps(x) ** 0.5 * nonzero(be, _terms(be, *problem, x)))
+    # What is left of a solution that is zero is rounding, beside coefficients near 1.
+    rounding = be.eps(x) * sum(norm(be, m) for m in problem)
+    left = norm(be, _equation(*problem, x))
+    solved = stable & (left < be.eps(x) ** 0.5 * _terms(be, *problem, x) + rounding)
     failure = be.xp.where((found.failure == 0) & ~solved, int(Failure.NOT_CONVERGED) + 0 * found.failure, found.failure)
     return found._replace(value=(x,), failure=failure)
 
