@@ -329,3 +329,32 @@ def test_gradients_of_very_large_and_very_small_matrices(f, dtype, size, rng):
         (gradient,) = torch.autograd.grad((f(x) * weights).sum(), x)
         results.append(gradient * s if f in (matsign.msign, matsign.mcsgn) else gradient)
     torch.testing.assert_close(results[1], results[0], rtol=1e-3 if dtype == "float32" else 1e-9, atol=0.0)
+
+
+@pytest.mark.parametrize("f", [matsign.sqrtm, matsign.invsqrtm, matsign.sqrtm_pair])
+def test_condition_of_a_singular_root_is_infinite(f, on):
+    """√t has no derivative at zero, and a change of rank makes the inverse jump. Of 0 there are no relative changes."""
+    stack = np.stack([np.diag([1.0, 0]), np.array([[1.0, 5], [0, 0]]), np.eye(2), np.full((2, 2), np.nan)])
+    found = on(condition(f), stack, errors="nan")
+    assert np.isinf(found[:2]).all()
+    assert 0.4 < found[2] < 0.8
+    assert np.isnan(found[3])
+    assert on(condition(f), np.zeros((2, 2))) == 0
+
+
+def test_derivative_of_singular_roots_by_hundreds(rng):
+    """Along directions that keep the rank: a similarity that moves."""
+    for _ in range(200):
+        n = int(rng.integers(2, 8))
+        values = np.where(np.arange(n) < rng.integers(0, n), rng.uniform(0.5, 3, n), 0)
+        v, dv = np.eye(n) + 0.3 * gaussian(rng, n, n), 0.3 * gaussian(rng, n, n)
+        inverse = np.linalg.inv(v)
+        if np.linalg.cond(v) > 30:
+            continue
+        turn = dv @ inverse
+        a, x = (v @ np.diag(d) @ inverse for d in (values, np.sqrt(values)))
+        z = v @ np.diag(np.where(values > 0, 1 / np.sqrt(np.where(values > 0, values, 1)), 0)) @ inverse
+        found = frechet(matsign.sqrtm_pair)(a, turn @ a - a @ turn)
+        for step, y in zip(found, (x, z), strict=True):
+            expected = turn @ y - y @ turn
+            assert np.linalg.norm(step - expected) < 1e-11 * max(1, np.linalg.norm(expected))

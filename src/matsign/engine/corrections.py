@@ -38,9 +38,12 @@ class Folded(NamedTuple):
     singular: Array
 
 
-def fold(be: Backend, x: Array) -> Folded:
-    """Zero is what n eps is to the norm, and lies clearly below the rest: roots have nothing else below √(n eps)."""
-    small = (x.shape[-1] * be.eps(x)) ** 0.75
+def fold(be: Backend, x: Array, rtol: float) -> Folded:
+    """Zero is what n eps is to the norm, and lies clearly below the rest: the root has nothing else below √rtol.
+
+    With a smaller `rtol` less counts as zero, and with 0 nothing that is not exactly so.
+    """
+    small = min(rtol, x.shape[-1] * be.eps(x)) ** 0.75
     inverse = be.inv(x)
     regular = norm(be, x) * norm(be, inverse) * small < 1
 

@@ -58,7 +58,8 @@ class Declaration:
     """A public function: its rule, how wrong an answer is, and how it is called.
 
     `residual(be, value, *arrays)` sees what the rule sees. The first parameters are the arrays, as many as the rule has
-    shapes; the rest are options, of which `positional` may go without a name.
+    shapes; the rest are options, of which `positional` may go without a name. `unbounded(be, value, *arrays)` tells which
+    members have no derivative in some direction, so that their condition number is infinite.
     """
 
     rule: Rule
@@ -70,6 +71,7 @@ class Declaration:
     choices: dict[str, tuple[str | None, ...]]
     halves: bool
     hermitian: tuple[str, ...]
+    unbounded: Callable[..., Array] | None
 
     @property
     def name(self) -> str:
@@ -109,6 +111,7 @@ def declared(
     wrap: Callable[..., Any] | None = None,
     halves: bool = False,
     hermitian: tuple[str, ...] = (),
+    unbounded: Callable[..., Array] | None = None,
     **empty: Any,
 ) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Make a public function of a signature and its parts; shapes are written as in NumPy's gufuncs, "(n,m)->(m,m)".
@@ -118,8 +121,8 @@ def declared(
 
     `choices` lists the values of options that are names; `wrap(be, *arrays)` turns the results into what the caller gets
     (default: the one array, or a tuple); `halves` lets 16-bit floats in, computed in float32;
-    `hermitian` names the arrays that must be Hermitian, which is checked for NumPy; `empty` is what the rule says of sizes
-    that are zero (`neutral`, `nothing`, `sizes`).
+    `hermitian` names the arrays that must be Hermitian, which is checked for NumPy; `unbounded` is that of `Declaration`;
+    `empty` is what the rule says of sizes that are zero (`neutral`, `nothing`, `sizes`).
     """
     inputs, results = (shapes_of(side) for side in signature.split("->"))
 
@@ -150,6 +153,7 @@ def declared(
             choices=choices or {},
             halves=halves,
             hermitian=hermitian,
+            unbounded=unbounded,
         )
 
         @functools.wraps(f)

@@ -66,7 +66,8 @@ def condition(f: Callable[..., Any]) -> Callable[..., Any]:
     relative to their sizes, in the results relative to theirs. One number per member of the batch, NaN where f has no value.
 
     Estimated from below, mostly within a few percent, by power iteration on the Fréchet derivative and its adjoint (Higham 2008,
-    section 3.3): eight equations like the one that a gradient costs. Frobenius norms; zero where f is zero.
+    section 3.3): eight equations like the one that a gradient costs. Frobenius norms; zero where f is zero. Infinite where a
+    root is singular: like √t at zero it changes by more than any multiple of what its matrix changes by.
 
     Raises ``TypeError`` when `f` is not a function of this library, and what f raises.
 
@@ -86,7 +87,13 @@ def condition(f: Callable[..., Any]) -> Callable[..., Any]:
         if not step.has_entries(given):
             return be.real(be.zeros(batch, given[0]))
         with be.scoped(given[0]):
-            grown = _norm_of_derivative(be, step, step.filled_value(be, value, given), step.filled(be, given))
+            value, given = step.filled_value(be, value, given), step.filled(be, given)
+            grown = _norm_of_derivative(be, step, value, given)
+            if declaration.unbounded:
+                right = found.solution.failure == 0
+                kept = tuple(be.xp.where(per_member(right, x), x, be.xp.zeros_like(x)) for x in value)
+                endless = right & declaration.unbounded(be, kept, *step.every(given)) & ~(grown == 0)
+                grown = be.xp.where(endless, be.xp.full_like(grown, math.inf), grown)
         return grown[0] if batch == () else grown.reshape(batch)
 
     return number

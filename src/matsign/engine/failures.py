@@ -43,6 +43,7 @@ class Failure(IntEnum):
     UNCLEAR_ZERO = 41
     RANGES_DIFFER = 42
     BOTH_SINGULAR = 43
+    LOST_PRODUCT = 44
     UNDECIDED_ZERO = 60
 
 
@@ -105,6 +106,8 @@ MESSAGES = {
     'matrix it did not converge or lost its accuracy; use method="newton"',
     Failure.NOT_DEFINITE: "a and b have no geometric mean: inv(b) a has the eigenvalue {detail} on the negative real axis, or "
     "within rounding of it",
+    Failure.LOST_PRODUCT: "neither a nor b is singular at rtol, but the iteration on the two does not converge, and rounding "
+    "hides the smallest eigenvalues of their product; a wider dtype helps, or a larger rtol that drops them",
     Failure.BOTH_SINGULAR: "a and b are both singular to working precision and not Hermitian positive semidefinite, so that "
     "their geometric mean is not defined; it wants one of them nonsingular",
 }

@@ -25,6 +25,7 @@ from matsign.engine.linear import (
     largest,
     nonzero,
     norm,
+    normalise,
     trace,
 )
 from matsign.engine.rules import Arrays, Solution, solution
@@ -50,12 +51,9 @@ def coupled(be: Backend, a: Array, b: Array, *, rtol: float | None, spread: Arra
     k = (ea - eb) // 2
     found = newton(be, AntiDiagonal(a, b))
     first = solution(be, found.value, Failure.NOT_CONVERGED, ~settled(be, found), found.steps)
-    c, d = first.value
-    gap = norm(be, c @ b @ c - a) / (norm(be, c) ** 2 * norm(be, b))
-    gap = gap + norm(be, d @ a @ d - b) / (norm(be, d) ** 2 * norm(be, a))
     rtol = rank_tolerance(be, a, rtol)
     sure = found.condition**2 * rtol < 1
-    doubtful = (first.failure > 0) | ~sure | ~(gap < 8 * math.sqrt(a.shape[-1]) * be.eps(a))
+    doubtful = (first.failure > 0) | ~sure | ~(_gap(be, a, b, *first.value) < 8 * math.sqrt(a.shape[-1]) * be.eps(a))
     found = be.split(
         doubtful,
         lambda a, b, spread, first: _best(be, a, b, rtol, spread, first),
@@ -68,7 +66,7 @@ def coupled(be: Backend, a: Array, b: Array, *, rtol: float | None, spread: Arra
 
 
 def _best(be: Backend, a: Array, b: Array, rtol: float, spread: Array, first: Solution) -> Solution:
-    """The one with the smallest residual of the blocks' own result, A (BA)^{-1/2} and (AB)^{-1/2} A.
+    """The first of A (BA)^{-1/2}, (AB)^{-1/2} A and the blocks' own result whose residual is not four times another's.
 
     The roots of BA and AB may differ by many digits: only one of the products need have a benign condition. A and B say whether
     the result has full rank, and not their product, of which singular values may vanish in rounding.
@@ -91,21 +89,29 @@ def _best(be: Backend, a: Array, b: Array, rtol: float, spread: Array, first: So
         ok & (be.real(trace(be, way.value[0] @ way.value[1])) > n - 0.5) for ok, way in zip(valid, ways, strict=True)
     ]
     regular = _is_regular(be, a, rtol) & _is_regular(be, b, rtol)
-    whole = (first.failure == 0) & regular
-    valid = [ok & (mine | ~(other | whole)) for ok, mine, other in zip(valid, full, full[::-1], strict=True)]
+    valid = [ok & (mine | ~(other | regular)) for ok, mine, other in zip(valid, full, full[::-1], strict=True)]
     valid.append((first.failure == 0) & (regular | full[0] | full[1] | ~(valid[0] | valid[1])))
     best, least = be.split(negative[0], lambda x, y: x, lambda x, y: y, ways[0], ways[1]), math.inf * be.ones(a)
     for way, ok in zip((*ways, first), valid, strict=True):
-        misfit = _misfits(be, a, b, *way.value)
-        better = ok & (misfit < least)
+        c, d = way.value
+        misfit = _misfits(be, a, b, c, d)
+        better = ok & (4 * misfit < least) & (_gap(be, a, b, c, d) < math.sqrt(be.eps(a)))
         best = be.split(better, lambda new, old: new, lambda new, old: old, way, best)
         least = xp.where(better, misfit, least)
     lost = (best.failure == 0) & ~xp.isfinite(least)
-    return best._replace(failure=xp.where(lost, int(Failure.NOT_CONVERGED) + 0 * best.failure, best.failure))
+    lost = lost | (best.failure == int(Failure.NOT_CONVERGED))
+    return best._replace(failure=xp.where(lost, int(Failure.LOST_PRODUCT) + 0 * best.failure, best.failure))
 
 
 def _is_regular(be: Backend, a: Array, rtol: float) -> Array:
     return norm(be, a) * norm(be, be.inv(a)) * rtol < 1
+
+
+def _gap(be: Backend, a: Array, b: Array, c: Array, d: Array) -> Array:
+    """The residuals beside what rounding of C and D alone does to their equations."""
+    a_left, b_left = a @ _projector(d @ c), b @ _projector(c @ d)
+    gap = norm(be, c @ b @ c - a_left) / nonzero(be, norm(be, c) ** 2 * norm(be, b))
+    return gap + norm(be, d @ a @ d - b_left) / nonzero(be, norm(be, d) ** 2 * norm(be, a))
 
 
 def _misfits(be: Backend, a: Array, b: Array, c: Array, d: Array) -> Array:
@@ -131,7 +137,8 @@ def _coupled_residual(be: Backend, value: tuple[Array, Array], a: Array, b: Arra
     c, d = be.ldexp(c, column(-k)), be.ldexp(d, column(k))
     gap, gap_d = a @ _projector(d @ c) - c @ b @ c, b @ _projector(c @ d) - d @ a @ d
     da, db = probes(be, a, norm(be, a)), probes(be, b, norm(be, b))
-    cb, bc = fold(be, c @ b), fold(be, b @ c)
+    zero = rank_tolerance(be, a, rtol)
+    cb, bc = fold(be, c @ b, zero), fold(be, b @ c, zero)
     wide_c, wide_d = c[:, None], d[:, None]
     dc = correct(be, cb, bc, be.xp.concat([gap[:, None], da, wide_c @ db @ wide_c], axis=1))
     dd = correct(be, bc, cb, be.xp.concat([gap_d[:, None], db, wide_d @ da @ wide_d], axis=1))
@@ -153,12 +160,19 @@ def _coupled_cotangent(be: Backend, value: Arrays, arrays: Arrays, bars: Arrays,
     return y, -(c @ y @ c)
 
 
+def _is_singular(be: Backend, value: Arrays, a: Array, b: Array) -> Array:
+    """Where CB, the root of AB, has zero for an eigenvalue: as at zero itself, the root has no derivative in every direction."""
+    a, b, ea, eb = _normalise_pair(be, a, b)
+    return fold(be, be.ldexp(value[0], column((eb - ea) // 2)) @ b, rank_tolerance(be, a, None)).singular
+
+
 @declared(
     "(n,n),(n,n)->(n,n),(n,n)",
     solve=coupled,
     residual=_coupled_residual,
     tangent=_coupled_tangent,
     cotangent=_coupled_cotangent,
+    unbounded=_is_singular,
 )
 def coupled_root(A: Array, B: Array, *, rtol: float | None = None, errors: str = "raise") -> tuple[Array, Array]:
     """(C, C⁻¹) with C = A (BA)^{-1/2}: the sign of [[0, A], [B, 0]] is [[0, C], [C⁻¹, 0]], and C B C = A.
@@ -345,7 +359,7 @@ def _mean_residual(be: Backend, value: tuple[Array], a: Array, b: Array, *, rtol
     gap = other - term
     da = probes(be, other, norm(be, other))
     db = v[:, None] @ probes(be, base, norm(be, base)) @ w[:, None]
-    step = correct(be, fold(be, v), fold(be, w), be.xp.concat([gap[:, None], da, db], axis=1))
+    step = correct(be, fold(be, v, zero), fold(be, w, zero), be.xp.concat([gap[:, None], da, db], axis=1))
     backward = norm(be, gap) / nonzero(be, norm(be, other) + norm(be, term))
     return Residual(backward, (be.ldexp(step, half[:, None, None, None]),))
 
@@ -375,6 +389,7 @@ def _mean_cotangent(be: Backend, value: Arrays, arrays: Arrays, bars: Arrays, **
     residual=_mean_residual,
     tangent=_mean_tangent,
     cotangent=_mean_cotangent,
+    unbounded=lambda be, value, a, b: fold(be, normalise(be, value[0])[0], rank_tolerance(be, a, None)).singular,
 )
 def geometric_mean(A: Array, B: Array, *, rtol: float | None = None, errors: str = "raise") -> Array:
     """A # B = A (A⁻¹B)^{1/2}: the geometric mean, the solution of G B⁻¹ G = A; symmetric in A and B.

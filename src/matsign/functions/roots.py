@@ -30,6 +30,7 @@ from matsign.engine.linear import (
     largest,
     nonzero,
     norm,
+    normalise,
 )
 from matsign.engine.null_space import split_null_space
 from matsign.engine.rules import Arrays, Solution, figures, no_figures, solution
@@ -258,7 +259,7 @@ def _corrections(
         return y, moved, moved * (turned + turned.mT - z)[:, None]
 
     def by_equation(a: Array, x: Array, z: Array, wanted: Array, noise: Array) -> tuple[Array, Array, Array]:
-        folded = fold(be, x)
+        folded = fold(be, x, rtol)
         y = correct(be, folded, folded, be.xp.concat([wanted, noise], axis=1))
         y, moved = y[:, : len(gaps)], y[:, len(gaps) :]
         return y, moved, _inverse_moved(z[:, None], folded.projector[:, None], moved)
@@ -376,12 +377,18 @@ def _inverse_cotangent(be: Backend, value: Arrays, arrays: Arrays, bars: Arrays,
     return _pair_cotangent(be, (a @ z, z), arrays, (be.xp.zeros_like(bar), bar))
 
 
+def _is_singular(be: Backend, x: Array) -> Array:
+    """Where a root has zero for an eigenvalue: √t has no derivative there, and a change of rank makes the inverse jump."""
+    return fold(be, normalise(be, x)[0], x.shape[-1] * be.eps(x)).singular
+
+
 @declared(
     "(n,n)->(n,n),(n,n)",
     solve=root_pair,
     residual=_pair_residual,
     tangent=_pair_tangent,
     cotangent=_pair_cotangent,
+    unbounded=lambda be, value, a: _is_singular(be, value[0]),
     choices={"method": _METHODS},
 )
 def sqrtm_pair(
@@ -426,6 +433,7 @@ def sqrtm_pair(
     residual=_root_residual,
     tangent=_root_tangent,
     cotangent=_root_cotangent,
+    unbounded=lambda be, value, a: _is_singular(be, value[0]),
     choices={"method": _METHODS},
 )
 def sqrtm(A: Array, *, rtol: float | None = None, method: str = "auto", errors: str = "raise") -> Array:
@@ -451,6 +459,7 @@ def sqrtm(A: Array, *, rtol: float | None = None, method: str = "auto", errors: 
     residual=_inverse_residual,
     tangent=_inverse_tangent,
     cotangent=_inverse_cotangent,
+    unbounded=lambda be, value, a: _is_singular(be, value[0]),
     choices={"method": _METHODS},
 )
 def invsqrtm(A: Array, *, rtol: float | None = None, method: str = "auto", errors: str = "raise") -> Array:
