@@ -17,7 +17,7 @@ class Subject(NamedTuple):
     """A function and how to fuzz it.
 
     `arguments(rng, sizes)` are float64 arrays by their places, None where left out; `options(rng)` what else is passed.
-    `reference(*arrays, **options)` is a tuple of exact results, of which `compared(value)` are those of a value; None where
+    `reference(*arrays, **options)` is a tuple of exact results; None where
     the options ask for something else than the exact answer. `scales` are the powers of a common factor in the arguments and
     in the results, None where there is no such law.
     """
@@ -27,7 +27,7 @@ class Subject(NamedTuple):
     options: Callable
     reference: Callable | None
     scales: tuple | None = None
-    compared: Callable = lambda value, *arrays: value
+    compared: Callable | None = None
 
     @property
     def f(self):

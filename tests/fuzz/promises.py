@@ -175,11 +175,16 @@ def _check(case, rng, libraries, reference):
         _batch(c, rng, quiet)
     if plain.error is None:
         _scaled(c, rng, plain)
+        way = rng.integers(0, 6)
+        if way == 0:
+            _derivative(c, exact)
+        elif way == 1:
+            _condition_number(c, exact)
+        elif way == 2:
+            _tree(c, plain)
+        elif way == 3:
+            _optimiser(c)
     return c
-
-
-def _bits(value):
-    return None if value is None else [x.tobytes() for x in value]
 
 
 def _same(a, b):
@@ -303,7 +308,8 @@ def _against_reference(c, exact, plain, certified, library):
             if grown is not None and grown * eps < 1e-6:
                 c.note("refused", f"condition {grown:.1e}: {_line(plain.error)}")
         return
-    true = error_of(case.subject.compared(plain.value, *case.arrays), exact)
+    compared = case.subject.compared
+    true = error_of(compared(plain.value, *case.arrays) if compared else plain.value, exact)
     if certified.error is None:
         claimed = float(certified.certificate.forward_error)
         if true > MARGIN * max(claimed, eps):
@@ -327,9 +333,10 @@ STEP = 2.0**-40
 def condition(case, exact):
     """By how much small relative changes of the arguments grow in the results, from two random directions; None if unknown."""
     rng, grown = np.random.default_rng(7), 0.0
+    step = STEP if _dtype(case).name in ("float64", "complex128") else 2.0**-21
     for _ in range(2):
         try:
-            moved = [_moved(rng, x) for x in case.arrays]
+            moved = [_moved(rng, x, step) for x in case.arrays]
             with limited(SECONDS), mp.workdps(references.DIGITS):
                 other = case.subject.reference(*moved, **case.options)
         except REFERENCE_FAILS:
@@ -337,11 +344,11 @@ def condition(case, exact):
         for y, z in zip(exact, other, strict=True):
             size = truth.size(y)
             if size:
-                grown = max(grown, float(truth.size(z - y) / size / STEP))
+                grown = max(grown, float(truth.size(z - y) / size / step))
     return grown
 
 
-def _moved(rng, x):
+def _moved(rng, x, step):
     """An array changed by a small part of its norm, Hermitian if it was."""
     if x is None or not x.size or not x.any():
         return x
@@ -352,7 +359,7 @@ def _moved(rng, x):
     if x.shape[0] == x.shape[1] and np.array_equal(x, x.conj().T):
         noise = noise + noise.conj().T
     top = np.abs(wide).max()
-    return wide + noise / np.linalg.norm(noise) * (np.linalg.norm(wide / top) * STEP * top)
+    return wide + noise / np.linalg.norm(noise) * (np.linalg.norm(wide / top) * step * top)
 
 
 def _other_library(c, library, exact, certified):
@@ -463,3 +470,82 @@ def _well_inside(arrays):
         if not ((sizes < limit) & (sizes > 1 / limit)).all():
             return False
     return True
+
+
+def _derivative(c, exact):
+    """frechet(f) is the difference of the exact answers on both sides, where those change smoothly."""
+    case, step = c.case, 2.0**-17
+    narrow = _dtype(case).name in ("float32", "complex64")
+    if not isinstance(exact, tuple) or narrow or not _representable(exact, _dtype(case)):
+        return
+    grown = condition(case, exact)
+    if grown is None or grown > BENIGN or not _well_inside(case.arrays):
+        return
+    one, other = ([_moved(np.random.default_rng(5), x, h) for x in case.arrays] for h in (step, -step))
+    directions = [None if x is None else x - y for x, y in zip(one, other, strict=True)]
+    found = c.call(matsign.frechet(case.subject.f), (*case.arrays, *directions), case.options, label="frechet")
+    ends = [reference_of(case._replace(arrays=tuple(xs))) for xs in (one, other)]
+    if found.error is not None:
+        c.note("no derivative", f"{found.kind}: {_line(found.error)}")
+    if found.error is not None or not all(isinstance(x, tuple) for x in ends):
+        return
+    if case.subject.compared:
+        return
+    for k, (x, y, z) in enumerate(zip(found.value, *ends, strict=True)):
+        size, off = truth.size(exact[k]), truth.size(truth.exact(x) - (y - z))
+        if not np.isfinite(x).all() or off > 1e-6 * size:
+            c.note("a wrong derivative", f"by {float(off / size) / step:.1e} of the value, condition {grown:.0e}")
+
+
+def _condition_number(c, exact):
+    """condition(f) is a number, and not far below what a random direction shows."""
+    case = c.case
+    found = c.call(matsign.condition(case.subject.f), case.arrays, case.options, label="condition")
+    if found.error is not None:
+        c.note("no condition number", f"{found.kind}: {_line(found.error)}")
+        return
+    value = float(found.value[0])
+    if not value >= 0:
+        c.note("condition is not a number", str(value))
+    elif isinstance(exact, tuple) and _representable(exact, _dtype(case)) and _well_inside(case.arrays):
+        if case.subject.compared:
+            return
+        shown = condition(case, exact)
+        if shown is not None and shown < BENIGN and value < shown / MARGIN:
+            c.note("condition too small", f"{value:.1e} where a random direction shows {shown:.1e}")
+
+
+def _tree(c, plain):
+    """each(f) gives every matrix of a tree the bits that it has alone."""
+    case = c.case
+    if len(case.arrays) > 1:
+        return
+    found = c.call(
+        lambda m, **options: matsign.each(case.subject.f)({"a": m, "b": [m, None]}, **options)["b"][0],
+        case.arrays,
+        case.options,
+        label="each",
+    )
+    _same_outcome(c, "each differs from the plain call", plain, found)
+
+
+def _optimiser(c):
+    """A step of Muon on any finite gradient leaves finite parameters."""
+    case = c.case
+    if case.subject.name != "msign" or not HAVE["torch"] or case.arrays[0].dtype.kind == "c":
+        return
+    import torch
+
+    from matsign.optim import Muon
+
+    def step(m):
+        parameter = torch.nn.Parameter(torch.ones(m.shape, dtype=m.dtype))
+        parameter.grad = m
+        Muon([parameter], lr=0.1).step()
+        return parameter.detach()
+
+    found = c.call(step, case.arrays, {}, "torch", "a step of Muon")
+    if found.error is None:
+        _finite(c, found, "Muon")
+    elif 0 not in case.arrays[0].shape:
+        c.note("Muon takes no step", f"{found.kind}: {_line(found.error)}")
