@@ -173,8 +173,11 @@ def exponent(x: Array) -> Array:
 
 
 def ldexp(x: Array, e: Array) -> Array:
-    half = e // 2
     real = x.real.dtype
+    # Beyond, a factor would be infinite and make NaN of a zero; no number is so far from 1.
+    limit = 252 if real == xp.float32 else 2044
+    e = xp.clip(e, -limit, limit)
+    half = e // 2
     return x * xp.ldexp(xp.ones((), real), half) * xp.ldexp(xp.ones((), real), e - half)
 
 

@@ -221,8 +221,11 @@ def exponent(x: Array) -> Array:
 
 def ldexp(x: Array, e: Array) -> Array:
     # Two factors, each a normal number: one alone would overflow for a denormal x.
-    half = torch.div(e, 2, rounding_mode="floor")
     real = x.real.dtype
+    # Beyond, a factor would be infinite and make NaN of a zero; no number is so far from 1.
+    limit = 252 if real == torch.float32 else 2044
+    e = e.clamp(-limit, limit)
+    half = torch.div(e, 2, rounding_mode="floor")
     two = torch.tensor(2.0, dtype=torch.float64, device=x.device)
     return x * (two**half).to(real) * (two ** (e - half)).to(real)
 

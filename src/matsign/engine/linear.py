@@ -79,7 +79,7 @@ def normalise(be: Backend, *matrices: Array) -> tuple[Any, ...]:
 
 def far(be: Backend, x: Array) -> int:
     """An exponent so far from 0 that the squares of such a number still are in range, and what is added to 1 is lost."""
-    return 256 if be.eps(x) < 1e-10 else 48
+    return 256 if be.eps(x) < 1e-10 else 64
 
 
 _WIDE = {"float32": "float64", "complex64": "complex128"}

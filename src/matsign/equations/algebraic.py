@@ -209,8 +209,8 @@ def _is_singular(be: Backend, equation: Equation, p: Plant, x: Array) -> Array:
     """Whether r (or r + bᴴ x b) may be regular by rounding alone, whatever the units of its rows: no digit of a gain is known."""
     weight = p.r + adjoint(p.b) @ x @ p.b if equation.discrete else p.r
     longest = be.xp.max(be.xp.abs(weight), axis=-1)
-    values = be.svd(finite(be, weight / nonzero(be, longest)[:, :, None]))[1]
-    return values[:, -1] <= 4 * weight.shape[-1] * be.eps(x) * values[:, 0]
+    weight = weight / nonzero(be, longest)[:, :, None]
+    return ~(norm(be, weight) * norm(be, be.inv(weight)) * (4 * weight.shape[-1] * be.eps(x)) < 1)
 
 
 def _explained(be: Backend, equation: Equation, given: Plant, p: Plant, failure: Array) -> tuple[Array, Array]:

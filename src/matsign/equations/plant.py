@@ -86,34 +86,24 @@ def normalise(be: Backend, p: Plant, *, discrete: bool) -> tuple[Plant, Array, A
     rho = k + 2 * beta if discrete else k + 2 * beta + epsilon - alpha
 
     def out(x: Array | None, by: Array) -> Array | None:
-        return None if x is None else be.ldexp(x, column(-_within(be, x, by)))
+        return None if x is None else be.ldexp(x, column(-by))
 
     scaled = Plant(
         out(p.a, alpha), out(p.b, beta), out(p.q, outer + k), out(p.r, rho), out(p.e, epsilon), out(p.s, inner)
     )
-    return scaled, _within(be, p.a, k), outer
+    return scaled, k, outer
 
 
 def gain_exponent(be: Backend, p: Plant, *, discrete: bool) -> Array:
     """The exponent of the gain of the plant beside that of the plant that `normalise` makes of it."""
     found = _exponents(be, p, discrete)
-    return _within(be, p.a, found.a - found.b)
+    return found.a - found.b
 
 
 def time_exponent(be: Backend, p: Plant, *, discrete: bool) -> Array:
     """The exponent of the eigenvalues of the plant beside those of the plant that `normalise` makes of it."""
     found = _exponents(be, p, discrete)
-    return _within(be, p.a, found.a - found.e)
-
-
-def _within(be: Backend, like: Array, e: Array) -> Array:
-    """An exponent, or the nearest that still is that of two powers of two to multiply with: both make zero or infinity of all."""
-    limit = _RANGE[be.eps(like) < 1e-10]
-    return be.xp.clip(e, -limit, limit)
-
-
-# In single and in double precision, twice the largest exponent.
-_RANGE = (252, 2044)
+    return found.a - found.e
 
 
 def _exponents(be: Backend, p: Plant, discrete: bool) -> _Exponents:
@@ -136,19 +126,33 @@ def _exponents(be: Backend, p: Plant, discrete: bool) -> _Exponents:
     above = excess if discrete else excess // 2
     if p.s is not None:
         above = xp.maximum(above, xp.where((sizes[5] == 0) | no_r, zero, be.exponent(sizes[5]) - rho + beta - alpha))
-    calm = no_b | (
-        (excess < -limit)
-        & be.split(
-            excess < -limit, functools.partial(_is_stable, be, discrete), lambda p, _: be.ones(p.a) < 0, p, alpha
-        )
-    )
-    beta = xp.where(calm, beta - excess // 2, beta)
-    above = xp.where(~calm & (above > limit), above, zero)
-    if not discrete:
-        alpha = alpha + xp.where(no_a & ~calm, excess // 2, above)
+
+    def apart(p: Plant, alpha: Array, beta: Array, rest: _Apart) -> tuple[Array, Array, Array]:
+        excess, above, no_a, no_b = rest
+        calm = no_b | ((excess < -limit) & _is_stable(be, discrete, p, alpha))
+        beta = xp.where(calm, beta - excess // 2, beta)
+        above = xp.where(~calm & (above > limit), above, 0 * above)
+        if discrete:
+            return alpha, beta, above
+        return alpha + xp.where(no_a & ~calm, excess // 2, above), beta, 0 * above
+
+    def together(p: Plant, alpha: Array, beta: Array, rest: _Apart) -> tuple[Array, Array, Array]:
+        return alpha, beta, 0 * alpha
+
+    far_apart = no_a | no_b | (excess < -limit) | (above > limit)
+    alpha, beta, above = be.split(far_apart, apart, together, p, alpha, beta, _Apart(excess, above, no_a, no_b))
     by_state = kappa - alpha - (alpha if discrete else epsilon)
     by_input = rho - 2 * beta + (above if discrete else alpha - epsilon)
     return _Exponents(alpha, beta, epsilon, xp.where(no_r, by_state, by_input))
+
+
+class _Apart(NamedTuple):
+    """By what power of two q is larger than in good units, by what the solution must be, and which of a and b are zero."""
+
+    excess: Array
+    above: Array
+    no_a: Array
+    no_b: Array
 
 
 def _is_stable(be: Backend, discrete: bool, p: Plant, alpha: Array) -> Array:
@@ -205,7 +209,7 @@ def _shifted(be: Backend, p: Plant) -> Standard:
 def state_units(be: Backend, p: Standard) -> Array:
     """An exponent for each state that balances rows and columns of [[a, -g], [-q, -aᴴ]], (B, n)."""
     xp = be.xp
-    off, least = 1 - eye(be, be.real(p.a)), 2.0 ** -far(be, p.a)
+    off = 1 - eye(be, be.real(p.a))
     column_of_ones = be.real(p.a[:, :, :1]) * 0 + 1
 
     def step(state: Any) -> Any:
@@ -214,16 +218,16 @@ def state_units(be: Backend, p: Standard) -> Array:
         rising = (a @ one_over + g @ unit) * unit
         falling = (a.mT @ unit + q @ one_over) * one_over
         both = (rising > 0) & (falling > 0)
-        # What is so small is as good as nothing, and in units that make it large the rest would leave the range of numbers.
-        falling, rising = (xp.clip(xp.where(both, x, column_of_ones[:1]), least, None) for x in (falling, rising))
-        ratio = xp.log2(falling / rising)
+        ratio = xp.log2(xp.where(both, falling, column_of_ones[:1]) / xp.where(both, rising, column_of_ones[:1]))
         # All states move at once, so each goes a little less than its way; what is within a factor of 8 stays.
         move = xp.where(xp.abs(ratio) > 3, xp.round(0.4 * ratio), 0 * ratio)
         move = xp.where(xp.isfinite(move), move, 0 * unit)
         return (a, g, q, unit * xp.exp2(move), units + move), (move != 0).any((-1, -2))
 
     start = (xp.abs(p.a) * off, xp.abs(p.g), xp.abs(p.q), column_of_ones, 0 * column_of_ones)
-    return xp.astype(be.loop(step, start, _SWEEPS)[4][:, :, 0], xp.int32)
+    # In units farther apart the squares of the solution would leave the range of numbers.
+    most = 3 * far(be, p.a) // 8
+    return xp.astype(xp.clip(be.loop(step, start, _SWEEPS)[4][:, :, 0], -most, most), xp.int32)
 
 
 def in_units(be: Backend, p: Plant, states: Array) -> Plant:

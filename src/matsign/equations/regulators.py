@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from matsign.backends import Backend
 from matsign.engine.declare import Residual, declared
 from matsign.engine.failures import Failure
-from matsign.engine.linear import adjoint, column, hermitian
+from matsign.engine.linear import adjoint, column, hermitian, norm
 from matsign.engine.linear import normalise as normalise_size
 from matsign.engine.rules import Arrays, Solution, figures
 from matsign.equations.algebraic import METHODS, assess, finite, solver_of
@@ -72,19 +72,27 @@ def _without_minimum(be: Backend, found: Solution, weight: Array) -> Solution:
     Inputs are measured in units that bring the diagonal near 1: rounding of a large weight hides no small one.
     """
     xp = be.xp
-    weight, whole = normalise_size(be, finite(be, weight))
-    units = -(be.exponent(xp.abs(be.real(xp.linalg.diagonal(weight)))) // 2)
-    units = xp.clip(units, -_UNITS[be.eps(weight) < 1e-10], _UNITS[be.eps(weight) < 1e-10])
-    values = be.eigh(be.ldexp(weight, units[:, :, None] + units[:, None, :]))[0]
-    rounding = 8 * weight.shape[-1] * be.eps(weight)
-    negative = xp.min(values, axis=-1) < -rounding * xp.max(xp.abs(values), axis=-1)
+    weight = finite(be, weight)
 
-    def named(weight: Array, whole: Array, failure: Array, detail: Array) -> tuple[Array, Array]:
+    def doubtful(weight: Array, failure: Array, detail: Array) -> tuple[Array, Array]:
+        weight, whole = normalise_size(be, weight)
+        units = -(be.exponent(xp.abs(be.real(xp.linalg.diagonal(weight)))) // 2)
+        units = xp.clip(units, -_UNITS[be.eps(weight) < 1e-10], _UNITS[be.eps(weight) < 1e-10])
+        values = be.eigh(be.ldexp(weight, units[:, :, None] + units[:, None, :]))[0]
+        rounding = 8 * weight.shape[-1] * be.eps(weight)
+        negative = xp.min(values, axis=-1) < -rounding * xp.max(xp.abs(values), axis=-1)
         least = xp.minimum(xp.min(be.eigh(weight)[0], axis=-1), _least_of_diagonal(be, weight))
-        return 0 * failure + int(Failure.NOT_A_MINIMUM), figures(be, weight, be.ldexp(least, whole))
+        figure = figures(be, weight, be.ldexp(least, whole))
+        return (
+            xp.where(negative, int(Failure.NOT_A_MINIMUM) + 0 * failure, failure),
+            xp.where(negative[:, None], figure, detail),
+        )
 
     failure, detail = be.split(
-        negative, named, lambda weight, whole, *kept: kept, weight, whole, found.failure, found.detail
+        ~xp.isfinite(norm(be, be.cholesky(weight))),
+        doubtful,
+        lambda weight, *kept: kept,
+        *(weight, found.failure, found.detail),
     )
     return found._replace(failure=failure, detail=detail)
 
