@@ -29,6 +29,7 @@ class _Triangular(NamedTuple):
     """An equation in Schur vectors: its inverse (the flag says that q is Hermitian), that of its adjoint, its size by a norm."""
 
     solve: Callable[[Array, bool], Array]
+    solve_well: Callable[[Array, bool], Array]  # corrected, where the first needs it
     adjoint_solve: Solve
     size: Callable[[Callable[[Array], float]], float]
 
@@ -41,9 +42,13 @@ class _Form(NamedTuple):
 
     def solve(self, q: Array) -> Array:
         """x in the caller's basis; Hermitian right-hand sides cost less."""
-        uh = self.u.conj().T
-        y = self.equation.solve(lapack.product(lapack.product(uh, q), self.u), _is_hermitian(q))
-        return lapack.product(lapack.product(self.u, y), uh)
+        return self.turned_back(self.equation.solve_well(self.turned(q), _is_hermitian(q)))
+
+    def turned(self, q: Array) -> Array:
+        return lapack.product(lapack.product(self.u.conj().T, q), self.u)
+
+    def turned_back(self, y: Array) -> Array:
+        return lapack.product(lapack.product(self.u, y), self.u.conj().T)
 
 
 def lyapunov(a: Array, q: Array, d: Array) -> tuple[Array, Array]:
@@ -89,9 +94,15 @@ def _responses(a: Array, rights: Array, d: Array, solver: Callable[..., _Triangu
         if form is None:
             continue
         with np.errstate(all="ignore"):
+            start, steps = _probe(form.u), 3
             for i, right in enumerate(rights[k]):
-                out[k, i] = form.solve(right)
-            least[k] = _separation(form.equation, _probe(form.u))
+                f = form.turned(right)
+                y = form.equation.solve(f, _is_hermitian(right))
+                out[k, i] = form.turned_back(y)
+            if len(rights[k]):
+                # The last one is random, so that its solution is a step of the iteration.
+                start, steps = form.equation.adjoint_solve(y / _size(y)), 1
+            least[k] = _separation(form.equation, start, steps)
     return out, least
 
 
@@ -141,7 +152,11 @@ def _is_hermitian(x: Array) -> bool:
 
 def _lyapunov_in(t: Array, eigenvalues: Array, d: float) -> _Triangular:
     """For t y + y tᴴ = f and tᴴ y + y t = f."""
-    return _Triangular(lambda f, hermitian: _solve(t, f, hermitian), _adjoint(t), lambda norm: 2 * norm(t))
+
+    def solve(f: Array, hermitian: bool) -> Array:
+        return _solve(t, f, hermitian)
+
+    return _Triangular(solve, solve, _adjoint(t), lambda norm: 2 * norm(t))
 
 
 def _stein_in(t: Array, eigenvalues: Array, d: float) -> _Triangular:
@@ -157,13 +172,16 @@ def _stein_in(t: Array, eigenvalues: Array, d: float) -> _Triangular:
     adjoint_g = _adjoint(g)
 
     def solve(f: Array, hermitian: bool) -> Array:
-        y = _solve(g, -_congruence(m, f), hermitian)
-        return y + _solve(g, -_congruence(m, f + _congruence(t, y) - d * y), hermitian)
+        return _solve(g, -_congruence(m, f), hermitian)
+
+    def solve_well(f: Array, hermitian: bool) -> Array:
+        y = solve(f, hermitian)
+        return y + solve(f + _congruence(t, y) - d * y, hermitian)
 
     def adjoint_solve(f: Array) -> Array:
         return adjoint_g(-_congruence(m.conj().T, f))
 
-    return _Triangular(solve, adjoint_solve, lambda norm: norm(t) ** 2 + d)
+    return _Triangular(solve, solve_well, adjoint_solve, lambda norm: norm(t) ** 2 + d)
 
 
 def _congruence(t: Array, y: Array) -> Array:
@@ -185,10 +203,10 @@ def _adjoint(t: Array) -> Solve:
     return lambda f: _solve(flipped, f[::-1, ::-1], False)[::-1, ::-1]
 
 
-def _separation(equation: _Triangular, probe: Array) -> float:
+def _separation(equation: _Triangular, probe: Array, steps: int = 3) -> float:
     """An upper estimate of the smallest singular value of the operator, by power iteration on its inverse."""
     y, smallest = probe, np.inf
-    for _ in range(3):
+    for _ in range(steps):
         for solve in (lambda f: equation.solve(f, False), equation.adjoint_solve):
             size = _size(y)
             if not 0 < size < np.inf:

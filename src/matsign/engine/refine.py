@@ -118,6 +118,27 @@ def at_rounding(be: Backend, terms: Callable[..., Arrays], *arrays: Array) -> Ar
     )
 
 
+def in_callers_units(
+    be: Backend, solve: Callable[..., Array], terms: Callable[..., Arrays], x: Array, outer: Array, *arrays: Array
+) -> Array:
+    """x, found in units 2^outer smaller than the caller's, corrected to be as good in the caller's.
+
+    What is small in the one may be large in the other, with an error as large as that of its neighbours. Each correction,
+    ``solve(gap, *arrays)`` for the sum of ``terms(x, *arrays)``, divides that by as much as the solver is exact.
+    """
+    lower = outer - be.xp.max(outer, axis=(-1, -2), keepdims=True)
+
+    def correct(x: Array, lower: Array, *arrays: Array) -> Array:
+        for _ in range(2):
+            gap = total(terms(x, *arrays))
+            new = x + solve(gap, *arrays)
+            after, before, _ = normalise(be, *(be.ldexp(y, lower) for y in (total(terms(new, *arrays)), gap)))
+            x = be.xp.where(column(norm(be, after) < norm(be, before)), new, x)
+        return x
+
+    return be.split((outer != 0).any((-1, -2)), correct, lambda x, *_: x, x, lower, *arrays)
+
+
 def correction(be: Backend, solved: Array) -> Array:
     """The solution for what is left of an equation, (B, k, n, m) its first, lengthened by those for random rounding, the others.
 

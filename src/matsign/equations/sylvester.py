@@ -22,7 +22,17 @@ from matsign.engine import balance, divide, eigenvectors, line, scaling, schur
 from matsign.engine.declare import Residual, declared
 from matsign.engine.failures import Failure
 from matsign.engine.linear import adjoint, column, normalise, plus_identity, scattered
-from matsign.engine.refine import Refined, at_rounding, backward, correction, relative_gap, rounding, terms, total
+from matsign.engine.refine import (
+    Refined,
+    at_rounding,
+    backward,
+    correction,
+    in_callers_units,
+    relative_gap,
+    rounding,
+    terms,
+    total,
+)
 from matsign.engine.rules import Arrays, Solution, follow, solution
 from matsign.engine.separation import negligible, separation
 from matsign.equations.lyapunov import lyapunov
@@ -49,7 +59,14 @@ def sylvester(be: Backend, a: Array, b: Array, q: Array, *, method: str) -> Solu
 
 def _sylvester(be: Backend, a: Array, b: Array, q: Array, method: str) -> Solution:
     posed = _posed(be, a, b, q)
-    return scaling.restored(be, _WAYS[method](be, posed.a, posed.b, posed.q), posed.outer + posed.scale)
+    found = _WAYS[method](be, posed.a, posed.b, posed.q)
+    x = in_callers_units(
+        be,
+        lambda gap, a, b, q: _WAYS[method](be, a, b, gap).value[0],
+        lambda x, a, b, q: terms(a, b, q, x),
+        *(found.value[0], posed.outer, posed.a, posed.b, posed.q),
+    )
+    return scaling.restored(be, found._replace(value=(x,)), posed.outer + posed.scale)
 
 
 class _Posed(NamedTuple):
