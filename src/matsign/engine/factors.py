@@ -20,11 +20,15 @@ _LARGE = 64
 
 
 class Factors(NamedTuple):
-    """The factors (B, n, n) with zero columns at the end, the steps, and whether the powers of c went to zero."""
+    """The factors (B, n, n) with zero columns at the end, the steps, whether the powers of c went to zero, and the growth.
+
+    The last is that of the sum (`doubling.Sum`).
+    """
 
     z: tuple[Array, ...]
     steps: Array
     converged: Array
+    growth: Array
 
 
 def smith_factors(be: Backend, c: Array, starts: tuple[Array, ...], duals: tuple[bool, ...]) -> Factors:
@@ -33,7 +37,7 @@ def smith_factors(be: Backend, c: Array, starts: tuple[Array, ...], duals: tuple
         return _together(be, c, starts, duals)
     parts = [_alone(be, c[k : k + 1], tuple(b[k : k + 1] for b in starts), duals) for k in range(len(c))]
     z = tuple(be.xp.concat(members) for members in zip(*(part.z for part in parts), strict=True))
-    return Factors(z, *(be.xp.concat([part[i] for part in parts]) for i in (1, 2)))
+    return Factors(z, *(be.xp.concat([part[i] for part in parts]) for i in (1, 2, 3)))
 
 
 def _together(be: Backend, c: Array, starts: tuple[Array, ...], duals: tuple[bool, ...]) -> Factors:
@@ -41,17 +45,18 @@ def _together(be: Backend, c: Array, starts: tuple[Array, ...], duals: tuple[boo
     small, large, limit = _limits(be, c)
 
     def step(state: Any) -> Any:
-        c, z, steps, _ = state
+        c, z, steps, size, growth = state
         z = tuple(_triangular(be, _doubled(be, c, x, dual)) for x, dual in zip(z, duals, strict=True))
         c = c @ c
+        growth = growth + 2.0**steps * size**2
         size = norm(be, c)
-        return (c, z, steps + 1, size), (size > small) & (size < large)
+        return (c, z, steps + 1, size, growth), (size > small) & (size < large)
 
     one = be.ones(c)
     start = tuple(_triangular(be, b) for b in starts)
-    c, z, steps, size = be.loop(step, (c, start, 0 * one, one), limit)
+    c, z, steps, size, growth = be.loop(step, (c, start, 0 * one, norm(be, c), one), limit)
     z = tuple(principal(be, _triangular(be, _doubled(be, c, x, dual))) for x, dual in zip(z, duals, strict=True))
-    return Factors(z, steps + 1, size <= small)
+    return Factors(z, steps + 1, size <= small, growth + 2.0**steps * size**2)
 
 
 def _alone(be: Backend, c: Array, starts: tuple[Array, ...], duals: tuple[bool, ...]) -> Factors:
@@ -59,14 +64,15 @@ def _alone(be: Backend, c: Array, starts: tuple[Array, ...], duals: tuple[bool, 
     small, large, limit = _limits(be, c)
     one, n = be.ones(c), c.shape[-1]
     z = tuple(_compressed(be, b) for b in starts)
-    size, steps = 1.0, 0
+    size, steps, growth = float(norm(be, c)[0]), 0, 1.0
     while steps < limit and (steps == 0 or small < size < large):
         z = tuple(_compressed(be, _doubled(be, c, x, dual)) for x, dual in zip(z, duals, strict=True))
         c = c @ c
+        growth += 2.0**steps * size * size
         size, steps = float(norm(be, c)[0]), steps + 1
     z = tuple(_compressed(be, _doubled(be, c, x, dual)) for x, dual in zip(z, duals, strict=True))
     z = tuple(_padded(be, principal(be, x), n) for x in z)
-    return Factors(z, (steps + 1) * one, size * one <= small)
+    return Factors(z, (steps + 1) * one, size * one <= small, (growth + 2.0**steps * size * size) * one)
 
 
 def _limits(be: Backend, c: Array) -> tuple[float, float, int]:

@@ -73,8 +73,8 @@ MESSAGES = {
     Failure.RECIPROCAL_EIGENVALUES: "the equation is singular to working precision: a has two eigenvalues with λ conj(μ) = 1, "
     "so there is no solution or infinitely many",
     Failure.UNSTABLE: "a is not stable, so the integral (or sum) that the factor stands for does not exist",
-    Failure.BARELY_STABLE: "a is stable, but rounding in its entries decides whether it is, so that the integral (or sum) "
-    "that the factor stands for has no digit that is known",
+    Failure.BARELY_STABLE: "a is not stable to working precision: rounding in its entries decides whether it is, so that "
+    "the integral (or sum) that the factor stands for has no digit that is known; use a wider dtype",
     Failure.NOT_STABILISABLE: "the pair (a, b) is not stabilisable: b does not move the eigenvalue {detail} of a, which is not "
     "stable; give that mode an input, or leave it out of the model",
     Failure.NOT_DETECTABLE: "the pair (a, q) is not detectable: the cost does not see the eigenvalue {detail} on the boundary of "

@@ -139,6 +139,30 @@ def in_callers_units(
     return be.split((outer != 0).any((-1, -2)), correct, lambda x, *_: x, x, lower, *arrays)
 
 
+def each_in_callers_units(
+    be: Backend,
+    solve: Callable[..., Array],
+    terms: Callable[..., Arrays],
+    solved: Array,
+    outer: Array,
+    rights: Array,
+    *arrays: Array,
+) -> Array:
+    """The same for the solutions of several right-hand sides, (B, k, n, m), the second argument of `terms`."""
+
+    def correct(solved: Array, outer: Array, rights: Array, *arrays: Array) -> Array:
+        parts = [
+            in_callers_units(
+                be, lambda gap, right, *xs: solve(gap, *xs), terms, solved[:, k], outer, rights[:, k], *arrays
+            )
+            for k in range(solved.shape[1])
+        ]
+        return be.xp.stack(parts, axis=1)
+
+    mask = (outer != 0).any((-1, -2))
+    return be.split(mask, correct, lambda solved, *_: solved, solved, outer, rights, *arrays)
+
+
 def correction(be: Backend, solved: Array) -> Array:
     """The solution for what is left of an equation, (B, k, n, m) its first, lengthened by those for random rounding, the others.
 

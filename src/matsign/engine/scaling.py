@@ -52,13 +52,18 @@ def _exponents(be: Backend, x: Array) -> Array:
 
 def restored(be: Backend, found: Solution, e: Array) -> Solution:
     """An answer x as 2^e x, with an error where that is too large for the dtype."""
-    (y,) = found.value
-    x = be.ldexp(y, e)
-    if not be.traced(x) and be.surely_finite(x):
-        return found._replace(value=(x,))
-    lost = (found.failure == 0) & be.xp.isfinite(y).all((-1, -2)) & ~be.xp.isfinite(x).all((-1, -2))
-    failure = be.xp.where(lost, int(Failure.OVERFLOW) + 0 * found.failure, found.failure)
-    return found._replace(value=(x,), failure=failure)
+    return checked(be, found._replace(value=(be.ldexp(found.value[0], e),)))
+
+
+def checked(be: Backend, found: Solution) -> Solution:
+    """`found` with an error where what was finite near one in size is too large for the dtype."""
+    if all(not be.traced(x) and be.surely_finite(x) for x in found.value):
+        return found
+    failure = found.failure
+    for x in found.value:
+        lost = (failure == 0) & ~be.xp.isfinite(be.xp.reshape(x, (len(x), -1))).all(-1)
+        failure = be.xp.where(lost, int(Failure.OVERFLOW) + 0 * failure, failure)
+    return found._replace(failure=failure)
 
 
 def at_least_rounded(be: Backend, step: Array, value: Array) -> Array:

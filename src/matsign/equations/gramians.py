@@ -12,16 +12,18 @@ singular it stays so to first order, and (I - z z⁺) dx (I - z z⁺) = 0.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from matsign.backends import Backend
-from matsign.engine import balance
+from matsign.engine import bartels, scaling
 from matsign.engine.declare import Residual, declared
-from matsign.engine.doubling import cayley
-from matsign.engine.factors import smith_factors, width
+from matsign.engine.doubling import Cayley, cayley
+from matsign.engine.factors import Factors, smith_factors, width
 from matsign.engine.failures import Failure
 from matsign.engine.linear import adjoint, column, eye, hermitian, nonzero, norm, normalise
 from matsign.engine.rules import Arrays, Solution, solution
+from matsign.engine.separation import ROUNDINGS, may_be_singular, spectral_norm
 from matsign.engine.solves import inverse, stable_lyapunov, stable_stein
 from matsign.equations.lyapunov import lyapunov_residual, stein_residual
 
@@ -54,17 +56,10 @@ class Gramians(NamedTuple):
 
 def in_units(be: Backend, a: Array, b: Array, c: Array) -> System:
     """The system in balanced units; a is scaled by a power of 4, so that the factors scale by a power of 2."""
-    e = balance.exponents(be, a)
-    e, a, b, c = be.split(
-        (e != 0).any(-1),
-        lambda e, a, b, c: (e, balance.rescale(be, a, e), be.ldexp(b, -e[:, :, None]), be.ldexp(c, e[:, None, :])),
-        lambda *kept: kept,
-        *(e, a, b, c),
-    )
-    a, scale = normalise(be, a)
+    e, a, scale = scaling.balanced(be, a)
     half = -(-scale // 2)
-    b, b_scale = normalise(be, b)
-    c, c_scale = normalise(be, c)
+    b, b_scale = scaling.into(be, b, be.xp.broadcast_to(e[:, :, None], b.shape))
+    c, c_scale = scaling.into(be, c, be.xp.broadcast_to(-e[:, None, :], c.shape))
     odd = (b_scale + c_scale) % 2  # what is shared between b and c must be shared evenly
     c, c_scale = be.ldexp(c, column(-odd)), c_scale + odd
     return System(be.ldexp(a, column(scale - 2 * half)), b, c, e, b_scale, c_scale, half)
@@ -77,43 +72,55 @@ def gramians(be: Backend, s: System) -> Gramians:
     starts = size * (transformed.m @ s.b), size * (adjoint(transformed.m) @ adjoint(s.c))
     found = smith_factors(be, transformed.c, starts, (False, True))
     z, y = found.z
-    return Gramians(z, y, found.steps, _failure(be, found.converged, s.a, discrete=False))
+    return Gramians(z, y, found.steps, _continuous_failure(be, found, transformed, s.a))
 
 
-def _failure(be: Backend, converged: Array, a: Array, *, discrete: bool) -> Array:
-    """What is wrong with the members that did not converge: most are not stable; some only take too large powers on the way."""
+def _continuous_failure(be: Backend, found: Factors, transformed: Cayley, a: Array) -> Array:
+    growth = found.growth * 2 * transformed.p[:, 0, 0] * norm(be, transformed.m) ** 2
+    return _failure(be, found.converged, growth, a, be.ones(a), discrete=False)
+
+
+def _failure(be: Backend, converged: Array, growth: Array, a: Array, d: Array, *, discrete: bool) -> Array:
+    """What is wrong with a: most members without a sum are not stable; of some, rounding decides whether they are."""
     xp, none = be.xp, be.no_counts(a)
 
-    def why(a: Array, none: Array) -> Array:
+    def size(measure: Callable[[Backend, Array], Array], a: Array, d: Array) -> Array:
+        """Of the operator, by a norm of a."""
+        return measure(be, a) ** 2 + d if discrete else 2 * measure(be, a)
+
+    def why(converged: Array, a: Array, d: Array, none: Array) -> Array:
         values = be.eig(a)[0]
-        outermost = xp.max(xp.abs(values), axis=-1) - 1 if discrete else xp.max(be.real(values), axis=-1)
-        stable = outermost < -a.shape[-1] * be.eps(a) * norm(be, a)
-        return xp.where(stable, int(Failure.NOT_CONVERGED) + none, int(Failure.UNSTABLE) + none)
+        outermost = xp.max(xp.abs(values), axis=-1) - xp.sqrt(d) if discrete else xp.max(be.real(values), axis=-1)
+        responses = bartels.stein_responses if discrete else bartels.lyapunov_responses
+        nothing = a[:, None][:, :0]
+        least = be.host(responses, (nothing, be.ones(a)), a, nothing, d)[1]
+        barely = ~converged | ~(least > ROUNDINGS * be.eps(a) * size(spectral_norm, a, d))
+        failure = xp.where(barely, int(Failure.BARELY_STABLE) + none, none)
+        return xp.where(outermost < 0, failure, int(Failure.UNSTABLE) + none)
 
-    return be.split(~converged, why, lambda a, none: none, a, none)
+    doubtful = ~converged | may_be_singular(be, 1 / growth, a, ROUNDINGS * be.eps(a) * size(norm, a, d))
+    return be.split(doubtful, why, lambda converged, a, d, none: none, converged, a, d, none)
 
 
-def _restored(be: Backend, z: Array, e: Array, scale: Array) -> Array:
+def _restored(be: Backend, found: Factors, e: Array, scale: Array, failure: Array) -> Solution:
     """z in the caller's units. Making its columns orthogonal there would cost the states in small units their digits."""
-    return be.ldexp(z, e[:, :, None] + column(scale))
+    result = solution(be, (found.z[0],), iterations=found.steps)._replace(failure=failure)
+    return scaling.restored(be, result, e[:, :, None] + column(scale))
 
 
 def _continuous(be: Backend, a: Array, b: Array) -> Solution:
     s = in_units(be, a, b, adjoint(b)[:, :1])
     transformed = cayley(be, s.a)
     found = smith_factors(be, transformed.c, (be.xp.sqrt(2 * transformed.p) * (transformed.m @ s.b),), (False,))
-    z = _restored(be, found.z[0], s.e, s.b_scale - s.half)
-    failure = _failure(be, found.converged, s.a, discrete=False)
-    return solution(be, (z,), iterations=found.steps)._replace(failure=failure)
+    return _restored(be, found, s.e, s.b_scale - s.half, _continuous_failure(be, found, transformed, s.a))
 
 
 def _discrete(be: Backend, a: Array, b: Array) -> Solution:
     s = in_units(be, a, b, adjoint(b)[:, :1])
     unscaled = be.ldexp(s.a, column(2 * s.half))
     found = smith_factors(be, unscaled, (s.b,), (False,))
-    z = _restored(be, found.z[0], s.e, s.b_scale)
-    failure = _failure(be, found.converged, unscaled, discrete=True)
-    return solution(be, (z,), iterations=found.steps)._replace(failure=failure)
+    failure = _failure(be, found.converged, found.growth, unscaled, be.ones(a), discrete=True)
+    return _restored(be, found, s.e, s.b_scale, failure)
 
 
 def _continuous_residual(be: Backend, value: tuple[Array], a: Array, b: Array) -> Residual:
@@ -121,7 +128,7 @@ def _continuous_residual(be: Backend, value: tuple[Array], a: Array, b: Array) -
     (z,) = value
     a, scale_a = normalise(be, a)
     b, scale_b = normalise(be, b)
-    scaled, scale_z = normalise(be, z)
+    scaled, scale_z = _factor_at_size(be, z, scale_b - scale_a // 2)
     q = -be.ldexp(b @ adjoint(b), column(2 * (scale_b - scale_z) - scale_a))
     found = lyapunov_residual(be, (scaled @ adjoint(scaled),), a, q)
     return _of_factor(be, found, z, scaled)._replace(separation=be.ldexp(found.separation, scale_a))
@@ -130,14 +137,20 @@ def _continuous_residual(be: Backend, value: tuple[Array], a: Array, b: Array) -
 def _discrete_residual(be: Backend, value: tuple[Array], a: Array, b: Array) -> Residual:
     (z,) = value
     b, scale_b = normalise(be, b)
-    scaled, scale_z = normalise(be, z)
+    scaled, scale_z = _factor_at_size(be, z, scale_b)
     q = be.ldexp(b @ adjoint(b), column(2 * (scale_b - scale_z)))
     return _of_factor(be, stein_residual(be, (scaled @ adjoint(scaled),), a, q), z, scaled)
 
 
+def _factor_at_size(be: Backend, z: Array, expected: Array) -> tuple[Array, Array]:
+    """(2^-k z, k), near one in size; for a z of zeros, which may be too small for its dtype, the k that is expected."""
+    scaled, k = normalise(be, z)
+    return scaled, be.xp.where((z == 0).all((-1, -2)), expected, k)
+
+
 def _of_factor(be: Backend, found: Residual, z: Array, scaled: Array) -> Residual:
     error = norm(be, found.correction[0]) / nonzero(be, norm(be, scaled @ adjoint(scaled)))
-    return found._replace(correction=(column(error / 2) * z,))
+    return found._replace(correction=(scaling.at_least_rounded(be, column(error / 2) * z, z),))
 
 
 def _pseudo_inverse(be: Backend, z: Array) -> Array:
@@ -226,8 +239,9 @@ def lyapunov_factor(a: Array, b: Array, *, errors: str = "raise") -> Array:
     units of very different size this holds in units that balance a, so that no state loses digits.) The shape of z is
     (..., n, k) with k the largest number of columns above rounding in the batch (n under ``jax.jit``), and zeros where a
     member has fewer. The method is Smith's iteration on the Cayley transform of a, in factors (R. A. Smith 1968; Penzl 1999):
-    one inverse, then one large product a step. Raises `SpectrumError` where a is not stable. The other Gramian,
-    aᴴ x + x a + cᴴ c = 0, is that of ``lyapunov_factor(aᴴ, cᴴ)``.
+    one inverse, then one large product a step. Raises `SpectrumError` where a is not stable, or only by rounding. The other
+    Gramian, aᴴ x + x a + cᴴ c = 0, is that of ``lyapunov_factor(aᴴ, cᴴ)``. The backward error of `certify` is
+    ‖a x + x aᴴ + b bᴴ‖ / (‖a x‖ + ‖x aᴴ‖ + ‖b bᴴ‖) for x = z zᴴ.
 
     Derivatives are right for functions of z zᴴ: a unitary factor on the right of z, which these do not see, is left at rest.
     Where z zᴴ is singular the first ones are right.
@@ -264,7 +278,8 @@ def discrete_lyapunov_factor(a: Array, b: Array, *, errors: str = "raise") -> Ar
     Notes
     -----
     z is as `lyapunov_factor` has it. x is the sum of aᵏ b bᴴ (aᵏ)ᴴ; each step doubles the number of its terms (R. A. Smith 1968)
-    by one large product. Raises `SpectrumError` where a has an eigenvalue on the unit circle or outside.
+    by one large product. Raises `SpectrumError` where a has an eigenvalue on the unit circle or outside, or is inside only by
+    rounding. The backward error of `certify` is ‖a x aᴴ - x + b bᴴ‖ / (‖a x aᴴ‖ + ‖x‖ + ‖b bᴴ‖) for x = z zᴴ.
 
     Examples
     --------

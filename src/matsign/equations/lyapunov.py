@@ -33,7 +33,15 @@ from matsign.engine.linear import (
     scattered,
     trace,
 )
-from matsign.engine.refine import at_rounding, backward, correction, in_callers_units, relative_gap, total
+from matsign.engine.refine import (
+    at_rounding,
+    backward,
+    correction,
+    each_in_callers_units,
+    in_callers_units,
+    relative_gap,
+    total,
+)
 from matsign.engine.rules import Arrays, Solution, follow, solution
 from matsign.engine.separation import ROUNDINGS, may_be_singular, separation, spectral_norm
 from matsign.engine.twice import Twice, adjoint_of, minus, plus, product, twice
@@ -291,8 +299,14 @@ def _certified(be: Backend, equation: _Equation, value: Array, posed: _Posed) ->
     xp, (a, q, d, outer, scale, size) = be.xp, posed
     x = be.ldexp(value, -outer - scale)
     gap = equation.exact_gap(be, twice(a), twice(x), twice(q), d).high
-    rights = [gap, *(_rounded(be, equation, a, x, q, k) for k in range(_SAMPLES))]
-    solved, least = _responses(be, equation, a, xp.stack(rights, axis=1), d)
+    rights = xp.stack([gap, *(_rounded(be, equation, a, x, q, k) for k in range(_SAMPLES))], axis=1)
+    solved, least = _responses(be, equation, a, rights, d)
+    solved = each_in_callers_units(
+        be,
+        lambda gap, a, d: _responses(be, equation, a, gap[:, None], d)[0][:, 0],
+        lambda x, right, a, d: equation.terms(a, x, right, d),
+        *(solved, outer, rights, a, d),
+    )
     # In the caller's units all terms weigh as the caller sees them.
     lower = outer - xp.max(outer, axis=(-1, -2), keepdims=True)
     left = backward(be, be.ldexp(gap, lower), *(be.ldexp(part, lower) for part in equation.terms(a, x, q, d)))
@@ -387,7 +401,7 @@ def solve_continuous_lyapunov(a: Array, q: Array, *, method: str = "auto", error
     -----
     x is Hermitian to the last bit where q is. The states are balanced first, so that the units they come in do not matter.
     Raises `SpectrumError` where a and -aᴴ share an eigenvalue to working precision: then there is no solution, or infinitely
-    many.
+    many. The backward error of `certify` is ‖a x + x aᴴ - q‖ / (‖a x‖ + ‖x aᴴ‖ + ‖q‖).
 
     Examples
     --------
@@ -426,7 +440,7 @@ def solve_discrete_lyapunov(a: Array, q: Array, method: str | None = "auto", *, 
     -----
     x is Hermitian to the last bit where q is. The states are balanced first, so that the units they come in do not matter.
     Raises `SpectrumError` where a has eigenvalues with λ conj(μ) = 1 to working precision: then there is no solution, or
-    infinitely many.
+    infinitely many. The backward error of `certify` is ‖a x aᴴ - x + q‖ / (‖a x aᴴ‖ + ‖x‖ + ‖q‖).
 
     Examples
     --------

@@ -12,9 +12,10 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from matsign.backends import Backend
+from matsign.engine import scaling
 from matsign.engine.declare import Residual, declared
 from matsign.engine.factors import finite, phases
-from matsign.engine.linear import adjoint, column, eye, nonzero
+from matsign.engine.linear import adjoint, column, eye, nonzero, norm
 from matsign.engine.rules import Arrays, Rule, Solution, follow, shapes_of, solution
 from matsign.equations import balancing
 from matsign.equations.gramians import Gramians, System, gramians, in_units
@@ -57,7 +58,8 @@ def _scaled_values(be: Backend, found: _Balanced) -> Array:
 def _hankel(be: Backend, a: Array, b: Array, c: Array) -> Solution:
     found = _balance(be, a, b, c)
     steps, failure = found.gramians.steps, found.gramians.failure
-    return solution(be, (_scaled_values(be, found),), iterations=steps)._replace(failure=failure)
+    result = solution(be, (_scaled_values(be, found),), iterations=steps)._replace(failure=failure)
+    return scaling.checked(be, result)
 
 
 def _kept(known: dict[str, int], *, order: int) -> dict[str, int]:
@@ -83,7 +85,7 @@ def _truncate(be: Backend, a: Array, b: Array, c: Array, *, order: int) -> Solut
         be.ldexp(s.c @ right, share),
     )
     value = (*model, _scaled_values(be, found))
-    return solution(be, value, iterations=steps)._replace(failure=failure)
+    return scaling.checked(be, solution(be, value, iterations=steps)._replace(failure=failure))
 
 
 def _projections(be: Backend, found: _Balanced, order: int) -> tuple[Array, Array, Array]:
@@ -157,7 +159,7 @@ def _judged(be: Backend, a: Array, b: Array, c: Array) -> tuple[_Balanced, Array
     """(the balanced system anew, backward error, how far each Hankel singular value may be wrong, separation).
 
     With w and v the k-th columns of the projections, σ moves by ½(wᴴ dx w + vᴴ dw v), where dx and dw are the corrections of
-    the two Gramians.
+    the two Gramians. No value moves by more than yᴴ z does, which for small ones is the sharper bound.
     """
     xp = be.xp
     found = _balance(be, a, b, c)
@@ -170,6 +172,9 @@ def _judged(be: Backend, a: Array, b: Array, c: Array) -> tuple[_Balanced, Array
         return xp.abs(xp.sum(direction.conj() * (correction @ direction), axis=-2))
 
     moved = (along(left, control.correction[0]) + along(right, observe.correction[0])) / 2
+    whole = sum(norm(be, r.correction[0]) / nonzero(be, norm(be, f)) ** 2 for r, f in ((control, g.z), (observe, g.y)))
+    whole = whole * norm(be, g.z) * norm(be, g.y) / 2
+    moved = xp.minimum(moved, whole[:, None])
     noise = be.eps(moved) * found.values[:, :1] + 0 * moved
     separation = be.ldexp(xp.minimum(control.separation, observe.separation), 2 * s.half)
     return found, xp.maximum(control.backward, observe.backward), xp.where(known, moved, noise), separation
@@ -182,7 +187,7 @@ def _hankel_residual(be: Backend, value: tuple[Array], a: Array, b: Array, c: Ar
     correction = be.xp.abs(value[0] - _scaled_values(be, found)) + (
         _scaled_values(be, anew) - _scaled_values(be, found)
     )
-    return Residual(backward, (correction,), separation)
+    return Residual(backward, (scaling.at_least_rounded(be, correction, value[0]),), separation)
 
 
 def _truncate_residual(be: Backend, value: tuple[Array, ...], a: Array, b: Array, c: Array) -> Residual:
@@ -216,7 +221,10 @@ def hankel_singular_values(a: Array, b: Array, c: Array, *, errors: str = "raise
     -----
     The singular values of yᴴ z for factors z and y of the two Gramians (Laub, Heath, Paige & Ward 1987), neither of which is
     formed; both factors come from one inverse (`lyapunov_factor`). They are accurate to rounding beside the first. Raises
-    `SpectrumError` where a is not stable. The derivatives of values at the level of rounding are zero; second derivatives need
+    `SpectrumError` where a is not stable. The backward error of `certify` is the larger one of the two Gramians (as
+    `lyapunov_factor` has it, in units that balance a).
+
+    The derivatives of values at the level of rounding are zero; second derivatives need
     values that are simple.
 
     Examples
@@ -262,7 +270,8 @@ def balanced_truncation(a: Array, b: Array, c: Array, order: int, *, errors: str
     one on the whole imaginary axis by no more than twice the sum of the Hankel singular values left out, each distinct value
     counted once (Enns 1984; Glover 1984): look at hsv to choose `order`. States beyond the numerical rank of the system are
     decoupled from input and output. Raises `SpectrumError` where a is not stable. The model has derivatives where the Hankel
-    singular values are simple; in complex arithmetic they keep the largest entry of each column of the projection real.
+    singular values are simple; in complex arithmetic they keep the largest entry of each column of the projection real. The
+    backward error of `certify` is the larger one of the two Gramians (as `lyapunov_factor` has it, in units that balance a).
 
     Examples
     --------

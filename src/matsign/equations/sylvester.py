@@ -27,6 +27,7 @@ from matsign.engine.refine import (
     at_rounding,
     backward,
     correction,
+    each_in_callers_units,
     in_callers_units,
     relative_gap,
     rounding,
@@ -209,6 +210,12 @@ def _residual(be: Backend, value: tuple[Array], a: Array, b: Array, q: Array) ->
     noise = reach[:, None] * xp.reshape(scattered(be, _SAMPLES * n, m, x), (1, _SAMPLES, n, m))
     rights = xp.concat([total(parts)[:, None], noise], axis=1)
     solved, least = _solutions(be, posed.a, posed.b, rights)
+    solved = each_in_callers_units(
+        be,
+        lambda gap, a, b: _solutions(be, a, b, gap[:, None])[0][:, 0],
+        lambda x, right, a, b: terms(a, b, right, x),
+        *(solved, posed.outer, rights, posed.a, posed.b),
+    )
     # In the caller's units all terms weigh as the caller sees them.
     lower = posed.outer - xp.max(posed.outer, axis=(-1, -2), keepdims=True)
     left = backward(be, *(be.ldexp(part, lower) for part in (total(parts), *parts)))
@@ -276,8 +283,8 @@ def solve_sylvester(a: Array, b: Array, q: Array, *, method: str = "auto", error
     -----
     The article's X B - A X = C is ``solve_sylvester(-A, B, C)``. Raises `SpectrumError` where a and -b share an eigenvalue
     to working precision: then there is no solution, or infinitely many. How near to that the equation is, `certify` reports
-    as the separation, the smallest ‖a y + y b‖ / ‖y‖; and the forward error it estimates counts what rounding in the
-    arguments and in the residual may hide.
+    as the separation, the smallest ‖a y + y b‖ / ‖y‖; the forward error it estimates counts what rounding in the arguments
+    and in the residual may hide, and the backward error is ‖a x + x b - q‖ / (‖a x‖ + ‖x b‖ + ‖q‖).
 
     Examples
     --------
