@@ -71,9 +71,10 @@ def normalise(be: Backend, *matrices: Array) -> tuple[Any, ...]:
 
     A power of two costs no rounding, so an answer computed from the scaled matrices scales exactly.
     """
-    e = be.exponent(largest(be, matrices[0]))
+    top = largest(be, matrices[0])
     for x in matrices[1:]:
-        e = be.xp.maximum(e, be.exponent(largest(be, x)))
+        top = be.xp.maximum(top, largest(be, x))
+    e = be.exponent(top)  # of the largest of all: zero has an exponent that is larger than others
     return (*(be.ldexp(x, column(-e)) for x in matrices), e)
 
 
