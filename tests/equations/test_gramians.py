@@ -132,6 +132,37 @@ def test_what_is_not_stable_is_an_error(n, on, rng):
             on(f, a, b)
 
 
+@pytest.mark.parametrize("distance", [0.0, 1e-18, 1e-17])
+def test_what_rounding_alone_keeps_stable_is_an_error(distance, eager, rng):
+    for f, values in (
+        (lyapunov_factor, [-distance, -1.0, -2.0]),
+        (discrete_lyapunov_factor, [1 - distance, 0.5, 0.2]),
+    ):
+        a = np.stack([similar(rng, np.diag(values), 10) for _ in range(20)])
+        with pytest.raises(matsign.SpectrumError, match="not stable") as error:
+            eager(f, a, gaussian(rng, 3, 1))
+        assert len(error.value.members) == len(a)
+
+
+@pytest.mark.parametrize("exponent", [-300, -155, 155, 300])
+@pytest.mark.filterwarnings("error")
+def test_the_whole_range_of_numbers(exponent, eager, rng):
+    a, c, b, s = -stable(rng, 3), contraction(rng, 3), gaussian(rng, 3, 2), 4.0 ** round(exponent * 1.66)
+    z, y = lyapunov_factor(a, b), discrete_lyapunov_factor(c, b)
+    for f, arguments, exact in (
+        (lyapunov_factor, (a, s * b), s * z),
+        (lyapunov_factor, (s * a, b), z / np.sqrt(s)),
+        (discrete_lyapunov_factor, (c, s * b), s * y),
+    ):
+        value, certificate = eager(certify(f), *arguments)
+        assert np.linalg.norm((value - exact) / np.abs(exact).max()) < 1e-13
+        assert 0 < certificate.forward_error < 1e-13
+        assert certificate.backward_error < 1e-14
+    if exponent == -300:
+        with pytest.raises(matsign.SpectrumError, match="larger than the largest number"):
+            eager(lyapunov_factor, s * a, b / s)
+
+
 def test_an_unstable_member_leaves_the_others_right(on, rng):
     a, b = np.stack([-stable(rng, 3), splitting(rng, 3), -stable(rng, 3)]), gaussian(rng, 3, 3, 2)
     z = on(lyapunov_factor, a, b, errors="nan")

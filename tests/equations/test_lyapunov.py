@@ -157,6 +157,84 @@ def test_singular_equations_are_errors(dtype, on):
             on(solve_discrete_lyapunov, np.diag(values).astype(dtype), np.eye(3, dtype=dtype))
 
 
+SINGULAR = {
+    solve_continuous_lyapunov: (
+        np.diag([1.0, -1, 3]),
+        np.diag([0.0, -1, -2]),
+        block_diagonal(rotation(0, 2), -np.eye(3)),
+        block_diagonal(jordan(1.0, 2), jordan(-1.0, 3)),
+    ),
+    solve_discrete_lyapunov: (
+        np.diag([2.0, 0.5, 0.1]),
+        block_diagonal(rotation(0.6, 0.8), [[0.3]]),
+        block_diagonal(jordan(2.0, 2), jordan(0.5, 2)),
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    ("f", "method"),
+    [(solve_continuous_lyapunov, m) for m in ("auto", "doubling", "newton", "schur")]
+    + [(solve_discrete_lyapunov, m) for m in ("auto", "doubling", "schur", None, "direct", "bilinear")],
+)
+def test_every_draw_of_a_singular_equation_is_one(f, method, rng):
+    """As rounding has it in many similarities, with q in the range or zero, so that nothing in x tells."""
+    for core in SINGULAR[f]:
+        a = np.stack(
+            [similar(rng, core, 10, d) for d in ("complex128",) * 12] + [similar(rng, core, 10) for _ in range(12)]
+        )
+        x = gaussian(rng, *a.shape)
+        inside = a @ x + x @ adjoint(a) if f is solve_continuous_lyapunov else x - a @ x @ adjoint(a)
+        for q in (inside, 0 * inside):
+            with pytest.raises(matsign.SpectrumError, match="singular to working precision") as error:
+                f(a, q, method=method)
+            assert len(error.value.members) == len(a)
+            assert len(set(error.value.failures)) == 1
+
+
+@pytest.mark.parametrize("damping", [1e-2, 1e-3])
+@pytest.mark.parametrize("frequencies", [(1, 1e2), (1, 1e4), (1, 10, 1e3, 1e4)])
+def test_stiff_lightly_damped_blocks_keep_their_own_digits(frequencies, damping, eager):
+    a = block_diagonal(*(w * rotation(-damping, 1) for w in frequencies))
+    q = -np.eye(len(a))
+    x, certificate = eager(certify(solve_continuous_lyapunov), a, q)
+    assert truth.error(x, truth.lyapunov(a, q)) < 1e-15
+    assert certificate.backward_error < 1e-15
+    assert truth.error(eager(solve_discrete_lyapunov, a / 1e5, -q), truth.stein(a / 1e5, -q)) < 1e-15
+
+
+@pytest.mark.parametrize("exponent", [-300, -155, 155, 300])
+@pytest.mark.filterwarnings("error")
+def test_the_whole_range_of_numbers(exponent, eager, rng):
+    a, c, q, s = -stable(rng, 3), contraction(rng, 3), gaussian(rng, 3, 3), 2.0 ** round(exponent * 3.32)
+    x, y = solve_continuous_lyapunov(a, q), solve_discrete_lyapunov(c, q)
+    for f, arguments, wanted in (
+        (solve_continuous_lyapunov, (s * a, s * q), x),
+        (solve_continuous_lyapunov, (a, s * q), s * x),
+        (solve_continuous_lyapunov, (s * a, q), x / s),
+        (solve_discrete_lyapunov, (c, s * q), s * y),
+    ):
+        value, certificate = eager(certify(f), *arguments)
+        assert np.linalg.norm((value - wanted) / np.abs(wanted).max()) < 1e-13
+        assert 0 < certificate.forward_error < 1e-13
+        assert certificate.backward_error < 1e-14
+    if exponent < 0:
+        with pytest.raises(matsign.SpectrumError, match="larger than the largest number"):
+            eager(solve_continuous_lyapunov, s * a, q / s)
+
+
+@pytest.mark.parametrize("method", ["auto", "doubling", "schur"])
+@pytest.mark.parametrize("size", [1e3, 1e60, 1e154])
+def test_stein_with_a_large_matrix(size, method, rng):
+    """x is the smaller, -a⁻¹ q a⁻ᴴ and less; here by powers of two above a contraction's inverse."""
+    s = 2.0 ** round(np.log2(size))
+    a, q = s * np.linalg.inv(contraction(rng, 3)), gaussian(rng, 3, 3)
+    x, certificate = certify(solve_discrete_lyapunov)(a, s * q, method=method)
+    error = truth.error(x, truth.stein(a, s * q))
+    assert error < 1e-13
+    assert error < 30 * certificate.forward_error
+
+
 def test_a_pair_on_the_axis_is_an_error(rng):
     a = similar(rng, block_diagonal(rotation(0.0, 2.0), -np.eye(3)))
     with pytest.raises(matsign.SpectrumError):

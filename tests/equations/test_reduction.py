@@ -147,6 +147,31 @@ def test_scaling_input_and_output(s, rng):
     np.testing.assert_array_equal(scaled.c, np.sqrt(s) * small.c)
 
 
+@pytest.mark.parametrize("exponent", [-300, -155, 155, 300])
+@pytest.mark.filterwarnings("error")
+def test_the_whole_range_of_numbers(exponent, eager, rng):
+    (a, b, c), s = system(rng, 4), 4.0 ** round(exponent * 1.66)
+    values, model = hankel_singular_values(a, b, c), balanced_truncation(a, b, c, 2)
+    for arguments, scale, of_a in (((a, s * b, c), s, 1.0), ((s * a, b, c), 1 / s, s), ((s * a, s * b, c), 1.0, s)):
+        found, certificate = eager(certify(hankel_singular_values), *arguments)
+        assert np.linalg.norm(found / scale - values) < 1e-13 * values[0]
+        assert 0 < certificate.forward_error < 1e-12
+        assert certificate.backward_error < 1e-13
+        small, certificate = eager(certify(balanced_truncation), *arguments, 2)
+        assert np.linalg.norm(small.a / of_a - model.a) < 1e-11 * np.linalg.norm(model.a)
+        assert 0 < certificate.forward_error < 1e-11
+    if exponent < 0:
+        with pytest.raises(matsign.SpectrumError, match="larger than the largest number"):
+            eager(hankel_singular_values, s * a, b / s, c)
+
+
+def test_values_at_the_level_of_rounding_are_not_given_up():
+    """A small value moves no more than the factors do."""
+    a = -58.0 * np.eye(5) + np.diag([0, 1e-10, 75.0, 0], 1)
+    _, certificate = certify(hankel_singular_values)(a, np.ones((5, 5)), np.arange(25.0).reshape(5, 5) - 9)
+    assert certificate.forward_error < 1e-12
+
+
 @pytest.mark.parametrize("distance", [1e-3, 1e-7])
 def test_certificate_sees_what_is_near_the_axis(distance, rng):
     a = similar(rng, np.diag([-distance, -1.0, -2.0]))

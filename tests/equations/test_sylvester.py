@@ -23,6 +23,8 @@ from matrices import (
     unitary,
 )
 from matsign import solve_sylvester
+from matsign.backends import load
+from matsign.engine import divide
 
 METHODS = ("newton", "schur", "divide", "eigenvectors", "auto")
 PEERS = (direct.sylvester_by_kronecker, sl.solve_sylvester)
@@ -194,6 +196,46 @@ def test_singular_equation_is_an_error(right, method, similarity, eager, rng):
         assert np.isnan(eager(solve_sylvester, a, b, q, method=method, errors="nan")).all()
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_every_draw_of_a_singular_equation_is_one(method, eager, rng):
+    """As rounding has it in a hundred similarities, with q in the range, so that nothing in x tells."""
+    pairs = [pair for _ in range(25) for pair in list(_shared(rng, "random"))[:3]]
+    a, b = (np.stack(x) for x in zip(*pairs, strict=True))
+    x = gaussian(rng, len(a), 3, 2)
+    with pytest.raises(matsign.SpectrumError) as error:
+        eager(solve_sylvester, a, b, a @ x + x @ b, method=method)
+    assert len(error.value.members) == len(a)
+    assert set(error.value.failures) == {6}  # a common eigenvalue, and no other reason
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_integer_matrices_against_rational_solutions(method, rng):
+    """What has an exact solution is solved or refused by its condition, never wrong without a word."""
+    for _ in range(20):
+        n, m = rng.integers(1, 5, 2)
+        a, b, q = (rng.integers(-5, 6, shape).astype(float) for shape in ((n, n), (m, m), (n, m)))
+        operator = np.kron(a, np.eye(m)) + np.kron(np.eye(n), b.T)
+        x, certificate = matsign.certify(solve_sylvester)(a, b, q, method=method, errors="nan")
+        if not certificate.converged:
+            assert method == "newton" or np.linalg.cond(operator) > 1e13
+            continue
+        error = truth.error(x, truth.sylvester(a, b, q)) if q.any() else np.linalg.norm(x)
+        assert error < 1e-14 * np.linalg.cond(operator)
+        assert error < 30 * max(certificate.forward_error, 1e-16)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_units_that_suit_b_but_not_q(method, rng):
+    """What is small in units that balance b is large in the caller's."""
+    a, b, q = stable(rng, 3), stable(rng, 3), gaussian(rng, 3, 3)
+    units = 2.0 ** np.array([20, 0, -20])
+    b = units[:, None] * b / units
+    x, certificate = matsign.certify(solve_sylvester)(a, b, q, method=method)
+    error = truth.error(x, truth.sylvester(a, b, q))
+    assert error < 1e-13
+    assert error < 30 * certificate.forward_error
+
+
 @pytest.mark.parametrize("right", ["random", "zero"])
 def test_singular_member_in_a_large_batch(right, everywhere, rng):
     """Large enough that "auto" does not begin with Schur vectors."""
@@ -246,6 +288,25 @@ def test_scale_of_q(scale, method, rng):
     a, b, q = stable(rng, 3), stable(rng, 2), gaussian(rng, 3, 2)
     x = solve_sylvester(a, b, scale * q, method=method)
     np.testing.assert_allclose(x / scale, solve_sylvester(a, b, q, method=method), rtol=1e-8)
+
+
+@pytest.mark.parametrize("exponent", [-300, -155, 155, 300])
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.filterwarnings("error")
+def test_the_whole_range_of_numbers(method, exponent, eager, rng):
+    a, b, q, s = stable(rng, 3), stable(rng, 2), gaussian(rng, 3, 2), 2.0 ** round(exponent * 3.32)
+    x = eager(solve_sylvester, a, b, q, method=method)
+    np.testing.assert_array_equal(eager(solve_sylvester, s * a, s * b, s * q, method=method), x)
+    for arguments in ((s * a, s * b, s * q), (a, b, s * q), (s * a, s * b, q)):
+        _, certificate = eager(matsign.certify(solve_sylvester), *arguments, method=method)
+        assert 0 < certificate.forward_error < 1e-13
+        assert certificate.backward_error < 1e-15
+    if exponent < 0:
+        with pytest.raises(matsign.SpectrumError, match="larger than the largest number"):
+            eager(solve_sylvester, s * a, s * b, q / s, method=method)
+    np.testing.assert_array_equal(
+        eager(solve_sylvester, s * a, 0 * b, q, method=method) * s, eager(solve_sylvester, a, 0 * b, q, method=method)
+    )
 
 
 def test_scale_of_a_and_b_apart(rng):
@@ -347,19 +408,22 @@ def test_no_line_under_a_trace(rng):
     n, m = len(a), len(b)
     a, b = np.stack([a, stable(rng, n), np.eye(n)]), np.stack([b, stable(rng, m), -np.eye(m)])
     q = gaussian(rng, 3, n, m)
-    jitted = jax.jit(lambda *x: solve_sylvester(*x))
-    for f in (jitted, jax.vmap(jitted)):
+    refined, plain = (jax.jit(lambda *x, m=m: solve_sylvester(*x, method=m)) for m in ("eigenvectors", "auto"))
+    for f, bound in ((refined, 1e-16), (jax.vmap(refined), 1e-16), (plain, 1e-15), (jax.vmap(plain), 1e-15)):
         x = np.asarray(f(a, b, q))
-        assert residual(a[0], b[0], q[0], x[0]) < 1e-16
+        assert residual(a[0], b[0], q[0], x[0]) < bound
         assert residual(a[1], b[1], q[1], x[1]) < 1e-15
         assert np.isnan(x[2]).all()
 
 
-def test_divide_under_a_trace_says_what_to_use(rng):
+def test_divide_under_a_trace(rng):
+    """A program for a CPU calls NumPy, which has values to choose the blocks by; where there are none, it says what to use."""
     jax = pytest.importorskip("jax")
     a, b, q = gaussian(rng, 20, 20), gaussian(rng, 20, 20), gaussian(rng, 20, 20)
+    x = jax.jit(lambda *x: solve_sylvester(*x, method="divide"))(a, b, q)
+    np.testing.assert_array_equal(x, solve_sylvester(a, b, q, method="divide"))
     with pytest.raises(ValueError, match='use method="eigenvectors" or "auto"'):
-        jax.jit(lambda *x: solve_sylvester(*x, method="divide"))(a, b, q)
+        jax.jit(lambda *x: divide.sylvester(load("jax"), *x).x)(a[None], b[None], q[None])
 
 
 @pytest.mark.parametrize("method", METHODS)
