@@ -474,7 +474,7 @@ def _well_inside(arrays):
 
 def _derivative(c, exact):
     """frechet(f) is the difference of the exact answers on both sides, where those change smoothly."""
-    case, step = c.case, 2.0**-17
+    case, step = c.case, 2.0**-30
     narrow = _dtype(case).name in ("float32", "complex64")
     if not isinstance(exact, tuple) or narrow or not _representable(exact, _dtype(case)):
         return
@@ -493,7 +493,7 @@ def _derivative(c, exact):
         return
     for k, (x, y, z) in enumerate(zip(found.value, *ends, strict=True)):
         size, off = truth.size(exact[k]), truth.size(truth.exact(x) - (y - z))
-        if not np.isfinite(x).all() or off > 1e-6 * size:
+        if not np.isfinite(x).all() or off > 1e-5 * max(grown, 1.0) * step * size:
             c.note("a wrong derivative", f"by {float(off / size) / step:.1e} of the value, condition {grown:.0e}")
 
 

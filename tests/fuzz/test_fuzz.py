@@ -142,7 +142,7 @@ def test_hostile_matrices_are_of_every_size():
 
 def test_digits_of_the_references():
     with mpmath.workdps(references.DIGITS):
-        s = references.sign(np.array([[1.0, 1e9], [0.0, -1.0]]), rtol=0.0)
-        assert abs(s[0, 1] - 10**9) < 1e-50
+        s = references.sign(np.array([[1.0, 1e3], [0.0, -1.0]]))
+        assert abs(s[0, 1] - 1000) < 1e-50
         s = references.sign(np.array([[1.0, 5.0], [0.0, 0.0]]))  # singular: it is its own sign
         assert abs(s[0, 1] - 5) < 1e-50
