@@ -16,17 +16,6 @@ LARGE = 200  # from here on a case is solved once
 METHODS = ("doubling", "sign", "qz")
 BOUNDARY = "CAREX 11, ε = 0"
 
-# Newton's method stands still where rounding hides what is left of the equation, which here costs digits that the problem has
-# and another method may hit upon. One more step, from a residual in twice the precision, brings all of them to the last bit.
-# Here Newton's step from twice the precision is not asked for, as the one from working precision moves x by little.
-SHORT = {"DAREX 4, with s"}
-
-
-def marked(short):
-    why = pytest.mark.xfail(reason="ten times the best of four solvers", strict=False)
-    return [pytest.param(c, id=c.name, marks=why if c.name in short else ()) for c in CASES]
-
-
 every_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 
 
@@ -103,7 +92,7 @@ def test_stabilising(case):
 
 
 @pytest.mark.filterwarnings("ignore:An ill-conditioned matrix")  # graded, which is another thing
-@pytest.mark.parametrize("case", marked(SHORT))
+@every_case
 def test_error(case):
     """As good as the best of four solvers, or as the data, but for a factor of ten."""
     if len(case.a) >= LARGE:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -13,7 +14,18 @@ from matsign.engine.failures import Failure
 from matsign.engine.linear import adjoint, column, eye, hermitian, nonzero, norm
 from matsign.engine.rules import Solution, no_figures, overflowed, solution
 from matsign.engine.separation import separation
-from matsign.equations.newton_kleinman import Candidate, Equation, better_of, correct, fair, polish, refine
+from matsign.equations.last_resort import affordable, outside_cone, settled, solved, unpacked
+from matsign.equations.newton_kleinman import (
+    LASTING,
+    Candidate,
+    Equation,
+    better_of,
+    certain,
+    correct,
+    fair,
+    polish,
+    refine,
+)
 from matsign.equations.plant import (
     Plant,
     Standard,
@@ -22,6 +34,8 @@ from matsign.equations.plant import (
     in_units,
     normalise,
     rounded_by_chance,
+    rounded_by_one,
+    solution_units,
     standard,
     standard_in_units,
     state_units,
@@ -52,8 +66,8 @@ def solver_of(equation: Equation) -> Callable[..., Solution]:
         # One that is Hermitian stays as it is, to the last bit.
         problem = _in_good_units(be, equation, Plant(a, b, hermitian(q), hermitian(r), e, s), balanced)
         found = refine(be, equation, problem.plant, _candidate(be, equation, problem, method))
-        x, failure, steps = _judged(be, equation, problem.plant, found)
-        lost = (failure == 0) & _is_singular(be, equation, problem.plant, x)
+        x, failure, steps, known = _judged(be, equation, problem.plant, found)
+        lost = (failure == 0) & ~known & _is_singular(be, equation, problem.plant, x)
         failure = be.xp.where(lost, 0 * failure + int(Failure.SINGULAR_R), failure)
         failure, detail = _explained(be, equation, Plant(a, b, q, r, e, s), problem.plant, failure)
         x = hermitian(problem.units.restore(be, x))
@@ -137,46 +151,82 @@ def _by_qz(be: Backend, equation: Equation, p: Plant) -> Candidate:
 
 
 def _host_qz(discrete: bool, with_e: bool, with_s: bool, *arrays: Any) -> Any:
-    return pencil.riccati(discrete, *_unpacked(with_e, with_s, arrays))
-
-
-def _unpacked(with_e: bool, with_s: bool, arrays: tuple[Any, ...]) -> Any:
-    """Plant arrays with None back in the places of what is missing, and what follows them."""
-    head, rest = arrays[:4], list(arrays[4:])
-    e = rest.pop(0) if with_e else None
-    s = rest.pop(0) if with_s else None
-    return (*head, e, s, *rest)
+    return pencil.riccati(discrete, *unpacked(with_e, with_s, arrays))
 
 
 def _where_sound(be: Backend, sound: Array, x: Array) -> Array:
     return be.split(sound, lambda x: x, lambda x: be.xp.full_like(x, be.xp.nan), x)
 
 
-def _judged(be: Backend, equation: Equation, p: Plant, c: Candidate) -> tuple[Array, Array, Array]:
-    """(x, failure, steps): a stable solution as it is; of the rest, why there is none, or the limit of stable ones."""
+def _judged(be: Backend, equation: Equation, p: Plant, c: Candidate) -> tuple[Array, Array, Array, Array]:
+    """(x, failure, steps, whether more digits have settled it): a stable solution as it is; of the rest, why there is none, or
+    the limit of stable ones.
+    """
+    enough = be.eps(c.x) ** 0.5
 
-    def doubtful(p: Plant, c: Candidate) -> tuple[Array, Array, Array]:
+    def usable(c: Candidate) -> Array:
+        # With a step of Newton's as long as x, the residual says nothing: the equation has parts too far apart for one norm.
+        return c.stable & (c.residual < enough) & (c.move < 1)
+
+    if be.traced(c.x):
+        lost = be.xp.where(usable(c) & ~outside_cone(be, p, c.x), int(Failure.NONE), int(Failure.NOT_CONVERGED))
+        return c.x, be.xp.astype(lost, be.xp.int32), c.steps, c.stable & ~c.stable
+
+    def open_question(p: Plant, c: Candidate) -> tuple[Candidate, Array, Array]:
+        """Stable as it seems, and not proven, or impossible: the answer in more digits, and whether there is none."""
+        unsettled, before = outside_cone(be, p, c.x), c.sure
+        if affordable(be, c.x):
+            reason = _obstacle(be, equation, p, equation.gap(be, p, c.x).closed, c.stable & ~c.stable)
+            tried = _unexplained(reason)
+            c = be.split(tried, functools.partial(settled, be, equation), lambda p, c: c, p, c)
+            unsettled, before = unsettled | tried, before & ~tried
+        return c, unsettled & ~c.sure, c.sure & ~before
+
+    def doubtful(p: Plant, c: Candidate, wrong: Array, known: Array) -> tuple[Array, ...]:
         limit = polish(be, equation, p, c.x, c.steps)
-        at = equation.gap(be, p, limit.x)
-        near = (limit.residual < be.eps(limit.x) ** 0.5) & _solved_in_every_state(be, equation, p, limit.x)
-        failure = be.host(
-            functools.partial(_host_obstacle, equation.discrete, p.e is not None, p.s is not None),
-            be.no_counts(p.a),
-            *(m for m in p if m is not None),
-            finite(be, at.closed),
-            near,
-        )
-        return limit.x, failure, limit.steps
+        near = (limit.residual < enough) & _solved_in_every_state(be, equation, p, limit.x) & ~wrong
+        failure = _obstacle(be, equation, p, equation.gap(be, p, limit.x).closed, near)
+        if not affordable(be, c.x):
+            return limit.x, failure, limit.steps, known
+        found = limit.x, failure, limit.steps, known
+        return be.split(_unexplained(failure), more_digits, lambda p, *found: found, p, *found)
 
-    def fine(p: Plant, c: Candidate) -> tuple[Array, Array, Array]:
-        return c.x, be.no_counts(c.x), c.steps
+    def more_digits(p: Plant, x: Array, failure: Array, steps: Array, known: Array) -> tuple[Array, ...]:
+        found = solved(be, equation, p)
+        at = equation.exact_gap(be, p, found.x)
+        # Of a stabilising one nothing more is asked: rounded, it may be that of no plant nearby.
+        near = found.found & (found.stable | (norm(be, at.gap) < enough * at.terms))
+        again = _obstacle(be, equation, p, found.closed, near)
+        again = be.xp.where(near & found.stable, be.no_counts(x), again)
+        return be.xp.where(column(near), found.x, x), be.xp.where(near, again, failure), steps + 1, known | near
 
-    # With a step of Newton's as long as x, the residual says nothing: the equation has parts too far apart for one norm.
-    usable = c.stable & (c.residual < be.eps(c.x) ** 0.5) & (c.move < 1)
-    if be.traced(usable):
-        lost = be.xp.where(usable, int(Failure.NONE), int(Failure.NOT_CONVERGED))
-        return c.x, be.xp.astype(lost, be.xp.int32), c.steps
-    return be.split(~usable, doubtful, fine, p, c)
+    def fine(p: Plant, c: Candidate, wrong: Array, known: Array) -> tuple[Array, ...]:
+        return c.x, be.no_counts(c.x), c.steps, known
+
+    def nothing_open(p: Plant, c: Candidate) -> tuple[Candidate, Array, Array]:
+        return c, c.stable & ~c.stable, c.stable & ~c.stable
+
+    suspicious = c.stable & (~c.sure | outside_cone(be, p, c.x))
+    c, wrong, known = be.split(suspicious, open_question, nothing_open, p, c)
+    return be.split(~usable(c) | wrong, doubtful, fine, p, c, wrong, known)
+
+
+def _unexplained(failure: Array) -> Array:
+    """Where working precision has not found a reason that more digits do not remove."""
+    there = failure != failure
+    for reason in (Failure.NONE, Failure.NOT_CONVERGED, Failure.NOT_DETECTABLE, Failure.NOT_STABILISING):
+        there = there | (failure == int(reason))
+    return there
+
+
+def _obstacle(be: Backend, equation: Equation, p: Plant, closed: Array, near: Array) -> Array:
+    return be.host(
+        functools.partial(_host_obstacle, equation.discrete, p.e is not None, p.s is not None),
+        be.no_counts(p.a),
+        *(m for m in p if m is not None),
+        finite(be, closed),
+        near,
+    )
 
 
 def _solved_in_every_state(be: Backend, equation: Equation, p: Plant, x: Array) -> Array:
@@ -202,7 +252,7 @@ def finite(be: Backend, x: Array) -> Array:
 
 
 def _host_obstacle(discrete: bool, with_e: bool, with_s: bool, *arrays: Any) -> Any:
-    return pencil.obstacle(discrete, *_unpacked(with_e, with_s, arrays))
+    return pencil.obstacle(discrete, *unpacked(with_e, with_s, arrays))
 
 
 def _is_singular(be: Backend, equation: Equation, p: Plant, x: Array) -> Array:
@@ -237,7 +287,7 @@ def _explained(be: Backend, equation: Equation, given: Plant, p: Plant, failure:
 
 
 def _host_explained(discrete: bool, with_e: bool, with_s: bool, *arrays: Any) -> Any:
-    return pencil.explained(discrete, *_unpacked(with_e, with_s, arrays))
+    return pencil.explained(discrete, *unpacked(with_e, with_s, arrays))
 
 
 def _is_eigenvalue(failure: Array) -> Array:
@@ -276,50 +326,101 @@ def assess(be: Backend, equation: Equation, x: Array, p: Plant) -> Residual:
 
     The correction is a Newton step for what is left of the equation, and one for what rounding hides in that: what is left of
     the same equation in other units, where all rounding falls differently, beside it. Where that is more than a few digits,
-    the equation is looked at in twice the precision, and rounding of the data takes the place of rounding on the way.
+    the equation is looked at in twice the precision, and rounding of the data takes the place of rounding on the way; and
+    where rounding of the closed loop makes the step itself doubtful, in as many digits as it takes.
     """
     xp = be.xp
     plain, whole, _ = normalise(be, p, discrete=equation.discrete)
     backward = equation.gap(be, plain, be.ldexp(x, column(-whole)))
-    p, _, _, units = _in_good_units(be, equation, p, True)
-    y = units.apply(be, x)
+    problem = _in_good_units(be, equation, p, True)
+    p, y, units = _in_solution_units(be, problem, x)
     at = equation.gap(be, p, y)
     found = equation.step(be, p, at.closed, at.gap)
     size = xp.abs(found.x)
     for draw in range(2):
         odd, z, back = in_odd_units(be, p, y, draw)
         size = size + xp.abs(equation.step(be, p, at.closed, back * equation.gap(be, odd, z).gap - at.gap).x)
-    doubtful = ~(norm(be, size) < 1024 * be.eps(x) * norm(be, y))
-    size = be.split(doubtful, functools.partial(_exact_size, be, equation), lambda p, y, size: size, p, y, size)
-    stable = found.stable
+    first = Judgement(size, found.stable, ~found.stable, at.closed)
+    doubtful = ~(found.stable & (found.doublings <= LASTING) & (norm(be, size) < 1024 * be.eps(x) * norm(be, y)))
+    size, stable, edge, closed = be.split(
+        doubtful, functools.partial(_looked_at_closely, be, equation), lambda p, y, first: first, p, y, first
+    )
     size = xp.where(column(stable), size, xp.full_like(size, xp.inf))
-    apart = _separation(be, equation, p, at.closed, units)
+    apart = _separation(be, equation, p, closed, units)
     near = apart < be.eps(x) ** 0.25 * norm(be, backward.closed)
+    near = be.split(near, functools.partial(_may_reach, be, equation), lambda p, y, size: norm(be, y) < 0, p, y, size)
 
-    def look(p: Plant, closed: Array) -> Array:
+    def look(p: Plant, closed: Array, states: Array) -> Array:
         return be.host(
             functools.partial(_host_boundary, equation.discrete, p.e is not None, p.s is not None),
             be.ones(p.a) > 0,
             *(m for m in p if m is not None),
-            finite(be, closed),
+            be.ldexp(finite(be, closed), states[:, None, :] - states[:, :, None]),
         )
 
-    boundary = ~stable | be.split(near, look, lambda p, closed: be.ones(closed) < 0, p, at.closed)
+    moved = units.states - problem.units.states
+    boundary = edge | be.split(near, look, lambda p, closed, _: be.ones(closed) < 0, problem.plant, closed, moved)
     backward_error = norm(be, backward.gap) / nonzero(be, backward.terms)
     apart = be.ldexp(apart, units.operator)
     return Residual(backward_error, (units.restore(be, size),), apart, boundary)
 
 
-def _exact_size(be: Backend, equation: Equation, p: Plant, y: Array, size: Array) -> Array:
+def _may_reach(be: Backend, equation: Equation, p: Plant, y: Array, size: Array) -> Array:
+    """Whether the closed loop may come to the boundary of stability when y moves by `size` and its gain with it."""
+    at = equation.gap(be, p, y)
+    gain = equation.gap(be, p, y + finite(be, size)).gain
+    far = be.xp.isfinite(norm(be, size)) & certain(be, equation, p, at, gain - at.gain, dense=True)
+    return ~far
+
+
+class Judgement(NamedTuple):
+    """How far a solution is from the right one, entry by entry; whether there is a stabilising one nearby, and one as near the
+    boundary as rounding may have put it; its closed loop.
+    """
+
+    size: Array
+    stable: Array
+    edge: Array
+    closed: Array
+
+
+def _in_solution_units(be: Backend, problem: Problem, x: Array) -> tuple[Plant, Array, Units]:
+    """The plant and its solution x with the states in units that make the diagonal of the solution about 1."""
+    states = solution_units(be, problem.units.apply(be, x))
+    units = problem.units._replace(states=problem.units.states + states)
+    return in_units(be, problem.plant, states), units.apply(be, x), units
+
+
+def _looked_at_closely(be: Backend, equation: Equation, p: Plant, y: Array, first: Judgement) -> Judgement:
     """A Newton step for what is left of the equation in twice the precision, and one for a rounding of its data."""
     at = equation.exact_gap(be, p, y)
     rounded = equation.exact_gap(be, rounded_by_chance(be, p), y).gap
-    first, second = (equation.step(be, p, at.closed, gap).x for gap in (at.gap, rounded - at.gap))
-    return be.xp.abs(first) + be.xp.abs(second)
+    left, moved = (equation.step(be, p, at.closed, gap) for gap in (at.gap, rounded - at.gap))
+    found = Judgement(be.xp.abs(left.x) + be.xp.abs(moved.x), left.stable, ~left.stable, at.closed)
+    if not affordable(be, y, 2):
+        return found
+    # Rounding of y itself may move the closed loop so far that a step from it says little.
+    moved = equation.gap(be, p, rounded_by_one(be, y)).gain - at.gain
+    sure = certain(be, equation, p, at, moved) & (norm(be, found.size) < 1e5 * be.eps(y) * norm(be, y))
+    return be.split(sure, lambda p, y, found: found, functools.partial(_in_digits, be, equation), p, y, found)
+
+
+def _in_digits(be: Backend, equation: Equation, p: Plant, y: Array, found: Judgement) -> Judgement:
+    """The distance to the solution itself, and how far that moves when the data are rounded."""
+    right, shaken = solved(be, equation, p), solved(be, equation, rounded_by_chance(be, p))
+    known = right.found & shaken.found
+    most = -math.log2(be.eps(y)) - 3  # as many as there are digits
+    size = be.xp.abs(y - right.x) + be.xp.abs(shaken.x - right.x)
+    return Judgement(
+        be.xp.where(column(known), size, found.size),
+        be.xp.where(known, right.stable & shaken.stable, found.stable),
+        be.xp.where(known, be.xp.maximum(right.doublings, shaken.doublings) > most, found.edge),
+        be.xp.where(column(known), right.closed, found.closed),
+    )
 
 
 def _host_boundary(discrete: bool, with_e: bool, with_s: bool, *arrays: Any) -> Any:
-    return pencil.on_boundary(discrete, *_unpacked(with_e, with_s, arrays))
+    return pencil.on_boundary(discrete, *unpacked(with_e, with_s, arrays))
 
 
 def _separation(be: Backend, equation: Equation, p: Plant, closed: Array, units: Units) -> Array:

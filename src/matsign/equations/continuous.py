@@ -88,7 +88,7 @@ def _hamiltonian(be: Backend, p: Standard) -> tuple[Array, Array, Array, Array]:
     return p.a, -p.g, -p.q, -adjoint(p.a)
 
 
-CONTINUOUS = Equation(False, 32, _gap, exactly.continuous, _step, _dual, _doubling, _hamiltonian)
+CONTINUOUS = Equation(False, 32, 0, _gap, exactly.continuous, _step, _dual, _doubling, _hamiltonian)
 
 
 @declared(

@@ -10,15 +10,19 @@ import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from matsign.backends import Backend
-from matsign.engine.linear import column, hermitian, nonzero, norm
+from matsign.engine.linear import column, eye, hermitian, nonzero, norm, rounding_probe
 from matsign.engine.symplectic import Closed
-from matsign.equations.plant import Plant
+from matsign.equations.plant import Plant, Units, in_units, solution_units
 
 Array = Any
 
 _STEPS = 6
-_LASTING = 16
+# Far from the solution a step of Newton's method halves the error, near it it squares it.
+_REFINEMENTS = 40
+LASTING = 16
 
 
 class Gap(NamedTuple):
@@ -34,6 +38,7 @@ class Equation(NamedTuple):
     """An algebraic Riccati equation by what is asked of it.
 
     trust : how many roundings the next step may move a solution before it is looked at in twice the precision
+    hidden : the rounding errors of a gap that the size of the next step allows for, in eps times the terms
     gap(be, plant, x) : the equation at x
     exact_gap(be, plant, x) : the same in twice the precision
     step(be, plant, closed, gap) : Newton's dx, whether the closed loop is stable, and how many doublings that took
@@ -44,6 +49,7 @@ class Equation(NamedTuple):
 
     discrete: bool
     trust: float
+    hidden: float
     gap: Callable[..., Gap]
     exact_gap: Callable[..., Gap]
     step: Callable[..., Closed]
@@ -53,13 +59,16 @@ class Equation(NamedTuple):
 
 
 class Candidate(NamedTuple):
-    """A solution with its relative residual, how far rounding may have moved it, whether its closed loop is stable, and steps."""
+    """A solution with its relative residual, how far rounding may have moved it, whether its closed loop is stable, steps, and
+    whether what rounding does to the closed loop is too little to make that verdict or the last step wrong.
+    """
 
     x: Array
     residual: Array
     move: Array
     stable: Array
     steps: Array
+    sure: Array
 
 
 def correct(be: Backend, equation: Equation, p: Plant, x: Array, steps: Array) -> Candidate:
@@ -68,7 +77,12 @@ def correct(be: Backend, equation: Equation, p: Plant, x: Array, steps: Array) -
 
     def look(p: Plant, x: Array) -> tuple[Array, ...]:
         gap, closed, _, terms = equation.gap(be, p, x)
-        return x, gap, closed, norm(be, gap) / nonzero(be, terms)
+        size = _relative(be, gap, terms)
+        if equation.hidden:
+            # Of an x that is not moved any more only the length of this step is asked for.
+            last = be.astype(size <= 2 * eps, be.kind(size))
+            gap = gap + hermitian(rounding_probe(be, x, equation.hidden * last * terms))
+        return x, gap, closed, size
 
     def step(state: Any) -> Any:
         p, x, gap, closed, size, best, count = state
@@ -77,9 +91,9 @@ def correct(be: Backend, equation: Equation, p: Plant, x: Array, steps: Array) -
         del closed, gap
         move = norm(be, dx) / nonzero(be, norm(be, x))
         # A closed loop that takes this long to die out turns rounding into errors, whatever this one step says.
-        move = xp.where(doublings > _LASTING, xp.full_like(move, math.inf), move)
+        move = xp.where(doublings > LASTING, xp.full_like(move, math.inf), move)
         better = stable & ((size < best.residual) | ~best.stable)
-        best = _kept(be, better, Candidate(x, size, move, stable, best.steps), best)
+        best = _kept(be, better, Candidate(x, size, move, stable, best.steps, stable), best)
         # At rounding there is nothing left to gain.
         # A member that stays where it is leaves the loop, and nobody asks for its gap and closed loop.
         *at, new_size = be.split(
@@ -93,7 +107,7 @@ def correct(be: Backend, equation: Equation, p: Plant, x: Array, steps: Array) -
 
     def start() -> Any:
         x0, gap, closed, size = look(p, x)
-        return p, x0, gap, closed, size, Candidate(x0, size, 0 * size, size < 0, steps), 0 * size
+        return p, x0, gap, closed, size, Candidate(x0, size, 0 * size, size < 0, steps, size < 0), 0 * size
 
     *_, best, _ = be.loop(step, start(), _STEPS)
     return best
@@ -101,30 +115,59 @@ def correct(be: Backend, equation: Equation, p: Plant, x: Array, steps: Array) -
 
 def refine(be: Backend, equation: Equation, p: Plant, c: Candidate) -> Candidate:
     """Newton in twice the precision, for solutions that rounding in what is left of the equation moves by more than a little."""
-    doubtful = c.stable & (c.move > equation.trust * be.eps(c.x))
+    doubtful = c.stable & ~(c.move <= equation.trust * be.eps(c.x))
     return be.split(doubtful, lambda p, c: _refine(be, equation, p, c), lambda p, c: c, p, c)
 
 
 def _refine(be: Backend, equation: Equation, p: Plant, c: Candidate) -> Candidate:
-    """Newton in twice the precision, while its steps shrink.
+    """Newton in twice the precision, while its steps shrink, with the states in units that make the diagonal of x about 1.
 
     The steps are the errors here. The residual no longer tells: that of an x with all digits right is rounding of x.
     """
     xp, eps = be.xp, be.eps(c.x)
+    units = Units(be.no_counts(c.x), solution_units(be, c.x), be.no_counts(c.x))
+    p = in_units(be, p, units.states)
 
     def step(state: Any) -> Any:
         p, x, best, last = state
         at = equation.exact_gap(be, p, x)
         dx, stable, _ = equation.step(be, p, at.closed, at.gap)
         move = norm(be, dx) / nonzero(be, norm(be, x))
-        size = norm(be, at.gap) / nonzero(be, at.terms)
-        better = stable & (move < 0.5 * last) & (size <= xp.maximum(2 * best.residual, 16 * eps))
-        best = _kept(be, better, Candidate(x, size, move, stable, best.steps), best)
+        size = _relative(be, at.gap, at.terms)
+        better = stable & (move < 0.7 * last)
+        best = _kept(be, better, Candidate(x, size, move, stable, best.steps, best.sure), best)
         return (p, hermitian(x + dx), best, xp.where(better, move, last)), better & (move > eps)
 
     unknown = math.inf * be.ones(c.x)
-    _, _, best, _ = be.loop(step, (p, c.x, c._replace(residual=unknown), unknown), _STEPS)
-    return best
+    limit = _STEPS if be.written_out(c.x) else _REFINEMENTS
+    _, _, best, _ = be.loop(step, (p, units.apply(be, c.x), c._replace(residual=unknown), unknown), limit)
+    at = equation.gap(be, p, best.x)
+    sure = (best.move <= equation.trust * eps) & certain(be, equation, p, at)
+    return best._replace(x=units.restore(be, best.x), sure=sure)
+
+
+def certain(
+    be: Backend, equation: Equation, p: Plant, at: Gap, moved: Array | None = None, dense: bool = False
+) -> Array:
+    """Whether the closed loop is stable, and a step from it right to a digit, whatever rounding has done to the closed loop.
+
+    The solution of the step's equation for I tells: with rounding errors put into every entry, always the same ones and some
+    larger than they are, it must not change by more than a tenth. With `moved` the gain is changed by as much, too. `dense`
+    errors may be anywhere, as large as those of the largest entry.
+    """
+    xp, one = be.xp, eye(be, at.closed) + 0 * at.closed
+    rounding = 16 * be.eps(at.closed) * (xp.abs(p.a) + xp.abs(p.b) @ xp.abs(at.gain))
+    if moved is not None:
+        rounding = rounding + xp.abs(p.b) @ xp.abs(moved)
+    signs = np.random.default_rng(0).choice((-1.0, 1.0), p.a.shape[-2:])
+    shaken = at.closed + rounding * be.astype(be.asarray(signs, rounding), be.kind(rounding))
+    (y, stable, _), (z, also, _) = (equation.step(be, p, closed, one) for closed in (at.closed, shaken))
+    sure = stable & also & (norm(be, y - z) < 0.1 * norm(be, y))
+    if not dense:
+        return sure
+    # The operator is positive, so ‖y‖ is the norm of its inverse.
+    beside = at.closed if equation.discrete else one if p.e is None else p.e
+    return sure & (32 * be.eps(y) * norm(be, p.a) * norm(be, beside) * norm(be, y) < 0.1)
 
 
 def _kept(be: Backend, better: Array, new: Candidate, old: Candidate) -> Candidate:
@@ -135,21 +178,26 @@ def polish(be: Backend, equation: Equation, p: Plant, x: Array, steps: Array) ->
     """Newton from x for as long as the residual drops, the closed loop not asked: for solutions on the boundary of stability."""
     xp = be.xp
     at = equation.gap(be, p, x)
-    size = norm(be, at.gap) / nonzero(be, at.terms)
+    size = _relative(be, at.gap, at.terms)
 
     def step(state: Any) -> Any:
         p, x, at, size, steps = state
         dx = equation.step(be, p, at.closed, at.gap).x
         new = hermitian(x + dx)
         new_at = equation.gap(be, p, new)
-        new_size = norm(be, new_at.gap) / nonzero(be, new_at.terms)
+        new_size = _relative(be, new_at.gap, new_at.terms)
         better = new_size < size
         kept = Gap(*(xp.where(_like(better, u), u, v) for u, v in zip(new_at, at, strict=True)))
         state = (p, xp.where(column(better), new, x), kept, xp.where(better, new_size, size), steps + 1)
         return state, better
 
     _, x, _, size, steps = be.loop(step, (p, x, at, size, steps), _STEPS)
-    return Candidate(x, size, 0 * size, size < 0, steps)
+    return Candidate(x, size, 0 * size, size < 0, steps, size < 0)
+
+
+def _relative(be: Backend, gap: Array, terms: Array) -> Array:
+    """What is left of an equation beside its terms; infinite where these overflow."""
+    return be.xp.where(terms < math.inf, norm(be, gap) / nonzero(be, terms), math.inf * be.ones(gap))
 
 
 def _like(mask: Array, x: Array) -> Array:
@@ -171,4 +219,5 @@ def better_of(be: Backend, one: Candidate, other: Candidate) -> Candidate:
         xp.where(second, other.move, one.move),
         one.stable | other.stable,
         one.steps + other.steps,
+        xp.where(second, other.sure, one.sure),
     )

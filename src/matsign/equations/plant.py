@@ -230,6 +230,12 @@ def state_units(be: Backend, p: Standard) -> Array:
     return xp.astype(xp.clip(be.loop(step, start, _SWEEPS)[4][:, :, 0], -most, most), xp.int32)
 
 
+def solution_units(be: Backend, x: Array) -> Array:
+    """An exponent for each state that brings the diagonal of the solution x near 1; 0 where it is 0."""
+    size = be.exponent(be.xp.abs(be.real(be.xp.linalg.diagonal(x))))
+    return be.xp.astype((size - size % 2) // 2, be.xp.int32)
+
+
 def in_units(be: Backend, p: Plant, states: Array) -> Plant:
     """The plant with its states measured in these units."""
     return be.split((states != 0).any(-1), functools.partial(_in_units, be), lambda p, _: p, p, states)
@@ -283,17 +289,12 @@ def in_odd_units(be: Backend, p: Plant, x: Array, draw: int) -> tuple[Plant, Arr
 
 
 def rounded_by_chance(be: Backend, p: Plant) -> Plant:
-    """The plant with every number changed by up to one rounding, always the same way; q and r stay Hermitian."""
+    """The plant with every number changed by one rounding, always the same way; q and r stay Hermitian."""
+    a, b, q, r, e, s = (None if x is None else rounded_by_one(be, x) for x in p)
+    return Plant(a, b, hermitian(q), hermitian(r), e, s)
 
-    def changed(x: Array) -> Array:
-        factors = 1 + be.eps(x) * np.random.default_rng(0).uniform(-1, 1, x.shape[-2:])
-        return x * be.astype(be.asarray(factors, x), be.kind(be.real(x)))
 
-    return Plant(
-        changed(p.a),
-        changed(p.b),
-        hermitian(changed(p.q)),
-        hermitian(changed(p.r)),
-        None if p.e is None else changed(p.e),
-        None if p.s is None else changed(p.s),
-    )
+def rounded_by_one(be: Backend, x: Array) -> Array:
+    """Every number changed by one rounding, up or down, always the same way."""
+    factors = 1 + be.eps(x) * np.random.default_rng(0).choice((-1.0, 1.0), x.shape[-2:])
+    return x * be.astype(be.asarray(factors, x), be.kind(be.real(x)))

@@ -1,0 +1,76 @@
+"""What working precision leaves open of an algebraic Riccati equation, settled by `decimal_doubling` on the CPU."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+from matsign.backends import Backend
+from matsign.engine.linear import adjoint, column, eye, hermitian, norm
+from matsign.equations import decimal_doubling
+from matsign.equations.decimal_doubling import Solved
+from matsign.equations.newton_kleinman import Candidate, Equation
+from matsign.equations.plant import Plant
+
+Array = Any
+
+
+def affordable(be: Backend, x: Array, times: int = 1) -> bool:
+    """Whether this can be asked for so many times: not under a trace, and not of large plants."""
+    return not be.traced(x) and decimal_doubling.affordable(x.shape[-1], is_complex=be.is_complex(x), times=times)
+
+
+def solved(be: Backend, equation: Equation, p: Plant) -> Solved:
+    """The plants in as many digits as they need."""
+    return Solved(
+        *be.host(
+            functools.partial(_host_solve, equation.discrete, p.e is not None, p.s is not None),
+            (p.q, p.a, be.no_counts(p.a), be.ones(p.a) > 0),
+            *(m for m in p if m is not None),
+        )
+    )
+
+
+def _host_solve(discrete: bool, with_e: bool, with_s: bool, *arrays: Any) -> Any:
+    return decimal_doubling.solve(discrete, *unpacked(with_e, with_s, arrays))
+
+
+def unpacked(with_e: bool, with_s: bool, arrays: tuple[Any, ...]) -> Any:
+    """Plant arrays with None back in the places of what is missing, and what follows them."""
+    head, rest = arrays[:4], list(arrays[4:])
+    e = rest.pop(0) if with_e else None
+    s = rest.pop(0) if with_s else None
+    return (*head, e, s, *rest)
+
+
+def settled(be: Backend, equation: Equation, p: Plant, c: Candidate) -> Candidate:
+    """The candidate in more digits, where these end in a stabilising solution; elsewhere the candidate as it is."""
+    xp = be.xp
+    found = solved(be, equation, p)
+    good = found.found & found.stable
+    rounding = be.eps(c.x) * be.ones(c.x)
+    # What is left of the equation at a rounded solution says nothing about it any more.
+    return Candidate(
+        xp.where(column(good), found.x, c.x),
+        xp.where(good, rounding, c.residual),
+        xp.where(good, rounding, c.move),
+        c.stable | good,
+        c.steps + 1,
+        c.sure | good,
+    )
+
+
+def outside_cone(be: Backend, p: Plant, x: Array) -> Array:
+    """Whether q and r force a solution to be positive semidefinite that is not."""
+    convex = _positive(be, p.q, 1)
+    if p.s is not None:
+        # A cross term whose square is beyond q r makes the cost indefinite.
+        convex = convex & _positive(be, hermitian(p.q - p.s @ be.solve(p.r, adjoint(p.s))), 1)
+    return convex & be.xp.isfinite(norm(be, be.cholesky(p.r))) & ~_positive(be, x, 64)
+
+
+def _positive(be: Backend, x: Array, roundings: float) -> Array:
+    """Whether x has a Cholesky factor, but for roundings of its norm."""
+    room = roundings * x.shape[-1] * be.eps(x) * norm(be, x)
+    room = be.xp.where(room > 0, room, be.ones(x))
+    return be.xp.isfinite(norm(be, be.cholesky(x + column(room) * eye(be, x))))
