@@ -129,6 +129,11 @@ def _projector(r: Array) -> Array:
     return r @ (3 * r - 2 * r @ r)
 
 
+def _both_probes(be: Backend, a: Array, b: Array) -> tuple[Array, Array]:
+    """Changes of both by rounding, not the same for both."""
+    return probes(be, a, norm(be, a)), be.xp.flip(probes(be, b, norm(be, b)), axis=(-2, -1))
+
+
 def _coupled_residual(be: Backend, value: tuple[Array, Array], a: Array, b: Array, *, rtol: float | None) -> Residual:
     """C B C = A (D C) and D A D = B (C D), and CB dC + dC BC for the gaps and for rounding of A and B."""
     c, d = value
@@ -136,12 +141,12 @@ def _coupled_residual(be: Backend, value: tuple[Array, Array], a: Array, b: Arra
     k = (ea - eb) // 2
     c, d = be.ldexp(c, column(-k)), be.ldexp(d, column(k))
     gap, gap_d = a @ _projector(d @ c) - c @ b @ c, b @ _projector(c @ d) - d @ a @ d
-    da, db = probes(be, a, norm(be, a)), probes(be, b, norm(be, b))
+    da, db = _both_probes(be, a, b)
     zero = rank_tolerance(be, a, rtol)
     cb, bc = fold(be, c @ b, zero), fold(be, b @ c, zero)
     wide_c, wide_d = c[:, None], d[:, None]
-    dc = correct(be, cb, bc, be.xp.concat([gap[:, None], da, wide_c @ db @ wide_c], axis=1))
-    dd = correct(be, bc, cb, be.xp.concat([gap_d[:, None], db, wide_d @ da @ wide_d], axis=1))
+    dc = correct(be, cb, bc, be.xp.concat([gap[:, None], da + wide_c @ db @ wide_c], axis=1))
+    dd = correct(be, bc, cb, be.xp.concat([gap_d[:, None], db + wide_d @ da @ wide_d], axis=1))
     return Residual(
         _misfits(be, a, b, c, d), (be.ldexp(dc, k[:, None, None, None]), be.ldexp(dd, -k[:, None, None, None]))
     )
@@ -357,9 +362,13 @@ def _mean_residual(be: Backend, value: tuple[Array], a: Array, b: Array, *, rtol
     factored = is_hermitian(base) & is_hermitian(g) & be.xp.isfinite(norm(be, half_term))
     term = be.xp.where(column(factored), adjoint(half_term) @ half_term, v @ g)
     gap = other - term
-    da = probes(be, other, norm(be, other))
-    db = v[:, None] @ probes(be, base, norm(be, base)) @ w[:, None]
-    step = correct(be, fold(be, v, zero), fold(be, w, zero), be.xp.concat([gap[:, None], da, db], axis=1))
+    da, db = _both_probes(be, other, base)
+    step = correct(
+        be,
+        fold(be, v, zero),
+        fold(be, w, zero),
+        be.xp.concat([gap[:, None], da + v[:, None] @ db @ w[:, None]], axis=1),
+    )
     backward = norm(be, gap) / nonzero(be, norm(be, other) + norm(be, term))
     return Residual(backward, (be.ldexp(step, half[:, None, None, None]),))
 
