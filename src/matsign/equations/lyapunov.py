@@ -218,14 +218,15 @@ def _by_method(be: Backend, equation: _Equation, a: Array, q: Array, d: Array, m
 
 def _guarded(be: Backend, equation: _Equation, a: Array, q: Array, d: Array) -> Solution:
     """The sum, and Schur vectors for the members where it has not converged, its residual is too large or there is doubt."""
-    found = _corrected(be, equation, a, q, d, equation.by_sum(be, a, q, d))
+    found = equation.by_sum(be, a, q, d)
     fine = found.converged & at_rounding(be, equation.terms, a, found.x, q, d)
     fine = fine & ~_doubtful(be, equation, a, q, d, found.x, 1 / found.growth)
+    x = _corrected(be, equation, fine & (found.steps > _SLOW), found.x, a, q, d)
     return be.split(
         ~fine,
         lambda a, q, d, *_: _by_schur(be, equation, a, q, d),
         lambda a, q, d, x, steps: solution(be, (x,), iterations=steps),
-        *(a, q, d, found.x, found.steps),
+        *(a, q, d, x, found.steps),
     )
 
 
@@ -233,14 +234,13 @@ def _guarded(be: Backend, equation: _Equation, a: Array, q: Array, d: Array) -> 
 _SLOW = 12
 
 
-def _corrected(be: Backend, equation: _Equation, a: Array, q: Array, d: Array, found: Sum) -> Sum:
-    """The sum with one correction where it was slow: where the equation has blocks of its own, each gets its own digits."""
+def _corrected(be: Backend, equation: _Equation, mask: Array, x: Array, a: Array, q: Array, d: Array) -> Array:
+    """The sum x with one correction in these members: where an equation has blocks of its own, each gets its own digits."""
 
-    def correct(a: Array, q: Array, d: Array, x: Array) -> Array:
+    def correct(x: Array, a: Array, q: Array, d: Array) -> Array:
         return x + equation.by_sum(be, a, total(equation.terms(a, x, q, d)), d).x
 
-    slow = found.converged & (found.steps > _SLOW)
-    return found._replace(x=be.split(slow, correct, lambda a, q, d, x: x, a, q, d, found.x))
+    return be.split(mask, correct, lambda x, *_: x, x, a, q, d)
 
 
 def _doubtful(be: Backend, equation: _Equation, a: Array, q: Array, d: Array, x: Array, least: Array) -> Array:
