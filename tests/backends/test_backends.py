@@ -239,3 +239,14 @@ class TestPrecisionOfProducts:
         finally:
             for owner, setting in zip(owners, before, strict=True):
                 owner.fp32_precision = setting
+
+
+def test_powers_of_two_times_denormal_numbers(everywhere):
+    be = backends.load("jax" if everywhere.jit else everywhere.name)
+    x = np.array([[[5e-324, -3e-310], [0.0, 2e-308]]])
+    up = everywhere(lambda x: be.exact_ldexp(x, be.xp.zeros_like(x, dtype=be.xp.int32) + 1070), x)
+    np.testing.assert_array_equal(up, np.ldexp(x, 1070))
+    down = everywhere(lambda x: be.exact_ldexp(x, be.xp.zeros_like(x, dtype=be.xp.int32) - 1070), up)
+    np.testing.assert_array_equal(down, x)
+    np.testing.assert_array_equal(everywhere(be.exponent, x), np.frexp(x)[1])
+    np.testing.assert_array_equal(everywhere(be.largest, x[:, :, :1]), [5e-324])

@@ -64,7 +64,8 @@ def test_units_of_coupled_blocks(name, size, on):
 def test_units_of_alike_rows_and_columns_are_left_alone(on, rng):
     be = backends.load(on.name)
     for a in (gaussian(rng, 3, 6, 6), np.stack([np.eye(3, k=1), np.zeros((3, 3)), np.eye(3)])):
-        assert not np.asarray(balance.units(be, on.array(a)).e).any()
+        e = balance.units(be, on.array(a)).e
+        assert e is None or not np.asarray(e).any()
 
 
 def test_no_cycle_no_units(rng):

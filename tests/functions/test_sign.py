@@ -471,3 +471,12 @@ def test_an_answer_too_large_for_the_dtype(eager):
         eager(mcsgn, m)
     with pytest.raises(matsign.SpectrumError, match="larger than the largest number"):
         eager(matrix_abs, 1.7e308 * np.array([[0.7, 0.9], [0.9, -0.7]]))
+
+
+@pytest.mark.parametrize("f", [mcsgn, matrix_abs, spectral_projector])
+def test_denormal_numbers(f, everywhere):
+    """Which XLA takes for zero on a CPU."""
+    m = np.array([[1.0, 2.0], [3.0, -1.0]])
+    degree = int(f is matrix_abs)
+    for size in (2.0**-1030, 2.0**-1060):
+        np.testing.assert_allclose(everywhere(f, size * m), size**degree * f(m), rtol=1e-14, atol=5e-324)

@@ -120,8 +120,14 @@ class Backend(Protocol):
     def exponent(self, x: Array) -> Array:
         """e with 2^(e-1) <= x < 2^e, elementwise, as an integer array; 0 for 0."""
 
+    def largest(self, x: Array) -> Array:
+        """The largest modulus among the entries of each real matrix, denormals not taken for zero."""
+
     def ldexp(self, x: Array, e: Array) -> Array:
         """x 2^e without an intermediate overflow or underflow."""
+
+    def exact_ldexp(self, x: Array, e: Array) -> Array:
+        """`ldexp` for denormal x or results too, where `ldexp` takes them for zero; not for what is to be transposed."""
 
     def loop(self, step: Callable[[Any], Any], state: Any, limit: int) -> Any:
         """Repeat ``state, active = step(state)`` on the members that are active, at most `limit` times."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -168,8 +169,32 @@ def eig(a: Array) -> tuple[Array, Array]:
     return host(numpy.eig, (vectors[..., 0], vectors), a)
 
 
+# The integers that hold the bits of a float, and how many of them are its fraction's.
+_BITS = {"float32": (xp.int32, 23), "float64": (xp.int64, 52)}
+
+
+def _lifted(x: Array) -> tuple[Array, Array]:
+    """(y, shift) with x = y 2^shift and no denormal in y, real: arithmetic on a CPU takes denormals for zero."""
+    kind, fraction = _BITS[x.dtype.name]
+    bits = lax.bitcast_convert_type(x, kind) & xp.iinfo(kind).max
+    denormal = (bits > 0) & (bits < 1 << fraction)
+    lifted = xp.where(denormal, xp.copysign(bits.astype(x.dtype), x), x)
+    return lifted, xp.where(denormal, xp.finfo(x.dtype).minexp - fraction, 0).astype(xp.int32)
+
+
+def _lowered(x: Array, e: Array) -> Array:
+    """x 2^e in the bits of a denormal number, where it is one."""
+    kind, fraction = _BITS[x.dtype.name]
+    whole = xp.abs(ldexp(x, e - (xp.finfo(x.dtype).minexp - fraction)))
+    low = whole < 1 << fraction
+    number = lax.bitcast_convert_type(xp.round(xp.where(low, whole, 0)).astype(kind), x.dtype)
+    return xp.where(low, xp.where(x < 0, -number, number), ldexp(x, e))
+
+
+@functools.partial(jax.jit, inline=True)
 def exponent(x: Array) -> Array:
-    return xp.frexp(x)[1]
+    lifted, shift = _lifted(x)
+    return xp.where(lifted == 0, 0, xp.frexp(lifted)[1] + shift)
 
 
 def ldexp(x: Array, e: Array) -> Array:
@@ -179,6 +204,22 @@ def ldexp(x: Array, e: Array) -> Array:
     e = xp.clip(e, -limit, limit)
     half = e // 2
     return x * xp.ldexp(xp.ones((), real), half) * xp.ldexp(xp.ones((), real), e - half)
+
+
+@functools.partial(jax.jit, inline=True)
+def exact_ldexp(x: Array, e: Array) -> Array:
+    if is_complex(x):
+        return lax.complex(exact_ldexp(x.real, e), exact_ldexp(x.imag, e))
+    lifted, shift = _lifted(x)
+    return _lowered(lifted, e + shift)
+
+
+@functools.partial(jax.jit, inline=True)
+def largest(x: Array) -> Array:
+    kind, _ = _BITS[x.dtype.name]
+    # Of numbers without sign the bits are in the order of the numbers, denormals and infinity included.
+    bits = lax.bitcast_convert_type(x, kind) & xp.iinfo(kind).max
+    return lax.bitcast_convert_type(xp.max(bits, axis=(-1, -2)), x.dtype)
 
 
 def _where(mask: Array, yes: Array, no: Array) -> Array:

@@ -233,6 +233,10 @@ def exponent(x: Array) -> Array:
     return np.frexp(x)[1]
 
 
+def largest(x: Array) -> Array:
+    return np.abs(x).max(axis=(-1, -2))
+
+
 def ldexp(x: Array, e: Array) -> Array:
     # In C order whatever the order of x: products of other layouts round differently, so that a transposed matrix alone and
     # one taken out of a stack would differ in their last bits.
@@ -243,6 +247,9 @@ def _complex_ldexp(x: Array, e: Array) -> Array:
     out = np.empty(np.broadcast_shapes(x.shape, e.shape), x.dtype)
     out.real, out.imag = np.ldexp(x.real, e), np.ldexp(x.imag, e)
     return out
+
+
+exact_ldexp = ldexp
 
 
 def loop(step: Callable[[Any], Any], state: Any, limit: int) -> Any:

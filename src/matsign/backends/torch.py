@@ -219,6 +219,10 @@ def exponent(x: Array) -> Array:
     return torch.frexp(x).exponent
 
 
+def largest(x: Array) -> Array:
+    return x.abs().amax(dim=(-1, -2))
+
+
 def ldexp(x: Array, e: Array) -> Array:
     # Two factors, each a normal number: one alone would overflow for a denormal x.
     real = x.real.dtype
@@ -228,6 +232,9 @@ def ldexp(x: Array, e: Array) -> Array:
     half = torch.div(e, 2, rounding_mode="floor")
     two = torch.tensor(2.0, dtype=torch.float64, device=x.device)
     return x * (two**half).to(real) * (two ** (e - half)).to(real)
+
+
+exact_ldexp = ldexp
 
 
 def loop(step: Callable[[Any], Any], state: Any, limit: int) -> Any:

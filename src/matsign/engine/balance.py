@@ -53,12 +53,37 @@ def rescale(be: Backend, a: Array, e: Array) -> Array:
 
 
 class Balanced(NamedTuple):
-    """matrix = 2^-k 2^-e m 2^e, and which entries a function of it may have: from i to j there must be a path of entries."""
+    """matrix = 2^-k 2^-e m 2^e, and which entries a function of it may have: from i to j there must be a path of entries.
+
+    e and `reached` are None where it is known that no member of the stack has units to change.
+    """
 
     matrix: Array
-    e: Array
+    e: Array | None
     k: Array
-    reached: Array
+    reached: Array | None
+
+    def inward(self, be: Backend, x: Array, degree: int = 0) -> Array:
+        """2^-e x 2^e 2^(-degree k): something of the caller's in these units."""
+        power = -column(self.k) * degree if degree else None
+        return self._scaled(be, x, power, -1)
+
+    def outward(self, be: Backend, x: Array, degree: int = 0, exact: bool = False) -> Array:
+        """2^e x 2^-e 2^(degree k): back into the caller's; `exact` as in `Backend.exact_ldexp`."""
+        power = column(self.k) * degree if degree else None
+        return self._scaled(be, x, power, 1, exact)
+
+    def masked(self, be: Backend, x: Array) -> Array:
+        """x without the rounding errors where a function of the matrix has zeros, which units may magnify."""
+        return x if self.reached is None else be.xp.where(self.reached, x, 0 * x)
+
+    def _scaled(self, be: Backend, x: Array, power: Array | None, direction: int, exact: bool = False) -> Array:
+        if self.e is not None:
+            shift = direction * (self.e[:, :, None] - self.e[:, None, :])
+            power = shift if power is None else shift + power
+        if power is None:
+            return x
+        return be.exact_ldexp(x, power) if exact else be.ldexp(x, power)
 
 
 def units(be: Backend, m: Array) -> Balanced:
@@ -68,9 +93,13 @@ def units(be: Backend, m: Array) -> Balanced:
     and the units are those of the whole matrix where rows and columns are alike one by one (a chain of large entries).
     """
     a, k = normalise(be, m)
-    none = be.xp.zeros_like(a[:, 0, :], dtype=be.xp.int32)
     if be.written_out(m):
-        return Balanced(a, none, k, m == m)
+        return Balanced(a, None, k, None)
+    fixed = be.constant(a)
+    mask = unbalanced(be, fixed) | _reducible(be, fixed)
+    if not be.traced(m) and not mask.any():
+        return Balanced(a, None, k, None)
+    none = be.xp.zeros_like(a[:, 0, :], dtype=be.xp.int32)
 
     def balanced(m: Array, a: Array, k: Array, none: Array) -> Balanced:
         m_fixed = be.constant(m)
@@ -80,13 +109,11 @@ def units(be: Backend, m: Array) -> Balanced:
         # In one step: between the caller's units and these may lie sizes that the dtype does not have.
         shift = e[:, None, :] - e[:, :, None]
         k = be.xp.max(sizes + shift, axis=(-1, -2))
-        return Balanced(be.ldexp(m, shift - column(k)), e, k, reached)
+        return Balanced(be.exact_ldexp(m, shift - column(k)), e, k, reached)
 
     def alike(m: Array, a: Array, k: Array, none: Array) -> Balanced:
         return Balanced(a, none, k, m == m)
 
-    fixed = be.constant(a)
-    mask = unbalanced(be, fixed) | _reducible(be, fixed)
     found: Balanced = be.split(mask, balanced, alike, m, a, k, none)
     return found
 
@@ -101,7 +128,7 @@ def _moduli(be: Backend, m: Array) -> Array:
 def _reducible(be: Backend, a: Array) -> Array:
     """Which members have an entry far larger than what products along the shortest cycles say that it must be."""
     size = be.xp.abs(a)
-    return be.xp.max(size, axis=(-1, -2)) / _BOUND > be.xp.max(be.xp.sqrt(size * size.mT), axis=(-1, -2))
+    return (be.xp.max(size, axis=(-1, -2)) / _BOUND) ** 2 > be.xp.max(size * size.mT, axis=(-1, -2))
 
 
 def _by_lapack(stack: Array) -> Array:

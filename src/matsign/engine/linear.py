@@ -63,7 +63,7 @@ def largest(be: Backend, x: Array) -> Array:
     xp = be.xp
     if be.is_complex(x):
         return xp.maximum(largest(be, be.real(x)), largest(be, be.imag(x)))
-    return xp.max(xp.abs(x), axis=(-1, -2))
+    return be.largest(x)
 
 
 def normalise(be: Backend, *matrices: Array) -> tuple[Any, ...]:
@@ -75,7 +75,7 @@ def normalise(be: Backend, *matrices: Array) -> tuple[Any, ...]:
     for x in matrices[1:]:
         top = be.xp.maximum(top, largest(be, x))
     e = be.exponent(top)  # of the largest of all: zero has an exponent that is larger than others
-    return (*(be.ldexp(x, column(-e)) for x in matrices), e)
+    return (*(be.exact_ldexp(x, column(-e)) for x in matrices), e)
 
 
 def far(be: Backend, x: Array) -> int:

@@ -64,13 +64,12 @@ def sign(
     All is computed in units that balance M, and only the end is brought back into the caller's.
     """
     whole = _eigh if method == "eigh" else _balanced_sign
-    matrix, e, k, reached = _units(be, m, method)
-    found = whole(be, matrix, accuracy(be, m, tol), rtol, method)
-    value, power = found.value[0], 0 * k
+    units = _units(be, m, method)
+    found = whole(be, units.matrix, accuracy(be, m, tol), rtol, method)
+    (value,), degree = found.value, 0
     if of is not None:
-        value, power = of.product(matrix, value), of.degree * k
-    # Where there must be zeros, rounding errors would be magnified by the units.
-    value = be.xp.where(reached, be.ldexp(value, e[:, :, None] - e[:, None, :] + column(power)), 0 * value)
+        value, degree = of.product(units.matrix, value), of.degree
+    value = units.masked(be, units.outward(be, value, degree, exact=True))
     # What was finite in balanced units may be too large for the dtype in the caller's.
     return found._replace(value=(value,), failure=overflowed(be, value, found.failure))
 
@@ -87,7 +86,7 @@ def _units(be: Backend, m: Array, method: str = "auto") -> balance.Balanced:
     if method != "eigh":
         return balance.units(be, m)
     matrix, k = normalise(be, m)
-    return balance.Balanced(matrix, be.xp.zeros_like(m[:, 0, :], dtype=be.xp.int32), k, m == m)
+    return balance.Balanced(matrix, None, k, None)
 
 
 def _balanced_sign(be: Backend, m: Array, tol: float, rtol: float | None, method: str) -> Solution:
@@ -108,6 +107,8 @@ def _one_sided(be: Backend, found: Solution) -> Solution:
     (s,) = found.value
     n = s.shape[-1]
     count = column(be.real(be.xp.linalg.trace(s)))
+    if not be.traced(s) and not (abs(count) > n - 0.5).any():
+        return found
     s = be.xp.where(count > n - 0.5, eye(be, s), be.xp.where(count < 0.5 - n, -eye(be, s), s))
     return found._replace(value=(s,))
 
@@ -274,17 +275,18 @@ def _turned(
 
 def _moved(be: Backend, s: Array, m: Array, dm: Array) -> Array:
     """dS for dM, by the rule at the top of this file, in units that balance M."""
-    m, e, k, _ = balance.units(be, m)
-    s, dm = balance.rescale(be, s, e), be.ldexp(dm, e[:, None, :] - e[:, :, None] - column(k))
-    return balance.rescale(be, _turned(be, s, *_fold(be, s, m), dm), -e)
+    units = balance.units(be, m)
+    s = units.inward(be, s)
+    return units.outward(be, _turned(be, s, *_fold(be, s, units.matrix), units.inward(be, dm, 1)))
 
 
 def _pulled(be: Backend, s: Array, m: Array, bar: Array) -> Array:
-    """M̄ for S̄: the same map of the adjoints."""
-    m, e, k, _ = balance.units(be, m)
-    s, bar = balance.rescale(be, s, e), be.ldexp(bar, e[:, :, None] - e[:, None, :] - column(k))
-    n, zero = _fold(be, s, m)
-    return balance.rescale(be, _turned(be, adjoint(s), adjoint(n), adjoint(zero), bar), e)
+    """M̄ for S̄: the same map of the adjoints, whose units are the inverse ones."""
+    units = balance.units(be, m)
+    s = units.inward(be, s)
+    n, zero = _fold(be, s, units.matrix)
+    turned = _turned(be, adjoint(s), adjoint(n), adjoint(zero), units.outward(be, bar, -1))
+    return units.inward(be, turned)
 
 
 def _tangent(be: Backend, value: Arrays, arrays: Arrays, moves: Arrays, **_: Any) -> Arrays:
@@ -305,13 +307,12 @@ def _residual(
     method: str = "auto",
 ) -> Residual:
     """What S leaves of S M = M S and of S³ = S, and how S moves when M is changed by that and by rounding."""
-    (s,) = value
-    m, e, _, reached = _units(be, m, method)
-    s = balance.rescale(be, s, e)
+    units = _units(be, m, method)
+    m, s = units.matrix, units.inward(be, *value)
     size = norm(be, s)
     cube = norm(be, s @ s @ s - s) / nonzero(be, size**3 + size)
     backward = be.xp.maximum(_commutator(be, s, m), be.xp.maximum(cube, _not_nilpotent(be, s, m)))
-    step = balance.rescale(be, _correction(be, s, m, reached), -e)
+    step = units.outward(be, _correction(be, s, units))
     return Residual(backward, (_believed(be, step, *value, _may_flip(be, s, m)),))
 
 
@@ -341,12 +342,13 @@ def _not_nilpotent(be: Backend, s: Array, m: Array) -> Array:
     return be.split(singular, measured, lambda s, m: 0 * be.ones(m), s, m)
 
 
-def _correction(be: Backend, s: Array, m: Array, reached: Array) -> Array:
+def _correction(be: Backend, s: Array, units: balance.Balanced) -> Array:
     """How S moves along what is left of its equations, with what rounding of M may have hidden, in balanced units."""
+    m = units.matrix
     cube = s @ s @ s - s
     n, zero = _fold(be, s, m)
     step = _turned(be, s, n, zero, m + rounding_probe(be, m, norm(be, m)), _sensitive) - cube / 2
-    return be.xp.where(reached, step, 0 * step)
+    return units.masked(be, step)
 
 
 def _may_flip(be: Backend, s: Array, m: Array) -> Array:
@@ -451,14 +453,12 @@ def _abs_residual(
     method: str = "auto",
 ) -> Residual:
     """N² = M², and what separates N from M S for a sign S that is itself corrected."""
-    (n,) = value
-    m, e, k, reached = _units(be, m, method)
-    n = be.ldexp(n, e[:, None, :] - e[:, :, None] - column(k))
+    units = _units(be, m, method)
+    m, n = units.matrix, units.inward(be, *value, 1)
     s = sign(be, m, tol=tol, rtol=rtol, method=method).value[0]
     # An eigenvalue that rounding may move to the other side is no larger than rounding, and so is what that does to N.
-    step = m @ s - n + m @ _correction(be, s, m, reached) + rounding_probe(be, n, norm(be, m) * norm(be, s))
-    step = be.xp.where(reached, step, 0 * step)
-    step = be.ldexp(step, e[:, :, None] - e[:, None, :] + column(k))
+    step = m @ s - n + m @ _correction(be, s, units) + rounding_probe(be, n, norm(be, m) * norm(be, s))
+    step = units.outward(be, units.masked(be, step), 1)
     backward = norm(be, n @ n - m @ m) / nonzero(be, norm(be, n) ** 2 + norm(be, m) ** 2)
     return Residual(backward, (_believed(be, step, *value, be.ones(m) < 0),))
 
@@ -533,16 +533,15 @@ def _projector_residual(
     method: str = "auto",
 ) -> Residual:
     """P² = P and P M = M P, and what separates P from the projector by a sign S that is itself corrected."""
-    (p,) = value
-    m, e, _, reached = _units(be, m, method)
-    p = balance.rescale(be, p, e)
+    units = _units(be, m, method)
+    m, p = units.matrix, units.inward(be, *value)
     s = sign(be, m, tol=tol, rtol=rtol, method=method).value[0]
-    ds = _correction(be, s, m, reached)
+    ds = _correction(be, s, units)
     step = _PROJECTORS[half_plane].product(m, s) - p + (ds @ s + s @ ds + (ds if half_plane == "right" else -ds)) / 2
     size = norm(be, p)
     square = norm(be, p @ p - p) / nonzero(be, size**2 + size)
     backward = be.xp.maximum(_commutator(be, p, m), square)
-    return Residual(backward, (_believed(be, balance.rescale(be, step, -e), *value, _may_flip(be, s, m)),))
+    return Residual(backward, (_believed(be, units.outward(be, step), *value, _may_flip(be, s, m)),))
 
 
 @declared(
