@@ -53,8 +53,8 @@ MESSAGES = {
     "or use a wider dtype if it should lie beside it",
     Failure.SINGULAR: "the matrix is singular to working precision; lower rtol if its smallest eigenvalues are meant",
     Failure.DEFECTIVE_ZERO: "zero is a defective eigenvalue (a Jordan block) to the tolerance rtol, so there is no primary "
-    "square root; where it is none in exact arithmetic, as for a product of covariances s1 s2, a wider dtype helps, or the root of the "
-    "symmetric r s2 r with r = sqrtm(s1), which has the same eigenvalues",
+    "square root; where it is none in exact arithmetic, as for a product of covariances s1 s2, a wider dtype helps, or the "
+    "root of the symmetric r s2 r with r = sqrtm(s1), which has the same eigenvalues",
     Failure.NEGATIVE: "the eigenvalue {detail} lies on the negative real axis, where there is no principal square root; on that "
     "branch cut a complex matrix (a unitary one with the eigenvalue -1, say) has other roots, which are not supported yet",
     Failure.NEAR_NEGATIVE: "the eigenvalue {detail} lies so near the negative real axis that rounding of the matrix (n eps times "
