@@ -183,3 +183,16 @@ def test_a_solution_on_the_boundary_is_said_to_be_one(run):
         write([f"{name}.npy"], {name: x})
     result = run("solve_continuous_are", "a.npy", "b.npy", "q.npy", "1")
     assert "on the boundary of stability" in result.output
+
+
+def test_thresholds_are_numbers_or_files(run, rng):
+    m, t = rng.standard_normal((2, 3, 2)), np.array([0.5, 1.0])
+    np.save("m.npy", m)
+    np.savetxt("t.csv", t)
+    for options, expected in (
+        (["--upper", "0.5"], matsign.mclip(m, 0.0, 0.5)),
+        (["--lower", "t.csv", "--upper", "inf"], matsign.mclip(m, t, np.inf)),
+    ):
+        result = run("mclip", "m.npy", *options, "-o", "x.npy")
+        assert result.exit_code == 0, result.output
+        np.testing.assert_array_equal(np.load("x.npy"), expected)

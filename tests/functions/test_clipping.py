@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import direct
+import matsign
 import truth
 from matrices import DTYPES, adjoint, gaussian, graded, unitary, with_singular_values
 from matsign import certify, frechet, mclip, psd_project, soft_threshold
@@ -312,3 +313,205 @@ def test_gradients_of_sixteen_bits_and_of_batches(rng):
     wide = x.detach().double().requires_grad_()
     torch.vmap(mclip)(wide).pow(3).sum().backward()
     assert (x.grad.double() - wide.grad).abs().max() < 0.05 * wide.grad.abs().max()
+
+
+# Thresholds as arrays: one for every member, traced, differentiated.
+
+THRESHOLDS = [(0.0, 1.0), (0.3, 1.5), (0.0, np.inf), (0.75, 0.75), (0.0, 0.0), (5.0, 6.0)]
+
+
+def split_of(m, low, high):
+    """The parts of msign(M) between 0 and `low`, and above `high`."""
+    u, values, vh = np.linalg.svd(m, full_matrices=False)
+    return (u * ((values < low) & (values > 0))) @ vh, (u * (values > high)) @ vh
+
+
+@every_method
+@pytest.mark.parametrize("shape", [(5, 4), (3, 5), (1, 1)])
+@pytest.mark.parametrize("dtype", ["float64", "complex128", "float32"])
+def test_one_threshold_for_every_member(shape, dtype, method, everywhere, rng):
+    if everywhere.jit and (method == "sign" or dtype != "float64"):
+        pytest.skip("compiling takes long, and on a CPU these are products alone")
+    m = gaussian(rng, len(THRESHOLDS), *shape, dtype=dtype)
+    low, high = np.array(THRESHOLDS).T
+    clipped = np.stack([mclip(x, *pair, method=method) for x, pair in zip(m, THRESHOLDS, strict=True)])
+    found = everywhere(lambda m, low, high: mclip(m, low, high, method=method), m, low, high)
+    assert found.dtype == dtype
+    np.testing.assert_allclose(found, clipped, atol=30 * PRECISE[dtype])
+    soft = np.stack([soft_threshold(x, t, method=method) for x, t in zip(m, high, strict=True)])
+    found = everywhere(lambda m, t: soft_threshold(m, t, method=method), m, high)
+    np.testing.assert_allclose(found, soft, atol=30 * PRECISE[dtype])
+
+
+def test_thresholds_broadcast_and_take_the_precision_of_the_matrix(on, rng):
+    m = gaussian(rng, 3, 5, 4)
+    path = np.linspace(0, 2, 7)[:, None]
+    found = on(soft_threshold, m, path)
+    assert found.shape == (7, 3, 5, 4)
+    for k, t in enumerate(path[:, 0]):
+        np.testing.assert_allclose(found[k], soft_threshold(m, float(t)), atol=1e-14)
+    assert on(mclip, m[0], np.zeros(2), np.ones((3, 1))).shape == (3, 2, 5, 4)
+    for t in (0.5, np.float64(0.5), 1, on.array(np.full(3, 0.5)), on.array(np.full(3, 1))):
+        for dtype in ("float32", "complex64"):
+            assert on(lambda m, t=t: soft_threshold(m, t), m.astype(dtype)).dtype == dtype
+            assert on(lambda m, t=t: mclip(m, 0.0, t), m.astype(dtype)).dtype == dtype
+    np.testing.assert_array_equal(mclip(m, [0.1, 0.2, 0.3], 1), mclip(m, np.array([0.1, 0.2, 0.3])))
+    assert on(mclip, np.zeros((0, 3, 2)), np.zeros(0)).shape == (0, 3, 2)
+    assert on(soft_threshold, np.zeros((2, 0, 3)), np.ones(2)).shape == (2, 0, 3)
+
+
+@both
+def test_derivatives_with_respect_to_thresholds(dtype, rng):
+    """d/d lower is the part of msign(M) below it, d/d upper that above it, d/dt of the soft threshold minus that above t."""
+    m = gaussian(rng, 5, 6, 4, dtype=dtype)
+    low, high = np.linspace(0.5, 1, 5), np.linspace(1.5, 3, 5)
+    below, above = map(np.stack, zip(*map(split_of, m, low, high), strict=True))
+    one, zero = np.ones(5), None
+    np.testing.assert_allclose(frechet(mclip)(m, low, high, zero, one, zero), below, atol=1e-13)
+    np.testing.assert_allclose(frechet(mclip)(m, low, high, zero, zero, one), above, atol=1e-13)
+    np.testing.assert_allclose(frechet(soft_threshold)(m, high, zero, one), -above, atol=1e-13)
+    np.testing.assert_allclose(frechet(mclip)(m[0], 0.0, 1.5, None, None, -2.0), -2 * above[0], atol=1e-13)
+    # All together, and with the matrix.
+    dm, h = gaussian(rng, 5, 6, 4, dtype=dtype), 1e-6
+    moved = frechet(mclip)(m, low, high, dm, one, -one)
+    difference = (mclip(m + h * dm, low + h, high - h) - mclip(m - h * dm, low - h, high + h)) / (2 * h)
+    np.testing.assert_allclose(moved, difference, atol=1e-7)
+    plain = frechet(mclip)(m, low, high, dm, None, None)
+    np.testing.assert_allclose(frechet(mclip)(m, dm, lower=low, upper=high), plain, atol=1e-14)
+
+
+def test_derivatives_at_thresholds_that_are_zero_infinite_or_met(rng):
+    m = np.stack([gaussian(rng, 4, 3), with_singular_values(rng, 4, 3, [2, 1, 0]), np.zeros((4, 3))])
+    for f in (
+        lambda t: frechet(soft_threshold)(m, t, None, np.ones(3)),
+        lambda t: -frechet(mclip)(m, 0.0, t, None, None, np.ones(3)),
+    ):
+        np.testing.assert_allclose(f(np.full(3, np.inf)), 0 * m, atol=0)
+        u = np.stack([direct.msign_by_svd(x) if x.any() else x for x in m])
+        np.testing.assert_allclose(f(np.zeros(3)), -u, atol=1e-13)
+    dm = gaussian(rng, 3, 4, 3)
+    np.testing.assert_array_equal(frechet(soft_threshold)(m, dm, t=np.zeros(3)), dm)
+    np.testing.assert_allclose(
+        frechet(mclip)(m, dm, lower=np.zeros(3), upper=np.ones(3)), frechet(mclip)(m, dm), atol=1e-13
+    )
+    # On the threshold counts as above it.
+    met = frechet(mclip)(np.eye(3), 0.0, 1.0, None, None, 1.0)
+    np.testing.assert_allclose(met, np.eye(3), atol=1e-14)
+
+
+@pytest.mark.parametrize("scale", [1e300, 1e-300])
+def test_derivatives_with_respect_to_scaled_thresholds(scale, rng):
+    m = gaussian(rng, 5, 4)
+    for f, names, d in ((mclip, (0.5, 1.5), (None, 1.0, 1.0)), (soft_threshold, (1.0,), (None, 1.0))):
+        scaled = frechet(f)(m * scale, *(t * scale for t in names), *d)
+        np.testing.assert_allclose(scaled, frechet(f)(m, *names, *d), atol=1e-12)
+
+
+@both
+def test_thresholds_twice_in_torch(dtype, rng):
+    torch = pytest.importorskip("torch")
+    variable = lambda x: torch.from_numpy(np.asarray(x)).requires_grad_()  # noqa: E731
+    m = variable(gaussian(rng, 2, 4, 3, dtype=dtype))
+    low, high = variable(np.array([0.3, 0.5])), variable(np.array([1.0, 1.5]))
+    for f, x in (
+        (mclip, (m, low, high)),
+        (lambda m, high: mclip(m, 0.0, high), (m, high)),
+        (lambda m, low: mclip(m, low), (m, low)),
+        (soft_threshold, (m, high)),
+        (soft_threshold, (m, variable(1.0))),
+    ):
+        assert torch.autograd.gradcheck(f, x, fast_mode=True)
+        assert torch.autograd.gradgradcheck(f, x, atol=1e-5, fast_mode=True)
+
+
+def test_thresholds_in_jax(rng):
+    jax = pytest.importorskip("jax")
+    from jax.test_util import check_grads
+
+    m, t = gaussian(rng, 2, 3, 2), np.array([0.8, 1.2])
+    check_grads(lambda m, t: soft_threshold(m, t), (m, t), order=1, modes=["fwd", "rev"], rtol=1e-3)
+    twice = jax.grad(lambda t: jax.grad(lambda x: (soft_threshold(x, t) ** 2).sum())(m[0]).sum())(1.0)
+    first = [jax.grad(lambda x, t=t: (soft_threshold(x, t) ** 2).sum())(m[0]).sum() for t in (1 + 1e-5, 1 - 1e-5)]
+    np.testing.assert_allclose(twice, (first[0] - first[1]) / 2e-5, rtol=1e-6)
+    slope = jax.jit(jax.grad(lambda t: mclip(m[0], 0.0, t).sum()))
+    for high in (0.5, 1.0, 2.0):
+        np.testing.assert_allclose(slope(high), split_of(m[0], 0, high)[1].sum(), atol=1e-12)
+    mapped = jax.vmap(lambda t: mclip(m[0], t, 1.5))(jax.numpy.asarray(t))
+    np.testing.assert_allclose(mapped, mclip(m[0], t, 1.5), atol=1e-14)
+
+
+def test_thresholds_mapped_over_and_gathered_in_torch(rng):
+    torch = pytest.importorskip("torch")
+    m, t = torch.from_numpy(gaussian(rng, 3, 4, 3)), torch.tensor([0.5, 1.0, 1.5], dtype=torch.float64)
+    torch.testing.assert_close(torch.vmap(lambda m, t: mclip(m, 0.0, t))(m, t), mclip(m, 0.0, t))
+    slopes = torch.vmap(torch.func.grad(lambda t: soft_threshold(m[0], t).sum()))(t)
+    expected = [-split_of(m[0].numpy(), 0, float(x))[1].sum() for x in t]
+    np.testing.assert_allclose(slopes.numpy(), expected, atol=1e-13)
+    t.requires_grad_()
+    both = matsign.each(soft_threshold)([m[0], m[1]], t=t[1])
+    (gradient,) = torch.autograd.grad(sum(x.sum() for x in both), t)
+    expected = -sum(split_of(x.numpy(), 0, 1.0)[1].sum() for x in m[:2])
+    np.testing.assert_allclose(gradient.numpy(), [0, expected, 0], atol=1e-13)
+    half = m.bfloat16()
+    mclip(half, 0.0, t).float().sum().backward()
+    assert t.grad.dtype == torch.float64
+
+
+def test_members_whose_thresholds_make_no_sense(on, rng):
+    m = gaussian(rng, 4, 3, 2)
+    low, high = np.array([-1.0, 0.5, 2.0, np.nan]), np.array([1.0, 1.0, 1.0, 1.0])
+    with pytest.raises(
+        matsign.SpectrumError, match=r"^mclip: batch members 0, 2, 3: a threshold is -1, 2, nan"
+    ) as error:
+        on(mclip, m, low, high)
+    assert error.value.members == [(0,), (2,), (3,)]
+    found = on(lambda m, low: mclip(m, low, errors="nan"), m, low)
+    assert np.isnan(found[[0, 2, 3]]).all()
+    np.testing.assert_allclose(found[1], mclip(m[1], 0.5), atol=1e-14)
+    with pytest.raises(matsign.SpectrumError, match=r"^mclip: batch members 1: a threshold is nan"):
+        on(lambda m, high: mclip(m, 0.0, high), m, np.array([1.0, np.nan, 1, 1]))
+    with pytest.raises(matsign.SpectrumError, match=r"^soft_threshold: batch members 2: a threshold is -3"):
+        on(soft_threshold, m, np.array([1.0, 2, -3, np.inf]))
+    # A single number is known to NumPy, and never to PyTorch and JAX.
+    wrong = ValueError if on.name == "numpy" else matsign.SpectrumError
+    with pytest.raises(wrong, match=r"^soft_threshold: .*-1"):
+        soft_threshold(on.array(m[0]), on.array(np.array(-1.0)))
+
+
+def test_what_is_no_threshold(rng):
+    m = gaussian(rng, 3, 2)
+    for bad, text in (
+        (np.array([1j]), "has dtype complex128; wanted real numbers"),
+        (np.array([True]), "has dtype bool; wanted real numbers"),
+        (["one"], r"holds text"),
+        ([None], "has dtype object"),
+    ):
+        with pytest.raises(TypeError, match=f"^mclip: upper {text}"):
+            mclip(m, upper=bad)
+    with pytest.raises(ValueError, match=r"^mclip: the leading axes do not broadcast: M \(5, 3, 2\), upper \(4,\)"):
+        mclip(np.stack([m] * 5), upper=np.ones(4))
+    np.testing.assert_array_equal(mclip(m, upper=10**400), mclip(m, upper=np.inf))
+    assert not soft_threshold(m, 10**400).any()
+
+
+@every_method
+def test_at_the_ends_of_the_range(method, eager):
+    """1.7e308 everywhere, rank one: what is rounding beside it is not made as large as the rest."""
+    ones, lowest = np.ones((3, 3)), 5e-324
+    for size in (1e20, 1e200, 1.7e308):
+        np.testing.assert_allclose(eager(mclip, size * ones, method=method), ones / 3, rtol=1e-14)
+    big = 1.7e308 * ones
+    np.testing.assert_allclose(eager(lambda x: mclip(x, 1.0, 2.0, method=method), big), ones * 2 / 3, rtol=1e-14)
+    np.testing.assert_allclose(eager(lambda x: mclip(x, upper=np.inf, method=method), big), big, rtol=1e-14)
+    np.testing.assert_allclose(
+        eager(lambda x: soft_threshold(x, 1.7e308, method=method), big), big * (2 / 3), rtol=1e-14
+    )
+    np.testing.assert_allclose(eager(lambda x: mclip(x, upper=1e-20, method=method), 1e300 * ones), 1e-20 / 3 * ones)
+    tiny = 2.0**-1060 * np.array([[3.0, 1.0], [1.0, 3.0]])
+    for found, expected in (
+        (eager(lambda x: mclip(x, upper=2.0**-1059, method=method), tiny), 2.0**-1059 * np.eye(2)),
+        (eager(lambda x: soft_threshold(x, 2.0**-1059, method=method), tiny), 2.0**-1060 * np.ones((2, 2))),
+        (eager(psd_project, tiny), tiny),
+        (eager(psd_project, big), big),
+    ):
+        np.testing.assert_allclose(found, expected, rtol=1e-13, atol=2 * lowest)

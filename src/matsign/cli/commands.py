@@ -38,7 +38,8 @@ def command(f: Callable[..., Any]) -> Callable[..., None]:
             files.check_target(target)
         texts = {name: given.pop(name.lower()) for name in declaration.arguments}
         arrays = {name: _argument(text) for name, text in texts.items() if text is not None}
-        value, certificate = matsign.certify(f)(**arrays, **given)
+        numbers = {name: _threshold(given.pop(name)) for name in declaration.numbers}
+        value, certificate = matsign.certify(f)(**arrays, **numbers, **given)
         results = _named(declaration, value)
         if out:
             files.write(out, results)
@@ -71,11 +72,12 @@ def _parameters(f: Callable[..., Any], declaration: Declaration) -> list[inspect
         else parameter(name.lower(), file(name))
         for name in declaration.arguments
     ]
+    hints |= dict.fromkeys(declaration.numbers, str)
     options = [
         parameter(
             name,
             Annotated[_readable(hints[name]), typer.Option(help=help.get(name), show_default=default is not None)],
-            default,
+            str(default) if name in declaration.numbers and default is not inspect.Parameter.empty else default,
         )
         for name, default in (declaration.options | {"errors": "raise"}).items()
     ]
@@ -86,6 +88,12 @@ def _parameters(f: Callable[..., Any], declaration: Declaration) -> list[inspect
 def _readable(hint: Any) -> Any:
     """The kind of an option on the command line: the name, where rows of numbers would do as well."""
     return str | None if str in get_args(hint) else hint
+
+
+def _threshold(text: str) -> Any:
+    """A number, or a file with one for every matrix, which may lie there as a row or as a column."""
+    value = _argument(text)
+    return value.reshape(-1) if value.ndim == 2 and 1 in value.shape else value
 
 
 def _argument(text: str) -> Any:

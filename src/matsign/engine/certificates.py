@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from matsign.backends import Backend
 from matsign.engine.declare import HALVES, Answer, Call, Declaration, answer
 from matsign.engine.linear import largest, per_member, relative_norm
-from matsign.engine.rules import set_aside
+from matsign.engine.rules import named, set_aside
 
 Array = Any
 
@@ -23,8 +23,8 @@ class Certificate(NamedTuple):
     backward_error : the Frobenius norm of the residual of the equation that the answer should satisfy, over the sum of the
         Frobenius norms of the terms of that equation, each term as it is evaluated; the documentation of each function
         says which equation that is
-    forward_error : estimated relative error, the size of one correction step over that of the answer (of an answer of 0 its own
-        size); infinite where nothing is known, never NaN where there is an answer
+    forward_error : estimated relative error, the size of one correction step over that of the answer (of an answer of 0, over
+        what is natural for the function); infinite where nothing is known, never NaN where there is an answer
     iterations : steps taken; 0 for a direct method
     converged : whether there is an answer
     separation : for an equation, an estimate of the smallest ‖L(y)‖ / ‖y‖ of its linear operator (or of its linearisation at
@@ -87,8 +87,10 @@ def _certificate(declaration: Declaration, result: Answer) -> Certificate:
             value = result.step.filled_value(be, value, given)
             kept = tuple(xp.where(per_member(converged, x), x, xp.zeros_like(x)) for x in value)
             arrays = result.step.every(set_aside(be, result.step.filled(be, given))[1])
-            options = judged(declaration, dict(result.step.options))
-            *numbers, boundary, measures = _errors(declaration, call._replace(stacks=arrays), kept, options)
+            matrices, options = named(declaration.rule, arrays, dict(result.step.options))
+            *numbers, boundary, measures = _errors(
+                declaration, call._replace(stacks=matrices), kept, judged(declaration, options)
+            )
             backward, forward, separation = (_where(be, converged, x) for x in numbers)
             boundary, measures = converged & boundary, {k: _where(be, converged, x) for k, x in measures}
         iterations = xp.astype(solution.iterations, xp.int32)
@@ -125,10 +127,11 @@ def _errors(declaration: Declaration, call: Call, value: tuple[Array, ...], opti
     found = declaration.residual(be, value, *call.stacks, **options)
     backward = _known(be, found.backward)
     forward = 0 * backward
-    for step, x in zip(_flat(found.correction), _flat(value), strict=True):
-        # Of 0 an error is measured absolutely, and where nothing is wrong with it there is nothing to correct.
+    measured = value if found.zero is None else found.zero
+    for step, x, y in zip(_flat(found.correction), _flat(value), _flat(measured), strict=True):
+        # Where an answer of 0 leaves nothing of the equation there is nothing to correct.
         exact = (backward == 0) & (largest(be, x) == 0)
-        forward = be.xp.maximum(forward, be.xp.where(exact, 0 * forward, _known(be, relative_norm(be, step, x))))
+        forward = be.xp.maximum(forward, be.xp.where(exact, 0 * forward, _known(be, relative_norm(be, step, x, y))))
     separation = be.xp.full_like(forward, be.xp.nan) if found.separation is None else found.separation
     boundary = forward < 0 if found.boundary is None else found.boundary
     return backward, forward, separation, boundary, found.measures

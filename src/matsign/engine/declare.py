@@ -33,7 +33,8 @@ class Residual(NamedTuple):
     """How wrong a value is: the backward error per member, and one correction step for each array of the value.
 
     An equation adds the separation of its linear operator, the smallest ‖L(y)‖ / ‖y‖, and whether the answer is only the
-    limit of answers, at the boundary of where there are any. A function may add `measures` of its own, by name.
+    limit of answers, at the boundary of where there are any. A function may add `measures` of its own, by name, and arrays
+    whose size an answer that is `zero` is measured against, where 1 is not the measure.
     """
 
     backward: Array
@@ -41,6 +42,7 @@ class Residual(NamedTuple):
     separation: Array | None = None
     boundary: Array | None = None
     measures: tuple[tuple[str, Array], ...] = ()
+    zero: tuple[Array, ...] | None = None
 
 
 def rank_tolerance(be: Backend, m: Array, rtol: float | None) -> float:
@@ -58,8 +60,9 @@ class Declaration:
     """A public function: its rule, how wrong an answer is, and how it is called.
 
     `residual(be, value, *arrays)` sees what the rule sees. The first parameters are the arrays, as many as the rule has
-    shapes; the rest are options, of which `positional` may go without a name. `unbounded(be, value, *arrays)` tells which
-    members have no derivative in some direction, so that their condition number is infinite.
+    shapes; the rest are options, of which `positional` may go without a name, with the `numbers` of the rule among them.
+    `unbounded(be, value, *arrays)` tells which members have no derivative in some direction, so that their condition number
+    is infinite.
     """
 
     rule: Rule
@@ -77,14 +80,19 @@ class Declaration:
     def name(self) -> str:
         return self.rule.name
 
+    @property
+    def numbers(self) -> tuple[str, ...]:
+        return self.rule.numbers
+
 
 class Call(NamedTuple):
     """The arguments of one call, checked and stacked."""
 
     be: Backend
-    stacks: Arrays  # None for an optional one that was not given, never the first
+    stacks: Arrays  # None for an optional one that was not given, never the first, and for a number that is known
     batch: tuple[int, ...]
     kind: str
+    known: dict[str, float]  # the numbers that are not arrays
 
 
 class Answer(NamedTuple):
@@ -112,6 +120,7 @@ def declared(
     halves: bool = False,
     hermitian: tuple[str, ...] = (),
     unbounded: Callable[..., Array] | None = None,
+    numbers: tuple[str, ...] = (),
     **empty: Any,
 ) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Make a public function of a signature and its parts; shapes are written as in NumPy's gufuncs, "(n,m)->(m,m)".
@@ -121,7 +130,8 @@ def declared(
 
     `choices` lists the values of options that are names; `wrap(be, *arrays)` turns the results into what the caller gets
     (default: the one array, or a tuple); `halves` lets 16-bit floats in, computed in float32;
-    `hermitian` names the arrays that must be Hermitian, which is checked for NumPy; `unbounded` is that of `Declaration`;
+    `hermitian` names the arrays that must be Hermitian, which is checked for NumPy; `numbers` the parameters that are one
+    real number of at least 0 for every member, in an array or known beforehand; `unbounded` is that of `Declaration`;
     `empty` is what the rule says of sizes that are zero (`neutral`, `nothing`, `sizes`).
     """
     inputs, results = (shapes_of(side) for side in signature.split("->"))
@@ -141,6 +151,7 @@ def declared(
             fixed=fixed,
             kinds=kinds,
             wrap=wrap or (_single if len(results) == 1 else _several),
+            numbers=numbers,
             **empty,
         )
         declaration = Declaration(
@@ -189,7 +200,7 @@ def answer(declaration: Declaration, args: tuple[Any, ...], kwargs: dict[str, An
 
 def step_of(declaration: Declaration, call: Call, errors: str, options: dict[str, Any]) -> tuple[Step, Arrays]:
     """The step that a call is, and its arrays."""
-    mask = tuple(x is not None for x in call.stacks)
+    mask, options = tuple(x is not None for x in call.stacks), options | call.known
     step = Step(declaration.rule, mask, tuple(sorted(options.items())), call.batch if errors == "raise" else None)
     return step, tuple(x for x in call.stacks if x is not None)
 
@@ -205,7 +216,7 @@ def public(declaration: Declaration, call: Call, value: Arrays) -> Any:
 def bind(
     declaration: Declaration, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[list[Any], str, dict[str, Any]]:
-    """The array arguments in order, errors=, and the options."""
+    """The array arguments in order and after them the numbers, errors=, and the options."""
     name, names = declaration.name, declaration.arguments
     options = {k: v for k, v in declaration.options.items() if v is not inspect.Parameter.empty}
     errors = "raise"
@@ -229,10 +240,25 @@ def bind(
     missing = [n for n in (*names, *declaration.options) if n not in rest and n not in options]
     if missing:
         raise TypeError(f"{name} misses {', '.join(missing)}")
+    numbers = [number_or_array(name, k, options.pop(k)) for k in declaration.numbers]
     options = {k: _frozen(name, k, v) for k, v in {**options, "errors": errors}.items()}
     _check(name, options, {**declaration.choices, "errors": ("raise", "nan")}, declaration.options)
     errors = options.pop("errors")
-    return [rest[n] for n in names], errors, options
+    return [*(rest[n] for n in names), *numbers], errors, options
+
+
+def number_or_array(name: str, key: str, value: Any) -> Any:
+    """A number of at least 0 as a float, and anything that may be an array of them as it is."""
+    if isinstance(value, np.ndarray) and value.ndim == 0:
+        value = value[()]
+    if isinstance(value, (list, tuple)) or (
+        backends.library_of(value) is not None and not isinstance(value, np.generic)
+    ):
+        return value
+    number = math.nan if isinstance(value, (bool, np.bool_)) else real_number(value)
+    if not number >= 0:
+        raise ValueError(f"{name}: {key} must be a number of at least 0, got {shown(value)}")
+    return number
 
 
 # What rounding leaves of 1 at best, and a little room.
@@ -260,7 +286,7 @@ def _frozen(name: str, key: str, option: Any) -> Any:
 def shown(value: Any) -> str:
     """A value for an error message: on one line, and short."""
     try:
-        text = " ".join(repr(value).split())
+        text = " ".join(repr(value.item() if isinstance(value, np.generic) else value).split())
     except Exception:  # whatever is wrong with the repr of a stranger's object, or a whole number too long for one
         text = f"a value of type {type(value).__name__}"
     return text if len(text) <= 100 else f"{text[:80]}... ({type(value).__name__})"
@@ -302,32 +328,55 @@ def real_number(value: Any) -> float:
         return math.inf if value > 0 else -math.inf  # type: ignore[operator]
 
 
-def prepare(declaration: Declaration, arguments: list[Any]) -> Call:
-    """Arrays of one library, device and dtype, stacked to (B, n, m), without a look at their entries."""
-    be, arrays = _gather(declaration, arguments)
-    arrays, kind = _promote(declaration, be, arrays)
+def prepare(declaration: Declaration, arguments: list[Any], stacked: tuple[str, ...] = ()) -> Call:
+    """Arrays of one library, device and dtype, stacked to (B, n, m), without a look at their entries.
+
+    Numbers that are floats stay floats, but for those whose names are in `stacked`; the others are stacks (B,).
+    """
+    names, count = (*declaration.arguments, *declaration.numbers), len(declaration.arguments)
+    numbers = zip(declaration.numbers, arguments[count:], strict=True)
+    known = {n: x for n, x in numbers if isinstance(x, float) and n not in stacked}
+    be, arrays = _gather(declaration, names, [None if n in known else x for n, x in zip(names, arguments, strict=True)])
+    loose = arrays[count:]
+    arrays, kind = _promote(declaration, be, arrays[:count])
     _check_sizes(declaration, arrays)
     arrays = [x.reshape((1, 1)) if x is not None and x.ndim == 0 else x for x in arrays]
     _check_hermitian(declaration, be, arrays)
-    batch = _batch(declaration, arrays)
-    return Call(be, tuple(None if x is None else _stack(be, x, batch) for x in arrays), batch, kind)
+    axes = [2] * count + [0] * len(loose)
+    arrays += _real_numbers(declaration, be, loose, arrays[0])
+    leading = [None if x is None else tuple(x.shape[: x.ndim - k]) for x, k in zip(arrays, axes, strict=True)]
+    batch = _batch(declaration, names, arrays, leading)
+    stacks = (None if x is None else _stack(be, x, batch, k) for x, k in zip(arrays, axes, strict=True))
+    return Call(be, tuple(stacks), batch, kind, known)
 
 
-def _gather(declaration: Declaration, arguments: list[Any]) -> tuple[Backend, list[Array]]:
+def _real_numbers(declaration: Declaration, be: Backend, numbers: list[Array], like: Array) -> list[Array]:
+    """Numbers in the precision of the matrices, which are never promoted to theirs."""
+    for name, x in zip(declaration.numbers, numbers, strict=True):
+        kind = "" if x is None else be.kind(x)
+        if kind.startswith(("complex", "bool")):
+            raise TypeError(f"{declaration.name}: {name} has dtype {kind}; wanted real numbers")
+    kind = be.kind(be.real(like))
+    return [None if x is None else be.astype(x, kind) for x in numbers]
+
+
+def _gather(declaration: Declaration, names: tuple[str, ...], arguments: list[Any]) -> tuple[Backend, list[Array]]:
     libraries = [backends.library_of(x) for x in arguments]
     present = sorted({lib for lib in libraries if lib})
+    if declaration.numbers and present == ["jax", "numpy"]:
+        present = ["jax"]  # a matrix of NumPy beside a traced number is a constant to JAX
     if len(present) > 1:
         whose = ", ".join(
             f"{n} is {lib or 'plain Python'}"
-            for n, lib, x in zip(declaration.arguments, libraries, arguments, strict=True)
+            for n, lib, x in zip(names, libraries, arguments, strict=True)
             if x is not None
         )
         raise TypeError(f"{declaration.name}: all arrays must come from one library; {whose}")
     be = backends.load(present[0] if present else "numpy")
-    like = next((x for x, lib in zip(arguments, libraries, strict=True) if lib), None)
+    like = next((x for x, lib in zip(arguments, libraries, strict=True) if lib == be.name), None)
     arrays: list[Array] = []
-    for name, x in zip(declaration.arguments, arguments, strict=True):
-        if x is None and name in declaration.optional:
+    for name, x in zip(names, arguments, strict=True):
+        if x is None and (name in declaration.optional or name in declaration.numbers):
             arrays.append(None)
             continue
         reason = unfit(x)
@@ -341,7 +390,9 @@ def _gather(declaration: Declaration, arguments: list[Any]) -> tuple[Backend, li
     if len(arrays) > 1:
         # What is traced has no place yet, and goes where the others are.
         placed = {
-            n: x for n, x in zip(declaration.arguments, arrays, strict=True) if x is not None and not be.traced(x)
+            n: x
+            for n, x in zip(names, arrays, strict=True)
+            if x is not None and not (be.traced(x) and be.name == "jax")
         }
         devices = {n: be.where_is(x) for n, x in placed.items()}
         if len(set(devices.values())) > 1:
@@ -451,21 +502,22 @@ def _check_hermitian(declaration: Declaration, be: Backend, arrays: list[Array])
             raise ValueError(f"{declaration.name}: {name} is not Hermitian; it differs from its adjoint by {gap:.1e}")
 
 
-def _batch(declaration: Declaration, arrays: list[Array]) -> tuple[int, ...]:
-    shapes = {tuple(x.shape[:-2]) for x in arrays if x is not None}
+def _batch(
+    declaration: Declaration, names: tuple[str, ...], arrays: list[Array], leading: list[tuple[int, ...] | None]
+) -> tuple[int, ...]:
+    shapes = {shape for shape in leading if shape is not None}
     if len(shapes) == 1:
         return shapes.pop()
     try:
         return np.broadcast_shapes(*shapes)
     except ValueError:
-        said = ", ".join(
-            f"{n} {tuple(x.shape)}" for n, x in zip(declaration.arguments, arrays, strict=True) if x is not None
-        )
+        said = ", ".join(f"{n} {tuple(x.shape)}" for n, x in zip(names, arrays, strict=True) if x is not None)
         raise ValueError(f"{declaration.name}: the leading axes do not broadcast: {said}") from None
 
 
-def _stack(be: Backend, x: Array, batch: tuple[int, ...]) -> Array:
-    if x.ndim == 2 and batch == ():
+def _stack(be: Backend, x: Array, batch: tuple[int, ...], axes: int) -> Array:
+    """x, whose last `axes` axes are those of one member, with one leading axis in place of the batch."""
+    if x.ndim == axes and batch == ():
         return x[None]
-    matrix = tuple(x.shape[-2:])
-    return be.xp.broadcast_to(x, batch + matrix).reshape((math.prod(batch), *matrix))
+    own = tuple(x.shape[x.ndim - axes :])
+    return be.xp.broadcast_to(x, batch + own).reshape((math.prod(batch), *own))

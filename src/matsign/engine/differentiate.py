@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from matsign.backends import Backend
-from matsign.engine.declare import Declaration, answer, bind, prepare, public, step_of
+from matsign.engine.declare import Call, Declaration, answer, bind, prepare, public, step_of
 from matsign.engine.linear import nonzero, per_member, scaled_norm, scattered
 from matsign.engine.rules import Arrays, Step
 
@@ -22,7 +22,8 @@ def frechet(f: Callable[..., Any]) -> Callable[..., Any]:
     """``frechet(f)(A, dA) = L(A, dA)``, the Fréchet derivative: f(A + dA) = f(A) + L(A, dA) + o(‖dA‖).
 
     For every public function f: its arrays come first, in order, then as many directions, each shaped like its array up to
-    leading axes, which broadcast; None is a direction of zeros. Options are those of f. The result is shaped like f's.
+    leading axes, which broadcast; None is a direction of zeros. Options are those of f. The result is shaped like f's. The
+    thresholds of `mclip` and `soft_threshold` are arrays too: ``frechet(mclip)(M, lower, upper, dM, dlower, dupper)``.
 
     Raises ``TypeError`` when `f` is not a function of this library, and what f raises.
 
@@ -40,19 +41,18 @@ def frechet(f: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(f, updated=())
     def derivative(*args: Any, **options: Any) -> Any:
-        half, names = len(args) // 2, declaration.arguments
+        half, names = len(args) // 2, (*declaration.arguments, *declaration.numbers)
         if len(args) % 2 or half > len(names):
             raise TypeError(
                 f"frechet({declaration.name}) takes its arrays and then as many directions, got {len(args)}"
             )
         arguments, errors, options = bind(declaration, args[:half], options)
         directions = [*args[half:], *(None for _ in names[half:])]
-        both = prepare(_doubled(declaration), [*arguments, *directions])
-        call = both._replace(stacks=both.stacks[: len(names)])
+        call, moved = _prepared(declaration, arguments, directions)
         step, given = step_of(declaration, call, errors, options)
         be, count = call.be, len(declaration.rule.results)
         value = be.derived(step, *given)[:count]
-        pairs = zip(call.stacks, both.stacks[len(names) :], strict=True)
+        pairs = zip(call.stacks, moved, strict=True)
         moves = tuple(be.xp.zeros_like(x) if m is None else m for x, m in pairs if x is not None)
         return public(declaration, call, step.tangent(be, value, given, moves))
 
@@ -63,7 +63,8 @@ def condition(f: Callable[..., Any]) -> Callable[..., Any]:
     """``condition(f)(A) = max ‖L(A, E)‖ ‖A‖ / ‖f(A)‖`` over ‖E‖ = 1: by how much relative errors in A grow in f(A).
 
     For every public function f, with its arguments; with several arrays or results, the largest over changes of all arrays
-    relative to their sizes, in the results relative to theirs. One number per member of the batch, NaN where f has no value.
+    relative to their sizes, in the results relative to theirs. Thresholds are taken to be exact. One number per member of the
+    batch, NaN where f has no value.
 
     Estimated from below, mostly within a few percent, by power iteration on the Fréchet derivative and its adjoint (Higham 2008,
     section 3.3): eight equations like the one that a gradient costs. Frobenius norms; zero where f is zero. Infinite where a
@@ -102,9 +103,11 @@ def condition(f: Callable[..., Any]) -> Callable[..., Any]:
 def _norm_of_derivative(be: Backend, step: Step, value: Arrays, arrays: Arrays) -> Array:
     """The largest singular value of the derivative between arrays and values, each measured in its own size.
 
-    The powers of two in the sizes are applied apart, so that no square and no inverse of them overflows.
+    The powers of two in the sizes are applied apart, so that no square and no inverse of them overflows. Numbers stand still.
     """
-    sizes, shares = (tuple(scaled_norm(be, _flat(x)) for x in xs) for xs in (arrays, value))
+    matrices, numbers = (tuple(x for x in arrays if (x.ndim == 1) is one) for one in (False, True))
+    still = tuple(be.xp.zeros_like(x) for x in numbers)
+    sizes, shares = (tuple(scaled_norm(be, _flat(x)) for x in xs) for xs in (matrices, value))
     shares = tuple((be.xp.where(s > 0, 1 / nonzero(be, s), 0 * s), -e) for s, e in shares)
 
     def scaled(xs: Arrays, by: tuple[tuple[Array, Array], ...]) -> Arrays:
@@ -116,11 +119,12 @@ def _norm_of_derivative(be: Backend, step: Step, value: Arrays, arrays: Arrays) 
         inverse = be.xp.where(size > 0, 1 / nonzero(be, size), 0 * size)
         return scaled(xs, tuple((inverse, -e) for _ in xs)), be.ldexp(size, e)
 
-    direction, _ = unit(tuple(_start(be, x) for x in arrays))
+    direction, _ = unit(tuple(_start(be, x) for x in matrices))
     grown = math.nan * sizes[0][0]
     for _ in range(_ROUNDS):
-        moved, grown = unit(scaled(step.tangent(be, value, arrays, scaled(direction, sizes)), shares))
-        direction, _ = unit(scaled(step.cotangent(be, value, arrays, scaled(moved, shares)), sizes))
+        moved, grown = unit(scaled(step.tangent(be, value, arrays, scaled(direction, sizes) + still), shares))
+        back = step.cotangent(be, value, arrays, scaled(moved, shares))[: len(matrices)]
+        direction, _ = unit(scaled(back, sizes))
     return grown
 
 
@@ -141,12 +145,27 @@ def _declaration(f: Callable[..., Any]) -> Declaration:
     return declaration
 
 
+def _prepared(declaration: Declaration, arguments: list[Any], directions: list[Any]) -> tuple[Call, Arrays]:
+    """The call on the arguments, and the stacks of the directions: they share dtype, batch and shapes."""
+    doubled, matrices = _doubled(declaration), len(declaration.arguments)
+    moving = [n for n, d in zip(declaration.numbers, directions[matrices:], strict=True) if d is not None]
+    both = prepare(
+        doubled,
+        [*arguments[:matrices], *directions[:matrices], *arguments[matrices:], *directions[matrices:]],
+        stacked=(*moving, *doubled.numbers[len(declaration.numbers) :]),
+    )
+    at, numbers = both.stacks[: 2 * matrices], both.stacks[2 * matrices :]
+    half = len(numbers) // 2
+    call = both._replace(stacks=at[:matrices] + numbers[:half])
+    return call, at[matrices:] + numbers[half:]
+
+
 def _doubled(declaration: Declaration) -> Declaration:
-    """The same function with a direction for every array: they share dtype, batch and shapes."""
+    """The same function with a direction for every array and every number."""
     rule, directions = declaration.rule, tuple("d" + name for name in declaration.arguments)
     return replace(
         declaration,
-        rule=replace(rule, shapes=rule.shapes * 2),
+        rule=replace(rule, shapes=rule.shapes * 2, numbers=rule.numbers + tuple("d" + name for name in rule.numbers)),
         arguments=declaration.arguments + directions,
         optional=declaration.optional + directions,
         hermitian=(),

@@ -45,6 +45,7 @@ class Failure(IntEnum):
     BOTH_SINGULAR = 43
     LOST_PRODUCT = 44
     UNDECIDED_ZERO = 60
+    THRESHOLDS = 80
 
 
 MESSAGES = {
@@ -112,6 +113,7 @@ MESSAGES = {
     "hides the smallest eigenvalues of their product; a wider dtype helps, or a larger rtol that drops them",
     Failure.BOTH_SINGULAR: "a and b are both singular to working precision and not Hermitian positive semidefinite, so that "
     "their geometric mean is not defined; it wants one of them nonsingular",
+    Failure.THRESHOLDS: "a threshold is {detail}, where 0 ≤ t, or 0 ≤ lower ≤ upper, was wanted",
 }
 
 

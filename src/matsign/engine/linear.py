@@ -108,9 +108,12 @@ def scaled_norm(be: Backend, x: Array) -> tuple[Array, Array]:
     return norm(be, scaled), e
 
 
-def relative_norm(be: Backend, x: Array, y: Array) -> Array:
-    """‖x‖ / ‖y‖ in the Frobenius norm, whatever their sizes; ‖x‖ where y is 0."""
+def relative_norm(be: Backend, x: Array, y: Array, instead: Array | None = None) -> Array:
+    """‖x‖ / ‖y‖ in the Frobenius norm, whatever their sizes; where y is 0 that of another matrix stands for it, or 1."""
     (above, e), (below, f) = scaled_norm(be, x), scaled_norm(be, y)
+    if instead is not None:
+        other, g = scaled_norm(be, instead)
+        below, f = be.xp.where(below > 0, below, other), be.xp.where(below > 0, f, g)
     return be.ldexp(above / nonzero(be, below), e - f)
 
 

@@ -66,7 +66,7 @@ def no_figures(be: Backend, like: Array) -> Array:
 
 def figures(be: Backend, like: Array, numbers: Array) -> Array:
     """Real or complex numbers (B,) as the figures of a `Solution`."""
-    parts = (be.real(numbers), be.imag(numbers)) if be.is_complex(numbers) else (numbers, 0 * numbers)
+    parts = (be.real(numbers), be.imag(numbers)) if be.is_complex(numbers) else (numbers, be.xp.zeros_like(numbers))
     return be.astype(be.xp.stack(parts, axis=-1), be.kind(be.real(like)))
 
 
@@ -79,7 +79,13 @@ class Rule:
 
     ``tangent(be, value, arrays, moves, **options)`` is how the value moves when the arrays do, and
     ``cotangent(be, value, arrays, bars, **options)`` its adjoint in the inner product Re tr(xᴴy); both tuples in, tuples
-    out. They may look at shapes but not at values. A rule that is `linear` is so in its last array, and its transpose is
+    out. They may look at shapes but not at values.
+
+    The `numbers` of a function, one real number per member, are given to all of these by name: as floats where they are known,
+    as stacks (B,) where they are arrays, whose moves and bars then follow those of the matrices (None of a float). What
+    such a stack holds is for the solver to judge.
+
+    A rule that is `linear` is so in its last array, and its transpose is
     the same function of the other arrays' transposes. Where ``fixed(**options)``, the solver under a trace is a fixed
     sequence of products; one that is `unrolled` may loop, but becomes such a sequence where loops are written out.
     `adjoint` tells f(Mᴴ) = f(M)ᴴ. `kinds` names the results that are "real" or "complex" whatever the arrays are; by
@@ -106,6 +112,12 @@ class Rule:
     neutral: dict[str, float] = field(default_factory=dict)
     nothing: Callable[..., Solution] | None = None
     sizes: Callable[..., dict[str, int]] = lambda known, **options: {}
+    numbers: tuple[str, ...] = ()
+
+    @property
+    def letters(self) -> tuple[tuple[str, ...], ...]:
+        """The letters of all arrays, numbers too, which have none."""
+        return (*self.shapes, *(() for _ in self.numbers))
 
 
 def shapes_of(side: str) -> tuple[tuple[str, ...], ...]:
@@ -117,8 +129,8 @@ def shapes_of(side: str) -> tuple[tuple[str, ...], ...]:
 class Step:
     """A rule with its options on stacks: the value, failure, iterations and detail as one flat tuple of arrays.
 
-    `given` tells which arrays there are, the others are None to the rule. With `batch`, a failure is an error that names
-    members of a batch of this shape.
+    `given` tells which arrays there are, numbers after matrices; the others are None to the rule, or floats among the
+    options. With `batch`, a failure is an error that names members of a batch of this shape.
     """
 
     rule: Rule
@@ -162,8 +174,9 @@ class Step:
                 return tuple(be.xp.zeros_like(x) for x in value)
             full = self.filled(be, arrays), self.filled(be, moves, neutral=False)
             return self._trimmed(arrays, self.tangent(be, self.filled_value(be, value, arrays), *full))
+        matrices, named = self.split(arrays)
         with be.scoped(arrays[0]):
-            return self._ruled("tangent")(be, value, self.every(arrays), self.every(moves), **dict(self.options))
+            return self._ruled("tangent")(be, value, matrices, self.every(moves), **named)
 
     def cotangent(self, be: Backend, value: Arrays, arrays: Arrays, bars: Arrays) -> Arrays:
         """The adjoint of `tangent`, for the given arrays."""
@@ -172,9 +185,12 @@ class Step:
                 return tuple(be.xp.zeros_like(x) for x in arrays)
             full = (self.filled_value(be, x, arrays) for x in (value, bars))
             found = self.cotangent(be, next(full), self.filled(be, arrays), next(full))
-            return tuple(x[:, : y.shape[1], : y.shape[2]] for x, y in zip(found, arrays, strict=True))
+            return tuple(
+                x[:, : y.shape[1], : y.shape[2]] if y.ndim > 1 else x for x, y in zip(found, arrays, strict=True)
+            )
+        matrices, named = self.split(arrays)
         with be.scoped(arrays[0]):
-            found = self._ruled("cotangent")(be, value, self.every(arrays), bars, **dict(self.options))
+            found = self._ruled("cotangent")(be, value, matrices, bars, **named)
         return tuple(_like(be, x, y) for x, y in zip((x for x in found if x is not None), arrays, strict=True))
 
     def _ruled(self, kind: str) -> Callable[..., Arrays]:
@@ -188,6 +204,10 @@ class Step:
         there = iter(arrays)
         return tuple(next(there) if given else None for given in self.given)
 
+    def split(self, arrays: Arrays) -> tuple[Arrays, dict[str, Any]]:
+        """The matrices, and by name the options and the numbers."""
+        return named(self.rule, self.every(arrays), dict(self.options))
+
     def _solved(self, be: Backend, arrays: Arrays) -> Solution:
         if _empty(arrays):
             if not self.has_entries(arrays):
@@ -196,13 +216,19 @@ class Step:
             return found._replace(value=self._trimmed(arrays, found.value))
         bad, arrays = set_aside(be, arrays)
         room = _CHUNK << 7 if self.unrolls else _CHUNK
-        return _mark(be, _in_pieces(be, self.rule.solve, self.every(arrays), dict(self.options), room), bad)
+
+        def solve(*stacks: Array) -> Solution:
+            matrices, options = named(self.rule, stacks, dict(self.options))
+            return self.rule.solve(be, *matrices, **options)
+
+        return _mark(be, _in_pieces(be, solve, self.every(arrays), room), bad)
 
     def _nothing(self, be: Backend, arrays: Arrays) -> Solution:
         """An answer without entries: that of an empty batch or an empty matrix."""
         if len(arrays[0]) and self.rule.nothing is not None:
             bad, arrays = set_aside(be, arrays)
-            return _mark(be, self.rule.nothing(be, *self.every(arrays), **dict(self.options)), bad)
+            matrices, options = self.split(arrays)
+            return _mark(be, self.rule.nothing(be, *matrices, **options), bad)
         sizes = self._sizes(arrays)
         kinds = self.rule.kinds or ("same",) * len(self.rule.results)
         shapes = (tuple(sizes.get(letter, 0) for letter in shape) for shape in self.rule.results)
@@ -219,9 +245,9 @@ class Step:
 
     def filled(self, be: Backend, arrays: Arrays, *, neutral: bool = True) -> Arrays:
         """The given arrays with one row or column of what adds nothing in place of none."""
-        letters = (s for s, given in zip(self.rule.shapes, self.given, strict=True) if given)
+        letters = (s for s, given in zip(self.rule.letters, self.given, strict=True) if given)
         return tuple(
-            _filled(be, x, self.rule.neutral.get(s[0], 0.0) if neutral and s[0] == s[-1] else 0.0)
+            _filled(be, x, self.rule.neutral.get(s[0], 0.0) if neutral and s[0] == s[-1] else 0.0) if s else x
             for x, s in zip(arrays, letters, strict=True)
         )
 
@@ -246,7 +272,7 @@ class Step:
     def _sizes(self, arrays: Arrays) -> dict[str, int]:
         """What the letters stand for."""
         known: dict[str, int] = {}
-        for x, shape in zip(self.every(arrays), self.rule.shapes, strict=True):
+        for x, shape in zip(self.every(arrays), self.rule.letters, strict=True):
             if x is not None:
                 known |= dict(zip(shape, x.shape[1:], strict=True))
         return known | self.rule.sizes(known, **dict(self.options))
@@ -259,6 +285,13 @@ class Step:
         reasons = [Failure(int(failures[k])) for k in hit]
         text = explain(self.rule.name, members, reasons, [complex(*details[k]) for k in hit])
         raise SpectrumError(text, members, reasons, self.rule.wrap(be, *shaped(be, found.value, self.batch)))
+
+
+def named(rule: Rule, arrays: Arrays, options: dict[str, Any]) -> tuple[Arrays, dict[str, Any]]:
+    """The matrices among all arrays of a rule, and its numbers among the options."""
+    count = len(rule.shapes)
+    numbers = {name: x for name, x in zip(rule.numbers, arrays[count:], strict=False) if x is not None}
+    return arrays[:count], options | numbers
 
 
 def follow(be: Backend, rule: Rule, *arrays: Array, **options: Any) -> Arrays:
@@ -276,14 +309,15 @@ def set_aside(be: Backend, arrays: Arrays) -> tuple[Array | None, Arrays]:
     """Which members are not finite, and the arrays with a harmless stand-in there: no LAPACK routine ever sees a NaN."""
     bad = None
     for x in arrays:
-        if x is None:
+        if x is None or x.ndim == 1:
             continue
         if be.traced(x) or not be.surely_finite(x):
             here = ~be.xp.isfinite(x).all((-1, -2))
             bad = here if bad is None else bad | here
     if bad is not None:
         arrays = tuple(
-            None if x is None else be.xp.where(bad[:, None, None], rectangular_eye(be, x), x) for x in arrays
+            x if x is None or x.ndim == 1 else be.xp.where(bad[:, None, None], rectangular_eye(be, x), x)
+            for x in arrays
         )
     return bad, arrays
 
@@ -293,18 +327,16 @@ def set_aside(be: Backend, arrays: Arrays) -> tuple[Array | None, Arrays]:
 _CHUNK = 1 << 15
 
 
-def _in_pieces(
-    be: Backend, solve: Callable[..., Solution], stacks: Arrays, options: dict[str, Any], room: int
-) -> Solution:
+def _in_pieces(be: Backend, solve: Callable[..., Solution], stacks: Arrays, room: int) -> Solution:
     """The solver on the whole stack, or on a CPU on pieces of it that fit the cache."""
     count = max(1, room // max(math.prod(x.shape[1:]) for x in stacks if x is not None))
     workers = be.workers(stacks[0])
     if len(stacks[0]) <= count or not workers:
-        return solve(be, *stacks, **options)
+        return solve(*stacks)
 
     def piece(i: int) -> Solution:
         with be.scoped(stacks[0]):
-            return solve(be, *(None if x is None else x[i : i + count] for x in stacks), **options)
+            return solve(*(None if x is None else x[i : i + count] for x in stacks))
 
     starts = range(0, len(stacks[0]), count)
     if workers == 1:

@@ -18,6 +18,9 @@ rank and repetition do not matter. In terms of singular values, dD between σᵢ
 
     clip(M, l, u) = l msign(M) + soft(M, l) - soft(M, u),        clip(M, 0, u) = M - soft(M, u).
 
+The thresholds move D by d soft/dt = -K(t), d clip/du = K(u) and d clip/dl = msign(M) - K(l), where K(t) = O R is the part of
+msign(M) that lies above t.
+
 Every map here but the one with l > 0 is the gradient of a convex function, that one of a difference of two: each
 derivative is its own adjoint.
 """
@@ -25,55 +28,111 @@ derivative is its own adjoint.
 from __future__ import annotations
 
 import math
-from numbers import Real
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple, cast
 
 from matsign.backends import Backend
 from matsign.engine.declare import Residual, declared, rank_tolerance
-from matsign.engine.linear import adjoint, can_widen, column, eye, hermitian, nonzero, norm, normalise, widened
+from matsign.engine.failures import Failure
+from matsign.engine.linear import (
+    adjoint,
+    can_widen,
+    column,
+    eye,
+    hermitian,
+    inner,
+    nonzero,
+    norm,
+    normalise,
+    rounding_probe,
+    scaled_norm,
+    widened,
+)
 from matsign.engine.rules import Arrays, Solution, follow, solution
 from matsign.engine.solves import folded, inverse
 from matsign.functions.polar import msign, orthogonalise, polar
 
 Array = Any
 
+Threshold = Any  # a float, or one number for each member of a stack
+
 _METHODS = ("auto", "svd", "sign")
+# The exponents at which the dtypes end.
+_TOP = {"float32": 128, "float64": 1024}
 
 
-def _clip(be: Backend, m: Array, *, lower: float, upper: float, rtol: float | None, method: str) -> Solution:
-    _check_thresholds("mclip", lower=lower, upper=upper)
-    if not lower <= upper:
-        raise ValueError(f"mclip: lower must be at most upper, got lower={lower!r}, upper={upper!r}")
-    lower, upper, rtol = float(lower), float(upper), rank_tolerance(be, m, rtol)
+def _clip(be: Backend, m: Array, *, lower: Threshold, upper: Threshold, rtol: float | None, method: str) -> Solution:
+    if isinstance(lower, float) and isinstance(upper, float):
+        if not lower <= upper:
+            raise ValueError(f"mclip: lower must be at most upper, got lower={lower:g}, upper={upper:g}")
+        return _clip_between(be, m, lower, upper, rtol, method)
+    low, high = _stack(be, m, lower), _stack(be, m, upper)
+    sound = (low >= 0) & (low <= high)
+    # Where one is NaN both comparisons are false, and the first that is wrong is shown.
+    wrong = be.xp.where((low >= 0) & ((low <= high) | be.xp.isnan(high)), high, low)
+    lower = lower if isinstance(lower, float) else be.xp.where(sound, low, 0 * be.ones(m))
+    high = be.xp.where(sound, high, be.xp.maximum(be.ones(m), _stack(be, m, lower)))
+    return _with_sound(be, _clip_between(be, m, lower, high, rtol, method), sound, wrong)
+
+
+def _clip_between(
+    be: Backend, m: Array, lower: Threshold, upper: Threshold, rtol: float | None, method: str
+) -> Solution:
+    rtol, rounding = rank_tolerance(be, m, rtol), rank_tolerance(be, m, None)
     if _by_svd(be, m, method):
 
-        def clipped(values: Array) -> Array:
-            one = be.xp.ones_like(values)
-            inside = be.xp.maximum(be.xp.minimum(values, upper * one), lower * one)
-            # With lower = 0 what is nearly zero stays what it is, and no rank is decided.
-            return be.xp.where(values > rtol * values[:, :1], inside, 0 * values) if lower > 0 else inside
+        def clipped(values: Array, least: Array, most: Array) -> Array:
+            inside, top = be.xp.maximum(be.xp.minimum(values, most), least), values[:, :1]
+            # With lower = 0 what is nearly zero stays what it is; only where `upper` is lost in the rounding of M would
+            # zeros be made as large as all the rest.
+            nothing = be.xp.where(least > 0, ~(values > rtol * top), (values > most) & ~(values > rounding * top))
+            return be.xp.where(nothing, 0 * values, inside)
 
-        return solution(be, (_rebuilt(be, m, clipped),))
-    return _on_short_side(be, m, lambda m: _clip_by_signs(be, m, lower, upper, rtol))
+        return solution(be, (_rebuilt(be, m, clipped, lower, upper),))
+    found = _parts(be, m, lower, upper, rtol)
+    return found._replace(value=found.value[:1])
 
 
-def _soft(be: Backend, m: Array, *, t: float, method: str) -> Solution:
-    _check_thresholds("soft_threshold", t=t)
-    t = float(t)
+def _parts(be: Backend, m: Array, lower: Threshold, upper: Threshold, rtol: float) -> Solution:
+    """`_clip_by_signs` of matrices tall or wide, with lower = 0 in some members and not in others."""
+    if isinstance(lower, float):
+        return _on_short_side(be, m, lambda m: _clip_by_signs(be, m, lower, upper, rtol))
+    return be.split(
+        lower > 0,
+        lambda m, low, high: _on_short_side(be, m, lambda m: _clip_by_signs(be, m, low, high, rtol)),
+        lambda m, low, high: _on_short_side(be, m, lambda m: _clip_by_signs(be, m, 0.0, high, rtol)),
+        m,
+        lower,
+        _stack(be, m, upper),
+    )
+
+
+def _soft(be: Backend, m: Array, *, t: Threshold, method: str) -> Solution:
+    if isinstance(t, float):
+        return _soft_at(be, m, t, method)
+    sound = t >= 0
+    return _with_sound(be, _soft_at(be, m, be.xp.where(sound, t, 0 * be.ones(m)), method), sound, t)
+
+
+def _soft_at(be: Backend, m: Array, t: Threshold, method: str) -> Solution:
     if _by_svd(be, m, method):
 
-        def shrunk(values: Array) -> Array:
-            one = be.xp.ones_like(values)
-            return be.xp.where(values > t * one, values - t * one, 0 * values)
+        def shrunk(values: Array, t: Array) -> Array:
+            return be.xp.where(values > t, values - be.xp.minimum(t, values), 0 * values)
 
-        return solution(be, (_rebuilt(be, m, shrunk),))
-    return _on_short_side(be, m, lambda m: _soft_by_signs(be, m, t))
+        return solution(be, (_rebuilt(be, m, shrunk, t),))
+    return _on_short_side(be, m, lambda m: _soft_by_signs(be, m, _stack(be, m, t)))
 
 
-def _check_thresholds(name: str, **values: Any) -> None:
-    for key, value in values.items():
-        if not isinstance(value, Real) or isinstance(value, bool) or not float(value) >= 0:
-            raise ValueError(f"{name}: {key} must be a number of at least 0, got {value!r}")
+def _stack(be: Backend, m: Array, threshold: Threshold) -> Array:
+    """A threshold as one number for each member of m."""
+    return threshold * be.ones(m) if isinstance(threshold, float) else threshold
+
+
+def _with_sound(be: Backend, found: Solution, sound: Array, wrong: Array) -> Solution:
+    """What was found, and a failure where the thresholds made no sense."""
+    marked = solution(be, found.value, Failure.THRESHOLDS, ~sound, found.iterations, wrong)
+    return marked._replace(failure=be.xp.where(sound, found.failure, marked.failure))
 
 
 def _by_svd(be: Backend, m: Array, method: str) -> bool:
@@ -81,21 +140,25 @@ def _by_svd(be: Backend, m: Array, method: str) -> bool:
     return method == "svd" or (method == "auto" and be.on_cpu(m) and can_widen(be, m))
 
 
-def _rebuilt(be: Backend, m: Array, change: Any) -> Array:
-    """U change(S) Vᴴ, in double precision where there is one."""
+def _rebuilt(be: Backend, m: Array, change: Any, *thresholds: Threshold) -> Array:
+    """U change(S, thresholds) Vᴴ, in double precision where there is one."""
     kind = be.kind(m)
     m, e = normalise(be, widened(be, m))
     u, values, vh = be.svd(m)
-    # In true size, where the thresholds are: scaled the other way they might overflow.
-    values = change(be.ldexp(values, e[:, None]))
-    return be.astype((u * values[:, None, :]) @ vh, kind)
+    # In true size, where the thresholds are: scaled the other way they might overflow. Only what lies at the end of the range
+    # is taken a little smaller, with its thresholds.
+    over = be.xp.maximum(e - (_TOP[be.kind(be.real(m))] - 16), 0 * e)
+    near = (be.ldexp(be.astype(_stack(be, m, t), be.kind(values)), -over)[:, None] for t in thresholds)
+    values = change(be.ldexp(values, (e - over)[:, None]), *near)
+    return be.astype(be.ldexp((u * values[:, None, :]) @ vh, column(over)), kind)
 
 
 def _on_short_side(be: Backend, m: Array, f: Any) -> Solution:
     if m.shape[-2] >= m.shape[-1]:
         return f(m)
     found: Solution = f(adjoint(m))
-    return found._replace(value=tuple(adjoint(x) for x in found.value))
+    turned = [adjoint(x) for x in found.value]
+    return found._replace(value=_Parts(*turned) if isinstance(found.value, _Parts) else tuple(turned))
 
 
 def _sign(be: Backend, h: Array) -> Array:
@@ -116,35 +179,64 @@ def _size(be: Backend, h: Array) -> Array:
     return be.ldexp(be.xp.sqrt(norm(be, h @ h)), e)
 
 
-def _within(be: Backend, bound: float, e: Array, top: Array) -> Array:
+def _within(be: Backend, bound: Array, e: Array, top: Array) -> Array:
     """A threshold in units of 2^e: one above all there is counts as if it were the largest."""
-    return be.xp.minimum(be.ldexp(bound * be.xp.ones_like(top), -e), top)
+    return be.xp.minimum(be.ldexp(bound, -e), top)
 
 
-def _clip_by_signs(be: Backend, m: Array, lower: float, upper: float, rtol: float) -> Solution:
+class _Parts(NamedTuple):
+    """clip(M, lower, upper) by signs, and what it is made of: msign(M), soft(M, lower) where lower > 0, and soft(M, upper)."""
+
+    clip: Array
+    sign: Array
+    within: Array
+    over: Array
+
+
+def _clip_by_signs(be: Backend, m: Array, lower: Threshold, upper: Threshold, rtol: float) -> Solution:
+    """With a `lower` that is either 0, a float, or positive in every member: the `_Parts`."""
+    lifts, upper = not isinstance(lower, float) or lower > 0, _stack(be, m, upper)
     m, e = normalise(be, m)
-    found, h, top = _factors(be, m, rtol if lower > 0 else be.eps(m))
+    found, h, top = _factors(be, m, rtol if lifts else be.eps(m))
     (o,), unit = found.value, eye(be, h)
     bound = _within(be, upper, e, top)
     high = column(bound) * unit
-    below = (unit - _sign(be, h - high)) / 2
+    below, above = _sides(be, h - high)
+    over = be.xp.where(column(bound < top), above @ (h - high) @ above, be.xp.zeros_like(h))
+    kept = high + below @ (h - high) @ below
     # What is squared away is eps² of the largest σ: too much only where the threshold is itself lost in its rounding.
-    lost = column(bound < be.eps(m) * top)
-    kept = high + be.xp.where(lost, 0 * h, below @ (h - high) @ below)
-    if lower > 0:
+    lost = column((bound < be.eps(m) * top) & (top > 0))
+    capped = column(be.xp.minimum(upper, _largest_number(be, m))) * o
+    x, within = o @ kept, m
+    if lifts:
+        lower = _stack(be, m, lower)
         low = column(_within(be, lower, e, top)) * unit
-        above = (unit + _sign(be, h - low)) / 2
-        kept = above @ (kept - low) @ above
-    x = be.ldexp(o @ kept, column(e))
-    return found._replace(value=(x + lower * o if lower > 0 else x,))
+        _, above = _sides(be, h - low)
+        x, within = o @ (above @ (kept - low) @ above), o @ (above @ (h - low) @ above)
+    x, within, over = (be.ldexp(y, column(e)) for y in (x, within, o @ over))
+    if lifts:
+        x = x + column(lower) * o
+    return found._replace(value=_Parts(be.xp.where(lost, capped, x), o, within, over))
 
 
-def _soft_by_signs(be: Backend, m: Array, t: float) -> Solution:
+def _sides(be: Backend, h: Array) -> tuple[Array, Array]:
+    """The projectors on what lies below zero and what lies above."""
+    s, unit = _sign(be, h), eye(be, h)
+    return (unit - s) / 2, (unit + s) / 2
+
+
+def _largest_number(be: Backend, m: Array) -> Array:
+    return be.ldexp(be.ones(m), _TOP[be.kind(be.real(m))] - 1 + 0 * be.no_counts(m))
+
+
+def _soft_by_signs(be: Backend, m: Array, t: Array) -> Solution:
     m, e = normalise(be, m)
     found, h, top = _factors(be, m, be.eps(m))
-    gap = h - column(_within(be, t, e, top)) * eye(be, h)
-    above = (eye(be, h) + _sign(be, gap)) / 2
-    return found._replace(value=(be.ldexp(found.value[0] @ above @ gap @ above, column(e)),))
+    bound = _within(be, t, e, top)
+    gap = h - column(bound) * eye(be, h)
+    _, above = _sides(be, gap)
+    x = be.ldexp(found.value[0] @ above @ gap @ above, column(e))
+    return found._replace(value=(be.xp.where(column(bound < top), x, be.xp.zeros_like(x)),))
 
 
 def _side(be: Backend, h: Array) -> Array:
@@ -156,19 +248,19 @@ def _side(be: Backend, h: Array) -> Array:
     return s
 
 
-def _soft_moved(be: Backend, m: Array, dm: Array, t: float) -> Array:
-    """dD for dM, by the rule at the top of this file."""
-    if t == 0:
-        return dm
-    if t == math.inf:
-        return be.xp.zeros_like(dm)
+def _soft_moved(be: Backend, m: Array, dm: Array, threshold: Threshold) -> tuple[Array, Array]:
+    """dD for dM, by the rule at the top of this file, and K = -dD/dt, the part of msign(M) that lies above t."""
+    if isinstance(threshold, float) and threshold in (0, math.inf):
+        return (dm if threshold == 0 else be.xp.zeros_like(dm)), be.xp.zeros_like(m)
     if m.shape[-2] < m.shape[-1]:
-        return adjoint(_soft_moved(be, adjoint(m), adjoint(dm), t))
+        moved, k = _soft_moved(be, adjoint(m), adjoint(dm), threshold)
+        return adjoint(moved), adjoint(k)
+    m, scale = normalise(be, m)  # which changes no derivative, if t is scaled as well
     _, h = follow(be, polar.declaration.rule, m, tol=None, rtol=None, method="auto")  # type: ignore[attr-defined]
     unit = eye(be, h)
-    # Just below t, so that what lies on the threshold up to rounding counts as above it.
-    least = t - 32 * be.eps(m) * _size(be, be.constant(h))
-    cut = column(be.xp.maximum(least, 0 * least + t / 2)) * unit
+    t = be.ldexp(_stack(be, m, threshold), -scale)
+    zero, beyond, cut = _cut(be, h, t, m.shape[-2])
+    cut = column(cut) * unit
     s = _side(be, h - cut)
     r, rest = (unit + s) / 2, (unit - s) / 2
     g = hermitian(r @ (h - cut) @ r)
@@ -183,11 +275,52 @@ def _soft_moved(be: Backend, m: Array, dm: Array, t: float) -> Array:
     x = folded(be, hermitian(h - cut @ s / 2), h @ a @ rest + adjoint(e) @ low)
     # Projected once more: near t the equation has rounding within a block to divide by next to nothing.
     c = r @ folded(be, 2 * g - (h - cut), g @ x @ rest) @ rest
-    return k @ (inside - cut @ turn + c) + (e @ g + low @ adjoint(c)) @ across
+    moved = k @ (inside - cut @ turn + c) + (e @ g + low @ adjoint(c)) @ across
+    nothing = be.xp.zeros_like(k)
+    moved, k = (be.xp.where(beyond, nothing, x) for x in (moved, k))
+    if not isinstance(threshold, float):
+        (u,) = follow(be, msign.declaration.rule, m, tol=None, rtol=None, method="auto")  # type: ignore[attr-defined]
+        moved, k = be.xp.where(zero, dm, moved), be.xp.where(zero, u, k)
+    return moved, k
 
 
-def _soft_tangent(be: Backend, value: Arrays, arrays: Arrays, moves: Arrays, *, t: float, **_: Any) -> Arrays:
-    return (_soft_moved(be, arrays[0], moves[0], float(t)),)
+def _cut(be: Backend, h: Array, t: Array, length: int) -> tuple[Array, Array, Array]:
+    """Whether t is zero, whether nothing lies above it, and where to cut between: just below t, but not in the rounding of H.
+
+    So what lies on t up to rounding counts as above it, and nothing does that is zero to working precision.
+    """
+    size = nonzero(be, _size(be, be.constant(h)))
+    zero, beyond = ~(t > 0), ~(t < 2 * size)
+    cut = t - be.xp.minimum(32 * be.eps(h) * size, be.constant(t) / 2)
+    cut = be.xp.where(cut > length * be.eps(h) * size, cut, length * be.eps(h) * size)
+    return column(zero), column(beyond), be.xp.where(zero | beyond, size, cut)
+
+
+def _soft_tangent(be: Backend, value: Arrays, arrays: Arrays, moves: Arrays, *, t: Threshold, **_: Any) -> Arrays:
+    moved, k = _soft_moved(be, arrays[0], moves[0], t)
+    return (moved if moves[1] is None else moved - column(moves[1]) * k,)
+
+
+def _soft_cotangent(be: Backend, value: Arrays, arrays: Arrays, bars: Arrays, *, t: Threshold, **_: Any) -> Arrays:
+    moved, k = _soft_moved(be, arrays[0], bars[0], t)
+    return moved, None if isinstance(t, float) else -inner(be, k, bars[0])
+
+
+def _clip_moved(
+    be: Backend, m: Array, dm: Array, lower: Threshold, upper: Threshold, rtol: float | None
+) -> tuple[Array, Array, Array]:
+    """dX for dM, and dX/dlower and dX/dupper: the parts of msign(M) that lie at or below `lower` and above `upper`."""
+    over, above = _soft_moved(be, m, dm, upper)
+    if isinstance(lower, float) and lower == 0:
+        return dm - over, be.xp.zeros_like(m), above
+    sign = msign.declaration.rule  # type: ignore[attr-defined]
+    options: dict[str, Any] = {"tol": None, "rtol": rtol, "method": "auto"}
+    u = follow(be, sign, m, **options)
+    (du,) = sign.tangent(be, u, (m,), (dm,), **options)
+    soft, within = _soft_moved(be, m, dm, lower)
+    low = column(_stack(be, m, lower))
+    moved = be.xp.where(low > 0, low * du + soft, dm)
+    return moved - over, be.xp.where(low > 0, u[0] - within, be.xp.zeros_like(m)), above
 
 
 def _clip_tangent(
@@ -196,48 +329,79 @@ def _clip_tangent(
     arrays: Arrays,
     moves: Arrays,
     *,
-    lower: float,
-    upper: float,
+    lower: Threshold,
+    upper: Threshold,
     rtol: float | None,
     **_: Any,
 ) -> Arrays:
-    (m,), (dm,) = arrays, moves
-    over = _soft_moved(be, m, dm, float(upper))
-    if lower == 0:
-        return (dm - over,)
-    sign = msign.declaration.rule  # type: ignore[attr-defined]
-    options: dict[str, Any] = {"tol": None, "rtol": rtol, "method": "auto"}
-    u = follow(be, sign, m, **options)
-    (du,) = sign.tangent(be, u, (m,), (dm,), **options)
-    return (float(lower) * du + _soft_moved(be, m, dm, float(lower)) - over,)
+    moved, *parts = _clip_moved(be, arrays[0], moves[0], lower, upper, rtol)
+    for part, move in zip(parts, moves[1:], strict=True):
+        moved = moved if move is None else moved + column(move) * part
+    return (moved,)
 
 
-def _gap(be: Backend, value: Array, other: Array, m: Array) -> Residual:
-    """The answer beside the same by other means; the projections move no further than what is projected."""
-    value, other, m, e = normalise(be, value, other, m)
-    step, size = other - value, be.xp.maximum(norm(be, m), norm(be, value))
-    return Residual(norm(be, step) / nonzero(be, size), (be.ldexp(step, column(e)),))
+def _clip_cotangent(
+    be: Backend,
+    value: Arrays,
+    arrays: Arrays,
+    bars: Arrays,
+    *,
+    lower: Threshold,
+    upper: Threshold,
+    rtol: float | None,
+    **_: Any,
+) -> Arrays:
+    moved, *parts = _clip_moved(be, arrays[0], bars[0], lower, upper, rtol)
+    known = (isinstance(x, float) for x in (lower, upper))
+    return moved, *(None if k else inner(be, part, bars[0]) for k, part in zip(known, parts, strict=True))
 
 
-def _soft_residual(be: Backend, value: tuple[Array], m: Array, *, t: float) -> Residual:
-    """Beside M less the clipped M, by signs."""
-    clipped = _on_short_side(be, m, lambda m: _clip_by_signs(be, m, 0.0, float(t), be.eps(m)))
-    return _gap(be, value[0], m - clipped.value[0], m)
+def _residual(
+    be: Backend, value: Array, terms: tuple[Array, ...], other: Array | None, m: Array, rounded: Array
+) -> Residual:
+    """What is left of X = the sum of the terms, and the answer by `other` means, if there are any, less X.
+
+    The step is never smaller than rounding of `rounded`; an answer that is zero is measured against M.
+    """
+    *scaled, e = normalise(be, value, *terms)
+    left = sum(scaled[1:]) - scaled[0]
+    backward = norm(be, left) / nonzero(be, sum(norm(be, x) for x in scaled))
+    step = be.ldexp(left, column(e)) if other is None else other - value
+    size, f = scaled_norm(be, rounded)
+    return Residual(backward, (step + be.ldexp(rounding_probe(be, step, size), column(f)),), zero=(m,))
+
+
+def _elsewhere(be: Backend, m: Array, method: str, signs: Array, svd: Callable[[], Array]) -> Array | None:
+    """The answer by the method that has not been taken; on an accelerator, where the SVD takes long, none."""
+    if _by_svd(be, m, method):
+        return signs
+    return svd() if _by_svd(be, m, "auto") else None
+
+
+def _soft_residual(be: Backend, value: tuple[Array], m: Array, *, t: Threshold, method: str) -> Residual:
+    """X = M - clip(M, 0, t), by signs."""
+    parts = cast("_Parts", _parts(be, m, 0.0, t, be.eps(m)).value)
+    other = _elsewhere(be, m, method, parts.over, lambda: _soft_at(be, m, t, "svd").value[0])
+    return _residual(be, value[0], (m, -parts.clip), other, m, m)
 
 
 def _clip_residual(
-    be: Backend, value: tuple[Array], m: Array, *, lower: float, upper: float, rtol: float | None
+    be: Backend,
+    value: tuple[Array],
+    m: Array,
+    *,
+    lower: Threshold,
+    upper: Threshold,
+    rtol: float | None,
+    method: str,
 ) -> Residual:
-    """Beside l msign(M) + soft(M, l) - soft(M, u), by signs."""
-
-    def soft(t: float) -> Array:
-        return _on_short_side(be, m, lambda m: _soft_by_signs(be, m, float(t))).value[0]
-
-    base = m
-    if lower > 0:
-        (u,) = orthogonalise(be, m, tol=None, rtol=rtol, method="polynomial").value
-        base = float(lower) * u + soft(lower)
-    return _gap(be, value[0], base - soft(upper), m)
+    """X = l msign(M) + soft(M, l) - soft(M, u), by signs."""
+    parts = cast("_Parts", _parts(be, m, lower, upper, rank_tolerance(be, m, rtol)).value)
+    other = _elsewhere(be, m, method, parts.clip, lambda: _clip_between(be, m, lower, upper, rtol, "svd").value[0])
+    terms: Arrays = (parts.within, -parts.over)
+    if not (isinstance(lower, float) and lower == 0):
+        terms = (column(_stack(be, m, lower)) * parts.sign, *terms)
+    return _residual(be, value[0], terms, other, m, value[0])
 
 
 @declared(
@@ -245,14 +409,15 @@ def _clip_residual(
     solve=_clip,
     residual=_clip_residual,
     tangent=_clip_tangent,
-    cotangent=_clip_tangent,
+    cotangent=_clip_cotangent,
     choices={"method": _METHODS},
     halves=True,
+    numbers=("lower", "upper"),
 )
 def mclip(
     M: Array,
-    lower: float = 0.0,
-    upper: float = 1.0,
+    lower: float | Array = 0.0,
+    upper: float | Array = 1.0,
     *,
     rtol: float | None = None,
     method: str = "auto",
@@ -265,7 +430,8 @@ def mclip(
     Parameters
     ----------
     M : array (..., n, m), float32, float64, complex64 or complex128; float16 and bfloat16 are computed in float32
-    lower, upper : 0 ≤ lower ≤ upper; upper may be infinite
+    lower, upper : 0 ≤ lower ≤ upper, upper may be infinite; numbers, or arrays with one for every member, whose axes broadcast
+        with the leading ones of M. They take the precision of M, and differentiate
     rtol : where lower > 0, a singular value of at most ``rtol`` times the largest is zero and stays zero, because its
         singular vectors mean nothing; default max(n, m) eps
     method : "svd" (in double precision; float32 results are then right to the last digits), "sign" (products alone, in the
@@ -275,7 +441,12 @@ def mclip(
 
     Notes
     -----
-    Raises `ValueError` unless 0 ≤ lower ≤ upper. The derivative exists where no singular value is at a threshold; one that is
+    Raises `ValueError` unless 0 ≤ lower ≤ upper, for thresholds in arrays a `SpectrumError` that names the members. With
+    lower = 0 rtol decides nothing; but where `upper` is below max(n, m) eps times the largest singular value, those that are zero
+    to working precision stay zero. The backward error of `certify` is ‖X + soft(M, upper) - M‖ / (‖X‖ + ‖soft(M, upper)‖ +
+    ‖M‖), with lower > 0 the same for X = lower msign(M) + soft(M, lower) - soft(M, upper).
+
+    The derivative exists where no singular value is at a threshold; one that is
     counts as above it. At zero singular values it exists for lower = 0; else see `msign`.
 
     Examples
@@ -299,16 +470,20 @@ def mclip(
     solve=_soft,
     residual=_soft_residual,
     tangent=_soft_tangent,
-    cotangent=_soft_tangent,
+    cotangent=_soft_cotangent,
     choices={"method": _METHODS},
     halves=True,
+    numbers=("t",),
 )
-def soft_threshold(M: Array, t: float, *, method: str = "auto", errors: str = "raise") -> Array:
+def soft_threshold(M: Array, t: float | Array, *, method: str = "auto", errors: str = "raise") -> Array:
     """soft(M, t) = U max(S - t, 0) Vᴴ for M = U S Vᴴ, the minimiser of ‖X - M‖²/2 + t ‖X‖ in the nuclear norm.
 
     The proximal step of matrix completion and robust principal components (Cai, Candès & Shen 2010). t ≥ 0, or a
-    `ValueError`. Together with `mclip`, soft(M, t) + mclip(M, 0, t) = M. Shapes (..., n, m), dtypes, the other options and
-    errors as in `mclip`; differentiable at every rank, a singular value at t counts as above it.
+    `ValueError`; a number, or an array with one for every member, as in `mclip`. Together with `mclip`,
+    soft(M, t) + mclip(M, 0, t) = M. Shapes (..., n, m), dtypes, the other options and errors as in `mclip`; differentiable
+    at every rank, and in t; a singular value at t counts as above it.
+
+    The backward error of `certify` is ‖X + clip(M, 0, t) - M‖ / (‖X‖ + ‖clip(M, 0, t)‖ + ‖M‖).
 
     Where `t` is the threshold.
 
@@ -326,8 +501,15 @@ def soft_threshold(M: Array, t: float, *, method: str = "auto", errors: str = "r
     raise NotImplementedError
 
 
+def _hermitian_part(be: Backend, a: Array) -> tuple[Array, Array]:
+    """(a + aᴴ)/2 scaled to size, and the log2 of its scale; scaled before, or the sum might overflow or lose its last digits."""
+    a, e = normalise(be, a)
+    h, f = normalise(be, hermitian(a))
+    return h, e + f
+
+
 def _project(be: Backend, a: Array, *, method: str) -> Solution:
-    h, e = normalise(be, hermitian(a))
+    h, e = _hermitian_part(be, a)
     if method == "eigh" or (method == "auto" and be.on_cpu(a)):
         values, vectors = be.eigh(h)
         x = (vectors * be.xp.where(values > 0, values, 0 * values)[:, None, :]) @ adjoint(vectors)
@@ -339,7 +521,8 @@ def _project(be: Backend, a: Array, *, method: str) -> Solution:
 
 def _project_tangent(be: Backend, value: Arrays, arrays: Arrays, moves: Arrays, **_: Any) -> Arrays:
     """dX = R dH R + C + Cᴴ with |H| C + C |H| = X dH P: between eigenvalues of both signs it takes λᵢ / (λᵢ - λⱼ) times dH."""
-    (x,), h, dh = value, hermitian(arrays[0]), hermitian(moves[0])
+    (h, e), dh = _hermitian_part(be, arrays[0]), hermitian(moves[0])
+    x = be.ldexp(value[0], column(-e))  # no derivative changes with the scale
     unit, size = eye(be, h), nonzero(be, _size(be, be.constant(h)))
     s = _side(be, h + column(32 * be.eps(h) * size) * unit)
     r, rest = (unit + s) / 2, (unit - s) / 2
@@ -349,8 +532,9 @@ def _project_tangent(be: Backend, value: Arrays, arrays: Arrays, moves: Arrays, 
 
 def _project_residual(be: Backend, value: tuple[Array], a: Array) -> Residual:
     """Beside (H + H sign(H))/2, by products."""
-    h, e = normalise(be, hermitian(a))
-    return _gap(be, value[0], be.ldexp(h + hermitian(h @ _sign(be, h)), column(e - 1)), a)
+    h, e = _hermitian_part(be, a)
+    terms = (be.ldexp(x, column(e - 1)) for x in (h, hermitian(h @ _sign(be, h))))
+    return _residual(be, value[0], tuple(terms), None, a, a)
 
 
 @declared(
@@ -373,8 +557,9 @@ def psd_project(A: Array, *, method: str = "auto", errors: str = "raise") -> Arr
 
     Notes
     -----
-    Source: Higham 1988. The derivative exists where H is nonsingular; a zero eigenvalue counts as a positive one, so
-    that the derivative at a positive semidefinite A is the identity on Hermitian directions.
+    Source: Higham 1988. The backward error of `certify` is ‖X - (H + H sign(H))/2‖ / (‖X‖ + ‖H/2‖ + ‖H sign(H)/2‖). The
+    derivative exists where H is nonsingular; a zero eigenvalue counts as a positive one, so that the derivative at a positive
+    semidefinite A is the identity on Hermitian directions.
 
     Examples
     --------
