@@ -480,3 +480,10 @@ def test_denormal_numbers(f, everywhere):
     degree = int(f is matrix_abs)
     for size in (2.0**-1030, 2.0**-1060):
         np.testing.assert_allclose(everywhere(f, size * m), size**degree * f(m), rtol=1e-14, atol=5e-324)
+
+
+def test_a_hermitian_matrix_as_it_stands(eager):
+    """What rounding makes of its zero eigenvalues does not become a sign with ``rtol=0``."""
+    m = np.ones((4, 4))
+    np.testing.assert_allclose(eager(mcsgn, m, rtol=0.0), m / 4, atol=1e-14)
+    np.testing.assert_allclose(eager(spectral_projector, m, rtol=0.0, half_plane="left"), 0 * m, atol=1e-14)
