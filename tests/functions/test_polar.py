@@ -271,6 +271,20 @@ def test_entries_at_the_edge_of_the_dtype(shape, dtype, options, eager):
             np.testing.assert_allclose(u, expected, atol=rough)
 
 
+@pytest.mark.parametrize("options", [{}, {"method": "polynomial"}, {"steps": 6, "tol": 0.01}])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_denormal_numbers_in_jax(dtype, options):
+    """XLA's programs for a CPU take them for zero: eager ones, and compiled sequences of products."""
+    jax = pytest.importorskip("jax")
+    base = np.array([[3.0, 1, 2], [1, -2, 1], [0, 1, 2], [5, 0, 0]], dtype)
+    for scale in scaled_to_the_edge(dtype):
+        m = jax.numpy.asarray((base / 8 if scale > 1 else base) * np.array(scale, dtype))
+        for f in (lambda x: msign(x, **options), jax.jit(lambda x: msign(x, **options))):
+            np.testing.assert_allclose(f(m), direct.msign_by_svd(base), atol=0.015 if "tol" in options else 1e-5)
+    m = jax.numpy.asarray(np.full((4, 4), np.finfo(dtype).smallest_subnormal * 8))
+    np.testing.assert_array_equal(polar(m).h, m)
+
+
 def test_polar_at_the_edge_of_the_dtype(eager):
     for dtype in ("float32", "float64"):
         for scale in scaled_to_the_edge(dtype):

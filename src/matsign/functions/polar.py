@@ -410,7 +410,7 @@ def _polar(be: Backend, m: Array, **options: Any) -> Solution:
     found = orthogonalise(be, m, **options)
     (u,) = found.value
     scaled, e = normalise(be, m)
-    h = be.ldexp(hermitian(adjoint(u) @ scaled), column(e))
+    h = be.exact_ldexp(hermitian(adjoint(u) @ scaled), column(e))
     return found._replace(value=(u, h), failure=overflowed(be, h, found.failure))
 
 
