@@ -515,3 +515,39 @@ def test_at_the_ends_of_the_range(method, eager):
         (eager(psd_project, big), big),
     ):
         np.testing.assert_allclose(found, expected, rtol=1e-13, atol=2 * lowest)
+
+
+@pytest.mark.parametrize("method", ["svd", "sign"])
+@pytest.mark.parametrize("dtype", ["float64", "complex64"])
+def test_certificates_of_many_draws(method, dtype, rng):
+    """Never far below the true error, nor far above it where nothing is ill-conditioned; whatever the scale."""
+    eps = np.finfo(dtype).eps
+    for scale in (1.0, 1e30 if dtype == "complex64" else 1e300, 1e-30 if dtype == "complex64" else 1e-300):
+        for _ in range(10):
+            shape = tuple(rng.integers(2, 6, 2))
+            values = rng.uniform(1, 3, min(shape))
+            m = (with_singular_values(rng, *shape, values, dtype) * scale).astype(dtype)
+            wide = m.astype("complex128")
+            for f, thresholds, exact in (
+                (mclip, (0.0, 2 * scale), direct.mclip_by_svd),
+                (mclip, (0.5 * scale, 1.5 * scale), direct.mclip_by_svd),
+                (mclip, (0.0, 1e-3 * scale), direct.mclip_by_svd),
+                (soft_threshold, (0.7 * scale,), direct.soft_threshold_by_svd),
+            ):
+                value, certificate = certify(f)(m, *thresholds, method=method)
+                expected = exact(wide / scale, *(t / scale for t in thresholds))
+                true = np.linalg.norm(value / scale - expected) / np.linalg.norm(expected)
+                assert true / 30 - 8 * np.finfo(float).eps < certificate.forward_error < 1e3 * max(true, eps)
+                assert certificate.backward_error < 30 * eps
+
+
+def test_certificates_of_one_threshold_for_every_member(everywhere, rng):
+    if everywhere.jit:
+        pytest.skip("compiling takes long")
+    m, low, high = gaussian(rng, 3, 4, 3), np.array([0.0, 0.5, 0.7]), np.array([1.0, np.inf, 0.7])
+    _, certificate = everywhere(certify(mclip), m, low, high)
+    for x in certificate[:2]:
+        assert ((np.asarray(x) > 0) & (np.asarray(x) < 1e-13)).all()
+    _, certificate = everywhere(lambda m, low: certify(mclip)(m, low, errors="nan"), m, -low)
+    assert np.asarray(certificate.converged).tolist() == [True, False, False]
+    assert np.isnan(np.asarray(certificate.forward_error)).tolist() == [False, True, True]

@@ -46,6 +46,7 @@ from matsign.engine.linear import (
     normalise,
     rounding_probe,
     scaled_norm,
+    scattered,
     widened,
 )
 from matsign.engine.rules import Arrays, Solution, follow, solution
@@ -55,6 +56,8 @@ from matsign.functions.polar import msign, orthogonalise, polar
 Array = Any
 
 Threshold = Any  # a float, or one number for each member of a stack
+
+Change = Callable[..., Array]
 
 _METHODS = ("auto", "svd", "sign")
 # The exponents at which the dtypes end.
@@ -78,19 +81,28 @@ def _clip(be: Backend, m: Array, *, lower: Threshold, upper: Threshold, rtol: fl
 def _clip_between(
     be: Backend, m: Array, lower: Threshold, upper: Threshold, rtol: float | None, method: str
 ) -> Solution:
-    rtol, rounding = rank_tolerance(be, m, rtol), rank_tolerance(be, m, None)
+    rtol = rank_tolerance(be, m, rtol)
     if _by_svd(be, m, method):
-
-        def clipped(values: Array, least: Array, most: Array) -> Array:
-            inside, top = be.xp.maximum(be.xp.minimum(values, most), least), values[:, :1]
-            # With lower = 0 what is nearly zero stays what it is; only where `upper` is lost in the rounding of M would
-            # zeros be made as large as all the rest.
-            nothing = be.xp.where(least > 0, ~(values > rtol * top), (values > most) & ~(values > rounding * top))
-            return be.xp.where(nothing, 0 * values, inside)
-
-        return solution(be, (_rebuilt(be, m, clipped, lower, upper),))
+        return solution(be, _rebuilt(be, m, (_clipped(be, rtol, rank_tolerance(be, m, None)),), lower, upper))
     found = _parts(be, m, lower, upper, rtol)
     return found._replace(value=found.value[:1])
+
+
+def _clipped(be: Backend, rtol: float, rounding: float) -> Change:
+    """What clipping does to singular values."""
+
+    def clipped(values: Array, least: Array, most: Array) -> Array:
+        inside, top = be.xp.maximum(be.xp.minimum(values, most), least), values[:, :1]
+        # With lower = 0 what is nearly zero stays what it is; only where `upper` is lost in the rounding of M would
+        # zeros be made as large as all the rest.
+        nothing = be.xp.where(least > 0, ~(values > rtol * top), (values > most) & ~(values > rounding * top))
+        return be.xp.where(nothing, 0 * values, inside)
+
+    return clipped
+
+
+def _shrunk(be: Backend, values: Array, t: Array) -> Array:
+    return be.xp.where(values > t, values - be.xp.minimum(t, values), 0 * values)
 
 
 def _parts(be: Backend, m: Array, lower: Threshold, upper: Threshold, rtol: float) -> Solution:
@@ -116,11 +128,7 @@ def _soft(be: Backend, m: Array, *, t: Threshold, method: str) -> Solution:
 
 def _soft_at(be: Backend, m: Array, t: Threshold, method: str) -> Solution:
     if _by_svd(be, m, method):
-
-        def shrunk(values: Array, t: Array) -> Array:
-            return be.xp.where(values > t, values - be.xp.minimum(t, values), 0 * values)
-
-        return solution(be, (_rebuilt(be, m, shrunk, t),))
+        return solution(be, _rebuilt(be, m, (lambda values, t: _shrunk(be, values, t),), t))
     return _on_short_side(be, m, lambda m: _soft_by_signs(be, m, _stack(be, m, t)))
 
 
@@ -140,17 +148,23 @@ def _by_svd(be: Backend, m: Array, method: str) -> bool:
     return method == "svd" or (method == "auto" and be.on_cpu(m) and can_widen(be, m))
 
 
-def _rebuilt(be: Backend, m: Array, change: Any, *thresholds: Threshold) -> Array:
-    """U change(S, thresholds) Vᴴ, in double precision where there is one."""
+def _rebuilt(be: Backend, m: Array, changes: tuple[Change, ...], *thresholds: Threshold) -> Arrays:
+    """U change(S, thresholds) Vᴴ for each of the changes, in double precision where there is one."""
     kind = be.kind(m)
     m, e = normalise(be, widened(be, m))
     u, values, vh = be.svd(m)
     # In true size, where the thresholds are: scaled the other way they might overflow. Only what lies at the end of the range
     # is taken a little smaller, with its thresholds.
-    over = be.xp.maximum(e - (_TOP[be.kind(be.real(m))] - 16), 0 * e)
-    near = (be.ldexp(be.astype(_stack(be, m, t), be.kind(values)), -over)[:, None] for t in thresholds)
-    values = change(be.ldexp(values, (e - over)[:, None]), *near)
-    return be.astype(be.ldexp((u * values[:, None, :]) @ vh, column(over)), kind)
+    over = _excess(be, m, e)
+    near = [be.ldexp(be.astype(_stack(be, m, t), be.kind(values)), -over)[:, None] for t in thresholds]
+    values = be.ldexp(values, (e - over)[:, None])
+    found = (be.ldexp((u * f(values, *near)[:, None, :]) @ vh, column(over)) for f in changes)
+    return tuple(be.astype(x, kind) for x in found)
+
+
+def _excess(be: Backend, m: Array, e: Array) -> Array:
+    """By how many powers of two entries below 2^e are too large for sums of their products with orthogonal matrices."""
+    return be.xp.maximum(e - (_TOP[be.kind(be.real(m))] - 16), 0 * e)
 
 
 def _on_short_side(be: Backend, m: Array, f: Any) -> Solution:
@@ -356,33 +370,72 @@ def _clip_cotangent(
     return moved, *(None if k else inner(be, part, bars[0]) for k, part in zip(known, parts, strict=True))
 
 
-def _residual(
-    be: Backend, value: Array, terms: tuple[Array, ...], other: Array | None, m: Array, rounded: Array
-) -> Residual:
-    """What is left of X = the sum of the terms, and the answer by `other` means, if there are any, less X.
+def _residual(be: Backend, value: Array, terms: Arrays, other: Array, m: Array, rounded: Array) -> Residual:
+    """What is left of X = the sum of the terms, and the `other` answer less X.
 
     The step is never smaller than rounding of `rounded`; an answer that is zero is measured against M.
     """
-    *scaled, e = normalise(be, value, *terms)
+    terms, other = (tuple(be.astype(x, be.kind(value)) for x in xs) for xs in (terms, (other - value,)))
+    *scaled, _ = normalise(be, value, *terms)
     left = sum(scaled[1:]) - scaled[0]
     backward = norm(be, left) / nonzero(be, sum(norm(be, x) for x in scaled))
-    step = be.ldexp(left, column(e)) if other is None else other - value
-    size, f = scaled_norm(be, rounded)
-    return Residual(backward, (step + be.ldexp(rounding_probe(be, step, size), column(f)),), zero=(m,))
+    size, e = scaled_norm(be, rounded)
+    return Residual(backward, (other[0] + be.ldexp(rounding_probe(be, value, size), column(e)),), zero=(m,))
 
 
-def _elsewhere(be: Backend, m: Array, method: str, signs: Array, svd: Callable[[], Array]) -> Array | None:
-    """The answer by the method that has not been taken; on an accelerator, where the SVD takes long, none."""
-    if _by_svd(be, m, method):
-        return signs
-    return svd() if _by_svd(be, m, "auto") else None
+def _mirror(be: Backend, m: Array, *, alike: bool = False) -> Callable[[Array], Array]:
+    """x ↦ Q x P for x shaped like m, with reflections Q and P: its own inverse, after which every rounding error is another.
+
+    For Hermitian x `alike`.
+    """
+
+    def reflected(x: Array, axis: int) -> Array:
+        v = scattered(be, x.shape[-2], 2, m)[..., axis : axis + 1]
+        v = v / column(norm(be, v))
+        return x - 2 * v @ (adjoint(v) @ x)
+
+    return lambda x: adjoint(reflected(adjoint(reflected(x, 0)), 0 if alike else 1))
+
+
+def _mirrored_parts(be: Backend, m: Array, lower: Threshold, upper: Threshold, rtol: float, method: str) -> _Parts:
+    """The `_Parts` by the same method, from Q M P: what rounding does to them differs from what it does to those of M."""
+    svd, rounding = _by_svd(be, m, method), rank_tolerance(be, m, None)
+    m = widened(be, m) if svd else m
+    over = _excess(be, m, normalise(be, m)[1])
+    mirror, down = _mirror(be, m), be.ldexp(m, column(-over))
+    small = [be.ldexp(be.astype(_stack(be, m, t), be.kind(be.real(m))), -over) for t in (lower, upper)]
+    low: Threshold = 0.0 if isinstance(lower, float) and lower == 0 else small[0]
+    if svd:
+        parts = _parts_by_svd(be, mirror(down), low, small[1], rtol, rounding)
+    else:
+        parts = cast("_Parts", _parts(be, mirror(down), low, small[1], rtol).value)
+    clip, sign, within, beyond = (mirror(x) for x in parts)
+    clip, within, beyond = (be.ldexp(x, column(over)) for x in (clip, within, beyond))
+    return _Parts(clip, sign, within, beyond)
+
+
+def _parts_by_svd(be: Backend, m: Array, lower: Threshold, upper: Array, rtol: float, rounding: float) -> _Parts:
+    def soft(values: Array, least: Array, most: Array) -> Array:
+        return _shrunk(be, values, most)
+
+    def rest(values: Array, least: Array, most: Array) -> Array:
+        return _shrunk(be, values, least)
+
+    def unit(values: Array, least: Array, most: Array) -> Array:
+        kept = (values > rtol * values[:, :1]) & (least > 0)
+        return be.xp.where(kept, be.xp.ones_like(values), 0 * values)
+
+    clipped = _clipped(be, rtol, rounding)
+    if isinstance(lower, float):
+        x, over = _rebuilt(be, m, (clipped, soft), lower, upper)
+        return _Parts(x, be.xp.zeros_like(m), m, over)
+    return _Parts(*_rebuilt(be, m, (clipped, unit, rest, soft), lower, upper))
 
 
 def _soft_residual(be: Backend, value: tuple[Array], m: Array, *, t: Threshold, method: str) -> Residual:
-    """X = M - clip(M, 0, t), by signs."""
-    parts = cast("_Parts", _parts(be, m, 0.0, t, be.eps(m)).value)
-    other = _elsewhere(be, m, method, parts.over, lambda: _soft_at(be, m, t, "svd").value[0])
-    return _residual(be, value[0], (m, -parts.clip), other, m, m)
+    """X = M - clip(M, 0, t), those of the mirrored M."""
+    parts = _mirrored_parts(be, m, 0.0, t, rank_tolerance(be, m, None), method)
+    return _residual(be, value[0], (m, -parts.clip), parts.over, m, m)
 
 
 def _clip_residual(
@@ -395,13 +448,12 @@ def _clip_residual(
     rtol: float | None,
     method: str,
 ) -> Residual:
-    """X = l msign(M) + soft(M, l) - soft(M, u), by signs."""
-    parts = cast("_Parts", _parts(be, m, lower, upper, rank_tolerance(be, m, rtol)).value)
-    other = _elsewhere(be, m, method, parts.clip, lambda: _clip_between(be, m, lower, upper, rtol, "svd").value[0])
+    """X = l msign(M) + soft(M, l) - soft(M, u), those of the mirrored M."""
+    parts = _mirrored_parts(be, m, lower, upper, rank_tolerance(be, m, rtol), method)
     terms: Arrays = (parts.within, -parts.over)
     if not (isinstance(lower, float) and lower == 0):
         terms = (column(_stack(be, m, lower)) * parts.sign, *terms)
-    return _residual(be, value[0], terms, other, m, value[0])
+    return _residual(be, value[0], terms, parts.clip, m, value[0])
 
 
 @declared(
@@ -510,13 +562,18 @@ def _hermitian_part(be: Backend, a: Array) -> tuple[Array, Array]:
 
 def _project(be: Backend, a: Array, *, method: str) -> Solution:
     h, e = _hermitian_part(be, a)
-    if method == "eigh" or (method == "auto" and be.on_cpu(a)):
-        values, vectors = be.eigh(h)
-        x = (vectors * be.xp.where(values > 0, values, 0 * values)[:, None, :]) @ adjoint(vectors)
-    else:
-        above = (eye(be, h) + _sign(be, h)) / 2
-        x = above @ h @ above
+    (x,) = _halves(be, h, method, (1,))
     return solution(be, (be.ldexp(hermitian(x), column(e)),))
+
+
+def _halves(be: Backend, h: Array, method: str, signs: tuple[int, ...] = (1, -1)) -> Arrays:
+    """The positive parts of H and of -H."""
+    if method == "eigh" or (method == "auto" and be.on_cpu(h)):
+        values, vectors = be.eigh(h)
+        sizes = (be.xp.where(s * values > 0, s * values, 0 * values) for s in signs)
+        return tuple((vectors * x[:, None, :]) @ adjoint(vectors) for x in sizes)
+    below, above = _sides(be, h)
+    return tuple(above @ h @ above if s > 0 else -below @ h @ below for s in signs)
 
 
 def _project_tangent(be: Backend, value: Arrays, arrays: Arrays, moves: Arrays, **_: Any) -> Arrays:
@@ -530,11 +587,13 @@ def _project_tangent(be: Backend, value: Arrays, arrays: Arrays, moves: Arrays, 
     return (r @ dh @ r + c + adjoint(c),)
 
 
-def _project_residual(be: Backend, value: tuple[Array], a: Array) -> Residual:
-    """Beside (H + H sign(H))/2, by products."""
+def _project_residual(be: Backend, value: tuple[Array], a: Array, *, method: str) -> Residual:
+    """X = (H + |H|)/2, and X by the same method from Q H Q."""
     h, e = _hermitian_part(be, a)
-    terms = (be.ldexp(x, column(e - 1)) for x in (h, hermitian(h @ _sign(be, h))))
-    return _residual(be, value[0], tuple(terms), None, a, a)
+    mirror = _mirror(be, h, alike=True)
+    other, rest = (mirror(x) for x in _halves(be, hermitian(mirror(h)), method))
+    terms = tuple(be.ldexp(x, column(e - 1)) for x in (h, other + rest))
+    return _residual(be, value[0], terms, be.ldexp(other, column(e)), a, a)
 
 
 @declared(
