@@ -62,11 +62,14 @@ def settled(be: Backend, equation: Equation, p: Plant, c: Candidate) -> Candidat
 
 def outside_cone(be: Backend, p: Plant, x: Array) -> Array:
     """Whether q and r force a solution to be positive semidefinite that is not."""
+    outside = ~_positive(be, x, 64)
+    if not be.traced(outside) and not outside.any():
+        return outside
     convex = _positive(be, p.q, 1)
     if p.s is not None:
         # A cross term whose square is beyond q r makes the cost indefinite.
         convex = convex & _positive(be, hermitian(p.q - p.s @ be.solve(p.r, adjoint(p.s))), 1)
-    return convex & be.xp.isfinite(norm(be, be.cholesky(p.r))) & ~_positive(be, x, 64)
+    return outside & convex & be.xp.isfinite(norm(be, be.cholesky(p.r)))
 
 
 def _positive(be: Backend, x: Array, roundings: float) -> Array:
