@@ -65,7 +65,7 @@ def strong(rng):
 def test_what_was_lost(a, b, q, eager):
     a, b = np.array(a, float), np.array(b, float)
     x = np.asarray(eager(solve_discrete_are, a, b, q, I1))
-    assert error(x, reference(solve_discrete_are, a, b, q, I1)) < 1e-14
+    assert error(x, reference(solve_discrete_are, a, b, q, I1)) < 1e-12
     assert np.linalg.eigvalsh(x)[0] > -1e-14 * np.linalg.norm(x)
 
 
@@ -153,3 +153,13 @@ def test_no_solution_stays_none(f):
         f(0.5 * I1 if f is solve_discrete_are else 0 * I1, I1, -I1, I1)
     with pytest.raises(SpectrumError, match="not stabilisable"):
         f(np.diag([3.0, 2.0]), np.array([[1.0], [0.0]]), np.eye(2), I1)
+
+
+def test_the_best_iterate_comes_with_the_error():
+    """Of a plant too large for more digits; where it does not become an error it is NaN."""
+    rng = np.random.default_rng(9)
+    plant = rng.standard_normal((40, 40)) / 3 + 2 * np.eye(40), rng.standard_normal((40, 1)), np.eye(40), I1
+    with pytest.raises(SpectrumError, match="backward error of the best iterate") as caught:
+        solve_continuous_are(*plant)
+    assert np.isfinite(caught.value.value).all()
+    assert np.isnan(solve_continuous_are(*plant, errors="nan")).all()

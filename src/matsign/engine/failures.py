@@ -94,7 +94,8 @@ MESSAGES = {
     "that is not stabilisable when it changes by {detail} of its size; give those modes more input, or use float64 for float32",
     Failure.HARDLY_STABILISED: "no method found the stabilising solution to working precision: the closed loop has the "
     "eigenvalue {detail}, too near the boundary of stability; give that mode more weight in q, or use float64 for float32",
-    Failure.LOST: "no method found the stabilising solution to working precision, though no condition for one is seen to fail; "
+    Failure.LOST: "no method found the stabilising solution to working precision, though no condition for one is seen to fail "
+    "(the backward error of the best iterate, which is the value of this error, is {detail}); "
     'try method="auto" if that was another, and other units of states and inputs',
     Failure.HARDLY_SPLIT: "no solution was found to working precision; of the eigenvalues of [[a, c], [d, b]] the one nearest "
     'to the imaginary axis has a real part of {detail} times the largest; method="auto" tries all ways, float64 helps float32',
@@ -117,6 +118,10 @@ MESSAGES = {
 }
 
 
+# Iterations that came somewhere, if not to the end: their errors bring the best iterate along.
+WITH_BEST_ITERATE = (Failure.LOST, Failure.HARDLY_STABILISABLE, Failure.HARDLY_STABILISED)
+
+
 class SpectrumError(LinAlgError):
     """A value with no answer: an eigenvalue on the imaginary axis, a singular equation, no convergence, NaN or inf.
 
@@ -124,7 +129,8 @@ class SpectrumError(LinAlgError):
     ----------
     members : the batch indices without an answer (``()`` for a single matrix)
     failures : their `Failure` numbers, in the same order
-    value : what was computed; NaN in those members and right in the others
+    value : what was computed, right in the other members; in those NaN, or where an iteration did not end its best iterate,
+        which is not to be relied on
     """
 
     def __init__(self, message: str, members: list[tuple[int, ...]], failures: list[Failure], value: Any) -> None:

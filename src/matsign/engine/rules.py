@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 
 from matsign.backends import Backend
-from matsign.engine.failures import Failure, SpectrumError, explain
+from matsign.engine.failures import WITH_BEST_ITERATE, Failure, SpectrumError, explain
 from matsign.engine.linear import per_member, rectangular_eye
 
 Array = Any
@@ -221,7 +221,9 @@ class Step:
             matrices, options = named(self.rule, stacks, dict(self.options))
             return self.rule.solve(be, *matrices, **options)
 
-        return _mark(be, _in_pieces(be, solve, self.every(arrays), room), bad)
+        # A failure that becomes an error brings its best iterate along; elsewhere a NaN stands for it.
+        kept = () if self.batch is None else WITH_BEST_ITERATE
+        return _mark(be, _in_pieces(be, solve, self.every(arrays), room), bad, kept)
 
     def _nothing(self, be: Backend, arrays: Arrays) -> Solution:
         """An answer without entries: that of an empty batch or an empty matrix."""
@@ -348,14 +350,16 @@ def _in_pieces(be: Backend, solve: Callable[..., Solution], stacks: Arrays, room
     return Solution(value, *(be.xp.concat(parts) for parts in zip(*(piece[1:] for piece in pieces), strict=True)))
 
 
-def _mark(be: Backend, found: Solution, bad: Array | None) -> Solution:
-    """NaN in every member that failed."""
+def _mark(be: Backend, found: Solution, bad: Array | None, kept: tuple[Failure, ...] = ()) -> Solution:
+    """NaN in every member that failed, but where it did for one of the reasons `kept`."""
     failure = found.failure
     if bad is not None:
         failure = be.xp.where(bad, int(Failure.NONFINITE) + 0 * failure, failure)
     elif not be.traced(failure) and not failure.any():
         return found
     failed = failure > 0
+    for reason in () if be.traced(failure) else kept:
+        failed = failed & (failure != int(reason))
     value = tuple(be.xp.where(per_member(failed, x), math.nan * be.xp.ones_like(x), x) for x in found.value)
     return found._replace(value=value, failure=failure)
 

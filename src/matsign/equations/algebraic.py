@@ -12,7 +12,7 @@ from matsign.engine import pencil
 from matsign.engine.declare import Residual
 from matsign.engine.failures import Failure
 from matsign.engine.linear import adjoint, column, eye, hermitian, nonzero, norm
-from matsign.engine.rules import Solution, no_figures, overflowed, solution
+from matsign.engine.rules import Solution, figures, no_figures, overflowed, solution
 from matsign.engine.separation import separation
 from matsign.equations.last_resort import affordable, outside_cone, settled, solved, unpacked
 from matsign.equations.newton_kleinman import (
@@ -70,10 +70,21 @@ def solver_of(equation: Equation) -> Callable[..., Solution]:
         lost = (failure == 0) & ~known & _is_singular(be, equation, problem.plant, x)
         failure = be.xp.where(lost, 0 * failure + int(Failure.SINGULAR_R), failure)
         failure, detail = _explained(be, equation, Plant(a, b, q, r, e, s), problem.plant, failure)
+        if not be.traced(failure):
+            is_lost = failure == int(Failure.LOST)
+            detail = be.split(
+                is_lost, functools.partial(_left, be, equation), lambda p, x, d: d, problem.plant, x, detail
+            )
         x = hermitian(problem.units.restore(be, x))
         return solution(be, (x,), iterations=steps)._replace(failure=overflowed(be, x, failure), detail=detail)
 
     return solve
+
+
+def _left(be: Backend, equation: Equation, p: Plant, x: Array, detail: Array) -> Array:
+    """The backward error of an iterate that is no solution, as the figure of an error."""
+    at = equation.gap(be, p, x)
+    return figures(be, x, norm(be, at.gap) / nonzero(be, at.terms))
 
 
 class Problem(NamedTuple):

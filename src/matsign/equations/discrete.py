@@ -79,7 +79,7 @@ def _hamiltonian(be: Backend, p: Standard) -> tuple[Array, Array, Array, Array]:
     return c[:, :n, :n], c[:, :n, n:], c[:, n:, :n], c[:, n:, n:]
 
 
-DISCRETE = Equation(True, 128, 1, _gap, exactly.discrete, _step, _dual, _doubling, _hamiltonian)
+DISCRETE = Equation(True, 32, 1, _gap, exactly.discrete, _step, _dual, _doubling, _hamiltonian)
 
 
 @declared(
