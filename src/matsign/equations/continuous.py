@@ -129,6 +129,13 @@ def solve_continuous_are(
     -----
     Under a trace "auto" leaves QZ out, and a member without a stabilising solution is NaN.
 
+    What working precision leaves open, such as strongly unstable plants with few inputs, is solved in as many digits as it needs
+    where it can be: outside traces, up to n = 32 (complex 16), in up to a second or two. Where that fails, the error brings the
+    best iterate. q ⪰ 0 and r ≻ 0 make x ⪰ 0, to rounding.
+
+    The backward error of `certify` is the norm of the left side over ‖aᴴ x e‖ + ‖eᴴ x a‖ + ‖kᴴ r k‖ + ‖q‖.
+    It may be large where x is right to the last bit: for strongly unstable plants the exact solution, rounded, leaves as much.
+
     x is Hermitian, and the eigenvalues of (a - b k, e) with the gain k = r⁻¹(bᴴ x e + sᴴ) lie in the left half plane. Where
     some can only be moved to the imaginary axis the semi-stabilising solution is returned and the certificate says
     ``boundary``. Where there is none, `SpectrumError` says why: r or e singular, (a, b) not stabilisable, (a, q) not
