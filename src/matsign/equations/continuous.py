@@ -130,8 +130,8 @@ def solve_continuous_are(
     In a compiled program a member without a stabilising solution is NaN; on an accelerator "auto" leaves QZ out there.
 
     What working precision leaves open, such as strongly unstable plants with few inputs, is solved in as many digits as it needs
-    where it can be: on a CPU or in uncompiled calls, up to n = 32 (complex 16), in up to a second or two. Where that fails, the error brings the
-    best iterate. q ⪰ 0 and r ≻ 0 make x ⪰ 0, to rounding.
+    where it can be: on a CPU or in uncompiled calls, up to n = 32 (complex 16), in up to a second or two. Where that fails, the
+    error brings the best iterate. q ⪰ 0 and r ≻ 0 make x ⪰ 0, to rounding.
 
     The backward error of `certify` is the norm of the left side over ‖aᴴ x e‖ + ‖eᴴ x a‖ + ‖kᴴ r k‖ + ‖q‖.
     It may be large where x is right to the last bit: for strongly unstable plants the exact solution, rounded, leaves as much.

@@ -271,8 +271,9 @@ def solve_sylvester(a: Array, b: Array, q: Array, *, method: str = "auto", error
     a, b, q : arrays (..., n, n), (..., m, m), (..., n, m), float32, float64, complex64 or complex128
     method : "newton" (the sign of [[-a, q], [0, b]], Roberts 1980, on the blocks; wants a vertical line between the spectra of
         a and -b, and finds it), "schur" (Bartels & Stewart 1972, with a blocked triangular solver, on the CPU), "divide"
-        (spectral divide and conquer by the projectors of this library, on any device, not in a program compiled for one), "eigenvectors" (of a
-        and b, refined; whole batches, in every program), or "auto": two Cayley transforms and a sum by doubling (R. A. Smith
+        (spectral divide and conquer by the projectors of this library, on any device, not in a program compiled for one),
+        "eigenvectors" (of a and b, refined; whole batches, in every program), or "auto": two Cayley transforms and a sum by
+        doubling (R. A. Smith
         1968; two inverses, then products) where a line between the means of the spectra does and leads to working
         precision, for b = aᴴ what `solve_continuous_lyapunov` does, and for other members Schur vectors on a CPU, divide and
         conquer elsewhere in PyTorch, and refined eigenvectors elsewhere in JAX (up to 144 unknowns, one
