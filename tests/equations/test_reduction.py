@@ -199,3 +199,11 @@ def test_inputs_stay_as_they_were(rng):
     balanced_truncation(*arguments, 2)
     for x, y in zip(arguments, before, strict=True):
         np.testing.assert_array_equal(x, y)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("f", [hankel_singular_values, lambda *system: matsign.balanced_truncation(*system, 1).hsv])
+def test_complex_systems_without_states_are_quiet(f):
+    values = f(np.zeros((0, 0), complex), np.zeros((0, 2), complex), np.zeros((3, 0), complex))
+    assert values.shape == (0,)
+    assert values.dtype == np.float64

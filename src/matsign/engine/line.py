@@ -109,6 +109,12 @@ def summed(be: Backend, a: Array, b: Array, q: Array, limit: int) -> tuple[Found
     return found, may_be_singular(be, 1 / growth, q, limit) | large
 
 
+def separated(be: Backend, a: Array, b: Array) -> tuple[Array, Array, Array]:
+    """(a - s I, b + s I, side) about the line between the means, both times the side, which is that of a."""
+    side, _, _, line = _first(be, a, b)
+    return (*_turned(be, a, b, line, side), side)
+
+
 def _sum_on_line(
     be: Backend, a: Array, b: Array, q: Array, line: Array, side: Array, limit: int
 ) -> tuple[Found, Array]:

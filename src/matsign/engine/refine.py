@@ -166,8 +166,10 @@ def each_in_callers_units(
 def correction(be: Backend, solved: Array) -> Array:
     """The solution for what is left of an equation, (B, k, n, m) its first, lengthened by those for random rounding, the others.
 
-    In a direction that rounding moves the solution in, and not against the correction.
+    In a direction that rounding moves the solution in, and not against the correction. A single solution is all there is.
     """
+    if solved.shape[1] == 1:
+        return solved[:, 0]
     step, shown = solved[:, 0], solved[:, 1]
     spread = norm(be, solved[:, 1:])
     spread = be.xp.where(inner(be, step, shown) < 0, -spread, spread)

@@ -235,8 +235,9 @@ class Step:
         kinds = self.rule.kinds or ("same",) * len(self.rule.results)
         shapes = (tuple(sizes.get(letter, 0) for letter in shape) for shape in self.rule.results)
         empty = (
-            be.astype(be.zeros((len(arrays[0]), *shape), arrays[0]), _dtype(be, arrays[0], kind))
+            be.astype(be.zeros((len(arrays[0]), *shape), like), _dtype(be, like, kind))
             for shape, kind in zip(shapes, kinds, strict=True)
+            for like in (be.real(arrays[0]) if kind == "real" else arrays[0],)
         )
         return solution(be, tuple(empty))
 

@@ -130,7 +130,7 @@ def _continuous_residual(be: Backend, value: tuple[Array], a: Array, b: Array) -
     b, scale_b = normalise(be, b)
     scaled, scale_z = _factor_at_size(be, z, scale_b - scale_a // 2)
     q = -be.ldexp(b @ adjoint(b), column(2 * (scale_b - scale_z) - scale_a))
-    found = lyapunov_residual(be, (scaled @ adjoint(scaled),), a, q)
+    found = lyapunov_residual(be, (scaled @ adjoint(scaled),), a, q, rounded=True)
     return _of_factor(be, found, z, scaled)._replace(separation=be.ldexp(found.separation, scale_a))
 
 
@@ -139,7 +139,8 @@ def _discrete_residual(be: Backend, value: tuple[Array], a: Array, b: Array) -> 
     b, scale_b = normalise(be, b)
     scaled, scale_z = _factor_at_size(be, z, scale_b)
     q = be.ldexp(b @ adjoint(b), column(2 * (scale_b - scale_z)))
-    return _of_factor(be, stein_residual(be, (scaled @ adjoint(scaled),), a, q), z, scaled)
+    found = stein_residual(be, (scaled @ adjoint(scaled),), a, q, rounded=True)
+    return _of_factor(be, found, z, scaled)
 
 
 def _factor_at_size(be: Backend, z: Array, expected: Array) -> tuple[Array, Array]:

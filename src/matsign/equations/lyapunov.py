@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from matsign.backends import Backend
-from matsign.engine import bartels, scaling
+from matsign.engine import bartels, scaling, shared_sums
 from matsign.engine.declare import Residual, declared
 from matsign.engine.doubling import Sum, one_sided_lyapunov, smith
 from matsign.engine.failures import Failure
@@ -77,6 +77,7 @@ class _Equation(NamedTuple):
     size: Callable[..., Array]  # (be, a, d, norm): of the operator
     mixed: Callable[[Backend, Array], Array]  # where a sum is hardly worth a try
     by_sum: Callable[[Backend, Array, Array, Array], Sum]
+    sums: Callable[[Backend, Array, Array], shared_sums.Sums]  # for several right-hand sides
     by_schur: Callable[..., tuple[Array, Array]]
     responses: Callable[..., tuple[Array, Array]]
     singular: Failure
@@ -100,6 +101,7 @@ _LYAPUNOV = _Equation(
     lambda be, a, d, norm: 2 * norm(be, a),
     _looks_mixed,
     lambda be, a, q, d: one_sided_lyapunov(be, a, q),
+    lambda be, a, d: shared_sums.lyapunov(be, a),
     bartels.lyapunov,
     bartels.lyapunov_responses,
     Failure.COMMON_EIGENVALUE,
@@ -130,6 +132,7 @@ _STEIN = _Equation(
     lambda be, a, d, norm: norm(be, a) ** 2 + d,
     lambda be, a: be.ones(a) < 0,
     _stein_by_sum,
+    shared_sums.stein,
     bartels.stein,
     bartels.stein_responses,
     Failure.RECIPROCAL_EIGENVALUES,
@@ -289,21 +292,30 @@ def _judged(be: Backend, equation: _Equation, a: Array, d: Array, found: Solutio
 _SAMPLES = 2
 
 
-def _certified(be: Backend, equation: _Equation, value: Array, posed: _Posed) -> Residual:
+def _certified(be: Backend, equation: _Equation, value: Array, posed: _Posed, *, rounded: bool = False) -> Residual:
     """What is left of the equation beside its terms; a correction for it and for what rounding can hide; the separation.
 
     What is left is computed in twice the working precision, because its rounding would look like an error of an answer that is
     right. Its correction is joined by those for random changes of the data by rounding: what is wrong, and what cannot be known
-    (Gudmundsson, Kenney & Laub 1997).
+    (Gudmundsson, Kenney & Laub 1997). Large matrices have one such change, in one right-hand side with what is left: each of its
+    many directions tells. An x that is `rounded`, a product itself, has no more digits to show than working precision sees there.
     """
     xp, (a, q, d, outer, scale, size) = be.xp, posed
-    x = be.ldexp(value, -outer - scale)
-    gap = equation.exact_gap(be, twice(a), twice(x), twice(q), d).high
-    rights = xp.stack([gap, *(_rounded(be, equation, a, x, q, k) for k in range(_SAMPLES))], axis=1)
-    solved, least = _responses(be, equation, a, rights, d)
+    x, large = be.ldexp(value, -outer - scale), a.shape[-1] > shared_sums.SMALL
+    if large and rounded:
+        gap = total(equation.terms(a, x, q, d))
+    else:
+        gap = equation.exact_gap(be, twice(a), twice(x), twice(q), d).high
+    if large:
+        rights = (gap + _rounded(be, equation, a, x, q, 0))[:, None]
+    else:
+        rights = xp.stack([gap, *(_rounded(be, equation, a, x, q, k) for k in range(_SAMPLES))], axis=1)
+    # A positive semidefinite right-hand side shows much of the separation, where a general one does not.
+    known = norm(be, q) / nonzero(be, norm(be, x)) if rounded else None
+    solved, least = _responses(be, equation, a, rights, d, known)
     solved = each_in_callers_units(
         be,
-        lambda gap, a, d: _responses(be, equation, a, gap[:, None], d)[0][:, 0],
+        lambda gap, a, d: _responses(be, equation, a, gap[:, None], d, be.ones(d))[0][:, 0],
         lambda x, right, a, d: equation.terms(a, x, right, d),
         *(solved, outer, rights, a, d),
     )
@@ -322,8 +334,14 @@ def _rounded(be: Backend, equation: _Equation, a: Array, x: Array, q: Array, k: 
     return equation.moved(a, x, a * noise) + q * change
 
 
-def _responses(be: Backend, equation: _Equation, a: Array, rights: Array, d: Array) -> tuple[Array, Array]:
-    """The solutions for right-hand sides (B, k, n, n), and the separation."""
+def _responses(
+    be: Backend, equation: _Equation, a: Array, rights: Array, d: Array, known: Array | None
+) -> tuple[Array, Array]:
+    """The solutions for right-hand sides (B, k, n, n), and the separation, of which a bound from above may be known."""
+    if be.on_cpu(a) and not be.traced(a) and a.shape[-1] > shared_sums.SMALL:
+        ranges = [slice(k, k + 1) for k in range(len(a))]
+        parts = [_of_member(be, equation, a[k], rights[k], d[k], None if known is None else known[k]) for k in ranges]
+        return be.xp.concat([x for x, _ in parts]), be.xp.concat([least for _, least in parts])
     if be.on_cpu(a):
         return be.host(equation.responses, (rights, be.ones(a)), a, rights, d)
 
@@ -336,12 +354,31 @@ def _responses(be: Backend, equation: _Equation, a: Array, rights: Array, d: Arr
     return solved, least
 
 
-def lyapunov_residual(be: Backend, value: tuple[Array], a: Array, q: Array) -> Residual:
-    return _certified(be, _LYAPUNOV, value[0], _posed_lyapunov(be, a, q))
+def _of_member(
+    be: Backend, equation: _Equation, a: Array, rights: Array, d: Array, known: Array | None
+) -> tuple[Array, Array]:
+    """Those of one large member: from the powers of a sum where there is one to rely on, else from a Schur form."""
+    if not bool(equation.mixed(be, a)[0]):
+        sums = equation.sums(be, a, d)
+        if sums.trusted(be, ROUNDINGS * be.eps(a) * equation.size(be, a, d, norm)):
+            return sums.responses(be, rights, known)
+    return be.host(equation.responses, (rights, be.ones(a)), a, rights, d)
 
 
-def stein_residual(be: Backend, value: tuple[Array], a: Array, q: Array) -> Residual:
-    return _certified(be, _STEIN, value[0], _posed_stein(be, a, q))
+def lyapunov_residual(be: Backend, value: tuple[Array], a: Array, q: Array, *, rounded: bool = False) -> Residual:
+    return _certified(be, _LYAPUNOV, value[0], _posed_lyapunov(be, a, q), rounded=rounded)
+
+
+def stein_residual(be: Backend, value: tuple[Array], a: Array, q: Array, *, rounded: bool = False) -> Residual:
+    return _certified(be, _STEIN, value[0], _posed_stein(be, a, q), rounded=rounded)
+
+
+def _lyapunov_certificate(be: Backend, value: tuple[Array], a: Array, q: Array) -> Residual:
+    return lyapunov_residual(be, value, a, q)
+
+
+def _stein_certificate(be: Backend, value: tuple[Array], a: Array, q: Array) -> Residual:
+    return stein_residual(be, value, a, q)
 
 
 def _lyapunov_again(be: Backend, a: Array, q: Array) -> Array:
@@ -379,7 +416,7 @@ def _stein_cotangent(be: Backend, value: Arrays, arrays: Arrays, bars: Arrays, *
 @declared(
     "(n,n),(n,n)->(n,n)",
     solve=lyapunov,
-    residual=lyapunov_residual,
+    residual=_lyapunov_certificate,
     tangent=_lyapunov_tangent,
     cotangent=_lyapunov_cotangent,
     linear=True,
@@ -418,7 +455,7 @@ def solve_continuous_lyapunov(a: Array, q: Array, *, method: str = "auto", error
 @declared(
     "(n,n),(n,n)->(n,n)",
     solve=stein,
-    residual=stein_residual,
+    residual=_stein_certificate,
     tangent=_stein_tangent,
     cotangent=_stein_cotangent,
     linear=True,

@@ -164,8 +164,8 @@ def _judged(be: Backend, a: Array, b: Array, c: Array) -> tuple[_Balanced, Array
     xp = be.xp
     found = _balance(be, a, b, c)
     s, g = found.system, found.gramians
-    control = lyapunov_residual(be, (g.z @ adjoint(g.z),), s.a, -(s.b @ adjoint(s.b)))
-    observe = lyapunov_residual(be, (g.y @ adjoint(g.y),), adjoint(s.a), -(adjoint(s.c) @ s.c))
+    control = lyapunov_residual(be, (g.z @ adjoint(g.z),), s.a, -(s.b @ adjoint(s.b)), rounded=True)
+    observe = lyapunov_residual(be, (g.y @ adjoint(g.y),), adjoint(s.a), -(adjoint(s.c) @ s.c), rounded=True)
     left, right, known = _projections(be, found, a.shape[-1])
 
     def along(direction: Array, correction: Array) -> Array:

@@ -18,10 +18,10 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from matsign.backends import Backend
-from matsign.engine import balance, divide, eigenvectors, line, scaling, schur
+from matsign.engine import balance, divide, eigenvectors, line, scaling, schur, shared_sums
 from matsign.engine.declare import Residual, declared
 from matsign.engine.failures import Failure
-from matsign.engine.linear import adjoint, column, normalise, plus_identity, scattered
+from matsign.engine.linear import adjoint, column, norm, normalise, plus_identity, scattered
 from matsign.engine.refine import (
     Refined,
     at_rounding,
@@ -35,7 +35,7 @@ from matsign.engine.refine import (
     total,
 )
 from matsign.engine.rules import Arrays, Solution, follow, solution
-from matsign.engine.separation import negligible, separation
+from matsign.engine.separation import ROUNDINGS, negligible, separation
 from matsign.equations.lyapunov import lyapunov
 
 Array = Any
@@ -207,8 +207,12 @@ def _residual(be: Backend, value: tuple[Array], a: Array, b: Array, q: Array) ->
     arrays = posed.a, posed.b, posed.q, x
     (n, m), parts = q.shape[-2:], terms(*arrays)
     reach = be.eps(x) * rounding(be, terms, *arrays)
-    noise = reach[:, None] * xp.reshape(scattered(be, _SAMPLES * n, m, x), (1, _SAMPLES, n, m))
-    rights = xp.concat([total(parts)[:, None], noise], axis=1)
+    if max(n, m) > shared_sums.SMALL:
+        # Each of the many directions of one large change tells.
+        rights = (total(parts) + reach * scattered(be, n, m, x))[:, None]
+    else:
+        noise = reach[:, None] * xp.reshape(scattered(be, _SAMPLES * n, m, x), (1, _SAMPLES, n, m))
+        rights = xp.concat([total(parts)[:, None], noise], axis=1)
     solved, least = _solutions(be, posed.a, posed.b, rights)
     solved = each_in_callers_units(
         be,
@@ -223,8 +227,20 @@ def _residual(be: Backend, value: tuple[Array], a: Array, b: Array, q: Array) ->
     return Residual(left, (step,), be.ldexp(least, posed.size))
 
 
+def _of_member(be: Backend, a: Array, b: Array, q: Array) -> tuple[Array, Array]:
+    """Those of one large member: from the powers of a sum where there is one to rely on, else from Schur forms."""
+    if not bool(line.hopeless(be, a, b)[0]):
+        sums = shared_sums.sylvester(be, a, b)
+        if sums.trusted(be, ROUNDINGS * be.eps(a) * (norm(be, a) + norm(be, b))):
+            return sums.responses(be, q, None)
+    return be.host(schur.solutions, (q, be.ones(q)), a, b, q)
+
+
 def _solutions(be: Backend, a: Array, b: Array, q: Array) -> tuple[Array, Array]:
     """The solutions for right-hand sides (B, k, n, m), and the separation."""
+    if be.on_cpu(q) and not be.traced(q) and max(q.shape[-2:]) > shared_sums.SMALL:
+        parts = [_of_member(be, *(x[k : k + 1] for x in (a, b, q))) for k in range(len(q))]
+        return be.xp.concat([x for x, _ in parts]), be.xp.concat([least for _, least in parts])
     if be.on_cpu(q):
         return be.host(schur.solutions, (q, be.ones(q)), a, b, q)
     count, k, n, m = q.shape
