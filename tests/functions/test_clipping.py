@@ -551,3 +551,28 @@ def test_certificates_of_one_threshold_for_every_member(everywhere, rng):
     _, certificate = everywhere(lambda m, low: certify(mclip)(m, low, errors="nan"), m, -low)
     assert np.asarray(certificate.converged).tolist() == [True, False, False]
     assert np.isnan(np.asarray(certificate.forward_error)).tolist() == [False, True, True]
+
+
+@pytest.mark.parametrize("shape", [(1, 5), (4, 3), (3, 3)])
+def test_derivatives_far_below_all_singular_values(shape, rng):
+    """There clipping is a multiple of msign, and so is its derivative, however small beside the matrix's own."""
+    m, dm = gaussian(rng, 2, *shape)
+    for size in (1e6, 1e28, 1e200):
+        for lower in (0.0, 0.5):
+            expected = 2 * frechet(matsign.msign)(m, dm)
+            found = frechet(mclip)(size * m, dm, lower=lower, upper=2.0) * size
+            np.testing.assert_allclose(found, expected, atol=1e-9 * np.abs(expected).max())
+        assert not frechet(soft_threshold)(m, dm, t=size).any()
+    a = np.array([[1e300, 1e300], [1e300, 1e300]])
+    for t in (1.0, 1e300):
+        assert np.isfinite(matsign.condition(soft_threshold)(a, t))
+
+
+def test_graded_in_single_precision(eager, rng):
+    """Computed in double precision: what is far below rounding of float32 keeps its place, or the certificate tells."""
+    m = np.diag(np.float32([1e7, 1e3, 1, 1e-2]))
+    value, certificate = eager(certify(mclip), m, upper=0.5)
+    np.testing.assert_allclose(np.diag(value), [0.5, 0.5, 0.5, 0.01], rtol=1e-6)
+    m = unitary(rng, 3) @ np.diag([1.0, 1e-3, 1e-17]) @ unitary(rng, 3)  # rank two, up to rounding
+    _, certificate = certify(mclip)(m, upper=1e-20)
+    assert certificate.forward_error > 0.03

@@ -108,7 +108,11 @@ def _norm_of_derivative(be: Backend, step: Step, value: Arrays, arrays: Arrays) 
     matrices, numbers = (tuple(x for x in arrays if (x.ndim == 1) is one) for one in (False, True))
     still = tuple(be.xp.zeros_like(x) for x in numbers)
     sizes, shares = (tuple(scaled_norm(be, _flat(x)) for x in xs) for xs in (matrices, value))
-    shares = tuple((be.xp.where(s > 0, 1 / nonzero(be, s), 0 * s), -e) for s, e in shares)
+    # The derivative is linear in a direction, which is half way between the size of the arrays and 1.
+    largest = functools.reduce(be.xp.maximum, (e for _, e in sizes))
+    rest = largest - largest // 2
+    sizes = tuple((s, e - rest) for s, e in sizes)
+    shares = tuple((be.xp.where(s > 0, 1 / nonzero(be, s), 0 * s), rest - e) for s, e in shares)
 
     def scaled(xs: Arrays, by: tuple[tuple[Array, Array], ...]) -> Arrays:
         return tuple(be.ldexp(per_member(s, x) * x, per_member(e, x)) for (s, e), x in zip(by, xs, strict=True))

@@ -18,6 +18,10 @@ rank and repetition do not matter. In terms of singular values, dD between σᵢ
 
     clip(M, l, u) = l msign(M) + soft(M, l) - soft(M, u),        clip(M, 0, u) = M - soft(M, u).
 
+What clip(M, 0, t) = M - D moves by is not taken as dM - dD, where digits cancel if t is small beside σ, but term by term,
+
+    dM - dD = K (t Ω + A (I - R) - C) + (t E - M' Cᴴ) H⁻¹ + (I - KKᴴ) dM (I - R).
+
 The thresholds move D by d soft/dt = -K(t), d clip/du = K(u) and d clip/dl = msign(M) - K(l), where K(t) = O R is the part of
 msign(M) that lies above t.
 
@@ -47,6 +51,7 @@ from matsign.engine.linear import (
     rounding_probe,
     scaled_norm,
     scattered,
+    trace,
     widened,
 )
 from matsign.engine.rules import Arrays, Solution, follow, solution
@@ -83,7 +88,9 @@ def _clip_between(
 ) -> Solution:
     rtol = rank_tolerance(be, m, rtol)
     if _by_svd(be, m, method):
-        return solution(be, _rebuilt(be, m, (_clipped(be, rtol, rank_tolerance(be, m, None)),), lower, upper))
+        return solution(
+            be, _rebuilt(be, m, (_clipped(be, rtol, rank_tolerance(be, widened(be, m), None)),), lower, upper)
+        )
     found = _parts(be, m, lower, upper, rtol)
     return found._replace(value=found.value[:1])
 
@@ -262,21 +269,30 @@ def _side(be: Backend, h: Array) -> Array:
     return s
 
 
-def _soft_moved(be: Backend, m: Array, dm: Array, threshold: Threshold) -> tuple[Array, Array]:
-    """dD for dM, by the rule at the top of this file, and K = -dD/dt, the part of msign(M) that lies above t."""
+class _Moved(NamedTuple):
+    """dD for dM, by the rule at the top of this file; dM - dD, how the clipped M moves; and K, the part of msign(M) above t."""
+
+    soft: Array
+    clip: Array
+    above: Array
+
+
+def _moved(be: Backend, m: Array, dm: Array, threshold: Threshold) -> _Moved:
+    nothing = be.xp.zeros_like(dm)
     if isinstance(threshold, float) and threshold in (0, math.inf):
-        return (dm if threshold == 0 else be.xp.zeros_like(dm)), be.xp.zeros_like(m)
+        return _Moved(*((dm, nothing) if threshold == 0 else (nothing, dm)), be.xp.zeros_like(m))
     if m.shape[-2] < m.shape[-1]:
-        moved, k = _soft_moved(be, adjoint(m), adjoint(dm), threshold)
-        return adjoint(moved), adjoint(k)
+        return _Moved(*map(adjoint, _moved(be, adjoint(m), adjoint(dm), threshold)))
     m, scale = normalise(be, m)  # which changes no derivative, if t is scaled as well
     _, h = follow(be, polar.declaration.rule, m, tol=None, rtol=None, method="auto")  # type: ignore[attr-defined]
     unit = eye(be, h)
     t = be.ldexp(_stack(be, m, threshold), -scale)
-    zero, beyond, cut = _cut(be, h, t, m.shape[-2])
-    cut = column(cut) * unit
+    zero, beyond, t, cut = _cut(be, h, t, m.shape[-2])
+    t, cut = column(t), column(cut) * unit
     s = _side(be, h - cut)
     r, rest = (unit + s) / 2, (unit - s) / 2
+    # Rounding of a projector on nothing would hide a slope as small as that of what is all far above t, or below.
+    r, rest = (_or_nothing(be, p) for p in (r, rest))
     g = hermitian(r @ (h - cut) @ r)
     high = g + cut
     across = inverse(be, high)
@@ -289,17 +305,26 @@ def _soft_moved(be: Backend, m: Array, dm: Array, threshold: Threshold) -> tuple
     x = folded(be, hermitian(h - cut @ s / 2), h @ a @ rest + adjoint(e) @ low)
     # Projected once more: near t the equation has rounding within a block to divide by next to nothing.
     c = r @ folded(be, 2 * g - (h - cut), g @ x @ rest) @ rest
-    moved = k @ (inside - cut @ turn + c) + (e @ g + low @ adjoint(c)) @ across
-    nothing = be.xp.zeros_like(k)
-    moved, k = (be.xp.where(beyond, nothing, x) for x in (moved, k))
+    # t itself: the cut lies above it where t is lost in the rounding of H.
+    turned, out = t * turn, low @ adjoint(c)
+    soft = k @ (inside - turned + c) + (e @ g + out) @ across
+    # The same less dM, term by term: where t is small beside σ the two are nearly equal.
+    beside = (dm - k @ (adjoint(k) @ dm)) @ rest
+    clip = k @ (turned + a @ rest - c) + (t * e - out) @ across + beside
+    soft, clip, k = (be.xp.where(beyond, x, y) for x, y in ((nothing, soft), (dm, clip), (nothing, k)))
     if not isinstance(threshold, float):
         (u,) = follow(be, msign.declaration.rule, m, tol=None, rtol=None, method="auto")  # type: ignore[attr-defined]
-        moved, k = be.xp.where(zero, dm, moved), be.xp.where(zero, u, k)
-    return moved, k
+        soft, clip, k = (be.xp.where(zero, x, y) for x, y in ((dm, soft), (nothing, clip), (u, k)))
+    return _Moved(soft, clip, k)
 
 
-def _cut(be: Backend, h: Array, t: Array, length: int) -> tuple[Array, Array, Array]:
-    """Whether t is zero, whether nothing lies above it, and where to cut between: just below t, but not in the rounding of H.
+def _or_nothing(be: Backend, p: Array) -> Array:
+    """A projector, or zero if it projects on nothing."""
+    return be.xp.where(column(be.real(trace(be, be.constant(p))) > 0.5), p, be.xp.zeros_like(p))
+
+
+def _cut(be: Backend, h: Array, t: Array, length: int) -> tuple[Array, Array, Array, Array]:
+    """Whether t is zero, whether nothing lies above it, t (else), and where to cut: just below t, but not in the rounding of H.
 
     So what lies on t up to rounding counts as above it, and nothing does that is zero to working precision.
     """
@@ -307,34 +332,34 @@ def _cut(be: Backend, h: Array, t: Array, length: int) -> tuple[Array, Array, Ar
     zero, beyond = ~(t > 0), ~(t < 2 * size)
     cut = t - be.xp.minimum(32 * be.eps(h) * size, be.constant(t) / 2)
     cut = be.xp.where(cut > length * be.eps(h) * size, cut, length * be.eps(h) * size)
-    return column(zero), column(beyond), be.xp.where(zero | beyond, size, cut)
+    t, cut = (be.xp.where(zero | beyond, size, x) for x in (t, cut))
+    return column(zero), column(beyond), t, cut
 
 
 def _soft_tangent(be: Backend, value: Arrays, arrays: Arrays, moves: Arrays, *, t: Threshold, **_: Any) -> Arrays:
-    moved, k = _soft_moved(be, arrays[0], moves[0], t)
-    return (moved if moves[1] is None else moved - column(moves[1]) * k,)
+    moved = _moved(be, arrays[0], moves[0], t)
+    return (moved.soft if moves[1] is None else moved.soft - column(moves[1]) * moved.above,)
 
 
 def _soft_cotangent(be: Backend, value: Arrays, arrays: Arrays, bars: Arrays, *, t: Threshold, **_: Any) -> Arrays:
-    moved, k = _soft_moved(be, arrays[0], bars[0], t)
-    return moved, None if isinstance(t, float) else -inner(be, k, bars[0])
+    moved = _moved(be, arrays[0], bars[0], t)
+    return moved.soft, None if isinstance(t, float) else -inner(be, moved.above, bars[0])
 
 
 def _clip_moved(
     be: Backend, m: Array, dm: Array, lower: Threshold, upper: Threshold, rtol: float | None
 ) -> tuple[Array, Array, Array]:
     """dX for dM, and dX/dlower and dX/dupper: the parts of msign(M) that lie at or below `lower` and above `upper`."""
-    over, above = _soft_moved(be, m, dm, upper)
+    high = _moved(be, m, dm, upper)
     if isinstance(lower, float) and lower == 0:
-        return dm - over, be.xp.zeros_like(m), above
+        return high.clip, be.xp.zeros_like(m), high.above
     sign = msign.declaration.rule  # type: ignore[attr-defined]
     options: dict[str, Any] = {"tol": None, "rtol": rtol, "method": "auto"}
     u = follow(be, sign, m, **options)
     (du,) = sign.tangent(be, u, (m,), (dm,), **options)
-    soft, within = _soft_moved(be, m, dm, lower)
-    low = column(_stack(be, m, lower))
-    moved = be.xp.where(low > 0, low * du + soft, dm)
-    return moved - over, be.xp.where(low > 0, u[0] - within, be.xp.zeros_like(m)), above
+    within, low, nothing = _moved(be, m, dm, lower), column(_stack(be, m, lower)), be.xp.zeros_like(m)
+    lifted = be.xp.where(low > 0, low * du - within.clip, nothing)
+    return high.clip + lifted, be.xp.where(low > 0, u[0] - within.above, nothing), high.above
 
 
 def _clip_tangent(
@@ -399,8 +424,9 @@ def _mirror(be: Backend, m: Array, *, alike: bool = False) -> Callable[[Array], 
 
 def _mirrored_parts(be: Backend, m: Array, lower: Threshold, upper: Threshold, rtol: float, method: str) -> _Parts:
     """The `_Parts` by the same method, from Q M P: what rounding does to them differs from what it does to those of M."""
-    svd, rounding = _by_svd(be, m, method), rank_tolerance(be, m, None)
+    svd = _by_svd(be, m, method)
     m = widened(be, m) if svd else m
+    rounding = rank_tolerance(be, m, None)
     over = _excess(be, m, normalise(be, m)[1])
     mirror, down = _mirror(be, m), be.ldexp(m, column(-over))
     small = [be.ldexp(be.astype(_stack(be, m, t), be.kind(be.real(m))), -over) for t in (lower, upper)]
@@ -453,7 +479,13 @@ def _clip_residual(
     terms: Arrays = (parts.within, -parts.over)
     if not (isinstance(lower, float) and lower == 0):
         terms = (column(_stack(be, m, lower)) * parts.sign, *terms)
-    return _residual(be, value[0], terms, parts.clip, m, value[0])
+    # Where `upper` is lost in the rounding of M, what is zero might as well be `upper`.
+    high, rounding = _stack(be, m, upper), rank_tolerance(be, m, None)
+    (clip, e), (size, f) = scaled_norm(be, parts.clip), scaled_norm(be, m)
+    full = math.sqrt(min(m.shape[-2:]) - 0.5)
+    doubt = (be.ldexp(high, -f) < rounding * size) & (clip < full * be.ldexp(high, -e))
+    rounded = be.xp.where(column(doubt), value[0] / be.eps(m), value[0])
+    return _residual(be, value[0], terms, parts.clip, m, rounded)
 
 
 @declared(
