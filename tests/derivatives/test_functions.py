@@ -285,6 +285,24 @@ def test_condition_number_of_the_matrix_that_everybody_tries():
     assert condition(matsign.polar)(m) > 0.7 * np.linalg.norm(np.array(columns), 2) * np.linalg.norm(m)
 
 
+@pytest.mark.parametrize("f", [matsign.coupled_root, matsign.geometric_mean])
+def test_condition_number_of_two_arrays_that_are_alike(f, on, rng):
+    """Equal relative changes of both do not move a quotient, opposite ones no product: a start along them shows nothing."""
+    for a, b in ((np.eye(1), np.eye(1)), (np.array([[2.0]]), np.array([[0.5]])), (near(rng, 3), None)):
+        value = on(condition(f), a, a if b is None else b)
+        assert value > 0.5
+
+
+def test_the_derivative_of_a_coupled_root_keeps_scales(on, rng):
+    a, b, da, db = (near(rng, 3) for _ in range(4))
+    plain, large = (
+        on(frechet(matsign.coupled_root), *x)
+        for x in ((a, b, da, db), (4.0**240 * a, b / 4.0**240, 4.0**240 * da, db / 4.0**240))
+    )
+    for x, y, scale in zip(plain, large, (4.0**240, 4.0**-240), strict=True):
+        np.testing.assert_allclose(y / scale, x, rtol=1e-12, atol=1e-12)
+
+
 def test_frechet_broadcasts_and_checks(on, rng):
     a, e = near(rng, 3), gaussian(rng, 5, 3, 3)
     found = on(frechet(matsign.sqrtm), a, e)

@@ -44,10 +44,18 @@ def test_axis_is_seen_although_rounding_moved_the_eigenvalues(rng):
 
 def test_square_root_of_a_real_matrix_with_a_negative_eigenvalue_fails_alone(rng):
     stack = np.stack([np.diag([1.0, 4, 9]), np.diag([1.0, -4, 9]), np.diag([4.0, 1, 1])])
-    root, failure = schur.square_root(stack)
+    root, failure, _ = schur.square_root(stack, np.zeros(3))
     assert failure.tolist() == [0, Failure.NEGATIVE, 0]
     np.testing.assert_allclose(root[0], np.diag([1, 2, 3]))
     np.testing.assert_allclose(root[2], np.diag([2, 1, 1]))
+
+
+def test_the_sign_is_its_own_inverse_to_rounding(rng):
+    stack = np.stack([similar(rng, np.diag([1.0, -2, 3, -4, 5])) for _ in range(50)])
+    signs, failure = schur.sign(stack)
+    assert not failure.any()
+    gap = np.linalg.norm(signs @ signs - np.eye(5), axis=(1, 2))
+    assert (gap < 4e-16 * np.linalg.norm(signs, axis=(1, 2)) ** 2).all()
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64", "complex64", "complex128"])

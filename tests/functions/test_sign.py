@@ -1,6 +1,7 @@
 """mcsgn, spectral_projector, matrix_abs: accuracy on hard matrices, singular ones, and eigenvalues on the axis."""
 
 import contextlib
+import math
 
 import numpy as np
 import pytest
@@ -487,3 +488,35 @@ def test_a_hermitian_matrix_as_it_stands(eager):
     m = np.ones((4, 4))
     np.testing.assert_allclose(eager(mcsgn, m, rtol=0.0), m / 4, atol=1e-14)
     np.testing.assert_allclose(eager(spectral_projector, m, rtol=0.0, half_plane="left"), 0 * m, atol=1e-14)
+
+
+def drifting(rng, n):
+    """Masses joined by random springs and damped by a product with their matrix: zero is double, exactly but for rounding."""
+    springs = rng.uniform(0.5, 2, n - 1)
+    g = np.diff(np.eye(n), axis=0)
+    k = g.T @ np.diag(np.round(springs * 64) / 64) @ g
+    damping = 0.3 * k @ (k + rng.uniform(0.1, 1) * np.eye(n))
+    return np.block([[np.zeros((n, n)), np.eye(n)], [-k, -damping]])
+
+
+@pytest.mark.parametrize("n", [3, 6, 10])
+def test_a_chain_that_its_null_vector_begins_exactly_and_rounding_ends(n, on, rng):
+    """A Laplacian has its null vectors to the last bit, what is multiplied by it only nearly."""
+    for _ in range(20 if on.name == "numpy" else 3):
+        m = drifting(rng, n)
+        s = on(matsign.mcsgn, m)
+        assert np.trace(s) == pytest.approx(2 - 2 * n)
+        # The motions but drift, all damped: -1 on them, 0 on the drift and its velocity.
+        expected = -np.kron(np.eye(2), np.eye(n) - np.ones((n, n)) / n)
+        np.testing.assert_allclose(s, expected, atol=1e-10)
+        np.testing.assert_allclose(on(matsign.matrix_abs, m), m @ expected, atol=1e-10)
+        assert np.linalg.norm(on(matsign.spectral_projector, m)) < 1e-10
+
+
+def test_the_certificate_says_that_rounding_ends_a_chain(on):
+    m = np.block([[np.zeros((3, 3)), np.eye(3)], [-LAPLACIAN, -0.1 * LAPLACIAN @ (LAPLACIAN + 0.7 * np.eye(3))]])
+    assert on(matsign.certify(matsign.mcsgn), m)[1].forward_error == math.inf
+    assert on(matsign.certify(matsign.mcsgn), m, rtol=1e-12)[1].forward_error < 1e-12
+
+
+LAPLACIAN = np.array([[1.0, -1, 0], [-1, 2, -1], [0, -1, 1]])

@@ -123,7 +123,8 @@ def _norm_of_derivative(be: Backend, step: Step, value: Arrays, arrays: Arrays) 
         inverse = be.xp.where(size > 0, 1 / nonzero(be, size), 0 * size)
         return scaled(xs, tuple((inverse, -e) for _ in xs)), be.ldexp(size, e)
 
-    direction, _ = unit(tuple(_start(be, x) for x in matrices))
+    # No two changes alike: equal relative ones do not move what depends on a quotient of two arrays, opposite ones a product.
+    direction, _ = unit(tuple((-0.6) ** k * _start(be, x) for k, x in enumerate(matrices)))
     grown = math.nan * sizes[0][0]
     for _ in range(_ROUNDS):
         moved, grown = unit(scaled(step.tangent(be, value, arrays, scaled(direction, sizes) + still), shares))

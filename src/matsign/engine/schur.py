@@ -44,10 +44,21 @@ def sign(stack: Array) -> tuple[Array, Array]:
             x = triangular_sylvester(t[:left, :left], t[left:, left:], -t[:left, left:], -1)
             zh = z.conj().T
             s -= 2 * lapack.product(z[:, :left], zh[:left] - lapack.product(x, zh[left:]))
+            s = _involutory(s)
         out[k] = s
         if not np.isfinite(s).all():
             failure[k] = Failure.NOT_CONVERGED
     return out, failure
+
+
+def _involutory(s: Array) -> Array:
+    """s after a step of Newton and Schulz where that brings S² nearer to I: the caller's units may magnify what it is off."""
+    one = np.eye(len(s), dtype=s.dtype)
+    with np.errstate(over="ignore", invalid="ignore"):  # of a sign too large to square, which is kept
+        gap = one - lapack.product(s, s)
+        better = s + lapack.product(s, gap) / 2
+        left = one - lapack.product(better, better)
+    return better if np.linalg.norm(left) < np.linalg.norm(gap) else s
 
 
 def _double(stack: Array) -> Array:

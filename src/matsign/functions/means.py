@@ -153,16 +153,23 @@ def _coupled_residual(be: Backend, value: tuple[Array, Array], a: Array, b: Arra
 
 
 def _coupled_tangent(be: Backend, value: Arrays, arrays: Arrays, moves: Arrays, **_: Any) -> Arrays:
-    """CB dC + dC BC = dA - C dB C, and dD = -D dC D for D = C⁻¹."""
-    (c, d), (_a, b), (da, db) = value, arrays, moves
+    """CB dC + dC BC = dA - C dB C, and dD = -D dC D for D = C⁻¹, with A and B brought to size."""
+    _, b, ea, eb = _normalise_pair(be, *arrays)
+    k = (ea - eb) // 2
+    c, d = be.ldexp(value[0], column(-k)), be.ldexp(value[1], column(k))
+    da, db = be.ldexp(moves[0], column(-ea)), be.ldexp(moves[1], column(-eb))
     dc = separable(be, c @ b, b @ c, da - c @ db @ c)
-    return dc, -(d @ dc @ d)
+    return be.ldexp(dc, column(k)), -be.ldexp(d @ dc @ d, column(-k))
 
 
 def _coupled_cotangent(be: Backend, value: Arrays, arrays: Arrays, bars: Arrays, **_: Any) -> Arrays:
-    (c, d), b = (adjoint(x) for x in value), adjoint(arrays[1])
-    y = separable(be, b @ c, c @ b, bars[0] - d @ bars[1] @ d)
-    return y, -(c @ y @ c)
+    _, b, ea, eb = _normalise_pair(be, *arrays)
+    k = (ea - eb) // 2
+    c, d = adjoint(be.ldexp(value[0], column(-k))), adjoint(be.ldexp(value[1], column(k)))
+    b = adjoint(b)
+    bar_c, bar_d = be.ldexp(bars[0], column(k)), be.ldexp(bars[1], column(-k))
+    y = separable(be, b @ c, c @ b, bar_c - d @ bar_d @ d)
+    return be.ldexp(y, column(-ea)), -be.ldexp(c @ y @ c, column(-eb))
 
 
 def _is_singular(be: Backend, value: Arrays, a: Array, b: Array) -> Array:

@@ -41,6 +41,7 @@ from matsign.engine.linear import (
     relative_norm,
     rounding_probe,
 )
+from matsign.engine.nullity import nullities
 from matsign.engine.rules import Arrays, Solution, follow, overflowed, solution
 from matsign.engine.schedules import polar_express
 from matsign.engine.solves import folded, inverse, separable
@@ -147,7 +148,7 @@ def _general(be: Backend, m: Array, tol: float, rtol: float | None, method: str)
         if method in ("newton", "polynomial"):
             found = _confirmed(be, zero.matrix, found)
         # A chain that is there but for rounding may as well be eigenvalues that rounding hides; that is for the caller to say.
-        clear = zero.sound & (zero.exact | ~zero.defective) if rtol is None else zero.sound
+        clear = zero.sound & (zero.null | ~zero.defective) if rtol is None else zero.sound
         unclear = ~clear & (found.failure != int(Failure.AXIS))
         failure = be.xp.where(unclear, int(Failure.UNDECIDED_ZERO) + 0 * found.failure, found.failure)
         value = found.value[0] - zero.projector
@@ -322,7 +323,7 @@ def _residual(
     cube = norm(be, s @ s @ s - s) / nonzero(be, size**3 + size)
     backward = be.xp.maximum(_commutator(be, s, m), be.xp.maximum(cube, _not_nilpotent(be, s, m)))
     step = units.outward(be, _correction(be, s, units))
-    return Residual(backward, (_believed(be, step, *value, _may_flip(be, s, m)),))
+    return Residual(backward, (_believed(be, step, *value, _may_flip(be, s, m, rtol)),))
 
 
 def _commutator(be: Backend, s: Array, m: Array) -> Array:
@@ -360,10 +361,28 @@ def _correction(be: Backend, s: Array, units: balance.Balanced) -> Array:
     return units.masked(be, step)
 
 
-def _may_flip(be: Backend, s: Array, m: Array) -> Array:
+def _may_flip(be: Backend, s: Array, m: Array, rtol: float | None) -> Array:
     """Where rounding may move an eigenvalue to the other side of zero, which no correction step shows."""
     n, _ = _fold(be, s, m)
-    return ~(norm(be, n) * norm(be, be.inv(n)) * n.shape[-1] * be.eps(n) < _MARGIN)
+    return _joined_by_rounding(be, s, m, rtol) | ~(
+        norm(be, n) * norm(be, be.inv(n)) * n.shape[-1] * be.eps(n) < _MARGIN
+    )
+
+
+def _joined_by_rounding(be: Backend, s: Array, m: Array, rtol: float | None) -> Array:
+    """Where m has null vectors as it stands, but Jordan chains of zero only to rounding, and nobody asked for that by `rtol`."""
+    if rtol is not None or be.written_out(m):
+        return be.ones(m) < 0
+
+    def looked_at(s: Array, m: Array) -> Array:
+        zero = eye(be, m) - s @ s
+        chained = norm(be, zero @ m) > 10 * rank_tolerance(be, m, None) * norm(be, zero) * norm(be, m)
+        counts = be.host(nullities, be.xp.zeros_like(be.real(m[:, 0]), dtype=be.xp.int32), be.constant(m))
+        short = be.astype(counts[:, -1], be.kind(be.real(m))) < be.real(be.xp.linalg.trace(zero)) - 0.5
+        return chained & (counts[:, 0] > 0) & short
+
+    singular = be.real(be.xp.linalg.trace(eye(be, m) - s @ s)) > 0.5
+    return be.split(singular, looked_at, lambda s, m: be.ones(m) < 0, s, m)
 
 
 def _sensitive(be: Backend, n: Array, q: Array) -> Array:
@@ -408,9 +427,11 @@ def mcsgn(
 
     Zero eigenvalues stay zero, in the sense of the Drazin inverse: M is split by the spectral projector on its generalised
     null space. The sign of [[1, 5], [0, 0]] is itself, that of a nilpotent matrix is 0. How long the Jordan chains of zero are is
-    counted exactly where the entries of M, taken as they stand, are singular. Chains that rounding has moved off zero, and
-    small eigenvalues of a matrix that is far from normal in any units, are an error that says so: ``rtol=0`` takes such a matrix
-    as it stands, and a larger `rtol` counts as zero what a relative change of M by that much may have moved from it.
+    counted exactly where the entries of M, taken as they stand, are singular. Where M has null vectors but rounding has taken the
+    rest of their chains from it, singular values count, and the forward error of `certify` is infinite. Chains that rounding has
+    moved off zero altogether, and small eigenvalues of a matrix that is far from normal in any units, are an error that says so:
+    ``rtol=0`` takes such a matrix as it stands, and a larger `rtol` counts as zero what a relative change of M by that much may
+    have moved from it.
 
     The backward error of `certify` is the largest of ‖S M - M S‖ / (2 ‖S‖ ‖M‖), ‖S³ - S‖ / (‖S‖³ + ‖S‖) and, where S is
     singular, ‖Zᵖ‖ / (‖Z‖ᵖ⁻¹ ‖M‖) with Z = (I - S²) M and a power p ≥ n, in the units that balance M.
@@ -469,7 +490,7 @@ def _abs_residual(
     step = m @ s - n + m @ _correction(be, s, units) + rounding_probe(be, n, norm(be, m) * norm(be, s))
     step = units.outward(be, units.masked(be, step), 1)
     backward = norm(be, n @ n - m @ m) / nonzero(be, norm(be, n) ** 2 + norm(be, m) ** 2)
-    return Residual(backward, (_believed(be, step, *value, be.ones(m) < 0),))
+    return Residual(backward, (_believed(be, step, *value, _joined_by_rounding(be, s, m, rtol)),))
 
 
 @declared(
@@ -550,7 +571,7 @@ def _projector_residual(
     size = norm(be, p)
     square = norm(be, p @ p - p) / nonzero(be, size**2 + size)
     backward = be.xp.maximum(_commutator(be, p, m), square)
-    return Residual(backward, (_believed(be, units.outward(be, step), *value, _may_flip(be, s, m)),))
+    return Residual(backward, (_believed(be, units.outward(be, step), *value, _may_flip(be, s, m, rtol)),))
 
 
 @declared(
