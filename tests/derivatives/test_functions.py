@@ -285,6 +285,14 @@ def test_condition_number_of_the_matrix_that_everybody_tries():
     assert condition(matsign.polar)(m) > 0.7 * np.linalg.norm(np.array(columns), 2) * np.linalg.norm(m)
 
 
+def test_condition_number_that_overflows_is_infinite(on):
+    """[[1, x], [0, -1]] in units that make the derivative of its sign about x³, too large for single precision."""
+    m = np.array([[1.0, 1e15], [0.0, -1.0]], np.float32)
+    found = on(condition(matsign.matrix_abs), np.stack([m, np.eye(2, dtype=np.float32)]))
+    assert found[0] > 1e14
+    assert found[1] < 10
+
+
 @pytest.mark.parametrize("f", [matsign.coupled_root, matsign.geometric_mean])
 def test_condition_number_of_two_arrays_that_are_alike(f, on, rng):
     """Equal relative changes of both do not move a quotient, opposite ones no product: a start along them shows nothing."""

@@ -68,7 +68,8 @@ def condition(f: Callable[..., Any]) -> Callable[..., Any]:
 
     Estimated from below, mostly within a few percent, by power iteration on the Fréchet derivative and its adjoint (Higham 2008,
     section 3.3): eight equations like the one that a gradient costs. Frobenius norms; zero where f is zero. Infinite where a
-    root is singular: like √t at zero it changes by more than any multiple of what its matrix changes by.
+    root is singular: like √t at zero it changes by more than any multiple of what its matrix changes by; and where the
+    derivative overflows.
 
     Raises ``TypeError`` when `f` is not a function of this library, and what f raises.
 
@@ -90,8 +91,10 @@ def condition(f: Callable[..., Any]) -> Callable[..., Any]:
         with be.scoped(given[0]):
             value, given = step.filled_value(be, value, given), step.filled(be, given)
             grown = _norm_of_derivative(be, step, value, given)
+            # What is not a number there has overflowed.
+            right = found.solution.failure == 0
+            grown = be.xp.where(right & be.xp.isnan(grown), be.xp.full_like(grown, math.inf), grown)
             if declaration.unbounded:
-                right = found.solution.failure == 0
                 kept = tuple(be.xp.where(per_member(right, x), x, be.xp.zeros_like(x)) for x in value)
                 endless = right & declaration.unbounded(be, kept, *step.every(given)) & ~(grown == 0)
                 grown = be.xp.where(endless, be.xp.full_like(grown, math.inf), grown)
