@@ -301,6 +301,12 @@ def test_condition_number_of_two_arrays_that_are_alike(f, on, rng):
         assert value > 0.5
 
 
+@pytest.mark.parametrize(("one", "two"), [(0, 0), (1e293, 1e-300), (1e-300, 1e293), (1e200, 1e-200)])
+def test_condition_number_of_arrays_of_very_different_sizes(one, two, on):
+    a, b = np.array([[(one or 1.0) * 5.6]]), np.array([[(two or 1.0) * 3.0]])
+    np.testing.assert_allclose(on(condition(matsign.coupled_root), a, b), 1.0, rtol=1e-3)
+
+
 def test_the_derivative_of_a_coupled_root_keeps_scales(on, rng):
     a, b, da, db = (near(rng, 3) for _ in range(4))
     plain, large = (

@@ -16,6 +16,8 @@ from matsign.engine.rules import Arrays, Step
 Array = Any
 
 _ROUNDS = 4
+# So far below 1 the exponents of a dtype go, with a sixteenth of them kept in reserve.
+_LOWEST = {"float32": 118, "float64": 958}
 
 
 def frechet(f: Callable[..., Any]) -> Callable[..., Any]:
@@ -111,9 +113,11 @@ def _norm_of_derivative(be: Backend, step: Step, value: Arrays, arrays: Arrays) 
     matrices, numbers = (tuple(x for x in arrays if (x.ndim == 1) is one) for one in (False, True))
     still = tuple(be.xp.zeros_like(x) for x in numbers)
     sizes, shares = (tuple(scaled_norm(be, _flat(x)) for x in xs) for xs in (matrices, value))
-    # The derivative is linear in a direction, which is half way between the size of the arrays and 1.
-    largest = functools.reduce(be.xp.maximum, (e for _, e in sizes))
-    rest = largest - largest // 2
+    # The derivative is linear in a direction, which is half way between the size of the arrays and 1, or nearer to them where
+    # that would take the smallest array out of the range of the dtype.
+    largest, least = (functools.reduce(f, (e for _, e in sizes)) for f in (be.xp.maximum, be.xp.minimum))
+    room = least + _LOWEST[be.kind(be.real(matrices[0]))]
+    rest = be.xp.minimum(largest - largest // 2, be.xp.maximum(room, 0 * room))
     sizes = tuple((s, e - rest) for s, e in sizes)
     shares = tuple((be.xp.where(s > 0, 1 / nonzero(be, s), 0 * s), rest - e) for s, e in shares)
 
