@@ -1,5 +1,6 @@
 """Algebraic Riccati equations, hard, impossible or in odd units: a right answer and an honest certificate, or why not."""
 
+import mpmath as mp
 import numpy as np
 import pytest
 import scipy.linalg as sl
@@ -326,3 +327,36 @@ def test_unstabilisable_under_a_trace_is_nan():
 
 def test_kept_in_the_flat_namespace():
     assert {"solve_continuous_are", "solve_discrete_are", "lqr", "dlqr"} <= set(matsign.__all__)
+
+
+@pytest.mark.parametrize(
+    ("a", "q", "r"), [(1e12, 1e30, 1.0), (1e12, 1.0, 1e-30), (1e8, 1.0, 1.0), (1e20, 1e60, 1.0), (1e50, 1.0, 1.0)]
+)
+def test_discrete_scalars_whose_terms_cancel(a, q, r):
+    """What is left of the equation is a² times smaller than its terms: none of it is left in working precision."""
+    x, certificate = certify(solve_discrete_are)(*(np.array([[y]]) for y in (a, 1.0, q, r)))
+    with mp.workdps(300):
+        a, q, r = mp.mpf(a), mp.mpf(q), mp.mpf(r)
+        half = (q + a * a * r - r) / 2
+        error = float(abs(mp.mpf(float(x[0, 0])) / (half + mp.sqrt(half * half + q * r)) - 1))
+    assert error < 4e-16
+    assert max(error, 1e-17) < certificate.forward_error < 1e-13
+
+
+@BOTH
+def test_a_certificate_is_never_zero(f, rng):
+    for _ in range(40):
+        plant = (np.array([[float(y)]]) for y in (rng.integers(-5, 6), *rng.integers(1, 6, 3)))
+        assert 1e-17 < certify(f)(*plant)[1].forward_error < 1e-12
+
+
+def test_weights_that_rounding_makes_singular(rng):
+    """r + bᴴ x b has no digit of r left; x and its certificate have theirs."""
+    a = gaussian(rng, 3, 3)
+    b = np.array([[0.0, 0.0], [0.0, 0.0], [1.0, 1.0]])
+    plant = [y.astype("float32") for y in (a, b, 20 * np.eye(3), np.array([[6e-11, -5e-11], [-5e-11, 1.2e-10]]))]
+    x, certificate = certify(solve_discrete_are)(*plant)
+    exact = solve_discrete_are(*(y.astype("float64") for y in plant))
+    assert np.linalg.norm(x - exact) < 1e-3 * np.linalg.norm(exact)
+    assert certificate.backward_error < 1e-5
+    assert certificate.forward_error < 1

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import matsign
+import truth
 from matrices import DTYPES, adjoint, definite, gaussian
 from matsign import Regulator, SpectrumError, dlqr, lqr
 
@@ -257,3 +258,18 @@ def test_a_saddle_in_discrete_time_with_a_positive_r():
     np.testing.assert_allclose(matsign.solve_discrete_are(2 * one, one, -10 * one, one), [[-5.0]], rtol=1e-14)
     with pytest.raises(SpectrumError, match="not positive definite: its smallest eigenvalue is -4;"):
         dlqr(2 * one, one, -10 * one, one)
+
+
+@pytest.mark.parametrize("growth", [1e6, 1e12])
+def test_a_gain_that_the_digits_of_the_solution_do_not_hold(growth, rng):
+    """x is so much larger than r in one direction that r + bᴴ x b, rounded, is singular: the gain has its digits all the same."""
+    a, b = np.array([[1.0, growth], [0.0, 1.0]]), gaussian(rng, 2, 3)
+    plant = a, b, np.eye(2), np.eye(3)
+    (gain, x, poles), certificate = matsign.certify(dlqr)(*plant)
+    exact = truth.discrete_are(*plant, np.eye(2), 0 * b)
+    wide = [truth.exact(y) for y in plant]
+    right = truth.inverse(wide[3] + wide[1].T @ exact @ wide[1]) @ (wide[1].T @ exact @ wide[0])
+    assert truth.error(gain, right) < 1e-14
+    assert truth.error(x, exact) < 1e-14
+    assert certificate.forward_error < 1
+    assert np.abs(poles).max() < 1

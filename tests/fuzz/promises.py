@@ -314,7 +314,8 @@ def _against_reference(c, exact, plain, certified, library):
         claimed = float(certified.certificate.forward_error)
         if true > MARGIN * max(claimed, eps):
             c.note("forward error too small", f"{claimed:.1e} where the error is {true:.1e} on {library}")
-        elif claimed > LOOSE * max(true, eps):
+        elif compared is None and claimed > LOOSE * max(true, eps):
+            # What is not compared, such as poles, has an error of its own: a pole 1e-8 beside a gain 1 has half its digits.
             grown = condition(case, exact)
             if grown is not None and grown < BENIGN:
                 c.note(

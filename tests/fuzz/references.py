@@ -405,7 +405,13 @@ def _are(discrete, a, b, q, r, e, s):
     columns = (truth.eye(2 * n) - sign_of_m) @ truth.exact(np.random.default_rng(1).standard_normal((2 * n, n)))
     x = _linear(lambda: columns[n:] @ truth.inverse(columns[:n]))
     _checked(_size(x - h(x)), _size(x))
+    paid = h(a) @ x @ truth.inverse(one + g @ x) @ a - x if discrete else h(a) @ x + x @ a - x @ g @ x
+    _checked(_size(paid + q), _size(x) * (1 if discrete else _size(a)))
     return x
+
+
+def _has_negative(x):
+    return min(mp.eighe(mp.matrix(((x + truth.adjoint(x)) / 2).tolist()), eigvals_only=True)) < 0
 
 
 def regulator(discrete, a, b, q, r, s=None, e=None):
@@ -415,6 +421,9 @@ def regulator(discrete, a, b, q, r, s=None, e=None):
     a, b, r = (truth.exact(y) for y in (a, b, r))
     e = truth.eye(len(a)) if e is None else truth.exact(e)
     s = 0 * b if s is None else truth.exact(s)
+    for weight in (r, r + h(b) @ x @ b) if discrete else (r,):
+        if _has_negative(weight):
+            raise NoAnswerError("no gain costs least")
     if discrete:
         return truth.inverse(r + h(b) @ x @ b) @ (h(b) @ x @ a + h(s)), x
     return truth.inverse(r) @ (h(b) @ x @ e + h(s)), x

@@ -126,7 +126,7 @@ def _errors(declaration: Declaration, call: Call, value: tuple[Array, ...], opti
         value = tuple(be.astype(be.astype(x, call.kind), be.kind(x)) for x in value)
     found = declaration.residual(be, value, *call.stacks, **options)
     backward = _known(be, found.backward)
-    forward = 0 * backward
+    forward = be.xp.zeros_like(backward)
     measured = value if found.zero is None else found.zero
     for step, x, y in zip(_flat(found.correction), _flat(value), _flat(measured), strict=True):
         # Where an answer of 0 leaves nothing of the equation there is nothing to correct.

@@ -24,6 +24,7 @@ from matsign.equations.newton_kleinman import (
     correct,
     fair,
     polish,
+    probed,
     refine,
 )
 from matsign.equations.plant import (
@@ -346,7 +347,8 @@ def assess(be: Backend, equation: Equation, x: Array, p: Plant) -> Residual:
     problem = _in_good_units(be, equation, p, True)
     p, y, units = _in_solution_units(be, problem, x)
     at = equation.gap(be, p, y)
-    found = equation.step(be, p, at.closed, at.gap)
+    # At its fixed point an x may leave nothing, and so in all units.
+    found = equation.step(be, p, at.closed, probed(be, equation, at) + be.eps(x) / 4 * y)
     size = xp.abs(found.x)
     for draw in range(2):
         odd, z, back = in_odd_units(be, p, y, draw)
@@ -406,7 +408,8 @@ def _looked_at_closely(be: Backend, equation: Equation, p: Plant, y: Array, firs
     """A Newton step for what is left of the equation in twice the precision, and one for a rounding of its data."""
     at = equation.exact_gap(be, p, y)
     rounded = equation.exact_gap(be, rounded_by_chance(be, p), y).gap
-    left, moved = (equation.step(be, p, at.closed, gap) for gap in (at.gap, rounded - at.gap))
+    gaps = (probed(be, equation, at, be.eps(y)), rounded - at.gap)
+    left, moved = (equation.step(be, p, at.closed, gap) for gap in gaps)
     found = Judgement(be.xp.abs(left.x) + be.xp.abs(moved.x), left.stable, ~left.stable, at.closed)
     if not affordable(be, y, 2):
         return found

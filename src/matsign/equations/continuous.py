@@ -22,7 +22,7 @@ from matsign.engine.symplectic import Closed, Symplectic, closed_lyapunov, doubl
 from matsign.equations import exactly
 from matsign.equations.algebraic import METHODS, residual_of, solver_of
 from matsign.equations.closed_loop import riccati_cotangent, riccati_tangent
-from matsign.equations.newton_kleinman import Equation, Gap
+from matsign.equations.newton_kleinman import Equation, Gap, solve_weighted
 from matsign.equations.plant import Plant, Standard
 
 Array = Any
@@ -34,7 +34,7 @@ def _gap(be: Backend, p: Plant, x: Array) -> Gap:
     inner = adjoint(p.b) @ xe
     if p.s is not None:
         inner = inner + adjoint(p.s)
-    gain = be.solve(p.r, inner)
+    gain = solve_weighted(be, p.r, inner)
     paid = adjoint(gain) @ inner
     terms = 2 * norm(be, once) + norm(be, p.q) + norm(be, paid)
     gap = 2 * once + p.q - paid

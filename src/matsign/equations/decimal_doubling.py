@@ -27,10 +27,13 @@ _STEPS = 72
 
 
 class Solved(NamedTuple):
-    """x, the closed loop a - b k, the doublings until that had died out, and whether x is right to working precision."""
+    """x, the closed loop a - b k, the gain k, the doublings until the closed loop had died out, and whether x is right to
+    working precision.
+    """
 
     x: Array
     closed: Array
+    gain: Array
     doublings: Array
     found: Array
 
@@ -47,32 +50,34 @@ def affordable(n: int, *, is_complex: bool, times: int = 1) -> bool:
 
 def solve(
     discrete: bool, a: Array, b: Array, q: Array, r: Array, e: Array | None, s: Array | None
-) -> tuple[Array, Array, Array, Array]:
+) -> tuple[Array, Array, Array, Array, Array]:
     """`Solved` of a stack; NaN where there is nothing to agree on."""
     count = len(a)
-    out = Solved(np.full_like(q, np.nan), np.full_like(a, np.nan), np.zeros(count, np.int32), np.zeros(count, bool))
+    x, closed, gain = (np.full_like(m, np.nan) for m in (q, a, b.swapaxes(-1, -2)))
+    out = Solved(x, closed, gain, np.zeros(count, np.int32), np.zeros(count, bool))
     for k in range(len(a)):
         plant = [None if m is None else m[k] for m in (a, b, q, r, e, s)]
         found = _agreed(discrete, plant)
         if found is not None:
-            x, closed, out.doublings[k] = found
-            out.x[k], out.closed[k] = decimals.rounded(x, q[k]), decimals.rounded(closed, a[k])
+            for kept, y in zip(out[:3], found[:3], strict=True):
+                kept[k] = decimals.rounded(y, kept[k])
+            out.doublings[k] = found[3]
             out.found[k] = bool(np.isfinite(out.x[k]).all())
     return out
 
 
-def _agreed(discrete: bool, plant: list[Any]) -> tuple[Array, Array, int] | None:
-    """(x, closed loop, doublings) that two precisions agree on."""
+def _agreed(discrete: bool, plant: list[Any]) -> tuple[Array, Array, Array, int] | None:
+    """(x, closed loop, gain, doublings) that two precisions agree on."""
     last: Array | None = None
     for count in _precisions(len(plant[0]), is_complex=any(np.iscomplexobj(m) for m in plant)):
         with decimals.digits(count):
             try:
-                x, closed, steps = _doubled(discrete, [None if m is None else exact(m) for m in plant])
+                x, closed, gain, steps = _doubled(discrete, [None if m is None else exact(m) for m in plant])
             except ArithmeticError:  # a singular matrix, or one that is so at this precision
                 last = None
                 continue
             if last is not None and size(x - last) <= _AGREED * size(x):
-                return x, closed, steps
+                return x, closed, gain, steps
             last = x
     return None
 
@@ -84,7 +89,7 @@ def _precisions(n: int, *, is_complex: bool) -> Iterator[int]:
         count *= 2
 
 
-def _doubled(discrete: bool, plant: list[Any]) -> tuple[Array, Array, int]:
+def _doubled(discrete: bool, plant: list[Any]) -> tuple[Array, Array, Array, int]:
     """One attempt, at the precision that is set. Without a descriptor e, that of x e⁻¹ and the like."""
     a, b, q, r, e, s = plant
     s = 0 * b if s is None else s
@@ -95,7 +100,7 @@ def _doubled(discrete: bool, plant: list[Any]) -> tuple[Array, Array, int]:
     weight = r + b.T @ x @ b if discrete else r
     gain = inverse(weight) @ (b.T @ x @ (a if discrete else eye(len(a))) + s.T)
     closed = a - b @ gain
-    return x, closed if e is None else closed @ e, steps
+    return (x, closed, gain, steps) if e is None else (x, closed @ e, gain @ e, steps)
 
 
 def _continuous(a: Array, b: Array, q: Array, r: Array, s: Array) -> tuple[Array, int]:

@@ -22,7 +22,7 @@ from matsign.engine.symplectic import Closed, Symplectic, closed_stein, double
 from matsign.equations import exactly
 from matsign.equations.algebraic import METHODS, residual_of, solver_of
 from matsign.equations.closed_loop import riccati_cotangent, riccati_tangent
-from matsign.equations.newton_kleinman import Equation, Gap
+from matsign.equations.newton_kleinman import Equation, Gap, solve_weighted
 from matsign.equations.plant import Plant, Standard
 
 Array = Any
@@ -33,7 +33,7 @@ def _gap(be: Backend, p: Plant, x: Array) -> Gap:
     inner, weight = adjoint(p.b) @ xa, p.r + adjoint(p.b) @ x @ p.b
     if p.s is not None:
         inner = inner + adjoint(p.s)
-    gain = be.solve(weight, inner)
+    gain = solve_weighted(be, weight, inner)
     moved, paid = adjoint(p.a) @ xa, adjoint(gain) @ inner
     kept = x if p.e is None else adjoint(p.e) @ x @ p.e
     gap = hermitian(moved - kept + p.q - paid)

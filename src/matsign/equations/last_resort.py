@@ -25,7 +25,7 @@ def solved(be: Backend, equation: Equation, p: Plant) -> Solved:
     return Solved(
         *be.host(
             functools.partial(_host_solve, equation.discrete, p.e is not None, p.s is not None),
-            (p.q, p.a, be.no_counts(p.a), be.ones(p.a) > 0),
+            (p.q, p.a, p.b.mT, be.no_counts(p.a), be.ones(p.a) > 0),
             *(m for m in p if m is not None),
         )
     )

@@ -58,6 +58,18 @@ class Equation(NamedTuple):
     hamiltonian: Callable[..., tuple[Array, Array, Array, Array]]
 
 
+def solve_weighted(be: Backend, weight: Array, inner: Array) -> Array:
+    """weight⁻¹ inner; of a weight that rounding has made singular, with one rounding of its diagonal put back."""
+
+    def moved(weight: Array, inner: Array, _: Array) -> Array:
+        diagonal = be.xp.abs(be.xp.linalg.diagonal(weight))
+        return be.solve(weight + 2 * be.eps(weight) * diagonal[:, None, :] * eye(be, weight), inner)
+
+    gain = be.solve(weight, inner)
+    singular = ~be.xp.isfinite(norm(be, gain)) & be.xp.isfinite(norm(be, weight) + norm(be, inner))
+    return be.split(singular, moved, lambda weight, inner, gain: gain, weight, inner, gain)
+
+
 class Candidate(NamedTuple):
     """A solution with its relative residual, how far rounding may have moved it, whether its closed loop is stable, steps, and
     whether what rounding does to the closed loop is too little to make that verdict or the last step wrong.
@@ -142,8 +154,17 @@ def _refine(be: Backend, equation: Equation, p: Plant, c: Candidate) -> Candidat
     limit = _STEPS if be.written_out(c.x) else _REFINEMENTS
     _, _, best, _ = be.loop(step, (p, units.apply(be, c.x), c._replace(residual=unknown), unknown), limit)
     at = equation.gap(be, p, best.x)
-    sure = (best.move <= equation.trust * eps) & certain(be, equation, p, at)
+    hidden = equation.step(be, p, at.closed, probed(be, equation, at, eps) - at.gap).x
+    move = xp.maximum(best.move, norm(be, hidden) / nonzero(be, norm(be, best.x)))
+    sure = (move <= equation.trust * eps) & certain(be, equation, p, at)
     return best._replace(x=units.restore(be, best.x), sure=sure)
+
+
+def probed(be: Backend, equation: Equation, at: Gap, precision: float = 1.0) -> Array:
+    """What is left of an equation, and the rounding errors of its terms that it may hide: where these cancel, a small sum, or
+    none, says little. `precision` is beside that of the numbers.
+    """
+    return at.gap + hermitian(rounding_probe(be, at.gap, equation.hidden * precision * at.terms))
 
 
 def certain(

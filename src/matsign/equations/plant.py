@@ -100,6 +100,11 @@ def gain_exponent(be: Backend, p: Plant, *, discrete: bool) -> Array:
     return found.a - found.b
 
 
+def loop_exponent(be: Backend, p: Plant, *, discrete: bool) -> Array:
+    """The exponent of the closed loop a - b k of the plant beside that of the plant that `normalise` makes of it."""
+    return _exponents(be, p, discrete).a
+
+
 def time_exponent(be: Backend, p: Plant, *, discrete: bool) -> Array:
     """The exponent of the eigenvalues of the plant beside those of the plant that `normalise` makes of it."""
     found = _exponents(be, p, discrete)
@@ -290,11 +295,11 @@ def in_odd_units(be: Backend, p: Plant, x: Array, draw: int) -> tuple[Plant, Arr
 
 def rounded_by_chance(be: Backend, p: Plant) -> Plant:
     """The plant with every number changed by one rounding, always the same way; q and r stay Hermitian."""
-    a, b, q, r, e, s = (None if x is None else rounded_by_one(be, x) for x in p)
+    a, b, q, r, e, s = (None if x is None else rounded_by_one(be, x, draw) for draw, x in enumerate(p))
     return Plant(a, b, hermitian(q), hermitian(r), e, s)
 
 
-def rounded_by_one(be: Backend, x: Array) -> Array:
+def rounded_by_one(be: Backend, x: Array, draw: int = 0) -> Array:
     """Every number changed by one rounding, up or down, always the same way."""
-    factors = 1 + be.eps(x) * np.random.default_rng(0).choice((-1.0, 1.0), x.shape[-2:])
+    factors = 1 + be.eps(x) * np.random.default_rng(draw).choice((-1.0, 1.0), x.shape[-2:])
     return x * be.astype(be.asarray(factors, x), be.kind(be.real(x)))

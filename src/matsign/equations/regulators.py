@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -24,8 +25,16 @@ from matsign.equations.closed_loop import (
 )
 from matsign.equations.continuous import CONTINUOUS
 from matsign.equations.discrete import DISCRETE
+from matsign.equations.last_resort import affordable, solved
 from matsign.equations.newton_kleinman import Equation
-from matsign.equations.plant import Plant, gain_exponent, normalise
+from matsign.equations.plant import (
+    Plant,
+    gain_exponent,
+    loop_exponent,
+    normalise,
+    rounded_by_chance,
+    rounded_by_one,
+)
 from matsign.equations.poles import poles_move, poles_pull
 
 Array = Any
@@ -39,13 +48,34 @@ class Regulator(NamedTuple):
     poles: Array
 
 
-def _at(be: Backend, equation: Equation, x: Array, p: Plant) -> tuple[Array, Array]:
-    """(gain, closed loop matrix e⁻¹(a - b k)) in the units of the caller."""
+def _at(be: Backend, equation: Equation, x: Array, p: Plant, *, shaken: bool = False) -> tuple[Array, Array]:
+    """(gain, closed loop matrix e⁻¹(a - b k)) in the units of the caller; `shaken` for rounded data, where the digits of x do
+    not suffice.
+    """
     scaled, whole, _ = normalise(be, p, discrete=equation.discrete)
-    at = equation.gap(be, scaled, be.ldexp(x, column(-whole)))
-    gain = be.ldexp(at.gain, column(gain_exponent(be, p, discrete=equation.discrete)))
-    closed = p.a - p.b @ gain
+    x = be.ldexp(x, column(-whole))
+    at = equation.gap(be, scaled, x)
+    gain, closed = at.gain, at.closed
+    if affordable(be, x, 2):
+        moved = equation.gap(be, scaled, rounded_by_one(be, x)).gain
+        enough = min(4096 * be.eps(x), be.eps(x) ** 0.5)
+        lost = ~(norm(be, moved - gain) <= enough * norm(be, gain))
+        digits = functools.partial(_in_digits, be, equation, shaken)
+        gain, closed = be.split(lost, digits, lambda p, gain, closed: (gain, closed), scaled, gain, closed)
+    else:
+        lost = be.ones(x) < 0
+    gain = be.ldexp(gain, column(gain_exponent(be, p, discrete=equation.discrete)))
+    by_gain = p.a - p.b @ gain
+    closed = be.ldexp(closed, column(loop_exponent(be, p, discrete=equation.discrete)))
+    closed = be.xp.where(column(lost), closed, by_gain)
     return gain, closed if p.e is None else be.solve(p.e, closed)
+
+
+def _in_digits(be: Backend, equation: Equation, shaken: bool, p: Plant, gain: Array, closed: Array) -> Any:
+    """(gain, closed loop) from the solution in more digits, where that can be had."""
+    found = solved(be, equation, rounded_by_chance(be, p) if shaken else p)
+    good = column(found.found & found.stable)
+    return be.xp.where(good, found.gain, gain), be.xp.where(good, found.closed, closed)
 
 
 def _regulate(equation: Equation) -> Callable[..., Solution]:
@@ -122,7 +152,7 @@ def _regulated(equation: Equation) -> Callable[..., Residual]:
         (dx,) = found.correction
         # What dx, and what is not the gain of x at all, moves the gain by; and that the poles.
         right, _ = _at(be, equation, x, p)
-        moved, closed = _at(be, equation, x + finite(be, dx), p)
+        moved, closed = _at(be, equation, x + finite(be, dx), p, shaken=True)
         shifted = be.eig(finite(be, closed))[0]
         nearest = be.xp.min(be.xp.abs(poles[:, :, None] - shifted[:, None, :]), axis=-1)
         return found._replace(correction=(be.xp.abs(moved - right) + be.xp.abs(right - gain), dx, nearest))
