@@ -66,6 +66,8 @@ def solve_weighted(be: Backend, weight: Array, inner: Array) -> Array:
         return be.solve(weight + 2 * be.eps(weight) * diagonal[:, None, :] * eye(be, weight), inner)
 
     gain = be.solve(weight, inner)
+    if be.traced(gain):
+        return gain
     singular = ~be.xp.isfinite(norm(be, gain)) & be.xp.isfinite(norm(be, weight) + norm(be, inner))
     return be.split(singular, moved, lambda weight, inner, gain: gain, weight, inner, gain)
 
