@@ -190,3 +190,52 @@ def test_certificate_sees_what_is_near_the_axis(distance, rng):
 def test_nothing_in_gives_nothing_out(on):
     assert on(lyapunov_factor, np.zeros((0, 0)), np.zeros((0, 2))).shape[-2] == 0
     assert on(discrete_lyapunov_factor, np.zeros((0, 3, 3)), np.zeros((0, 3, 2))).shape[:2] == (0, 3)
+
+
+SYSTEM = (
+    np.array([[-2.0, 0.5, 0.1], [0.3, -1.5, 0.2], [0.0, 0.4, -1.0]]),
+    np.array([[1.0, 0.2], [0.3, 1.0], [-1.0, 0.5]]),
+    np.array([[0.5, 1.0, -0.3]]),
+)
+
+
+@pytest.mark.parametrize("size", [1e-300, 1e-200, 1e200, 1e300])
+@pytest.mark.parametrize("which", [0, 1, 2])
+def test_condition_does_not_depend_on_the_unit(size, which):
+    """Products of what moves with the Gramians are out of range where the answers and their moves are not."""
+    scaled = [x * size if k == which else x for k, x in enumerate(SYSTEM)]
+    for f, count in (
+        (matsign.lyapunov_factor, 2),
+        (matsign.hankel_singular_values, 3),
+        (matsign.balanced_truncation, 3),
+    ):
+        order = {"order": 2} if f is matsign.balanced_truncation else {}
+        if which < count:
+            wanted = matsign.condition(f)(*SYSTEM[:count], **order)
+            np.testing.assert_allclose(matsign.condition(f)(*scaled[:count], **order), wanted, rtol=1e-6)
+    if which == 1:
+        a = SYSTEM[0] / 4
+        wanted = matsign.condition(matsign.discrete_lyapunov_factor)(a, SYSTEM[1])
+        np.testing.assert_allclose(matsign.condition(matsign.discrete_lyapunov_factor)(a, scaled[1]), wanted, rtol=1e-6)
+
+
+@pytest.mark.parametrize("f", [matsign.lyapunov_factor, matsign.discrete_lyapunov_factor])
+def test_gramian_of_a_moved_factor_in_any_units(f):
+    """States in units so different that the columns of z are parallel to working precision: z zᴴ moves as it should."""
+    torch = pytest.importorskip("torch")
+    units = np.array([2.0**40, 1.0, 2.0**-20])
+    a, b = SYSTEM[0] / (4 if f is matsign.discrete_lyapunov_factor else 1), SYSTEM[1]
+
+    def moved(s):
+        arrays, moves = (a * s / s.T, b * s), (np.cos(np.arange(9.0)).reshape(3, 3) * s / s.T, np.ones((3, 2)) * s)
+        z, dz = f(*arrays), matsign.frechet(f)(*arrays, *moves)
+        weight = torch.from_numpy(np.sin(np.arange(9.0)).reshape(3, 3) / s / s.T)
+        given = [torch.from_numpy(x).requires_grad_() for x in arrays]
+        factor = f(*given)
+        pulled = torch.autograd.grad((factor @ factor.mT * weight).sum(), given)
+        along = sum((x.numpy() * y).sum() for x, y in zip(pulled, moves, strict=True))
+        return (dz @ z.T + z @ dz.T) / s / s.T, along
+
+    (dx, along), (wanted, wanted_along) = moved(units[:, None]), moved(np.ones((3, 1)))
+    np.testing.assert_allclose(dx, wanted, rtol=1e-9, atol=1e-9 * abs(wanted).max())
+    np.testing.assert_allclose(along, wanted_along, rtol=1e-9)

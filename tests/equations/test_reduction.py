@@ -207,3 +207,14 @@ def test_complex_systems_without_states_are_quiet(f):
     values = f(np.zeros((0, 0), complex), np.zeros((0, 2), complex), np.zeros((3, 0), complex))
     assert values.shape == (0,)
     assert values.dtype == np.float64
+
+
+def test_what_cancels_in_a_reduced_model_counts_in_its_certificate():
+    """The state that is kept is a thousand times slower than the entries that its rate is computed from."""
+    turned = np.array([[0.8, -0.6], [0.6, 0.8]])
+    a = turned @ np.diag([-2.4e-4, -1e-7]) @ turned.T
+    b, c = np.array([[3.0, 1.0], [1.0, -2.0]]), np.array([[1.0, 0.5]])
+    small, certificate = certify(matsign.balanced_truncation)(a, b, c, 1)
+    other, _ = certify(matsign.balanced_truncation)(turned.T @ a @ turned, turned.T @ b, c @ turned, 1)
+    assert abs(small.a - other.a) < 30 * certificate.forward_error * abs(small.a)
+    assert 1e-14 < certificate.forward_error < 1e-9

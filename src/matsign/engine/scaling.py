@@ -5,12 +5,13 @@ An answer may be too large for its dtype although everything on the way was near
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 from matsign.backends import Backend
 from matsign.engine import balance
 from matsign.engine.failures import Failure
-from matsign.engine.linear import column, normalise
+from matsign.engine.linear import column, normalise, per_member
 from matsign.engine.rules import Solution
 
 Array = Any
@@ -64,6 +65,51 @@ def checked(be: Backend, found: Solution) -> Solution:
         lost = (failure == 0) & ~be.xp.isfinite(be.xp.reshape(x, (len(x), -1))).all(-1)
         failure = be.xp.where(lost, int(Failure.OVERFLOW) + 0 * failure, failure)
     return found._replace(failure=failure)
+
+
+class Powers(NamedTuple):
+    """Exponents of two per member: what the arrays of an equation have beside arrays near one, and its results by that."""
+
+    arrays: tuple[Array, ...]
+    value: tuple[Array, ...]
+
+
+def size_of(be: Backend, *matrices: Array) -> Array:
+    """The exponent of the largest entry of these; a number that nothing moves."""
+    return normalise(be, *(be.constant(x) for x in matrices))[-1]
+
+
+def tangent_at_size(powers: Callable[..., Powers], tangent: Callable[..., Any]) -> Callable[..., Any]:
+    """A tangent of arrays near one as one of any arrays: products of what is moved would leave the range of numbers."""
+
+    def scaled(be: Backend, value: Any, arrays: Any, moves: Any, **options: Any) -> Any:
+        by = powers(be, *arrays)
+        down = tuple(-k for k in by.arrays)
+        value = _times(be, value, tuple(-k for k in by.value))
+        return _times(be, tangent(be, value, _times(be, arrays, down), _times(be, moves, down), **options), by.value)
+
+    return scaled
+
+
+def cotangent_at_size(powers: Callable[..., Powers], cotangent: Callable[..., Any]) -> Callable[..., Any]:
+    """The same for a cotangent."""
+
+    def scaled(be: Backend, value: Any, arrays: Any, bars: Any, **options: Any) -> Any:
+        by = powers(be, *arrays)
+        down = tuple(-k for k in by.arrays)
+        top = by.value[0]
+        for k in by.value[1:]:
+            top = be.xp.maximum(top, k)
+        value = _times(be, value, tuple(-k for k in by.value))
+        bars = _times(be, bars, tuple(k - top for k in by.value))
+        pulled = cotangent(be, value, _times(be, arrays, down), bars, **options)
+        return _times(be, pulled, tuple(top + k for k in down))
+
+    return scaled
+
+
+def _times(be: Backend, xs: Any, exponents: tuple[Array, ...]) -> Any:
+    return tuple(be.ldexp(x, per_member(k, x)) for x, k in zip(xs, exponents, strict=True))
 
 
 def at_least_rounded(be: Backend, step: Array, value: Array) -> Array:

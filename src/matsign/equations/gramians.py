@@ -16,13 +16,13 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from matsign.backends import Backend
-from matsign.engine import bartels, scaling
+from matsign.engine import balance, bartels, scaling
 from matsign.engine.declare import Residual, declared
 from matsign.engine.doubling import Cayley, cayley
 from matsign.engine.factors import Factors, smith_factors, width
 from matsign.engine.failures import Failure
 from matsign.engine.linear import adjoint, column, eye, hermitian, nonzero, norm, normalise
-from matsign.engine.rules import Arrays, Solution, solution
+from matsign.engine.rules import Arrays, Rule, Solution, follow, shapes_of, solution
 from matsign.engine.separation import ROUNDINGS, may_be_singular, spectral_norm
 from matsign.engine.solves import inverse, stable_lyapunov, stable_stein
 from matsign.equations.lyapunov import lyapunov_residual, stein_residual
@@ -189,6 +189,64 @@ def _dropped(be: Backend, z: Array, bar: Array) -> Array:
     return hermitian((bar - adjoint(plus) @ (adjoint(z) @ bar) / 2) @ plus)
 
 
+_UNITS = Rule(
+    "units that balance",
+    shapes_of("(n,n)"),
+    shapes_of("(n)"),
+    solve=lambda be, a: solution(be, (be.astype(balance.exponents(be, a), be.kind(be.real(a))),)),
+    tangent=lambda be, value, arrays, moves: (be.xp.zeros_like(value[0]),),
+    cotangent=lambda be, value, arrays, bars: (be.xp.zeros_like(arrays[0]),),
+    kinds=("real",),
+)
+
+
+class _Units(NamedTuple):
+    """Exponents of the units of the states that balance a (B, n, 1), in which the columns of z are not nearly parallel."""
+
+    e: Array
+
+    def state(self, be: Backend, x: Array) -> Array:
+        """A matrix with a row for each state, b or z, in these units."""
+        return be.ldexp(x, -self.e)
+
+    def dual(self, be: Backend, x: Array) -> Array:
+        """A gradient by such a matrix."""
+        return be.ldexp(x, self.e)
+
+    def matrix(self, be: Backend, a: Array) -> Array:
+        """a, or a change of it."""
+        return be.ldexp(a, self.e.mT - self.e)
+
+
+def _units(be: Backend, a: Array) -> _Units:
+    e = be.constant(follow(be, _UNITS, be.constant(a))[0])
+    return _Units(be.xp.astype(e, be.xp.int32)[:, :, None])
+
+
+def _tangent_in_units(tangent: Callable[..., Arrays]) -> Callable[..., Arrays]:
+    """The tangent of a factor from that in units that balance a: right for z zᴴ, as any other choice of factor is."""
+
+    def moved(be: Backend, value: Arrays, arrays: Arrays, moves: Arrays) -> Arrays:
+        (z,), (a, b), (da, db), units = value, arrays, moves, _units(be, arrays[0])
+        z, b, db = (units.state(be, x) for x in (z, b, db))
+        a, da = units.matrix(be, a), units.matrix(be, da)
+        return (units.dual(be, tangent(be, (z,), (a, b), (da, db))[0]),)
+
+    return moved
+
+
+def _cotangent_in_units(cotangent: Callable[..., Arrays]) -> Callable[..., Arrays]:
+    """Its adjoint."""
+
+    def pulled(be: Backend, value: Arrays, arrays: Arrays, bars: Arrays) -> Arrays:
+        (z,), (a, b), units = value, arrays, _units(be, arrays[0])
+        given = (units.state(be, z),), (units.matrix(be, a), units.state(be, b))
+        bar_a, bar_b = cotangent(be, *given, (units.dual(be, bars[0]),))
+        return units.matrix(be, bar_a), units.state(be, bar_b)
+
+    return pulled
+
+
 def _continuous_tangent(be: Backend, value: Arrays, arrays: Arrays, moves: Arrays) -> Arrays:
     (z,), (a, b) = value, arrays
     return (_lifted(be, z, gramian_move(be, a, b, z @ adjoint(z), *moves)),)
@@ -212,6 +270,16 @@ def _discrete_cotangent(be: Backend, value: Arrays, arrays: Arrays, bars: Arrays
     return 2 * y @ (a @ z) @ adjoint(z), 2 * y @ b
 
 
+def _continuous_powers(be: Backend, a: Array, b: Array) -> scaling.Powers:
+    half, of_b = -(-scaling.size_of(be, a) // 2), scaling.size_of(be, b)
+    return scaling.Powers((2 * half, of_b), (of_b - half,))
+
+
+def _discrete_powers(be: Backend, a: Array, b: Array) -> scaling.Powers:
+    of_b = scaling.size_of(be, b)
+    return scaling.Powers((0 * of_b, of_b), (of_b,))
+
+
 def _trimmed(be: Backend, z: Array) -> Array:
     """Without the columns that are zero in every member; under a trace nobody knows which those are."""
     return z if be.traced(z) else z[..., : width(be, z)]
@@ -221,8 +289,8 @@ def _trimmed(be: Backend, z: Array) -> Array:
     "(n,n),(n,m)->(n,k)",
     solve=_continuous,
     residual=_continuous_residual,
-    tangent=_continuous_tangent,
-    cotangent=_continuous_cotangent,
+    tangent=scaling.tangent_at_size(_continuous_powers, _tangent_in_units(_continuous_tangent)),
+    cotangent=scaling.cotangent_at_size(_continuous_powers, _cotangent_in_units(_continuous_cotangent)),
     wrap=_trimmed,
 )
 def lyapunov_factor(a: Array, b: Array, *, errors: str = "raise") -> Array:
@@ -264,8 +332,8 @@ def lyapunov_factor(a: Array, b: Array, *, errors: str = "raise") -> Array:
     "(n,n),(n,m)->(n,k)",
     solve=_discrete,
     residual=_discrete_residual,
-    tangent=_discrete_tangent,
-    cotangent=_discrete_cotangent,
+    tangent=scaling.tangent_at_size(_discrete_powers, _tangent_in_units(_discrete_tangent)),
+    cotangent=scaling.cotangent_at_size(_discrete_powers, _cotangent_in_units(_discrete_cotangent)),
     wrap=_trimmed,
 )
 def discrete_lyapunov_factor(a: Array, b: Array, *, errors: str = "raise") -> Array:

@@ -9,6 +9,8 @@ moves with the system is in `balancing`.
 
 from __future__ import annotations
 
+import functools
+import operator
 from typing import Any, NamedTuple
 
 from matsign.backends import Backend
@@ -155,6 +157,23 @@ def _truncate_cotangent(be: Backend, value: Arrays, arrays: Arrays, bars: Arrays
     return by_a + left @ bar_a @ adjoint(right), by_b + left @ bar_b, by_c + bar_c @ adjoint(right)
 
 
+def _powers(be: Backend, a: Array, b: Array, c: Array) -> tuple[Array, Array, Array]:
+    """(j, k, l): a, b and c are 4^j, 2^k and 2^l times arrays near one, and k + l is even."""
+    half, of_b, of_c = -(-scaling.size_of(be, a) // 2), scaling.size_of(be, b), scaling.size_of(be, c)
+    return half, of_b, of_c + (of_b + of_c) % 2
+
+
+def _hankel_powers(be: Backend, *system: Array) -> scaling.Powers:
+    half, of_b, of_c = _powers(be, *system)
+    return scaling.Powers((2 * half, of_b, of_c), (of_b + of_c - 2 * half,))
+
+
+def _model_powers(be: Backend, *system: Array) -> scaling.Powers:
+    half, of_b, of_c = _powers(be, *system)
+    share = (of_b + of_c) // 2
+    return scaling.Powers((2 * half, of_b, of_c), (2 * half, share, share, 2 * (share - half)))
+
+
 def _judged(be: Backend, a: Array, b: Array, c: Array) -> tuple[_Balanced, Array, Array, Array]:
     """(the balanced system anew, backward error, how far each Hankel singular value may be wrong, separation).
 
@@ -190,14 +209,31 @@ def _hankel_residual(be: Backend, value: tuple[Array], a: Array, b: Array, c: Ar
     return Residual(backward, (scaling.at_least_rounded(be, correction, value[0]),), separation)
 
 
+def _cancelled(be: Backend, found: _Balanced, order: int) -> tuple[Array, ...]:
+    """By how much the products that make up the reduced a, b and c are shorter than those of the moduli."""
+    s, (left, right, _) = found.system, _projections(be, found, order)
+    left = adjoint(left)
+
+    def ratio(*factors: Array) -> Array:
+        plain = functools.reduce(operator.matmul, factors)
+        moduli = functools.reduce(operator.matmul, (be.xp.abs(x) for x in factors))
+        return norm(be, moduli) / nonzero(be, norm(be, plain))
+
+    return ratio(left, s.a, right), ratio(left, s.b), ratio(s.c, right)
+
+
 def _truncate_residual(be: Backend, value: tuple[Array, ...], a: Array, b: Array, c: Array) -> Residual:
-    """The distance from the model computed anew, and the relative error of the Hankel singular values that it keeps."""
+    """The distance from the model computed anew, and the relative error of the Hankel singular values that it keeps.
+
+    The projections have it too, and what cancels in the products with them lengthens it.
+    """
     found, backward, moved, separation = _judged(be, a, b, c)
     order = value[0].shape[-1]
     kept = found.values[:, :order]
     error = column(be.xp.max(moved[:, :order] / nonzero(be, kept), axis=-1))
     anew = _truncate(be, a, b, c, order=order).value
-    correction = tuple(x - y + error * x for x, y in zip(value[:3], anew[:3], strict=True))
+    grown = (column(k) for k in _cancelled(be, found, order))
+    correction = tuple(x - y + error * k * x for x, y, k in zip(value[:3], anew[:3], grown, strict=True))
     return Residual(backward, (*correction, value[3] - anew[3] + error[:, 0] * value[3]), separation)
 
 
@@ -206,8 +242,8 @@ def _truncate_residual(be: Backend, value: tuple[Array, ...], a: Array, b: Array
     kinds=("real",),
     solve=_hankel,
     residual=_hankel_residual,
-    tangent=_hankel_tangent,
-    cotangent=_hankel_cotangent,
+    tangent=scaling.tangent_at_size(_hankel_powers, _hankel_tangent),
+    cotangent=scaling.cotangent_at_size(_hankel_powers, _hankel_cotangent),
 )
 def hankel_singular_values(a: Array, b: Array, c: Array, *, errors: str = "raise") -> Array:
     """σ_k = √λ_k(x w) of a stable ẋ = a x + b u, y = c x, where a x + x aᴴ + b bᴴ = 0 and aᴴ w + w a + cᴴ c = 0; descending.
@@ -245,8 +281,8 @@ def hankel_singular_values(a: Array, b: Array, c: Array, *, errors: str = "raise
     kinds=("same", "same", "same", "real"),
     solve=_truncate,
     residual=_truncate_residual,
-    tangent=_truncate_tangent,
-    cotangent=_truncate_cotangent,
+    tangent=scaling.tangent_at_size(_model_powers, _truncate_tangent),
+    cotangent=scaling.cotangent_at_size(_model_powers, _truncate_cotangent),
     wrap=lambda be, *model: Reduced(*model),
     sizes=_kept,
 )

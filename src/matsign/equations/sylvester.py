@@ -270,12 +270,17 @@ def _cotangent(be: Backend, value: Arrays, arrays: Arrays, bars: Arrays, *, meth
     return -(y @ adjoint(x)), -(adjoint(x) @ y), y
 
 
+def _powers(be: Backend, a: Array, b: Array, q: Array) -> scaling.Powers:
+    of_operator, of_q = scaling.size_of(be, a, b), scaling.size_of(be, q)
+    return scaling.Powers((of_operator, of_operator, of_q), (of_q - of_operator,))
+
+
 @declared(
     "(n,n),(m,m),(n,m)->(n,m)",
     solve=sylvester,
     residual=_residual,
-    tangent=_tangent,
-    cotangent=_cotangent,
+    tangent=scaling.tangent_at_size(_powers, _tangent),
+    cotangent=scaling.cotangent_at_size(_powers, _cotangent),
     linear=True,
     choices={"method": tuple(_WAYS)},
 )
