@@ -10,7 +10,7 @@ from typing import Any
 
 from matsign.backends import Backend
 from matsign.engine.declare import Call, Declaration, answer, bind, prepare, public, step_of
-from matsign.engine.linear import nonzero, per_member, scaled_norm, scattered
+from matsign.engine.linear import far, nonzero, per_member, scaled_norm, scattered
 from matsign.engine.rules import Arrays, Step
 
 Array = Any
@@ -113,11 +113,7 @@ def _norm_of_derivative(be: Backend, step: Step, value: Arrays, arrays: Arrays) 
     matrices, numbers = (tuple(x for x in arrays if (x.ndim == 1) is one) for one in (False, True))
     still = tuple(be.xp.zeros_like(x) for x in numbers)
     sizes, shares = (tuple(scaled_norm(be, _flat(x)) for x in xs) for xs in (matrices, value))
-    # The derivative is linear in a direction, which is half way between the size of the arrays and 1, or nearer to them where
-    # that would take the smallest array out of the range of the dtype.
-    largest, least = (functools.reduce(f, (e for _, e in sizes)) for f in (be.xp.maximum, be.xp.minimum))
-    room = least + _LOWEST[be.kind(be.real(matrices[0]))]
-    rest = be.xp.minimum(largest - largest // 2, be.xp.maximum(room, 0 * room))
+    rest = _rest(be, sizes, shares)
     sizes = tuple((s, e - rest) for s, e in sizes)
     shares = tuple((be.xp.where(s > 0, 1 / nonzero(be, s), 0 * s), rest - e) for s, e in shares)
 
@@ -138,6 +134,24 @@ def _norm_of_derivative(be: Backend, step: Step, value: Arrays, arrays: Arrays) 
         back = step.cotangent(be, value, arrays, scaled(moved, shares))[: len(matrices)]
         direction, _ = unit(scaled(back, sizes))
     return grown
+
+
+def _rest(be: Backend, sizes: Any, values: Any) -> Array:
+    """The exponent by which directions are shorter than their arrays: the derivative is linear in them.
+
+    They are half way between the size of the arrays and 1, so far as the smallest of them and what they make of the values
+    stay in the range of the dtype.
+    """
+    xp, room = be.xp, 3 * far(be, sizes[0][0]) // 2
+    low, high = _range(be, [xp.where(s > 0, e, 0 * e) for s, e in sizes])
+    rest = xp.minimum((low + high) // 4, xp.maximum(low + _LOWEST[be.kind(sizes[0][0])], 0 * low))
+    low, high = _range(be, [xp.where(s > 0, e, 0 * e) for s, e in values])
+    return xp.maximum(xp.minimum(rest, xp.maximum(low + room, 0 * low)), xp.minimum(high - room, 0 * high))
+
+
+def _range(be: Backend, xs: list[Array]) -> tuple[Array, Array]:
+    """The smallest and the largest of these numbers."""
+    return functools.reduce(be.xp.minimum, xs), functools.reduce(be.xp.maximum, xs)
 
 
 def _flat(x: Array) -> Array:
