@@ -42,7 +42,15 @@ class HangError(BaseException):
     """A call that does not end; no Exception, so that nothing catches it on its way."""
 
 
-REFERENCE_FAILS = (references.UnknownError, references.NoAnswerError, ArithmeticError, ValueError, HangError)
+# mpmath's QR iteration gives up with a RuntimeError.
+REFERENCE_FAILS = (
+    references.UnknownError,
+    references.NoAnswerError,
+    ArithmeticError,
+    ValueError,
+    RuntimeError,
+    HangError,
+)
 
 
 @contextmanager

@@ -146,3 +146,11 @@ def test_digits_of_the_references():
         assert abs(s[0, 1] - 1000) < 1e-50
         s = references.sign(np.array([[1.0, 5.0], [0.0, 0.0]]))  # singular: it is its own sign
         assert abs(s[0, 1] - 5) < 1e-50
+
+
+def test_a_reference_that_gives_up_knows_nothing():
+    def gives_up(*arrays, **options):
+        raise RuntimeError("qr: failed to converge after 321 steps")
+
+    case, _ = cases.draw(100, cases.BY_NAME["mcsgn"], sizes=(2,))
+    assert promises.reference_of(case._replace(subject=case.subject._replace(reference=gives_up))) is None
