@@ -11,6 +11,8 @@ from typing import Any, Protocol
 
 Array = Any
 
+CODES = 3  # at the end of what a step returns: failure, iterations and detail, which have no derivatives
+
 
 class Backend(Protocol):
     """What the engine asks of an array library beyond the array API namespace ``xp``.

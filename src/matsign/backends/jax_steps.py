@@ -17,11 +17,10 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 from jax.sharding import NamedSharding, PartitionSpec
 
-from matsign.backends import jax_host, load
+from matsign.backends import CODES, jax_host, load
 
 Array = Any
 
-_CODES = 3  # failure, iterations and detail, which have no derivatives
 _step = Primitive("matsign")
 _step.multiple_results = True
 
@@ -95,9 +94,9 @@ batching.primitive_batchers[_step] = _batch
 
 def _jvp(arrays: Any, moves: Any, *, step: Any) -> tuple[tuple[Array, ...], list[Any]]:
     found = derived(step, *arrays)
-    value = found[:-_CODES]
+    value = found[:-CODES]
     moved = step.tangent(load("jax"), value, arrays, tuple(ad.instantiate_zeros(x) for x in moves))
-    still = [ad.Zero(jax.typeof(x).to_tangent_aval()) for x in found[-_CODES:]]
+    still = [ad.Zero(jax.typeof(x).to_tangent_aval()) for x in found[-CODES:]]
     return found, [*(m.astype(x.dtype) for m, x in zip(moved, value, strict=True)), *still]
 
 

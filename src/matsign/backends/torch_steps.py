@@ -6,11 +6,9 @@ from typing import Any
 
 import torch
 
-from matsign.backends import load
+from matsign.backends import CODES, load
 
 Array = torch.Tensor
-
-_CODES = 3  # failure, iterations and detail, which have no derivatives
 
 
 def derived(step: Any, *arrays: Array) -> tuple[Array, ...]:
@@ -40,13 +38,13 @@ class _Step(torch.autograd.Function):
         # In steps that torch.compile follows.
         ctx.step = inputs[0]
         ctx.count = len(inputs) - 1
-        ctx.mark_non_differentiable(*output[-_CODES:])
-        ctx.save_for_backward(*inputs[1:], *output[:-_CODES])
+        ctx.mark_non_differentiable(*output[-CODES:])
+        ctx.save_for_backward(*inputs[1:], *output[:-CODES])
 
     @staticmethod
     def backward(ctx: Any, *bars: Array) -> tuple[Any, ...]:
         step, count, saved = ctx.step, ctx.count, ctx.saved_tensors
-        found = step.cotangent(load("torch"), saved[count:], saved[:count], bars[:-_CODES])
+        found = step.cotangent(load("torch"), saved[count:], saved[:count], bars[:-CODES])
         return None, *found
 
     @staticmethod

@@ -5,12 +5,13 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
-from matsign.backends import Backend
-from matsign.engine.declare import HALVES, Answer, Call, Declaration, answer
+from matsign.backends import CODES, Backend
+from matsign.engine.declare import HALVES, Answer, Declaration, Residual, answer
 from matsign.engine.linear import largest, per_member, relative_norm
-from matsign.engine.rules import named, set_aside
+from matsign.engine.rules import Arrays, Step, named, no_figures, set_aside
 
 Array = Any
 
@@ -75,25 +76,10 @@ def certify(f: Callable[..., Any]) -> Callable[..., tuple[Any, Certificate]]:
 
 def _certificate(declaration: Declaration, result: Answer) -> Certificate:
     be, call, solution = result.call.be, result.call, result.solution
-    xp = be.xp
     given, value = (tuple(be.constant(x) for x in xs if x is not None) for xs in (call.stacks, solution.value))
-    converged = solution.failure == 0
-    with be.scoped(given[0]):
-        if not result.step.has_entries(given):
-            backward = forward = separation = be.ones(call.stacks[0]) * 0
-            boundary, measures = ~converged, {}
-        else:
-            # What has no answer has no residual either; zeros keep NaN away from LAPACK.
-            value = result.step.filled_value(be, value, given)
-            kept = tuple(xp.where(per_member(converged, x), x, xp.zeros_like(x)) for x in value)
-            arrays = result.step.every(set_aside(be, result.step.filled(be, given))[1])
-            matrices, options = named(declaration.rule, arrays, dict(result.step.options))
-            *numbers, boundary, measures = _errors(
-                declaration, call._replace(stacks=matrices), kept, judged(declaration, options)
-            )
-            backward, forward, separation = (_where(be, converged, x) for x in numbers)
-            boundary, measures = converged & boundary, {k: _where(be, converged, x) for k, x in measures}
-        iterations = xp.astype(solution.iterations, xp.int32)
+    measurement = Measurement(declaration, replace(result.step, batch=None), call.kind)
+    found = be.derived(measurement, *given, *value, solution.failure)
+    backward, forward, separation, boundary, *measures = found[: len(found) - CODES]
 
     def shaped(x: Array) -> Any:
         return _shaped(be, x, call.batch)
@@ -101,12 +87,58 @@ def _certificate(declaration: Declaration, result: Answer) -> Certificate:
     return Certificate(
         shaped(backward),
         shaped(forward),
-        shaped(iterations),
-        shaped(converged),
+        shaped(be.xp.astype(solution.iterations, be.xp.int32)),
+        shaped(solution.failure == 0),
         shaped(separation),
-        shaped(boundary),
-        {name: shaped(x) for name, x in measures.items()},
+        shaped(boundary > 0),
+        {name: shaped(x) for name, x in zip(declaration.measures, measures, strict=False)},
     )
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """How wrong an answer is, as one operation like the `Step` that it belongs to: of the arrays, the value and its failures.
+
+    It returns a number per member for the backward and the forward error, the separation, the boundary (0 or 1) and each of
+    the measures, and the codes of a step, all of them 0.
+    """
+
+    declaration: Declaration
+    step: Step
+    kind: str
+    batch: None = None
+    fixed = False
+
+    @property
+    def unrolls(self) -> bool:
+        return self.step.unrolls
+
+    def over(self, count: int) -> Measurement:
+        return self
+
+    def result_shapes(self, arrays: Arrays) -> list[tuple[tuple[int, ...], str]]:
+        return [((arrays[0].shape[0],), "real")] * (4 + len(self.declaration.measures))
+
+    def __call__(self, be: Backend, *arrays: Array) -> Arrays:
+        count = sum(self.step.given)
+        given, value, failure = arrays[:count], arrays[count:-1], arrays[-1]
+        with be.scoped(given[0]):
+            numbers = self._numbers(be, given, value, failure == 0)
+        none = be.no_counts(given[0])
+        return (*numbers, none, none, no_figures(be, given[0]))
+
+    def _numbers(self, be: Backend, given: Arrays, value: Arrays, converged: Array) -> Arrays:
+        if not self.step.has_entries(given):
+            return tuple(_where(be, converged, 0 * be.ones(given[0])) for _ in self.result_shapes(given))
+        # What has no answer has no residual either; zeros keep NaN away from LAPACK.
+        value = self.step.filled_value(be, value, given)
+        kept = tuple(be.xp.where(per_member(converged, x), x, be.xp.zeros_like(x)) for x in value)
+        arrays = self.step.every(set_aside(be, self.step.filled(be, given))[1])
+        matrices, options = named(self.declaration.rule, arrays, dict(self.step.options))
+        if self.kind in HALVES:
+            kept = tuple(be.astype(be.astype(x, self.kind), be.kind(x)) for x in kept)
+        found = self.declaration.residual(be, kept, *matrices, **judged(self.declaration, options))
+        return tuple(_where(be, converged, x) for x in _errors(be, found, kept))
 
 
 def _where(be: Backend, mask: Array, x: Array) -> Array:
@@ -119,12 +151,8 @@ def judged(declaration: Declaration, options: dict[str, Any]) -> dict[str, Any]:
     return {p.name: options[p.name] for p in asked if p.kind is p.KEYWORD_ONLY}
 
 
-def _errors(declaration: Declaration, call: Call, value: tuple[Array, ...], options: dict[str, Any]) -> tuple[Any, ...]:
+def _errors(be: Backend, found: Residual, value: Arrays) -> Arrays:
     """Backward error, ‖correction‖ / ‖value‖ at its largest over the arrays of the value, separation, boundary, measures."""
-    be = call.be
-    if call.kind in HALVES:
-        value = tuple(be.astype(be.astype(x, call.kind), be.kind(x)) for x in value)
-    found = declaration.residual(be, value, *call.stacks, **options)
     backward = _known(be, found.backward)
     forward = be.xp.zeros_like(backward)
     measured = value if found.zero is None else found.zero
@@ -133,8 +161,8 @@ def _errors(declaration: Declaration, call: Call, value: tuple[Array, ...], opti
         exact = (backward == 0) & (largest(be, x) == 0)
         forward = be.xp.maximum(forward, be.xp.where(exact, 0 * forward, _known(be, relative_norm(be, step, x, y))))
     separation = be.xp.full_like(forward, be.xp.nan) if found.separation is None else found.separation
-    boundary = forward < 0 if found.boundary is None else found.boundary
-    return backward, forward, separation, boundary, found.measures
+    boundary = 0 * forward if found.boundary is None else be.astype(found.boundary, be.kind(forward))
+    return (backward, forward, separation, boundary, *found.measures)
 
 
 def _flat(xs: tuple[Array, ...]) -> tuple[Array, ...]:

@@ -33,7 +33,7 @@ class Residual(NamedTuple):
     """How wrong a value is: the backward error per member, and one correction step for each array of the value.
 
     An equation adds the separation of its linear operator, the smallest ‖L(y)‖ / ‖y‖, and whether the answer is only the
-    limit of answers, at the boundary of where there are any. A function may add `measures` of its own, by name, and arrays
+    limit of answers, at the boundary of where there are any. A function may add `measures` of its own, and arrays
     whose size an answer that is `zero` is measured against, where 1 is not the measure.
     """
 
@@ -41,7 +41,7 @@ class Residual(NamedTuple):
     correction: tuple[Array, ...]
     separation: Array | None = None
     boundary: Array | None = None
-    measures: tuple[tuple[str, Array], ...] = ()
+    measures: Arrays = ()
     zero: tuple[Array, ...] | None = None
 
 
@@ -62,7 +62,7 @@ class Declaration:
     `residual(be, value, *arrays)` sees what the rule sees. The first parameters are the arrays, as many as the rule has
     shapes; the rest are options, of which `positional` may go without a name, with the `numbers` of the rule among them.
     `unbounded(be, value, *arrays)` tells which members have no derivative in some direction, so that their condition number
-    is infinite.
+    is infinite. `measures` names those of the residual.
     """
 
     rule: Rule
@@ -75,6 +75,7 @@ class Declaration:
     halves: bool
     hermitian: tuple[str, ...]
     unbounded: Callable[..., Array] | None
+    measures: tuple[str, ...]
 
     @property
     def name(self) -> str:
@@ -115,6 +116,7 @@ def declared(
     adjoint: bool = False,
     fixed: Callable[..., bool] = lambda **options: False,
     kinds: tuple[str, ...] = (),
+    measures: tuple[str, ...] = (),
     choices: dict[str, tuple[str | None, ...]] | None = None,
     wrap: Callable[..., Any] | None = None,
     halves: bool = False,
@@ -165,6 +167,7 @@ def declared(
             halves=halves,
             hermitian=hermitian,
             unbounded=unbounded,
+            measures=measures,
         )
 
         @functools.wraps(f)

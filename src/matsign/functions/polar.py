@@ -294,7 +294,7 @@ def _residual(be: Backend, value: tuple[Array], m: Array) -> Residual:
     isometry, defect = _gap(be, u, u @ (adjoint(u) @ u))
     orthogonality = norm(be, defect) / nonzero(be, norm(be, u))
     values, du = _correction(be, u, h, gap)
-    measures = (("orthogonality", orthogonality), *_extremal(be, u, m, values, orthogonality))
+    measures = (orthogonality, *_extremal(be, u, m, values, orthogonality))
     return Residual(be.xp.maximum(backward, isometry), (du + defect / 2,), measures=measures)
 
 
@@ -304,7 +304,7 @@ def _gap(be: Backend, x: Array, y: Array) -> tuple[Array, Array]:
     return norm(be, gap) / nonzero(be, size), gap + rounding_probe(be, x, size)
 
 
-def _extremal(be: Backend, u: Array, m: Array, values: Array, defect: Array) -> tuple[tuple[str, Array], ...]:
+def _extremal(be: Backend, u: Array, m: Array, values: Array, defect: Array) -> Arrays:
     """How far U is from the best of ⟨M, U⟩ over ‖U‖ ≤ 1, which is the nuclear norm of M, and how far outside that ball.
 
     M = U H + gap: the nuclear norm of the one part is at most σmax(U) times that of H, of the other √k its Frobenius norm. That
@@ -325,7 +325,7 @@ def _extremal(be: Backend, u: Array, m: Array, values: Array, defect: Array) -> 
 
     most = be.split(defect > 1e4 * be.eps(m), finished, bound, u, m, top, values)
     reached = inner(be, m, u) / be.xp.maximum(top, be.ones(u))
-    return ("dual_gap", (most - reached) / nonzero(be, most)), ("overshoot", top - 1)
+    return (most - reached) / nonzero(be, most), top - 1
 
 
 def _norm(be: Backend, u: Array) -> Array:
@@ -335,6 +335,7 @@ def _norm(be: Backend, u: Array) -> Array:
 
 @declared(
     "(n,m)->(n,m)",
+    measures=("orthogonality", "dual_gap", "overshoot"),
     solve=orthogonalise,
     residual=_residual,
     tangent=_tangent,
