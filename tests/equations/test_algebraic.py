@@ -360,3 +360,21 @@ def test_weights_that_rounding_makes_singular(rng):
     assert np.linalg.norm(x - exact) < 1e-3 * np.linalg.norm(exact)
     assert certificate.backward_error < 1e-5
     assert certificate.forward_error < 1
+
+
+def test_a_large_solution_beside_a_regular_r():
+    """r + bᴴ x b is singular to working precision by the size of b alone, and x is q."""
+    plant = (np.array([[4.0]]), np.array([[953.0, 0.0, 15660.0]]), np.array([[7.6e-7]]), 1e-6 * np.eye(3))
+    x, certificate = certify(solve_discrete_are)(*(y.astype("float32") for y in plant))
+    assert abs(x[0, 0] / solve_discrete_are(*plant)[0, 0] - 1) < 1e-6
+    assert certificate.forward_error < 1e-3
+
+
+def test_a_descriptor_is_regular_in_other_units():
+    """Of a plant whose states lie far apart a descriptor is regular."""
+    a = np.array([[-0.36, 2.5e13], [-3.6e-14, 0.73]], "float32")
+    b = np.array([[-7e5, -11.0], [1.2e-8, 2.6e-8]], "float32")
+    e = np.array([[1.17, 0.575], [-0.06, 0.87]], "float32")
+    plant = (a, b, np.eye(2, dtype="float32"), np.eye(2, dtype="float32"), e)
+    x, certificate = certify(solve_continuous_are)(*plant)
+    assert truth.error(x, truth.continuous_are(*plant, 0 * b)) < max(30 * certificate.forward_error, 1e-6)

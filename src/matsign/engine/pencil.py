@@ -204,7 +204,10 @@ def _singular_weight(p: _Plant) -> float | None:
 
 
 def _singular_descriptor(p: _Plant) -> float | None:
-    return _if_dependent(p.e, p.eps)
+    """How nearly singular e is, in whatever units of the states, where that is to working precision."""
+    if _if_dependent(p.e, p.eps) is None:
+        return None
+    return _if_dependent(scipy.linalg.matrix_balance(p.e, permute=False)[0], p.eps)
 
 
 def _hardest_to_move(p: _Plant) -> hautus.Mode | None:

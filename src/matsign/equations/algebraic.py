@@ -14,7 +14,7 @@ from matsign.engine.failures import Failure
 from matsign.engine.linear import adjoint, column, eye, hermitian, nonzero, norm
 from matsign.engine.rules import Solution, figures, no_figures, overflowed, solution
 from matsign.engine.separation import separation
-from matsign.equations.last_resort import affordable, outside_cone, settled, solved, unpacked
+from matsign.equations.last_resort import affordable, outside_cone, positive, settled, solved, unpacked
 from matsign.equations.newton_kleinman import (
     LASTING,
     Candidate,
@@ -46,6 +46,9 @@ from matsign.equations.riccati import graph_by_sign
 
 Array = Any
 
+# By so many roundings of its norm the least eigenvalue of a regular r is positive.
+_REGULAR = 16
+
 METHODS = ("auto", "doubling", "sign", "qz")
 
 
@@ -69,6 +72,8 @@ def solver_of(equation: Equation) -> Callable[..., Solution]:
         found = refine(be, equation, problem.plant, _candidate(be, equation, problem, method))
         x, failure, steps, known = _judged(be, equation, problem.plant, found)
         lost = (failure == 0) & ~known & _is_singular(be, equation, problem.plant, x)
+        if equation.discrete and affordable(be, x, 2):
+            lost = be.split(lost, functools.partial(_is_lost, be), lambda p, x, lost: lost, problem.plant, x, lost)
         failure = be.xp.where(lost, 0 * failure + int(Failure.SINGULAR_R), failure)
         failure, detail = _explained(be, equation, Plant(a, b, q, r, e, s), problem.plant, failure)
         if not be.traced(failure):
@@ -191,7 +196,9 @@ def _judged(be: Backend, equation: Equation, p: Plant, c: Candidate) -> tuple[Ar
             reason = _obstacle(be, equation, p, equation.gap(be, p, c.x).closed, c.stable & ~c.stable)
             tried = _unexplained(reason)
             c = be.split(tried, functools.partial(settled, be, equation), lambda p, c: c, p, c)
-            unsettled, before = unsettled | tried, before & ~tried
+            # With a reason against it, one that Newton's method would move by a digit is none.
+            vague = ~tried & (reason != int(Failure.NONE)) & ~(c.move < be.eps(c.x) ** 0.25)
+            unsettled, before = unsettled | tried | vague, before & ~tried
         return c, unsettled & ~c.sure, c.sure & ~before
 
     def doubtful(p: Plant, c: Candidate, wrong: Array, known: Array) -> tuple[Array, ...]:
@@ -273,6 +280,13 @@ def _is_singular(be: Backend, equation: Equation, p: Plant, x: Array) -> Array:
     longest = be.xp.max(be.xp.abs(weight), axis=-1)
     weight = weight / nonzero(be, longest)[:, :, None]
     return ~(norm(be, weight) * norm(be, be.inv(weight)) * (4 * weight.shape[-1] * be.eps(x)) < 1)
+
+
+def _is_lost(be: Backend, p: Plant, x: Array, lost: Array) -> Array:
+    """Of singular r + bᴴ x b, which are so by r: beside a positive definite r, x ⪰ 0 makes none singular but by its size, and
+    more digits give its gain.
+    """
+    return lost & ~(positive(be, x, 1) & positive(be, p.r, -_REGULAR))
 
 
 def _explained(be: Backend, equation: Equation, given: Plant, p: Plant, failure: Array) -> tuple[Array, Array]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from typing import Any
 
 from matsign.backends import Backend
@@ -62,18 +63,18 @@ def settled(be: Backend, equation: Equation, p: Plant, c: Candidate) -> Candidat
 
 def outside_cone(be: Backend, p: Plant, x: Array) -> Array:
     """Whether q and r force a solution to be positive semidefinite that is not."""
-    outside = ~_positive(be, x, 64)
+    outside = ~positive(be, x, 64)
     if not be.traced(outside) and not outside.any():
         return outside
-    convex = _positive(be, p.q, 1)
+    convex = positive(be, p.q, 1)
     if p.s is not None:
         # A cross term whose square is beyond q r makes the cost indefinite.
-        convex = convex & _positive(be, hermitian(p.q - p.s @ be.solve(p.r, adjoint(p.s))), 1)
+        convex = convex & positive(be, hermitian(p.q - p.s @ be.solve(p.r, adjoint(p.s))), 1)
     return outside & convex & be.xp.isfinite(norm(be, be.cholesky(p.r)))
 
 
-def _positive(be: Backend, x: Array, roundings: float) -> Array:
-    """Whether x has a Cholesky factor, but for roundings of its norm."""
+def positive(be: Backend, x: Array, roundings: float) -> Array:
+    """Whether x has a Cholesky factor, but for roundings of its norm; less than none are asked for in addition."""
     room = roundings * x.shape[-1] * be.eps(x) * norm(be, x)
-    room = be.xp.where(room > 0, room, be.ones(x))
+    room = be.xp.where(room != 0, room, math.copysign(1.0, roundings) * be.ones(x))
     return be.xp.isfinite(norm(be, be.cholesky(x + column(room) * eye(be, x))))
