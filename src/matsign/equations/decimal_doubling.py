@@ -60,7 +60,8 @@ def solve(
         found = _agreed(discrete, plant)
         if found is not None:
             for kept, y in zip(out[:3], found[:3], strict=True):
-                kept[k] = decimals.rounded(y, kept[k])
+                with np.errstate(over="ignore"):
+                    kept[k] = decimals.rounded(y, kept[k])
             out.doublings[k] = found[3]
             out.found[k] = bool(np.isfinite(out.x[k]).all())
     return out
