@@ -285,14 +285,14 @@ def _turned(
 
 def _moved(be: Backend, s: Array, m: Array, dm: Array) -> Array:
     """dS for dM, by the rule at the top of this file, in units that balance M."""
-    units = balance.units(be, m)
+    units = balance.constant_units(be, m)
     s = units.inward(be, s)
     return units.outward(be, _turned(be, s, *_fold(be, s, units.matrix), units.inward(be, dm, 1)))
 
 
 def _pulled(be: Backend, s: Array, m: Array, bar: Array) -> Array:
     """M̄ for S̄: the same map of the adjoints, whose units are the inverse ones."""
-    units = balance.units(be, m)
+    units = balance.constant_units(be, m)
     s = units.inward(be, s)
     n, zero = _fold(be, s, units.matrix)
     turned = _turned(be, adjoint(s), adjoint(n), adjoint(zero), units.outward(be, bar, -1))
