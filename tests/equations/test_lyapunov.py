@@ -303,3 +303,17 @@ def test_batches_broadcast_and_stay_as_they_were(on, rng):
     for i in range(4):
         for j in range(2):
             assert np.linalg.norm(x[i, j] - direct.lyapunov_by_kronecker(a[i, 0], q[j])) < 1e-12
+
+
+@pytest.mark.parametrize(("dtype", "distance"), [("float32", 1e-4), ("float64", 1e-7), ("float64", 1e-10)])
+def test_stein_with_eigenvalues_near_both_ends_of_the_unit_circle(dtype, distance, eager, rng):
+    """No real Cayley transform is kind to both, and what it loses no certificate of the same kind would show."""
+    for _ in range(10):
+        u = np.linalg.qr(rng.standard_normal((3, 3)))[0]
+        triangle = np.diag([1 - distance, -1 + 0.7 * distance, 0.3]) + np.triu(rng.standard_normal((3, 3)), 1)
+        a, q = (u @ triangle @ u.T).astype(dtype), np.eye(3, dtype=dtype)
+        x, certificate = eager(certify(solve_discrete_lyapunov), a, q)
+        error = truth.error(x, truth.stein(a, q))
+        assert x.dtype == dtype
+        assert error < 300 * np.finfo(dtype).eps / distance
+        assert error < 30 * certificate.forward_error

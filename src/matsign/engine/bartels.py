@@ -83,7 +83,7 @@ def _each(a: Array, q: Array, d: Array, solver: Callable[..., _Triangular], sing
             if _singular(form.equation, q[k], x):
                 failure[k] = singular
             else:
-                out[k] = x
+                out[k] = _like(out, x)
     return out, failure
 
 
@@ -98,7 +98,7 @@ def _responses(a: Array, rights: Array, d: Array, solver: Callable[..., _Triangu
             for i, right in enumerate(rights[k]):
                 f = form.turned(right)
                 y = form.equation.solve(f, _is_hermitian(right))
-                out[k, i] = form.turned_back(y)
+                out[k, i] = _like(out, form.turned_back(y))
             if len(rights[k]):
                 # The last one is random, so that its solution is a step of the iteration.
                 start, steps = form.equation.adjoint_solve(y / _size(y)), 1
@@ -110,10 +110,27 @@ def _form(a: Array, d: float, solver: Callable[..., _Triangular]) -> _Form | Non
     if not np.isfinite(a.sum()):
         return None
     t, u, eigenvalues, _ = lapack.schur(a)
+    if solver is _stein_in and t.dtype.kind == "f" and _near_both_ends(eigenvalues, d, float(np.finfo(t.dtype).eps)):
+        t, u, eigenvalues, _ = lapack.schur(a.astype(np.result_type(a, np.complex64)))
     if not np.isfinite(t).all():
         return None
     with np.errstate(all="ignore"):
         return _Form(u, solver(t, eigenvalues, d))
+
+
+def _near_both_ends(eigenvalues: Array, d: float, eps: float) -> bool:
+    """Whether a real Cayley transform of the second equation, with θ = ±√d, would cost more digits than a correction brings back.
+
+    An eigenvalue at the distance δ of θ multiplies rounding by d / δ², and after the correction by the square of that.
+    """
+    theta = math.sqrt(d)
+    distance = max(np.abs(eigenvalues - theta).min(), np.abs(eigenvalues + theta).min())
+    return bool(distance < 4 * eps**0.25 * theta)
+
+
+def _like(out: Array, x: Array) -> Array:
+    """x as its array wants it: the solution of a real equation is real, whatever the arithmetic."""
+    return x.real if np.iscomplexobj(x) and not np.iscomplexobj(out) else x
 
 
 def _probe(like: Array) -> Array:
@@ -162,7 +179,8 @@ def _lyapunov_in(t: Array, eigenvalues: Array, d: float) -> _Triangular:
 def _stein_in(t: Array, eigenvalues: Array, d: float) -> _Triangular:
     """For t y tᴴ - d y + f = 0 and tᴴ y t - d y + f = 0, by g y + y gᴴ = -m f mᴴ, m = (t - θI)⁻¹, g = θ m + I/2.
 
-    Any θ with |θ|² = d does that is no eigenvalue; the farthest of a few is taken, and one correction undoes its harm.
+    Any θ with |θ|² = d does that is no eigenvalue; the farthest of a few is taken, and one correction undoes its harm. Where a
+    real one would do too much harm the Schur form is complex.
     """
     few: Array = np.exp(0.25j * np.pi * np.arange(8)) if t.dtype.kind == "c" else np.array([1.0, -1.0])
     few = (math.sqrt(d) * few).astype(t.dtype)

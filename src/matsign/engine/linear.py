@@ -141,7 +141,7 @@ def is_nearly_hermitian(be: Backend, x: Array) -> Array:
     return ~(norm(be, x - adjoint(x)) > 100 * be.eps(x) * norm(be, x))
 
 
-@functools.cache
+@functools.lru_cache(maxsize=32)
 def scattered_numbers(n: int, m: int) -> Any:
     """What `scattered` holds, as a NumPy matrix; from a seed of its own, so that it is not the matrix of somebody's example."""
     return np.random.default_rng((0x6D617473, n, m)).standard_normal((n, m))
