@@ -155,7 +155,10 @@ def _regulated(equation: Equation) -> Callable[..., Residual]:
         moved, closed = _at(be, equation, x + finite(be, dx), p, shaken=True)
         shifted = be.eig(finite(be, closed))[0]
         nearest = be.xp.min(be.xp.abs(poles[:, :, None] - shifted[:, None, :]), axis=-1)
-        return found._replace(correction=(be.xp.abs(moved - right) + be.xp.abs(right - gain), dx, nearest))
+        # A gain that rounding of the data moves, as where inputs do nearly the same, is no better known than that.
+        rounded, _ = _at(be, equation, rounded_by_one(be, x), rounded_by_chance(be, p))
+        step = be.xp.abs(moved - right) + be.xp.abs(right - gain) + be.xp.abs(rounded - right)
+        return found._replace(correction=(step, dx, nearest))
 
     return residual
 
