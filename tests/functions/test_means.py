@@ -206,3 +206,10 @@ def test_forward_errors_are_not_below_the_true_ones(name, rng):
             true = max(truth.error(x, y) for x, y in zip(value, expected, strict=True))
             assert true / 30 <= certificate.forward_error < 1e6 * max(true, 1e-16)
             assert certificate.backward_error < 1e-10
+
+
+@pytest.mark.parametrize("scale", [1.0, 2.0, 3.0, 1e-5])
+@pytest.mark.parametrize("small", [1e-3, 1e-11, 1e-13])
+def test_the_mean_of_definite_matrices_has_the_same_bits_in_either_order(scale, small, eager):
+    a, b = np.array([[3.0, 1.0], [1.0, 2.0]]), scale * np.array([[1.0, 0.3], [0.3, 0.09 + small]])
+    np.testing.assert_array_equal(eager(matsign.geometric_mean, a, b), eager(matsign.geometric_mean, b, a))

@@ -36,9 +36,13 @@ Array = Any
 
 
 def _normalise_pair(be: Backend, a: Array, b: Array) -> tuple[Array, Array, Array, Array]:
-    """`a` and `b` with entries below 1, and the logarithms of their factors, with an even difference."""
+    """`a` and `b` with entries below 1, and the logarithms of their factors, with an even difference.
+
+    Which of the two gives way depends on their sizes and not on their order.
+    """
     ea, eb = (be.exponent(largest(be, x)) for x in (a, b))
-    ea = ea + (ea - eb) % 2
+    odd = (ea - eb) % 2
+    ea, eb = be.xp.where(ea > eb, ea + odd, ea), be.xp.where(ea > eb, eb, eb + odd)
     return be.ldexp(a, column(-ea)), be.ldexp(b, column(-eb)), ea, eb
 
 
