@@ -1,5 +1,6 @@
 """lqr and dlqr: the gain of SciPy's solution, the best that any gain can do, and poles that are those of the closed loop."""
 
+import mpmath as mp
 import numpy as np
 import pytest
 import scipy.linalg as sl
@@ -271,5 +272,31 @@ def test_a_gain_that_the_digits_of_the_solution_do_not_hold(growth, rng):
     right = truth.inverse(wide[3] + wide[1].T @ exact @ wide[1]) @ (wide[1].T @ exact @ wide[0])
     assert truth.error(gain, right) < 1e-14
     assert truth.error(x, exact) < 1e-14
-    assert certificate.forward_error < 1
+    # The poles are those of a rounded matrix that is far from normal, and may be wrong by any factor.
+    exact_poles = [complex(y) for y in mp.eig(mp.matrix((wide[0] - wide[1] @ right).tolist()))[0]]
+    wrong = [min(abs(pole - y) for y in exact_poles) for pole in poles]
+    assert certificate.forward_error > np.linalg.norm(wrong) / np.linalg.norm(exact_poles) / 30
+    assert certificate.forward_error < 1 or growth > 1e6
     assert np.abs(poles).max() < 1
+
+
+def test_a_gain_beyond_the_range_of_single_precision_is_an_error():
+    a = np.diag([3e5, 0.5]).astype("float32")
+    b, q = np.array([[1e14], [1e14]], "float32"), np.diag([1e20, 1.0]).astype("float32")
+    with pytest.raises(SpectrumError) as caught:
+        dlqr(a, b, q, np.array([[1e-3]], "float32"))
+    assert caught.value.failures
+
+
+def test_certificate_of_a_gain_where_two_inputs_do_the_same(eager, rng):
+    """The weight r + bᴴ x b has the condition number ‖bᴴ x b‖ / r, and rounding moves the difference of the two gains by that."""
+    for _ in range(10):
+        a, b = gaussian(rng, 5, 5), np.zeros((5, 2))
+        b[4] = 1.0
+        plant = a, b, 100 * np.eye(5), 1e-5 * np.eye(2)
+        (gain, _, _), certificate = eager(matsign.certify(dlqr), *plant)
+        exact = truth.discrete_are(*plant, np.eye(5), 0 * b)
+        wide = [truth.exact(y) for y in plant]
+        right = truth.inverse(wide[3] + wide[1].T @ exact @ wide[1]) @ (wide[1].T @ exact @ wide[0])
+        assert truth.error(gain, right) < 1e-12
+        assert truth.error(gain, right) < 30 * certificate.forward_error

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -295,7 +296,21 @@ def in_odd_units(be: Backend, p: Plant, x: Array, draw: int) -> tuple[Plant, Arr
 
 def rounded_by_chance(be: Backend, p: Plant) -> Plant:
     """The plant with every number changed by one rounding, always the same way; q and r stay Hermitian."""
-    a, b, q, r, e, s = (None if x is None else rounded_by_one(be, x, draw) for draw, x in enumerate(p))
+    return _each_array(p, lambda x, k: rounded_by_one(be, x, k))
+
+
+def randomly_rounded(be: Backend, p: Plant, x: Array, draw: int) -> tuple[Plant, Array]:
+    """The plant and its solution with every number changed by a few roundings, equal ones differently; Hermitian ones stay so."""
+
+    def changed(x: Array, k: int) -> Array:
+        noise = np.random.default_rng((draw, k)).normal(0, 2, x.shape[-2:])
+        return x * be.astype(be.asarray(1 + be.eps(x) * noise, x), be.kind(be.real(x)))
+
+    return _each_array(p, changed), hermitian(changed(x, len(p)))
+
+
+def _each_array(p: Plant, change: Callable[[Array, int], Array]) -> Plant:
+    a, b, q, r, e, s = (None if x is None else change(x, k) for k, x in enumerate(p))
     return Plant(a, b, hermitian(q), hermitian(r), e, s)
 
 

@@ -32,6 +32,7 @@ from matsign.equations.plant import (
     gain_exponent,
     loop_exponent,
     normalise,
+    randomly_rounded,
     rounded_by_chance,
     rounded_by_one,
 )
@@ -52,23 +53,47 @@ def _at(be: Backend, equation: Equation, x: Array, p: Plant, *, shaken: bool = F
     """(gain, closed loop matrix e⁻¹(a - b k)) in the units of the caller; `shaken` for rounded data, where the digits of x do
     not suffice.
     """
-    scaled, whole, _ = normalise(be, p, discrete=equation.discrete)
-    x = be.ldexp(x, column(-whole))
+    scaled, x = _scaled(be, equation, x, p)
     at = equation.gap(be, scaled, x)
-    gain, closed = at.gain, at.closed
+    gain, closed, lost = at.gain, at.closed, _lost(be, equation, x, scaled, at.gain)
     if affordable(be, x, 2):
-        moved = equation.gap(be, scaled, rounded_by_one(be, x)).gain
-        enough = min(4096 * be.eps(x), be.eps(x) ** 0.5)
-        lost = ~(norm(be, moved - gain) <= enough * norm(be, gain))
         digits = functools.partial(_in_digits, be, equation, shaken)
         gain, closed = be.split(lost, digits, lambda p, gain, closed: (gain, closed), scaled, gain, closed)
-    else:
-        lost = be.ones(x) < 0
     gain = be.ldexp(gain, column(gain_exponent(be, p, discrete=equation.discrete)))
     by_gain = p.a - p.b @ gain
     closed = be.ldexp(closed, column(loop_exponent(be, p, discrete=equation.discrete)))
     closed = be.xp.where(column(lost), closed, by_gain)
     return gain, closed if p.e is None else be.solve(p.e, closed)
+
+
+def _scaled(be: Backend, equation: Equation, x: Array, p: Plant) -> tuple[Plant, Array]:
+    scaled, whole, _ = normalise(be, p, discrete=equation.discrete)
+    return scaled, be.ldexp(x, column(-whole))
+
+
+def _lost(be: Backend, equation: Equation, x: Array, scaled: Plant, gain: Array) -> Array:
+    """Where working precision does not suffice for the gain, and more digits can be had."""
+    if not affordable(be, x, 2):
+        return be.ones(x) < 0
+    enough = min(4096 * be.eps(x), be.eps(x) ** 0.5)
+    return ~(norm(be, _changes(be, equation, x, scaled, gain)) <= enough * norm(be, gain))
+
+
+def _changes(be: Backend, equation: Equation, x: Array, scaled: Plant, gain: Array) -> Array:
+    """By how much rounding of the data and of x moves each entry of the gain in working precision: the most of two draws."""
+    first, second = (
+        be.xp.abs(equation.gap(be, *randomly_rounded(be, scaled, x, draw)).gain - gain) for draw in range(2)
+    )
+    return be.xp.maximum(first, second)
+
+
+def _spread(be: Backend, equation: Equation, x: Array, p: Plant) -> Array:
+    """The same in the units of the caller; 0 where working precision did not suffice."""
+    scaled, x = _scaled(be, equation, x, p)
+    gain = equation.gap(be, scaled, x).gain
+    spread = _changes(be, equation, x, scaled, gain)
+    spread = be.xp.where(column(_lost(be, equation, x, scaled, gain)), 0 * spread, spread)
+    return be.ldexp(spread, column(gain_exponent(be, p, discrete=equation.discrete)))
 
 
 def _in_digits(be: Backend, equation: Equation, shaken: bool, p: Plant, gain: Array, closed: Array) -> Any:
@@ -88,7 +113,10 @@ def _regulate(equation: Equation) -> Callable[..., Solution]:
         found = riccati(be, a, b, q, r, e, s, method=method)
         x = found.value[0]
         gain, closed = _at(be, equation, x, Plant(a, b, q, r, e, s))
-        found = found._replace(value=(gain, x, be.eig(finite(be, closed))[0]))
+        # r + bᴴ x b may leave the range of the dtype where x does not.
+        beyond = (found.failure == 0) & ~(be.xp.isfinite(gain).all((-1, -2)))
+        failure = be.xp.where(beyond, int(Failure.OVERFLOW) + 0 * found.failure, found.failure)
+        found = found._replace(value=(gain, x, be.eig(finite(be, closed))[0]), failure=failure)
         if equation.discrete:
             found = _without_minimum(be, found, hermitian(r + adjoint(b) @ x @ b))
         return _without_minimum(be, found, r)
@@ -153,11 +181,14 @@ def _regulated(equation: Equation) -> Callable[..., Residual]:
         # What dx, and what is not the gain of x at all, moves the gain by; and that the poles.
         right, _ = _at(be, equation, x, p)
         moved, closed = _at(be, equation, x + finite(be, dx), p, shaken=True)
-        shifted = be.eig(finite(be, closed))[0]
+        # The closed loop is itself rounded, which moves the poles of one that is far from normal or badly scaled.
+        shifted = be.eig(rounded_by_one(be, finite(be, closed)))[0]
         nearest = be.xp.min(be.xp.abs(poles[:, :, None] - shifted[:, None, :]), axis=-1)
+        # Poles that rounding moves by half of their size may be wrong by any factor.
+        known = be.norm(nearest) <= be.norm(poles) / 2
+        nearest = be.xp.where(known[:, None], nearest, be.xp.full_like(nearest, be.xp.inf))
         # A gain that rounding of the data moves, as where inputs do nearly the same, is no better known than that.
-        rounded, _ = _at(be, equation, rounded_by_one(be, x), rounded_by_chance(be, p))
-        step = be.xp.abs(moved - right) + be.xp.abs(right - gain) + be.xp.abs(rounded - right)
+        step = be.xp.abs(moved - right) + be.xp.abs(right - gain) + _spread(be, equation, x, p)
         return found._replace(correction=(step, dx, nearest))
 
     return residual
