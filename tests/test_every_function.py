@@ -191,3 +191,30 @@ def _estimate(problem, value, arguments):
             backends.load("numpy"), value, *arguments, **judged(declaration, declaration.options)
         )
     return [np.linalg.norm(d) / np.linalg.norm(x) for d, x in zip(residual.correction, value, strict=True)]
+
+
+MIXED = np.array([[3.0, 1, 2], [1, 4, 1], [0.5, 1, 5]])
+GRADED = [np.diag([1e12, 1, 1e-13]), np.diag([1e13, 1, 1e-12])]
+
+
+@pytest.mark.parametrize("units", GRADED)
+@pytest.mark.parametrize("f", [matsign.sqrtm, matsign.invsqrtm, matsign.mcsgn, matsign.matrix_abs])
+def test_units_beyond_the_range_of_single_precision_in_functions(f, units, eager):
+    """Entries of 1e25 and 1e-25 belong together: brought to the size of the larger one, the smaller one is zero."""
+    m = units @ MIXED @ np.linalg.inv(units)
+    m = (m if f in (matsign.sqrtm, matsign.invsqrtm) else m - 4.5 * np.eye(3)).astype("float32")
+    np.testing.assert_allclose(eager(f, m), f(m.astype(float)), rtol=1e-4)
+
+
+@pytest.mark.parametrize("units", GRADED)
+def test_units_beyond_the_range_of_single_precision_in_equations(units, eager):
+    back = np.linalg.inv(units)
+    a, b, c = -units @ MIXED @ back, units @ MIXED[:, :1], MIXED[:1] @ back
+    for f, *arrays in (
+        (matsign.solve_continuous_lyapunov, a, -units @ MIXED @ MIXED.T @ units),
+        (matsign.solve_discrete_lyapunov, a / 10, units @ MIXED @ MIXED.T @ units),
+        (matsign.hankel_singular_values, a, b, c),
+        (matsign.solve_sylvester, a, a, b @ c),
+    ):
+        arrays = [x.astype("float32") for x in arrays]
+        np.testing.assert_allclose(eager(f, *arrays), f(*(x.astype(float) for x in arrays)), rtol=1e-3)

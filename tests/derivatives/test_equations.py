@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import matsign
+import truth
 from conftest import HAVE
 from matrices import adjoint, definite, gaussian, stable
 from matsign import backends
@@ -302,3 +303,15 @@ def test_jax_differentiates_twice_in_both_modes(name, rng):
     case = next(c for c in CASES + FACTORS if c.name == name)
     arrays = [jax.numpy.asarray(x) for x in case.make(rng, "float64") if x is not None]
     check_grads(functional(case, "jax"), arrays, order=2, modes=["fwd", "rev"])
+
+
+def test_derivative_beside_a_weight_that_loses_r(eager, rng):
+    """Where r is small beside bᴴ x b, the closed loop comes from r + bᴴ x b with few digits of r left (1e-5 of the value)."""
+    for _ in range(5):
+        a, b, q, r = gaussian(rng, 2, 2), gaussian(rng, 2, 5), np.diag([4e3, 4e9]), definite(rng, 5) / 10
+        moves = [gaussian(rng, *x.shape) * np.linalg.norm(x) / 2**30 for x in (a, b, q, r)]
+        moves[2:] = [x + x.T for x in moves[2:]]
+        ahead, back = ([x + s * y for x, y in zip((a, b, q, r), moves, strict=True)] for s in (1, -1))
+        found = eager(matsign.frechet(matsign.solve_discrete_are), a, b, q, r, *map(np.subtract, ahead, back))
+        one, other = (truth.discrete_are(*x, np.eye(2), 0 * b) for x in (ahead, back))
+        assert truth.error(found, one - other) < 1e-8

@@ -300,3 +300,16 @@ def test_certificate_of_a_gain_where_two_inputs_do_the_same(eager, rng):
         right = truth.inverse(wide[3] + wide[1].T @ exact @ wide[1]) @ (wide[1].T @ exact @ wide[0])
         assert truth.error(gain, right) < 1e-12
         assert truth.error(gain, right) < 30 * certificate.forward_error
+
+
+def test_gain_of_inputs_that_do_the_same_beside_a_tiny_weight(eager, rng):
+    """Of 1 + 1e-12 eps is lost, and stays lost when the 1 changes by eps: only other units tell."""
+    for size in 10.0 ** rng.uniform(-14, -9, 10):
+        r = definite(rng, 2)
+        plant = np.array([[-1.0 - 1e-3 * rng.random()]]), np.ones((1, 2)), np.eye(1), size * (r + r.T) / 2
+        (gain, _, _), certificate = eager(matsign.certify(dlqr), *plant)
+        a, b, _, weight = map(truth.exact, plant)
+        exact = truth.discrete_are(*plant, np.eye(1), 0 * plant[1])
+        right = truth.inverse(weight + b.T @ exact @ b) @ (b.T @ exact @ a)
+        assert truth.error(gain, right) < 1e-12
+        assert truth.error(gain, right) < 30 * max(certificate.forward_error, 2.0**-52)

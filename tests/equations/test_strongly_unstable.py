@@ -13,6 +13,7 @@ from matsign.equations import decimal_doubling
 
 BOTH = pytest.mark.parametrize("f", [solve_continuous_are, solve_discrete_are], ids=["continuous", "discrete"])
 I1, I3 = np.eye(1), np.eye(3)
+EPS = 2.0**-52
 
 LOST = [  # what working precision made of them
     ([[-8, -4, 3], [-4, -8, -4], [8, 3, -4]], [[0], [0], [1]], I3),  # 1.7e-8
@@ -163,3 +164,35 @@ def test_the_best_iterate_comes_with_the_error():
         solve_continuous_are(*plant)
     assert np.isfinite(caught.value.value).all()
     assert np.isnan(solve_continuous_are(*plant, errors="nan")).all()
+
+
+SEEN = (  # error 2.2e-14 beside a certificate of 4e-16
+    np.array([[-1.0, 6, -2], [-3, -6, 3], [-6, 8, 9]]),
+    [
+        [12450.134747413907, -361578.66947677755, 0.0031191850160603987],
+        [-361578.66947677755, 147386799.08653608, -0.11768942746366906],
+        [0.0031191850160603987, -0.11768942746366906, 1.2836268769357817e-08],
+    ],
+    [
+        [0.09191462259185454, 0.024404100145353384, -0.07355576223206073, 0.005221994171991808],
+        [0.024404100145353384, 0.006986180877338701, -0.020883338228888666, 0.0007300352973641068],
+        [-0.07355576223206073, -0.020883338228888666, 0.06252990178302206, -0.0024010422062317317],
+        [0.005221994171991808, 0.0007300352973641068, -0.0024010422062317317, 0.001180951996581748],
+    ],
+)
+
+
+def test_certificate_where_working_precision_cannot_solve_with_the_weight(rng):
+    """Inputs that do the same beside a small r make r + bᴴ x b singular in working precision."""
+    plants = [SEEN]
+    for _ in range(10):
+        factor = gaussian(rng, 4, 4)
+        plants.append(
+            (np.round(5 * gaussian(rng, 3, 3)), np.diag(10.0 ** rng.uniform(-8, 8, 3)), factor @ factor.T / 1e3)
+        )
+    b = np.array([[0.0], [0.0], [1.0]]) * np.ones(4)
+    for a, q, r in plants:
+        q, r = np.array(q), (np.array(r) + np.array(r).T) / 2
+        x, certificate = certify(solve_discrete_are)(a, b, q, r)
+        error = truth.error(x, truth.discrete_are(a, b, q, r, I3, 0 * b))
+        assert error < 30 * max(certificate.forward_error, EPS)

@@ -213,3 +213,18 @@ def test_forward_errors_are_not_below_the_true_ones(name, rng):
 def test_the_mean_of_definite_matrices_has_the_same_bits_in_either_order(scale, small, eager):
     a, b = np.array([[3.0, 1.0], [1.0, 2.0]]), scale * np.array([[1.0, 0.3], [0.3, 0.09 + small]])
     np.testing.assert_array_equal(eager(matsign.geometric_mean, a, b), eager(matsign.geometric_mean, b, a))
+
+
+def test_certificate_of_single_precision_matrices_with_parts_far_apart(rng):
+    """What leaves a tenth of the equation has no more digits than that, whatever a first-order step says."""
+    for _ in range(50):
+        units = 10.0 ** rng.uniform(-7, 7, 3)
+        a = (units[:, None] * gaussian(rng, 3, 3) / units).astype("float32")
+        b = (np.linalg.pinv(a.astype(float)) @ definite(rng, 3)).astype("float32")
+        try:
+            (c, _), certificate = matsign.certify(coupled_root)(a, b)
+        except matsign.SpectrumError:
+            continue
+        c, left = c.astype(float), a.astype(float)
+        left = np.linalg.norm(c @ b @ c - left) / (np.linalg.norm(c @ b @ c) + np.linalg.norm(left))
+        assert left < 30 * max(certificate.forward_error, 1e-6)

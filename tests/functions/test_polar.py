@@ -384,3 +384,19 @@ def test_the_backward_error_is_what_the_docstring_says(rng):
         first = max(size(m - product) / (size(m) + size(product)), isometry)
         assert abs(certificate.backward_error - max(first, size(m - u @ h) / (size(m) + size(u @ h)))) < 1e-6
         assert abs(matsign.certify(msign)(m, tol=0.3)[1].backward_error - first) < 1e-6
+
+
+def test_polynomial_without_a_tolerance_leaves_no_singular_value_on_its_way(rng):
+    """A singular value at rounding may be lifted to anything between 0 and 1: that is an error, not a unitary factor."""
+    seen = [  # lifted to 9e-4, beside a certificate of 3e-4
+        [0.00029541648109443486, 9.692084859125316e-05, 0.0001349772937828675],
+        [-0.4250653088092804, -0.13945631682872772, -0.19421452283859253],
+    ]
+    random = [with_singular_values(rng, 2, 3, [1.0, s], "float32") for s in 10.0 ** rng.uniform(-7.5, -6, 30)]
+    for m in [np.array(seen, "float32"), *random]:
+        try:
+            u, certificate = matsign.certify(msign)(m, method="polynomial", rtol=0.0)
+        except matsign.SpectrumError:
+            continue
+        values = np.linalg.svd(u, compute_uv=False)
+        assert (abs(values - 1) < 1e-3).all() or certificate.forward_error > 1e-2

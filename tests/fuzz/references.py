@@ -352,7 +352,10 @@ def hankel(a, b, c):
     inner = truth.adjoint(r) @ q @ r
     inner = (inner + truth.adjoint(inner)) / 2
     values = mp.eighe(mp.matrix(inner.tolist()), eigvals_only=True)
-    return np.array(sorted((mp.sqrt(max(x, mp.mpf(0))) for x in values), reverse=True), object)
+    found = np.array(sorted((mp.sqrt(max(x, mp.mpf(0))) for x in values), reverse=True), object)
+    if found[0] ** 2 <= NEGLIGIBLE * _size(p) * _size(q):
+        raise UnknownError("no state is both reached and seen")
+    return found
 
 
 def riccati(a, b, c, d, half_plane="right"):

@@ -14,6 +14,7 @@ import numpy as np
 from scipy.sparse.csgraph import connected_components
 
 from matsign.backends import Backend, lapack
+from matsign.backends import numpy as numpy_backend
 from matsign.engine.linear import column, normalise
 from matsign.engine.rules import Arrays, Rule, Solution, follow, shapes_of, solution
 
@@ -38,7 +39,10 @@ def unbalanced(be: Backend, a: Array) -> Array:
 
 
 def exponents(be: Backend, a: Array) -> Array:
-    """e (B, n), integer: the balanced matrix is 2^-e a 2^e; zero for members that are balanced already."""
+    """e (B, n), integer: the balanced matrix is 2^-e a 2^e; zero for members that are balanced already.
+
+    For a as it is: brought to size, entries that matter may vanish.
+    """
     none = be.xp.zeros_like(a[:, 0, :], dtype=be.xp.int32)
     return be.split(
         unbalanced(be, a),
@@ -164,7 +168,12 @@ def _reducible(be: Backend, a: Array) -> Array:
 
 
 def _by_lapack(stack: Array) -> Array:
-    return np.stack([np.frexp(lapack.balance(a))[1] - 1 for a in stack]).astype(np.int32)
+    return np.stack([np.frexp(lapack.balance(_in_doubles(a)))[1] - 1 for a in stack]).astype(np.int32)
+
+
+def _in_doubles(a: Array) -> Array:
+    """a near one in size, with the range of double precision, in which no entry of a single one vanishes."""
+    return normalise(numpy_backend, a[None].astype(np.result_type(a, np.float64)))[0][0]
 
 
 def _thoroughly(sizes: Array, room: int) -> tuple[Array, Array]:

@@ -5,6 +5,8 @@ An answer may be too large for its dtype although everything on the way was near
 
 from __future__ import annotations
 
+import functools
+import operator
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -20,29 +22,44 @@ Array = Any
 _NOTHING = -(1 << 20)
 
 
-def balanced(be: Backend, a: Array) -> tuple[Array, Array, Array]:
-    """(e, b, k): b = 2^-k 2^-e a 2^e with the exponents e (B, n), its rows and columns alike and its largest entry near one."""
-    a, k = normalise(be, a)
-    e = balance.exponents(be, a)
+def balanced(be: Backend, *matrices: Array) -> tuple[Array, ...]:
+    """``(*exponents, *scaled, k)``: each matrix as 2^-k 2^-e m 2^e with exponents e (B, n) that make its rows and columns alike,
+    the largest entry of all near one.
 
-    def rescaled(e: Array, a: Array, k: Array) -> tuple[Array, Array, Array]:
-        a, more = normalise(be, balance.rescale(be, a, e))
-        return e, a, k + more
+    In one step, because what is near one in good units may lie outside the range of the dtype in those between.
+    """
+    exponents = [balance.exponents(be, m) for m in matrices]
 
-    return be.split((e != 0).any(-1), rescaled, lambda *kept: kept, e, a, k)
+    def rescaled(*both: Array) -> tuple[Array, ...]:
+        exponents, matrices = both[: len(both) // 2], both[len(both) // 2 :]
+        shifts = [e[:, None, :] - e[:, :, None] for e in exponents]
+        pairs = list(zip(matrices, shifts, strict=True))
+        k = functools.reduce(be.xp.maximum, [_exponent_of(be, m, shift) for m, shift in pairs])
+        k = be.xp.where(k > _NOTHING, k, 0 * k)
+        return *exponents, *(be.exact_ldexp(m, shift - column(k)) for m, shift in pairs), k
+
+    def alike(*both: Array) -> tuple[Array, ...]:
+        return *both[: len(both) // 2], *normalise(be, *both[len(both) // 2 :])
+
+    uneven = functools.reduce(operator.or_, [(e != 0).any(-1) for e in exponents])
+    found: tuple[Array, ...] = be.split(uneven, rescaled, alike, *exponents, *matrices)
+    return found
 
 
 def into(be: Backend, q: Array, e: Array) -> tuple[Array, Array]:
     """(2^-k 2^-e q, k) for one exponent an entry (B, n, m), with the largest entry near one whatever the exponents are."""
 
     def one_by_one(q: Array, e: Array) -> tuple[Array, Array]:
-        xp = be.xp
-        place = xp.where(q != 0, _exponents(be, q) - e, _NOTHING + 0 * e)
-        k = xp.max(place, axis=(-1, -2))
-        k = xp.where(k > _NOTHING, k, 0 * k)
+        k = _exponent_of(be, q, -e)
+        k = be.xp.where(k > _NOTHING, k, 0 * k)
         return be.ldexp(q, -e - column(k)), k
 
     return be.split((e != 0).any((-1, -2)), one_by_one, lambda q, e: normalise(be, q), q, e)
+
+
+def _exponent_of(be: Backend, x: Array, shift: Array) -> Array:
+    """That of the largest entry of 2^shift x; `_NOTHING` where all are zero."""
+    return be.xp.max(be.xp.where(x != 0, _exponents(be, x) + shift, _NOTHING + 0 * shift), axis=(-1, -2))
 
 
 def _exponents(be: Backend, x: Array) -> Array:

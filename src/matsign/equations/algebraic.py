@@ -365,8 +365,9 @@ def assess(be: Backend, equation: Equation, x: Array, p: Plant) -> Residual:
     found = equation.step(be, p, at.closed, probed(be, equation, at) + be.eps(x) / 4 * y)
     size = xp.abs(found.x)
     for draw in range(2):
-        odd, z, back = in_odd_units(be, p, y, draw)
-        size = size + xp.abs(equation.step(be, p, at.closed, back * equation.gap(be, odd, z).gap - at.gap).x)
+        odd = in_odd_units(be, p, y, draw)
+        hidden = odd.gap * equation.gap(be, odd.plant, odd.x).gap - at.gap
+        size = size + xp.abs(equation.step(be, p, at.closed, hidden).x)
     first = Judgement(size, found.stable, ~found.stable, at.closed)
     doubtful = ~(found.stable & (found.doublings <= LASTING) & (norm(be, size) < 1024 * be.eps(x) * norm(be, y)))
     size, stable, edge, closed = be.split(
@@ -430,6 +431,8 @@ def _looked_at_closely(be: Backend, equation: Equation, p: Plant, y: Array, firs
     # Rounding of y itself may move the closed loop so far that a step from it says little.
     moved = equation.gap(be, p, rounded_by_one(be, y)).gain - at.gain
     sure = certain(be, equation, p, at, moved) & (norm(be, found.size) < 1e5 * be.eps(y) * norm(be, y))
+    # What the gap in twice the precision takes for small is so only where it can solve with r (or r + bᴴ y b).
+    sure = sure & ~_is_singular(be, equation, p, y)
     return be.split(sure, lambda p, y, found: found, functools.partial(_in_digits, be, equation), p, y, found)
 
 

@@ -18,8 +18,10 @@ from typing import Any, NamedTuple
 
 from matsign.backends import Backend
 from matsign.engine.linear import adjoint, hermitian
-from matsign.engine.rules import Arrays
+from matsign.engine.rules import Arrays, Rule, Solution, follow, shapes_of, solution
 from matsign.engine.solves import inverse, stable_lyapunov, stable_stein
+from matsign.equations.gain import gain_at
+from matsign.equations.newton_kleinman import Equation
 from matsign.equations.plant import Plant
 
 Array = Any
@@ -41,18 +43,16 @@ class Loop(NamedTuple):
         return self.f if self.e_inverse is None else self.e_inverse @ self.f
 
 
-def close(be: Backend, p: Plant, x: Array, *, discrete: bool) -> Loop:
+def close(be: Backend, equation: Equation, p: Plant, x: Array) -> Loop:
     """The loop of a plant with the solution of its equation."""
-    bx, weight = adjoint(p.b) @ x, hermitian(p.r)
-    if discrete:
-        weight, seen = weight + bx @ p.b, bx @ p.a
-    else:
-        seen = bx if p.e is None else bx @ p.e
-    if p.s is not None:
-        seen = seen + adjoint(p.s)
-    weight_inverse = inverse(be, weight)
-    gain = weight_inverse @ seen
-    return Loop(p, x, weight_inverse, gain, p.a - p.b @ gain, None if p.e is None else inverse(be, p.e), discrete)
+    return _loop(be, equation, p, x, *follow(be, _GAIN, *p, x, equation=equation))
+
+
+def _loop(be: Backend, equation: Equation, p: Plant, x: Array, gain: Array, f: Array) -> Loop:
+    weight = hermitian(p.r)
+    if equation.discrete:
+        weight = weight + adjoint(p.b) @ x @ p.b
+    return Loop(p, x, inverse(be, weight), gain, f, None if p.e is None else inverse(be, p.e), equation.discrete)
 
 
 def solution_move(be: Backend, at: Loop, d: Plant) -> Array:
@@ -142,15 +142,44 @@ def added(*plants: Plant) -> Plant:
     return Plant(*(None if parts[0] is None else sum(parts[1:], parts[0]) for parts in zip(*plants, strict=True)))
 
 
+def _gain_solve(be: Backend, *arrays: Array, equation: Equation) -> Solution:
+    p = Plant(*arrays[:-1])
+    p = p._replace(q=hermitian(p.q), r=hermitian(p.r))
+    return solution(be, gain_at(be, equation, arrays[-1], p))
+
+
+def _gain_tangent(be: Backend, value: Arrays, arrays: Arrays, moves: Arrays, *, equation: Equation) -> Arrays:
+    at, d = _loop(be, equation, Plant(*arrays[:-1]), arrays[-1], *value), Plant(*moves[:-1])
+    dk = gain_move(at, d, moves[-1])
+    return dk, d.a - d.b @ at.gain - at.plant.b @ dk
+
+
+def _gain_cotangent(be: Backend, value: Arrays, arrays: Arrays, bars: Arrays, *, equation: Equation) -> Arrays:
+    at, (bar_gain, bar_f) = _loop(be, equation, Plant(*arrays[:-1]), arrays[-1], *value), bars
+    by_gain, bar_x = gain_pull(at, bar_gain - adjoint(at.plant.b) @ bar_f)
+    return *by_gain._replace(a=by_gain.a + bar_f, b=by_gain.b - bar_f @ adjoint(at.gain)), bar_x
+
+
+# A rule of its own, because the digits that the gain needs may be more than those of its formula.
+_GAIN = Rule(
+    "gain",
+    shapes_of("(n,n),(n,m),(n,n),(m,m),(n,n),(n,m),(n,n)"),
+    shapes_of("(m,n),(n,n)"),
+    solve=_gain_solve,
+    tangent=_gain_tangent,
+    cotangent=_gain_cotangent,
+)
+
+
 def riccati_tangent(
-    be: Backend, value: Arrays, arrays: Arrays, moves: Arrays, *, discrete: bool, **options: Any
+    be: Backend, value: Arrays, arrays: Arrays, moves: Arrays, *, equation: Equation, **options: Any
 ) -> Arrays:
     """For arrays in the order of `Plant`."""
-    return (solution_move(be, close(be, Plant(*arrays), value[0], discrete=discrete), Plant(*moves)),)
+    return (solution_move(be, close(be, equation, Plant(*arrays), value[0]), Plant(*moves)),)
 
 
 def riccati_cotangent(
-    be: Backend, value: Arrays, arrays: Arrays, bars: Arrays, *, discrete: bool, **options: Any
+    be: Backend, value: Arrays, arrays: Arrays, bars: Arrays, *, equation: Equation, **options: Any
 ) -> Arrays:
     """For arrays in the order of `Plant`."""
-    return tuple(solution_pull(be, close(be, Plant(*arrays), value[0], discrete=discrete), bars[0]))
+    return tuple(solution_pull(be, close(be, equation, Plant(*arrays), value[0]), bars[0]))

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -273,11 +272,19 @@ def _standard_in_units(be: Backend, p: Standard, states: Array) -> Standard:
     )
 
 
-def in_odd_units(be: Backend, p: Plant, x: Array, draw: int) -> tuple[Plant, Array, Array]:
-    """(plant, x, t): the same equation in units that are no powers of two, so that rounding falls differently everywhere.
-
-    What is left of it there is t_i t_j times what is left of it here, but for rounding.
+class Odd(NamedTuple):
+    """A plant and its x in other units; by entries, what is left of the equation and the gain there times `gap` and `gain` are
+    those here.
     """
+
+    plant: Plant
+    x: Array
+    gap: Array
+    gain: Array
+
+
+def in_odd_units(be: Backend, p: Plant, x: Array, draw: int) -> Odd:
+    """The same equation in units that are no powers of two, so that rounding falls differently everywhere."""
     n, m = p.b.shape[-2:]
     factors = np.random.default_rng(draw).uniform(1, 2, n + m + 1)
     units = be.astype(be.asarray(factors, x), be.kind(be.real(x)))
@@ -291,26 +298,12 @@ def in_odd_units(be: Backend, p: Plant, x: Array, draw: int) -> tuple[Plant, Arr
         None if p.e is None else p.e * rows / columns,
         None if p.s is None else p.s * whole * u[None, :] / rows,
     )
-    return odd, x * whole / (rows * columns), rows * columns / whole
+    return Odd(odd, x * whole / (rows * columns), rows * columns / whole, u[:, None] * columns)
 
 
 def rounded_by_chance(be: Backend, p: Plant) -> Plant:
     """The plant with every number changed by one rounding, always the same way; q and r stay Hermitian."""
-    return _each_array(p, lambda x, k: rounded_by_one(be, x, k))
-
-
-def randomly_rounded(be: Backend, p: Plant, x: Array, draw: int) -> tuple[Plant, Array]:
-    """The plant and its solution with every number changed by a few roundings, equal ones differently; Hermitian ones stay so."""
-
-    def changed(x: Array, k: int) -> Array:
-        noise = np.random.default_rng((draw, k)).normal(0, 2, x.shape[-2:])
-        return x * be.astype(be.asarray(1 + be.eps(x) * noise, x), be.kind(be.real(x)))
-
-    return _each_array(p, changed), hermitian(changed(x, len(p)))
-
-
-def _each_array(p: Plant, change: Callable[[Array, int], Array]) -> Plant:
-    a, b, q, r, e, s = (None if x is None else change(x, k) for k, x in enumerate(p))
+    a, b, q, r, e, s = (None if x is None else rounded_by_one(be, x, k) for k, x in enumerate(p))
     return Plant(a, b, hermitian(q), hermitian(r), e, s)
 
 

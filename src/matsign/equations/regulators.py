@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from matsign.backends import Backend
 from matsign.engine.declare import Residual, declared
 from matsign.engine.failures import Failure
-from matsign.engine.linear import adjoint, column, hermitian, norm
+from matsign.engine.linear import adjoint, hermitian, norm
 from matsign.engine.linear import normalise as normalise_size
 from matsign.engine.rules import Arrays, Solution, figures
 from matsign.equations.algebraic import METHODS, assess, finite, solver_of
@@ -25,17 +24,9 @@ from matsign.equations.closed_loop import (
 )
 from matsign.equations.continuous import CONTINUOUS
 from matsign.equations.discrete import DISCRETE
-from matsign.equations.last_resort import affordable, solved
+from matsign.equations.gain import gain_at, gain_spread
 from matsign.equations.newton_kleinman import Equation
-from matsign.equations.plant import (
-    Plant,
-    gain_exponent,
-    loop_exponent,
-    normalise,
-    randomly_rounded,
-    rounded_by_chance,
-    rounded_by_one,
-)
+from matsign.equations.plant import Plant, rounded_by_one
 from matsign.equations.poles import poles_move, poles_pull
 
 Array = Any
@@ -49,60 +40,6 @@ class Regulator(NamedTuple):
     poles: Array
 
 
-def _at(be: Backend, equation: Equation, x: Array, p: Plant, *, shaken: bool = False) -> tuple[Array, Array]:
-    """(gain, closed loop matrix e⁻¹(a - b k)) in the units of the caller; `shaken` for rounded data, where the digits of x do
-    not suffice.
-    """
-    scaled, x = _scaled(be, equation, x, p)
-    at = equation.gap(be, scaled, x)
-    gain, closed, lost = at.gain, at.closed, _lost(be, equation, x, scaled, at.gain)
-    if affordable(be, x, 2):
-        digits = functools.partial(_in_digits, be, equation, shaken)
-        gain, closed = be.split(lost, digits, lambda p, gain, closed: (gain, closed), scaled, gain, closed)
-    gain = be.ldexp(gain, column(gain_exponent(be, p, discrete=equation.discrete)))
-    by_gain = p.a - p.b @ gain
-    closed = be.ldexp(closed, column(loop_exponent(be, p, discrete=equation.discrete)))
-    closed = be.xp.where(column(lost), closed, by_gain)
-    return gain, closed if p.e is None else be.solve(p.e, closed)
-
-
-def _scaled(be: Backend, equation: Equation, x: Array, p: Plant) -> tuple[Plant, Array]:
-    scaled, whole, _ = normalise(be, p, discrete=equation.discrete)
-    return scaled, be.ldexp(x, column(-whole))
-
-
-def _lost(be: Backend, equation: Equation, x: Array, scaled: Plant, gain: Array) -> Array:
-    """Where working precision does not suffice for the gain, and more digits can be had."""
-    if not affordable(be, x, 2):
-        return be.ones(x) < 0
-    enough = min(4096 * be.eps(x), be.eps(x) ** 0.5)
-    return ~(norm(be, _changes(be, equation, x, scaled, gain)) <= enough * norm(be, gain))
-
-
-def _changes(be: Backend, equation: Equation, x: Array, scaled: Plant, gain: Array) -> Array:
-    """By how much rounding of the data and of x moves each entry of the gain in working precision: the most of two draws."""
-    first, second = (
-        be.xp.abs(equation.gap(be, *randomly_rounded(be, scaled, x, draw)).gain - gain) for draw in range(2)
-    )
-    return be.xp.maximum(first, second)
-
-
-def _spread(be: Backend, equation: Equation, x: Array, p: Plant) -> Array:
-    """The same in the units of the caller; 0 where working precision did not suffice."""
-    scaled, x = _scaled(be, equation, x, p)
-    gain = equation.gap(be, scaled, x).gain
-    spread = _changes(be, equation, x, scaled, gain)
-    spread = be.xp.where(column(_lost(be, equation, x, scaled, gain)), 0 * spread, spread)
-    return be.ldexp(spread, column(gain_exponent(be, p, discrete=equation.discrete)))
-
-
-def _in_digits(be: Backend, equation: Equation, shaken: bool, p: Plant, gain: Array, closed: Array) -> Any:
-    """(gain, closed loop) from the solution in more digits, where that can be had."""
-    found = solved(be, equation, rounded_by_chance(be, p) if shaken else p)
-    good = column(found.found & found.stable)
-    return be.xp.where(good, found.gain, gain), be.xp.where(good, found.closed, closed)
-
-
 def _regulate(equation: Equation) -> Callable[..., Solution]:
     riccati = solver_of(equation)
 
@@ -112,16 +49,21 @@ def _regulate(equation: Equation) -> Callable[..., Solution]:
         q, r = hermitian(q), hermitian(r)
         found = riccati(be, a, b, q, r, e, s, method=method)
         x = found.value[0]
-        gain, closed = _at(be, equation, x, Plant(a, b, q, r, e, s))
+        p = Plant(a, b, q, r, e, s)
+        gain, f = gain_at(be, equation, x, p)
         # r + bᴴ x b may leave the range of the dtype where x does not.
         beyond = (found.failure == 0) & ~(be.xp.isfinite(gain).all((-1, -2)))
         failure = be.xp.where(beyond, int(Failure.OVERFLOW) + 0 * found.failure, found.failure)
-        found = found._replace(value=(gain, x, be.eig(finite(be, closed))[0]), failure=failure)
+        found = found._replace(value=(gain, x, be.eig(finite(be, _loop(be, f, e)))[0]), failure=failure)
         if equation.discrete:
             found = _without_minimum(be, found, hermitian(r + adjoint(b) @ x @ b))
         return _without_minimum(be, found, r)
 
     return solve
+
+
+def _loop(be: Backend, f: Array, e: Array | None) -> Array:
+    return f if e is None else be.solve(e, f)
 
 
 def _without_minimum(be: Backend, found: Solution, weight: Array) -> Solution:
@@ -179,16 +121,16 @@ def _regulated(equation: Equation) -> Callable[..., Residual]:
         found = assess(be, equation, x, p)
         (dx,) = found.correction
         # What dx, and what is not the gain of x at all, moves the gain by; and that the poles.
-        right, _ = _at(be, equation, x, p)
-        moved, closed = _at(be, equation, x + finite(be, dx), p, shaken=True)
+        right, _ = gain_at(be, equation, x, p)
+        moved, f = gain_at(be, equation, x + finite(be, dx), p, shaken=True)
         # The closed loop is itself rounded, which moves the poles of one that is far from normal or badly scaled.
-        shifted = be.eig(rounded_by_one(be, finite(be, closed)))[0]
+        shifted = be.eig(rounded_by_one(be, finite(be, _loop(be, f, e))))[0]
         nearest = be.xp.min(be.xp.abs(poles[:, :, None] - shifted[:, None, :]), axis=-1)
         # Poles that rounding moves by half of their size may be wrong by any factor.
         known = be.norm(nearest) <= be.norm(poles) / 2
         nearest = be.xp.where(known[:, None], nearest, be.xp.full_like(nearest, be.xp.inf))
         # A gain that rounding of the data moves, as where inputs do nearly the same, is no better known than that.
-        step = be.xp.abs(moved - right) + be.xp.abs(right - gain) + _spread(be, equation, x, p)
+        step = be.xp.abs(moved - right) + be.xp.abs(right - gain) + gain_spread(be, equation, x, p)
         return found._replace(correction=(step, dx, nearest))
 
     return residual
@@ -203,7 +145,7 @@ def _tangent_of(equation: Equation) -> Callable[..., Arrays]:
 
     def tangent(be: Backend, value: Arrays, arrays: Arrays, moves: Arrays, *, method: str) -> Arrays:
         _, x, poles = value
-        d, at = _in_order(*moves), close(be, _in_order(*arrays), x, discrete=equation.discrete)
+        d, at = _in_order(*moves), close(be, equation, _in_order(*arrays), x)
         dx = solution_move(be, at, d)
         dk = gain_move(at, d, dx)
         return dk, dx, poles_move(be, at.matrix(), poles, matrix_move(at, d, dk))
@@ -214,7 +156,7 @@ def _tangent_of(equation: Equation) -> Callable[..., Arrays]:
 def _cotangent_of(equation: Equation) -> Callable[..., Arrays]:
     def cotangent(be: Backend, value: Arrays, arrays: Arrays, bars: Arrays, *, method: str) -> Arrays:
         _, x, poles = value
-        at = close(be, _in_order(*arrays), x, discrete=equation.discrete)
+        at = close(be, equation, _in_order(*arrays), x)
         bar_matrix = poles_pull(be, at.matrix(), poles, bars[2])
         if not be.is_complex(x):
             bar_matrix = be.real(bar_matrix)

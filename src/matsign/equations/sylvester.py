@@ -18,10 +18,10 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from matsign.backends import Backend
-from matsign.engine import balance, divide, eigenvectors, line, scaling, schur, shared_sums
+from matsign.engine import divide, eigenvectors, line, scaling, schur, shared_sums
 from matsign.engine.declare import Residual, declared
 from matsign.engine.failures import Failure
-from matsign.engine.linear import adjoint, column, norm, normalise, plus_identity, scattered
+from matsign.engine.linear import adjoint, column, norm, plus_identity, scattered
 from matsign.engine.refine import (
     Refined,
     at_rounding,
@@ -86,10 +86,7 @@ class _Posed(NamedTuple):
 
 def _posed(be: Backend, a: Array, b: Array, q: Array) -> _Posed:
     """Where a and -b lie close to each other and far from zero, they are moved to zero, which changes nothing else."""
-    a, b, scale = normalise(be, a, b)
-    (e, a), (f, b) = _balanced(be, a), _balanced(be, b)
-    a, b, more = normalise(be, a, b)
-    size = scale + more
+    e, f, a, b, size = scaling.balanced(be, a, b)
     outer = e[:, :, None] - f[:, None, :]
     q, scale_q = scaling.into(be, q, outer)
     trace = be.xp.linalg.trace
@@ -102,11 +99,6 @@ def _posed(be: Backend, a: Array, b: Array, q: Array) -> _Posed:
         *(a, b, shift),
     )
     return _Posed(a, b, q, outer, column(scale_q - size), size)
-
-
-def _balanced(be: Backend, a: Array) -> tuple[Array, Array]:
-    e = balance.exponents(be, a)
-    return be.split((e != 0).any(-1), lambda e, a: (e, balance.rescale(be, a, e)), lambda *kept: kept, e, a)
 
 
 def _auto(be: Backend, a: Array, b: Array, q: Array) -> Solution:

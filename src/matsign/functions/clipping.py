@@ -395,40 +395,47 @@ def _clip_cotangent(
     return moved, *(None if k else inner(be, part, bars[0]) for k, part in zip(known, parts, strict=True))
 
 
-def _residual(be: Backend, value: Array, terms: Arrays, other: Array, m: Array, rounded: Array) -> Residual:
-    """What is left of X = the sum of the terms, and the `other` answer less X.
+def _residual(be: Backend, value: Array, terms: Arrays, others: Arrays, m: Array, rounded: Array) -> Residual:
+    """What is left of X = the sum of the terms, and the `others`, answers too, less X.
 
     The step is never smaller than rounding of `rounded`; an answer that is zero is measured against M.
     """
-    terms, other = (tuple(be.astype(x, be.kind(value)) for x in xs) for xs in (terms, (other - value,)))
+    terms, steps = (tuple(be.astype(x, be.kind(value)) for x in xs) for xs in (terms, (x - value for x in others)))
     *scaled, _ = normalise(be, value, *terms)
     left = sum(scaled[1:]) - scaled[0]
     backward = norm(be, left) / nonzero(be, sum(norm(be, x) for x in scaled))
     size, e = scaled_norm(be, rounded)
-    return Residual(backward, (other[0] + be.ldexp(rounding_probe(be, value, size), column(e)),), zero=(m,))
+    first = steps[0] + be.ldexp(rounding_probe(be, value, size), column(e))
+    return Residual(backward, (be.xp.concat([first, *steps[1:]], axis=1),), zero=(m,))
 
 
-def _mirror(be: Backend, m: Array, *, alike: bool = False) -> Callable[[Array], Array]:
+def _mirror(be: Backend, m: Array, *, alike: bool = False, draw: int = 0) -> Callable[[Array], Array]:
     """x ↦ Q x P for x shaped like m, with reflections Q and P: its own inverse, after which every rounding error is another.
 
     For Hermitian x `alike`.
     """
 
     def reflected(x: Array, axis: int) -> Array:
-        v = scattered(be, x.shape[-2], 2, m)[..., axis : axis + 1]
+        v = scattered(be, x.shape[-2], 2 * (draw + 1), m)[..., 2 * draw + axis][..., None]
         v = v / column(norm(be, v))
         return x - 2 * v @ (adjoint(v) @ x)
 
     return lambda x: adjoint(reflected(adjoint(reflected(x, 0)), 0 if alike else 1))
 
 
-def _mirrored_parts(be: Backend, m: Array, lower: Threshold, upper: Threshold, rtol: float, method: str) -> _Parts:
+# So many mirrors for matrices with at most so many singular values.
+_DRAWS, _SMALL = 3, 64
+
+
+def _mirrored_parts(
+    be: Backend, m: Array, lower: Threshold, upper: Threshold, rtol: float, method: str, draw: int = 0
+) -> _Parts:
     """The `_Parts` by the same method, from Q M P: what rounding does to them differs from what it does to those of M."""
     svd = _by_svd(be, m, method)
     m = widened(be, m) if svd else m
     rounding = rank_tolerance(be, m, None)
     over = _excess(be, m, normalise(be, m)[1])
-    mirror, down = _mirror(be, m), be.ldexp(m, column(-over))
+    mirror, down = _mirror(be, m, draw=draw), be.ldexp(m, column(-over))
     small = [be.ldexp(be.astype(_stack(be, m, t), be.kind(be.real(m))), -over) for t in (lower, upper)]
     low: Threshold = 0.0 if isinstance(lower, float) and lower == 0 else small[0]
     if svd:
@@ -461,7 +468,7 @@ def _parts_by_svd(be: Backend, m: Array, lower: Threshold, upper: Array, rtol: f
 def _soft_residual(be: Backend, value: tuple[Array], m: Array, *, t: Threshold, method: str) -> Residual:
     """X = M - clip(M, 0, t), those of the mirrored M."""
     parts = _mirrored_parts(be, m, 0.0, t, rank_tolerance(be, m, None), method)
-    return _residual(be, value[0], (m, -parts.clip), parts.over, m, m)
+    return _residual(be, value[0], (m, -parts.clip), (parts.over,), m, m)
 
 
 def _clip_residual(
@@ -475,9 +482,12 @@ def _clip_residual(
     method: str,
 ) -> Residual:
     """X = l msign(M) + soft(M, l) - soft(M, u), those of the mirrored M."""
-    parts = _mirrored_parts(be, m, lower, upper, rank_tolerance(be, m, rtol), method)
+    zero, lifts = rank_tolerance(be, m, rtol), not (isinstance(lower, float) and lower == 0)
+    # Rounding turns the singular vectors of what is lifted by any factor. A small matrix may hide most of that by chance.
+    draws = _DRAWS if lifts and min(m.shape[-2:]) <= _SMALL else 1
+    parts, *more = (_mirrored_parts(be, m, lower, upper, zero, method, draw) for draw in range(draws))
     terms: Arrays = (parts.within, -parts.over)
-    if not (isinstance(lower, float) and lower == 0):
+    if lifts:
         terms = (column(_stack(be, m, lower)) * parts.sign, *terms)
     # Where `upper` is lost in the rounding of M, what is zero might as well be `upper`.
     high, rounding = _stack(be, m, upper), rank_tolerance(be, m, None)
@@ -485,7 +495,7 @@ def _clip_residual(
     full = math.sqrt(min(m.shape[-2:]) - 0.5)
     doubt = (be.ldexp(high, -f) < rounding * size) & (clip < full * be.ldexp(high, -e))
     rounded = be.xp.where(column(doubt), value[0] / be.eps(m), value[0])
-    return _residual(be, value[0], terms, parts.clip, m, rounded)
+    return _residual(be, value[0], terms, (parts.clip, *(x.clip for x in more)), m, rounded)
 
 
 @declared(
@@ -625,7 +635,7 @@ def _project_residual(be: Backend, value: tuple[Array], a: Array, *, method: str
     mirror = _mirror(be, h, alike=True)
     other, rest = (mirror(x) for x in _halves(be, hermitian(mirror(h)), method))
     terms = tuple(be.ldexp(x, column(e - 1)) for x in (h, other + rest))
-    return _residual(be, value[0], terms, be.ldexp(other, column(e)), a, a)
+    return _residual(be, value[0], terms, (be.ldexp(other, column(e)),), a, a)
 
 
 @declared(

@@ -151,9 +151,11 @@ def _coupled_residual(be: Backend, value: tuple[Array, Array], a: Array, b: Arra
     wide_c, wide_d = c[:, None], d[:, None]
     dc = correct(be, cb, bc, be.xp.concat([gap[:, None], da + wide_c @ db @ wide_c], axis=1))
     dd = correct(be, bc, cb, be.xp.concat([gap_d[:, None], db + wide_d @ da @ wide_d], axis=1))
-    return Residual(
-        _misfits(be, a, b, c, d), (be.ldexp(dc, k[:, None, None, None]), be.ldexp(dd, -k[:, None, None, None]))
-    )
+    backward = _misfits(be, a, b, c, d)
+    # Of an answer that leaves this much, whose parts are too far apart for the precision, a first-order step says little.
+    vague = be.xp.where(backward > be.eps(a) ** 0.25, backward, 0 * backward)[:, None, None, None]
+    dc, dd = (be.xp.concat([step, vague * wide], axis=1) for step, wide in ((dc, wide_c), (dd, wide_d)))
+    return Residual(backward, (be.ldexp(dc, k[:, None, None, None]), be.ldexp(dd, -k[:, None, None, None])))
 
 
 def _coupled_tangent(be: Backend, value: Arrays, arrays: Arrays, moves: Arrays, **_: Any) -> Arrays:

@@ -170,7 +170,11 @@ def _polynomial(be: Backend, m: Array, tol: float, rtol: float) -> Solution:
     lower = max(rtol, eps)
     if rtol == 0:
         schedule = polar_express(lower, tol, eps, _OVERSHOOT)
-        return solution(be, tuple(run(be, x, schedule)), iterations=len(schedule) * be.ones(m))
+        (u,) = run(be, x, schedule)
+        # What rounding has taken for nearly nothing of a singular value below the schedule's, is neither lifted to 1 nor 0.
+        defect = norm(be, u - u @ (adjoint(u) @ u)) / nonzero(be, norm(be, u))
+        lost = ~(defect < 4 * tol + 1e3 * eps)
+        return solution(be, (u,), Failure.NOT_CONVERGED, lost, len(schedule) * be.ones(m))
     schedule = lifting(lower, eps, _OVERSHOOT, terms=max(m.shape[-2:]))
     found = purify(be, run(be, x, schedule), len(schedule) * be.ones(m))
     return solution(be, tuple(found.value), Failure.NOT_CONVERGED, ~(found.defect < 0.05), found.steps)
@@ -266,7 +270,9 @@ def _correction(be: Backend, u: Array, h: Array, dm: Array) -> tuple[Array, Arra
     positive = be.xp.maximum(values, be.eps(h) * values[:, -1:])
     beyond, turning = _parts(be, u, q, (vectors / positive[:, None, :]) @ adjoint(vectors), dm)
     turned = (adjoint(vectors) @ turning @ vectors) / (positive[:, :, None] + positive[:, None, :])
-    return values, beyond + u @ (vectors @ turned @ adjoint(vectors))
+    # Rounding alone says where U takes a direction in which H has none of its size left.
+    lost = be.astype(values < 4 * be.eps(h) * values[:, -1:], be.kind(values))
+    return values, beyond + u @ ((vectors @ turned + vectors * lost[:, None, :]) @ adjoint(vectors))
 
 
 def _finished(be: Backend, u: Array, options: dict[str, Any]) -> Array:

@@ -14,7 +14,7 @@ import math
 from typing import Any
 
 from matsign.backends import Backend
-from matsign.engine import balance, schur
+from matsign.engine import scaling, schur
 from matsign.engine.blocks import AntiDiagonal
 from matsign.engine.corrections import correct, fold, probes
 from matsign.engine.declare import Residual, declared, rank_tolerance
@@ -54,22 +54,25 @@ def root_pair(
     rtol = rank_tolerance(be, a, rtol)
 
     def by_eigh(a: Array, noise: Array) -> Solution:
-        return _eigh(be, a, rtol, inverse)
+        a, half = _normalise_even(be, a)
+        return _in_callers_units(be, _eigh(be, a, rtol, inverse), half, 0 * half[:, None, None], inverse)
 
     def by_iteration(a: Array, noise: Array) -> Solution:
         return _general(be, a, noise, rtol, method, inverse)
 
-    a, half = _normalise_even(be, a)
     noise = a.shape[-1] * be.eps(a) * be.ones(a) if noise is None else noise
     if method == "auto" and be.on_cpu(a) and not be.traced(a):
-        found = be.split(is_hermitian(a), by_eigh, by_iteration, a, noise)
-    else:
-        found = (by_eigh if method == "eigh" else by_iteration)(a, noise)
+        return be.split(is_hermitian(a), by_eigh, by_iteration, a, noise)
+    return (by_eigh if method == "eigh" else by_iteration)(a, noise)
+
+
+def _in_callers_units(be: Backend, found: Solution, half: Array, shift: Array, inverse: bool) -> Solution:
+    """The roots in the caller's units from those in units 2^(2 half) times as large, balanced by `shift`."""
     x, z = found.value
-    x = be.ldexp(x, column(half))
+    z = be.ldexp(z, shift - column(half)) if inverse else z
     unclear = found.failure == int(Failure.UNCLEAR_ZERO)
     figure = be.ldexp(found.detail, be.xp.where(unclear, 0 * half, 2 * half)[:, None])
-    return found._replace(value=(x, be.ldexp(z, column(-half)) if inverse else x), detail=figure)
+    return found._replace(value=(be.ldexp(x, shift + column(half)), z), detail=figure)
 
 
 def _normalise_even(be: Backend, a: Array) -> tuple[Array, Array]:
@@ -99,10 +102,9 @@ def _general(be: Backend, a: Array, noise: Array, rtol: float, method: str, inve
     if method == "auto":
         small = a.shape[-1] <= 48 and be.on_cpu(a) and not be.traced(a)
         method = "schur" if small else "guarded newton"
-    units = balance.exponents(be, a)
-    found = _judged(be, balance.rescale(be, a, units), noise, rtol, method)
-    x, z = (balance.rescale(be, y, -units) for y in found.value)
-    return found._replace(value=(x, z if inverse else x))
+    (half, e), a = _units(be, a)
+    found = _judged(be, a, noise, rtol, method)
+    return _in_callers_units(be, found, half, e[:, :, None] - e[:, None, :], inverse)
 
 
 def _judged(be: Backend, a: Array, noise: Array, rtol: float, method: str) -> Solution:
@@ -307,14 +309,14 @@ def _inverse_residual(be: Backend, value: tuple[Array], a: Array, *, rtol: float
 
 def _units(be: Backend, a: Array) -> tuple[Units, Array]:
     """Half the logarithm of the size of A and the exponents that balance it, and A without either."""
-    a, half = _normalise_even(be, a)
-    e = balance.exponents(be, a)
-    return (half, e), balance.rescale(be, a, e)
+    e, a, k = scaling.balanced(be, a)
+    half = -(-k // 2)
+    return (half, e), be.ldexp(a, column(k - 2 * half))
 
 
 def _in_units(be: Backend, x: Array, units: Units, power: int) -> Array:
     half, e = units
-    return balance.rescale(be, be.ldexp(x, column(power * half)), e)
+    return be.exact_ldexp(x, e[:, None, :] - e[:, :, None] + column(power * half))
 
 
 def _both(be: Backend, step: Array, probed: Array, units: Units, power: int) -> Array:
