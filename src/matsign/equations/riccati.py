@@ -32,6 +32,7 @@ from matsign.engine.rules import Arrays, Solution, figures, overflowed, solution
 from matsign.engine.separation import separation
 from matsign.engine.solves import separable
 from matsign.engine.symplectic import nonsymmetric_doubling
+from matsign.engine.twice import minus, plus, product, twice
 
 Array = Any
 
@@ -293,8 +294,34 @@ def _residual(be: Backend, value: tuple[Array], a: Array, b: Array, c: Array, d:
 
     boundary = be.split(near, look, lambda a, *_: be.ones(a) < 0, a, b, c, d)
     step = xp.abs(found.value.c / 2) + xp.abs(blur)
+    step = be.split(
+        norm(be, step) > 1024 * be.eps(x) * norm(be, x),
+        functools.partial(_looked_at_closely, be),
+        lambda *arrays: arrays[-1],
+        *(a, b, c, d, x, left, right, step),
+    )
     backward = norm(be, gap) / nonzero(be, terms)
     return Residual(backward, (be.ldexp(step, column(k)),), be.ldexp(apart, e), boundary)
+
+
+def _looked_at_closely(be: Backend, *arrays: Array) -> Array:
+    """The step for what is left of the equation in twice the precision, and those for two roundings of its data."""
+    a, b, c, d, x, left, right, rough = arrays
+    y = twice(x)
+    inner = plus(product(be, twice(d), y), twice(b))
+    exact = plus(plus(product(be, y, inner), minus(product(be, twice(a), y))), minus(twice(c)))
+    step = be.xp.abs(separable_sylvester(be, left, right, exact.high))
+    for draw in range(_ROUNDINGS):
+        da, db, dc, dd = (be.eps(m) * m * _noise(be, m, draw) for m in (a, b, c, d))
+        step = step + be.xp.abs(separable_sylvester(be, left, right, _equation(da, db, dc, dd, x)))
+    return be.xp.where(be.xp.isfinite(step), step, rough)
+
+
+_ROUNDINGS = 2
+
+
+def _noise(be: Backend, like: Array, draw: int) -> Array:
+    return scattered(be, like.shape[-2], _ROUNDINGS * like.shape[-1], like)[..., draw::_ROUNDINGS]
 
 
 def _closed(value: Arrays, arrays: Arrays, half_plane: str) -> tuple[int, Array, Array]:

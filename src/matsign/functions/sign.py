@@ -487,10 +487,21 @@ def _abs_residual(
     m, n = units.matrix, units.inward(be, *value, 1)
     s = sign(be, m, tol=tol, rtol=rtol, method=method).value[0]
     # An eigenvalue that rounding may move to the other side is no larger than rounding, and so is what that does to N.
-    step = m @ s - n + m @ _correction(be, s, units) + rounding_probe(be, n, norm(be, m) * norm(be, s))
+    step = m @ s - n + rounding_probe(be, n, norm(be, m) * norm(be, s)) + _abs_correction(be, s, units)
     step = units.outward(be, units.masked(be, step), 1)
     backward = norm(be, n @ n - m @ m) / nonzero(be, norm(be, n) ** 2 + norm(be, m) ** 2)
     return Residual(backward, (_believed(be, step, *value, _joined_by_rounding(be, s, m, rtol)),))
+
+
+def _abs_correction(be: Backend, s: Array, units: balance.Balanced) -> Array:
+    """How M S moves with S; of a Hermitian M, whose absolute value moves by no more than M does, for what S leaves alone."""
+    m = units.matrix
+
+    def normal(s: Array, m: Array, moved: Array) -> Array:
+        return (m @ (s @ s @ s - s) + m @ s - s @ m) / 2
+
+    moved = m @ _correction(be, s, units)
+    return be.split(is_hermitian(m), normal, lambda s, m, moved: moved, s, m, moved)
 
 
 @declared(
