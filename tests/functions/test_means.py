@@ -228,3 +228,14 @@ def test_certificate_of_single_precision_matrices_with_parts_far_apart(rng):
         c, left = c.astype(float), a.astype(float)
         left = np.linalg.norm(c @ b @ c - left) / (np.linalg.norm(c @ b @ c) + np.linalg.norm(left))
         assert left < 30 * max(certificate.forward_error, 1e-6)
+
+
+def test_pairs_on_the_branch_cut_to_rounding_are_an_error(rng):
+    """Rounding says on which side of the cut an eigenvalue of B⁻¹A lies: conjugate means that differ in the first digit."""
+    for _ in range(40):
+        v, b = gaussian(rng, 3, 3, dtype="complex128"), gaussian(rng, 3, 3, dtype="complex128")
+        units = 10.0 ** rng.uniform(-1.5, 1.5, 3)
+        m = v @ np.diag([-0.05, -0.003, 0.004]) @ np.linalg.inv(v)
+        a, b = ((units[:, None] * x).astype("complex64") for x in (b @ m, b))
+        with pytest.raises(matsign.SpectrumError):
+            geometric_mean(a, b, rtol=0.0)
