@@ -325,7 +325,7 @@ def _against_reference(c, exact, plain, certified, library):
         elif compared is None and claimed > LOOSE * max(true, eps):
             # What is not compared, such as poles, has an error of its own: a pole 1e-8 beside a gain 1 has half its digits.
             grown = condition(case, exact)
-            if grown is not None and grown < BENIGN:
+            if grown is not None and grown < BENIGN and not _at_a_jump(case):
                 c.note(
                     "forward error too large",
                     f"{claimed:.1e} where the error is {true:.1e}, condition {grown:.0e} on {library}",
@@ -334,6 +334,11 @@ def _against_reference(c, exact, plain, certified, library):
         grown = condition(case, exact)
         if grown is not None and true > 1e4 * eps * max(grown, 1):
             c.note("inaccurate", f"error {true:.1e} at condition {grown:.1e}")
+
+
+def _at_a_jump(case):
+    """Whether rounding may move an eigenvalue across the axis, where a sign jumps: few directions show that."""
+    return case.subject.name in ("mcsgn", "spectral_projector") and not references.clear(case.arrays[0])
 
 
 STEP = 2.0**-40
