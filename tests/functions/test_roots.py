@@ -336,3 +336,14 @@ def test_the_text_names_the_eigenvalue_and_whether_it_is_only_near():
         sqrtm(near)
     with pytest.raises(matsign.SpectrumError, match="other roots, which are not supported yet"):
         sqrtm(np.diag([1, -1 + 0j]))
+
+
+def test_rtol_far_above_what_it_drops(rng):
+    """What is dropped is the error, not how much might have been: the eigenvalue left is 1e-5 with a large projector."""
+    for _ in range(20):
+        v = gaussian(rng, 3, 3)
+        m = v @ np.diag([1.0, 1e-5, 0.0]) @ np.linalg.inv(v)
+        exact = v @ np.diag([1.0, 1e-5**-0.5, 0.0]) @ np.linalg.inv(v)
+        found = [invsqrtm(m, rtol=rtol) for rtol in (1e-12, 1e-8, 1e-7)]
+        for z in found:
+            assert np.linalg.norm(z - exact) < 1e-6 * np.linalg.norm(exact)

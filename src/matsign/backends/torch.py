@@ -265,5 +265,6 @@ def constant(x: Array) -> Array:
 def host(f: Callable[..., Any], like: Any, *arrays: Array) -> Any:
     if any(without_values(x) for x in arrays):
         return eager.tree_map(torch.empty_like, like)
-    result = f(*(x.detach().cpu().resolve_conj().numpy() for x in arrays))
+    with np.errstate(all="ignore"):
+        result = f(*(x.detach().cpu().resolve_conj().numpy() for x in arrays))
     return eager.tree_map(lambda r, x: torch.as_tensor(r, dtype=x.dtype).to(x.device), result, like)

@@ -23,8 +23,9 @@ Array = Any
 class Split(NamedTuple):
     """`corner` + `across` is the matrix with small singular values dropped; `shifted` is corner + shift `projector`.
 
-    `projector` is the orthogonal one on the left null space, `count` its rank. `defective` tells where the corner is singular
-    too, so that zero has a Jordan block.
+    `projector` is the orthogonal one on the left null space, `count` its rank, `dropped` the largest singular value that was
+    dropped, or rounding, over the largest of all. `defective` tells where the corner is singular too, so that zero has a Jordan
+    block.
     """
 
     corner: Array
@@ -33,6 +34,7 @@ class Split(NamedTuple):
     shift: Array
     projector: Array
     count: Array
+    dropped: Array
     defective: Array
 
 
@@ -55,4 +57,5 @@ def split_null_space(be: Backend, a: Array, rtol: float) -> Split:
     shift = size * xp.exp(be.real(xp.linalg.slogdet(raised)[1]) / xp.where(rank > 0, rank, be.ones(a)))
     shift = xp.where((shift > 0) & xp.isfinite(shift), shift, size)
     shifted = corner + column(xp.astype(shift, a.dtype)) * p
-    return Split(corner, across, shifted, shift, p, count, again & (count > 0))
+    dropped = xp.maximum(xp.max(zeros * values, axis=-1) / size, a.shape[-1] * be.eps(a) * be.ones(a))
+    return Split(corner, across, shifted, shift, p, count, dropped, again & (count > 0))

@@ -134,7 +134,7 @@ def _singular(
 ) -> Solution:
     """The root of what is left of `a` when its small singular values are dropped, or the regular root where that is better.
 
-    Dropping them is a backward error of rtol, but it moves a zero eigenvalue by the norm of its projector times as much; where
+    Dropping them is a backward error, but it moves a zero eigenvalue by the norm of its projector times as much; where
     that reaches the other eigenvalues, a regular root with a small residual is to be believed rather.
     """
     xp = be.xp
@@ -148,7 +148,8 @@ def _singular(
     x, z = x + y, z + z @ z @ y
     # Of the inverse and not of the root, which there may not be.
     inverse = be.inv(zero.shifted) - zero.projector / column(xp.astype(zero.shift, a.dtype))
-    blur = rtol * norm(be, a) * xp.hypot(norm(be, inverse @ zero.across), be.ones(a)) * norm(be, inverse)
+    reach = norm(be, a) * xp.hypot(norm(be, inverse @ zero.across), be.ones(a)) * norm(be, inverse)
+    blur = zero.dropped * reach
     good = norm(be, x @ x - a) < (math.sqrt(be.eps(a)) + rtol) * norm(be, x) ** 2
     good = good & ~(norm(be, x) ** 2 * be.eps(a) ** 0.75 > norm(be, a))
     none = 0 * regular.failure
@@ -160,7 +161,7 @@ def _singular(
     lost = xp.where(regular.failure > 0, regular.failure, int(Failure.NOT_CONVERGED) + none)
     kept = regular._replace(failure=xp.where(right, none, xp.where(singular, unclear, lost)))
     kept = kept._replace(
-        detail=xp.where((singular & ~right)[:, None], figures(be, a, rtol / nonzero(be, blur)), kept.detail)
+        detail=xp.where((singular & ~right)[:, None], figures(be, a, 1 / nonzero(be, reach)), kept.detail)
     )
     return be.split(use, lambda split, kept: split, lambda split, kept: kept, split, kept)
 
