@@ -27,6 +27,12 @@ class Backend(Protocol):
     def asarray(self, x: Any, like: Any = None) -> Array:
         """`x` as an array of this library, on the device of `like`."""
 
+    def layout(self, x: Any) -> Any:
+        """What decides, but for its values, how a call with x is made, as the key of a dictionary: dtype, shape, device.
+
+        None where that is not all: for an array to be converted, one without values, or a subclass.
+        """
+
     def astype(self, x: Array, kind: str) -> Array:
         """`x` in the dtype called `kind` ("float32", "complex128", ...)."""
 
@@ -94,6 +100,12 @@ class Backend(Protocol):
 
     def surely_finite(self, x: Array) -> bool:
         """A quick look: True only if no entry of `x` is NaN or infinite."""
+
+    def some(self, x: Array) -> bool:
+        """Whether any entry of a mask or of counts is not zero."""
+
+    def every(self, x: Array) -> bool:
+        """Whether all entries of a mask are true."""
 
     def addmm(self, beta: float, x: Array, alpha: float, a: Array, b: Array) -> Array:
         """beta x + alpha a b, in one pass where the library has one."""
@@ -170,6 +182,12 @@ def library_of(x: Any) -> str | None:
     if cls not in _found:
         _found[cls] = _library(x)
     return _found[cls]
+
+
+def layout(x: Any) -> Any:
+    """`Backend.layout` for an array of any library, None for anything else."""
+    library = library_of(x)
+    return None if library is None else load(library).layout(x)
 
 
 def load(name: str) -> Backend:

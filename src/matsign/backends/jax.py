@@ -22,6 +22,10 @@ def asarray(x: Any, like: Any = None) -> Array:
     return xp.asarray(x)
 
 
+def layout(x: Any) -> Any:
+    return None
+
+
 def astype(x: Array, kind: str) -> Array:
     return x.astype(kind)
 
@@ -132,6 +136,14 @@ def hermitian_product(a: Array, b: Array, shift: float = 0.0) -> Array:
 
 def add_diagonal(x: Array, alpha: Array) -> Array:
     return x + alpha[:, None, None] * xp.eye(x.shape[-1], dtype=x.dtype)
+
+
+def some(x: Array) -> bool:
+    return bool(x.any())
+
+
+def every(x: Array) -> bool:
+    return bool(x.all())
 
 
 def surely_finite(x: Array) -> bool:

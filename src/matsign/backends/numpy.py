@@ -33,6 +33,10 @@ def asarray(x: Any, like: Any = None) -> Array:
 _NAMES = {np.dtype(name): name for name in ("float32", "float64", "complex64", "complex128")}
 
 
+def layout(x: Any) -> Any:
+    return (x.dtype, x.shape) if type(x) is np.ndarray and x.ndim > 1 and x.dtype in _NAMES else None
+
+
 def astype(x: Array, kind: str) -> Array:
     return x if _NAMES.get(x.dtype) == kind else x.astype(kind)
 
@@ -50,7 +54,9 @@ def settled(x: Array) -> Array:
 
 
 def eye(n: int, like: Array) -> Array:
-    return np.eye(n, dtype=like.dtype)
+    out = np.zeros((n, n), like.dtype)
+    out.reshape(-1)[:: n + 1] = 1
+    return out
 
 
 def zeros(shape: tuple[int, ...], like: Array) -> Array:
@@ -58,7 +64,9 @@ def zeros(shape: tuple[int, ...], like: Array) -> Array:
 
 
 def ones(like: Array) -> Array:
-    return np.ones(len(like), like.real.dtype)
+    out = np.empty(len(like), like.real.dtype)
+    out.fill(1)
+    return out
 
 
 def no_counts(like: Array) -> Array:
@@ -180,6 +188,14 @@ def add_diagonal(x: Array, alpha: Array) -> Array:
 def surely_finite(x: Array) -> bool:
     # One pass: the sum of finite numbers may overflow, which costs a second look, but nothing else gets through.
     return cmath.isfinite(x.sum())
+
+
+def some(x: Array) -> bool:
+    return bool(np.count_nonzero(x))
+
+
+def every(x: Array) -> bool:
+    return bool(np.count_nonzero(x) == x.size)
 
 
 def inv(a: Array) -> Array:

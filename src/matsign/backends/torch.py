@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cmath
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -42,12 +43,27 @@ def unsupported(x: Array) -> str | None:
     return _reasons[cls]
 
 
+# The names of dtypes, which are slow to ask for.
+_NAMES = {
+    getattr(torch, name): name for name in ("float16", "bfloat16", "float32", "float64", "complex64", "complex128")
+}
+
+
+def layout(x: Any) -> Any:
+    # Not under torch.compile, where shapes may be symbols.
+    if type(x) not in (torch.Tensor, torch.nn.Parameter) or torch.compiler.is_compiling():
+        return None
+    if x.dtype not in _NAMES or x.layout != torch.strided or x.ndim < 2:
+        return None
+    return torch.Tensor, x.dtype, x.shape, x.device
+
+
 def astype(x: Array, kind: str) -> Array:
-    return x.to(getattr(torch, kind))
+    return x if _NAMES.get(x.dtype) == kind else x.to(getattr(torch, kind))
 
 
 def kind(x: Array) -> str:
-    return str(x.dtype).removeprefix("torch.")
+    return _NAMES.get(x.dtype) or str(x.dtype).removeprefix("torch.")
 
 
 def default_float() -> str:
@@ -188,7 +204,15 @@ def add_diagonal(x: Array, alpha: Array) -> Array:
 
 def surely_finite(x: Array) -> bool:
     # One pass: the sum of finite numbers may overflow, which costs a second look, but nothing else gets through.
-    return bool(torch.isfinite(x.sum()))
+    return cmath.isfinite(x.sum().item())
+
+
+def some(x: Array) -> bool:
+    return bool(x.any())
+
+
+def every(x: Array) -> bool:
+    return bool(x.all())
 
 
 def inv(a: Array) -> Array:

@@ -14,13 +14,29 @@ Array = torch.Tensor
 def as_it_says(x: Array) -> Any:
     """A context manager: under autocast, or where float32 stands for less, no iteration here converges."""
     # Compiled code has the other settings that its caller runs it with.
-    return _no_autocast(x) if torch.compiler.is_compiling() else _in_full(x)
+    if torch.compiler.is_compiling():
+        return _no_autocast(x)
+    return _AS_IT_IS if _is_full(x) else _in_full(x)
+
+
+_AS_IT_IS = contextlib.nullcontext()
+
+
+def _autocast(kind: str) -> bool:
+    return bool(torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind))
 
 
 def _no_autocast(x: Array) -> Any:
     kind = x.device.type
-    on = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
-    return torch.autocast(kind, enabled=False) if on else contextlib.nullcontext()
+    return torch.autocast(kind, enabled=False) if _autocast(kind) else contextlib.nullcontext()
+
+
+def _is_full(x: Array) -> bool:
+    """Whether there is nothing to change on a CPU, as nearly always."""
+    if x.device.type != "cpu" or _autocast("cpu"):
+        return False
+    owner: Any = getattr(torch.backends.mkldnn, "matmul", None)
+    return getattr(owner, "fp32_precision", None) in ("ieee", "none")
 
 
 @contextlib.contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from torch.autograd import forward_ad
 
 from matsign.backends import CODES, load
 
@@ -19,7 +20,16 @@ def derived(step: Any, *arrays: Array) -> tuple[Array, ...]:
             return _outside(step, *arrays)
         if not torch.is_grad_enabled():
             return tuple(step(load("torch"), *arrays))
+    elif _unseen(arrays):
+        return _Step.forward(step, *arrays)
     return tuple(_Step.apply(step, *arrays))
+
+
+def _unseen(arrays: tuple[Array, ...]) -> bool:
+    """Whether nothing differentiates or maps: the call of an autograd function costs more than that of a small matrix."""
+    if torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0:
+        return False
+    return not (torch.is_grad_enabled() and any([x.requires_grad for x in arrays]))
 
 
 @torch.compiler.disable

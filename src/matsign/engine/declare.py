@@ -11,7 +11,7 @@ import functools
 import inspect
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from numbers import Number, Real
 from typing import Any, NamedTuple, ParamSpec, TypeVar, cast
 
@@ -76,6 +76,7 @@ class Declaration:
     hermitian: tuple[str, ...]
     unbounded: Callable[..., Array] | None
     measures: tuple[str, ...]
+    plans: dict[Any, Plan] = field(default_factory=dict, init=False)
 
     @property
     def name(self) -> str:
@@ -94,6 +95,14 @@ class Call(NamedTuple):
     batch: tuple[int, ...]
     kind: str
     known: dict[str, float]  # the numbers that are not arrays
+
+
+class Plan(NamedTuple):
+    """What the checks of a call have found: the same for all calls with arrays of these dtypes and shapes and these options."""
+
+    call: Call  # without arrays
+    step: Step
+    work: str  # the dtype computed in
 
 
 class Answer(NamedTuple):
@@ -190,15 +199,69 @@ def _several(be: Backend, *xs: Array) -> tuple[Array, ...]:
 
 def answer(declaration: Declaration, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Answer:
     """Evaluate a declaration on public arguments; the way behind both a plain call and a certified one."""
+    key = _signature(declaration, args, kwargs)
+    plan = None if key is None else declaration.plans.get(key)
+    if plan is None:
+        call, step, given = _checked(declaration, args, kwargs)
+        if key is not None:
+            _remember(declaration, key, call, step, given)
+    else:
+        call, step, given = _as_planned(declaration, plan, args, kwargs)
+    found, count = call.be.derived(step, *given), len(declaration.rule.results)
+    solution = Solution(found[:count], *found[count:])
+    return Answer(public(declaration, call, solution.value), call, solution, step)
+
+
+def _checked(declaration: Declaration, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Call, Step, Arrays]:
+    """The arguments of a call as a step and its arrays, with an error for what does not fit."""
     arguments, errors, options = bind(declaration, args, kwargs)
     call = prepare(declaration, arguments)
     _check_tolerance(declaration.name, call.kind, options.get("tol"))
     if "precision" in options and options["precision"] is None:
         options["precision"] = "half" if call.kind in HALVES else "full"
-    step, given = step_of(declaration, call, errors, options)
-    found, count = call.be.derived(step, *given), len(declaration.rule.results)
-    solution = Solution(found[:count], *found[count:])
-    return Answer(public(declaration, call, solution.value), call, solution, step)
+    return call, *step_of(declaration, call, errors, options)
+
+
+# Plans that a function keeps.
+_MOST_PLANS = 1000
+_PLAIN = frozenset((str, int, float, bool, type(None)))
+
+
+def _signature(declaration: Declaration, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """What a plan depends on, as something to look it up by; None where a call is checked every time."""
+    count, key = len(declaration.arguments), []
+    for k, x in enumerate(args):
+        found = (type(x), x) if type(x) in _PLAIN else backends.layout(x) if k < count else None
+        if found is None:
+            return None
+        key.append(found)
+    for name, x in kwargs.items():
+        found = (type(x), x) if type(x) in _PLAIN else backends.layout(x) if name in declaration.arguments else None
+        if found is None:
+            return None
+        key.append((name, found))
+    return tuple(key)
+
+
+def _remember(declaration: Declaration, key: Any, call: Call, step: Step, given: Arrays) -> None:
+    if len(declaration.plans) >= _MOST_PLANS:
+        declaration.plans.clear()
+    declaration.plans[key] = Plan(call._replace(stacks=()), step, call.be.kind(given[0]))
+
+
+def _as_planned(
+    declaration: Declaration, plan: Plan, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[Call, Step, Arrays]:
+    """The same as `_checked`, where the plan leaves the values of arrays to look at alone."""
+    be, _, batch, kind, known = plan.call
+    names = declaration.arguments
+    arrays = [*args[: len(names)], *(kwargs.get(name) for name in names[len(args) :])]
+    arrays = [None if x is None else be.astype(x, plan.work) for x in arrays]
+    if declaration.hermitian:
+        _check_hermitian(declaration, be, arrays)
+    stacks = [None if x is None else _stack(be, x, batch, 2) for x in arrays]
+    given = tuple([x for x in stacks if x is not None])
+    return Call(be, (*stacks, *[None] * len(known)), batch, kind, known), plan.step, given
 
 
 def step_of(declaration: Declaration, call: Call, errors: str, options: dict[str, Any]) -> tuple[Step, Arrays]:
@@ -497,6 +560,8 @@ def _check_hermitian(declaration: Declaration, be: Backend, arrays: list[Array])
         return
     for name, x in zip(declaration.arguments, arrays, strict=True):
         if name not in declaration.hermitian or x is None:
+            continue
+        if (x == x.conj().mT).all():
             continue
         with be.scoped(x):
             gap, size = (np.abs(y).max(initial=0) for y in (x - x.conj().mT, x))

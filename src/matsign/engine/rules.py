@@ -66,8 +66,11 @@ def no_figures(be: Backend, like: Array) -> Array:
 
 def figures(be: Backend, like: Array, numbers: Array) -> Array:
     """Real or complex numbers (B,) as the figures of a `Solution`."""
-    parts = (be.real(numbers), be.imag(numbers)) if be.is_complex(numbers) else (numbers, be.xp.zeros_like(numbers))
-    return be.astype(be.xp.stack(parts, axis=-1), be.kind(be.real(like)))
+    if be.is_complex(numbers):
+        both = (be.real(numbers)[:, None], be.imag(numbers)[:, None])
+    else:
+        both = (numbers[:, None], be.zeros((len(numbers), 1), numbers))
+    return be.astype(be.xp.concat(both, axis=-1), be.kind(be.real(like)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,7 +166,7 @@ class Step:
     def __call__(self, be: Backend, *arrays: Array) -> Arrays:
         with be.scoped(arrays[0]):
             found = self._solved(be, arrays)
-        if self.batch is not None and not be.traced(found.failure) and found.failure.any():
+        if self.batch is not None and not be.traced(found.failure) and be.some(found.failure):
             self._complain(be, found)
         return (*found.value, *found[1:])
 
@@ -201,6 +204,8 @@ class Step:
 
     def every(self, arrays: Arrays) -> Arrays:
         """With None in the places of those that were not given."""
+        if len(arrays) == len(self.given):
+            return arrays
         there = iter(arrays)
         return tuple(next(there) if given else None for given in self.given)
 
@@ -215,15 +220,19 @@ class Step:
             found = self._solved(be, self.filled(be, arrays))
             return found._replace(value=self._trimmed(arrays, found.value))
         bad, arrays = set_aside(be, arrays)
-        room = _CHUNK << 7 if self.unrolls else _CHUNK
+        options = dict(self.options)
 
         def solve(*stacks: Array) -> Solution:
-            matrices, options = named(self.rule, stacks, dict(self.options))
-            return self.rule.solve(be, *matrices, **options)
+            matrices, known = named(self.rule, stacks, options)
+            return self.rule.solve(be, *matrices, **known)
 
         # A failure that becomes an error brings its best iterate along; elsewhere a NaN stands for it.
         kept = () if self.batch is None else WITH_BEST_ITERATE
-        return _mark(be, _in_pieces(be, solve, self.every(arrays), room), bad, kept)
+        every = self.every(arrays)
+        if len(arrays[0]) == 1:
+            return _mark(be, solve(*every), bad, kept)
+        room = _CHUNK << 7 if self.unrolls else _CHUNK
+        return _mark(be, _in_pieces(be, solve, every, room), bad, kept)
 
     def _nothing(self, be: Backend, arrays: Arrays) -> Solution:
         """An answer without entries: that of an empty batch or an empty matrix."""
@@ -292,6 +301,8 @@ class Step:
 
 def named(rule: Rule, arrays: Arrays, options: dict[str, Any]) -> tuple[Arrays, dict[str, Any]]:
     """The matrices among all arrays of a rule, and its numbers among the options."""
+    if not rule.numbers:
+        return arrays, options
     count = len(rule.shapes)
     numbers = {name: x for name, x in zip(rule.numbers, arrays[count:], strict=False) if x is not None}
     return arrays[:count], options | numbers
@@ -356,7 +367,7 @@ def _mark(be: Backend, found: Solution, bad: Array | None, kept: tuple[Failure, 
     failure = found.failure
     if bad is not None:
         failure = be.xp.where(bad, int(Failure.NONFINITE) + 0 * failure, failure)
-    elif not be.traced(failure) and not failure.any():
+    elif not be.traced(failure) and not be.some(failure):
         return found
     failed = failure > 0
     for reason in () if be.traced(failure) else kept:
@@ -366,7 +377,7 @@ def _mark(be: Backend, found: Solution, bad: Array | None, kept: tuple[Failure, 
 
 
 def _empty(arrays: Arrays) -> bool:
-    return any(0 in x.shape for x in arrays)
+    return any([0 in x.shape for x in arrays])
 
 
 def _dtype(be: Backend, like: Array, kind: str) -> str:
