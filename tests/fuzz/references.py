@@ -417,6 +417,17 @@ def _has_negative(x):
     return min(mp.eighe(mp.matrix(((x + truth.adjoint(x)) / 2).tolist()), eigvals_only=True)) < 0
 
 
+def closed_loop_poles(discrete, x, a, b, q, r, e=None, s=None):
+    """The eigenvalues of e⁻¹(a - b k) for the gain k of a solution x."""
+    h = truth.adjoint
+    a, b, r = (truth.exact(y) for y in (a, b, r))
+    e = truth.eye(len(a)) if e is None else truth.exact(e)
+    inner = h(b) @ x @ (a if discrete else e) + (0 if s is None else h(truth.exact(s)))
+    gain = truth.inverse(r + h(b) @ x @ b if discrete else r) @ inner
+    loop = truth.inverse(e) @ (a - b @ gain)
+    return mp.eig(mp.matrix(loop.tolist()), left=False, right=False)
+
+
 def regulator(discrete, a, b, q, r, s=None, e=None):
     """The gain and the solution; the poles are the caller's to judge."""
     x = are(discrete, a, b, q, r, e, s)

@@ -388,7 +388,9 @@ def assess(be: Backend, equation: Equation, x: Array, p: Plant) -> Residual:
 
     moved = units.states - problem.units.states
     boundary = edge | be.split(near, look, lambda p, closed, _: be.ones(closed) < 0, problem.plant, closed, moved)
-    backward_error = norm(be, backward.gap) / nonzero(be, backward.terms)
+    # Where the terms overflow, the error in good units has to do.
+    backward_error, in_units = (norm(be, y.gap) / nonzero(be, y.terms) for y in (backward, at))
+    backward_error = xp.where(xp.isfinite(backward.terms), backward_error, in_units)
     apart = be.ldexp(apart, units.operator)
     return Residual(backward_error, (units.restore(be, size),), apart, boundary)
 

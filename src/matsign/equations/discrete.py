@@ -124,6 +124,9 @@ def solve_discrete_are(
     where it can be: on a CPU or in uncompiled calls, up to n = 32 (complex 16), in up to a second or two. Where that fails, the
     error brings the best iterate. q ⪰ 0 and r ≻ 0 make x ⪰ 0, to rounding.
 
+    Derivatives solve a Stein equation with the closed loop, to the digits that rounding of the closed loop leaves of that; NaN
+    where it leaves none, as with poles of 1e7 and a single input.
+
     The backward error of `certify` is the norm of the left side over ‖aᴴ x a‖ + ‖eᴴ x e‖ + ‖kᴴ (r + bᴴ x b) k‖ + ‖q‖.
     It may be large where x is right to the last bit: for strongly unstable plants the exact solution, rounded, leaves as much.
 
