@@ -1,6 +1,8 @@
 """What each backend adds to the array API: it may not raise for one member, and keeps dtypes and devices."""
 
 import contextlib
+import functools
+import importlib
 
 import numpy as np
 import pytest
@@ -139,6 +141,35 @@ def test_a_stack_has_the_bits_of_its_members(size, dtype, rng):
         for k in range(3):
             for stacked, alone in zip(f(x), f(x[k : k + 1]), strict=True):
                 np.testing.assert_array_equal(stacked[k], alone[0])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", ["svd", "eigh"])
+def test_a_member_that_lapack_gives_up_on(name, dtype, eager, rng, monkeypatch):
+    """Divide and conquer now and then does not converge: the member is decomposed in another way, the rest as they are."""
+    be, m = backends.load(eager.name), gaussian(rng, 3, 5, 5, dtype=dtype)
+    m = m + m.conj().mT
+    libraries = [np.linalg, importlib.import_module("torch.linalg")] if eager.name == "torch" else [np.linalg]
+    usual = {library: getattr(library, name) for library in libraries}
+
+    def failing(library, x, **options):
+        if (np.asarray(x)[..., 0, 0] == m[1, 0, 0]).any():
+            raise library.LinAlgError("did not converge")
+        return usual[library](x, **options)
+
+    expected = [np.asarray(x) for x in getattr(be, name)(eager.array(m))]
+    for library in usual:
+        monkeypatch.setattr(library, name, functools.partial(failing, library))
+    found = [np.asarray(x) for x in getattr(be, name)(eager.array(m))]
+    values = 1 if name == "svd" else 0
+    for k, (x, y) in enumerate(zip(found, expected, strict=True)):
+        assert x.dtype == y.dtype
+        if eager.name == "numpy":
+            np.testing.assert_array_equal(x[[0, 2]], y[[0, 2]])
+        if k == values:
+            np.testing.assert_allclose(x, y, rtol=100 * np.finfo(dtype).eps)
+    u, v = (found[0], found[2]) if name == "svd" else (found[1], found[1].conj().mT)
+    np.testing.assert_allclose(u * found[values][:, None, :] @ v, m, atol=100 * np.finfo(dtype).eps)
 
 
 def test_many_stacked_factorisations_in_one_compiled_program(rng):

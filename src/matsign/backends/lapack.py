@@ -157,6 +157,12 @@ def svd(a: Array) -> tuple[Array, Array, Array]:
     )
 
 
+def eigh(a: Array) -> tuple[Array, Array]:
+    """(values, vectors) of a Hermitian matrix by the QR algorithm; NaN where that does not converge."""
+    values, vectors, info = routine("heev" if np.iscomplexobj(a) else "syev", a.dtype.char)(a, lower=1)
+    return (values, vectors) if info == 0 else (np.full_like(values, np.nan), np.full_like(vectors, np.nan))
+
+
 def balance(a: Array) -> Array:
     """The powers of two d that balance `a`: diag(d)⁻¹ a diag(d) has rows and columns of like size."""
     return routine("gebal", a.dtype.char)(a, scale=1, permute=0)[3]

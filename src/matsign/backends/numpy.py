@@ -211,17 +211,23 @@ def svd(a: Array) -> tuple[Array, Array, Array]:
     try:
         return np.linalg.svd(a, full_matrices=False)
     except np.linalg.LinAlgError:
-        if len(a) > 1:
-            parts = [svd(x[None]) for x in a]
-            u, values, vh = (np.concatenate([part[k] for part in parts]) for k in range(3))
-            return u, values, vh
-        # Divide and conquer gives up on some matrices with many singular values at zero; the QR algorithm does not.
-        left, top, right = lapack.svd(a[0])
-        return left[None], top[None], right[None]
+        u, values, vh = _member_by_member(svd, lapack.svd, a)
+        return u, values, vh
 
 
 def eigh(a: Array) -> tuple[Array, Array]:
-    return np.linalg.eigh(a)
+    try:
+        return np.linalg.eigh(a)
+    except np.linalg.LinAlgError:
+        values, vectors = _member_by_member(eigh, lapack.eigh, a)
+        return values, vectors
+
+
+def _member_by_member(usual: Callable[..., Any], other: Callable[..., Any], a: Array) -> list[Array]:
+    """Divide and conquer gives up on some matrices with many values at zero, and so on their stack; the QR algorithm does not."""
+    if len(a) == 1:
+        return [x[None] for x in other(a[0])]
+    return [np.concatenate(parts) for parts in zip(*(usual(x[None]) for x in a), strict=True)]
 
 
 def eig(a: Array) -> tuple[Array, Array]:

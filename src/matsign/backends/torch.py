@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import cmath
+import functools
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -11,7 +12,7 @@ import array_api_compat.torch
 import numpy as np
 import torch
 
-from matsign.backends import eager, torch_precision
+from matsign.backends import eager, numpy, torch_precision
 
 Array = torch.Tensor
 name = "torch"
@@ -220,15 +221,26 @@ def inv(a: Array) -> Array:
 
 
 def svd(a: Array) -> tuple[Array, Array, Array]:
-    return torch.linalg.svd(a, full_matrices=False)
+    u, values, vh = _or_by_numpy(functools.partial(torch.linalg.svd, full_matrices=False), numpy.svd, a)
+    return u, values, vh
 
 
 def eigh(a: Array) -> tuple[Array, Array]:
-    return torch.linalg.eigh(a)
+    values, vectors = _or_by_numpy(torch.linalg.eigh, numpy.eigh, a)
+    return values, vectors
 
 
 def eig(a: Array) -> tuple[Array, Array]:
-    return torch.linalg.eig(a)
+    values, vectors = _or_by_numpy(torch.linalg.eig, numpy.eig, a)
+    return values, vectors
+
+
+def _or_by_numpy(usual: Callable[..., Any], other: Callable[..., Any], a: Array) -> Any:
+    """Where PyTorch's LAPACK does not converge it raises an error for the whole stack; NumPy's way knows what to do."""
+    try:
+        return usual(a)
+    except torch.linalg.LinAlgError:
+        return [torch.as_tensor(x).to(a.device) for x in other(a.detach().cpu().resolve_conj().numpy())]
 
 
 def solve(a: Array, b: Array) -> Array:

@@ -94,7 +94,9 @@ def _best(be: Backend, a: Array, b: Array, rtol: float, spread: Array, first: So
     ]
     regular = _is_regular(be, a, rtol) & _is_regular(be, b, rtol)
     # Where the blocks have failed, a product whose eigenvalues drown in its rounding errors does not know better.
-    blind = [regular & (first.failure > 0) & ~_is_regular(be, x, error) for x, error in zip(products, noise, strict=True)]
+    blind = [
+        regular & (first.failure > 0) & ~_is_regular(be, x, error) for x, error in zip(products, noise, strict=True)
+    ]
     valid = [ok & ~drowned for ok, drowned in zip(valid, blind, strict=True)]
     valid = [ok & (mine | ~(other | regular)) for ok, mine, other in zip(valid, full, full[::-1], strict=True)]
     valid.append((first.failure == 0) & (regular | full[0] | full[1] | ~(valid[0] | valid[1])))
