@@ -69,6 +69,9 @@ class Backend(Protocol):
     def norm(self, x: Array) -> Array:
         """The Frobenius norm of each member of a stack, of any number of axes."""
 
+    def trace(self, x: Array) -> Array:
+        """The trace of each member, complex for complex x."""
+
     def eps(self, x: Array) -> float:
         """The spacing of numbers near 1 in the dtype of `x`."""
 
@@ -130,6 +133,9 @@ class Backend(Protocol):
     def solve(self, a: Array, b: Array) -> Array: ...
 
     def cholesky(self, a: Array) -> Array: ...
+
+    def log_determinant(self, a: Array) -> Array:
+        """The logarithm of the modulus of the determinant."""
 
     def exponent(self, x: Array) -> Array:
         """e with 2^(e-1) <= x < 2^e, elementwise, as an integer array; 0 for 0."""

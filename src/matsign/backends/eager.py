@@ -30,11 +30,15 @@ def loop(step: Callable[[Any], Any], handed: list[Any], limit: int, everyone: An
     reference to its state: what it lets go of is freed at once, not when the next state is there.
     """
     out, index = None, everyone
-    state = handed.pop()
+    state, alone = handed.pop(), len(everyone) == 1
     for _ in range(limit):
         handed.append(state)
         del state
         state, active = step(handed.pop())
+        if alone:
+            if active[0]:
+                continue
+            return state
         if active.all():
             continue
         if out is None:

@@ -79,6 +79,10 @@ def norm(x: Array) -> Array:
     return xp.sqrt(inner(flat, flat))
 
 
+def trace(x: Array) -> Array:
+    return xp.linalg.trace(x)
+
+
 def eps(x: Array) -> float:
     return float(xp.finfo(x.dtype).eps)
 
@@ -204,6 +208,10 @@ def _lowered(x: Array, e: Array) -> Array:
 
 
 @functools.partial(jax.jit, inline=True)
+def log_determinant(a: Array) -> Array:
+    return xp.linalg.slogdet(a)[1]
+
+
 def exponent(x: Array) -> Array:
     lifted, shift = _lifted(x)
     return xp.where(lifted == 0, 0, xp.frexp(lifted)[1] + shift)

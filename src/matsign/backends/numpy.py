@@ -5,6 +5,7 @@ from __future__ import annotations
 import cmath
 import sys
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import array_api_compat.numpy
@@ -54,8 +55,13 @@ def settled(x: Array) -> Array:
 
 
 def eye(n: int, like: Array) -> Array:
-    out = np.zeros((n, n), like.dtype)
-    out.reshape(-1)[:: n + 1] = 1
+    return _small_eye(n, like.dtype) if n <= _SMALL else np.eye(n, dtype=like.dtype)
+
+
+@cache
+def _small_eye(n: int, dtype: np.dtype[Any]) -> Array:
+    out = np.eye(n, dtype=dtype)
+    out.setflags(write=False)  # it is everybody's
     return out
 
 
@@ -103,7 +109,11 @@ def inner(x: Array, y: Array) -> Array:
 
 def norm(x: Array) -> Array:
     flat = x.reshape(len(x), -1)
-    return np.sqrt(inner(flat, flat))
+    return np.sqrt(np.vecdot(flat, flat).real if flat.shape[-1] < _LONG else inner(flat, flat))
+
+
+def trace(x: Array) -> Array:
+    return np.add.reduce(x.diagonal(0, -2, -1), axis=-1)
 
 
 _EPS = {dtype: float(np.finfo(name).eps) for dtype, name in _NAMES.items()}
@@ -155,6 +165,22 @@ def scoped(x: Array) -> Any:
     return np.errstate(all="ignore")
 
 
+def _loop_of(name: str, public: Callable[..., Any]) -> Callable[..., Any]:
+    """The loop over a stack behind a ``numpy.linalg`` function, with NaN in the members that have no answer.
+
+    What the function does around its loop takes longer than a small matrix. The loops have no promise of NumPy's: where one is
+    not found, the function takes its place, as for single precision, which it computes in double.
+    """
+    loop = getattr(getattr(np.linalg, "_umath_linalg", None), name, None)
+
+    def call(*arrays: Array) -> Any:
+        if loop is None or arrays[0].dtype.char not in "dD":
+            return _linalg(public, *arrays)
+        return loop(*arrays)
+
+    return call
+
+
 def _linalg(f: Callable[..., Any], *arrays: Array) -> Array:
     """A ``numpy.linalg`` function on a stack: where it raises for one member, that member becomes NaN."""
     try:
@@ -198,11 +224,17 @@ def every(x: Array) -> bool:
     return bool(np.count_nonzero(x) == x.size)
 
 
+_inv = _loop_of("inv", np.linalg.inv)
+_solve = _loop_of("solve", np.linalg.solve)
+_cholesky = _loop_of("cholesky_lo", np.linalg.cholesky)
+_slogdet = _loop_of("slogdet", np.linalg.slogdet)
+
+
 def inv(a: Array) -> Array:
     # By size alone: a member of a stack gets the same bits as by itself.
     if 16 <= a.shape[-1] <= _SMALL:
         return lapack.inv(a[0])[None] if len(a) == 1 else np.stack([lapack.inv(x) for x in a])
-    return _linalg(np.linalg.inv, a)
+    return _inv(a)
 
 
 # numpy.linalg calls LAPACK member by member, so a stack gives the bits that its members give alone. SciPy's own call saves 5
@@ -244,11 +276,15 @@ def eig(a: Array) -> tuple[Array, Array]:
 
 
 def solve(a: Array, b: Array) -> Array:
-    return _linalg(np.linalg.solve, a, b)
+    return _solve(a, b)
 
 
 def cholesky(a: Array) -> Array:
-    return _linalg(np.linalg.cholesky, a)
+    return _cholesky(a)
+
+
+def log_determinant(a: Array) -> Array:
+    return _slogdet(a)[1]
 
 
 def exponent(x: Array) -> Array:
@@ -256,7 +292,7 @@ def exponent(x: Array) -> Array:
 
 
 def largest(x: Array) -> Array:
-    return np.abs(x).max(axis=(-1, -2))
+    return np.maximum.reduce(np.abs(x), axis=(-1, -2))
 
 
 def ldexp(x: Array, e: Array) -> Array:

@@ -111,6 +111,10 @@ def norm(x: Array) -> Array:
     return torch.linalg.vector_norm(x, dim=tuple(range(1, x.ndim)))
 
 
+def trace(x: Array) -> Array:
+    return x.diagonal(dim1=-2, dim2=-1).sum(-1)
+
+
 def eps(x: Array) -> float:
     return torch.finfo(x.dtype).eps
 
@@ -249,6 +253,10 @@ def solve(a: Array, b: Array) -> Array:
 
 def cholesky(a: Array) -> Array:
     return _checked(*torch.linalg.cholesky_ex(a))
+
+
+def log_determinant(a: Array) -> Array:
+    return torch.linalg.slogdet(a).logabsdet
 
 
 def exponent(x: Array) -> Array:

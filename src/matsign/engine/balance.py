@@ -32,9 +32,8 @@ _NONE = -100_000
 
 def unbalanced(be: Backend, a: Array) -> Array:
     """Which members have a row much larger or smaller than the column of the same index."""
-    xp = be.xp
-    size = xp.abs(a)
-    row, col = xp.sum(size, axis=-1), xp.sum(size, axis=-2)
+    size = be.xp.abs(a)
+    row, col = size.sum(-1), size.sum(-2)
     return ((row / _ALIKE > col) | (col / _ALIKE > row)).any(-1)
 
 

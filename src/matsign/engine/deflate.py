@@ -63,7 +63,7 @@ def deflate(be: Backend, m: Array, rtol: float) -> Deflated:
 
     def continued(m: Array, smallest: Array, counts: Array, found: Deflated) -> Deflated:
         longer = _split(be, m, rtol, smallest, counts, found.exact & ~found.exact)._replace(null=found.null)
-        more = be.real(be.xp.linalg.trace(longer.projector) - be.xp.linalg.trace(found.projector)) > 0.5
+        more = be.real(be.trace(longer.projector) - be.trace(found.projector)) > 0.5
         better: Deflated = be.split(longer.sound & more, lambda x, y: x, lambda x, y: y, longer, found)
         return better
 
@@ -85,7 +85,7 @@ def _split(be: Backend, m: Array, rtol: float, smallest: Array, counts: Array, e
     projector = right.basis @ be.inv(overlap) @ adjoint(left.basis)
     rest = eye(be, m) - projector
     # The size of the other eigenvalues: their geometric mean.
-    _, logdet = xp.linalg.slogdet(m + projector)
+    logdet = be.log_determinant(m + projector)
     rank = xp.sum(1 - right.zeros, axis=-1)
     shift = xp.exp(be.real(logdet) / nonzero(be, rank))
     matrix = rest @ m @ rest + column(xp.astype(shift, m.dtype)) * projector

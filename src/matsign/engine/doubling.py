@@ -57,34 +57,35 @@ def smith(be: Backend, like: Array, start: Callable[[], tuple[Array, Array]]) ->
     small, large, limit = limits(be, like)
 
     def step(state: Any) -> Any:
-        c, x, steps, size, growth = state
+        c, x, power, size, growth = state
         del state
         x = be.addmm(1.0, x, 1.0, c @ x, adjoint(c))
         c = c @ c
-        growth = growth + 2.0**steps * size**2
+        growth = growth + power * size**2
         size = norm(be, c)
-        return (c, x, steps + 1, size, growth), (size > small) & (size < large)
+        return (c, x, power + power, size, growth), (size > small) & (size < large)
 
     def begin(c: Array, x: Array) -> Any:
         one = be.ones(like)
-        return c, x, 0 * one, norm(be, c), one
+        return c, x, one, norm(be, c), one
 
-    c, x, steps, size, growth = be.loop(step, begin(*start()), limit)
+    c, x, power, size, growth = be.loop(step, begin(*start()), limit)
     x = be.addmm(1.0, x, 1.0, c @ x, adjoint(c))
-    return Sum(x, steps + 1, size <= small, growth + 2.0**steps * size**2)
+    # The power is 2 to the number of steps in the loop; its exponent one more.
+    return Sum(x, be.exponent(power), size <= small, growth + power * size**2)
 
 
 def cayley(be: Backend, a: Array) -> Cayley:
     """The transform of a stable `a`; p is the geometric mean of the moduli of its eigenvalues."""
-    p = column(be.xp.exp(be.xp.linalg.slogdet(a)[1] / a.shape[-1]))
+    p = column(be.xp.exp(be.log_determinant(a) / a.shape[-1]))
     m = be.inv(plus_identity(be, -p, a))
     return Cayley(plus_identity(be, 1.0, 2 * p * m), m, p)
 
 
 def one_sided_lyapunov(be: Backend, a: Array, q: Array) -> Sum:
     """x with a x + x aᴴ = q for an `a` with its spectrum on one side of the imaginary axis."""
-    left = be.real(trace(be, a)) <= 0
-    side = column(be.xp.where(left, be.ones(q), -be.ones(q)))
+    one = be.ones(q)
+    side = column(be.xp.where(be.real(trace(be, a)) <= 0, one, -one))
     size = []
 
     def start() -> tuple[Array, Array]:
@@ -104,21 +105,21 @@ def two_sided_sylvester(be: Backend, a: Array, b: Array, q: Array, limit: int = 
     """
     xp, same = be.xp, b is a
     small, large, most = limits(be, a)
-    volume = 2 * xp.linalg.slogdet(a)[1] if same else xp.linalg.slogdet(a)[1] + xp.linalg.slogdet(b)[1]
+    volume = 2 * be.log_determinant(a) if same else be.log_determinant(a) + be.log_determinant(b)
     p = column(xp.exp(volume / (a.shape[-1] + b.shape[-1])))
 
     def term(x: Array, c: Array, d: Array) -> Array:
         return c[:, None] @ x @ d[:, None]
 
     def step(state: Any) -> Any:
-        x, c, d, steps, size, growth = state
+        x, c, d, power, size, growth = state
         del state
         x = x + term(x, c, d)
         c = c @ c
         d = c if same else d @ d
-        growth = growth + 2.0**steps * size
+        growth = growth + power * size
         size = norm(be, c) * norm(be, d)
-        return (x, c, d, steps + 1, size, growth), (size > small**2) & (size < large**2)
+        return (x, c, d, power + power, size, growth), (size > small**2) & (size < large**2)
 
     first = []
 
@@ -130,8 +131,8 @@ def two_sided_sylvester(be: Backend, a: Array, b: Array, q: Array, limit: int = 
         c = plus_identity(be, 1.0, -2 * p * u)
         d = c if same else plus_identity(be, 1.0, -2 * p * v)
         one = be.ones(a)
-        return x, c, d, 0 * one, norm(be, c) * norm(be, d), one
+        return x, c, d, one, norm(be, c) * norm(be, d), one
 
-    x, c, d, steps, size, growth = be.loop(step, start(), limit or most)
-    growth = first[0] * (growth + 2.0**steps * size)
-    return Sum(x + term(x, c, d), steps + 1, size <= small**2, growth)
+    x, c, d, power, size, growth = be.loop(step, start(), limit or most)
+    growth = first[0] * (growth + power * size)
+    return Sum(x + term(x, c, d), be.exponent(power), size <= small**2, growth)

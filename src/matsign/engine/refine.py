@@ -119,13 +119,20 @@ def at_rounding(be: Backend, terms: Callable[..., Arrays], *arrays: Array) -> Ar
 
 
 def in_callers_units(
-    be: Backend, solve: Callable[..., Array], terms: Callable[..., Arrays], x: Array, outer: Array, *arrays: Array
+    be: Backend,
+    solve: Callable[..., Array],
+    terms: Callable[..., Arrays],
+    x: Array,
+    outer: Array | None,
+    *arrays: Array,
 ) -> Array:
-    """x, found in units 2^outer smaller than the caller's, corrected to be as good in the caller's.
+    """x, found in units 2^outer smaller than the caller's, corrected to be as good in the caller's; None are those of everyone.
 
     What is small in the one may be large in the other, with an error as large as that of its neighbours. Each correction,
     ``solve(gap, *arrays)`` for the sum of ``terms(x, *arrays)``, divides that by as much as the solver is exact.
     """
+    if outer is None:
+        return x
     lower = outer - be.xp.max(outer, axis=(-1, -2), keepdims=True)
 
     def correct(x: Array, lower: Array, *arrays: Array) -> Array:
@@ -144,11 +151,13 @@ def each_in_callers_units(
     solve: Callable[..., Array],
     terms: Callable[..., Arrays],
     solved: Array,
-    outer: Array,
+    outer: Array | None,
     rights: Array,
     *arrays: Array,
 ) -> Array:
     """The same for the solutions of several right-hand sides, (B, k, n, m), the second argument of `terms`."""
+    if outer is None:
+        return solved
 
     def correct(solved: Array, outer: Array, rights: Array, *arrays: Array) -> Array:
         parts = [
@@ -161,6 +170,14 @@ def each_in_callers_units(
 
     mask = (outer != 0).any((-1, -2))
     return be.split(mask, correct, lambda solved, *_: solved, solved, outer, rights, *arrays)
+
+
+def weighed(be: Backend, outer: Array | None, *parts: Array) -> Arrays:
+    """What stands in units 2^outer smaller than the caller's with the weight that it has in the caller's, but for a factor."""
+    if outer is None:
+        return parts
+    lower = outer - be.xp.max(outer, axis=(-1, -2), keepdims=True)
+    return tuple(be.ldexp(part, lower) for part in parts)
 
 
 def correction(be: Backend, solved: Array) -> Array:

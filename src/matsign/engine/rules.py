@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, cast
 
 import numpy as np
 
-from matsign.backends import Backend
+from matsign.backends import CODES, Backend
 from matsign.engine.failures import WITH_BEST_ITERATE, Failure, SpectrumError, explain
 from matsign.engine.linear import per_member, rectangular_eye
 
@@ -44,18 +44,28 @@ def solution(
     detail: Array | None = None,
 ) -> Solution:
     """A `Solution` in which the members of the mask `failed` have this failure; `detail` is one number per member."""
-    xp, none = be.xp, be.no_counts(value[0])
-    found = none if failed is None else xp.where(failed, none + int(failure), none)
+    found = none = be.no_counts(value[0])
+    if failed is not None and not be.traced(failed) and not be.some(failed):
+        detail = None
+    elif failed is not None:
+        found = be.xp.where(failed, none + int(failure), none)
     return Solution(
         tuple(value),
         found,
-        none if iterations is None else xp.astype(iterations, xp.int32),
+        none if iterations is None else be.astype(iterations, "int32"),
         no_figures(be, value[0]) if detail is None else figures(be, value[0], detail),
     )
 
 
+def nothing_failed(be: Backend, failure: Array) -> bool:
+    """Whether it is known that all members have an answer."""
+    return not be.traced(failure) and not be.some(failure)
+
+
 def overflowed(be: Backend, x: Array, failure: Array) -> Array:
     """The failures of the members x of an answer, where those that have one and are not finite are too large for their dtype."""
+    if not be.traced(x) and be.surely_finite(x):
+        return failure
     return be.xp.where((failure == 0) & ~be.xp.isfinite(x).all((-1, -2)), int(Failure.OVERFLOW) + 0 * failure, failure)
 
 
@@ -164,11 +174,20 @@ class Step:
         return self if self.batch is None else replace(self, batch=(count, *self.batch))
 
     def __call__(self, be: Backend, *arrays: Array) -> Arrays:
+        return self.judged(be, self.evaluate(be, *arrays))
+
+    def evaluate(self, be: Backend, *arrays: Array) -> Arrays:
+        """The flat tuple, whatever has failed."""
         with be.scoped(arrays[0]):
             found = self._solved(be, arrays)
+        return (*found.value, *found[1:])
+
+    def judged(self, be: Backend, flat: Arrays) -> Arrays:
+        """The same, or an error where members have failed that must not."""
+        found = Solution(flat[:-CODES], *flat[-CODES:])
         if self.batch is not None and not be.traced(found.failure) and be.some(found.failure):
             self._complain(be, found)
-        return (*found.value, *found[1:])
+        return flat
 
     def tangent(self, be: Backend, value: Arrays, arrays: Arrays, moves: Arrays) -> Arrays:
         """How the value moves with the given arrays."""
@@ -367,7 +386,7 @@ def _mark(be: Backend, found: Solution, bad: Array | None, kept: tuple[Failure, 
     failure = found.failure
     if bad is not None:
         failure = be.xp.where(bad, int(Failure.NONFINITE) + 0 * failure, failure)
-    elif not be.traced(failure) and not be.some(failure):
+    elif nothing_failed(be, failure):
         return found
     failed = failure > 0
     for reason in () if be.traced(failure) else kept:

@@ -26,8 +26,11 @@ def balanced(be: Backend, *matrices: Array) -> tuple[Array, ...]:
     """``(*exponents, *scaled, k)``: each matrix as 2^-k 2^-e m 2^e with exponents e (B, n) that make its rows and columns alike,
     the largest entry of all near one.
 
-    In one step, because what is near one in good units may lie outside the range of the dtype in those between.
+    In one step, because what is near one in good units may lie outside the range of the dtype in those between. The exponents
+    are None where it is known that no member of the stack has units to change.
     """
+    if not be.traced(matrices[0]) and not any([be.some(balance.unbalanced(be, m)) for m in matrices]):
+        return *[None] * len(matrices), *normalise(be, *matrices)
     exponents = [balance.exponents(be, m) for m in matrices]
 
     def rescaled(*both: Array) -> tuple[Array, ...]:
@@ -46,8 +49,16 @@ def balanced(be: Backend, *matrices: Array) -> tuple[Array, ...]:
     return found
 
 
-def into(be: Backend, q: Array, e: Array) -> tuple[Array, Array]:
+def plus(e: Array | None, f: Array) -> Array:
+    """Exponents e + f, where e may be None for zeros."""
+    return f if e is None else e + f
+
+
+def into(be: Backend, q: Array, e: Array | None) -> tuple[Array, Array]:
     """(2^-k 2^-e q, k) for one exponent an entry (B, n, m), with the largest entry near one whatever the exponents are."""
+    if e is None:
+        scaled, k = normalise(be, q)
+        return scaled, k
 
     def one_by_one(q: Array, e: Array) -> tuple[Array, Array]:
         k = _exponent_of(be, q, -e)

@@ -80,7 +80,7 @@ def lyapunov(be: Backend, a: Array) -> Sums:
 def stein(be: Backend, a: Array, d: Array) -> Sums:
     """For a x aᴴ - d x + q = 0 with the spectrum of a inside the circle of radius √d, or outside."""
     root = column(be.xp.sqrt(d))
-    if bool((be.xp.linalg.slogdet(a)[1] > a.shape[-1] * be.xp.log(d) / 2)[0]):
+    if bool((be.log_determinant(a) > a.shape[-1] * be.xp.log(d) / 2)[0]):
         m = be.inv(a)
         return _one_sided(be, root * m, m, -column(be.ones(a)))
     return _one_sided(be, a / root, None, 1 / column(d))
@@ -89,8 +89,7 @@ def stein(be: Backend, a: Array, d: Array) -> Sums:
 def sylvester(be: Backend, a: Array, b: Array) -> Sums:
     """For a x + x b = q with a vertical line halfway between the means that parts the spectra of a and -b."""
     a, b, side = separated(be, a, b)
-    slogdet = be.xp.linalg.slogdet
-    p = column(be.xp.exp((slogdet(a)[1] + slogdet(b)[1]) / (a.shape[-1] + b.shape[-1])))
+    p = column(be.xp.exp((be.log_determinant(a) + be.log_determinant(b)) / (a.shape[-1] + b.shape[-1])))
     u, v = be.inv(plus_identity(be, p, a)), be.inv(plus_identity(be, p, b))
     c, d = plus_identity(be, 1.0, -2 * p * u), plus_identity(be, 1.0, -2 * p * v)
     return _powers(be, c, d, u, v, 2 * column(side) * p)

@@ -57,6 +57,7 @@ class Gramians(NamedTuple):
 def in_units(be: Backend, a: Array, b: Array, c: Array) -> System:
     """The system in balanced units; a is scaled by a power of 4, so that the factors scale by a power of 2."""
     e, a, scale = scaling.balanced(be, a)
+    e = be.xp.zeros_like(a[:, 0, :], dtype=be.xp.int32) if e is None else e
     half = -(-scale // 2)
     b, b_scale = scaling.into(be, b, be.xp.broadcast_to(e[:, :, None], b.shape))
     c, c_scale = scaling.into(be, c, be.xp.broadcast_to(-e[:, None, :], c.shape))

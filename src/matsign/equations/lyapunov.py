@@ -41,6 +41,7 @@ from matsign.engine.refine import (
     in_callers_units,
     relative_gap,
     total,
+    weighed,
 )
 from matsign.engine.rules import Arrays, Solution, follow, solution
 from matsign.engine.separation import ROUNDINGS, may_be_singular, separation, spectral_norm
@@ -122,7 +123,7 @@ def _stein_by_sum(be: Backend, a: Array, q: Array, d: Array) -> Sum:
         found = smith(be, q, lambda: (a / column(be.xp.sqrt(d)), q / column(d)))
         return found._replace(growth=found.growth / d)
 
-    return be.split(be.xp.linalg.slogdet(a)[1] > a.shape[-1] * logarithm / 2, outside, inside, a, q, d)
+    return be.split(be.log_determinant(a) > a.shape[-1] * logarithm / 2, outside, inside, a, q, d)
 
 
 _STEIN = _Equation(
@@ -142,20 +143,20 @@ _STEIN = _Equation(
 class _Posed(NamedTuple):
     """An equation near one in size and in units that balance a.
 
-    The caller's x is 2^(outer + scale) times this one, the operator 2^size times.
+    The caller's x is 2^(scaling.plus(outer, scale)) times this one, the operator 2^size times.
     """
 
     a: Array
     q: Array
     d: Array
-    outer: Array
+    outer: Array | None
     scale: Array
     size: Array
 
 
 def _posed_lyapunov(be: Backend, a: Array, q: Array) -> _Posed:
     e, a, k = scaling.balanced(be, a)
-    outer = e[:, :, None] + e[:, None, :]
+    outer = None if e is None else e[:, :, None] + e[:, None, :]
     q, scale = scaling.into(be, q, outer)
     return _Posed(a, q, be.ones(q), outer, column(scale - k), k)
 
@@ -165,7 +166,7 @@ def _posed_stein(be: Backend, a: Array, q: Array) -> _Posed:
     e, a, k = scaling.balanced(be, a)
     above = be.xp.maximum(k, 0 * k)
     a = be.ldexp(a, column(k - above))
-    outer = e[:, :, None] + e[:, None, :]
+    outer = None if e is None else e[:, :, None] + e[:, None, :]
     q, scale = scaling.into(be, q, outer)
     return _Posed(a, q, be.ldexp(be.ones(q), -2 * above), outer, column(scale - 2 * above), 2 * above)
 
@@ -187,7 +188,7 @@ def _restored(be: Backend, found: Solution, symmetric: Array, posed: _Posed) -> 
     """The answer in the caller's units, Hermitian to the last bit where q is."""
     (x,) = found.value
     x = be.xp.where(column(symmetric), hermitian(x), x)
-    return scaling.restored(be, found._replace(value=(x,)), posed.outer + posed.scale)
+    return scaling.restored(be, found._replace(value=(x,)), scaling.plus(posed.outer, posed.scale))
 
 
 def _solve(be: Backend, equation: _Equation, posed: _Posed, method: str | None) -> Solution:
@@ -301,7 +302,7 @@ def _certified(be: Backend, equation: _Equation, value: Array, posed: _Posed, *,
     many directions tells. An x that is `rounded`, a product itself, has no more digits to show than working precision sees there.
     """
     xp, (a, q, d, outer, scale, size) = be.xp, posed
-    x, large = be.ldexp(value, -outer - scale), a.shape[-1] > shared_sums.SMALL
+    x, large = be.ldexp(value, -scaling.plus(outer, scale)), a.shape[-1] > shared_sums.SMALL
     if large and rounded:
         gap = total(equation.terms(a, x, q, d))
     else:
@@ -320,9 +321,8 @@ def _certified(be: Backend, equation: _Equation, value: Array, posed: _Posed, *,
         *(solved, outer, rights, a, d),
     )
     # In the caller's units all terms weigh as the caller sees them.
-    lower = outer - xp.max(outer, axis=(-1, -2), keepdims=True)
-    left = backward(be, be.ldexp(gap, lower), *(be.ldexp(part, lower) for part in equation.terms(a, x, q, d)))
-    step = scaling.at_least_rounded(be, be.ldexp(correction(be, solved), outer + scale), value)
+    left = backward(be, *weighed(be, outer, gap, *equation.terms(a, x, q, d)))
+    step = scaling.at_least_rounded(be, be.ldexp(correction(be, solved), scaling.plus(outer, scale)), value)
     return Residual(left, (step,), be.ldexp(least, size))
 
 

@@ -21,7 +21,7 @@ from matsign.backends import Backend
 from matsign.engine import divide, eigenvectors, line, scaling, schur, shared_sums
 from matsign.engine.declare import Residual, declared
 from matsign.engine.failures import Failure
-from matsign.engine.linear import adjoint, column, norm, plus_identity, scattered
+from matsign.engine.linear import adjoint, column, norm, plus_identity, scattered, trace
 from matsign.engine.refine import (
     Refined,
     at_rounding,
@@ -33,6 +33,7 @@ from matsign.engine.refine import (
     rounding,
     terms,
     total,
+    weighed,
 )
 from matsign.engine.rules import Arrays, Solution, follow, solution
 from matsign.engine.separation import ROUNDINGS, negligible, separation
@@ -67,7 +68,7 @@ def _sylvester(be: Backend, a: Array, b: Array, q: Array, method: str) -> Soluti
         lambda x, a, b, q: terms(a, b, q, x),
         *(found.value[0], posed.outer, posed.a, posed.b, posed.q),
     )
-    return scaling.restored(be, found._replace(value=(x,)), posed.outer + posed.scale)
+    return scaling.restored(be, found._replace(value=(x,)), scaling.plus(posed.outer, posed.scale))
 
 
 class _Posed(NamedTuple):
@@ -79,7 +80,7 @@ class _Posed(NamedTuple):
     a: Array
     b: Array
     q: Array
-    outer: Array
+    outer: Array | None
     scale: Array
     size: Array
 
@@ -87,10 +88,9 @@ class _Posed(NamedTuple):
 def _posed(be: Backend, a: Array, b: Array, q: Array) -> _Posed:
     """Where a and -b lie close to each other and far from zero, they are moved to zero, which changes nothing else."""
     e, f, a, b, size = scaling.balanced(be, a, b)
-    outer = e[:, :, None] - f[:, None, :]
+    outer = None if e is None else e[:, :, None] - f[:, None, :]
     q, scale_q = scaling.into(be, q, outer)
-    trace = be.xp.linalg.trace
-    mean_a, mean_b = trace(a) / a.shape[-1], trace(b) / b.shape[-1]
+    mean_a, mean_b = trace(be, a) / a.shape[-1], trace(be, b) / b.shape[-1]
     shift = (mean_a - mean_b) / 2
     a, b = be.split(
         be.xp.abs(shift) > 8 * be.xp.abs(mean_a + mean_b),
@@ -195,7 +195,7 @@ def _residual(be: Backend, value: tuple[Array], a: Array, b: Array, q: Array) ->
     correction is lengthened by what that does to x, measured at random.
     """
     given, posed = value[0], _posed(be, a, b, q)
-    x, xp = be.ldexp(given, -posed.outer - posed.scale), be.xp
+    x, xp = be.ldexp(given, -scaling.plus(posed.outer, posed.scale)), be.xp
     arrays = posed.a, posed.b, posed.q, x
     (n, m), parts = q.shape[-2:], terms(*arrays)
     reach = be.eps(x) * rounding(be, terms, *arrays)
@@ -213,9 +213,8 @@ def _residual(be: Backend, value: tuple[Array], a: Array, b: Array, q: Array) ->
         *(solved, posed.outer, rights, posed.a, posed.b),
     )
     # In the caller's units all terms weigh as the caller sees them.
-    lower = posed.outer - xp.max(posed.outer, axis=(-1, -2), keepdims=True)
-    left = backward(be, *(be.ldexp(part, lower) for part in (total(parts), *parts)))
-    step = scaling.at_least_rounded(be, be.ldexp(correction(be, solved), posed.outer + posed.scale), given)
+    left = backward(be, *weighed(be, posed.outer, total(parts), *parts))
+    step = scaling.at_least_rounded(be, be.ldexp(correction(be, solved), scaling.plus(posed.outer, posed.scale)), given)
     return Residual(left, (step,), be.ldexp(least, posed.size))
 
 

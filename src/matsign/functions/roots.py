@@ -33,7 +33,7 @@ from matsign.engine.linear import (
     normalise,
 )
 from matsign.engine.null_space import split_null_space
-from matsign.engine.rules import Arrays, Solution, figures, no_figures, solution
+from matsign.engine.rules import Arrays, Solution, figures, no_figures, nothing_failed, solution
 from matsign.engine.schedules import polar_express
 from matsign.engine.solves import folded
 
@@ -53,26 +53,37 @@ def root_pair(
     """
     rtol = rank_tolerance(be, a, rtol)
 
-    def by_eigh(a: Array, noise: Array) -> Solution:
+    def by_eigh(a: Array, *noise: Array) -> Solution:
         a, half = _normalise_even(be, a)
-        return _in_callers_units(be, _eigh(be, a, rtol, inverse), half, 0 * half[:, None, None], inverse)
+        return _in_callers_units(be, _eigh(be, a, rtol, inverse), half, None, inverse)
 
-    def by_iteration(a: Array, noise: Array) -> Solution:
-        return _general(be, a, noise, rtol, method, inverse)
+    def by_iteration(a: Array, *noise: Array) -> Solution:
+        given = noise[0] if noise else a.shape[-1] * be.eps(a) * be.ones(a)
+        return _general(be, a, given, rtol, method, inverse)
 
-    noise = a.shape[-1] * be.eps(a) * be.ones(a) if noise is None else noise
+    arrays = (a,) if noise is None else (a, noise)
     if method == "auto" and be.on_cpu(a) and not be.traced(a):
-        return be.split(is_hermitian(a), by_eigh, by_iteration, a, noise)
-    return (by_eigh if method == "eigh" else by_iteration)(a, noise)
+        return be.split(is_hermitian(a), by_eigh, by_iteration, *arrays)
+    if method != "eigh":
+        return by_iteration(*arrays)
+    found = by_eigh(*arrays)
+    other = int(Failure.NOT_HERMITIAN) + 0 * found.failure
+    return found._replace(failure=be.xp.where(is_nearly_hermitian(be, a), found.failure, other))
 
 
-def _in_callers_units(be: Backend, found: Solution, half: Array, shift: Array, inverse: bool) -> Solution:
+def _shift(e: Array | None) -> Array | None:
+    return None if e is None else e[:, :, None] - e[:, None, :]
+
+
+def _in_callers_units(be: Backend, found: Solution, half: Array, shift: Array | None, inverse: bool) -> Solution:
     """The roots in the caller's units from those in units 2^(2 half) times as large, balanced by `shift`."""
     x, z = found.value
-    z = be.ldexp(z, shift - column(half)) if inverse else z
+    z = be.ldexp(z, scaling.plus(shift, -column(half))) if inverse else z
+    found = found._replace(value=(be.ldexp(x, scaling.plus(shift, column(half))), z))
+    if nothing_failed(be, found.failure):
+        return found
     unclear = found.failure == int(Failure.UNCLEAR_ZERO)
-    figure = be.ldexp(found.detail, be.xp.where(unclear, 0 * half, 2 * half)[:, None])
-    return found._replace(value=(be.ldexp(x, shift + column(half)), z), detail=figure)
+    return found._replace(detail=be.ldexp(found.detail, be.xp.where(unclear, 0 * half, 2 * half)[:, None]))
 
 
 def _normalise_even(be: Backend, a: Array) -> tuple[Array, Array]:
@@ -92,9 +103,7 @@ def _eigh(be: Backend, a: Array, rtol: float, inverse: bool) -> Solution:
     if inverse:
         factor = xp.astype(kept, values.dtype) / xp.where(kept, root, xp.ones_like(root))
         z = hermitian((vectors * factor[:, None, :]) @ adjoint(vectors))
-    found = solution(be, (x, z), Failure.NEGATIVE, values[:, 0] < -rtol * top[:, 0], detail=values[:, 0])
-    other = int(Failure.NOT_HERMITIAN) + 0 * found.failure
-    return found._replace(failure=xp.where(is_nearly_hermitian(be, a), found.failure, other))
+    return solution(be, (x, z), Failure.NEGATIVE, values[:, 0] < -rtol * top[:, 0], detail=values[:, 0])
 
 
 def _general(be: Backend, a: Array, noise: Array, rtol: float, method: str, inverse: bool) -> Solution:
@@ -104,7 +113,7 @@ def _general(be: Backend, a: Array, noise: Array, rtol: float, method: str, inve
         method = "schur" if small else "guarded newton"
     (half, e), a = _units(be, a)
     found = _judged(be, a, noise, rtol, method)
-    return _in_callers_units(be, found, half, e[:, :, None] - e[:, None, :], inverse)
+    return _in_callers_units(be, found, half, _shift(e), inverse)
 
 
 def _judged(be: Backend, a: Array, noise: Array, rtol: float, method: str) -> Solution:
@@ -270,7 +279,7 @@ def _corrections(
     arrays = (a, x, z, wanted, noise)
     if be.on_cpu(a) and not be.traced(a):
         # One that is Hermitian as it came: it was balanced, and its norms are those of the answer in any basis.
-        plain = is_hermitian(a) & (units[1] == 0).all(-1)
+        plain = is_hermitian(a) if units[1] is None else is_hermitian(a) & (units[1] == 0).all(-1)
         return be.split(plain, by_eigenvectors, by_equation, *arrays)
     return by_equation(*arrays)
 
@@ -317,14 +326,15 @@ def _units(be: Backend, a: Array) -> tuple[Units, Array]:
 
 def _in_units(be: Backend, x: Array, units: Units, power: int) -> Array:
     half, e = units
-    return be.exact_ldexp(x, e[:, None, :] - e[:, :, None] + column(power * half))
+    shift = None if e is None else e[:, None, :] - e[:, :, None]
+    return be.exact_ldexp(x, scaling.plus(shift, column(power * half)))
 
 
 def _both(be: Backend, step: Array, probed: Array, units: Units, power: int) -> Array:
     """The steps for the residual and for rounding, side by side and in the units of the answer: one norm measures both."""
     half, e = units
-    e = e[:, None, :, None] - e[:, None, None, :] + power * half[:, None, None, None]
-    return be.ldexp(be.xp.concat([step, probed], axis=1), e)
+    shift = None if e is None else e[:, None, :, None] - e[:, None, None, :]
+    return be.ldexp(be.xp.concat([step, probed], axis=1), scaling.plus(shift, power * half[:, None, None, None]))
 
 
 def _root(be: Backend, a: Array, **options: Any) -> Solution:
@@ -348,7 +358,7 @@ def _root_cotangent(be: Backend, value: Arrays, arrays: Arrays, bars: Arrays, **
 def _null_projector(be: Backend, x: Array, z: Array) -> Array:
     """I - Z X, and zero exactly where X is regular."""
     zero = eye(be, x) - z @ x
-    none = column(be.real(be.xp.linalg.trace(zero)) < 0.5)
+    none = column(be.real(be.trace(zero)) < 0.5)
     return be.xp.where(none, be.xp.zeros_like(zero), zero)
 
 

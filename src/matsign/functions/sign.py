@@ -116,7 +116,7 @@ def _one_sided(be: Backend, found: Solution) -> Solution:
     """I or -I without its rounding errors, where the trace says that all eigenvalues lie on one side."""
     (s,) = found.value
     n = s.shape[-1]
-    count = column(be.real(be.xp.linalg.trace(s)))
+    count = column(be.real(be.trace(s)))
     if not be.traced(s) and not (abs(count) > n - 0.5).any():
         return found
     s = be.xp.where(count > n - 0.5, eye(be, s), be.xp.where(count < 0.5 - n, -eye(be, s), s))
@@ -152,7 +152,7 @@ def _general(be: Backend, m: Array, tol: float, rtol: float | None, method: str)
         unclear = ~clear & (found.failure != int(Failure.AXIS))
         failure = be.xp.where(unclear, int(Failure.UNDECIDED_ZERO) + 0 * found.failure, found.failure)
         value = found.value[0] - zero.projector
-        nilpotent = column(be.real(be.xp.linalg.trace(zero.projector)) > n - 0.5)
+        nilpotent = column(be.real(be.trace(zero.projector)) > n - 0.5)
         return found._replace(value=(be.xp.where(nilpotent, 0 * value, value),), failure=failure)
 
     def kept(m: Array, s: Array, *rest: Array) -> Solution:
@@ -185,7 +185,7 @@ def _regular(be: Backend, m: Array, tol: float, method: str) -> tuple[Solution, 
             *(m, s, found.steps),
         )
         # A sign has a whole trace and commutes with m; one that was lost to rounding on the way has neither.
-        count = be.real(be.xp.linalg.trace(s))
+        count = be.real(be.trace(s))
         lost = ~(gap < be.eps(m) ** 0.25) | ~(be.xp.abs(count - be.xp.round(count)) < 0.1)
         failure = be.xp.where(
             lost & (judged.failure == 0), int(Failure.NOT_CONVERGED) + 0 * judged.failure, judged.failure
@@ -250,7 +250,7 @@ def _fold(be: Backend, s: Array, m: Array) -> tuple[Array, Array]:
     """N with zero moved away, and the projector on the eigenvalue zero."""
     zero = eye(be, m) - s @ s
     # Its trace counts zero eigenvalues; where there are none it is rounding, and would be multiplied by N⁻¹ below.
-    none = column(be.real(be.xp.linalg.trace(zero)) < 0.5)
+    none = column(be.real(be.trace(zero)) < 0.5)
     zero = be.xp.where(none, be.xp.zeros_like(zero), zero)
     shift = column(nonzero(be, norm(be, be.constant(m)) / math.sqrt(m.shape[-1])))
     n = s @ m
@@ -348,7 +348,7 @@ def _not_nilpotent(be: Backend, s: Array, m: Array) -> Array:
             power = power @ power
         return norm(be, power) * share
 
-    singular = be.real(be.xp.linalg.trace(eye(be, m) - s @ s)) > 0.5
+    singular = be.real(be.trace(eye(be, m) - s @ s)) > 0.5
     return be.split(singular, measured, lambda s, m: 0 * be.ones(m), s, m)
 
 
@@ -378,10 +378,10 @@ def _joined_by_rounding(be: Backend, s: Array, m: Array, rtol: float | None) -> 
         zero = eye(be, m) - s @ s
         chained = norm(be, zero @ m) > 10 * rank_tolerance(be, m, None) * norm(be, zero) * norm(be, m)
         counts = be.host(nullities, be.xp.zeros_like(be.real(m[:, 0]), dtype=be.xp.int32), be.constant(m))
-        short = be.astype(counts[:, -1], be.kind(be.real(m))) < be.real(be.xp.linalg.trace(zero)) - 0.5
+        short = be.astype(counts[:, -1], be.kind(be.real(m))) < be.real(be.trace(zero)) - 0.5
         return chained & (counts[:, 0] > 0) & short
 
-    singular = be.real(be.xp.linalg.trace(eye(be, m) - s @ s)) > 0.5
+    singular = be.real(be.trace(eye(be, m) - s @ s)) > 0.5
     return be.split(singular, looked_at, lambda s, m: be.ones(m) < 0, s, m)
 
 
