@@ -35,7 +35,7 @@ def test_monic_steps_are_the_same_polynomials(plan, x):
 def test_segments_are_all_steps_and_no_longer_than_noise_allows(plan, tol, eps):
     chain = _monic(plan)
     segments = list(_segments(chain, tol, eps))
-    assert [link for segment in segments for link in segment] == chain
+    assert [link for segment in segments for link in segment] == list(chain)
     for segment in segments:
         if len(segment) > 2:
             grown = math.prod(link.slope for link in segment[:-1])

@@ -139,7 +139,7 @@ def test_compiled_whole(monkeypatch, rng):
     torch = pytest.importorskip("torch")
     monkeypatch.setattr(backends.load("torch"), "short", lambda x: "float16")
     a = torch.from_numpy(gaussian(rng, 20, 8)).bfloat16()
-    expected = msign(a, steps=4)  # which designs the steps, that the compiler would else follow
+    expected = msign(a, steps=4)
     for dynamic in (False, True):
         four = torch.compile(lambda a: msign(a, steps=4), fullgraph=True, dynamic=dynamic, backend="eager")
         assert torch.equal(four(a), expected)
@@ -150,7 +150,7 @@ def test_compiled_whole(monkeypatch, rng):
 def test_segments_are_all_steps(plan, eps):
     chain = _monic(plan)
     segments = list(_short_segments(chain, eps))
-    assert [link for segment in segments for link in segment] == chain
+    assert [link for segment in segments for link in segment] == list(chain)
     assert all(len(segment) == 1 for segment in segments[:-1])
     assert len(segments[-1]) <= 2
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from matsign.backends.constants import constant_when_compiled
+
 Array = Any
 
 CODES = 3  # at the end of what a step returns: failure, iterations and detail, which have no derivatives
@@ -168,11 +170,11 @@ class Backend(Protocol):
 _ROOTS = ("torch", "jax", "jaxlib")
 
 
-def _library(x: Any) -> str | None:
-    """The library that the type of `x` comes from, or None for lists and Python numbers."""
-    if hasattr(x, "__array_namespace__") or hasattr(x, "__array__") or hasattr(x, "aval"):
-        for cls in type(x).__mro__:
-            root = cls.__module__.partition(".")[0]
+def _library(cls: type) -> str | None:
+    """The library that a type comes from, or None for lists and Python numbers."""
+    if hasattr(cls, "__array_namespace__") or hasattr(cls, "__array__") or hasattr(cls, "aval"):
+        for base in cls.__mro__:
+            root = base.__module__.partition(".")[0]
             if root in _ROOTS:
                 return "torch" if root == "torch" else "jax"
         return "numpy"
@@ -184,9 +186,13 @@ _found: dict[type, str | None] = {}
 
 def library_of(x: Any) -> str | None:
     """``"numpy"``, ``"torch"``, ``"jax"``, or None for a list or a number (any library will do)."""
-    cls = type(x)
+    return _library_once(type(x))
+
+
+@constant_when_compiled
+def _library_once(cls: type) -> str | None:
     if cls not in _found:
-        _found[cls] = _library(x)
+        _found[cls] = _library(cls)
     return _found[cls]
 
 

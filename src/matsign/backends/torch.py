@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from matsign.backends import eager, numpy, torch_precision
+from matsign.backends.constants import constant_when_compiled
 
 Array = torch.Tensor
 name = "torch"
@@ -38,7 +39,11 @@ _reasons: dict[type, str | None] = {torch.Tensor: None, torch.nn.Parameter: None
 
 def unsupported(x: Array) -> str | None:
     """Why a tensor is none that is computed with here; None if it is."""
-    cls = type(x)
+    return _reason(type(x))
+
+
+@constant_when_compiled
+def _reason(cls: type) -> str | None:
     if cls not in _reasons:
         _reasons[cls] = next((_OTHER[base.__name__] for base in cls.__mro__ if base.__name__ in _OTHER), None)
     return _reasons[cls]

@@ -19,6 +19,7 @@ import numpy as np
 
 from matsign import backends
 from matsign.backends import Backend
+from matsign.backends.constants import known
 from matsign.engine.rules import Arrays, Rule, Solution, Step, shaped, shapes_of
 
 Array = Any
@@ -267,8 +268,15 @@ def _as_planned(
 def step_of(declaration: Declaration, call: Call, errors: str, options: dict[str, Any]) -> tuple[Step, Arrays]:
     """The step that a call is, and its arrays."""
     mask, options = tuple(x is not None for x in call.stacks), options | call.known
-    step = Step(declaration.rule, mask, tuple(sorted(options.items())), call.batch if errors == "raise" else None)
+    step = Step(
+        declaration.rule, mask, tuple(sorted(options.items(), key=_name)), call.batch if errors == "raise" else None
+    )
     return step, tuple(x for x in call.stacks if x is not None)
+
+
+def _name(option: tuple[str, Any]) -> str:
+    """By which options are sorted: their values may not compare."""
+    return option[0]
 
 
 def public(declaration: Declaration, call: Call, value: Arrays) -> Any:
@@ -338,7 +346,9 @@ def _check_tolerance(name: str, kind: str, tol: float | None) -> None:
 
 
 def _frozen(name: str, key: str, option: Any) -> Any:
-    """Lists and arrays as tuples: options are compared and kept."""
+    """Lists and arrays as tuples: options are compared and kept. Numbers are constants of whoever compiles the call."""
+    if type(option) in (int, float):
+        return known(option)
     if hasattr(option, "tolist"):
         try:
             option = option.tolist()
@@ -401,8 +411,8 @@ def prepare(declaration: Declaration, arguments: list[Any], stacked: tuple[str, 
     """
     names, count = (*declaration.arguments, *declaration.numbers), len(declaration.arguments)
     numbers = zip(declaration.numbers, arguments[count:], strict=True)
-    known = {n: x for n, x in numbers if isinstance(x, float) and n not in stacked}
-    be, arrays = _gather(declaration, names, [None if n in known else x for n, x in zip(names, arguments, strict=True)])
+    fixed = {n: x for n, x in numbers if isinstance(x, float) and n not in stacked}
+    be, arrays = _gather(declaration, names, [None if n in fixed else x for n, x in zip(names, arguments, strict=True)])
     loose = arrays[count:]
     arrays, kind = _promote(declaration, be, arrays[:count])
     _check_sizes(declaration, arrays)
@@ -413,7 +423,7 @@ def prepare(declaration: Declaration, arguments: list[Any], stacked: tuple[str, 
     leading = [None if x is None else tuple(x.shape[: x.ndim - k]) for x, k in zip(arrays, axes, strict=True)]
     batch = _batch(declaration, names, arrays, leading)
     stacks = (None if x is None else _stack(be, x, batch, k) for x, k in zip(arrays, axes, strict=True))
-    return Call(be, tuple(stacks), batch, kind, known)
+    return Call(be, tuple(stacks), batch, kind, fixed)
 
 
 def _real_numbers(declaration: Declaration, be: Backend, numbers: list[Array], like: Array) -> list[Array]:
@@ -573,9 +583,9 @@ def _check_hermitian(declaration: Declaration, be: Backend, arrays: list[Array])
 def _batch(
     declaration: Declaration, names: tuple[str, ...], arrays: list[Array], leading: list[tuple[int, ...] | None]
 ) -> tuple[int, ...]:
-    shapes = {shape for shape in leading if shape is not None}
-    if len(shapes) == 1:
-        return shapes.pop()
+    shapes = [shape for shape in leading if shape is not None]
+    if all(shape == shapes[0] for shape in shapes[1:]):
+        return shapes[0]
     try:
         return np.broadcast_shapes(*shapes)
     except ValueError:

@@ -14,12 +14,13 @@ every number per matrix. The matrix is brought to size first and rounded then.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from matsign.backends import Backend
+from matsign.backends.constants import power_of_two
 from matsign.engine.linear import adjoint, column, nonzero, norm, normalise, trace
-from matsign.engine.schedules import Step, headroom
+from matsign.engine.schedules import Step, designed_once, headroom
 
 Array = Any
 
@@ -78,16 +79,16 @@ def is_half(be: Backend, m: Array) -> bool:
 
 
 def rounding(be: Backend, m: Array) -> tuple[float, int]:
-    """What steps on m may be off by, as a unit and how many of them a sum gathers.
+    """What steps on m may be off by, as a unit and how many of them a sum gathers, as a power of two.
 
     In half precision that is four units a step, or what sums in single precision make of their length if that is more.
     """
     long, eps = max(m.shape[-2:]), be.eps(m)
     if is_half(be, m):
-        equal = int(16 * _SINGLE / eps * long) + 1
-        return eps / 16, 256 if equal <= 256 else equal
+        # 16 _SINGLE / eps is a power of two.
+        return eps / 16, max(256, power_of_two(long // round(eps / (16 * _SINGLE)) + 1))
     piece = _piece(m)
-    return eps, long if long <= 2 * piece else piece + long // piece + 1
+    return eps, power_of_two(long if long <= 2 * piece else piece + long // piece + 1)
 
 
 def _piece(m: Array) -> int:
@@ -169,7 +170,11 @@ class Link(NamedTuple):
     monic: bool
 
 
-def _monic(steps: Sequence[Step]) -> list[Link]:
+Chain = tuple[Link, ...]
+
+
+@designed_once
+def _monic(steps: tuple[Step, ...]) -> Chain:
     """The steps in units in which c is 1, where squares can be completed: then all done to a matrix is products and diagonals.
 
     With y ← y ρ p(yᴴy/t²) for ρ = t'/t that is t⁵ = c t', from the last step, which ends in t' = 1, to the first. A small c
@@ -183,7 +188,7 @@ def _monic(steps: Sequence[Step]) -> list[Link]:
         grow = after / t
         links.append(Link(grow * a, grow * b / t**2, 1.0 if monic else grow * c, t, a, monic))
         after = t
-    return links[::-1]
+    return tuple(links[::-1])
 
 
 def _first(be: Backend, gram: Array, square: Array, s: Array, link: Link) -> Array:
@@ -208,31 +213,32 @@ def _factor(be: Backend, gram: Array, link: Link) -> Array:
     return be.add_diagonal(even, a * be.ones(gram))
 
 
-def _segments(chain: Sequence[Link], tol: float, eps: float) -> Iterator[Sequence[Link]]:
+@designed_once
+def _segments(chain: Chain, tol: float, eps: float) -> tuple[Chain, ...]:
     """The steps between one forming of R and the next: noise in R grows by a² a step, and with it the condition of Q by a."""
+    found: list[Chain] = []
     start, grown = 0, 1.0
     for k, link in enumerate(chain):
         noise, loss = eps * grown**2, eps * grown * link.slope
         if k - start >= _SHORT and (noise > _SHARE_OF_R * tol or loss > _SHARE_OF_Q * tol):
-            yield chain[start:k]
+            found.append(chain[start:k])
             start, grown = k, 1.0
         grown *= link.slope
-    yield chain[start:]
+    return (*found, chain[start:])
 
 
-def _short_segments(chain: Sequence[Link], eps: float) -> Iterator[Sequence[Link]]:
+@designed_once
+def _short_segments(chain: Chain, eps: float) -> tuple[Chain, ...]:
     """The same where noise in R puts values so far over the top that the steps after it would let them explode.
 
     So R is formed anew for every step, but for the last one if the noise is small then.
     """
     joined = len(chain) >= _SHORT and 0.5 * eps * chain[-2].slope ** 2 < _SHARE_OF_SHORT
     last = len(chain) - _SHORT if joined else len(chain)
-    yield from (chain[k : k + 1] for k in range(last))
-    if joined:
-        yield chain[last:]
+    return (*(chain[k : k + 1] for k in range(last)), *([chain[last:]] if joined else []))
 
 
-def _in_gram_form(be: Backend, x: Array, gram: Array, factor: Array, segments: Iterator[Sequence[Link]]) -> Array:
+def _in_gram_form(be: Backend, x: Array, gram: Array, factor: Array, segments: tuple[Chain, ...]) -> Array:
     """The steps on x with R = xᴴx, of whose first the factor is known."""
     for k, segment in enumerate(segments):
         if k > 0:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from matsign.backends import Backend
+from matsign.backends.constants import constant_when_compiled, known
 from matsign.engine.declare import accuracy, shown
 from matsign.engine.orthogonal import Plan, rounding
 from matsign.engine.schedules import NAMED, Step, counted, designed_once, polar_express, reach
@@ -26,9 +27,11 @@ def planned(
 ) -> tuple[Plan, ...]:
     """The steps asked for by name, by coefficients, by number or by accuracy."""
     if schedule is None:
-        (eps, terms), short = rounding(be, m), min(m.shape[-2:])
+        eps, terms = rounding(be, m)
         if steps is not None:
             return ((0.0, _counted(steps, tol, eps, terms)),)
+        # Designed for these sizes alone.
+        rtol, short = known(rtol), known(min(m.shape[-2:]))
         # The bound that m is divided by may be this much above its norm.
         lower = max(rtol, eps) * ((1 + math.sqrt(short)) / 2) ** -0.25
         looks = be.on_cpu(m) and not be.traced(m) and short >= _WORTH_LOOKING
@@ -40,6 +43,7 @@ def planned(
     return ((0.0, _listed(schedule, steps)),)
 
 
+@constant_when_compiled
 def _listed(schedule: str | Sequence[Sequence[float]], steps: int | None) -> tuple[Step, ...]:
     """The steps by name or by coefficients, the last repeated as often as it takes."""
     if isinstance(schedule, str):

@@ -12,6 +12,8 @@ from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import NamedTuple, ParamSpec, TypeVar
 
+from matsign.backends.constants import constant_when_compiled, power_of_two
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -21,7 +23,7 @@ _KEPT = 1024
 
 
 def designed_once(design: Callable[P, R]) -> Callable[P, R]:
-    """As functools.cache, which torch.compile looks through: it would follow the design again, for minutes."""
+    """As functools.cache, of which torch.compile takes the result as a constant instead of following the design."""
     known: dict[object, R] = {}
 
     @wraps(design)
@@ -33,7 +35,7 @@ def designed_once(design: Callable[P, R]) -> Callable[P, R]:
             known[key] = design(*args, **kwargs)
         return known[key]
 
-    return designed
+    return constant_when_compiled(designed)
 
 
 class Step(NamedTuple):
@@ -70,9 +72,10 @@ HEADROOM = 8.0
 MOST_HEADROOM = 1 / 16
 
 
+@constant_when_compiled
 def headroom(eps: float, terms: int) -> float:
     """By what share a step with sums of this many terms may end too high; a power of two, so that few schedules do for all."""
-    return eps * max(HEADROOM, 2.0 ** math.ceil(math.log2(max(terms, 1))) / 4)
+    return eps * max(HEADROOM, power_of_two(terms) / 4)
 
 
 def minimax_quintic(lower: float, upper: float) -> tuple[Step, float]:
@@ -167,6 +170,7 @@ def longest(ratio: float, room: float, cushion: float = CUSHION) -> int:
     return rising + 6
 
 
+@constant_when_compiled
 def polar_express(
     lower: float, tol: float, eps: float, upper: float = 1.0, cushion: float = CUSHION, terms: int = 1
 ) -> tuple[Step, ...]:
@@ -206,6 +210,7 @@ def _room(eps: float, terms: int) -> float:
     return room
 
 
+@constant_when_compiled
 def counted(count: int, tol: float, eps: float, terms: int = 1) -> tuple[Step, ...]:
     """The `count` steps that bring the widest interval [l, 1] to within `tol` of 1, but for rounding."""
     return _counted(count, tol, eps, _room(eps, terms))
@@ -291,6 +296,7 @@ def _turns(step: Step, top: float) -> list[float]:
     return [math.sqrt(x) for x in squares if 0 < x < top * top]
 
 
+@constant_when_compiled
 def lifting(rtol: float, eps: float, upper: float, terms: int = 1) -> tuple[Step, ...]:
     """Steps after which purification sends [rtol, upper] to 1 and [0, rtol) to 0.
 
