@@ -248,7 +248,7 @@ def _or_by_numpy(usual: Callable[..., Any], other: Callable[..., Any], a: Array)
     """Where PyTorch's LAPACK does not converge it raises an error for the whole stack; NumPy's way knows what to do."""
     try:
         return usual(a)
-    except torch.linalg.LinAlgError:
+    except torch.linalg.LinAlgError:  # type: ignore[attr-defined]
         return [torch.as_tensor(x).to(a.device) for x in other(a.detach().cpu().resolve_conj().numpy())]
 
 

@@ -103,8 +103,8 @@ MESSAGES = {
     Failure.NOT_HERMITIAN: 'method="eigh" wants a Hermitian matrix',
     Failure.UNDECIDED_ZERO: "whether eigenvalues near zero are zero cannot be told: rounding moves them as far as they are from "
     "zero, or from the next eigenvalue (they belong to Jordan blocks, or the matrix is far from normal). rtol=0 may tell, for "
-    "the matrix as it stands; an rtol above the relative rounding errors in the matrix, such as 1e-12, counts what those may have "
-    "moved from zero as zero",
+    "the matrix as it stands; an rtol above the relative rounding errors in the matrix, such as 1e-12, counts what they "
+    "may have moved from zero as zero",
     Failure.NOT_CONVERGED: "the iteration did not converge; try another method=",
     Failure.NOT_REAL: "the polynomial iteration wants a real spectrum and eigenvectors not far from orthogonal; on this "
     'matrix it did not converge or lost its accuracy; use method="newton"',
