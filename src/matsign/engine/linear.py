@@ -147,6 +147,11 @@ def scattered_numbers(n: int, m: int) -> Any:
     return np.random.default_rng((0x6D617473, n, m)).standard_normal((n, m))
 
 
+@functools.lru_cache(maxsize=32)
+def _scattered_norm(n: int, m: int) -> float:
+    return float(np.linalg.norm(scattered_numbers(n, m)))
+
+
 def scattered(be: Backend, n: int, m: int, like: Array) -> Array:
     """Fixed random numbers ``(1, n, m)`` in the dtype of `like`: a start that no structure has been prepared against."""
     return be.astype(be.asarray(scattered_numbers(n, m), like), be.kind(like))[None]
@@ -159,5 +164,5 @@ def rounding_probe(be: Backend, x: Array, size: Array) -> Array:
     that a correction step is never smaller than what rounding of the terms does to the solution.
     """
     n, m = x.shape[-2:]
-    unit = scattered(be, n, m, x) * (be.eps(x) / float(np.linalg.norm(scattered_numbers(n, m))))
+    unit = scattered(be, n, m, x) * (be.eps(x) / _scattered_norm(n, m))
     return unit * column(size)

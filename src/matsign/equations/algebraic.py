@@ -12,7 +12,7 @@ from matsign.engine import pencil
 from matsign.engine.declare import Residual
 from matsign.engine.failures import Failure
 from matsign.engine.linear import adjoint, column, eye, hermitian, nonzero, norm
-from matsign.engine.rules import Solution, figures, no_figures, overflowed, solution
+from matsign.engine.rules import Solution, figures, no_figures, nothing_failed, overflowed, solution
 from matsign.engine.separation import separation
 from matsign.equations.last_resort import affordable, outside_cone, positive, settled, solved, unpacked
 from matsign.equations.newton_kleinman import (
@@ -74,9 +74,10 @@ def solver_of(equation: Equation) -> Callable[..., Solution]:
         lost = (failure == 0) & ~known & _is_singular(be, equation, problem.plant, x)
         if equation.discrete and affordable(be, x, 2):
             lost = be.split(lost, functools.partial(_is_lost, be), lambda p, x, lost: lost, problem.plant, x, lost)
-        failure = be.xp.where(lost, 0 * failure + int(Failure.SINGULAR_R), failure)
+        if not nothing_failed(be, lost):
+            failure = be.xp.where(lost, 0 * failure + int(Failure.SINGULAR_R), failure)
         failure, detail = _explained(be, equation, Plant(a, b, q, r, e, s), problem.plant, failure)
-        if not be.traced(failure):
+        if not be.traced(failure) and be.some(failure):
             is_lost = failure == int(Failure.LOST)
             detail = be.split(
                 is_lost, functools.partial(_left, be, equation), lambda p, x, d: d, problem.plant, x, detail
@@ -107,9 +108,7 @@ def _in_good_units(be: Backend, equation: Equation, p: Plant, balanced: bool) ->
     found = standard(be, p, discrete=equation.discrete)
     sound = be.xp.isfinite(norm(be, found.a) + norm(be, found.g) + norm(be, found.q))
     simple = be.split(sound, lambda p: p, lambda p: _harmless(be, p), found)
-    states = state_units(be, simple)
-    if not balanced:
-        states = 0 * states
+    states = state_units(be, simple) if balanced else None
     return Problem(
         in_units(be, p, states), standard_in_units(be, simple, states), sound, Units(whole, states, operator)
     )
@@ -118,7 +117,7 @@ def _in_good_units(be: Backend, equation: Equation, p: Plant, balanced: bool) ->
 def _harmless(be: Backend, p: Standard) -> Standard:
     """A problem of this shape that has a solution."""
     one = be.xp.zeros_like(p.a) + eye(be, p.a)
-    return Standard(-one, one, one, be.xp.zeros_like(p.short))
+    return Standard(-one, one, one, None if p.short is None else be.xp.zeros_like(p.short))
 
 
 def _candidate(be: Backend, equation: Equation, problem: Problem, method: str) -> Candidate:
@@ -154,8 +153,9 @@ def _candidate(be: Backend, equation: Equation, problem: Problem, method: str) -
 def _corrected(be: Backend, equation: Equation, problem: Problem, y: Array, steps: Array) -> Candidate:
     """From a solution of the standard form."""
     short = problem.simple.short
-    x = be.split((short != 0).any(-1), lambda y, short: y + short[:, None, :] * eye(be, y), lambda y, _: y, y, short)
-    return correct(be, equation, problem.plant, _where_sound(be, problem.sound, x), steps)
+    if short is not None:
+        y = be.split((short != 0).any(-1), lambda y, short: y + short[:, None, :] * eye(be, y), lambda y, _: y, y, short)
+    return correct(be, equation, problem.plant, _where_sound(be, problem.sound, y), steps)
 
 
 def _by_qz(be: Backend, equation: Equation, p: Plant) -> Candidate:
@@ -292,7 +292,7 @@ def _is_lost(be: Backend, p: Plant, x: Array, lost: Array) -> Array:
 def _explained(be: Backend, equation: Equation, given: Plant, p: Plant, failure: Array) -> tuple[Array, Array]:
     """(failure, figure) of the members without a solution, in the units of the plant given; what is compiled never says why."""
     nothing = no_figures(be, p.a)
-    if be.traced(failure):
+    if be.traced(failure) or not be.some(failure):
         return failure, nothing
 
     def why(given: Plant, p: Plant, failure: Array, nothing: Array) -> tuple[Array, Array]:
@@ -386,7 +386,8 @@ def assess(be: Backend, equation: Equation, x: Array, p: Plant) -> Residual:
             be.ldexp(finite(be, closed), states[:, None, :] - states[:, :, None]),
         )
 
-    moved = units.states - problem.units.states
+    before = problem.units.states
+    moved = units.states if before is None else units.states - before
     boundary = edge | be.split(near, look, lambda p, closed, _: be.ones(closed) < 0, problem.plant, closed, moved)
     # Where the terms overflow, the error in good units has to do.
     backward_error, in_units = (norm(be, y.gap) / nonzero(be, y.terms) for y in (backward, at))
@@ -417,7 +418,7 @@ class Judgement(NamedTuple):
 def _in_solution_units(be: Backend, problem: Problem, x: Array) -> tuple[Plant, Array, Units]:
     """The plant and its solution x with the states in units that make the diagonal of the solution about 1."""
     states = solution_units(be, problem.units.apply(be, x))
-    units = problem.units._replace(states=problem.units.states + states)
+    units = problem.units.finer(states)
     return in_units(be, problem.plant, states), units.apply(be, x), units
 
 

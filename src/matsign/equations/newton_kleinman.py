@@ -105,7 +105,7 @@ def correct(be: Backend, equation: Equation, p: Plant, x: Array, steps: Array) -
         del closed, gap
         move = norm(be, dx) / nonzero(be, norm(be, x))
         # A closed loop that takes this long to die out turns rounding into errors, whatever this one step says.
-        move = xp.where(doublings > LASTING, xp.full_like(move, math.inf), move)
+        move = xp.where(doublings > LASTING, math.inf, move)
         better = stable & ((size < best.residual) | ~best.stable)
         best = _kept(be, better, Candidate(x, size, move, stable, best.steps, stable), best)
         # At rounding there is nothing left to gain.
@@ -194,7 +194,8 @@ def certain(
 
 
 def _kept(be: Backend, better: Array, new: Candidate, old: Candidate) -> Candidate:
-    return be.split(better, lambda new, old: new, lambda new, old: old, new, old)._replace(steps=old.steps + 1)
+    found: Candidate = be.split(better, lambda new, old: new, lambda new, old: old, new, old)
+    return found._replace(steps=old.steps + 1)
 
 
 def polish(be: Backend, equation: Equation, p: Plant, x: Array, steps: Array) -> Candidate:
@@ -220,7 +221,7 @@ def polish(be: Backend, equation: Equation, p: Plant, x: Array, steps: Array) ->
 
 def _relative(be: Backend, gap: Array, terms: Array) -> Array:
     """What is left of an equation beside its terms; infinite where these overflow."""
-    return be.xp.where(terms < math.inf, norm(be, gap) / nonzero(be, terms), math.inf * be.ones(gap))
+    return be.xp.where(terms < math.inf, norm(be, gap) / nonzero(be, terms), math.inf)
 
 
 def _like(mask: Array, x: Array) -> Array:

@@ -19,6 +19,7 @@ import numpy as np
 
 from matsign.backends import Backend
 from matsign.engine.linear import adjoint, column, eye, far, hermitian, largest, nonzero, norm
+from matsign.engine.rules import nothing_failed
 
 Array = Any
 
@@ -37,21 +38,23 @@ class Plant(NamedTuple):
 
 
 class Standard(NamedTuple):
-    """The same equation with e = I and s = 0, and g = b r⁻¹ bᴴ; its solution falls short of the one asked for by a diagonal."""
+    """The same equation with e = I and s = 0, and g = b r⁻¹ bᴴ; its solution falls short of the one asked for by a diagonal,
+    None where that is known to be zero.
+    """
 
     a: Array
     g: Array
     q: Array
-    short: Array
+    short: Array | None
 
 
 class Units(NamedTuple):
     """Of the solution: x_ij = 2^(whole + states_i + states_j) times that of the scaled equation; and the exponent that was
-    taken out of the linear operator.
+    taken out of the linear operator. The states may be None for zeros.
     """
 
     whole: Array
-    states: Array
+    states: Array | None
     operator: Array
 
     def restore(self, be: Backend, x: Array) -> Array:
@@ -61,7 +64,12 @@ class Units(NamedTuple):
         return be.ldexp(x, -self._exponents())
 
     def _exponents(self) -> Array:
-        return column(self.whole) + self.states[:, :, None] + self.states[:, None, :]
+        whole = column(self.whole)
+        return whole if self.states is None else whole + self.states[:, :, None] + self.states[:, None, :]
+
+    def finer(self, states: Array) -> Units:
+        """With the states in these units besides."""
+        return self._replace(states=states if self.states is None else self.states + states)
 
 
 class _Exponents(NamedTuple):
@@ -180,18 +188,21 @@ def standard(be: Backend, p: Plant, *, discrete: bool) -> Standard:
         s = None if s is None else adjoint(inverse) @ s
     plain = Plant(a, p.b, q, p.r, None, s)
     if not discrete:
-        return _without_cross(be, plain, 0 * be.ones(a))
+        return _without_cross(be, plain, None)
     # A discrete equation may have a singular r. Then a part γI of its solution is moved into it.
     weak = ~(norm(be, p.r) * norm(be, be.inv(p.r)) < be.eps(a) ** -0.5)
+    if nothing_failed(be, weak):
+        return _without_cross(be, plain, None)
     return be.split(weak, functools.partial(_shifted, be), lambda p: _without_cross(be, p, 0 * be.ones(p.a)), plain)
 
 
-def _without_cross(be: Backend, p: Plant, short: Array) -> Standard:
+def _without_cross(be: Backend, p: Plant, short: Array | None) -> Standard:
     a, q = p.a, p.q
     if p.s is not None:
         cross = be.solve(p.r, adjoint(p.s))
         a, q = a - p.b @ cross, hermitian(q - p.s @ cross)
-    short = short[:, None] + be.xp.zeros_like(be.real(a[:, 0]))
+    if short is not None:
+        short = short[:, None] + be.xp.zeros_like(be.real(a[:, 0]))
     return Standard(a, hermitian(p.b @ be.solve(p.r, adjoint(p.b))), q, short)
 
 
@@ -211,8 +222,10 @@ def _shifted(be: Backend, p: Plant) -> Standard:
     return _without_cross(be, moved, gamma)
 
 
-def state_units(be: Backend, p: Standard) -> Array:
-    """An exponent for each state that balances rows and columns of [[a, -g], [-q, -aᴴ]], (B, n)."""
+def state_units(be: Backend, p: Standard) -> Array | None:
+    """An exponent for each state that balances rows and columns of [[a, -g], [-q, -aᴴ]], (B, n); None where no member of the
+    stack has units to change.
+    """
     xp = be.xp
     off = 1 - eye(be, be.real(p.a))
     column_of_ones = be.real(p.a[:, :, :1]) * 0 + 1
@@ -230,9 +243,12 @@ def state_units(be: Backend, p: Standard) -> Array:
         return (a, g, q, unit * xp.exp2(move), units + move), (move != 0).any((-1, -2))
 
     start = (xp.abs(p.a) * off, xp.abs(p.g), xp.abs(p.q), column_of_ones, 0 * column_of_ones)
+    found = be.loop(step, start, _SWEEPS)[4][:, :, 0]
+    if nothing_failed(be, found):
+        return None
     # In units farther apart the squares of the solution would leave the range of numbers.
     most = 3 * far(be, p.a) // 8
-    return xp.astype(xp.clip(be.loop(step, start, _SWEEPS)[4][:, :, 0], -most, most), xp.int32)
+    return xp.astype(xp.clip(found, -most, most), xp.int32)
 
 
 def solution_units(be: Backend, x: Array) -> Array:
@@ -241,8 +257,10 @@ def solution_units(be: Backend, x: Array) -> Array:
     return be.xp.astype((size - size % 2) // 2, be.xp.int32)
 
 
-def in_units(be: Backend, p: Plant, states: Array) -> Plant:
+def in_units(be: Backend, p: Plant, states: Array | None) -> Plant:
     """The plant with its states measured in these units."""
+    if states is None:
+        return p
     return be.split((states != 0).any(-1), functools.partial(_in_units, be), lambda p, _: p, p, states)
 
 
@@ -258,7 +276,9 @@ def _in_units(be: Backend, p: Plant, states: Array) -> Plant:
     )
 
 
-def standard_in_units(be: Backend, p: Standard, states: Array) -> Standard:
+def standard_in_units(be: Backend, p: Standard, states: Array | None) -> Standard:
+    if states is None:
+        return p
     return be.split((states != 0).any(-1), functools.partial(_standard_in_units, be), lambda p, _: p, p, states)
 
 
@@ -268,7 +288,7 @@ def _standard_in_units(be: Backend, p: Standard, states: Array) -> Standard:
         be.ldexp(p.a, rows - columns),
         be.ldexp(p.g, rows + columns),
         be.ldexp(p.q, -rows - columns),
-        be.ldexp(p.short, -2 * states),
+        None if p.short is None else be.ldexp(p.short, -2 * states),
     )
 
 
