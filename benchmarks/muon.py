@@ -1,10 +1,11 @@
 """A step of matsign.optim.Muon on the matrices of a transformer, beside plain Newton-Schulz and torch.optim.Muon.
 
-    python benchmarks/muon.py [OUT.json] [--width 256] [--layers 4] [--losses]
+    python benchmarks/muon.py [OUT.json] [--width 256] [--layers 4] [--shapes] [--losses]
 
 Times are the best of steps taken in turn, and the ratios are to the same optimiser with plain Newton-Schulz in float32, one
 parameter at a time, as it is written in many a script. On a GPU, if there is one; its steps end with a synchronisation.
-`--losses` trains the transformer of examples/muon_transformer.py with each, from three seeds, and says what loss they end at.
+`--shapes` takes 100 matrices of 100 shapes (16, 16 + k) instead. `--losses` trains the transformer of
+examples/muon_transformer.py with each, from three seeds, and says what loss they end at.
 """
 
 from __future__ import annotations
@@ -66,10 +67,17 @@ if hasattr(torch.optim, "Muon"):
     OPTIMISERS["torch.optim.Muon"] = torch.optim.Muon
 
 
-def matrices(width, layers):
-    """Queries, keys, values and outputs, and the two matrices of a perceptron, for every layer, with gradients."""
-    shapes = [(width, width)] * 4 + [(4 * width, width), (width, 4 * width)]
-    params = [torch.nn.Parameter(torch.randn(shape, device=DEVICE)) for shape in shapes * layers]
+def transformer(width, layers):
+    """Queries, keys, values and outputs, and the two matrices of a perceptron, for every layer."""
+    return ([(width, width)] * 4 + [(4 * width, width), (width, 4 * width)]) * layers
+
+
+MANY_SHAPES = [(16, 16 + k) for k in range(100)]
+
+
+def matrices(shapes):
+    """Parameters with gradients."""
+    params = [torch.nn.Parameter(torch.randn(shape, device=DEVICE)) for shape in shapes]
     for p in params:
         p.grad = torch.randn_like(p)
     return params
@@ -83,9 +91,9 @@ def seconds(f):
     return time.perf_counter() - start
 
 
-def times(width, layers, budget=20.0):
+def times(shapes, budget=20.0):
     """Best seconds of a step of each, in turn; torch's takes so long on a CPU that it is measured less often."""
-    steps = {name: build(matrices(width, layers), lr=1e-3).step for name, build in OPTIMISERS.items()}
+    steps = {name: build(matrices(shapes), lr=1e-3).step for name, build in OPTIMISERS.items()}
     best = {name: min(seconds(step) for _ in range(2)) for name, step in steps.items()}
     start = time.perf_counter()
     while time.perf_counter() - start < budget:
@@ -134,6 +142,7 @@ def main():
     options.add_argument("out", nargs="?", type=json_file, metavar="OUT.json", help="where the figures go")
     options.add_argument("--width", type=int, default=256, help="of the model (default 256)")
     options.add_argument("--layers", type=int, default=4, help="of the model (default 4)")
+    options.add_argument("--shapes", action="store_true", help="100 shapes instead of the model's")
     options.add_argument("--losses", action="store_true", help="train, too")
     chosen = options.parse_args()
     machine = {
@@ -143,14 +152,15 @@ def main():
         "python": platform.python_version(),
     }
     print(machine)
-    best, values = times(chosen.width, chosen.layers), spread(chosen.width)
+    shapes = MANY_SHAPES if chosen.shapes else transformer(chosen.width, chosen.layers)
+    best, values = times(shapes), spread(chosen.width)
     plain = best["plain float32 Newton-Schulz"]
     for name, took in best.items():
         low, high = values[name]
         print(
             f"{name:38} {1e3 * took:9.2f} ms   {plain / took:7.3f} times as fast   singular values {low:.3f} to {high:.3f}"
         )
-    result = {"machine": machine, "width": chosen.width, "layers": chosen.layers, "seconds": best, "singular": values}
+    result = {"machine": machine, "shapes": shapes, "width": chosen.width, "seconds": best, "singular": values}
     if chosen.losses:
         # Where bfloat16 is emulated torch's would take hours.
         result["losses"] = losses([name for name, took in best.items() if took < 10 * plain])

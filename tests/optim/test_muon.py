@@ -490,17 +490,50 @@ def test_processes_that_share_gradients_stay_together(tmp_path):
         assert out.split() == ["True"], err
 
 
-def test_a_compiled_step_is_the_step():
-    params = parameters((4, 6), (5,))
-    others = copies(params)
-    one, two = (Muon([{"params": x[:1]}, {"params": x[1:], "algorithm": "adamw"}]) for x in (params, others))
+@pytest.mark.parametrize("lr", [0.1, "tensor"])
+def test_compiled_steps_are_the_steps_and_nothing_is_compiled_again(lr):
+    """Under a schedule that gives each another learning rate."""
+    torch._dynamo.reset()
+    params = parameters((4, 6), (6, 4), (3, 4), (5,))
+    others, rates = copies(params), [torch.tensor(0.1) if lr == "tensor" else lr for _ in range(2)]
+    one, two = (
+        Muon([{"params": x[:3]}, {"params": x[3:], "algorithm": "adamw"}], lr=rate)
+        for x, rate in zip((params, others), rates, strict=True)
+    )
+    schedules = [torch.optim.lr_scheduler.LambdaLR(optimiser, lambda k: 1 / (1 + k)) for optimiser in (one, two)]
     step = torch.compile(two.step, backend="eager")
-    for seed in range(2):
-        run(one, 1, seed)
-        give(others, torch.Generator().manual_seed(seed))
-        step()
-    for p, q in zip(params, others, strict=True):
-        assert torch.allclose(p, q, atol=1e-7)
+    for seed in range(4):
+        with torch._dynamo.config.patch(error_on_recompile=seed > 0):
+            run(one, 1, seed)
+            give(others, torch.Generator().manual_seed(seed))
+            step()
+        for schedule in schedules:
+            schedule.step()
+        for p, q in zip(params, others, strict=True):
+            assert torch.equal(p, q)
+    assert float(two.param_groups[0]["lr"]) == pytest.approx(0.02)
+
+
+def test_a_compiled_pass_with_its_step_in_it():
+    torch._dynamo.reset()
+    model, x = small_model(), torch.randn(10, 6)
+    optimiser = both(model)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda k: 0.9**k)
+
+    @torch.compile(backend="eager")
+    def learn():
+        optimiser.zero_grad()
+        loss = model(x).square().mean()
+        loss.backward()
+        optimiser.step()
+        return loss
+
+    losses = [learn().item() for _ in range(2)]
+    with torch._dynamo.config.patch(error_on_recompile=True):
+        for _ in range(4):
+            schedule.step()
+            losses.append(learn().item())
+    assert losses[-1] < losses[0]
 
 
 @pytest.mark.parametrize(

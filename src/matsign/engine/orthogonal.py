@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 from matsign.backends import Backend
 from matsign.backends.constants import power_of_two
 from matsign.engine.linear import adjoint, column, nonzero, norm, normalise, trace
-from matsign.engine.schedules import Step, designed_once, headroom
+from matsign.engine.schedules import HEADROOM, Step, designed_once, headroom
 
 Array = Any
 
@@ -89,6 +89,14 @@ def rounding(be: Backend, m: Array) -> tuple[float, int]:
         return eps / 16, max(256, power_of_two(long // round(eps / (16 * _SINGLE)) + 1))
     piece = _piece(m)
     return eps, power_of_two(long if long <= 2 * piece else piece + long // piece + 1)
+
+
+def form(short: int, long: int) -> tuple[bool, int]:
+    """What the steps on a matrix and their order depend on, beside its shorter side.
+
+    As long as rows or columns of zeros leave this as it is, they change an answer by rounding errors alone.
+    """
+    return long >= _TALL * short, long if long > 2 * _PIECE else power_of_two(max(long, round(4 * HEADROOM)))
 
 
 def _piece(m: Array) -> int:

@@ -28,9 +28,6 @@ from matsign.optim.together import Layout, together
 
 Tensor = torch.Tensor
 
-# A compiled step calls this as it is: to trace the design of a schedule takes minutes and gains nothing.
-_together = _disable_dynamo(together)
-
 
 class Moves(NamedTuple):
     """The matrix parameters of a group that have a gradient, and the momenta that they move along."""
@@ -45,8 +42,9 @@ class Muon(torch.optim.Optimizer):
     """w ← (1 - lr λ) w - lr s msign(u),  u = (1 - μ) g + μ m,  m ← μ m + (1 - μ) g: Muon (Keller Jordan 2024).
 
     ``torch.optim.Muon`` with another import: the same arguments in the same order, and state that either loads from the
-    other. Parameters of equal shape, and of each other's transposed shape, go through one batched msign; a gradient however
-    small gives a full step and a zero gradient none. One with NaN or infinity makes its own matrix NaN, and no other.
+    other. Parameters of equal shape, and of each other's transposed shape, go through one batched msign, and small ones of other
+    lengths with them; a gradient however small gives a full step and a zero gradient none. One with NaN or infinity makes its own
+    matrix NaN, and no other.
 
     Parameters
     ----------
@@ -154,6 +152,9 @@ class Muon(torch.optim.Optimizer):
         for p, momentum in uncast(state, self.param_groups).items():
             self.state[p]["momentum_buffer"] = momentum
 
+    # torch.compile leaves a step as it is: what takes time in it are a few products of stacks, which it would not make faster,
+    # and it would be compiled again for each learning rate, momentum and set of gradients.
+    @_disable_dynamo
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """One step along the gradients that are there. `closure` computes loss and gradients anew; its loss is returned."""
@@ -167,7 +168,7 @@ class Muon(torch.optim.Optimizer):
         for move in moves:
             stacks += [move.layout.matrices(u) for u in move.momenta]
             how += [choice_of(move.group)] * len(move.params)
-        signs = iter(_together(stacks, how))
+        signs = iter(together(stacks, how))
         for move in moves:
             _apply(move, [next(signs) for _ in move.params])
         for group in self.param_groups:

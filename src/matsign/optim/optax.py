@@ -55,7 +55,7 @@ def scale_by_msign(
 
     For ``optax.chain``, before the learning rate: ``chain(scale_by_msign(), add_decayed_weights(0.1),
     scale_by_learning_rate(0.02))``. It traces under ``jax.jit``; leaves of equal shape, and of each other's transposed
-    shape, go through one batched msign. A leaf with NaN becomes NaN, and no other.
+    shape, go through one batched msign, and small ones of other lengths with them. A leaf with NaN becomes NaN, and no other.
 
     Parameters
     ----------

@@ -11,7 +11,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from matsign import backends
+from matsign.backends import Backend
 from matsign.engine.declare import real_number, shown
+from matsign.engine.orthogonal import form
 from matsign.functions.polar import msign
 
 Array = Any
@@ -26,6 +28,8 @@ SMALLEST = 1e-3
 # More numbers than this go in several calls: the copies of all matrices of one shape together should not fill a device, and on
 # a CPU they should stay in its cache (the answers do not depend on it).
 LARGEST, LARGEST_ON_CPU = 2**27, 2**20
+# A call costs as much as to multiply so many zeros by rows or columns of the shorter side.
+ZEROS, ZEROS_ON_CPU = 2**28, 2**19
 
 ADJUSTMENTS = (None, "original", "match_rms_adamw")
 PRECISIONS = (None, "half", "full")
@@ -174,11 +178,16 @@ def check_precision(precision: str | None) -> None:
 
 
 def together(stacks: Sequence[Array], how: Sequence[Choice]) -> list[Array]:
-    """msign of stacks of matrices: one call for all of equal shape, or of equal shape when transposed."""
+    """msign of stacks of matrices: one call for all of equal shape, or of equal shape when transposed.
+
+    Where zeros cost less than another call, matrices of one shorter side are in one call, as long as the longest of them:
+    with columns of zeros the answer is the same but for rounding errors, and zero there.
+    """
     buckets: dict[Any, list[int]] = {}
     for k, x in enumerate(stacks):
         be = backends.load(backends.library_of(x) or "numpy")
-        buckets.setdefault((*sorted(x.shape[1:]), how[k], be.kind(x), be.where_is(x)), []).append(k)
+        short, long = sorted(x.shape[1:])
+        buckets.setdefault((short, form(short, long), how[k], be.kind(x), be.where_is(x)), []).append(k)
     signs: dict[int, Array] = {}
     for bucket in buckets.values():
         for part in _parts(bucket, stacks):
@@ -188,19 +197,22 @@ def together(stacks: Sequence[Array], how: Sequence[Choice]) -> list[Array]:
 
 
 def _parts(bucket: list[int], stacks: Sequence[Array]) -> list[list[int]]:
-    """A bucket in as many calls as there is room for."""
+    """A bucket in as many calls as there is room for, and as zeros do not pay for, the longest matrices first."""
     first = stacks[bucket[0]]
     be = backends.load(backends.library_of(first) or "numpy")
-    room = LARGEST_ON_CPU if be.flexible(first) and be.on_cpu(first) else LARGEST
+    on_cpu = be.flexible(first) and be.on_cpu(first)
+    room, most = (LARGEST_ON_CPU, ZEROS_ON_CPU) if on_cpu else (LARGEST, ZEROS)
     parts: list[list[int]] = []
-    filled = room + 1
-    for k in bucket:
-        size = math.prod(stacks[k].shape)
-        if filled + size > room:
+    longest = filled = zeros = 0
+    for k in sorted(bucket, key=lambda k: -max(stacks[k].shape[1:])):
+        count, long, short = len(stacks[k]), max(stacks[k].shape[1:]), min(stacks[k].shape[1:])
+        added = count * short * (longest - long)
+        if not parts or filled + count * short * longest > room or short * (zeros + added) > most:
             parts.append([])
-            filled = 0
+            longest, filled, zeros, added = long, 0, 0, 0
         parts[-1].append(k)
-        filled += size
+        filled += count * short * longest
+        zeros += added
     return parts
 
 
@@ -210,9 +222,17 @@ def _in_one_call(stacks: list[Array], how: Choice) -> list[Array]:
     if len(wide) == 1:
         found = [orthogonalise(wide[0], how)]
     else:
-        xp = backends.load(backends.library_of(wide[0]) or "numpy").xp
-        signs, at, found = orthogonalise(xp.concat(wide), how), 0, []
+        be = backends.load(backends.library_of(wide[0]) or "numpy")
+        longest, at, found = max(x.shape[2] for x in wide), 0, []
+        signs = orthogonalise(be.xp.concat([_lengthened(be, x, longest) for x in wide]), how)
         for x in wide:
-            found.append(signs[at : at + len(x)])
+            found.append(signs[at : at + len(x), :, : x.shape[2]])
             at += len(x)
     return [x.mT if turned else x for x, turned in zip(found, tall, strict=True)]
+
+
+def _lengthened(be: Backend, x: Array, length: int) -> Array:
+    """Wide matrices with columns of zeros up to this length."""
+    if x.shape[2] == length:
+        return x
+    return be.xp.concat([x, be.zeros((*x.shape[:2], length - x.shape[2]), x)], axis=2)
