@@ -527,7 +527,7 @@ def _derivative(c, exact):
         return
     if case.subject.compared:
         return
-    allowed = 1e-5 * max(grown, 1.0) + _hidden_in_the_loop(c)
+    allowed = 1e-5 * max(grown, 1.0) + _hidden_in_the_loop(c, exact)
     for k, (x, y, z) in enumerate(zip(found.value, *ends, strict=True)):
         size, off = truth.size(exact[k]), truth.size(truth.exact(x) - (y - z))
         bend = truth.size(y + z - 2 * exact[k])
@@ -537,17 +537,19 @@ def _derivative(c, exact):
             c.note("a wrong derivative", f"by {float(off / size) / step:.1e} of the value, condition {grown:.0e}")
 
 
-def _hidden_in_the_loop(c):
+def _hidden_in_the_loop(c, exact):
     """What rounding of the closed loop a - b k does to the equation that the derivative of a Riccati solution solves.
 
     Of strongly unstable plants the solution is well conditioned and that equation is not.
     """
-    name, a = c.case.subject.name, c.case.arrays[0]
-    if not name.endswith("_are"):
+    if not c.case.subject.name.endswith("_are"):
         return 0.0
+    discrete, (a, b, *_) = c.case.subject.name == "solve_discrete_are", c.case.arrays
+    with mp.workdps(references.DIGITS):
+        k = float(truth.size(references.gain(discrete, exact[0], *c.case.arrays)))
     separation = with_certificate(c.case.subject.f)(*c.case.arrays, **c.case.options)[1].separation
-    size = float(np.linalg.norm(a))
-    return 10 * 2.0**-52 * size * (max(size, 1.0) if name == "solve_discrete_are" else 1.0) / float(separation)
+    size = float(np.linalg.norm(a)) + float(np.linalg.norm(b)) * k
+    return 10 * 2.0**-52 * size * (max(size, 1.0) if discrete else 1.0) / float(separation)
 
 
 def _condition_number(c, exact):

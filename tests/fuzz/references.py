@@ -417,30 +417,30 @@ def _has_negative(x):
     return min(mp.eighe(mp.matrix(((x + truth.adjoint(x)) / 2).tolist()), eigvals_only=True)) < 0
 
 
-def closed_loop_poles(discrete, x, a, b, q, r, e=None, s=None):
-    """The eigenvalues of e⁻¹(a - b k) for the gain k of a solution x."""
+def gain(discrete, x, a, b, q, r, e=None, s=None):
+    """k of a solution x, whose closed loop is e⁻¹(a - b k)."""
     h = truth.adjoint
     a, b, r = (truth.exact(y) for y in (a, b, r))
     e = truth.eye(len(a)) if e is None else truth.exact(e)
     inner = h(b) @ x @ (a if discrete else e) + (0 if s is None else h(truth.exact(s)))
-    gain = truth.inverse(r + h(b) @ x @ b if discrete else r) @ inner
-    loop = truth.inverse(e) @ (a - b @ gain)
+    return truth.inverse(r + h(b) @ x @ b if discrete else r) @ inner
+
+
+def closed_loop_poles(discrete, x, a, b, q, r, e=None, s=None):
+    """The eigenvalues of e⁻¹(a - b k) for the gain k of a solution x."""
+    loop = truth.exact(a) - truth.exact(b) @ gain(discrete, x, a, b, q, r, e, s)
+    loop = loop if e is None else truth.inverse(truth.exact(e)) @ loop
     return mp.eig(mp.matrix(loop.tolist()), left=False, right=False)
 
 
 def regulator(discrete, a, b, q, r, s=None, e=None):
     """The gain and the solution; the poles are the caller's to judge."""
-    x = are(discrete, a, b, q, r, e, s)
-    h = truth.adjoint
-    a, b, r = (truth.exact(y) for y in (a, b, r))
-    e = truth.eye(len(a)) if e is None else truth.exact(e)
-    s = 0 * b if s is None else truth.exact(s)
-    for weight in (r, r + h(b) @ x @ b) if discrete else (r,):
+    x, h = are(discrete, a, b, q, r, e, s), truth.adjoint
+    wide = [truth.exact(y) for y in (b, r)]
+    for weight in (wide[1], wide[1] + h(wide[0]) @ x @ wide[0]) if discrete else (wide[1],):
         if _has_negative(weight):
             raise NoAnswerError("no gain costs least")
-    if discrete:
-        return truth.inverse(r + h(b) @ x @ b) @ (h(b) @ x @ a + h(s)), x
-    return truth.inverse(r) @ (h(b) @ x @ e + h(s)), x
+    return gain(discrete, x, a, b, q, r, e, s), x
 
 
 def stable_gramian(a, b, discrete=False):

@@ -172,16 +172,50 @@ def stable_stein(be: Backend, a: Array, q: Array) -> Array:
     return follow(be, _STEIN, a, q)[0]
 
 
-def _balanced(solve: Callable[[Backend, Array, Array], Closed]) -> Callable[..., Solution]:
-    """A solver in units of the states that balance a."""
+def _balanced(solve: Callable[[Backend, Array, Array], Closed], left: Callable[..., Array]) -> Callable[..., Solution]:
+    """A solver in units of the states that balance a; `left` is what an x leaves of the equation."""
 
     def solved(be: Backend, a: Array, q: Array) -> Solution:
         e = balance.exponents(be, a)
         outer = e[:, :, None] + e[:, None, :]
-        found = solve(be, balance.rescale(be, a, e), be.ldexp(q, -outer))
-        return solution(be, (be.ldexp(found.x, outer),), Failure.NOT_CONVERGED, ~found.stable, found.doublings)
+        a, q = balance.rescale(be, a, e), be.ldexp(q, -outer)
+        found = solve(be, a, q)
+        x = _corrected(be, solve, left, a, q, found.x)
+        return solution(be, (be.ldexp(x, outer),), Failure.NOT_CONVERGED, ~found.stable, found.doublings)
 
     return solved
+
+
+# So many roundings of q are left of the equation before x is corrected, and so many times.
+_LEFT, _CORRECTIONS = 1024, 4
+
+
+def _corrected(
+    be: Backend,
+    solve: Callable[[Backend, Array, Array], Closed],
+    left: Callable[..., Array],
+    a: Array,
+    q: Array,
+    x: Array,
+) -> Array:
+    """x with corrections where it leaves much of q: closed loops far from normal magnify the rounding of a sum of powers."""
+    for _ in range(0 if be.traced(x) else _CORRECTIONS):
+        gap = left(a, x, q)
+        x = be.split(
+            norm(be, gap) > _LEFT * be.eps(x) * norm(be, q),
+            lambda a, gap, x: x + solve(be, a, gap).x,
+            lambda a, gap, x: x,
+            *(a, gap, x),
+        )
+    return x
+
+
+def _left_of_lyapunov(a: Array, x: Array, q: Array) -> Array:
+    return a @ x + x @ adjoint(a) + q
+
+
+def _left_of_stein(a: Array, x: Array, q: Array) -> Array:
+    return a @ x @ adjoint(a) - x + q
 
 
 def _move_lyapunov(be: Backend, value: Arrays, arrays: Arrays, moves: Arrays) -> Arrays:
@@ -210,7 +244,7 @@ _LYAPUNOV = Rule(
     "Lyapunov equation of a closed loop",
     shapes_of("(n,n),(n,n)"),
     shapes_of("(n,n)"),
-    solve=_balanced(closed_lyapunov),
+    solve=_balanced(closed_lyapunov, _left_of_lyapunov),
     tangent=_move_lyapunov,
     cotangent=_pull_lyapunov,
     linear=True,
@@ -220,7 +254,7 @@ _STEIN = Rule(
     "Stein equation of a closed loop",
     shapes_of("(n,n),(n,n)"),
     shapes_of("(n,n)"),
-    solve=_balanced(closed_stein),
+    solve=_balanced(closed_stein, _left_of_stein),
     tangent=_move_stein,
     cotangent=_pull_stein,
     linear=True,

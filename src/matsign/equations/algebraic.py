@@ -154,7 +154,9 @@ def _corrected(be: Backend, equation: Equation, problem: Problem, y: Array, step
     """From a solution of the standard form."""
     short = problem.simple.short
     if short is not None:
-        y = be.split((short != 0).any(-1), lambda y, short: y + short[:, None, :] * eye(be, y), lambda y, _: y, y, short)
+        y = be.split(
+            (short != 0).any(-1), lambda y, short: y + short[:, None, :] * eye(be, y), lambda y, _: y, y, short
+        )
     return correct(be, equation, problem.plant, _where_sound(be, problem.sound, y), steps)
 
 
