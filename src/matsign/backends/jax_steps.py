@@ -45,7 +45,27 @@ def _equally_varying(arrays: tuple[Array, ...]) -> tuple[Array, ...]:
 
 @_step.def_impl
 def _run(*arrays: Array, step: Any) -> list[Array]:
-    return list(step(load("jax"), *arrays))
+    if step.fixed or not all([_on_host(x) for x in arrays]):
+        return list(step(load("jax"), *arrays))
+    found = step.evaluate(load("numpy"), *map(np.asarray, arrays))
+    out = [_placed(xp.asarray(x), arrays[0].sharding) for x in found]
+    if step.raises(load("numpy"), found):
+        step.complain(load("jax"), tuple(out))
+    return out
+
+
+def _placed(x: Array, sharding: Any) -> Array:
+    return x if x.sharding == sharding else jax.device_put(x, sharding)
+
+
+def _on_host(x: Any) -> bool:
+    """Whether NumPy can take x as it is: with values, on one CPU. One call of its takes less time than one operation of JAX's."""
+    return (
+        not isinstance(x, jax.core.Tracer)
+        and x.is_fully_addressable
+        and x.platform() == "cpu"
+        and len(x.devices()) == 1
+    )
 
 
 @_step.def_abstract_eval

@@ -55,7 +55,10 @@ def _on_host(step: Any, arrays: tuple[Array, ...]) -> bool:
 def _by_numpy(step: Any, arrays: tuple[Array, ...]) -> tuple[Array, ...]:
     plain = [x.detach().resolve_conj().resolve_neg().numpy() for x in arrays]
     found = step.evaluate(load("numpy"), *plain)
-    return tuple(step.judged(load("torch"), tuple([_tensor(x, plain) for x in found])))
+    out = tuple([_tensor(x, plain) for x in found])
+    if step.raises(load("numpy"), found):
+        step.complain(load("torch"), out)
+    return out
 
 
 def _tensor(x: Any, taken: list[Any]) -> Array:

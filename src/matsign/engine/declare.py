@@ -596,6 +596,6 @@ def _batch(
 def _stack(be: Backend, x: Array, batch: tuple[int, ...], axes: int) -> Array:
     """x, whose last `axes` axes are those of one member, with one leading axis in place of the batch."""
     if x.ndim == axes and batch == ():
-        return x[None]
+        return x.reshape((1, *x.shape))
     own = tuple(x.shape[x.ndim - axes :])
     return be.xp.broadcast_to(x, batch + own).reshape((math.prod(batch), *own))

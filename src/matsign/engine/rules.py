@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple, NoReturn, cast
 
 import numpy as np
 
@@ -174,7 +174,10 @@ class Step:
         return self if self.batch is None else replace(self, batch=(count, *self.batch))
 
     def __call__(self, be: Backend, *arrays: Array) -> Arrays:
-        return self.judged(be, self.evaluate(be, *arrays))
+        flat = self.evaluate(be, *arrays)
+        if self.raises(be, flat):
+            self.complain(be, flat)
+        return flat
 
     def evaluate(self, be: Backend, *arrays: Array) -> Arrays:
         """The flat tuple, whatever has failed."""
@@ -182,12 +185,10 @@ class Step:
             found = self._solved(be, arrays)
         return (*found.value, *found[1:])
 
-    def judged(self, be: Backend, flat: Arrays) -> Arrays:
-        """The same, or an error where members have failed that must not."""
-        found = Solution(flat[:-CODES], *flat[-CODES:])
-        if self.batch is not None and not be.traced(found.failure) and be.some(found.failure):
-            self._complain(be, found)
-        return flat
+    def raises(self, be: Backend, flat: Arrays) -> bool:
+        """Whether members have failed that must not."""
+        failure = flat[-CODES]
+        return self.batch is not None and not nothing_failed(be, failure) and not be.traced(failure)
 
     def tangent(self, be: Backend, value: Arrays, arrays: Arrays, moves: Arrays) -> Arrays:
         """How the value moves with the given arrays."""
@@ -308,8 +309,10 @@ class Step:
                 known |= dict(zip(shape, x.shape[1:], strict=True))
         return known | self.rule.sizes(known, **dict(self.options))
 
-    def _complain(self, be: Backend, found: Solution) -> None:
+    def complain(self, be: Backend, flat: Arrays) -> NoReturn:
+        """The error of a step that `raises`."""
         assert self.batch is not None
+        found = Solution(flat[:-CODES], *flat[-CODES:])
         failures, details = (np.asarray(x.tolist()) for x in (found.failure, found.detail))
         hit = np.flatnonzero(failures)
         members = [tuple(int(i) for i in np.unravel_index(k, self.batch)) if self.batch else () for k in hit]
@@ -335,7 +338,7 @@ def follow(be: Backend, rule: Rule, *arrays: Array, **options: Any) -> Arrays:
 
 def shaped(be: Backend, value: Arrays, batch: tuple[int, ...]) -> list[Array]:
     """Stacks with the leading axes of the batch."""
-    return [be.settled(x[0] if batch == () else x.reshape(batch + tuple(x.shape[1:]))) for x in value]
+    return [be.settled(x.reshape((*batch, *x.shape[1:]))) for x in value]
 
 
 def set_aside(be: Backend, arrays: Arrays) -> tuple[Array | None, Arrays]:
