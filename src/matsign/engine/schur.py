@@ -258,8 +258,10 @@ def _cut(t: Array) -> int:
 def square_root(stack: Array, noise: Array) -> tuple[Array, Array, Array]:
     """(principal square root, failure, figure) by Björck and Hammarling (1983), as SciPy has it; `noise` as below."""
     finite = np.asarray(np.isfinite(stack).all((-1, -2)))
+    if not finite.all():
+        stack = np.where(finite[:, None, None], stack, np.eye(stack.shape[-1], dtype=stack.dtype))
     with lapack.quiet():  # of a singular matrix: the caller looks at the residual
-        root = _scipy_root(np.where(finite[:, None, None], stack, np.eye(stack.shape[-1], dtype=stack.dtype)))
+        root = _scipy_root(stack)
     failure, figure = negative_eigenvalues(stack, noise)
     if np.iscomplexobj(root) and not np.iscomplexobj(stack):
         failure[(root.imag != 0).any((-1, -2)) & (failure == 0)] = Failure.NEAR_NEGATIVE

@@ -118,8 +118,9 @@ def _general(be: Backend, a: Array, noise: Array, rtol: float, method: str, inve
 
 def _judged(be: Backend, a: Array, noise: Array, rtol: float, method: str) -> Solution:
     found = _regular(be, a, noise, method)
-    right = (found.failure == 0) & _is_root(be, a, *found.value)
-    sure = right & (norm(be, found.value[0]) * norm(be, found.value[1]) * math.sqrt(rtol) < 1)
+    sizes = norm(be, found.value[0]), norm(be, found.value[1])
+    right = (found.failure == 0) & _is_root(be, a, *found.value, *sizes)
+    sure = right & (sizes[0] * sizes[1] * math.sqrt(rtol) < 1)
     return be.split(
         sure,
         lambda a, noise, right, regular: regular,
@@ -128,12 +129,13 @@ def _judged(be: Backend, a: Array, noise: Array, rtol: float, method: str) -> So
     )
 
 
-def _is_root(be: Backend, a: Array, x: Array, z: Array) -> Array:
+def _is_root(be: Backend, a: Array, x: Array, z: Array, size: Array, size_z: Array) -> Array:
     """Whether the residuals leave no more than half the digits in doubt, and the root is no larger than a root should be."""
-    gap = norm(be, x @ x - a) / norm(be, x) ** 2
-    gap_z = norm(be, x @ z - eye(be, a)) / (norm(be, x) * norm(be, z))
+    square = size**2
+    gap = norm(be, x @ x - a) / square
+    gap_z = norm(be, x @ z - eye(be, a)) / (size * size_z)
     # A root far larger than it should be is what a Jordan block at zero, moved apart by rounding, leaves.
-    large = norm(be, x) ** 2 * be.eps(a) ** 0.75 > norm(be, a)
+    large = square * be.eps(a) ** 0.75 > norm(be, a)
     half = math.sqrt(be.eps(a))
     return ~large & (gap < half) & (gap_z < half)
 
