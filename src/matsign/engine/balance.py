@@ -32,9 +32,14 @@ _NONE = -100_000
 
 def unbalanced(be: Backend, a: Array) -> Array:
     """Which members have a row much larger or smaller than the column of the same index."""
+    return uneven(be, a).any(-1)
+
+
+def uneven(be: Backend, a: Array) -> Array:
+    """Which rows are much larger or smaller than the column of the same index, (B, n)."""
     size = be.xp.abs(a)
     row, col = size.sum(-1), size.sum(-2)
-    return ((row / _ALIKE > col) | (col / _ALIKE > row)).any(-1)
+    return (row / _ALIKE > col) | (col / _ALIKE > row)
 
 
 def exponents(be: Backend, a: Array) -> Array:

@@ -38,15 +38,15 @@ def hopeless(be: Backend, a: Array, b: Array) -> Array:
     """
     n, m = a.shape[-1], b.shape[-1]
     apart = 1.0 if max(n, m) <= 64 else 2 / math.sqrt(max(n, m))
-    gap = be.xp.abs(_trace(be, a) / n + _trace(be, b) / m)
-    return gap < apart * (_spread(be, a) + _spread(be, b))
+    mean_a, mean_b = _trace(be, a) / n, _trace(be, b) / m
+    return be.xp.abs(mean_a + mean_b) < apart * (_spread(be, a, mean_a) + _spread(be, b, mean_b))
 
 
-def _spread(be: Backend, a: Array) -> Array:
+def _spread(be: Backend, a: Array, mean: Array) -> Array:
     """The standard deviation of the real parts of the eigenvalues, exact for normal matrices and above it for others."""
     n = a.shape[-1]
     second = (_inner(be, a, a) + norm(be, a) ** 2) / (2 * n)
-    variance = second - (_trace(be, a) / n) ** 2
+    variance = second - mean**2
     return be.xp.sqrt(be.xp.where(variance > 0, variance, 0 * variance))
 
 

@@ -29,7 +29,7 @@ def balanced(be: Backend, *matrices: Array) -> tuple[Array, ...]:
     In one step, because what is near one in good units may lie outside the range of the dtype in those between. The exponents
     are None where it is known that no member of the stack has units to change.
     """
-    if not be.traced(matrices[0]) and not any([be.some(balance.unbalanced(be, m)) for m in matrices]):
+    if not be.traced(matrices[0]) and not any([be.some(balance.uneven(be, m)) for m in matrices]):
         return *[None] * len(matrices), *normalise(be, *matrices)
     exponents = [balance.exponents(be, m) for m in matrices]
 

@@ -64,7 +64,7 @@ def settled(be: Backend, equation: Equation, p: Plant, c: Candidate) -> Candidat
 def outside_cone(be: Backend, p: Plant, x: Array) -> Array:
     """Whether q and r force a solution to be positive semidefinite that is not."""
     outside = ~positive(be, x, 64)
-    if not be.traced(outside) and not outside.any():
+    if not be.traced(outside) and not be.some(outside):
         return outside
     convex = positive(be, p.q, 1)
     if p.s is not None:

@@ -187,7 +187,8 @@ def stein(be: Backend, a: Array, q: Array, *, method: str | None) -> Solution:
 def _restored(be: Backend, found: Solution, symmetric: Array, posed: _Posed) -> Solution:
     """The answer in the caller's units, Hermitian to the last bit where q is."""
     (x,) = found.value
-    x = be.xp.where(column(symmetric), hermitian(x), x)
+    sure = not be.traced(x) and be.every(symmetric)
+    x = hermitian(x) if sure else be.xp.where(column(symmetric), hermitian(x), x)
     return scaling.restored(be, found._replace(value=(x,)), scaling.plus(posed.outer, posed.scale))
 
 

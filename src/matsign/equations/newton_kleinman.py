@@ -68,7 +68,10 @@ def solve_weighted(be: Backend, weight: Array, inner: Array) -> Array:
     gain = be.solve(weight, inner)
     if be.traced(gain):
         return gain
-    singular = ~be.xp.isfinite(norm(be, gain)) & be.xp.isfinite(norm(be, weight) + norm(be, inner))
+    regular = be.xp.isfinite(norm(be, gain))
+    if be.every(regular):
+        return gain
+    singular = ~regular & be.xp.isfinite(norm(be, weight) + norm(be, inner))
     return be.split(singular, moved, lambda weight, inner, gain: gain, weight, inner, gain)
 
 

@@ -118,9 +118,10 @@ def _general(be: Backend, a: Array, noise: Array, rtol: float, method: str, inve
 
 def _judged(be: Backend, a: Array, noise: Array, rtol: float, method: str) -> Solution:
     found = _regular(be, a, noise, method)
-    sizes = norm(be, found.value[0]), norm(be, found.value[1])
-    right = (found.failure == 0) & _is_root(be, a, *found.value, *sizes)
-    sure = right & (sizes[0] * sizes[1] * math.sqrt(rtol) < 1)
+    x, z = found.value
+    size, size_z = norm(be, x), norm(be, z)
+    right = (found.failure == 0) & _is_root(be, a, x, z, size, size_z)
+    sure = right & (size * size_z * math.sqrt(rtol) < 1)
     return be.split(
         sure,
         lambda a, noise, right, regular: regular,
