@@ -10,6 +10,7 @@ import jax
 import jax.numpy as xp
 import numpy as np
 from jax import lax
+from jax.sharding import SingleDeviceSharding
 
 from matsign.backends import numpy
 from matsign.backends.eager import first_leaf, tree_map
@@ -23,9 +24,9 @@ def asarray(x: Any, like: Any = None) -> Array:
 
 
 def layout(x: Any) -> Any:
-    if isinstance(x, jax.core.Tracer) or x.ndim < 2 or x.dtype not in _NAMES or len(x.devices()) > 1:
+    if not isinstance(x, jax.Array) or isinstance(x, jax.core.Tracer) or x.ndim < 2 or x.dtype not in _NAMES:
         return None
-    return jax.Array, x.dtype, x.shape, x.sharding
+    return (jax.Array, x.dtype, x.shape, x.sharding) if isinstance(x.sharding, SingleDeviceSharding) else None
 
 
 _NAMES = {np.dtype(name) for name in ("float16", "float32", "float64", "complex64", "complex128")}

@@ -15,7 +15,7 @@ import numpy as np
 from jax import lax
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
-from jax.sharding import NamedSharding, PartitionSpec
+from jax.sharding import NamedSharding, PartitionSpec, SingleDeviceSharding
 
 from matsign.backends import CODES, jax_host, load
 
@@ -60,12 +60,9 @@ def _placed(x: Array, sharding: Any) -> Array:
 
 def _on_host(x: Any) -> bool:
     """Whether NumPy can take x as it is: with values, on one CPU. One call of its takes less time than one operation of JAX's."""
-    return (
-        not isinstance(x, jax.core.Tracer)
-        and x.is_fully_addressable
-        and x.platform() == "cpu"
-        and len(x.devices()) == 1
-    )
+    if not isinstance(x, jax.Array) or isinstance(x, jax.core.Tracer):
+        return False
+    return isinstance(x.sharding, SingleDeviceSharding) and x.is_fully_addressable and x.platform() == "cpu"
 
 
 @_step.def_abstract_eval
