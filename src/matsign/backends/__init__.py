@@ -6,7 +6,7 @@ this folder imports an array library; it asks `backend_of` for the module and us
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 from matsign.backends.constants import constant_when_compiled
@@ -154,8 +154,20 @@ class Backend(Protocol):
     def loop(self, step: Callable[[Any], Any], state: Any, limit: int) -> Any:
         """Repeat ``state, active = step(state)`` on the members that are active, at most `limit` times."""
 
+    def each_of(self, rows: Iterable[tuple[float, ...]], f: Callable[..., Any], state: Any) -> Any:
+        """``state = f(state, *row)`` for each of these rows of numbers; what comes and goes has one shape."""
+
+    def once(self, f: Callable[..., Any], be: Any, *arrays: Any, **options: Any) -> Any:
+        """``f(be, *arrays, **options)`` for this backend: in a compiled program one function for all calls with these options."""
+
     def split(self, mask: Array, yes: Callable[..., Any], no: Callable[..., Any], *arrays: Array) -> Any:
         """``yes(*arrays)`` for the members in `mask` and ``no(*arrays)`` for the rest, each run only if it has members."""
+
+    def choose(self, mask: Array, yes: Any, no: Any) -> Any:
+        """The one tree in the members in `mask`, the other elsewhere."""
+
+    def seldom(self, mask: Array, yes: Callable[..., Any], no: Callable[..., Any], *arrays: Array) -> Any:
+        """`split` where few members are in `mask`: a program for an accelerator leaves those to the host and has no `yes`."""
 
     def derived(self, step: Any, *arrays: Array) -> tuple[Array, ...]:
         """``step(self, *arrays)`` as one operation for automatic differentiation, which asks the step for its derivatives."""

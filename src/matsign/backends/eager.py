@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 
@@ -55,6 +55,26 @@ def loop(step: Callable[[Any], Any], handed: list[Any], limit: int, everyone: An
         return state
     _write(out, state, index)
     return out
+
+
+def each_of(rows: Iterable[tuple[float, ...]], f: Callable[..., Any], state: Any) -> Any:
+    """``state = f(state, *row)`` for each row."""
+    for row in rows:
+        state = f(state, *row)
+    return state
+
+
+def once(f: Callable[..., Any], be: Any, *arrays: Any, **options: Any) -> Any:
+    """``f(be, *arrays, **options)``."""
+    return f(be, *arrays, **options)
+
+
+def first(x: Any, _: Any) -> Any:
+    return x
+
+
+def second(_: Any, y: Any) -> Any:
+    return y
 
 
 def both(mask: Any, yes: Any, no: Any, where: Callable[..., Any]) -> Any:

@@ -12,7 +12,7 @@ import numpy as np
 from jax import lax
 from jax.sharding import SingleDeviceSharding
 
-from matsign.backends import numpy
+from matsign.backends import eager, numpy
 from matsign.backends.eager import first_leaf, tree_map
 
 Array = jax.Array
@@ -137,7 +137,7 @@ def scoped(x: Array) -> Any:
 
 
 def addmm(beta: float, x: Array, alpha: float, a: Array, b: Array) -> Array:
-    return beta * x + (a @ b if alpha == 1 else alpha * (a @ b))
+    return (x if beta == 1 else beta * x) + (a @ b if alpha == 1 else alpha * (a @ b))
 
 
 def hermitian_product(a: Array, b: Array, shift: float = 0.0) -> Array:
@@ -157,7 +157,7 @@ def every(x: Array) -> bool:
 
 
 def surely_finite(x: Array) -> bool:
-    return bool(xp.isfinite(x).all())
+    return not traced(x) and bool(xp.isfinite(x).all())
 
 
 def _one_by_one(f: Callable[..., Any]) -> Callable[..., Any]:
@@ -248,7 +248,7 @@ def largest(x: Array) -> Array:
     return lax.bitcast_convert_type(xp.max(bits, axis=(-1, -2)), x.dtype)
 
 
-def _where(mask: Array, yes: Array, no: Array) -> Array:
+def where(mask: Array, yes: Array, no: Array) -> Array:
     return xp.where(mask.reshape(mask.shape + (1,) * (yes.ndim - 1)), yes, no)
 
 
@@ -263,7 +263,7 @@ def loop(step: Callable[[Any], Any], state: Any, limit: int) -> Any:
     def body(carry: Any) -> Any:
         k, old, active = carry
         new, still = step(old)
-        new = tree_map(lambda x, y: _where(active, x, y), new, old)
+        new = tree_map(lambda x, y: where(active, x, y), new, old)
         return k + 1, new, active & still
 
     if any(traced(x) for x in jax.tree_util.tree_leaves(state)):
@@ -275,13 +275,24 @@ def loop(step: Callable[[Any], Any], state: Any, limit: int) -> Any:
 
 def split(mask: Array, yes: Callable[..., Any], no: Callable[..., Any], *arrays: Array) -> Any:
     def both(*arrays: Array) -> Any:
-        return tree_map(lambda x, y: _where(mask, x, y), yes(*arrays), no(*arrays))
+        return tree_map(lambda x, y: where(mask, x, y), yes(*arrays), no(*arrays))
 
     if traced(mask):
         return lax.cond(mask.any(), both, no, *arrays)
     if mask.all():
         return yes(*arrays)
     return both(*arrays) if mask.any() else no(*arrays)
+
+
+seldom = split
+
+
+each_of = eager.each_of
+once = eager.once
+
+
+def choose(mask: Array, yes: Any, no: Any) -> Any:
+    return split(mask, eager.first, eager.second, yes, no)
 
 
 def derived(step: Any, *arrays: Array) -> tuple[Array, ...]:

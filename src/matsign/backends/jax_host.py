@@ -6,6 +6,7 @@ speed, and compiles in no time. It is chosen at lowering, when the platform is k
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +17,7 @@ import numpy as np
 from jax.interpreters import mlir
 
 from matsign.backends import load
+from matsign.backends.jax_derivatives import Derivative
 from matsign.backends.lapack import processors
 
 Array = Any
@@ -51,8 +53,19 @@ def runs_on_one_device(context: Any) -> bool:
     return getattr(context, "num_devices", 2) == 1
 
 
-def call_on_host(ctx: Any, operands: Any, step: Any) -> Any:
-    """The lowering of a step to one call of NumPy.
+def serves(module: Any) -> bool:
+    """Whether a program for a CPU calls NumPy for what iterates."""
+    return runs_on_one_device(module.axis_context) and reachable(module)
+
+
+def reachable(module: Any) -> bool:
+    """Whether a program that is being lowered will find this process beside it, on a machine of its platform."""
+    backend = module.get_backend(optional=True)
+    return backend is not None and not module.lowering_parameters.for_export
+
+
+def call_on_host(ctx: Any, operands: Any, solve: Callable[[Any, Any], list[Any]]) -> Any:
+    """The lowering of an operation to one call of ``solve(results, arrays)``.
 
     Not by `jax.pure_callback`, which turns the operands into JAX's arrays on the way: to wait for those in a thread of XLA's
     never ends when all of its threads do so (two programs at a time on two cores).
@@ -60,7 +73,7 @@ def call_on_host(ctx: Any, operands: Any, step: Any) -> Any:
     results = ctx.avals_out
 
     def call(*arrays: Any) -> tuple[Any, ...]:
-        return tuple(_pool.submit(_solve, step, results, arrays).result())
+        return tuple(_pool.submit(solve, results, arrays).result())
 
     found, _, _ = mlir.emit_python_callback(
         ctx, call, None, list(operands), ctx.avals_in, results, has_side_effect=False, returns_token=False
@@ -68,8 +81,26 @@ def call_on_host(ctx: Any, operands: Any, step: Any) -> Any:
     return found
 
 
-def _solve(step: Any, results: Any, arrays: Any) -> list[Any]:
-    return [_padded(np.asarray(x), like) for x, like in zip(step(load("numpy"), *arrays), results, strict=True)]
+def solve_all(step: Any, results: Any, arrays: Any) -> list[Any]:
+    """What a step returns, by NumPy."""
+    return [_padded(np.asarray(x), like) for x, like in zip(_solved(step, arrays), results, strict=True)]
+
+
+def solve_some(step: Any, results: Any, arrays: Any) -> list[Any]:
+    """What it returns for the members in the mask that comes first, and zeros for the others."""
+    mask, *arrays = map(np.asarray, arrays)
+    out = [np.zeros(like.shape, like.dtype) for like in results]
+    for x, part in zip(out, _solved(step, [x[mask] for x in arrays]), strict=True):
+        whole = np.zeros((len(part), *x.shape[1:]), x.dtype)
+        whole[tuple(map(slice, part.shape))] = part
+        x[mask] = whole
+    return out
+
+
+def _solved(step: Any, arrays: Any) -> Any:
+    if isinstance(step, Derivative):
+        return step.on_host(*map(np.asarray, arrays))
+    return replace(step, batch=None)(load("numpy"), *arrays)
 
 
 def _padded(x: Any, like: Any) -> Any:
@@ -85,8 +116,8 @@ def lowering(xla: Callable[..., Any]) -> Callable[..., Any]:
     """The rule for a CPU: a call of NumPy for what iterates, `xla` for fixed products and in programs that XLA partitions."""
 
     def lower(ctx: Any, *operands: Any, step: Any) -> Any:
-        if step.fixed or not runs_on_one_device(ctx.module_context.axis_context):
+        if step.fixed or not serves(ctx.module_context):
             return xla(ctx, *operands, step=step)
-        return call_on_host(ctx, operands, replace(step, batch=None))
+        return call_on_host(ctx, operands, functools.partial(solve_all, step))
 
     return lower

@@ -17,7 +17,8 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 from jax.sharding import NamedSharding, PartitionSpec, SingleDeviceSharding
 
-from matsign.backends import CODES, jax_host, load
+from matsign.backends import CODES, jax_accelerator, jax_host, load
+from matsign.backends.jax_derivatives import Derivative
 
 Array = Any
 
@@ -79,6 +80,8 @@ def _typed(like: Any, shape: tuple[int, ...], dtype: Any) -> Any:
 
 def _results(step: Any, arrays: Any) -> list[tuple[tuple[int, ...], Any]]:
     """Shapes and dtypes of all that a step returns; where a solver chooses a size, only tracing it tells."""
+    if isinstance(step, Derivative):
+        return [(x.shape, x.dtype) for x in step.like(arrays)]
     known = step.result_shapes(arrays)
     if known is None:
         given = (jax.ShapeDtypeStruct(x.shape, x.dtype) for x in arrays)
@@ -89,10 +92,9 @@ def _results(step: Any, arrays: Any) -> list[tuple[tuple[int, ...], Any]]:
     return [*((shape, kinds[kind]) for shape, kind in known), *codes]
 
 
-_xla_lowering = mlir.lower_fun(_run, multiple_results=True)
-mlir.register_lowering(_step, _xla_lowering)
-# Each call is an object of its own, so equal steps of a program must not share one.
-mlir.register_lowering(_step, jax_host.lowering(_xla_lowering), platform="cpu", cacheable=False)
+# Each call of the host is an object of its own, so equal steps of a program must not share one.
+mlir.register_lowering(_step, jax_accelerator.lowering, cacheable=False)
+mlir.register_lowering(_step, jax_host.lowering(jax_accelerator.lowering), platform="cpu", cacheable=False)
 
 
 def _batch(arrays: Any, axes: Any, *, step: Any) -> tuple[list[Array], list[int]]:
@@ -110,17 +112,40 @@ batching.primitive_batchers[_step] = _batch
 
 
 def _jvp(arrays: Any, moves: Any, *, step: Any) -> tuple[tuple[Array, ...], list[Any]]:
+    if isinstance(step, Derivative):
+        return _second_jvp(arrays, moves, step)
     found = derived(step, *arrays)
     value = found[:-CODES]
-    moved = step.tangent(load("jax"), value, arrays, tuple(ad.instantiate_zeros(x) for x in moves))
+    moved = derived(Derivative(step, "tangent"), *value, *arrays, *map(ad.instantiate_zeros, moves))
     still = [ad.Zero(jax.typeof(x).to_tangent_aval()) for x in found[-CODES:]]
-    return found, [*(m.astype(x.dtype) for m, x in zip(moved, value, strict=True)), *still]
+    return found, [*moved, *still]
+
+
+def _second_jvp(operands: Any, moves: Any, step: Derivative) -> tuple[tuple[Array, ...], list[Any]]:
+    """A derivative is linear in its directions; how it moves with the point, the rule it is made of tells."""
+    count = step.directions
+    point, directions = operands[:-count], operands[-count:]
+    moved = derived(step, *point, *map(ad.instantiate_zeros, moves[-count:]))
+    if all(isinstance(x, ad.Zero) for x in moves[:-count]):
+        return derived(step, *operands), list(moved)
+    found, turned = jax.jvp(
+        lambda *point: tuple(step(load("jax"), *point, *directions)),
+        tuple(point),
+        tuple(map(ad.instantiate_zeros, moves[:-count])),
+    )
+    return found, [x + y for x, y in zip(moved, turned, strict=True)]
 
 
 ad.primitive_jvps[_step] = _jvp
 
 
 def _transpose(bars: Any, *arrays: Array, step: Any) -> list[Any]:
+    if isinstance(step, Derivative):
+        point, directions = arrays[: -step.directions], arrays[-step.directions :]
+        given = (ad.instantiate_zeros(x).conj() for x in bars)
+        found = [x.conj() for x in derived(step.adjoint(), *point, *given)]
+        wanted = map(ad.is_undefined_primal, directions)
+        return [*(None for _ in point), *(x if w else None for x, w in zip(found, wanted, strict=True))]
     *others, q = arrays
     assert step.rule.linear, step.rule.name
     assert ad.is_undefined_primal(q), "only the last array of a linear step has a transpose"

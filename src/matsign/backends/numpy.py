@@ -316,7 +316,15 @@ def loop(step: Callable[[Any], Any], state: Any, limit: int) -> Any:
     return eager.loop(step, handed, limit, everyone)
 
 
-split = eager.split
+split = seldom = eager.split
+
+
+each_of = eager.each_of
+once = eager.once
+
+
+def choose(mask: Array, yes: Any, no: Any) -> Any:
+    return split(mask, eager.first, eager.second, yes, no)
 
 
 def derived(step: Any, *arrays: Array) -> tuple[Array, ...]:

@@ -214,7 +214,7 @@ def add_diagonal(x: Array, alpha: Array) -> Array:
 
 def surely_finite(x: Array) -> bool:
     # One pass: the sum of finite numbers may overflow, which costs a second look, but nothing else gets through.
-    return cmath.isfinite(x.sum().item())
+    return not traced(x) and cmath.isfinite(x.sum().item())
 
 
 def some(x: Array) -> bool:
@@ -299,6 +299,17 @@ def split(mask: Array, yes: Callable[..., Any], no: Callable[..., Any], *arrays:
     if traced(mask):
         return eager.both(mask, yes(*arrays), no(*arrays), torch.where)
     return eager.split(mask, yes, no, *arrays)
+
+
+seldom = split
+
+
+each_of = eager.each_of
+once = eager.once
+
+
+def choose(mask: Array, yes: Any, no: Any) -> Any:
+    return split(mask, eager.first, eager.second, yes, no)
 
 
 def derived(step: Any, *arrays: Array) -> tuple[Array, ...]:

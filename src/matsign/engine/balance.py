@@ -48,7 +48,7 @@ def exponents(be: Backend, a: Array) -> Array:
     For a as it is: brought to size, entries that matter may vanish.
     """
     none = be.xp.zeros_like(a[:, 0, :], dtype=be.xp.int32)
-    return be.split(
+    return be.seldom(
         unbalanced(be, a),
         lambda a, none: be.host(_by_lapack, none, a),
         lambda a, none: none,
@@ -123,7 +123,7 @@ def units(be: Backend, m: Array) -> Balanced:
     def alike(m: Array, a: Array, k: Array, none: Array) -> Balanced:
         return Balanced(a, none, k, m == m)
 
-    found: Balanced = be.split(mask, balanced, alike, m, a, k, none)
+    found: Balanced = be.seldom(mask, balanced, alike, m, a, k, none)
     return found
 
 

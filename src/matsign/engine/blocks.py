@@ -225,7 +225,8 @@ def assemble(be: Backend, a: Array, c: Array, d: Array, b: Array) -> Array:
 
 def combine(alpha: Any, x: Structure, beta: Any, y: Structure) -> Structure:
     """alpha x + beta y, with numbers or one number per member."""
-    return type(x)(*(alpha * p + beta * q for p, q in zip(x, y, strict=True)))
+    whole = isinstance(alpha, float) and alpha == 1
+    return type(x)(*((p if whole else alpha * p) + beta * q for p, q in zip(x, y, strict=True)))
 
 
 def newton_step(be: Backend, x: Structure, inverse: Structure, mu: Array) -> Structure:
@@ -241,7 +242,8 @@ def odd_step(be: Backend, x: Structure, a: float, b: float, c: float = 0.0) -> S
 
 def polynomial_times(be: Backend, x: Structure, e: Any, a: float, b: float, c: float) -> Structure:
     """x (a I + b e + c e²) for an e = x² that is already known."""
-    p = combine(b, e, c, e.square()) if c else type(e)(*(b * block for block in e))
+    short = isinstance(c, (int, float)) and c == 0
+    p = type(e)(*(b * block for block in e)) if short else combine(b, e, c, e.square())
     return x.times(p.plus_identity(be, a))
 
 

@@ -107,7 +107,7 @@ class Measurement:
     step: Step
     kind: str
     batch: None = None
-    fixed = False
+    fixed = finite = False
 
     @property
     def unrolls(self) -> bool:

@@ -58,7 +58,7 @@ def fold(be: Backend, x: Array, rtol: float) -> Folded:
         blur = x.shape[-1] * be.eps(x) * norm(be, x) * norm(be, projector) * norm(be, z)
         found = Folded(x - x @ projector + root * projector, projector, z, blur == blur)
         kept = Folded(x, 0 * x, be.xp.where(be.xp.isfinite(inverse), inverse, 0 * inverse), blur < 0)
-        return be.split((blur < 0.1) & ~zero.defective, lambda a, b: a, lambda a, b: b, found, kept)
+        return be.choose((blur < 0.1) & ~zero.defective, found, kept)
 
     return be.split(regular, lambda x, y: Folded(x, 0 * x, y, norm(be, x) < 0), split, x, inverse)
 

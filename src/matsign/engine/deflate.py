@@ -64,7 +64,7 @@ def deflate(be: Backend, m: Array, rtol: float) -> Deflated:
     def continued(m: Array, smallest: Array, counts: Array, found: Deflated) -> Deflated:
         longer = _split(be, m, rtol, smallest, counts, found.exact & ~found.exact)._replace(null=found.null)
         more = be.real(be.trace(longer.projector) - be.trace(found.projector)) > 0.5
-        better: Deflated = be.split(longer.sound & more, lambda x, y: x, lambda x, y: y, longer, found)
+        better: Deflated = be.choose(longer.sound & more, longer, found)
         return better
 
     if be.written_out(m):

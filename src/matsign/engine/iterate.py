@@ -115,9 +115,8 @@ def _defect(be: Backend, x: Structure, square: Any) -> Array:
 
 def run(be: Backend, x: Structure, schedule: Iterable[Step]) -> Structure:
     """The odd polynomials of a schedule, one after the other."""
-    for step in schedule:
-        x = odd_step(be, x, *step)
-    return x
+    found: Structure = be.each_of(schedule, lambda x, a, b, c: odd_step(be, x, a, b, c), x)
+    return found
 
 
 def purify(be: Backend, x: Structure, steps: Array, limit: int = 30) -> Iterate:

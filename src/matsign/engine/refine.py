@@ -143,7 +143,7 @@ def in_callers_units(
             x = be.xp.where(column(norm(be, after) < norm(be, before)), new, x)
         return x
 
-    return be.split((outer != 0).any((-1, -2)), correct, lambda x, *_: x, x, lower, *arrays)
+    return be.seldom((outer != 0).any((-1, -2)), correct, lambda x, *_: x, x, lower, *arrays)
 
 
 def each_in_callers_units(
@@ -169,7 +169,7 @@ def each_in_callers_units(
         return be.xp.stack(parts, axis=1)
 
     mask = (outer != 0).any((-1, -2))
-    return be.split(mask, correct, lambda solved, *_: solved, solved, outer, rights, *arrays)
+    return be.seldom(mask, correct, lambda solved, *_: solved, solved, outer, rights, *arrays)
 
 
 def weighed(be: Backend, outer: Array | None, *parts: Array) -> Arrays:

@@ -45,7 +45,7 @@ def balanced(be: Backend, *matrices: Array) -> tuple[Array, ...]:
         return *both[: len(both) // 2], *normalise(be, *both[len(both) // 2 :])
 
     uneven = functools.reduce(operator.or_, [(e != 0).any(-1) for e in exponents])
-    found: tuple[Array, ...] = be.split(uneven, rescaled, alike, *exponents, *matrices)
+    found: tuple[Array, ...] = be.seldom(uneven, rescaled, alike, *exponents, *matrices)
     return found
 
 
@@ -65,7 +65,7 @@ def into(be: Backend, q: Array, e: Array | None) -> tuple[Array, Array]:
         k = be.xp.where(k > _NOTHING, k, 0 * k)
         return be.ldexp(q, -e - column(k)), k
 
-    return be.split((e != 0).any((-1, -2)), one_by_one, lambda q, e: normalise(be, q), q, e)
+    return be.seldom((e != 0).any((-1, -2)), one_by_one, lambda q, e: normalise(be, q), q, e)
 
 
 def _exponent_of(be: Backend, x: Array, shift: Array) -> Array:

@@ -61,10 +61,10 @@ def _solve_separable(be: Backend, a: Array, b: Array, q: Array) -> Solution:
     found = two_sided_sylvester(be, a, b, q[:, None], 20)
     if be.written_out(q):
         return solution(be, (_if_converged(be, found),))
-    x = be.split(
-        found.converged,
-        lambda a, b, q, x: x,
+    x = be.seldom(
+        ~found.converged,
         lambda a, b, q, x: separable_sylvester(be, a, b, q),
+        lambda a, b, q, x: x,
         *(a, b, q, found.x[:, 0]),
     )
     return solution(be, (x,))
@@ -109,7 +109,7 @@ def _solve_folded(be: Backend, a: Array, q: Array) -> Solution:
         found = two_sided_sylvester(be, a, a, q[:, None], 20)
         if be.written_out(q):
             return _if_converged(be, found)
-        return be.split(found.converged, lambda a, q, x: x, lambda a, q, x: slow(a, q), a, q, found.x[:, 0])
+        return be.seldom(~found.converged, lambda a, q, x: slow(a, q), lambda a, q, x: x, a, q, found.x[:, 0])
 
     def slow(a: Array, q: Array) -> Array:
         singular = ~(norm(be, a) * norm(be, be.inv(a)) * _zero(be, a) < 1)

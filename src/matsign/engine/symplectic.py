@@ -96,7 +96,7 @@ def closed_lyapunov(be: Backend, a: Array, q: Array) -> Closed:
         return Closed(xp.where(column(better), y, found.x), found.stable | also, found.doublings)
 
     slow = ~found.stable | (found.doublings > _SLOW)
-    return be.split(slow, both, lambda a, q, found: found, a, q, found)
+    return be.seldom(slow, both, lambda a, q, found: found, a, q, found)
 
 
 def _left(be: Backend, a: Array, q: Array, x: Array) -> Array:

@@ -107,7 +107,7 @@ def _in_good_units(be: Backend, equation: Equation, p: Plant, balanced: bool) ->
     p, whole, operator = normalise(be, p, discrete=equation.discrete)
     found = standard(be, p, discrete=equation.discrete)
     sound = be.xp.isfinite(norm(be, found.a) + norm(be, found.g) + norm(be, found.q))
-    simple = be.split(sound, lambda p: p, lambda p: _harmless(be, p), found)
+    simple = be.seldom(~sound, lambda p: _harmless(be, p), lambda p: p, found)
     states = state_units(be, simple) if balanced else None
     return Problem(
         in_units(be, p, states), standard_in_units(be, simple, states), sound, Units(whole, states, operator)
@@ -143,7 +143,7 @@ def _candidate(be: Backend, equation: Equation, problem: Problem, method: str) -
         return c
 
     c = by_doubling(problem)
-    c = be.split(~fair(be, c), lambda problem, c: better_of(be, c, by_hamiltonian(problem)), keep, problem, c)
+    c = be.seldom(~fair(be, c), lambda problem, c: better_of(be, c, by_hamiltonian(problem)), keep, problem, c)
     if be.traced(c.x):
         # A third way would take as long to compile as the first two; what these miss is NaN.
         return c
@@ -154,7 +154,7 @@ def _corrected(be: Backend, equation: Equation, problem: Problem, y: Array, step
     """From a solution of the standard form."""
     short = problem.simple.short
     if short is not None:
-        y = be.split(
+        y = be.seldom(
             (short != 0).any(-1), lambda y, short: y + short[:, None, :] * eye(be, y), lambda y, _: y, y, short
         )
     return correct(be, equation, problem.plant, _where_sound(be, problem.sound, y), steps)
@@ -174,7 +174,7 @@ def _host_qz(discrete: bool, with_e: bool, with_s: bool, *arrays: Any) -> Any:
 
 
 def _where_sound(be: Backend, sound: Array, x: Array) -> Array:
-    return be.split(sound, lambda x: x, lambda x: be.xp.full_like(x, be.xp.nan), x)
+    return be.seldom(~sound, lambda x: be.xp.full_like(x, be.xp.nan), lambda x: x, x)
 
 
 def _judged(be: Backend, equation: Equation, p: Plant, c: Candidate) -> tuple[Array, Array, Array, Array]:

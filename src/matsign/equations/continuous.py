@@ -74,8 +74,13 @@ def _cayley(be: Backend, p: Standard) -> Symplectic:
         near = ~(norm(be, v) * gamma < 50 * math.sqrt(n))
         return (a, v, gamma, xp.where(near, 1.7 * gamma, gamma)), near
 
+    def again(a: Array, v: Array, gamma: Array, further: Array) -> tuple[Array, Array]:
+        _, v, gamma, _ = be.loop(shifted, (a, v, gamma, further), 3)
+        return v, gamma
+
     gamma = 1.1 / math.sqrt(n) * xp.where(size > 0, size, xp.ones_like(size))
-    _, v, gamma, _ = be.loop(shifted, (p.a, p.a, gamma, gamma), 4)
+    first, near = shifted((p.a, p.a, gamma, gamma))
+    v, gamma = be.seldom(near, again, lambda a, v, gamma, _: (v, gamma), *first)
     vg, qv = v @ p.g, p.q @ v
     w = be.inv(adjoint(p.a - column(gamma) * eye(be, p.a)) + qv @ p.g)
     twice = column(2 * gamma)

@@ -22,12 +22,15 @@ Array = Any
 def gain_at(be: Backend, equation: Equation, x: Array, p: Plant, *, shaken: bool = False) -> tuple[Array, Array]:
     """(k, f) in the units of the caller; `shaken` for rounded data, where the digits of x do not suffice."""
     scaled, x = _scaled(be, equation, x, p)
-    at = equation.gap(be, scaled, x)
-    gain, closed, lost = at.gain, at.closed, _lost(be, equation, x, scaled, at.gain)
-    if affordable(be, x, 2):
-        digits = functools.partial(_in_digits, be, equation, shaken)
-        gain, closed = be.split(lost, digits, lambda p, gain, closed: (gain, closed), scaled, gain, closed)
-    gain = be.ldexp(gain, column(gain_exponent(be, p, discrete=equation.discrete)))
+    at = be.once(equation.gap, be, scaled, x)
+    outer = column(gain_exponent(be, p, discrete=equation.discrete))
+    if not affordable(be, x, 2):
+        gain = be.ldexp(at.gain, outer)
+        return gain, p.a - p.b @ gain
+    lost = _lost(be, equation, x, scaled, at.gain)
+    digits = functools.partial(_in_digits, be, equation, shaken)
+    gain, closed = be.split(lost, digits, lambda p, gain, closed: (gain, closed), scaled, at.gain, at.closed)
+    gain = be.ldexp(gain, outer)
     closed = be.ldexp(closed, column(loop_exponent(be, p, discrete=equation.discrete)))
     return gain, be.xp.where(column(lost), closed, p.a - p.b @ gain)
 

@@ -100,7 +100,7 @@ def _failure(be: Backend, converged: Array, growth: Array, a: Array, d: Array, *
         return xp.where(outermost < 0, failure, int(Failure.UNSTABLE) + none)
 
     doubtful = ~converged | may_be_singular(be, 1 / growth, a, ROUNDINGS * be.eps(a) * size(norm, a, d))
-    return be.split(doubtful, why, lambda converged, a, d, none: none, converged, a, d, none)
+    return be.seldom(doubtful, why, lambda converged, a, d, none: none, converged, a, d, none)
 
 
 def _restored(be: Backend, found: Factors, e: Array, scale: Array, failure: Array) -> Solution:

@@ -63,10 +63,10 @@ def settled(be: Backend, equation: Equation, p: Plant, c: Candidate) -> Candidat
 
 def outside_cone(be: Backend, p: Plant, x: Array) -> Array:
     """Whether q and r force a solution to be positive semidefinite that is not."""
-    outside = ~positive(be, x, 64)
+    outside = ~be.once(positive, be, x, roundings=64)
     if not be.traced(outside) and not be.some(outside):
         return outside
-    convex = positive(be, p.q, 1)
+    convex = be.once(positive, be, p.q, roundings=1)
     if p.s is not None:
         # A cross term whose square is beyond q r makes the cost indefinite.
         convex = convex & positive(be, hermitian(p.q - p.s @ be.solve(p.r, adjoint(p.s))), 1)

@@ -123,7 +123,7 @@ def _stein_by_sum(be: Backend, a: Array, q: Array, d: Array) -> Sum:
         found = smith(be, q, lambda: (a / column(be.xp.sqrt(d)), q / column(d)))
         return found._replace(growth=found.growth / d)
 
-    return be.split(be.log_determinant(a) > a.shape[-1] * logarithm / 2, outside, inside, a, q, d)
+    return be.seldom(be.log_determinant(a) > a.shape[-1] * logarithm / 2, outside, inside, a, q, d)
 
 
 _STEIN = _Equation(
@@ -227,7 +227,7 @@ def _guarded(be: Backend, equation: _Equation, a: Array, q: Array, d: Array) -> 
     fine = found.converged & at_rounding(be, equation.terms, a, found.x, q, d)
     fine = fine & ~_doubtful(be, equation, a, q, d, found.x, 1 / found.growth)
     x = _corrected(be, equation, fine & (found.steps > _SLOW), found.x, a, q, d)
-    return be.split(
+    return be.seldom(
         ~fine,
         lambda a, q, d, *_: _by_schur(be, equation, a, q, d),
         lambda a, q, d, x, steps: solution(be, (x,), iterations=steps),
@@ -245,7 +245,7 @@ def _corrected(be: Backend, equation: _Equation, mask: Array, x: Array, a: Array
     def correct(x: Array, a: Array, q: Array, d: Array) -> Array:
         return x + equation.by_sum(be, a, total(equation.terms(a, x, q, d)), d).x
 
-    return be.split(mask, correct, lambda x, *_: x, x, a, q, d)
+    return be.seldom(mask, correct, lambda x, *_: x, x, a, q, d)
 
 
 def _doubtful(be: Backend, equation: _Equation, a: Array, q: Array, d: Array, x: Array, least: Array) -> Array:
@@ -287,7 +287,7 @@ def _judged(be: Backend, equation: _Equation, a: Array, d: Array, found: Solutio
         least = be.host(equation.responses, (a[:, None][:, :0], be.ones(a)), a, a[:, None][:, :0], d)[1]
         return ~(least > ROUNDINGS * be.eps(a) * equation.size(be, a, d, spectral_norm))
 
-    singular = be.split(doubtful | (found.failure > 0), look, lambda a, d: be.ones(a) < 0, a, d)
+    singular = be.seldom(doubtful | (found.failure > 0), look, lambda a, d: be.ones(a) < 0, a, d)
     return found._replace(failure=be.xp.where(singular, int(equation.singular) + 0 * found.failure, found.failure))
 
 

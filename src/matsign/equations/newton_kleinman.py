@@ -92,8 +92,8 @@ def correct(be: Backend, equation: Equation, p: Plant, x: Array, steps: Array) -
     """The best of the Newton iterates from x whose closed loop is stable; x itself where there is none."""
     xp, eps = be.xp, be.eps(x)
 
-    def look(p: Plant, x: Array) -> tuple[Array, ...]:
-        gap, closed, _, terms = equation.gap(be, p, x)
+    def look(be: Backend, p: Plant, x: Array) -> tuple[Array, ...]:
+        gap, closed, _, terms = be.once(equation.gap, be, p, x)
         size = _relative(be, gap, terms)
         if equation.hidden:
             # Of an x that is not moved any more only the length of this step is asked for.
@@ -113,17 +113,21 @@ def correct(be: Backend, equation: Equation, p: Plant, x: Array, steps: Array) -
         best = _kept(be, better, Candidate(x, size, move, stable, best.steps, stable), best)
         # At rounding there is nothing left to gain.
         # A member that stays where it is leaves the loop, and nobody asks for its gap and closed loop.
-        *at, new_size = be.split(
-            stable & (size > 2 * eps),
-            lambda p, x, dx, size: look(p, hermitian(x + dx)),
-            lambda p, x, dx, size: (x, dx, dx, size),
-            *(p, x, dx, size),
-        )
+        moving = stable & (size > 2 * eps)
+        if be.traced(x):
+            *at, new_size = be.choose(moving, be.once(look, be, p, hermitian(x + dx)), (x, dx, dx, size))
+        else:
+            *at, new_size = be.split(
+                moving,
+                lambda p, x, dx, size: look(be, p, hermitian(x + dx)),
+                lambda p, x, dx, size: (x, dx, dx, size),
+                *(p, x, dx, size),
+            )
         # The last step that still gains is worth its price only if it gains much.
         return (p, *at, new_size, best, count + 1), new_size < 0.5 * size
 
     def start() -> Any:
-        x0, gap, closed, size = look(p, x)
+        x0, gap, closed, size = be.once(look, be, p, x)
         return p, x0, gap, closed, size, Candidate(x0, size, 0 * size, size < 0, steps, size < 0), 0 * size
 
     *_, best, _ = be.loop(step, start(), _STEPS)
@@ -132,8 +136,10 @@ def correct(be: Backend, equation: Equation, p: Plant, x: Array, steps: Array) -
 
 def refine(be: Backend, equation: Equation, p: Plant, c: Candidate) -> Candidate:
     """Newton in twice the precision, for solutions that rounding in what is left of the equation moves by more than a little."""
-    doubtful = c.stable & ~(c.move <= equation.trust * be.eps(c.x))
-    return be.split(doubtful, lambda p, c: _refine(be, equation, p, c), lambda p, c: c, p, c)
+    # A program for an accelerator has no room for twice the precision: it leaves to the host what is moved by more digits.
+    enough = max(equation.trust * be.eps(c.x), be.eps(c.x) ** 0.75 if be.traced(c.x) else 0.0)
+    doubtful = c.stable & ~(c.move <= enough)
+    return be.seldom(doubtful, lambda p, c: _refine(be, equation, p, c), lambda p, c: c, p, c)
 
 
 def _refine(be: Backend, equation: Equation, p: Plant, c: Candidate) -> Candidate:
@@ -197,7 +203,7 @@ def certain(
 
 
 def _kept(be: Backend, better: Array, new: Candidate, old: Candidate) -> Candidate:
-    found: Candidate = be.split(better, lambda new, old: new, lambda new, old: old, new, old)
+    found: Candidate = be.choose(better, new, old)
     return found._replace(steps=old.steps + 1)
 
 

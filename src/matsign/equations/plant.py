@@ -88,7 +88,7 @@ def normalise(be: Backend, p: Plant, *, discrete: bool) -> tuple[Plant, Array, A
     With a, e, b, x taken out by 2^α, 2^ε, 2^β, 2^k the equation wants q taken out by the exponent of its other terms, and s and
     r by what makes the gain r⁻¹(bᴴxe + sᴴ) a unit of inputs.
     """
-    alpha, beta, epsilon, k = _exponents(be, p, discrete)
+    alpha, beta, epsilon, k = be.once(_exponents, be, p, discrete=discrete)
     outer = 2 * alpha if discrete else alpha + epsilon
     inner = k + beta + (alpha if discrete else epsilon)
     rho = k + 2 * beta if discrete else k + 2 * beta + epsilon - alpha
@@ -104,22 +104,22 @@ def normalise(be: Backend, p: Plant, *, discrete: bool) -> tuple[Plant, Array, A
 
 def gain_exponent(be: Backend, p: Plant, *, discrete: bool) -> Array:
     """The exponent of the gain of the plant beside that of the plant that `normalise` makes of it."""
-    found = _exponents(be, p, discrete)
+    found = be.once(_exponents, be, p, discrete=discrete)
     return found.a - found.b
 
 
 def loop_exponent(be: Backend, p: Plant, *, discrete: bool) -> Array:
     """The exponent of the closed loop a - b k of the plant beside that of the plant that `normalise` makes of it."""
-    return _exponents(be, p, discrete).a
+    return be.once(_exponents, be, p, discrete=discrete).a
 
 
 def time_exponent(be: Backend, p: Plant, *, discrete: bool) -> Array:
     """The exponent of the eigenvalues of the plant beside those of the plant that `normalise` makes of it."""
-    found = _exponents(be, p, discrete)
+    found = be.once(_exponents, be, p, discrete=discrete)
     return found.a - found.e
 
 
-def _exponents(be: Backend, p: Plant, discrete: bool) -> _Exponents:
+def _exponents(be: Backend, p: Plant, *, discrete: bool) -> _Exponents:
     """So that b, r and a (or e, which in a discrete equation has no choice beside a) come near 1, as far as that is good.
 
     q is then 2^excess. Where that is huge, the unit of time becomes that of the closed loop; in a discrete equation, where the
@@ -153,7 +153,7 @@ def _exponents(be: Backend, p: Plant, discrete: bool) -> _Exponents:
         return alpha, beta, 0 * alpha
 
     far_apart = no_a | no_b | (excess < -limit) | (above > limit)
-    alpha, beta, above = be.split(far_apart, apart, together, p, alpha, beta, _Apart(excess, above, no_a, no_b))
+    alpha, beta, above = be.seldom(far_apart, apart, together, p, alpha, beta, _Apart(excess, above, no_a, no_b))
     by_state = kappa - alpha - (alpha if discrete else epsilon)
     by_input = rho - 2 * beta + (above if discrete else alpha - epsilon)
     return _Exponents(alpha, beta, epsilon, xp.where(no_r, by_state, by_input))
@@ -193,7 +193,7 @@ def standard(be: Backend, p: Plant, *, discrete: bool) -> Standard:
     weak = ~(norm(be, p.r) * norm(be, be.inv(p.r)) < be.eps(a) ** -0.5)
     if nothing_failed(be, weak):
         return _without_cross(be, plain, None)
-    return be.split(weak, functools.partial(_shifted, be), lambda p: _without_cross(be, p, 0 * be.ones(p.a)), plain)
+    return be.seldom(weak, functools.partial(_shifted, be), lambda p: _without_cross(be, p, 0 * be.ones(p.a)), plain)
 
 
 def _without_cross(be: Backend, p: Plant, short: Array | None) -> Standard:
@@ -261,6 +261,8 @@ def in_units(be: Backend, p: Plant, states: Array | None) -> Plant:
     """The plant with its states measured in these units."""
     if states is None:
         return p
+    if be.traced(states):
+        return _in_units(be, p, states)
     return be.split((states != 0).any(-1), functools.partial(_in_units, be), lambda p, _: p, p, states)
 
 
@@ -279,6 +281,8 @@ def _in_units(be: Backend, p: Plant, states: Array) -> Plant:
 def standard_in_units(be: Backend, p: Standard, states: Array | None) -> Standard:
     if states is None:
         return p
+    if be.traced(states):
+        return _standard_in_units(be, p, states)
     return be.split((states != 0).any(-1), functools.partial(_standard_in_units, be), lambda p, _: p, p, states)
 
 

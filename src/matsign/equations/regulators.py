@@ -88,7 +88,7 @@ def _without_minimum(be: Backend, found: Solution, weight: Array) -> Solution:
             xp.where(negative[:, None], figure, detail),
         )
 
-    failure, detail = be.split(
+    failure, detail = be.seldom(
         ~xp.isfinite(norm(be, be.cholesky(weight))),
         doubtful,
         lambda weight, *kept: kept,

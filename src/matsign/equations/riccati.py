@@ -54,7 +54,10 @@ def riccati(be: Backend, a: Array, b: Array, c: Array, d: Array, *, half_plane: 
     if half_plane == "left":
         a, b, c, d = -a, -b, -c, -d
     problem, k, _ = _scale(be, Problem(a, b, c, d))
-    if method == "auto":
+    if method == "auto" and be.traced(c):
+        # What an M-matrix would gain by doubling is not worth a second method in a program.
+        found = _general(be, problem)
+    elif method == "auto":
         found = be.split(
             _has_signs_of_m_matrix(be, problem),
             lambda *p: _doubled_or_general(be, Problem(*p)),
@@ -101,7 +104,7 @@ def _nothing(be: Backend, a: Array, b: Array, c: Array, d: Array, *, half_plane:
 def _general(be: Backend, problem: Problem) -> Solution:
     found = by_sign(be, *problem)
     suspect = (found.failure == Failure.NOT_CONVERGED) | (found.failure == Failure.NO_GRAPH)
-    found = be.split(
+    found = be.seldom(
         suspect,
         lambda a, b, c, d, *_: _by_schur(be, a, b, c, d),
         lambda a, b, c, d, *kept: Solution((kept[0],), *kept[1:]),
@@ -139,7 +142,7 @@ def _doubled(be: Backend, p: Problem) -> Solution:
     def nearly(p: Problem, x: Array) -> Array:
         return _right_of(be, p.b + p.d @ x) & _right_of(be, x @ p.d - p.a)
 
-    solved = solved & be.split(solved & ~stable, nearly, lambda p, x: be.ones(x) > 0, p, x)
+    solved = solved & be.seldom(solved & ~stable, nearly, lambda p, x: be.ones(x) > 0, p, x)
     return solution(be, (x,), Failure.NOT_CONVERGED, ~solved, steps)
 
 
@@ -151,7 +154,7 @@ def _right_of(be: Backend, m: Array) -> Array:
 
 def _doubled_or_general(be: Backend, p: Problem) -> Solution:
     found = _doubled(be, p)
-    return be.split(
+    return be.seldom(
         found.failure > 0,
         lambda a, b, c, d, *_: _general(be, Problem(a, b, c, d)),
         lambda a, b, c, d, *kept: Solution((kept[0],), *kept[1:]),
@@ -170,10 +173,10 @@ def _scale(be: Backend, p: Problem) -> tuple[Problem, Array, Array]:
         xp.where(largest(be, p.c) > 0, ec, 2 * linear - ed),
         xp.where(largest(be, p.d) > 0, ed, 2 * linear - ec),
     )
-    k = (ec - ed) // 2
+    k = (ec - ed) >> 1
     tiny = ec + ed - 2 * linear < -far(be, p.c)
     # The product of c and d does not count then. What remains is x ≈ c / (b - a), or the other solution, x ≈ (a - b) / d.
-    small = be.split(tiny, functools.partial(_is_stable, be), lambda p: be.ones(p.a) < 0, p)
+    small = be.seldom(tiny, functools.partial(_is_stable, be), lambda p: be.ones(p.a) < 0, p)
     k = xp.where(tiny, xp.where(small, ec - linear, linear - ed), k)
     e = xp.maximum(linear, xp.maximum(ec - k, ed + k))
     shifts = (-e, -e, -k - e, k - e)
@@ -207,7 +210,7 @@ def by_sign(be: Backend, a: Array, b: Array, c: Array, d: Array) -> Solution:
     def on_axis(a: Array, b: Array, c: Array, d: Array) -> Array:
         return be.host(schur.axis, be.ones(a) > 0, assemble(be, a, c, d, b))
 
-    axis = be.split(~settled(be, found), on_axis, lambda a, *_: be.ones(a) < 0, a, b, c, d)
+    axis = be.seldom(~settled(be, found), on_axis, lambda a, *_: be.ones(a) < 0, a, b, c, d)
     count = xp.where(xp.isfinite(right), xp.round(right), -be.ones(a))
     failure = _verdict(be, count, m, graph & xp.isfinite(norm(be, x)))
     failure = xp.where(~(found.defect < 0.05), int(Failure.NOT_CONVERGED) + 0 * failure, failure)
@@ -292,9 +295,9 @@ def _residual(be: Backend, value: tuple[Array], a: Array, b: Array, c: Array, d:
     def look(a: Array, b: Array, c: Array, d: Array) -> Array:
         return be.host(schur.touches_axis, be.ones(a) > 0, assemble(be, a, c, d, b))
 
-    boundary = be.split(near, look, lambda a, *_: be.ones(a) < 0, a, b, c, d)
+    boundary = be.seldom(near, look, lambda a, *_: be.ones(a) < 0, a, b, c, d)
     step = xp.abs(found.value.c / 2) + xp.abs(blur)
-    step = be.split(
+    step = be.seldom(
         norm(be, step) > 1024 * be.eps(x) * norm(be, x),
         functools.partial(_looked_at_closely, be),
         lambda *arrays: arrays[-1],

@@ -92,7 +92,7 @@ def _posed(be: Backend, a: Array, b: Array, q: Array) -> _Posed:
     q, scale_q = scaling.into(be, q, outer)
     mean_a, mean_b = trace(be, a) / a.shape[-1], trace(be, b) / b.shape[-1]
     shift = (mean_a - mean_b) / 2
-    a, b = be.split(
+    a, b = be.seldom(
         be.xp.abs(shift) > 8 * be.xp.abs(mean_a + mean_b),
         lambda a, b, s: (plus_identity(be, column(-s), a), plus_identity(be, column(s), b)),
         lambda a, b, s: (a, b),
@@ -119,7 +119,7 @@ def _between(be: Backend, a: Array, b: Array, q: Array, otherwise: Callable[...,
     found, doubtful = line.summed(be, a, b, q, 26)
     x = found.x
     fine = found.sound & ~doubtful & at_rounding(be, terms, a, b, q, x)
-    return be.split(
+    return be.seldom(
         ~fine,
         lambda a, b, q, *_: otherwise(be, a, b, q),
         lambda a, b, q, x, k: solution(be, (x,), iterations=k),
@@ -140,7 +140,7 @@ def _newton(be: Backend, a: Array, b: Array, q: Array) -> Solution:
     failure = be.xp.where(lost, none + int(Failure.NOT_CONVERGED), none)
     failure = be.xp.where(found.sound, failure, none + int(Failure.NO_LINE))
     otherwise = _schur if be.on_cpu(q) else _elsewhere(be, q)
-    singular = be.split(
+    singular = be.seldom(
         line.unproven(be, found, a, b) | (failure > 0),
         lambda a, b, q, x: otherwise(be, a, b, q).failure == int(Failure.COMMON_EIGENVALUE),
         lambda a, b, q, x: be.ones(x) < 0,

@@ -184,12 +184,13 @@ def _on_short_side(be: Backend, m: Array, f: Any) -> Solution:
 
 def _sign(be: Backend, h: Array) -> Array:
     """The sign of a Hermitian matrix by products alone, resolved as far as rounding allows."""
-    return hermitian(orthogonalise(be, h, tol=None, rtol=be.eps(h), method="polynomial").value[0])
+    found: Solution = be.once(orthogonalise, be, h, tol=None, rtol=be.eps(h), method="polynomial")
+    return hermitian(found.value[0])
 
 
 def _factors(be: Backend, m: Array, rtol: float) -> tuple[Solution, Array, Array]:
     """How O was found, H, and a bound on its largest eigenvalue."""
-    found = orthogonalise(be, m, tol=None, rtol=rtol, method="polynomial")
+    found: Solution = be.once(orthogonalise, be, m, tol=None, rtol=rtol, method="polynomial")
     h = hermitian(adjoint(found.value[0]) @ m)
     return found, h, _size(be, h)
 

@@ -58,7 +58,7 @@ def coupled(be: Backend, a: Array, b: Array, *, rtol: float | None, spread: Arra
     rtol = rank_tolerance(be, a, rtol)
     sure = found.condition**2 * rtol < 1
     doubtful = (first.failure > 0) | ~sure | ~(_gap(be, a, b, *first.value) < 8 * math.sqrt(a.shape[-1]) * be.eps(a))
-    found = be.split(
+    found = be.seldom(
         doubtful,
         lambda a, b, spread, first: _best(be, a, b, rtol, spread, first),
         lambda a, b, spread, first: first,
@@ -100,12 +100,12 @@ def _best(be: Backend, a: Array, b: Array, rtol: float, spread: Array, first: So
     valid = [ok & ~drowned for ok, drowned in zip(valid, blind, strict=True)]
     valid = [ok & (mine | ~(other | regular)) for ok, mine, other in zip(valid, full, full[::-1], strict=True)]
     valid.append((first.failure == 0) & (regular | full[0] | full[1] | ~(valid[0] | valid[1])))
-    best, least = be.split(negative[0], lambda x, y: x, lambda x, y: y, ways[0], ways[1]), math.inf * be.ones(a)
+    best, least = be.choose(negative[0], ways[0], ways[1]), math.inf * be.ones(a)
     for way, ok in zip((*ways, first), valid, strict=True):
         c, d = way.value
         misfit = _misfits(be, a, b, c, d)
         better = ok & (4 * misfit < least) & (_gap(be, a, b, c, d) < math.sqrt(be.eps(a)))
-        best = be.split(better, lambda new, old: new, lambda new, old: old, way, best)
+        best = be.choose(better, way, best)
         least = xp.where(better, misfit, least)
     lost = (best.failure == 0) & ~xp.isfinite(least)
     lost = lost | (best.failure == int(Failure.NOT_CONVERGED))
@@ -257,7 +257,7 @@ def _mean(be: Backend, a: Array, b: Array, *, rtol: float | None) -> Solution:
             *(a, b, found),
         )
 
-    found = be.split(definite, by_cholesky, otherwise, a, b, k, low, swap, matched)
+    found = be.seldom(~definite, otherwise, by_cholesky, a, b, k, low, swap, matched)
     units = be.xp.where(found.failure == int(Failure.NOT_DEFINITE), ea - eb, 0 * ea)
     return found._replace(
         value=(be.ldexp(found.value[0], column((ea + eb) // 2)),), detail=be.ldexp(found.detail, units[:, None])
@@ -362,7 +362,7 @@ def _inverse_on_range(be: Backend, base: Array, other: Array, rtol: float) -> Ar
         inverse = _factor(be, hermitian(base), rtol).inverse
         return adjoint(inverse) @ inverse
 
-    return be.split(poor, on_range, lambda base, back: back, base, back)
+    return be.seldom(poor, on_range, lambda base, back: back, base, back)
 
 
 def _mean_residual(be: Backend, value: tuple[Array], a: Array, b: Array, *, rtol: float | None) -> Residual:

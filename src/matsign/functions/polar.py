@@ -138,7 +138,7 @@ def _gram(be: Backend, m: Array, rtol: float) -> Solution:
         inverse_root = (vectors * (1 / be.xp.sqrt(values))[:, None, :]) @ adjoint(vectors)
         return _polished(be, m @ inverse_root)
 
-    return solution(be, (be.split(fine, quick, lambda m, *_: _svd(be, m, rtol), m, values, vectors),))
+    return solution(be, (be.seldom(~fine, lambda m, *_: _svd(be, m, rtol), quick, m, values, vectors),))
 
 
 def _wide_gram(be: Backend, m: Array, rtol: float) -> Array:
@@ -160,7 +160,7 @@ def _newton(be: Backend, m: Array, rtol: float) -> Solution:
     def direct(q: Array, r: Array, m: Array) -> Solution:
         return solution(be, (_svd(be, m, rtol),))
 
-    return be.split(~(condition * rtol < 1), direct, iterate, q, r, m)
+    return be.seldom(~(condition * rtol < 1), direct, iterate, q, r, m)
 
 
 def _polynomial(be: Backend, m: Array, tol: float, rtol: float) -> Solution:
@@ -217,11 +217,12 @@ def _scale(be: Backend, m: Array) -> Array:
     xp, size = be.xp, norm(be, m)
     m = m / column(nonzero(be, size))  # σmax in [1/√k, 1]: no eighth power below overflows
     gram = adjoint(m) @ m
-    v = _start(be, m)
-    for _ in range(24):
+
+    def step(v: Array) -> Array:
         v = gram @ v
-        v = v / column(nonzero(be, norm(be, v)))
-    estimate = norm(be, m @ v)
+        return v / column(nonzero(be, norm(be, v)))
+
+    estimate = norm(be, m @ be.each_of([()] * 24, step, _start(be, m)))
     # λmax of a k × k matrix with nonnegative eigenvalues is at most their mean plus √(k - 1) standard deviations.
     square = gram @ gram
     k = m.shape[-1]
@@ -329,7 +330,7 @@ def _extremal(be: Backend, u: Array, m: Array, values: Array, defect: Array) -> 
         u = run(be, Dilation(u), (PADE,) * _FINISH).c
         return bound(u, m, _norm(be, u), be.eigh(hermitian(adjoint(u) @ m))[0])
 
-    most = be.split(defect > 1e4 * be.eps(m), finished, bound, u, m, top, values)
+    most = be.seldom(defect > 1e4 * be.eps(m), finished, bound, u, m, top, values)
     reached = inner(be, m, u) / be.xp.maximum(top, be.ones(u))
     return (most - reached) / nonzero(be, most), top - 1
 

@@ -122,10 +122,10 @@ def _judged(be: Backend, a: Array, noise: Array, rtol: float, method: str) -> So
     size, size_z = norm(be, x), norm(be, z)
     right = (found.failure == 0) & _is_root(be, a, x, z, size, size_z)
     sure = right & (size * size_z * math.sqrt(rtol) < 1)
-    return be.split(
-        sure,
-        lambda a, noise, right, regular: regular,
+    return be.seldom(
+        ~sure,
         lambda a, noise, right, regular: _singular(be, a, noise, rtol, method, right, regular),
+        lambda a, noise, right, regular: regular,
         *(a, noise, right, found),
     )
 
@@ -175,7 +175,7 @@ def _singular(
     kept = kept._replace(
         detail=xp.where((singular & ~right)[:, None], figures(be, a, 1 / nonzero(be, reach)), kept.detail)
     )
-    return be.split(use, lambda split, kept: split, lambda split, kept: kept, split, kept)
+    return be.choose(use, split, kept)
 
 
 def _regular(be: Backend, a: Array, noise: Array, method: str) -> Solution:
@@ -188,7 +188,7 @@ def _regular(be: Backend, a: Array, noise: Array, method: str) -> Solution:
     x, z = found.value
     lost = ~settled(be, found)
     if method == "newton":
-        return be.split(
+        return be.seldom(
             lost,
             lambda a, noise, x, z, k: _diagnosed(be, a, noise, (x, z), k),
             lambda a, noise, x, z, k: solution(be, (x, z), iterations=k),
@@ -196,7 +196,7 @@ def _regular(be: Backend, a: Array, noise: Array, method: str) -> Solution:
         )
     gap = norm(be, x @ x - a) / norm(be, x) ** 2
     doubtful = lost | ~(gap < 8 * math.sqrt(a.shape[-1]) * be.eps(a))
-    return be.split(
+    return be.seldom(
         doubtful,
         lambda a, noise, *_: _schur(be, a, noise),
         lambda a, noise, x, z, k: solution(be, (x, z), iterations=k),

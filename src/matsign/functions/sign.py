@@ -160,7 +160,7 @@ def _general(be: Backend, m: Array, tol: float, rtol: float | None, method: str)
 
     # Singular as it stands, whatever is to count as zero, or singular to what is.
     limit = max(smallest, n * be.eps(m))
-    return be.split(~(condition * limit < _MARGIN), deflated, kept, m, *found.value, *found[1:])
+    return be.seldom(~(condition * limit < _MARGIN), deflated, kept, m, *found.value, *found[1:])
 
 
 def _regular(be: Backend, m: Array, tol: float, method: str) -> tuple[Solution, Array]:
@@ -178,7 +178,7 @@ def _regular(be: Backend, m: Array, tol: float, method: str) -> tuple[Solution, 
     slow = ~settled(be, found)
     if method == "newton":
         # An exact eigenvalue on the axis is moved off it by rounding, and the iteration then converges to noise.
-        judged = be.split(
+        judged = be.seldom(
             slow,
             lambda m, s, k: _confirmed(be, m, solution(be, (s,), iterations=k)),
             lambda m, s, k: solution(be, (s,), iterations=k),
@@ -193,7 +193,7 @@ def _regular(be: Backend, m: Array, tol: float, method: str) -> tuple[Solution, 
         return judged._replace(failure=failure), found.condition
     # A small commutator is a small backward error; where rounding left a large one, Schur vectors do better.
     doubtful = slow | ~(gap < 8 * math.sqrt(m.shape[-1]) * be.eps(m))
-    judged = be.split(
+    judged = be.seldom(
         doubtful,
         lambda m, s, k: _schur(be, m),
         lambda m, s, k: solution(be, (s,), iterations=k),
@@ -349,7 +349,7 @@ def _not_nilpotent(be: Backend, s: Array, m: Array) -> Array:
         return norm(be, power) * share
 
     singular = be.real(be.trace(eye(be, m) - s @ s)) > 0.5
-    return be.split(singular, measured, lambda s, m: 0 * be.ones(m), s, m)
+    return be.seldom(singular, measured, lambda s, m: 0 * be.ones(m), s, m)
 
 
 def _correction(be: Backend, s: Array, units: balance.Balanced) -> Array:
@@ -382,7 +382,7 @@ def _joined_by_rounding(be: Backend, s: Array, m: Array, rtol: float | None) -> 
         return chained & (counts[:, 0] > 0) & short
 
     singular = be.real(be.trace(eye(be, m) - s @ s)) > 0.5
-    return be.split(singular, looked_at, lambda s, m: be.ones(m) < 0, s, m)
+    return be.seldom(singular, looked_at, lambda s, m: be.ones(m) < 0, s, m)
 
 
 def _sensitive(be: Backend, n: Array, q: Array) -> Array:

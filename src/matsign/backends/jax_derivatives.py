@@ -1,0 +1,70 @@
+"""The derivative of a step as an operation like the step itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from matsign.backends import load
+
+Array = Any
+Arrays = tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class Derivative:
+    """The tangent of a step or its cotangent: of the value, the arrays and directions, and linear in those."""
+
+    step: Any
+    kind: str
+    batch: None = None
+    finite = True
+
+    @property
+    def fixed(self) -> bool:
+        return bool(self.step.fixed)
+
+    @property
+    def results(self) -> int:
+        """How many arrays the value of the step has."""
+        return len(self.step.rule.results)
+
+    @property
+    def arguments(self) -> int:
+        """How many arrays it is a function of."""
+        return sum(self.step.given)
+
+    @property
+    def directions(self) -> int:
+        return self.arguments if self.kind == "tangent" else self.results
+
+    def over(self, count: int) -> Derivative:
+        return self
+
+    def adjoint(self) -> Derivative:
+        return Derivative(self.step, "cotangent" if self.kind == "tangent" else "tangent")
+
+    def like(self, operands: Arrays) -> Arrays:
+        """Arrays that the results are like."""
+        return operands[: self.results] if self.kind == "tangent" else operands[self.results :][: self.arguments]
+
+    def __call__(self, be: Any, *operands: Array) -> Arrays:
+        point, directions = operands[: -self.directions], operands[-self.directions :]
+        value, arrays = point[: self.results], point[self.results :]
+        found = getattr(self.step, self.kind)(be, value, arrays, directions)
+        return tuple(x.astype(y.dtype) for x, y in zip(found, self.like(operands), strict=True))
+
+    def on_host(self, *operands: Any) -> list[Any]:
+        """By NumPy, whose rules want finite numbers: those members that have them."""
+        finite = np.ones(len(operands[0]), bool)
+        for x in operands:
+            finite &= np.isfinite(x).all(tuple(range(1, x.ndim)))
+        if finite.all():
+            return list(self(load("numpy"), *operands))
+        out = [np.full_like(x, np.nan) for x in self.like(operands)]
+        if finite.any():
+            for x, part in zip(out, self(load("numpy"), *(x[finite] for x in operands)), strict=True):
+                x[finite] = part
+        return out
