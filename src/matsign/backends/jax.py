@@ -160,32 +160,23 @@ def surely_finite(x: Array) -> bool:
     return not traced(x) and bool(xp.isfinite(x).all())
 
 
-def _one_by_one(f: Callable[..., Any]) -> Callable[..., Any]:
-    """A function of stacks that programs compiled for a CPU work off member by member, whatever is mapped over.
-
-    Compiled programs that hold several stacked factorisations wait for each other's threads forever on machines of few cores
-    (met with jaxlib 0.10.2 on two, with inverses of 1000 members of size 8 or of 4 of size 60).
-    """
-    single = jax.custom_batching.sequential_vmap(f)
-
-    def on_stacks(*arrays: Array) -> Any:
-        compiled = any(traced(x) for x in arrays) and on_cpu(arrays[0])
-        return lax.map(lambda xs: single(*xs), arrays) if compiled else f(*arrays)
-
-    return on_stacks
+# A program compiled for a CPU holds none of these but where XLA partitions it: several stacked factorisations in one program wait
+# for each other's threads forever on machines of few cores (met with jaxlib 0.10.2 on two).
+inv, solve, cholesky = xp.linalg.inv, xp.linalg.solve, xp.linalg.cholesky
 
 
-inv = _one_by_one(xp.linalg.inv)
-solve = _one_by_one(xp.linalg.solve)
-cholesky = _one_by_one(xp.linalg.cholesky)
-eigh = _one_by_one(lambda a: tuple(xp.linalg.eigh(a)))
-svd = _one_by_one(lambda a: tuple(xp.linalg.svd(a, full_matrices=False)))
-_eig = _one_by_one(lambda a: tuple(xp.linalg.eig(a)))
+def eigh(a: Array) -> tuple[Array, Array]:
+    return tuple(xp.linalg.eigh(a))
+
+
+def svd(a: Array) -> tuple[Array, Array, Array]:
+    return tuple(xp.linalg.svd(a, full_matrices=False))
 
 
 def eig(a: Array) -> tuple[Array, Array]:
     if on_cpu(a):
-        return _eig(a)
+        values, vectors = xp.linalg.eig(a)
+        return values, vectors
     # Only the CPU can be relied on to have it.
     vectors = a.astype(xp.result_type(a.dtype, xp.complex64))
     return host(numpy.eig, (vectors[..., 0], vectors), a)

@@ -160,19 +160,11 @@ class Accelerator:
     def norm(self, x: Array) -> Array:
         return _norm(x)
 
-    inv = staticmethod(xp.linalg.inv)
-    solve = staticmethod(xp.linalg.solve)
     cholesky = staticmethod(functools.partial(xp.linalg.cholesky, symmetrize_input=False))
 
     def log_determinant(self, a: Array) -> Array:
         factors, _, _ = lax.linalg.lu(a)
         return xp.log(xp.abs(xp.diagonal(factors, axis1=-2, axis2=-1))).sum(-1)
-
-    def eigh(self, a: Array) -> tuple[Array, Array]:
-        return tuple(xp.linalg.eigh(a))
-
-    def svd(self, a: Array) -> tuple[Array, Array, Array]:
-        return tuple(xp.linalg.svd(a, full_matrices=False))
 
 
 _norm = jax.jit(plain.norm)

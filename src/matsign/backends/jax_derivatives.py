@@ -7,8 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from matsign.backends import load
-
 Array = Any
 Arrays = tuple[Any, ...]
 
@@ -56,15 +54,18 @@ class Derivative:
         found = getattr(self.step, self.kind)(be, value, arrays, directions)
         return tuple(x.astype(y.dtype) for x, y in zip(found, self.like(operands), strict=True))
 
-    def on_host(self, *operands: Any) -> list[Any]:
+    def evaluate(self, be: Any, *operands: Any) -> Arrays:
         """By NumPy, whose rules want finite numbers: those members that have them."""
         finite = np.ones(len(operands[0]), bool)
         for x in operands:
             finite &= np.isfinite(x).all(tuple(range(1, x.ndim)))
         if finite.all():
-            return list(self(load("numpy"), *operands))
-        out = [np.full_like(x, np.nan) for x in self.like(operands)]
+            return self(be, *operands)
+        out = tuple(np.full_like(x, np.nan) for x in self.like(operands))
         if finite.any():
-            for x, part in zip(out, self(load("numpy"), *(x[finite] for x in operands)), strict=True):
+            for x, part in zip(out, self(be, *(x[finite] for x in operands)), strict=True):
                 x[finite] = part
         return out
+
+    def raises(self, be: Any, found: Arrays) -> bool:
+        return False

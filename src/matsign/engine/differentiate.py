@@ -5,13 +5,13 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from matsign.backends import Backend
 from matsign.engine.declare import Call, Declaration, answer, bind, prepare, public, step_of
 from matsign.engine.linear import far, nonzero, per_member, scaled_norm, scattered
-from matsign.engine.rules import Arrays, Step
+from matsign.engine.rules import Arrays, Step, no_figures
 
 Array = Any
 
@@ -90,19 +90,53 @@ def condition(f: Callable[..., Any]) -> Callable[..., Any]:
         )
         if not step.has_entries(given):
             return be.real(be.zeros(batch, given[0]))
-        with be.scoped(given[0]):
-            value, given = step.filled_value(be, value, given), step.filled(be, given)
-            grown = _norm_of_derivative(be, step, value, given)
-            # What is not a number there has overflowed.
-            right = found.solution.failure == 0
-            grown = be.xp.where(right & be.xp.isnan(grown), be.xp.full_like(grown, math.inf), grown)
-            if declaration.unbounded:
-                kept = tuple(be.xp.where(per_member(right, x), x, be.xp.zeros_like(x)) for x in value)
-                endless = right & declaration.unbounded(be, kept, *step.every(given)) & ~(grown == 0)
-                grown = be.xp.where(endless, be.xp.full_like(grown, math.inf), grown)
+        grown = be.derived(
+            _Conditioning(declaration, replace(step, batch=None)), *given, *value, found.solution.failure
+        )[0]
         return grown[0] if batch == () else grown.reshape(batch)
 
     return number
+
+
+@dataclass(frozen=True)
+class _Conditioning:
+    """A condition number as one operation like the `Step` that it belongs to: of the arrays, the value and its failures."""
+
+    declaration: Declaration
+    step: Step
+    batch: None = None
+    fixed = finite = False
+
+    @property
+    def unrolls(self) -> bool:
+        return self.step.unrolls
+
+    def over(self, count: int) -> _Conditioning:
+        return self
+
+    def result_shapes(self, arrays: Arrays) -> list[tuple[tuple[int, ...], str]]:
+        return [((arrays[0].shape[0],), "real")]
+
+    def raises(self, be: Backend, found: Arrays) -> bool:
+        return False
+
+    def __call__(self, be: Backend, *arrays: Array) -> Arrays:
+        return self.evaluate(be, *arrays)
+
+    def evaluate(self, be: Backend, *arrays: Array) -> Arrays:
+        step, count = self.step, sum(self.step.given)
+        given, value, right = arrays[:count], arrays[count:-1], arrays[-1] == 0
+        with be.scoped(given[0]):
+            value, given = step.filled_value(be, value, given), step.filled(be, given)
+            kept = tuple(be.xp.where(per_member(right, x), x, be.xp.zeros_like(x)) for x in value)
+            grown = _norm_of_derivative(be, step, value, given)
+            # What is not a number there has overflowed.
+            grown = be.xp.where(right & be.xp.isnan(grown), be.xp.full_like(grown, math.inf), grown)
+            if self.declaration.unbounded:
+                endless = right & self.declaration.unbounded(be, kept, *step.every(given)) & ~(grown == 0)
+                grown = be.xp.where(endless, be.xp.full_like(grown, math.inf), grown)
+        none = be.no_counts(given[0])
+        return (grown, none, none, no_figures(be, given[0]))
 
 
 def _norm_of_derivative(be: Backend, step: Step, value: Arrays, arrays: Arrays) -> Array:
