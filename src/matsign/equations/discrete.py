@@ -118,7 +118,8 @@ def solve_discrete_are(
 
     Notes
     -----
-    In a compiled program a member without a stabilising solution is NaN; on an accelerator "auto" leaves QZ out there.
+    In a compiled program a member without a stabilising solution is NaN. For an accelerator it holds doubling and Newton's
+    method alone, right to three quarters of the digits or better, and NumPy solves what these leave; exported, that is NaN.
 
     What working precision leaves open, such as strongly unstable plants with few inputs, is solved in as many digits as it needs
     where it can be: on a CPU or in uncompiled calls, up to n = 32 (complex 16), in up to a second or two. Where that fails, the
