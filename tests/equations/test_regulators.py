@@ -313,3 +313,26 @@ def test_gain_of_inputs_that_do_the_same_beside_a_tiny_weight(eager, rng):
         right = truth.inverse(weight + b.T @ exact @ b) @ (b.T @ exact @ a)
         assert truth.error(gain, right) < 1e-12
         assert truth.error(gain, right) < 30 * max(certificate.forward_error, 2.0**-52)
+
+
+def test_gain_where_rounding_alone_makes_the_weight_regular(eager, rng):
+    """Of inputs in units far apart what single precision loses of r leaves gains near zero, and the same in all other units."""
+    a = np.array(
+        [[3.76, 1.23, -0.25, -0.4], [-1.51, 3.84, 0.29, 0.56], [-0.72, 0.03, 4.16, 1.5], [-1.03, 0.51, 0.37, 4.72]]
+    )
+    b = np.array(
+        [
+            [6.71e-4, -5.76e-3, 0.106, -0.297],
+            [-4.67e3, -1.5e4, -5.21e-5, -1.94e6],
+            [-3.56e-5, 2.46e-6, -1.69e-6, -0.0548],
+            [0.0112, -3.98e7, -5.23e-9, 1.61e-7],
+        ]
+    )
+    for size in (0, *[0.1] * 9):
+        moved = [x * (1 + size * gaussian(rng, 4, 4)) for x in (a, b)]
+        plant = [x.astype("float32") for x in (*moved, 100 * np.eye(4), np.eye(4))]
+        (gain, _, _), certificate = eager(matsign.certify(dlqr), *plant)
+        exact = truth.discrete_are(*plant, np.eye(4), 0 * b)
+        wide = [truth.exact(y) for y in plant]
+        right = truth.inverse(wide[3] + wide[1].T @ exact @ wide[1]) @ (wide[1].T @ exact @ wide[0])
+        assert truth.error(gain, right) < 30 * max(certificate.forward_error, 2.0**-23)

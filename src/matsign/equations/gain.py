@@ -11,7 +11,7 @@ import functools
 from typing import Any
 
 from matsign.backends import Backend
-from matsign.engine.linear import column, norm
+from matsign.engine.linear import adjoint, column, nonzero, norm
 from matsign.equations.last_resort import affordable, solved
 from matsign.equations.newton_kleinman import Equation
 from matsign.equations.plant import Plant, gain_exponent, in_odd_units, loop_exponent, normalise, rounded_by_chance
@@ -60,13 +60,22 @@ def _lost(be: Backend, equation: Equation, x: Array, scaled: Plant, gain: Array)
 def _changes(be: Backend, equation: Equation, x: Array, scaled: Plant, gain: Array) -> Array:
     """By how much rounding moves each entry of the gain in working precision: the most in three other systems of units.
 
-    Changes of the data by roundings would not do: what a sum of 1 and 1e-12 loses stays the same when the 1 changes by eps.
+    Changes of the data by roundings would not do: what a sum of 1 and 1e-12 loses stays the same when the 1 changes by eps. And
+    where rounding makes the weight regular that is multiplied by the gain, what that loses is the same in all units.
     """
-    changes = []
+    changes = [be.xp.abs(gain) * column(be.astype(_is_made_regular(be, equation, x, scaled), be.kind(be.real(gain))))]
     for draw in range(3):
         odd = in_odd_units(be, scaled, x, draw)
         changes.append(be.xp.abs(odd.gain * equation.gap(be, odd.plant, odd.x).gain - gain))
     return functools.reduce(be.xp.maximum, changes)
+
+
+def _is_made_regular(be: Backend, equation: Equation, x: Array, p: Plant) -> Array:
+    """Where r (or r + bᴴ x b), with its inputs in units that make its diagonal 1, is singular to working precision."""
+    weight = p.r + adjoint(p.b) @ x @ p.b if equation.discrete else p.r
+    units = 1 / be.xp.sqrt(nonzero(be, be.xp.abs(be.real(be.xp.linalg.diagonal(weight)))))
+    weight = weight * units[:, :, None] * units[:, None, :]
+    return ~(norm(be, weight) * norm(be, be.inv(weight)) * (4 * weight.shape[-1] * be.eps(x)) < 1)
 
 
 def _in_digits(be: Backend, equation: Equation, shaken: bool, p: Plant, gain: Array, closed: Array) -> Any:
