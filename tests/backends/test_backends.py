@@ -172,21 +172,6 @@ def test_a_member_that_lapack_gives_up_on(name, dtype, eager, rng, monkeypatch):
     np.testing.assert_allclose(u * found[values][:, None, :] @ v, m, atol=100 * np.finfo(dtype).eps)
 
 
-def test_many_stacked_factorisations_in_one_compiled_program(rng):
-    """On two cores such programs of jaxlib 0.10.2 used to wait forever."""
-    jax = pytest.importorskip("jax")
-    be = backends.load("jax")
-    a = gaussian(rng, 4, 60, 60)
-
-    @jax.jit
-    def inverses(a):
-        return [be.inv(a + 0.1 * k) for k in range(6)], jax.vmap(lambda x: be.inv(x[None])[0])(a)
-
-    found, mapped = inverses(a)
-    np.testing.assert_allclose(found[0] @ a, np.broadcast_to(np.eye(60), a.shape), atol=1e-9)
-    np.testing.assert_allclose(mapped, found[0])
-
-
 class TestPrecisionOfProducts:
     """Settings of a process that make others faster: here they would be taken for no convergence, or for an answer."""
 
