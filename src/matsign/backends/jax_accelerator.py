@@ -224,11 +224,12 @@ def lowering(ctx: Any, *operands: Any, step: Any) -> Any:
 
 
 def _traced(*arrays: Array, step: Any) -> tuple[Array, ...]:
+    if step.fixed:
+        # Products for every member: no host takes those with denormal numbers.
+        return tuple(step(plain, *arrays))
     be, unknown = Accelerator(), ~_finite(arrays)
     found = tuple(step(be, *(_where(unknown, _harmless(x), x) for x in arrays)))
     values = found if isinstance(step, Derivative) else found[:-CODES]
-    if step.fixed:
-        return tuple(_where(unknown, xp.full_like(x, xp.nan), x) for x in values) + found[len(values) :]
     missed = unknown | _holds_denormal(arrays)
     if step.finite:
         # What comes to nothing is for the host to say.
