@@ -196,3 +196,16 @@ def test_certificate_where_working_precision_cannot_solve_with_the_weight(rng):
         x, certificate = certify(solve_discrete_are)(a, b, q, r)
         error = truth.error(x, truth.discrete_are(a, b, q, r, I3, 0 * b))
         assert error < 30 * max(certificate.forward_error, EPS)
+
+
+def test_cross_term_along_inputs_that_b_hides(rng):
+    """Beside inputs that do the same, single precision loses r of 1e-10, and with it s r⁻¹ sᴴ: a hundred times the solution."""
+    for _ in range(20):
+        a, s = 0.3 * gaussian(rng, 4, 4), 0.1 * gaussian(rng, 4, 3)
+        b = np.outer([1.0, 8, 0, -8], [8.0, 5, 2])
+        plant = [x.astype("float32") for x in (a, b, 1.4e6 * np.eye(4), 1e-10 * np.eye(3), np.eye(4), s)]
+        try:
+            x, certificate = certify(solve_discrete_are)(*plant)
+        except SpectrumError:  # of an indefinite cost
+            continue
+        assert truth.error(x, truth.discrete_are(*plant)) < 30 * max(certificate.forward_error, 2.0**-23)

@@ -227,6 +227,9 @@ def _judged(be: Backend, equation: Equation, p: Plant, c: Candidate) -> tuple[Ar
     def nothing_open(p: Plant, c: Candidate) -> tuple[Candidate, Array, Array]:
         return c, c.stable & ~c.stable, c.stable & ~c.stable
 
+    if p.s is not None and affordable(be, c.x):
+        # Where r is lost, so is what the cross term asks for along inputs that b hides.
+        c = c._replace(sure=c.sure & ~_is_singular(be, equation, p, c.x))
     suspicious = c.stable & (~c.sure | outside_cone(be, p, c.x))
     c, wrong, known = be.split(suspicious, open_question, nothing_open, p, c)
     return be.split(~usable(c) | wrong, doubtful, fine, p, c, wrong, known)
