@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from matrices import gaussian
@@ -16,17 +16,21 @@ PLANS = {**NAMED, "counted": counted(6, 0.2, 1e-7), "tight": polar_express(1e-3,
 
 
 @pytest.mark.parametrize("plan", [*PLANS.values(), (POLISH,), (PURIFY, POLISH)], ids=[*PLANS, "cubic", "negative"])
+@example(x=1.0)
 @given(x=st.floats(1e-3, 1.0))
 def test_monic_steps_are_the_same_polynomials(plan, x):
     links = _monic(plan)
     y = links[0].t * x
     for link in links:
         y = y * (link.a + link.b * y**2 + link.c * y**4)
-    expected = x
+    # Coefficients of both signs cancel, and where a step is steep it magnifies what rounding the steps before it left.
+    expected, rounding = x, 0.0
     for step in plan:
+        slope = abs(step.a + 3 * step.b * expected**2 + 5 * step.c * expected**4)
+        terms = abs(step.a * expected) + abs(step.b * expected**3) + abs(step.c * expected**5)
+        rounding = slope * rounding + 2**-52 * terms
         expected = step(expected)
-    # Coefficients of both signs cancel: what is small is so by chance.
-    assert abs(y - expected) < 1e-11
+    assert abs(y - expected) < 10 * rounding
 
 
 @pytest.mark.parametrize("plan", PLANS.values(), ids=PLANS)
