@@ -20,7 +20,8 @@ from matsign.engine.declare import Declaration
 
 _OUT = "where to write: .npy, .npz, .mat, .mtx or .csv; several results go to one .npz or .mat, or to one -o each"
 _FILE = "a file (FILE:NAME where it holds several matrices) or a number"
-_OPTION = re.compile(r"^(\w[\w, ]*) : (.*(?:\n    .*)*)", re.MULTILINE)
+_SECTION = re.compile(r"^(\w[\w ]*)\n-+\n", re.MULTILINE)
+_PARAMETER = re.compile(r"^(\w+) : .*\n((?:    .*\n|\n)*)", re.MULTILINE)
 
 
 def functions() -> list[Callable[..., Any]]:
@@ -135,25 +136,26 @@ def _print(certificate: matsign.Certificate) -> None:
     Console(highlight=False, soft_wrap=True).print(text)
 
 
+def _sections(f: Callable[..., Any]) -> dict[str, str]:
+    """The sections of a docstring by name, the summaries under "Summary"."""
+    summary, *rest = _SECTION.split((inspect.getdoc(f) or "") + "\n")
+    return {"Summary": summary, **dict(zip(rest[::2], rest[1::2], strict=True))}
+
+
 def _help(f: Callable[..., Any]) -> str:
-    """The docstring without its parameters and examples, in the paragraphs it has."""
-    text = inspect.getdoc(f) or ""
-    text = re.sub(r"\n+Parameters\n-+\n(?:.+\n)*", "\n", text.partition("\n>>>")[0] + "\n")
-    text = re.sub(r"^\w+\n-+\n", "", text, flags=re.MULTILINE)
-    paragraphs = (" ".join(p.split()) for p in text.replace("``", "").strip().split("\n\n"))
-    return escape("\n\n".join(paragraphs))
+    """The summaries and the notes of a docstring, in the paragraphs they have."""
+    sections = _sections(f)
+    text = _plain(sections["Summary"] + sections.get("Notes", ""))
+    return escape("\n\n".join(" ".join(p.split()) for p in text.strip().split("\n\n")))
 
 
 def _option_help(f: Callable[..., Any]) -> dict[str, str]:
-    """What the docstring says of each option; where it refers to another function's options, what that one says."""
-    text = inspect.getdoc(f) or ""
-    found: dict[str, str] = {}
-    reference = re.search(r"\bas in\s+`(\w+)`", text)
-    if reference and reference[1] != f.__name__:
-        found = _option_help(getattr(matsign, reference[1]))
-    for names, meaning in _OPTION.findall(text):
-        found |= {name: escape(" ".join(meaning.split())) for name in names.split(", ")}
-    for name in re.findall(r"`(\w+)` is ", text):
-        sentence = re.search(rf"`{name}` is ([^.]*)\.", text)
-        found.setdefault(name, escape(" ".join(sentence[1].split())) if sentence else "")
-    return found
+    """What the docstring says of each parameter."""
+    found = _PARAMETER.findall(_sections(f).get("Parameters", ""))
+    return {name: escape(" ".join(_plain(meaning).split())) for name, meaning in found}
+
+
+def _plain(text: str) -> str:
+    """A text without the marks of references, lists, code and blocks."""
+    text = re.sub(r" ?\[\d\]_|^ *- ", "", text, flags=re.MULTILINE)
+    return text.replace("``", "").replace("::\n", ":\n")

@@ -518,31 +518,76 @@ def mclip(
     method: str = "auto",
     errors: str = "raise",
 ) -> Array:
-    """mclip(M) = U min(max(S, lower), upper) Vᴴ for M = U S Vᴴ: singular values are clipped, singular vectors stay.
+    """Clip the singular values of M to an interval.
 
-    With lower = 0 this is the matrix nearest to M, in the Frobenius norm, of spectral norm at most `upper`.
+    mclip(M) = U min(max(S, lower), upper) Vᴴ for the singular value decomposition M = U S Vᴴ; the singular vectors do not
+    change. With ``lower=0`` this is the matrix nearest to M, in the Frobenius norm, of spectral norm at most `upper`.
 
     Parameters
     ----------
-    M : array (..., n, m), float32, float64, complex64 or complex128; float16 and bfloat16 are computed in float32
-    lower, upper : 0 ≤ lower ≤ upper, upper may be infinite; numbers, or arrays with one for every member, whose axes broadcast
-        with the leading ones of M. They take the precision of M, and differentiate
-    rtol : where lower > 0, a singular value of at most ``rtol`` times the largest is zero and stays zero, because its
-        singular vectors mean nothing; default max(n, m) eps
-    method : "svd" (in double precision; float32 results are then right to the last digits), "sign" (products alone, in the
-        spirit of Jianlin Su 2025: the projector on σ < upper is (I - sign(H - upper I))/2 for M = O H, and enters from both
-        sides), or "auto": "svd" on a CPU, "sign" on an accelerator
-    errors : "raise", or "nan" to get NaN for the members without an answer
+    M : array_like, shape (..., n, m)
+        Matrices of any shape and rank, of dtype float32, float64, complex64 or complex128. Matrices in float16 and
+        bfloat16 are computed in float32.
+    lower : float or array_like, shape (...), default 0.0
+        The smallest singular value of the result, at least 0: one number, or an array with one for every member, whose
+        axes broadcast with the leading axes of M. Arrays are converted to the precision of M.
+    upper : float or array_like, shape (...), default 1.0
+        The largest singular value of the result, at least `lower`; it may be infinite.
+    rtol : float, optional
+        Where lower > 0, a singular value of at most ``rtol`` times the largest one counts as zero and stays zero, because
+        rounding has decided its singular vectors. With lower = 0 it has no effect. Default: max(n, m) eps.
+    method : {"auto", "svd", "sign"}, default "auto"
+        How the result is computed:
+
+        - "svd": by a singular value decomposition in double precision; results in float32 are then right to the last
+          digits.
+        - "sign": by products alone, with the projector (I - sign(H - upper I))/2 on the singular values below `upper`,
+          where M = O H is the polar decomposition; in the spirit of [1]_, but with the projector on both sides.
+        - "auto": "svd" on a CPU, "sign" on an accelerator.
+    errors : {"raise", "nan"}, default "raise"
+        What to do if a member of the batch has no answer: raise `SpectrumError`, or return NaN for that member and the
+        right result for the others.
+
+    Returns
+    -------
+    X : array, shape (..., n, m)
+        The matrices with clipped singular values, in the library, on the device and in the dtype of M.
+
+    Raises
+    ------
+    SpectrumError
+        If thresholds in arrays do not satisfy 0 ≤ lower ≤ upper, or a member holds NaN or infinity, and
+        ``errors="raise"``.
+    ValueError
+        If thresholds that are numbers do not satisfy 0 ≤ lower ≤ upper, or a shape or an option does not fit.
+    TypeError
+        If M is not a dense array of numbers of a supported dtype, or a threshold is not real.
+
+    See Also
+    --------
+    soft_threshold : Subtract a threshold from the singular values.
+    msign : Replace all singular values by 1.
+    psd_project : Clip the eigenvalues of a Hermitian matrix at 0.
 
     Notes
     -----
-    Raises `ValueError` unless 0 ≤ lower ≤ upper, for thresholds in arrays a `SpectrumError` that names the members. With
-    lower = 0 rtol decides nothing; but where `upper` is below max(n, m) eps times the largest singular value, those that are zero
-    to working precision stay zero. The backward error of `certify` is ‖X + soft(M, upper) - M‖ / (‖X‖ + ‖soft(M, upper)‖ +
-    ‖M‖), with lower > 0 the same for X = lower msign(M) + soft(M, lower) - soft(M, upper).
+    On a CPU one singular value decomposition is several times as fast as two signs. On an accelerator the signs are
+    products.
 
-    The derivative exists where no singular value is at a threshold; one that is
-    counts as above it. At zero singular values it exists for lower = 0; else see `msign`.
+    With lower = 0, singular values that are zero to working precision stay zero even where `upper` is below max(n, m) eps
+    times the largest one.
+
+    Derivatives, also those by the thresholds, exist to any order where no singular value is at a threshold; one that is at
+    a threshold to rounding is treated as if it were above it. With lower = 0 they exist at every rank; with lower > 0 see
+    `msign` for zero singular values. Each member of a batch has the bits that it has alone. Under ``jax.jit`` no error can
+    be raised: a member without an answer is NaN.
+
+    The backward error of `certify` is ‖X + soft(M, upper) - M‖ / (‖X‖ + ‖soft(M, upper)‖ + ‖M‖); with lower > 0 it is the
+    same for the equation X = lower msign(M) + soft(M, lower) - soft(M, upper).
+
+    References
+    ----------
+    .. [1] J. Su, "Singular value clipping mclip by msign, part 1" (in Chinese), 2025, https://kexue.fm/archives/11006.
 
     Examples
     --------
@@ -571,17 +616,62 @@ def mclip(
     numbers=("t",),
 )
 def soft_threshold(M: Array, t: float | Array, *, method: str = "auto", errors: str = "raise") -> Array:
-    """soft(M, t) = U max(S - t, 0) Vᴴ for M = U S Vᴴ, the minimiser of ‖X - M‖²/2 + t ‖X‖ in the nuclear norm.
+    """Subtract a threshold from the singular values of M.
 
-    The proximal step of matrix completion and robust principal components (Cai, Candès & Shen 2010). t ≥ 0, or a
-    `ValueError`; a number, or an array with one for every member, as in `mclip`. Together with `mclip`,
-    soft(M, t) + mclip(M, 0, t) = M. Shapes (..., n, m), dtypes, the other options and errors as in `mclip`; differentiable
-    at every rank, and in t; a singular value at t counts as above it.
+    soft(M, t) = U max(S - t, 0) Vᴴ for the singular value decomposition M = U S Vᴴ. This is the X that minimises
+    ‖X - M‖²/2 + t ‖X‖ with the Frobenius norm first and the nuclear norm second: the proximal step of matrix completion and
+    of robust principal component analysis [1]_.
+
+    Parameters
+    ----------
+    M : array_like, shape (..., n, m)
+        Matrices of any shape and rank, of dtype float32, float64, complex64 or complex128. Matrices in float16 and
+        bfloat16 are computed in float32.
+    t : float or array_like, shape (...)
+        The threshold, at least 0: one number, or an array with one for every member, whose axes broadcast with the leading
+        axes of M. Arrays are converted to the precision of M.
+    method : {"auto", "svd", "sign"}, default "auto"
+        How the result is computed; the methods are those of `mclip`, with `t` as the threshold.
+    errors : {"raise", "nan"}, default "raise"
+        What to do if a member of the batch has no answer: raise `SpectrumError`, or return NaN for that member and the
+        right result for the others.
+
+    Returns
+    -------
+    X : array, shape (..., n, m)
+        The matrices with reduced singular values, in the library, on the device and in the dtype of M.
+
+    Raises
+    ------
+    SpectrumError
+        If a threshold in an array is negative or NaN, or a member holds NaN or infinity, and ``errors="raise"``.
+    ValueError
+        If a threshold that is a number is negative, or a shape or an option does not fit.
+    TypeError
+        If M is not a dense array of numbers of a supported dtype, or the threshold is not real.
+
+    See Also
+    --------
+    mclip : Clip the singular values.
+    psd_project : Clip the eigenvalues of a Hermitian matrix at 0.
+
+    Notes
+    -----
+    The two thresholds complement each other: ``soft_threshold(M, t) + mclip(M, 0, t)`` is M.
+
+    Derivatives, also those by t, exist at every rank and to any order where no singular value is at t; one that is at t to
+    rounding is treated as if it were above it. Each member of a batch has the bits that it has alone. Under ``jax.jit`` no
+    error can be raised: a member without an answer is NaN.
 
     The backward error of `certify` is ‖X + clip(M, 0, t) - M‖ / (‖X‖ + ‖clip(M, 0, t)‖ + ‖M‖).
 
-    Where `t` is the threshold.
+    References
+    ----------
+    .. [1] J.-F. Cai, E. J. Candès and Z. Shen, "A singular value thresholding algorithm for matrix completion", SIAM J.
+       Optim. 20(4), 2010, pp. 1956-1982, doi:10.1137/080738970.
 
+    Examples
+    --------
     >>> import numpy as np
     >>> from matsign import mclip, soft_threshold
     >>> M = np.array([[3.0, 0.0], [4.0, 0.0], [0.0, 0.25]])
@@ -648,20 +738,57 @@ def _project_residual(be: Backend, value: tuple[Array], a: Array, *, method: str
     choices={"method": ("auto", "eigh", "sign")},
 )
 def psd_project(A: Array, *, method: str = "auto", errors: str = "raise") -> Array:
-    """psd(A) = (H + abs(H))/2 with H = (A + Aᴴ)/2: the Hermitian positive semidefinite matrix nearest to A in the Frobenius norm.
+    """Project a matrix on the Hermitian positive semidefinite matrices.
+
+    psd(A) = (H + abs(H))/2 with H = (A + Aᴴ)/2: the positive semidefinite matrix nearest to A in the Frobenius norm [1]_.
 
     Parameters
     ----------
-    A : array (..., n, n), float32, float64, complex64 or complex128, Hermitian or not
-    method : "eigh", "sign" (products alone: R H R with the projector R = (I + sign(H))/2), or "auto": "eigh" on a CPU, "sign" on
-        an accelerator
-    errors : "raise", or "nan" to get NaN for the members without an answer
+    A : array_like, shape (..., n, n)
+        Square matrices, Hermitian or not, of dtype float32, float64, complex64 or complex128.
+    method : {"auto", "eigh", "sign"}, default "auto"
+        How the projection is computed:
+
+        - "eigh": by eigenvectors.
+        - "sign": by products alone, as R H R with the projector R = (I + sign(H))/2.
+        - "auto": "eigh" on a CPU, "sign" on an accelerator.
+    errors : {"raise", "nan"}, default "raise"
+        What to do if a member of the batch has no answer: raise `SpectrumError`, or return NaN for that member and the
+        right result for the others.
+
+    Returns
+    -------
+    X : array, shape (..., n, n)
+        The projections, in the library, on the device and in the dtype of A.
+
+    Raises
+    ------
+    SpectrumError
+        If a member holds NaN or infinity, and ``errors="raise"``.
+    ValueError
+        If a shape or an option does not fit.
+    TypeError
+        If A is not a dense array of numbers of a supported dtype.
+
+    See Also
+    --------
+    matrix_abs : The absolute value.
+    mclip : Clip singular values.
 
     Notes
     -----
-    Source: Higham 1988. The backward error of `certify` is ‖X - (H + H sign(H))/2‖ / (‖X‖ + ‖H/2‖ + ‖H sign(H)/2‖). The
-    derivative exists where H is nonsingular; a zero eigenvalue counts as a positive one, so that the derivative at a positive
-    semidefinite A is the identity on Hermitian directions.
+    The cost on a CPU is that of one Hermitian eigenvalue problem.
+
+    Derivatives exist to any order where H is nonsingular. A zero eigenvalue is treated as a positive one, so the derivative
+    at a positive semidefinite A is the identity on Hermitian directions. Each member of a batch has the bits that it has
+    alone. Under ``jax.jit`` no error can be raised: a member without an answer is NaN.
+
+    The backward error of `certify` is ‖X - (H + H sign(H))/2‖ / (‖X‖ + ‖H/2‖ + ‖H sign(H)/2‖).
+
+    References
+    ----------
+    .. [1] N. J. Higham, "Computing a nearest symmetric positive semidefinite matrix", Linear Algebra Appl. 103, 1988,
+       pp. 103-118, doi:10.1016/0024-3795(88)90223-6.
 
     Examples
     --------

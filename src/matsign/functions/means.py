@@ -198,23 +198,64 @@ def _is_singular(be: Backend, value: Arrays, a: Array, b: Array) -> Array:
     unbounded=_is_singular,
 )
 def coupled_root(A: Array, B: Array, *, rtol: float | None = None, errors: str = "raise") -> tuple[Array, Array]:
-    """(C, C⁻¹) with C = A (BA)^{-1/2}: the sign of [[0, A], [B, 0]] is [[0, C], [C⁻¹, 0]], and C B C = A.
+    """Compute C = A (BA)^{-1/2} and its inverse.
+
+    The sign of [[0, A], [B, 0]] is [[0, C], [C⁻¹, 0]]. With B = I this is the square root of A, and with B = A⁻¹ it is A.
 
     Parameters
     ----------
-    A, B : arrays (..., n, n), float32, float64, complex64 or complex128, with no eigenvalue of BA on the negative axis
-    rtol : a singular value of at most ``rtol`` times the largest is zero; default n eps
-    errors : "raise", or "nan" to get NaN for the members without an answer
+    A : array_like, shape (..., n, n)
+        Square matrices of dtype float32, float64, complex64 or complex128.
+    B : array_like, shape (..., n, n)
+        Square matrices such that B A has no eigenvalue on the negative real axis.
+    rtol : float, optional
+        A singular value of at most ``rtol`` times the largest one counts as zero. Default: n eps.
+    errors : {"raise", "nan"}, default "raise"
+        What to do if a member of the batch has no root: raise `SpectrumError`, or return NaN for that member and the
+        right result for the others.
+
+    Returns
+    -------
+    C : array, shape (..., n, n)
+        The matrices A (BA)^{-1/2}.
+    D : array, shape (..., n, n)
+        Their inverses; where B A is singular, (BA)^{-1/2} B.
+
+    Raises
+    ------
+    SpectrumError
+        If B A has a negative eigenvalue or a Jordan block at zero, or a member holds NaN or infinity, and
+        ``errors="raise"``.
+    ValueError
+        If a shape or an option does not fit, or the arrays lie on different devices.
+    TypeError
+        If A or B is not a dense array of numbers of a supported dtype, or they belong to different libraries.
+
+    See Also
+    --------
+    geometric_mean : The mean of A and B, which is the first result for A and B⁻¹.
+    sqrtm_pair : The case B = I.
 
     Notes
     -----
-    Method: Newton on the two blocks (Higham, Mackey, Mackey & Tisseur 2005); for members that are singular or lose digits
-    also the inverse roots of BA and of AB, and of the three the result with the smallest residual. Where BA is singular the
-    inverse root is the Drazin one: C = A (BA)^{-1/2} and the second result is (BA)^{-1/2} B. Raises `SpectrumError` where BA
-    has a negative eigenvalue or a Jordan block at zero.
+    The equations are::
 
-    The backward error of `certify` is the larger of ‖C B C - A P‖ / (‖C B C‖ + ‖A P‖) and ‖D A D - B Q‖ / (‖D A D‖ + ‖B Q‖), with
-    D = C⁻¹ and the projectors P = D C and Q = C D, which are I where BA is nonsingular.
+        C B C = A,    D A D = B,    D = C⁻¹.
+
+    Newton's method on the two blocks [1]_ costs two inverses a step. For members that are singular or lose digits the
+    inverse roots of B A and of A B are computed as well, and of the three results the one with the smallest residual is
+    returned. Where B A is singular the inverse root is the one in the sense of the Drazin inverse.
+
+    Both results are differentiable to any order where B A is nonsingular. Each member of a batch has the bits that it has
+    alone. Under ``jax.jit`` no error can be raised: a member without a root is NaN.
+
+    The backward error of `certify` is the larger of ‖C B C - A P‖ / (‖C B C‖ + ‖A P‖) and
+    ‖D A D - B Q‖ / (‖D A D‖ + ‖B Q‖), with the projectors P = D C and Q = C D, which are I where B A is nonsingular.
+
+    References
+    ----------
+    .. [1] N. J. Higham, D. S. Mackey, N. Mackey and F. Tisseur, "Functions preserving matrix groups and iterations for the
+       matrix square root", SIAM J. Matrix Anal. Appl. 26, 2005, pp. 849-877.
 
     Examples
     --------
@@ -420,23 +461,64 @@ def _mean_cotangent(be: Backend, value: Arrays, arrays: Arrays, bars: Arrays, **
     unbounded=lambda be, value, a, b: fold(be, normalise(be, value[0])[0], rank_tolerance(be, a, None)).singular,
 )
 def geometric_mean(A: Array, B: Array, *, rtol: float | None = None, errors: str = "raise") -> Array:
-    """A # B = A (A⁻¹B)^{1/2}: the geometric mean, the solution of G B⁻¹ G = A; symmetric in A and B.
+    """Compute the geometric mean of two matrices.
+
+    A # B = A (A⁻¹B)^{1/2}. It is symmetric in A and B, and for positive definite matrices the midpoint of the geodesic
+    between them.
 
     Parameters
     ----------
-    A, B : arrays (..., n, n), float32, float64, complex64 or complex128; Hermitian positive definite, or any pair for which
-        B⁻¹A has no eigenvalue on the closed negative real axis
-    rtol : a singular value of at most ``rtol`` times the largest is zero; default n eps
-    errors : "raise", or "nan" to get NaN for the members without an answer
+    A : array_like, shape (..., n, n)
+        Square matrices of dtype float32, float64, complex64 or complex128.
+    B : array_like, shape (..., n, n)
+        Square matrices; A and B are Hermitian positive definite, or such that B⁻¹A has no eigenvalue on the closed
+        negative real axis.
+    rtol : float, optional
+        A singular value of at most ``rtol`` times the largest one counts as zero. Default: n eps.
+    errors : {"raise", "nan"}, default "raise"
+        What to do if a member of the batch has no mean: raise `SpectrumError`, or return NaN for that member and the
+        right result for the others.
+
+    Returns
+    -------
+    G : array, shape (..., n, n)
+        The means, Hermitian where A and B are.
+
+    Raises
+    ------
+    SpectrumError
+        If there is no mean: B⁻¹A has an eigenvalue on the negative real axis or within rounding of it, A and B are both
+        singular and not semidefinite, or they are semidefinite and the range of neither contains that of the other; or if
+        a member holds NaN or infinity; and ``errors="raise"``.
+    ValueError
+        If a shape or an option does not fit, or the arrays lie on different devices.
+    TypeError
+        If A or B is not a dense array of numbers of a supported dtype, or they belong to different libraries.
+
+    See Also
+    --------
+    coupled_root : Also for products that are not means.
+    sqrtm : The mean of A and I.
 
     Notes
     -----
-    Method: by the Cholesky factors of a definite pair and one SVD (cf. Bhatia 2007), else the sign of [[0, A], [B⁻¹, 0]], with
-    the better conditioned of A and B in the place of B. A semidefinite pair has the limit of the means of definite ones, where
-    the range of one holds that of the other. Raises `SpectrumError` where there is no mean.
+    The equation is::
 
-    The backward error of `certify` is ‖G B⁻¹ G - A‖ / (‖G B⁻¹ G‖ + ‖A‖), with A and B exchanged where A has the
-    smaller condition number.
+        G B⁻¹ G = A.
+
+    A positive definite pair is solved by two Cholesky factorisations and one singular value decomposition (for the theory
+    see [1]_), other pairs by the sign of [[0, A], [B⁻¹, 0]], where the better conditioned of A and B takes the place of B.
+    A semidefinite pair has the limit of the means of definite ones, if the range of one contains that of the other.
+
+    The mean is differentiable to any order where A and B are nonsingular. Each member of a batch has the bits that it has
+    alone. Under ``jax.jit`` no error can be raised: a member without a mean is NaN.
+
+    The backward error of `certify` is ‖G B⁻¹ G - A‖ / (‖G B⁻¹ G‖ + ‖A‖), with A and B exchanged where A has the smaller
+    condition number.
+
+    References
+    ----------
+    .. [1] R. Bhatia, "Positive Definite Matrices", Princeton University Press, 2007, doi:10.1515/9781400827787.
 
     Examples
     --------

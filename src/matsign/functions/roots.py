@@ -410,26 +410,79 @@ def _is_singular(be: Backend, x: Array) -> Array:
 def sqrtm_pair(
     A: Array, *, rtol: float | None = None, method: str = "auto", errors: str = "raise"
 ) -> tuple[Array, Array]:
-    """(A^{1/2}, A^{-1/2}), the principal square root and its inverse together, for the price of one.
+    """Compute the principal square root and its inverse together.
+
+    A^{1/2} and A^{-1/2}, for the price of one of them.
 
     Parameters
     ----------
-    A : array (..., n, n), float32, float64, complex64 or complex128, without eigenvalues on the negative real axis
-    rtol : a singular value of at most ``rtol`` times the largest is zero; default n eps
-    method : "newton" (Denman & Beavers 1976, as Newton on [[0, A], [I, 0]], scaled), "polynomial" (products alone, coupled;
-        for a real positive spectrum), "schur" (Björck & Hammarling 1983, SciPy's), "eigh" (Hermitian A), or "auto":
-        eigenvectors for Hermitian members and Schur vectors up to n = 48 on a CPU, else Newton, with Schur vectors for
-        members whose residual is not at working precision
-    errors : "raise", or "nan" to get NaN for the members without an answer
+    A : array_like, shape (..., n, n)
+        Square matrices without eigenvalues on the negative real axis, of dtype float32, float64, complex64 or complex128.
+    rtol : float, optional
+        A singular value of at most ``rtol`` times the largest one counts as zero, in both results and by every method.
+        Default: n eps.
+    method : {"auto", "newton", "polynomial", "schur", "eigh"}, default "auto"
+        How the roots are computed:
+
+        - "newton": by the coupled iteration of Denman and Beavers [1]_, which is Newton's method on [[0, A], [I, 0]],
+          scaled.
+        - "polynomial": by coupled steps of products alone, for a real positive spectrum.
+        - "schur": by the method of Björck and Hammarling [2]_, which is SciPy's, on the CPU.
+        - "eigh": by eigenvectors, for Hermitian A.
+        - "auto": on a CPU by eigenvectors for Hermitian members and by Schur forms up to n = 48; else by Newton's method,
+          and by Schur forms for members whose residual is not at working precision.
+    errors : {"raise", "nan"}, default "raise"
+        What to do if a member of the batch has no root: raise `SpectrumError`, or return NaN for that member and the
+        right result for the others.
+
+    Returns
+    -------
+    X : array, shape (..., n, n)
+        The principal square roots.
+    Z : array, shape (..., n, n)
+        Their inverses; where A is singular, the inverse on the range of A.
+
+    Raises
+    ------
+    SpectrumError
+        If an eigenvalue lies on the negative real axis or within rounding of it, if zero is a defective eigenvalue, or if
+        a member holds NaN or infinity, and ``errors="raise"``.
+    ValueError
+        If a shape or an option does not fit.
+    TypeError
+        If A is not a dense array of numbers of a supported dtype.
+
+    See Also
+    --------
+    sqrtm : The root alone.
+    invsqrtm : The inverse root alone.
+    coupled_root : The same of a product of two matrices.
+    geometric_mean : The square root between two positive definite matrices.
 
     Notes
     -----
-    Zero eigenvalues stay zero in both results (the second is then the inverse on the range of A); what counts as zero at `rtol`
-    is zero in both, by every method. A general matrix is balanced first. Raises `SpectrumError` where A has an eigenvalue on the
-    negative real axis or within rounding of it, or zero as a defective eigenvalue.
+    The equations are::
 
-    The backward error of `certify` is the larger of ‖X X - A‖ / (‖X X‖ + ‖A‖) and ‖Z A Z - P‖ / (‖Z A Z‖ + ‖P‖), P the projector
-    on the range of A (I if it is nonsingular), in units that balance A.
+        X X = A,    Z A Z = I.
+
+    Zero eigenvalues stay zero in both results. A general matrix is balanced first. A Newton step costs two inverses of n × n
+    matrices, and a polynomial step four products.
+
+    Derivatives: for nonsingular A both roots are differentiable to any order, also at repeated eigenvalues. For singular A
+    the slope is infinite along directions that change the rank, and the derivative is that along directions that keep it.
+
+    Each member of a batch has the bits that it has alone. Under ``jax.jit`` no error can be raised: a member without a
+    root is NaN.
+
+    The backward error of `certify` is the larger of ‖X X - A‖ / (‖X X‖ + ‖A‖) and ‖Z A Z - P‖ / (‖Z A Z‖ + ‖P‖), with P the
+    projector on the range of A (I if A is nonsingular), in the scaling that balances A.
+
+    References
+    ----------
+    .. [1] E. D. Denman and A. N. Beavers, "The matrix sign function and computations in systems", Appl. Math. Comput. 2(1),
+       1976, pp. 63-94, doi:10.1016/0096-3003(76)90020-5.
+    .. [2] Å. Björck and S. Hammarling, "A Schur method for the square root of a matrix", Linear Algebra Appl. 52-53, 1983,
+       pp. 127-140, doi:10.1016/0024-3795(83)80010-X.
 
     Examples
     --------
@@ -453,12 +506,53 @@ def sqrtm_pair(
     choices={"method": _METHODS},
 )
 def sqrtm(A: Array, *, rtol: float | None = None, method: str = "auto", errors: str = "raise") -> Array:
-    """A^{1/2}, the square root whose eigenvalues have positive real part: X X = A.
+    """Compute the principal square root of a matrix.
 
-    Shapes (..., n, n), dtypes, options and errors as in `sqrtm_pair`. Real in, real out: where the root would be complex
-    there is a negative eigenvalue, and an error that says so. The backward error of `certify` is ‖X X - A‖ / (‖X X‖ + ‖A‖), in
-    units that balance A.
+    X = A^{1/2}: X X = A, and every eigenvalue of X has a nonnegative real part.
 
+    Parameters
+    ----------
+    A : array_like, shape (..., n, n)
+        Square matrices without eigenvalues on the negative real axis, of dtype float32, float64, complex64 or complex128.
+    rtol : float, optional
+        A singular value of at most ``rtol`` times the largest one counts as zero. Default: n eps.
+    method : {"auto", "newton", "polynomial", "schur", "eigh"}, default "auto"
+        How the root is computed; the methods are those of `sqrtm_pair`.
+    errors : {"raise", "nan"}, default "raise"
+        What to do if a member of the batch has no root: raise `SpectrumError`, or return NaN for that member and the
+        right result for the others.
+
+    Returns
+    -------
+    X : array, shape (..., n, n)
+        The roots, in the library, on the device and in the dtype of A. The root of a real matrix is real.
+
+    Raises
+    ------
+    SpectrumError
+        If an eigenvalue lies on the negative real axis or within rounding of it, if zero is a defective eigenvalue, or if
+        a member holds NaN or infinity, and ``errors="raise"``.
+    ValueError
+        If a shape or an option does not fit.
+    TypeError
+        If A is not a dense array of numbers of a supported dtype.
+
+    See Also
+    --------
+    sqrtm_pair : Also return the inverse root, for the price of one.
+    invsqrtm : The inverse root alone.
+    scipy.linalg.sqrtm : SciPy's.
+
+    Notes
+    -----
+    Zero eigenvalues stay zero. Where the root of a real matrix would be complex, the matrix has a negative eigenvalue, and
+    the error says so.
+
+    Methods, cost, derivatives, batches and ``jax.jit`` are as for `sqrtm_pair`. The backward error of `certify` is
+    ‖X X - A‖ / (‖X X‖ + ‖A‖), in the scaling that balances A.
+
+    Examples
+    --------
     >>> import numpy as np
     >>> from matsign import sqrtm
     >>> A = np.array([[2.0, 1.0], [1.0, 2.0]])
@@ -479,12 +573,51 @@ def sqrtm(A: Array, *, rtol: float | None = None, method: str = "auto", errors: 
     choices={"method": _METHODS},
 )
 def invsqrtm(A: Array, *, rtol: float | None = None, method: str = "auto", errors: str = "raise") -> Array:
-    """A^{-1/2}, the inverse of the principal square root: Z A Z = I; on the range of A where A is singular.
+    """Compute the inverse of the principal square root.
 
-    Shapes (..., n, n), dtypes, options and errors as in `sqrtm_pair`. This is the matrix that whitens a covariance.
-    The backward error of `certify` is ‖Z A Z - P‖ / (‖Z A Z‖ + ‖P‖), P the projector on the range of A (I if it is nonsingular),
-    in units that balance A.
+    Z = A^{-1/2}: Z A Z = I. Applied to data, the inverse root of their covariance makes the covariance I (whitening).
 
+    Parameters
+    ----------
+    A : array_like, shape (..., n, n)
+        Square matrices without eigenvalues on the negative real axis, of dtype float32, float64, complex64 or complex128.
+    rtol : float, optional
+        A singular value of at most ``rtol`` times the largest one counts as zero. Default: n eps.
+    method : {"auto", "newton", "polynomial", "schur", "eigh"}, default "auto"
+        How the root is computed; the methods are those of `sqrtm_pair`.
+    errors : {"raise", "nan"}, default "raise"
+        What to do if a member of the batch has no root: raise `SpectrumError`, or return NaN for that member and the
+        right result for the others.
+
+    Returns
+    -------
+    Z : array, shape (..., n, n)
+        The inverse roots, in the library, on the device and in the dtype of A. Where A is singular, Z is the inverse root
+        on the range of A and zero elsewhere.
+
+    Raises
+    ------
+    SpectrumError
+        If an eigenvalue lies on the negative real axis or within rounding of it, if zero is a defective eigenvalue, or if
+        a member holds NaN or infinity, and ``errors="raise"``.
+    ValueError
+        If a shape or an option does not fit.
+    TypeError
+        If A is not a dense array of numbers of a supported dtype.
+
+    See Also
+    --------
+    sqrtm_pair : Both roots, for the price of one.
+    sqrtm : The root alone.
+
+    Notes
+    -----
+    Methods, cost, derivatives, batches and ``jax.jit`` are as for `sqrtm_pair`. The backward error of `certify` is
+    ‖Z A Z - P‖ / (‖Z A Z‖ + ‖P‖) with P the projector on the range of A (I if A is nonsingular), in the scaling that
+    balances A.
+
+    Examples
+    --------
     >>> import numpy as np
     >>> from matsign import invsqrtm
     >>> A = np.array([[2.0, 1.0], [1.0, 2.0]])

@@ -408,35 +408,87 @@ def _sensitive(be: Backend, n: Array, q: Array) -> Array:
 def mcsgn(
     M: Array, *, tol: float | None = None, rtol: float | None = None, method: str = "auto", errors: str = "raise"
 ) -> Array:
-    """mcsgn(M) = M (M²)^{-1/2}: every eigenvalue becomes the sign of its real part.
+    """Compute the matrix sign function.
+
+    mcsgn(M) = M (M²)^{-1/2}: every eigenvalue becomes the sign of its real part, +1 or -1, and the invariant subspaces do
+    not change. Zero eigenvalues stay zero.
 
     Parameters
     ----------
-    M : array (..., n, n), float32, float64, complex64 or complex128
-    tol : accuracy asked of ``method="polynomial"``; default the dtype's own
-    rtol : a singular value of at most ``rtol`` times the largest, after balancing, is zero; default n eps
-    method : "newton" (any spectrum off the imaginary axis; Roberts 1980, scaled), "polynomial" (products alone, from
-        X₀ = M/√tr(M²); for a real spectrum), "schur" (LAPACK on the CPU), "eigh" (Hermitian M), or "auto": eigenvectors
-        for Hermitian members and Schur vectors for a few small ones on a CPU, else Newton, with Schur vectors for
-        members whose result does not commute with M to working precision
-    errors : "raise", or "nan" to get NaN for the members without an answer
+    M : array_like, shape (..., n, n)
+        Square matrices of dtype float32, float64, complex64 or complex128.
+    tol : float, optional
+        The accuracy asked of ``method="polynomial"``. Default: the rounding of the dtype.
+    rtol : float, optional
+        A singular value of at most ``rtol`` times the largest one, after balancing, counts as zero. Default: n eps. With
+        ``rtol=0`` the matrix counts as it stands; a larger `rtol` counts as zero every eigenvalue that a relative change
+        of M by that much may have moved from zero.
+    method : {"auto", "newton", "polynomial", "schur", "eigh"}, default "auto"
+        How the sign is computed:
+
+        - "newton": by a scaled Newton iteration [1]_ [2]_, for every spectrum off the imaginary axis.
+        - "polynomial": by products alone, from X₀ = M / √tr(M²), for a real spectrum.
+        - "schur": by a Schur form, with LAPACK on the CPU.
+        - "eigh": by eigenvectors, for Hermitian M.
+        - "auto": on a CPU by eigenvectors for Hermitian members and by Schur forms for a few small ones; else by Newton's
+          method, and by Schur forms for members whose result does not commute with M to working precision.
+    errors : {"raise", "nan"}, default "raise"
+        What to do if a member of the batch has no sign: raise `SpectrumError`, or return NaN for that member and the
+        right result for the others.
+
+    Returns
+    -------
+    S : array, shape (..., n, n)
+        The signs, in the library, on the device and in the dtype of M.
+
+    Raises
+    ------
+    SpectrumError
+        If a nonzero eigenvalue lies on the imaginary axis to working precision, if rounding decides whether an eigenvalue
+        is zero, or if a member holds NaN or infinity, and ``errors="raise"``.
+    ValueError
+        If a shape or an option does not fit.
+    TypeError
+        If M is not a dense array of numbers of a supported dtype.
+
+    See Also
+    --------
+    msign : The sign by singular values in place of eigenvalues.
+    matrix_abs : The product of M and its sign.
+    spectral_projector : The projector on one half plane.
+    scipy.linalg.signm : SciPy's, for a single matrix.
 
     Notes
     -----
-    M is balanced first, by a change of the units of its rows and columns, so the sign of [[1, 1e8], [0, -1]] is itself.
+    The equations are::
 
-    Zero eigenvalues stay zero, in the sense of the Drazin inverse: M is split by the spectral projector on its generalised
-    null space. The sign of [[1, 5], [0, 0]] is itself, that of a nilpotent matrix is 0. How long the Jordan chains of zero are is
-    counted exactly where the entries of M, taken as they stand, are singular. Where M has null vectors but rounding has taken the
-    rest of their chains from it, singular values count, and the forward error of `certify` is infinite. Chains that rounding has
-    moved off zero altogether, and small eigenvalues of a matrix that is far from normal in any units, are an error that says so:
-    ``rtol=0`` takes such a matrix as it stands, and a larger `rtol` counts as zero what a relative change of M by that much may
-    have moved from it.
+        S M = M S,    S³ = S.
+
+    M is balanced first by a diagonal scaling, so that the sign of [[1, 1e8], [0, -1]] is this matrix itself. A Newton step
+    costs one inverse, which costs as much as two or three products of n × n matrices.
+
+    Zero eigenvalues stay zero in the sense of the Drazin inverse: the spectral projector on the generalised null space of
+    M splits it off. The sign of [[1, 5], [0, 0]] is this matrix itself, and that of a nilpotent matrix is 0. Where the
+    entries of M form a singular matrix exactly, the lengths of the Jordan chains of zero are counted exactly. Where M has
+    null vectors but rounding hides the rest of their chains, singular values decide, and the forward error of `certify` is
+    infinite. If rounding has moved whole chains off zero, or a matrix that is far from normal in every scaling has small
+    eigenvalues, the error says so, and `rtol` decides.
+
+    Derivatives: for nonsingular M the sign is differentiable to any order. For singular M the derivative is that along
+    directions that keep the rank. Near the imaginary axis the derivative grows as the inverse of the distance.
+
+    Each member of a batch has the bits that it has alone. Under ``jax.jit`` no error can be raised: a member without a
+    sign is NaN.
 
     The backward error of `certify` is the largest of ‖S M - M S‖ / (2 ‖S‖ ‖M‖), ‖S³ - S‖ / (‖S‖³ + ‖S‖) and, where S is
-    singular, ‖Zᵖ‖ / (‖Z‖ᵖ⁻¹ ‖M‖) with Z = (I - S²) M and a power p ≥ n, in the units that balance M.
+    singular, ‖Zᵖ‖ / (‖Z‖ᵖ⁻¹ ‖M‖) with Z = (I - S²) M and a power p ≥ n, in the scaling that balances M.
 
-    Raises `SpectrumError` where a nonzero eigenvalue lies on the imaginary axis to working precision.
+    References
+    ----------
+    .. [1] J. D. Roberts, "Linear model reduction and solution of the algebraic Riccati equation by use of the sign
+       function", Int. J. Control 32(4), 1980, pp. 677-687, doi:10.1080/00207178008922881.
+    .. [2] N. J. Higham, "Functions of Matrices: Theory and Computation", SIAM, 2008, chapter 5,
+       doi:10.1137/1.9780898717778.
 
     Examples
     --------
@@ -515,12 +567,54 @@ def _abs_correction(be: Backend, s: Array, units: balance.Balanced) -> Array:
 def matrix_abs(
     M: Array, *, tol: float | None = None, rtol: float | None = None, method: str = "auto", errors: str = "raise"
 ) -> Array:
-    """abs(M) = (M²)^{1/2} = M mcsgn(M): M with its eigenvalues folded to the right half plane.
+    """Compute the absolute value of a matrix by its eigenvalues.
 
-    The absolute value by eigenvalues, not the one by singular values (that is the Hermitian factor of `polar`); for
-    Hermitian M they agree. Shapes (..., n, n), dtypes, options and errors as in `mcsgn`. The backward error of `certify` is
-    ‖N² - M²‖ / (‖N‖² + ‖M‖²) for N = abs(M), in the units that balance M.
+    abs(M) = (M²)^{1/2} = M mcsgn(M): the eigenvalues with a negative real part are multiplied by -1, the others stay.
 
+    Parameters
+    ----------
+    M : array_like, shape (..., n, n)
+        Square matrices of dtype float32, float64, complex64 or complex128.
+    tol : float, optional
+        The accuracy asked of ``method="polynomial"``. Default: the rounding of the dtype.
+    rtol : float, optional
+        A singular value of at most ``rtol`` times the largest one, after balancing, counts as zero. Default: n eps.
+    method : {"auto", "newton", "polynomial", "schur", "eigh"}, default "auto"
+        How the sign is computed; the methods are those of `mcsgn`.
+    errors : {"raise", "nan"}, default "raise"
+        What to do if a member of the batch has no answer: raise `SpectrumError`, or return NaN for that member and the
+        right result for the others.
+
+    Returns
+    -------
+    N : array, shape (..., n, n)
+        The absolute values, in the library, on the device and in the dtype of M.
+
+    Raises
+    ------
+    SpectrumError
+        As for `mcsgn`: if a nonzero eigenvalue lies on the imaginary axis to working precision, if rounding decides
+        whether an eigenvalue is zero, or if a member holds NaN or infinity, and ``errors="raise"``.
+    ValueError
+        If a shape or an option does not fit.
+    TypeError
+        If M is not a dense array of numbers of a supported dtype.
+
+    See Also
+    --------
+    mcsgn : The sign.
+    polar : Its Hermitian factor is the absolute value by singular values.
+
+    Notes
+    -----
+    The equation is N² = M², and all eigenvalues of N have a nonnegative real part. For Hermitian M this is the absolute
+    value by singular values, too; for other matrices it is not.
+
+    The cost is that of `mcsgn` and one product. Derivatives, batches and ``jax.jit`` are as for `mcsgn`. The backward
+    error of `certify` is ‖N² - M²‖ / (‖N‖² + ‖M‖²), in the scaling that balances M.
+
+    Examples
+    --------
     >>> import numpy as np
     >>> from matsign import matrix_abs
     >>> M = np.array([[1.0, 2.0], [2.0, 1.0]])
@@ -602,12 +696,57 @@ def spectral_projector(
     method: str = "auto",
     errors: str = "raise",
 ) -> Array:
-    """P = (S² + S)/2 with S = mcsgn(M): the projector on the invariant subspace of one open half plane, along the rest.
+    """Compute the spectral projector of an open half plane.
 
-    `half_plane` is "right" or "left" (then P = (S² - S)/2); a zero eigenvalue belongs to neither. The trace of P counts the
-    eigenvalues there. Shapes (..., n, n), dtypes, the other options and errors as in `mcsgn`. The backward error of `certify`
-    is the larger of ‖P M - M P‖ / (2 ‖P‖ ‖M‖) and ‖P² - P‖ / (‖P‖² + ‖P‖), in the units that balance M.
+    P = (S² + S)/2 with S = mcsgn(M), or P = (S² - S)/2 for the left half plane. The range of P is the invariant subspace of
+    M for the eigenvalues in that half plane, its null space that for all other eigenvalues.
 
+    Parameters
+    ----------
+    M : array_like, shape (..., n, n)
+        Square matrices of dtype float32, float64, complex64 or complex128.
+    half_plane : {"right", "left"}, default "right"
+        The half plane: eigenvalues with a positive or with a negative real part.
+    tol : float, optional
+        The accuracy asked of ``method="polynomial"``. Default: the rounding of the dtype.
+    rtol : float, optional
+        A singular value of at most ``rtol`` times the largest one, after balancing, counts as zero. Default: n eps.
+    method : {"auto", "newton", "polynomial", "schur", "eigh"}, default "auto"
+        How the sign is computed; the methods are those of `mcsgn`.
+    errors : {"raise", "nan"}, default "raise"
+        What to do if a member of the batch has no answer: raise `SpectrumError`, or return NaN for that member and the
+        right result for the others.
+
+    Returns
+    -------
+    P : array, shape (..., n, n)
+        The projectors, in the library, on the device and in the dtype of M.
+
+    Raises
+    ------
+    SpectrumError
+        As for `mcsgn`: if a nonzero eigenvalue lies on the imaginary axis to working precision, if rounding decides
+        whether an eigenvalue is zero, or if a member holds NaN or infinity, and ``errors="raise"``.
+    ValueError
+        If a shape or an option does not fit.
+    TypeError
+        If M is not a dense array of numbers of a supported dtype.
+
+    See Also
+    --------
+    mcsgn : The sign.
+
+    Notes
+    -----
+    The equations are P² = P and P M = M P. The trace of P is the number of eigenvalues in the half plane. A zero eigenvalue
+    belongs to neither half plane. In electronic structure, ``spectral_projector(h - mu * eye, half_plane="left")`` is the
+    density matrix of the orbitals below the chemical potential mu.
+
+    The cost is that of `mcsgn` and one product. Derivatives, batches and ``jax.jit`` are as for `mcsgn`. The backward error
+    of `certify` is the larger of ‖P M - M P‖ / (2 ‖P‖ ‖M‖) and ‖P² - P‖ / (‖P‖² + ‖P‖), in the scaling that balances M.
+
+    Examples
+    --------
     >>> import numpy as np
     >>> from matsign import spectral_projector
     >>> M = np.array([[4.0, 3.0], [0.0, -2.0]])
