@@ -118,35 +118,99 @@ def solve_continuous_are(
     method: str = "auto",
     errors: str = "raise",
 ) -> Array:
-    """aᴴ x e + eᴴ x a - (eᴴ x b + s) r⁻¹ (bᴴ x e + sᴴ) + q = 0, the stabilising solution, with SciPy's name and order.
+    """Solve the continuous-time algebraic Riccati equation (CARE) of optimal control.
+
+    The solution x is the stabilising one: the eigenvalues of (a - b k, e) with the gain k = r⁻¹(bᴴ x e + sᴴ) lie in the left
+    half plane. The arguments have the names and the order of `scipy.linalg.solve_continuous_are`.
 
     Parameters
     ----------
-    a, b, q, r, e, s : arrays (..., n, n), (..., n, m), (..., n, n), (..., m, m), (..., n, n), (..., n, m), float32, float64,
-        complex64 or complex128; q and r Hermitian, e invertible (default I), s by default 0
-    balanced : whether each state is measured in a unit of its own, which keeps models in unlike units accurate
-    method : "doubling" (Chu, Fan & Lin 2005), "sign" (Roberts 1980), "qz" (Van Dooren 1981, on the CPU), each corrected by
-        Newton's method (Kleinman 1968), or "auto": doubling, and for members that it leaves short of working precision the
-        best of it, the sign and QZ
-    errors : "raise", or "nan" to get NaN for the members without an answer
+    a : array_like, shape (..., n, n)
+        System matrices, of dtype float32, float64, complex64 or complex128.
+    b : array_like, shape (..., n, m)
+        Input matrices.
+    q : array_like, shape (..., n, n)
+        Weights of the states, Hermitian.
+    r : array_like, shape (..., m, m)
+        Weights of the inputs, Hermitian and invertible.
+    e : array_like, shape (..., n, n), optional
+        Descriptor matrices, invertible. Default: I.
+    s : array_like, shape (..., n, m), optional
+        Weights of the products of states and inputs. Default: 0.
+    balanced : bool, default True
+        Whether each state is scaled by a unit of its own, which keeps models in unlike units accurate.
+    method : {"auto", "doubling", "sign", "qz"}, default "auto"
+        How the equation is solved; Newton's method [4]_ corrects the result of each:
+
+        - "doubling": by structure-preserving doubling of a symplectic pencil [1]_; one inverse and eight products of n × n
+          matrices a step.
+        - "sign": by the sign of the Hamiltonian matrix [2]_; one inverse of size 2 n a step.
+        - "qz": by the QZ algorithm on the extended pencil [3]_, on the CPU.
+        - "auto": by doubling, and for members that it leaves short of working precision by the best of doubling, sign
+          and QZ.
+    errors : {"raise", "nan"}, default "raise"
+        What to do if a member of the batch has no stabilising solution: raise `SpectrumError`, or return NaN for that
+        member and the right result for the others.
+
+    Returns
+    -------
+    x : array, shape (..., n, n)
+        The stabilising solutions, Hermitian. For q ⪰ 0 and r ≻ 0 they are positive semidefinite, to rounding.
+
+    Raises
+    ------
+    SpectrumError
+        If there is no stabilising solution, or none was found, and ``errors="raise"``; the message says why: r or e is
+        singular, (a, b) is not stabilisable, (a, q) is not detectable on the imaginary axis, none of these (then q or r is
+        indefinite), or a member holds NaN or infinity. If the methods end short of working precision, the error brings
+        the best iterate.
+    ValueError
+        If a shape or an option does not fit, the arrays lie on different devices, or q or r in NumPy arrays is not
+        Hermitian. On PyTorch and JAX their Hermitian parts are taken.
+    TypeError
+        If an argument is not a dense array of numbers of a supported dtype, or they belong to different libraries.
+
+    See Also
+    --------
+    lqr : Also return the gain and the poles of the closed loop.
+    solve_discrete_are : The equation in discrete time.
+    solve_riccati : The nonsymmetric equation.
+    scipy.linalg.solve_continuous_are : SciPy's.
 
     Notes
     -----
-    In a compiled program a member without a stabilising solution is NaN. For an accelerator it holds doubling and Newton's
-    method alone, right to three quarters of the digits or better, and NumPy solves what these leave; exported, that is NaN.
+    The equation is::
 
-    What working precision leaves open, such as strongly unstable plants with few inputs, is solved in as many digits as it needs
-    where it can be: on a CPU or in uncompiled calls, up to n = 32 (complex 16), in up to a second or two. Where that fails, the
-    error brings the best iterate. q ⪰ 0 and r ≻ 0 make x ⪰ 0, to rounding.
+        aᴴ x e + eᴴ x a - (eᴴ x b + s) r⁻¹ (bᴴ x e + sᴴ) + q = 0.
 
-    The backward error of `certify` is the norm of the left side over ‖aᴴ x e‖ + ‖eᴴ x a‖ + ‖kᴴ r k‖ + ‖q‖.
-    It may be large where x is right to the last bit: for strongly unstable plants the exact solution, rounded, leaves as much.
+    Where some eigenvalues can only be moved to the imaginary axis, the semi-stabilising solution is returned, with about
+    half of the digits, and the certificate says ``boundary``.
 
-    x is Hermitian, and the eigenvalues of (a - b k, e) with the gain k = r⁻¹(bᴴ x e + sᴴ) lie in the left half plane. Where
-    some can only be moved to the imaginary axis the semi-stabilising solution is returned and the certificate says
-    ``boundary``. Where there is none, `SpectrumError` says why: r or e singular, (a, b) not stabilisable, (a, q) not
-    detectable on the axis, or none of these (then q or r is indefinite). ``ValueError`` for NumPy arrays q or r that are not
-    Hermitian; on PyTorch and JAX their Hermitian part is taken.
+    What working precision cannot solve, such as strongly unstable systems with few inputs, is solved with as many digits as
+    it needs where this is possible: on a CPU or in calls that are not compiled, up to n = 32 (complex: 16), in up to a
+    second or two.
+
+    The solution is differentiable to any order; a derivative is one Lyapunov equation with the closed loop. The solution
+    depends on the Hermitian parts of q and r. Each member of a batch has the bits that it has alone.
+
+    Under ``jax.jit`` no error can be raised: a member without a stabilising solution is NaN. A program for an accelerator
+    holds doubling and Newton's method alone, which are right to three quarters of the digits or better, and calls NumPy for
+    the members that they do not solve; in an exported program those are NaN.
+
+    The backward error of `certify` is the norm of the left side divided by ‖aᴴ x e‖ + ‖eᴴ x a‖ + ‖kᴴ r k‖ + ‖q‖. For
+    strongly unstable systems it may be large although x is right to the last bit: the exact solution, rounded, has a
+    residual as large.
+
+    References
+    ----------
+    .. [1] E. K.-W. Chu, H.-Y. Fan and W.-W. Lin, "A structure-preserving doubling algorithm for continuous-time algebraic
+       Riccati equations", Linear Algebra Appl. 396, 2005, pp. 55-80, doi:10.1016/j.laa.2004.10.010.
+    .. [2] J. D. Roberts, "Linear model reduction and solution of the algebraic Riccati equation by use of the sign
+       function", Int. J. Control 32(4), 1980, pp. 677-687, doi:10.1080/00207178008922881.
+    .. [3] P. Van Dooren, "A generalized eigenvalue approach for solving Riccati equations", SIAM J. Sci. Stat. Comput. 2(2),
+       1981, pp. 121-135, doi:10.1137/0902010.
+    .. [4] D. L. Kleinman, "On an iterative technique for Riccati equation computations", IEEE Trans. Automat. Control 13(1),
+       1968, pp. 114-115, doi:10.1109/TAC.1968.1098829.
 
     Examples
     --------

@@ -295,26 +295,61 @@ def _trimmed(be: Backend, z: Array) -> Array:
     wrap=_trimmed,
 )
 def lyapunov_factor(a: Array, b: Array, *, errors: str = "raise") -> Array:
-    """z with a x + x aᴴ + b bᴴ = 0 for x = z zᴴ and a stable a: a factor of the controllability Gramian, x never formed.
+    """Compute a factor of the controllability Gramian in continuous time.
+
+    The z with a x + x aᴴ + b bᴴ = 0 for x = z zᴴ and a stable a; x itself is never formed.
 
     Parameters
     ----------
-    a, b : arrays (..., n, n), (..., n, m), float32, float64, complex64 or complex128
-    errors : "raise", or "nan" to get NaN for the members without an answer
+    a : array_like, shape (..., n, n)
+        System matrices with all eigenvalues in the open left half plane; float32, float64, complex64 or complex128.
+    b : array_like, shape (..., n, m)
+        Input matrices.
+    errors : {"raise", "nan"}, default "raise"
+        What to do if a member of the batch has no Gramian: raise `SpectrumError`, or return NaN for that member and the
+        right result for the others.
+
+    Returns
+    -------
+    z : array, shape (..., n, k)
+        The factors. Their columns are orthogonal, the longest first, and the largest entry of each is real and positive:
+        column k is an eigenvector of x times the square root of its eigenvalue. The number k of columns is the largest
+        number above rounding in the batch (n under ``jax.jit``), with zeros where a member has fewer.
+
+    Raises
+    ------
+    SpectrumError
+        If a is not stable, or stable only by rounding, or a member holds NaN or infinity, and ``errors="raise"``.
+    ValueError
+        If a shape or an option does not fit, or the arrays lie on different devices.
+    TypeError
+        If an argument is not a dense array of numbers of a supported dtype, or they belong to different libraries.
+
+    See Also
+    --------
+    solve_continuous_lyapunov : The Gramian itself.
+    discrete_lyapunov_factor : The factor in discrete time.
+    hankel_singular_values : What both factors together give.
 
     Notes
     -----
-    z has orthogonal columns, the longest first, the largest entry of each real and positive: column k is an eigenvector of x
-    times the square root of its eigenvalue, accurate to rounding beside the first column. (For an a whose states come in
-    units of very different size this holds in units that balance a, so that no state loses digits.) The shape of z is
-    (..., n, k) with k the largest number of columns above rounding in the batch (n under ``jax.jit``), and zeros where a
-    member has fewer. The method is Smith's iteration on the Cayley transform of a, in factors (R. A. Smith 1968; Penzl 1999):
-    one inverse, then one large product a step. Raises `SpectrumError` where a is not stable, or only by rounding. The other
-    Gramian, aᴴ x + x a + cᴴ c = 0, is that of ``lyapunov_factor(aᴴ, cᴴ)``. The backward error of `certify` is
-    ‖a x + x aᴴ + b bᴴ‖ / (‖a x‖ + ‖x aᴴ‖ + ‖b bᴴ‖) for x = z zᴴ.
+    The other Gramian, with aᴴ x + x a + cᴴ c = 0, has the factor ``lyapunov_factor(aᴴ, cᴴ)``.
 
-    Derivatives are right for functions of z zᴴ: a unitary factor on the right of z, which these do not see, is left at rest.
-    Where z zᴴ is singular the first ones are right.
+    The method is Smith's iteration [1]_ on the Cayley transform of a, in factors [2]_: one inverse, then one large product a
+    step. The columns are accurate to rounding relative to the first one, where a factor of a computed x would lose half of
+    the digits. For states in units of very different size this holds in the units that balance a, so no state loses digits.
+
+    Derivatives are right for functions of z zᴴ: the derivative leaves out a unitary factor on the right of z, on which such
+    functions do not depend. Where z zᴴ is singular the first derivatives are right. Each member of a batch has the bits that
+    it has alone. Under ``jax.jit`` no error can be raised: a member without a Gramian is NaN.
+
+    The backward error of `certify` is ‖a x + x aᴴ + b bᴴ‖ / (‖a x‖ + ‖x aᴴ‖ + ‖b bᴴ‖) for x = z zᴴ.
+
+    References
+    ----------
+    .. [1] R. A. Smith, "Matrix equation XA + BX = C", SIAM J. Appl. Math. 16(1), 1968, pp. 198-201, doi:10.1137/0116017.
+    .. [2] T. Penzl, "A cyclic low-rank Smith method for large sparse Lyapunov equations", SIAM J. Sci. Comput. 21(4), 1999,
+       pp. 1401-1418, doi:10.1137/S1064827598347666.
 
     Examples
     --------
@@ -338,18 +373,50 @@ def lyapunov_factor(a: Array, b: Array, *, errors: str = "raise") -> Array:
     wrap=_trimmed,
 )
 def discrete_lyapunov_factor(a: Array, b: Array, *, errors: str = "raise") -> Array:
-    """z with a x aᴴ - x + b bᴴ = 0 for x = z zᴴ and an a inside the unit circle, x never formed.
+    """Compute a factor of the controllability Gramian in discrete time.
+
+    The z with a x aᴴ - x + b bᴴ = 0 for x = z zᴴ and an a with all eigenvalues inside the unit circle; x itself is never
+    formed.
 
     Parameters
     ----------
-    a, b : arrays (..., n, n), (..., n, m), float32, float64, complex64 or complex128
-    errors : "raise", or "nan" to get NaN for the members without an answer
+    a : array_like, shape (..., n, n)
+        System matrices with all eigenvalues inside the unit circle; float32, float64, complex64 or complex128.
+    b : array_like, shape (..., n, m)
+        Input matrices.
+    errors : {"raise", "nan"}, default "raise"
+        What to do if a member of the batch has no Gramian: raise `SpectrumError`, or return NaN for that member and the
+        right result for the others.
+
+    Returns
+    -------
+    z : array, shape (..., n, k)
+        The factors, in the form that `lyapunov_factor` returns.
+
+    Raises
+    ------
+    SpectrumError
+        If a has an eigenvalue on the unit circle or outside, or is stable only by rounding, or a member holds NaN or
+        infinity, and ``errors="raise"``.
+    ValueError
+        If a shape or an option does not fit, or the arrays lie on different devices.
+    TypeError
+        If an argument is not a dense array of numbers of a supported dtype, or they belong to different libraries.
+
+    See Also
+    --------
+    solve_discrete_lyapunov : The Gramian itself.
+    lyapunov_factor : The factor in continuous time.
 
     Notes
     -----
-    z is as `lyapunov_factor` has it. x is the sum of aᵏ b bᴴ (aᵏ)ᴴ; each step doubles the number of its terms (R. A. Smith 1968)
-    by one large product. Raises `SpectrumError` where a has an eigenvalue on the unit circle or outside, or is inside only by
-    rounding. The backward error of `certify` is ‖a x aᴴ - x + b bᴴ‖ / (‖a x aᴴ‖ + ‖x‖ + ‖b bᴴ‖) for x = z zᴴ.
+    x is the sum of aᵏ b bᴴ (aᵏ)ᴴ. Each step doubles the number of its terms [1]_ by one large product. Derivatives, batches
+    and ``jax.jit`` are as for `lyapunov_factor`. The backward error of `certify` is
+    ‖a x aᴴ - x + b bᴴ‖ / (‖a x aᴴ‖ + ‖x‖ + ‖b bᴴ‖) for x = z zᴴ.
+
+    References
+    ----------
+    .. [1] R. A. Smith, "Matrix equation XA + BX = C", SIAM J. Appl. Math. 16(1), 1968, pp. 198-201, doi:10.1137/0116017.
 
     Examples
     --------

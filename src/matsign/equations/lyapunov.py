@@ -424,22 +424,70 @@ def _stein_cotangent(be: Backend, value: Arrays, arrays: Arrays, bars: Arrays, *
     choices={"method": _METHODS},
 )
 def solve_continuous_lyapunov(a: Array, q: Array, *, method: str = "auto", errors: str = "raise") -> Array:
-    """a x + x aᴴ = q, the continuous-time Lyapunov equation, with SciPy's name, argument order and sign.
+    """Solve the continuous-time Lyapunov equation a x + x aᴴ = q.
+
+    The arguments have the order and the sign of `scipy.linalg.solve_continuous_lyapunov`. The covariance x of
+    ẋ = a x + noise, for example, is the solution for q = -(intensity of the noise).
 
     Parameters
     ----------
-    a, q : arrays (..., n, n), float32, float64, complex64 or complex128
-    method : "doubling" (a Cayley transform and a sum by doubling, R. A. Smith 1968; one inverse, then products; wants the
-        spectrum of a on one side of the imaginary axis), "newton" (the sign of [[a, -q], [0, -aᴴ]], Roberts 1980, an inverse
-        a step; wants the same), "schur" (Bartels & Stewart 1972, one Schur form and a blocked triangular solver, on the CPU), or
-        "auto": doubling, and Schur vectors for the members where it does not reach working precision
-    errors : "raise", or "nan" to get NaN for the members without an answer
+    a : array_like, shape (..., n, n)
+        Coefficients, of dtype float32, float64, complex64 or complex128.
+    q : array_like, shape (..., n, n)
+        Right-hand sides, Hermitian or not.
+    method : {"auto", "doubling", "newton", "schur"}, default "auto"
+        How the equation is solved:
+
+        - "doubling": by a Cayley transform and a sum by doubling [1]_; one inverse, then products. It needs all
+          eigenvalues of a on one side of the imaginary axis.
+        - "newton": by the sign of [[a, -q], [0, -aᴴ]] [2]_; one inverse a step. It needs the same.
+        - "schur": by the method of Bartels and Stewart [3]_, with one Schur form and a blocked triangular solver, on the
+          CPU.
+        - "auto": by doubling, and by Schur forms for the members where doubling does not reach working precision.
+    errors : {"raise", "nan"}, default "raise"
+        What to do if a member of the batch has no solution: raise `SpectrumError`, or return NaN for that member and the
+        right result for the others.
+
+    Returns
+    -------
+    x : array, shape (..., n, n)
+        The solutions; Hermitian to the last bit where q is.
+
+    Raises
+    ------
+    SpectrumError
+        If a and -aᴴ share an eigenvalue to working precision, so that there is no solution or infinitely many, if the
+        method fails, or if a member holds NaN or infinity, and ``errors="raise"``.
+    ValueError
+        If a shape or an option does not fit, or the arrays lie on different devices.
+    TypeError
+        If an argument is not a dense array of numbers of a supported dtype, or they belong to different libraries.
+
+    See Also
+    --------
+    solve_discrete_lyapunov : The equation in discrete time.
+    lyapunov_factor : The solution in factored form, for q = -b bᴴ.
+    solve_sylvester : The equation with another matrix on the right.
+    scipy.linalg.solve_continuous_lyapunov : SciPy's.
 
     Notes
     -----
-    x is Hermitian to the last bit where q is. The states are balanced first, so that the units they come in do not matter.
-    Raises `SpectrumError` where a and -aᴴ share an eigenvalue to working precision: then there is no solution, or infinitely
-    many. The backward error of `certify` is ‖a x + x aᴴ - q‖ / (‖a x‖ + ‖x aᴴ‖ + ‖q‖).
+    The states are balanced first, so the units of the states do not matter. A step of doubling costs three products of
+    n × n matrices, and a typical model takes 10 to 25 of them.
+
+    The solution is differentiable to any order in both arguments; each derivative is one more Lyapunov equation. Each
+    member of a batch has the bits that it has alone. Under ``jax.jit`` no error can be raised: a member without a solution
+    is NaN.
+
+    The backward error of `certify` is ‖a x + x aᴴ - q‖ / (‖a x‖ + ‖x aᴴ‖ + ‖q‖).
+
+    References
+    ----------
+    .. [1] R. A. Smith, "Matrix equation XA + BX = C", SIAM J. Appl. Math. 16(1), 1968, pp. 198-201, doi:10.1137/0116017.
+    .. [2] J. D. Roberts, "Linear model reduction and solution of the algebraic Riccati equation by use of the sign
+       function", Int. J. Control 32(4), 1980, pp. 677-687, doi:10.1080/00207178008922881.
+    .. [3] R. H. Bartels and G. W. Stewart, "Algorithm 432: Solution of the matrix equation AX + XB = C", Commun. ACM 15(9),
+       1972, pp. 820-826, doi:10.1145/361573.361582.
 
     Examples
     --------
@@ -463,22 +511,63 @@ def solve_continuous_lyapunov(a: Array, q: Array, *, method: str = "auto", error
     choices={"method": _STEIN_METHODS},
 )
 def solve_discrete_lyapunov(a: Array, q: Array, method: str | None = "auto", *, errors: str = "raise") -> Array:
-    """a x aᴴ - x + q = 0, the discrete-time Lyapunov (Stein) equation, with SciPy's name, argument order and sign.
+    """Solve the discrete-time Lyapunov (Stein) equation a x aᴴ - x + q = 0.
+
+    The arguments have the order and the sign of `scipy.linalg.solve_discrete_lyapunov`.
 
     Parameters
     ----------
-    a, q : arrays (..., n, n), float32, float64, complex64 or complex128
-    method : "doubling" (the sum of aᵏ q (aᵏ)ᴴ, or the same for the inverse of a, R. A. Smith 1968; products alone; wants the
-        spectrum of a on one side of the unit circle), "schur" (one Schur form, whose Cayley transform gives a triangular
-        Lyapunov equation, corrected once; on the CPU), or "auto": doubling, and Schur vectors for the members where it does not
-        reach working precision. SciPy's None means "auto", its "direct" and "bilinear" mean "schur"
-    errors : "raise", or "nan" to get NaN for the members without an answer
+    a : array_like, shape (..., n, n)
+        Coefficients, of dtype float32, float64, complex64 or complex128.
+    q : array_like, shape (..., n, n)
+        Constant terms, Hermitian or not.
+    method : {"auto", "doubling", "schur", "direct", "bilinear"} or None, default "auto"
+        How the equation is solved:
+
+        - "doubling": by the sum of aᵏ q (aᵏ)ᴴ, or the same for the inverse of a, whose number of terms each step doubles
+          [1]_; products alone. It needs all eigenvalues of a on one side of the unit circle.
+        - "schur": by one Schur form, whose Cayley transform gives a triangular Lyapunov equation, and one correction; on
+          the CPU. For SciPy's "direct" and "bilinear", too.
+        - "auto": by doubling, and by Schur forms for the members where doubling does not reach working precision. For
+          SciPy's None, too.
+    errors : {"raise", "nan"}, default "raise"
+        What to do if a member of the batch has no solution: raise `SpectrumError`, or return NaN for that member and the
+        right result for the others.
+
+    Returns
+    -------
+    x : array, shape (..., n, n)
+        The solutions; Hermitian to the last bit where q is.
+
+    Raises
+    ------
+    SpectrumError
+        If a has two eigenvalues with λ conj(μ) = 1 to working precision, so that there is no solution or infinitely many,
+        if the method fails, or if a member holds NaN or infinity, and ``errors="raise"``.
+    ValueError
+        If a shape or an option does not fit, or the arrays lie on different devices.
+    TypeError
+        If an argument is not a dense array of numbers of a supported dtype, or they belong to different libraries.
+
+    See Also
+    --------
+    solve_continuous_lyapunov : The equation in continuous time.
+    discrete_lyapunov_factor : The solution in factored form, for q = b bᴴ.
+    scipy.linalg.solve_discrete_lyapunov : SciPy's.
 
     Notes
     -----
-    x is Hermitian to the last bit where q is. The states are balanced first, so that the units they come in do not matter.
-    Raises `SpectrumError` where a has eigenvalues with λ conj(μ) = 1 to working precision: then there is no solution, or
-    infinitely many. The backward error of `certify` is ‖a x aᴴ - x + q‖ / (‖a x aᴴ‖ + ‖x‖ + ‖q‖).
+    The states are balanced first, so the units of the states do not matter. A step of doubling costs three products of
+    n × n matrices.
+
+    The solution is differentiable to any order in both arguments; each derivative is one more Stein equation. Each member
+    of a batch has the bits that it has alone. Under ``jax.jit`` no error can be raised: a member without a solution is NaN.
+
+    The backward error of `certify` is ‖a x aᴴ - x + q‖ / (‖a x aᴴ‖ + ‖x‖ + ‖q‖).
+
+    References
+    ----------
+    .. [1] R. A. Smith, "Matrix equation XA + BX = C", SIAM J. Appl. Math. 16(1), 1968, pp. 198-201, doi:10.1137/0116017.
 
     Examples
     --------

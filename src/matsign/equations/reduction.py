@@ -27,7 +27,37 @@ Array = Any
 
 
 class Reduced(NamedTuple):
-    """A reduced model ẋ = a x + b u, y = c x, and all Hankel singular values of the full one."""
+    """Hold a reduced model.
+
+    The result of `balanced_truncation`: a named tuple of the model ẋ = a x + b u, y = c x with r states, and of all Hankel
+    singular values of the full model.
+
+    Attributes
+    ----------
+    a : array, shape (..., r, r)
+        System matrix.
+    b : array, shape (..., r, m)
+        Input matrix.
+    c : array, shape (..., p, r)
+        Output matrix.
+    hsv : array, shape (..., n)
+        Hankel singular values of the full model, the largest first.
+
+    See Also
+    --------
+    balanced_truncation : Compute the model.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from matsign import balanced_truncation
+    >>> a = np.array([[-1.0, 2.0], [0.0, -3.0]])
+    >>> small = balanced_truncation(a, np.ones((2, 1)), np.ones((1, 2)), 1)
+    >>> small._fields, small.a.shape, small.hsv.shape
+    (('a', 'b', 'c', 'hsv'), (1, 1), (2,))
+    >>> bool(np.linalg.norm(2 * small.a * small.hsv[0] + small.b @ small.b.T) < 1e-14)
+    True
+    """
 
     a: Array
     b: Array
@@ -246,22 +276,62 @@ def _truncate_residual(be: Backend, value: tuple[Array, ...], a: Array, b: Array
     cotangent=scaling.cotangent_at_size(_hankel_powers, _hankel_cotangent),
 )
 def hankel_singular_values(a: Array, b: Array, c: Array, *, errors: str = "raise") -> Array:
-    """σ_k = √λ_k(x w) of a stable ẋ = a x + b u, y = c x, where a x + x aᴴ + b bᴴ = 0 and aᴴ w + w a + cᴴ c = 0; descending.
+    """Compute the Hankel singular values of a linear system.
+
+    For the stable system ẋ = a x + b u, y = c x, they are the square roots of the eigenvalues of the product of the two
+    Gramians. They show how many states a reduced model needs.
 
     Parameters
     ----------
-    a, b, c : arrays (..., n, n), (..., n, m), (..., p, n), float32, float64, complex64 or complex128
-    errors : "raise", or "nan" to get NaN for the members without an answer
+    a : array_like, shape (..., n, n)
+        System matrices with all eigenvalues in the open left half plane; float32, float64, complex64 or complex128.
+    b : array_like, shape (..., n, m)
+        Input matrices.
+    c : array_like, shape (..., p, n)
+        Output matrices.
+    errors : {"raise", "nan"}, default "raise"
+        What to do if a member of the batch has no answer: raise `SpectrumError`, or return NaN for that member and the
+        right result for the others.
+
+    Returns
+    -------
+    sigma : array, shape (..., n)
+        The Hankel singular values, real, the largest first.
+
+    Raises
+    ------
+    SpectrumError
+        If a is not stable, or stable only by rounding, or a member holds NaN or infinity, and ``errors="raise"``.
+    ValueError
+        If a shape or an option does not fit, or the arrays lie on different devices.
+    TypeError
+        If an argument is not a dense array of numbers of a supported dtype, or they belong to different libraries.
+
+    See Also
+    --------
+    balanced_truncation : A reduced model.
+    lyapunov_factor : A factor of one Gramian.
 
     Notes
     -----
-    The singular values of yᴴ z for factors z and y of the two Gramians (Laub, Heath, Paige & Ward 1987), neither of which is
-    formed; both factors come from one inverse (`lyapunov_factor`). They are accurate to rounding beside the first. Raises
-    `SpectrumError` where a is not stable. The backward error of `certify` is the larger one of the two Gramians (as
-    `lyapunov_factor` has it, in units that balance a).
+    With the Gramians x and w::
 
-    The derivatives of values at the level of rounding are zero; second derivatives need
-    values that are simple.
+        a x + x aᴴ + b bᴴ = 0,    aᴴ w + w a + cᴴ c = 0,    σₖ = √λₖ(x w).
+
+    They are computed as the singular values of yᴴ z for factors x = z zᴴ and w = y yᴴ [1]_, without forming x or w; both
+    factors come from one inverse. They are accurate to rounding relative to the first one.
+
+    The derivatives of values at the level of rounding are zero; second derivatives need values that are simple. Each member
+    of a batch has the bits that it has alone. Under ``jax.jit`` no error can be raised: a member without an answer is NaN.
+
+    The backward error of `certify` is the larger one of the two Gramians, each as for `lyapunov_factor`, in the scaling that
+    balances a.
+
+    References
+    ----------
+    .. [1] A. J. Laub, M. T. Heath, C. C. Paige and R. C. Ward, "Computation of system balancing transformations and other
+       applications of simultaneous diagonalization algorithms", IEEE Trans. Automat. Control 32(2), 1987, pp. 115-122,
+       doi:10.1109/TAC.1987.1104549.
 
     Examples
     --------
@@ -287,27 +357,74 @@ def hankel_singular_values(a: Array, b: Array, c: Array, *, errors: str = "raise
     sizes=_kept,
 )
 def balanced_truncation(a: Array, b: Array, c: Array, order: int, *, errors: str = "raise") -> Reduced:
-    """A model with `order` states for a stable ẋ = a x + b u, y = c x: its `order` states that are best reached and best seen.
+    """Reduce the number of states of a linear system.
+
+    For the stable system ẋ = a x + b u, y = c x: the model of the `order` states that are most controllable and most
+    observable.
 
     Parameters
     ----------
-    a, b, c : arrays (..., n, n), (..., n, m), (..., p, n), float32, float64, complex64 or complex128
-    order : the number of states to keep, from 1 to n
-    errors : "raise", or "nan" to get NaN for the members without an answer
+    a : array_like, shape (..., n, n)
+        System matrices with all eigenvalues in the open left half plane; float32, float64, complex64 or complex128.
+    b : array_like, shape (..., n, m)
+        Input matrices.
+    c : array_like, shape (..., p, n)
+        Output matrices.
+    order : int
+        The number r of states to keep, from 1 to n; choose it by the Hankel singular values.
+    errors : {"raise", "nan"}, default "raise"
+        What to do if a member of the batch has no answer: raise `SpectrumError`, or return NaN for that member and the
+        right result for the others.
 
     Returns
     -------
-    Reduced : a named tuple of the arrays a (..., r, r), b (..., r, m), c (..., p, r) and hsv (..., n), all Hankel singular values
+    a : array, shape (..., r, r)
+        System matrices of the reduced models.
+    b : array, shape (..., r, m)
+        Their input matrices.
+    c : array, shape (..., p, r)
+        Their output matrices.
+    hsv : array, shape (..., n)
+        All Hankel singular values, the largest first. The four are the fields of the named tuple `Reduced`.
+
+    Raises
+    ------
+    SpectrumError
+        If a is not stable, or stable only by rounding, or a member holds NaN or infinity, and ``errors="raise"``.
+    ValueError
+        If a shape or an option does not fit, or the arrays lie on different devices.
+    TypeError
+        If an argument is not a dense array of numbers of a supported dtype, or they belong to different libraries.
+
+    See Also
+    --------
+    hankel_singular_values : The values alone.
+    Reduced : The form of the result.
 
     Notes
     -----
-    Square-root balanced truncation (Moore 1981; Tombs & Postlethwaite 1987) with factors of the Gramians. Both Gramians of the
-    reduced model are diag(hsv[:r]). It is stable, and its transfer function c_r (s I - a_r)⁻¹ b_r differs from that of the full
-    one on the whole imaginary axis by no more than twice the sum of the Hankel singular values left out, each distinct value
-    counted once (Enns 1984; Glover 1984): look at hsv to choose `order`. States beyond the numerical rank of the system are
-    decoupled from input and output. Raises `SpectrumError` where a is not stable. The model has derivatives where the Hankel
-    singular values are simple; in complex arithmetic they keep the largest entry of each column of the projection real. The
-    backward error of `certify` is the larger one of the two Gramians (as `lyapunov_factor` has it, in units that balance a).
+    The method is square-root balanced truncation [1]_ [2]_ with factors of the Gramians. Both Gramians of the reduced model
+    are diag(hsv[:r]). The model is stable, and its transfer function c (s I - a)⁻¹ b differs from that of the full model on
+    the whole imaginary axis by at most twice the sum of the Hankel singular values left out, each distinct value counted
+    once [3]_ [4]_. States beyond the numerical rank of the system are decoupled from input and output.
+
+    The model is differentiable where the Hankel singular values are simple. In complex arithmetic the derivatives keep the
+    largest entry of each column of the projection real. Each member of a batch has the bits that it has alone. Under
+    ``jax.jit`` no error can be raised: a member without an answer is NaN.
+
+    The backward error of `certify` is the larger one of the two Gramians, each as for `lyapunov_factor`, in the scaling that
+    balances a.
+
+    References
+    ----------
+    .. [1] B. C. Moore, "Principal component analysis in linear systems: Controllability, observability, and model
+       reduction", IEEE Trans. Automat. Control 26(1), 1981, pp. 17-32, doi:10.1109/TAC.1981.1102568.
+    .. [2] M. S. Tombs and I. Postlethwaite, "Truncated balanced realization of a stable non-minimal state-space system",
+       Int. J. Control 46(4), 1987, pp. 1319-1330, doi:10.1080/00207178708933971.
+    .. [3] D. F. Enns, "Model reduction with balanced realizations: An error bound and a frequency weighted generalization",
+       23rd IEEE Conference on Decision and Control, 1984, pp. 127-132.
+    .. [4] K. Glover, "All optimal Hankel-norm approximations of linear multivariable systems and their L∞-error bounds",
+       Int. J. Control 39(6), 1984, pp. 1115-1193, doi:10.1080/00207178408933239.
 
     Examples
     --------

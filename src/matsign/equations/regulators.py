@@ -33,7 +33,34 @@ Array = Any
 
 
 class Regulator(NamedTuple):
-    """``u = -gain @ x``, the solution of the Riccati equation, and the eigenvalues of the closed loop."""
+    """Hold a linear-quadratic regulator.
+
+    The result of `lqr` and `dlqr`: a named tuple for the control u = -gain @ x.
+
+    Attributes
+    ----------
+    gain : array, shape (..., m, n)
+        The gain of least cost.
+    solution : array, shape (..., n, n)
+        The stabilising solution of the Riccati equation.
+    poles : array, shape (..., n)
+        The eigenvalues of the closed loop, complex.
+
+    See Also
+    --------
+    lqr : Compute it in continuous time.
+    dlqr : Compute it in discrete time.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from matsign import lqr
+    >>> regulator = lqr(np.zeros((1, 1)), np.eye(1), np.eye(1), np.eye(1))
+    >>> regulator._fields
+    ('gain', 'solution', 'poles')
+    >>> bool(abs(regulator.gain - 1) < 1e-14), bool(abs(regulator.poles + 1) < 1e-14)
+    (True, True)
+    """
 
     gain: Array
     solution: Array
@@ -199,16 +226,67 @@ def lqr(
     method: str = "auto",
     errors: str = "raise",
 ) -> Regulator:
-    """k = r⁻¹(bᴴ x e + sᴴ), the gain of the continuous-time regulator.
+    """Compute the linear-quadratic regulator in continuous time.
 
-    u = -k x steers e ẋ = a x + b u at the least cost ∫ xᴴqx + 2 Re xᴴsu + uᴴru. Returns `Regulator`: the gain, the solution x of
-    `solve_continuous_are`, and the poles of the closed loop, which are complex; the order of arguments and results is
-    python-control's. Derivatives of the poles are NaN where a pole is multiple, those of the rest are not. There is a least cost
-    only for a positive definite r; for others, whose stabilising solution is a saddle, `SpectrumError` is raised.
+    The control u = -k x that steers e ẋ = a x + b u at the least cost ∫ xᴴ q x + 2 Re xᴴ s u + uᴴ r u dt. The order of the
+    arguments and results is that of python-control.
 
-    Shapes (..., n, n), (..., n, m), (..., n, n), (..., m, m), (..., n, m), (..., n, n); dtypes, options and errors as in
-    `solve_continuous_are`.
+    Parameters
+    ----------
+    a : array_like, shape (..., n, n)
+        System matrices, of dtype float32, float64, complex64 or complex128.
+    b : array_like, shape (..., n, m)
+        Input matrices.
+    q : array_like, shape (..., n, n)
+        Weights of the states, Hermitian.
+    r : array_like, shape (..., m, m)
+        Weights of the inputs, Hermitian positive definite.
+    s : array_like, shape (..., n, m), optional
+        Weights of the products of states and inputs. Default: 0.
+    e : array_like, shape (..., n, n), optional
+        Descriptor matrices, invertible. Default: I.
+    method : {"auto", "doubling", "sign", "qz"}, default "auto"
+        How the Riccati equation is solved; the methods are those of `solve_continuous_are`.
+    errors : {"raise", "nan"}, default "raise"
+        What to do if a member of the batch has no regulator: raise `SpectrumError`, or return NaN for that member and the
+        right result for the others.
 
+    Returns
+    -------
+    gain : array, shape (..., m, n)
+        The gain k = r⁻¹(bᴴ x e + sᴴ).
+    solution : array, shape (..., n, n)
+        The solution x of `solve_continuous_are`.
+    poles : array, shape (..., n)
+        The poles of the closed loop, complex. The three are the fields of the named tuple `Regulator`.
+
+    Raises
+    ------
+    SpectrumError
+        As for `solve_continuous_are`, and if r is not positive definite, because then no control has the least cost; with
+        ``errors="raise"``.
+    ValueError
+        If a shape or an option does not fit, the arrays lie on different devices, or q or r in NumPy arrays is not
+        Hermitian.
+    TypeError
+        If an argument is not a dense array of numbers of a supported dtype, or they belong to different libraries.
+
+    See Also
+    --------
+    dlqr : The regulator in discrete time.
+    solve_continuous_are : The Riccati equation, also where its solution is no minimum.
+    Regulator : The form of the result.
+
+    Notes
+    -----
+    The gain of a stationary Kalman filter is the adjoint of the gain for aᴴ, cᴴ and the intensities of the noise in place of
+    a, b and the weights.
+
+    Gain and solution are differentiable to any order; derivatives of the poles are NaN where a pole is multiple. Batches and
+    ``jax.jit`` are as for `solve_continuous_are`.
+
+    Examples
+    --------
     >>> import numpy as np
     >>> from matsign import lqr
     >>> a, b = np.array([[0.0, 1.0], [0.0, 0.0]]), np.array([[0.0], [1.0]])
@@ -244,13 +322,64 @@ def dlqr(
     method: str = "auto",
     errors: str = "raise",
 ) -> Regulator:
-    """k = (r + bᴴ x b)⁻¹(bᴴ x a + sᴴ), the gain of the discrete-time regulator.
+    """Compute the linear-quadratic regulator in discrete time.
 
-    u = -k x steers e x⁺ = a x + b u at the least cost Σ xᴴqx + 2 Re xᴴsu + uᴴru. Returns `Regulator`: the gain, the solution x of
-    `solve_discrete_are`, and the poles of the closed loop. Shapes as in `lqr`; dtypes, options and errors as in
-    `solve_discrete_are`. There is a least cost only where r is positive semidefinite and r + bᴴ x b positive definite; elsewhere
-    `SpectrumError` is raised.
+    The control u = -k x that steers e x⁺ = a x + b u at the least cost Σ xᴴ q x + 2 Re xᴴ s u + uᴴ r u. The order of the
+    arguments and results is that of python-control.
 
+    Parameters
+    ----------
+    a : array_like, shape (..., n, n)
+        System matrices, of dtype float32, float64, complex64 or complex128.
+    b : array_like, shape (..., n, m)
+        Input matrices.
+    q : array_like, shape (..., n, n)
+        Weights of the states, Hermitian.
+    r : array_like, shape (..., m, m)
+        Weights of the inputs, Hermitian positive semidefinite.
+    s : array_like, shape (..., n, m), optional
+        Weights of the products of states and inputs. Default: 0.
+    e : array_like, shape (..., n, n), optional
+        Descriptor matrices, invertible. Default: I.
+    method : {"auto", "doubling", "sign", "qz"}, default "auto"
+        How the Riccati equation is solved; the methods are those of `solve_discrete_are`.
+    errors : {"raise", "nan"}, default "raise"
+        What to do if a member of the batch has no regulator: raise `SpectrumError`, or return NaN for that member and the
+        right result for the others.
+
+    Returns
+    -------
+    gain : array, shape (..., m, n)
+        The gain k = (r + bᴴ x b)⁻¹(bᴴ x a + sᴴ).
+    solution : array, shape (..., n, n)
+        The solution x of `solve_discrete_are`.
+    poles : array, shape (..., n)
+        The poles of the closed loop, complex. The three are the fields of the named tuple `Regulator`.
+
+    Raises
+    ------
+    SpectrumError
+        As for `solve_discrete_are`, and if r is not positive semidefinite or r + bᴴ x b is not positive definite, because
+        then no control has the least cost; with ``errors="raise"``.
+    ValueError
+        If a shape or an option does not fit, the arrays lie on different devices, or q or r in NumPy arrays is not
+        Hermitian.
+    TypeError
+        If an argument is not a dense array of numbers of a supported dtype, or they belong to different libraries.
+
+    See Also
+    --------
+    lqr : The regulator in continuous time.
+    solve_discrete_are : The Riccati equation, also where its solution is no minimum.
+    Regulator : The form of the result.
+
+    Notes
+    -----
+    Gain and solution are differentiable to any order; derivatives of the poles are NaN where a pole is multiple. Batches and
+    ``jax.jit`` are as for `solve_discrete_are`.
+
+    Examples
+    --------
     >>> import numpy as np
     >>> from matsign import dlqr
     >>> a, b = np.array([[1.0, 1.0], [0.0, 1.0]]), np.array([[0.0], [1.0]])

@@ -276,28 +276,78 @@ def _powers(be: Backend, a: Array, b: Array, q: Array) -> scaling.Powers:
     choices={"method": tuple(_WAYS)},
 )
 def solve_sylvester(a: Array, b: Array, q: Array, *, method: str = "auto", errors: str = "raise") -> Array:
-    """a x + x b = q, the Sylvester equation, with SciPy's name and argument order.
+    """Solve the Sylvester equation a x + x b = q.
+
+    The arguments have the order and the sign of `scipy.linalg.solve_sylvester`.
 
     Parameters
     ----------
-    a, b, q : arrays (..., n, n), (..., m, m), (..., n, m), float32, float64, complex64 or complex128
-    method : "newton" (the sign of [[-a, q], [0, b]], Roberts 1980, on the blocks; wants a vertical line between the spectra of
-        a and -b, and finds it), "schur" (Bartels & Stewart 1972, with a blocked triangular solver, on the CPU), "divide"
-        (spectral divide and conquer by the projectors of this library, on any device, not in a program compiled for one),
-        "eigenvectors" (of a and b, refined; whole batches, in every program), or "auto": two Cayley transforms and a sum by
-        doubling (R. A. Smith
-        1968; two inverses, then products) where a line between the means of the spectra does and leads to working
-        precision, for b = aᴴ what `solve_continuous_lyapunov` does, and for other members Schur vectors on a CPU, divide and
-        conquer elsewhere in PyTorch, and refined eigenvectors elsewhere in JAX (up to 144 unknowns, one
-        linear system)
-    errors : "raise", or "nan" to get NaN for the members without an answer
+    a : array_like, shape (..., n, n)
+        Left coefficients, of dtype float32, float64, complex64 or complex128.
+    b : array_like, shape (..., m, m)
+        Right coefficients.
+    q : array_like, shape (..., n, m)
+        Right-hand sides.
+    method : {"auto", "newton", "schur", "divide", "eigenvectors"}, default "auto"
+        How the equation is solved:
+
+        - "newton": by the sign of [[-a, q], [0, b]] [1]_, computed by blocks. It needs a vertical line in the complex
+          plane that separates the eigenvalues of a from those of -b, and looks for one.
+        - "schur": by the method of Bartels and Stewart [2]_ with a blocked triangular solver, on the CPU.
+        - "divide": by spectral divide and conquer with projectors of this library, on any device, but not in a program
+          that JAX compiles for one.
+        - "eigenvectors": by the eigenvectors of a and b, with refinement; for whole batches and in every program.
+        - "auto": by two Cayley transforms and a sum by doubling [3]_, which costs two inverses and then products, where a
+          line between the means of the spectra separates them and the result reaches working precision. For b = aᴴ as
+          `solve_continuous_lyapunov`. Other members go to "schur" on a CPU; elsewhere to "divide" in PyTorch, and in JAX
+          to "eigenvectors" or, with at most 144 unknowns, to one linear system.
+    errors : {"raise", "nan"}, default "raise"
+        What to do if a member of the batch has no solution: raise `SpectrumError`, or return NaN for that member and the
+        right result for the others.
+
+    Returns
+    -------
+    x : array, shape (..., n, m)
+        The solutions, in the library, on the device and in the common dtype of the arguments.
+
+    Raises
+    ------
+    SpectrumError
+        If a and -b share an eigenvalue to working precision, so that there is no solution or infinitely many, if the
+        method fails, or if a member holds NaN or infinity, and ``errors="raise"``.
+    ValueError
+        If a shape or an option does not fit, or the arrays lie on different devices.
+    TypeError
+        If an argument is not a dense array of numbers of a supported dtype, or they belong to different libraries.
+
+    See Also
+    --------
+    solve_continuous_lyapunov : The case b = aᴴ.
+    solve_riccati : The quadratic equation x d x + x b - a x - c = 0.
+    scipy.linalg.solve_sylvester : SciPy's.
 
     Notes
     -----
-    The article's X B - A X = C is ``solve_sylvester(-A, B, C)``. Raises `SpectrumError` where a and -b share an eigenvalue
-    to working precision: then there is no solution, or infinitely many. How near to that the equation is, `certify` reports
-    as the separation, the smallest ‖a y + y b‖ / ‖y‖; the forward error it estimates counts what rounding in the arguments
-    and in the residual may hide, and the backward error is ‖a x + x b - q‖ / (‖a x‖ + ‖x b‖ + ‖q‖).
+    The equation X B - A X = C is ``solve_sylvester(-A, B, C)``.
+
+    Which method: "auto" tries the fast method first and returns its result only if it is at working precision and the
+    equation is not nearly singular. The others are for comparison, and where you know which one your equations need.
+
+    The solution is differentiable to any order in all three arguments; each derivative is one more Sylvester equation. Each
+    member of a batch has the bits that it has alone. Under ``jax.jit`` no error can be raised: a member without a solution
+    is NaN.
+
+    The backward error of `certify` is ‖a x + x b - q‖ / (‖a x‖ + ‖x b‖ + ‖q‖). The separation that it reports is the
+    smallest ‖a y + y b‖ / ‖y‖, the distance to a singular equation. The forward error counts what rounding in the arguments
+    and in the residual may hide.
+
+    References
+    ----------
+    .. [1] J. D. Roberts, "Linear model reduction and solution of the algebraic Riccati equation by use of the sign
+       function", Int. J. Control 32(4), 1980, pp. 677-687, doi:10.1080/00207178008922881.
+    .. [2] R. H. Bartels and G. W. Stewart, "Algorithm 432: Solution of the matrix equation AX + XB = C", Commun. ACM 15(9),
+       1972, pp. 820-826, doi:10.1145/361573.361582.
+    .. [3] R. A. Smith, "Matrix equation XA + BX = C", SIAM J. Appl. Math. 16(1), 1968, pp. 198-201, doi:10.1137/0116017.
 
     Examples
     --------
