@@ -17,21 +17,47 @@ Array = Any
 
 
 class Certificate(NamedTuple):
-    """How far an answer can be trusted, one entry per batch member (plain numbers for a single matrix).
+    """Hold what is known about the error of a result.
+
+    The second result of a function made by `certify`. Each attribute has one entry for each member of the batch, or is a
+    plain number for a single matrix.
 
     Attributes
     ----------
-    backward_error : the Frobenius norm of the residual of the equation that the answer should satisfy, over the sum of the
-        Frobenius norms of the terms of that equation, each term as it is evaluated; the documentation of each function
-        says which equation that is
-    forward_error : estimated relative error, the size of one correction step over that of the answer (of an answer of 0, over
-        what is natural for the function); infinite where nothing is known, never NaN where there is an answer
-    iterations : steps taken; 0 for a direct method
-    converged : whether there is an answer
-    separation : for an equation, an estimate of the smallest ‖L(y)‖ / ‖y‖ of its linear operator (or of its linearisation at
-        the answer): rounding in the data moves the answer by about its own size over this one; NaN where there is none
-    boundary : the answer is the limit of answers, with eigenvalues on the boundary that should lie on one side of it
-    measures : what else there is to know about an answer of this function, by name; its documentation says which
+    backward_error : array, shape (...)
+        The Frobenius norm of the residual of the equation that the result should satisfy, divided by the sum of the
+        Frobenius norms of the terms of this equation, each term as it is evaluated. The documentation of each function
+        says which equation this is.
+    forward_error : array, shape (...)
+        Estimated relative error: the size of one correction step divided by the size of the result (of a result of 0, by
+        what is natural for the function). It is infinite where nothing is known, and never NaN where there is a result.
+    iterations : array of int, shape (...)
+        Number of steps; 0 for a direct method.
+    converged : array of bool, shape (...)
+        Whether there is a result.
+    separation : array, shape (...)
+        For an equation, an estimate of the smallest ‖L(y)‖ / ‖y‖ of its linear operator L (or of its linearisation at the
+        result). Rounding in the data moves the result by about its own size divided by the separation. NaN where there is
+        none.
+    boundary : array of bool, shape (...)
+        Whether the result is only the limit of results, with eigenvalues on the boundary that should lie on one side.
+    measures : dict of str to array
+        Further quantities, by name; the documentation of each function says which.
+
+    See Also
+    --------
+    certify : Make a function that returns a certificate.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from matsign import certify, solve_sylvester
+    >>> a, b, q = np.array([[3.0, 1.0], [0.0, 2.0]]), np.array([[1.0]]), np.array([[4.0], [6.0]])
+    >>> x, certificate = certify(solve_sylvester)(a, b, q)
+    >>> bool(certificate.converged), bool(certificate.boundary), bool(certificate.separation > 2)
+    (True, False, True)
+    >>> bool(np.linalg.norm(a @ x + x @ b - q) < 1e-14), bool(certificate.backward_error < 1e-15)
+    (True, True)
     """
 
     backward_error: Any
@@ -44,16 +70,43 @@ class Certificate(NamedTuple):
 
 
 def certify(f: Callable[..., Any]) -> Callable[..., tuple[Any, Certificate]]:
-    """``certify(f)(*args) = (f(*args), certificate)`` for every public function f, shaped like ``jax.value_and_grad``.
+    """Return a function that also returns a certificate.
 
-    The backward error is the relative residual: for every function the Frobenius norm of what is left of its equation over the
-    sum of the norms of the terms, each as it is evaluated. The forward error is estimated by the size of one correction step: the
-    derivative of f in the direction of the residual, which costs one more Sylvester equation. It sees errors that the
-    residual hides. To first order `condition` times the backward error bounds it from above, often from far above. With
-    ``errors="nan"`` a member without an answer has NaN errors and ``converged`` False.
+    ``certify(f)(*args, **options)`` is ``(f(*args, **options), certificate)``, in the shape of ``jax.value_and_grad``. The
+    `Certificate` measures the error of the result from the result itself.
 
-    Raises ``TypeError`` when `f` is not a function of this library.
+    Parameters
+    ----------
+    f : callable
+        A function of this library that returns arrays, such as `mcsgn` or `solve_sylvester`.
 
+    Returns
+    -------
+    certified : callable
+        A function with the arguments and options of `f`, which returns the result of `f` and a `Certificate`.
+
+    Raises
+    ------
+    TypeError
+        If `f` is not such a function.
+
+    See Also
+    --------
+    Certificate : What a certificate holds.
+    condition : How much relative errors grow.
+
+    Notes
+    -----
+    The backward error is the relative residual of the equation that belongs to `f`. The forward error is estimated by the
+    size of one correction step: the derivative of `f` in the direction of the residual, which costs one more Sylvester
+    equation. It sees errors that the residual hides. To first order, `condition` times the backward error is an upper bound
+    of it, often far too large.
+
+    With ``errors="nan"`` a member of a batch without a result has NaN errors and ``converged`` False. The function can be
+    used inside ``jax.jit``.
+
+    Examples
+    --------
     >>> import numpy as np, matsign
     >>> value, certificate = matsign.certify(matsign.mcsgn)(np.array([[1.0, 1e6], [0.0, -1.0]]))
     >>> value

@@ -21,17 +21,44 @@ _LOWEST = {"float32": 118, "float64": 958}
 
 
 def frechet(f: Callable[..., Any]) -> Callable[..., Any]:
-    """``frechet(f)(A, dA) = L(A, dA)``, the Fréchet derivative: f(A + dA) = f(A) + L(A, dA) + o(‖dA‖).
+    """Return the Fréchet derivative of a function.
 
-    For every public function f: its arrays come first, in order, then as many directions, each shaped like its array up to
-    leading axes, which broadcast; None is a direction of zeros. Options are those of f. The result is shaped like f's. The
-    thresholds of `mclip` and `soft_threshold` are arrays too: ``frechet(mclip)(M, lower, upper, dM, dlower, dupper)``.
+    ``frechet(f)(A, dA)`` is the linear part L(A, dA) of the change of f: f(A + dA) = f(A) + L(A, dA) + o(‖dA‖).
 
-    Raises ``TypeError`` when `f` is not a function of this library, and what f raises.
+    Parameters
+    ----------
+    f : callable
+        A function of this library that returns arrays, such as `msign` or `solve_sylvester`.
 
-    Where f is not differentiable in every direction (`mcsgn` of singular and `msign` of rank-deficient matrices) this is the
-    derivative along directions that keep the rank, with what would change it left out.
+    Returns
+    -------
+    derivative : callable
+        A function of the arrays of `f`, in order, and then of as many directions, each with the shape of its array up to
+        leading axes, which broadcast. None stands for a direction of zeros. Options are those of `f`. The result has the
+        form of the result of `f`.
 
+    Raises
+    ------
+    TypeError
+        If `f` is not such a function.
+
+    See Also
+    --------
+    condition : The norm of the derivative, relative.
+
+    Notes
+    -----
+    The derivative is one linear equation at the result, a Sylvester or a Stein equation, and costs about as much as one
+    more evaluation of f. It works on NumPy arrays as well, and is itself differentiable in PyTorch and JAX. The function
+    that is returned raises what `f` raises.
+
+    The thresholds of `mclip` and `soft_threshold` count as arrays: ``frechet(mclip)(M, lower, upper, dM, dlower, dupper)``.
+
+    Where f is not differentiable in every direction, as `mcsgn` of singular and `msign` of rank-deficient matrices, the
+    result is the derivative along directions that keep the rank; what would change the rank is left out.
+
+    Examples
+    --------
     >>> import numpy as np, matsign
     >>> A, dA = np.array([[4.0, 3.0], [0.0, -2.0]]), np.array([[0.0, 0.0], [1.0, 0.0]])
     >>> L = matsign.frechet(matsign.mcsgn)(A, dA)
@@ -62,21 +89,52 @@ def frechet(f: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def condition(f: Callable[..., Any]) -> Callable[..., Any]:
-    """``condition(f)(A) = max ‖L(A, E)‖ ‖A‖ / ‖f(A)‖`` over ‖E‖ = 1: by how much relative errors in A grow in f(A).
+    """Return a function that estimates condition numbers.
 
-    For every public function f, with its arguments; with several arrays or results, the largest over changes of all arrays
-    relative to their sizes, in the results relative to theirs. Thresholds are taken to be exact. One number per member of the
-    batch, NaN where f has no value.
+    ``condition(f)(A)`` is the largest ‖L(A, E)‖ ‖A‖ / ‖f(A)‖ over all E of norm 1, where L is the Fréchet derivative of f: the
+    factor by which relative errors in A grow in f(A).
 
-    Estimated from below, mostly within a few percent, by power iteration on the Fréchet derivative and its adjoint (Higham 2008,
-    section 3.3): eight equations like the one that a gradient costs. Frobenius norms; zero where f is zero. Infinite where a
-    root is singular: like √t at zero it changes by more than any multiple of what its matrix changes by; and where the
-    derivative overflows.
+    Parameters
+    ----------
+    f : callable
+        A function of this library that returns arrays, such as `sqrtm` or `solve_sylvester`.
 
-    Raises ``TypeError`` when `f` is not a function of this library, and what f raises.
+    Returns
+    -------
+    number : callable
+        A function with the arguments and options of `f`, which returns one number for each member of the batch, and NaN
+        where `f` has no value.
 
+    Raises
+    ------
+    TypeError
+        If `f` is not such a function.
+
+    See Also
+    --------
+    frechet : The derivative itself.
+    certify : Estimate the error of one result.
+
+    Notes
+    -----
+    All norms are Frobenius norms. With several arrays or results, the number is the largest over changes of all arrays
+    relative to their sizes, in the results relative to theirs. Thresholds count as exact. The number is 0 where f is 0. It
+    is infinite where a root is singular, because there, like √t at zero, the root changes by more than any multiple of a
+    change of the matrix; and where the derivative overflows.
+
+    The estimate is a lower bound, mostly within a few percent, by power iteration on the derivative and its adjoint [1]_. It
+    costs eight equations of the kind that a gradient costs. The function that is returned raises what `f` raises.
+
+    References
+    ----------
+    .. [1] N. J. Higham, "Functions of Matrices: Theory and Computation", SIAM, 2008, section 3.3,
+       doi:10.1137/1.9780898717778.
+
+    Examples
+    --------
     >>> import numpy as np, matsign
-    >>> bool(abs(matsign.condition(matsign.sqrtm)(np.diag([1.0, 1e-8])) / 5e3 - 1) < 0.1)
+    >>> estimate = matsign.condition(matsign.sqrtm)(np.diag([1.0, 1e-8]))
+    >>> bool(abs(estimate / 5e3 - 1) < 0.1)
     True
     """
     declaration = _declaration(f)

@@ -13,15 +13,42 @@ Array = Any
 
 
 def each(f: Callable[..., Any]) -> Callable[..., Any]:
-    """``each(f)(tree) =`` the tree of f(M) for every M in it: lists, tuples and dictionaries of arrays, nested as you like.
+    """Return a function that is applied to every matrix of a tree.
 
-    For every public function f of one array. Arrays of the same shape and dtype are stacked and passed in one call, and for
-    `msign`, where msign(Mᴴ) = msign(M)ᴴ, those of the transposed shape with them; the bits are those that each array gives
-    alone. An array may be a batch itself; None stays None. Options are those of f. Differentiates as f does.
+    ``each(f)(tree)`` is the tree of f(M) for every M in it. A tree is an array, or a list, tuple or dictionary of trees.
 
-    Raises ``TypeError`` for a function that is not of this library or takes several arrays, and for what is no array in the tree;
-    with ``errors="raise"`` what f raises, whose members then count along the stack.
+    Parameters
+    ----------
+    f : callable
+        A function of this library of one array, such as `msign` or `sqrtm`.
 
+    Returns
+    -------
+    on_tree : callable
+        A function of a tree, with the options of `f`, that returns a tree of the same structure. An array in the tree may
+        be a batch; None stays None.
+
+    Raises
+    ------
+    TypeError
+        If `f` is not a function of this library, or takes several arrays.
+
+    See Also
+    --------
+    msign : A function that is often applied to all layers of a network.
+    matsign.optim.Muon : An optimiser that groups its parameters in the same way.
+
+    Notes
+    -----
+    Arrays of the same shape and dtype are stacked and passed in one call. For `msign`, where msign(Mᴴ) = msign(M)ᴴ, arrays of
+    the transposed shape go with them. Each result has the bits that its array gives alone. The result is differentiable as
+    f is.
+
+    The function that is returned raises a TypeError for what is not an array in the tree, and with ``errors="raise"`` what
+    `f` raises; the batch indices in a `SpectrumError` then count along the stack.
+
+    Examples
+    --------
     >>> import numpy as np, matsign
     >>> layers = {"in": np.eye(4, 3), "out": np.eye(3, 4), "heads": [2 * np.eye(3), 3 * np.eye(3)]}
     >>> steps = matsign.each(matsign.msign)(layers)

@@ -123,14 +123,44 @@ WITH_BEST_ITERATE = (Failure.LOST, Failure.HARDLY_STABILISABLE, Failure.HARDLY_S
 
 
 class SpectrumError(LinAlgError):
-    """A value with no answer: an eigenvalue on the imaginary axis, a singular equation, no convergence, NaN or inf.
+    """Report the members of a batch that have no answer.
+
+    A `numpy.linalg.LinAlgError`, raised with ``errors="raise"``: an eigenvalue on the imaginary axis, an equation that is
+    singular to working precision, no convergence, NaN or infinity in the input. The message names the members, says what is
+    wrong and what may help.
 
     Attributes
     ----------
-    members : the batch indices without an answer (``()`` for a single matrix)
-    failures : their `Failure` numbers, in the same order
-    value : what was computed, right in the other members; in those NaN, or where an iteration did not end its best iterate,
-        which is not to be relied on
+    members : list of tuple of int
+        The batch indices without an answer; ``[()]`` for a single matrix.
+    failures : list of int
+        Why each of them has none, in the same order.
+    value : array or tuple of arrays
+        What was computed: the right results for the other members, NaN for these; where an iteration did not reach its
+        end, its best iterate, which may be wrong in every digit.
+
+    See Also
+    --------
+    Certificate : What is known about the error of a result.
+
+    Notes
+    -----
+    Under ``jax.jit`` no error can be raised, and the members without an answer are NaN. The error can be pickled, so it
+    reaches the parent of a worker process.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from matsign import SpectrumError, mcsgn
+    >>> rotation = np.array([[0.0, 1.0], [-1.0, 0.0]])
+    >>> try:
+    ...     mcsgn(np.stack([np.eye(2), rotation]))
+    ... except SpectrumError as error:
+    ...     members, S = error.members, error.value
+    >>> members
+    [(1,)]
+    >>> bool(np.linalg.norm(S[0] - np.eye(2)) < 1e-15)
+    True
     """
 
     def __init__(self, message: str, members: list[tuple[int, ...]], failures: list[Failure], value: Any) -> None:

@@ -39,45 +39,92 @@ class Moves(NamedTuple):
 
 
 class Muon(torch.optim.Optimizer):
-    """w ← (1 - lr λ) w - lr s msign(u),  u = (1 - μ) g + μ m,  m ← μ m + (1 - μ) g: Muon (Keller Jordan 2024).
+    """Train matrices along the msign of their momentum, with PyTorch.
 
-    ``torch.optim.Muon`` with another import: the same arguments in the same order, and state that either loads from the
-    other. Parameters of equal shape, and of each other's transposed shape, go through one batched msign, and small ones of other
-    lengths with them; a gradient however small gives a full step and a zero gradient none. One with NaN or infinity makes its own
-    matrix NaN, and no other.
+    This is ``torch.optim.Muon`` with another import: the same arguments in the same order, and either class loads the state
+    of the other. Groups of parameters that are not matrices take AdamW in the same optimiser.
 
     Parameters
     ----------
-    params : parameters, named parameters, or groups. A group may have every option below, and ``algorithm="adamw"``
-        (or ``use_muon=False``) for AdamW (Loshchilov & Hutter 2019) on embeddings, norms and biases, with its own ``betas``
-        (0.9, 0.999), ``eps`` 1e-8 and, as ``torch.optim.AdamW`` has it, ``amsgrad``, ``foreach``, ``fused`` and
-        ``capturable``. Groups of either kind may have ``maximize``
-    lr, weight_decay, momentum, nesterov : as in ``torch.optim.Muon``; λ and μ above
-    ns_coefficients, ns_steps : given either, exactly those Newton-Schulz steps, as ``torch.optim.Muon`` would take them
-    eps : kept for the signature; no gradient is too small here
-    adjust_lr_fn : s above, for a matrix of n outputs and m inputs: None or "original", √max(1, n/m); "match_rms_adamw"
-        (Moonshot 2025), 0.2 √max(n, m)
-    schedule : polynomial steps by name or by rows (a, b, c), as in `matsign.msign`
-    steps : how many steps, of `schedule` or generated ones; the default is 4 generated
-    tol : instead, singular values above a thousandth of the largest end within `tol` of 1
-    precision : "full", or "half": products in half precision, as ``torch.optim.Muon`` takes them everywhere, where the device
-        has units for them (float16 on a GPU, after scaling); not with `tol`, which only "full" can hold. Default: "half" on
-        an accelerator and for 16-bit parameters, else "full". See `msign`
-    split : cut the first axis into so many equal blocks, each a matrix by itself (heads, or queries, keys and values in one)
-    split_inputs : the same of the other axis (the heads of what puts their outputs together)
-    batch_axes : so many leading axes count matrices (1 for experts (e, n, m)); of the axes after them the first is n and
-        the others together are m, so that a convolution (out, in, k, k) is the matrix (out, in k k)
-    algorithm : "muon" or "adamw", for groups that say nothing
+    params : iterable of torch.nn.Parameter, of (str, torch.nn.Parameter) or of dict
+        Parameters, named parameters, or groups. A group may have every option below, and ``algorithm="adamw"`` (or
+        ``use_muon=False``) for AdamW [2]_ on embeddings, norms and biases, with its own ``betas`` (0.9, 0.999), ``eps``
+        1e-8 and, as in ``torch.optim.AdamW``, ``amsgrad``, ``foreach``, ``fused`` and ``capturable``. Groups of either
+        kind may have ``maximize``.
+    lr : float or torch.Tensor, default 1e-3
+        The learning rate.
+    weight_decay : float, default 0.1
+        The decoupled weight decay λ.
+    momentum : float, default 0.95
+        The factor μ of the momentum.
+    nesterov : bool, default True
+        Whether the step goes along u as below, or along m.
+    ns_coefficients : (float, float, float), optional
+        Coefficients of Newton-Schulz steps. If this or `ns_steps` is given, exactly those steps are taken, as
+        ``torch.optim.Muon`` takes them.
+    eps : float, default 1e-7
+        Has no effect, because no gradient is too small here; it stands in the signature of ``torch.optim.Muon``.
+    ns_steps : int, optional
+        The number of Newton-Schulz steps.
+    adjust_lr_fn : {"original", "match_rms_adamw"}, optional
+        The factor s of the step, for a matrix of n outputs and m inputs: √max(1, n/m) for "original", the default;
+        0.2 √max(n, m) for "match_rms_adamw" [3]_.
+    schedule : str or sequence of (float, float, float), optional
+        Polynomial steps by name or by rows (a, b, c), as in `matsign.msign`.
+    steps : int, optional
+        The number of steps, of `schedule` or of generated ones. Default: 4 generated steps.
+    tol : float, optional
+        In place of a number of steps: singular values above a thousandth of the largest one end within `tol` of 1.
+    precision : {"half", "full"}, optional
+        "half" takes products in half precision where the device has units for it (on a GPU float16, after scaling); it
+        cannot be combined with `tol`. Default: "half" on an accelerator and for 16-bit parameters, else "full".
+    split : int, default 1
+        The number of equal blocks of the first axis that are matrices by themselves: the heads, or queries, keys and
+        values in one parameter.
+    split_inputs : int, default 1
+        The same for the other axis: the heads, in the matrix that combines their outputs.
+    batch_axes : int, default 0
+        The number of leading axes that count matrices: 1 for experts of shape (e, n, m). Of the axes after them the first
+        is n and the others together are m, so that a convolution (out, in, k, k) is the matrix (out, in k k).
+    algorithm : {"muon", "adamw"}, default "muon"
+        The algorithm of groups that do not name one.
 
     Raises
     ------
     ValueError
-        For options out of range, options of AdamW under Muon, and where a parameter under Muon is no matrix: shape (k,) or
-        blocks that are not equal. A loaded state is checked in the same way before anything changes.
+        If an option is out of range, a group under Muon has options of AdamW, or a parameter under Muon is not a matrix:
+        it has one axis, or blocks that are not equal. A loaded state is checked in the same way before anything changes.
     TypeError
-        For parameters and gradients under Muon that are a DTensor or of another class than plain tensors; for their dtype.
+        If a parameter or a gradient under Muon is a DTensor or of another class than plain tensors, or has a dtype that is
+        not supported.
     RuntimeError
-        For sparse gradients.
+        If a gradient is sparse.
+
+    See Also
+    --------
+    matsign.msign : The function that makes the steps.
+    scale_by_msign : The same step for JAX.
+
+    Notes
+    -----
+    For a weight w with gradient g and momentum m, a step is [1]_::
+
+        m ← μ m + (1 - μ) g,    u = (1 - μ) g + μ m,    w ← (1 - lr λ) w - lr s msign(u).
+
+    Parameters of equal shape, and of the transposed shape, go through one batched msign, and small ones of other lengths with
+    them. A gradient of any size gives a full step, and a zero gradient none. A gradient with NaN or infinity makes its own
+    parameter NaN and no other.
+
+    ``torch.compile`` does not compile a step, but runs it as it is: most of its time goes into a few products of stacks.
+    Under data parallelism every process computes the same step.
+
+    References
+    ----------
+    .. [1] K. Jordan and others, "Muon: An optimizer for hidden layers in neural networks", 2024,
+       https://kellerjordan.github.io/posts/muon/.
+    .. [2] I. Loshchilov and F. Hutter, "Decoupled weight decay regularization", International Conference on Learning
+       Representations, 2019, arXiv:1711.05101.
+    .. [3] J. Liu and others (Moonshot AI), "Muon is scalable for LLM training", 2025, arXiv:2502.16982.
 
     Examples
     --------

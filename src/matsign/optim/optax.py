@@ -51,28 +51,73 @@ def scale_by_msign(
     batch_axes: int = 0,
     outputs_last: bool = True,
 ) -> GradientTransformation:
-    """update = s msign(u),  u = (1 - μ) g + μ m,  m ← μ m + (1 - μ) g: the direction of Muon (Keller Jordan 2024).
+    """Replace updates by the msign of their momentum, with JAX.
 
-    For ``optax.chain``, before the learning rate: ``chain(scale_by_msign(), add_decayed_weights(0.1),
-    scale_by_learning_rate(0.02))``. It traces under ``jax.jit``; leaves of equal shape, and of each other's transposed
-    shape, go through one batched msign, and small ones of other lengths with them. A leaf with NaN becomes NaN, and no other.
+    A gradient transformation for ``optax.chain``, before the learning rate: ``chain(scale_by_msign(),
+    add_decayed_weights(0.1), scale_by_learning_rate(0.02))`` is Muon. It does not import optax.
 
     Parameters
     ----------
-    momentum, nesterov : μ, and whether u is as above or m
-    ns_coefficients, ns_steps, schedule, steps, tol, precision : how msign is computed, as in `Muon`
-    adjust_lr_fn : s, for a matrix of n outputs and m inputs: None or "original", √max(1, n/m); "match_rms_adamw",
-        0.2 √max(n, m)
-    split, split_inputs, batch_axes : blocks of outputs and of inputs that are matrices by themselves, and leading axes that
-        count matrices
-    outputs_last : where a kernel has its outputs: on its last axis, as in Flax and Haiku (all others together are inputs),
-        or on its first, as in Equinox
+    momentum : float, default 0.95
+        The factor μ of the momentum.
+    nesterov : bool, default True
+        Whether the update goes along u as below, or along m.
+    ns_coefficients : (float, float, float), optional
+        Coefficients of Newton-Schulz steps. If this or `ns_steps` is given, exactly those steps are taken.
+    ns_steps : int, optional
+        The number of Newton-Schulz steps.
+    schedule : str or sequence of (float, float, float), optional
+        Polynomial steps by name or by rows (a, b, c), as in `matsign.msign`.
+    steps : int, optional
+        The number of steps, of `schedule` or of generated ones. Default: 4 generated steps.
+    tol : float, optional
+        In place of a number of steps: singular values above a thousandth of the largest one end within `tol` of 1.
+    precision : {"half", "full"}, optional
+        "half" takes products in half precision where the device has units for it; it cannot be combined with `tol`.
+        Default: "half" on an accelerator and for 16-bit parameters, else "full".
+    adjust_lr_fn : {"original", "match_rms_adamw"}, optional
+        The factor s of the update, for a matrix of n outputs and m inputs: √max(1, n/m) for "original", the default;
+        0.2 √max(n, m) for "match_rms_adamw".
+    split : int, default 1
+        The number of equal blocks of the outputs that are matrices by themselves.
+    split_inputs : int, default 1
+        The same for the inputs.
+    batch_axes : int, default 0
+        The number of leading axes that count matrices.
+    outputs_last : bool, default True
+        Where a kernel has its outputs: on its last axis, as in Flax and Haiku (all other axes together are the inputs), or
+        on its first axis, as in Equinox.
+
+    Returns
+    -------
+    transformation : GradientTransformation
+        A named tuple of ``init(params)``, which returns a state, and ``update(updates, state, params)``, which returns the
+        new updates and the new state.
 
     Raises
     ------
     ValueError
-        For options out of range, and for a leaf that is no matrix; leave those out with ``optax.masked`` or give them to
-        another transformation with ``optax.multi_transform``.
+        If an option is out of range, or a leaf is not a matrix. Leave such leaves out by ``optax.masked``, or give them to
+        another transformation by ``optax.multi_transform``.
+
+    See Also
+    --------
+    matsign.msign : The function that makes the updates.
+    Muon : The optimiser for PyTorch.
+
+    Notes
+    -----
+    For an update g with momentum m, the new update is [1]_::
+
+        m ← μ m + (1 - μ) g,    u = (1 - μ) g + μ m,    s msign(u).
+
+    It can be traced by ``jax.jit``. Leaves of equal shape, and of the transposed shape, go through one batched msign, and
+    small ones of other lengths with them. A leaf with NaN becomes NaN and no other.
+
+    References
+    ----------
+    .. [1] K. Jordan and others, "Muon: An optimizer for hidden layers in neural networks", 2024,
+       https://kellerjordan.github.io/posts/muon/.
 
     Examples
     --------
