@@ -48,6 +48,7 @@ smoke: $(VENV)
 lint: .venv/test
 	.venv/test/bin/ruff check .
 	.venv/test/bin/ruff format --check .
+	.venv/test/bin/python .ci/docstrings.py
 
 types: .venv/test
 	.venv/test/bin/mypy

@@ -1,0 +1,52 @@
+"""Check the docstrings of the public names: numpydoc's validation, and that no section is missing.
+
+The checks, and the reasons for those left out, stand in pyproject.toml under [tool.numpydoc_validation].
+"""
+
+import inspect
+import sys
+import tomllib
+from itertools import pairwise
+from pathlib import Path
+
+from numpydoc.validate import validate
+
+import matsign
+import matsign.optim
+
+SECTIONS = {
+    "function": ("Parameters", "Returns", "Raises", "See Also", "Notes", "Examples"),
+    "optimiser": ("Parameters", "Raises", "See Also", "Notes", "References", "Examples"),
+    "record": ("Attributes", "See Also", "Examples"),
+}
+# The fields of a record are attributes; nobody calls its constructor.
+NOT_FOR_RECORDS = {"PR01"}
+
+
+def kind_of(thing):
+    if inspect.isfunction(thing):
+        return "function"
+    return "record" if issubclass(thing, (tuple, Exception)) else "optimiser"
+
+
+def faults(name, left_out):
+    thing = inspect.unwrap(eval(name, {"matsign": matsign}))
+    kind = kind_of(thing)
+    lines = (inspect.getdoc(thing) or "").splitlines()
+    headings = {line for line, rule in pairwise(lines) if rule and set(rule) == {"-"}}
+    yield from (f"the section {section} is missing" for section in SECTIONS[kind] if section not in headings)
+    ignored = left_out | (NOT_FOR_RECORDS if kind == "record" else set())
+    yield from (f"{code} {text}" for code, text in validate(name)["errors"] if code not in ignored)
+
+
+def main():
+    config = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())
+    left_out = set(config["tool"]["numpydoc_validation"]["checks"]) - {"all"}
+    names = [f"matsign.{n}" for n in matsign.__all__] + [f"matsign.optim.{n}" for n in matsign.optim.__all__]
+    found = [f"{name}: {fault}" for name in names for fault in faults(name, left_out)]
+    print(*found, sep="\n", end="\n" if found else "", file=sys.stderr)
+    return bool(found)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
