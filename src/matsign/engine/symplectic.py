@@ -1,6 +1,6 @@
 """The structure-preserving doubling of symplectic pencils, and the closed loops that come out of it.
 
-Doubling (Anderson 1978; Chu, Fan, Guo, Hwang & Lin 2004) does for the pencil
+Doubling (Anderson 1978; Chu, Fan, Lin & Wang 2004) does for the pencil
 
     [[a, 0], [-h, I]] - λ [[I, g], [0, aᴴ]]
 

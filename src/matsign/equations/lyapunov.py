@@ -299,7 +299,7 @@ def _certified(be: Backend, equation: _Equation, value: Array, posed: _Posed, *,
 
     What is left is computed in twice the working precision, because its rounding would look like an error of an answer that is
     right. Its correction is joined by those for random changes of the data by rounding: what is wrong, and what cannot be known
-    (Gudmundsson, Kenney & Laub 1997). Large matrices have one such change, in one right-hand side with what is left: each of its
+    (Kenney & Laub 1994). Large matrices have one such change, in one right-hand side with what is left: each of its
     many directions tells. An x that is `rounded`, a product itself, has no more digits to show than working precision sees there.
     """
     xp, (a, q, d, outer, scale, size) = be.xp, posed

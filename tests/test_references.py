@@ -1,0 +1,28 @@
+"""What the code and the pages cite by author and year has an entry in the list of sources."""
+
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+LIST = ROOT / "docs" / "references.md"
+NAME = r"[A-ZÅ][\w-]+"
+CITED = re.compile(rf"({NAME}(?:,\s{NAME})*(?:\s(?:&|and)\s{NAME})?)\s\(?((?:19|20)\d\d)\b")
+
+
+def citations():
+    pages = [*(ROOT / "src").rglob("*.py"), *(ROOT / "src").rglob("*.md"), *(ROOT / "docs").glob("*.md")]
+    for path in pages:
+        for names, year in CITED.findall(path.read_text()) if path != LIST else []:
+            yield f"{' '.join(names.split()).replace(' and ', ' & ')} {year}", path.relative_to(ROOT)
+
+
+def test_every_citation_is_in_the_list_of_sources():
+    listed = LIST.read_text()
+    missing = {f"{cited} ({path})" for cited, path in citations() if f"{cited}.**" not in listed}
+    assert not missing
+
+
+def test_the_list_is_sorted_and_cited():
+    entries = re.findall(r"^\*\*(.+?)\.\*\*", LIST.read_text(), re.MULTILINE)
+    assert entries == sorted(entries, key=str.casefold)
+    assert len({cited for cited, _ in citations()}) > 30
