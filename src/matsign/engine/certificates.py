@@ -19,8 +19,8 @@ Array = Any
 class Certificate(NamedTuple):
     """Hold what is known about the error of a result.
 
-    The second result of a function made by `certify`. Each attribute has one entry for each member of the batch, or is a
-    plain number for a single matrix.
+    The second result of a function made by `certify`. Each attribute has one entry for each member of the batch, or is
+    a plain number for a single matrix.
 
     Attributes
     ----------
@@ -29,16 +29,17 @@ class Certificate(NamedTuple):
         Frobenius norms of the terms of this equation, each term as it is evaluated. The documentation of each function
         says which equation this is.
     forward_error : array, shape (...)
-        Estimated relative error: the size of one correction step divided by the size of the result (of a result of 0, by
-        what is natural for the function). It is infinite where nothing is known, and never NaN where there is a result.
+        Estimated relative error: the size of one correction step divided by the size of the result (of a result of 0,
+        by what is natural for the function). It is infinite where nothing is known, and never NaN where there is a
+        result.
     iterations : array of int, shape (...)
         Number of steps; 0 for a direct method.
     converged : array of bool, shape (...)
         Whether there is a result.
     separation : array, shape (...)
-        For an equation, an estimate of the smallest ‖L(y)‖ / ‖y‖ of its linear operator L (or of its linearisation at the
-        result). Rounding in the data moves the result by about its own size divided by the separation. NaN where there is
-        none.
+        For an equation, an estimate of the smallest ‖L(y)‖ / ‖y‖ of its linear operator L (or of its linearisation at
+        the result). Rounding in the data moves the result by about its own size divided by the separation. NaN where
+        there is none.
     boundary : array of bool, shape (...)
         Whether the result is only the limit of results, with eigenvalues on the boundary that should lie on one side.
     measures : dict of str to array
@@ -72,8 +73,8 @@ class Certificate(NamedTuple):
 def certify(f: Callable[..., Any]) -> Callable[..., tuple[Any, Certificate]]:
     """Return a function that also returns a certificate.
 
-    ``certify(f)(*args, **options)`` is ``(f(*args, **options), certificate)``, in the shape of ``jax.value_and_grad``. The
-    `Certificate` measures the error of the result from the result itself.
+    ``certify(f)(*args, **options)`` is ``(f(*args, **options), certificate)``, in the shape of ``jax.value_and_grad``.
+    The `Certificate` measures the error of the result from the result itself.
 
     Parameters
     ----------
@@ -97,13 +98,13 @@ def certify(f: Callable[..., Any]) -> Callable[..., tuple[Any, Certificate]]:
 
     Notes
     -----
-    The backward error is the relative residual of the equation that belongs to `f`. The forward error is estimated by the
-    size of one correction step: the derivative of `f` in the direction of the residual, which costs one more Sylvester
-    equation. It sees errors that the residual hides. To first order, `condition` times the backward error is an upper bound
-    of it, often far too large.
+    The backward error is the relative residual of the equation that belongs to `f`. The forward error is estimated by
+    the size of one correction step: the derivative of `f` in the direction of the residual, which costs one more
+    Sylvester equation. It sees errors that the residual hides. To first order, `condition` times the backward error is
+    an upper bound of it, often far too large.
 
-    With ``errors="nan"`` a member of a batch without a result has NaN errors and ``converged`` False. The function can be
-    used inside ``jax.jit``.
+    With ``errors="nan"`` a member of a batch without a result has NaN errors and ``converged`` False. The function can
+    be used inside ``jax.jit``.
 
     Examples
     --------

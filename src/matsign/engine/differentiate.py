@@ -33,9 +33,9 @@ def frechet(f: Callable[..., Any]) -> Callable[..., Any]:
     Returns
     -------
     derivative : callable
-        A function of the arrays of `f`, in order, and then of as many directions, each with the shape of its array up to
-        leading axes, which broadcast. None stands for a direction of zeros. Options are those of `f`. The result has the
-        form of the result of `f`.
+        A function of the arrays of `f`, in order, and then of as many directions, each with the shape of its array up
+        to leading axes, which broadcast. None stands for a direction of zeros. Options are those of `f`. The result has
+        the form of the result of `f`.
 
     Raises
     ------
@@ -49,10 +49,11 @@ def frechet(f: Callable[..., Any]) -> Callable[..., Any]:
     Notes
     -----
     The derivative is one linear equation at the result, a Sylvester or a Stein equation, and costs about as much as one
-    more evaluation of f. It works on NumPy arrays as well, and is itself differentiable in PyTorch and JAX. The function
-    that is returned raises what `f` raises.
+    more evaluation of f. It works on NumPy arrays as well, and is itself differentiable in PyTorch and JAX. The
+    function that is returned raises what `f` raises.
 
-    The thresholds of `mclip` and `soft_threshold` count as arrays: ``frechet(mclip)(M, lower, upper, dM, dlower, dupper)``.
+    The thresholds of `mclip` and `soft_threshold` count as arrays: ``frechet(mclip)(M, lower, upper, dM, dlower,
+    dupper)``.
 
     Where f is not differentiable in every direction, as `mcsgn` of singular and `msign` of rank-deficient matrices, the
     result is the derivative along directions that keep the rank; what would change the rank is left out.
@@ -91,8 +92,8 @@ def frechet(f: Callable[..., Any]) -> Callable[..., Any]:
 def condition(f: Callable[..., Any]) -> Callable[..., Any]:
     """Return a function that estimates condition numbers.
 
-    ``condition(f)(A)`` is the largest ‖L(A, E)‖ ‖A‖ / ‖f(A)‖ over all E of norm 1, where L is the Fréchet derivative of f: the
-    factor by which relative errors in A grow in f(A).
+    ``condition(f)(A)`` is the largest ‖L(A, E)‖ ‖A‖ / ‖f(A)‖ over all E of norm 1, where L is the Fréchet derivative of
+    f: the factor by which relative errors in A grow in f(A).
 
     Parameters
     ----------
@@ -118,12 +119,13 @@ def condition(f: Callable[..., Any]) -> Callable[..., Any]:
     Notes
     -----
     All norms are Frobenius norms. With several arrays or results, the number is the largest over changes of all arrays
-    relative to their sizes, in the results relative to theirs. Thresholds count as exact. The number is 0 where f is 0. It
-    is infinite where a root is singular, because there, like √t at zero, the root changes by more than any multiple of a
-    change of the matrix; and where the derivative overflows.
+    relative to their sizes, in the results relative to theirs. Thresholds count as exact. The number is 0 where f is 0.
+    It is infinite where a root is singular, because there, like √t at zero, the root changes by more than any multiple
+    of a change of the matrix; and where the derivative overflows.
 
-    The estimate is a lower bound, mostly within a few percent, by power iteration on the derivative and its adjoint [1]_. It
-    costs eight equations of the kind that a gradient costs. The function that is returned raises what `f` raises.
+    The estimate is a lower bound, mostly within a few percent, by power iteration on the derivative and its adjoint
+    [1]_. It costs eight equations of the kind that a gradient costs. The function that is returned raises what `f`
+    raises.
 
     References
     ----------

@@ -15,7 +15,8 @@ Array = Any
 def each(f: Callable[..., Any]) -> Callable[..., Any]:
     """Return a function that is applied to every matrix of a tree.
 
-    ``each(f)(tree)`` is the tree of f(M) for every M in it. A tree is an array, or a list, tuple or dictionary of trees.
+    ``each(f)(tree)`` is the tree of f(M) for every M in it. A tree is an array, or a list, tuple or dictionary of
+    trees.
 
     Parameters
     ----------
@@ -25,8 +26,8 @@ def each(f: Callable[..., Any]) -> Callable[..., Any]:
     Returns
     -------
     on_tree : callable
-        A function of a tree, with the options of `f`, that returns a tree of the same structure. An array in the tree may
-        be a batch; None stays None.
+        A function of a tree, with the options of `f`, that returns a tree of the same structure. An array in the tree
+        may be a batch; None stays None.
 
     Raises
     ------
@@ -40,12 +41,12 @@ def each(f: Callable[..., Any]) -> Callable[..., Any]:
 
     Notes
     -----
-    Arrays of the same shape and dtype are stacked and passed in one call. For `msign`, where msign(Mᴴ) = msign(M)ᴴ, arrays of
-    the transposed shape go with them. Each result has the bits that its array gives alone. The result is differentiable as
-    f is.
+    Arrays of the same shape and dtype are stacked and passed in one call. For `msign`, where msign(Mᴴ) = msign(M)ᴴ,
+    arrays of the transposed shape go with them. Each result has the bits that its array gives alone. The result is
+    differentiable as f is.
 
-    The function that is returned raises a TypeError for what is not an array in the tree, and with ``errors="raise"`` what
-    `f` raises; the batch indices in a `SpectrumError` then count along the stack.
+    The function that is returned raises a TypeError for what is not an array in the tree, and with ``errors="raise"``
+    what `f` raises; the batch indices in a `SpectrumError` then count along the stack.
 
     Examples
     --------

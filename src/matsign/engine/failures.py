@@ -125,9 +125,9 @@ WITH_BEST_ITERATE = (Failure.LOST, Failure.HARDLY_STABILISABLE, Failure.HARDLY_S
 class SpectrumError(LinAlgError):
     """Report the members of a batch that have no answer.
 
-    A `numpy.linalg.LinAlgError`, raised with ``errors="raise"``: an eigenvalue on the imaginary axis, an equation that is
-    singular to working precision, no convergence, NaN or infinity in the input. The message names the members, says what is
-    wrong and what may help.
+    A `numpy.linalg.LinAlgError`, raised with ``errors="raise"``: an eigenvalue on the imaginary axis, an equation that
+    is singular to working precision, no convergence, NaN or infinity in the input. The message names the members, says
+    what is wrong and what may help.
 
     Attributes
     ----------
@@ -145,8 +145,8 @@ class SpectrumError(LinAlgError):
 
     Notes
     -----
-    Under ``jax.jit`` no error can be raised, and the members without an answer are NaN. The error can be pickled, so it
-    reaches the parent of a worker process.
+    Under ``jax.jit`` no error can be raised, and the members without an answer are NaN. The error can be pickled, and
+    so pass from a worker process to its parent.
 
     Examples
     --------

@@ -120,8 +120,8 @@ def solve_continuous_are(
 ) -> Array:
     """Solve the continuous-time algebraic Riccati equation (CARE) of optimal control.
 
-    The solution x is the stabilising one: the eigenvalues of (a - b k, e) with the gain k = r⁻¹(bᴴ x e + sᴴ) lie in the left
-    half plane. The arguments have the names and the order of `scipy.linalg.solve_continuous_are`.
+    The solution x is the stabilising one: the eigenvalues of (a - b k, e) with the gain k = r⁻¹(bᴴ x e + sᴴ) lie in the
+    left half plane. The arguments have the names and the order of `scipy.linalg.solve_continuous_are`.
 
     Parameters
     ----------
@@ -142,8 +142,8 @@ def solve_continuous_are(
     method : {"auto", "doubling", "sign", "qz"}, default "auto"
         How the equation is solved; Newton's method [4]_ corrects the result of each:
 
-        - "doubling": by structure-preserving doubling of a symplectic pencil [1]_; one inverse and eight products of n × n
-          matrices a step.
+        - "doubling": by structure-preserving doubling of a symplectic pencil [1]_; one inverse and eight products of n
+          × n matrices a step.
         - "sign": by the sign of the Hamiltonian matrix [2]_; one inverse of size 2 n a step.
         - "qz": by the QZ algorithm on the extended pencil [3]_, on the CPU.
         - "auto": by doubling, and for members that it leaves short of working precision by the best of doubling, sign
@@ -161,12 +161,12 @@ def solve_continuous_are(
     ------
     SpectrumError
         If there is no stabilising solution, or none was found, and ``errors="raise"``; the message says why: r or e is
-        singular, (a, b) is not stabilisable, (a, q) is not detectable on the imaginary axis, none of these (then q or r is
-        indefinite), or a member holds NaN or infinity. If the methods end short of working precision, the error brings
-        the best iterate.
+        singular, (a, b) is not stabilisable, (a, q) is not detectable on the imaginary axis, none of these (then q or r
+        is indefinite), or a member holds NaN or infinity. If the methods end short of working precision, the ``value``
+        of the error is the best iterate.
     ValueError
-        If a shape or an option does not fit, the arrays lie on different devices, or q or r in NumPy arrays is not
-        Hermitian. On PyTorch and JAX their Hermitian parts are taken.
+        If a shape does not fit, an option has a value other than those above, the arrays lie on different devices, or q
+        or r in NumPy arrays is not Hermitian. On PyTorch and JAX their Hermitian parts are taken.
     TypeError
         If an argument is not a dense array of numbers of a supported dtype, or they belong to different libraries.
 
@@ -183,19 +183,19 @@ def solve_continuous_are(
 
         aᴴ x e + eᴴ x a - (eᴴ x b + s) r⁻¹ (bᴴ x e + sᴴ) + q = 0.
 
-    Where some eigenvalues can only be moved to the imaginary axis, the semi-stabilising solution is returned, with about
-    half of the digits, and the certificate says ``boundary``.
+    Where some eigenvalues can only be moved to the imaginary axis, the semi-stabilising solution is returned, with
+    about half of the digits, and the `Certificate` has ``boundary`` set.
 
-    What working precision cannot solve, such as strongly unstable systems with few inputs, is solved with as many digits as
-    it needs where this is possible: on a CPU or in calls that are not compiled, up to n = 32 (complex: 16), in up to a
-    second or two.
+    Equations that working precision cannot solve, such as those of strongly unstable systems with few inputs, are
+    solved with as many digits as they need where this is possible: on a CPU or in calls that are not compiled, up to n
+    = 32 (complex: 16), in up to a second or two.
 
-    The solution is differentiable to any order; a derivative is one Lyapunov equation with the closed loop. The solution
-    depends on the Hermitian parts of q and r. Each member of a batch has the bits that it has alone.
+    The solution is differentiable to any order; a derivative is one Lyapunov equation with the closed loop. The
+    solution depends on the Hermitian parts of q and r. A member of a batch gives the same bits as in a call by itself.
 
-    Under ``jax.jit`` no error can be raised: a member without a stabilising solution is NaN. A program for an accelerator
-    holds doubling and Newton's method alone, which are right to three quarters of the digits or better, and calls NumPy for
-    the members that they do not solve; in an exported program those are NaN.
+    Under ``jax.jit`` no error can be raised: a member without a stabilising solution is NaN. A program for an
+    accelerator holds doubling and Newton's method alone, which are right to three quarters of the digits or better, and
+    calls NumPy for the members that they do not solve; in an exported program those are NaN.
 
     The backward error of `certify` is the norm of the left side divided by ‖aᴴ x e‖ + ‖eᴴ x a‖ + ‖kᴴ r k‖ + ‖q‖. For
     strongly unstable systems it may be large although x is right to the last bit: the exact solution, rounded, has a
@@ -203,14 +203,14 @@ def solve_continuous_are(
 
     References
     ----------
-    .. [1] E. K.-W. Chu, H.-Y. Fan and W.-W. Lin, "A structure-preserving doubling algorithm for continuous-time algebraic
-       Riccati equations", Linear Algebra Appl. 396, 2005, pp. 55-80, doi:10.1016/j.laa.2004.10.010.
+    .. [1] E. K.-W. Chu, H.-Y. Fan and W.-W. Lin, "A structure-preserving doubling algorithm for continuous-time
+       algebraic Riccati equations", Linear Algebra Appl. 396, 2005, pp. 55-80, doi:10.1016/j.laa.2004.10.010.
     .. [2] J. D. Roberts, "Linear model reduction and solution of the algebraic Riccati equation by use of the sign
        function", Int. J. Control 32(4), 1980, pp. 677-687, doi:10.1080/00207178008922881.
-    .. [3] P. Van Dooren, "A generalized eigenvalue approach for solving Riccati equations", SIAM J. Sci. Stat. Comput. 2(2),
-       1981, pp. 121-135, doi:10.1137/0902010.
-    .. [4] D. L. Kleinman, "On an iterative technique for Riccati equation computations", IEEE Trans. Automat. Control 13(1),
-       1968, pp. 114-115, doi:10.1109/TAC.1968.1098829.
+    .. [3] P. Van Dooren, "A generalized eigenvalue approach for solving Riccati equations", SIAM J. Sci. Stat. Comput.
+       2(2), 1981, pp. 121-135, doi:10.1137/0902010.
+    .. [4] D. L. Kleinman, "On an iterative technique for Riccati equation computations", IEEE Trans. Automat. Control
+       13(1), 1968, pp. 114-115, doi:10.1109/TAC.1968.1098829.
 
     Examples
     --------

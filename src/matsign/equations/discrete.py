@@ -106,8 +106,8 @@ def solve_discrete_are(
 ) -> Array:
     """Solve the discrete-time algebraic Riccati equation (DARE) of optimal control.
 
-    The solution x is the stabilising one: the eigenvalues of (a - b k, e) with the gain k = (r + bᴴ x b)⁻¹(bᴴ x a + sᴴ) lie
-    inside the unit circle. The arguments have the names and the order of `scipy.linalg.solve_discrete_are`.
+    The solution x is the stabilising one: the eigenvalues of (a - b k, e) with the gain k = (r + bᴴ x b)⁻¹(bᴴ x a + sᴴ)
+    lie inside the unit circle. The arguments have the names and the order of `scipy.linalg.solve_discrete_are`.
 
     Parameters
     ----------
@@ -145,13 +145,13 @@ def solve_discrete_are(
     Raises
     ------
     SpectrumError
-        If there is no stabilising solution, or none was found, and ``errors="raise"``; the message says why: e is singular,
-        r + bᴴ x b is singular, (a, b) is not stabilisable, (a, q) is not detectable on the unit circle, none of these (then
-        q or r is indefinite), or a member holds NaN or infinity. If the methods end short of working precision, the error
-        brings the best iterate.
+        If there is no stabilising solution, or none was found, and ``errors="raise"``; the message says why: e is
+        singular, r + bᴴ x b is singular, (a, b) is not stabilisable, (a, q) is not detectable on the unit circle, none
+        of these (then q or r is indefinite), or a member holds NaN or infinity. If the methods end short of working
+        precision, the ``value`` of the error is the best iterate.
     ValueError
-        If a shape or an option does not fit, the arrays lie on different devices, or q or r in NumPy arrays is not
-        Hermitian. On PyTorch and JAX their Hermitian parts are taken.
+        If a shape does not fit, an option has a value other than those above, the arrays lie on different devices, or q
+        or r in NumPy arrays is not Hermitian. On PyTorch and JAX their Hermitian parts are taken.
     TypeError
         If an argument is not a dense array of numbers of a supported dtype, or they belong to different libraries.
 
@@ -169,33 +169,35 @@ def solve_discrete_are(
 
     The covariance of a stationary Kalman filter with measurements y = c x solves it with aᴴ for a and cᴴ for b.
 
-    Where some eigenvalues can only be moved to the unit circle, the semi-stabilising solution is returned, with about half
-    of the digits, and the certificate says ``boundary``.
+    Where some eigenvalues can only be moved to the unit circle, the semi-stabilising solution is returned, with about
+    half of the digits, and the `Certificate` has ``boundary`` set.
 
-    What working precision cannot solve, such as strongly unstable systems with few inputs, is solved with as many digits as
-    it needs where this is possible: on a CPU or in calls that are not compiled, up to n = 32 (complex: 16), in up to a
-    second or two.
+    Equations that working precision cannot solve, such as those of strongly unstable systems with few inputs, are
+    solved with as many digits as they need where this is possible: on a CPU or in calls that are not compiled, up to n
+    = 32 (complex: 16), in up to a second or two.
 
-    The solution is differentiable to any order; a derivative is one Stein equation with the closed loop. It has the digits
-    that rounding of the closed loop leaves, and is NaN where it leaves none, as with poles of 1e7 and a single input. The
-    solution depends on the Hermitian parts of q and r. Each member of a batch has the bits that it has alone.
+    The solution is differentiable to any order; a derivative is one Stein equation with the closed loop. It has the
+    digits that rounding of the closed loop leaves, and is NaN where it leaves none, as with poles of 1e7 and a single
+    input. The solution depends on the Hermitian parts of q and r. A member of a batch gives the same bits as in a call
+    by itself.
 
-    Under ``jax.jit`` no error can be raised: a member without a stabilising solution is NaN. A program for an accelerator
-    holds doubling and Newton's method alone, which are right to three quarters of the digits or better, and calls NumPy for
-    the members that they do not solve; in an exported program those are NaN.
+    Under ``jax.jit`` no error can be raised: a member without a stabilising solution is NaN. A program for an
+    accelerator holds doubling and Newton's method alone, which are right to three quarters of the digits or better, and
+    calls NumPy for the members that they do not solve; in an exported program those are NaN.
 
-    The backward error of `certify` is the norm of the left side divided by
-    ‖aᴴ x a‖ + ‖eᴴ x e‖ + ‖kᴴ (r + bᴴ x b) k‖ + ‖q‖. For strongly unstable systems it may be large although x is right to
-    the last bit: the exact solution, rounded, has a residual as large.
+    The backward error of `certify` is the norm of the left side divided by ‖aᴴ x a‖ + ‖eᴴ x e‖ + ‖kᴴ (r + bᴴ x b) k‖ +
+    ‖q‖. For strongly unstable systems it may be large although x is right to the last bit: the exact solution, rounded,
+    has a residual as large.
 
     References
     ----------
-    .. [1] E. K.-W. Chu, H.-Y. Fan, W.-W. Lin and C.-S. Wang, "Structure-preserving algorithms for periodic discrete-time
-       algebraic Riccati equations", Int. J. Control 77(8), 2004, pp. 767-788, doi:10.1080/00207170410001714988.
+    .. [1] E. K.-W. Chu, H.-Y. Fan, W.-W. Lin and C.-S. Wang, "Structure-preserving algorithms for periodic
+       discrete-time algebraic Riccati equations", Int. J. Control 77(8), 2004, pp. 767-788,
+       doi:10.1080/00207170410001714988.
     .. [2] J. D. Roberts, "Linear model reduction and solution of the algebraic Riccati equation by use of the sign
        function", Int. J. Control 32(4), 1980, pp. 677-687, doi:10.1080/00207178008922881.
-    .. [3] P. Van Dooren, "A generalized eigenvalue approach for solving Riccati equations", SIAM J. Sci. Stat. Comput. 2(2),
-       1981, pp. 121-135, doi:10.1137/0902010.
+    .. [3] P. Van Dooren, "A generalized eigenvalue approach for solving Riccati equations", SIAM J. Sci. Stat. Comput.
+       2(2), 1981, pp. 121-135, doi:10.1137/0902010.
     .. [4] G. A. Hewer, "An iterative technique for the computation of the steady state gains for the discrete optimal
        regulator", IEEE Trans. Automat. Control 16(4), 1971, pp. 382-384, doi:10.1109/TAC.1971.1099755.
 

@@ -312,16 +312,16 @@ def lyapunov_factor(a: Array, b: Array, *, errors: str = "raise") -> Array:
     Returns
     -------
     z : array, shape (..., n, k)
-        The factors. Their columns are orthogonal, the longest first, and the largest entry of each is real and positive:
-        column k is an eigenvector of x times the square root of its eigenvalue. The number k of columns is the largest
-        number above rounding in the batch (n under ``jax.jit``), with zeros where a member has fewer.
+        The factors. Their columns are orthogonal, the longest first, and the largest entry of each is real and
+        positive: column k is an eigenvector of x times the square root of its eigenvalue. The number k of columns is
+        the largest number above rounding in the batch (n under ``jax.jit``), with zeros where a member has fewer.
 
     Raises
     ------
     SpectrumError
         If a is not stable, or stable only by rounding, or a member holds NaN or infinity, and ``errors="raise"``.
     ValueError
-        If a shape or an option does not fit, or the arrays lie on different devices.
+        If a shape does not fit, an option has a value other than those above, or the arrays lie on different devices.
     TypeError
         If an argument is not a dense array of numbers of a supported dtype, or they belong to different libraries.
 
@@ -335,21 +335,23 @@ def lyapunov_factor(a: Array, b: Array, *, errors: str = "raise") -> Array:
     -----
     The other Gramian, with aᴴ x + x a + cᴴ c = 0, has the factor ``lyapunov_factor(aᴴ, cᴴ)``.
 
-    The method is Smith's iteration [1]_ on the Cayley transform of a, in factors [2]_: one inverse, then one large product a
-    step. The columns are accurate to rounding relative to the first one, where a factor of a computed x would lose half of
-    the digits. For states in units of very different size this holds in the units that balance a, so no state loses digits.
+    The method is Smith's iteration [1]_ on the Cayley transform of a, in factors [2]_: one inverse, then one large
+    product a step. The columns are accurate to rounding relative to the first one, where a factor of a computed x would
+    lose half of the digits. For states in units of very different size this holds in the units that balance a, so no
+    state loses digits.
 
-    Derivatives are right for functions of z zᴴ: the derivative leaves out a unitary factor on the right of z, on which such
-    functions do not depend. Where z zᴴ is singular the first derivatives are right. Each member of a batch has the bits that
-    it has alone. Under ``jax.jit`` no error can be raised: a member without a Gramian is NaN.
+    Derivatives are right for functions of z zᴴ: the derivative leaves out a unitary factor on the right of z, on which
+    such functions do not depend. Where z zᴴ is singular the first derivatives are right. A member of a batch gives the
+    same bits as in a call by itself. Under ``jax.jit`` no error can be raised: a member without a Gramian is NaN.
 
     The backward error of `certify` is ‖a x + x aᴴ + b bᴴ‖ / (‖a x‖ + ‖x aᴴ‖ + ‖b bᴴ‖) for x = z zᴴ.
 
     References
     ----------
-    .. [1] R. A. Smith, "Matrix equation XA + BX = C", SIAM J. Appl. Math. 16(1), 1968, pp. 198-201, doi:10.1137/0116017.
-    .. [2] T. Penzl, "A cyclic low-rank Smith method for large sparse Lyapunov equations", SIAM J. Sci. Comput. 21(4), 1999,
-       pp. 1401-1418, doi:10.1137/S1064827598347666.
+    .. [1] R. A. Smith, "Matrix equation XA + BX = C", SIAM J. Appl. Math. 16(1), 1968, pp. 198-201,
+       doi:10.1137/0116017.
+    .. [2] T. Penzl, "A cyclic low-rank Smith method for large sparse Lyapunov equations", SIAM J. Sci. Comput. 21(4),
+       1999, pp. 1401-1418, doi:10.1137/S1064827598347666.
 
     Examples
     --------
@@ -375,8 +377,8 @@ def lyapunov_factor(a: Array, b: Array, *, errors: str = "raise") -> Array:
 def discrete_lyapunov_factor(a: Array, b: Array, *, errors: str = "raise") -> Array:
     """Compute a factor of the controllability Gramian in discrete time.
 
-    The z with a x aᴴ - x + b bᴴ = 0 for x = z zᴴ and an a with all eigenvalues inside the unit circle; x itself is never
-    formed.
+    The z with a x aᴴ - x + b bᴴ = 0 for x = z zᴴ and an a with all eigenvalues inside the unit circle; x itself is
+    never formed.
 
     Parameters
     ----------
@@ -399,7 +401,7 @@ def discrete_lyapunov_factor(a: Array, b: Array, *, errors: str = "raise") -> Ar
         If a has an eigenvalue on the unit circle or outside, or is stable only by rounding, or a member holds NaN or
         infinity, and ``errors="raise"``.
     ValueError
-        If a shape or an option does not fit, or the arrays lie on different devices.
+        If a shape does not fit, an option has a value other than those above, or the arrays lie on different devices.
     TypeError
         If an argument is not a dense array of numbers of a supported dtype, or they belong to different libraries.
 
@@ -410,13 +412,14 @@ def discrete_lyapunov_factor(a: Array, b: Array, *, errors: str = "raise") -> Ar
 
     Notes
     -----
-    x is the sum of aᵏ b bᴴ (aᵏ)ᴴ. Each step doubles the number of its terms [1]_ by one large product. Derivatives, batches
-    and ``jax.jit`` are as for `lyapunov_factor`. The backward error of `certify` is
-    ‖a x aᴴ - x + b bᴴ‖ / (‖a x aᴴ‖ + ‖x‖ + ‖b bᴴ‖) for x = z zᴴ.
+    x is the sum of aᵏ b bᴴ (aᵏ)ᴴ. Each step doubles the number of its terms [1]_ by one large product. Derivatives,
+    batches and ``jax.jit`` are as for `lyapunov_factor`. The backward error of `certify` is ‖a x aᴴ - x + b bᴴ‖ / (‖a x
+    aᴴ‖ + ‖x‖ + ‖b bᴴ‖) for x = z zᴴ.
 
     References
     ----------
-    .. [1] R. A. Smith, "Matrix equation XA + BX = C", SIAM J. Appl. Math. 16(1), 1968, pp. 198-201, doi:10.1137/0116017.
+    .. [1] R. A. Smith, "Matrix equation XA + BX = C", SIAM J. Appl. Math. 16(1), 1968, pp. 198-201,
+       doi:10.1137/0116017.
 
     Examples
     --------

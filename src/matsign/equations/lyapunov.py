@@ -441,12 +441,12 @@ def solve_continuous_lyapunov(a: Array, q: Array, *, method: str = "auto", error
         - "doubling": by a Cayley transform and a sum by doubling [1]_; one inverse, then products. It needs all
           eigenvalues of a on one side of the imaginary axis.
         - "newton": by the sign of [[a, -q], [0, -aᴴ]] [2]_; one inverse a step. It needs the same.
-        - "schur": by the method of Bartels and Stewart [3]_, with one Schur form and a blocked triangular solver, on the
-          CPU.
+        - "schur": by the method of Bartels and Stewart [3]_, with one Schur form and a blocked triangular solver, on
+          the CPU.
         - "auto": by doubling, and by Schur forms for the members where doubling does not reach working precision.
     errors : {"raise", "nan"}, default "raise"
-        What to do if a member of the batch has no solution: raise `SpectrumError`, or return NaN for that member and the
-        right result for the others.
+        What to do if a member of the batch has no solution: raise `SpectrumError`, or return NaN for that member and
+        the right result for the others.
 
     Returns
     -------
@@ -459,7 +459,7 @@ def solve_continuous_lyapunov(a: Array, q: Array, *, method: str = "auto", error
         If a and -aᴴ share an eigenvalue to working precision, so that there is no solution or infinitely many, if the
         method fails, or if a member holds NaN or infinity, and ``errors="raise"``.
     ValueError
-        If a shape or an option does not fit, or the arrays lie on different devices.
+        If a shape does not fit, an option has a value other than those above, or the arrays lie on different devices.
     TypeError
         If an argument is not a dense array of numbers of a supported dtype, or they belong to different libraries.
 
@@ -475,19 +475,20 @@ def solve_continuous_lyapunov(a: Array, q: Array, *, method: str = "auto", error
     The states are balanced first, so the units of the states do not matter. A step of doubling costs three products of
     n × n matrices, and a typical model takes 10 to 25 of them.
 
-    The solution is differentiable to any order in both arguments; each derivative is one more Lyapunov equation. Each
-    member of a batch has the bits that it has alone. Under ``jax.jit`` no error can be raised: a member without a solution
-    is NaN.
+    The solution is differentiable to any order in both arguments; each derivative is one more Lyapunov equation. A
+    member of a batch gives the same bits as in a call by itself. Under ``jax.jit`` no error can be raised: a member
+    without a solution is NaN.
 
     The backward error of `certify` is ‖a x + x aᴴ - q‖ / (‖a x‖ + ‖x aᴴ‖ + ‖q‖).
 
     References
     ----------
-    .. [1] R. A. Smith, "Matrix equation XA + BX = C", SIAM J. Appl. Math. 16(1), 1968, pp. 198-201, doi:10.1137/0116017.
+    .. [1] R. A. Smith, "Matrix equation XA + BX = C", SIAM J. Appl. Math. 16(1), 1968, pp. 198-201,
+       doi:10.1137/0116017.
     .. [2] J. D. Roberts, "Linear model reduction and solution of the algebraic Riccati equation by use of the sign
        function", Int. J. Control 32(4), 1980, pp. 677-687, doi:10.1080/00207178008922881.
-    .. [3] R. H. Bartels and G. W. Stewart, "Algorithm 432: Solution of the matrix equation AX + XB = C", Commun. ACM 15(9),
-       1972, pp. 820-826, doi:10.1145/361573.361582.
+    .. [3] R. H. Bartels and G. W. Stewart, "Algorithm 432: Solution of the matrix equation AX + XB = C", Commun. ACM
+       15(9), 1972, pp. 820-826, doi:10.1145/361573.361582.
 
     Examples
     --------
@@ -524,15 +525,15 @@ def solve_discrete_lyapunov(a: Array, q: Array, method: str | None = "auto", *, 
     method : {"auto", "doubling", "schur", "direct", "bilinear"} or None, default "auto"
         How the equation is solved:
 
-        - "doubling": by the sum of aᵏ q (aᵏ)ᴴ, or the same for the inverse of a, whose number of terms each step doubles
-          [1]_; products alone. It needs all eigenvalues of a on one side of the unit circle.
-        - "schur": by one Schur form, whose Cayley transform gives a triangular Lyapunov equation, and one correction; on
-          the CPU. For SciPy's "direct" and "bilinear", too.
+        - "doubling": by the sum of aᵏ q (aᵏ)ᴴ, or the same for the inverse of a, whose number of terms each step
+          doubles [1]_; products alone. It needs all eigenvalues of a on one side of the unit circle.
+        - "schur": by one Schur form, whose Cayley transform gives a triangular Lyapunov equation, and one correction;
+          on the CPU. For SciPy's "direct" and "bilinear", too.
         - "auto": by doubling, and by Schur forms for the members where doubling does not reach working precision. For
           SciPy's None, too.
     errors : {"raise", "nan"}, default "raise"
-        What to do if a member of the batch has no solution: raise `SpectrumError`, or return NaN for that member and the
-        right result for the others.
+        What to do if a member of the batch has no solution: raise `SpectrumError`, or return NaN for that member and
+        the right result for the others.
 
     Returns
     -------
@@ -542,10 +543,10 @@ def solve_discrete_lyapunov(a: Array, q: Array, method: str | None = "auto", *, 
     Raises
     ------
     SpectrumError
-        If a has two eigenvalues with λ conj(μ) = 1 to working precision, so that there is no solution or infinitely many,
-        if the method fails, or if a member holds NaN or infinity, and ``errors="raise"``.
+        If a has two eigenvalues with λ conj(μ) = 1 to working precision, so that there is no solution or infinitely
+        many, if the method fails, or if a member holds NaN or infinity, and ``errors="raise"``.
     ValueError
-        If a shape or an option does not fit, or the arrays lie on different devices.
+        If a shape does not fit, an option has a value other than those above, or the arrays lie on different devices.
     TypeError
         If an argument is not a dense array of numbers of a supported dtype, or they belong to different libraries.
 
@@ -560,14 +561,16 @@ def solve_discrete_lyapunov(a: Array, q: Array, method: str | None = "auto", *, 
     The states are balanced first, so the units of the states do not matter. A step of doubling costs three products of
     n × n matrices.
 
-    The solution is differentiable to any order in both arguments; each derivative is one more Stein equation. Each member
-    of a batch has the bits that it has alone. Under ``jax.jit`` no error can be raised: a member without a solution is NaN.
+    The solution is differentiable to any order in both arguments; each derivative is one more Stein equation. A member
+    of a batch gives the same bits as in a call by itself. Under ``jax.jit`` no error can be raised: a member without a
+    solution is NaN.
 
     The backward error of `certify` is ‖a x aᴴ - x + q‖ / (‖a x aᴴ‖ + ‖x‖ + ‖q‖).
 
     References
     ----------
-    .. [1] R. A. Smith, "Matrix equation XA + BX = C", SIAM J. Appl. Math. 16(1), 1968, pp. 198-201, doi:10.1137/0116017.
+    .. [1] R. A. Smith, "Matrix equation XA + BX = C", SIAM J. Appl. Math. 16(1), 1968, pp. 198-201,
+       doi:10.1137/0116017.
 
     Examples
     --------

@@ -29,8 +29,8 @@ Array = Any
 class Reduced(NamedTuple):
     """Hold a reduced model.
 
-    The result of `balanced_truncation`: a named tuple of the model ẋ = a x + b u, y = c x with r states, and of all Hankel
-    singular values of the full model.
+    The result of `balanced_truncation`: a named tuple of the model ẋ = a x + b u, y = c x with r states, and of all
+    Hankel singular values of the full model.
 
     Attributes
     ----------
@@ -303,7 +303,7 @@ def hankel_singular_values(a: Array, b: Array, c: Array, *, errors: str = "raise
     SpectrumError
         If a is not stable, or stable only by rounding, or a member holds NaN or infinity, and ``errors="raise"``.
     ValueError
-        If a shape or an option does not fit, or the arrays lie on different devices.
+        If a shape does not fit, an option has a value other than those above, or the arrays lie on different devices.
     TypeError
         If an argument is not a dense array of numbers of a supported dtype, or they belong to different libraries.
 
@@ -318,20 +318,21 @@ def hankel_singular_values(a: Array, b: Array, c: Array, *, errors: str = "raise
 
         a x + x aᴴ + b bᴴ = 0,    aᴴ w + w a + cᴴ c = 0,    σₖ = √λₖ(x w).
 
-    They are computed as the singular values of yᴴ z for factors x = z zᴴ and w = y yᴴ [1]_, without forming x or w; both
-    factors come from one inverse. They are accurate to rounding relative to the first one.
+    They are computed as the singular values of yᴴ z for factors x = z zᴴ and w = y yᴴ [1]_, without forming x or w;
+    both factors come from one inverse. They are accurate to rounding relative to the first one.
 
-    The derivatives of values at the level of rounding are zero; second derivatives need values that are simple. Each member
-    of a batch has the bits that it has alone. Under ``jax.jit`` no error can be raised: a member without an answer is NaN.
+    The derivatives of values at the level of rounding are zero; second derivatives need values that are simple. A
+    member of a batch gives the same bits as in a call by itself. Under ``jax.jit`` no error can be raised: a member
+    without an answer is NaN.
 
-    The backward error of `certify` is the larger one of the two Gramians, each as for `lyapunov_factor`, in the scaling that
-    balances a.
+    The backward error of `certify` is the larger one of the two Gramians, each as for `lyapunov_factor`, in the scaling
+    that balances a.
 
     References
     ----------
-    .. [1] A. J. Laub, M. T. Heath, C. C. Paige and R. C. Ward, "Computation of system balancing transformations and other
-       applications of simultaneous diagonalization algorithms", IEEE Trans. Automat. Control 32(2), 1987, pp. 115-122,
-       doi:10.1109/TAC.1987.1104549.
+    .. [1] A. J. Laub, M. T. Heath, C. C. Paige and R. C. Ward, "Computation of system balancing transformations and
+       other applications of simultaneous diagonalization algorithms", IEEE Trans. Automat. Control 32(2), 1987, pp.
+       115-122, doi:10.1109/TAC.1987.1104549.
 
     Examples
     --------
@@ -392,7 +393,7 @@ def balanced_truncation(a: Array, b: Array, c: Array, order: int, *, errors: str
     SpectrumError
         If a is not stable, or stable only by rounding, or a member holds NaN or infinity, and ``errors="raise"``.
     ValueError
-        If a shape or an option does not fit, or the arrays lie on different devices.
+        If a shape does not fit, an option has a value other than those above, or the arrays lie on different devices.
     TypeError
         If an argument is not a dense array of numbers of a supported dtype, or they belong to different libraries.
 
@@ -403,28 +404,29 @@ def balanced_truncation(a: Array, b: Array, c: Array, order: int, *, errors: str
 
     Notes
     -----
-    The method is square-root balanced truncation [1]_ [2]_ with factors of the Gramians. Both Gramians of the reduced model
-    are diag(hsv[:r]). The model is stable, and its transfer function c (s I - a)⁻¹ b differs from that of the full model on
-    the whole imaginary axis by at most twice the sum of the Hankel singular values left out, each distinct value counted
-    once [3]_ [4]_. States beyond the numerical rank of the system are decoupled from input and output.
+    The method is square-root balanced truncation [1]_ [2]_ with factors of the Gramians. Both Gramians of the reduced
+    model are diag(hsv[:r]). The model is stable, and its transfer function c (s I - a)⁻¹ b differs from that of the
+    full model on the whole imaginary axis by at most twice the sum of the Hankel singular values left out, each
+    distinct value counted once [3]_ [4]_. States beyond the numerical rank of the system are decoupled from input and
+    output.
 
-    The model is differentiable where the Hankel singular values are simple. In complex arithmetic the derivatives keep the
-    largest entry of each column of the projection real. Each member of a batch has the bits that it has alone. Under
-    ``jax.jit`` no error can be raised: a member without an answer is NaN.
+    The model is differentiable where the Hankel singular values are simple. In complex arithmetic the derivatives keep
+    the largest entry of each column of the projection real. A member of a batch gives the same bits as in a call by
+    itself. Under ``jax.jit`` no error can be raised: a member without an answer is NaN.
 
-    The backward error of `certify` is the larger one of the two Gramians, each as for `lyapunov_factor`, in the scaling that
-    balances a.
+    The backward error of `certify` is the larger one of the two Gramians, each as for `lyapunov_factor`, in the scaling
+    that balances a.
 
     References
     ----------
     .. [1] B. C. Moore, "Principal component analysis in linear systems: Controllability, observability, and model
        reduction", IEEE Trans. Automat. Control 26(1), 1981, pp. 17-32, doi:10.1109/TAC.1981.1102568.
-    .. [2] M. S. Tombs and I. Postlethwaite, "Truncated balanced realization of a stable non-minimal state-space system",
-       Int. J. Control 46(4), 1987, pp. 1319-1330, doi:10.1080/00207178708933971.
-    .. [3] D. F. Enns, "Model reduction with balanced realizations: An error bound and a frequency weighted generalization",
-       23rd IEEE Conference on Decision and Control, 1984, pp. 127-132.
-    .. [4] K. Glover, "All optimal Hankel-norm approximations of linear multivariable systems and their L∞-error bounds",
-       Int. J. Control 39(6), 1984, pp. 1115-1193, doi:10.1080/00207178408933239.
+    .. [2] M. S. Tombs and I. Postlethwaite, "Truncated balanced realization of a stable non-minimal state-space
+       system", Int. J. Control 46(4), 1987, pp. 1319-1330, doi:10.1080/00207178708933971.
+    .. [3] D. F. Enns, "Model reduction with balanced realizations: An error bound and a frequency weighted
+       generalization", 23rd IEEE Conference on Decision and Control, 1984, pp. 127-132.
+    .. [4] K. Glover, "All optimal Hankel-norm approximations of linear multivariable systems and their L∞-error
+       bounds", Int. J. Control 39(6), 1984, pp. 1115-1193, doi:10.1080/00207178408933239.
 
     Examples
     --------

@@ -228,8 +228,8 @@ def lqr(
 ) -> Regulator:
     """Compute the linear-quadratic regulator in continuous time.
 
-    The control u = -k x that steers e ẋ = a x + b u at the least cost ∫ xᴴ q x + 2 Re xᴴ s u + uᴴ r u dt. The order of the
-    arguments and results is that of python-control.
+    The control u = -k x that steers e ẋ = a x + b u at the least cost ∫ xᴴ q x + 2 Re xᴴ s u + uᴴ r u dt. The order of
+    the arguments and results is that of python-control.
 
     Parameters
     ----------
@@ -248,8 +248,8 @@ def lqr(
     method : {"auto", "doubling", "sign", "qz"}, default "auto"
         How the Riccati equation is solved; the methods are those of `solve_continuous_are`.
     errors : {"raise", "nan"}, default "raise"
-        What to do if a member of the batch has no regulator: raise `SpectrumError`, or return NaN for that member and the
-        right result for the others.
+        What to do if a member of the batch has no regulator: raise `SpectrumError`, or return NaN for that member and
+        the right result for the others.
 
     Returns
     -------
@@ -263,11 +263,11 @@ def lqr(
     Raises
     ------
     SpectrumError
-        As for `solve_continuous_are`, and if r is not positive definite, because then no control has the least cost; with
-        ``errors="raise"``.
+        As for `solve_continuous_are`, and if r is not positive definite, because then no control has the least cost;
+        with ``errors="raise"``.
     ValueError
-        If a shape or an option does not fit, the arrays lie on different devices, or q or r in NumPy arrays is not
-        Hermitian.
+        If a shape does not fit, an option has a value other than those above, the arrays lie on different devices, or q
+        or r in NumPy arrays is not Hermitian.
     TypeError
         If an argument is not a dense array of numbers of a supported dtype, or they belong to different libraries.
 
@@ -279,11 +279,11 @@ def lqr(
 
     Notes
     -----
-    The gain of a stationary Kalman filter is the adjoint of the gain for aᴴ, cᴴ and the intensities of the noise in place of
-    a, b and the weights.
+    The gain of a stationary Kalman filter is the adjoint of the gain for aᴴ, cᴴ and the intensities of the noise in
+    place of a, b and the weights.
 
-    Gain and solution are differentiable to any order; derivatives of the poles are NaN where a pole is multiple. Batches and
-    ``jax.jit`` are as for `solve_continuous_are`.
+    Gain and solution are differentiable to any order; derivatives of the poles are NaN where a pole is multiple.
+    Batches and ``jax.jit`` are as for `solve_continuous_are`.
 
     Examples
     --------
@@ -324,8 +324,8 @@ def dlqr(
 ) -> Regulator:
     """Compute the linear-quadratic regulator in discrete time.
 
-    The control u = -k x that steers e x⁺ = a x + b u at the least cost Σ xᴴ q x + 2 Re xᴴ s u + uᴴ r u. The order of the
-    arguments and results is that of python-control.
+    The control u = -k x that steers e x⁺ = a x + b u at the least cost Σ xᴴ q x + 2 Re xᴴ s u + uᴴ r u. The order of
+    the arguments and results is that of python-control.
 
     Parameters
     ----------
@@ -344,8 +344,8 @@ def dlqr(
     method : {"auto", "doubling", "sign", "qz"}, default "auto"
         How the Riccati equation is solved; the methods are those of `solve_discrete_are`.
     errors : {"raise", "nan"}, default "raise"
-        What to do if a member of the batch has no regulator: raise `SpectrumError`, or return NaN for that member and the
-        right result for the others.
+        What to do if a member of the batch has no regulator: raise `SpectrumError`, or return NaN for that member and
+        the right result for the others.
 
     Returns
     -------
@@ -359,11 +359,11 @@ def dlqr(
     Raises
     ------
     SpectrumError
-        As for `solve_discrete_are`, and if r is not positive semidefinite or r + bᴴ x b is not positive definite, because
-        then no control has the least cost; with ``errors="raise"``.
+        As for `solve_discrete_are`, and if r is not positive semidefinite or r + bᴴ x b is not positive definite,
+        because then no control has the least cost; with ``errors="raise"``.
     ValueError
-        If a shape or an option does not fit, the arrays lie on different devices, or q or r in NumPy arrays is not
-        Hermitian.
+        If a shape does not fit, an option has a value other than those above, the arrays lie on different devices, or q
+        or r in NumPy arrays is not Hermitian.
     TypeError
         If an argument is not a dense array of numbers of a supported dtype, or they belong to different libraries.
 
@@ -375,8 +375,8 @@ def dlqr(
 
     Notes
     -----
-    Gain and solution are differentiable to any order; derivatives of the poles are NaN where a pole is multiple. Batches and
-    ``jax.jit`` are as for `solve_discrete_are`.
+    Gain and solution are differentiable to any order; derivatives of the poles are NaN where a pole is multiple.
+    Batches and ``jax.jit`` are as for `solve_discrete_are`.
 
     Examples
     --------

@@ -368,8 +368,8 @@ def solve_riccati(
 ) -> Array:
     """Solve the nonsymmetric Riccati equation x d x + x b - a x - c = 0.
 
-    The solution returned is the one for which all eigenvalues of b + d x lie in the right half plane and those of a - x d
-    in the left half plane (or the other way round, see `half_plane`).
+    The solution returned is the one for which all eigenvalues of b + d x lie in the right half plane and those of a - x
+    d in the left half plane (or the other way round, see `half_plane`).
 
     Parameters
     ----------
@@ -389,11 +389,11 @@ def solve_riccati(
         - "newton": by the sign of [[a, c], [d, b]] [1]_, one inverse of size n + m a step.
         - "schur": by an ordered Schur form [2]_, on the CPU.
         - "doubling": by structure-preserving doubling [3]_, for M-matrices.
-        - "auto": by doubling where the signs of the coefficients are those of an M-matrix, else by Newton's method, and by
-          Schur forms for members where the sign fails.
+        - "auto": by doubling where the signs of the coefficients are those of an M-matrix, else by Newton's method, and
+          by Schur forms for members where the sign fails.
     errors : {"raise", "nan"}, default "raise"
-        What to do if a member of the batch has no solution: raise `SpectrumError`, or return NaN for that member and the
-        right result for the others.
+        What to do if a member of the batch has no solution: raise `SpectrumError`, or return NaN for that member and
+        the right result for the others.
 
     Returns
     -------
@@ -403,11 +403,11 @@ def solve_riccati(
     Raises
     ------
     SpectrumError
-        If [[a, c], [d, b]] does not have m eigenvalues in the half plane asked for and n in the other one (the message says
-        how many were found), if their invariant subspace is not the graph of a matrix, if no method reaches working
-        precision, or if a member holds NaN or infinity, and ``errors="raise"``.
+        If [[a, c], [d, b]] does not have m eigenvalues in the half plane asked for and n in the other one (the message
+        says how many were found), if their invariant subspace is not the graph of a matrix, if no method reaches
+        working precision, or if a member holds NaN or infinity, and ``errors="raise"``.
     ValueError
-        If a shape or an option does not fit, or the arrays lie on different devices.
+        If a shape does not fit, an option has a value other than those above, or the arrays lie on different devices.
     TypeError
         If an argument is not a dense array of numbers of a supported dtype, or they belong to different libraries.
 
@@ -423,14 +423,16 @@ def solve_riccati(
 
         [[a, c], [d, b]] [x; I] = [x; I] (b + d x).
 
-    The solution exists and is unique if [[a, c], [d, b]] has m eigenvalues in the open half plane asked for and n in the
-    other one, and the invariant subspace of the first m is a graph. Newton's method on the equation itself corrects the
-    result; a step is kept only if the residual decreases.
+    The solution exists and is unique if [[a, c], [d, b]] has m eigenvalues in the open half plane asked for and n in
+    the other one, and the invariant subspace of the first m is a graph. Newton's method on the equation itself corrects
+    the result; a step is kept only if the residual decreases.
 
-    For an M-matrix [[-b, -d], [c, a]], also a singular one, ``half_plane="left"`` gives the minimal nonnegative solution.
+    For an M-matrix [[-b, -d], [c, a]], also a singular one, ``half_plane="left"`` gives the minimal nonnegative
+    solution.
 
-    The solution is differentiable to any order in all arguments; each derivative is one Sylvester equation. Each member of
-    a batch has the bits that it has alone. Under ``jax.jit`` no error can be raised: a member without a solution is NaN.
+    The solution is differentiable to any order in all arguments; each derivative is one Sylvester equation. A member of
+    a batch gives the same bits as in a call by itself. Under ``jax.jit`` no error can be raised: a member without a
+    solution is NaN.
 
     The backward error of `certify` is the norm of the left side divided by ‖x d x‖ + ‖x b‖ + ‖a x‖ + ‖c‖.
 
@@ -438,10 +440,10 @@ def solve_riccati(
     ----------
     .. [1] J. D. Roberts, "Linear model reduction and solution of the algebraic Riccati equation by use of the sign
        function", Int. J. Control 32(4), 1980, pp. 677-687, doi:10.1080/00207178008922881.
-    .. [2] A. J. Laub, "A Schur method for solving algebraic Riccati equations", IEEE Trans. Automat. Control 24(6), 1979,
-       pp. 913-921, doi:10.1109/TAC.1979.1102178.
-    .. [3] X.-X. Guo, W.-W. Lin and S.-F. Xu, "A structure-preserving doubling algorithm for nonsymmetric algebraic Riccati
-       equation", Numer. Math. 103, 2006, pp. 393-412.
+    .. [2] A. J. Laub, "A Schur method for solving algebraic Riccati equations", IEEE Trans. Automat. Control 24(6),
+       1979, pp. 913-921, doi:10.1109/TAC.1979.1102178.
+    .. [3] X.-X. Guo, W.-W. Lin and S.-F. Xu, "A structure-preserving doubling algorithm for nonsymmetric algebraic
+       Riccati equation", Numer. Math. 103, 2006, pp. 393-412.
 
     Examples
     --------

@@ -297,13 +297,13 @@ def solve_sylvester(a: Array, b: Array, q: Array, *, method: str = "auto", error
         - "divide": by spectral divide and conquer with projectors of this library, on any device, but not in a program
           that JAX compiles for one.
         - "eigenvectors": by the eigenvectors of a and b, with refinement; for whole batches and in every program.
-        - "auto": by two Cayley transforms and a sum by doubling [3]_, which costs two inverses and then products, where a
-          line between the means of the spectra separates them and the result reaches working precision. For b = aᴴ as
-          `solve_continuous_lyapunov`. Other members go to "schur" on a CPU; elsewhere to "divide" in PyTorch, and in JAX
-          to "eigenvectors" or, with at most 144 unknowns, to one linear system.
+        - "auto": by two Cayley transforms and a sum by doubling [3]_, which costs two inverses and then products, where
+          a line between the means of the spectra separates them and the result reaches working precision. For b = aᴴ as
+          `solve_continuous_lyapunov`. Other members go to "schur" on a CPU; elsewhere to "divide" in PyTorch, and in
+          JAX to "eigenvectors" or, with at most 144 unknowns, to one linear system.
     errors : {"raise", "nan"}, default "raise"
-        What to do if a member of the batch has no solution: raise `SpectrumError`, or return NaN for that member and the
-        right result for the others.
+        What to do if a member of the batch has no solution: raise `SpectrumError`, or return NaN for that member and
+        the right result for the others.
 
     Returns
     -------
@@ -316,7 +316,7 @@ def solve_sylvester(a: Array, b: Array, q: Array, *, method: str = "auto", error
         If a and -b share an eigenvalue to working precision, so that there is no solution or infinitely many, if the
         method fails, or if a member holds NaN or infinity, and ``errors="raise"``.
     ValueError
-        If a shape or an option does not fit, or the arrays lie on different devices.
+        If a shape does not fit, an option has a value other than those above, or the arrays lie on different devices.
     TypeError
         If an argument is not a dense array of numbers of a supported dtype, or they belong to different libraries.
 
@@ -333,21 +333,22 @@ def solve_sylvester(a: Array, b: Array, q: Array, *, method: str = "auto", error
     Which method: "auto" tries the fast method first and returns its result only if it is at working precision and the
     equation is not nearly singular. The others are for comparison, and where you know which one your equations need.
 
-    The solution is differentiable to any order in all three arguments; each derivative is one more Sylvester equation. Each
-    member of a batch has the bits that it has alone. Under ``jax.jit`` no error can be raised: a member without a solution
-    is NaN.
+    The solution is differentiable to any order in all three arguments; each derivative is one more Sylvester equation.
+    A member of a batch gives the same bits as in a call by itself. Under ``jax.jit`` no error can be raised: a member
+    without a solution is NaN.
 
     The backward error of `certify` is ‖a x + x b - q‖ / (‖a x‖ + ‖x b‖ + ‖q‖). The separation that it reports is the
-    smallest ‖a y + y b‖ / ‖y‖, the distance to a singular equation. The forward error counts what rounding in the arguments
-    and in the residual may hide.
+    smallest ‖a y + y b‖ / ‖y‖, the distance to a singular equation. The forward error counts what rounding in the
+    arguments and in the residual may hide.
 
     References
     ----------
     .. [1] J. D. Roberts, "Linear model reduction and solution of the algebraic Riccati equation by use of the sign
        function", Int. J. Control 32(4), 1980, pp. 677-687, doi:10.1080/00207178008922881.
-    .. [2] R. H. Bartels and G. W. Stewart, "Algorithm 432: Solution of the matrix equation AX + XB = C", Commun. ACM 15(9),
-       1972, pp. 820-826, doi:10.1145/361573.361582.
-    .. [3] R. A. Smith, "Matrix equation XA + BX = C", SIAM J. Appl. Math. 16(1), 1968, pp. 198-201, doi:10.1137/0116017.
+    .. [2] R. H. Bartels and G. W. Stewart, "Algorithm 432: Solution of the matrix equation AX + XB = C", Commun. ACM
+       15(9), 1972, pp. 820-826, doi:10.1145/361573.361582.
+    .. [3] R. A. Smith, "Matrix equation XA + BX = C", SIAM J. Appl. Math. 16(1), 1968, pp. 198-201,
+       doi:10.1137/0116017.
 
     Examples
     --------

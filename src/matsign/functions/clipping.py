@@ -520,8 +520,9 @@ def mclip(
 ) -> Array:
     """Clip the singular values of M to an interval.
 
-    mclip(M) = U min(max(S, lower), upper) Vᴴ for the singular value decomposition M = U S Vᴴ; the singular vectors do not
-    change. With ``lower=0`` this is the matrix nearest to M, in the Frobenius norm, of spectral norm at most `upper`.
+    mclip(M) = U min(max(S, lower), upper) Vᴴ for the singular value decomposition M = U S Vᴴ; the singular vectors do
+    not change. With ``lower=0`` this is the matrix nearest to M, in the Frobenius norm, of spectral norm at most
+    `upper`.
 
     Parameters
     ----------
@@ -534,15 +535,16 @@ def mclip(
     upper : float or array_like, shape (...), default 1.0
         The largest singular value of the result, at least `lower`; it may be infinite.
     rtol : float, optional
-        Where lower > 0, a singular value of at most ``rtol`` times the largest one counts as zero and stays zero, because
-        rounding has decided its singular vectors. With lower = 0 it has no effect. Default: max(n, m) eps.
+        Where lower > 0, a singular value of at most ``rtol`` times the largest one counts as zero and stays zero,
+        because rounding has decided its singular vectors. With lower = 0 it has no effect. Default: max(n, m) eps.
     method : {"auto", "svd", "sign"}, default "auto"
         How the result is computed:
 
         - "svd": by a singular value decomposition in double precision; results in float32 are then right to the last
           digits.
-        - "sign": by products alone, with the projector (I - sign(H - upper I))/2 on the singular values below `upper`,
-          where M = O H is the polar decomposition; in the spirit of [1]_, but with the projector on both sides.
+        - "sign": by matrix products alone, with the projector (I - sign(H - upper I))/2 on the singular values below
+          `upper`, where M = O H is the polar decomposition; in the spirit of [1]_, but with the projector on both
+          sides.
         - "auto": "svd" on a CPU, "sign" on an accelerator.
     errors : {"raise", "nan"}, default "raise"
         What to do if a member of the batch has no answer: raise `SpectrumError`, or return NaN for that member and the
@@ -559,9 +561,10 @@ def mclip(
         If thresholds in arrays do not satisfy 0 ≤ lower ≤ upper, or a member holds NaN or infinity, and
         ``errors="raise"``.
     ValueError
-        If thresholds that are numbers do not satisfy 0 ≤ lower ≤ upper, or a shape or an option does not fit.
+        If thresholds that are numbers do not satisfy 0 ≤ lower ≤ upper, a shape does not fit, or an option has a value
+        other than those above.
     TypeError
-        If M is not a dense array of numbers of a supported dtype, or a threshold is not real.
+        If M is not a dense array of numbers of a supported dtype, or a threshold in an array is not real.
 
     See Also
     --------
@@ -574,16 +577,16 @@ def mclip(
     On a CPU one singular value decomposition is several times as fast as two signs. On an accelerator the signs are
     products.
 
-    With lower = 0, singular values that are zero to working precision stay zero even where `upper` is below max(n, m) eps
-    times the largest one.
+    With lower = 0, singular values that are zero to working precision stay zero even where `upper` is below max(n, m)
+    eps times the largest one.
 
-    Derivatives, also those by the thresholds, exist to any order where no singular value is at a threshold; one that is at
-    a threshold to rounding is treated as if it were above it. With lower = 0 they exist at every rank; with lower > 0 see
-    `msign` for zero singular values. Each member of a batch has the bits that it has alone. Under ``jax.jit`` no error can
-    be raised: a member without an answer is NaN.
+    Derivatives, also those by the thresholds, exist to any order where no singular value is at a threshold; one that
+    equals a threshold up to rounding is treated as if it were above it. With lower = 0 they exist at every rank; with
+    lower > 0 see `msign` for zero singular values. A member of a batch gives the same bits as in a call by itself.
+    Under ``jax.jit`` no error can be raised: a member without an answer is NaN.
 
-    The backward error of `certify` is ‖X + soft(M, upper) - M‖ / (‖X‖ + ‖soft(M, upper)‖ + ‖M‖); with lower > 0 it is the
-    same for the equation X = lower msign(M) + soft(M, lower) - soft(M, upper).
+    The backward error of `certify` is ‖X + soft(M, upper) - M‖ / (‖X‖ + ‖soft(M, upper)‖ + ‖M‖); with lower > 0 it is
+    the same for the equation X = lower msign(M) + soft(M, lower) - soft(M, upper).
 
     References
     ----------
@@ -618,8 +621,8 @@ def mclip(
 def soft_threshold(M: Array, t: float | Array, *, method: str = "auto", errors: str = "raise") -> Array:
     """Subtract a threshold from the singular values of M.
 
-    soft(M, t) = U max(S - t, 0) Vᴴ for the singular value decomposition M = U S Vᴴ. This is the X that minimises
-    ‖X - M‖²/2 + t ‖X‖ with the Frobenius norm first and the nuclear norm second: the proximal step of matrix completion and
+    soft(M, t) = U max(S - t, 0) Vᴴ for the singular value decomposition M = U S Vᴴ. This is the X that minimises ‖X -
+    M‖²/2 + t ‖X‖ with the Frobenius norm first and the nuclear norm second: the proximal step of matrix completion and
     of robust principal component analysis [1]_.
 
     Parameters
@@ -628,8 +631,8 @@ def soft_threshold(M: Array, t: float | Array, *, method: str = "auto", errors: 
         Matrices of any shape and rank, of dtype float32, float64, complex64 or complex128. Matrices in float16 and
         bfloat16 are computed in float32.
     t : float or array_like, shape (...)
-        The threshold, at least 0: one number, or an array with one for every member, whose axes broadcast with the leading
-        axes of M. Arrays are converted to the precision of M.
+        The threshold, at least 0: one number, or an array with one for every member, whose axes broadcast with the
+        leading axes of M. Arrays are converted to the precision of M.
     method : {"auto", "svd", "sign"}, default "auto"
         How the result is computed; the methods are those of `mclip`, with `t` as the threshold.
     errors : {"raise", "nan"}, default "raise"
@@ -646,9 +649,10 @@ def soft_threshold(M: Array, t: float | Array, *, method: str = "auto", errors: 
     SpectrumError
         If a threshold in an array is negative or NaN, or a member holds NaN or infinity, and ``errors="raise"``.
     ValueError
-        If a threshold that is a number is negative, or a shape or an option does not fit.
+        If a threshold that is a number is negative, a shape does not fit, or an option has a value other than those
+        above.
     TypeError
-        If M is not a dense array of numbers of a supported dtype, or the threshold is not real.
+        If M is not a dense array of numbers of a supported dtype, or a threshold in an array is not real.
 
     See Also
     --------
@@ -659,9 +663,9 @@ def soft_threshold(M: Array, t: float | Array, *, method: str = "auto", errors: 
     -----
     The two thresholds complement each other: ``soft_threshold(M, t) + mclip(M, 0, t)`` is M.
 
-    Derivatives, also those by t, exist at every rank and to any order where no singular value is at t; one that is at t to
-    rounding is treated as if it were above it. Each member of a batch has the bits that it has alone. Under ``jax.jit`` no
-    error can be raised: a member without an answer is NaN.
+    Derivatives, also those by t, exist at every rank and to any order where no singular value is at t; one that equals
+    t up to rounding is treated as if it were above it. A member of a batch gives the same bits as in a call by itself.
+    Under ``jax.jit`` no error can be raised: a member without an answer is NaN.
 
     The backward error of `certify` is ‖X + clip(M, 0, t) - M‖ / (‖X‖ + ‖clip(M, 0, t)‖ + ‖M‖).
 
@@ -740,7 +744,8 @@ def _project_residual(be: Backend, value: tuple[Array], a: Array, *, method: str
 def psd_project(A: Array, *, method: str = "auto", errors: str = "raise") -> Array:
     """Project a matrix on the Hermitian positive semidefinite matrices.
 
-    psd(A) = (H + abs(H))/2 with H = (A + Aᴴ)/2: the positive semidefinite matrix nearest to A in the Frobenius norm [1]_.
+    psd(A) = (H + abs(H))/2 with H = (A + Aᴴ)/2: the positive semidefinite matrix nearest to A in the Frobenius norm
+    [1]_.
 
     Parameters
     ----------
@@ -750,7 +755,7 @@ def psd_project(A: Array, *, method: str = "auto", errors: str = "raise") -> Arr
         How the projection is computed:
 
         - "eigh": by eigenvectors.
-        - "sign": by products alone, as R H R with the projector R = (I + sign(H))/2.
+        - "sign": by matrix products alone, as R H R with the projector R = (I + sign(H))/2.
         - "auto": "eigh" on a CPU, "sign" on an accelerator.
     errors : {"raise", "nan"}, default "raise"
         What to do if a member of the batch has no answer: raise `SpectrumError`, or return NaN for that member and the
@@ -766,7 +771,7 @@ def psd_project(A: Array, *, method: str = "auto", errors: str = "raise") -> Arr
     SpectrumError
         If a member holds NaN or infinity, and ``errors="raise"``.
     ValueError
-        If a shape or an option does not fit.
+        If a shape does not fit, or an option has a value other than those above.
     TypeError
         If A is not a dense array of numbers of a supported dtype.
 
@@ -779,9 +784,9 @@ def psd_project(A: Array, *, method: str = "auto", errors: str = "raise") -> Arr
     -----
     The cost on a CPU is that of one Hermitian eigenvalue problem.
 
-    Derivatives exist to any order where H is nonsingular. A zero eigenvalue is treated as a positive one, so the derivative
-    at a positive semidefinite A is the identity on Hermitian directions. Each member of a batch has the bits that it has
-    alone. Under ``jax.jit`` no error can be raised: a member without an answer is NaN.
+    Derivatives exist to any order where H is nonsingular. A zero eigenvalue is treated as a positive one, so the
+    derivative at a positive semidefinite A is the identity on Hermitian directions. A member of a batch gives the same
+    bits as in a call by itself. Under ``jax.jit`` no error can be raised: a member without an answer is NaN.
 
     The backward error of `certify` is ‖X - (H + H sign(H))/2‖ / (‖X‖ + ‖H/2‖ + ‖H sign(H)/2‖).
 

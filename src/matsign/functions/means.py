@@ -200,7 +200,8 @@ def _is_singular(be: Backend, value: Arrays, a: Array, b: Array) -> Array:
 def coupled_root(A: Array, B: Array, *, rtol: float | None = None, errors: str = "raise") -> tuple[Array, Array]:
     """Compute C = A (BA)^{-1/2} and its inverse.
 
-    The sign of [[0, A], [B, 0]] is [[0, C], [C⁻¹, 0]]. With B = I this is the square root of A, and with B = A⁻¹ it is A.
+    The sign of [[0, A], [B, 0]] is [[0, C], [C⁻¹, 0]]. With B = I this is the square root of A, and with B = A⁻¹ it is
+    A.
 
     Parameters
     ----------
@@ -227,7 +228,7 @@ def coupled_root(A: Array, B: Array, *, rtol: float | None = None, errors: str =
         If B A has a negative eigenvalue or a Jordan block at zero, or a member holds NaN or infinity, and
         ``errors="raise"``.
     ValueError
-        If a shape or an option does not fit, or the arrays lie on different devices.
+        If a shape does not fit, an option has a value other than those above, or the arrays lie on different devices.
     TypeError
         If A or B is not a dense array of numbers of a supported dtype, or they belong to different libraries.
 
@@ -246,16 +247,16 @@ def coupled_root(A: Array, B: Array, *, rtol: float | None = None, errors: str =
     inverse roots of B A and of A B are computed as well, and of the three results the one with the smallest residual is
     returned. Where B A is singular the inverse root is the one in the sense of the Drazin inverse.
 
-    Both results are differentiable to any order where B A is nonsingular. Each member of a batch has the bits that it has
-    alone. Under ``jax.jit`` no error can be raised: a member without a root is NaN.
+    Both results are differentiable to any order where B A is nonsingular. A member of a batch gives the same bits as in
+    a call by itself. Under ``jax.jit`` no error can be raised: a member without a root is NaN.
 
     The backward error of `certify` is the larger of ‖C B C - A P‖ / (‖C B C‖ + ‖A P‖) and
     ‖D A D - B Q‖ / (‖D A D‖ + ‖B Q‖), with the projectors P = D C and Q = C D, which are I where B A is nonsingular.
 
     References
     ----------
-    .. [1] N. J. Higham, D. S. Mackey, N. Mackey and F. Tisseur, "Functions preserving matrix groups and iterations for the
-       matrix square root", SIAM J. Matrix Anal. Appl. 26, 2005, pp. 849-877.
+    .. [1] N. J. Higham, D. S. Mackey, N. Mackey and F. Tisseur, "Functions preserving matrix groups and iterations for
+       the matrix square root", SIAM J. Matrix Anal. Appl. 26, 2005, pp. 849-877.
 
     Examples
     --------
@@ -488,10 +489,10 @@ def geometric_mean(A: Array, B: Array, *, rtol: float | None = None, errors: str
     ------
     SpectrumError
         If there is no mean: B⁻¹A has an eigenvalue on the negative real axis or within rounding of it, A and B are both
-        singular and not semidefinite, or they are semidefinite and the range of neither contains that of the other; or if
-        a member holds NaN or infinity; and ``errors="raise"``.
+        singular and not semidefinite, or they are semidefinite and the range of neither contains that of the other; or
+        if a member holds NaN or infinity; and ``errors="raise"``.
     ValueError
-        If a shape or an option does not fit, or the arrays lie on different devices.
+        If a shape does not fit, an option has a value other than those above, or the arrays lie on different devices.
     TypeError
         If A or B is not a dense array of numbers of a supported dtype, or they belong to different libraries.
 
@@ -506,12 +507,13 @@ def geometric_mean(A: Array, B: Array, *, rtol: float | None = None, errors: str
 
         G B⁻¹ G = A.
 
-    A positive definite pair is solved by two Cholesky factorisations and one singular value decomposition (for the theory
-    see [1]_), other pairs by the sign of [[0, A], [B⁻¹, 0]], where the better conditioned of A and B takes the place of B.
-    A semidefinite pair has the limit of the means of definite ones, if the range of one contains that of the other.
+    A positive definite pair is solved by two Cholesky factorisations and one singular value decomposition (for the
+    theory see [1]_), other pairs by the sign of [[0, A], [B⁻¹, 0]], where the better conditioned of A and B takes the
+    place of B. A semidefinite pair has the limit of the means of definite ones, if the range of one contains that of
+    the other.
 
-    The mean is differentiable to any order where A and B are nonsingular. Each member of a batch has the bits that it has
-    alone. Under ``jax.jit`` no error can be raised: a member without a mean is NaN.
+    The mean is differentiable to any order where A and B are nonsingular. A member of a batch gives the same bits as in
+    a call by itself. Under ``jax.jit`` no error can be raised: a member without a mean is NaN.
 
     The backward error of `certify` is ‖G B⁻¹ G - A‖ / (‖G B⁻¹ G‖ + ‖A‖), with A and B exchanged where A has the smaller
     condition number.

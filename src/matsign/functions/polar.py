@@ -390,8 +390,9 @@ def msign(
 ) -> Array:
     """Replace every nonzero singular value of M by 1.
 
-    msign(M) = M (MᴴM)^{-1/2} = U Vᴴ for the reduced singular value decomposition M = U S Vᴴ; the singular vectors do not
-    change. This is the unitary factor of the polar decomposition, and the direction of a step of the Muon optimiser.
+    msign(M) = M (MᴴM)^{-1/2} = U Vᴴ for the reduced singular value decomposition M = U S Vᴴ; the singular vectors do
+    not change. This is the unitary factor of the polar decomposition, and the direction of a step of the Muon
+    optimiser.
 
     Parameters
     ----------
@@ -401,30 +402,31 @@ def msign(
     tol : float, optional
         How far from 1 the singular values of the result may be. Default: the rounding of the dtype.
     rtol : float, optional
-        A singular value of at most ``rtol`` times the largest one counts as zero and stays zero. Default: max(n, m) eps.
+        A singular value of at most ``rtol`` times the largest one counts as zero and stays zero. Default: max(n, m)
+        eps.
     method : {"auto", "polynomial", "newton", "svd", "gram"}, default "auto"
         How the result is computed:
 
-        - "polynomial": by matrix products alone. A minimax schedule [1]_ brings the singular values in [rtol, 1] near 1,
-          then purification steps bring them to 1 and all smaller ones to 0.
+        - "polynomial": by matrix products alone. A minimax schedule [1]_ brings the singular values in [rtol, 1] near
+          1, then purification steps bring them to 1 and all smaller ones to 0.
         - "newton": by scaled Newton steps on the triangular factor of a QR factorisation [2]_.
         - "svd": by a singular value decomposition.
-        - "gram": by the eigenvectors of MᴴM and one step that squares the error, where the condition number of M is small
-          enough for that (for single precision, in double precision), else by "svd".
+        - "gram": by the eigenvectors of MᴴM and one step that squares the error, where the condition number of M is
+          small enough for that (for single precision, in double precision), else by "svd".
         - "auto": by products on an accelerator and where tol ≥ 1e-2, else by "gram" or "svd".
     schedule : str or sequence of (float, float, float), optional
         Polynomial steps in place of `tol`: rows (a, b, c) of the coefficients of x ← a x + b x³ + c x⁵, or the name of
         published ones: "muon" [3]_, "you" (Jiacheng You, who let the coefficients differ from step to step), "su" [4]_,
-        "cans" [5]_ or "polar_express" ([1]_ with l = 1e-3). They start, as their authors start them, from M divided by its
-        Frobenius norm.
+        "cans" [5]_ or "polar_express" ([1]_ with l = 1e-3). They start, as their authors start them, from M divided by
+        its Frobenius norm.
     steps : int, optional
         The number of steps: of the `schedule`, whose last row is repeated where it is shorter, or without a schedule of
         the one that brings the widest interval to within `tol` (then 0.2 by default).
     precision : {"half", "full"}, optional
-        Precision of products where the number of steps is fixed and the matrices are real. "half" takes products in half
-        precision with sums in float32, after scaling, where the device has units for it (float16 on GPUs, bfloat16 on
-        TPUs and on CPUs with AMX). Elsewhere, and where the steps would amplify the rounding too much, this is "full".
-        Default: "half" for float16 and bfloat16, else "full".
+        Precision of products where the number of steps is fixed and the matrices are real. "half" takes products in
+        half precision with sums in float32, after scaling, where the device has units for it (float16 on GPUs, bfloat16
+        on TPUs and on CPUs with AMX). Elsewhere, and where the steps would amplify the rounding too much, this is
+        "full". Default: "half" for float16 and bfloat16, else "full".
     errors : {"raise", "nan"}, default "raise"
         What to do if a member of the batch has no answer: raise `SpectrumError`, or return NaN for that member and the
         right result for the others.
@@ -439,7 +441,8 @@ def msign(
     SpectrumError
         If a member holds NaN or infinity, or an iteration does not converge, and ``errors="raise"``.
     ValueError
-        If a shape or an option does not fit, or `tol` is below what the dtype can hold.
+        If a shape does not fit, an option has a value other than those above, or `tol` is below what the dtype can
+        hold.
     TypeError
         If M is not a dense array of numbers of a supported dtype.
 
@@ -453,20 +456,20 @@ def msign(
 
     Notes
     -----
-    Which method: on a CPU "auto" takes a direct method, which costs about as much as 15 products of n × n matrices and is
-    right to working precision. On an accelerator it takes products. For optimisers `steps` or `schedule` is the fastest:
-    the number of steps is fixed, no step waits for a value on the device, and tall and wide matrices take the Gram form,
-    whose products are as small as the shorter side. The same holds for tol ≥ 1e-2; only on a CPU a tolerance first
-    estimates the smallest singular value, and takes fewer steps where it is not small. With tol ≥ 1e-3 or ``rtol=0`` the
-    polynomial method does not purify: a singular value below ``rtol`` ends between 0 and 1.
+    Which method: on a CPU "auto" takes a direct method, which costs about as much as 15 products of n × n matrices and
+    is right to working precision. On an accelerator it takes products. For optimisers `steps` or `schedule` is the
+    fastest: the number of steps is fixed, no step waits for a value on the device, and tall and wide matrices take the
+    Gram form, whose products are as small as the shorter side. The same holds for tol ≥ 1e-2; only on a CPU a tolerance
+    first estimates the smallest singular value, and takes fewer steps where it is not small. With tol ≥ 1e-3 or
+    ``rtol=0`` the polynomial method does not purify: a singular value below ``rtol`` ends between 0 and 1.
 
-    Derivatives: where M has full rank msign is differentiable to any order, also at repeated singular values. Where M is
-    rank-deficient, the derivative is that along directions that keep the rank. The derivative of a result of few steps is
-    that of the msign which the steps approach.
+    Derivatives: where M has full rank msign is differentiable to any order, also at repeated singular values. Where M
+    is rank-deficient, the derivative is that along directions that keep the rank. The derivative of a result of few
+    steps is that of the msign which the steps approach.
 
-    Each member of a batch has the bits that it has alone. Under ``jax.jit`` no error can be raised: a member without an
-    answer is NaN. ``torch.compile`` compiles a call whole if its number of steps is fixed, and interrupts its graph
-    otherwise.
+    A member of a batch gives the same bits as in a call by itself. Under ``jax.jit`` no error can be raised: a member
+    without an answer is NaN. ``torch.compile`` compiles a call whole if its number of steps is fixed; otherwise the
+    call is a graph break.
 
     The backward error of `certify` is the larger of ‖M - U H‖ / (‖M‖ + ‖U H‖), with H the Hermitian part of UᴴM, and
     ‖U - UUᴴU‖ / (‖U‖ + ‖UUᴴU‖), in Frobenius norms. It also measures ``orthogonality``, ‖U - UUᴴU‖ / ‖U‖; ``dual_gap``,
@@ -580,7 +583,8 @@ def polar(
     SpectrumError
         If a member holds NaN or infinity, or an iteration does not converge, and ``errors="raise"``.
     ValueError
-        If a shape or an option does not fit, or `tol` is below what the dtype can hold.
+        If a shape does not fit, an option has a value other than those above, or `tol` is below what the dtype can
+        hold.
     TypeError
         If M is not a dense array of numbers of a supported dtype.
 

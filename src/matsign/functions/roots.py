@@ -417,7 +417,8 @@ def sqrtm_pair(
     Parameters
     ----------
     A : array_like, shape (..., n, n)
-        Square matrices without eigenvalues on the negative real axis, of dtype float32, float64, complex64 or complex128.
+        Square matrices without eigenvalues on the negative real axis, of dtype float32, float64, complex64 or
+        complex128.
     rtol : float, optional
         A singular value of at most ``rtol`` times the largest one counts as zero, in both results and by every method.
         Default: n eps.
@@ -429,8 +430,8 @@ def sqrtm_pair(
         - "polynomial": by coupled steps of products alone, for a real positive spectrum.
         - "schur": by the method of Björck and Hammarling [2]_, which is SciPy's, on the CPU.
         - "eigh": by eigenvectors, for Hermitian A.
-        - "auto": on a CPU by eigenvectors for Hermitian members and by Schur forms up to n = 48; else by Newton's method,
-          and by Schur forms for members whose residual is not at working precision.
+        - "auto": on a CPU by eigenvectors for Hermitian members and by Schur forms up to n = 48; else by Newton's
+          method, and by Schur forms for members whose residual is not at working precision.
     errors : {"raise", "nan"}, default "raise"
         What to do if a member of the batch has no root: raise `SpectrumError`, or return NaN for that member and the
         right result for the others.
@@ -445,10 +446,10 @@ def sqrtm_pair(
     Raises
     ------
     SpectrumError
-        If an eigenvalue lies on the negative real axis or within rounding of it, if zero is a defective eigenvalue, or if
-        a member holds NaN or infinity, and ``errors="raise"``.
+        If an eigenvalue lies on the negative real axis or within rounding of it, if zero is a defective eigenvalue, or
+        if a member holds NaN or infinity, and ``errors="raise"``.
     ValueError
-        If a shape or an option does not fit.
+        If a shape does not fit, or an option has a value other than those above.
     TypeError
         If A is not a dense array of numbers of a supported dtype.
 
@@ -465,24 +466,25 @@ def sqrtm_pair(
 
         X X = A,    Z A Z = I.
 
-    Zero eigenvalues stay zero in both results. A general matrix is balanced first. A Newton step costs two inverses of n × n
-    matrices, and a polynomial step four products.
+    Zero eigenvalues stay zero in both results. A general matrix is balanced first. A Newton step costs two inverses of
+    n × n matrices, and a polynomial step four products.
 
-    Derivatives: for nonsingular A both roots are differentiable to any order, also at repeated eigenvalues. For singular A
-    the slope is infinite along directions that change the rank, and the derivative is that along directions that keep it.
+    Derivatives: for nonsingular A both roots are differentiable to any order, also at repeated eigenvalues. For
+    singular A the slope is infinite along directions that change the rank, and the derivative is that along directions
+    that keep it.
 
-    Each member of a batch has the bits that it has alone. Under ``jax.jit`` no error can be raised: a member without a
-    root is NaN.
+    A member of a batch gives the same bits as in a call by itself. Under ``jax.jit`` no error can be raised: a member
+    without a root is NaN.
 
-    The backward error of `certify` is the larger of ‖X X - A‖ / (‖X X‖ + ‖A‖) and ‖Z A Z - P‖ / (‖Z A Z‖ + ‖P‖), with P the
-    projector on the range of A (I if A is nonsingular), in the scaling that balances A.
+    The backward error of `certify` is the larger of ‖X X - A‖ / (‖X X‖ + ‖A‖) and ‖Z A Z - P‖ / (‖Z A Z‖ + ‖P‖), with P
+    the projector on the range of A (I if A is nonsingular), in the scaling that balances A.
 
     References
     ----------
-    .. [1] E. D. Denman and A. N. Beavers, "The matrix sign function and computations in systems", Appl. Math. Comput. 2(1),
-       1976, pp. 63-94, doi:10.1016/0096-3003(76)90020-5.
-    .. [2] Å. Björck and S. Hammarling, "A Schur method for the square root of a matrix", Linear Algebra Appl. 52-53, 1983,
-       pp. 127-140, doi:10.1016/0024-3795(83)80010-X.
+    .. [1] E. D. Denman and A. N. Beavers, "The matrix sign function and computations in systems", Appl. Math. Comput.
+       2(1), 1976, pp. 63-94, doi:10.1016/0096-3003(76)90020-5.
+    .. [2] Å. Björck and S. Hammarling, "A Schur method for the square root of a matrix", Linear Algebra Appl. 52-53,
+       1983, pp. 127-140, doi:10.1016/0024-3795(83)80010-X.
 
     Examples
     --------
@@ -513,7 +515,8 @@ def sqrtm(A: Array, *, rtol: float | None = None, method: str = "auto", errors: 
     Parameters
     ----------
     A : array_like, shape (..., n, n)
-        Square matrices without eigenvalues on the negative real axis, of dtype float32, float64, complex64 or complex128.
+        Square matrices without eigenvalues on the negative real axis, of dtype float32, float64, complex64 or
+        complex128.
     rtol : float, optional
         A singular value of at most ``rtol`` times the largest one counts as zero. Default: n eps.
     method : {"auto", "newton", "polynomial", "schur", "eigh"}, default "auto"
@@ -530,10 +533,10 @@ def sqrtm(A: Array, *, rtol: float | None = None, method: str = "auto", errors: 
     Raises
     ------
     SpectrumError
-        If an eigenvalue lies on the negative real axis or within rounding of it, if zero is a defective eigenvalue, or if
-        a member holds NaN or infinity, and ``errors="raise"``.
+        If an eigenvalue lies on the negative real axis or within rounding of it, if zero is a defective eigenvalue, or
+        if a member holds NaN or infinity, and ``errors="raise"``.
     ValueError
-        If a shape or an option does not fit.
+        If a shape does not fit, or an option has a value other than those above.
     TypeError
         If A is not a dense array of numbers of a supported dtype.
 
@@ -545,8 +548,8 @@ def sqrtm(A: Array, *, rtol: float | None = None, method: str = "auto", errors: 
 
     Notes
     -----
-    Zero eigenvalues stay zero. Where the root of a real matrix would be complex, the matrix has a negative eigenvalue, and
-    the error says so.
+    Zero eigenvalues stay zero. Where the root of a real matrix would be complex, the matrix has a negative eigenvalue,
+    and the error says so.
 
     Methods, cost, derivatives, batches and ``jax.jit`` are as for `sqrtm_pair`. The backward error of `certify` is
     ‖X X - A‖ / (‖X X‖ + ‖A‖), in the scaling that balances A.
@@ -580,7 +583,8 @@ def invsqrtm(A: Array, *, rtol: float | None = None, method: str = "auto", error
     Parameters
     ----------
     A : array_like, shape (..., n, n)
-        Square matrices without eigenvalues on the negative real axis, of dtype float32, float64, complex64 or complex128.
+        Square matrices without eigenvalues on the negative real axis, of dtype float32, float64, complex64 or
+        complex128.
     rtol : float, optional
         A singular value of at most ``rtol`` times the largest one counts as zero. Default: n eps.
     method : {"auto", "newton", "polynomial", "schur", "eigh"}, default "auto"
@@ -592,16 +596,16 @@ def invsqrtm(A: Array, *, rtol: float | None = None, method: str = "auto", error
     Returns
     -------
     Z : array, shape (..., n, n)
-        The inverse roots, in the library, on the device and in the dtype of A. Where A is singular, Z is the inverse root
-        on the range of A and zero elsewhere.
+        The inverse roots, in the library, on the device and in the dtype of A. Where A is singular, Z is the inverse
+        root on the range of A and zero elsewhere.
 
     Raises
     ------
     SpectrumError
-        If an eigenvalue lies on the negative real axis or within rounding of it, if zero is a defective eigenvalue, or if
-        a member holds NaN or infinity, and ``errors="raise"``.
+        If an eigenvalue lies on the negative real axis or within rounding of it, if zero is a defective eigenvalue, or
+        if a member holds NaN or infinity, and ``errors="raise"``.
     ValueError
-        If a shape or an option does not fit.
+        If a shape does not fit, or an option has a value other than those above.
     TypeError
         If A is not a dense array of numbers of a supported dtype.
 

@@ -410,8 +410,8 @@ def mcsgn(
 ) -> Array:
     """Compute the matrix sign function.
 
-    mcsgn(M) = M (M²)^{-1/2}: every eigenvalue becomes the sign of its real part, +1 or -1, and the invariant subspaces do
-    not change. Zero eigenvalues stay zero.
+    mcsgn(M) = M (M²)^{-1/2}: every eigenvalue becomes the sign of its real part, +1 or -1, and the invariant subspaces
+    do not change. Zero eigenvalues stay zero.
 
     Parameters
     ----------
@@ -420,18 +420,18 @@ def mcsgn(
     tol : float, optional
         The accuracy asked of ``method="polynomial"``. Default: the rounding of the dtype.
     rtol : float, optional
-        A singular value of at most ``rtol`` times the largest one, after balancing, counts as zero. Default: n eps. With
-        ``rtol=0`` the matrix counts as it stands; a larger `rtol` counts as zero every eigenvalue that a relative change
-        of M by that much may have moved from zero.
+        A singular value of at most ``rtol`` times the largest one, after balancing, counts as zero. Default: n eps.
+        With ``rtol=0`` the matrix counts as it stands; a larger `rtol` counts as zero every eigenvalue that a relative
+        change of M by that much may have moved from zero.
     method : {"auto", "newton", "polynomial", "schur", "eigh"}, default "auto"
         How the sign is computed:
 
         - "newton": by a scaled Newton iteration [1]_ [2]_, for every spectrum off the imaginary axis.
-        - "polynomial": by products alone, from X₀ = M / √tr(M²), for a real spectrum.
+        - "polynomial": by matrix products alone, from X₀ = M / √tr(M²), for a real spectrum.
         - "schur": by a Schur form, with LAPACK on the CPU.
         - "eigh": by eigenvectors, for Hermitian M.
-        - "auto": on a CPU by eigenvectors for Hermitian members and by Schur forms for a few small ones; else by Newton's
-          method, and by Schur forms for members whose result does not commute with M to working precision.
+        - "auto": on a CPU by eigenvectors for Hermitian members and by Schur forms for a few small ones; else by
+          Newton's method, and by Schur forms for members whose result does not commute with M to working precision.
     errors : {"raise", "nan"}, default "raise"
         What to do if a member of the batch has no sign: raise `SpectrumError`, or return NaN for that member and the
         right result for the others.
@@ -444,10 +444,10 @@ def mcsgn(
     Raises
     ------
     SpectrumError
-        If a nonzero eigenvalue lies on the imaginary axis to working precision, if rounding decides whether an eigenvalue
-        is zero, or if a member holds NaN or infinity, and ``errors="raise"``.
+        If a nonzero eigenvalue lies on the imaginary axis to working precision, if rounding decides whether an
+        eigenvalue is zero, or if a member holds NaN or infinity, and ``errors="raise"``.
     ValueError
-        If a shape or an option does not fit.
+        If a shape does not fit, or an option has a value other than those above.
     TypeError
         If M is not a dense array of numbers of a supported dtype.
 
@@ -464,21 +464,21 @@ def mcsgn(
 
         S M = M S,    S³ = S.
 
-    M is balanced first by a diagonal scaling, so that the sign of [[1, 1e8], [0, -1]] is this matrix itself. A Newton step
-    costs one inverse, which costs as much as two or three products of n × n matrices.
+    M is balanced first by a diagonal scaling, so that the sign of [[1, 1e8], [0, -1]] is this matrix itself. A Newton
+    step costs one inverse, which costs as much as two or three products of n × n matrices.
 
-    Zero eigenvalues stay zero in the sense of the Drazin inverse: the spectral projector on the generalised null space of
-    M splits it off. The sign of [[1, 5], [0, 0]] is this matrix itself, and that of a nilpotent matrix is 0. Where the
-    entries of M form a singular matrix exactly, the lengths of the Jordan chains of zero are counted exactly. Where M has
-    null vectors but rounding hides the rest of their chains, singular values decide, and the forward error of `certify` is
-    infinite. If rounding has moved whole chains off zero, or a matrix that is far from normal in every scaling has small
-    eigenvalues, the error says so, and `rtol` decides.
+    Zero eigenvalues stay zero in the sense of the Drazin inverse: the spectral projector on the generalised null space
+    of M splits it off. The sign of [[1, 5], [0, 0]] is this matrix itself, and that of a nilpotent matrix is 0. Where
+    the entries of M form a singular matrix exactly, the lengths of the Jordan chains of zero are counted exactly. Where
+    M has null vectors but rounding hides the rest of their chains, singular values decide, and the forward error of
+    `certify` is infinite. If rounding has moved whole chains off zero, or a matrix that is far from normal in every
+    scaling has small eigenvalues, the error says so, and `rtol` decides.
 
     Derivatives: for nonsingular M the sign is differentiable to any order. For singular M the derivative is that along
     directions that keep the rank. Near the imaginary axis the derivative grows as the inverse of the distance.
 
-    Each member of a batch has the bits that it has alone. Under ``jax.jit`` no error can be raised: a member without a
-    sign is NaN.
+    A member of a batch gives the same bits as in a call by itself. Under ``jax.jit`` no error can be raised: a member
+    without a sign is NaN.
 
     The backward error of `certify` is the largest of ‖S M - M S‖ / (2 ‖S‖ ‖M‖), ‖S³ - S‖ / (‖S‖³ + ‖S‖) and, where S is
     singular, ‖Zᵖ‖ / (‖Z‖ᵖ⁻¹ ‖M‖) with Z = (I - S²) M and a power p ≥ n, in the scaling that balances M.
@@ -596,7 +596,7 @@ def matrix_abs(
         As for `mcsgn`: if a nonzero eigenvalue lies on the imaginary axis to working precision, if rounding decides
         whether an eigenvalue is zero, or if a member holds NaN or infinity, and ``errors="raise"``.
     ValueError
-        If a shape or an option does not fit.
+        If a shape does not fit, or an option has a value other than those above.
     TypeError
         If M is not a dense array of numbers of a supported dtype.
 
@@ -698,8 +698,8 @@ def spectral_projector(
 ) -> Array:
     """Compute the spectral projector of an open half plane.
 
-    P = (S² + S)/2 with S = mcsgn(M), or P = (S² - S)/2 for the left half plane. The range of P is the invariant subspace of
-    M for the eigenvalues in that half plane, its null space that for all other eigenvalues.
+    P = (S² + S)/2 with S = mcsgn(M), or P = (S² - S)/2 for the left half plane. The range of P is the invariant
+    subspace of M for the eigenvalues in that half plane, its null space that for all other eigenvalues.
 
     Parameters
     ----------
@@ -728,7 +728,7 @@ def spectral_projector(
         As for `mcsgn`: if a nonzero eigenvalue lies on the imaginary axis to working precision, if rounding decides
         whether an eigenvalue is zero, or if a member holds NaN or infinity, and ``errors="raise"``.
     ValueError
-        If a shape or an option does not fit.
+        If a shape does not fit, or an option has a value other than those above.
     TypeError
         If M is not a dense array of numbers of a supported dtype.
 
@@ -738,12 +738,13 @@ def spectral_projector(
 
     Notes
     -----
-    The equations are P² = P and P M = M P. The trace of P is the number of eigenvalues in the half plane. A zero eigenvalue
-    belongs to neither half plane. In electronic structure, ``spectral_projector(h - mu * eye, half_plane="left")`` is the
-    density matrix of the orbitals below the chemical potential mu.
+    The equations are P² = P and P M = M P. The trace of P is the number of eigenvalues in the half plane. A zero
+    eigenvalue belongs to neither half plane. In electronic structure, ``spectral_projector(h - mu * eye,
+    half_plane="left")`` is the density matrix of the orbitals below the chemical potential mu.
 
-    The cost is that of `mcsgn` and one product. Derivatives, batches and ``jax.jit`` are as for `mcsgn`. The backward error
-    of `certify` is the larger of ‖P M - M P‖ / (2 ‖P‖ ‖M‖) and ‖P² - P‖ / (‖P‖² + ‖P‖), in the scaling that balances M.
+    The cost is that of `mcsgn` and one product. Derivatives, batches and ``jax.jit`` are as for `mcsgn`. The backward
+    error of `certify` is the larger of ‖P M - M P‖ / (2 ‖P‖ ‖M‖) and ‖P² - P‖ / (‖P‖² + ‖P‖), in the scaling that
+    balances M.
 
     Examples
     --------

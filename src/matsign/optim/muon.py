@@ -41,8 +41,8 @@ class Moves(NamedTuple):
 class Muon(torch.optim.Optimizer):
     """Train matrices along the msign of their momentum, with PyTorch.
 
-    This is ``torch.optim.Muon`` with another import: the same arguments in the same order, and either class loads the state
-    of the other. Groups of parameters that are not matrices take AdamW in the same optimiser.
+    This is ``torch.optim.Muon`` with another import: the same arguments in the same order, and either class loads the
+    state of the other. Groups of parameters that are not matrices take AdamW in the same optimiser.
 
     Parameters
     ----------
@@ -84,19 +84,20 @@ class Muon(torch.optim.Optimizer):
     split_inputs : int, default 1
         The same for the other axis: the heads, in the matrix that combines their outputs.
     batch_axes : int, default 0
-        The number of leading axes that count matrices: 1 for experts of shape (e, n, m). Of the axes after them the first
-        is n and the others together are m, so that a convolution (out, in, k, k) is the matrix (out, in k k).
+        The number of leading axes that count matrices: 1 for experts of shape (e, n, m). Of the axes after them the
+        first is n and the others together are m, so that a convolution (out, in, k, k) is the matrix (out, in k k).
     algorithm : {"muon", "adamw"}, default "muon"
         The algorithm of groups that do not name one.
 
     Raises
     ------
     ValueError
-        If an option is out of range, a group under Muon has options of AdamW, or a parameter under Muon is not a matrix:
-        it has one axis, or blocks that are not equal. A loaded state is checked in the same way before anything changes.
+        If an option is out of range, a group under Muon has options of AdamW, or a parameter under Muon is not a
+        matrix: it has one axis, or blocks that are not equal. A loaded state is checked in the same way before anything
+        changes.
     TypeError
-        If a parameter or a gradient under Muon is a DTensor or of another class than plain tensors, or has a dtype that is
-        not supported.
+        If a parameter or a gradient under Muon is a DTensor or of another class than plain tensors, or has a dtype that
+        is not supported.
     RuntimeError
         If a gradient is sparse.
 
@@ -111,12 +112,12 @@ class Muon(torch.optim.Optimizer):
 
         m ← μ m + (1 - μ) g,    u = (1 - μ) g + μ m,    w ← (1 - lr λ) w - lr s msign(u).
 
-    Parameters of equal shape, and of the transposed shape, go through one batched msign, and small ones of other lengths with
-    them. A gradient of any size gives a full step, and a zero gradient none. A gradient with NaN or infinity makes its own
-    parameter NaN and no other.
+    Parameters of equal shape, and of the transposed shape, go through one batched msign, and small ones of other
+    lengths with them. A gradient of any size gives a full step, and a zero gradient none. A gradient with NaN or
+    infinity makes its own parameter NaN and no other.
 
-    ``torch.compile`` does not compile a step, but runs it as it is: most of its time goes into a few products of stacks.
-    Under data parallelism every process computes the same step.
+    ``torch.compile`` does not compile a step, but runs it as it is: most of its time goes into a few products of
+    stacks. Under data parallelism every process computes the same step.
 
     References
     ----------
@@ -178,7 +179,20 @@ class Muon(torch.optim.Optimizer):
         super().__init__(params, defaults)
 
     def add_param_group(self, param_group: Group) -> None:
-        """A group more, with its own options; the others are the optimiser's."""
+        """Add a group of parameters.
+
+        Parameters
+        ----------
+        param_group : dict
+            The parameters under ``"params"``, and options of their own; all other options are those of the optimiser.
+
+        Raises
+        ------
+        ValueError
+            If an option or the shape of a parameter does not fit; nothing has changed then.
+        TypeError
+            If a parameter is not a plain tensor.
+        """
         group = normalised(param_group)
         if any(group.get(name) is not None for name in WAYS):
             group |= way(*(group.get(name) for name in WAYS))
@@ -193,7 +207,14 @@ class Muon(torch.optim.Optimizer):
             raise
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """State of this class, of ``torch.optim.Muon`` and AdamW, or Keller Jordan's; options that it lacks stay as they are."""
+        """Load the state of an optimiser.
+
+        Parameters
+        ----------
+        state_dict : dict
+            The state of this class, of ``torch.optim.Muon``, of ``torch.optim.AdamW`` or of Keller Jordan's Muon. Options that
+            it does not have stay as they are.
+        """
         state = translated(state_dict, self.param_groups)
         super().load_state_dict(state)
         for p, momentum in uncast(state, self.param_groups).items():
@@ -204,7 +225,18 @@ class Muon(torch.optim.Optimizer):
     @_disable_dynamo
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """One step along the gradients that are there. `closure` computes loss and gradients anew; its loss is returned."""
+        """Take one step along the gradients that are there.
+
+        Parameters
+        ----------
+        closure : callable, optional
+            Computes the loss and the gradients anew.
+
+        Returns
+        -------
+        loss : torch.Tensor or None
+            The result of `closure`.
+        """
         loss = None
         if closure is not None:
             with torch.enable_grad():

@@ -85,20 +85,20 @@ def scale_by_msign(
     batch_axes : int, default 0
         The number of leading axes that count matrices.
     outputs_last : bool, default True
-        Where a kernel has its outputs: on its last axis, as in Flax and Haiku (all other axes together are the inputs), or
-        on its first axis, as in Equinox.
+        Where a kernel has its outputs: on its last axis, as in Flax and Haiku (all other axes together are the inputs),
+        or on its first axis, as in Equinox.
 
     Returns
     -------
     transformation : GradientTransformation
-        A named tuple of ``init(params)``, which returns a state, and ``update(updates, state, params)``, which returns the
-        new updates and the new state.
+        A named tuple of ``init(params)``, which returns a state, and ``update(updates, state, params)``, which returns
+        the new updates and the new state.
 
     Raises
     ------
     ValueError
-        If an option is out of range, or a leaf is not a matrix. Leave such leaves out by ``optax.masked``, or give them to
-        another transformation by ``optax.multi_transform``.
+        If an option is out of range, or a leaf is not a matrix. Leave such leaves out by ``optax.masked``, or give them
+        to another transformation by ``optax.multi_transform``.
 
     See Also
     --------
@@ -111,8 +111,8 @@ def scale_by_msign(
 
         m ← μ m + (1 - μ) g,    u = (1 - μ) g + μ m,    s msign(u).
 
-    It can be traced by ``jax.jit``. Leaves of equal shape, and of the transposed shape, go through one batched msign, and
-    small ones of other lengths with them. A leaf with NaN becomes NaN and no other.
+    It can be traced by ``jax.jit``. Leaves of equal shape, and of the transposed shape, go through one batched msign,
+    and small ones of other lengths with them. A leaf with NaN becomes NaN and no other.
 
     References
     ----------
