@@ -1,4 +1,4 @@
-"""Matrix sign functions and the equations they solve, on NumPy, PyTorch and JAX arrays.
+"""Matrix sign functions and the equations they solve, on NumPy, PyTorch and JAX arrays::
 
     msign(M) = M (MᴴM)^{-1/2}    singular values become 1
     mcsgn(M) = M (M²)^{-1/2}     eigenvalues become ±1
