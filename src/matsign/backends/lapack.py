@@ -142,11 +142,6 @@ def trsyl(a: Array, b: Array, c: Array, sign: int = 1) -> Array:
     return x if scale == 1 else x / scale
 
 
-def is_definite(a: Array) -> bool:
-    """Whether a Hermitian matrix is positive definite: whether it has a Cholesky factor."""
-    return bool(routine("potrf", a.dtype.char)(a)[1] == 0)
-
-
 def svd(a: Array) -> tuple[Array, Array, Array]:
     """(u, values, vh), economic, by the QR algorithm; NaN where that does not converge."""
     u, values, vh, info = routine("gesvd", a.dtype.char)(a, full_matrices=0)

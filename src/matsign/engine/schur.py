@@ -283,27 +283,31 @@ def _scipy_root(stack: Array) -> Array:
 def negative_eigenvalues(stack: Array, noise: Array) -> tuple[Array, Array]:
     """(failure, eigenvalue) of the members that have no root: a negative eigenvalue, or one that a change by `noise` makes so."""
     failure, figure = np.zeros(len(stack), np.int32), np.zeros((len(stack), 2), stack.real.dtype)
-    for k, a in enumerate(stack):
-        if not np.isfinite(a).all():
-            continue
-        found = _negative_eigenvalue(a, float(noise[k]))
+    # A positive definite Hermitian part is the usual case, and the cheapest proof that the spectrum lies right.
+    with np.errstate(all="ignore"):
+        factor = load("numpy").cholesky(stack + stack.conj().swapaxes(-1, -2))
+    rest = np.flatnonzero(~np.isfinite(factor.sum((-1, -2))) & np.isfinite(stack).all((-1, -2)))
+    for k, eigenvalues in zip(rest, _eigenvalues_of_each(stack[rest]), strict=True):
+        found = _negative_eigenvalue(stack[k], eigenvalues, float(noise[k]))
         if found is not None:
             failure[k] = Failure.NEGATIVE if found.imag == 0 else Failure.NEAR_NEGATIVE
             figure[k] = found.real, found.imag
     return failure, figure
 
 
-def _negative_eigenvalue(a: Array, noise: float) -> complex | None:
+def _eigenvalues_of_each(stack: Array) -> Array:
+    try:
+        return np.linalg.eigvals(stack).astype(complex)
+    except np.linalg.LinAlgError:
+        return np.stack([_eigenvalues(m) for m in stack]).astype(complex)
+
+
+def _negative_eigenvalue(a: Array, eigenvalues: Array, noise: float) -> complex | None:
     """An eigenvalue that a change of `a` by rounding may put on the negative axis: a double one may have left it in pairs.
 
     A single one of a real matrix stays on the axis, however small it is.
     """
-    # A positive definite Hermitian part is the usual case, and the cheapest proof that the spectrum lies right.
-    if lapack.is_definite(a + a.conj().T):
-        return None
-    try:
-        eigenvalues, n = np.linalg.eigvals(a).astype(complex), len(a)
-    except np.linalg.LinAlgError:
+    if not (eigenvalues.real < 0).any():
         return None
     negative = eigenvalues[(eigenvalues.real < 0) & (eigenvalues.imag == 0)]
     if len(negative) and not np.iscomplexobj(a):
@@ -312,7 +316,7 @@ def _negative_eigenvalue(a: Array, noise: float) -> complex | None:
     tiny = float(noise * np.linalg.norm(a))
     near = eigenvalues[(eigenvalues.real < -tiny) & (np.abs(eigenvalues.imag) <= -(eps**0.25) * eigenvalues.real)]
     for x in near[np.argsort(np.abs(near.imag))[:3]]:
-        if np.linalg.svd(a - x.real * np.eye(n), compute_uv=False)[-1] <= tiny:
+        if np.linalg.svd(a - x.real * np.eye(len(a)), compute_uv=False)[-1] <= tiny:
             return complex(x)
     return None
 
