@@ -209,3 +209,23 @@ def test_cross_term_along_inputs_that_b_hides(rng):
         except SpectrumError:  # of an indefinite cost
             continue
         assert truth.error(x, truth.discrete_are(*plant)) < 30 * max(certificate.forward_error, 2.0**-23)
+
+
+@BOTH
+def test_single_precision_is_solved_in_double_where_it_does_not_suffice(f, rng):
+    """Each member has the digits of its type, alone as in a stack."""
+    a = (gaussian(rng, 40, 4, 4) + 3 * np.eye(4)).astype(np.float32)
+    b, q, r = gaussian(rng, 40, 4, 1).astype(np.float32), np.eye(4, dtype=np.float32), np.eye(1, dtype=np.float32)
+    x = f(a, b, q, r)
+    assert x.dtype == np.float32
+    for k in range(0, 40, 8):
+        assert error(x[k], reference(f, *(m.astype(float) for m in (a[k], b[k], q, r)))) < 4 * 2.0**-23
+        np.testing.assert_array_equal(f(a[k], b[k], q, r), x[k])
+
+
+def test_large_plants_are_right_to_the_last_digits(rng):
+    """What one step in twice the precision leaves is rounding, without a second step to look at it."""
+    n = 24
+    a, b = gaussian(rng, n, n), gaussian(rng, n, n // 8)
+    q, r = np.eye(n), np.eye(n // 8)
+    assert error(solve_continuous_are(a, b, q, r), reference(solve_continuous_are, a, b, q, r)) < 2 * EPS

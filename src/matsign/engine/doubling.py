@@ -54,25 +54,33 @@ def smith(be: Backend, like: Array, start: Callable[[], tuple[Array, Array]]) ->
 
     Where nobody else holds the (c, q) that `start` makes, they are let go of on the way.
     """
+    found = smith_each(be, like, start)
+    return found._replace(x=found.x[0])
+
+
+def smith_each(be: Backend, like: Array, start: Callable[[], tuple[Array, ...]]) -> Sum:
+    """The same for several right-hand sides that share the powers of c: (c, *qs) from `start`, and a tuple for x."""
     small, large, limit = limits(be, like)
 
+    def added(c: Array, xs: tuple[Array, ...]) -> tuple[Array, ...]:
+        return tuple(be.addmm(1.0, x, 1.0, c @ x, adjoint(c)) for x in xs)
+
     def step(state: Any) -> Any:
-        c, x, power, size, growth = state
+        c, xs, power, size, growth = state
         del state
-        x = be.addmm(1.0, x, 1.0, c @ x, adjoint(c))
+        xs = added(c, xs)
         c = c @ c
         growth = growth + power * size**2
         size = norm(be, c)
-        return (c, x, power + power, size, growth), (size > small) & (size < large)
+        return (c, xs, power + power, size, growth), (size > small) & (size < large)
 
-    def begin(c: Array, x: Array) -> Any:
+    def begin(c: Array, *xs: Array) -> Any:
         one = be.ones(like)
-        return c, x, one, norm(be, c), one
+        return c, xs, one, norm(be, c), one
 
-    c, x, power, size, growth = be.loop(step, begin(*start()), limit)
-    x = be.addmm(1.0, x, 1.0, c @ x, adjoint(c))
+    c, xs, power, size, growth = be.loop(step, begin(*start()), limit)
     # The power is 2 to the number of steps in the loop; its exponent one more.
-    return Sum(x, be.exponent(power), size <= small, growth + power * size**2)
+    return Sum(added(c, xs), be.exponent(power), size <= small, growth + power * size**2)
 
 
 def cayley(be: Backend, a: Array) -> Cayley:

@@ -15,9 +15,9 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from matsign.backends import Backend
-from matsign.engine.doubling import Sum, smith
+from matsign.engine.doubling import Sum, cayley, smith_each
 from matsign.engine.iterate import stable_lyapunov
-from matsign.engine.linear import adjoint, column, eye, hermitian, nonzero, norm, plus_identity, trace
+from matsign.engine.linear import adjoint, column, hermitian, nonzero, norm, plus_identity, trace
 
 Array = Any
 
@@ -58,16 +58,27 @@ _SLOW = 18
 
 
 class Closed(NamedTuple):
-    """x of a Lyapunov or Stein equation with a closed loop, whether that is stable, and by how many doublings that was seen."""
+    """x of a Lyapunov or Stein equation with a closed loop (a tuple for several right-hand sides), whether that is stable, and
+    in how many doublings of a time of the size 1/‖a‖ it dies out.
+    """
 
-    x: Array
+    x: Any
     stable: Array
     doublings: Array
+
+    def only(self) -> Closed:
+        """Of one right-hand side."""
+        return self._replace(x=self.x[0])
 
 
 def closed_stein(be: Backend, a: Array, q: Array) -> Closed:
     """x with a x aᴴ - x + q = 0, by Smith's iteration."""
-    return _closed(smith(be, q, lambda: (a, q)))
+    return closed_steins(be, a, q).only()
+
+
+def closed_steins(be: Backend, a: Array, *qs: Array) -> Closed:
+    """The same for several q."""
+    return _closed(smith_each(be, a, lambda: (a, *qs)))
 
 
 def _closed(found: Sum) -> Closed:
@@ -79,24 +90,38 @@ def closed_lyapunov(be: Backend, a: Array, q: Array) -> Closed:
 
     By the Cayley transform and Smith's iteration, and where these are slow by the sign as well: the better of the two.
     """
-    xp, n = be.xp, a.shape[-1]
+    return closed_lyapunovs(be, a, q).only()
 
-    def start() -> tuple[Array, Array]:
-        p = column(norm(be, a)) * (0.5 / math.sqrt(n))
-        v = be.inv(a - p * eye(be, a))
-        return plus_identity(be, 1.0, 2 * p * v), 2 * p * (v @ q @ adjoint(v))
 
-    found = _closed(smith(be, q, start))
+def closed_lyapunovs(be: Backend, a: Array, *qs: Array) -> Closed:
+    """The same for several q."""
+    xp, n, pace = be.xp, a.shape[-1], []
 
-    def both(a: Array, q: Array, found: Closed) -> Closed:
-        sign, y = stable_lyapunov(be, a, -q)
+    def start() -> tuple[Array, ...]:
+        c, m, p = cayley(be, a)
+        pace.append(p[:, 0, 0])
+        return c, *(2 * p * (m @ q @ adjoint(m)) for q in qs)
+
+    found = _closed(smith_each(be, a, start))
+    slow = ~found.stable | (found.doublings > _SLOW)
+    # The Cayley transform measures time by its p, which is far below the norm where a is far from normal.
+    slower = xp.log2(0.5 / math.sqrt(n) * norm(be, a) / pace[0])
+    found = found._replace(doublings=found.doublings + xp.where(slower > 0, slower, 0 * slower))
+
+    def both(a: Array, found: Closed, *qs: Array) -> Closed:
+        signs, ys = zip(*(stable_lyapunov(be, a, -q) for q in qs), strict=True)
+        sign = signs[0]
         right = be.real(trace(be, sign.value.a)) + n
         also = (sign.defect < 0.05) & (xp.abs(right) < 0.5)
-        better = (also & ~found.stable) | ((also == found.stable) & (_left(be, a, q, y) < _left(be, a, q, found.x)))
-        return Closed(xp.where(column(better), y, found.x), found.stable | also, found.doublings)
 
-    slow = ~found.stable | (found.doublings > _SLOW)
-    return be.seldom(slow, both, lambda a, q, found: found, a, q, found)
+        def better(q: Array, x: Array, y: Array) -> Array:
+            gains = (also & ~found.stable) | ((also == found.stable) & (_left(be, a, q, y) < _left(be, a, q, x)))
+            return xp.where(column(gains), y, x)
+
+        xs = tuple(better(*each) for each in zip(qs, found.x, ys, strict=True))
+        return Closed(xs, found.stable | also, found.doublings)
+
+    return be.seldom(slow, both, lambda a, found, *qs: found, a, found, *qs)
 
 
 def _left(be: Backend, a: Array, q: Array, x: Array) -> Array:

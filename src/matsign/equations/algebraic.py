@@ -14,7 +14,15 @@ from matsign.engine.failures import Failure
 from matsign.engine.linear import adjoint, column, eye, hermitian, nonzero, norm
 from matsign.engine.rules import Solution, figures, no_figures, nothing_failed, overflowed, solution
 from matsign.engine.separation import separation
-from matsign.equations.last_resort import affordable, outside_cone, positive, settled, solved, unpacked
+from matsign.equations.last_resort import (
+    affordable,
+    outside_cone,
+    positive,
+    settled,
+    settled_in_double,
+    solved,
+    unpacked,
+)
 from matsign.equations.newton_kleinman import (
     LASTING,
     Candidate,
@@ -41,6 +49,7 @@ from matsign.equations.plant import (
     standard_in_units,
     state_units,
     time_exponent,
+    with_shift,
 )
 from matsign.equations.riccati import graph_by_sign
 
@@ -142,7 +151,7 @@ def _candidate(be: Backend, equation: Equation, problem: Problem, method: str) -
     def keep(problem: Problem, c: Candidate) -> Candidate:
         return c
 
-    c = by_doubling(problem)
+    c = settled_in_double(be, equation, problem.plant, by_doubling(problem))
     c = be.seldom(~fair(be, c), lambda problem, c: better_of(be, c, by_hamiltonian(problem)), keep, problem, c)
     if be.traced(c.x):
         # A third way would take as long to compile as the first two; what these miss is NaN.
@@ -152,11 +161,7 @@ def _candidate(be: Backend, equation: Equation, problem: Problem, method: str) -
 
 def _corrected(be: Backend, equation: Equation, problem: Problem, y: Array, steps: Array) -> Candidate:
     """From a solution of the standard form."""
-    short = problem.simple.short
-    if short is not None:
-        y = be.seldom(
-            (short != 0).any(-1), lambda y, short: y + short[:, None, :] * eye(be, y), lambda y, _: y, y, short
-        )
+    y = with_shift(be, problem.simple, y)
     return correct(be, equation, problem.plant, _where_sound(be, problem.sound, y), steps)
 
 

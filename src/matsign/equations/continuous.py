@@ -18,7 +18,7 @@ from typing import Any
 from matsign.backends import Backend
 from matsign.engine.declare import declared
 from matsign.engine.linear import adjoint, column, eye, hermitian, norm, plus_identity
-from matsign.engine.symplectic import Closed, Symplectic, closed_lyapunov, double
+from matsign.engine.symplectic import Closed, Symplectic, closed_lyapunov, closed_lyapunovs, double
 from matsign.equations import exactly
 from matsign.equations.algebraic import METHODS, residual_of, solver_of
 from matsign.equations.closed_loop import riccati_cotangent, riccati_tangent
@@ -42,12 +42,18 @@ def _gap(be: Backend, p: Plant, x: Array) -> Gap:
     return Gap(hermitian(gap), p.a - p.b @ gain, gain, terms)
 
 
-def _step(be: Backend, p: Plant, closed: Array, gap: Array) -> Closed:
+def _steps(be: Backend, p: Plant, closed: Array, *gaps: Array) -> Closed:
     """dx with a_cᴴ dx e + eᴴ dx a_c + gap = 0."""
     if p.e is not None:
         inverse = be.inv(p.e)
-        closed, gap = closed @ inverse, adjoint(inverse) @ gap @ inverse
-    return closed_lyapunov(be, adjoint(closed), gap)
+        closed, gaps = closed @ inverse, tuple(adjoint(inverse) @ gap @ inverse for gap in gaps)
+    return closed_lyapunovs(be, adjoint(closed), *gaps)
+
+
+def _operator(p: Plant, closed: Array, x: Array) -> Array:
+    """a_cᴴ x e + eᴴ x a_c."""
+    half = adjoint(closed) @ (x if p.e is None else x @ p.e)
+    return half + adjoint(half)
 
 
 def _dual(be: Backend, p: Plant, closed: Array, c: Array) -> Array:
@@ -93,7 +99,7 @@ def _hamiltonian(be: Backend, p: Standard) -> tuple[Array, Array, Array, Array]:
     return p.a, -p.g, -p.q, -adjoint(p.a)
 
 
-CONTINUOUS = Equation(False, 32, 0, _gap, exactly.continuous, _step, _dual, _doubling, _hamiltonian)
+CONTINUOUS = Equation(False, 32, 0, _gap, exactly.continuous, _steps, _operator, _dual, _doubling, _hamiltonian)
 
 
 @declared(

@@ -18,7 +18,7 @@ from typing import Any
 from matsign.backends import Backend
 from matsign.engine.declare import declared
 from matsign.engine.linear import adjoint, eye, hermitian, norm
-from matsign.engine.symplectic import Closed, Symplectic, closed_stein, double
+from matsign.engine.symplectic import Closed, Symplectic, closed_stein, closed_steins, double
 from matsign.equations import exactly
 from matsign.equations.algebraic import METHODS, residual_of, solver_of
 from matsign.equations.closed_loop import riccati_cotangent, riccati_tangent
@@ -41,12 +41,17 @@ def _gap(be: Backend, p: Plant, x: Array) -> Gap:
     return Gap(gap, p.a - p.b @ gain, gain, terms)
 
 
-def _step(be: Backend, p: Plant, closed: Array, gap: Array) -> Closed:
+def _steps(be: Backend, p: Plant, closed: Array, *gaps: Array) -> Closed:
     """dx with a_cᴴ dx a_c - eᴴ dx e + gap = 0."""
     if p.e is not None:
         inverse = be.inv(p.e)
-        closed, gap = closed @ inverse, adjoint(inverse) @ gap @ inverse
-    return closed_stein(be, adjoint(closed), gap)
+        closed, gaps = closed @ inverse, tuple(adjoint(inverse) @ gap @ inverse for gap in gaps)
+    return closed_steins(be, adjoint(closed), *gaps)
+
+
+def _operator(p: Plant, closed: Array, x: Array) -> Array:
+    """a_cᴴ x a_c - eᴴ x e."""
+    return adjoint(closed) @ x @ closed - (x if p.e is None else adjoint(p.e) @ x @ p.e)
 
 
 def _dual(be: Backend, p: Plant, closed: Array, c: Array) -> Array:
@@ -79,7 +84,7 @@ def _hamiltonian(be: Backend, p: Standard) -> tuple[Array, Array, Array, Array]:
     return c[:, :n, :n], c[:, :n, n:], c[:, n:, :n], c[:, n:, n:]
 
 
-DISCRETE = Equation(True, 32, 1, _gap, exactly.discrete, _step, _dual, _doubling, _hamiltonian)
+DISCRETE = Equation(True, 32, 1, _gap, exactly.discrete, _steps, _operator, _dual, _doubling, _hamiltonian)
 
 
 @declared(

@@ -10,7 +10,7 @@ from typing import Any
 
 from matsign.backends import Backend
 from matsign.engine.linear import adjoint, hermitian, norm
-from matsign.engine.twice import Twice, adjoint_of, minus, plus, product, twice
+from matsign.engine.twice import Twice, adjoint_of, collapsed, minus, plus, product, twice
 from matsign.equations.newton_kleinman import Gap
 from matsign.equations.plant import Plant
 
@@ -48,10 +48,9 @@ def _with_cross(p: Plant, inner: Twice) -> Twice:
 def _without_paid(be: Backend, p: Plant, left: Twice, inner: Twice, weight: Twice, terms: Array) -> Gap:
     gain = be.solve(weight.high, inner.high)
     k = twice(gain)
-    weighed = product(be, weight, k)
-    rest = plus(inner, minus(weighed)).high
-    half = product(be, adjoint_of(k), plus(inner, minus(weighed)))
-    paid = plus(product(be, adjoint_of(inner), k), half)
+    rest = plus(inner, minus(product(be, weight, k))).high
+    paid = product(be, adjoint_of(inner), k)
     gap = plus(plus(left, twice(p.q)), minus(paid))
-    second_order = adjoint(rest) @ be.solve(weight.high, rest)
-    return Gap(hermitian(gap.high + gap.low - second_order), p.a - p.b @ gain, gain, terms + norm(be, paid.high))
+    # As small as a rounding of the inner, the rest needs no more than working precision in its products.
+    small = adjoint(gain) @ rest + adjoint(rest) @ be.solve(weight.high, rest)
+    return Gap(hermitian(collapsed(gap) - small), p.a - p.b @ gain, gain, terms + norm(be, paid.high))

@@ -7,11 +7,11 @@ import math
 from typing import Any
 
 from matsign.backends import Backend
-from matsign.engine.linear import adjoint, column, eye, hermitian, norm
+from matsign.engine.linear import adjoint, column, eye, hermitian, norm, widened
 from matsign.equations import decimal_doubling
 from matsign.equations.decimal_doubling import Solved
-from matsign.equations.newton_kleinman import Candidate, Equation
-from matsign.equations.plant import Plant
+from matsign.equations.newton_kleinman import Candidate, Equation, correct, fair, refine
+from matsign.equations.plant import Plant, standard, with_shift
 
 Array = Any
 
@@ -22,7 +22,28 @@ def affordable(be: Backend, x: Array, times: int = 1) -> bool:
 
 
 def solved(be: Backend, equation: Equation, p: Plant) -> Solved:
-    """The plants in as many digits as they need."""
+    """The plants in as many digits as they need: those of single precision in double, where that is enough."""
+    if not _has_double(be, p):
+        return _in_decimals(be, equation, p)
+    found = _in_double(be, equation, p)
+    return Solved(
+        *be.split(found.found, lambda p, found: found, lambda p, found: _in_decimals(be, equation, p), p, found)
+    )
+
+
+def settled_in_double(be: Backend, equation: Equation, p: Plant, c: Candidate) -> Candidate:
+    """The candidates of single precision that it leaves open in double, where that settles them."""
+    if be.traced(c.x) or not _has_double(be, p):
+        return c
+    settled = fair(be, c) & (c.move <= equation.trust * be.eps(c.x))
+    return be.split(settled, lambda p, c: c, lambda p, c: _better(be, _in_double(be, equation, p), c), p, c)
+
+
+def _has_double(be: Backend, p: Plant) -> bool:
+    return p.s is None and be.kind(widened(be, p.a)) != be.kind(p.a)
+
+
+def _in_decimals(be: Backend, equation: Equation, p: Plant) -> Solved:
     return Solved(
         *be.host(
             functools.partial(_host_solve, equation.discrete, p.e is not None, p.s is not None),
@@ -30,6 +51,19 @@ def solved(be: Backend, equation: Equation, p: Plant) -> Solved:
             *(m for m in p if m is not None),
         )
     )
+
+
+def _in_double(be: Backend, equation: Equation, p: Plant) -> Solved:
+    """By doubling and Newton's method; not found are those that have no more than the digits asked for there, too."""
+    wide = Plant(*(None if m is None else widened(be, m) for m in p))
+    simple = standard(be, wide, discrete=equation.discrete)
+    x, steps = equation.doubling(be, simple)
+    c = refine(be, equation, wide, correct(be, equation, wide, with_shift(be, simple, x), steps))
+    at = equation.gap(be, wide, c.x)
+    x, closed, gain = (be.astype(m, be.kind(p.a)) for m in (c.x, at.closed, at.gain))
+    known = c.stable & c.sure & (c.move <= equation.trust * be.eps(c.x)) & ~outside_cone(be, wide, c.x)
+    known = known & be.xp.isfinite(norm(be, x) + norm(be, gain))
+    return Solved(x, closed, gain, be.xp.astype(steps, be.xp.int32), known)
 
 
 def _host_solve(discrete: bool, with_e: bool, with_s: bool, *arrays: Any) -> Any:
@@ -46,8 +80,11 @@ def unpacked(with_e: bool, with_s: bool, arrays: tuple[Any, ...]) -> Any:
 
 def settled(be: Backend, equation: Equation, p: Plant, c: Candidate) -> Candidate:
     """The candidate in more digits, where these end in a stabilising solution; elsewhere the candidate as it is."""
+    return _better(be, solved(be, equation, p), c)
+
+
+def _better(be: Backend, found: Solved, c: Candidate) -> Candidate:
     xp = be.xp
-    found = solved(be, equation, p)
     good = found.found & found.stable
     rounding = be.eps(c.x) * be.ones(c.x)
     # What is left of the equation at a rounded solution says nothing about it any more.
@@ -58,6 +95,7 @@ def settled(be: Backend, equation: Equation, p: Plant, c: Candidate) -> Candidat
         c.stable | good,
         c.steps + 1,
         c.sure | good,
+        c.next,
     )
 
 

@@ -45,7 +45,7 @@ from matsign.engine.refine import (
 )
 from matsign.engine.rules import Arrays, Solution, follow, solution
 from matsign.engine.separation import ROUNDINGS, may_be_singular, separation, spectral_norm
-from matsign.engine.twice import Twice, adjoint_of, minus, plus, product, twice
+from matsign.engine.twice import Twice, adjoint_of, minus, plus, product, times, twice
 
 Array = Any
 
@@ -66,7 +66,7 @@ def _exact_lyapunov_gap(be: Backend, a: Twice, x: Twice, q: Twice, d: Array) -> 
 
 
 def _exact_stein_gap(be: Backend, a: Twice, x: Twice, q: Twice, d: Array) -> Twice:
-    return plus(plus(product(be, product(be, a, x), adjoint_of(a)), Twice(*(-column(d) * part for part in x))), q)
+    return plus(plus(product(be, product(be, a, x), adjoint_of(a)), times(-column(d), x)), q)
 
 
 class _Equation(NamedTuple):

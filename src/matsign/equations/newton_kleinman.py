@@ -6,6 +6,7 @@ closed loop stays stable: a residual at rounding alone has been seen beside a cl
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -13,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from matsign.backends import Backend
-from matsign.engine.linear import column, eye, hermitian, nonzero, norm, rounding_probe
+from matsign.engine.linear import adjoint, column, eye, hermitian, nonzero, norm, rounding_probe
 from matsign.engine.symplectic import Closed
 from matsign.equations.plant import Plant, Units, in_units, solution_units
 
@@ -41,7 +42,8 @@ class Equation(NamedTuple):
     hidden : the rounding errors of a gap that the size of the next step allows for, in eps times the terms
     gap(be, plant, x) : the equation at x
     exact_gap(be, plant, x) : the same in twice the precision
-    step(be, plant, closed, gap) : Newton's dx, whether the closed loop is stable, and how many doublings that took
+    steps(be, plant, closed, *gaps) : Newton's dx of each gap, whether the closed loop is stable, and how many doublings that took
+    operator(plant, closed, x) : what the steps invert
     dual(be, plant, closed, c) : the adjoint of ``gap ↦ dx``
     doubling(be, standard) : (x, steps) by structure-preserving doubling
     hamiltonian(be, standard) : blocks (1,1), (1,2), (2,1), (2,2) of a matrix with [I; x] as its left invariant subspace
@@ -52,10 +54,15 @@ class Equation(NamedTuple):
     hidden: float
     gap: Callable[..., Gap]
     exact_gap: Callable[..., Gap]
-    step: Callable[..., Closed]
+    steps: Callable[..., Closed]
+    operator: Callable[..., Array]
     dual: Callable[..., Array]
     doubling: Callable[..., tuple[Array, Array]]
     hamiltonian: Callable[..., tuple[Array, Array, Array, Array]]
+
+    def step(self, be: Backend, p: Plant, closed: Array, gap: Array) -> Closed:
+        """Of one gap."""
+        return self.steps(be, p, closed, gap).only()
 
 
 def solve_weighted(be: Backend, weight: Array, inner: Array) -> Array:
@@ -77,7 +84,8 @@ def solve_weighted(be: Backend, weight: Array, inner: Array) -> Array:
 
 class Candidate(NamedTuple):
     """A solution with its relative residual, how far rounding may have moved it, whether its closed loop is stable, steps, and
-    whether what rounding does to the closed loop is too little to make that verdict or the last step wrong.
+    whether what rounding does to the closed loop is too little to make that verdict or the last step wrong. The `next` iterate
+    of Newton's may be better, or be x itself: working precision tells no more.
     """
 
     x: Array
@@ -86,11 +94,13 @@ class Candidate(NamedTuple):
     stable: Array
     steps: Array
     sure: Array
+    next: Array
 
 
 def correct(be: Backend, equation: Equation, p: Plant, x: Array, steps: Array) -> Candidate:
     """The best of the Newton iterates from x whose closed loop is stable; x itself where there is none."""
-    xp, eps = be.xp, be.eps(x)
+    xp, eps, early = be.xp, be.eps(x), not be.traced(x)
+    rounding = 8 * x.shape[-1] * eps
 
     def look(be: Backend, p: Plant, x: Array) -> tuple[Array, ...]:
         gap, closed, _, terms = be.once(equation.gap, be, p, x)
@@ -110,7 +120,7 @@ def correct(be: Backend, equation: Equation, p: Plant, x: Array, steps: Array) -
         # A closed loop that takes this long to die out turns rounding into errors, whatever this one step says.
         move = xp.where(doublings > LASTING, math.inf, move)
         better = stable & ((size < best.residual) | ~best.stable)
-        best = _kept(be, better, Candidate(x, size, move, stable, best.steps, stable), best)
+        best = _kept(be, better, Candidate(x, size, move, stable, best.steps, stable, x), best)
         # At rounding there is nothing left to gain.
         # A member that stays where it is leaves the loop, and nobody asks for its gap and closed loop.
         moving = stable & (size > 2 * eps)
@@ -124,11 +134,17 @@ def correct(be: Backend, equation: Equation, p: Plant, x: Array, steps: Array) -
                 *(p, x, dx, size),
             )
         # The last step that still gains is worth its price only if it gains much.
-        return (p, *at, new_size, best, count + 1), new_size < 0.5 * size
+        active = new_size < 0.5 * size
+        if early:
+            # Of what rounding leaves, the step is about as long as the last one was: too long, it is one for more digits.
+            blind = better & active & (new_size < rounding) & (move * new_size > equation.trust * eps * size)
+            best = best._replace(next=be.choose(blind, at[0], best.next))
+            active = active & ~blind
+        return (p, *at, new_size, best, count + 1), active
 
     def start() -> Any:
         x0, gap, closed, size = be.once(look, be, p, x)
-        return p, x0, gap, closed, size, Candidate(x0, size, 0 * size, size < 0, steps, size < 0), 0 * size
+        return p, x0, gap, closed, size, Candidate(x0, size, 0 * size, size < 0, steps, size < 0, x0), 0 * size
 
     *_, best, _ = be.loop(step, start(), _STEPS)
     return best
@@ -143,13 +159,52 @@ def refine(be: Backend, equation: Equation, p: Plant, c: Candidate) -> Candidate
 
 
 def _refine(be: Backend, equation: Equation, p: Plant, c: Candidate) -> Candidate:
-    """Newton in twice the precision, while its steps shrink, with the states in units that make the diagonal of x about 1.
+    """Newton in twice the precision, with the states in units that make the diagonal of x about 1."""
+    units = Units(be.no_counts(c.x), solution_units(be, c.x), be.no_counts(c.x))
+    p, c = in_units(be, p, units.states), c._replace(x=units.apply(be, c.x), next=units.apply(be, c.next))
+    if be.traced(c.x):
+        c = _by_steps(be, equation, p, c)
+    else:
+        c, known = _in_one_step(be, equation, p, c)
+        c = be.split(~known, functools.partial(_by_steps, be, equation), lambda p, c: c, p, c)
+    return c._replace(x=units.restore(be, c.x))
+
+
+def _in_one_step(be: Backend, equation: Equation, p: Plant, c: Candidate) -> tuple[Candidate, Array]:
+    """The next iterate after a step in twice the precision, and where that is known to be right to rounding.
+
+    The solution of the step's equation for I bounds the error of the step: that of its own solution, of the rounding errors of
+    the closed loop, and of second order in the gain. It also proves that the closed loop stays stable.
+    """
+    eps = be.eps(c.x)
+    x, at = c.next, equation.exact_gap(be, p, c.next)
+    one = eye(be, x) + 0 * x
+    rights = (at.gap, one, probed(be, equation, at, eps) - at.gap) if equation.hidden else (at.gap, one)
+    (dx, y, *hidden), stable, _ = equation.steps(be, p, at.closed, *rights)
+    new = hermitian(x + dx)
+    length, inverse = nonzero(be, norm(be, new)), norm(be, y)
+    beside, across = (at.closed if equation.discrete else p.e), adjoint(p.b) @ dx
+    moved = equation.gap(be, p, new).gain - at.gain
+    rounding = 2 * norm(be, _rounding(be, p, at))
+    turned = 2 * norm(be, p.b @ moved)
+    if beside is not None:
+        across = across @ beside
+        rounding, turned = rounding * norm(be, beside), turned * norm(be, beside)
+    left = norm(be, at.gap + equation.operator(p, at.closed, dx)) + norm(be, moved) * norm(be, across)
+    error = inverse * (left + rounding * norm(be, dx))
+    move = eps + sum(norm(be, h) for h in hidden) / length
+    known = stable & (inverse * (rounding + turned) < 0.1) & (error <= eps / 4 * length)
+    known = known & (move <= equation.trust * eps)
+    found = Candidate(new, _relative(be, at.gap, at.terms), move, stable, c.steps + 1, known, new)
+    return be.choose(known, found, c), known
+
+
+def _by_steps(be: Backend, equation: Equation, p: Plant, c: Candidate) -> Candidate:
+    """Newton in twice the precision while its steps shrink.
 
     The steps are the errors here. The residual no longer tells: that of an x with all digits right is rounding of x.
     """
     xp, eps = be.xp, be.eps(c.x)
-    units = Units(be.no_counts(c.x), solution_units(be, c.x), be.no_counts(c.x))
-    p = in_units(be, p, units.states)
 
     def step(state: Any) -> Any:
         p, x, best, last = state
@@ -158,17 +213,17 @@ def _refine(be: Backend, equation: Equation, p: Plant, c: Candidate) -> Candidat
         move = norm(be, dx) / nonzero(be, norm(be, x))
         size = _relative(be, at.gap, at.terms)
         better = stable & (move < 0.7 * last)
-        best = _kept(be, better, Candidate(x, size, move, stable, best.steps, best.sure), best)
+        best = _kept(be, better, Candidate(x, size, move, stable, best.steps, best.sure, x), best)
         return (p, hermitian(x + dx), best, xp.where(better, move, last)), better & (move > eps)
 
     unknown = math.inf * be.ones(c.x)
     limit = _STEPS if be.written_out(c.x) else _REFINEMENTS
-    _, _, best, _ = be.loop(step, (p, units.apply(be, c.x), c._replace(residual=unknown), unknown), limit)
-    at = equation.gap(be, p, best.x)
-    hidden = equation.step(be, p, at.closed, probed(be, equation, at, eps) - at.gap).x
-    move = xp.maximum(best.move, norm(be, hidden) / nonzero(be, norm(be, best.x)))
-    sure = (move <= equation.trust * eps) & certain(be, equation, p, at)
-    return best._replace(x=units.restore(be, best.x), sure=sure)
+    _, _, best, _ = be.loop(step, (p, c.x, c._replace(residual=unknown), unknown), limit)
+    at, move = equation.gap(be, p, best.x), best.move
+    if equation.hidden:
+        hidden = equation.step(be, p, at.closed, probed(be, equation, at, eps) - at.gap).x
+        move = xp.maximum(move, norm(be, hidden) / nonzero(be, norm(be, best.x)))
+    return best._replace(sure=(move <= equation.trust * eps) & certain(be, equation, p, at))
 
 
 def probed(be: Backend, equation: Equation, at: Gap, precision: float = 1.0) -> Array:
@@ -187,10 +242,10 @@ def certain(
     larger than they are, it must not change by more than a tenth. With `moved` the gain is changed by as much, too. `dense`
     errors may be anywhere, as large as those of the largest entry.
     """
-    xp, one = be.xp, eye(be, at.closed) + 0 * at.closed
-    rounding = 16 * be.eps(at.closed) * (xp.abs(p.a) + xp.abs(p.b) @ xp.abs(at.gain))
+    one = eye(be, at.closed) + 0 * at.closed
+    rounding = _rounding(be, p, at)
     if moved is not None:
-        rounding = rounding + xp.abs(p.b) @ xp.abs(moved)
+        rounding = rounding + be.xp.abs(p.b) @ be.xp.abs(moved)
     signs = np.random.default_rng(0).choice((-1.0, 1.0), p.a.shape[-2:])
     shaken = at.closed + rounding * be.astype(be.asarray(signs, rounding), be.kind(rounding))
     (y, stable, _), (z, also, _) = (equation.step(be, p, closed, one) for closed in (at.closed, shaken))
@@ -200,6 +255,11 @@ def certain(
     # The operator is positive, so ‖y‖ is the norm of its inverse.
     beside = at.closed if equation.discrete else one if p.e is None else p.e
     return sure & (32 * be.eps(y) * norm(be, p.a) * norm(be, beside) * norm(be, y) < 0.1)
+
+
+def _rounding(be: Backend, p: Plant, at: Gap) -> Array:
+    """What rounding may have done to each entry of the closed loop."""
+    return 16 * be.eps(at.closed) * (be.xp.abs(p.a) + be.xp.abs(p.b) @ be.xp.abs(at.gain))
 
 
 def _kept(be: Backend, better: Array, new: Candidate, old: Candidate) -> Candidate:
@@ -225,7 +285,7 @@ def polish(be: Backend, equation: Equation, p: Plant, x: Array, steps: Array) ->
         return state, better
 
     _, x, _, size, steps = be.loop(step, (p, x, at, size, steps), _STEPS)
-    return Candidate(x, size, 0 * size, size < 0, steps, size < 0)
+    return Candidate(x, size, 0 * size, size < 0, steps, size < 0, x)
 
 
 def _relative(be: Backend, gap: Array, terms: Array) -> Array:
@@ -253,4 +313,5 @@ def better_of(be: Backend, one: Candidate, other: Candidate) -> Candidate:
         one.stable | other.stable,
         one.steps + other.steps,
         xp.where(second, other.sure, one.sure),
+        xp.where(column(second), other.next, one.next),
     )

@@ -222,6 +222,15 @@ def _shifted(be: Backend, p: Plant) -> Standard:
     return _without_cross(be, moved, gamma)
 
 
+def with_shift(be: Backend, p: Standard, y: Array) -> Array:
+    """The solution that is asked for, from that of the standard form."""
+    if p.short is None:
+        return y
+    return be.seldom(
+        (p.short != 0).any(-1), lambda y, short: y + short[:, None, :] * eye(be, y), lambda y, _: y, y, p.short
+    )
+
+
 def state_units(be: Backend, p: Standard) -> Array | None:
     """An exponent for each state that balances rows and columns of [[a, -g], [-q, -aᴴ]], (B, n); None where no member of the
     stack has units to change.
