@@ -8,7 +8,7 @@ import matsign
 import truth
 from accuracy import assert_accurate
 from matrices import adjoint, definite, exactly_similar, gaussian, graded, stable, unitary, with_singular_values
-from matsign import coupled_root, geometric_mean, mcsgn, msign, sqrtm_pair
+from matsign import SpectrumError, coupled_root, geometric_mean, mcsgn, msign, sqrtm_pair
 
 
 def _roots_by_schur(a, b):
@@ -239,3 +239,9 @@ def test_pairs_on_the_branch_cut_to_rounding_are_an_error(rng):
         a, b = ((units[:, None] * x).astype("complex64") for x in (b @ m, b))
         with pytest.raises(matsign.SpectrumError):
             geometric_mean(a, b, rtol=0.0)
+
+
+def test_a_coupled_root_beyond_the_range_of_its_dtype_is_an_error():
+    a, b = np.diag([1e30, 1e38]).astype(np.float32), np.diag([1e-30, 1e-44]).astype(np.float32)
+    with pytest.raises(SpectrumError, match="larger than the largest"):
+        coupled_root(a, b)

@@ -28,7 +28,7 @@ from matsign.engine.linear import (
     normalise,
     trace,
 )
-from matsign.engine.rules import Arrays, Solution, solution
+from matsign.engine.rules import Arrays, Solution, overflowed, solution
 from matsign.engine.solves import inverse, separable
 from matsign.functions.roots import root_pair
 
@@ -143,6 +143,12 @@ def _both_probes(be: Backend, a: Array, b: Array) -> tuple[Array, Array]:
     return probes(be, a, norm(be, a)), be.xp.flip(probes(be, b, norm(be, b)), axis=(-2, -1))
 
 
+def _coupled_in_range(be: Backend, a: Array, b: Array, **options: Any) -> Solution:
+    found = coupled(be, a, b, **options)
+    c, d = found.value
+    return found._replace(failure=overflowed(be, c, overflowed(be, d, found.failure)))
+
+
 def _coupled_residual(be: Backend, value: tuple[Array, Array], a: Array, b: Array, *, rtol: float | None) -> Residual:
     """C B C = A (D C) and D A D = B (C D), and CB dC + dC BC for the gaps and for rounding of A and B."""
     c, d = value
@@ -191,7 +197,7 @@ def _is_singular(be: Backend, value: Arrays, a: Array, b: Array) -> Array:
 
 @declared(
     "(n,n),(n,n)->(n,n),(n,n)",
-    solve=coupled,
+    solve=_coupled_in_range,
     residual=_coupled_residual,
     tangent=_coupled_tangent,
     cotangent=_coupled_cotangent,

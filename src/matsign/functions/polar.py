@@ -140,7 +140,9 @@ def _tall(be: Backend, m: Array, tol: float, rtol: float, method: str) -> Soluti
 def _svd(be: Backend, m: Array, rtol: float) -> Array:
     u, values, vh = be.svd(m)
     kept = values > rtol * values[:, :1]
-    return _polished(be, (u * kept[:, None, :]) @ vh) if be.eps(m) > 1e-8 else (u * kept[:, None, :]) @ vh
+    if be.traced(kept) or not be.every(kept):
+        u = u * kept[:, None, :]
+    return _polished(be, u @ vh) if be.eps(m) > 1e-8 else u @ vh
 
 
 def _polished(be: Backend, u: Array) -> Array:
