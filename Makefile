@@ -1,14 +1,20 @@
 PYTHON ?= python3
 
-.PHONY: tour test fuzz kernels lowest pythons smoke lint types docs clean
+.PHONY: tour test quick fuzz kernels lowest pythons smoke lint types docs clean
 
 # The main job, on NumPy and SciPy alone.
 tour: .venv/tour
 	.venv/tour/bin/matsign tour
 
 # Everything: the three array libraries, the tests and the doctests.  Two workers with one thread each: more would wait for each other.
+# Each begins with its half of the files and takes from the other's at the end, so that what one test compiled serves its neighbours.
+PYTEST = OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 .venv/test/bin/python -m pytest -q -n 2 --dist worksteal
 test: .venv/test
-	OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 .venv/test/bin/python -m pytest -q -n 2
+	$(PYTEST)
+
+# For the loop of editing and testing, within a minute: what waits for no compiler and for no long computation.
+quick: .venv/test
+	$(PYTEST) -m "not compiles and not slow" --ignore src/matsign/optim/optax.py
 
 # Every function on hostile input for an hour, against every promise; it goes on from the log of the last run.
 FUZZ ?= --seconds 3600 --log .fuzz.json
@@ -26,7 +32,7 @@ kernels: .venv/test
 	  OPENBLAS_CORETYPE=$$kernel ATEN_CPU_CAPABILITY=avx2 MKL_ENABLE_INSTRUCTIONS=AVX2 \
 	  XLA_FLAGS="$$XLA_FLAGS --xla_cpu_max_isa=AVX2" OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 \
 	  TORCHINDUCTOR_CACHE_DIR=$$(mktemp -d) \
-	  .venv/test/bin/python -m pytest -q -n 2 $(NUMERICAL) || failed="$$failed $$kernel"; \
+	  .venv/test/bin/python -m pytest -q -n 2 --dist worksteal $(NUMERICAL) || failed="$$failed $$kernel"; \
 	done; test -z "$$failed" || { echo "failed with:$$failed"; exit 1; }
 
 # A few tests of everything with the lowest versions that pyproject.toml allows, PyTorch only where TORCH=torch==2.6.0 asks for it.

@@ -1,7 +1,13 @@
-"""The array libraries as fixtures: `on` is each of them, `everywhere` also ``jax.jit``, `eager` the two that are quick."""
+"""The array libraries as fixtures: `on` is each of them, `everywhere` also ``jax.jit``, `eager` the two that are quick.
 
+JAX compiles for every shape, even where it runs eagerly, so its tests bear the mark `compiles`; ``make quick`` leaves them out,
+and those that bear `slow`.
+"""
+
+import gc
 import importlib.util
 import os
+import re
 import sys
 from pathlib import Path
 from typing import NamedTuple
@@ -66,7 +72,10 @@ def _library(name):
     return Library(library, jit=name == "jit")
 
 
-@pytest.fixture(params=["numpy", "torch", "jax"])
+JAX, JIT = (pytest.param(name, marks=pytest.mark.compiles) for name in ("jax", "jit"))
+
+
+@pytest.fixture(params=["numpy", "torch", JAX])
 def on(request):
     return _library(request.param)
 
@@ -77,9 +86,29 @@ def eager(request):
     return _library(request.param)
 
 
-@pytest.fixture(params=["numpy", "torch", "jax", "jit"])
+@pytest.fixture(params=[JAX])
+def in_jax(request):
+    """For fewer cases than the same test has on the other two."""
+    return _library(request.param)
+
+
+@pytest.fixture(params=["numpy", "torch", JAX, JIT])
 def everywhere(request):
     return _library(request.param)
+
+
+PROGRAMS = 1200  # MiB of memory in use, of which 500 are the libraries, at which JAX is to forget what it has compiled
+
+
+@pytest.fixture(scope="module", autouse=True)
+def forget_compiled_programs():
+    """JAX keeps every program of a process, half a megabyte and more each; a module has little use for those of others."""
+    yield
+    status = Path("/proc/self/status")  # on Linux
+    resident = re.search(r"VmRSS:\s+(\d+) kB", status.read_text()) if HAVE["jax"] and status.exists() else None
+    if resident and int(resident[1]) > 1024 * PROGRAMS:
+        jax.clear_caches()
+        gc.collect()
 
 
 @pytest.fixture

@@ -105,6 +105,7 @@ def test_importing_loads_only_what_is_needed():
     assert not {"scipy.stats", "scipy.optimize", "scipy.signal", "scipy.integrate"} & set(loaded)
 
 
+@pytest.mark.compiles
 def test_single_precision_jax():
     """Without x64, JAX's default: float32 in and out, no warning, no switch thrown."""
     pytest.importorskip("jax")

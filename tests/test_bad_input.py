@@ -128,6 +128,7 @@ def test_lists_beside_arrays(problem, on, rng):
     assert worst(tuple(map(np.asarray, value)), problem.reference(*arguments)) < 1e-5  # lists may be float32 in torch
 
 
+@pytest.mark.compiles
 @pytest.mark.parametrize("problem", [p for p in PROBLEMS if len(p.f.declaration.arguments) > 1], ids=lambda p: p.name)
 def test_mixed_libraries(problem, rng):
     torch, jax = pytest.importorskip("torch"), pytest.importorskip("jax")
@@ -395,6 +396,7 @@ def test_denormals(problem, scale, rng):
         np.testing.assert_allclose(x / f, y, atol=1e-12 * np.abs(y).max() + spacing)
 
 
+@pytest.mark.compiles
 def test_jax_takes_denormals_for_zero_and_nothing_else(rng):
     jax = pytest.importorskip("jax")
     m = gaussian(rng, 3, 3)
@@ -445,6 +447,7 @@ def test_what_is_no_dense_array_of_numbers(make, text):
         matsign.solve_sylvester(np.eye(2), make(), np.eye(2))
 
 
+@pytest.mark.compiles
 def test_sparse_arrays_of_torch_and_jax_and_lists_of_their_arrays():
     torch, jax = pytest.importorskip("torch"), pytest.importorskip("jax")
     sparse = pytest.importorskip("jax.experimental.sparse")
@@ -501,6 +504,7 @@ def test_options_from_arrays_of_any_library(on):
     assert matsign.msign(m, tol=on.array(1e-3), method=np.str_("svd"), errors=np.array("nan")).shape == (2, 2)
 
 
+@pytest.mark.compiles
 def test_traced_options():
     jax = pytest.importorskip("jax")
     with pytest.raises(TypeError, match=r"^msign: rtol must be known before the call"):

@@ -5,6 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from conftest import JAX
+
+pytestmark = pytest.mark.slow
+
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
 
@@ -22,7 +26,7 @@ def run(monkeypatch, tmp_path):
     return quick
 
 
-@pytest.mark.parametrize("library", ["torch", "jax"])
+@pytest.mark.parametrize("library", ["torch", JAX])
 def test_inverse_optimal_control_finds_the_weights(run, library):
     pytest.importorskip(library)
     history = run("inverse_optimal_control", "--library", library)

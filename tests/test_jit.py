@@ -11,6 +11,8 @@ from problems import PROBLEMS
 
 jax = pytest.importorskip("jax")
 
+pytestmark = pytest.mark.compiles
+
 
 @pytest.mark.parametrize(
     ("f", "options", "make"),

@@ -32,6 +32,7 @@ def check(result, a, b):
     assert ((result.double() - truth).abs() <= bound + torch.finfo(a.dtype).smallest_normal).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("k", [1, 33, 100])
 @pytest.mark.parametrize("n", SIZES)
@@ -75,6 +76,7 @@ def test_members_further_apart_than_32_bits_count():
     check(product(a, a, out=out), a, a)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(40, 40), (100, 33)])
 @pytest.mark.parametrize("name", ["muon", "polar_express"])
 def test_msign_by_these_products(name, shape, monkeypatch):

@@ -19,6 +19,7 @@ from matsign.backends import jax_host  # noqa: E402
 
 LINES, LINES_OF_A_GRADIENT = 1500, 3000
 
+pytestmark = pytest.mark.compiles
 every_function = pytest.mark.parametrize("problem", PROBLEMS, ids=lambda p: p.name)
 
 

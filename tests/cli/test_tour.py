@@ -11,6 +11,7 @@ import pytest
 import scipy.io
 from typer.testing import CliRunner
 
+from conftest import JAX
 from matsign.backends import load
 from matsign.cli import identities, inputs, judging, tour
 from matsign.cli.app import app
@@ -24,6 +25,7 @@ def run(*arguments):
     return CliRunner().invoke(app, ["tour", *map(str, arguments)])
 
 
+@pytest.mark.slow
 def test_the_quick_tour_holds_and_writes_its_page(tmp_path):
     page = tmp_path / "tour.html"
     result = run("--quick", "-o", page)
@@ -48,6 +50,7 @@ def wrong(row):
     return dataclasses.replace(row, reference=lambda *a: tuple(x * (1 + 1e-10) for x in row.reference(*a)))
 
 
+@pytest.mark.slow
 def test_a_row_that_misses_is_red_and_fails_the_tour(tmp_path, monkeypatch):
     honest = identities.rows
     monkeypatch.setattr(tour, "rows", lambda i: [wrong(row) for row in honest(i)[:1]] + honest(i)[1:2])
@@ -58,6 +61,7 @@ def test_a_row_that_misses_is_red_and_fails_the_tour(tmp_path, monkeypatch):
     assert page.read_text(encoding="utf-8").count('<tr class="bad">') == 1
 
 
+@pytest.mark.slow
 def test_a_row_without_an_answer_says_why(tmp_path, monkeypatch):
     def without(i):
         row = identities.rows(i)[2]
@@ -69,7 +73,7 @@ def test_a_row_without_an_answer_says_why(tmp_path, monkeypatch):
     assert "imaginary axis" in " ".join((tmp_path / "tour.html").read_text(encoding="utf-8").split())
 
 
-@pytest.mark.parametrize("name", ["torch", "jax"])
+@pytest.mark.parametrize("name", ["torch", JAX])
 def test_other_libraries(name):
     if importlib.util.find_spec(name) is None:
         pytest.skip(f"{name} is not installed")
@@ -89,6 +93,7 @@ def test_a_library_that_is_not_there(monkeypatch, tmp_path):
     assert result.stderr.strip() == 'matsign: torch is not installed; pip install "matsign[torch]"'
 
 
+@pytest.mark.slow
 def test_a_model_of_ones_own(tmp_path):
     a = np.array([[-1.0, 2.0, 0.0], [-2.0, -1.0, 1.0], [0.0, 0.0, -3.0]])
     content = {"A": scipy.sparse.csc_matrix(a), "B": np.array([[0], [0], [1]], np.uint8), "C": np.array([[1, 0, 0]])}
@@ -98,6 +103,7 @@ def test_a_model_of_ones_own(tmp_path):
     assert "tour of own.mat" in (tmp_path / "own.html").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_a_published_model(tmp_path):
     if not SHARED.is_dir():
         pytest.skip("the benchmark models are not here")

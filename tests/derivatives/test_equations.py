@@ -258,6 +258,7 @@ def functional(case, library):
     return call
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not HAVE["torch"], reason="torch is not installed")
 @pytest.mark.parametrize("case", [c for c in CASES + FACTORS if c.complete], ids=str)
 @every_kind
@@ -295,6 +296,7 @@ def test_multiple_poles_spoil_only_their_own_derivatives():
     assert torch.autograd.grad(poles.real.sum(), a)[0].isnan().all()
 
 
+@pytest.mark.compiles
 @pytest.mark.skipif(not HAVE["jax"], reason="jax is not installed")
 @pytest.mark.parametrize("name", ["solve_continuous_lyapunov", "solve_discrete_are", "lyapunov_factor"])
 def test_jax_differentiates_twice_in_both_modes(name, rng):
@@ -302,7 +304,7 @@ def test_jax_differentiates_twice_in_both_modes(name, rng):
 
     case = next(c for c in CASES + FACTORS if c.name == name)
     arrays = [jax.numpy.asarray(x) for x in case.make(rng, "float64") if x is not None]
-    check_grads(functional(case, "jax"), arrays, order=2, modes=["fwd", "rev"])
+    check_grads(jax.jit(functional(case, "jax")), arrays, order=2, modes=["fwd", "rev"])
 
 
 def test_derivative_beside_a_weight_that_loses_r(eager, rng):
@@ -317,6 +319,7 @@ def test_derivative_beside_a_weight_that_loses_r(eager, rng):
         assert truth.error(found, one - other) < 1e-8
 
 
+@pytest.mark.slow
 def test_derivative_of_strongly_unstable_plants(eager, rng):
     """Their closed loops are far from normal: sums of powers alone lose a digit or two more (8e-5 of the value, and 6e-2)."""
     wrong = []

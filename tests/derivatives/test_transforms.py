@@ -143,6 +143,7 @@ class TestTorch:
             matsign.mcsgn(x)
         assert sum(kept) <= 2 * 60 * 60 + 60
 
+    @pytest.mark.compiles
     def test_compile_around_a_graph_break(self, rng):
         f = lambda x: (matsign.mcsgn(2 * x) + 1).pow(2).sum()  # noqa: E731
         x = self.torch.from_numpy(spread(rng)).requires_grad_()
@@ -153,6 +154,7 @@ class TestTorch:
         (expected,) = self.torch.autograd.grad(f(x), x)
         self.torch.testing.assert_close(x.grad, expected)
 
+    @pytest.mark.compiles
     def test_a_compiled_gradient_is_right_or_nan(self, rng):
         """Condition numbers within and beyond what its fixed number of doublings can do."""
         f = lambda x: (msign_in_four(x) ** 3).sum()  # noqa: E731
@@ -167,6 +169,7 @@ class TestTorch:
                 continue
             self.torch.testing.assert_close(found, expected)
 
+    @pytest.mark.compiles
     @pytest.mark.filterwarnings("ignore:Dynamo detected:UserWarning")
     def test_compile_whole_where_the_schedule_is_fixed(self, rng):
         f = lambda x: (matsign.msign(2 * x, method="polynomial", tol=1e-2, rtol=1e-2) + 1).pow(2).sum()  # noqa: E731
@@ -178,6 +181,7 @@ class TestTorch:
         self.torch.testing.assert_close(x.grad, expected)
 
 
+@pytest.mark.compiles
 class TestJax:
     jax = pytest.importorskip("jax")
 

@@ -45,6 +45,7 @@ def inside(f, values):
     return values.real < 0 if f is solve_continuous_are else np.abs(values) < 1
 
 
+@pytest.mark.slow
 @given(
     seed=st.integers(0, 2**32 - 1),
     n=st.integers(1, 5),
@@ -69,6 +70,7 @@ def test_hermitian_stabilising_and_certified(seed, n, m, dtype, with_e, with_s, 
     assert not certificate.boundary
 
 
+@pytest.mark.slow
 @BOTH
 @pytest.mark.parametrize("size", [0.02, 0.2])
 def test_with_e_where_scipy_balances_wrongly(f, size, rng):
@@ -254,6 +256,7 @@ def test_a_mode_that_is_hardly_steered(f, weak):
     assert error < 30 * certificate.forward_error + 1e-15
 
 
+@pytest.mark.slow
 @BOTH
 @pytest.mark.parametrize("condition", [1e2, 1e4])
 def test_far_from_normal(f, condition, rng):
@@ -266,6 +269,7 @@ def test_far_from_normal(f, condition, rng):
     assert error < 30 * certificate.forward_error + 1e-15
 
 
+@pytest.mark.slow
 @BOTH
 def test_members_have_the_bits_that_they_have_alone(f, rng):
     """Whatever is beside them: easy, impossible, singular, NaN, slow."""
@@ -316,6 +320,7 @@ def test_errors_nan_and_partial_results(eager, rng):
     np.testing.assert_array_equal(np.asarray(error.value.value)[0], x[0])
 
 
+@pytest.mark.compiles
 def test_unstabilisable_under_a_trace_is_nan():
     jax = pytest.importorskip("jax")
     a = np.stack([np.diag([1.0, -1.0]), np.diag([0.5, -1.0])])

@@ -16,7 +16,11 @@ LARGE = 200  # from here on a case is solved once
 METHODS = ("doubling", "sign", "qz")
 BOUNDARY = "CAREX 11, ε = 0"
 
-every_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+every_case = pytest.mark.parametrize(
+    "case",
+    [pytest.param(c, marks=pytest.mark.slow) if len(c.a) >= LARGE else c for c in CASES],
+    ids=[c.name for c in CASES],
+)
 
 
 def solver(case):

@@ -105,6 +105,7 @@ def test_healthy_plants_are_not_accused(f, rng):
         assert again[0] in (Failure.LOST, Failure.HARDLY_STABILISABLE)
 
 
+@pytest.mark.slow
 @BOTH
 def test_indefinite_costs(f, rng):
     for draw in range(DRAWS):

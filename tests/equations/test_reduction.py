@@ -87,6 +87,7 @@ def test_keeping_everything_keeps_the_transfer_function(dtype, everywhere, rng):
     assert largest_gap(full, small[:3]) < 1e-11
 
 
+@pytest.mark.compiles
 def test_under_jit(rng):
     jax = pytest.importorskip("jax")
     full = [np.stack(x) for x in zip(*(system(rng, 4) for _ in range(3)), strict=True)]

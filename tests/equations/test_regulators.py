@@ -288,6 +288,7 @@ def test_a_gain_beyond_the_range_of_single_precision_is_an_error():
     assert caught.value.failures
 
 
+@pytest.mark.slow
 def test_certificate_of_a_gain_where_two_inputs_do_the_same(eager, rng):
     """The weight r + bᴴ x b has the condition number ‖bᴴ x b‖ / r, and rounding moves the difference of the two gains by that."""
     for _ in range(10):
@@ -315,6 +316,7 @@ def test_gain_of_inputs_that_do_the_same_beside_a_tiny_weight(eager, rng):
         assert truth.error(gain, right) < 30 * max(certificate.forward_error, 2.0**-52)
 
 
+@pytest.mark.slow
 def test_gain_where_rounding_alone_makes_the_weight_regular(eager, rng):
     """Of inputs in units far apart what single precision loses of r leaves gains near zero, and the same in all other units."""
     a = np.array(

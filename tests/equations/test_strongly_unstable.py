@@ -70,6 +70,7 @@ def test_what_was_lost(a, b, q, eager):
     assert np.linalg.eigvalsh(x)[0] > -1e-14 * np.linalg.norm(x)
 
 
+@pytest.mark.slow
 @BOTH
 @pytest.mark.parametrize(("draw", "count"), [(integers, 40), (scaled, 20), (strong, 6)])
 def test_every_digit_and_an_honest_certificate(f, draw, count):
@@ -98,6 +99,7 @@ def test_single_precision(f):
         assert not certificate.boundary
 
 
+@pytest.mark.slow
 @BOTH
 def test_complex_plants(f):
     rng = np.random.default_rng(7)
@@ -198,6 +200,7 @@ def test_certificate_where_working_precision_cannot_solve_with_the_weight(rng):
         assert error < 30 * max(certificate.forward_error, EPS)
 
 
+@pytest.mark.slow
 def test_cross_term_along_inputs_that_b_hides(rng):
     """Beside inputs that do the same, single precision loses r of 1e-10, and with it s r⁻¹ sᴴ: a hundred times the solution."""
     for _ in range(20):

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 import direct
 import matsign
 import truth
+from conftest import JAX
 from matrices import DTYPES, adjoint, gaussian, graded, unitary, with_singular_values
 from matsign import certify, frechet, mclip, psd_project, soft_threshold
 
@@ -73,7 +74,7 @@ def test_six_decades_either_side_of_the_threshold(method, dtype, eager, rng):
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
-@pytest.mark.parametrize("name", ["torch", "jax"])
+@pytest.mark.parametrize("name", ["torch", JAX])
 @every_method
 def test_sixteen_bits(dtype, name, method, rng):
     """Computed in float32 and rounded once, with a singular value of 1000 too."""
@@ -247,6 +248,7 @@ def test_the_derivative_is_its_own_adjoint(case, dtype, rng):
     assert abs(np.vdot(gradient.numpy(), d).real - np.vdot(bar, frechet(f)(m, d, **options)).real) < 1e-13 * size
 
 
+@pytest.mark.slow
 @every_case
 @both
 def test_twice_in_torch(case, dtype, rng):
@@ -258,6 +260,7 @@ def test_twice_in_torch(case, dtype, rng):
     assert torch.autograd.gradgradcheck(lambda x: f(x, **options), x, atol=1e-5, fast_mode=True)
 
 
+@pytest.mark.compiles
 def test_in_jax(rng):
     jax = pytest.importorskip("jax")
     from jax.test_util import check_grads
@@ -408,6 +411,7 @@ def test_derivatives_with_respect_to_scaled_thresholds(scale, rng):
         np.testing.assert_allclose(scaled, frechet(f)(m, *names, *d), atol=1e-12)
 
 
+@pytest.mark.slow
 @both
 def test_thresholds_twice_in_torch(dtype, rng):
     torch = pytest.importorskip("torch")
@@ -425,6 +429,7 @@ def test_thresholds_twice_in_torch(dtype, rng):
         assert torch.autograd.gradgradcheck(f, x, atol=1e-5, fast_mode=True)
 
 
+@pytest.mark.compiles
 def test_thresholds_in_jax(rng):
     jax = pytest.importorskip("jax")
     from jax.test_util import check_grads

@@ -8,7 +8,7 @@ from matsign import msign
 from matsign.engine import schedules
 
 torch = pytest.importorskip("torch")
-pytestmark = pytest.mark.filterwarnings("ignore:Dynamo detected:UserWarning")
+pytestmark = [pytest.mark.compiles, pytest.mark.filterwarnings("ignore:Dynamo detected:UserWarning")]
 
 CALLS = {
     "steps": lambda a: msign(a, steps=3),

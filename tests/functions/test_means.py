@@ -36,6 +36,7 @@ PAIRS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PAIRS)
 def test_accuracy(name, rng):
     make = lambda: PAIRS[name](rng)  # noqa: E731

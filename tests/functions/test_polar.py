@@ -9,6 +9,7 @@ import direct
 import matsign
 import truth
 from accuracy import assert_accurate
+from conftest import JAX
 from matrices import DTYPES, adjoint, gaussian, graded, unitary, with_singular_values
 from matsign import SpectrumError, msign, polar
 
@@ -40,6 +41,7 @@ def test_shapes_on_every_library(shape, method, on, rng):
     assert np.linalg.eigvalsh(h).min() > -1e-12
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(6, 6), (9, 5), (5, 9)])
 @pytest.mark.parametrize("condition", [1e3, 1e10, 1e14])
 @pytest.mark.parametrize("method", METHODS)
@@ -52,6 +54,7 @@ def test_accuracy_beside_the_svd(method, condition, shape, rng):
     assert_accurate(f, truth.msign, [svd], make, condition, factor=3 if method == "polynomial" else 10)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("condition", [10, 100, 1e4, 1e6])
 @pytest.mark.parametrize("n", [8, 20])
 def test_polynomial_is_as_accurate_as_the_svd(n, condition, rng):
@@ -65,6 +68,7 @@ def test_polynomial_is_as_accurate_as_the_svd(n, condition, rng):
     assert ours <= 3 * theirs
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 def test_accuracy_in_single_precision(method, eager, rng):
     for shape, condition in (((6, 6), 10), ((6, 6), 1e3), ((6, 6), 1e5)):
@@ -78,6 +82,7 @@ def test_accuracy_in_single_precision(method, eager, rng):
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["graded rows", "graded columns", "repeated", "clustered", "permutation", "triangular"]
 )
@@ -159,7 +164,7 @@ def test_tol_is_met(tol, method, shape, rng):
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
-@pytest.mark.parametrize("name", ["torch", "jax"])
+@pytest.mark.parametrize("name", ["torch", JAX])
 @pytest.mark.parametrize("method", METHODS)
 def test_sixteen_bits(dtype, name, method, rng):
     """Computed in float32 and rounded once: the nearest sixteen-bit matrix to the sign, and the input unchanged."""
@@ -271,15 +276,17 @@ def test_entries_at_the_edge_of_the_dtype(shape, dtype, options, eager):
             np.testing.assert_allclose(u, expected, atol=rough)
 
 
+@pytest.mark.compiles
 @pytest.mark.parametrize("options", [{}, {"method": "polynomial"}, {"steps": 6, "tol": 0.01}])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_denormal_numbers_in_jax(dtype, options):
     """XLA's programs for a CPU take them for zero: eager ones, and compiled sequences of products."""
     jax = pytest.importorskip("jax")
     base = np.array([[3.0, 1, 2], [1, -2, 1], [0, 1, 2], [5, 0, 0]], dtype)
+    eager, compiled = lambda x: msign(x, **options), jax.jit(lambda x: msign(x, **options))
     for scale in scaled_to_the_edge(dtype):
         m = jax.numpy.asarray((base / 8 if scale > 1 else base) * np.array(scale, dtype))
-        for f in (lambda x: msign(x, **options), jax.jit(lambda x: msign(x, **options))):
+        for f in (eager, compiled):
             np.testing.assert_allclose(f(m), direct.msign_by_svd(base), atol=0.015 if "tol" in options else 1e-5)
     m = jax.numpy.asarray(np.full((4, 4), np.finfo(dtype).smallest_subnormal * 8))
     np.testing.assert_array_equal(polar(m).h, m)

@@ -39,6 +39,7 @@ GENERAL = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("name", GENERAL)
 def test_accuracy(name, method, rng):
@@ -53,6 +54,7 @@ def test_accuracy(name, method, rng):
         assert_accurate(f, exact, peers, lambda: (make(rng),), condition)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", HERMITIAN)
 @pytest.mark.parametrize("condition", [1, 100, 1e3, 1e8, 1e12])
 def test_accuracy_on_definite_matrices(condition, method, rng):

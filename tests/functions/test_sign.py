@@ -68,6 +68,7 @@ def similar_hermitian(rng, values):
 PEERS = (direct.sign_by_eigenvectors, direct.sign_by_schur)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("name", HARD)
 def test_accuracy(name, method, rng):
@@ -83,6 +84,7 @@ def test_accuracy(name, method, rng):
 BEYOND_RTOL = ("graded triangular", "nonnormal 1e8", "large corner")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("name", ["graded triangular", "nonnormal 1e8"])
 def test_very_nonnormal_is_an_error_or_right(name, method, rng):
@@ -111,6 +113,7 @@ def test_accuracy_on_other_libraries(name, method, eager, rng):
     assert_accurate(lambda m: eager(mcsgn, m, method=method), truth.sign, PEERS, lambda: (make(rng),), condition)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["7 x 7", "complex", "graded 1e-6", "nonnormal 1e5", "clustered", "near the axis 1e-3"]
 )
@@ -227,6 +230,7 @@ def test_eigenvalue_on_the_axis_is_an_error(name, method, similarity, eager, rng
             assert np.isnan(eager(f, m, method=method, errors="nan")).all()
 
 
+@pytest.mark.compiles
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("name", ["plus minus i", "semisimple pair twice", "defective"])
 def test_eigenvalue_on_the_axis_is_an_error_on_jax(name, method, rng):
@@ -236,6 +240,7 @@ def test_eigenvalue_on_the_axis_is_an_error_on_jax(name, method, rng):
             mcsgn(jax.numpy.asarray(m), method=method)
 
 
+@pytest.mark.compiles
 @pytest.mark.parametrize("method", METHODS)
 def test_eigenvalue_on_the_axis_under_jit(method, rng):
     jax = pytest.importorskip("jax")

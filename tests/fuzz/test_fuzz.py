@@ -26,6 +26,7 @@ def test_every_method_and_option_is_drawn(subject):
         assert {o[name] for o in drawn if name in o} | {declaration.options[name]} >= set(allowed), name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("subject", cases.SUBJECTS, ids=lambda s: s.name)
 def test_promises(subject, seed):
@@ -51,6 +52,7 @@ def test_a_case_can_be_pasted():
             assert (x is None and y is None) or (x.dtype == y.dtype and np.array_equal(x, y, equal_nan=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("subject", [s for s in cases.SUBJECTS if s.reference], ids=lambda s: s.name)
 def test_references_know_the_answer(subject):
     """On mild problems the reference answers, and the library agrees to what the condition allows."""

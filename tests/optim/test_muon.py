@@ -444,6 +444,7 @@ def test_schedulers_and_tensor_rates():
     assert optimiser.param_groups[0]["momentum"] < 0.95
 
 
+@pytest.mark.compiles
 def test_with_a_compiled_model():
     model, x = small_model(), torch.randn(10, 6)
     compiled, optimiser = torch.compile(model, backend="aot_eager"), both(model)
@@ -490,6 +491,7 @@ def test_processes_that_share_gradients_stay_together(tmp_path):
         assert out.split() == ["True"], err
 
 
+@pytest.mark.compiles
 @pytest.mark.parametrize("lr", [0.1, "tensor"])
 def test_compiled_steps_are_the_steps_and_nothing_is_compiled_again(lr):
     """Under a schedule that gives each another learning rate."""
@@ -514,6 +516,7 @@ def test_compiled_steps_are_the_steps_and_nothing_is_compiled_again(lr):
     assert float(two.param_groups[0]["lr"]) == pytest.approx(0.02)
 
 
+@pytest.mark.compiles
 def test_a_compiled_pass_with_its_step_in_it():
     torch._dynamo.reset()
     model, x = small_model(), torch.randn(10, 6)
@@ -836,6 +839,7 @@ def without_values():
     yield "cpu", FakeTensorMode
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("device", "mode"), list(without_values()))
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_tensors_without_values_take_steps(dtype, device, mode):

@@ -12,6 +12,8 @@ jnp = pytest.importorskip("jax.numpy")
 
 from matsign.optim import scale_by_msign  # noqa: E402
 
+pytestmark = pytest.mark.compiles
+
 
 def polar(x):
     u, _, vh = np.linalg.svd(np.asarray(x, np.float64), full_matrices=False)

@@ -94,6 +94,7 @@ def test_matrices_of_one_form_take_the_same_steps(dtype):
             assert seen.setdefault(form(short, long), (room, long >= _TALL * short)) == (room, long >= _TALL * short)
 
 
+@pytest.mark.compiles
 def test_of_jax(rng, shapes_called):
     jnp = pytest.importorskip("jax.numpy")
     stacks = gaussians(rng, (5, 12), (10, 5))

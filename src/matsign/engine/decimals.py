@@ -16,6 +16,8 @@ import numpy as np
 
 Array = np.ndarray[Any, Any]
 
+_ROUGH = 28
+
 
 @contextlib.contextmanager
 def digits(count: int) -> Iterator[None]:
@@ -48,9 +50,12 @@ def eye(n: int) -> Array:
 
 
 def size(x: Array) -> Decimal:
-    """Frobenius norm."""
-    flat = x.ravel()
-    return sum((v * v for v in flat), Decimal(0)).sqrt()
+    """Frobenius norm, to as many digits as a scale or a comparison needs: a square root in a thousand takes longer than a step."""
+    rough = decimal.Context(prec=_ROUGH, Emax=decimal.MAX_EMAX, Emin=decimal.MIN_EMIN)
+    total = Decimal(0)
+    for v in map(rough.plus, x.ravel()):
+        total = rough.fma(v, v, total)
+    return rough.sqrt(total)
 
 
 def inverse(a: Array) -> Array:
