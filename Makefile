@@ -1,6 +1,6 @@
 PYTHON ?= python3
 
-.PHONY: tour test quick fuzz kernels lowest pythons smoke lint types docs clean
+.PHONY: tour test quick fuzz kernels lowest pythons environment smoke lint types docs clean
 
 # The main job, on NumPy and SciPy alone.
 tour: .venv/tour
@@ -36,20 +36,24 @@ kernels: .venv/test
 	done; test -z "$$failed" || { echo "failed with:$$failed"; exit 1; }
 
 # A few tests of everything with the lowest versions that pyproject.toml allows, PyTorch only where TORCH=torch==2.6.0 asks for it.
+# STEP=environment installs them and tests nothing, here and in `make pythons`.
+STEP = smoke
 lowest:
-	$(MAKE) smoke VENV=.venv/lowest PACKAGES="-c constraints-lowest.txt $(TORCH)"
+	$(MAKE) $(STEP) VENV=.venv/lowest PACKAGES="-c constraints-lowest.txt $(TORCH)" SMOKE="$(SMOKE) $(OF_LIBRARIES)"
 
-# The same on the other versions of Python that this machine has, with the packages that the tests run against.  `make smoke`
-# alone takes the newest packages.
+# The same, but for what depends on the array libraries alone, on the other versions of Python that this machine has, with the
+# packages that the tests run against.  `make smoke` alone takes the newest packages.
 pythons:
-	.ci/pythons
+	STEP=$(STEP) .ci/pythons
 
 SMOKE = tests/test_api.py tests/test_lowest.py tests/test_readme.py tests/cli/test_commands.py tests/cli/test_files.py \
-  tests/cli/test_text.py tests/derivatives/test_transforms.py \
-  tests/optim/test_scale_by_msign.py tests/test_every_function.py::test_single_matrix_has_no_batch_axis
+  tests/cli/test_text.py tests/test_every_function.py::test_single_matrix_has_no_batch_axis
+OF_LIBRARIES = tests/derivatives/test_transforms.py tests/optim/test_scale_by_msign.py
 VENV ?= .venv/smoke
+environment: $(VENV)
+
 smoke: $(VENV)
-	OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -q -p no:cacheprovider -n 2 $(SMOKE)
+	OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -q -p no:cacheprovider -n 2 --dist worksteal $(SMOKE)
 
 lint: .venv/test
 	.venv/test/bin/ruff check .

@@ -16,7 +16,7 @@ import numpy as np
 
 Array = np.ndarray[Any, Any]
 
-_ROUGH = 28
+_ROUGH = 28  # digits of a norm
 
 
 @contextlib.contextmanager
@@ -50,7 +50,7 @@ def eye(n: int) -> Array:
 
 
 def size(x: Array) -> Decimal:
-    """Frobenius norm, to as many digits as a scale or a comparison needs: a square root in a thousand takes longer than a step."""
+    """Frobenius norm, to the digits that a scale or a comparison needs: a root in a thousand digits takes longer than a step."""
     rough = decimal.Context(prec=_ROUGH, Emax=decimal.MAX_EMAX, Emin=decimal.MIN_EMIN)
     total = Decimal(0)
     for v in map(rough.plus, x.ravel()):
