@@ -31,7 +31,7 @@ def remembered(f):
         arrays = [np.asarray(x) for x in arguments]
         if any(x.dtype == object for x in arrays):
             return f(*arguments)
-        key = tuple((x.dtype.str, x.shape, x.tobytes()) for x in arrays)
+        key = (mp.mp.dps, *((x.dtype.str, x.shape, x.tobytes()) for x in arrays))
         if key not in answers:
             answers[key] = f(*arguments)
             for x in answers[key] if isinstance(answers[key], tuple) else (answers[key],):
@@ -210,27 +210,27 @@ def stein_factor(a, b):
 def _solve(k, q, rest):
     """x of the shape of q with k x = q, entries in the order of rows, where `rest(x)` is what x leaves of q.
 
-    A solve in doubles, repeated on what is left while each step is at most half of the last: what is left is exact, so that where
-    the steps go to zero they lead to the solution. Gauss where they do not.
+    A solve in doubles, repeated on what is left, which is exact, while each step is at most half of the last. Where doubles do not
+    know whether k is singular, or steps stop short of half the digits, by elimination.
     """
-    if not all(np.isfinite(x.astype(complex)).all() for x in (k, q)):
-        return _gauss(k, q.reshape(-1, 1)).reshape(q.shape)
+    if not q.size:
+        return q
     rough, x, last = k.astype(complex), q * 0, mp.inf
-    while last > 0:
+    if not np.isfinite(rough).all() or np.linalg.cond(rough) > 1e12:
+        return _gauss(k, q.reshape(-1, 1)).reshape(q.shape)
+    while True:
         left = rest(x)
         scale = size(left)
-        try:
-            step = np.linalg.solve(rough, (left / (scale or 1)).astype(complex).ravel()).reshape(q.shape)
-        except np.linalg.LinAlgError:
-            break
+        if scale == 0:
+            return x
+        step = np.linalg.solve(rough, (left / scale).astype(complex).ravel()).reshape(q.shape)
         step = exact(step if any(isinstance(v, mp.mpc) for v in left.ravel()) else step.real) * scale
         length = size(step)
         if not length <= last / 2:
-            break
+            return _gauss(k, q.reshape(-1, 1)).reshape(q.shape)
         x, last = x + step, length
-        if length <= TINY * size(x):
+        if length <= mp.eps ** mp.mpf("0.6") * size(x):
             return x
-    return _gauss(k, q.reshape(-1, 1)).reshape(q.shape)
 
 
 def _gauss(a, b):

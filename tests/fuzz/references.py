@@ -327,9 +327,7 @@ def stein_gramian(a, b):
 
 
 def stein_exact(a, q):
-    n = len(a)
-    k = truth.eye(n * n) - np.kron(a, truth.adjoint(a).T)
-    return _linear(truth._solve, k, q.reshape(-1, 1)).reshape(n, n)
+    return _linear(truth.stein, a, q)
 
 
 def _stable(a, discrete=False):
