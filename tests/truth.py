@@ -210,8 +210,8 @@ def stein_factor(a, b):
 def _solve(k, q, rest):
     """x of the shape of q with k x = q, entries in the order of rows, where `rest(x)` is what x leaves of q.
 
-    A solve in doubles, repeated on what is left, which is exact, while each step is at most half of the last. By elimination where
-    doubles do not know whether k is singular, or steps stop short of half the digits.
+    A solve in doubles, repeated on what is left, which is exact, while each step is at most half of the last. By elimination
+    where doubles do not know whether k is singular, or steps stop short of half the digits.
     """
     if not q.size:
         return q
