@@ -281,11 +281,19 @@ def test_a_gain_that_the_digits_of_the_solution_do_not_hold(growth, rng):
 
 
 def test_a_gain_beyond_the_range_of_single_precision_is_an_error():
-    a = np.diag([3e5, 0.5]).astype("float32")
-    b, q = np.array([[1e14], [1e14]], "float32"), np.diag([1e20, 1.0]).astype("float32")
-    with pytest.raises(SpectrumError) as caught:
-        dlqr(a, b, q, np.array([[1e-3]], "float32"))
-    assert caught.value.failures
+    plant = np.array([[1e8]]), np.array([[1e-32]]), np.array([[1e10]]), np.zeros((1, 1))
+    np.testing.assert_allclose(dlqr(*plant)[0], 1e40)
+    with pytest.raises(SpectrumError, match="larger than the largest"):
+        dlqr(*(x.astype("float32") for x in plant))
+
+
+def test_a_weight_that_single_precision_loses_is_solved_with_in_double():
+    a, b, q, r = np.diag([3e5, 0.5]), np.array([[1e14], [1e14]]), np.diag([1e20, 1.0]), np.array([[1e-3]])
+    plant = [x.astype("float32") for x in (a, b, q, r)]
+    exact = dlqr(*(x.astype(float) for x in plant))
+    gain, x, _ = dlqr(*plant)
+    np.testing.assert_allclose(gain, exact[0], rtol=1e-6)
+    np.testing.assert_allclose(x, exact[1], rtol=1e-6)
 
 
 @pytest.mark.slow
