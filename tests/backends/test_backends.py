@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from matrices import DTYPES, gaussian
-from matsign import backends, mcsgn, msign
+from matsign import SpectrumError, backends, mcsgn, msign, solve_continuous_lyapunov
 
 
 @pytest.fixture
@@ -266,3 +266,26 @@ def test_powers_of_two_times_denormal_numbers(everywhere):
     np.testing.assert_array_equal(down, x)
     np.testing.assert_array_equal(everywhere(be.exponent, x), np.frexp(x)[1])
     np.testing.assert_array_equal(everywhere(be.largest, x[:, :, :1]), [5e-324])
+
+
+def test_eager_jax_arrays_are_converted_once_each_way(monkeypatch, rng):
+    """The second call with a layout: NumPy's bits, and no operation of JAX's on the way, which takes as long as the matrix."""
+    jax = pytest.importorskip("jax")
+    be = backends.load("jax")
+    a, q = gaussian(rng, 2, 4, 4, dtype="float32")
+    arrays = [jax.numpy.asarray(x) for x in (a, q)]
+    first = solve_continuous_lyapunov(*arrays)
+    monkeypatch.setattr(be, "derived", None)
+    second = solve_continuous_lyapunov(*arrays)
+    assert isinstance(second, jax.Array)
+    assert second.sharding == first.sharding
+    for x in (first, second):
+        np.testing.assert_array_equal(x, solve_continuous_lyapunov(a, q))
+
+
+def test_eager_jax_arrays_without_an_answer_are_errors_every_time():
+    jax = pytest.importorskip("jax")
+    for _ in range(3):
+        with pytest.raises(SpectrumError, match="share an eigenvalue") as caught:
+            solve_continuous_lyapunov(jax.numpy.diag(jax.numpy.asarray([1.0, -1.0])), jax.numpy.eye(2))
+        assert isinstance(caught.value.value, jax.Array)

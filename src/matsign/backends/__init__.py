@@ -172,6 +172,12 @@ class Backend(Protocol):
     def derived(self, step: Any, *arrays: Array) -> tuple[Array, ...]:
         """``step(self, *arrays)`` as one operation for automatic differentiation, which asks the step for its derivatives."""
 
+    def by_numpy(self, step: Any, *arrays: Array) -> bool:
+        """Whether `derived` leaves this step on arrays like these to NumPy as they come: other arrays, of the same place, too."""
+
+    def from_numpy(self, x: Any, like: Array) -> Array:
+        """A NumPy array as one of this library, where `like` lies."""
+
     def constant(self, x: Array) -> Array:
         """`x` without its dependence on anything."""
 

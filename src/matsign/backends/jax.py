@@ -292,6 +292,18 @@ def derived(step: Any, *arrays: Array) -> tuple[Array, ...]:
     return jax_steps.derived(step, *arrays)
 
 
+def by_numpy(step: Any, *arrays: Array) -> bool:
+    from matsign.backends import jax_steps
+
+    return jax_steps.by_numpy(step, *arrays)
+
+
+def from_numpy(x: Any, like: Array) -> Array:
+    from matsign.backends import jax_steps
+
+    return jax_steps.from_numpy(x, like)
+
+
 def constant(x: Array) -> Array:
     return lax.stop_gradient(x)
 

@@ -46,17 +46,23 @@ def _equally_varying(arrays: tuple[Array, ...]) -> tuple[Array, ...]:
 
 @_step.def_impl
 def _run(*arrays: Array, step: Any) -> list[Array]:
-    if step.fixed or not all([_on_host(x) for x in arrays]):
+    if not by_numpy(step, *arrays):
         return list(step(load("jax"), *arrays))
     found = step.evaluate(load("numpy"), *map(np.asarray, arrays))
-    out = [_placed(xp.asarray(x), arrays[0].sharding) for x in found]
+    out = [from_numpy(x, arrays[0]) for x in found]
     if step.raises(load("numpy"), found):
         step.complain(load("jax"), tuple(out))
     return out
 
 
-def _placed(x: Array, sharding: Any) -> Array:
-    return x if x.sharding == sharding else jax.device_put(x, sharding)
+def by_numpy(step: Any, *arrays: Array) -> bool:
+    return not step.fixed and all([_on_host(x) for x in arrays])
+
+
+def from_numpy(x: Any, like: Array) -> Array:
+    """On the device of `like`; committed to it only where it is not the usual one."""
+    found = xp.asarray(x)
+    return found if found.sharding == like.sharding else jax.device_put(found, like.sharding)
 
 
 def _on_host(x: Any) -> bool:

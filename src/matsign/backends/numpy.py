@@ -170,13 +170,18 @@ def scoped(x: Array) -> Any:
     return np.errstate(all="ignore")
 
 
+def _bare_loop(name: str) -> Any:
+    """The loop over a stack behind a ``numpy.linalg`` function, None where it is not found: NumPy does not promise any."""
+    return getattr(getattr(np.linalg, "_umath_linalg", None), name, None)
+
+
 def _loop_of(name: str, public: Callable[..., Any]) -> Callable[..., Any]:
     """The loop over a stack behind a ``numpy.linalg`` function, with NaN in the members that have no answer.
 
-    What the function does around its loop takes longer than a small matrix. The loops have no promise of NumPy's: where one is
-    not found, the function takes its place, as for single precision, which it computes in double.
+    What the function does around its loop takes longer than a small matrix. Where a loop is not found, the function takes its
+    place, as for single precision, which it computes in double.
     """
-    loop = getattr(getattr(np.linalg, "_umath_linalg", None), name, None)
+    loop = _bare_loop(name)
 
     def call(*arrays: Array) -> Any:
         if loop is None or arrays[0].dtype.char not in "dD":
@@ -218,7 +223,7 @@ def add_diagonal(x: Array, alpha: Array) -> Array:
 
 def surely_finite(x: Array) -> bool:
     # One pass: the sum of finite numbers may overflow, which costs a second look, but nothing else gets through.
-    return cmath.isfinite(x.sum())
+    return cmath.isfinite(np.vdot(x, x) if x.size < _LONG else x.sum())
 
 
 def some(x: Array) -> bool:
@@ -233,6 +238,7 @@ _inv = _loop_of("inv", np.linalg.inv)
 _solve = _loop_of("solve", np.linalg.solve)
 _cholesky = _loop_of("cholesky_lo", np.linalg.cholesky)
 _slogdet = _loop_of("slogdet", np.linalg.slogdet)
+_svd, _eigh = _bare_loop("svd_s"), _bare_loop("eigh_lo")
 
 
 def inv(a: Array) -> Array:
@@ -242,9 +248,20 @@ def inv(a: Array) -> Array:
     return _inv(a)
 
 
+def _in_loop(loop: Any, a: Array) -> Any:
+    """What a loop that has several results finds; None where it is no loop for this, or finds NaN for a member."""
+    if loop is None or a.dtype.char not in "dD":
+        return None
+    found = loop(a)
+    return found if surely_finite(found[-2]) else None  # the values
+
+
 # numpy.linalg calls LAPACK member by member, so a stack gives the bits that its members give alone. SciPy's own call saves 5
 # microseconds on a single tiny matrix, with other bits: an answer would then depend on the length of its batch.
 def svd(a: Array) -> tuple[Array, Array, Array]:
+    found: tuple[Array, Array, Array] | None = _in_loop(_svd, a)
+    if found is not None:
+        return found
     try:
         return np.linalg.svd(a, full_matrices=False)
     except np.linalg.LinAlgError:
@@ -253,6 +270,9 @@ def svd(a: Array) -> tuple[Array, Array, Array]:
 
 
 def eigh(a: Array) -> tuple[Array, Array]:
+    found: tuple[Array, Array] | None = _in_loop(_eigh, a)
+    if found is not None:
+        return found
     try:
         return np.linalg.eigh(a)
     except np.linalg.LinAlgError:
@@ -338,6 +358,14 @@ def choose(mask: Array, yes: Any, no: Any) -> Any:
 
 def derived(step: Any, *arrays: Array) -> tuple[Array, ...]:
     return tuple(step(sys.modules[__name__], *arrays))
+
+
+def by_numpy(step: Any, *arrays: Array) -> bool:
+    return False
+
+
+def from_numpy(x: Array, like: Array) -> Array:
+    return x
 
 
 def constant(x: Array) -> Array:

@@ -318,6 +318,14 @@ def derived(step: Any, *arrays: Array) -> tuple[Array, ...]:
     return torch_steps.derived(step, *arrays)
 
 
+def by_numpy(step: Any, *arrays: Array) -> bool:
+    return False  # a tensor may want a gradient
+
+
+def from_numpy(x: Any, like: Array) -> Array:
+    return torch.as_tensor(x, device=like.device)
+
+
 def constant(x: Array) -> Array:
     return x.detach()
 

@@ -47,7 +47,7 @@ def exponents(be: Backend, a: Array) -> Array:
 
     For a as it is: brought to size, entries that matter may vanish.
     """
-    none = be.xp.zeros_like(a[:, 0, :], dtype=be.xp.int32)
+    none = be.xp.zeros_like(a[..., 0, :], dtype=be.xp.int32)
     return be.seldom(
         unbalanced(be, a),
         lambda a, none: be.host(_by_lapack, none, a),

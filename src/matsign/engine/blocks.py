@@ -204,14 +204,15 @@ class Riccati(NamedTuple):
     def size(self, be: Backend) -> Array:
         # As for AntiDiagonal: of the corners only the product means something.
         corners = norm(be, self.c) * norm(be, self.d)
-        return be.xp.sqrt(norm(be, self.a) ** 2 + norm(be, self.b) ** 2 + 2 * corners)
+        squares = (size * size for size in (norm(be, self.a), norm(be, self.b)))
+        return be.xp.sqrt(sum(squares) + 2 * corners)
 
     def dense(self, be: Backend) -> Array:
         return assemble(be, self.a, self.c, self.d, self.b)
 
     def _cut(self, m: Array) -> Riccati:
         n = self.a.shape[-1]
-        return Riccati(m[:, :n, :n], m[:, :n, n:], m[:, n:, :n], m[:, n:, n:])
+        return Riccati(m[..., :n, :n], m[..., :n, n:], m[..., n:, :n], m[..., n:, n:])
 
 
 Structure = TypeVar("Structure", Dense, Triangular, Lyapunov, AntiDiagonal, Dilation, Riccati)

@@ -104,6 +104,7 @@ class Plan(NamedTuple):
     call: Call  # without arrays
     step: Step
     work: str  # the dtype computed in
+    by_numpy: bool  # whether NumPy computes it for arrays of another library
 
 
 class Answer(NamedTuple):
@@ -125,6 +126,7 @@ def declared(
     linear: bool = False,
     adjoint: bool = False,
     fixed: Callable[..., bool] = lambda **options: False,
+    alone: Callable[..., bool] = lambda **options: False,
     kinds: tuple[str, ...] = (),
     measures: tuple[str, ...] = (),
     choices: dict[str, tuple[str | None, ...]] | None = None,
@@ -161,6 +163,7 @@ def declared(
             linear=linear,
             adjoint=adjoint,
             fixed=fixed,
+            alone=alone,
             kinds=kinds,
             wrap=wrap or (_single if len(results) == 1 else _several),
             numbers=numbers,
@@ -182,7 +185,7 @@ def declared(
 
         @functools.wraps(f)
         def call(*args: P.args, **kwargs: P.kwargs) -> R:
-            return cast(R, answer(declaration, args, kwargs).public)
+            return cast(R, _value(declaration, args, kwargs))
 
         call.declaration = declaration  # type: ignore[attr-defined]
         return call
@@ -199,9 +202,41 @@ def _several(be: Backend, *xs: Array) -> tuple[Array, ...]:
 
 
 def answer(declaration: Declaration, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Answer:
-    """Evaluate a declaration on public arguments; the way behind both a plain call and a certified one."""
+    """Evaluate a declaration on public arguments, with what a certificate needs."""
+    key = _signature(declaration, args, kwargs)
+    return _answer(declaration, args, kwargs, key, None if key is None else declaration.plans.get(key))
+
+
+def _value(declaration: Declaration, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """The public value alone."""
     key = _signature(declaration, args, kwargs)
     plan = None if key is None else declaration.plans.get(key)
+    if plan is not None and plan.by_numpy:
+        found = _value_by_numpy(declaration, plan, args, kwargs)
+        if found is not None:
+            return found
+    return _answer(declaration, args, kwargs, key, plan).public
+
+
+def _value_by_numpy(declaration: Declaration, plan: Plan, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """The value of a planned call that NumPy computes, converted once on the way in and once on the way out; None for an error.
+
+    Every operation of a library that compiles, a change of shape too, takes as long as a small matrix.
+    """
+    numpy, be, batch = backends.load("numpy"), plan.call.be, plan.call.batch
+    arrays = [x for x in _arrays_of(declaration, args, kwargs) if x is not None]
+    given = [_stack(numpy, numpy.astype(np.asarray(x), plan.work), batch, 2) for x in arrays]
+    found = plan.step.evaluate(numpy, *given)
+    if plan.step.raises(numpy, found):
+        return None
+    value = shaped(numpy, found[: len(declaration.rule.results)], batch)
+    return declaration.rule.wrap(be, *[be.from_numpy(x, arrays[0]) for x in value])
+
+
+def _answer(
+    declaration: Declaration, args: tuple[Any, ...], kwargs: dict[str, Any], key: Any, plan: Plan | None
+) -> Answer:
+    """By the plan for this key, where there is one."""
     if plan is None:
         call, step, given = _checked(declaration, args, kwargs)
         if key is not None:
@@ -247,7 +282,8 @@ def _signature(declaration: Declaration, args: tuple[Any, ...], kwargs: dict[str
 def _remember(declaration: Declaration, key: Any, call: Call, step: Step, given: Arrays) -> None:
     if len(declaration.plans) >= _MOST_PLANS:
         declaration.plans.clear()
-    declaration.plans[key] = Plan(call._replace(stacks=()), step, call.be.kind(given[0]))
+    by_numpy = call.kind in KINDS and not declaration.numbers and call.be.by_numpy(step, *given)
+    declaration.plans[key] = Plan(call._replace(stacks=()), step, call.be.kind(given[0]), by_numpy)
 
 
 def _as_planned(
@@ -255,14 +291,18 @@ def _as_planned(
 ) -> tuple[Call, Step, Arrays]:
     """The same as `_checked`, where the plan leaves the values of arrays to look at alone."""
     be, _, batch, kind, known = plan.call
-    names = declaration.arguments
-    arrays = [*args[: len(names)], *(kwargs.get(name) for name in names[len(args) :])]
-    arrays = [None if x is None else be.astype(x, plan.work) for x in arrays]
+    arrays = [None if x is None else be.astype(x, plan.work) for x in _arrays_of(declaration, args, kwargs)]
     if declaration.hermitian:
         _check_hermitian(declaration, be, arrays)
     stacks = [None if x is None else _stack(be, x, batch, 2) for x in arrays]
     given = tuple([x for x in stacks if x is not None])
     return Call(be, (*stacks, *[None] * len(known)), batch, kind, known), plan.step, given
+
+
+def _arrays_of(declaration: Declaration, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any]:
+    """The array arguments in order, None for those not given."""
+    names = declaration.arguments
+    return [*args[: len(names)], *(kwargs.get(name) for name in names[len(args) :])]
 
 
 def step_of(declaration: Declaration, call: Call, errors: str, options: dict[str, Any]) -> tuple[Step, Arrays]:
@@ -571,7 +611,7 @@ def _check_hermitian(declaration: Declaration, be: Backend, arrays: list[Array])
     for name, x in zip(declaration.arguments, arrays, strict=True):
         if name not in declaration.hermitian or x is None:
             continue
-        if (x == x.conj().mT).all():
+        if be.every(x == x.conj().mT):
             continue
         with be.scoped(x):
             gap, size = (np.abs(y).max(initial=0) for y in (x - x.conj().mT, x))

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from matsign.backends import Backend
-from matsign.engine.linear import adjoint, column, norm, plus_identity, trace
+from matsign.engine.linear import adjoint, column, norm, per_member, plus_identity, trace
 
 Array = Any
 
@@ -32,7 +32,7 @@ class Sum(NamedTuple):
 
 
 class Cayley(NamedTuple):
-    """c = I + 2p m and m = (a - p I)⁻¹."""
+    """c = I + 2p m and m = (a - p I)⁻¹; p is one number per member."""
 
     c: Array
     m: Array
@@ -70,7 +70,7 @@ def smith_each(be: Backend, like: Array, start: Callable[[], tuple[Array, ...]])
         del state
         xs = added(c, xs)
         c = c @ c
-        growth = growth + power * size**2
+        growth = growth + power * (size * size)
         size = norm(be, c)
         return (c, xs, power + power, size, growth), (size > small) & (size < large)
 
@@ -80,26 +80,27 @@ def smith_each(be: Backend, like: Array, start: Callable[[], tuple[Array, ...]])
 
     c, xs, power, size, growth = be.loop(step, begin(*start()), limit)
     # The power is 2 to the number of steps in the loop; its exponent one more.
-    return Sum(added(c, xs), be.exponent(power), size <= small, growth + power * size**2)
+    return Sum(added(c, xs), be.exponent(power), size <= small, growth + power * (size * size))
 
 
 def cayley(be: Backend, a: Array) -> Cayley:
     """The transform of a stable `a`; p is the geometric mean of the moduli of its eigenvalues."""
-    p = column(be.xp.exp(be.log_determinant(a) / a.shape[-1]))
-    m = be.inv(plus_identity(be, -p, a))
-    return Cayley(plus_identity(be, 1.0, 2 * p * m), m, p)
+    p = be.xp.exp(be.log_determinant(a) / a.shape[-1])
+    m = be.inv(plus_identity(be, column(-p), a))
+    return Cayley(plus_identity(be, 1.0, column(2 * p) * m), m, p)
 
 
 def one_sided_lyapunov(be: Backend, a: Array, q: Array) -> Sum:
     """x with a x + x aᴴ = q for an `a` with its spectrum on one side of the imaginary axis."""
     one = be.ones(q)
-    side = column(be.xp.where(be.real(trace(be, a)) <= 0, one, -one))
+    side = be.xp.where(be.real(trace(be, a)) <= 0, one, -one)
     size = []
 
     def start() -> tuple[Array, Array]:
-        c, m, p = cayley(be, side * a)
-        size.append(2 * p[:, 0, 0] * norm(be, m) ** 2)
-        return c, (-2 * side * p) * (m @ q @ adjoint(m))
+        c, m, p = cayley(be, column(side) * a)
+        norm_m = norm(be, m)
+        size.append(2 * p * (norm_m * norm_m))
+        return c, column(-2 * side * p) * (m @ q @ adjoint(m))
 
     found = smith(be, q, start)
     return found._replace(growth=found.growth * size[0])
@@ -114,10 +115,10 @@ def two_sided_sylvester(be: Backend, a: Array, b: Array, q: Array, limit: int = 
     xp, same = be.xp, b is a
     small, large, most = limits(be, a)
     volume = 2 * be.log_determinant(a) if same else be.log_determinant(a) + be.log_determinant(b)
-    p = column(xp.exp(volume / (a.shape[-1] + b.shape[-1])))
+    p = xp.exp(volume / (a.shape[-1] + b.shape[-1]))
 
     def term(x: Array, c: Array, d: Array) -> Array:
-        return c[:, None] @ x @ d[:, None]
+        return c[..., None, :, :] @ x @ d[..., None, :, :]
 
     def step(state: Any) -> Any:
         x, c, d, power, size, growth = state
@@ -132,12 +133,12 @@ def two_sided_sylvester(be: Backend, a: Array, b: Array, q: Array, limit: int = 
     first = []
 
     def start() -> Any:
-        u = be.inv(plus_identity(be, p, a))
-        v = u if same else be.inv(plus_identity(be, p, b))
-        first.append(2 * p[:, 0, 0] * norm(be, u) * norm(be, v))
-        x = 2 * p[:, None] * term(q, u, v)
-        c = plus_identity(be, 1.0, -2 * p * u)
-        d = c if same else plus_identity(be, 1.0, -2 * p * v)
+        u = be.inv(plus_identity(be, column(p), a))
+        v = u if same else be.inv(plus_identity(be, column(p), b))
+        first.append(2 * p * norm(be, u) * norm(be, v))
+        x = per_member(2 * p, q) * term(q, u, v)
+        c = plus_identity(be, 1.0, column(-2 * p) * u)
+        d = c if same else plus_identity(be, 1.0, column(-2 * p) * v)
         one = be.ones(a)
         return x, c, d, one, norm(be, c) * norm(be, d), one
 

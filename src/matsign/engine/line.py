@@ -45,8 +45,9 @@ def hopeless(be: Backend, a: Array, b: Array) -> Array:
 def _spread(be: Backend, a: Array, mean: Array) -> Array:
     """The standard deviation of the real parts of the eigenvalues, exact for normal matrices and above it for others."""
     n = a.shape[-1]
-    second = (_inner(be, a, a) + norm(be, a) ** 2) / (2 * n)
-    variance = second - mean**2
+    size = norm(be, a)
+    second = (_inner(be, a, a) + size * size) / (2 * n)
+    variance = second - mean * mean
     return be.xp.sqrt(be.xp.where(variance > 0, variance, 0 * variance))
 
 
@@ -119,8 +120,8 @@ def _sum_on_line(
     be: Backend, a: Array, b: Array, q: Array, line: Array, side: Array, limit: int
 ) -> tuple[Found, Array]:
     """x with a x + x b = q, and how much larger than q it may be."""
-    found = two_sided_sylvester(be, *_turned(be, a, b, line, side), (column(side) * q)[:, None], limit)
-    return Found(found.x[:, 0], found.steps, found.converged, line, side), found.growth
+    found = two_sided_sylvester(be, *_turned(be, a, b, line, side), (column(side) * q)[..., None, :, :], limit)
+    return Found(found.x[..., 0, :, :], found.steps, found.converged, line, side), found.growth
 
 
 def _turned(be: Backend, a: Array, b: Array, line: Array, side: Array) -> tuple[Array, Array]:

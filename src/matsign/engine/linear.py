@@ -25,27 +25,29 @@ def hermitian(x: Array) -> Array:
 
 def column(s: Array) -> Array:
     """One number per member, shaped to multiply matrices."""
-    return s[:, None, None]
+    return s[:, None, None] if s.ndim else s
 
 
 def per_member(s: Array, x: Array) -> Array:
     """One number per member, shaped to meet `x`, a stack of matrices or of vectors."""
-    return s.reshape((len(s),) + (1,) * (x.ndim - 1))
+    return s.reshape((len(s),) + (1,) * (x.ndim - 1)) if s.ndim else s
 
 
 def eye(be: Backend, x: Array) -> Array:
-    """The identity with the columns of `x`, ``(1, m, m)``, in its dtype and on its device."""
-    return be.eye(x.shape[-1], x)[None]
+    """The identity with the columns of `x`, ``(1, m, m)``, in its dtype and on its device; ``(m, m)`` for one matrix."""
+    one = be.eye(x.shape[-1], x)
+    return one[None] if x.ndim > 2 else one
 
 
 def plus_identity(be: Backend, alpha: Any, x: Array) -> Array:
     """alpha I + x."""
-    return x + alpha * eye(be, x)
+    one = eye(be, x)
+    return x + (one if isinstance(alpha, float) and alpha == 1 else alpha * one)
 
 
 def inner(be: Backend, x: Array, y: Array) -> Array:
     """Re tr(xᴴ y)."""
-    return be.inner(x.reshape(len(x), -1), y.reshape(len(y), -1))
+    return be.inner(x.reshape((*x.shape[:-2], -1)), y.reshape((*y.shape[:-2], -1)))
 
 
 def norm(be: Backend, x: Array) -> Array:
@@ -153,8 +155,12 @@ def _scattered_norm(n: int, m: int) -> float:
 
 
 def scattered(be: Backend, n: int, m: int, like: Array) -> Array:
-    """Fixed random numbers ``(1, n, m)`` in the dtype of `like`: a start that no structure has been prepared against."""
-    return be.astype(be.asarray(scattered_numbers(n, m), like), be.kind(like))[None]
+    """Fixed random numbers ``(1, n, m)``, or ``(n, m)`` for one matrix, in the dtype of `like`.
+
+    A start that no structure has been prepared against.
+    """
+    found = be.astype(be.asarray(scattered_numbers(n, m), like), be.kind(like))
+    return found[None] if like.ndim > 2 else found
 
 
 def rounding_probe(be: Backend, x: Array, size: Array) -> Array:

@@ -42,9 +42,9 @@ def split_null_space(be: Backend, a: Array, rtol: float) -> Split:
     """A singular value of at most `rtol` times the largest is zero."""
     xp = be.xp
     u, values, _ = be.svd(a)
-    top = values[:, 0]
-    zeros = xp.astype(values <= rtol * values[:, :1], values.dtype)
-    basis = u * xp.astype(zeros, a.dtype)[:, None, :]
+    top = values[..., 0]
+    zeros = xp.astype(values <= rtol * values[..., :1], values.dtype)
+    basis = u * xp.astype(zeros, a.dtype)[..., None, :]
     p = basis @ adjoint(basis)
     rest = eye(be, a) - p
     corner, across, count = rest @ a @ rest, rest @ a @ p, xp.sum(zeros, axis=-1)

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, NoReturn, cast
 
 import numpy as np
 
-from matsign.backends import CODES, Backend
+from matsign.backends import CODES, Backend, alone
 from matsign.engine.failures import WITH_BEST_ITERATE, Failure, SpectrumError, explain
 from matsign.engine.linear import per_member, rectangular_eye
 
@@ -57,6 +57,12 @@ def solution(
     )
 
 
+def _stacked(found: Solution) -> Solution:
+    """What was found for one matrix as it stands in a stack."""
+    value, failure, iterations, detail = found
+    return Solution(tuple([x[None] for x in value]), failure[None], iterations[None], detail[None])
+
+
 def nothing_failed(be: Backend, failure: Array) -> bool:
     """Whether it is known that all members have an answer."""
     return not be.traced(failure) and not be.some(failure)
@@ -71,15 +77,15 @@ def overflowed(be: Backend, x: Array, failure: Array) -> Array:
 
 def no_figures(be: Backend, like: Array) -> Array:
     """The figures of a `Solution` that has none."""
-    return be.zeros((len(like), 2), be.real(like))
+    return be.zeros((*be.no_counts(like).shape, 2), be.real(like))
 
 
 def figures(be: Backend, like: Array, numbers: Array) -> Array:
     """Real or complex numbers (B,) as the figures of a `Solution`."""
     if be.is_complex(numbers):
-        both = (be.real(numbers)[:, None], be.imag(numbers)[:, None])
+        both = (be.real(numbers)[..., None], be.imag(numbers)[..., None])
     else:
-        both = (numbers[:, None], be.zeros((len(numbers), 1), numbers))
+        both = (numbers[..., None], be.zeros((*numbers.shape, 1), numbers))
     return be.astype(be.xp.concat(both, axis=-1), be.kind(be.real(like)))
 
 
@@ -101,6 +107,7 @@ class Rule:
     A rule that is `linear` is so in its last array, and its transpose is
     the same function of the other arrays' transposes. Where ``fixed(**options)``, the solver under a trace is a fixed
     sequence of products; one that is `unrolled` may loop, but becomes such a sequence where loops are written out.
+    Where ``alone(**options)``, the solver also takes matrices that are no stacks (`backends.alone`).
     `adjoint` tells f(Mᴴ) = f(M)ᴴ. `kinds` names the results that are "real" or "complex" whatever the arrays are; by
     default every one is like the arrays ("same").
 
@@ -120,6 +127,7 @@ class Rule:
     adjoint: bool = False
     fixed: Callable[..., bool] = lambda **options: False
     unrolled: bool = False
+    alone: Callable[..., bool] = lambda **options: False
     kinds: tuple[str, ...] = ()
     wrap: Callable[..., Any] = lambda be, *xs: xs
     neutral: dict[str, float] = field(default_factory=dict)
@@ -251,7 +259,11 @@ class Step:
         kept = () if self.batch is None else WITH_BEST_ITERATE
         every = self.every(arrays)
         if len(arrays[0]) == 1:
-            return _mark(be, solve(*every), bad, kept)
+            if be.name == "numpy" and self.rule.alone(**options):
+                found = _stacked(alone.call(self.rule.solve, *every, **options))
+            else:
+                found = solve(*every)
+            return _mark(be, found, bad, kept)
         room = _CHUNK << 7 if self.unrolls else _CHUNK
         return _mark(be, _in_pieces(be, solve, every, room), bad, kept)
 

@@ -35,7 +35,7 @@ def balanced(be: Backend, *matrices: Array) -> tuple[Array, ...]:
 
     def rescaled(*both: Array) -> tuple[Array, ...]:
         exponents, matrices = both[: len(both) // 2], both[len(both) // 2 :]
-        shifts = [e[:, None, :] - e[:, :, None] for e in exponents]
+        shifts = [e[..., None, :] - e[..., :, None] for e in exponents]
         pairs = list(zip(matrices, shifts, strict=True))
         k = functools.reduce(be.xp.maximum, [_exponent_of(be, m, shift) for m, shift in pairs])
         k = be.xp.where(k > _NOTHING, k, 0 * k)
@@ -90,7 +90,7 @@ def checked(be: Backend, found: Solution) -> Solution:
         return found
     failure = found.failure
     for x in found.value:
-        lost = (failure == 0) & ~be.xp.isfinite(be.xp.reshape(x, (len(x), -1))).all(-1)
+        lost = (failure == 0) & ~be.xp.isfinite(be.xp.reshape(x, (*failure.shape, -1))).all(-1)
         failure = be.xp.where(lost, int(Failure.OVERFLOW) + 0 * failure, failure)
     return found._replace(failure=failure)
 

@@ -74,7 +74,7 @@ def lyapunov(be: Backend, a: Array) -> Sums:
     """For a x + x aᴴ = q with the spectrum of a on one side of the imaginary axis."""
     side = be.xp.where(be.real(trace(be, a)) <= 0, be.ones(a), -be.ones(a))
     c, m, p = cayley(be, column(side) * a)
-    return _one_sided(be, c, m, -2 * column(side) * p)
+    return _one_sided(be, c, m, column(-2 * side * p))
 
 
 def stein(be: Backend, a: Array, d: Array) -> Sums:

@@ -99,8 +99,8 @@ def closed_lyapunovs(be: Backend, a: Array, *qs: Array) -> Closed:
 
     def start() -> tuple[Array, ...]:
         c, m, p = cayley(be, a)
-        pace.append(p[:, 0, 0])
-        return c, *(2 * p * (m @ q @ adjoint(m)) for q in qs)
+        pace.append(p)
+        return c, *(column(2 * p) * (m @ q @ adjoint(m)) for q in qs)
 
     found = _closed(smith_each(be, a, start))
     slow = ~found.stable | (found.doublings > _SLOW)

@@ -67,7 +67,7 @@ def product(be: Backend, x: Twice, y: Twice) -> Twice:
     # [[re, -im], [im, re]] of x acts on [re; im] of y as x on y.
     n = x.high.shape[-2]
     z = _product(be, _each(lambda m: _acting(be, m), x), _each(lambda m: _stacked(be, m), y))
-    return _each(lambda m: m[:, :n] + 1j * m[:, n:], z)
+    return _each(lambda m: m[..., :n, :] + 1j * m[..., n:, :], z)
 
 
 def _each(f: Callable[[Array], Array], x: Twice) -> Twice:

@@ -288,7 +288,7 @@ def _is_singular(be: Backend, equation: Equation, p: Plant, x: Array) -> Array:
     """Whether r (or r + bᴴ x b) may be regular by rounding alone, whatever the units of its rows: no digit of a gain is known."""
     weight = p.r + adjoint(p.b) @ x @ p.b if equation.discrete else p.r
     longest = be.xp.max(be.xp.abs(weight), axis=-1)
-    weight = weight / nonzero(be, longest)[:, :, None]
+    weight = weight / nonzero(be, longest)[..., :, None]
     return ~(norm(be, weight) * norm(be, be.inv(weight)) * (4 * weight.shape[-1] * be.eps(x)) < 1)
 
 
@@ -313,7 +313,7 @@ def _explained(be: Backend, equation: Equation, given: Plant, p: Plant, failure:
             failure,
         )
         pace = time_exponent(be, given, discrete=equation.discrete)
-        return failure, be.ldexp(figure, be.xp.where(_is_eigenvalue(failure), pace, 0 * pace)[:, None])
+        return failure, be.ldexp(figure, be.xp.where(_is_eigenvalue(failure), pace, 0 * pace)[..., None])
 
     def silent(given: Plant, p: Plant, failure: Array, nothing: Array) -> tuple[Array, Array]:
         return failure, nothing
@@ -393,7 +393,7 @@ def assess(be: Backend, equation: Equation, x: Array, p: Plant) -> Residual:
             functools.partial(_host_boundary, equation.discrete, p.e is not None, p.s is not None),
             be.ones(p.a) > 0,
             *(m for m in p if m is not None),
-            be.ldexp(finite(be, closed), states[:, None, :] - states[:, :, None]),
+            be.ldexp(finite(be, closed), states[..., None, :] - states[..., :, None]),
         )
 
     before = problem.units.states

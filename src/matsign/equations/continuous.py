@@ -17,7 +17,7 @@ from typing import Any
 
 from matsign.backends import Backend
 from matsign.engine.declare import declared
-from matsign.engine.linear import adjoint, column, eye, hermitian, norm, plus_identity
+from matsign.engine.linear import adjoint, column, eye, hermitian, nonzero, norm, plus_identity
 from matsign.engine.symplectic import Closed, Symplectic, closed_lyapunov, closed_lyapunovs, double
 from matsign.equations import exactly
 from matsign.equations.algebraic import METHODS, residual_of, solver_of
@@ -84,7 +84,7 @@ def _cayley(be: Backend, p: Standard) -> Symplectic:
         _, v, gamma, _ = be.loop(shifted, (a, v, gamma, further), 3)
         return v, gamma
 
-    gamma = 1.1 / math.sqrt(n) * xp.where(size > 0, size, xp.ones_like(size))
+    gamma = 1.1 / math.sqrt(n) * nonzero(be, size)
     first, near = shifted((p.a, p.a, gamma, gamma))
     v, gamma = be.seldom(near, again, lambda a, v, gamma, _: (v, gamma), *first)
     vg, qv = v @ p.g, p.q @ v
@@ -108,6 +108,7 @@ CONTINUOUS = Equation(False, 32, 0, _gap, exactly.continuous, _steps, _operator,
     residual=residual_of(CONTINUOUS),
     tangent=functools.partial(riccati_tangent, equation=CONTINUOUS),
     cotangent=functools.partial(riccati_cotangent, equation=CONTINUOUS),
+    alone=lambda **options: True,
     choices={"method": METHODS},
     hermitian=("q", "r"),
     neutral={"m": 1.0},

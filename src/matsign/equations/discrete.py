@@ -81,7 +81,7 @@ def _hamiltonian(be: Backend, p: Standard) -> tuple[Array, Array, Array, Array]:
         )
 
     c = be.solve(block(-1), block(1))
-    return c[:, :n, :n], c[:, :n, n:], c[:, n:, :n], c[:, n:, n:]
+    return c[..., :n, :n], c[..., :n, n:], c[..., n:, :n], c[..., n:, n:]
 
 
 DISCRETE = Equation(True, 32, 1, _gap, exactly.discrete, _steps, _operator, _dual, _doubling, _hamiltonian)
@@ -93,6 +93,7 @@ DISCRETE = Equation(True, 32, 1, _gap, exactly.discrete, _steps, _operator, _dua
     residual=residual_of(DISCRETE),
     tangent=functools.partial(riccati_tangent, equation=DISCRETE),
     cotangent=functools.partial(riccati_cotangent, equation=DISCRETE),
+    alone=lambda **options: True,
     choices={"method": METHODS},
     hermitian=("q", "r"),
     neutral={"m": 1.0},

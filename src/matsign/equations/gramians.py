@@ -69,7 +69,7 @@ def in_units(be: Backend, a: Array, b: Array, c: Array) -> System:
 def gramians(be: Backend, s: System) -> Gramians:
     """Both Gramians of a continuous-time system; they share the powers of the Cayley transform of a."""
     transformed = cayley(be, s.a)
-    size = be.xp.sqrt(2 * transformed.p)
+    size = column(be.xp.sqrt(2 * transformed.p))
     starts = size * (transformed.m @ s.b), size * (adjoint(transformed.m) @ adjoint(s.c))
     found = smith_factors(be, transformed.c, starts, (False, True))
     z, y = found.z
@@ -77,7 +77,7 @@ def gramians(be: Backend, s: System) -> Gramians:
 
 
 def _continuous_failure(be: Backend, found: Factors, transformed: Cayley, a: Array) -> Array:
-    growth = found.growth * 2 * transformed.p[:, 0, 0] * norm(be, transformed.m) ** 2
+    growth = found.growth * 2 * transformed.p * norm(be, transformed.m) ** 2
     return _failure(be, found.converged, growth, a, be.ones(a), discrete=False)
 
 
@@ -112,7 +112,7 @@ def _restored(be: Backend, found: Factors, e: Array, scale: Array, failure: Arra
 def _continuous(be: Backend, a: Array, b: Array) -> Solution:
     s = in_units(be, a, b, adjoint(b)[:, :1])
     transformed = cayley(be, s.a)
-    found = smith_factors(be, transformed.c, (be.xp.sqrt(2 * transformed.p) * (transformed.m @ s.b),), (False,))
+    found = smith_factors(be, transformed.c, (column(be.xp.sqrt(2 * transformed.p)) * (transformed.m @ s.b),), (False,))
     return _restored(be, found, s.e, s.b_scale - s.half, _continuous_failure(be, found, transformed, s.a))
 
 

@@ -10,12 +10,13 @@ Differential:  a dx + dx aᴴ = dq - da x - x daᴴ, and a dx aᴴ - dx = -(da x
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from matsign.backends import Backend
-from matsign.engine import bartels, scaling, shared_sums
+from matsign.engine import balance, bartels, scaling, shared_sums, unknowns
 from matsign.engine.declare import Residual, declared
 from matsign.engine.doubling import Sum, one_sided_lyapunov, smith
 from matsign.engine.failures import Failure
@@ -69,77 +70,6 @@ def _exact_stein_gap(be: Backend, a: Twice, x: Twice, q: Twice, d: Array) -> Twi
     return plus(plus(product(be, product(be, a, x), adjoint_of(a)), times(-column(d), x)), q)
 
 
-class _Equation(NamedTuple):
-    """What tells the two equations apart. d belongs to the second, a x aᴴ - d x + q = 0, for an a that was brought to size."""
-
-    terms: Callable[..., Arrays]  # (a, x, q, d): what should add up to zero
-    exact_gap: Callable[[Backend, Twice, Twice, Twice, Array], Twice]  # (a, x, q, d): their sum in twice the precision
-    moved: Callable[..., Array]  # (a, x, da): how a change of a moves it
-    size: Callable[..., Array]  # (be, a, d, norm): of the operator
-    mixed: Callable[[Backend, Array], Array]  # where a sum is hardly worth a try
-    by_sum: Callable[[Backend, Array, Array, Array], Sum]
-    sums: Callable[[Backend, Array, Array], shared_sums.Sums]  # for several right-hand sides
-    by_schur: Callable[..., tuple[Array, Array]]
-    responses: Callable[..., tuple[Array, Array]]
-    singular: Failure
-
-
-def _looks_mixed(be: Backend, a: Array) -> Array:
-    """Whether the real parts of the eigenvalues look too scattered for their mean to lie on one side.
-
-    Numbers of one sign have a sum no smaller than the root of the sum of their squares. For a normal matrix that is the norm
-    of its Hermitian part, for others less; the factor leaves room for them.
-    """
-    n = a.shape[-1]
-    scatter = (inner(be, a, a) + inner(be, adjoint(a), a)) / 2
-    return be.real(trace(be, a)) ** 2 < min(0.2, 4 / n) * scatter
-
-
-_LYAPUNOV = _Equation(
-    lambda a, x, q, d: (q, -(a @ x), -(x @ adjoint(a))),
-    _exact_lyapunov_gap,
-    lambda a, x, da: -(da @ x) - x @ adjoint(da),
-    lambda be, a, d, norm: 2 * norm(be, a),
-    _looks_mixed,
-    lambda be, a, q, d: one_sided_lyapunov(be, a, q),
-    lambda be, a, d: shared_sums.lyapunov(be, a),
-    bartels.lyapunov,
-    bartels.lyapunov_responses,
-    Failure.COMMON_EIGENVALUE,
-)
-
-
-def _stein_by_sum(be: Backend, a: Array, q: Array, d: Array) -> Sum:
-    """The sum over the powers of a, or of its inverse where the determinant says that only that one can converge."""
-    logarithm = be.xp.log(d)  # a in the caller's size is a / √d
-
-    def outside(a: Array, q: Array, d: Array) -> Sum:
-        inverse = be.inv(a)
-        powers = column(be.xp.sqrt(d)) * inverse
-        found = smith(be, q, lambda: (powers, -(inverse @ q @ adjoint(inverse))))
-        return found._replace(growth=found.growth * norm(be, inverse) ** 2)
-
-    def inside(a: Array, q: Array, d: Array) -> Sum:
-        found = smith(be, q, lambda: (a / column(be.xp.sqrt(d)), q / column(d)))
-        return found._replace(growth=found.growth / d)
-
-    return be.seldom(be.log_determinant(a) > a.shape[-1] * logarithm / 2, outside, inside, a, q, d)
-
-
-_STEIN = _Equation(
-    lambda a, x, q, d: (q, a @ x @ adjoint(a), -(column(d) * x)),
-    _exact_stein_gap,
-    lambda a, x, da: da @ x @ adjoint(a) + a @ x @ adjoint(da),
-    lambda be, a, d, norm: norm(be, a) ** 2 + d,
-    lambda be, a: be.ones(a) < 0,
-    _stein_by_sum,
-    shared_sums.stein,
-    bartels.stein,
-    bartels.stein_responses,
-    Failure.RECIPROCAL_EIGENVALUES,
-)
-
-
 class _Posed(NamedTuple):
     """An equation near one in size and in units that balance a.
 
@@ -156,7 +86,7 @@ class _Posed(NamedTuple):
 
 def _posed_lyapunov(be: Backend, a: Array, q: Array) -> _Posed:
     e, a, k = scaling.balanced(be, a)
-    outer = None if e is None else e[:, :, None] + e[:, None, :]
+    outer = None if e is None else e[..., :, None] + e[..., None, :]
     q, scale = scaling.into(be, q, outer)
     return _Posed(a, q, be.ones(q), outer, column(scale - k), k)
 
@@ -166,33 +96,163 @@ def _posed_stein(be: Backend, a: Array, q: Array) -> _Posed:
     e, a, k = scaling.balanced(be, a)
     above = be.xp.maximum(k, 0 * k)
     a = be.ldexp(a, column(k - above))
-    outer = None if e is None else e[:, :, None] + e[:, None, :]
+    outer = None if e is None else e[..., :, None] + e[..., None, :]
     q, scale = scaling.into(be, q, outer)
     return _Posed(a, q, be.ldexp(be.ones(q), -2 * above), outer, column(scale - 2 * above), 2 * above)
 
 
+class _Equation(NamedTuple):
+    """What tells the two equations apart. d belongs to the second, a x aᴴ - d x + q = 0, for an a that was brought to size."""
+
+    posed: Callable[[Backend, Array, Array], _Posed]
+    terms: Callable[..., Arrays]  # (a, x, q, d): what should add up to zero
+    exact_gap: Callable[[Backend, Twice, Twice, Twice, Array], Twice]  # (a, x, q, d): their sum in twice the precision
+    moved: Callable[..., Array]  # (a, x, da): how a change of a moves it
+    size: Callable[..., Array]  # (be, a, d, norm): of the operator
+    mixed: Callable[[Backend, Array], Array]  # where a sum is hardly worth a try
+    by_system: Callable[..., unknowns.Solved]  # (be, a, q, d, symmetric=)
+    by_sum: Callable[[Backend, Array, Array, Array], Sum]
+    sums: Callable[[Backend, Array, Array], shared_sums.Sums]  # for several right-hand sides
+    by_schur: Callable[..., tuple[Array, Array]]
+    responses: Callable[..., tuple[Array, Array]]
+    singular: Failure
+
+
+def _looks_mixed(be: Backend, a: Array) -> Array:
+    """Whether the real parts of the eigenvalues look too scattered for their mean to lie on one side.
+
+    Numbers of one sign have a sum no smaller than the root of the sum of their squares. For a normal matrix that is the norm
+    of its Hermitian part, for others less; the factor leaves room for them.
+    """
+    n = a.shape[-1]
+    scatter = (inner(be, a, a) + inner(be, adjoint(a), a)) / 2
+    mean = be.real(trace(be, a))
+    return mean * mean < min(0.2, 4 / n) * scatter
+
+
+_LYAPUNOV = _Equation(
+    _posed_lyapunov,
+    lambda a, x, q, d: (q, -(a @ x), -(x @ adjoint(a))),
+    _exact_lyapunov_gap,
+    lambda a, x, da: -(da @ x) - x @ adjoint(da),
+    lambda be, a, d, norm: 2 * norm(be, a),
+    _looks_mixed,
+    lambda be, a, q, d, symmetric: unknowns.lyapunov(be, a, q, symmetric=symmetric),
+    lambda be, a, q, d: one_sided_lyapunov(be, a, q),
+    lambda be, a, d: shared_sums.lyapunov(be, a),
+    bartels.lyapunov,
+    bartels.lyapunov_responses,
+    Failure.COMMON_EIGENVALUE,
+)
+
+
+def _stein_by_sum(be: Backend, a: Array, q: Array, d: Array) -> Sum:
+    """The sum over the powers of a, or of its inverse where the determinant says that only that one can converge."""
+    logarithm = be.xp.log(d)  # a in the caller's size is a / √d
+
+    def outside(a: Array, q: Array, d: Array) -> Sum:
+        inverse = be.inv(a)
+        powers = column(be.xp.sqrt(d)) * inverse
+        found = smith(be, q, lambda: (powers, -(inverse @ q @ adjoint(inverse))))
+        size = norm(be, inverse)
+        return found._replace(growth=found.growth * (size * size))
+
+    def inside(a: Array, q: Array, d: Array) -> Sum:
+        found = smith(be, q, lambda: (a / column(be.xp.sqrt(d)), q / column(d)))
+        return found._replace(growth=found.growth / d)
+
+    return be.seldom(be.log_determinant(a) > a.shape[-1] * logarithm / 2, outside, inside, a, q, d)
+
+
+_STEIN = _Equation(
+    _posed_stein,
+    lambda a, x, q, d: (q, a @ x @ adjoint(a), -(column(d) * x)),
+    _exact_stein_gap,
+    lambda a, x, da: da @ x @ adjoint(a) + a @ x @ adjoint(da),
+    lambda be, a, d, norm: norm(be, a) * norm(be, a) + d,
+    lambda be, a: be.ones(a) < 0,
+    unknowns.stein,
+    _stein_by_sum,
+    shared_sums.stein,
+    bartels.stein,
+    bartels.stein_responses,
+    Failure.RECIPROCAL_EIGENVALUES,
+)
+
+
 def lyapunov(be: Backend, a: Array, q: Array, *, method: str) -> Solution:
     """x of a stack with a x + x aᴴ = q."""
-    symmetric, posed = is_hermitian(q), _posed_lyapunov(be, a, q)
-    return _restored(be, _solve(be, _LYAPUNOV, posed, method), symmetric, posed)
+
+    return _solve(be, _LYAPUNOV, a, q, method)
 
 
 def stein(be: Backend, a: Array, q: Array, *, method: str | None) -> Solution:
     """x of a stack with a x aᴴ - x + q = 0."""
-    symmetric, posed = is_hermitian(q), _posed_stein(be, a, q)
-    method = method if method in ("auto", "doubling", None) else "schur"
-    return _restored(be, _solve(be, _STEIN, posed, method), symmetric, posed)
+    return _solve(be, _STEIN, a, q, {"auto": "auto", None: "auto", "doubling": "doubling"}.get(method, "schur"))
 
 
-def _restored(be: Backend, found: Solution, symmetric: Array, posed: _Posed) -> Solution:
-    """The answer in the caller's units, Hermitian to the last bit where q is."""
-    (x,) = found.value
+def _solve(be: Backend, equation: _Equation, a: Array, q: Array, method: str) -> Solution:
+    """x of a stack: from one linear system where the unknowns are few, which they may be by symmetry alone."""
+
+    def usual(a: Array, q: Array, symmetric: Array) -> Solution:
+        return _in_good_units(be, equation, a, q, symmetric, method)
+
+    def small(a: Array, q: Array, symmetric: Array, *, halved: bool) -> Solution:
+        return _small(be, equation, usual, a, q, symmetric, halved)
+
+    symmetric = is_hermitian(q)
+    whole = functools.partial(small, halved=False) if method == "auto" and unknowns.few(be, q) else usual
+    if method != "auto" or be.is_complex(q) or not unknowns.few(be, q, symmetric=True):
+        return whole(a, q, symmetric)
+    return be.split(symmetric, functools.partial(small, halved=True), whole, a, q, symmetric)
+
+
+def _small(
+    be: Backend, equation: _Equation, usual: Callable[..., Solution], a: Array, q: Array, symmetric: Array, halved: bool
+) -> Solution:
+    """A few unknowns from one linear system in the caller's units, where these are good and so is the answer."""
+    x, fine = _as_system(be, equation, a, q, be.ones(q), halved)
+    even = ~balance.unbalanced(be, a)
+
+    def done(a: Array, q: Array, symmetric: Array, x: Array, even: Array) -> Solution:
+        return solution(be, (x if halved else _as_hermitian(be, x, symmetric),))
+
+    def at_size(a: Array, q: Array, symmetric: Array) -> Solution:
+        posed = equation.posed(be, a, q)
+        x, fine = _as_system(be, equation, posed.a, posed.q, posed.d, halved)
+        return be.split(
+            fine,
+            lambda a, q, symmetric, x, e: _restored(be, solution(be, (x,)), symmetric, e),
+            lambda a, q, symmetric, *_: usual(a, q, symmetric),
+            *(a, q, symmetric, x, posed.scale),
+        )
+
+    def otherwise(a: Array, q: Array, symmetric: Array, x: Array, even: Array) -> Solution:
+        return be.split(even, at_size, usual, a, q, symmetric)
+
+    return be.split(fine & even, done, otherwise, a, q, symmetric, x, even)
+
+
+def _as_system(be: Backend, equation: _Equation, a: Array, q: Array, d: Array, halved: bool) -> tuple[Array, Array]:
+    """(x, where it is to be relied on) from one linear system for its entries."""
+    found = equation.by_system(be, a, q, d, symmetric=halved)
+    size = equation.size(be, a, d, norm)
+    return found.x, unknowns.reliable(be, found, size, *equation.terms(a, found.x, q, d))
+
+
+def _restored(be: Backend, found: Solution, symmetric: Array, e: Array) -> Solution:
+    """The answer in the caller's units, 2^e larger, Hermitian to the last bit where q is."""
+    return scaling.restored(be, found._replace(value=(_as_hermitian(be, found.value[0], symmetric),)), e)
+
+
+def _as_hermitian(be: Backend, x: Array, symmetric: Array) -> Array:
+    """x, Hermitian to the last bit where it shall be."""
     sure = not be.traced(x) and be.every(symmetric)
-    x = hermitian(x) if sure else be.xp.where(column(symmetric), hermitian(x), x)
-    return scaling.restored(be, found._replace(value=(x,)), scaling.plus(posed.outer, posed.scale))
+    return hermitian(x) if sure else be.xp.where(column(symmetric), hermitian(x), x)
 
 
-def _solve(be: Backend, equation: _Equation, posed: _Posed, method: str | None) -> Solution:
+def _in_good_units(be: Backend, equation: _Equation, a: Array, q: Array, symmetric: Array, method: str) -> Solution:
+    posed = equation.posed(be, a, q)
     found = _by_method(be, equation, posed.a, posed.q, posed.d, method)
     x = in_callers_units(
         be,
@@ -200,7 +260,7 @@ def _solve(be: Backend, equation: _Equation, posed: _Posed, method: str | None) 
         lambda x, a, q, d: equation.terms(a, x, q, d),
         *(found.value[0], posed.outer, posed.a, posed.q, posed.d),
     )
-    return found._replace(value=(x,))
+    return _restored(be, found._replace(value=(x,)), symmetric, scaling.plus(posed.outer, posed.scale))
 
 
 def _by_method(be: Backend, equation: _Equation, a: Array, q: Array, d: Array, method: str | None) -> Solution:
@@ -421,6 +481,7 @@ def _stein_cotangent(be: Backend, value: Arrays, arrays: Arrays, bars: Arrays, *
     tangent=_lyapunov_tangent,
     cotangent=_lyapunov_cotangent,
     linear=True,
+    alone=lambda method: method in ("auto", None),
     choices={"method": _METHODS},
 )
 def solve_continuous_lyapunov(a: Array, q: Array, *, method: str = "auto", errors: str = "raise") -> Array:
@@ -443,7 +504,9 @@ def solve_continuous_lyapunov(a: Array, q: Array, *, method: str = "auto", error
         - "newton": by the sign of [[a, -q], [0, -aᴴ]] [2]_; one inverse a step. It needs the same.
         - "schur": by the method of Bartels and Stewart [3]_, with one Schur form and a blocked triangular solver, on
           the CPU.
-        - "auto": by doubling, and by Schur forms for the members where doubling does not reach working precision.
+        - "auto": by doubling, and by Schur forms for the members where doubling does not reach working precision; on a
+          CPU by one linear system for the entries of x where they are few (n up to 6 for a real symmetric q, else 5,
+          for complex ones 3).
     errors : {"raise", "nan"}, default "raise"
         What to do if a member of the batch has no solution: raise `SpectrumError`, or return NaN for that member and
         the right result for the others.
@@ -472,7 +535,7 @@ def solve_continuous_lyapunov(a: Array, q: Array, *, method: str = "auto", error
 
     Notes
     -----
-    The states are balanced first, so the units of the states do not matter. A step of doubling costs three products of
+    States in unlike units are balanced first, so the units do not matter. A step of doubling costs three products of
     n × n matrices, and a typical model takes 10 to 25 of them.
 
     The solution is differentiable to any order in both arguments; each derivative is one more Lyapunov equation. A
@@ -509,6 +572,7 @@ def solve_continuous_lyapunov(a: Array, q: Array, *, method: str = "auto", error
     tangent=_stein_tangent,
     cotangent=_stein_cotangent,
     linear=True,
+    alone=lambda method: method in ("auto", None),
     choices={"method": _STEIN_METHODS},
 )
 def solve_discrete_lyapunov(a: Array, q: Array, method: str | None = "auto", *, errors: str = "raise") -> Array:
@@ -529,8 +593,9 @@ def solve_discrete_lyapunov(a: Array, q: Array, method: str | None = "auto", *, 
           doubles [1]_; products alone. It needs all eigenvalues of a on one side of the unit circle.
         - "schur": by one Schur form, whose Cayley transform gives a triangular Lyapunov equation, and one correction;
           on the CPU. For SciPy's "direct" and "bilinear", too.
-        - "auto": by doubling, and by Schur forms for the members where doubling does not reach working precision. For
-          SciPy's None, too.
+        - "auto": by doubling, and by Schur forms for the members where doubling does not reach working precision; on a
+          CPU by one linear system for the entries of x where they are few (n up to 6 for a real symmetric q, else 5,
+          for complex ones 3). For SciPy's None, too.
     errors : {"raise", "nan"}, default "raise"
         What to do if a member of the batch has no solution: raise `SpectrumError`, or return NaN for that member and
         the right result for the others.
@@ -558,7 +623,7 @@ def solve_discrete_lyapunov(a: Array, q: Array, method: str | None = "auto", *, 
 
     Notes
     -----
-    The states are balanced first, so the units of the states do not matter. A step of doubling costs three products of
+    States in unlike units are balanced first, so the units do not matter. A step of doubling costs three products of
     n × n matrices.
 
     The solution is differentiable to any order in both arguments; each derivative is one more Stein equation. A member

@@ -70,7 +70,7 @@ def solve_weighted(be: Backend, weight: Array, inner: Array) -> Array:
 
     def moved(weight: Array, inner: Array, _: Array) -> Array:
         diagonal = be.xp.abs(be.xp.linalg.diagonal(weight))
-        return be.solve(weight + 2 * be.eps(weight) * diagonal[:, None, :] * eye(be, weight), inner)
+        return be.solve(weight + 2 * be.eps(weight) * diagonal[..., None, :] * eye(be, weight), inner)
 
     gain = be.solve(weight, inner)
     if be.traced(gain):

@@ -65,7 +65,7 @@ class Units(NamedTuple):
 
     def _exponents(self) -> Array:
         whole = column(self.whole)
-        return whole if self.states is None else whole + self.states[:, :, None] + self.states[:, None, :]
+        return whole if self.states is None else whole + self.states[..., :, None] + self.states[..., None, :]
 
     def finer(self, states: Array) -> Units:
         """With the states in these units besides."""
@@ -202,7 +202,7 @@ def _without_cross(be: Backend, p: Plant, short: Array | None) -> Standard:
         cross = be.solve(p.r, adjoint(p.s))
         a, q = a - p.b @ cross, hermitian(q - p.s @ cross)
     if short is not None:
-        short = short[:, None] + be.xp.zeros_like(be.real(a[:, 0]))
+        short = short[..., None] + be.xp.zeros_like(be.real(a[..., 0, :]))
     return Standard(a, hermitian(p.b @ be.solve(p.r, adjoint(p.b))), q, short)
 
 
@@ -227,7 +227,7 @@ def with_shift(be: Backend, p: Standard, y: Array) -> Array:
     if p.short is None:
         return y
     return be.seldom(
-        (p.short != 0).any(-1), lambda y, short: y + short[:, None, :] * eye(be, y), lambda y, _: y, y, p.short
+        (p.short != 0).any(-1), lambda y, short: y + short[..., None, :] * eye(be, y), lambda y, _: y, y, p.short
     )
 
 
@@ -237,7 +237,7 @@ def state_units(be: Backend, p: Standard) -> Array | None:
     """
     xp = be.xp
     off = 1 - eye(be, be.real(p.a))
-    column_of_ones = be.real(p.a[:, :, :1]) * 0 + 1
+    column_of_ones = be.real(p.a[..., :1]) * 0 + 1
 
     def step(state: Any) -> Any:
         a, g, q, unit, units = state
@@ -252,7 +252,7 @@ def state_units(be: Backend, p: Standard) -> Array | None:
         return (a, g, q, unit * xp.exp2(move), units + move), (move != 0).any((-1, -2))
 
     start = (xp.abs(p.a) * off, xp.abs(p.g), xp.abs(p.q), column_of_ones, 0 * column_of_ones)
-    found = be.loop(step, start, _SWEEPS)[4][:, :, 0]
+    found = be.loop(step, start, _SWEEPS)[4][..., 0]
     if nothing_failed(be, found):
         return None
     # In units farther apart the squares of the solution would leave the range of numbers.
@@ -276,7 +276,7 @@ def in_units(be: Backend, p: Plant, states: Array | None) -> Plant:
 
 
 def _in_units(be: Backend, p: Plant, states: Array) -> Plant:
-    rows, columns = states[:, :, None], states[:, None, :]
+    rows, columns = states[..., :, None], states[..., None, :]
     return Plant(
         be.ldexp(p.a, rows - columns),
         be.ldexp(p.b, rows),
@@ -296,7 +296,7 @@ def standard_in_units(be: Backend, p: Standard, states: Array | None) -> Standar
 
 
 def _standard_in_units(be: Backend, p: Standard, states: Array) -> Standard:
-    rows, columns = states[:, :, None], states[:, None, :]
+    rows, columns = states[..., :, None], states[..., None, :]
     return Standard(
         be.ldexp(p.a, rows - columns),
         be.ldexp(p.g, rows + columns),

@@ -5,23 +5,24 @@ The sign of [[A, C], [0, B]] with A negative stable and B positive stable is [[-
 (`engine.doubling`). A shift s leaves the equation alone, (a - sI) x + x (b + sI) = q, so a vertical line between
 the spectra of a and -b is all that these need. Where there is none, there are three ways, one for each place to compute
 in: Schur vectors (Bartels & Stewart 1972) on a CPU, spectral divide and conquer on an accelerator, and refined
-eigenvectors where sizes cannot depend on values. Whichever it is, an equation whose separation (`separation.py`) is at the
-level of rounding has no answer.
+eigenvectors where sizes cannot depend on values. A few unknowns on a CPU are one linear system (`engine.unknowns`). Whichever
+it is, an equation whose separation (`separation.py`) is at the level of rounding has no answer.
 
 Differential:  a dx + dx b = dq - da x - x db, the same equation again.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from matsign.backends import Backend
-from matsign.engine import divide, eigenvectors, line, scaling, schur, shared_sums
+from matsign.engine import balance, divide, eigenvectors, line, scaling, schur, shared_sums, unknowns
 from matsign.engine.declare import Residual, declared
 from matsign.engine.failures import Failure
-from matsign.engine.linear import adjoint, column, norm, plus_identity, scattered, trace
+from matsign.engine.linear import adjoint, column, norm, normalise, plus_identity, scattered, trace
 from matsign.engine.refine import (
     Refined,
     at_rounding,
@@ -47,6 +48,8 @@ _SAMPLES = 3
 
 def sylvester(be: Backend, a: Array, b: Array, q: Array, *, method: str) -> Solution:
     """x of a stack, by the method called so; which one "auto" takes depends on sizes, on the place and on the member alone."""
+    if method == "auto" and unknowns.few(be, q):
+        return _small(be, a, b, q)
     if method == "auto" and a.shape == b.shape and not be.traced(q):
         # One transform, or one Schur form, does for both.
         alike = (b == adjoint(a)).all((-1, -2))
@@ -57,6 +60,42 @@ def sylvester(be: Backend, a: Array, b: Array, q: Array, *, method: str) -> Solu
             *(a, b, q),
         )
     return _sylvester(be, a, b, q, method)
+
+
+def _small(be: Backend, a: Array, b: Array, q: Array) -> Solution:
+    """A few unknowns from one linear system in the caller's units, where these are good and so is the answer."""
+    x, fine = _as_system(be, a, b, q)
+    even = ~(balance.unbalanced(be, a) | balance.unbalanced(be, b))
+
+    def done(a: Array, b: Array, q: Array, x: Array, even: Array) -> Solution:
+        return solution(be, (x,))
+
+    def otherwise(a: Array, b: Array, q: Array, x: Array, even: Array) -> Solution:
+        return be.split(even, functools.partial(_small_at_size, be), functools.partial(_usual, be), a, b, q)
+
+    return be.split(fine & even, done, otherwise, a, b, q, x, even)
+
+
+def _usual(be: Backend, a: Array, b: Array, q: Array) -> Solution:
+    return _sylvester(be, a, b, q, "auto")
+
+
+def _small_at_size(be: Backend, a: Array, b: Array, q: Array) -> Solution:
+    """The same for an equation brought near one in size."""
+    a_near, b_near, size = normalise(be, a, b)
+    q_near, scale = normalise(be, q)
+    x, fine = _as_system(be, a_near, b_near, q_near)
+
+    def done(a: Array, b: Array, q: Array, x: Array, e: Array) -> Solution:
+        return scaling.restored(be, solution(be, (x,)), column(e))
+
+    return be.split(fine, done, lambda a, b, q, *_: _usual(be, a, b, q), a, b, q, x, scale - size)
+
+
+def _as_system(be: Backend, a: Array, b: Array, q: Array) -> tuple[Array, Array]:
+    """(x, where it is to be relied on) from one linear system for its entries."""
+    found = unknowns.sylvester(be, a, b, q)
+    return found.x, unknowns.reliable(be, found, norm(be, a) + norm(be, b), *terms(a, b, q, found.x))
 
 
 def _sylvester(be: Backend, a: Array, b: Array, q: Array, method: str) -> Solution:
@@ -88,7 +127,7 @@ class _Posed(NamedTuple):
 def _posed(be: Backend, a: Array, b: Array, q: Array) -> _Posed:
     """Where a and -b lie close to each other and far from zero, they are moved to zero, which changes nothing else."""
     e, f, a, b, size = scaling.balanced(be, a, b)
-    outer = None if e is None else e[:, :, None] - f[:, None, :]
+    outer = None if e is None else e[..., :, None] - f[..., None, :]
     q, scale_q = scaling.into(be, q, outer)
     mean_a, mean_b = trace(be, a) / a.shape[-1], trace(be, b) / b.shape[-1]
     shift = (mean_a - mean_b) / 2
@@ -273,6 +312,7 @@ def _powers(be: Backend, a: Array, b: Array, q: Array) -> scaling.Powers:
     tangent=scaling.tangent_at_size(_powers, _tangent),
     cotangent=scaling.cotangent_at_size(_powers, _cotangent),
     linear=True,
+    alone=lambda method: method == "auto",
     choices={"method": tuple(_WAYS)},
 )
 def solve_sylvester(a: Array, b: Array, q: Array, *, method: str = "auto", errors: str = "raise") -> Array:
@@ -300,7 +340,8 @@ def solve_sylvester(a: Array, b: Array, q: Array, *, method: str = "auto", error
         - "auto": by two Cayley transforms and a sum by doubling [3]_, which costs two inverses and then products, where
           a line between the means of the spectra separates them and the result reaches working precision. For b = aᴴ as
           `solve_continuous_lyapunov`. Other members go to "schur" on a CPU; elsewhere to "divide" in PyTorch, and in
-          JAX to "eigenvectors" or, with at most 144 unknowns, to one linear system.
+          JAX to "eigenvectors" or, with at most 144 unknowns, to one linear system. On a CPU up to 25 unknowns (complex
+          9) are one linear system, whatever the spectra.
     errors : {"raise", "nan"}, default "raise"
         What to do if a member of the batch has no solution: raise `SpectrumError`, or return NaN for that member and
         the right result for the others.

@@ -107,10 +107,15 @@ def orthogonalise(
                 return found
         plans = planned(be, m, tol, rank_tolerance(be, m, rtol), schedule, steps)
         return _in_steps(be, m, plans, tol or 0.1, bounded=schedule is None)
+    m, _ = normalise(be, m)  # LAPACK scales by itself, but singular values that overflow it cannot tell
+    return _at_size(be, m, tol, rtol, method)
+
+
+def _at_size(be: Backend, m: Array, tol: float | None, rtol: float | None, method: str) -> Solution:
+    """By a method that goes on until it is right, for a stack that is near one in size."""
     tol, rtol = accuracy(be, m, tol), rank_tolerance(be, m, rtol)
     if method == "auto":
         method = _method(be, m)
-    m, _ = normalise(be, m)  # LAPACK scales by itself, but singular values that overflow it cannot tell
     if method == "svd":
         return solution(be, (_svd(be, m, rtol),))
     if m.shape[-2] < m.shape[-1]:
@@ -125,7 +130,7 @@ def _method(be: Backend, m: Array) -> str:
     if not be.on_cpu(m):
         return "polynomial"
     # LAPACK's single precision is ten times as wrong as the dtype allows, and no faster than eigenvectors in double.
-    single = be.kind(m) != be.kind(widened(be, m[:1, :1, :1]))
+    single = be.kind(m) != be.kind(widened(be, m[..., :1, :1]))
     return "gram" if single or long >= 1.5 * short else "svd"
 
 
@@ -139,9 +144,9 @@ def _tall(be: Backend, m: Array, tol: float, rtol: float, method: str) -> Soluti
 
 def _svd(be: Backend, m: Array, rtol: float) -> Array:
     u, values, vh = be.svd(m)
-    kept = values > rtol * values[:, :1]
+    kept = values > rtol * values[..., :1]
     if be.traced(kept) or not be.every(kept):
-        u = u * kept[:, None, :]
+        u = u * kept[..., None, :]
     return _polished(be, u @ vh) if be.eps(m) > 1e-8 else u @ vh
 
 
@@ -159,10 +164,10 @@ def _gram(be: Backend, m: Array, rtol: float) -> Solution:
         return solution(be, (be.astype(u, kind),))
     values, vectors = be.eigh(adjoint(m) @ m)
     # Squaring costs the condition number twice; up to here the step repairs it.
-    fine = values[:, 0] > (_GRAM if be.eps(m) < 1e-8 else _GRAM_SINGLE) * values[:, -1]
+    fine = values[..., 0] > (_GRAM if be.eps(m) < 1e-8 else _GRAM_SINGLE) * values[..., -1]
 
     def quick(m: Array, values: Array, vectors: Array) -> Array:
-        inverse_root = (vectors * (1 / be.xp.sqrt(values))[:, None, :]) @ adjoint(vectors)
+        inverse_root = (vectors * (1 / be.xp.sqrt(values))[..., None, :]) @ adjoint(vectors)
         return _polished(be, m @ inverse_root)
 
     return solution(be, (be.seldom(~fine, lambda m, *_: _svd(be, m, rtol), quick, m, values, vectors),))
@@ -170,9 +175,9 @@ def _gram(be: Backend, m: Array, rtol: float) -> Solution:
 
 def _wide_gram(be: Backend, m: Array, rtol: float) -> Array:
     values, vectors = be.eigh(adjoint(m) @ m)
-    kept = values > rtol**2 * values[:, -1:]
+    kept = values > rtol**2 * values[..., -1:]
     scale = be.xp.where(kept, 1 / be.xp.sqrt(be.xp.where(kept, values, be.xp.ones_like(values))), 0 * values)
-    return _polished(be, m @ ((vectors * scale[:, None, :]) @ adjoint(vectors)))
+    return _polished(be, m @ ((vectors * scale[..., None, :]) @ adjoint(vectors)))
 
 
 def _newton(be: Backend, m: Array, rtol: float) -> Solution:
@@ -218,6 +223,11 @@ def _fixed(*, tol: float | None, method: str, schedule: Schedule = None, steps: 
     if method not in ("auto", "polynomial"):
         raise ValueError(f"msign: a schedule and a number of steps are for method='polynomial', got {method!r}")
     return True
+
+
+def _alone(*, method: str, **options: Any) -> bool:
+    """Whether it is a matter of one decomposition, as far as the options tell."""
+    return method in ("auto", "svd", "gram") and not _fixed(method=method, **options)
 
 
 def _in_steps(be: Backend, m: Array, plans: tuple[Plan, ...], tol: float, *, bounded: bool) -> Solution:
@@ -376,6 +386,7 @@ def _norm(be: Backend, u: Array) -> Array:
     cotangent=_tangent,
     adjoint=True,
     fixed=_fixed,
+    alone=_alone,
     choices={"method": _METHODS, "precision": (None, "half", "full")},
     halves=True,
 )
@@ -508,9 +519,9 @@ def msign(
 
 
 def _polar(be: Backend, m: Array, **options: Any) -> Solution:
-    found = orthogonalise(be, m, **options)
-    (u,) = found.value
     scaled, e = normalise(be, m)
+    found = orthogonalise(be, m, **options) if _fixed(**options) else _at_size(be, scaled, **options)
+    (u,) = found.value
     h = be.exact_ldexp(hermitian(adjoint(u) @ scaled), column(e))
     return found._replace(value=(u, h), failure=overflowed(be, h, found.failure))
 
@@ -546,6 +557,7 @@ def _polar_residual(be: Backend, value: tuple[Array, Array], m: Array) -> Residu
     residual=_polar_residual,
     tangent=_polar_tangent,
     cotangent=_polar_cotangent,
+    alone=_alone,
     wrap=lambda be, u, h: Polar(u, h),
     halves=True,
     choices={"method": _METHODS},

@@ -72,7 +72,7 @@ def root_pair(
 
 
 def _shift(e: Array | None) -> Array | None:
-    return None if e is None else e[:, :, None] - e[:, None, :]
+    return None if e is None else e[..., :, None] - e[..., None, :]
 
 
 def _in_callers_units(be: Backend, found: Solution, half: Array, shift: Array | None, inverse: bool) -> Solution:
@@ -83,7 +83,7 @@ def _in_callers_units(be: Backend, found: Solution, half: Array, shift: Array | 
     if nothing_failed(be, found.failure):
         return found
     unclear = found.failure == int(Failure.UNCLEAR_ZERO)
-    return found._replace(detail=be.ldexp(found.detail, be.xp.where(unclear, 0 * half, 2 * half)[:, None]))
+    return found._replace(detail=be.ldexp(found.detail, be.xp.where(unclear, 0 * half, 2 * half)[..., None]))
 
 
 def _normalise_even(be: Backend, a: Array) -> tuple[Array, Array]:
@@ -96,14 +96,14 @@ def _normalise_even(be: Backend, a: Array) -> tuple[Array, Array]:
 def _eigh(be: Backend, a: Array, rtol: float, inverse: bool) -> Solution:
     xp = be.xp
     values, vectors = be.eigh(a)
-    top = xp.maximum(-values[:, :1], values[:, -1:])
+    top = xp.maximum(-values[..., :1], values[..., -1:])
     kept = values > rtol * top
     root = xp.sqrt(xp.where(kept, values, 0 * values))
-    x = z = hermitian((vectors * root[:, None, :]) @ adjoint(vectors))
+    x = z = hermitian((vectors * root[..., None, :]) @ adjoint(vectors))
     if inverse:
         factor = xp.astype(kept, values.dtype) / xp.where(kept, root, xp.ones_like(root))
-        z = hermitian((vectors * factor[:, None, :]) @ adjoint(vectors))
-    return solution(be, (x, z), Failure.NEGATIVE, values[:, 0] < -rtol * top[:, 0], detail=values[:, 0])
+        z = hermitian((vectors * factor[..., None, :]) @ adjoint(vectors))
+    return solution(be, (x, z), Failure.NEGATIVE, values[..., 0] < -rtol * top[..., 0], detail=values[..., 0])
 
 
 def _general(be: Backend, a: Array, noise: Array, rtol: float, method: str, inverse: bool) -> Solution:
@@ -132,7 +132,7 @@ def _judged(be: Backend, a: Array, noise: Array, rtol: float, method: str) -> So
 
 def _is_root(be: Backend, a: Array, x: Array, z: Array, size: Array, size_z: Array) -> Array:
     """Whether the residuals leave no more than half the digits in doubt, and the root is no larger than a root should be."""
-    square = size**2
+    square = size * size
     gap = norm(be, x @ x - a) / square
     gap_z = norm(be, x @ z - eye(be, a)) / (size * size_z)
     # A root far larger than it should be is what a Jordan block at zero, moved apart by rounding, leaves.
@@ -162,8 +162,9 @@ def _singular(
     inverse = be.inv(zero.shifted) - zero.projector / column(xp.astype(zero.shift, a.dtype))
     reach = norm(be, a) * xp.hypot(norm(be, inverse @ zero.across), be.ones(a)) * norm(be, inverse)
     blur = zero.dropped * reach
-    good = norm(be, x @ x - a) < (math.sqrt(be.eps(a)) + rtol) * norm(be, x) ** 2
-    good = good & ~(norm(be, x) ** 2 * be.eps(a) ** 0.75 > norm(be, a))
+    square = norm(be, x) * norm(be, x)
+    good = norm(be, x @ x - a) < (math.sqrt(be.eps(a)) + rtol) * square
+    good = good & ~(square * be.eps(a) ** 0.75 > norm(be, a))
     none = 0 * regular.failure
     singular = zero.count > 0
     use = singular & (zero.defective | (blur < 0.1) | (~right & good & (found.failure == 0)))
@@ -173,7 +174,7 @@ def _singular(
     lost = xp.where(regular.failure > 0, regular.failure, int(Failure.NOT_CONVERGED) + none)
     kept = regular._replace(failure=xp.where(right, none, xp.where(singular, unclear, lost)))
     kept = kept._replace(
-        detail=xp.where((singular & ~right)[:, None], figures(be, a, 1 / nonzero(be, reach)), kept.detail)
+        detail=xp.where((singular & ~right)[..., None], figures(be, a, 1 / nonzero(be, reach)), kept.detail)
     )
     return be.choose(use, split, kept)
 
@@ -194,7 +195,8 @@ def _regular(be: Backend, a: Array, noise: Array, method: str) -> Solution:
             lambda a, noise, x, z, k: solution(be, (x, z), iterations=k),
             *(a, noise, x, z, found.steps),
         )
-    gap = norm(be, x @ x - a) / norm(be, x) ** 2
+    size = norm(be, x)
+    gap = norm(be, x @ x - a) / (size * size)
     doubtful = lost | ~(gap < 8 * math.sqrt(a.shape[-1]) * be.eps(a))
     return be.seldom(
         doubtful,
@@ -350,6 +352,10 @@ def _inverse_root(be: Backend, a: Array, **options: Any) -> Solution:
     return found._replace(value=found.value[1:])
 
 
+def _alone(*, method: str, **options: Any) -> bool:
+    return method in ("auto", "eigh")
+
+
 def _root_tangent(be: Backend, value: Arrays, arrays: Arrays, moves: Arrays, **_: Any) -> Arrays:
     return (folded(be, *value, *moves),)
 
@@ -405,6 +411,7 @@ def _is_singular(be: Backend, x: Array) -> Array:
     tangent=_pair_tangent,
     cotangent=_pair_cotangent,
     unbounded=lambda be, value, a: _is_singular(be, value[0]),
+    alone=_alone,
     choices={"method": _METHODS},
 )
 def sqrtm_pair(
@@ -505,6 +512,7 @@ def sqrtm_pair(
     tangent=_root_tangent,
     cotangent=_root_cotangent,
     unbounded=lambda be, value, a: _is_singular(be, value[0]),
+    alone=_alone,
     choices={"method": _METHODS},
 )
 def sqrtm(A: Array, *, rtol: float | None = None, method: str = "auto", errors: str = "raise") -> Array:
@@ -573,6 +581,7 @@ def sqrtm(A: Array, *, rtol: float | None = None, method: str = "auto", errors: 
     tangent=_inverse_tangent,
     cotangent=_inverse_cotangent,
     unbounded=lambda be, value, a: _is_singular(be, value[0]),
+    alone=_alone,
     choices={"method": _METHODS},
 )
 def invsqrtm(A: Array, *, rtol: float | None = None, method: str = "auto", errors: str = "raise") -> Array:
