@@ -137,7 +137,7 @@ def inner(x: Array, y: Array) -> Array:
 def norm(x: Array) -> Array:
     if x.size < stacks._LONG:
         flat = x.ravel()
-        return np.sqrt(np.vdot(flat, flat).real if flat.dtype.kind == "c" else flat.dot(flat))
+        return np.sqrt(np.vecdot(flat, flat).real if flat.dtype.kind == "c" else flat.dot(flat))
     return stacks.norm(x[None])[0]
 
 
