@@ -126,7 +126,7 @@ def speed() -> dict[str, float]:
 
 def triangles() -> dict[str, float]:
     """The time of a whole product over that of one triangle by Triton: `_TRIANGLE_FROM` in backends/torch.py follows from it."""
-    from matsign.backends.triton_products import symmetric_product
+    from matsign.backends.triton_kernels import symmetric_product
 
     rows: dict[str, float] = {}
     for dtype in (torch.float32, torch.bfloat16, torch.float16):

@@ -17,7 +17,7 @@ from arguments import page, parser
 
 import matsign
 from matsign import backends
-from matsign.engine.schedules import NAMED
+from matsign.iterations.minimax import NAMED
 
 jax.config.update("jax_enable_x64", True)
 N = 96

@@ -24,8 +24,8 @@ from arguments import json_file, parser
 
 import matsign
 from matsign.backends import load
-from matsign.engine.blocks import Dense, Riccati
-from matsign.engine.iterate import newton
+from matsign.iterations.block_structures import Dense, Riccati
+from matsign.iterations.newton import newton
 
 Thunk = Callable[[], Any]
 

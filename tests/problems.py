@@ -12,7 +12,7 @@ import direct
 import matrices
 import matsign
 import truth
-from matsign.engine.declare import answer
+from matsign.core.public import answer
 
 
 class Problem(NamedTuple):

@@ -127,7 +127,7 @@ def test_single_precision_jax():
     assert out == ["done"]
 
 
-LAYERS = ["backends", "engine", ("functions", "equations"), ("cli", "optim")]
+LAYERS = ["backends", "linalg", "core", ("direct", "iterations"), ("functions", "equations"), ("cli", "optim")]
 
 
 def layer(module):
@@ -138,8 +138,9 @@ def layer(module):
     return None
 
 
-def imports(path):
-    for node in ast.walk(ast.parse(path.read_text())):
+def imports(path, nested=True):
+    tree = ast.parse(path.read_text())
+    for node in ast.walk(tree) if nested else tree.body:
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and not node.level:
@@ -157,6 +158,42 @@ def test_imports_point_down(path):
             assert path.parent.name in ("backends", "optim"), f"{path.name} imports {module}"
         if root == "matsign" and own is not None and layer(module) is not None:
             assert layer(module) <= own, f"{path.name} imports {module}"
+
+
+def folder(module):
+    """The folder of a module of matsign, from its dotted name."""
+    path = SOURCE.joinpath(*module.split(".")[1:])
+    while not path.is_dir():
+        path = path.parent
+    return str(path.relative_to(SOURCE))
+
+
+def test_no_circle_of_folders():
+    needs = {}
+    for path in SOURCE.rglob("*.py"):
+        if path.parent != SOURCE:
+            here = needs.setdefault(str(path.parent.relative_to(SOURCE)), set())
+            here |= {folder(m) for m in imports(path) if m.startswith("matsign.")} - {
+                ".",
+                str(path.parent.relative_to(SOURCE)),
+            }
+    while ready := [name for name, others in needs.items() if not others & needs.keys()]:
+        for name in ready:
+            del needs[name]
+    assert needs == {}
+
+
+def test_no_circle_of_modules():
+    needs = {}
+    for path in SOURCE.rglob("*.py"):
+        if path.name != "__init__.py":
+            found = [m.split(".")[1:] for m in imports(path, nested=False) if m.startswith("matsign.")]
+            files = {SOURCE.joinpath(*m[:k]).with_suffix(".py") for m in found for k in (len(m) - 1, len(m)) if k}
+            needs[path] = {f for f in files if f.exists()} - {path}
+    while ready := [path for path, others in needs.items() if not others & needs.keys()]:
+        for path in ready:
+            del needs[path]
+    assert not needs, {str(k): [str(f) for f in v & needs.keys()] for k, v in needs.items()}
 
 
 def test_version():

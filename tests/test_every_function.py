@@ -7,7 +7,7 @@ import matsign
 import truth
 from matrices import DTYPES
 from matsign import backends, certify
-from matsign.engine.certificates import judged
+from matsign.core.certificates import judged
 from problems import BY_NAME, PROBLEMS, TOLERANCE, as_tuple, worst
 
 every_function = pytest.mark.parametrize("problem", PROBLEMS, ids=lambda p: p.name)

@@ -10,23 +10,23 @@
 (True, True)
 """
 
-from matsign.engine.certificates import Certificate, certify
-from matsign.engine.differentiate import condition, frechet
-from matsign.engine.each import each
-from matsign.engine.failures import SpectrumError
-from matsign.equations.continuous import solve_continuous_are
-from matsign.equations.discrete import solve_discrete_are
-from matsign.equations.gramians import discrete_lyapunov_factor, lyapunov_factor
-from matsign.equations.lyapunov import solve_continuous_lyapunov, solve_discrete_lyapunov
-from matsign.equations.reduction import Reduced, balanced_truncation, hankel_singular_values
-from matsign.equations.regulators import Regulator, dlqr, lqr
-from matsign.equations.riccati import solve_riccati
-from matsign.equations.sylvester import solve_sylvester
-from matsign.functions.clipping import mclip, psd_project, soft_threshold
-from matsign.functions.means import coupled_root, geometric_mean
+from matsign.core.certificates import Certificate, certify
+from matsign.core.derivatives import condition, frechet
+from matsign.core.failures import SpectrumError
+from matsign.core.trees import each
+from matsign.equations.lyapunov.factors import discrete_lyapunov_factor, lyapunov_factor
+from matsign.equations.lyapunov.solver import solve_continuous_lyapunov, solve_discrete_lyapunov
+from matsign.equations.reduction.balanced_truncation import Reduced, balanced_truncation, hankel_singular_values
+from matsign.equations.riccati.care import solve_continuous_are
+from matsign.equations.riccati.dare import solve_discrete_are
+from matsign.equations.riccati.lqr import Regulator, dlqr, lqr
+from matsign.equations.riccati.nonsymmetric import solve_riccati
+from matsign.equations.sylvester.solver import solve_sylvester
+from matsign.functions.geometric_mean import coupled_root, geometric_mean
 from matsign.functions.polar import Polar, msign, polar
-from matsign.functions.roots import invsqrtm, sqrtm, sqrtm_pair
+from matsign.functions.proximal import mclip, psd_project, soft_threshold
 from matsign.functions.sign import matrix_abs, mcsgn, spectral_projector
+from matsign.functions.square_roots import invsqrtm, sqrtm, sqrtm_pair
 
 __all__ = [
     "Certificate",

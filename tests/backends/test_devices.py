@@ -6,7 +6,7 @@ What would mix devices on a GPU raises here too.
 import pytest
 
 from matsign import backends, certify, msign
-from matsign.backends import eager
+from matsign.backends import control_flow
 from problems import PROBLEMS, as_tuple
 
 torch = pytest.importorskip("torch")
@@ -17,7 +17,7 @@ def valueless(monkeypatch):
     """As while a CUDA graph is recorded, but with two steps of every loop, and one of every loop in a loop; and what the host
     computes is as empty as the rest.
     """
-    be, loop, within = backends.load("torch"), eager.frozen_loop, []
+    be, loop, within = backends.load("torch"), control_flow.frozen_loop, []
 
     def few(step, state, limit, where):
         within.append(step)
@@ -26,10 +26,10 @@ def valueless(monkeypatch):
         finally:
             within.pop()
 
-    monkeypatch.setattr(eager, "frozen_loop", few)
+    monkeypatch.setattr(control_flow, "frozen_loop", few)
     monkeypatch.setattr(be, "_recording", lambda: True)
     monkeypatch.setattr(be, "short", lambda x: "float16")
-    monkeypatch.setattr(be, "host", lambda f, like, *arrays: eager.tree_map(torch.empty_like, like))
+    monkeypatch.setattr(be, "host", lambda f, like, *arrays: control_flow.tree_map(torch.empty_like, like))
 
 
 def check(value, dtype, *arrays):

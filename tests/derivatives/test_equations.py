@@ -10,7 +10,7 @@ import truth
 from conftest import HAVE
 from matrices import adjoint, definite, gaussian, stable
 from matsign import backends
-from matsign.engine.rules import Step
+from matsign.core.operations import Step
 
 if HAVE["jax"]:
     import jax

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from matsign import msign
-from matsign.engine import schedules
+from matsign.iterations import minimax
 
 torch = pytest.importorskip("torch")
 pytestmark = [pytest.mark.compiles, pytest.mark.filterwarnings("ignore:Dynamo detected:UserWarning")]
@@ -30,12 +30,12 @@ def test_a_design_is_never_followed(monkeypatch, options):
     """To follow a graph break would be an error here; to call it does nothing."""
     designed = []
 
-    def greedy(*args, greedy=schedules._greedy, **kwargs):
+    def greedy(*args, greedy=minimax._greedy, **kwargs):
         torch._dynamo.graph_break()
         designed.append(args)
         return greedy(*args, **kwargs)
 
-    monkeypatch.setattr(schedules, "_greedy", greedy)
+    monkeypatch.setattr(minimax, "_greedy", greedy)
     f, a = lambda a: msign(a, tol=0.0123456, **options), torch.randn(2, 7, 3)  # a tolerance that no other test asks for
     value = torch.compile(f, fullgraph=True, backend="eager")(a)
     assert designed

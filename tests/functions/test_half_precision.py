@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from conftest import JAX
 from matrices import gaussian
 from matsign import backends, frechet, msign
-from matsign.engine.orthogonal import _monic, _short_segments
-from matsign.engine.schedules import NAMED, Step, counted, reach
+from matsign.iterations.minimax import NAMED, Step, counted, reach
+from matsign.iterations.newton_schulz import _monic, _short_segments
 
 EPS = {"float16": 2.0**-10, "bfloat16": 2.0**-7}
 PLANS = {**NAMED, **{f"steps {n}": counted(n, 0.2, 2.0**-12) for n in (1, 2, 3, 5, 12)}}

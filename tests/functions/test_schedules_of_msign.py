@@ -6,8 +6,8 @@ import pytest
 import matsign
 from matrices import gaussian
 from matsign import backends, msign
-from matsign.engine.orthogonal import _gram
-from matsign.engine.schedules import NAMED, counted
+from matsign.iterations.minimax import NAMED, counted
+from matsign.iterations.newton_schulz import _gram
 
 SHAPES = [(1, 1), (7, 7), (20, 12), (40, 10), (10, 40), (33, 1), (1, 5), (64, 31)]
 

@@ -231,13 +231,13 @@ def test_a_batch_is_as_one_by_one():
 
 
 def test_equal_and_transposed_shapes_take_one_call(monkeypatch):
-    from matsign.optim import together
+    from matsign.optim import batching
 
     calls = []
-    monkeypatch.setattr(together, "orthogonalise", lambda x, how: calls.append(tuple(x.shape)) or x)
+    monkeypatch.setattr(batching, "orthogonalise", lambda x, how: calls.append(tuple(x.shape)) or x)
     directions((6, 9), (9, 6), (6, 3, 3), (4, 4), (6, 9))
     assert sorted(calls) == [(1, 1, 1), (1, 4, 4), (4, 6, 9)]  # the first checks the options
-    monkeypatch.setattr(together, "LARGEST_ON_CPU", 2 * 54)
+    monkeypatch.setattr(batching, "LARGEST_ON_CPU", 2 * 54)
     calls.clear()
     directions((6, 9), (9, 6), (6, 3, 3), (4, 4), (6, 9))
     assert sorted(calls) == [(1, 1, 1), (1, 4, 4), (2, 6, 9), (2, 6, 9)]
@@ -282,12 +282,12 @@ def test_the_size_of_a_gradient_does_not_matter(scale):
     ],
 )
 def test_half_precision_on_an_accelerator_unless_told_otherwise(device, dtype, asked, taken, monkeypatch):
-    from matsign.optim import together
+    from matsign.optim import batching
 
     calls = []
-    monkeypatch.setattr(together, "msign", lambda stack, **options: calls.append(options) or stack)
+    monkeypatch.setattr(batching, "msign", lambda stack, **options: calls.append(options) or stack)
     stack = torch.empty(2, 4, 3, device=device, dtype=dtype)
-    together.orthogonalise(stack, together.choice(precision=asked))
+    batching.orthogonalise(stack, batching.choice(precision=asked))
     assert calls[-1].get("precision") == taken
 
 

@@ -95,10 +95,10 @@ def test_zeros_and_nan_stay_where_they_are(tree):
 
 
 def test_equal_and_transposed_shapes_take_one_call(tree, monkeypatch):
-    from matsign.optim import together
+    from matsign.optim import batching
 
     calls, transformation = [], scale_by_msign()
-    monkeypatch.setattr(together, "orthogonalise", lambda x, how: calls.append(tuple(x.shape)) or x)
+    monkeypatch.setattr(batching, "orthogonalise", lambda x, how: calls.append(tuple(x.shape)) or x)
     update(transformation, tree)
     assert sorted(calls) == [(1, 8, 12), (3, 6, 9)]
 

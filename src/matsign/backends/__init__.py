@@ -17,7 +17,7 @@ CODES = 3  # at the end of what a step returns: failure, iterations and detail, 
 
 
 class Backend(Protocol):
-    """What the engine asks of an array library beyond the array API namespace ``xp``.
+    """What matsign asks of an array library beyond the array API namespace ``xp``.
 
     Every array here is a stack: matrices are ``(B, n, m)``, per-member numbers ``(B,)``. Nothing raises for a member
     that has no answer: that member is NaN and the others are right.

@@ -12,8 +12,8 @@ import numpy as np
 from jax import lax
 from jax.sharding import SingleDeviceSharding
 
-from matsign.backends import eager, numpy
-from matsign.backends.eager import first_leaf, tree_map
+from matsign.backends import control_flow, numpy
+from matsign.backends.control_flow import first_leaf, tree_map
 
 Array = jax.Array
 name = "jax"
@@ -278,30 +278,30 @@ def split(mask: Array, yes: Callable[..., Any], no: Callable[..., Any], *arrays:
 seldom = split
 
 
-each_of = eager.each_of
-once = eager.once
+each_of = control_flow.each_of
+once = control_flow.once
 
 
 def choose(mask: Array, yes: Any, no: Any) -> Any:
-    return split(mask, eager.first, eager.second, yes, no)
+    return split(mask, control_flow.first, control_flow.second, yes, no)
 
 
 def derived(step: Any, *arrays: Array) -> tuple[Array, ...]:
-    from matsign.backends import jax_steps
+    from matsign.backends import jax_autodiff
 
-    return jax_steps.derived(step, *arrays)
+    return jax_autodiff.derived(step, *arrays)
 
 
 def by_numpy(step: Any, *arrays: Array) -> bool:
-    from matsign.backends import jax_steps
+    from matsign.backends import jax_autodiff
 
-    return jax_steps.by_numpy(step, *arrays)
+    return jax_autodiff.by_numpy(step, *arrays)
 
 
 def from_numpy(x: Any, like: Array) -> Array:
-    from matsign.backends import jax_steps
+    from matsign.backends import jax_autodiff
 
-    return jax_steps.from_numpy(x, like)
+    return jax_autodiff.from_numpy(x, like)
 
 
 def constant(x: Array) -> Array:

@@ -21,7 +21,7 @@ from jax.interpreters import mlir
 
 from matsign.backends import CODES, jax_host, numpy
 from matsign.backends import jax as plain
-from matsign.backends.eager import first_leaf, tree_map
+from matsign.backends.control_flow import first_leaf, tree_map
 from matsign.backends.jax_derivatives import Derivative
 
 Array = Any

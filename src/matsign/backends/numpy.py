@@ -12,7 +12,7 @@ from typing import Any
 import array_api_compat.numpy
 import numpy as np
 
-from matsign.backends import eager, lapack
+from matsign.backends import control_flow, lapack
 from matsign.backends.lapack import processors
 
 Array = np.ndarray[Any, Any]
@@ -340,20 +340,20 @@ exact_ldexp = ldexp
 
 
 def loop(step: Callable[[Any], Any], state: Any, limit: int) -> Any:
-    everyone, handed = np.arange(len(eager.first_leaf(state))), [state]
+    everyone, handed = np.arange(len(control_flow.first_leaf(state))), [state]
     del state
-    return eager.loop(step, handed, limit, everyone)
+    return control_flow.loop(step, handed, limit, everyone)
 
 
-split = seldom = eager.split
+split = seldom = control_flow.split
 
 
-each_of = eager.each_of
-once = eager.once
+each_of = control_flow.each_of
+once = control_flow.once
 
 
 def choose(mask: Array, yes: Any, no: Any) -> Any:
-    return split(mask, eager.first, eager.second, yes, no)
+    return split(mask, control_flow.first, control_flow.second, yes, no)
 
 
 def derived(step: Any, *arrays: Array) -> tuple[Array, ...]:

@@ -12,7 +12,7 @@ import array_api_compat.torch
 import numpy as np
 import torch
 
-from matsign.backends import eager, numpy, torch_precision
+from matsign.backends import control_flow, numpy, torch_precision
 from matsign.backends.constants import constant_when_compiled
 
 Array = torch.Tensor
@@ -198,9 +198,9 @@ _TRIANGLE_FROM: dict[torch.dtype, int] = {}
 
 def hermitian_product(a: Array, b: Array, shift: float = 0.0) -> Array:
     if a.is_cuda and a.shape[-2] >= _TRIANGLE_FROM.get(a.dtype, sys.maxsize):
-        from matsign.backends import triton_products
+        from matsign.backends import triton_kernels
 
-        return triton_products.symmetric_product(a, b.mT, shift)
+        return triton_kernels.symmetric_product(a, b.mT, shift)
     product = a @ b
     if shift:
         product.diagonal(dim1=-2, dim2=-1).add_(shift)
@@ -287,35 +287,35 @@ exact_ldexp = ldexp
 
 
 def loop(step: Callable[[Any], Any], state: Any, limit: int) -> Any:
-    first = eager.first_leaf(state)
+    first = control_flow.first_leaf(state)
     if traced(first):
-        return eager.frozen_loop(step, state, limit, torch.where)
+        return control_flow.frozen_loop(step, state, limit, torch.where)
     everyone, handed = torch.arange(len(first), device=first.device), [state]
     del first, state
-    return eager.loop(step, handed, limit, everyone)
+    return control_flow.loop(step, handed, limit, everyone)
 
 
 def split(mask: Array, yes: Callable[..., Any], no: Callable[..., Any], *arrays: Array) -> Any:
     if traced(mask):
-        return eager.both(mask, yes(*arrays), no(*arrays), torch.where)
-    return eager.split(mask, yes, no, *arrays)
+        return control_flow.both(mask, yes(*arrays), no(*arrays), torch.where)
+    return control_flow.split(mask, yes, no, *arrays)
 
 
 seldom = split
 
 
-each_of = eager.each_of
-once = eager.once
+each_of = control_flow.each_of
+once = control_flow.once
 
 
 def choose(mask: Array, yes: Any, no: Any) -> Any:
-    return split(mask, eager.first, eager.second, yes, no)
+    return split(mask, control_flow.first, control_flow.second, yes, no)
 
 
 def derived(step: Any, *arrays: Array) -> tuple[Array, ...]:
-    from matsign.backends import torch_steps
+    from matsign.backends import torch_autodiff
 
-    return torch_steps.derived(step, *arrays)
+    return torch_autodiff.derived(step, *arrays)
 
 
 def by_numpy(step: Any, *arrays: Array) -> bool:
@@ -332,7 +332,7 @@ def constant(x: Array) -> Array:
 
 def host(f: Callable[..., Any], like: Any, *arrays: Array) -> Any:
     if any(without_values(x) for x in arrays):
-        return eager.tree_map(torch.empty_like, like)
+        return control_flow.tree_map(torch.empty_like, like)
     with np.errstate(all="ignore"):
         result = f(*(x.detach().cpu().resolve_conj().numpy() for x in arrays))
-    return eager.tree_map(lambda r, x: torch.as_tensor(r, dtype=x.dtype).to(x.device), result, like)
+    return control_flow.tree_map(lambda r, x: torch.as_tensor(r, dtype=x.dtype).to(x.device), result, like)

@@ -16,7 +16,7 @@ from rich.markup import escape
 import matsign
 from matsign.cli import files
 from matsign.cli.text import number
-from matsign.engine.declare import Declaration
+from matsign.core.public import Declaration
 
 _OUT = "where to write: .npy, .npz, .mat, .mtx or .csv; several results go to one .npz or .mat, or to one -o each"
 _FILE = "a file (FILE:NAME where it holds several matrices) or a number"

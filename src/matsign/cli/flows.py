@@ -1,4 +1,4 @@
-"""The engine's own iterations, watched step by step: what the pictures show."""
+"""The library's own iterations, watched step by step: what the pictures show."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import numpy as np
 
 from matsign.backends import load
 from matsign.cli.inputs import Inputs
-from matsign.engine.blocks import AntiDiagonal, Dense, Dilation, Riccati, Triangular, odd_step
-from matsign.engine.iterate import newton, purify
-from matsign.engine.schedules import lifting
+from matsign.iterations.block_structures import AntiDiagonal, Dense, Dilation, Riccati, Triangular, odd_step
+from matsign.iterations.minimax import lifting
+from matsign.iterations.newton import newton, purify
 
 Array = np.ndarray[Any, Any]
 

@@ -18,11 +18,16 @@ from numbers import Integral
 from typing import Any, NamedTuple
 
 from matsign.backends import Backend
-from matsign.engine.blocks import Dilation
-from matsign.engine.declare import Residual, accuracy, declared, rank_tolerance, shown
-from matsign.engine.failures import Failure
-from matsign.engine.iterate import newton, purify, run
-from matsign.engine.linear import (
+from matsign.core.failures import Failure
+from matsign.core.operations import Arrays, Solution, overflowed, solution
+from matsign.core.public import Residual, accuracy, declared, rank_tolerance, shown
+from matsign.functions.msign_schedules import Schedule, borne, planned
+from matsign.iterations.block_structures import Dilation
+from matsign.iterations.differentiable_solves import folded, inverse
+from matsign.iterations.minimax import PADE, lifting, polar_express
+from matsign.iterations.newton import newton, purify, run
+from matsign.iterations.newton_schulz import Plan, orthogonal, rounding, shortened
+from matsign.linalg.stacks import (
     adjoint,
     column,
     eye,
@@ -35,11 +40,6 @@ from matsign.engine.linear import (
     trace,
     widened,
 )
-from matsign.engine.orthogonal import Plan, orthogonal, rounding, shortened
-from matsign.engine.plans import Schedule, borne, planned
-from matsign.engine.rules import Arrays, Solution, overflowed, solution
-from matsign.engine.schedules import PADE, lifting, polar_express
-from matsign.engine.solves import folded, inverse
 
 Array = Any
 

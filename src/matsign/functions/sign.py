@@ -20,13 +20,19 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from matsign.backends import Backend
-from matsign.engine import balance, schur
-from matsign.engine.blocks import Dense
-from matsign.engine.declare import Residual, accuracy, declared, rank_tolerance
-from matsign.engine.deflate import deflate
-from matsign.engine.failures import Failure
-from matsign.engine.iterate import Iterate, finish, newton, run, settled
-from matsign.engine.linear import (
+from matsign.core.failures import Failure
+from matsign.core.operations import Arrays, Solution, follow, overflowed, solution
+from matsign.core.public import Residual, accuracy, declared, rank_tolerance
+from matsign.direct import schur_functions
+from matsign.functions.constant_units import constant_units
+from matsign.iterations.block_structures import Dense
+from matsign.iterations.differentiable_solves import folded, inverse, separable
+from matsign.iterations.minimax import polar_express
+from matsign.iterations.newton import Iterate, finish, newton, run, settled
+from matsign.linalg import balancing
+from matsign.linalg.deflation import deflate
+from matsign.linalg.nullity import nullities
+from matsign.linalg.stacks import (
     adjoint,
     column,
     eye,
@@ -41,10 +47,6 @@ from matsign.engine.linear import (
     relative_norm,
     rounding_probe,
 )
-from matsign.engine.nullity import nullities
-from matsign.engine.rules import Arrays, Solution, follow, overflowed, solution
-from matsign.engine.schedules import polar_express
-from matsign.engine.solves import folded, inverse, separable
 
 Array = Any
 
@@ -82,12 +84,12 @@ class _Derived(NamedTuple):
     degree: int
 
 
-def _units(be: Backend, m: Array, method: str = "auto") -> balance.Balanced:
+def _units(be: Backend, m: Array, method: str = "auto") -> balancing.Balanced:
     """`balance.units`; eigenvectors of a Hermitian matrix want it as it is, only brought to size."""
     if method != "eigh":
-        return balance.units(be, m)
+        return balancing.units(be, m)
     matrix, k = normalise(be, m)
-    return balance.Balanced(matrix, None, k, None)
+    return balancing.Balanced(matrix, None, k, None)
 
 
 def _balanced_sign(be: Backend, m: Array, tol: float, rtol: float | None, method: str) -> Solution:
@@ -204,7 +206,7 @@ def _regular(be: Backend, m: Array, tol: float, method: str) -> tuple[Solution, 
 
 def _schur(be: Backend, m: Array) -> Solution:
     code = be.no_counts(m)
-    value, failure = be.host(schur.sign, (m, code), m)
+    value, failure = be.host(schur_functions.sign, (m, code), m)
     return solution(be, (value,))._replace(failure=failure)
 
 
@@ -285,14 +287,14 @@ def _turned(
 
 def _moved(be: Backend, s: Array, m: Array, dm: Array) -> Array:
     """dS for dM, by the rule at the top of this file, in units that balance M."""
-    units = balance.constant_units(be, m)
+    units = constant_units(be, m)
     s = units.inward(be, s)
     return units.outward(be, _turned(be, s, *_fold(be, s, units.matrix), units.inward(be, dm, 1)))
 
 
 def _pulled(be: Backend, s: Array, m: Array, bar: Array) -> Array:
     """M̄ for S̄: the same map of the adjoints, whose units are the inverse ones."""
-    units = balance.constant_units(be, m)
+    units = constant_units(be, m)
     s = units.inward(be, s)
     n, zero = _fold(be, s, units.matrix)
     turned = _turned(be, adjoint(s), adjoint(n), adjoint(zero), units.outward(be, bar, -1))
@@ -352,7 +354,7 @@ def _not_nilpotent(be: Backend, s: Array, m: Array) -> Array:
     return be.seldom(singular, measured, lambda s, m: 0 * be.ones(m), s, m)
 
 
-def _correction(be: Backend, s: Array, units: balance.Balanced) -> Array:
+def _correction(be: Backend, s: Array, units: balancing.Balanced) -> Array:
     """How S moves along what is left of its equations, with what rounding of M may have hidden, in balanced units."""
     m = units.matrix
     cube = s @ s @ s - s
@@ -545,7 +547,7 @@ def _abs_residual(
     return Residual(backward, (_believed(be, step, *value, _joined_by_rounding(be, s, m, rtol)),))
 
 
-def _abs_correction(be: Backend, s: Array, units: balance.Balanced) -> Array:
+def _abs_correction(be: Backend, s: Array, units: balancing.Balanced) -> Array:
     """How M S moves with S; of a Hermitian M, whose absolute value moves by no more than M does, for what S leaves alone."""
     m = units.matrix
 

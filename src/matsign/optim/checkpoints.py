@@ -6,8 +6,8 @@ from typing import Any
 
 import torch  # noqa: TID251
 
+from matsign.optim.batching import QUINTIC, QUINTIC_STEPS
 from matsign.optim.groups import Group, called, check, check_parameters, normalised
-from matsign.optim.together import QUINTIC, QUINTIC_STEPS
 
 Tensor = torch.Tensor
 State = dict[str, Any]

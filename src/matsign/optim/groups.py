@@ -9,8 +9,8 @@ from typing import Any
 import torch  # noqa: TID251
 
 from matsign.backends import torch as torch_backend
-from matsign.engine.declare import HALVES, KINDS, real_number, shown
-from matsign.optim.together import (
+from matsign.core.public import HALVES, KINDS, real_number, shown
+from matsign.optim.batching import (
     QUINTIC,
     QUINTIC_STEPS,
     Choice,

@@ -10,6 +10,7 @@ from torch._compile import _disable_dynamo  # noqa: TID251
 from torch.optim.adamw import adamw  # noqa: TID251
 
 from matsign.backends.torch import without_values
+from matsign.optim.batching import Layout, together
 from matsign.optim.checkpoints import translated, uncast
 from matsign.optim.groups import (
     ADAMW,
@@ -24,7 +25,6 @@ from matsign.optim.groups import (
     unfit_tensor,
     way,
 )
-from matsign.optim.together import Layout, together
 
 Tensor = torch.Tensor
 

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import jax  # noqa: TID251
 import jax.numpy as jnp  # noqa: TID251
 
-from matsign.engine.declare import real_number, shown
-from matsign.optim.together import (
+from matsign.core.public import real_number, shown
+from matsign.optim.batching import (
     Choice,
     Layout,
     check_adjustment,

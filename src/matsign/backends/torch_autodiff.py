@@ -1,0 +1,102 @@
+"""A step as one function of torch's autograd: differentiated by its rule, again and again, and mapped over."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch.autograd import forward_ad
+
+from matsign.backends import CODES, load
+
+Array = torch.Tensor
+
+
+def derived(step: Any, *arrays: Array) -> tuple[Array, ...]:
+    if torch.compiler.is_compiling():
+        # What looks at values cannot be compiled: torch.compile leaves its graph there and comes back. And of a function
+        # within the derivative of another it has no notion.
+        if not step.unrolls:
+            return _outside(step, *arrays)
+        if not torch.is_grad_enabled():
+            return tuple(step(load("torch"), *arrays))
+    elif _unseen(arrays):
+        return _Step.forward(step, *arrays)
+    return tuple(_Step.apply(step, *arrays))
+
+
+def _unseen(arrays: tuple[Array, ...]) -> bool:
+    """Whether nothing differentiates or maps: the call of an autograd function costs more than that of a small matrix."""
+    if torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0:
+        return False
+    return not (torch.is_grad_enabled() and any([x.requires_grad for x in arrays]))
+
+
+@torch.compiler.disable
+def _outside(step: Any, *arrays: Array) -> tuple[Array, ...]:
+    return tuple(_Step.apply(step, *arrays))
+
+
+_NUMPYS = (torch.float32, torch.float64, torch.complex64, torch.complex128)
+
+
+def _on_host(step: Any, arrays: tuple[Array, ...]) -> bool:
+    """Whether NumPy computes it: on a CPU its calls of LAPACK and of small products are several times as fast as PyTorch's.
+
+    A fixed sequence of products stays where it is.
+    """
+    first = arrays[0]
+    return (
+        first.device.type == "cpu" and first.dtype in _NUMPYS and not step.unrolls and not load("torch").traced(first)
+    )
+
+
+def _by_numpy(step: Any, arrays: tuple[Array, ...]) -> tuple[Array, ...]:
+    plain = [x.detach().resolve_conj().resolve_neg().numpy() for x in arrays]
+    found = step.evaluate(load("numpy"), *plain)
+    out = tuple([_tensor(x, plain) for x in found])
+    if step.raises(load("numpy"), found):
+        step.complain(load("torch"), out)
+    return out
+
+
+def _tensor(x: Any, taken: list[Any]) -> Array:
+    """An array of NumPy's as a tensor with memory of its own."""
+    if not x.flags.c_contiguous or not x.flags.writeable or any([np.may_share_memory(x, y) for y in taken]):
+        x = np.array(x, order="C")
+    return torch.from_numpy(x)
+
+
+class _Step(torch.autograd.Function):
+    @staticmethod
+    def forward(step: Any, *arrays: Array) -> tuple[Array, ...]:
+        if _on_host(step, arrays):
+            return _by_numpy(step, arrays)
+        found = step(load("torch"), *arrays)
+        return tuple(x.clone() if any(x is y for y in arrays) else x for x in found)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        # In steps that torch.compile follows.
+        ctx.step = inputs[0]
+        ctx.count = len(inputs) - 1
+        ctx.mark_non_differentiable(*output[-CODES:])
+        ctx.save_for_backward(*inputs[1:], *output[:-CODES])
+
+    @staticmethod
+    def backward(ctx: Any, *bars: Array) -> tuple[Any, ...]:
+        step, count, saved = ctx.step, ctx.count, ctx.saved_tensors
+        found = step.cotangent(load("torch"), saved[count:], saved[:count], bars[:-CODES])
+        return None, *found
+
+    @staticmethod
+    def vmap(info: Any, axes: Any, step: Any, *arrays: Array) -> tuple[tuple[Array, ...], tuple[int, ...]]:
+        count = info.batch_size
+
+        def merged(x: Array, d: int | None) -> Array:
+            x = x.expand(count, *x.shape) if d is None else x.movedim(d, 0)
+            return x.reshape(count * x.shape[1], *x.shape[2:])
+
+        found = derived(step.over(count), *(merged(x, d) for x, d in zip(arrays, axes[1:], strict=True)))
+        return tuple(x.reshape(count, x.shape[0] // count, *x.shape[1:]) for x in found), (0,) * len(found)

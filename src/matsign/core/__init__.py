@@ -1,0 +1,1 @@
+"""How a function is called: arguments, operations, derivatives, certificates, errors."""

@@ -1,0 +1,242 @@
+"""A certificate beside every answer: how wrong it is, measured from the answer itself."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+from matsign.backends import CODES, Backend
+from matsign.core.operations import Arrays, Step, named, no_figures, set_aside
+from matsign.core.public import HALVES, Answer, Declaration, Residual, answer
+from matsign.linalg.stacks import largest, per_member, relative_norm
+
+Array = Any
+
+
+class Certificate(NamedTuple):
+    """Hold what is known about the error of a result.
+
+    The second result of a function made by `certify`. Each attribute has one entry for each member of the batch, or is
+    a plain number for a single matrix.
+
+    Attributes
+    ----------
+    backward_error : array, shape (...)
+        The Frobenius norm of the residual of the equation that the result should satisfy, divided by the sum of the
+        Frobenius norms of the terms of this equation, each term as it is evaluated. The documentation of each function
+        says which equation this is.
+    forward_error : array, shape (...)
+        Estimated relative error: the size of one correction step divided by the size of the result (of a result of 0,
+        by what is natural for the function). It is infinite where nothing is known, and never NaN where there is a
+        result.
+    iterations : array of int, shape (...)
+        Number of steps; 0 for a direct method.
+    converged : array of bool, shape (...)
+        Whether there is a result.
+    separation : array, shape (...)
+        For an equation, an estimate of the smallest ‖L(y)‖ / ‖y‖ of its linear operator L (or of its linearisation at
+        the result). Rounding in the data moves the result by about its own size divided by the separation. NaN where
+        there is none.
+    boundary : array of bool, shape (...)
+        Whether the result is only the limit of results, with eigenvalues on the boundary that should lie on one side.
+    measures : dict of str to array
+        Further quantities, by name; the documentation of each function says which.
+
+    See Also
+    --------
+    certify : Make a function that returns a certificate.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from matsign import certify, solve_sylvester
+    >>> a, b, q = np.array([[3.0, 1.0], [0.0, 2.0]]), np.array([[1.0]]), np.array([[4.0], [6.0]])
+    >>> x, certificate = certify(solve_sylvester)(a, b, q)
+    >>> bool(certificate.converged), bool(certificate.boundary), bool(certificate.separation > 2)
+    (True, False, True)
+    >>> bool(np.linalg.norm(a @ x + x @ b - q) < 1e-14), bool(certificate.backward_error < 1e-15)
+    (True, True)
+    """
+
+    backward_error: Any
+    forward_error: Any
+    iterations: Any
+    converged: Any
+    separation: Any
+    boundary: Any
+    measures: dict[str, Any]
+
+
+def certify(f: Callable[..., Any]) -> Callable[..., tuple[Any, Certificate]]:
+    """Return a function that also returns a certificate.
+
+    ``certify(f)(*args, **options)`` is ``(f(*args, **options), certificate)``, in the shape of ``jax.value_and_grad``.
+    The `Certificate` measures the error of the result from the result itself.
+
+    Parameters
+    ----------
+    f : callable
+        A function of this library that returns arrays, such as `mcsgn` or `solve_sylvester`.
+
+    Returns
+    -------
+    certified : callable
+        A function with the arguments and options of `f`, which returns the result of `f` and a `Certificate`.
+
+    Raises
+    ------
+    TypeError
+        If `f` is not such a function.
+
+    See Also
+    --------
+    Certificate : What a certificate holds.
+    condition : How much relative errors grow.
+
+    Notes
+    -----
+    The backward error is the relative residual of the equation that belongs to `f`. The forward error is estimated by
+    the size of one correction step: the derivative of `f` in the direction of the residual, which costs one more
+    Sylvester equation. It sees errors that the residual hides. To first order, `condition` times the backward error is
+    an upper bound of it, often far too large.
+
+    With ``errors="nan"`` a member of a batch without a result has NaN errors and ``converged`` False. The function can
+    be used inside ``jax.jit``.
+
+    Examples
+    --------
+    >>> import numpy as np, matsign
+    >>> value, certificate = matsign.certify(matsign.mcsgn)(np.array([[1.0, 1e6], [0.0, -1.0]]))
+    >>> value
+    array([[ 1.e+00,  1.e+06],
+           [ 0.e+00, -1.e+00]])
+    >>> bool(certificate.converged), bool(certificate.backward_error < 1e-15)
+    (True, True)
+    """
+    declaration = getattr(f, "declaration", None)
+    if not isinstance(declaration, Declaration):
+        raise TypeError(f"certify wants a function of matsign, got {f!r}")
+
+    @functools.wraps(f, updated=())
+    def certified(*args: Any, **kwargs: Any) -> tuple[Any, Certificate]:
+        result = answer(declaration, args, kwargs)
+        return result.public, _certificate(declaration, result)
+
+    return certified
+
+
+def _certificate(declaration: Declaration, result: Answer) -> Certificate:
+    be, call, solution = result.call.be, result.call, result.solution
+    given, value = (tuple(be.constant(x) for x in xs if x is not None) for xs in (call.stacks, solution.value))
+    measurement = Measurement(declaration, replace(result.step, batch=None), call.kind)
+    found = be.derived(measurement, *given, *value, solution.failure)
+    backward, forward, separation, boundary, *measures = found[: len(found) - CODES]
+
+    def shaped(x: Array) -> Any:
+        return _shaped(be, x, call.batch)
+
+    return Certificate(
+        shaped(backward),
+        shaped(forward),
+        shaped(be.xp.astype(solution.iterations, be.xp.int32)),
+        shaped(solution.failure == 0),
+        shaped(separation),
+        shaped(boundary > 0),
+        {name: shaped(x) for name, x in zip(declaration.measures, measures, strict=False)},
+    )
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """How wrong an answer is, as one operation like the `Step` that it belongs to: of the arrays, the value and its failures.
+
+    It returns a number per member for the backward and the forward error, the separation, the boundary (0 or 1) and each of
+    the measures, and the codes of a step, all of them 0.
+    """
+
+    declaration: Declaration
+    step: Step
+    kind: str
+    batch: None = None
+    fixed = finite = False
+
+    @property
+    def unrolls(self) -> bool:
+        return self.step.unrolls
+
+    def over(self, count: int) -> Measurement:
+        return self
+
+    def result_shapes(self, arrays: Arrays) -> list[tuple[tuple[int, ...], str]]:
+        return [((arrays[0].shape[0],), "real")] * (4 + len(self.declaration.measures))
+
+    def __call__(self, be: Backend, *arrays: Array) -> Arrays:
+        return self.evaluate(be, *arrays)
+
+    def raises(self, be: Backend, flat: Arrays) -> bool:
+        """Nothing here is an error."""
+        return False
+
+    def evaluate(self, be: Backend, *arrays: Array) -> Arrays:
+        count = sum(self.step.given)
+        given, value, failure = arrays[:count], arrays[count:-1], arrays[-1]
+        with be.scoped(given[0]):
+            numbers = self._numbers(be, given, value, failure == 0)
+        none = be.no_counts(given[0])
+        return (*numbers, none, none, no_figures(be, given[0]))
+
+    def _numbers(self, be: Backend, given: Arrays, value: Arrays, converged: Array) -> Arrays:
+        if not self.step.has_entries(given):
+            return tuple(_where(be, converged, 0 * be.ones(given[0])) for _ in self.result_shapes(given))
+        # What has no answer has no residual either; zeros keep NaN away from LAPACK.
+        value = self.step.filled_value(be, value, given)
+        kept = tuple(be.xp.where(per_member(converged, x), x, be.xp.zeros_like(x)) for x in value)
+        arrays = self.step.every(set_aside(be, self.step.filled(be, given))[1])
+        matrices, options = named(self.declaration.rule, arrays, dict(self.step.options))
+        if self.kind in HALVES:
+            kept = tuple(be.astype(be.astype(x, self.kind), be.kind(x)) for x in kept)
+        found = self.declaration.residual(be, kept, *matrices, **judged(self.declaration, options))
+        return tuple(_where(be, converged, x) for x in _errors(be, found, kept))
+
+
+def _where(be: Backend, mask: Array, x: Array) -> Array:
+    return be.xp.where(mask, x, be.xp.full_like(x, be.xp.nan))
+
+
+def judged(declaration: Declaration, options: dict[str, Any]) -> dict[str, Any]:
+    """The options without which an answer cannot be judged: those that the residual asks for by name."""
+    asked = inspect.signature(declaration.residual).parameters.values()
+    return {p.name: options[p.name] for p in asked if p.kind is p.KEYWORD_ONLY}
+
+
+def _errors(be: Backend, found: Residual, value: Arrays) -> Arrays:
+    """Backward error, ‖correction‖ / ‖value‖ at its largest over the arrays of the value, separation, boundary, measures."""
+    backward = _known(be, found.backward)
+    forward = be.xp.zeros_like(backward)
+    measured = value if found.zero is None else found.zero
+    for step, x, y in zip(_flat(found.correction), _flat(value), _flat(measured), strict=True):
+        # Where an answer of 0 leaves nothing of the equation there is nothing to correct.
+        exact = (backward == 0) & (largest(be, x) == 0)
+        forward = be.xp.maximum(forward, be.xp.where(exact, 0 * forward, _known(be, relative_norm(be, step, x, y))))
+    separation = be.xp.full_like(forward, be.xp.nan) if found.separation is None else found.separation
+    boundary = 0 * forward if found.boundary is None else be.astype(found.boundary, be.kind(forward))
+    return (backward, forward, separation, boundary, *found.measures)
+
+
+def _flat(xs: tuple[Array, ...]) -> tuple[Array, ...]:
+    """Matrices and vectors alike as columns."""
+    return tuple(x.reshape((len(x), -1, 1)) for x in xs)
+
+
+def _known(be: Backend, error: Array) -> Array:
+    """An error, infinite where its computation came to nothing: then the answer may be as wrong as can be."""
+    return be.xp.where(be.xp.isnan(error), be.xp.full_like(error, be.xp.inf), error)
+
+
+def _shaped(be: Backend, x: Array, batch: tuple[int, ...]) -> Any:
+    if batch or be.traced(x):
+        return x.reshape(batch)
+    return x[0].item()

@@ -1,0 +1,434 @@
+"""What a function is: how it is solved on stacks, and by which equations it moves with its arguments.
+
+A `Rule` holds the mathematics, a `Step` one use of it. Automatic differentiation sees a step as a single operation
+(`Backend.derived`): nothing inside it is recorded, and its derivatives come from the rule alone. Rules are written in
+products and in other steps, so that they may be differentiated again, to any order.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple, NoReturn, cast
+
+import numpy as np
+
+from matsign.backends import CODES, Backend, numpy_single
+from matsign.core.failures import WITH_BEST_ITERATE, Failure, SpectrumError, explain
+from matsign.linalg.stacks import per_member, rectangular_eye
+
+Array = Any
+Arrays = tuple[Any, ...]
+
+
+class Solution(NamedTuple):
+    """What a solver returns: its arrays (B, ...) and, per member, a `Failure`, the steps taken and a figure for the error's text.
+
+    The figure is real or complex: (B, 2), its real and its imaginary part.
+    """
+
+    value: Arrays
+    failure: Array
+    iterations: Array
+    detail: Array
+
+
+def solution(
+    be: Backend,
+    value: Arrays,
+    failure: Failure = Failure.NONE,
+    failed: Array | None = None,
+    iterations: Array | None = None,
+    detail: Array | None = None,
+) -> Solution:
+    """A `Solution` in which the members of the mask `failed` have this failure; `detail` is one number per member."""
+    found = none = be.no_counts(value[0])
+    if failed is not None and not be.traced(failed) and not be.some(failed):
+        detail = None
+    elif failed is not None:
+        found = be.xp.where(failed, none + int(failure), none)
+    return Solution(
+        tuple(value),
+        found,
+        none if iterations is None else be.astype(iterations, "int32"),
+        no_figures(be, value[0]) if detail is None else figures(be, value[0], detail),
+    )
+
+
+def _stacked(found: Solution) -> Solution:
+    """What was found for one matrix as it stands in a stack."""
+    value, failure, iterations, detail = found
+    return Solution(tuple([x[None] for x in value]), failure[None], iterations[None], detail[None])
+
+
+def nothing_failed(be: Backend, failure: Array) -> bool:
+    """Whether it is known that all members have an answer."""
+    return not be.traced(failure) and not be.some(failure)
+
+
+def overflowed(be: Backend, x: Array, failure: Array) -> Array:
+    """The failures of the members x of an answer, where those that have one and are not finite are too large for their dtype."""
+    if not be.traced(x) and be.surely_finite(x):
+        return failure
+    return be.xp.where((failure == 0) & ~be.xp.isfinite(x).all((-1, -2)), int(Failure.OVERFLOW) + 0 * failure, failure)
+
+
+def no_figures(be: Backend, like: Array) -> Array:
+    """The figures of a `Solution` that has none."""
+    return be.zeros((*be.no_counts(like).shape, 2), be.real(like))
+
+
+def figures(be: Backend, like: Array, numbers: Array) -> Array:
+    """Real or complex numbers (B,) as the figures of a `Solution`."""
+    if be.is_complex(numbers):
+        both = (be.real(numbers)[..., None], be.imag(numbers)[..., None])
+    else:
+        both = (numbers[..., None], be.zeros((*numbers.shape, 1), numbers))
+    return be.astype(be.xp.concat(both, axis=-1), be.kind(be.real(like)))
+
+
+@dataclass(frozen=True, eq=False)
+class Rule:
+    """The mathematics of a function, free of any array library.
+
+    ``solve(be, *arrays, **options)`` sees stacks (B, n, m) of one dtype, with B and all sizes at least 1 and all entries finite,
+    and None for an optional array that was not given; shapes are letters, one tuple for each array.
+
+    ``tangent(be, value, arrays, moves, **options)`` is how the value moves when the arrays do, and
+    ``cotangent(be, value, arrays, bars, **options)`` its adjoint in the inner product Re tr(xᴴy); both tuples in, tuples
+    out. They may look at shapes but not at values.
+
+    The `numbers` of a function, one real number per member, are given to all of these by name: as floats where they are known,
+    as stacks (B,) where they are arrays, whose moves and bars then follow those of the matrices (None of a float). What
+    such a stack holds is for the solver to judge.
+
+    A rule that is `linear` is so in its last array, and its transpose is
+    the same function of the other arrays' transposes. Where ``fixed(**options)``, the solver under a trace is a fixed
+    sequence of products; one that is `unrolled` may loop, but becomes such a sequence where loops are written out.
+    Where ``alone(**options)``, the solver also takes matrices that are no stacks (`backends.alone`).
+    `adjoint` tells f(Mᴴ) = f(M)ᴴ. `kinds` names the results that are "real" or "complex" whatever the arrays are; by
+    default every one is like the arrays ("same").
+
+    A size of zero is a sum without terms. Where a result has entries all the same, the rule sees one row or column of zeros in
+    its place, with `neutral` (0 by default) on the diagonal of a square array of that letter. Where no result has entries,
+    ``nothing(be, *arrays, **options)`` says whether there is a solution at all. ``sizes(known, **options)`` are those of letters
+    that stand among the results only.
+    """
+
+    name: str
+    shapes: tuple[tuple[str, ...], ...]
+    results: tuple[tuple[str, ...], ...]
+    solve: Callable[..., Solution]
+    tangent: Callable[..., Arrays] | None = None
+    cotangent: Callable[..., Arrays] | None = None
+    linear: bool = False
+    adjoint: bool = False
+    fixed: Callable[..., bool] = lambda **options: False
+    unrolled: bool = False
+    alone: Callable[..., bool] = lambda **options: False
+    kinds: tuple[str, ...] = ()
+    wrap: Callable[..., Any] = lambda be, *xs: xs
+    neutral: dict[str, float] = field(default_factory=dict)
+    nothing: Callable[..., Solution] | None = None
+    sizes: Callable[..., dict[str, int]] = lambda known, **options: {}
+    numbers: tuple[str, ...] = ()
+
+    @property
+    def letters(self) -> tuple[tuple[str, ...], ...]:
+        """The letters of all arrays, numbers too, which have none."""
+        return (*self.shapes, *(() for _ in self.numbers))
+
+
+def shapes_of(side: str) -> tuple[tuple[str, ...], ...]:
+    """The letters of one side of a signature such as "(n,m),(m)"."""
+    return tuple(tuple(part.strip("()").split(",")) for part in side.split("),("))
+
+
+@dataclass(frozen=True)
+class Step:
+    """A rule with its options on stacks: the value, failure, iterations and detail as one flat tuple of arrays.
+
+    `given` tells which arrays there are, numbers after matrices; the others are None to the rule, or floats among the
+    options. With `batch`, a failure is an error that names members of a batch of this shape.
+    """
+
+    rule: Rule
+    given: tuple[bool, ...]
+    options: tuple[tuple[str, Any], ...] = ()
+    batch: tuple[int, ...] | None = None
+    finite = True  # an answer that is not is none
+
+    @property
+    def fixed(self) -> bool:
+        return self.rule.fixed(**dict(self.options))
+
+    @property
+    def unrolls(self) -> bool:
+        """Whether torch.compile can follow it."""
+        return self.fixed or self.rule.unrolled
+
+    def result_shapes(self, arrays: Arrays) -> list[tuple[tuple[int, ...], str]] | None:
+        """(shape, kind) of each array of the value, or None where the solver chooses a size or has nothing to solve."""
+        rule, sizes = self.rule, self._sizes(arrays)
+        if 0 in sizes.values() or any(letter not in sizes for shape in rule.results for letter in shape):
+            return None
+        kinds = rule.kinds or ("same",) * len(rule.results)
+        shapes = [(arrays[0].shape[0], *(sizes[n] for n in shape)) for shape in rule.results]
+        return list(zip(shapes, kinds, strict=True))
+
+    def over(self, count: int) -> Step:
+        """The same with another leading axis."""
+        return self if self.batch is None else replace(self, batch=(count, *self.batch))
+
+    def __call__(self, be: Backend, *arrays: Array) -> Arrays:
+        flat = self.evaluate(be, *arrays)
+        if self.raises(be, flat):
+            self.complain(be, flat)
+        return flat
+
+    def evaluate(self, be: Backend, *arrays: Array) -> Arrays:
+        """The flat tuple, whatever has failed."""
+        with be.scoped(arrays[0]):
+            found = self._solved(be, arrays)
+        return (*found.value, *found[1:])
+
+    def raises(self, be: Backend, flat: Arrays) -> bool:
+        """Whether members have failed that must not."""
+        failure = flat[-CODES]
+        return self.batch is not None and not nothing_failed(be, failure) and not be.traced(failure)
+
+    def tangent(self, be: Backend, value: Arrays, arrays: Arrays, moves: Arrays) -> Arrays:
+        """How the value moves with the given arrays."""
+        if _empty(arrays):
+            if not self.has_entries(arrays):
+                return tuple(be.xp.zeros_like(x) for x in value)
+            full = self.filled(be, arrays), self.filled(be, moves, neutral=False)
+            return self._trimmed(arrays, self.tangent(be, self.filled_value(be, value, arrays), *full))
+        matrices, named = self.split(arrays)
+        with be.scoped(arrays[0]):
+            return self._ruled("tangent")(be, value, matrices, self.every(moves), **named)
+
+    def cotangent(self, be: Backend, value: Arrays, arrays: Arrays, bars: Arrays) -> Arrays:
+        """The adjoint of `tangent`, for the given arrays."""
+        if _empty(arrays):
+            if not self.has_entries(arrays):
+                return tuple(be.xp.zeros_like(x) for x in arrays)
+            full = (self.filled_value(be, x, arrays) for x in (value, bars))
+            found = self.cotangent(be, next(full), self.filled(be, arrays), next(full))
+            return tuple(
+                x[:, : y.shape[1], : y.shape[2]] if y.ndim > 1 else x for x, y in zip(found, arrays, strict=True)
+            )
+        matrices, named = self.split(arrays)
+        with be.scoped(arrays[0]):
+            found = self._ruled("cotangent")(be, value, matrices, bars, **named)
+        return tuple(_like(be, x, y) for x, y in zip((x for x in found if x is not None), arrays, strict=True))
+
+    def _ruled(self, kind: str) -> Callable[..., Arrays]:
+        rule = getattr(self.rule, kind)
+        if rule is None:
+            raise NotImplementedError(f"{self.rule.name} has no derivative")
+        return cast("Callable[..., Arrays]", rule)
+
+    def every(self, arrays: Arrays) -> Arrays:
+        """With None in the places of those that were not given."""
+        if len(arrays) == len(self.given):
+            return arrays
+        there = iter(arrays)
+        return tuple(next(there) if given else None for given in self.given)
+
+    def split(self, arrays: Arrays) -> tuple[Arrays, dict[str, Any]]:
+        """The matrices, and by name the options and the numbers."""
+        return named(self.rule, self.every(arrays), dict(self.options))
+
+    def _solved(self, be: Backend, arrays: Arrays) -> Solution:
+        if _empty(arrays):
+            if not self.has_entries(arrays):
+                return self._nothing(be, arrays)
+            found = self._solved(be, self.filled(be, arrays))
+            return found._replace(value=self._trimmed(arrays, found.value))
+        bad, arrays = set_aside(be, arrays)
+        options = dict(self.options)
+
+        def solve(*stacks: Array) -> Solution:
+            matrices, known = named(self.rule, stacks, options)
+            return self.rule.solve(be, *matrices, **known)
+
+        # A failure that becomes an error brings its best iterate along; elsewhere a NaN stands for it.
+        kept = () if self.batch is None else WITH_BEST_ITERATE
+        every = self.every(arrays)
+        if len(arrays[0]) == 1:
+            if be.name == "numpy" and self.rule.alone(**options):
+                found = _stacked(numpy_single.call(self.rule.solve, *every, **options))
+            else:
+                found = solve(*every)
+            return _mark(be, found, bad, kept)
+        room = _CHUNK << 7 if self.unrolls else _CHUNK
+        return _mark(be, _in_pieces(be, solve, every, room), bad, kept)
+
+    def _nothing(self, be: Backend, arrays: Arrays) -> Solution:
+        """An answer without entries: that of an empty batch or an empty matrix."""
+        if len(arrays[0]) and self.rule.nothing is not None:
+            bad, arrays = set_aside(be, arrays)
+            matrices, options = self.split(arrays)
+            return _mark(be, self.rule.nothing(be, *matrices, **options), bad)
+        sizes = self._sizes(arrays)
+        kinds = self.rule.kinds or ("same",) * len(self.rule.results)
+        shapes = (tuple(sizes.get(letter, 0) for letter in shape) for shape in self.rule.results)
+        empty = (
+            be.astype(be.zeros((len(arrays[0]), *shape), like), _dtype(be, like, kind))
+            for shape, kind in zip(shapes, kinds, strict=True)
+            for like in (be.real(arrays[0]) if kind == "real" else arrays[0],)
+        )
+        return solution(be, tuple(empty))
+
+    def has_entries(self, arrays: Arrays) -> bool:
+        """Whether the answer for these arrays has."""
+        sizes = self._sizes(arrays)
+        return len(arrays[0]) > 0 and any(all(sizes.get(x, 1) for x in shape) for shape in self.rule.results)
+
+    def filled(self, be: Backend, arrays: Arrays, *, neutral: bool = True) -> Arrays:
+        """The given arrays with one row or column of what adds nothing in place of none."""
+        letters = (s for s, given in zip(self.rule.letters, self.given, strict=True) if given)
+        return tuple(
+            _filled(be, x, self.rule.neutral.get(s[0], 0.0) if neutral and s[0] == s[-1] else 0.0) if s else x
+            for x, s in zip(arrays, letters, strict=True)
+        )
+
+    def filled_value(self, be: Backend, value: Arrays, arrays: Arrays) -> Arrays:
+        """The value for the filled arrays, from that for these."""
+        empty = self._missing(arrays)
+        return tuple(
+            _filled(be, x, 0.0) if empty & set(shape) else x for x, shape in zip(value, self.rule.results, strict=True)
+        )
+
+    def _trimmed(self, arrays: Arrays, value: Arrays) -> Arrays:
+        """The value for these arrays, from that for the filled ones."""
+        empty = self._missing(arrays)
+        cuts = (
+            (slice(None), *(slice(0 if letter in empty else None) for letter in shape)) for shape in self.rule.results
+        )
+        return tuple(x[cut] for x, cut in zip(value, cuts, strict=True))
+
+    def _missing(self, arrays: Arrays) -> set[str]:
+        return {letter for letter, size in self._sizes(arrays).items() if size == 0}
+
+    def _sizes(self, arrays: Arrays) -> dict[str, int]:
+        """What the letters stand for."""
+        known: dict[str, int] = {}
+        for x, shape in zip(self.every(arrays), self.rule.letters, strict=True):
+            if x is not None:
+                known |= dict(zip(shape, x.shape[1:], strict=True))
+        return known | self.rule.sizes(known, **dict(self.options))
+
+    def complain(self, be: Backend, flat: Arrays) -> NoReturn:
+        """The error of a step that `raises`."""
+        assert self.batch is not None
+        found = Solution(flat[:-CODES], *flat[-CODES:])
+        failures, details = (np.asarray(x.tolist()) for x in (found.failure, found.detail))
+        hit = np.flatnonzero(failures)
+        members = [tuple(int(i) for i in np.unravel_index(k, self.batch)) if self.batch else () for k in hit]
+        reasons = [Failure(int(failures[k])) for k in hit]
+        text = explain(self.rule.name, members, reasons, [complex(*details[k]) for k in hit])
+        raise SpectrumError(text, members, reasons, self.rule.wrap(be, *shaped(be, found.value, self.batch)))
+
+
+def named(rule: Rule, arrays: Arrays, options: dict[str, Any]) -> tuple[Arrays, dict[str, Any]]:
+    """The matrices among all arrays of a rule, and its numbers among the options."""
+    if not rule.numbers:
+        return arrays, options
+    count = len(rule.shapes)
+    numbers = {name: x for name, x in zip(rule.numbers, arrays[count:], strict=False) if x is not None}
+    return arrays[:count], options | numbers
+
+
+def follow(be: Backend, rule: Rule, *arrays: Array, **options: Any) -> Arrays:
+    """The value of a rule inside another rule; members without one are NaN."""
+    step = Step(rule, tuple(x is not None for x in arrays), tuple(sorted(options.items())))
+    return be.derived(step, *(x for x in arrays if x is not None))[: len(rule.results)]
+
+
+def shaped(be: Backend, value: Arrays, batch: tuple[int, ...]) -> list[Array]:
+    """Stacks with the leading axes of the batch."""
+    return [be.settled(x.reshape((*batch, *x.shape[1:]))) for x in value]
+
+
+def set_aside(be: Backend, arrays: Arrays) -> tuple[Array | None, Arrays]:
+    """Which members are not finite, and the arrays with a harmless stand-in there: no LAPACK routine ever sees a NaN."""
+    bad = None
+    for x in arrays:
+        if x is None or x.ndim == 1:
+            continue
+        if not be.surely_finite(x):
+            here = ~be.xp.isfinite(x).all((-1, -2))
+            bad = here if bad is None else bad | here
+    if bad is not None:
+        arrays = tuple(
+            x if x is None or x.ndim == 1 else be.xp.where(bad[:, None, None], rectangular_eye(be, x), x)
+            for x in arrays
+        )
+    return bad, arrays
+
+
+# Numbers in one array of a chunk: about what a core keeps in its cache while an iteration passes over it many times, and enough
+# work between two steps of Python that a second worker pays. A few fixed products pass over it less often.
+_CHUNK = 1 << 15
+
+
+def _in_pieces(be: Backend, solve: Callable[..., Solution], stacks: Arrays, room: int) -> Solution:
+    """The solver on the whole stack, or on a CPU on pieces of it that fit the cache."""
+    count = max(1, room // max(math.prod(x.shape[1:]) for x in stacks if x is not None))
+    workers = be.workers(stacks[0])
+    if len(stacks[0]) <= count or not workers:
+        return solve(*stacks)
+
+    def piece(i: int) -> Solution:
+        with be.scoped(stacks[0]):
+            return solve(*(None if x is None else x[i : i + count] for x in stacks))
+
+    starts = range(0, len(stacks[0]), count)
+    if workers == 1:
+        pieces = list(map(piece, starts))
+    else:
+        with ThreadPoolExecutor(min(workers, len(starts))) as pool:
+            pieces = list(pool.map(piece, starts))
+    value = tuple(be.xp.concat(parts) for parts in zip(*(piece.value for piece in pieces), strict=True))
+    return Solution(value, *(be.xp.concat(parts) for parts in zip(*(piece[1:] for piece in pieces), strict=True)))
+
+
+def _mark(be: Backend, found: Solution, bad: Array | None, kept: tuple[Failure, ...] = ()) -> Solution:
+    """NaN in every member that failed, but where it did for one of the reasons `kept`."""
+    failure = found.failure
+    if bad is not None:
+        failure = be.xp.where(bad, int(Failure.NONFINITE) + 0 * failure, failure)
+    elif nothing_failed(be, failure):
+        return found
+    failed = failure > 0
+    for reason in () if be.traced(failure) else kept:
+        failed = failed & (failure != int(reason))
+    value = tuple(be.xp.where(per_member(failed, x), math.nan * be.xp.ones_like(x), x) for x in found.value)
+    return found._replace(value=value, failure=failure)
+
+
+def _empty(arrays: Arrays) -> bool:
+    return any([0 in x.shape for x in arrays])
+
+
+def _dtype(be: Backend, like: Array, kind: str) -> str:
+    """The dtype of a result of this kind."""
+    name = be.kind(be.real(like) if kind == "real" else like)
+    return {"float32": "complex64", "float64": "complex128"}.get(name, name) if kind == "complex" else name
+
+
+def _filled(be: Backend, x: Array, diagonal: float) -> Array:
+    """x, or where it has no entries, zeros of size 1 in place of 0 with this diagonal."""
+    if 0 not in x.shape:
+        return x
+    zeros = be.zeros((len(x), *(max(1, k) for k in x.shape[1:])), x)
+    return zeros + diagonal * rectangular_eye(be, zeros) if diagonal else zeros
+
+
+def _like(be: Backend, bar: Array, x: Array) -> Array:
+    """A cotangent as its array would be: of a real one it is real."""
+    return be.settled(be.real(bar) if be.is_complex(bar) and not be.is_complex(x) else bar)

@@ -1,0 +1,147 @@
+"""Equations brought to size by powers of two, which cost no rounding, and their answers brought back.
+
+An answer may be too large for its dtype although everything on the way was near one: that is a failure of its own.
+"""
+
+from __future__ import annotations
+
+import functools
+import operator
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from matsign.backends import Backend
+from matsign.core.failures import Failure
+from matsign.core.operations import Solution
+from matsign.linalg import balancing
+from matsign.linalg.stacks import column, normalise, per_member
+
+Array = Any
+
+# The exponent of an entry that is zero: below all others.
+_NOTHING = -(1 << 20)
+
+
+def balanced(be: Backend, *matrices: Array) -> tuple[Array, ...]:
+    """``(*exponents, *scaled, k)``: each matrix as 2^-k 2^-e m 2^e with exponents e (B, n) that make its rows and columns alike,
+    the largest entry of all near one.
+
+    In one step, because what is near one in good units may lie outside the range of the dtype in those between. The exponents
+    are None where it is known that no member of the stack has units to change.
+    """
+    if not be.traced(matrices[0]) and not any([be.some(balancing.uneven(be, m)) for m in matrices]):
+        return *[None] * len(matrices), *normalise(be, *matrices)
+    exponents = [balancing.exponents(be, m) for m in matrices]
+
+    def rescaled(*both: Array) -> tuple[Array, ...]:
+        exponents, matrices = both[: len(both) // 2], both[len(both) // 2 :]
+        shifts = [e[..., None, :] - e[..., :, None] for e in exponents]
+        pairs = list(zip(matrices, shifts, strict=True))
+        k = functools.reduce(be.xp.maximum, [_exponent_of(be, m, shift) for m, shift in pairs])
+        k = be.xp.where(k > _NOTHING, k, 0 * k)
+        return *exponents, *(be.exact_ldexp(m, shift - column(k)) for m, shift in pairs), k
+
+    def alike(*both: Array) -> tuple[Array, ...]:
+        return *both[: len(both) // 2], *normalise(be, *both[len(both) // 2 :])
+
+    uneven = functools.reduce(operator.or_, [(e != 0).any(-1) for e in exponents])
+    found: tuple[Array, ...] = be.seldom(uneven, rescaled, alike, *exponents, *matrices)
+    return found
+
+
+def plus(e: Array | None, f: Array) -> Array:
+    """Exponents e + f, where e may be None for zeros."""
+    return f if e is None else e + f
+
+
+def into(be: Backend, q: Array, e: Array | None) -> tuple[Array, Array]:
+    """(2^-k 2^-e q, k) for one exponent an entry (B, n, m), with the largest entry near one whatever the exponents are."""
+    if e is None:
+        scaled, k = normalise(be, q)
+        return scaled, k
+
+    def one_by_one(q: Array, e: Array) -> tuple[Array, Array]:
+        k = _exponent_of(be, q, -e)
+        k = be.xp.where(k > _NOTHING, k, 0 * k)
+        return be.ldexp(q, -e - column(k)), k
+
+    return be.seldom((e != 0).any((-1, -2)), one_by_one, lambda q, e: normalise(be, q), q, e)
+
+
+def _exponent_of(be: Backend, x: Array, shift: Array) -> Array:
+    """That of the largest entry of 2^shift x; `_NOTHING` where all are zero."""
+    return be.xp.max(be.xp.where(x != 0, _exponents(be, x) + shift, _NOTHING + 0 * shift), axis=(-1, -2))
+
+
+def _exponents(be: Backend, x: Array) -> Array:
+    if be.is_complex(x):
+        return be.xp.maximum(_exponents(be, be.real(x)), _exponents(be, be.imag(x)))
+    return be.xp.where(x != 0, be.exponent(x), _NOTHING + 0 * be.exponent(x))
+
+
+def restored(be: Backend, found: Solution, e: Array) -> Solution:
+    """An answer x as 2^e x, with an error where that is too large for the dtype."""
+    return checked(be, found._replace(value=(be.ldexp(found.value[0], e),)))
+
+
+def checked(be: Backend, found: Solution) -> Solution:
+    """`found` with an error where what was finite near one in size is too large for the dtype."""
+    if all(not be.traced(x) and be.surely_finite(x) for x in found.value):
+        return found
+    failure = found.failure
+    for x in found.value:
+        lost = (failure == 0) & ~be.xp.isfinite(be.xp.reshape(x, (*failure.shape, -1))).all(-1)
+        failure = be.xp.where(lost, int(Failure.OVERFLOW) + 0 * failure, failure)
+    return found._replace(failure=failure)
+
+
+class Powers(NamedTuple):
+    """Exponents of two per member: what the arrays of an equation have beside arrays near one, and its results by that."""
+
+    arrays: tuple[Array, ...]
+    value: tuple[Array, ...]
+
+
+def size_of(be: Backend, *matrices: Array) -> Array:
+    """The exponent of the largest entry of these; a number that nothing moves."""
+    return normalise(be, *(be.constant(x) for x in matrices))[-1]
+
+
+def tangent_at_size(powers: Callable[..., Powers], tangent: Callable[..., Any]) -> Callable[..., Any]:
+    """A tangent of arrays near one as one of any arrays: products of what is moved would leave the range of numbers."""
+
+    def scaled(be: Backend, value: Any, arrays: Any, moves: Any, **options: Any) -> Any:
+        by = powers(be, *arrays)
+        down = tuple(-k for k in by.arrays)
+        value = _times(be, value, tuple(-k for k in by.value))
+        return _times(be, tangent(be, value, _times(be, arrays, down), _times(be, moves, down), **options), by.value)
+
+    return scaled
+
+
+def cotangent_at_size(powers: Callable[..., Powers], cotangent: Callable[..., Any]) -> Callable[..., Any]:
+    """The same for a cotangent."""
+
+    def scaled(be: Backend, value: Any, arrays: Any, bars: Any, **options: Any) -> Any:
+        by = powers(be, *arrays)
+        down = tuple(-k for k in by.arrays)
+        top = by.value[0]
+        for k in by.value[1:]:
+            top = be.xp.maximum(top, k)
+        value = _times(be, value, tuple(-k for k in by.value))
+        bars = _times(be, bars, tuple(k - top for k in by.value))
+        pulled = cotangent(be, value, _times(be, arrays, down), bars, **options)
+        return _times(be, pulled, tuple(top + k for k in down))
+
+    return scaled
+
+
+def _times(be: Backend, xs: Any, exponents: tuple[Array, ...]) -> Any:
+    return tuple(be.ldexp(x, per_member(k, x)) for x, k in zip(xs, exponents, strict=True))
+
+
+def at_least_rounded(be: Backend, step: Array, value: Array) -> Array:
+    """A correction that counts one unit in the last place for the entries of an answer that lie below the normal numbers."""
+    info = be.xp.finfo(be.real(value).dtype)
+    tiny = float(info.smallest_normal)
+    return be.xp.where(be.xp.abs(value) < tiny, step + tiny * float(info.eps), step)

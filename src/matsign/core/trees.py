@@ -1,0 +1,118 @@
+"""A function on every matrix of a collection: equal shapes go through it together, as one batch."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+from matsign import backends
+from matsign.core.public import Declaration
+
+Array = Any
+
+
+def each(f: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function that is applied to every matrix of a tree.
+
+    ``each(f)(tree)`` is the tree of f(M) for every M in it. A tree is an array, or a list, tuple or dictionary of
+    trees.
+
+    Parameters
+    ----------
+    f : callable
+        A function of this library of one array, such as `msign` or `sqrtm`.
+
+    Returns
+    -------
+    on_tree : callable
+        A function of a tree, with the options of `f`, that returns a tree of the same structure. An array in the tree
+        may be a batch; None stays None.
+
+    Raises
+    ------
+    TypeError
+        If `f` is not a function of this library, or takes several arrays.
+
+    See Also
+    --------
+    msign : A function that is often applied to all layers of a network.
+    matsign.optim.Muon : An optimiser that groups its parameters in the same way.
+
+    Notes
+    -----
+    Arrays of the same shape and dtype are stacked and passed in one call. For `msign`, where msign(Mᴴ) = msign(M)ᴴ,
+    arrays of the transposed shape go with them. Each result has the bits that its array gives alone. The result is
+    differentiable as f is.
+
+    The function that is returned raises a TypeError for what is not an array in the tree, and with ``errors="raise"``
+    what `f` raises; the batch indices in a `SpectrumError` then count along the stack.
+
+    Examples
+    --------
+    >>> import numpy as np, matsign
+    >>> layers = {"in": np.eye(4, 3), "out": np.eye(3, 4), "heads": [2 * np.eye(3), 3 * np.eye(3)]}
+    >>> steps = matsign.each(matsign.msign)(layers)
+    >>> bool(np.linalg.norm(steps["heads"][1] - np.eye(3)) < 1e-15), steps["out"].shape
+    (True, (3, 4))
+    """
+    declaration = getattr(f, "declaration", None)
+    if not isinstance(declaration, Declaration) or len(declaration.arguments) != 1:
+        raise TypeError(f"each wants a function of matsign of one array, got {f!r}")
+    turns = declaration.rule.adjoint
+
+    @functools.wraps(f, updated=())
+    def on_tree(tree: Any, **options: Any) -> Any:
+        leaves: list[Array] = []
+        _walk(tree, leaves.append)
+        found: list[Any] = [None] * len(leaves)
+        groups: dict[Any, list[int]] = {}
+        for place, x in enumerate(leaves):
+            groups.setdefault(_alike(x, turns), []).append(place)
+        for places in groups.values():
+            for place, value in zip(places, _together(f, [leaves[k] for k in places], options), strict=True):
+                found[place] = value
+        values = iter(found)
+        return _walk(tree, lambda _: next(values))
+
+    return on_tree
+
+
+def _alike(x: Array, turns: bool) -> tuple[Any, ...]:
+    """What arrays in one batch share."""
+    *batch, n, m = x.shape
+    return (
+        type(x),
+        str(x.dtype),
+        str(getattr(x, "device", "")),
+        tuple(batch),
+        (max(n, m), min(n, m)) if turns else (n, m),
+    )
+
+
+def _together(f: Callable[..., Any], arrays: list[Array], options: dict[str, Any]) -> list[Any]:
+    """f on arrays of one shape, or of that and the transposed one: then in the shape of the first."""
+    if len(arrays) == 1:
+        return [f(arrays[0], **options)]
+    xp = backends.load(backends.library_of(arrays[0]) or "numpy").xp
+    turned = [x.shape != arrays[0].shape for x in arrays]
+    stack = xp.stack([x.mT.conj() if t else x for x, t in zip(arrays, turned, strict=True)])
+    value = f(stack, **options)
+    if isinstance(value, tuple):
+        parts = zip(*value, strict=True)
+        return [type(value)(*part) if hasattr(value, "_fields") else tuple(part) for part in parts]
+    return [x.mT.conj() if t else x for x, t in zip(value, turned, strict=True)]
+
+
+def _walk(tree: Any, visit: Callable[[Array], Any]) -> Any:
+    """The tree with `visit` of its arrays in their places, always in the same order."""
+    if tree is None:
+        return None
+    if isinstance(tree, dict):
+        return {key: _walk(part, visit) for key, part in tree.items()}
+    if isinstance(tree, (list, tuple)):
+        parts = [_walk(part, visit) for part in tree]
+        return type(tree)(*parts) if hasattr(tree, "_fields") else type(tree)(parts)
+    if backends.library_of(tree) is None or tree.ndim < 2:
+        raise TypeError(f"each wants matrices in lists, tuples and dictionaries, found {type(tree).__name__}")
+    return visit(tree)

@@ -1,0 +1,283 @@
+"""Schur methods on the CPU for a x + x aᴴ = q and a x aᴴ - d x + q = 0: one Schur form of a, then triangular equations.
+
+Bartels & Stewart (1972) for the first, Barraud (1977) for the second, which is brought into the form of the first by a Cayley
+transform of the Schur factor and then corrected. NumPy stacks in, NumPy stacks out, with entries of moderate size; d, one
+number per member, means nothing to the first equation.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from matsign.backends import lapack, load
+from matsign.core.failures import Failure
+from matsign.linalg.separation import ROUNDINGS, spectral_norm
+from matsign.linalg.stacks import scattered_numbers
+
+Array = np.ndarray[Any, Any]
+Solve = Callable[[Array], Array]
+
+# Below this size LAPACK's unblocked triangular solver is as fast as products.
+_LEAF = 48
+
+
+class _Triangular(NamedTuple):
+    """An equation in Schur vectors: its inverse (the flag says that q is Hermitian), that of its adjoint, its size by a norm."""
+
+    solve: Callable[[Array, bool], Array]
+    solve_well: Callable[[Array, bool], Array]  # corrected, where the first needs it
+    adjoint_solve: Solve
+    size: Callable[[Callable[[Array], float]], float]
+
+
+class _Form(NamedTuple):
+    """An equation for a = u t uᴴ: what is left of it in the basis u."""
+
+    u: Array
+    equation: _Triangular
+
+    def solve(self, q: Array) -> Array:
+        """x in the caller's basis; Hermitian right-hand sides cost less."""
+        return self.turned_back(self.equation.solve_well(self.turned(q), _is_hermitian(q)))
+
+    def turned(self, q: Array) -> Array:
+        return lapack.product(lapack.product(self.u.conj().T, q), self.u)
+
+    def turned_back(self, y: Array) -> Array:
+        return lapack.product(lapack.product(self.u, y), self.u.conj().T)
+
+
+def lyapunov(a: Array, q: Array, d: Array) -> tuple[Array, Array]:
+    """(x, failure) with a x + x aᴴ = q."""
+    return _each(a, q, d, _lyapunov_in, Failure.COMMON_EIGENVALUE)
+
+
+def stein(a: Array, q: Array, d: Array) -> tuple[Array, Array]:
+    """(x, failure) with a x aᴴ - d x + q = 0."""
+    return _each(a, q, d, _stein_in, Failure.RECIPROCAL_EIGENVALUES)
+
+
+def lyapunov_responses(a: Array, rights: Array, d: Array) -> tuple[Array, Array]:
+    """(solutions, separation) for right-hand sides (B, k, n, n), k from 0 on."""
+    return _responses(a, rights, d, _lyapunov_in)
+
+
+def stein_responses(a: Array, rights: Array, d: Array) -> tuple[Array, Array]:
+    """The same for the other equation."""
+    return _responses(a, rights, d, _stein_in)
+
+
+def _each(a: Array, q: Array, d: Array, solver: Callable[..., _Triangular], singular: Failure) -> tuple[Array, Array]:
+    out, failure = np.full_like(q, np.nan), np.zeros(len(q), np.int32)
+    for k in range(len(q)):
+        form = _form(a[k], float(d[k]), solver)
+        if form is None or not np.isfinite(q[k].sum()):
+            failure[k] = Failure.NOT_CONVERGED
+            continue
+        with np.errstate(all="ignore"):
+            x = form.solve(q[k])
+            if _singular(form.equation, q[k], x):
+                failure[k] = singular
+            else:
+                out[k] = _like(out, x)
+    return out, failure
+
+
+def _responses(a: Array, rights: Array, d: Array, solver: Callable[..., _Triangular]) -> tuple[Array, Array]:
+    out, least = np.full_like(rights, np.nan), np.zeros(len(a), a.real.dtype)
+    for k in range(len(a)):
+        form = _form(a[k], float(d[k]), solver)
+        if form is None:
+            continue
+        with np.errstate(all="ignore"):
+            start, steps = _probe(form.u), 3
+            for i, right in enumerate(rights[k]):
+                f = form.turned(right)
+                y = form.equation.solve(f, _is_hermitian(right))
+                out[k, i] = _like(out, form.turned_back(y))
+            if len(rights[k]):
+                # The last one is random, so that its solution is a step of the iteration.
+                start, steps = form.equation.adjoint_solve(y / _size(y)), 1
+            least[k] = _separation(form.equation, start, steps)
+    return out, least
+
+
+def _form(a: Array, d: float, solver: Callable[..., _Triangular]) -> _Form | None:
+    if not np.isfinite(a.sum()):
+        return None
+    t, u, eigenvalues, _ = lapack.schur(a)
+    if solver is _stein_in and t.dtype.kind == "f" and _near_both_ends(eigenvalues, d, float(np.finfo(t.dtype).eps)):
+        t, u, eigenvalues, _ = lapack.schur(a.astype(np.result_type(a, np.complex64)))
+    if not np.isfinite(t).all():
+        return None
+    with np.errstate(all="ignore"):
+        return _Form(u, solver(t, eigenvalues, d))
+
+
+def _near_both_ends(eigenvalues: Array, d: float, eps: float) -> bool:
+    """Whether a real Cayley transform of the second equation, with θ = ±√d, would cost more digits than a correction brings back.
+
+    An eigenvalue at the distance δ of θ multiplies rounding by d / δ², and after the correction by the square of that.
+    """
+    theta = math.sqrt(d)
+    distance = max(np.abs(eigenvalues - theta).min(), np.abs(eigenvalues + theta).min())
+    return bool(distance < 4 * eps**0.25 * theta)
+
+
+def _like(out: Array, x: Array) -> Array:
+    """x as its array wants it: the solution of a real equation is real, whatever the arithmetic."""
+    return x.real if np.iscomplexobj(x) and not np.iscomplexobj(out) else x
+
+
+def _probe(like: Array) -> Array:
+    """A random right-hand side."""
+    return scattered_numbers(len(like), len(like)).astype(like.dtype)
+
+
+def _singular(equation: _Triangular, q: Array, x: Array) -> bool:
+    """Whether rounding alone may have made the equation singular; nearly always the solution for a random right-hand side tells.
+
+    The distance between the eigenvalues would not do: long Jordan chains make an equation singular with eigenvalues far apart.
+    """
+    n, probe, unit = len(q), _probe(q), ROUNDINGS * float(np.finfo(q.dtype).eps)
+    # What is sent to zero has Hermitian parts that are sent to zero.
+    part = probe + probe.conj().T
+    size_q, least = _size(q), _size(part) / _size(equation.solve(part, True))
+    if size_q > 0:
+        least = min(least, size_q / _size(x))
+    if least > 100 * n * unit * equation.size(_size):
+        return False
+    limit = unit * equation.size(_spectral_norm)
+    return not (least > limit and _separation(equation, probe) > limit)
+
+
+def _spectral_norm(t: Array) -> float:
+    return float(spectral_norm(load("numpy"), t[None])[0])
+
+
+def _size(x: Array) -> float:
+    return float(np.linalg.norm(x))
+
+
+def _is_hermitian(x: Array) -> bool:
+    return bool((x == x.conj().T).all())
+
+
+def _lyapunov_in(t: Array, eigenvalues: Array, d: float) -> _Triangular:
+    """For t y + y tᴴ = f and tᴴ y + y t = f."""
+
+    def solve(f: Array, hermitian: bool) -> Array:
+        return _solve(t, f, hermitian)
+
+    return _Triangular(solve, solve, _adjoint(t), lambda norm: 2 * norm(t))
+
+
+def _stein_in(t: Array, eigenvalues: Array, d: float) -> _Triangular:
+    """For t y tᴴ - d y + f = 0 and tᴴ y t - d y + f = 0, by g y + y gᴴ = -m f mᴴ, m = (t - θI)⁻¹, g = θ m + I/2.
+
+    Any θ with |θ|² = d does that is no eigenvalue; the farthest of a few is taken, and one correction undoes its harm. Where a
+    real one would do too much harm the Schur form is complex.
+    """
+    few: Array = np.exp(0.25j * np.pi * np.arange(8)) if t.dtype.kind == "c" else np.array([1.0, -1.0])
+    few = (math.sqrt(d) * few).astype(t.dtype)
+    theta: Any = few[np.argmax(np.abs(eigenvalues[:, None] - few).min(axis=0))]
+    m = _quasi_triangular(lapack.inv(t - theta * np.eye(len(t), dtype=t.dtype)), t)
+    g = theta * m + 0.5 * np.eye(len(t), dtype=t.dtype)
+    adjoint_g = _adjoint(g)
+
+    def solve(f: Array, hermitian: bool) -> Array:
+        return _solve(g, -_congruence(m, f), hermitian)
+
+    def solve_well(f: Array, hermitian: bool) -> Array:
+        y = solve(f, hermitian)
+        return y + solve(f + _congruence(t, y) - d * y, hermitian)
+
+    def adjoint_solve(f: Array) -> Array:
+        return adjoint_g(-_congruence(m.conj().T, f))
+
+    return _Triangular(solve, solve_well, adjoint_solve, lambda norm: norm(t) ** 2 + d)
+
+
+def _congruence(t: Array, y: Array) -> Array:
+    """t y tᴴ."""
+    return lapack.product(lapack.product(t, y), t.conj().T)
+
+
+def _quasi_triangular(m: Array, t: Array) -> Array:
+    """m with zeros where the quasi-triangular t has them."""
+    m = np.triu(m, -1)
+    below = np.arange(len(m) - 1)
+    m[below + 1, below] *= np.diagonal(t, -1) != 0
+    return np.asfortranarray(m)
+
+
+def _adjoint(t: Array) -> Solve:
+    """A solver for tᴴ y + y t = f, by flipping: J tᴴ J is upper triangular again."""
+    flipped = np.asfortranarray(t.conj().T[::-1, ::-1])
+    return lambda f: _solve(flipped, f[::-1, ::-1], False)[::-1, ::-1]
+
+
+def _separation(equation: _Triangular, probe: Array, steps: int = 3) -> float:
+    """An upper estimate of the smallest singular value of the operator, by power iteration on its inverse."""
+    y, smallest = probe, np.inf
+    for _ in range(steps):
+        for solve in (lambda f: equation.solve(f, False), equation.adjoint_solve):
+            size = _size(y)
+            if not 0 < size < np.inf:
+                return 0.0
+            y = solve(y / size)
+            smallest = min(smallest, 1 / max(_size(y), 1e-300))
+    return smallest
+
+
+def _solve(t: Array, f: Array, hermitian: bool) -> Array:
+    """y with t y + y tᴴ = f for a (quasi-)triangular t, by halves (Jonsson & Kågström 2002); Hermitian f saves one quarter."""
+    if len(f) <= _LEAF:
+        return _trsyl(t, t, f)
+    h = _cut(t)
+    first, corner, last = t[:h, :h], t[:h, h:], t[h:, h:]
+    y = np.empty_like(f)
+    y[h:, h:] = _solve(last, f[h:, h:], hermitian)
+    y[:h, h:] = _solve_rectangular(first, last, f[:h, h:] - lapack.product(corner, y[h:, h:]))
+    if hermitian:
+        y[h:, :h] = y[:h, h:].conj().T
+        known = lapack.product(corner, y[h:, :h])
+        y[:h, :h] = _solve(first, f[:h, :h] - known - known.conj().T, True)
+        return y
+    ch = corner.conj().T
+    y[h:, :h] = _solve_rectangular(last, first, f[h:, :h] - lapack.product(y[h:, h:], ch))
+    y[:h, :h] = _solve(first, f[:h, :h] - lapack.product(corner, y[h:, :h]) - lapack.product(y[:h, h:], ch), False)
+    return y
+
+
+def _solve_rectangular(r: Array, s: Array, f: Array) -> Array:
+    """x with r x + x sᴴ = f for (quasi-)triangular r, s."""
+    n, m = f.shape
+    if max(n, m) <= _LEAF:
+        return _trsyl(r, s, f)
+    x = np.empty_like(f)
+    if n >= m:
+        h = _cut(r)
+        x[h:] = _solve_rectangular(r[h:, h:], s, f[h:])
+        x[:h] = _solve_rectangular(r[:h, :h], s, f[:h] - lapack.product(r[:h, h:], x[h:]))
+    else:
+        h = _cut(s)
+        x[:, h:] = _solve_rectangular(r, s[h:, h:], f[:, h:])
+        known = lapack.product(x[:, h:], s[:h, h:].conj().T)
+        x[:, :h] = _solve_rectangular(r, s[:h, :h], f[:, :h] - known)
+    return x
+
+
+def _trsyl(r: Array, s: Array, f: Array) -> Array:
+    x, scale, _ = lapack.routine("trsyl", f.dtype.char)(r, s, f, tranb="C")
+    return x if scale == 1 else x / scale
+
+
+def _cut(t: Array) -> int:
+    """The middle of a quasi-triangular matrix, not through a 2 x 2 block."""
+    h = len(t) // 2
+    return h + 1 if t[h, h - 1] != 0 else h

@@ -1,0 +1,322 @@
+"""Matrix pencils on the CPU: QZ for Riccati equations, and what stands in the way of their solution. NumPy stacks in and out.
+
+The extended pencil of a regulator problem (Van Dooren 1981) holds its coefficients as they are: neither r nor e is inverted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+import scipy
+
+from matsign.backends import lapack
+from matsign.core.failures import Failure
+from matsign.direct import hautus
+
+Array = np.ndarray[Any, Any]
+
+
+def riccati(
+    discrete: bool, a: Array, b: Array, q: Array, r: Array, e: Array | None, s: Array | None
+) -> tuple[Array, Array]:
+    """(x, whether there is one) of a stack, from the stable deflating subspace of the extended pencil by ordered QZ."""
+    out, found = np.full_like(q, np.nan), np.zeros(len(a), bool)
+    for k in range(len(a)):
+        plant = [None if x is None else x[k] for x in (a, b, q, r, e, s)]
+        x = _guarded(None, _stable_graph, *plant, discrete)
+        if x is not None and np.isfinite(x).all():
+            out[k], found[k] = (x + x.conj().T) / 2, True
+    return out, found
+
+
+def _guarded(otherwise: Any, f: Callable[..., Any], *arguments: Any) -> Any:
+    """f of these, or `otherwise` where LAPACK gives up: no ordering, no convergence, a basis that cannot be inverted."""
+    try:
+        with lapack.quiet(), np.errstate(all="ignore"):
+            return f(*arguments)
+    except (np.linalg.LinAlgError, ValueError):
+        return otherwise
+
+
+def _stable_graph(a: Array, b: Array, q: Array, r: Array, e: Array | None, s: Array | None, discrete: bool) -> Array:
+    return _deflate(*_pencil(a, b, q, r, e, s, discrete), e, discrete).astype(q.dtype)
+
+
+def _pencil(
+    a: Array, b: Array, q: Array, r: Array, e: Array | None, s: Array | None, discrete: bool
+) -> tuple[Array, Array]:
+    """The extended pencil with its inputs projected out: (m, l) of size 2n with m v = λ l v."""
+    n, m = b.shape
+    e = np.eye(n, dtype=a.dtype) if e is None else e
+    s = np.zeros((n, m), a.dtype) if s is None else s
+    ah, eh, zero = a.conj().T, e.conj().T, np.zeros_like(a)
+    if discrete:
+        left = np.block([[a, zero, b], [-q, eh, -s], [s.conj().T, np.zeros((m, n)), r]])
+        right = np.block([[e, zero], [zero, ah], [np.zeros((m, n)), -b.conj().T]])
+    else:
+        left = np.block([[a, zero, b], [-q, -ah, -s], [s.conj().T, b.conj().T, r]])
+        right = np.block([[e, zero], [zero, eh], [np.zeros((m, 2 * n))]])
+    basis = np.linalg.qr(left[:, 2 * n :], mode="complete")[0][:, m:].conj().T
+    return basis @ left[:, : 2 * n], basis @ right
+
+
+def _deflate(left: Array, right: Array, e: Array | None, discrete: bool) -> Array:
+    n = len(left) // 2
+    kind = "complex" if np.iscomplexobj(left) else "real"
+    *_, z = scipy.linalg.ordqz(left, right, sort="iuc" if discrete else "lhp", output=kind)
+    top, bottom = z[:n, :n], z[n:, :n]
+    top = top if e is None else e @ top
+    return np.linalg.solve(top.conj().T, bottom.conj().T).conj().T
+
+
+class _Plant(NamedTuple):
+    """One plant in double precision, with e and s, and the rounding of the precision that it came in."""
+
+    a: Array
+    b: Array
+    q: Array
+    r: Array
+    e: Array
+    s: Array
+    discrete: bool
+    eps: float
+
+    def beyond(self, values: Array, size: float) -> Array:
+        """How far eigenvalues lie beyond the boundary of stability; negative inside."""
+        return np.abs(values) - 1 if self.discrete else np.real(values) / size
+
+    def edge(self, value: complex) -> complex:
+        """The nearest point of the boundary."""
+        return (value / abs(value) if value else 1.0) if self.discrete else 1j * value.imag
+
+    def weights(self) -> Array:
+        """[[q, s], [sᴴ, r]]."""
+        return np.block([[self.q, self.s], [self.s.conj().T, self.r]])
+
+
+def _plant(
+    k: int, discrete: bool, a: Array, b: Array, q: Array, r: Array, e: Array | None, s: Array | None
+) -> _Plant | None:
+    """One of a stack, or None where its numbers are not finite."""
+    e_k = np.eye(a.shape[-1]) if e is None else e[k]
+    s_k = np.zeros(b.shape[1:]) if s is None else s[k]
+    wide = np.complex128 if np.iscomplexobj(a) else np.float64
+    arrays = tuple(x.astype(wide) for x in (a[k], b[k], q[k], r[k], e_k, s_k))
+    if not all(np.isfinite(x).all() for x in arrays):
+        return None
+    return _Plant._make((*arrays, discrete, float(np.finfo(a.dtype).eps)))
+
+
+def obstacle(
+    discrete: bool, a: Array, b: Array, q: Array, r: Array, e: Array | None, s: Array | None, closed: Array, near: Array
+) -> Array:
+    """Why there is no stabilising solution, as a `Failure`; 0 where `near` says that x solves the equation, and its closed loop
+    is stable but for eigenvalues on the boundary.
+    """
+    out = np.full(len(a), int(Failure.NOT_CONVERGED), np.int32)
+    for k in range(len(a)):
+        p = _plant(k, discrete, a, b, q, r, e, s)
+        if p is not None:
+            out[k] = _guarded(Failure.NOT_CONVERGED, _obstacle, p, closed[k], bool(near[k]))
+    return out
+
+
+def _obstacle(p: _Plant, closed: Array, near: bool) -> Failure:
+    if _singular_weight(p) is not None:
+        return Failure.SINGULAR_R
+    if _singular_descriptor(p) is not None:
+        return Failure.SINGULAR_E
+    if _unmoved(p) is not None:
+        return Failure.NOT_STABILISABLE
+    if near and _semi_stable(p, closed):
+        return Failure.NONE
+    if _unseen(p) is not None:
+        return Failure.NOT_DETECTABLE
+    if _held_on_boundary(p) is not None:
+        return Failure.NOT_STABILISING
+    return Failure.NOT_CONVERGED
+
+
+def explained(
+    discrete: bool, a: Array, b: Array, q: Array, r: Array, e: Array | None, s: Array | None, failure: Array
+) -> tuple[Array, Array]:
+    """(failure, figure) with the number (its real and imaginary part) that shows each `obstacle`; for a plant without one, what
+    comes nearest.
+    """
+    out, figures = failure.copy(), np.zeros((len(a), 2))
+    for k in np.flatnonzero(failure).tolist():
+        p, known = _plant(k, discrete, a, b, q, r, e, s), Failure(int(failure[k]))
+        out[k], figure = (Failure.LOST, 0.0) if p is None else _guarded((known, 0.0), _explained, p, known)
+        figures[k] = complex(figure).real, complex(figure).imag
+    return out, figures
+
+
+def _explained(p: _Plant, failure: Failure) -> tuple[Failure, complex]:
+    figure = _FIGURES[failure](p) if failure in _FIGURES else None
+    if figure is not None:
+        return failure, figure
+    if failure != Failure.NOT_CONVERGED:
+        return failure, 0.0
+    weakest = _hardest_to_move(p)
+    if weakest is not None and weakest.distance < p.eps**0.5:
+        return Failure.HARDLY_STABILISABLE, weakest.distance
+    left, right = _pencil(p.a, p.b, p.q, p.r, p.e, p.s, p.discrete)
+    values = _eigenvalues(left, right)
+    beyond = np.abs(p.beyond(values, _size(values)))
+    if len(values) and beyond.min() < p.eps**0.25:
+        return Failure.HARDLY_STABILISED, complex(values[beyond.argmin()])
+    return Failure.LOST, 0.0
+
+
+def _eigenvalues(a: Array, e: Array) -> Array:
+    values = np.linalg.eigvals(a) if (e == np.eye(len(e))).all() else scipy.linalg.eigvals(a, e)
+    return values[np.isfinite(values)]
+
+
+def _size(values: Array) -> float:
+    return max(float(np.abs(values).max(initial=0)), 1e-300)
+
+
+def _if_dependent(m: Array, eps: float) -> float | None:
+    """The independence of the rows of m, where it may be rounding."""
+    found = hautus.independence(m)
+    return found if found <= hautus.limit(m, eps) else None
+
+
+def _singular_weight(p: _Plant) -> float | None:
+    """How nearly singular r is, or in discrete time r + bᴴ x b for every x, where that is to working precision."""
+    plain = _if_dependent(p.r, p.eps)
+    if not p.discrete or plain is None:
+        return plain
+    always = _if_dependent(np.hstack([p.r.conj().T, p.b.conj().T]), p.eps)
+    if always is not None:
+        return always
+    # A pencil that is singular everywhere: an input that costs nothing and leads to no cost.
+    n, m = p.b.shape
+    zero, none = np.zeros((n, n)), np.zeros((m, n))
+    left = np.block([[p.a, zero, p.b], [-p.q, p.e.conj().T, -p.s], [p.s.conj().T, none, p.r]])
+    right = np.block([[p.e, zero], [zero, p.a.conj().T], [none, -p.b.conj().T]])
+    right = np.hstack([right, np.zeros((2 * n + m, m))])
+    found = [hautus.independence(left - z * right) for z in np.exp([1j, 2.5j])]
+    return max(found) if max(found) <= hautus.limit(left, p.eps) else None
+
+
+def _singular_descriptor(p: _Plant) -> float | None:
+    """How nearly singular e is, in whatever units of the states, where that is to working precision."""
+    if _if_dependent(p.e, p.eps) is None:
+        return None
+    return _if_dependent(scipy.linalg.matrix_balance(p.e, permute=False)[0], p.eps)
+
+
+def _hardest_to_move(p: _Plant) -> hautus.Mode | None:
+    """The mode that is not stable and that b is nearest to leaving alone."""
+    values = _eigenvalues(p.a, p.e)
+    size = _size(values)
+    # Rounding moves a double eigenvalue so far; corrected, it tells on which side it is.
+    unstable = values[p.beyond(values, size) > -(p.eps**0.5)]
+
+    def where(value: complex) -> complex | None:
+        return value if p.beyond(np.asarray(value), size) > -100 * len(p.a) * p.eps else None
+
+    starts = [x if where(x) is not None else p.edge(complex(x)) for x in unstable]
+    return hautus.hidden(p.a, p.e, p.b, starts, where)
+
+
+def _unmoved(p: _Plant) -> complex | None:
+    """An eigenvalue of (a, e) that is not stable and that b leaves alone."""
+    mode = _hardest_to_move(p)
+    certain = hautus.limit(np.hstack([p.a, p.b]), p.eps)
+    return mode.value if mode is not None and mode.distance <= certain else None
+
+
+def _unseen(p: _Plant) -> complex | None:
+    """An eigenvalue on the boundary of stability whose motion costs nothing: [a - λ e, b; q, s; sᴴ, r] has dependent columns."""
+    a = np.vstack([p.a.conj().T, p.b.conj().T])
+    e = np.vstack([p.e.conj().T, 0 * p.b.conj().T])
+    weights = p.weights()
+    values = _eigenvalues(p.a, p.e)
+    values = np.concatenate([values, _eigenvalues(*_pencil(p.a, p.b, p.q, p.r, p.e, p.s, p.discrete))])
+    edge = values[np.abs(p.beyond(values, _size(values))) < p.eps**0.25]
+    mode = hautus.hidden(a, e, weights, edge.conj(), lambda value: p.edge(complex(value)))
+    certain = hautus.limit(np.hstack([a, weights]), p.eps)
+    return mode.value.conjugate() if mode is not None and mode.distance <= certain else None
+
+
+def _held_on_boundary(p: _Plant) -> complex | None:
+    """An eigenvalue of the pencil on the boundary of stability, so that fewer than n are stable.
+
+    Costs that are nowhere negative have none, once every such mode is moved and seen: there a pencil that looks singular is only
+    badly scaled.
+    """
+    if _is_semidefinite(p.weights(), p.eps):
+        return None
+    left, right = _pencil(p.a, p.b, p.q, p.r, p.e, p.s, p.discrete)
+    values = _eigenvalues(left, right)
+    edge = values[np.abs(p.beyond(values, _size(values))) < p.eps**0.25]
+    mode = hautus.hidden(left, right, np.zeros((len(left), 0)), edge, lambda value: p.edge(complex(value)))
+    return mode.value if mode is not None and mode.distance <= hautus.limit(left, p.eps) else None
+
+
+def _is_semidefinite(m: Array, eps: float) -> bool:
+    """Whether a Hermitian matrix has no negative eigenvalue, whatever the units of its rows."""
+    diagonal = np.abs(np.diagonal(m).real)
+    units = np.where(diagonal > 0, 1 / np.sqrt(np.where(diagonal > 0, diagonal, 1.0)), 1.0)
+    values = np.linalg.eigvalsh(units[:, None] * m * units)
+    return bool(values[0] >= -4 * len(m) * eps * np.abs(values).max())
+
+
+def _semi_stable(p: _Plant, closed: Array) -> bool:
+    """No eigenvalue beyond the boundary by more than a double one on it moves when it is computed, and those beyond it are: there
+    the pencil is singular, whatever its units.
+    """
+    if not np.isfinite(closed).all():
+        return False
+    values = _eigenvalues(closed, p.e)
+    beyond = p.beyond(values, _size(values))
+    return bool(beyond.max(initial=-1) < 100 * p.eps**0.5) and all(
+        _is_on_boundary(p, complex(x)) for x in values[beyond > 0]
+    )
+
+
+def _is_on_boundary(p: _Plant, value: complex) -> bool:
+    left, right = _pencil(p.a, p.b, p.q, p.r, p.e, p.s, p.discrete)
+    mode = hautus.hidden(left, right, np.zeros((len(left), 0)), [value], lambda x: p.edge(complex(x)))
+    return mode is not None and mode.distance <= hautus.limit(left, p.eps)
+
+
+def on_boundary(
+    discrete: bool, a: Array, b: Array, q: Array, r: Array, e: Array | None, s: Array | None, closed: Array
+) -> Array:
+    """Whether a change of the data by rounding puts an eigenvalue of the closed loop on the boundary of stability.
+
+    Such an eigenvalue is double in the pencil of twice the size: the pencil, and not the closed loop, is what must be
+    singular there.
+    """
+    out = np.zeros(len(a), bool)
+    for k in range(len(a)):
+        p = _plant(k, discrete, a, b, q, r, e, s)
+        out[k] = p is None or _guarded(True, _on_boundary, p, closed[k])
+    return out
+
+
+def _on_boundary(p: _Plant, closed: Array) -> bool:
+    values = _eigenvalues(closed, p.e)
+    beyond = np.abs(p.beyond(values, _size(values)))
+    left, right = _pencil(p.a, p.b, p.q, p.r, p.e, p.s, p.discrete)
+    for x in values[np.argsort(beyond)][:3]:
+        if abs(p.beyond(x, _size(values))) < p.eps**0.25:
+            singular = np.linalg.svd(left - p.edge(complex(x)) * right, compute_uv=False)
+            if singular[-1] <= 4 * len(left) * p.eps * singular[0]:
+                return True
+    return False
+
+
+_FIGURES: dict[Failure, Callable[[_Plant], complex | None]] = {
+    Failure.SINGULAR_R: _singular_weight,
+    Failure.SINGULAR_E: _singular_descriptor,
+    Failure.NOT_STABILISABLE: _unmoved,
+    Failure.NOT_DETECTABLE: _unseen,
+    Failure.NOT_STABILISING: _held_on_boundary,
+}

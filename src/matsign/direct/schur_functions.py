@@ -1,0 +1,343 @@
+"""Schur methods on the CPU, the reference beside the iterations and their fall-back: NumPy stacks in, NumPy stacks out.
+
+These are backward stable for every spectrum, at the price of the QR algorithm, which neither batches nor scales.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+import scipy
+
+from matsign.backends import lapack, load
+from matsign.core.failures import Failure
+from matsign.linalg.separation import ROUNDINGS, negligible, separation
+from matsign.linalg.stacks import scattered_numbers
+
+Array = np.ndarray[Any, Any]
+
+# Below this size LAPACK's unblocked triangular solver is as fast as products.
+_LEAF = 48
+
+
+def _left(eigenvalue: Any, imaginary: Any = None) -> bool:
+    return bool(eigenvalue.real < 0)
+
+
+def sign(stack: Array) -> tuple[Array, Array]:
+    """(mcsgn, failure) from the Schur form with the left half plane first: its corner is a Sylvester equation."""
+    out, failure = np.empty_like(stack), np.zeros(len(stack), np.int32)
+    eps = float(np.finfo(stack.dtype).eps)
+    for k, m in enumerate(_double(stack)):
+        if not np.isfinite(m).all():
+            failure[k] = Failure.NOT_CONVERGED
+            continue
+        t, z, eigenvalues, left = lapack.schur(m, _left)
+        if _on_axis(m, eigenvalues, eps):
+            failure[k] = Failure.AXIS
+        s = np.eye(len(m), dtype=m.dtype)
+        if left == len(m):
+            s *= -1
+        elif left:
+            x = triangular_sylvester(t[:left, :left], t[left:, left:], -t[:left, left:], -1)
+            zh = z.conj().T
+            s -= 2 * lapack.product(z[:, :left], zh[:left] - lapack.product(x, zh[left:]))
+            s = _involutory(s)
+        out[k] = s
+        if not np.isfinite(s).all():
+            failure[k] = Failure.NOT_CONVERGED
+    return out, failure
+
+
+def _involutory(s: Array) -> Array:
+    """s after a step of Newton and Schulz where that brings S² nearer to I: the caller's units may magnify what it is off."""
+    one = np.eye(len(s), dtype=s.dtype)
+    with np.errstate(over="ignore", invalid="ignore"):  # of a sign too large to square, which is kept
+        gap = one - lapack.product(s, s)
+        better = s + lapack.product(s, gap) / 2
+        left = one - lapack.product(better, better)
+    return better if np.linalg.norm(left) < np.linalg.norm(gap) else s
+
+
+def _double(stack: Array) -> Array:
+    """Single precision computed in double: that is what makes these the reference."""
+    return stack.astype({"f": "d", "F": "D"}.get(stack.dtype.char, stack.dtype))
+
+
+def axis(stack: Array) -> Array:
+    """Which members have an eigenvalue on the imaginary axis to working precision."""
+    eps = float(np.finfo(stack.dtype).eps)
+    return np.array([_on_axis(m, _eigenvalues(m), eps) for m in stack])
+
+
+def _eigenvalues(m: Array) -> Array:
+    """NaN where LAPACK has none to give: for a matrix that is not finite, or when the QR algorithm does not converge."""
+    try:
+        return np.linalg.eigvals(m)
+    except np.linalg.LinAlgError:
+        return np.full(len(m), complex(np.nan, np.nan))
+
+
+def touches_axis(stack: Array) -> Array:
+    """As `axis`, with zero for an eigenvalue like any other."""
+    out = np.zeros(len(stack), bool)
+    for k, m in enumerate(stack):
+        tiny = len(m) * np.finfo(m.dtype).eps * np.linalg.norm(m)
+        values = _eigenvalues(m)
+        near = values[np.argsort(np.abs(values.real))[:3]]
+        shifted = (m - 1j * x.imag * np.eye(len(m)) for x in near)
+        out[k] = any(_smallest_singular_value(x.astype(np.complex128)) <= tiny for x in shifted)
+    return out
+
+
+def _on_axis(m: Array, eigenvalues: Array, eps: float) -> bool:
+    """Whether a change of m by rounding puts an eigenvalue at i w: whether m - i w I is singular to working precision.
+
+    Looking at the real parts would not do: rounding moves a k-fold eigenvalue by the k-th root of eps. They only tell
+    where it is worth a look.
+    """
+    if not np.abs(eigenvalues.real).min() <= eps**0.25 * np.abs(eigenvalues).max():
+        return False  # also for NaN
+    n = len(m)
+    tiny = n * eps * np.linalg.norm(m)
+    # One near zero is a matter of rtol, and of deflation.
+    turning = eigenvalues[np.abs(eigenvalues.imag) > tiny]
+    for k in np.argsort(np.abs(turning.real))[:3]:
+        shifted = m - 1j * turning[k].imag * np.eye(n)
+        if _smallest_singular_value(shifted.astype(np.complex128)) <= tiny:
+            return True
+    return False
+
+
+def _smallest_singular_value(a: Array) -> float:
+    """Within a factor near 1, from above, by inverse iteration on aᴴa."""
+    if len(a) <= 64:
+        try:
+            return float(np.linalg.svd(a, compute_uv=False)[-1])
+        except np.linalg.LinAlgError:
+            return math.nan
+    with lapack.quiet():  # of a singular matrix, which is what this looks for
+        lu = scipy.linalg.lu_factor(a, check_finite=False)
+    v = np.random.default_rng(0).standard_normal(len(a)) + 0j
+    for _ in range(4):
+        v /= np.linalg.norm(v)
+        w = scipy.linalg.lu_solve(lu, v, trans=2, check_finite=False)
+        v = scipy.linalg.lu_solve(lu, w, check_finite=False)
+        if not np.isfinite(v).all():
+            return 0.0
+    return float(np.linalg.norm(w) / np.linalg.norm(v))
+
+
+def sylvester(a: Array, b: Array, q: Array) -> tuple[Array, Array]:
+    """(x, failure) with a x + x b = q of moderate size, by Bartels and Stewart (1972); the triangular solver by products."""
+    out, failure = np.full_like(q, np.nan), np.zeros(len(q), np.int32)
+    for k in range(len(q)):
+        if not (np.isfinite(a[k].sum()) and np.isfinite(b[k].sum()) and np.isfinite(q[k].sum())):
+            failure[k] = Failure.NOT_CONVERGED
+            continue
+        form = _forms(a[k], b[k])
+        with np.errstate(all="ignore"):
+            y = triangular_sylvester(form.r, form.s, form.turned(q[k]))
+            if not (np.isfinite(form.r).all() and np.isfinite(form.s).all()):
+                failure[k] = Failure.NOT_CONVERGED
+            elif _singular(form, _size(q[k]), _size(y)):
+                failure[k] = Failure.COMMON_EIGENVALUE
+            else:
+                out[k] = form.turned_back(y)
+    return out, failure
+
+
+def solutions(a: Array, b: Array, q: Array) -> tuple[Array, Array]:
+    """x with a x + x b = q for right-hand sides (B, k, n, m) of moderate size, and the separation of the equation."""
+    out, least = np.empty_like(q), np.zeros(len(q), q.real.dtype)
+    for k in range(len(q)):
+        form = _forms(a[k], b[k])
+        for i, right in enumerate(q[k]):
+            out[k, i] = form.turned_back(triangular_sylvester(form.r, form.s, form.turned(right)))
+        least[k] = separation(load("numpy"), form.inverse, form.adjoint_inverse, form.like).value[0]
+    return out, least
+
+
+def right_sides(a: Array, b: Array, q: Array) -> Array:
+    """x with a x + x b = q for right-hand sides (B, k, n, m)."""
+    out = np.empty_like(q)
+    for k in range(len(q)):
+        form = _forms(a[k], b[k])
+        for i, right in enumerate(q[k]):
+            out[k, i] = form.turned_back(triangular_sylvester(form.r, form.s, form.turned(right)))
+    return out
+
+
+class _Forms(NamedTuple):
+    """a = u r uᴴ and b = v s vᴴ; for what follows, stacks of one."""
+
+    r: Array
+    u: Array
+    s: Array
+    v: Array
+
+    @property
+    def like(self) -> Array:
+        return np.empty((1, len(self.r), len(self.s)), self.r.dtype)
+
+    def turned(self, q: Array) -> Array:
+        return lapack.product(lapack.product(self.u.conj().T, q), self.v)
+
+    def turned_back(self, y: Array) -> Array:
+        return lapack.product(lapack.product(self.u, y), self.v.conj().T)
+
+    def inverse(self, y: Array) -> Array:
+        return triangular_sylvester(self.r, self.s, y[0])[None]
+
+    def adjoint_inverse(self, y: Array) -> Array:
+        # By flipping: J rᴴ J and J sᴴ J are upper triangular again.
+        x = triangular_sylvester(_flip(self.r), _flip(self.s), np.asfortranarray(y[0, ::-1, ::-1]))
+        return x[None, ::-1, ::-1]
+
+
+def _forms(a: Array, b: Array) -> _Forms:
+    return _Forms(*lapack.schur_pair(a, b))
+
+
+def _singular(form: _Forms, size_q: float, size_y: float) -> bool:
+    """Whether rounding alone may have made the equation singular; nearly always one random right-hand side tells.
+
+    The distance between the spectra would not do: long Jordan chains make an equation singular with eigenvalues far apart.
+    `separation.may_be_singular` and `negligible` in so many words, without what they cost a small matrix.
+    """
+    n, m = len(form.r), len(form.s)
+    start = scattered_numbers(n, m)
+    y = triangular_sylvester(form.r, form.s, start.astype(form.r.dtype))
+    eps = float(np.finfo(form.r.dtype).eps)
+    least = np.divide(_size(start), _size(y))
+    if size_q > 0:
+        least = min(least, np.divide(size_q, size_y))
+    if least > 100 * math.sqrt(n * m) * ROUNDINGS * eps * (_size(form.r) + _size(form.s)):
+        return False
+    be = load("numpy")
+    limit = negligible(be, form.r[None], form.s[None])[0]
+    return not (least > limit and separation(be, form.inverse, form.adjoint_inverse, form.like).value[0] > limit)
+
+
+def _size(x: Array) -> float:
+    flat = x.ravel(order="K")
+    return math.sqrt(abs(np.vdot(flat, flat)))
+
+
+def _flip(t: Array) -> Array:
+    return np.asfortranarray(t.conj().T[::-1, ::-1])
+
+
+def triangular_sylvester(r: Array, s: Array, f: Array, sign: int = 1) -> Array:
+    """x with r x + sign x s = f for (quasi-)triangular r, s; halving the larger one turns the work into products.
+
+    After Jonsson and Kågström (2002).
+    """
+    n, m = f.shape
+    if max(n, m) <= _LEAF:
+        return lapack.trsyl(r, s, f, sign)
+    if n >= m:
+        h = _cut(r)
+        lower = triangular_sylvester(r[h:, h:], s, f[h:], sign)
+        upper = triangular_sylvester(r[:h, :h], s, f[:h] - lapack.product(r[:h, h:], lower), sign)
+        return np.concatenate([upper, lower])
+    h = _cut(s)
+    left = triangular_sylvester(r, s[:h, :h], f[:, :h], sign)
+    right = triangular_sylvester(r, s[h:, h:], f[:, h:] - sign * lapack.product(left, s[:h, h:]), sign)
+    return np.concatenate([left, right], axis=1)
+
+
+def _cut(t: Array) -> int:
+    """The middle of a quasi-triangular matrix, not through a 2 x 2 block."""
+    h = len(t) // 2
+    return h + 1 if t[h, h - 1] != 0 else h
+
+
+def square_root(stack: Array, noise: Array) -> tuple[Array, Array, Array]:
+    """(principal square root, failure, figure) by Björck and Hammarling (1983), as SciPy has it; `noise` as below."""
+    finite = np.asarray(np.isfinite(stack).all((-1, -2)))
+    if not finite.all():
+        stack = np.where(finite[:, None, None], stack, np.eye(stack.shape[-1], dtype=stack.dtype))
+    with lapack.quiet():  # of a singular matrix: the caller looks at the residual
+        root = _scipy_root(stack)
+    failure, figure = negative_eigenvalues(stack, noise)
+    if np.iscomplexobj(root) and not np.iscomplexobj(stack):
+        failure[(root.imag != 0).any((-1, -2)) & (failure == 0)] = Failure.NEAR_NEGATIVE
+        root = root.real
+    failure[~(finite & np.isfinite(root).all((-1, -2))) & (failure == 0)] = Failure.NOT_CONVERGED
+    return root.astype(stack.dtype), failure, figure
+
+
+def _scipy_root(stack: Array) -> Array:
+    """NaN where LAPACK gives up."""
+    try:
+        return np.asarray(scipy.linalg.sqrtm(stack))
+    except np.linalg.LinAlgError:
+        if len(stack) == 1:
+            return np.full_like(stack, np.nan)
+        return np.concatenate([_scipy_root(a[None]) for a in stack])
+
+
+def negative_eigenvalues(stack: Array, noise: Array) -> tuple[Array, Array]:
+    """(failure, eigenvalue) of the members that have no root: a negative eigenvalue, or one that a change by `noise` makes so."""
+    failure, figure = np.zeros(len(stack), np.int32), np.zeros((len(stack), 2), stack.real.dtype)
+    # A positive definite Hermitian part is the usual case, and the cheapest proof that the spectrum lies right.
+    with np.errstate(all="ignore"):
+        factor = load("numpy").cholesky(stack + stack.conj().swapaxes(-1, -2))
+    rest = np.flatnonzero(~np.isfinite(factor.sum((-1, -2))) & np.isfinite(stack).all((-1, -2)))
+    for k, eigenvalues in zip(rest, _eigenvalues_of_each(stack[rest]), strict=True):
+        found = _negative_eigenvalue(stack[k], eigenvalues, float(noise[k]))
+        if found is not None:
+            failure[k] = Failure.NEGATIVE if found.imag == 0 else Failure.NEAR_NEGATIVE
+            figure[k] = found.real, found.imag
+    return failure, figure
+
+
+def _eigenvalues_of_each(stack: Array) -> Array:
+    try:
+        return np.linalg.eigvals(stack).astype(complex)
+    except np.linalg.LinAlgError:
+        return np.stack([_eigenvalues(m) for m in stack]).astype(complex)
+
+
+def _negative_eigenvalue(a: Array, eigenvalues: Array, noise: float) -> complex | None:
+    """An eigenvalue that a change of `a` by rounding may put on the negative axis: a double one may have left it in pairs.
+
+    A single one of a real matrix stays on the axis, however small it is.
+    """
+    if not (eigenvalues.real < 0).any():
+        return None
+    negative = eigenvalues[(eigenvalues.real < 0) & (eigenvalues.imag == 0)]
+    if len(negative) and not np.iscomplexobj(a):
+        return complex(negative[np.argmin(negative.real)])
+    eps = float(np.finfo(a.dtype).eps)
+    tiny = float(noise * np.linalg.norm(a))
+    near = eigenvalues[(eigenvalues.real < -tiny) & (np.abs(eigenvalues.imag) <= -(eps**0.25) * eigenvalues.real)]
+    for x in near[np.argsort(np.abs(near.imag))[:3]]:
+        if np.linalg.svd(a - x.real * np.eye(len(a)), compute_uv=False)[-1] <= tiny:
+            return complex(x)
+    return None
+
+
+def graph(a: Array, b: Array, c: Array, d: Array) -> tuple[Array, Array, Array, Array]:
+    """(x, eigenvalues on the right, one on the axis, whether [x; I] spans) for the right subspace of [[a, c], [d, b]]."""
+    m, count = _double(np.block([[a, c], [d, b]])), np.zeros(len(a), np.int32)
+    x, axis, spans = np.full_like(c, np.nan), np.zeros(len(a), bool), np.zeros(len(a), bool)
+    eps = float(np.finfo(c.dtype).eps)
+    n = a.shape[-1]
+    for k, matrix in enumerate(m):
+        _, z, eigenvalues, count[k] = lapack.schur(matrix, _right)
+        axis[k] = _on_axis(matrix, eigenvalues, eps)
+        if count[k] == b.shape[-1] and np.isfinite(z).all():
+            top, bottom = z[:n, : count[k]], z[n:, : count[k]]
+            inverse = lapack.inv(bottom)
+            x[k] = top @ inverse
+            # Orthonormal columns: a bottom block this flat means that the subspace is not a graph.
+            spans[k] = bool(np.linalg.norm(inverse) * eps < 1)
+    return x, count, axis, spans
+
+
+def _right(eigenvalue: Any, imaginary: Any = None) -> bool:
+    return bool(eigenvalue.real > 0)

@@ -1,0 +1,1 @@
+"""Lyapunov and Stein equations."""

@@ -1,0 +1,436 @@
+"""Factors of Gramians: z with x = z zᴴ, where a x + x aᴴ + b bᴴ = 0 or a x aᴴ - x + b bᴴ = 0 for a stable a.
+
+x is the covariance of the states under white noise through b, and says which states b can reach. The doubling of
+`iterations.smith` applied to factors puts c z beside z; compressed as it goes, z keeps as many columns as x has eigenvalues above
+rounding (`iterations.smith_factored`). Whatever b, that is one inverse and then one large product a step.
+
+Differential:  x moves by a dx + dx aᴴ = -(da x + x daᴴ + db bᴴ + b dbᴴ). z is determined by x but for a unitary factor on its
+right. Of all its moves the rule takes the shortest, the one with z⁺ dz Hermitian: dz = (I - ½ z z⁺) dx z⁺ᴴ. It gives every
+function of z zᴴ its derivatives, and to every order, because another choice of factor would turn dz as it turns z. Where x is
+singular it stays so to first order, and (I - z z⁺) dx (I - z z⁺) = 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from matsign.backends import Backend
+from matsign.core import scaling
+from matsign.core.failures import Failure
+from matsign.core.operations import Arrays, Rule, Solution, follow, shapes_of, solution
+from matsign.core.public import Residual, declared
+from matsign.direct import bartels_stewart
+from matsign.equations.lyapunov.solver import lyapunov_residual, stein_residual
+from matsign.iterations.differentiable_solves import inverse, stable_lyapunov, stable_stein
+from matsign.iterations.smith import Cayley, cayley
+from matsign.iterations.smith_factored import Factors, smith_factors, width
+from matsign.linalg import balancing
+from matsign.linalg.separation import ROUNDINGS, may_be_singular, spectral_norm
+from matsign.linalg.stacks import adjoint, column, eye, hermitian, nonzero, norm, normalise
+
+Array = Any
+
+
+class System(NamedTuple):
+    """ẋ = a x + b u, y = c x in units in which a is balanced and the largest entries are near 1.
+
+    In the caller's units the states are 2^e times these, b is 2^b_scale times larger, c 2^c_scale, and a 4^half.
+    """
+
+    a: Array
+    b: Array
+    c: Array
+    e: Array
+    b_scale: Array
+    c_scale: Array
+    half: Array
+
+
+class Gramians(NamedTuple):
+    """Factors z zᴴ of the controllability and y yᴴ of the observability Gramian of a `System`, and how they were come by."""
+
+    z: Array
+    y: Array
+    steps: Array
+    failure: Array
+
+
+def in_units(be: Backend, a: Array, b: Array, c: Array) -> System:
+    """The system in balanced units; a is scaled by a power of 4, so that the factors scale by a power of 2."""
+    e, a, scale = scaling.balanced(be, a)
+    e = be.xp.zeros_like(a[:, 0, :], dtype=be.xp.int32) if e is None else e
+    half = -(-scale // 2)
+    b, b_scale = scaling.into(be, b, be.xp.broadcast_to(e[:, :, None], b.shape))
+    c, c_scale = scaling.into(be, c, be.xp.broadcast_to(-e[:, None, :], c.shape))
+    odd = (b_scale + c_scale) % 2  # what is shared between b and c must be shared evenly
+    c, c_scale = be.ldexp(c, column(-odd)), c_scale + odd
+    return System(be.ldexp(a, column(scale - 2 * half)), b, c, e, b_scale, c_scale, half)
+
+
+def gramians(be: Backend, s: System) -> Gramians:
+    """Both Gramians of a continuous-time system; they share the powers of the Cayley transform of a."""
+    transformed = cayley(be, s.a)
+    size = column(be.xp.sqrt(2 * transformed.p))
+    starts = size * (transformed.m @ s.b), size * (adjoint(transformed.m) @ adjoint(s.c))
+    found = smith_factors(be, transformed.c, starts, (False, True))
+    z, y = found.z
+    return Gramians(z, y, found.steps, _continuous_failure(be, found, transformed, s.a))
+
+
+def _continuous_failure(be: Backend, found: Factors, transformed: Cayley, a: Array) -> Array:
+    growth = found.growth * 2 * transformed.p * norm(be, transformed.m) ** 2
+    return _failure(be, found.converged, growth, a, be.ones(a), discrete=False)
+
+
+def _failure(be: Backend, converged: Array, growth: Array, a: Array, d: Array, *, discrete: bool) -> Array:
+    """What is wrong with a: most members without a sum are not stable; of some, rounding decides whether they are."""
+    xp, none = be.xp, be.no_counts(a)
+
+    def size(measure: Callable[[Backend, Array], Array], a: Array, d: Array) -> Array:
+        """Of the operator, by a norm of a."""
+        return measure(be, a) ** 2 + d if discrete else 2 * measure(be, a)
+
+    def why(converged: Array, a: Array, d: Array, none: Array) -> Array:
+        values = be.eig(a)[0]
+        outermost = xp.max(xp.abs(values), axis=-1) - xp.sqrt(d) if discrete else xp.max(be.real(values), axis=-1)
+        responses = bartels_stewart.stein_responses if discrete else bartels_stewart.lyapunov_responses
+        nothing = a[:, None][:, :0]
+        least = be.host(responses, (nothing, be.ones(a)), a, nothing, d)[1]
+        barely = ~converged | ~(least > ROUNDINGS * be.eps(a) * size(spectral_norm, a, d))
+        failure = xp.where(barely, int(Failure.BARELY_STABLE) + none, none)
+        return xp.where(outermost < 0, failure, int(Failure.UNSTABLE) + none)
+
+    doubtful = ~converged | may_be_singular(be, 1 / growth, a, ROUNDINGS * be.eps(a) * size(norm, a, d))
+    return be.seldom(doubtful, why, lambda converged, a, d, none: none, converged, a, d, none)
+
+
+def _restored(be: Backend, found: Factors, e: Array, scale: Array, failure: Array) -> Solution:
+    """z in the caller's units. Making its columns orthogonal there would cost the states in small units their digits."""
+    result = solution(be, (found.z[0],), iterations=found.steps)._replace(failure=failure)
+    return scaling.restored(be, result, e[:, :, None] + column(scale))
+
+
+def _continuous(be: Backend, a: Array, b: Array) -> Solution:
+    s = in_units(be, a, b, adjoint(b)[:, :1])
+    transformed = cayley(be, s.a)
+    found = smith_factors(be, transformed.c, (column(be.xp.sqrt(2 * transformed.p)) * (transformed.m @ s.b),), (False,))
+    return _restored(be, found, s.e, s.b_scale - s.half, _continuous_failure(be, found, transformed, s.a))
+
+
+def _discrete(be: Backend, a: Array, b: Array) -> Solution:
+    s = in_units(be, a, b, adjoint(b)[:, :1])
+    unscaled = be.ldexp(s.a, column(2 * s.half))
+    found = smith_factors(be, unscaled, (s.b,), (False,))
+    failure = _failure(be, found.converged, found.growth, unscaled, be.ones(a), discrete=True)
+    return _restored(be, found, s.e, s.b_scale, failure)
+
+
+def _continuous_residual(be: Backend, value: tuple[Array], a: Array, b: Array) -> Residual:
+    """The certificate of the equation for z zᴴ; half its relative error is that of z."""
+    (z,) = value
+    a, scale_a = normalise(be, a)
+    b, scale_b = normalise(be, b)
+    scaled, scale_z = _factor_at_size(be, z, scale_b - scale_a // 2)
+    q = -be.ldexp(b @ adjoint(b), column(2 * (scale_b - scale_z) - scale_a))
+    found = lyapunov_residual(be, (scaled @ adjoint(scaled),), a, q, rounded=True)
+    return _of_factor(be, found, z, scaled)._replace(separation=be.ldexp(found.separation, scale_a))
+
+
+def _discrete_residual(be: Backend, value: tuple[Array], a: Array, b: Array) -> Residual:
+    (z,) = value
+    b, scale_b = normalise(be, b)
+    scaled, scale_z = _factor_at_size(be, z, scale_b)
+    q = be.ldexp(b @ adjoint(b), column(2 * (scale_b - scale_z)))
+    found = stein_residual(be, (scaled @ adjoint(scaled),), a, q, rounded=True)
+    return _of_factor(be, found, z, scaled)
+
+
+def _factor_at_size(be: Backend, z: Array, expected: Array) -> tuple[Array, Array]:
+    """(2^-k z, k), near one in size; for a z of zeros, which may be too small for its dtype, the k that is expected."""
+    scaled, k = normalise(be, z)
+    return scaled, be.xp.where((z == 0).all((-1, -2)), expected, k)
+
+
+def _of_factor(be: Backend, found: Residual, z: Array, scaled: Array) -> Residual:
+    error = norm(be, found.correction[0]) / nonzero(be, norm(be, scaled @ adjoint(scaled)))
+    return found._replace(correction=(scaling.at_least_rounded(be, column(error / 2) * z, z),))
+
+
+def _pseudo_inverse(be: Backend, z: Array) -> Array:
+    """z⁺ of a z whose columns are independent or zero."""
+    xp = be.xp
+    # z⁺ does not depend on what its columns are divided by first; of unit length they are nearly orthonormal.
+    size = be.constant(xp.sqrt(xp.sum(xp.abs(be.constant(z)) ** 2, axis=-2, keepdims=True)))
+    size = be.astype(nonzero(be, size), be.kind(z))
+    unused = be.astype((be.constant(z) == 0).all(-2), be.kind(z))
+    unit = z / size
+    gram = adjoint(unit) @ unit + eye(be, z) * unused[:, None, :]
+    return inverse(be, gram) @ adjoint(unit) / size.mT
+
+
+def gramian_move(be: Backend, a: Array, b: Array, x: Array, da: Array, db: Array) -> Array:
+    """dx of a x + x aᴴ + b bᴴ = 0."""
+    return stable_lyapunov(be, a, 2 * hermitian(da @ x + db @ adjoint(b)))
+
+
+def gramian_pull(be: Backend, a: Array, b: Array, x: Array, bar: Array) -> tuple[Array, Array]:
+    """Its adjoint: aᴴ y + y a + x̄ = 0 gives ā = 2 y x and b̄ = 2 y b."""
+    y = hermitian(stable_lyapunov(be, adjoint(a), hermitian(bar)))
+    return 2 * y @ x, 2 * y @ b
+
+
+def _lifted(be: Backend, z: Array, dx: Array) -> Array:
+    plus = _pseudo_inverse(be, z)
+    turned = dx @ adjoint(plus)
+    return turned - z @ (plus @ turned) / 2
+
+
+def _dropped(be: Backend, z: Array, bar: Array) -> Array:
+    """The adjoint of `_lifted`, for Hermitian dx."""
+    plus = _pseudo_inverse(be, z)
+    return hermitian((bar - adjoint(plus) @ (adjoint(z) @ bar) / 2) @ plus)
+
+
+_UNITS = Rule(
+    "units that balance",
+    shapes_of("(n,n)"),
+    shapes_of("(n)"),
+    solve=lambda be, a: solution(be, (be.astype(balancing.exponents(be, a), be.kind(be.real(a))),)),
+    tangent=lambda be, value, arrays, moves: (be.xp.zeros_like(value[0]),),
+    cotangent=lambda be, value, arrays, bars: (be.xp.zeros_like(arrays[0]),),
+    kinds=("real",),
+)
+
+
+class _Units(NamedTuple):
+    """Exponents of the units of the states that balance a (B, n, 1), in which the columns of z are not nearly parallel."""
+
+    e: Array
+
+    def state(self, be: Backend, x: Array) -> Array:
+        """A matrix with a row for each state, b or z, in these units."""
+        return be.ldexp(x, -self.e)
+
+    def dual(self, be: Backend, x: Array) -> Array:
+        """A gradient by such a matrix."""
+        return be.ldexp(x, self.e)
+
+    def matrix(self, be: Backend, a: Array) -> Array:
+        """a, or a change of it."""
+        return be.ldexp(a, self.e.mT - self.e)
+
+
+def _units(be: Backend, a: Array) -> _Units:
+    e = be.constant(follow(be, _UNITS, be.constant(a))[0])
+    return _Units(be.xp.astype(e, be.xp.int32)[:, :, None])
+
+
+def _tangent_in_units(tangent: Callable[..., Arrays]) -> Callable[..., Arrays]:
+    """The tangent of a factor from that in units that balance a: right for z zᴴ, as any other choice of factor is."""
+
+    def moved(be: Backend, value: Arrays, arrays: Arrays, moves: Arrays) -> Arrays:
+        (z,), (a, b), (da, db), units = value, arrays, moves, _units(be, arrays[0])
+        z, b, db = (units.state(be, x) for x in (z, b, db))
+        a, da = units.matrix(be, a), units.matrix(be, da)
+        return (units.dual(be, tangent(be, (z,), (a, b), (da, db))[0]),)
+
+    return moved
+
+
+def _cotangent_in_units(cotangent: Callable[..., Arrays]) -> Callable[..., Arrays]:
+    """Its adjoint."""
+
+    def pulled(be: Backend, value: Arrays, arrays: Arrays, bars: Arrays) -> Arrays:
+        (z,), (a, b), units = value, arrays, _units(be, arrays[0])
+        given = (units.state(be, z),), (units.matrix(be, a), units.state(be, b))
+        bar_a, bar_b = cotangent(be, *given, (units.dual(be, bars[0]),))
+        return units.matrix(be, bar_a), units.state(be, bar_b)
+
+    return pulled
+
+
+def _continuous_tangent(be: Backend, value: Arrays, arrays: Arrays, moves: Arrays) -> Arrays:
+    (z,), (a, b) = value, arrays
+    return (_lifted(be, z, gramian_move(be, a, b, z @ adjoint(z), *moves)),)
+
+
+def _continuous_cotangent(be: Backend, value: Arrays, arrays: Arrays, bars: Arrays) -> Arrays:
+    (z,), (a, b) = value, arrays
+    return gramian_pull(be, a, b, z @ adjoint(z), _dropped(be, z, bars[0]))
+
+
+def _discrete_tangent(be: Backend, value: Arrays, arrays: Arrays, moves: Arrays) -> Arrays:
+    (z,), (a, b), (da, db) = value, arrays, moves
+    moved = da @ z @ adjoint(a @ z) + db @ adjoint(b)
+    return (_lifted(be, z, stable_stein(be, a, 2 * hermitian(moved))),)
+
+
+def _discrete_cotangent(be: Backend, value: Arrays, arrays: Arrays, bars: Arrays) -> Arrays:
+    """aᴴ y a - y + x̄ = 0 gives ā = 2 y a x and b̄ = 2 y b."""
+    (z,), (a, b) = value, arrays
+    y = hermitian(stable_stein(be, adjoint(a), _dropped(be, z, bars[0])))
+    return 2 * y @ (a @ z) @ adjoint(z), 2 * y @ b
+
+
+def _continuous_powers(be: Backend, a: Array, b: Array) -> scaling.Powers:
+    half, of_b = -(-scaling.size_of(be, a) // 2), scaling.size_of(be, b)
+    return scaling.Powers((2 * half, of_b), (of_b - half,))
+
+
+def _discrete_powers(be: Backend, a: Array, b: Array) -> scaling.Powers:
+    of_b = scaling.size_of(be, b)
+    return scaling.Powers((0 * of_b, of_b), (of_b,))
+
+
+def _trimmed(be: Backend, z: Array) -> Array:
+    """Without the columns that are zero in every member; under a trace nobody knows which those are."""
+    return z if be.traced(z) else z[..., : width(be, z)]
+
+
+@declared(
+    "(n,n),(n,m)->(n,k)",
+    solve=_continuous,
+    residual=_continuous_residual,
+    tangent=scaling.tangent_at_size(_continuous_powers, _tangent_in_units(_continuous_tangent)),
+    cotangent=scaling.cotangent_at_size(_continuous_powers, _cotangent_in_units(_continuous_cotangent)),
+    wrap=_trimmed,
+)
+def lyapunov_factor(a: Array, b: Array, *, errors: str = "raise") -> Array:
+    """Compute a factor of the controllability Gramian in continuous time.
+
+    The z with a x + x aᴴ + b bᴴ = 0 for x = z zᴴ and a stable a; x itself is never formed.
+
+    Parameters
+    ----------
+    a : array_like, shape (..., n, n)
+        System matrices with all eigenvalues in the open left half plane; float32, float64, complex64 or complex128.
+    b : array_like, shape (..., n, m)
+        Input matrices.
+    errors : {"raise", "nan"}, default "raise"
+        What to do if a member of the batch has no Gramian: raise `SpectrumError`, or return NaN for that member and the
+        right result for the others.
+
+    Returns
+    -------
+    z : array, shape (..., n, k)
+        The factors. Their columns are orthogonal, the longest first, and the largest entry of each is real and
+        positive: column k is an eigenvector of x times the square root of its eigenvalue. The number k of columns is
+        the largest number above rounding in the batch (n under ``jax.jit``), with zeros where a member has fewer.
+
+    Raises
+    ------
+    SpectrumError
+        If a is not stable, or stable only by rounding, or a member holds NaN or infinity, and ``errors="raise"``.
+    ValueError
+        If a shape does not fit, an option has a value other than those above, or the arrays lie on different devices.
+    TypeError
+        If an argument is not a dense array of numbers of a supported dtype, or they belong to different libraries.
+
+    See Also
+    --------
+    solve_continuous_lyapunov : The Gramian itself.
+    discrete_lyapunov_factor : The factor in discrete time.
+    hankel_singular_values : What both factors together give.
+
+    Notes
+    -----
+    The other Gramian, with aᴴ x + x a + cᴴ c = 0, has the factor ``lyapunov_factor(aᴴ, cᴴ)``.
+
+    The method is Smith's iteration [1]_ on the Cayley transform of a, in factors [2]_: one inverse, then one large
+    product a step. The columns are accurate to rounding relative to the first one, where a factor of a computed x would
+    lose half of the digits. For states in units of very different size this holds in the units that balance a, so no
+    state loses digits.
+
+    Derivatives are right for functions of z zᴴ: the derivative leaves out a unitary factor on the right of z, on which
+    such functions do not depend. Where z zᴴ is singular the first derivatives are right. A member of a batch gives the
+    same bits as in a call by itself. Under ``jax.jit`` no error can be raised: a member without a Gramian is NaN.
+
+    The backward error of `certify` is ‖a x + x aᴴ + b bᴴ‖ / (‖a x‖ + ‖x aᴴ‖ + ‖b bᴴ‖) for x = z zᴴ.
+
+    References
+    ----------
+    .. [1] R. A. Smith, "Matrix equation XA + BX = C", SIAM J. Appl. Math. 16(1), 1968, pp. 198-201,
+       doi:10.1137/0116017.
+    .. [2] T. Penzl, "A cyclic low-rank Smith method for large sparse Lyapunov equations", SIAM J. Sci. Comput. 21(4),
+       1999, pp. 1401-1418, doi:10.1137/S1064827598347666.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from matsign import lyapunov_factor
+    >>> a, b = np.array([[-1.0, 2.0], [0.0, -3.0]]), np.array([[1.0], [1.0]])
+    >>> z = lyapunov_factor(a, b)
+    >>> x = z @ z.T
+    >>> bool(np.linalg.norm(a @ x + x @ a.T + b @ b.T) < 1e-14)
+    True
+    """
+    raise NotImplementedError
+
+
+@declared(
+    "(n,n),(n,m)->(n,k)",
+    solve=_discrete,
+    residual=_discrete_residual,
+    tangent=scaling.tangent_at_size(_discrete_powers, _tangent_in_units(_discrete_tangent)),
+    cotangent=scaling.cotangent_at_size(_discrete_powers, _cotangent_in_units(_discrete_cotangent)),
+    wrap=_trimmed,
+)
+def discrete_lyapunov_factor(a: Array, b: Array, *, errors: str = "raise") -> Array:
+    """Compute a factor of the controllability Gramian in discrete time.
+
+    The z with a x aᴴ - x + b bᴴ = 0 for x = z zᴴ and an a with all eigenvalues inside the unit circle; x itself is
+    never formed.
+
+    Parameters
+    ----------
+    a : array_like, shape (..., n, n)
+        System matrices with all eigenvalues inside the unit circle; float32, float64, complex64 or complex128.
+    b : array_like, shape (..., n, m)
+        Input matrices.
+    errors : {"raise", "nan"}, default "raise"
+        What to do if a member of the batch has no Gramian: raise `SpectrumError`, or return NaN for that member and the
+        right result for the others.
+
+    Returns
+    -------
+    z : array, shape (..., n, k)
+        The factors, in the form that `lyapunov_factor` returns.
+
+    Raises
+    ------
+    SpectrumError
+        If a has an eigenvalue on the unit circle or outside, or is stable only by rounding, or a member holds NaN or
+        infinity, and ``errors="raise"``.
+    ValueError
+        If a shape does not fit, an option has a value other than those above, or the arrays lie on different devices.
+    TypeError
+        If an argument is not a dense array of numbers of a supported dtype, or they belong to different libraries.
+
+    See Also
+    --------
+    solve_discrete_lyapunov : The Gramian itself.
+    lyapunov_factor : The factor in continuous time.
+
+    Notes
+    -----
+    x is the sum of aᵏ b bᴴ (aᵏ)ᴴ. Each step doubles the number of its terms [1]_ by one large product. Derivatives,
+    batches and ``jax.jit`` are as for `lyapunov_factor`. The backward error of `certify` is ‖a x aᴴ - x + b bᴴ‖ / (‖a x
+    aᴴ‖ + ‖x‖ + ‖b bᴴ‖) for x = z zᴴ.
+
+    References
+    ----------
+    .. [1] R. A. Smith, "Matrix equation XA + BX = C", SIAM J. Appl. Math. 16(1), 1968, pp. 198-201,
+       doi:10.1137/0116017.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from matsign import discrete_lyapunov_factor
+    >>> a, b = np.array([[0.5, 1.0], [0.0, -0.8]]), np.array([[1.0], [1.0]])
+    >>> z = discrete_lyapunov_factor(a, b)
+    >>> x = z @ z.T
+    >>> bool(np.linalg.norm(a @ x @ a.T - x + b @ b.T) < 1e-14)
+    True
+    """
+    raise NotImplementedError

@@ -1,0 +1,234 @@
+"""The continuous algebraic Riccati equation  aᴴ x e + eᴴ x a - (eᴴ x b + s) r⁻¹ (bᴴ x e + sᴴ) + q = 0.
+
+Its stabilising solution makes every eigenvalue of the closed loop (a - b k, e), k = r⁻¹(bᴴ x e + sᴴ), stable. In standard form,
+[I; x] spans the stable invariant subspace of the Hamiltonian matrix [[a, -g], [-q, -aᴴ]]. A Cayley transform makes it a
+symplectic pencil, whose doubling (Chu, Fan & Lin 2005) costs one inverse of size n a step; where that loses too much, the
+sign of the Hamiltonian matrix (Roberts 1980), and on a CPU the QZ algorithm on the extended pencil (Van Dooren 1981), which
+never inverts r. Newton's method corrects all of them.
+
+Differential:  a_cᴴ dx e + eᴴ dx a_c = -(the variation of the left side), a Lyapunov equation with the closed loop.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import Any
+
+from matsign.backends import Backend
+from matsign.core.public import declared
+from matsign.equations.riccati import double_word_residual
+from matsign.equations.riccati.derivatives import riccati_cotangent, riccati_tangent
+from matsign.equations.riccati.newton_kleinman import Equation, Gap, solve_weighted
+from matsign.equations.riccati.problem import Plant, Standard
+from matsign.equations.riccati.solver import METHODS, residual_of, solver_of
+from matsign.iterations.structured_doubling import Closed, Symplectic, closed_lyapunov, closed_lyapunovs, double
+from matsign.linalg.stacks import adjoint, column, eye, hermitian, nonzero, norm, plus_identity
+
+Array = Any
+
+
+def _gap(be: Backend, p: Plant, x: Array) -> Gap:
+    xe = x if p.e is None else x @ p.e
+    once = adjoint(p.a) @ xe
+    inner = adjoint(p.b) @ xe
+    if p.s is not None:
+        inner = inner + adjoint(p.s)
+    gain = solve_weighted(be, p.r, inner)
+    paid = adjoint(gain) @ inner
+    terms = 2 * norm(be, once) + norm(be, p.q) + norm(be, paid)
+    gap = 2 * once + p.q - paid
+    del once, paid
+    return Gap(hermitian(gap), p.a - p.b @ gain, gain, terms)
+
+
+def _steps(be: Backend, p: Plant, closed: Array, *gaps: Array) -> Closed:
+    """dx with a_cᴴ dx e + eᴴ dx a_c + gap = 0."""
+    if p.e is not None:
+        inverse = be.inv(p.e)
+        closed, gaps = closed @ inverse, tuple(adjoint(inverse) @ gap @ inverse for gap in gaps)
+    return closed_lyapunovs(be, adjoint(closed), *gaps)
+
+
+def _operator(p: Plant, closed: Array, x: Array) -> Array:
+    """a_cᴴ x e + eᴴ x a_c."""
+    half = adjoint(closed) @ (x if p.e is None else x @ p.e)
+    return half + adjoint(half)
+
+
+def _dual(be: Backend, p: Plant, closed: Array, c: Array) -> Array:
+    """y with a_c y eᴴ + e y a_cᴴ + c = 0."""
+    if p.e is None:
+        return closed_lyapunov(be, closed, c).x
+    inverse = be.inv(p.e)
+    return inverse @ closed_lyapunov(be, closed @ inverse, c).x @ adjoint(inverse)
+
+
+def _doubling(be: Backend, p: Standard) -> tuple[Array, Array]:
+    """(x, steps) of the standard equation."""
+    return double(be, p.a, lambda: _cayley(be, p))
+
+
+def _cayley(be: Backend, p: Standard) -> Symplectic:
+    """The Cayley transform of [[a, -g], [-q, -aᴴ]] at a point where it is well conditioned, as a pencil of three blocks."""
+    xp, n = be.xp, p.a.shape[-1]
+    size = xp.maximum(norm(be, p.a), xp.sqrt(norm(be, p.g)) * xp.sqrt(norm(be, p.q)))
+
+    def shifted(state: Any) -> Any:
+        a, _, _, gamma = state
+        v = be.inv(a - column(gamma) * eye(be, a))
+        near = ~(norm(be, v) * gamma < 50 * math.sqrt(n))
+        return (a, v, gamma, xp.where(near, 1.7 * gamma, gamma)), near
+
+    def again(a: Array, v: Array, gamma: Array, further: Array) -> tuple[Array, Array]:
+        _, v, gamma, _ = be.loop(shifted, (a, v, gamma, further), 3)
+        return v, gamma
+
+    gamma = 1.1 / math.sqrt(n) * nonzero(be, size)
+    first, near = shifted((p.a, p.a, gamma, gamma))
+    v, gamma = be.seldom(near, again, lambda a, v, gamma, _: (v, gamma), *first)
+    vg, qv = v @ p.g, p.q @ v
+    w = be.inv(adjoint(p.a - column(gamma) * eye(be, p.a)) + qv @ p.g)
+    twice = column(2 * gamma)
+    return Symplectic(
+        plus_identity(be, 1.0, twice * adjoint(w)), hermitian(twice * (vg @ w)), hermitian(twice * (w @ qv))
+    )
+
+
+def _hamiltonian(be: Backend, p: Standard) -> tuple[Array, Array, Array, Array]:
+    return p.a, -p.g, -p.q, -adjoint(p.a)
+
+
+CONTINUOUS = Equation(
+    False, 32, 0, _gap, double_word_residual.continuous, _steps, _operator, _dual, _doubling, _hamiltonian
+)
+
+
+@declared(
+    "(n,n),(n,m),(n,n),(m,m),(n,n),(n,m)->(n,n)",
+    solve=solver_of(CONTINUOUS),
+    residual=residual_of(CONTINUOUS),
+    tangent=functools.partial(riccati_tangent, equation=CONTINUOUS),
+    cotangent=functools.partial(riccati_cotangent, equation=CONTINUOUS),
+    alone=lambda **options: True,
+    choices={"method": METHODS},
+    hermitian=("q", "r"),
+    neutral={"m": 1.0},
+)
+def solve_continuous_are(
+    a: Array,
+    b: Array,
+    q: Array,
+    r: Array,
+    e: Array | None = None,
+    s: Array | None = None,
+    balanced: bool = True,
+    *,
+    method: str = "auto",
+    errors: str = "raise",
+) -> Array:
+    """Solve the continuous-time algebraic Riccati equation (CARE) of optimal control.
+
+    The solution x is the stabilising one: the eigenvalues of (a - b k, e) with the gain k = r⁻¹(bᴴ x e + sᴴ) lie in the
+    left half plane. The arguments have the names and the order of `scipy.linalg.solve_continuous_are`.
+
+    Parameters
+    ----------
+    a : array_like, shape (..., n, n)
+        System matrices, of dtype float32, float64, complex64 or complex128.
+    b : array_like, shape (..., n, m)
+        Input matrices.
+    q : array_like, shape (..., n, n)
+        Weights of the states, Hermitian.
+    r : array_like, shape (..., m, m)
+        Weights of the inputs, Hermitian and invertible.
+    e : array_like, shape (..., n, n), optional
+        Descriptor matrices, invertible. Default: I.
+    s : array_like, shape (..., n, m), optional
+        Weights of the products of states and inputs. Default: 0.
+    balanced : bool, default True
+        Whether each state is scaled by a unit of its own, which keeps models in unlike units accurate.
+    method : {"auto", "doubling", "sign", "qz"}, default "auto"
+        How the equation is solved; Newton's method [4]_ corrects the result of each:
+
+        - "doubling": by structure-preserving doubling of a symplectic pencil [1]_; one inverse and eight products of n
+          × n matrices a step.
+        - "sign": by the sign of the Hamiltonian matrix [2]_; one inverse of size 2 n a step.
+        - "qz": by the QZ algorithm on the extended pencil [3]_, on the CPU.
+        - "auto": by doubling, and for members that it leaves short of working precision by the best of doubling, sign
+          and QZ.
+    errors : {"raise", "nan"}, default "raise"
+        What to do if a member of the batch has no stabilising solution: raise `SpectrumError`, or return NaN for that
+        member and the right result for the others.
+
+    Returns
+    -------
+    x : array, shape (..., n, n)
+        The stabilising solutions, Hermitian. For q ⪰ 0 and r ≻ 0 they are positive semidefinite, to rounding.
+
+    Raises
+    ------
+    SpectrumError
+        If there is no stabilising solution, or none was found, and ``errors="raise"``; the message says why: r or e is
+        singular, (a, b) is not stabilisable, (a, q) is not detectable on the imaginary axis, none of these (then q or r
+        is indefinite), or a member holds NaN or infinity. If the methods end short of working precision, the ``value``
+        of the error is the best iterate.
+    ValueError
+        If a shape does not fit, an option has a value other than those above, the arrays lie on different devices, or q
+        or r in NumPy arrays is not Hermitian. On PyTorch and JAX their Hermitian parts are taken.
+    TypeError
+        If an argument is not a dense array of numbers of a supported dtype, or they belong to different libraries.
+
+    See Also
+    --------
+    lqr : Also return the gain and the poles of the closed loop.
+    solve_discrete_are : The equation in discrete time.
+    solve_riccati : The nonsymmetric equation.
+    scipy.linalg.solve_continuous_are : SciPy's.
+
+    Notes
+    -----
+    The equation is::
+
+        aᴴ x e + eᴴ x a - (eᴴ x b + s) r⁻¹ (bᴴ x e + sᴴ) + q = 0.
+
+    Where some eigenvalues can only be moved to the imaginary axis, the semi-stabilising solution is returned, with
+    about half of the digits, and the `Certificate` has ``boundary`` set.
+
+    Equations that working precision cannot solve, such as those of strongly unstable systems with few inputs, are
+    solved with as many digits as they need where this is possible: on a CPU or in calls that are not compiled, up to n
+    = 32 (complex: 16), in up to a second or two.
+
+    The solution is differentiable to any order; a derivative is one Lyapunov equation with the closed loop. The
+    solution depends on the Hermitian parts of q and r. A member of a batch gives the same bits as in a call by itself.
+
+    Under ``jax.jit`` no error can be raised: a member without a stabilising solution is NaN. A program for an
+    accelerator holds doubling and Newton's method alone, which are right to three quarters of the digits or better, and
+    calls NumPy for the members that they do not solve; in an exported program those are NaN.
+
+    The backward error of `certify` is the norm of the left side divided by ‖aᴴ x e‖ + ‖eᴴ x a‖ + ‖kᴴ r k‖ + ‖q‖. For
+    strongly unstable systems it may be large although x is right to the last bit: the exact solution, rounded, has a
+    residual as large.
+
+    References
+    ----------
+    .. [1] E. K.-W. Chu, H.-Y. Fan and W.-W. Lin, "A structure-preserving doubling algorithm for continuous-time
+       algebraic Riccati equations", Linear Algebra Appl. 396, 2005, pp. 55-80, doi:10.1016/j.laa.2004.10.010.
+    .. [2] J. D. Roberts, "Linear model reduction and solution of the algebraic Riccati equation by use of the sign
+       function", Int. J. Control 32(4), 1980, pp. 677-687, doi:10.1080/00207178008922881.
+    .. [3] P. Van Dooren, "A generalized eigenvalue approach for solving Riccati equations", SIAM J. Sci. Stat. Comput.
+       2(2), 1981, pp. 121-135, doi:10.1137/0902010.
+    .. [4] D. L. Kleinman, "On an iterative technique for Riccati equation computations", IEEE Trans. Automat. Control
+       13(1), 1968, pp. 114-115, doi:10.1109/TAC.1968.1098829.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from matsign import solve_continuous_are
+    >>> a, b = np.array([[0.0, 1.0], [0.0, 0.0]]), np.array([[0.0], [1.0]])
+    >>> q, r = np.eye(2), np.eye(1)
+    >>> x = solve_continuous_are(a, b, q, r)
+    >>> bool(np.linalg.norm(a.T @ x + x @ a - x @ b @ b.T @ x + q) < 1e-14)
+    True
+    """
+    raise NotImplementedError

@@ -1,0 +1,221 @@
+"""The discrete algebraic Riccati equation  aᴴ x a - eᴴ x e - (aᴴ x b + s) (r + bᴴ x b)⁻¹ (bᴴ x a + sᴴ) + q = 0.
+
+Its stabilising solution brings every eigenvalue of the closed loop (a - b k, e), k = (r + bᴴ x b)⁻¹(bᴴ x a + sᴴ), inside the unit
+circle. In standard form, x = q + aᴴ x (I + g x)⁻¹ a with g = b r⁻¹ bᴴ, it is what the doubling of a symplectic pencil
+converges to (Chu, Fan, Lin & Wang 2004), at one inverse of size n a step.
+
+r may be singular, as long as r + bᴴ x b is not. Then x = y + γI moves part of the solution into r: y solves the equation with
+r + γ bᴴb, s + γ aᴴb and q + γ (aᴴa - I).
+
+Differential:  a_cᴴ dx a_c - eᴴ dx e = -(the variation of the left side), a Stein equation with the closed loop.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+from matsign.backends import Backend
+from matsign.core.public import declared
+from matsign.equations.riccati import double_word_residual
+from matsign.equations.riccati.derivatives import riccati_cotangent, riccati_tangent
+from matsign.equations.riccati.newton_kleinman import Equation, Gap, solve_weighted
+from matsign.equations.riccati.problem import Plant, Standard
+from matsign.equations.riccati.solver import METHODS, residual_of, solver_of
+from matsign.iterations.structured_doubling import Closed, Symplectic, closed_stein, closed_steins, double
+from matsign.linalg.stacks import adjoint, eye, hermitian, norm
+
+Array = Any
+
+
+def _gap(be: Backend, p: Plant, x: Array) -> Gap:
+    xa = x @ p.a
+    inner, weight = adjoint(p.b) @ xa, p.r + adjoint(p.b) @ x @ p.b
+    if p.s is not None:
+        inner = inner + adjoint(p.s)
+    gain = solve_weighted(be, weight, inner)
+    moved, paid = adjoint(p.a) @ xa, adjoint(gain) @ inner
+    kept = x if p.e is None else adjoint(p.e) @ x @ p.e
+    gap = hermitian(moved - kept + p.q - paid)
+    terms = norm(be, moved) + norm(be, kept) + norm(be, p.q) + norm(be, paid)
+    return Gap(gap, p.a - p.b @ gain, gain, terms)
+
+
+def _steps(be: Backend, p: Plant, closed: Array, *gaps: Array) -> Closed:
+    """dx with a_cᴴ dx a_c - eᴴ dx e + gap = 0."""
+    if p.e is not None:
+        inverse = be.inv(p.e)
+        closed, gaps = closed @ inverse, tuple(adjoint(inverse) @ gap @ inverse for gap in gaps)
+    return closed_steins(be, adjoint(closed), *gaps)
+
+
+def _operator(p: Plant, closed: Array, x: Array) -> Array:
+    """a_cᴴ x a_c - eᴴ x e."""
+    return adjoint(closed) @ x @ closed - (x if p.e is None else adjoint(p.e) @ x @ p.e)
+
+
+def _dual(be: Backend, p: Plant, closed: Array, c: Array) -> Array:
+    """y with a_c y a_cᴴ - e y eᴴ + c = 0."""
+    if p.e is None:
+        return closed_stein(be, closed, c).x
+    inverse = be.inv(p.e)
+    return inverse @ closed_stein(be, closed @ inverse, c).x @ adjoint(inverse)
+
+
+def _doubling(be: Backend, p: Standard) -> tuple[Array, Array]:
+    return double(be, p.a, lambda: Symplectic(p.a, p.g, p.q))
+
+
+def _hamiltonian(be: Backend, p: Standard) -> tuple[Array, Array, Array, Array]:
+    """The Cayley transform (m - l)⁻¹(m + l) of the pencil m = [[a, 0], [-q, I]], l = [[I, g], [0, aᴴ]]."""
+    xp, n = be.xp, p.a.shape[-1]
+    one, ah = eye(be, p.a) + 0 * p.a, adjoint(p.a)
+
+    def block(sign: int) -> Array:
+        return xp.concat(
+            [
+                xp.concat([p.a + sign * one, sign * p.g], axis=-1),
+                xp.concat([-p.q, one + sign * ah], axis=-1),
+            ],
+            axis=-2,
+        )
+
+    c = be.solve(block(-1), block(1))
+    return c[..., :n, :n], c[..., :n, n:], c[..., n:, :n], c[..., n:, n:]
+
+
+DISCRETE = Equation(True, 32, 1, _gap, double_word_residual.discrete, _steps, _operator, _dual, _doubling, _hamiltonian)
+
+
+@declared(
+    "(n,n),(n,m),(n,n),(m,m),(n,n),(n,m)->(n,n)",
+    solve=solver_of(DISCRETE),
+    residual=residual_of(DISCRETE),
+    tangent=functools.partial(riccati_tangent, equation=DISCRETE),
+    cotangent=functools.partial(riccati_cotangent, equation=DISCRETE),
+    alone=lambda **options: True,
+    choices={"method": METHODS},
+    hermitian=("q", "r"),
+    neutral={"m": 1.0},
+)
+def solve_discrete_are(
+    a: Array,
+    b: Array,
+    q: Array,
+    r: Array,
+    e: Array | None = None,
+    s: Array | None = None,
+    balanced: bool = True,
+    *,
+    method: str = "auto",
+    errors: str = "raise",
+) -> Array:
+    """Solve the discrete-time algebraic Riccati equation (DARE) of optimal control.
+
+    The solution x is the stabilising one: the eigenvalues of (a - b k, e) with the gain k = (r + bᴴ x b)⁻¹(bᴴ x a + sᴴ)
+    lie inside the unit circle. The arguments have the names and the order of `scipy.linalg.solve_discrete_are`.
+
+    Parameters
+    ----------
+    a : array_like, shape (..., n, n)
+        System matrices, of dtype float32, float64, complex64 or complex128.
+    b : array_like, shape (..., n, m)
+        Input matrices.
+    q : array_like, shape (..., n, n)
+        Weights of the states, Hermitian.
+    r : array_like, shape (..., m, m)
+        Weights of the inputs, Hermitian; they may be singular.
+    e : array_like, shape (..., n, n), optional
+        Descriptor matrices, invertible. Default: I.
+    s : array_like, shape (..., n, m), optional
+        Weights of the products of states and inputs. Default: 0.
+    balanced : bool, default True
+        Whether each state is scaled by a unit of its own, which keeps models in unlike units accurate.
+    method : {"auto", "doubling", "sign", "qz"}, default "auto"
+        How the equation is solved; Newton's method [4]_ corrects the result of each:
+
+        - "doubling": by structure-preserving doubling of a symplectic pencil [1]_; one inverse of size n a step.
+        - "sign": by the sign of a Cayley transform of the pencil [2]_; one inverse of size 2 n a step.
+        - "qz": by the QZ algorithm on the extended pencil [3]_, on the CPU.
+        - "auto": by doubling, and for members that it leaves short of working precision by the best of doubling, sign
+          and QZ.
+    errors : {"raise", "nan"}, default "raise"
+        What to do if a member of the batch has no stabilising solution: raise `SpectrumError`, or return NaN for that
+        member and the right result for the others.
+
+    Returns
+    -------
+    x : array, shape (..., n, n)
+        The stabilising solutions, Hermitian. For q ⪰ 0 and r ≻ 0 they are positive semidefinite, to rounding.
+
+    Raises
+    ------
+    SpectrumError
+        If there is no stabilising solution, or none was found, and ``errors="raise"``; the message says why: e is
+        singular, r + bᴴ x b is singular, (a, b) is not stabilisable, (a, q) is not detectable on the unit circle, none
+        of these (then q or r is indefinite), or a member holds NaN or infinity. If the methods end short of working
+        precision, the ``value`` of the error is the best iterate.
+    ValueError
+        If a shape does not fit, an option has a value other than those above, the arrays lie on different devices, or q
+        or r in NumPy arrays is not Hermitian. On PyTorch and JAX their Hermitian parts are taken.
+    TypeError
+        If an argument is not a dense array of numbers of a supported dtype, or they belong to different libraries.
+
+    See Also
+    --------
+    dlqr : Also return the gain and the poles of the closed loop.
+    solve_continuous_are : The equation in continuous time.
+    scipy.linalg.solve_discrete_are : SciPy's.
+
+    Notes
+    -----
+    The equation is::
+
+        aᴴ x a - eᴴ x e - (aᴴ x b + s) (r + bᴴ x b)⁻¹ (bᴴ x a + sᴴ) + q = 0.
+
+    The covariance of a stationary Kalman filter with measurements y = c x solves it with aᴴ for a and cᴴ for b.
+
+    Where some eigenvalues can only be moved to the unit circle, the semi-stabilising solution is returned, with about
+    half of the digits, and the `Certificate` has ``boundary`` set.
+
+    Equations that working precision cannot solve, such as those of strongly unstable systems with few inputs, are
+    solved with as many digits as they need where this is possible: on a CPU or in calls that are not compiled, up to n
+    = 32 (complex: 16), in up to a second or two.
+
+    The solution is differentiable to any order; a derivative is one Stein equation with the closed loop. It has the
+    digits that rounding of the closed loop leaves, and is NaN where it leaves none, as with poles of 1e7 and a single
+    input. The solution depends on the Hermitian parts of q and r. A member of a batch gives the same bits as in a call
+    by itself.
+
+    Under ``jax.jit`` no error can be raised: a member without a stabilising solution is NaN. A program for an
+    accelerator holds doubling and Newton's method alone, which are right to three quarters of the digits or better, and
+    calls NumPy for the members that they do not solve; in an exported program those are NaN.
+
+    The backward error of `certify` is the norm of the left side divided by ‖aᴴ x a‖ + ‖eᴴ x e‖ + ‖kᴴ (r + bᴴ x b) k‖ +
+    ‖q‖. For strongly unstable systems it may be large although x is right to the last bit: the exact solution, rounded,
+    has a residual as large.
+
+    References
+    ----------
+    .. [1] E. K.-W. Chu, H.-Y. Fan, W.-W. Lin and C.-S. Wang, "Structure-preserving algorithms for periodic
+       discrete-time algebraic Riccati equations", Int. J. Control 77(8), 2004, pp. 767-788,
+       doi:10.1080/00207170410001714988.
+    .. [2] J. D. Roberts, "Linear model reduction and solution of the algebraic Riccati equation by use of the sign
+       function", Int. J. Control 32(4), 1980, pp. 677-687, doi:10.1080/00207178008922881.
+    .. [3] P. Van Dooren, "A generalized eigenvalue approach for solving Riccati equations", SIAM J. Sci. Stat. Comput.
+       2(2), 1981, pp. 121-135, doi:10.1137/0902010.
+    .. [4] G. A. Hewer, "An iterative technique for the computation of the steady state gains for the discrete optimal
+       regulator", IEEE Trans. Automat. Control 16(4), 1971, pp. 382-384, doi:10.1109/TAC.1971.1099755.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from matsign import solve_discrete_are
+    >>> a, b = np.array([[1.0, 1.0], [0.0, 1.0]]), np.array([[0.0], [1.0]])
+    >>> q, r = np.eye(2), np.eye(1)
+    >>> x = solve_discrete_are(a, b, q, r)
+    >>> k = np.linalg.solve(r + b.T @ x @ b, b.T @ x @ a)
+    >>> bool(np.linalg.norm(a.T @ x @ (a - b @ k) - x + q) < 1e-13)
+    True
+    """
+    raise NotImplementedError

@@ -1,0 +1,185 @@
+"""How the solutions of algebraic Riccati equations, their gains and their closed loops move with the plant.
+
+With the gain k and f = a - b k the change of k drops out of the differential of the equation, k being where the cost is
+stationary:
+
+    continuous   fᴴ dx e + eᴴ dx f = -w,    k = r⁻¹(bᴴ x e + sᴴ)
+    discrete     fᴴ dx f - eᴴ dx e = -w,    k = (r + bᴴ x b)⁻¹(bᴴ x a + sᴴ)
+
+    w = dq + kᴴ dr k + h + hᴴ,    h = eᴴ x (da - db k) + deᴴ x f - ds k     continuous
+                                  h = fᴴ x (da - db k) - eᴴ x de - ds k     discrete
+
+e⁻¹ from both sides makes that a Lyapunov or a Stein equation of a stable matrix. q and r enter by their Hermitian parts.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from matsign.backends import Backend
+from matsign.core.operations import Arrays, Rule, Solution, follow, shapes_of, solution
+from matsign.equations.riccati.gain import gain_at
+from matsign.equations.riccati.newton_kleinman import Equation
+from matsign.equations.riccati.problem import Plant
+from matsign.iterations.differentiable_solves import inverse, stable_lyapunov, stable_stein
+from matsign.linalg.stacks import adjoint, hermitian
+
+Array = Any
+
+
+class Loop(NamedTuple):
+    """A plant with the solution x of its Riccati equation, whose gain is weight⁻¹(…); the closed loop is e⁻¹ f."""
+
+    plant: Plant
+    x: Array
+    weight_inverse: Array
+    gain: Array
+    f: Array
+    e_inverse: Array | None
+    discrete: bool
+
+    def matrix(self) -> Array:
+        """e⁻¹ f."""
+        return self.f if self.e_inverse is None else self.e_inverse @ self.f
+
+
+def close(be: Backend, equation: Equation, p: Plant, x: Array) -> Loop:
+    """The loop of a plant with the solution of its equation."""
+    return _loop(be, equation, p, x, *follow(be, _GAIN, *p, x, equation=equation))
+
+
+def _loop(be: Backend, equation: Equation, p: Plant, x: Array, gain: Array, f: Array) -> Loop:
+    weight = hermitian(p.r)
+    if equation.discrete:
+        weight = weight + adjoint(p.b) @ x @ p.b
+    return Loop(p, x, inverse(be, weight), gain, f, None if p.e is None else inverse(be, p.e), equation.discrete)
+
+
+def solution_move(be: Backend, at: Loop, d: Plant) -> Array:
+    """dx for a change of the plant."""
+    k, x, f, e = at.gain, at.x, at.f, at.plant.e
+    half = x @ (d.a - d.b @ k)
+    if at.discrete:
+        half = adjoint(f) @ half
+    elif e is not None:
+        half = adjoint(e) @ half
+    if e is not None:
+        half = half - adjoint(e) @ x @ d.e if at.discrete else half + adjoint(d.e) @ x @ f
+    if d.s is not None:
+        half = half - d.s @ k
+    w = hermitian(d.q + 2 * half + adjoint(k) @ hermitian(d.r) @ k)
+    if at.e_inverse is not None:
+        f, w = f @ at.e_inverse, adjoint(at.e_inverse) @ w @ at.e_inverse
+    return (stable_stein if at.discrete else stable_lyapunov)(be, adjoint(f), w)
+
+
+def solution_pull(be: Backend, at: Loop, bar: Array) -> Plant:
+    """The adjoint of `solution_move`: y of the dual equation, f y eᴴ + e y fᴴ = -x̄ or f y fᴴ - e y eᴴ = -x̄, is q̄."""
+    bar = hermitian(bar)
+    if at.e_inverse is not None:
+        bar = at.e_inverse @ bar @ adjoint(at.e_inverse)
+    y = (stable_stein if at.discrete else stable_lyapunov)(be, at.matrix(), bar)
+    y = hermitian(y)
+    yk = y @ adjoint(at.gain)
+    ey = y if at.plant.e is None else at.plant.e @ y
+    loop, unit = 2 * (at.x @ at.f @ y), 2 * (at.x @ ey)
+    a, e = (loop, -unit) if at.discrete else (unit, loop)
+    return Plant(
+        a,
+        -(a @ adjoint(at.gain)),
+        y,
+        at.gain @ yk,
+        None if at.plant.e is None else e,
+        None if at.plant.s is None else -2 * yk,
+    )
+
+
+def gain_move(at: Loop, d: Plant, dx: Array) -> Array:
+    """dk for a change of the plant and of x."""
+    p, x, k = at.plant, at.x, at.gain
+    past, bh = at.f if at.discrete else p.e, adjoint(p.b)
+    change = adjoint(d.b) @ x + bh @ dx
+    change = change if past is None else change @ past
+    if at.discrete:
+        change = change + bh @ x @ (d.a - d.b @ k)
+    elif d.e is not None:
+        change = change + bh @ x @ d.e
+    if d.s is not None:
+        change = change + adjoint(d.s)
+    return at.weight_inverse @ (change - hermitian(d.r) @ k)
+
+
+def gain_pull(at: Loop, bar: Array) -> tuple[Plant, Array]:
+    """The adjoint of `gain_move`: the cotangents of the plant and of x."""
+    p, x, k = at.plant, at.x, at.gain
+    u = adjoint(at.weight_inverse) @ bar
+    past, uh, bu = at.f if at.discrete else p.e, adjoint(u), p.b @ u
+    xbu = x @ bu
+    a = xbu if at.discrete else 0 * p.a
+    b = (x @ uh if past is None else x @ past @ uh) - (a @ adjoint(k))
+    e = None if p.e is None else 0 * p.e if at.discrete else xbu
+    bars = Plant(a, b, 0 * p.q, -hermitian(u @ adjoint(k)), e, None if p.s is None else uh)
+    return bars, bu if past is None else bu @ adjoint(past)
+
+
+def matrix_move(at: Loop, d: Plant, dk: Array) -> Array:
+    """How e⁻¹(a - b k) moves."""
+    change = d.a - d.b @ at.gain - at.plant.b @ dk
+    return change if at.e_inverse is None else at.e_inverse @ (change - d.e @ at.matrix())
+
+
+def matrix_pull(at: Loop, bar: Array) -> tuple[Plant, Array]:
+    """The adjoint of `matrix_move`: the cotangents of the plant and of k."""
+    p = at.plant
+    g = bar if at.e_inverse is None else adjoint(at.e_inverse) @ bar
+    e = None if p.e is None else -(g @ adjoint(at.matrix()))
+    bars = Plant(g, -(g @ adjoint(at.gain)), 0 * p.q, 0 * p.r, e, None if p.s is None else 0 * p.s)
+    return bars, -(adjoint(p.b) @ g)
+
+
+def added(*plants: Plant) -> Plant:
+    """The sum, None where there is nothing."""
+    return Plant(*(None if parts[0] is None else sum(parts[1:], parts[0]) for parts in zip(*plants, strict=True)))
+
+
+def _gain_solve(be: Backend, *arrays: Array, equation: Equation) -> Solution:
+    p = Plant(*arrays[:-1])
+    p = p._replace(q=hermitian(p.q), r=hermitian(p.r))
+    return solution(be, gain_at(be, equation, arrays[-1], p))
+
+
+def _gain_tangent(be: Backend, value: Arrays, arrays: Arrays, moves: Arrays, *, equation: Equation) -> Arrays:
+    at, d = _loop(be, equation, Plant(*arrays[:-1]), arrays[-1], *value), Plant(*moves[:-1])
+    dk = gain_move(at, d, moves[-1])
+    return dk, d.a - d.b @ at.gain - at.plant.b @ dk
+
+
+def _gain_cotangent(be: Backend, value: Arrays, arrays: Arrays, bars: Arrays, *, equation: Equation) -> Arrays:
+    at, (bar_gain, bar_f) = _loop(be, equation, Plant(*arrays[:-1]), arrays[-1], *value), bars
+    by_gain, bar_x = gain_pull(at, bar_gain - adjoint(at.plant.b) @ bar_f)
+    return *by_gain._replace(a=by_gain.a + bar_f, b=by_gain.b - bar_f @ adjoint(at.gain)), bar_x
+
+
+# A rule of its own, because the digits that the gain needs may be more than those of its formula.
+_GAIN = Rule(
+    "gain",
+    shapes_of("(n,n),(n,m),(n,n),(m,m),(n,n),(n,m),(n,n)"),
+    shapes_of("(m,n),(n,n)"),
+    solve=_gain_solve,
+    tangent=_gain_tangent,
+    cotangent=_gain_cotangent,
+)
+
+
+def riccati_tangent(
+    be: Backend, value: Arrays, arrays: Arrays, moves: Arrays, *, equation: Equation, **options: Any
+) -> Arrays:
+    """For arrays in the order of `Plant`."""
+    return (solution_move(be, close(be, equation, Plant(*arrays), value[0]), Plant(*moves)),)
+
+
+def riccati_cotangent(
+    be: Backend, value: Arrays, arrays: Arrays, bars: Arrays, *, equation: Equation, **options: Any
+) -> Arrays:
+    """For arrays in the order of `Plant`."""
+    return tuple(solution_pull(be, close(be, equation, Plant(*arrays), value[0]), bars[0]))

@@ -1,0 +1,390 @@
+"""The linear quadratic regulator: the gain k whose u = -k x costs least, from an algebraic Riccati equation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from matsign.backends import Backend
+from matsign.core.failures import Failure
+from matsign.core.operations import Arrays, Solution, figures
+from matsign.core.public import Residual, declared
+from matsign.equations.riccati.care import CONTINUOUS
+from matsign.equations.riccati.dare import DISCRETE
+from matsign.equations.riccati.derivatives import (
+    added,
+    close,
+    gain_move,
+    gain_pull,
+    matrix_move,
+    matrix_pull,
+    solution_move,
+    solution_pull,
+)
+from matsign.equations.riccati.gain import gain_at, gain_spread
+from matsign.equations.riccati.newton_kleinman import Equation
+from matsign.equations.riccati.pole_derivatives import poles_move, poles_pull
+from matsign.equations.riccati.problem import Plant, rounded_by_one
+from matsign.equations.riccati.solver import METHODS, assess, finite, solver_of
+from matsign.linalg.stacks import adjoint, hermitian, norm
+from matsign.linalg.stacks import normalise as normalise_size
+
+Array = Any
+
+
+class Regulator(NamedTuple):
+    """Hold a linear-quadratic regulator.
+
+    The result of `lqr` and `dlqr`: a named tuple for the control u = -gain @ x.
+
+    Attributes
+    ----------
+    gain : array, shape (..., m, n)
+        The gain of least cost.
+    solution : array, shape (..., n, n)
+        The stabilising solution of the Riccati equation.
+    poles : array, shape (..., n)
+        The eigenvalues of the closed loop, complex.
+
+    See Also
+    --------
+    lqr : Compute it in continuous time.
+    dlqr : Compute it in discrete time.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from matsign import lqr
+    >>> regulator = lqr(np.zeros((1, 1)), np.eye(1), np.eye(1), np.eye(1))
+    >>> regulator._fields
+    ('gain', 'solution', 'poles')
+    >>> bool(abs(regulator.gain - 1) < 1e-14), bool(abs(regulator.poles + 1) < 1e-14)
+    (True, True)
+    """
+
+    gain: Array
+    solution: Array
+    poles: Array
+
+
+def _regulate(equation: Equation) -> Callable[..., Solution]:
+    riccati = solver_of(equation)
+
+    def solve(
+        be: Backend, a: Array, b: Array, q: Array, r: Array, s: Array | None, e: Array | None, *, method: str
+    ) -> Solution:
+        q, r = hermitian(q), hermitian(r)
+        found = riccati(be, a, b, q, r, e, s, method=method)
+        x = found.value[0]
+        p = Plant(a, b, q, r, e, s)
+        gain, f = gain_at(be, equation, x, p)
+        # r + bᴴ x b may leave the range of the dtype where x does not.
+        beyond = (found.failure == 0) & ~(be.xp.isfinite(gain).all((-1, -2)))
+        failure = be.xp.where(beyond, int(Failure.OVERFLOW) + 0 * found.failure, found.failure)
+        found = found._replace(value=(gain, x, be.eig(finite(be, _loop(be, f, e)))[0]), failure=failure)
+        if equation.discrete:
+            found = _without_minimum(be, found, hermitian(r + adjoint(b) @ x @ b))
+        return _without_minimum(be, found, r)
+
+    return solve
+
+
+def _loop(be: Backend, f: Array, e: Array | None) -> Array:
+    return f if e is None else be.solve(e, f)
+
+
+def _without_minimum(be: Backend, found: Solution, weight: Array) -> Solution:
+    """The cost differs from the least one by |u + k x|² in this weight: where that can be negative, no gain costs least.
+
+    Inputs are measured in units that bring the diagonal near 1: rounding of a large weight hides no small one.
+    """
+    xp = be.xp
+    weight = finite(be, weight)
+
+    def doubtful(weight: Array, failure: Array, detail: Array) -> tuple[Array, Array]:
+        weight, whole = normalise_size(be, weight)
+        units = -(be.exponent(xp.abs(be.real(xp.linalg.diagonal(weight)))) // 2)
+        units = xp.clip(units, -_UNITS[be.eps(weight) < 1e-10], _UNITS[be.eps(weight) < 1e-10])
+        values = be.eigh(be.ldexp(weight, units[:, :, None] + units[:, None, :]))[0]
+        rounding = 8 * weight.shape[-1] * be.eps(weight)
+        negative = xp.min(values, axis=-1) < -rounding * xp.max(xp.abs(values), axis=-1)
+        least = xp.minimum(xp.min(be.eigh(weight)[0], axis=-1), _least_of_diagonal(be, weight))
+        figure = figures(be, weight, be.ldexp(least, whole))
+        return (
+            xp.where(negative, int(Failure.NOT_A_MINIMUM) + 0 * failure, failure),
+            xp.where(negative[:, None], figure, detail),
+        )
+
+    failure, detail = be.seldom(
+        ~xp.isfinite(norm(be, be.cholesky(weight))),
+        doubtful,
+        lambda weight, *kept: kept,
+        *(weight, found.failure, found.detail),
+    )
+    return found._replace(failure=failure, detail=detail)
+
+
+# In single and in double precision, how far the units of inputs may lie apart.
+_UNITS = (30, 250)
+
+
+def _least_of_diagonal(be: Backend, x: Array) -> Array:
+    return be.xp.min(be.real(be.xp.linalg.diagonal(x)), axis=-1)
+
+
+def _regulated(equation: Equation) -> Callable[..., Residual]:
+    def residual(
+        be: Backend,
+        value: tuple[Array, ...],
+        a: Array,
+        b: Array,
+        q: Array,
+        r: Array,
+        s: Array | None,
+        e: Array | None,
+    ) -> Residual:
+        gain, x, poles = value
+        p = Plant(a, b, q, r, e, s)
+        found = assess(be, equation, x, p)
+        (dx,) = found.correction
+        # What dx, and what is not the gain of x at all, moves the gain by; and that the poles.
+        right, _ = gain_at(be, equation, x, p)
+        moved, f = gain_at(be, equation, x + finite(be, dx), p, shaken=True)
+        # The closed loop is itself rounded, which moves the poles of one that is far from normal or badly scaled.
+        shifted = be.eig(rounded_by_one(be, finite(be, _loop(be, f, e))))[0]
+        nearest = be.xp.min(be.xp.abs(poles[:, :, None] - shifted[:, None, :]), axis=-1)
+        # Poles that rounding moves by half of their size may be wrong by any factor.
+        known = be.norm(nearest) <= be.norm(poles) / 2
+        nearest = be.xp.where(known[:, None], nearest, be.xp.full_like(nearest, be.xp.inf))
+        # A gain that rounding of the data moves, as where inputs do nearly the same, is no better known than that.
+        step = be.xp.abs(moved - right) + be.xp.abs(right - gain) + gain_spread(be, equation, x, p)
+        return found._replace(correction=(step, dx, nearest))
+
+    return residual
+
+
+def _in_order(a: Array, b: Array, q: Array, r: Array, s: Array | None, e: Array | None) -> Plant:
+    return Plant(a, b, q, r, e, s)
+
+
+def _tangent_of(equation: Equation) -> Callable[..., Arrays]:
+    """The solution moves as that of the Riccati equation, the gain by its formula, the poles with the closed loop."""
+
+    def tangent(be: Backend, value: Arrays, arrays: Arrays, moves: Arrays, *, method: str) -> Arrays:
+        _, x, poles = value
+        d, at = _in_order(*moves), close(be, equation, _in_order(*arrays), x)
+        dx = solution_move(be, at, d)
+        dk = gain_move(at, d, dx)
+        return dk, dx, poles_move(be, at.matrix(), poles, matrix_move(at, d, dk))
+
+    return tangent
+
+
+def _cotangent_of(equation: Equation) -> Callable[..., Arrays]:
+    def cotangent(be: Backend, value: Arrays, arrays: Arrays, bars: Arrays, *, method: str) -> Arrays:
+        _, x, poles = value
+        at = close(be, equation, _in_order(*arrays), x)
+        bar_matrix = poles_pull(be, at.matrix(), poles, bars[2])
+        if not be.is_complex(x):
+            bar_matrix = be.real(bar_matrix)
+        by_matrix, bar_gain = matrix_pull(at, bar_matrix)
+        by_gain, bar_x = gain_pull(at, bars[0] + bar_gain)
+        a, b, q, r, e, s = added(by_matrix, by_gain, solution_pull(be, at, bars[1] + bar_x))
+        return a, b, q, r, s, e
+
+    return cotangent
+
+
+_LQR = "(n,n),(n,m),(n,n),(m,m),(n,m),(n,n)->(m,n),(n,n),(n)"
+_LQR_KINDS = ("same", "same", "complex")
+
+
+def _named(be: Backend, gain: Array, solution: Array, poles: Array) -> Regulator:
+    return Regulator(gain, solution, poles)
+
+
+@declared(
+    _LQR,
+    kinds=_LQR_KINDS,
+    solve=_regulate(CONTINUOUS),
+    residual=_regulated(CONTINUOUS),
+    tangent=_tangent_of(CONTINUOUS),
+    cotangent=_cotangent_of(CONTINUOUS),
+    choices={"method": METHODS},
+    wrap=_named,
+    hermitian=("q", "r"),
+    neutral={"m": 1.0},
+)
+def lqr(
+    a: Array,
+    b: Array,
+    q: Array,
+    r: Array,
+    s: Array | None = None,
+    e: Array | None = None,
+    *,
+    method: str = "auto",
+    errors: str = "raise",
+) -> Regulator:
+    """Compute the linear-quadratic regulator in continuous time.
+
+    The control u = -k x that steers e ẋ = a x + b u at the least cost ∫ xᴴ q x + 2 Re xᴴ s u + uᴴ r u dt. The order of
+    the arguments and results is that of python-control.
+
+    Parameters
+    ----------
+    a : array_like, shape (..., n, n)
+        System matrices, of dtype float32, float64, complex64 or complex128.
+    b : array_like, shape (..., n, m)
+        Input matrices.
+    q : array_like, shape (..., n, n)
+        Weights of the states, Hermitian.
+    r : array_like, shape (..., m, m)
+        Weights of the inputs, Hermitian positive definite.
+    s : array_like, shape (..., n, m), optional
+        Weights of the products of states and inputs. Default: 0.
+    e : array_like, shape (..., n, n), optional
+        Descriptor matrices, invertible. Default: I.
+    method : {"auto", "doubling", "sign", "qz"}, default "auto"
+        How the Riccati equation is solved; the methods are those of `solve_continuous_are`.
+    errors : {"raise", "nan"}, default "raise"
+        What to do if a member of the batch has no regulator: raise `SpectrumError`, or return NaN for that member and
+        the right result for the others.
+
+    Returns
+    -------
+    gain : array, shape (..., m, n)
+        The gain k = r⁻¹(bᴴ x e + sᴴ).
+    solution : array, shape (..., n, n)
+        The solution x of `solve_continuous_are`.
+    poles : array, shape (..., n)
+        The poles of the closed loop, complex. The three are the fields of the named tuple `Regulator`.
+
+    Raises
+    ------
+    SpectrumError
+        As for `solve_continuous_are`, and if r is not positive definite, because then no control has the least cost;
+        with ``errors="raise"``.
+    ValueError
+        If a shape does not fit, an option has a value other than those above, the arrays lie on different devices, or q
+        or r in NumPy arrays is not Hermitian.
+    TypeError
+        If an argument is not a dense array of numbers of a supported dtype, or they belong to different libraries.
+
+    See Also
+    --------
+    dlqr : The regulator in discrete time.
+    solve_continuous_are : The Riccati equation, also where its solution is no minimum.
+    Regulator : The form of the result.
+
+    Notes
+    -----
+    The gain of a stationary Kalman filter is the adjoint of the gain for aᴴ, cᴴ and the intensities of the noise in
+    place of a, b and the weights.
+
+    Gain and solution are differentiable to any order; derivatives of the poles are NaN where a pole is multiple.
+    Batches and ``jax.jit`` are as for `solve_continuous_are`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from matsign import lqr
+    >>> a, b = np.array([[0.0, 1.0], [0.0, 0.0]]), np.array([[0.0], [1.0]])
+    >>> gain, x, poles = lqr(a, b, np.eye(2), np.eye(1))
+    >>> gain.round(12)
+    array([[1.        , 1.73205081]])
+    >>> bool(abs(np.poly(a - b @ gain) - [1, 3**0.5, 1]).max() < 1e-14)
+    True
+    """
+    raise NotImplementedError
+
+
+@declared(
+    _LQR,
+    kinds=_LQR_KINDS,
+    solve=_regulate(DISCRETE),
+    residual=_regulated(DISCRETE),
+    tangent=_tangent_of(DISCRETE),
+    cotangent=_cotangent_of(DISCRETE),
+    choices={"method": METHODS},
+    wrap=_named,
+    hermitian=("q", "r"),
+    neutral={"m": 1.0},
+)
+def dlqr(
+    a: Array,
+    b: Array,
+    q: Array,
+    r: Array,
+    s: Array | None = None,
+    e: Array | None = None,
+    *,
+    method: str = "auto",
+    errors: str = "raise",
+) -> Regulator:
+    """Compute the linear-quadratic regulator in discrete time.
+
+    The control u = -k x that steers e x⁺ = a x + b u at the least cost Σ xᴴ q x + 2 Re xᴴ s u + uᴴ r u. The order of
+    the arguments and results is that of python-control.
+
+    Parameters
+    ----------
+    a : array_like, shape (..., n, n)
+        System matrices, of dtype float32, float64, complex64 or complex128.
+    b : array_like, shape (..., n, m)
+        Input matrices.
+    q : array_like, shape (..., n, n)
+        Weights of the states, Hermitian.
+    r : array_like, shape (..., m, m)
+        Weights of the inputs, Hermitian positive semidefinite.
+    s : array_like, shape (..., n, m), optional
+        Weights of the products of states and inputs. Default: 0.
+    e : array_like, shape (..., n, n), optional
+        Descriptor matrices, invertible. Default: I.
+    method : {"auto", "doubling", "sign", "qz"}, default "auto"
+        How the Riccati equation is solved; the methods are those of `solve_discrete_are`.
+    errors : {"raise", "nan"}, default "raise"
+        What to do if a member of the batch has no regulator: raise `SpectrumError`, or return NaN for that member and
+        the right result for the others.
+
+    Returns
+    -------
+    gain : array, shape (..., m, n)
+        The gain k = (r + bᴴ x b)⁻¹(bᴴ x a + sᴴ).
+    solution : array, shape (..., n, n)
+        The solution x of `solve_discrete_are`.
+    poles : array, shape (..., n)
+        The poles of the closed loop, complex. The three are the fields of the named tuple `Regulator`.
+
+    Raises
+    ------
+    SpectrumError
+        As for `solve_discrete_are`, and if r is not positive semidefinite or r + bᴴ x b is not positive definite,
+        because then no control has the least cost; with ``errors="raise"``.
+    ValueError
+        If a shape does not fit, an option has a value other than those above, the arrays lie on different devices, or q
+        or r in NumPy arrays is not Hermitian.
+    TypeError
+        If an argument is not a dense array of numbers of a supported dtype, or they belong to different libraries.
+
+    See Also
+    --------
+    lqr : The regulator in continuous time.
+    solve_discrete_are : The Riccati equation, also where its solution is no minimum.
+    Regulator : The form of the result.
+
+    Notes
+    -----
+    Gain and solution are differentiable to any order; derivatives of the poles are NaN where a pole is multiple.
+    Batches and ``jax.jit`` are as for `solve_discrete_are`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from matsign import dlqr
+    >>> a, b = np.array([[1.0, 1.0], [0.0, 1.0]]), np.array([[0.0], [1.0]])
+    >>> gain, x, poles = dlqr(a, b, np.eye(2), np.eye(1))
+    >>> bool(np.linalg.norm((np.eye(1) + b.T @ x @ b) @ gain - b.T @ x @ a) < 1e-13), bool((abs(poles) < 1).all())
+    (True, True)
+    """
+    raise NotImplementedError

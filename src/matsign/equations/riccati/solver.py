@@ -1,0 +1,478 @@
+"""Algebraic Riccati equations, continuous and discrete alike: scale, solve, correct, judge, and say how wrong it is."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from matsign.backends import Backend
+from matsign.core.failures import Failure
+from matsign.core.operations import Solution, figures, no_figures, nothing_failed, overflowed, solution
+from matsign.core.public import Residual
+from matsign.direct import qz
+from matsign.equations.riccati.decimal_fallback import (
+    affordable,
+    outside_cone,
+    positive,
+    settled,
+    settled_in_double,
+    solved,
+    unpacked,
+)
+from matsign.equations.riccati.newton_kleinman import (
+    LASTING,
+    Candidate,
+    Equation,
+    better_of,
+    certain,
+    correct,
+    fair,
+    polish,
+    probed,
+    refine,
+)
+from matsign.equations.riccati.nonsymmetric import graph_by_sign
+from matsign.equations.riccati.problem import (
+    Plant,
+    Standard,
+    Units,
+    in_odd_units,
+    in_units,
+    normalise,
+    rounded_by_chance,
+    rounded_by_one,
+    solution_units,
+    standard,
+    standard_in_units,
+    state_units,
+    time_exponent,
+    with_shift,
+)
+from matsign.linalg.separation import separation
+from matsign.linalg.stacks import adjoint, column, eye, hermitian, nonzero, norm
+
+Array = Any
+
+# By so many roundings of its norm the least eigenvalue of a regular r is positive.
+_REGULAR = 16
+
+METHODS = ("auto", "doubling", "sign", "qz")
+
+
+def solver_of(equation: Equation) -> Callable[..., Solution]:
+    """The solver of a declaration."""
+
+    def solve(
+        be: Backend,
+        a: Array,
+        b: Array,
+        q: Array,
+        r: Array,
+        e: Array | None,
+        s: Array | None,
+        *,
+        method: str,
+        balanced: bool = True,
+    ) -> Solution:
+        # One that is Hermitian stays as it is, to the last bit.
+        problem = _in_good_units(be, equation, Plant(a, b, hermitian(q), hermitian(r), e, s), balanced)
+        found = refine(be, equation, problem.plant, _candidate(be, equation, problem, method))
+        x, failure, steps, known = _judged(be, equation, problem.plant, found)
+        lost = (failure == 0) & ~known & _is_singular(be, equation, problem.plant, x)
+        if equation.discrete and affordable(be, x, 2):
+            lost = be.split(lost, functools.partial(_is_lost, be), lambda p, x, lost: lost, problem.plant, x, lost)
+        if not nothing_failed(be, lost):
+            failure = be.xp.where(lost, 0 * failure + int(Failure.SINGULAR_R), failure)
+        failure, detail = _explained(be, equation, Plant(a, b, q, r, e, s), problem.plant, failure)
+        if not be.traced(failure) and be.some(failure):
+            is_lost = failure == int(Failure.LOST)
+            detail = be.split(
+                is_lost, functools.partial(_left, be, equation), lambda p, x, d: d, problem.plant, x, detail
+            )
+        x = hermitian(problem.units.restore(be, x))
+        return solution(be, (x,), iterations=steps)._replace(failure=overflowed(be, x, failure), detail=detail)
+
+    return solve
+
+
+def _left(be: Backend, equation: Equation, p: Plant, x: Array, detail: Array) -> Array:
+    """The backward error of an iterate that is no solution, as the figure of an error."""
+    at = equation.gap(be, p, x)
+    return figures(be, x, norm(be, at.gap) / nonzero(be, at.terms))
+
+
+class Problem(NamedTuple):
+    """A plant in good units, its standard form (something harmless where it has none, and `sound` false), and the units."""
+
+    plant: Plant
+    simple: Standard
+    sound: Array
+    units: Units
+
+
+def _in_good_units(be: Backend, equation: Equation, p: Plant, balanced: bool) -> Problem:
+    p, whole, operator = normalise(be, p, discrete=equation.discrete)
+    found = standard(be, p, discrete=equation.discrete)
+    sound = be.xp.isfinite(norm(be, found.a) + norm(be, found.g) + norm(be, found.q))
+    simple = be.seldom(~sound, lambda p: _harmless(be, p), lambda p: p, found)
+    states = state_units(be, simple) if balanced else None
+    return Problem(
+        in_units(be, p, states), standard_in_units(be, simple, states), sound, Units(whole, states, operator)
+    )
+
+
+def _harmless(be: Backend, p: Standard) -> Standard:
+    """A problem of this shape that has a solution."""
+    one = be.xp.zeros_like(p.a) + eye(be, p.a)
+    return Standard(-one, one, one, None if p.short is None else be.xp.zeros_like(p.short))
+
+
+def _candidate(be: Backend, equation: Equation, problem: Problem, method: str) -> Candidate:
+    """The best solution that a method finds, or that all find between them."""
+
+    def by_doubling(problem: Problem) -> Candidate:
+        x, steps = equation.doubling(be, problem.simple)
+        return _corrected(be, equation, problem, x, steps)
+
+    def by_hamiltonian(problem: Problem) -> Candidate:
+        h11, h12, h21, h22 = equation.hamiltonian(be, problem.simple)
+        x, _, found = graph_by_sign(be, -h22, -h11, -h21, -h12)
+        return _corrected(be, equation, problem, hermitian(x), found.steps)
+
+    def by_qz(problem: Problem) -> Candidate:
+        return _by_qz(be, equation, problem.plant)
+
+    one_way = {"doubling": by_doubling, "sign": by_hamiltonian, "qz": by_qz}
+    if method != "auto":
+        return one_way[method](problem)
+
+    def keep(problem: Problem, c: Candidate) -> Candidate:
+        return c
+
+    c = settled_in_double(be, equation, problem.plant, by_doubling(problem))
+    c = be.seldom(~fair(be, c), lambda problem, c: better_of(be, c, by_hamiltonian(problem)), keep, problem, c)
+    if be.traced(c.x):
+        # A third way would take as long to compile as the first two; what these miss is NaN.
+        return c
+    return be.split(~fair(be, c), lambda problem, c: better_of(be, c, by_qz(problem)), keep, problem, c)
+
+
+def _corrected(be: Backend, equation: Equation, problem: Problem, y: Array, steps: Array) -> Candidate:
+    """From a solution of the standard form."""
+    y = with_shift(be, problem.simple, y)
+    return correct(be, equation, problem.plant, _where_sound(be, problem.sound, y), steps)
+
+
+def _by_qz(be: Backend, equation: Equation, p: Plant) -> Candidate:
+    x, found = be.host(
+        functools.partial(_host_qz, equation.discrete, p.e is not None, p.s is not None),
+        (p.q, be.ones(p.a) > 0),
+        *(m for m in p if m is not None),
+    )
+    return correct(be, equation, p, _where_sound(be, found, x), be.ones(x))
+
+
+def _host_qz(discrete: bool, with_e: bool, with_s: bool, *arrays: Any) -> Any:
+    return qz.riccati(discrete, *unpacked(with_e, with_s, arrays))
+
+
+def _where_sound(be: Backend, sound: Array, x: Array) -> Array:
+    return be.seldom(~sound, lambda x: be.xp.full_like(x, be.xp.nan), lambda x: x, x)
+
+
+def _judged(be: Backend, equation: Equation, p: Plant, c: Candidate) -> tuple[Array, Array, Array, Array]:
+    """(x, failure, steps, whether more digits have settled it): a stable solution as it is; of the rest, why there is none, or
+    the limit of stable ones.
+    """
+    enough = be.eps(c.x) ** 0.5
+
+    def usable(c: Candidate) -> Array:
+        # With a step of Newton's as long as x, the residual says nothing: the equation has parts too far apart for one norm.
+        return c.stable & (c.residual < enough) & (c.move < 1)
+
+    if be.traced(c.x):
+        lost = be.xp.where(usable(c) & ~outside_cone(be, p, c.x), int(Failure.NONE), int(Failure.NOT_CONVERGED))
+        return c.x, be.xp.astype(lost, be.xp.int32), c.steps, c.stable & ~c.stable
+
+    def open_question(p: Plant, c: Candidate) -> tuple[Candidate, Array, Array]:
+        """Stable as it seems, and not proven, or impossible: the answer in more digits, and whether there is none."""
+        unsettled, before = outside_cone(be, p, c.x), c.sure
+        if affordable(be, c.x):
+            reason = _obstacle(be, equation, p, equation.gap(be, p, c.x).closed, c.stable & ~c.stable)
+            tried = _unexplained(reason)
+            c = be.split(tried, functools.partial(settled, be, equation), lambda p, c: c, p, c)
+            # With a reason against it, one that Newton's method would move by a digit is none.
+            vague = ~tried & (reason != int(Failure.NONE)) & ~(c.move < be.eps(c.x) ** 0.25)
+            unsettled, before = unsettled | tried | vague, before & ~tried
+        return c, unsettled & ~c.sure, c.sure & ~before
+
+    def doubtful(p: Plant, c: Candidate, wrong: Array, known: Array) -> tuple[Array, ...]:
+        limit = polish(be, equation, p, c.x, c.steps)
+        near = (limit.residual < enough) & _solved_in_every_state(be, equation, p, limit.x) & ~wrong
+        failure = _obstacle(be, equation, p, equation.gap(be, p, limit.x).closed, near)
+        if not affordable(be, c.x):
+            return limit.x, failure, limit.steps, known
+        found = limit.x, failure, limit.steps, known
+        return be.split(_unexplained(failure), more_digits, lambda p, *found: found, p, *found)
+
+    def more_digits(p: Plant, x: Array, failure: Array, steps: Array, known: Array) -> tuple[Array, ...]:
+        found = solved(be, equation, p)
+        at = equation.exact_gap(be, p, found.x)
+        # Of a stabilising one nothing more is asked: rounded, it may be that of no plant nearby.
+        near = found.found & (found.stable | (norm(be, at.gap) < enough * at.terms))
+        again = _obstacle(be, equation, p, found.closed, near)
+        again = be.xp.where(near & found.stable, be.no_counts(x), again)
+        return be.xp.where(column(near), found.x, x), be.xp.where(near, again, failure), steps + 1, known | near
+
+    def fine(p: Plant, c: Candidate, wrong: Array, known: Array) -> tuple[Array, ...]:
+        return c.x, be.no_counts(c.x), c.steps, known
+
+    def nothing_open(p: Plant, c: Candidate) -> tuple[Candidate, Array, Array]:
+        return c, c.stable & ~c.stable, c.stable & ~c.stable
+
+    if p.s is not None and affordable(be, c.x):
+        # Where r is lost, so is what the cross term asks for along inputs that b hides.
+        c = c._replace(sure=c.sure & ~_is_singular(be, equation, p, c.x))
+    suspicious = c.stable & (~c.sure | outside_cone(be, p, c.x))
+    c, wrong, known = be.split(suspicious, open_question, nothing_open, p, c)
+    return be.split(~usable(c) | wrong, doubtful, fine, p, c, wrong, known)
+
+
+def _unexplained(failure: Array) -> Array:
+    """Where working precision has not found a reason that more digits do not remove."""
+    there = failure != failure
+    for reason in (Failure.NONE, Failure.NOT_CONVERGED, Failure.NOT_DETECTABLE, Failure.NOT_STABILISING):
+        there = there | (failure == int(reason))
+    return there
+
+
+def _obstacle(be: Backend, equation: Equation, p: Plant, closed: Array, near: Array) -> Array:
+    return be.host(
+        functools.partial(_host_obstacle, equation.discrete, p.e is not None, p.s is not None),
+        be.no_counts(p.a),
+        *(m for m in p if m is not None),
+        finite(be, closed),
+        near,
+    )
+
+
+def _solved_in_every_state(be: Backend, equation: Equation, p: Plant, x: Array) -> Array:
+    """Whether what is left of the equation is small on its diagonal beside the terms there, which no unit of a state changes.
+
+    In one norm for all the equations of fast modes hide those of slow ones.
+    """
+    xp, at = be.xp, equation.gap(be, p, x)
+    a, b, size = (xp.abs(m) for m in (p.a, p.b, x))
+    e, s = (None if m is None else xp.abs(m) for m in (p.e, p.s))
+    xe = size if e is None else size @ e
+    past = size @ a if equation.discrete else xe
+    inner = b.mT @ past if s is None else b.mT @ past + s.mT
+    kept = (xe if e is None else e.mT @ xe) + a.mT @ past if equation.discrete else 2 * (a.mT @ past)
+    terms = kept + xp.abs(p.q) + xp.abs(at.gain).mT @ inner
+    left, terms = (xp.linalg.diagonal(m) for m in (xp.abs(at.gap), terms))
+    return (left <= be.eps(x) ** 0.5 * terms).all(-1)
+
+
+def finite(be: Backend, x: Array) -> Array:
+    """x with zeros for what is not finite: LAPACK and the host do not want to see it."""
+    return be.xp.where(be.xp.isfinite(x), x, be.xp.zeros_like(x))
+
+
+def _host_obstacle(discrete: bool, with_e: bool, with_s: bool, *arrays: Any) -> Any:
+    return qz.obstacle(discrete, *unpacked(with_e, with_s, arrays))
+
+
+def _is_singular(be: Backend, equation: Equation, p: Plant, x: Array) -> Array:
+    """Whether r (or r + bᴴ x b) may be regular by rounding alone, whatever the units of its rows: no digit of a gain is known."""
+    weight = p.r + adjoint(p.b) @ x @ p.b if equation.discrete else p.r
+    longest = be.xp.max(be.xp.abs(weight), axis=-1)
+    weight = weight / nonzero(be, longest)[..., :, None]
+    return ~(norm(be, weight) * norm(be, be.inv(weight)) * (4 * weight.shape[-1] * be.eps(x)) < 1)
+
+
+def _is_lost(be: Backend, p: Plant, x: Array, lost: Array) -> Array:
+    """Of singular r + bᴴ x b, which are so by r: beside a positive definite r, x ⪰ 0 makes none singular but by its size, and
+    more digits give its gain.
+    """
+    return lost & ~(positive(be, x, 1) & positive(be, p.r, -_REGULAR))
+
+
+def _explained(be: Backend, equation: Equation, given: Plant, p: Plant, failure: Array) -> tuple[Array, Array]:
+    """(failure, figure) of the members without a solution, in the units of the plant given; what is compiled never says why."""
+    nothing = no_figures(be, p.a)
+    if be.traced(failure) or not be.some(failure):
+        return failure, nothing
+
+    def why(given: Plant, p: Plant, failure: Array, nothing: Array) -> tuple[Array, Array]:
+        failure, figure = be.host(
+            functools.partial(_host_explained, equation.discrete, p.e is not None, p.s is not None),
+            (failure, nothing),
+            *(m for m in p if m is not None),
+            failure,
+        )
+        pace = time_exponent(be, given, discrete=equation.discrete)
+        return failure, be.ldexp(figure, be.xp.where(_is_eigenvalue(failure), pace, 0 * pace)[..., None])
+
+    def silent(given: Plant, p: Plant, failure: Array, nothing: Array) -> tuple[Array, Array]:
+        return failure, nothing
+
+    found: tuple[Array, Array] = be.split(failure > 0, why, silent, given, p, failure, nothing)
+    return found
+
+
+def _host_explained(discrete: bool, with_e: bool, with_s: bool, *arrays: Any) -> Any:
+    return qz.explained(discrete, *unpacked(with_e, with_s, arrays))
+
+
+def _is_eigenvalue(failure: Array) -> Array:
+    """Whether the figure of a failure is an eigenvalue, in the time of the plant."""
+    there = failure != failure
+    for reason in (
+        Failure.NOT_STABILISABLE,
+        Failure.NOT_DETECTABLE,
+        Failure.NOT_STABILISING,
+        Failure.HARDLY_STABILISED,
+    ):
+        there = there | (failure == int(reason))
+    return there
+
+
+def residual_of(equation: Equation) -> Callable[..., Residual]:
+    """The residual of a declaration."""
+
+    def residual(
+        be: Backend,
+        value: tuple[Array, ...],
+        a: Array,
+        b: Array,
+        q: Array,
+        r: Array,
+        e: Array | None,
+        s: Array | None,
+    ) -> Residual:
+        return assess(be, equation, value[0], Plant(a, b, q, r, e, s))
+
+    return residual
+
+
+def assess(be: Backend, equation: Equation, x: Array, p: Plant) -> Residual:
+    """How wrong x is.
+
+    The correction is a Newton step for what is left of the equation, and one for what rounding hides in that: what is left of
+    the same equation in other units, where all rounding falls differently, beside it. Where that is more than a few digits,
+    the equation is looked at in twice the precision, and rounding of the data takes the place of rounding on the way; and
+    where rounding of the closed loop makes the step itself doubtful, in as many digits as it takes.
+    """
+    xp = be.xp
+    plain, whole, _ = normalise(be, p, discrete=equation.discrete)
+    backward = equation.gap(be, plain, be.ldexp(x, column(-whole)))
+    problem = _in_good_units(be, equation, p, True)
+    p, y, units = _in_solution_units(be, problem, x)
+    at = equation.gap(be, p, y)
+    # At its fixed point an x may leave nothing, and so in all units.
+    found = equation.step(be, p, at.closed, probed(be, equation, at) + be.eps(x) / 4 * y)
+    size = xp.abs(found.x)
+    for draw in range(2):
+        odd = in_odd_units(be, p, y, draw)
+        hidden = odd.gap * equation.gap(be, odd.plant, odd.x).gap - at.gap
+        size = size + xp.abs(equation.step(be, p, at.closed, hidden).x)
+    first = Judgement(size, found.stable, ~found.stable, at.closed)
+    doubtful = ~(found.stable & (found.doublings <= LASTING) & (norm(be, size) < 1024 * be.eps(x) * norm(be, y)))
+    size, stable, edge, closed = be.split(
+        doubtful, functools.partial(_looked_at_closely, be, equation), lambda p, y, first: first, p, y, first
+    )
+    size = xp.where(column(stable), size, xp.full_like(size, xp.inf))
+    apart = _separation(be, equation, p, closed, units)
+    near = apart < be.eps(x) ** 0.25 * norm(be, backward.closed)
+    near = be.split(near, functools.partial(_may_reach, be, equation), lambda p, y, size: norm(be, y) < 0, p, y, size)
+
+    def look(p: Plant, closed: Array, states: Array) -> Array:
+        return be.host(
+            functools.partial(_host_boundary, equation.discrete, p.e is not None, p.s is not None),
+            be.ones(p.a) > 0,
+            *(m for m in p if m is not None),
+            be.ldexp(finite(be, closed), states[..., None, :] - states[..., :, None]),
+        )
+
+    before = problem.units.states
+    moved = units.states if before is None else units.states - before
+    boundary = edge | be.split(near, look, lambda p, closed, _: be.ones(closed) < 0, problem.plant, closed, moved)
+    # Where the terms overflow, the error in good units has to do.
+    backward_error, in_units = (norm(be, y.gap) / nonzero(be, y.terms) for y in (backward, at))
+    backward_error = xp.where(xp.isfinite(backward.terms), backward_error, in_units)
+    apart = be.ldexp(apart, units.operator)
+    return Residual(backward_error, (units.restore(be, size),), apart, boundary)
+
+
+def _may_reach(be: Backend, equation: Equation, p: Plant, y: Array, size: Array) -> Array:
+    """Whether the closed loop may come to the boundary of stability when y moves by `size` and its gain with it."""
+    at = equation.gap(be, p, y)
+    gain = equation.gap(be, p, y + finite(be, size)).gain
+    far = be.xp.isfinite(norm(be, size)) & certain(be, equation, p, at, gain - at.gain, dense=True)
+    return ~far
+
+
+class Judgement(NamedTuple):
+    """How far a solution is from the right one, entry by entry; whether there is a stabilising one nearby, and one as near the
+    boundary as rounding may have put it; its closed loop.
+    """
+
+    size: Array
+    stable: Array
+    edge: Array
+    closed: Array
+
+
+def _in_solution_units(be: Backend, problem: Problem, x: Array) -> tuple[Plant, Array, Units]:
+    """The plant and its solution x with the states in units that make the diagonal of the solution about 1."""
+    states = solution_units(be, problem.units.apply(be, x))
+    units = problem.units.finer(states)
+    return in_units(be, problem.plant, states), units.apply(be, x), units
+
+
+def _looked_at_closely(be: Backend, equation: Equation, p: Plant, y: Array, first: Judgement) -> Judgement:
+    """A Newton step for what is left of the equation in twice the precision, and one for a rounding of its data."""
+    at = equation.exact_gap(be, p, y)
+    rounded = equation.exact_gap(be, rounded_by_chance(be, p), y).gap
+    gaps = (probed(be, equation, at, be.eps(y)), rounded - at.gap)
+    left, moved = (equation.step(be, p, at.closed, gap) for gap in gaps)
+    found = Judgement(be.xp.abs(left.x) + be.xp.abs(moved.x), left.stable, ~left.stable, at.closed)
+    if not affordable(be, y, 2):
+        return found
+    # Rounding of y itself may move the closed loop so far that a step from it says little.
+    moved = equation.gap(be, p, rounded_by_one(be, y)).gain - at.gain
+    sure = certain(be, equation, p, at, moved) & (norm(be, found.size) < 1e5 * be.eps(y) * norm(be, y))
+    # What the gap in twice the precision takes for small is so only where it can solve with r (or r + bᴴ y b).
+    sure = sure & ~_is_singular(be, equation, p, y)
+    return be.split(sure, lambda p, y, found: found, functools.partial(_in_digits, be, equation), p, y, found)
+
+
+def _in_digits(be: Backend, equation: Equation, p: Plant, y: Array, found: Judgement) -> Judgement:
+    """The distance to the solution itself, and how far that moves when the data are rounded."""
+    right, shaken = solved(be, equation, p), solved(be, equation, rounded_by_chance(be, p))
+    known = right.found & shaken.found
+    most = -math.log2(be.eps(y)) - 3  # as many as there are digits
+    size = be.xp.abs(y - right.x) + be.xp.abs(shaken.x - right.x)
+    return Judgement(
+        be.xp.where(column(known), size, found.size),
+        be.xp.where(known, right.stable & shaken.stable, found.stable),
+        be.xp.where(known, be.xp.maximum(right.doublings, shaken.doublings) > most, found.edge),
+        be.xp.where(column(known), right.closed, found.closed),
+    )
+
+
+def _host_boundary(discrete: bool, with_e: bool, with_s: bool, *arrays: Any) -> Any:
+    return qz.on_boundary(discrete, *unpacked(with_e, with_s, arrays))
+
+
+def _separation(be: Backend, equation: Equation, p: Plant, closed: Array, units: Units) -> Array:
+    """Of the Lyapunov or Stein operator of the closed loop, in the states of the caller."""
+    units = units._replace(whole=be.no_counts(closed))
+    return separation(
+        be,
+        lambda y: units.restore(be, equation.step(be, p, closed, units.apply(be, y)).x),
+        lambda y: units.apply(be, equation.dual(be, p, closed, units.restore(be, y))),
+        hermitian(closed),
+    ).value

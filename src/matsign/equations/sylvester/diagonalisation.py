@@ -1,0 +1,87 @@
+"""Sylvester equations by eigenvectors: fixed shapes and whole batches for every spectrum, which a trace needs.
+
+With a = V L V⁻¹ and b = W M W⁻¹ the equation is a division, y_ij = f_ij / (l_i + m_j). What ill-conditioned eigenvectors spoil,
+refinement with a and b themselves repairs. Defective matrices have no such V and W; but matrices near them have, with condition
+numbers near 1/√eps, and these solve well enough for the refinement to converge to the solution for a and b.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, NamedTuple
+
+from matsign.backends import Backend
+from matsign.iterations import refinement
+from matsign.iterations.refinement import Refined
+from matsign.linalg.stacks import adjoint, column, norm, scattered
+
+Array = Any
+
+
+# Powers of eps that a and b are changed by: the larger leaves the better eigenvectors, the smaller an equation nearer to one
+# that is itself nearly singular.
+_CHANGES = (0.5, 0.7)
+
+
+class Vectors(NamedTuple):
+    """Eigenvectors of a and b with their inverses, and the sums of eigenvalues."""
+
+    v: Array
+    v_inverse: Array
+    w: Array
+    w_inverse: Array
+    sums: Array
+
+
+def sylvester(be: Backend, a: Array, b: Array, q: Array, enough: float) -> Refined:
+    """x by the eigenvectors of a and b; where its error is not below `enough`, by those of matrices beside them."""
+    e = _vectors(be, a, b)
+    # An equation is no further from a singular one than a is from sharing an eigenvalue with -b.
+    nearest = be.xp.min(be.xp.abs(e.sums), axis=(-1, -2))
+    found = _by(be, e, a, b, q, 2)
+    for change in _CHANGES:
+        found = be.split(
+            ~(found.error < enough),
+            functools.partial(_beside, be, be.eps(a) ** change),
+            lambda a, b, q, *found: Refined(*found),
+            *(a, b, q, *found),
+        )
+    return found._replace(separation=be.xp.minimum(found.separation, nearest))
+
+
+def _beside(be: Backend, size: float, a: Array, b: Array, q: Array, *found: Array) -> Refined:
+    """By the eigenvectors of a and b with random changes of this size, if that is better than what was found before."""
+    new = _by(be, _vectors(be, _changed(be, a, size), _changed(be, b, size)), a, b, q, 4)
+    better = ~(found[1] <= new.error)
+    return Refined(
+        *(be.xp.where(better[:, None, None] if x.ndim == 3 else better, x, y) for x, y in zip(new, found, strict=True))
+    )
+
+
+def _changed(be: Backend, a: Array, size: float) -> Array:
+    n = a.shape[-1]
+    return a + column(size / n * norm(be, a)) * scattered(be, n, n, a)
+
+
+def _by(be: Backend, e: Vectors, a: Array, b: Array, q: Array, times: int) -> Refined:
+    return refinement.sylvester(be, lambda y: _solve(be, e, y), lambda y: _adjoint_solve(be, e, y), a, b, q, times)
+
+
+def _vectors(be: Backend, a: Array, b: Array) -> Vectors:
+    left, v = be.eig(a)
+    right, w = be.eig(b)
+    return Vectors(v, be.inv(v), w, be.inv(w), left[:, :, None] + right[:, None, :])
+
+
+def _solve(be: Backend, e: Vectors, q: Array) -> Array:
+    """x with a x + x b = q, once; real if q is."""
+    f = e.v_inverse @ be.astype(q, be.kind(e.v)) @ e.w
+    x = e.v @ (f / e.sums) @ e.w_inverse
+    return x if be.is_complex(q) else be.real(x)
+
+
+def _adjoint_solve(be: Backend, e: Vectors, q: Array) -> Array:
+    """x with aᴴ x + x bᴴ = q, once."""
+    f = adjoint(e.v) @ be.astype(q, be.kind(e.v)) @ adjoint(e.w_inverse)
+    x = adjoint(e.v_inverse) @ (f / e.sums.conj()) @ adjoint(e.w)
+    return x if be.is_complex(q) else be.real(x)

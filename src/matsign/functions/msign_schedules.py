@@ -1,0 +1,78 @@
+"""Which steps msign takes: by name, by coefficients, by number or by accuracy."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from matsign.backends import Backend
+from matsign.backends.constants import constant_when_compiled, known
+from matsign.core.public import accuracy, shown
+from matsign.iterations.minimax import NAMED, Step, counted, designed_once, polar_express, reach
+from matsign.iterations.newton_schulz import Plan, rounding
+
+Array = Any
+Schedule = str | Sequence[Sequence[float]] | None
+
+# Lower bounds on the smallest singular value that save steps, and the size from which looking for one pays.
+_LEVELS = (0.1, 0.03, 0.01, 3e-3, 1e-3)
+_WORTH_LOOKING = 96
+# By how many units of rounding a step in half precision may leave a value too large.
+_ERROR_IN_HALF = 3
+
+
+def planned(
+    be: Backend, m: Array, tol: float | None, rtol: float, schedule: Schedule, steps: int | None
+) -> tuple[Plan, ...]:
+    """The steps asked for by name, by coefficients, by number or by accuracy."""
+    if schedule is None:
+        eps, terms = rounding(be, m)
+        if steps is not None:
+            return ((0.0, _counted(steps, tol, eps, terms)),)
+        # Designed for these sizes alone.
+        rtol, short = known(rtol), known(min(m.shape[-2:]))
+        # The bound that m is divided by may be this much above its norm.
+        lower = max(rtol, eps) * ((1 + math.sqrt(short)) / 2) ** -0.25
+        looks = be.on_cpu(m) and not be.traced(m) and short >= _WORTH_LOOKING
+        # Rounding in MᴴM is about √k eps: below its root there is nothing to be seen.
+        seen = max(lower, math.sqrt(8 * eps * math.sqrt(short)))
+        levels = (*(level for level in _LEVELS if looks and level > seen), lower)
+        goal = accuracy(be, m, tol)
+        return tuple((level, polar_express(level, goal, eps, terms=terms)) for level in levels)
+    return ((0.0, _listed(schedule, steps)),)
+
+
+@constant_when_compiled
+def _listed(schedule: str | Sequence[Sequence[float]], steps: int | None) -> tuple[Step, ...]:
+    """The steps by name or by coefficients, the last repeated as often as it takes."""
+    if isinstance(schedule, str):
+        if schedule not in NAMED:
+            raise ValueError(
+                f"msign: schedule must be one of {', '.join(NAMED)} or coefficients, got {shown(schedule)}"
+            )
+        plan = NAMED[schedule]
+    else:
+        try:
+            plan = tuple(Step(*(float(x) for x in row)) for row in schedule)
+        except (TypeError, ValueError, OverflowError):
+            plan = ()
+        if not plan or not all(math.isfinite(x) for row in plan for x in row):
+            raise ValueError(f"msign: a schedule is rows of two or three coefficients, got {shown(schedule)}")
+    count = len(plan) if steps is None else int(steps)
+    return (plan + plan[-1:] * (count - len(plan)))[:count]
+
+
+@designed_once
+def borne(
+    schedule: Schedule, steps: int | None, tol: float | None, eps: float, unit: tuple[float, int]
+) -> tuple[Step, ...] | None:
+    """The steps, if in half precision they neither explode nor vanish."""
+    plan = _counted(steps, tol, *unit) if schedule is None else _listed(schedule, steps)
+    top = reach(plan, 0.0)
+    mild = 0.1 < top < 10 and max(abs(c) for step in plan for c in step) < 100
+    return plan if mild and reach(plan, _ERROR_IN_HALF * eps) < 1.1 * top else None
+
+
+def _counted(steps: Any, tol: float | None, eps: float, terms: int) -> tuple[Step, ...]:
+    return counted(int(steps), max(tol or 0.2, 64 * eps), eps, terms)

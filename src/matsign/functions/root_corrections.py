@@ -1,0 +1,108 @@
+"""How wrong a root is: the equation a dX + dX b = g of a correction step, for the residual and for rounding that it may hide.
+
+a and b have their spectra in the right half plane, or zero as a semisimple eigenvalue: then what joins the two null spaces is
+left out, because what counts as zero is zero. Nothing else is shifted off the axis, so that a nearly singular equation shows.
+
+A residual is itself computed with rounding errors, and where it happens to cancel the error of the answer nothing would show. A
+few random changes of the data by rounding go with it; that all of them miss the direction of a nearly singular equation is
+unlikely.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+from matsign.backends import Backend
+from matsign.direct import schur_functions
+from matsign.iterations.block_structures import Triangular
+from matsign.iterations.newton import newton
+from matsign.iterations.smith import two_sided_sylvester
+from matsign.linalg.null_space import split_null_space
+from matsign.linalg.stacks import column, eye, norm, scattered, scattered_numbers
+
+Array = Any
+
+# Up to this size Schur vectors on the CPU, the more accurate near a singular equation, cost no more than Newton.
+_SMALL = 48
+# How many changes of the data by rounding are looked at: of small matrices, and of large ones, where each has many directions.
+_FEW, _ONE = 3, 1
+
+
+class Folded(NamedTuple):
+    """A root with its zero eigenvalues, if any, moved to where they do no harm; the projector on them, the inverse off them."""
+
+    matrix: Array
+    projector: Array
+    inverse: Array
+    singular: Array
+
+
+def fold(be: Backend, x: Array, rtol: float) -> Folded:
+    """Zero is what n eps is to the norm, and lies clearly below the rest: the root has nothing else below √rtol.
+
+    With a smaller `rtol` less counts as zero, and with 0 nothing that is not exactly so.
+    """
+    small = min(rtol, x.shape[-1] * be.eps(x)) ** 0.75
+    inverse = be.inv(x)
+    regular = norm(be, x) * norm(be, inverse) * small < 1
+
+    def split(x: Array, inverse: Array) -> Folded:
+        zero = split_null_space(be, x, small)
+        root = column(be.xp.astype(zero.shift, x.dtype))
+        rest = eye(be, x) - zero.projector
+        z = rest @ (be.inv(zero.shifted) - zero.projector / root) @ rest
+        turned = z @ zero.across
+        projector, z = zero.projector - turned, z + z @ turned
+        # A change of x by rounding moves its zero eigenvalues by as much as their projector is long.
+        blur = x.shape[-1] * be.eps(x) * norm(be, x) * norm(be, projector) * norm(be, z)
+        found = Folded(x - x @ projector + root * projector, projector, z, blur == blur)
+        kept = Folded(x, 0 * x, be.xp.where(be.xp.isfinite(inverse), inverse, 0 * inverse), blur < 0)
+        return be.choose((blur < 0.1) & ~zero.defective, found, kept)
+
+    return be.split(regular, lambda x, y: Folded(x, 0 * x, y, norm(be, x) < 0), split, x, inverse)
+
+
+def probes(be: Backend, x: Array, size: Array) -> Array:
+    """Random matrices (B, k, n, m) of the norm that rounding of sums of n terms gives to a matrix of norm `size`."""
+    n, m = x.shape[-2:]
+    k = _FEW if max(n, m) <= _SMALL else _ONE
+    length = math.sqrt(float((scattered_numbers(k * n, m) ** 2).sum()) / k)
+    noise = scattered(be, k * n, m, x).reshape((1, k, n, m)) * (math.sqrt(max(n, m)) * be.eps(x) / length)
+    return noise * size[:, None, None, None]
+
+
+def correct(be: Backend, a: Folded, b: Folded, rights: Array) -> Array:
+    """y (B, k, n, m) with a y + y b = g for each right-hand side g, without what joins the null spaces of a and b."""
+
+    def apart(rights: Array, *blocks: Array) -> tuple[Array, Array]:
+        pa, pb, za, zb = (y[:, None] for y in blocks)
+        inner = rights - pa @ rights
+        return inner - inner @ pb, za @ rights @ pb + pa @ rights @ zb
+
+    inner, across = be.split(
+        a.singular | b.singular,
+        apart,
+        lambda rights, *_: (rights, 0 * rights),
+        *(rights, a.projector, b.projector, a.inverse, b.inverse),
+    )
+    return _solutions(be, a.matrix, b.matrix, inner) + across
+
+
+def _solutions(be: Backend, a: Array, b: Array, rights: Array) -> Array:
+    found = two_sided_sylvester(be, a, b, rights, 20)
+    return be.split(
+        found.converged,
+        lambda a, b, rights, x: x,
+        lambda a, b, rights, x: _slowly(be, a, b, rights),
+        *(a, b, rights, found.x),
+    )
+
+
+def _slowly(be: Backend, a: Array, b: Array, rights: Array) -> Array:
+    k, n, m = rights.shape[1:]
+    if max(n, m) <= _SMALL and be.on_cpu(a) and not be.traced(a):
+        return be.host(schur_functions.right_sides, rights, a, b, rights)
+    wide = be.xp.permute_dims(rights, (0, 2, 1, 3)).reshape((len(rights), n, k * m))
+    found = newton(be, Triangular(-a, wide, b)).value.c / 2
+    return be.xp.permute_dims(found.reshape((len(rights), n, k, m)), (0, 2, 1, 3))

@@ -1,0 +1,1 @@
+"""Iterations on stacks of matrices, made of products and inverses."""

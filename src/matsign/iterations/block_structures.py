@@ -1,0 +1,252 @@
+"""The block structures whose sign solves an equation, each closed under a Newton step and under an odd polynomial.
+
+A structure is a named tuple of stacks of blocks. It stands for the matrix that `dense` assembles; nothing but tests and
+pictures assembles it, the iterations work on the blocks. An odd function of a structure has the same structure. Its even
+powers live in the ring of its square: `square` enters that ring and `times` multiplies by one of its elements.
+
+============  ======================  ==================================  ============================
+structure     matrix                  its sign                            its square lives in
+============  ======================  ==================================  ============================
+Dense         M                       mcsgn(M)                            Dense
+Triangular    [[A, C], [0, B]]        [[-I, 2X], [0, I]], XB - AX = C     Triangular
+Lyapunov      [[A, Q], [0, -Aᴴ]]      [[-I, 2X], [0, I]], AX + XAᴴ = -Q   LyapunovSquare
+AntiDiagonal  [[0, A], [B, 0]]        [[0, C], [inv C, 0]]                Dense: BA
+Dilation      [[0, C], [Cᴴ, 0]]       [[0, msign C], [msign(C)ᴴ, 0]]      Dense: CᴴC or CCᴴ, the smaller
+Riccati       [[A, C], [D, B]]        its graph subspaces solve Riccati   Riccati
+============  ======================  ==================================  ============================
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, TypeVar
+
+from matsign.backends import Backend
+from matsign.linalg.stacks import adjoint, assemble, column, norm, plus_identity
+
+Array = Any
+
+
+class Dense(NamedTuple):
+    """M itself."""
+
+    m: Array
+
+    def inverse(self, be: Backend) -> Dense:
+        return Dense(be.inv(self.m))
+
+    def square(self) -> Dense:
+        return Dense(self.m @ self.m)
+
+    def times(self, other: Dense) -> Dense:
+        return Dense(self.m @ other.m)
+
+    def plus_identity(self, be: Backend, alpha: Any) -> Dense:
+        return Dense(plus_identity(be, alpha, self.m))
+
+    def size(self, be: Backend) -> Array:
+        return norm(be, self.m)
+
+    def dense(self, be: Backend) -> Array:
+        return self.m
+
+
+def _each_times(c: Array, b: Array) -> Array:
+    """c b for each of the corners that c holds beside each other."""
+    return c @ b if c.shape[-1] == b.shape[-1] else (c.reshape((len(c), -1, b.shape[-1])) @ b).reshape(c.shape)
+
+
+class Triangular(NamedTuple):
+    """[[a, c], [0, b]]; c may hold several corners beside each other, each as wide as b."""
+
+    a: Array
+    c: Array
+    b: Array
+
+    def inverse(self, be: Backend) -> Triangular:
+        a, b = be.inv(self.a), be.inv(self.b)
+        return Triangular(a, -_each_times(a @ self.c, b), b)
+
+    def square(self) -> Triangular:
+        return self.times(self)
+
+    def times(self, other: Triangular) -> Triangular:
+        return Triangular(self.a @ other.a, self.a @ other.c + _each_times(self.c, other.b), self.b @ other.b)
+
+    def plus_identity(self, be: Backend, alpha: Any) -> Triangular:
+        return Triangular(plus_identity(be, alpha, self.a), self.c, plus_identity(be, alpha, self.b))
+
+    def size(self, be: Backend) -> Array:
+        # c does not move the spectrum, so it has no say in the scaling.
+        return be.xp.hypot(norm(be, self.a), norm(be, self.b))
+
+    def dense(self, be: Backend) -> Array:
+        return assemble(be, self.a, self.c, be.xp.zeros_like(self.c.mT), self.b)
+
+
+class Lyapunov(NamedTuple):
+    """[[a, q], [0, -aᴴ]]: one inverse serves both blocks. For a Hermitian q the matrix is Hamiltonian."""
+
+    a: Array
+    q: Array
+
+    def inverse(self, be: Backend) -> Lyapunov:
+        a = be.inv(self.a)
+        return Lyapunov(a, a @ self.q @ adjoint(a))
+
+    def square(self) -> LyapunovSquare:
+        return LyapunovSquare(self.a @ self.a, self.a @ self.q - self.q @ adjoint(self.a))
+
+    def times(self, other: LyapunovSquare) -> Lyapunov:
+        # other.a is a polynomial in a, so that the two commute.
+        return Lyapunov(self.a @ other.a, self.a @ other.q + self.q @ adjoint(other.a))
+
+    def size(self, be: Backend) -> Array:
+        # As for Triangular: q does not move the spectrum.
+        return norm(be, self.a)
+
+    def dense(self, be: Backend) -> Array:
+        return assemble(be, self.a, self.q, be.xp.zeros_like(self.q), -adjoint(self.a))
+
+
+class LyapunovSquare(NamedTuple):
+    """[[a, q], [0, aᴴ]], an even power of a `Lyapunov`; q is skew where that one's is Hermitian."""
+
+    a: Array
+    q: Array
+
+    def square(self) -> LyapunovSquare:
+        return LyapunovSquare(self.a @ self.a, self.a @ self.q + self.q @ adjoint(self.a))
+
+    def plus_identity(self, be: Backend, alpha: Any) -> LyapunovSquare:
+        return self._replace(a=plus_identity(be, alpha, self.a))
+
+    def size(self, be: Backend) -> Array:
+        return norm(be, self.a)
+
+
+class AntiDiagonal(NamedTuple):
+    """[[0, a], [b, 0]]."""
+
+    a: Array
+    b: Array
+
+    def inverse(self, be: Backend) -> AntiDiagonal:
+        return AntiDiagonal(be.inv(self.b), be.inv(self.a))
+
+    def square(self) -> Dense:
+        return Dense(self.b @ self.a)
+
+    def times(self, other: Dense) -> AntiDiagonal:
+        # p(ab) a = a p(ba): one ring element serves both blocks, and this order is the stable one.
+        return AntiDiagonal(self.a @ other.m, other.m @ self.b)
+
+    def size(self, be: Backend) -> Array:
+        # [[0, t a], [b / t, 0]] is similar: only the product of the norms means something.
+        return be.xp.sqrt(norm(be, self.a) * norm(be, self.b))
+
+    def dense(self, be: Backend) -> Array:
+        zero = be.xp.zeros_like(self.a)
+        return assemble(be, zero, self.a, self.b, zero)
+
+
+class Dilation(NamedTuple):
+    """[[0, c], [cᴴ, 0]], c of any shape for `square` and `times`, square and nonsingular for `inverse`."""
+
+    c: Array
+
+    def inverse(self, be: Backend) -> Dilation:
+        return Dilation(adjoint(be.inv(self.c)))
+
+    def square(self) -> Dense:
+        return Dense(adjoint(self.c) @ self.c if self._tall else self.c @ adjoint(self.c))
+
+    def times(self, other: Dense) -> Dilation:
+        return Dilation(self.c @ other.m if self._tall else other.m @ self.c)
+
+    @property
+    def _tall(self) -> bool:
+        return bool(self.c.shape[-2] >= self.c.shape[-1])
+
+    def size(self, be: Backend) -> Array:
+        return norm(be, self.c)
+
+    def dense(self, be: Backend) -> Array:
+        top, bottom = self.c @ adjoint(self.c), adjoint(self.c) @ self.c
+        return assemble(be, 0 * top, self.c, adjoint(self.c), 0 * bottom)
+
+
+class Riccati(NamedTuple):
+    """[[a, c], [d, b]], no zero anywhere: the matrix has no structure to save work with, only a shape to keep."""
+
+    a: Array
+    c: Array
+    d: Array
+    b: Array
+
+    def inverse(self, be: Backend) -> Riccati:
+        # Not by Schur complements: the diagonal blocks of a solvable equation may be singular, even zero.
+        return self._cut(be.inv(self.dense(be)))
+
+    def square(self) -> Riccati:
+        return self.times(self)
+
+    def times(self, other: Riccati) -> Riccati:
+        return Riccati(
+            self.a @ other.a + self.c @ other.d,
+            self.a @ other.c + self.c @ other.b,
+            self.d @ other.a + self.b @ other.d,
+            self.d @ other.c + self.b @ other.b,
+        )
+
+    def plus_identity(self, be: Backend, alpha: Any) -> Riccati:
+        return self._replace(a=plus_identity(be, alpha, self.a), b=plus_identity(be, alpha, self.b))
+
+    def size(self, be: Backend) -> Array:
+        # As for AntiDiagonal: of the corners only the product means something.
+        corners = norm(be, self.c) * norm(be, self.d)
+        squares = (size * size for size in (norm(be, self.a), norm(be, self.b)))
+        return be.xp.sqrt(sum(squares) + 2 * corners)
+
+    def dense(self, be: Backend) -> Array:
+        return assemble(be, self.a, self.c, self.d, self.b)
+
+    def _cut(self, m: Array) -> Riccati:
+        n = self.a.shape[-1]
+        return Riccati(m[..., :n, :n], m[..., :n, n:], m[..., n:, :n], m[..., n:, n:])
+
+
+Structure = TypeVar("Structure", Dense, Triangular, Lyapunov, AntiDiagonal, Dilation, Riccati)
+
+
+def combine(alpha: Any, x: Structure, beta: Any, y: Structure) -> Structure:
+    """alpha x + beta y, with numbers or one number per member."""
+    whole = isinstance(alpha, float) and alpha == 1
+    return type(x)(*((p if whole else alpha * p) + beta * q for p, q in zip(x, y, strict=True)))
+
+
+def newton_step(be: Backend, x: Structure, inverse: Structure, mu: Array) -> Structure:
+    """½(mu x + inv(mu x)): Newton's method for x² = I at the scaled iterate."""
+    mu = column(mu)
+    return combine(0.5 * mu, x, 0.5 / mu, inverse)
+
+
+def odd_step(be: Backend, x: Structure, a: float, b: float, c: float = 0.0) -> Structure:
+    """a x + b x³ + c x⁵ by products alone."""
+    return polynomial_times(be, x, x.square(), a, b, c)
+
+
+def polynomial_times(be: Backend, x: Structure, e: Any, a: float, b: float, c: float) -> Structure:
+    """x (a I + b e + c e²) for an e = x² that is already known."""
+    short = isinstance(c, (int, float)) and c == 0
+    p = type(e)(*(b * block for block in e)) if short else combine(b, e, c, e.square())
+    return x.times(p.plus_identity(be, a))
+
+
+def distance(be: Backend, x: Structure, y: Structure) -> Array:
+    """The largest over the blocks of ‖x - y‖ / ‖y‖, blocks of zero not counted."""
+    xp, worst = be.xp, None
+    for p, q in zip(x, y, strict=True):
+        size = norm(be, q)
+        gap = norm(be, p - q) / xp.where(size > 0, size, xp.ones_like(size))
+        worst = gap if worst is None else xp.maximum(worst, gap)
+    return worst

@@ -1,0 +1,167 @@
+"""Small linear matrix equations as one system for the entries of x: one LU factorisation, whatever the spectra are.
+
+An iteration takes a hundred array operations, and a Schur form one call a member; this takes twenty operations for a stack.
+What is left of the equation, and the solution for a random right-hand side by the same factors, tell whether to rely on it.
+The symmetric solution of a real equation has half as many unknowns: the entries on and below its diagonal.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from matsign.backends import Backend
+from matsign.iterations.refinement import total
+from matsign.linalg.separation import ROUNDINGS, may_be_singular
+from matsign.linalg.stacks import column, far, norm, plus_identity, scattered_numbers
+
+Array = Any
+
+# With more unknowns the factorisation of a member of a batch takes longer than a sum by doubling; one in complex numbers takes
+# four times as long.
+_MOST, _MOST_COMPLEX = 25, 9
+
+
+class Solved(NamedTuple):
+    """x, and how near to a singular one the equation is at most, by the solution for a random right-hand side."""
+
+    x: Array
+    least: Array
+
+
+class _Places(NamedTuple):
+    """Where among numbers that are at hand the entries of a system stand, and those of its right-hand side and of x."""
+
+    system: Any
+    right: Any
+    x: Any
+    probe: Any  # the random right-hand side
+    size: float  # its norm
+
+
+def few(be: Backend, q: Array, *, symmetric: bool = False) -> bool:
+    """Whether an equation with this right-hand side is one of those; with values, which NumPy has."""
+    n, m = q.shape[-2:]
+    count = n * (n + 1) // 2 if symmetric else n * m
+    return be.name == "numpy" and count <= (_MOST_COMPLEX if be.is_complex(q) else _MOST)
+
+
+def sylvester(be: Backend, a: Array, b: Array, q: Array) -> Solved:
+    """x with a x + x b = q."""
+    places = _sylvester_places(*q.shape[-2:])
+    return _solved(be, _sum(_with_zero(a, b), places), q, places)
+
+
+def lyapunov(be: Backend, a: Array, q: Array, *, symmetric: bool) -> Solved:
+    """x with a x + x aᴴ = q; `symmetric` says that a is real and q symmetric."""
+    if not symmetric:
+        return sylvester(be, a, a.mT.conj(), q)
+    places = _symmetric_places(q.shape[-1], stein=False)
+    return _solved(be, _sum(_with_zero(a), places), q, places)
+
+
+def stein(be: Backend, a: Array, q: Array, d: Array, *, symmetric: bool) -> Solved:
+    """x with d x - a x aᴴ = q, for one number d per member."""
+    n = a.shape[-1]
+    places = _symmetric_places(n, stein=True) if symmetric else _stein_places(n)
+    ik, jl, *other = places.system
+    numbers = _with_zero(a)
+    moved = _take(numbers, ik) * _take(numbers.conj(), jl)
+    if symmetric:
+        il, jk = other
+        moved = moved + _take(numbers, il) * _take(numbers, jk)
+    return _solved(be, plus_identity(be, column(d), -moved), q, places)
+
+
+def reliable(be: Backend, found: Solved, operator: Array, q: Array, *others: Array) -> Array:
+    """Where x is right to working precision and the equation q + others = 0 surely not singular, `operator` being its size.
+
+    In the caller's units: where the sizes of those leave no room for squares and their rounding errors, the answer is no.
+    """
+    sizes = [norm(be, part) for part in (q, *others)]
+    size_x, gap = norm(be, found.x), norm(be, total((q, *others)))
+    limit = ROUNDINGS * be.eps(q) * operator
+    fine = gap <= 4 * be.eps(q) * total(tuple(sizes))
+    fine = fine & ~may_be_singular(be, found.least, q, limit) & (size_x * limit < sizes[0])
+    high = 2.0 ** (far(be, q) // 4)
+    for size in (operator, sizes[0], size_x):
+        fine = fine & (size < high) & (size > 1 / high)
+    return fine
+
+
+def _solved(be: Backend, system: Array, q: Array, places: _Places) -> Solved:
+    """By one factorisation for q and for a random right-hand side; NaN where the system is singular."""
+    rights = np.empty((*system.shape[:-1], 2), q.dtype)
+    rights[..., 0] = _take(q.reshape((*q.shape[:-2], -1)), places.right)
+    rights[..., 1] = places.probe
+    found = np.take(be.solve(system, rights), places.x, axis=-2).reshape((*q.shape, 2))
+    return Solved(found[..., 0], places.size / norm(be, found[..., 1]))
+
+
+def _with_zero(*matrices: Array) -> Array:
+    """The entries of matrices one after the other, and a zero."""
+    first, ends = matrices[0], [0]
+    for x in matrices:
+        ends.append(ends[-1] + x.shape[-2] * x.shape[-1])
+    out = np.zeros((*first.shape[:-2], ends[-1] + 1), first.dtype)
+    for x, start, end in zip(matrices, ends, ends[1:], strict=False):
+        out[..., start:end] = x.reshape((*x.shape[:-2], -1))
+    return out
+
+
+def _take(numbers: Array, places: Array) -> Array:
+    return numbers.take(places, axis=-1)
+
+
+def _sum(numbers: Array, places: _Places) -> Array:
+    one, other = places.system
+    return _take(numbers, one) + _take(numbers, other)
+
+
+@functools.lru_cache(maxsize=32)
+def _sylvester_places(n: int, m: int) -> _Places:
+    """a ⊗ I + I ⊗ bᵀ among the entries of a and b."""
+    i, j, k, h = _indices(np.arange(n * m), m)
+    of_a, of_b, zero = i * n + k, n * n + h * m + j, n * n + m * m
+    system = np.where(j == h, of_a, zero), np.where(i == k, of_b, zero)
+    return _whole(system, n, m)
+
+
+@functools.lru_cache(maxsize=32)
+def _stein_places(n: int) -> _Places:
+    """a ⊗ conj(a) as products of entries of a."""
+    i, j, k, h = _indices(np.arange(n * n), n)
+    return _whole((i * n + k, j * n + h), n, n)
+
+
+def _whole(system: tuple[Any, ...], n: int, m: int) -> _Places:
+    probe, everything = scattered_numbers(n, m), np.arange(n * m)
+    return _Places(system, everything, everything, probe.ravel(), float(np.linalg.norm(probe)))
+
+
+@functools.lru_cache(maxsize=32)
+def _symmetric_places(n: int, *, stein: bool) -> _Places:
+    """The same for x = xᵀ, by its entries (k, h) with k ≥ h, where (h, k) adds what it would have been multiplied with."""
+    row, col = np.tril_indices(n)
+    lower = row * n + col
+    i, j, k, h = _indices(lower, n)
+    twice, zero = k != h, n * n
+    system: tuple[Any, ...]
+    if stein:
+        system = i * n + k, j * n + h, np.where(twice, i * n + h, zero), np.where(twice, j * n + k, zero)
+    else:
+        first = np.where(j == h, i * n + k, np.where(twice & (j == k), i * n + h, zero))
+        second = np.where(i == k, j * n + h, np.where(twice & (i == h), j * n + k, zero))
+        system = first, second
+    whole = np.empty((n, n), np.intp)
+    whole[row, col] = whole[col, row] = np.arange(len(lower))
+    probe = scattered_numbers(n, n) + scattered_numbers(n, n).T
+    return _Places(system, lower, whole.ravel(), probe[row, col], float(np.linalg.norm(probe)))
+
+
+def _indices(entries: Any, m: int) -> tuple[Any, Any, Any, Any]:
+    """(i, j, k, h): row and column of the entry that an equation is for, and of the unknown, for these entries of m columns."""
+    i, j = np.divmod(entries, m)
+    return i[:, None], j[:, None], i[None, :], j[None, :]

@@ -1,0 +1,272 @@
+"""msign by a fixed number of odd polynomial steps, x ← a x + b x (xᴴx) + c x (xᴴx)², with as few flops as the shape allows.
+
+Square matrices take the steps as they stand, three products each. For tall ones (the Gram form) the polynomials act on R = xᴴx,
+which is small, and their product Q meets x only now and then: x ← x Q. That loses what R squares away, and rounding gives R
+negative eigenvalues that grow a² a step; before they or Q have grown too far for the accuracy that is asked for, Q is applied
+and R formed anew.
+
+The spectral norm that the first step wants is nearly free: R² is formed anyway, and no eigenvalue of it lies further above
+their mean than √(k - 1) standard deviations.
+
+In half precision, where a device has it, only the arrays are short: sums within a product are in single precision, and so is
+every number per matrix. The matrix is brought to size first and rounded then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from matsign.backends import Backend
+from matsign.backends.constants import power_of_two
+from matsign.iterations.minimax import HEADROOM, Step, designed_once, headroom
+from matsign.linalg.stacks import adjoint, column, nonzero, norm, normalise, trace
+
+Array = Any
+
+# Rows over columns from which small products make up for the large ones saved (measured in float32 on two cores).
+_TALL = 1.75
+# Steps that are never worth a restart between them.
+_SHORT = 2
+# What of the tolerance may be noise in R, and what an error by the condition of Q.
+_SHARE_OF_R, _SHARE_OF_Q = 0.05, 0.01
+# The same of all there is, before the last step in half precision.
+_SHARE_OF_SHORT = 0.01
+# Rows that are summed over in one piece: the rounding errors of a sum grow with its length, where all of its terms are equal
+# and a device adds them one by one.
+_PIECE = 2048
+# The unit of rounding of single precision, in which products of half precision are summed.
+_SINGLE = 2.0**-23
+# A Frobenius norm in here leaves room for the squares of R² in single precision, up and down.
+_ROOM = (2.0**-8, 2.0**14)
+
+
+Plan = tuple[float, tuple[Step, ...]]
+
+
+def orthogonal(be: Backend, m: Array, plans: Sequence[Plan], *, tol: float, bounded: bool) -> tuple[Array, Array]:
+    """(x, steps): msign of m to about `tol`, for m with no more columns than rows, and how many steps it took.
+
+    A plan is for a smallest singular value above its first number, in units of the bound on the largest; the plans go from
+    short to long, and where there is a choice the smallest singular value is bounded from below, at the price of an inverse
+    of R. The bound on the largest is Frobenius' or, `bounded`, the one above, between 1 and 1.6 times it on most spectra.
+    In half precision m is as `shortened` leaves it.
+    """
+    half = is_half(be, m)
+    if not half:
+        m, _ = _in_range(be, m)
+    gram = _gram(be, m)
+    square = be.hermitian_product(gram, gram)
+    exact, squared = (be.astype(x, "float32") for x in (gram, square)) if half else (gram, square)
+    size = be.xp.sqrt(be.xp.sqrt(_upper(be, squared)) if bounded else be.real(trace(be, exact)))
+    # A matrix of rank one has all of its norm there, where polynomials are steepest: what is above it would explode.
+    size = size * (1 + 2 * headroom(*rounding(be, m)))
+    start = Start(m, gram, exact, squared, size)
+    if len(plans) == 1:
+        return _by_plan(be, start, plans[0], tol)
+    least = 1 / (nonzero(be, size) * be.xp.sqrt(_upper(be, be.inv(gram))))
+    return _by_shortest(be, least, start, plans, tol)
+
+
+def shortened(be: Backend, m: Array, short: str) -> Array:
+    """m in half precision, of a size that keeps R and R² in its range: R has eigenvalues of mean 1/√k and at most √k."""
+    m, size = _in_range(be, m)
+    return be.astype(m * column(min(m.shape[-2:]) ** 0.25 / nonzero(be, size)), short)
+
+
+def is_half(be: Backend, m: Array) -> bool:
+    return be.eps(m) > 1e-4
+
+
+def rounding(be: Backend, m: Array) -> tuple[float, int]:
+    """What steps on m may be off by, as a unit and how many of them a sum gathers, as a power of two.
+
+    In half precision that is four units a step, or what sums in single precision make of their length if that is more.
+    """
+    long, eps = max(m.shape[-2:]), be.eps(m)
+    if is_half(be, m):
+        # 16 _SINGLE / eps is a power of two.
+        return eps / 16, max(256, power_of_two(long // round(eps / (16 * _SINGLE)) + 1))
+    piece = _piece(m)
+    return eps, power_of_two(long if long <= 2 * piece else piece + long // piece + 1)
+
+
+def form(short: int, long: int) -> tuple[bool, int]:
+    """What the steps on a matrix and their order depend on, beside its shorter side.
+
+    As long as rows or columns of zeros leave this as it is, they change an answer by rounding errors alone.
+    """
+    return long >= _TALL * short, long if long > 2 * _PIECE else power_of_two(max(long, round(4 * HEADROOM)))
+
+
+def _piece(m: Array) -> int:
+    """Rows of a tall matrix, or columns of a wide one, that are summed over in one piece: there is room for all the sums."""
+    return max(_PIECE, min(m.shape[-2:]))
+
+
+def _gram(be: Backend, x: Array, shift: float = 0.0) -> Array:
+    """xᴴx + shift I, over long columns in pieces."""
+    count, n, k = x.shape
+    piece = _piece(x)
+    if n <= 2 * piece or is_half(be, x):
+        return be.hermitian_product(adjoint(x), x, shift)
+    whole = n // piece
+    head = x[:, : whole * piece, :].reshape((count * whole, piece, k))
+    sums = be.hermitian_product(adjoint(head), head).reshape((count, whole, k, k))
+    rest = x[:, whole * piece :, :]
+    return be.xp.sum(sums, axis=1) + be.hermitian_product(adjoint(rest), rest, shift)
+
+
+def _in_range(be: Backend, m: Array) -> tuple[Array, Array]:
+    """m times a power of two, which changes no bit of what follows, only whether it overflows; and its norm."""
+
+    def brought(m: Array, _: Array) -> tuple[Array, Array]:
+        m, _ = normalise(be, m)
+        return m, norm(be, m)
+
+    size = norm(be, m)
+    far = ~((size > _ROOM[0]) & (size < _ROOM[1]))
+    found: tuple[Array, Array] = be.split(far, brought, lambda m, size: (m, size), m, size)
+    return found
+
+
+class Start(NamedTuple):
+    """A matrix m, R = mᴴm in its dtype, R and R² in one of at least 32 bits, and the bound on its norm."""
+
+    m: Array
+    gram: Array
+    exact: Array
+    square: Array
+    size: Array
+
+
+def _by_shortest(be: Backend, least: Array, start: Start, plans: Sequence[Plan], tol: float) -> tuple[Array, Array]:
+    plan, *longer = plans
+    if not longer:
+        return _by_plan(be, start, plan, tol)
+    return be.split(
+        least > plan[0],
+        lambda _, start: _by_plan(be, start, plan, tol),
+        lambda least, start: _by_shortest(be, least, start, longer, tol),
+        *(least, start),
+    )
+
+
+def _by_plan(be: Backend, start: Start, plan: Plan, tol: float) -> tuple[Array, Array]:
+    m, gram, exact, square, size = start
+    chain, count = _monic(plan[1]), len(plan[1]) * be.ones(exact)
+    first = _first(be, exact, square, 1 / nonzero(be, size), chain[0])
+    if is_half(be, m):
+        first = be.astype(first, be.kind(m))
+    if m.shape[-2] >= _TALL * m.shape[-1]:
+        segments = _short_segments(chain, be.eps(m)) if is_half(be, m) else _segments(chain, tol, be.eps(m))
+        return _in_gram_form(be, m, gram, first, segments), count
+    x = m @ first
+    for link in chain[1:]:
+        x = x @ _factor(be, be.hermitian_product(adjoint(x), x, _shift(link)), link)
+    return x, count
+
+
+class Link(NamedTuple):
+    """A step y ← y (a I + b S + c S²) with S = yᴴy, for y = t x; `slope` is that of x at zero."""
+
+    a: float
+    b: float
+    c: float
+    t: float
+    slope: float
+    monic: bool
+
+
+Chain = tuple[Link, ...]
+
+
+@designed_once
+def _monic(steps: tuple[Step, ...]) -> Chain:
+    """The steps in units in which c is 1, where squares can be completed: then all done to a matrix is products and diagonals.
+
+    With y ← y ρ p(yᴴy/t²) for ρ = t'/t that is t⁵ = c t', from the last step, which ends in t' = 1, to the first. A small c
+    would make a and the completed square cancel.
+    """
+    links: list[Link] = []
+    after = 1.0
+    for a, b, c in reversed(steps):
+        monic = c > 1e-6 and b * b <= 16 * abs(a) * c
+        t = (c * after) ** 0.2 if monic else 1.0
+        grow = after / t
+        links.append(Link(grow * a, grow * b / t**2, 1.0 if monic else grow * c, t, a, monic))
+        after = t
+    return tuple(links[::-1])
+
+
+def _first(be: Backend, gram: Array, square: Array, s: Array, link: Link) -> Array:
+    """The factor of the first step, for y = t s m, with R and R² of m known."""
+    s = link.t * s
+    by = s * s
+    even = column(s * (link.b * by)) * gram + column(s * (link.c * by * by)) * square
+    return be.add_diagonal(even, link.a * s)
+
+
+def _shift(link: Link) -> float:
+    """What of I a step wants added to R: where c = 1 the square is completed, a I + b R + R² = (R + b/2 I)² + (a - b²/4) I."""
+    return 0.5 * link.b if link.monic else 0.0
+
+
+def _factor(be: Backend, gram: Array, link: Link) -> Array:
+    """a I + b R + c R² from R and its shift."""
+    a, b, c, *_ = link
+    if link.monic:
+        return be.hermitian_product(gram, gram, a - 0.25 * b * b)
+    even = b * gram + c * be.hermitian_product(gram, gram) if c else b * gram
+    return be.add_diagonal(even, a * be.ones(gram))
+
+
+@designed_once
+def _segments(chain: Chain, tol: float, eps: float) -> tuple[Chain, ...]:
+    """The steps between one forming of R and the next: noise in R grows by a² a step, and with it the condition of Q by a."""
+    found: list[Chain] = []
+    start, grown = 0, 1.0
+    for k, link in enumerate(chain):
+        noise, loss = eps * grown**2, eps * grown * link.slope
+        if k - start >= _SHORT and (noise > _SHARE_OF_R * tol or loss > _SHARE_OF_Q * tol):
+            found.append(chain[start:k])
+            start, grown = k, 1.0
+        grown *= link.slope
+    return (*found, chain[start:])
+
+
+@designed_once
+def _short_segments(chain: Chain, eps: float) -> tuple[Chain, ...]:
+    """The same where noise in R puts values so far over the top that the steps after it would let them explode.
+
+    So R is formed anew for every step, but for the last one if the noise is small then.
+    """
+    joined = len(chain) >= _SHORT and 0.5 * eps * chain[-2].slope ** 2 < _SHARE_OF_SHORT
+    last = len(chain) - _SHORT if joined else len(chain)
+    return (*(chain[k : k + 1] for k in range(last)), *([chain[last:]] if joined else []))
+
+
+def _in_gram_form(be: Backend, x: Array, gram: Array, factor: Array, segments: tuple[Chain, ...]) -> Array:
+    """The steps on x with R = xᴴx, of whose first the factor is known."""
+    for k, segment in enumerate(segments):
+        if k > 0:
+            gram = _gram(be, x, _shift(segment[0]))
+            factor = _factor(be, gram, segment[0])
+        q, shift = factor, _shift(segment[0]) if k > 0 else 0.0
+        for link in segment[1:]:
+            if shift:
+                gram = be.add_diagonal(gram, -shift * be.ones(gram))
+            shift = _shift(link)
+            # All of these are polynomials of one R, so that they commute and their products are Hermitian.
+            gram = be.hermitian_product(be.hermitian_product(factor, gram), factor, shift)
+            factor = _factor(be, gram, link)
+            q = be.hermitian_product(q, factor)
+        x = x @ q
+    return x
+
+
+def _upper(be: Backend, a: Array) -> Array:
+    """The largest eigenvalue of a positive semidefinite matrix from above, from the mean of them and of their squares."""
+    xp, k = be.xp, a.shape[-1]
+    mean, size = be.real(trace(be, a)) / k, norm(be, a)
+    return mean + xp.sqrt((k - 1) * xp.maximum(size * size / k - mean * mean, xp.zeros_like(mean)))

@@ -1,0 +1,193 @@
+"""Iterative refinement of Sylvester equations a x + x b = q: from a rough solver to working precision."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from matsign.backends import Backend
+from matsign.linalg.separation import separation, start
+from matsign.linalg.stacks import adjoint, column, inner, nonzero, norm, normalise
+
+Array = Any
+Arrays = tuple[Any, ...]
+
+
+class Refined(NamedTuple):
+    """A solution, what it leaves of the equation beside the moduli of the terms, and the separation of the equation."""
+
+    x: Array
+    error: Array
+    separation: Array
+
+
+def sylvester(
+    be: Backend,
+    solve: Callable[[Array], Array],
+    adjoint_solve: Callable[[Array], Array],
+    a: Array,
+    b: Array,
+    q: Array,
+    times: int,
+) -> Refined:
+    """x from a rough solver and one for the adjoint equation, corrected up to `times` times with a and b themselves.
+
+    The same must lead to a small error for a random right-hand side, by corrections that shrink: where it does not, the rough
+    solver is too far from a and b to tell whether their equation is singular, and a right-hand side may suit it by chance.
+    If the equation is singular, each correction is as large as the solution.
+    """
+    x, error, _ = _corrected(be, solve, a, b, q, times)
+    _, probed, shrunk = _corrected(be, solve, a, b, start(be, q), times)
+    error = be.xp.where(shrunk < 0.5, be.xp.maximum(error, probed), math.inf + 0 * error)
+    ah, bh = adjoint(a), adjoint(b)
+    found = separation(
+        be,
+        lambda y: _corrected(be, solve, a, b, y, 1)[0],
+        lambda y: _corrected(be, adjoint_solve, ah, bh, y, 1)[0],
+        q,
+    )
+    return Refined(x, error, found.value)
+
+
+def _corrected(
+    be: Backend, solve: Callable[[Array], Array], a: Array, b: Array, q: Array, times: int
+) -> tuple[Array, Array, Array]:
+    """(x, its error, the size of the first correction beside x), where each correction is kept if the error drops by it."""
+    x = solve(q)
+    gap, error = total(terms(a, b, q, x)), relative_gap(be, terms, a, b, q, x)
+    first = 0 * error
+    for k in range(times):
+        step = solve(gap)
+        first = norm(be, step) / nonzero(be, norm(be, x)) if k == 0 else first
+        new = x + step
+        new_gap, new_error = total(terms(a, b, q, new)), relative_gap(be, terms, a, b, q, new)
+        better = new_error < error
+        x = be.xp.where(column(better), new, x)
+        gap = be.xp.where(column(better), new_gap, gap)
+        error = be.xp.where(better, new_error, error)
+    return x, error, first
+
+
+def terms(a: Array, b: Array, q: Array, x: Array) -> Arrays:
+    """What should add up to zero."""
+    return q, -(a @ x), -(x @ b)
+
+
+def total(parts: Arrays) -> Array:
+    """The sum of the terms of an equation: what is left of it."""
+    first, *rest = parts
+    for part in rest:
+        first = first + part
+    return first
+
+
+def backward(be: Backend, gap: Array, *parts: Array) -> Array:
+    """The backward error: the norm of what is left of an equation over the sum of those of its terms, each as it is evaluated."""
+    gap, *scaled, _ = normalise(be, gap, *parts)
+    return norm(be, gap) / nonzero(be, total(tuple(norm(be, part) for part in scaled)))
+
+
+def rounding(be: Backend, terms: Callable[..., Arrays], *arrays: Array) -> Array:
+    """By how much each entry of the sum of these terms may be off for each eps of rounding: the same sum of moduli."""
+    return total(tuple(be.xp.abs(part) for part in terms(*(be.xp.abs(x) for x in arrays))))
+
+
+def relative_gap(be: Backend, terms: Callable[..., Arrays], *arrays: Array) -> Array:
+    """What is left of an equation beside the moduli of its terms."""
+    return norm(be, total(terms(*arrays))) / nonzero(be, norm(be, rounding(be, terms, *arrays)))
+
+
+# Sums by doubling leave up to 2 eps of the moduli of the terms on every ordinary equation, of whatever size.
+_ROUNDINGS = 4
+
+
+def at_rounding(be: Backend, terms: Callable[..., Arrays], *arrays: Array) -> Array:
+    """Whether an equation holds as well as it can: what is left is no more than the rounding of its terms, entry by entry.
+
+    Beside norms of a and x alone, the small blocks of a stiff equation would not count.
+    """
+    parts = terms(*arrays)
+    gap, enough = norm(be, total(parts)), _ROUNDINGS * be.eps(parts[0])
+    surely = gap <= enough * total(tuple(norm(be, part) for part in parts))
+    return be.split(
+        surely,
+        lambda gap, *arrays: gap == gap,
+        lambda gap, *arrays: gap <= enough * norm(be, rounding(be, terms, *arrays)),
+        *(gap, *arrays),
+    )
+
+
+def in_callers_units(
+    be: Backend,
+    solve: Callable[..., Array],
+    terms: Callable[..., Arrays],
+    x: Array,
+    outer: Array | None,
+    *arrays: Array,
+) -> Array:
+    """x, found in units 2^outer smaller than the caller's, corrected to be as good in the caller's; None are those of everyone.
+
+    What is small in the one may be large in the other, with an error as large as that of its neighbours. Each correction,
+    ``solve(gap, *arrays)`` for the sum of ``terms(x, *arrays)``, divides that by as much as the solver is exact.
+    """
+    if outer is None:
+        return x
+    lower = outer - be.xp.max(outer, axis=(-1, -2), keepdims=True)
+
+    def correct(x: Array, lower: Array, *arrays: Array) -> Array:
+        for _ in range(2):
+            gap = total(terms(x, *arrays))
+            new = x + solve(gap, *arrays)
+            after, before, _ = normalise(be, *(be.ldexp(y, lower) for y in (total(terms(new, *arrays)), gap)))
+            x = be.xp.where(column(norm(be, after) < norm(be, before)), new, x)
+        return x
+
+    return be.seldom((outer != 0).any((-1, -2)), correct, lambda x, *_: x, x, lower, *arrays)
+
+
+def each_in_callers_units(
+    be: Backend,
+    solve: Callable[..., Array],
+    terms: Callable[..., Arrays],
+    solved: Array,
+    outer: Array | None,
+    rights: Array,
+    *arrays: Array,
+) -> Array:
+    """The same for the solutions of several right-hand sides, (B, k, n, m), the second argument of `terms`."""
+    if outer is None:
+        return solved
+
+    def correct(solved: Array, outer: Array, rights: Array, *arrays: Array) -> Array:
+        parts = [
+            in_callers_units(
+                be, lambda gap, right, *xs: solve(gap, *xs), terms, solved[:, k], outer, rights[:, k], *arrays
+            )
+            for k in range(solved.shape[1])
+        ]
+        return be.xp.stack(parts, axis=1)
+
+    mask = (outer != 0).any((-1, -2))
+    return be.seldom(mask, correct, lambda solved, *_: solved, solved, outer, rights, *arrays)
+
+
+def weighed(be: Backend, outer: Array | None, *parts: Array) -> Arrays:
+    """What stands in units 2^outer smaller than the caller's with the weight that it has in the caller's, but for a factor."""
+    if outer is None:
+        return parts
+    lower = outer - be.xp.max(outer, axis=(-1, -2), keepdims=True)
+    return tuple(be.ldexp(part, lower) for part in parts)
+
+
+def correction(be: Backend, solved: Array) -> Array:
+    """The solution for what is left of an equation, (B, k, n, m) its first, lengthened by those for random rounding, the others.
+
+    In a direction that rounding moves the solution in, and not against the correction. A single solution is all there is.
+    """
+    if solved.shape[1] == 1:
+        return solved[:, 0]
+    step, shown = solved[:, 0], solved[:, 1]
+    spread = norm(be, solved[:, 1:])
+    spread = be.xp.where(inner(be, step, shown) < 0, -spread, spread)
+    return step + column(spread / nonzero(be, norm(be, shown))) * shown

@@ -1,0 +1,120 @@
+"""Several right-hand sides of one large equation, and its separation, from the powers of a single sum.
+
+What `iterations.smith` adds up for one right-hand side, Σ cᵏ (s u q v) dᵏ, costs two products a step for each further one once
+the powers c, c², c⁴, … are there, a fraction of a Schur form; so do the solutions of the adjoint equation, whose powers are the
+adjoint ones. For the certificates of large matrices, member by member and not under a trace.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+from matsign.backends import Backend
+from matsign.iterations.separating_line import separated
+from matsign.iterations.smith import cayley, limits
+from matsign.linalg.separation import may_be_singular
+from matsign.linalg.stacks import adjoint, column, norm, plus_identity, trace
+
+Array = Any
+
+# Up to this size a Schur form costs no more.
+SMALL = 64
+
+# Sums with more steps are left to Schur vectors, as they are where an equation is solved.
+_MOST = 12
+
+
+class Sums(NamedTuple):
+    """x = Σ cᵏ (scale u q v) dᵏ, with the powers of c and d to 1, 2, 4, …; where u and v are None they are the identity.
+
+    `growth` is that of `doubling.Sum`, infinite where there is no sum.
+    """
+
+    left: list[Array]
+    right: list[Array]
+    u: Array | None
+    v: Array | None
+    scale: Array
+    growth: Array
+
+    def solve(self, be: Backend, q: Array) -> Array:
+        """The solution for q."""
+        x = self.scale * (q if self.u is None else self.u @ q @ self.v)
+        for c, d in zip(self.left, self.right, strict=True):
+            x = be.addmm(1.0, x, 1.0, c @ x, d)
+        return x
+
+    def adjoint_solve(self, be: Backend, q: Array) -> Array:
+        """The solution of the adjoint equation for q."""
+        y = q
+        for c, d in zip(self.left, self.right, strict=True):
+            y = be.addmm(1.0, y, 1.0, adjoint(c) @ y, adjoint(d))
+        return self.scale * (y if self.u is None else adjoint(self.u) @ y @ adjoint(self.v))
+
+    def trusted(self, be: Backend, limit: Array) -> bool:
+        """Whether the sum is there and its equation surely is not singular to within `limit`, a separation."""
+        return len(self.left) <= _MOST and not bool(may_be_singular(be, 1 / self.growth, self.left[0], limit)[0])
+
+    def responses(self, be: Backend, rights: Array, least: Array | None) -> tuple[Array, Array]:
+        """(solutions, separation) for right-hand sides (1, k, n, m); the last one should be partly random.
+
+        The separation is estimated from above, by how much its solution is larger than itself, and by `least`: what is known of
+        it already, or else what the solution of the adjoint equation for that solution shows.
+        """
+        solved = [self.solve(be, rights[:, k]) for k in range(rights.shape[1])]
+        size = norm(be, solved[-1])
+        if least is None:
+            least = 1 / norm(be, self.adjoint_solve(be, solved[-1] / column(size)))
+        least = be.xp.minimum(norm(be, rights[:, -1]) / size, least)
+        return be.xp.stack(solved, axis=1), be.xp.where(be.xp.isfinite(least), least, 0 * size)
+
+
+def lyapunov(be: Backend, a: Array) -> Sums:
+    """For a x + x aᴴ = q with the spectrum of a on one side of the imaginary axis."""
+    side = be.xp.where(be.real(trace(be, a)) <= 0, be.ones(a), -be.ones(a))
+    c, m, p = cayley(be, column(side) * a)
+    return _one_sided(be, c, m, column(-2 * side * p))
+
+
+def stein(be: Backend, a: Array, d: Array) -> Sums:
+    """For a x aᴴ - d x + q = 0 with the spectrum of a inside the circle of radius √d, or outside."""
+    root = column(be.xp.sqrt(d))
+    if bool((be.log_determinant(a) > a.shape[-1] * be.xp.log(d) / 2)[0]):
+        m = be.inv(a)
+        return _one_sided(be, root * m, m, -column(be.ones(a)))
+    return _one_sided(be, a / root, None, 1 / column(d))
+
+
+def sylvester(be: Backend, a: Array, b: Array) -> Sums:
+    """For a x + x b = q with a vertical line halfway between the means that parts the spectra of a and -b."""
+    a, b, side = separated(be, a, b)
+    p = column(be.xp.exp((be.log_determinant(a) + be.log_determinant(b)) / (a.shape[-1] + b.shape[-1])))
+    u, v = be.inv(plus_identity(be, p, a)), be.inv(plus_identity(be, p, b))
+    c, d = plus_identity(be, 1.0, -2 * p * u), plus_identity(be, 1.0, -2 * p * v)
+    return _powers(be, c, d, u, v, 2 * column(side) * p)
+
+
+def _one_sided(be: Backend, c: Array, m: Array | None, scale: Array) -> Sums:
+    found = _powers(be, c, None, m, None if m is None else adjoint(m), scale)
+    return found._replace(right=[adjoint(c) for c in found.left])
+
+
+def _powers(be: Backend, c: Array, d: Array | None, u: Array | None, v: Array | None, scale: Array) -> Sums:
+    """The powers, for as long as `doubling` takes them; d is None for the adjoint of c."""
+    small, large, _ = limits(be, c)
+    left, right = [c], [] if d is None else [d]
+    size = norm(be, c) * norm(be, c if d is None else d)
+    growth = 1 + size
+    while len(left) <= _MOST and bool(((size > small**2) & (size < large**2))[0]):
+        c = c @ c
+        left.append(c)
+        if d is not None:
+            d = d @ d
+            right.append(d)
+        size = norm(be, c) * norm(be, c if d is None else d)
+        growth = growth + 2.0 ** (len(left) - 1) * size
+    growth = growth * be.xp.abs(scale[:, 0, 0])
+    if u is not None:
+        growth = growth * norm(be, u) * norm(be, v)
+    return Sums(left, right, u, v, scale, be.xp.where(size <= small**2, growth, math.inf + 0 * growth))

@@ -1,0 +1,147 @@
+"""Squared Smith iteration: x = Σ cᵏ q (cᵏ)ᴴ by doubling the number of terms, with three products a step and no inverse.
+
+The sum solves x - c x cᴴ = q and converges where every eigenvalue of c lies inside the unit circle. The Cayley transform
+brings a x + x aᴴ = q into this form with one inverse: with m = (a - p I)⁻¹ and c = I + 2p m, x - c x cᴴ = -2p m q mᴴ. It takes
+the left half plane to the inside of the circle, and squaring c is what a Newton step does to the sign of a (R. A. Smith 1968;
+Davison & Man 1968). The Sylvester equation a x + x b = q has two transforms, and the sum Σ cᵏ q dᵏ.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from matsign.backends import Backend
+from matsign.linalg.stacks import adjoint, column, norm, per_member, plus_identity, trace
+
+Array = Any
+
+
+class Sum(NamedTuple):
+    """Where a doubling ended: the sum, its steps, whether the powers of c went to zero soon enough to be trusted, and a growth.
+
+    That is an estimate from above of how much larger than its right-hand side a sum can be: of Σ ‖cᵏ‖ ‖dᵏ‖, with the powers of
+    two in place of the powers up to the next. The equation is no nearer to a singular one than its reciprocal.
+    """
+
+    x: Array
+    steps: Array
+    converged: Array
+    growth: Array
+
+
+class Cayley(NamedTuple):
+    """c = I + 2p m and m = (a - p I)⁻¹; p is one number per member."""
+
+    c: Array
+    m: Array
+    p: Array
+
+
+def limits(be: Backend, c: Array) -> tuple[float, float, int]:
+    """(small, large, steps): where the powers of c have vanished, where they are lost, and when rounding has had its say.
+
+    With ‖c‖ ≤ small the terms after the next are below rounding. Beyond `large` nothing of half the digits is left. An
+    eigenvalue that takes more steps is as near the unit circle as rounding could have put it.
+    """
+    eps = be.eps(c)
+    return (eps / 2) ** 0.25, eps**-0.5, -round(math.log2(eps)) - 4
+
+
+def smith(be: Backend, like: Array, start: Callable[[], tuple[Array, Array]]) -> Sum:
+    """x with x - c x cᴴ = q for a c inside the unit circle; a member that has another c is not converged.
+
+    Where nobody else holds the (c, q) that `start` makes, they are let go of on the way.
+    """
+    found = smith_each(be, like, start)
+    return found._replace(x=found.x[0])
+
+
+def smith_each(be: Backend, like: Array, start: Callable[[], tuple[Array, ...]]) -> Sum:
+    """The same for several right-hand sides that share the powers of c: (c, *qs) from `start`, and a tuple for x."""
+    small, large, limit = limits(be, like)
+
+    def added(c: Array, xs: tuple[Array, ...]) -> tuple[Array, ...]:
+        return tuple(be.addmm(1.0, x, 1.0, c @ x, adjoint(c)) for x in xs)
+
+    def step(state: Any) -> Any:
+        c, xs, power, size, growth = state
+        del state
+        xs = added(c, xs)
+        c = c @ c
+        growth = growth + power * (size * size)
+        size = norm(be, c)
+        return (c, xs, power + power, size, growth), (size > small) & (size < large)
+
+    def begin(c: Array, *xs: Array) -> Any:
+        one = be.ones(like)
+        return c, xs, one, norm(be, c), one
+
+    c, xs, power, size, growth = be.loop(step, begin(*start()), limit)
+    # The power is 2 to the number of steps in the loop; its exponent one more.
+    return Sum(added(c, xs), be.exponent(power), size <= small, growth + power * (size * size))
+
+
+def cayley(be: Backend, a: Array) -> Cayley:
+    """The transform of a stable `a`; p is the geometric mean of the moduli of its eigenvalues."""
+    p = be.xp.exp(be.log_determinant(a) / a.shape[-1])
+    m = be.inv(plus_identity(be, column(-p), a))
+    return Cayley(plus_identity(be, 1.0, column(2 * p) * m), m, p)
+
+
+def one_sided_lyapunov(be: Backend, a: Array, q: Array) -> Sum:
+    """x with a x + x aᴴ = q for an `a` with its spectrum on one side of the imaginary axis."""
+    one = be.ones(q)
+    side = be.xp.where(be.real(trace(be, a)) <= 0, one, -one)
+    size = []
+
+    def start() -> tuple[Array, Array]:
+        c, m, p = cayley(be, column(side) * a)
+        norm_m = norm(be, m)
+        size.append(2 * p * (norm_m * norm_m))
+        return c, column(-2 * side * p) * (m @ q @ adjoint(m))
+
+    found = smith(be, q, start)
+    return found._replace(growth=found.growth * size[0])
+
+
+def two_sided_sylvester(be: Backend, a: Array, b: Array, q: Array, limit: int = 0) -> Sum:
+    """x with a x + x b = q, for right-hand sides (B, k, n, m), where a circle about a point of the right half plane separates
+    the spectrum of a from that of -b.
+
+    With the one to the right of the imaginary axis and the other to the left there is one.
+    """
+    xp, same = be.xp, b is a
+    small, large, most = limits(be, a)
+    volume = 2 * be.log_determinant(a) if same else be.log_determinant(a) + be.log_determinant(b)
+    p = xp.exp(volume / (a.shape[-1] + b.shape[-1]))
+
+    def term(x: Array, c: Array, d: Array) -> Array:
+        return c[..., None, :, :] @ x @ d[..., None, :, :]
+
+    def step(state: Any) -> Any:
+        x, c, d, power, size, growth = state
+        del state
+        x = x + term(x, c, d)
+        c = c @ c
+        d = c if same else d @ d
+        growth = growth + power * size
+        size = norm(be, c) * norm(be, d)
+        return (x, c, d, power + power, size, growth), (size > small**2) & (size < large**2)
+
+    first = []
+
+    def start() -> Any:
+        u = be.inv(plus_identity(be, column(p), a))
+        v = u if same else be.inv(plus_identity(be, column(p), b))
+        first.append(2 * p * norm(be, u) * norm(be, v))
+        x = per_member(2 * p, q) * term(q, u, v)
+        c = plus_identity(be, 1.0, column(-2 * p) * u)
+        d = c if same else plus_identity(be, 1.0, column(-2 * p) * v)
+        one = be.ones(a)
+        return x, c, d, one, norm(be, c) * norm(be, d), one
+
+    x, c, d, power, size, growth = be.loop(step, start(), limit or most)
+    growth = first[0] * (growth + power * size)
+    return Sum(x + term(x, c, d), be.exponent(power), size <= small**2, growth)

@@ -1,0 +1,143 @@
+"""Squared Smith iteration on factors: z with z zᴴ = Σ cᵏ b bᴴ (cᵏ)ᴴ, the sum itself never formed.
+
+One step of doubling puts c z beside z and squares c. Orthogonal transformations then compress the columns to as many as
+rounding can tell from zero, which for few columns of b are few (Penzl 1999; Benner & Quintana-Ortí 1999). A factor has
+half the range of exponents of its product: what is below rounding in z is below its square in z zᴴ.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from matsign.backends import Backend
+from matsign.iterations.smith import limits
+from matsign.linalg.stacks import adjoint, column, norm
+
+Array = Any
+
+# From this size on members are worked on one at a time, each with as many columns as it needs.
+_LARGE = 64
+
+
+class Factors(NamedTuple):
+    """The factors (B, n, n) with zero columns at the end, the steps, whether the powers of c went to zero, and the growth.
+
+    The last is that of the sum (`doubling.Sum`).
+    """
+
+    z: tuple[Array, ...]
+    steps: Array
+    converged: Array
+    growth: Array
+
+
+def smith_factors(be: Backend, c: Array, starts: tuple[Array, ...], duals: tuple[bool, ...]) -> Factors:
+    """A factor for each start b; where `duals` says so, it is the one with cᴴ in place of c."""
+    if be.traced(c) or c.shape[-1] < _LARGE:
+        return _together(be, c, starts, duals)
+    parts = [_alone(be, c[k : k + 1], tuple(b[k : k + 1] for b in starts), duals) for k in range(len(c))]
+    z = tuple(be.xp.concat(members) for members in zip(*(part.z for part in parts), strict=True))
+    return Factors(z, *(be.xp.concat([part[i] for part in parts]) for i in (1, 2, 3)))
+
+
+def _together(be: Backend, c: Array, starts: tuple[Array, ...], duals: tuple[bool, ...]) -> Factors:
+    """All members at once, with n columns each."""
+    small, large, limit = _limits(be, c)
+
+    def step(state: Any) -> Any:
+        c, z, steps, size, growth = state
+        z = tuple(_triangular(be, _doubled(be, c, x, dual)) for x, dual in zip(z, duals, strict=True))
+        c = c @ c
+        growth = growth + 2.0**steps * size**2
+        size = norm(be, c)
+        return (c, z, steps + 1, size, growth), (size > small) & (size < large)
+
+    one = be.ones(c)
+    start = tuple(_triangular(be, b) for b in starts)
+    c, z, steps, size, growth = be.loop(step, (c, start, 0 * one, norm(be, c), one), limit)
+    z = tuple(principal(be, _triangular(be, _doubled(be, c, x, dual))) for x, dual in zip(z, duals, strict=True))
+    return Factors(z, steps + 1, size <= small, growth + 2.0**steps * size**2)
+
+
+def _alone(be: Backend, c: Array, starts: tuple[Array, ...], duals: tuple[bool, ...]) -> Factors:
+    """One member, with as many columns as its numerical rank."""
+    small, large, limit = _limits(be, c)
+    one, n = be.ones(c), c.shape[-1]
+    z = tuple(_compressed(be, b) for b in starts)
+    size, steps, growth = float(norm(be, c)[0]), 0, 1.0
+    while steps < limit and (steps == 0 or small < size < large):
+        z = tuple(_compressed(be, _doubled(be, c, x, dual)) for x, dual in zip(z, duals, strict=True))
+        c = c @ c
+        growth += 2.0**steps * size * size
+        size, steps = float(norm(be, c)[0]), steps + 1
+    z = tuple(_compressed(be, _doubled(be, c, x, dual)) for x, dual in zip(z, duals, strict=True))
+    z = tuple(_padded(be, principal(be, x), n) for x in z)
+    return Factors(z, (steps + 1) * one, size * one <= small, (growth + 2.0**steps * size * size) * one)
+
+
+def _limits(be: Backend, c: Array) -> tuple[float, float, int]:
+    """As for the sum; but there is no other method, so powers that grow for a while get the benefit of the doubt."""
+    small, _, limit = limits(be, c)
+    return small, 1 / be.eps(c), limit
+
+
+def _doubled(be: Backend, c: Array, z: Array, dual: bool) -> Array:
+    return be.xp.concat([z, (adjoint(c) if dual else c) @ z], axis=-1)
+
+
+def _compressed(be: Backend, z: Array) -> Array:
+    """A factor of z zᴴ with as many columns as it has singular values above rounding, or n where that may save nothing."""
+    return _triangular(be, z) if z.shape[-1] > z.shape[-2] else _trimmed(be, principal(be, z))
+
+
+def _triangular(be: Backend, z: Array) -> Array:
+    """A triangular factor (B, n, n) of z zᴴ."""
+    n = z.shape[-2]
+    if z.shape[-1] < n:
+        return _padded(be, z, n)
+    return adjoint(be.xp.linalg.qr(adjoint(finite(be, z)))[1])
+
+
+def principal(be: Backend, z: Array) -> Array:
+    """The factor of z zᴴ with orthogonal columns, the longest first, the largest entry of each real and positive."""
+    xp, z = be.xp, finite(be, z)
+    n, k = z.shape[-2:]
+    q, r = xp.linalg.qr(z) if k < n else (None, z)
+    u, values, _ = be.svd(r)
+    z = (u if q is None else q @ u) * values[:, None, :]
+    # A column below rounding is noise.
+    z = xp.where((values > be.eps(z) * values[:, :1])[:, None, :], z, 0 * z)
+    return z * phases(be, z)
+
+
+def finite(be: Backend, x: Array) -> Array:
+    """Zeros for members that have no answer: no LAPACK routine ever sees a NaN."""
+    return be.xp.where(column(be.xp.isfinite(x).all((-1, -2))), x, be.xp.zeros_like(x))
+
+
+def phases(be: Backend, z: Array) -> Array:
+    """The number of modulus 1 for each column, ``(B, 1, k)``, that makes its largest entry real and positive."""
+    xp = be.xp
+    chosen = be.eye(z.shape[-2], z)[xp.argmax(xp.abs(z), axis=-2)].mT
+    entry = xp.sum(chosen * z, axis=-2, keepdims=True)
+    size = xp.abs(entry)
+    return xp.where(size > 0, entry.conj() / xp.where(size > 0, size, xp.ones_like(size)), xp.ones_like(entry))
+
+
+def width(be: Backend, z: Array) -> int:
+    """How many columns are not zero in some member; at least one, so that a member without an answer can show it."""
+    if 0 in z.shape:
+        return int(z.shape[-1])
+    used = (be.xp.isfinite(z) & (z != 0)).reshape((-1, z.shape[-1])).any(0)
+    return max([k + 1 for k, any_here in enumerate(used.tolist()) if any_here], default=min(1, z.shape[-1]))
+
+
+def _trimmed(be: Backend, z: Array) -> Array:
+    return z[..., : width(be, z)]
+
+
+def _padded(be: Backend, z: Array, n: int) -> Array:
+    """z with n columns, zeros at the end, or without some of its zeros there."""
+    if z.shape[-1] >= n:
+        return z[..., :n]
+    return be.xp.concat([z, be.zeros((len(z), z.shape[-2], n - z.shape[-1]), z)], axis=-1)

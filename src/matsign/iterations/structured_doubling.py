@@ -1,0 +1,158 @@
+"""The structure-preserving doubling of symplectic pencils, and the closed loops that come out of it.
+
+Doubling (Anderson 1978; Chu, Fan, Lin & Wang 2004) does for the pencil
+
+    [[a, 0], [-h, I]] - λ [[I, g], [0, aᴴ]]
+
+what squaring does for a matrix: it squares the eigenvalues and keeps the form. h moves to the stabilising solution of
+x = h + aᴴ x (I + g x)⁻¹ a, quadratically, and a shrinks to zero exactly when the closed loop is stable.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from matsign.backends import Backend
+from matsign.iterations.newton import stable_lyapunov
+from matsign.iterations.smith import Sum, cayley, smith_each
+from matsign.linalg.stacks import adjoint, column, hermitian, nonzero, norm, plus_identity, trace
+
+Array = Any
+
+
+class Symplectic(NamedTuple):
+    """The pencil above."""
+
+    a: Array
+    g: Array
+    h: Array
+
+
+def double(be: Backend, like: Array, start: Callable[[], Symplectic]) -> tuple[Array, Array]:
+    """(x, steps): h of the pencil doubled until it moves no more. A pencil that nobody else holds is let go of on the way."""
+    xp, one, eps = be.xp, be.ones(like), be.eps(like)
+    # With a small, what is still to come is about the square of this, and one step of Newton squares that.
+    enough = eps**0.25 / 4
+
+    def step(state: Any) -> Any:
+        (a, g, h), steps, before = state
+        del state
+        w = be.inv(plus_identity(be, 1.0, g @ h))
+        move = hermitian(adjoint(a) @ (h @ (w @ a)))
+        w = a @ w
+        g = be.addmm(1.0, g, 1.0, w @ g, adjoint(a))
+        new = Symplectic(w @ a, g, h + move)
+        gap, size = norm(be, move) / norm(be, new.h), norm(be, new.a)
+        # A mode near the boundary moves h by little and for long: a small move is the end only where moves shrink fast.
+        slow = (gap > enough) | (size > 0.01) | (gap > 0.05 * before)
+        return (new, steps + 1, gap), slow & (gap > eps / 4) & xp.isfinite(gap)
+
+    (_, _, h), steps, _ = be.loop(step, (start(), 0 * one, math.inf * one), 4 - round(math.log2(eps)))
+    return h, steps
+
+
+# Doubling steps from which the spectrum is so wide, or so near the axis, that the sign iteration may do better.
+_SLOW = 18
+
+
+class Closed(NamedTuple):
+    """x of a Lyapunov or Stein equation with a closed loop (a tuple for several right-hand sides), whether that is stable, and
+    in how many doublings of a time of the size 1/‖a‖ it dies out.
+    """
+
+    x: Any
+    stable: Array
+    doublings: Array
+
+    def only(self) -> Closed:
+        """Of one right-hand side."""
+        return self._replace(x=self.x[0])
+
+
+def closed_stein(be: Backend, a: Array, q: Array) -> Closed:
+    """x with a x aᴴ - x + q = 0, by Smith's iteration."""
+    return closed_steins(be, a, q).only()
+
+
+def closed_steins(be: Backend, a: Array, *qs: Array) -> Closed:
+    """The same for several q."""
+    return _closed(smith_each(be, a, lambda: (a, *qs)))
+
+
+def _closed(found: Sum) -> Closed:
+    return Closed(found.x, found.converged, found.steps)
+
+
+def closed_lyapunov(be: Backend, a: Array, q: Array) -> Closed:
+    """x with a x + x aᴴ + q = 0.
+
+    By the Cayley transform and Smith's iteration, and where these are slow by the sign as well: the better of the two.
+    """
+    return closed_lyapunovs(be, a, q).only()
+
+
+def closed_lyapunovs(be: Backend, a: Array, *qs: Array) -> Closed:
+    """The same for several q."""
+    xp, n, pace = be.xp, a.shape[-1], []
+
+    def start() -> tuple[Array, ...]:
+        c, m, p = cayley(be, a)
+        pace.append(p)
+        return c, *(column(2 * p) * (m @ q @ adjoint(m)) for q in qs)
+
+    found = _closed(smith_each(be, a, start))
+    slow = ~found.stable | (found.doublings > _SLOW)
+    # The Cayley transform measures time by its p, which is far below the norm where a is far from normal.
+    slower = xp.log2(0.5 / math.sqrt(n) * norm(be, a) / pace[0])
+    found = found._replace(doublings=found.doublings + xp.where(slower > 0, slower, 0 * slower))
+
+    def both(a: Array, found: Closed, *qs: Array) -> Closed:
+        signs, ys = zip(*(stable_lyapunov(be, a, -q) for q in qs), strict=True)
+        sign = signs[0]
+        right = be.real(trace(be, sign.value.a)) + n
+        also = (sign.defect < 0.05) & (xp.abs(right) < 0.5)
+
+        def better(q: Array, x: Array, y: Array) -> Array:
+            gains = (also & ~found.stable) | ((also == found.stable) & (_left(be, a, q, y) < _left(be, a, q, x)))
+            return xp.where(column(gains), y, x)
+
+        xs = tuple(better(*each) for each in zip(qs, found.x, ys, strict=True))
+        return Closed(xs, found.stable | also, found.doublings)
+
+    return be.seldom(slow, both, lambda a, found, *qs: found, a, found, *qs)
+
+
+def _left(be: Backend, a: Array, q: Array, x: Array) -> Array:
+    half = a @ x
+    return norm(be, half + adjoint(half) + q)
+
+
+def nonsymmetric_doubling(be: Backend, a: Array, d: Array, b: Array, c: Array) -> tuple[Array, Array]:
+    """(x, steps) with x c x - x d - a x + b = 0 and a - x c, d - c x positive stable (Guo, Lin & Xu 2006).
+
+    For an M-matrix [[d, -c], [-b, a]] every step adds nonnegative numbers only, if γ is not below its diagonal.
+    """
+    xp, one, eps = be.xp, be.ones(b), be.eps(b)
+    gamma = xp.maximum(norm(be, a) / math.sqrt(a.shape[-1]), norm(be, d) / math.sqrt(d.shape[-1]))
+    for m in (a, d):
+        gamma = xp.maximum(gamma, xp.max(be.real(xp.linalg.diagonal(m)), axis=-1))
+    gamma = column(1.05 * gamma)
+    a, d = plus_identity(be, gamma, a), plus_identity(be, gamma, d)
+    a_inverse, d_inverse = be.inv(a), be.inv(d)
+    w, v = be.inv(a - b @ d_inverse @ c), be.inv(d - c @ a_inverse @ b)
+    g, h = 2 * gamma * (d_inverse @ c @ w), 2 * gamma * (w @ b @ d_inverse)
+
+    def step(state: Any) -> Any:
+        e, f, g, h, steps = state
+        ew, fw = e @ be.inv(plus_identity(be, 1.0, -(g @ h))), f @ be.inv(plus_identity(be, 1.0, -(h @ g)))
+        move = fw @ h @ e
+        new = h + move
+        gap = norm(be, move) / nonzero(be, norm(be, new))
+        active = (gap > eps / 4) & xp.isfinite(gap)
+        return (ew @ e, fw @ f, g + ew @ g @ f, new, steps + 1), active
+
+    start = (plus_identity(be, 1.0, -2 * gamma * v), plus_identity(be, 1.0, -2 * gamma * w), g, h, 0 * one)
+    *_, h, steps = be.loop(step, start, 4 - round(math.log2(eps)))
+    return h, steps

@@ -1,0 +1,1 @@
+"""Linear algebra on stacks that functions, equations and iterations share."""

@@ -1,0 +1,140 @@
+"""The generalised null space of a matrix and the spectral projector on it, with every shape known beforehand.
+
+V ← null(Π M Π), Π = I - VVᴴ, grows until it stops: each stage adds one level of the Jordan chains of zero. Ranks of M², M⁴
+would be the textbook way; they get the rank wrong, because squaring squares the gap. Columns outside the null space are
+masked instead of cut off, so a batch may mix ranks and a trace keeps its shapes.
+
+How many columns each stage adds is counted exactly where M, with its floating-point entries taken as they stand, is as
+singular as `rtol` says: rounding in one stage is multiplied by the condition number in the next, so that no tolerance tells a
+zero of the third stage from a small number. Elsewhere the singular values decide, and with a chain of length k that leaves
+eigenvalues up to the k-th root of `rtol` open. They decide also where exact zeros leave others that `rtol` does not tell from
+zero: a Laplacian has its null space exactly, and what a product with it leaves there is rounding.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from matsign.backends import Backend
+from matsign.linalg.nullity import nullities
+from matsign.linalg.stacks import adjoint, column, eye, nonzero, norm
+
+Array = Any
+
+
+class Deflated(NamedTuple):
+    """M with its zero eigenvalues moved to `shift`: ``matrix = (I - P) M (I - P) + shift P``.
+
+    `defective` tells where zero has a Jordan block; `sound` where left and right null spaces fit together, and zero stands
+    apart from the other eigenvalues by more than what `rtol` leaves open; `exact` where M as it stands has these zeros, and
+    `null` where it has their eigenvectors.
+    """
+
+    matrix: Array
+    projector: Array
+    shift: Array
+    defective: Array
+    sound: Array
+    exact: Array
+    null: Array
+
+
+class _NullSpace(NamedTuple):
+    """An orthonormal basis of the generalised null space in the last columns, ones where they are, and the chain length.
+
+    `mixed` where more singular values than were counted are zero to rounding, so that the basis may be of any of their vectors.
+    """
+
+    basis: Array
+    zeros: Array
+    depth: Array
+    mixed: Array
+
+
+def deflate(be: Backend, m: Array, rtol: float) -> Deflated:
+    """Split the eigenvalue zero off; a singular value of at most `rtol` times the largest counts as zero."""
+    _, values, _ = be.svd(m)
+    smallest = rtol * be.xp.max(values, axis=-1)
+    near = be.xp.sum(be.xp.astype(values <= smallest[:, None], values.dtype), axis=-1)
+    counts, null = _counts(be, m, near)
+    found = _split(be, m, rtol, smallest, counts, null)
+
+    def continued(m: Array, smallest: Array, counts: Array, found: Deflated) -> Deflated:
+        longer = _split(be, m, rtol, smallest, counts, found.exact & ~found.exact)._replace(null=found.null)
+        more = be.real(be.trace(longer.projector) - be.trace(found.projector)) > 0.5
+        better: Deflated = be.choose(longer.sound & more, longer, found)
+        return better
+
+    if be.written_out(m):
+        return found
+    out: Deflated = be.split(
+        null & ~found.sound, continued, lambda m, smallest, counts, found: found, m, smallest, counts, found
+    )
+    return out
+
+
+def _split(be: Backend, m: Array, rtol: float, smallest: Array, counts: Array, exact: Array) -> Deflated:
+    xp = be.xp
+    right = _null_space(be, m, smallest, counts, exact)
+    left = _null_space(be, adjoint(m), smallest, counts, exact)
+    # Both bases are the last columns of unitary matrices, so ones in the other places make their product invertible.
+    kept = xp.astype(1 - right.zeros, m.dtype)
+    overlap = adjoint(left.basis) @ right.basis + eye(be, m) * kept[:, None, :]
+    projector = right.basis @ be.inv(overlap) @ adjoint(left.basis)
+    rest = eye(be, m) - projector
+    # The size of the other eigenvalues: their geometric mean.
+    logdet = be.log_determinant(m + projector)
+    rank = xp.sum(1 - right.zeros, axis=-1)
+    shift = xp.exp(be.real(logdet) / nonzero(be, rank))
+    matrix = rest @ m @ rest + column(xp.astype(shift, m.dtype)) * projector
+    # Nothing is left for zero to be told apart from where there is nothing else.
+    apart = (rank == 0) | (_blur(be, m, projector, right.depth, exact, rtol) * norm(be, be.inv(matrix)) < 0.1)
+    sound = (xp.sum(right.zeros, axis=-1) == xp.sum(left.zeros, axis=-1)) & apart
+    sound = sound & ~(exact & (right.mixed | left.mixed))
+    return Deflated(matrix, projector, shift, right.depth > 1, sound, exact, exact)
+
+
+def _counts(be: Backend, m: Array, zeros: Array) -> tuple[Array, Array]:
+    """The dimensions of the null spaces of m, m², ..., and where they account for all `zeros` singular values near zero."""
+    counts = be.zeros(tuple(m.shape[:2]), be.real(m))
+    if not be.written_out(m):
+        like = be.xp.zeros_like(counts, dtype=be.xp.int32)
+        counts = be.xp.astype(be.host(nullities, like, be.constant(m)), counts.dtype)
+    return counts, (counts[:, 0] > 0) & (zeros <= counts[:, 0])
+
+
+def _null_space(be: Backend, m: Array, smallest: Array, counts: Array, exact: Array) -> _NullSpace:
+    """Stage by stage, as many columns as `counts` says where it is `exact`, else the singular values below `smallest`."""
+    xp, one, n = be.xp, be.ones(m), m.shape[-1]
+    place = be.astype(be.asarray(np.arange(n), m), be.kind(one))[None]
+
+    def step(state: Any) -> Any:
+        m, smallest, counts, exact, basis, zeros, depth, _ = state
+        rest = eye(be, m) - basis @ adjoint(basis)
+        _, values, vh = be.svd(rest @ m @ rest)
+        counted = place >= n - counts[:, :1]
+        found = xp.astype(xp.where(exact[:, None], counted, values <= smallest[:, None]), values.dtype)
+        grown = xp.sum(found, axis=-1) > xp.sum(zeros, axis=-1)
+        near = xp.sum(xp.astype(values <= n * be.eps(m) * norm(be, m)[:, None], values.dtype), axis=-1)
+        mixed = xp.astype(near > xp.sum(found, axis=-1), values.dtype)
+        basis = adjoint(vh) * xp.astype(found, m.dtype)[:, None, :]
+        counts = xp.concat([counts[:, 1:], counts[:, -1:]], axis=-1)
+        return (m, smallest, counts, exact, basis, found, depth + xp.astype(grown, values.dtype), mixed), grown
+
+    start = (m, smallest, counts, exact, 0 * m, 0 * be.real(m[:, 0]), 0 * one, 0 * one)
+    *_, basis, zeros, depth, mixed = be.loop(step, start, n + 1)
+    return _NullSpace(basis, zeros, depth, mixed > 0)
+
+
+def _blur(be: Backend, m: Array, projector: Array, depth: Array, exact: Array, rtol: float) -> Array:
+    """How far a change of m by `rtol` moves the eigenvalue zero.
+
+    By the norm of its projector times as much where it is simple, by the k-th root of that, in units of the nilpotent part,
+    with a chain of length k. Where the chains are known exactly the change keeps them.
+    """
+    change = rtol * norm(be, m) * norm(be, projector)
+    nilpotent = be.xp.maximum(norm(be, projector @ m @ projector), change)
+    length = be.xp.where(exact | (depth < 1), be.xp.ones_like(depth), depth)
+    return nilpotent * (change / nonzero(be, nilpotent)) ** (1 / length)

@@ -1,0 +1,109 @@
+"""Products and sums of matrices in nearly twice the working precision, from working-precision products that are exact.
+
+A residual that is smaller than the rounding of its own terms says nothing. Cut into slices of few enough bits, matrices have
+products without any rounding (Ozaki, Ogita, Oishi & Rump 2012), and sums that keep what they round off (Knuth 1969) add them up.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from matsign.backends import Backend
+from matsign.linalg.stacks import adjoint, assemble
+
+Array = Any
+
+
+class Twice(NamedTuple):
+    """The unevaluated sum high + low, low below the rounding of high; None where it is zero."""
+
+    high: Array
+    low: Array | None
+
+
+def twice(x: Array) -> Twice:
+    """x itself."""
+    return Twice(x, None)
+
+
+def plus(x: Twice, y: Twice) -> Twice:
+    """x + y."""
+    high = x.high + y.high
+    back = high - x.high
+    low = (x.high - (high - back)) + (y.high - back)
+    if x.low is None and y.low is None:
+        return Twice(high, low)
+    low = low + (y.low if x.low is None else x.low if y.low is None else x.low + y.low)
+    # Where the high parts cancel, what they had lost is as large as what is left.
+    total = high + low
+    return Twice(total, low - (total - high))
+
+
+def minus(x: Twice) -> Twice:
+    return times(-1.0, x)
+
+
+def times(s: Any, x: Twice) -> Twice:
+    """x times powers of two, or -1."""
+    return _each(lambda part: s * part, x)
+
+
+def adjoint_of(x: Twice) -> Twice:
+    return _each(adjoint, x)
+
+
+def collapsed(x: Twice) -> Array:
+    """x in working precision."""
+    return x.high if x.low is None else x.high + x.low
+
+
+def product(be: Backend, x: Twice, y: Twice) -> Twice:
+    """x y of real or complex matrices."""
+    if not be.is_complex(x.high):
+        return _product(be, x, y)
+    # [[re, -im], [im, re]] of x acts on [re; im] of y as x on y.
+    n = x.high.shape[-2]
+    z = _product(be, _each(lambda m: _acting(be, m), x), _each(lambda m: _stacked(be, m), y))
+    return _each(lambda m: m[..., :n, :] + 1j * m[..., n:, :], z)
+
+
+def _each(f: Callable[[Array], Array], x: Twice) -> Twice:
+    return Twice(f(x.high), None if x.low is None else f(x.low))
+
+
+def _acting(be: Backend, m: Array) -> Array:
+    re, im = be.real(m), be.imag(m)
+    return assemble(be, re, -im, im, re)
+
+
+def _stacked(be: Backend, m: Array) -> Array:
+    return be.xp.concat([be.real(m), be.imag(m)], axis=-2)
+
+
+def _product(be: Backend, x: Twice, y: Twice) -> Twice:
+    """The products of the first two slices of each, without rounding, and what is left in working precision."""
+    digits = -round(math.log2(be.eps(x.high))) + 1
+    # Two slices of this many bits, multiplied and summed, fill the digits of one number.
+    shift = digits - (digits - math.ceil(math.log2(x.high.shape[-1] + 1))) // 2
+    a, a_rest = _slice(be, x.high, -1, shift)
+    b, b_rest = _slice(be, y.high, -2, shift)
+    a_next, a_last = _slice(be, a_rest, -1, shift)
+    b_next, b_last = _slice(be, b_rest, -2, shift)
+    rest = be.addmm(1.0, be.addmm(1.0, a @ b_last, 1.0, a_next, b_rest), 1.0, a_last, y.high)
+    if x.low is not None:
+        rest = be.addmm(1.0, rest, 1.0, x.low, y.high)
+    if y.low is not None:
+        rest = be.addmm(1.0, rest, 1.0, x.high, y.low)
+    # The small ones first.
+    return plus(twice(a @ b), plus(twice(a @ b_next), plus(twice(a_next @ b), twice(rest))))
+
+
+def _slice(be: Backend, x: Array, axis: int, shift: int) -> tuple[Array, Array]:
+    """(high, rest): few bits below the largest entry of each row (or column) of x, and what is left."""
+    top = be.xp.max(be.xp.abs(x), axis=axis, keepdims=True)
+    # Adding and subtracting a large power of two rounds to a multiple of its last digit.
+    large = be.ldexp(be.xp.ones_like(top), be.exponent(top) + shift)
+    high = (x + large) - large
+    return high, x - high

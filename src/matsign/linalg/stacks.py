@@ -1,0 +1,180 @@
+"""Small linear algebra on stacks: matrices are ``(B, n, m)``, numbers one per member ``(B,)``."""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import Any
+
+import numpy as np
+
+from matsign.backends import Backend
+
+Array = Any
+
+
+def adjoint(x: Array) -> Array:
+    """Conjugate transpose."""
+    return x.mT.conj()
+
+
+def hermitian(x: Array) -> Array:
+    """Hermitian part, (x + xᴴ)/2."""
+    return (x + adjoint(x)) * 0.5
+
+
+def column(s: Array) -> Array:
+    """One number per member, shaped to multiply matrices."""
+    return s[:, None, None] if s.ndim else s
+
+
+def per_member(s: Array, x: Array) -> Array:
+    """One number per member, shaped to meet `x`, a stack of matrices or of vectors."""
+    return s.reshape((len(s),) + (1,) * (x.ndim - 1)) if s.ndim else s
+
+
+def eye(be: Backend, x: Array) -> Array:
+    """The identity with the columns of `x`, ``(1, m, m)``, in its dtype and on its device; ``(m, m)`` for one matrix."""
+    one = be.eye(x.shape[-1], x)
+    return one[None] if x.ndim > 2 else one
+
+
+def plus_identity(be: Backend, alpha: Any, x: Array) -> Array:
+    """alpha I + x."""
+    one = eye(be, x)
+    return x + (one if isinstance(alpha, float) and alpha == 1 else alpha * one)
+
+
+def inner(be: Backend, x: Array, y: Array) -> Array:
+    """Re tr(xᴴ y)."""
+    return be.inner(x.reshape((*x.shape[:-2], -1)), y.reshape((*y.shape[:-2], -1)))
+
+
+def norm(be: Backend, x: Array) -> Array:
+    """Frobenius norm."""
+    return be.norm(x)
+
+
+def trace(be: Backend, x: Array) -> Array:
+    """tr x, complex for complex x."""
+    return be.trace(x)
+
+
+def largest(be: Backend, x: Array) -> Array:
+    """The largest modulus among the entries; safe from overflow in the squares of `norm`."""
+    xp = be.xp
+    if be.is_complex(x):
+        return xp.maximum(largest(be, be.real(x)), largest(be, be.imag(x)))
+    return be.largest(x)
+
+
+def normalise(be: Backend, *matrices: Array) -> tuple[Any, ...]:
+    """``(*scaled, e)``: the matrices times one power of two that brings their largest entry to [1/2, 1), and its log2.
+
+    A power of two costs no rounding, so an answer computed from the scaled matrices scales exactly.
+    """
+    top = largest(be, matrices[0])
+    for x in matrices[1:]:
+        top = be.xp.maximum(top, largest(be, x))
+    e = be.exponent(top)  # of the largest of all: zero has an exponent that is larger than others
+    return (*(be.exact_ldexp(x, column(-e)) for x in matrices), e)
+
+
+def far(be: Backend, x: Array) -> int:
+    """An exponent so far from 0 that the squares of such a number still are in range, and what is added to 1 is lost."""
+    return 256 if be.eps(x) < 1e-10 else 64
+
+
+_WIDE = {"float32": "float64", "complex64": "complex128"}
+
+
+def can_widen(be: Backend, x: Array) -> bool:
+    """Whether x is in double precision, or may be brought into it: JAX may have been told to do without."""
+    return be.kind(x) not in _WIDE or be.name != "jax" or be.default_float() == "float64"
+
+
+def widened(be: Backend, x: Array) -> Array:
+    """x in double precision, where there is one."""
+    return be.astype(x, _WIDE[be.kind(x)]) if be.kind(x) in _WIDE and can_widen(be, x) else x
+
+
+def rectangular_eye(be: Backend, x: Array) -> Array:
+    """Ones on the diagonal of a matrix shaped like the members of `x`, ``(1, n, m)``."""
+    n, m = x.shape[-2:]
+    return be.eye(max(n, m), x)[None, :n, :m]
+
+
+def scaled_norm(be: Backend, x: Array) -> tuple[Array, Array]:
+    """(s, e) with s 2^e the Frobenius norm: of a matrix whose squares overflow or underflow too."""
+    scaled, e = normalise(be, x)
+    return norm(be, scaled), e
+
+
+def relative_norm(be: Backend, x: Array, y: Array, instead: Array | None = None) -> Array:
+    """‖x‖ / ‖y‖ in the Frobenius norm, whatever their sizes; where y is 0 that of another matrix stands for it, or 1."""
+    (above, e), (below, f) = scaled_norm(be, x), scaled_norm(be, y)
+    if instead is not None:
+        other, g = scaled_norm(be, instead)
+        below, f = be.xp.where(below > 0, below, other), be.xp.where(below > 0, f, g)
+    return be.ldexp(above / nonzero(be, below), e - f)
+
+
+def nonzero(be: Backend, x: Array) -> Array:
+    """x, with 1 in place of 0: a divisor."""
+    return be.xp.where(x > 0, x, 1.0)
+
+
+def is_hermitian(x: Array) -> Array:
+    """Which members equal their conjugate transpose, to the last bit."""
+    return (x == adjoint(x)).all((-1, -2))
+
+
+def away(be: Backend, x: Array) -> Array:
+    """x with a spectrum in the closed right half plane moved off zero by √eps ‖x‖.
+
+    A correction equation with it has a solution where x is singular, of the size that a root's error then really has.
+    """
+    return x + column(math.sqrt(be.eps(x) / x.shape[-1]) * norm(be, x)) * eye(be, x)
+
+
+def is_nearly_hermitian(be: Backend, x: Array) -> Array:
+    """Which members equal their conjugate transpose up to rounding."""
+    x, _ = normalise(be, x)
+    return ~(norm(be, x - adjoint(x)) > 100 * be.eps(x) * norm(be, x))
+
+
+@functools.lru_cache(maxsize=32)
+def scattered_numbers(n: int, m: int) -> Any:
+    """What `scattered` holds, as a NumPy matrix; from a seed of its own, so that it is not the matrix of somebody's example."""
+    return np.random.default_rng((0x6D617473, n, m)).standard_normal((n, m))
+
+
+@functools.lru_cache(maxsize=32)
+def _scattered_norm(n: int, m: int) -> float:
+    return float(np.linalg.norm(scattered_numbers(n, m)))
+
+
+def scattered(be: Backend, n: int, m: int, like: Array) -> Array:
+    """Fixed random numbers ``(1, n, m)``, or ``(n, m)`` for one matrix, in the dtype of `like`.
+
+    A start that no structure has been prepared against.
+    """
+    found = be.astype(be.asarray(scattered_numbers(n, m), like), be.kind(like))
+    return found[None] if like.ndim > 2 else found
+
+
+def rounding_probe(be: Backend, x: Array, size: Array) -> Array:
+    """A fixed random matrix shaped like `x` of Frobenius norm eps·`size` in each member.
+
+    Added to a residual whose terms have the norm `size`, it stands for the rounding errors that the residual cannot show, so
+    that a correction step is never smaller than what rounding of the terms does to the solution.
+    """
+    n, m = x.shape[-2:]
+    unit = scattered(be, n, m, x) * (be.eps(x) / _scattered_norm(n, m))
+    return unit * column(size)
+
+
+def assemble(be: Backend, a: Array, c: Array, d: Array, b: Array) -> Array:
+    """[[a, c], [d, b]]."""
+    xp = be.xp
+    return xp.concat([xp.concat([a, c], axis=-1), xp.concat([d, b], axis=-1)], axis=-2)

@@ -1,0 +1,238 @@
+"""Around the msign of an optimiser, for any array library: options, parameters as matrices, and equal shapes in one call."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Sequence
+from numbers import Integral
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from matsign import backends
+from matsign.backends import Backend
+from matsign.core.public import real_number, shown
+from matsign.functions.polar import msign
+from matsign.iterations.newton_schulz import form
+
+Array = Any
+Shape = tuple[int, ...]
+
+# Keller Jordan's quintic and how often he takes it (2024).
+QUINTIC, QUINTIC_STEPS = (3.4445, -4.7750, 2.0315), 5
+# Generated steps from the spectral norm: four of them leave singular values nearer to 1 than five of the above, and cost less.
+STEPS = 4
+# With a tolerance, what counts as a singular value beside the largest: a random square matrix has few below.
+SMALLEST = 1e-3
+# More numbers than this go in several calls: the copies of all matrices of one shape together should not fill a device, and on
+# a CPU they should stay in its cache (the answers do not depend on it).
+LARGEST, LARGEST_ON_CPU = 2**27, 2**20
+# A call costs as much as to multiply so many zeros by rows or columns of the shorter side.
+ZEROS, ZEROS_ON_CPU = 2**28, 2**19
+
+ADJUSTMENTS = (None, "original", "match_rms_adamw")
+PRECISIONS = (None, "half", "full")
+
+
+class Choice(NamedTuple):
+    """How msign is computed: the steps by coefficients or name, their number, or the accuracy wanted; and how precisely."""
+
+    schedule: Any = None
+    steps: int | None = None
+    tol: float | None = None
+    precision: str | None = None
+
+
+def choice(
+    ns_coefficients: Sequence[float] | None = None,
+    ns_steps: int | None = None,
+    schedule: Any = None,
+    steps: int | None = None,
+    tol: float | None = None,
+    precision: str | None = None,
+) -> Choice:
+    """The one way to compute msign that these options name; a ValueError where they name two."""
+    named = [ns_coefficients is not None or ns_steps is not None, schedule is not None, tol is not None]
+    if sum(named) > 1 or (steps is not None and named[0]):
+        raise ValueError(
+            "give one of ns_coefficients with ns_steps, schedule with or without steps, steps, or tol; got "
+            f"ns_coefficients={ns_coefficients!r}, ns_steps={ns_steps!r}, {schedule=}, {steps=}, {tol=}"
+        )
+    if named[0]:
+        rows = repeated(
+            QUINTIC if ns_coefficients is None else ns_coefficients, QUINTIC_STEPS if ns_steps is None else ns_steps
+        )
+        return Choice(rows, precision=precision)
+    if schedule is not None and not isinstance(schedule, str):
+        # What is no rows of numbers is refused below.
+        with contextlib.suppress(TypeError, ValueError, OverflowError):
+            schedule = tuple(tuple(float(x) for x in row) for row in schedule)
+    chosen = Choice(schedule, STEPS if not any(named) and steps is None else steps, tol, precision)
+    orthogonalise(np.ones((1, 1, 1)), chosen)  # says now what is wrong with a name, a number or a tolerance
+    return chosen
+
+
+def repeated(coefficients: Sequence[float], steps: int) -> tuple[tuple[float, ...], ...]:
+    """One step, taken again and again."""
+    three = isinstance(coefficients, (tuple, list)) and len(coefficients) == 3
+    if not (three and all(math.isfinite(real_number(x)) for x in coefficients)):
+        raise ValueError(f"ns_coefficients must be three numbers, got {shown(coefficients)}")
+    if not (is_whole(steps) and 0 < steps < 100):
+        raise ValueError(f"ns_steps must be a whole number from 1 to 99, got {shown(steps)}")
+    return (tuple(float(x) for x in coefficients),) * int(steps)
+
+
+def orthogonalise(stack: Array, how: Choice) -> Array:
+    """msign of every matrix of a stack; NaN for one with NaN in it, zero for zero, whatever the others are."""
+    options = {name: value for name, value in how._asdict().items() if value is not None}
+    if how.tol is not None and how.steps is None:
+        options["rtol"] = SMALLEST
+    be = backends.load(backends.library_of(stack) or "numpy")
+    if how.precision is None and not be.on_cpu(stack) and be.eps(stack) > 1e-10:
+        options["precision"] = "half"
+    return msign(stack, method="polynomial", errors="nan", **options)
+
+
+# Who takes what is no matrix.
+_OTHERS = 'a group with algorithm="adamw", or to another optimiser'
+
+
+class Layout(NamedTuple):
+    """How a parameter is read as matrices of outputs by inputs.
+
+    The first `batch_axes` axes count matrices. Of the rest the first (or the last, for JAX) is the outputs', all others
+    together are the inputs'; outputs are cut into `split` blocks and inputs into `split_inputs`, which with one another are
+    matrices by themselves.
+    """
+
+    split: int = 1
+    batch_axes: int = 0
+    outputs_last: bool = False
+    split_inputs: int = 1
+
+    def shape(self, shape: Shape, name: str = "a parameter") -> tuple[int, int, int]:
+        """(matrices, outputs, inputs) of a parameter of this shape, called `name` where it has none."""
+        batch, rest = shape[: self.batch_axes], tuple(shape[self.batch_axes :])
+        if len(rest) < 2:
+            counted = f" after {self.batch_axes} axes that count matrices" if self.batch_axes else ""
+            raise ValueError(f"{name} of shape {tuple(shape)} is no matrix{counted}: give it to {_OTHERS}")
+        outputs, inputs = (rest[-1], math.prod(rest[:-1])) if self.outputs_last else (rest[0], math.prod(rest[1:]))
+        for count, size, side in ((self.split, outputs, "outputs"), (self.split_inputs, inputs, "inputs")):
+            if count < 1 or size % count:
+                raise ValueError(f"{size} {side} of {name} of shape {tuple(shape)} are not {count} equal blocks")
+        blocks = self.split * self.split_inputs
+        return math.prod(batch) * blocks, outputs // self.split, inputs // self.split_inputs
+
+    def matrices(self, x: Array) -> Array:
+        """A parameter as a stack of matrices; a view where the library has views and inputs are in one piece."""
+        count, outputs, inputs = self.shape(x.shape)
+        parts = count // (self.split * self.split_inputs)
+        if self.outputs_last:
+            x = _permuted(x.reshape((parts, self.split_inputs, inputs, self.split, outputs)), (0, 3, 1, 4, 2))
+        else:
+            x = _permuted(x.reshape((parts, self.split, outputs, self.split_inputs, inputs)), (0, 1, 3, 2, 4))
+        return x.reshape((count, outputs, inputs))
+
+    def parameter(self, stack: Array, shape: Shape) -> Array:
+        """The stack in the shape of the parameter."""
+        count, outputs, inputs = self.shape(shape)
+        parts = count // (self.split * self.split_inputs)
+        x = stack.reshape((parts, self.split, self.split_inputs, outputs, inputs))
+        return _permuted(x, (0, 2, 4, 1, 3) if self.outputs_last else (0, 1, 3, 2, 4)).reshape(shape)
+
+    def adjusted(self, adjustment: str | None, shape: Shape) -> float:
+        """What the learning rate is multiplied by: of Keller Jordan ("original", or None) or of Moonshot."""
+        _, outputs, inputs = self.shape(shape)
+        if adjustment == "match_rms_adamw":
+            return 0.2 * math.sqrt(max(outputs, inputs))
+        return math.sqrt(max(1.0, outputs / max(inputs, 1)))
+
+
+def _permuted(x: Array, axes: tuple[int, ...]) -> Array:
+    return backends.load(backends.library_of(x) or "numpy").xp.permute_dims(x, axes)
+
+
+def is_whole(x: Any) -> bool:
+    return isinstance(x, Integral) and not isinstance(x, bool)
+
+
+def check_layout(layout: Layout) -> None:
+    """A ValueError for numbers of blocks and axes that are none."""
+    for name, least in (("split", 1), ("split_inputs", 1), ("batch_axes", 0)):
+        value = getattr(layout, name)
+        if not (is_whole(value) and value >= least):
+            raise ValueError(f"{name} must be a whole number of at least {least}, got {shown(value)}")
+
+
+def check_adjustment(adjustment: str | None) -> None:
+    """A ValueError for a rule that is not known."""
+    if not (adjustment is None or isinstance(adjustment, str)) or adjustment not in ADJUSTMENTS:
+        raise ValueError(f"adjust_lr_fn must be one of {', '.join(map(repr, ADJUSTMENTS))}, got {shown(adjustment)}")
+
+
+def check_precision(precision: str | None) -> None:
+    """A ValueError for a precision that is not known."""
+    if not (precision is None or isinstance(precision, str)) or precision not in PRECISIONS:
+        raise ValueError(f"precision must be one of {', '.join(map(repr, PRECISIONS))}, got {shown(precision)}")
+
+
+def together(stacks: Sequence[Array], how: Sequence[Choice]) -> list[Array]:
+    """msign of stacks of matrices: one call for all of equal shape, or of equal shape when transposed.
+
+    Where zeros cost less than another call, matrices of one shorter side are in one call, as long as the longest of them:
+    with columns of zeros the answer is the same but for rounding errors, and zero there.
+    """
+    buckets: dict[Any, list[int]] = {}
+    for k, x in enumerate(stacks):
+        be = backends.load(backends.library_of(x) or "numpy")
+        short, long = sorted(x.shape[1:])
+        buckets.setdefault((short, form(short, long), how[k], be.kind(x), be.where_is(x)), []).append(k)
+    signs: dict[int, Array] = {}
+    for bucket in buckets.values():
+        for part in _parts(bucket, stacks):
+            found = _in_one_call([stacks[k] for k in part], how[part[0]])
+            signs.update(zip(part, found, strict=True))
+    return [signs[k] for k in range(len(stacks))]
+
+
+def _parts(bucket: list[int], stacks: Sequence[Array]) -> list[list[int]]:
+    """A bucket in as many calls as there is room for, and as zeros do not pay for, the longest matrices first."""
+    first = stacks[bucket[0]]
+    be = backends.load(backends.library_of(first) or "numpy")
+    on_cpu = be.flexible(first) and be.on_cpu(first)
+    room, most = (LARGEST_ON_CPU, ZEROS_ON_CPU) if on_cpu else (LARGEST, ZEROS)
+    parts: list[list[int]] = []
+    longest = filled = zeros = 0
+    for k in sorted(bucket, key=lambda k: -max(stacks[k].shape[1:])):
+        count, long, short = len(stacks[k]), max(stacks[k].shape[1:]), min(stacks[k].shape[1:])
+        added = count * short * (longest - long)
+        if not parts or filled + count * short * longest > room or short * (zeros + added) > most:
+            parts.append([])
+            longest, filled, zeros, added = long, 0, 0, 0
+        parts[-1].append(k)
+        filled += count * short * longest
+        zeros += added
+    return parts
+
+
+def _in_one_call(stacks: list[Array], how: Choice) -> list[Array]:
+    tall = [x.shape[1] > x.shape[2] for x in stacks]
+    wide = [x.mT if turned else x for x, turned in zip(stacks, tall, strict=True)]
+    if len(wide) == 1:
+        found = [orthogonalise(wide[0], how)]
+    else:
+        be = backends.load(backends.library_of(wide[0]) or "numpy")
+        longest, at, found = max(x.shape[2] for x in wide), 0, []
+        signs = orthogonalise(be.xp.concat([_lengthened(be, x, longest) for x in wide]), how)
+        for x in wide:
+            found.append(signs[at : at + len(x), :, : x.shape[2]])
+            at += len(x)
+    return [x.mT if turned else x for x, turned in zip(found, tall, strict=True)]
+
+
+def _lengthened(be: Backend, x: Array, length: int) -> Array:
+    """Wide matrices with columns of zeros up to this length."""
+    if x.shape[2] == length:
+        return x
+    return be.xp.concat([x, be.zeros((*x.shape[:2], length - x.shape[2]), x)], axis=2)

@@ -1,0 +1,73 @@
+"""One matrix without the axis of a stack: every operation has the bits that it has on a stack of one."""
+
+import numpy as np
+import pytest
+
+from matrices import DTYPES, adjoint, gaussian
+from matsign import solve_continuous_lyapunov, solve_discrete_lyapunov, solve_sylvester
+from matsign.backends import numpy as stacks
+from matsign.backends import numpy_single
+from matsign.linalg import stacks
+
+
+def same(one, stack):
+    for x, y in zip(
+        one if isinstance(one, tuple) else (one,), stack if isinstance(stack, tuple) else (stack,), strict=True
+    ):
+        assert x.dtype == y.dtype
+        np.testing.assert_array_equal(x, y[0])
+
+
+OPERATIONS = {
+    "norm": lambda be, a, b: be.norm(a),
+    "trace": lambda be, a, b: be.trace(a),
+    "inner": lambda be, a, b: stacks.inner(be, a, b),
+    "inv": lambda be, a, b: be.inv(a),
+    "solve": lambda be, a, b: be.solve(a, b),
+    "cholesky": lambda be, a, b: be.cholesky(a @ adjoint(a)),
+    "log_determinant": lambda be, a, b: be.log_determinant(a),
+    "addmm": lambda be, a, b: be.addmm(1.0, a, -0.5, a, b),
+    "ones": lambda be, a, b: be.ones(a),
+    "no_counts": lambda be, a, b: be.no_counts(a),
+    "normalise": lambda be, a, b: stacks.normalise(be, 1e-9 * a, b),
+    "ldexp": lambda be, a, b: be.ldexp(a, stacks.column(be.exponent(be.norm(a)) - 90)),
+    "far ldexp": lambda be, a, b: be.ldexp(a, stacks.column(be.exponent(be.norm(a)) - 140)),
+    "maximum": lambda be, a, b: be.xp.maximum(be.norm(a), be.norm(b)),
+    "where": lambda be, a, b: be.xp.where(be.norm(a) > be.norm(b), be.norm(a), 1.0),
+    "where of matrices": lambda be, a, b: be.xp.where(stacks.column(be.norm(a) > be.norm(b)), a, b),
+    "split": lambda be, a, b: be.split(be.norm(a) > be.norm(b), lambda a, b: a, lambda a, b: b, a, b),
+    "choose": lambda be, a, b: be.choose(be.norm(a) > be.norm(b), a, b),
+    "host": lambda be, a, b: be.host(lambda a, b: a + b, a, a, b),
+    "loop": lambda be, a, b: be.loop(lambda x: ((x[0] / 2, x[1]), be.norm(x[0]) > be.norm(x[1])), (a, b / 8), 9),
+}
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("n", [1, 2, 5, 20, 120])
+def test_operations(name, dtype, n, rng):
+    a, b = gaussian(rng, 2, n, n, dtype=dtype)
+    operation = OPERATIONS[name]
+    same(operation(alone, a, b), operation(stacks, a[None], b[None]))
+
+
+def test_a_solver_gets_matrices_and_numbers():
+    seen = []
+    found = numpy_single.call(
+        lambda be, a, q, **options: seen.append((be, a.shape, q, options)) or a, np.ones((1, 2, 2)), None, way=1
+    )
+    assert seen == [(alone, (2, 2), None, {"way": 1})]
+    assert found.shape == (2, 2)
+
+
+@pytest.mark.parametrize("f", [solve_sylvester, solve_continuous_lyapunov, solve_discrete_lyapunov])
+def test_one_matrix_takes_this_way(f, monkeypatch, rng):
+    calls, call = [], numpy_single.call
+    monkeypatch.setattr(numpy_single, "call", lambda *args, **options: calls.append(1) or call(*args, **options))
+    a, q = gaussian(rng, 2, 6, 6)
+    for arrays in ((a, q), (a[None], q[None])):
+        f(*(arrays if f is not solve_sylvester else (arrays[0], *arrays)))
+    assert calls == [1, 1]
+    stack = np.stack([a, a]), np.stack([q, q])
+    f(*(stack if f is not solve_sylvester else (stack[0], *stack)))
+    assert calls == [1, 1]

@@ -1,0 +1,96 @@
+"""Products by Triton that compute one triangle: by its interpreter, or on a GPU where there is one."""
+
+import numpy as np
+import pytest
+
+from matsign import backends
+from matsign.iterations import newton_schulz as steps
+from matsign.iterations.minimax import NAMED
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("triton")
+
+from matsign.backends.triton_kernels import symmetric_product as product  # noqa: E402
+
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+SIZES = [1, 31, 33, 64, 127, 129, 260]
+# The interpreter, which is NumPy, takes products of bfloat16 for products of whole numbers.
+DTYPES = ["float32", "float16"] + ["bfloat16"] * (DEVICE == "cuda")
+ROUNDING = {"float32": 1e-6, "float16": 1e-3, "bfloat16": 8e-3}
+
+
+def random(*shape, dtype="float32"):
+    generator = torch.Generator().manual_seed(sum(shape))
+    return torch.randn(*shape, generator=generator).to(getattr(torch, dtype)).to(DEVICE)
+
+
+def check(result, a, b):
+    truth = a.double() @ b.double().mT
+    assert torch.equal(result, result.mT)
+    # A sum of k terms, beside what they would add up to without signs.
+    bound = ROUNDING[str(a.dtype)[6:]] * (a.double().abs() @ b.double().abs().mT)
+    assert ((result.double() - truth).abs() <= bound + torch.finfo(a.dtype).smallest_normal).all()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("k", [1, 33, 100])
+@pytest.mark.parametrize("n", SIZES)
+def test_a_matrix_times_its_transpose(n, k, dtype):
+    a = random(2, n, k, dtype=dtype)
+    check(product(a, a), a, a)
+
+
+@pytest.mark.parametrize("n", SIZES)
+def test_polynomials_of_one_symmetric_matrix(n):
+    r = random(1, n, n)
+    r = (r + r.mT) / n**0.5
+    p = r @ r - 2 * r
+    check(product(r, p), r, p)
+    # The sum of both is rounded once.
+    assert torch.equal(product(r, p, 0.5).diagonal(dim1=1, dim2=2), product(r, p).diagonal(dim1=1, dim2=2) + 0.5)
+
+
+def test_strides():
+    """Transposed, every other row, every other column, one matrix for all members: as they lie in memory."""
+    a = random(3, 90, 80)
+    for x in (a.mT, a[:, ::2], a[:, :, 1::2], a[::2, 3:50, 5:], a[:1].expand(3, 90, 80)):
+        check(product(x, x), x, x)
+        check(product(x, x.contiguous()), x, x)
+
+
+def test_no_member_and_no_term():
+    assert product(random(0, 5, 4), random(0, 5, 4)).shape == (0, 5, 5)
+    assert not product(random(2, 5, 0), random(2, 5, 0)).any()
+
+
+def test_members_further_apart_than_32_bits_count():
+    """A stack of more than 2³¹ numbers; of the memory between its members nobody touches a page."""
+    far = 2**31 + 77
+    try:
+        room, result = (torch.empty(far + 33 * 33, dtype=torch.float16, device=DEVICE) for _ in range(2))
+    except RuntimeError:
+        pytest.skip("no room for 2³¹ numbers")
+    a, out = (x.as_strided((2, 33, 33), (far, 33, 1)) for x in (room, result))
+    a.copy_(random(2, 33, 33, dtype="float16"))
+    check(product(a, a, out=out), a, a)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shape", [(40, 40), (100, 33)])
+@pytest.mark.parametrize("name", ["muon", "polar_express"])
+def test_msign_by_these_products(name, shape, monkeypatch):
+    """Where the steps of msign call a product Hermitian, it is."""
+    be = backends.load("torch")
+    m = random(2, *shape)
+    whole, _ = steps.orthogonal(be, m, [(0.0, NAMED[name])], tol=0.1, bounded=True)
+    calls = []
+
+    def counted(a, b, shift=0.0):
+        calls.append(a.shape)
+        return product(a, b.mT, shift)
+
+    monkeypatch.setattr(be, "hermitian_product", counted)
+    half, _ = steps.orthogonal(be, m, [(0.0, NAMED[name])], tol=0.1, bounded=True)
+    assert len(calls) > len(NAMED[name])
+    np.testing.assert_allclose(half.cpu(), whole.cpu(), atol=1e-3)
