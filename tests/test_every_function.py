@@ -7,7 +7,7 @@ import matsign
 import truth
 from matrices import DTYPES
 from matsign import backends, certify
-from matsign.core.certificates import judged
+from matsign.core.certificates import options_of_residual
 from problems import BY_NAME, PROBLEMS, TOLERANCE, as_tuple, worst
 
 every_function = pytest.mark.parametrize("problem", PROBLEMS, ids=lambda p: p.name)
@@ -188,7 +188,7 @@ def _estimate(problem, value, arguments):
     declaration = problem.f.declaration
     with np.errstate(all="ignore"):
         residual = declaration.residual(
-            backends.load("numpy"), value, *arguments, **judged(declaration, declaration.options)
+            backends.load("numpy"), value, *arguments, **options_of_residual(declaration, declaration.options)
         )
     return [np.linalg.norm(d) / np.linalg.norm(x) for d, x in zip(residual.correction, value, strict=True)]
 

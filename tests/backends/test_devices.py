@@ -28,8 +28,8 @@ def valueless(monkeypatch):
 
     monkeypatch.setattr(control_flow, "frozen_loop", few)
     monkeypatch.setattr(be, "_recording", lambda: True)
-    monkeypatch.setattr(be, "short", lambda x: "float16")
-    monkeypatch.setattr(be, "host", lambda f, like, *arrays: control_flow.tree_map(torch.empty_like, like))
+    monkeypatch.setattr(be, "fast_half_dtype", lambda x: "float16")
+    monkeypatch.setattr(be, "host_callback", lambda f, like, *arrays: control_flow.tree_map(torch.empty_like, like))
 
 
 def check(value, dtype, *arrays):

@@ -40,7 +40,7 @@ def test_the_quick_tour_holds_and_writes_its_page(tmp_path):
 
 
 def test_every_identity_of_the_article_has_a_row():
-    places = [row.place for row in identities.rows(inputs.shipped(quick=True))]
+    places = [row.place for row in identities.rows(inputs.shipped_inputs(quick=True))]
     equations = {number for place in places for number in re.findall(r"\((\d+)\)", place)}
     assert equations == {"1", "2", "3", "5", "6", "7", "8", "9", "10", "11", "13"}
 
@@ -78,7 +78,7 @@ def test_other_libraries(name):
     if importlib.util.find_spec(name) is None:
         pytest.skip(f"{name} is not installed")
     be = load(name)
-    for row in identities.rows(inputs.shipped(quick=True))[:3]:
+    for row in identities.rows(inputs.shipped_inputs(quick=True))[:3]:
         verdict = judging.judge(row, be)
         assert verdict.passed, verdict
 

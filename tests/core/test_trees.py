@@ -6,7 +6,7 @@ import pytest
 import matsign
 from matrices import gaussian
 from matsign import each, msign, polar, solve_sylvester
-from matsign.core.operations import Step
+from matsign.core.operations import BoundOperation
 
 
 def collection(on, rng):
@@ -30,8 +30,10 @@ def leaves(tree):
 
 def test_equal_to_one_by_one_in_few_calls(on, rng, monkeypatch):
     tree = collection(on, rng)
-    calls, run = [], Step.evaluate
-    monkeypatch.setattr(Step, "evaluate", lambda self, be, *xs: calls.append(xs[0].shape) or run(self, be, *xs))
+    calls, run = [], BoundOperation.evaluate
+    monkeypatch.setattr(
+        BoundOperation, "evaluate", lambda self, be, *xs: calls.append(xs[0].shape) or run(self, be, *xs)
+    )
     found = each(msign)(tree)
     assert len(calls) == 4  # 9 × 4 and 4 × 9, 4 × 4, stacks of both, 1 × 1
     assert type(found["blocks"][0]) is tuple

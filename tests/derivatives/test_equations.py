@@ -10,7 +10,7 @@ import truth
 from conftest import HAVE
 from matrices import adjoint, definite, gaussian, stable
 from matsign import backends
-from matsign.core.operations import Step
+from matsign.core.operations import BoundOperation
 
 if HAVE["jax"]:
     import jax
@@ -30,16 +30,16 @@ class Case(NamedTuple):
     def step(self, arguments):
         declaration = getattr(matsign, self.name).declaration
         options = {**declaration.options, **self.options}
-        return Step(declaration.rule, tuple(x is not None for x in arguments), tuple(sorted(options.items())))
+        return BoundOperation(declaration.rule, tuple(x is not None for x in arguments), tuple(sorted(options.items())))
 
     def stacked(self, rng, kind, count=2):
         """Arguments with a leading axis, and moves of them."""
         members = [self.make(rng, kind) for _ in range(count)]
         arguments = tuple(None if x[0] is None else np.stack(x) for x in zip(*members, strict=True))
-        moves = [None if x is None else gaussian(rng, *x.shape, dtype=kind) for x in arguments]
+        tangents = [None if x is None else gaussian(rng, *x.shape, dtype=kind) for x in arguments]
         for k in self.hermitian:
-            moves[k] = moves[k] + adjoint(moves[k])
-        return arguments, tuple(moves)
+            tangents[k] = tangents[k] + adjoint(tangents[k])
+        return arguments, tuple(tangents)
 
     @property
     def complete(self):
@@ -137,11 +137,11 @@ every_case = pytest.mark.parametrize("case", CASES, ids=str)
 every_kind = pytest.mark.parametrize("kind", KINDS)
 
 
-def difference(f, arguments, moves, h=2e-4):
+def difference(f, arguments, tangents, h=2e-4):
     """The derivative of f at 0 along the moves, by central differences of sixth order."""
 
     def at(t):
-        return f(*(None if x is None else x + t * h * d for x, d in zip(arguments, moves, strict=True)))
+        return f(*(None if x is None else x + t * h * d for x, d in zip(arguments, tangents, strict=True)))
 
     return [
         sum(w * (p - m) for w, p, m in zip((45, -9, 1), plus, minus, strict=True)) / (60 * h)
@@ -167,10 +167,10 @@ def size(*xs):
 @every_case
 @every_kind
 def test_tangent_is_the_limit_of_differences(case, kind, rng):
-    arguments, moves = case.stacked(rng, kind)
+    arguments, tangents = case.stacked(rng, kind)
     step, value, given = valued(case, arguments)
-    found = step.tangent(be, value, given, [x for x in moves if x is not None])
-    expected = difference(lambda *xs: valued(case, xs)[1], arguments, moves)
+    found = step.tangent(be, value, given, [x for x in tangents if x is not None])
+    expected = difference(lambda *xs: valued(case, xs)[1], arguments, tangents)
     for x, y in zip(found, expected, strict=True):
         assert size(x - y) < 1e-8 * size(y)
 
@@ -198,19 +198,21 @@ def test_gramian_of_a_moved_factor(case, reached, kind, rng):
 @every_kind
 def test_reduction_of_a_system_that_is_not_minimal(lacks, kind, rng):
     case = Case("balanced_truncation", _system, {"order": 2})
-    (a, b, c), moves = case.stacked(rng, kind)
+    (a, b, c), tangents = case.stacked(rng, kind)
     if lacks != "output":
         a[:, 3, :3], b[:, 3] = 0, 0
     if lacks != "input":
         a[:, :3, 3], c[:, :, 3] = 0, 0
     step, value, given = valued(case, (a, b, c))
-    expected = difference(lambda *xs: valued(case, xs)[1], (a, b, c), moves)
-    found = step.tangent(be, value, given, moves)
+    expected = difference(lambda *xs: valued(case, xs)[1], (a, b, c), tangents)
+    found = step.tangent(be, value, given, tangents)
     for x, y in zip((*found[:3], found[3][:, :3]), (*expected[:3], expected[3][:, :3]), strict=True):
         assert size(x - y) < 1e-7 * size(y)
-    bars = [gaussian(rng, *x.shape, dtype=x.dtype) for x in value]
-    pulled = step.cotangent(be, value, given, bars)
-    one, other = (sum(np.vdot(x, y).real for x, y in zip(*p, strict=True)) for p in ((bars, found), (pulled, moves)))
+    cotangents = [gaussian(rng, *x.shape, dtype=x.dtype) for x in value]
+    pulled = step.cotangent(be, value, given, cotangents)
+    one, other = (
+        sum(np.vdot(x, y).real for x, y in zip(*p, strict=True)) for p in ((cotangents, found), (pulled, tangents))
+    )
     assert abs(one - other) < 1e-11 * size(*pulled)
 
 
@@ -219,11 +221,12 @@ def test_reduction_of_a_system_that_is_not_minimal(lacks, kind, rng):
 def test_cotangent_is_the_adjoint(case, kind, rng):
     arguments, _ = case.stacked(rng, kind)
     step, value, given = valued(case, arguments)
-    moves = [gaussian(rng, *x.shape, dtype=kind) for x in given]
-    bars = [gaussian(rng, *x.shape, dtype=x.dtype) for x in value]
-    moved, pulled = step.tangent(be, value, given, moves), step.cotangent(be, value, given, bars)
+    tangents = [gaussian(rng, *x.shape, dtype=kind) for x in given]
+    cotangents = [gaussian(rng, *x.shape, dtype=x.dtype) for x in value]
+    moved, pulled = step.tangent(be, value, given, tangents), step.cotangent(be, value, given, cotangents)
     one, other = (
-        [np.vdot(x, y).real for x, y in zip(xs, ys, strict=True)] for xs, ys in ((bars, moved), (pulled, moves))
+        [np.vdot(x, y).real for x, y in zip(xs, ys, strict=True)]
+        for xs, ys in ((cotangents, moved), (pulled, tangents))
     )
     assert abs(sum(one) - sum(other)) < 1e-12 * sum(map(abs, one + other))
 
@@ -231,12 +234,12 @@ def test_cotangent_is_the_adjoint(case, kind, rng):
 @pytest.mark.parametrize("case", CASES + FACTORS, ids=str)
 @pytest.mark.parametrize("kind", ["float32", "complex64"])
 def test_derivatives_keep_single_precision(case, kind, rng):
-    arguments, moves = case.stacked(rng, kind)
+    arguments, tangents = case.stacked(rng, kind)
     arguments = tuple(None if x is None else x.astype(kind) for x in arguments)
-    moves = [x.astype(kind) for x in moves if x is not None]
+    tangents = [x.astype(kind) for x in tangents if x is not None]
     step, value, given = valued(case, arguments)
     wide = valued(case, tuple(None if x is None else x.astype(np.result_type(x, "float64")) for x in arguments))
-    found, expected = step.tangent(be, value, given, moves), step.tangent(be, wide[1], wide[2], moves)
+    found, expected = step.tangent(be, value, given, tangents), step.tangent(be, wide[1], wide[2], tangents)
     assert [x.dtype for x in found] == [x.dtype for x in value]
     if case not in FACTORS:
         assert all(size(x - y) < 2e-3 * size(y) for x, y in zip(found, expected, strict=True))
@@ -311,9 +314,9 @@ def test_derivative_beside_a_weight_that_loses_r(eager, rng):
     """Where r is small beside bᴴ x b, the closed loop comes from r + bᴴ x b with few digits of r left (1e-5 of the value)."""
     for _ in range(5):
         a, b, q, r = gaussian(rng, 2, 2), gaussian(rng, 2, 5), np.diag([4e3, 4e9]), definite(rng, 5) / 10
-        moves = [gaussian(rng, *x.shape) * np.linalg.norm(x) / 2**30 for x in (a, b, q, r)]
-        moves[2:] = [x + x.T for x in moves[2:]]
-        ahead, back = ([x + s * y for x, y in zip((a, b, q, r), moves, strict=True)] for s in (1, -1))
+        tangents = [gaussian(rng, *x.shape) * np.linalg.norm(x) / 2**30 for x in (a, b, q, r)]
+        tangents[2:] = [x + x.T for x in tangents[2:]]
+        ahead, back = ([x + s * y for x, y in zip((a, b, q, r), tangents, strict=True)] for s in (1, -1))
         found = eager(matsign.frechet(matsign.solve_discrete_are), a, b, q, r, *map(np.subtract, ahead, back))
         one, other = (truth.discrete_are(*x, np.eye(2), 0 * b) for x in (ahead, back))
         assert truth.error(found, one - other) < 1e-8
@@ -325,8 +328,8 @@ def test_derivative_of_strongly_unstable_plants(eager, rng):
     wrong = []
     for _ in range(5):
         a, b, q, r = gaussian(rng, 5, 5) + 4 * np.eye(5), np.ones((5, 1)), np.eye(5), np.array([[2e-3]])
-        moves = [gaussian(rng, *x.shape) * np.linalg.norm(x) / 2**30 for x in (a, b)]
-        ahead, back = ([x + s * y for x, y in zip((a, b), moves, strict=True)] for s in (1, -1))
+        tangents = [gaussian(rng, *x.shape) * np.linalg.norm(x) / 2**30 for x in (a, b)]
+        ahead, back = ([x + s * y for x, y in zip((a, b), tangents, strict=True)] for s in (1, -1))
         steps = [*map(np.subtract, ahead, back), 0 * q, 0 * r]
         found = eager(matsign.frechet(matsign.solve_continuous_are), a, b, q, r, *steps)
         one, other = (truth.continuous_are(*x, q, r, np.eye(5), 0 * b) for x in (ahead, back))

@@ -92,12 +92,12 @@ def test_cotangent_is_the_adjoint_of_the_tangent(case, dtype, rng):
     arrays = make(rng, dtype)
     directions = tuple(gaussian(rng, *x.shape, dtype=dtype) for x in arrays)
     tangents = frechet_of(f, arrays, directions)
-    bars = tuple(gaussian(rng, *x.shape, dtype=dtype) for x in tangents)
+    cotangents = tuple(gaussian(rng, *x.shape, dtype=dtype) for x in tangents)
     inputs = [torch.from_numpy(x).requires_grad_() for x in arrays]
-    gradients = torch.autograd.grad(as_tuple(f(*inputs)), inputs, [torch.from_numpy(x) for x in bars])
-    forth = sum(np.vdot(b, t).real for b, t in zip(bars, tangents, strict=True))
+    gradients = torch.autograd.grad(as_tuple(f(*inputs)), inputs, [torch.from_numpy(x) for x in cotangents])
+    forth = sum(np.vdot(b, t).real for b, t in zip(cotangents, tangents, strict=True))
     back = sum(np.vdot(g.numpy(), d).real for g, d in zip(gradients, directions, strict=True))
-    size = sum(np.linalg.norm(b) * np.linalg.norm(t) for b, t in zip(bars, tangents, strict=True))
+    size = sum(np.linalg.norm(b) * np.linalg.norm(t) for b, t in zip(cotangents, tangents, strict=True))
     assert abs(forth - back) < 1e-13 * size
 
 

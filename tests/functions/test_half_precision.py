@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 from conftest import JAX
 from matrices import gaussian
 from matsign import backends, frechet, msign
-from matsign.iterations.minimax import NAMED, Step, counted, reach
+from matsign.iterations.minimax import NAMED, Step, max_on_unit_interval, schedule_of_length
 from matsign.iterations.newton_schulz import _monic, _short_segments
 
 EPS = {"float16": 2.0**-10, "bfloat16": 2.0**-7}
-PLANS = {**NAMED, **{f"steps {n}": counted(n, 0.2, 2.0**-12) for n in (1, 2, 3, 5, 12)}}
+PLANS = {**NAMED, **{f"steps {n}": schedule_of_length(n, 0.2, 2.0**-12) for n in (1, 2, 3, 5, 12)}}
 
 
 @pytest.fixture(params=["torch", JAX])
@@ -24,7 +24,7 @@ def be(request):
 @pytest.fixture(params=list(EPS))
 def short(be, request, monkeypatch):
     """The name of the dtype that the device is said to have units for."""
-    monkeypatch.setattr(be, "short", lambda x: request.param)
+    monkeypatch.setattr(be, "fast_half_dtype", lambda x: request.param)
     return request.param
 
 
@@ -67,7 +67,9 @@ def test_nothing_overshoots_however_many_steps(shape, be, short, rng):
     for count in (2, 3, 4, 5, 6, 10, 20) if be.name == "torch" else (4, 10):
         assert np.linalg.norm(half(be, a, steps=count), 2, axis=(1, 2)).max() < 1.2 + slack
     for name, steps in NAMED.items() if be.name == "torch" else ():
-        assert np.linalg.norm(half(be, a, schedule=name), 2, axis=(1, 2)).max() < reach(steps, 0.0) + slack
+        assert (
+            np.linalg.norm(half(be, a, schedule=name), 2, axis=(1, 2)).max() < max_on_unit_interval(steps, 0.0) + slack
+        )
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (7, 7), (96, 96), (40, 160), (300, 20), (33, 1)])
@@ -110,7 +112,7 @@ def test_what_is_asked_for_in_full_is_full(be, short, rng):
         return np.asarray(be.astype(x, "float32"))
 
     by_default, in_full = (floats(msign(rounded, steps=4, precision=p)) for p in (None, "full"))
-    assert be.kind(msign(rounded, steps=4)) == "bfloat16"
+    assert be.dtype_name(msign(rounded, steps=4)) == "bfloat16"
     np.testing.assert_array_equal(by_default, floats(be.astype(msign(single, steps=4, precision="half"), "bfloat16")))
     np.testing.assert_array_equal(in_full, floats(be.astype(msign(single, steps=4), "bfloat16")))
     assert (by_default != in_full).any()
@@ -144,7 +146,7 @@ def test_the_gradient_is_that_of_msign(be, short, rng):
 @pytest.mark.filterwarnings("ignore:Dynamo detected:UserWarning")
 def test_compiled_whole(monkeypatch, rng):
     torch = pytest.importorskip("torch")
-    monkeypatch.setattr(backends.load("torch"), "short", lambda x: "float16")
+    monkeypatch.setattr(backends.load("torch"), "fast_half_dtype", lambda x: "float16")
     a = torch.from_numpy(gaussian(rng, 20, 8)).bfloat16()
     expected = msign(a, steps=4)
     for dynamic in (False, True):
@@ -172,5 +174,5 @@ def test_reach_is_the_largest_value_of_all(steps, error):
     for step in steps:
         # Whatever lies below the largest value may occur too.
         x = (1 + error) * np.abs(step(np.linspace(0, x.max(), 20_001)))
-    found = reach(steps, error)
+    found = max_on_unit_interval(steps, error)
     assert x.max() == pytest.approx(found, rel=1e-4) if found < 100 else x.max() > 99

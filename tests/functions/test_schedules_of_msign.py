@@ -6,7 +6,7 @@ import pytest
 import matsign
 from matrices import gaussian
 from matsign import backends, msign
-from matsign.iterations.minimax import NAMED, counted
+from matsign.iterations.minimax import NAMED, schedule_of_length
 from matsign.iterations.newton_schulz import _gram
 
 SHAPES = [(1, 1), (7, 7), (20, 12), (40, 10), (10, 40), (33, 1), (1, 5), (64, 31)]
@@ -74,7 +74,7 @@ def test_coefficients_and_counts(rng):
 
 @pytest.mark.parametrize("count", [1, 2, 4, 7])
 def test_a_number_of_steps_reaches_as_low_as_it_can(count):
-    steps = counted(count, 0.3, 2.2e-16)
+    steps = schedule_of_length(count, 0.3, 2.2e-16)
     assert len(steps) == count
     x = np.geomspace(1e-12, 1, 4000)
     y = x.copy()
@@ -107,7 +107,7 @@ def test_zero_rank_deficient_and_bad_members(on, rng):
 
 def test_halves_are_computed_in_single_precision_where_there_are_no_units_for_them(rng, monkeypatch):
     torch = pytest.importorskip("torch")
-    monkeypatch.setattr(backends.load("torch"), "short", lambda x: None)
+    monkeypatch.setattr(backends.load("torch"), "fast_half_dtype", lambda x: None)
     a = torch.from_numpy(gaussian(rng, 24, 8))
     for dtype, size in ((torch.bfloat16, 1e30), (torch.float16, 6e4)):
         x = a.to(dtype)

@@ -122,7 +122,7 @@ def test_polynomials_on_blocks_end_at_the_sign_of_the_matrix(seed, n, dtype):
         size = np.sqrt(np.abs(np.trace(dense(x) @ dense(x))))
         if np.abs(np.linalg.eigvals(dense(x)).real).min() < 2e-3 * size:
             continue
-        found = newton.finish(be, newton.run(be, type(x)(*(b / size for b in x)), schedule), np.zeros(1))
+        found = newton.finish(be, newton.run_schedule(be, type(x)(*(b / size for b in x)), schedule), np.zeros(1))
         assert close(dense(found.value), direct.sign_by_eigenvectors(dense(x)), 1e-10)
 
 
@@ -149,9 +149,9 @@ def test_lyapunov_is_the_triangular_structure_with_one_inverse(dtype, rng, monke
 @pytest.mark.parametrize("dtype", ["float64", "complex128"])
 def test_stable_lyapunov_solves_and_tells_stability(dtype, rng):
     a, q = -stable(rng, 5, dtype)[None], gaussian(rng, 1, 5, 5, dtype=dtype)
-    found, x = newton.stable_lyapunov(be, a, q)
+    found, x = newton.lyapunov_by_sign(be, a, q)
     assert close(a @ x + x @ adjoint(a), q, 1e-13)
-    assert newton.settled(be, found)[0]
+    assert newton.has_converged(be, found)[0]
     assert abs(np.trace(found.value.a[0]) + 5) < 1e-12
-    mixed, _ = newton.stable_lyapunov(be, a + 0.9 * np.eye(5), q)
+    mixed, _ = newton.lyapunov_by_sign(be, a + 0.9 * np.eye(5), q)
     assert abs(np.trace(mixed.value.a[0]) + 5) > 1.9

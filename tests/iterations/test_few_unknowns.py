@@ -49,10 +49,10 @@ def test_lyapunov_and_stein(n, symmetric, rng):
 
 
 def test_how_many_are_few():
-    assert few_unknowns.few(NUMPY, np.ones((1, 5, 5)))
-    assert not few_unknowns.few(NUMPY, np.ones((1, 6, 6)))
-    assert few_unknowns.few(NUMPY, np.ones((1, 6, 6)), symmetric=True)
-    assert not few_unknowns.few(NUMPY, np.ones((1, 4, 4), "complex128"))
+    assert few_unknowns.has_few_unknowns(NUMPY, np.ones((1, 5, 5)))
+    assert not few_unknowns.has_few_unknowns(NUMPY, np.ones((1, 6, 6)))
+    assert few_unknowns.has_few_unknowns(NUMPY, np.ones((1, 6, 6)), symmetric=True)
+    assert not few_unknowns.has_few_unknowns(NUMPY, np.ones((1, 4, 4), "complex128"))
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

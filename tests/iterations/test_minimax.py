@@ -11,12 +11,12 @@ from matsign.iterations.minimax import (
     LIFTED,
     MOST_HEADROOM,
     PURIFY,
-    counted,
     headroom,
     lifting,
     longest,
     minimax_quintic,
     polar_express,
+    schedule_of_length,
 )
 
 # Grishina, Smirnov & Rakhuba 2025 (CANS), five steps, no cushion: the same generator.
@@ -101,7 +101,7 @@ def test_an_interval_that_no_schedule_is_for(ratio, room):
 @pytest.mark.parametrize("count", [1, 4, 6, 40, 1000])
 def test_a_number_of_steps_for_long_sums(count, terms):
     """Shorter intervals for more room, but always as many steps as asked for."""
-    steps = counted(count, 1e-4, EPS["float32"], terms)
+    steps = schedule_of_length(count, 1e-4, EPS["float32"], terms)
     assert len(steps) == count
     assert np.isfinite(through(steps, np.linspace(0, 1, 101))).all()
 
@@ -113,18 +113,18 @@ def test_few_designs_do_for_all_sizes(monkeypatch):
     monkeypatch.setattr(minimax, "_greedy", lambda *args, **kw: designs.append(args) or design(*args, **kw))
     for size in range(3, 300):
         lifting(size * EPS["float64"], EPS["float64"], 2.0, size)
-        counted(4, 0.2, EPS["float32"], size)
+        schedule_of_length(4, 0.2, EPS["float32"], size)
     before = len(designs)
     for size in range(300, 512):
         lifting(size * EPS["float64"], EPS["float64"], 2.0, size)
-        counted(4, 0.2, EPS["float32"], size)
+        schedule_of_length(4, 0.2, EPS["float32"], size)
     assert len(designs) == before
 
 
 def test_designs_do_not_fill_the_memory():
     seen = []
 
-    @minimax.designed_once
+    @minimax.cached_design
     def design(k):
         seen.append(k)
         return k

@@ -55,6 +55,6 @@ def test_separable_sylvester(on, be, rng):
 def test_run_applies_the_steps_in_order(on, be, rng):
     x = gaussian(rng, 2, 3, 3)
     steps = (minimax.Step(2.0, 1.0, -0.5), minimax.Step(1.0, -0.3))
-    found = np.asarray(newton.run(be, block_structures.Dense(on.array(x)), steps).m)
+    found = np.asarray(newton.run_schedule(be, block_structures.Dense(on.array(x)), steps).m)
     y = 2 * x + x @ x @ x - 0.5 * x @ x @ x @ x @ x
     np.testing.assert_allclose(found, y - 0.3 * y @ y @ y, rtol=1e-10)

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from matrices import gaussian
 from matsign import backends
-from matsign.iterations.minimax import NAMED, POLISH, PURIFY, counted, headroom, polar_express
+from matsign.iterations.minimax import NAMED, POLISH, PURIFY, headroom, polar_express, schedule_of_length
 from matsign.iterations.newton_schulz import _monic, _segments, orthogonal
 
-PLANS = {**NAMED, "counted": counted(6, 0.2, 1e-7), "tight": polar_express(1e-3, 1e-14, 1e-16)}
+PLANS = {**NAMED, "counted": schedule_of_length(6, 0.2, 1e-7), "tight": polar_express(1e-3, 1e-14, 1e-16)}
 
 
 @pytest.mark.parametrize("plan", [*PLANS.values(), (POLISH,), (PURIFY, POLISH)], ids=[*PLANS, "cubic", "negative"])

@@ -6,7 +6,7 @@ import pytest
 import truth
 from matrices import DTYPES, gaussian
 from matsign import backends
-from matsign.linalg.double_word import adjoint_of, minus, plus, product, twice
+from matsign.linalg.double_word import dw_add, dw_adjoint, dw_neg, dw_product, from_double
 
 
 def error(value, exact):
@@ -22,7 +22,7 @@ def test_products_keep_half_as_many_digits_again_and_more(n, dtype, on, rng):
         pytest.skip("compiles anew for every shape")
     be = backends.load(on.name)
     x, y = gaussian(rng, n, n, dtype=dtype), gaussian(rng, n, n, dtype=dtype)
-    found = product(be, twice(on.array(x[None])), twice(on.array(y[None])))
+    found = dw_product(be, from_double(on.array(x[None])), from_double(on.array(y[None])))
     assert error(found, truth.exact(x) @ truth.exact(y)) < n * np.finfo(dtype).eps ** 1.4
 
 
@@ -30,14 +30,17 @@ def test_products_keep_half_as_many_digits_again_and_more(n, dtype, on, rng):
 def test_a_residual_below_the_rounding_of_its_terms(dtype, rng):
     """(x y) z - x (y z) is zero; in twice the precision it is far below eps."""
     be = backends.load("numpy")
-    x, y, z = (twice(gaussian(rng, 1, 6, 6, dtype=dtype)) for _ in range(3))
-    gap = plus(product(be, product(be, x, y), z), minus(product(be, x, product(be, y, z))))
+    x, y, z = (from_double(gaussian(rng, 1, 6, 6, dtype=dtype)) for _ in range(3))
+    gap = dw_add(dw_product(be, dw_product(be, x, y), z), dw_neg(dw_product(be, x, dw_product(be, y, z))))
     pair = np.abs(x.high).max() * np.abs(y.high).max()
     assert np.abs(gap.high).max() < 1e-28 * pair * np.abs(z.high).max()
-    flipped = plus(adjoint_of(product(be, x, y)), minus(product(be, adjoint_of(y), adjoint_of(x))))
+    flipped = dw_add(dw_adjoint(dw_product(be, x, y)), dw_neg(dw_product(be, dw_adjoint(y), dw_adjoint(x))))
     assert np.abs(flipped.high).max() < 1e-28 * pair
 
 
 def test_sums_keep_what_they_round_off():
-    total = plus(plus(twice(np.ones((1, 1, 1))), twice(np.full((1, 1, 1), 1e-20))), twice(-np.ones((1, 1, 1))))
+    total = dw_add(
+        dw_add(from_double(np.ones((1, 1, 1))), from_double(np.full((1, 1, 1), 1e-20))),
+        from_double(-np.ones((1, 1, 1))),
+    )
     assert total.high.item() + total.low.item() == 1e-20

@@ -6,7 +6,7 @@ import pytest
 from direct import sylvester_by_kronecker
 from matrices import adjoint, gaussian, jordan, similar, stable
 from matsign.backends import load
-from matsign.linalg.separation import may_be_singular, negligible, separation
+from matsign.linalg.separation import may_be_singular, rounding_separation, separation
 
 
 def operator(a, b):
@@ -54,4 +54,4 @@ def test_suspicion_comes_before_singularity(rng):
         a, b = np.diag([1.0, 2, 3]), np.diag([-1 + gap, 5.0])
         with np.errstate(all="ignore"):
             least = np.linalg.norm(y) / np.linalg.norm(y / (np.diag(a)[:, None] + np.diag(b)), axis=(1, 2))
-            assert may_be_singular(be, least, y, negligible(be, a[None], b[None]))[0] == expected
+            assert may_be_singular(be, least, y, rounding_separation(be, a[None], b[None]))[0] == expected

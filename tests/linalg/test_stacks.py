@@ -33,13 +33,13 @@ def test_normalise_is_exact(on, be, size, rng):
     if on.name == "jax" and size < 1e-307:
         pytest.skip("XLA takes denormal numbers for zero")
     x = np.round(gaussian(rng, 2, 3, 3) * 64) / 64 * size
-    y, e = stacks.normalise(be, on.array(x))
+    y, e = stacks.scale_to_unit(be, on.array(x))
     assert np.all((np.abs(np.asarray(y)).max((1, 2)) < 1) & (np.abs(np.asarray(y)).max((1, 2)) >= 0.5))
     np.testing.assert_array_equal(np.ldexp(np.asarray(y), np.asarray(e)[:, None, None]), x)
 
 
 def test_normalise_leaves_zero_alone(on, be):
-    y, e = stacks.normalise(be, on.array(np.zeros((1, 2, 2))))
+    y, e = stacks.scale_to_unit(be, on.array(np.zeros((1, 2, 2))))
     assert not np.asarray(y).any()
     assert int(e[0]) == 0
 

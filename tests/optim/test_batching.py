@@ -7,14 +7,14 @@ from matsign.backends import load
 from matsign.iterations.minimax import headroom
 from matsign.iterations.newton_schulz import _TALL, form, rounding
 from matsign.optim import batching as module
-from matsign.optim.batching import choice, orthogonalise, together
+from matsign.optim.batching import msign_batched, msign_config, orthogonalise
 
 CHOICES = {
-    "steps": choice(),
-    "newton_schulz": choice(ns_steps=5),
-    "name": choice(schedule="you"),
-    "tolerance": choice(tol=1e-2),
-    "purified": choice(tol=1e-6),
+    "steps": msign_config(),
+    "newton_schulz": msign_config(ns_steps=5),
+    "name": msign_config(schedule="you"),
+    "tolerance": msign_config(tol=1e-2),
+    "purified": msign_config(tol=1e-6),
 }
 
 
@@ -38,7 +38,7 @@ def gaussians(rng, *shapes, dtype=np.float64):
 def test_the_answer_is_that_of_each_alone(how, rng, shapes_called):
     shapes = [(16, n) for n in (16, 20, 27, 28, 31, 40, 64, 100, 115)] + [(50, 16), (16, 40)]
     stacks = gaussians(rng, *shapes)
-    found = together(stacks, [how] * len(stacks))
+    found = msign_batched(stacks, [how] * len(stacks))
     assert len(shapes_called) == 4
     for x, y in zip(stacks, found, strict=True):
         assert y.shape == x.shape
@@ -49,39 +49,39 @@ def test_the_answer_is_that_of_each_alone(how, rng, shapes_called):
 
 def test_in_single_precision(rng):
     stacks = gaussians(rng, *((12, n) for n in range(21, 33)), dtype=np.float32)
-    how = choice()
-    for x, y in zip(stacks, together(stacks, [how] * len(stacks)), strict=True):
+    how = msign_config()
+    for x, y in zip(stacks, msign_batched(stacks, [how] * len(stacks)), strict=True):
         assert np.linalg.norm(y - orthogonalise(x, how)) < 1e-4
 
 
 def test_many_shapes_take_few_calls(rng, shapes_called):
     stacks = gaussians(rng, *((16, 16 + k) for k in range(100)), dtype=np.float32)
-    together(stacks, [choice()] * 100)
+    msign_batched(stacks, [msign_config()] * 100)
     assert len(shapes_called) <= 6
 
 
 def test_one_shape_has_the_bits_that_it_has_alone(rng):
     """Whatever other shapes there are, if they are too far from it to be in one call."""
-    stacks, how = gaussians(rng, (16, 40), (40, 16), (9, 40), (16, 500)), choice()
-    for x, y in zip(stacks, together(stacks, [how] * 4), strict=True):
+    stacks, how = gaussians(rng, (16, 40), (40, 16), (9, 40), (16, 500)), msign_config()
+    for x, y in zip(stacks, msign_batched(stacks, [how] * 4), strict=True):
         np.testing.assert_array_equal(y, orthogonalise(x, how))
 
 
 def test_zeros_that_cost_more_than_a_call_are_not_added(rng, monkeypatch, shapes_called):
     monkeypatch.setattr(module, "ZEROS_ON_CPU", 4 * 4 * 10)
-    together(gaussians(rng, (4, 20), (4, 17), (4, 30), (25, 4), (4, 22)), [choice()] * 5)
+    msign_batched(gaussians(rng, (4, 20), (4, 17), (4, 30), (25, 4), (4, 22)), [msign_config()] * 5)
     assert shapes_called == [(1, 1, 1), (2, 4, 30), (3, 4, 22)]
 
 
 def test_a_bad_matrix_spoils_no_other(rng, shapes_called):
     stacks = gaussians(rng, (6, 20), (6, 30), (25, 6), (6, 22))
     stacks[0][0, 2, 3], stacks[3] = np.nan, 0 * stacks[3]
-    bad, *good, zero = together(stacks, [choice()] * 4)
+    bad, *good, zero = msign_batched(stacks, [msign_config()] * 4)
     assert len(shapes_called) == 2  # the first checks the options
     assert np.isnan(bad).all()
     assert not zero.any()
     for x, y in zip(stacks[1:3], good, strict=True):
-        np.testing.assert_allclose(y, orthogonalise(x, choice()), atol=1e-13)
+        np.testing.assert_allclose(y, orthogonalise(x, msign_config()), atol=1e-13)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -98,7 +98,7 @@ def test_matrices_of_one_form_take_the_same_steps(dtype):
 def test_of_jax(rng, shapes_called):
     jnp = pytest.importorskip("jax.numpy")
     stacks = gaussians(rng, (5, 12), (10, 5))
-    found = together([jnp.asarray(x) for x in stacks], [choice()] * 2)
+    found = msign_batched([jnp.asarray(x) for x in stacks], [msign_config()] * 2)
     assert (2, 5, 12) in shapes_called
     for x, y in zip(stacks, found, strict=True):
-        np.testing.assert_allclose(y, orthogonalise(x, choice()), atol=1e-12)
+        np.testing.assert_allclose(y, orthogonalise(x, msign_config()), atol=1e-12)

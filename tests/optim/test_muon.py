@@ -266,8 +266,8 @@ def test_the_default_is_nearer_to_orthogonal_than_newton_schulz():
 def test_the_size_of_a_gradient_does_not_matter(scale):
     torch.manual_seed(1)
     g = torch.randn(8, 10)
-    moves, _ = directions((8, 10), (8, 10), grads=[g, g * scale], tol=1e-2)
-    assert torch.allclose(*moves, atol=1e-2)
+    tangents, _ = directions((8, 10), (8, 10), grads=[g, g * scale], tol=1e-2)
+    assert torch.allclose(*tangents, atol=1e-2)
 
 
 @pytest.mark.parametrize(
@@ -287,7 +287,7 @@ def test_half_precision_on_an_accelerator_unless_told_otherwise(device, dtype, a
     calls = []
     monkeypatch.setattr(batching, "msign", lambda stack, **options: calls.append(options) or stack)
     stack = torch.empty(2, 4, 3, device=device, dtype=dtype)
-    batching.orthogonalise(stack, batching.choice(precision=asked))
+    batching.orthogonalise(stack, batching.msign_config(precision=asked))
     assert calls[-1].get("precision") == taken
 
 
@@ -933,7 +933,7 @@ def test_masked_tensors_and_integers_are_refused():
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        masked = torch.masked.masked_tensor(torch.eye(3), torch.ones(3, 3, dtype=torch.bool))
+        masked = torch.mask_unreachable.masked_tensor(torch.eye(3), torch.ones(3, 3, dtype=torch.bool))
     with pytest.raises(TypeError, match="MaskedTensor"):
         matsign.msign(masked)
     with pytest.raises(TypeError, match=r"parameter 0 of group 0 has dtype torch.int64"):

@@ -38,13 +38,13 @@ class Backend(Protocol):
     def astype(self, x: Array, kind: str) -> Array:
         """`x` in the dtype called `kind` ("float32", "complex128", ...)."""
 
-    def kind(self, x: Array) -> str:
+    def dtype_name(self, x: Array) -> str:
         """The name of the dtype of `x`."""
 
     def default_float(self) -> str:
         """The dtype that integers and lists become."""
 
-    def settled(self, x: Array) -> Array:
+    def resolve_conj(self, x: Array) -> Array:
         """`x` as the caller expects it, with nothing lazy left in it."""
 
     def eye(self, n: int, like: Array) -> Array:
@@ -56,7 +56,7 @@ class Backend(Protocol):
     def ones(self, like: Array) -> Array:
         """1.0 for each member of the stack `like`, real."""
 
-    def no_counts(self, like: Array) -> Array:
+    def int_zeros(self, like: Array) -> Array:
         """0 for each member of the stack `like`, int32."""
 
     def real(self, x: Array) -> Array: ...
@@ -77,39 +77,39 @@ class Backend(Protocol):
     def eps(self, x: Array) -> float:
         """The spacing of numbers near 1 in the dtype of `x`."""
 
-    def common_kind(self, *xs: Array) -> str:
+    def common_dtype_name(self, *xs: Array) -> str:
         """The dtype these promote to."""
 
-    def where_is(self, x: Array) -> str:
+    def device_name(self, x: Array) -> str:
         """The device of `x` as text, for comparing and for error messages."""
 
     def on_cpu(self, x: Array) -> bool: ...
 
-    def short(self, x: Array) -> str | None:
+    def fast_half_dtype(self, x: Array) -> str | None:
         """The dtype of 16 bits whose products the device of `x` takes several times faster than those of float32, if any."""
 
-    def traced(self, x: Array) -> bool:
+    def is_traced(self, x: Array) -> bool:
         """True when `x` has no value yet (inside ``jax.jit`` and its like)."""
 
-    def flexible(self, x: Array) -> bool:
+    def dynamic_shapes(self, x: Array) -> bool:
         """Whether sizes may depend on values: never under a trace, and not where every new shape is compiled for anew."""
 
-    def written_out(self, x: Array) -> bool:
+    def unrolls_loops(self, x: Array) -> bool:
         """Whether a loop on `x` becomes as many steps as it may take, one after the other."""
 
     def workers(self, x: Array) -> int:
         """How many pieces of a large stack like `x` are best in work at the same time; none where it is best left whole."""
 
-    def scoped(self, x: Array) -> Any:
+    def full_precision(self, x: Array) -> Any:
         """A context manager for the computation: full matmul precision, no warnings."""
 
-    def surely_finite(self, x: Array) -> bool:
+    def known_finite(self, x: Array) -> bool:
         """A quick look: True only if no entry of `x` is NaN or infinite."""
 
-    def some(self, x: Array) -> bool:
+    def any_true(self, x: Array) -> bool:
         """Whether any entry of a mask or of counts is not zero."""
 
-    def every(self, x: Array) -> bool:
+    def all_true(self, x: Array) -> bool:
         """Whether all entries of a mask are true."""
 
     def addmm(self, beta: float, x: Array, alpha: float, a: Array, b: Array) -> Array:
@@ -154,22 +154,22 @@ class Backend(Protocol):
     def loop(self, step: Callable[[Any], Any], state: Any, limit: int) -> Any:
         """Repeat ``state, active = step(state)`` on the members that are active, at most `limit` times."""
 
-    def each_of(self, rows: Iterable[tuple[float, ...]], f: Callable[..., Any], state: Any) -> Any:
+    def fold_rows(self, rows: Iterable[tuple[float, ...]], f: Callable[..., Any], state: Any) -> Any:
         """``state = f(state, *row)`` for each of these rows of numbers; what comes and goes has one shape."""
 
-    def once(self, f: Callable[..., Any], be: Any, *arrays: Any, **options: Any) -> Any:
+    def shared_function(self, f: Callable[..., Any], be: Any, *arrays: Any, **options: Any) -> Any:
         """``f(be, *arrays, **options)`` for this backend: in a compiled program one function for all calls with these options."""
 
-    def split(self, mask: Array, yes: Callable[..., Any], no: Callable[..., Any], *arrays: Array) -> Any:
+    def masked_cond(self, mask: Array, yes: Callable[..., Any], no: Callable[..., Any], *arrays: Array) -> Any:
         """``yes(*arrays)`` for the members in `mask` and ``no(*arrays)`` for the rest, each run only if it has members."""
 
-    def choose(self, mask: Array, yes: Any, no: Any) -> Any:
+    def masked_select(self, mask: Array, yes: Any, no: Any) -> Any:
         """The one tree in the members in `mask`, the other elsewhere."""
 
-    def seldom(self, mask: Array, yes: Callable[..., Any], no: Callable[..., Any], *arrays: Array) -> Any:
+    def rare_cond(self, mask: Array, yes: Callable[..., Any], no: Callable[..., Any], *arrays: Array) -> Any:
         """`split` where few members are in `mask`: a program for an accelerator leaves those to the host and has no `yes`."""
 
-    def derived(self, step: Any, *arrays: Array) -> tuple[Array, ...]:
+    def bind(self, step: Any, *arrays: Array) -> tuple[Array, ...]:
         """``step(self, *arrays)`` as one operation for automatic differentiation, which asks the step for its derivatives."""
 
     def by_numpy(self, step: Any, *arrays: Array) -> bool:
@@ -178,10 +178,10 @@ class Backend(Protocol):
     def from_numpy(self, x: Any, like: Array) -> Array:
         """A NumPy array as one of this library, where `like` lies."""
 
-    def constant(self, x: Array) -> Array:
+    def stop_gradient(self, x: Array) -> Array:
         """`x` without its dependence on anything."""
 
-    def host(self, f: Callable[..., Any], like: Any, *arrays: Array) -> Any:
+    def host_callback(self, f: Callable[..., Any], like: Any, *arrays: Array) -> Any:
         """Run the NumPy function `f` on these arrays; its results have the shapes and dtypes of `like`."""
 
 

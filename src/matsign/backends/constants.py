@@ -15,13 +15,13 @@ R = TypeVar("R")
 def constant_when_compiled(f: Callable[P, R]) -> Callable[P, R]:
     """`f`, which torch.compile calls while it traces, and whose result is a constant of the compiled code.
 
-    Its arguments must be constants too (`known`). This attribute is all that ``torch.compiler.assume_constant_result`` sets.
+    Its arguments must be constants too (`as_constant`). This attribute is all that ``torch.compiler.assume_constant_result`` sets.
     """
     f._dynamo_marked_constant = True  # type: ignore[attr-defined]
     return f
 
 
-def known(number: R) -> R:
+def as_constant(number: R) -> R:
     """A number; torch.compile with dynamic sizes makes a constant of it, as of everything that is hashed."""
     (constant,) = {number}
     return constant

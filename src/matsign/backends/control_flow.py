@@ -57,14 +57,14 @@ def loop(step: Callable[[Any], Any], handed: list[Any], limit: int, everyone: An
     return out
 
 
-def each_of(rows: Iterable[tuple[float, ...]], f: Callable[..., Any], state: Any) -> Any:
+def fold_rows(rows: Iterable[tuple[float, ...]], f: Callable[..., Any], state: Any) -> Any:
     """``state = f(state, *row)`` for each row."""
     for row in rows:
         state = f(state, *row)
     return state
 
 
-def once(f: Callable[..., Any], be: Any, *arrays: Any, **options: Any) -> Any:
+def shared_function(f: Callable[..., Any], be: Any, *arrays: Any, **options: Any) -> Any:
     """``f(be, *arrays, **options)``."""
     return f(be, *arrays, **options)
 
@@ -92,7 +92,7 @@ def frozen_loop(step: Callable[[Any], Any], state: Any, limit: int, where: Calla
     return state
 
 
-def split(mask: Any, yes: Callable[..., Any], no: Callable[..., Any], *arrays: Any) -> Any:
+def masked_cond(mask: Any, yes: Callable[..., Any], no: Callable[..., Any], *arrays: Any) -> Any:
     """``yes`` on the members in `mask`, ``no`` on the others, neither on an empty stack."""
     if len(mask) == 1:
         return (yes if mask[0] else no)(*arrays)

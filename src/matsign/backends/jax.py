@@ -36,7 +36,7 @@ def astype(x: Array, kind: str) -> Array:
     return x.astype(kind)
 
 
-def kind(x: Array) -> str:
+def dtype_name(x: Array) -> str:
     return x.dtype.name
 
 
@@ -44,7 +44,7 @@ def default_float() -> str:
     return xp.zeros(()).dtype.name
 
 
-def settled(x: Array) -> Array:
+def resolve_conj(x: Array) -> Array:
     return x
 
 
@@ -60,7 +60,7 @@ def ones(like: Array) -> Array:
     return xp.ones(len(like), like.real.dtype)
 
 
-def no_counts(like: Array) -> Array:
+def int_zeros(like: Array) -> Array:
     return xp.zeros(len(like), xp.int32)
 
 
@@ -93,37 +93,37 @@ def eps(x: Array) -> float:
     return float(xp.finfo(x.dtype).eps)
 
 
-def common_kind(*xs: Array) -> str:
+def common_dtype_name(*xs: Array) -> str:
     return xp.result_type(*(x.dtype for x in xs)).name
 
 
-def where_is(x: Array) -> str:
-    if traced(x):
+def device_name(x: Array) -> str:
+    if is_traced(x):
         return "traced"
     return ",".join(sorted(str(d) for d in x.devices()))
 
 
 def _platform(x: Array) -> str:
-    return jax.default_backend() if traced(x) else next(iter(x.devices())).platform
+    return jax.default_backend() if is_traced(x) else next(iter(x.devices())).platform
 
 
 def on_cpu(x: Array) -> bool:
     return _platform(x) == "cpu"
 
 
-def short(x: Array) -> str | None:
+def fast_half_dtype(x: Array) -> str | None:
     return {"gpu": "float16", "cuda": "float16", "rocm": "float16", "tpu": "bfloat16"}.get(_platform(x))
 
 
-def traced(x: Array) -> bool:
+def is_traced(x: Array) -> bool:
     return isinstance(x, jax.core.Tracer)
 
 
-def flexible(x: Array) -> bool:
+def dynamic_shapes(x: Array) -> bool:
     return False
 
 
-def written_out(x: Array) -> bool:
+def unrolls_loops(x: Array) -> bool:
     return False
 
 
@@ -131,7 +131,7 @@ def workers(x: Array) -> int:
     return 0
 
 
-def scoped(x: Array) -> Any:
+def full_precision(x: Array) -> Any:
     # f32 products may otherwise run in bf16 or TF32, which no iteration here survives.
     return jax.default_matmul_precision("highest")
 
@@ -148,16 +148,16 @@ def add_diagonal(x: Array, alpha: Array) -> Array:
     return x + alpha[:, None, None] * xp.eye(x.shape[-1], dtype=x.dtype)
 
 
-def some(x: Array) -> bool:
+def any_true(x: Array) -> bool:
     return bool(x.any())
 
 
-def every(x: Array) -> bool:
+def all_true(x: Array) -> bool:
     return bool(x.all())
 
 
-def surely_finite(x: Array) -> bool:
-    return not traced(x) and bool(xp.isfinite(x).all())
+def known_finite(x: Array) -> bool:
+    return not is_traced(x) and bool(xp.isfinite(x).all())
 
 
 # A program compiled for a CPU holds none of these but where XLA partitions it: several stacked factorisations in one program wait
@@ -179,14 +179,14 @@ def eig(a: Array) -> tuple[Array, Array]:
         return values, vectors
     # Only the CPU can be relied on to have it.
     vectors = a.astype(xp.result_type(a.dtype, xp.complex64))
-    return host(numpy.eig, (vectors[..., 0], vectors), a)
+    return host_callback(numpy.eig, (vectors[..., 0], vectors), a)
 
 
 # The integers that hold the bits of a float, and how many of them are its fraction's.
 _BITS = {"float32": (xp.int32, 23), "float64": (xp.int64, 52)}
 
 
-def _lifted(x: Array) -> tuple[Array, Array]:
+def _lift_denormals(x: Array) -> tuple[Array, Array]:
     """(y, shift) with x = y 2^shift and no denormal in y, real: arithmetic on a CPU takes denormals for zero."""
     kind, fraction = _BITS[x.dtype.name]
     bits = lax.bitcast_convert_type(x, kind) & xp.iinfo(kind).max
@@ -195,7 +195,7 @@ def _lifted(x: Array) -> tuple[Array, Array]:
     return lifted, xp.where(denormal, xp.finfo(x.dtype).minexp - fraction, 0).astype(xp.int32)
 
 
-def _lowered(x: Array, e: Array) -> Array:
+def _lower_denormals(x: Array, e: Array) -> Array:
     """x 2^e in the bits of a denormal number, where it is one."""
     kind, fraction = _BITS[x.dtype.name]
     whole = xp.abs(ldexp(x, e - (xp.finfo(x.dtype).minexp - fraction)))
@@ -210,7 +210,7 @@ def log_determinant(a: Array) -> Array:
 
 
 def exponent(x: Array) -> Array:
-    lifted, shift = _lifted(x)
+    lifted, shift = _lift_denormals(x)
     return xp.where(lifted == 0, 0, xp.frexp(lifted)[1] + shift)
 
 
@@ -227,8 +227,8 @@ def ldexp(x: Array, e: Array) -> Array:
 def exact_ldexp(x: Array, e: Array) -> Array:
     if is_complex(x):
         return lax.complex(exact_ldexp(x.real, e), exact_ldexp(x.imag, e))
-    lifted, shift = _lifted(x)
-    return _lowered(lifted, e + shift)
+    lifted, shift = _lift_denormals(x)
+    return _lower_denormals(lifted, e + shift)
 
 
 @functools.partial(jax.jit, inline=True)
@@ -257,39 +257,39 @@ def loop(step: Callable[[Any], Any], state: Any, limit: int) -> Any:
         new = tree_map(lambda x, y: where(active, x, y), new, old)
         return k + 1, new, active & still
 
-    if any(traced(x) for x in jax.tree_util.tree_leaves(state)):
+    if any(is_traced(x) for x in jax.tree_util.tree_leaves(state)):
         return lax.while_loop(alive, body, carry)[1]
     while alive(carry):
         carry = body(carry)
     return carry[1]
 
 
-def split(mask: Array, yes: Callable[..., Any], no: Callable[..., Any], *arrays: Array) -> Any:
+def masked_cond(mask: Array, yes: Callable[..., Any], no: Callable[..., Any], *arrays: Array) -> Any:
     def both(*arrays: Array) -> Any:
         return tree_map(lambda x, y: where(mask, x, y), yes(*arrays), no(*arrays))
 
-    if traced(mask):
+    if is_traced(mask):
         return lax.cond(mask.any(), both, no, *arrays)
     if mask.all():
         return yes(*arrays)
     return both(*arrays) if mask.any() else no(*arrays)
 
 
-seldom = split
+rare_cond = masked_cond
 
 
-each_of = control_flow.each_of
-once = control_flow.once
+fold_rows = control_flow.fold_rows
+shared_function = control_flow.shared_function
 
 
-def choose(mask: Array, yes: Any, no: Any) -> Any:
-    return split(mask, control_flow.first, control_flow.second, yes, no)
+def masked_select(mask: Array, yes: Any, no: Any) -> Any:
+    return masked_cond(mask, control_flow.first, control_flow.second, yes, no)
 
 
-def derived(step: Any, *arrays: Array) -> tuple[Array, ...]:
+def bind(step: Any, *arrays: Array) -> tuple[Array, ...]:
     from matsign.backends import jax_autodiff
 
-    return jax_autodiff.derived(step, *arrays)
+    return jax_autodiff.bind(step, *arrays)
 
 
 def by_numpy(step: Any, *arrays: Array) -> bool:
@@ -304,16 +304,16 @@ def from_numpy(x: Any, like: Array) -> Array:
     return jax_autodiff.from_numpy(x, like)
 
 
-def constant(x: Array) -> Array:
+def stop_gradient(x: Array) -> Array:
     return lax.stop_gradient(x)
 
 
-def host(f: Callable[..., Any], like: Any, *arrays: Array) -> Any:
+def host_callback(f: Callable[..., Any], like: Any, *arrays: Array) -> Any:
     shapes = tree_map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), like)
 
     def call(*arrays: Any) -> Any:
         return tree_map(lambda r, x: np.asarray(r, x.dtype), f(*(np.asarray(x) for x in arrays)), shapes)
 
-    if any(traced(x) for x in arrays):
+    if any(is_traced(x) for x in arrays):
         return jax.pure_callback(call, shapes, *arrays, vmap_method="sequential")
     return tree_map(xp.asarray, call(*arrays))

@@ -39,7 +39,7 @@ class Accelerator:
     def __getattr__(self, name: str) -> Any:
         return getattr(plain, name)
 
-    def missed(self) -> Array | None:
+    def unserved(self) -> Array | None:
         """The members that what was traced so far does not serve, or None if it serves all."""
         return functools.reduce(operator.or_, self._missed[-1]) if self._missed[-1] else None
 
@@ -51,17 +51,17 @@ class Accelerator:
         """What f returns, and the members that it does not serve."""
         self._missed.append([])
         found = f(*arrays)
-        missed = self.missed()
+        missed = self.unserved()
         self._missed.pop()
         return found, missed
 
     def on_cpu(self, x: Array) -> bool:
         return False
 
-    def traced(self, x: Array) -> bool:
+    def is_traced(self, x: Array) -> bool:
         return True
 
-    def surely_finite(self, x: Array) -> bool:
+    def known_finite(self, x: Array) -> bool:
         """What the step is given is; what becomes infinite within it ends in a result that is not."""
         return True
 
@@ -71,30 +71,30 @@ class Accelerator:
         values, vectors = _host.bind(a, solve=_eig, results=((a.shape[:-1], kind), (a.shape, kind)))
         return values, vectors
 
-    def host(self, f: Callable[..., Any], like: Any, *arrays: Array) -> Any:
+    def host_callback(self, f: Callable[..., Any], like: Any, *arrays: Array) -> Any:
         """Zeros: whoever gets here is not served."""
         self._miss(xp.ones(len(arrays[0]), bool))
         return tree_map(xp.zeros_like, like)
 
-    def seldom(self, mask: Array, yes: Callable[..., Any], no: Callable[..., Any], *arrays: Array) -> Any:
+    def rare_cond(self, mask: Array, yes: Callable[..., Any], no: Callable[..., Any], *arrays: Array) -> Any:
         self._miss(mask)
         return no(*arrays)
 
-    def split(self, mask: Array, yes: Callable[..., Any], no: Callable[..., Any], *arrays: Array) -> Any:
+    def masked_cond(self, mask: Array, yes: Callable[..., Any], no: Callable[..., Any], *arrays: Array) -> Any:
         """Each of the two is traced once: a branch that computes both would repeat the other."""
         rest, rest_missed = self._apart(no, *arrays)
 
         def both(mask: Array, *arrays: Array) -> Any:
             found, missed = self._apart(yes, *arrays)
             missed = ~mask & mask if missed is None else missed & mask
-            return self.choose(mask, found, rest), missed
+            return self.masked_select(mask, found, rest), missed
 
         found, missed = lax.cond(mask.any(), both, lambda mask, *_: (rest, mask), mask, *arrays)
         self._miss(missed)
         self._miss(rest_missed)
         return found
 
-    def choose(self, mask: Array, yes: Any, no: Any) -> Any:
+    def masked_select(self, mask: Array, yes: Any, no: Any) -> Any:
         return tree_map(lambda x, y: y if x is y else _where(mask, x, y), yes, no)
 
     def loop(self, step: Callable[[Any], Any], state: Any, limit: int) -> Any:
@@ -109,7 +109,7 @@ class Accelerator:
             (new, still), missed = self._apart(step, old)
             return (
                 k + 1,
-                self.choose(active, new, old),
+                self.masked_select(active, new, old),
                 active & still,
                 lost if missed is None else lost | (missed & active),
             )
@@ -119,18 +119,18 @@ class Accelerator:
         self._miss(lost)
         return found
 
-    def each_of(self, rows: Any, f: Callable[..., Any], state: Any) -> Any:
+    def fold_rows(self, rows: Any, f: Callable[..., Any], state: Any) -> Any:
         table = np.array(list(rows), first_leaf(state).real.dtype)
         return lax.scan(lambda x, row: (f(x, *row), None), state, table)[0] if len(table) else state
 
-    def derived(self, step: Any, *arrays: Array) -> tuple[Array, ...]:
+    def bind(self, step: Any, *arrays: Array) -> tuple[Array, ...]:
         """A step within the step: its members without an answer have none here either."""
         key = (id(step.rule), step.given, step.options)
         found: tuple[Array, ...] = self._once(key, lambda *xs: step(self, *xs), *arrays)
         self._miss(found[-CODES] > 0)
         return found
 
-    def once(self, f: Callable[..., Any], be: Any, *arrays: Any, **options: Any) -> Any:
+    def shared_function(self, f: Callable[..., Any], be: Any, *arrays: Any, **options: Any) -> Any:
         return self._once((f, *sorted(options.items())), functools.partial(f, self, **options), *arrays)
 
     def _once(self, key: Any, f: Callable[..., Any], *arrays: Any) -> Any:
@@ -220,10 +220,10 @@ def lowering(ctx: Any, *operands: Any, step: Any) -> Any:
     # Within a step nothing depends on where its members lie: XLA finds out, and a type that says so would want all to agree.
     avals = [jax.core.ShapedArray(x.shape, x.dtype) for x in ctx.avals_in]
     with jax.sharding.use_abstract_mesh(jax.sharding.AbstractMesh((), ())):
-        return mlir.lower_fun(_traced)(ctx.replace(avals_in=avals), *operands, step=step)
+        return mlir.lower_fun(_trace)(ctx.replace(avals_in=avals), *operands, step=step)
 
 
-def _traced(*arrays: Array, step: Any) -> tuple[Array, ...]:
+def _trace(*arrays: Array, step: Any) -> tuple[Array, ...]:
     if step.fixed:
         # Products for every member: no host takes those with denormal numbers.
         return tuple(step(plain, *arrays))
@@ -234,8 +234,8 @@ def _traced(*arrays: Array, step: Any) -> tuple[Array, ...]:
     if step.finite:
         # What comes to nothing is for the host to say.
         missed = missed | ~_finite(values)
-    if be.missed() is not None:
-        missed = missed | be.missed()
+    if be.unserved() is not None:
+        missed = missed | be.unserved()
     results = tuple((x.shape, x.dtype) for x in found)
 
     def fallen_back(*arrays: Array) -> tuple[Array, ...]:

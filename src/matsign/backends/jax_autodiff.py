@@ -26,7 +26,7 @@ _step = Primitive("matsign")
 _step.multiple_results = True
 
 
-def derived(step: Any, *arrays: Array) -> tuple[Array, ...]:
+def bind(step: Any, *arrays: Array) -> tuple[Array, ...]:
     return tuple(_step.bind(*_equally_varying(arrays), step=step))
 
 
@@ -51,7 +51,7 @@ def _run(*arrays: Array, step: Any) -> list[Array]:
     found = step.evaluate(load("numpy"), *map(np.asarray, arrays))
     out = [from_numpy(x, arrays[0]) for x in found]
     if step.raises(load("numpy"), found):
-        step.complain(load("jax"), tuple(out))
+        step.raise_failures(load("jax"), tuple(out))
     return out
 
 
@@ -74,10 +74,10 @@ def _on_host(x: Any) -> bool:
 
 @_step.def_abstract_eval
 def _abstract(*arrays: Any, step: Any) -> list[Any]:
-    return [_typed(arrays[0], shape, dtype) for shape, dtype in _results(step, arrays)]
+    return [_result_type(arrays[0], shape, dtype) for shape, dtype in _results(step, arrays)]
 
 
-def _typed(like: Any, shape: tuple[int, ...], dtype: Any) -> Any:
+def _result_type(like: Any, shape: tuple[int, ...], dtype: Any) -> Any:
     """The type of a result: its members lie where those of `like` lie."""
     over = like.sharding.spec[0] if like.sharding.spec else None
     sharding = NamedSharding(like.sharding.mesh, PartitionSpec(over, *(None,) * (len(shape) - 1)))
@@ -106,38 +106,38 @@ mlir.register_lowering(_step, jax_host.lowering(jax_accelerator.lowering), platf
 def _batch(arrays: Any, axes: Any, *, step: Any) -> tuple[list[Array], list[int]]:
     count = next(x.shape[d] for x, d in zip(arrays, axes, strict=True) if d is not None)
 
-    def merged(x: Array, d: Any) -> Array:
+    def merge(x: Array, d: Any) -> Array:
         x = xp.broadcast_to(x, (count, *x.shape)) if d is None else xp.moveaxis(x, d, 0)
         return x.reshape((count * x.shape[1], *x.shape[2:]))
 
-    found = derived(step.over(count), *(merged(x, d) for x, d in zip(arrays, axes, strict=True)))
+    found = bind(step.over(count), *(merge(x, d) for x, d in zip(arrays, axes, strict=True)))
     return [x.reshape((count, x.shape[0] // count, *x.shape[1:])) for x in found], [0] * len(found)
 
 
 batching.primitive_batchers[_step] = _batch
 
 
-def _jvp(arrays: Any, moves: Any, *, step: Any) -> tuple[tuple[Array, ...], list[Any]]:
+def _jvp(arrays: Any, tangents: Any, *, step: Any) -> tuple[tuple[Array, ...], list[Any]]:
     if isinstance(step, Derivative):
-        return _second_jvp(arrays, moves, step)
-    found = derived(step, *arrays)
+        return _second_jvp(arrays, tangents, step)
+    found = bind(step, *arrays)
     value = found[:-CODES]
-    moved = derived(Derivative(step, "tangent"), *value, *arrays, *map(ad.instantiate_zeros, moves))
+    moved = bind(Derivative(step, "tangent"), *value, *arrays, *map(ad.instantiate_zeros, tangents))
     still = [ad.Zero(jax.typeof(x).to_tangent_aval()) for x in found[-CODES:]]
     return found, [*moved, *still]
 
 
-def _second_jvp(operands: Any, moves: Any, step: Derivative) -> tuple[tuple[Array, ...], list[Any]]:
+def _second_jvp(operands: Any, tangents: Any, step: Derivative) -> tuple[tuple[Array, ...], list[Any]]:
     """A derivative is linear in its directions; how it moves with the point, the rule it is made of tells."""
     count = step.directions
     point, directions = operands[:-count], operands[-count:]
-    moved = derived(step, *point, *map(ad.instantiate_zeros, moves[-count:]))
-    if all(isinstance(x, ad.Zero) for x in moves[:-count]):
-        return derived(step, *operands), list(moved)
+    moved = bind(step, *point, *map(ad.instantiate_zeros, tangents[-count:]))
+    if all(isinstance(x, ad.Zero) for x in tangents[:-count]):
+        return bind(step, *operands), list(moved)
     found, turned = jax.jvp(
         lambda *point: tuple(step(load("jax"), *point, *directions)),
         tuple(point),
-        tuple(map(ad.instantiate_zeros, moves[:-count])),
+        tuple(map(ad.instantiate_zeros, tangents[:-count])),
     )
     return found, [x + y for x, y in zip(moved, turned, strict=True)]
 
@@ -145,18 +145,18 @@ def _second_jvp(operands: Any, moves: Any, step: Derivative) -> tuple[tuple[Arra
 ad.primitive_jvps[_step] = _jvp
 
 
-def _transpose(bars: Any, *arrays: Array, step: Any) -> list[Any]:
+def _transpose(cotangents: Any, *arrays: Array, step: Any) -> list[Any]:
     if isinstance(step, Derivative):
         point, directions = arrays[: -step.directions], arrays[-step.directions :]
-        given = (ad.instantiate_zeros(x).conj() for x in bars)
-        found = [x.conj() for x in derived(step.adjoint(), *point, *given)]
+        given = (ad.instantiate_zeros(x).conj() for x in cotangents)
+        found = [x.conj() for x in bind(step.adjoint(), *point, *given)]
         wanted = map(ad.is_undefined_primal, directions)
         return [*(None for _ in point), *(x if w else None for x, w in zip(found, wanted, strict=True))]
     *others, q = arrays
     assert step.rule.linear, step.rule.name
     assert ad.is_undefined_primal(q), "only the last array of a linear step has a transpose"
-    bar = ad.instantiate_zeros(bars[0])
-    return [*(None for _ in others), derived(step, *(x.mT for x in others), bar)[0]]
+    bar = ad.instantiate_zeros(cotangents[0])
+    return [*(None for _ in others), bind(step, *(x.mT for x in others), bar)[0]]
 
 
 ad.primitive_transposes[_step] = _transpose

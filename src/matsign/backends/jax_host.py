@@ -23,7 +23,7 @@ Array = Any
 _WORKERS = 2 * processors()
 
 
-def _started_pool() -> ThreadPoolExecutor:
+def _start_pool() -> ThreadPoolExecutor:
     """A pool all of whose threads run already.
 
     XLA's threads take denormal numbers for zero, and a thread inherits that from the one that starts it: these are started
@@ -37,7 +37,7 @@ def _started_pool() -> ThreadPoolExecutor:
     return pool
 
 
-_pool = _started_pool()
+_pool = _start_pool()
 
 
 def runs_on_one_device(context: Any) -> bool:
@@ -81,25 +81,25 @@ def call_on_host(ctx: Any, operands: Any, solve: Callable[[Any, Any], list[Any]]
 
 def solve_all(step: Any, results: Any, arrays: Any) -> list[Any]:
     """What a step returns, by NumPy."""
-    return [_padded(np.asarray(x), like) for x, like in zip(_solved(step, arrays), results, strict=True)]
+    return [_pad(np.asarray(x), like) for x, like in zip(_solve(step, arrays), results, strict=True)]
 
 
 def solve_some(step: Any, results: Any, arrays: Any) -> list[Any]:
     """What it returns for the members in the mask that comes first, and zeros for the others."""
     mask, *arrays = map(np.asarray, arrays)
     out = [np.zeros(like.shape, like.dtype) for like in results]
-    for x, part in zip(out, _solved(step, [x[mask] for x in arrays]), strict=True):
+    for x, part in zip(out, _solve(step, [x[mask] for x in arrays]), strict=True):
         whole = np.zeros((len(part), *x.shape[1:]), x.dtype)
         whole[tuple(map(slice, part.shape))] = part
         x[mask] = whole
     return out
 
 
-def _solved(step: Any, arrays: Any) -> Any:
+def _solve(step: Any, arrays: Any) -> Any:
     return step.evaluate(load("numpy"), *map(np.asarray, arrays))
 
 
-def _padded(x: Any, like: Any) -> Any:
+def _pad(x: Any, like: Any) -> Any:
     """x in the shape that the compiled program has reserved: a size that NumPy chooses by value is filled up with zeros."""
     if x.shape == like.shape:
         return x.astype(like.dtype, copy=False)

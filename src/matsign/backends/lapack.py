@@ -92,14 +92,14 @@ def schur_pair(a: Array, b: Array) -> tuple[Array, Array, Array, Array]:
     if not (len(a) in _PAIR and len(b) in _PAIR and processors() > 1):
         return (*schur(a)[:2], *schur(b)[:2])
     other: list[Array] = []
-    thread = Thread(target=lambda: other.extend(_unlocked_schur(b)))
+    thread = Thread(target=lambda: other.extend(_schur_without_lock(b)))
     thread.start()
-    mine = _unlocked_schur(a)
+    mine = _schur_without_lock(a)
     thread.join()
     return (*mine, other[0], other[1])
 
 
-def _unlocked_schur(a: Array) -> tuple[Array, Array]:
+def _schur_without_lock(a: Array) -> tuple[Array, Array]:
     """(T, Z) by the same routine as `schur`, called without Python's lock: SciPy's wrapper keeps it for the sake of `select`."""
     n = len(a)
     t, z, values, work = (
@@ -115,14 +115,14 @@ def _unlocked_schur(a: Array) -> tuple[Array, Array]:
     if a.dtype.kind == "f":
         eigenvalues, last = (values.ctypes.data, values.ctypes.data + n * a.itemsize), ()
     at = [x.ctypes.data for x in (t, z, work)]
-    _unlocked("gees", a.dtype.char)(
+    _without_lock("gees", a.dtype.char)(
         *(b"V", b"N", None, size, at[0], size, count), *eigenvalues, *(at[1], size, at[2], length), *last, *(None, info)
     )
     return (t, z) if numbers[3] == 0 else (np.full_like(t, np.nan), np.full_like(z, np.nan))
 
 
 @cache
-def _unlocked(name: str, char: str) -> Callable[..., None]:
+def _without_lock(name: str, char: str) -> Callable[..., None]:
     """A LAPACK routine by the address that SciPy publishes for Cython; ctypes lets other threads run meanwhile."""
     from scipy.linalg import cython_lapack
 

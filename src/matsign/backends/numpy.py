@@ -43,7 +43,7 @@ def astype(x: Array, kind: str) -> Array:
     return x if _NAMES.get(x.dtype) == kind else x.astype(kind)
 
 
-def kind(x: Array) -> str:
+def dtype_name(x: Array) -> str:
     return _NAMES.get(x.dtype) or x.dtype.name
 
 
@@ -51,7 +51,7 @@ def default_float() -> str:
     return "float64"
 
 
-def settled(x: Array) -> Array:
+def resolve_conj(x: Array) -> Array:
     return x
 
 
@@ -76,7 +76,7 @@ def ones(like: Array) -> Array:
     return out
 
 
-def no_counts(like: Array) -> Array:
+def int_zeros(like: Array) -> Array:
     return np.zeros(len(like), np.int32)
 
 
@@ -128,13 +128,13 @@ def eps(x: Array) -> float:
     return _EPS[x.dtype]
 
 
-def common_kind(*xs: Array) -> str:
+def common_dtype_name(*xs: Array) -> str:
     if all(x.dtype == xs[0].dtype for x in xs):
-        return kind(xs[0])
+        return dtype_name(xs[0])
     return np.result_type(*(x.dtype for x in xs)).name
 
 
-def where_is(x: Array) -> str:
+def device_name(x: Array) -> str:
     return "cpu"
 
 
@@ -142,15 +142,15 @@ def on_cpu(x: Array) -> bool:
     return True
 
 
-def short(x: Array) -> str | None:
+def fast_half_dtype(x: Array) -> str | None:
     return None
 
 
-def traced(x: Array) -> bool:
+def is_traced(x: Array) -> bool:
     return False
 
 
-def flexible(x: Array) -> bool:
+def dynamic_shapes(x: Array) -> bool:
     return True
 
 
@@ -158,7 +158,7 @@ def flexible(x: Array) -> bool:
 _ALONE, _MOST = 64, 8
 
 
-def written_out(x: Array) -> bool:
+def unrolls_loops(x: Array) -> bool:
     return False
 
 
@@ -166,7 +166,7 @@ def workers(x: Array) -> int:
     return 1 if max(x.shape[1:]) > _ALONE else min(_MOST, processors())
 
 
-def scoped(x: Array) -> Any:
+def full_precision(x: Array) -> Any:
     return np.errstate(all="ignore")
 
 
@@ -221,16 +221,16 @@ def add_diagonal(x: Array, alpha: Array) -> Array:
     return x
 
 
-def surely_finite(x: Array) -> bool:
+def known_finite(x: Array) -> bool:
     # One pass: the sum of finite numbers may overflow, which costs a second look, but nothing else gets through.
     return cmath.isfinite(np.vdot(x, x) if x.size < _LONG else x.sum())
 
 
-def some(x: Array) -> bool:
+def any_true(x: Array) -> bool:
     return bool(np.count_nonzero(x))
 
 
-def every(x: Array) -> bool:
+def all_true(x: Array) -> bool:
     return bool(np.count_nonzero(x) == x.size)
 
 
@@ -253,7 +253,7 @@ def _in_loop(loop: Any, a: Array) -> Any:
     if loop is None or a.dtype.char not in "dD":
         return None
     found = loop(a)
-    return found if surely_finite(found[-2]) else None  # the values
+    return found if known_finite(found[-2]) else None  # the values
 
 
 # numpy.linalg calls LAPACK member by member, so a stack gives the bits that its members give alone. SciPy's own call saves 5
@@ -345,18 +345,18 @@ def loop(step: Callable[[Any], Any], state: Any, limit: int) -> Any:
     return control_flow.loop(step, handed, limit, everyone)
 
 
-split = seldom = control_flow.split
+masked_cond = rare_cond = control_flow.masked_cond
 
 
-each_of = control_flow.each_of
-once = control_flow.once
+fold_rows = control_flow.fold_rows
+shared_function = control_flow.shared_function
 
 
-def choose(mask: Array, yes: Any, no: Any) -> Any:
-    return split(mask, control_flow.first, control_flow.second, yes, no)
+def masked_select(mask: Array, yes: Any, no: Any) -> Any:
+    return masked_cond(mask, control_flow.first, control_flow.second, yes, no)
 
 
-def derived(step: Any, *arrays: Array) -> tuple[Array, ...]:
+def bind(step: Any, *arrays: Array) -> tuple[Array, ...]:
     return tuple(step(sys.modules[__name__], *arrays))
 
 
@@ -368,9 +368,9 @@ def from_numpy(x: Array, like: Array) -> Array:
     return x
 
 
-def constant(x: Array) -> Array:
+def stop_gradient(x: Array) -> Array:
     return x
 
 
-def host(f: Callable[..., Any], like: Any, *arrays: Array) -> Any:
+def host_callback(f: Callable[..., Any], like: Any, *arrays: Array) -> Any:
     return f(*arrays)

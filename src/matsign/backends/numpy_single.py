@@ -19,45 +19,45 @@ from matsign.backends import numpy as stacks
 from matsign.backends.numpy import (
     asarray,
     astype,
-    common_kind,
-    constant,
+    common_dtype_name,
     default_float,
+    device_name,
+    dtype_name,
+    dynamic_shapes,
     eps,
     eye,
-    flexible,
+    fast_half_dtype,
     imag,
     is_complex,
-    kind,
+    is_traced,
     layout,
     on_cpu,
     real,
-    settled,
-    short,
-    traced,
-    where_is,
-    written_out,
+    resolve_conj,
+    stop_gradient,
+    unrolls_loops,
 )
 
 __all__ = [
     "asarray",
     "astype",
-    "common_kind",
-    "constant",
+    "common_dtype_name",
     "default_float",
+    "device_name",
+    "dtype_name",
+    "dynamic_shapes",
     "eps",
     "eye",
-    "flexible",
+    "fast_half_dtype",
     "imag",
     "is_complex",
-    "kind",
+    "is_traced",
     "layout",
     "on_cpu",
     "real",
-    "settled",
-    "short",
-    "traced",
-    "where_is",
-    "written_out",
+    "resolve_conj",
+    "stop_gradient",
+    "unrolls_loops",
 ]
 
 Array = Any
@@ -69,7 +69,7 @@ def call(f: Callable[..., Any], *arrays: Array, **options: Any) -> Any:
     return f(sys.modules[__name__], *[None if x is None else x[0] for x in arrays], **options)
 
 
-def _stacked(x: Array) -> Array:
+def _as_stack(x: Array) -> Array:
     return x[None]
 
 
@@ -126,7 +126,7 @@ def ones(like: Array) -> Array:
     return _ONE[like.dtype]
 
 
-def no_counts(like: Array) -> Array:
+def int_zeros(like: Array) -> Array:
     return _NO_COUNT
 
 
@@ -145,19 +145,19 @@ def trace(x: Array) -> Array:
     return np.add.reduce(x.diagonal())
 
 
-def scoped(x: Array) -> Any:
-    return stacks.scoped(x)
+def full_precision(x: Array) -> Any:
+    return stacks.full_precision(x)
 
 
-def surely_finite(x: Array) -> bool:
+def known_finite(x: Array) -> bool:
     return cmath.isfinite(np.vdot(x, x) if x.size < stacks._LONG else x.sum())
 
 
-def some(x: Array) -> bool:
+def any_true(x: Array) -> bool:
     return bool(np.count_nonzero(x))
 
 
-def every(x: Array) -> bool:
+def all_true(x: Array) -> bool:
     return bool(np.count_nonzero(x) == x.size)
 
 
@@ -229,23 +229,23 @@ def loop(step: Callable[[Any], Any], state: Any, limit: int) -> Any:
     return state
 
 
-each_of = control_flow.each_of
-once = control_flow.once
+fold_rows = control_flow.fold_rows
+shared_function = control_flow.shared_function
 
 
-def split(mask: Array, yes: Callable[..., Any], no: Callable[..., Any], *arrays: Any) -> Any:
+def masked_cond(mask: Array, yes: Callable[..., Any], no: Callable[..., Any], *arrays: Any) -> Any:
     return (yes if mask else no)(*arrays)
 
 
-seldom = split
+rare_cond = masked_cond
 
 
-def choose(mask: Array, yes: Any, no: Any) -> Any:
+def masked_select(mask: Array, yes: Any, no: Any) -> Any:
     return yes if mask else no
 
 
-def host(f: Callable[..., Any], like: Any, *arrays: Array) -> Any:
-    return control_flow.tree_map(_first, f(*[_stacked(x) for x in arrays]))
+def host_callback(f: Callable[..., Any], like: Any, *arrays: Array) -> Any:
+    return control_flow.tree_map(_first, f(*[_as_stack(x) for x in arrays]))
 
 
 def _first(x: Array) -> Array:

@@ -68,7 +68,7 @@ def astype(x: Array, kind: str) -> Array:
     return x if _NAMES.get(x.dtype) == kind else x.to(getattr(torch, kind))
 
 
-def kind(x: Array) -> str:
+def dtype_name(x: Array) -> str:
     return _NAMES.get(x.dtype) or str(x.dtype).removeprefix("torch.")
 
 
@@ -76,7 +76,7 @@ def default_float() -> str:
     return str(torch.get_default_dtype()).removeprefix("torch.")
 
 
-def settled(x: Array) -> Array:
+def resolve_conj(x: Array) -> Array:
     return x.resolve_conj()
 
 
@@ -92,7 +92,7 @@ def ones(like: Array) -> Array:
     return torch.ones(len(like), dtype=like.real.dtype, device=like.device)
 
 
-def no_counts(like: Array) -> Array:
+def int_zeros(like: Array) -> Array:
     return torch.zeros(len(like), dtype=torch.int32, device=like.device)
 
 
@@ -124,14 +124,14 @@ def eps(x: Array) -> float:
     return torch.finfo(x.dtype).eps
 
 
-def common_kind(*xs: Array) -> str:
+def common_dtype_name(*xs: Array) -> str:
     dtype = xs[0].dtype
     for x in xs[1:]:
         dtype = torch.promote_types(dtype, x.dtype)
     return str(dtype).removeprefix("torch.")
 
 
-def where_is(x: Array) -> str:
+def device_name(x: Array) -> str:
     return str(x.device)
 
 
@@ -143,7 +143,7 @@ def on_cpu(x: Array) -> bool:
 _TILES = hasattr(torch.cpu, "get_capabilities") and bool(torch.cpu.get_capabilities().get("amx_bf16"))
 
 
-def short(x: Array) -> str | None:
+def fast_half_dtype(x: Array) -> str | None:
     # Of the two, float16 has the digits, and scaled matrices do not want the range.
     if x.is_cuda:
         return "float16"
@@ -160,28 +160,28 @@ def without_values(x: Array) -> bool:
     return x.is_meta or type(x).__name__ == "FakeTensor"
 
 
-def traced(x: Array) -> bool:
+def is_traced(x: Array) -> bool:
     return _recording() or without_values(x)
 
 
-def flexible(x: Array) -> bool:
-    return not traced(x)
+def dynamic_shapes(x: Array) -> bool:
+    return not is_traced(x)
 
 
-def written_out(x: Array) -> bool:
-    return traced(x)
+def unrolls_loops(x: Array) -> bool:
+    return is_traced(x)
 
 
 def workers(x: Array) -> int:
     return int(on_cpu(x) and not without_values(x))
 
 
-def scoped(x: Array) -> Any:
+def full_precision(x: Array) -> Any:
     return torch_precision.as_it_says(x)
 
 
-def _checked(value: Array, info: Array) -> Array:
-    if traced(info):
+def _check_lapack(value: Array, info: Array) -> Array:
+    if is_traced(info):
         return torch.where((info != 0)[:, None, None], torch.nan, value)
     if info.any():
         value[info != 0] = torch.nan
@@ -212,21 +212,21 @@ def add_diagonal(x: Array, alpha: Array) -> Array:
     return x
 
 
-def surely_finite(x: Array) -> bool:
+def known_finite(x: Array) -> bool:
     # One pass: the sum of finite numbers may overflow, which costs a second look, but nothing else gets through.
-    return not traced(x) and cmath.isfinite(x.sum().item())
+    return not is_traced(x) and cmath.isfinite(x.sum().item())
 
 
-def some(x: Array) -> bool:
+def any_true(x: Array) -> bool:
     return bool(x.any())
 
 
-def every(x: Array) -> bool:
+def all_true(x: Array) -> bool:
     return bool(x.all())
 
 
 def inv(a: Array) -> Array:
-    return _checked(*torch.linalg.inv_ex(a))
+    return _check_lapack(*torch.linalg.inv_ex(a))
 
 
 def svd(a: Array) -> tuple[Array, Array, Array]:
@@ -253,11 +253,11 @@ def _or_by_numpy(usual: Callable[..., Any], other: Callable[..., Any], a: Array)
 
 
 def solve(a: Array, b: Array) -> Array:
-    return _checked(*torch.linalg.solve_ex(a, b))
+    return _check_lapack(*torch.linalg.solve_ex(a, b))
 
 
 def cholesky(a: Array) -> Array:
-    return _checked(*torch.linalg.cholesky_ex(a))
+    return _check_lapack(*torch.linalg.cholesky_ex(a))
 
 
 def log_determinant(a: Array) -> Array:
@@ -288,34 +288,34 @@ exact_ldexp = ldexp
 
 def loop(step: Callable[[Any], Any], state: Any, limit: int) -> Any:
     first = control_flow.first_leaf(state)
-    if traced(first):
+    if is_traced(first):
         return control_flow.frozen_loop(step, state, limit, torch.where)
     everyone, handed = torch.arange(len(first), device=first.device), [state]
     del first, state
     return control_flow.loop(step, handed, limit, everyone)
 
 
-def split(mask: Array, yes: Callable[..., Any], no: Callable[..., Any], *arrays: Array) -> Any:
-    if traced(mask):
+def masked_cond(mask: Array, yes: Callable[..., Any], no: Callable[..., Any], *arrays: Array) -> Any:
+    if is_traced(mask):
         return control_flow.both(mask, yes(*arrays), no(*arrays), torch.where)
-    return control_flow.split(mask, yes, no, *arrays)
+    return control_flow.masked_cond(mask, yes, no, *arrays)
 
 
-seldom = split
+rare_cond = masked_cond
 
 
-each_of = control_flow.each_of
-once = control_flow.once
+fold_rows = control_flow.fold_rows
+shared_function = control_flow.shared_function
 
 
-def choose(mask: Array, yes: Any, no: Any) -> Any:
-    return split(mask, control_flow.first, control_flow.second, yes, no)
+def masked_select(mask: Array, yes: Any, no: Any) -> Any:
+    return masked_cond(mask, control_flow.first, control_flow.second, yes, no)
 
 
-def derived(step: Any, *arrays: Array) -> tuple[Array, ...]:
+def bind(step: Any, *arrays: Array) -> tuple[Array, ...]:
     from matsign.backends import torch_autodiff
 
-    return torch_autodiff.derived(step, *arrays)
+    return torch_autodiff.bind(step, *arrays)
 
 
 def by_numpy(step: Any, *arrays: Array) -> bool:
@@ -326,11 +326,11 @@ def from_numpy(x: Any, like: Array) -> Array:
     return torch.as_tensor(x, device=like.device)
 
 
-def constant(x: Array) -> Array:
+def stop_gradient(x: Array) -> Array:
     return x.detach()
 
 
-def host(f: Callable[..., Any], like: Any, *arrays: Array) -> Any:
+def host_callback(f: Callable[..., Any], like: Any, *arrays: Array) -> Any:
     if any(without_values(x) for x in arrays):
         return control_flow.tree_map(torch.empty_like, like)
     with np.errstate(all="ignore"):

@@ -13,7 +13,7 @@ from matsign.backends import CODES, load
 Array = torch.Tensor
 
 
-def derived(step: Any, *arrays: Array) -> tuple[Array, ...]:
+def bind(step: Any, *arrays: Array) -> tuple[Array, ...]:
     if torch.compiler.is_compiling():
         # What looks at values cannot be compiled: torch.compile leaves its graph there and comes back. And of a function
         # within the derivative of another it has no notion.
@@ -48,7 +48,10 @@ def _on_host(step: Any, arrays: tuple[Array, ...]) -> bool:
     """
     first = arrays[0]
     return (
-        first.device.type == "cpu" and first.dtype in _NUMPYS and not step.unrolls and not load("torch").traced(first)
+        first.device.type == "cpu"
+        and first.dtype in _NUMPYS
+        and not step.unrolls
+        and not load("torch").is_traced(first)
     )
 
 
@@ -57,7 +60,7 @@ def _by_numpy(step: Any, arrays: tuple[Array, ...]) -> tuple[Array, ...]:
     found = step.evaluate(load("numpy"), *plain)
     out = tuple([_tensor(x, plain) for x in found])
     if step.raises(load("numpy"), found):
-        step.complain(load("torch"), out)
+        step.raise_failures(load("torch"), out)
     return out
 
 
@@ -85,18 +88,18 @@ class _Step(torch.autograd.Function):
         ctx.save_for_backward(*inputs[1:], *output[:-CODES])
 
     @staticmethod
-    def backward(ctx: Any, *bars: Array) -> tuple[Any, ...]:
+    def backward(ctx: Any, *cotangents: Array) -> tuple[Any, ...]:
         step, count, saved = ctx.step, ctx.count, ctx.saved_tensors
-        found = step.cotangent(load("torch"), saved[count:], saved[:count], bars[:-CODES])
+        found = step.cotangent(load("torch"), saved[count:], saved[:count], cotangents[:-CODES])
         return None, *found
 
     @staticmethod
     def vmap(info: Any, axes: Any, step: Any, *arrays: Array) -> tuple[tuple[Array, ...], tuple[int, ...]]:
         count = info.batch_size
 
-        def merged(x: Array, d: int | None) -> Array:
+        def merge(x: Array, d: int | None) -> Array:
             x = x.expand(count, *x.shape) if d is None else x.movedim(d, 0)
             return x.reshape(count * x.shape[1], *x.shape[2:])
 
-        found = derived(step.over(count), *(merged(x, d) for x, d in zip(arrays, axes[1:], strict=True)))
+        found = bind(step.over(count), *(merge(x, d) for x, d in zip(arrays, axes[1:], strict=True)))
         return tuple(x.reshape(count, x.shape[0] // count, *x.shape[1:]) for x in found), (0,) * len(found)

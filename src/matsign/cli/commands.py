@@ -41,7 +41,7 @@ def command(f: Callable[..., Any]) -> Callable[..., None]:
         arrays = {name: _argument(text) for name, text in texts.items() if text is not None}
         numbers = {name: _threshold(given.pop(name)) for name in declaration.numbers}
         value, certificate = matsign.certify(f)(**arrays, **numbers, **given)
-        results = _named(declaration, value)
+        results = _name_results(declaration, value)
         if out:
             files.write(out, results)
         else:
@@ -104,7 +104,7 @@ def _argument(text: str) -> Any:
         return files.read(text)
 
 
-def _named(declaration: Declaration, value: Any) -> dict[str, np.ndarray[Any, Any]]:
+def _name_results(declaration: Declaration, value: Any) -> dict[str, np.ndarray[Any, Any]]:
     """The results by name: the fields of a named tuple, else the function's name, numbered where there are several."""
     if not isinstance(value, tuple):
         return {declaration.name: value}

@@ -24,7 +24,7 @@ class FileError(Exception):
 
 def read(spec: str) -> Array:
     """The matrix in ``FILE``, or in ``FILE:NAME`` where the file holds several; sparse matrices become dense."""
-    path, name = _split(spec)
+    path, name = _split_spec(spec)
     found, others = _contents(path)
     if name is None and len(found) == 1 and not any(map(_may_hold_numbers, others.values())):
         return next(iter(found.values()))
@@ -59,7 +59,7 @@ def _contents(path: Path) -> tuple[dict[str, Array], dict[str, str]]:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise FileError(f"{path} is not a readable {path.suffix} file: {reason}") from None
     found = {name: _native(x) for name, x in entries.items() if isinstance(x, np.ndarray) and x.dtype.kind in "biufc"}
-    others = {name: _described(x) for name, x in entries.items() if name not in found}
+    others = {name: _describe(x) for name, x in entries.items() if name not in found}
     if not found:
         said = ", ".join(f"{name} ({kind})" for name, kind in others.items())
         raise FileError(f"{path} holds no matrix of numbers" + (f", but {said}" if said else ""))
@@ -71,7 +71,7 @@ def _native(x: Array) -> Array:
     return x.astype(x.dtype.newbyteorder("="), copy=False)
 
 
-def _described(x: Any) -> str:
+def _describe(x: Any) -> str:
     kind = x.dtype.kind if isinstance(x, np.ndarray) else "O"
     if kind in "US":
         return "text"
@@ -112,7 +112,7 @@ def check_target(target: str) -> None:
         raise FileError(f"{path}: there is no folder {path.parent}")
 
 
-def _split(spec: str) -> tuple[Path, str | None]:
+def _split_spec(spec: str) -> tuple[Path, str | None]:
     """FILE:NAME in its parts, unless a file is called that, as drive letters make it likely."""
     path, colon, name = spec.rpartition(":")
     if colon and not Path(spec).exists() and Path(path).suffix:

@@ -31,12 +31,12 @@ class Recorder:
     def loop(self, step: Callable[[Any], Any], state: Any, limit: int) -> Any:
         """The loop of the backend, with every new state's first entry kept."""
 
-        def watched(state: Any) -> Any:
+        def watch(state: Any) -> Any:
             new, active = step(state)
             self.seen.append(new[0])
             return new, active
 
-        return self.numpy.loop(watched, state, limit)
+        return self.numpy.loop(watch, state, limit)
 
 
 class Flow(NamedTuple):

@@ -39,7 +39,7 @@ class Row:
 
 def rows(inputs: Inputs) -> list[Row]:
     """The article from its beginning to its end."""
-    signs = (_msign, _mcsgn, _sided, _invariance)
+    signs = (_msign, _mcsgn, _one_product_away, _invariance)
     examples = (_first_example, _second_example, _mean, _third_example, _polar)
     sections = (*signs, _blocks, *examples)
     return [row for section in sections for row in section(inputs)]
@@ -100,7 +100,7 @@ def _mcsgn(i: Inputs) -> Iterator[Row]:
     yield Row(place, identity, i.real, f, reference, _commutes, peer, polynomial)
 
 
-def _sided(i: Inputs) -> Iterator[Row]:
+def _one_product_away(i: Inputs) -> Iterator[Row]:
     def absolute(m: Array) -> Arrays:
         return (m @ by.by_eigenvectors(m),)
 
@@ -131,7 +131,7 @@ def _invariance(i: Inputs) -> Iterator[Row]:
     p = np.tril(np.ones(general.shape))  # neighbouring states are summed up
     back = np.eye(len(p)) - np.eye(len(p), k=-1)
 
-    def rotated(x: Array) -> Arrays:
+    def rotate(x: Array) -> Arrays:
         return (q @ by.by_singular_vectors(q.T @ x @ r)[0] @ r.T,)
 
     def similar(x: Array) -> Arrays:
@@ -139,7 +139,7 @@ def _invariance(i: Inputs) -> Iterator[Row]:
 
     source = Input(f"{i.gradient.text}, cosine basis", (q @ m @ r.T,))
     identity = "msign(Q M R) = Q msign(M) R"
-    yield Row("Two Signs", identity, source, matsign.msign, rotated, _isometry, scipy.linalg.polar)
+    yield Row("Two Signs", identity, source, matsign.msign, rotate, _isometry, scipy.linalg.polar)
     source = Input(f"{i.general.text}, summed states", (p @ general @ back,))
     identity = "mcsgn(P M P⁻¹) = P mcsgn(M) P⁻¹"
     yield Row("Two Signs", identity, source, matsign.mcsgn, similar, _commutes, scipy.linalg.signm)
@@ -244,7 +244,7 @@ def _second_example(i: Inputs) -> Iterator[Row]:
         nx, nz = np.linalg.norm(x), np.linalg.norm(z)
         return max(relative(x @ x - a, nx * nx), relative(np.eye(len(x)) - z @ x, nz * nx))
 
-    def coupled(a: Array, b: Array) -> Arrays:
+    def coupled_roots(a: Array, b: Array) -> Arrays:
         c = by.coupled_root(a, b)
         return c, np.linalg.inv(c)
 
@@ -263,10 +263,10 @@ def _second_example(i: Inputs) -> Iterator[Row]:
     f, peer = matsign.sqrtm_pair, lambda a: invert(scipy.linalg.sqrtm(a))
     yield Row("Second Example (9)", identity, i.root, f, roots, root_gap, peer)
     place, identity = "Second Example (11)", "C = A (BA)^-½ with C⁻¹"
-    yield Row(place, identity, i.coupled, matsign.coupled_root, coupled, coupled_gap, _coupled_peer)
+    yield Row(place, identity, i.coupled, matsign.coupled_root, coupled_roots, coupled_gap, _coupled_reference)
 
 
-def _coupled_peer(a: Array, b: Array) -> Any:
+def _coupled_reference(a: Array, b: Array) -> Any:
     c = a @ scipy.linalg.inv(scipy.linalg.sqrtm(b @ a))
     return c, scipy.linalg.inv(c)
 

@@ -43,7 +43,7 @@ class Inputs:
     unstable: Input  # M whose unstable modes are wanted
 
 
-def shipped(quick: bool = False) -> Inputs:
+def shipped_inputs(quick: bool = False) -> Inputs:
     """Physical models and measured data; `quick` takes them small."""
     n = 24 if quick else 128
     gradient = Input("gradient of a digit classifier", (models.gradient(max(n, 80)),))

@@ -56,7 +56,7 @@ def eigenvalues(steps: list[Array]) -> Figure:
     """Where the eigenvalues are after each of a few steps, on axes that are linear near the origin."""
     figure = Figure(figsize=(10, 5.6), layout="constrained")
     moving = sum(bool(np.abs(values - np.sign(values.real)).max() > 0.05) for values in steps)
-    shown = _spread(min(moving + 1, len(steps)), 8)
+    shown = _sample_indices(min(moving + 1, len(steps)), 8)
     extent = 1.3 * max(float(np.abs(steps[k]).max()) for k in shown)
     panels = figure.subplots(2, 4, sharex=True, sharey=True).flat
     for axes in panels[len(shown) :]:
@@ -86,7 +86,7 @@ def _plane(axes: Axes, extent: float) -> None:
     axes.plot([-1, 1], [0, 0], linestyle="none", marker="o", markersize=9, fillstyle="none", color="#888888")
 
 
-def _spread(count: int, most: int) -> list[int]:
+def _sample_indices(count: int, most: int) -> list[int]:
     """At most that many of range(count), first and last among them."""
     return sorted({round(k) for k in np.linspace(0, count - 1, min(count, most))})
 

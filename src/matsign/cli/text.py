@@ -32,7 +32,7 @@ def matrix(text: str) -> Array:
     if present[:2] == [",", ";"]:
         k, line = next((k, line) for k, line in kept if ";" in line)
         raise ValueError(
-            f"line {k}: {_shown(line)}: the file has both commas and semicolons; decimals are written with a point"
+            f"line {k}: {_quote(line)}: the file has both commas and semicolons; decimals are written with a point"
         )
     separator = present[0] if present else " "
     rows: list[list[float | complex]] = []
@@ -41,7 +41,7 @@ def matrix(text: str) -> Array:
             rows.append(_row(line.strip(" "), separator))
             if len(rows[-1]) != len(rows[0]):
                 raise ValueError(
-                    f"{_shown(line)} differs in length: {len(rows[-1])} after {len(rows[0])} in line {kept[0][0]}"
+                    f"{_quote(line)} differs in length: {len(rows[-1])} after {len(rows[0])} in line {kept[0][0]}"
                 )
         except ValueError as error:
             heading = "; a heading begins with #" if not rows and re.match(r"\W*[^\W\d_]", line) else ""
@@ -59,16 +59,16 @@ def number(word: str) -> float | complex:
         return complex(_float(real), _float(sign + imaginary))
     if found := _IMAGINARY.fullmatch(bare):
         return complex(0.0, _float(found[1]))
-    raise ValueError(f"{_shown(word)} is not a number")
+    raise ValueError(f"{_quote(word)} is not a number")
 
 
 def _float(digits: str) -> float:
     value = float(digits)
     mantissa = digits.lower().partition("e")[0]
     if math.isinf(value) and "inf" not in digits.lower():
-        raise ValueError(f"{_shown(digits)} is too large for double precision")
+        raise ValueError(f"{_quote(digits)} is too large for double precision")
     if value == 0 and re.search("[1-9]", mantissa):
-        raise ValueError(f"{_shown(digits)} is too small for double precision")
+        raise ValueError(f"{_quote(digits)} is too small for double precision")
     return value
 
 
@@ -79,7 +79,7 @@ def _row(line: str, separator: str) -> list[float | complex]:
     for place, cell in enumerate(cells, 1):
         if not cell:
             raise ValueError(
-                f"{_shown(line)}: cell {place} of {len(cells)} is empty, with {_NAMES[separator]} as separators"
+                f"{_quote(line)}: cell {place} of {len(cells)} is empty, with {_NAMES[separator]} as separators"
             )
     return [_cell(cell, separator) for cell in cells]
 
@@ -103,14 +103,14 @@ def _words(words: list[str]) -> list[float | complex]:
     for before, word in itertools.pairwise(words):
         if word[0] in "+-" and _IMAGINARY.fullmatch(word) and _REAL.fullmatch(before):
             raise ValueError(
-                f"{_shown(f'{before} {word}')} may be one complex number or two; write commas between numbers"
+                f"{_quote(f'{before} {word}')} may be one complex number or two; write commas between numbers"
             )
         if re.fullmatch("0[0-9]+", word):
-            raise ValueError(f"{_shown(f'{before} {word}')} may be one number with its digits in groups, or two")
+            raise ValueError(f"{_quote(f'{before} {word}')} may be one number with its digits in groups, or two")
     return [number(word) for word in words]
 
 
-def _shown(text: str) -> str:
+def _quote(text: str) -> str:
     """A text in quotes, cut where it is long."""
     text = text.strip(" ")
     return repr(text if len(text) <= 60 else text[:57] + "...")
@@ -134,10 +134,10 @@ def check_matrix_market(text: str) -> None:
         count = whole if place == 0 else indices + values
         try:
             if len(words) != count:
-                raise ValueError(f"{_shown(' '.join(words))} holds {len(words)} numbers where {count} belong")
+                raise ValueError(f"{_quote(' '.join(words))} holds {len(words)} numbers where {count} belong")
             for word in words[:whole] if "integer" not in header[3] else words:
                 if not _WHOLE.fullmatch(word):
-                    raise ValueError(f"{_shown(word)} is not a whole number")
+                    raise ValueError(f"{_quote(word)} is not a whole number")
             for word in words[whole:]:
                 number(word)
         except ValueError as error:

@@ -33,7 +33,7 @@ def run(model: Path | None, library: str, out: Path, quick: bool) -> bool:
     if out.is_dir() or not out.parent.is_dir():
         raise FileError(f"{out} is a folder" if out.is_dir() else f"{out}: there is no folder {out.parent}")
     be = _load(library)
-    chosen = _from_file(model) if model else inputs.shipped(quick)
+    chosen = _from_file(model) if model else inputs.shipped_inputs(quick)
     console = Console() if Console().is_terminal else Console(width=150)
     todo, verdicts = rows(chosen), []
     bar = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
@@ -76,7 +76,7 @@ def _from_file(path: Path) -> Inputs:
 
 
 def _setting(be: Backend) -> str:
-    dtype = be.kind(be.asarray(np.zeros(1)))
+    dtype = be.dtype_name(be.asarray(np.zeros(1)))
     short = " (64-bit is off: JAX_ENABLE_X64=0; judged by single precision)" if dtype == "float32" else ""
     versions = f"NumPy {np.__version__}, SciPy {scipy.__version__}, Python {platform.python_version()}"
     return f"matsign {matsign.__version__} on {be.name} in {dtype}{short}; {versions}; {os.cpu_count()} CPUs"

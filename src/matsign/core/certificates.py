@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from matsign.backends import CODES, Backend
-from matsign.core.operations import Arrays, Step, named, no_figures, set_aside
+from matsign.core.operations import Arrays, BoundOperation, mask_nonfinite, no_figures, split_numbers
 from matsign.core.public import HALVES, Answer, Declaration, Residual, answer
-from matsign.linalg.stacks import largest, per_member, relative_norm
+from matsign.linalg.stacks import broadcast_to_rank, largest, relative_norm
 
 Array = Any
 
@@ -121,44 +121,44 @@ def certify(f: Callable[..., Any]) -> Callable[..., tuple[Any, Certificate]]:
         raise TypeError(f"certify wants a function of matsign, got {f!r}")
 
     @functools.wraps(f, updated=())
-    def certified(*args: Any, **kwargs: Any) -> tuple[Any, Certificate]:
+    def with_certificate(*args: Any, **kwargs: Any) -> tuple[Any, Certificate]:
         result = answer(declaration, args, kwargs)
         return result.public, _certificate(declaration, result)
 
-    return certified
+    return with_certificate
 
 
 def _certificate(declaration: Declaration, result: Answer) -> Certificate:
     be, call, solution = result.call.be, result.call, result.solution
-    given, value = (tuple(be.constant(x) for x in xs if x is not None) for xs in (call.stacks, solution.value))
+    given, value = (tuple(be.stop_gradient(x) for x in xs if x is not None) for xs in (call.stacks, solution.value))
     measurement = Measurement(declaration, replace(result.step, batch=None), call.kind)
-    found = be.derived(measurement, *given, *value, solution.failure)
+    found = be.bind(measurement, *given, *value, solution.failure)
     backward, forward, separation, boundary, *measures = found[: len(found) - CODES]
 
-    def shaped(x: Array) -> Any:
-        return _shaped(be, x, call.batch)
+    def unstack_numbers(x: Array) -> Any:
+        return _unstack(be, x, call.batch)
 
     return Certificate(
-        shaped(backward),
-        shaped(forward),
-        shaped(be.xp.astype(solution.iterations, be.xp.int32)),
-        shaped(solution.failure == 0),
-        shaped(separation),
-        shaped(boundary > 0),
-        {name: shaped(x) for name, x in zip(declaration.measures, measures, strict=False)},
+        unstack_numbers(backward),
+        unstack_numbers(forward),
+        unstack_numbers(be.xp.astype(solution.iterations, be.xp.int32)),
+        unstack_numbers(solution.failure == 0),
+        unstack_numbers(separation),
+        unstack_numbers(boundary > 0),
+        {name: unstack_numbers(x) for name, x in zip(declaration.measures, measures, strict=False)},
     )
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """How wrong an answer is, as one operation like the `Step` that it belongs to: of the arrays, the value and its failures.
+    """How wrong an answer is, as one operation like the `BoundOperation` that it belongs to: of the arrays, the value and its failures.
 
     It returns a number per member for the backward and the forward error, the separation, the boundary (0 or 1) and each of
     the measures, and the codes of a step, all of them 0.
     """
 
     declaration: Declaration
-    step: Step
+    step: BoundOperation
     kind: str
     batch: None = None
     fixed = finite = False
@@ -183,22 +183,22 @@ class Measurement:
     def evaluate(self, be: Backend, *arrays: Array) -> Arrays:
         count = sum(self.step.given)
         given, value, failure = arrays[:count], arrays[count:-1], arrays[-1]
-        with be.scoped(given[0]):
+        with be.full_precision(given[0]):
             numbers = self._numbers(be, given, value, failure == 0)
-        none = be.no_counts(given[0])
+        none = be.int_zeros(given[0])
         return (*numbers, none, none, no_figures(be, given[0]))
 
     def _numbers(self, be: Backend, given: Arrays, value: Arrays, converged: Array) -> Arrays:
         if not self.step.has_entries(given):
             return tuple(_where(be, converged, 0 * be.ones(given[0])) for _ in self.result_shapes(given))
         # What has no answer has no residual either; zeros keep NaN away from LAPACK.
-        value = self.step.filled_value(be, value, given)
-        kept = tuple(be.xp.where(per_member(converged, x), x, be.xp.zeros_like(x)) for x in value)
-        arrays = self.step.every(set_aside(be, self.step.filled(be, given))[1])
-        matrices, options = named(self.declaration.rule, arrays, dict(self.step.options))
+        value = self.step.fill_empty_value(be, value, given)
+        kept = tuple(be.xp.where(broadcast_to_rank(converged, x), x, be.xp.zeros_like(x)) for x in value)
+        arrays = self.step.every(mask_nonfinite(be, self.step.fill_empty(be, given))[1])
+        matrices, options = split_numbers(self.declaration.rule, arrays, dict(self.step.options))
         if self.kind in HALVES:
-            kept = tuple(be.astype(be.astype(x, self.kind), be.kind(x)) for x in kept)
-        found = self.declaration.residual(be, kept, *matrices, **judged(self.declaration, options))
+            kept = tuple(be.astype(be.astype(x, self.kind), be.dtype_name(x)) for x in kept)
+        found = self.declaration.residual(be, kept, *matrices, **options_of_residual(self.declaration, options))
         return tuple(_where(be, converged, x) for x in _errors(be, found, kept))
 
 
@@ -206,7 +206,7 @@ def _where(be: Backend, mask: Array, x: Array) -> Array:
     return be.xp.where(mask, x, be.xp.full_like(x, be.xp.nan))
 
 
-def judged(declaration: Declaration, options: dict[str, Any]) -> dict[str, Any]:
+def options_of_residual(declaration: Declaration, options: dict[str, Any]) -> dict[str, Any]:
     """The options without which an answer cannot be judged: those that the residual asks for by name."""
     asked = inspect.signature(declaration.residual).parameters.values()
     return {p.name: options[p.name] for p in asked if p.kind is p.KEYWORD_ONLY}
@@ -214,15 +214,17 @@ def judged(declaration: Declaration, options: dict[str, Any]) -> dict[str, Any]:
 
 def _errors(be: Backend, found: Residual, value: Arrays) -> Arrays:
     """Backward error, ‖correction‖ / ‖value‖ at its largest over the arrays of the value, separation, boundary, measures."""
-    backward = _known(be, found.backward)
+    backward = _or_infinite(be, found.backward)
     forward = be.xp.zeros_like(backward)
     measured = value if found.zero is None else found.zero
     for step, x, y in zip(_flat(found.correction), _flat(value), _flat(measured), strict=True):
         # Where an answer of 0 leaves nothing of the equation there is nothing to correct.
         exact = (backward == 0) & (largest(be, x) == 0)
-        forward = be.xp.maximum(forward, be.xp.where(exact, 0 * forward, _known(be, relative_norm(be, step, x, y))))
+        forward = be.xp.maximum(
+            forward, be.xp.where(exact, 0 * forward, _or_infinite(be, relative_norm(be, step, x, y)))
+        )
     separation = be.xp.full_like(forward, be.xp.nan) if found.separation is None else found.separation
-    boundary = 0 * forward if found.boundary is None else be.astype(found.boundary, be.kind(forward))
+    boundary = 0 * forward if found.boundary is None else be.astype(found.boundary, be.dtype_name(forward))
     return (backward, forward, separation, boundary, *found.measures)
 
 
@@ -231,12 +233,12 @@ def _flat(xs: tuple[Array, ...]) -> tuple[Array, ...]:
     return tuple(x.reshape((len(x), -1, 1)) for x in xs)
 
 
-def _known(be: Backend, error: Array) -> Array:
+def _or_infinite(be: Backend, error: Array) -> Array:
     """An error, infinite where its computation came to nothing: then the answer may be as wrong as can be."""
     return be.xp.where(be.xp.isnan(error), be.xp.full_like(error, be.xp.inf), error)
 
 
-def _shaped(be: Backend, x: Array, batch: tuple[int, ...]) -> Any:
-    if batch or be.traced(x):
+def _unstack(be: Backend, x: Array, batch: tuple[int, ...]) -> Any:
+    if batch or be.is_traced(x):
         return x.reshape(batch)
     return x[0].item()

@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from matsign.backends import Backend
-from matsign.core.operations import Arrays, Step, no_figures
+from matsign.core.operations import Arrays, BoundOperation, no_figures
 from matsign.core.public import Call, Declaration, answer, bind, prepare, public, step_of
-from matsign.linalg.stacks import far, nonzero, per_member, scaled_norm, scattered
+from matsign.linalg.stacks import broadcast_to_rank, far_exponent, random_probe, safe_divisor, scaled_norm
 
 Array = Any
 
@@ -78,13 +78,13 @@ def frechet(f: Callable[..., Any]) -> Callable[..., Any]:
             )
         arguments, errors, options = bind(declaration, args[:half], options)
         directions = [*args[half:], *(None for _ in names[half:])]
-        call, moved = _prepared(declaration, arguments, directions)
+        call, moved = _prepare_directions(declaration, arguments, directions)
         step, given = step_of(declaration, call, errors, options)
         be, count = call.be, len(declaration.rule.results)
-        value = be.derived(step, *given)[:count]
+        value = be.bind(step, *given)[:count]
         pairs = zip(call.stacks, moved, strict=True)
-        moves = tuple(be.xp.zeros_like(x) if m is None else m for x, m in pairs if x is not None)
-        return public(declaration, call, step.tangent(be, value, given, moves))
+        tangents = tuple(be.xp.zeros_like(x) if m is None else m for x, m in pairs if x is not None)
+        return public(declaration, call, step.tangent(be, value, given, tangents))
 
     return derivative
 
@@ -146,13 +146,13 @@ def condition(f: Callable[..., Any]) -> Callable[..., Any]:
         found = answer(declaration, args, options)
         be, step, batch = found.call.be, found.step, found.call.batch
         given, value = (
-            tuple(be.constant(x) for x in xs if x is not None) for xs in (found.call.stacks, found.solution.value)
+            tuple(be.stop_gradient(x) for x in xs if x is not None) for xs in (found.call.stacks, found.solution.value)
         )
         if not step.has_entries(given):
             return be.real(be.zeros(batch, given[0]))
-        grown = be.derived(
-            _Conditioning(declaration, replace(step, batch=None)), *given, *value, found.solution.failure
-        )[0]
+        grown = be.bind(_Conditioning(declaration, replace(step, batch=None)), *given, *value, found.solution.failure)[
+            0
+        ]
         return grown[0] if batch == () else grown.reshape(batch)
 
     return number
@@ -160,10 +160,10 @@ def condition(f: Callable[..., Any]) -> Callable[..., Any]:
 
 @dataclass(frozen=True)
 class _Conditioning:
-    """A condition number as one operation like the `Step` that it belongs to: of the arrays, the value and its failures."""
+    """A condition number as one operation like the `BoundOperation` that it belongs to: of the arrays, the value and its failures."""
 
     declaration: Declaration
-    step: Step
+    step: BoundOperation
     batch: None = None
     fixed = finite = False
 
@@ -186,20 +186,20 @@ class _Conditioning:
     def evaluate(self, be: Backend, *arrays: Array) -> Arrays:
         step, count = self.step, sum(self.step.given)
         given, value, right = arrays[:count], arrays[count:-1], arrays[-1] == 0
-        with be.scoped(given[0]):
-            value, given = step.filled_value(be, value, given), step.filled(be, given)
-            kept = tuple(be.xp.where(per_member(right, x), x, be.xp.zeros_like(x)) for x in value)
+        with be.full_precision(given[0]):
+            value, given = step.fill_empty_value(be, value, given), step.fill_empty(be, given)
+            kept = tuple(be.xp.where(broadcast_to_rank(right, x), x, be.xp.zeros_like(x)) for x in value)
             grown = _norm_of_derivative(be, step, value, given)
             # What is not a number there has overflowed.
             grown = be.xp.where(right & be.xp.isnan(grown), be.xp.full_like(grown, math.inf), grown)
             if self.declaration.unbounded:
                 endless = right & self.declaration.unbounded(be, kept, *step.every(given)) & ~(grown == 0)
                 grown = be.xp.where(endless, be.xp.full_like(grown, math.inf), grown)
-        none = be.no_counts(given[0])
+        none = be.int_zeros(given[0])
         return (grown, none, none, no_figures(be, given[0]))
 
 
-def _norm_of_derivative(be: Backend, step: Step, value: Arrays, arrays: Arrays) -> Array:
+def _norm_of_derivative(be: Backend, step: BoundOperation, value: Arrays, arrays: Arrays) -> Array:
     """The largest singular value of the derivative between arrays and values, each measured in its own size.
 
     The powers of two in the sizes are applied apart, so that no square and no inverse of them overflows. Numbers stand still.
@@ -209,24 +209,26 @@ def _norm_of_derivative(be: Backend, step: Step, value: Arrays, arrays: Arrays) 
     sizes, shares = (tuple(scaled_norm(be, _flat(x)) for x in xs) for xs in (matrices, value))
     rest = _rest(be, sizes, shares)
     sizes = tuple((s, e - rest) for s, e in sizes)
-    shares = tuple((be.xp.where(s > 0, 1 / nonzero(be, s), 0 * s), rest - e) for s, e in shares)
+    shares = tuple((be.xp.where(s > 0, 1 / safe_divisor(be, s), 0 * s), rest - e) for s, e in shares)
 
-    def scaled(xs: Arrays, by: tuple[tuple[Array, Array], ...]) -> Arrays:
-        return tuple(be.ldexp(per_member(s, x) * x, per_member(e, x)) for (s, e), x in zip(by, xs, strict=True))
+    def scale(xs: Arrays, by: tuple[tuple[Array, Array], ...]) -> Arrays:
+        return tuple(
+            be.ldexp(broadcast_to_rank(s, x) * x, broadcast_to_rank(e, x)) for (s, e), x in zip(by, xs, strict=True)
+        )
 
     def unit(xs: Arrays) -> tuple[Arrays, Array]:
         whole = be.xp.concat([_flat(x) for x in xs], axis=1)
         size, e = scaled_norm(be, whole)
-        inverse = be.xp.where(size > 0, 1 / nonzero(be, size), 0 * size)
-        return scaled(xs, tuple((inverse, -e) for _ in xs)), be.ldexp(size, e)
+        inverse = be.xp.where(size > 0, 1 / safe_divisor(be, size), 0 * size)
+        return scale(xs, tuple((inverse, -e) for _ in xs)), be.ldexp(size, e)
 
     # No two changes alike: equal relative ones do not move what depends on a quotient of two arrays, opposite ones a product.
     direction, _ = unit(tuple((-0.6) ** k * _start(be, x) for k, x in enumerate(matrices)))
     grown = math.nan * sizes[0][0]
     for _ in range(_ROUNDS):
-        moved, grown = unit(scaled(step.tangent(be, value, arrays, scaled(direction, sizes) + still), shares))
-        back = step.cotangent(be, value, arrays, scaled(moved, shares))[: len(matrices)]
-        direction, _ = unit(scaled(back, sizes))
+        moved, grown = unit(scale(step.tangent(be, value, arrays, scale(direction, sizes) + still), shares))
+        back = step.cotangent(be, value, arrays, scale(moved, shares))[: len(matrices)]
+        direction, _ = unit(scale(back, sizes))
     return grown
 
 
@@ -236,9 +238,9 @@ def _rest(be: Backend, sizes: Any, values: Any) -> Array:
     They are half way between the size of the arrays and 1, so far as the smallest of them and what they make of the values
     stay in the range of the dtype.
     """
-    xp, room = be.xp, 3 * far(be, sizes[0][0]) // 2
+    xp, room = be.xp, 3 * far_exponent(be, sizes[0][0]) // 2
     low, high = _range(be, [xp.where(s > 0, e, 0 * e) for s, e in sizes])
-    rest = xp.minimum((low + high) // 4, xp.maximum(low + _LOWEST[be.kind(sizes[0][0])], 0 * low))
+    rest = xp.minimum((low + high) // 4, xp.maximum(low + _LOWEST[be.dtype_name(sizes[0][0])], 0 * low))
     low, high = _range(be, [xp.where(s > 0, e, 0 * e) for s, e in values])
     return xp.maximum(xp.minimum(rest, xp.maximum(low + room, 0 * low)), xp.minimum(high - room, 0 * high))
 
@@ -255,7 +257,7 @@ def _flat(x: Array) -> Array:
 
 def _start(be: Backend, x: Array) -> Array:
     n, m = x.shape[-2:]
-    return be.xp.broadcast_to(scattered(be, n, m, x), x.shape)
+    return be.xp.broadcast_to(random_probe(be, n, m, x), x.shape)
 
 
 def _declaration(f: Callable[..., Any]) -> Declaration:
@@ -265,9 +267,9 @@ def _declaration(f: Callable[..., Any]) -> Declaration:
     return declaration
 
 
-def _prepared(declaration: Declaration, arguments: list[Any], directions: list[Any]) -> tuple[Call, Arrays]:
+def _prepare_directions(declaration: Declaration, arguments: list[Any], directions: list[Any]) -> tuple[Call, Arrays]:
     """The call on the arguments, and the stacks of the directions: they share dtype, batch and shapes."""
-    doubled, matrices = _doubled(declaration), len(declaration.arguments)
+    doubled, matrices = _with_directions(declaration), len(declaration.arguments)
     moving = [n for n, d in zip(declaration.numbers, directions[matrices:], strict=True) if d is not None]
     both = prepare(
         doubled,
@@ -280,7 +282,7 @@ def _prepared(declaration: Declaration, arguments: list[Any], directions: list[A
     return call, at[matrices:] + numbers[half:]
 
 
-def _doubled(declaration: Declaration) -> Declaration:
+def _with_directions(declaration: Declaration) -> Declaration:
     """The same function with a direction for every array and every number."""
     rule, directions = declaration.rule, tuple("d" + name for name in declaration.arguments)
     return replace(

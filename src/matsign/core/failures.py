@@ -171,10 +171,10 @@ class SpectrumError(LinAlgError):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickled and copied by its attributes: what an exception does by itself calls the class with the message alone."""
-        return _restored, (type(self), self.args), self.__dict__
+        return _unpickle, (type(self), self.args), self.__dict__
 
 
-def _restored(cls: type[SpectrumError], args: tuple[Any, ...]) -> SpectrumError:
+def _unpickle(cls: type[SpectrumError], args: tuple[Any, ...]) -> SpectrumError:
     return cls.__new__(cls, *args)
 
 
@@ -183,7 +183,7 @@ def explain(name: str, members: list[tuple[int, ...]], failures: list[Failure], 
     lines = []
     for failure in sorted(set(failures)):
         hit = [(m, d) for m, f, d in zip(members, failures, details, strict=True) if f == failure]
-        numbers = list(dict.fromkeys(_written(d) for _, d in hit))
+        numbers = list(dict.fromkeys(_format_figure(d) for _, d in hit))
         text = MESSAGES[failure].format(detail=", ".join(numbers[:4]) + (", …" if len(numbers) > 4 else ""))
         where = [str(m[0] if len(m) == 1 else m) for m, _ in hit]
         shown = ", ".join(where[:8]) + (f" and {len(where) - 8} more" if len(where) > 8 else "")
@@ -191,5 +191,5 @@ def explain(name: str, members: list[tuple[int, ...]], failures: list[Failure], 
     return "\n".join(lines)
 
 
-def _written(figure: complex) -> str:
+def _format_figure(figure: complex) -> str:
     return f"{figure.real:.4g}" if abs(figure.imag) < 1e-12 * abs(figure.real) or not figure.imag else f"{figure:.4g}"

@@ -1,7 +1,7 @@
 """What a function is: how it is solved on stacks, and by which equations it moves with its arguments.
 
-A `Rule` holds the mathematics, a `Step` one use of it. Automatic differentiation sees a step as a single operation
-(`Backend.derived`): nothing inside it is recorded, and its derivatives come from the rule alone. Rules are written in
+A `Operation` holds the mathematics, a `BoundOperation` one use of it. Automatic differentiation sees a step as a single operation
+(`Backend.bind`): nothing inside it is recorded, and its derivatives come from the rule alone. Rules are written in
 products and in other steps, so that they may be differentiated again, to any order.
 """
 
@@ -17,7 +17,7 @@ import numpy as np
 
 from matsign.backends import CODES, Backend, numpy_single
 from matsign.core.failures import WITH_BEST_ITERATE, Failure, SpectrumError, explain
-from matsign.linalg.stacks import per_member, rectangular_eye
+from matsign.linalg.stacks import broadcast_to_rank, rectangular_eye
 
 Array = Any
 Arrays = tuple[Any, ...]
@@ -44,8 +44,8 @@ def solution(
     detail: Array | None = None,
 ) -> Solution:
     """A `Solution` in which the members of the mask `failed` have this failure; `detail` is one number per member."""
-    found = none = be.no_counts(value[0])
-    if failed is not None and not be.traced(failed) and not be.some(failed):
+    found = none = be.int_zeros(value[0])
+    if failed is not None and not be.is_traced(failed) and not be.any_true(failed):
         detail = None
     elif failed is not None:
         found = be.xp.where(failed, none + int(failure), none)
@@ -57,7 +57,7 @@ def solution(
     )
 
 
-def _stacked(found: Solution) -> Solution:
+def _as_stack(found: Solution) -> Solution:
     """What was found for one matrix as it stands in a stack."""
     value, failure, iterations, detail = found
     return Solution(tuple([x[None] for x in value]), failure[None], iterations[None], detail[None])
@@ -65,19 +65,19 @@ def _stacked(found: Solution) -> Solution:
 
 def nothing_failed(be: Backend, failure: Array) -> bool:
     """Whether it is known that all members have an answer."""
-    return not be.traced(failure) and not be.some(failure)
+    return not be.is_traced(failure) and not be.any_true(failure)
 
 
-def overflowed(be: Backend, x: Array, failure: Array) -> Array:
+def overflow_failure(be: Backend, x: Array, failure: Array) -> Array:
     """The failures of the members x of an answer, where those that have one and are not finite are too large for their dtype."""
-    if not be.traced(x) and be.surely_finite(x):
+    if not be.is_traced(x) and be.known_finite(x):
         return failure
     return be.xp.where((failure == 0) & ~be.xp.isfinite(x).all((-1, -2)), int(Failure.OVERFLOW) + 0 * failure, failure)
 
 
 def no_figures(be: Backend, like: Array) -> Array:
     """The figures of a `Solution` that has none."""
-    return be.zeros((*be.no_counts(like).shape, 2), be.real(like))
+    return be.zeros((*be.int_zeros(like).shape, 2), be.real(like))
 
 
 def figures(be: Backend, like: Array, numbers: Array) -> Array:
@@ -86,11 +86,11 @@ def figures(be: Backend, like: Array, numbers: Array) -> Array:
         both = (be.real(numbers)[..., None], be.imag(numbers)[..., None])
     else:
         both = (numbers[..., None], be.zeros((*numbers.shape, 1), numbers))
-    return be.astype(be.xp.concat(both, axis=-1), be.kind(be.real(like)))
+    return be.astype(be.xp.concat(both, axis=-1), be.dtype_name(be.real(like)))
 
 
 @dataclass(frozen=True, eq=False)
-class Rule:
+class Operation:
     """The mathematics of a function, free of any array library.
 
     ``solve(be, *arrays, **options)`` sees stacks (B, n, m) of one dtype, with B and all sizes at least 1 and all entries finite,
@@ -147,14 +147,14 @@ def shapes_of(side: str) -> tuple[tuple[str, ...], ...]:
 
 
 @dataclass(frozen=True)
-class Step:
+class BoundOperation:
     """A rule with its options on stacks: the value, failure, iterations and detail as one flat tuple of arrays.
 
     `given` tells which arrays there are, numbers after matrices; the others are None to the rule, or floats among the
     options. With `batch`, a failure is an error that names members of a batch of this shape.
     """
 
-    rule: Rule
+    rule: Operation
     given: tuple[bool, ...]
     options: tuple[tuple[str, Any], ...] = ()
     batch: tuple[int, ...] | None = None
@@ -178,54 +178,54 @@ class Step:
         shapes = [(arrays[0].shape[0], *(sizes[n] for n in shape)) for shape in rule.results]
         return list(zip(shapes, kinds, strict=True))
 
-    def over(self, count: int) -> Step:
+    def over(self, count: int) -> BoundOperation:
         """The same with another leading axis."""
         return self if self.batch is None else replace(self, batch=(count, *self.batch))
 
     def __call__(self, be: Backend, *arrays: Array) -> Arrays:
         flat = self.evaluate(be, *arrays)
         if self.raises(be, flat):
-            self.complain(be, flat)
+            self.raise_failures(be, flat)
         return flat
 
     def evaluate(self, be: Backend, *arrays: Array) -> Arrays:
         """The flat tuple, whatever has failed."""
-        with be.scoped(arrays[0]):
-            found = self._solved(be, arrays)
+        with be.full_precision(arrays[0]):
+            found = self._solve(be, arrays)
         return (*found.value, *found[1:])
 
     def raises(self, be: Backend, flat: Arrays) -> bool:
         """Whether members have failed that must not."""
         failure = flat[-CODES]
-        return self.batch is not None and not nothing_failed(be, failure) and not be.traced(failure)
+        return self.batch is not None and not nothing_failed(be, failure) and not be.is_traced(failure)
 
-    def tangent(self, be: Backend, value: Arrays, arrays: Arrays, moves: Arrays) -> Arrays:
+    def tangent(self, be: Backend, value: Arrays, arrays: Arrays, tangents: Arrays) -> Arrays:
         """How the value moves with the given arrays."""
-        if _empty(arrays):
+        if _is_empty(arrays):
             if not self.has_entries(arrays):
                 return tuple(be.xp.zeros_like(x) for x in value)
-            full = self.filled(be, arrays), self.filled(be, moves, neutral=False)
-            return self._trimmed(arrays, self.tangent(be, self.filled_value(be, value, arrays), *full))
-        matrices, named = self.split(arrays)
-        with be.scoped(arrays[0]):
-            return self._ruled("tangent")(be, value, matrices, self.every(moves), **named)
+            full = self.fill_empty(be, arrays), self.fill_empty(be, tangents, neutral=False)
+            return self._trim(arrays, self.tangent(be, self.fill_empty_value(be, value, arrays), *full))
+        matrices, split_numbers = self.split(arrays)
+        with be.full_precision(arrays[0]):
+            return self._derivative_rule("tangent")(be, value, matrices, self.every(tangents), **split_numbers)
 
-    def cotangent(self, be: Backend, value: Arrays, arrays: Arrays, bars: Arrays) -> Arrays:
+    def cotangent(self, be: Backend, value: Arrays, arrays: Arrays, cotangents: Arrays) -> Arrays:
         """The adjoint of `tangent`, for the given arrays."""
-        if _empty(arrays):
+        if _is_empty(arrays):
             if not self.has_entries(arrays):
                 return tuple(be.xp.zeros_like(x) for x in arrays)
-            full = (self.filled_value(be, x, arrays) for x in (value, bars))
-            found = self.cotangent(be, next(full), self.filled(be, arrays), next(full))
+            full = (self.fill_empty_value(be, x, arrays) for x in (value, cotangents))
+            found = self.cotangent(be, next(full), self.fill_empty(be, arrays), next(full))
             return tuple(
                 x[:, : y.shape[1], : y.shape[2]] if y.ndim > 1 else x for x, y in zip(found, arrays, strict=True)
             )
-        matrices, named = self.split(arrays)
-        with be.scoped(arrays[0]):
-            found = self._ruled("cotangent")(be, value, matrices, bars, **named)
+        matrices, split_numbers = self.split(arrays)
+        with be.full_precision(arrays[0]):
+            found = self._derivative_rule("cotangent")(be, value, matrices, cotangents, **split_numbers)
         return tuple(_like(be, x, y) for x, y in zip((x for x in found if x is not None), arrays, strict=True))
 
-    def _ruled(self, kind: str) -> Callable[..., Arrays]:
+    def _derivative_rule(self, kind: str) -> Callable[..., Arrays]:
         rule = getattr(self.rule, kind)
         if rule is None:
             raise NotImplementedError(f"{self.rule.name} has no derivative")
@@ -240,19 +240,19 @@ class Step:
 
     def split(self, arrays: Arrays) -> tuple[Arrays, dict[str, Any]]:
         """The matrices, and by name the options and the numbers."""
-        return named(self.rule, self.every(arrays), dict(self.options))
+        return split_numbers(self.rule, self.every(arrays), dict(self.options))
 
-    def _solved(self, be: Backend, arrays: Arrays) -> Solution:
-        if _empty(arrays):
+    def _solve(self, be: Backend, arrays: Arrays) -> Solution:
+        if _is_empty(arrays):
             if not self.has_entries(arrays):
                 return self._nothing(be, arrays)
-            found = self._solved(be, self.filled(be, arrays))
-            return found._replace(value=self._trimmed(arrays, found.value))
-        bad, arrays = set_aside(be, arrays)
+            found = self._solve(be, self.fill_empty(be, arrays))
+            return found._replace(value=self._trim(arrays, found.value))
+        bad, arrays = mask_nonfinite(be, arrays)
         options = dict(self.options)
 
         def solve(*stacks: Array) -> Solution:
-            matrices, known = named(self.rule, stacks, options)
+            matrices, known = split_numbers(self.rule, stacks, options)
             return self.rule.solve(be, *matrices, **known)
 
         # A failure that becomes an error brings its best iterate along; elsewhere a NaN stands for it.
@@ -260,19 +260,19 @@ class Step:
         every = self.every(arrays)
         if len(arrays[0]) == 1:
             if be.name == "numpy" and self.rule.alone(**options):
-                found = _stacked(numpy_single.call(self.rule.solve, *every, **options))
+                found = _as_stack(numpy_single.call(self.rule.solve, *every, **options))
             else:
                 found = solve(*every)
-            return _mark(be, found, bad, kept)
+            return _nan_failed(be, found, bad, kept)
         room = _CHUNK << 7 if self.unrolls else _CHUNK
-        return _mark(be, _in_pieces(be, solve, every, room), bad, kept)
+        return _nan_failed(be, _map_chunks(be, solve, every, room), bad, kept)
 
     def _nothing(self, be: Backend, arrays: Arrays) -> Solution:
         """An answer without entries: that of an empty batch or an empty matrix."""
         if len(arrays[0]) and self.rule.nothing is not None:
-            bad, arrays = set_aside(be, arrays)
+            bad, arrays = mask_nonfinite(be, arrays)
             matrices, options = self.split(arrays)
-            return _mark(be, self.rule.nothing(be, *matrices, **options), bad)
+            return _nan_failed(be, self.rule.nothing(be, *matrices, **options), bad)
         sizes = self._sizes(arrays)
         kinds = self.rule.kinds or ("same",) * len(self.rule.results)
         shapes = (tuple(sizes.get(letter, 0) for letter in shape) for shape in self.rule.results)
@@ -288,22 +288,22 @@ class Step:
         sizes = self._sizes(arrays)
         return len(arrays[0]) > 0 and any(all(sizes.get(x, 1) for x in shape) for shape in self.rule.results)
 
-    def filled(self, be: Backend, arrays: Arrays, *, neutral: bool = True) -> Arrays:
+    def fill_empty(self, be: Backend, arrays: Arrays, *, neutral: bool = True) -> Arrays:
         """The given arrays with one row or column of what adds nothing in place of none."""
         letters = (s for s, given in zip(self.rule.letters, self.given, strict=True) if given)
         return tuple(
-            _filled(be, x, self.rule.neutral.get(s[0], 0.0) if neutral and s[0] == s[-1] else 0.0) if s else x
+            _fill(be, x, self.rule.neutral.get(s[0], 0.0) if neutral and s[0] == s[-1] else 0.0) if s else x
             for x, s in zip(arrays, letters, strict=True)
         )
 
-    def filled_value(self, be: Backend, value: Arrays, arrays: Arrays) -> Arrays:
+    def fill_empty_value(self, be: Backend, value: Arrays, arrays: Arrays) -> Arrays:
         """The value for the filled arrays, from that for these."""
         empty = self._missing(arrays)
         return tuple(
-            _filled(be, x, 0.0) if empty & set(shape) else x for x, shape in zip(value, self.rule.results, strict=True)
+            _fill(be, x, 0.0) if empty & set(shape) else x for x, shape in zip(value, self.rule.results, strict=True)
         )
 
-    def _trimmed(self, arrays: Arrays, value: Arrays) -> Arrays:
+    def _trim(self, arrays: Arrays, value: Arrays) -> Arrays:
         """The value for these arrays, from that for the filled ones."""
         empty = self._missing(arrays)
         cuts = (
@@ -322,7 +322,7 @@ class Step:
                 known |= dict(zip(shape, x.shape[1:], strict=True))
         return known | self.rule.sizes(known, **dict(self.options))
 
-    def complain(self, be: Backend, flat: Arrays) -> NoReturn:
+    def raise_failures(self, be: Backend, flat: Arrays) -> NoReturn:
         """The error of a step that `raises`."""
         assert self.batch is not None
         found = Solution(flat[:-CODES], *flat[-CODES:])
@@ -331,10 +331,10 @@ class Step:
         members = [tuple(int(i) for i in np.unravel_index(k, self.batch)) if self.batch else () for k in hit]
         reasons = [Failure(int(failures[k])) for k in hit]
         text = explain(self.rule.name, members, reasons, [complex(*details[k]) for k in hit])
-        raise SpectrumError(text, members, reasons, self.rule.wrap(be, *shaped(be, found.value, self.batch)))
+        raise SpectrumError(text, members, reasons, self.rule.wrap(be, *unstack(be, found.value, self.batch)))
 
 
-def named(rule: Rule, arrays: Arrays, options: dict[str, Any]) -> tuple[Arrays, dict[str, Any]]:
+def split_numbers(rule: Operation, arrays: Arrays, options: dict[str, Any]) -> tuple[Arrays, dict[str, Any]]:
     """The matrices among all arrays of a rule, and its numbers among the options."""
     if not rule.numbers:
         return arrays, options
@@ -343,24 +343,24 @@ def named(rule: Rule, arrays: Arrays, options: dict[str, Any]) -> tuple[Arrays, 
     return arrays[:count], options | numbers
 
 
-def follow(be: Backend, rule: Rule, *arrays: Array, **options: Any) -> Arrays:
+def apply(be: Backend, rule: Operation, *arrays: Array, **options: Any) -> Arrays:
     """The value of a rule inside another rule; members without one are NaN."""
-    step = Step(rule, tuple(x is not None for x in arrays), tuple(sorted(options.items())))
-    return be.derived(step, *(x for x in arrays if x is not None))[: len(rule.results)]
+    step = BoundOperation(rule, tuple(x is not None for x in arrays), tuple(sorted(options.items())))
+    return be.bind(step, *(x for x in arrays if x is not None))[: len(rule.results)]
 
 
-def shaped(be: Backend, value: Arrays, batch: tuple[int, ...]) -> list[Array]:
+def unstack(be: Backend, value: Arrays, batch: tuple[int, ...]) -> list[Array]:
     """Stacks with the leading axes of the batch."""
-    return [be.settled(x.reshape((*batch, *x.shape[1:]))) for x in value]
+    return [be.resolve_conj(x.reshape((*batch, *x.shape[1:]))) for x in value]
 
 
-def set_aside(be: Backend, arrays: Arrays) -> tuple[Array | None, Arrays]:
+def mask_nonfinite(be: Backend, arrays: Arrays) -> tuple[Array | None, Arrays]:
     """Which members are not finite, and the arrays with a harmless stand-in there: no LAPACK routine ever sees a NaN."""
     bad = None
     for x in arrays:
         if x is None or x.ndim == 1:
             continue
-        if not be.surely_finite(x):
+        if not be.known_finite(x):
             here = ~be.xp.isfinite(x).all((-1, -2))
             bad = here if bad is None else bad | here
     if bad is not None:
@@ -376,7 +376,7 @@ def set_aside(be: Backend, arrays: Arrays) -> tuple[Array | None, Arrays]:
 _CHUNK = 1 << 15
 
 
-def _in_pieces(be: Backend, solve: Callable[..., Solution], stacks: Arrays, room: int) -> Solution:
+def _map_chunks(be: Backend, solve: Callable[..., Solution], stacks: Arrays, room: int) -> Solution:
     """The solver on the whole stack, or on a CPU on pieces of it that fit the cache."""
     count = max(1, room // max(math.prod(x.shape[1:]) for x in stacks if x is not None))
     workers = be.workers(stacks[0])
@@ -384,7 +384,7 @@ def _in_pieces(be: Backend, solve: Callable[..., Solution], stacks: Arrays, room
         return solve(*stacks)
 
     def piece(i: int) -> Solution:
-        with be.scoped(stacks[0]):
+        with be.full_precision(stacks[0]):
             return solve(*(None if x is None else x[i : i + count] for x in stacks))
 
     starts = range(0, len(stacks[0]), count)
@@ -397,7 +397,7 @@ def _in_pieces(be: Backend, solve: Callable[..., Solution], stacks: Arrays, room
     return Solution(value, *(be.xp.concat(parts) for parts in zip(*(piece[1:] for piece in pieces), strict=True)))
 
 
-def _mark(be: Backend, found: Solution, bad: Array | None, kept: tuple[Failure, ...] = ()) -> Solution:
+def _nan_failed(be: Backend, found: Solution, bad: Array | None, kept: tuple[Failure, ...] = ()) -> Solution:
     """NaN in every member that failed, but where it did for one of the reasons `kept`."""
     failure = found.failure
     if bad is not None:
@@ -405,23 +405,23 @@ def _mark(be: Backend, found: Solution, bad: Array | None, kept: tuple[Failure, 
     elif nothing_failed(be, failure):
         return found
     failed = failure > 0
-    for reason in () if be.traced(failure) else kept:
+    for reason in () if be.is_traced(failure) else kept:
         failed = failed & (failure != int(reason))
-    value = tuple(be.xp.where(per_member(failed, x), math.nan * be.xp.ones_like(x), x) for x in found.value)
+    value = tuple(be.xp.where(broadcast_to_rank(failed, x), math.nan * be.xp.ones_like(x), x) for x in found.value)
     return found._replace(value=value, failure=failure)
 
 
-def _empty(arrays: Arrays) -> bool:
+def _is_empty(arrays: Arrays) -> bool:
     return any([0 in x.shape for x in arrays])
 
 
 def _dtype(be: Backend, like: Array, kind: str) -> str:
     """The dtype of a result of this kind."""
-    name = be.kind(be.real(like) if kind == "real" else like)
+    name = be.dtype_name(be.real(like) if kind == "real" else like)
     return {"float32": "complex64", "float64": "complex128"}.get(name, name) if kind == "complex" else name
 
 
-def _filled(be: Backend, x: Array, diagonal: float) -> Array:
+def _fill(be: Backend, x: Array, diagonal: float) -> Array:
     """x, or where it has no entries, zeros of size 1 in place of 0 with this diagonal."""
     if 0 not in x.shape:
         return x
@@ -431,4 +431,4 @@ def _filled(be: Backend, x: Array, diagonal: float) -> Array:
 
 def _like(be: Backend, bar: Array, x: Array) -> Array:
     """A cotangent as its array would be: of a real one it is real."""
-    return be.settled(be.real(bar) if be.is_complex(bar) and not be.is_complex(x) else bar)
+    return be.resolve_conj(be.real(bar) if be.is_complex(bar) and not be.is_complex(x) else bar)

@@ -19,8 +19,8 @@ import numpy as np
 
 from matsign import backends
 from matsign.backends import Backend
-from matsign.backends.constants import known
-from matsign.core.operations import Arrays, Rule, Solution, Step, shaped, shapes_of
+from matsign.backends.constants import as_constant
+from matsign.core.operations import Arrays, BoundOperation, Operation, Solution, shapes_of, unstack
 
 Array = Any
 P = ParamSpec("P")
@@ -66,7 +66,7 @@ class Declaration:
     is infinite. `measures` names those of the residual.
     """
 
-    rule: Rule
+    rule: Operation
     residual: Callable[..., Residual]
     arguments: tuple[str, ...]
     optional: tuple[str, ...]
@@ -102,7 +102,7 @@ class Plan(NamedTuple):
     """What the checks of a call have found: the same for all calls with arrays of these dtypes and shapes and these options."""
 
     call: Call  # without arrays
-    step: Step
+    step: BoundOperation
     work: str  # the dtype computed in
     by_numpy: bool  # whether NumPy computes it for arrays of another library
 
@@ -113,7 +113,7 @@ class Answer(NamedTuple):
     public: Any
     call: Call
     solution: Solution
-    step: Step
+    step: BoundOperation
 
 
 def declared(
@@ -153,7 +153,7 @@ def declared(
     def decorate(f: Callable[P, R]) -> Callable[P, R]:
         parameters = list(inspect.signature(f).parameters.values())
         arrays, rest = parameters[: len(inputs)], [p for p in parameters[len(inputs) :] if p.name != "errors"]
-        rule = Rule(
+        rule = Operation(
             name=f.__name__,
             shapes=inputs,
             results=results,
@@ -229,7 +229,7 @@ def _value_by_numpy(declaration: Declaration, plan: Plan, args: tuple[Any, ...],
     found = plan.step.evaluate(numpy, *given)
     if plan.step.raises(numpy, found):
         return None
-    value = shaped(numpy, found[: len(declaration.rule.results)], batch)
+    value = unstack(numpy, found[: len(declaration.rule.results)], batch)
     return declaration.rule.wrap(be, *[be.from_numpy(x, arrays[0]) for x in value])
 
 
@@ -243,12 +243,14 @@ def _answer(
             _remember(declaration, key, call, step, given)
     else:
         call, step, given = _as_planned(declaration, plan, args, kwargs)
-    found, count = call.be.derived(step, *given), len(declaration.rule.results)
+    found, count = call.be.bind(step, *given), len(declaration.rule.results)
     solution = Solution(found[:count], *found[count:])
     return Answer(public(declaration, call, solution.value), call, solution, step)
 
 
-def _checked(declaration: Declaration, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Call, Step, Arrays]:
+def _checked(
+    declaration: Declaration, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[Call, BoundOperation, Arrays]:
     """The arguments of a call as a step and its arrays, with an error for what does not fit."""
     arguments, errors, options = bind(declaration, args, kwargs)
     call = prepare(declaration, arguments)
@@ -279,24 +281,24 @@ def _signature(declaration: Declaration, args: tuple[Any, ...], kwargs: dict[str
     return tuple(key)
 
 
-def _remember(declaration: Declaration, key: Any, call: Call, step: Step, given: Arrays) -> None:
+def _remember(declaration: Declaration, key: Any, call: Call, step: BoundOperation, given: Arrays) -> None:
     if len(declaration.plans) >= _MOST_PLANS:
         declaration.plans.clear()
     by_numpy = call.kind in KINDS and not declaration.numbers and call.be.by_numpy(step, *given)
-    declaration.plans[key] = Plan(call._replace(stacks=()), step, call.be.kind(given[0]), by_numpy)
+    declaration.plans[key] = Plan(call._replace(stacks=()), step, call.be.dtype_name(given[0]), by_numpy)
 
 
 def _as_planned(
     declaration: Declaration, plan: Plan, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> tuple[Call, Step, Arrays]:
+) -> tuple[Call, BoundOperation, Arrays]:
     """The same as `_checked`, where the plan leaves the values of arrays to look at alone."""
-    be, _, batch, kind, known = plan.call
+    be, _, batch, kind, as_constant = plan.call
     arrays = [None if x is None else be.astype(x, plan.work) for x in _arrays_of(declaration, args, kwargs)]
     if declaration.hermitian:
         _check_hermitian(declaration, be, arrays)
     stacks = [None if x is None else _stack(be, x, batch, 2) for x in arrays]
     given = tuple([x for x in stacks if x is not None])
-    return Call(be, (*stacks, *[None] * len(known)), batch, kind, known), plan.step, given
+    return Call(be, (*stacks, *[None] * len(as_constant)), batch, kind, as_constant), plan.step, given
 
 
 def _arrays_of(declaration: Declaration, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any]:
@@ -305,10 +307,12 @@ def _arrays_of(declaration: Declaration, args: tuple[Any, ...], kwargs: dict[str
     return [*args[: len(names)], *(kwargs.get(name) for name in names[len(args) :])]
 
 
-def step_of(declaration: Declaration, call: Call, errors: str, options: dict[str, Any]) -> tuple[Step, Arrays]:
+def step_of(
+    declaration: Declaration, call: Call, errors: str, options: dict[str, Any]
+) -> tuple[BoundOperation, Arrays]:
     """The step that a call is, and its arrays."""
     mask, options = tuple(x is not None for x in call.stacks), options | call.known
-    step = Step(
+    step = BoundOperation(
         declaration.rule, mask, tuple(sorted(options.items(), key=_name)), call.batch if errors == "raise" else None
     )
     return step, tuple(x for x in call.stacks if x is not None)
@@ -321,7 +325,7 @@ def _name(option: tuple[str, Any]) -> str:
 
 def public(declaration: Declaration, call: Call, value: Arrays) -> Any:
     """A value as the caller gets it."""
-    arrays = shaped(call.be, value, call.batch)
+    arrays = unstack(call.be, value, call.batch)
     if call.kind in HALVES:
         arrays = [call.be.astype(x, call.kind) for x in arrays]
     return declaration.rule.wrap(call.be, *arrays)
@@ -388,7 +392,7 @@ def _check_tolerance(name: str, kind: str, tol: float | None) -> None:
 def _frozen(name: str, key: str, option: Any) -> Any:
     """Lists and arrays as tuples: options are compared and kept. Numbers are constants of whoever compiles the call."""
     if type(option) in (int, float):
-        return known(option)
+        return as_constant(option)
     if hasattr(option, "tolist"):
         try:
             option = option.tolist()
@@ -469,10 +473,10 @@ def prepare(declaration: Declaration, arguments: list[Any], stacked: tuple[str, 
 def _real_numbers(declaration: Declaration, be: Backend, numbers: list[Array], like: Array) -> list[Array]:
     """Numbers in the precision of the matrices, which are never promoted to theirs."""
     for name, x in zip(declaration.numbers, numbers, strict=True):
-        kind = "" if x is None else be.kind(x)
+        kind = "" if x is None else be.dtype_name(x)
         if kind.startswith(("complex", "bool")):
             raise TypeError(f"{declaration.name}: {name} has dtype {kind}; wanted real numbers")
-    kind = be.kind(be.real(like))
+    kind = be.dtype_name(be.real(like))
     return [None if x is None else be.astype(x, kind) for x in numbers]
 
 
@@ -508,9 +512,9 @@ def _gather(declaration: Declaration, names: tuple[str, ...], arguments: list[An
         placed = {
             n: x
             for n, x in zip(names, arrays, strict=True)
-            if x is not None and not (be.traced(x) and be.name == "jax")
+            if x is not None and not (be.is_traced(x) and be.name == "jax")
         }
-        devices = {n: be.where_is(x) for n, x in placed.items()}
+        devices = {n: be.device_name(x) for n, x in placed.items()}
         if len(set(devices.values())) > 1:
             whose = ", ".join(f"{n} is on {d}" for n, d in devices.items())
             raise ValueError(f"{declaration.name}: all arrays must be on one device; {whose}")
@@ -565,14 +569,14 @@ def _entries(x: Any) -> Iterator[Any]:
 
 def _promote(declaration: Declaration, be: Backend, arrays: list[Array]) -> tuple[list[Array], str]:
     """The arrays in the dtype computed in, and the dtype to answer in."""
-    kinds = {n: be.kind(x) for n, x in zip(declaration.arguments, arrays, strict=True) if x is not None}
+    kinds = {n: be.dtype_name(x) for n, x in zip(declaration.arguments, arrays, strict=True) if x is not None}
     kind = next(iter(kinds.values()))
     if kind in KINDS and all(other == kind for other in kinds.values()):
         return arrays, kind
     for name, kind in kinds.items():
         if kind not in KINDS and kind not in HALVES and not kind.startswith(("int", "uint", "bool")):
             raise TypeError(f"{declaration.name}: {name} has dtype {kind}; wanted {', '.join(KINDS)}")
-    kind = be.common_kind(*(x for x in arrays if x is not None))
+    kind = be.common_dtype_name(*(x for x in arrays if x is not None))
     if kind.startswith(("int", "uint", "bool")):
         kind = be.default_float()
     if kind in HALVES and not declaration.halves:
@@ -597,10 +601,12 @@ def _check_sizes(declaration: Declaration, arrays: list[Array]) -> None:
             fits = fits and sizes.setdefault(letter, size) == size
             source.setdefault(letter, name)
         if not fits:
-            known = [
+            as_constant = [
                 f"{v} = {sizes[v]} from {source[v]}" for v in dict.fromkeys(letters) if source.get(v, name) != name
             ]
-            wanted = f"(..., {letters[0]}, {letters[1]})" + (" with " + " and ".join(known) if known else "")
+            wanted = f"(..., {letters[0]}, {letters[1]})" + (
+                " with " + " and ".join(as_constant) if as_constant else ""
+            )
             raise ValueError(f"{declaration.name}: {name} has shape {tuple(x.shape)}, wanted {wanted}")
 
 
@@ -611,9 +617,9 @@ def _check_hermitian(declaration: Declaration, be: Backend, arrays: list[Array])
     for name, x in zip(declaration.arguments, arrays, strict=True):
         if name not in declaration.hermitian or x is None:
             continue
-        if be.every(x == x.conj().mT):
+        if be.all_true(x == x.conj().mT):
             continue
-        with be.scoped(x):
+        with be.full_precision(x):
             gap, size = (np.abs(y).max(initial=0) for y in (x - x.conj().mT, x))
         # With NaN or infinity this is false: those are reported member by member.
         if gap > 100 * be.eps(x) * size:

@@ -14,7 +14,7 @@ from matsign.backends import Backend
 from matsign.core.failures import Failure
 from matsign.core.operations import Solution
 from matsign.linalg import balancing
-from matsign.linalg.stacks import column, normalise, per_member
+from matsign.linalg.stacks import broadcast_scalar, broadcast_to_rank, scale_to_unit
 
 Array = Any
 
@@ -22,50 +22,50 @@ Array = Any
 _NOTHING = -(1 << 20)
 
 
-def balanced(be: Backend, *matrices: Array) -> tuple[Array, ...]:
+def balance_together(be: Backend, *matrices: Array) -> tuple[Array, ...]:
     """``(*exponents, *scaled, k)``: each matrix as 2^-k 2^-e m 2^e with exponents e (B, n) that make its rows and columns alike,
     the largest entry of all near one.
 
     In one step, because what is near one in good units may lie outside the range of the dtype in those between. The exponents
     are None where it is known that no member of the stack has units to change.
     """
-    if not be.traced(matrices[0]) and not any([be.some(balancing.uneven(be, m)) for m in matrices]):
-        return *[None] * len(matrices), *normalise(be, *matrices)
-    exponents = [balancing.exponents(be, m) for m in matrices]
+    if not be.is_traced(matrices[0]) and not any([be.any_true(balancing.uneven_rows(be, m)) for m in matrices]):
+        return *[None] * len(matrices), *scale_to_unit(be, *matrices)
+    exponents = [balancing.balancing_exponents(be, m) for m in matrices]
 
-    def rescaled(*both: Array) -> tuple[Array, ...]:
+    def rescale(*both: Array) -> tuple[Array, ...]:
         exponents, matrices = both[: len(both) // 2], both[len(both) // 2 :]
         shifts = [e[..., None, :] - e[..., :, None] for e in exponents]
         pairs = list(zip(matrices, shifts, strict=True))
         k = functools.reduce(be.xp.maximum, [_exponent_of(be, m, shift) for m, shift in pairs])
         k = be.xp.where(k > _NOTHING, k, 0 * k)
-        return *exponents, *(be.exact_ldexp(m, shift - column(k)) for m, shift in pairs), k
+        return *exponents, *(be.exact_ldexp(m, shift - broadcast_scalar(k)) for m, shift in pairs), k
 
-    def alike(*both: Array) -> tuple[Array, ...]:
-        return *both[: len(both) // 2], *normalise(be, *both[len(both) // 2 :])
+    def scale_only(*both: Array) -> tuple[Array, ...]:
+        return *both[: len(both) // 2], *scale_to_unit(be, *both[len(both) // 2 :])
 
     uneven = functools.reduce(operator.or_, [(e != 0).any(-1) for e in exponents])
-    found: tuple[Array, ...] = be.seldom(uneven, rescaled, alike, *exponents, *matrices)
+    found: tuple[Array, ...] = be.rare_cond(uneven, rescale, scale_only, *exponents, *matrices)
     return found
 
 
-def plus(e: Array | None, f: Array) -> Array:
+def add_exponents(e: Array | None, f: Array) -> Array:
     """Exponents e + f, where e may be None for zeros."""
     return f if e is None else e + f
 
 
-def into(be: Backend, q: Array, e: Array | None) -> tuple[Array, Array]:
+def scale_right_side(be: Backend, q: Array, e: Array | None) -> tuple[Array, Array]:
     """(2^-k 2^-e q, k) for one exponent an entry (B, n, m), with the largest entry near one whatever the exponents are."""
     if e is None:
-        scaled, k = normalise(be, q)
-        return scaled, k
+        at_size, k = scale_to_unit(be, q)
+        return at_size, k
 
     def one_by_one(q: Array, e: Array) -> tuple[Array, Array]:
         k = _exponent_of(be, q, -e)
         k = be.xp.where(k > _NOTHING, k, 0 * k)
-        return be.ldexp(q, -e - column(k)), k
+        return be.ldexp(q, -e - broadcast_scalar(k)), k
 
-    return be.seldom((e != 0).any((-1, -2)), one_by_one, lambda q, e: normalise(be, q), q, e)
+    return be.rare_cond((e != 0).any((-1, -2)), one_by_one, lambda q, e: scale_to_unit(be, q), q, e)
 
 
 def _exponent_of(be: Backend, x: Array, shift: Array) -> Array:
@@ -79,14 +79,14 @@ def _exponents(be: Backend, x: Array) -> Array:
     return be.xp.where(x != 0, be.exponent(x), _NOTHING + 0 * be.exponent(x))
 
 
-def restored(be: Backend, found: Solution, e: Array) -> Solution:
+def restore(be: Backend, found: Solution, e: Array) -> Solution:
     """An answer x as 2^e x, with an error where that is too large for the dtype."""
-    return checked(be, found._replace(value=(be.ldexp(found.value[0], e),)))
+    return check_range(be, found._replace(value=(be.ldexp(found.value[0], e),)))
 
 
-def checked(be: Backend, found: Solution) -> Solution:
+def check_range(be: Backend, found: Solution) -> Solution:
     """`found` with an error where what was finite near one in size is too large for the dtype."""
-    if all(not be.traced(x) and be.surely_finite(x) for x in found.value):
+    if all(not be.is_traced(x) and be.known_finite(x) for x in found.value):
         return found
     failure = found.failure
     for x in found.value:
@@ -104,40 +104,40 @@ class Powers(NamedTuple):
 
 def size_of(be: Backend, *matrices: Array) -> Array:
     """The exponent of the largest entry of these; a number that nothing moves."""
-    return normalise(be, *(be.constant(x) for x in matrices))[-1]
+    return scale_to_unit(be, *(be.stop_gradient(x) for x in matrices))[-1]
 
 
 def tangent_at_size(powers: Callable[..., Powers], tangent: Callable[..., Any]) -> Callable[..., Any]:
     """A tangent of arrays near one as one of any arrays: products of what is moved would leave the range of numbers."""
 
-    def scaled(be: Backend, value: Any, arrays: Any, moves: Any, **options: Any) -> Any:
+    def at_size(be: Backend, value: Any, arrays: Any, tangents: Any, **options: Any) -> Any:
         by = powers(be, *arrays)
         down = tuple(-k for k in by.arrays)
         value = _times(be, value, tuple(-k for k in by.value))
-        return _times(be, tangent(be, value, _times(be, arrays, down), _times(be, moves, down), **options), by.value)
+        return _times(be, tangent(be, value, _times(be, arrays, down), _times(be, tangents, down), **options), by.value)
 
-    return scaled
+    return at_size
 
 
 def cotangent_at_size(powers: Callable[..., Powers], cotangent: Callable[..., Any]) -> Callable[..., Any]:
     """The same for a cotangent."""
 
-    def scaled(be: Backend, value: Any, arrays: Any, bars: Any, **options: Any) -> Any:
+    def at_size(be: Backend, value: Any, arrays: Any, cotangents: Any, **options: Any) -> Any:
         by = powers(be, *arrays)
         down = tuple(-k for k in by.arrays)
         top = by.value[0]
         for k in by.value[1:]:
             top = be.xp.maximum(top, k)
         value = _times(be, value, tuple(-k for k in by.value))
-        bars = _times(be, bars, tuple(k - top for k in by.value))
-        pulled = cotangent(be, value, _times(be, arrays, down), bars, **options)
+        cotangents = _times(be, cotangents, tuple(k - top for k in by.value))
+        pulled = cotangent(be, value, _times(be, arrays, down), cotangents, **options)
         return _times(be, pulled, tuple(top + k for k in down))
 
-    return scaled
+    return at_size
 
 
 def _times(be: Backend, xs: Any, exponents: tuple[Array, ...]) -> Any:
-    return tuple(be.ldexp(x, per_member(k, x)) for x, k in zip(xs, exponents, strict=True))
+    return tuple(be.ldexp(x, broadcast_to_rank(k, x)) for x, k in zip(xs, exponents, strict=True))
 
 
 def at_least_rounded(be: Backend, step: Array, value: Array) -> Array:

@@ -16,7 +16,7 @@ import numpy as np
 from matsign.backends import lapack, load
 from matsign.core.failures import Failure
 from matsign.linalg.separation import ROUNDINGS, spectral_norm
-from matsign.linalg.stacks import scattered_numbers
+from matsign.linalg.stacks import probe_numbers
 
 Array = np.ndarray[Any, Any]
 Solve = Callable[[Array], Array]
@@ -42,12 +42,12 @@ class _Form(NamedTuple):
 
     def solve(self, q: Array) -> Array:
         """x in the caller's basis; Hermitian right-hand sides cost less."""
-        return self.turned_back(self.equation.solve_well(self.turned(q), _is_hermitian(q)))
+        return self.from_schur_basis(self.equation.solve_well(self.to_schur_basis(q), _is_hermitian(q)))
 
-    def turned(self, q: Array) -> Array:
+    def to_schur_basis(self, q: Array) -> Array:
         return lapack.product(lapack.product(self.u.conj().T, q), self.u)
 
-    def turned_back(self, y: Array) -> Array:
+    def from_schur_basis(self, y: Array) -> Array:
         return lapack.product(lapack.product(self.u, y), self.u.conj().T)
 
 
@@ -96,9 +96,9 @@ def _responses(a: Array, rights: Array, d: Array, solver: Callable[..., _Triangu
         with np.errstate(all="ignore"):
             start, steps = _probe(form.u), 3
             for i, right in enumerate(rights[k]):
-                f = form.turned(right)
+                f = form.to_schur_basis(right)
                 y = form.equation.solve(f, _is_hermitian(right))
-                out[k, i] = _like(out, form.turned_back(y))
+                out[k, i] = _like(out, form.from_schur_basis(y))
             if len(rights[k]):
                 # The last one is random, so that its solution is a step of the iteration.
                 start, steps = form.equation.adjoint_solve(y / _size(y)), 1
@@ -135,7 +135,7 @@ def _like(out: Array, x: Array) -> Array:
 
 def _probe(like: Array) -> Array:
     """A random right-hand side."""
-    return scattered_numbers(len(like), len(like)).astype(like.dtype)
+    return probe_numbers(len(like), len(like)).astype(like.dtype)
 
 
 def _singular(equation: _Triangular, q: Array, x: Array) -> bool:
@@ -238,7 +238,7 @@ def _solve(t: Array, f: Array, hermitian: bool) -> Array:
     """y with t y + y tᴴ = f for a (quasi-)triangular t, by halves (Jonsson & Kågström 2002); Hermitian f saves one quarter."""
     if len(f) <= _LEAF:
         return _trsyl(t, t, f)
-    h = _cut(t)
+    h = _middle(t)
     first, corner, last = t[:h, :h], t[:h, h:], t[h:, h:]
     y = np.empty_like(f)
     y[h:, h:] = _solve(last, f[h:, h:], hermitian)
@@ -261,11 +261,11 @@ def _solve_rectangular(r: Array, s: Array, f: Array) -> Array:
         return _trsyl(r, s, f)
     x = np.empty_like(f)
     if n >= m:
-        h = _cut(r)
+        h = _middle(r)
         x[h:] = _solve_rectangular(r[h:, h:], s, f[h:])
         x[:h] = _solve_rectangular(r[:h, :h], s, f[:h] - lapack.product(r[:h, h:], x[h:]))
     else:
-        h = _cut(s)
+        h = _middle(s)
         x[:, h:] = _solve_rectangular(r, s[h:, h:], f[:, h:])
         known = lapack.product(x[:, h:], s[:h, h:].conj().T)
         x[:, :h] = _solve_rectangular(r, s[:h, :h], f[:, :h] - known)
@@ -277,7 +277,7 @@ def _trsyl(r: Array, s: Array, f: Array) -> Array:
     return x if scale == 1 else x / scale
 
 
-def _cut(t: Array) -> int:
+def _middle(t: Array) -> int:
     """The middle of a quasi-triangular matrix, not through a 2 x 2 block."""
     h = len(t) // 2
     return h + 1 if t[h, h - 1] != 0 else h

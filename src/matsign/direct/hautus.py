@@ -34,15 +34,17 @@ def limit(m: Array, eps: float) -> float:
     return 4 * max(m.shape) * eps
 
 
-def hidden(
+def weakest_mode(
     a: Array, e: Array, c: Array, suspects: Iterable[complex], onto: Callable[[complex], complex | None]
 ) -> Mode | None:
     """Of the modes near the suspects the one that c is nearest to not moving; `onto` says where λ may be, None for nowhere."""
-    found = [_corrected(a, e, c, x, onto) for x in suspects]
+    found = [_refine_mode(a, e, c, x, onto) for x in suspects]
     return min((x for x in found if x is not None), key=lambda mode: mode.distance, default=None)
 
 
-def _corrected(a: Array, e: Array, c: Array, value: complex, onto: Callable[[complex], complex | None]) -> Mode | None:
+def _refine_mode(
+    a: Array, e: Array, c: Array, value: complex, onto: Callable[[complex], complex | None]
+) -> Mode | None:
     best, place = None, onto(value)
     for _ in range(_CORRECTIONS):
         if place is None:

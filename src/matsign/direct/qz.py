@@ -25,13 +25,13 @@ def riccati(
     out, found = np.full_like(q, np.nan), np.zeros(len(a), bool)
     for k in range(len(a)):
         plant = [None if x is None else x[k] for x in (a, b, q, r, e, s)]
-        x = _guarded(None, _stable_graph, *plant, discrete)
+        x = _or_otherwise(None, _stable_graph, *plant, discrete)
         if x is not None and np.isfinite(x).all():
             out[k], found[k] = (x + x.conj().T) / 2, True
     return out, found
 
 
-def _guarded(otherwise: Any, f: Callable[..., Any], *arguments: Any) -> Any:
+def _or_otherwise(otherwise: Any, f: Callable[..., Any], *arguments: Any) -> Any:
     """f of these, or `otherwise` where LAPACK gives up: no ordering, no convergence, a basis that cannot be inverted."""
     try:
         with lapack.quiet(), np.errstate(all="ignore"):
@@ -109,7 +109,7 @@ def _plant(
     return _Plant._make((*arrays, discrete, float(np.finfo(a.dtype).eps)))
 
 
-def obstacle(
+def diagnose(
     discrete: bool, a: Array, b: Array, q: Array, r: Array, e: Array | None, s: Array | None, closed: Array, near: Array
 ) -> Array:
     """Why there is no stabilising solution, as a `Failure`; 0 where `near` says that x solves the equation, and its closed loop
@@ -119,41 +119,41 @@ def obstacle(
     for k in range(len(a)):
         p = _plant(k, discrete, a, b, q, r, e, s)
         if p is not None:
-            out[k] = _guarded(Failure.NOT_CONVERGED, _obstacle, p, closed[k], bool(near[k]))
+            out[k] = _or_otherwise(Failure.NOT_CONVERGED, _diagnose, p, closed[k], bool(near[k]))
     return out
 
 
-def _obstacle(p: _Plant, closed: Array, near: bool) -> Failure:
+def _diagnose(p: _Plant, closed: Array, near: bool) -> Failure:
     if _singular_weight(p) is not None:
         return Failure.SINGULAR_R
     if _singular_descriptor(p) is not None:
         return Failure.SINGULAR_E
-    if _unmoved(p) is not None:
+    if _unstabilisable(p) is not None:
         return Failure.NOT_STABILISABLE
     if near and _semi_stable(p, closed):
         return Failure.NONE
-    if _unseen(p) is not None:
+    if _undetectable(p) is not None:
         return Failure.NOT_DETECTABLE
-    if _held_on_boundary(p) is not None:
+    if _eigenvalue_on_boundary(p) is not None:
         return Failure.NOT_STABILISING
     return Failure.NOT_CONVERGED
 
 
-def explained(
+def explain_failures(
     discrete: bool, a: Array, b: Array, q: Array, r: Array, e: Array | None, s: Array | None, failure: Array
 ) -> tuple[Array, Array]:
-    """(failure, figure) with the number (its real and imaginary part) that shows each `obstacle`; for a plant without one, what
+    """(failure, figure) with the number (its real and imaginary part) that shows each `diagnose`; for a plant without one, what
     comes nearest.
     """
     out, figures = failure.copy(), np.zeros((len(a), 2))
     for k in np.flatnonzero(failure).tolist():
         p, known = _plant(k, discrete, a, b, q, r, e, s), Failure(int(failure[k]))
-        out[k], figure = (Failure.LOST, 0.0) if p is None else _guarded((known, 0.0), _explained, p, known)
+        out[k], figure = (Failure.LOST, 0.0) if p is None else _or_otherwise((known, 0.0), _explain, p, known)
         figures[k] = complex(figure).real, complex(figure).imag
     return out, figures
 
 
-def _explained(p: _Plant, failure: Failure) -> tuple[Failure, complex]:
+def _explain(p: _Plant, failure: Failure) -> tuple[Failure, complex]:
     figure = _FIGURES[failure](p) if failure in _FIGURES else None
     if figure is not None:
         return failure, figure
@@ -221,17 +221,17 @@ def _hardest_to_move(p: _Plant) -> hautus.Mode | None:
         return value if p.beyond(np.asarray(value), size) > -100 * len(p.a) * p.eps else None
 
     starts = [x if where(x) is not None else p.edge(complex(x)) for x in unstable]
-    return hautus.hidden(p.a, p.e, p.b, starts, where)
+    return hautus.weakest_mode(p.a, p.e, p.b, starts, where)
 
 
-def _unmoved(p: _Plant) -> complex | None:
+def _unstabilisable(p: _Plant) -> complex | None:
     """An eigenvalue of (a, e) that is not stable and that b leaves alone."""
     mode = _hardest_to_move(p)
     certain = hautus.limit(np.hstack([p.a, p.b]), p.eps)
     return mode.value if mode is not None and mode.distance <= certain else None
 
 
-def _unseen(p: _Plant) -> complex | None:
+def _undetectable(p: _Plant) -> complex | None:
     """An eigenvalue on the boundary of stability whose motion costs nothing: [a - λ e, b; q, s; sᴴ, r] has dependent columns."""
     a = np.vstack([p.a.conj().T, p.b.conj().T])
     e = np.vstack([p.e.conj().T, 0 * p.b.conj().T])
@@ -239,12 +239,12 @@ def _unseen(p: _Plant) -> complex | None:
     values = _eigenvalues(p.a, p.e)
     values = np.concatenate([values, _eigenvalues(*_pencil(p.a, p.b, p.q, p.r, p.e, p.s, p.discrete))])
     edge = values[np.abs(p.beyond(values, _size(values))) < p.eps**0.25]
-    mode = hautus.hidden(a, e, weights, edge.conj(), lambda value: p.edge(complex(value)))
+    mode = hautus.weakest_mode(a, e, weights, edge.conj(), lambda value: p.edge(complex(value)))
     certain = hautus.limit(np.hstack([a, weights]), p.eps)
     return mode.value.conjugate() if mode is not None and mode.distance <= certain else None
 
 
-def _held_on_boundary(p: _Plant) -> complex | None:
+def _eigenvalue_on_boundary(p: _Plant) -> complex | None:
     """An eigenvalue of the pencil on the boundary of stability, so that fewer than n are stable.
 
     Costs that are nowhere negative have none, once every such mode is moved and seen: there a pencil that looks singular is only
@@ -255,7 +255,7 @@ def _held_on_boundary(p: _Plant) -> complex | None:
     left, right = _pencil(p.a, p.b, p.q, p.r, p.e, p.s, p.discrete)
     values = _eigenvalues(left, right)
     edge = values[np.abs(p.beyond(values, _size(values))) < p.eps**0.25]
-    mode = hautus.hidden(left, right, np.zeros((len(left), 0)), edge, lambda value: p.edge(complex(value)))
+    mode = hautus.weakest_mode(left, right, np.zeros((len(left), 0)), edge, lambda value: p.edge(complex(value)))
     return mode.value if mode is not None and mode.distance <= hautus.limit(left, p.eps) else None
 
 
@@ -282,7 +282,7 @@ def _semi_stable(p: _Plant, closed: Array) -> bool:
 
 def _is_on_boundary(p: _Plant, value: complex) -> bool:
     left, right = _pencil(p.a, p.b, p.q, p.r, p.e, p.s, p.discrete)
-    mode = hautus.hidden(left, right, np.zeros((len(left), 0)), [value], lambda x: p.edge(complex(x)))
+    mode = hautus.weakest_mode(left, right, np.zeros((len(left), 0)), [value], lambda x: p.edge(complex(x)))
     return mode is not None and mode.distance <= hautus.limit(left, p.eps)
 
 
@@ -297,7 +297,7 @@ def on_boundary(
     out = np.zeros(len(a), bool)
     for k in range(len(a)):
         p = _plant(k, discrete, a, b, q, r, e, s)
-        out[k] = p is None or _guarded(True, _on_boundary, p, closed[k])
+        out[k] = p is None or _or_otherwise(True, _on_boundary, p, closed[k])
     return out
 
 
@@ -316,7 +316,7 @@ def _on_boundary(p: _Plant, closed: Array) -> bool:
 _FIGURES: dict[Failure, Callable[[_Plant], complex | None]] = {
     Failure.SINGULAR_R: _singular_weight,
     Failure.SINGULAR_E: _singular_descriptor,
-    Failure.NOT_STABILISABLE: _unmoved,
-    Failure.NOT_DETECTABLE: _unseen,
-    Failure.NOT_STABILISING: _held_on_boundary,
+    Failure.NOT_STABILISABLE: _unstabilisable,
+    Failure.NOT_DETECTABLE: _undetectable,
+    Failure.NOT_STABILISING: _eigenvalue_on_boundary,
 }

@@ -13,8 +13,8 @@ import scipy
 
 from matsign.backends import lapack, load
 from matsign.core.failures import Failure
-from matsign.linalg.separation import ROUNDINGS, negligible, separation
-from matsign.linalg.stacks import scattered_numbers
+from matsign.linalg.separation import ROUNDINGS, rounding_separation, separation
+from matsign.linalg.stacks import probe_numbers
 
 Array = np.ndarray[Any, Any]
 
@@ -22,7 +22,7 @@ Array = np.ndarray[Any, Any]
 _LEAF = 48
 
 
-def _left(eigenvalue: Any, imaginary: Any = None) -> bool:
+def _in_left_half(eigenvalue: Any, imaginary: Any = None) -> bool:
     return bool(eigenvalue.real < 0)
 
 
@@ -34,7 +34,7 @@ def sign(stack: Array) -> tuple[Array, Array]:
         if not np.isfinite(m).all():
             failure[k] = Failure.NOT_CONVERGED
             continue
-        t, z, eigenvalues, left = lapack.schur(m, _left)
+        t, z, eigenvalues, left = lapack.schur(m, _in_left_half)
         if _on_axis(m, eigenvalues, eps):
             failure[k] = Failure.AXIS
         s = np.eye(len(m), dtype=m.dtype)
@@ -139,13 +139,13 @@ def sylvester(a: Array, b: Array, q: Array) -> tuple[Array, Array]:
             continue
         form = _forms(a[k], b[k])
         with np.errstate(all="ignore"):
-            y = triangular_sylvester(form.r, form.s, form.turned(q[k]))
+            y = triangular_sylvester(form.r, form.s, form.to_schur_basis(q[k]))
             if not (np.isfinite(form.r).all() and np.isfinite(form.s).all()):
                 failure[k] = Failure.NOT_CONVERGED
             elif _singular(form, _size(q[k]), _size(y)):
                 failure[k] = Failure.COMMON_EIGENVALUE
             else:
-                out[k] = form.turned_back(y)
+                out[k] = form.from_schur_basis(y)
     return out, failure
 
 
@@ -155,7 +155,7 @@ def solutions(a: Array, b: Array, q: Array) -> tuple[Array, Array]:
     for k in range(len(q)):
         form = _forms(a[k], b[k])
         for i, right in enumerate(q[k]):
-            out[k, i] = form.turned_back(triangular_sylvester(form.r, form.s, form.turned(right)))
+            out[k, i] = form.from_schur_basis(triangular_sylvester(form.r, form.s, form.to_schur_basis(right)))
         least[k] = separation(load("numpy"), form.inverse, form.adjoint_inverse, form.like).value[0]
     return out, least
 
@@ -166,7 +166,7 @@ def right_sides(a: Array, b: Array, q: Array) -> Array:
     for k in range(len(q)):
         form = _forms(a[k], b[k])
         for i, right in enumerate(q[k]):
-            out[k, i] = form.turned_back(triangular_sylvester(form.r, form.s, form.turned(right)))
+            out[k, i] = form.from_schur_basis(triangular_sylvester(form.r, form.s, form.to_schur_basis(right)))
     return out
 
 
@@ -182,10 +182,10 @@ class _Forms(NamedTuple):
     def like(self) -> Array:
         return np.empty((1, len(self.r), len(self.s)), self.r.dtype)
 
-    def turned(self, q: Array) -> Array:
+    def to_schur_basis(self, q: Array) -> Array:
         return lapack.product(lapack.product(self.u.conj().T, q), self.v)
 
-    def turned_back(self, y: Array) -> Array:
+    def from_schur_basis(self, y: Array) -> Array:
         return lapack.product(lapack.product(self.u, y), self.v.conj().T)
 
     def inverse(self, y: Array) -> Array:
@@ -205,10 +205,10 @@ def _singular(form: _Forms, size_q: float, size_y: float) -> bool:
     """Whether rounding alone may have made the equation singular; nearly always one random right-hand side tells.
 
     The distance between the spectra would not do: long Jordan chains make an equation singular with eigenvalues far apart.
-    `separation.may_be_singular` and `negligible` in so many words, without what they cost a small matrix.
+    `separation.may_be_singular` and `rounding_separation` in so many words, without what they cost a small matrix.
     """
     n, m = len(form.r), len(form.s)
-    start = scattered_numbers(n, m)
+    start = probe_numbers(n, m)
     y = triangular_sylvester(form.r, form.s, start.astype(form.r.dtype))
     eps = float(np.finfo(form.r.dtype).eps)
     least = np.divide(_size(start), _size(y))
@@ -217,7 +217,7 @@ def _singular(form: _Forms, size_q: float, size_y: float) -> bool:
     if least > 100 * math.sqrt(n * m) * ROUNDINGS * eps * (_size(form.r) + _size(form.s)):
         return False
     be = load("numpy")
-    limit = negligible(be, form.r[None], form.s[None])[0]
+    limit = rounding_separation(be, form.r[None], form.s[None])[0]
     return not (least > limit and separation(be, form.inverse, form.adjoint_inverse, form.like).value[0] > limit)
 
 
@@ -239,17 +239,17 @@ def triangular_sylvester(r: Array, s: Array, f: Array, sign: int = 1) -> Array:
     if max(n, m) <= _LEAF:
         return lapack.trsyl(r, s, f, sign)
     if n >= m:
-        h = _cut(r)
+        h = _middle(r)
         lower = triangular_sylvester(r[h:, h:], s, f[h:], sign)
         upper = triangular_sylvester(r[:h, :h], s, f[:h] - lapack.product(r[:h, h:], lower), sign)
         return np.concatenate([upper, lower])
-    h = _cut(s)
+    h = _middle(s)
     left = triangular_sylvester(r, s[:h, :h], f[:, :h], sign)
     right = triangular_sylvester(r, s[h:, h:], f[:, h:] - sign * lapack.product(left, s[:h, h:]), sign)
     return np.concatenate([left, right], axis=1)
 
 
-def _cut(t: Array) -> int:
+def _middle(t: Array) -> int:
     """The middle of a quasi-triangular matrix, not through a 2 x 2 block."""
     h = len(t) // 2
     return h + 1 if t[h, h - 1] != 0 else h
@@ -328,7 +328,7 @@ def graph(a: Array, b: Array, c: Array, d: Array) -> tuple[Array, Array, Array, 
     eps = float(np.finfo(c.dtype).eps)
     n = a.shape[-1]
     for k, matrix in enumerate(m):
-        _, z, eigenvalues, count[k] = lapack.schur(matrix, _right)
+        _, z, eigenvalues, count[k] = lapack.schur(matrix, _in_right_half)
         axis[k] = _on_axis(matrix, eigenvalues, eps)
         if count[k] == b.shape[-1] and np.isfinite(z).all():
             top, bottom = z[:n, : count[k]], z[n:, : count[k]]
@@ -339,5 +339,5 @@ def graph(a: Array, b: Array, c: Array, d: Array) -> tuple[Array, Array, Array, 
     return x, count, axis, spans
 
 
-def _right(eigenvalue: Any, imaginary: Any = None) -> bool:
+def _in_right_half(eigenvalue: Any, imaginary: Any = None) -> bool:
     return bool(eigenvalue.real > 0)

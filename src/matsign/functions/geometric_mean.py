@@ -11,24 +11,24 @@ from typing import Any, NamedTuple
 
 from matsign.backends import Backend
 from matsign.core.failures import Failure
-from matsign.core.operations import Arrays, Solution, overflowed, solution
+from matsign.core.operations import Arrays, Solution, overflow_failure, solution
 from matsign.core.public import Residual, declared, rank_tolerance
-from matsign.functions.root_corrections import correct, fold, probes
+from matsign.functions.root_corrections import correct, probes, regular_root
 from matsign.functions.square_roots import root_pair
 from matsign.iterations.block_structures import AntiDiagonal
-from matsign.iterations.differentiable_solves import inverse, separable
-from matsign.iterations.newton import newton, settled
+from matsign.iterations.differentiable_solves import inverse, sylvester_positive
+from matsign.iterations.newton import has_converged, newton
 from matsign.linalg.stacks import (
     adjoint,
-    column,
+    broadcast_scalar,
     eye,
     hermitian,
     is_hermitian,
     is_nearly_hermitian,
     largest,
-    nonzero,
     norm,
-    normalise,
+    safe_divisor,
+    scale_to_unit,
     trace,
 )
 
@@ -43,10 +43,10 @@ def _normalise_pair(be: Backend, a: Array, b: Array) -> tuple[Array, Array, Arra
     ea, eb = (be.exponent(largest(be, x)) for x in (a, b))
     odd = (ea - eb) % 2
     ea, eb = be.xp.where(ea > eb, ea + odd, ea), be.xp.where(ea > eb, eb, eb + odd)
-    return be.ldexp(a, column(-ea)), be.ldexp(b, column(-eb)), ea, eb
+    return be.ldexp(a, broadcast_scalar(-ea)), be.ldexp(b, broadcast_scalar(-eb)), ea, eb
 
 
-def coupled(be: Backend, a: Array, b: Array, *, rtol: float | None, spread: Array | None = None) -> Solution:
+def coupled_pair(be: Backend, a: Array, b: Array, *, rtol: float | None, spread: Array | None = None) -> Solution:
     """(C, C⁻¹) of a stack: Newton on the blocks; where they are singular or it loses digits, the best of it and two products.
 
     `spread` is the relative error of B over rounding, where it is more than that.
@@ -54,11 +54,11 @@ def coupled(be: Backend, a: Array, b: Array, *, rtol: float | None, spread: Arra
     a, b, ea, eb = _normalise_pair(be, a, b)
     k = (ea - eb) // 2
     found = newton(be, AntiDiagonal(a, b))
-    first = solution(be, found.value, Failure.NOT_CONVERGED, ~settled(be, found), found.steps)
+    first = solution(be, found.value, Failure.NOT_CONVERGED, ~has_converged(be, found), found.steps)
     rtol = rank_tolerance(be, a, rtol)
     sure = found.condition**2 * rtol < 1
     doubtful = (first.failure > 0) | ~sure | ~(_gap(be, a, b, *first.value) < 8 * math.sqrt(a.shape[-1]) * be.eps(a))
-    found = be.seldom(
+    found = be.rare_cond(
         doubtful,
         lambda a, b, spread, first: _best(be, a, b, rtol, spread, first),
         lambda a, b, spread, first: first,
@@ -66,7 +66,7 @@ def coupled(be: Backend, a: Array, b: Array, *, rtol: float | None, spread: Arra
     )
     c, d = found.value
     figure = be.ldexp(found.detail, be.xp.where(found.failure == int(Failure.UNCLEAR_ZERO), 0 * ea, ea + eb)[:, None])
-    return found._replace(value=(be.ldexp(c, column(k)), be.ldexp(d, column(-k))), detail=figure)
+    return found._replace(value=(be.ldexp(c, broadcast_scalar(k)), be.ldexp(d, broadcast_scalar(-k))), detail=figure)
 
 
 def _best(be: Backend, a: Array, b: Array, rtol: float, spread: Array, first: Solution) -> Solution:
@@ -78,7 +78,7 @@ def _best(be: Backend, a: Array, b: Array, rtol: float, spread: Array, first: So
     xp, n = be.xp, a.shape[-1]
     products = (b @ a, a @ b)
     rounding = n * be.eps(a)
-    noise = [rounding * spread * norm(be, a) * norm(be, b) / nonzero(be, norm(be, x)) for x in products]
+    noise = [rounding * spread * norm(be, a) * norm(be, b) / safe_divisor(be, norm(be, x)) for x in products]
     # The products are not known to better than n eps, whatever `rtol` says.
     by_ba, by_ab = (
         root_pair(be, x, rtol=max(rtol, rounding), method="auto", noise=error)
@@ -100,12 +100,12 @@ def _best(be: Backend, a: Array, b: Array, rtol: float, spread: Array, first: So
     valid = [ok & ~drowned for ok, drowned in zip(valid, blind, strict=True)]
     valid = [ok & (mine | ~(other | regular)) for ok, mine, other in zip(valid, full, full[::-1], strict=True)]
     valid.append((first.failure == 0) & (regular | full[0] | full[1] | ~(valid[0] | valid[1])))
-    best, least = be.choose(negative[0], ways[0], ways[1]), math.inf * be.ones(a)
+    best, least = be.masked_select(negative[0], ways[0], ways[1]), math.inf * be.ones(a)
     for way, ok in zip((*ways, first), valid, strict=True):
         c, d = way.value
         misfit = _misfits(be, a, b, c, d)
         better = ok & (4 * misfit < least) & (_gap(be, a, b, c, d) < math.sqrt(be.eps(a)))
-        best = be.choose(better, way, best)
+        best = be.masked_select(better, way, best)
         least = xp.where(better, misfit, least)
     lost = (best.failure == 0) & ~xp.isfinite(least)
     lost = lost | (best.failure == int(Failure.NOT_CONVERGED))
@@ -119,8 +119,8 @@ def _is_regular(be: Backend, a: Array, rtol: float | Array) -> Array:
 def _gap(be: Backend, a: Array, b: Array, c: Array, d: Array) -> Array:
     """The residuals beside what rounding of C and D alone does to their equations."""
     a_left, b_left = a @ _projector(d @ c), b @ _projector(c @ d)
-    gap = norm(be, c @ b @ c - a_left) / nonzero(be, norm(be, c) ** 2 * norm(be, b))
-    return gap + norm(be, d @ a @ d - b_left) / nonzero(be, norm(be, d) ** 2 * norm(be, a))
+    gap = norm(be, c @ b @ c - a_left) / safe_divisor(be, norm(be, c) ** 2 * norm(be, b))
+    return gap + norm(be, d @ a @ d - b_left) / safe_divisor(be, norm(be, d) ** 2 * norm(be, a))
 
 
 def _misfits(be: Backend, a: Array, b: Array, c: Array, d: Array) -> Array:
@@ -128,8 +128,8 @@ def _misfits(be: Backend, a: Array, b: Array, c: Array, d: Array) -> Array:
     one, two = c @ b @ c, d @ a @ d
     a, b = a @ _projector(d @ c), b @ _projector(c @ d)
     return be.xp.maximum(
-        norm(be, a - one) / nonzero(be, norm(be, a) + norm(be, one)),
-        norm(be, b - two) / nonzero(be, norm(be, b) + norm(be, two)),
+        norm(be, a - one) / safe_divisor(be, norm(be, a) + norm(be, one)),
+        norm(be, b - two) / safe_divisor(be, norm(be, b) + norm(be, two)),
     )
 
 
@@ -144,9 +144,9 @@ def _both_probes(be: Backend, a: Array, b: Array) -> tuple[Array, Array]:
 
 
 def _coupled_in_range(be: Backend, a: Array, b: Array, **options: Any) -> Solution:
-    found = coupled(be, a, b, **options)
+    found = coupled_pair(be, a, b, **options)
     c, d = found.value
-    return found._replace(failure=overflowed(be, c, overflowed(be, d, found.failure)))
+    return found._replace(failure=overflow_failure(be, c, overflow_failure(be, d, found.failure)))
 
 
 def _coupled_residual(be: Backend, value: tuple[Array, Array], a: Array, b: Array, *, rtol: float | None) -> Residual:
@@ -154,11 +154,11 @@ def _coupled_residual(be: Backend, value: tuple[Array, Array], a: Array, b: Arra
     c, d = value
     a, b, ea, eb = _normalise_pair(be, a, b)
     k = (ea - eb) // 2
-    c, d = be.ldexp(c, column(-k)), be.ldexp(d, column(k))
+    c, d = be.ldexp(c, broadcast_scalar(-k)), be.ldexp(d, broadcast_scalar(k))
     gap, gap_d = a @ _projector(d @ c) - c @ b @ c, b @ _projector(c @ d) - d @ a @ d
     da, db = _both_probes(be, a, b)
     zero = rank_tolerance(be, a, rtol)
-    cb, bc = fold(be, c @ b, zero), fold(be, b @ c, zero)
+    cb, bc = regular_root(be, c @ b, zero), regular_root(be, b @ c, zero)
     wide_c, wide_d = c[:, None], d[:, None]
     dc = correct(be, cb, bc, be.xp.concat([gap[:, None], da + wide_c @ db @ wide_c], axis=1))
     dd = correct(be, bc, cb, be.xp.concat([gap_d[:, None], db + wide_d @ da @ wide_d], axis=1))
@@ -169,30 +169,32 @@ def _coupled_residual(be: Backend, value: tuple[Array, Array], a: Array, b: Arra
     return Residual(backward, (be.ldexp(dc, k[:, None, None, None]), be.ldexp(dd, -k[:, None, None, None])))
 
 
-def _coupled_tangent(be: Backend, value: Arrays, arrays: Arrays, moves: Arrays, **_: Any) -> Arrays:
+def _coupled_tangent(be: Backend, value: Arrays, arrays: Arrays, tangents: Arrays, **_: Any) -> Arrays:
     """CB dC + dC BC = dA - C dB C, and dD = -D dC D for D = C⁻¹, with A and B brought to size."""
     _, b, ea, eb = _normalise_pair(be, *arrays)
     k = (ea - eb) // 2
-    c, d = be.ldexp(value[0], column(-k)), be.ldexp(value[1], column(k))
-    da, db = be.ldexp(moves[0], column(-ea)), be.ldexp(moves[1], column(-eb))
-    dc = separable(be, c @ b, b @ c, da - c @ db @ c)
-    return be.ldexp(dc, column(k)), -be.ldexp(d @ dc @ d, column(-k))
+    c, d = be.ldexp(value[0], broadcast_scalar(-k)), be.ldexp(value[1], broadcast_scalar(k))
+    da, db = be.ldexp(tangents[0], broadcast_scalar(-ea)), be.ldexp(tangents[1], broadcast_scalar(-eb))
+    dc = sylvester_positive(be, c @ b, b @ c, da - c @ db @ c)
+    return be.ldexp(dc, broadcast_scalar(k)), -be.ldexp(d @ dc @ d, broadcast_scalar(-k))
 
 
-def _coupled_cotangent(be: Backend, value: Arrays, arrays: Arrays, bars: Arrays, **_: Any) -> Arrays:
+def _coupled_cotangent(be: Backend, value: Arrays, arrays: Arrays, cotangents: Arrays, **_: Any) -> Arrays:
     _, b, ea, eb = _normalise_pair(be, *arrays)
     k = (ea - eb) // 2
-    c, d = adjoint(be.ldexp(value[0], column(-k))), adjoint(be.ldexp(value[1], column(k)))
+    c, d = adjoint(be.ldexp(value[0], broadcast_scalar(-k))), adjoint(be.ldexp(value[1], broadcast_scalar(k)))
     b = adjoint(b)
-    bar_c, bar_d = be.ldexp(bars[0], column(k)), be.ldexp(bars[1], column(-k))
-    y = separable(be, b @ c, c @ b, bar_c - d @ bar_d @ d)
-    return be.ldexp(y, column(-ea)), -be.ldexp(c @ y @ c, column(-eb))
+    bar_c, bar_d = be.ldexp(cotangents[0], broadcast_scalar(k)), be.ldexp(cotangents[1], broadcast_scalar(-k))
+    y = sylvester_positive(be, b @ c, c @ b, bar_c - d @ bar_d @ d)
+    return be.ldexp(y, broadcast_scalar(-ea)), -be.ldexp(c @ y @ c, broadcast_scalar(-eb))
 
 
 def _is_singular(be: Backend, value: Arrays, a: Array, b: Array) -> Array:
     """Where CB, the root of AB, has zero for an eigenvalue: as at zero itself, the root has no derivative in every direction."""
     a, b, ea, eb = _normalise_pair(be, a, b)
-    return fold(be, be.ldexp(value[0], column((eb - ea) // 2)) @ b, rank_tolerance(be, a, None)).singular
+    return regular_root(
+        be, be.ldexp(value[0], broadcast_scalar((eb - ea) // 2)) @ b, rank_tolerance(be, a, None)
+    ).singular
 
 
 @declared(
@@ -290,29 +292,30 @@ def _mean(be: Backend, a: Array, b: Array, *, rtol: float | None) -> Solution:
     swap = spread > spread_b
 
     def by_cholesky(a: Array, b: Array, k: Array, low: Array, swap: Array, _: Array) -> Solution:
-        k, low = _swapped(be, swap, k, low)
+        k, low = _swap(be, swap, k, low)
         return solution(be, (_between(be, k, be.solve(k, low)),))
 
     def otherwise(a: Array, b: Array, k: Array, low: Array, swap: Array, matched: Array) -> Solution:
         # With ones for those that are not Hermitian: eigenvectors of anything else mean nothing.
         one = eye(be, a) + 0 * a
-        x, y = (be.xp.where(column(matched), hermitian(m), one) for m in (a, b))
+        x, y = (be.xp.where(broadcast_scalar(matched), hermitian(m), one) for m in (a, b))
         found, semidefinite = _semidefinite(be, x, y, zero)
-        return be.split(
+        return be.masked_cond(
             matched & semidefinite,
             lambda a, b, found: found,
             lambda a, b, found: _by_blocks(be, a, b, zero),
             *(a, b, found),
         )
 
-    found = be.seldom(~definite, otherwise, by_cholesky, a, b, k, low, swap, matched)
+    found = be.rare_cond(~definite, otherwise, by_cholesky, a, b, k, low, swap, matched)
     units = be.xp.where(found.failure == int(Failure.NOT_DEFINITE), ea - eb, 0 * ea)
     return found._replace(
-        value=(be.ldexp(found.value[0], column((ea + eb) // 2)),), detail=be.ldexp(found.detail, units[:, None])
+        value=(be.ldexp(found.value[0], broadcast_scalar((ea + eb) // 2)),),
+        detail=be.ldexp(found.detail, units[:, None]),
     )
 
 
-def _swapped(be: Backend, swap: Array, a: Array, b: Array) -> tuple[Array, Array]:
+def _swap(be: Backend, swap: Array, a: Array, b: Array) -> tuple[Array, Array]:
     """(b, a) for the members in `swap`: the mean is symmetric in its arguments, and the better conditioned one comes first."""
     mask = swap.reshape((len(swap),) + (1,) * (a.ndim - 1))
     return be.xp.where(mask, b, a), be.xp.where(mask, a, b)
@@ -343,7 +346,7 @@ def _factor(be: Backend, a: Array, rtol: float) -> _Factor:
     root = xp.sqrt(xp.where(kept, values, xp.ones_like(values)))
     ones = xp.astype(kept, values.dtype)
     base = v * ones[:, None, :]
-    least = xp.min(xp.where(kept, values, math.inf * xp.ones_like(values)), axis=-1) / nonzero(be, top[:, 0])
+    least = xp.min(xp.where(kept, values, math.inf * xp.ones_like(values)), axis=-1) / safe_divisor(be, top[:, 0])
     return _Factor(
         base * root[:, None, :],
         adjoint(base / root[:, None, :]),
@@ -362,9 +365,9 @@ def _semidefinite(be: Backend, a: Array, b: Array, rtol: float) -> tuple[Solutio
     xp = be.xp
     f, g = _factor(be, a, rtol), _factor(be, b, rtol)
     swap = (g.rank > f.rank) | ((g.rank == f.rank) & (g.least > f.least))
-    first, second = (_Factor(*(_swapped(be, swap, x, y)[i] for x, y in zip(f, g, strict=True))) for i in (0, 1))
+    first, second = (_Factor(*(_swap(be, swap, x, y)[i] for x, y in zip(f, g, strict=True))) for i in (0, 1))
     outside = second.factor - first.projector @ second.factor
-    leaves = norm(be, outside) / nonzero(be, norm(be, second.factor))
+    leaves = norm(be, outside) / safe_divisor(be, norm(be, second.factor))
     # By rounding a range turns by eps over the smallest eigenvalue that counts.
     turned = 10 * a.shape[-1] * be.eps(a) * (1 + 1 / xp.minimum(first.least, second.least))
     value = _between(be, first.factor, first.inverse @ second.factor)
@@ -378,16 +381,16 @@ def _by_blocks(be: Backend, a: Array, b: Array, rtol: float) -> Solution:
     """C for A and B⁻¹, or for B and A⁻¹ where that is the better conditioned inverse."""
     xp = be.xp
     swap = _better_first(be, a, b)
-    base, other = _swapped(be, swap, b, a)
+    base, other = _swap(be, swap, b, a)
     back = be.inv(base)
     singular = ~xp.isfinite(norm(be, back))
     spread = xp.where(singular, be.ones(a), norm(be, base) * norm(be, back))
-    root = coupled(be, other, xp.where(column(singular), eye(be, a), back), rtol=rtol, spread=spread)
+    root = coupled_pair(be, other, xp.where(broadcast_scalar(singular), eye(be, a), back), rtol=rtol, spread=spread)
     negative = (root.failure == int(Failure.NEGATIVE)) | (root.failure == int(Failure.NEAR_NEGATIVE))
     failure = xp.where(negative, int(Failure.NOT_DEFINITE) + 0 * root.failure, root.failure)
     failure = xp.where(singular, int(Failure.BOTH_SINGULAR) + 0 * failure, failure)
     # The eigenvalue of inv(b) a, which is the inverse of that of inv(a) b.
-    size = nonzero(be, xp.sum(root.detail**2, axis=-1))[:, None]
+    size = safe_divisor(be, xp.sum(root.detail**2, axis=-1))[:, None]
     flipped = xp.concat([root.detail[:, :1], -root.detail[:, 1:]], axis=-1) / size
     detail = xp.where((swap & negative)[:, None], flipped, root.detail)
     return root._replace(value=root.value[:1], failure=failure, detail=detail)
@@ -411,7 +414,7 @@ def _inverse_on_range(be: Backend, base: Array, other: Array, rtol: float) -> Ar
         inverse = _factor(be, hermitian(base), rtol).inverse
         return adjoint(inverse) @ inverse
 
-    return be.seldom(poor, on_range, lambda base, back: back, base, back)
+    return be.rare_cond(poor, on_range, lambda base, back: back, base, back)
 
 
 def _mean_residual(be: Backend, value: tuple[Array], a: Array, b: Array, *, rtol: float | None) -> Residual:
@@ -419,44 +422,44 @@ def _mean_residual(be: Backend, value: tuple[Array], a: Array, b: Array, *, rtol
     zero = rank_tolerance(be, a, rtol)
     a, b, ea, eb = _normalise_pair(be, a, b)
     half = (ea + eb) // 2
-    g = be.ldexp(value[0], column(-half))
-    base, other = _swapped(be, _better_first(be, a, b), b, a)
+    g = be.ldexp(value[0], broadcast_scalar(-half))
+    base, other = _swap(be, _better_first(be, a, b), b, a)
     back = _inverse_on_range(be, base, other, zero)
     v, w = g @ back, back @ g
     # G B⁻¹ G by a Cholesky factor where there is one, which halves the digits that an ill-conditioned B costs.
     low = be.cholesky(hermitian(base))
     half_term = be.solve(low, g)
     factored = is_hermitian(base) & is_hermitian(g) & be.xp.isfinite(norm(be, half_term))
-    term = be.xp.where(column(factored), adjoint(half_term) @ half_term, v @ g)
+    term = be.xp.where(broadcast_scalar(factored), adjoint(half_term) @ half_term, v @ g)
     gap = other - term
     da, db = _both_probes(be, other, base)
     step = correct(
         be,
-        fold(be, v, zero),
-        fold(be, w, zero),
+        regular_root(be, v, zero),
+        regular_root(be, w, zero),
         be.xp.concat([gap[:, None], da + v[:, None] @ db @ w[:, None]], axis=1),
     )
-    backward = norm(be, gap) / nonzero(be, norm(be, other) + norm(be, term))
+    backward = norm(be, gap) / safe_divisor(be, norm(be, other) + norm(be, term))
     return Residual(backward, (be.ldexp(step, half[:, None, None, None]),))
 
 
-def _mean_tangent(be: Backend, value: Arrays, arrays: Arrays, moves: Arrays, **_: Any) -> Arrays:
+def _mean_tangent(be: Backend, value: Arrays, arrays: Arrays, tangents: Arrays, **_: Any) -> Arrays:
     """V dG + dG W = dA + V dB W with V = G B⁻¹ and W = B⁻¹ G, the adjoint of V for a Hermitian pair; or A and B exchanged."""
-    (g,), swap = value, _better_first(be, *(be.constant(x) for x in arrays))
-    base, _other = _swapped(be, swap, *arrays[::-1])
-    moved_base, moved = _swapped(be, swap, *moves[::-1])
+    (g,), swap = value, _better_first(be, *(be.stop_gradient(x) for x in arrays))
+    base, _other = _swap(be, swap, *arrays[::-1])
+    moved_base, moved = _swap(be, swap, *tangents[::-1])
     back = inverse(be, base)
     v, w = g @ back, back @ g
-    return (separable(be, v, w, moved + v @ moved_base @ w),)
+    return (sylvester_positive(be, v, w, moved + v @ moved_base @ w),)
 
 
-def _mean_cotangent(be: Backend, value: Arrays, arrays: Arrays, bars: Arrays, **_: Any) -> Arrays:
-    (g,), swap = value, _better_first(be, *(be.constant(x) for x in arrays))
-    base, _other = _swapped(be, swap, *arrays[::-1])
+def _mean_cotangent(be: Backend, value: Arrays, arrays: Arrays, cotangents: Arrays, **_: Any) -> Arrays:
+    (g,), swap = value, _better_first(be, *(be.stop_gradient(x) for x in arrays))
+    base, _other = _swap(be, swap, *arrays[::-1])
     back = inverse(be, base)
     v, w = adjoint(g @ back), adjoint(back @ g)
-    y = separable(be, v, w, *bars)
-    return _swapped(be, swap, y, v @ y @ w)
+    y = sylvester_positive(be, v, w, *cotangents)
+    return _swap(be, swap, y, v @ y @ w)
 
 
 @declared(
@@ -465,7 +468,9 @@ def _mean_cotangent(be: Backend, value: Arrays, arrays: Arrays, bars: Arrays, **
     residual=_mean_residual,
     tangent=_mean_tangent,
     cotangent=_mean_cotangent,
-    unbounded=lambda be, value, a, b: fold(be, normalise(be, value[0])[0], rank_tolerance(be, a, None)).singular,
+    unbounded=lambda be, value, a, b: (
+        regular_root(be, scale_to_unit(be, value[0])[0], rank_tolerance(be, a, None)).singular
+    ),
 )
 def geometric_mean(A: Array, B: Array, *, rtol: float | None = None, errors: str = "raise") -> Array:
     """Compute the geometric mean of two matrices.

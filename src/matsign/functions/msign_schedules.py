@@ -7,9 +7,16 @@ from collections.abc import Sequence
 from typing import Any
 
 from matsign.backends import Backend
-from matsign.backends.constants import constant_when_compiled, known
+from matsign.backends.constants import as_constant, constant_when_compiled
 from matsign.core.public import accuracy, shown
-from matsign.iterations.minimax import NAMED, Step, counted, designed_once, polar_express, reach
+from matsign.iterations.minimax import (
+    NAMED,
+    Step,
+    cached_design,
+    max_on_unit_interval,
+    polar_express,
+    schedule_of_length,
+)
 from matsign.iterations.newton_schulz import Plan, rounding
 
 Array = Any
@@ -22,29 +29,29 @@ _WORTH_LOOKING = 96
 _ERROR_IN_HALF = 3
 
 
-def planned(
+def select_schedules(
     be: Backend, m: Array, tol: float | None, rtol: float, schedule: Schedule, steps: int | None
 ) -> tuple[Plan, ...]:
     """The steps asked for by name, by coefficients, by number or by accuracy."""
     if schedule is None:
         eps, terms = rounding(be, m)
         if steps is not None:
-            return ((0.0, _counted(steps, tol, eps, terms)),)
+            return ((0.0, _counted_schedule(steps, tol, eps, terms)),)
         # Designed for these sizes alone.
-        rtol, short = known(rtol), known(min(m.shape[-2:]))
+        rtol, short = as_constant(rtol), as_constant(min(m.shape[-2:]))
         # The bound that m is divided by may be this much above its norm.
         lower = max(rtol, eps) * ((1 + math.sqrt(short)) / 2) ** -0.25
-        looks = be.on_cpu(m) and not be.traced(m) and short >= _WORTH_LOOKING
+        looks = be.on_cpu(m) and not be.is_traced(m) and short >= _WORTH_LOOKING
         # Rounding in MᴴM is about √k eps: below its root there is nothing to be seen.
         seen = max(lower, math.sqrt(8 * eps * math.sqrt(short)))
         levels = (*(level for level in _LEVELS if looks and level > seen), lower)
         goal = accuracy(be, m, tol)
         return tuple((level, polar_express(level, goal, eps, terms=terms)) for level in levels)
-    return ((0.0, _listed(schedule, steps)),)
+    return ((0.0, _explicit_schedule(schedule, steps)),)
 
 
 @constant_when_compiled
-def _listed(schedule: str | Sequence[Sequence[float]], steps: int | None) -> tuple[Step, ...]:
+def _explicit_schedule(schedule: str | Sequence[Sequence[float]], steps: int | None) -> tuple[Step, ...]:
     """The steps by name or by coefficients, the last repeated as often as it takes."""
     if isinstance(schedule, str):
         if schedule not in NAMED:
@@ -63,16 +70,16 @@ def _listed(schedule: str | Sequence[Sequence[float]], steps: int | None) -> tup
     return (plan + plan[-1:] * (count - len(plan)))[:count]
 
 
-@designed_once
-def borne(
+@cached_design
+def half_precision_schedule(
     schedule: Schedule, steps: int | None, tol: float | None, eps: float, unit: tuple[float, int]
 ) -> tuple[Step, ...] | None:
     """The steps, if in half precision they neither explode nor vanish."""
-    plan = _counted(steps, tol, *unit) if schedule is None else _listed(schedule, steps)
-    top = reach(plan, 0.0)
+    plan = _counted_schedule(steps, tol, *unit) if schedule is None else _explicit_schedule(schedule, steps)
+    top = max_on_unit_interval(plan, 0.0)
     mild = 0.1 < top < 10 and max(abs(c) for step in plan for c in step) < 100
-    return plan if mild and reach(plan, _ERROR_IN_HALF * eps) < 1.1 * top else None
+    return plan if mild and max_on_unit_interval(plan, _ERROR_IN_HALF * eps) < 1.1 * top else None
 
 
-def _counted(steps: Any, tol: float | None, eps: float, terms: int) -> tuple[Step, ...]:
-    return counted(int(steps), max(tol or 0.2, 64 * eps), eps, terms)
+def _counted_schedule(steps: Any, tol: float | None, eps: float, terms: int) -> tuple[Step, ...]:
+    return schedule_of_length(int(steps), max(tol or 0.2, 64 * eps), eps, terms)

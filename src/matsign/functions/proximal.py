@@ -37,25 +37,25 @@ from typing import Any, NamedTuple, cast
 
 from matsign.backends import Backend
 from matsign.core.failures import Failure
-from matsign.core.operations import Arrays, Solution, follow, solution
+from matsign.core.operations import Arrays, Solution, apply, solution
 from matsign.core.public import Residual, declared, rank_tolerance
 from matsign.functions.polar import msign, orthogonalise, polar
-from matsign.iterations.differentiable_solves import folded, inverse
+from matsign.iterations.differentiable_solves import inverse, sylvester_symmetric
 from matsign.linalg.stacks import (
     adjoint,
+    broadcast_scalar,
     can_widen,
-    column,
     eye,
     hermitian,
     inner,
-    nonzero,
     norm,
-    normalise,
+    random_probe,
     rounding_probe,
+    safe_divisor,
+    scale_to_unit,
     scaled_norm,
-    scattered,
+    to_double,
     trace,
-    widened,
 )
 
 Array = Any
@@ -89,26 +89,26 @@ def _clip_between(
     rtol = rank_tolerance(be, m, rtol)
     if _by_svd(be, m, method):
         return solution(
-            be, _rebuilt(be, m, (_clipped(be, rtol, rank_tolerance(be, widened(be, m), None)),), lower, upper)
+            be, _rebuild(be, m, (_clip_values(be, rtol, rank_tolerance(be, to_double(be, m), None)),), lower, upper)
         )
     found = _parts(be, m, lower, upper, rtol)
     return found._replace(value=found.value[:1])
 
 
-def _clipped(be: Backend, rtol: float, rounding: float) -> Change:
+def _clip_values(be: Backend, rtol: float, rounding: float) -> Change:
     """What clipping does to singular values."""
 
-    def clipped(values: Array, least: Array, most: Array) -> Array:
+    def clip_values(values: Array, least: Array, most: Array) -> Array:
         inside, top = be.xp.maximum(be.xp.minimum(values, most), least), values[:, :1]
         # With lower = 0 what is nearly zero stays what it is; only where `upper` is lost in the rounding of M would
         # zeros be made as large as all the rest.
         nothing = be.xp.where(least > 0, ~(values > rtol * top), (values > most) & ~(values > rounding * top))
         return be.xp.where(nothing, 0 * values, inside)
 
-    return clipped
+    return clip_values
 
 
-def _shrunk(be: Backend, values: Array, t: Array) -> Array:
+def _shrink(be: Backend, values: Array, t: Array) -> Array:
     return be.xp.where(values > t, values - be.xp.minimum(t, values), 0 * values)
 
 
@@ -116,7 +116,7 @@ def _parts(be: Backend, m: Array, lower: Threshold, upper: Threshold, rtol: floa
     """`_clip_by_signs` of matrices tall or wide, with lower = 0 in some members and not in others."""
     if isinstance(lower, float):
         return _on_short_side(be, m, lambda m: _clip_by_signs(be, m, lower, upper, rtol))
-    return be.split(
+    return be.masked_cond(
         lower > 0,
         lambda m, low, high: _on_short_side(be, m, lambda m: _clip_by_signs(be, m, low, high, rtol)),
         lambda m, low, high: _on_short_side(be, m, lambda m: _clip_by_signs(be, m, 0.0, high, rtol)),
@@ -135,7 +135,7 @@ def _soft(be: Backend, m: Array, *, t: Threshold, method: str) -> Solution:
 
 def _soft_at(be: Backend, m: Array, t: Threshold, method: str) -> Solution:
     if _by_svd(be, m, method):
-        return solution(be, _rebuilt(be, m, (lambda values, t: _shrunk(be, values, t),), t))
+        return solution(be, _rebuild(be, m, (lambda values, t: _shrink(be, values, t),), t))
     return _on_short_side(be, m, lambda m: _soft_by_signs(be, m, _stack(be, m, t)))
 
 
@@ -155,23 +155,23 @@ def _by_svd(be: Backend, m: Array, method: str) -> bool:
     return method == "svd" or (method == "auto" and be.on_cpu(m) and can_widen(be, m))
 
 
-def _rebuilt(be: Backend, m: Array, changes: tuple[Change, ...], *thresholds: Threshold) -> Arrays:
+def _rebuild(be: Backend, m: Array, changes: tuple[Change, ...], *thresholds: Threshold) -> Arrays:
     """U change(S, thresholds) Vᴴ for each of the changes, in double precision where there is one."""
-    kind = be.kind(m)
-    m, e = normalise(be, widened(be, m))
+    kind = be.dtype_name(m)
+    m, e = scale_to_unit(be, to_double(be, m))
     u, values, vh = be.svd(m)
     # In true size, where the thresholds are: scaled the other way they might overflow. Only what lies at the end of the range
     # is taken a little smaller, with its thresholds.
     over = _excess(be, m, e)
-    near = [be.ldexp(be.astype(_stack(be, m, t), be.kind(values)), -over)[:, None] for t in thresholds]
+    near = [be.ldexp(be.astype(_stack(be, m, t), be.dtype_name(values)), -over)[:, None] for t in thresholds]
     values = be.ldexp(values, (e - over)[:, None])
-    found = (be.ldexp((u * f(values, *near)[:, None, :]) @ vh, column(over)) for f in changes)
+    found = (be.ldexp((u * f(values, *near)[:, None, :]) @ vh, broadcast_scalar(over)) for f in changes)
     return tuple(be.astype(x, kind) for x in found)
 
 
 def _excess(be: Backend, m: Array, e: Array) -> Array:
     """By how many powers of two entries below 2^e are too large for sums of their products with orthogonal matrices."""
-    return be.xp.maximum(e - (_TOP[be.kind(be.real(m))] - 16), 0 * e)
+    return be.xp.maximum(e - (_TOP[be.dtype_name(be.real(m))] - 16), 0 * e)
 
 
 def _on_short_side(be: Backend, m: Array, f: Any) -> Solution:
@@ -184,20 +184,20 @@ def _on_short_side(be: Backend, m: Array, f: Any) -> Solution:
 
 def _sign(be: Backend, h: Array) -> Array:
     """The sign of a Hermitian matrix by products alone, resolved as far as rounding allows."""
-    found: Solution = be.once(orthogonalise, be, h, tol=None, rtol=be.eps(h), method="polynomial")
+    found: Solution = be.shared_function(orthogonalise, be, h, tol=None, rtol=be.eps(h), method="polynomial")
     return hermitian(found.value[0])
 
 
 def _factors(be: Backend, m: Array, rtol: float) -> tuple[Solution, Array, Array]:
     """How O was found, H, and a bound on its largest eigenvalue."""
-    found: Solution = be.once(orthogonalise, be, m, tol=None, rtol=rtol, method="polynomial")
+    found: Solution = be.shared_function(orthogonalise, be, m, tol=None, rtol=rtol, method="polynomial")
     h = hermitian(adjoint(found.value[0]) @ m)
     return found, h, _size(be, h)
 
 
 def _size(be: Backend, h: Array) -> Array:
     """The largest eigenvalue of a Hermitian matrix from above, by a factor of at most n^1/4."""
-    h, e = normalise(be, h)
+    h, e = scale_to_unit(be, h)
     return be.ldexp(be.xp.sqrt(norm(be, h @ h)), e)
 
 
@@ -218,26 +218,26 @@ class _Parts(NamedTuple):
 def _clip_by_signs(be: Backend, m: Array, lower: Threshold, upper: Threshold, rtol: float) -> Solution:
     """With a `lower` that is either 0, a float, or positive in every member: the `_Parts`."""
     lifts, upper = not isinstance(lower, float) or lower > 0, _stack(be, m, upper)
-    m, e = normalise(be, m)
+    m, e = scale_to_unit(be, m)
     found, h, top = _factors(be, m, rtol if lifts else be.eps(m))
     (o,), unit = found.value, eye(be, h)
     bound = _within(be, upper, e, top)
-    high = column(bound) * unit
+    high = broadcast_scalar(bound) * unit
     below, above = _sides(be, h - high)
-    over = be.xp.where(column(bound < top), above @ (h - high) @ above, be.xp.zeros_like(h))
+    over = be.xp.where(broadcast_scalar(bound < top), above @ (h - high) @ above, be.xp.zeros_like(h))
     kept = high + below @ (h - high) @ below
     # What is squared away is eps² of the largest σ: too much only where the threshold is itself lost in its rounding.
-    lost = column((bound < be.eps(m) * top) & (top > 0))
-    capped = column(be.xp.minimum(upper, _largest_number(be, m))) * o
+    lost = broadcast_scalar((bound < be.eps(m) * top) & (top > 0))
+    capped = broadcast_scalar(be.xp.minimum(upper, _largest_number(be, m))) * o
     x, within = o @ kept, m
     if lifts:
         lower = _stack(be, m, lower)
-        low = column(_within(be, lower, e, top)) * unit
+        low = broadcast_scalar(_within(be, lower, e, top)) * unit
         _, above = _sides(be, h - low)
         x, within = o @ (above @ (kept - low) @ above), o @ (above @ (h - low) @ above)
-    x, within, over = (be.ldexp(y, column(e)) for y in (x, within, o @ over))
+    x, within, over = (be.ldexp(y, broadcast_scalar(e)) for y in (x, within, o @ over))
     if lifts:
-        x = x + column(lower) * o
+        x = x + broadcast_scalar(lower) * o
     return found._replace(value=_Parts(be.xp.where(lost, capped, x), o, within, over))
 
 
@@ -248,29 +248,29 @@ def _sides(be: Backend, h: Array) -> tuple[Array, Array]:
 
 
 def _largest_number(be: Backend, m: Array) -> Array:
-    return be.ldexp(be.ones(m), _TOP[be.kind(be.real(m))] - 1 + 0 * be.no_counts(m))
+    return be.ldexp(be.ones(m), _TOP[be.dtype_name(be.real(m))] - 1 + 0 * be.int_zeros(m))
 
 
 def _soft_by_signs(be: Backend, m: Array, t: Array) -> Solution:
-    m, e = normalise(be, m)
+    m, e = scale_to_unit(be, m)
     found, h, top = _factors(be, m, be.eps(m))
     bound = _within(be, t, e, top)
-    gap = h - column(bound) * eye(be, h)
+    gap = h - broadcast_scalar(bound) * eye(be, h)
     _, above = _sides(be, gap)
-    x = be.ldexp(found.value[0] @ above @ gap @ above, column(e))
-    return found._replace(value=(be.xp.where(column(bound < top), x, be.xp.zeros_like(x)),))
+    x = be.ldexp(found.value[0] @ above @ gap @ above, broadcast_scalar(e))
+    return found._replace(value=(be.xp.where(broadcast_scalar(bound < top), x, be.xp.zeros_like(x)),))
 
 
 def _side(be: Backend, h: Array) -> Array:
     """The sign of a Hermitian matrix, in a rule."""
-    s = hermitian(follow(be, msign.declaration.rule, h, tol=None, rtol=0.0, method="auto")[0])  # type: ignore[attr-defined]
+    s = hermitian(apply(be, msign.declaration.rule, h, tol=None, rtol=0.0, method="auto")[0])  # type: ignore[attr-defined]
     # Eigenvalues near zero leave it turned, which symmetry makes a quadratic error; each step squares that.
     for _ in range(2):
         s = hermitian(s @ (3 * eye(be, s) - s @ s)) / 2
     return s
 
 
-class _Moved(NamedTuple):
+class _ClippedTangent(NamedTuple):
     """dD for dM, by the rule at the top of this file; dM - dD, how the clipped M moves; and K, the part of msign(M) above t."""
 
     soft: Array
@@ -278,18 +278,18 @@ class _Moved(NamedTuple):
     above: Array
 
 
-def _moved(be: Backend, m: Array, dm: Array, threshold: Threshold) -> _Moved:
+def _soft_jvp(be: Backend, m: Array, dm: Array, threshold: Threshold) -> _ClippedTangent:
     nothing = be.xp.zeros_like(dm)
     if isinstance(threshold, float) and threshold in (0, math.inf):
-        return _Moved(*((dm, nothing) if threshold == 0 else (nothing, dm)), be.xp.zeros_like(m))
+        return _ClippedTangent(*((dm, nothing) if threshold == 0 else (nothing, dm)), be.xp.zeros_like(m))
     if m.shape[-2] < m.shape[-1]:
-        return _Moved(*map(adjoint, _moved(be, adjoint(m), adjoint(dm), threshold)))
-    m, scale = normalise(be, m)  # which changes no derivative, if t is scaled as well
-    _, h = follow(be, polar.declaration.rule, m, tol=None, rtol=None, method="auto")  # type: ignore[attr-defined]
+        return _ClippedTangent(*map(adjoint, _soft_jvp(be, adjoint(m), adjoint(dm), threshold)))
+    m, scale = scale_to_unit(be, m)  # which changes no derivative, if t is scaled as well
+    _, h = apply(be, polar.declaration.rule, m, tol=None, rtol=None, method="auto")  # type: ignore[attr-defined]
     unit = eye(be, h)
     t = be.ldexp(_stack(be, m, threshold), -scale)
-    zero, beyond, t, cut = _cut(be, h, t, m.shape[-2])
-    t, cut = column(t), column(cut) * unit
+    zero, beyond, t, cut = _cut_below(be, h, t, m.shape[-2])
+    t, cut = broadcast_scalar(t), broadcast_scalar(cut) * unit
     s = _side(be, h - cut)
     r, rest = (unit + s) / 2, (unit - s) / 2
     # Rounding of a projector on nothing would hide a slope as small as that of what is all far above t, or below.
@@ -301,11 +301,11 @@ def _moved(be: Backend, m: Array, dm: Array, threshold: Threshold) -> _Moved:
     a, e = adjoint(k) @ dm, dm @ r
     e = e - k @ (adjoint(k) @ e)
     inside = a @ r
-    turn = folded(be, high, inside - adjoint(inside))
+    turn = sylvester_symmetric(be, high, inside - adjoint(inside))
     # H - cut sign/2 has the sums of H between the two blocks, and is nowhere near singular.
-    x = folded(be, hermitian(h - cut @ s / 2), h @ a @ rest + adjoint(e) @ low)
+    x = sylvester_symmetric(be, hermitian(h - cut @ s / 2), h @ a @ rest + adjoint(e) @ low)
     # Projected once more: near t the equation has rounding within a block to divide by next to nothing.
-    c = r @ folded(be, 2 * g - (h - cut), g @ x @ rest) @ rest
+    c = r @ sylvester_symmetric(be, 2 * g - (h - cut), g @ x @ rest) @ rest
     # t itself: the cut lies above it where t is lost in the rounding of H.
     turned, out = t * turn, low @ adjoint(c)
     soft = k @ (inside - turned + c) + (e @ g + out) @ across
@@ -314,51 +314,53 @@ def _moved(be: Backend, m: Array, dm: Array, threshold: Threshold) -> _Moved:
     clip = k @ (turned + a @ rest - c) + (t * e - out) @ across + beside
     soft, clip, k = (be.xp.where(beyond, x, y) for x, y in ((nothing, soft), (dm, clip), (nothing, k)))
     if not isinstance(threshold, float):
-        (u,) = follow(be, msign.declaration.rule, m, tol=None, rtol=None, method="auto")  # type: ignore[attr-defined]
+        (u,) = apply(be, msign.declaration.rule, m, tol=None, rtol=None, method="auto")  # type: ignore[attr-defined]
         soft, clip, k = (be.xp.where(zero, x, y) for x, y in ((dm, soft), (nothing, clip), (u, k)))
-    return _Moved(soft, clip, k)
+    return _ClippedTangent(soft, clip, k)
 
 
 def _or_nothing(be: Backend, p: Array) -> Array:
     """A projector, or zero if it projects on nothing."""
-    return be.xp.where(column(be.real(trace(be, be.constant(p))) > 0.5), p, be.xp.zeros_like(p))
+    return be.xp.where(broadcast_scalar(be.real(trace(be, be.stop_gradient(p))) > 0.5), p, be.xp.zeros_like(p))
 
 
-def _cut(be: Backend, h: Array, t: Array, length: int) -> tuple[Array, Array, Array, Array]:
+def _cut_below(be: Backend, h: Array, t: Array, length: int) -> tuple[Array, Array, Array, Array]:
     """Whether t is zero, whether nothing lies above it, t (else), and where to cut: just below t, but not in the rounding of H.
 
     So what lies on t up to rounding counts as above it, and nothing does that is zero to working precision.
     """
-    size = nonzero(be, _size(be, be.constant(h)))
+    size = safe_divisor(be, _size(be, be.stop_gradient(h)))
     zero, beyond = ~(t > 0), ~(t < 2 * size)
-    cut = t - be.xp.minimum(32 * be.eps(h) * size, be.constant(t) / 2)
+    cut = t - be.xp.minimum(32 * be.eps(h) * size, be.stop_gradient(t) / 2)
     cut = be.xp.where(cut > length * be.eps(h) * size, cut, length * be.eps(h) * size)
     t, cut = (be.xp.where(zero | beyond, size, x) for x in (t, cut))
-    return column(zero), column(beyond), t, cut
+    return broadcast_scalar(zero), broadcast_scalar(beyond), t, cut
 
 
-def _soft_tangent(be: Backend, value: Arrays, arrays: Arrays, moves: Arrays, *, t: Threshold, **_: Any) -> Arrays:
-    moved = _moved(be, arrays[0], moves[0], t)
-    return (moved.soft if moves[1] is None else moved.soft - column(moves[1]) * moved.above,)
+def _soft_tangent(be: Backend, value: Arrays, arrays: Arrays, tangents: Arrays, *, t: Threshold, **_: Any) -> Arrays:
+    moved = _soft_jvp(be, arrays[0], tangents[0], t)
+    return (moved.soft if tangents[1] is None else moved.soft - broadcast_scalar(tangents[1]) * moved.above,)
 
 
-def _soft_cotangent(be: Backend, value: Arrays, arrays: Arrays, bars: Arrays, *, t: Threshold, **_: Any) -> Arrays:
-    moved = _moved(be, arrays[0], bars[0], t)
-    return moved.soft, None if isinstance(t, float) else -inner(be, moved.above, bars[0])
+def _soft_cotangent(
+    be: Backend, value: Arrays, arrays: Arrays, cotangents: Arrays, *, t: Threshold, **_: Any
+) -> Arrays:
+    moved = _soft_jvp(be, arrays[0], cotangents[0], t)
+    return moved.soft, None if isinstance(t, float) else -inner(be, moved.above, cotangents[0])
 
 
-def _clip_moved(
+def _clip_jvp(
     be: Backend, m: Array, dm: Array, lower: Threshold, upper: Threshold, rtol: float | None
 ) -> tuple[Array, Array, Array]:
     """dX for dM, and dX/dlower and dX/dupper: the parts of msign(M) that lie at or below `lower` and above `upper`."""
-    high = _moved(be, m, dm, upper)
+    high = _soft_jvp(be, m, dm, upper)
     if isinstance(lower, float) and lower == 0:
         return high.clip, be.xp.zeros_like(m), high.above
     sign = msign.declaration.rule  # type: ignore[attr-defined]
     options: dict[str, Any] = {"tol": None, "rtol": rtol, "method": "auto"}
-    u = follow(be, sign, m, **options)
+    u = apply(be, sign, m, **options)
     (du,) = sign.tangent(be, u, (m,), (dm,), **options)
-    within, low, nothing = _moved(be, m, dm, lower), column(_stack(be, m, lower)), be.xp.zeros_like(m)
+    within, low, nothing = _soft_jvp(be, m, dm, lower), broadcast_scalar(_stack(be, m, lower)), be.xp.zeros_like(m)
     lifted = be.xp.where(low > 0, low * du - within.clip, nothing)
     return high.clip + lifted, be.xp.where(low > 0, u[0] - within.above, nothing), high.above
 
@@ -367,16 +369,16 @@ def _clip_tangent(
     be: Backend,
     value: Arrays,
     arrays: Arrays,
-    moves: Arrays,
+    tangents: Arrays,
     *,
     lower: Threshold,
     upper: Threshold,
     rtol: float | None,
     **_: Any,
 ) -> Arrays:
-    moved, *parts = _clip_moved(be, arrays[0], moves[0], lower, upper, rtol)
-    for part, move in zip(parts, moves[1:], strict=True):
-        moved = moved if move is None else moved + column(move) * part
+    moved, *parts = _clip_jvp(be, arrays[0], tangents[0], lower, upper, rtol)
+    for part, move in zip(parts, tangents[1:], strict=True):
+        moved = moved if move is None else moved + broadcast_scalar(move) * part
     return (moved,)
 
 
@@ -384,16 +386,16 @@ def _clip_cotangent(
     be: Backend,
     value: Arrays,
     arrays: Arrays,
-    bars: Arrays,
+    cotangents: Arrays,
     *,
     lower: Threshold,
     upper: Threshold,
     rtol: float | None,
     **_: Any,
 ) -> Arrays:
-    moved, *parts = _clip_moved(be, arrays[0], bars[0], lower, upper, rtol)
+    moved, *parts = _clip_jvp(be, arrays[0], cotangents[0], lower, upper, rtol)
     known = (isinstance(x, float) for x in (lower, upper))
-    return moved, *(None if k else inner(be, part, bars[0]) for k, part in zip(known, parts, strict=True))
+    return moved, *(None if k else inner(be, part, cotangents[0]) for k, part in zip(known, parts, strict=True))
 
 
 def _residual(be: Backend, value: Array, terms: Arrays, others: Arrays, m: Array, rounded: Array) -> Residual:
@@ -401,12 +403,14 @@ def _residual(be: Backend, value: Array, terms: Arrays, others: Arrays, m: Array
 
     The step is never smaller than rounding of `rounded`; an answer that is zero is measured against M.
     """
-    terms, steps = (tuple(be.astype(x, be.kind(value)) for x in xs) for xs in (terms, (x - value for x in others)))
-    *scaled, _ = normalise(be, value, *terms)
+    terms, steps = (
+        tuple(be.astype(x, be.dtype_name(value)) for x in xs) for xs in (terms, (x - value for x in others))
+    )
+    *scaled, _ = scale_to_unit(be, value, *terms)
     left = sum(scaled[1:]) - scaled[0]
-    backward = norm(be, left) / nonzero(be, sum(norm(be, x) for x in scaled))
+    backward = norm(be, left) / safe_divisor(be, sum(norm(be, x) for x in scaled))
     size, e = scaled_norm(be, rounded)
-    first = steps[0] + be.ldexp(rounding_probe(be, value, size), column(e))
+    first = steps[0] + be.ldexp(rounding_probe(be, value, size), broadcast_scalar(e))
     return Residual(backward, (be.xp.concat([first, *steps[1:]], axis=1),), zero=(m,))
 
 
@@ -416,59 +420,59 @@ def _mirror(be: Backend, m: Array, *, alike: bool = False, draw: int = 0) -> Cal
     For Hermitian x `alike`.
     """
 
-    def reflected(x: Array, axis: int) -> Array:
-        v = scattered(be, x.shape[-2], 2 * (draw + 1), m)[..., 2 * draw + axis][..., None]
-        v = v / column(norm(be, v))
+    def reflect(x: Array, axis: int) -> Array:
+        v = random_probe(be, x.shape[-2], 2 * (draw + 1), m)[..., 2 * draw + axis][..., None]
+        v = v / broadcast_scalar(norm(be, v))
         return x - 2 * v @ (adjoint(v) @ x)
 
-    return lambda x: adjoint(reflected(adjoint(reflected(x, 0)), 0 if alike else 1))
+    return lambda x: adjoint(reflect(adjoint(reflect(x, 0)), 0 if alike else 1))
 
 
 # So many mirrors for matrices with at most so many singular values.
 _DRAWS, _SMALL = 3, 64
 
 
-def _mirrored_parts(
+def _mirror_parts(
     be: Backend, m: Array, lower: Threshold, upper: Threshold, rtol: float, method: str, draw: int = 0
 ) -> _Parts:
     """The `_Parts` by the same method, from Q M P: what rounding does to them differs from what it does to those of M."""
     svd = _by_svd(be, m, method)
-    m = widened(be, m) if svd else m
+    m = to_double(be, m) if svd else m
     rounding = rank_tolerance(be, m, None)
-    over = _excess(be, m, normalise(be, m)[1])
-    mirror, down = _mirror(be, m, draw=draw), be.ldexp(m, column(-over))
-    small = [be.ldexp(be.astype(_stack(be, m, t), be.kind(be.real(m))), -over) for t in (lower, upper)]
+    over = _excess(be, m, scale_to_unit(be, m)[1])
+    mirror, down = _mirror(be, m, draw=draw), be.ldexp(m, broadcast_scalar(-over))
+    small = [be.ldexp(be.astype(_stack(be, m, t), be.dtype_name(be.real(m))), -over) for t in (lower, upper)]
     low: Threshold = 0.0 if isinstance(lower, float) and lower == 0 else small[0]
     if svd:
         parts = _parts_by_svd(be, mirror(down), low, small[1], rtol, rounding)
     else:
         parts = cast("_Parts", _parts(be, mirror(down), low, small[1], rtol).value)
     clip, sign, within, beyond = (mirror(x) for x in parts)
-    clip, within, beyond = (be.ldexp(x, column(over)) for x in (clip, within, beyond))
+    clip, within, beyond = (be.ldexp(x, broadcast_scalar(over)) for x in (clip, within, beyond))
     return _Parts(clip, sign, within, beyond)
 
 
 def _parts_by_svd(be: Backend, m: Array, lower: Threshold, upper: Array, rtol: float, rounding: float) -> _Parts:
     def soft(values: Array, least: Array, most: Array) -> Array:
-        return _shrunk(be, values, most)
+        return _shrink(be, values, most)
 
     def rest(values: Array, least: Array, most: Array) -> Array:
-        return _shrunk(be, values, least)
+        return _shrink(be, values, least)
 
     def unit(values: Array, least: Array, most: Array) -> Array:
         kept = (values > rtol * values[:, :1]) & (least > 0)
         return be.xp.where(kept, be.xp.ones_like(values), 0 * values)
 
-    clipped = _clipped(be, rtol, rounding)
+    clip_values = _clip_values(be, rtol, rounding)
     if isinstance(lower, float):
-        x, over = _rebuilt(be, m, (clipped, soft), lower, upper)
+        x, over = _rebuild(be, m, (clip_values, soft), lower, upper)
         return _Parts(x, be.xp.zeros_like(m), m, over)
-    return _Parts(*_rebuilt(be, m, (clipped, unit, rest, soft), lower, upper))
+    return _Parts(*_rebuild(be, m, (clip_values, unit, rest, soft), lower, upper))
 
 
 def _soft_residual(be: Backend, value: tuple[Array], m: Array, *, t: Threshold, method: str) -> Residual:
     """X = M - clip(M, 0, t), those of the mirrored M."""
-    parts = _mirrored_parts(be, m, 0.0, t, rank_tolerance(be, m, None), method)
+    parts = _mirror_parts(be, m, 0.0, t, rank_tolerance(be, m, None), method)
     return _residual(be, value[0], (m, -parts.clip), (parts.over,), m, m)
 
 
@@ -486,16 +490,16 @@ def _clip_residual(
     zero, lifts = rank_tolerance(be, m, rtol), not (isinstance(lower, float) and lower == 0)
     # Rounding turns the singular vectors of what is lifted by any factor. A small matrix may hide most of that by chance.
     draws = _DRAWS if lifts and min(m.shape[-2:]) <= _SMALL else 1
-    parts, *more = (_mirrored_parts(be, m, lower, upper, zero, method, draw) for draw in range(draws))
+    parts, *more = (_mirror_parts(be, m, lower, upper, zero, method, draw) for draw in range(draws))
     terms: Arrays = (parts.within, -parts.over)
     if lifts:
-        terms = (column(_stack(be, m, lower)) * parts.sign, *terms)
+        terms = (broadcast_scalar(_stack(be, m, lower)) * parts.sign, *terms)
     # Where `upper` is lost in the rounding of M, what is zero might as well be `upper`.
     high, rounding = _stack(be, m, upper), rank_tolerance(be, m, None)
     (clip, e), (size, f) = scaled_norm(be, parts.clip), scaled_norm(be, m)
     full = math.sqrt(min(m.shape[-2:]) - 0.5)
     doubt = (be.ldexp(high, -f) < rounding * size) & (clip < full * be.ldexp(high, -e))
-    rounded = be.xp.where(column(doubt), value[0] / be.eps(m), value[0])
+    rounded = be.xp.where(broadcast_scalar(doubt), value[0] / be.eps(m), value[0])
     return _residual(be, value[0], terms, (parts.clip, *(x.clip for x in more)), m, rounded)
 
 
@@ -692,15 +696,15 @@ def soft_threshold(M: Array, t: float | Array, *, method: str = "auto", errors: 
 
 def _hermitian_part(be: Backend, a: Array) -> tuple[Array, Array]:
     """(a + aᴴ)/2 scaled to size, and the log2 of its scale; scaled before, or the sum might overflow or lose its last digits."""
-    a, e = normalise(be, a)
-    h, f = normalise(be, hermitian(a))
+    a, e = scale_to_unit(be, a)
+    h, f = scale_to_unit(be, hermitian(a))
     return h, e + f
 
 
 def _project(be: Backend, a: Array, *, method: str) -> Solution:
     h, e = _hermitian_part(be, a)
     (x,) = _halves(be, h, method, (1,))
-    return solution(be, (be.ldexp(hermitian(x), column(e)),))
+    return solution(be, (be.ldexp(hermitian(x), broadcast_scalar(e)),))
 
 
 def _halves(be: Backend, h: Array, method: str, signs: tuple[int, ...] = (1, -1)) -> Arrays:
@@ -713,14 +717,14 @@ def _halves(be: Backend, h: Array, method: str, signs: tuple[int, ...] = (1, -1)
     return tuple(above @ h @ above if s > 0 else -below @ h @ below for s in signs)
 
 
-def _project_tangent(be: Backend, value: Arrays, arrays: Arrays, moves: Arrays, **_: Any) -> Arrays:
+def _project_tangent(be: Backend, value: Arrays, arrays: Arrays, tangents: Arrays, **_: Any) -> Arrays:
     """dX = R dH R + C + Cᴴ with |H| C + C |H| = X dH P: between eigenvalues of both signs it takes λᵢ / (λᵢ - λⱼ) times dH."""
-    (h, e), dh = _hermitian_part(be, arrays[0]), hermitian(moves[0])
-    x = be.ldexp(value[0], column(-e))  # no derivative changes with the scale
-    unit, size = eye(be, h), nonzero(be, _size(be, be.constant(h)))
-    s = _side(be, h + column(32 * be.eps(h) * size) * unit)
+    (h, e), dh = _hermitian_part(be, arrays[0]), hermitian(tangents[0])
+    x = be.ldexp(value[0], broadcast_scalar(-e))  # no derivative changes with the scale
+    unit, size = eye(be, h), safe_divisor(be, _size(be, be.stop_gradient(h)))
+    s = _side(be, h + broadcast_scalar(32 * be.eps(h) * size) * unit)
     r, rest = (unit + s) / 2, (unit - s) / 2
-    c = r @ folded(be, hermitian(2 * x - h), x @ dh @ rest) @ rest
+    c = r @ sylvester_symmetric(be, hermitian(2 * x - h), x @ dh @ rest) @ rest
     return (r @ dh @ r + c + adjoint(c),)
 
 
@@ -729,8 +733,8 @@ def _project_residual(be: Backend, value: tuple[Array], a: Array, *, method: str
     h, e = _hermitian_part(be, a)
     mirror = _mirror(be, h, alike=True)
     other, rest = (mirror(x) for x in _halves(be, hermitian(mirror(h)), method))
-    terms = tuple(be.ldexp(x, column(e - 1)) for x in (h, other + rest))
-    return _residual(be, value[0], terms, (be.ldexp(other, column(e)),), a, a)
+    terms = tuple(be.ldexp(x, broadcast_scalar(e - 1)) for x in (h, other + rest))
+    return _residual(be, value[0], terms, (be.ldexp(other, broadcast_scalar(e)),), a, a)
 
 
 @declared(

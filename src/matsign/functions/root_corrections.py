@@ -19,7 +19,7 @@ from matsign.iterations.block_structures import Triangular
 from matsign.iterations.newton import newton
 from matsign.iterations.smith import two_sided_sylvester
 from matsign.linalg.null_space import split_null_space
-from matsign.linalg.stacks import column, eye, norm, scattered, scattered_numbers
+from matsign.linalg.stacks import broadcast_scalar, eye, norm, probe_numbers, random_probe
 
 Array = Any
 
@@ -29,7 +29,7 @@ _SMALL = 48
 _FEW, _ONE = 3, 1
 
 
-class Folded(NamedTuple):
+class RegularRoot(NamedTuple):
     """A root with its zero eigenvalues, if any, moved to where they do no harm; the projector on them, the inverse off them."""
 
     matrix: Array
@@ -38,7 +38,7 @@ class Folded(NamedTuple):
     singular: Array
 
 
-def fold(be: Backend, x: Array, rtol: float) -> Folded:
+def regular_root(be: Backend, x: Array, rtol: float) -> RegularRoot:
     """Zero is what n eps is to the norm, and lies clearly below the rest: the root has nothing else below √rtol.
 
     With a smaller `rtol` less counts as zero, and with 0 nothing that is not exactly so.
@@ -47,32 +47,32 @@ def fold(be: Backend, x: Array, rtol: float) -> Folded:
     inverse = be.inv(x)
     regular = norm(be, x) * norm(be, inverse) * small < 1
 
-    def split(x: Array, inverse: Array) -> Folded:
+    def split_root(x: Array, inverse: Array) -> RegularRoot:
         zero = split_null_space(be, x, small)
-        root = column(be.xp.astype(zero.shift, x.dtype))
+        root = broadcast_scalar(be.xp.astype(zero.shift, x.dtype))
         rest = eye(be, x) - zero.projector
         z = rest @ (be.inv(zero.shifted) - zero.projector / root) @ rest
         turned = z @ zero.across
         projector, z = zero.projector - turned, z + z @ turned
         # A change of x by rounding moves its zero eigenvalues by as much as their projector is long.
         blur = x.shape[-1] * be.eps(x) * norm(be, x) * norm(be, projector) * norm(be, z)
-        found = Folded(x - x @ projector + root * projector, projector, z, blur == blur)
-        kept = Folded(x, 0 * x, be.xp.where(be.xp.isfinite(inverse), inverse, 0 * inverse), blur < 0)
-        return be.choose((blur < 0.1) & ~zero.defective, found, kept)
+        found = RegularRoot(x - x @ projector + root * projector, projector, z, blur == blur)
+        kept = RegularRoot(x, 0 * x, be.xp.where(be.xp.isfinite(inverse), inverse, 0 * inverse), blur < 0)
+        return be.masked_select((blur < 0.1) & ~zero.defective, found, kept)
 
-    return be.split(regular, lambda x, y: Folded(x, 0 * x, y, norm(be, x) < 0), split, x, inverse)
+    return be.masked_cond(regular, lambda x, y: RegularRoot(x, 0 * x, y, norm(be, x) < 0), split_root, x, inverse)
 
 
 def probes(be: Backend, x: Array, size: Array) -> Array:
     """Random matrices (B, k, n, m) of the norm that rounding of sums of n terms gives to a matrix of norm `size`."""
     n, m = x.shape[-2:]
     k = _FEW if max(n, m) <= _SMALL else _ONE
-    length = math.sqrt(float((scattered_numbers(k * n, m) ** 2).sum()) / k)
-    noise = scattered(be, k * n, m, x).reshape((1, k, n, m)) * (math.sqrt(max(n, m)) * be.eps(x) / length)
+    length = math.sqrt(float((probe_numbers(k * n, m) ** 2).sum()) / k)
+    noise = random_probe(be, k * n, m, x).reshape((1, k, n, m)) * (math.sqrt(max(n, m)) * be.eps(x) / length)
     return noise * size[:, None, None, None]
 
 
-def correct(be: Backend, a: Folded, b: Folded, rights: Array) -> Array:
+def correct(be: Backend, a: RegularRoot, b: RegularRoot, rights: Array) -> Array:
     """y (B, k, n, m) with a y + y b = g for each right-hand side g, without what joins the null spaces of a and b."""
 
     def apart(rights: Array, *blocks: Array) -> tuple[Array, Array]:
@@ -80,7 +80,7 @@ def correct(be: Backend, a: Folded, b: Folded, rights: Array) -> Array:
         inner = rights - pa @ rights
         return inner - inner @ pb, za @ rights @ pb + pa @ rights @ zb
 
-    inner, across = be.split(
+    inner, across = be.masked_cond(
         a.singular | b.singular,
         apart,
         lambda rights, *_: (rights, 0 * rights),
@@ -91,7 +91,7 @@ def correct(be: Backend, a: Folded, b: Folded, rights: Array) -> Array:
 
 def _solutions(be: Backend, a: Array, b: Array, rights: Array) -> Array:
     found = two_sided_sylvester(be, a, b, rights, 20)
-    return be.split(
+    return be.masked_cond(
         found.converged,
         lambda a, b, rights, x: x,
         lambda a, b, rights, x: _slowly(be, a, b, rights),
@@ -101,8 +101,8 @@ def _solutions(be: Backend, a: Array, b: Array, rights: Array) -> Array:
 
 def _slowly(be: Backend, a: Array, b: Array, rights: Array) -> Array:
     k, n, m = rights.shape[1:]
-    if max(n, m) <= _SMALL and be.on_cpu(a) and not be.traced(a):
-        return be.host(schur_functions.right_sides, rights, a, b, rights)
+    if max(n, m) <= _SMALL and be.on_cpu(a) and not be.is_traced(a):
+        return be.host_callback(schur_functions.right_sides, rights, a, b, rights)
     wide = be.xp.permute_dims(rights, (0, 2, 1, 3)).reshape((len(rights), n, k * m))
     found = newton(be, Triangular(-a, wide, b)).value.c / 2
     return be.xp.permute_dims(found.reshape((len(rights), n, k, m)), (0, 2, 1, 3))

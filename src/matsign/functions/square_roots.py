@@ -19,23 +19,23 @@ from matsign.core.failures import Failure
 from matsign.core.operations import Arrays, Solution, figures, no_figures, nothing_failed, solution
 from matsign.core.public import Residual, declared, rank_tolerance
 from matsign.direct import schur_functions
-from matsign.functions.root_corrections import correct, fold, probes
+from matsign.functions.root_corrections import correct, probes, regular_root
 from matsign.iterations.block_structures import AntiDiagonal
-from matsign.iterations.differentiable_solves import folded
+from matsign.iterations.differentiable_solves import sylvester_symmetric
 from matsign.iterations.minimax import polar_express
-from matsign.iterations.newton import finish, newton, run, settled
+from matsign.iterations.newton import finish, has_converged, newton, run_schedule
 from matsign.linalg.null_space import split_null_space
 from matsign.linalg.stacks import (
     adjoint,
-    column,
+    broadcast_scalar,
     eye,
     hermitian,
     is_hermitian,
     is_nearly_hermitian,
     largest,
-    nonzero,
     norm,
-    normalise,
+    safe_divisor,
+    scale_to_unit,
 )
 
 Array = Any
@@ -63,8 +63,8 @@ def root_pair(
         return _general(be, a, given, rtol, method, inverse)
 
     arrays = (a,) if noise is None else (a, noise)
-    if method == "auto" and be.on_cpu(a) and not be.traced(a):
-        return be.split(is_hermitian(a), by_eigh, by_iteration, *arrays)
+    if method == "auto" and be.on_cpu(a) and not be.is_traced(a):
+        return be.masked_cond(is_hermitian(a), by_eigh, by_iteration, *arrays)
     if method != "eigh":
         return by_iteration(*arrays)
     found = by_eigh(*arrays)
@@ -79,8 +79,8 @@ def _shift(e: Array | None) -> Array | None:
 def _in_callers_units(be: Backend, found: Solution, half: Array, shift: Array | None, inverse: bool) -> Solution:
     """The roots in the caller's units from those in units 2^(2 half) times as large, balanced by `shift`."""
     x, z = found.value
-    z = be.ldexp(z, scaling.plus(shift, -column(half))) if inverse else z
-    found = found._replace(value=(be.ldexp(x, scaling.plus(shift, column(half))), z))
+    z = be.ldexp(z, scaling.add_exponents(shift, -broadcast_scalar(half))) if inverse else z
+    found = found._replace(value=(be.ldexp(x, scaling.add_exponents(shift, broadcast_scalar(half))), z))
     if nothing_failed(be, found.failure):
         return found
     unclear = found.failure == int(Failure.UNCLEAR_ZERO)
@@ -91,7 +91,7 @@ def _normalise_even(be: Backend, a: Array) -> tuple[Array, Array]:
     """`a` with its largest entry in [1/4, 1), and half the logarithm of the factor, a whole number."""
     e = be.exponent(largest(be, a))
     e = e + e % 2
-    return be.ldexp(a, column(-e)), e // 2
+    return be.ldexp(a, broadcast_scalar(-e)), e // 2
 
 
 def _eigh(be: Backend, a: Array, rtol: float, inverse: bool) -> Solution:
@@ -110,20 +110,20 @@ def _eigh(be: Backend, a: Array, rtol: float, inverse: bool) -> Solution:
 def _general(be: Backend, a: Array, noise: Array, rtol: float, method: str, inverse: bool) -> Solution:
     """Iterate on the balanced matrix, and split zero off in the members that are singular or whose root turns out wrong."""
     if method == "auto":
-        small = a.shape[-1] <= 48 and be.on_cpu(a) and not be.traced(a)
+        small = a.shape[-1] <= 48 and be.on_cpu(a) and not be.is_traced(a)
         method = "schur" if small else "guarded newton"
     (half, e), a = _units(be, a)
-    found = _judged(be, a, noise, rtol, method)
+    found = _classify(be, a, noise, rtol, method)
     return _in_callers_units(be, found, half, _shift(e), inverse)
 
 
-def _judged(be: Backend, a: Array, noise: Array, rtol: float, method: str) -> Solution:
+def _classify(be: Backend, a: Array, noise: Array, rtol: float, method: str) -> Solution:
     found = _regular(be, a, noise, method)
     x, z = found.value
     size, size_z = norm(be, x), norm(be, z)
     right = (found.failure == 0) & _is_root(be, a, x, z, size, size_z)
     sure = right & (size * size_z * math.sqrt(rtol) < 1)
-    return be.seldom(
+    return be.rare_cond(
         ~sure,
         lambda a, noise, right, regular: _singular(be, a, noise, rtol, method, right, regular),
         lambda a, noise, right, regular: regular,
@@ -153,14 +153,14 @@ def _singular(
     xp = be.xp
     zero = split_null_space(be, a, rtol)
     found = _regular(be, zero.shifted, noise, method)
-    root = column(xp.astype(xp.sqrt(zero.shift), a.dtype))
+    root = broadcast_scalar(xp.astype(xp.sqrt(zero.shift), a.dtype))
     rest = eye(be, a) - zero.projector
     # In the basis of the split the root is [[x, z across], [0, 0]] and its inverse on the range [[z, z³ across], [0, 0]].
     x, z = (rest @ y @ rest for y in (found.value[0] - root * zero.projector, found.value[1] - zero.projector / root))
     y = z @ zero.across
     x, z = x + y, z + z @ z @ y
     # Of the inverse and not of the root, which there may not be.
-    inverse = be.inv(zero.shifted) - zero.projector / column(xp.astype(zero.shift, a.dtype))
+    inverse = be.inv(zero.shifted) - zero.projector / broadcast_scalar(xp.astype(zero.shift, a.dtype))
     reach = norm(be, a) * xp.hypot(norm(be, inverse @ zero.across), be.ones(a)) * norm(be, inverse)
     blur = zero.dropped * reach
     square = norm(be, x) * norm(be, x)
@@ -175,9 +175,9 @@ def _singular(
     lost = xp.where(regular.failure > 0, regular.failure, int(Failure.NOT_CONVERGED) + none)
     kept = regular._replace(failure=xp.where(right, none, xp.where(singular, unclear, lost)))
     kept = kept._replace(
-        detail=xp.where((singular & ~right)[..., None], figures(be, a, 1 / nonzero(be, reach)), kept.detail)
+        detail=xp.where((singular & ~right)[..., None], figures(be, a, 1 / safe_divisor(be, reach)), kept.detail)
     )
-    return be.choose(use, split, kept)
+    return be.masked_select(use, split, kept)
 
 
 def _regular(be: Backend, a: Array, noise: Array, method: str) -> Solution:
@@ -188,18 +188,18 @@ def _regular(be: Backend, a: Array, noise: Array, method: str) -> Solution:
         return _polynomial(be, a)
     found = newton(be, AntiDiagonal(a, eye(be, a) + 0 * a))
     x, z = found.value
-    lost = ~settled(be, found)
+    lost = ~has_converged(be, found)
     if method == "newton":
-        return be.seldom(
+        return be.rare_cond(
             lost,
-            lambda a, noise, x, z, k: _diagnosed(be, a, noise, (x, z), k),
+            lambda a, noise, x, z, k: _diagnose(be, a, noise, (x, z), k),
             lambda a, noise, x, z, k: solution(be, (x, z), iterations=k),
             *(a, noise, x, z, found.steps),
         )
     size = norm(be, x)
     gap = norm(be, x @ x - a) / (size * size)
     doubtful = lost | ~(gap < 8 * math.sqrt(a.shape[-1]) * be.eps(a))
-    return be.seldom(
+    return be.rare_cond(
         doubtful,
         lambda a, noise, *_: _schur(be, a, noise),
         lambda a, noise, x, z, k: solution(be, (x, z), iterations=k),
@@ -208,13 +208,17 @@ def _regular(be: Backend, a: Array, noise: Array, method: str) -> Solution:
 
 
 def _schur(be: Backend, a: Array, noise: Array) -> Solution:
-    root, failure, figure = be.host(schur_functions.square_root, (a, be.no_counts(a), no_figures(be, a)), a, noise)
+    root, failure, figure = be.host_callback(
+        schur_functions.square_root, (a, be.int_zeros(a), no_figures(be, a)), a, noise
+    )
     return solution(be, (root, be.inv(root)))._replace(failure=failure, detail=figure)
 
 
-def _diagnosed(be: Backend, a: Array, noise: Array, value: Arrays, steps: Array) -> Solution:
+def _diagnose(be: Backend, a: Array, noise: Array, value: Arrays, steps: Array) -> Solution:
     """Why the iteration did not arrive: a negative eigenvalue, or it is not known."""
-    failure, figure = be.host(schur_functions.negative_eigenvalues, (be.no_counts(a), no_figures(be, a)), a, noise)
+    failure, figure = be.host_callback(
+        schur_functions.negative_eigenvalues, (be.int_zeros(a), no_figures(be, a)), a, noise
+    )
     failure = be.xp.where(failure > 0, failure, int(Failure.NOT_CONVERGED) + 0 * failure)
     return solution(be, value, iterations=steps)._replace(failure=failure, detail=figure)
 
@@ -227,7 +231,7 @@ _LEVELS = (0.3, 1e-1, 1e-2, 1e-4, 0.0)
 def _polynomial(be: Backend, a: Array) -> Solution:
     """Products alone, with a schedule for the spread of the spectrum; a result that has drifted from the root is none."""
     size = norm(be, a)
-    start = AntiDiagonal(a / column(nonzero(be, size)), eye(be, a) + 0 * a)
+    start = AntiDiagonal(a / broadcast_scalar(safe_divisor(be, size)), eye(be, a) + 0 * a)
     lower = be.xp.sqrt(1 / norm(be, be.inv(start.a)))
 
     def attempt(levels: tuple[float, ...], lower: Array, x: Array, unit: Array) -> Any:
@@ -235,15 +239,15 @@ def _polynomial(be: Backend, a: Array) -> Solution:
 
         def at_level(lower: Array, x: Array, unit: Array) -> Any:
             schedule = polar_express(max(level, math.sqrt(x.shape[-1] * be.eps(x))), 1e-4, be.eps(x))
-            return finish(be, run(be, AntiDiagonal(x, unit), schedule), len(schedule) * be.ones(x))
+            return finish(be, run_schedule(be, AntiDiagonal(x, unit), schedule), len(schedule) * be.ones(x))
 
         if not rest:
             return at_level(lower, x, unit)
-        return be.split(lower > level, at_level, lambda *args: attempt(tuple(rest), *args), lower, x, unit)
+        return be.masked_cond(lower > level, at_level, lambda *args: attempt(tuple(rest), *args), lower, x, unit)
 
     found = attempt(_LEVELS, lower, *start)
     x, z = found.value
-    root = column(be.xp.sqrt(nonzero(be, size)))
+    root = broadcast_scalar(be.xp.sqrt(safe_divisor(be, size)))
     x, z = x * root, z / root
     # The coupled iteration leaves a residual that grows with the condition of the root.
     spread = norm(be, x) * norm(be, z)
@@ -270,28 +274,28 @@ def _corrections(
         sums, one = roots[:, None, :, None] + roots[:, None, None, :], be.xp.ones_like(roots)
         sums = be.xp.where(sums > 0, sums, math.inf * be.xp.ones_like(sums))
         y, moved = adjoint(v)[:, None] @ wanted @ v[:, None] / sums, noise / sums
-        # As `_inverse_moved`, with diagonal matrices: 1/(ri rj), and 1/r² where the other is zero.
+        # As `_inverse_jvp`, with diagonal matrices: 1/(ri rj), and 1/r² where the other is zero.
         r = be.xp.where(kept, 1 / be.xp.where(kept, roots, one), 0 * roots)
         z = r[:, :, None] * r[:, None, :]
         turned = (r**2)[:, :, None] * (1 - be.xp.astype(kept, r.dtype))[:, None, :]
         return y, moved, moved * (turned + turned.mT - z)[:, None]
 
     def by_equation(a: Array, x: Array, z: Array, wanted: Array, noise: Array) -> tuple[Array, Array, Array]:
-        folded = fold(be, x, rtol)
-        y = correct(be, folded, folded, be.xp.concat([wanted, noise], axis=1))
+        sylvester_symmetric = regular_root(be, x, rtol)
+        y = correct(be, sylvester_symmetric, sylvester_symmetric, be.xp.concat([wanted, noise], axis=1))
         y, moved = y[:, : len(gaps)], y[:, len(gaps) :]
-        return y, moved, _inverse_moved(z[:, None], folded.projector[:, None], moved)
+        return y, moved, _inverse_jvp(z[:, None], sylvester_symmetric.projector[:, None], moved)
 
     arrays = (a, x, z, wanted, noise)
-    if be.on_cpu(a) and not be.traced(a):
+    if be.on_cpu(a) and not be.is_traced(a):
         # One that is Hermitian as it came: it was balanced, and its norms are those of the answer in any basis.
         plain = is_hermitian(a) if units[1] is None else is_hermitian(a) & (units[1] == 0).all(-1)
-        return be.split(plain, by_eigenvectors, by_equation, *arrays)
+        return be.masked_cond(plain, by_eigenvectors, by_equation, *arrays)
     return by_equation(*arrays)
 
 
 def _misfit(be: Backend, gap: Array, *terms: Array) -> Array:
-    return norm(be, gap) / nonzero(be, sum(norm(be, x) for x in terms))
+    return norm(be, gap) / safe_divisor(be, sum(norm(be, x) for x in terms))
 
 
 def _pair_residual(be: Backend, value: tuple[Array, Array], a: Array, *, rtol: float | None) -> Residual:
@@ -325,22 +329,24 @@ def _inverse_residual(be: Backend, value: tuple[Array], a: Array, *, rtol: float
 
 def _units(be: Backend, a: Array) -> tuple[Units, Array]:
     """Half the logarithm of the size of A and the exponents that balance it, and A without either."""
-    e, a, k = scaling.balanced(be, a)
+    e, a, k = scaling.balance_together(be, a)
     half = -(-k // 2)
-    return (half, e), be.ldexp(a, column(k - 2 * half))
+    return (half, e), be.ldexp(a, broadcast_scalar(k - 2 * half))
 
 
 def _in_units(be: Backend, x: Array, units: Units, power: int) -> Array:
     half, e = units
     shift = None if e is None else e[:, None, :] - e[:, :, None]
-    return be.exact_ldexp(x, scaling.plus(shift, column(power * half)))
+    return be.exact_ldexp(x, scaling.add_exponents(shift, broadcast_scalar(power * half)))
 
 
 def _both(be: Backend, step: Array, probed: Array, units: Units, power: int) -> Array:
     """The steps for the residual and for rounding, side by side and in the units of the answer: one norm measures both."""
     half, e = units
     shift = None if e is None else e[:, None, :, None] - e[:, None, None, :]
-    return be.ldexp(be.xp.concat([step, probed], axis=1), scaling.plus(shift, power * half[:, None, None, None]))
+    return be.ldexp(
+        be.xp.concat([step, probed], axis=1), scaling.add_exponents(shift, power * half[:, None, None, None])
+    )
 
 
 def _root(be: Backend, a: Array, **options: Any) -> Solution:
@@ -353,56 +359,56 @@ def _inverse_root(be: Backend, a: Array, **options: Any) -> Solution:
     return found._replace(value=found.value[1:])
 
 
-def _alone(*, method: str, **options: Any) -> bool:
+def takes_single(*, method: str, **options: Any) -> bool:
     return method in ("auto", "eigh")
 
 
-def _root_tangent(be: Backend, value: Arrays, arrays: Arrays, moves: Arrays, **_: Any) -> Arrays:
-    return (folded(be, *value, *moves),)
+def _root_tangent(be: Backend, value: Arrays, arrays: Arrays, tangents: Arrays, **_: Any) -> Arrays:
+    return (sylvester_symmetric(be, *value, *tangents),)
 
 
-def _root_cotangent(be: Backend, value: Arrays, arrays: Arrays, bars: Arrays, **_: Any) -> Arrays:
-    return (folded(be, adjoint(value[0]), *bars),)
+def _root_cotangent(be: Backend, value: Arrays, arrays: Arrays, cotangents: Arrays, **_: Any) -> Arrays:
+    return (sylvester_symmetric(be, adjoint(value[0]), *cotangents),)
 
 
 def _null_projector(be: Backend, x: Array, z: Array) -> Array:
     """I - Z X, and zero exactly where X is regular."""
     zero = eye(be, x) - z @ x
-    none = column(be.real(be.trace(zero)) < 0.5)
+    none = broadcast_scalar(be.real(be.trace(zero)) < 0.5)
     return be.xp.where(none, be.xp.zeros_like(zero), zero)
 
 
-def _inverse_moved(z: Array, zero: Array, dx: Array) -> Array:
+def _inverse_jvp(z: Array, zero: Array, dx: Array) -> Array:
     """dZ for the inverse Z of X off its null space: -Z dX Z, and what turns that space."""
     square = z @ z
     return -(z @ dx @ z) + square @ dx @ zero + zero @ dx @ square
 
 
-def _pair_tangent(be: Backend, value: Arrays, arrays: Arrays, moves: Arrays, **_: Any) -> Arrays:
+def _pair_tangent(be: Backend, value: Arrays, arrays: Arrays, tangents: Arrays, **_: Any) -> Arrays:
     x, z = value
-    dx = folded(be, x, *moves)
-    return dx, _inverse_moved(z, _null_projector(be, x, z), dx)
+    dx = sylvester_symmetric(be, x, *tangents)
+    return dx, _inverse_jvp(z, _null_projector(be, x, z), dx)
 
 
-def _pair_cotangent(be: Backend, value: Arrays, arrays: Arrays, bars: Arrays, **_: Any) -> Arrays:
+def _pair_cotangent(be: Backend, value: Arrays, arrays: Arrays, cotangents: Arrays, **_: Any) -> Arrays:
     x, z = value
-    bar = bars[0] + _inverse_moved(adjoint(z), adjoint(_null_projector(be, x, z)), bars[1])
-    return (folded(be, adjoint(x), bar),)
+    bar = cotangents[0] + _inverse_jvp(adjoint(z), adjoint(_null_projector(be, x, z)), cotangents[1])
+    return (sylvester_symmetric(be, adjoint(x), bar),)
 
 
-def _inverse_tangent(be: Backend, value: Arrays, arrays: Arrays, moves: Arrays, **_: Any) -> Arrays:
+def _inverse_tangent(be: Backend, value: Arrays, arrays: Arrays, tangents: Arrays, **_: Any) -> Arrays:
     (z,), (a,) = value, arrays
-    return _pair_tangent(be, (a @ z, z), arrays, moves)[1:]
+    return _pair_tangent(be, (a @ z, z), arrays, tangents)[1:]
 
 
-def _inverse_cotangent(be: Backend, value: Arrays, arrays: Arrays, bars: Arrays, **_: Any) -> Arrays:
-    (z,), (a,), (bar,) = value, arrays, bars
+def _inverse_cotangent(be: Backend, value: Arrays, arrays: Arrays, cotangents: Arrays, **_: Any) -> Arrays:
+    (z,), (a,), (bar,) = value, arrays, cotangents
     return _pair_cotangent(be, (a @ z, z), arrays, (be.xp.zeros_like(bar), bar))
 
 
 def _is_singular(be: Backend, x: Array) -> Array:
     """Where a root has zero for an eigenvalue: √t has no derivative there, and a change of rank makes the inverse jump."""
-    return fold(be, normalise(be, x)[0], x.shape[-1] * be.eps(x)).singular
+    return regular_root(be, scale_to_unit(be, x)[0], x.shape[-1] * be.eps(x)).singular
 
 
 @declared(
@@ -412,7 +418,7 @@ def _is_singular(be: Backend, x: Array) -> Array:
     tangent=_pair_tangent,
     cotangent=_pair_cotangent,
     unbounded=lambda be, value, a: _is_singular(be, value[0]),
-    alone=_alone,
+    alone=takes_single,
     choices={"method": _METHODS},
 )
 def sqrtm_pair(
@@ -513,7 +519,7 @@ def sqrtm_pair(
     tangent=_root_tangent,
     cotangent=_root_cotangent,
     unbounded=lambda be, value, a: _is_singular(be, value[0]),
-    alone=_alone,
+    alone=takes_single,
     choices={"method": _METHODS},
 )
 def sqrtm(A: Array, *, rtol: float | None = None, method: str = "auto", errors: str = "raise") -> Array:
@@ -582,7 +588,7 @@ def sqrtm(A: Array, *, rtol: float | None = None, method: str = "auto", errors: 
     tangent=_inverse_tangent,
     cotangent=_inverse_cotangent,
     unbounded=lambda be, value, a: _is_singular(be, value[0]),
-    alone=_alone,
+    alone=takes_single,
     choices={"method": _METHODS},
 )
 def invsqrtm(A: Array, *, rtol: float | None = None, method: str = "auto", errors: str = "raise") -> Array:

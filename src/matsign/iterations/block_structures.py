@@ -21,7 +21,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple, TypeVar
 
 from matsign.backends import Backend
-from matsign.linalg.stacks import adjoint, assemble, column, norm, plus_identity
+from matsign.linalg.stacks import adjoint, assemble, broadcast_scalar, norm, plus_identity
 
 Array = Any
 
@@ -185,7 +185,7 @@ class Riccati(NamedTuple):
 
     def inverse(self, be: Backend) -> Riccati:
         # Not by Schur complements: the diagonal blocks of a solvable equation may be singular, even zero.
-        return self._cut(be.inv(self.dense(be)))
+        return self._split_blocks(be.inv(self.dense(be)))
 
     def square(self) -> Riccati:
         return self.times(self)
@@ -210,7 +210,7 @@ class Riccati(NamedTuple):
     def dense(self, be: Backend) -> Array:
         return assemble(be, self.a, self.c, self.d, self.b)
 
-    def _cut(self, m: Array) -> Riccati:
+    def _split_blocks(self, m: Array) -> Riccati:
         n = self.a.shape[-1]
         return Riccati(m[..., :n, :n], m[..., :n, n:], m[..., n:, :n], m[..., n:, n:])
 
@@ -226,7 +226,7 @@ def combine(alpha: Any, x: Structure, beta: Any, y: Structure) -> Structure:
 
 def newton_step(be: Backend, x: Structure, inverse: Structure, mu: Array) -> Structure:
     """½(mu x + inv(mu x)): Newton's method for x² = I at the scaled iterate."""
-    mu = column(mu)
+    mu = broadcast_scalar(mu)
     return combine(0.5 * mu, x, 0.5 / mu, inverse)
 
 

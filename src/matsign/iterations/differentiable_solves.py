@@ -15,53 +15,53 @@ from typing import Any
 
 from matsign.backends import Backend
 from matsign.core.failures import Failure
-from matsign.core.operations import Arrays, Rule, Solution, follow, shapes_of, solution
+from matsign.core.operations import Arrays, Operation, Solution, apply, shapes_of, solution
 from matsign.iterations.newton import separable_sylvester
-from matsign.iterations.smith import Sum, two_sided_sylvester
-from matsign.iterations.structured_doubling import Closed, closed_lyapunov, closed_stein
+from matsign.iterations.smith import SmithSum, two_sided_sylvester
+from matsign.iterations.structured_doubling import ClosedLoopSolution, closed_loop_lyapunov, closed_loop_stein
 from matsign.linalg import balancing
 from matsign.linalg.deflation import deflate
-from matsign.linalg.stacks import adjoint, column, eye, is_hermitian, norm
+from matsign.linalg.stacks import adjoint, broadcast_scalar, eye, is_hermitian, norm
 
 Array = Any
 
 
 def inverse(be: Backend, a: Array) -> Array:
     """a⁻¹."""
-    return follow(be, _INVERSE, a)[0]
+    return apply(be, _INVERSE, a)[0]
 
 
-def separable(be: Backend, a: Array, b: Array, q: Array) -> Array:
+def sylvester_positive(be: Backend, a: Array, b: Array, q: Array) -> Array:
     """x with a x + x b = q for a and b with their spectra in the right half plane."""
-    return follow(be, _SEPARABLE, a, b, q)[0]
+    return apply(be, _SEPARABLE, a, b, q)[0]
 
 
-def folded(be: Backend, a: Array, q: Array) -> Array:
+def sylvester_symmetric(be: Backend, a: Array, q: Array) -> Array:
     """x with a x + x a = q for an a as `mcsgn`, `sqrtm` and `matrix_abs` have it: spectrum on the right, or zero.
 
     Where a is singular, with P the projector on its null space, P q P is left out and P x P = 0. Those functions set what they
     take for zero to zero, to n eps of the norm, and leave nothing else below √(n eps): `_zero` lies between.
     """
-    return follow(be, _FOLDED, a, q)[0]
+    return apply(be, _FOLDED, a, q)[0]
 
 
-_INVERSE = Rule(
+_INVERSE = Operation(
     "inverse",
     shapes_of("(n,n)"),
     shapes_of("(n,n)"),
     solve=lambda be, a: solution(be, (be.inv(a),)),
-    tangent=lambda be, value, arrays, moves: (-(value[0] @ moves[0] @ value[0]),),
-    cotangent=lambda be, value, arrays, bars: (-(adjoint(value[0]) @ bars[0] @ adjoint(value[0])),),
+    tangent=lambda be, value, arrays, tangents: (-(value[0] @ tangents[0] @ value[0]),),
+    cotangent=lambda be, value, arrays, cotangents: (-(adjoint(value[0]) @ cotangents[0] @ adjoint(value[0])),),
     unrolled=True,
 )
 
 
-def _solve_separable(be: Backend, a: Array, b: Array, q: Array) -> Solution:
+def _solve_positive(be: Backend, a: Array, b: Array, q: Array) -> Solution:
     # The sum is quick where the spectrum is not too wide, and Newton scales.
     found = two_sided_sylvester(be, a, b, q[:, None], 20)
-    if be.written_out(q):
+    if be.unrolls_loops(q):
         return solution(be, (_if_converged(be, found),))
-    x = be.seldom(
+    x = be.rare_cond(
         ~found.converged,
         lambda a, b, q, x: separable_sylvester(be, a, b, q),
         lambda a, b, q, x: x,
@@ -70,30 +70,30 @@ def _solve_separable(be: Backend, a: Array, b: Array, q: Array) -> Solution:
     return solution(be, (x,))
 
 
-def _if_converged(be: Backend, found: Sum) -> Array:
+def _if_converged(be: Backend, found: SmithSum) -> Array:
     """The sum, or NaN where its steps were too few and there is no room for another method."""
     x = found.x[:, 0]
-    return be.xp.where(column(found.converged), x, be.xp.full_like(x, math.nan))
+    return be.xp.where(broadcast_scalar(found.converged), x, be.xp.full_like(x, math.nan))
 
 
-def _move_separable(be: Backend, value: Arrays, arrays: Arrays, moves: Arrays) -> Arrays:
-    (x,), (a, b, _), (da, db, dq) = value, arrays, moves
-    return (separable(be, a, b, dq - da @ x - x @ db),)
+def _positive_jvp(be: Backend, value: Arrays, arrays: Arrays, tangents: Arrays) -> Arrays:
+    (x,), (a, b, _), (da, db, dq) = value, arrays, tangents
+    return (sylvester_positive(be, a, b, dq - da @ x - x @ db),)
 
 
-def _pull_separable(be: Backend, value: Arrays, arrays: Arrays, bars: Arrays) -> Arrays:
+def _positive_vjp(be: Backend, value: Arrays, arrays: Arrays, cotangents: Arrays) -> Arrays:
     (x,), (a, b, _) = value, arrays
-    y = separable(be, adjoint(a), adjoint(b), bars[0])
+    y = sylvester_positive(be, adjoint(a), adjoint(b), cotangents[0])
     return -(y @ adjoint(x)), -(adjoint(x) @ y), y
 
 
-_SEPARABLE = Rule(
+_SEPARABLE = Operation(
     "separable Sylvester equation",
     shapes_of("(n,n),(m,m),(n,m)"),
     shapes_of("(n,m)"),
-    solve=_solve_separable,
-    tangent=_move_separable,
-    cotangent=_pull_separable,
+    solve=_solve_positive,
+    tangent=_positive_jvp,
+    cotangent=_positive_vjp,
     linear=True,
     unrolled=True,
 )
@@ -104,28 +104,28 @@ def _zero(be: Backend, a: Array) -> float:
     return (a.shape[-1] * be.eps(a)) ** 0.75
 
 
-def _solve_folded(be: Backend, a: Array, q: Array) -> Solution:
+def _solve_symmetric(be: Backend, a: Array, q: Array) -> Solution:
     def general(a: Array, q: Array) -> Array:
         found = two_sided_sylvester(be, a, a, q[:, None], 20)
-        if be.written_out(q):
+        if be.unrolls_loops(q):
             return _if_converged(be, found)
-        return be.seldom(~found.converged, lambda a, q, x: slow(a, q), lambda a, q, x: x, a, q, found.x[:, 0])
+        return be.rare_cond(~found.converged, lambda a, q, x: slow(a, q), lambda a, q, x: x, a, q, found.x[:, 0])
 
     def slow(a: Array, q: Array) -> Array:
         singular = ~(norm(be, a) * norm(be, be.inv(a)) * _zero(be, a) < 1)
-        return be.split(singular, deflated, lambda a, q: separable_sylvester(be, a, a, q), a, q)
+        return be.masked_cond(singular, without_zero, lambda a, q: separable_sylvester(be, a, a, q), a, q)
 
-    def deflated(a: Array, q: Array) -> Array:
+    def without_zero(a: Array, q: Array) -> Array:
         zero = deflate(be, a, _zero(be, a))
         p, rest = zero.projector, eye(be, a) - zero.projector
         across = be.inv(zero.matrix) @ rest
         x = separable_sylvester(be, zero.matrix, zero.matrix, rest @ q @ rest)
         x = rest @ x @ rest + across @ q @ p + p @ q @ across
-        return be.xp.where(column(zero.sound), x, math.nan + 0 * x)
+        return be.xp.where(broadcast_scalar(zero.sound), x, math.nan + 0 * x)
 
-    if be.on_cpu(q) and not be.traced(q):
+    if be.on_cpu(q) and not be.is_traced(q):
         # Eigenvectors cost less than iterations there.
-        x = be.split(is_hermitian(a), lambda a, q: _by_eigenvectors(be, a, q), general, a, q)
+        x = be.masked_cond(is_hermitian(a), lambda a, q: _by_eigenvectors(be, a, q), general, a, q)
     else:
         x = general(a, q)
     return solution(be, (x,))
@@ -139,69 +139,71 @@ def _by_eigenvectors(be: Backend, a: Array, q: Array) -> Array:
     return v @ (adjoint(v) @ q @ v / sums) @ adjoint(v)
 
 
-def _move_folded(be: Backend, value: Arrays, arrays: Arrays, moves: Arrays) -> Arrays:
-    (x,), (a, _), (da, dq) = value, arrays, moves
-    return (folded(be, a, dq - da @ x - x @ da),)
+def _symmetric_jvp(be: Backend, value: Arrays, arrays: Arrays, tangents: Arrays) -> Arrays:
+    (x,), (a, _), (da, dq) = value, arrays, tangents
+    return (sylvester_symmetric(be, a, dq - da @ x - x @ da),)
 
 
-def _pull_folded(be: Backend, value: Arrays, arrays: Arrays, bars: Arrays) -> Arrays:
+def _symmetric_vjp(be: Backend, value: Arrays, arrays: Arrays, cotangents: Arrays) -> Arrays:
     (x,), (a, _) = value, arrays
-    y = folded(be, adjoint(a), bars[0])
+    y = sylvester_symmetric(be, adjoint(a), cotangents[0])
     return -(y @ adjoint(x)) - adjoint(x) @ y, y
 
 
-_FOLDED = Rule(
+_FOLDED = Operation(
     "folded Sylvester equation",
     shapes_of("(n,n),(n,n)"),
     shapes_of("(n,n)"),
-    solve=_solve_folded,
-    tangent=_move_folded,
-    cotangent=_pull_folded,
+    solve=_solve_symmetric,
+    tangent=_symmetric_jvp,
+    cotangent=_symmetric_vjp,
     linear=True,
     unrolled=True,
 )
 
 
-def stable_lyapunov(be: Backend, a: Array, q: Array) -> Array:
+def solve_stable_lyapunov(be: Backend, a: Array, q: Array) -> Array:
     """x with a x + x aᴴ + q = 0 for a stable a; NaN for another."""
-    return follow(be, _LYAPUNOV, a, q)[0]
+    return apply(be, _LYAPUNOV, a, q)[0]
 
 
-def stable_stein(be: Backend, a: Array, q: Array) -> Array:
+def solve_stable_stein(be: Backend, a: Array, q: Array) -> Array:
     """x with a x aᴴ - x + q = 0 for an a inside the unit circle; NaN for another."""
-    return follow(be, _STEIN, a, q)[0]
+    return apply(be, _STEIN, a, q)[0]
 
 
-def _balanced(solve: Callable[[Backend, Array, Array], Closed], left: Callable[..., Array]) -> Callable[..., Solution]:
+def _in_balanced_units(
+    solve: Callable[[Backend, Array, Array], ClosedLoopSolution], left: Callable[..., Array]
+) -> Callable[..., Solution]:
     """A solver in units of the states that balance a; `left` is what an x leaves of the equation."""
 
-    def solved(be: Backend, a: Array, q: Array) -> Solution:
-        e = balancing.exponents(be, a)
+    def solve_balanced(be: Backend, a: Array, q: Array) -> Solution:
+        e = balancing.balancing_exponents(be, a)
         outer = e[:, :, None] + e[:, None, :]
         a, q = balancing.rescale(be, a, e), be.ldexp(q, -outer)
         found = solve(be, a, q)
-        x = _corrected(be, solve, left, a, q, found.x)
+        x = _correct(be, solve, left, a, q, found.x)
         return solution(be, (be.ldexp(x, outer),), Failure.NOT_CONVERGED, ~found.stable, found.doublings)
 
-    return solved
+    return solve_balanced
 
 
 # So many roundings of q are left of the equation before x is corrected, and so many times.
 _LEFT, _CORRECTIONS = 1024, 4
 
 
-def _corrected(
+def _correct(
     be: Backend,
-    solve: Callable[[Backend, Array, Array], Closed],
+    solve: Callable[[Backend, Array, Array], ClosedLoopSolution],
     left: Callable[..., Array],
     a: Array,
     q: Array,
     x: Array,
 ) -> Array:
     """x with corrections where it leaves much of q: closed loops far from normal magnify the rounding of a sum of powers."""
-    for _ in range(0 if be.traced(x) else _CORRECTIONS):
+    for _ in range(0 if be.is_traced(x) else _CORRECTIONS):
         gap = left(a, x, q)
-        x = be.split(
+        x = be.masked_cond(
             norm(be, gap) > _LEFT * be.eps(x) * norm(be, q),
             lambda a, gap, x: x + solve(be, a, gap).x,
             lambda a, gap, x: x,
@@ -210,52 +212,52 @@ def _corrected(
     return x
 
 
-def _left_of_lyapunov(a: Array, x: Array, q: Array) -> Array:
+def _lyapunov_gap(a: Array, x: Array, q: Array) -> Array:
     return a @ x + x @ adjoint(a) + q
 
 
-def _left_of_stein(a: Array, x: Array, q: Array) -> Array:
+def _stein_gap(a: Array, x: Array, q: Array) -> Array:
     return a @ x @ adjoint(a) - x + q
 
 
-def _move_lyapunov(be: Backend, value: Arrays, arrays: Arrays, moves: Arrays) -> Arrays:
-    (x,), (a, _), (da, dq) = value, arrays, moves
-    return (stable_lyapunov(be, a, dq + da @ x + x @ adjoint(da)),)
+def _lyapunov_jvp(be: Backend, value: Arrays, arrays: Arrays, tangents: Arrays) -> Arrays:
+    (x,), (a, _), (da, dq) = value, arrays, tangents
+    return (solve_stable_lyapunov(be, a, dq + da @ x + x @ adjoint(da)),)
 
 
-def _pull_lyapunov(be: Backend, value: Arrays, arrays: Arrays, bars: Arrays) -> Arrays:
+def _lyapunov_vjp(be: Backend, value: Arrays, arrays: Arrays, cotangents: Arrays) -> Arrays:
     (x,), (a, _) = value, arrays
-    y = stable_lyapunov(be, adjoint(a), bars[0])
+    y = solve_stable_lyapunov(be, adjoint(a), cotangents[0])
     return y @ adjoint(x) + adjoint(y) @ x, y
 
 
-def _move_stein(be: Backend, value: Arrays, arrays: Arrays, moves: Arrays) -> Arrays:
-    (x,), (a, _), (da, dq) = value, arrays, moves
-    return (stable_stein(be, a, dq + da @ x @ adjoint(a) + a @ x @ adjoint(da)),)
+def _stein_jvp(be: Backend, value: Arrays, arrays: Arrays, tangents: Arrays) -> Arrays:
+    (x,), (a, _), (da, dq) = value, arrays, tangents
+    return (solve_stable_stein(be, a, dq + da @ x @ adjoint(a) + a @ x @ adjoint(da)),)
 
 
-def _pull_stein(be: Backend, value: Arrays, arrays: Arrays, bars: Arrays) -> Arrays:
+def _stein_vjp(be: Backend, value: Arrays, arrays: Arrays, cotangents: Arrays) -> Arrays:
     (x,), (a, _) = value, arrays
-    y = stable_stein(be, adjoint(a), bars[0])
+    y = solve_stable_stein(be, adjoint(a), cotangents[0])
     return y @ a @ adjoint(x) + adjoint(y) @ a @ x, y
 
 
-_LYAPUNOV = Rule(
+_LYAPUNOV = Operation(
     "Lyapunov equation of a closed loop",
     shapes_of("(n,n),(n,n)"),
     shapes_of("(n,n)"),
-    solve=_balanced(closed_lyapunov, _left_of_lyapunov),
-    tangent=_move_lyapunov,
-    cotangent=_pull_lyapunov,
+    solve=_in_balanced_units(closed_loop_lyapunov, _lyapunov_gap),
+    tangent=_lyapunov_jvp,
+    cotangent=_lyapunov_vjp,
     linear=True,
 )
 
-_STEIN = Rule(
+_STEIN = Operation(
     "Stein equation of a closed loop",
     shapes_of("(n,n),(n,n)"),
     shapes_of("(n,n)"),
-    solve=_balanced(closed_stein, _left_of_stein),
-    tangent=_move_stein,
-    cotangent=_pull_stein,
+    solve=_in_balanced_units(closed_loop_stein, _stein_gap),
+    tangent=_stein_jvp,
+    cotangent=_stein_vjp,
     linear=True,
 )

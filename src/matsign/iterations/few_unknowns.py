@@ -15,7 +15,7 @@ import numpy as np
 from matsign.backends import Backend
 from matsign.iterations.refinement import total
 from matsign.linalg.separation import ROUNDINGS, may_be_singular
-from matsign.linalg.stacks import column, far, norm, plus_identity, scattered_numbers
+from matsign.linalg.stacks import broadcast_scalar, far_exponent, norm, plus_identity, probe_numbers
 
 Array = Any
 
@@ -24,7 +24,7 @@ Array = Any
 _MOST, _MOST_COMPLEX = 25, 9
 
 
-class Solved(NamedTuple):
+class SystemSolution(NamedTuple):
     """x, and how near to a singular one the equation is at most, by the solution for a random right-hand side."""
 
     x: Array
@@ -41,28 +41,28 @@ class _Places(NamedTuple):
     size: float  # its norm
 
 
-def few(be: Backend, q: Array, *, symmetric: bool = False) -> bool:
+def has_few_unknowns(be: Backend, q: Array, *, symmetric: bool = False) -> bool:
     """Whether an equation with this right-hand side is one of those; with values, which NumPy has."""
     n, m = q.shape[-2:]
     count = n * (n + 1) // 2 if symmetric else n * m
     return be.name == "numpy" and count <= (_MOST_COMPLEX if be.is_complex(q) else _MOST)
 
 
-def sylvester(be: Backend, a: Array, b: Array, q: Array) -> Solved:
+def sylvester(be: Backend, a: Array, b: Array, q: Array) -> SystemSolution:
     """x with a x + x b = q."""
     places = _sylvester_places(*q.shape[-2:])
-    return _solved(be, _sum(_with_zero(a, b), places), q, places)
+    return _solve_system(be, _sum(_with_zero(a, b), places), q, places)
 
 
-def lyapunov(be: Backend, a: Array, q: Array, *, symmetric: bool) -> Solved:
+def lyapunov(be: Backend, a: Array, q: Array, *, symmetric: bool) -> SystemSolution:
     """x with a x + x aᴴ = q; `symmetric` says that a is real and q symmetric."""
     if not symmetric:
         return sylvester(be, a, a.mT.conj(), q)
     places = _symmetric_places(q.shape[-1], stein=False)
-    return _solved(be, _sum(_with_zero(a), places), q, places)
+    return _solve_system(be, _sum(_with_zero(a), places), q, places)
 
 
-def stein(be: Backend, a: Array, q: Array, d: Array, *, symmetric: bool) -> Solved:
+def stein(be: Backend, a: Array, q: Array, d: Array, *, symmetric: bool) -> SystemSolution:
     """x with d x - a x aᴴ = q, for one number d per member."""
     n = a.shape[-1]
     places = _symmetric_places(n, stein=True) if symmetric else _stein_places(n)
@@ -72,10 +72,10 @@ def stein(be: Backend, a: Array, q: Array, d: Array, *, symmetric: bool) -> Solv
     if symmetric:
         il, jk = other
         moved = moved + _take(numbers, il) * _take(numbers, jk)
-    return _solved(be, plus_identity(be, column(d), -moved), q, places)
+    return _solve_system(be, plus_identity(be, broadcast_scalar(d), -moved), q, places)
 
 
-def reliable(be: Backend, found: Solved, operator: Array, q: Array, *others: Array) -> Array:
+def reliable(be: Backend, found: SystemSolution, operator: Array, q: Array, *others: Array) -> Array:
     """Where x is right to working precision and the equation q + others = 0 surely not singular, `operator` being its size.
 
     In the caller's units: where the sizes of those leave no room for squares and their rounding errors, the answer is no.
@@ -85,19 +85,19 @@ def reliable(be: Backend, found: Solved, operator: Array, q: Array, *others: Arr
     limit = ROUNDINGS * be.eps(q) * operator
     fine = gap <= 4 * be.eps(q) * total(tuple(sizes))
     fine = fine & ~may_be_singular(be, found.least, q, limit) & (size_x * limit < sizes[0])
-    high = 2.0 ** (far(be, q) // 4)
+    high = 2.0 ** (far_exponent(be, q) // 4)
     for size in (operator, sizes[0], size_x):
         fine = fine & (size < high) & (size > 1 / high)
     return fine
 
 
-def _solved(be: Backend, system: Array, q: Array, places: _Places) -> Solved:
+def _solve_system(be: Backend, system: Array, q: Array, places: _Places) -> SystemSolution:
     """By one factorisation for q and for a random right-hand side; NaN where the system is singular."""
     rights = np.empty((*system.shape[:-1], 2), q.dtype)
     rights[..., 0] = _take(q.reshape((*q.shape[:-2], -1)), places.right)
     rights[..., 1] = places.probe
     found = np.take(be.solve(system, rights), places.x, axis=-2).reshape((*q.shape, 2))
-    return Solved(found[..., 0], places.size / norm(be, found[..., 1]))
+    return SystemSolution(found[..., 0], places.size / norm(be, found[..., 1]))
 
 
 def _with_zero(*matrices: Array) -> Array:
@@ -137,7 +137,7 @@ def _stein_places(n: int) -> _Places:
 
 
 def _whole(system: tuple[Any, ...], n: int, m: int) -> _Places:
-    probe, everything = scattered_numbers(n, m), np.arange(n * m)
+    probe, everything = probe_numbers(n, m), np.arange(n * m)
     return _Places(system, everything, everything, probe.ravel(), float(np.linalg.norm(probe)))
 
 
@@ -157,7 +157,7 @@ def _symmetric_places(n: int, *, stein: bool) -> _Places:
         system = first, second
     whole = np.empty((n, n), np.intp)
     whole[row, col] = whole[col, row] = np.arange(len(lower))
-    probe = scattered_numbers(n, n) + scattered_numbers(n, n).T
+    probe = probe_numbers(n, n) + probe_numbers(n, n).T
     return _Places(system, lower, whole.ravel(), probe[row, col], float(np.linalg.norm(probe)))
 
 

@@ -22,12 +22,12 @@ R = TypeVar("R")
 _KEPT = 1024
 
 
-def designed_once(design: Callable[P, R]) -> Callable[P, R]:
+def cached_design(design: Callable[P, R]) -> Callable[P, R]:
     """As functools.cache, of which torch.compile takes the result as a constant instead of following the design."""
     known: dict[object, R] = {}
 
     @wraps(design)
-    def designed(*args: P.args, **kwargs: P.kwargs) -> R:
+    def cached(*args: P.args, **kwargs: P.kwargs) -> R:
         key = (args, tuple(sorted(kwargs.items())))
         if key not in known:
             if len(known) >= _KEPT:
@@ -35,7 +35,7 @@ def designed_once(design: Callable[P, R]) -> Callable[P, R]:
             known[key] = design(*args, **kwargs)
         return known[key]
 
-    return constant_when_compiled(designed)
+    return constant_when_compiled(cached)
 
 
 class Step(NamedTuple):
@@ -84,7 +84,7 @@ def minimax_quintic(lower: float, upper: float) -> tuple[Step, float]:
     return Step(step.a / upper, step.b / upper**3, step.c / upper**5), error
 
 
-@designed_once
+@cached_design
 def _minimax(ratio: float) -> tuple[Step, float]:
     """The same on [ratio, 1]."""
     if 1 - ratio < 1e-3:
@@ -191,7 +191,7 @@ def polar_express(
     return _polar_express(lower, tol, eps, upper, cushion, _room(eps, terms))
 
 
-@designed_once
+@cached_design
 def _polar_express(lower: float, tol: float, eps: float, upper: float, cushion: float, room: float) -> tuple[Step, ...]:
     # A schedule designed to tol exactly misses it by rounding; what is left above 1e-8 squares itself away in POLISH.
     goal = max(tol / 3, 1e-8 if tol < 1e-12 else 0.0, 64 * eps, 6 * room**3)
@@ -211,13 +211,13 @@ def _room(eps: float, terms: int) -> float:
 
 
 @constant_when_compiled
-def counted(count: int, tol: float, eps: float, terms: int = 1) -> tuple[Step, ...]:
+def schedule_of_length(count: int, tol: float, eps: float, terms: int = 1) -> tuple[Step, ...]:
     """The `count` steps that bring the widest interval [l, 1] to within `tol` of 1, but for rounding."""
-    return _counted(count, tol, eps, _room(eps, terms))
+    return _schedule_of_length(count, tol, eps, _room(eps, terms))
 
 
-@designed_once
-def _counted(count: int, tol: float, eps: float, room: float) -> tuple[Step, ...]:
+@cached_design
+def _schedule_of_length(count: int, tol: float, eps: float, room: float) -> tuple[Step, ...]:
     def from_lower(lower: float) -> tuple[Step, ...]:
         return _polar_express(lower, 3 * tol, eps, 1.0, CUSHION, room)
 
@@ -275,7 +275,7 @@ NAMED = {
 }
 
 
-def reach(steps: Sequence[Step], error: float) -> float:
+def max_on_unit_interval(steps: Sequence[Step], error: float) -> float:
     """The largest value that some x in [0, 1] comes to if every step may leave it too large by this share."""
     top = 1.0
     for step in steps:
@@ -303,13 +303,13 @@ def lifting(rtol: float, eps: float, upper: float, terms: int = 1) -> tuple[Step
     They are designed for `rtol` rounded down to a power of two, so that few schedules do for all sizes; the first step takes
     what is lacking, a factor in (1/2, 1], before its polynomial.
     """
-    designed = 2.0 ** math.floor(math.log2(rtol))
-    first, *others = _lifting(designed, eps, upper, _room(eps, terms))
-    t = designed / rtol
+    cached = 2.0 ** math.floor(math.log2(rtol))
+    first, *others = _lifting(cached, eps, upper, _room(eps, terms))
+    t = cached / rtol
     return Step(first.a * t, first.b * t**3, first.c * t**5), *others
 
 
-@designed_once
+@cached_design
 def _lifting(rtol: float, eps: float, upper: float, room: float) -> tuple[Step, ...]:
     """The divide of a schedule for [l, upper] lies somewhat below l; with the number of steps fixed it rises with l, so l is
     found by bisection, in scalars.

@@ -18,7 +18,7 @@ from matsign.iterations.block_structures import (
     polynomial_times,
 )
 from matsign.iterations.minimax import PADE, POLISH, PURIFY, Step
-from matsign.linalg.stacks import column, nonzero, norm
+from matsign.linalg.stacks import broadcast_scalar, norm, safe_divisor
 
 Array = Any
 
@@ -42,7 +42,7 @@ class Iterate(NamedTuple):
     doublings: Array
 
 
-def settled(be: Backend, found: Iterate) -> Array:
+def has_converged(be: Backend, found: Iterate) -> Array:
     """Which members arrived, and not by the choice of rounding."""
     return (found.defect < 0.05) & (found.doublings < -0.6 * math.log2(be.eps(found.value[0])))
 
@@ -51,7 +51,7 @@ def newton(be: Backend, x: Structure, limit: int = 0) -> Iterate:
     """Newton's iteration with norm scaling (Higham 2008, section 5.5), finished by products alone.
 
     It takes at most `limit` inverses, by default as many as an eigenvalue at the distance of rounding from the imaginary
-    axis needs. It does not judge its result: a member without a sign ends anywhere; `settled` tells.
+    axis needs. It does not judge its result: a member without a sign ends anywhere; `has_converged` tells.
     """
     xp, one = be.xp, be.ones(x[0])
     limit = limit or 8 - round(math.log2(be.eps(x[0])))
@@ -69,7 +69,7 @@ def newton(be: Backend, x: Structure, limit: int = 0) -> Iterate:
         mu = xp.sqrt(inverse_size / size)
         new = newton_step(be, x, inverse, mu)
         del inverse
-        gap = combine(1.0, new, column(-mu), x).size(be)
+        gap = combine(1.0, new, broadcast_scalar(-mu), x).size(be)
         # Where rounding alone is larger than the hand-over, no progress is the end.
         stalled = (gap > 0.9 * last) & (gap < 0.01 * mu * size)
         active = (gap > _HANDOVER) & ~stalled & xp.isfinite(gap)
@@ -94,7 +94,7 @@ def finish(be: Backend, x: Structure, steps: Array, limit: int = 6) -> Iterate:
         square = x.square()
         defect = _defect(be, x, square)
         better = polynomial_times(be, x, square, *PADE)
-        near = column(defect < 0.9)
+        near = broadcast_scalar(defect < 0.9)
         x = type(x)(*(xp.where(near, new, old) for new, old in zip(better, x, strict=True)))
         active = (defect > enough) & (defect < 0.5 * before) & (defect < 0.9)
         return (x, steps + 1, defect), active
@@ -109,13 +109,13 @@ def _defect(be: Backend, x: Structure, square: Any) -> Array:
     gap = square.plus_identity(be, -1.0)
     defect = gap.size(be)
     if isinstance(x, (Triangular, Lyapunov)):  # the corner comes second in both
-        defect = be.xp.maximum(defect, norm(be, gap[1]) / nonzero(be, norm(be, x[1])))
+        defect = be.xp.maximum(defect, norm(be, gap[1]) / safe_divisor(be, norm(be, x[1])))
     return defect
 
 
-def run(be: Backend, x: Structure, schedule: Iterable[Step]) -> Structure:
+def run_schedule(be: Backend, x: Structure, schedule: Iterable[Step]) -> Structure:
     """The odd polynomials of a schedule, one after the other."""
-    found: Structure = be.each_of(schedule, lambda x, a, b, c: odd_step(be, x, a, b, c), x)
+    found: Structure = be.fold_rows(schedule, lambda x, a, b, c: odd_step(be, x, a, b, c), x)
     return found
 
 
@@ -142,7 +142,7 @@ def separable_sylvester(be: Backend, a: Array, b: Array, q: Array) -> Array:
     return newton(be, Triangular(-a, q, b)).value.c / 2
 
 
-def stable_lyapunov(be: Backend, a: Array, q: Array) -> tuple[Iterate, Array]:
+def lyapunov_by_sign(be: Backend, a: Array, q: Array) -> tuple[Iterate, Array]:
     """(found, x) with a x + x aᴴ = q for a stable `a`: the corner of the sign of [[a, -q], [0, -aᴴ]] is 2 x.
 
     x means something only where ``settled(be, found)`` and the trace of ``found.value.a``, the sign of a, is -n.

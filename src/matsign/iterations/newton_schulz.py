@@ -19,8 +19,8 @@ from typing import Any, NamedTuple
 
 from matsign.backends import Backend
 from matsign.backends.constants import power_of_two
-from matsign.iterations.minimax import HEADROOM, Step, designed_once, headroom
-from matsign.linalg.stacks import adjoint, column, nonzero, norm, normalise, trace
+from matsign.iterations.minimax import HEADROOM, Step, cached_design, headroom
+from matsign.linalg.stacks import adjoint, broadcast_scalar, norm, safe_divisor, scale_to_unit, trace
 
 Array = Any
 
@@ -50,7 +50,7 @@ def orthogonal(be: Backend, m: Array, plans: Sequence[Plan], *, tol: float, boun
     A plan is for a smallest singular value above its first number, in units of the bound on the largest; the plans go from
     short to long, and where there is a choice the smallest singular value is bounded from below, at the price of an inverse
     of R. The bound on the largest is Frobenius' or, `bounded`, the one above, between 1 and 1.6 times it on most spectra.
-    In half precision m is as `shortened` leaves it.
+    In half precision m is as `to_half` leaves it.
     """
     half = is_half(be, m)
     if not half:
@@ -64,14 +64,14 @@ def orthogonal(be: Backend, m: Array, plans: Sequence[Plan], *, tol: float, boun
     start = Start(m, gram, exact, squared, size)
     if len(plans) == 1:
         return _by_plan(be, start, plans[0], tol)
-    least = 1 / (nonzero(be, size) * be.xp.sqrt(_upper(be, be.inv(gram))))
+    least = 1 / (safe_divisor(be, size) * be.xp.sqrt(_upper(be, be.inv(gram))))
     return _by_shortest(be, least, start, plans, tol)
 
 
-def shortened(be: Backend, m: Array, short: str) -> Array:
+def to_half(be: Backend, m: Array, short: str) -> Array:
     """m in half precision, of a size that keeps R and R² in its range: R has eigenvalues of mean 1/√k and at most √k."""
     m, size = _in_range(be, m)
-    return be.astype(m * column(min(m.shape[-2:]) ** 0.25 / nonzero(be, size)), short)
+    return be.astype(m * broadcast_scalar(min(m.shape[-2:]) ** 0.25 / safe_divisor(be, size)), short)
 
 
 def is_half(be: Backend, m: Array) -> bool:
@@ -121,12 +121,12 @@ def _in_range(be: Backend, m: Array) -> tuple[Array, Array]:
     """m times a power of two, which changes no bit of what follows, only whether it overflows; and its norm."""
 
     def brought(m: Array, _: Array) -> tuple[Array, Array]:
-        m, _ = normalise(be, m)
+        m, _ = scale_to_unit(be, m)
         return m, norm(be, m)
 
     size = norm(be, m)
     far = ~((size > _ROOM[0]) & (size < _ROOM[1]))
-    found: tuple[Array, Array] = be.split(far, brought, lambda m, size: (m, size), m, size)
+    found: tuple[Array, Array] = be.masked_cond(far, brought, lambda m, size: (m, size), m, size)
     return found
 
 
@@ -144,7 +144,7 @@ def _by_shortest(be: Backend, least: Array, start: Start, plans: Sequence[Plan],
     plan, *longer = plans
     if not longer:
         return _by_plan(be, start, plan, tol)
-    return be.split(
+    return be.masked_cond(
         least > plan[0],
         lambda _, start: _by_plan(be, start, plan, tol),
         lambda least, start: _by_shortest(be, least, start, longer, tol),
@@ -155,9 +155,9 @@ def _by_shortest(be: Backend, least: Array, start: Start, plans: Sequence[Plan],
 def _by_plan(be: Backend, start: Start, plan: Plan, tol: float) -> tuple[Array, Array]:
     m, gram, exact, square, size = start
     chain, count = _monic(plan[1]), len(plan[1]) * be.ones(exact)
-    first = _first(be, exact, square, 1 / nonzero(be, size), chain[0])
+    first = _first(be, exact, square, 1 / safe_divisor(be, size), chain[0])
     if is_half(be, m):
-        first = be.astype(first, be.kind(m))
+        first = be.astype(first, be.dtype_name(m))
     if m.shape[-2] >= _TALL * m.shape[-1]:
         segments = _short_segments(chain, be.eps(m)) if is_half(be, m) else _segments(chain, tol, be.eps(m))
         return _in_gram_form(be, m, gram, first, segments), count
@@ -181,7 +181,7 @@ class Link(NamedTuple):
 Chain = tuple[Link, ...]
 
 
-@designed_once
+@cached_design
 def _monic(steps: tuple[Step, ...]) -> Chain:
     """The steps in units in which c is 1, where squares can be completed: then all done to a matrix is products and diagonals.
 
@@ -203,7 +203,7 @@ def _first(be: Backend, gram: Array, square: Array, s: Array, link: Link) -> Arr
     """The factor of the first step, for y = t s m, with R and R² of m known."""
     s = link.t * s
     by = s * s
-    even = column(s * (link.b * by)) * gram + column(s * (link.c * by * by)) * square
+    even = broadcast_scalar(s * (link.b * by)) * gram + broadcast_scalar(s * (link.c * by * by)) * square
     return be.add_diagonal(even, link.a * s)
 
 
@@ -221,7 +221,7 @@ def _factor(be: Backend, gram: Array, link: Link) -> Array:
     return be.add_diagonal(even, a * be.ones(gram))
 
 
-@designed_once
+@cached_design
 def _segments(chain: Chain, tol: float, eps: float) -> tuple[Chain, ...]:
     """The steps between one forming of R and the next: noise in R grows by a² a step, and with it the condition of Q by a."""
     found: list[Chain] = []
@@ -235,7 +235,7 @@ def _segments(chain: Chain, tol: float, eps: float) -> tuple[Chain, ...]:
     return (*found, chain[start:])
 
 
-@designed_once
+@cached_design
 def _short_segments(chain: Chain, eps: float) -> tuple[Chain, ...]:
     """The same where noise in R puts values so far over the top that the steps after it would let them explode.
 

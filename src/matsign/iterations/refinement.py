@@ -7,14 +7,14 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from matsign.backends import Backend
-from matsign.linalg.separation import separation, start
-from matsign.linalg.stacks import adjoint, column, inner, nonzero, norm, normalise
+from matsign.linalg.separation import random_right_side, separation
+from matsign.linalg.stacks import adjoint, broadcast_scalar, inner, norm, safe_divisor, scale_to_unit
 
 Array = Any
 Arrays = tuple[Any, ...]
 
 
-class Refined(NamedTuple):
+class RefinedSolution(NamedTuple):
     """A solution, what it leaves of the equation beside the moduli of the terms, and the separation of the equation."""
 
     x: Array
@@ -30,27 +30,27 @@ def sylvester(
     b: Array,
     q: Array,
     times: int,
-) -> Refined:
+) -> RefinedSolution:
     """x from a rough solver and one for the adjoint equation, corrected up to `times` times with a and b themselves.
 
     The same must lead to a small error for a random right-hand side, by corrections that shrink: where it does not, the rough
     solver is too far from a and b to tell whether their equation is singular, and a right-hand side may suit it by chance.
     If the equation is singular, each correction is as large as the solution.
     """
-    x, error, _ = _corrected(be, solve, a, b, q, times)
-    _, probed, shrunk = _corrected(be, solve, a, b, start(be, q), times)
+    x, error, _ = _correct(be, solve, a, b, q, times)
+    _, probed, shrunk = _correct(be, solve, a, b, random_right_side(be, q), times)
     error = be.xp.where(shrunk < 0.5, be.xp.maximum(error, probed), math.inf + 0 * error)
     ah, bh = adjoint(a), adjoint(b)
     found = separation(
         be,
-        lambda y: _corrected(be, solve, a, b, y, 1)[0],
-        lambda y: _corrected(be, adjoint_solve, ah, bh, y, 1)[0],
+        lambda y: _correct(be, solve, a, b, y, 1)[0],
+        lambda y: _correct(be, adjoint_solve, ah, bh, y, 1)[0],
         q,
     )
-    return Refined(x, error, found.value)
+    return RefinedSolution(x, error, found.value)
 
 
-def _corrected(
+def _correct(
     be: Backend, solve: Callable[[Array], Array], a: Array, b: Array, q: Array, times: int
 ) -> tuple[Array, Array, Array]:
     """(x, its error, the size of the first correction beside x), where each correction is kept if the error drops by it."""
@@ -59,12 +59,12 @@ def _corrected(
     first = 0 * error
     for k in range(times):
         step = solve(gap)
-        first = norm(be, step) / nonzero(be, norm(be, x)) if k == 0 else first
+        first = norm(be, step) / safe_divisor(be, norm(be, x)) if k == 0 else first
         new = x + step
         new_gap, new_error = total(terms(a, b, q, new)), relative_gap(be, terms, a, b, q, new)
         better = new_error < error
-        x = be.xp.where(column(better), new, x)
-        gap = be.xp.where(column(better), new_gap, gap)
+        x = be.xp.where(broadcast_scalar(better), new, x)
+        gap = be.xp.where(broadcast_scalar(better), new_gap, gap)
         error = be.xp.where(better, new_error, error)
     return x, error, first
 
@@ -84,8 +84,8 @@ def total(parts: Arrays) -> Array:
 
 def backward(be: Backend, gap: Array, *parts: Array) -> Array:
     """The backward error: the norm of what is left of an equation over the sum of those of its terms, each as it is evaluated."""
-    gap, *scaled, _ = normalise(be, gap, *parts)
-    return norm(be, gap) / nonzero(be, total(tuple(norm(be, part) for part in scaled)))
+    gap, *scaled, _ = scale_to_unit(be, gap, *parts)
+    return norm(be, gap) / safe_divisor(be, total(tuple(norm(be, part) for part in scaled)))
 
 
 def rounding(be: Backend, terms: Callable[..., Arrays], *arrays: Array) -> Array:
@@ -95,7 +95,7 @@ def rounding(be: Backend, terms: Callable[..., Arrays], *arrays: Array) -> Array
 
 def relative_gap(be: Backend, terms: Callable[..., Arrays], *arrays: Array) -> Array:
     """What is left of an equation beside the moduli of its terms."""
-    return norm(be, total(terms(*arrays))) / nonzero(be, norm(be, rounding(be, terms, *arrays)))
+    return norm(be, total(terms(*arrays))) / safe_divisor(be, norm(be, rounding(be, terms, *arrays)))
 
 
 # Sums by doubling leave up to 2 eps of the moduli of the terms on every ordinary equation, of whatever size.
@@ -110,7 +110,7 @@ def at_rounding(be: Backend, terms: Callable[..., Arrays], *arrays: Array) -> Ar
     parts = terms(*arrays)
     gap, enough = norm(be, total(parts)), _ROUNDINGS * be.eps(parts[0])
     surely = gap <= enough * total(tuple(norm(be, part) for part in parts))
-    return be.split(
+    return be.masked_cond(
         surely,
         lambda gap, *arrays: gap == gap,
         lambda gap, *arrays: gap <= enough * norm(be, rounding(be, terms, *arrays)),
@@ -139,11 +139,11 @@ def in_callers_units(
         for _ in range(2):
             gap = total(terms(x, *arrays))
             new = x + solve(gap, *arrays)
-            after, before, _ = normalise(be, *(be.ldexp(y, lower) for y in (total(terms(new, *arrays)), gap)))
-            x = be.xp.where(column(norm(be, after) < norm(be, before)), new, x)
+            after, before, _ = scale_to_unit(be, *(be.ldexp(y, lower) for y in (total(terms(new, *arrays)), gap)))
+            x = be.xp.where(broadcast_scalar(norm(be, after) < norm(be, before)), new, x)
         return x
 
-    return be.seldom((outer != 0).any((-1, -2)), correct, lambda x, *_: x, x, lower, *arrays)
+    return be.rare_cond((outer != 0).any((-1, -2)), correct, lambda x, *_: x, x, lower, *arrays)
 
 
 def each_in_callers_units(
@@ -169,10 +169,10 @@ def each_in_callers_units(
         return be.xp.stack(parts, axis=1)
 
     mask = (outer != 0).any((-1, -2))
-    return be.seldom(mask, correct, lambda solved, *_: solved, solved, outer, rights, *arrays)
+    return be.rare_cond(mask, correct, lambda solved, *_: solved, solved, outer, rights, *arrays)
 
 
-def weighed(be: Backend, outer: Array | None, *parts: Array) -> Arrays:
+def solve_weighed(be: Backend, outer: Array | None, *parts: Array) -> Arrays:
     """What stands in units 2^outer smaller than the caller's with the weight that it has in the caller's, but for a factor."""
     if outer is None:
         return parts
@@ -190,4 +190,4 @@ def correction(be: Backend, solved: Array) -> Array:
     step, shown = solved[:, 0], solved[:, 1]
     spread = norm(be, solved[:, 1:])
     spread = be.xp.where(inner(be, step, shown) < 0, -spread, spread)
-    return step + column(spread / nonzero(be, norm(be, shown))) * shown
+    return step + broadcast_scalar(spread / safe_divisor(be, norm(be, shown))) * shown

@@ -12,15 +12,15 @@ from typing import Any, NamedTuple
 
 from matsign.backends import Backend
 from matsign.iterations.block_structures import Triangular
-from matsign.iterations.newton import newton, settled
+from matsign.iterations.newton import has_converged, newton
 from matsign.iterations.smith import two_sided_sylvester
 from matsign.linalg.separation import ROUNDINGS, may_be_singular
-from matsign.linalg.stacks import adjoint, column, inner, nonzero, norm, plus_identity
+from matsign.linalg.stacks import adjoint, broadcast_scalar, inner, norm, plus_identity, safe_divisor
 
 Array = Any
 
 
-class Found(NamedTuple):
+class LineSearchResult(NamedTuple):
     """x, Newton's steps over all tries, whether there is a line, which one, and on which side of it a lies: 1 is right."""
 
     x: Array
@@ -30,7 +30,7 @@ class Found(NamedTuple):
     side: Array
 
 
-def hopeless(be: Backend, a: Array, b: Array) -> Array:
+def likely_inseparable(be: Backend, a: Array, b: Array) -> Array:
     """Which pairs look so mixed that a search for a line would be wasted: the means of the spectra beside their spread.
 
     The mean of k numbers on one side of a line is at least 1/√k of their standard deviation away from it, usually more. For
@@ -39,10 +39,12 @@ def hopeless(be: Backend, a: Array, b: Array) -> Array:
     n, m = a.shape[-1], b.shape[-1]
     apart = 1.0 if max(n, m) <= 64 else 2 / math.sqrt(max(n, m))
     mean_a, mean_b = _trace(be, a) / n, _trace(be, b) / m
-    return be.xp.abs(mean_a + mean_b) < apart * (_spread(be, a, mean_a) + _spread(be, b, mean_b))
+    return be.xp.abs(mean_a + mean_b) < apart * (
+        _real_part_deviation(be, a, mean_a) + _real_part_deviation(be, b, mean_b)
+    )
 
 
-def _spread(be: Backend, a: Array, mean: Array) -> Array:
+def _real_part_deviation(be: Backend, a: Array, mean: Array) -> Array:
     """The standard deviation of the real parts of the eigenvalues, exact for normal matrices and above it for others."""
     n = a.shape[-1]
     size = norm(be, a)
@@ -51,7 +53,7 @@ def _spread(be: Backend, a: Array, mean: Array) -> Array:
     return be.xp.sqrt(be.xp.where(variance > 0, variance, 0 * variance))
 
 
-def search(be: Backend, a: Array, b: Array, q: Array, tries: int, limit: int) -> Found:
+def find_separating_line(be: Backend, a: Array, b: Array, q: Array, tries: int, limit: int) -> LineSearchResult:
     """Try lines between the spectra of a and -b until one separates them.
 
     The means of the two spectra say which one lies left and between what the line must run. A try that fails still counts
@@ -60,38 +62,38 @@ def search(be: Backend, a: Array, b: Array, q: Array, tries: int, limit: int) ->
     """
     xp, one = be.xp, be.ones(q)
     n, m = q.shape[-2:]
-    side, low, high, line = _first(be, a, b)
+    side, low, high, line = _line_between_means(be, a, b)
 
     def step(state: Any) -> Any:
         a, b, q, side, low, high, line, _, steps, done = state
-        right_a, right_b = _turned(be, a, b, line, side)
-        found = newton(be, Triangular(-right_a, column(side) * q, right_b), limit)
+        right_a, right_b = _shift_and_turn(be, a, b, line, side)
+        found = newton(be, Triangular(-right_a, broadcast_scalar(side) * q, right_b), limit)
         s = found.value
         count_a, count_b = (n + _trace(be, s.a)) / 2, (m - _trace(be, s.b)) / 2
         stray_a, stray_b = count_a > 0.5, count_b > 0.5
-        sure = settled(be, found) & (_off_integer(be, count_a) < 0.1) & (_off_integer(be, count_b) < 0.1)
+        sure = has_converged(be, found) & (_off_integer(be, count_a) < 0.1) & (_off_integer(be, count_b) < 0.1)
         # Means of the strays: of a where the first block stayed +1, of -b where the second stayed -1.
-        place_a = (_trace(be, a) + _inner(be, s.a, a)) / (2 * nonzero(be, count_a))
-        place_b = -(_trace(be, b) - _inner(be, s.b, b)) / (2 * nonzero(be, count_b))
+        place_a = (_trace(be, a) + _inner(be, s.a, a)) / (2 * safe_divisor(be, count_a))
+        place_b = -(_trace(be, b) - _inner(be, s.b, b)) / (2 * safe_divisor(be, count_b))
         moves_low = sure & xp.where(side > 0, stray_b, stray_a)
         moves_high = sure & xp.where(side > 0, stray_a, stray_b)
         place_low, place_high = xp.where(side > 0, place_b, place_a), xp.where(side > 0, place_a, place_b)
         low = xp.where(moves_low, xp.maximum(line, place_low), low)
         high = xp.where(moves_high, xp.minimum(line, place_high), high)
         done = xp.astype(sure & ~stray_a & ~stray_b, line.dtype)
-        hopeless = (moves_low & moves_high) | (low >= high)
+        likely_inseparable = (moves_low & moves_high) | (low >= high)
         # An eigenvalue on the line itself: step aside.
         next_line = xp.where(sure, (low + high) / 2, line + 0.382 * (high - line))
         next_line = xp.where(done > 0, line, next_line)
         state = (a, b, q, side, low, high, next_line, s.c / 2, steps + found.steps, done)
-        return state, (done == 0) & ~hopeless
+        return state, (done == 0) & ~likely_inseparable
 
     zero = 0 * one
     *_, line, x, steps, done = be.loop(step, (a, b, q, side, low, high, line, 0 * q, zero, zero), tries)
-    return Found(x, steps, (done > 0) & (low < high), line, side)
+    return LineSearchResult(x, steps, (done > 0) & (low < high), line, side)
 
 
-def _first(be: Backend, a: Array, b: Array) -> tuple[Array, Array, Array, Array]:
+def _line_between_means(be: Backend, a: Array, b: Array) -> tuple[Array, Array, Array, Array]:
     """(side, low, high, line): the means of the two spectra, 1 where a lies right of -b, and a line between the means."""
     xp, one = be.xp, be.ones(a)
     mean_a, mean_b = _trace(be, a) / a.shape[-1], -_trace(be, b) / b.shape[-1]
@@ -100,53 +102,57 @@ def _first(be: Backend, a: Array, b: Array) -> tuple[Array, Array, Array, Array]
     return xp.where(mean_a >= mean_b, one, -one), low, high, line
 
 
-def summed(be: Backend, a: Array, b: Array, q: Array, limit: int) -> tuple[Found, Array]:
+def solve_by_doubling(be: Backend, a: Array, b: Array, q: Array, limit: int) -> tuple[LineSearchResult, Array]:
     """x by doubling the sum that the line between the means makes of the equation, and where that equation may be singular."""
-    side, _, _, line = _first(be, a, b)
+    side, _, _, line = _line_between_means(be, a, b)
     found, growth = _sum_on_line(be, a, b, q, line, side, limit)
     limit = ROUNDINGS * be.eps(a) * (norm(be, a) + norm(be, b))
     # A solution this large means an operator that is singular to working precision.
-    large = ~(norm(be, found.x) * limit < nonzero(be, norm(be, q)))
+    large = ~(norm(be, found.x) * limit < safe_divisor(be, norm(be, q)))
     return found, may_be_singular(be, 1 / growth, q, limit) | large
 
 
-def separated(be: Backend, a: Array, b: Array) -> tuple[Array, Array, Array]:
+def shift_to_line(be: Backend, a: Array, b: Array) -> tuple[Array, Array, Array]:
     """(a - s I, b + s I, side) about the line between the means, both times the side, which is that of a."""
-    side, _, _, line = _first(be, a, b)
-    return (*_turned(be, a, b, line, side), side)
+    side, _, _, line = _line_between_means(be, a, b)
+    return (*_shift_and_turn(be, a, b, line, side), side)
 
 
 def _sum_on_line(
     be: Backend, a: Array, b: Array, q: Array, line: Array, side: Array, limit: int
-) -> tuple[Found, Array]:
+) -> tuple[LineSearchResult, Array]:
     """x with a x + x b = q, and how much larger than q it may be."""
-    found = two_sided_sylvester(be, *_turned(be, a, b, line, side), (column(side) * q)[..., None, :, :], limit)
-    return Found(found.x[..., 0, :, :], found.steps, found.converged, line, side), found.growth
+    found = two_sided_sylvester(
+        be, *_shift_and_turn(be, a, b, line, side), (broadcast_scalar(side) * q)[..., None, :, :], limit
+    )
+    return LineSearchResult(found.x[..., 0, :, :], found.steps, found.converged, line, side), found.growth
 
 
-def _turned(be: Backend, a: Array, b: Array, line: Array, side: Array) -> tuple[Array, Array]:
+def _shift_and_turn(be: Backend, a: Array, b: Array, line: Array, side: Array) -> tuple[Array, Array]:
     """a - line I and b + line I with both spectra in the right half plane."""
 
-    def moved(a: Array, b: Array, line: Array, side: Array) -> tuple[Array, Array]:
-        return column(side) * plus_identity(be, -column(line), a), column(side) * plus_identity(be, column(line), b)
+    def shift_members(a: Array, b: Array, line: Array, side: Array) -> tuple[Array, Array]:
+        return broadcast_scalar(side) * plus_identity(be, -broadcast_scalar(line), a), broadcast_scalar(
+            side
+        ) * plus_identity(be, broadcast_scalar(line), b)
 
-    return be.split((line != 0) | (side < 0), moved, lambda a, b, *_: (a, b), a, b, line, side)
+    return be.masked_cond((line != 0) | (side < 0), shift_members, lambda a, b, *_: (a, b), a, b, line, side)
 
 
-def unproven(be: Backend, found: Found, a: Array, b: Array) -> Array:
+def unproven_line(be: Backend, found: LineSearchResult, a: Array, b: Array) -> Array:
     """Where nothing proves yet that the equation with this line is not singular.
 
     A proof are fields of values of a and -b on two sides of the line: half the distance between them, √eps of the size, is
     below half the separation.
     """
     distance = math.sqrt(be.eps(a)) * (norm(be, a) + norm(be, b))
-    a, b = _turned(be, a, b, found.line, found.side)
-    return ~(found.sound & definite(be, a, distance) & definite(be, b, distance))
+    a, b = _shift_and_turn(be, a, b, found.line, found.side)
+    return ~(found.sound & fields_of_values_separated(be, a, distance) & fields_of_values_separated(be, b, distance))
 
 
-def definite(be: Backend, x: Array, distance: Array) -> Array:
+def fields_of_values_separated(be: Backend, x: Array, distance: Array) -> Array:
     """Whether the field of values of x lies to the right of this distance from the imaginary axis."""
-    factor = be.cholesky(plus_identity(be, -column(2 * distance), x + adjoint(x)))
+    factor = be.cholesky(plus_identity(be, -broadcast_scalar(2 * distance), x + adjoint(x)))
     return be.xp.isfinite(factor).all((-1, -2))
 
 

@@ -11,10 +11,10 @@ import math
 from typing import Any, NamedTuple
 
 from matsign.backends import Backend
-from matsign.iterations.separating_line import separated
+from matsign.iterations.separating_line import shift_to_line
 from matsign.iterations.smith import cayley, limits
 from matsign.linalg.separation import may_be_singular
-from matsign.linalg.stacks import adjoint, column, norm, plus_identity, trace
+from matsign.linalg.stacks import adjoint, broadcast_scalar, norm, plus_identity, trace
 
 Array = Any
 
@@ -25,7 +25,7 @@ SMALL = 64
 _MOST = 12
 
 
-class Sums(NamedTuple):
+class PowerSums(NamedTuple):
     """x = Σ cᵏ (scale u q v) dᵏ, with the powers of c and d to 1, 2, 4, …; where u and v are None they are the identity.
 
     `growth` is that of `doubling.Sum`, infinite where there is no sum.
@@ -52,7 +52,7 @@ class Sums(NamedTuple):
             y = be.addmm(1.0, y, 1.0, adjoint(c) @ y, adjoint(d))
         return self.scale * (y if self.u is None else adjoint(self.u) @ y @ adjoint(self.v))
 
-    def trusted(self, be: Backend, limit: Array) -> bool:
+    def is_reliable(self, be: Backend, limit: Array) -> bool:
         """Whether the sum is there and its equation surely is not singular to within `limit`, a separation."""
         return len(self.left) <= _MOST and not bool(may_be_singular(be, 1 / self.growth, self.left[0], limit)[0])
 
@@ -65,42 +65,42 @@ class Sums(NamedTuple):
         solved = [self.solve(be, rights[:, k]) for k in range(rights.shape[1])]
         size = norm(be, solved[-1])
         if least is None:
-            least = 1 / norm(be, self.adjoint_solve(be, solved[-1] / column(size)))
+            least = 1 / norm(be, self.adjoint_solve(be, solved[-1] / broadcast_scalar(size)))
         least = be.xp.minimum(norm(be, rights[:, -1]) / size, least)
         return be.xp.stack(solved, axis=1), be.xp.where(be.xp.isfinite(least), least, 0 * size)
 
 
-def lyapunov(be: Backend, a: Array) -> Sums:
+def lyapunov(be: Backend, a: Array) -> PowerSums:
     """For a x + x aᴴ = q with the spectrum of a on one side of the imaginary axis."""
     side = be.xp.where(be.real(trace(be, a)) <= 0, be.ones(a), -be.ones(a))
-    c, m, p = cayley(be, column(side) * a)
-    return _one_sided(be, c, m, column(-2 * side * p))
+    c, m, p = cayley(be, broadcast_scalar(side) * a)
+    return _one_sided(be, c, m, broadcast_scalar(-2 * side * p))
 
 
-def stein(be: Backend, a: Array, d: Array) -> Sums:
+def stein(be: Backend, a: Array, d: Array) -> PowerSums:
     """For a x aᴴ - d x + q = 0 with the spectrum of a inside the circle of radius √d, or outside."""
-    root = column(be.xp.sqrt(d))
+    root = broadcast_scalar(be.xp.sqrt(d))
     if bool((be.log_determinant(a) > a.shape[-1] * be.xp.log(d) / 2)[0]):
         m = be.inv(a)
-        return _one_sided(be, root * m, m, -column(be.ones(a)))
-    return _one_sided(be, a / root, None, 1 / column(d))
+        return _one_sided(be, root * m, m, -broadcast_scalar(be.ones(a)))
+    return _one_sided(be, a / root, None, 1 / broadcast_scalar(d))
 
 
-def sylvester(be: Backend, a: Array, b: Array) -> Sums:
+def sylvester(be: Backend, a: Array, b: Array) -> PowerSums:
     """For a x + x b = q with a vertical line halfway between the means that parts the spectra of a and -b."""
-    a, b, side = separated(be, a, b)
-    p = column(be.xp.exp((be.log_determinant(a) + be.log_determinant(b)) / (a.shape[-1] + b.shape[-1])))
+    a, b, side = shift_to_line(be, a, b)
+    p = broadcast_scalar(be.xp.exp((be.log_determinant(a) + be.log_determinant(b)) / (a.shape[-1] + b.shape[-1])))
     u, v = be.inv(plus_identity(be, p, a)), be.inv(plus_identity(be, p, b))
     c, d = plus_identity(be, 1.0, -2 * p * u), plus_identity(be, 1.0, -2 * p * v)
-    return _powers(be, c, d, u, v, 2 * column(side) * p)
+    return _powers(be, c, d, u, v, 2 * broadcast_scalar(side) * p)
 
 
-def _one_sided(be: Backend, c: Array, m: Array | None, scale: Array) -> Sums:
+def _one_sided(be: Backend, c: Array, m: Array | None, scale: Array) -> PowerSums:
     found = _powers(be, c, None, m, None if m is None else adjoint(m), scale)
     return found._replace(right=[adjoint(c) for c in found.left])
 
 
-def _powers(be: Backend, c: Array, d: Array | None, u: Array | None, v: Array | None, scale: Array) -> Sums:
+def _powers(be: Backend, c: Array, d: Array | None, u: Array | None, v: Array | None, scale: Array) -> PowerSums:
     """The powers, for as long as `doubling` takes them; d is None for the adjoint of c."""
     small, large, _ = limits(be, c)
     left, right = [c], [] if d is None else [d]
@@ -117,4 +117,4 @@ def _powers(be: Backend, c: Array, d: Array | None, u: Array | None, v: Array | 
     growth = growth * be.xp.abs(scale[:, 0, 0])
     if u is not None:
         growth = growth * norm(be, u) * norm(be, v)
-    return Sums(left, right, u, v, scale, be.xp.where(size <= small**2, growth, math.inf + 0 * growth))
+    return PowerSums(left, right, u, v, scale, be.xp.where(size <= small**2, growth, math.inf + 0 * growth))

@@ -13,12 +13,12 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from matsign.backends import Backend
-from matsign.linalg.stacks import adjoint, column, norm, per_member, plus_identity, trace
+from matsign.linalg.stacks import adjoint, broadcast_scalar, broadcast_to_rank, norm, plus_identity, trace
 
 Array = Any
 
 
-class Sum(NamedTuple):
+class SmithSum(NamedTuple):
     """Where a doubling ended: the sum, its steps, whether the powers of c went to zero soon enough to be trusted, and a growth.
 
     That is an estimate from above of how much larger than its right-hand side a sum can be: of Σ ‖cᵏ‖ ‖dᵏ‖, with the powers of
@@ -49,7 +49,7 @@ def limits(be: Backend, c: Array) -> tuple[float, float, int]:
     return (eps / 2) ** 0.25, eps**-0.5, -round(math.log2(eps)) - 4
 
 
-def smith(be: Backend, like: Array, start: Callable[[], tuple[Array, Array]]) -> Sum:
+def smith(be: Backend, like: Array, start: Callable[[], tuple[Array, Array]]) -> SmithSum:
     """x with x - c x cᴴ = q for a c inside the unit circle; a member that has another c is not converged.
 
     Where nobody else holds the (c, q) that `start` makes, they are let go of on the way.
@@ -58,7 +58,7 @@ def smith(be: Backend, like: Array, start: Callable[[], tuple[Array, Array]]) ->
     return found._replace(x=found.x[0])
 
 
-def smith_each(be: Backend, like: Array, start: Callable[[], tuple[Array, ...]]) -> Sum:
+def smith_each(be: Backend, like: Array, start: Callable[[], tuple[Array, ...]]) -> SmithSum:
     """The same for several right-hand sides that share the powers of c: (c, *qs) from `start`, and a tuple for x."""
     small, large, limit = limits(be, like)
 
@@ -80,33 +80,33 @@ def smith_each(be: Backend, like: Array, start: Callable[[], tuple[Array, ...]])
 
     c, xs, power, size, growth = be.loop(step, begin(*start()), limit)
     # The power is 2 to the number of steps in the loop; its exponent one more.
-    return Sum(added(c, xs), be.exponent(power), size <= small, growth + power * (size * size))
+    return SmithSum(added(c, xs), be.exponent(power), size <= small, growth + power * (size * size))
 
 
 def cayley(be: Backend, a: Array) -> Cayley:
     """The transform of a stable `a`; p is the geometric mean of the moduli of its eigenvalues."""
     p = be.xp.exp(be.log_determinant(a) / a.shape[-1])
-    m = be.inv(plus_identity(be, column(-p), a))
-    return Cayley(plus_identity(be, 1.0, column(2 * p) * m), m, p)
+    m = be.inv(plus_identity(be, broadcast_scalar(-p), a))
+    return Cayley(plus_identity(be, 1.0, broadcast_scalar(2 * p) * m), m, p)
 
 
-def one_sided_lyapunov(be: Backend, a: Array, q: Array) -> Sum:
+def one_sided_lyapunov(be: Backend, a: Array, q: Array) -> SmithSum:
     """x with a x + x aᴴ = q for an `a` with its spectrum on one side of the imaginary axis."""
     one = be.ones(q)
     side = be.xp.where(be.real(trace(be, a)) <= 0, one, -one)
     size = []
 
     def start() -> tuple[Array, Array]:
-        c, m, p = cayley(be, column(side) * a)
+        c, m, p = cayley(be, broadcast_scalar(side) * a)
         norm_m = norm(be, m)
         size.append(2 * p * (norm_m * norm_m))
-        return c, column(-2 * side * p) * (m @ q @ adjoint(m))
+        return c, broadcast_scalar(-2 * side * p) * (m @ q @ adjoint(m))
 
     found = smith(be, q, start)
     return found._replace(growth=found.growth * size[0])
 
 
-def two_sided_sylvester(be: Backend, a: Array, b: Array, q: Array, limit: int = 0) -> Sum:
+def two_sided_sylvester(be: Backend, a: Array, b: Array, q: Array, limit: int = 0) -> SmithSum:
     """x with a x + x b = q, for right-hand sides (B, k, n, m), where a circle about a point of the right half plane separates
     the spectrum of a from that of -b.
 
@@ -133,15 +133,15 @@ def two_sided_sylvester(be: Backend, a: Array, b: Array, q: Array, limit: int = 
     first = []
 
     def start() -> Any:
-        u = be.inv(plus_identity(be, column(p), a))
-        v = u if same else be.inv(plus_identity(be, column(p), b))
+        u = be.inv(plus_identity(be, broadcast_scalar(p), a))
+        v = u if same else be.inv(plus_identity(be, broadcast_scalar(p), b))
         first.append(2 * p * norm(be, u) * norm(be, v))
-        x = per_member(2 * p, q) * term(q, u, v)
-        c = plus_identity(be, 1.0, column(-2 * p) * u)
-        d = c if same else plus_identity(be, 1.0, column(-2 * p) * v)
+        x = broadcast_to_rank(2 * p, q) * term(q, u, v)
+        c = plus_identity(be, 1.0, broadcast_scalar(-2 * p) * u)
+        d = c if same else plus_identity(be, 1.0, broadcast_scalar(-2 * p) * v)
         one = be.ones(a)
         return x, c, d, one, norm(be, c) * norm(be, d), one
 
     x, c, d, power, size, growth = be.loop(step, start(), limit or most)
     growth = first[0] * (growth + power * size)
-    return Sum(x + term(x, c, d), be.exponent(power), size <= small**2, growth)
+    return SmithSum(x + term(x, c, d), be.exponent(power), size <= small**2, growth)

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from matsign.backends import Backend
 from matsign.iterations.smith import limits
-from matsign.linalg.stacks import adjoint, column, norm
+from matsign.linalg.stacks import adjoint, broadcast_scalar, norm
 
 Array = Any
 
@@ -33,20 +33,20 @@ class Factors(NamedTuple):
 
 def smith_factors(be: Backend, c: Array, starts: tuple[Array, ...], duals: tuple[bool, ...]) -> Factors:
     """A factor for each start b; where `duals` says so, it is the one with cᴴ in place of c."""
-    if be.traced(c) or c.shape[-1] < _LARGE:
-        return _together(be, c, starts, duals)
-    parts = [_alone(be, c[k : k + 1], tuple(b[k : k + 1] for b in starts), duals) for k in range(len(c))]
+    if be.is_traced(c) or c.shape[-1] < _LARGE:
+        return _batched_factors(be, c, starts, duals)
+    parts = [_member_factors(be, c[k : k + 1], tuple(b[k : k + 1] for b in starts), duals) for k in range(len(c))]
     z = tuple(be.xp.concat(members) for members in zip(*(part.z for part in parts), strict=True))
     return Factors(z, *(be.xp.concat([part[i] for part in parts]) for i in (1, 2, 3)))
 
 
-def _together(be: Backend, c: Array, starts: tuple[Array, ...], duals: tuple[bool, ...]) -> Factors:
+def _batched_factors(be: Backend, c: Array, starts: tuple[Array, ...], duals: tuple[bool, ...]) -> Factors:
     """All members at once, with n columns each."""
     small, large, limit = _limits(be, c)
 
     def step(state: Any) -> Any:
         c, z, steps, size, growth = state
-        z = tuple(_triangular(be, _doubled(be, c, x, dual)) for x, dual in zip(z, duals, strict=True))
+        z = tuple(_triangular(be, _double(be, c, x, dual)) for x, dual in zip(z, duals, strict=True))
         c = c @ c
         growth = growth + 2.0**steps * size**2
         size = norm(be, c)
@@ -55,23 +55,23 @@ def _together(be: Backend, c: Array, starts: tuple[Array, ...], duals: tuple[boo
     one = be.ones(c)
     start = tuple(_triangular(be, b) for b in starts)
     c, z, steps, size, growth = be.loop(step, (c, start, 0 * one, norm(be, c), one), limit)
-    z = tuple(principal(be, _triangular(be, _doubled(be, c, x, dual))) for x, dual in zip(z, duals, strict=True))
+    z = tuple(principal(be, _triangular(be, _double(be, c, x, dual))) for x, dual in zip(z, duals, strict=True))
     return Factors(z, steps + 1, size <= small, growth + 2.0**steps * size**2)
 
 
-def _alone(be: Backend, c: Array, starts: tuple[Array, ...], duals: tuple[bool, ...]) -> Factors:
+def _member_factors(be: Backend, c: Array, starts: tuple[Array, ...], duals: tuple[bool, ...]) -> Factors:
     """One member, with as many columns as its numerical rank."""
     small, large, limit = _limits(be, c)
     one, n = be.ones(c), c.shape[-1]
-    z = tuple(_compressed(be, b) for b in starts)
+    z = tuple(_compress(be, b) for b in starts)
     size, steps, growth = float(norm(be, c)[0]), 0, 1.0
     while steps < limit and (steps == 0 or small < size < large):
-        z = tuple(_compressed(be, _doubled(be, c, x, dual)) for x, dual in zip(z, duals, strict=True))
+        z = tuple(_compress(be, _double(be, c, x, dual)) for x, dual in zip(z, duals, strict=True))
         c = c @ c
         growth += 2.0**steps * size * size
         size, steps = float(norm(be, c)[0]), steps + 1
-    z = tuple(_compressed(be, _doubled(be, c, x, dual)) for x, dual in zip(z, duals, strict=True))
-    z = tuple(_padded(be, principal(be, x), n) for x in z)
+    z = tuple(_compress(be, _double(be, c, x, dual)) for x, dual in zip(z, duals, strict=True))
+    z = tuple(_pad(be, principal(be, x), n) for x in z)
     return Factors(z, (steps + 1) * one, size * one <= small, (growth + 2.0**steps * size * size) * one)
 
 
@@ -81,26 +81,26 @@ def _limits(be: Backend, c: Array) -> tuple[float, float, int]:
     return small, 1 / be.eps(c), limit
 
 
-def _doubled(be: Backend, c: Array, z: Array, dual: bool) -> Array:
+def _double(be: Backend, c: Array, z: Array, dual: bool) -> Array:
     return be.xp.concat([z, (adjoint(c) if dual else c) @ z], axis=-1)
 
 
-def _compressed(be: Backend, z: Array) -> Array:
+def _compress(be: Backend, z: Array) -> Array:
     """A factor of z zᴴ with as many columns as it has singular values above rounding, or n where that may save nothing."""
-    return _triangular(be, z) if z.shape[-1] > z.shape[-2] else _trimmed(be, principal(be, z))
+    return _triangular(be, z) if z.shape[-1] > z.shape[-2] else _trim(be, principal(be, z))
 
 
 def _triangular(be: Backend, z: Array) -> Array:
     """A triangular factor (B, n, n) of z zᴴ."""
     n = z.shape[-2]
     if z.shape[-1] < n:
-        return _padded(be, z, n)
-    return adjoint(be.xp.linalg.qr(adjoint(finite(be, z)))[1])
+        return _pad(be, z, n)
+    return adjoint(be.xp.linalg.qr(adjoint(zero_nonfinite_members(be, z)))[1])
 
 
 def principal(be: Backend, z: Array) -> Array:
     """The factor of z zᴴ with orthogonal columns, the longest first, the largest entry of each real and positive."""
-    xp, z = be.xp, finite(be, z)
+    xp, z = be.xp, zero_nonfinite_members(be, z)
     n, k = z.shape[-2:]
     q, r = xp.linalg.qr(z) if k < n else (None, z)
     u, values, _ = be.svd(r)
@@ -110,9 +110,9 @@ def principal(be: Backend, z: Array) -> Array:
     return z * phases(be, z)
 
 
-def finite(be: Backend, x: Array) -> Array:
+def zero_nonfinite_members(be: Backend, x: Array) -> Array:
     """Zeros for members that have no answer: no LAPACK routine ever sees a NaN."""
-    return be.xp.where(column(be.xp.isfinite(x).all((-1, -2))), x, be.xp.zeros_like(x))
+    return be.xp.where(broadcast_scalar(be.xp.isfinite(x).all((-1, -2))), x, be.xp.zeros_like(x))
 
 
 def phases(be: Backend, z: Array) -> Array:
@@ -132,11 +132,11 @@ def width(be: Backend, z: Array) -> int:
     return max([k + 1 for k, any_here in enumerate(used.tolist()) if any_here], default=min(1, z.shape[-1]))
 
 
-def _trimmed(be: Backend, z: Array) -> Array:
+def _trim(be: Backend, z: Array) -> Array:
     return z[..., : width(be, z)]
 
 
-def _padded(be: Backend, z: Array, n: int) -> Array:
+def _pad(be: Backend, z: Array, n: int) -> Array:
     """z with n columns, zeros at the end, or without some of its zeros there."""
     if z.shape[-1] >= n:
         return z[..., :n]

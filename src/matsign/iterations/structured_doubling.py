@@ -15,9 +15,9 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from matsign.backends import Backend
-from matsign.iterations.newton import stable_lyapunov
-from matsign.iterations.smith import Sum, cayley, smith_each
-from matsign.linalg.stacks import adjoint, column, hermitian, nonzero, norm, plus_identity, trace
+from matsign.iterations.newton import lyapunov_by_sign
+from matsign.iterations.smith import SmithSum, cayley, smith_each
+from matsign.linalg.stacks import adjoint, broadcast_scalar, hermitian, norm, plus_identity, safe_divisor, trace
 
 Array = Any
 
@@ -57,7 +57,7 @@ def double(be: Backend, like: Array, start: Callable[[], Symplectic]) -> tuple[A
 _SLOW = 18
 
 
-class Closed(NamedTuple):
+class ClosedLoopSolution(NamedTuple):
     """x of a Lyapunov or Stein equation with a closed loop (a tuple for several right-hand sides), whether that is stable, and
     in how many doublings of a time of the size 1/‖a‖ it dies out.
     """
@@ -66,26 +66,26 @@ class Closed(NamedTuple):
     stable: Array
     doublings: Array
 
-    def only(self) -> Closed:
+    def only(self) -> ClosedLoopSolution:
         """Of one right-hand side."""
         return self._replace(x=self.x[0])
 
 
-def closed_stein(be: Backend, a: Array, q: Array) -> Closed:
+def closed_loop_stein(be: Backend, a: Array, q: Array) -> ClosedLoopSolution:
     """x with a x aᴴ - x + q = 0, by Smith's iteration."""
     return closed_steins(be, a, q).only()
 
 
-def closed_steins(be: Backend, a: Array, *qs: Array) -> Closed:
+def closed_steins(be: Backend, a: Array, *qs: Array) -> ClosedLoopSolution:
     """The same for several q."""
-    return _closed(smith_each(be, a, lambda: (a, *qs)))
+    return _closed_loop_solution(smith_each(be, a, lambda: (a, *qs)))
 
 
-def _closed(found: Sum) -> Closed:
-    return Closed(found.x, found.converged, found.steps)
+def _closed_loop_solution(found: SmithSum) -> ClosedLoopSolution:
+    return ClosedLoopSolution(found.x, found.converged, found.steps)
 
 
-def closed_lyapunov(be: Backend, a: Array, q: Array) -> Closed:
+def closed_loop_lyapunov(be: Backend, a: Array, q: Array) -> ClosedLoopSolution:
     """x with a x + x aᴴ + q = 0.
 
     By the Cayley transform and Smith's iteration, and where these are slow by the sign as well: the better of the two.
@@ -93,38 +93,40 @@ def closed_lyapunov(be: Backend, a: Array, q: Array) -> Closed:
     return closed_lyapunovs(be, a, q).only()
 
 
-def closed_lyapunovs(be: Backend, a: Array, *qs: Array) -> Closed:
+def closed_lyapunovs(be: Backend, a: Array, *qs: Array) -> ClosedLoopSolution:
     """The same for several q."""
     xp, n, pace = be.xp, a.shape[-1], []
 
     def start() -> tuple[Array, ...]:
         c, m, p = cayley(be, a)
         pace.append(p)
-        return c, *(column(2 * p) * (m @ q @ adjoint(m)) for q in qs)
+        return c, *(broadcast_scalar(2 * p) * (m @ q @ adjoint(m)) for q in qs)
 
-    found = _closed(smith_each(be, a, start))
+    found = _closed_loop_solution(smith_each(be, a, start))
     slow = ~found.stable | (found.doublings > _SLOW)
     # The Cayley transform measures time by its p, which is far below the norm where a is far from normal.
     slower = xp.log2(0.5 / math.sqrt(n) * norm(be, a) / pace[0])
     found = found._replace(doublings=found.doublings + xp.where(slower > 0, slower, 0 * slower))
 
-    def both(a: Array, found: Closed, *qs: Array) -> Closed:
-        signs, ys = zip(*(stable_lyapunov(be, a, -q) for q in qs), strict=True)
+    def both(a: Array, found: ClosedLoopSolution, *qs: Array) -> ClosedLoopSolution:
+        signs, ys = zip(*(lyapunov_by_sign(be, a, -q) for q in qs), strict=True)
         sign = signs[0]
         right = be.real(trace(be, sign.value.a)) + n
         also = (sign.defect < 0.05) & (xp.abs(right) < 0.5)
 
         def better(q: Array, x: Array, y: Array) -> Array:
-            gains = (also & ~found.stable) | ((also == found.stable) & (_left(be, a, q, y) < _left(be, a, q, x)))
-            return xp.where(column(gains), y, x)
+            gains = (also & ~found.stable) | (
+                (also == found.stable) & (_lyapunov_gap(be, a, q, y) < _lyapunov_gap(be, a, q, x))
+            )
+            return xp.where(broadcast_scalar(gains), y, x)
 
         xs = tuple(better(*each) for each in zip(qs, found.x, ys, strict=True))
-        return Closed(xs, found.stable | also, found.doublings)
+        return ClosedLoopSolution(xs, found.stable | also, found.doublings)
 
-    return be.seldom(slow, both, lambda a, found, *qs: found, a, found, *qs)
+    return be.rare_cond(slow, both, lambda a, found, *qs: found, a, found, *qs)
 
 
-def _left(be: Backend, a: Array, q: Array, x: Array) -> Array:
+def _lyapunov_gap(be: Backend, a: Array, q: Array, x: Array) -> Array:
     half = a @ x
     return norm(be, half + adjoint(half) + q)
 
@@ -138,7 +140,7 @@ def nonsymmetric_doubling(be: Backend, a: Array, d: Array, b: Array, c: Array) -
     gamma = xp.maximum(norm(be, a) / math.sqrt(a.shape[-1]), norm(be, d) / math.sqrt(d.shape[-1]))
     for m in (a, d):
         gamma = xp.maximum(gamma, xp.max(be.real(xp.linalg.diagonal(m)), axis=-1))
-    gamma = column(1.05 * gamma)
+    gamma = broadcast_scalar(1.05 * gamma)
     a, d = plus_identity(be, gamma, a), plus_identity(be, gamma, d)
     a_inverse, d_inverse = be.inv(a), be.inv(d)
     w, v = be.inv(a - b @ d_inverse @ c), be.inv(d - c @ a_inverse @ b)
@@ -149,7 +151,7 @@ def nonsymmetric_doubling(be: Backend, a: Array, d: Array, b: Array, c: Array) -
         ew, fw = e @ be.inv(plus_identity(be, 1.0, -(g @ h))), f @ be.inv(plus_identity(be, 1.0, -(h @ g)))
         move = fw @ h @ e
         new = h + move
-        gap = norm(be, move) / nonzero(be, norm(be, new))
+        gap = norm(be, move) / safe_divisor(be, norm(be, new))
         active = (gap > eps / 4) & xp.isfinite(gap)
         return (ew @ e, fw @ f, g + ew @ g @ f, new, steps + 1), active
 

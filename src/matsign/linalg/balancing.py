@@ -15,7 +15,7 @@ from scipy.sparse.csgraph import connected_components
 
 from matsign.backends import Backend, lapack
 from matsign.backends import numpy as numpy_backend
-from matsign.linalg.stacks import column, normalise
+from matsign.linalg.stacks import broadcast_scalar, scale_to_unit
 
 Array = Any
 
@@ -29,27 +29,27 @@ _ROOM = {"float32": 2 * 126, "float64": 2 * 1022}
 _NONE = -100_000
 
 
-def unbalanced(be: Backend, a: Array) -> Array:
+def is_unbalanced(be: Backend, a: Array) -> Array:
     """Which members have a row much larger or smaller than the column of the same index."""
-    return uneven(be, a).any(-1)
+    return uneven_rows(be, a).any(-1)
 
 
-def uneven(be: Backend, a: Array) -> Array:
+def uneven_rows(be: Backend, a: Array) -> Array:
     """Which rows are much larger or smaller than the column of the same index, (B, n)."""
     size = be.xp.abs(a)
     row, col = size.sum(-1), size.sum(-2)
     return (row / _ALIKE > col) | (col / _ALIKE > row)
 
 
-def exponents(be: Backend, a: Array) -> Array:
+def balancing_exponents(be: Backend, a: Array) -> Array:
     """e (B, n), integer: the balanced matrix is 2^-e a 2^e; zero for members that are balanced already.
 
     For a as it is: brought to size, entries that matter may vanish.
     """
     none = be.xp.zeros_like(a[..., 0, :], dtype=be.xp.int32)
-    return be.seldom(
-        unbalanced(be, a),
-        lambda a, none: be.host(_by_lapack, none, a),
+    return be.rare_cond(
+        is_unbalanced(be, a),
+        lambda a, none: be.host_callback(_by_lapack, none, a),
         lambda a, none: none,
         *(a, none),
     )
@@ -60,7 +60,7 @@ def rescale(be: Backend, a: Array, e: Array) -> Array:
     return be.ldexp(a, e[:, None, :] - e[:, :, None])
 
 
-class Balanced(NamedTuple):
+class BalancedMatrix(NamedTuple):
     """matrix = 2^-k 2^-e m 2^e, and which entries a function of it may have: from i to j there must be a path of entries.
 
     e and `reached` are None where it is known that no member of the stack has units to change.
@@ -73,15 +73,15 @@ class Balanced(NamedTuple):
 
     def inward(self, be: Backend, x: Array, degree: int = 0) -> Array:
         """2^-e x 2^e 2^(-degree k): something of the caller's in these units."""
-        power = -column(self.k) * degree if degree else None
+        power = -broadcast_scalar(self.k) * degree if degree else None
         return self._scaled(be, x, power, -1)
 
     def outward(self, be: Backend, x: Array, degree: int = 0, exact: bool = False) -> Array:
         """2^e x 2^-e 2^(degree k): back into the caller's; `exact` as in `Backend.exact_ldexp`."""
-        power = column(self.k) * degree if degree else None
+        power = broadcast_scalar(self.k) * degree if degree else None
         return self._scaled(be, x, power, 1, exact)
 
-    def masked(self, be: Backend, x: Array) -> Array:
+    def mask_unreachable(self, be: Backend, x: Array) -> Array:
         """x without the rounding errors where a function of the matrix has zeros, which units may magnify."""
         return x if self.reached is None else be.xp.where(self.reached, x, 0 * x)
 
@@ -94,35 +94,35 @@ class Balanced(NamedTuple):
         return be.exact_ldexp(x, power) if exact else be.ldexp(x, power)
 
 
-def units(be: Backend, m: Array) -> Balanced:
+def balance(be: Backend, m: Array) -> BalancedMatrix:
     """m in units that balance it, with its largest entry in [1/2, 1).
 
-    More than `exponents`: a block triangular matrix is balanced too, by making its coupling as small as its diagonal blocks,
+    More than `balancing_exponents`: a block triangular matrix is balanced too, by making its coupling as small as its diagonal blocks,
     and the units are those of the whole matrix where rows and columns are alike one by one (a chain of large entries).
     """
-    a, k = normalise(be, m)
-    if be.written_out(m):
-        return Balanced(a, None, k, None)
-    fixed = be.constant(a)
-    mask = unbalanced(be, fixed) | _reducible(be, fixed)
-    if not be.traced(m) and not mask.any():
-        return Balanced(a, None, k, None)
+    a, k = scale_to_unit(be, m)
+    if be.unrolls_loops(m):
+        return BalancedMatrix(a, None, k, None)
+    fixed = be.stop_gradient(a)
+    mask = is_unbalanced(be, fixed) | _reducible(be, fixed)
+    if not be.is_traced(m) and not mask.any():
+        return BalancedMatrix(a, None, k, None)
     none = be.xp.zeros_like(a[:, 0, :], dtype=be.xp.int32)
 
-    def balanced(m: Array, a: Array, k: Array, none: Array) -> Balanced:
-        m_fixed = be.constant(m)
+    def balance_members(m: Array, a: Array, k: Array, none: Array) -> BalancedMatrix:
+        m_fixed = be.stop_gradient(m)
         sizes = be.xp.where(m_fixed == 0, _NONE + 0 * none[:, None, :], be.exponent(_moduli(be, m_fixed)))
-        thoroughly = functools.partial(_thoroughly, room=_ROOM[be.kind(be.real(m))])
-        e, reached = be.host(thoroughly, (none, m_fixed == 0), sizes)
+        thoroughly = functools.partial(_graph_exponents, room=_ROOM[be.dtype_name(be.real(m))])
+        e, reached = be.host_callback(thoroughly, (none, m_fixed == 0), sizes)
         # In one step: between the caller's units and these may lie sizes that the dtype does not have.
         shift = e[:, None, :] - e[:, :, None]
         k = be.xp.max(sizes + shift, axis=(-1, -2))
-        return Balanced(be.exact_ldexp(m, shift - column(k)), e, k, reached)
+        return BalancedMatrix(be.exact_ldexp(m, shift - broadcast_scalar(k)), e, k, reached)
 
-    def alike(m: Array, a: Array, k: Array, none: Array) -> Balanced:
-        return Balanced(a, none, k, m == m)
+    def scale_only(m: Array, a: Array, k: Array, none: Array) -> BalancedMatrix:
+        return BalancedMatrix(a, none, k, m == m)
 
-    found: Balanced = be.seldom(mask, balanced, alike, m, a, k, none)
+    found: BalancedMatrix = be.rare_cond(mask, balance_members, scale_only, m, a, k, none)
     return found
 
 
@@ -145,10 +145,10 @@ def _by_lapack(stack: Array) -> Array:
 
 def _in_doubles(a: Array) -> Array:
     """a near one in size, with the range of double precision, in which no entry of a single one vanishes."""
-    return normalise(numpy_backend, a[None].astype(np.result_type(a, np.float64)))[0][0]
+    return scale_to_unit(numpy_backend, a[None].astype(np.result_type(a, np.float64)))[0][0]
 
 
-def _thoroughly(sizes: Array, room: int) -> tuple[Array, Array]:
+def _graph_exponents(sizes: Array, room: int) -> tuple[Array, Array]:
     """LAPACK's units, and where a large entry is left after them, those in which none is larger than it must be.
 
     From the exponents of the entries, `_NONE` for zero, which have no range to leave. Units that leave no `room` are not taken.
@@ -158,18 +158,18 @@ def _thoroughly(sizes: Array, room: int) -> tuple[Array, Array]:
         weight = np.where(entries <= _NONE, -np.inf, entries)
         if weight.max() == -np.inf:
             continue
-        e = _level(weight)
-        rest = _moved(weight, e)
+        e = _lapack_exponents(weight)
+        rest = _in_units(weight, e)
         if rest.max() >= math.log2(_BOUND) + ((rest + rest.T) / 2).max():
             first = potentials(weight)
-            e = first + _level(_moved(weight, first))
-        e = e + _couple(_moved(weight, e))
-        if np.ptp(e) + abs(_moved(weight, e).max()) < room:
-            out[k], reached[k] = e, _reached(weight > -np.inf)
+            e = first + _lapack_exponents(_in_units(weight, first))
+        e = e + _coupling_exponents(_in_units(weight, e))
+        if np.ptp(e) + abs(_in_units(weight, e).max()) < room:
+            out[k], reached[k] = e, _reachable(weight > -np.inf)
     return out, reached
 
 
-def _reached(entries: Array) -> Array:
+def _reachable(entries: Array) -> Array:
     """Where powers of a matrix with these entries may have others."""
     paths = entries | np.eye(len(entries), dtype=bool)
     for _ in range(len(entries).bit_length()):
@@ -177,17 +177,17 @@ def _reached(entries: Array) -> Array:
     return paths
 
 
-def _moved(weight: Array, e: Array) -> Array:
+def _in_units(weight: Array, e: Array) -> Array:
     return weight + (e[None, :] - e[:, None])
 
 
-def _level(weight: Array) -> Array:
+def _lapack_exponents(weight: Array) -> Array:
     """LAPACK's units of a matrix with these logarithms; what is out of its range beside the largest counts as the least in it."""
     within = np.exp2(np.maximum(weight - weight.max(), -1000.0))
     return _by_lapack(np.where(weight > -np.inf, within, 0.0)[None])[0]
 
 
-def _couple(weight: Array) -> Array:
+def _coupling_exponents(weight: Array) -> Array:
     """Units for the blocks of a block triangular pattern in which what couples them is as large as they are.
 
     Balanced blocks leave their common units open. A coupling larger than the blocks makes the matrix look singular; one far

@@ -1,7 +1,7 @@
 """Real matrices of decimal numbers with as many digits as asked for, as NumPy arrays of ``decimal.Decimal``.
 
 Products, sums and multiples are NumPy's own. The exponents have no bounds to speak of, so nothing over- or underflows, and
-what a cancellation costs is paid in digits. Use them inside `digits`: the precision belongs to the thread.
+what a cancellation costs is paid in digits. Use them inside `precision`: the precision belongs to the thread.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ _ROUGH = 28  # digits of a norm
 
 
 @contextlib.contextmanager
-def digits(count: int) -> Iterator[None]:
+def precision(count: int) -> Iterator[None]:
     """Decimal arithmetic with this many digits. A division by zero and a result that is no number are an ArithmeticError."""
     context = decimal.Context(prec=count, Emax=decimal.MAX_EMAX, Emin=decimal.MIN_EMIN)
     with decimal.localcontext(context):
         yield
 
 
-def exact(x: Array) -> Array:
+def from_floats(x: Array) -> Array:
     """The values of `x`; a complex matrix as the real one [[re, -im], [im, re]], which keeps products and adjoints."""
     if np.iscomplexobj(x):
         x = np.block([[x.real, -x.imag], [x.imag, x.real]])
@@ -37,7 +37,7 @@ def exact(x: Array) -> Array:
     return out
 
 
-def rounded(x: Array, like: Array) -> Array:
+def to_floats(x: Array, like: Array) -> Array:
     """`x` in the dtype and the shape of `like`."""
     n, m = like.shape
     if not np.iscomplexobj(like):
@@ -46,7 +46,7 @@ def rounded(x: Array, like: Array) -> Array:
 
 
 def eye(n: int) -> Array:
-    return exact(np.eye(n))
+    return from_floats(np.eye(n))
 
 
 def size(x: Array) -> Decimal:

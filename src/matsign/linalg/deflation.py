@@ -19,12 +19,12 @@ import numpy as np
 
 from matsign.backends import Backend
 from matsign.linalg.nullity import nullities
-from matsign.linalg.stacks import adjoint, column, eye, nonzero, norm
+from matsign.linalg.stacks import adjoint, broadcast_scalar, eye, norm, safe_divisor
 
 Array = Any
 
 
-class Deflated(NamedTuple):
+class Deflation(NamedTuple):
     """M with its zero eigenvalues moved to `shift`: ``matrix = (I - P) M (I - P) + shift P``.
 
     `defective` tells where zero has a Jordan block; `sound` where left and right null spaces fit together, and zero stands
@@ -53,29 +53,29 @@ class _NullSpace(NamedTuple):
     mixed: Array
 
 
-def deflate(be: Backend, m: Array, rtol: float) -> Deflated:
+def deflate(be: Backend, m: Array, rtol: float) -> Deflation:
     """Split the eigenvalue zero off; a singular value of at most `rtol` times the largest counts as zero."""
     _, values, _ = be.svd(m)
     smallest = rtol * be.xp.max(values, axis=-1)
     near = be.xp.sum(be.xp.astype(values <= smallest[:, None], values.dtype), axis=-1)
     counts, null = _counts(be, m, near)
-    found = _split(be, m, rtol, smallest, counts, null)
+    found = _split_off_zero(be, m, rtol, smallest, counts, null)
 
-    def continued(m: Array, smallest: Array, counts: Array, found: Deflated) -> Deflated:
-        longer = _split(be, m, rtol, smallest, counts, found.exact & ~found.exact)._replace(null=found.null)
+    def deflate_singular(m: Array, smallest: Array, counts: Array, found: Deflation) -> Deflation:
+        longer = _split_off_zero(be, m, rtol, smallest, counts, found.exact & ~found.exact)._replace(null=found.null)
         more = be.real(be.trace(longer.projector) - be.trace(found.projector)) > 0.5
-        better: Deflated = be.choose(longer.sound & more, longer, found)
+        better: Deflation = be.masked_select(longer.sound & more, longer, found)
         return better
 
-    if be.written_out(m):
+    if be.unrolls_loops(m):
         return found
-    out: Deflated = be.split(
-        null & ~found.sound, continued, lambda m, smallest, counts, found: found, m, smallest, counts, found
+    out: Deflation = be.masked_cond(
+        null & ~found.sound, deflate_singular, lambda m, smallest, counts, found: found, m, smallest, counts, found
     )
     return out
 
 
-def _split(be: Backend, m: Array, rtol: float, smallest: Array, counts: Array, exact: Array) -> Deflated:
+def _split_off_zero(be: Backend, m: Array, rtol: float, smallest: Array, counts: Array, exact: Array) -> Deflation:
     xp = be.xp
     right = _null_space(be, m, smallest, counts, exact)
     left = _null_space(be, adjoint(m), smallest, counts, exact)
@@ -87,28 +87,28 @@ def _split(be: Backend, m: Array, rtol: float, smallest: Array, counts: Array, e
     # The size of the other eigenvalues: their geometric mean.
     logdet = be.log_determinant(m + projector)
     rank = xp.sum(1 - right.zeros, axis=-1)
-    shift = xp.exp(be.real(logdet) / nonzero(be, rank))
-    matrix = rest @ m @ rest + column(xp.astype(shift, m.dtype)) * projector
+    shift = xp.exp(be.real(logdet) / safe_divisor(be, rank))
+    matrix = rest @ m @ rest + broadcast_scalar(xp.astype(shift, m.dtype)) * projector
     # Nothing is left for zero to be told apart from where there is nothing else.
     apart = (rank == 0) | (_blur(be, m, projector, right.depth, exact, rtol) * norm(be, be.inv(matrix)) < 0.1)
     sound = (xp.sum(right.zeros, axis=-1) == xp.sum(left.zeros, axis=-1)) & apart
     sound = sound & ~(exact & (right.mixed | left.mixed))
-    return Deflated(matrix, projector, shift, right.depth > 1, sound, exact, exact)
+    return Deflation(matrix, projector, shift, right.depth > 1, sound, exact, exact)
 
 
 def _counts(be: Backend, m: Array, zeros: Array) -> tuple[Array, Array]:
     """The dimensions of the null spaces of m, m², ..., and where they account for all `zeros` singular values near zero."""
     counts = be.zeros(tuple(m.shape[:2]), be.real(m))
-    if not be.written_out(m):
+    if not be.unrolls_loops(m):
         like = be.xp.zeros_like(counts, dtype=be.xp.int32)
-        counts = be.xp.astype(be.host(nullities, like, be.constant(m)), counts.dtype)
+        counts = be.xp.astype(be.host_callback(nullities, like, be.stop_gradient(m)), counts.dtype)
     return counts, (counts[:, 0] > 0) & (zeros <= counts[:, 0])
 
 
 def _null_space(be: Backend, m: Array, smallest: Array, counts: Array, exact: Array) -> _NullSpace:
     """Stage by stage, as many columns as `counts` says where it is `exact`, else the singular values below `smallest`."""
     xp, one, n = be.xp, be.ones(m), m.shape[-1]
-    place = be.astype(be.asarray(np.arange(n), m), be.kind(one))[None]
+    place = be.astype(be.asarray(np.arange(n), m), be.dtype_name(one))[None]
 
     def step(state: Any) -> Any:
         m, smallest, counts, exact, basis, zeros, depth, _ = state
@@ -137,4 +137,4 @@ def _blur(be: Backend, m: Array, projector: Array, depth: Array, exact: Array, r
     change = rtol * norm(be, m) * norm(be, projector)
     nilpotent = be.xp.maximum(norm(be, projector @ m @ projector), change)
     length = be.xp.where(exact | (depth < 1), be.xp.ones_like(depth), depth)
-    return nilpotent * (change / nonzero(be, nilpotent)) ** (1 / length)
+    return nilpotent * (change / safe_divisor(be, nilpotent)) ** (1 / length)

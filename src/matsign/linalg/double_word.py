@@ -16,73 +16,73 @@ from matsign.linalg.stacks import adjoint, assemble
 Array = Any
 
 
-class Twice(NamedTuple):
+class DoubleWord(NamedTuple):
     """The unevaluated sum high + low, low below the rounding of high; None where it is zero."""
 
     high: Array
     low: Array | None
 
 
-def twice(x: Array) -> Twice:
+def from_double(x: Array) -> DoubleWord:
     """x itself."""
-    return Twice(x, None)
+    return DoubleWord(x, None)
 
 
-def plus(x: Twice, y: Twice) -> Twice:
+def dw_add(x: DoubleWord, y: DoubleWord) -> DoubleWord:
     """x + y."""
     high = x.high + y.high
     back = high - x.high
     low = (x.high - (high - back)) + (y.high - back)
     if x.low is None and y.low is None:
-        return Twice(high, low)
+        return DoubleWord(high, low)
     low = low + (y.low if x.low is None else x.low if y.low is None else x.low + y.low)
     # Where the high parts cancel, what they had lost is as large as what is left.
     total = high + low
-    return Twice(total, low - (total - high))
+    return DoubleWord(total, low - (total - high))
 
 
-def minus(x: Twice) -> Twice:
+def dw_neg(x: DoubleWord) -> DoubleWord:
     return times(-1.0, x)
 
 
-def times(s: Any, x: Twice) -> Twice:
+def times(s: Any, x: DoubleWord) -> DoubleWord:
     """x times powers of two, or -1."""
     return _each(lambda part: s * part, x)
 
 
-def adjoint_of(x: Twice) -> Twice:
+def dw_adjoint(x: DoubleWord) -> DoubleWord:
     return _each(adjoint, x)
 
 
-def collapsed(x: Twice) -> Array:
+def collapsed(x: DoubleWord) -> Array:
     """x in working precision."""
     return x.high if x.low is None else x.high + x.low
 
 
-def product(be: Backend, x: Twice, y: Twice) -> Twice:
+def dw_product(be: Backend, x: DoubleWord, y: DoubleWord) -> DoubleWord:
     """x y of real or complex matrices."""
     if not be.is_complex(x.high):
         return _product(be, x, y)
     # [[re, -im], [im, re]] of x acts on [re; im] of y as x on y.
     n = x.high.shape[-2]
-    z = _product(be, _each(lambda m: _acting(be, m), x), _each(lambda m: _stacked(be, m), y))
+    z = _product(be, _each(lambda m: _real_form(be, m), x), _each(lambda m: _real_stack(be, m), y))
     return _each(lambda m: m[..., :n, :] + 1j * m[..., n:, :], z)
 
 
-def _each(f: Callable[[Array], Array], x: Twice) -> Twice:
-    return Twice(f(x.high), None if x.low is None else f(x.low))
+def _each(f: Callable[[Array], Array], x: DoubleWord) -> DoubleWord:
+    return DoubleWord(f(x.high), None if x.low is None else f(x.low))
 
 
-def _acting(be: Backend, m: Array) -> Array:
+def _real_form(be: Backend, m: Array) -> Array:
     re, im = be.real(m), be.imag(m)
     return assemble(be, re, -im, im, re)
 
 
-def _stacked(be: Backend, m: Array) -> Array:
+def _real_stack(be: Backend, m: Array) -> Array:
     return be.xp.concat([be.real(m), be.imag(m)], axis=-2)
 
 
-def _product(be: Backend, x: Twice, y: Twice) -> Twice:
+def _product(be: Backend, x: DoubleWord, y: DoubleWord) -> DoubleWord:
     """The products of the first two slices of each, without rounding, and what is left in working precision."""
     digits = -round(math.log2(be.eps(x.high))) + 1
     # Two slices of this many bits, multiplied and summed, fill the digits of one number.
@@ -97,7 +97,9 @@ def _product(be: Backend, x: Twice, y: Twice) -> Twice:
     if y.low is not None:
         rest = be.addmm(1.0, rest, 1.0, x.high, y.low)
     # The small ones first.
-    return plus(twice(a @ b), plus(twice(a @ b_next), plus(twice(a_next @ b), twice(rest))))
+    return dw_add(
+        from_double(a @ b), dw_add(from_double(a @ b_next), dw_add(from_double(a_next @ b), from_double(rest)))
+    )
 
 
 def _slice(be: Backend, x: Array, axis: int, shift: int) -> tuple[Array, Array]:

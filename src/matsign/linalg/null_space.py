@@ -15,7 +15,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from matsign.backends import Backend
-from matsign.linalg.stacks import adjoint, column, eye
+from matsign.linalg.stacks import adjoint, broadcast_scalar, eye
 
 Array = Any
 
@@ -50,12 +50,12 @@ def split_null_space(be: Backend, a: Array, rtol: float) -> Split:
     corner, across, count = rest @ a @ rest, rest @ a @ p, xp.sum(zeros, axis=-1)
     # With ones in place of the zeros that are split off, what is small in the corner is another level of Jordan chains.
     size = xp.where(top > 0, top, be.ones(a))
-    raised = corner / column(xp.astype(size, a.dtype)) + p
+    raised = corner / broadcast_scalar(xp.astype(size, a.dtype)) + p
     again = (be.svd(raised)[1] <= max(rtol, a.shape[-1] * be.eps(a))).any(-1)
     # The size of the other eigenvalues: their geometric mean.
     rank = a.shape[-1] - count
     shift = size * xp.exp(be.real(be.log_determinant(raised)) / xp.where(rank > 0, rank, be.ones(a)))
     shift = xp.where((shift > 0) & xp.isfinite(shift), shift, size)
-    shifted = corner + column(xp.astype(shift, a.dtype)) * p
+    shifted = corner + broadcast_scalar(xp.astype(shift, a.dtype)) * p
     dropped = xp.maximum(xp.max(zeros * values, axis=-1) / size, a.shape[-1] * be.eps(a) * be.ones(a))
     return Split(corner, across, shifted, shift, p, count, dropped, again & (count > 0))

@@ -41,7 +41,7 @@ def _chains(a: Array, p: int) -> Array:
         grows, power, a = grows[more], power[more], a[more]
         if len(grows) == 0:
             break
-        power = _reduced(power @ a, p)
+        power = _modulo(power @ a, p)
     return out
 
 
@@ -62,7 +62,7 @@ def _ranks_together(a: Array, p: int) -> Array:
         multipliers = np.where(candidates & free, a[:, :, column], 0)
         change = multipliers != 0
         scale = np.where(change, row[:, column, None], 1)
-        a = _reduced(scale[:, :, None] * a + np.where(change, p - multipliers, 0)[:, :, None] * row[:, None, :], p)
+        a = _modulo(scale[:, :, None] * a + np.where(change, p - multipliers, 0)[:, :, None] * row[:, None, :], p)
     return (~free).sum(axis=1)
 
 
@@ -70,7 +70,7 @@ def _residues(m: Array, p: int) -> Array:
     """The entries modulo p, as doubles, times one power of two for the whole matrix."""
     if np.iscomplexobj(m):
         both = _residues(np.stack([m.real, m.imag]), p)
-        return _reduced(both[0] + _root_of_minus_one(p) * both[1], p)
+        return _modulo(both[0] + _root_of_minus_one(p) * both[1], p)
     mantissa, exponent = np.frexp(m.astype(np.float64))
     whole = np.ldexp(mantissa, 53).astype(np.int64) % p
     exponent = np.where(m == 0, 0, exponent)
@@ -90,7 +90,7 @@ def _root_of_minus_one(p: int) -> int:
     raise ArithmeticError(f"{p} is not a prime that is 1 modulo 4")
 
 
-def _reduced(x: Array, p: int) -> Array:
+def _modulo(x: Array, p: int) -> Array:
     """Whole numbers below 2^53 modulo p: the quotient may be one off by rounding, which a second look mends."""
     x = x - p * np.floor(x / p)
     x += p * (x < 0)
@@ -111,8 +111,8 @@ def _rank(a: Array, p: int) -> int:
             pivot = rank + int(candidates[0])
             a[[rank, pivot]], factors[[rank, pivot]] = a[[pivot, rank]], factors[[pivot, rank]]
             inverse = pow(int(a[rank, column]), p - 2, p)
-            multipliers = _reduced(a[rank + 1 :, column] * inverse, p)
-            a[rank + 1 :, column:stop] = _reduced(
+            multipliers = _modulo(a[rank + 1 :, column] * inverse, p)
+            a[rank + 1 :, column:stop] = _modulo(
                 a[rank + 1 :, column:stop] + (p - multipliers[:, None]) * a[rank, column:stop], p
             )
             factors[rank + 1 :, rank - first] = multipliers
@@ -122,7 +122,7 @@ def _rank(a: Array, p: int) -> int:
         # The rows of the pivots among themselves, then all rows below at once.
         for k in range(first, rank):
             later = slice(k + 1, rank)
-            a[later, stop:] = _reduced(a[later, stop:] + (p - factors[later, k - first, None]) * a[k, stop:], p)
-        update = _reduced(factors[rank:, : rank - first] @ a[first:rank, stop:], p)
-        a[rank:, stop:] = _reduced(a[rank:, stop:] + (p - update), p)
+            a[later, stop:] = _modulo(a[later, stop:] + (p - factors[later, k - first, None]) * a[k, stop:], p)
+        update = _modulo(factors[rank:, : rank - first] @ a[first:rank, stop:], p)
+        a[rank:, stop:] = _modulo(a[rank:, stop:] + (p - update), p)
     return rank

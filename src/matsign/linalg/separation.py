@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from matsign.backends import Backend
-from matsign.linalg.stacks import column, norm, scattered
+from matsign.linalg.stacks import broadcast_scalar, norm, random_probe
 
 Array = Any
 
@@ -44,7 +44,7 @@ def separation(
         # Everyone stays for all steps, so the solvers may hold the whole stack.
         return (x, y, least_of(least_of(least, size), adjoint_size)), least == least
 
-    first = _unit(be, start(be, like))[0]
+    first = _unit(be, random_right_side(be, like))[0]
     worst, _, least = be.loop(step, (first, first, math.inf * be.ones(like)), steps)
     return Separation(least, worst)
 
@@ -57,15 +57,15 @@ def may_be_singular(be: Backend, least: Array, like: Array, limit: Array) -> Arr
     return ~(least > 100 * math.sqrt(math.prod(like.shape[-2:])) * limit)
 
 
-def start(be: Backend, like: Array) -> Array:
+def random_right_side(be: Backend, like: Array) -> Array:
     """A random right-hand side, the same for every member."""
     n, m = like.shape[-2:]
-    return be.xp.broadcast_to(scattered(be, n, m, like), like.shape)
+    return be.xp.broadcast_to(random_probe(be, n, m, like), like.shape)
 
 
 def _unit(be: Backend, x: Array) -> tuple[Array, Array]:
     size = norm(be, x)
-    return x / column(be.xp.where(size > 0, size, be.ones(x))), size
+    return x / broadcast_scalar(be.xp.where(size > 0, size, be.ones(x))), size
 
 
 # Of power iteration for a norm.
@@ -76,7 +76,7 @@ _STEPS = 6
 ROUNDINGS = 4
 
 
-def negligible(be: Backend, a: Array, b: Array) -> Array:
+def rounding_separation(be: Backend, a: Array, b: Array) -> Array:
     """The separation of x ↦ a x + x b below which rounding in a and b alone may have made it singular."""
     return ROUNDINGS * be.eps(a) * (spectral_norm(be, a) + spectral_norm(be, b))
 
@@ -84,7 +84,7 @@ def negligible(be: Backend, a: Array, b: Array) -> Array:
 def spectral_norm(be: Backend, a: Array) -> Array:
     """‖a‖₂ within a few percent, from below, by power iteration."""
     n = a.shape[-1]
-    y = be.xp.broadcast_to(scattered(be, n, 1, a), (*a.shape[:-1], 1))
+    y = be.xp.broadcast_to(random_probe(be, n, 1, a), (*a.shape[:-1], 1))
     size = 0 * be.ones(a)
     for _ in range(_STEPS):
         y, _ = _unit(be, y)

@@ -23,12 +23,12 @@ def hermitian(x: Array) -> Array:
     return (x + adjoint(x)) * 0.5
 
 
-def column(s: Array) -> Array:
+def broadcast_scalar(s: Array) -> Array:
     """One number per member, shaped to multiply matrices."""
     return s[:, None, None] if s.ndim else s
 
 
-def per_member(s: Array, x: Array) -> Array:
+def broadcast_to_rank(s: Array, x: Array) -> Array:
     """One number per member, shaped to meet `x`, a stack of matrices or of vectors."""
     return s.reshape((len(s),) + (1,) * (x.ndim - 1)) if s.ndim else s
 
@@ -68,7 +68,7 @@ def largest(be: Backend, x: Array) -> Array:
     return be.largest(x)
 
 
-def normalise(be: Backend, *matrices: Array) -> tuple[Any, ...]:
+def scale_to_unit(be: Backend, *matrices: Array) -> tuple[Any, ...]:
     """``(*scaled, e)``: the matrices times one power of two that brings their largest entry to [1/2, 1), and its log2.
 
     A power of two costs no rounding, so an answer computed from the scaled matrices scales exactly.
@@ -77,10 +77,10 @@ def normalise(be: Backend, *matrices: Array) -> tuple[Any, ...]:
     for x in matrices[1:]:
         top = be.xp.maximum(top, largest(be, x))
     e = be.exponent(top)  # of the largest of all: zero has an exponent that is larger than others
-    return (*(be.exact_ldexp(x, column(-e)) for x in matrices), e)
+    return (*(be.exact_ldexp(x, broadcast_scalar(-e)) for x in matrices), e)
 
 
-def far(be: Backend, x: Array) -> int:
+def far_exponent(be: Backend, x: Array) -> int:
     """An exponent so far from 0 that the squares of such a number still are in range, and what is added to 1 is lost."""
     return 256 if be.eps(x) < 1e-10 else 64
 
@@ -90,12 +90,12 @@ _WIDE = {"float32": "float64", "complex64": "complex128"}
 
 def can_widen(be: Backend, x: Array) -> bool:
     """Whether x is in double precision, or may be brought into it: JAX may have been told to do without."""
-    return be.kind(x) not in _WIDE or be.name != "jax" or be.default_float() == "float64"
+    return be.dtype_name(x) not in _WIDE or be.name != "jax" or be.default_float() == "float64"
 
 
-def widened(be: Backend, x: Array) -> Array:
+def to_double(be: Backend, x: Array) -> Array:
     """x in double precision, where there is one."""
-    return be.astype(x, _WIDE[be.kind(x)]) if be.kind(x) in _WIDE and can_widen(be, x) else x
+    return be.astype(x, _WIDE[be.dtype_name(x)]) if be.dtype_name(x) in _WIDE and can_widen(be, x) else x
 
 
 def rectangular_eye(be: Backend, x: Array) -> Array:
@@ -106,7 +106,7 @@ def rectangular_eye(be: Backend, x: Array) -> Array:
 
 def scaled_norm(be: Backend, x: Array) -> tuple[Array, Array]:
     """(s, e) with s 2^e the Frobenius norm: of a matrix whose squares overflow or underflow too."""
-    scaled, e = normalise(be, x)
+    scaled, e = scale_to_unit(be, x)
     return norm(be, scaled), e
 
 
@@ -116,10 +116,10 @@ def relative_norm(be: Backend, x: Array, y: Array, instead: Array | None = None)
     if instead is not None:
         other, g = scaled_norm(be, instead)
         below, f = be.xp.where(below > 0, below, other), be.xp.where(below > 0, f, g)
-    return be.ldexp(above / nonzero(be, below), e - f)
+    return be.ldexp(above / safe_divisor(be, below), e - f)
 
 
-def nonzero(be: Backend, x: Array) -> Array:
+def safe_divisor(be: Backend, x: Array) -> Array:
     """x, with 1 in place of 0: a divisor."""
     return be.xp.where(x > 0, x, 1.0)
 
@@ -129,37 +129,37 @@ def is_hermitian(x: Array) -> Array:
     return (x == adjoint(x)).all((-1, -2))
 
 
-def away(be: Backend, x: Array) -> Array:
+def shift_off_zero(be: Backend, x: Array) -> Array:
     """x with a spectrum in the closed right half plane moved off zero by √eps ‖x‖.
 
     A correction equation with it has a solution where x is singular, of the size that a root's error then really has.
     """
-    return x + column(math.sqrt(be.eps(x) / x.shape[-1]) * norm(be, x)) * eye(be, x)
+    return x + broadcast_scalar(math.sqrt(be.eps(x) / x.shape[-1]) * norm(be, x)) * eye(be, x)
 
 
 def is_nearly_hermitian(be: Backend, x: Array) -> Array:
     """Which members equal their conjugate transpose up to rounding."""
-    x, _ = normalise(be, x)
+    x, _ = scale_to_unit(be, x)
     return ~(norm(be, x - adjoint(x)) > 100 * be.eps(x) * norm(be, x))
 
 
 @functools.lru_cache(maxsize=32)
-def scattered_numbers(n: int, m: int) -> Any:
-    """What `scattered` holds, as a NumPy matrix; from a seed of its own, so that it is not the matrix of somebody's example."""
+def probe_numbers(n: int, m: int) -> Any:
+    """What `random_probe` holds, as a NumPy matrix; from a seed of its own, so that it is not the matrix of somebody's example."""
     return np.random.default_rng((0x6D617473, n, m)).standard_normal((n, m))
 
 
 @functools.lru_cache(maxsize=32)
-def _scattered_norm(n: int, m: int) -> float:
-    return float(np.linalg.norm(scattered_numbers(n, m)))
+def _probe_norm(n: int, m: int) -> float:
+    return float(np.linalg.norm(probe_numbers(n, m)))
 
 
-def scattered(be: Backend, n: int, m: int, like: Array) -> Array:
+def random_probe(be: Backend, n: int, m: int, like: Array) -> Array:
     """Fixed random numbers ``(1, n, m)``, or ``(n, m)`` for one matrix, in the dtype of `like`.
 
     A start that no structure has been prepared against.
     """
-    found = be.astype(be.asarray(scattered_numbers(n, m), like), be.kind(like))
+    found = be.astype(be.asarray(probe_numbers(n, m), like), be.dtype_name(like))
     return found[None] if like.ndim > 2 else found
 
 
@@ -170,8 +170,8 @@ def rounding_probe(be: Backend, x: Array, size: Array) -> Array:
     that a correction step is never smaller than what rounding of the terms does to the solution.
     """
     n, m = x.shape[-2:]
-    unit = scattered(be, n, m, x) * (be.eps(x) / _scattered_norm(n, m))
-    return unit * column(size)
+    unit = random_probe(be, n, m, x) * (be.eps(x) / _probe_norm(n, m))
+    return unit * broadcast_scalar(size)
 
 
 def assemble(be: Backend, a: Array, c: Array, d: Array, b: Array) -> Array:

@@ -35,7 +35,7 @@ ADJUSTMENTS = (None, "original", "match_rms_adamw")
 PRECISIONS = (None, "half", "full")
 
 
-class Choice(NamedTuple):
+class MsignConfig(NamedTuple):
     """How msign is computed: the steps by coefficients or name, their number, or the accuracy wanted; and how precisely."""
 
     schedule: Any = None
@@ -44,14 +44,14 @@ class Choice(NamedTuple):
     precision: str | None = None
 
 
-def choice(
+def msign_config(
     ns_coefficients: Sequence[float] | None = None,
     ns_steps: int | None = None,
     schedule: Any = None,
     steps: int | None = None,
     tol: float | None = None,
     precision: str | None = None,
-) -> Choice:
+) -> MsignConfig:
     """The one way to compute msign that these options name; a ValueError where they name two."""
     named = [ns_coefficients is not None or ns_steps is not None, schedule is not None, tol is not None]
     if sum(named) > 1 or (steps is not None and named[0]):
@@ -60,20 +60,20 @@ def choice(
             f"ns_coefficients={ns_coefficients!r}, ns_steps={ns_steps!r}, {schedule=}, {steps=}, {tol=}"
         )
     if named[0]:
-        rows = repeated(
+        rows = repeat_step(
             QUINTIC if ns_coefficients is None else ns_coefficients, QUINTIC_STEPS if ns_steps is None else ns_steps
         )
-        return Choice(rows, precision=precision)
+        return MsignConfig(rows, precision=precision)
     if schedule is not None and not isinstance(schedule, str):
         # What is no rows of numbers is refused below.
         with contextlib.suppress(TypeError, ValueError, OverflowError):
             schedule = tuple(tuple(float(x) for x in row) for row in schedule)
-    chosen = Choice(schedule, STEPS if not any(named) and steps is None else steps, tol, precision)
+    chosen = MsignConfig(schedule, STEPS if not any(named) and steps is None else steps, tol, precision)
     orthogonalise(np.ones((1, 1, 1)), chosen)  # says now what is wrong with a name, a number or a tolerance
     return chosen
 
 
-def repeated(coefficients: Sequence[float], steps: int) -> tuple[tuple[float, ...], ...]:
+def repeat_step(coefficients: Sequence[float], steps: int) -> tuple[tuple[float, ...], ...]:
     """One step, taken again and again."""
     three = isinstance(coefficients, (tuple, list)) and len(coefficients) == 3
     if not (three and all(math.isfinite(real_number(x)) for x in coefficients)):
@@ -83,7 +83,7 @@ def repeated(coefficients: Sequence[float], steps: int) -> tuple[tuple[float, ..
     return (tuple(float(x) for x in coefficients),) * int(steps)
 
 
-def orthogonalise(stack: Array, how: Choice) -> Array:
+def orthogonalise(stack: Array, how: MsignConfig) -> Array:
     """msign of every matrix of a stack; NaN for one with NaN in it, zero for zero, whatever the others are."""
     options = {name: value for name, value in how._asdict().items() if value is not None}
     if how.tol is not None and how.steps is None:
@@ -129,9 +129,9 @@ class Layout(NamedTuple):
         count, outputs, inputs = self.shape(x.shape)
         parts = count // (self.split * self.split_inputs)
         if self.outputs_last:
-            x = _permuted(x.reshape((parts, self.split_inputs, inputs, self.split, outputs)), (0, 3, 1, 4, 2))
+            x = _permute(x.reshape((parts, self.split_inputs, inputs, self.split, outputs)), (0, 3, 1, 4, 2))
         else:
-            x = _permuted(x.reshape((parts, self.split, outputs, self.split_inputs, inputs)), (0, 1, 3, 2, 4))
+            x = _permute(x.reshape((parts, self.split, outputs, self.split_inputs, inputs)), (0, 1, 3, 2, 4))
         return x.reshape((count, outputs, inputs))
 
     def parameter(self, stack: Array, shape: Shape) -> Array:
@@ -139,9 +139,9 @@ class Layout(NamedTuple):
         count, outputs, inputs = self.shape(shape)
         parts = count // (self.split * self.split_inputs)
         x = stack.reshape((parts, self.split, self.split_inputs, outputs, inputs))
-        return _permuted(x, (0, 2, 4, 1, 3) if self.outputs_last else (0, 1, 3, 2, 4)).reshape(shape)
+        return _permute(x, (0, 2, 4, 1, 3) if self.outputs_last else (0, 1, 3, 2, 4)).reshape(shape)
 
-    def adjusted(self, adjustment: str | None, shape: Shape) -> float:
+    def adjustment_factor(self, adjustment: str | None, shape: Shape) -> float:
         """What the learning rate is multiplied by: of Keller Jordan ("original", or None) or of Moonshot."""
         _, outputs, inputs = self.shape(shape)
         if adjustment == "match_rms_adamw":
@@ -149,7 +149,7 @@ class Layout(NamedTuple):
         return math.sqrt(max(1.0, outputs / max(inputs, 1)))
 
 
-def _permuted(x: Array, axes: tuple[int, ...]) -> Array:
+def _permute(x: Array, axes: tuple[int, ...]) -> Array:
     return backends.load(backends.library_of(x) or "numpy").xp.permute_dims(x, axes)
 
 
@@ -177,7 +177,7 @@ def check_precision(precision: str | None) -> None:
         raise ValueError(f"precision must be one of {', '.join(map(repr, PRECISIONS))}, got {shown(precision)}")
 
 
-def together(stacks: Sequence[Array], how: Sequence[Choice]) -> list[Array]:
+def msign_batched(stacks: Sequence[Array], how: Sequence[MsignConfig]) -> list[Array]:
     """msign of stacks of matrices: one call for all of equal shape, or of equal shape when transposed.
 
     Where zeros cost less than another call, matrices of one shorter side are in one call, as long as the longest of them:
@@ -187,7 +187,7 @@ def together(stacks: Sequence[Array], how: Sequence[Choice]) -> list[Array]:
     for k, x in enumerate(stacks):
         be = backends.load(backends.library_of(x) or "numpy")
         short, long = sorted(x.shape[1:])
-        buckets.setdefault((short, form(short, long), how[k], be.kind(x), be.where_is(x)), []).append(k)
+        buckets.setdefault((short, form(short, long), how[k], be.dtype_name(x), be.device_name(x)), []).append(k)
     signs: dict[int, Array] = {}
     for bucket in buckets.values():
         for part in _parts(bucket, stacks):
@@ -200,7 +200,7 @@ def _parts(bucket: list[int], stacks: Sequence[Array]) -> list[list[int]]:
     """A bucket in as many calls as there is room for, and as zeros do not pay for, the longest matrices first."""
     first = stacks[bucket[0]]
     be = backends.load(backends.library_of(first) or "numpy")
-    on_cpu = be.flexible(first) and be.on_cpu(first)
+    on_cpu = be.dynamic_shapes(first) and be.on_cpu(first)
     room, most = (LARGEST_ON_CPU, ZEROS_ON_CPU) if on_cpu else (LARGEST, ZEROS)
     parts: list[list[int]] = []
     longest = filled = zeros = 0
@@ -216,7 +216,7 @@ def _parts(bucket: list[int], stacks: Sequence[Array]) -> list[list[int]]:
     return parts
 
 
-def _in_one_call(stacks: list[Array], how: Choice) -> list[Array]:
+def _in_one_call(stacks: list[Array], how: MsignConfig) -> list[Array]:
     tall = [x.shape[1] > x.shape[2] for x in stacks]
     wide = [x.mT if turned else x for x, turned in zip(stacks, tall, strict=True)]
     if len(wide) == 1:
@@ -224,14 +224,14 @@ def _in_one_call(stacks: list[Array], how: Choice) -> list[Array]:
     else:
         be = backends.load(backends.library_of(wide[0]) or "numpy")
         longest, at, found = max(x.shape[2] for x in wide), 0, []
-        signs = orthogonalise(be.xp.concat([_lengthened(be, x, longest) for x in wide]), how)
+        signs = orthogonalise(be.xp.concat([_pad_columns(be, x, longest) for x in wide]), how)
         for x in wide:
             found.append(signs[at : at + len(x), :, : x.shape[2]])
             at += len(x)
     return [x.mT if turned else x for x, turned in zip(found, tall, strict=True)]
 
 
-def _lengthened(be: Backend, x: Array, length: int) -> Array:
+def _pad_columns(be: Backend, x: Array, length: int) -> Array:
     """Wide matrices with columns of zeros up to this length."""
     if x.shape[2] == length:
         return x

@@ -7,7 +7,7 @@ from typing import Any
 import torch  # noqa: TID251
 
 from matsign.optim.batching import QUINTIC, QUINTIC_STEPS
-from matsign.optim.groups import Group, called, check, check_parameters, normalised
+from matsign.optim.groups import Group, check, check_parameters, normalise_group, parameter_name
 
 Tensor = torch.Tensor
 State = dict[str, Any]
@@ -16,27 +16,27 @@ State = dict[str, Any]
 _MOMENTA = {"muon": ("momentum_buffer",), "adamw": ("exp_avg", "exp_avg_sq")}
 
 
-def translated(saved: State, groups: list[Group]) -> State:
+def translate(saved: State, groups: list[Group]) -> State:
     """The saved state with all options that these groups have, checked; a ValueError before anything has changed.
 
     Options that the state does not have stay as they are, a count of steps may be any number, and ``use_muon`` says
     the algorithm.
     """
-    loaded = [normalised(group) for group in saved["param_groups"]]
+    loaded = [normalise_group(group) for group in saved["param_groups"]]
     if [len(group["params"]) for group in loaded] != [len(group["params"]) for group in groups]:
         return saved  # which torch refuses in its own words
-    state = {key: _counted(value) for key, value in saved["state"].items()}
-    merged = [_merged(group, options) for group, options in zip(groups, loaded, strict=True)]
+    state = {key: _with_step_tensor(value) for key, value in saved["state"].items()}
+    merged = [_merge(group, options) for group, options in zip(groups, loaded, strict=True)]
     for index, (options, group) in enumerate(zip(merged, groups, strict=True)):
         check(options)
         ours = {**options, "params": group["params"], "param_names": group.get("param_names")}
         check_parameters(ours, index)
         for k, (p, key) in enumerate(zip(group["params"], options["params"], strict=True)):
-            _check_state(called(ours, index, k), p, state.get(key, {}), options)
+            _check_state(parameter_name(ours, index, k), p, state.get(key, {}), options)
     return {**saved, "state": state, "param_groups": merged}
 
 
-def _merged(group: Group, loaded: Group) -> Group:
+def _merge(group: Group, loaded: Group) -> Group:
     """The options of a group with those of a state over them."""
     options = {name: value for name, value in group.items() if name not in ("params", "param_names")} | loaded
     if "steps" not in loaded and _of_torch(loaded):
@@ -50,7 +50,7 @@ def _of_torch(loaded: Group) -> bool:
     return tuple(coefficients) != QUINTIC or steps != QUINTIC_STEPS
 
 
-def _counted(state: Any) -> Any:
+def _with_step_tensor(state: Any) -> Any:
     """The state of a parameter with its count of steps as a tensor, as AdamW wants it."""
     if isinstance(state, dict) and "step" in state and not isinstance(state["step"], Tensor):
         return {**state, "step": torch.tensor(float(state["step"]), dtype=torch.float32)}

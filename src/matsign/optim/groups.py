@@ -13,14 +13,14 @@ from matsign.core.public import HALVES, KINDS, real_number, shown
 from matsign.optim.batching import (
     QUINTIC,
     QUINTIC_STEPS,
-    Choice,
     Layout,
+    MsignConfig,
     check_adjustment,
     check_layout,
     check_precision,
-    choice,
+    msign_config,
     orthogonalise,
-    repeated,
+    repeat_step,
 )
 
 Tensor = torch.Tensor
@@ -42,7 +42,7 @@ def way(
     tol: float | None,
 ) -> Group:
     """The options of a group that say how msign is computed, with torch's filled in so that it can load them."""
-    chosen = choice(ns_coefficients, ns_steps, schedule, steps, tol)
+    chosen = msign_config(ns_coefficients, ns_steps, schedule, steps, tol)
     torchs = ns_coefficients is not None or ns_steps is not None
     return {
         "ns_coefficients": tuple(QUINTIC if ns_coefficients is None else ns_coefficients),
@@ -51,11 +51,11 @@ def way(
     }
 
 
-def choice_of(group: Group) -> Choice:
+def choice_of(group: Group) -> MsignConfig:
     """How msign is computed for a group: torch's options where none of ours is there."""
-    ours = Choice(*(group[name] for name in Choice._fields))
-    if ours == Choice(precision=ours.precision):
-        return ours._replace(schedule=repeated(group["ns_coefficients"], group["ns_steps"]))
+    ours = MsignConfig(*(group[name] for name in MsignConfig._fields))
+    if ours == MsignConfig(precision=ours.precision):
+        return ours._replace(schedule=repeat_step(group["ns_coefficients"], group["ns_steps"]))
     return ours
 
 
@@ -63,7 +63,7 @@ def layout_of(group: Group) -> Layout:
     return Layout(group["split"], group["batch_axes"], split_inputs=group["split_inputs"])
 
 
-def normalised(group: Group) -> Group:
+def normalise_group(group: Group) -> Group:
     """A group as it was given, in our names: Keller Jordan's ``use_muon`` is our ``algorithm``."""
     group = dict(group)
     if "use_muon" in group:
@@ -116,7 +116,7 @@ def _check_betas(betas: Any) -> None:
         raise ValueError(f"betas must be two numbers in [0, 1), got {shown(betas)}")
 
 
-def called(group: Group, index: int, k: int) -> str:
+def parameter_name(group: Group, index: int, k: int) -> str:
     """The k-th parameter of the group of this index, for an error message: by its name where it has one."""
     names = group.get("param_names")
     return f"parameter {names[k]!r}" if names else f"parameter {k} of group {index}"
@@ -130,8 +130,8 @@ def check_parameters(group: Group, index: int) -> None:
     for k, p in enumerate(group["params"]):
         reason = unfit_tensor(p)
         if reason:
-            raise TypeError(f"Muon: {called(group, index, k)} {reason}")
-        layout.shape(p.shape, called(group, index, k))
+            raise TypeError(f"Muon: {parameter_name(group, index, k)} {reason}")
+        layout.shape(p.shape, parameter_name(group, index, k))
     # Says of options that a loaded state has, and of a tolerance in these dtypes, what is wrong with them.
     for dtype in {torch.float64} | {p.dtype for p in group["params"]}:
         orthogonalise(torch.ones((1, 1, 1), dtype=dtype), how)

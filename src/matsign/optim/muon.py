@@ -10,18 +10,18 @@ from torch._compile import _disable_dynamo  # noqa: TID251
 from torch.optim.adamw import adamw  # noqa: TID251
 
 from matsign.backends.torch import without_values
-from matsign.optim.batching import Layout, together
-from matsign.optim.checkpoints import translated, uncast
+from matsign.optim.batching import Layout, msign_batched
+from matsign.optim.checkpoints import translate, uncast
 from matsign.optim.groups import (
     ADAMW,
     WAYS,
     Group,
-    called,
     check,
     check_parameters,
     choice_of,
     layout_of,
-    normalised,
+    normalise_group,
+    parameter_name,
     unfit_tensor,
     way,
 )
@@ -193,7 +193,7 @@ class Muon(torch.optim.Optimizer):
         TypeError
             If a parameter is not a plain tensor.
         """
-        group = normalised(param_group)
+        group = normalise_group(param_group)
         if any(group.get(name) is not None for name in WAYS):
             group |= way(*(group.get(name) for name in WAYS))
         if group.get("algorithm", self.defaults["algorithm"]) == "adamw":
@@ -215,7 +215,7 @@ class Muon(torch.optim.Optimizer):
             The state of this class, of ``torch.optim.Muon``, of ``torch.optim.AdamW`` or of Keller Jordan's Muon. Options that
             it does not have stay as they are.
         """
-        state = translated(state_dict, self.param_groups)
+        state = translate(state_dict, self.param_groups)
         super().load_state_dict(state)
         for p, momentum in uncast(state, self.param_groups).items():
             self.state[p]["momentum_buffer"] = momentum
@@ -242,13 +242,13 @@ class Muon(torch.optim.Optimizer):
             with torch.enable_grad():
                 loss = closure()
         self._refuse()
-        moves = [self._momenta(group) for group in self.param_groups if group["algorithm"] == "muon"]
+        tangents = [self._momenta(group) for group in self.param_groups if group["algorithm"] == "muon"]
         stacks, how = [], []
-        for move in moves:
+        for move in tangents:
             stacks += [move.layout.matrices(u) for u in move.momenta]
             how += [choice_of(move.group)] * len(move.params)
-        signs = iter(together(stacks, how))
-        for move in moves:
+        signs = iter(msign_batched(stacks, how))
+        for move in tangents:
             _apply(move, [next(signs) for _ in move.params])
         for group in self.param_groups:
             if group["algorithm"] == "adamw":
@@ -263,12 +263,12 @@ class Muon(torch.optim.Optimizer):
                     continue
                 if p.grad.layout != torch.strided:
                     raise RuntimeError(
-                        f"Muon does not support sparse gradients, which {called(group, index, k)} has; use "
+                        f"Muon does not support sparse gradients, which {parameter_name(group, index, k)} has; use "
                         "torch.optim.SparseAdam for it"
                     )
                 reason = (unfit_tensor(p) or unfit_tensor(p.grad)) if group["algorithm"] == "muon" else None
                 if reason:
-                    raise TypeError(f"Muon: {called(group, index, k)} or its gradient {reason}")
+                    raise TypeError(f"Muon: {parameter_name(group, index, k)} or its gradient {reason}")
 
     def _momenta(self, group: Group) -> Moves:
         """The momenta of a group after this gradient, and where they point."""
@@ -342,7 +342,9 @@ def _apply(move: Moves, signs: list[Tensor]) -> None:
         torch._foreach_mul_(move.params, 1 - rate * group["weight_decay"])
     by_rate: dict[float, tuple[list[Tensor], list[Tensor]]] = {}
     for p, sign in zip(move.params, signs, strict=True):
-        params, steps = by_rate.setdefault(rate * move.layout.adjusted(group["adjust_lr_fn"], p.shape), ([], []))
+        params, steps = by_rate.setdefault(
+            rate * move.layout.adjustment_factor(group["adjust_lr_fn"], p.shape), ([], [])
+        )
         params.append(p)
         steps.append(move.layout.parameter(sign, p.shape))
     for adjusted, (params, steps) in by_rate.items():

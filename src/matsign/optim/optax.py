@@ -10,13 +10,13 @@ import jax.numpy as jnp  # noqa: TID251
 
 from matsign.core.public import real_number, shown
 from matsign.optim.batching import (
-    Choice,
     Layout,
+    MsignConfig,
     check_adjustment,
     check_layout,
     check_precision,
-    choice,
-    together,
+    msign_batched,
+    msign_config,
 )
 
 Tree = Any
@@ -97,7 +97,7 @@ def scale_by_msign(
     Raises
     ------
     ValueError
-        If an option is out of range, or a leaf is not a matrix. Leave such leaves out by ``optax.masked``, or give them
+        If an option is out of range, or a leaf is not a matrix. Leave such leaves out by ``optax.mask_unreachable``, or give them
         to another transformation by ``optax.multi_transform``.
 
     See Also
@@ -137,7 +137,7 @@ def scale_by_msign(
     for name, value in (("nesterov", nesterov), ("outputs_last", outputs_last)):
         if value not in (True, False):
             raise ValueError(f"{name} must be True or False, got {shown(value)}")
-    how = choice(ns_coefficients, ns_steps, schedule, steps, tol, precision)
+    how = msign_config(ns_coefficients, ns_steps, schedule, steps, tol, precision)
     layout = Layout(split, batch_axes, outputs_last, split_inputs)
     check_layout(layout)
 
@@ -163,12 +163,12 @@ def _check_momentum(momentum: Any) -> None:
         raise ValueError(f"momentum must be in [0, 1), got {shown(momentum)}")
 
 
-def _signs(tree: Tree, layout: Layout, how: Choice, adjustment: str | None) -> Tree:
+def _signs(tree: Tree, layout: Layout, how: MsignConfig, adjustment: str | None) -> Tree:
     """The msign of every leaf, in a few calls."""
     leaves, structure = jax.tree.flatten(tree)
-    found = together([layout.matrices(x) for x in leaves], [how] * len(leaves))
+    found = msign_batched([layout.matrices(x) for x in leaves], [how] * len(leaves))
     updates = [
-        layout.adjusted(adjustment, x.shape) * layout.parameter(sign, x.shape)
+        layout.adjustment_factor(adjustment, x.shape) * layout.parameter(sign, x.shape)
         for x, sign in zip(leaves, found, strict=True)
     ]
     return jax.tree.unflatten(structure, updates)

@@ -227,13 +227,13 @@ def test_gramian_of_a_moved_factor_in_any_units(f):
     a, b = SYSTEM[0] / (4 if f is matsign.discrete_lyapunov_factor else 1), SYSTEM[1]
 
     def moved(s):
-        arrays, moves = (a * s / s.T, b * s), (np.cos(np.arange(9.0)).reshape(3, 3) * s / s.T, np.ones((3, 2)) * s)
-        z, dz = f(*arrays), matsign.frechet(f)(*arrays, *moves)
+        arrays, tangents = (a * s / s.T, b * s), (np.cos(np.arange(9.0)).reshape(3, 3) * s / s.T, np.ones((3, 2)) * s)
+        z, dz = f(*arrays), matsign.frechet(f)(*arrays, *tangents)
         weight = torch.from_numpy(np.sin(np.arange(9.0)).reshape(3, 3) / s / s.T)
         given = [torch.from_numpy(x).requires_grad_() for x in arrays]
         factor = f(*given)
         pulled = torch.autograd.grad((factor @ factor.mT * weight).sum(), given)
-        along = sum((x.numpy() * y).sum() for x, y in zip(pulled, moves, strict=True))
+        along = sum((x.numpy() * y).sum() for x, y in zip(pulled, tangents, strict=True))
         return (dz @ z.T + z @ dz.T) / s / s.T, along
 
     (dx, along), (wanted, wanted_along) = moved(units[:, None]), moved(np.ones((3, 1)))

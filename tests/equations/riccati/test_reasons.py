@@ -85,9 +85,9 @@ def test_not_detectable(f, jordan, rng):
         t = coordinates(rng, n, draw)
         back = np.linalg.inv(t)
         plant = [x[None] for x in (t @ a @ back, t @ gaussian(rng, n, 2), back.T @ q @ back, np.eye(2))]
-        found = qz.obstacle(discrete(f), *plant, None, None, plant[0], np.zeros(1, bool))
+        found = qz.diagnose(discrete(f), *plant, None, None, plant[0], np.zeros(1, bool))
         assert found == [Failure.NOT_DETECTABLE], draw
-        again, figure = qz.explained(discrete(f), *plant, None, None, found)
+        again, figure = qz.explain_failures(discrete(f), *plant, None, None, found)
         assert again == found
         assert abs(complex(*figure[0]) - value) < 1e-6
 
@@ -99,9 +99,9 @@ def test_healthy_plants_are_not_accused(f, rng):
         n, m = int(rng.integers(2, 9)), int(rng.integers(1, 3))
         a = gaussian(rng, n, n) + (draw % 3) * 2 * np.eye(n)
         plant = [x[None] for x in (a, gaussian(rng, n, m), definite(rng, n), definite(rng, m))]
-        found = qz.obstacle(discrete(f), *plant, None, None, plant[0], np.zeros(1, bool))
+        found = qz.diagnose(discrete(f), *plant, None, None, plant[0], np.zeros(1, bool))
         assert found == [Failure.NOT_CONVERGED]
-        again, _ = qz.explained(discrete(f), *plant, None, None, found)
+        again, _ = qz.explain_failures(discrete(f), *plant, None, None, found)
         assert again[0] in (Failure.LOST, Failure.HARDLY_STABILISABLE)
 
 

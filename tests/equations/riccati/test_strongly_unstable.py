@@ -28,11 +28,11 @@ LOST = [  # what working precision made of them
 
 def reference(f, a, b, q, r):
     """By doubling in 200 digits, as 80 digits of a projector are not enough here; the equation itself says that it is right."""
-    with decimal_matrices.digits(200):
-        x = decimal_doubling._doubled(
-            f is solve_discrete_are, [*map(decimal_matrices.exact, (a, b, q, r)), None, None]
+    with decimal_matrices.precision(200):
+        x = decimal_doubling._double_problem(
+            f is solve_discrete_are, [*map(decimal_matrices.from_floats, (a, b, q, r)), None, None]
         )[0]
-        a, b, q, r = map(decimal_matrices.exact, (a, b, q, r))
+        a, b, q, r = map(decimal_matrices.from_floats, (a, b, q, r))
         if f is solve_discrete_are:
             gain = decimal_matrices.inverse(r + b.T @ x @ b) @ (b.T @ x @ a)
             left = a.T @ x @ (a - b @ gain) - x + q
@@ -43,9 +43,9 @@ def reference(f, a, b, q, r):
 
 
 def error(x, answer):
-    with decimal_matrices.digits(200):
+    with decimal_matrices.precision(200):
         return float(
-            decimal_matrices.size(decimal_matrices.exact(np.asarray(x)) - answer) / decimal_matrices.size(answer)
+            decimal_matrices.size(decimal_matrices.from_floats(np.asarray(x)) - answer) / decimal_matrices.size(answer)
         )
 
 

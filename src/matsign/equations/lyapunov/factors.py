@@ -18,16 +18,16 @@ from typing import Any, NamedTuple
 from matsign.backends import Backend
 from matsign.core import scaling
 from matsign.core.failures import Failure
-from matsign.core.operations import Arrays, Rule, Solution, follow, shapes_of, solution
+from matsign.core.operations import Arrays, Operation, Solution, apply, shapes_of, solution
 from matsign.core.public import Residual, declared
 from matsign.direct import bartels_stewart
 from matsign.equations.lyapunov.solver import lyapunov_residual, stein_residual
-from matsign.iterations.differentiable_solves import inverse, stable_lyapunov, stable_stein
+from matsign.iterations.differentiable_solves import inverse, solve_stable_lyapunov, solve_stable_stein
 from matsign.iterations.smith import Cayley, cayley
 from matsign.iterations.smith_factored import Factors, smith_factors, width
 from matsign.linalg import balancing
 from matsign.linalg.separation import ROUNDINGS, may_be_singular, spectral_norm
-from matsign.linalg.stacks import adjoint, column, eye, hermitian, nonzero, norm, normalise
+from matsign.linalg.stacks import adjoint, broadcast_scalar, eye, hermitian, norm, safe_divisor, scale_to_unit
 
 Array = Any
 
@@ -58,20 +58,20 @@ class Gramians(NamedTuple):
 
 def in_units(be: Backend, a: Array, b: Array, c: Array) -> System:
     """The system in balanced units; a is scaled by a power of 4, so that the factors scale by a power of 2."""
-    e, a, scale = scaling.balanced(be, a)
+    e, a, scale = scaling.balance_together(be, a)
     e = be.xp.zeros_like(a[:, 0, :], dtype=be.xp.int32) if e is None else e
     half = -(-scale // 2)
-    b, b_scale = scaling.into(be, b, be.xp.broadcast_to(e[:, :, None], b.shape))
-    c, c_scale = scaling.into(be, c, be.xp.broadcast_to(-e[:, None, :], c.shape))
+    b, b_scale = scaling.scale_right_side(be, b, be.xp.broadcast_to(e[:, :, None], b.shape))
+    c, c_scale = scaling.scale_right_side(be, c, be.xp.broadcast_to(-e[:, None, :], c.shape))
     odd = (b_scale + c_scale) % 2  # what is shared between b and c must be shared evenly
-    c, c_scale = be.ldexp(c, column(-odd)), c_scale + odd
-    return System(be.ldexp(a, column(scale - 2 * half)), b, c, e, b_scale, c_scale, half)
+    c, c_scale = be.ldexp(c, broadcast_scalar(-odd)), c_scale + odd
+    return System(be.ldexp(a, broadcast_scalar(scale - 2 * half)), b, c, e, b_scale, c_scale, half)
 
 
 def gramians(be: Backend, s: System) -> Gramians:
     """Both Gramians of a continuous-time system; they share the powers of the Cayley transform of a."""
     transformed = cayley(be, s.a)
-    size = column(be.xp.sqrt(2 * transformed.p))
+    size = broadcast_scalar(be.xp.sqrt(2 * transformed.p))
     starts = size * (transformed.m @ s.b), size * (adjoint(transformed.m) @ adjoint(s.c))
     found = smith_factors(be, transformed.c, starts, (False, True))
     z, y = found.z
@@ -85,7 +85,7 @@ def _continuous_failure(be: Backend, found: Factors, transformed: Cayley, a: Arr
 
 def _failure(be: Backend, converged: Array, growth: Array, a: Array, d: Array, *, discrete: bool) -> Array:
     """What is wrong with a: most members without a sum are not stable; of some, rounding decides whether they are."""
-    xp, none = be.xp, be.no_counts(a)
+    xp, none = be.xp, be.int_zeros(a)
 
     def size(measure: Callable[[Backend, Array], Array], a: Array, d: Array) -> Array:
         """Of the operator, by a norm of a."""
@@ -96,109 +96,111 @@ def _failure(be: Backend, converged: Array, growth: Array, a: Array, d: Array, *
         outermost = xp.max(xp.abs(values), axis=-1) - xp.sqrt(d) if discrete else xp.max(be.real(values), axis=-1)
         responses = bartels_stewart.stein_responses if discrete else bartels_stewart.lyapunov_responses
         nothing = a[:, None][:, :0]
-        least = be.host(responses, (nothing, be.ones(a)), a, nothing, d)[1]
+        least = be.host_callback(responses, (nothing, be.ones(a)), a, nothing, d)[1]
         barely = ~converged | ~(least > ROUNDINGS * be.eps(a) * size(spectral_norm, a, d))
         failure = xp.where(barely, int(Failure.BARELY_STABLE) + none, none)
         return xp.where(outermost < 0, failure, int(Failure.UNSTABLE) + none)
 
     doubtful = ~converged | may_be_singular(be, 1 / growth, a, ROUNDINGS * be.eps(a) * size(norm, a, d))
-    return be.seldom(doubtful, why, lambda converged, a, d, none: none, converged, a, d, none)
+    return be.rare_cond(doubtful, why, lambda converged, a, d, none: none, converged, a, d, none)
 
 
-def _restored(be: Backend, found: Factors, e: Array, scale: Array, failure: Array) -> Solution:
+def _restore(be: Backend, found: Factors, e: Array, scale: Array, failure: Array) -> Solution:
     """z in the caller's units. Making its columns orthogonal there would cost the states in small units their digits."""
     result = solution(be, (found.z[0],), iterations=found.steps)._replace(failure=failure)
-    return scaling.restored(be, result, e[:, :, None] + column(scale))
+    return scaling.restore(be, result, e[:, :, None] + broadcast_scalar(scale))
 
 
 def _continuous(be: Backend, a: Array, b: Array) -> Solution:
     s = in_units(be, a, b, adjoint(b)[:, :1])
     transformed = cayley(be, s.a)
-    found = smith_factors(be, transformed.c, (column(be.xp.sqrt(2 * transformed.p)) * (transformed.m @ s.b),), (False,))
-    return _restored(be, found, s.e, s.b_scale - s.half, _continuous_failure(be, found, transformed, s.a))
+    found = smith_factors(
+        be, transformed.c, (broadcast_scalar(be.xp.sqrt(2 * transformed.p)) * (transformed.m @ s.b),), (False,)
+    )
+    return _restore(be, found, s.e, s.b_scale - s.half, _continuous_failure(be, found, transformed, s.a))
 
 
 def _discrete(be: Backend, a: Array, b: Array) -> Solution:
     s = in_units(be, a, b, adjoint(b)[:, :1])
-    unscaled = be.ldexp(s.a, column(2 * s.half))
+    unscaled = be.ldexp(s.a, broadcast_scalar(2 * s.half))
     found = smith_factors(be, unscaled, (s.b,), (False,))
     failure = _failure(be, found.converged, found.growth, unscaled, be.ones(a), discrete=True)
-    return _restored(be, found, s.e, s.b_scale, failure)
+    return _restore(be, found, s.e, s.b_scale, failure)
 
 
 def _continuous_residual(be: Backend, value: tuple[Array], a: Array, b: Array) -> Residual:
     """The certificate of the equation for z zᴴ; half its relative error is that of z."""
     (z,) = value
-    a, scale_a = normalise(be, a)
-    b, scale_b = normalise(be, b)
+    a, scale_a = scale_to_unit(be, a)
+    b, scale_b = scale_to_unit(be, b)
     scaled, scale_z = _factor_at_size(be, z, scale_b - scale_a // 2)
-    q = -be.ldexp(b @ adjoint(b), column(2 * (scale_b - scale_z) - scale_a))
+    q = -be.ldexp(b @ adjoint(b), broadcast_scalar(2 * (scale_b - scale_z) - scale_a))
     found = lyapunov_residual(be, (scaled @ adjoint(scaled),), a, q, rounded=True)
     return _of_factor(be, found, z, scaled)._replace(separation=be.ldexp(found.separation, scale_a))
 
 
 def _discrete_residual(be: Backend, value: tuple[Array], a: Array, b: Array) -> Residual:
     (z,) = value
-    b, scale_b = normalise(be, b)
+    b, scale_b = scale_to_unit(be, b)
     scaled, scale_z = _factor_at_size(be, z, scale_b)
-    q = be.ldexp(b @ adjoint(b), column(2 * (scale_b - scale_z)))
+    q = be.ldexp(b @ adjoint(b), broadcast_scalar(2 * (scale_b - scale_z)))
     found = stein_residual(be, (scaled @ adjoint(scaled),), a, q, rounded=True)
     return _of_factor(be, found, z, scaled)
 
 
 def _factor_at_size(be: Backend, z: Array, expected: Array) -> tuple[Array, Array]:
     """(2^-k z, k), near one in size; for a z of zeros, which may be too small for its dtype, the k that is expected."""
-    scaled, k = normalise(be, z)
+    scaled, k = scale_to_unit(be, z)
     return scaled, be.xp.where((z == 0).all((-1, -2)), expected, k)
 
 
 def _of_factor(be: Backend, found: Residual, z: Array, scaled: Array) -> Residual:
-    error = norm(be, found.correction[0]) / nonzero(be, norm(be, scaled @ adjoint(scaled)))
-    return found._replace(correction=(scaling.at_least_rounded(be, column(error / 2) * z, z),))
+    error = norm(be, found.correction[0]) / safe_divisor(be, norm(be, scaled @ adjoint(scaled)))
+    return found._replace(correction=(scaling.at_least_rounded(be, broadcast_scalar(error / 2) * z, z),))
 
 
 def _pseudo_inverse(be: Backend, z: Array) -> Array:
     """z⁺ of a z whose columns are independent or zero."""
     xp = be.xp
     # z⁺ does not depend on what its columns are divided by first; of unit length they are nearly orthonormal.
-    size = be.constant(xp.sqrt(xp.sum(xp.abs(be.constant(z)) ** 2, axis=-2, keepdims=True)))
-    size = be.astype(nonzero(be, size), be.kind(z))
-    unused = be.astype((be.constant(z) == 0).all(-2), be.kind(z))
+    size = be.stop_gradient(xp.sqrt(xp.sum(xp.abs(be.stop_gradient(z)) ** 2, axis=-2, keepdims=True)))
+    size = be.astype(safe_divisor(be, size), be.dtype_name(z))
+    unused = be.astype((be.stop_gradient(z) == 0).all(-2), be.dtype_name(z))
     unit = z / size
     gram = adjoint(unit) @ unit + eye(be, z) * unused[:, None, :]
     return inverse(be, gram) @ adjoint(unit) / size.mT
 
 
-def gramian_move(be: Backend, a: Array, b: Array, x: Array, da: Array, db: Array) -> Array:
+def gramian_jvp(be: Backend, a: Array, b: Array, x: Array, da: Array, db: Array) -> Array:
     """dx of a x + x aᴴ + b bᴴ = 0."""
-    return stable_lyapunov(be, a, 2 * hermitian(da @ x + db @ adjoint(b)))
+    return solve_stable_lyapunov(be, a, 2 * hermitian(da @ x + db @ adjoint(b)))
 
 
-def gramian_pull(be: Backend, a: Array, b: Array, x: Array, bar: Array) -> tuple[Array, Array]:
+def gramian_vjp(be: Backend, a: Array, b: Array, x: Array, bar: Array) -> tuple[Array, Array]:
     """Its adjoint: aᴴ y + y a + x̄ = 0 gives ā = 2 y x and b̄ = 2 y b."""
-    y = hermitian(stable_lyapunov(be, adjoint(a), hermitian(bar)))
+    y = hermitian(solve_stable_lyapunov(be, adjoint(a), hermitian(bar)))
     return 2 * y @ x, 2 * y @ b
 
 
-def _lifted(be: Backend, z: Array, dx: Array) -> Array:
+def _factor_change(be: Backend, z: Array, dx: Array) -> Array:
     plus = _pseudo_inverse(be, z)
     turned = dx @ adjoint(plus)
     return turned - z @ (plus @ turned) / 2
 
 
-def _dropped(be: Backend, z: Array, bar: Array) -> Array:
-    """The adjoint of `_lifted`, for Hermitian dx."""
+def _factor_change_adjoint(be: Backend, z: Array, bar: Array) -> Array:
+    """The adjoint of `_factor_change`, for Hermitian dx."""
     plus = _pseudo_inverse(be, z)
     return hermitian((bar - adjoint(plus) @ (adjoint(z) @ bar) / 2) @ plus)
 
 
-_UNITS = Rule(
+_UNITS = Operation(
     "units that balance",
     shapes_of("(n,n)"),
     shapes_of("(n)"),
-    solve=lambda be, a: solution(be, (be.astype(balancing.exponents(be, a), be.kind(be.real(a))),)),
-    tangent=lambda be, value, arrays, moves: (be.xp.zeros_like(value[0]),),
-    cotangent=lambda be, value, arrays, bars: (be.xp.zeros_like(arrays[0]),),
+    solve=lambda be, a: solution(be, (be.astype(balancing.balancing_exponents(be, a), be.dtype_name(be.real(a))),)),
+    tangent=lambda be, value, arrays, tangents: (be.xp.zeros_like(value[0]),),
+    cotangent=lambda be, value, arrays, cotangents: (be.xp.zeros_like(arrays[0]),),
     kinds=("real",),
 )
 
@@ -222,54 +224,54 @@ class _Units(NamedTuple):
 
 
 def _units(be: Backend, a: Array) -> _Units:
-    e = be.constant(follow(be, _UNITS, be.constant(a))[0])
+    e = be.stop_gradient(apply(be, _UNITS, be.stop_gradient(a))[0])
     return _Units(be.xp.astype(e, be.xp.int32)[:, :, None])
 
 
 def _tangent_in_units(tangent: Callable[..., Arrays]) -> Callable[..., Arrays]:
     """The tangent of a factor from that in units that balance a: right for z zᴴ, as any other choice of factor is."""
 
-    def moved(be: Backend, value: Arrays, arrays: Arrays, moves: Arrays) -> Arrays:
-        (z,), (a, b), (da, db), units = value, arrays, moves, _units(be, arrays[0])
+    def scaled_tangent(be: Backend, value: Arrays, arrays: Arrays, tangents: Arrays) -> Arrays:
+        (z,), (a, b), (da, db), units = value, arrays, tangents, _units(be, arrays[0])
         z, b, db = (units.state(be, x) for x in (z, b, db))
         a, da = units.matrix(be, a), units.matrix(be, da)
         return (units.dual(be, tangent(be, (z,), (a, b), (da, db))[0]),)
 
-    return moved
+    return scaled_tangent
 
 
 def _cotangent_in_units(cotangent: Callable[..., Arrays]) -> Callable[..., Arrays]:
     """Its adjoint."""
 
-    def pulled(be: Backend, value: Arrays, arrays: Arrays, bars: Arrays) -> Arrays:
+    def scaled_cotangent(be: Backend, value: Arrays, arrays: Arrays, cotangents: Arrays) -> Arrays:
         (z,), (a, b), units = value, arrays, _units(be, arrays[0])
         given = (units.state(be, z),), (units.matrix(be, a), units.state(be, b))
-        bar_a, bar_b = cotangent(be, *given, (units.dual(be, bars[0]),))
+        bar_a, bar_b = cotangent(be, *given, (units.dual(be, cotangents[0]),))
         return units.matrix(be, bar_a), units.state(be, bar_b)
 
-    return pulled
+    return scaled_cotangent
 
 
-def _continuous_tangent(be: Backend, value: Arrays, arrays: Arrays, moves: Arrays) -> Arrays:
+def _continuous_tangent(be: Backend, value: Arrays, arrays: Arrays, tangents: Arrays) -> Arrays:
     (z,), (a, b) = value, arrays
-    return (_lifted(be, z, gramian_move(be, a, b, z @ adjoint(z), *moves)),)
+    return (_factor_change(be, z, gramian_jvp(be, a, b, z @ adjoint(z), *tangents)),)
 
 
-def _continuous_cotangent(be: Backend, value: Arrays, arrays: Arrays, bars: Arrays) -> Arrays:
+def _continuous_cotangent(be: Backend, value: Arrays, arrays: Arrays, cotangents: Arrays) -> Arrays:
     (z,), (a, b) = value, arrays
-    return gramian_pull(be, a, b, z @ adjoint(z), _dropped(be, z, bars[0]))
+    return gramian_vjp(be, a, b, z @ adjoint(z), _factor_change_adjoint(be, z, cotangents[0]))
 
 
-def _discrete_tangent(be: Backend, value: Arrays, arrays: Arrays, moves: Arrays) -> Arrays:
-    (z,), (a, b), (da, db) = value, arrays, moves
-    moved = da @ z @ adjoint(a @ z) + db @ adjoint(b)
-    return (_lifted(be, z, stable_stein(be, a, 2 * hermitian(moved))),)
+def _discrete_tangent(be: Backend, value: Arrays, arrays: Arrays, tangents: Arrays) -> Arrays:
+    (z,), (a, b), (da, db) = value, arrays, tangents
+    scaled_tangent = da @ z @ adjoint(a @ z) + db @ adjoint(b)
+    return (_factor_change(be, z, solve_stable_stein(be, a, 2 * hermitian(scaled_tangent))),)
 
 
-def _discrete_cotangent(be: Backend, value: Arrays, arrays: Arrays, bars: Arrays) -> Arrays:
+def _discrete_cotangent(be: Backend, value: Arrays, arrays: Arrays, cotangents: Arrays) -> Arrays:
     """aᴴ y a - y + x̄ = 0 gives ā = 2 y a x and b̄ = 2 y b."""
     (z,), (a, b) = value, arrays
-    y = hermitian(stable_stein(be, adjoint(a), _dropped(be, z, bars[0])))
+    y = hermitian(solve_stable_stein(be, adjoint(a), _factor_change_adjoint(be, z, cotangents[0])))
     return 2 * y @ (a @ z) @ adjoint(z), 2 * y @ b
 
 
@@ -283,9 +285,9 @@ def _discrete_powers(be: Backend, a: Array, b: Array) -> scaling.Powers:
     return scaling.Powers((0 * of_b, of_b), (of_b,))
 
 
-def _trimmed(be: Backend, z: Array) -> Array:
+def _trim(be: Backend, z: Array) -> Array:
     """Without the columns that are zero in every member; under a trace nobody knows which those are."""
-    return z if be.traced(z) else z[..., : width(be, z)]
+    return z if be.is_traced(z) else z[..., : width(be, z)]
 
 
 @declared(
@@ -294,7 +296,7 @@ def _trimmed(be: Backend, z: Array) -> Array:
     residual=_continuous_residual,
     tangent=scaling.tangent_at_size(_continuous_powers, _tangent_in_units(_continuous_tangent)),
     cotangent=scaling.cotangent_at_size(_continuous_powers, _cotangent_in_units(_continuous_cotangent)),
-    wrap=_trimmed,
+    wrap=_trim,
 )
 def lyapunov_factor(a: Array, b: Array, *, errors: str = "raise") -> Array:
     """Compute a factor of the controllability Gramian in continuous time.
@@ -374,7 +376,7 @@ def lyapunov_factor(a: Array, b: Array, *, errors: str = "raise") -> Array:
     residual=_discrete_residual,
     tangent=scaling.tangent_at_size(_discrete_powers, _tangent_in_units(_discrete_tangent)),
     cotangent=scaling.cotangent_at_size(_discrete_powers, _cotangent_in_units(_discrete_cotangent)),
-    wrap=_trimmed,
+    wrap=_trim,
 )
 def discrete_lyapunov_factor(a: Array, b: Array, *, errors: str = "raise") -> Array:
     """Compute a factor of the controllability Gramian in discrete time.

@@ -19,11 +19,11 @@ from typing import Any, NamedTuple
 from matsign.backends import Backend
 from matsign.core import scaling
 from matsign.core.failures import Failure
-from matsign.core.operations import Arrays, Solution, follow, solution
+from matsign.core.operations import Arrays, Solution, apply, solution
 from matsign.core.public import Residual, declared
 from matsign.direct import bartels_stewart
 from matsign.iterations import few_unknowns, shared_sums
-from matsign.iterations.newton import settled, stable_lyapunov
+from matsign.iterations.newton import has_converged, lyapunov_by_sign
 from matsign.iterations.refinement import (
     at_rounding,
     backward,
@@ -31,24 +31,24 @@ from matsign.iterations.refinement import (
     each_in_callers_units,
     in_callers_units,
     relative_gap,
+    solve_weighed,
     total,
-    weighed,
 )
-from matsign.iterations.separating_line import definite
-from matsign.iterations.smith import Sum, one_sided_lyapunov, smith
+from matsign.iterations.separating_line import fields_of_values_separated
+from matsign.iterations.smith import SmithSum, one_sided_lyapunov, smith
 from matsign.linalg import balancing
-from matsign.linalg.double_word import Twice, adjoint_of, minus, plus, product, times, twice
+from matsign.linalg.double_word import DoubleWord, dw_add, dw_adjoint, dw_neg, dw_product, from_double, times
 from matsign.linalg.separation import ROUNDINGS, may_be_singular, separation, spectral_norm
 from matsign.linalg.stacks import (
     adjoint,
-    column,
+    broadcast_scalar,
     hermitian,
     inner,
     is_hermitian,
-    nonzero,
     norm,
-    normalise,
-    scattered,
+    random_probe,
+    safe_divisor,
+    scale_to_unit,
     trace,
 )
 
@@ -59,22 +59,22 @@ _METHODS = ("auto", "doubling", "newton", "schur")
 _STEIN_METHODS = ("auto", "doubling", "schur", None, "direct", "bilinear")
 
 
-def _exact_lyapunov_gap(be: Backend, a: Twice, x: Twice, q: Twice, d: Array) -> Twice:
-    left = product(be, a, x)
-    right = be.split(
+def _exact_lyapunov_gap(be: Backend, a: DoubleWord, x: DoubleWord, q: DoubleWord, d: Array) -> DoubleWord:
+    left = dw_product(be, a, x)
+    right = be.masked_cond(
         is_hermitian(x.high),
-        lambda a, x, left: adjoint_of(left),
-        lambda a, x, left: product(be, x, adjoint_of(a)),
+        lambda a, x, left: dw_adjoint(left),
+        lambda a, x, left: dw_product(be, x, dw_adjoint(a)),
         *(a, x, left),
     )
-    return plus(q, minus(plus(left, right)))
+    return dw_add(q, dw_neg(dw_add(left, right)))
 
 
-def _exact_stein_gap(be: Backend, a: Twice, x: Twice, q: Twice, d: Array) -> Twice:
-    return plus(plus(product(be, product(be, a, x), adjoint_of(a)), times(-column(d), x)), q)
+def _exact_stein_gap(be: Backend, a: DoubleWord, x: DoubleWord, q: DoubleWord, d: Array) -> DoubleWord:
+    return dw_add(dw_add(dw_product(be, dw_product(be, a, x), dw_adjoint(a)), times(-broadcast_scalar(d), x)), q)
 
 
-class _Posed(NamedTuple):
+class _ScaledEquation(NamedTuple):
     """An equation near one in size and in units that balance a.
 
     The caller's x is 2^(scaling.plus(outer, scale)) times this one, the operator 2^size times.
@@ -88,35 +88,39 @@ class _Posed(NamedTuple):
     size: Array
 
 
-def _posed_lyapunov(be: Backend, a: Array, q: Array) -> _Posed:
-    e, a, k = scaling.balanced(be, a)
+def _scale_lyapunov(be: Backend, a: Array, q: Array) -> _ScaledEquation:
+    e, a, k = scaling.balance_together(be, a)
     outer = None if e is None else e[..., :, None] + e[..., None, :]
-    q, scale = scaling.into(be, q, outer)
-    return _Posed(a, q, be.ones(q), outer, column(scale - k), k)
+    q, scale = scaling.scale_right_side(be, q, outer)
+    return _ScaledEquation(a, q, be.ones(q), outer, broadcast_scalar(scale - k), k)
 
 
-def _posed_stein(be: Backend, a: Array, q: Array) -> _Posed:
+def _scale_stein(be: Backend, a: Array, q: Array) -> _ScaledEquation:
     """An a above one in size is brought to it: 2^2k x solves the equation for 2^-k a with d = 2^-2k."""
-    e, a, k = scaling.balanced(be, a)
+    e, a, k = scaling.balance_together(be, a)
     above = be.xp.maximum(k, 0 * k)
-    a = be.ldexp(a, column(k - above))
+    a = be.ldexp(a, broadcast_scalar(k - above))
     outer = None if e is None else e[..., :, None] + e[..., None, :]
-    q, scale = scaling.into(be, q, outer)
-    return _Posed(a, q, be.ldexp(be.ones(q), -2 * above), outer, column(scale - 2 * above), 2 * above)
+    q, scale = scaling.scale_right_side(be, q, outer)
+    return _ScaledEquation(
+        a, q, be.ldexp(be.ones(q), -2 * above), outer, broadcast_scalar(scale - 2 * above), 2 * above
+    )
 
 
 class _Equation(NamedTuple):
     """What tells the two equations apart. d belongs to the second, a x aᴴ - d x + q = 0, for an a that was brought to size."""
 
-    posed: Callable[[Backend, Array, Array], _Posed]
+    posed: Callable[[Backend, Array, Array], _ScaledEquation]
     terms: Callable[..., Arrays]  # (a, x, q, d): what should add up to zero
-    exact_gap: Callable[[Backend, Twice, Twice, Twice, Array], Twice]  # (a, x, q, d): their sum in twice the precision
+    exact_gap: Callable[
+        [Backend, DoubleWord, DoubleWord, DoubleWord, Array], DoubleWord
+    ]  # (a, x, q, d): their sum in twice the precision
     moved: Callable[..., Array]  # (a, x, da): how a change of a moves it
     size: Callable[..., Array]  # (be, a, d, norm): of the operator
     mixed: Callable[[Backend, Array], Array]  # where a sum is hardly worth a try
-    by_system: Callable[..., few_unknowns.Solved]  # (be, a, q, d, symmetric=)
-    by_sum: Callable[[Backend, Array, Array, Array], Sum]
-    sums: Callable[[Backend, Array, Array], shared_sums.Sums]  # for several right-hand sides
+    by_system: Callable[..., few_unknowns.SystemSolution]  # (be, a, q, d, symmetric=)
+    by_sum: Callable[[Backend, Array, Array, Array], SmithSum]
+    sums: Callable[[Backend, Array, Array], shared_sums.PowerSums]  # for several right-hand sides
     by_schur: Callable[..., tuple[Array, Array]]
     responses: Callable[..., tuple[Array, Array]]
     singular: Failure
@@ -135,7 +139,7 @@ def _looks_mixed(be: Backend, a: Array) -> Array:
 
 
 _LYAPUNOV = _Equation(
-    _posed_lyapunov,
+    _scale_lyapunov,
     lambda a, x, q, d: (q, -(a @ x), -(x @ adjoint(a))),
     _exact_lyapunov_gap,
     lambda a, x, da: -(da @ x) - x @ adjoint(da),
@@ -150,27 +154,27 @@ _LYAPUNOV = _Equation(
 )
 
 
-def _stein_by_sum(be: Backend, a: Array, q: Array, d: Array) -> Sum:
+def _stein_by_sum(be: Backend, a: Array, q: Array, d: Array) -> SmithSum:
     """The sum over the powers of a, or of its inverse where the determinant says that only that one can converge."""
     logarithm = be.xp.log(d)  # a in the caller's size is a / √d
 
-    def outside(a: Array, q: Array, d: Array) -> Sum:
+    def outside(a: Array, q: Array, d: Array) -> SmithSum:
         inverse = be.inv(a)
-        powers = column(be.xp.sqrt(d)) * inverse
+        powers = broadcast_scalar(be.xp.sqrt(d)) * inverse
         found = smith(be, q, lambda: (powers, -(inverse @ q @ adjoint(inverse))))
         size = norm(be, inverse)
         return found._replace(growth=found.growth * (size * size))
 
-    def inside(a: Array, q: Array, d: Array) -> Sum:
-        found = smith(be, q, lambda: (a / column(be.xp.sqrt(d)), q / column(d)))
+    def inside(a: Array, q: Array, d: Array) -> SmithSum:
+        found = smith(be, q, lambda: (a / broadcast_scalar(be.xp.sqrt(d)), q / broadcast_scalar(d)))
         return found._replace(growth=found.growth / d)
 
-    return be.seldom(be.log_determinant(a) > a.shape[-1] * logarithm / 2, outside, inside, a, q, d)
+    return be.rare_cond(be.log_determinant(a) > a.shape[-1] * logarithm / 2, outside, inside, a, q, d)
 
 
 _STEIN = _Equation(
-    _posed_stein,
-    lambda a, x, q, d: (q, a @ x @ adjoint(a), -(column(d) * x)),
+    _scale_stein,
+    lambda a, x, q, d: (q, a @ x @ adjoint(a), -(broadcast_scalar(d) * x)),
     _exact_stein_gap,
     lambda a, x, da: da @ x @ adjoint(a) + a @ x @ adjoint(da),
     lambda be, a, d, norm: norm(be, a) * norm(be, a) + d,
@@ -202,21 +206,23 @@ def _solve(be: Backend, equation: _Equation, a: Array, q: Array, method: str) ->
         return _in_good_units(be, equation, a, q, symmetric, method)
 
     def small(a: Array, q: Array, symmetric: Array, *, halved: bool) -> Solution:
-        return _small(be, equation, usual, a, q, symmetric, halved)
+        return _by_linear_system(be, equation, usual, a, q, symmetric, halved)
 
     symmetric = is_hermitian(q)
-    whole = functools.partial(small, halved=False) if method == "auto" and few_unknowns.few(be, q) else usual
-    if method != "auto" or be.is_complex(q) or not few_unknowns.few(be, q, symmetric=True):
+    whole = (
+        functools.partial(small, halved=False) if method == "auto" and few_unknowns.has_few_unknowns(be, q) else usual
+    )
+    if method != "auto" or be.is_complex(q) or not few_unknowns.has_few_unknowns(be, q, symmetric=True):
         return whole(a, q, symmetric)
-    return be.split(symmetric, functools.partial(small, halved=True), whole, a, q, symmetric)
+    return be.masked_cond(symmetric, functools.partial(small, halved=True), whole, a, q, symmetric)
 
 
-def _small(
+def _by_linear_system(
     be: Backend, equation: _Equation, usual: Callable[..., Solution], a: Array, q: Array, symmetric: Array, halved: bool
 ) -> Solution:
     """A few unknowns from one linear system in the caller's units, where these are good and so is the answer."""
     x, fine = _as_system(be, equation, a, q, be.ones(q), halved)
-    even = ~balancing.unbalanced(be, a)
+    even = ~balancing.is_unbalanced(be, a)
 
     def done(a: Array, q: Array, symmetric: Array, x: Array, even: Array) -> Solution:
         return solution(be, (x if halved else _as_hermitian(be, x, symmetric),))
@@ -224,17 +230,17 @@ def _small(
     def at_size(a: Array, q: Array, symmetric: Array) -> Solution:
         posed = equation.posed(be, a, q)
         x, fine = _as_system(be, equation, posed.a, posed.q, posed.d, halved)
-        return be.split(
+        return be.masked_cond(
             fine,
-            lambda a, q, symmetric, x, e: _restored(be, solution(be, (x,)), symmetric, e),
+            lambda a, q, symmetric, x, e: _restore(be, solution(be, (x,)), symmetric, e),
             lambda a, q, symmetric, *_: usual(a, q, symmetric),
             *(a, q, symmetric, x, posed.scale),
         )
 
     def otherwise(a: Array, q: Array, symmetric: Array, x: Array, even: Array) -> Solution:
-        return be.split(even, at_size, usual, a, q, symmetric)
+        return be.masked_cond(even, at_size, usual, a, q, symmetric)
 
-    return be.split(fine & even, done, otherwise, a, q, symmetric, x, even)
+    return be.masked_cond(fine & even, done, otherwise, a, q, symmetric, x, even)
 
 
 def _as_system(be: Backend, equation: _Equation, a: Array, q: Array, d: Array, halved: bool) -> tuple[Array, Array]:
@@ -244,15 +250,15 @@ def _as_system(be: Backend, equation: _Equation, a: Array, q: Array, d: Array, h
     return found.x, few_unknowns.reliable(be, found, size, *equation.terms(a, found.x, q, d))
 
 
-def _restored(be: Backend, found: Solution, symmetric: Array, e: Array) -> Solution:
+def _restore(be: Backend, found: Solution, symmetric: Array, e: Array) -> Solution:
     """The answer in the caller's units, 2^e larger, Hermitian to the last bit where q is."""
-    return scaling.restored(be, found._replace(value=(_as_hermitian(be, found.value[0], symmetric),)), e)
+    return scaling.restore(be, found._replace(value=(_as_hermitian(be, found.value[0], symmetric),)), e)
 
 
 def _as_hermitian(be: Backend, x: Array, symmetric: Array) -> Array:
     """x, Hermitian to the last bit where it shall be."""
-    sure = not be.traced(x) and be.every(symmetric)
-    return hermitian(x) if sure else be.xp.where(column(symmetric), hermitian(x), x)
+    sure = not be.is_traced(x) and be.all_true(symmetric)
+    return hermitian(x) if sure else be.xp.where(broadcast_scalar(symmetric), hermitian(x), x)
 
 
 def _in_good_units(be: Backend, equation: _Equation, a: Array, q: Array, symmetric: Array, method: str) -> Solution:
@@ -264,7 +270,7 @@ def _in_good_units(be: Backend, equation: _Equation, a: Array, q: Array, symmetr
         lambda x, a, q, d: equation.terms(a, x, q, d),
         *(found.value[0], posed.outer, posed.a, posed.q, posed.d),
     )
-    return _restored(be, found._replace(value=(x,)), symmetric, scaling.plus(posed.outer, posed.scale))
+    return _restore(be, found._replace(value=(x,)), symmetric, scaling.add_exponents(posed.outer, posed.scale))
 
 
 def _by_method(be: Backend, equation: _Equation, a: Array, q: Array, d: Array, method: str | None) -> Solution:
@@ -275,23 +281,23 @@ def _by_method(be: Backend, equation: _Equation, a: Array, q: Array, d: Array, m
         return _by_newton(be, equation, a, q, d)
     if method == "doubling":
         return _by_doubling(be, equation, a, q, d)
-    if be.traced(a) or not be.on_cpu(a):
-        return _guarded(be, equation, a, q, d)
-    return be.split(
+    if be.is_traced(a) or not be.on_cpu(a):
+        return _sum_or_schur(be, equation, a, q, d)
+    return be.masked_cond(
         equation.mixed(be, a),
         lambda a, q, d: _by_schur(be, equation, a, q, d),
-        lambda a, q, d: _guarded(be, equation, a, q, d),
+        lambda a, q, d: _sum_or_schur(be, equation, a, q, d),
         *(a, q, d),
     )
 
 
-def _guarded(be: Backend, equation: _Equation, a: Array, q: Array, d: Array) -> Solution:
+def _sum_or_schur(be: Backend, equation: _Equation, a: Array, q: Array, d: Array) -> Solution:
     """The sum, and Schur vectors for the members where it has not converged, its residual is too large or there is doubt."""
     found = equation.by_sum(be, a, q, d)
     fine = found.converged & at_rounding(be, equation.terms, a, found.x, q, d)
     fine = fine & ~_doubtful(be, equation, a, q, d, found.x, 1 / found.growth)
-    x = _corrected(be, equation, fine & (found.steps > _SLOW), found.x, a, q, d)
-    return be.seldom(
+    x = _correct(be, equation, fine & (found.steps > _SLOW), found.x, a, q, d)
+    return be.rare_cond(
         ~fine,
         lambda a, q, d, *_: _by_schur(be, equation, a, q, d),
         lambda a, q, d, x, steps: solution(be, (x,), iterations=steps),
@@ -303,23 +309,23 @@ def _guarded(be: Backend, equation: _Equation, a: Array, q: Array, d: Array) -> 
 _SLOW = 12
 
 
-def _corrected(be: Backend, equation: _Equation, mask: Array, x: Array, a: Array, q: Array, d: Array) -> Array:
+def _correct(be: Backend, equation: _Equation, mask: Array, x: Array, a: Array, q: Array, d: Array) -> Array:
     """The sum x with one correction in these members: where an equation has blocks of its own, each gets its own digits."""
 
     def correct(x: Array, a: Array, q: Array, d: Array) -> Array:
         return x + equation.by_sum(be, a, total(equation.terms(a, x, q, d)), d).x
 
-    return be.seldom(mask, correct, lambda x, *_: x, x, a, q, d)
+    return be.rare_cond(mask, correct, lambda x, *_: x, x, a, q, d)
 
 
 def _doubtful(be: Backend, equation: _Equation, a: Array, q: Array, d: Array, x: Array, least: Array) -> Array:
     """Where the equation may be singular, by a bound on its separation, or by a solution as large as only that can make it."""
     limit = ROUNDINGS * be.eps(a) * equation.size(be, a, d, norm)
-    return may_be_singular(be, least, q, limit) | ~(norm(be, x) * limit < nonzero(be, norm(be, q)))
+    return may_be_singular(be, least, q, limit) | ~(norm(be, x) * limit < safe_divisor(be, norm(be, q)))
 
 
 def _by_schur(be: Backend, equation: _Equation, a: Array, q: Array, d: Array) -> Solution:
-    value, failure = be.host(equation.by_schur, (q, be.no_counts(q)), a, q, d)
+    value, failure = be.host_callback(equation.by_schur, (q, be.int_zeros(q)), a, q, d)
     return solution(be, (value,))._replace(failure=failure)
 
 
@@ -328,37 +334,41 @@ def _by_doubling(be: Backend, equation: _Equation, a: Array, q: Array, d: Array)
     found = equation.by_sum(be, a, q, d)
     lost = ~(found.converged & (relative_gap(be, equation.terms, a, found.x, q, d) < be.eps(q) ** 0.75))
     result = solution(be, (found.x,), Failure.NOT_CONVERGED, lost, found.steps)
-    return _judged(be, equation, a, d, result, _doubtful(be, equation, a, q, d, found.x, 1 / found.growth))
+    return _classify(be, equation, a, d, result, _doubtful(be, equation, a, q, d, found.x, 1 / found.growth))
 
 
 def _by_newton(be: Backend, equation: _Equation, a: Array, q: Array, d: Array) -> Solution:
     """The corner of the sign of [[a, -q], [0, -aᴴ]], which is 2x for a stable a and -2x for a stable -a."""
-    found, x = stable_lyapunov(be, a, q)
+    found, x = lyapunov_by_sign(be, a, q)
     mean = be.real(trace(be, found.value.a)) / a.shape[-1]
-    x = column(-mean) * x
-    one_side = settled(be, found) & (be.xp.abs(be.xp.abs(mean) - 1) * a.shape[-1] < 0.1)
+    x = broadcast_scalar(-mean) * x
+    one_side = has_converged(be, found) & (be.xp.abs(be.xp.abs(mean) - 1) * a.shape[-1] < 0.1)
     lost = ~(one_side & (relative_gap(be, equation.terms, a, x, q, d) < be.eps(q) ** 0.75))
     # A field of values on one side proves that the equation is not singular.
     distance = 2 * math.sqrt(be.eps(a)) * norm(be, a)
-    proven = definite(be, column(be.xp.where(mean < 0, -be.ones(a), be.ones(a))) * a, distance)
-    return _judged(be, equation, a, d, solution(be, (x,), Failure.NO_LINE, lost, found.steps), ~proven)
+    proven = fields_of_values_separated(
+        be, broadcast_scalar(be.xp.where(mean < 0, -be.ones(a), be.ones(a))) * a, distance
+    )
+    return _classify(be, equation, a, d, solution(be, (x,), Failure.NO_LINE, lost, found.steps), ~proven)
 
 
-def _judged(be: Backend, equation: _Equation, a: Array, d: Array, found: Solution, doubtful: Array) -> Solution:
+def _classify(be: Backend, equation: _Equation, a: Array, d: Array, found: Solution, doubtful: Array) -> Solution:
     """`found`, where there is doubt or no answer with the verdict of the Schur form on whether the equation is singular."""
 
     def look(a: Array, d: Array) -> Array:
-        least = be.host(equation.responses, (a[:, None][:, :0], be.ones(a)), a, a[:, None][:, :0], d)[1]
+        least = be.host_callback(equation.responses, (a[:, None][:, :0], be.ones(a)), a, a[:, None][:, :0], d)[1]
         return ~(least > ROUNDINGS * be.eps(a) * equation.size(be, a, d, spectral_norm))
 
-    singular = be.seldom(doubtful | (found.failure > 0), look, lambda a, d: be.ones(a) < 0, a, d)
+    singular = be.rare_cond(doubtful | (found.failure > 0), look, lambda a, d: be.ones(a) < 0, a, d)
     return found._replace(failure=be.xp.where(singular, int(equation.singular) + 0 * found.failure, found.failure))
 
 
 _SAMPLES = 2
 
 
-def _certified(be: Backend, equation: _Equation, value: Array, posed: _Posed, *, rounded: bool = False) -> Residual:
+def _error_estimate(
+    be: Backend, equation: _Equation, value: Array, posed: _ScaledEquation, *, rounded: bool = False
+) -> Residual:
     """What is left of the equation beside its terms; a correction for it and for what rounding can hide; the separation.
 
     What is left is computed in twice the working precision, because its rounding would look like an error of an answer that is
@@ -367,17 +377,17 @@ def _certified(be: Backend, equation: _Equation, value: Array, posed: _Posed, *,
     many directions tells. An x that is `rounded`, a product itself, has no more digits to show than working precision sees there.
     """
     xp, (a, q, d, outer, scale, size) = be.xp, posed
-    x, large = be.ldexp(value, -scaling.plus(outer, scale)), a.shape[-1] > shared_sums.SMALL
+    x, large = be.ldexp(value, -scaling.add_exponents(outer, scale)), a.shape[-1] > shared_sums.SMALL
     if large and rounded:
         gap = total(equation.terms(a, x, q, d))
     else:
-        gap = equation.exact_gap(be, twice(a), twice(x), twice(q), d).high
+        gap = equation.exact_gap(be, from_double(a), from_double(x), from_double(q), d).high
     if large:
-        rights = (gap + _rounded(be, equation, a, x, q, 0))[:, None]
+        rights = (gap + _rounding_change(be, equation, a, x, q, 0))[:, None]
     else:
-        rights = xp.stack([gap, *(_rounded(be, equation, a, x, q, k) for k in range(_SAMPLES))], axis=1)
+        rights = xp.stack([gap, *(_rounding_change(be, equation, a, x, q, k) for k in range(_SAMPLES))], axis=1)
     # A positive semidefinite right-hand side shows much of the separation, where a general one does not.
-    known = norm(be, q) / nonzero(be, norm(be, x)) if rounded else None
+    known = norm(be, q) / safe_divisor(be, norm(be, x)) if rounded else None
     solved, least = _responses(be, equation, a, rights, d, known)
     solved = each_in_callers_units(
         be,
@@ -386,16 +396,16 @@ def _certified(be: Backend, equation: _Equation, value: Array, posed: _Posed, *,
         *(solved, outer, rights, a, d),
     )
     # In the caller's units all terms weigh as the caller sees them.
-    left = backward(be, *weighed(be, outer, gap, *equation.terms(a, x, q, d)))
-    step = scaling.at_least_rounded(be, be.ldexp(correction(be, solved), scaling.plus(outer, scale)), value)
+    left = backward(be, *solve_weighed(be, outer, gap, *equation.terms(a, x, q, d)))
+    step = scaling.at_least_rounded(be, be.ldexp(correction(be, solved), scaling.add_exponents(outer, scale)), value)
     return Residual(left, (step,), be.ldexp(least, size))
 
 
-def _rounded(be: Backend, equation: _Equation, a: Array, x: Array, q: Array, k: int) -> Array:
+def _rounding_change(be: Backend, equation: _Equation, a: Array, x: Array, q: Array, k: int) -> Array:
     """How a random change of each entry of a and q by rounding moves what is left of the equation; the k-th such change."""
     n = q.shape[-1]
-    noise = be.eps(q) * scattered(be, _SAMPLES * n, n, q)[:, k * n : (k + 1) * n]
-    change = be.xp.where(column(is_hermitian(q)), math.sqrt(2) * hermitian(noise), noise)
+    noise = be.eps(q) * random_probe(be, _SAMPLES * n, n, q)[:, k * n : (k + 1) * n]
+    change = be.xp.where(broadcast_scalar(is_hermitian(q)), math.sqrt(2) * hermitian(noise), noise)
     return equation.moved(a, x, a * noise) + q * change
 
 
@@ -403,16 +413,16 @@ def _responses(
     be: Backend, equation: _Equation, a: Array, rights: Array, d: Array, known: Array | None
 ) -> tuple[Array, Array]:
     """The solutions for right-hand sides (B, k, n, n), and the separation, of which a bound from above may be known."""
-    if be.on_cpu(a) and not be.traced(a) and a.shape[-1] > shared_sums.SMALL:
+    if be.on_cpu(a) and not be.is_traced(a) and a.shape[-1] > shared_sums.SMALL:
         ranges = [slice(k, k + 1) for k in range(len(a))]
         parts = [_of_member(be, equation, a[k], rights[k], d[k], None if known is None else known[k]) for k in ranges]
         return be.xp.concat([x for x, _ in parts]), be.xp.concat([least for _, least in parts])
     if be.on_cpu(a):
-        return be.host(equation.responses, (rights, be.ones(a)), a, rights, d)
+        return be.host_callback(equation.responses, (rights, be.ones(a)), a, rights, d)
 
     def solve(a: Array, q: Array) -> Array:
-        q, scale = normalise(be, q)
-        return be.ldexp(_guarded(be, equation, a, q, d).value[0], column(scale))
+        q, scale = scale_to_unit(be, q)
+        return be.ldexp(_sum_or_schur(be, equation, a, q, d).value[0], broadcast_scalar(scale))
 
     solved = be.xp.stack([solve(a, rights[:, k]) for k in range(rights.shape[1])], axis=1)
     least = separation(be, lambda y: solve(a, y), lambda y: solve(adjoint(a), y), rights[:, 0], steps=1).value
@@ -425,17 +435,17 @@ def _of_member(
     """Those of one large member: from the powers of a sum where there is one to rely on, else from a Schur form."""
     if not bool(equation.mixed(be, a)[0]):
         sums = equation.sums(be, a, d)
-        if sums.trusted(be, ROUNDINGS * be.eps(a) * equation.size(be, a, d, norm)):
+        if sums.is_reliable(be, ROUNDINGS * be.eps(a) * equation.size(be, a, d, norm)):
             return sums.responses(be, rights, known)
-    return be.host(equation.responses, (rights, be.ones(a)), a, rights, d)
+    return be.host_callback(equation.responses, (rights, be.ones(a)), a, rights, d)
 
 
 def lyapunov_residual(be: Backend, value: tuple[Array], a: Array, q: Array, *, rounded: bool = False) -> Residual:
-    return _certified(be, _LYAPUNOV, value[0], _posed_lyapunov(be, a, q), rounded=rounded)
+    return _error_estimate(be, _LYAPUNOV, value[0], _scale_lyapunov(be, a, q), rounded=rounded)
 
 
 def stein_residual(be: Backend, value: tuple[Array], a: Array, q: Array, *, rounded: bool = False) -> Residual:
-    return _certified(be, _STEIN, value[0], _posed_stein(be, a, q), rounded=rounded)
+    return _error_estimate(be, _STEIN, value[0], _scale_stein(be, a, q), rounded=rounded)
 
 
 def _lyapunov_certificate(be: Backend, value: tuple[Array], a: Array, q: Array) -> Residual:
@@ -446,35 +456,35 @@ def _stein_certificate(be: Backend, value: tuple[Array], a: Array, q: Array) -> 
     return stein_residual(be, value, a, q)
 
 
-def _lyapunov_again(be: Backend, a: Array, q: Array) -> Array:
-    return follow(be, solve_continuous_lyapunov.declaration.rule, a, q, method="auto")[0]  # type: ignore[attr-defined]
+def _lyapunov_differentiable(be: Backend, a: Array, q: Array) -> Array:
+    return apply(be, solve_continuous_lyapunov.declaration.rule, a, q, method="auto")[0]  # type: ignore[attr-defined]
 
 
-def _lyapunov_tangent(be: Backend, value: Arrays, arrays: Arrays, moves: Arrays, *, method: str) -> Arrays:
-    (x,), (a, _), (da, dq) = value, arrays, moves
-    return (_lyapunov_again(be, a, dq - da @ x - x @ adjoint(da)),)
+def _lyapunov_tangent(be: Backend, value: Arrays, arrays: Arrays, tangents: Arrays, *, method: str) -> Arrays:
+    (x,), (a, _), (da, dq) = value, arrays, tangents
+    return (_lyapunov_differentiable(be, a, dq - da @ x - x @ adjoint(da)),)
 
 
-def _lyapunov_cotangent(be: Backend, value: Arrays, arrays: Arrays, bars: Arrays, *, method: str) -> Arrays:
+def _lyapunov_cotangent(be: Backend, value: Arrays, arrays: Arrays, cotangents: Arrays, *, method: str) -> Arrays:
     """aᴴ y + y a = x̄ gives q̄ = y and ā = -(y xᴴ + yᴴ x)."""
     (x,), (a, _) = value, arrays
-    y = _lyapunov_again(be, adjoint(a), bars[0])
+    y = _lyapunov_differentiable(be, adjoint(a), cotangents[0])
     return -(y @ adjoint(x) + adjoint(y) @ x), y
 
 
-def _stein_again(be: Backend, a: Array, q: Array) -> Array:
-    return follow(be, solve_discrete_lyapunov.declaration.rule, a, q, method="auto")[0]  # type: ignore[attr-defined]
+def _stein_differentiable(be: Backend, a: Array, q: Array) -> Array:
+    return apply(be, solve_discrete_lyapunov.declaration.rule, a, q, method="auto")[0]  # type: ignore[attr-defined]
 
 
-def _stein_tangent(be: Backend, value: Arrays, arrays: Arrays, moves: Arrays, *, method: str | None) -> Arrays:
-    (x,), (a, _), (da, dq) = value, arrays, moves
-    return (_stein_again(be, a, dq + da @ x @ adjoint(a) + a @ x @ adjoint(da)),)
+def _stein_tangent(be: Backend, value: Arrays, arrays: Arrays, tangents: Arrays, *, method: str | None) -> Arrays:
+    (x,), (a, _), (da, dq) = value, arrays, tangents
+    return (_stein_differentiable(be, a, dq + da @ x @ adjoint(a) + a @ x @ adjoint(da)),)
 
 
-def _stein_cotangent(be: Backend, value: Arrays, arrays: Arrays, bars: Arrays, *, method: str | None) -> Arrays:
+def _stein_cotangent(be: Backend, value: Arrays, arrays: Arrays, cotangents: Arrays, *, method: str | None) -> Arrays:
     """aᴴ y a - y = -x̄ gives q̄ = y and ā = y a xᴴ + yᴴ a x."""
     (x,), (a, _) = value, arrays
-    y = _stein_again(be, adjoint(a), bars[0])
+    y = _stein_differentiable(be, adjoint(a), cotangents[0])
     return y @ a @ adjoint(x) + adjoint(y) @ a @ x, y
 
 

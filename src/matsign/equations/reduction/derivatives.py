@@ -17,14 +17,14 @@ from typing import Any, NamedTuple
 
 from matsign.backends import Backend
 from matsign.core.operations import Arrays
-from matsign.equations.lyapunov.factors import gramian_move, gramian_pull
-from matsign.iterations.differentiable_solves import stable_lyapunov
+from matsign.equations.lyapunov.factors import gramian_jvp, gramian_vjp
+from matsign.iterations.differentiable_solves import solve_stable_lyapunov
 from matsign.linalg.stacks import adjoint, eye
 
 Array = Any
 
 
-class Balanced(NamedTuple):
+class BalancingProjections(NamedTuple):
     """Hankel singular values (B, n), the projections l and t, and 1 in the place of the largest entry of each column of t."""
 
     values: Array
@@ -34,34 +34,34 @@ class Balanced(NamedTuple):
 
 
 def _gramians(be: Backend, a: Array, b: Array, c: Array) -> tuple[Array, Array]:
-    return stable_lyapunov(be, a, b @ adjoint(b)), stable_lyapunov(be, adjoint(a), adjoint(c) @ c)
+    return solve_stable_lyapunov(be, a, b @ adjoint(b)), solve_stable_lyapunov(be, adjoint(a), adjoint(c) @ c)
 
 
-def gramians_move(be: Backend, system: Arrays, moves: Arrays) -> tuple[Array, Array]:
+def gramians_jvp(be: Backend, system: Arrays, tangents: Arrays) -> tuple[Array, Array]:
     """(dx, dw)."""
-    (a, b, c), (da, db, dc) = system, moves
+    (a, b, c), (da, db, dc) = system, tangents
     x, w = _gramians(be, a, b, c)
-    return gramian_move(be, a, b, x, da, db), gramian_move(be, adjoint(a), adjoint(c), w, adjoint(da), adjoint(dc))
+    return gramian_jvp(be, a, b, x, da, db), gramian_jvp(be, adjoint(a), adjoint(c), w, adjoint(da), adjoint(dc))
 
 
-def gramians_pull(be: Backend, system: Arrays, bar_x: Array, bar_w: Array) -> Arrays:
-    """The adjoint of `gramians_move`."""
+def gramians_vjp(be: Backend, system: Arrays, bar_x: Array, bar_w: Array) -> Arrays:
+    """The adjoint of `gramians_jvp`."""
     a, b, c = system
     x, w = _gramians(be, a, b, c)
-    by_x, bar_b = gramian_pull(be, a, b, x, bar_x)
-    by_w, bar_c = gramian_pull(be, adjoint(a), adjoint(c), w, bar_w)
+    by_x, bar_b = gramian_vjp(be, a, b, x, bar_x)
+    by_w, bar_c = gramian_vjp(be, adjoint(a), adjoint(c), w, bar_w)
     return by_x + adjoint(by_w), bar_b, adjoint(bar_c)
 
 
-def values_move(be: Backend, at: Balanced, dx: Array, dw: Array) -> Array:
+def values_jvp(be: Backend, at: BalancingProjections, dx: Array, dw: Array) -> Array:
     """dσ."""
     along = at.left.conj() * (dx @ at.left) + at.right.conj() * (dw @ at.right)
     return be.real(be.xp.sum(along, axis=-2)) / 2
 
 
-def values_pull(at: Balanced, bars: Array) -> tuple[Array, Array]:
-    """The adjoint of `values_move`."""
-    half = bars[:, None, :] / 2
+def values_vjp(at: BalancingProjections, cotangents: Array) -> tuple[Array, Array]:
+    """The adjoint of `values_jvp`."""
+    half = cotangents[:, None, :] / 2
     return (at.left * half) @ adjoint(at.left), (at.right * half) @ adjoint(at.right)
 
 
@@ -74,26 +74,26 @@ class _Parts(NamedTuple):
     off: Array  # g
 
 
-def _parts(be: Backend, at: Balanced) -> _Parts:
+def _parts(be: Backend, at: BalancingProjections) -> _Parts:
     xp = be.xp
-    known = (be.constant(at.right) != 0).any(-2)
+    known = (be.stop_gradient(at.right) != 0).any(-2)
     values = xp.where(known, at.values, xp.ones_like(at.values))
     row, col = values[:, None, :], values[:, :, None]
     diagonal = be.real(eye(be, at.right))
     both = (known[:, None, :] & known[:, :, None]) & ~(diagonal > 0)
     apart = xp.where(both, (row - col) * (row + col), xp.ones_like(row * col))
     own = diagonal / (4 * row)
-    some_missing = be.astype(~known.all(-1), be.kind(at.right))
+    some_missing = be.astype(~known.all(-1), be.dtype_name(at.right))
     off = some_missing[:, None, None] * (eye(be, at.right) - at.right @ adjoint(at.left))
     rest = 1 - diagonal
     return _Parts(row, rest * row / apart + own, rest * col / apart - own, off)
 
 
-def tangent(be: Backend, value: Arrays, arrays: Arrays, moves: Arrays) -> Arrays:
-    at = Balanced(*value)
+def tangent(be: Backend, value: Arrays, arrays: Arrays, tangents: Arrays) -> Arrays:
+    at = BalancingProjections(*value)
     (left, right), p = (at.left, at.right), _parts(be, at)
     x, w = _gramians(be, *arrays)
-    dx, dw = gramians_move(be, arrays, moves)
+    dx, dw = gramians_jvp(be, arrays, tangents)
     m, n = adjoint(left) @ dx @ left, adjoint(right) @ dw @ right
     o = p.of_m * m + p.of_n * n
     seen_x, seen_w = dx @ left / p.s, dw @ right / p.s
@@ -102,19 +102,19 @@ def tangent(be: Backend, value: Arrays, arrays: Arrays, moves: Arrays) -> Arrays
     if be.is_complex(right):
         turn = -1j * be.imag(be.xp.sum(at.anchor * dt, axis=-2, keepdims=True)) / _largest(be, at)
         dt, dl = dt + right * turn, dl + left * turn
-    return values_move(be, at, dx, dw), dl, dt, be.xp.zeros_like(at.anchor)
+    return values_jvp(be, at, dx, dw), dl, dt, be.xp.zeros_like(at.anchor)
 
 
-def _largest(be: Backend, at: Balanced) -> Array:
+def _largest(be: Backend, at: BalancingProjections) -> Array:
     """The largest entry of each column of t, real; 1 for a column of zeros."""
     entry = be.xp.sum(at.anchor * be.real(at.right), axis=-2, keepdims=True)
     return be.xp.where(entry == 0, be.xp.ones_like(entry), entry)
 
 
-def cotangent(be: Backend, value: Arrays, arrays: Arrays, bars: Arrays) -> Arrays:
+def cotangent(be: Backend, value: Arrays, arrays: Arrays, cotangents: Arrays) -> Arrays:
     """The adjoint of `tangent`, its lines in reverse."""
-    at = Balanced(*value)
-    (left, right), p, (bar_values, bar_l, bar_t, _) = (at.left, at.right), _parts(be, at), bars
+    at = BalancingProjections(*value)
+    (left, right), p, (bar_values, bar_l, bar_t, _) = (at.left, at.right), _parts(be, at), cotangents
     x, w = _gramians(be, *arrays)
     if be.is_complex(right):
         whole = be.xp.sum(bar_t.conj() * right + bar_l.conj() * left, axis=-2, keepdims=True)
@@ -123,7 +123,7 @@ def cotangent(be: Backend, value: Arrays, arrays: Arrays, bars: Arrays) -> Array
     off_t, off_l = adjoint(p.off) @ bar_t, p.off @ bar_l
     # Of seen_x and seen_w.
     seen_x, seen_w = off_t + w @ off_l / p.s, off_l + x @ off_t / p.s
-    bar_x, bar_w = values_pull(at, bar_values)
+    bar_x, bar_w = values_vjp(at, bar_values)
     bar_x = bar_x + (left @ (p.of_m * bar_o) + seen_x / p.s) @ adjoint(left)
     bar_w = bar_w + (right @ (p.of_n * bar_o) + seen_w / p.s) @ adjoint(right)
-    return gramians_pull(be, arrays, bar_x, bar_w)
+    return gramians_vjp(be, arrays, bar_x, bar_w)

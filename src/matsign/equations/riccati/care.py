@@ -20,15 +20,21 @@ from matsign.core.public import declared
 from matsign.equations.riccati import double_word_residual
 from matsign.equations.riccati.derivatives import riccati_cotangent, riccati_tangent
 from matsign.equations.riccati.newton_kleinman import Equation, Gap, solve_weighted
-from matsign.equations.riccati.problem import Plant, Standard
+from matsign.equations.riccati.problem import RiccatiProblem, StandardForm
 from matsign.equations.riccati.solver import METHODS, residual_of, solver_of
-from matsign.iterations.structured_doubling import Closed, Symplectic, closed_lyapunov, closed_lyapunovs, double
-from matsign.linalg.stacks import adjoint, column, eye, hermitian, nonzero, norm, plus_identity
+from matsign.iterations.structured_doubling import (
+    ClosedLoopSolution,
+    Symplectic,
+    closed_loop_lyapunov,
+    closed_lyapunovs,
+    double,
+)
+from matsign.linalg.stacks import adjoint, broadcast_scalar, eye, hermitian, norm, plus_identity, safe_divisor
 
 Array = Any
 
 
-def _gap(be: Backend, p: Plant, x: Array) -> Gap:
+def _gap(be: Backend, p: RiccatiProblem, x: Array) -> Gap:
     xe = x if p.e is None else x @ p.e
     once = adjoint(p.a) @ xe
     inner = adjoint(p.b) @ xe
@@ -42,7 +48,7 @@ def _gap(be: Backend, p: Plant, x: Array) -> Gap:
     return Gap(hermitian(gap), p.a - p.b @ gain, gain, terms)
 
 
-def _steps(be: Backend, p: Plant, closed: Array, *gaps: Array) -> Closed:
+def _steps(be: Backend, p: RiccatiProblem, closed: Array, *gaps: Array) -> ClosedLoopSolution:
     """dx with a_cᴴ dx e + eᴴ dx a_c + gap = 0."""
     if p.e is not None:
         inverse = be.inv(p.e)
@@ -50,52 +56,52 @@ def _steps(be: Backend, p: Plant, closed: Array, *gaps: Array) -> Closed:
     return closed_lyapunovs(be, adjoint(closed), *gaps)
 
 
-def _operator(p: Plant, closed: Array, x: Array) -> Array:
+def _operator(p: RiccatiProblem, closed: Array, x: Array) -> Array:
     """a_cᴴ x e + eᴴ x a_c."""
     half = adjoint(closed) @ (x if p.e is None else x @ p.e)
     return half + adjoint(half)
 
 
-def _dual(be: Backend, p: Plant, closed: Array, c: Array) -> Array:
+def _dual(be: Backend, p: RiccatiProblem, closed: Array, c: Array) -> Array:
     """y with a_c y eᴴ + e y a_cᴴ + c = 0."""
     if p.e is None:
-        return closed_lyapunov(be, closed, c).x
+        return closed_loop_lyapunov(be, closed, c).x
     inverse = be.inv(p.e)
-    return inverse @ closed_lyapunov(be, closed @ inverse, c).x @ adjoint(inverse)
+    return inverse @ closed_loop_lyapunov(be, closed @ inverse, c).x @ adjoint(inverse)
 
 
-def _doubling(be: Backend, p: Standard) -> tuple[Array, Array]:
+def _doubling(be: Backend, p: StandardForm) -> tuple[Array, Array]:
     """(x, steps) of the standard equation."""
     return double(be, p.a, lambda: _cayley(be, p))
 
 
-def _cayley(be: Backend, p: Standard) -> Symplectic:
+def _cayley(be: Backend, p: StandardForm) -> Symplectic:
     """The Cayley transform of [[a, -g], [-q, -aᴴ]] at a point where it is well conditioned, as a pencil of three blocks."""
     xp, n = be.xp, p.a.shape[-1]
     size = xp.maximum(norm(be, p.a), xp.sqrt(norm(be, p.g)) * xp.sqrt(norm(be, p.q)))
 
-    def shifted(state: Any) -> Any:
+    def transform_at(state: Any) -> Any:
         a, _, _, gamma = state
-        v = be.inv(a - column(gamma) * eye(be, a))
+        v = be.inv(a - broadcast_scalar(gamma) * eye(be, a))
         near = ~(norm(be, v) * gamma < 50 * math.sqrt(n))
         return (a, v, gamma, xp.where(near, 1.7 * gamma, gamma)), near
 
     def again(a: Array, v: Array, gamma: Array, further: Array) -> tuple[Array, Array]:
-        _, v, gamma, _ = be.loop(shifted, (a, v, gamma, further), 3)
+        _, v, gamma, _ = be.loop(transform_at, (a, v, gamma, further), 3)
         return v, gamma
 
-    gamma = 1.1 / math.sqrt(n) * nonzero(be, size)
-    first, near = shifted((p.a, p.a, gamma, gamma))
-    v, gamma = be.seldom(near, again, lambda a, v, gamma, _: (v, gamma), *first)
+    gamma = 1.1 / math.sqrt(n) * safe_divisor(be, size)
+    first, near = transform_at((p.a, p.a, gamma, gamma))
+    v, gamma = be.rare_cond(near, again, lambda a, v, gamma, _: (v, gamma), *first)
     vg, qv = v @ p.g, p.q @ v
-    w = be.inv(adjoint(p.a - column(gamma) * eye(be, p.a)) + qv @ p.g)
-    twice = column(2 * gamma)
+    w = be.inv(adjoint(p.a - broadcast_scalar(gamma) * eye(be, p.a)) + qv @ p.g)
+    twice = broadcast_scalar(2 * gamma)
     return Symplectic(
         plus_identity(be, 1.0, twice * adjoint(w)), hermitian(twice * (vg @ w)), hermitian(twice * (w @ qv))
     )
 
 
-def _hamiltonian(be: Backend, p: Standard) -> tuple[Array, Array, Array, Array]:
+def _hamiltonian(be: Backend, p: StandardForm) -> tuple[Array, Array, Array, Array]:
     return p.a, -p.g, -p.q, -adjoint(p.a)
 
 

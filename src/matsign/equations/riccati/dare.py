@@ -20,15 +20,21 @@ from matsign.core.public import declared
 from matsign.equations.riccati import double_word_residual
 from matsign.equations.riccati.derivatives import riccati_cotangent, riccati_tangent
 from matsign.equations.riccati.newton_kleinman import Equation, Gap, solve_weighted
-from matsign.equations.riccati.problem import Plant, Standard
+from matsign.equations.riccati.problem import RiccatiProblem, StandardForm
 from matsign.equations.riccati.solver import METHODS, residual_of, solver_of
-from matsign.iterations.structured_doubling import Closed, Symplectic, closed_stein, closed_steins, double
+from matsign.iterations.structured_doubling import (
+    ClosedLoopSolution,
+    Symplectic,
+    closed_loop_stein,
+    closed_steins,
+    double,
+)
 from matsign.linalg.stacks import adjoint, eye, hermitian, norm
 
 Array = Any
 
 
-def _gap(be: Backend, p: Plant, x: Array) -> Gap:
+def _gap(be: Backend, p: RiccatiProblem, x: Array) -> Gap:
     xa = x @ p.a
     inner, weight = adjoint(p.b) @ xa, p.r + adjoint(p.b) @ x @ p.b
     if p.s is not None:
@@ -41,7 +47,7 @@ def _gap(be: Backend, p: Plant, x: Array) -> Gap:
     return Gap(gap, p.a - p.b @ gain, gain, terms)
 
 
-def _steps(be: Backend, p: Plant, closed: Array, *gaps: Array) -> Closed:
+def _steps(be: Backend, p: RiccatiProblem, closed: Array, *gaps: Array) -> ClosedLoopSolution:
     """dx with a_cᴴ dx a_c - eᴴ dx e + gap = 0."""
     if p.e is not None:
         inverse = be.inv(p.e)
@@ -49,24 +55,24 @@ def _steps(be: Backend, p: Plant, closed: Array, *gaps: Array) -> Closed:
     return closed_steins(be, adjoint(closed), *gaps)
 
 
-def _operator(p: Plant, closed: Array, x: Array) -> Array:
+def _operator(p: RiccatiProblem, closed: Array, x: Array) -> Array:
     """a_cᴴ x a_c - eᴴ x e."""
     return adjoint(closed) @ x @ closed - (x if p.e is None else adjoint(p.e) @ x @ p.e)
 
 
-def _dual(be: Backend, p: Plant, closed: Array, c: Array) -> Array:
+def _dual(be: Backend, p: RiccatiProblem, closed: Array, c: Array) -> Array:
     """y with a_c y a_cᴴ - e y eᴴ + c = 0."""
     if p.e is None:
-        return closed_stein(be, closed, c).x
+        return closed_loop_stein(be, closed, c).x
     inverse = be.inv(p.e)
-    return inverse @ closed_stein(be, closed @ inverse, c).x @ adjoint(inverse)
+    return inverse @ closed_loop_stein(be, closed @ inverse, c).x @ adjoint(inverse)
 
 
-def _doubling(be: Backend, p: Standard) -> tuple[Array, Array]:
+def _doubling(be: Backend, p: StandardForm) -> tuple[Array, Array]:
     return double(be, p.a, lambda: Symplectic(p.a, p.g, p.q))
 
 
-def _hamiltonian(be: Backend, p: Standard) -> tuple[Array, Array, Array, Array]:
+def _hamiltonian(be: Backend, p: StandardForm) -> tuple[Array, Array, Array, Array]:
     """The Cayley transform (m - l)⁻¹(m + l) of the pencil m = [[a, 0], [-q, I]], l = [[I, g], [0, aᴴ]]."""
     xp, n = be.xp, p.a.shape[-1]
     one, ah = eye(be, p.a) + 0 * p.a, adjoint(p.a)

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from matsign.linalg import decimal_matrices
-from matsign.linalg.decimal_matrices import Array, exact, eye, inverse, size
+from matsign.linalg.decimal_matrices import Array, eye, from_floats, inverse, size
 
 # A doubling step takes about ten products of n³ multiplications, of a tenth of a microsecond and more as digits grow. This is
 # the most digits times n³ that is tried: one second or two.
@@ -26,7 +26,7 @@ _AGREED = Decimal("1e-18")
 _STEPS = 72
 
 
-class Solved(NamedTuple):
+class DecimalSolution(NamedTuple):
     """x, the closed loop a - b k, the gain k, the doublings until the closed loop had died out, and whether x is right to
     working precision.
     """
@@ -51,29 +51,31 @@ def affordable(n: int, *, is_complex: bool, times: int = 1) -> bool:
 def solve(
     discrete: bool, a: Array, b: Array, q: Array, r: Array, e: Array | None, s: Array | None
 ) -> tuple[Array, Array, Array, Array, Array]:
-    """`Solved` of a stack; NaN where there is nothing to agree on."""
+    """`DecimalSolution` of a stack; NaN where there is nothing to agree on."""
     count = len(a)
     x, closed, gain = (np.full_like(m, np.nan) for m in (q, a, b.swapaxes(-1, -2)))
-    out = Solved(x, closed, gain, np.zeros(count, np.int32), np.zeros(count, bool))
+    out = DecimalSolution(x, closed, gain, np.zeros(count, np.int32), np.zeros(count, bool))
     for k in range(len(a)):
         plant = [None if m is None else m[k] for m in (a, b, q, r, e, s)]
-        found = _agreed(discrete, plant)
+        found = _agreement(discrete, plant)
         if found is not None:
             for kept, y in zip(out[:3], found[:3], strict=True):
                 with np.errstate(over="ignore"):
-                    kept[k] = decimal_matrices.rounded(y, kept[k])
+                    kept[k] = decimal_matrices.to_floats(y, kept[k])
             out.doublings[k] = found[3]
             out.found[k] = bool(np.isfinite(out.x[k]).all())
     return out
 
 
-def _agreed(discrete: bool, plant: list[Any]) -> tuple[Array, Array, Array, int] | None:
+def _agreement(discrete: bool, plant: list[Any]) -> tuple[Array, Array, Array, int] | None:
     """(x, closed loop, gain, doublings) that two precisions agree on."""
     last: Array | None = None
     for count in _precisions(len(plant[0]), is_complex=any(np.iscomplexobj(m) for m in plant)):
-        with decimal_matrices.digits(count):
+        with decimal_matrices.precision(count):
             try:
-                x, closed, gain, steps = _doubled(discrete, [None if m is None else exact(m) for m in plant])
+                x, closed, gain, steps = _double_problem(
+                    discrete, [None if m is None else from_floats(m) for m in plant]
+                )
             except ArithmeticError:  # a singular matrix, or one that is so at this precision
                 last = None
                 continue
@@ -90,7 +92,7 @@ def _precisions(n: int, *, is_complex: bool) -> Iterator[int]:
         count *= 2
 
 
-def _doubled(discrete: bool, plant: list[Any]) -> tuple[Array, Array, Array, int]:
+def _double_problem(discrete: bool, plant: list[Any]) -> tuple[Array, Array, Array, int]:
     """One attempt, at the precision that is set. Without a descriptor e, that of x e⁻¹ and the like."""
     a, b, q, r, e, s = plant
     s = 0 * b if s is None else s

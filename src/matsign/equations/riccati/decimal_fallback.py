@@ -8,69 +8,71 @@ from typing import Any
 
 from matsign.backends import Backend
 from matsign.equations.riccati import decimal_doubling
-from matsign.equations.riccati.decimal_doubling import Solved
-from matsign.equations.riccati.newton_kleinman import Candidate, Equation, correct, fair, refine
-from matsign.equations.riccati.problem import Plant, standard, with_shift
-from matsign.linalg.stacks import adjoint, column, eye, hermitian, norm, widened
+from matsign.equations.riccati.decimal_doubling import DecimalSolution
+from matsign.equations.riccati.newton_kleinman import Candidate, Equation, correct, is_acceptable, refine
+from matsign.equations.riccati.problem import RiccatiProblem, standard_form, with_shift
+from matsign.linalg.stacks import adjoint, broadcast_scalar, eye, hermitian, norm, to_double
 
 Array = Any
 
 
 def affordable(be: Backend, x: Array, times: int = 1) -> bool:
     """Whether this can be asked for so many times: not under a trace, and not of large plants."""
-    return not be.traced(x) and decimal_doubling.affordable(x.shape[-1], is_complex=be.is_complex(x), times=times)
+    return not be.is_traced(x) and decimal_doubling.affordable(x.shape[-1], is_complex=be.is_complex(x), times=times)
 
 
-def solved(be: Backend, equation: Equation, p: Plant) -> Solved:
+def solve_in_decimals(be: Backend, equation: Equation, p: RiccatiProblem) -> DecimalSolution:
     """The plants in as many digits as they need: those of single precision in double, where that is enough."""
     if not _has_double(be, p):
         return _in_decimals(be, equation, p)
     found = _in_double(be, equation, p)
-    return Solved(
-        *be.split(found.found, lambda p, found: found, lambda p, found: _in_decimals(be, equation, p), p, found)
+    return DecimalSolution(
+        *be.masked_cond(found.found, lambda p, found: found, lambda p, found: _in_decimals(be, equation, p), p, found)
     )
 
 
-def settled_in_double(be: Backend, equation: Equation, p: Plant, c: Candidate) -> Candidate:
+def replace_by_double(be: Backend, equation: Equation, p: RiccatiProblem, c: Candidate) -> Candidate:
     """The candidates of single precision that it leaves open in double, where that settles them."""
-    if be.traced(c.x) or not _has_double(be, p):
+    if be.is_traced(c.x) or not _has_double(be, p):
         return c
-    settled = fair(be, c) & (c.move <= equation.trust * be.eps(c.x))
-    return be.split(settled, lambda p, c: c, lambda p, c: _better(be, _in_double(be, equation, p), c), p, c)
+    replace_by_decimals = is_acceptable(be, c) & (c.move <= equation.trust * be.eps(c.x))
+    return be.masked_cond(
+        replace_by_decimals, lambda p, c: c, lambda p, c: _better(be, _in_double(be, equation, p), c), p, c
+    )
 
 
-def _has_double(be: Backend, p: Plant) -> bool:
-    return p.s is None and be.kind(widened(be, p.a)) != be.kind(p.a)
+def _has_double(be: Backend, p: RiccatiProblem) -> bool:
+    return p.s is None and be.dtype_name(to_double(be, p.a)) != be.dtype_name(p.a)
 
 
-def _in_decimals(be: Backend, equation: Equation, p: Plant) -> Solved:
-    return Solved(
-        *be.host(
+def _in_decimals(be: Backend, equation: Equation, p: RiccatiProblem) -> DecimalSolution:
+    return DecimalSolution(
+        *be.host_callback(
             functools.partial(_host_solve, equation.discrete, p.e is not None, p.s is not None),
-            (p.q, p.a, p.b.mT, be.no_counts(p.a), be.ones(p.a) > 0),
+            (p.q, p.a, p.b.mT, be.int_zeros(p.a), be.ones(p.a) > 0),
             *(m for m in p if m is not None),
         )
     )
 
 
-def _in_double(be: Backend, equation: Equation, p: Plant) -> Solved:
+def _in_double(be: Backend, equation: Equation, p: RiccatiProblem) -> DecimalSolution:
     """By doubling and Newton's method; not found are those that have no more than the digits asked for there, too."""
-    wide = Plant(*(None if m is None else widened(be, m) for m in p))
-    simple = standard(be, wide, discrete=equation.discrete)
+    wide = RiccatiProblem(*(None if m is None else to_double(be, m) for m in p))
+    simple = standard_form(be, wide, discrete=equation.discrete)
     x, steps = equation.doubling(be, simple)
     c = refine(be, equation, wide, correct(be, equation, wide, with_shift(be, simple, x), steps))
     at = equation.gap(be, wide, c.x)
-    x, closed, gain = (be.astype(m, be.kind(p.a)) for m in (c.x, at.closed, at.gain))
+    x, closed, gain = (be.astype(m, be.dtype_name(p.a)) for m in (c.x, at.closed, at.gain))
     known = c.stable & c.sure & (c.move <= equation.trust * be.eps(c.x)) & ~outside_cone(be, wide, c.x)
     known = known & be.xp.isfinite(norm(be, x) + norm(be, gain))
-    return Solved(x, closed, gain, be.xp.astype(steps, be.xp.int32), known)
+    return DecimalSolution(x, closed, gain, be.xp.astype(steps, be.xp.int32), known)
 
 
 def _host_solve(discrete: bool, with_e: bool, with_s: bool, *arrays: Any) -> Any:
-    return decimal_doubling.solve(discrete, *unpacked(with_e, with_s, arrays))
+    return decimal_doubling.solve(discrete, *unpack(with_e, with_s, arrays))
 
 
-def unpacked(with_e: bool, with_s: bool, arrays: tuple[Any, ...]) -> Any:
+def unpack(with_e: bool, with_s: bool, arrays: tuple[Any, ...]) -> Any:
     """Plant arrays with None back in the places of what is missing, and what follows them."""
     head, rest = arrays[:4], list(arrays[4:])
     e = rest.pop(0) if with_e else None
@@ -78,18 +80,18 @@ def unpacked(with_e: bool, with_s: bool, arrays: tuple[Any, ...]) -> Any:
     return (*head, e, s, *rest)
 
 
-def settled(be: Backend, equation: Equation, p: Plant, c: Candidate) -> Candidate:
+def replace_by_decimals(be: Backend, equation: Equation, p: RiccatiProblem, c: Candidate) -> Candidate:
     """The candidate in more digits, where these end in a stabilising solution; elsewhere the candidate as it is."""
-    return _better(be, solved(be, equation, p), c)
+    return _better(be, solve_in_decimals(be, equation, p), c)
 
 
-def _better(be: Backend, found: Solved, c: Candidate) -> Candidate:
+def _better(be: Backend, found: DecimalSolution, c: Candidate) -> Candidate:
     xp = be.xp
     good = found.found & found.stable
     rounding = be.eps(c.x) * be.ones(c.x)
     # What is left of the equation at a rounded solution says nothing about it any more.
     return Candidate(
-        xp.where(column(good), found.x, c.x),
+        xp.where(broadcast_scalar(good), found.x, c.x),
         xp.where(good, rounding, c.residual),
         xp.where(good, rounding, c.move),
         c.stable | good,
@@ -99,12 +101,12 @@ def _better(be: Backend, found: Solved, c: Candidate) -> Candidate:
     )
 
 
-def outside_cone(be: Backend, p: Plant, x: Array) -> Array:
+def outside_cone(be: Backend, p: RiccatiProblem, x: Array) -> Array:
     """Whether q and r force a solution to be positive semidefinite that is not."""
-    outside = ~be.once(positive, be, x, roundings=64)
-    if not be.traced(outside) and not be.some(outside):
+    outside = ~be.shared_function(positive, be, x, roundings=64)
+    if not be.is_traced(outside) and not be.any_true(outside):
         return outside
-    convex = be.once(positive, be, p.q, roundings=1)
+    convex = be.shared_function(positive, be, p.q, roundings=1)
     if p.s is not None:
         # A cross term whose square is beyond q r makes the cost indefinite.
         convex = convex & positive(be, hermitian(p.q - p.s @ be.solve(p.r, adjoint(p.s))), 1)
@@ -115,4 +117,4 @@ def positive(be: Backend, x: Array, roundings: float) -> Array:
     """Whether x has a Cholesky factor, but for roundings of its norm; less than none are asked for in addition."""
     room = roundings * x.shape[-1] * be.eps(x) * norm(be, x)
     room = be.xp.where(room != 0, room, math.copysign(1.0, roundings) * be.ones(x))
-    return be.xp.isfinite(norm(be, be.cholesky(x + column(room) * eye(be, x))))
+    return be.xp.isfinite(norm(be, be.cholesky(x + broadcast_scalar(room) * eye(be, x))))

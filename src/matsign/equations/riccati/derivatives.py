@@ -17,11 +17,11 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from matsign.backends import Backend
-from matsign.core.operations import Arrays, Rule, Solution, follow, shapes_of, solution
+from matsign.core.operations import Arrays, Operation, Solution, apply, shapes_of, solution
 from matsign.equations.riccati.gain import gain_at
 from matsign.equations.riccati.newton_kleinman import Equation
-from matsign.equations.riccati.problem import Plant
-from matsign.iterations.differentiable_solves import inverse, stable_lyapunov, stable_stein
+from matsign.equations.riccati.problem import RiccatiProblem
+from matsign.iterations.differentiable_solves import inverse, solve_stable_lyapunov, solve_stable_stein
 from matsign.linalg.stacks import adjoint, hermitian
 
 Array = Any
@@ -30,7 +30,7 @@ Array = Any
 class Loop(NamedTuple):
     """A plant with the solution x of its Riccati equation, whose gain is weight⁻¹(…); the closed loop is e⁻¹ f."""
 
-    plant: Plant
+    plant: RiccatiProblem
     x: Array
     weight_inverse: Array
     gain: Array
@@ -43,19 +43,19 @@ class Loop(NamedTuple):
         return self.f if self.e_inverse is None else self.e_inverse @ self.f
 
 
-def close(be: Backend, equation: Equation, p: Plant, x: Array) -> Loop:
+def close(be: Backend, equation: Equation, p: RiccatiProblem, x: Array) -> Loop:
     """The loop of a plant with the solution of its equation."""
-    return _loop(be, equation, p, x, *follow(be, _GAIN, *p, x, equation=equation))
+    return _loop(be, equation, p, x, *apply(be, _GAIN, *p, x, equation=equation))
 
 
-def _loop(be: Backend, equation: Equation, p: Plant, x: Array, gain: Array, f: Array) -> Loop:
+def _loop(be: Backend, equation: Equation, p: RiccatiProblem, x: Array, gain: Array, f: Array) -> Loop:
     weight = hermitian(p.r)
     if equation.discrete:
         weight = weight + adjoint(p.b) @ x @ p.b
     return Loop(p, x, inverse(be, weight), gain, f, None if p.e is None else inverse(be, p.e), equation.discrete)
 
 
-def solution_move(be: Backend, at: Loop, d: Plant) -> Array:
+def solution_jvp(be: Backend, at: Loop, d: RiccatiProblem) -> Array:
     """dx for a change of the plant."""
     k, x, f, e = at.gain, at.x, at.f, at.plant.e
     half = x @ (d.a - d.b @ k)
@@ -70,21 +70,21 @@ def solution_move(be: Backend, at: Loop, d: Plant) -> Array:
     w = hermitian(d.q + 2 * half + adjoint(k) @ hermitian(d.r) @ k)
     if at.e_inverse is not None:
         f, w = f @ at.e_inverse, adjoint(at.e_inverse) @ w @ at.e_inverse
-    return (stable_stein if at.discrete else stable_lyapunov)(be, adjoint(f), w)
+    return (solve_stable_stein if at.discrete else solve_stable_lyapunov)(be, adjoint(f), w)
 
 
-def solution_pull(be: Backend, at: Loop, bar: Array) -> Plant:
-    """The adjoint of `solution_move`: y of the dual equation, f y eᴴ + e y fᴴ = -x̄ or f y fᴴ - e y eᴴ = -x̄, is q̄."""
+def solution_vjp(be: Backend, at: Loop, bar: Array) -> RiccatiProblem:
+    """The adjoint of `solution_jvp`: y of the dual equation, f y eᴴ + e y fᴴ = -x̄ or f y fᴴ - e y eᴴ = -x̄, is q̄."""
     bar = hermitian(bar)
     if at.e_inverse is not None:
         bar = at.e_inverse @ bar @ adjoint(at.e_inverse)
-    y = (stable_stein if at.discrete else stable_lyapunov)(be, at.matrix(), bar)
+    y = (solve_stable_stein if at.discrete else solve_stable_lyapunov)(be, at.matrix(), bar)
     y = hermitian(y)
     yk = y @ adjoint(at.gain)
     ey = y if at.plant.e is None else at.plant.e @ y
     loop, unit = 2 * (at.x @ at.f @ y), 2 * (at.x @ ey)
     a, e = (loop, -unit) if at.discrete else (unit, loop)
-    return Plant(
+    return RiccatiProblem(
         a,
         -(a @ adjoint(at.gain)),
         y,
@@ -94,7 +94,7 @@ def solution_pull(be: Backend, at: Loop, bar: Array) -> Plant:
     )
 
 
-def gain_move(at: Loop, d: Plant, dx: Array) -> Array:
+def gain_jvp(at: Loop, d: RiccatiProblem, dx: Array) -> Array:
     """dk for a change of the plant and of x."""
     p, x, k = at.plant, at.x, at.gain
     past, bh = at.f if at.discrete else p.e, adjoint(p.b)
@@ -109,8 +109,8 @@ def gain_move(at: Loop, d: Plant, dx: Array) -> Array:
     return at.weight_inverse @ (change - hermitian(d.r) @ k)
 
 
-def gain_pull(at: Loop, bar: Array) -> tuple[Plant, Array]:
-    """The adjoint of `gain_move`: the cotangents of the plant and of x."""
+def gain_vjp(at: Loop, bar: Array) -> tuple[RiccatiProblem, Array]:
+    """The adjoint of `gain_jvp`: the cotangents of the plant and of x."""
     p, x, k = at.plant, at.x, at.gain
     u = adjoint(at.weight_inverse) @ bar
     past, uh, bu = at.f if at.discrete else p.e, adjoint(u), p.b @ u
@@ -118,50 +118,52 @@ def gain_pull(at: Loop, bar: Array) -> tuple[Plant, Array]:
     a = xbu if at.discrete else 0 * p.a
     b = (x @ uh if past is None else x @ past @ uh) - (a @ adjoint(k))
     e = None if p.e is None else 0 * p.e if at.discrete else xbu
-    bars = Plant(a, b, 0 * p.q, -hermitian(u @ adjoint(k)), e, None if p.s is None else uh)
-    return bars, bu if past is None else bu @ adjoint(past)
+    cotangents = RiccatiProblem(a, b, 0 * p.q, -hermitian(u @ adjoint(k)), e, None if p.s is None else uh)
+    return cotangents, bu if past is None else bu @ adjoint(past)
 
 
-def matrix_move(at: Loop, d: Plant, dk: Array) -> Array:
+def matrix_jvp(at: Loop, d: RiccatiProblem, dk: Array) -> Array:
     """How e⁻¹(a - b k) moves."""
     change = d.a - d.b @ at.gain - at.plant.b @ dk
     return change if at.e_inverse is None else at.e_inverse @ (change - d.e @ at.matrix())
 
 
-def matrix_pull(at: Loop, bar: Array) -> tuple[Plant, Array]:
-    """The adjoint of `matrix_move`: the cotangents of the plant and of k."""
+def matrix_vjp(at: Loop, bar: Array) -> tuple[RiccatiProblem, Array]:
+    """The adjoint of `matrix_jvp`: the cotangents of the plant and of k."""
     p = at.plant
     g = bar if at.e_inverse is None else adjoint(at.e_inverse) @ bar
     e = None if p.e is None else -(g @ adjoint(at.matrix()))
-    bars = Plant(g, -(g @ adjoint(at.gain)), 0 * p.q, 0 * p.r, e, None if p.s is None else 0 * p.s)
-    return bars, -(adjoint(p.b) @ g)
+    cotangents = RiccatiProblem(g, -(g @ adjoint(at.gain)), 0 * p.q, 0 * p.r, e, None if p.s is None else 0 * p.s)
+    return cotangents, -(adjoint(p.b) @ g)
 
 
-def added(*plants: Plant) -> Plant:
+def add_present(*plants: RiccatiProblem) -> RiccatiProblem:
     """The sum, None where there is nothing."""
-    return Plant(*(None if parts[0] is None else sum(parts[1:], parts[0]) for parts in zip(*plants, strict=True)))
+    return RiccatiProblem(
+        *(None if parts[0] is None else sum(parts[1:], parts[0]) for parts in zip(*plants, strict=True))
+    )
 
 
 def _gain_solve(be: Backend, *arrays: Array, equation: Equation) -> Solution:
-    p = Plant(*arrays[:-1])
+    p = RiccatiProblem(*arrays[:-1])
     p = p._replace(q=hermitian(p.q), r=hermitian(p.r))
     return solution(be, gain_at(be, equation, arrays[-1], p))
 
 
-def _gain_tangent(be: Backend, value: Arrays, arrays: Arrays, moves: Arrays, *, equation: Equation) -> Arrays:
-    at, d = _loop(be, equation, Plant(*arrays[:-1]), arrays[-1], *value), Plant(*moves[:-1])
-    dk = gain_move(at, d, moves[-1])
+def _gain_tangent(be: Backend, value: Arrays, arrays: Arrays, tangents: Arrays, *, equation: Equation) -> Arrays:
+    at, d = _loop(be, equation, RiccatiProblem(*arrays[:-1]), arrays[-1], *value), RiccatiProblem(*tangents[:-1])
+    dk = gain_jvp(at, d, tangents[-1])
     return dk, d.a - d.b @ at.gain - at.plant.b @ dk
 
 
-def _gain_cotangent(be: Backend, value: Arrays, arrays: Arrays, bars: Arrays, *, equation: Equation) -> Arrays:
-    at, (bar_gain, bar_f) = _loop(be, equation, Plant(*arrays[:-1]), arrays[-1], *value), bars
-    by_gain, bar_x = gain_pull(at, bar_gain - adjoint(at.plant.b) @ bar_f)
+def _gain_cotangent(be: Backend, value: Arrays, arrays: Arrays, cotangents: Arrays, *, equation: Equation) -> Arrays:
+    at, (bar_gain, bar_f) = _loop(be, equation, RiccatiProblem(*arrays[:-1]), arrays[-1], *value), cotangents
+    by_gain, bar_x = gain_vjp(at, bar_gain - adjoint(at.plant.b) @ bar_f)
     return *by_gain._replace(a=by_gain.a + bar_f, b=by_gain.b - bar_f @ adjoint(at.gain)), bar_x
 
 
 # A rule of its own, because the digits that the gain needs may be more than those of its formula.
-_GAIN = Rule(
+_GAIN = Operation(
     "gain",
     shapes_of("(n,n),(n,m),(n,n),(m,m),(n,n),(n,m),(n,n)"),
     shapes_of("(m,n),(n,n)"),
@@ -172,14 +174,14 @@ _GAIN = Rule(
 
 
 def riccati_tangent(
-    be: Backend, value: Arrays, arrays: Arrays, moves: Arrays, *, equation: Equation, **options: Any
+    be: Backend, value: Arrays, arrays: Arrays, tangents: Arrays, *, equation: Equation, **options: Any
 ) -> Arrays:
-    """For arrays in the order of `Plant`."""
-    return (solution_move(be, close(be, equation, Plant(*arrays), value[0]), Plant(*moves)),)
+    """For arrays in the order of `RiccatiProblem`."""
+    return (solution_jvp(be, close(be, equation, RiccatiProblem(*arrays), value[0]), RiccatiProblem(*tangents)),)
 
 
 def riccati_cotangent(
-    be: Backend, value: Arrays, arrays: Arrays, bars: Arrays, *, equation: Equation, **options: Any
+    be: Backend, value: Arrays, arrays: Arrays, cotangents: Arrays, *, equation: Equation, **options: Any
 ) -> Arrays:
-    """For arrays in the order of `Plant`."""
-    return tuple(solution_pull(be, close(be, equation, Plant(*arrays), value[0]), bars[0]))
+    """For arrays in the order of `RiccatiProblem`."""
+    return tuple(solution_vjp(be, close(be, equation, RiccatiProblem(*arrays), value[0]), cotangents[0]))

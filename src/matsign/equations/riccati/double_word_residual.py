@@ -10,47 +10,49 @@ from typing import Any
 
 from matsign.backends import Backend
 from matsign.equations.riccati.newton_kleinman import Gap
-from matsign.equations.riccati.problem import Plant
-from matsign.linalg.double_word import Twice, adjoint_of, collapsed, minus, plus, product, twice
+from matsign.equations.riccati.problem import RiccatiProblem
+from matsign.linalg.double_word import DoubleWord, collapsed, dw_add, dw_adjoint, dw_neg, dw_product, from_double
 from matsign.linalg.stacks import adjoint, hermitian, norm
 
 Array = Any
 
 
-def continuous(be: Backend, p: Plant, x: Array) -> Gap:
+def continuous(be: Backend, p: RiccatiProblem, x: Array) -> Gap:
     """The gap of aᴴ x e + eᴴ x a + q - iᴴ r⁻¹ i."""
-    a, b = twice(p.a), twice(p.b)
-    xe = twice(x) if p.e is None else product(be, twice(x), twice(p.e))
-    once = product(be, adjoint_of(a), xe)
-    inner = _with_cross(p, product(be, adjoint_of(b), xe))
+    a, b = from_double(p.a), from_double(p.b)
+    xe = from_double(x) if p.e is None else dw_product(be, from_double(x), from_double(p.e))
+    once = dw_product(be, dw_adjoint(a), xe)
+    inner = _with_cross(p, dw_product(be, dw_adjoint(b), xe))
     terms = 2 * norm(be, once.high) + norm(be, p.q)
-    return _without_paid(be, p, plus(once, adjoint_of(once)), inner, twice(p.r), terms)
+    return _without_quadratic_term(be, p, dw_add(once, dw_adjoint(once)), inner, from_double(p.r), terms)
 
 
-def discrete(be: Backend, p: Plant, x: Array) -> Gap:
+def discrete(be: Backend, p: RiccatiProblem, x: Array) -> Gap:
     """The gap of aᴴ x a - eᴴ x e + q - iᴴ (r + bᴴ x b)⁻¹ i."""
-    a, b = twice(p.a), twice(p.b)
-    xa = product(be, twice(x), a)
-    moved, inner = product(be, adjoint_of(a), xa), _with_cross(p, product(be, adjoint_of(b), xa))
-    kept = twice(x)
+    a, b = from_double(p.a), from_double(p.b)
+    xa = dw_product(be, from_double(x), a)
+    moved, inner = dw_product(be, dw_adjoint(a), xa), _with_cross(p, dw_product(be, dw_adjoint(b), xa))
+    kept = from_double(x)
     if p.e is not None:
-        e = twice(p.e)
-        kept = product(be, adjoint_of(e), product(be, kept, e))
-    weight = plus(twice(p.r), product(be, adjoint_of(b), product(be, twice(x), b)))
+        e = from_double(p.e)
+        kept = dw_product(be, dw_adjoint(e), dw_product(be, kept, e))
+    weight = dw_add(from_double(p.r), dw_product(be, dw_adjoint(b), dw_product(be, from_double(x), b)))
     terms = norm(be, moved.high) + norm(be, kept.high) + norm(be, p.q)
-    return _without_paid(be, p, plus(moved, minus(kept)), inner, weight, terms)
+    return _without_quadratic_term(be, p, dw_add(moved, dw_neg(kept)), inner, weight, terms)
 
 
-def _with_cross(p: Plant, inner: Twice) -> Twice:
-    return inner if p.s is None else plus(inner, twice(adjoint(p.s)))
+def _with_cross(p: RiccatiProblem, inner: DoubleWord) -> DoubleWord:
+    return inner if p.s is None else dw_add(inner, from_double(adjoint(p.s)))
 
 
-def _without_paid(be: Backend, p: Plant, left: Twice, inner: Twice, weight: Twice, terms: Array) -> Gap:
+def _without_quadratic_term(
+    be: Backend, p: RiccatiProblem, left: DoubleWord, inner: DoubleWord, weight: DoubleWord, terms: Array
+) -> Gap:
     gain = be.solve(weight.high, inner.high)
-    k = twice(gain)
-    rest = plus(inner, minus(product(be, weight, k))).high
-    paid = product(be, adjoint_of(inner), k)
-    gap = plus(plus(left, twice(p.q)), minus(paid))
+    k = from_double(gain)
+    rest = dw_add(inner, dw_neg(dw_product(be, weight, k))).high
+    paid = dw_product(be, dw_adjoint(inner), k)
+    gap = dw_add(dw_add(left, from_double(p.q)), dw_neg(paid))
     # As small as a rounding of the inner, the rest needs no more than working precision in its products.
     small = adjoint(gain) @ rest + adjoint(rest) @ be.solve(weight.high, rest)
     return Gap(hermitian(collapsed(gap) - small), p.a - p.b @ gain, gain, terms + norm(be, paid.high))

@@ -11,52 +11,54 @@ import functools
 from typing import Any
 
 from matsign.backends import Backend
-from matsign.equations.riccati.decimal_fallback import affordable, solved
+from matsign.equations.riccati.decimal_fallback import affordable, solve_in_decimals
 from matsign.equations.riccati.newton_kleinman import Equation
 from matsign.equations.riccati.problem import (
-    Plant,
+    RiccatiProblem,
     gain_exponent,
     in_odd_units,
     loop_exponent,
-    normalise,
-    rounded_by_chance,
+    round_randomly,
+    scale_problem,
 )
-from matsign.linalg.stacks import adjoint, column, nonzero, norm
+from matsign.linalg.stacks import adjoint, broadcast_scalar, norm, safe_divisor
 
 Array = Any
 
 
-def gain_at(be: Backend, equation: Equation, x: Array, p: Plant, *, shaken: bool = False) -> tuple[Array, Array]:
+def gain_at(
+    be: Backend, equation: Equation, x: Array, p: RiccatiProblem, *, shaken: bool = False
+) -> tuple[Array, Array]:
     """(k, f) in the units of the caller; `shaken` for rounded data, where the digits of x do not suffice."""
-    scaled, x = _scaled(be, equation, x, p)
-    at = be.once(equation.gap, be, scaled, x)
-    outer = column(gain_exponent(be, p, discrete=equation.discrete))
+    scaled, x = _in_scaled_units(be, equation, x, p)
+    at = be.shared_function(equation.gap, be, scaled, x)
+    outer = broadcast_scalar(gain_exponent(be, p, discrete=equation.discrete))
     if not affordable(be, x, 2):
         gain = be.ldexp(at.gain, outer)
         return gain, p.a - p.b @ gain
-    lost = _lost(be, equation, x, scaled, at.gain)
+    lost = _needs_more_digits(be, equation, x, scaled, at.gain)
     digits = functools.partial(_in_digits, be, equation, shaken)
-    gain, closed = be.split(lost, digits, lambda p, gain, closed: (gain, closed), scaled, at.gain, at.closed)
+    gain, closed = be.masked_cond(lost, digits, lambda p, gain, closed: (gain, closed), scaled, at.gain, at.closed)
     gain = be.ldexp(gain, outer)
-    closed = be.ldexp(closed, column(loop_exponent(be, p, discrete=equation.discrete)))
-    return gain, be.xp.where(column(lost), closed, p.a - p.b @ gain)
+    closed = be.ldexp(closed, broadcast_scalar(loop_exponent(be, p, discrete=equation.discrete)))
+    return gain, be.xp.where(broadcast_scalar(lost), closed, p.a - p.b @ gain)
 
 
-def gain_spread(be: Backend, equation: Equation, x: Array, p: Plant) -> Array:
+def gain_spread(be: Backend, equation: Equation, x: Array, p: RiccatiProblem) -> Array:
     """By how much rounding moves each entry of the gain; 0 where working precision did not suffice."""
-    scaled, x = _scaled(be, equation, x, p)
+    scaled, x = _in_scaled_units(be, equation, x, p)
     gain = equation.gap(be, scaled, x).gain
     spread = _changes(be, equation, x, scaled, gain)
-    spread = be.xp.where(column(_lost(be, equation, x, scaled, gain)), 0 * spread, spread)
-    return be.ldexp(spread, column(gain_exponent(be, p, discrete=equation.discrete)))
+    spread = be.xp.where(broadcast_scalar(_needs_more_digits(be, equation, x, scaled, gain)), 0 * spread, spread)
+    return be.ldexp(spread, broadcast_scalar(gain_exponent(be, p, discrete=equation.discrete)))
 
 
-def _scaled(be: Backend, equation: Equation, x: Array, p: Plant) -> tuple[Plant, Array]:
-    scaled, whole, _ = normalise(be, p, discrete=equation.discrete)
-    return scaled, be.ldexp(x, column(-whole))
+def _in_scaled_units(be: Backend, equation: Equation, x: Array, p: RiccatiProblem) -> tuple[RiccatiProblem, Array]:
+    scaled, whole, _ = scale_problem(be, p, discrete=equation.discrete)
+    return scaled, be.ldexp(x, broadcast_scalar(-whole))
 
 
-def _lost(be: Backend, equation: Equation, x: Array, scaled: Plant, gain: Array) -> Array:
+def _needs_more_digits(be: Backend, equation: Equation, x: Array, scaled: RiccatiProblem, gain: Array) -> Array:
     """Where working precision does not suffice for the gain, and more digits can be had."""
     if not affordable(be, x, 2):
         return be.ones(x) < 0
@@ -64,29 +66,32 @@ def _lost(be: Backend, equation: Equation, x: Array, scaled: Plant, gain: Array)
     return ~(norm(be, _changes(be, equation, x, scaled, gain)) <= enough * norm(be, gain))
 
 
-def _changes(be: Backend, equation: Equation, x: Array, scaled: Plant, gain: Array) -> Array:
+def _changes(be: Backend, equation: Equation, x: Array, scaled: RiccatiProblem, gain: Array) -> Array:
     """By how much rounding moves each entry of the gain in working precision: the most in three other systems of units.
 
     Changes of the data by roundings would not do: what a sum of 1 and 1e-12 loses stays the same when the 1 changes by eps. And
     where rounding makes the weight regular that is multiplied by the gain, what that loses is the same in all units.
     """
-    changes = [be.xp.abs(gain) * column(be.astype(_is_made_regular(be, equation, x, scaled), be.kind(be.real(gain))))]
+    changes = [
+        be.xp.abs(gain)
+        * broadcast_scalar(be.astype(_is_made_regular(be, equation, x, scaled), be.dtype_name(be.real(gain))))
+    ]
     for draw in range(3):
         odd = in_odd_units(be, scaled, x, draw)
         changes.append(be.xp.abs(odd.gain * equation.gap(be, odd.plant, odd.x).gain - gain))
     return functools.reduce(be.xp.maximum, changes)
 
 
-def _is_made_regular(be: Backend, equation: Equation, x: Array, p: Plant) -> Array:
+def _is_made_regular(be: Backend, equation: Equation, x: Array, p: RiccatiProblem) -> Array:
     """Where r (or r + bᴴ x b), with its inputs in units that make its diagonal 1, is singular to working precision."""
     weight = p.r + adjoint(p.b) @ x @ p.b if equation.discrete else p.r
-    units = 1 / be.xp.sqrt(nonzero(be, be.xp.abs(be.real(be.xp.linalg.diagonal(weight)))))
+    units = 1 / be.xp.sqrt(safe_divisor(be, be.xp.abs(be.real(be.xp.linalg.diagonal(weight)))))
     weight = weight * units[:, :, None] * units[:, None, :]
     return ~(norm(be, weight) * norm(be, be.inv(weight)) * (4 * weight.shape[-1] * be.eps(x)) < 1)
 
 
-def _in_digits(be: Backend, equation: Equation, shaken: bool, p: Plant, gain: Array, closed: Array) -> Any:
+def _in_digits(be: Backend, equation: Equation, shaken: bool, p: RiccatiProblem, gain: Array, closed: Array) -> Any:
     """(gain, closed loop) from the solution in more digits, where that can be had."""
-    found = solved(be, equation, rounded_by_chance(be, p) if shaken else p)
-    good = column(found.found & found.stable)
+    found = solve_in_decimals(be, equation, round_randomly(be, p) if shaken else p)
+    good = broadcast_scalar(found.found & found.stable)
     return be.xp.where(good, found.gain, gain), be.xp.where(good, found.closed, closed)

@@ -12,22 +12,22 @@ from matsign.core.public import Residual, declared
 from matsign.equations.riccati.care import CONTINUOUS
 from matsign.equations.riccati.dare import DISCRETE
 from matsign.equations.riccati.derivatives import (
-    added,
+    add_present,
     close,
-    gain_move,
-    gain_pull,
-    matrix_move,
-    matrix_pull,
-    solution_move,
-    solution_pull,
+    gain_jvp,
+    gain_vjp,
+    matrix_jvp,
+    matrix_vjp,
+    solution_jvp,
+    solution_vjp,
 )
 from matsign.equations.riccati.gain import gain_at, gain_spread
 from matsign.equations.riccati.newton_kleinman import Equation
-from matsign.equations.riccati.pole_derivatives import poles_move, poles_pull
-from matsign.equations.riccati.problem import Plant, rounded_by_one
-from matsign.equations.riccati.solver import METHODS, assess, finite, solver_of
+from matsign.equations.riccati.pole_derivatives import poles_jvp, poles_vjp
+from matsign.equations.riccati.problem import RiccatiProblem, round_by_one
+from matsign.equations.riccati.solver import METHODS, error_estimate, solver_of, zero_nonfinite_entries
 from matsign.linalg.stacks import adjoint, hermitian, norm
-from matsign.linalg.stacks import normalise as normalise_size
+from matsign.linalg.stacks import scale_to_unit as normalise_size
 
 Array = Any
 
@@ -76,12 +76,12 @@ def _regulate(equation: Equation) -> Callable[..., Solution]:
         q, r = hermitian(q), hermitian(r)
         found = riccati(be, a, b, q, r, e, s, method=method)
         x = found.value[0]
-        p = Plant(a, b, q, r, e, s)
+        p = RiccatiProblem(a, b, q, r, e, s)
         gain, f = gain_at(be, equation, x, p)
         # r + bᴴ x b may leave the range of the dtype where x does not.
         beyond = (found.failure == 0) & ~(be.xp.isfinite(gain).all((-1, -2)))
         failure = be.xp.where(beyond, int(Failure.OVERFLOW) + 0 * found.failure, found.failure)
-        found = found._replace(value=(gain, x, be.eig(finite(be, _loop(be, f, e)))[0]), failure=failure)
+        found = found._replace(value=(gain, x, be.eig(zero_nonfinite_entries(be, _loop(be, f, e)))[0]), failure=failure)
         if equation.discrete:
             found = _without_minimum(be, found, hermitian(r + adjoint(b) @ x @ b))
         return _without_minimum(be, found, r)
@@ -99,7 +99,7 @@ def _without_minimum(be: Backend, found: Solution, weight: Array) -> Solution:
     Inputs are measured in units that bring the diagonal near 1: rounding of a large weight hides no small one.
     """
     xp = be.xp
-    weight = finite(be, weight)
+    weight = zero_nonfinite_entries(be, weight)
 
     def doubtful(weight: Array, failure: Array, detail: Array) -> tuple[Array, Array]:
         weight, whole = normalise_size(be, weight)
@@ -115,7 +115,7 @@ def _without_minimum(be: Backend, found: Solution, weight: Array) -> Solution:
             xp.where(negative[:, None], figure, detail),
         )
 
-    failure, detail = be.seldom(
+    failure, detail = be.rare_cond(
         ~xp.isfinite(norm(be, be.cholesky(weight))),
         doubtful,
         lambda weight, *kept: kept,
@@ -132,7 +132,7 @@ def _least_of_diagonal(be: Backend, x: Array) -> Array:
     return be.xp.min(be.real(be.xp.linalg.diagonal(x)), axis=-1)
 
 
-def _regulated(equation: Equation) -> Callable[..., Residual]:
+def _residual_of(equation: Equation) -> Callable[..., Residual]:
     def residual(
         be: Backend,
         value: tuple[Array, ...],
@@ -144,14 +144,14 @@ def _regulated(equation: Equation) -> Callable[..., Residual]:
         e: Array | None,
     ) -> Residual:
         gain, x, poles = value
-        p = Plant(a, b, q, r, e, s)
-        found = assess(be, equation, x, p)
+        p = RiccatiProblem(a, b, q, r, e, s)
+        found = error_estimate(be, equation, x, p)
         (dx,) = found.correction
         # What dx, and what is not the gain of x at all, moves the gain by; and that the poles.
         right, _ = gain_at(be, equation, x, p)
-        moved, f = gain_at(be, equation, x + finite(be, dx), p, shaken=True)
+        moved, f = gain_at(be, equation, x + zero_nonfinite_entries(be, dx), p, shaken=True)
         # The closed loop is itself rounded, which moves the poles of one that is far from normal or badly scaled.
-        shifted = be.eig(rounded_by_one(be, finite(be, _loop(be, f, e))))[0]
+        shifted = be.eig(round_by_one(be, zero_nonfinite_entries(be, _loop(be, f, e))))[0]
         nearest = be.xp.min(be.xp.abs(poles[:, :, None] - shifted[:, None, :]), axis=-1)
         # Poles that rounding moves by half of their size may be wrong by any factor.
         known = be.norm(nearest) <= be.norm(poles) / 2
@@ -163,33 +163,33 @@ def _regulated(equation: Equation) -> Callable[..., Residual]:
     return residual
 
 
-def _in_order(a: Array, b: Array, q: Array, r: Array, s: Array | None, e: Array | None) -> Plant:
-    return Plant(a, b, q, r, e, s)
+def _in_order(a: Array, b: Array, q: Array, r: Array, s: Array | None, e: Array | None) -> RiccatiProblem:
+    return RiccatiProblem(a, b, q, r, e, s)
 
 
 def _tangent_of(equation: Equation) -> Callable[..., Arrays]:
     """The solution moves as that of the Riccati equation, the gain by its formula, the poles with the closed loop."""
 
-    def tangent(be: Backend, value: Arrays, arrays: Arrays, moves: Arrays, *, method: str) -> Arrays:
+    def tangent(be: Backend, value: Arrays, arrays: Arrays, tangents: Arrays, *, method: str) -> Arrays:
         _, x, poles = value
-        d, at = _in_order(*moves), close(be, equation, _in_order(*arrays), x)
-        dx = solution_move(be, at, d)
-        dk = gain_move(at, d, dx)
-        return dk, dx, poles_move(be, at.matrix(), poles, matrix_move(at, d, dk))
+        d, at = _in_order(*tangents), close(be, equation, _in_order(*arrays), x)
+        dx = solution_jvp(be, at, d)
+        dk = gain_jvp(at, d, dx)
+        return dk, dx, poles_jvp(be, at.matrix(), poles, matrix_jvp(at, d, dk))
 
     return tangent
 
 
 def _cotangent_of(equation: Equation) -> Callable[..., Arrays]:
-    def cotangent(be: Backend, value: Arrays, arrays: Arrays, bars: Arrays, *, method: str) -> Arrays:
+    def cotangent(be: Backend, value: Arrays, arrays: Arrays, cotangents: Arrays, *, method: str) -> Arrays:
         _, x, poles = value
         at = close(be, equation, _in_order(*arrays), x)
-        bar_matrix = poles_pull(be, at.matrix(), poles, bars[2])
+        bar_matrix = poles_vjp(be, at.matrix(), poles, cotangents[2])
         if not be.is_complex(x):
             bar_matrix = be.real(bar_matrix)
-        by_matrix, bar_gain = matrix_pull(at, bar_matrix)
-        by_gain, bar_x = gain_pull(at, bars[0] + bar_gain)
-        a, b, q, r, e, s = added(by_matrix, by_gain, solution_pull(be, at, bars[1] + bar_x))
+        by_matrix, bar_gain = matrix_vjp(at, bar_matrix)
+        by_gain, bar_x = gain_vjp(at, cotangents[0] + bar_gain)
+        a, b, q, r, e, s = add_present(by_matrix, by_gain, solution_vjp(be, at, cotangents[1] + bar_x))
         return a, b, q, r, s, e
 
     return cotangent
@@ -199,7 +199,7 @@ _LQR = "(n,n),(n,m),(n,n),(m,m),(n,m),(n,n)->(m,n),(n,n),(n)"
 _LQR_KINDS = ("same", "same", "complex")
 
 
-def _named(be: Backend, gain: Array, solution: Array, poles: Array) -> Regulator:
+def _regulator(be: Backend, gain: Array, solution: Array, poles: Array) -> Regulator:
     return Regulator(gain, solution, poles)
 
 
@@ -207,11 +207,11 @@ def _named(be: Backend, gain: Array, solution: Array, poles: Array) -> Regulator
     _LQR,
     kinds=_LQR_KINDS,
     solve=_regulate(CONTINUOUS),
-    residual=_regulated(CONTINUOUS),
+    residual=_residual_of(CONTINUOUS),
     tangent=_tangent_of(CONTINUOUS),
     cotangent=_cotangent_of(CONTINUOUS),
     choices={"method": METHODS},
-    wrap=_named,
+    wrap=_regulator,
     hermitian=("q", "r"),
     neutral={"m": 1.0},
 )
@@ -303,11 +303,11 @@ def lqr(
     _LQR,
     kinds=_LQR_KINDS,
     solve=_regulate(DISCRETE),
-    residual=_regulated(DISCRETE),
+    residual=_residual_of(DISCRETE),
     tangent=_tangent_of(DISCRETE),
     cotangent=_cotangent_of(DISCRETE),
     choices={"method": METHODS},
-    wrap=_named,
+    wrap=_regulator,
     hermitian=("q", "r"),
     neutral={"m": 1.0},
 )

@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from matsign.backends import Backend
-from matsign.equations.riccati.problem import Plant, Units, in_units, solution_units
-from matsign.iterations.structured_doubling import Closed
-from matsign.linalg.stacks import adjoint, column, eye, hermitian, nonzero, norm, rounding_probe
+from matsign.equations.riccati.problem import RiccatiProblem, Units, in_units, solution_units
+from matsign.iterations.structured_doubling import ClosedLoopSolution
+from matsign.linalg.stacks import adjoint, broadcast_scalar, eye, hermitian, norm, rounding_probe, safe_divisor
 
 Array = Any
 
@@ -54,13 +54,13 @@ class Equation(NamedTuple):
     hidden: float
     gap: Callable[..., Gap]
     exact_gap: Callable[..., Gap]
-    steps: Callable[..., Closed]
+    steps: Callable[..., ClosedLoopSolution]
     operator: Callable[..., Array]
     dual: Callable[..., Array]
     doubling: Callable[..., tuple[Array, Array]]
     hamiltonian: Callable[..., tuple[Array, Array, Array, Array]]
 
-    def step(self, be: Backend, p: Plant, closed: Array, gap: Array) -> Closed:
+    def step(self, be: Backend, p: RiccatiProblem, closed: Array, gap: Array) -> ClosedLoopSolution:
         """Of one gap."""
         return self.steps(be, p, closed, gap).only()
 
@@ -68,18 +68,18 @@ class Equation(NamedTuple):
 def solve_weighted(be: Backend, weight: Array, inner: Array) -> Array:
     """weight⁻¹ inner; of a weight that rounding has made singular, with one rounding of its diagonal put back."""
 
-    def moved(weight: Array, inner: Array, _: Array) -> Array:
+    def solve_moved(weight: Array, inner: Array, _: Array) -> Array:
         diagonal = be.xp.abs(be.xp.linalg.diagonal(weight))
         return be.solve(weight + 2 * be.eps(weight) * diagonal[..., None, :] * eye(be, weight), inner)
 
     gain = be.solve(weight, inner)
-    if be.traced(gain):
+    if be.is_traced(gain):
         return gain
     regular = be.xp.isfinite(norm(be, gain))
-    if be.every(regular):
+    if be.all_true(regular):
         return gain
     singular = ~regular & be.xp.isfinite(norm(be, weight) + norm(be, inner))
-    return be.split(singular, moved, lambda weight, inner, gain: gain, weight, inner, gain)
+    return be.masked_cond(singular, solve_moved, lambda weight, inner, gain: gain, weight, inner, gain)
 
 
 class Candidate(NamedTuple):
@@ -97,17 +97,17 @@ class Candidate(NamedTuple):
     next: Array
 
 
-def correct(be: Backend, equation: Equation, p: Plant, x: Array, steps: Array) -> Candidate:
+def correct(be: Backend, equation: Equation, p: RiccatiProblem, x: Array, steps: Array) -> Candidate:
     """The best of the Newton iterates from x whose closed loop is stable; x itself where there is none."""
-    xp, eps, early = be.xp, be.eps(x), not be.traced(x)
+    xp, eps, early = be.xp, be.eps(x), not be.is_traced(x)
     rounding = 8 * x.shape[-1] * eps
 
-    def look(be: Backend, p: Plant, x: Array) -> tuple[Array, ...]:
-        gap, closed, _, terms = be.once(equation.gap, be, p, x)
+    def look(be: Backend, p: RiccatiProblem, x: Array) -> tuple[Array, ...]:
+        gap, closed, _, terms = be.shared_function(equation.gap, be, p, x)
         size = _relative(be, gap, terms)
         if equation.hidden:
             # Of an x that is not moved any more only the length of this step is asked for.
-            last = be.astype(size <= 2 * eps, be.kind(size))
+            last = be.astype(size <= 2 * eps, be.dtype_name(size))
             gap = gap + hermitian(rounding_probe(be, x, equation.hidden * last * terms))
         return x, gap, closed, size
 
@@ -116,18 +116,20 @@ def correct(be: Backend, equation: Equation, p: Plant, x: Array, steps: Array) -
         del state
         dx, stable, doublings = equation.step(be, p, closed, gap)
         del closed, gap
-        move = norm(be, dx) / nonzero(be, norm(be, x))
+        move = norm(be, dx) / safe_divisor(be, norm(be, x))
         # A closed loop that takes this long to die out turns rounding into errors, whatever this one step says.
         move = xp.where(doublings > LASTING, math.inf, move)
         better = stable & ((size < best.residual) | ~best.stable)
-        best = _kept(be, better, Candidate(x, size, move, stable, best.steps, stable, x), best)
+        best = _keep(be, better, Candidate(x, size, move, stable, best.steps, stable, x), best)
         # At rounding there is nothing left to gain.
         # A member that stays where it is leaves the loop, and nobody asks for its gap and closed loop.
         moving = stable & (size > 2 * eps)
-        if be.traced(x):
-            *at, new_size = be.choose(moving, be.once(look, be, p, hermitian(x + dx)), (x, dx, dx, size))
+        if be.is_traced(x):
+            *at, new_size = be.masked_select(
+                moving, be.shared_function(look, be, p, hermitian(x + dx)), (x, dx, dx, size)
+            )
         else:
-            *at, new_size = be.split(
+            *at, new_size = be.masked_cond(
                 moving,
                 lambda p, x, dx, size: look(be, p, hermitian(x + dx)),
                 lambda p, x, dx, size: (x, dx, dx, size),
@@ -138,39 +140,39 @@ def correct(be: Backend, equation: Equation, p: Plant, x: Array, steps: Array) -
         if early:
             # Of what rounding leaves, the step is about as long as the last one was: too long, it is one for more digits.
             blind = better & active & (new_size < rounding) & (move * new_size > equation.trust * eps * size)
-            best = best._replace(next=be.choose(blind, at[0], best.next))
+            best = best._replace(next=be.masked_select(blind, at[0], best.next))
             active = active & ~blind
         return (p, *at, new_size, best, count + 1), active
 
     def start() -> Any:
-        x0, gap, closed, size = be.once(look, be, p, x)
+        x0, gap, closed, size = be.shared_function(look, be, p, x)
         return p, x0, gap, closed, size, Candidate(x0, size, 0 * size, size < 0, steps, size < 0, x0), 0 * size
 
     *_, best, _ = be.loop(step, start(), _STEPS)
     return best
 
 
-def refine(be: Backend, equation: Equation, p: Plant, c: Candidate) -> Candidate:
+def refine(be: Backend, equation: Equation, p: RiccatiProblem, c: Candidate) -> Candidate:
     """Newton in twice the precision, for solutions that rounding in what is left of the equation moves by more than a little."""
     # A program for an accelerator has no room for twice the precision: it leaves to the host what is moved by more digits.
-    enough = max(equation.trust * be.eps(c.x), be.eps(c.x) ** 0.75 if be.traced(c.x) else 0.0)
+    enough = max(equation.trust * be.eps(c.x), be.eps(c.x) ** 0.75 if be.is_traced(c.x) else 0.0)
     doubtful = c.stable & ~(c.move <= enough)
-    return be.seldom(doubtful, lambda p, c: _refine(be, equation, p, c), lambda p, c: c, p, c)
+    return be.rare_cond(doubtful, lambda p, c: _refine(be, equation, p, c), lambda p, c: c, p, c)
 
 
-def _refine(be: Backend, equation: Equation, p: Plant, c: Candidate) -> Candidate:
+def _refine(be: Backend, equation: Equation, p: RiccatiProblem, c: Candidate) -> Candidate:
     """Newton in twice the precision, with the states in units that make the diagonal of x about 1."""
-    units = Units(be.no_counts(c.x), solution_units(be, c.x), be.no_counts(c.x))
+    units = Units(be.int_zeros(c.x), solution_units(be, c.x), be.int_zeros(c.x))
     p, c = in_units(be, p, units.states), c._replace(x=units.apply(be, c.x), next=units.apply(be, c.next))
-    if be.traced(c.x):
+    if be.is_traced(c.x):
         c = _by_steps(be, equation, p, c)
     else:
         c, known = _in_one_step(be, equation, p, c)
-        c = be.split(~known, functools.partial(_by_steps, be, equation), lambda p, c: c, p, c)
+        c = be.masked_cond(~known, functools.partial(_by_steps, be, equation), lambda p, c: c, p, c)
     return c._replace(x=units.restore(be, c.x))
 
 
-def _in_one_step(be: Backend, equation: Equation, p: Plant, c: Candidate) -> tuple[Candidate, Array]:
+def _in_one_step(be: Backend, equation: Equation, p: RiccatiProblem, c: Candidate) -> tuple[Candidate, Array]:
     """The next iterate after a step in twice the precision, and where that is known to be right to rounding.
 
     The solution of the step's equation for I bounds the error of the step: that of its own solution, of the rounding errors of
@@ -179,27 +181,27 @@ def _in_one_step(be: Backend, equation: Equation, p: Plant, c: Candidate) -> tup
     eps = be.eps(c.x)
     x, at = c.next, equation.exact_gap(be, p, c.next)
     one = eye(be, x) + 0 * x
-    rights = (at.gap, one, probed(be, equation, at, eps) - at.gap) if equation.hidden else (at.gap, one)
+    rights = (at.gap, one, residual_and_rounding(be, equation, at, eps) - at.gap) if equation.hidden else (at.gap, one)
     (dx, y, *hidden), stable, _ = equation.steps(be, p, at.closed, *rights)
     new = hermitian(x + dx)
-    length, inverse = nonzero(be, norm(be, new)), norm(be, y)
+    length, inverse = safe_divisor(be, norm(be, new)), norm(be, y)
     beside, across = (at.closed if equation.discrete else p.e), adjoint(p.b) @ dx
-    moved = equation.gap(be, p, new).gain - at.gain
+    solve_moved = equation.gap(be, p, new).gain - at.gain
     rounding = 2 * norm(be, _rounding(be, p, at))
-    turned = 2 * norm(be, p.b @ moved)
+    turned = 2 * norm(be, p.b @ solve_moved)
     if beside is not None:
         across = across @ beside
         rounding, turned = rounding * norm(be, beside), turned * norm(be, beside)
-    left = norm(be, at.gap + equation.operator(p, at.closed, dx)) + norm(be, moved) * norm(be, across)
+    left = norm(be, at.gap + equation.operator(p, at.closed, dx)) + norm(be, solve_moved) * norm(be, across)
     error = inverse * (left + rounding * norm(be, dx))
     move = eps + sum(norm(be, h) for h in hidden) / length
     known = stable & (inverse * (rounding + turned) < 0.1) & (error <= eps / 4 * length)
     known = known & (move <= equation.trust * eps)
     found = Candidate(new, _relative(be, at.gap, at.terms), move, stable, c.steps + 1, known, new)
-    return be.choose(known, found, c), known
+    return be.masked_select(known, found, c), known
 
 
-def _by_steps(be: Backend, equation: Equation, p: Plant, c: Candidate) -> Candidate:
+def _by_steps(be: Backend, equation: Equation, p: RiccatiProblem, c: Candidate) -> Candidate:
     """Newton in twice the precision while its steps shrink.
 
     The steps are the errors here. The residual no longer tells: that of an x with all digits right is rounding of x.
@@ -210,23 +212,23 @@ def _by_steps(be: Backend, equation: Equation, p: Plant, c: Candidate) -> Candid
         p, x, best, last = state
         at = equation.exact_gap(be, p, x)
         dx, stable, _ = equation.step(be, p, at.closed, at.gap)
-        move = norm(be, dx) / nonzero(be, norm(be, x))
+        move = norm(be, dx) / safe_divisor(be, norm(be, x))
         size = _relative(be, at.gap, at.terms)
         better = stable & (move < 0.7 * last)
-        best = _kept(be, better, Candidate(x, size, move, stable, best.steps, best.sure, x), best)
+        best = _keep(be, better, Candidate(x, size, move, stable, best.steps, best.sure, x), best)
         return (p, hermitian(x + dx), best, xp.where(better, move, last)), better & (move > eps)
 
     unknown = math.inf * be.ones(c.x)
-    limit = _STEPS if be.written_out(c.x) else _REFINEMENTS
+    limit = _STEPS if be.unrolls_loops(c.x) else _REFINEMENTS
     _, _, best, _ = be.loop(step, (p, c.x, c._replace(residual=unknown), unknown), limit)
     at, move = equation.gap(be, p, best.x), best.move
     if equation.hidden:
-        hidden = equation.step(be, p, at.closed, probed(be, equation, at, eps) - at.gap).x
-        move = xp.maximum(move, norm(be, hidden) / nonzero(be, norm(be, best.x)))
+        hidden = equation.step(be, p, at.closed, residual_and_rounding(be, equation, at, eps) - at.gap).x
+        move = xp.maximum(move, norm(be, hidden) / safe_divisor(be, norm(be, best.x)))
     return best._replace(sure=(move <= equation.trust * eps) & certain(be, equation, p, at))
 
 
-def probed(be: Backend, equation: Equation, at: Gap, precision: float = 1.0) -> Array:
+def residual_and_rounding(be: Backend, equation: Equation, at: Gap, precision: float = 1.0) -> Array:
     """What is left of an equation, and the rounding errors of its terms that it may hide: where these cancel, a small sum, or
     none, says little. `precision` is beside that of the numbers.
     """
@@ -234,20 +236,20 @@ def probed(be: Backend, equation: Equation, at: Gap, precision: float = 1.0) -> 
 
 
 def certain(
-    be: Backend, equation: Equation, p: Plant, at: Gap, moved: Array | None = None, dense: bool = False
+    be: Backend, equation: Equation, p: RiccatiProblem, at: Gap, solve_moved: Array | None = None, dense: bool = False
 ) -> Array:
     """Whether the closed loop is stable, and a step from it right to a digit, whatever rounding has done to the closed loop.
 
     The solution of the step's equation for I tells: with rounding errors put into every entry, always the same ones and some
-    larger than they are, it must not change by more than a tenth. With `moved` the gain is changed by as much, too. `dense`
+    larger than they are, it must not change by more than a tenth. With `solve_moved` the gain is changed by as much, too. `dense`
     errors may be anywhere, as large as those of the largest entry.
     """
     one = eye(be, at.closed) + 0 * at.closed
     rounding = _rounding(be, p, at)
-    if moved is not None:
-        rounding = rounding + be.xp.abs(p.b) @ be.xp.abs(moved)
+    if solve_moved is not None:
+        rounding = rounding + be.xp.abs(p.b) @ be.xp.abs(solve_moved)
     signs = np.random.default_rng(0).choice((-1.0, 1.0), p.a.shape[-2:])
-    shaken = at.closed + rounding * be.astype(be.asarray(signs, rounding), be.kind(rounding))
+    shaken = at.closed + rounding * be.astype(be.asarray(signs, rounding), be.dtype_name(rounding))
     (y, stable, _), (z, also, _) = (equation.step(be, p, closed, one) for closed in (at.closed, shaken))
     sure = stable & also & (norm(be, y - z) < 0.1 * norm(be, y))
     if not dense:
@@ -257,17 +259,17 @@ def certain(
     return sure & (32 * be.eps(y) * norm(be, p.a) * norm(be, beside) * norm(be, y) < 0.1)
 
 
-def _rounding(be: Backend, p: Plant, at: Gap) -> Array:
+def _rounding(be: Backend, p: RiccatiProblem, at: Gap) -> Array:
     """What rounding may have done to each entry of the closed loop."""
     return 16 * be.eps(at.closed) * (be.xp.abs(p.a) + be.xp.abs(p.b) @ be.xp.abs(at.gain))
 
 
-def _kept(be: Backend, better: Array, new: Candidate, old: Candidate) -> Candidate:
-    found: Candidate = be.choose(better, new, old)
+def _keep(be: Backend, better: Array, new: Candidate, old: Candidate) -> Candidate:
+    found: Candidate = be.masked_select(better, new, old)
     return found._replace(steps=old.steps + 1)
 
 
-def polish(be: Backend, equation: Equation, p: Plant, x: Array, steps: Array) -> Candidate:
+def polish(be: Backend, equation: Equation, p: RiccatiProblem, x: Array, steps: Array) -> Candidate:
     """Newton from x for as long as the residual drops, the closed loop not asked: for solutions on the boundary of stability."""
     xp = be.xp
     at = equation.gap(be, p, x)
@@ -281,7 +283,7 @@ def polish(be: Backend, equation: Equation, p: Plant, x: Array, steps: Array) ->
         new_size = _relative(be, new_at.gap, new_at.terms)
         better = new_size < size
         kept = Gap(*(xp.where(_like(better, u), u, v) for u, v in zip(new_at, at, strict=True)))
-        state = (p, xp.where(column(better), new, x), kept, xp.where(better, new_size, size), steps + 1)
+        state = (p, xp.where(broadcast_scalar(better), new, x), kept, xp.where(better, new_size, size), steps + 1)
         return state, better
 
     _, x, _, size, steps = be.loop(step, (p, x, at, size, steps), _STEPS)
@@ -290,14 +292,14 @@ def polish(be: Backend, equation: Equation, p: Plant, x: Array, steps: Array) ->
 
 def _relative(be: Backend, gap: Array, terms: Array) -> Array:
     """What is left of an equation beside its terms; infinite where these overflow."""
-    return be.xp.where(terms < math.inf, norm(be, gap) / nonzero(be, terms), math.inf)
+    return be.xp.where(terms < math.inf, norm(be, gap) / safe_divisor(be, terms), math.inf)
 
 
 def _like(mask: Array, x: Array) -> Array:
-    return column(mask) if x.ndim == 3 else mask
+    return broadcast_scalar(mask) if x.ndim == 3 else mask
 
 
-def fair(be: Backend, c: Candidate) -> Array:
+def is_acceptable(be: Backend, c: Candidate) -> Array:
     """Which candidates another start would not improve: where Newton stands still above rounding, it does so from anywhere."""
     return c.stable & (c.residual < be.eps(c.x) ** (2 / 3))
 
@@ -307,11 +309,11 @@ def better_of(be: Backend, one: Candidate, other: Candidate) -> Candidate:
     xp = be.xp
     second = (other.stable & ~one.stable) | ((other.stable == one.stable) & (other.residual < one.residual))
     return Candidate(
-        xp.where(column(second), other.x, one.x),
+        xp.where(broadcast_scalar(second), other.x, one.x),
         xp.where(second, other.residual, one.residual),
         xp.where(second, other.move, one.move),
         one.stable | other.stable,
         one.steps + other.steps,
         xp.where(second, other.sure, one.sure),
-        xp.where(column(second), other.next, one.next),
+        xp.where(broadcast_scalar(second), other.next, one.next),
     )

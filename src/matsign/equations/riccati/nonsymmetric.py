@@ -23,26 +23,26 @@ from typing import Any, NamedTuple
 
 from matsign.backends import Backend
 from matsign.core.failures import Failure
-from matsign.core.operations import Arrays, Solution, figures, overflowed, solution
+from matsign.core.operations import Arrays, Solution, figures, overflow_failure, solution
 from matsign.core.public import Residual, declared
 from matsign.direct import schur_functions
 from matsign.iterations.block_structures import Riccati, Triangular
-from matsign.iterations.differentiable_solves import separable
-from matsign.iterations.newton import Iterate, newton, separable_sylvester, settled
+from matsign.iterations.differentiable_solves import sylvester_positive
+from matsign.iterations.newton import Iterate, has_converged, newton, separable_sylvester
 from matsign.iterations.structured_doubling import nonsymmetric_doubling
-from matsign.linalg.double_word import minus, plus, product, twice
+from matsign.linalg.double_word import dw_add, dw_neg, dw_product, from_double
 from matsign.linalg.separation import separation
 from matsign.linalg.stacks import (
     adjoint,
     assemble,
-    column,
+    broadcast_scalar,
     eye,
-    far,
+    far_exponent,
     largest,
-    nonzero,
     norm,
-    normalise,
-    scattered,
+    random_probe,
+    safe_divisor,
+    scale_to_unit,
     trace,
 )
 
@@ -66,36 +66,36 @@ def riccati(be: Backend, a: Array, b: Array, c: Array, d: Array, *, half_plane: 
     if half_plane == "left":
         a, b, c, d = -a, -b, -c, -d
     problem, k, _ = _scale(be, Problem(a, b, c, d))
-    if method == "auto" and be.traced(c):
+    if method == "auto" and be.is_traced(c):
         # What an M-matrix would gain by doubling is not worth a second method in a program.
         found = _general(be, problem)
     elif method == "auto":
-        found = be.split(
+        found = be.masked_cond(
             _has_signs_of_m_matrix(be, problem),
-            lambda *p: _doubled_or_general(be, Problem(*p)),
+            lambda *p: _by_doubling_or_general(be, Problem(*p)),
             lambda *p: _general(be, Problem(*p)),
             *problem,
         )
     elif method == "doubling":
-        found = _doubled(be, problem)
+        found = _by_doubling(be, problem)
     else:
-        found = _corrected(be, problem, by_sign(be, *problem) if method == "newton" else _by_schur(be, *problem))
-    x, found = be.ldexp(found.value[0], column(k)), _explained(be, problem, found)
-    return found._replace(value=(x,), failure=overflowed(be, x, found.failure))
+        found = _correct_graph(be, problem, by_sign(be, *problem) if method == "newton" else _by_schur(be, *problem))
+    x, found = be.ldexp(found.value[0], broadcast_scalar(k)), _explain(be, problem, found)
+    return found._replace(value=(x,), failure=overflow_failure(be, x, found.failure))
 
 
-def _explained(be: Backend, p: Problem, found: Solution) -> Solution:
+def _explain(be: Backend, p: Problem, found: Solution) -> Solution:
     """With the distance from the axis that goes with no convergence."""
-    if be.traced(found.failure):
+    if be.is_traced(found.failure):
         return found
 
     def why(p: Problem, failure: Array, detail: Array) -> tuple[Array, Array]:
         values = be.eig(assemble(be, p.a, p.c, p.d, p.b))[0]
-        size = nonzero(be, be.xp.max(be.xp.abs(values), axis=-1))
+        size = safe_divisor(be, be.xp.max(be.xp.abs(values), axis=-1))
         nearest = be.xp.min(be.xp.abs(be.real(values)), axis=-1) / size
         return 0 * failure + int(Failure.HARDLY_SPLIT), figures(be, p.a, nearest)
 
-    failure, detail = be.split(
+    failure, detail = be.masked_cond(
         found.failure == int(Failure.NOT_CONVERGED), why, lambda p, *kept: kept, p, found.failure, found.detail
     )
     return found._replace(failure=failure, detail=detail)
@@ -106,27 +106,27 @@ def _nothing(be: Backend, a: Array, b: Array, c: Array, d: Array, *, half_plane:
     m = b if a.shape[-1] == 0 else a
     if m.shape[-1] == 0:
         return solution(be, (c,))
-    m = normalise(be, m if half_plane == "right" else -m)[0]
+    m = scale_to_unit(be, m if half_plane == "right" else -m)[0]
     count = be.xp.sum(be.xp.astype(be.real(be.eig(m)[0]) > 0, be.real(m).dtype), axis=-1)
-    axis = be.host(schur_functions.axis, be.ones(m) > 0, m)
-    failure = be.xp.where(axis, int(Failure.AXIS) + be.no_counts(m), _verdict(be, count, b.shape[-1], ~axis))
+    axis = be.host_callback(schur_functions.axis, be.ones(m) > 0, m)
+    failure = be.xp.where(axis, int(Failure.AXIS) + be.int_zeros(m), _verdict(be, count, b.shape[-1], ~axis))
     return solution(be, (c,), detail=count)._replace(failure=failure)
 
 
 def _general(be: Backend, problem: Problem) -> Solution:
     found = by_sign(be, *problem)
     suspect = (found.failure == Failure.NOT_CONVERGED) | (found.failure == Failure.NO_GRAPH)
-    found = be.seldom(
+    found = be.rare_cond(
         suspect,
         lambda a, b, c, d, *_: _by_schur(be, a, b, c, d),
         lambda a, b, c, d, *kept: Solution((kept[0],), *kept[1:]),
         *problem,
         *(found.value[0], found.failure, found.iterations, found.detail),
     )
-    return _corrected(be, problem, found)
+    return _correct_graph(be, problem, found)
 
 
-def _corrected(be: Backend, problem: Problem, found: Solution) -> Solution:
+def _correct_graph(be: Backend, problem: Problem, found: Solution) -> Solution:
     x, stable = _correct(be, problem, found.value[0])
     # What is left of a solution that is zero is rounding, beside coefficients near 1.
     rounding = be.eps(x) * sum(norm(be, m) for m in problem)
@@ -144,29 +144,29 @@ def _has_signs_of_m_matrix(be: Backend, p: Problem) -> Array:
     return (off_a >= 0).all((-1, -2)) & (off_b <= 0).all((-1, -2)) & (p.c >= 0).all((-1, -2)) & (p.d <= 0).all((-1, -2))
 
 
-def _doubled(be: Backend, p: Problem) -> Solution:
+def _by_doubling(be: Backend, p: Problem) -> Solution:
     """By doubling; what is not stable must at least not be unstable, as where an M-matrix is singular."""
     x, steps = nonsymmetric_doubling(be, -p.a, p.b, p.c, -p.d)
     x, stable = _correct(be, p, x)
-    size = norm(be, _equation(*p, x)) / nonzero(be, _terms(be, *p, x))
+    size = norm(be, _equation(*p, x)) / safe_divisor(be, _terms(be, *p, x))
     solved = size < 64 * be.eps(x)
 
     def nearly(p: Problem, x: Array) -> Array:
         return _right_of(be, p.b + p.d @ x) & _right_of(be, x @ p.d - p.a)
 
-    solved = solved & be.seldom(solved & ~stable, nearly, lambda p, x: be.ones(x) > 0, p, x)
+    solved = solved & be.rare_cond(solved & ~stable, nearly, lambda p, x: be.ones(x) > 0, p, x)
     return solution(be, (x,), Failure.NOT_CONVERGED, ~solved, steps)
 
 
 def _right_of(be: Backend, m: Array) -> Array:
     """Whether no eigenvalue lies left of the axis by more than a double one on it moves when it is computed."""
-    kept = be.xp.where(column(be.xp.isfinite(norm(be, m))), m, -eye(be, m))
+    kept = be.xp.where(broadcast_scalar(be.xp.isfinite(norm(be, m))), m, -eye(be, m))
     return be.xp.min(be.real(be.eig(kept)[0]), axis=-1) > -100 * math.sqrt(be.eps(m)) * norm(be, m)
 
 
-def _doubled_or_general(be: Backend, p: Problem) -> Solution:
-    found = _doubled(be, p)
-    return be.seldom(
+def _by_doubling_or_general(be: Backend, p: Problem) -> Solution:
+    found = _by_doubling(be, p)
+    return be.rare_cond(
         found.failure > 0,
         lambda a, b, c, d, *_: _general(be, Problem(a, b, c, d)),
         lambda a, b, c, d, *kept: Solution((kept[0],), *kept[1:]),
@@ -186,18 +186,18 @@ def _scale(be: Backend, p: Problem) -> tuple[Problem, Array, Array]:
         xp.where(largest(be, p.d) > 0, ed, 2 * linear - ec),
     )
     k = (ec - ed) >> 1
-    tiny = ec + ed - 2 * linear < -far(be, p.c)
+    tiny = ec + ed - 2 * linear < -far_exponent(be, p.c)
     # The product of c and d does not count then. What remains is x ≈ c / (b - a), or the other solution, x ≈ (a - b) / d.
-    small = be.seldom(tiny, functools.partial(_is_stable, be), lambda p: be.ones(p.a) < 0, p)
+    small = be.rare_cond(tiny, functools.partial(_is_stable, be), lambda p: be.ones(p.a) < 0, p)
     k = xp.where(tiny, xp.where(small, ec - linear, linear - ed), k)
     e = xp.maximum(linear, xp.maximum(ec - k, ed + k))
     shifts = (-e, -e, -k - e, k - e)
-    return Problem(*(be.ldexp(x, column(s)) for x, s in zip(p, shifts, strict=True))), k, e
+    return Problem(*(be.ldexp(x, broadcast_scalar(s)) for x, s in zip(p, shifts, strict=True))), k, e
 
 
 def _is_stable(be: Backend, p: Problem) -> Array:
     """Whether x = 0 leaves b positive stable and a negative stable."""
-    a, b = (be.real(be.eig(normalise(be, x)[0])[0]) for x in (p.a, p.b))
+    a, b = (be.real(be.eig(scale_to_unit(be, x)[0])[0]) for x in (p.a, p.b))
     return (be.xp.max(a, axis=-1) < 0) & (be.xp.min(b, axis=-1) > 0)
 
 
@@ -220,9 +220,9 @@ def by_sign(be: Backend, a: Array, b: Array, c: Array, d: Array) -> Solution:
     graph = norm(be, r) * norm(be, be.inv(r)) * be.eps(a) < 1
 
     def on_axis(a: Array, b: Array, c: Array, d: Array) -> Array:
-        return be.host(schur_functions.axis, be.ones(a) > 0, assemble(be, a, c, d, b))
+        return be.host_callback(schur_functions.axis, be.ones(a) > 0, assemble(be, a, c, d, b))
 
-    axis = be.seldom(~settled(be, found), on_axis, lambda a, *_: be.ones(a) < 0, a, b, c, d)
+    axis = be.rare_cond(~has_converged(be, found), on_axis, lambda a, *_: be.ones(a) < 0, a, b, c, d)
     count = xp.where(xp.isfinite(right), xp.round(right), -be.ones(a))
     failure = _verdict(be, count, m, graph & xp.isfinite(norm(be, x)))
     failure = xp.where(~(found.defect < 0.05), int(Failure.NOT_CONVERGED) + 0 * failure, failure)
@@ -232,8 +232,8 @@ def by_sign(be: Backend, a: Array, b: Array, c: Array, d: Array) -> Solution:
 
 def _by_schur(be: Backend, a: Array, b: Array, c: Array, d: Array) -> Solution:
     xp = be.xp
-    code = be.no_counts(a)
-    x, count, axis, graph = be.host(schur_functions.graph, (c, code, code > 0, code > 0), a, b, c, d)
+    code = be.int_zeros(a)
+    x, count, axis, graph = be.host_callback(schur_functions.graph, (c, code, code > 0, code > 0), a, b, c, d)
     failure = _verdict(be, count, b.shape[-1], graph)
     failure = xp.where(axis, int(Failure.AXIS) + 0 * failure, failure)
     return solution(be, (x,), detail=count)._replace(failure=failure)
@@ -284,47 +284,47 @@ def _residual(be: Backend, value: tuple[Array], a: Array, b: Array, c: Array, d:
     xp = be.xp
     (x,) = value
     (a, b, c, d), k, e = _scale(be, Problem(a, b, c, d))
-    x = be.ldexp(x, column(-k))
+    x = be.ldexp(x, broadcast_scalar(-k))
     gap = _equation(a, b, c, d, x)
     terms = _terms(be, a, b, c, d, x)
     left, right = x @ d - a, b + d @ x
     side = xp.where(be.real(trace(be, right)) + be.real(trace(be, left)) >= 0, be.ones(x), -be.ones(x))
-    left, right = column(side) * left, column(side) * right
+    left, right = broadcast_scalar(side) * left, broadcast_scalar(side) * right
 
     def solve(q: Array) -> Array:
         return separable_sylvester(be, left, right, q)
 
     found = newton(be, Triangular(-left, -gap, right))
-    start = scattered(be, x.shape[-2], x.shape[-1], x) + 0 * x
+    start = random_probe(be, x.shape[-2], x.shape[-1], x) + 0 * x
     sizes = [xp.abs(y) for y in (a, b, c, d, x)]
     noise = sizes[4] @ (sizes[3] @ sizes[4] + sizes[1]) + sizes[0] @ sizes[4] + sizes[2]
     blur = solve(be.eps(x) * noise * xp.sign(be.real(start)) + 0 * gap)
     apart = separation(be, solve, lambda y: separable_sylvester(be, adjoint(left), adjoint(right), y), start).value
-    near = ~settled(be, found) | ~(apart > be.eps(x) ** 0.25 * (norm(be, left) + norm(be, right)))
+    near = ~has_converged(be, found) | ~(apart > be.eps(x) ** 0.25 * (norm(be, left) + norm(be, right)))
     for m in (left, right):
         near = near | ~(norm(be, m) * norm(be, be.inv(m)) < be.eps(x) ** -0.5)
 
     def look(a: Array, b: Array, c: Array, d: Array) -> Array:
-        return be.host(schur_functions.touches_axis, be.ones(a) > 0, assemble(be, a, c, d, b))
+        return be.host_callback(schur_functions.touches_axis, be.ones(a) > 0, assemble(be, a, c, d, b))
 
-    boundary = be.seldom(near, look, lambda a, *_: be.ones(a) < 0, a, b, c, d)
+    boundary = be.rare_cond(near, look, lambda a, *_: be.ones(a) < 0, a, b, c, d)
     step = xp.abs(found.value.c / 2) + xp.abs(blur)
-    step = be.seldom(
+    step = be.rare_cond(
         norm(be, step) > 1024 * be.eps(x) * norm(be, x),
-        functools.partial(_looked_at_closely, be),
+        functools.partial(_close_look, be),
         lambda *arrays: arrays[-1],
         *(a, b, c, d, x, left, right, step),
     )
-    backward = norm(be, gap) / nonzero(be, terms)
-    return Residual(backward, (be.ldexp(step, column(k)),), be.ldexp(apart, e), boundary)
+    backward = norm(be, gap) / safe_divisor(be, terms)
+    return Residual(backward, (be.ldexp(step, broadcast_scalar(k)),), be.ldexp(apart, e), boundary)
 
 
-def _looked_at_closely(be: Backend, *arrays: Array) -> Array:
+def _close_look(be: Backend, *arrays: Array) -> Array:
     """The step for what is left of the equation in twice the precision, and those for two roundings of its data."""
     a, b, c, d, x, left, right, rough = arrays
-    y = twice(x)
-    inner = plus(product(be, twice(d), y), twice(b))
-    exact = plus(plus(product(be, y, inner), minus(product(be, twice(a), y))), minus(twice(c)))
+    y = from_double(x)
+    inner = dw_add(dw_product(be, from_double(d), y), from_double(b))
+    exact = dw_add(dw_add(dw_product(be, y, inner), dw_neg(dw_product(be, from_double(a), y))), dw_neg(from_double(c)))
     step = be.xp.abs(separable_sylvester(be, left, right, exact.high))
     for draw in range(_ROUNDINGS):
         da, db, dc, dd = (be.eps(m) * m * _noise(be, m, draw) for m in (a, b, c, d))
@@ -336,26 +336,28 @@ _ROUNDINGS = 2
 
 
 def _noise(be: Backend, like: Array, draw: int) -> Array:
-    return scattered(be, like.shape[-2], _ROUNDINGS * like.shape[-1], like)[..., draw::_ROUNDINGS]
+    return random_probe(be, like.shape[-2], _ROUNDINGS * like.shape[-1], like)[..., draw::_ROUNDINGS]
 
 
-def _closed(value: Arrays, arrays: Arrays, half_plane: str) -> tuple[int, Array, Array]:
+def _closed_loops(value: Arrays, arrays: Arrays, half_plane: str) -> tuple[int, Array, Array]:
     """(σ, σ (x d - a), σ (b + d x)), both positive stable."""
     (x,), (a, b, _, d), side = value, arrays, 1 if half_plane == "right" else -1
     return side, side * (x @ d - a), side * (b + d @ x)
 
 
-def _tangent(be: Backend, value: Arrays, arrays: Arrays, moves: Arrays, *, half_plane: str, method: str) -> Arrays:
-    (x,), (da, db, dc, dd) = value, moves
-    side, left, right = _closed(value, arrays, half_plane)
-    return (separable(be, left, right, side * (da @ x + dc - x @ (dd @ x + db))),)
+def _tangent(be: Backend, value: Arrays, arrays: Arrays, tangents: Arrays, *, half_plane: str, method: str) -> Arrays:
+    (x,), (da, db, dc, dd) = value, tangents
+    side, left, right = _closed_loops(value, arrays, half_plane)
+    return (sylvester_positive(be, left, right, side * (da @ x + dc - x @ (dd @ x + db))),)
 
 
-def _cotangent(be: Backend, value: Arrays, arrays: Arrays, bars: Arrays, *, half_plane: str, method: str) -> Arrays:
+def _cotangent(
+    be: Backend, value: Arrays, arrays: Arrays, cotangents: Arrays, *, half_plane: str, method: str
+) -> Arrays:
     """(x d - a)ᴴ y + y (b + d x)ᴴ = x̄ gives c̄ = y, ā = y xᴴ, b̄ = -xᴴ y and d̄ = -xᴴ y xᴴ."""
-    side, left, right = _closed(value, arrays, half_plane)
+    side, left, right = _closed_loops(value, arrays, half_plane)
     xh = adjoint(value[0])
-    y = side * separable(be, adjoint(left), adjoint(right), bars[0])
+    y = side * sylvester_positive(be, adjoint(left), adjoint(right), cotangents[0])
     return y @ xh, -(xh @ y), y, -(xh @ y @ xh)
 
 

@@ -10,32 +10,34 @@ import math
 from typing import Any
 
 from matsign.backends import Backend
-from matsign.core.operations import Arrays, Rule, Solution, follow, shapes_of, solution
+from matsign.core.operations import Arrays, Operation, Solution, apply, shapes_of, solution
 from matsign.iterations.differentiable_solves import inverse
-from matsign.linalg.stacks import adjoint, column, eye, norm
+from matsign.linalg.stacks import adjoint, broadcast_scalar, eye, norm
 
 Array = Any
 
 
-def poles_move(be: Backend, a: Array, poles: Array, da: Array) -> Array:
+def poles_jvp(be: Backend, a: Array, poles: Array, da: Array) -> Array:
     """How these eigenvalues of a move, in their order; NaN where an eigenvalue is not simple to working precision."""
-    values, vectors, simple = follow(be, _EIGEN, a)
-    moved = _diagonal(be, inverse(be, vectors) @ be.astype(da, be.kind(vectors)) @ vectors)
+    values, vectors, simple = apply(be, _EIGEN, a)
+    moved = _diagonal(be, inverse(be, vectors) @ be.astype(da, be.dtype_name(vectors)) @ vectors)
     return simple[:, None] * (_places(be, poles, values) @ moved[:, :, None])[:, :, 0]
 
 
-def poles_pull(be: Backend, a: Array, poles: Array, bars: Array) -> Array:
-    """The adjoint of `poles_move`; zero for zero cotangents, also where an eigenvalue is not simple."""
-    values, vectors, simple = follow(be, _EIGEN, a)
-    bars = be.xp.where(bars == 0, bars, simple[:, None] * bars)
-    bars = (_places(be, poles, values).mT @ bars[:, :, None])[:, :, 0]
-    return adjoint(inverse(be, vectors)) @ (bars[:, :, None] * adjoint(vectors))
+def poles_vjp(be: Backend, a: Array, poles: Array, cotangents: Array) -> Array:
+    """The adjoint of `poles_jvp`; zero for zero cotangents, also where an eigenvalue is not simple."""
+    values, vectors, simple = apply(be, _EIGEN, a)
+    cotangents = be.xp.where(cotangents == 0, cotangents, simple[:, None] * cotangents)
+    cotangents = (_places(be, poles, values).mT @ cotangents[:, :, None])[:, :, 0]
+    return adjoint(inverse(be, vectors)) @ (cotangents[:, :, None] * adjoint(vectors))
 
 
 def _places(be: Backend, poles: Array, values: Array) -> Array:
     """Which eigenvalue each pole is: the order of those computed anew is not guaranteed."""
     apart = be.xp.abs(poles[:, :, None] - values[:, None, :])
-    return be.astype(be.constant(apart) <= be.xp.min(be.constant(apart), axis=-1, keepdims=True), be.kind(values))
+    return be.astype(
+        be.stop_gradient(apart) <= be.xp.min(be.stop_gradient(apart), axis=-1, keepdims=True), be.dtype_name(values)
+    )
 
 
 def _diagonal(be: Backend, x: Array) -> Array:
@@ -59,27 +61,27 @@ def _solve(be: Backend, a: Array) -> Solution:
     gap = xp.min(alone, axis=(-1, -2))
     condition = norm(be, vectors) * norm(be, be.inv(vectors))
     simple = (condition * n * be.eps(a) < 1) & (gap > n * be.eps(a) * norm(be, a))
-    stand_in = be.astype(xp.cumulative_sum(be.ones(a)[:, None] + 0 * be.real(values), axis=-1), be.kind(values))
+    stand_in = be.astype(xp.cumulative_sum(be.ones(a)[:, None] + 0 * be.real(values), axis=-1), be.dtype_name(values))
     values = xp.where(simple[:, None], values, stand_in)
-    vectors = xp.where(column(simple), vectors, eye(be, vectors))
+    vectors = xp.where(broadcast_scalar(simple), vectors, eye(be, vectors))
     return solution(be, (values, vectors, xp.where(simple, be.ones(a), math.nan * be.ones(a))))
 
 
-def _tangent(be: Backend, value: Arrays, arrays: Arrays, moves: Arrays) -> Arrays:
+def _tangent(be: Backend, value: Arrays, arrays: Arrays, tangents: Arrays) -> Arrays:
     values, vectors, simple = value
-    turned = inverse(be, vectors) @ moves[0] @ vectors
+    turned = inverse(be, vectors) @ tangents[0] @ vectors
     off = (1 - eye(be, vectors)) / _gaps(be, values)
     return _diagonal(be, turned), vectors @ (off * turned), 0 * simple
 
 
-def _cotangent(be: Backend, value: Arrays, arrays: Arrays, bars: Arrays) -> Arrays:
+def _cotangent(be: Backend, value: Arrays, arrays: Arrays, cotangents: Arrays) -> Arrays:
     values, vectors, _ = value
     off = (1 - eye(be, vectors)) / _gaps(be, values)
-    inner = eye(be, vectors) * bars[0][:, None, :] + off.conj() * (adjoint(vectors) @ bars[1])
+    inner = eye(be, vectors) * cotangents[0][:, None, :] + off.conj() * (adjoint(vectors) @ cotangents[1])
     return (adjoint(inverse(be, vectors)) @ inner @ adjoint(vectors),)
 
 
-_EIGEN = Rule(
+_EIGEN = Operation(
     "eigenvalues",
     shapes_of("(n,n)"),
     (("n",), ("n", "n"), ()),

@@ -19,14 +19,14 @@ import numpy as np
 
 from matsign.backends import Backend
 from matsign.core.operations import nothing_failed
-from matsign.linalg.stacks import adjoint, column, eye, far, hermitian, largest, nonzero, norm
+from matsign.linalg.stacks import adjoint, broadcast_scalar, eye, far_exponent, hermitian, largest, norm, safe_divisor
 
 Array = Any
 
 _SWEEPS = 24
 
 
-class Plant(NamedTuple):
+class RiccatiProblem(NamedTuple):
     """Coefficients of a Riccati equation; e and s may be None."""
 
     a: Array
@@ -37,7 +37,7 @@ class Plant(NamedTuple):
     s: Array | None
 
 
-class Standard(NamedTuple):
+class StandardForm(NamedTuple):
     """The same equation with e = I and s = 0, and g = b r⁻¹ bᴴ; its solution falls short of the one asked for by a diagonal,
     None where that is known to be zero.
     """
@@ -64,7 +64,7 @@ class Units(NamedTuple):
         return be.ldexp(x, -self._exponents())
 
     def _exponents(self) -> Array:
-        whole = column(self.whole)
+        whole = broadcast_scalar(self.whole)
         return whole if self.states is None else whole + self.states[..., :, None] + self.states[..., None, :]
 
     def finer(self, states: Array) -> Units:
@@ -81,52 +81,52 @@ class _Exponents(NamedTuple):
     x: Array
 
 
-def normalise(be: Backend, p: Plant, *, discrete: bool) -> tuple[Plant, Array, Array]:
+def scale_problem(be: Backend, p: RiccatiProblem, *, discrete: bool) -> tuple[RiccatiProblem, Array, Array]:
     """The plant with b, r and, where the equation leaves it free, a and e near 1; and the exponents of its solution and of
     what acts on the solution.
 
     With a, e, b, x taken out by 2^α, 2^ε, 2^β, 2^k the equation wants q taken out by the exponent of its other terms, and s and
     r by what makes the gain r⁻¹(bᴴxe + sᴴ) a unit of inputs.
     """
-    alpha, beta, epsilon, k = be.once(_exponents, be, p, discrete=discrete)
+    alpha, beta, epsilon, k = be.shared_function(_exponents, be, p, discrete=discrete)
     outer = 2 * alpha if discrete else alpha + epsilon
     inner = k + beta + (alpha if discrete else epsilon)
     rho = k + 2 * beta if discrete else k + 2 * beta + epsilon - alpha
 
     def out(x: Array | None, by: Array) -> Array | None:
-        return None if x is None else be.ldexp(x, column(-by))
+        return None if x is None else be.ldexp(x, broadcast_scalar(-by))
 
-    scaled = Plant(
+    scaled = RiccatiProblem(
         out(p.a, alpha), out(p.b, beta), out(p.q, outer + k), out(p.r, rho), out(p.e, epsilon), out(p.s, inner)
     )
     return scaled, k, outer
 
 
-def gain_exponent(be: Backend, p: Plant, *, discrete: bool) -> Array:
-    """The exponent of the gain of the plant beside that of the plant that `normalise` makes of it."""
-    found = be.once(_exponents, be, p, discrete=discrete)
+def gain_exponent(be: Backend, p: RiccatiProblem, *, discrete: bool) -> Array:
+    """The exponent of the gain of the plant beside that of the plant that `scale_problem` makes of it."""
+    found = be.shared_function(_exponents, be, p, discrete=discrete)
     return found.a - found.b
 
 
-def loop_exponent(be: Backend, p: Plant, *, discrete: bool) -> Array:
-    """The exponent of the closed loop a - b k of the plant beside that of the plant that `normalise` makes of it."""
-    return be.once(_exponents, be, p, discrete=discrete).a
+def loop_exponent(be: Backend, p: RiccatiProblem, *, discrete: bool) -> Array:
+    """The exponent of the closed loop a - b k of the plant beside that of the plant that `scale_problem` makes of it."""
+    return be.shared_function(_exponents, be, p, discrete=discrete).a
 
 
-def time_exponent(be: Backend, p: Plant, *, discrete: bool) -> Array:
-    """The exponent of the eigenvalues of the plant beside those of the plant that `normalise` makes of it."""
-    found = be.once(_exponents, be, p, discrete=discrete)
+def time_exponent(be: Backend, p: RiccatiProblem, *, discrete: bool) -> Array:
+    """The exponent of the eigenvalues of the plant beside those of the plant that `scale_problem` makes of it."""
+    found = be.shared_function(_exponents, be, p, discrete=discrete)
     return found.a - found.e
 
 
-def _exponents(be: Backend, p: Plant, *, discrete: bool) -> _Exponents:
+def _exponents(be: Backend, p: RiccatiProblem, *, discrete: bool) -> _Exponents:
     """So that b, r and a (or e, which in a discrete equation has no choice beside a) come near 1, as far as that is good.
 
     q is then 2^excess. Where that is huge, the unit of time becomes that of the closed loop; in a discrete equation, where the
     solution is as large as q, its unit grows instead. Where it is tiny, the solution of an unstable model still is near 1. That
     of a stable one is as small as q, and becomes near 1 with a small b.
     """
-    xp, limit = be.xp, far(be, p.a)
+    xp, limit = be.xp, far_exponent(be, p.a)
     sizes = tuple(None if x is None else largest(be, x) for x in p)
     alpha, beta, kappa, rho = (be.exponent(x) for x in sizes[:4])
     zero = 0 * alpha
@@ -140,7 +140,7 @@ def _exponents(be: Backend, p: Plant, *, discrete: bool) -> _Exponents:
     if p.s is not None:
         above = xp.maximum(above, xp.where((sizes[5] == 0) | no_r, zero, be.exponent(sizes[5]) - rho + beta - alpha))
 
-    def apart(p: Plant, alpha: Array, beta: Array, rest: _Apart) -> tuple[Array, Array, Array]:
+    def apart(p: RiccatiProblem, alpha: Array, beta: Array, rest: _FreeExponents) -> tuple[Array, Array, Array]:
         excess, above, no_a, no_b = rest
         calm = no_b | ((excess < -limit) & _is_stable(be, discrete, p, alpha))
         beta = xp.where(calm, beta - excess // 2, beta)
@@ -149,17 +149,19 @@ def _exponents(be: Backend, p: Plant, *, discrete: bool) -> _Exponents:
             return alpha, beta, above
         return alpha + xp.where(no_a & ~calm, excess // 2, above), beta, 0 * above
 
-    def together(p: Plant, alpha: Array, beta: Array, rest: _Apart) -> tuple[Array, Array, Array]:
+    def together(p: RiccatiProblem, alpha: Array, beta: Array, rest: _FreeExponents) -> tuple[Array, Array, Array]:
         return alpha, beta, 0 * alpha
 
     far_apart = no_a | no_b | (excess < -limit) | (above > limit)
-    alpha, beta, above = be.seldom(far_apart, apart, together, p, alpha, beta, _Apart(excess, above, no_a, no_b))
+    alpha, beta, above = be.rare_cond(
+        far_apart, apart, together, p, alpha, beta, _FreeExponents(excess, above, no_a, no_b)
+    )
     by_state = kappa - alpha - (alpha if discrete else epsilon)
     by_input = rho - 2 * beta + (above if discrete else alpha - epsilon)
     return _Exponents(alpha, beta, epsilon, xp.where(no_r, by_state, by_input))
 
 
-class _Apart(NamedTuple):
+class _FreeExponents(NamedTuple):
     """By what power of two q is larger than in good units, by what the solution must be, and which of a and b are zero."""
 
     excess: Array
@@ -168,50 +170,52 @@ class _Apart(NamedTuple):
     no_b: Array
 
 
-def _is_stable(be: Backend, discrete: bool, p: Plant, alpha: Array) -> Array:
+def _is_stable(be: Backend, discrete: bool, p: RiccatiProblem, alpha: Array) -> Array:
     """Whether the model is stable as it is."""
-    a = be.ldexp(p.a, column(-alpha))
+    a = be.ldexp(p.a, broadcast_scalar(-alpha))
     if p.e is not None:
-        a = be.solve(be.ldexp(p.e, column(-be.exponent(largest(be, p.e)))), a)
+        a = be.solve(be.ldexp(p.e, broadcast_scalar(-be.exponent(largest(be, p.e)))), a)
     known = be.xp.isfinite(norm(be, a))
-    values = be.eig(be.xp.where(column(known), a, 0 * p.a))[0]
+    values = be.eig(be.xp.where(broadcast_scalar(known), a, 0 * p.a))[0]
     beyond = be.xp.abs(values) - 1 if discrete else be.real(values)
     return known & (be.xp.max(beyond, axis=-1) < 0)
 
 
-def standard(be: Backend, p: Plant, *, discrete: bool) -> Standard:
+def standard_form(be: Backend, p: RiccatiProblem, *, discrete: bool) -> StandardForm:
     """The equation without descriptor and cross term; NaN where e or r has no inverse."""
     a, q, s = p.a, p.q, p.s
     if p.e is not None:
         inverse = be.inv(p.e)
         a, q = a @ inverse, adjoint(inverse) @ q @ inverse
         s = None if s is None else adjoint(inverse) @ s
-    plain = Plant(a, p.b, q, p.r, None, s)
+    plain = RiccatiProblem(a, p.b, q, p.r, None, s)
     if not discrete:
         return _without_cross(be, plain, None)
     # A discrete equation may have a singular r. Then a part γI of its solution is moved into it.
     weak = ~(norm(be, p.r) * norm(be, be.inv(p.r)) < be.eps(a) ** -0.5)
     if nothing_failed(be, weak):
         return _without_cross(be, plain, None)
-    return be.seldom(weak, functools.partial(_shifted, be), lambda p: _without_cross(be, p, 0 * be.ones(p.a)), plain)
+    return be.rare_cond(
+        weak, functools.partial(_shift_cost, be), lambda p: _without_cross(be, p, 0 * be.ones(p.a)), plain
+    )
 
 
-def _without_cross(be: Backend, p: Plant, short: Array | None) -> Standard:
+def _without_cross(be: Backend, p: RiccatiProblem, short: Array | None) -> StandardForm:
     a, q = p.a, p.q
     if p.s is not None:
         cross = be.solve(p.r, adjoint(p.s))
         a, q = a - p.b @ cross, hermitian(q - p.s @ cross)
     if short is not None:
         short = short[..., None] + be.xp.zeros_like(be.real(a[..., 0, :]))
-    return Standard(a, hermitian(p.b @ be.solve(p.r, adjoint(p.b))), q, short)
+    return StandardForm(a, hermitian(p.b @ be.solve(p.r, adjoint(p.b))), q, short)
 
 
-def _shifted(be: Backend, p: Plant) -> Standard:
+def _shift_cost(be: Backend, p: RiccatiProblem) -> StandardForm:
     """For y = x - γI the equation has r + γ bᴴb, s + γ aᴴb and q + γ (aᴴa - I)."""
-    gamma = nonzero(be, norm(be, p.q)) / math.sqrt(p.a.shape[-1])
-    g, ah, bh = column(gamma), adjoint(p.a), adjoint(p.b)
+    gamma = safe_divisor(be, norm(be, p.q)) / math.sqrt(p.a.shape[-1])
+    g, ah, bh = broadcast_scalar(gamma), adjoint(p.a), adjoint(p.b)
     s = g * (ah @ p.b)
-    moved = Plant(
+    moved = RiccatiProblem(
         p.a,
         p.b,
         hermitian(p.q + g * (ah @ p.a - eye(be, p.a))),
@@ -222,16 +226,16 @@ def _shifted(be: Backend, p: Plant) -> Standard:
     return _without_cross(be, moved, gamma)
 
 
-def with_shift(be: Backend, p: Standard, y: Array) -> Array:
+def with_shift(be: Backend, p: StandardForm, y: Array) -> Array:
     """The solution that is asked for, from that of the standard form."""
     if p.short is None:
         return y
-    return be.seldom(
+    return be.rare_cond(
         (p.short != 0).any(-1), lambda y, short: y + short[..., None, :] * eye(be, y), lambda y, _: y, y, p.short
     )
 
 
-def state_units(be: Backend, p: Standard) -> Array | None:
+def state_units(be: Backend, p: StandardForm) -> Array | None:
     """An exponent for each state that balances rows and columns of [[a, -g], [-q, -aᴴ]], (B, n); None where no member of the
     stack has units to change.
     """
@@ -256,7 +260,7 @@ def state_units(be: Backend, p: Standard) -> Array | None:
     if nothing_failed(be, found):
         return None
     # In units farther apart the squares of the solution would leave the range of numbers.
-    most = 3 * far(be, p.a) // 8
+    most = 3 * far_exponent(be, p.a) // 8
     return xp.astype(xp.clip(found, -most, most), xp.int32)
 
 
@@ -266,18 +270,18 @@ def solution_units(be: Backend, x: Array) -> Array:
     return be.xp.astype((size - size % 2) // 2, be.xp.int32)
 
 
-def in_units(be: Backend, p: Plant, states: Array | None) -> Plant:
+def in_units(be: Backend, p: RiccatiProblem, states: Array | None) -> RiccatiProblem:
     """The plant with its states measured in these units."""
     if states is None:
         return p
-    if be.traced(states):
+    if be.is_traced(states):
         return _in_units(be, p, states)
-    return be.split((states != 0).any(-1), functools.partial(_in_units, be), lambda p, _: p, p, states)
+    return be.masked_cond((states != 0).any(-1), functools.partial(_in_units, be), lambda p, _: p, p, states)
 
 
-def _in_units(be: Backend, p: Plant, states: Array) -> Plant:
+def _in_units(be: Backend, p: RiccatiProblem, states: Array) -> RiccatiProblem:
     rows, columns = states[..., :, None], states[..., None, :]
-    return Plant(
+    return RiccatiProblem(
         be.ldexp(p.a, rows - columns),
         be.ldexp(p.b, rows),
         be.ldexp(p.q, -rows - columns),
@@ -287,17 +291,17 @@ def _in_units(be: Backend, p: Plant, states: Array) -> Plant:
     )
 
 
-def standard_in_units(be: Backend, p: Standard, states: Array | None) -> Standard:
+def standard_in_units(be: Backend, p: StandardForm, states: Array | None) -> StandardForm:
     if states is None:
         return p
-    if be.traced(states):
+    if be.is_traced(states):
         return _standard_in_units(be, p, states)
-    return be.split((states != 0).any(-1), functools.partial(_standard_in_units, be), lambda p, _: p, p, states)
+    return be.masked_cond((states != 0).any(-1), functools.partial(_standard_in_units, be), lambda p, _: p, p, states)
 
 
-def _standard_in_units(be: Backend, p: Standard, states: Array) -> Standard:
+def _standard_in_units(be: Backend, p: StandardForm, states: Array) -> StandardForm:
     rows, columns = states[..., :, None], states[..., None, :]
-    return Standard(
+    return StandardForm(
         be.ldexp(p.a, rows - columns),
         be.ldexp(p.g, rows + columns),
         be.ldexp(p.q, -rows - columns),
@@ -310,20 +314,20 @@ class Odd(NamedTuple):
     those here.
     """
 
-    plant: Plant
+    plant: RiccatiProblem
     x: Array
     gap: Array
     gain: Array
 
 
-def in_odd_units(be: Backend, p: Plant, x: Array, draw: int) -> Odd:
+def in_odd_units(be: Backend, p: RiccatiProblem, x: Array, draw: int) -> Odd:
     """The same equation in units that are no powers of two, so that rounding falls differently everywhere."""
     n, m = p.b.shape[-2:]
     factors = np.random.default_rng(draw).uniform(1, 2, n + m + 1)
-    units = be.astype(be.asarray(factors, x), be.kind(be.real(x)))
+    units = be.astype(be.asarray(factors, x), be.dtype_name(be.real(x)))
     t, u, whole = units[:n], units[n : n + m], units[-1]
     rows, columns = t[:, None], t[None, :]
-    odd = Plant(
+    odd = RiccatiProblem(
         p.a * rows / columns,
         p.b * rows * u[None, :],
         p.q * whole / (rows * columns),
@@ -334,13 +338,13 @@ def in_odd_units(be: Backend, p: Plant, x: Array, draw: int) -> Odd:
     return Odd(odd, x * whole / (rows * columns), rows * columns / whole, u[:, None] * columns)
 
 
-def rounded_by_chance(be: Backend, p: Plant) -> Plant:
+def round_randomly(be: Backend, p: RiccatiProblem) -> RiccatiProblem:
     """The plant with every number changed by one rounding, always the same way; q and r stay Hermitian."""
-    a, b, q, r, e, s = (None if x is None else rounded_by_one(be, x, k) for k, x in enumerate(p))
-    return Plant(a, b, hermitian(q), hermitian(r), e, s)
+    a, b, q, r, e, s = (None if x is None else round_by_one(be, x, k) for k, x in enumerate(p))
+    return RiccatiProblem(a, b, hermitian(q), hermitian(r), e, s)
 
 
-def rounded_by_one(be: Backend, x: Array, draw: int = 0) -> Array:
+def round_by_one(be: Backend, x: Array, draw: int = 0) -> Array:
     """Every number changed by one rounding, up or down, always the same way."""
     factors = 1 + be.eps(x) * np.random.default_rng(draw).choice((-1.0, 1.0), x.shape[-2:])
-    return x * be.astype(be.asarray(factors, x), be.kind(be.real(x)))
+    return x * be.astype(be.asarray(factors, x), be.dtype_name(be.real(x)))

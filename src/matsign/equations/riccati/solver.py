@@ -9,17 +9,17 @@ from typing import Any, NamedTuple
 
 from matsign.backends import Backend
 from matsign.core.failures import Failure
-from matsign.core.operations import Solution, figures, no_figures, nothing_failed, overflowed, solution
+from matsign.core.operations import Solution, figures, no_figures, nothing_failed, overflow_failure, solution
 from matsign.core.public import Residual
 from matsign.direct import qz
 from matsign.equations.riccati.decimal_fallback import (
     affordable,
     outside_cone,
     positive,
-    settled,
-    settled_in_double,
-    solved,
-    unpacked,
+    replace_by_decimals,
+    replace_by_double,
+    solve_in_decimals,
+    unpack,
 )
 from matsign.equations.riccati.newton_kleinman import (
     LASTING,
@@ -28,30 +28,30 @@ from matsign.equations.riccati.newton_kleinman import (
     better_of,
     certain,
     correct,
-    fair,
+    is_acceptable,
     polish,
-    probed,
     refine,
+    residual_and_rounding,
 )
 from matsign.equations.riccati.nonsymmetric import graph_by_sign
 from matsign.equations.riccati.problem import (
-    Plant,
-    Standard,
+    RiccatiProblem,
+    StandardForm,
     Units,
     in_odd_units,
     in_units,
-    normalise,
-    rounded_by_chance,
-    rounded_by_one,
+    round_by_one,
+    round_randomly,
+    scale_problem,
     solution_units,
-    standard,
+    standard_form,
     standard_in_units,
     state_units,
     time_exponent,
     with_shift,
 )
 from matsign.linalg.separation import separation
-from matsign.linalg.stacks import adjoint, column, eye, hermitian, nonzero, norm
+from matsign.linalg.stacks import adjoint, broadcast_scalar, eye, hermitian, norm, safe_divisor
 
 Array = Any
 
@@ -77,56 +77,58 @@ def solver_of(equation: Equation) -> Callable[..., Solution]:
         balanced: bool = True,
     ) -> Solution:
         # One that is Hermitian stays as it is, to the last bit.
-        problem = _in_good_units(be, equation, Plant(a, b, hermitian(q), hermitian(r), e, s), balanced)
+        problem = _in_good_units(be, equation, RiccatiProblem(a, b, hermitian(q), hermitian(r), e, s), balanced)
         found = refine(be, equation, problem.plant, _candidate(be, equation, problem, method))
-        x, failure, steps, known = _judged(be, equation, problem.plant, found)
+        x, failure, steps, known = _classify(be, equation, problem.plant, found)
         lost = (failure == 0) & ~known & _is_singular(be, equation, problem.plant, x)
         if equation.discrete and affordable(be, x, 2):
-            lost = be.split(lost, functools.partial(_is_lost, be), lambda p, x, lost: lost, problem.plant, x, lost)
+            lost = be.masked_cond(
+                lost, functools.partial(_is_lost, be), lambda p, x, lost: lost, problem.plant, x, lost
+            )
         if not nothing_failed(be, lost):
             failure = be.xp.where(lost, 0 * failure + int(Failure.SINGULAR_R), failure)
-        failure, detail = _explained(be, equation, Plant(a, b, q, r, e, s), problem.plant, failure)
-        if not be.traced(failure) and be.some(failure):
+        failure, detail = _explain(be, equation, RiccatiProblem(a, b, q, r, e, s), problem.plant, failure)
+        if not be.is_traced(failure) and be.any_true(failure):
             is_lost = failure == int(Failure.LOST)
-            detail = be.split(
-                is_lost, functools.partial(_left, be, equation), lambda p, x, d: d, problem.plant, x, detail
+            detail = be.masked_cond(
+                is_lost, functools.partial(_iterate_error, be, equation), lambda p, x, d: d, problem.plant, x, detail
             )
         x = hermitian(problem.units.restore(be, x))
-        return solution(be, (x,), iterations=steps)._replace(failure=overflowed(be, x, failure), detail=detail)
+        return solution(be, (x,), iterations=steps)._replace(failure=overflow_failure(be, x, failure), detail=detail)
 
     return solve
 
 
-def _left(be: Backend, equation: Equation, p: Plant, x: Array, detail: Array) -> Array:
+def _iterate_error(be: Backend, equation: Equation, p: RiccatiProblem, x: Array, detail: Array) -> Array:
     """The backward error of an iterate that is no solution, as the figure of an error."""
     at = equation.gap(be, p, x)
-    return figures(be, x, norm(be, at.gap) / nonzero(be, at.terms))
+    return figures(be, x, norm(be, at.gap) / safe_divisor(be, at.terms))
 
 
 class Problem(NamedTuple):
     """A plant in good units, its standard form (something harmless where it has none, and `sound` false), and the units."""
 
-    plant: Plant
-    simple: Standard
+    plant: RiccatiProblem
+    simple: StandardForm
     sound: Array
     units: Units
 
 
-def _in_good_units(be: Backend, equation: Equation, p: Plant, balanced: bool) -> Problem:
-    p, whole, operator = normalise(be, p, discrete=equation.discrete)
-    found = standard(be, p, discrete=equation.discrete)
+def _in_good_units(be: Backend, equation: Equation, p: RiccatiProblem, balanced: bool) -> Problem:
+    p, whole, operator = scale_problem(be, p, discrete=equation.discrete)
+    found = standard_form(be, p, discrete=equation.discrete)
     sound = be.xp.isfinite(norm(be, found.a) + norm(be, found.g) + norm(be, found.q))
-    simple = be.seldom(~sound, lambda p: _harmless(be, p), lambda p: p, found)
+    simple = be.rare_cond(~sound, lambda p: _harmless(be, p), lambda p: p, found)
     states = state_units(be, simple) if balanced else None
     return Problem(
         in_units(be, p, states), standard_in_units(be, simple, states), sound, Units(whole, states, operator)
     )
 
 
-def _harmless(be: Backend, p: Standard) -> Standard:
+def _harmless(be: Backend, p: StandardForm) -> StandardForm:
     """A problem of this shape that has a solution."""
     one = be.xp.zeros_like(p.a) + eye(be, p.a)
-    return Standard(-one, one, one, None if p.short is None else be.xp.zeros_like(p.short))
+    return StandardForm(-one, one, one, None if p.short is None else be.xp.zeros_like(p.short))
 
 
 def _candidate(be: Backend, equation: Equation, problem: Problem, method: str) -> Candidate:
@@ -134,12 +136,12 @@ def _candidate(be: Backend, equation: Equation, problem: Problem, method: str) -
 
     def by_doubling(problem: Problem) -> Candidate:
         x, steps = equation.doubling(be, problem.simple)
-        return _corrected(be, equation, problem, x, steps)
+        return _correct(be, equation, problem, x, steps)
 
     def by_hamiltonian(problem: Problem) -> Candidate:
         h11, h12, h21, h22 = equation.hamiltonian(be, problem.simple)
         x, _, found = graph_by_sign(be, -h22, -h11, -h21, -h12)
-        return _corrected(be, equation, problem, hermitian(x), found.steps)
+        return _correct(be, equation, problem, hermitian(x), found.steps)
 
     def by_qz(problem: Problem) -> Candidate:
         return _by_qz(be, equation, problem.plant)
@@ -151,22 +153,24 @@ def _candidate(be: Backend, equation: Equation, problem: Problem, method: str) -
     def keep(problem: Problem, c: Candidate) -> Candidate:
         return c
 
-    c = settled_in_double(be, equation, problem.plant, by_doubling(problem))
-    c = be.seldom(~fair(be, c), lambda problem, c: better_of(be, c, by_hamiltonian(problem)), keep, problem, c)
-    if be.traced(c.x):
+    c = replace_by_double(be, equation, problem.plant, by_doubling(problem))
+    c = be.rare_cond(
+        ~is_acceptable(be, c), lambda problem, c: better_of(be, c, by_hamiltonian(problem)), keep, problem, c
+    )
+    if be.is_traced(c.x):
         # A third way would take as long to compile as the first two; what these miss is NaN.
         return c
-    return be.split(~fair(be, c), lambda problem, c: better_of(be, c, by_qz(problem)), keep, problem, c)
+    return be.masked_cond(~is_acceptable(be, c), lambda problem, c: better_of(be, c, by_qz(problem)), keep, problem, c)
 
 
-def _corrected(be: Backend, equation: Equation, problem: Problem, y: Array, steps: Array) -> Candidate:
+def _correct(be: Backend, equation: Equation, problem: Problem, y: Array, steps: Array) -> Candidate:
     """From a solution of the standard form."""
     y = with_shift(be, problem.simple, y)
     return correct(be, equation, problem.plant, _where_sound(be, problem.sound, y), steps)
 
 
-def _by_qz(be: Backend, equation: Equation, p: Plant) -> Candidate:
-    x, found = be.host(
+def _by_qz(be: Backend, equation: Equation, p: RiccatiProblem) -> Candidate:
+    x, found = be.host_callback(
         functools.partial(_host_qz, equation.discrete, p.e is not None, p.s is not None),
         (p.q, be.ones(p.a) > 0),
         *(m for m in p if m is not None),
@@ -175,14 +179,14 @@ def _by_qz(be: Backend, equation: Equation, p: Plant) -> Candidate:
 
 
 def _host_qz(discrete: bool, with_e: bool, with_s: bool, *arrays: Any) -> Any:
-    return qz.riccati(discrete, *unpacked(with_e, with_s, arrays))
+    return qz.riccati(discrete, *unpack(with_e, with_s, arrays))
 
 
 def _where_sound(be: Backend, sound: Array, x: Array) -> Array:
-    return be.seldom(~sound, lambda x: be.xp.full_like(x, be.xp.nan), lambda x: x, x)
+    return be.rare_cond(~sound, lambda x: be.xp.full_like(x, be.xp.nan), lambda x: x, x)
 
 
-def _judged(be: Backend, equation: Equation, p: Plant, c: Candidate) -> tuple[Array, Array, Array, Array]:
+def _classify(be: Backend, equation: Equation, p: RiccatiProblem, c: Candidate) -> tuple[Array, Array, Array, Array]:
     """(x, failure, steps, whether more digits have settled it): a stable solution as it is; of the rest, why there is none, or
     the limit of stable ones.
     """
@@ -192,55 +196,60 @@ def _judged(be: Backend, equation: Equation, p: Plant, c: Candidate) -> tuple[Ar
         # With a step of Newton's as long as x, the residual says nothing: the equation has parts too far apart for one norm.
         return c.stable & (c.residual < enough) & (c.move < 1)
 
-    if be.traced(c.x):
+    if be.is_traced(c.x):
         lost = be.xp.where(usable(c) & ~outside_cone(be, p, c.x), int(Failure.NONE), int(Failure.NOT_CONVERGED))
         return c.x, be.xp.astype(lost, be.xp.int32), c.steps, c.stable & ~c.stable
 
-    def open_question(p: Plant, c: Candidate) -> tuple[Candidate, Array, Array]:
+    def open_question(p: RiccatiProblem, c: Candidate) -> tuple[Candidate, Array, Array]:
         """Stable as it seems, and not proven, or impossible: the answer in more digits, and whether there is none."""
         unsettled, before = outside_cone(be, p, c.x), c.sure
         if affordable(be, c.x):
-            reason = _obstacle(be, equation, p, equation.gap(be, p, c.x).closed, c.stable & ~c.stable)
-            tried = _unexplained(reason)
-            c = be.split(tried, functools.partial(settled, be, equation), lambda p, c: c, p, c)
+            reason = _diagnose(be, equation, p, equation.gap(be, p, c.x).closed, c.stable & ~c.stable)
+            tried = _without_reason(reason)
+            c = be.masked_cond(tried, functools.partial(replace_by_decimals, be, equation), lambda p, c: c, p, c)
             # With a reason against it, one that Newton's method would move by a digit is none.
             vague = ~tried & (reason != int(Failure.NONE)) & ~(c.move < be.eps(c.x) ** 0.25)
             unsettled, before = unsettled | tried | vague, before & ~tried
         return c, unsettled & ~c.sure, c.sure & ~before
 
-    def doubtful(p: Plant, c: Candidate, wrong: Array, known: Array) -> tuple[Array, ...]:
+    def doubtful(p: RiccatiProblem, c: Candidate, wrong: Array, known: Array) -> tuple[Array, ...]:
         limit = polish(be, equation, p, c.x, c.steps)
-        near = (limit.residual < enough) & _solved_in_every_state(be, equation, p, limit.x) & ~wrong
-        failure = _obstacle(be, equation, p, equation.gap(be, p, limit.x).closed, near)
+        near = (limit.residual < enough) & _holds_in_every_state(be, equation, p, limit.x) & ~wrong
+        failure = _diagnose(be, equation, p, equation.gap(be, p, limit.x).closed, near)
         if not affordable(be, c.x):
             return limit.x, failure, limit.steps, known
         found = limit.x, failure, limit.steps, known
-        return be.split(_unexplained(failure), more_digits, lambda p, *found: found, p, *found)
+        return be.masked_cond(_without_reason(failure), more_digits, lambda p, *found: found, p, *found)
 
-    def more_digits(p: Plant, x: Array, failure: Array, steps: Array, known: Array) -> tuple[Array, ...]:
-        found = solved(be, equation, p)
+    def more_digits(p: RiccatiProblem, x: Array, failure: Array, steps: Array, known: Array) -> tuple[Array, ...]:
+        found = solve_in_decimals(be, equation, p)
         at = equation.exact_gap(be, p, found.x)
         # Of a stabilising one nothing more is asked: rounded, it may be that of no plant nearby.
         near = found.found & (found.stable | (norm(be, at.gap) < enough * at.terms))
-        again = _obstacle(be, equation, p, found.closed, near)
-        again = be.xp.where(near & found.stable, be.no_counts(x), again)
-        return be.xp.where(column(near), found.x, x), be.xp.where(near, again, failure), steps + 1, known | near
+        again = _diagnose(be, equation, p, found.closed, near)
+        again = be.xp.where(near & found.stable, be.int_zeros(x), again)
+        return (
+            be.xp.where(broadcast_scalar(near), found.x, x),
+            be.xp.where(near, again, failure),
+            steps + 1,
+            known | near,
+        )
 
-    def fine(p: Plant, c: Candidate, wrong: Array, known: Array) -> tuple[Array, ...]:
-        return c.x, be.no_counts(c.x), c.steps, known
+    def fine(p: RiccatiProblem, c: Candidate, wrong: Array, known: Array) -> tuple[Array, ...]:
+        return c.x, be.int_zeros(c.x), c.steps, known
 
-    def nothing_open(p: Plant, c: Candidate) -> tuple[Candidate, Array, Array]:
+    def nothing_open(p: RiccatiProblem, c: Candidate) -> tuple[Candidate, Array, Array]:
         return c, c.stable & ~c.stable, c.stable & ~c.stable
 
     if p.s is not None and affordable(be, c.x):
         # Where r is lost, so is what the cross term asks for along inputs that b hides.
         c = c._replace(sure=c.sure & ~_is_singular(be, equation, p, c.x))
     suspicious = c.stable & (~c.sure | outside_cone(be, p, c.x))
-    c, wrong, known = be.split(suspicious, open_question, nothing_open, p, c)
-    return be.split(~usable(c) | wrong, doubtful, fine, p, c, wrong, known)
+    c, wrong, known = be.masked_cond(suspicious, open_question, nothing_open, p, c)
+    return be.masked_cond(~usable(c) | wrong, doubtful, fine, p, c, wrong, known)
 
 
-def _unexplained(failure: Array) -> Array:
+def _without_reason(failure: Array) -> Array:
     """Where working precision has not found a reason that more digits do not remove."""
     there = failure != failure
     for reason in (Failure.NONE, Failure.NOT_CONVERGED, Failure.NOT_DETECTABLE, Failure.NOT_STABILISING):
@@ -248,17 +257,17 @@ def _unexplained(failure: Array) -> Array:
     return there
 
 
-def _obstacle(be: Backend, equation: Equation, p: Plant, closed: Array, near: Array) -> Array:
-    return be.host(
-        functools.partial(_host_obstacle, equation.discrete, p.e is not None, p.s is not None),
-        be.no_counts(p.a),
+def _diagnose(be: Backend, equation: Equation, p: RiccatiProblem, closed: Array, near: Array) -> Array:
+    return be.host_callback(
+        functools.partial(_host_diagnose, equation.discrete, p.e is not None, p.s is not None),
+        be.int_zeros(p.a),
         *(m for m in p if m is not None),
-        finite(be, closed),
+        zero_nonfinite_entries(be, closed),
         near,
     )
 
 
-def _solved_in_every_state(be: Backend, equation: Equation, p: Plant, x: Array) -> Array:
+def _holds_in_every_state(be: Backend, equation: Equation, p: RiccatiProblem, x: Array) -> Array:
     """Whether what is left of the equation is small on its diagonal beside the terms there, which no unit of a state changes.
 
     In one norm for all the equations of fast modes hide those of slow ones.
@@ -275,39 +284,41 @@ def _solved_in_every_state(be: Backend, equation: Equation, p: Plant, x: Array) 
     return (left <= be.eps(x) ** 0.5 * terms).all(-1)
 
 
-def finite(be: Backend, x: Array) -> Array:
+def zero_nonfinite_entries(be: Backend, x: Array) -> Array:
     """x with zeros for what is not finite: LAPACK and the host do not want to see it."""
     return be.xp.where(be.xp.isfinite(x), x, be.xp.zeros_like(x))
 
 
-def _host_obstacle(discrete: bool, with_e: bool, with_s: bool, *arrays: Any) -> Any:
-    return qz.obstacle(discrete, *unpacked(with_e, with_s, arrays))
+def _host_diagnose(discrete: bool, with_e: bool, with_s: bool, *arrays: Any) -> Any:
+    return qz.diagnose(discrete, *unpack(with_e, with_s, arrays))
 
 
-def _is_singular(be: Backend, equation: Equation, p: Plant, x: Array) -> Array:
+def _is_singular(be: Backend, equation: Equation, p: RiccatiProblem, x: Array) -> Array:
     """Whether r (or r + bᴴ x b) may be regular by rounding alone, whatever the units of its rows: no digit of a gain is known."""
     weight = p.r + adjoint(p.b) @ x @ p.b if equation.discrete else p.r
     longest = be.xp.max(be.xp.abs(weight), axis=-1)
-    weight = weight / nonzero(be, longest)[..., :, None]
+    weight = weight / safe_divisor(be, longest)[..., :, None]
     return ~(norm(be, weight) * norm(be, be.inv(weight)) * (4 * weight.shape[-1] * be.eps(x)) < 1)
 
 
-def _is_lost(be: Backend, p: Plant, x: Array, lost: Array) -> Array:
+def _is_lost(be: Backend, p: RiccatiProblem, x: Array, lost: Array) -> Array:
     """Of singular r + bᴴ x b, which are so by r: beside a positive definite r, x ⪰ 0 makes none singular but by its size, and
     more digits give its gain.
     """
     return lost & ~(positive(be, x, 1) & positive(be, p.r, -_REGULAR))
 
 
-def _explained(be: Backend, equation: Equation, given: Plant, p: Plant, failure: Array) -> tuple[Array, Array]:
+def _explain(
+    be: Backend, equation: Equation, given: RiccatiProblem, p: RiccatiProblem, failure: Array
+) -> tuple[Array, Array]:
     """(failure, figure) of the members without a solution, in the units of the plant given; what is compiled never says why."""
     nothing = no_figures(be, p.a)
-    if be.traced(failure) or not be.some(failure):
+    if be.is_traced(failure) or not be.any_true(failure):
         return failure, nothing
 
-    def why(given: Plant, p: Plant, failure: Array, nothing: Array) -> tuple[Array, Array]:
-        failure, figure = be.host(
-            functools.partial(_host_explained, equation.discrete, p.e is not None, p.s is not None),
+    def why(given: RiccatiProblem, p: RiccatiProblem, failure: Array, nothing: Array) -> tuple[Array, Array]:
+        failure, figure = be.host_callback(
+            functools.partial(_host_explain, equation.discrete, p.e is not None, p.s is not None),
             (failure, nothing),
             *(m for m in p if m is not None),
             failure,
@@ -315,15 +326,15 @@ def _explained(be: Backend, equation: Equation, given: Plant, p: Plant, failure:
         pace = time_exponent(be, given, discrete=equation.discrete)
         return failure, be.ldexp(figure, be.xp.where(_is_eigenvalue(failure), pace, 0 * pace)[..., None])
 
-    def silent(given: Plant, p: Plant, failure: Array, nothing: Array) -> tuple[Array, Array]:
+    def silent(given: RiccatiProblem, p: RiccatiProblem, failure: Array, nothing: Array) -> tuple[Array, Array]:
         return failure, nothing
 
-    found: tuple[Array, Array] = be.split(failure > 0, why, silent, given, p, failure, nothing)
+    found: tuple[Array, Array] = be.masked_cond(failure > 0, why, silent, given, p, failure, nothing)
     return found
 
 
-def _host_explained(discrete: bool, with_e: bool, with_s: bool, *arrays: Any) -> Any:
-    return qz.explained(discrete, *unpacked(with_e, with_s, arrays))
+def _host_explain(discrete: bool, with_e: bool, with_s: bool, *arrays: Any) -> Any:
+    return qz.explain_failures(discrete, *unpack(with_e, with_s, arrays))
 
 
 def _is_eigenvalue(failure: Array) -> Array:
@@ -352,12 +363,12 @@ def residual_of(equation: Equation) -> Callable[..., Residual]:
         e: Array | None,
         s: Array | None,
     ) -> Residual:
-        return assess(be, equation, value[0], Plant(a, b, q, r, e, s))
+        return error_estimate(be, equation, value[0], RiccatiProblem(a, b, q, r, e, s))
 
     return residual
 
 
-def assess(be: Backend, equation: Equation, x: Array, p: Plant) -> Residual:
+def error_estimate(be: Backend, equation: Equation, x: Array, p: RiccatiProblem) -> Residual:
     """How wrong x is.
 
     The correction is a Newton step for what is left of the equation, and one for what rounding hides in that: what is left of
@@ -366,13 +377,13 @@ def assess(be: Backend, equation: Equation, x: Array, p: Plant) -> Residual:
     where rounding of the closed loop makes the step itself doubtful, in as many digits as it takes.
     """
     xp = be.xp
-    plain, whole, _ = normalise(be, p, discrete=equation.discrete)
-    backward = equation.gap(be, plain, be.ldexp(x, column(-whole)))
+    plain, whole, _ = scale_problem(be, p, discrete=equation.discrete)
+    backward = equation.gap(be, plain, be.ldexp(x, broadcast_scalar(-whole)))
     problem = _in_good_units(be, equation, p, True)
     p, y, units = _in_solution_units(be, problem, x)
     at = equation.gap(be, p, y)
     # At its fixed point an x may leave nothing, and so in all units.
-    found = equation.step(be, p, at.closed, probed(be, equation, at) + be.eps(x) / 4 * y)
+    found = equation.step(be, p, at.closed, residual_and_rounding(be, equation, at) + be.eps(x) / 4 * y)
     size = xp.abs(found.x)
     for draw in range(2):
         odd = in_odd_units(be, p, y, draw)
@@ -380,36 +391,38 @@ def assess(be: Backend, equation: Equation, x: Array, p: Plant) -> Residual:
         size = size + xp.abs(equation.step(be, p, at.closed, hidden).x)
     first = Judgement(size, found.stable, ~found.stable, at.closed)
     doubtful = ~(found.stable & (found.doublings <= LASTING) & (norm(be, size) < 1024 * be.eps(x) * norm(be, y)))
-    size, stable, edge, closed = be.split(
-        doubtful, functools.partial(_looked_at_closely, be, equation), lambda p, y, first: first, p, y, first
+    size, stable, edge, closed = be.masked_cond(
+        doubtful, functools.partial(_close_look, be, equation), lambda p, y, first: first, p, y, first
     )
-    size = xp.where(column(stable), size, xp.full_like(size, xp.inf))
+    size = xp.where(broadcast_scalar(stable), size, xp.full_like(size, xp.inf))
     apart = _separation(be, equation, p, closed, units)
     near = apart < be.eps(x) ** 0.25 * norm(be, backward.closed)
-    near = be.split(near, functools.partial(_may_reach, be, equation), lambda p, y, size: norm(be, y) < 0, p, y, size)
+    near = be.masked_cond(
+        near, functools.partial(_may_reach, be, equation), lambda p, y, size: norm(be, y) < 0, p, y, size
+    )
 
-    def look(p: Plant, closed: Array, states: Array) -> Array:
-        return be.host(
+    def look(p: RiccatiProblem, closed: Array, states: Array) -> Array:
+        return be.host_callback(
             functools.partial(_host_boundary, equation.discrete, p.e is not None, p.s is not None),
             be.ones(p.a) > 0,
             *(m for m in p if m is not None),
-            be.ldexp(finite(be, closed), states[..., None, :] - states[..., :, None]),
+            be.ldexp(zero_nonfinite_entries(be, closed), states[..., None, :] - states[..., :, None]),
         )
 
     before = problem.units.states
     moved = units.states if before is None else units.states - before
-    boundary = edge | be.split(near, look, lambda p, closed, _: be.ones(closed) < 0, problem.plant, closed, moved)
+    boundary = edge | be.masked_cond(near, look, lambda p, closed, _: be.ones(closed) < 0, problem.plant, closed, moved)
     # Where the terms overflow, the error in good units has to do.
-    backward_error, in_units = (norm(be, y.gap) / nonzero(be, y.terms) for y in (backward, at))
+    backward_error, in_units = (norm(be, y.gap) / safe_divisor(be, y.terms) for y in (backward, at))
     backward_error = xp.where(xp.isfinite(backward.terms), backward_error, in_units)
     apart = be.ldexp(apart, units.operator)
     return Residual(backward_error, (units.restore(be, size),), apart, boundary)
 
 
-def _may_reach(be: Backend, equation: Equation, p: Plant, y: Array, size: Array) -> Array:
+def _may_reach(be: Backend, equation: Equation, p: RiccatiProblem, y: Array, size: Array) -> Array:
     """Whether the closed loop may come to the boundary of stability when y moves by `size` and its gain with it."""
     at = equation.gap(be, p, y)
-    gain = equation.gap(be, p, y + finite(be, size)).gain
+    gain = equation.gap(be, p, y + zero_nonfinite_entries(be, size)).gain
     far = be.xp.isfinite(norm(be, size)) & certain(be, equation, p, at, gain - at.gain, dense=True)
     return ~far
 
@@ -425,51 +438,51 @@ class Judgement(NamedTuple):
     closed: Array
 
 
-def _in_solution_units(be: Backend, problem: Problem, x: Array) -> tuple[Plant, Array, Units]:
+def _in_solution_units(be: Backend, problem: Problem, x: Array) -> tuple[RiccatiProblem, Array, Units]:
     """The plant and its solution x with the states in units that make the diagonal of the solution about 1."""
     states = solution_units(be, problem.units.apply(be, x))
     units = problem.units.finer(states)
     return in_units(be, problem.plant, states), units.apply(be, x), units
 
 
-def _looked_at_closely(be: Backend, equation: Equation, p: Plant, y: Array, first: Judgement) -> Judgement:
+def _close_look(be: Backend, equation: Equation, p: RiccatiProblem, y: Array, first: Judgement) -> Judgement:
     """A Newton step for what is left of the equation in twice the precision, and one for a rounding of its data."""
     at = equation.exact_gap(be, p, y)
-    rounded = equation.exact_gap(be, rounded_by_chance(be, p), y).gap
-    gaps = (probed(be, equation, at, be.eps(y)), rounded - at.gap)
+    rounded = equation.exact_gap(be, round_randomly(be, p), y).gap
+    gaps = (residual_and_rounding(be, equation, at, be.eps(y)), rounded - at.gap)
     left, moved = (equation.step(be, p, at.closed, gap) for gap in gaps)
     found = Judgement(be.xp.abs(left.x) + be.xp.abs(moved.x), left.stable, ~left.stable, at.closed)
     if not affordable(be, y, 2):
         return found
     # Rounding of y itself may move the closed loop so far that a step from it says little.
-    moved = equation.gap(be, p, rounded_by_one(be, y)).gain - at.gain
+    moved = equation.gap(be, p, round_by_one(be, y)).gain - at.gain
     sure = certain(be, equation, p, at, moved) & (norm(be, found.size) < 1e5 * be.eps(y) * norm(be, y))
     # What the gap in twice the precision takes for small is so only where it can solve with r (or r + bᴴ y b).
     sure = sure & ~_is_singular(be, equation, p, y)
-    return be.split(sure, lambda p, y, found: found, functools.partial(_in_digits, be, equation), p, y, found)
+    return be.masked_cond(sure, lambda p, y, found: found, functools.partial(_in_digits, be, equation), p, y, found)
 
 
-def _in_digits(be: Backend, equation: Equation, p: Plant, y: Array, found: Judgement) -> Judgement:
+def _in_digits(be: Backend, equation: Equation, p: RiccatiProblem, y: Array, found: Judgement) -> Judgement:
     """The distance to the solution itself, and how far that moves when the data are rounded."""
-    right, shaken = solved(be, equation, p), solved(be, equation, rounded_by_chance(be, p))
+    right, shaken = solve_in_decimals(be, equation, p), solve_in_decimals(be, equation, round_randomly(be, p))
     known = right.found & shaken.found
     most = -math.log2(be.eps(y)) - 3  # as many as there are digits
     size = be.xp.abs(y - right.x) + be.xp.abs(shaken.x - right.x)
     return Judgement(
-        be.xp.where(column(known), size, found.size),
+        be.xp.where(broadcast_scalar(known), size, found.size),
         be.xp.where(known, right.stable & shaken.stable, found.stable),
         be.xp.where(known, be.xp.maximum(right.doublings, shaken.doublings) > most, found.edge),
-        be.xp.where(column(known), right.closed, found.closed),
+        be.xp.where(broadcast_scalar(known), right.closed, found.closed),
     )
 
 
 def _host_boundary(discrete: bool, with_e: bool, with_s: bool, *arrays: Any) -> Any:
-    return qz.on_boundary(discrete, *unpacked(with_e, with_s, arrays))
+    return qz.on_boundary(discrete, *unpack(with_e, with_s, arrays))
 
 
-def _separation(be: Backend, equation: Equation, p: Plant, closed: Array, units: Units) -> Array:
+def _separation(be: Backend, equation: Equation, p: RiccatiProblem, closed: Array, units: Units) -> Array:
     """Of the Lyapunov or Stein operator of the closed loop, in the states of the caller."""
-    units = units._replace(whole=be.no_counts(closed))
+    units = units._replace(whole=be.int_zeros(closed))
     return separation(
         be,
         lambda y: units.restore(be, equation.step(be, p, closed, units.apply(be, y)).x),

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from matsign.backends import Backend
-from matsign.linalg.stacks import column, eye, largest
+from matsign.linalg.stacks import broadcast_scalar, eye, largest
 
 Array = Any
 Edges = tuple[int, ...]
@@ -39,8 +39,8 @@ def solve(be: Backend, r: Array, rows: Edges, s: Array, columns: Edges, f: Array
     k, h = len(rows) - 1, len(columns) - 1
     into_r, into_s = _padding(be, rows, p, r), _padding(be, columns, o, s)
     far = 2 * k * p * largest(be, r) + 2 * h * o * largest(be, s)
-    diagonal_r, r = _parted(be, _padded(be, r, into_r, far), k)
-    diagonal_s, s = _parted(be, _padded(be, s, into_s, far), h)
+    diagonal_r, r = _split_diagonal(be, _pad_blocks(be, r, into_r, far), k)
+    diagonal_s, s = _split_diagonal(be, _pad_blocks(be, s, into_s, far), h)
     f = _blocks(be, into_r.mT @ f @ into_s, k, h)
     r = xp.reshape(r, (k, p, k * p))
     s = xp.permute_dims(xp.reshape(s, (h * o, h, o)), (1, 0, 2))
@@ -54,7 +54,7 @@ def solve(be: Backend, r: Array, rows: Edges, s: Array, columns: Edges, f: Array
         here = xp.stack([f[i + t, j + t] for t in range(w)])
         here = here - r[i : i + w] @ below - left @ s[j : j + w]
         new = kronecker(be, diagonal_r[i : i + w], diagonal_s[j : j + w], here)
-        x = _placed(be, x, new, i, j)
+        x = _place(be, x, new, i, j)
     x = xp.reshape(xp.permute_dims(x, (0, 2, 1, 3)), (1, k * p, h * o))
     return into_r @ x @ into_s.mT
 
@@ -65,20 +65,20 @@ def _padding(be: Backend, edges: Edges, p: int, like: Array) -> Array:
     out = np.zeros((n, k * p))
     for i, (start, end) in enumerate(itertools.pairwise(edges)):
         out[start:end, i * p : i * p + end - start] = np.eye(end - start)
-    return be.astype(be.asarray(out, like), be.kind(like))[None]
+    return be.astype(be.asarray(out, like), be.dtype_name(like))[None]
 
 
-def _padded(be: Backend, r: Array, into: Array, far: Array) -> Array:
+def _pad_blocks(be: Backend, r: Array, into: Array, far: Array) -> Array:
     """r in the larger blocks, and on the diagonal of the padding a number that no eigenvalue of the other side comes near."""
     empty = eye(be, into) * (1 - be.xp.sum(into, axis=-2)[:, None, :])
-    return into.mT @ r @ into + column(far) * empty
+    return into.mT @ r @ into + broadcast_scalar(far) * empty
 
 
-def _parted(be: Backend, r: Array, k: int) -> tuple[Array, Array]:
+def _split_diagonal(be: Backend, r: Array, k: int) -> tuple[Array, Array]:
     """(the diagonal blocks (k, p, p), what is left)."""
     p = r.shape[-1] // k
     blocks = be.xp.concat([r[:, i * p : (i + 1) * p, i * p : (i + 1) * p] for i in range(k)])
-    mask = be.astype(be.asarray(np.kron(np.eye(k), np.ones((p, p))), r), be.kind(r))[None]
+    mask = be.astype(be.asarray(np.kron(np.eye(k), np.ones((p, p))), r), be.dtype_name(r))[None]
     return blocks, r * (1 - mask)
 
 
@@ -88,7 +88,7 @@ def _blocks(be: Backend, f: Array, k: int, h: int) -> Array:
     return be.xp.permute_dims(be.xp.reshape(f, (k, n // k, h, m // h)), (0, 2, 1, 3))
 
 
-def _placed(be: Backend, x: Array, new: Array, i: int, j: int) -> Array:
+def _place(be: Backend, x: Array, new: Array, i: int, j: int) -> Array:
     """x with the blocks `new` from (i, j) down the diagonal."""
     k, h, p, o = x.shape
     w = len(new)

@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 
 from matsign.backends import Backend
 from matsign.iterations import refinement
-from matsign.iterations.refinement import Refined
-from matsign.linalg.stacks import adjoint, column, norm, scattered
+from matsign.iterations.refinement import RefinedSolution
+from matsign.linalg.stacks import adjoint, broadcast_scalar, norm, random_probe
 
 Array = Any
 
@@ -33,37 +33,37 @@ class Vectors(NamedTuple):
     sums: Array
 
 
-def sylvester(be: Backend, a: Array, b: Array, q: Array, enough: float) -> Refined:
+def sylvester(be: Backend, a: Array, b: Array, q: Array, enough: float) -> RefinedSolution:
     """x by the eigenvectors of a and b; where its error is not below `enough`, by those of matrices beside them."""
     e = _vectors(be, a, b)
     # An equation is no further from a singular one than a is from sharing an eigenvalue with -b.
     nearest = be.xp.min(be.xp.abs(e.sums), axis=(-1, -2))
     found = _by(be, e, a, b, q, 2)
     for change in _CHANGES:
-        found = be.split(
+        found = be.masked_cond(
             ~(found.error < enough),
             functools.partial(_beside, be, be.eps(a) ** change),
-            lambda a, b, q, *found: Refined(*found),
+            lambda a, b, q, *found: RefinedSolution(*found),
             *(a, b, q, *found),
         )
     return found._replace(separation=be.xp.minimum(found.separation, nearest))
 
 
-def _beside(be: Backend, size: float, a: Array, b: Array, q: Array, *found: Array) -> Refined:
+def _beside(be: Backend, size: float, a: Array, b: Array, q: Array, *found: Array) -> RefinedSolution:
     """By the eigenvectors of a and b with random changes of this size, if that is better than what was found before."""
-    new = _by(be, _vectors(be, _changed(be, a, size), _changed(be, b, size)), a, b, q, 4)
+    new = _by(be, _vectors(be, _perturb(be, a, size), _perturb(be, b, size)), a, b, q, 4)
     better = ~(found[1] <= new.error)
-    return Refined(
+    return RefinedSolution(
         *(be.xp.where(better[:, None, None] if x.ndim == 3 else better, x, y) for x, y in zip(new, found, strict=True))
     )
 
 
-def _changed(be: Backend, a: Array, size: float) -> Array:
+def _perturb(be: Backend, a: Array, size: float) -> Array:
     n = a.shape[-1]
-    return a + column(size / n * norm(be, a)) * scattered(be, n, n, a)
+    return a + broadcast_scalar(size / n * norm(be, a)) * random_probe(be, n, n, a)
 
 
-def _by(be: Backend, e: Vectors, a: Array, b: Array, q: Array, times: int) -> Refined:
+def _by(be: Backend, e: Vectors, a: Array, b: Array, q: Array, times: int) -> RefinedSolution:
     return refinement.sylvester(be, lambda y: _solve(be, e, y), lambda y: _adjoint_solve(be, e, y), a, b, q, times)
 
 
@@ -75,13 +75,13 @@ def _vectors(be: Backend, a: Array, b: Array) -> Vectors:
 
 def _solve(be: Backend, e: Vectors, q: Array) -> Array:
     """x with a x + x b = q, once; real if q is."""
-    f = e.v_inverse @ be.astype(q, be.kind(e.v)) @ e.w
+    f = e.v_inverse @ be.astype(q, be.dtype_name(e.v)) @ e.w
     x = e.v @ (f / e.sums) @ e.w_inverse
     return x if be.is_complex(q) else be.real(x)
 
 
 def _adjoint_solve(be: Backend, e: Vectors, q: Array) -> Array:
     """x with aᴴ x + x bᴴ = q, once."""
-    f = adjoint(e.v) @ be.astype(q, be.kind(e.v)) @ adjoint(e.w_inverse)
+    f = adjoint(e.v) @ be.astype(q, be.dtype_name(e.v)) @ adjoint(e.w_inverse)
     x = adjoint(e.v_inverse) @ (f / e.sums.conj()) @ adjoint(e.w)
     return x if be.is_complex(q) else be.real(x)

@@ -18,9 +18,9 @@ from matsign.equations.sylvester import block_triangular
 from matsign.equations.sylvester.block_triangular import kronecker, widest
 from matsign.iterations import refinement, separating_line
 from matsign.iterations.block_structures import Dense
-from matsign.iterations.newton import newton, settled
-from matsign.iterations.refinement import Refined
-from matsign.linalg.stacks import adjoint, assemble, eye, norm, plus_identity, scattered, trace
+from matsign.iterations.newton import has_converged, newton
+from matsign.iterations.refinement import RefinedSolution
+from matsign.linalg.stacks import adjoint, assemble, eye, norm, plus_identity, random_probe, trace
 
 Array = Any
 
@@ -51,7 +51,7 @@ class _Cut(NamedTuple):
     defect: float
 
 
-def sylvester(be: Backend, a: Array, b: Array, q: Array) -> Refined:
+def sylvester(be: Backend, a: Array, b: Array, q: Array) -> RefinedSolution:
     """x with a x + x b = q and one refinement, or a few where no clean line was found; members one by one above LEAF."""
     if is_leaf(q):
         return refinement.sylvester(
@@ -61,13 +61,13 @@ def sylvester(be: Backend, a: Array, b: Array, q: Array) -> Refined:
             *(a, b, q),
             times=1,
         )
-    if be.traced(q):
+    if be.is_traced(q):
         raise ValueError(
             'method="divide" chooses the sizes of its blocks by values, which a traced array does not have; use '
             'method="eigenvectors" or "auto"'
         )
     found = [_member(be, a[k : k + 1], b[k : k + 1], q[k : k + 1]) for k in range(len(q))]
-    return Refined(*(be.xp.concat(parts) for parts in zip(*found, strict=True)))
+    return RefinedSolution(*(be.xp.concat(parts) for parts in zip(*found, strict=True)))
 
 
 def is_leaf(q: Array) -> bool:
@@ -75,7 +75,7 @@ def is_leaf(q: Array) -> bool:
     return math.prod(q.shape[-2:]) <= LEAF
 
 
-def _member(be: Backend, a: Array, b: Array, q: Array) -> Refined:
+def _member(be: Backend, a: Array, b: Array, q: Array) -> RefinedSolution:
     n, m = q.shape[-2:]
     r = form(be, a, max(_BLOCK, _BLOCK**2 // m))
     s = form(be, b, max(_BLOCK, _BLOCK**2 // n))
@@ -106,7 +106,7 @@ def form(be: Backend, m: Array, most: int) -> Form:
 
 def _alike(be: Backend, *xs: Array) -> tuple[Array, ...]:
     """These with one dtype: complex where one of them is."""
-    kind = be.common_kind(*xs)
+    kind = be.common_dtype_name(*xs)
     return tuple(be.astype(x, kind) for x in xs)
 
 
@@ -132,7 +132,7 @@ def _at_angle(be: Backend, m: Array, eighths: int) -> Any:
     n = m.shape[-1]
     turned = m
     if eighths:
-        kind = "complex128" if be.kind(m) in ("float64", "complex128") else "complex64"
+        kind = "complex128" if be.dtype_name(m) in ("float64", "complex128") else "complex64"
         turned = be.astype(m, kind) * cmath.exp(1j * math.pi / 4 * eighths)
         m = be.astype(m, kind)
     at = float(be.real(trace(be, turned))[0]) / n
@@ -140,20 +140,20 @@ def _at_angle(be: Backend, m: Array, eighths: int) -> Any:
         found = newton(be, Dense(plus_identity(be, -at, turned)), 40)
         s = found.value.m
         count = (n + float(be.real(trace(be, s))[0])) / 2
-        if not bool(settled(be, found)[0]) or not 0.5 < count < n - 0.5 or abs(count - round(count)) > 0.1:
+        if not bool(has_converged(be, found)[0]) or not 0.5 < count < n - 0.5 or abs(count - round(count)) > 0.1:
             # An eigenvalue on the line, or nothing on one side of it: step aside by a part of the spread.
             at += 0.1 * float(norm(be, plus_identity(be, -at, turned))[0]) / math.sqrt(n)
             continue
-        yield _cut(be, m, s, round(count))
+        yield _cut_at(be, m, s, round(count))
         right = be.real(trace(be, turned + turned @ s))[0] / (2 * count)
         left = be.real(trace(be, turned - turned @ s))[0] / (2 * (n - count))
         at = float(right if count > n / 2 else left)
 
 
-def _cut(be: Backend, m: Array, s: Array, count: int) -> _Cut:
+def _cut_at(be: Backend, m: Array, s: Array, count: int) -> _Cut:
     """m in an orthonormal basis that starts with the range of (I + s)/2."""
     n = m.shape[-1]
-    projected = plus_identity(be, 1.0, s) @ scattered(be, n, count, s)
+    projected = plus_identity(be, 1.0, s) @ random_probe(be, n, count, s)
     u = be.xp.linalg.qr(projected, mode="complete")[0]
     t = adjoint(u) @ m @ u
     defect = float((norm(be, t[:, count:, :count]) / norm(be, m))[0])
@@ -210,7 +210,7 @@ def _clusters(be: Backend, a: Array, b: Array, q: Array) -> Array:
     """
     apart = complex(trace(be, a)[0]) / a.shape[-1] + complex(trace(be, b)[0]) / b.shape[-1]
     turn = apart.conjugate() / abs(apart) if be.is_complex(q) and apart != 0 else 1.0
-    found = separating_line.search(be, turn * a, turn * b, turn * q, 4, 0)
+    found = separating_line.find_separating_line(be, turn * a, turn * b, turn * q, 4, 0)
     if bool(found.sound[0]) or math.prod(q.shape) > _LARGEST:
         return found.x
     return kronecker(be, a, b, q)

@@ -21,14 +21,14 @@ from typing import Any, NamedTuple
 from matsign.backends import Backend
 from matsign.core import scaling
 from matsign.core.failures import Failure
-from matsign.core.operations import Arrays, Solution, follow, solution
+from matsign.core.operations import Arrays, Solution, apply, solution
 from matsign.core.public import Residual, declared
 from matsign.direct import schur_functions
 from matsign.equations.lyapunov.solver import lyapunov
 from matsign.equations.sylvester import diagonalisation, divide_and_conquer
 from matsign.iterations import few_unknowns, separating_line, shared_sums
 from matsign.iterations.refinement import (
-    Refined,
+    RefinedSolution,
     at_rounding,
     backward,
     correction,
@@ -36,13 +36,13 @@ from matsign.iterations.refinement import (
     in_callers_units,
     relative_gap,
     rounding,
+    solve_weighed,
     terms,
     total,
-    weighed,
 )
 from matsign.linalg import balancing
-from matsign.linalg.separation import ROUNDINGS, negligible, separation
-from matsign.linalg.stacks import adjoint, column, norm, normalise, plus_identity, scattered, trace
+from matsign.linalg.separation import ROUNDINGS, rounding_separation, separation
+from matsign.linalg.stacks import adjoint, broadcast_scalar, norm, plus_identity, random_probe, scale_to_unit, trace
 
 Array = Any
 
@@ -52,12 +52,12 @@ _SAMPLES = 3
 
 def sylvester(be: Backend, a: Array, b: Array, q: Array, *, method: str) -> Solution:
     """x of a stack, by the method called so; which one "auto" takes depends on sizes, on the place and on the member alone."""
-    if method == "auto" and few_unknowns.few(be, q):
-        return _small(be, a, b, q)
-    if method == "auto" and a.shape == b.shape and not be.traced(q):
+    if method == "auto" and few_unknowns.has_few_unknowns(be, q):
+        return _by_linear_system(be, a, b, q)
+    if method == "auto" and a.shape == b.shape and not be.is_traced(q):
         # One transform, or one Schur form, does for both.
         alike = (b == adjoint(a)).all((-1, -2))
-        return be.split(
+        return be.masked_cond(
             alike,
             lambda a, b, q: lyapunov(be, a, q, method="auto"),
             lambda a, b, q: _sylvester(be, a, b, q, method),
@@ -66,34 +66,34 @@ def sylvester(be: Backend, a: Array, b: Array, q: Array, *, method: str) -> Solu
     return _sylvester(be, a, b, q, method)
 
 
-def _small(be: Backend, a: Array, b: Array, q: Array) -> Solution:
+def _by_linear_system(be: Backend, a: Array, b: Array, q: Array) -> Solution:
     """A few unknowns from one linear system in the caller's units, where these are good and so is the answer."""
     x, fine = _as_system(be, a, b, q)
-    even = ~(balancing.unbalanced(be, a) | balancing.unbalanced(be, b))
+    even = ~(balancing.is_unbalanced(be, a) | balancing.is_unbalanced(be, b))
 
     def done(a: Array, b: Array, q: Array, x: Array, even: Array) -> Solution:
         return solution(be, (x,))
 
     def otherwise(a: Array, b: Array, q: Array, x: Array, even: Array) -> Solution:
-        return be.split(even, functools.partial(_small_at_size, be), functools.partial(_usual, be), a, b, q)
+        return be.masked_cond(even, functools.partial(_system_at_size, be), functools.partial(_by_method, be), a, b, q)
 
-    return be.split(fine & even, done, otherwise, a, b, q, x, even)
+    return be.masked_cond(fine & even, done, otherwise, a, b, q, x, even)
 
 
-def _usual(be: Backend, a: Array, b: Array, q: Array) -> Solution:
+def _by_method(be: Backend, a: Array, b: Array, q: Array) -> Solution:
     return _sylvester(be, a, b, q, "auto")
 
 
-def _small_at_size(be: Backend, a: Array, b: Array, q: Array) -> Solution:
+def _system_at_size(be: Backend, a: Array, b: Array, q: Array) -> Solution:
     """The same for an equation brought near one in size."""
-    a_near, b_near, size = normalise(be, a, b)
-    q_near, scale = normalise(be, q)
+    a_near, b_near, size = scale_to_unit(be, a, b)
+    q_near, scale = scale_to_unit(be, q)
     x, fine = _as_system(be, a_near, b_near, q_near)
 
     def done(a: Array, b: Array, q: Array, x: Array, e: Array) -> Solution:
-        return scaling.restored(be, solution(be, (x,)), column(e))
+        return scaling.restore(be, solution(be, (x,)), broadcast_scalar(e))
 
-    return be.split(fine, done, lambda a, b, q, *_: _usual(be, a, b, q), a, b, q, x, scale - size)
+    return be.masked_cond(fine, done, lambda a, b, q, *_: _by_method(be, a, b, q), a, b, q, x, scale - size)
 
 
 def _as_system(be: Backend, a: Array, b: Array, q: Array) -> tuple[Array, Array]:
@@ -103,7 +103,7 @@ def _as_system(be: Backend, a: Array, b: Array, q: Array) -> tuple[Array, Array]
 
 
 def _sylvester(be: Backend, a: Array, b: Array, q: Array, method: str) -> Solution:
-    posed = _posed(be, a, b, q)
+    posed = _scale(be, a, b, q)
     found = _WAYS[method](be, posed.a, posed.b, posed.q)
     x = in_callers_units(
         be,
@@ -111,10 +111,10 @@ def _sylvester(be: Backend, a: Array, b: Array, q: Array, method: str) -> Soluti
         lambda x, a, b, q: terms(a, b, q, x),
         *(found.value[0], posed.outer, posed.a, posed.b, posed.q),
     )
-    return scaling.restored(be, found._replace(value=(x,)), scaling.plus(posed.outer, posed.scale))
+    return scaling.restore(be, found._replace(value=(x,)), scaling.add_exponents(posed.outer, posed.scale))
 
 
-class _Posed(NamedTuple):
+class _ScaledEquation(NamedTuple):
     """An equation near one in size and in units that balance a and b.
 
     The caller's x is 2^(outer + scale) times this one, the operator 2^size times.
@@ -128,28 +128,28 @@ class _Posed(NamedTuple):
     size: Array
 
 
-def _posed(be: Backend, a: Array, b: Array, q: Array) -> _Posed:
+def _scale(be: Backend, a: Array, b: Array, q: Array) -> _ScaledEquation:
     """Where a and -b lie close to each other and far from zero, they are moved to zero, which changes nothing else."""
-    e, f, a, b, size = scaling.balanced(be, a, b)
+    e, f, a, b, size = scaling.balance_together(be, a, b)
     outer = None if e is None else e[..., :, None] - f[..., None, :]
-    q, scale_q = scaling.into(be, q, outer)
+    q, scale_q = scaling.scale_right_side(be, q, outer)
     mean_a, mean_b = trace(be, a) / a.shape[-1], trace(be, b) / b.shape[-1]
     shift = (mean_a - mean_b) / 2
-    a, b = be.seldom(
+    a, b = be.rare_cond(
         be.xp.abs(shift) > 8 * be.xp.abs(mean_a + mean_b),
-        lambda a, b, s: (plus_identity(be, column(-s), a), plus_identity(be, column(s), b)),
+        lambda a, b, s: (plus_identity(be, broadcast_scalar(-s), a), plus_identity(be, broadcast_scalar(s), b)),
         lambda a, b, s: (a, b),
         *(a, b, shift),
     )
-    return _Posed(a, b, q, outer, column(scale_q - size), size)
+    return _ScaledEquation(a, b, q, outer, broadcast_scalar(scale_q - size), size)
 
 
 def _auto(be: Backend, a: Array, b: Array, q: Array) -> Solution:
     """The sum where a line is found, and what the place has for the rest."""
-    if be.traced(q) or not be.on_cpu(q):
-        return _between(be, a, b, q, _elsewhere(be, q))
-    return be.split(
-        separating_line.hopeless(be, a, b),
+    if be.is_traced(q) or not be.on_cpu(q):
+        return _between(be, a, b, q, _fallback(be, q))
+    return be.masked_cond(
+        separating_line.likely_inseparable(be, a, b),
         lambda a, b, q: _schur(be, a, b, q),
         lambda a, b, q: _between(be, a, b, q, _schur),
         *(a, b, q),
@@ -159,10 +159,10 @@ def _auto(be: Backend, a: Array, b: Array, q: Array) -> Solution:
 def _between(be: Backend, a: Array, b: Array, q: Array, otherwise: Callable[..., Solution]) -> Solution:
     """The sum where a line is found and the result is at working precision, another method for the rest."""
     # With another method behind it, one that is slow to converge is not worth waiting for.
-    found, doubtful = separating_line.summed(be, a, b, q, 26)
+    found, doubtful = separating_line.solve_by_doubling(be, a, b, q, 26)
     x = found.x
     fine = found.sound & ~doubtful & at_rounding(be, terms, a, b, q, x)
-    return be.seldom(
+    return be.rare_cond(
         ~fine,
         lambda a, b, q, *_: otherwise(be, a, b, q),
         lambda a, b, q, x, k: solution(be, (x,), iterations=k),
@@ -170,21 +170,21 @@ def _between(be: Backend, a: Array, b: Array, q: Array, otherwise: Callable[...,
     )
 
 
-def _elsewhere(be: Backend, q: Array) -> Callable[..., Solution]:
+def _fallback(be: Backend, q: Array) -> Callable[..., Solution]:
     """What takes over from the sum away from the CPU's LAPACK."""
-    return _divide if divide_and_conquer.is_leaf(q) or be.flexible(q) else _eigenvectors
+    return _divide if divide_and_conquer.is_leaf(q) or be.dynamic_shapes(q) else _eigenvectors
 
 
 def _newton(be: Backend, a: Array, b: Array, q: Array) -> Solution:
     """Newton alone; whether the equation is singular, where that is not plain, says what takes over from the sum."""
-    found = separating_line.search(be, a, b, q, _TRIES, 0)
-    none = be.no_counts(q)
+    found = separating_line.find_separating_line(be, a, b, q, _TRIES, 0)
+    none = be.int_zeros(q)
     lost = ~(relative_gap(be, terms, a, b, q, found.x) < be.eps(q) ** 0.75)
     failure = be.xp.where(lost, none + int(Failure.NOT_CONVERGED), none)
     failure = be.xp.where(found.sound, failure, none + int(Failure.NO_LINE))
-    otherwise = _schur if be.on_cpu(q) else _elsewhere(be, q)
-    singular = be.seldom(
-        separating_line.unproven(be, found, a, b) | (failure > 0),
+    otherwise = _schur if be.on_cpu(q) else _fallback(be, q)
+    singular = be.rare_cond(
+        separating_line.unproven_line(be, found, a, b) | (failure > 0),
         lambda a, b, q, x: otherwise(be, a, b, q).failure == int(Failure.COMMON_EIGENVALUE),
         lambda a, b, q, x: be.ones(x) < 0,
         *(a, b, q, found.x),
@@ -194,26 +194,26 @@ def _newton(be: Backend, a: Array, b: Array, q: Array) -> Solution:
 
 
 def _schur(be: Backend, a: Array, b: Array, q: Array) -> Solution:
-    code = be.no_counts(q)
-    value, failure = be.host(schur_functions.sylvester, (q, code), a, b, q)
+    code = be.int_zeros(q)
+    value, failure = be.host_callback(schur_functions.sylvester, (q, code), a, b, q)
     return solution(be, (value,))._replace(failure=failure)
 
 
 def _divide(be: Backend, a: Array, b: Array, q: Array) -> Solution:
-    return _judged(be, divide_and_conquer.sylvester(be, a, b, q), a, b)
+    return _classify(be, divide_and_conquer.sylvester(be, a, b, q), a, b)
 
 
 def _eigenvectors(be: Backend, a: Array, b: Array, q: Array) -> Solution:
-    return _judged(be, diagonalisation.sylvester(be, a, b, q, _enough(be, q)), a, b)
+    return _classify(be, diagonalisation.sylvester(be, a, b, q, _working_precision(be, q)), a, b)
 
 
-def _judged(be: Backend, found: Refined, a: Array, b: Array) -> Solution:
+def _classify(be: Backend, found: RefinedSolution, a: Array, b: Array) -> Solution:
     """An answer, or why it is none: an equation that rounding may have made singular, or a residual that stayed large."""
-    xp, none = be.xp, be.no_counts(found.x)
+    xp, none = be.xp, be.int_zeros(found.x)
     # Close to the best there is: with matrices changed by 1e-11, a singular equation has errors of 1e-12.
-    lost = ~(found.error < 4 * _enough(be, found.x))
+    lost = ~(found.error < 4 * _working_precision(be, found.x))
     failure = xp.where(lost, none + int(Failure.NOT_CONVERGED), none)
-    apart = found.separation > negligible(be, a, b)
+    apart = found.separation > rounding_separation(be, a, b)
     return solution(be, (found.x,))._replace(failure=xp.where(apart, failure, none + int(Failure.COMMON_EIGENVALUE)))
 
 
@@ -226,7 +226,7 @@ _WAYS = {
 }
 
 
-def _enough(be: Backend, q: Array) -> float:
+def _working_precision(be: Backend, q: Array) -> float:
     """A backward error that leaves nothing to wish for."""
     return 8 * math.sqrt(max(q.shape[-2:])) * be.eps(q)
 
@@ -237,16 +237,16 @@ def _residual(be: Backend, value: tuple[Array], a: Array, b: Array, q: Array) ->
     The gap is itself computed with rounding, and the data were rounded before, by up to eps of each term of each entry. The
     correction is lengthened by what that does to x, measured at random.
     """
-    given, posed = value[0], _posed(be, a, b, q)
-    x, xp = be.ldexp(given, -scaling.plus(posed.outer, posed.scale)), be.xp
+    given, posed = value[0], _scale(be, a, b, q)
+    x, xp = be.ldexp(given, -scaling.add_exponents(posed.outer, posed.scale)), be.xp
     arrays = posed.a, posed.b, posed.q, x
     (n, m), parts = q.shape[-2:], terms(*arrays)
     reach = be.eps(x) * rounding(be, terms, *arrays)
     if max(n, m) > shared_sums.SMALL:
         # Each of the many directions of one large change tells.
-        rights = (total(parts) + reach * scattered(be, n, m, x))[:, None]
+        rights = (total(parts) + reach * random_probe(be, n, m, x))[:, None]
     else:
-        noise = reach[:, None] * xp.reshape(scattered(be, _SAMPLES * n, m, x), (1, _SAMPLES, n, m))
+        noise = reach[:, None] * xp.reshape(random_probe(be, _SAMPLES * n, m, x), (1, _SAMPLES, n, m))
         rights = xp.concat([total(parts)[:, None], noise], axis=1)
     solved, least = _solutions(be, posed.a, posed.b, rights)
     solved = each_in_callers_units(
@@ -256,51 +256,53 @@ def _residual(be: Backend, value: tuple[Array], a: Array, b: Array, q: Array) ->
         *(solved, posed.outer, rights, posed.a, posed.b),
     )
     # In the caller's units all terms weigh as the caller sees them.
-    left = backward(be, *weighed(be, posed.outer, total(parts), *parts))
-    step = scaling.at_least_rounded(be, be.ldexp(correction(be, solved), scaling.plus(posed.outer, posed.scale)), given)
+    left = backward(be, *solve_weighed(be, posed.outer, total(parts), *parts))
+    step = scaling.at_least_rounded(
+        be, be.ldexp(correction(be, solved), scaling.add_exponents(posed.outer, posed.scale)), given
+    )
     return Residual(left, (step,), be.ldexp(least, posed.size))
 
 
-def _of_member(be: Backend, a: Array, b: Array, q: Array) -> tuple[Array, Array]:
+def _member_solutions(be: Backend, a: Array, b: Array, q: Array) -> tuple[Array, Array]:
     """Those of one large member: from the powers of a sum where there is one to rely on, else from Schur forms."""
-    if not bool(separating_line.hopeless(be, a, b)[0]):
+    if not bool(separating_line.likely_inseparable(be, a, b)[0]):
         sums = shared_sums.sylvester(be, a, b)
-        if sums.trusted(be, ROUNDINGS * be.eps(a) * (norm(be, a) + norm(be, b))):
+        if sums.is_reliable(be, ROUNDINGS * be.eps(a) * (norm(be, a) + norm(be, b))):
             return sums.responses(be, q, None)
-    return be.host(schur_functions.solutions, (q, be.ones(q)), a, b, q)
+    return be.host_callback(schur_functions.solutions, (q, be.ones(q)), a, b, q)
 
 
 def _solutions(be: Backend, a: Array, b: Array, q: Array) -> tuple[Array, Array]:
     """The solutions for right-hand sides (B, k, n, m), and the separation."""
-    if be.on_cpu(q) and not be.traced(q) and max(q.shape[-2:]) > shared_sums.SMALL:
-        parts = [_of_member(be, *(x[k : k + 1] for x in (a, b, q))) for k in range(len(q))]
+    if be.on_cpu(q) and not be.is_traced(q) and max(q.shape[-2:]) > shared_sums.SMALL:
+        parts = [_member_solutions(be, *(x[k : k + 1] for x in (a, b, q))) for k in range(len(q))]
         return be.xp.concat([x for x, _ in parts]), be.xp.concat([least for _, least in parts])
     if be.on_cpu(q):
-        return be.host(schur_functions.solutions, (q, be.ones(q)), a, b, q)
+        return be.host_callback(schur_functions.solutions, (q, be.ones(q)), a, b, q)
     count, k, n, m = q.shape
 
-    def repeated(x: Array) -> Array:
+    def repeat(x: Array) -> Array:
         return be.xp.reshape(be.xp.stack([x] * k, axis=1), (count * k, *x.shape[-2:]))
 
-    x = _auto(be, repeated(a), repeated(b), be.xp.reshape(q, (count * k, n, m))).value[0]
+    x = _auto(be, repeat(a), repeat(b), be.xp.reshape(q, (count * k, n, m))).value[0]
     ah, bh = adjoint(a), adjoint(b)
     found = separation(be, lambda y: _auto(be, a, b, y).value[0], lambda y: _auto(be, ah, bh, y).value[0], q[:, 0])
     return be.xp.reshape(x, q.shape), found.value
 
 
-def _again(be: Backend, a: Array, b: Array, q: Array) -> Array:
-    return follow(be, solve_sylvester.declaration.rule, a, b, q, method="auto")[0]  # type: ignore[attr-defined]
+def _solve_differentiable(be: Backend, a: Array, b: Array, q: Array) -> Array:
+    return apply(be, solve_sylvester.declaration.rule, a, b, q, method="auto")[0]  # type: ignore[attr-defined]
 
 
-def _tangent(be: Backend, value: Arrays, arrays: Arrays, moves: Arrays, *, method: str) -> Arrays:
-    (x,), (a, b, _), (da, db, dq) = value, arrays, moves
-    return (_again(be, a, b, dq - da @ x - x @ db),)
+def _tangent(be: Backend, value: Arrays, arrays: Arrays, tangents: Arrays, *, method: str) -> Arrays:
+    (x,), (a, b, _), (da, db, dq) = value, arrays, tangents
+    return (_solve_differentiable(be, a, b, dq - da @ x - x @ db),)
 
 
-def _cotangent(be: Backend, value: Arrays, arrays: Arrays, bars: Arrays, *, method: str) -> Arrays:
+def _cotangent(be: Backend, value: Arrays, arrays: Arrays, cotangents: Arrays, *, method: str) -> Arrays:
     """aᴴ y + y bᴴ = x̄ gives q̄ = y, ā = -y xᴴ and b̄ = -xᴴ y."""
     (x,), (a, b, _) = value, arrays
-    y = _again(be, adjoint(a), adjoint(b), bars[0])
+    y = _solve_differentiable(be, adjoint(a), adjoint(b), cotangents[0])
     return -(y @ adjoint(x)), -(adjoint(x) @ y), y
 
 
