@@ -12,7 +12,6 @@ import direct
 import matrices
 import matsign
 import truth
-from matsign.core.public import answer
 
 
 class Problem(NamedTuple):
@@ -48,13 +47,17 @@ def as_tuple(x):
 
 def bound(f, **options):
     """A function with other defaults: all-function tests know no options."""
-    declaration = replace(f.declaration, options=f.declaration.options | options)
+    parameters = f.spec.parameters
+    places = [p.replace(default=options.get(p.name, p.default)) for p in parameters.signature.parameters.values()]
+    signature = parameters.signature.replace(parameters=places)
 
     @functools.wraps(f)
     def call(*args, **kwargs):
-        return answer(declaration, args, kwargs).public
+        return f(*args, **{**options, **kwargs})
 
-    call.declaration = declaration
+    call.spec = replace(
+        f.spec, parameters=replace(parameters, signature=signature, options=parameters.options | options)
+    )
     return call
 
 

@@ -67,11 +67,11 @@ def test_documented_with_an_example(name):
         assert thing.__name__ == name
 
 
-@pytest.mark.parametrize("name", sorted(n for n in API if hasattr(getattr(matsign, n), "declaration")))
+@pytest.mark.parametrize("name", sorted(n for n in API if hasattr(getattr(matsign, n), "spec")))
 def test_options_are_keyword_only_and_documented(name):
     f = getattr(matsign, name)
     # Optional arrays, and what SciPy takes by position, may go without a name.
-    placed = {*f.declaration.optional, *f.declaration.positional}
+    placed = {p.name for p in inspect.signature(f).parameters.values() if p.kind is p.POSITIONAL_OR_KEYWORD}
     for parameter in inspect.signature(f).parameters.values():
         if parameter.default is not parameter.empty and parameter.name not in placed:
             assert parameter.kind is parameter.KEYWORD_ONLY

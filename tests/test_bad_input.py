@@ -1,5 +1,7 @@
 """What is not a stack of matrices, or not one that has an answer: the right answer, or an error that names the argument."""
 
+import inspect
+
 import numpy as np
 import pytest
 
@@ -10,7 +12,7 @@ from problems import BY_NAME, PROBLEMS, as_tuple, worst
 every_function = pytest.mark.parametrize("problem", PROBLEMS, ids=lambda p: p.name)
 
 # Each function with the name of each of its array arguments, and its place.
-ARGUMENTS = [(p, k, name) for p in PROBLEMS for k, name in enumerate(p.f.declaration.arguments)]
+ARGUMENTS = [(p, k, name) for p in PROBLEMS for k, name in enumerate(p.f.spec.parameters.arrays)]
 every_argument = pytest.mark.parametrize(
     ("problem", "place", "name"), ARGUMENTS, ids=lambda x: getattr(x, "name", str(x))
 )
@@ -25,7 +27,7 @@ def replaced(problem, place, value, rng):
 @every_argument
 @pytest.mark.parametrize("value", [1.0, np.array(2.0), np.ones(3), np.ones(0), 3, True, [], [1.0, 2.0]], ids=str)
 def test_too_few_dimensions(problem, place, name, value, rng):
-    if np.ndim(value) == 0 and len(problem.f.declaration.arguments) == 1:
+    if np.ndim(value) == 0 and len(problem.f.spec.parameters.arrays) == 1:
         pytest.skip("a number is a 1 × 1 matrix")
     with pytest.raises((ValueError, TypeError), match=rf"^{problem.name}: {name} has shape \(.*\), wanted \(\.\.\., "):
         problem.f(*replaced(problem, place, value, rng))
@@ -67,7 +69,7 @@ def test_wrong_sizes_name_the_argument_and_where_the_size_comes_from():
     ids=["text", "None", "dict", "object", "list with text", "ragged list"],
 )
 def test_not_numbers(problem, place, name, value, rng):
-    if value is None and name in problem.f.declaration.optional:
+    if value is None and name in problem.f.spec.parameters.optional:
         pytest.skip("may be left out")
     with pytest.raises((TypeError, ValueError), match=rf"^{problem.name}: {name} "):
         problem.f(*replaced(problem, place, value, rng))
@@ -76,7 +78,7 @@ def test_not_numbers(problem, place, name, value, rng):
 @every_argument
 @pytest.mark.parametrize("dtype", ["object", "longdouble", "clongdouble", "str", "datetime64[s]", "float16"])
 def test_dtypes_that_are_refused(problem, place, name, dtype, rng):
-    if dtype == "float16" and problem.f.declaration.halves:
+    if dtype == "float16" and problem.f.spec.parameters.halves:
         pytest.skip("takes sixteen bits")
     arguments = problem.make(rng, "float64")
     if dtype == "float16":  # refused when it is all that there is: beside float64 it promotes
@@ -92,7 +94,7 @@ def test_dtypes_that_are_refused(problem, place, name, dtype, rng):
 @pytest.mark.parametrize("dtype", ["int8", "int32", "int64", "uint8", "bool"])
 def test_integers_become_floats(problem, dtype, on):
     """As in SciPy: the default float of the library."""
-    integers = len(problem.f.declaration.arguments)
+    integers = len(problem.f.spec.parameters.arrays)
     matrix = np.eye(3, dtype=dtype)
     arguments = [matrix] * integers
     if problem.name in ("solve_riccati", "lyapunov_factor"):
@@ -118,7 +120,7 @@ def test_nested_lists(problem, rng):
         np.testing.assert_array_equal(x, y)
 
 
-@pytest.mark.parametrize("problem", [p for p in PROBLEMS if len(p.f.declaration.arguments) > 1], ids=lambda p: p.name)
+@pytest.mark.parametrize("problem", [p for p in PROBLEMS if len(p.f.spec.parameters.arrays) > 1], ids=lambda p: p.name)
 def test_lists_beside_arrays(problem, on, rng):
     """A list takes the library of the arrays beside it."""
     arguments = problem.make(rng, "float64")
@@ -129,11 +131,11 @@ def test_lists_beside_arrays(problem, on, rng):
 
 
 @pytest.mark.compiles
-@pytest.mark.parametrize("problem", [p for p in PROBLEMS if len(p.f.declaration.arguments) > 1], ids=lambda p: p.name)
+@pytest.mark.parametrize("problem", [p for p in PROBLEMS if len(p.f.spec.parameters.arrays) > 1], ids=lambda p: p.name)
 def test_mixed_libraries(problem, rng):
     torch, jax = pytest.importorskip("torch"), pytest.importorskip("jax")
     a, b, *rest = problem.make(rng, "float64")
-    first, second = problem.f.declaration.arguments[:2]
+    first, second = problem.f.spec.parameters.arrays[:2]
     for x, y, text in (
         (a, torch.from_numpy(b), f"{first} is numpy, {second} is torch"),
         (torch.from_numpy(a), jax.numpy.asarray(b), f"{first} is torch, {second} is jax"),
@@ -162,10 +164,10 @@ def test_masked_arrays():
         matsign.mcsgn(np.ma.masked_array(np.eye(2), mask=[[0, 1], [0, 0]]))
 
 
-@pytest.mark.parametrize("problem", [p for p in PROBLEMS if len(p.f.declaration.arguments) > 1], ids=lambda p: p.name)
+@pytest.mark.parametrize("problem", [p for p in PROBLEMS if len(p.f.spec.parameters.arrays) > 1], ids=lambda p: p.name)
 def test_leading_axes_that_do_not_broadcast(problem, rng):
     a, b, *rest = problem.make(rng, "float64")
-    first, second = problem.f.declaration.arguments[:2]
+    first, second = problem.f.spec.parameters.arrays[:2]
     with pytest.raises(ValueError, match=f"^{problem.name}: the leading axes do not broadcast: .*{first} .*{second} "):
         problem.f(np.stack([a] * 2), np.stack([b] * 3), *rest)
 
@@ -185,7 +187,7 @@ def test_empty_batches(problem, batch, everywhere, rng):
 @every_function
 @pytest.mark.parametrize("batch", [(), (2,)])
 def test_empty_matrices(problem, batch, everywhere, rng):
-    arguments = [np.zeros((*batch, 0, 0)) for _ in problem.f.declaration.arguments]
+    arguments = [np.zeros((*batch, 0, 0)) for _ in problem.f.spec.parameters.arrays]
     assert all(x.shape == (*batch, 0, 0) for x in as_tuple(everywhere(problem.f, *arguments)))
     _, certificate = everywhere(matsign.certify(problem.f), *arguments)
     assert certificate.converged.all()
@@ -212,7 +214,7 @@ def test_one_by_one(problem, on):
         "discrete_lyapunov_factor": (four / 8, four),
         "solve_continuous_are": (four, four, four, four),
         "solve_discrete_are": (four, four, four, four),
-    }.get(problem.name, (four,) * len(problem.f.declaration.arguments))
+    }.get(problem.name, (four,) * len(problem.f.spec.parameters.arrays))
     expected = {
         "msign": (1,),
         "polar": (1, 4),
@@ -312,7 +314,7 @@ def test_views_of_torch_tensors(problem, rng):
 def test_unknown_values_of_options(problem, option, value, rng):
     if option == "method" and not problem.methods:
         pytest.skip("one method only")
-    if value in problem.f.declaration.choices.get(option, ()):
+    if value in problem.f.spec.parameters.choices.get(option, ()):
         pytest.skip("as in SciPy, None is a method here")
     with pytest.raises(ValueError, match=rf"^\w+: {option} must be .*{value!r}"):
         problem.f(*problem.make(rng, "float64"), **{option: value})
@@ -328,30 +330,31 @@ def test_unknown_method_names_the_function(problem, rng):
 
 @every_function
 def test_unknown_options_and_wrong_numbers_of_arguments(problem, rng):
-    arguments = problem.make(rng, "float64")
-    with pytest.raises(TypeError, match=f"^{problem.name} .*'magic'"):
-        problem.f(*arguments, magic=1)
-    declaration = problem.f.declaration
-    wanted = [name for name in declaration.arguments if name not in declaration.optional]
-    with pytest.raises(TypeError, match=f"^{problem.name} misses {wanted[-1]}"):
-        problem.f(*arguments[: len(wanted) - 1])
-    places = len(arguments) + len(declaration.positional)
-    with pytest.raises(TypeError, match=f"^{problem.name} takes {places} arguments"):
-        problem.f(*arguments, *[True] * len(declaration.positional), np.eye(2))
-    names = problem.f.declaration.arguments
+    f, arguments = getattr(matsign, problem.name), problem.make(rng, "float64")
+    places = [p for p in inspect.signature(f).parameters.values() if p.kind is p.POSITIONAL_OR_KEYWORD]
+    wanted = [p.name for p in places if p.default is p.empty]
+    with pytest.raises(TypeError, match=rf"^{problem.name}\(\) .*'magic'"):
+        f(*[np.eye(2)] * len(wanted), magic=1)
+    with pytest.raises(TypeError, match=f"^{problem.name}: .*'magic'"):
+        matsign.certify(f)(*[np.eye(2)] * len(wanted), magic=1)
+    with pytest.raises(TypeError, match=rf"^{problem.name}\(\) missing .*'{wanted[-1]}'"):
+        f(*[np.eye(2)] * (len(wanted) - 1))
+    with pytest.raises(TypeError, match=rf"^{problem.name}\(\) takes .*{len(places)} positional"):
+        f(*[np.eye(2)] * (len(places) + 1))
+    names = problem.f.spec.parameters.arrays
     by_name = problem.f(**dict(zip(names, arguments, strict=True)))
     for x, y in zip(as_tuple(by_name), as_tuple(problem.f(*arguments)), strict=True):
         np.testing.assert_array_equal(x, y)
 
 
-@pytest.mark.parametrize("name", [p.name for p in PROBLEMS if "rtol" in p.f.declaration.options])
+@pytest.mark.parametrize("name", [p.name for p in PROBLEMS if "rtol" in p.f.spec.parameters.options])
 @pytest.mark.parametrize("rtol", [-1e-3, 1.0, np.nan, "small"])
 def test_bad_rtol(name, rtol, rng):
     with pytest.raises((ValueError, TypeError), match="rtol must"):
         BY_NAME[name].f(*BY_NAME[name].make(rng, "float64"), rtol=rtol)
 
 
-@pytest.mark.parametrize("name", [p.name for p in PROBLEMS if "tol" in p.f.declaration.options])
+@pytest.mark.parametrize("name", [p.name for p in PROBLEMS if "tol" in p.f.spec.parameters.options])
 @pytest.mark.parametrize("tol", [-1e-3, 0.0, 1.0, np.nan])
 def test_bad_tol(name, tol, rng):
     with pytest.raises(ValueError, match=r"\btol must"):

@@ -178,17 +178,17 @@ def test_residual_sees_a_wrong_answer(problem, size, rng):
 
 def _perturbed(problem, size, rng, arguments):
     """Every entry by a factor near 1, and what is Hermitian stays so."""
-    declaration = problem.f.declaration
-    for name, x in zip(declaration.arguments, arguments, strict=True):
+    spec = problem.f.spec
+    for name, x in zip(spec.parameters.arrays, arguments, strict=True):
         noise = size * rng.standard_normal(x.shape)
-        yield x * (1 + (noise + noise.mT if name in declaration.hermitian else noise))
+        yield x * (1 + (noise + noise.mT if name in spec.parameters.hermitian else noise))
 
 
 def _estimate(problem, value, arguments):
-    declaration = problem.f.declaration
+    spec = problem.f.spec
     with np.errstate(all="ignore"):
-        residual = declaration.residual(
-            backends.load("numpy"), value, *arguments, **options_of_residual(declaration, declaration.options)
+        residual = spec.residual(
+            backends.load("numpy"), value, *arguments, **options_of_residual(spec, spec.parameters.options)
         )
     return [np.linalg.norm(d) / np.linalg.norm(x) for d, x in zip(residual.correction, value, strict=True)]
 

@@ -36,14 +36,14 @@ def arguments_of(f):
     """Matrices that f accepts."""
     if f.__name__ == "solve_riccati":
         return PLANT
-    wanted = [name for name in f.declaration.arguments if name not in f.declaration.optional]
+    wanted = [name for name in f.spec.parameters.arrays if name not in f.spec.parameters.optional]
     first = -MATRIX if f.__name__ in STABLE else MATRIX / 8 if "discrete" in f.__name__ else MATRIX
     return (first, *[MATRIX] * (len(wanted) - 1))
 
 
 def options_of(f):
     """What has no default."""
-    return {name: value for name, value in (("order", 2), ("t", 1.5)) if name in f.declaration.options}
+    return {name: value for name, value in (("order", 2), ("t", 1.5)) if name in f.spec.parameters.options}
 
 
 @pytest.mark.parametrize("ending", FORMATS)
@@ -86,7 +86,7 @@ def test_options_are_the_functions_own(run):
     assert np.allclose(read("p.npy"), np.diag([0.0, 1.0]))
     for f in functions():
         text = run(f.__name__.replace("_", "-"), "--help").output
-        assert all(f"--{name.replace('_', '-')}" in text for name in f.declaration.options)
+        assert all(f"--{name.replace('_', '-')}" in text for name in f.spec.parameters.options)
 
 
 def test_a_stack_reports_its_worst_member(run):

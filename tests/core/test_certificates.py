@@ -57,7 +57,7 @@ def test_a_sign_of_another_matrix_is_seen():
     m = np.array([[[1.0, 1.0], [0.0, -1.0]]])
     wrong = np.array([[[1.0, 1.0 + 1e-8], [0.0, -1.0]]])
     assert np.linalg.norm(wrong @ wrong - np.eye(2)) == 0
-    residual = matsign.mcsgn.declaration.residual(be, (wrong,), m)
+    residual = matsign.mcsgn.spec.residual(be, (wrong,), m)
     assert 1e-9 < residual.backward[0] < 1e-7
     step = np.linalg.norm(residual.correction[0]) / np.linalg.norm(wrong)
     true = 1e-8 / np.linalg.norm(wrong)
@@ -70,7 +70,7 @@ def test_a_polar_factor_of_another_matrix_is_seen(rng):
     m = with_singular_values(rng, 5, 3, [3, 2, 1])
     wrong = matsign.msign(np.diag(1 + 1e-6 * np.arange(5)) @ m)
     true = np.linalg.norm(wrong - matsign.msign(m)) / 3**0.5
-    residual = matsign.msign.declaration.residual(be, (wrong[None],), m[None])
+    residual = matsign.msign.spec.residual(be, (wrong[None],), m[None])
     step = np.linalg.norm(residual.correction[0]) / np.linalg.norm(wrong)
     assert true / 5 < step < 5 * true
     assert residual.backward[0] > 1e-8
@@ -158,8 +158,8 @@ class TestMeasuresOfMsign:
     def test_orthogonal_but_of_another_matrix(self, rng):
         """A small defect of orthogonality proves nothing; the gap does."""
         m, other = gaussian(rng, 30, 30), np.linalg.qr(gaussian(rng, 30, 30))[0]
-        found = matsign.msign.declaration.residual(backends.load("numpy"), (other[None],), m[None])
-        measures = dict(zip(matsign.msign.declaration.measures, found.measures, strict=True))
+        found = matsign.msign.spec.residual(backends.load("numpy"), (other[None],), m[None])
+        measures = dict(zip(matsign.msign.spec.measures, found.measures, strict=True))
         assert measures["orthogonality"][0] < 1e-14
         assert measures["dual_gap"][0] > 0.5
 

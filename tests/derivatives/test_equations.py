@@ -28,9 +28,9 @@ class Case(NamedTuple):
     hermitian: tuple = ()
 
     def step(self, arguments):
-        declaration = getattr(matsign, self.name).declaration
-        options = {**declaration.options, **self.options}
-        return BoundOperation(declaration.rule, tuple(x is not None for x in arguments), tuple(sorted(options.items())))
+        spec = getattr(matsign, self.name).spec
+        options = {**spec.parameters.options, **self.options}
+        return BoundOperation(spec.operation, tuple(x is not None for x in arguments), tuple(sorted(options.items())))
 
     def stacked(self, rng, kind, count=2):
         """Arguments with a leading axis, and moves of them."""

@@ -67,7 +67,7 @@ def moved(f, arrays, directions):
 
 def frechet_of(f, arrays, directions):
     """`frechet` of a function with options bound, too."""
-    if hasattr(f, "declaration"):
+    if hasattr(f, "spec"):
         return as_tuple(frechet(f)(*arrays, *directions))
     return as_tuple(frechet(matsign.spectral_projector)(*arrays, *directions, half_plane="left"))
 
@@ -340,7 +340,7 @@ def test_frechet_broadcasts_and_checks(on, rng):
     for transform in (frechet, condition):
         with pytest.raises(TypeError, match="function of matsign"):
             transform(np.linalg.inv)
-    assert not hasattr(frechet(matsign.sqrtm), "declaration")
+    assert not hasattr(frechet(matsign.sqrtm), "spec")
 
 
 def test_empty_matrices_and_batches(rng):

@@ -467,7 +467,7 @@ def test_certificates_of_zero():
 
 
 def test_a_wrong_zero_is_seen_by_the_backward_error():
-    residual = mcsgn.declaration.residual(matsign.backends.load("numpy"), (np.zeros((1, 2, 2)),), UNITS["corner"][None])
+    residual = mcsgn.spec.residual(matsign.backends.load("numpy"), (np.zeros((1, 2, 2)),), UNITS["corner"][None])
     assert residual.backward[0] > 0.01
 
 

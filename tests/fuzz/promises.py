@@ -458,8 +458,8 @@ def _batch(c, rng, quiet):
 
 def _acceptable(c, subject, arrays):
     """Whether q and r are Hermitian, as NumPy arrays must be."""
-    names = subject.f.declaration.arguments
-    hermitian = subject.f.declaration.hermitian
+    names = subject.f.spec.parameters.arrays
+    hermitian = subject.f.spec.parameters.hermitian
     for name, x in zip(names, arrays, strict=False):
         if name in hermitian and x is not None and np.isfinite(x).all() and not np.array_equal(x, x.conj().T):
             return False

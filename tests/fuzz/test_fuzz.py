@@ -11,7 +11,7 @@ SEEDS = (10, 11, 14)
 
 
 def test_every_public_function_is_fuzzed():
-    functions = {name for name in matsign.__all__ if hasattr(getattr(matsign, name), "declaration")}
+    functions = {name for name in matsign.__all__ if hasattr(getattr(matsign, name), "spec")}
     assert functions == set(cases.BY_NAME)
 
 
@@ -19,11 +19,11 @@ def test_every_public_function_is_fuzzed():
 def test_every_method_and_option_is_drawn(subject):
     """Every name that an option may have, and every option itself, comes up in the cases of a thousand seeds."""
     drawn = [subject.options(np.random.default_rng(seed)) for seed in range(1000)]
-    declaration = subject.f.declaration
-    for name in declaration.options:
+    spec = subject.f.spec
+    for name in spec.parameters.options:
         assert any(name in options for options in drawn), name
-    for name, allowed in declaration.choices.items():
-        assert {o[name] for o in drawn if name in o} | {declaration.options[name]} >= set(allowed), name
+    for name, allowed in spec.parameters.choices.items():
+        assert {o[name] for o in drawn if name in o} | {spec.parameters.options[name]} >= set(allowed), name
 
 
 @pytest.mark.slow
@@ -82,7 +82,7 @@ class TestABrokenPromiseIsSeen:
             def faulty(m, **kwargs):
                 return fault(real, m, **kwargs)
 
-            faulty.declaration = real.declaration
+            faulty.spec = real.spec
             subject = cases.BY_NAME["mcsgn"]._replace(name="faulty")
             monkeypatch.setattr(matsign, "faulty", faulty, raising=False)
             monkeypatch.setattr(promises, "with_certificate", lambda f: lambda *a, **o: _certified(real, f, a, o))

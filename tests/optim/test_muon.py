@@ -877,9 +877,9 @@ def spread(*shape):
 count = 0
 for name in matsign.__all__:
     f = getattr(matsign, name)
-    if not hasattr(f, "declaration"):
+    if not hasattr(f, "spec"):
         continue
-    arguments = [n for n in f.declaration.arguments]
+    arguments = [n for n in f.spec.parameters.arrays]
     given = {n: p.default for n, p in inspect.signature(f).parameters.items() if n not in arguments}
     given = {n: 1.0 for n, default in given.items() if default is inspect.Parameter.empty}
     for k, at in enumerate(arguments):

@@ -1,4 +1,4 @@
-"""A command for every public function, made from its declaration: arguments, options and help are the function's own."""
+"""A command for every public function, made from its parameters: arguments, options and help are the function's own."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from rich.markup import escape
 import matsign
 from matsign.cli import files
 from matsign.cli.text import number
-from matsign.core.public import Declaration
+from matsign.core.options import Parameters
+from matsign.core.public import spec_of
 
 _OUT = "where to write: .npy, .npz, .mat, .mtx or .csv; several results go to one .npz or .mat, or to one -o each"
 _FILE = "a file (FILE:NAME where it holds several matrices) or a number"
@@ -25,23 +26,24 @@ _PARAMETER = re.compile(r"^(\w+) : .*\n((?:    .*\n|\n)*)", re.MULTILINE)
 
 
 def functions() -> list[Callable[..., Any]]:
-    """The public functions that have a declaration, by name."""
+    """The public functions of arrays, by name."""
     public = (getattr(matsign, name) for name in sorted(matsign.__all__))
-    return [f for f in public if isinstance(getattr(f, "declaration", None), Declaration)]
+    return [f for f in public if hasattr(f, "spec")]
 
 
 def command(f: Callable[..., Any]) -> Callable[..., None]:
     """The function of one command, with the signature that its options are read from."""
-    declaration: Declaration = f.declaration  # type: ignore[attr-defined]
+    spec = spec_of(f, "command wants a function of matsign")
+    parameters = spec.parameters
 
     def run(out: list[str] | None, **given: Any) -> None:
         for target in out or []:
             files.check_target(target)
-        texts = {name: given.pop(name.lower()) for name in declaration.arguments}
+        texts = {name: given.pop(name.lower()) for name in parameters.arrays}
         arrays = {name: _argument(text) for name, text in texts.items() if text is not None}
-        numbers = {name: _threshold(given.pop(name)) for name in declaration.numbers}
+        numbers = {name: _threshold(given.pop(name)) for name in parameters.numbers}
         value, certificate = matsign.certify(f)(**arrays, **numbers, **given)
-        results = _name_results(declaration, value)
+        results = _name_results(spec.name, value)
         if out:
             files.write(out, results)
         else:
@@ -49,12 +51,12 @@ def command(f: Callable[..., Any]) -> Callable[..., None]:
         _print(certificate)
 
     run.__doc__ = _help(f)
-    run.__signature__ = inspect.Signature(_parameters(f, declaration))  # type: ignore[attr-defined]
+    run.__signature__ = inspect.Signature(_parameters(f, parameters))  # type: ignore[attr-defined]
     run.__annotations__ = {p.name: p.annotation for p in run.__signature__.parameters.values()}  # type: ignore[attr-defined]
     return run
 
 
-def _parameters(f: Callable[..., Any], declaration: Declaration) -> list[inspect.Parameter]:
+def _parameters(f: Callable[..., Any], parameters: Parameters) -> list[inspect.Parameter]:
     hints, help = get_type_hints(f), _option_help(f)
 
     def parameter(name: str, kind: Any, default: Any = inspect.Parameter.empty) -> inspect.Parameter:
@@ -69,18 +71,18 @@ def _parameters(f: Callable[..., Any], declaration: Declaration) -> list[inspect
     # Lower case, because some versions of typer make it so.
     arguments = [
         parameter(name.lower(), may_be(name), None)
-        if name in declaration.optional
+        if name in parameters.optional
         else parameter(name.lower(), file(name))
-        for name in declaration.arguments
+        for name in parameters.arrays
     ]
-    hints |= dict.fromkeys(declaration.numbers, str)
+    hints |= dict.fromkeys(parameters.numbers, str)
     options = [
         parameter(
             name,
             Annotated[_readable(hints[name]), typer.Option(help=help.get(name), show_default=default is not None)],
-            str(default) if name in declaration.numbers and default is not inspect.Parameter.empty else default,
+            str(default) if name in parameters.numbers and default is not inspect.Parameter.empty else default,
         )
-        for name, default in (declaration.options | {"errors": "raise"}).items()
+        for name, default in (parameters.options | {"errors": "raise"}).items()
     ]
     out = Annotated[list[str] | None, typer.Option("-o", "--out", metavar="OUT", help=_OUT, show_default=False)]
     return [*arguments, parameter("out", out, None), *options]
@@ -104,11 +106,11 @@ def _argument(text: str) -> Any:
         return files.read(text)
 
 
-def _name_results(declaration: Declaration, value: Any) -> dict[str, np.ndarray[Any, Any]]:
+def _name_results(name: str, value: Any) -> dict[str, np.ndarray[Any, Any]]:
     """The results by name: the fields of a named tuple, else the function's name, numbered where there are several."""
     if not isinstance(value, tuple):
-        return {declaration.name: value}
-    fields = getattr(value, "_fields", [f"{declaration.name}_{k}" for k in range(1, len(value) + 1)])
+        return {name: value}
+    fields = getattr(value, "_fields", [f"{name}_{k}" for k in range(1, len(value) + 1)])
     return dict(zip(fields, value, strict=True))
 
 

@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 
 from matsign.backends import CODES, Backend
 from matsign.core.operations import Arrays, BoundOperation, mask_nonfinite, no_figures, split_numbers
-from matsign.core.public import HALVES, Answer, Declaration, Residual, answer
+from matsign.core.public import Answer, FunctionSpec, Residual, answer, spec_of
+from matsign.core.validation import HALVES
 from matsign.linalg.stacks import broadcast_to_rank, largest, relative_norm
 
 Array = Any
@@ -116,22 +117,21 @@ def certify(f: Callable[..., Any]) -> Callable[..., tuple[Any, Certificate]]:
     >>> bool(certificate.converged), bool(certificate.backward_error < 1e-15)
     (True, True)
     """
-    declaration = getattr(f, "declaration", None)
-    if not isinstance(declaration, Declaration):
-        raise TypeError(f"certify wants a function of matsign, got {f!r}")
+    spec = spec_of(f, "certify wants a function of matsign")
 
     @functools.wraps(f, updated=())
     def with_certificate(*args: Any, **kwargs: Any) -> tuple[Any, Certificate]:
-        result = answer(declaration, args, kwargs)
-        return result.public, _certificate(declaration, result)
+        arrays, errors, options = spec.bind(args, kwargs)
+        result = answer(spec, arrays, errors, options)
+        return result.public, _certificate(spec, result)
 
     return with_certificate
 
 
-def _certificate(declaration: Declaration, result: Answer) -> Certificate:
+def _certificate(spec: FunctionSpec, result: Answer) -> Certificate:
     be, call, solution = result.call.be, result.call, result.solution
     given, value = (tuple(be.stop_gradient(x) for x in xs if x is not None) for xs in (call.stacks, solution.value))
-    measurement = Measurement(declaration, replace(result.step, batch=None), call.kind)
+    measurement = Measurement(spec, replace(result.step, batch=None), call.dtype_name)
     found = be.bind(measurement, *given, *value, solution.failure)
     backward, forward, separation, boundary, *measures = found[: len(found) - CODES]
 
@@ -145,7 +145,7 @@ def _certificate(declaration: Declaration, result: Answer) -> Certificate:
         unstack_numbers(solution.failure == 0),
         unstack_numbers(separation),
         unstack_numbers(boundary > 0),
-        {name: unstack_numbers(x) for name, x in zip(declaration.measures, measures, strict=False)},
+        {name: unstack_numbers(x) for name, x in zip(spec.measures, measures, strict=False)},
     )
 
 
@@ -157,9 +157,9 @@ class Measurement:
     the measures, and the codes of a step, all of them 0.
     """
 
-    declaration: Declaration
+    spec: FunctionSpec
     step: BoundOperation
-    kind: str
+    dtype_name: str
     batch: None = None
     fixed = finite = False
 
@@ -171,7 +171,7 @@ class Measurement:
         return self
 
     def result_shapes(self, arrays: Arrays) -> list[tuple[tuple[int, ...], str]]:
-        return [((arrays[0].shape[0],), "real")] * (4 + len(self.declaration.measures))
+        return [((arrays[0].shape[0],), "real")] * (4 + len(self.spec.measures))
 
     def __call__(self, be: Backend, *arrays: Array) -> Arrays:
         return self.evaluate(be, *arrays)
@@ -195,10 +195,10 @@ class Measurement:
         value = self.step.fill_empty_value(be, value, given)
         kept = tuple(be.xp.where(broadcast_to_rank(converged, x), x, be.xp.zeros_like(x)) for x in value)
         arrays = self.step.every(mask_nonfinite(be, self.step.fill_empty(be, given))[1])
-        matrices, options = split_numbers(self.declaration.rule, arrays, dict(self.step.options))
-        if self.kind in HALVES:
-            kept = tuple(be.astype(be.astype(x, self.kind), be.dtype_name(x)) for x in kept)
-        found = self.declaration.residual(be, kept, *matrices, **options_of_residual(self.declaration, options))
+        matrices, options = split_numbers(self.spec.operation, arrays, dict(self.step.options))
+        if self.dtype_name in HALVES:
+            kept = tuple(be.astype(be.astype(x, self.dtype_name), be.dtype_name(x)) for x in kept)
+        found = self.spec.residual(be, kept, *matrices, **options_of_residual(self.spec, options))
         return tuple(_where(be, converged, x) for x in _errors(be, found, kept))
 
 
@@ -206,9 +206,9 @@ def _where(be: Backend, mask: Array, x: Array) -> Array:
     return be.xp.where(mask, x, be.xp.full_like(x, be.xp.nan))
 
 
-def options_of_residual(declaration: Declaration, options: dict[str, Any]) -> dict[str, Any]:
+def options_of_residual(spec: FunctionSpec, options: dict[str, Any]) -> dict[str, Any]:
     """The options without which an answer cannot be judged: those that the residual asks for by name."""
-    asked = inspect.signature(declaration.residual).parameters.values()
+    asked = inspect.signature(spec.residual).parameters.values()
     return {p.name: options[p.name] for p in asked if p.kind is p.KEYWORD_ONLY}
 
 

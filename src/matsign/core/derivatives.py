@@ -10,7 +10,9 @@ from typing import Any
 
 from matsign.backends import Backend
 from matsign.core.operations import Arrays, BoundOperation, no_figures
-from matsign.core.public import Call, Declaration, answer, bind, prepare, public, step_of
+from matsign.core.options import Parameters
+from matsign.core.public import FunctionSpec, answer, as_public, bound_operation, checked_options, spec_of
+from matsign.core.validation import Call, stack_arguments
 from matsign.linalg.stacks import broadcast_to_rank, far_exponent, random_probe, safe_divisor, scaled_norm
 
 Array = Any
@@ -67,24 +69,23 @@ def frechet(f: Callable[..., Any]) -> Callable[..., Any]:
     >>> bool(np.linalg.norm(L - step) < 1e-9)
     True
     """
-    declaration = _declaration(f)
+    spec = spec_of(f, "frechet wants a function of matsign")
 
     @functools.wraps(f, updated=())
     def derivative(*args: Any, **options: Any) -> Any:
-        half, names = len(args) // 2, (*declaration.arguments, *declaration.numbers)
+        half, names = len(args) // 2, (*spec.parameters.arrays, *spec.parameters.numbers)
         if len(args) % 2 or half > len(names):
-            raise TypeError(
-                f"frechet({declaration.name}) takes its arrays and then as many directions, got {len(args)}"
-            )
-        arguments, errors, options = bind(declaration, args[:half], options)
+            raise TypeError(f"frechet({spec.name}) takes its arrays and then as many directions, got {len(args)}")
+        arrays, errors, options = spec.bind(args[:half], options)
+        numbers, errors, options = checked_options(spec, errors, options)
         directions = [*args[half:], *(None for _ in names[half:])]
-        call, moved = _prepare_directions(declaration, arguments, directions)
-        step, given = step_of(declaration, call, errors, options)
-        be, count = call.be, len(declaration.rule.results)
+        call, moved = _prepare_directions(spec.parameters, [*arrays, *numbers], directions)
+        step, given = bound_operation(spec, call, errors, options)
+        be, count = call.be, len(spec.operation.results)
         value = be.bind(step, *given)[:count]
         pairs = zip(call.stacks, moved, strict=True)
         tangents = tuple(be.xp.zeros_like(x) if m is None else m for x, m in pairs if x is not None)
-        return public(declaration, call, step.tangent(be, value, given, tangents))
+        return as_public(spec, call, step.tangent(be, value, given, tangents))
 
     return derivative
 
@@ -139,20 +140,18 @@ def condition(f: Callable[..., Any]) -> Callable[..., Any]:
     >>> bool(abs(estimate / 5e3 - 1) < 0.1)
     True
     """
-    declaration = _declaration(f)
+    spec = spec_of(f, "condition wants a function of matsign")
 
     @functools.wraps(f, updated=())
     def number(*args: Any, **options: Any) -> Any:
-        found = answer(declaration, args, options)
+        found = answer(spec, *spec.bind(args, options))
         be, step, batch = found.call.be, found.step, found.call.batch
         given, value = (
             tuple(be.stop_gradient(x) for x in xs if x is not None) for xs in (found.call.stacks, found.solution.value)
         )
         if not step.has_entries(given):
             return be.real(be.zeros(batch, given[0]))
-        grown = be.bind(_Conditioning(declaration, replace(step, batch=None)), *given, *value, found.solution.failure)[
-            0
-        ]
+        grown = be.bind(_Conditioning(spec, replace(step, batch=None)), *given, *value, found.solution.failure)[0]
         return grown[0] if batch == () else grown.reshape(batch)
 
     return number
@@ -162,7 +161,7 @@ def condition(f: Callable[..., Any]) -> Callable[..., Any]:
 class _Conditioning:
     """A condition number as one operation like the `BoundOperation` that it belongs to: of the arrays, the value and its failures."""
 
-    declaration: Declaration
+    spec: FunctionSpec
     step: BoundOperation
     batch: None = None
     fixed = finite = False
@@ -192,8 +191,8 @@ class _Conditioning:
             grown = _norm_of_derivative(be, step, value, given)
             # What is not a number there has overflowed.
             grown = be.xp.where(right & be.xp.isnan(grown), be.xp.full_like(grown, math.inf), grown)
-            if self.declaration.unbounded:
-                endless = right & self.declaration.unbounded(be, kept, *step.every(given)) & ~(grown == 0)
+            if self.spec.unbounded:
+                endless = right & self.spec.unbounded(be, kept, *step.every(given)) & ~(grown == 0)
                 grown = be.xp.where(endless, be.xp.full_like(grown, math.inf), grown)
         none = be.int_zeros(given[0])
         return (grown, none, none, no_figures(be, given[0]))
@@ -260,21 +259,14 @@ def _start(be: Backend, x: Array) -> Array:
     return be.xp.broadcast_to(random_probe(be, n, m, x), x.shape)
 
 
-def _declaration(f: Callable[..., Any]) -> Declaration:
-    declaration = getattr(f, "declaration", None)
-    if not isinstance(declaration, Declaration):
-        raise TypeError(f"a function of matsign was wanted, got {f!r}")
-    return declaration
-
-
-def _prepare_directions(declaration: Declaration, arguments: list[Any], directions: list[Any]) -> tuple[Call, Arrays]:
+def _prepare_directions(parameters: Parameters, arguments: list[Any], directions: list[Any]) -> tuple[Call, Arrays]:
     """The call on the arguments, and the stacks of the directions: they share dtype, batch and shapes."""
-    doubled, matrices = _with_directions(declaration), len(declaration.arguments)
-    moving = [n for n, d in zip(declaration.numbers, directions[matrices:], strict=True) if d is not None]
-    both = prepare(
+    doubled, matrices = _with_directions(parameters), len(parameters.arrays)
+    moving = [n for n, d in zip(parameters.numbers, directions[matrices:], strict=True) if d is not None]
+    both = stack_arguments(
         doubled,
         [*arguments[:matrices], *directions[:matrices], *arguments[matrices:], *directions[matrices:]],
-        stacked=(*moving, *doubled.numbers[len(declaration.numbers) :]),
+        stacked=(*moving, *doubled.numbers[len(parameters.numbers) :]),
     )
     at, numbers = both.stacks[: 2 * matrices], both.stacks[2 * matrices :]
     half = len(numbers) // 2
@@ -282,13 +274,14 @@ def _prepare_directions(declaration: Declaration, arguments: list[Any], directio
     return call, at[matrices:] + numbers[half:]
 
 
-def _with_directions(declaration: Declaration) -> Declaration:
-    """The same function with a direction for every array and every number."""
-    rule, directions = declaration.rule, tuple("d" + name for name in declaration.arguments)
+def _with_directions(parameters: Parameters) -> Parameters:
+    """The same with a direction for every array and every number."""
+    directions = tuple("d" + name for name in parameters.arrays)
     return replace(
-        declaration,
-        rule=replace(rule, shapes=rule.shapes * 2, numbers=rule.numbers + tuple("d" + name for name in rule.numbers)),
-        arguments=declaration.arguments + directions,
-        optional=declaration.optional + directions,
+        parameters,
+        shapes=parameters.shapes * 2,
+        numbers=parameters.numbers + tuple("d" + name for name in parameters.numbers),
+        arrays=parameters.arrays + directions,
+        optional=parameters.optional + directions,
         hermitian=(),
     )

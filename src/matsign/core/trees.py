@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from matsign import backends
-from matsign.core.public import Declaration
+from matsign.core.public import spec_of
 
 Array = Any
 
@@ -56,10 +56,11 @@ def each(f: Callable[..., Any]) -> Callable[..., Any]:
     >>> bool(np.linalg.norm(steps["heads"][1] - np.eye(3)) < 1e-15), steps["out"].shape
     (True, (3, 4))
     """
-    declaration = getattr(f, "declaration", None)
-    if not isinstance(declaration, Declaration) or len(declaration.arguments) != 1:
-        raise TypeError(f"each wants a function of matsign of one array, got {f!r}")
-    turns = declaration.rule.adjoint
+    wanted = "each wants a function of matsign of one array"
+    spec = spec_of(f, wanted)
+    if len(spec.parameters.arrays) != 1:
+        raise TypeError(f"{wanted}, got {f!r}")
+    turns = spec.operation.adjoint
 
     @functools.wraps(f, updated=())
     def on_tree(tree: Any, **options: Any) -> Any:

@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 from matsign.backends import Backend
 from matsign.core.failures import Failure
 from matsign.core.operations import Arrays, Solution, overflow_failure, solution
-from matsign.core.public import Residual, declared, rank_tolerance
+from matsign.core.public import Residual, public_function
+from matsign.core.tolerances import rank_tolerance
 from matsign.functions.root_corrections import correct, probes, regular_root
 from matsign.functions.square_roots import root_pair
 from matsign.iterations.block_structures import AntiDiagonal
@@ -197,14 +198,6 @@ def _is_singular(be: Backend, value: Arrays, a: Array, b: Array) -> Array:
     ).singular
 
 
-@declared(
-    "(n,n),(n,n)->(n,n),(n,n)",
-    solve=_coupled_in_range,
-    residual=_coupled_residual,
-    tangent=_coupled_tangent,
-    cotangent=_coupled_cotangent,
-    unbounded=_is_singular,
-)
 def coupled_root(A: Array, B: Array, *, rtol: float | None = None, errors: str = "raise") -> tuple[Array, Array]:
     """Compute C = A (BA)^{-1/2} and its inverse.
 
@@ -275,7 +268,18 @@ def coupled_root(A: Array, B: Array, *, rtol: float | None = None, errors: str =
     >>> bool(np.linalg.norm(C @ B @ C - A) + np.linalg.norm(C @ D - np.eye(2)) < 1e-13)
     True
     """
-    raise NotImplementedError
+    return COUPLED_ROOT(A, B, rtol=rtol, errors=errors)
+
+
+COUPLED_ROOT = public_function(
+    coupled_root,
+    "(n,n),(n,n)->(n,n),(n,n)",
+    solve=_coupled_in_range,
+    residual=_coupled_residual,
+    tangent=_coupled_tangent,
+    cotangent=_coupled_cotangent,
+    unbounded=_is_singular,
+)
 
 
 def _mean(be: Backend, a: Array, b: Array, *, rtol: float | None) -> Solution:
@@ -462,16 +466,6 @@ def _mean_cotangent(be: Backend, value: Arrays, arrays: Arrays, cotangents: Arra
     return _swap(be, swap, y, v @ y @ w)
 
 
-@declared(
-    "(n,n),(n,n)->(n,n)",
-    solve=_mean,
-    residual=_mean_residual,
-    tangent=_mean_tangent,
-    cotangent=_mean_cotangent,
-    unbounded=lambda be, value, a, b: (
-        regular_root(be, scale_to_unit(be, value[0])[0], rank_tolerance(be, a, None)).singular
-    ),
-)
 def geometric_mean(A: Array, B: Array, *, rtol: float | None = None, errors: str = "raise") -> Array:
     """Compute the geometric mean of two matrices.
 
@@ -542,4 +536,17 @@ def geometric_mean(A: Array, B: Array, *, rtol: float | None = None, errors: str
     >>> bool(np.linalg.norm(G @ np.linalg.inv(B) @ G - A) < 1e-14)
     True
     """
-    raise NotImplementedError
+    return GEOMETRIC_MEAN(A, B, rtol=rtol, errors=errors)
+
+
+GEOMETRIC_MEAN = public_function(
+    geometric_mean,
+    "(n,n),(n,n)->(n,n)",
+    solve=_mean,
+    residual=_mean_residual,
+    tangent=_mean_tangent,
+    cotangent=_mean_cotangent,
+    unbounded=lambda be, value, a, b: (
+        regular_root(be, scale_to_unit(be, value[0])[0], rank_tolerance(be, a, None)).singular
+    ),
+)

@@ -8,7 +8,8 @@ from typing import Any
 
 from matsign.backends import Backend
 from matsign.backends.constants import as_constant, constant_when_compiled
-from matsign.core.public import accuracy, shown
+from matsign.core.options import short_repr
+from matsign.core.tolerances import accuracy
 from matsign.iterations.minimax import (
     NAMED,
     Step,
@@ -56,7 +57,7 @@ def _explicit_schedule(schedule: str | Sequence[Sequence[float]], steps: int | N
     if isinstance(schedule, str):
         if schedule not in NAMED:
             raise ValueError(
-                f"msign: schedule must be one of {', '.join(NAMED)} or coefficients, got {shown(schedule)}"
+                f"msign: schedule must be one of {', '.join(NAMED)} or coefficients, got {short_repr(schedule)}"
             )
         plan = NAMED[schedule]
     else:
@@ -65,7 +66,7 @@ def _explicit_schedule(schedule: str | Sequence[Sequence[float]], steps: int | N
         except (TypeError, ValueError, OverflowError):
             plan = ()
         if not plan or not all(math.isfinite(x) for row in plan for x in row):
-            raise ValueError(f"msign: a schedule is rows of two or three coefficients, got {shown(schedule)}")
+            raise ValueError(f"msign: a schedule is rows of two or three coefficients, got {short_repr(schedule)}")
     count = len(plan) if steps is None else int(steps)
     return (plan + plan[-1:] * (count - len(plan)))[:count]
 

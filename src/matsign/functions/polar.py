@@ -20,7 +20,9 @@ from typing import Any, NamedTuple
 from matsign.backends import Backend
 from matsign.core.failures import Failure
 from matsign.core.operations import Arrays, Solution, overflow_failure, solution
-from matsign.core.public import Residual, accuracy, declared, rank_tolerance, shown
+from matsign.core.options import short_repr
+from matsign.core.public import Residual, public_function
+from matsign.core.tolerances import accuracy, rank_tolerance
 from matsign.functions.msign_schedules import Schedule, half_precision_schedule, select_schedules
 from matsign.iterations.block_structures import Dilation
 from matsign.iterations.differentiable_solves import inverse, sylvester_symmetric
@@ -219,7 +221,7 @@ def _is_fixed(*, tol: float | None, method: str, schedule: Schedule = None, step
     if steps is not None and not (
         isinstance(steps, Integral) and not isinstance(steps, bool) and 0 < steps <= _MOST_STEPS
     ):
-        raise ValueError(f"msign: steps must be a positive whole number up to {_MOST_STEPS}, got {shown(steps)}")
+        raise ValueError(f"msign: steps must be a positive whole number up to {_MOST_STEPS}, got {short_repr(steps)}")
     if method not in ("auto", "polynomial"):
         raise ValueError(f"msign: a schedule and a number of steps are for method='polynomial', got {method!r}")
     return True
@@ -377,19 +379,6 @@ def _norm(be: Backend, u: Array) -> Array:
     return be.xp.sqrt(safe_divisor(be, be.eigh(adjoint(u) @ u)[0][:, -1]))
 
 
-@declared(
-    "(n,m)->(n,m)",
-    measures=("orthogonality", "dual_gap", "overshoot"),
-    solve=orthogonalise,
-    residual=_residual,
-    tangent=_tangent,
-    cotangent=_tangent,
-    adjoint=True,
-    fixed=_is_fixed,
-    alone=takes_single,
-    choices={"method": _METHODS, "precision": (None, "half", "full")},
-    halves=True,
-)
 def msign(
     M: Array,
     *,
@@ -515,7 +504,25 @@ def msign(
     >>> bool(np.linalg.norm(U.T @ U - np.eye(2)) < 1e-15)
     True
     """
-    raise NotImplementedError
+    return MSIGN(
+        M, tol=tol, rtol=rtol, method=method, schedule=schedule, steps=steps, precision=precision, errors=errors
+    )
+
+
+MSIGN = public_function(
+    msign,
+    "(n,m)->(n,m)",
+    measures=("orthogonality", "dual_gap", "overshoot"),
+    solve=orthogonalise,
+    residual=_residual,
+    tangent=_tangent,
+    cotangent=_tangent,
+    adjoint=True,
+    fixed=_is_fixed,
+    alone=takes_single,
+    choices={"method": _METHODS, "precision": (None, "half", "full")},
+    halves=True,
+)
 
 
 def _polar(be: Backend, m: Array, **options: Any) -> Solution:
@@ -551,17 +558,6 @@ def _polar_residual(be: Backend, value: tuple[Array, Array], m: Array) -> Residu
     return Residual(be.xp.maximum(found.backward, backward), (du, be.ldexp(dh, broadcast_scalar(e))))
 
 
-@declared(
-    "(n,m)->(n,m),(m,m)",
-    solve=_polar,
-    residual=_polar_residual,
-    tangent=_polar_tangent,
-    cotangent=_polar_cotangent,
-    alone=takes_single,
-    wrap=lambda be, u, h: Polar(u, h),
-    halves=True,
-    choices={"method": _METHODS},
-)
 def polar(
     M: Array, *, tol: float | None = None, rtol: float | None = None, method: str = "auto", errors: str = "raise"
 ) -> Polar:
@@ -625,4 +621,18 @@ def polar(
     >>> bool(np.linalg.norm(u @ h - M) < 1e-14)
     True
     """
-    raise NotImplementedError
+    return POLAR(M, tol=tol, rtol=rtol, method=method, errors=errors)
+
+
+POLAR = public_function(
+    polar,
+    "(n,m)->(n,m),(m,m)",
+    solve=_polar,
+    residual=_polar_residual,
+    tangent=_polar_tangent,
+    cotangent=_polar_cotangent,
+    alone=takes_single,
+    wrap=lambda be, u, h: Polar(u, h),
+    halves=True,
+    choices={"method": _METHODS},
+)

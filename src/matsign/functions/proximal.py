@@ -38,8 +38,9 @@ from typing import Any, NamedTuple, cast
 from matsign.backends import Backend
 from matsign.core.failures import Failure
 from matsign.core.operations import Arrays, Solution, apply, solution
-from matsign.core.public import Residual, declared, rank_tolerance
-from matsign.functions.polar import msign, orthogonalise, polar
+from matsign.core.public import Residual, public_function
+from matsign.core.tolerances import rank_tolerance
+from matsign.functions.polar import MSIGN, POLAR, orthogonalise
 from matsign.iterations.differentiable_solves import inverse, sylvester_symmetric
 from matsign.linalg.stacks import (
     adjoint,
@@ -263,7 +264,7 @@ def _soft_by_signs(be: Backend, m: Array, t: Array) -> Solution:
 
 def _side(be: Backend, h: Array) -> Array:
     """The sign of a Hermitian matrix, in a rule."""
-    s = hermitian(apply(be, msign.declaration.rule, h, tol=None, rtol=0.0, method="auto")[0])  # type: ignore[attr-defined]
+    s = hermitian(apply(be, MSIGN.operation, h, tol=None, rtol=0.0, method="auto")[0])
     # Eigenvalues near zero leave it turned, which symmetry makes a quadratic error; each step squares that.
     for _ in range(2):
         s = hermitian(s @ (3 * eye(be, s) - s @ s)) / 2
@@ -285,7 +286,7 @@ def _soft_jvp(be: Backend, m: Array, dm: Array, threshold: Threshold) -> _Clippe
     if m.shape[-2] < m.shape[-1]:
         return _ClippedTangent(*map(adjoint, _soft_jvp(be, adjoint(m), adjoint(dm), threshold)))
     m, scale = scale_to_unit(be, m)  # which changes no derivative, if t is scaled as well
-    _, h = apply(be, polar.declaration.rule, m, tol=None, rtol=None, method="auto")  # type: ignore[attr-defined]
+    _, h = apply(be, POLAR.operation, m, tol=None, rtol=None, method="auto")
     unit = eye(be, h)
     t = be.ldexp(_stack(be, m, threshold), -scale)
     zero, beyond, t, cut = _cut_below(be, h, t, m.shape[-2])
@@ -314,7 +315,7 @@ def _soft_jvp(be: Backend, m: Array, dm: Array, threshold: Threshold) -> _Clippe
     clip = k @ (turned + a @ rest - c) + (t * e - out) @ across + beside
     soft, clip, k = (be.xp.where(beyond, x, y) for x, y in ((nothing, soft), (dm, clip), (nothing, k)))
     if not isinstance(threshold, float):
-        (u,) = apply(be, msign.declaration.rule, m, tol=None, rtol=None, method="auto")  # type: ignore[attr-defined]
+        (u,) = apply(be, MSIGN.operation, m, tol=None, rtol=None, method="auto")
         soft, clip, k = (be.xp.where(zero, x, y) for x, y in ((dm, soft), (nothing, clip), (u, k)))
     return _ClippedTangent(soft, clip, k)
 
@@ -356,7 +357,8 @@ def _clip_jvp(
     high = _soft_jvp(be, m, dm, upper)
     if isinstance(lower, float) and lower == 0:
         return high.clip, be.xp.zeros_like(m), high.above
-    sign = msign.declaration.rule  # type: ignore[attr-defined]
+    sign = MSIGN.operation
+    assert sign.tangent is not None
     options: dict[str, Any] = {"tol": None, "rtol": rtol, "method": "auto"}
     u = apply(be, sign, m, **options)
     (du,) = sign.tangent(be, u, (m,), (dm,), **options)
@@ -503,16 +505,6 @@ def _clip_residual(
     return _residual(be, value[0], terms, (parts.clip, *(x.clip for x in more)), m, rounded)
 
 
-@declared(
-    "(n,m)->(n,m)",
-    solve=_clip,
-    residual=_clip_residual,
-    tangent=_clip_tangent,
-    cotangent=_clip_cotangent,
-    choices={"method": _METHODS},
-    halves=True,
-    numbers=("lower", "upper"),
-)
 def mclip(
     M: Array,
     lower: float | Array = 0.0,
@@ -609,19 +601,22 @@ def mclip(
     >>> bool(np.linalg.norm(mclip(X) - X) < 1e-15)
     True
     """
-    raise NotImplementedError
+    return MCLIP(M, lower=lower, upper=upper, rtol=rtol, method=method, errors=errors)
 
 
-@declared(
+MCLIP = public_function(
+    mclip,
     "(n,m)->(n,m)",
-    solve=_soft,
-    residual=_soft_residual,
-    tangent=_soft_tangent,
-    cotangent=_soft_cotangent,
+    solve=_clip,
+    residual=_clip_residual,
+    tangent=_clip_tangent,
+    cotangent=_clip_cotangent,
     choices={"method": _METHODS},
     halves=True,
-    numbers=("t",),
+    numbers=("lower", "upper"),
 )
+
+
 def soft_threshold(M: Array, t: float | Array, *, method: str = "auto", errors: str = "raise") -> Array:
     """Subtract a threshold from the singular values of M.
 
@@ -691,7 +686,20 @@ def soft_threshold(M: Array, t: float | Array, *, method: str = "auto", errors: 
     >>> bool(np.linalg.norm(X + mclip(M, 0.0, 1.0) - M) < 1e-14)
     True
     """
-    raise NotImplementedError
+    return SOFT_THRESHOLD(M, t=t, method=method, errors=errors)
+
+
+SOFT_THRESHOLD = public_function(
+    soft_threshold,
+    "(n,m)->(n,m)",
+    solve=_soft,
+    residual=_soft_residual,
+    tangent=_soft_tangent,
+    cotangent=_soft_cotangent,
+    choices={"method": _METHODS},
+    halves=True,
+    numbers=("t",),
+)
 
 
 def _hermitian_part(be: Backend, a: Array) -> tuple[Array, Array]:
@@ -737,14 +745,6 @@ def _project_residual(be: Backend, value: tuple[Array], a: Array, *, method: str
     return _residual(be, value[0], terms, (be.ldexp(other, broadcast_scalar(e)),), a, a)
 
 
-@declared(
-    "(n,n)->(n,n)",
-    solve=_project,
-    residual=_project_residual,
-    tangent=_project_tangent,
-    cotangent=_project_tangent,
-    choices={"method": ("auto", "eigh", "sign")},
-)
 def psd_project(A: Array, *, method: str = "auto", errors: str = "raise") -> Array:
     """Project a matrix on the Hermitian positive semidefinite matrices.
 
@@ -811,4 +811,15 @@ def psd_project(A: Array, *, method: str = "auto", errors: str = "raise") -> Arr
     >>> bool(np.linalg.norm(X - psd_project(-A) - A) < 1e-14)
     True
     """
-    raise NotImplementedError
+    return PSD_PROJECT(A, method=method, errors=errors)
+
+
+PSD_PROJECT = public_function(
+    psd_project,
+    "(n,n)->(n,n)",
+    solve=_project,
+    residual=_project_residual,
+    tangent=_project_tangent,
+    cotangent=_project_tangent,
+    choices={"method": ("auto", "eigh", "sign")},
+)

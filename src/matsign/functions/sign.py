@@ -22,7 +22,8 @@ from typing import Any, NamedTuple
 from matsign.backends import Backend
 from matsign.core.failures import Failure
 from matsign.core.operations import Arrays, Solution, apply, overflow_failure, solution
-from matsign.core.public import Residual, accuracy, declared, rank_tolerance
+from matsign.core.public import Residual, public_function
+from matsign.core.tolerances import accuracy, rank_tolerance
 from matsign.direct import schur_functions
 from matsign.functions.constant_units import constant_units
 from matsign.iterations.block_structures import Dense
@@ -404,9 +405,6 @@ def _sensitive(be: Backend, n: Array, q: Array) -> Array:
     return general(n, q)
 
 
-@declared(
-    "(n,n)->(n,n)", solve=sign, residual=_residual, tangent=_tangent, cotangent=_cotangent, choices={"method": _METHODS}
-)
 def mcsgn(
     M: Array, *, tol: float | None = None, rtol: float | None = None, method: str = "auto", errors: str = "raise"
 ) -> Array:
@@ -504,7 +502,18 @@ def mcsgn(
     >>> bool(np.linalg.norm(S @ M - M @ S) + np.linalg.norm(S @ S - np.eye(2)) < 1e-14)
     True
     """
-    raise NotImplementedError
+    return MCSGN(M, tol=tol, rtol=rtol, method=method, errors=errors)
+
+
+MCSGN = public_function(
+    mcsgn,
+    "(n,n)->(n,n)",
+    solve=sign,
+    residual=_residual,
+    tangent=_tangent,
+    cotangent=_cotangent,
+    choices={"method": _METHODS},
+)
 
 
 _ABS = _FromSign(lambda m, s: m @ s, 1)
@@ -517,13 +526,13 @@ def _abs(be: Backend, m: Array, **options: Any) -> Solution:
 def _abs_tangent(be: Backend, value: Arrays, arrays: Arrays, tangents: Arrays, **options: Any) -> Arrays:
     """dN = dM S + M dS, which unlike N dN + dN N = dM M + M dM knows what to do at zero."""
     (m,), (dm,) = arrays, tangents
-    (s,) = apply(be, mcsgn.declaration.rule, m, **options)  # type: ignore[attr-defined]
+    (s,) = apply(be, MCSGN.operation, m, **options)
     return (dm @ s + m @ _sign_jvp(be, s, m, dm),)
 
 
 def _abs_cotangent(be: Backend, value: Arrays, arrays: Arrays, cotangents: Arrays, **options: Any) -> Arrays:
     (m,), (bar,) = arrays, cotangents
-    (s,) = apply(be, mcsgn.declaration.rule, m, **options)  # type: ignore[attr-defined]
+    (s,) = apply(be, MCSGN.operation, m, **options)
     return (bar @ adjoint(s) + _sign_vjp(be, s, m, adjoint(m) @ bar),)
 
 
@@ -558,14 +567,6 @@ def _abs_correction(be: Backend, s: Array, units: balancing.BalancedMatrix) -> A
     return be.masked_cond(is_hermitian(m), normal, lambda s, m, moved: moved, s, m, moved)
 
 
-@declared(
-    "(n,n)->(n,n)",
-    solve=_abs,
-    residual=_abs_residual,
-    tangent=_abs_tangent,
-    cotangent=_abs_cotangent,
-    choices={"method": _METHODS},
-)
 def matrix_abs(
     M: Array, *, tol: float | None = None, rtol: float | None = None, method: str = "auto", errors: str = "raise"
 ) -> Array:
@@ -627,7 +628,18 @@ def matrix_abs(
     >>> bool(np.linalg.norm(N @ N - M @ M) < 1e-14)
     True
     """
-    raise NotImplementedError
+    return MATRIX_ABS(M, tol=tol, rtol=rtol, method=method, errors=errors)
+
+
+MATRIX_ABS = public_function(
+    matrix_abs,
+    "(n,n)->(n,n)",
+    solve=_abs,
+    residual=_abs_residual,
+    tangent=_abs_tangent,
+    cotangent=_abs_cotangent,
+    choices={"method": _METHODS},
+)
 
 
 # S² and not I, so that a zero eigenvalue belongs to neither side.
@@ -645,7 +657,7 @@ def _projector_tangent(
     be: Backend, value: Arrays, arrays: Arrays, tangents: Arrays, *, half_plane: str, **options: Any
 ) -> Arrays:
     """dP = (dS S + S dS ± dS)/2."""
-    (s,) = apply(be, mcsgn.declaration.rule, *arrays, **options)  # type: ignore[attr-defined]
+    (s,) = apply(be, MCSGN.operation, *arrays, **options)
     ds = _sign_jvp(be, s, *arrays, *tangents)
     return ((ds @ s + s @ ds + (ds if half_plane == "right" else -ds)) / 2,)
 
@@ -654,7 +666,7 @@ def _projector_cotangent(
     be: Backend, value: Arrays, arrays: Arrays, cotangents: Arrays, *, half_plane: str, **options: Any
 ) -> Arrays:
     (m,), (bar,) = arrays, cotangents
-    (s,) = apply(be, mcsgn.declaration.rule, m, **options)  # type: ignore[attr-defined]
+    (s,) = apply(be, MCSGN.operation, m, **options)
     sh = adjoint(s)
     return (_sign_vjp(be, s, m, (bar @ sh + sh @ bar + (bar if half_plane == "right" else -bar)) / 2),)
 
@@ -681,14 +693,6 @@ def _projector_residual(
     return Residual(backward, (_credible(be, units.outward(be, step), *value, _may_flip(be, s, m, rtol)),))
 
 
-@declared(
-    "(n,n)->(n,n)",
-    solve=_projector,
-    residual=_projector_residual,
-    tangent=_projector_tangent,
-    cotangent=_projector_cotangent,
-    choices={"method": _METHODS, "half_plane": ("left", "right")},
-)
 def spectral_projector(
     M: Array,
     *,
@@ -760,4 +764,15 @@ def spectral_projector(
     >>> bool(np.linalg.norm(P @ P - P) + np.linalg.norm(P @ M - M @ P) < 1e-14)
     True
     """
-    raise NotImplementedError
+    return SPECTRAL_PROJECTOR(M, half_plane=half_plane, tol=tol, rtol=rtol, method=method, errors=errors)
+
+
+SPECTRAL_PROJECTOR = public_function(
+    spectral_projector,
+    "(n,n)->(n,n)",
+    solve=_projector,
+    residual=_projector_residual,
+    tangent=_projector_tangent,
+    cotangent=_projector_cotangent,
+    choices={"method": _METHODS, "half_plane": ("left", "right")},
+)

@@ -17,7 +17,8 @@ from matsign.backends import Backend
 from matsign.core import scaling
 from matsign.core.failures import Failure
 from matsign.core.operations import Arrays, Solution, figures, no_figures, nothing_failed, solution
-from matsign.core.public import Residual, declared, rank_tolerance
+from matsign.core.public import Residual, public_function
+from matsign.core.tolerances import rank_tolerance
 from matsign.direct import schur_functions
 from matsign.functions.root_corrections import correct, probes, regular_root
 from matsign.iterations.block_structures import AntiDiagonal
@@ -411,16 +412,6 @@ def _is_singular(be: Backend, x: Array) -> Array:
     return regular_root(be, scale_to_unit(be, x)[0], x.shape[-1] * be.eps(x)).singular
 
 
-@declared(
-    "(n,n)->(n,n),(n,n)",
-    solve=root_pair,
-    residual=_pair_residual,
-    tangent=_pair_tangent,
-    cotangent=_pair_cotangent,
-    unbounded=lambda be, value, a: _is_singular(be, value[0]),
-    alone=takes_single,
-    choices={"method": _METHODS},
-)
 def sqrtm_pair(
     A: Array, *, rtol: float | None = None, method: str = "auto", errors: str = "raise"
 ) -> tuple[Array, Array]:
@@ -509,19 +500,22 @@ def sqrtm_pair(
     >>> bool(np.linalg.norm(X @ X - A) + np.linalg.norm(X @ Z - np.eye(2)) < 1e-14)
     True
     """
-    raise NotImplementedError
+    return SQRTM_PAIR(A, rtol=rtol, method=method, errors=errors)
 
 
-@declared(
-    "(n,n)->(n,n)",
-    solve=_root,
-    residual=_root_residual,
-    tangent=_root_tangent,
-    cotangent=_root_cotangent,
+SQRTM_PAIR = public_function(
+    sqrtm_pair,
+    "(n,n)->(n,n),(n,n)",
+    solve=root_pair,
+    residual=_pair_residual,
+    tangent=_pair_tangent,
+    cotangent=_pair_cotangent,
     unbounded=lambda be, value, a: _is_singular(be, value[0]),
     alone=takes_single,
     choices={"method": _METHODS},
 )
+
+
 def sqrtm(A: Array, *, rtol: float | None = None, method: str = "auto", errors: str = "raise") -> Array:
     """Compute the principal square root of a matrix.
 
@@ -578,19 +572,22 @@ def sqrtm(A: Array, *, rtol: float | None = None, method: str = "auto", errors: 
     >>> bool(np.linalg.norm(X @ X - A) < 1e-14)
     True
     """
-    raise NotImplementedError
+    return SQRTM(A, rtol=rtol, method=method, errors=errors)
 
 
-@declared(
+SQRTM = public_function(
+    sqrtm,
     "(n,n)->(n,n)",
-    solve=_inverse_root,
-    residual=_inverse_residual,
-    tangent=_inverse_tangent,
-    cotangent=_inverse_cotangent,
+    solve=_root,
+    residual=_root_residual,
+    tangent=_root_tangent,
+    cotangent=_root_cotangent,
     unbounded=lambda be, value, a: _is_singular(be, value[0]),
     alone=takes_single,
     choices={"method": _METHODS},
 )
+
+
 def invsqrtm(A: Array, *, rtol: float | None = None, method: str = "auto", errors: str = "raise") -> Array:
     """Compute the inverse of the principal square root.
 
@@ -645,4 +642,17 @@ def invsqrtm(A: Array, *, rtol: float | None = None, method: str = "auto", error
     >>> bool(np.linalg.norm(Z @ A @ Z - np.eye(2)) < 1e-14)
     True
     """
-    raise NotImplementedError
+    return INVSQRTM(A, rtol=rtol, method=method, errors=errors)
+
+
+INVSQRTM = public_function(
+    invsqrtm,
+    "(n,n)->(n,n)",
+    solve=_inverse_root,
+    residual=_inverse_residual,
+    tangent=_inverse_tangent,
+    cotangent=_inverse_cotangent,
+    unbounded=lambda be, value, a: _is_singular(be, value[0]),
+    alone=takes_single,
+    choices={"method": _METHODS},
+)

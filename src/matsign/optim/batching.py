@@ -12,7 +12,7 @@ import numpy as np
 
 from matsign import backends
 from matsign.backends import Backend
-from matsign.core.public import real_number, shown
+from matsign.core.options import real_number, short_repr
 from matsign.functions.polar import msign
 from matsign.iterations.newton_schulz import form
 
@@ -77,9 +77,9 @@ def repeat_step(coefficients: Sequence[float], steps: int) -> tuple[tuple[float,
     """One step, taken again and again."""
     three = isinstance(coefficients, (tuple, list)) and len(coefficients) == 3
     if not (three and all(math.isfinite(real_number(x)) for x in coefficients)):
-        raise ValueError(f"ns_coefficients must be three numbers, got {shown(coefficients)}")
+        raise ValueError(f"ns_coefficients must be three numbers, got {short_repr(coefficients)}")
     if not (is_whole(steps) and 0 < steps < 100):
-        raise ValueError(f"ns_steps must be a whole number from 1 to 99, got {shown(steps)}")
+        raise ValueError(f"ns_steps must be a whole number from 1 to 99, got {short_repr(steps)}")
     return (tuple(float(x) for x in coefficients),) * int(steps)
 
 
@@ -162,19 +162,21 @@ def check_layout(layout: Layout) -> None:
     for name, least in (("split", 1), ("split_inputs", 1), ("batch_axes", 0)):
         value = getattr(layout, name)
         if not (is_whole(value) and value >= least):
-            raise ValueError(f"{name} must be a whole number of at least {least}, got {shown(value)}")
+            raise ValueError(f"{name} must be a whole number of at least {least}, got {short_repr(value)}")
 
 
 def check_adjustment(adjustment: str | None) -> None:
     """A ValueError for a rule that is not known."""
     if not (adjustment is None or isinstance(adjustment, str)) or adjustment not in ADJUSTMENTS:
-        raise ValueError(f"adjust_lr_fn must be one of {', '.join(map(repr, ADJUSTMENTS))}, got {shown(adjustment)}")
+        raise ValueError(
+            f"adjust_lr_fn must be one of {', '.join(map(repr, ADJUSTMENTS))}, got {short_repr(adjustment)}"
+        )
 
 
 def check_precision(precision: str | None) -> None:
     """A ValueError for a precision that is not known."""
     if not (precision is None or isinstance(precision, str)) or precision not in PRECISIONS:
-        raise ValueError(f"precision must be one of {', '.join(map(repr, PRECISIONS))}, got {shown(precision)}")
+        raise ValueError(f"precision must be one of {', '.join(map(repr, PRECISIONS))}, got {short_repr(precision)}")
 
 
 def msign_batched(stacks: Sequence[Array], how: Sequence[MsignConfig]) -> list[Array]:

@@ -9,7 +9,8 @@ from typing import Any
 import torch  # noqa: TID251
 
 from matsign.backends import torch as torch_backend
-from matsign.core.public import HALVES, KINDS, real_number, shown
+from matsign.core.options import real_number, short_repr
+from matsign.core.validation import HALVES, KINDS
 from matsign.optim.batching import (
     QUINTIC,
     QUINTIC_STEPS,
@@ -76,18 +77,18 @@ def check(group: Group) -> None:
     check_rate(group["lr"])
     for name in ("weight_decay", "momentum", "eps"):
         if not 0 <= real_number(group[name]) < math.inf:
-            raise ValueError(f"{name} must be a number of at least 0, got {shown(group[name])}")
+            raise ValueError(f"{name} must be a number of at least 0, got {short_repr(group[name])}")
     if group["algorithm"] not in ALGORITHMS:
-        raise ValueError(f"algorithm must be one of {', '.join(ALGORITHMS)}, got {shown(group['algorithm'])}")
+        raise ValueError(f"algorithm must be one of {', '.join(ALGORITHMS)}, got {short_repr(group['algorithm'])}")
     check_adjustment(group["adjust_lr_fn"])
     check_precision(group["precision"])
     check_layout(layout_of(group))
     for name in ("nesterov", "maximize", "amsgrad"):
         if group.get(name, False) not in (True, False):
-            raise ValueError(f"{name} must be True or False, got {shown(group[name])}")
+            raise ValueError(f"{name} must be True or False, got {short_repr(group[name])}")
     for name, fixed in _FIXED.items():
         if group.get(name, fixed) != fixed:
-            raise ValueError(f"{name}={shown(group[name])} is not supported; leave it out or give {name}={fixed}")
+            raise ValueError(f"{name}={short_repr(group[name])} is not supported; leave it out or give {name}={fixed}")
     if group["algorithm"] == "adamw":
         _check_betas(group["betas"])
     elif group.get("amsgrad"):
@@ -107,13 +108,13 @@ def check_rate(lr: Any) -> None:
             return
         lr = float(lr)
     if not 0 <= real_number(lr) < math.inf:
-        raise ValueError(f"lr must be at least 0 and finite, got {shown(lr)}")
+        raise ValueError(f"lr must be at least 0 and finite, got {short_repr(lr)}")
 
 
 def _check_betas(betas: Any) -> None:
     fits = isinstance(betas, (tuple, list)) and len(betas) == 2
     if not (fits and all(0 <= real_number(beta) < 1 for beta in betas)):
-        raise ValueError(f"betas must be two numbers in [0, 1), got {shown(betas)}")
+        raise ValueError(f"betas must be two numbers in [0, 1), got {short_repr(betas)}")
 
 
 def parameter_name(group: Group, index: int, k: int) -> str:

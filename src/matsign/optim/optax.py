@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jax  # noqa: TID251
 import jax.numpy as jnp  # noqa: TID251
 
-from matsign.core.public import real_number, shown
+from matsign.core.options import real_number, short_repr
 from matsign.optim.batching import (
     Layout,
     MsignConfig,
@@ -136,7 +136,7 @@ def scale_by_msign(
     check_precision(precision)
     for name, value in (("nesterov", nesterov), ("outputs_last", outputs_last)):
         if value not in (True, False):
-            raise ValueError(f"{name} must be True or False, got {shown(value)}")
+            raise ValueError(f"{name} must be True or False, got {short_repr(value)}")
     how = msign_config(ns_coefficients, ns_steps, schedule, steps, tol, precision)
     layout = Layout(split, batch_axes, outputs_last, split_inputs)
     check_layout(layout)
@@ -160,7 +160,7 @@ def _check_momentum(momentum: Any) -> None:
         return
     number = momentum.item() if isinstance(momentum, jax.Array) and momentum.size == 1 else momentum
     if not 0 <= real_number(number) < 1:
-        raise ValueError(f"momentum must be in [0, 1), got {shown(momentum)}")
+        raise ValueError(f"momentum must be in [0, 1), got {short_repr(momentum)}")
 
 
 def _signs(tree: Tree, layout: Layout, how: MsignConfig, adjustment: str | None) -> Tree:

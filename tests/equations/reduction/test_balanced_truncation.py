@@ -190,7 +190,7 @@ def test_certificate_sees_what_is_near_the_axis(distance, rng):
 def test_residual_sees_wrong_values(size, rng):
     a, b, c = (x[None] for x in system(rng, 4))
     wrong = hankel_singular_values(a, b, c) * (1 + size)
-    residual = hankel_singular_values.declaration.residual(matsign.backends.load("numpy"), (wrong,), a, b, c)
+    residual = hankel_singular_values.spec.residual(matsign.backends.load("numpy"), (wrong,), a, b, c)
     assert np.linalg.norm(residual.correction[0]) == pytest.approx(size * np.linalg.norm(wrong), rel=0.1)
 
 

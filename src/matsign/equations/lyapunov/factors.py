@@ -19,7 +19,7 @@ from matsign.backends import Backend
 from matsign.core import scaling
 from matsign.core.failures import Failure
 from matsign.core.operations import Arrays, Operation, Solution, apply, shapes_of, solution
-from matsign.core.public import Residual, declared
+from matsign.core.public import Residual, public_function
 from matsign.direct import bartels_stewart
 from matsign.equations.lyapunov.solver import lyapunov_residual, stein_residual
 from matsign.iterations.differentiable_solves import inverse, solve_stable_lyapunov, solve_stable_stein
@@ -290,14 +290,6 @@ def _trim(be: Backend, z: Array) -> Array:
     return z if be.is_traced(z) else z[..., : width(be, z)]
 
 
-@declared(
-    "(n,n),(n,m)->(n,k)",
-    solve=_continuous,
-    residual=_continuous_residual,
-    tangent=scaling.tangent_at_size(_continuous_powers, _tangent_in_units(_continuous_tangent)),
-    cotangent=scaling.cotangent_at_size(_continuous_powers, _cotangent_in_units(_continuous_cotangent)),
-    wrap=_trim,
-)
 def lyapunov_factor(a: Array, b: Array, *, errors: str = "raise") -> Array:
     """Compute a factor of the controllability Gramian in continuous time.
 
@@ -367,17 +359,20 @@ def lyapunov_factor(a: Array, b: Array, *, errors: str = "raise") -> Array:
     >>> bool(np.linalg.norm(a @ x + x @ a.T + b @ b.T) < 1e-14)
     True
     """
-    raise NotImplementedError
+    return LYAPUNOV_FACTOR(a, b, errors=errors)
 
 
-@declared(
+LYAPUNOV_FACTOR = public_function(
+    lyapunov_factor,
     "(n,n),(n,m)->(n,k)",
-    solve=_discrete,
-    residual=_discrete_residual,
-    tangent=scaling.tangent_at_size(_discrete_powers, _tangent_in_units(_discrete_tangent)),
-    cotangent=scaling.cotangent_at_size(_discrete_powers, _cotangent_in_units(_discrete_cotangent)),
+    solve=_continuous,
+    residual=_continuous_residual,
+    tangent=scaling.tangent_at_size(_continuous_powers, _tangent_in_units(_continuous_tangent)),
+    cotangent=scaling.cotangent_at_size(_continuous_powers, _cotangent_in_units(_continuous_cotangent)),
     wrap=_trim,
 )
+
+
 def discrete_lyapunov_factor(a: Array, b: Array, *, errors: str = "raise") -> Array:
     """Compute a factor of the controllability Gramian in discrete time.
 
@@ -435,4 +430,15 @@ def discrete_lyapunov_factor(a: Array, b: Array, *, errors: str = "raise") -> Ar
     >>> bool(np.linalg.norm(a @ x @ a.T - x + b @ b.T) < 1e-14)
     True
     """
-    raise NotImplementedError
+    return DISCRETE_LYAPUNOV_FACTOR(a, b, errors=errors)
+
+
+DISCRETE_LYAPUNOV_FACTOR = public_function(
+    discrete_lyapunov_factor,
+    "(n,n),(n,m)->(n,k)",
+    solve=_discrete,
+    residual=_discrete_residual,
+    tangent=scaling.tangent_at_size(_discrete_powers, _tangent_in_units(_discrete_tangent)),
+    cotangent=scaling.cotangent_at_size(_discrete_powers, _cotangent_in_units(_discrete_cotangent)),
+    wrap=_trim,
+)

@@ -20,7 +20,7 @@ from matsign.backends import Backend
 from matsign.core import scaling
 from matsign.core.failures import Failure
 from matsign.core.operations import Arrays, Solution, apply, solution
-from matsign.core.public import Residual, declared
+from matsign.core.public import Residual, public_function
 from matsign.direct import bartels_stewart
 from matsign.iterations import few_unknowns, shared_sums
 from matsign.iterations.newton import has_converged, lyapunov_by_sign
@@ -457,7 +457,7 @@ def _stein_certificate(be: Backend, value: tuple[Array], a: Array, q: Array) -> 
 
 
 def _lyapunov_differentiable(be: Backend, a: Array, q: Array) -> Array:
-    return apply(be, solve_continuous_lyapunov.declaration.rule, a, q, method="auto")[0]  # type: ignore[attr-defined]
+    return apply(be, CONTINUOUS_LYAPUNOV.operation, a, q, method="auto")[0]
 
 
 def _lyapunov_tangent(be: Backend, value: Arrays, arrays: Arrays, tangents: Arrays, *, method: str) -> Arrays:
@@ -473,7 +473,7 @@ def _lyapunov_cotangent(be: Backend, value: Arrays, arrays: Arrays, cotangents: 
 
 
 def _stein_differentiable(be: Backend, a: Array, q: Array) -> Array:
-    return apply(be, solve_discrete_lyapunov.declaration.rule, a, q, method="auto")[0]  # type: ignore[attr-defined]
+    return apply(be, DISCRETE_LYAPUNOV.operation, a, q, method="auto")[0]
 
 
 def _stein_tangent(be: Backend, value: Arrays, arrays: Arrays, tangents: Arrays, *, method: str | None) -> Arrays:
@@ -488,16 +488,6 @@ def _stein_cotangent(be: Backend, value: Arrays, arrays: Arrays, cotangents: Arr
     return y @ a @ adjoint(x) + adjoint(y) @ a @ x, y
 
 
-@declared(
-    "(n,n),(n,n)->(n,n)",
-    solve=lyapunov,
-    residual=_lyapunov_certificate,
-    tangent=_lyapunov_tangent,
-    cotangent=_lyapunov_cotangent,
-    linear=True,
-    alone=lambda method: method in ("auto", None),
-    choices={"method": _METHODS},
-)
 def solve_continuous_lyapunov(a: Array, q: Array, *, method: str = "auto", errors: str = "raise") -> Array:
     """Solve the continuous-time Lyapunov equation a x + x aᴴ = q.
 
@@ -576,19 +566,22 @@ def solve_continuous_lyapunov(a: Array, q: Array, *, method: str = "auto", error
     >>> bool(np.linalg.norm(a @ x + x @ a.T - q) < 1e-14)
     True
     """
-    raise NotImplementedError
+    return CONTINUOUS_LYAPUNOV(a, q, method=method, errors=errors)
 
 
-@declared(
+CONTINUOUS_LYAPUNOV = public_function(
+    solve_continuous_lyapunov,
     "(n,n),(n,n)->(n,n)",
-    solve=stein,
-    residual=_stein_certificate,
-    tangent=_stein_tangent,
-    cotangent=_stein_cotangent,
+    solve=lyapunov,
+    residual=_lyapunov_certificate,
+    tangent=_lyapunov_tangent,
+    cotangent=_lyapunov_cotangent,
     linear=True,
     alone=lambda method: method in ("auto", None),
-    choices={"method": _STEIN_METHODS},
+    choices={"method": _METHODS},
 )
+
+
 def solve_discrete_lyapunov(a: Array, q: Array, method: str | None = "auto", *, errors: str = "raise") -> Array:
     """Solve the discrete-time Lyapunov (Stein) equation a x aᴴ - x + q = 0.
 
@@ -660,4 +653,17 @@ def solve_discrete_lyapunov(a: Array, q: Array, method: str | None = "auto", *, 
     >>> bool(np.linalg.norm(a @ x @ a.T - x + q) < 1e-14)
     True
     """
-    raise NotImplementedError
+    return DISCRETE_LYAPUNOV(a, q, method=method, errors=errors)
+
+
+DISCRETE_LYAPUNOV = public_function(
+    solve_discrete_lyapunov,
+    "(n,n),(n,n)->(n,n)",
+    solve=stein,
+    residual=_stein_certificate,
+    tangent=_stein_tangent,
+    cotangent=_stein_cotangent,
+    linear=True,
+    alone=lambda method: method in ("auto", None),
+    choices={"method": _STEIN_METHODS},
+)

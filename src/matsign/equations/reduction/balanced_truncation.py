@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from matsign.backends import Backend
 from matsign.core import scaling
 from matsign.core.operations import Arrays, Operation, Solution, apply, shapes_of, solution
-from matsign.core.public import Residual, declared
+from matsign.core.public import Residual, public_function
 from matsign.equations.lyapunov.factors import Gramians, System, gramians, in_units
 from matsign.equations.lyapunov.solver import lyapunov_residual
 from matsign.equations.reduction import derivatives as balancing
@@ -267,14 +267,6 @@ def _truncate_residual(be: Backend, value: tuple[Array, ...], a: Array, b: Array
     return Residual(backward, (*correction, value[3] - anew[3] + error[:, 0] * value[3]), separation)
 
 
-@declared(
-    "(n,n),(n,m),(p,n)->(n)",
-    kinds=("real",),
-    solve=_hankel,
-    residual=_hankel_residual,
-    tangent=scaling.tangent_at_size(_hankel_powers, _hankel_tangent),
-    cotangent=scaling.cotangent_at_size(_hankel_powers, _hankel_cotangent),
-)
 def hankel_singular_values(a: Array, b: Array, c: Array, *, errors: str = "raise") -> Array:
     """Compute the Hankel singular values of a linear system.
 
@@ -344,19 +336,20 @@ def hankel_singular_values(a: Array, b: Array, c: Array, *, errors: str = "raise
     >>> bool(np.linalg.norm(np.sort(np.linalg.eigvals(x @ w).real)[::-1] - sigma**2) < 1e-14)
     True
     """
-    raise NotImplementedError
+    return HANKEL_SINGULAR_VALUES(a, b, c, errors=errors)
 
 
-@declared(
-    "(n,n),(n,m),(p,n)->(r,r),(r,m),(p,r),(n)",
-    kinds=("same", "same", "same", "real"),
-    solve=_truncate,
-    residual=_truncate_residual,
-    tangent=scaling.tangent_at_size(_model_powers, _truncate_tangent),
-    cotangent=scaling.cotangent_at_size(_model_powers, _truncate_cotangent),
-    wrap=lambda be, *model: Reduced(*model),
-    sizes=_order,
+HANKEL_SINGULAR_VALUES = public_function(
+    hankel_singular_values,
+    "(n,n),(n,m),(p,n)->(n)",
+    kinds=("real",),
+    solve=_hankel,
+    residual=_hankel_residual,
+    tangent=scaling.tangent_at_size(_hankel_powers, _hankel_tangent),
+    cotangent=scaling.cotangent_at_size(_hankel_powers, _hankel_cotangent),
 )
+
+
 def balanced_truncation(a: Array, b: Array, c: Array, order: int, *, errors: str = "raise") -> Reduced:
     """Reduce the number of states of a linear system.
 
@@ -444,4 +437,17 @@ def balanced_truncation(a: Array, b: Array, c: Array, order: int, *, errors: str
     >>> bool(np.linalg.norm(small.a @ x + x @ small.a.T + small.b @ small.b.T) < 1e-14)
     True
     """
-    raise NotImplementedError
+    return BALANCED_TRUNCATION(a, b, c, order=order, errors=errors)
+
+
+BALANCED_TRUNCATION = public_function(
+    balanced_truncation,
+    "(n,n),(n,m),(p,n)->(r,r),(r,m),(p,r),(n)",
+    kinds=("same", "same", "same", "real"),
+    solve=_truncate,
+    residual=_truncate_residual,
+    tangent=scaling.tangent_at_size(_model_powers, _truncate_tangent),
+    cotangent=scaling.cotangent_at_size(_model_powers, _truncate_cotangent),
+    wrap=lambda be, *model: Reduced(*model),
+    sizes=_order,
+)

@@ -16,7 +16,7 @@ import math
 from typing import Any
 
 from matsign.backends import Backend
-from matsign.core.public import declared
+from matsign.core.public import public_function
 from matsign.equations.riccati import double_word_residual
 from matsign.equations.riccati.derivatives import riccati_cotangent, riccati_tangent
 from matsign.equations.riccati.newton_kleinman import Equation, Gap, solve_weighted
@@ -110,17 +110,6 @@ CONTINUOUS = Equation(
 )
 
 
-@declared(
-    "(n,n),(n,m),(n,n),(m,m),(n,n),(n,m)->(n,n)",
-    solve=solver_of(CONTINUOUS),
-    residual=residual_of(CONTINUOUS),
-    tangent=functools.partial(riccati_tangent, equation=CONTINUOUS),
-    cotangent=functools.partial(riccati_cotangent, equation=CONTINUOUS),
-    alone=lambda **options: True,
-    choices={"method": METHODS},
-    hermitian=("q", "r"),
-    neutral={"m": 1.0},
-)
 def solve_continuous_are(
     a: Array,
     b: Array,
@@ -237,4 +226,18 @@ def solve_continuous_are(
     >>> bool(np.linalg.norm(a.T @ x + x @ a - x @ b @ b.T @ x + q) < 1e-14)
     True
     """
-    raise NotImplementedError
+    return CARE(a, b, q, r, e, s, balanced=balanced, method=method, errors=errors)
+
+
+CARE = public_function(
+    solve_continuous_are,
+    "(n,n),(n,m),(n,n),(m,m),(n,n),(n,m)->(n,n)",
+    solve=solver_of(CONTINUOUS),
+    residual=residual_of(CONTINUOUS),
+    tangent=functools.partial(riccati_tangent, equation=CONTINUOUS),
+    cotangent=functools.partial(riccati_cotangent, equation=CONTINUOUS),
+    alone=lambda **options: True,
+    choices={"method": METHODS},
+    hermitian=("q", "r"),
+    neutral={"m": 1.0},
+)

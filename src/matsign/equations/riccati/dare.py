@@ -16,7 +16,7 @@ import functools
 from typing import Any
 
 from matsign.backends import Backend
-from matsign.core.public import declared
+from matsign.core.public import public_function
 from matsign.equations.riccati import double_word_residual
 from matsign.equations.riccati.derivatives import riccati_cotangent, riccati_tangent
 from matsign.equations.riccati.newton_kleinman import Equation, Gap, solve_weighted
@@ -93,17 +93,6 @@ def _hamiltonian(be: Backend, p: StandardForm) -> tuple[Array, Array, Array, Arr
 DISCRETE = Equation(True, 32, 1, _gap, double_word_residual.discrete, _steps, _operator, _dual, _doubling, _hamiltonian)
 
 
-@declared(
-    "(n,n),(n,m),(n,n),(m,m),(n,n),(n,m)->(n,n)",
-    solve=solver_of(DISCRETE),
-    residual=residual_of(DISCRETE),
-    tangent=functools.partial(riccati_tangent, equation=DISCRETE),
-    cotangent=functools.partial(riccati_cotangent, equation=DISCRETE),
-    alone=lambda **options: True,
-    choices={"method": METHODS},
-    hermitian=("q", "r"),
-    neutral={"m": 1.0},
-)
 def solve_discrete_are(
     a: Array,
     b: Array,
@@ -224,4 +213,18 @@ def solve_discrete_are(
     >>> bool(np.linalg.norm(a.T @ x @ (a - b @ k) - x + q) < 1e-13)
     True
     """
-    raise NotImplementedError
+    return DARE(a, b, q, r, e, s, balanced=balanced, method=method, errors=errors)
+
+
+DARE = public_function(
+    solve_discrete_are,
+    "(n,n),(n,m),(n,n),(m,m),(n,n),(n,m)->(n,n)",
+    solve=solver_of(DISCRETE),
+    residual=residual_of(DISCRETE),
+    tangent=functools.partial(riccati_tangent, equation=DISCRETE),
+    cotangent=functools.partial(riccati_cotangent, equation=DISCRETE),
+    alone=lambda **options: True,
+    choices={"method": METHODS},
+    hermitian=("q", "r"),
+    neutral={"m": 1.0},
+)

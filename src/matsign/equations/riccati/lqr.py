@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from matsign.backends import Backend
 from matsign.core.failures import Failure
 from matsign.core.operations import Arrays, Solution, figures
-from matsign.core.public import Residual, declared
+from matsign.core.public import Residual, public_function
 from matsign.equations.riccati.care import CONTINUOUS
 from matsign.equations.riccati.dare import DISCRETE
 from matsign.equations.riccati.derivatives import (
@@ -203,18 +203,6 @@ def _regulator(be: Backend, gain: Array, solution: Array, poles: Array) -> Regul
     return Regulator(gain, solution, poles)
 
 
-@declared(
-    _LQR,
-    kinds=_LQR_KINDS,
-    solve=_regulate(CONTINUOUS),
-    residual=_residual_of(CONTINUOUS),
-    tangent=_tangent_of(CONTINUOUS),
-    cotangent=_cotangent_of(CONTINUOUS),
-    choices={"method": METHODS},
-    wrap=_regulator,
-    hermitian=("q", "r"),
-    neutral={"m": 1.0},
-)
 def lqr(
     a: Array,
     b: Array,
@@ -296,21 +284,24 @@ def lqr(
     >>> bool(abs(np.poly(a - b @ gain) - [1, 3**0.5, 1]).max() < 1e-14)
     True
     """
-    raise NotImplementedError
+    return LQR(a, b, q, r, s, e, method=method, errors=errors)
 
 
-@declared(
+LQR = public_function(
+    lqr,
     _LQR,
     kinds=_LQR_KINDS,
-    solve=_regulate(DISCRETE),
-    residual=_residual_of(DISCRETE),
-    tangent=_tangent_of(DISCRETE),
-    cotangent=_cotangent_of(DISCRETE),
+    solve=_regulate(CONTINUOUS),
+    residual=_residual_of(CONTINUOUS),
+    tangent=_tangent_of(CONTINUOUS),
+    cotangent=_cotangent_of(CONTINUOUS),
     choices={"method": METHODS},
     wrap=_regulator,
     hermitian=("q", "r"),
     neutral={"m": 1.0},
 )
+
+
 def dlqr(
     a: Array,
     b: Array,
@@ -387,4 +378,19 @@ def dlqr(
     >>> bool(np.linalg.norm((np.eye(1) + b.T @ x @ b) @ gain - b.T @ x @ a) < 1e-13), bool((abs(poles) < 1).all())
     (True, True)
     """
-    raise NotImplementedError
+    return DLQR(a, b, q, r, s, e, method=method, errors=errors)
+
+
+DLQR = public_function(
+    dlqr,
+    _LQR,
+    kinds=_LQR_KINDS,
+    solve=_regulate(DISCRETE),
+    residual=_residual_of(DISCRETE),
+    tangent=_tangent_of(DISCRETE),
+    cotangent=_cotangent_of(DISCRETE),
+    choices={"method": METHODS},
+    wrap=_regulator,
+    hermitian=("q", "r"),
+    neutral={"m": 1.0},
+)

@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 from matsign.backends import Backend
 from matsign.core.failures import Failure
 from matsign.core.operations import Arrays, Solution, figures, overflow_failure, solution
-from matsign.core.public import Residual, declared
+from matsign.core.public import Residual, public_function
 from matsign.direct import schur_functions
 from matsign.iterations.block_structures import Riccati, Triangular
 from matsign.iterations.differentiable_solves import sylvester_positive
@@ -361,15 +361,6 @@ def _cotangent(
     return y @ xh, -(xh @ y), y, -(xh @ y @ xh)
 
 
-@declared(
-    "(n,n),(m,m),(n,m),(m,n)->(n,m)",
-    solve=riccati,
-    residual=_residual,
-    tangent=_tangent,
-    cotangent=_cotangent,
-    choices={"method": _METHODS, "half_plane": ("right", "left")},
-    nothing=_nothing,
-)
 def solve_riccati(
     a: Array,
     b: Array,
@@ -469,4 +460,16 @@ def solve_riccati(
     >>> bool(np.linalg.norm(x @ d @ x + x @ b - a @ x - c) < 1e-14)
     True
     """
-    raise NotImplementedError
+    return RICCATI(a, b, c, d, half_plane=half_plane, method=method, errors=errors)
+
+
+RICCATI = public_function(
+    solve_riccati,
+    "(n,n),(m,m),(n,m),(m,n)->(n,m)",
+    solve=riccati,
+    residual=_residual,
+    tangent=_tangent,
+    cotangent=_cotangent,
+    choices={"method": _METHODS, "half_plane": ("right", "left")},
+    nothing=_nothing,
+)

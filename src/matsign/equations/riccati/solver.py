@@ -62,7 +62,7 @@ METHODS = ("auto", "doubling", "sign", "qz")
 
 
 def solver_of(equation: Equation) -> Callable[..., Solution]:
-    """The solver of a declaration."""
+    """The solver of a public function."""
 
     def solve(
         be: Backend,
@@ -351,7 +351,7 @@ def _is_eigenvalue(failure: Array) -> Array:
 
 
 def residual_of(equation: Equation) -> Callable[..., Residual]:
-    """The residual of a declaration."""
+    """The residual of a public function."""
 
     def residual(
         be: Backend,

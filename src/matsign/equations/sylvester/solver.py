@@ -22,7 +22,7 @@ from matsign.backends import Backend
 from matsign.core import scaling
 from matsign.core.failures import Failure
 from matsign.core.operations import Arrays, Solution, apply, solution
-from matsign.core.public import Residual, declared
+from matsign.core.public import Residual, public_function
 from matsign.direct import schur_functions
 from matsign.equations.lyapunov.solver import lyapunov
 from matsign.equations.sylvester import diagonalisation, divide_and_conquer
@@ -291,7 +291,7 @@ def _solutions(be: Backend, a: Array, b: Array, q: Array) -> tuple[Array, Array]
 
 
 def _solve_differentiable(be: Backend, a: Array, b: Array, q: Array) -> Array:
-    return apply(be, solve_sylvester.declaration.rule, a, b, q, method="auto")[0]  # type: ignore[attr-defined]
+    return apply(be, SYLVESTER.operation, a, b, q, method="auto")[0]
 
 
 def _tangent(be: Backend, value: Arrays, arrays: Arrays, tangents: Arrays, *, method: str) -> Arrays:
@@ -311,16 +311,6 @@ def _powers(be: Backend, a: Array, b: Array, q: Array) -> scaling.Powers:
     return scaling.Powers((of_operator, of_operator, of_q), (of_q - of_operator,))
 
 
-@declared(
-    "(n,n),(m,m),(n,m)->(n,m)",
-    solve=sylvester,
-    residual=_residual,
-    tangent=scaling.tangent_at_size(_powers, _tangent),
-    cotangent=scaling.cotangent_at_size(_powers, _cotangent),
-    linear=True,
-    alone=lambda method: method == "auto",
-    choices={"method": tuple(_WAYS)},
-)
 def solve_sylvester(a: Array, b: Array, q: Array, *, method: str = "auto", errors: str = "raise") -> Array:
     """Solve the Sylvester equation a x + x b = q.
 
@@ -407,4 +397,17 @@ def solve_sylvester(a: Array, b: Array, q: Array, *, method: str = "auto", error
     >>> bool(np.linalg.norm(a @ x + x @ b - q) < 1e-14)
     True
     """
-    raise NotImplementedError
+    return SYLVESTER(a, b, q, method=method, errors=errors)
+
+
+SYLVESTER = public_function(
+    solve_sylvester,
+    "(n,n),(m,m),(n,m)->(n,m)",
+    solve=sylvester,
+    residual=_residual,
+    tangent=scaling.tangent_at_size(_powers, _tangent),
+    cotangent=scaling.cotangent_at_size(_powers, _cotangent),
+    linear=True,
+    alone=lambda method: method == "auto",
+    choices={"method": tuple(_WAYS)},
+)

@@ -1,0 +1,149 @@
+"""Checks of what is no array: options, tolerances, numbers."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from numbers import Number, Real
+from typing import Any
+
+import numpy as np
+
+from matsign import backends
+from matsign.backends.constants import as_constant
+
+
+@dataclass(frozen=True, eq=False)
+class Parameters:
+    """What a public function may be called with.
+
+    The first parameters are its `arrays`; those named in `optional` may be None. The rest are `options`, by name their defaults,
+    with the `numbers` of the operation among them. `choices` lists the values of options that are names; `halves` lets 16-bit
+    floats in; `hermitian` names the arrays that must be Hermitian.
+    """
+
+    name: str
+    signature: inspect.Signature
+    shapes: tuple[tuple[str, ...], ...]
+    arrays: tuple[str, ...]
+    optional: tuple[str, ...]
+    options: dict[str, Any]
+    numbers: tuple[str, ...]
+    choices: dict[str, tuple[str | None, ...]]
+    halves: bool
+    hermitian: tuple[str, ...]
+
+    @classmethod
+    def of(cls, f: Callable[..., Any], shapes: tuple[tuple[str, ...], ...], **properties: Any) -> Parameters:
+        """The parameters of a function whose first ones are arrays of these shapes."""
+        signature = inspect.signature(f)
+        every = list(signature.parameters.values())
+        arrays, rest = every[: len(shapes)], [p for p in every[len(shapes) :] if p.name != "errors"]
+        return cls(
+            f.__name__,
+            signature,
+            shapes,
+            arrays=tuple(p.name for p in arrays),
+            optional=tuple(p.name for p in arrays if p.default is None),
+            options={p.name: p.default for p in rest},
+            **properties,
+        )
+
+
+def check_options(parameters: Parameters, options: dict[str, Any]) -> dict[str, Any]:
+    """The options as they are kept; a ValueError for one that means nothing."""
+    name = parameters.name
+    options = {key: _frozen(name, key, value) for key, value in options.items()}
+    _check_choices(name, options, parameters.choices | {"errors": ("raise", "nan")})
+    _check_flags(name, options, parameters.options)
+    _check_rates(name, options)
+    for key, value in options.items():
+        if not (value is None or isinstance(value, (str, Number, tuple))):
+            raise TypeError(f"{name}: {key} must be a number, a name or a list of them, got {short_repr(value)}")
+    return options
+
+
+def _check_choices(name: str, options: dict[str, Any], choices: dict[str, tuple[str | None, ...]]) -> None:
+    for key, allowed in choices.items():
+        value = options[key]
+        if not (value is None or isinstance(value, str)) or value not in allowed:
+            raise ValueError(f"{name}: {key} must be one of {', '.join(map(str, allowed))}, got {short_repr(value)}")
+
+
+def _check_flags(name: str, options: dict[str, Any], defaults: dict[str, Any]) -> None:
+    for key, value in options.items():
+        if isinstance(defaults.get(key), bool) and not (isinstance(value, int) and value in (0, 1)):
+            raise ValueError(f"{name}: {key} must be True or False, got {short_repr(value)}")
+
+
+def _check_rates(name: str, options: dict[str, Any]) -> None:
+    """`tol` and `rtol` as floats."""
+    for key, lowest in (("tol", "(0"), ("rtol", "[0")):
+        value = options.get(key)
+        if value is None:
+            continue
+        number = math.nan if isinstance(value, bool) else real_number(value)
+        if not (0 <= number < 1 and (number > 0 or key == "rtol")):
+            raise ValueError(f"{name}: {key} must be a number in {lowest}, 1), got {short_repr(value)}")
+        options[key] = number
+
+
+def number_or_array(name: str, key: str, value: Any) -> Any:
+    """A number of at least 0 as a float, and anything that may be an array of them as it is."""
+    if isinstance(value, np.ndarray) and value.ndim == 0:
+        value = value[()]
+    if isinstance(value, (list, tuple)) or (
+        backends.library_of(value) is not None and not isinstance(value, np.generic)
+    ):
+        return value
+    number = math.nan if isinstance(value, (bool, np.bool_)) else real_number(value)
+    if not number >= 0:
+        raise ValueError(f"{name}: {key} must be a number of at least 0, got {short_repr(value)}")
+    return number
+
+
+# What rounding leaves of 1 at best, and a little room.
+_FINEST = {"bfloat16": 2**-8, "float16": 2**-11, "float32": 2**-21, "complex64": 2**-21}
+
+
+def check_tolerance(name: str, kind: str, tol: float | None) -> None:
+    finest = _FINEST.get(kind, 2**-50)
+    if tol is not None and tol < finest:
+        raise ValueError(f"{name}: {kind} cannot hold tol={tol:g}; at least {finest:.1g}, or None for all it can hold")
+
+
+def _frozen(name: str, key: str, option: Any) -> Any:
+    """Lists and arrays as tuples: options are compared and kept. Numbers are constants of whoever compiles the call."""
+    if type(option) in (int, float):
+        return as_constant(option)
+    if hasattr(option, "tolist"):
+        try:
+            option = option.tolist()
+        except Exception:  # of any library, for an array without values
+            raise TypeError(
+                f"{name}: {key} must be known before the call, got {type(option).__name__} without values"
+            ) from None
+    return tuple(_frozen(name, key, x) for x in option) if isinstance(option, (list, tuple)) else option
+
+
+def short_repr(value: Any) -> str:
+    """A value for an error message: on one line, and short."""
+    try:
+        text = " ".join(repr(value.item() if isinstance(value, np.generic) else value).split())
+    except Exception:  # whatever is wrong with the repr of a stranger's object, or a whole number too long for one
+        text = f"a value of type {type(value).__name__}"
+    return text if len(text) <= 100 else f"{text[:80]}... ({type(value).__name__})"
+
+
+def real_number(value: Any) -> float:
+    """A real number as a float, also one too large for it; NaN for anything else."""
+    if isinstance(value, float):
+        return value
+    if not isinstance(value, Real):
+        return math.nan
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf  # type: ignore[operator]

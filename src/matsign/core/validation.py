@@ -1,0 +1,229 @@
+"""Array arguments of a call: of one library, device and dtype, their sizes as the signature has them, stacked to (B, n, m)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from matsign import backends
+from matsign.backends import Backend
+from matsign.core.operations import Arrays
+from matsign.core.options import Parameters
+
+Array = Any
+
+
+KINDS = ("float32", "float64", "complex64", "complex128")
+
+
+HALVES = ("float16", "bfloat16")
+
+
+class Call(NamedTuple):
+    """The arguments of one call, checked and stacked."""
+
+    be: Backend
+    stacks: Arrays  # None for an optional one that was not given, never the first, and for a number that is known
+    batch: tuple[int, ...]
+    dtype_name: str
+    known: dict[str, float]  # the numbers that are not arrays
+
+
+def stack_arguments(parameters: Parameters, arguments: list[Any], stacked: tuple[str, ...] = ()) -> Call:
+    """Arrays of one library, device and dtype, stacked to (B, n, m), without a look at their entries.
+
+    Numbers that are floats stay floats, but for those whose names are in `stacked`; the others are stacks (B,).
+    """
+    names, count = (*parameters.arrays, *parameters.numbers), len(parameters.arrays)
+    numbers = zip(parameters.numbers, arguments[count:], strict=True)
+    fixed = {n: x for n, x in numbers if isinstance(x, float) and n not in stacked}
+    be, arrays = _gather(parameters, names, [None if n in fixed else x for n, x in zip(names, arguments, strict=True)])
+    loose = arrays[count:]
+    arrays, kind = _promote(parameters, be, arrays[:count])
+    _check_sizes(parameters, arrays)
+    arrays = [x.reshape((1, 1)) if x is not None and x.ndim == 0 else x for x in arrays]
+    check_hermitian(parameters, be, arrays)
+    axes = [2] * count + [0] * len(loose)
+    arrays += _real_numbers(parameters, be, loose, arrays[0])
+    leading = [None if x is None else tuple(x.shape[: x.ndim - k]) for x, k in zip(arrays, axes, strict=True)]
+    batch = _batch(parameters, names, arrays, leading)
+    stacks = (None if x is None else as_stack(be, x, batch, k) for x, k in zip(arrays, axes, strict=True))
+    return Call(be, tuple(stacks), batch, kind, fixed)
+
+
+def _real_numbers(parameters: Parameters, be: Backend, numbers: list[Array], like: Array) -> list[Array]:
+    """Numbers in the precision of the matrices, which are never promoted to theirs."""
+    for name, x in zip(parameters.numbers, numbers, strict=True):
+        kind = "" if x is None else be.dtype_name(x)
+        if kind.startswith(("complex", "bool")):
+            raise TypeError(f"{parameters.name}: {name} has dtype {kind}; wanted real numbers")
+    kind = be.dtype_name(be.real(like))
+    return [None if x is None else be.astype(x, kind) for x in numbers]
+
+
+def _gather(parameters: Parameters, names: tuple[str, ...], arguments: list[Any]) -> tuple[Backend, list[Array]]:
+    libraries = [backends.library_of(x) for x in arguments]
+    present = sorted({lib for lib in libraries if lib})
+    if parameters.numbers and present == ["jax", "numpy"]:
+        present = ["jax"]  # a matrix of NumPy beside a traced number is a constant to JAX
+    if len(present) > 1:
+        whose = ", ".join(
+            f"{n} is {lib or 'plain Python'}"
+            for n, lib, x in zip(names, libraries, arguments, strict=True)
+            if x is not None
+        )
+        raise TypeError(f"{parameters.name}: all arrays must come from one library; {whose}")
+    be = backends.load(present[0] if present else "numpy")
+    like = next((x for x, lib in zip(arguments, libraries, strict=True) if lib == be.name), None)
+    arrays: list[Array] = []
+    for name, x in zip(names, arguments, strict=True):
+        if x is None and (name in parameters.optional or name in parameters.numbers):
+            arrays.append(None)
+            continue
+        reason = unfit(x)
+        if reason is not None:
+            raise TypeError(f"{parameters.name}: {name} {reason}")
+        try:
+            arrays.append(be.asarray(x, like))
+        except (TypeError, ValueError, RuntimeError, OverflowError) as error:
+            kind = ValueError if isinstance(error, ValueError) else TypeError
+            raise kind(f"{parameters.name}: {name} is not a dense array of numbers: {error}") from None
+    if len(arrays) > 1:
+        # What is traced has no place yet, and goes where the others are.
+        placed = {
+            n: x
+            for n, x in zip(names, arrays, strict=True)
+            if x is not None and not (be.is_traced(x) and be.name == "jax")
+        }
+        devices = {n: be.device_name(x) for n, x in placed.items()}
+        if len(set(devices.values())) > 1:
+            whose = ", ".join(f"{n} is on {d}" for n, d in devices.items())
+            raise ValueError(f"{parameters.name}: all arrays must be on one device; {whose}")
+    return be, arrays
+
+
+# What makes a dense array of a sparse one, by the libraries that have them.
+_DENSE = ("toarray", "todense")
+
+
+def unfit(x: Any) -> str | None:
+    """What is wrong with an argument that no library makes an array of numbers of, and what helps; None if nothing is seen."""
+    cls = type(x)
+    if cls is np.ndarray and x.dtype.kind in "fc":
+        return None
+    for way in _DENSE:
+        if hasattr(cls, way):
+            whose = cls.__module__.partition(".")[0]
+            return f"is sparse ({cls.__name__} of {whose}), which is not supported; pass its {way}() if that fits in memory"
+    if backends.library_of(x) == "torch":
+        other: str | None = backends.load("torch").unsupported(x)  # type: ignore[attr-defined]
+        if other is not None:
+            return other
+        if x.is_sparse or x.is_sparse_csr:
+            return f"is sparse (layout {x.layout}), which is not supported; pass its to_dense() if that fits in memory"
+        return "is a nested tensor; pass its members one by one, or padded" if x.is_nested else None
+    if backends.library_of(x) == "jax":
+        return None
+    if isinstance(x, (list, tuple)):
+        inside = next((lib for lib in map(backends.library_of, _entries(x)) if lib in ("torch", "jax")), None)
+        if inside:
+            return f"is a {cls.__name__} of {inside} arrays; stack them into one array"
+    try:
+        array = np.asarray(x)
+    except Exception:  # the caller tries again and reports it
+        return None
+    if array.dtype.kind in "US":
+        return f"holds text (dtype {array.dtype}); wanted numbers"
+    if array.dtype.kind == "O" and array.ndim == 0:
+        return f"is {'None' if x is None else f'of type {cls.__name__}'} and no array of numbers"
+    if array.dtype.kind == "O":
+        held = type(next(iter(array.flat), None)).__name__
+        return f"has dtype object (the first entry is of type {held}); convert it, as by np.asarray(x, dtype=float)"
+    return None
+
+
+def _entries(x: Any) -> Iterator[Any]:
+    """What stands in nested lists and tuples."""
+    for part in x:
+        yield from _entries(part) if isinstance(part, (list, tuple)) else (part,)
+
+
+def _promote(parameters: Parameters, be: Backend, arrays: list[Array]) -> tuple[list[Array], str]:
+    """The arrays in the dtype computed in, and the dtype to answer in."""
+    kinds = {n: be.dtype_name(x) for n, x in zip(parameters.arrays, arrays, strict=True) if x is not None}
+    kind = next(iter(kinds.values()))
+    if kind in KINDS and all(other == kind for other in kinds.values()):
+        return arrays, kind
+    for name, kind in kinds.items():
+        if kind not in KINDS and kind not in HALVES and not kind.startswith(("int", "uint", "bool")):
+            raise TypeError(f"{parameters.name}: {name} has dtype {kind}; wanted {', '.join(KINDS)}")
+    kind = be.common_dtype_name(*(x for x in arrays if x is not None))
+    if kind.startswith(("int", "uint", "bool")):
+        kind = be.default_float()
+    if kind in HALVES and not parameters.halves:
+        raise TypeError(f"{parameters.name}: {kind} is too short for this function; convert to float32")
+    work = "float32" if kind in HALVES else kind
+    return [None if x is None else be.astype(x, work) for x in arrays], kind
+
+
+def _check_sizes(parameters: Parameters, arrays: list[Array]) -> None:
+    """A ValueError that says whose shape does not fit the letters of the signature."""
+    sizes: dict[str, int] = {}
+    source: dict[str, str] = {}
+    given = [
+        (name, letters, x)
+        for name, letters, x in zip(parameters.arrays, parameters.shapes, arrays, strict=True)
+        if x is not None
+    ]
+    # A number is a 1 × 1 matrix; it is the matrices that say whether one fits.
+    for name, letters, x in sorted(given, key=lambda item: bool(item[2].ndim == 0)):
+        fits = x.ndim != 1
+        for letter, size in zip(letters, x.shape[-2:] or (1, 1), strict=False):
+            fits = fits and sizes.setdefault(letter, size) == size
+            source.setdefault(letter, name)
+        if not fits:
+            sources = [
+                f"{v} = {sizes[v]} from {source[v]}" for v in dict.fromkeys(letters) if source.get(v, name) != name
+            ]
+            wanted = f"(..., {letters[0]}, {letters[1]})" + (" with " + " and ".join(sources) if sources else "")
+            raise ValueError(f"{parameters.name}: {name} has shape {tuple(x.shape)}, wanted {wanted}")
+
+
+def check_hermitian(parameters: Parameters, be: Backend, arrays: list[Array]) -> None:
+    """A ValueError as SciPy's. Elsewhere the solver takes the Hermitian part, so that one entry alone may be perturbed."""
+    if be.name != "numpy":
+        return
+    for name, x in zip(parameters.arrays, arrays, strict=True):
+        if name not in parameters.hermitian or x is None:
+            continue
+        if be.all_true(x == x.conj().mT):
+            continue
+        with be.full_precision(x):
+            gap, size = (np.abs(y).max(initial=0) for y in (x - x.conj().mT, x))
+        # With NaN or infinity this is false: those are reported member by member.
+        if gap > 100 * be.eps(x) * size:
+            raise ValueError(f"{parameters.name}: {name} is not Hermitian; it differs from its adjoint by {gap:.1e}")
+
+
+def _batch(
+    parameters: Parameters, names: tuple[str, ...], arrays: list[Array], leading: list[tuple[int, ...] | None]
+) -> tuple[int, ...]:
+    shapes = [shape for shape in leading if shape is not None]
+    if all(shape == shapes[0] for shape in shapes[1:]):
+        return shapes[0]
+    try:
+        return np.broadcast_shapes(*shapes)
+    except ValueError:
+        said = ", ".join(f"{n} {tuple(x.shape)}" for n, x in zip(names, arrays, strict=True) if x is not None)
+        raise ValueError(f"{parameters.name}: the leading axes do not broadcast: {said}") from None
+
+
+def as_stack(be: Backend, x: Array, batch: tuple[int, ...], axes: int) -> Array:
+    """x, whose last `axes` axes are those of one member, with one leading axis in place of the batch."""
+    if x.ndim == axes and batch == ():
+        return x.reshape((1, *x.shape))
+    own = tuple(x.shape[x.ndim - axes :])
+    return be.xp.broadcast_to(x, batch + own).reshape((math.prod(batch), *own))
