@@ -22,9 +22,11 @@ from matsign.equations.riccati.dare import solve_discrete_are
 from matsign.equations.riccati.lqr import Regulator, dlqr, lqr
 from matsign.equations.riccati.nonsymmetric import solve_riccati
 from matsign.equations.sylvester.solver import solve_sylvester
-from matsign.functions.geometric_mean import coupled_root, geometric_mean
+from matsign.functions.coupled_root import coupled_root
+from matsign.functions.geometric_mean import geometric_mean
 from matsign.functions.polar import Polar, msign, polar
-from matsign.functions.proximal import mclip, psd_project, soft_threshold
+from matsign.functions.proximal import mclip, soft_threshold
+from matsign.functions.psd_projection import psd_project
 from matsign.functions.sign import matrix_abs, mcsgn, spectral_projector
 from matsign.functions.square_roots import invsqrtm, sqrtm, sqrtm_pair
 

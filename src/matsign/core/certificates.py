@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from matsign.backends import CODES, Backend
-from matsign.core.operations import Arrays, BoundOperation, mask_nonfinite, no_figures, split_numbers
+from matsign.core.members import Arrays, mask_nonfinite, no_figures
+from matsign.core.operations import BoundOperation, split_numbers
 from matsign.core.public import Answer, FunctionSpec, Residual, answer, spec_of
 from matsign.core.validation import HALVES
 from matsign.linalg.stacks import broadcast_to_rank, largest, relative_norm

@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from matsign.backends import Backend
-from matsign.core.operations import Arrays, BoundOperation, no_figures
+from matsign.core.members import Arrays, no_figures
+from matsign.core.operations import BoundOperation
 from matsign.core.options import Parameters
 from matsign.core.public import FunctionSpec, answer, as_public, bound_operation, checked_options, spec_of
 from matsign.core.validation import Call, stack_arguments

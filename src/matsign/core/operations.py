@@ -7,86 +7,36 @@ products and in other steps, so that they may be differentiated again, to any or
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple, NoReturn, cast
+from typing import Any, NoReturn, cast
 
 import numpy as np
 
 from matsign.backends import CODES, Backend, numpy_single
 from matsign.core.failures import WITH_BEST_ITERATE, Failure, SpectrumError, explain
-from matsign.linalg.stacks import broadcast_to_rank, rectangular_eye
+from matsign.core.members import (
+    CHUNK,
+    Arrays,
+    Solution,
+    cotangent_like,
+    fill,
+    has_no_entries,
+    map_chunks,
+    mask_nonfinite,
+    nan_failed,
+    nothing_failed,
+    result_dtype,
+    solution,
+)
 
 Array = Any
-Arrays = tuple[Any, ...]
-
-
-class Solution(NamedTuple):
-    """What a solver returns: its arrays (B, ...) and, per member, a `Failure`, the steps taken and a figure for the error's text.
-
-    The figure is real or complex: (B, 2), its real and its imaginary part.
-    """
-
-    value: Arrays
-    failure: Array
-    iterations: Array
-    detail: Array
-
-
-def solution(
-    be: Backend,
-    value: Arrays,
-    failure: Failure = Failure.NONE,
-    failed: Array | None = None,
-    iterations: Array | None = None,
-    detail: Array | None = None,
-) -> Solution:
-    """A `Solution` in which the members of the mask `failed` have this failure; `detail` is one number per member."""
-    found = none = be.int_zeros(value[0])
-    if failed is not None and not be.is_traced(failed) and not be.any_true(failed):
-        detail = None
-    elif failed is not None:
-        found = be.xp.where(failed, none + int(failure), none)
-    return Solution(
-        tuple(value),
-        found,
-        none if iterations is None else be.astype(iterations, "int32"),
-        no_figures(be, value[0]) if detail is None else figures(be, value[0], detail),
-    )
 
 
 def _as_stack(found: Solution) -> Solution:
     """What was found for one matrix as it stands in a stack."""
     value, failure, iterations, detail = found
     return Solution(tuple([x[None] for x in value]), failure[None], iterations[None], detail[None])
-
-
-def nothing_failed(be: Backend, failure: Array) -> bool:
-    """Whether it is known that all members have an answer."""
-    return not be.is_traced(failure) and not be.any_true(failure)
-
-
-def overflow_failure(be: Backend, x: Array, failure: Array) -> Array:
-    """The failures of the members x of an answer, where those that have one and are not finite are too large for their dtype."""
-    if not be.is_traced(x) and be.known_finite(x):
-        return failure
-    return be.xp.where((failure == 0) & ~be.xp.isfinite(x).all((-1, -2)), int(Failure.OVERFLOW) + 0 * failure, failure)
-
-
-def no_figures(be: Backend, like: Array) -> Array:
-    """The figures of a `Solution` that has none."""
-    return be.zeros((*be.int_zeros(like).shape, 2), be.real(like))
-
-
-def figures(be: Backend, like: Array, numbers: Array) -> Array:
-    """Real or complex numbers (B,) as the figures of a `Solution`."""
-    if be.is_complex(numbers):
-        both = (be.real(numbers)[..., None], be.imag(numbers)[..., None])
-    else:
-        both = (numbers[..., None], be.zeros((*numbers.shape, 1), numbers))
-    return be.astype(be.xp.concat(both, axis=-1), be.dtype_name(be.real(like)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -201,7 +151,7 @@ class BoundOperation:
 
     def tangent(self, be: Backend, value: Arrays, arrays: Arrays, tangents: Arrays) -> Arrays:
         """How the value moves with the given arrays."""
-        if _is_empty(arrays):
+        if has_no_entries(arrays):
             if not self.has_entries(arrays):
                 return tuple(be.xp.zeros_like(x) for x in value)
             full = self.fill_empty(be, arrays), self.fill_empty(be, tangents, neutral=False)
@@ -212,7 +162,7 @@ class BoundOperation:
 
     def cotangent(self, be: Backend, value: Arrays, arrays: Arrays, cotangents: Arrays) -> Arrays:
         """The adjoint of `tangent`, for the given arrays."""
-        if _is_empty(arrays):
+        if has_no_entries(arrays):
             if not self.has_entries(arrays):
                 return tuple(be.xp.zeros_like(x) for x in arrays)
             full = (self.fill_empty_value(be, x, arrays) for x in (value, cotangents))
@@ -223,7 +173,7 @@ class BoundOperation:
         matrices, split_numbers = self.split(arrays)
         with be.full_precision(arrays[0]):
             found = self._derivative_rule("cotangent")(be, value, matrices, cotangents, **split_numbers)
-        return tuple(_like(be, x, y) for x, y in zip((x for x in found if x is not None), arrays, strict=True))
+        return tuple(cotangent_like(be, x, y) for x, y in zip((x for x in found if x is not None), arrays, strict=True))
 
     def _derivative_rule(self, kind: str) -> Callable[..., Arrays]:
         rule = getattr(self.rule, kind)
@@ -243,7 +193,7 @@ class BoundOperation:
         return split_numbers(self.rule, self.every(arrays), dict(self.options))
 
     def _solve(self, be: Backend, arrays: Arrays) -> Solution:
-        if _is_empty(arrays):
+        if has_no_entries(arrays):
             if not self.has_entries(arrays):
                 return self._nothing(be, arrays)
             found = self._solve(be, self.fill_empty(be, arrays))
@@ -263,21 +213,21 @@ class BoundOperation:
                 found = _as_stack(numpy_single.call(self.rule.solve, *every, **options))
             else:
                 found = solve(*every)
-            return _nan_failed(be, found, bad, kept)
-        room = _CHUNK << 7 if self.unrolls else _CHUNK
-        return _nan_failed(be, _map_chunks(be, solve, every, room), bad, kept)
+            return nan_failed(be, found, bad, kept)
+        room = CHUNK << 7 if self.unrolls else CHUNK
+        return nan_failed(be, map_chunks(be, solve, every, room), bad, kept)
 
     def _nothing(self, be: Backend, arrays: Arrays) -> Solution:
         """An answer without entries: that of an empty batch or an empty matrix."""
         if len(arrays[0]) and self.rule.nothing is not None:
             bad, arrays = mask_nonfinite(be, arrays)
             matrices, options = self.split(arrays)
-            return _nan_failed(be, self.rule.nothing(be, *matrices, **options), bad)
+            return nan_failed(be, self.rule.nothing(be, *matrices, **options), bad)
         sizes = self._sizes(arrays)
         kinds = self.rule.kinds or ("same",) * len(self.rule.results)
         shapes = (tuple(sizes.get(letter, 0) for letter in shape) for shape in self.rule.results)
         empty = (
-            be.astype(be.zeros((len(arrays[0]), *shape), like), _dtype(be, like, kind))
+            be.astype(be.zeros((len(arrays[0]), *shape), like), result_dtype(be, like, kind))
             for shape, kind in zip(shapes, kinds, strict=True)
             for like in (be.real(arrays[0]) if kind == "real" else arrays[0],)
         )
@@ -292,7 +242,7 @@ class BoundOperation:
         """The given arrays with one row or column of what adds nothing in place of none."""
         letters = (s for s, given in zip(self.rule.letters, self.given, strict=True) if given)
         return tuple(
-            _fill(be, x, self.rule.neutral.get(s[0], 0.0) if neutral and s[0] == s[-1] else 0.0) if s else x
+            fill(be, x, self.rule.neutral.get(s[0], 0.0) if neutral and s[0] == s[-1] else 0.0) if s else x
             for x, s in zip(arrays, letters, strict=True)
         )
 
@@ -300,7 +250,7 @@ class BoundOperation:
         """The value for the filled arrays, from that for these."""
         empty = self._missing(arrays)
         return tuple(
-            _fill(be, x, 0.0) if empty & set(shape) else x for x, shape in zip(value, self.rule.results, strict=True)
+            fill(be, x, 0.0) if empty & set(shape) else x for x, shape in zip(value, self.rule.results, strict=True)
         )
 
     def _trim(self, arrays: Arrays, value: Arrays) -> Arrays:
@@ -352,83 +302,3 @@ def apply(be: Backend, rule: Operation, *arrays: Array, **options: Any) -> Array
 def unstack(be: Backend, value: Arrays, batch: tuple[int, ...]) -> list[Array]:
     """Stacks with the leading axes of the batch."""
     return [be.resolve_conj(x.reshape((*batch, *x.shape[1:]))) for x in value]
-
-
-def mask_nonfinite(be: Backend, arrays: Arrays) -> tuple[Array | None, Arrays]:
-    """Which members are not finite, and the arrays with a harmless stand-in there: no LAPACK routine ever sees a NaN."""
-    bad = None
-    for x in arrays:
-        if x is None or x.ndim == 1:
-            continue
-        if not be.known_finite(x):
-            here = ~be.xp.isfinite(x).all((-1, -2))
-            bad = here if bad is None else bad | here
-    if bad is not None:
-        arrays = tuple(
-            x if x is None or x.ndim == 1 else be.xp.where(bad[:, None, None], rectangular_eye(be, x), x)
-            for x in arrays
-        )
-    return bad, arrays
-
-
-# Numbers in one array of a chunk: about what a core keeps in its cache while an iteration passes over it many times, and enough
-# work between two steps of Python that a second worker pays. A few fixed products pass over it less often.
-_CHUNK = 1 << 15
-
-
-def _map_chunks(be: Backend, solve: Callable[..., Solution], stacks: Arrays, room: int) -> Solution:
-    """The solver on the whole stack, or on a CPU on pieces of it that fit the cache."""
-    count = max(1, room // max(math.prod(x.shape[1:]) for x in stacks if x is not None))
-    workers = be.workers(stacks[0])
-    if len(stacks[0]) <= count or not workers:
-        return solve(*stacks)
-
-    def piece(i: int) -> Solution:
-        with be.full_precision(stacks[0]):
-            return solve(*(None if x is None else x[i : i + count] for x in stacks))
-
-    starts = range(0, len(stacks[0]), count)
-    if workers == 1:
-        pieces = list(map(piece, starts))
-    else:
-        with ThreadPoolExecutor(min(workers, len(starts))) as pool:
-            pieces = list(pool.map(piece, starts))
-    value = tuple(be.xp.concat(parts) for parts in zip(*(piece.value for piece in pieces), strict=True))
-    return Solution(value, *(be.xp.concat(parts) for parts in zip(*(piece[1:] for piece in pieces), strict=True)))
-
-
-def _nan_failed(be: Backend, found: Solution, bad: Array | None, kept: tuple[Failure, ...] = ()) -> Solution:
-    """NaN in every member that failed, but where it did for one of the reasons `kept`."""
-    failure = found.failure
-    if bad is not None:
-        failure = be.xp.where(bad, int(Failure.NONFINITE) + 0 * failure, failure)
-    elif nothing_failed(be, failure):
-        return found
-    failed = failure > 0
-    for reason in () if be.is_traced(failure) else kept:
-        failed = failed & (failure != int(reason))
-    value = tuple(be.xp.where(broadcast_to_rank(failed, x), math.nan * be.xp.ones_like(x), x) for x in found.value)
-    return found._replace(value=value, failure=failure)
-
-
-def _is_empty(arrays: Arrays) -> bool:
-    return any([0 in x.shape for x in arrays])
-
-
-def _dtype(be: Backend, like: Array, kind: str) -> str:
-    """The dtype of a result of this kind."""
-    name = be.dtype_name(be.real(like) if kind == "real" else like)
-    return {"float32": "complex64", "float64": "complex128"}.get(name, name) if kind == "complex" else name
-
-
-def _fill(be: Backend, x: Array, diagonal: float) -> Array:
-    """x, or where it has no entries, zeros of size 1 in place of 0 with this diagonal."""
-    if 0 not in x.shape:
-        return x
-    zeros = be.zeros((len(x), *(max(1, k) for k in x.shape[1:])), x)
-    return zeros + diagonal * rectangular_eye(be, zeros) if diagonal else zeros
-
-
-def _like(be: Backend, bar: Array, x: Array) -> Array:
-    """A cotangent as its array would be: of a real one it is real."""
-    return be.resolve_conj(be.real(bar) if be.is_complex(bar) and not be.is_complex(x) else bar)

@@ -15,7 +15,8 @@ import numpy as np
 
 from matsign import backends
 from matsign.backends import Backend
-from matsign.core.operations import Arrays, BoundOperation, Operation, Solution, shapes_of, unstack
+from matsign.core.members import Arrays, Solution
+from matsign.core.operations import BoundOperation, Operation, shapes_of, unstack
 from matsign.core.options import Parameters, check_options, check_tolerance, number_or_array
 from matsign.core.validation import HALVES, KINDS, Call, as_stack, check_hermitian, stack_arguments
 

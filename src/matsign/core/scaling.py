@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from matsign.backends import Backend
 from matsign.core.failures import Failure
-from matsign.core.operations import Solution
+from matsign.core.members import Solution
 from matsign.linalg import balancing
 from matsign.linalg.stacks import broadcast_scalar, broadcast_to_rank, scale_to_unit
 

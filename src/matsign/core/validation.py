@@ -10,7 +10,7 @@ import numpy as np
 
 from matsign import backends
 from matsign.backends import Backend
-from matsign.core.operations import Arrays
+from matsign.core.members import Arrays
 from matsign.core.options import Parameters
 
 Array = Any

@@ -8,7 +8,8 @@ from __future__ import annotations
 from typing import Any
 
 from matsign.backends import Backend
-from matsign.core.operations import Arrays, Operation, Solution, apply, shapes_of, solution
+from matsign.core.members import Arrays, Solution, solution
+from matsign.core.operations import Operation, apply, shapes_of
 from matsign.linalg.balancing import BalancedMatrix, balance
 from matsign.linalg.stacks import broadcast_scalar
 

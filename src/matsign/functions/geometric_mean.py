@@ -11,14 +11,12 @@ from typing import Any, NamedTuple
 
 from matsign.backends import Backend
 from matsign.core.failures import Failure
-from matsign.core.operations import Arrays, Solution, overflow_failure, solution
+from matsign.core.members import Arrays, Solution, solution
 from matsign.core.public import Residual, public_function
 from matsign.core.tolerances import rank_tolerance
-from matsign.functions.root_corrections import correct, probes, regular_root
-from matsign.functions.square_roots import root_pair
-from matsign.iterations.block_structures import AntiDiagonal
+from matsign.functions.coupled_root import both_probes, coupled_pair, normalise_pair
+from matsign.functions.root_corrections import correct, regular_root
 from matsign.iterations.differentiable_solves import inverse, sylvester_positive
-from matsign.iterations.newton import has_converged, newton
 from matsign.linalg.stacks import (
     adjoint,
     broadcast_scalar,
@@ -26,266 +24,18 @@ from matsign.linalg.stacks import (
     hermitian,
     is_hermitian,
     is_nearly_hermitian,
-    largest,
     norm,
     safe_divisor,
     scale_to_unit,
-    trace,
 )
 
 Array = Any
 
 
-def _normalise_pair(be: Backend, a: Array, b: Array) -> tuple[Array, Array, Array, Array]:
-    """`a` and `b` with entries below 1, and the logarithms of their factors, with an even difference.
-
-    Which of the two gives way depends on their sizes and not on their order.
-    """
-    ea, eb = (be.exponent(largest(be, x)) for x in (a, b))
-    odd = (ea - eb) % 2
-    ea, eb = be.xp.where(ea > eb, ea + odd, ea), be.xp.where(ea > eb, eb, eb + odd)
-    return be.ldexp(a, broadcast_scalar(-ea)), be.ldexp(b, broadcast_scalar(-eb)), ea, eb
-
-
-def coupled_pair(be: Backend, a: Array, b: Array, *, rtol: float | None, spread: Array | None = None) -> Solution:
-    """(C, C⁻¹) of a stack: Newton on the blocks; where they are singular or it loses digits, the best of it and two products.
-
-    `spread` is the relative error of B over rounding, where it is more than that.
-    """
-    a, b, ea, eb = _normalise_pair(be, a, b)
-    k = (ea - eb) // 2
-    found = newton(be, AntiDiagonal(a, b))
-    first = solution(be, found.value, Failure.NOT_CONVERGED, ~has_converged(be, found), found.steps)
-    rtol = rank_tolerance(be, a, rtol)
-    sure = found.condition**2 * rtol < 1
-    doubtful = (first.failure > 0) | ~sure | ~(_gap(be, a, b, *first.value) < 8 * math.sqrt(a.shape[-1]) * be.eps(a))
-    found = be.rare_cond(
-        doubtful,
-        lambda a, b, spread, first: _best(be, a, b, rtol, spread, first),
-        lambda a, b, spread, first: first,
-        *(a, b, be.ones(a) if spread is None else spread, first),
-    )
-    c, d = found.value
-    figure = be.ldexp(found.detail, be.xp.where(found.failure == int(Failure.UNCLEAR_ZERO), 0 * ea, ea + eb)[:, None])
-    return found._replace(value=(be.ldexp(c, broadcast_scalar(k)), be.ldexp(d, broadcast_scalar(-k))), detail=figure)
-
-
-def _best(be: Backend, a: Array, b: Array, rtol: float, spread: Array, first: Solution) -> Solution:
-    """The first of A (BA)^{-1/2}, (AB)^{-1/2} A and the blocks' own result whose residual is not four times another's.
-
-    The roots of BA and AB may differ by many digits: only one of the products need have a benign condition. A and B say whether
-    the result has full rank, and not their product, of which singular values may vanish in rounding.
-    """
-    xp, n = be.xp, a.shape[-1]
-    products = (b @ a, a @ b)
-    rounding = n * be.eps(a)
-    noise = [rounding * spread * norm(be, a) * norm(be, b) / safe_divisor(be, norm(be, x)) for x in products]
-    # The products are not known to better than n eps, whatever `rtol` says.
-    by_ba, by_ab = (
-        root_pair(be, x, rtol=max(rtol, rounding), method="auto", noise=error)
-        for x, error in zip(products, noise, strict=True)
-    )
-    r, s = by_ba.value[1], by_ab.value[1]
-    ways = [by_ba._replace(value=(a @ r, r @ b)), by_ab._replace(value=(s @ a, b @ s))]
-    # BA and AB have the same eigenvalues: what one of them cannot tell from a negative one is none for the other.
-    negative = [(way.failure == int(Failure.NEGATIVE)) | (way.failure == int(Failure.NEAR_NEGATIVE)) for way in ways]
-    valid = [(way.failure == 0) & ~other for way, other in zip(ways, negative[::-1], strict=True)]
-    full = [
-        ok & (be.real(trace(be, way.value[0] @ way.value[1])) > n - 0.5) for ok, way in zip(valid, ways, strict=True)
-    ]
-    regular = _is_regular(be, a, rtol) & _is_regular(be, b, rtol)
-    # Where the blocks have failed, a product whose eigenvalues drown in its rounding errors does not know better.
-    blind = [
-        regular & (first.failure > 0) & ~_is_regular(be, x, error) for x, error in zip(products, noise, strict=True)
-    ]
-    valid = [ok & ~drowned for ok, drowned in zip(valid, blind, strict=True)]
-    valid = [ok & (mine | ~(other | regular)) for ok, mine, other in zip(valid, full, full[::-1], strict=True)]
-    valid.append((first.failure == 0) & (regular | full[0] | full[1] | ~(valid[0] | valid[1])))
-    best, least = be.masked_select(negative[0], ways[0], ways[1]), math.inf * be.ones(a)
-    for way, ok in zip((*ways, first), valid, strict=True):
-        c, d = way.value
-        misfit = _misfits(be, a, b, c, d)
-        better = ok & (4 * misfit < least) & (_gap(be, a, b, c, d) < math.sqrt(be.eps(a)))
-        best = be.masked_select(better, way, best)
-        least = xp.where(better, misfit, least)
-    lost = (best.failure == 0) & ~xp.isfinite(least)
-    lost = lost | (best.failure == int(Failure.NOT_CONVERGED))
-    return best._replace(failure=xp.where(lost, int(Failure.LOST_PRODUCT) + 0 * best.failure, best.failure))
-
-
-def _is_regular(be: Backend, a: Array, rtol: float | Array) -> Array:
-    return norm(be, a) * norm(be, be.inv(a)) * rtol < 1
-
-
-def _gap(be: Backend, a: Array, b: Array, c: Array, d: Array) -> Array:
-    """The residuals beside what rounding of C and D alone does to their equations."""
-    a_left, b_left = a @ _projector(d @ c), b @ _projector(c @ d)
-    gap = norm(be, c @ b @ c - a_left) / safe_divisor(be, norm(be, c) ** 2 * norm(be, b))
-    return gap + norm(be, d @ a @ d - b_left) / safe_divisor(be, norm(be, d) ** 2 * norm(be, a))
-
-
-def _misfits(be: Backend, a: Array, b: Array, c: Array, d: Array) -> Array:
-    """How far C B C = A (D C) and D A D = B (C D) are from true: D C and C D are the projectors off the null spaces, or I."""
-    one, two = c @ b @ c, d @ a @ d
-    a, b = a @ _projector(d @ c), b @ _projector(c @ d)
-    return be.xp.maximum(
-        norm(be, a - one) / safe_divisor(be, norm(be, a) + norm(be, one)),
-        norm(be, b - two) / safe_divisor(be, norm(be, b) + norm(be, two)),
-    )
-
-
-def _projector(r: Array) -> Array:
-    """3R² - 2R³, the projector that R is to first order, to second order."""
-    return r @ (3 * r - 2 * r @ r)
-
-
-def _both_probes(be: Backend, a: Array, b: Array) -> tuple[Array, Array]:
-    """Changes of both by rounding, not the same for both."""
-    return probes(be, a, norm(be, a)), be.xp.flip(probes(be, b, norm(be, b)), axis=(-2, -1))
-
-
-def _coupled_in_range(be: Backend, a: Array, b: Array, **options: Any) -> Solution:
-    found = coupled_pair(be, a, b, **options)
-    c, d = found.value
-    return found._replace(failure=overflow_failure(be, c, overflow_failure(be, d, found.failure)))
-
-
-def _coupled_residual(be: Backend, value: tuple[Array, Array], a: Array, b: Array, *, rtol: float | None) -> Residual:
-    """C B C = A (D C) and D A D = B (C D), and CB dC + dC BC for the gaps and for rounding of A and B."""
-    c, d = value
-    a, b, ea, eb = _normalise_pair(be, a, b)
-    k = (ea - eb) // 2
-    c, d = be.ldexp(c, broadcast_scalar(-k)), be.ldexp(d, broadcast_scalar(k))
-    gap, gap_d = a @ _projector(d @ c) - c @ b @ c, b @ _projector(c @ d) - d @ a @ d
-    da, db = _both_probes(be, a, b)
-    zero = rank_tolerance(be, a, rtol)
-    cb, bc = regular_root(be, c @ b, zero), regular_root(be, b @ c, zero)
-    wide_c, wide_d = c[:, None], d[:, None]
-    dc = correct(be, cb, bc, be.xp.concat([gap[:, None], da + wide_c @ db @ wide_c], axis=1))
-    dd = correct(be, bc, cb, be.xp.concat([gap_d[:, None], db + wide_d @ da @ wide_d], axis=1))
-    backward = _misfits(be, a, b, c, d)
-    # Of an answer that leaves this much, whose parts are too far apart for the precision, a first-order step says little.
-    vague = be.xp.where(backward > be.eps(a) ** 0.25, backward, 0 * backward)[:, None, None, None]
-    dc, dd = (be.xp.concat([step, vague * wide], axis=1) for step, wide in ((dc, wide_c), (dd, wide_d)))
-    return Residual(backward, (be.ldexp(dc, k[:, None, None, None]), be.ldexp(dd, -k[:, None, None, None])))
-
-
-def _coupled_tangent(be: Backend, value: Arrays, arrays: Arrays, tangents: Arrays, **_: Any) -> Arrays:
-    """CB dC + dC BC = dA - C dB C, and dD = -D dC D for D = C⁻¹, with A and B brought to size."""
-    _, b, ea, eb = _normalise_pair(be, *arrays)
-    k = (ea - eb) // 2
-    c, d = be.ldexp(value[0], broadcast_scalar(-k)), be.ldexp(value[1], broadcast_scalar(k))
-    da, db = be.ldexp(tangents[0], broadcast_scalar(-ea)), be.ldexp(tangents[1], broadcast_scalar(-eb))
-    dc = sylvester_positive(be, c @ b, b @ c, da - c @ db @ c)
-    return be.ldexp(dc, broadcast_scalar(k)), -be.ldexp(d @ dc @ d, broadcast_scalar(-k))
-
-
-def _coupled_cotangent(be: Backend, value: Arrays, arrays: Arrays, cotangents: Arrays, **_: Any) -> Arrays:
-    _, b, ea, eb = _normalise_pair(be, *arrays)
-    k = (ea - eb) // 2
-    c, d = adjoint(be.ldexp(value[0], broadcast_scalar(-k))), adjoint(be.ldexp(value[1], broadcast_scalar(k)))
-    b = adjoint(b)
-    bar_c, bar_d = be.ldexp(cotangents[0], broadcast_scalar(k)), be.ldexp(cotangents[1], broadcast_scalar(-k))
-    y = sylvester_positive(be, b @ c, c @ b, bar_c - d @ bar_d @ d)
-    return be.ldexp(y, broadcast_scalar(-ea)), -be.ldexp(c @ y @ c, broadcast_scalar(-eb))
-
-
-def _is_singular(be: Backend, value: Arrays, a: Array, b: Array) -> Array:
-    """Where CB, the root of AB, has zero for an eigenvalue: as at zero itself, the root has no derivative in every direction."""
-    a, b, ea, eb = _normalise_pair(be, a, b)
-    return regular_root(
-        be, be.ldexp(value[0], broadcast_scalar((eb - ea) // 2)) @ b, rank_tolerance(be, a, None)
-    ).singular
-
-
-def coupled_root(A: Array, B: Array, *, rtol: float | None = None, errors: str = "raise") -> tuple[Array, Array]:
-    """Compute C = A (BA)^{-1/2} and its inverse.
-
-    The sign of [[0, A], [B, 0]] is [[0, C], [C⁻¹, 0]]. With B = I this is the square root of A, and with B = A⁻¹ it is
-    A.
-
-    Parameters
-    ----------
-    A : array_like, shape (..., n, n)
-        Square matrices of dtype float32, float64, complex64 or complex128.
-    B : array_like, shape (..., n, n)
-        Square matrices such that B A has no eigenvalue on the negative real axis.
-    rtol : float, optional
-        A singular value of at most ``rtol`` times the largest one counts as zero. Default: n eps.
-    errors : {"raise", "nan"}, default "raise"
-        What to do if a member of the batch has no root: raise `SpectrumError`, or return NaN for that member and the
-        right result for the others.
-
-    Returns
-    -------
-    C : array, shape (..., n, n)
-        The matrices A (BA)^{-1/2}.
-    D : array, shape (..., n, n)
-        Their inverses; where B A is singular, (BA)^{-1/2} B.
-
-    Raises
-    ------
-    SpectrumError
-        If B A has a negative eigenvalue or a Jordan block at zero, or a member holds NaN or infinity, and
-        ``errors="raise"``.
-    ValueError
-        If a shape does not fit, an option has a value other than those above, or the arrays lie on different devices.
-    TypeError
-        If A or B is not a dense array of numbers of a supported dtype, or they belong to different libraries.
-
-    See Also
-    --------
-    geometric_mean : The mean of A and B, which is the first result for A and B⁻¹.
-    sqrtm_pair : The case B = I.
-
-    Notes
-    -----
-    The equations are::
-
-        C B C = A,    D A D = B,    D = C⁻¹.
-
-    Newton's method on the two blocks [1]_ costs two inverses a step. For members that are singular or lose digits the
-    inverse roots of B A and of A B are computed as well, and of the three results the one with the smallest residual is
-    returned. Where B A is singular the inverse root is the one in the sense of the Drazin inverse.
-
-    Both results are differentiable to any order where B A is nonsingular. A member of a batch gives the same bits as in
-    a call by itself. Under ``jax.jit`` no error can be raised: a member without a root is NaN.
-
-    The backward error of `certify` is the larger of ‖C B C - A P‖ / (‖C B C‖ + ‖A P‖) and
-    ‖D A D - B Q‖ / (‖D A D‖ + ‖B Q‖), with the projectors P = D C and Q = C D, which are I where B A is nonsingular.
-
-    References
-    ----------
-    .. [1] N. J. Higham, D. S. Mackey, N. Mackey and F. Tisseur, "Functions preserving matrix groups and iterations for
-       the matrix square root", SIAM J. Matrix Anal. Appl. 26, 2005, pp. 849-877.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from matsign import coupled_root
-    >>> A, B = np.array([[2.0, 1.0], [0.0, 3.0]]), np.array([[5.0, 0.0], [1.0, 4.0]])
-    >>> C, D = coupled_root(A, B)
-    >>> bool(np.linalg.norm(C @ B @ C - A) + np.linalg.norm(C @ D - np.eye(2)) < 1e-13)
-    True
-    """
-    return COUPLED_ROOT(A, B, rtol=rtol, errors=errors)
-
-
-COUPLED_ROOT = public_function(
-    coupled_root,
-    "(n,n),(n,n)->(n,n),(n,n)",
-    solve=_coupled_in_range,
-    residual=_coupled_residual,
-    tangent=_coupled_tangent,
-    cotangent=_coupled_cotangent,
-    unbounded=_is_singular,
-)
-
-
 def _mean(be: Backend, a: Array, b: Array, *, rtol: float | None) -> Solution:
     """By factors where both are Hermitian and none is indefinite, by A (A⁻¹B)^{1/2} through the blocks otherwise."""
     zero = rank_tolerance(be, a, rtol)
-    a, b, ea, eb = _normalise_pair(be, a, b)
+    a, b, ea, eb = normalise_pair(be, a, b)
     k, low = be.cholesky(hermitian(a)), be.cholesky(hermitian(b))
     spread, spread_b = norm(be, k) * norm(be, be.inv(k)), norm(be, low) * norm(be, be.inv(low))
     matched = is_hermitian(a) & is_hermitian(b)
@@ -424,7 +174,7 @@ def _inverse_on_range(be: Backend, base: Array, other: Array, rtol: float) -> Ar
 def _mean_residual(be: Backend, value: tuple[Array], a: Array, b: Array, *, rtol: float | None) -> Residual:
     """G B⁻¹ G = A, or the same with A and B exchanged, and V dG + dG W = the gap and rounding of both, V = G B⁻¹, W = B⁻¹ G."""
     zero = rank_tolerance(be, a, rtol)
-    a, b, ea, eb = _normalise_pair(be, a, b)
+    a, b, ea, eb = normalise_pair(be, a, b)
     half = (ea + eb) // 2
     g = be.ldexp(value[0], broadcast_scalar(-half))
     base, other = _swap(be, _better_first(be, a, b), b, a)
@@ -436,7 +186,7 @@ def _mean_residual(be: Backend, value: tuple[Array], a: Array, b: Array, *, rtol
     factored = is_hermitian(base) & is_hermitian(g) & be.xp.isfinite(norm(be, half_term))
     term = be.xp.where(broadcast_scalar(factored), adjoint(half_term) @ half_term, v @ g)
     gap = other - term
-    da, db = _both_probes(be, other, base)
+    da, db = both_probes(be, other, base)
     step = correct(
         be,
         regular_root(be, v, zero),

@@ -15,7 +15,8 @@ from typing import Any
 
 from matsign.backends import Backend
 from matsign.core.failures import Failure
-from matsign.core.operations import Arrays, Operation, Solution, apply, shapes_of, solution
+from matsign.core.members import Arrays, Solution, solution
+from matsign.core.operations import Operation, apply, shapes_of
 from matsign.iterations.newton import separable_sylvester
 from matsign.iterations.smith import SmithSum, two_sided_sylvester
 from matsign.iterations.structured_doubling import ClosedLoopSolution, closed_loop_lyapunov, closed_loop_stein

@@ -9,19 +9,24 @@ moves with the system is in `balancing`.
 
 from __future__ import annotations
 
-import functools
-import operator
 from typing import Any, NamedTuple
 
 from matsign.backends import Backend
 from matsign.core import scaling
-from matsign.core.operations import Arrays, Operation, Solution, apply, shapes_of, solution
-from matsign.core.public import Residual, public_function
-from matsign.equations.lyapunov.factors import Gramians, System, gramians, in_units
-from matsign.equations.lyapunov.solver import lyapunov_residual
+from matsign.core.members import Arrays, Solution, solution
+from matsign.core.operations import Operation, apply, shapes_of
+from matsign.core.public import public_function
 from matsign.equations.reduction import derivatives as balancing
-from matsign.iterations.smith_factored import phases, zero_nonfinite_members
-from matsign.linalg.stacks import adjoint, broadcast_scalar, eye, norm, safe_divisor
+from matsign.equations.reduction.certificates import hankel_residual, truncate_residual
+from matsign.equations.reduction.methods import (
+    balance_system,
+    balancing_projections,
+    reduced_order,
+    solve_hankel,
+    solve_truncation,
+    values_of_system,
+)
+from matsign.linalg.stacks import adjoint, broadcast_scalar
 
 Array = Any
 
@@ -65,80 +70,14 @@ class Reduced(NamedTuple):
     hsv: Array
 
 
-class _BalancedSystem(NamedTuple):
-    """yᴴ z = u diag(values) vᴴ, in the units of `system`."""
-
-    system: System
-    gramians: Gramians
-    u: Array
-    values: Array
-    v: Array
-
-
-def _balance(be: Backend, a: Array, b: Array, c: Array) -> _BalancedSystem:
-    system = in_units(be, a, b, c)
-    found = gramians(be, system)
-    u, values, vh = be.svd(zero_nonfinite_members(be, adjoint(found.y) @ found.z))
-    return _BalancedSystem(system, found, u, values, adjoint(vh))
-
-
-def _values(be: Backend, found: _BalancedSystem) -> Array:
-    s = found.system
-    return be.ldexp(found.values, (s.b_scale + s.c_scale - 2 * s.half)[:, None])
-
-
-def _hankel(be: Backend, a: Array, b: Array, c: Array) -> Solution:
-    found = _balance(be, a, b, c)
-    steps, failure = found.gramians.steps, found.gramians.failure
-    result = solution(be, (_values(be, found),), iterations=steps)._replace(failure=failure)
-    return scaling.check_range(be, result)
-
-
-def _order(known: dict[str, int], *, order: int) -> dict[str, int]:
-    """How many states the reduced model has; that of a model without states has none."""
-    n = known["n"]
-    if isinstance(order, bool) or not isinstance(order, int) or not 1 <= order <= max(n, 1):
-        raise ValueError(f"balanced_truncation: order must be a whole number from 1 to {n}, got {order!r}")
-    return {"r": min(order, n)}
-
-
-def _truncate(be: Backend, a: Array, b: Array, c: Array, *, order: int) -> Solution:
-    _order({"n": a.shape[-1]}, order=order)
-    found = _balance(be, a, b, c)
-    s, steps, failure = found.system, found.gramians.steps, found.gramians.failure
-    left, right, known = _projections(be, found, order)
-    # States that no input reaches or no output shows to working precision decay on their own.
-    filler = be.xp.where(known, 0 * found.values[:, :order], -1 + 0 * found.values[:, :order])
-    reduced = adjoint(left) @ s.a @ right + eye(be, right) * filler[:, None, :]
-    share = broadcast_scalar((s.b_scale + s.c_scale) // 2)
-    model = (
-        be.ldexp(reduced, broadcast_scalar(2 * s.half)),
-        be.ldexp(adjoint(left) @ s.b, share),
-        be.ldexp(s.c @ right, share),
-    )
-    value = (*model, _values(be, found))
-    return scaling.check_range(be, solution(be, value, iterations=steps)._replace(failure=failure))
-
-
-def _projections(be: Backend, found: _BalancedSystem, order: int) -> tuple[Array, Array, Array]:
-    """(y U S^-1/2, z V S^-1/2, which values are above rounding), zero columns for the values that are not."""
-    xp, values = be.xp, found.values[:, :order]
-    known = values > found.values.shape[-1] * be.eps(values) * found.values[:, :1]
-    scale = xp.where(known, 1 / xp.sqrt(safe_divisor(be, values)), 0 * values)[:, None, :]
-    left = (found.gramians.y @ found.u[:, :, :order]) * scale
-    right = (found.gramians.z @ found.v[:, :, :order]) * scale
-    turn = phases(be, right)
-    return left * turn, right * turn, known
-
-
 def _balancing(be: Backend, a: Array, b: Array, c: Array) -> Solution:
     """The rule below: Hankel singular values, all columns of the projections and their largest entries' places."""
-    found = _balance(be, a, b, c)
-    left, right, _ = _projections(be, found, a.shape[-1])
+    found = balance_system(be, a, b, c)
+    left, right, _ = balancing_projections(be, found, a.shape[-1])
     anchor = be.real(be.eye(a.shape[-1], right)[be.xp.argmax(be.xp.abs(right), axis=-2)].mT)
     s = found.system
     shift = s.e[:, :, None] + broadcast_scalar((s.b_scale - s.c_scale) // 2)
-    value = (_values(be, found), be.ldexp(left, -shift), be.ldexp(right, shift), anchor)
+    value = (values_of_system(be, found), be.ldexp(left, -shift), be.ldexp(right, shift), anchor)
     return solution(be, value, iterations=found.gramians.steps)._replace(failure=found.gramians.failure)
 
 
@@ -153,29 +92,29 @@ _BALANCING = Operation(
 )
 
 
-def _at(be: Backend, arrays: Arrays) -> balancing.BalancingProjections:
+def balanced_at(be: Backend, arrays: Arrays) -> balancing.BalancingProjections:
     return balancing.BalancingProjections(*apply(be, _BALANCING, *arrays))
 
 
 def _hankel_tangent(be: Backend, value: Arrays, arrays: Arrays, tangents: Arrays) -> Arrays:
-    at = _at(be, arrays)
+    at = balanced_at(be, arrays)
     return (balancing.values_jvp(be, at, *balancing.gramians_jvp(be, arrays, tangents)),)
 
 
 def _hankel_cotangent(be: Backend, value: Arrays, arrays: Arrays, cotangents: Arrays) -> Arrays:
-    at = _at(be, arrays)
+    at = balanced_at(be, arrays)
     return balancing.gramians_vjp(be, arrays, *balancing.values_vjp(at, cotangents[0]))
 
 
 def _truncate_tangent(be: Backend, value: Arrays, arrays: Arrays, tangents: Arrays, *, order: int) -> Arrays:
-    (a, b, c), (da, db, dc), at = arrays, tangents, _at(be, arrays)
+    (a, b, c), (da, db, dc), at = arrays, tangents, balanced_at(be, arrays)
     moved, dl, dt, _ = balancing.tangent(be, at, arrays, tangents)
     lh, dlh, t, dt = adjoint(at.left)[:, :order], adjoint(dl)[:, :order], at.right[:, :, :order], dt[:, :, :order]
     return dlh @ a @ t + lh @ (da @ t + a @ dt), dlh @ b + lh @ db, dc @ t + c @ dt, moved
 
 
 def _truncate_cotangent(be: Backend, value: Arrays, arrays: Arrays, cotangents: Arrays, *, order: int) -> Arrays:
-    (a, b, c), (bar_a, bar_b, bar_c, bar_values), at = arrays, cotangents, _at(be, arrays)
+    (a, b, c), (bar_a, bar_b, bar_c, bar_values), at = arrays, cotangents, balanced_at(be, arrays)
     left, right = at.left[:, :, :order], at.right[:, :, :order]
 
     def whole(x: Array) -> Array:
@@ -202,69 +141,6 @@ def _model_powers(be: Backend, *system: Array) -> scaling.Powers:
     half, of_b, of_c = _powers(be, *system)
     share = (of_b + of_c) // 2
     return scaling.Powers((2 * half, of_b, of_c), (2 * half, share, share, 2 * (share - half)))
-
-
-def _recompute(be: Backend, a: Array, b: Array, c: Array) -> tuple[_BalancedSystem, Array, Array, Array]:
-    """(the balanced system anew, backward error, how far each Hankel singular value may be wrong, separation).
-
-    With w and v the k-th columns of the projections, σ moves by ½(wᴴ dx w + vᴴ dw v), where dx and dw are the corrections of
-    the two Gramians. No value moves by more than yᴴ z does, which for small ones is the sharper bound.
-    """
-    xp = be.xp
-    found = _balance(be, a, b, c)
-    s, g = found.system, found.gramians
-    control = lyapunov_residual(be, (g.z @ adjoint(g.z),), s.a, -(s.b @ adjoint(s.b)), rounded=True)
-    observe = lyapunov_residual(be, (g.y @ adjoint(g.y),), adjoint(s.a), -(adjoint(s.c) @ s.c), rounded=True)
-    left, right, known = _projections(be, found, a.shape[-1])
-
-    def along(direction: Array, correction: Array) -> Array:
-        return xp.abs(xp.sum(direction.conj() * (correction @ direction), axis=-2))
-
-    moved = (along(left, control.correction[0]) + along(right, observe.correction[0])) / 2
-    whole = sum(
-        norm(be, r.correction[0]) / safe_divisor(be, norm(be, f)) ** 2 for r, f in ((control, g.z), (observe, g.y))
-    )
-    whole = whole * norm(be, g.z) * norm(be, g.y) / 2
-    moved = xp.minimum(moved, whole[:, None])
-    noise = be.eps(moved) * found.values[:, :1] + 0 * moved
-    separation = be.ldexp(xp.minimum(control.separation, observe.separation), 2 * s.half)
-    return found, xp.maximum(control.backward, observe.backward), xp.where(known, moved, noise), separation
-
-
-def _hankel_residual(be: Backend, value: tuple[Array], a: Array, b: Array, c: Array) -> Residual:
-    """The distance from the values computed anew, and how far those may be wrong."""
-    found, backward, moved, separation = _recompute(be, a, b, c)
-    anew = found._replace(values=found.values + moved)
-    correction = be.xp.abs(value[0] - _values(be, found)) + (_values(be, anew) - _values(be, found))
-    return Residual(backward, (scaling.at_least_rounded(be, correction, value[0]),), separation)
-
-
-def _cancellation(be: Backend, found: _BalancedSystem, order: int) -> tuple[Array, ...]:
-    """By how much the products that make up the reduced a, b and c are shorter than those of the moduli."""
-    s, (left, right, _) = found.system, _projections(be, found, order)
-    left = adjoint(left)
-
-    def ratio(*factors: Array) -> Array:
-        plain = functools.reduce(operator.matmul, factors)
-        moduli = functools.reduce(operator.matmul, (be.xp.abs(x) for x in factors))
-        return norm(be, moduli) / safe_divisor(be, norm(be, plain))
-
-    return ratio(left, s.a, right), ratio(left, s.b), ratio(s.c, right)
-
-
-def _truncate_residual(be: Backend, value: tuple[Array, ...], a: Array, b: Array, c: Array) -> Residual:
-    """The distance from the model computed anew, and the relative error of the Hankel singular values that it keeps.
-
-    The projections have it too, and what cancels in the products with them lengthens it.
-    """
-    found, backward, moved, separation = _recompute(be, a, b, c)
-    order = value[0].shape[-1]
-    kept = found.values[:, :order]
-    error = broadcast_scalar(be.xp.max(moved[:, :order] / safe_divisor(be, kept), axis=-1))
-    anew = _truncate(be, a, b, c, order=order).value
-    grown = (broadcast_scalar(k) for k in _cancellation(be, found, order))
-    correction = tuple(x - y + error * k * x for x, y, k in zip(value[:3], anew[:3], grown, strict=True))
-    return Residual(backward, (*correction, value[3] - anew[3] + error[:, 0] * value[3]), separation)
 
 
 def hankel_singular_values(a: Array, b: Array, c: Array, *, errors: str = "raise") -> Array:
@@ -343,8 +219,8 @@ HANKEL_SINGULAR_VALUES = public_function(
     hankel_singular_values,
     "(n,n),(n,m),(p,n)->(n)",
     kinds=("real",),
-    solve=_hankel,
-    residual=_hankel_residual,
+    solve=solve_hankel,
+    residual=hankel_residual,
     tangent=scaling.tangent_at_size(_hankel_powers, _hankel_tangent),
     cotangent=scaling.cotangent_at_size(_hankel_powers, _hankel_cotangent),
 )
@@ -444,10 +320,10 @@ BALANCED_TRUNCATION = public_function(
     balanced_truncation,
     "(n,n),(n,m),(p,n)->(r,r),(r,m),(p,r),(n)",
     kinds=("same", "same", "same", "real"),
-    solve=_truncate,
-    residual=_truncate_residual,
+    solve=solve_truncation,
+    residual=truncate_residual,
     tangent=scaling.tangent_at_size(_model_powers, _truncate_tangent),
     cotangent=scaling.cotangent_at_size(_model_powers, _truncate_cotangent),
     wrap=lambda be, *model: Reduced(*model),
-    sizes=_order,
+    sizes=reduced_order,
 )

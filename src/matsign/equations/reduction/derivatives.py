@@ -16,8 +16,8 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from matsign.backends import Backend
-from matsign.core.operations import Arrays
-from matsign.equations.lyapunov.factors import gramian_jvp, gramian_vjp
+from matsign.core.members import Arrays
+from matsign.equations.lyapunov.factor_derivatives import gramian_jvp, gramian_vjp
 from matsign.iterations.differentiable_solves import solve_stable_lyapunov
 from matsign.linalg.stacks import adjoint, eye
 

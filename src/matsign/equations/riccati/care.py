@@ -18,10 +18,11 @@ from typing import Any
 from matsign.backends import Backend
 from matsign.core.public import public_function
 from matsign.equations.riccati import double_word_residual
+from matsign.equations.riccati.certificates import residual_of
 from matsign.equations.riccati.derivatives import riccati_cotangent, riccati_tangent
 from matsign.equations.riccati.newton_kleinman import Equation, Gap, solve_weighted
 from matsign.equations.riccati.problem import RiccatiProblem, StandardForm
-from matsign.equations.riccati.solver import METHODS, residual_of, solver_of
+from matsign.equations.riccati.solver import METHODS, solver_of
 from matsign.iterations.structured_doubling import (
     ClosedLoopSolution,
     Symplectic,

@@ -17,7 +17,8 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from matsign.backends import Backend
-from matsign.core.operations import Arrays, Operation, Solution, apply, shapes_of, solution
+from matsign.core.members import Arrays, Solution, solution
+from matsign.core.operations import Operation, apply, shapes_of
 from matsign.equations.riccati.gain import gain_at
 from matsign.equations.riccati.newton_kleinman import Equation
 from matsign.equations.riccati.problem import RiccatiProblem

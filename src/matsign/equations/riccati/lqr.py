@@ -7,9 +7,10 @@ from typing import Any, NamedTuple
 
 from matsign.backends import Backend
 from matsign.core.failures import Failure
-from matsign.core.operations import Arrays, Solution, figures
+from matsign.core.members import Arrays, Solution, figures
 from matsign.core.public import Residual, public_function
 from matsign.equations.riccati.care import CONTINUOUS
+from matsign.equations.riccati.certificates import error_estimate
 from matsign.equations.riccati.dare import DISCRETE
 from matsign.equations.riccati.derivatives import (
     add_present,
@@ -25,7 +26,7 @@ from matsign.equations.riccati.gain import gain_at, gain_spread
 from matsign.equations.riccati.newton_kleinman import Equation
 from matsign.equations.riccati.pole_derivatives import poles_jvp, poles_vjp
 from matsign.equations.riccati.problem import RiccatiProblem, round_by_one
-from matsign.equations.riccati.solver import METHODS, error_estimate, solver_of, zero_nonfinite_entries
+from matsign.equations.riccati.solver import METHODS, solver_of, zero_nonfinite_entries
 from matsign.linalg.stacks import adjoint, hermitian, norm
 from matsign.linalg.stacks import scale_to_unit as normalise_size
 

@@ -10,7 +10,8 @@ import math
 from typing import Any
 
 from matsign.backends import Backend
-from matsign.core.operations import Arrays, Operation, Solution, apply, shapes_of, solution
+from matsign.core.members import Arrays, Solution, solution
+from matsign.core.operations import Operation, apply, shapes_of
 from matsign.iterations.differentiable_solves import inverse
 from matsign.linalg.stacks import adjoint, broadcast_scalar, eye, norm
 

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from matsign.backends import Backend
-from matsign.core.operations import nothing_failed
+from matsign.core.members import nothing_failed
 from matsign.linalg.stacks import adjoint, broadcast_scalar, eye, far_exponent, hermitian, largest, norm, safe_divisor
 
 Array = Any

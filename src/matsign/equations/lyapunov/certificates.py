@@ -1,0 +1,134 @@
+"""How wrong the solution of a Lyapunov or Stein equation may be, and how nearly singular the equation is."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from matsign.backends import Backend
+from matsign.core import scaling
+from matsign.core.public import Residual
+from matsign.equations.lyapunov.methods import (
+    LYAPUNOV_EQUATION,
+    STEIN_EQUATION,
+    Equation,
+    ScaledEquation,
+    scale_lyapunov,
+    scale_stein,
+    sum_or_schur,
+)
+from matsign.iterations import shared_sums
+from matsign.iterations.refinement import (
+    backward,
+    correction,
+    each_in_callers_units,
+    solve_weighed,
+    total,
+)
+from matsign.linalg.double_word import from_double
+from matsign.linalg.separation import ROUNDINGS, separation
+from matsign.linalg.stacks import (
+    adjoint,
+    broadcast_scalar,
+    hermitian,
+    is_hermitian,
+    norm,
+    random_probe,
+    safe_divisor,
+    scale_to_unit,
+)
+
+Array = Any
+
+
+_SAMPLES = 2
+
+
+def _error_estimate(
+    be: Backend, equation: Equation, value: Array, posed: ScaledEquation, *, rounded: bool = False
+) -> Residual:
+    """What is left of the equation beside its terms; a correction for it and for what rounding can hide; the separation.
+
+    What is left is computed in twice the working precision, because its rounding would look like an error of an answer that is
+    right. Its correction is joined by those for random changes of the data by rounding: what is wrong, and what cannot be known
+    (Kenney & Laub 1994). Large matrices have one such change, in one right-hand side with what is left: each of its
+    many directions tells. An x that is `rounded`, a product itself, has no more digits to show than working precision sees there.
+    """
+    xp, (a, q, d, outer, scale, size) = be.xp, posed
+    x, large = be.ldexp(value, -scaling.add_exponents(outer, scale)), a.shape[-1] > shared_sums.SMALL
+    if large and rounded:
+        gap = total(equation.terms(a, x, q, d))
+    else:
+        gap = equation.exact_gap(be, from_double(a), from_double(x), from_double(q), d).high
+    if large:
+        rights = (gap + _rounding_change(be, equation, a, x, q, 0))[:, None]
+    else:
+        rights = xp.stack([gap, *(_rounding_change(be, equation, a, x, q, k) for k in range(_SAMPLES))], axis=1)
+    # A positive semidefinite right-hand side shows much of the separation, where a general one does not.
+    known = norm(be, q) / safe_divisor(be, norm(be, x)) if rounded else None
+    solved, least = _responses(be, equation, a, rights, d, known)
+    solved = each_in_callers_units(
+        be,
+        lambda gap, a, d: _responses(be, equation, a, gap[:, None], d, be.ones(d))[0][:, 0],
+        lambda x, right, a, d: equation.terms(a, x, right, d),
+        *(solved, outer, rights, a, d),
+    )
+    # In the caller's units all terms weigh as the caller sees them.
+    left = backward(be, *solve_weighed(be, outer, gap, *equation.terms(a, x, q, d)))
+    step = scaling.at_least_rounded(be, be.ldexp(correction(be, solved), scaling.add_exponents(outer, scale)), value)
+    return Residual(left, (step,), be.ldexp(least, size))
+
+
+def _rounding_change(be: Backend, equation: Equation, a: Array, x: Array, q: Array, k: int) -> Array:
+    """How a random change of each entry of a and q by rounding moves what is left of the equation; the k-th such change."""
+    n = q.shape[-1]
+    noise = be.eps(q) * random_probe(be, _SAMPLES * n, n, q)[:, k * n : (k + 1) * n]
+    change = be.xp.where(broadcast_scalar(is_hermitian(q)), math.sqrt(2) * hermitian(noise), noise)
+    return equation.moved(a, x, a * noise) + q * change
+
+
+def _responses(
+    be: Backend, equation: Equation, a: Array, rights: Array, d: Array, known: Array | None
+) -> tuple[Array, Array]:
+    """The solutions for right-hand sides (B, k, n, n), and the separation, of which a bound from above may be known."""
+    if be.on_cpu(a) and not be.is_traced(a) and a.shape[-1] > shared_sums.SMALL:
+        ranges = [slice(k, k + 1) for k in range(len(a))]
+        parts = [_of_member(be, equation, a[k], rights[k], d[k], None if known is None else known[k]) for k in ranges]
+        return be.xp.concat([x for x, _ in parts]), be.xp.concat([least for _, least in parts])
+    if be.on_cpu(a):
+        return be.host_callback(equation.responses, (rights, be.ones(a)), a, rights, d)
+
+    def solve(a: Array, q: Array) -> Array:
+        q, scale = scale_to_unit(be, q)
+        return be.ldexp(sum_or_schur(be, equation, a, q, d).value[0], broadcast_scalar(scale))
+
+    solved = be.xp.stack([solve(a, rights[:, k]) for k in range(rights.shape[1])], axis=1)
+    least = separation(be, lambda y: solve(a, y), lambda y: solve(adjoint(a), y), rights[:, 0], steps=1).value
+    return solved, least
+
+
+def _of_member(
+    be: Backend, equation: Equation, a: Array, rights: Array, d: Array, known: Array | None
+) -> tuple[Array, Array]:
+    """Those of one large member: from the powers of a sum where there is one to rely on, else from a Schur form."""
+    if not bool(equation.mixed(be, a)[0]):
+        sums = equation.sums(be, a, d)
+        if sums.is_reliable(be, ROUNDINGS * be.eps(a) * equation.size(be, a, d, norm)):
+            return sums.responses(be, rights, known)
+    return be.host_callback(equation.responses, (rights, be.ones(a)), a, rights, d)
+
+
+def lyapunov_residual(be: Backend, value: tuple[Array], a: Array, q: Array, *, rounded: bool = False) -> Residual:
+    return _error_estimate(be, LYAPUNOV_EQUATION, value[0], scale_lyapunov(be, a, q), rounded=rounded)
+
+
+def stein_residual(be: Backend, value: tuple[Array], a: Array, q: Array, *, rounded: bool = False) -> Residual:
+    return _error_estimate(be, STEIN_EQUATION, value[0], scale_stein(be, a, q), rounded=rounded)
+
+
+def lyapunov_certificate(be: Backend, value: tuple[Array], a: Array, q: Array) -> Residual:
+    return lyapunov_residual(be, value, a, q)
+
+
+def stein_certificate(be: Backend, value: tuple[Array], a: Array, q: Array) -> Residual:
+    return stein_residual(be, value, a, q)

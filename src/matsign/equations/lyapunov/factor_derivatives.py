@@ -1,0 +1,131 @@
+"""How a factor z of a Gramian z zᴴ moves with the system."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from matsign.backends import Backend
+from matsign.core.members import Arrays, solution
+from matsign.core.operations import Operation, apply, shapes_of
+from matsign.iterations.differentiable_solves import inverse, solve_stable_lyapunov, solve_stable_stein
+from matsign.linalg import balancing
+from matsign.linalg.stacks import adjoint, eye, hermitian, safe_divisor
+
+Array = Any
+
+
+def _pseudo_inverse(be: Backend, z: Array) -> Array:
+    """z⁺ of a z whose columns are independent or zero."""
+    xp = be.xp
+    # z⁺ does not depend on what its columns are divided by first; of unit length they are nearly orthonormal.
+    size = be.stop_gradient(xp.sqrt(xp.sum(xp.abs(be.stop_gradient(z)) ** 2, axis=-2, keepdims=True)))
+    size = be.astype(safe_divisor(be, size), be.dtype_name(z))
+    unused = be.astype((be.stop_gradient(z) == 0).all(-2), be.dtype_name(z))
+    unit = z / size
+    gram = adjoint(unit) @ unit + eye(be, z) * unused[:, None, :]
+    return inverse(be, gram) @ adjoint(unit) / size.mT
+
+
+def gramian_jvp(be: Backend, a: Array, b: Array, x: Array, da: Array, db: Array) -> Array:
+    """dx of a x + x aᴴ + b bᴴ = 0."""
+    return solve_stable_lyapunov(be, a, 2 * hermitian(da @ x + db @ adjoint(b)))
+
+
+def gramian_vjp(be: Backend, a: Array, b: Array, x: Array, bar: Array) -> tuple[Array, Array]:
+    """Its adjoint: aᴴ y + y a + x̄ = 0 gives ā = 2 y x and b̄ = 2 y b."""
+    y = hermitian(solve_stable_lyapunov(be, adjoint(a), hermitian(bar)))
+    return 2 * y @ x, 2 * y @ b
+
+
+def _factor_change(be: Backend, z: Array, dx: Array) -> Array:
+    plus = _pseudo_inverse(be, z)
+    turned = dx @ adjoint(plus)
+    return turned - z @ (plus @ turned) / 2
+
+
+def _factor_change_adjoint(be: Backend, z: Array, bar: Array) -> Array:
+    """The adjoint of `_factor_change`, for Hermitian dx."""
+    plus = _pseudo_inverse(be, z)
+    return hermitian((bar - adjoint(plus) @ (adjoint(z) @ bar) / 2) @ plus)
+
+
+_UNITS = Operation(
+    "units that balance",
+    shapes_of("(n,n)"),
+    shapes_of("(n)"),
+    solve=lambda be, a: solution(be, (be.astype(balancing.balancing_exponents(be, a), be.dtype_name(be.real(a))),)),
+    tangent=lambda be, value, arrays, tangents: (be.xp.zeros_like(value[0]),),
+    cotangent=lambda be, value, arrays, cotangents: (be.xp.zeros_like(arrays[0]),),
+    kinds=("real",),
+)
+
+
+class _Units(NamedTuple):
+    """Exponents of the units of the states that balance a (B, n, 1), in which the columns of z are not nearly parallel."""
+
+    e: Array
+
+    def state(self, be: Backend, x: Array) -> Array:
+        """A matrix with a row for each state, b or z, in these units."""
+        return be.ldexp(x, -self.e)
+
+    def dual(self, be: Backend, x: Array) -> Array:
+        """A gradient by such a matrix."""
+        return be.ldexp(x, self.e)
+
+    def matrix(self, be: Backend, a: Array) -> Array:
+        """a, or a change of it."""
+        return be.ldexp(a, self.e.mT - self.e)
+
+
+def _units(be: Backend, a: Array) -> _Units:
+    e = be.stop_gradient(apply(be, _UNITS, be.stop_gradient(a))[0])
+    return _Units(be.xp.astype(e, be.xp.int32)[:, :, None])
+
+
+def tangent_in_units(tangent: Callable[..., Arrays]) -> Callable[..., Arrays]:
+    """The tangent of a factor from that in units that balance a: right for z zᴴ, as any other choice of factor is."""
+
+    def scaled_tangent(be: Backend, value: Arrays, arrays: Arrays, tangents: Arrays) -> Arrays:
+        (z,), (a, b), (da, db), units = value, arrays, tangents, _units(be, arrays[0])
+        z, b, db = (units.state(be, x) for x in (z, b, db))
+        a, da = units.matrix(be, a), units.matrix(be, da)
+        return (units.dual(be, tangent(be, (z,), (a, b), (da, db))[0]),)
+
+    return scaled_tangent
+
+
+def cotangent_in_units(cotangent: Callable[..., Arrays]) -> Callable[..., Arrays]:
+    """Its adjoint."""
+
+    def scaled_cotangent(be: Backend, value: Arrays, arrays: Arrays, cotangents: Arrays) -> Arrays:
+        (z,), (a, b), units = value, arrays, _units(be, arrays[0])
+        given = (units.state(be, z),), (units.matrix(be, a), units.state(be, b))
+        bar_a, bar_b = cotangent(be, *given, (units.dual(be, cotangents[0]),))
+        return units.matrix(be, bar_a), units.state(be, bar_b)
+
+    return scaled_cotangent
+
+
+def continuous_tangent(be: Backend, value: Arrays, arrays: Arrays, tangents: Arrays) -> Arrays:
+    (z,), (a, b) = value, arrays
+    return (_factor_change(be, z, gramian_jvp(be, a, b, z @ adjoint(z), *tangents)),)
+
+
+def continuous_cotangent(be: Backend, value: Arrays, arrays: Arrays, cotangents: Arrays) -> Arrays:
+    (z,), (a, b) = value, arrays
+    return gramian_vjp(be, a, b, z @ adjoint(z), _factor_change_adjoint(be, z, cotangents[0]))
+
+
+def discrete_tangent(be: Backend, value: Arrays, arrays: Arrays, tangents: Arrays) -> Arrays:
+    (z,), (a, b), (da, db) = value, arrays, tangents
+    scaled_tangent = da @ z @ adjoint(a @ z) + db @ adjoint(b)
+    return (_factor_change(be, z, solve_stable_stein(be, a, 2 * hermitian(scaled_tangent))),)
+
+
+def discrete_cotangent(be: Backend, value: Arrays, arrays: Arrays, cotangents: Arrays) -> Arrays:
+    """aᴴ y a - y + x̄ = 0 gives ā = 2 y a x and b̄ = 2 y b."""
+    (z,), (a, b) = value, arrays
+    y = hermitian(solve_stable_stein(be, adjoint(a), _factor_change_adjoint(be, z, cotangents[0])))
+    return 2 * y @ (a @ z) @ adjoint(z), 2 * y @ b

@@ -1,0 +1,141 @@
+"""How wrong a clipped matrix may be: the same by other rounding errors."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, cast
+
+from matsign.backends import Backend
+from matsign.core.members import Arrays
+from matsign.core.public import Residual
+from matsign.core.tolerances import rank_tolerance
+from matsign.functions.proximal_methods import (
+    ClippedParts,
+    Threshold,
+    clipped_parts,
+    excess,
+    rebuild,
+    shrink,
+    takes_svd,
+    threshold_stack,
+    value_clipper,
+)
+from matsign.linalg.stacks import (
+    adjoint,
+    broadcast_scalar,
+    norm,
+    random_probe,
+    rounding_probe,
+    safe_divisor,
+    scale_to_unit,
+    scaled_norm,
+    to_double,
+)
+
+Array = Any
+
+
+def gap_of_sum(be: Backend, value: Array, terms: Arrays, others: Arrays, m: Array, rounded: Array) -> Residual:
+    """What is left of X = the sum of the terms, and the `others`, answers too, less X.
+
+    The step is never smaller than rounding of `rounded`; an answer that is zero is measured against M.
+    """
+    terms, steps = (
+        tuple(be.astype(x, be.dtype_name(value)) for x in xs) for xs in (terms, (x - value for x in others))
+    )
+    *scaled, _ = scale_to_unit(be, value, *terms)
+    left = sum(scaled[1:]) - scaled[0]
+    backward = norm(be, left) / safe_divisor(be, sum(norm(be, x) for x in scaled))
+    size, e = scaled_norm(be, rounded)
+    first = steps[0] + be.ldexp(rounding_probe(be, value, size), broadcast_scalar(e))
+    return Residual(backward, (be.xp.concat([first, *steps[1:]], axis=1),), zero=(m,))
+
+
+def reflections(be: Backend, m: Array, *, alike: bool = False, draw: int = 0) -> Callable[[Array], Array]:
+    """x ↦ Q x P for x shaped like m, with reflections Q and P: its own inverse, after which every rounding error is another.
+
+    For Hermitian x `alike`.
+    """
+
+    def reflect(x: Array, axis: int) -> Array:
+        v = random_probe(be, x.shape[-2], 2 * (draw + 1), m)[..., 2 * draw + axis][..., None]
+        v = v / broadcast_scalar(norm(be, v))
+        return x - 2 * v @ (adjoint(v) @ x)
+
+    return lambda x: adjoint(reflect(adjoint(reflect(x, 0)), 0 if alike else 1))
+
+
+# So many mirrors for matrices with at most so many singular values.
+_DRAWS, _SMALL = 3, 64
+
+
+def _mirror_parts(
+    be: Backend, m: Array, lower: Threshold, upper: Threshold, rtol: float, method: str, draw: int = 0
+) -> ClippedParts:
+    """The `ClippedParts` by the same method, from Q M P: what rounding does to them differs from what it does to those of M."""
+    svd = takes_svd(be, m, method)
+    m = to_double(be, m) if svd else m
+    rounding = rank_tolerance(be, m, None)
+    over = excess(be, m, scale_to_unit(be, m)[1])
+    mirror, down = reflections(be, m, draw=draw), be.ldexp(m, broadcast_scalar(-over))
+    small = [be.ldexp(be.astype(threshold_stack(be, m, t), be.dtype_name(be.real(m))), -over) for t in (lower, upper)]
+    low: Threshold = 0.0 if isinstance(lower, float) and lower == 0 else small[0]
+    if svd:
+        parts = _parts_by_svd(be, mirror(down), low, small[1], rtol, rounding)
+    else:
+        parts = cast("ClippedParts", clipped_parts(be, mirror(down), low, small[1], rtol).value)
+    clip, sign, within, beyond = (mirror(x) for x in parts)
+    clip, within, beyond = (be.ldexp(x, broadcast_scalar(over)) for x in (clip, within, beyond))
+    return ClippedParts(clip, sign, within, beyond)
+
+
+def _parts_by_svd(be: Backend, m: Array, lower: Threshold, upper: Array, rtol: float, rounding: float) -> ClippedParts:
+    def soft(values: Array, least: Array, most: Array) -> Array:
+        return shrink(be, values, most)
+
+    def rest(values: Array, least: Array, most: Array) -> Array:
+        return shrink(be, values, least)
+
+    def unit(values: Array, least: Array, most: Array) -> Array:
+        kept = (values > rtol * values[:, :1]) & (least > 0)
+        return be.xp.where(kept, be.xp.ones_like(values), 0 * values)
+
+    clip_values = value_clipper(be, rtol, rounding)
+    if isinstance(lower, float):
+        x, over = rebuild(be, m, (clip_values, soft), lower, upper)
+        return ClippedParts(x, be.xp.zeros_like(m), m, over)
+    return ClippedParts(*rebuild(be, m, (clip_values, unit, rest, soft), lower, upper))
+
+
+def soft_residual(be: Backend, value: tuple[Array], m: Array, *, t: Threshold, method: str) -> Residual:
+    """X = M - clip(M, 0, t), those of the mirrored M."""
+    parts = _mirror_parts(be, m, 0.0, t, rank_tolerance(be, m, None), method)
+    return gap_of_sum(be, value[0], (m, -parts.clip), (parts.over,), m, m)
+
+
+def clip_residual(
+    be: Backend,
+    value: tuple[Array],
+    m: Array,
+    *,
+    lower: Threshold,
+    upper: Threshold,
+    rtol: float | None,
+    method: str,
+) -> Residual:
+    """X = l msign(M) + soft(M, l) - soft(M, u), those of the mirrored M."""
+    zero, lifts = rank_tolerance(be, m, rtol), not (isinstance(lower, float) and lower == 0)
+    # Rounding turns the singular vectors of what is lifted by any factor. A small matrix may hide most of that by chance.
+    draws = _DRAWS if lifts and min(m.shape[-2:]) <= _SMALL else 1
+    parts, *more = (_mirror_parts(be, m, lower, upper, zero, method, draw) for draw in range(draws))
+    terms: Arrays = (parts.within, -parts.over)
+    if lifts:
+        terms = (broadcast_scalar(threshold_stack(be, m, lower)) * parts.sign, *terms)
+    # Where `upper` is lost in the rounding of M, what is zero might as well be `upper`.
+    high, rounding = threshold_stack(be, m, upper), rank_tolerance(be, m, None)
+    (clip, e), (size, f) = scaled_norm(be, parts.clip), scaled_norm(be, m)
+    full = math.sqrt(min(m.shape[-2:]) - 0.5)
+    doubt = (be.ldexp(high, -f) < rounding * size) & (clip < full * be.ldexp(high, -e))
+    rounded = be.xp.where(broadcast_scalar(doubt), value[0] / be.eps(m), value[0])
+    return gap_of_sum(be, value[0], terms, (parts.clip, *(x.clip for x in more)), m, rounded)

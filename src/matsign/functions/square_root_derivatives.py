@@ -1,0 +1,66 @@
+"""The derivatives of square roots: X dX + dX X = dA, and what they are where a root is singular."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from matsign.backends import Backend
+from matsign.core.members import Arrays
+from matsign.functions.root_corrections import regular_root
+from matsign.iterations.differentiable_solves import sylvester_symmetric
+from matsign.linalg.stacks import (
+    adjoint,
+    broadcast_scalar,
+    eye,
+    scale_to_unit,
+)
+
+Array = Any
+
+
+def root_tangent(be: Backend, value: Arrays, arrays: Arrays, tangents: Arrays, **_: Any) -> Arrays:
+    return (sylvester_symmetric(be, *value, *tangents),)
+
+
+def root_cotangent(be: Backend, value: Arrays, arrays: Arrays, cotangents: Arrays, **_: Any) -> Arrays:
+    return (sylvester_symmetric(be, adjoint(value[0]), *cotangents),)
+
+
+def _null_projector(be: Backend, x: Array, z: Array) -> Array:
+    """I - Z X, and zero exactly where X is regular."""
+    zero = eye(be, x) - z @ x
+    none = broadcast_scalar(be.real(be.trace(zero)) < 0.5)
+    return be.xp.where(none, be.xp.zeros_like(zero), zero)
+
+
+def inverse_jvp(z: Array, zero: Array, dx: Array) -> Array:
+    """dZ for the inverse Z of X off its null space: -Z dX Z, and what turns that space."""
+    square = z @ z
+    return -(z @ dx @ z) + square @ dx @ zero + zero @ dx @ square
+
+
+def pair_tangent(be: Backend, value: Arrays, arrays: Arrays, tangents: Arrays, **_: Any) -> Arrays:
+    x, z = value
+    dx = sylvester_symmetric(be, x, *tangents)
+    return dx, inverse_jvp(z, _null_projector(be, x, z), dx)
+
+
+def pair_cotangent(be: Backend, value: Arrays, arrays: Arrays, cotangents: Arrays, **_: Any) -> Arrays:
+    x, z = value
+    bar = cotangents[0] + inverse_jvp(adjoint(z), adjoint(_null_projector(be, x, z)), cotangents[1])
+    return (sylvester_symmetric(be, adjoint(x), bar),)
+
+
+def inverse_tangent(be: Backend, value: Arrays, arrays: Arrays, tangents: Arrays, **_: Any) -> Arrays:
+    (z,), (a,) = value, arrays
+    return pair_tangent(be, (a @ z, z), arrays, tangents)[1:]
+
+
+def inverse_cotangent(be: Backend, value: Arrays, arrays: Arrays, cotangents: Arrays, **_: Any) -> Arrays:
+    (z,), (a,), (bar,) = value, arrays, cotangents
+    return pair_cotangent(be, (a @ z, z), arrays, (be.xp.zeros_like(bar), bar))
+
+
+def is_singular_root(be: Backend, x: Array) -> Array:
+    """Where a root has zero for an eigenvalue: √t has no derivative there, and a change of rank makes the inverse jump."""
+    return regular_root(be, scale_to_unit(be, x)[0], x.shape[-1] * be.eps(x)).singular
