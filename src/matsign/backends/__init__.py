@@ -9,9 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
+from matsign._typing import Array
 from matsign.backends.constants import constant_when_compiled
-
-Array = Any
 
 CODES = 3  # at the end of what a step returns: failure, iterations and detail, which have no derivatives
 
@@ -58,10 +57,6 @@ class Backend(Protocol):
 
     def int_zeros(self, like: Array) -> Array:
         """0 for each member of the stack `like`, int32."""
-
-    def real(self, x: Array) -> Array: ...
-
-    def imag(self, x: Array) -> Array: ...
 
     def is_complex(self, x: Array) -> bool: ...
 

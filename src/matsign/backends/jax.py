@@ -64,14 +64,6 @@ def int_zeros(like: Array) -> Array:
     return xp.zeros(len(like), xp.int32)
 
 
-def real(x: Array) -> Array:
-    return x.real
-
-
-def imag(x: Array) -> Array:
-    return x.imag
-
-
 def is_complex(x: Array) -> bool:
     return bool(xp.iscomplexobj(x))
 

@@ -19,12 +19,11 @@ from jax import lax
 from jax.extend.core import Primitive
 from jax.interpreters import mlir
 
+from matsign._typing import Array
 from matsign.backends import CODES, jax_host, numpy
 from matsign.backends import jax as plain
 from matsign.backends.control_flow import first_leaf, tree_map
 from matsign.backends.jax_derivatives import Derivative
-
-Array = Any
 
 
 class Accelerator:

@@ -17,10 +17,9 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 from jax.sharding import NamedSharding, PartitionSpec, SingleDeviceSharding
 
+from matsign._typing import Array
 from matsign.backends import CODES, jax_accelerator, jax_host, load
 from matsign.backends.jax_derivatives import Derivative
-
-Array = Any
 
 _step = Primitive("matsign")
 _step.multiple_results = True

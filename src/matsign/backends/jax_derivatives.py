@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 
-Array = Any
-Arrays = tuple[Any, ...]
+from matsign._typing import Array, Arrays
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,6 @@ from jax.interpreters import mlir
 from matsign.backends import load
 from matsign.backends.lapack import processors
 
-Array = Any
-
 _WORKERS = 2 * processors()
 
 

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import scipy  # which imports scipy.linalg when it is first used: a third of a second that not everyone needs
 
-Array = np.ndarray[Any, Any]
+from matsign._typing import NDArray as Array
 
 _LETTER = {"f": "s", "d": "d", "F": "c", "D": "z"}
 

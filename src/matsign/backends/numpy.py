@@ -12,10 +12,10 @@ from typing import Any
 import array_api_compat.numpy
 import numpy as np
 
+from matsign._typing import NDArray as Array
 from matsign.backends import control_flow, lapack
 from matsign.backends.lapack import processors
 
-Array = np.ndarray[Any, Any]
 name = "numpy"
 xp = array_api_compat.numpy
 
@@ -78,14 +78,6 @@ def ones(like: Array) -> Array:
 
 def int_zeros(like: Array) -> Array:
     return np.zeros(len(like), np.int32)
-
-
-def real(x: Array) -> Array:
-    return x.real
-
-
-def imag(x: Array) -> Array:
-    return x.imag
 
 
 def is_complex(x: Array) -> bool:

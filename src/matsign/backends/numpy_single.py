@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from matsign._typing import Array
 from matsign.backends import control_flow
 from matsign.backends import numpy as stacks
 from matsign.backends.numpy import (
@@ -27,12 +28,10 @@ from matsign.backends.numpy import (
     eps,
     eye,
     fast_half_dtype,
-    imag,
     is_complex,
     is_traced,
     layout,
     on_cpu,
-    real,
     resolve_conj,
     stop_gradient,
     unrolls_loops,
@@ -49,18 +48,15 @@ __all__ = [
     "eps",
     "eye",
     "fast_half_dtype",
-    "imag",
     "is_complex",
     "is_traced",
     "layout",
     "on_cpu",
-    "real",
     "resolve_conj",
     "stop_gradient",
     "unrolls_loops",
 ]
 
-Array = Any
 name = "numpy"
 
 

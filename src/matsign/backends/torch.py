@@ -96,14 +96,6 @@ def int_zeros(like: Array) -> Array:
     return torch.zeros(len(like), dtype=torch.int32, device=like.device)
 
 
-def real(x: Array) -> Array:
-    return x.real
-
-
-def imag(x: Array) -> Array:
-    return x.imag
-
-
 def is_complex(x: Array) -> bool:
     return x.is_complex()
 

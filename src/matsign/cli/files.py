@@ -13,9 +13,8 @@ import numpy as np
 import scipy.io
 import scipy.sparse
 
+from matsign._typing import NDArray as Array
 from matsign.cli import text
-
-Array = np.ndarray[Any, Any]
 
 
 class FileError(Exception):

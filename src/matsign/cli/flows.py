@@ -7,13 +7,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from matsign._typing import NDArray as Array
 from matsign.backends import load
 from matsign.cli.inputs import Inputs
 from matsign.iterations.block_structures import AntiDiagonal, Dense, Dilation, Riccati, Triangular, odd_step
 from matsign.iterations.minimax import lifting
 from matsign.iterations.newton import newton, purify
-
-Array = np.ndarray[Any, Any]
 
 _EPS = float(np.finfo(float).eps)
 

@@ -11,10 +11,10 @@ import scipy.fft
 import scipy.linalg
 
 import matsign
+from matsign._typing import NDArray as Array
 from matsign.cli import references as by
 from matsign.cli.inputs import Input, Inputs
 
-Array = np.ndarray[Any, Any]
 Arrays = tuple[Array, ...]
 
 

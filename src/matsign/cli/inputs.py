@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import scipy.linalg
 
+from matsign._typing import NDArray as Array
 from matsign.cli import models
 from matsign.cli.references import block
-
-Array = np.ndarray[Any, Any]
 
 
 class Input(NamedTuple):

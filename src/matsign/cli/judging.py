@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 
 from matsign import certify
+from matsign._typing import Array, Arrays
 from matsign.backends import Backend
-from matsign.cli.identities import Array, Arrays, Row
+from matsign.cli.identities import Row
 
 # What a distance may always be, in units of rounding: 1e-12 in double precision.
 _FLOOR = 4500

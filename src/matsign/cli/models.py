@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-Array = np.ndarray[Any, Any]
+from matsign._typing import NDArray as Array
 
 _DATA = Path(__file__).parent / "data"
 

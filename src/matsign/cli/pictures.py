@@ -12,9 +12,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from matsign._typing import NDArray as Array
 from matsign.cli.flows import Flow, Lift
-
-Array = np.ndarray[Any, Any]
 
 _LEFT, _RIGHT = "#3b82c4", "#e07b39"
 _LINES = ("#3b82c4", "#e07b39", "#2f9e77", "#b8559a", "#8a7a2c")

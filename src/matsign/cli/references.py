@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import scipy.linalg
 
-Array = np.ndarray[Any, Any]
+from matsign._typing import NDArray as Array
 
 
 def block(a: Array, c: Array, d: Array, b: Array) -> Array:

@@ -9,11 +9,10 @@ from __future__ import annotations
 import itertools
 import math
 import re
-from typing import Any
 
 import numpy as np
 
-Array = np.ndarray[Any, Any]
+from matsign._typing import NDArray as Array
 
 _NAMES = {",": "commas", ";": "semicolons", "\t": "tabs", " ": "blanks"}
 _DIGITS = r"(?:(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:e[+-]?[0-9]+)?|nan|inf|infinity)"

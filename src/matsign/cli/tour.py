@@ -18,10 +18,11 @@ from rich.table import Table
 
 import matsign
 from matsign import backends
+from matsign._typing import Array
 from matsign.backends import Backend
 from matsign.cli import files, flows, inputs, pictures
 from matsign.cli.files import FileError
-from matsign.cli.identities import Array, rows
+from matsign.cli.identities import rows
 from matsign.cli.inputs import Inputs
 from matsign.cli.judging import Verdict, judge
 from matsign.cli.page import duration, page

@@ -8,8 +8,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
+from matsign._typing import Arrays
 from matsign.backends import CODES, Backend
-from matsign.core.members import Arrays, mask_nonfinite, no_figures
+from matsign.core.members import mask_nonfinite, no_figures
 from matsign.core.operations import BoundOperation, split_numbers
 from matsign.core.public import Answer, FunctionSpec, Residual, answer, spec_of
 from matsign.core.validation import HALVES

@@ -8,8 +8,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
+from matsign._typing import Arrays
 from matsign.backends import Backend
-from matsign.core.members import Arrays, no_figures
+from matsign.core.members import no_figures
 from matsign.core.operations import BoundOperation
 from matsign.core.options import Parameters
 from matsign.core.public import FunctionSpec, answer, as_public, bound_operation, checked_options, spec_of
@@ -151,7 +152,7 @@ def condition(f: Callable[..., Any]) -> Callable[..., Any]:
             tuple(be.stop_gradient(x) for x in xs if x is not None) for xs in (found.call.stacks, found.solution.value)
         )
         if not step.has_entries(given):
-            return be.real(be.zeros(batch, given[0]))
+            return be.zeros(batch, given[0]).real
         grown = be.bind(_Conditioning(spec, replace(step, batch=None)), *given, *value, found.solution.failure)[0]
         return grown[0] if batch == () else grown.reshape(batch)
 

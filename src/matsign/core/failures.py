@@ -7,6 +7,8 @@ from typing import Any
 
 from numpy.linalg import LinAlgError
 
+from matsign.backends import Backend
+
 
 class Failure(IntEnum):
     """Why a member of a batch has no answer. Solvers return one of these numbers per member."""
@@ -46,6 +48,10 @@ class Failure(IntEnum):
     LOST_PRODUCT = 44
     UNDECIDED_ZERO = 60
     THRESHOLDS = 80
+
+    def where(self, be: Backend, mask: Any, failure: Any) -> Any:
+        """The failures of a stack, this one for the members in the mask."""
+        return be.xp.where(mask, int(self) + 0 * failure, failure)
 
 
 MESSAGES = {

@@ -5,16 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+from matsign._typing import Array, Arrays
 from matsign.backends import Backend
 from matsign.core.failures import Failure
 from matsign.linalg.stacks import broadcast_to_rank, rectangular_eye
-
-Array = Any
-
-
-Arrays = tuple[Any, ...]
 
 
 class Solution(NamedTuple):
@@ -60,21 +56,21 @@ def overflow_failure(be: Backend, x: Array, failure: Array) -> Array:
     """The failures of the members x of an answer, where those that have one and are not finite are too large for their dtype."""
     if not be.is_traced(x) and be.known_finite(x):
         return failure
-    return be.xp.where((failure == 0) & ~be.xp.isfinite(x).all((-1, -2)), int(Failure.OVERFLOW) + 0 * failure, failure)
+    return Failure.OVERFLOW.where(be, (failure == 0) & ~be.xp.isfinite(x).all((-1, -2)), failure)
 
 
 def no_figures(be: Backend, like: Array) -> Array:
     """The figures of a `Solution` that has none."""
-    return be.zeros((*be.int_zeros(like).shape, 2), be.real(like))
+    return be.zeros((*be.int_zeros(like).shape, 2), like.real)
 
 
 def figures(be: Backend, like: Array, numbers: Array) -> Array:
     """Real or complex numbers (B,) as the figures of a `Solution`."""
     if be.is_complex(numbers):
-        both = (be.real(numbers)[..., None], be.imag(numbers)[..., None])
+        both = (numbers.real[..., None], numbers.imag[..., None])
     else:
         both = (numbers[..., None], be.zeros((*numbers.shape, 1), numbers))
-    return be.astype(be.xp.concat(both, axis=-1), be.dtype_name(be.real(like)))
+    return be.astype(be.xp.concat(both, axis=-1), be.dtype_name(like.real))
 
 
 def mask_nonfinite(be: Backend, arrays: Arrays) -> tuple[Array | None, Arrays]:
@@ -124,7 +120,7 @@ def nan_failed(be: Backend, found: Solution, bad: Array | None, kept: tuple[Fail
     """NaN in every member that failed, but where it did for one of the reasons `kept`."""
     failure = found.failure
     if bad is not None:
-        failure = be.xp.where(bad, int(Failure.NONFINITE) + 0 * failure, failure)
+        failure = Failure.NONFINITE.where(be, bad, failure)
     elif nothing_failed(be, failure):
         return found
     failed = failure > 0
@@ -140,7 +136,7 @@ def has_no_entries(arrays: Arrays) -> bool:
 
 def result_dtype(be: Backend, like: Array, kind: str) -> str:
     """The dtype of a result of this kind."""
-    name = be.dtype_name(be.real(like) if kind == "real" else like)
+    name = be.dtype_name(like.real if kind == "real" else like)
     return {"float32": "complex64", "float64": "complex128"}.get(name, name) if kind == "complex" else name
 
 
@@ -154,4 +150,4 @@ def fill(be: Backend, x: Array, diagonal: float) -> Array:
 
 def cotangent_like(be: Backend, bar: Array, x: Array) -> Array:
     """A cotangent as its array would be: of a real one it is real."""
-    return be.resolve_conj(be.real(bar) if be.is_complex(bar) and not be.is_complex(x) else bar)
+    return be.resolve_conj(bar.real if be.is_complex(bar) and not be.is_complex(x) else bar)

@@ -13,11 +13,11 @@ from typing import Any, NoReturn, cast
 
 import numpy as np
 
+from matsign._typing import Array, Arrays
 from matsign.backends import CODES, Backend, numpy_single
 from matsign.core.failures import WITH_BEST_ITERATE, Failure, SpectrumError, explain
 from matsign.core.members import (
     CHUNK,
-    Arrays,
     Solution,
     cotangent_like,
     fill,
@@ -29,8 +29,6 @@ from matsign.core.members import (
     result_dtype,
     solution,
 )
-
-Array = Any
 
 
 def _as_stack(found: Solution) -> Solution:
@@ -229,7 +227,7 @@ class BoundOperation:
         empty = (
             be.astype(be.zeros((len(arrays[0]), *shape), like), result_dtype(be, like, kind))
             for shape, kind in zip(shapes, kinds, strict=True)
-            for like in (be.real(arrays[0]) if kind == "real" else arrays[0],)
+            for like in (arrays[0].real if kind == "real" else arrays[0],)
         )
         return solution(be, tuple(empty))
 

@@ -10,13 +10,12 @@ import operator
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from matsign._typing import Array
 from matsign.backends import Backend
 from matsign.core.failures import Failure
 from matsign.core.members import Solution
 from matsign.linalg import balancing
 from matsign.linalg.stacks import broadcast_scalar, broadcast_to_rank, scale_to_unit
-
-Array = Any
 
 # The exponent of an entry that is zero: below all others.
 _NOTHING = -(1 << 20)
@@ -75,7 +74,7 @@ def _exponent_of(be: Backend, x: Array, shift: Array) -> Array:
 
 def _exponents(be: Backend, x: Array) -> Array:
     if be.is_complex(x):
-        return be.xp.maximum(_exponents(be, be.real(x)), _exponents(be, be.imag(x)))
+        return be.xp.maximum(_exponents(be, x.real), _exponents(be, x.imag))
     return be.xp.where(x != 0, be.exponent(x), _NOTHING + 0 * be.exponent(x))
 
 
@@ -91,7 +90,7 @@ def check_range(be: Backend, found: Solution) -> Solution:
     failure = found.failure
     for x in found.value:
         lost = (failure == 0) & ~be.xp.isfinite(be.xp.reshape(x, (*failure.shape, -1))).all(-1)
-        failure = be.xp.where(lost, int(Failure.OVERFLOW) + 0 * failure, failure)
+        failure = Failure.OVERFLOW.where(be, lost, failure)
     return found._replace(failure=failure)
 
 
@@ -142,6 +141,6 @@ def _times(be: Backend, xs: Any, exponents: tuple[Array, ...]) -> Any:
 
 def at_least_rounded(be: Backend, step: Array, value: Array) -> Array:
     """A correction that counts one unit in the last place for the entries of an answer that lie below the normal numbers."""
-    info = be.xp.finfo(be.real(value).dtype)
+    info = be.xp.finfo(value.real.dtype)
     tiny = float(info.smallest_normal)
     return be.xp.where(be.xp.abs(value) < tiny, step + tiny * float(info.eps), step)

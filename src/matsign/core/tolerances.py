@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
+from matsign._typing import Array
 from matsign.backends import Backend
-
-Array = Any
 
 
 def rank_tolerance(be: Backend, m: Array, rtol: float | None) -> float:

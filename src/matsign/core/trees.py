@@ -7,9 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 from matsign import backends
+from matsign._typing import Array
 from matsign.core.public import spec_of
-
-Array = Any
 
 
 def each(f: Callable[..., Any]) -> Callable[..., Any]:

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from matsign import backends
+from matsign._typing import Arrays
 from matsign.backends import Backend
-from matsign.core.members import Arrays
 from matsign.core.options import Parameters
 
 Array = Any
@@ -60,7 +60,7 @@ def _real_numbers(parameters: Parameters, be: Backend, numbers: list[Array], lik
         kind = "" if x is None else be.dtype_name(x)
         if kind.startswith(("complex", "bool")):
             raise TypeError(f"{parameters.name}: {name} has dtype {kind}; wanted real numbers")
-    kind = be.dtype_name(be.real(like))
+    kind = be.dtype_name(like.real)
     return [None if x is None else be.astype(x, kind) for x in numbers]
 
 

@@ -13,12 +13,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from matsign._typing import NDArray as Array
 from matsign.backends import lapack, load
 from matsign.core.failures import Failure
 from matsign.linalg.separation import ROUNDINGS, spectral_norm
 from matsign.linalg.stacks import probe_numbers
 
-Array = np.ndarray[Any, Any]
 Solve = Callable[[Array], Array]
 
 # Below this size LAPACK's unblocked triangular solver is as fast as products.

@@ -8,11 +8,11 @@ singular vectors u and v, moves by -Re uᴴ e v dλ, and is zero at λ + σ / u�
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-Array = np.ndarray[Any, Any]
+from matsign._typing import NDArray as Array
 
 _CORRECTIONS = 8
 

@@ -11,11 +11,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import scipy
 
+from matsign._typing import NDArray as Array
 from matsign.backends import lapack
 from matsign.core.failures import Failure
 from matsign.direct import hautus
-
-Array = np.ndarray[Any, Any]
 
 
 def riccati(

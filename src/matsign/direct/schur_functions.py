@@ -11,12 +11,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import scipy
 
+from matsign._typing import NDArray as Array
 from matsign.backends import lapack, load
 from matsign.core.failures import Failure
 from matsign.linalg.separation import ROUNDINGS, rounding_separation, separation
 from matsign.linalg.stacks import probe_numbers
-
-Array = np.ndarray[Any, Any]
 
 # Below this size LAPACK's unblocked triangular solver is as fast as products.
 _LEAF = 48

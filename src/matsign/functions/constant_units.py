@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from matsign._typing import Arrays
 from matsign.backends import Backend
-from matsign.core.members import Arrays, Solution, solution
+from matsign.core.members import Solution, solution
 from matsign.core.operations import Operation, apply, shapes_of
 from matsign.linalg.balancing import BalancedMatrix, balance
 from matsign.linalg.stacks import broadcast_scalar
@@ -25,7 +26,7 @@ def constant_units(be: Backend, m: Array) -> BalancedMatrix:
 
 
 def _solve_units(be: Backend, m: Array) -> Solution:
-    found, like = balance(be, m), be.real(m)
+    found, like = balance(be, m), m.real
     e = 0 * like[:, 0] if found.e is None else found.e
     reached = m == m if found.reached is None else found.reached
     return solution(be, tuple(be.astype(x, be.dtype_name(like)) for x in (e, found.k, reached)))

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from matsign._typing import Arrays
 from matsign.backends import Backend
 from matsign.core.failures import Failure
-from matsign.core.members import Arrays, Solution, overflow_failure, solution
+from matsign.core.members import Solution, overflow_failure, solution
 from matsign.core.public import Residual, public_function
 from matsign.core.tolerances import rank_tolerance
 from matsign.functions.root_corrections import correct, probes, regular_root
@@ -83,9 +84,7 @@ def best_of_products(be: Backend, a: Array, b: Array, rtol: float, spread: Array
     # BA and AB have the same eigenvalues: what one of them cannot tell from a negative one is none for the other.
     negative = [(way.failure == int(Failure.NEGATIVE)) | (way.failure == int(Failure.NEAR_NEGATIVE)) for way in ways]
     valid = [(way.failure == 0) & ~other for way, other in zip(ways, negative[::-1], strict=True)]
-    full = [
-        ok & (be.real(trace(be, way.value[0] @ way.value[1])) > n - 0.5) for ok, way in zip(valid, ways, strict=True)
-    ]
+    full = [ok & (trace(be, way.value[0] @ way.value[1]).real > n - 0.5) for ok, way in zip(valid, ways, strict=True)]
     regular = _is_regular(be, a, rtol) & _is_regular(be, b, rtol)
     # Where the blocks have failed, a product whose eigenvalues drown in its rounding errors does not know better.
     blind = [
@@ -103,7 +102,7 @@ def best_of_products(be: Backend, a: Array, b: Array, rtol: float, spread: Array
         least = xp.where(better, misfit, least)
     lost = (best.failure == 0) & ~xp.isfinite(least)
     lost = lost | (best.failure == int(Failure.NOT_CONVERGED))
-    return best._replace(failure=xp.where(lost, int(Failure.LOST_PRODUCT) + 0 * best.failure, best.failure))
+    return best._replace(failure=Failure.LOST_PRODUCT.where(be, lost, best.failure))
 
 
 def _is_regular(be: Backend, a: Array, rtol: float | Array) -> Array:

@@ -9,9 +9,10 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
+from matsign._typing import Arrays
 from matsign.backends import Backend
 from matsign.core.failures import Failure
-from matsign.core.members import Arrays, Solution, solution
+from matsign.core.members import Solution, solution
 from matsign.core.public import Residual, public_function
 from matsign.core.tolerances import rank_tolerance
 from matsign.functions.coupled_root import both_probes, coupled_pair, normalise_pair
@@ -141,8 +142,8 @@ def _by_blocks(be: Backend, a: Array, b: Array, rtol: float) -> Solution:
     spread = xp.where(singular, be.ones(a), norm(be, base) * norm(be, back))
     root = coupled_pair(be, other, xp.where(broadcast_scalar(singular), eye(be, a), back), rtol=rtol, spread=spread)
     negative = (root.failure == int(Failure.NEGATIVE)) | (root.failure == int(Failure.NEAR_NEGATIVE))
-    failure = xp.where(negative, int(Failure.NOT_DEFINITE) + 0 * root.failure, root.failure)
-    failure = xp.where(singular, int(Failure.BOTH_SINGULAR) + 0 * failure, failure)
+    failure = Failure.NOT_DEFINITE.where(be, negative, root.failure)
+    failure = Failure.BOTH_SINGULAR.where(be, singular, failure)
     # The eigenvalue of inv(b) a, which is the inverse of that of inv(a) b.
     size = safe_divisor(be, xp.sum(root.detail**2, axis=-1))[:, None]
     flipped = xp.concat([root.detail[:, :1], -root.detail[:, 1:]], axis=-1) / size

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from matsign._typing import Array
 from matsign.backends import Backend
 from matsign.backends.constants import as_constant, constant_when_compiled
 from matsign.core.options import short_repr
@@ -20,7 +21,6 @@ from matsign.iterations.minimax import (
 )
 from matsign.iterations.newton_schulz import Plan, rounding
 
-Array = Any
 Schedule = str | Sequence[Sequence[float]] | None
 
 # Lower bounds on the smallest singular value that save steps, and the size from which looking for one pays.

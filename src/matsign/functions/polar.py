@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from matsign._typing import Array
 from matsign.backends import Backend
 from matsign.core.members import Solution, overflow_failure
 from matsign.core.public import public_function
@@ -28,8 +29,6 @@ from matsign.linalg.stacks import (
     hermitian,
     scale_to_unit,
 )
-
-Array = Any
 
 
 class Polar(NamedTuple):

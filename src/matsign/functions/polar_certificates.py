@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from matsign._typing import Arrays
 from matsign.backends import Backend
-from matsign.core.members import Arrays
 from matsign.core.public import Residual
 from matsign.functions.polar_derivatives import nonsingular, parts_of_derivative
 from matsign.functions.polar_methods import FINISH
@@ -74,7 +74,7 @@ def _extremal(be: Backend, u: Array, m: Array, values: Array, defect: Array) -> 
     def bound_member(u: Array, m: Array, top: Array, values: Array) -> Array:
         h = hermitian(adjoint(u) @ m)
         negative = be.xp.sum(be.xp.minimum(values, 0 * values), axis=-1)
-        size = be.real(trace(be, h)) - 2 * negative
+        size = trace(be, h).real - 2 * negative
         return top * size + math.sqrt(m.shape[-1]) * norm(be, m - u @ h)
 
     def finish(u: Array, m: Array, *_: Array) -> Array:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from matsign._typing import Arrays
 from matsign.backends import Backend
-from matsign.core.members import Arrays
 from matsign.functions.polar_methods import FINISH, has_fixed_steps
 from matsign.iterations.block_structures import Dilation
 from matsign.iterations.differentiable_solves import inverse, sylvester_symmetric

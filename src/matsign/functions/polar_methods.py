@@ -5,6 +5,7 @@ from __future__ import annotations
 from numbers import Integral
 from typing import Any
 
+from matsign._typing import Array
 from matsign.backends import Backend
 from matsign.core.failures import Failure
 from matsign.core.members import Solution, solution
@@ -24,9 +25,6 @@ from matsign.linalg.stacks import (
     scale_to_unit,
     to_double,
 )
-
-Array = Any
-
 
 METHODS = ("auto", "polynomial", "newton", "svd", "gram")
 
@@ -235,5 +233,5 @@ def spectral_scale(be: Backend, m: Array) -> Array:
 
 def start_of_power_iteration(be: Backend, m: Array) -> Array:
     """One fixed vector without symmetry, for power iteration."""
-    k = be.xp.cumsum(be.real(be.xp.ones_like(m[:, :1, :])), axis=-1)
+    k = be.xp.cumsum(be.xp.ones_like(m[:, :1, :]).real, axis=-1)
     return be.xp.astype(be.xp.cos(1.7 * k * k), m.dtype).mT

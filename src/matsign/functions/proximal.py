@@ -31,14 +31,11 @@ derivative is its own adjoint.
 
 from __future__ import annotations
 
-from typing import Any
-
+from matsign._typing import Array
 from matsign.core.public import public_function
 from matsign.functions.proximal_certificates import clip_residual, soft_residual
 from matsign.functions.proximal_derivatives import clip_cotangent, clip_tangent, soft_cotangent, soft_tangent
 from matsign.functions.proximal_methods import METHODS, solve_clip, solve_soft
-
-Array = Any
 
 
 def mclip(

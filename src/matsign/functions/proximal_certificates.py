@@ -6,8 +6,8 @@ import math
 from collections.abc import Callable
 from typing import Any, cast
 
+from matsign._typing import Arrays
 from matsign.backends import Backend
-from matsign.core.members import Arrays
 from matsign.core.public import Residual
 from matsign.core.tolerances import rank_tolerance
 from matsign.functions.proximal_methods import (
@@ -79,7 +79,7 @@ def _mirror_parts(
     rounding = rank_tolerance(be, m, None)
     over = excess(be, m, scale_to_unit(be, m)[1])
     mirror, down = reflections(be, m, draw=draw), be.ldexp(m, broadcast_scalar(-over))
-    small = [be.ldexp(be.astype(threshold_stack(be, m, t), be.dtype_name(be.real(m))), -over) for t in (lower, upper)]
+    small = [be.ldexp(be.astype(threshold_stack(be, m, t), be.dtype_name(m.real)), -over) for t in (lower, upper)]
     low: Threshold = 0.0 if isinstance(lower, float) and lower == 0 else small[0]
     if svd:
         parts = _parts_by_svd(be, mirror(down), low, small[1], rtol, rounding)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
+from matsign._typing import Arrays
 from matsign.backends import Backend
-from matsign.core.members import Arrays
 from matsign.core.operations import apply
 from matsign.functions.polar import MSIGN, POLAR
 from matsign.functions.proximal_methods import Threshold, eigenvalue_bound, sign_in_rule, threshold_stack
@@ -76,7 +76,7 @@ def _soft_jvp(be: Backend, m: Array, dm: Array, threshold: Threshold) -> _Clippe
 
 def _or_nothing(be: Backend, p: Array) -> Array:
     """A projector, or zero if it projects on nothing."""
-    return be.xp.where(broadcast_scalar(be.real(trace(be, be.stop_gradient(p))) > 0.5), p, be.xp.zeros_like(p))
+    return be.xp.where(broadcast_scalar(trace(be, be.stop_gradient(p)).real > 0.5), p, be.xp.zeros_like(p))
 
 
 def cut_below(be: Backend, h: Array, t: Array, length: int) -> tuple[Array, Array, Array, Array]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from matsign._typing import Arrays
 from matsign.backends import Backend
 from matsign.core.failures import Failure
-from matsign.core.members import Arrays, Solution, solution
+from matsign.core.members import Solution, solution
 from matsign.core.operations import apply
 from matsign.core.tolerances import rank_tolerance
 from matsign.functions.polar import MSIGN
@@ -143,7 +144,7 @@ def rebuild(be: Backend, m: Array, changes: tuple[Change, ...], *thresholds: Thr
 
 def excess(be: Backend, m: Array, e: Array) -> Array:
     """By how many powers of two entries below 2^e are too large for sums of their products with orthogonal matrices."""
-    return be.xp.maximum(e - (_TOP[be.dtype_name(be.real(m))] - 16), 0 * e)
+    return be.xp.maximum(e - (_TOP[be.dtype_name(m.real)] - 16), 0 * e)
 
 
 def _on_short_side(be: Backend, m: Array, f: Any) -> Solution:
@@ -220,7 +221,7 @@ def spectral_projectors(be: Backend, h: Array) -> tuple[Array, Array]:
 
 
 def _largest_number(be: Backend, m: Array) -> Array:
-    return be.ldexp(be.ones(m), _TOP[be.dtype_name(be.real(m))] - 1 + 0 * be.int_zeros(m))
+    return be.ldexp(be.ones(m), _TOP[be.dtype_name(m.real)] - 1 + 0 * be.int_zeros(m))
 
 
 def _soft_by_signs(be: Backend, m: Array, t: Array) -> Solution:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from matsign._typing import Arrays
 from matsign.backends import Backend
-from matsign.core.members import Arrays, Solution, solution
+from matsign.core.members import Solution, solution
 from matsign.core.public import Residual, public_function
 from matsign.functions.proximal_certificates import gap_of_sum, reflections
 from matsign.functions.proximal_methods import eigenvalue_bound, sign_in_rule, spectral_projectors

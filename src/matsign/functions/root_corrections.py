@@ -11,8 +11,9 @@ unlikely.
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+from matsign._typing import Array
 from matsign.backends import Backend
 from matsign.direct import schur_functions
 from matsign.iterations.block_structures import Triangular
@@ -20,8 +21,6 @@ from matsign.iterations.newton import newton
 from matsign.iterations.smith import two_sided_sylvester
 from matsign.linalg.null_space import split_null_space
 from matsign.linalg.stacks import broadcast_scalar, eye, norm, probe_numbers, random_probe
-
-Array = Any
 
 # Up to this size Schur vectors on the CPU, the more accurate near a singular equation, cost no more than Newton.
 _SMALL = 48

@@ -17,8 +17,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from matsign._typing import Arrays
 from matsign.backends import Backend
-from matsign.core.members import Arrays, Solution
+from matsign.core.members import Solution
 from matsign.core.operations import apply
 from matsign.core.public import public_function
 from matsign.functions.sign_certificates import abs_residual, projector_residual, sign_residual

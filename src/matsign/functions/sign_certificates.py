@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
+from matsign._typing import Array
 from matsign.backends import Backend
 from matsign.core.public import Residual
 from matsign.core.tolerances import rank_tolerance
@@ -15,6 +15,7 @@ from matsign.linalg import balancing
 from matsign.linalg.nullity import nullities
 from matsign.linalg.stacks import (
     adjoint,
+    all_false,
     broadcast_scalar,
     eye,
     is_hermitian,
@@ -24,8 +25,6 @@ from matsign.linalg.stacks import (
     rounding_probe,
     safe_divisor,
 )
-
-Array = Any
 
 
 def sign_residual(
@@ -69,7 +68,7 @@ def _not_nilpotent(be: Backend, s: Array, m: Array) -> Array:
             power = power @ power
         return norm(be, power) * share
 
-    singular = be.real(be.trace(eye(be, m) - s @ s)) > 0.5
+    singular = be.trace(eye(be, m) - s @ s).real > 0.5
     return be.rare_cond(singular, measure, lambda s, m: 0 * be.ones(m), s, m)
 
 
@@ -93,17 +92,17 @@ def _may_flip(be: Backend, s: Array, m: Array, rtol: float | None) -> Array:
 def _has_chains_by_rounding(be: Backend, s: Array, m: Array, rtol: float | None) -> Array:
     """Where m has null vectors as it stands, but Jordan chains of zero only to rounding, and nobody asked for that by `rtol`."""
     if rtol is not None or be.unrolls_loops(m):
-        return be.ones(m) < 0
+        return all_false(be, m)
 
     def look(s: Array, m: Array) -> Array:
         zero = eye(be, m) - s @ s
         chained = norm(be, zero @ m) > 10 * rank_tolerance(be, m, None) * norm(be, zero) * norm(be, m)
-        counts = be.host_callback(nullities, be.xp.zeros_like(be.real(m[:, 0]), dtype=be.xp.int32), be.stop_gradient(m))
-        short = be.astype(counts[:, -1], be.dtype_name(be.real(m))) < be.real(be.trace(zero)) - 0.5
+        counts = be.host_callback(nullities, be.xp.zeros_like(m[:, 0].real, dtype=be.xp.int32), be.stop_gradient(m))
+        short = be.astype(counts[:, -1], be.dtype_name(m.real)) < be.trace(zero).real - 0.5
         return chained & (counts[:, 0] > 0) & short
 
-    singular = be.real(be.trace(eye(be, m) - s @ s)) > 0.5
-    return be.rare_cond(singular, look, lambda s, m: be.ones(m) < 0, s, m)
+    singular = be.trace(eye(be, m) - s @ s).real > 0.5
+    return be.rare_cond(singular, look, lambda s, m: all_false(be, m), s, m)
 
 
 def _sensitive(be: Backend, n: Array, q: Array) -> Array:

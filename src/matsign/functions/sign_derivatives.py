@@ -6,8 +6,8 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+from matsign._typing import Arrays
 from matsign.backends import Backend
-from matsign.core.members import Arrays
 from matsign.functions.constant_units import constant_units
 from matsign.iterations.differentiable_solves import inverse, sylvester_symmetric
 from matsign.linalg.stacks import (
@@ -25,7 +25,7 @@ def fold_to_right(be: Backend, s: Array, m: Array) -> tuple[Array, Array]:
     """N with zero moved away, and the projector on the eigenvalue zero."""
     zero = eye(be, m) - s @ s
     # Its trace counts zero eigenvalues; where there are none it is rounding, and would be multiplied by N⁻¹ below.
-    none = broadcast_scalar(be.real(be.trace(zero)) < 0.5)
+    none = broadcast_scalar(be.trace(zero).real < 0.5)
     zero = be.xp.where(none, be.xp.zeros_like(zero), zero)
     shift = broadcast_scalar(safe_divisor(be, norm(be, be.stop_gradient(m)) / math.sqrt(m.shape[-1])))
     n = s @ m

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+from matsign._typing import Array
 from matsign.backends import Backend
 from matsign.core.failures import Failure
 from matsign.core.members import Solution, overflow_failure, solution
@@ -18,6 +19,7 @@ from matsign.linalg import balancing
 from matsign.linalg.deflation import deflate
 from matsign.linalg.stacks import (
     adjoint,
+    all_false,
     broadcast_scalar,
     eye,
     hermitian,
@@ -28,9 +30,6 @@ from matsign.linalg.stacks import (
     safe_divisor,
     scale_to_unit,
 )
-
-Array = Any
-
 
 METHODS = ("auto", "newton", "polynomial", "schur", "eigh")
 
@@ -94,7 +93,7 @@ def _hangs_on_rounding(be: Backend, m: Array, rtol: float | None) -> Array:
     """Where an rtol below rounding has eigenvectors tell zero from what rounding makes of it; zeros are to be counted then."""
     least = m.shape[-1] * be.eps(m)
     if rtol is None or rtol >= least:
-        return be.ones(m) < 0
+        return all_false(be, m)
     values = be.xp.linalg.svdvals(m)
     return values[:, -1] <= least * values[:, 0]
 
@@ -103,7 +102,7 @@ def _one_sided(be: Backend, found: Solution) -> Solution:
     """I or -I without its rounding errors, where the trace says that all eigenvalues lie on one side."""
     (s,) = found.value
     n = s.shape[-1]
-    count = broadcast_scalar(be.real(be.trace(s)))
+    count = broadcast_scalar(be.trace(s).real)
     if not be.is_traced(s) and not (abs(count) > n - 0.5).any():
         return found
     s = be.xp.where(count > n - 0.5, eye(be, s), be.xp.where(count < 0.5 - n, -eye(be, s), s))
@@ -137,9 +136,9 @@ def _general(be: Backend, m: Array, tol: float, rtol: float | None, method: str)
         # A chain that is there but for rounding may as well be eigenvalues that rounding hides; that is for the caller to say.
         clear = zero.sound & (zero.null | ~zero.defective) if rtol is None else zero.sound
         unclear = ~clear & (found.failure != int(Failure.AXIS))
-        failure = be.xp.where(unclear, int(Failure.UNDECIDED_ZERO) + 0 * found.failure, found.failure)
+        failure = Failure.UNDECIDED_ZERO.where(be, unclear, found.failure)
         value = found.value[0] - zero.projector
-        nilpotent = broadcast_scalar(be.real(be.trace(zero.projector)) > n - 0.5)
+        nilpotent = broadcast_scalar(be.trace(zero.projector).real > n - 0.5)
         return found._replace(value=(be.xp.where(nilpotent, 0 * value, value),), failure=failure)
 
     def keep(m: Array, s: Array, *rest: Array) -> Solution:
@@ -172,11 +171,9 @@ def sign_of_regular(be: Backend, m: Array, tol: float, method: str) -> tuple[Sol
             *(m, s, found.steps),
         )
         # A sign has a whole trace and commutes with m; one that was lost to rounding on the way has neither.
-        count = be.real(be.trace(s))
+        count = be.trace(s).real
         lost = ~(gap < be.eps(m) ** 0.25) | ~(be.xp.abs(count - be.xp.round(count)) < 0.1)
-        failure = be.xp.where(
-            lost & (judged.failure == 0), int(Failure.NOT_CONVERGED) + 0 * judged.failure, judged.failure
-        )
+        failure = Failure.NOT_CONVERGED.where(be, lost & (judged.failure == 0), judged.failure)
         return judged._replace(failure=failure), found.condition
     # A small commutator is a small backward error; where rounding left a large one, Schur vectors do better.
     doubtful = slow | ~(gap < 8 * math.sqrt(m.shape[-1]) * be.eps(m))

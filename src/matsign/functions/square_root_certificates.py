@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from matsign._typing import Array
 from matsign.backends import Backend
 from matsign.core import scaling
 from matsign.core.public import Residual
@@ -18,9 +19,6 @@ from matsign.linalg.stacks import (
     norm,
     safe_divisor,
 )
-
-Array = Any
-
 
 Units = tuple[Any, Any]
 

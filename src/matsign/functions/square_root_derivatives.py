@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from matsign._typing import Arrays
 from matsign.backends import Backend
-from matsign.core.members import Arrays
 from matsign.functions.root_corrections import regular_root
 from matsign.iterations.differentiable_solves import sylvester_symmetric
 from matsign.linalg.stacks import (
@@ -29,7 +29,7 @@ def root_cotangent(be: Backend, value: Arrays, arrays: Arrays, cotangents: Array
 def _null_projector(be: Backend, x: Array, z: Array) -> Array:
     """I - Z X, and zero exactly where X is regular."""
     zero = eye(be, x) - z @ x
-    none = broadcast_scalar(be.real(be.trace(zero)) < 0.5)
+    none = broadcast_scalar(be.trace(zero).real < 0.5)
     return be.xp.where(none, be.xp.zeros_like(zero), zero)
 
 

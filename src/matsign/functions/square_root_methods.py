@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from matsign._typing import Arrays
 from matsign.backends import Backend
 from matsign.core import scaling
 from matsign.core.failures import Failure
-from matsign.core.members import Arrays, Solution, figures, no_figures, nothing_failed, solution
+from matsign.core.members import Solution, figures, no_figures, nothing_failed, solution
 from matsign.core.tolerances import rank_tolerance
 from matsign.direct import schur_functions
 from matsign.functions.square_root_certificates import balanced_units
@@ -159,7 +160,7 @@ def _singular(
     none = 0 * regular.failure
     singular = zero.count > 0
     use = singular & (zero.defective | (blur < 0.1) | (~right & good & (found.failure == 0)))
-    code = xp.where(zero.defective, int(Failure.DEFECTIVE_ZERO) + none, found.failure)
+    code = Failure.DEFECTIVE_ZERO.where(be, zero.defective, found.failure)
     split = found._replace(value=(x, z), failure=code)
     unclear = int(Failure.UNCLEAR_ZERO) + none
     lost = xp.where(regular.failure > 0, regular.failure, int(Failure.NOT_CONVERGED) + none)

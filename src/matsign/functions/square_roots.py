@@ -10,8 +10,7 @@ positive stable on both sides: X dX + dX X = dA for the square root.
 
 from __future__ import annotations
 
-from typing import Any
-
+from matsign._typing import Array
 from matsign.core.public import public_function
 from matsign.functions.square_root_certificates import inverse_residual, pair_residual, root_residual
 from matsign.functions.square_root_derivatives import (
@@ -24,8 +23,6 @@ from matsign.functions.square_root_derivatives import (
     root_tangent,
 )
 from matsign.functions.square_root_methods import METHODS, root_pair, solve_inverse_root, solve_root, takes_single
-
-Array = Any
 
 
 def sqrtm_pair(

@@ -20,10 +20,9 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple, TypeVar
 
+from matsign._typing import Array
 from matsign.backends import Backend
 from matsign.linalg.stacks import adjoint, assemble, broadcast_scalar, norm, plus_identity
-
-Array = Any
 
 
 class Dense(NamedTuple):

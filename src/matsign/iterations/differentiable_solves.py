@@ -13,9 +13,10 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+from matsign._typing import Arrays
 from matsign.backends import Backend
 from matsign.core.failures import Failure
-from matsign.core.members import Arrays, Solution, solution
+from matsign.core.members import Solution, solution
 from matsign.core.operations import Operation, apply, shapes_of
 from matsign.iterations.newton import separable_sylvester
 from matsign.iterations.smith import SmithSum, two_sided_sylvester

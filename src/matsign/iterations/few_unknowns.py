@@ -12,12 +12,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from matsign._typing import Array
 from matsign.backends import Backend
 from matsign.iterations.refinement import total
 from matsign.linalg.separation import ROUNDINGS, may_be_singular
 from matsign.linalg.stacks import broadcast_scalar, far_exponent, norm, plus_identity, probe_numbers
-
-Array = Any
 
 # With more unknowns the factorisation of a member of a batch takes longer than a sum by doubling; one in complex numbers takes
 # four times as long.

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
+from matsign._typing import Array
 from matsign.backends import Backend
 from matsign.iterations.block_structures import (
     Lyapunov,
@@ -19,9 +20,6 @@ from matsign.iterations.block_structures import (
 )
 from matsign.iterations.minimax import PADE, POLISH, PURIFY, Step
 from matsign.linalg.stacks import broadcast_scalar, norm, safe_divisor
-
-Array = Any
-
 
 # Newton hands over to products when the move of its last step is below this: with new = mu x + move, new² = I + move²
 # exactly, and order-three steps converge from there.

@@ -15,14 +15,13 @@ every number per matrix. The matrix is brought to size first and rounded then.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+from matsign._typing import Array
 from matsign.backends import Backend
 from matsign.backends.constants import power_of_two
 from matsign.iterations.minimax import HEADROOM, Step, cached_design, headroom
 from matsign.linalg.stacks import adjoint, broadcast_scalar, norm, safe_divisor, scale_to_unit, trace
-
-Array = Any
 
 # Rows over columns from which small products make up for the large ones saved (measured in float32 on two cores).
 _TALL = 1.75
@@ -58,7 +57,7 @@ def orthogonal(be: Backend, m: Array, plans: Sequence[Plan], *, tol: float, boun
     gram = _gram(be, m)
     square = be.hermitian_product(gram, gram)
     exact, squared = (be.astype(x, "float32") for x in (gram, square)) if half else (gram, square)
-    size = be.xp.sqrt(be.xp.sqrt(_upper(be, squared)) if bounded else be.real(trace(be, exact)))
+    size = be.xp.sqrt(be.xp.sqrt(_upper(be, squared)) if bounded else trace(be, exact).real)
     # A matrix of rank one has all of its norm there, where polynomials are steepest: what is above it would explode.
     size = size * (1 + 2 * headroom(*rounding(be, m)))
     start = Start(m, gram, exact, squared, size)
@@ -268,5 +267,5 @@ def _in_gram_form(be: Backend, x: Array, gram: Array, factor: Array, segments: t
 def _upper(be: Backend, a: Array) -> Array:
     """The largest eigenvalue of a positive semidefinite matrix from above, from the mean of them and of their squares."""
     xp, k = be.xp, a.shape[-1]
-    mean, size = be.real(trace(be, a)) / k, norm(be, a)
+    mean, size = trace(be, a).real / k, norm(be, a)
     return mean + xp.sqrt((k - 1) * xp.maximum(size * size / k - mean * mean, xp.zeros_like(mean)))

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+from matsign._typing import Array, Arrays
 from matsign.backends import Backend
 from matsign.linalg.separation import random_right_side, separation
 from matsign.linalg.stacks import adjoint, broadcast_scalar, inner, norm, safe_divisor, scale_to_unit
-
-Array = Any
-Arrays = tuple[Any, ...]
 
 
 class RefinedSolution(NamedTuple):

@@ -10,14 +10,13 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
+from matsign._typing import Array
 from matsign.backends import Backend
 from matsign.iterations.block_structures import Triangular
 from matsign.iterations.newton import has_converged, newton
 from matsign.iterations.smith import two_sided_sylvester
 from matsign.linalg.separation import ROUNDINGS, may_be_singular
 from matsign.linalg.stacks import adjoint, broadcast_scalar, inner, norm, plus_identity, safe_divisor
-
-Array = Any
 
 
 class LineSearchResult(NamedTuple):
@@ -157,7 +156,7 @@ def fields_of_values_separated(be: Backend, x: Array, distance: Array) -> Array:
 
 
 def _trace(be: Backend, x: Array) -> Array:
-    return be.real(be.trace(x))
+    return be.trace(x).real
 
 
 def _inner(be: Backend, x: Array, y: Array) -> Array:

@@ -8,15 +8,14 @@ adjoint ones. For the certificates of large matrices, member by member and not u
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+from matsign._typing import Array
 from matsign.backends import Backend
 from matsign.iterations.separating_line import shift_to_line
 from matsign.iterations.smith import cayley, limits
 from matsign.linalg.separation import may_be_singular
 from matsign.linalg.stacks import adjoint, broadcast_scalar, norm, plus_identity, trace
-
-Array = Any
 
 # Up to this size a Schur form costs no more.
 SMALL = 64
@@ -72,7 +71,7 @@ class PowerSums(NamedTuple):
 
 def lyapunov(be: Backend, a: Array) -> PowerSums:
     """For a x + x aᴴ = q with the spectrum of a on one side of the imaginary axis."""
-    side = be.xp.where(be.real(trace(be, a)) <= 0, be.ones(a), -be.ones(a))
+    side = be.xp.where(trace(be, a).real <= 0, be.ones(a), -be.ones(a))
     c, m, p = cayley(be, broadcast_scalar(side) * a)
     return _one_sided(be, c, m, broadcast_scalar(-2 * side * p))
 

@@ -12,10 +12,9 @@ import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from matsign._typing import Array
 from matsign.backends import Backend
 from matsign.linalg.stacks import adjoint, broadcast_scalar, broadcast_to_rank, norm, plus_identity, trace
-
-Array = Any
 
 
 class SmithSum(NamedTuple):
@@ -93,7 +92,7 @@ def cayley(be: Backend, a: Array) -> Cayley:
 def one_sided_lyapunov(be: Backend, a: Array, q: Array) -> SmithSum:
     """x with a x + x aᴴ = q for an `a` with its spectrum on one side of the imaginary axis."""
     one = be.ones(q)
-    side = be.xp.where(be.real(trace(be, a)) <= 0, one, -one)
+    side = be.xp.where(trace(be, a).real <= 0, one, -one)
     size = []
 
     def start() -> tuple[Array, Array]:

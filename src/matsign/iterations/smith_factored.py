@@ -9,11 +9,10 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from matsign._typing import Array
 from matsign.backends import Backend
 from matsign.iterations.smith import limits
 from matsign.linalg.stacks import adjoint, broadcast_scalar, norm
-
-Array = Any
 
 # From this size on members are worked on one at a time, each with as many columns as it needs.
 _LARGE = 64

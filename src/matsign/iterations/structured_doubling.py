@@ -14,12 +14,11 @@ import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from matsign._typing import Array
 from matsign.backends import Backend
 from matsign.iterations.newton import lyapunov_by_sign
 from matsign.iterations.smith import SmithSum, cayley, smith_each
 from matsign.linalg.stacks import adjoint, broadcast_scalar, hermitian, norm, plus_identity, safe_divisor, trace
-
-Array = Any
 
 
 class Symplectic(NamedTuple):
@@ -111,7 +110,7 @@ def closed_lyapunovs(be: Backend, a: Array, *qs: Array) -> ClosedLoopSolution:
     def both(a: Array, found: ClosedLoopSolution, *qs: Array) -> ClosedLoopSolution:
         signs, ys = zip(*(lyapunov_by_sign(be, a, -q) for q in qs), strict=True)
         sign = signs[0]
-        right = be.real(trace(be, sign.value.a)) + n
+        right = trace(be, sign.value.a).real + n
         also = (sign.defect < 0.05) & (xp.abs(right) < 0.5)
 
         def better(q: Array, x: Array, y: Array) -> Array:
@@ -139,7 +138,7 @@ def nonsymmetric_doubling(be: Backend, a: Array, d: Array, b: Array, c: Array) -
     xp, one, eps = be.xp, be.ones(b), be.eps(b)
     gamma = xp.maximum(norm(be, a) / math.sqrt(a.shape[-1]), norm(be, d) / math.sqrt(d.shape[-1]))
     for m in (a, d):
-        gamma = xp.maximum(gamma, xp.max(be.real(xp.linalg.diagonal(m)), axis=-1))
+        gamma = xp.maximum(gamma, xp.max(xp.linalg.diagonal(m).real, axis=-1))
     gamma = broadcast_scalar(1.05 * gamma)
     a, d = plus_identity(be, gamma, a), plus_identity(be, gamma, d)
     a_inverse, d_inverse = be.inv(a), be.inv(d)

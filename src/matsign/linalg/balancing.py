@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from scipy.sparse.csgraph import connected_components
 
+from matsign._typing import Array
 from matsign.backends import Backend, lapack
 from matsign.backends import numpy as numpy_backend
 from matsign.linalg.stacks import broadcast_scalar, scale_to_unit
-
-Array = Any
 
 # Rows and columns within this factor are left alone.
 _ALIKE = 32.0
@@ -112,7 +111,7 @@ def balance(be: Backend, m: Array) -> BalancedMatrix:
     def balance_members(m: Array, a: Array, k: Array, none: Array) -> BalancedMatrix:
         m_fixed = be.stop_gradient(m)
         sizes = be.xp.where(m_fixed == 0, _NONE + 0 * none[:, None, :], be.exponent(_moduli(be, m_fixed)))
-        thoroughly = functools.partial(_graph_exponents, room=_ROOM[be.dtype_name(be.real(m))])
+        thoroughly = functools.partial(_graph_exponents, room=_ROOM[be.dtype_name(m.real)])
         e, reached = be.host_callback(thoroughly, (none, m_fixed == 0), sizes)
         # In one step: between the caller's units and these may lie sizes that the dtype does not have.
         shift = e[:, None, :] - e[:, :, None]
@@ -129,7 +128,7 @@ def balance(be: Backend, m: Array) -> BalancedMatrix:
 def _moduli(be: Backend, m: Array) -> Array:
     """The sizes of the entries, of complex ones within a factor of √2, so that none overflows."""
     if be.is_complex(m):
-        return be.xp.maximum(be.xp.abs(be.real(m)), be.xp.abs(be.imag(m)))
+        return be.xp.maximum(be.xp.abs(m.real), be.xp.abs(m.imag))
     return be.xp.abs(m)
 
 

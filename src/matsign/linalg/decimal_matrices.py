@@ -10,11 +10,10 @@ import contextlib
 import decimal
 from collections.abc import Iterator
 from decimal import Decimal
-from typing import Any
 
 import numpy as np
 
-Array = np.ndarray[Any, Any]
+from matsign._typing import NDArray as Array
 
 _ROUGH = 28  # digits of a norm
 

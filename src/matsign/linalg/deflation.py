@@ -17,11 +17,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from matsign._typing import Array
 from matsign.backends import Backend
 from matsign.linalg.nullity import nullities
 from matsign.linalg.stacks import adjoint, broadcast_scalar, eye, norm, safe_divisor
-
-Array = Any
 
 
 class Deflation(NamedTuple):
@@ -63,7 +62,7 @@ def deflate(be: Backend, m: Array, rtol: float) -> Deflation:
 
     def deflate_singular(m: Array, smallest: Array, counts: Array, found: Deflation) -> Deflation:
         longer = _split_off_zero(be, m, rtol, smallest, counts, found.exact & ~found.exact)._replace(null=found.null)
-        more = be.real(be.trace(longer.projector) - be.trace(found.projector)) > 0.5
+        more = (be.trace(longer.projector) - be.trace(found.projector)).real > 0.5
         better: Deflation = be.masked_select(longer.sound & more, longer, found)
         return better
 
@@ -87,7 +86,7 @@ def _split_off_zero(be: Backend, m: Array, rtol: float, smallest: Array, counts:
     # The size of the other eigenvalues: their geometric mean.
     logdet = be.log_determinant(m + projector)
     rank = xp.sum(1 - right.zeros, axis=-1)
-    shift = xp.exp(be.real(logdet) / safe_divisor(be, rank))
+    shift = xp.exp(logdet.real / safe_divisor(be, rank))
     matrix = rest @ m @ rest + broadcast_scalar(xp.astype(shift, m.dtype)) * projector
     # Nothing is left for zero to be told apart from where there is nothing else.
     apart = (rank == 0) | (_blur(be, m, projector, right.depth, exact, rtol) * norm(be, be.inv(matrix)) < 0.1)
@@ -98,7 +97,7 @@ def _split_off_zero(be: Backend, m: Array, rtol: float, smallest: Array, counts:
 
 def _counts(be: Backend, m: Array, zeros: Array) -> tuple[Array, Array]:
     """The dimensions of the null spaces of m, m², ..., and where they account for all `zeros` singular values near zero."""
-    counts = be.zeros(tuple(m.shape[:2]), be.real(m))
+    counts = be.zeros(tuple(m.shape[:2]), m.real)
     if not be.unrolls_loops(m):
         like = be.xp.zeros_like(counts, dtype=be.xp.int32)
         counts = be.xp.astype(be.host_callback(nullities, like, be.stop_gradient(m)), counts.dtype)
@@ -123,7 +122,7 @@ def _null_space(be: Backend, m: Array, smallest: Array, counts: Array, exact: Ar
         counts = xp.concat([counts[:, 1:], counts[:, -1:]], axis=-1)
         return (m, smallest, counts, exact, basis, found, depth + xp.astype(grown, values.dtype), mixed), grown
 
-    start = (m, smallest, counts, exact, 0 * m, 0 * be.real(m[:, 0]), 0 * one, 0 * one)
+    start = (m, smallest, counts, exact, 0 * m, 0 * m[:, 0].real, 0 * one, 0 * one)
     *_, basis, zeros, depth, mixed = be.loop(step, start, n + 1)
     return _NullSpace(basis, zeros, depth, mixed > 0)
 

@@ -10,10 +10,9 @@ import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from matsign._typing import Array
 from matsign.backends import Backend
 from matsign.linalg.stacks import adjoint, assemble
-
-Array = Any
 
 
 class DoubleWord(NamedTuple):
@@ -74,12 +73,12 @@ def _each(f: Callable[[Array], Array], x: DoubleWord) -> DoubleWord:
 
 
 def _real_form(be: Backend, m: Array) -> Array:
-    re, im = be.real(m), be.imag(m)
+    re, im = m.real, m.imag
     return assemble(be, re, -im, im, re)
 
 
 def _real_stack(be: Backend, m: Array) -> Array:
-    return be.xp.concat([be.real(m), be.imag(m)], axis=-2)
+    return be.xp.concat([m.real, m.imag], axis=-2)
 
 
 def _product(be: Backend, x: DoubleWord, y: DoubleWord) -> DoubleWord:

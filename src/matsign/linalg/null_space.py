@@ -12,12 +12,11 @@ is large.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+from matsign._typing import Array
 from matsign.backends import Backend
 from matsign.linalg.stacks import adjoint, broadcast_scalar, eye
-
-Array = Any
 
 
 class Split(NamedTuple):
@@ -54,7 +53,7 @@ def split_null_space(be: Backend, a: Array, rtol: float) -> Split:
     again = (be.svd(raised)[1] <= max(rtol, a.shape[-1] * be.eps(a))).any(-1)
     # The size of the other eigenvalues: their geometric mean.
     rank = a.shape[-1] - count
-    shift = size * xp.exp(be.real(be.log_determinant(raised)) / xp.where(rank > 0, rank, be.ones(a)))
+    shift = size * xp.exp(be.log_determinant(raised).real / xp.where(rank > 0, rank, be.ones(a)))
     shift = xp.where((shift > 0) & xp.isfinite(shift), shift, size)
     shifted = corner + broadcast_scalar(xp.astype(shift, a.dtype)) * p
     dropped = xp.maximum(xp.max(zeros * values, axis=-1) / size, a.shape[-1] * be.eps(a) * be.ones(a))

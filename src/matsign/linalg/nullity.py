@@ -8,11 +8,9 @@ Two primes near 2^20 leave a chance of about 1e-12 for that. Products modulo suc
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
-Array = np.ndarray[Any, Any]
+from matsign._typing import NDArray as Array
 
 # Both are 1 modulo 4, so that -1 has a square root for complex entries.
 _PRIMES = (1048573, 1048517)

@@ -11,10 +11,9 @@ import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from matsign._typing import Array
 from matsign.backends import Backend
 from matsign.linalg.stacks import broadcast_scalar, norm, random_probe
-
-Array = Any
 
 
 class Separation(NamedTuple):

@@ -8,9 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from matsign._typing import Array
 from matsign.backends import Backend
-
-Array = Any
 
 
 def adjoint(x: Array) -> Array:
@@ -31,6 +30,11 @@ def broadcast_scalar(s: Array) -> Array:
 def broadcast_to_rank(s: Array, x: Array) -> Array:
     """One number per member, shaped to meet `x`, a stack of matrices or of vectors."""
     return s.reshape((len(s),) + (1,) * (x.ndim - 1)) if s.ndim else s
+
+
+def all_false(be: Backend, x: Array) -> Array:
+    """A mask that holds no member of the stack x."""
+    return be.ones(x) < 0
 
 
 def eye(be: Backend, x: Array) -> Array:
@@ -64,7 +68,7 @@ def largest(be: Backend, x: Array) -> Array:
     """The largest modulus among the entries; safe from overflow in the squares of `norm`."""
     xp = be.xp
     if be.is_complex(x):
-        return xp.maximum(largest(be, be.real(x)), largest(be, be.imag(x)))
+        return xp.maximum(largest(be, x.real), largest(be, x.imag))
     return be.largest(x)
 
 

@@ -11,12 +11,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from matsign import backends
+from matsign._typing import Array
 from matsign.backends import Backend
 from matsign.core.options import real_number, short_repr
 from matsign.functions.polar import msign
 from matsign.iterations.newton_schulz import form
 
-Array = Any
 Shape = tuple[int, ...]
 
 # Keller Jordan's quintic and how often he takes it (2024).

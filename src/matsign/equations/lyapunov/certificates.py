@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
+from matsign._typing import Array
 from matsign.backends import Backend
 from matsign.core import scaling
 from matsign.core.public import Residual
@@ -37,9 +37,6 @@ from matsign.linalg.stacks import (
     safe_divisor,
     scale_to_unit,
 )
-
-Array = Any
-
 
 _SAMPLES = 2
 

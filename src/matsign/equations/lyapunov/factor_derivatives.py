@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from matsign._typing import Arrays
 from matsign.backends import Backend
-from matsign.core.members import Arrays, solution
+from matsign.core.members import solution
 from matsign.core.operations import Operation, apply, shapes_of
 from matsign.iterations.differentiable_solves import inverse, solve_stable_lyapunov, solve_stable_stein
 from matsign.linalg import balancing
@@ -54,7 +55,7 @@ _UNITS = Operation(
     "units that balance",
     shapes_of("(n,n)"),
     shapes_of("(n)"),
-    solve=lambda be, a: solution(be, (be.astype(balancing.balancing_exponents(be, a), be.dtype_name(be.real(a))),)),
+    solve=lambda be, a: solution(be, (be.astype(balancing.balancing_exponents(be, a), be.dtype_name(a.real)),)),
     tangent=lambda be, value, arrays, tangents: (be.xp.zeros_like(value[0]),),
     cotangent=lambda be, value, arrays, cotangents: (be.xp.zeros_like(arrays[0]),),
     kinds=("real",),

@@ -13,8 +13,9 @@ singular it stays so to first order, and (I - z z⁺) dx (I - z z⁺) = 0.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+from matsign._typing import Array
 from matsign.backends import Backend
 from matsign.core import scaling
 from matsign.core.failures import Failure
@@ -34,8 +35,6 @@ from matsign.iterations.smith import Cayley, cayley
 from matsign.iterations.smith_factored import Factors, smith_factors, width
 from matsign.linalg.separation import ROUNDINGS, may_be_singular, spectral_norm
 from matsign.linalg.stacks import adjoint, broadcast_scalar, norm, safe_divisor, scale_to_unit
-
-Array = Any
 
 
 class System(NamedTuple):
@@ -99,12 +98,12 @@ def _failure(be: Backend, converged: Array, growth: Array, a: Array, d: Array, *
 
     def why(converged: Array, a: Array, d: Array, none: Array) -> Array:
         values = be.eig(a)[0]
-        outermost = xp.max(xp.abs(values), axis=-1) - xp.sqrt(d) if discrete else xp.max(be.real(values), axis=-1)
+        outermost = xp.max(xp.abs(values), axis=-1) - xp.sqrt(d) if discrete else xp.max(values.real, axis=-1)
         responses = bartels_stewart.stein_responses if discrete else bartels_stewart.lyapunov_responses
         nothing = a[:, None][:, :0]
         least = be.host_callback(responses, (nothing, be.ones(a)), a, nothing, d)[1]
         barely = ~converged | ~(least > ROUNDINGS * be.eps(a) * size(spectral_norm, a, d))
-        failure = xp.where(barely, int(Failure.BARELY_STABLE) + none, none)
+        failure = Failure.BARELY_STABLE.where(be, barely, none)
         return xp.where(outermost < 0, failure, int(Failure.UNSTABLE) + none)
 
     doubtful = ~converged | may_be_singular(be, 1 / growth, a, ROUNDINGS * be.eps(a) * size(norm, a, d))

@@ -7,10 +7,11 @@ import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from matsign._typing import Arrays
 from matsign.backends import Backend
 from matsign.core import scaling
 from matsign.core.failures import Failure
-from matsign.core.members import Arrays, Solution, solution
+from matsign.core.members import Solution, solution
 from matsign.direct import bartels_stewart
 from matsign.iterations import few_unknowns, shared_sums
 from matsign.iterations.newton import has_converged, lyapunov_by_sign
@@ -27,6 +28,7 @@ from matsign.linalg.double_word import DoubleWord, dw_add, dw_adjoint, dw_neg, d
 from matsign.linalg.separation import ROUNDINGS, may_be_singular, spectral_norm
 from matsign.linalg.stacks import (
     adjoint,
+    all_false,
     broadcast_scalar,
     hermitian,
     inner,
@@ -119,7 +121,7 @@ def _looks_mixed(be: Backend, a: Array) -> Array:
     """
     n = a.shape[-1]
     scatter = (inner(be, a, a) + inner(be, adjoint(a), a)) / 2
-    mean = be.real(trace(be, a))
+    mean = trace(be, a).real
     return mean * mean < min(0.2, 4 / n) * scatter
 
 
@@ -163,7 +165,7 @@ STEIN_EQUATION = Equation(
     _exact_stein_gap,
     lambda a, x, da: da @ x @ adjoint(a) + a @ x @ adjoint(da),
     lambda be, a, d, norm: norm(be, a) * norm(be, a) + d,
-    lambda be, a: be.ones(a) < 0,
+    lambda be, a: all_false(be, a),
     few_unknowns.stein,
     _stein_by_sum,
     shared_sums.stein,
@@ -325,7 +327,7 @@ def _by_doubling(be: Backend, equation: Equation, a: Array, q: Array, d: Array) 
 def _by_newton(be: Backend, equation: Equation, a: Array, q: Array, d: Array) -> Solution:
     """The corner of the sign of [[a, -q], [0, -aᴴ]], which is 2x for a stable a and -2x for a stable -a."""
     found, x = lyapunov_by_sign(be, a, q)
-    mean = be.real(trace(be, found.value.a)) / a.shape[-1]
+    mean = trace(be, found.value.a).real / a.shape[-1]
     x = broadcast_scalar(-mean) * x
     one_side = has_converged(be, found) & (be.xp.abs(be.xp.abs(mean) - 1) * a.shape[-1] < 0.1)
     lost = ~(one_side & (relative_gap(be, equation.terms, a, x, q, d) < be.eps(q) ** 0.75))
@@ -344,5 +346,5 @@ def _classify(be: Backend, equation: Equation, a: Array, d: Array, found: Soluti
         least = be.host_callback(equation.responses, (a[:, None][:, :0], be.ones(a)), a, a[:, None][:, :0], d)[1]
         return ~(least > ROUNDINGS * be.eps(a) * equation.size(be, a, d, spectral_norm))
 
-    singular = be.rare_cond(doubtful | (found.failure > 0), look, lambda a, d: be.ones(a) < 0, a, d)
+    singular = be.rare_cond(doubtful | (found.failure > 0), look, lambda a, d: all_false(be, a), a, d)
     return found._replace(failure=be.xp.where(singular, int(equation.singular) + 0 * found.failure, found.failure))

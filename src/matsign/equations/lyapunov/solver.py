@@ -13,8 +13,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from matsign._typing import Arrays
 from matsign.backends import Backend
-from matsign.core.members import Arrays
 from matsign.core.operations import apply
 from matsign.core.public import public_function
 from matsign.equations.lyapunov.certificates import lyapunov_certificate, stein_certificate

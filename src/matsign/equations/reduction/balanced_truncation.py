@@ -11,9 +11,10 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from matsign._typing import Arrays
 from matsign.backends import Backend
 from matsign.core import scaling
-from matsign.core.members import Arrays, Solution, solution
+from matsign.core.members import Solution, solution
 from matsign.core.operations import Operation, apply, shapes_of
 from matsign.core.public import public_function
 from matsign.equations.reduction import derivatives as balancing
@@ -74,7 +75,7 @@ def _balancing(be: Backend, a: Array, b: Array, c: Array) -> Solution:
     """The rule below: Hankel singular values, all columns of the projections and their largest entries' places."""
     found = balance_system(be, a, b, c)
     left, right, _ = balancing_projections(be, found, a.shape[-1])
-    anchor = be.real(be.eye(a.shape[-1], right)[be.xp.argmax(be.xp.abs(right), axis=-2)].mT)
+    anchor = be.eye(a.shape[-1], right)[be.xp.argmax(be.xp.abs(right), axis=-2)].mT.real
     s = found.system
     shift = s.e[:, :, None] + broadcast_scalar((s.b_scale - s.c_scale) // 2)
     value = (values_of_system(be, found), be.ldexp(left, -shift), be.ldexp(right, shift), anchor)

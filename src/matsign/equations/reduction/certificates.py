@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import functools
 import operator
-from typing import Any
 
+from matsign._typing import Array
 from matsign.backends import Backend
 from matsign.core import scaling
 from matsign.core.public import Residual
@@ -18,8 +18,6 @@ from matsign.equations.reduction.methods import (
     values_of_system,
 )
 from matsign.linalg.stacks import adjoint, broadcast_scalar, norm, safe_divisor
-
-Array = Any
 
 
 def _recompute(be: Backend, a: Array, b: Array, c: Array) -> tuple[BalancedSystem, Array, Array, Array]:

@@ -15,8 +15,8 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from matsign._typing import Arrays
 from matsign.backends import Backend
-from matsign.core.members import Arrays
 from matsign.equations.lyapunov.factor_derivatives import gramian_jvp, gramian_vjp
 from matsign.iterations.differentiable_solves import solve_stable_lyapunov
 from matsign.linalg.stacks import adjoint, eye
@@ -56,7 +56,7 @@ def gramians_vjp(be: Backend, system: Arrays, bar_x: Array, bar_w: Array) -> Arr
 def values_jvp(be: Backend, at: BalancingProjections, dx: Array, dw: Array) -> Array:
     """dσ."""
     along = at.left.conj() * (dx @ at.left) + at.right.conj() * (dw @ at.right)
-    return be.real(be.xp.sum(along, axis=-2)) / 2
+    return be.xp.sum(along, axis=-2).real / 2
 
 
 def values_vjp(at: BalancingProjections, cotangents: Array) -> tuple[Array, Array]:
@@ -79,7 +79,7 @@ def _parts(be: Backend, at: BalancingProjections) -> _Parts:
     known = (be.stop_gradient(at.right) != 0).any(-2)
     values = xp.where(known, at.values, xp.ones_like(at.values))
     row, col = values[:, None, :], values[:, :, None]
-    diagonal = be.real(eye(be, at.right))
+    diagonal = eye(be, at.right).real
     both = (known[:, None, :] & known[:, :, None]) & ~(diagonal > 0)
     apart = xp.where(both, (row - col) * (row + col), xp.ones_like(row * col))
     own = diagonal / (4 * row)
@@ -100,14 +100,14 @@ def tangent(be: Backend, value: Arrays, arrays: Arrays, tangents: Arrays) -> Arr
     dt = right @ o + p.off @ (seen_x + x @ seen_w / p.s)
     dl = -(left @ adjoint(o)) + adjoint(p.off) @ (seen_w + w @ seen_x / p.s)
     if be.is_complex(right):
-        turn = -1j * be.imag(be.xp.sum(at.anchor * dt, axis=-2, keepdims=True)) / _largest(be, at)
+        turn = -1j * be.xp.sum(at.anchor * dt, axis=-2, keepdims=True).imag / _largest(be, at)
         dt, dl = dt + right * turn, dl + left * turn
     return values_jvp(be, at, dx, dw), dl, dt, be.xp.zeros_like(at.anchor)
 
 
 def _largest(be: Backend, at: BalancingProjections) -> Array:
     """The largest entry of each column of t, real; 1 for a column of zeros."""
-    entry = be.xp.sum(at.anchor * be.real(at.right), axis=-2, keepdims=True)
+    entry = be.xp.sum(at.anchor * at.right.real, axis=-2, keepdims=True)
     return be.xp.where(entry == 0, be.xp.ones_like(entry), entry)
 
 
@@ -118,7 +118,7 @@ def cotangent(be: Backend, value: Arrays, arrays: Arrays, cotangents: Arrays) ->
     x, w = _gramians(be, *arrays)
     if be.is_complex(right):
         whole = be.xp.sum(bar_t.conj() * right + bar_l.conj() * left, axis=-2, keepdims=True)
-        bar_t = bar_t + 1j * at.anchor * (be.imag(whole) / _largest(be, at))
+        bar_t = bar_t + 1j * at.anchor * (whole.imag / _largest(be, at))
     bar_o = adjoint(right) @ bar_t - adjoint(bar_l) @ left
     off_t, off_l = adjoint(p.off) @ bar_t, p.off @ bar_l
     # Of seen_x and seen_w.

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+from matsign._typing import Array
 from matsign.backends import Backend
 from matsign.core import scaling
 from matsign.core.members import Solution, solution
 from matsign.equations.lyapunov.factors import Gramians, System, gramians, in_units
 from matsign.iterations.smith_factored import phases, zero_nonfinite_members
 from matsign.linalg.stacks import adjoint, broadcast_scalar, eye, safe_divisor
-
-Array = Any
 
 
 class BalancedSystem(NamedTuple):

@@ -15,6 +15,7 @@ import functools
 import math
 from typing import Any
 
+from matsign._typing import Array
 from matsign.backends import Backend
 from matsign.core.public import public_function
 from matsign.equations.riccati import double_word_residual
@@ -31,8 +32,6 @@ from matsign.iterations.structured_doubling import (
     double,
 )
 from matsign.linalg.stacks import adjoint, broadcast_scalar, eye, hermitian, norm, plus_identity, safe_divisor
-
-Array = Any
 
 
 def _gap(be: Backend, p: RiccatiProblem, x: Array) -> Gap:

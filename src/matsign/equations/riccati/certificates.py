@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from matsign._typing import Array
 from matsign.backends import Backend
 from matsign.core.public import Residual
 from matsign.direct import qz
@@ -33,9 +34,7 @@ from matsign.equations.riccati.problem import (
 )
 from matsign.equations.riccati.solver import Problem, in_good_units, is_singular, zero_nonfinite_entries
 from matsign.linalg.separation import separation
-from matsign.linalg.stacks import broadcast_scalar, hermitian, norm, safe_divisor
-
-Array = Any
+from matsign.linalg.stacks import all_false, broadcast_scalar, hermitian, norm, safe_divisor
 
 
 def residual_of(equation: Equation) -> Callable[..., Residual]:
@@ -99,7 +98,9 @@ def error_estimate(be: Backend, equation: Equation, x: Array, p: RiccatiProblem)
 
     before = problem.units.states
     moved = units.states if before is None else units.states - before
-    boundary = edge | be.masked_cond(near, look, lambda p, closed, _: be.ones(closed) < 0, problem.plant, closed, moved)
+    boundary = edge | be.masked_cond(
+        near, look, lambda p, closed, _: all_false(be, closed), problem.plant, closed, moved
+    )
     # Where the terms overflow, the error in good units has to do.
     backward_error, in_units = (norm(be, y.gap) / safe_divisor(be, y.terms) for y in (backward, at))
     backward_error = xp.where(xp.isfinite(backward.terms), backward_error, in_units)

@@ -13,8 +13,8 @@ Differential:  a_cᴴ dx a_c - eᴴ dx e = -(the variation of the left side), a 
 from __future__ import annotations
 
 import functools
-from typing import Any
 
+from matsign._typing import Array
 from matsign.backends import Backend
 from matsign.core.public import public_function
 from matsign.equations.riccati import double_word_residual
@@ -31,8 +31,6 @@ from matsign.iterations.structured_doubling import (
     double,
 )
 from matsign.linalg.stacks import adjoint, eye, hermitian, norm
-
-Array = Any
 
 
 def _gap(be: Backend, p: RiccatiProblem, x: Array) -> Gap:

@@ -14,8 +14,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from matsign._typing import Array
 from matsign.linalg import decimal_matrices
-from matsign.linalg.decimal_matrices import Array, eye, from_floats, inverse, size
+from matsign.linalg.decimal_matrices import eye, from_floats, inverse, size
 
 # A doubling step takes about ten products of n³ multiplications, of a tenth of a microsecond and more as digits grow. This is
 # the most digits times n³ that is tried: one second or two.

@@ -6,14 +6,13 @@ import functools
 import math
 from typing import Any
 
+from matsign._typing import Array
 from matsign.backends import Backend
 from matsign.equations.riccati import decimal_doubling
 from matsign.equations.riccati.decimal_doubling import DecimalSolution
 from matsign.equations.riccati.newton_kleinman import Candidate, Equation, correct, is_acceptable, refine
 from matsign.equations.riccati.problem import RiccatiProblem, standard_form, with_shift
 from matsign.linalg.stacks import adjoint, broadcast_scalar, eye, hermitian, norm, to_double
-
-Array = Any
 
 
 def affordable(be: Backend, x: Array, times: int = 1) -> bool:

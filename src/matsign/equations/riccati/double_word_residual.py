@@ -6,15 +6,12 @@ term, which is of second order. (In a discrete equation i has a for e, and r + b
 
 from __future__ import annotations
 
-from typing import Any
-
+from matsign._typing import Array
 from matsign.backends import Backend
 from matsign.equations.riccati.newton_kleinman import Gap
 from matsign.equations.riccati.problem import RiccatiProblem
 from matsign.linalg.double_word import DoubleWord, collapsed, dw_add, dw_adjoint, dw_neg, dw_product, from_double
 from matsign.linalg.stacks import adjoint, hermitian, norm
-
-Array = Any
 
 
 def continuous(be: Backend, p: RiccatiProblem, x: Array) -> Gap:

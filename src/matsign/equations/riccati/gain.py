@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 from typing import Any
 
+from matsign._typing import Array
 from matsign.backends import Backend
 from matsign.equations.riccati.decimal_fallback import affordable, solve_in_decimals
 from matsign.equations.riccati.newton_kleinman import Equation
@@ -21,9 +22,7 @@ from matsign.equations.riccati.problem import (
     round_randomly,
     scale_problem,
 )
-from matsign.linalg.stacks import adjoint, broadcast_scalar, norm, safe_divisor
-
-Array = Any
+from matsign.linalg.stacks import adjoint, all_false, broadcast_scalar, norm, safe_divisor
 
 
 def gain_at(
@@ -61,7 +60,7 @@ def _in_scaled_units(be: Backend, equation: Equation, x: Array, p: RiccatiProble
 def _needs_more_digits(be: Backend, equation: Equation, x: Array, scaled: RiccatiProblem, gain: Array) -> Array:
     """Where working precision does not suffice for the gain, and more digits can be had."""
     if not affordable(be, x, 2):
-        return be.ones(x) < 0
+        return all_false(be, x)
     enough = min(4096 * be.eps(x), be.eps(x) ** 0.5)
     return ~(norm(be, _changes(be, equation, x, scaled, gain)) <= enough * norm(be, gain))
 
@@ -74,7 +73,7 @@ def _changes(be: Backend, equation: Equation, x: Array, scaled: RiccatiProblem, 
     """
     changes = [
         be.xp.abs(gain)
-        * broadcast_scalar(be.astype(_is_made_regular(be, equation, x, scaled), be.dtype_name(be.real(gain))))
+        * broadcast_scalar(be.astype(_is_made_regular(be, equation, x, scaled), be.dtype_name(gain.real)))
     ]
     for draw in range(3):
         odd = in_odd_units(be, scaled, x, draw)
@@ -85,7 +84,7 @@ def _changes(be: Backend, equation: Equation, x: Array, scaled: RiccatiProblem, 
 def _is_made_regular(be: Backend, equation: Equation, x: Array, p: RiccatiProblem) -> Array:
     """Where r (or r + bᴴ x b), with its inputs in units that make its diagonal 1, is singular to working precision."""
     weight = p.r + adjoint(p.b) @ x @ p.b if equation.discrete else p.r
-    units = 1 / be.xp.sqrt(safe_divisor(be, be.xp.abs(be.real(be.xp.linalg.diagonal(weight)))))
+    units = 1 / be.xp.sqrt(safe_divisor(be, be.xp.abs(be.xp.linalg.diagonal(weight).real)))
     weight = weight * units[:, :, None] * units[:, None, :]
     return ~(norm(be, weight) * norm(be, be.inv(weight)) * (4 * weight.shape[-1] * be.eps(x)) < 1)
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from matsign._typing import Arrays
 from matsign.backends import Backend
 from matsign.core.failures import Failure
-from matsign.core.members import Arrays, Solution, figures
+from matsign.core.members import Solution, figures
 from matsign.core.public import Residual, public_function
 from matsign.equations.riccati.care import CONTINUOUS
 from matsign.equations.riccati.certificates import error_estimate
@@ -81,7 +82,7 @@ def _regulate(equation: Equation) -> Callable[..., Solution]:
         gain, f = gain_at(be, equation, x, p)
         # r + bᴴ x b may leave the range of the dtype where x does not.
         beyond = (found.failure == 0) & ~(be.xp.isfinite(gain).all((-1, -2)))
-        failure = be.xp.where(beyond, int(Failure.OVERFLOW) + 0 * found.failure, found.failure)
+        failure = Failure.OVERFLOW.where(be, beyond, found.failure)
         found = found._replace(value=(gain, x, be.eig(zero_nonfinite_entries(be, _loop(be, f, e)))[0]), failure=failure)
         if equation.discrete:
             found = _without_minimum(be, found, hermitian(r + adjoint(b) @ x @ b))
@@ -104,7 +105,7 @@ def _without_minimum(be: Backend, found: Solution, weight: Array) -> Solution:
 
     def doubtful(weight: Array, failure: Array, detail: Array) -> tuple[Array, Array]:
         weight, whole = normalise_size(be, weight)
-        units = -(be.exponent(xp.abs(be.real(xp.linalg.diagonal(weight)))) // 2)
+        units = -(be.exponent(xp.abs(xp.linalg.diagonal(weight).real)) // 2)
         units = xp.clip(units, -_UNITS[be.eps(weight) < 1e-10], _UNITS[be.eps(weight) < 1e-10])
         values = be.eigh(be.ldexp(weight, units[:, :, None] + units[:, None, :]))[0]
         rounding = 8 * weight.shape[-1] * be.eps(weight)
@@ -112,7 +113,7 @@ def _without_minimum(be: Backend, found: Solution, weight: Array) -> Solution:
         least = xp.minimum(xp.min(be.eigh(weight)[0], axis=-1), _least_of_diagonal(be, weight))
         figure = figures(be, weight, be.ldexp(least, whole))
         return (
-            xp.where(negative, int(Failure.NOT_A_MINIMUM) + 0 * failure, failure),
+            Failure.NOT_A_MINIMUM.where(be, negative, failure),
             xp.where(negative[:, None], figure, detail),
         )
 
@@ -130,7 +131,7 @@ _UNITS = (30, 250)
 
 
 def _least_of_diagonal(be: Backend, x: Array) -> Array:
-    return be.xp.min(be.real(be.xp.linalg.diagonal(x)), axis=-1)
+    return be.xp.min(be.xp.linalg.diagonal(x).real, axis=-1)
 
 
 def _residual_of(equation: Equation) -> Callable[..., Residual]:
@@ -187,7 +188,7 @@ def _cotangent_of(equation: Equation) -> Callable[..., Arrays]:
         at = close(be, equation, _in_order(*arrays), x)
         bar_matrix = poles_vjp(be, at.matrix(), poles, cotangents[2])
         if not be.is_complex(x):
-            bar_matrix = be.real(bar_matrix)
+            bar_matrix = bar_matrix.real
         by_matrix, bar_gain = matrix_vjp(at, bar_matrix)
         by_gain, bar_x = gain_vjp(at, cotangents[0] + bar_gain)
         a, b, q, r, e, s = add_present(by_matrix, by_gain, solution_vjp(be, at, cotangents[1] + bar_x))

@@ -13,12 +13,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from matsign._typing import Array
 from matsign.backends import Backend
 from matsign.equations.riccati.problem import RiccatiProblem, Units, in_units, solution_units
 from matsign.iterations.structured_doubling import ClosedLoopSolution
 from matsign.linalg.stacks import adjoint, broadcast_scalar, eye, hermitian, norm, rounding_probe, safe_divisor
-
-Array = Any
 
 _STEPS = 6
 # Far from the solution a step of Newton's method halves the error, near it it squares it.

@@ -20,8 +20,8 @@ from __future__ import annotations
 import functools
 from typing import Any
 
+from matsign._typing import Arrays
 from matsign.backends import Backend
-from matsign.core.members import Arrays
 from matsign.core.public import Residual, public_function
 from matsign.direct import schur_functions
 from matsign.equations.riccati.nonsymmetric_methods import (
@@ -40,6 +40,7 @@ from matsign.linalg.double_word import dw_add, dw_neg, dw_product, from_double
 from matsign.linalg.separation import separation
 from matsign.linalg.stacks import (
     adjoint,
+    all_false,
     assemble,
     broadcast_scalar,
     norm,
@@ -63,7 +64,7 @@ def _residual(be: Backend, value: tuple[Array], a: Array, b: Array, c: Array, d:
     gap = gap_of_equation(a, b, c, d, x)
     terms = size_of_terms(be, a, b, c, d, x)
     left, right = x @ d - a, b + d @ x
-    side = xp.where(be.real(trace(be, right)) + be.real(trace(be, left)) >= 0, be.ones(x), -be.ones(x))
+    side = xp.where(trace(be, right).real + trace(be, left).real >= 0, be.ones(x), -be.ones(x))
     left, right = broadcast_scalar(side) * left, broadcast_scalar(side) * right
 
     def solve(q: Array) -> Array:
@@ -73,7 +74,7 @@ def _residual(be: Backend, value: tuple[Array], a: Array, b: Array, c: Array, d:
     start = random_probe(be, x.shape[-2], x.shape[-1], x) + 0 * x
     sizes = [xp.abs(y) for y in (a, b, c, d, x)]
     noise = sizes[4] @ (sizes[3] @ sizes[4] + sizes[1]) + sizes[0] @ sizes[4] + sizes[2]
-    blur = solve(be.eps(x) * noise * xp.sign(be.real(start)) + 0 * gap)
+    blur = solve(be.eps(x) * noise * xp.sign(start.real) + 0 * gap)
     apart = separation(be, solve, lambda y: separable_sylvester(be, adjoint(left), adjoint(right), y), start).value
     near = ~has_converged(be, found) | ~(apart > be.eps(x) ** 0.25 * (norm(be, left) + norm(be, right)))
     for m in (left, right):
@@ -82,7 +83,7 @@ def _residual(be: Backend, value: tuple[Array], a: Array, b: Array, c: Array, d:
     def look(a: Array, b: Array, c: Array, d: Array) -> Array:
         return be.host_callback(schur_functions.touches_axis, be.ones(a) > 0, assemble(be, a, c, d, b))
 
-    boundary = be.rare_cond(near, look, lambda a, *_: be.ones(a) < 0, a, b, c, d)
+    boundary = be.rare_cond(near, look, lambda a, *_: all_false(be, a), a, b, c, d)
     step = xp.abs(found.value.c / 2) + xp.abs(blur)
     step = be.rare_cond(
         norm(be, step) > 1024 * be.eps(x) * norm(be, x),

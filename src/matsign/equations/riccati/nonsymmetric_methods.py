@@ -6,6 +6,7 @@ import functools
 import math
 from typing import Any, NamedTuple
 
+from matsign._typing import Array
 from matsign.backends import Backend
 from matsign.core.failures import Failure
 from matsign.core.members import Solution, figures, overflow_failure, solution
@@ -15,6 +16,7 @@ from matsign.iterations.newton import Iterate, has_converged, newton
 from matsign.iterations.structured_doubling import nonsymmetric_doubling
 from matsign.linalg.stacks import (
     adjoint,
+    all_false,
     assemble,
     broadcast_scalar,
     eye,
@@ -25,9 +27,6 @@ from matsign.linalg.stacks import (
     scale_to_unit,
     trace,
 )
-
-Array = Any
-
 
 METHODS = ("auto", "newton", "schur", "doubling")
 
@@ -75,7 +74,7 @@ def explain_failures(be: Backend, p: Problem, found: Solution) -> Solution:
     def why(p: Problem, failure: Array, detail: Array) -> tuple[Array, Array]:
         values = be.eig(assemble(be, p.a, p.c, p.d, p.b))[0]
         size = safe_divisor(be, be.xp.max(be.xp.abs(values), axis=-1))
-        nearest = be.xp.min(be.xp.abs(be.real(values)), axis=-1) / size
+        nearest = be.xp.min(be.xp.abs(values.real), axis=-1) / size
         return 0 * failure + int(Failure.HARDLY_SPLIT), figures(be, p.a, nearest)
 
     failure, detail = be.masked_cond(
@@ -90,9 +89,9 @@ def empty_solution(be: Backend, a: Array, b: Array, c: Array, d: Array, *, half_
     if m.shape[-1] == 0:
         return solution(be, (c,))
     m = scale_to_unit(be, m if half_plane == "right" else -m)[0]
-    count = be.xp.sum(be.xp.astype(be.real(be.eig(m)[0]) > 0, be.real(m).dtype), axis=-1)
+    count = be.xp.sum(be.xp.astype(be.eig(m)[0].real > 0, m.real.dtype), axis=-1)
     axis = be.host_callback(schur_functions.axis, be.ones(m) > 0, m)
-    failure = be.xp.where(axis, int(Failure.AXIS) + be.int_zeros(m), _verdict(be, count, b.shape[-1], ~axis))
+    failure = Failure.AXIS.where(be, axis, _verdict(be, count, b.shape[-1], ~axis))
     return solution(be, (c,), detail=count)._replace(failure=failure)
 
 
@@ -115,15 +114,15 @@ def _correct_graph(be: Backend, problem: Problem, found: Solution) -> Solution:
     rounding = be.eps(x) * sum(norm(be, m) for m in problem)
     left = norm(be, gap_of_equation(*problem, x))
     solved = stable & (left < be.eps(x) ** 0.5 * size_of_terms(be, *problem, x) + rounding)
-    failure = be.xp.where((found.failure == 0) & ~solved, int(Failure.NOT_CONVERGED) + 0 * found.failure, found.failure)
+    failure = Failure.NOT_CONVERGED.where(be, (found.failure == 0) & ~solved, found.failure)
     return found._replace(value=(x,), failure=failure)
 
 
 def _has_signs_of_m_matrix(be: Backend, p: Problem) -> Array:
     """Whether [[b, d], [-c, -a]] has no positive entry off its diagonal: the equation times -1 is the nonnegative one."""
-    off_a, off_b = ((1 - eye(be, be.real(x))) * be.real(x) for x in (p.a, p.b))
+    off_a, off_b = ((1 - eye(be, x.real)) * x.real for x in (p.a, p.b))
     if be.is_complex(p.a):
-        return be.ones(p.a) < 0
+        return all_false(be, p.a)
     return (off_a >= 0).all((-1, -2)) & (off_b <= 0).all((-1, -2)) & (p.c >= 0).all((-1, -2)) & (p.d <= 0).all((-1, -2))
 
 
@@ -144,7 +143,7 @@ def _by_doubling(be: Backend, p: Problem) -> Solution:
 def _right_of(be: Backend, m: Array) -> Array:
     """Whether no eigenvalue lies left of the axis by more than a double one on it moves when it is computed."""
     kept = be.xp.where(broadcast_scalar(be.xp.isfinite(norm(be, m))), m, -eye(be, m))
-    return be.xp.min(be.real(be.eig(kept)[0]), axis=-1) > -100 * math.sqrt(be.eps(m)) * norm(be, m)
+    return be.xp.min(be.eig(kept)[0].real, axis=-1) > -100 * math.sqrt(be.eps(m)) * norm(be, m)
 
 
 def _by_doubling_or_general(be: Backend, p: Problem) -> Solution:
@@ -171,7 +170,7 @@ def scale_equation(be: Backend, p: Problem) -> tuple[Problem, Array, Array]:
     k = (ec - ed) >> 1
     tiny = ec + ed - 2 * linear < -far_exponent(be, p.c)
     # The product of c and d does not count then. What remains is x ≈ c / (b - a), or the other solution, x ≈ (a - b) / d.
-    small = be.rare_cond(tiny, functools.partial(_is_stable, be), lambda p: be.ones(p.a) < 0, p)
+    small = be.rare_cond(tiny, functools.partial(_is_stable, be), lambda p: all_false(be, p.a), p)
     k = xp.where(tiny, xp.where(small, ec - linear, linear - ed), k)
     e = xp.maximum(linear, xp.maximum(ec - k, ed + k))
     shifts = (-e, -e, -k - e, k - e)
@@ -180,7 +179,7 @@ def scale_equation(be: Backend, p: Problem) -> tuple[Problem, Array, Array]:
 
 def _is_stable(be: Backend, p: Problem) -> Array:
     """Whether x = 0 leaves b positive stable and a negative stable."""
-    a, b = (be.real(be.eig(scale_to_unit(be, x)[0])[0]) for x in (p.a, p.b))
+    a, b = (be.eig(scale_to_unit(be, x)[0])[0].real for x in (p.a, p.b))
     return (be.xp.max(a, axis=-1) < 0) & (be.xp.min(b, axis=-1) > 0)
 
 
@@ -199,33 +198,32 @@ def by_sign(be: Backend, a: Array, b: Array, c: Array, d: Array) -> Solution:
     n, m = c.shape[-2:]
     x, r, found = graph_by_sign(be, a, b, c, d)
     w = found.value
-    right = (n + m + be.real(trace(be, w.a)) + be.real(trace(be, w.b))) / 2
+    right = (n + m + trace(be, w.a).real + trace(be, w.b).real) / 2
     graph = norm(be, r) * norm(be, be.inv(r)) * be.eps(a) < 1
 
     def on_axis(a: Array, b: Array, c: Array, d: Array) -> Array:
         return be.host_callback(schur_functions.axis, be.ones(a) > 0, assemble(be, a, c, d, b))
 
-    axis = be.rare_cond(~has_converged(be, found), on_axis, lambda a, *_: be.ones(a) < 0, a, b, c, d)
+    axis = be.rare_cond(~has_converged(be, found), on_axis, lambda a, *_: all_false(be, a), a, b, c, d)
     count = xp.where(xp.isfinite(right), xp.round(right), -be.ones(a))
     failure = _verdict(be, count, m, graph & xp.isfinite(norm(be, x)))
-    failure = xp.where(~(found.defect < 0.05), int(Failure.NOT_CONVERGED) + 0 * failure, failure)
-    failure = xp.where(axis, int(Failure.AXIS) + 0 * failure, failure)
+    failure = Failure.NOT_CONVERGED.where(be, ~(found.defect < 0.05), failure)
+    failure = Failure.AXIS.where(be, axis, failure)
     return solution(be, (x,), iterations=found.steps, detail=count)._replace(failure=failure)
 
 
 def _by_schur(be: Backend, a: Array, b: Array, c: Array, d: Array) -> Solution:
-    xp = be.xp
     code = be.int_zeros(a)
     x, count, axis, graph = be.host_callback(schur_functions.graph, (c, code, code > 0, code > 0), a, b, c, d)
     failure = _verdict(be, count, b.shape[-1], graph)
-    failure = xp.where(axis, int(Failure.AXIS) + 0 * failure, failure)
+    failure = Failure.AXIS.where(be, axis, failure)
     return solution(be, (x,), detail=count)._replace(failure=failure)
 
 
 def _verdict(be: Backend, count: Array, wanted: int, graph: Array) -> Array:
     none = be.xp.astype(0 * count, be.xp.int32)
     failure = be.xp.where(graph, none, none + int(Failure.NO_GRAPH))
-    return be.xp.where(count != wanted, none + int(Failure.WRONG_HALVES), failure)
+    return Failure.WRONG_HALVES.where(be, count != wanted, failure)
 
 
 def gap_of_equation(a: Array, b: Array, c: Array, d: Array, x: Array) -> Array:
@@ -246,7 +244,7 @@ def newton_corrections(be: Backend, problem: Problem, x: Array) -> tuple[Array, 
         a, b, c, d, x, gap, _ = state
         found = newton(be, Triangular(a - x @ d, -gap_of_equation(a, b, c, d, x), b + d @ x)).value
         # The corner blocks are -I and I exactly when a - x d and b + d x are stable on their sides.
-        away = xp.abs(be.real(trace(be, found.a)) + n) + xp.abs(be.real(trace(be, found.b)) - m)
+        away = xp.abs(trace(be, found.a).real + n) + xp.abs(trace(be, found.b).real - m)
         new = x + found.c / 2
         new_gap = norm(be, gap_of_equation(a, b, c, d, new))
         better = new_gap < gap

@@ -9,8 +9,9 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from matsign._typing import Arrays
 from matsign.backends import Backend
-from matsign.core.members import Arrays, Solution, solution
+from matsign.core.members import Solution, solution
 from matsign.core.operations import Operation, apply, shapes_of
 from matsign.iterations.differentiable_solves import inverse
 from matsign.linalg.stacks import adjoint, broadcast_scalar, eye, norm
@@ -58,11 +59,11 @@ def _solve(be: Backend, a: Array) -> Solution:
     """
     xp, n = be.xp, a.shape[-1]
     values, vectors = be.eig(a)
-    alone = xp.where(be.real(eye(be, vectors)) > 0, math.inf, xp.abs(_gaps(be, values)))
+    alone = xp.where(eye(be, vectors).real > 0, math.inf, xp.abs(_gaps(be, values)))
     gap = xp.min(alone, axis=(-1, -2))
     condition = norm(be, vectors) * norm(be, be.inv(vectors))
     simple = (condition * n * be.eps(a) < 1) & (gap > n * be.eps(a) * norm(be, a))
-    stand_in = be.astype(xp.cumulative_sum(be.ones(a)[:, None] + 0 * be.real(values), axis=-1), be.dtype_name(values))
+    stand_in = be.astype(xp.cumulative_sum(be.ones(a)[:, None] + 0 * values.real, axis=-1), be.dtype_name(values))
     values = xp.where(simple[:, None], values, stand_in)
     vectors = xp.where(broadcast_scalar(simple), vectors, eye(be, vectors))
     return solution(be, (values, vectors, xp.where(simple, be.ones(a), math.nan * be.ones(a))))

@@ -17,11 +17,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from matsign._typing import Array
 from matsign.backends import Backend
 from matsign.core.members import nothing_failed
 from matsign.linalg.stacks import adjoint, broadcast_scalar, eye, far_exponent, hermitian, largest, norm, safe_divisor
-
-Array = Any
 
 _SWEEPS = 24
 
@@ -177,7 +176,7 @@ def _is_stable(be: Backend, discrete: bool, p: RiccatiProblem, alpha: Array) -> 
         a = be.solve(be.ldexp(p.e, broadcast_scalar(-be.exponent(largest(be, p.e)))), a)
     known = be.xp.isfinite(norm(be, a))
     values = be.eig(be.xp.where(broadcast_scalar(known), a, 0 * p.a))[0]
-    beyond = be.xp.abs(values) - 1 if discrete else be.real(values)
+    beyond = be.xp.abs(values) - 1 if discrete else values.real
     return known & (be.xp.max(beyond, axis=-1) < 0)
 
 
@@ -206,7 +205,7 @@ def _without_cross(be: Backend, p: RiccatiProblem, short: Array | None) -> Stand
         cross = be.solve(p.r, adjoint(p.s))
         a, q = a - p.b @ cross, hermitian(q - p.s @ cross)
     if short is not None:
-        short = short[..., None] + be.xp.zeros_like(be.real(a[..., 0, :]))
+        short = short[..., None] + be.xp.zeros_like(a[..., 0, :].real)
     return StandardForm(a, hermitian(p.b @ be.solve(p.r, adjoint(p.b))), q, short)
 
 
@@ -240,8 +239,8 @@ def state_units(be: Backend, p: StandardForm) -> Array | None:
     stack has units to change.
     """
     xp = be.xp
-    off = 1 - eye(be, be.real(p.a))
-    column_of_ones = be.real(p.a[..., :1]) * 0 + 1
+    off = 1 - eye(be, p.a.real)
+    column_of_ones = p.a[..., :1].real * 0 + 1
 
     def step(state: Any) -> Any:
         a, g, q, unit, units = state
@@ -266,7 +265,7 @@ def state_units(be: Backend, p: StandardForm) -> Array | None:
 
 def solution_units(be: Backend, x: Array) -> Array:
     """An exponent for each state that brings the diagonal of the solution x near 1; 0 where it is 0."""
-    size = be.exponent(be.xp.abs(be.real(be.xp.linalg.diagonal(x))))
+    size = be.exponent(be.xp.abs(be.xp.linalg.diagonal(x).real))
     return be.xp.astype((size - size % 2) // 2, be.xp.int32)
 
 
@@ -324,7 +323,7 @@ def in_odd_units(be: Backend, p: RiccatiProblem, x: Array, draw: int) -> Odd:
     """The same equation in units that are no powers of two, so that rounding falls differently everywhere."""
     n, m = p.b.shape[-2:]
     factors = np.random.default_rng(draw).uniform(1, 2, n + m + 1)
-    units = be.astype(be.asarray(factors, x), be.dtype_name(be.real(x)))
+    units = be.astype(be.asarray(factors, x), be.dtype_name(x.real))
     t, u, whole = units[:n], units[n : n + m], units[-1]
     rows, columns = t[:, None], t[None, :]
     odd = RiccatiProblem(
@@ -347,4 +346,4 @@ def round_randomly(be: Backend, p: RiccatiProblem) -> RiccatiProblem:
 def round_by_one(be: Backend, x: Array, draw: int = 0) -> Array:
     """Every number changed by one rounding, up or down, always the same way."""
     factors = 1 + be.eps(x) * np.random.default_rng(draw).choice((-1.0, 1.0), x.shape[-2:])
-    return x * be.astype(be.asarray(factors, x), be.dtype_name(be.real(x)))
+    return x * be.astype(be.asarray(factors, x), be.dtype_name(x.real))

@@ -6,6 +6,7 @@ import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from matsign._typing import Array
 from matsign.backends import Backend
 from matsign.core.failures import Failure
 from matsign.core.members import Solution, figures, no_figures, nothing_failed, overflow_failure, solution
@@ -43,9 +44,6 @@ from matsign.equations.riccati.problem import (
 )
 from matsign.linalg.stacks import adjoint, broadcast_scalar, eye, hermitian, norm, safe_divisor
 
-Array = Any
-
-
 # By so many roundings of its norm the least eigenvalue of a regular r is positive.
 _REGULAR = 16
 
@@ -78,7 +76,7 @@ def solver_of(equation: Equation) -> Callable[..., Solution]:
                 lost, functools.partial(_is_lost, be), lambda p, x, lost: lost, problem.plant, x, lost
             )
         if not nothing_failed(be, lost):
-            failure = be.xp.where(lost, 0 * failure + int(Failure.SINGULAR_R), failure)
+            failure = Failure.SINGULAR_R.where(be, lost, failure)
         failure, detail = _explain(be, equation, RiccatiProblem(a, b, q, r, e, s), problem.plant, failure)
         if not be.is_traced(failure) and be.any_true(failure):
             is_lost = failure == int(Failure.LOST)

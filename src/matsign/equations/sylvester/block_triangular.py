@@ -8,14 +8,13 @@ accelerator. All blocks are padded to one size; the padding has a diagonal of it
 from __future__ import annotations
 
 import itertools
-from typing import Any
 
 import numpy as np
 
+from matsign._typing import Array
 from matsign.backends import Backend
 from matsign.linalg.stacks import broadcast_scalar, eye, largest
 
-Array = Any
 Edges = tuple[int, ...]
 
 

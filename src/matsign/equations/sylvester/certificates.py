@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
+from matsign._typing import Array
 from matsign.backends import Backend
 from matsign.core import scaling
 from matsign.core.public import Residual
@@ -21,9 +20,6 @@ from matsign.iterations.refinement import (
 )
 from matsign.linalg.separation import ROUNDINGS, separation
 from matsign.linalg.stacks import adjoint, norm, random_probe
-
-Array = Any
-
 
 _SAMPLES = 3
 

@@ -8,15 +8,13 @@ numbers near 1/√eps, and these solve well enough for the refinement to converg
 from __future__ import annotations
 
 import functools
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+from matsign._typing import Array
 from matsign.backends import Backend
 from matsign.iterations import refinement
 from matsign.iterations.refinement import RefinedSolution
 from matsign.linalg.stacks import adjoint, broadcast_scalar, norm, random_probe
-
-Array = Any
-
 
 # Powers of eps that a and b are changed by: the larger leaves the better eigenvectors, the smaller an equation nearer to one
 # that is itself nearly singular.
@@ -77,11 +75,11 @@ def _solve(be: Backend, e: Vectors, q: Array) -> Array:
     """x with a x + x b = q, once; real if q is."""
     f = e.v_inverse @ be.astype(q, be.dtype_name(e.v)) @ e.w
     x = e.v @ (f / e.sums) @ e.w_inverse
-    return x if be.is_complex(q) else be.real(x)
+    return x if be.is_complex(q) else x.real
 
 
 def _adjoint_solve(be: Backend, e: Vectors, q: Array) -> Array:
     """x with aᴴ x + x bᴴ = q, once."""
     f = adjoint(e.v) @ be.astype(q, be.dtype_name(e.v)) @ adjoint(e.w_inverse)
     x = adjoint(e.v_inverse) @ (f / e.sums.conj()) @ adjoint(e.w)
-    return x if be.is_complex(q) else be.real(x)
+    return x if be.is_complex(q) else x.real

@@ -13,6 +13,7 @@ import cmath
 import math
 from typing import Any, NamedTuple
 
+from matsign._typing import Array
 from matsign.backends import Backend
 from matsign.equations.sylvester import block_triangular
 from matsign.equations.sylvester.block_triangular import kronecker, widest
@@ -21,8 +22,6 @@ from matsign.iterations.block_structures import Dense
 from matsign.iterations.newton import has_converged, newton
 from matsign.iterations.refinement import RefinedSolution
 from matsign.linalg.stacks import adjoint, assemble, eye, norm, plus_identity, random_probe, trace
-
-Array = Any
 
 # An equation with at most so many unknowns is solved as one linear system.
 LEAF = 144
@@ -135,18 +134,18 @@ def _at_angle(be: Backend, m: Array, eighths: int) -> Any:
         kind = "complex128" if be.dtype_name(m) in ("float64", "complex128") else "complex64"
         turned = be.astype(m, kind) * cmath.exp(1j * math.pi / 4 * eighths)
         m = be.astype(m, kind)
-    at = float(be.real(trace(be, turned))[0]) / n
+    at = float(trace(be, turned).real[0]) / n
     for _ in range(3):
         found = newton(be, Dense(plus_identity(be, -at, turned)), 40)
         s = found.value.m
-        count = (n + float(be.real(trace(be, s))[0])) / 2
+        count = (n + float(trace(be, s).real[0])) / 2
         if not bool(has_converged(be, found)[0]) or not 0.5 < count < n - 0.5 or abs(count - round(count)) > 0.1:
             # An eigenvalue on the line, or nothing on one side of it: step aside by a part of the spread.
             at += 0.1 * float(norm(be, plus_identity(be, -at, turned))[0]) / math.sqrt(n)
             continue
         yield _cut_at(be, m, s, round(count))
-        right = be.real(trace(be, turned + turned @ s))[0] / (2 * count)
-        left = be.real(trace(be, turned - turned @ s))[0] / (2 * (n - count))
+        right = trace(be, turned + turned @ s).real[0] / (2 * count)
+        left = trace(be, turned - turned @ s).real[0] / (2 * (n - count))
         at = float(right if count > n / 2 else left)
 
 
@@ -166,7 +165,7 @@ def solve(be: Backend, a: Form, b: Form, q: Array) -> Array:
     y = _solve(be, a.t, a.edges, b.t, b.edges, adjoint(u) @ f @ v)
     u, v, y = _alike(be, a.u, b.u, y)
     x = u @ y @ adjoint(v)
-    return x if be.is_complex(q) else be.real(x)
+    return x if be.is_complex(q) else x.real
 
 
 def _adjoint(be: Backend, x: Form) -> Form:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+from matsign._typing import Array
 from matsign.backends import Backend
 from matsign.core import scaling
 from matsign.core.failures import Failure
@@ -24,10 +25,7 @@ from matsign.iterations.refinement import (
 )
 from matsign.linalg import balancing
 from matsign.linalg.separation import rounding_separation
-from matsign.linalg.stacks import adjoint, broadcast_scalar, norm, plus_identity, scale_to_unit, trace
-
-Array = Any
-
+from matsign.linalg.stacks import adjoint, all_false, broadcast_scalar, norm, plus_identity, scale_to_unit, trace
 
 _TRIES = 4
 
@@ -162,16 +160,16 @@ def _newton(be: Backend, a: Array, b: Array, q: Array) -> Solution:
     found = separating_line.find_separating_line(be, a, b, q, _TRIES, 0)
     none = be.int_zeros(q)
     lost = ~(relative_gap(be, terms, a, b, q, found.x) < be.eps(q) ** 0.75)
-    failure = be.xp.where(lost, none + int(Failure.NOT_CONVERGED), none)
+    failure = Failure.NOT_CONVERGED.where(be, lost, none)
     failure = be.xp.where(found.sound, failure, none + int(Failure.NO_LINE))
     otherwise = by_schur if be.on_cpu(q) else _fallback(be, q)
     singular = be.rare_cond(
         separating_line.unproven_line(be, found, a, b) | (failure > 0),
         lambda a, b, q, x: otherwise(be, a, b, q).failure == int(Failure.COMMON_EIGENVALUE),
-        lambda a, b, q, x: be.ones(x) < 0,
+        lambda a, b, q, x: all_false(be, x),
         *(a, b, q, found.x),
     )
-    failure = be.xp.where(singular, none + int(Failure.COMMON_EIGENVALUE), failure)
+    failure = Failure.COMMON_EIGENVALUE.where(be, singular, failure)
     return solution(be, (found.x,), iterations=found.steps)._replace(failure=failure)
 
 
@@ -194,7 +192,7 @@ def _classify(be: Backend, found: RefinedSolution, a: Array, b: Array) -> Soluti
     xp, none = be.xp, be.int_zeros(found.x)
     # Close to the best there is: with matrices changed by 1e-11, a singular equation has errors of 1e-12.
     lost = ~(found.error < 4 * _working_precision(be, found.x))
-    failure = xp.where(lost, none + int(Failure.NOT_CONVERGED), none)
+    failure = Failure.NOT_CONVERGED.where(be, lost, none)
     apart = found.separation > rounding_separation(be, a, b)
     return solution(be, (found.x,))._replace(failure=xp.where(apart, failure, none + int(Failure.COMMON_EIGENVALUE)))
 

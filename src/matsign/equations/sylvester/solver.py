@@ -15,9 +15,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from matsign._typing import Arrays
 from matsign.backends import Backend
 from matsign.core import scaling
-from matsign.core.members import Arrays
 from matsign.core.operations import apply
 from matsign.core.public import public_function
 from matsign.equations.sylvester.certificates import sylvester_residual
