@@ -103,9 +103,9 @@ def riccati(n: int) -> tuple[Thunk, Thunk]:
     """Our solver, and Newton's iteration on the dense matrix of twice the size alone."""
     a, b = gaussian(n, n) / np.sqrt(n) - 3 * np.eye(n), gaussian(n, n) / np.sqrt(n) + 3 * np.eye(n)
     c, d = gaussian(n, n), gaussian(n, n) / n
-    be = load("numpy")
-    dense = Dense(Riccati(*(x[None] for x in (a, c, d, b))).dense(be))
-    return lambda: matsign.solve_riccati(a, b, c, d), lambda: newton(be, dense)
+    backend = load("numpy")
+    dense = Dense(Riccati(*(x[None] for x in (a, c, d, b))).dense(backend))
+    return lambda: matsign.solve_riccati(a, b, c, d), lambda: newton(backend, dense)
 
 
 def report(rows: list[dict[str, Any]], name: str, size: str, times: tuple[float, float], scale: float = 1.0) -> None:

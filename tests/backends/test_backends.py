@@ -12,7 +12,7 @@ from matsign import SpectrumError, backends, mcsgn, msign, solve_continuous_lyap
 
 
 @pytest.fixture
-def be(on):
+def backend(on):
     return backends.load(on.name)
 
 
@@ -24,23 +24,23 @@ def test_library_of(on):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_names_of_dtypes(on, be, dtype):
+def test_names_of_dtypes(on, backend, dtype):
     x = on.array(np.ones((2, 3, 3), dtype))
-    assert be.dtype_name(x) == dtype
-    assert be.eps(x) == np.finfo(dtype).eps
-    assert be.is_complex(x) == dtype.startswith("c")
-    assert be.dtype_name(be.astype(x, "complex64")) == "complex64"
-    assert be.dtype_name(be.eye(2, x)) == dtype
-    assert be.dtype_name(be.ones(x)) == np.finfo(dtype).dtype.name
-    assert be.common_dtype_name(x, on.array(np.ones(1, "complex64"))) == np.result_type(dtype, "complex64").name
+    assert backend.dtype_name(x) == dtype
+    assert backend.eps(x) == np.finfo(dtype).eps
+    assert backend.is_complex(x) == dtype.startswith("c")
+    assert backend.dtype_name(backend.astype(x, "complex64")) == "complex64"
+    assert backend.dtype_name(backend.eye(2, x)) == dtype
+    assert backend.dtype_name(backend.ones(x)) == np.finfo(dtype).dtype.name
+    assert backend.common_dtype_name(x, on.array(np.ones(1, "complex64"))) == np.result_type(dtype, "complex64").name
 
 
 @pytest.mark.parametrize("size", [1, 3, 20])
-def test_singular_members_become_nan_and_the_others_stay_right(on, be, size, rng):
+def test_singular_members_become_nan_and_the_others_stay_right(on, backend, size, rng):
     a = gaussian(rng, 3, size, size) + 5 * np.eye(size)
     a[1] = 0
-    inverse = np.asarray(be.inv(on.array(a)))
-    solved = np.asarray(be.solve(on.array(a), on.array(np.ones((3, size, 2)))))
+    inverse = np.asarray(backend.inv(on.array(a)))
+    solved = np.asarray(backend.solve(on.array(a), on.array(np.ones((3, size, 2)))))
     for k in (0, 2):
         np.testing.assert_allclose(inverse[k] @ a[k], np.eye(size), atol=1e-13)
         np.testing.assert_allclose(a[k] @ solved[k], 1, atol=1e-13)
@@ -48,66 +48,66 @@ def test_singular_members_become_nan_and_the_others_stay_right(on, be, size, rng
     assert not np.isfinite(solved[1]).any()
 
 
-def test_cholesky_of_an_indefinite_member(on, be, rng):
+def test_cholesky_of_an_indefinite_member(on, backend, rng):
     a = np.stack([2 * np.eye(3), -np.eye(3), np.eye(3)])
-    low = np.asarray(be.cholesky(on.array(a)))
+    low = np.asarray(backend.cholesky(on.array(a)))
     np.testing.assert_allclose(low[[0, 2]], np.stack([2**0.5 * np.eye(3), np.eye(3)]))
     assert np.isnan(low[1]).any()
 
 
-def test_exponent_and_ldexp(on, be):
+def test_exponent_and_ldexp(on, backend):
     x = np.array([1.0, 0.75, 0.5, 3.0, 1e300, 1e-300, 0.0])
-    e = np.asarray(be.exponent(on.array(x)))
+    e = np.asarray(backend.exponent(on.array(x)))
     np.testing.assert_array_equal(e, np.frexp(x)[1])
-    back = np.asarray(be.ldexp(on.array(x), on.array(-e)))
+    back = np.asarray(backend.ldexp(on.array(x), on.array(-e)))
     assert np.all((back == 0) | ((back >= 0.5) & (back < 1)))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_ldexp_has_no_overflow_on_the_way(on, be, dtype):
+def test_ldexp_has_no_overflow_on_the_way(on, backend, dtype):
     big = np.finfo(dtype).maxexp - 4
     x = on.array(np.array([[1.0, 0.75]], dtype) * (1 + 0j if dtype.startswith("c") else 1))
     e = on.array(np.array([[2 * big]], "int32"))
-    down = be.ldexp(be.ldexp(x, on.array(np.array([[-big]], "int32"))), e)
-    assert be.dtype_name(down) == dtype
+    down = backend.ldexp(backend.ldexp(x, on.array(np.array([[-big]], "int32"))), e)
+    assert backend.dtype_name(down) == dtype
     np.testing.assert_array_equal(np.asarray(down), np.array([[1.0, 0.75]]) * 2.0**big)
 
 
-def test_loop_freezes_members_that_are_done(on, be):
+def test_loop_freezes_members_that_are_done(on, backend):
     counts = on.array(np.array([1.0, 5.0, 3.0, 0.0, 9.0]))
 
     def step(state):
         left, steps = state
         return (left - 1, steps + 1), left > 1
 
-    left, steps = be.loop(step, (counts, 0 * counts), 7)
+    left, steps = backend.loop(step, (counts, 0 * counts), 7)
     np.testing.assert_array_equal(np.asarray(steps), [1, 5, 3, 1, 7])
     np.testing.assert_array_equal(np.asarray(left), [0, 0, 0, -1, 2])
 
 
-def test_loop_leaves_its_first_state_alone(on, be):
+def test_loop_leaves_its_first_state_alone(on, backend):
     x = on.array(np.array([1.0, 2.0]))
-    be.loop(lambda s: ((s[0] * 2,), s[0] < 8), (x,), 5)
+    backend.loop(lambda s: ((s[0] * 2,), s[0] < 8), (x,), 5)
     np.testing.assert_array_equal(np.asarray(x), [1, 2])
 
 
 @pytest.mark.parametrize("mask", [[True, True, True], [False, False, False], [True, False, True], [False, True, False]])
-def test_split_merges_in_order(on, be, mask):
+def test_split_merges_in_order(on, backend, mask):
     x, y = on.array(np.arange(6.0).reshape(3, 2)), on.array(np.arange(3))
-    a, b = be.masked_cond(on.array(np.array(mask)), lambda x, y: (10 * x, -y), lambda x, y: (x, y), x, y)
+    a, b = backend.masked_cond(on.array(np.array(mask)), lambda x, y: (10 * x, -y), lambda x, y: (x, y), x, y)
     np.testing.assert_array_equal(np.asarray(a), np.where(mask, 10, 1)[:, None] * np.arange(6.0).reshape(3, 2))
     np.testing.assert_array_equal(np.asarray(b), np.where(mask, -1, 1) * np.arange(3))
 
 
-def test_split_runs_a_side_only_if_it_has_members(on, be):
+def test_split_runs_a_side_only_if_it_has_members(on, backend):
     x = on.array(np.ones((2, 1)))
-    be.masked_cond(on.array(np.array([True, True])), lambda x: x, lambda x: pytest.fail("ran"), x)
-    be.masked_cond(on.array(np.array([False, False])), lambda x: pytest.fail("ran"), lambda x: x, x)
+    backend.masked_cond(on.array(np.array([True, True])), lambda x: x, lambda x: pytest.fail("ran"), x)
+    backend.masked_cond(on.array(np.array([False, False])), lambda x: pytest.fail("ran"), lambda x: x, x)
 
 
-def test_host_runs_numpy_and_comes_back(on, be):
+def test_host_runs_numpy_and_comes_back(on, backend):
     x = on.array(np.arange(4.0).reshape(1, 2, 2))
-    (doubled,) = be.host_callback(lambda x: (2 * x,), (x,), x)
+    (doubled,) = backend.host_callback(lambda x: (2 * x,), (x,), x)
     assert type(doubled) is type(x)
     np.testing.assert_array_equal(np.asarray(doubled), 2 * np.asarray(x))
 
@@ -122,10 +122,10 @@ def test_torch_keeps_no_tape(rng):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_eigenvectors_are_complex_whatever_the_members(on, be, dtype, rng):
+def test_eigenvectors_are_complex_whatever_the_members(on, backend, dtype, rng):
     """Even where all eigenvalues are real."""
     a = np.stack([np.diag([1.0, 2, 3]).astype(dtype), gaussian(rng, 3, 3, dtype=dtype)])
-    values, vectors = (np.asarray(x) for x in be.eig(on.array(a)))
+    values, vectors = (np.asarray(x) for x in backend.eig(on.array(a)))
     assert values.dtype == vectors.dtype == np.result_type(dtype, "complex64")
     gap = a @ vectors - vectors * values[:, None, :]
     assert np.linalg.norm(gap) < 50 * np.finfo(dtype).eps * np.linalg.norm(a)
@@ -134,10 +134,10 @@ def test_eigenvectors_are_complex_whatever_the_members(on, be, dtype, rng):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("size", [1, 2, 7, 16, 33, 81])
 def test_a_stack_has_the_bits_of_its_members(size, dtype, rng):
-    be = backends.load("numpy")
+    backend = backends.load("numpy")
     a = gaussian(rng, 3, size, size, dtype=dtype)
     hermitian = a + a.conj().mT
-    for f, x in ((be.svd, a), (be.svd, a[:, : (size + 1) // 2]), (be.eigh, hermitian), (be.eig, a)):
+    for f, x in ((backend.svd, a), (backend.svd, a[:, : (size + 1) // 2]), (backend.eigh, hermitian), (backend.eig, a)):
         for k in range(3):
             for stacked, alone in zip(f(x), f(x[k : k + 1]), strict=True):
                 np.testing.assert_array_equal(stacked[k], alone[0])
@@ -147,7 +147,7 @@ def test_a_stack_has_the_bits_of_its_members(size, dtype, rng):
 @pytest.mark.parametrize("name", ["svd", "eigh"])
 def test_a_member_that_lapack_gives_up_on(name, dtype, eager, rng, monkeypatch):
     """Divide and conquer now and then does not converge: the member is decomposed in another way, the rest as they are."""
-    be, m = backends.load(eager.name), gaussian(rng, 3, 5, 5, dtype=dtype)
+    backend, m = backends.load(eager.name), gaussian(rng, 3, 5, 5, dtype=dtype)
     m = m + m.conj().mT
     libraries = [np.linalg, importlib.import_module("torch.linalg")] if eager.name == "torch" else [np.linalg]
     usual = {library: getattr(library, name) for library in libraries}
@@ -157,10 +157,10 @@ def test_a_member_that_lapack_gives_up_on(name, dtype, eager, rng, monkeypatch):
             raise library.LinAlgError("did not converge")
         return usual[library](x, **options)
 
-    expected = [np.asarray(x) for x in getattr(be, name)(eager.array(m))]
+    expected = [np.asarray(x) for x in getattr(backend, name)(eager.array(m))]
     for library in usual:
         monkeypatch.setattr(library, name, functools.partial(failing, library))
-    found = [np.asarray(x) for x in getattr(be, name)(eager.array(m))]
+    found = [np.asarray(x) for x in getattr(backend, name)(eager.array(m))]
     values = 1 if name == "svd" else 0
     for k, (x, y) in enumerate(zip(found, expected, strict=True)):
         assert x.dtype == y.dtype
@@ -191,11 +191,11 @@ class TestPrecisionOfProducts:
     def test_they_are_left_as_they_were(self, torch):
         """On GPUs they shorten float32 to 11 digits, on some CPUs too."""
         matmul = getattr(torch.backends.mkldnn, "matmul", None)  # since PyTorch 2.9
-        be, before = backends.load("torch"), torch.get_float32_matmul_precision()
+        backend, before = backends.load("torch"), torch.get_float32_matmul_precision()
         for setting in ("high", "medium"):
             try:
                 torch.set_float32_matmul_precision(setting)
-                with contextlib.suppress(ZeroDivisionError), be.full_precision(torch.eye(2)):
+                with contextlib.suppress(ZeroDivisionError), backend.full_precision(torch.eye(2)):
                     assert getattr(matmul, "fp32_precision", torch.get_float32_matmul_precision()) in (
                         "ieee",
                         "highest",
@@ -258,24 +258,24 @@ class TestPrecisionOfProducts:
 
 
 def test_powers_of_two_times_denormal_numbers(everywhere):
-    be = backends.load("jax" if everywhere.jit else everywhere.name)
+    backend = backends.load("jax" if everywhere.jit else everywhere.name)
     x = np.array([[[5e-324, -3e-310], [0.0, 2e-308]]])
-    up = everywhere(lambda x: be.exact_ldexp(x, be.xp.zeros_like(x, dtype=be.xp.int32) + 1070), x)
+    up = everywhere(lambda x: backend.exact_ldexp(x, backend.xp.zeros_like(x, dtype=backend.xp.int32) + 1070), x)
     np.testing.assert_array_equal(up, np.ldexp(x, 1070))
-    down = everywhere(lambda x: be.exact_ldexp(x, be.xp.zeros_like(x, dtype=be.xp.int32) - 1070), up)
+    down = everywhere(lambda x: backend.exact_ldexp(x, backend.xp.zeros_like(x, dtype=backend.xp.int32) - 1070), up)
     np.testing.assert_array_equal(down, x)
-    np.testing.assert_array_equal(everywhere(be.exponent, x), np.frexp(x)[1])
-    np.testing.assert_array_equal(everywhere(be.largest, x[:, :, :1]), [5e-324])
+    np.testing.assert_array_equal(everywhere(backend.exponent, x), np.frexp(x)[1])
+    np.testing.assert_array_equal(everywhere(backend.largest, x[:, :, :1]), [5e-324])
 
 
 def test_eager_jax_arrays_are_converted_once_each_way(monkeypatch, rng):
     """The second call with a layout: NumPy's bits, and no operation of JAX's on the way, which takes as long as the matrix."""
     jax = pytest.importorskip("jax")
-    be = backends.load("jax")
+    backend = backends.load("jax")
     a, q = gaussian(rng, 2, 4, 4, dtype="float32")
     arrays = [jax.numpy.asarray(x) for x in (a, q)]
     first = solve_continuous_lyapunov(*arrays)
-    monkeypatch.setattr(be, "bind", None)
+    monkeypatch.setattr(backend, "bind", None)
     second = solve_continuous_lyapunov(*arrays)
     assert isinstance(second, jax.Array)
     assert second.sharding == first.sharding

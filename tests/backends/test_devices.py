@@ -17,7 +17,7 @@ def valueless(monkeypatch):
     """As while a CUDA graph is recorded, but with two steps of every loop, and one of every loop in a loop; and what the host
     computes is as empty as the rest.
     """
-    be, loop, within = backends.load("torch"), control_flow.frozen_loop, []
+    backend, loop, within = backends.load("torch"), control_flow.frozen_loop, []
 
     def few(step, state, limit, where):
         within.append(step)
@@ -27,9 +27,11 @@ def valueless(monkeypatch):
             within.pop()
 
     monkeypatch.setattr(control_flow, "frozen_loop", few)
-    monkeypatch.setattr(be, "_recording", lambda: True)
-    monkeypatch.setattr(be, "fast_half_dtype", lambda x: "float16")
-    monkeypatch.setattr(be, "host_callback", lambda f, like, *arrays: control_flow.tree_map(torch.empty_like, like))
+    monkeypatch.setattr(backend, "_recording", lambda: True)
+    monkeypatch.setattr(backend, "fast_half_dtype", lambda x: "float16")
+    monkeypatch.setattr(
+        backend, "host_callback", lambda f, like, *arrays: control_flow.tree_map(torch.empty_like, like)
+    )
 
 
 def check(value, dtype, *arrays):

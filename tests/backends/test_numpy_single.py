@@ -19,26 +19,34 @@ def same(one, stack):
 
 
 OPERATIONS = {
-    "norm": lambda be, a, b: be.norm(a),
-    "trace": lambda be, a, b: be.trace(a),
-    "inner": lambda be, a, b: stacks.inner(be, a, b),
-    "inv": lambda be, a, b: be.inv(a),
-    "solve": lambda be, a, b: be.solve(a, b),
-    "cholesky": lambda be, a, b: be.cholesky(a @ adjoint(a)),
-    "log_determinant": lambda be, a, b: be.log_determinant(a),
-    "addmm": lambda be, a, b: be.addmm(1.0, a, -0.5, a, b),
-    "ones": lambda be, a, b: be.ones(a),
-    "no_counts": lambda be, a, b: be.int_zeros(a),
-    "normalise": lambda be, a, b: stacks.scale_to_unit(be, 1e-9 * a, b),
-    "ldexp": lambda be, a, b: be.ldexp(a, stacks.broadcast_scalar(be.exponent(be.norm(a)) - 90)),
-    "far ldexp": lambda be, a, b: be.ldexp(a, stacks.broadcast_scalar(be.exponent(be.norm(a)) - 140)),
-    "maximum": lambda be, a, b: be.xp.maximum(be.norm(a), be.norm(b)),
-    "where": lambda be, a, b: be.xp.where(be.norm(a) > be.norm(b), be.norm(a), 1.0),
-    "where of matrices": lambda be, a, b: be.xp.where(stacks.broadcast_scalar(be.norm(a) > be.norm(b)), a, b),
-    "split": lambda be, a, b: be.masked_cond(be.norm(a) > be.norm(b), lambda a, b: a, lambda a, b: b, a, b),
-    "choose": lambda be, a, b: be.masked_select(be.norm(a) > be.norm(b), a, b),
-    "host": lambda be, a, b: be.host_callback(lambda a, b: a + b, a, a, b),
-    "loop": lambda be, a, b: be.loop(lambda x: ((x[0] / 2, x[1]), be.norm(x[0]) > be.norm(x[1])), (a, b / 8), 9),
+    "norm": lambda backend, a, b: backend.norm(a),
+    "trace": lambda backend, a, b: backend.trace(a),
+    "inner": lambda backend, a, b: stacks.inner(backend, a, b),
+    "inv": lambda backend, a, b: backend.inv(a),
+    "solve": lambda backend, a, b: backend.solve(a, b),
+    "cholesky": lambda backend, a, b: backend.cholesky(a @ adjoint(a)),
+    "log_determinant": lambda backend, a, b: backend.log_determinant(a),
+    "addmm": lambda backend, a, b: backend.addmm(1.0, a, -0.5, a, b),
+    "ones": lambda backend, a, b: backend.ones(a),
+    "no_counts": lambda backend, a, b: backend.int_zeros(a),
+    "normalise": lambda backend, a, b: stacks.scale_to_unit(backend, 1e-9 * a, b),
+    "ldexp": lambda backend, a, b: backend.ldexp(a, stacks.broadcast_scalar(backend.exponent(backend.norm(a)) - 90)),
+    "far ldexp": lambda backend, a, b: backend.ldexp(
+        a, stacks.broadcast_scalar(backend.exponent(backend.norm(a)) - 140)
+    ),
+    "maximum": lambda backend, a, b: backend.xp.maximum(backend.norm(a), backend.norm(b)),
+    "where": lambda backend, a, b: backend.xp.where(backend.norm(a) > backend.norm(b), backend.norm(a), 1.0),
+    "where of matrices": lambda backend, a, b: backend.xp.where(
+        stacks.broadcast_scalar(backend.norm(a) > backend.norm(b)), a, b
+    ),
+    "split": lambda backend, a, b: backend.masked_cond(
+        backend.norm(a) > backend.norm(b), lambda a, b: a, lambda a, b: b, a, b
+    ),
+    "choose": lambda backend, a, b: backend.masked_select(backend.norm(a) > backend.norm(b), a, b),
+    "host": lambda backend, a, b: backend.host_callback(lambda a, b: a + b, a, a, b),
+    "loop": lambda backend, a, b: backend.loop(
+        lambda x: ((x[0] / 2, x[1]), backend.norm(x[0]) > backend.norm(x[1])), (a, b / 8), 9
+    ),
 }
 
 
@@ -54,7 +62,10 @@ def test_operations(name, dtype, n, rng):
 def test_a_solver_gets_matrices_and_numbers():
     seen = []
     found = numpy_single.call(
-        lambda be, a, q, **options: seen.append((be, a.shape, q, options)) or a, np.ones((1, 2, 2)), None, way=1
+        lambda backend, a, q, **options: seen.append((backend, a.shape, q, options)) or a,
+        np.ones((1, 2, 2)),
+        None,
+        way=1,
     )
     assert seen == [(alone, (2, 2), None, {"way": 1})]
     assert found.shape == (2, 2)

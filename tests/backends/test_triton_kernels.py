@@ -81,16 +81,16 @@ def test_members_further_apart_than_32_bits_count():
 @pytest.mark.parametrize("name", ["muon", "polar_express"])
 def test_msign_by_these_products(name, shape, monkeypatch):
     """Where the steps of msign call a product Hermitian, it is."""
-    be = backends.load("torch")
+    backend = backends.load("torch")
     m = random(2, *shape)
-    whole, _ = steps.orthogonal(be, m, [(0.0, NAMED[name])], tol=0.1, bounded=True)
+    whole, _ = steps.orthogonal(backend, m, [(0.0, NAMED[name])], tol=0.1, bounded=True)
     calls = []
 
     def counted(a, b, shift=0.0):
         calls.append(a.shape)
         return product(a, b.mT, shift)
 
-    monkeypatch.setattr(be, "hermitian_product", counted)
-    half, _ = steps.orthogonal(be, m, [(0.0, NAMED[name])], tol=0.1, bounded=True)
+    monkeypatch.setattr(backend, "hermitian_product", counted)
+    half, _ = steps.orthogonal(backend, m, [(0.0, NAMED[name])], tol=0.1, bounded=True)
     assert len(calls) > len(NAMED[name])
     np.testing.assert_allclose(half.cpu(), whole.cpu(), atol=1e-3)

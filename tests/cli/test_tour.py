@@ -77,9 +77,9 @@ def test_a_row_without_an_answer_says_why(tmp_path, monkeypatch):
 def test_other_libraries(name):
     if importlib.util.find_spec(name) is None:
         pytest.skip(f"{name} is not installed")
-    be = load(name)
+    backend = load(name)
     for row in identities.rows(inputs.shipped_inputs(quick=True))[:3]:
-        verdict = judging.judge(row, be)
+        verdict = judging.judge(row, backend)
         assert verdict.passed, verdict
 
 

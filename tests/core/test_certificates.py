@@ -53,11 +53,11 @@ def test_forward_error_of_msign(condition, rng):
 
 def test_a_sign_of_another_matrix_is_seen():
     """S² = I to the last bit, and S is wrong by 1e-8: the commutator and the correction see it."""
-    be = backends.load("numpy")
+    backend = backends.load("numpy")
     m = np.array([[[1.0, 1.0], [0.0, -1.0]]])
     wrong = np.array([[[1.0, 1.0 + 1e-8], [0.0, -1.0]]])
     assert np.linalg.norm(wrong @ wrong - np.eye(2)) == 0
-    residual = matsign.mcsgn.spec.residual(be, (wrong,), m)
+    residual = matsign.mcsgn.spec.residual(backend, (wrong,), m)
     assert 1e-9 < residual.backward[0] < 1e-7
     step = np.linalg.norm(residual.correction[0]) / np.linalg.norm(wrong)
     true = 1e-8 / np.linalg.norm(wrong)
@@ -66,11 +66,11 @@ def test_a_sign_of_another_matrix_is_seen():
 
 def test_a_polar_factor_of_another_matrix_is_seen(rng):
     """Orthogonal to 16 digits, and belongs to D M instead of M."""
-    be = backends.load("numpy")
+    backend = backends.load("numpy")
     m = with_singular_values(rng, 5, 3, [3, 2, 1])
     wrong = matsign.msign(np.diag(1 + 1e-6 * np.arange(5)) @ m)
     true = np.linalg.norm(wrong - matsign.msign(m)) / 3**0.5
-    residual = matsign.msign.spec.residual(be, (wrong[None],), m[None])
+    residual = matsign.msign.spec.residual(backend, (wrong[None],), m[None])
     step = np.linalg.norm(residual.correction[0]) / np.linalg.norm(wrong)
     assert true / 5 < step < 5 * true
     assert residual.backward[0] > 1e-8
@@ -196,5 +196,5 @@ def test_what_is_unknown_is_infinite():
     """Where the correction came to nothing, not NaN, which every comparison would let pass."""
     from matsign.core.certificates import _or_infinite
 
-    be = backends.load("numpy")
-    np.testing.assert_array_equal(_or_infinite(be, np.array([np.nan, 0.0, 1.0])), [np.inf, 0.0, 1.0])
+    backend = backends.load("numpy")
+    np.testing.assert_array_equal(_or_infinite(backend, np.array([np.nan, 0.0, 1.0])), [np.inf, 0.0, 1.0])

@@ -32,7 +32,7 @@ def test_equal_to_one_by_one_in_few_calls(on, rng, monkeypatch):
     tree = collection(on, rng)
     calls, run = [], BoundOperation.evaluate
     monkeypatch.setattr(
-        BoundOperation, "evaluate", lambda self, be, *xs: calls.append(xs[0].shape) or run(self, be, *xs)
+        BoundOperation, "evaluate", lambda self, backend, *xs: calls.append(xs[0].shape) or run(self, backend, *xs)
     )
     found = each(msign)(tree)
     assert len(calls) == 4  # 9 × 4 and 4 × 9, 4 × 4, stacks of both, 1 × 1

@@ -16,7 +16,7 @@ if HAVE["jax"]:
     import jax
 
 KINDS = ("float64", "complex128")
-be = backends.load("numpy")
+backend = backends.load("numpy")
 
 
 class Case(NamedTuple):
@@ -157,7 +157,7 @@ def difference(f, arguments, tangents, h=2e-4):
 def valued(case, arguments):
     """The step, its value, and what it is called with."""
     step, given = case.step(arguments), [x for x in arguments if x is not None]
-    return step, step(be, *given)[: len(step.rule.results)], given
+    return step, step(backend, *given)[: len(step.rule.results)], given
 
 
 def size(*xs):
@@ -169,7 +169,7 @@ def size(*xs):
 def test_tangent_is_the_limit_of_differences(case, kind, rng):
     arguments, tangents = case.stacked(rng, kind)
     step, value, given = valued(case, arguments)
-    found = step.tangent(be, value, given, [x for x in tangents if x is not None])
+    found = step.tangent(backend, value, given, [x for x in tangents if x is not None])
     expected = difference(lambda *xs: valued(case, xs)[1], arguments, tangents)
     for x, y in zip(found, expected, strict=True):
         assert size(x - y) < 1e-8 * size(y)
@@ -184,7 +184,7 @@ def test_gramian_of_a_moved_factor(case, reached, kind, rng):
         x[:, reached:] *= 0  # these states are driven by nothing
     a = a / 2 if "discrete" in case.name else a - 4 * np.eye(4)
     step, (z,), given = valued(case, (a, b))
-    (dz,) = step.tangent(be, (z,), given, (da, db))
+    (dz,) = step.tangent(backend, (z,), given, (da, db))
 
     def gramian(a, b):
         (z,) = valued(case, (a, b))[1]
@@ -205,11 +205,11 @@ def test_reduction_of_a_system_that_is_not_minimal(lacks, kind, rng):
         a[:, :3, 3], c[:, :, 3] = 0, 0
     step, value, given = valued(case, (a, b, c))
     expected = difference(lambda *xs: valued(case, xs)[1], (a, b, c), tangents)
-    found = step.tangent(be, value, given, tangents)
+    found = step.tangent(backend, value, given, tangents)
     for x, y in zip((*found[:3], found[3][:, :3]), (*expected[:3], expected[3][:, :3]), strict=True):
         assert size(x - y) < 1e-7 * size(y)
     cotangents = [gaussian(rng, *x.shape, dtype=x.dtype) for x in value]
-    pulled = step.cotangent(be, value, given, cotangents)
+    pulled = step.cotangent(backend, value, given, cotangents)
     one, other = (
         sum(np.vdot(x, y).real for x, y in zip(*p, strict=True)) for p in ((cotangents, found), (pulled, tangents))
     )
@@ -223,7 +223,7 @@ def test_cotangent_is_the_adjoint(case, kind, rng):
     step, value, given = valued(case, arguments)
     tangents = [gaussian(rng, *x.shape, dtype=kind) for x in given]
     cotangents = [gaussian(rng, *x.shape, dtype=x.dtype) for x in value]
-    moved, pulled = step.tangent(be, value, given, tangents), step.cotangent(be, value, given, cotangents)
+    moved, pulled = step.tangent(backend, value, given, tangents), step.cotangent(backend, value, given, cotangents)
     one, other = (
         [np.vdot(x, y).real for x, y in zip(xs, ys, strict=True)]
         for xs, ys in ((cotangents, moved), (pulled, tangents))
@@ -239,11 +239,11 @@ def test_derivatives_keep_single_precision(case, kind, rng):
     tangents = [x.astype(kind) for x in tangents if x is not None]
     step, value, given = valued(case, arguments)
     wide = valued(case, tuple(None if x is None else x.astype(np.result_type(x, "float64")) for x in arguments))
-    found, expected = step.tangent(be, value, given, tangents), step.tangent(be, wide[1], wide[2], tangents)
+    found, expected = step.tangent(backend, value, given, tangents), step.tangent(backend, wide[1], wide[2], tangents)
     assert [x.dtype for x in found] == [x.dtype for x in value]
     if case not in FACTORS:
         assert all(size(x - y) < 2e-3 * size(y) for x, y in zip(found, expected, strict=True))
-    assert {x.dtype for x in step.cotangent(be, value, given, value)} == {np.dtype(kind)}
+    assert {x.dtype for x in step.cotangent(backend, value, given, value)} == {np.dtype(kind)}
 
 
 def functional(case, library):

@@ -16,20 +16,20 @@ PLANS = {**NAMED, **{f"steps {n}": schedule_of_length(n, 0.2, 2.0**-12) for n in
 
 
 @pytest.fixture(params=["torch", JAX])
-def be(request):
+def backend(request):
     pytest.importorskip(request.param)
     return backends.load(request.param)
 
 
 @pytest.fixture(params=list(EPS))
-def short(be, request, monkeypatch):
+def short(backend, request, monkeypatch):
     """The name of the dtype that the device is said to have units for."""
-    monkeypatch.setattr(be, "fast_half_dtype", lambda x: request.param)
+    monkeypatch.setattr(backend, "fast_half_dtype", lambda x: request.param)
     return request.param
 
 
-def half(be, a, **options):
-    return np.asarray(msign(be.asarray(a), precision="half", **options))
+def half(backend, a, **options):
+    return np.asarray(msign(backend.asarray(a), precision="half", **options))
 
 
 def basis(rng, *shape):
@@ -59,29 +59,30 @@ def hard(rng, n, k):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("shape", [(96, 96), (256, 64), (20, 8), (4, 2)])
-def test_nothing_overshoots_however_many_steps(shape, be, short, rng):
-    if be.name == "jax" and shape not in ((96, 96), (20, 8)):
+def test_nothing_overshoots_however_many_steps(shape, backend, short, rng):
+    if backend.name == "jax" and shape not in ((96, 96), (20, 8)):
         pytest.skip("compiles anew for every shape")
     a = hard(rng, *shape)
     slack = 8 * EPS[short]
-    for count in (2, 3, 4, 5, 6, 10, 20) if be.name == "torch" else (4, 10):
-        assert np.linalg.norm(half(be, a, steps=count), 2, axis=(1, 2)).max() < 1.2 + slack
-    for name, steps in NAMED.items() if be.name == "torch" else ():
+    for count in (2, 3, 4, 5, 6, 10, 20) if backend.name == "torch" else (4, 10):
+        assert np.linalg.norm(half(backend, a, steps=count), 2, axis=(1, 2)).max() < 1.2 + slack
+    for name, steps in NAMED.items() if backend.name == "torch" else ():
         assert (
-            np.linalg.norm(half(be, a, schedule=name), 2, axis=(1, 2)).max() < max_on_unit_interval(steps, 0.0) + slack
+            np.linalg.norm(half(backend, a, schedule=name), 2, axis=(1, 2)).max()
+            < max_on_unit_interval(steps, 0.0) + slack
         )
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (7, 7), (96, 96), (40, 160), (300, 20), (33, 1)])
-def test_it_is_msign_within_the_rounding_of_half_precision(shape, be, short, rng):
+def test_it_is_msign_within_the_rounding_of_half_precision(shape, backend, short, rng):
     """Singular vectors stay, and singular values down to a twentieth end where four steps in single precision leave them."""
-    if be.name == "jax" and shape not in ((1, 1), (7, 7), (40, 160), (300, 20)):
+    if backend.name == "jax" and shape not in ((1, 1), (7, 7), (40, 160), (300, 20)):
         pytest.skip("compiles anew for every shape")
     k, dtype = min(shape), "float32"
     u, v = basis(rng, max(shape), k), basis(rng, k, k)
     a = (u * np.geomspace(1, 0.05, k)) @ v
     a = (a if shape[0] >= shape[1] else a.T).astype(dtype)
-    x = half(be, a, steps=4)
+    x = half(backend, a, steps=4)
     assert x.dtype == dtype
     values = np.linalg.svd(x, compute_uv=False)
     assert 0.79 < values.min() <= values.max() < 1.2 + 8 * EPS[short]
@@ -89,54 +90,58 @@ def test_it_is_msign_within_the_rounding_of_half_precision(shape, be, short, rng
     assert np.linalg.norm(turned - turned.T) < 4 * EPS[short] * np.linalg.norm(a)
 
 
-def test_steps_that_would_explode_are_taken_in_full(be, short, rng):
-    a = be.asarray(gaussian(rng, 20, 20))
+def test_steps_that_would_explode_are_taken_in_full(backend, short, rng):
+    a = backend.asarray(gaussian(rng, 20, 20))
     exploding = [(3.0, 0.0, 0.0)] * 10, [(1e3, -1e6, 3e8)]
     vanishing = [(1e-6, 0.0, 0.0)], [(0.0, 0.3, 0.0)] * 2
     for options in [{"schedule": "cans"}, *({"schedule": rows} for rows in (*exploding, *vanishing))]:
         full = np.asarray(msign(a, precision="full", **options))
         np.testing.assert_array_equal(np.asarray(msign(a, precision="half", **options)), full)
-    assert (half(be, a, schedule="muon") != np.asarray(msign(a, schedule="muon"))).any()
+    assert (half(backend, a, schedule="muon") != np.asarray(msign(a, schedule="muon"))).any()
 
 
-def test_what_is_asked_for_in_full_is_full(be, short, rng):
+def test_what_is_asked_for_in_full_is_full(backend, short, rng):
     a = gaussian(rng, 12, 5, dtype="complex64")
-    x = be.asarray(a)
-    np.testing.assert_array_equal(half(be, a, steps=4), np.asarray(msign(x, steps=4)))  # there are no complex halves
-    real = be.asarray(a.real)
-    np.testing.assert_array_equal(half(be, a.real, tol=0.01), np.asarray(msign(real, tol=0.01)))
-    rounded = be.astype(real, "bfloat16")
-    single = be.astype(rounded, "float32")
+    x = backend.asarray(a)
+    np.testing.assert_array_equal(
+        half(backend, a, steps=4), np.asarray(msign(x, steps=4))
+    )  # there are no complex halves
+    real = backend.asarray(a.real)
+    np.testing.assert_array_equal(half(backend, a.real, tol=0.01), np.asarray(msign(real, tol=0.01)))
+    rounded = backend.astype(real, "bfloat16")
+    single = backend.astype(rounded, "float32")
 
     def floats(x):
-        return np.asarray(be.astype(x, "float32"))
+        return np.asarray(backend.astype(x, "float32"))
 
     by_default, in_full = (floats(msign(rounded, steps=4, precision=p)) for p in (None, "full"))
-    assert be.dtype_name(msign(rounded, steps=4)) == "bfloat16"
-    np.testing.assert_array_equal(by_default, floats(be.astype(msign(single, steps=4, precision="half"), "bfloat16")))
-    np.testing.assert_array_equal(in_full, floats(be.astype(msign(single, steps=4), "bfloat16")))
+    assert backend.dtype_name(msign(rounded, steps=4)) == "bfloat16"
+    np.testing.assert_array_equal(
+        by_default, floats(backend.astype(msign(single, steps=4, precision="half"), "bfloat16"))
+    )
+    np.testing.assert_array_equal(in_full, floats(backend.astype(msign(single, steps=4), "bfloat16")))
     assert (by_default != in_full).any()
     with pytest.raises(ValueError, match="precision must be one of"):
         msign(x, precision="double")
 
 
-def test_members_do_not_see_each_other_nor_their_scale(be, short, rng):
+def test_members_do_not_see_each_other_nor_their_scale(backend, short, rng):
     a = np.stack(
         [gaussian(rng, 30, 12), np.zeros((30, 12)), 2.0**-80 * gaussian(rng, 30, 12), np.full((30, 12), np.nan)]
     )
     a[0, 0, 0] = 2.0**60
     kept = a.copy()
-    x = half(be, a, steps=4, errors="nan")
+    x = half(backend, a, steps=4, errors="nan")
     np.testing.assert_array_equal(a, kept)
     assert np.isnan(x[3]).all()
     assert not x[1].any()
-    for k in (0, 2) if be.name == "torch" else (0,):
-        np.testing.assert_array_equal(half(be, a[k], steps=4), x[k])
-        np.testing.assert_array_equal(half(be, 2.0**20 * a[k], steps=4), x[k])
+    for k in (0, 2) if backend.name == "torch" else (0,):
+        np.testing.assert_array_equal(half(backend, a[k], steps=4), x[k])
+        np.testing.assert_array_equal(half(backend, 2.0**20 * a[k], steps=4), x[k])
 
 
-def test_the_gradient_is_that_of_msign(be, short, rng):
-    a, move = (be.asarray(gaussian(rng, 24, 8)) for _ in range(2))
+def test_the_gradient_is_that_of_msign(backend, short, rng):
+    a, move = (backend.asarray(gaussian(rng, 24, 8)) for _ in range(2))
     expected = np.asarray(frechet(msign)(a, move))
     found = np.asarray(frechet(msign)(a, move, steps=4, precision="half"))
     assert np.linalg.norm(found - expected) < 2 * EPS[short] * np.linalg.norm(expected)

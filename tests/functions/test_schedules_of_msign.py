@@ -300,9 +300,9 @@ def test_long_matrices_in_single_precision(shape, options, eager):
 
 def test_sums_in_pieces_are_the_sums(eager, rng):
     """Long columns are summed in pieces: any length, also between two multiples of a piece, with and without a shift."""
-    be = backends.load(eager.name)
+    backend = backends.load(eager.name)
     for n in (1, 4096, 4097, 6144, 10000):
         m = gaussian(rng, 2, n, 3, dtype="complex128")
         for shift in (0.0, -1.5):
-            found = np.asarray(_gram(be, eager.array(m), shift))
+            found = np.asarray(_gram(backend, eager.array(m), shift))
             np.testing.assert_allclose(found, m.conj().mT @ m + shift * np.eye(3), atol=1e-14 * n)

@@ -10,7 +10,7 @@ from matrices import adjoint, definite, gaussian, similar, stable
 from matsign import backends
 from matsign.iterations import block_structures, minimax, newton
 
-be = backends.load("numpy")
+backend = backends.load("numpy")
 
 
 def _dense(rng, n, m, dtype):
@@ -53,7 +53,7 @@ def structures(draw):
 
 
 def dense(x):
-    return x.dense(be)[0]
+    return x.dense(backend)[0]
 
 
 def close(x, y, tol=1e-12):
@@ -78,7 +78,7 @@ def test_the_dense_matrix_is_the_one_in_the_table(make, rng):
 @given(structures(), st.floats(0.1, 10))
 def test_newton_step_on_blocks_is_the_step_on_the_matrix(x, mu):
     m = dense(x)
-    step = block_structures.newton_step(be, x, x.inverse(be), np.array([mu]))
+    step = block_structures.newton_step(backend, x, x.inverse(backend), np.array([mu]))
     assert type(step) is type(x)
     assert close(dense(step), (mu * m + np.linalg.inv(m) / mu) / 2)
 
@@ -88,7 +88,7 @@ def test_odd_polynomial_on_blocks_is_the_polynomial_of_the_matrix(x, coefficient
     m = dense(x)
     a, b, c = coefficients
     terms = [a * m, b * m @ m @ m, c * m @ m @ m @ m @ m]
-    step = dense(block_structures.odd_step(be, x, a, b, c))
+    step = dense(block_structures.odd_step(backend, x, a, b, c))
     assert np.linalg.norm(step - sum(terms)) <= 1e-13 * sum(map(np.linalg.norm, terms))
 
 
@@ -96,14 +96,14 @@ def test_odd_polynomial_on_blocks_is_the_polynomial_of_the_matrix(x, coefficient
 @pytest.mark.parametrize("dtype", ["float64", "complex128"])
 def test_odd_polynomial_of_a_rectangular_dilation(n, m, dtype, rng):
     c = gaussian(rng, 1, n, m, dtype=dtype)
-    step = block_structures.odd_step(be, block_structures.Dilation(c), 2.0, -1.5, 0.5)
+    step = block_structures.odd_step(backend, block_structures.Dilation(c), 2.0, -1.5, 0.5)
     x = dense(block_structures.Dilation(c))
     assert close(dense(step), 2 * x - 1.5 * x @ x @ x + 0.5 * x @ x @ x @ x @ x)
 
 
 @given(structures())
 def test_newton_on_blocks_ends_at_the_sign_of_the_matrix(x):
-    found = newton.newton(be, x)
+    found = newton.newton(backend, x)
     assert type(found.value) is type(x)
     assert found.defect[0] < 1e-3
     assert close(dense(found.value), direct.sign_by_eigenvectors(dense(x)), 1e-10)
@@ -122,7 +122,9 @@ def test_polynomials_on_blocks_end_at_the_sign_of_the_matrix(seed, n, dtype):
         size = np.sqrt(np.abs(np.trace(dense(x) @ dense(x))))
         if np.abs(np.linalg.eigvals(dense(x)).real).min() < 2e-3 * size:
             continue
-        found = newton.finish(be, newton.run_schedule(be, type(x)(*(b / size for b in x)), schedule), np.zeros(1))
+        found = newton.finish(
+            backend, newton.run_schedule(backend, type(x)(*(b / size for b in x)), schedule), np.zeros(1)
+        )
         assert close(dense(found.value), direct.sign_by_eigenvectors(dense(x)), 1e-10)
 
 
@@ -131,7 +133,7 @@ def test_blocks_never_assemble_the_doubled_matrix(monkeypatch, rng):
     monkeypatch.setattr(block_structures, "assemble", lambda *_: pytest.fail("assembled"))
     for make in (_triangular, _lyapunov, _antidiagonal, _dilation):
         x = make(rng, 3, 2, "float64")
-        newton.newton(be, type(x)(*(block[None] for block in x)))
+        newton.newton(backend, type(x)(*(block[None] for block in x)))
 
 
 @pytest.mark.parametrize("dtype", ["float64", "complex128"])
@@ -139,19 +141,19 @@ def test_lyapunov_is_the_triangular_structure_with_one_inverse(dtype, rng, monke
     x = _lyapunov(rng, 4, 4, dtype)
     x = block_structures.Lyapunov(x.a[None], x.q[None])
     calls = []
-    monkeypatch.setattr(be, "inv", lambda a, inv=be.inv: (calls.append(1), inv(a))[1])
-    one = x.inverse(be)
+    monkeypatch.setattr(backend, "inv", lambda a, inv=backend.inv: (calls.append(1), inv(a))[1])
+    one = x.inverse(backend)
     assert len(calls) == 1
-    two = block_structures.Triangular(x.a, x.q, -adjoint(x.a)).inverse(be)
+    two = block_structures.Triangular(x.a, x.q, -adjoint(x.a)).inverse(backend)
     assert close(dense(one), dense(two), 1e-14)
 
 
 @pytest.mark.parametrize("dtype", ["float64", "complex128"])
 def test_stable_lyapunov_solves_and_tells_stability(dtype, rng):
     a, q = -stable(rng, 5, dtype)[None], gaussian(rng, 1, 5, 5, dtype=dtype)
-    found, x = newton.lyapunov_by_sign(be, a, q)
+    found, x = newton.lyapunov_by_sign(backend, a, q)
     assert close(a @ x + x @ adjoint(a), q, 1e-13)
-    assert newton.has_converged(be, found)[0]
+    assert newton.has_converged(backend, found)[0]
     assert abs(np.trace(found.value.a[0]) + 5) < 1e-12
-    mixed, _ = newton.lyapunov_by_sign(be, a + 0.9 * np.eye(5), q)
+    mixed, _ = newton.lyapunov_by_sign(backend, a + 0.9 * np.eye(5), q)
     assert abs(np.trace(mixed.value.a[0]) + 5) > 1.9

@@ -10,18 +10,18 @@ from matsign.iterations import block_structures, minimax, newton
 
 
 @pytest.fixture
-def be(on):
+def backend(on):
     return backends.load(on.name)
 
 
-def test_newton_on_a_batch_of_fast_and_slow_members(on, be, rng):
+def test_newton_on_a_batch_of_fast_and_slow_members(on, backend, rng):
     members = [
         np.diag([1.0, -1, 1]),
         np.diag([1, -1e-6, 3.0]),
         splitting(rng, 3),
         similar(rng, np.diag([1e-8, -1, 1.0])),
     ]
-    found = newton.newton(be, block_structures.Dense(on.array(np.stack(members))))
+    found = newton.newton(backend, block_structures.Dense(on.array(np.stack(members))))
     s, steps = np.asarray(found.value.m), np.asarray(found.steps)
     for k, m in enumerate(members):
         np.testing.assert_allclose(s[k], direct.sign_by_eigenvectors(m), atol=1e-7)
@@ -29,32 +29,32 @@ def test_newton_on_a_batch_of_fast_and_slow_members(on, be, rng):
     assert steps.max() <= 8 - round(np.log2(2e-16)) + 6
 
 
-def test_newton_keeps_a_frozen_member_to_the_bit(on, be, rng):
+def test_newton_keeps_a_frozen_member_to_the_bit(on, backend, rng):
     """A member that is done does not move while others go on."""
     fast, slow = stable(rng, 3), similar(rng, np.diag([1e-9, -1, 1.0]))
-    alone = newton.newton(be, block_structures.Dense(on.array(fast[None]))).value.m
-    both = newton.newton(be, block_structures.Dense(on.array(np.stack([fast, slow])))).value.m
+    alone = newton.newton(backend, block_structures.Dense(on.array(fast[None]))).value.m
+    both = newton.newton(backend, block_structures.Dense(on.array(np.stack([fast, slow])))).value.m
     np.testing.assert_allclose(np.asarray(both)[0], np.asarray(alone)[0], rtol=0, atol=1e-14)
 
 
-def test_purify_sends_values_to_zero_and_one(on, be, rng):
+def test_purify_sends_values_to_zero_and_one(on, backend, rng):
     values = [1.1, 0.9, 0.83, 0.8, 0.3, 1e-8]
     x = with_singular_values(rng, 8, 6, values)
-    found = newton.purify(be, block_structures.Dilation(on.array(x[None])), be.ones(on.array(x[None])))
+    found = newton.purify(backend, block_structures.Dilation(on.array(x[None])), backend.ones(on.array(x[None])))
     u, _, vh = np.linalg.svd(x, full_matrices=False)
     expected = (u[:, :3]) @ vh[:3]
     np.testing.assert_allclose(np.asarray(found.value.c)[0], expected, atol=1e-14)
 
 
-def test_separable_sylvester(on, be, rng):
+def test_separable_sylvester(on, backend, rng):
     a, b, q = stable(rng, 4), stable(rng, 3), gaussian(rng, 4, 3)
-    x = np.asarray(newton.separable_sylvester(be, *(on.array(v[None]) for v in (a, b, q))))[0]
+    x = np.asarray(newton.separable_sylvester(backend, *(on.array(v[None]) for v in (a, b, q))))[0]
     np.testing.assert_allclose(x, direct.sylvester_by_kronecker(a, b, q), rtol=1e-12)
 
 
-def test_run_applies_the_steps_in_order(on, be, rng):
+def test_run_applies_the_steps_in_order(on, backend, rng):
     x = gaussian(rng, 2, 3, 3)
     steps = (minimax.Step(2.0, 1.0, -0.5), minimax.Step(1.0, -0.3))
-    found = np.asarray(newton.run_schedule(be, block_structures.Dense(on.array(x)), steps).m)
+    found = np.asarray(newton.run_schedule(backend, block_structures.Dense(on.array(x)), steps).m)
     y = 2 * x + x @ x @ x - 0.5 * x @ x @ x @ x @ x
     np.testing.assert_allclose(found, y - 0.3 * y @ y @ y, rtol=1e-10)

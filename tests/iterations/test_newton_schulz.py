@@ -58,8 +58,8 @@ def test_five_rough_steps_need_no_restart(name):
 def test_one_polynomial_in_either_form(name, shape, dtype, on, rng):
     """Against the singular values, each through the polynomials, for matrices over the bound of their norm."""
     m = gaussian(rng, *shape, dtype=dtype)
-    be, plan = backends.load(on.name), PLANS[name]
-    x, steps = orthogonal(be, on.array(m[None]), [(0.0, plan)], tol=0.1, bounded=False)
+    backend, plan = backends.load(on.name), PLANS[name]
+    x, steps = orthogonal(backend, on.array(m[None]), [(0.0, plan)], tol=0.1, bounded=False)
     assert np.asarray(steps).tolist() == [len(plan)]
     u, s, vh = np.linalg.svd(m.astype(np.result_type(dtype, "float64")), full_matrices=False)
     s = s / (np.linalg.norm(s) * (1 + 2 * headroom(np.finfo(dtype).eps, max(shape))))
@@ -72,14 +72,14 @@ def test_one_polynomial_in_either_form(name, shape, dtype, on, rng):
 
 def test_the_shortest_plan_that_a_member_allows(eager, rng):
     """Each member of a stack takes the plan of its own smallest singular value, with the bits that it has alone."""
-    be = backends.load(eager.name)
+    backend = backends.load(eager.name)
     u, v = (np.linalg.qr(gaussian(rng, 3, 30, 30))[0] for _ in range(2))
     least = np.array([0.5, 0.04, 1e-3])
     stack = (u * np.stack([np.geomspace(1, low, 30) for low in least])[:, None, :]) @ v
     plans = [(level, polar_express(level, 0.01, 1e-16)) for level in (0.2, 0.02, 1e-4)]
-    x, steps = (np.asarray(y) for y in orthogonal(be, eager.array(stack), plans, tol=0.01, bounded=True))
+    x, steps = (np.asarray(y) for y in orthogonal(backend, eager.array(stack), plans, tol=0.01, bounded=True))
     assert steps.tolist() == [len(plan) for _, plan in plans]
     assert abs(np.linalg.svd(x, compute_uv=False) - 1).max() < 0.01
     for k in range(3):
-        alone, _ = orthogonal(be, eager.array(stack[k : k + 1]), plans, tol=0.01, bounded=True)
+        alone, _ = orthogonal(backend, eager.array(stack[k : k + 1]), plans, tol=0.01, bounded=True)
         np.testing.assert_array_equal(np.asarray(alone)[0], x[k])

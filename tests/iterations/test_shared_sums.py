@@ -56,9 +56,9 @@ def test_an_error_shows(name):
     f, arrays = CASES[name]
     x = f(*arrays)
     wrong = x + 1e-9 * np.linalg.norm(x) * _noise(*x.shape) / x.size**0.5
-    be = matsign.backends.load("numpy")
+    backend = matsign.backends.load("numpy")
     stacks = [np.asarray(a, x.dtype)[None] for a in arrays]
-    (step,) = f.spec.residual(be, (wrong[None],), *stacks).correction
+    (step,) = f.spec.residual(backend, (wrong[None],), *stacks).correction
     assert np.linalg.norm(step[0] + wrong - x) < 1e-2 * np.linalg.norm(wrong - x)
 
 

@@ -9,29 +9,31 @@ from matsign.linalg import balancing
 
 
 def test_a_matrix_in_alike_units_is_left_alone(on, rng):
-    be = backends.load(on.name)
-    assert not np.asarray(balancing.balancing_exponents(be, on.array(gaussian(rng, 3, 6, 6)))).any()
+    backend = backends.load(on.name)
+    assert not np.asarray(balancing.balancing_exponents(backend, on.array(gaussian(rng, 3, 6, 6)))).any()
 
 
 def test_units_are_found_by_member(on, rng):
-    be = backends.load(on.name)
+    backend = backends.load(on.name)
     a = gaussian(rng, 3, 6, 6)
     units = 2.0 ** rng.integers(-30, 30, 6)
     a[1] = units[:, None] * a[1] / units
-    e = balancing.balancing_exponents(be, on.array(a))
+    e = balancing.balancing_exponents(backend, on.array(a))
     assert np.asarray(e)[1].any()
     assert not np.asarray(e)[[0, 2]].any()
-    balanced = np.asarray(balancing.rescale(be, on.array(a), e))
+    balanced = np.asarray(balancing.rescale(backend, on.array(a), e))
     assert np.abs(balanced[1]).max() < 100
-    assert not np.asarray(balancing.is_unbalanced(be, on.array(balanced))).any()
+    assert not np.asarray(balancing.is_unbalanced(backend, on.array(balanced))).any()
     back = 2.0 ** np.asarray(e)[1]
     np.testing.assert_array_equal(back[:, None] * balanced[1] / back, a[1])
 
 
 def test_zero_rows_and_columns_are_no_reason_to_balance(on):
-    be = backends.load(on.name)
+    backend = backends.load(on.name)
     a = np.array([[[0.0, 1.0], [0.0, 0.0]], [[0.0, 0.0], [0.0, 0.0]]])
-    np.testing.assert_array_equal(balancing.rescale(be, on.array(a), balancing.balancing_exponents(be, on.array(a))), a)
+    np.testing.assert_array_equal(
+        balancing.rescale(backend, on.array(a), balancing.balancing_exponents(backend, on.array(a))), a
+    )
 
 
 HARD = {
@@ -49,9 +51,9 @@ HARD = {
 @pytest.mark.parametrize("name", HARD)
 @pytest.mark.parametrize("size", [1.0, 1e-100])
 def test_units_of_coupled_blocks(name, size, on):
-    be = backends.load(on.name)
+    backend = backends.load(on.name)
     m = size * HARD[name]
-    b, e, k, reached = (np.asarray(x) for x in balancing.balance(be, on.array(m[None])))
+    b, e, k, reached = (np.asarray(x) for x in balancing.balance(backend, on.array(m[None])))
     assert 0.5 <= np.abs(b).max() < 1
     assert np.linalg.cond(b[0]) < (1e7 if len(m) == 20 else 1e3)
     with np.errstate(under="ignore"):
@@ -62,9 +64,9 @@ def test_units_of_coupled_blocks(name, size, on):
 
 
 def test_units_of_alike_rows_and_columns_are_left_alone(on, rng):
-    be = backends.load(on.name)
+    backend = backends.load(on.name)
     for a in (gaussian(rng, 3, 6, 6), np.stack([np.eye(3, k=1), np.zeros((3, 3)), np.eye(3)])):
-        e = balancing.balance(be, on.array(a)).e
+        e = balancing.balance(backend, on.array(a)).e
         assert e is None or not np.asarray(e).any()
 
 

@@ -97,7 +97,7 @@ def test_what_rtol_leaves_open_with_a_chain_is_not_sound():
     """Moved by 1e-9, a chain of two has eigenvalues of 3e-5 sizes: 1e-4 is no longer clearly something else."""
     m = block_diagonal(jordan(0, 2), [[1e-4]], [[1.0]])
     m[1, 0] = 1e-9  # within rtol, so not exact
-    be = backends.load("numpy")
-    assert not deflate(be, m[None], 1e-8).sound[0]
+    backend = backends.load("numpy")
+    assert not deflate(backend, m[None], 1e-8).sound[0]
     m[2, 2] = 1e-1
-    assert deflate(be, m[None], 1e-8).sound[0]
+    assert deflate(backend, m[None], 1e-8).sound[0]

@@ -20,21 +20,23 @@ def error(value, exact):
 def test_products_keep_half_as_many_digits_again_and_more(n, dtype, on, rng):
     if on.name == "jax" and n != (30 if dtype in ("float32", "complex128") else 1):
         pytest.skip("compiles anew for every shape")
-    be = backends.load(on.name)
+    backend = backends.load(on.name)
     x, y = gaussian(rng, n, n, dtype=dtype), gaussian(rng, n, n, dtype=dtype)
-    found = dw_product(be, from_double(on.array(x[None])), from_double(on.array(y[None])))
+    found = dw_product(backend, from_double(on.array(x[None])), from_double(on.array(y[None])))
     assert error(found, truth.exact(x) @ truth.exact(y)) < n * np.finfo(dtype).eps ** 1.4
 
 
 @pytest.mark.parametrize("dtype", ["float64", "complex128"])
 def test_a_residual_below_the_rounding_of_its_terms(dtype, rng):
     """(x y) z - x (y z) is zero; in twice the precision it is far below eps."""
-    be = backends.load("numpy")
+    backend = backends.load("numpy")
     x, y, z = (from_double(gaussian(rng, 1, 6, 6, dtype=dtype)) for _ in range(3))
-    gap = dw_add(dw_product(be, dw_product(be, x, y), z), dw_neg(dw_product(be, x, dw_product(be, y, z))))
+    gap = dw_add(
+        dw_product(backend, dw_product(backend, x, y), z), dw_neg(dw_product(backend, x, dw_product(backend, y, z)))
+    )
     pair = np.abs(x.high).max() * np.abs(y.high).max()
     assert np.abs(gap.high).max() < 1e-28 * pair * np.abs(z.high).max()
-    flipped = dw_add(dw_adjoint(dw_product(be, x, y)), dw_neg(dw_product(be, dw_adjoint(y), dw_adjoint(x))))
+    flipped = dw_add(dw_adjoint(dw_product(backend, x, y)), dw_neg(dw_product(backend, dw_adjoint(y), dw_adjoint(x))))
     assert np.abs(flipped.high).max() < 1e-28 * pair
 
 

@@ -49,9 +49,9 @@ def test_what_cannot_be_solved_with_has_no_separation():
 
 
 def test_suspicion_comes_before_singularity(rng):
-    be, y = load("numpy"), gaussian(rng, 1, 3, 2)
+    backend, y = load("numpy"), gaussian(rng, 1, 3, 2)
     for gap, expected in ((1.0, False), (1e-6, False), (1e-15, True), (0.0, True)):
         a, b = np.diag([1.0, 2, 3]), np.diag([-1 + gap, 5.0])
         with np.errstate(all="ignore"):
             least = np.linalg.norm(y) / np.linalg.norm(y / (np.diag(a)[:, None] + np.diag(b)), axis=(1, 2))
-            assert may_be_singular(be, least, y, rounding_separation(be, a[None], b[None]))[0] == expected
+            assert may_be_singular(backend, least, y, rounding_separation(backend, a[None], b[None]))[0] == expected

@@ -86,11 +86,11 @@ def test_a_bad_matrix_spoils_no_other(rng, shapes_called):
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_matrices_of_one_form_take_the_same_steps(dtype):
-    be = load("numpy")
+    backend = load("numpy")
     for short in (3, 16, 100):
         seen = {}
         for long in range(short, 5000, 7):
-            room = headroom(*rounding(be, np.empty((1, long, short), dtype)))
+            room = headroom(*rounding(backend, np.empty((1, long, short), dtype)))
             assert seen.setdefault(form(short, long), (room, long >= _TALL * short)) == (room, long >= _TALL * short)
 
 

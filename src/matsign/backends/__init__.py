@@ -1,7 +1,7 @@
 """The array libraries: which one an argument belongs to, and the little each must add to the array API standard.
 
 A backend is a module (``numpy``, ``torch`` or ``jax`` beside this file) with the functions of `Backend`. Nothing above
-this folder imports an array library; it asks `backend_of` for the module and uses ``be.xp`` for everything standard.
+this folder imports an array library; it asks `backend_of` for the module and uses ``backend.xp`` for everything standard.
 """
 
 from __future__ import annotations
@@ -152,8 +152,8 @@ class Backend(Protocol):
     def fold_rows(self, rows: Iterable[tuple[float, ...]], f: Callable[..., Any], state: Any) -> Any:
         """``state = f(state, *row)`` for each of these rows of numbers; what comes and goes has one shape."""
 
-    def shared_function(self, f: Callable[..., Any], be: Any, *arrays: Any, **options: Any) -> Any:
-        """``f(be, *arrays, **options)`` for this backend: in a compiled program one function for all calls with these options."""
+    def shared_function(self, f: Callable[..., Any], backend: Any, *arrays: Any, **options: Any) -> Any:
+        """``f(backend, *arrays, **options)`` for this backend: in a compiled program one function for all calls with these options."""
 
     def masked_cond(self, mask: Array, yes: Callable[..., Any], no: Callable[..., Any], *arrays: Array) -> Any:
         """``yes(*arrays)`` for the members in `mask` and ``no(*arrays)`` for the rest, each run only if it has members."""

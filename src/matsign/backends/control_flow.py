@@ -64,9 +64,9 @@ def fold_rows(rows: Iterable[tuple[float, ...]], f: Callable[..., Any], state: A
     return state
 
 
-def shared_function(f: Callable[..., Any], be: Any, *arrays: Any, **options: Any) -> Any:
-    """``f(be, *arrays, **options)``."""
-    return f(be, *arrays, **options)
+def shared_function(f: Callable[..., Any], backend: Any, *arrays: Any, **options: Any) -> Any:
+    """``f(backend, *arrays, **options)``."""
+    return f(backend, *arrays, **options)
 
 
 def first(x: Any, _: Any) -> Any:

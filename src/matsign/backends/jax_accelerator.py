@@ -129,7 +129,7 @@ class Accelerator:
         self._miss(found[-CODES] > 0)
         return found
 
-    def shared_function(self, f: Callable[..., Any], be: Any, *arrays: Any, **options: Any) -> Any:
+    def shared_function(self, f: Callable[..., Any], backend: Any, *arrays: Any, **options: Any) -> Any:
         return self._once((f, *sorted(options.items())), functools.partial(f, self, **options), *arrays)
 
     def _once(self, key: Any, f: Callable[..., Any], *arrays: Any) -> Any:
@@ -226,15 +226,15 @@ def _trace(*arrays: Array, step: Any) -> tuple[Array, ...]:
     if step.fixed:
         # Products for every member: no host takes those with denormal numbers.
         return tuple(step(plain, *arrays))
-    be, unknown = Accelerator(), ~_finite(arrays)
-    found = tuple(step(be, *(_where(unknown, _harmless(x), x) for x in arrays)))
+    backend, unknown = Accelerator(), ~_finite(arrays)
+    found = tuple(step(backend, *(_where(unknown, _harmless(x), x) for x in arrays)))
     values = found if isinstance(step, Derivative) else found[:-CODES]
     missed = unknown | _holds_denormal(arrays)
     if step.finite:
         # What comes to nothing is for the host to say.
         missed = missed | ~_finite(values)
-    if be.unserved() is not None:
-        missed = missed | be.unserved()
+    if backend.unserved() is not None:
+        missed = missed | backend.unserved()
     results = tuple((x.shape, x.dtype) for x in found)
 
     def fallen_back(*arrays: Array) -> tuple[Array, ...]:

@@ -47,24 +47,24 @@ class Derivative:
         """Arrays that the results are like."""
         return operands[: self.results] if self.kind == "tangent" else operands[self.results :][: self.arguments]
 
-    def __call__(self, be: Any, *operands: Array) -> Arrays:
+    def __call__(self, backend: Any, *operands: Array) -> Arrays:
         point, directions = operands[: -self.directions], operands[-self.directions :]
         value, arrays = point[: self.results], point[self.results :]
-        found = getattr(self.step, self.kind)(be, value, arrays, directions)
+        found = getattr(self.step, self.kind)(backend, value, arrays, directions)
         return tuple(x.astype(y.dtype) for x, y in zip(found, self.like(operands), strict=True))
 
-    def evaluate(self, be: Any, *operands: Any) -> Arrays:
+    def evaluate(self, backend: Any, *operands: Any) -> Arrays:
         """By NumPy, whose rules want finite numbers: those members that have them."""
         finite = np.ones(len(operands[0]), bool)
         for x in operands:
             finite &= np.isfinite(x).all(tuple(range(1, x.ndim)))
         if finite.all():
-            return self(be, *operands)
+            return self(backend, *operands)
         out = tuple(np.full_like(x, np.nan) for x in self.like(operands))
         if finite.any():
-            for x, part in zip(out, self(be, *(x[finite] for x in operands)), strict=True):
+            for x, part in zip(out, self(backend, *(x[finite] for x in operands)), strict=True):
                 x[finite] = part
         return out
 
-    def raises(self, be: Any, found: Arrays) -> bool:
+    def raises(self, backend: Any, found: Arrays) -> bool:
         return False

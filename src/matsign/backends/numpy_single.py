@@ -61,7 +61,7 @@ name = "numpy"
 
 
 def call(f: Callable[..., Any], *arrays: Array, **options: Any) -> Any:
-    """``f(be, *arrays, **options)`` for the matrices in stacks of one."""
+    """``f(backend, *arrays, **options)`` for the matrices in stacks of one."""
     return f(sys.modules[__name__], *[None if x is None else x[0] for x in arrays], **options)
 
 

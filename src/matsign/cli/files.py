@@ -100,7 +100,7 @@ def write(targets: list[str], values: Mapping[str, Array]) -> None:
         try:
             writer(path, part)
         except OSError as error:
-            raise FileError(f"{path}: {error.strerror or 'cannot be written'}") from None
+            raise FileError(f"{path}: {error.strerror or 'cannot backend written'}") from None
 
 
 def check_target(target: str) -> None:

@@ -52,10 +52,10 @@ class Flow(NamedTuple):
 
 def flow(name: str, x: Any) -> Flow:
     """Newton's iteration from a block structure to its sign."""
-    be = Recorder()
+    backend = Recorder()
     with np.errstate(all="ignore"):
-        newton(be, x)
-    return Flow(name, [y.dense(be)[0] for y in (x, *be.seen)])
+        newton(backend, x)
+    return Flow(name, [y.dense(backend)[0] for y in (x, *backend.seen)])
 
 
 def dense(m: Array) -> Flow:
@@ -87,12 +87,12 @@ class Lift(NamedTuple):
 
 def lift(m: Array) -> Lift:
     """The singular values of M through the polynomial method: lifting, purification, polish."""
-    be = Recorder()
+    backend = Recorder()
     schedule = lifting(max(m.shape) * _EPS, _EPS, 2.0)
     x = Dilation(m[None] / np.linalg.norm(m, 2))
     iterates = [x]
     for step in schedule:
-        iterates.append(odd_step(be, iterates[-1], *step))
-    last = purify(be, iterates[-1], be.ones(x.c))
-    iterates += [*be.seen, last.value]
+        iterates.append(odd_step(backend, iterates[-1], *step))
+    last = purify(backend, iterates[-1], backend.ones(x.c))
+    iterates += [*backend.seen, last.value]
     return Lift(np.array([np.linalg.svd(y.c[0], compute_uv=False) for y in iterates]), len(schedule))

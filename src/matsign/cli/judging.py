@@ -47,18 +47,18 @@ class Verdict:
         return ", ".join(shapes)
 
 
-def judge(row: Row, be: Backend) -> Verdict:
+def judge(row: Row, backend: Backend) -> Verdict:
     """Run a row on the arrays of a library; whatever goes wrong becomes its verdict."""
     try:
-        return _judge(row, be)
+        return _judge(row, backend)
     except (ArithmeticError, TypeError, ValueError) as error:  # LinAlgError is a ValueError
         return Verdict(row, trouble=" ".join(str(error).split()))
 
 
-def _judge(row: Row, be: Backend) -> Verdict:
-    arrays = tuple(be.asarray(a) for a in row.source.arrays)
+def _judge(row: Row, backend: Backend) -> Verdict:
+    arrays = tuple(backend.asarray(a) for a in row.source.arrays)
     exact = tuple(_wide(a) for a in arrays)  # what the library was really given, in double precision
-    eps = be.eps(arrays[0])
+    eps = backend.eps(arrays[0])
     value, certificate = certify(row.f)(*arrays, **row.options)
     values = tuple(_wide(v) for v in (value if isinstance(value, tuple) else (value,)))
     reference = row.reference(*exact)

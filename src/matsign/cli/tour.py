@@ -33,7 +33,7 @@ def run(model: Path | None, library: str, out: Path, quick: bool) -> bool:
     """The whole tour; True if every row holds."""
     if out.is_dir() or not out.parent.is_dir():
         raise FileError(f"{out} is a folder" if out.is_dir() else f"{out}: there is no folder {out.parent}")
-    be = _load(library)
+    backend = _load(library)
     chosen = _from_file(model) if model else inputs.shipped_inputs(quick)
     console = Console() if Console().is_terminal else Console(width=150)
     todo, verdicts = rows(chosen), []
@@ -42,16 +42,16 @@ def run(model: Path | None, library: str, out: Path, quick: bool) -> bool:
         task = progress.add_task("", total=len(todo) + 3)
         for row in todo:
             progress.update(task, description=escape(f"{row.identity}, {row.source.text}"[:60].ljust(60)))
-            verdicts.append(judge(row, be))
+            verdicts.append(judge(row, backend))
             progress.advance(task)
         progress.update(task, description="pictures".ljust(60))
         drawn = _pictures(chosen, lambda: progress.advance(task))
     title = f"matsign: tour of {model.name}" if model else "matsign: a tour of the article's identities"
     try:
-        out.write_text(page(title, _setting(be), verdicts, drawn), encoding="utf-8")
+        out.write_text(page(title, _setting(backend), verdicts, drawn), encoding="utf-8")
     except OSError as error:
-        raise FileError(f"{out}: {error.strerror or 'cannot be written'}") from None
-    _report(console, _setting(be), verdicts)
+        raise FileError(f"{out}: {error.strerror or 'cannot backend written'}") from None
+    _report(console, _setting(backend), verdicts)
     console.print(f"page written to {out}", highlight=False, soft_wrap=True)
     return all(v.passed for v in verdicts)
 
@@ -76,11 +76,11 @@ def _from_file(path: Path) -> Inputs:
         raise FileError(f"{path}: {error}") from None
 
 
-def _setting(be: Backend) -> str:
-    dtype = be.dtype_name(be.asarray(np.zeros(1)))
+def _setting(backend: Backend) -> str:
+    dtype = backend.dtype_name(backend.asarray(np.zeros(1)))
     short = " (64-bit is off: JAX_ENABLE_X64=0; judged by single precision)" if dtype == "float32" else ""
     versions = f"NumPy {np.__version__}, SciPy {scipy.__version__}, Python {platform.python_version()}"
-    return f"matsign {matsign.__version__} on {be.name} in {dtype}{short}; {versions}; {os.cpu_count()} CPUs"
+    return f"matsign {matsign.__version__} on {backend.name} in {dtype}{short}; {versions}; {os.cpu_count()} CPUs"
 
 
 def _pictures(chosen: Inputs, advance: Callable[[], None]) -> list[Picture]:

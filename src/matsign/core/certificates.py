@@ -131,19 +131,21 @@ def certify(f: Callable[..., Any]) -> Callable[..., tuple[Any, Certificate]]:
 
 
 def _certificate(spec: FunctionSpec, result: Answer) -> Certificate:
-    be, call, solution = result.call.be, result.call, result.solution
-    given, value = (tuple(be.stop_gradient(x) for x in xs if x is not None) for xs in (call.stacks, solution.value))
+    backend, call, solution = result.call.backend, result.call, result.solution
+    given, value = (
+        tuple(backend.stop_gradient(x) for x in xs if x is not None) for xs in (call.stacks, solution.value)
+    )
     measurement = Measurement(spec, replace(result.step, batch=None), call.dtype_name)
-    found = be.bind(measurement, *given, *value, solution.failure)
+    found = backend.bind(measurement, *given, *value, solution.failure)
     backward, forward, separation, boundary, *measures = found[: len(found) - CODES]
 
     def unstack_numbers(x: Array) -> Any:
-        return _unstack(be, x, call.batch)
+        return _unstack(backend, x, call.batch)
 
     return Certificate(
         unstack_numbers(backward),
         unstack_numbers(forward),
-        unstack_numbers(be.xp.astype(solution.iterations, be.xp.int32)),
+        unstack_numbers(backend.xp.astype(solution.iterations, backend.xp.int32)),
         unstack_numbers(solution.failure == 0),
         unstack_numbers(separation),
         unstack_numbers(boundary > 0),
@@ -175,37 +177,37 @@ class Measurement:
     def result_shapes(self, arrays: Arrays) -> list[tuple[tuple[int, ...], str]]:
         return [((arrays[0].shape[0],), "real")] * (4 + len(self.spec.measures))
 
-    def __call__(self, be: Backend, *arrays: Array) -> Arrays:
-        return self.evaluate(be, *arrays)
+    def __call__(self, backend: Backend, *arrays: Array) -> Arrays:
+        return self.evaluate(backend, *arrays)
 
-    def raises(self, be: Backend, flat: Arrays) -> bool:
+    def raises(self, backend: Backend, flat: Arrays) -> bool:
         """Nothing here is an error."""
         return False
 
-    def evaluate(self, be: Backend, *arrays: Array) -> Arrays:
+    def evaluate(self, backend: Backend, *arrays: Array) -> Arrays:
         count = sum(self.step.given)
         given, value, failure = arrays[:count], arrays[count:-1], arrays[-1]
-        with be.full_precision(given[0]):
-            numbers = self._numbers(be, given, value, failure == 0)
-        none = be.int_zeros(given[0])
-        return (*numbers, none, none, no_figures(be, given[0]))
+        with backend.full_precision(given[0]):
+            numbers = self._numbers(backend, given, value, failure == 0)
+        none = backend.int_zeros(given[0])
+        return (*numbers, none, none, no_figures(backend, given[0]))
 
-    def _numbers(self, be: Backend, given: Arrays, value: Arrays, converged: Array) -> Arrays:
+    def _numbers(self, backend: Backend, given: Arrays, value: Arrays, converged: Array) -> Arrays:
         if not self.step.has_entries(given):
-            return tuple(_where(be, converged, 0 * be.ones(given[0])) for _ in self.result_shapes(given))
+            return tuple(_where(backend, converged, 0 * backend.ones(given[0])) for _ in self.result_shapes(given))
         # What has no answer has no residual either; zeros keep NaN away from LAPACK.
-        value = self.step.fill_empty_value(be, value, given)
-        kept = tuple(be.xp.where(broadcast_to_rank(converged, x), x, be.xp.zeros_like(x)) for x in value)
-        arrays = self.step.every(mask_nonfinite(be, self.step.fill_empty(be, given))[1])
+        value = self.step.fill_empty_value(backend, value, given)
+        kept = tuple(backend.xp.where(broadcast_to_rank(converged, x), x, backend.xp.zeros_like(x)) for x in value)
+        arrays = self.step.every(mask_nonfinite(backend, self.step.fill_empty(backend, given))[1])
         matrices, options = split_numbers(self.spec.operation, arrays, dict(self.step.options))
         if self.dtype_name in HALVES:
-            kept = tuple(be.astype(be.astype(x, self.dtype_name), be.dtype_name(x)) for x in kept)
-        found = self.spec.residual(be, kept, *matrices, **options_of_residual(self.spec, options))
-        return tuple(_where(be, converged, x) for x in _errors(be, found, kept))
+            kept = tuple(backend.astype(backend.astype(x, self.dtype_name), backend.dtype_name(x)) for x in kept)
+        found = self.spec.residual(backend, kept, *matrices, **options_of_residual(self.spec, options))
+        return tuple(_where(backend, converged, x) for x in _errors(backend, found, kept))
 
 
-def _where(be: Backend, mask: Array, x: Array) -> Array:
-    return be.xp.where(mask, x, be.xp.full_like(x, be.xp.nan))
+def _where(backend: Backend, mask: Array, x: Array) -> Array:
+    return backend.xp.where(mask, x, backend.xp.full_like(x, backend.xp.nan))
 
 
 def options_of_residual(spec: FunctionSpec, options: dict[str, Any]) -> dict[str, Any]:
@@ -214,19 +216,19 @@ def options_of_residual(spec: FunctionSpec, options: dict[str, Any]) -> dict[str
     return {p.name: options[p.name] for p in asked if p.kind is p.KEYWORD_ONLY}
 
 
-def _errors(be: Backend, found: Residual, value: Arrays) -> Arrays:
+def _errors(backend: Backend, found: Residual, value: Arrays) -> Arrays:
     """Backward error, ‖correction‖ / ‖value‖ at its largest over the arrays of the value, separation, boundary, measures."""
-    backward = _or_infinite(be, found.backward)
-    forward = be.xp.zeros_like(backward)
+    backward = _or_infinite(backend, found.backward)
+    forward = backend.xp.zeros_like(backward)
     measured = value if found.zero is None else found.zero
     for step, x, y in zip(_flat(found.correction), _flat(value), _flat(measured), strict=True):
         # Where an answer of 0 leaves nothing of the equation there is nothing to correct.
-        exact = (backward == 0) & (largest(be, x) == 0)
-        forward = be.xp.maximum(
-            forward, be.xp.where(exact, 0 * forward, _or_infinite(be, relative_norm(be, step, x, y)))
+        exact = (backward == 0) & (largest(backend, x) == 0)
+        forward = backend.xp.maximum(
+            forward, backend.xp.where(exact, 0 * forward, _or_infinite(backend, relative_norm(backend, step, x, y)))
         )
-    separation = be.xp.full_like(forward, be.xp.nan) if found.separation is None else found.separation
-    boundary = 0 * forward if found.boundary is None else be.astype(found.boundary, be.dtype_name(forward))
+    separation = backend.xp.full_like(forward, backend.xp.nan) if found.separation is None else found.separation
+    boundary = 0 * forward if found.boundary is None else backend.astype(found.boundary, backend.dtype_name(forward))
     return (backward, forward, separation, boundary, *found.measures)
 
 
@@ -235,12 +237,12 @@ def _flat(xs: tuple[Array, ...]) -> tuple[Array, ...]:
     return tuple(x.reshape((len(x), -1, 1)) for x in xs)
 
 
-def _or_infinite(be: Backend, error: Array) -> Array:
+def _or_infinite(backend: Backend, error: Array) -> Array:
     """An error, infinite where its computation came to nothing: then the answer may be as wrong as can be."""
-    return be.xp.where(be.xp.isnan(error), be.xp.full_like(error, be.xp.inf), error)
+    return backend.xp.where(backend.xp.isnan(error), backend.xp.full_like(error, backend.xp.inf), error)
 
 
-def _unstack(be: Backend, x: Array, batch: tuple[int, ...]) -> Any:
-    if batch or be.is_traced(x):
+def _unstack(backend: Backend, x: Array, batch: tuple[int, ...]) -> Any:
+    if batch or backend.is_traced(x):
         return x.reshape(batch)
     return x[0].item()

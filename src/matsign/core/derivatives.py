@@ -83,11 +83,11 @@ def frechet(f: Callable[..., Any]) -> Callable[..., Any]:
         directions = [*args[half:], *(None for _ in names[half:])]
         call, moved = _prepare_directions(spec.parameters, [*arrays, *numbers], directions)
         step, given = bound_operation(spec, call, errors, options)
-        be, count = call.be, len(spec.operation.results)
-        value = be.bind(step, *given)[:count]
+        backend, count = call.backend, len(spec.operation.results)
+        value = backend.bind(step, *given)[:count]
         pairs = zip(call.stacks, moved, strict=True)
-        tangents = tuple(be.xp.zeros_like(x) if m is None else m for x, m in pairs if x is not None)
-        return as_public(spec, call, step.tangent(be, value, given, tangents))
+        tangents = tuple(backend.xp.zeros_like(x) if m is None else m for x, m in pairs if x is not None)
+        return as_public(spec, call, step.tangent(backend, value, given, tangents))
 
     return derivative
 
@@ -147,13 +147,14 @@ def condition(f: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(f, updated=())
     def number(*args: Any, **options: Any) -> Any:
         found = answer(spec, *spec.bind(args, options))
-        be, step, batch = found.call.be, found.step, found.call.batch
+        backend, step, batch = found.call.backend, found.step, found.call.batch
         given, value = (
-            tuple(be.stop_gradient(x) for x in xs if x is not None) for xs in (found.call.stacks, found.solution.value)
+            tuple(backend.stop_gradient(x) for x in xs if x is not None)
+            for xs in (found.call.stacks, found.solution.value)
         )
         if not step.has_entries(given):
-            return be.zeros(batch, given[0]).real
-        grown = be.bind(_Conditioning(spec, replace(step, batch=None)), *given, *value, found.solution.failure)[0]
+            return backend.zeros(batch, given[0]).real
+        grown = backend.bind(_Conditioning(spec, replace(step, batch=None)), *given, *value, found.solution.failure)[0]
         return grown[0] if batch == () else grown.reshape(batch)
 
     return number
@@ -178,77 +179,78 @@ class _Conditioning:
     def result_shapes(self, arrays: Arrays) -> list[tuple[tuple[int, ...], str]]:
         return [((arrays[0].shape[0],), "real")]
 
-    def raises(self, be: Backend, found: Arrays) -> bool:
+    def raises(self, backend: Backend, found: Arrays) -> bool:
         return False
 
-    def __call__(self, be: Backend, *arrays: Array) -> Arrays:
-        return self.evaluate(be, *arrays)
+    def __call__(self, backend: Backend, *arrays: Array) -> Arrays:
+        return self.evaluate(backend, *arrays)
 
-    def evaluate(self, be: Backend, *arrays: Array) -> Arrays:
+    def evaluate(self, backend: Backend, *arrays: Array) -> Arrays:
         step, count = self.step, sum(self.step.given)
         given, value, right = arrays[:count], arrays[count:-1], arrays[-1] == 0
-        with be.full_precision(given[0]):
-            value, given = step.fill_empty_value(be, value, given), step.fill_empty(be, given)
-            kept = tuple(be.xp.where(broadcast_to_rank(right, x), x, be.xp.zeros_like(x)) for x in value)
-            grown = _norm_of_derivative(be, step, value, given)
+        with backend.full_precision(given[0]):
+            value, given = step.fill_empty_value(backend, value, given), step.fill_empty(backend, given)
+            kept = tuple(backend.xp.where(broadcast_to_rank(right, x), x, backend.xp.zeros_like(x)) for x in value)
+            grown = _norm_of_derivative(backend, step, value, given)
             # What is not a number there has overflowed.
-            grown = be.xp.where(right & be.xp.isnan(grown), be.xp.full_like(grown, math.inf), grown)
+            grown = backend.xp.where(right & backend.xp.isnan(grown), backend.xp.full_like(grown, math.inf), grown)
             if self.spec.unbounded:
-                endless = right & self.spec.unbounded(be, kept, *step.every(given)) & ~(grown == 0)
-                grown = be.xp.where(endless, be.xp.full_like(grown, math.inf), grown)
-        none = be.int_zeros(given[0])
-        return (grown, none, none, no_figures(be, given[0]))
+                endless = right & self.spec.unbounded(backend, kept, *step.every(given)) & ~(grown == 0)
+                grown = backend.xp.where(endless, backend.xp.full_like(grown, math.inf), grown)
+        none = backend.int_zeros(given[0])
+        return (grown, none, none, no_figures(backend, given[0]))
 
 
-def _norm_of_derivative(be: Backend, step: BoundOperation, value: Arrays, arrays: Arrays) -> Array:
+def _norm_of_derivative(backend: Backend, step: BoundOperation, value: Arrays, arrays: Arrays) -> Array:
     """The largest singular value of the derivative between arrays and values, each measured in its own size.
 
     The powers of two in the sizes are applied apart, so that no square and no inverse of them overflows. Numbers stand still.
     """
     matrices, numbers = (tuple(x for x in arrays if (x.ndim == 1) is one) for one in (False, True))
-    still = tuple(be.xp.zeros_like(x) for x in numbers)
-    sizes, shares = (tuple(scaled_norm(be, _flat(x)) for x in xs) for xs in (matrices, value))
-    rest = _rest(be, sizes, shares)
+    still = tuple(backend.xp.zeros_like(x) for x in numbers)
+    sizes, shares = (tuple(scaled_norm(backend, _flat(x)) for x in xs) for xs in (matrices, value))
+    rest = _rest(backend, sizes, shares)
     sizes = tuple((s, e - rest) for s, e in sizes)
-    shares = tuple((be.xp.where(s > 0, 1 / safe_divisor(be, s), 0 * s), rest - e) for s, e in shares)
+    shares = tuple((backend.xp.where(s > 0, 1 / safe_divisor(backend, s), 0 * s), rest - e) for s, e in shares)
 
     def scale(xs: Arrays, by: tuple[tuple[Array, Array], ...]) -> Arrays:
         return tuple(
-            be.ldexp(broadcast_to_rank(s, x) * x, broadcast_to_rank(e, x)) for (s, e), x in zip(by, xs, strict=True)
+            backend.ldexp(broadcast_to_rank(s, x) * x, broadcast_to_rank(e, x))
+            for (s, e), x in zip(by, xs, strict=True)
         )
 
     def unit(xs: Arrays) -> tuple[Arrays, Array]:
-        whole = be.xp.concat([_flat(x) for x in xs], axis=1)
-        size, e = scaled_norm(be, whole)
-        inverse = be.xp.where(size > 0, 1 / safe_divisor(be, size), 0 * size)
-        return scale(xs, tuple((inverse, -e) for _ in xs)), be.ldexp(size, e)
+        whole = backend.xp.concat([_flat(x) for x in xs], axis=1)
+        size, e = scaled_norm(backend, whole)
+        inverse = backend.xp.where(size > 0, 1 / safe_divisor(backend, size), 0 * size)
+        return scale(xs, tuple((inverse, -e) for _ in xs)), backend.ldexp(size, e)
 
     # No two changes alike: equal relative ones do not move what depends on a quotient of two arrays, opposite ones a product.
-    direction, _ = unit(tuple((-0.6) ** k * _start(be, x) for k, x in enumerate(matrices)))
+    direction, _ = unit(tuple((-0.6) ** k * _start(backend, x) for k, x in enumerate(matrices)))
     grown = math.nan * sizes[0][0]
     for _ in range(_ROUNDS):
-        moved, grown = unit(scale(step.tangent(be, value, arrays, scale(direction, sizes) + still), shares))
-        back = step.cotangent(be, value, arrays, scale(moved, shares))[: len(matrices)]
+        moved, grown = unit(scale(step.tangent(backend, value, arrays, scale(direction, sizes) + still), shares))
+        back = step.cotangent(backend, value, arrays, scale(moved, shares))[: len(matrices)]
         direction, _ = unit(scale(back, sizes))
     return grown
 
 
-def _rest(be: Backend, sizes: Any, values: Any) -> Array:
+def _rest(backend: Backend, sizes: Any, values: Any) -> Array:
     """The exponent by which directions are shorter than their arrays: the derivative is linear in them.
 
     They are half way between the size of the arrays and 1, so far as the smallest of them and what they make of the values
     stay in the range of the dtype.
     """
-    xp, room = be.xp, 3 * far_exponent(be, sizes[0][0]) // 2
-    low, high = _range(be, [xp.where(s > 0, e, 0 * e) for s, e in sizes])
-    rest = xp.minimum((low + high) // 4, xp.maximum(low + _LOWEST[be.dtype_name(sizes[0][0])], 0 * low))
-    low, high = _range(be, [xp.where(s > 0, e, 0 * e) for s, e in values])
+    xp, room = backend.xp, 3 * far_exponent(backend, sizes[0][0]) // 2
+    low, high = _range(backend, [xp.where(s > 0, e, 0 * e) for s, e in sizes])
+    rest = xp.minimum((low + high) // 4, xp.maximum(low + _LOWEST[backend.dtype_name(sizes[0][0])], 0 * low))
+    low, high = _range(backend, [xp.where(s > 0, e, 0 * e) for s, e in values])
     return xp.maximum(xp.minimum(rest, xp.maximum(low + room, 0 * low)), xp.minimum(high - room, 0 * high))
 
 
-def _range(be: Backend, xs: list[Array]) -> tuple[Array, Array]:
+def _range(backend: Backend, xs: list[Array]) -> tuple[Array, Array]:
     """The smallest and the largest of these numbers."""
-    return functools.reduce(be.xp.minimum, xs), functools.reduce(be.xp.maximum, xs)
+    return functools.reduce(backend.xp.minimum, xs), functools.reduce(backend.xp.maximum, xs)
 
 
 def _flat(x: Array) -> Array:
@@ -256,9 +258,9 @@ def _flat(x: Array) -> Array:
     return x.reshape((len(x), -1, 1))
 
 
-def _start(be: Backend, x: Array) -> Array:
+def _start(backend: Backend, x: Array) -> Array:
     n, m = x.shape[-2:]
-    return be.xp.broadcast_to(random_probe(be, n, m, x), x.shape)
+    return backend.xp.broadcast_to(random_probe(backend, n, m, x), x.shape)
 
 
 def _prepare_directions(parameters: Parameters, arguments: list[Any], directions: list[Any]) -> tuple[Call, Arrays]:

@@ -49,9 +49,9 @@ class Failure(IntEnum):
     UNDECIDED_ZERO = 60
     THRESHOLDS = 80
 
-    def where(self, be: Backend, mask: Any, failure: Any) -> Any:
+    def where(self, backend: Backend, mask: Any, failure: Any) -> Any:
         """The failures of a stack, this one for the members in the mask."""
-        return be.xp.where(mask, int(self) + 0 * failure, failure)
+        return backend.xp.where(mask, int(self) + 0 * failure, failure)
 
 
 MESSAGES = {

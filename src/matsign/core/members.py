@@ -26,7 +26,7 @@ class Solution(NamedTuple):
 
 
 def solution(
-    be: Backend,
+    backend: Backend,
     value: Arrays,
     failure: Failure = Failure.NONE,
     failed: Array | None = None,
@@ -34,57 +34,57 @@ def solution(
     detail: Array | None = None,
 ) -> Solution:
     """A `Solution` in which the members of the mask `failed` have this failure; `detail` is one number per member."""
-    found = none = be.int_zeros(value[0])
-    if failed is not None and not be.is_traced(failed) and not be.any_true(failed):
+    found = none = backend.int_zeros(value[0])
+    if failed is not None and not backend.is_traced(failed) and not backend.any_true(failed):
         detail = None
     elif failed is not None:
-        found = be.xp.where(failed, none + int(failure), none)
+        found = backend.xp.where(failed, none + int(failure), none)
     return Solution(
         tuple(value),
         found,
-        none if iterations is None else be.astype(iterations, "int32"),
-        no_figures(be, value[0]) if detail is None else figures(be, value[0], detail),
+        none if iterations is None else backend.astype(iterations, "int32"),
+        no_figures(backend, value[0]) if detail is None else figures(backend, value[0], detail),
     )
 
 
-def nothing_failed(be: Backend, failure: Array) -> bool:
+def nothing_failed(backend: Backend, failure: Array) -> bool:
     """Whether it is known that all members have an answer."""
-    return not be.is_traced(failure) and not be.any_true(failure)
+    return not backend.is_traced(failure) and not backend.any_true(failure)
 
 
-def overflow_failure(be: Backend, x: Array, failure: Array) -> Array:
+def overflow_failure(backend: Backend, x: Array, failure: Array) -> Array:
     """The failures of the members x of an answer, where those that have one and are not finite are too large for their dtype."""
-    if not be.is_traced(x) and be.known_finite(x):
+    if not backend.is_traced(x) and backend.known_finite(x):
         return failure
-    return Failure.OVERFLOW.where(be, (failure == 0) & ~be.xp.isfinite(x).all((-1, -2)), failure)
+    return Failure.OVERFLOW.where(backend, (failure == 0) & ~backend.xp.isfinite(x).all((-1, -2)), failure)
 
 
-def no_figures(be: Backend, like: Array) -> Array:
+def no_figures(backend: Backend, like: Array) -> Array:
     """The figures of a `Solution` that has none."""
-    return be.zeros((*be.int_zeros(like).shape, 2), like.real)
+    return backend.zeros((*backend.int_zeros(like).shape, 2), like.real)
 
 
-def figures(be: Backend, like: Array, numbers: Array) -> Array:
+def figures(backend: Backend, like: Array, numbers: Array) -> Array:
     """Real or complex numbers (B,) as the figures of a `Solution`."""
-    if be.is_complex(numbers):
+    if backend.is_complex(numbers):
         both = (numbers.real[..., None], numbers.imag[..., None])
     else:
-        both = (numbers[..., None], be.zeros((*numbers.shape, 1), numbers))
-    return be.astype(be.xp.concat(both, axis=-1), be.dtype_name(like.real))
+        both = (numbers[..., None], backend.zeros((*numbers.shape, 1), numbers))
+    return backend.astype(backend.xp.concat(both, axis=-1), backend.dtype_name(like.real))
 
 
-def mask_nonfinite(be: Backend, arrays: Arrays) -> tuple[Array | None, Arrays]:
+def mask_nonfinite(backend: Backend, arrays: Arrays) -> tuple[Array | None, Arrays]:
     """Which members are not finite, and the arrays with a harmless stand-in there: no LAPACK routine ever sees a NaN."""
     bad = None
     for x in arrays:
         if x is None or x.ndim == 1:
             continue
-        if not be.known_finite(x):
-            here = ~be.xp.isfinite(x).all((-1, -2))
+        if not backend.known_finite(x):
+            here = ~backend.xp.isfinite(x).all((-1, -2))
             bad = here if bad is None else bad | here
     if bad is not None:
         arrays = tuple(
-            x if x is None or x.ndim == 1 else be.xp.where(bad[:, None, None], rectangular_eye(be, x), x)
+            x if x is None or x.ndim == 1 else backend.xp.where(bad[:, None, None], rectangular_eye(backend, x), x)
             for x in arrays
         )
     return bad, arrays
@@ -95,15 +95,15 @@ def mask_nonfinite(be: Backend, arrays: Arrays) -> tuple[Array | None, Arrays]:
 CHUNK = 1 << 15
 
 
-def map_chunks(be: Backend, solve: Callable[..., Solution], stacks: Arrays, room: int) -> Solution:
+def map_chunks(backend: Backend, solve: Callable[..., Solution], stacks: Arrays, room: int) -> Solution:
     """The solver on the whole stack, or on a CPU on pieces of it that fit the cache."""
     count = max(1, room // max(math.prod(x.shape[1:]) for x in stacks if x is not None))
-    workers = be.workers(stacks[0])
+    workers = backend.workers(stacks[0])
     if len(stacks[0]) <= count or not workers:
         return solve(*stacks)
 
     def piece(i: int) -> Solution:
-        with be.full_precision(stacks[0]):
+        with backend.full_precision(stacks[0]):
             return solve(*(None if x is None else x[i : i + count] for x in stacks))
 
     starts = range(0, len(stacks[0]), count)
@@ -112,21 +112,23 @@ def map_chunks(be: Backend, solve: Callable[..., Solution], stacks: Arrays, room
     else:
         with ThreadPoolExecutor(min(workers, len(starts))) as pool:
             pieces = list(pool.map(piece, starts))
-    value = tuple(be.xp.concat(parts) for parts in zip(*(piece.value for piece in pieces), strict=True))
-    return Solution(value, *(be.xp.concat(parts) for parts in zip(*(piece[1:] for piece in pieces), strict=True)))
+    value = tuple(backend.xp.concat(parts) for parts in zip(*(piece.value for piece in pieces), strict=True))
+    return Solution(value, *(backend.xp.concat(parts) for parts in zip(*(piece[1:] for piece in pieces), strict=True)))
 
 
-def nan_failed(be: Backend, found: Solution, bad: Array | None, kept: tuple[Failure, ...] = ()) -> Solution:
+def nan_failed(backend: Backend, found: Solution, bad: Array | None, kept: tuple[Failure, ...] = ()) -> Solution:
     """NaN in every member that failed, but where it did for one of the reasons `kept`."""
     failure = found.failure
     if bad is not None:
-        failure = Failure.NONFINITE.where(be, bad, failure)
-    elif nothing_failed(be, failure):
+        failure = Failure.NONFINITE.where(backend, bad, failure)
+    elif nothing_failed(backend, failure):
         return found
     failed = failure > 0
-    for reason in () if be.is_traced(failure) else kept:
+    for reason in () if backend.is_traced(failure) else kept:
         failed = failed & (failure != int(reason))
-    value = tuple(be.xp.where(broadcast_to_rank(failed, x), math.nan * be.xp.ones_like(x), x) for x in found.value)
+    value = tuple(
+        backend.xp.where(broadcast_to_rank(failed, x), math.nan * backend.xp.ones_like(x), x) for x in found.value
+    )
     return found._replace(value=value, failure=failure)
 
 
@@ -134,20 +136,20 @@ def has_no_entries(arrays: Arrays) -> bool:
     return any([0 in x.shape for x in arrays])
 
 
-def result_dtype(be: Backend, like: Array, kind: str) -> str:
+def result_dtype(backend: Backend, like: Array, kind: str) -> str:
     """The dtype of a result of this kind."""
-    name = be.dtype_name(like.real if kind == "real" else like)
+    name = backend.dtype_name(like.real if kind == "real" else like)
     return {"float32": "complex64", "float64": "complex128"}.get(name, name) if kind == "complex" else name
 
 
-def fill(be: Backend, x: Array, diagonal: float) -> Array:
+def fill(backend: Backend, x: Array, diagonal: float) -> Array:
     """x, or where it has no entries, zeros of size 1 in place of 0 with this diagonal."""
     if 0 not in x.shape:
         return x
-    zeros = be.zeros((len(x), *(max(1, k) for k in x.shape[1:])), x)
-    return zeros + diagonal * rectangular_eye(be, zeros) if diagonal else zeros
+    zeros = backend.zeros((len(x), *(max(1, k) for k in x.shape[1:])), x)
+    return zeros + diagonal * rectangular_eye(backend, zeros) if diagonal else zeros
 
 
-def cotangent_like(be: Backend, bar: Array, x: Array) -> Array:
+def cotangent_like(backend: Backend, bar: Array, x: Array) -> Array:
     """A cotangent as its array would be: of a real one it is real."""
-    return be.resolve_conj(bar.real if be.is_complex(bar) and not be.is_complex(x) else bar)
+    return backend.resolve_conj(bar.real if backend.is_complex(bar) and not backend.is_complex(x) else bar)

@@ -41,11 +41,11 @@ def _as_stack(found: Solution) -> Solution:
 class Operation:
     """The mathematics of a function, free of any array library.
 
-    ``solve(be, *arrays, **options)`` sees stacks (B, n, m) of one dtype, with B and all sizes at least 1 and all entries finite,
+    ``solve(backend, *arrays, **options)`` sees stacks (B, n, m) of one dtype, with B and all sizes at least 1 and all entries finite,
     and None for an optional array that was not given; shapes are letters, one tuple for each array.
 
-    ``tangent(be, value, arrays, moves, **options)`` is how the value moves when the arrays do, and
-    ``cotangent(be, value, arrays, bars, **options)`` its adjoint in the inner product Re tr(xᴴy); both tuples in, tuples
+    ``tangent(backend, value, arrays, moves, **options)`` is how the value moves when the arrays do, and
+    ``cotangent(backend, value, arrays, bars, **options)`` its adjoint in the inner product Re tr(xᴴy); both tuples in, tuples
     out. They may look at shapes but not at values.
 
     The `numbers` of a function, one real number per member, are given to all of these by name: as floats where they are known,
@@ -61,7 +61,7 @@ class Operation:
 
     A size of zero is a sum without terms. Where a result has entries all the same, the rule sees one row or column of zeros in
     its place, with `neutral` (0 by default) on the diagonal of a square array of that letter. Where no result has entries,
-    ``nothing(be, *arrays, **options)`` says whether there is a solution at all. ``sizes(known, **options)`` are those of letters
+    ``nothing(backend, *arrays, **options)`` says whether there is a solution at all. ``sizes(known, **options)`` are those of letters
     that stand among the results only.
     """
 
@@ -77,7 +77,7 @@ class Operation:
     unrolled: bool = False
     alone: Callable[..., bool] = lambda **options: False
     kinds: tuple[str, ...] = ()
-    wrap: Callable[..., Any] = lambda be, *xs: xs
+    wrap: Callable[..., Any] = lambda backend, *xs: xs
     neutral: dict[str, float] = field(default_factory=dict)
     nothing: Callable[..., Solution] | None = None
     sizes: Callable[..., dict[str, int]] = lambda known, **options: {}
@@ -130,48 +130,50 @@ class BoundOperation:
         """The same with another leading axis."""
         return self if self.batch is None else replace(self, batch=(count, *self.batch))
 
-    def __call__(self, be: Backend, *arrays: Array) -> Arrays:
-        flat = self.evaluate(be, *arrays)
-        if self.raises(be, flat):
-            self.raise_failures(be, flat)
+    def __call__(self, backend: Backend, *arrays: Array) -> Arrays:
+        flat = self.evaluate(backend, *arrays)
+        if self.raises(backend, flat):
+            self.raise_failures(backend, flat)
         return flat
 
-    def evaluate(self, be: Backend, *arrays: Array) -> Arrays:
+    def evaluate(self, backend: Backend, *arrays: Array) -> Arrays:
         """The flat tuple, whatever has failed."""
-        with be.full_precision(arrays[0]):
-            found = self._solve(be, arrays)
+        with backend.full_precision(arrays[0]):
+            found = self._solve(backend, arrays)
         return (*found.value, *found[1:])
 
-    def raises(self, be: Backend, flat: Arrays) -> bool:
+    def raises(self, backend: Backend, flat: Arrays) -> bool:
         """Whether members have failed that must not."""
         failure = flat[-CODES]
-        return self.batch is not None and not nothing_failed(be, failure) and not be.is_traced(failure)
+        return self.batch is not None and not nothing_failed(backend, failure) and not backend.is_traced(failure)
 
-    def tangent(self, be: Backend, value: Arrays, arrays: Arrays, tangents: Arrays) -> Arrays:
+    def tangent(self, backend: Backend, value: Arrays, arrays: Arrays, tangents: Arrays) -> Arrays:
         """How the value moves with the given arrays."""
         if has_no_entries(arrays):
             if not self.has_entries(arrays):
-                return tuple(be.xp.zeros_like(x) for x in value)
-            full = self.fill_empty(be, arrays), self.fill_empty(be, tangents, neutral=False)
-            return self._trim(arrays, self.tangent(be, self.fill_empty_value(be, value, arrays), *full))
+                return tuple(backend.xp.zeros_like(x) for x in value)
+            full = self.fill_empty(backend, arrays), self.fill_empty(backend, tangents, neutral=False)
+            return self._trim(arrays, self.tangent(backend, self.fill_empty_value(backend, value, arrays), *full))
         matrices, split_numbers = self.split(arrays)
-        with be.full_precision(arrays[0]):
-            return self._derivative_rule("tangent")(be, value, matrices, self.every(tangents), **split_numbers)
+        with backend.full_precision(arrays[0]):
+            return self._derivative_rule("tangent")(backend, value, matrices, self.every(tangents), **split_numbers)
 
-    def cotangent(self, be: Backend, value: Arrays, arrays: Arrays, cotangents: Arrays) -> Arrays:
+    def cotangent(self, backend: Backend, value: Arrays, arrays: Arrays, cotangents: Arrays) -> Arrays:
         """The adjoint of `tangent`, for the given arrays."""
         if has_no_entries(arrays):
             if not self.has_entries(arrays):
-                return tuple(be.xp.zeros_like(x) for x in arrays)
-            full = (self.fill_empty_value(be, x, arrays) for x in (value, cotangents))
-            found = self.cotangent(be, next(full), self.fill_empty(be, arrays), next(full))
+                return tuple(backend.xp.zeros_like(x) for x in arrays)
+            full = (self.fill_empty_value(backend, x, arrays) for x in (value, cotangents))
+            found = self.cotangent(backend, next(full), self.fill_empty(backend, arrays), next(full))
             return tuple(
                 x[:, : y.shape[1], : y.shape[2]] if y.ndim > 1 else x for x, y in zip(found, arrays, strict=True)
             )
         matrices, split_numbers = self.split(arrays)
-        with be.full_precision(arrays[0]):
-            found = self._derivative_rule("cotangent")(be, value, matrices, cotangents, **split_numbers)
-        return tuple(cotangent_like(be, x, y) for x, y in zip((x for x in found if x is not None), arrays, strict=True))
+        with backend.full_precision(arrays[0]):
+            found = self._derivative_rule("cotangent")(backend, value, matrices, cotangents, **split_numbers)
+        return tuple(
+            cotangent_like(backend, x, y) for x, y in zip((x for x in found if x is not None), arrays, strict=True)
+        )
 
     def _derivative_rule(self, kind: str) -> Callable[..., Arrays]:
         rule = getattr(self.rule, kind)
@@ -190,65 +192,66 @@ class BoundOperation:
         """The matrices, and by name the options and the numbers."""
         return split_numbers(self.rule, self.every(arrays), dict(self.options))
 
-    def _solve(self, be: Backend, arrays: Arrays) -> Solution:
+    def _solve(self, backend: Backend, arrays: Arrays) -> Solution:
         if has_no_entries(arrays):
             if not self.has_entries(arrays):
-                return self._nothing(be, arrays)
-            found = self._solve(be, self.fill_empty(be, arrays))
+                return self._nothing(backend, arrays)
+            found = self._solve(backend, self.fill_empty(backend, arrays))
             return found._replace(value=self._trim(arrays, found.value))
-        bad, arrays = mask_nonfinite(be, arrays)
+        bad, arrays = mask_nonfinite(backend, arrays)
         options = dict(self.options)
 
         def solve(*stacks: Array) -> Solution:
             matrices, known = split_numbers(self.rule, stacks, options)
-            return self.rule.solve(be, *matrices, **known)
+            return self.rule.solve(backend, *matrices, **known)
 
         # A failure that becomes an error brings its best iterate along; elsewhere a NaN stands for it.
         kept = () if self.batch is None else WITH_BEST_ITERATE
         every = self.every(arrays)
         if len(arrays[0]) == 1:
-            if be.name == "numpy" and self.rule.alone(**options):
+            if backend.name == "numpy" and self.rule.alone(**options):
                 found = _as_stack(numpy_single.call(self.rule.solve, *every, **options))
             else:
                 found = solve(*every)
-            return nan_failed(be, found, bad, kept)
+            return nan_failed(backend, found, bad, kept)
         room = CHUNK << 7 if self.unrolls else CHUNK
-        return nan_failed(be, map_chunks(be, solve, every, room), bad, kept)
+        return nan_failed(backend, map_chunks(backend, solve, every, room), bad, kept)
 
-    def _nothing(self, be: Backend, arrays: Arrays) -> Solution:
+    def _nothing(self, backend: Backend, arrays: Arrays) -> Solution:
         """An answer without entries: that of an empty batch or an empty matrix."""
         if len(arrays[0]) and self.rule.nothing is not None:
-            bad, arrays = mask_nonfinite(be, arrays)
+            bad, arrays = mask_nonfinite(backend, arrays)
             matrices, options = self.split(arrays)
-            return nan_failed(be, self.rule.nothing(be, *matrices, **options), bad)
+            return nan_failed(backend, self.rule.nothing(backend, *matrices, **options), bad)
         sizes = self._sizes(arrays)
         kinds = self.rule.kinds or ("same",) * len(self.rule.results)
         shapes = (tuple(sizes.get(letter, 0) for letter in shape) for shape in self.rule.results)
         empty = (
-            be.astype(be.zeros((len(arrays[0]), *shape), like), result_dtype(be, like, kind))
+            backend.astype(backend.zeros((len(arrays[0]), *shape), like), result_dtype(backend, like, kind))
             for shape, kind in zip(shapes, kinds, strict=True)
             for like in (arrays[0].real if kind == "real" else arrays[0],)
         )
-        return solution(be, tuple(empty))
+        return solution(backend, tuple(empty))
 
     def has_entries(self, arrays: Arrays) -> bool:
         """Whether the answer for these arrays has."""
         sizes = self._sizes(arrays)
         return len(arrays[0]) > 0 and any(all(sizes.get(x, 1) for x in shape) for shape in self.rule.results)
 
-    def fill_empty(self, be: Backend, arrays: Arrays, *, neutral: bool = True) -> Arrays:
+    def fill_empty(self, backend: Backend, arrays: Arrays, *, neutral: bool = True) -> Arrays:
         """The given arrays with one row or column of what adds nothing in place of none."""
         letters = (s for s, given in zip(self.rule.letters, self.given, strict=True) if given)
         return tuple(
-            fill(be, x, self.rule.neutral.get(s[0], 0.0) if neutral and s[0] == s[-1] else 0.0) if s else x
+            fill(backend, x, self.rule.neutral.get(s[0], 0.0) if neutral and s[0] == s[-1] else 0.0) if s else x
             for x, s in zip(arrays, letters, strict=True)
         )
 
-    def fill_empty_value(self, be: Backend, value: Arrays, arrays: Arrays) -> Arrays:
+    def fill_empty_value(self, backend: Backend, value: Arrays, arrays: Arrays) -> Arrays:
         """The value for the filled arrays, from that for these."""
         empty = self._missing(arrays)
         return tuple(
-            fill(be, x, 0.0) if empty & set(shape) else x for x, shape in zip(value, self.rule.results, strict=True)
+            fill(backend, x, 0.0) if empty & set(shape) else x
+            for x, shape in zip(value, self.rule.results, strict=True)
         )
 
     def _trim(self, arrays: Arrays, value: Arrays) -> Arrays:
@@ -270,7 +273,7 @@ class BoundOperation:
                 known |= dict(zip(shape, x.shape[1:], strict=True))
         return known | self.rule.sizes(known, **dict(self.options))
 
-    def raise_failures(self, be: Backend, flat: Arrays) -> NoReturn:
+    def raise_failures(self, backend: Backend, flat: Arrays) -> NoReturn:
         """The error of a step that `raises`."""
         assert self.batch is not None
         found = Solution(flat[:-CODES], *flat[-CODES:])
@@ -279,7 +282,7 @@ class BoundOperation:
         members = [tuple(int(i) for i in np.unravel_index(k, self.batch)) if self.batch else () for k in hit]
         reasons = [Failure(int(failures[k])) for k in hit]
         text = explain(self.rule.name, members, reasons, [complex(*details[k]) for k in hit])
-        raise SpectrumError(text, members, reasons, self.rule.wrap(be, *unstack(be, found.value, self.batch)))
+        raise SpectrumError(text, members, reasons, self.rule.wrap(backend, *unstack(backend, found.value, self.batch)))
 
 
 def split_numbers(rule: Operation, arrays: Arrays, options: dict[str, Any]) -> tuple[Arrays, dict[str, Any]]:
@@ -291,12 +294,12 @@ def split_numbers(rule: Operation, arrays: Arrays, options: dict[str, Any]) -> t
     return arrays[:count], options | numbers
 
 
-def apply(be: Backend, rule: Operation, *arrays: Array, **options: Any) -> Arrays:
+def apply(backend: Backend, rule: Operation, *arrays: Array, **options: Any) -> Arrays:
     """The value of a rule inside another rule; members without one are NaN."""
     step = BoundOperation(rule, tuple(x is not None for x in arrays), tuple(sorted(options.items())))
-    return be.bind(step, *(x for x in arrays if x is not None))[: len(rule.results)]
+    return backend.bind(step, *(x for x in arrays if x is not None))[: len(rule.results)]
 
 
-def unstack(be: Backend, value: Arrays, batch: tuple[int, ...]) -> list[Array]:
+def unstack(backend: Backend, value: Arrays, batch: tuple[int, ...]) -> list[Array]:
     """Stacks with the leading axes of the batch."""
-    return [be.resolve_conj(x.reshape((*batch, *x.shape[1:]))) for x in value]
+    return [backend.resolve_conj(x.reshape((*batch, *x.shape[1:]))) for x in value]

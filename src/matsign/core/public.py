@@ -44,7 +44,7 @@ class Residual(NamedTuple):
 class FunctionSpec:
     """A public function: its operation, its parameters, and how wrong an answer is.
 
-    `residual(be, value, *arrays)` sees what the operation sees. `unbounded(be, value, *arrays)` tells which members have no
+    `residual(backend, value, *arrays)` sees what the operation sees. `unbounded(backend, value, *arrays)` tells which members have no
     derivative in some direction, so that their condition number is infinite. `measures` names those of the residual.
     """
 
@@ -116,7 +116,7 @@ def public_function(
 
     `choices` lists the values of options that are names; `halves` lets 16-bit floats in, computed in float32; `hermitian` names
     the arrays that must be Hermitian, which is checked for NumPy; `numbers` the parameters that are one real number of at
-    least 0 for every member, in an array or known beforehand; `wrap(be, *arrays)` turns the results into what the caller
+    least 0 for every member, in an array or known beforehand; `wrap(backend, *arrays)` turns the results into what the caller
     gets (default: the one array, or a tuple). `properties` are those of the `Operation`.
     """
     inputs, results = (shapes_of(side) for side in signature.split("->"))
@@ -145,11 +145,11 @@ def spec_of(f: Callable[..., Any], wanted: str) -> FunctionSpec:
     return spec
 
 
-def _one_array(be: Backend, x: Array) -> Array:
+def _one_array(backend: Backend, x: Array) -> Array:
     return x
 
 
-def _all_arrays(be: Backend, *xs: Array) -> tuple[Array, ...]:
+def _all_arrays(backend: Backend, *xs: Array) -> tuple[Array, ...]:
     return xs
 
 
@@ -175,14 +175,14 @@ def _value_by_numpy(spec: FunctionSpec, plan: Plan, arrays: tuple[Any, ...]) -> 
 
     Every operation of a library that compiles, a change of shape too, takes as long as a small matrix.
     """
-    numpy, be, batch = backends.load("numpy"), plan.call.be, plan.call.batch
+    numpy, backend, batch = backends.load("numpy"), plan.call.backend, plan.call.batch
     present = [x for x in arrays if x is not None]
     given = [as_stack(numpy, numpy.astype(np.asarray(x), plan.work), batch, 2) for x in present]
     found = plan.step.evaluate(numpy, *given)
     if plan.step.raises(numpy, found):
         return None
     value = unstack(numpy, found[: len(spec.operation.results)], batch)
-    return spec.operation.wrap(be, *[be.from_numpy(x, present[0]) for x in value])
+    return spec.operation.wrap(backend, *[backend.from_numpy(x, present[0]) for x in value])
 
 
 def _answer(
@@ -195,7 +195,7 @@ def _answer(
             _remember(spec, key, call, step, given)
     else:
         call, step, given = _planned_call(spec, plan, arrays)
-    found, count = call.be.bind(step, *given), len(spec.operation.results)
+    found, count = call.backend.bind(step, *given), len(spec.operation.results)
     solution = Solution(found[:count], *found[count:])
     return Answer(as_public(spec, call, solution.value), call, solution, step)
 
@@ -261,24 +261,24 @@ def _layout_of_call(arrays: tuple[Any, ...], errors: str, options: dict[str, Any
 def _remember(spec: FunctionSpec, key: Any, call: Call, step: BoundOperation, given: Arrays) -> None:
     if len(spec.plans) >= _MOST_PLANS:
         spec.plans.clear()
-    by_numpy = call.dtype_name in KINDS and not spec.operation.numbers and call.be.by_numpy(step, *given)
-    spec.plans[key] = Plan(call._replace(stacks=()), step, call.be.dtype_name(given[0]), by_numpy)
+    by_numpy = call.dtype_name in KINDS and not spec.operation.numbers and call.backend.by_numpy(step, *given)
+    spec.plans[key] = Plan(call._replace(stacks=()), step, call.backend.dtype_name(given[0]), by_numpy)
 
 
 def _planned_call(spec: FunctionSpec, plan: Plan, arrays: tuple[Any, ...]) -> tuple[Call, BoundOperation, Arrays]:
     """The same as `checked_call`, where the plan leaves the values of arrays to look at alone."""
-    be, _, batch, dtype_name, known = plan.call
-    given = [None if x is None else be.astype(x, plan.work) for x in arrays]
+    backend, _, batch, dtype_name, known = plan.call
+    given = [None if x is None else backend.astype(x, plan.work) for x in arrays]
     if spec.parameters.hermitian:
-        check_hermitian(spec.parameters, be, given)
-    stacks = [None if x is None else as_stack(be, x, batch, 2) for x in given]
-    call = Call(be, (*stacks, *[None] * len(known)), batch, dtype_name, known)
+        check_hermitian(spec.parameters, backend, given)
+    stacks = [None if x is None else as_stack(backend, x, batch, 2) for x in given]
+    call = Call(backend, (*stacks, *[None] * len(known)), batch, dtype_name, known)
     return call, plan.step, tuple([x for x in stacks if x is not None])
 
 
 def as_public(spec: FunctionSpec, call: Call, value: Arrays) -> Any:
     """A value as the caller gets it."""
-    arrays = unstack(call.be, value, call.batch)
+    arrays = unstack(call.backend, value, call.batch)
     if call.dtype_name in HALVES:
-        arrays = [call.be.astype(x, call.dtype_name) for x in arrays]
-    return spec.operation.wrap(call.be, *arrays)
+        arrays = [call.backend.astype(x, call.dtype_name) for x in arrays]
+    return spec.operation.wrap(call.backend, *arrays)

@@ -21,30 +21,32 @@ from matsign.linalg.stacks import broadcast_scalar, broadcast_to_rank, scale_to_
 _NOTHING = -(1 << 20)
 
 
-def balance_together(be: Backend, *matrices: Array) -> tuple[Array, ...]:
+def balance_together(backend: Backend, *matrices: Array) -> tuple[Array, ...]:
     """``(*exponents, *scaled, k)``: each matrix as 2^-k 2^-e m 2^e with exponents e (B, n) that make its rows and columns alike,
     the largest entry of all near one.
 
     In one step, because what is near one in good units may lie outside the range of the dtype in those between. The exponents
     are None where it is known that no member of the stack has units to change.
     """
-    if not be.is_traced(matrices[0]) and not any([be.any_true(balancing.uneven_rows(be, m)) for m in matrices]):
-        return *[None] * len(matrices), *scale_to_unit(be, *matrices)
-    exponents = [balancing.balancing_exponents(be, m) for m in matrices]
+    if not backend.is_traced(matrices[0]) and not any(
+        [backend.any_true(balancing.uneven_rows(backend, m)) for m in matrices]
+    ):
+        return *[None] * len(matrices), *scale_to_unit(backend, *matrices)
+    exponents = [balancing.balancing_exponents(backend, m) for m in matrices]
 
     def rescale(*both: Array) -> tuple[Array, ...]:
         exponents, matrices = both[: len(both) // 2], both[len(both) // 2 :]
         shifts = [e[..., None, :] - e[..., :, None] for e in exponents]
         pairs = list(zip(matrices, shifts, strict=True))
-        k = functools.reduce(be.xp.maximum, [_exponent_of(be, m, shift) for m, shift in pairs])
-        k = be.xp.where(k > _NOTHING, k, 0 * k)
-        return *exponents, *(be.exact_ldexp(m, shift - broadcast_scalar(k)) for m, shift in pairs), k
+        k = functools.reduce(backend.xp.maximum, [_exponent_of(backend, m, shift) for m, shift in pairs])
+        k = backend.xp.where(k > _NOTHING, k, 0 * k)
+        return *exponents, *(backend.exact_ldexp(m, shift - broadcast_scalar(k)) for m, shift in pairs), k
 
     def scale_only(*both: Array) -> tuple[Array, ...]:
-        return *both[: len(both) // 2], *scale_to_unit(be, *both[len(both) // 2 :])
+        return *both[: len(both) // 2], *scale_to_unit(backend, *both[len(both) // 2 :])
 
     uneven = functools.reduce(operator.or_, [(e != 0).any(-1) for e in exponents])
-    found: tuple[Array, ...] = be.rare_cond(uneven, rescale, scale_only, *exponents, *matrices)
+    found: tuple[Array, ...] = backend.rare_cond(uneven, rescale, scale_only, *exponents, *matrices)
     return found
 
 
@@ -53,44 +55,44 @@ def add_exponents(e: Array | None, f: Array) -> Array:
     return f if e is None else e + f
 
 
-def scale_right_side(be: Backend, q: Array, e: Array | None) -> tuple[Array, Array]:
+def scale_right_side(backend: Backend, q: Array, e: Array | None) -> tuple[Array, Array]:
     """(2^-k 2^-e q, k) for one exponent an entry (B, n, m), with the largest entry near one whatever the exponents are."""
     if e is None:
-        at_size, k = scale_to_unit(be, q)
+        at_size, k = scale_to_unit(backend, q)
         return at_size, k
 
     def one_by_one(q: Array, e: Array) -> tuple[Array, Array]:
-        k = _exponent_of(be, q, -e)
-        k = be.xp.where(k > _NOTHING, k, 0 * k)
-        return be.ldexp(q, -e - broadcast_scalar(k)), k
+        k = _exponent_of(backend, q, -e)
+        k = backend.xp.where(k > _NOTHING, k, 0 * k)
+        return backend.ldexp(q, -e - broadcast_scalar(k)), k
 
-    return be.rare_cond((e != 0).any((-1, -2)), one_by_one, lambda q, e: scale_to_unit(be, q), q, e)
+    return backend.rare_cond((e != 0).any((-1, -2)), one_by_one, lambda q, e: scale_to_unit(backend, q), q, e)
 
 
-def _exponent_of(be: Backend, x: Array, shift: Array) -> Array:
+def _exponent_of(backend: Backend, x: Array, shift: Array) -> Array:
     """That of the largest entry of 2^shift x; `_NOTHING` where all are zero."""
-    return be.xp.max(be.xp.where(x != 0, _exponents(be, x) + shift, _NOTHING + 0 * shift), axis=(-1, -2))
+    return backend.xp.max(backend.xp.where(x != 0, _exponents(backend, x) + shift, _NOTHING + 0 * shift), axis=(-1, -2))
 
 
-def _exponents(be: Backend, x: Array) -> Array:
-    if be.is_complex(x):
-        return be.xp.maximum(_exponents(be, x.real), _exponents(be, x.imag))
-    return be.xp.where(x != 0, be.exponent(x), _NOTHING + 0 * be.exponent(x))
+def _exponents(backend: Backend, x: Array) -> Array:
+    if backend.is_complex(x):
+        return backend.xp.maximum(_exponents(backend, x.real), _exponents(backend, x.imag))
+    return backend.xp.where(x != 0, backend.exponent(x), _NOTHING + 0 * backend.exponent(x))
 
 
-def restore(be: Backend, found: Solution, e: Array) -> Solution:
+def restore(backend: Backend, found: Solution, e: Array) -> Solution:
     """An answer x as 2^e x, with an error where that is too large for the dtype."""
-    return check_range(be, found._replace(value=(be.ldexp(found.value[0], e),)))
+    return check_range(backend, found._replace(value=(backend.ldexp(found.value[0], e),)))
 
 
-def check_range(be: Backend, found: Solution) -> Solution:
+def check_range(backend: Backend, found: Solution) -> Solution:
     """`found` with an error where what was finite near one in size is too large for the dtype."""
-    if all(not be.is_traced(x) and be.known_finite(x) for x in found.value):
+    if all(not backend.is_traced(x) and backend.known_finite(x) for x in found.value):
         return found
     failure = found.failure
     for x in found.value:
-        lost = (failure == 0) & ~be.xp.isfinite(be.xp.reshape(x, (*failure.shape, -1))).all(-1)
-        failure = Failure.OVERFLOW.where(be, lost, failure)
+        lost = (failure == 0) & ~backend.xp.isfinite(backend.xp.reshape(x, (*failure.shape, -1))).all(-1)
+        failure = Failure.OVERFLOW.where(backend, lost, failure)
     return found._replace(failure=failure)
 
 
@@ -101,19 +103,23 @@ class Powers(NamedTuple):
     value: tuple[Array, ...]
 
 
-def size_of(be: Backend, *matrices: Array) -> Array:
+def size_of(backend: Backend, *matrices: Array) -> Array:
     """The exponent of the largest entry of these; a number that nothing moves."""
-    return scale_to_unit(be, *(be.stop_gradient(x) for x in matrices))[-1]
+    return scale_to_unit(backend, *(backend.stop_gradient(x) for x in matrices))[-1]
 
 
 def tangent_at_size(powers: Callable[..., Powers], tangent: Callable[..., Any]) -> Callable[..., Any]:
     """A tangent of arrays near one as one of any arrays: products of what is moved would leave the range of numbers."""
 
-    def at_size(be: Backend, value: Any, arrays: Any, tangents: Any, **options: Any) -> Any:
-        by = powers(be, *arrays)
+    def at_size(backend: Backend, value: Any, arrays: Any, tangents: Any, **options: Any) -> Any:
+        by = powers(backend, *arrays)
         down = tuple(-k for k in by.arrays)
-        value = _times(be, value, tuple(-k for k in by.value))
-        return _times(be, tangent(be, value, _times(be, arrays, down), _times(be, tangents, down), **options), by.value)
+        value = _times(backend, value, tuple(-k for k in by.value))
+        return _times(
+            backend,
+            tangent(backend, value, _times(backend, arrays, down), _times(backend, tangents, down), **options),
+            by.value,
+        )
 
     return at_size
 
@@ -121,26 +127,26 @@ def tangent_at_size(powers: Callable[..., Powers], tangent: Callable[..., Any]) 
 def cotangent_at_size(powers: Callable[..., Powers], cotangent: Callable[..., Any]) -> Callable[..., Any]:
     """The same for a cotangent."""
 
-    def at_size(be: Backend, value: Any, arrays: Any, cotangents: Any, **options: Any) -> Any:
-        by = powers(be, *arrays)
+    def at_size(backend: Backend, value: Any, arrays: Any, cotangents: Any, **options: Any) -> Any:
+        by = powers(backend, *arrays)
         down = tuple(-k for k in by.arrays)
         top = by.value[0]
         for k in by.value[1:]:
-            top = be.xp.maximum(top, k)
-        value = _times(be, value, tuple(-k for k in by.value))
-        cotangents = _times(be, cotangents, tuple(k - top for k in by.value))
-        pulled = cotangent(be, value, _times(be, arrays, down), cotangents, **options)
-        return _times(be, pulled, tuple(top + k for k in down))
+            top = backend.xp.maximum(top, k)
+        value = _times(backend, value, tuple(-k for k in by.value))
+        cotangents = _times(backend, cotangents, tuple(k - top for k in by.value))
+        pulled = cotangent(backend, value, _times(backend, arrays, down), cotangents, **options)
+        return _times(backend, pulled, tuple(top + k for k in down))
 
     return at_size
 
 
-def _times(be: Backend, xs: Any, exponents: tuple[Array, ...]) -> Any:
-    return tuple(be.ldexp(x, broadcast_to_rank(k, x)) for x, k in zip(xs, exponents, strict=True))
+def _times(backend: Backend, xs: Any, exponents: tuple[Array, ...]) -> Any:
+    return tuple(backend.ldexp(x, broadcast_to_rank(k, x)) for x, k in zip(xs, exponents, strict=True))
 
 
-def at_least_rounded(be: Backend, step: Array, value: Array) -> Array:
+def at_least_rounded(backend: Backend, step: Array, value: Array) -> Array:
     """A correction that counts one unit in the last place for the entries of an answer that lie below the normal numbers."""
-    info = be.xp.finfo(value.real.dtype)
+    info = backend.xp.finfo(value.real.dtype)
     tiny = float(info.smallest_normal)
-    return be.xp.where(be.xp.abs(value) < tiny, step + tiny * float(info.eps), step)
+    return backend.xp.where(backend.xp.abs(value) < tiny, step + tiny * float(info.eps), step)

@@ -6,11 +6,11 @@ from matsign._typing import Array
 from matsign.backends import Backend
 
 
-def rank_tolerance(be: Backend, m: Array, rtol: float | None) -> float:
+def rank_tolerance(backend: Backend, m: Array, rtol: float | None) -> float:
     """What counts as zero beside the largest singular value: `rtol`, or the dtype's rounding times the larger size."""
-    return max(m.shape[-2:]) * be.eps(m) if rtol is None else float(rtol)
+    return max(m.shape[-2:]) * backend.eps(m) if rtol is None else float(rtol)
 
 
-def accuracy(be: Backend, m: Array, tol: float | None) -> float:
+def accuracy(backend: Backend, m: Array, tol: float | None) -> float:
     """How accurate the answer shall be: `tol`, or the dtype's rounding where that is larger."""
-    return max(tol or 0.0, be.eps(m))
+    return max(tol or 0.0, backend.eps(m))

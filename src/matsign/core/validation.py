@@ -25,7 +25,7 @@ HALVES = ("float16", "bfloat16")
 class Call(NamedTuple):
     """The arguments of one call, checked and stacked."""
 
-    be: Backend
+    backend: Backend
     stacks: Arrays  # None for an optional one that was not given, never the first, and for a number that is known
     batch: tuple[int, ...]
     dtype_name: str
@@ -40,28 +40,30 @@ def stack_arguments(parameters: Parameters, arguments: list[Any], stacked: tuple
     names, count = (*parameters.arrays, *parameters.numbers), len(parameters.arrays)
     numbers = zip(parameters.numbers, arguments[count:], strict=True)
     fixed = {n: x for n, x in numbers if isinstance(x, float) and n not in stacked}
-    be, arrays = _gather(parameters, names, [None if n in fixed else x for n, x in zip(names, arguments, strict=True)])
+    backend, arrays = _gather(
+        parameters, names, [None if n in fixed else x for n, x in zip(names, arguments, strict=True)]
+    )
     loose = arrays[count:]
-    arrays, kind = _promote(parameters, be, arrays[:count])
+    arrays, kind = _promote(parameters, backend, arrays[:count])
     _check_sizes(parameters, arrays)
     arrays = [x.reshape((1, 1)) if x is not None and x.ndim == 0 else x for x in arrays]
-    check_hermitian(parameters, be, arrays)
+    check_hermitian(parameters, backend, arrays)
     axes = [2] * count + [0] * len(loose)
-    arrays += _real_numbers(parameters, be, loose, arrays[0])
+    arrays += _real_numbers(parameters, backend, loose, arrays[0])
     leading = [None if x is None else tuple(x.shape[: x.ndim - k]) for x, k in zip(arrays, axes, strict=True)]
     batch = _batch(parameters, names, arrays, leading)
-    stacks = (None if x is None else as_stack(be, x, batch, k) for x, k in zip(arrays, axes, strict=True))
-    return Call(be, tuple(stacks), batch, kind, fixed)
+    stacks = (None if x is None else as_stack(backend, x, batch, k) for x, k in zip(arrays, axes, strict=True))
+    return Call(backend, tuple(stacks), batch, kind, fixed)
 
 
-def _real_numbers(parameters: Parameters, be: Backend, numbers: list[Array], like: Array) -> list[Array]:
+def _real_numbers(parameters: Parameters, backend: Backend, numbers: list[Array], like: Array) -> list[Array]:
     """Numbers in the precision of the matrices, which are never promoted to theirs."""
     for name, x in zip(parameters.numbers, numbers, strict=True):
-        kind = "" if x is None else be.dtype_name(x)
+        kind = "" if x is None else backend.dtype_name(x)
         if kind.startswith(("complex", "bool")):
             raise TypeError(f"{parameters.name}: {name} has dtype {kind}; wanted real numbers")
-    kind = be.dtype_name(like.real)
-    return [None if x is None else be.astype(x, kind) for x in numbers]
+    kind = backend.dtype_name(like.real)
+    return [None if x is None else backend.astype(x, kind) for x in numbers]
 
 
 def _gather(parameters: Parameters, names: tuple[str, ...], arguments: list[Any]) -> tuple[Backend, list[Array]]:
@@ -76,8 +78,8 @@ def _gather(parameters: Parameters, names: tuple[str, ...], arguments: list[Any]
             if x is not None
         )
         raise TypeError(f"{parameters.name}: all arrays must come from one library; {whose}")
-    be = backends.load(present[0] if present else "numpy")
-    like = next((x for x, lib in zip(arguments, libraries, strict=True) if lib == be.name), None)
+    backend = backends.load(present[0] if present else "numpy")
+    like = next((x for x, lib in zip(arguments, libraries, strict=True) if lib == backend.name), None)
     arrays: list[Array] = []
     for name, x in zip(names, arguments, strict=True):
         if x is None and (name in parameters.optional or name in parameters.numbers):
@@ -87,7 +89,7 @@ def _gather(parameters: Parameters, names: tuple[str, ...], arguments: list[Any]
         if reason is not None:
             raise TypeError(f"{parameters.name}: {name} {reason}")
         try:
-            arrays.append(be.asarray(x, like))
+            arrays.append(backend.asarray(x, like))
         except (TypeError, ValueError, RuntimeError, OverflowError) as error:
             kind = ValueError if isinstance(error, ValueError) else TypeError
             raise kind(f"{parameters.name}: {name} is not a dense array of numbers: {error}") from None
@@ -96,13 +98,13 @@ def _gather(parameters: Parameters, names: tuple[str, ...], arguments: list[Any]
         placed = {
             n: x
             for n, x in zip(names, arrays, strict=True)
-            if x is not None and not (be.is_traced(x) and be.name == "jax")
+            if x is not None and not (backend.is_traced(x) and backend.name == "jax")
         }
-        devices = {n: be.device_name(x) for n, x in placed.items()}
+        devices = {n: backend.device_name(x) for n, x in placed.items()}
         if len(set(devices.values())) > 1:
             whose = ", ".join(f"{n} is on {d}" for n, d in devices.items())
             raise ValueError(f"{parameters.name}: all arrays must be on one device; {whose}")
-    return be, arrays
+    return backend, arrays
 
 
 # What makes a dense array of a sparse one, by the libraries that have them.
@@ -151,22 +153,22 @@ def _entries(x: Any) -> Iterator[Any]:
         yield from _entries(part) if isinstance(part, (list, tuple)) else (part,)
 
 
-def _promote(parameters: Parameters, be: Backend, arrays: list[Array]) -> tuple[list[Array], str]:
+def _promote(parameters: Parameters, backend: Backend, arrays: list[Array]) -> tuple[list[Array], str]:
     """The arrays in the dtype computed in, and the dtype to answer in."""
-    kinds = {n: be.dtype_name(x) for n, x in zip(parameters.arrays, arrays, strict=True) if x is not None}
+    kinds = {n: backend.dtype_name(x) for n, x in zip(parameters.arrays, arrays, strict=True) if x is not None}
     kind = next(iter(kinds.values()))
     if kind in KINDS and all(other == kind for other in kinds.values()):
         return arrays, kind
     for name, kind in kinds.items():
         if kind not in KINDS and kind not in HALVES and not kind.startswith(("int", "uint", "bool")):
             raise TypeError(f"{parameters.name}: {name} has dtype {kind}; wanted {', '.join(KINDS)}")
-    kind = be.common_dtype_name(*(x for x in arrays if x is not None))
+    kind = backend.common_dtype_name(*(x for x in arrays if x is not None))
     if kind.startswith(("int", "uint", "bool")):
-        kind = be.default_float()
+        kind = backend.default_float()
     if kind in HALVES and not parameters.halves:
         raise TypeError(f"{parameters.name}: {kind} is too short for this function; convert to float32")
     work = "float32" if kind in HALVES else kind
-    return [None if x is None else be.astype(x, work) for x in arrays], kind
+    return [None if x is None else backend.astype(x, work) for x in arrays], kind
 
 
 def _check_sizes(parameters: Parameters, arrays: list[Array]) -> None:
@@ -192,19 +194,19 @@ def _check_sizes(parameters: Parameters, arrays: list[Array]) -> None:
             raise ValueError(f"{parameters.name}: {name} has shape {tuple(x.shape)}, wanted {wanted}")
 
 
-def check_hermitian(parameters: Parameters, be: Backend, arrays: list[Array]) -> None:
+def check_hermitian(parameters: Parameters, backend: Backend, arrays: list[Array]) -> None:
     """A ValueError as SciPy's. Elsewhere the solver takes the Hermitian part, so that one entry alone may be perturbed."""
-    if be.name != "numpy":
+    if backend.name != "numpy":
         return
     for name, x in zip(parameters.arrays, arrays, strict=True):
         if name not in parameters.hermitian or x is None:
             continue
-        if be.all_true(x == x.conj().mT):
+        if backend.all_true(x == x.conj().mT):
             continue
-        with be.full_precision(x):
+        with backend.full_precision(x):
             gap, size = (np.abs(y).max(initial=0) for y in (x - x.conj().mT, x))
         # With NaN or infinity this is false: those are reported member by member.
-        if gap > 100 * be.eps(x) * size:
+        if gap > 100 * backend.eps(x) * size:
             raise ValueError(f"{parameters.name}: {name} is not Hermitian; it differs from its adjoint by {gap:.1e}")
 
 
@@ -221,9 +223,9 @@ def _batch(
         raise ValueError(f"{parameters.name}: the leading axes do not broadcast: {said}") from None
 
 
-def as_stack(be: Backend, x: Array, batch: tuple[int, ...], axes: int) -> Array:
+def as_stack(backend: Backend, x: Array, batch: tuple[int, ...], axes: int) -> Array:
     """x, whose last `axes` axes are those of one member, with one leading axis in place of the batch."""
     if x.ndim == axes and batch == ():
         return x.reshape((1, *x.shape))
     own = tuple(x.shape[x.ndim - axes :])
-    return be.xp.broadcast_to(x, batch + own).reshape((math.prod(batch), *own))
+    return backend.xp.broadcast_to(x, batch + own).reshape((math.prod(batch), *own))

@@ -215,9 +215,9 @@ def _singular(form: _Forms, size_q: float, size_y: float) -> bool:
         least = min(least, np.divide(size_q, size_y))
     if least > 100 * math.sqrt(n * m) * ROUNDINGS * eps * (_size(form.r) + _size(form.s)):
         return False
-    be = load("numpy")
-    limit = rounding_separation(be, form.r[None], form.s[None])[0]
-    return not (least > limit and separation(be, form.inverse, form.adjoint_inverse, form.like).value[0] > limit)
+    backend = load("numpy")
+    limit = rounding_separation(backend, form.r[None], form.s[None])[0]
+    return not (least > limit and separation(backend, form.inverse, form.adjoint_inverse, form.like).value[0] > limit)
 
 
 def _size(x: Array) -> float:

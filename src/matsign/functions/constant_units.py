@@ -17,23 +17,23 @@ from matsign.linalg.stacks import broadcast_scalar
 Array = Any
 
 
-def constant_units(be: Backend, m: Array) -> BalancedMatrix:
+def constant_units(backend: Backend, m: Array) -> BalancedMatrix:
     """`balance` inside a rule, which may not look at values: found by a step of their own, and without derivatives."""
-    e, k, reached = apply(be, _UNITS, be.stop_gradient(m))
-    e, k = (be.xp.astype(x, be.xp.int32) for x in (e, k))
+    e, k, reached = apply(backend, _UNITS, backend.stop_gradient(m))
+    e, k = (backend.xp.astype(x, backend.xp.int32) for x in (e, k))
     shift = e[:, None, :] - e[:, :, None]
-    return BalancedMatrix(be.ldexp(m, shift - broadcast_scalar(k)), e, k, reached > 0)
+    return BalancedMatrix(backend.ldexp(m, shift - broadcast_scalar(k)), e, k, reached > 0)
 
 
-def _solve_units(be: Backend, m: Array) -> Solution:
-    found, like = balance(be, m), m.real
+def _solve_units(backend: Backend, m: Array) -> Solution:
+    found, like = balance(backend, m), m.real
     e = 0 * like[:, 0] if found.e is None else found.e
     reached = m == m if found.reached is None else found.reached
-    return solution(be, tuple(be.astype(x, be.dtype_name(like)) for x in (e, found.k, reached)))
+    return solution(backend, tuple(backend.astype(x, backend.dtype_name(like)) for x in (e, found.k, reached)))
 
 
-def _no_derivative(be: Backend, value: Arrays, arrays: Arrays, tangents: Arrays) -> Arrays:
-    return tuple(be.xp.zeros_like(x) for x in value)
+def _no_derivative(backend: Backend, value: Arrays, arrays: Arrays, tangents: Arrays) -> Arrays:
+    return tuple(backend.xp.zeros_like(x) for x in value)
 
 
 _UNITS = Operation(
@@ -42,7 +42,7 @@ _UNITS = Operation(
     (("n",), (), ("n", "n")),
     solve=_solve_units,
     tangent=_no_derivative,
-    cotangent=lambda be, value, arrays, cotangents: (be.xp.zeros_like(arrays[0]),),
+    cotangent=lambda backend, value, arrays, cotangents: (backend.xp.zeros_like(arrays[0]),),
     kinds=("real", "real", "real"),
     unrolled=True,
 )

@@ -28,55 +28,64 @@ from matsign.linalg.stacks import (
 Array = Any
 
 
-def normalise_pair(be: Backend, a: Array, b: Array) -> tuple[Array, Array, Array, Array]:
+def normalise_pair(backend: Backend, a: Array, b: Array) -> tuple[Array, Array, Array, Array]:
     """`a` and `b` with entries below 1, and the logarithms of their factors, with an even difference.
 
     Which of the two gives way depends on their sizes and not on their order.
     """
-    ea, eb = (be.exponent(largest(be, x)) for x in (a, b))
+    ea, eb = (backend.exponent(largest(backend, x)) for x in (a, b))
     odd = (ea - eb) % 2
-    ea, eb = be.xp.where(ea > eb, ea + odd, ea), be.xp.where(ea > eb, eb, eb + odd)
-    return be.ldexp(a, broadcast_scalar(-ea)), be.ldexp(b, broadcast_scalar(-eb)), ea, eb
+    ea, eb = backend.xp.where(ea > eb, ea + odd, ea), backend.xp.where(ea > eb, eb, eb + odd)
+    return backend.ldexp(a, broadcast_scalar(-ea)), backend.ldexp(b, broadcast_scalar(-eb)), ea, eb
 
 
-def coupled_pair(be: Backend, a: Array, b: Array, *, rtol: float | None, spread: Array | None = None) -> Solution:
+def coupled_pair(backend: Backend, a: Array, b: Array, *, rtol: float | None, spread: Array | None = None) -> Solution:
     """(C, C⁻¹) of a stack: Newton on the blocks; where they are singular or it loses digits, the best of it and two products.
 
     `spread` is the relative error of B over rounding, where it is more than that.
     """
-    a, b, ea, eb = normalise_pair(be, a, b)
+    a, b, ea, eb = normalise_pair(backend, a, b)
     k = (ea - eb) // 2
-    found = newton(be, AntiDiagonal(a, b))
-    first = solution(be, found.value, Failure.NOT_CONVERGED, ~has_converged(be, found), found.steps)
-    rtol = rank_tolerance(be, a, rtol)
+    found = newton(backend, AntiDiagonal(a, b))
+    first = solution(backend, found.value, Failure.NOT_CONVERGED, ~has_converged(backend, found), found.steps)
+    rtol = rank_tolerance(backend, a, rtol)
     sure = found.condition**2 * rtol < 1
     doubtful = (
-        (first.failure > 0) | ~sure | ~(pair_gap(be, a, b, *first.value) < 8 * math.sqrt(a.shape[-1]) * be.eps(a))
+        (first.failure > 0)
+        | ~sure
+        | ~(pair_gap(backend, a, b, *first.value) < 8 * math.sqrt(a.shape[-1]) * backend.eps(a))
     )
-    found = be.rare_cond(
+    found = backend.rare_cond(
         doubtful,
-        lambda a, b, spread, first: best_of_products(be, a, b, rtol, spread, first),
+        lambda a, b, spread, first: best_of_products(backend, a, b, rtol, spread, first),
         lambda a, b, spread, first: first,
-        *(a, b, be.ones(a) if spread is None else spread, first),
+        *(a, b, backend.ones(a) if spread is None else spread, first),
     )
     c, d = found.value
-    figure = be.ldexp(found.detail, be.xp.where(found.failure == int(Failure.UNCLEAR_ZERO), 0 * ea, ea + eb)[:, None])
-    return found._replace(value=(be.ldexp(c, broadcast_scalar(k)), be.ldexp(d, broadcast_scalar(-k))), detail=figure)
+    figure = backend.ldexp(
+        found.detail, backend.xp.where(found.failure == int(Failure.UNCLEAR_ZERO), 0 * ea, ea + eb)[:, None]
+    )
+    return found._replace(
+        value=(backend.ldexp(c, broadcast_scalar(k)), backend.ldexp(d, broadcast_scalar(-k))), detail=figure
+    )
 
 
-def best_of_products(be: Backend, a: Array, b: Array, rtol: float, spread: Array, first: Solution) -> Solution:
+def best_of_products(backend: Backend, a: Array, b: Array, rtol: float, spread: Array, first: Solution) -> Solution:
     """The first of A (BA)^{-1/2}, (AB)^{-1/2} A and the blocks' own result whose residual is not four times another's.
 
     The roots of BA and AB may differ by many digits: only one of the products need have a benign condition. A and B say whether
     the result has full rank, and not their product, of which singular values may vanish in rounding.
     """
-    xp, n = be.xp, a.shape[-1]
+    xp, n = backend.xp, a.shape[-1]
     products = (b @ a, a @ b)
-    rounding = n * be.eps(a)
-    noise = [rounding * spread * norm(be, a) * norm(be, b) / safe_divisor(be, norm(be, x)) for x in products]
+    rounding = n * backend.eps(a)
+    noise = [
+        rounding * spread * norm(backend, a) * norm(backend, b) / safe_divisor(backend, norm(backend, x))
+        for x in products
+    ]
     # The products are not known to better than n eps, whatever `rtol` says.
     by_ba, by_ab = (
-        root_pair(be, x, rtol=max(rtol, rounding), method="auto", noise=error)
+        root_pair(backend, x, rtol=max(rtol, rounding), method="auto", noise=error)
         for x, error in zip(products, noise, strict=True)
     )
     r, s = by_ba.value[1], by_ab.value[1]
@@ -84,45 +93,48 @@ def best_of_products(be: Backend, a: Array, b: Array, rtol: float, spread: Array
     # BA and AB have the same eigenvalues: what one of them cannot tell from a negative one is none for the other.
     negative = [(way.failure == int(Failure.NEGATIVE)) | (way.failure == int(Failure.NEAR_NEGATIVE)) for way in ways]
     valid = [(way.failure == 0) & ~other for way, other in zip(ways, negative[::-1], strict=True)]
-    full = [ok & (trace(be, way.value[0] @ way.value[1]).real > n - 0.5) for ok, way in zip(valid, ways, strict=True)]
-    regular = _is_regular(be, a, rtol) & _is_regular(be, b, rtol)
+    full = [
+        ok & (trace(backend, way.value[0] @ way.value[1]).real > n - 0.5) for ok, way in zip(valid, ways, strict=True)
+    ]
+    regular = _is_regular(backend, a, rtol) & _is_regular(backend, b, rtol)
     # Where the blocks have failed, a product whose eigenvalues drown in its rounding errors does not know better.
     blind = [
-        regular & (first.failure > 0) & ~_is_regular(be, x, error) for x, error in zip(products, noise, strict=True)
+        regular & (first.failure > 0) & ~_is_regular(backend, x, error)
+        for x, error in zip(products, noise, strict=True)
     ]
     valid = [ok & ~drowned for ok, drowned in zip(valid, blind, strict=True)]
     valid = [ok & (mine | ~(other | regular)) for ok, mine, other in zip(valid, full, full[::-1], strict=True)]
     valid.append((first.failure == 0) & (regular | full[0] | full[1] | ~(valid[0] | valid[1])))
-    best, least = be.masked_select(negative[0], ways[0], ways[1]), math.inf * be.ones(a)
+    best, least = backend.masked_select(negative[0], ways[0], ways[1]), math.inf * backend.ones(a)
     for way, ok in zip((*ways, first), valid, strict=True):
         c, d = way.value
-        misfit = _misfits(be, a, b, c, d)
-        better = ok & (4 * misfit < least) & (pair_gap(be, a, b, c, d) < math.sqrt(be.eps(a)))
-        best = be.masked_select(better, way, best)
+        misfit = _misfits(backend, a, b, c, d)
+        better = ok & (4 * misfit < least) & (pair_gap(backend, a, b, c, d) < math.sqrt(backend.eps(a)))
+        best = backend.masked_select(better, way, best)
         least = xp.where(better, misfit, least)
     lost = (best.failure == 0) & ~xp.isfinite(least)
     lost = lost | (best.failure == int(Failure.NOT_CONVERGED))
-    return best._replace(failure=Failure.LOST_PRODUCT.where(be, lost, best.failure))
+    return best._replace(failure=Failure.LOST_PRODUCT.where(backend, lost, best.failure))
 
 
-def _is_regular(be: Backend, a: Array, rtol: float | Array) -> Array:
-    return norm(be, a) * norm(be, be.inv(a)) * rtol < 1
+def _is_regular(backend: Backend, a: Array, rtol: float | Array) -> Array:
+    return norm(backend, a) * norm(backend, backend.inv(a)) * rtol < 1
 
 
-def pair_gap(be: Backend, a: Array, b: Array, c: Array, d: Array) -> Array:
+def pair_gap(backend: Backend, a: Array, b: Array, c: Array, d: Array) -> Array:
     """The residuals beside what rounding of C and D alone does to their equations."""
     a_left, b_left = a @ projector_to_second_order(d @ c), b @ projector_to_second_order(c @ d)
-    gap = norm(be, c @ b @ c - a_left) / safe_divisor(be, norm(be, c) ** 2 * norm(be, b))
-    return gap + norm(be, d @ a @ d - b_left) / safe_divisor(be, norm(be, d) ** 2 * norm(be, a))
+    gap = norm(backend, c @ b @ c - a_left) / safe_divisor(backend, norm(backend, c) ** 2 * norm(backend, b))
+    return gap + norm(backend, d @ a @ d - b_left) / safe_divisor(backend, norm(backend, d) ** 2 * norm(backend, a))
 
 
-def _misfits(be: Backend, a: Array, b: Array, c: Array, d: Array) -> Array:
+def _misfits(backend: Backend, a: Array, b: Array, c: Array, d: Array) -> Array:
     """How far C B C = A (D C) and D A D = B (C D) are from true: D C and C D are the projectors off the null spaces, or I."""
     one, two = c @ b @ c, d @ a @ d
     a, b = a @ projector_to_second_order(d @ c), b @ projector_to_second_order(c @ d)
-    return be.xp.maximum(
-        norm(be, a - one) / safe_divisor(be, norm(be, a) + norm(be, one)),
-        norm(be, b - two) / safe_divisor(be, norm(be, b) + norm(be, two)),
+    return backend.xp.maximum(
+        norm(backend, a - one) / safe_divisor(backend, norm(backend, a) + norm(backend, one)),
+        norm(backend, b - two) / safe_divisor(backend, norm(backend, b) + norm(backend, two)),
     )
 
 
@@ -131,62 +143,64 @@ def projector_to_second_order(r: Array) -> Array:
     return r @ (3 * r - 2 * r @ r)
 
 
-def both_probes(be: Backend, a: Array, b: Array) -> tuple[Array, Array]:
+def both_probes(backend: Backend, a: Array, b: Array) -> tuple[Array, Array]:
     """Changes of both by rounding, not the same for both."""
-    return probes(be, a, norm(be, a)), be.xp.flip(probes(be, b, norm(be, b)), axis=(-2, -1))
+    return probes(backend, a, norm(backend, a)), backend.xp.flip(probes(backend, b, norm(backend, b)), axis=(-2, -1))
 
 
-def _coupled_in_range(be: Backend, a: Array, b: Array, **options: Any) -> Solution:
-    found = coupled_pair(be, a, b, **options)
+def _coupled_in_range(backend: Backend, a: Array, b: Array, **options: Any) -> Solution:
+    found = coupled_pair(backend, a, b, **options)
     c, d = found.value
-    return found._replace(failure=overflow_failure(be, c, overflow_failure(be, d, found.failure)))
+    return found._replace(failure=overflow_failure(backend, c, overflow_failure(backend, d, found.failure)))
 
 
-def _coupled_residual(be: Backend, value: tuple[Array, Array], a: Array, b: Array, *, rtol: float | None) -> Residual:
+def _coupled_residual(
+    backend: Backend, value: tuple[Array, Array], a: Array, b: Array, *, rtol: float | None
+) -> Residual:
     """C B C = A (D C) and D A D = B (C D), and CB dC + dC BC for the gaps and for rounding of A and B."""
     c, d = value
-    a, b, ea, eb = normalise_pair(be, a, b)
+    a, b, ea, eb = normalise_pair(backend, a, b)
     k = (ea - eb) // 2
-    c, d = be.ldexp(c, broadcast_scalar(-k)), be.ldexp(d, broadcast_scalar(k))
+    c, d = backend.ldexp(c, broadcast_scalar(-k)), backend.ldexp(d, broadcast_scalar(k))
     gap, gap_d = a @ projector_to_second_order(d @ c) - c @ b @ c, b @ projector_to_second_order(c @ d) - d @ a @ d
-    da, db = both_probes(be, a, b)
-    zero = rank_tolerance(be, a, rtol)
-    cb, bc = regular_root(be, c @ b, zero), regular_root(be, b @ c, zero)
+    da, db = both_probes(backend, a, b)
+    zero = rank_tolerance(backend, a, rtol)
+    cb, bc = regular_root(backend, c @ b, zero), regular_root(backend, b @ c, zero)
     wide_c, wide_d = c[:, None], d[:, None]
-    dc = correct(be, cb, bc, be.xp.concat([gap[:, None], da + wide_c @ db @ wide_c], axis=1))
-    dd = correct(be, bc, cb, be.xp.concat([gap_d[:, None], db + wide_d @ da @ wide_d], axis=1))
-    backward = _misfits(be, a, b, c, d)
+    dc = correct(backend, cb, bc, backend.xp.concat([gap[:, None], da + wide_c @ db @ wide_c], axis=1))
+    dd = correct(backend, bc, cb, backend.xp.concat([gap_d[:, None], db + wide_d @ da @ wide_d], axis=1))
+    backward = _misfits(backend, a, b, c, d)
     # Of an answer that leaves this much, whose parts are too far apart for the precision, a first-order step says little.
-    vague = be.xp.where(backward > be.eps(a) ** 0.25, backward, 0 * backward)[:, None, None, None]
-    dc, dd = (be.xp.concat([step, vague * wide], axis=1) for step, wide in ((dc, wide_c), (dd, wide_d)))
-    return Residual(backward, (be.ldexp(dc, k[:, None, None, None]), be.ldexp(dd, -k[:, None, None, None])))
+    vague = backend.xp.where(backward > backend.eps(a) ** 0.25, backward, 0 * backward)[:, None, None, None]
+    dc, dd = (backend.xp.concat([step, vague * wide], axis=1) for step, wide in ((dc, wide_c), (dd, wide_d)))
+    return Residual(backward, (backend.ldexp(dc, k[:, None, None, None]), backend.ldexp(dd, -k[:, None, None, None])))
 
 
-def _coupled_tangent(be: Backend, value: Arrays, arrays: Arrays, tangents: Arrays, **_: Any) -> Arrays:
+def _coupled_tangent(backend: Backend, value: Arrays, arrays: Arrays, tangents: Arrays, **_: Any) -> Arrays:
     """CB dC + dC BC = dA - C dB C, and dD = -D dC D for D = C⁻¹, with A and B brought to size."""
-    _, b, ea, eb = normalise_pair(be, *arrays)
+    _, b, ea, eb = normalise_pair(backend, *arrays)
     k = (ea - eb) // 2
-    c, d = be.ldexp(value[0], broadcast_scalar(-k)), be.ldexp(value[1], broadcast_scalar(k))
-    da, db = be.ldexp(tangents[0], broadcast_scalar(-ea)), be.ldexp(tangents[1], broadcast_scalar(-eb))
-    dc = sylvester_positive(be, c @ b, b @ c, da - c @ db @ c)
-    return be.ldexp(dc, broadcast_scalar(k)), -be.ldexp(d @ dc @ d, broadcast_scalar(-k))
+    c, d = backend.ldexp(value[0], broadcast_scalar(-k)), backend.ldexp(value[1], broadcast_scalar(k))
+    da, db = backend.ldexp(tangents[0], broadcast_scalar(-ea)), backend.ldexp(tangents[1], broadcast_scalar(-eb))
+    dc = sylvester_positive(backend, c @ b, b @ c, da - c @ db @ c)
+    return backend.ldexp(dc, broadcast_scalar(k)), -backend.ldexp(d @ dc @ d, broadcast_scalar(-k))
 
 
-def _coupled_cotangent(be: Backend, value: Arrays, arrays: Arrays, cotangents: Arrays, **_: Any) -> Arrays:
-    _, b, ea, eb = normalise_pair(be, *arrays)
+def _coupled_cotangent(backend: Backend, value: Arrays, arrays: Arrays, cotangents: Arrays, **_: Any) -> Arrays:
+    _, b, ea, eb = normalise_pair(backend, *arrays)
     k = (ea - eb) // 2
-    c, d = adjoint(be.ldexp(value[0], broadcast_scalar(-k))), adjoint(be.ldexp(value[1], broadcast_scalar(k)))
+    c, d = adjoint(backend.ldexp(value[0], broadcast_scalar(-k))), adjoint(backend.ldexp(value[1], broadcast_scalar(k)))
     b = adjoint(b)
-    bar_c, bar_d = be.ldexp(cotangents[0], broadcast_scalar(k)), be.ldexp(cotangents[1], broadcast_scalar(-k))
-    y = sylvester_positive(be, b @ c, c @ b, bar_c - d @ bar_d @ d)
-    return be.ldexp(y, broadcast_scalar(-ea)), -be.ldexp(c @ y @ c, broadcast_scalar(-eb))
+    bar_c, bar_d = backend.ldexp(cotangents[0], broadcast_scalar(k)), backend.ldexp(cotangents[1], broadcast_scalar(-k))
+    y = sylvester_positive(backend, b @ c, c @ b, bar_c - d @ bar_d @ d)
+    return backend.ldexp(y, broadcast_scalar(-ea)), -backend.ldexp(c @ y @ c, broadcast_scalar(-eb))
 
 
-def has_singular_root(be: Backend, value: Arrays, a: Array, b: Array) -> Array:
+def has_singular_root(backend: Backend, value: Arrays, a: Array, b: Array) -> Array:
     """Where CB, the root of AB, has zero for an eigenvalue: as at zero itself, the root has no derivative in every direction."""
-    a, b, ea, eb = normalise_pair(be, a, b)
+    a, b, ea, eb = normalise_pair(backend, a, b)
     return regular_root(
-        be, be.ldexp(value[0], broadcast_scalar((eb - ea) // 2)) @ b, rank_tolerance(be, a, None)
+        backend, backend.ldexp(value[0], broadcast_scalar((eb - ea) // 2)) @ b, rank_tolerance(backend, a, None)
     ).singular
 
 

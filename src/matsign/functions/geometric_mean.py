@@ -33,53 +33,56 @@ from matsign.linalg.stacks import (
 Array = Any
 
 
-def _mean(be: Backend, a: Array, b: Array, *, rtol: float | None) -> Solution:
+def _mean(backend: Backend, a: Array, b: Array, *, rtol: float | None) -> Solution:
     """By factors where both are Hermitian and none is indefinite, by A (A⁻¹B)^{1/2} through the blocks otherwise."""
-    zero = rank_tolerance(be, a, rtol)
-    a, b, ea, eb = normalise_pair(be, a, b)
-    k, low = be.cholesky(hermitian(a)), be.cholesky(hermitian(b))
-    spread, spread_b = norm(be, k) * norm(be, be.inv(k)), norm(be, low) * norm(be, be.inv(low))
+    zero = rank_tolerance(backend, a, rtol)
+    a, b, ea, eb = normalise_pair(backend, a, b)
+    k, low = backend.cholesky(hermitian(a)), backend.cholesky(hermitian(b))
+    spread, spread_b = (
+        norm(backend, k) * norm(backend, backend.inv(k)),
+        norm(backend, low) * norm(backend, backend.inv(low)),
+    )
     matched = is_hermitian(a) & is_hermitian(b)
-    definite = matched & (be.xp.maximum(spread, spread_b) * math.sqrt(zero) < 1)
+    definite = matched & (backend.xp.maximum(spread, spread_b) * math.sqrt(zero) < 1)
     # Rounding leaves products of the form L Lᴴ only nearly Hermitian, and of the singular ones nothing else can be made.
-    nearly = is_nearly_hermitian(be, a) & is_nearly_hermitian(be, b)
-    matched = matched | (nearly & ~(be.xp.maximum(spread, spread_b) * math.sqrt(zero) < 1))
+    nearly = is_nearly_hermitian(backend, a) & is_nearly_hermitian(backend, b)
+    matched = matched | (nearly & ~(backend.xp.maximum(spread, spread_b) * math.sqrt(zero) < 1))
     swap = spread > spread_b
 
     def by_cholesky(a: Array, b: Array, k: Array, low: Array, swap: Array, _: Array) -> Solution:
-        k, low = _swap(be, swap, k, low)
-        return solution(be, (_between(be, k, be.solve(k, low)),))
+        k, low = _swap(backend, swap, k, low)
+        return solution(backend, (_between(backend, k, backend.solve(k, low)),))
 
     def otherwise(a: Array, b: Array, k: Array, low: Array, swap: Array, matched: Array) -> Solution:
         # With ones for those that are not Hermitian: eigenvectors of anything else mean nothing.
-        one = eye(be, a) + 0 * a
-        x, y = (be.xp.where(broadcast_scalar(matched), hermitian(m), one) for m in (a, b))
-        found, semidefinite = _semidefinite(be, x, y, zero)
-        return be.masked_cond(
+        one = eye(backend, a) + 0 * a
+        x, y = (backend.xp.where(broadcast_scalar(matched), hermitian(m), one) for m in (a, b))
+        found, semidefinite = _semidefinite(backend, x, y, zero)
+        return backend.masked_cond(
             matched & semidefinite,
             lambda a, b, found: found,
-            lambda a, b, found: _by_blocks(be, a, b, zero),
+            lambda a, b, found: _by_blocks(backend, a, b, zero),
             *(a, b, found),
         )
 
-    found = be.rare_cond(~definite, otherwise, by_cholesky, a, b, k, low, swap, matched)
-    units = be.xp.where(found.failure == int(Failure.NOT_DEFINITE), ea - eb, 0 * ea)
+    found = backend.rare_cond(~definite, otherwise, by_cholesky, a, b, k, low, swap, matched)
+    units = backend.xp.where(found.failure == int(Failure.NOT_DEFINITE), ea - eb, 0 * ea)
     return found._replace(
-        value=(be.ldexp(found.value[0], broadcast_scalar((ea + eb) // 2)),),
-        detail=be.ldexp(found.detail, units[:, None]),
+        value=(backend.ldexp(found.value[0], broadcast_scalar((ea + eb) // 2)),),
+        detail=backend.ldexp(found.detail, units[:, None]),
     )
 
 
-def _swap(be: Backend, swap: Array, a: Array, b: Array) -> tuple[Array, Array]:
+def _swap(backend: Backend, swap: Array, a: Array, b: Array) -> tuple[Array, Array]:
     """(b, a) for the members in `swap`: the mean is symmetric in its arguments, and the better conditioned one comes first."""
     mask = swap.reshape((len(swap),) + (1,) * (a.ndim - 1))
-    return be.xp.where(mask, b, a), be.xp.where(mask, a, b)
+    return backend.xp.where(mask, b, a), backend.xp.where(mask, a, b)
 
 
-def _between(be: Backend, k: Array, m: Array) -> Array:
+def _between(backend: Backend, k: Array, m: Array) -> Array:
     """K (M Mᴴ)^{1/2} Kᴴ, the mean of K Kᴴ and K M Mᴴ Kᴴ. Nothing is squared, so no digits are lost that the data had."""
-    u, values, _ = be.svd(m)
-    half = k @ u * be.xp.sqrt(values)[:, None, :]
+    u, values, _ = backend.svd(m)
+    half = k @ u * backend.xp.sqrt(values)[:, None, :]
     return half @ adjoint(half)
 
 
@@ -94,14 +97,14 @@ class _Factor(NamedTuple):
     semidefinite: Array
 
 
-def _factor(be: Backend, a: Array, rtol: float) -> _Factor:
-    values, v = be.eigh(a)
-    xp, top = be.xp, be.xp.maximum(-values[:, :1], values[:, -1:])
+def _factor(backend: Backend, a: Array, rtol: float) -> _Factor:
+    values, v = backend.eigh(a)
+    xp, top = backend.xp, backend.xp.maximum(-values[:, :1], values[:, -1:])
     kept = values > rtol * top
     root = xp.sqrt(xp.where(kept, values, xp.ones_like(values)))
     ones = xp.astype(kept, values.dtype)
     base = v * ones[:, None, :]
-    least = xp.min(xp.where(kept, values, math.inf * xp.ones_like(values)), axis=-1) / safe_divisor(be, top[:, 0])
+    least = xp.min(xp.where(kept, values, math.inf * xp.ones_like(values)), axis=-1) / safe_divisor(backend, top[:, 0])
     return _Factor(
         base * root[:, None, :],
         adjoint(base / root[:, None, :]),
@@ -112,109 +115,115 @@ def _factor(be: Backend, a: Array, rtol: float) -> _Factor:
     )
 
 
-def _semidefinite(be: Backend, a: Array, b: Array, rtol: float) -> tuple[Solution, Array]:
+def _semidefinite(backend: Backend, a: Array, b: Array, rtol: float) -> tuple[Solution, Array]:
     """The mean of semidefinite matrices, the range of one of which holds that of the other, and whether they are semidefinite.
 
     On the larger range the other one is definite, and the mean is the limit of the means of definite matrices.
     """
-    xp = be.xp
-    f, g = _factor(be, a, rtol), _factor(be, b, rtol)
+    xp = backend.xp
+    f, g = _factor(backend, a, rtol), _factor(backend, b, rtol)
     swap = (g.rank > f.rank) | ((g.rank == f.rank) & (g.least > f.least))
-    first, second = (_Factor(*(_swap(be, swap, x, y)[i] for x, y in zip(f, g, strict=True))) for i in (0, 1))
+    first, second = (_Factor(*(_swap(backend, swap, x, y)[i] for x, y in zip(f, g, strict=True))) for i in (0, 1))
     outside = second.factor - first.projector @ second.factor
-    leaves = norm(be, outside) / safe_divisor(be, norm(be, second.factor))
+    leaves = norm(backend, outside) / safe_divisor(backend, norm(backend, second.factor))
     # By rounding a range turns by eps over the smallest eigenvalue that counts.
-    turned = 10 * a.shape[-1] * be.eps(a) * (1 + 1 / xp.minimum(first.least, second.least))
-    value = _between(be, first.factor, first.inverse @ second.factor)
+    turned = 10 * a.shape[-1] * backend.eps(a) * (1 + 1 / xp.minimum(first.least, second.least))
+    value = _between(backend, first.factor, first.inverse @ second.factor)
     found = solution(
-        be, (value,), Failure.RANGES_DIFFER, ~(leaves <= xp.maximum(turned, rtol * be.ones(a))), detail=leaves
+        backend, (value,), Failure.RANGES_DIFFER, ~(leaves <= xp.maximum(turned, rtol * backend.ones(a))), detail=leaves
     )
     return found, f.semidefinite & g.semidefinite
 
 
-def _by_blocks(be: Backend, a: Array, b: Array, rtol: float) -> Solution:
+def _by_blocks(backend: Backend, a: Array, b: Array, rtol: float) -> Solution:
     """C for A and B⁻¹, or for B and A⁻¹ where that is the better conditioned inverse."""
-    xp = be.xp
-    swap = _better_first(be, a, b)
-    base, other = _swap(be, swap, b, a)
-    back = be.inv(base)
-    singular = ~xp.isfinite(norm(be, back))
-    spread = xp.where(singular, be.ones(a), norm(be, base) * norm(be, back))
-    root = coupled_pair(be, other, xp.where(broadcast_scalar(singular), eye(be, a), back), rtol=rtol, spread=spread)
+    xp = backend.xp
+    swap = _better_first(backend, a, b)
+    base, other = _swap(backend, swap, b, a)
+    back = backend.inv(base)
+    singular = ~xp.isfinite(norm(backend, back))
+    spread = xp.where(singular, backend.ones(a), norm(backend, base) * norm(backend, back))
+    root = coupled_pair(
+        backend, other, xp.where(broadcast_scalar(singular), eye(backend, a), back), rtol=rtol, spread=spread
+    )
     negative = (root.failure == int(Failure.NEGATIVE)) | (root.failure == int(Failure.NEAR_NEGATIVE))
-    failure = Failure.NOT_DEFINITE.where(be, negative, root.failure)
-    failure = Failure.BOTH_SINGULAR.where(be, singular, failure)
+    failure = Failure.NOT_DEFINITE.where(backend, negative, root.failure)
+    failure = Failure.BOTH_SINGULAR.where(backend, singular, failure)
     # The eigenvalue of inv(b) a, which is the inverse of that of inv(a) b.
-    size = safe_divisor(be, xp.sum(root.detail**2, axis=-1))[:, None]
+    size = safe_divisor(backend, xp.sum(root.detail**2, axis=-1))[:, None]
     flipped = xp.concat([root.detail[:, :1], -root.detail[:, 1:]], axis=-1) / size
     detail = xp.where((swap & negative)[:, None], flipped, root.detail)
     return root._replace(value=root.value[:1], failure=failure, detail=detail)
 
 
-def _better_first(be: Backend, a: Array, b: Array) -> Array:
+def _better_first(backend: Backend, a: Array, b: Array) -> Array:
     """Where A and not B is to be inverted, the one of the smaller condition number."""
     # By steps of their own: this stands in a derivative rule, too, where nothing may be factorised in a compiled program.
-    back_a, back_b = inverse(be, a), inverse(be, b)
-    return ~(norm(be, b) * norm(be, back_b) <= norm(be, a) * norm(be, back_a)) & be.xp.isfinite(norm(be, back_a))
+    back_a, back_b = inverse(backend, a), inverse(backend, b)
+    return ~(
+        norm(backend, b) * norm(backend, back_b) <= norm(backend, a) * norm(backend, back_a)
+    ) & backend.xp.isfinite(norm(backend, back_a))
 
 
-def _inverse_on_range(be: Backend, base: Array, other: Array, rtol: float) -> Array:
+def _inverse_on_range(backend: Backend, base: Array, other: Array, rtol: float) -> Array:
     """base⁻¹; for a singular semidefinite pair that on the range of the base."""
-    back = be.inv(base)
+    back = backend.inv(base)
     poor = (
-        is_nearly_hermitian(be, base) & is_nearly_hermitian(be, other) & ~(norm(be, base) * norm(be, back) * rtol < 1)
+        is_nearly_hermitian(backend, base)
+        & is_nearly_hermitian(backend, other)
+        & ~(norm(backend, base) * norm(backend, back) * rtol < 1)
     )
 
     def on_range(base: Array, back: Array) -> Array:
-        inverse = _factor(be, hermitian(base), rtol).inverse
+        inverse = _factor(backend, hermitian(base), rtol).inverse
         return adjoint(inverse) @ inverse
 
-    return be.rare_cond(poor, on_range, lambda base, back: back, base, back)
+    return backend.rare_cond(poor, on_range, lambda base, back: back, base, back)
 
 
-def _mean_residual(be: Backend, value: tuple[Array], a: Array, b: Array, *, rtol: float | None) -> Residual:
+def _mean_residual(backend: Backend, value: tuple[Array], a: Array, b: Array, *, rtol: float | None) -> Residual:
     """G B⁻¹ G = A, or the same with A and B exchanged, and V dG + dG W = the gap and rounding of both, V = G B⁻¹, W = B⁻¹ G."""
-    zero = rank_tolerance(be, a, rtol)
-    a, b, ea, eb = normalise_pair(be, a, b)
+    zero = rank_tolerance(backend, a, rtol)
+    a, b, ea, eb = normalise_pair(backend, a, b)
     half = (ea + eb) // 2
-    g = be.ldexp(value[0], broadcast_scalar(-half))
-    base, other = _swap(be, _better_first(be, a, b), b, a)
-    back = _inverse_on_range(be, base, other, zero)
+    g = backend.ldexp(value[0], broadcast_scalar(-half))
+    base, other = _swap(backend, _better_first(backend, a, b), b, a)
+    back = _inverse_on_range(backend, base, other, zero)
     v, w = g @ back, back @ g
     # G B⁻¹ G by a Cholesky factor where there is one, which halves the digits that an ill-conditioned B costs.
-    low = be.cholesky(hermitian(base))
-    half_term = be.solve(low, g)
-    factored = is_hermitian(base) & is_hermitian(g) & be.xp.isfinite(norm(be, half_term))
-    term = be.xp.where(broadcast_scalar(factored), adjoint(half_term) @ half_term, v @ g)
+    low = backend.cholesky(hermitian(base))
+    half_term = backend.solve(low, g)
+    factored = is_hermitian(base) & is_hermitian(g) & backend.xp.isfinite(norm(backend, half_term))
+    term = backend.xp.where(broadcast_scalar(factored), adjoint(half_term) @ half_term, v @ g)
     gap = other - term
-    da, db = both_probes(be, other, base)
+    da, db = both_probes(backend, other, base)
     step = correct(
-        be,
-        regular_root(be, v, zero),
-        regular_root(be, w, zero),
-        be.xp.concat([gap[:, None], da + v[:, None] @ db @ w[:, None]], axis=1),
+        backend,
+        regular_root(backend, v, zero),
+        regular_root(backend, w, zero),
+        backend.xp.concat([gap[:, None], da + v[:, None] @ db @ w[:, None]], axis=1),
     )
-    backward = norm(be, gap) / safe_divisor(be, norm(be, other) + norm(be, term))
-    return Residual(backward, (be.ldexp(step, half[:, None, None, None]),))
+    backward = norm(backend, gap) / safe_divisor(backend, norm(backend, other) + norm(backend, term))
+    return Residual(backward, (backend.ldexp(step, half[:, None, None, None]),))
 
 
-def _mean_tangent(be: Backend, value: Arrays, arrays: Arrays, tangents: Arrays, **_: Any) -> Arrays:
+def _mean_tangent(backend: Backend, value: Arrays, arrays: Arrays, tangents: Arrays, **_: Any) -> Arrays:
     """V dG + dG W = dA + V dB W with V = G B⁻¹ and W = B⁻¹ G, the adjoint of V for a Hermitian pair; or A and B exchanged."""
-    (g,), swap = value, _better_first(be, *(be.stop_gradient(x) for x in arrays))
-    base, _other = _swap(be, swap, *arrays[::-1])
-    moved_base, moved = _swap(be, swap, *tangents[::-1])
-    back = inverse(be, base)
+    (g,), swap = value, _better_first(backend, *(backend.stop_gradient(x) for x in arrays))
+    base, _other = _swap(backend, swap, *arrays[::-1])
+    moved_base, moved = _swap(backend, swap, *tangents[::-1])
+    back = inverse(backend, base)
     v, w = g @ back, back @ g
-    return (sylvester_positive(be, v, w, moved + v @ moved_base @ w),)
+    return (sylvester_positive(backend, v, w, moved + v @ moved_base @ w),)
 
 
-def _mean_cotangent(be: Backend, value: Arrays, arrays: Arrays, cotangents: Arrays, **_: Any) -> Arrays:
-    (g,), swap = value, _better_first(be, *(be.stop_gradient(x) for x in arrays))
-    base, _other = _swap(be, swap, *arrays[::-1])
-    back = inverse(be, base)
+def _mean_cotangent(backend: Backend, value: Arrays, arrays: Arrays, cotangents: Arrays, **_: Any) -> Arrays:
+    (g,), swap = value, _better_first(backend, *(backend.stop_gradient(x) for x in arrays))
+    base, _other = _swap(backend, swap, *arrays[::-1])
+    back = inverse(backend, base)
     v, w = adjoint(g @ back), adjoint(back @ g)
-    y = sylvester_positive(be, v, w, *cotangents)
-    return _swap(be, swap, y, v @ y @ w)
+    y = sylvester_positive(backend, v, w, *cotangents)
+    return _swap(backend, swap, y, v @ y @ w)
 
 
 def geometric_mean(A: Array, B: Array, *, rtol: float | None = None, errors: str = "raise") -> Array:
@@ -297,7 +306,7 @@ GEOMETRIC_MEAN = public_function(
     residual=_mean_residual,
     tangent=_mean_tangent,
     cotangent=_mean_cotangent,
-    unbounded=lambda be, value, a, b: (
-        regular_root(be, scale_to_unit(be, value[0])[0], rank_tolerance(be, a, None)).singular
+    unbounded=lambda backend, value, a, b: (
+        regular_root(backend, scale_to_unit(backend, value[0])[0], rank_tolerance(backend, a, None)).singular
     ),
 )

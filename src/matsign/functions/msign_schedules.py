@@ -31,22 +31,22 @@ _ERROR_IN_HALF = 3
 
 
 def select_schedules(
-    be: Backend, m: Array, tol: float | None, rtol: float, schedule: Schedule, steps: int | None
+    backend: Backend, m: Array, tol: float | None, rtol: float, schedule: Schedule, steps: int | None
 ) -> tuple[Plan, ...]:
     """The steps asked for by name, by coefficients, by number or by accuracy."""
     if schedule is None:
-        eps, terms = rounding(be, m)
+        eps, terms = rounding(backend, m)
         if steps is not None:
             return ((0.0, _counted_schedule(steps, tol, eps, terms)),)
         # Designed for these sizes alone.
         rtol, short = as_constant(rtol), as_constant(min(m.shape[-2:]))
         # The bound that m is divided by may be this much above its norm.
         lower = max(rtol, eps) * ((1 + math.sqrt(short)) / 2) ** -0.25
-        looks = be.on_cpu(m) and not be.is_traced(m) and short >= _WORTH_LOOKING
+        looks = backend.on_cpu(m) and not backend.is_traced(m) and short >= _WORTH_LOOKING
         # Rounding in MᴴM is about √k eps: below its root there is nothing to be seen.
         seen = max(lower, math.sqrt(8 * eps * math.sqrt(short)))
         levels = (*(level for level in _LEVELS if looks and level > seen), lower)
-        goal = accuracy(be, m, tol)
+        goal = accuracy(backend, m, tol)
         return tuple((level, polar_express(level, goal, eps, terms=terms)) for level in levels)
     return ((0.0, _explicit_schedule(schedule, steps)),)
 

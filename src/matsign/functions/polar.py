@@ -209,12 +209,12 @@ MSIGN = public_function(
 )
 
 
-def _polar(be: Backend, m: Array, **options: Any) -> Solution:
-    scaled, e = scale_to_unit(be, m)
-    found = orthogonalise(be, m, **options) if has_fixed_steps(**options) else at_size(be, scaled, **options)
+def _polar(backend: Backend, m: Array, **options: Any) -> Solution:
+    scaled, e = scale_to_unit(backend, m)
+    found = orthogonalise(backend, m, **options) if has_fixed_steps(**options) else at_size(backend, scaled, **options)
     (u,) = found.value
-    h = be.exact_ldexp(hermitian(adjoint(u) @ scaled), broadcast_scalar(e))
-    return found._replace(value=(u, h), failure=overflow_failure(be, h, found.failure))
+    h = backend.exact_ldexp(hermitian(adjoint(u) @ scaled), broadcast_scalar(e))
+    return found._replace(value=(u, h), failure=overflow_failure(backend, h, found.failure))
 
 
 def polar(
@@ -291,7 +291,7 @@ POLAR = public_function(
     tangent=polar_tangent,
     cotangent=polar_cotangent,
     alone=takes_single,
-    wrap=lambda be, u, h: Polar(u, h),
+    wrap=lambda backend, u, h: Polar(u, h),
     halves=True,
     choices={"method": METHODS},
 )

@@ -28,75 +28,75 @@ from matsign.linalg.stacks import (
 Array = Any
 
 
-def _correction(be: Backend, u: Array, h: Array, dm: Array) -> tuple[Array, Array]:
+def _correction(backend: Backend, u: Array, h: Array, dm: Array) -> tuple[Array, Array]:
     """The eigenvalues of H₀, and dU by its eigenvectors: for an estimate, one decomposition whatever the condition."""
     q = adjoint(u) @ u
-    values, vectors = be.eigh(nonsingular(be, h, q))
-    positive = be.xp.maximum(values, be.eps(h) * values[:, -1:])
-    beyond, turning = parts_of_derivative(be, u, q, (vectors / positive[:, None, :]) @ adjoint(vectors), dm)
+    values, vectors = backend.eigh(nonsingular(backend, h, q))
+    positive = backend.xp.maximum(values, backend.eps(h) * values[:, -1:])
+    beyond, turning = parts_of_derivative(backend, u, q, (vectors / positive[:, None, :]) @ adjoint(vectors), dm)
     turned = (adjoint(vectors) @ turning @ vectors) / (positive[:, :, None] + positive[:, None, :])
     # Rounding alone says where U takes a direction in which H has none of its size left.
-    lost = be.astype(values < 4 * be.eps(h) * values[:, -1:], be.dtype_name(values))
+    lost = backend.astype(values < 4 * backend.eps(h) * values[:, -1:], backend.dtype_name(values))
     return values, beyond + u @ ((vectors @ turned + vectors * lost[:, None, :]) @ adjoint(vectors))
 
 
-def msign_residual(be: Backend, value: tuple[Array], m: Array) -> Residual:
+def msign_residual(backend: Backend, value: tuple[Array], m: Array) -> Residual:
     """‖M - U H‖ and ‖U - U UᴴU‖: U may be orthogonal to 16 digits and still belong to another matrix."""
     (u,) = value
-    m, _ = scale_to_unit(be, m)
+    m, _ = scale_to_unit(backend, m)
     if m.shape[-2] < m.shape[-1]:
-        found = msign_residual(be, (adjoint(u),), adjoint(m))
+        found = msign_residual(backend, (adjoint(u),), adjoint(m))
         return found._replace(correction=(adjoint(found.correction[0]),))
     h = hermitian(adjoint(u) @ m)
-    backward, gap = _gap(be, m, u @ h)
-    isometry, defect = _gap(be, u, u @ (adjoint(u) @ u))
-    orthogonality = norm(be, defect) / safe_divisor(be, norm(be, u))
-    values, du = _correction(be, u, h, gap)
-    measures = (orthogonality, *_extremal(be, u, m, values, orthogonality))
-    return Residual(be.xp.maximum(backward, isometry), (du + defect / 2,), measures=measures)
+    backward, gap = _gap(backend, m, u @ h)
+    isometry, defect = _gap(backend, u, u @ (adjoint(u) @ u))
+    orthogonality = norm(backend, defect) / safe_divisor(backend, norm(backend, u))
+    values, du = _correction(backend, u, h, gap)
+    measures = (orthogonality, *_extremal(backend, u, m, values, orthogonality))
+    return Residual(backend.xp.maximum(backward, isometry), (du + defect / 2,), measures=measures)
 
 
-def _gap(be: Backend, x: Array, y: Array) -> tuple[Array, Array]:
+def _gap(backend: Backend, x: Array, y: Array) -> tuple[Array, Array]:
     """‖x - y‖ / (‖x‖ + ‖y‖), and x - y with the rounding of both, which x = y may hide."""
-    gap, size = x - y, norm(be, x) + norm(be, y)
-    return norm(be, gap) / safe_divisor(be, size), gap + rounding_probe(be, x, size)
+    gap, size = x - y, norm(backend, x) + norm(backend, y)
+    return norm(backend, gap) / safe_divisor(backend, size), gap + rounding_probe(backend, x, size)
 
 
-def _extremal(be: Backend, u: Array, m: Array, values: Array, defect: Array) -> Arrays:
+def _extremal(backend: Backend, u: Array, m: Array, values: Array, defect: Array) -> Arrays:
     """How far U is from the best of ⟨M, U⟩ over ‖U‖ ≤ 1, which is the nuclear norm of M, and how far outside that ball.
 
     M = U H + gap: the nuclear norm of the one part is at most σmax(U) times that of H, of the other √k its Frobenius norm. That
     of H is its trace less twice its negative eigenvalues, which it has in common with H₀, whose `values` are known, if U is an
     isometry; else the one that the steps to U were on the way to takes its place.
     """
-    top = norm_near_one(be, u)
+    top = norm_near_one(backend, u)
 
     def bound_member(u: Array, m: Array, top: Array, values: Array) -> Array:
         h = hermitian(adjoint(u) @ m)
-        negative = be.xp.sum(be.xp.minimum(values, 0 * values), axis=-1)
-        size = trace(be, h).real - 2 * negative
-        return top * size + math.sqrt(m.shape[-1]) * norm(be, m - u @ h)
+        negative = backend.xp.sum(backend.xp.minimum(values, 0 * values), axis=-1)
+        size = trace(backend, h).real - 2 * negative
+        return top * size + math.sqrt(m.shape[-1]) * norm(backend, m - u @ h)
 
     def finish(u: Array, m: Array, *_: Array) -> Array:
-        u = run_schedule(be, Dilation(u), (PADE,) * FINISH).c
-        return bound_member(u, m, norm_near_one(be, u), be.eigh(hermitian(adjoint(u) @ m))[0])
+        u = run_schedule(backend, Dilation(u), (PADE,) * FINISH).c
+        return bound_member(u, m, norm_near_one(backend, u), backend.eigh(hermitian(adjoint(u) @ m))[0])
 
-    most = be.rare_cond(defect > 1e4 * be.eps(m), finish, bound_member, u, m, top, values)
-    reached = inner(be, m, u) / be.xp.maximum(top, be.ones(u))
-    return (most - reached) / safe_divisor(be, most), top - 1
+    most = backend.rare_cond(defect > 1e4 * backend.eps(m), finish, bound_member, u, m, top, values)
+    reached = inner(backend, m, u) / backend.xp.maximum(top, backend.ones(u))
+    return (most - reached) / safe_divisor(backend, most), top - 1
 
 
-def norm_near_one(be: Backend, u: Array) -> Array:
+def norm_near_one(backend: Backend, u: Array) -> Array:
     """σmax of what is nearly an isometry, or zero; then 1."""
-    return be.xp.sqrt(safe_divisor(be, be.eigh(adjoint(u) @ u)[0][:, -1]))
+    return backend.xp.sqrt(safe_divisor(backend, backend.eigh(adjoint(u) @ u)[0][:, -1]))
 
 
-def polar_residual(be: Backend, value: tuple[Array, Array], m: Array) -> Residual:
+def polar_residual(backend: Backend, value: tuple[Array, Array], m: Array) -> Residual:
     """As for msign, and dH from Uᴴ dM: H is as good as the part of M that U H misses."""
     u, h = value
-    m, h, e = scale_to_unit(be, m, h)
-    found = msign_residual(be, (u,), m)
+    m, h, e = scale_to_unit(backend, m, h)
+    found = msign_residual(backend, (u,), m)
     (du,) = found.correction
-    backward, gap = _gap(be, m, u @ h)
+    backward, gap = _gap(backend, m, u @ h)
     dh = hermitian(adjoint(du) @ m + adjoint(u) @ (m + gap)) - h
-    return Residual(be.xp.maximum(found.backward, backward), (du, be.ldexp(dh, broadcast_scalar(e))))
+    return Residual(backend.xp.maximum(found.backward, backward), (du, backend.ldexp(dh, broadcast_scalar(e))))

@@ -50,7 +50,7 @@ FINISH = 9
 
 
 def orthogonalise(
-    be: Backend,
+    backend: Backend,
     m: Array,
     *,
     tol: float | None,
@@ -63,114 +63,118 @@ def orthogonalise(
     """msign of a stack, tall or wide."""
     if has_fixed_steps(tol=tol, method=method, schedule=schedule, steps=steps):
         if precision == "half" and (schedule is not None or steps is not None):
-            found = _in_half(be, m, tol, schedule, steps)
+            found = _in_half(backend, m, tol, schedule, steps)
             if found is not None:
                 return found
-        plans = select_schedules(be, m, tol, rank_tolerance(be, m, rtol), schedule, steps)
-        return _in_steps(be, m, plans, tol or 0.1, bounded=schedule is None)
-    m, _ = scale_to_unit(be, m)  # LAPACK scales by itself, but singular values that overflow it cannot tell
-    return at_size(be, m, tol, rtol, method)
+        plans = select_schedules(backend, m, tol, rank_tolerance(backend, m, rtol), schedule, steps)
+        return _in_steps(backend, m, plans, tol or 0.1, bounded=schedule is None)
+    m, _ = scale_to_unit(backend, m)  # LAPACK scales by itself, but singular values that overflow it cannot tell
+    return at_size(backend, m, tol, rtol, method)
 
 
-def at_size(be: Backend, m: Array, tol: float | None, rtol: float | None, method: str) -> Solution:
+def at_size(backend: Backend, m: Array, tol: float | None, rtol: float | None, method: str) -> Solution:
     """By a method that goes on until it is right, for a stack that is near one in size."""
-    tol, rtol = accuracy(be, m, tol), rank_tolerance(be, m, rtol)
+    tol, rtol = accuracy(backend, m, tol), rank_tolerance(backend, m, rtol)
     if method == "auto":
-        method = _method(be, m)
+        method = _method(backend, m)
     if method == "svd":
-        return solution(be, (_svd(be, m, rtol),))
+        return solution(backend, (_svd(backend, m, rtol),))
     if m.shape[-2] < m.shape[-1]:
-        found = _tall(be, adjoint(m), tol, rtol, method)
+        found = _tall(backend, adjoint(m), tol, rtol, method)
         return found._replace(value=(adjoint(found.value[0]),))
-    return _tall(be, m, tol, rtol, method)
+    return _tall(backend, m, tol, rtol, method)
 
 
-def _method(be: Backend, m: Array) -> str:
+def _method(backend: Backend, m: Array) -> str:
     """Measured on two cores (benchmarks/): products win on accelerators, LAPACK elsewhere."""
     long, short = max(m.shape[-2:]), min(m.shape[-2:])
-    if not be.on_cpu(m):
+    if not backend.on_cpu(m):
         return "polynomial"
     # LAPACK's single precision is ten times as wrong as the dtype allows, and no faster than eigenvectors in double.
-    single = be.dtype_name(m) != be.dtype_name(to_double(be, m[..., :1, :1]))
+    single = backend.dtype_name(m) != backend.dtype_name(to_double(backend, m[..., :1, :1]))
     return "gram" if single or long >= 1.5 * short else "svd"
 
 
-def _tall(be: Backend, m: Array, tol: float, rtol: float, method: str) -> Solution:
+def _tall(backend: Backend, m: Array, tol: float, rtol: float, method: str) -> Solution:
     if method == "gram":
-        return _gram(be, m, rtol)
+        return _gram(backend, m, rtol)
     if method == "newton":
-        return _newton(be, m, rtol)
-    return _polynomial(be, m, tol, rtol)
+        return _newton(backend, m, rtol)
+    return _polynomial(backend, m, tol, rtol)
 
 
-def _svd(be: Backend, m: Array, rtol: float) -> Array:
-    u, values, vh = be.svd(m)
+def _svd(backend: Backend, m: Array, rtol: float) -> Array:
+    u, values, vh = backend.svd(m)
     kept = values > rtol * values[..., :1]
-    if be.is_traced(kept) or not be.all_true(kept):
+    if backend.is_traced(kept) or not backend.all_true(kept):
         u = u * kept[..., None, :]
-    return newton_schulz_step(be, u @ vh) if be.eps(m) > 1e-8 else u @ vh
+    return newton_schulz_step(backend, u @ vh) if backend.eps(m) > 1e-8 else u @ vh
 
 
-def newton_schulz_step(be: Backend, u: Array) -> Array:
+def newton_schulz_step(backend: Backend, u: Array) -> Array:
     """One Newton-Schulz step, which squares how far u is from orthogonal."""
-    return u + u @ (eye(be, u) - adjoint(u) @ u) / 2
+    return u + u @ (eye(backend, u) - adjoint(u) @ u) / 2
 
 
-def _gram(be: Backend, m: Array, rtol: float) -> Solution:
+def _gram(backend: Backend, m: Array, rtol: float) -> Solution:
     """Eigenvectors of MᴴM, and one Newton-Schulz step that squares the error; where its condition does not allow that the SVD."""
-    kind, m = be.dtype_name(m), to_double(be, m)
-    if be.dtype_name(m) != kind:
+    kind, m = backend.dtype_name(m), to_double(backend, m)
+    if backend.dtype_name(m) != kind:
         # In double precision MᴴM resolves what single precision can tell from zero.
-        u = _wide_gram(be, m, rtol) if rtol >= _RESOLVED else _svd(be, m, rtol)
-        return solution(be, (be.astype(u, kind),))
-    values, vectors = be.eigh(adjoint(m) @ m)
+        u = _wide_gram(backend, m, rtol) if rtol >= _RESOLVED else _svd(backend, m, rtol)
+        return solution(backend, (backend.astype(u, kind),))
+    values, vectors = backend.eigh(adjoint(m) @ m)
     # Squaring costs the condition number twice; up to here the step repairs it.
-    fine = values[..., 0] > (_GRAM if be.eps(m) < 1e-8 else GRAM_SINGLE) * values[..., -1]
+    fine = values[..., 0] > (_GRAM if backend.eps(m) < 1e-8 else GRAM_SINGLE) * values[..., -1]
 
     def quick(m: Array, values: Array, vectors: Array) -> Array:
-        inverse_root = (vectors * (1 / be.xp.sqrt(values))[..., None, :]) @ adjoint(vectors)
-        return newton_schulz_step(be, m @ inverse_root)
+        inverse_root = (vectors * (1 / backend.xp.sqrt(values))[..., None, :]) @ adjoint(vectors)
+        return newton_schulz_step(backend, m @ inverse_root)
 
-    return solution(be, (be.rare_cond(~fine, lambda m, *_: _svd(be, m, rtol), quick, m, values, vectors),))
+    return solution(
+        backend, (backend.rare_cond(~fine, lambda m, *_: _svd(backend, m, rtol), quick, m, values, vectors),)
+    )
 
 
-def _wide_gram(be: Backend, m: Array, rtol: float) -> Array:
-    values, vectors = be.eigh(adjoint(m) @ m)
+def _wide_gram(backend: Backend, m: Array, rtol: float) -> Array:
+    values, vectors = backend.eigh(adjoint(m) @ m)
     kept = values > rtol**2 * values[..., -1:]
-    scale = be.xp.where(kept, 1 / be.xp.sqrt(be.xp.where(kept, values, be.xp.ones_like(values))), 0 * values)
-    return newton_schulz_step(be, m @ ((vectors * scale[..., None, :]) @ adjoint(vectors)))
+    scale = backend.xp.where(
+        kept, 1 / backend.xp.sqrt(backend.xp.where(kept, values, backend.xp.ones_like(values))), 0 * values
+    )
+    return newton_schulz_step(backend, m @ ((vectors * scale[..., None, :]) @ adjoint(vectors)))
 
 
-def _newton(be: Backend, m: Array, rtol: float) -> Solution:
+def _newton(backend: Backend, m: Array, rtol: float) -> Solution:
     """Scaled Newton on the triangular factor (Higham 1986); a singular member has no inverse to iterate with."""
-    q, r = be.xp.linalg.qr(m)
-    condition = norm(be, r) * norm(be, be.inv(r))
+    q, r = backend.xp.linalg.qr(m)
+    condition = norm(backend, r) * norm(backend, backend.inv(r))
 
     def iterate(q: Array, r: Array, m: Array) -> Solution:
-        found = newton(be, Dilation(r))
-        return solution(be, (q @ found.value.c,), Failure.NOT_CONVERGED, ~(found.defect < 0.05), found.steps)
+        found = newton(backend, Dilation(r))
+        return solution(backend, (q @ found.value.c,), Failure.NOT_CONVERGED, ~(found.defect < 0.05), found.steps)
 
     def direct(q: Array, r: Array, m: Array) -> Solution:
-        return solution(be, (_svd(be, m, rtol),))
+        return solution(backend, (_svd(backend, m, rtol),))
 
-    return be.rare_cond(~(condition * rtol < 1), direct, iterate, q, r, m)
+    return backend.rare_cond(~(condition * rtol < 1), direct, iterate, q, r, m)
 
 
-def _polynomial(be: Backend, m: Array, tol: float, rtol: float) -> Solution:
+def _polynomial(backend: Backend, m: Array, tol: float, rtol: float) -> Solution:
     """Products alone: lift what is above rtol to near 1, then let purification send the rest back to 0."""
-    eps = be.eps(m)
-    x = Dilation(m / broadcast_scalar(safe_divisor(be, spectral_scale(be, m))))
+    eps = backend.eps(m)
+    x = Dilation(m / broadcast_scalar(safe_divisor(backend, spectral_scale(backend, m))))
     lower = max(rtol, eps)
     if rtol == 0:
         schedule = polar_express(lower, tol, eps, _OVERSHOOT)
-        (u,) = run_schedule(be, x, schedule)
+        (u,) = run_schedule(backend, x, schedule)
         # What rounding has taken for nearly nothing of a singular value below the schedule's, is neither lifted to 1 nor 0.
-        defect = norm(be, u - u @ (adjoint(u) @ u)) / safe_divisor(be, norm(be, u))
+        defect = norm(backend, u - u @ (adjoint(u) @ u)) / safe_divisor(backend, norm(backend, u))
         lost = ~(defect < 4 * tol + 1e3 * eps)
-        return solution(be, (u,), Failure.NOT_CONVERGED, lost, len(schedule) * be.ones(m))
+        return solution(backend, (u,), Failure.NOT_CONVERGED, lost, len(schedule) * backend.ones(m))
     schedule = lifting(lower, eps, _OVERSHOOT, terms=max(m.shape[-2:]))
-    found = purify(be, run_schedule(be, x, schedule), len(schedule) * be.ones(m))
-    return solution(be, tuple(found.value), Failure.NOT_CONVERGED, ~(found.defect < 0.05), found.steps)
+    found = purify(backend, run_schedule(backend, x, schedule), len(schedule) * backend.ones(m))
+    return solution(backend, tuple(found.value), Failure.NOT_CONVERGED, ~(found.defect < 0.05), found.steps)
 
 
 def has_fixed_steps(
@@ -193,45 +197,45 @@ def takes_single(*, method: str, **options: Any) -> bool:
     return method in ("auto", "svd", "gram") and not has_fixed_steps(method=method, **options)
 
 
-def _in_steps(be: Backend, m: Array, plans: tuple[Plan, ...], tol: float, *, bounded: bool) -> Solution:
+def _in_steps(backend: Backend, m: Array, plans: tuple[Plan, ...], tol: float, *, bounded: bool) -> Solution:
     wide = m.shape[-2] < m.shape[-1]
-    x, count = orthogonal(be, adjoint(m) if wide else m, plans, tol=tol, bounded=bounded)
-    return solution(be, (adjoint(x) if wide else x,), iterations=count)
+    x, count = orthogonal(backend, adjoint(m) if wide else m, plans, tol=tol, bounded=bounded)
+    return solution(backend, (adjoint(x) if wide else x,), iterations=count)
 
 
-def _in_half(be: Backend, m: Array, tol: float | None, schedule: Schedule, steps: int | None) -> Solution | None:
+def _in_half(backend: Backend, m: Array, tol: float | None, schedule: Schedule, steps: int | None) -> Solution | None:
     """The same by products in half precision, if the device has units for them and the steps bear its rounding."""
-    short = None if be.is_complex(m) else be.fast_half_dtype(m)
+    short = None if backend.is_complex(m) else backend.fast_half_dtype(m)
     if short is None:
         return None
-    x = to_half(be, m, short)
-    plan = half_precision_schedule(schedule, steps, tol, be.eps(x), rounding(be, x))
+    x = to_half(backend, m, short)
+    plan = half_precision_schedule(schedule, steps, tol, backend.eps(x), rounding(backend, x))
     if plan is None:
         return None
-    found = _in_steps(be, x, ((0.0, plan),), tol or 0.1, bounded=schedule is None)
-    return found._replace(value=(be.astype(found.value[0], be.dtype_name(m)),))
+    found = _in_steps(backend, x, ((0.0, plan),), tol or 0.1, bounded=schedule is None)
+    return found._replace(value=(backend.astype(found.value[0], backend.dtype_name(m)),))
 
 
-def spectral_scale(be: Backend, m: Array) -> Array:
+def spectral_scale(backend: Backend, m: Array) -> Array:
     """σmax from below by power iteration, and so close that m divided by it stays below `_OVERSHOOT`."""
-    xp, size = be.xp, norm(be, m)
-    m = m / broadcast_scalar(safe_divisor(be, size))  # σmax in [1/√k, 1]: no eighth power below overflows
+    xp, size = backend.xp, norm(backend, m)
+    m = m / broadcast_scalar(safe_divisor(backend, size))  # σmax in [1/√k, 1]: no eighth power below overflows
     gram = adjoint(m) @ m
 
     def step(v: Array) -> Array:
         v = gram @ v
-        return v / broadcast_scalar(safe_divisor(be, norm(be, v)))
+        return v / broadcast_scalar(safe_divisor(backend, norm(backend, v)))
 
-    estimate = norm(be, m @ be.fold_rows([()] * 24, step, start_of_power_iteration(be, m)))
+    estimate = norm(backend, m @ backend.fold_rows([()] * 24, step, start_of_power_iteration(backend, m)))
     # λmax of a k × k matrix with nonnegative eigenvalues is at most their mean plus √(k - 1) standard deviations.
     square = gram @ gram
     k = m.shape[-1]
-    mean, second = norm(be, gram) ** 2 / k, norm(be, square) ** 2 / k
+    mean, second = norm(backend, gram) ** 2 / k, norm(backend, square) ** 2 / k
     bound_member = (mean + xp.sqrt((k - 1) * xp.maximum(second - mean**2, 0 * mean))) ** 0.25
     return size * xp.maximum(estimate, bound_member * (1.0 / _OVERSHOOT))
 
 
-def start_of_power_iteration(be: Backend, m: Array) -> Array:
+def start_of_power_iteration(backend: Backend, m: Array) -> Array:
     """One fixed vector without symmetry, for power iteration."""
-    k = be.xp.cumsum(be.xp.ones_like(m[:, :1, :]).real, axis=-1)
-    return be.xp.astype(be.xp.cos(1.7 * k * k), m.dtype).mT
+    k = backend.xp.cumsum(backend.xp.ones_like(m[:, :1, :]).real, axis=-1)
+    return backend.xp.astype(backend.xp.cos(1.7 * k * k), m.dtype).mT

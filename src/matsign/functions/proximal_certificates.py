@@ -36,31 +36,31 @@ from matsign.linalg.stacks import (
 Array = Any
 
 
-def gap_of_sum(be: Backend, value: Array, terms: Arrays, others: Arrays, m: Array, rounded: Array) -> Residual:
+def gap_of_sum(backend: Backend, value: Array, terms: Arrays, others: Arrays, m: Array, rounded: Array) -> Residual:
     """What is left of X = the sum of the terms, and the `others`, answers too, less X.
 
     The step is never smaller than rounding of `rounded`; an answer that is zero is measured against M.
     """
     terms, steps = (
-        tuple(be.astype(x, be.dtype_name(value)) for x in xs) for xs in (terms, (x - value for x in others))
+        tuple(backend.astype(x, backend.dtype_name(value)) for x in xs) for xs in (terms, (x - value for x in others))
     )
-    *scaled, _ = scale_to_unit(be, value, *terms)
+    *scaled, _ = scale_to_unit(backend, value, *terms)
     left = sum(scaled[1:]) - scaled[0]
-    backward = norm(be, left) / safe_divisor(be, sum(norm(be, x) for x in scaled))
-    size, e = scaled_norm(be, rounded)
-    first = steps[0] + be.ldexp(rounding_probe(be, value, size), broadcast_scalar(e))
-    return Residual(backward, (be.xp.concat([first, *steps[1:]], axis=1),), zero=(m,))
+    backward = norm(backend, left) / safe_divisor(backend, sum(norm(backend, x) for x in scaled))
+    size, e = scaled_norm(backend, rounded)
+    first = steps[0] + backend.ldexp(rounding_probe(backend, value, size), broadcast_scalar(e))
+    return Residual(backward, (backend.xp.concat([first, *steps[1:]], axis=1),), zero=(m,))
 
 
-def reflections(be: Backend, m: Array, *, alike: bool = False, draw: int = 0) -> Callable[[Array], Array]:
+def reflections(backend: Backend, m: Array, *, alike: bool = False, draw: int = 0) -> Callable[[Array], Array]:
     """x ↦ Q x P for x shaped like m, with reflections Q and P: its own inverse, after which every rounding error is another.
 
     For Hermitian x `alike`.
     """
 
     def reflect(x: Array, axis: int) -> Array:
-        v = random_probe(be, x.shape[-2], 2 * (draw + 1), m)[..., 2 * draw + axis][..., None]
-        v = v / broadcast_scalar(norm(be, v))
+        v = random_probe(backend, x.shape[-2], 2 * (draw + 1), m)[..., 2 * draw + axis][..., None]
+        v = v / broadcast_scalar(norm(backend, v))
         return x - 2 * v @ (adjoint(v) @ x)
 
     return lambda x: adjoint(reflect(adjoint(reflect(x, 0)), 0 if alike else 1))
@@ -71,51 +71,56 @@ _DRAWS, _SMALL = 3, 64
 
 
 def _mirror_parts(
-    be: Backend, m: Array, lower: Threshold, upper: Threshold, rtol: float, method: str, draw: int = 0
+    backend: Backend, m: Array, lower: Threshold, upper: Threshold, rtol: float, method: str, draw: int = 0
 ) -> ClippedParts:
     """The `ClippedParts` by the same method, from Q M P: what rounding does to them differs from what it does to those of M."""
-    svd = takes_svd(be, m, method)
-    m = to_double(be, m) if svd else m
-    rounding = rank_tolerance(be, m, None)
-    over = excess(be, m, scale_to_unit(be, m)[1])
-    mirror, down = reflections(be, m, draw=draw), be.ldexp(m, broadcast_scalar(-over))
-    small = [be.ldexp(be.astype(threshold_stack(be, m, t), be.dtype_name(m.real)), -over) for t in (lower, upper)]
+    svd = takes_svd(backend, m, method)
+    m = to_double(backend, m) if svd else m
+    rounding = rank_tolerance(backend, m, None)
+    over = excess(backend, m, scale_to_unit(backend, m)[1])
+    mirror, down = reflections(backend, m, draw=draw), backend.ldexp(m, broadcast_scalar(-over))
+    small = [
+        backend.ldexp(backend.astype(threshold_stack(backend, m, t), backend.dtype_name(m.real)), -over)
+        for t in (lower, upper)
+    ]
     low: Threshold = 0.0 if isinstance(lower, float) and lower == 0 else small[0]
     if svd:
-        parts = _parts_by_svd(be, mirror(down), low, small[1], rtol, rounding)
+        parts = _parts_by_svd(backend, mirror(down), low, small[1], rtol, rounding)
     else:
-        parts = cast("ClippedParts", clipped_parts(be, mirror(down), low, small[1], rtol).value)
+        parts = cast("ClippedParts", clipped_parts(backend, mirror(down), low, small[1], rtol).value)
     clip, sign, within, beyond = (mirror(x) for x in parts)
-    clip, within, beyond = (be.ldexp(x, broadcast_scalar(over)) for x in (clip, within, beyond))
+    clip, within, beyond = (backend.ldexp(x, broadcast_scalar(over)) for x in (clip, within, beyond))
     return ClippedParts(clip, sign, within, beyond)
 
 
-def _parts_by_svd(be: Backend, m: Array, lower: Threshold, upper: Array, rtol: float, rounding: float) -> ClippedParts:
+def _parts_by_svd(
+    backend: Backend, m: Array, lower: Threshold, upper: Array, rtol: float, rounding: float
+) -> ClippedParts:
     def soft(values: Array, least: Array, most: Array) -> Array:
-        return shrink(be, values, most)
+        return shrink(backend, values, most)
 
     def rest(values: Array, least: Array, most: Array) -> Array:
-        return shrink(be, values, least)
+        return shrink(backend, values, least)
 
     def unit(values: Array, least: Array, most: Array) -> Array:
         kept = (values > rtol * values[:, :1]) & (least > 0)
-        return be.xp.where(kept, be.xp.ones_like(values), 0 * values)
+        return backend.xp.where(kept, backend.xp.ones_like(values), 0 * values)
 
-    clip_values = value_clipper(be, rtol, rounding)
+    clip_values = value_clipper(backend, rtol, rounding)
     if isinstance(lower, float):
-        x, over = rebuild(be, m, (clip_values, soft), lower, upper)
-        return ClippedParts(x, be.xp.zeros_like(m), m, over)
-    return ClippedParts(*rebuild(be, m, (clip_values, unit, rest, soft), lower, upper))
+        x, over = rebuild(backend, m, (clip_values, soft), lower, upper)
+        return ClippedParts(x, backend.xp.zeros_like(m), m, over)
+    return ClippedParts(*rebuild(backend, m, (clip_values, unit, rest, soft), lower, upper))
 
 
-def soft_residual(be: Backend, value: tuple[Array], m: Array, *, t: Threshold, method: str) -> Residual:
+def soft_residual(backend: Backend, value: tuple[Array], m: Array, *, t: Threshold, method: str) -> Residual:
     """X = M - clip(M, 0, t), those of the mirrored M."""
-    parts = _mirror_parts(be, m, 0.0, t, rank_tolerance(be, m, None), method)
-    return gap_of_sum(be, value[0], (m, -parts.clip), (parts.over,), m, m)
+    parts = _mirror_parts(backend, m, 0.0, t, rank_tolerance(backend, m, None), method)
+    return gap_of_sum(backend, value[0], (m, -parts.clip), (parts.over,), m, m)
 
 
 def clip_residual(
-    be: Backend,
+    backend: Backend,
     value: tuple[Array],
     m: Array,
     *,
@@ -125,17 +130,17 @@ def clip_residual(
     method: str,
 ) -> Residual:
     """X = l msign(M) + soft(M, l) - soft(M, u), those of the mirrored M."""
-    zero, lifts = rank_tolerance(be, m, rtol), not (isinstance(lower, float) and lower == 0)
+    zero, lifts = rank_tolerance(backend, m, rtol), not (isinstance(lower, float) and lower == 0)
     # Rounding turns the singular vectors of what is lifted by any factor. A small matrix may hide most of that by chance.
     draws = _DRAWS if lifts and min(m.shape[-2:]) <= _SMALL else 1
-    parts, *more = (_mirror_parts(be, m, lower, upper, zero, method, draw) for draw in range(draws))
+    parts, *more = (_mirror_parts(backend, m, lower, upper, zero, method, draw) for draw in range(draws))
     terms: Arrays = (parts.within, -parts.over)
     if lifts:
-        terms = (broadcast_scalar(threshold_stack(be, m, lower)) * parts.sign, *terms)
+        terms = (broadcast_scalar(threshold_stack(backend, m, lower)) * parts.sign, *terms)
     # Where `upper` is lost in the rounding of M, what is zero might as well be `upper`.
-    high, rounding = threshold_stack(be, m, upper), rank_tolerance(be, m, None)
-    (clip, e), (size, f) = scaled_norm(be, parts.clip), scaled_norm(be, m)
+    high, rounding = threshold_stack(backend, m, upper), rank_tolerance(backend, m, None)
+    (clip, e), (size, f) = scaled_norm(backend, parts.clip), scaled_norm(backend, m)
     full = math.sqrt(min(m.shape[-2:]) - 0.5)
-    doubt = (be.ldexp(high, -f) < rounding * size) & (clip < full * be.ldexp(high, -e))
-    rounded = be.xp.where(broadcast_scalar(doubt), value[0] / be.eps(m), value[0])
-    return gap_of_sum(be, value[0], terms, (parts.clip, *(x.clip for x in more)), m, rounded)
+    doubt = (backend.ldexp(high, -f) < rounding * size) & (clip < full * backend.ldexp(high, -e))
+    rounded = backend.xp.where(broadcast_scalar(doubt), value[0] / backend.eps(m), value[0])
+    return gap_of_sum(backend, value[0], terms, (parts.clip, *(x.clip for x in more)), m, rounded)

@@ -23,47 +23,47 @@ from matsign.linalg.stacks import (
 Array = Any
 
 
-def _hermitian_part(be: Backend, a: Array) -> tuple[Array, Array]:
+def _hermitian_part(backend: Backend, a: Array) -> tuple[Array, Array]:
     """(a + aᴴ)/2 scaled to size, and the log2 of its scale; scaled before, or the sum might overflow or lose its last digits."""
-    a, e = scale_to_unit(be, a)
-    h, f = scale_to_unit(be, hermitian(a))
+    a, e = scale_to_unit(backend, a)
+    h, f = scale_to_unit(backend, hermitian(a))
     return h, e + f
 
 
-def _project(be: Backend, a: Array, *, method: str) -> Solution:
-    h, e = _hermitian_part(be, a)
-    (x,) = _halves(be, h, method, (1,))
-    return solution(be, (be.ldexp(hermitian(x), broadcast_scalar(e)),))
+def _project(backend: Backend, a: Array, *, method: str) -> Solution:
+    h, e = _hermitian_part(backend, a)
+    (x,) = _halves(backend, h, method, (1,))
+    return solution(backend, (backend.ldexp(hermitian(x), broadcast_scalar(e)),))
 
 
-def _halves(be: Backend, h: Array, method: str, signs: tuple[int, ...] = (1, -1)) -> Arrays:
+def _halves(backend: Backend, h: Array, method: str, signs: tuple[int, ...] = (1, -1)) -> Arrays:
     """The positive parts of H and of -H."""
-    if method == "eigh" or (method == "auto" and be.on_cpu(h)):
-        values, vectors = be.eigh(h)
-        sizes = (be.xp.where(s * values > 0, s * values, 0 * values) for s in signs)
+    if method == "eigh" or (method == "auto" and backend.on_cpu(h)):
+        values, vectors = backend.eigh(h)
+        sizes = (backend.xp.where(s * values > 0, s * values, 0 * values) for s in signs)
         return tuple((vectors * x[:, None, :]) @ adjoint(vectors) for x in sizes)
-    below, above = spectral_projectors(be, h)
+    below, above = spectral_projectors(backend, h)
     return tuple(above @ h @ above if s > 0 else -below @ h @ below for s in signs)
 
 
-def _project_tangent(be: Backend, value: Arrays, arrays: Arrays, tangents: Arrays, **_: Any) -> Arrays:
+def _project_tangent(backend: Backend, value: Arrays, arrays: Arrays, tangents: Arrays, **_: Any) -> Arrays:
     """dX = R dH R + C + Cᴴ with |H| C + C |H| = X dH P: between eigenvalues of both signs it takes λᵢ / (λᵢ - λⱼ) times dH."""
-    (h, e), dh = _hermitian_part(be, arrays[0]), hermitian(tangents[0])
-    x = be.ldexp(value[0], broadcast_scalar(-e))  # no derivative changes with the scale
-    unit, size = eye(be, h), safe_divisor(be, eigenvalue_bound(be, be.stop_gradient(h)))
-    s = sign_in_rule(be, h + broadcast_scalar(32 * be.eps(h) * size) * unit)
+    (h, e), dh = _hermitian_part(backend, arrays[0]), hermitian(tangents[0])
+    x = backend.ldexp(value[0], broadcast_scalar(-e))  # no derivative changes with the scale
+    unit, size = eye(backend, h), safe_divisor(backend, eigenvalue_bound(backend, backend.stop_gradient(h)))
+    s = sign_in_rule(backend, h + broadcast_scalar(32 * backend.eps(h) * size) * unit)
     r, rest = (unit + s) / 2, (unit - s) / 2
-    c = r @ sylvester_symmetric(be, hermitian(2 * x - h), x @ dh @ rest) @ rest
+    c = r @ sylvester_symmetric(backend, hermitian(2 * x - h), x @ dh @ rest) @ rest
     return (r @ dh @ r + c + adjoint(c),)
 
 
-def _project_residual(be: Backend, value: tuple[Array], a: Array, *, method: str) -> Residual:
+def _project_residual(backend: Backend, value: tuple[Array], a: Array, *, method: str) -> Residual:
     """X = (H + |H|)/2, and X by the same method from Q H Q."""
-    h, e = _hermitian_part(be, a)
-    mirror = reflections(be, h, alike=True)
-    other, rest = (mirror(x) for x in _halves(be, hermitian(mirror(h)), method))
-    terms = tuple(be.ldexp(x, broadcast_scalar(e - 1)) for x in (h, other + rest))
-    return gap_of_sum(be, value[0], terms, (be.ldexp(other, broadcast_scalar(e)),), a, a)
+    h, e = _hermitian_part(backend, a)
+    mirror = reflections(backend, h, alike=True)
+    other, rest = (mirror(x) for x in _halves(backend, hermitian(mirror(h)), method))
+    terms = tuple(backend.ldexp(x, broadcast_scalar(e - 1)) for x in (h, other + rest))
+    return gap_of_sum(backend, value[0], terms, (backend.ldexp(other, broadcast_scalar(e)),), a, a)
 
 
 def psd_project(A: Array, *, method: str = "auto", errors: str = "raise") -> Array:

@@ -37,41 +37,43 @@ class RegularRoot(NamedTuple):
     singular: Array
 
 
-def regular_root(be: Backend, x: Array, rtol: float) -> RegularRoot:
+def regular_root(backend: Backend, x: Array, rtol: float) -> RegularRoot:
     """Zero is what n eps is to the norm, and lies clearly below the rest: the root has nothing else below √rtol.
 
     With a smaller `rtol` less counts as zero, and with 0 nothing that is not exactly so.
     """
-    small = min(rtol, x.shape[-1] * be.eps(x)) ** 0.75
-    inverse = be.inv(x)
-    regular = norm(be, x) * norm(be, inverse) * small < 1
+    small = min(rtol, x.shape[-1] * backend.eps(x)) ** 0.75
+    inverse = backend.inv(x)
+    regular = norm(backend, x) * norm(backend, inverse) * small < 1
 
     def split_root(x: Array, inverse: Array) -> RegularRoot:
-        zero = split_null_space(be, x, small)
-        root = broadcast_scalar(be.xp.astype(zero.shift, x.dtype))
-        rest = eye(be, x) - zero.projector
-        z = rest @ (be.inv(zero.shifted) - zero.projector / root) @ rest
+        zero = split_null_space(backend, x, small)
+        root = broadcast_scalar(backend.xp.astype(zero.shift, x.dtype))
+        rest = eye(backend, x) - zero.projector
+        z = rest @ (backend.inv(zero.shifted) - zero.projector / root) @ rest
         turned = z @ zero.across
         projector, z = zero.projector - turned, z + z @ turned
         # A change of x by rounding moves its zero eigenvalues by as much as their projector is long.
-        blur = x.shape[-1] * be.eps(x) * norm(be, x) * norm(be, projector) * norm(be, z)
+        blur = x.shape[-1] * backend.eps(x) * norm(backend, x) * norm(backend, projector) * norm(backend, z)
         found = RegularRoot(x - x @ projector + root * projector, projector, z, blur == blur)
-        kept = RegularRoot(x, 0 * x, be.xp.where(be.xp.isfinite(inverse), inverse, 0 * inverse), blur < 0)
-        return be.masked_select((blur < 0.1) & ~zero.defective, found, kept)
+        kept = RegularRoot(x, 0 * x, backend.xp.where(backend.xp.isfinite(inverse), inverse, 0 * inverse), blur < 0)
+        return backend.masked_select((blur < 0.1) & ~zero.defective, found, kept)
 
-    return be.masked_cond(regular, lambda x, y: RegularRoot(x, 0 * x, y, norm(be, x) < 0), split_root, x, inverse)
+    return backend.masked_cond(
+        regular, lambda x, y: RegularRoot(x, 0 * x, y, norm(backend, x) < 0), split_root, x, inverse
+    )
 
 
-def probes(be: Backend, x: Array, size: Array) -> Array:
+def probes(backend: Backend, x: Array, size: Array) -> Array:
     """Random matrices (B, k, n, m) of the norm that rounding of sums of n terms gives to a matrix of norm `size`."""
     n, m = x.shape[-2:]
     k = _FEW if max(n, m) <= _SMALL else _ONE
     length = math.sqrt(float((probe_numbers(k * n, m) ** 2).sum()) / k)
-    noise = random_probe(be, k * n, m, x).reshape((1, k, n, m)) * (math.sqrt(max(n, m)) * be.eps(x) / length)
+    noise = random_probe(backend, k * n, m, x).reshape((1, k, n, m)) * (math.sqrt(max(n, m)) * backend.eps(x) / length)
     return noise * size[:, None, None, None]
 
 
-def correct(be: Backend, a: RegularRoot, b: RegularRoot, rights: Array) -> Array:
+def correct(backend: Backend, a: RegularRoot, b: RegularRoot, rights: Array) -> Array:
     """y (B, k, n, m) with a y + y b = g for each right-hand side g, without what joins the null spaces of a and b."""
 
     def apart(rights: Array, *blocks: Array) -> tuple[Array, Array]:
@@ -79,29 +81,29 @@ def correct(be: Backend, a: RegularRoot, b: RegularRoot, rights: Array) -> Array
         inner = rights - pa @ rights
         return inner - inner @ pb, za @ rights @ pb + pa @ rights @ zb
 
-    inner, across = be.masked_cond(
+    inner, across = backend.masked_cond(
         a.singular | b.singular,
         apart,
         lambda rights, *_: (rights, 0 * rights),
         *(rights, a.projector, b.projector, a.inverse, b.inverse),
     )
-    return _solutions(be, a.matrix, b.matrix, inner) + across
+    return _solutions(backend, a.matrix, b.matrix, inner) + across
 
 
-def _solutions(be: Backend, a: Array, b: Array, rights: Array) -> Array:
-    found = two_sided_sylvester(be, a, b, rights, 20)
-    return be.masked_cond(
+def _solutions(backend: Backend, a: Array, b: Array, rights: Array) -> Array:
+    found = two_sided_sylvester(backend, a, b, rights, 20)
+    return backend.masked_cond(
         found.converged,
         lambda a, b, rights, x: x,
-        lambda a, b, rights, x: _slowly(be, a, b, rights),
+        lambda a, b, rights, x: _slowly(backend, a, b, rights),
         *(a, b, rights, found.x),
     )
 
 
-def _slowly(be: Backend, a: Array, b: Array, rights: Array) -> Array:
+def _slowly(backend: Backend, a: Array, b: Array, rights: Array) -> Array:
     k, n, m = rights.shape[1:]
-    if max(n, m) <= _SMALL and be.on_cpu(a) and not be.is_traced(a):
-        return be.host_callback(schur_functions.right_sides, rights, a, b, rights)
-    wide = be.xp.permute_dims(rights, (0, 2, 1, 3)).reshape((len(rights), n, k * m))
-    found = newton(be, Triangular(-a, wide, b)).value.c / 2
-    return be.xp.permute_dims(found.reshape((len(rights), n, k, m)), (0, 2, 1, 3))
+    if max(n, m) <= _SMALL and backend.on_cpu(a) and not backend.is_traced(a):
+        return backend.host_callback(schur_functions.right_sides, rights, a, b, rights)
+    wide = backend.xp.permute_dims(rights, (0, 2, 1, 3)).reshape((len(rights), n, k * m))
+    found = newton(backend, Triangular(-a, wide, b)).value.c / 2
+    return backend.xp.permute_dims(found.reshape((len(rights), n, k, m)), (0, 2, 1, 3))

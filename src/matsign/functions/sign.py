@@ -143,21 +143,21 @@ MCSGN = public_function(
 )
 
 
-def _abs(be: Backend, m: Array, **options: Any) -> Solution:
-    return sign(be, m, of=ABS, **options)
+def _abs(backend: Backend, m: Array, **options: Any) -> Solution:
+    return sign(backend, m, of=ABS, **options)
 
 
-def _abs_tangent(be: Backend, value: Arrays, arrays: Arrays, tangents: Arrays, **options: Any) -> Arrays:
+def _abs_tangent(backend: Backend, value: Arrays, arrays: Arrays, tangents: Arrays, **options: Any) -> Arrays:
     """dN = dM S + M dS, which unlike N dN + dN N = dM M + M dM knows what to do at zero."""
     (m,), (dm,) = arrays, tangents
-    (s,) = apply(be, MCSGN.operation, m, **options)
-    return (dm @ s + m @ sign_jvp(be, s, m, dm),)
+    (s,) = apply(backend, MCSGN.operation, m, **options)
+    return (dm @ s + m @ sign_jvp(backend, s, m, dm),)
 
 
-def _abs_cotangent(be: Backend, value: Arrays, arrays: Arrays, cotangents: Arrays, **options: Any) -> Arrays:
+def _abs_cotangent(backend: Backend, value: Arrays, arrays: Arrays, cotangents: Arrays, **options: Any) -> Arrays:
     (m,), (bar,) = arrays, cotangents
-    (s,) = apply(be, MCSGN.operation, m, **options)
-    return (bar @ adjoint(s) + sign_vjp(be, s, m, adjoint(m) @ bar),)
+    (s,) = apply(backend, MCSGN.operation, m, **options)
+    return (bar @ adjoint(s) + sign_vjp(backend, s, m, adjoint(m) @ bar),)
 
 
 def matrix_abs(
@@ -235,26 +235,26 @@ MATRIX_ABS = public_function(
 )
 
 
-def _projector(be: Backend, m: Array, *, half_plane: str, **options: Any) -> Solution:
-    return sign(be, m, of=PROJECTORS[half_plane], **options)
+def _projector(backend: Backend, m: Array, *, half_plane: str, **options: Any) -> Solution:
+    return sign(backend, m, of=PROJECTORS[half_plane], **options)
 
 
 def _projector_tangent(
-    be: Backend, value: Arrays, arrays: Arrays, tangents: Arrays, *, half_plane: str, **options: Any
+    backend: Backend, value: Arrays, arrays: Arrays, tangents: Arrays, *, half_plane: str, **options: Any
 ) -> Arrays:
     """dP = (dS S + S dS ± dS)/2."""
-    (s,) = apply(be, MCSGN.operation, *arrays, **options)
-    ds = sign_jvp(be, s, *arrays, *tangents)
+    (s,) = apply(backend, MCSGN.operation, *arrays, **options)
+    ds = sign_jvp(backend, s, *arrays, *tangents)
     return ((ds @ s + s @ ds + (ds if half_plane == "right" else -ds)) / 2,)
 
 
 def _projector_cotangent(
-    be: Backend, value: Arrays, arrays: Arrays, cotangents: Arrays, *, half_plane: str, **options: Any
+    backend: Backend, value: Arrays, arrays: Arrays, cotangents: Arrays, *, half_plane: str, **options: Any
 ) -> Arrays:
     (m,), (bar,) = arrays, cotangents
-    (s,) = apply(be, MCSGN.operation, m, **options)
+    (s,) = apply(backend, MCSGN.operation, m, **options)
     sh = adjoint(s)
-    return (sign_vjp(be, s, m, (bar @ sh + sh @ bar + (bar if half_plane == "right" else -bar)) / 2),)
+    return (sign_vjp(backend, s, m, (bar @ sh + sh @ bar + (bar if half_plane == "right" else -bar)) / 2),)
 
 
 def spectral_projector(

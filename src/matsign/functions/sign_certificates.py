@@ -28,7 +28,7 @@ from matsign.linalg.stacks import (
 
 
 def sign_residual(
-    be: Backend,
+    backend: Backend,
     value: tuple[Array],
     m: Array,
     *,
@@ -37,93 +37,97 @@ def sign_residual(
     method: str = "auto",
 ) -> Residual:
     """What S leaves of S M = M S and of S³ = S, and how S moves when M is changed by that and by rounding."""
-    units = units_for_method(be, m, method)
-    m, s = units.matrix, units.inward(be, *value)
-    size = norm(be, s)
-    cube = norm(be, s @ s @ s - s) / safe_divisor(be, size**3 + size)
-    backward = be.xp.maximum(_commutator(be, s, m), be.xp.maximum(cube, _not_nilpotent(be, s, m)))
-    step = units.outward(be, sign_correction(be, s, units))
-    return Residual(backward, (_credible(be, step, *value, _may_flip(be, s, m, rtol)),))
+    units = units_for_method(backend, m, method)
+    m, s = units.matrix, units.inward(backend, *value)
+    size = norm(backend, s)
+    cube = norm(backend, s @ s @ s - s) / safe_divisor(backend, size**3 + size)
+    backward = backend.xp.maximum(_commutator(backend, s, m), backend.xp.maximum(cube, _not_nilpotent(backend, s, m)))
+    step = units.outward(backend, sign_correction(backend, s, units))
+    return Residual(backward, (_credible(backend, step, *value, _may_flip(backend, s, m, rtol)),))
 
 
-def _commutator(be: Backend, s: Array, m: Array) -> Array:
-    return norm(be, s @ m - m @ s) / safe_divisor(be, 2 * norm(be, s) * norm(be, m))
+def _commutator(backend: Backend, s: Array, m: Array) -> Array:
+    return norm(backend, s @ m - m @ s) / safe_divisor(backend, 2 * norm(backend, s) * norm(backend, m))
 
 
-def _credible(be: Backend, step: Array, value: Array, doubt: Array) -> Array:
+def _credible(backend: Backend, step: Array, value: Array, doubt: Array) -> Array:
     """A correction step, infinite in doubt and where it is no small part of the value, which then has no digit to go by."""
-    unknown = (~(relative_norm(be, step, value) < LARGE) & (largest(be, value) > 0)) | doubt
-    return be.xp.where(broadcast_scalar(unknown), be.xp.full_like(step, math.inf), step)
+    unknown = (~(relative_norm(backend, step, value) < LARGE) & (largest(backend, value) > 0)) | doubt
+    return backend.xp.where(broadcast_scalar(unknown), backend.xp.full_like(step, math.inf), step)
 
 
-def _not_nilpotent(be: Backend, s: Array, m: Array) -> Array:
+def _not_nilpotent(backend: Backend, s: Array, m: Array) -> Array:
     """How far the part of m that s has as zero is from nilpotent: ‖Zᵖ‖ / (‖Z‖ᵖ⁻¹ ‖m‖) for Z = (I - S²) m and a power p ≥ n."""
 
     def measure(s: Array, m: Array) -> Array:
         power = m - s @ (s @ m)
-        size = norm(be, power)
-        share = size / safe_divisor(be, norm(be, m))
-        power = power / broadcast_scalar(safe_divisor(be, size))
+        size = norm(backend, power)
+        share = size / safe_divisor(backend, norm(backend, m))
+        power = power / broadcast_scalar(safe_divisor(backend, size))
         for _ in range((m.shape[-1] - 1).bit_length()):
             power = power @ power
-        return norm(be, power) * share
+        return norm(backend, power) * share
 
-    singular = be.trace(eye(be, m) - s @ s).real > 0.5
-    return be.rare_cond(singular, measure, lambda s, m: 0 * be.ones(m), s, m)
+    singular = backend.trace(eye(backend, m) - s @ s).real > 0.5
+    return backend.rare_cond(singular, measure, lambda s, m: 0 * backend.ones(m), s, m)
 
 
-def sign_correction(be: Backend, s: Array, units: balancing.BalancedMatrix) -> Array:
+def sign_correction(backend: Backend, s: Array, units: balancing.BalancedMatrix) -> Array:
     """How S moves along what is left of its equations, with what rounding of M may have hidden, in balanced units."""
     m = units.matrix
     cube = s @ s @ s - s
-    n, zero = fold_to_right(be, s, m)
-    step = sign_change(be, s, n, zero, m + rounding_probe(be, m, norm(be, m)), _sensitive) - cube / 2
-    return units.mask_unreachable(be, step)
+    n, zero = fold_to_right(backend, s, m)
+    step = sign_change(backend, s, n, zero, m + rounding_probe(backend, m, norm(backend, m)), _sensitive) - cube / 2
+    return units.mask_unreachable(backend, step)
 
 
-def _may_flip(be: Backend, s: Array, m: Array, rtol: float | None) -> Array:
+def _may_flip(backend: Backend, s: Array, m: Array, rtol: float | None) -> Array:
     """Where rounding may move an eigenvalue to the other side of zero, which no correction step shows."""
-    n, _ = fold_to_right(be, s, m)
-    return _has_chains_by_rounding(be, s, m, rtol) | ~(
-        norm(be, n) * norm(be, be.inv(n)) * n.shape[-1] * be.eps(n) < MARGIN
+    n, _ = fold_to_right(backend, s, m)
+    return _has_chains_by_rounding(backend, s, m, rtol) | ~(
+        norm(backend, n) * norm(backend, backend.inv(n)) * n.shape[-1] * backend.eps(n) < MARGIN
     )
 
 
-def _has_chains_by_rounding(be: Backend, s: Array, m: Array, rtol: float | None) -> Array:
+def _has_chains_by_rounding(backend: Backend, s: Array, m: Array, rtol: float | None) -> Array:
     """Where m has null vectors as it stands, but Jordan chains of zero only to rounding, and nobody asked for that by `rtol`."""
-    if rtol is not None or be.unrolls_loops(m):
-        return all_false(be, m)
+    if rtol is not None or backend.unrolls_loops(m):
+        return all_false(backend, m)
 
     def look(s: Array, m: Array) -> Array:
-        zero = eye(be, m) - s @ s
-        chained = norm(be, zero @ m) > 10 * rank_tolerance(be, m, None) * norm(be, zero) * norm(be, m)
-        counts = be.host_callback(nullities, be.xp.zeros_like(m[:, 0].real, dtype=be.xp.int32), be.stop_gradient(m))
-        short = be.astype(counts[:, -1], be.dtype_name(m.real)) < be.trace(zero).real - 0.5
+        zero = eye(backend, m) - s @ s
+        chained = norm(backend, zero @ m) > 10 * rank_tolerance(backend, m, None) * norm(backend, zero) * norm(
+            backend, m
+        )
+        counts = backend.host_callback(
+            nullities, backend.xp.zeros_like(m[:, 0].real, dtype=backend.xp.int32), backend.stop_gradient(m)
+        )
+        short = backend.astype(counts[:, -1], backend.dtype_name(m.real)) < backend.trace(zero).real - 0.5
         return chained & (counts[:, 0] > 0) & short
 
-    singular = be.trace(eye(be, m) - s @ s).real > 0.5
-    return be.rare_cond(singular, look, lambda s, m: all_false(be, m), s, m)
+    singular = backend.trace(eye(backend, m) - s @ s).real > 0.5
+    return backend.rare_cond(singular, look, lambda s, m: all_false(backend, m), s, m)
 
 
-def _sensitive(be: Backend, n: Array, q: Array) -> Array:
+def _sensitive(backend: Backend, n: Array, q: Array) -> Array:
     """x with n x + x n = q, as `sylvester_symmetric` has it, where no small eigenvalue of n is taken for zero: it is what errors come from."""
 
     def by_eigenvectors(n: Array, q: Array) -> Array:
-        values, v = be.eigh(n)
-        least = be.eps(n) ** 2 * values[:, -1:]
-        values = be.xp.where(values > least, values, least)
+        values, v = backend.eigh(n)
+        least = backend.eps(n) ** 2 * values[:, -1:]
+        values = backend.xp.where(values > least, values, least)
         return v @ (adjoint(v) @ q @ v / (values[:, :, None] + values[:, None, :])) @ adjoint(v)
 
     def general(n: Array, q: Array) -> Array:
-        return sylvester_positive(be, n, n, q)
+        return sylvester_positive(backend, n, n, q)
 
-    if be.on_cpu(q) and not be.is_traced(q):
-        return be.masked_cond(is_hermitian(n), by_eigenvectors, general, n, q)
+    if backend.on_cpu(q) and not backend.is_traced(q):
+        return backend.masked_cond(is_hermitian(n), by_eigenvectors, general, n, q)
     return general(n, q)
 
 
 def abs_residual(
-    be: Backend,
+    backend: Backend,
     value: tuple[Array],
     m: Array,
     *,
@@ -132,29 +136,31 @@ def abs_residual(
     method: str = "auto",
 ) -> Residual:
     """N² = M², and what separates N from M S for a sign S that is itself corrected."""
-    units = units_for_method(be, m, method)
-    m, n = units.matrix, units.inward(be, *value, 1)
-    s = sign(be, m, tol=tol, rtol=rtol, method=method).value[0]
+    units = units_for_method(backend, m, method)
+    m, n = units.matrix, units.inward(backend, *value, 1)
+    s = sign(backend, m, tol=tol, rtol=rtol, method=method).value[0]
     # An eigenvalue that rounding may move to the other side is no larger than rounding, and so is what that does to N.
-    step = m @ s - n + rounding_probe(be, n, norm(be, m) * norm(be, s)) + _abs_correction(be, s, units)
-    step = units.outward(be, units.mask_unreachable(be, step), 1)
-    backward = norm(be, n @ n - m @ m) / safe_divisor(be, norm(be, n) ** 2 + norm(be, m) ** 2)
-    return Residual(backward, (_credible(be, step, *value, _has_chains_by_rounding(be, s, m, rtol)),))
+    step = (
+        m @ s - n + rounding_probe(backend, n, norm(backend, m) * norm(backend, s)) + _abs_correction(backend, s, units)
+    )
+    step = units.outward(backend, units.mask_unreachable(backend, step), 1)
+    backward = norm(backend, n @ n - m @ m) / safe_divisor(backend, norm(backend, n) ** 2 + norm(backend, m) ** 2)
+    return Residual(backward, (_credible(backend, step, *value, _has_chains_by_rounding(backend, s, m, rtol)),))
 
 
-def _abs_correction(be: Backend, s: Array, units: balancing.BalancedMatrix) -> Array:
+def _abs_correction(backend: Backend, s: Array, units: balancing.BalancedMatrix) -> Array:
     """How M S moves with S; of a Hermitian M, whose absolute value moves by no more than M does, for what S leaves alone."""
     m = units.matrix
 
     def normal(s: Array, m: Array, moved: Array) -> Array:
         return (m @ (s @ s @ s - s) + m @ s - s @ m) / 2
 
-    moved = m @ sign_correction(be, s, units)
-    return be.masked_cond(is_hermitian(m), normal, lambda s, m, moved: moved, s, m, moved)
+    moved = m @ sign_correction(backend, s, units)
+    return backend.masked_cond(is_hermitian(m), normal, lambda s, m, moved: moved, s, m, moved)
 
 
 def projector_residual(
-    be: Backend,
+    backend: Backend,
     value: tuple[Array],
     m: Array,
     *,
@@ -164,12 +170,14 @@ def projector_residual(
     method: str = "auto",
 ) -> Residual:
     """P² = P and P M = M P, and what separates P from the projector by a sign S that is itself corrected."""
-    units = units_for_method(be, m, method)
-    m, p = units.matrix, units.inward(be, *value)
-    s = sign(be, m, tol=tol, rtol=rtol, method=method).value[0]
-    ds = sign_correction(be, s, units)
+    units = units_for_method(backend, m, method)
+    m, p = units.matrix, units.inward(backend, *value)
+    s = sign(backend, m, tol=tol, rtol=rtol, method=method).value[0]
+    ds = sign_correction(backend, s, units)
     step = PROJECTORS[half_plane].product(m, s) - p + (ds @ s + s @ ds + (ds if half_plane == "right" else -ds)) / 2
-    size = norm(be, p)
-    square = norm(be, p @ p - p) / safe_divisor(be, size**2 + size)
-    backward = be.xp.maximum(_commutator(be, p, m), square)
-    return Residual(backward, (_credible(be, units.outward(be, step), *value, _may_flip(be, s, m, rtol)),))
+    size = norm(backend, p)
+    square = norm(backend, p @ p - p) / safe_divisor(backend, size**2 + size)
+    backward = backend.xp.maximum(_commutator(backend, p, m), square)
+    return Residual(
+        backward, (_credible(backend, units.outward(backend, step), *value, _may_flip(backend, s, m, rtol)),)
+    )

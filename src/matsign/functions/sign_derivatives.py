@@ -21,13 +21,13 @@ from matsign.linalg.stacks import (
 Array = Any
 
 
-def fold_to_right(be: Backend, s: Array, m: Array) -> tuple[Array, Array]:
+def fold_to_right(backend: Backend, s: Array, m: Array) -> tuple[Array, Array]:
     """N with zero moved away, and the projector on the eigenvalue zero."""
-    zero = eye(be, m) - s @ s
+    zero = eye(backend, m) - s @ s
     # Its trace counts zero eigenvalues; where there are none it is rounding, and would be multiplied by N⁻¹ below.
-    none = broadcast_scalar(be.trace(zero).real < 0.5)
-    zero = be.xp.where(none, be.xp.zeros_like(zero), zero)
-    shift = broadcast_scalar(safe_divisor(be, norm(be, be.stop_gradient(m)) / math.sqrt(m.shape[-1])))
+    none = broadcast_scalar(backend.trace(zero).real < 0.5)
+    zero = backend.xp.where(none, backend.xp.zeros_like(zero), zero)
+    shift = broadcast_scalar(safe_divisor(backend, norm(backend, backend.stop_gradient(m)) / math.sqrt(m.shape[-1])))
     n = s @ m
     return n - n @ zero + shift * zero, zero
 
@@ -38,45 +38,47 @@ def between_subspaces(s: Array, zero: Array, x: Array) -> Array:
     return x - x @ zero - s @ x @ s
 
 
-def _from_zero(be: Backend, n: Array, zero: Array, x: Array) -> Array:
+def _from_zero(backend: Backend, n: Array, zero: Array, x: Array) -> Array:
     """The part that joins the eigenvalue zero to the rest."""
-    across = inverse(be, n)
+    across = inverse(backend, n)
     across = across - across @ zero
     return across @ x @ zero + zero @ x @ across
 
 
 def sign_change(
-    be: Backend,
+    backend: Backend,
     s: Array,
     n: Array,
     zero: Array,
     dm: Array,
     solve: Callable[[Backend, Array, Array], Array] = sylvester_symmetric,
 ) -> Array:
-    first = _from_zero(be, n, zero, dm)
+    first = _from_zero(backend, n, zero, dm)
     # dS maps each of the two subspaces into the other; the rest is rounding, amplified.
-    return first + between_subspaces(s, zero, solve(be, n, between_subspaces(s, zero, dm))) / 2
+    return first + between_subspaces(s, zero, solve(backend, n, between_subspaces(s, zero, dm))) / 2
 
 
-def sign_jvp(be: Backend, s: Array, m: Array, dm: Array) -> Array:
+def sign_jvp(backend: Backend, s: Array, m: Array, dm: Array) -> Array:
     """dS for dM, by the rule at the top of this file, in units that balance M."""
-    units = constant_units(be, m)
-    s = units.inward(be, s)
-    return units.outward(be, sign_change(be, s, *fold_to_right(be, s, units.matrix), units.inward(be, dm, 1)))
+    units = constant_units(backend, m)
+    s = units.inward(backend, s)
+    return units.outward(
+        backend, sign_change(backend, s, *fold_to_right(backend, s, units.matrix), units.inward(backend, dm, 1))
+    )
 
 
-def sign_vjp(be: Backend, s: Array, m: Array, bar: Array) -> Array:
+def sign_vjp(backend: Backend, s: Array, m: Array, bar: Array) -> Array:
     """M̄ for S̄: the same map of the adjoints, whose units are the inverse ones."""
-    units = constant_units(be, m)
-    s = units.inward(be, s)
-    n, zero = fold_to_right(be, s, units.matrix)
-    turned = sign_change(be, adjoint(s), adjoint(n), adjoint(zero), units.outward(be, bar, -1))
-    return units.inward(be, turned)
+    units = constant_units(backend, m)
+    s = units.inward(backend, s)
+    n, zero = fold_to_right(backend, s, units.matrix)
+    turned = sign_change(backend, adjoint(s), adjoint(n), adjoint(zero), units.outward(backend, bar, -1))
+    return units.inward(backend, turned)
 
 
-def sign_tangent(be: Backend, value: Arrays, arrays: Arrays, tangents: Arrays, **_: Any) -> Arrays:
-    return (sign_jvp(be, *value, *arrays, *tangents),)
+def sign_tangent(backend: Backend, value: Arrays, arrays: Arrays, tangents: Arrays, **_: Any) -> Arrays:
+    return (sign_jvp(backend, *value, *arrays, *tangents),)
 
 
-def sign_cotangent(be: Backend, value: Arrays, arrays: Arrays, cotangents: Arrays, **_: Any) -> Arrays:
-    return (sign_vjp(be, *value, *arrays, *cotangents),)
+def sign_cotangent(backend: Backend, value: Arrays, arrays: Arrays, cotangents: Arrays, **_: Any) -> Arrays:
+    return (sign_vjp(backend, *value, *arrays, *cotangents),)

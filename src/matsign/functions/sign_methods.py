@@ -44,21 +44,21 @@ LARGE = 1 / 30
 
 
 def sign(
-    be: Backend, m: Array, *, tol: float | None, rtol: float | None, method: str, of: FromSign | None = None
+    backend: Backend, m: Array, *, tol: float | None, rtol: float | None, method: str, of: FromSign | None = None
 ) -> Solution:
     """mcsgn of a stack, or what `of` makes of it: Hermitian members by eigenvectors where cheap, singular ones deflated.
 
     All is computed in units that balance M, and only the end is brought back into the caller's.
     """
     whole = sign_by_eigh if method == "eigh" else _sign_in_units
-    units = units_for_method(be, m, method)
-    found = whole(be, units.matrix, accuracy(be, m, tol), rtol, method)
+    units = units_for_method(backend, m, method)
+    found = whole(backend, units.matrix, accuracy(backend, m, tol), rtol, method)
     (value,), degree = found.value, 0
     if of is not None:
         value, degree = of.product(units.matrix, value), of.degree
-    value = units.mask_unreachable(be, units.outward(be, value, degree, exact=True))
+    value = units.mask_unreachable(backend, units.outward(backend, value, degree, exact=True))
     # What was finite in balanced units may be too large for the dtype in the caller's.
-    return found._replace(value=(value,), failure=overflow_failure(be, value, found.failure))
+    return found._replace(value=(value,), failure=overflow_failure(backend, value, found.failure))
 
 
 class FromSign(NamedTuple):
@@ -68,141 +68,143 @@ class FromSign(NamedTuple):
     degree: int
 
 
-def units_for_method(be: Backend, m: Array, method: str = "auto") -> balancing.BalancedMatrix:
+def units_for_method(backend: Backend, m: Array, method: str = "auto") -> balancing.BalancedMatrix:
     """`balance.units`; eigenvectors of a Hermitian matrix want it as it is, only brought to size."""
     if method != "eigh":
-        return balancing.balance(be, m)
-    matrix, k = scale_to_unit(be, m)
+        return balancing.balance(backend, m)
+    matrix, k = scale_to_unit(backend, m)
     return balancing.BalancedMatrix(matrix, None, k, None)
 
 
-def _sign_in_units(be: Backend, m: Array, tol: float, rtol: float | None, method: str) -> Solution:
+def _sign_in_units(backend: Backend, m: Array, tol: float, rtol: float | None, method: str) -> Solution:
     def by_eigh(m: Array) -> Solution:
-        return sign_by_eigh(be, m, tol, rtol, method)
+        return sign_by_eigh(backend, m, tol, rtol, method)
 
     def by_iteration(m: Array) -> Solution:
-        return _one_sided(be, _general(be, m, tol, rtol, method))
+        return _one_sided(backend, _general(backend, m, tol, rtol, method))
 
-    if method == "auto" and be.on_cpu(m) and not be.is_traced(m):
+    if method == "auto" and backend.on_cpu(m) and not backend.is_traced(m):
         # Seven products' worth on a CPU, exact for normal input; on an accelerator the iterations win.
-        return be.masked_cond(is_hermitian(m) & ~_hangs_on_rounding(be, m, rtol), by_eigh, by_iteration, m)
+        return backend.masked_cond(is_hermitian(m) & ~_hangs_on_rounding(backend, m, rtol), by_eigh, by_iteration, m)
     return by_iteration(m)
 
 
-def _hangs_on_rounding(be: Backend, m: Array, rtol: float | None) -> Array:
+def _hangs_on_rounding(backend: Backend, m: Array, rtol: float | None) -> Array:
     """Where an rtol below rounding has eigenvectors tell zero from what rounding makes of it; zeros are to be counted then."""
-    least = m.shape[-1] * be.eps(m)
+    least = m.shape[-1] * backend.eps(m)
     if rtol is None or rtol >= least:
-        return all_false(be, m)
-    values = be.xp.linalg.svdvals(m)
+        return all_false(backend, m)
+    values = backend.xp.linalg.svdvals(m)
     return values[:, -1] <= least * values[:, 0]
 
 
-def _one_sided(be: Backend, found: Solution) -> Solution:
+def _one_sided(backend: Backend, found: Solution) -> Solution:
     """I or -I without its rounding errors, where the trace says that all eigenvalues lie on one side."""
     (s,) = found.value
     n = s.shape[-1]
-    count = broadcast_scalar(be.trace(s).real)
-    if not be.is_traced(s) and not (abs(count) > n - 0.5).any():
+    count = broadcast_scalar(backend.trace(s).real)
+    if not backend.is_traced(s) and not (abs(count) > n - 0.5).any():
         return found
-    s = be.xp.where(count > n - 0.5, eye(be, s), be.xp.where(count < 0.5 - n, -eye(be, s), s))
+    s = backend.xp.where(count > n - 0.5, eye(backend, s), backend.xp.where(count < 0.5 - n, -eye(backend, s), s))
     return found._replace(value=(s,))
 
 
-def sign_by_eigh(be: Backend, m: Array, tol: float, rtol: float | None, method: str) -> Solution:
-    values, vectors = be.eigh(m)
-    top = be.xp.maximum(-values[:, :1], values[:, -1:])
-    keep = be.xp.abs(values) > rank_tolerance(be, m, rtol) * top
-    signs = be.xp.sign(values) * be.xp.astype(keep, values.dtype)
+def sign_by_eigh(backend: Backend, m: Array, tol: float, rtol: float | None, method: str) -> Solution:
+    values, vectors = backend.eigh(m)
+    top = backend.xp.maximum(-values[:, :1], values[:, -1:])
+    keep = backend.xp.abs(values) > rank_tolerance(backend, m, rtol) * top
+    signs = backend.xp.sign(values) * backend.xp.astype(keep, values.dtype)
     value = hermitian((vectors * signs[:, None, :]) @ adjoint(vectors))
-    found = solution(be, (value,), Failure.NOT_HERMITIAN, ~is_nearly_hermitian(be, m))
-    return _one_sided(be, found)
+    found = solution(backend, (value,), Failure.NOT_HERMITIAN, ~is_nearly_hermitian(backend, m))
+    return _one_sided(backend, found)
 
 
-def _general(be: Backend, m: Array, tol: float, rtol: float | None, method: str) -> Solution:
+def _general(backend: Backend, m: Array, tol: float, rtol: float | None, method: str) -> Solution:
     """Iterate, and deflate the members that may have a zero eigenvalue."""
     n = m.shape[-1]
     if method == "auto":
-        few = n <= 48 and n * len(m) <= 96 and be.on_cpu(m) and not be.is_traced(m)
+        few = n <= 48 and n * len(m) <= 96 and backend.on_cpu(m) and not backend.is_traced(m)
         method = "schur" if few else "guarded newton"
-    found, condition = sign_of_regular(be, m, tol, method)
-    smallest = rank_tolerance(be, m, rtol)
+    found, condition = sign_of_regular(backend, m, tol, method)
+    smallest = rank_tolerance(backend, m, rtol)
 
     def sign_of_deflation(m: Array, *_: Array) -> Solution:
-        zero = deflate(be, m, smallest)
-        found, _ = sign_of_regular(be, zero.matrix, tol, method)
+        zero = deflate(backend, m, smallest)
+        found, _ = sign_of_regular(backend, zero.matrix, tol, method)
         if method in ("newton", "polynomial"):
-            found = _confirm(be, zero.matrix, found)
+            found = _confirm(backend, zero.matrix, found)
         # A chain that is there but for rounding may as well be eigenvalues that rounding hides; that is for the caller to say.
         clear = zero.sound & (zero.null | ~zero.defective) if rtol is None else zero.sound
         unclear = ~clear & (found.failure != int(Failure.AXIS))
-        failure = Failure.UNDECIDED_ZERO.where(be, unclear, found.failure)
+        failure = Failure.UNDECIDED_ZERO.where(backend, unclear, found.failure)
         value = found.value[0] - zero.projector
-        nilpotent = broadcast_scalar(be.trace(zero.projector).real > n - 0.5)
-        return found._replace(value=(be.xp.where(nilpotent, 0 * value, value),), failure=failure)
+        nilpotent = broadcast_scalar(backend.trace(zero.projector).real > n - 0.5)
+        return found._replace(value=(backend.xp.where(nilpotent, 0 * value, value),), failure=failure)
 
     def keep(m: Array, s: Array, *rest: Array) -> Solution:
         return Solution((s,), *rest)
 
     # Singular as it stands, whatever is to count as zero, or singular to what is.
-    limit = max(smallest, n * be.eps(m))
-    return be.rare_cond(~(condition * limit < MARGIN), sign_of_deflation, keep, m, *found.value, *found[1:])
+    limit = max(smallest, n * backend.eps(m))
+    return backend.rare_cond(~(condition * limit < MARGIN), sign_of_deflation, keep, m, *found.value, *found[1:])
 
 
-def sign_of_regular(be: Backend, m: Array, tol: float, method: str) -> tuple[Solution, Array]:
+def sign_of_regular(backend: Backend, m: Array, tol: float, method: str) -> tuple[Solution, Array]:
     """The sign of nonsingular members by one method, what to believe of it, and their condition numbers."""
     x = Dense(m)
     if method == "schur":
-        return sign_by_schur(be, m), norm(be, m) * norm(be, be.inv(m))
+        return sign_by_schur(backend, m), norm(backend, m) * norm(backend, backend.inv(m))
     if method == "polynomial":
-        found = sign_by_products(be, x, tol)
+        found = sign_by_products(backend, x, tol)
         lost = ~(found.defect < 0.05)
-        return solution(be, found.value, Failure.NOT_REAL, lost, found.steps), norm(be, m) * norm(be, be.inv(m))
-    found = newton(be, x)
+        return solution(backend, found.value, Failure.NOT_REAL, lost, found.steps), norm(backend, m) * norm(
+            backend, backend.inv(m)
+        )
+    found = newton(backend, x)
     s = found.value.m
-    gap = norm(be, m @ s - s @ m) / (norm(be, m) * norm(be, s))
-    slow = ~has_converged(be, found)
+    gap = norm(backend, m @ s - s @ m) / (norm(backend, m) * norm(backend, s))
+    slow = ~has_converged(backend, found)
     if method == "newton":
         # An exact eigenvalue on the axis is moved off it by rounding, and the iteration then converges to noise.
-        judged = be.rare_cond(
+        judged = backend.rare_cond(
             slow,
-            lambda m, s, k: _confirm(be, m, solution(be, (s,), iterations=k)),
-            lambda m, s, k: solution(be, (s,), iterations=k),
+            lambda m, s, k: _confirm(backend, m, solution(backend, (s,), iterations=k)),
+            lambda m, s, k: solution(backend, (s,), iterations=k),
             *(m, s, found.steps),
         )
         # A sign has a whole trace and commutes with m; one that was lost to rounding on the way has neither.
-        count = be.trace(s).real
-        lost = ~(gap < be.eps(m) ** 0.25) | ~(be.xp.abs(count - be.xp.round(count)) < 0.1)
-        failure = Failure.NOT_CONVERGED.where(be, lost & (judged.failure == 0), judged.failure)
+        count = backend.trace(s).real
+        lost = ~(gap < backend.eps(m) ** 0.25) | ~(backend.xp.abs(count - backend.xp.round(count)) < 0.1)
+        failure = Failure.NOT_CONVERGED.where(backend, lost & (judged.failure == 0), judged.failure)
         return judged._replace(failure=failure), found.condition
     # A small commutator is a small backward error; where rounding left a large one, Schur vectors do better.
-    doubtful = slow | ~(gap < 8 * math.sqrt(m.shape[-1]) * be.eps(m))
-    judged = be.rare_cond(
+    doubtful = slow | ~(gap < 8 * math.sqrt(m.shape[-1]) * backend.eps(m))
+    judged = backend.rare_cond(
         doubtful,
-        lambda m, s, k: sign_by_schur(be, m),
-        lambda m, s, k: solution(be, (s,), iterations=k),
+        lambda m, s, k: sign_by_schur(backend, m),
+        lambda m, s, k: solution(backend, (s,), iterations=k),
         *(m, s, found.steps),
     )
     return judged, found.condition
 
 
-def sign_by_schur(be: Backend, m: Array) -> Solution:
-    code = be.int_zeros(m)
-    value, failure = be.host_callback(schur_functions.sign, (m, code), m)
-    return solution(be, (value,))._replace(failure=failure)
+def sign_by_schur(backend: Backend, m: Array) -> Solution:
+    code = backend.int_zeros(m)
+    value, failure = backend.host_callback(schur_functions.sign, (m, code), m)
+    return solution(backend, (value,))._replace(failure=failure)
 
 
-def _confirm(be: Backend, m: Array, found: Solution) -> Solution:
+def _confirm(backend: Backend, m: Array, found: Solution) -> Solution:
     """A result that hangs on how an iteration rounds, where Schur vectors agree with it; they also see an eigenvalue on the axis.
 
     No residual does: I satisfies all that a sign must, and is none of a matrix with an eigenvalue on the left.
     """
-    if be.unrolls_loops(m):
+    if backend.unrolls_loops(m):
         return found
-    (s,), other = found.value, sign_by_schur(be, m)
-    same = norm(be, s - other.value[0]) < 0.1 * norm(be, other.value[0])
-    lost = be.xp.where(same, found.failure, int(Failure.NOT_CONVERGED) + 0 * found.failure)
-    return found._replace(failure=be.xp.where(other.failure != 0, other.failure, lost))
+    (s,), other = found.value, sign_by_schur(backend, m)
+    same = norm(backend, s - other.value[0]) < 0.1 * norm(backend, other.value[0])
+    lost = backend.xp.where(same, found.failure, int(Failure.NOT_CONVERGED) + 0 * found.failure)
+    return found._replace(failure=backend.xp.where(other.failure != 0, other.failure, lost))
 
 
 # How small the smallest eigenvalue may be beside √tr(M²). A schedule for smaller ones than there are is not only longer: its
@@ -210,22 +212,24 @@ def _confirm(be: Backend, m: Array, found: Solution) -> Solution:
 _LEVELS = (1e-1, 1e-2, 1e-4, 1e-8, 0.0)
 
 
-def sign_by_products(be: Backend, x: Dense, tol: float) -> Iterate:
+def sign_by_products(backend: Backend, x: Dense, tol: float) -> Iterate:
     """The article's iteration: X₀ = M/√tr(M²), whose eigenvalues lie in [-1, 1] if they are real."""
-    square = be.xp.abs(inner(be, adjoint(x.m), x.m))
-    start = x.m / broadcast_scalar(be.xp.sqrt(safe_divisor(be, square)))
-    lower = 1 / norm(be, be.inv(start))
+    square = backend.xp.abs(inner(backend, adjoint(x.m), x.m))
+    start = x.m / broadcast_scalar(backend.xp.sqrt(safe_divisor(backend, square)))
+    lower = 1 / norm(backend, backend.inv(start))
 
     def attempt(levels: tuple[float, ...], start: Array, lower: Array) -> Iterate:
         level, *rest = levels
 
         def at_level(start: Array, lower: Array) -> Iterate:
-            schedule = polar_express(max(level, start.shape[-1] * be.eps(start)), max(tol, 1e-4), be.eps(start))
-            return finish(be, run_schedule(be, Dense(start), schedule), len(schedule) * be.ones(start))
+            schedule = polar_express(
+                max(level, start.shape[-1] * backend.eps(start)), max(tol, 1e-4), backend.eps(start)
+            )
+            return finish(backend, run_schedule(backend, Dense(start), schedule), len(schedule) * backend.ones(start))
 
         if not rest:
             return at_level(start, lower)
-        return be.masked_cond(lower > level, at_level, lambda *args: attempt(tuple(rest), *args), start, lower)
+        return backend.masked_cond(lower > level, at_level, lambda *args: attempt(tuple(rest), *args), start, lower)
 
     return attempt(_LEVELS, start, lower)
 

@@ -18,19 +18,19 @@ from matsign.linalg.stacks import (
 Array = Any
 
 
-def root_tangent(be: Backend, value: Arrays, arrays: Arrays, tangents: Arrays, **_: Any) -> Arrays:
-    return (sylvester_symmetric(be, *value, *tangents),)
+def root_tangent(backend: Backend, value: Arrays, arrays: Arrays, tangents: Arrays, **_: Any) -> Arrays:
+    return (sylvester_symmetric(backend, *value, *tangents),)
 
 
-def root_cotangent(be: Backend, value: Arrays, arrays: Arrays, cotangents: Arrays, **_: Any) -> Arrays:
-    return (sylvester_symmetric(be, adjoint(value[0]), *cotangents),)
+def root_cotangent(backend: Backend, value: Arrays, arrays: Arrays, cotangents: Arrays, **_: Any) -> Arrays:
+    return (sylvester_symmetric(backend, adjoint(value[0]), *cotangents),)
 
 
-def _null_projector(be: Backend, x: Array, z: Array) -> Array:
+def _null_projector(backend: Backend, x: Array, z: Array) -> Array:
     """I - Z X, and zero exactly where X is regular."""
-    zero = eye(be, x) - z @ x
-    none = broadcast_scalar(be.trace(zero).real < 0.5)
-    return be.xp.where(none, be.xp.zeros_like(zero), zero)
+    zero = eye(backend, x) - z @ x
+    none = broadcast_scalar(backend.trace(zero).real < 0.5)
+    return backend.xp.where(none, backend.xp.zeros_like(zero), zero)
 
 
 def inverse_jvp(z: Array, zero: Array, dx: Array) -> Array:
@@ -39,28 +39,28 @@ def inverse_jvp(z: Array, zero: Array, dx: Array) -> Array:
     return -(z @ dx @ z) + square @ dx @ zero + zero @ dx @ square
 
 
-def pair_tangent(be: Backend, value: Arrays, arrays: Arrays, tangents: Arrays, **_: Any) -> Arrays:
+def pair_tangent(backend: Backend, value: Arrays, arrays: Arrays, tangents: Arrays, **_: Any) -> Arrays:
     x, z = value
-    dx = sylvester_symmetric(be, x, *tangents)
-    return dx, inverse_jvp(z, _null_projector(be, x, z), dx)
+    dx = sylvester_symmetric(backend, x, *tangents)
+    return dx, inverse_jvp(z, _null_projector(backend, x, z), dx)
 
 
-def pair_cotangent(be: Backend, value: Arrays, arrays: Arrays, cotangents: Arrays, **_: Any) -> Arrays:
+def pair_cotangent(backend: Backend, value: Arrays, arrays: Arrays, cotangents: Arrays, **_: Any) -> Arrays:
     x, z = value
-    bar = cotangents[0] + inverse_jvp(adjoint(z), adjoint(_null_projector(be, x, z)), cotangents[1])
-    return (sylvester_symmetric(be, adjoint(x), bar),)
+    bar = cotangents[0] + inverse_jvp(adjoint(z), adjoint(_null_projector(backend, x, z)), cotangents[1])
+    return (sylvester_symmetric(backend, adjoint(x), bar),)
 
 
-def inverse_tangent(be: Backend, value: Arrays, arrays: Arrays, tangents: Arrays, **_: Any) -> Arrays:
+def inverse_tangent(backend: Backend, value: Arrays, arrays: Arrays, tangents: Arrays, **_: Any) -> Arrays:
     (z,), (a,) = value, arrays
-    return pair_tangent(be, (a @ z, z), arrays, tangents)[1:]
+    return pair_tangent(backend, (a @ z, z), arrays, tangents)[1:]
 
 
-def inverse_cotangent(be: Backend, value: Arrays, arrays: Arrays, cotangents: Arrays, **_: Any) -> Arrays:
+def inverse_cotangent(backend: Backend, value: Arrays, arrays: Arrays, cotangents: Arrays, **_: Any) -> Arrays:
     (z,), (a,), (bar,) = value, arrays, cotangents
-    return pair_cotangent(be, (a @ z, z), arrays, (be.xp.zeros_like(bar), bar))
+    return pair_cotangent(backend, (a @ z, z), arrays, (backend.xp.zeros_like(bar), bar))
 
 
-def is_singular_root(be: Backend, x: Array) -> Array:
+def is_singular_root(backend: Backend, x: Array) -> Array:
     """Where a root has zero for an eigenvalue: √t has no derivative there, and a change of rank makes the inverse jump."""
-    return regular_root(be, scale_to_unit(be, x)[0], x.shape[-1] * be.eps(x)).singular
+    return regular_root(backend, scale_to_unit(backend, x)[0], x.shape[-1] * backend.eps(x)).singular

@@ -36,58 +36,58 @@ METHODS = ("auto", "newton", "polynomial", "schur", "eigh")
 
 
 def root_pair(
-    be: Backend, a: Array, *, rtol: float | None, method: str, inverse: bool = True, noise: Array | None = None
+    backend: Backend, a: Array, *, rtol: float | None, method: str, inverse: bool = True, noise: Array | None = None
 ) -> Solution:
     """(A^{1/2}, A^{-1/2}) of a stack; zero eigenvalues stay zero in both. Without `inverse` the second is anything.
 
     `noise` is the relative error that each member may have, by default n eps: an eigenvalue so near the negative axis may lie
     on it.
     """
-    rtol = rank_tolerance(be, a, rtol)
+    rtol = rank_tolerance(backend, a, rtol)
 
     def by_eigh(a: Array, *noise: Array) -> Solution:
-        a, half = _normalise_even(be, a)
-        return _in_callers_units(be, _eigh(be, a, rtol, inverse), half, None, inverse)
+        a, half = _normalise_even(backend, a)
+        return _in_callers_units(backend, _eigh(backend, a, rtol, inverse), half, None, inverse)
 
     def by_iteration(a: Array, *noise: Array) -> Solution:
-        given = noise[0] if noise else a.shape[-1] * be.eps(a) * be.ones(a)
-        return _general(be, a, given, rtol, method, inverse)
+        given = noise[0] if noise else a.shape[-1] * backend.eps(a) * backend.ones(a)
+        return _general(backend, a, given, rtol, method, inverse)
 
     arrays = (a,) if noise is None else (a, noise)
-    if method == "auto" and be.on_cpu(a) and not be.is_traced(a):
-        return be.masked_cond(is_hermitian(a), by_eigh, by_iteration, *arrays)
+    if method == "auto" and backend.on_cpu(a) and not backend.is_traced(a):
+        return backend.masked_cond(is_hermitian(a), by_eigh, by_iteration, *arrays)
     if method != "eigh":
         return by_iteration(*arrays)
     found = by_eigh(*arrays)
     other = int(Failure.NOT_HERMITIAN) + 0 * found.failure
-    return found._replace(failure=be.xp.where(is_nearly_hermitian(be, a), found.failure, other))
+    return found._replace(failure=backend.xp.where(is_nearly_hermitian(backend, a), found.failure, other))
 
 
 def state_shift(e: Array | None) -> Array | None:
     return None if e is None else e[..., :, None] - e[..., None, :]
 
 
-def _in_callers_units(be: Backend, found: Solution, half: Array, shift: Array | None, inverse: bool) -> Solution:
+def _in_callers_units(backend: Backend, found: Solution, half: Array, shift: Array | None, inverse: bool) -> Solution:
     """The roots in the caller's units from those in units 2^(2 half) times as large, balanced by `shift`."""
     x, z = found.value
-    z = be.ldexp(z, scaling.add_exponents(shift, -broadcast_scalar(half))) if inverse else z
-    found = found._replace(value=(be.ldexp(x, scaling.add_exponents(shift, broadcast_scalar(half))), z))
-    if nothing_failed(be, found.failure):
+    z = backend.ldexp(z, scaling.add_exponents(shift, -broadcast_scalar(half))) if inverse else z
+    found = found._replace(value=(backend.ldexp(x, scaling.add_exponents(shift, broadcast_scalar(half))), z))
+    if nothing_failed(backend, found.failure):
         return found
     unclear = found.failure == int(Failure.UNCLEAR_ZERO)
-    return found._replace(detail=be.ldexp(found.detail, be.xp.where(unclear, 0 * half, 2 * half)[..., None]))
+    return found._replace(detail=backend.ldexp(found.detail, backend.xp.where(unclear, 0 * half, 2 * half)[..., None]))
 
 
-def _normalise_even(be: Backend, a: Array) -> tuple[Array, Array]:
+def _normalise_even(backend: Backend, a: Array) -> tuple[Array, Array]:
     """`a` with its largest entry in [1/4, 1), and half the logarithm of the factor, a whole number."""
-    e = be.exponent(largest(be, a))
+    e = backend.exponent(largest(backend, a))
     e = e + e % 2
-    return be.ldexp(a, broadcast_scalar(-e)), e // 2
+    return backend.ldexp(a, broadcast_scalar(-e)), e // 2
 
 
-def _eigh(be: Backend, a: Array, rtol: float, inverse: bool) -> Solution:
-    xp = be.xp
-    values, vectors = be.eigh(a)
+def _eigh(backend: Backend, a: Array, rtol: float, inverse: bool) -> Solution:
+    xp = backend.xp
+    values, vectors = backend.eigh(a)
     top = xp.maximum(-values[..., :1], values[..., -1:])
     kept = values > rtol * top
     root = xp.sqrt(xp.where(kept, values, 0 * values))
@@ -95,123 +95,125 @@ def _eigh(be: Backend, a: Array, rtol: float, inverse: bool) -> Solution:
     if inverse:
         factor = xp.astype(kept, values.dtype) / xp.where(kept, root, xp.ones_like(root))
         z = hermitian((vectors * factor[..., None, :]) @ adjoint(vectors))
-    return solution(be, (x, z), Failure.NEGATIVE, values[..., 0] < -rtol * top[..., 0], detail=values[..., 0])
+    return solution(backend, (x, z), Failure.NEGATIVE, values[..., 0] < -rtol * top[..., 0], detail=values[..., 0])
 
 
-def _general(be: Backend, a: Array, noise: Array, rtol: float, method: str, inverse: bool) -> Solution:
+def _general(backend: Backend, a: Array, noise: Array, rtol: float, method: str, inverse: bool) -> Solution:
     """Iterate on the balanced matrix, and split zero off in the members that are singular or whose root turns out wrong."""
     if method == "auto":
-        small = a.shape[-1] <= 48 and be.on_cpu(a) and not be.is_traced(a)
+        small = a.shape[-1] <= 48 and backend.on_cpu(a) and not backend.is_traced(a)
         method = "schur" if small else "guarded newton"
-    (half, e), a = balanced_units(be, a)
-    found = _classify(be, a, noise, rtol, method)
-    return _in_callers_units(be, found, half, state_shift(e), inverse)
+    (half, e), a = balanced_units(backend, a)
+    found = _classify(backend, a, noise, rtol, method)
+    return _in_callers_units(backend, found, half, state_shift(e), inverse)
 
 
-def _classify(be: Backend, a: Array, noise: Array, rtol: float, method: str) -> Solution:
-    found = _regular(be, a, noise, method)
+def _classify(backend: Backend, a: Array, noise: Array, rtol: float, method: str) -> Solution:
+    found = _regular(backend, a, noise, method)
     x, z = found.value
-    size, size_z = norm(be, x), norm(be, z)
-    right = (found.failure == 0) & _is_root(be, a, x, z, size, size_z)
+    size, size_z = norm(backend, x), norm(backend, z)
+    right = (found.failure == 0) & _is_root(backend, a, x, z, size, size_z)
     sure = right & (size * size_z * math.sqrt(rtol) < 1)
-    return be.rare_cond(
+    return backend.rare_cond(
         ~sure,
-        lambda a, noise, right, regular: _singular(be, a, noise, rtol, method, right, regular),
+        lambda a, noise, right, regular: _singular(backend, a, noise, rtol, method, right, regular),
         lambda a, noise, right, regular: regular,
         *(a, noise, right, found),
     )
 
 
-def _is_root(be: Backend, a: Array, x: Array, z: Array, size: Array, size_z: Array) -> Array:
+def _is_root(backend: Backend, a: Array, x: Array, z: Array, size: Array, size_z: Array) -> Array:
     """Whether the residuals leave no more than half the digits in doubt, and the root is no larger than a root should be."""
     square = size * size
-    gap = norm(be, x @ x - a) / square
-    gap_z = norm(be, x @ z - eye(be, a)) / (size * size_z)
+    gap = norm(backend, x @ x - a) / square
+    gap_z = norm(backend, x @ z - eye(backend, a)) / (size * size_z)
     # A root far larger than it should be is what a Jordan block at zero, moved apart by rounding, leaves.
-    large = square * be.eps(a) ** 0.75 > norm(be, a)
-    half = math.sqrt(be.eps(a))
+    large = square * backend.eps(a) ** 0.75 > norm(backend, a)
+    half = math.sqrt(backend.eps(a))
     return ~large & (gap < half) & (gap_z < half)
 
 
 def _singular(
-    be: Backend, a: Array, noise: Array, rtol: float, method: str, right: Array, regular: Solution
+    backend: Backend, a: Array, noise: Array, rtol: float, method: str, right: Array, regular: Solution
 ) -> Solution:
     """The root of what is left of `a` when its small singular values are dropped, or the regular root where that is better.
 
     Dropping them is a backward error, but it moves a zero eigenvalue by the norm of its projector times as much; where
     that reaches the other eigenvalues, a regular root with a small residual is to be believed rather.
     """
-    xp = be.xp
-    zero = split_null_space(be, a, rtol)
-    found = _regular(be, zero.shifted, noise, method)
+    xp = backend.xp
+    zero = split_null_space(backend, a, rtol)
+    found = _regular(backend, zero.shifted, noise, method)
     root = broadcast_scalar(xp.astype(xp.sqrt(zero.shift), a.dtype))
-    rest = eye(be, a) - zero.projector
+    rest = eye(backend, a) - zero.projector
     # In the basis of the split the root is [[x, z across], [0, 0]] and its inverse on the range [[z, z³ across], [0, 0]].
     x, z = (rest @ y @ rest for y in (found.value[0] - root * zero.projector, found.value[1] - zero.projector / root))
     y = z @ zero.across
     x, z = x + y, z + z @ z @ y
     # Of the inverse and not of the root, which there may not be.
-    inverse = be.inv(zero.shifted) - zero.projector / broadcast_scalar(xp.astype(zero.shift, a.dtype))
-    reach = norm(be, a) * xp.hypot(norm(be, inverse @ zero.across), be.ones(a)) * norm(be, inverse)
+    inverse = backend.inv(zero.shifted) - zero.projector / broadcast_scalar(xp.astype(zero.shift, a.dtype))
+    reach = norm(backend, a) * xp.hypot(norm(backend, inverse @ zero.across), backend.ones(a)) * norm(backend, inverse)
     blur = zero.dropped * reach
-    square = norm(be, x) * norm(be, x)
-    good = norm(be, x @ x - a) < (math.sqrt(be.eps(a)) + rtol) * square
-    good = good & ~(square * be.eps(a) ** 0.75 > norm(be, a))
+    square = norm(backend, x) * norm(backend, x)
+    good = norm(backend, x @ x - a) < (math.sqrt(backend.eps(a)) + rtol) * square
+    good = good & ~(square * backend.eps(a) ** 0.75 > norm(backend, a))
     none = 0 * regular.failure
     singular = zero.count > 0
     use = singular & (zero.defective | (blur < 0.1) | (~right & good & (found.failure == 0)))
-    code = Failure.DEFECTIVE_ZERO.where(be, zero.defective, found.failure)
+    code = Failure.DEFECTIVE_ZERO.where(backend, zero.defective, found.failure)
     split = found._replace(value=(x, z), failure=code)
     unclear = int(Failure.UNCLEAR_ZERO) + none
     lost = xp.where(regular.failure > 0, regular.failure, int(Failure.NOT_CONVERGED) + none)
     kept = regular._replace(failure=xp.where(right, none, xp.where(singular, unclear, lost)))
     kept = kept._replace(
-        detail=xp.where((singular & ~right)[..., None], figures(be, a, 1 / safe_divisor(be, reach)), kept.detail)
+        detail=xp.where(
+            (singular & ~right)[..., None], figures(backend, a, 1 / safe_divisor(backend, reach)), kept.detail
+        )
     )
-    return be.masked_select(use, split, kept)
+    return backend.masked_select(use, split, kept)
 
 
-def _regular(be: Backend, a: Array, noise: Array, method: str) -> Solution:
+def _regular(backend: Backend, a: Array, noise: Array, method: str) -> Solution:
     """Root and inverse root of nonsingular members by one method."""
     if method == "schur":
-        return _schur(be, a, noise)
+        return _schur(backend, a, noise)
     if method == "polynomial":
-        return _polynomial(be, a)
-    found = newton(be, AntiDiagonal(a, eye(be, a) + 0 * a))
+        return _polynomial(backend, a)
+    found = newton(backend, AntiDiagonal(a, eye(backend, a) + 0 * a))
     x, z = found.value
-    lost = ~has_converged(be, found)
+    lost = ~has_converged(backend, found)
     if method == "newton":
-        return be.rare_cond(
+        return backend.rare_cond(
             lost,
-            lambda a, noise, x, z, k: _diagnose(be, a, noise, (x, z), k),
-            lambda a, noise, x, z, k: solution(be, (x, z), iterations=k),
+            lambda a, noise, x, z, k: _diagnose(backend, a, noise, (x, z), k),
+            lambda a, noise, x, z, k: solution(backend, (x, z), iterations=k),
             *(a, noise, x, z, found.steps),
         )
-    size = norm(be, x)
-    gap = norm(be, x @ x - a) / (size * size)
-    doubtful = lost | ~(gap < 8 * math.sqrt(a.shape[-1]) * be.eps(a))
-    return be.rare_cond(
+    size = norm(backend, x)
+    gap = norm(backend, x @ x - a) / (size * size)
+    doubtful = lost | ~(gap < 8 * math.sqrt(a.shape[-1]) * backend.eps(a))
+    return backend.rare_cond(
         doubtful,
-        lambda a, noise, *_: _schur(be, a, noise),
-        lambda a, noise, x, z, k: solution(be, (x, z), iterations=k),
+        lambda a, noise, *_: _schur(backend, a, noise),
+        lambda a, noise, x, z, k: solution(backend, (x, z), iterations=k),
         *(a, noise, x, z, found.steps),
     )
 
 
-def _schur(be: Backend, a: Array, noise: Array) -> Solution:
-    root, failure, figure = be.host_callback(
-        schur_functions.square_root, (a, be.int_zeros(a), no_figures(be, a)), a, noise
+def _schur(backend: Backend, a: Array, noise: Array) -> Solution:
+    root, failure, figure = backend.host_callback(
+        schur_functions.square_root, (a, backend.int_zeros(a), no_figures(backend, a)), a, noise
     )
-    return solution(be, (root, be.inv(root)))._replace(failure=failure, detail=figure)
+    return solution(backend, (root, backend.inv(root)))._replace(failure=failure, detail=figure)
 
 
-def _diagnose(be: Backend, a: Array, noise: Array, value: Arrays, steps: Array) -> Solution:
+def _diagnose(backend: Backend, a: Array, noise: Array, value: Arrays, steps: Array) -> Solution:
     """Why the iteration did not arrive: a negative eigenvalue, or it is not known."""
-    failure, figure = be.host_callback(
-        schur_functions.negative_eigenvalues, (be.int_zeros(a), no_figures(be, a)), a, noise
+    failure, figure = backend.host_callback(
+        schur_functions.negative_eigenvalues, (backend.int_zeros(a), no_figures(backend, a)), a, noise
     )
-    failure = be.xp.where(failure > 0, failure, int(Failure.NOT_CONVERGED) + 0 * failure)
-    return solution(be, value, iterations=steps)._replace(failure=failure, detail=figure)
+    failure = backend.xp.where(failure > 0, failure, int(Failure.NOT_CONVERGED) + 0 * failure)
+    return solution(backend, value, iterations=steps)._replace(failure=failure, detail=figure)
 
 
 # How small the smallest eigenvalue of the root may be beside the largest. A schedule for smaller ones than there are is not only
@@ -219,42 +221,46 @@ def _diagnose(be: Backend, a: Array, noise: Array, value: Arrays, steps: Array) 
 _LEVELS = (0.3, 1e-1, 1e-2, 1e-4, 0.0)
 
 
-def _polynomial(be: Backend, a: Array) -> Solution:
+def _polynomial(backend: Backend, a: Array) -> Solution:
     """Products alone, with a schedule for the spread of the spectrum; a result that has drifted from the root is none."""
-    size = norm(be, a)
-    start = AntiDiagonal(a / broadcast_scalar(safe_divisor(be, size)), eye(be, a) + 0 * a)
-    lower = be.xp.sqrt(1 / norm(be, be.inv(start.a)))
+    size = norm(backend, a)
+    start = AntiDiagonal(a / broadcast_scalar(safe_divisor(backend, size)), eye(backend, a) + 0 * a)
+    lower = backend.xp.sqrt(1 / norm(backend, backend.inv(start.a)))
 
     def attempt(levels: tuple[float, ...], lower: Array, x: Array, unit: Array) -> Any:
         level, *rest = levels
 
         def at_level(lower: Array, x: Array, unit: Array) -> Any:
-            schedule = polar_express(max(level, math.sqrt(x.shape[-1] * be.eps(x))), 1e-4, be.eps(x))
-            return finish(be, run_schedule(be, AntiDiagonal(x, unit), schedule), len(schedule) * be.ones(x))
+            schedule = polar_express(max(level, math.sqrt(x.shape[-1] * backend.eps(x))), 1e-4, backend.eps(x))
+            return finish(
+                backend, run_schedule(backend, AntiDiagonal(x, unit), schedule), len(schedule) * backend.ones(x)
+            )
 
         if not rest:
             return at_level(lower, x, unit)
-        return be.masked_cond(lower > level, at_level, lambda *args: attempt(tuple(rest), *args), lower, x, unit)
+        return backend.masked_cond(lower > level, at_level, lambda *args: attempt(tuple(rest), *args), lower, x, unit)
 
     found = attempt(_LEVELS, lower, *start)
     x, z = found.value
-    root = broadcast_scalar(be.xp.sqrt(safe_divisor(be, size)))
+    root = broadcast_scalar(backend.xp.sqrt(safe_divisor(backend, size)))
     x, z = x * root, z / root
     # The coupled iteration leaves a residual that grows with the condition of the root.
-    spread = norm(be, x) * norm(be, z)
-    limit = be.xp.minimum(100 * a.shape[-1] * be.eps(a) * spread, math.sqrt(be.eps(a)) * be.ones(a))
-    gap = be.xp.maximum(norm(be, x @ x - a) / norm(be, x) ** 2, norm(be, x @ z - eye(be, a)) / spread)
+    spread = norm(backend, x) * norm(backend, z)
+    limit = backend.xp.minimum(100 * a.shape[-1] * backend.eps(a) * spread, math.sqrt(backend.eps(a)) * backend.ones(a))
+    gap = backend.xp.maximum(
+        norm(backend, x @ x - a) / norm(backend, x) ** 2, norm(backend, x @ z - eye(backend, a)) / spread
+    )
     drifted = ~(found.defect < 0.05) | ~(gap < limit)
-    return solution(be, (x, z), Failure.NOT_REAL, drifted, found.steps)
+    return solution(backend, (x, z), Failure.NOT_REAL, drifted, found.steps)
 
 
-def solve_root(be: Backend, a: Array, **options: Any) -> Solution:
-    found = root_pair(be, a, **options, inverse=False)
+def solve_root(backend: Backend, a: Array, **options: Any) -> Solution:
+    found = root_pair(backend, a, **options, inverse=False)
     return found._replace(value=found.value[:1])
 
 
-def solve_inverse_root(be: Backend, a: Array, **options: Any) -> Solution:
-    found = root_pair(be, a, **options)
+def solve_inverse_root(backend: Backend, a: Array, **options: Any) -> Solution:
+    found = root_pair(backend, a, **options)
     return found._replace(value=found.value[1:])
 
 

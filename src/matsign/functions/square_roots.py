@@ -123,7 +123,7 @@ SQRTM_PAIR = public_function(
     residual=pair_residual,
     tangent=pair_tangent,
     cotangent=pair_cotangent,
-    unbounded=lambda be, value, a: is_singular_root(be, value[0]),
+    unbounded=lambda backend, value, a: is_singular_root(backend, value[0]),
     alone=takes_single,
     choices={"method": METHODS},
 )
@@ -195,7 +195,7 @@ SQRTM = public_function(
     residual=root_residual,
     tangent=root_tangent,
     cotangent=root_cotangent,
-    unbounded=lambda be, value, a: is_singular_root(be, value[0]),
+    unbounded=lambda backend, value, a: is_singular_root(backend, value[0]),
     alone=takes_single,
     choices={"method": METHODS},
 )
@@ -265,7 +265,7 @@ INVSQRTM = public_function(
     residual=inverse_residual,
     tangent=inverse_tangent,
     cotangent=inverse_cotangent,
-    unbounded=lambda be, value, a: is_singular_root(be, value[0]),
+    unbounded=lambda backend, value, a: is_singular_root(backend, value[0]),
     alone=takes_single,
     choices={"method": METHODS},
 )

@@ -30,8 +30,8 @@ class Dense(NamedTuple):
 
     m: Array
 
-    def inverse(self, be: Backend) -> Dense:
-        return Dense(be.inv(self.m))
+    def inverse(self, backend: Backend) -> Dense:
+        return Dense(backend.inv(self.m))
 
     def square(self) -> Dense:
         return Dense(self.m @ self.m)
@@ -39,13 +39,13 @@ class Dense(NamedTuple):
     def times(self, other: Dense) -> Dense:
         return Dense(self.m @ other.m)
 
-    def plus_identity(self, be: Backend, alpha: Any) -> Dense:
-        return Dense(plus_identity(be, alpha, self.m))
+    def plus_identity(self, backend: Backend, alpha: Any) -> Dense:
+        return Dense(plus_identity(backend, alpha, self.m))
 
-    def size(self, be: Backend) -> Array:
-        return norm(be, self.m)
+    def size(self, backend: Backend) -> Array:
+        return norm(backend, self.m)
 
-    def dense(self, be: Backend) -> Array:
+    def dense(self, backend: Backend) -> Array:
         return self.m
 
 
@@ -61,8 +61,8 @@ class Triangular(NamedTuple):
     c: Array
     b: Array
 
-    def inverse(self, be: Backend) -> Triangular:
-        a, b = be.inv(self.a), be.inv(self.b)
+    def inverse(self, backend: Backend) -> Triangular:
+        a, b = backend.inv(self.a), backend.inv(self.b)
         return Triangular(a, -_each_times(a @ self.c, b), b)
 
     def square(self) -> Triangular:
@@ -71,15 +71,15 @@ class Triangular(NamedTuple):
     def times(self, other: Triangular) -> Triangular:
         return Triangular(self.a @ other.a, self.a @ other.c + _each_times(self.c, other.b), self.b @ other.b)
 
-    def plus_identity(self, be: Backend, alpha: Any) -> Triangular:
-        return Triangular(plus_identity(be, alpha, self.a), self.c, plus_identity(be, alpha, self.b))
+    def plus_identity(self, backend: Backend, alpha: Any) -> Triangular:
+        return Triangular(plus_identity(backend, alpha, self.a), self.c, plus_identity(backend, alpha, self.b))
 
-    def size(self, be: Backend) -> Array:
+    def size(self, backend: Backend) -> Array:
         # c does not move the spectrum, so it has no say in the scaling.
-        return be.xp.hypot(norm(be, self.a), norm(be, self.b))
+        return backend.xp.hypot(norm(backend, self.a), norm(backend, self.b))
 
-    def dense(self, be: Backend) -> Array:
-        return assemble(be, self.a, self.c, be.xp.zeros_like(self.c.mT), self.b)
+    def dense(self, backend: Backend) -> Array:
+        return assemble(backend, self.a, self.c, backend.xp.zeros_like(self.c.mT), self.b)
 
 
 class Lyapunov(NamedTuple):
@@ -88,8 +88,8 @@ class Lyapunov(NamedTuple):
     a: Array
     q: Array
 
-    def inverse(self, be: Backend) -> Lyapunov:
-        a = be.inv(self.a)
+    def inverse(self, backend: Backend) -> Lyapunov:
+        a = backend.inv(self.a)
         return Lyapunov(a, a @ self.q @ adjoint(a))
 
     def square(self) -> LyapunovSquare:
@@ -99,12 +99,12 @@ class Lyapunov(NamedTuple):
         # other.a is a polynomial in a, so that the two commute.
         return Lyapunov(self.a @ other.a, self.a @ other.q + self.q @ adjoint(other.a))
 
-    def size(self, be: Backend) -> Array:
+    def size(self, backend: Backend) -> Array:
         # As for Triangular: q does not move the spectrum.
-        return norm(be, self.a)
+        return norm(backend, self.a)
 
-    def dense(self, be: Backend) -> Array:
-        return assemble(be, self.a, self.q, be.xp.zeros_like(self.q), -adjoint(self.a))
+    def dense(self, backend: Backend) -> Array:
+        return assemble(backend, self.a, self.q, backend.xp.zeros_like(self.q), -adjoint(self.a))
 
 
 class LyapunovSquare(NamedTuple):
@@ -116,11 +116,11 @@ class LyapunovSquare(NamedTuple):
     def square(self) -> LyapunovSquare:
         return LyapunovSquare(self.a @ self.a, self.a @ self.q + self.q @ adjoint(self.a))
 
-    def plus_identity(self, be: Backend, alpha: Any) -> LyapunovSquare:
-        return self._replace(a=plus_identity(be, alpha, self.a))
+    def plus_identity(self, backend: Backend, alpha: Any) -> LyapunovSquare:
+        return self._replace(a=plus_identity(backend, alpha, self.a))
 
-    def size(self, be: Backend) -> Array:
-        return norm(be, self.a)
+    def size(self, backend: Backend) -> Array:
+        return norm(backend, self.a)
 
 
 class AntiDiagonal(NamedTuple):
@@ -129,8 +129,8 @@ class AntiDiagonal(NamedTuple):
     a: Array
     b: Array
 
-    def inverse(self, be: Backend) -> AntiDiagonal:
-        return AntiDiagonal(be.inv(self.b), be.inv(self.a))
+    def inverse(self, backend: Backend) -> AntiDiagonal:
+        return AntiDiagonal(backend.inv(self.b), backend.inv(self.a))
 
     def square(self) -> Dense:
         return Dense(self.b @ self.a)
@@ -139,13 +139,13 @@ class AntiDiagonal(NamedTuple):
         # p(ab) a = a p(ba): one ring element serves both blocks, and this order is the stable one.
         return AntiDiagonal(self.a @ other.m, other.m @ self.b)
 
-    def size(self, be: Backend) -> Array:
+    def size(self, backend: Backend) -> Array:
         # [[0, t a], [b / t, 0]] is similar: only the product of the norms means something.
-        return be.xp.sqrt(norm(be, self.a) * norm(be, self.b))
+        return backend.xp.sqrt(norm(backend, self.a) * norm(backend, self.b))
 
-    def dense(self, be: Backend) -> Array:
-        zero = be.xp.zeros_like(self.a)
-        return assemble(be, zero, self.a, self.b, zero)
+    def dense(self, backend: Backend) -> Array:
+        zero = backend.xp.zeros_like(self.a)
+        return assemble(backend, zero, self.a, self.b, zero)
 
 
 class Dilation(NamedTuple):
@@ -153,8 +153,8 @@ class Dilation(NamedTuple):
 
     c: Array
 
-    def inverse(self, be: Backend) -> Dilation:
-        return Dilation(adjoint(be.inv(self.c)))
+    def inverse(self, backend: Backend) -> Dilation:
+        return Dilation(adjoint(backend.inv(self.c)))
 
     def square(self) -> Dense:
         return Dense(adjoint(self.c) @ self.c if self._tall else self.c @ adjoint(self.c))
@@ -166,12 +166,12 @@ class Dilation(NamedTuple):
     def _tall(self) -> bool:
         return bool(self.c.shape[-2] >= self.c.shape[-1])
 
-    def size(self, be: Backend) -> Array:
-        return norm(be, self.c)
+    def size(self, backend: Backend) -> Array:
+        return norm(backend, self.c)
 
-    def dense(self, be: Backend) -> Array:
+    def dense(self, backend: Backend) -> Array:
         top, bottom = self.c @ adjoint(self.c), adjoint(self.c) @ self.c
-        return assemble(be, 0 * top, self.c, adjoint(self.c), 0 * bottom)
+        return assemble(backend, 0 * top, self.c, adjoint(self.c), 0 * bottom)
 
 
 class Riccati(NamedTuple):
@@ -182,9 +182,9 @@ class Riccati(NamedTuple):
     d: Array
     b: Array
 
-    def inverse(self, be: Backend) -> Riccati:
+    def inverse(self, backend: Backend) -> Riccati:
         # Not by Schur complements: the diagonal blocks of a solvable equation may be singular, even zero.
-        return self._split_blocks(be.inv(self.dense(be)))
+        return self._split_blocks(backend.inv(self.dense(backend)))
 
     def square(self) -> Riccati:
         return self.times(self)
@@ -197,17 +197,17 @@ class Riccati(NamedTuple):
             self.d @ other.c + self.b @ other.b,
         )
 
-    def plus_identity(self, be: Backend, alpha: Any) -> Riccati:
-        return self._replace(a=plus_identity(be, alpha, self.a), b=plus_identity(be, alpha, self.b))
+    def plus_identity(self, backend: Backend, alpha: Any) -> Riccati:
+        return self._replace(a=plus_identity(backend, alpha, self.a), b=plus_identity(backend, alpha, self.b))
 
-    def size(self, be: Backend) -> Array:
+    def size(self, backend: Backend) -> Array:
         # As for AntiDiagonal: of the corners only the product means something.
-        corners = norm(be, self.c) * norm(be, self.d)
-        squares = (size * size for size in (norm(be, self.a), norm(be, self.b)))
-        return be.xp.sqrt(sum(squares) + 2 * corners)
+        corners = norm(backend, self.c) * norm(backend, self.d)
+        squares = (size * size for size in (norm(backend, self.a), norm(backend, self.b)))
+        return backend.xp.sqrt(sum(squares) + 2 * corners)
 
-    def dense(self, be: Backend) -> Array:
-        return assemble(be, self.a, self.c, self.d, self.b)
+    def dense(self, backend: Backend) -> Array:
+        return assemble(backend, self.a, self.c, self.d, self.b)
 
     def _split_blocks(self, m: Array) -> Riccati:
         n = self.a.shape[-1]
@@ -223,29 +223,29 @@ def combine(alpha: Any, x: Structure, beta: Any, y: Structure) -> Structure:
     return type(x)(*((p if whole else alpha * p) + beta * q for p, q in zip(x, y, strict=True)))
 
 
-def newton_step(be: Backend, x: Structure, inverse: Structure, mu: Array) -> Structure:
+def newton_step(backend: Backend, x: Structure, inverse: Structure, mu: Array) -> Structure:
     """½(mu x + inv(mu x)): Newton's method for x² = I at the scaled iterate."""
     mu = broadcast_scalar(mu)
     return combine(0.5 * mu, x, 0.5 / mu, inverse)
 
 
-def odd_step(be: Backend, x: Structure, a: float, b: float, c: float = 0.0) -> Structure:
+def odd_step(backend: Backend, x: Structure, a: float, b: float, c: float = 0.0) -> Structure:
     """a x + b x³ + c x⁵ by products alone."""
-    return polynomial_times(be, x, x.square(), a, b, c)
+    return polynomial_times(backend, x, x.square(), a, b, c)
 
 
-def polynomial_times(be: Backend, x: Structure, e: Any, a: float, b: float, c: float) -> Structure:
+def polynomial_times(backend: Backend, x: Structure, e: Any, a: float, b: float, c: float) -> Structure:
     """x (a I + b e + c e²) for an e = x² that is already known."""
     short = isinstance(c, (int, float)) and c == 0
     p = type(e)(*(b * block for block in e)) if short else combine(b, e, c, e.square())
-    return x.times(p.plus_identity(be, a))
+    return x.times(p.plus_identity(backend, a))
 
 
-def distance(be: Backend, x: Structure, y: Structure) -> Array:
+def distance(backend: Backend, x: Structure, y: Structure) -> Array:
     """The largest over the blocks of ‖x - y‖ / ‖y‖, blocks of zero not counted."""
-    xp, worst = be.xp, None
+    xp, worst = backend.xp, None
     for p, q in zip(x, y, strict=True):
-        size = norm(be, q)
-        gap = norm(be, p - q) / xp.where(size > 0, size, xp.ones_like(size))
+        size = norm(backend, q)
+        gap = norm(backend, p - q) / xp.where(size > 0, size, xp.ones_like(size))
         worst = gap if worst is None else xp.maximum(worst, gap)
     return worst

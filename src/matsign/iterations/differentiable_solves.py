@@ -28,64 +28,64 @@ from matsign.linalg.stacks import adjoint, broadcast_scalar, eye, is_hermitian, 
 Array = Any
 
 
-def inverse(be: Backend, a: Array) -> Array:
+def inverse(backend: Backend, a: Array) -> Array:
     """a⁻¹."""
-    return apply(be, _INVERSE, a)[0]
+    return apply(backend, _INVERSE, a)[0]
 
 
-def sylvester_positive(be: Backend, a: Array, b: Array, q: Array) -> Array:
+def sylvester_positive(backend: Backend, a: Array, b: Array, q: Array) -> Array:
     """x with a x + x b = q for a and b with their spectra in the right half plane."""
-    return apply(be, _SEPARABLE, a, b, q)[0]
+    return apply(backend, _SEPARABLE, a, b, q)[0]
 
 
-def sylvester_symmetric(be: Backend, a: Array, q: Array) -> Array:
+def sylvester_symmetric(backend: Backend, a: Array, q: Array) -> Array:
     """x with a x + x a = q for an a as `mcsgn`, `sqrtm` and `matrix_abs` have it: spectrum on the right, or zero.
 
     Where a is singular, with P the projector on its null space, P q P is left out and P x P = 0. Those functions set what they
     take for zero to zero, to n eps of the norm, and leave nothing else below √(n eps): `_zero` lies between.
     """
-    return apply(be, _FOLDED, a, q)[0]
+    return apply(backend, _FOLDED, a, q)[0]
 
 
 _INVERSE = Operation(
     "inverse",
     shapes_of("(n,n)"),
     shapes_of("(n,n)"),
-    solve=lambda be, a: solution(be, (be.inv(a),)),
-    tangent=lambda be, value, arrays, tangents: (-(value[0] @ tangents[0] @ value[0]),),
-    cotangent=lambda be, value, arrays, cotangents: (-(adjoint(value[0]) @ cotangents[0] @ adjoint(value[0])),),
+    solve=lambda backend, a: solution(backend, (backend.inv(a),)),
+    tangent=lambda backend, value, arrays, tangents: (-(value[0] @ tangents[0] @ value[0]),),
+    cotangent=lambda backend, value, arrays, cotangents: (-(adjoint(value[0]) @ cotangents[0] @ adjoint(value[0])),),
     unrolled=True,
 )
 
 
-def _solve_positive(be: Backend, a: Array, b: Array, q: Array) -> Solution:
+def _solve_positive(backend: Backend, a: Array, b: Array, q: Array) -> Solution:
     # The sum is quick where the spectrum is not too wide, and Newton scales.
-    found = two_sided_sylvester(be, a, b, q[:, None], 20)
-    if be.unrolls_loops(q):
-        return solution(be, (_if_converged(be, found),))
-    x = be.rare_cond(
+    found = two_sided_sylvester(backend, a, b, q[:, None], 20)
+    if backend.unrolls_loops(q):
+        return solution(backend, (_if_converged(backend, found),))
+    x = backend.rare_cond(
         ~found.converged,
-        lambda a, b, q, x: separable_sylvester(be, a, b, q),
+        lambda a, b, q, x: separable_sylvester(backend, a, b, q),
         lambda a, b, q, x: x,
         *(a, b, q, found.x[:, 0]),
     )
-    return solution(be, (x,))
+    return solution(backend, (x,))
 
 
-def _if_converged(be: Backend, found: SmithSum) -> Array:
+def _if_converged(backend: Backend, found: SmithSum) -> Array:
     """The sum, or NaN where its steps were too few and there is no room for another method."""
     x = found.x[:, 0]
-    return be.xp.where(broadcast_scalar(found.converged), x, be.xp.full_like(x, math.nan))
+    return backend.xp.where(broadcast_scalar(found.converged), x, backend.xp.full_like(x, math.nan))
 
 
-def _positive_jvp(be: Backend, value: Arrays, arrays: Arrays, tangents: Arrays) -> Arrays:
+def _positive_jvp(backend: Backend, value: Arrays, arrays: Arrays, tangents: Arrays) -> Arrays:
     (x,), (a, b, _), (da, db, dq) = value, arrays, tangents
-    return (sylvester_positive(be, a, b, dq - da @ x - x @ db),)
+    return (sylvester_positive(backend, a, b, dq - da @ x - x @ db),)
 
 
-def _positive_vjp(be: Backend, value: Arrays, arrays: Arrays, cotangents: Arrays) -> Arrays:
+def _positive_vjp(backend: Backend, value: Arrays, arrays: Arrays, cotangents: Arrays) -> Arrays:
     (x,), (a, b, _) = value, arrays
-    y = sylvester_positive(be, adjoint(a), adjoint(b), cotangents[0])
+    y = sylvester_positive(backend, adjoint(a), adjoint(b), cotangents[0])
     return -(y @ adjoint(x)), -(adjoint(x) @ y), y
 
 
@@ -101,54 +101,54 @@ _SEPARABLE = Operation(
 )
 
 
-def _zero(be: Backend, a: Array) -> float:
+def _zero(backend: Backend, a: Array) -> float:
     """What counts as zero in an a that has been computed with what counts as zero set to zero."""
-    return (a.shape[-1] * be.eps(a)) ** 0.75
+    return (a.shape[-1] * backend.eps(a)) ** 0.75
 
 
-def _solve_symmetric(be: Backend, a: Array, q: Array) -> Solution:
+def _solve_symmetric(backend: Backend, a: Array, q: Array) -> Solution:
     def general(a: Array, q: Array) -> Array:
-        found = two_sided_sylvester(be, a, a, q[:, None], 20)
-        if be.unrolls_loops(q):
-            return _if_converged(be, found)
-        return be.rare_cond(~found.converged, lambda a, q, x: slow(a, q), lambda a, q, x: x, a, q, found.x[:, 0])
+        found = two_sided_sylvester(backend, a, a, q[:, None], 20)
+        if backend.unrolls_loops(q):
+            return _if_converged(backend, found)
+        return backend.rare_cond(~found.converged, lambda a, q, x: slow(a, q), lambda a, q, x: x, a, q, found.x[:, 0])
 
     def slow(a: Array, q: Array) -> Array:
-        singular = ~(norm(be, a) * norm(be, be.inv(a)) * _zero(be, a) < 1)
-        return be.masked_cond(singular, without_zero, lambda a, q: separable_sylvester(be, a, a, q), a, q)
+        singular = ~(norm(backend, a) * norm(backend, backend.inv(a)) * _zero(backend, a) < 1)
+        return backend.masked_cond(singular, without_zero, lambda a, q: separable_sylvester(backend, a, a, q), a, q)
 
     def without_zero(a: Array, q: Array) -> Array:
-        zero = deflate(be, a, _zero(be, a))
-        p, rest = zero.projector, eye(be, a) - zero.projector
-        across = be.inv(zero.matrix) @ rest
-        x = separable_sylvester(be, zero.matrix, zero.matrix, rest @ q @ rest)
+        zero = deflate(backend, a, _zero(backend, a))
+        p, rest = zero.projector, eye(backend, a) - zero.projector
+        across = backend.inv(zero.matrix) @ rest
+        x = separable_sylvester(backend, zero.matrix, zero.matrix, rest @ q @ rest)
         x = rest @ x @ rest + across @ q @ p + p @ q @ across
-        return be.xp.where(broadcast_scalar(zero.sound), x, math.nan + 0 * x)
+        return backend.xp.where(broadcast_scalar(zero.sound), x, math.nan + 0 * x)
 
-    if be.on_cpu(q) and not be.is_traced(q):
+    if backend.on_cpu(q) and not backend.is_traced(q):
         # Eigenvectors cost less than iterations there.
-        x = be.masked_cond(is_hermitian(a), lambda a, q: _by_eigenvectors(be, a, q), general, a, q)
+        x = backend.masked_cond(is_hermitian(a), lambda a, q: _by_eigenvectors(backend, a, q), general, a, q)
     else:
         x = general(a, q)
-    return solution(be, (x,))
+    return solution(backend, (x,))
 
 
-def _by_eigenvectors(be: Backend, a: Array, q: Array) -> Array:
+def _by_eigenvectors(backend: Backend, a: Array, q: Array) -> Array:
     """For a Hermitian a; zero in the entries that join its null space to itself."""
-    values, v = be.eigh(a)
+    values, v = backend.eigh(a)
     sums = values[:, :, None] + values[:, None, :]
-    sums = be.xp.where(sums > _zero(be, a) * values[:, -1:, None], sums, math.inf)
+    sums = backend.xp.where(sums > _zero(backend, a) * values[:, -1:, None], sums, math.inf)
     return v @ (adjoint(v) @ q @ v / sums) @ adjoint(v)
 
 
-def _symmetric_jvp(be: Backend, value: Arrays, arrays: Arrays, tangents: Arrays) -> Arrays:
+def _symmetric_jvp(backend: Backend, value: Arrays, arrays: Arrays, tangents: Arrays) -> Arrays:
     (x,), (a, _), (da, dq) = value, arrays, tangents
-    return (sylvester_symmetric(be, a, dq - da @ x - x @ da),)
+    return (sylvester_symmetric(backend, a, dq - da @ x - x @ da),)
 
 
-def _symmetric_vjp(be: Backend, value: Arrays, arrays: Arrays, cotangents: Arrays) -> Arrays:
+def _symmetric_vjp(backend: Backend, value: Arrays, arrays: Arrays, cotangents: Arrays) -> Arrays:
     (x,), (a, _) = value, arrays
-    y = sylvester_symmetric(be, adjoint(a), cotangents[0])
+    y = sylvester_symmetric(backend, adjoint(a), cotangents[0])
     return -(y @ adjoint(x)) - adjoint(x) @ y, y
 
 
@@ -164,14 +164,14 @@ _FOLDED = Operation(
 )
 
 
-def solve_stable_lyapunov(be: Backend, a: Array, q: Array) -> Array:
+def solve_stable_lyapunov(backend: Backend, a: Array, q: Array) -> Array:
     """x with a x + x aᴴ + q = 0 for a stable a; NaN for another."""
-    return apply(be, _LYAPUNOV, a, q)[0]
+    return apply(backend, _LYAPUNOV, a, q)[0]
 
 
-def solve_stable_stein(be: Backend, a: Array, q: Array) -> Array:
+def solve_stable_stein(backend: Backend, a: Array, q: Array) -> Array:
     """x with a x aᴴ - x + q = 0 for an a inside the unit circle; NaN for another."""
-    return apply(be, _STEIN, a, q)[0]
+    return apply(backend, _STEIN, a, q)[0]
 
 
 def _in_balanced_units(
@@ -179,13 +179,13 @@ def _in_balanced_units(
 ) -> Callable[..., Solution]:
     """A solver in units of the states that balance a; `left` is what an x leaves of the equation."""
 
-    def solve_balanced(be: Backend, a: Array, q: Array) -> Solution:
-        e = balancing.balancing_exponents(be, a)
+    def solve_balanced(backend: Backend, a: Array, q: Array) -> Solution:
+        e = balancing.balancing_exponents(backend, a)
         outer = e[:, :, None] + e[:, None, :]
-        a, q = balancing.rescale(be, a, e), be.ldexp(q, -outer)
-        found = solve(be, a, q)
-        x = _correct(be, solve, left, a, q, found.x)
-        return solution(be, (be.ldexp(x, outer),), Failure.NOT_CONVERGED, ~found.stable, found.doublings)
+        a, q = balancing.rescale(backend, a, e), backend.ldexp(q, -outer)
+        found = solve(backend, a, q)
+        x = _correct(backend, solve, left, a, q, found.x)
+        return solution(backend, (backend.ldexp(x, outer),), Failure.NOT_CONVERGED, ~found.stable, found.doublings)
 
     return solve_balanced
 
@@ -195,7 +195,7 @@ _LEFT, _CORRECTIONS = 1024, 4
 
 
 def _correct(
-    be: Backend,
+    backend: Backend,
     solve: Callable[[Backend, Array, Array], ClosedLoopSolution],
     left: Callable[..., Array],
     a: Array,
@@ -203,11 +203,11 @@ def _correct(
     x: Array,
 ) -> Array:
     """x with corrections where it leaves much of q: closed loops far from normal magnify the rounding of a sum of powers."""
-    for _ in range(0 if be.is_traced(x) else _CORRECTIONS):
+    for _ in range(0 if backend.is_traced(x) else _CORRECTIONS):
         gap = left(a, x, q)
-        x = be.masked_cond(
-            norm(be, gap) > _LEFT * be.eps(x) * norm(be, q),
-            lambda a, gap, x: x + solve(be, a, gap).x,
+        x = backend.masked_cond(
+            norm(backend, gap) > _LEFT * backend.eps(x) * norm(backend, q),
+            lambda a, gap, x: x + solve(backend, a, gap).x,
             lambda a, gap, x: x,
             *(a, gap, x),
         )
@@ -222,25 +222,25 @@ def _stein_gap(a: Array, x: Array, q: Array) -> Array:
     return a @ x @ adjoint(a) - x + q
 
 
-def _lyapunov_jvp(be: Backend, value: Arrays, arrays: Arrays, tangents: Arrays) -> Arrays:
+def _lyapunov_jvp(backend: Backend, value: Arrays, arrays: Arrays, tangents: Arrays) -> Arrays:
     (x,), (a, _), (da, dq) = value, arrays, tangents
-    return (solve_stable_lyapunov(be, a, dq + da @ x + x @ adjoint(da)),)
+    return (solve_stable_lyapunov(backend, a, dq + da @ x + x @ adjoint(da)),)
 
 
-def _lyapunov_vjp(be: Backend, value: Arrays, arrays: Arrays, cotangents: Arrays) -> Arrays:
+def _lyapunov_vjp(backend: Backend, value: Arrays, arrays: Arrays, cotangents: Arrays) -> Arrays:
     (x,), (a, _) = value, arrays
-    y = solve_stable_lyapunov(be, adjoint(a), cotangents[0])
+    y = solve_stable_lyapunov(backend, adjoint(a), cotangents[0])
     return y @ adjoint(x) + adjoint(y) @ x, y
 
 
-def _stein_jvp(be: Backend, value: Arrays, arrays: Arrays, tangents: Arrays) -> Arrays:
+def _stein_jvp(backend: Backend, value: Arrays, arrays: Arrays, tangents: Arrays) -> Arrays:
     (x,), (a, _), (da, dq) = value, arrays, tangents
-    return (solve_stable_stein(be, a, dq + da @ x @ adjoint(a) + a @ x @ adjoint(da)),)
+    return (solve_stable_stein(backend, a, dq + da @ x @ adjoint(a) + a @ x @ adjoint(da)),)
 
 
-def _stein_vjp(be: Backend, value: Arrays, arrays: Arrays, cotangents: Arrays) -> Arrays:
+def _stein_vjp(backend: Backend, value: Arrays, arrays: Arrays, cotangents: Arrays) -> Arrays:
     (x,), (a, _) = value, arrays
-    y = solve_stable_stein(be, adjoint(a), cotangents[0])
+    y = solve_stable_stein(backend, adjoint(a), cotangents[0])
     return y @ a @ adjoint(x) + adjoint(y) @ a @ x, y
 
 

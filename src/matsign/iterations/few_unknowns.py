@@ -40,28 +40,28 @@ class _Places(NamedTuple):
     size: float  # its norm
 
 
-def has_few_unknowns(be: Backend, q: Array, *, symmetric: bool = False) -> bool:
+def has_few_unknowns(backend: Backend, q: Array, *, symmetric: bool = False) -> bool:
     """Whether an equation with this right-hand side is one of those; with values, which NumPy has."""
     n, m = q.shape[-2:]
     count = n * (n + 1) // 2 if symmetric else n * m
-    return be.name == "numpy" and count <= (_MOST_COMPLEX if be.is_complex(q) else _MOST)
+    return backend.name == "numpy" and count <= (_MOST_COMPLEX if backend.is_complex(q) else _MOST)
 
 
-def sylvester(be: Backend, a: Array, b: Array, q: Array) -> SystemSolution:
+def sylvester(backend: Backend, a: Array, b: Array, q: Array) -> SystemSolution:
     """x with a x + x b = q."""
     places = _sylvester_places(*q.shape[-2:])
-    return _solve_system(be, _sum(_with_zero(a, b), places), q, places)
+    return _solve_system(backend, _sum(_with_zero(a, b), places), q, places)
 
 
-def lyapunov(be: Backend, a: Array, q: Array, *, symmetric: bool) -> SystemSolution:
+def lyapunov(backend: Backend, a: Array, q: Array, *, symmetric: bool) -> SystemSolution:
     """x with a x + x aᴴ = q; `symmetric` says that a is real and q symmetric."""
     if not symmetric:
-        return sylvester(be, a, a.mT.conj(), q)
+        return sylvester(backend, a, a.mT.conj(), q)
     places = _symmetric_places(q.shape[-1], stein=False)
-    return _solve_system(be, _sum(_with_zero(a), places), q, places)
+    return _solve_system(backend, _sum(_with_zero(a), places), q, places)
 
 
-def stein(be: Backend, a: Array, q: Array, d: Array, *, symmetric: bool) -> SystemSolution:
+def stein(backend: Backend, a: Array, q: Array, d: Array, *, symmetric: bool) -> SystemSolution:
     """x with d x - a x aᴴ = q, for one number d per member."""
     n = a.shape[-1]
     places = _symmetric_places(n, stein=True) if symmetric else _stein_places(n)
@@ -71,32 +71,32 @@ def stein(be: Backend, a: Array, q: Array, d: Array, *, symmetric: bool) -> Syst
     if symmetric:
         il, jk = other
         moved = moved + _take(numbers, il) * _take(numbers, jk)
-    return _solve_system(be, plus_identity(be, broadcast_scalar(d), -moved), q, places)
+    return _solve_system(backend, plus_identity(backend, broadcast_scalar(d), -moved), q, places)
 
 
-def reliable(be: Backend, found: SystemSolution, operator: Array, q: Array, *others: Array) -> Array:
+def reliable(backend: Backend, found: SystemSolution, operator: Array, q: Array, *others: Array) -> Array:
     """Where x is right to working precision and the equation q + others = 0 surely not singular, `operator` being its size.
 
     In the caller's units: where the sizes of those leave no room for squares and their rounding errors, the answer is no.
     """
-    sizes = [norm(be, part) for part in (q, *others)]
-    size_x, gap = norm(be, found.x), norm(be, total((q, *others)))
-    limit = ROUNDINGS * be.eps(q) * operator
-    fine = gap <= 4 * be.eps(q) * total(tuple(sizes))
-    fine = fine & ~may_be_singular(be, found.least, q, limit) & (size_x * limit < sizes[0])
-    high = 2.0 ** (far_exponent(be, q) // 4)
+    sizes = [norm(backend, part) for part in (q, *others)]
+    size_x, gap = norm(backend, found.x), norm(backend, total((q, *others)))
+    limit = ROUNDINGS * backend.eps(q) * operator
+    fine = gap <= 4 * backend.eps(q) * total(tuple(sizes))
+    fine = fine & ~may_be_singular(backend, found.least, q, limit) & (size_x * limit < sizes[0])
+    high = 2.0 ** (far_exponent(backend, q) // 4)
     for size in (operator, sizes[0], size_x):
         fine = fine & (size < high) & (size > 1 / high)
     return fine
 
 
-def _solve_system(be: Backend, system: Array, q: Array, places: _Places) -> SystemSolution:
+def _solve_system(backend: Backend, system: Array, q: Array, places: _Places) -> SystemSolution:
     """By one factorisation for q and for a random right-hand side; NaN where the system is singular."""
     rights = np.empty((*system.shape[:-1], 2), q.dtype)
     rights[..., 0] = _take(q.reshape((*q.shape[:-2], -1)), places.right)
     rights[..., 1] = places.probe
-    found = np.take(be.solve(system, rights), places.x, axis=-2).reshape((*q.shape, 2))
-    return SystemSolution(found[..., 0], places.size / norm(be, found[..., 1]))
+    found = np.take(backend.solve(system, rights), places.x, axis=-2).reshape((*q.shape, 2))
+    return SystemSolution(found[..., 0], places.size / norm(backend, found[..., 1]))
 
 
 def _with_zero(*matrices: Array) -> Array:

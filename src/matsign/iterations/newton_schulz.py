@@ -43,7 +43,7 @@ _ROOM = (2.0**-8, 2.0**14)
 Plan = tuple[float, tuple[Step, ...]]
 
 
-def orthogonal(be: Backend, m: Array, plans: Sequence[Plan], *, tol: float, bounded: bool) -> tuple[Array, Array]:
+def orthogonal(backend: Backend, m: Array, plans: Sequence[Plan], *, tol: float, bounded: bool) -> tuple[Array, Array]:
     """(x, steps): msign of m to about `tol`, for m with no more columns than rows, and how many steps it took.
 
     A plan is for a smallest singular value above its first number, in units of the bound on the largest; the plans go from
@@ -51,39 +51,39 @@ def orthogonal(be: Backend, m: Array, plans: Sequence[Plan], *, tol: float, boun
     of R. The bound on the largest is Frobenius' or, `bounded`, the one above, between 1 and 1.6 times it on most spectra.
     In half precision m is as `to_half` leaves it.
     """
-    half = is_half(be, m)
+    half = is_half(backend, m)
     if not half:
-        m, _ = _in_range(be, m)
-    gram = _gram(be, m)
-    square = be.hermitian_product(gram, gram)
-    exact, squared = (be.astype(x, "float32") for x in (gram, square)) if half else (gram, square)
-    size = be.xp.sqrt(be.xp.sqrt(_upper(be, squared)) if bounded else trace(be, exact).real)
+        m, _ = _in_range(backend, m)
+    gram = _gram(backend, m)
+    square = backend.hermitian_product(gram, gram)
+    exact, squared = (backend.astype(x, "float32") for x in (gram, square)) if half else (gram, square)
+    size = backend.xp.sqrt(backend.xp.sqrt(_upper(backend, squared)) if bounded else trace(backend, exact).real)
     # A matrix of rank one has all of its norm there, where polynomials are steepest: what is above it would explode.
-    size = size * (1 + 2 * headroom(*rounding(be, m)))
+    size = size * (1 + 2 * headroom(*rounding(backend, m)))
     start = Start(m, gram, exact, squared, size)
     if len(plans) == 1:
-        return _by_plan(be, start, plans[0], tol)
-    least = 1 / (safe_divisor(be, size) * be.xp.sqrt(_upper(be, be.inv(gram))))
-    return _by_shortest(be, least, start, plans, tol)
+        return _by_plan(backend, start, plans[0], tol)
+    least = 1 / (safe_divisor(backend, size) * backend.xp.sqrt(_upper(backend, backend.inv(gram))))
+    return _by_shortest(backend, least, start, plans, tol)
 
 
-def to_half(be: Backend, m: Array, short: str) -> Array:
+def to_half(backend: Backend, m: Array, short: str) -> Array:
     """m in half precision, of a size that keeps R and R² in its range: R has eigenvalues of mean 1/√k and at most √k."""
-    m, size = _in_range(be, m)
-    return be.astype(m * broadcast_scalar(min(m.shape[-2:]) ** 0.25 / safe_divisor(be, size)), short)
+    m, size = _in_range(backend, m)
+    return backend.astype(m * broadcast_scalar(min(m.shape[-2:]) ** 0.25 / safe_divisor(backend, size)), short)
 
 
-def is_half(be: Backend, m: Array) -> bool:
-    return be.eps(m) > 1e-4
+def is_half(backend: Backend, m: Array) -> bool:
+    return backend.eps(m) > 1e-4
 
 
-def rounding(be: Backend, m: Array) -> tuple[float, int]:
+def rounding(backend: Backend, m: Array) -> tuple[float, int]:
     """What steps on m may be off by, as a unit and how many of them a sum gathers, as a power of two.
 
     In half precision that is four units a step, or what sums in single precision make of their length if that is more.
     """
-    long, eps = max(m.shape[-2:]), be.eps(m)
-    if is_half(be, m):
+    long, eps = max(m.shape[-2:]), backend.eps(m)
+    if is_half(backend, m):
         # 16 _SINGLE / eps is a power of two.
         return eps / 16, max(256, power_of_two(long // round(eps / (16 * _SINGLE)) + 1))
     piece = _piece(m)
@@ -103,29 +103,29 @@ def _piece(m: Array) -> int:
     return max(_PIECE, min(m.shape[-2:]))
 
 
-def _gram(be: Backend, x: Array, shift: float = 0.0) -> Array:
+def _gram(backend: Backend, x: Array, shift: float = 0.0) -> Array:
     """xᴴx + shift I, over long columns in pieces."""
     count, n, k = x.shape
     piece = _piece(x)
-    if n <= 2 * piece or is_half(be, x):
-        return be.hermitian_product(adjoint(x), x, shift)
+    if n <= 2 * piece or is_half(backend, x):
+        return backend.hermitian_product(adjoint(x), x, shift)
     whole = n // piece
     head = x[:, : whole * piece, :].reshape((count * whole, piece, k))
-    sums = be.hermitian_product(adjoint(head), head).reshape((count, whole, k, k))
+    sums = backend.hermitian_product(adjoint(head), head).reshape((count, whole, k, k))
     rest = x[:, whole * piece :, :]
-    return be.xp.sum(sums, axis=1) + be.hermitian_product(adjoint(rest), rest, shift)
+    return backend.xp.sum(sums, axis=1) + backend.hermitian_product(adjoint(rest), rest, shift)
 
 
-def _in_range(be: Backend, m: Array) -> tuple[Array, Array]:
+def _in_range(backend: Backend, m: Array) -> tuple[Array, Array]:
     """m times a power of two, which changes no bit of what follows, only whether it overflows; and its norm."""
 
     def brought(m: Array, _: Array) -> tuple[Array, Array]:
-        m, _ = scale_to_unit(be, m)
-        return m, norm(be, m)
+        m, _ = scale_to_unit(backend, m)
+        return m, norm(backend, m)
 
-    size = norm(be, m)
+    size = norm(backend, m)
     far = ~((size > _ROOM[0]) & (size < _ROOM[1]))
-    found: tuple[Array, Array] = be.masked_cond(far, brought, lambda m, size: (m, size), m, size)
+    found: tuple[Array, Array] = backend.masked_cond(far, brought, lambda m, size: (m, size), m, size)
     return found
 
 
@@ -139,30 +139,34 @@ class Start(NamedTuple):
     size: Array
 
 
-def _by_shortest(be: Backend, least: Array, start: Start, plans: Sequence[Plan], tol: float) -> tuple[Array, Array]:
+def _by_shortest(
+    backend: Backend, least: Array, start: Start, plans: Sequence[Plan], tol: float
+) -> tuple[Array, Array]:
     plan, *longer = plans
     if not longer:
-        return _by_plan(be, start, plan, tol)
-    return be.masked_cond(
+        return _by_plan(backend, start, plan, tol)
+    return backend.masked_cond(
         least > plan[0],
-        lambda _, start: _by_plan(be, start, plan, tol),
-        lambda least, start: _by_shortest(be, least, start, longer, tol),
+        lambda _, start: _by_plan(backend, start, plan, tol),
+        lambda least, start: _by_shortest(backend, least, start, longer, tol),
         *(least, start),
     )
 
 
-def _by_plan(be: Backend, start: Start, plan: Plan, tol: float) -> tuple[Array, Array]:
+def _by_plan(backend: Backend, start: Start, plan: Plan, tol: float) -> tuple[Array, Array]:
     m, gram, exact, square, size = start
-    chain, count = _monic(plan[1]), len(plan[1]) * be.ones(exact)
-    first = _first(be, exact, square, 1 / safe_divisor(be, size), chain[0])
-    if is_half(be, m):
-        first = be.astype(first, be.dtype_name(m))
+    chain, count = _monic(plan[1]), len(plan[1]) * backend.ones(exact)
+    first = _first(backend, exact, square, 1 / safe_divisor(backend, size), chain[0])
+    if is_half(backend, m):
+        first = backend.astype(first, backend.dtype_name(m))
     if m.shape[-2] >= _TALL * m.shape[-1]:
-        segments = _short_segments(chain, be.eps(m)) if is_half(be, m) else _segments(chain, tol, be.eps(m))
-        return _in_gram_form(be, m, gram, first, segments), count
+        segments = (
+            _short_segments(chain, backend.eps(m)) if is_half(backend, m) else _segments(chain, tol, backend.eps(m))
+        )
+        return _in_gram_form(backend, m, gram, first, segments), count
     x = m @ first
     for link in chain[1:]:
-        x = x @ _factor(be, be.hermitian_product(adjoint(x), x, _shift(link)), link)
+        x = x @ _factor(backend, backend.hermitian_product(adjoint(x), x, _shift(link)), link)
     return x, count
 
 
@@ -198,12 +202,12 @@ def _monic(steps: tuple[Step, ...]) -> Chain:
     return tuple(links[::-1])
 
 
-def _first(be: Backend, gram: Array, square: Array, s: Array, link: Link) -> Array:
+def _first(backend: Backend, gram: Array, square: Array, s: Array, link: Link) -> Array:
     """The factor of the first step, for y = t s m, with R and R² of m known."""
     s = link.t * s
     by = s * s
     even = broadcast_scalar(s * (link.b * by)) * gram + broadcast_scalar(s * (link.c * by * by)) * square
-    return be.add_diagonal(even, link.a * s)
+    return backend.add_diagonal(even, link.a * s)
 
 
 def _shift(link: Link) -> float:
@@ -211,13 +215,13 @@ def _shift(link: Link) -> float:
     return 0.5 * link.b if link.monic else 0.0
 
 
-def _factor(be: Backend, gram: Array, link: Link) -> Array:
+def _factor(backend: Backend, gram: Array, link: Link) -> Array:
     """a I + b R + c R² from R and its shift."""
     a, b, c, *_ = link
     if link.monic:
-        return be.hermitian_product(gram, gram, a - 0.25 * b * b)
-    even = b * gram + c * be.hermitian_product(gram, gram) if c else b * gram
-    return be.add_diagonal(even, a * be.ones(gram))
+        return backend.hermitian_product(gram, gram, a - 0.25 * b * b)
+    even = b * gram + c * backend.hermitian_product(gram, gram) if c else b * gram
+    return backend.add_diagonal(even, a * backend.ones(gram))
 
 
 @cached_design
@@ -245,27 +249,27 @@ def _short_segments(chain: Chain, eps: float) -> tuple[Chain, ...]:
     return (*(chain[k : k + 1] for k in range(last)), *([chain[last:]] if joined else []))
 
 
-def _in_gram_form(be: Backend, x: Array, gram: Array, factor: Array, segments: tuple[Chain, ...]) -> Array:
+def _in_gram_form(backend: Backend, x: Array, gram: Array, factor: Array, segments: tuple[Chain, ...]) -> Array:
     """The steps on x with R = xᴴx, of whose first the factor is known."""
     for k, segment in enumerate(segments):
         if k > 0:
-            gram = _gram(be, x, _shift(segment[0]))
-            factor = _factor(be, gram, segment[0])
+            gram = _gram(backend, x, _shift(segment[0]))
+            factor = _factor(backend, gram, segment[0])
         q, shift = factor, _shift(segment[0]) if k > 0 else 0.0
         for link in segment[1:]:
             if shift:
-                gram = be.add_diagonal(gram, -shift * be.ones(gram))
+                gram = backend.add_diagonal(gram, -shift * backend.ones(gram))
             shift = _shift(link)
             # All of these are polynomials of one R, so that they commute and their products are Hermitian.
-            gram = be.hermitian_product(be.hermitian_product(factor, gram), factor, shift)
-            factor = _factor(be, gram, link)
-            q = be.hermitian_product(q, factor)
+            gram = backend.hermitian_product(backend.hermitian_product(factor, gram), factor, shift)
+            factor = _factor(backend, gram, link)
+            q = backend.hermitian_product(q, factor)
         x = x @ q
     return x
 
 
-def _upper(be: Backend, a: Array) -> Array:
+def _upper(backend: Backend, a: Array) -> Array:
     """The largest eigenvalue of a positive semidefinite matrix from above, from the mean of them and of their squares."""
-    xp, k = be.xp, a.shape[-1]
-    mean, size = trace(be, a).real / k, norm(be, a)
+    xp, k = backend.xp, a.shape[-1]
+    mean, size = trace(backend, a).real / k, norm(backend, a)
     return mean + xp.sqrt((k - 1) * xp.maximum(size * size / k - mean * mean, xp.zeros_like(mean)))

@@ -21,7 +21,7 @@ class RefinedSolution(NamedTuple):
 
 
 def sylvester(
-    be: Backend,
+    backend: Backend,
     solve: Callable[[Array], Array],
     adjoint_solve: Callable[[Array], Array],
     a: Array,
@@ -35,35 +35,35 @@ def sylvester(
     solver is too far from a and b to tell whether their equation is singular, and a right-hand side may suit it by chance.
     If the equation is singular, each correction is as large as the solution.
     """
-    x, error, _ = _correct(be, solve, a, b, q, times)
-    _, probed, shrunk = _correct(be, solve, a, b, random_right_side(be, q), times)
-    error = be.xp.where(shrunk < 0.5, be.xp.maximum(error, probed), math.inf + 0 * error)
+    x, error, _ = _correct(backend, solve, a, b, q, times)
+    _, probed, shrunk = _correct(backend, solve, a, b, random_right_side(backend, q), times)
+    error = backend.xp.where(shrunk < 0.5, backend.xp.maximum(error, probed), math.inf + 0 * error)
     ah, bh = adjoint(a), adjoint(b)
     found = separation(
-        be,
-        lambda y: _correct(be, solve, a, b, y, 1)[0],
-        lambda y: _correct(be, adjoint_solve, ah, bh, y, 1)[0],
+        backend,
+        lambda y: _correct(backend, solve, a, b, y, 1)[0],
+        lambda y: _correct(backend, adjoint_solve, ah, bh, y, 1)[0],
         q,
     )
     return RefinedSolution(x, error, found.value)
 
 
 def _correct(
-    be: Backend, solve: Callable[[Array], Array], a: Array, b: Array, q: Array, times: int
+    backend: Backend, solve: Callable[[Array], Array], a: Array, b: Array, q: Array, times: int
 ) -> tuple[Array, Array, Array]:
     """(x, its error, the size of the first correction beside x), where each correction is kept if the error drops by it."""
     x = solve(q)
-    gap, error = total(terms(a, b, q, x)), relative_gap(be, terms, a, b, q, x)
+    gap, error = total(terms(a, b, q, x)), relative_gap(backend, terms, a, b, q, x)
     first = 0 * error
     for k in range(times):
         step = solve(gap)
-        first = norm(be, step) / safe_divisor(be, norm(be, x)) if k == 0 else first
+        first = norm(backend, step) / safe_divisor(backend, norm(backend, x)) if k == 0 else first
         new = x + step
-        new_gap, new_error = total(terms(a, b, q, new)), relative_gap(be, terms, a, b, q, new)
+        new_gap, new_error = total(terms(a, b, q, new)), relative_gap(backend, terms, a, b, q, new)
         better = new_error < error
-        x = be.xp.where(broadcast_scalar(better), new, x)
-        gap = be.xp.where(broadcast_scalar(better), new_gap, gap)
-        error = be.xp.where(better, new_error, error)
+        x = backend.xp.where(broadcast_scalar(better), new, x)
+        gap = backend.xp.where(broadcast_scalar(better), new_gap, gap)
+        error = backend.xp.where(better, new_error, error)
     return x, error, first
 
 
@@ -80,44 +80,46 @@ def total(parts: Arrays) -> Array:
     return first
 
 
-def backward(be: Backend, gap: Array, *parts: Array) -> Array:
+def backward(backend: Backend, gap: Array, *parts: Array) -> Array:
     """The backward error: the norm of what is left of an equation over the sum of those of its terms, each as it is evaluated."""
-    gap, *scaled, _ = scale_to_unit(be, gap, *parts)
-    return norm(be, gap) / safe_divisor(be, total(tuple(norm(be, part) for part in scaled)))
+    gap, *scaled, _ = scale_to_unit(backend, gap, *parts)
+    return norm(backend, gap) / safe_divisor(backend, total(tuple(norm(backend, part) for part in scaled)))
 
 
-def rounding(be: Backend, terms: Callable[..., Arrays], *arrays: Array) -> Array:
+def rounding(backend: Backend, terms: Callable[..., Arrays], *arrays: Array) -> Array:
     """By how much each entry of the sum of these terms may be off for each eps of rounding: the same sum of moduli."""
-    return total(tuple(be.xp.abs(part) for part in terms(*(be.xp.abs(x) for x in arrays))))
+    return total(tuple(backend.xp.abs(part) for part in terms(*(backend.xp.abs(x) for x in arrays))))
 
 
-def relative_gap(be: Backend, terms: Callable[..., Arrays], *arrays: Array) -> Array:
+def relative_gap(backend: Backend, terms: Callable[..., Arrays], *arrays: Array) -> Array:
     """What is left of an equation beside the moduli of its terms."""
-    return norm(be, total(terms(*arrays))) / safe_divisor(be, norm(be, rounding(be, terms, *arrays)))
+    return norm(backend, total(terms(*arrays))) / safe_divisor(
+        backend, norm(backend, rounding(backend, terms, *arrays))
+    )
 
 
 # Sums by doubling leave up to 2 eps of the moduli of the terms on every ordinary equation, of whatever size.
 _ROUNDINGS = 4
 
 
-def at_rounding(be: Backend, terms: Callable[..., Arrays], *arrays: Array) -> Array:
+def at_rounding(backend: Backend, terms: Callable[..., Arrays], *arrays: Array) -> Array:
     """Whether an equation holds as well as it can: what is left is no more than the rounding of its terms, entry by entry.
 
     Beside norms of a and x alone, the small blocks of a stiff equation would not count.
     """
     parts = terms(*arrays)
-    gap, enough = norm(be, total(parts)), _ROUNDINGS * be.eps(parts[0])
-    surely = gap <= enough * total(tuple(norm(be, part) for part in parts))
-    return be.masked_cond(
+    gap, enough = norm(backend, total(parts)), _ROUNDINGS * backend.eps(parts[0])
+    surely = gap <= enough * total(tuple(norm(backend, part) for part in parts))
+    return backend.masked_cond(
         surely,
         lambda gap, *arrays: gap == gap,
-        lambda gap, *arrays: gap <= enough * norm(be, rounding(be, terms, *arrays)),
+        lambda gap, *arrays: gap <= enough * norm(backend, rounding(backend, terms, *arrays)),
         *(gap, *arrays),
     )
 
 
 def in_callers_units(
-    be: Backend,
+    backend: Backend,
     solve: Callable[..., Array],
     terms: Callable[..., Arrays],
     x: Array,
@@ -131,21 +133,23 @@ def in_callers_units(
     """
     if outer is None:
         return x
-    lower = outer - be.xp.max(outer, axis=(-1, -2), keepdims=True)
+    lower = outer - backend.xp.max(outer, axis=(-1, -2), keepdims=True)
 
     def correct(x: Array, lower: Array, *arrays: Array) -> Array:
         for _ in range(2):
             gap = total(terms(x, *arrays))
             new = x + solve(gap, *arrays)
-            after, before, _ = scale_to_unit(be, *(be.ldexp(y, lower) for y in (total(terms(new, *arrays)), gap)))
-            x = be.xp.where(broadcast_scalar(norm(be, after) < norm(be, before)), new, x)
+            after, before, _ = scale_to_unit(
+                backend, *(backend.ldexp(y, lower) for y in (total(terms(new, *arrays)), gap))
+            )
+            x = backend.xp.where(broadcast_scalar(norm(backend, after) < norm(backend, before)), new, x)
         return x
 
-    return be.rare_cond((outer != 0).any((-1, -2)), correct, lambda x, *_: x, x, lower, *arrays)
+    return backend.rare_cond((outer != 0).any((-1, -2)), correct, lambda x, *_: x, x, lower, *arrays)
 
 
 def each_in_callers_units(
-    be: Backend,
+    backend: Backend,
     solve: Callable[..., Array],
     terms: Callable[..., Arrays],
     solved: Array,
@@ -160,25 +164,25 @@ def each_in_callers_units(
     def correct(solved: Array, outer: Array, rights: Array, *arrays: Array) -> Array:
         parts = [
             in_callers_units(
-                be, lambda gap, right, *xs: solve(gap, *xs), terms, solved[:, k], outer, rights[:, k], *arrays
+                backend, lambda gap, right, *xs: solve(gap, *xs), terms, solved[:, k], outer, rights[:, k], *arrays
             )
             for k in range(solved.shape[1])
         ]
-        return be.xp.stack(parts, axis=1)
+        return backend.xp.stack(parts, axis=1)
 
     mask = (outer != 0).any((-1, -2))
-    return be.rare_cond(mask, correct, lambda solved, *_: solved, solved, outer, rights, *arrays)
+    return backend.rare_cond(mask, correct, lambda solved, *_: solved, solved, outer, rights, *arrays)
 
 
-def solve_weighed(be: Backend, outer: Array | None, *parts: Array) -> Arrays:
+def solve_weighed(backend: Backend, outer: Array | None, *parts: Array) -> Arrays:
     """What stands in units 2^outer smaller than the caller's with the weight that it has in the caller's, but for a factor."""
     if outer is None:
         return parts
-    lower = outer - be.xp.max(outer, axis=(-1, -2), keepdims=True)
-    return tuple(be.ldexp(part, lower) for part in parts)
+    lower = outer - backend.xp.max(outer, axis=(-1, -2), keepdims=True)
+    return tuple(backend.ldexp(part, lower) for part in parts)
 
 
-def correction(be: Backend, solved: Array) -> Array:
+def correction(backend: Backend, solved: Array) -> Array:
     """The solution for what is left of an equation, (B, k, n, m) its first, lengthened by those for random rounding, the others.
 
     In a direction that rounding moves the solution in, and not against the correction. A single solution is all there is.
@@ -186,6 +190,6 @@ def correction(be: Backend, solved: Array) -> Array:
     if solved.shape[1] == 1:
         return solved[:, 0]
     step, shown = solved[:, 0], solved[:, 1]
-    spread = norm(be, solved[:, 1:])
-    spread = be.xp.where(inner(be, step, shown) < 0, -spread, spread)
-    return step + broadcast_scalar(spread / safe_divisor(be, norm(be, shown))) * shown
+    spread = norm(backend, solved[:, 1:])
+    spread = backend.xp.where(inner(backend, step, shown) < 0, -spread, spread)
+    return step + broadcast_scalar(spread / safe_divisor(backend, norm(backend, shown))) * shown

@@ -29,7 +29,7 @@ class LineSearchResult(NamedTuple):
     side: Array
 
 
-def likely_inseparable(be: Backend, a: Array, b: Array) -> Array:
+def likely_inseparable(backend: Backend, a: Array, b: Array) -> Array:
     """Which pairs look so mixed that a search for a line would be wasted: the means of the spectra beside their spread.
 
     The mean of k numbers on one side of a line is at least 1/√k of their standard deviation away from it, usually more. For
@@ -37,43 +37,47 @@ def likely_inseparable(be: Backend, a: Array, b: Array) -> Array:
     """
     n, m = a.shape[-1], b.shape[-1]
     apart = 1.0 if max(n, m) <= 64 else 2 / math.sqrt(max(n, m))
-    mean_a, mean_b = _trace(be, a) / n, _trace(be, b) / m
-    return be.xp.abs(mean_a + mean_b) < apart * (
-        _real_part_deviation(be, a, mean_a) + _real_part_deviation(be, b, mean_b)
+    mean_a, mean_b = _trace(backend, a) / n, _trace(backend, b) / m
+    return backend.xp.abs(mean_a + mean_b) < apart * (
+        _real_part_deviation(backend, a, mean_a) + _real_part_deviation(backend, b, mean_b)
     )
 
 
-def _real_part_deviation(be: Backend, a: Array, mean: Array) -> Array:
+def _real_part_deviation(backend: Backend, a: Array, mean: Array) -> Array:
     """The standard deviation of the real parts of the eigenvalues, exact for normal matrices and above it for others."""
     n = a.shape[-1]
-    size = norm(be, a)
-    second = (_inner(be, a, a) + size * size) / (2 * n)
+    size = norm(backend, a)
+    second = (_inner(backend, a, a) + size * size) / (2 * n)
     variance = second - mean * mean
-    return be.xp.sqrt(be.xp.where(variance > 0, variance, 0 * variance))
+    return backend.xp.sqrt(backend.xp.where(variance > 0, variance, 0 * variance))
 
 
-def find_separating_line(be: Backend, a: Array, b: Array, q: Array, tries: int, limit: int) -> LineSearchResult:
+def find_separating_line(backend: Backend, a: Array, b: Array, q: Array, tries: int, limit: int) -> LineSearchResult:
     """Try lines between the spectra of a and -b until one separates them.
 
     The means of the two spectra say which one lies left and between what the line must run. A try that fails still counts
     the strays on either side, as traces of the converged blocks, and finds their mean: strays on both sides prove that no
     line exists, strays of one spectrum move its bound to their mean.
     """
-    xp, one = be.xp, be.ones(q)
+    xp, one = backend.xp, backend.ones(q)
     n, m = q.shape[-2:]
-    side, low, high, line = _line_between_means(be, a, b)
+    side, low, high, line = _line_between_means(backend, a, b)
 
     def step(state: Any) -> Any:
         a, b, q, side, low, high, line, _, steps, done = state
-        right_a, right_b = _shift_and_turn(be, a, b, line, side)
-        found = newton(be, Triangular(-right_a, broadcast_scalar(side) * q, right_b), limit)
+        right_a, right_b = _shift_and_turn(backend, a, b, line, side)
+        found = newton(backend, Triangular(-right_a, broadcast_scalar(side) * q, right_b), limit)
         s = found.value
-        count_a, count_b = (n + _trace(be, s.a)) / 2, (m - _trace(be, s.b)) / 2
+        count_a, count_b = (n + _trace(backend, s.a)) / 2, (m - _trace(backend, s.b)) / 2
         stray_a, stray_b = count_a > 0.5, count_b > 0.5
-        sure = has_converged(be, found) & (_off_integer(be, count_a) < 0.1) & (_off_integer(be, count_b) < 0.1)
+        sure = (
+            has_converged(backend, found)
+            & (_off_integer(backend, count_a) < 0.1)
+            & (_off_integer(backend, count_b) < 0.1)
+        )
         # Means of the strays: of a where the first block stayed +1, of -b where the second stayed -1.
-        place_a = (_trace(be, a) + _inner(be, s.a, a)) / (2 * safe_divisor(be, count_a))
-        place_b = -(_trace(be, b) - _inner(be, s.b, b)) / (2 * safe_divisor(be, count_b))
+        place_a = (_trace(backend, a) + _inner(backend, s.a, a)) / (2 * safe_divisor(backend, count_a))
+        place_b = -(_trace(backend, b) - _inner(backend, s.b, b)) / (2 * safe_divisor(backend, count_b))
         moves_low = sure & xp.where(side > 0, stray_b, stray_a)
         moves_high = sure & xp.where(side > 0, stray_a, stray_b)
         place_low, place_high = xp.where(side > 0, place_b, place_a), xp.where(side > 0, place_a, place_b)
@@ -88,81 +92,85 @@ def find_separating_line(be: Backend, a: Array, b: Array, q: Array, tries: int, 
         return state, (done == 0) & ~likely_inseparable
 
     zero = 0 * one
-    *_, line, x, steps, done = be.loop(step, (a, b, q, side, low, high, line, 0 * q, zero, zero), tries)
+    *_, line, x, steps, done = backend.loop(step, (a, b, q, side, low, high, line, 0 * q, zero, zero), tries)
     return LineSearchResult(x, steps, (done > 0) & (low < high), line, side)
 
 
-def _line_between_means(be: Backend, a: Array, b: Array) -> tuple[Array, Array, Array, Array]:
+def _line_between_means(backend: Backend, a: Array, b: Array) -> tuple[Array, Array, Array, Array]:
     """(side, low, high, line): the means of the two spectra, 1 where a lies right of -b, and a line between the means."""
-    xp, one = be.xp, be.ones(a)
-    mean_a, mean_b = _trace(be, a) / a.shape[-1], -_trace(be, b) / b.shape[-1]
+    xp, one = backend.xp, backend.ones(a)
+    mean_a, mean_b = _trace(backend, a) / a.shape[-1], -_trace(backend, b) / b.shape[-1]
     low, high = xp.minimum(mean_a, mean_b), xp.maximum(mean_a, mean_b)
     line = xp.where((low < 0) & (high > 0), 0 * one, (low + high) / 2)
     return xp.where(mean_a >= mean_b, one, -one), low, high, line
 
 
-def solve_by_doubling(be: Backend, a: Array, b: Array, q: Array, limit: int) -> tuple[LineSearchResult, Array]:
+def solve_by_doubling(backend: Backend, a: Array, b: Array, q: Array, limit: int) -> tuple[LineSearchResult, Array]:
     """x by doubling the sum that the line between the means makes of the equation, and where that equation may be singular."""
-    side, _, _, line = _line_between_means(be, a, b)
-    found, growth = _sum_on_line(be, a, b, q, line, side, limit)
-    limit = ROUNDINGS * be.eps(a) * (norm(be, a) + norm(be, b))
+    side, _, _, line = _line_between_means(backend, a, b)
+    found, growth = _sum_on_line(backend, a, b, q, line, side, limit)
+    limit = ROUNDINGS * backend.eps(a) * (norm(backend, a) + norm(backend, b))
     # A solution this large means an operator that is singular to working precision.
-    large = ~(norm(be, found.x) * limit < safe_divisor(be, norm(be, q)))
-    return found, may_be_singular(be, 1 / growth, q, limit) | large
+    large = ~(norm(backend, found.x) * limit < safe_divisor(backend, norm(backend, q)))
+    return found, may_be_singular(backend, 1 / growth, q, limit) | large
 
 
-def shift_to_line(be: Backend, a: Array, b: Array) -> tuple[Array, Array, Array]:
+def shift_to_line(backend: Backend, a: Array, b: Array) -> tuple[Array, Array, Array]:
     """(a - s I, b + s I, side) about the line between the means, both times the side, which is that of a."""
-    side, _, _, line = _line_between_means(be, a, b)
-    return (*_shift_and_turn(be, a, b, line, side), side)
+    side, _, _, line = _line_between_means(backend, a, b)
+    return (*_shift_and_turn(backend, a, b, line, side), side)
 
 
 def _sum_on_line(
-    be: Backend, a: Array, b: Array, q: Array, line: Array, side: Array, limit: int
+    backend: Backend, a: Array, b: Array, q: Array, line: Array, side: Array, limit: int
 ) -> tuple[LineSearchResult, Array]:
     """x with a x + x b = q, and how much larger than q it may be."""
     found = two_sided_sylvester(
-        be, *_shift_and_turn(be, a, b, line, side), (broadcast_scalar(side) * q)[..., None, :, :], limit
+        backend, *_shift_and_turn(backend, a, b, line, side), (broadcast_scalar(side) * q)[..., None, :, :], limit
     )
     return LineSearchResult(found.x[..., 0, :, :], found.steps, found.converged, line, side), found.growth
 
 
-def _shift_and_turn(be: Backend, a: Array, b: Array, line: Array, side: Array) -> tuple[Array, Array]:
+def _shift_and_turn(backend: Backend, a: Array, b: Array, line: Array, side: Array) -> tuple[Array, Array]:
     """a - line I and b + line I with both spectra in the right half plane."""
 
     def shift_members(a: Array, b: Array, line: Array, side: Array) -> tuple[Array, Array]:
-        return broadcast_scalar(side) * plus_identity(be, -broadcast_scalar(line), a), broadcast_scalar(
+        return broadcast_scalar(side) * plus_identity(backend, -broadcast_scalar(line), a), broadcast_scalar(
             side
-        ) * plus_identity(be, broadcast_scalar(line), b)
+        ) * plus_identity(backend, broadcast_scalar(line), b)
 
-    return be.masked_cond((line != 0) | (side < 0), shift_members, lambda a, b, *_: (a, b), a, b, line, side)
+    return backend.masked_cond((line != 0) | (side < 0), shift_members, lambda a, b, *_: (a, b), a, b, line, side)
 
 
-def unproven_line(be: Backend, found: LineSearchResult, a: Array, b: Array) -> Array:
+def unproven_line(backend: Backend, found: LineSearchResult, a: Array, b: Array) -> Array:
     """Where nothing proves yet that the equation with this line is not singular.
 
     A proof are fields of values of a and -b on two sides of the line: half the distance between them, √eps of the size, is
     below half the separation.
     """
-    distance = math.sqrt(be.eps(a)) * (norm(be, a) + norm(be, b))
-    a, b = _shift_and_turn(be, a, b, found.line, found.side)
-    return ~(found.sound & fields_of_values_separated(be, a, distance) & fields_of_values_separated(be, b, distance))
+    distance = math.sqrt(backend.eps(a)) * (norm(backend, a) + norm(backend, b))
+    a, b = _shift_and_turn(backend, a, b, found.line, found.side)
+    return ~(
+        found.sound
+        & fields_of_values_separated(backend, a, distance)
+        & fields_of_values_separated(backend, b, distance)
+    )
 
 
-def fields_of_values_separated(be: Backend, x: Array, distance: Array) -> Array:
+def fields_of_values_separated(backend: Backend, x: Array, distance: Array) -> Array:
     """Whether the field of values of x lies to the right of this distance from the imaginary axis."""
-    factor = be.cholesky(plus_identity(be, -broadcast_scalar(2 * distance), x + adjoint(x)))
-    return be.xp.isfinite(factor).all((-1, -2))
+    factor = backend.cholesky(plus_identity(backend, -broadcast_scalar(2 * distance), x + adjoint(x)))
+    return backend.xp.isfinite(factor).all((-1, -2))
 
 
-def _trace(be: Backend, x: Array) -> Array:
-    return be.trace(x).real
+def _trace(backend: Backend, x: Array) -> Array:
+    return backend.trace(x).real
 
 
-def _inner(be: Backend, x: Array, y: Array) -> Array:
+def _inner(backend: Backend, x: Array, y: Array) -> Array:
     """Re tr(x y)."""
-    return inner(be, adjoint(x), y)
+    return inner(backend, adjoint(x), y)
 
 
-def _off_integer(be: Backend, x: Array) -> Array:
-    return be.xp.abs(x - be.xp.round(x))
+def _off_integer(backend: Backend, x: Array) -> Array:
+    return backend.xp.abs(x - backend.xp.round(x))

@@ -37,73 +37,75 @@ class PowerSums(NamedTuple):
     scale: Array
     growth: Array
 
-    def solve(self, be: Backend, q: Array) -> Array:
+    def solve(self, backend: Backend, q: Array) -> Array:
         """The solution for q."""
         x = self.scale * (q if self.u is None else self.u @ q @ self.v)
         for c, d in zip(self.left, self.right, strict=True):
-            x = be.addmm(1.0, x, 1.0, c @ x, d)
+            x = backend.addmm(1.0, x, 1.0, c @ x, d)
         return x
 
-    def adjoint_solve(self, be: Backend, q: Array) -> Array:
+    def adjoint_solve(self, backend: Backend, q: Array) -> Array:
         """The solution of the adjoint equation for q."""
         y = q
         for c, d in zip(self.left, self.right, strict=True):
-            y = be.addmm(1.0, y, 1.0, adjoint(c) @ y, adjoint(d))
+            y = backend.addmm(1.0, y, 1.0, adjoint(c) @ y, adjoint(d))
         return self.scale * (y if self.u is None else adjoint(self.u) @ y @ adjoint(self.v))
 
-    def is_reliable(self, be: Backend, limit: Array) -> bool:
+    def is_reliable(self, backend: Backend, limit: Array) -> bool:
         """Whether the sum is there and its equation surely is not singular to within `limit`, a separation."""
-        return len(self.left) <= _MOST and not bool(may_be_singular(be, 1 / self.growth, self.left[0], limit)[0])
+        return len(self.left) <= _MOST and not bool(may_be_singular(backend, 1 / self.growth, self.left[0], limit)[0])
 
-    def responses(self, be: Backend, rights: Array, least: Array | None) -> tuple[Array, Array]:
+    def responses(self, backend: Backend, rights: Array, least: Array | None) -> tuple[Array, Array]:
         """(solutions, separation) for right-hand sides (1, k, n, m); the last one should be partly random.
 
         The separation is estimated from above, by how much its solution is larger than itself, and by `least`: what is known of
         it already, or else what the solution of the adjoint equation for that solution shows.
         """
-        solved = [self.solve(be, rights[:, k]) for k in range(rights.shape[1])]
-        size = norm(be, solved[-1])
+        solved = [self.solve(backend, rights[:, k]) for k in range(rights.shape[1])]
+        size = norm(backend, solved[-1])
         if least is None:
-            least = 1 / norm(be, self.adjoint_solve(be, solved[-1] / broadcast_scalar(size)))
-        least = be.xp.minimum(norm(be, rights[:, -1]) / size, least)
-        return be.xp.stack(solved, axis=1), be.xp.where(be.xp.isfinite(least), least, 0 * size)
+            least = 1 / norm(backend, self.adjoint_solve(backend, solved[-1] / broadcast_scalar(size)))
+        least = backend.xp.minimum(norm(backend, rights[:, -1]) / size, least)
+        return backend.xp.stack(solved, axis=1), backend.xp.where(backend.xp.isfinite(least), least, 0 * size)
 
 
-def lyapunov(be: Backend, a: Array) -> PowerSums:
+def lyapunov(backend: Backend, a: Array) -> PowerSums:
     """For a x + x aᴴ = q with the spectrum of a on one side of the imaginary axis."""
-    side = be.xp.where(trace(be, a).real <= 0, be.ones(a), -be.ones(a))
-    c, m, p = cayley(be, broadcast_scalar(side) * a)
-    return _one_sided(be, c, m, broadcast_scalar(-2 * side * p))
+    side = backend.xp.where(trace(backend, a).real <= 0, backend.ones(a), -backend.ones(a))
+    c, m, p = cayley(backend, broadcast_scalar(side) * a)
+    return _one_sided(backend, c, m, broadcast_scalar(-2 * side * p))
 
 
-def stein(be: Backend, a: Array, d: Array) -> PowerSums:
+def stein(backend: Backend, a: Array, d: Array) -> PowerSums:
     """For a x aᴴ - d x + q = 0 with the spectrum of a inside the circle of radius √d, or outside."""
-    root = broadcast_scalar(be.xp.sqrt(d))
-    if bool((be.log_determinant(a) > a.shape[-1] * be.xp.log(d) / 2)[0]):
-        m = be.inv(a)
-        return _one_sided(be, root * m, m, -broadcast_scalar(be.ones(a)))
-    return _one_sided(be, a / root, None, 1 / broadcast_scalar(d))
+    root = broadcast_scalar(backend.xp.sqrt(d))
+    if bool((backend.log_determinant(a) > a.shape[-1] * backend.xp.log(d) / 2)[0]):
+        m = backend.inv(a)
+        return _one_sided(backend, root * m, m, -broadcast_scalar(backend.ones(a)))
+    return _one_sided(backend, a / root, None, 1 / broadcast_scalar(d))
 
 
-def sylvester(be: Backend, a: Array, b: Array) -> PowerSums:
+def sylvester(backend: Backend, a: Array, b: Array) -> PowerSums:
     """For a x + x b = q with a vertical line halfway between the means that parts the spectra of a and -b."""
-    a, b, side = shift_to_line(be, a, b)
-    p = broadcast_scalar(be.xp.exp((be.log_determinant(a) + be.log_determinant(b)) / (a.shape[-1] + b.shape[-1])))
-    u, v = be.inv(plus_identity(be, p, a)), be.inv(plus_identity(be, p, b))
-    c, d = plus_identity(be, 1.0, -2 * p * u), plus_identity(be, 1.0, -2 * p * v)
-    return _powers(be, c, d, u, v, 2 * broadcast_scalar(side) * p)
+    a, b, side = shift_to_line(backend, a, b)
+    p = broadcast_scalar(
+        backend.xp.exp((backend.log_determinant(a) + backend.log_determinant(b)) / (a.shape[-1] + b.shape[-1]))
+    )
+    u, v = backend.inv(plus_identity(backend, p, a)), backend.inv(plus_identity(backend, p, b))
+    c, d = plus_identity(backend, 1.0, -2 * p * u), plus_identity(backend, 1.0, -2 * p * v)
+    return _powers(backend, c, d, u, v, 2 * broadcast_scalar(side) * p)
 
 
-def _one_sided(be: Backend, c: Array, m: Array | None, scale: Array) -> PowerSums:
-    found = _powers(be, c, None, m, None if m is None else adjoint(m), scale)
+def _one_sided(backend: Backend, c: Array, m: Array | None, scale: Array) -> PowerSums:
+    found = _powers(backend, c, None, m, None if m is None else adjoint(m), scale)
     return found._replace(right=[adjoint(c) for c in found.left])
 
 
-def _powers(be: Backend, c: Array, d: Array | None, u: Array | None, v: Array | None, scale: Array) -> PowerSums:
+def _powers(backend: Backend, c: Array, d: Array | None, u: Array | None, v: Array | None, scale: Array) -> PowerSums:
     """The powers, for as long as `doubling` takes them; d is None for the adjoint of c."""
-    small, large, _ = limits(be, c)
+    small, large, _ = limits(backend, c)
     left, right = [c], [] if d is None else [d]
-    size = norm(be, c) * norm(be, c if d is None else d)
+    size = norm(backend, c) * norm(backend, c if d is None else d)
     growth = 1 + size
     while len(left) <= _MOST and bool(((size > small**2) & (size < large**2))[0]):
         c = c @ c
@@ -111,9 +113,9 @@ def _powers(be: Backend, c: Array, d: Array | None, u: Array | None, v: Array | 
         if d is not None:
             d = d @ d
             right.append(d)
-        size = norm(be, c) * norm(be, c if d is None else d)
+        size = norm(backend, c) * norm(backend, c if d is None else d)
         growth = growth + 2.0 ** (len(left) - 1) * size
-    growth = growth * be.xp.abs(scale[:, 0, 0])
+    growth = growth * backend.xp.abs(scale[:, 0, 0])
     if u is not None:
-        growth = growth * norm(be, u) * norm(be, v)
-    return PowerSums(left, right, u, v, scale, be.xp.where(size <= small**2, growth, math.inf + 0 * growth))
+        growth = growth * norm(backend, u) * norm(backend, v)
+    return PowerSums(left, right, u, v, scale, backend.xp.where(size <= small**2, growth, math.inf + 0 * growth))

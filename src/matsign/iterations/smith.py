@@ -38,31 +38,31 @@ class Cayley(NamedTuple):
     p: Array
 
 
-def limits(be: Backend, c: Array) -> tuple[float, float, int]:
+def limits(backend: Backend, c: Array) -> tuple[float, float, int]:
     """(small, large, steps): where the powers of c have vanished, where they are lost, and when rounding has had its say.
 
     With ‖c‖ ≤ small the terms after the next are below rounding. Beyond `large` nothing of half the digits is left. An
     eigenvalue that takes more steps is as near the unit circle as rounding could have put it.
     """
-    eps = be.eps(c)
+    eps = backend.eps(c)
     return (eps / 2) ** 0.25, eps**-0.5, -round(math.log2(eps)) - 4
 
 
-def smith(be: Backend, like: Array, start: Callable[[], tuple[Array, Array]]) -> SmithSum:
+def smith(backend: Backend, like: Array, start: Callable[[], tuple[Array, Array]]) -> SmithSum:
     """x with x - c x cᴴ = q for a c inside the unit circle; a member that has another c is not converged.
 
     Where nobody else holds the (c, q) that `start` makes, they are let go of on the way.
     """
-    found = smith_each(be, like, start)
+    found = smith_each(backend, like, start)
     return found._replace(x=found.x[0])
 
 
-def smith_each(be: Backend, like: Array, start: Callable[[], tuple[Array, ...]]) -> SmithSum:
+def smith_each(backend: Backend, like: Array, start: Callable[[], tuple[Array, ...]]) -> SmithSum:
     """The same for several right-hand sides that share the powers of c: (c, *qs) from `start`, and a tuple for x."""
-    small, large, limit = limits(be, like)
+    small, large, limit = limits(backend, like)
 
     def added(c: Array, xs: tuple[Array, ...]) -> tuple[Array, ...]:
-        return tuple(be.addmm(1.0, x, 1.0, c @ x, adjoint(c)) for x in xs)
+        return tuple(backend.addmm(1.0, x, 1.0, c @ x, adjoint(c)) for x in xs)
 
     def step(state: Any) -> Any:
         c, xs, power, size, growth = state
@@ -70,50 +70,50 @@ def smith_each(be: Backend, like: Array, start: Callable[[], tuple[Array, ...]])
         xs = added(c, xs)
         c = c @ c
         growth = growth + power * (size * size)
-        size = norm(be, c)
+        size = norm(backend, c)
         return (c, xs, power + power, size, growth), (size > small) & (size < large)
 
     def begin(c: Array, *xs: Array) -> Any:
-        one = be.ones(like)
-        return c, xs, one, norm(be, c), one
+        one = backend.ones(like)
+        return c, xs, one, norm(backend, c), one
 
-    c, xs, power, size, growth = be.loop(step, begin(*start()), limit)
+    c, xs, power, size, growth = backend.loop(step, begin(*start()), limit)
     # The power is 2 to the number of steps in the loop; its exponent one more.
-    return SmithSum(added(c, xs), be.exponent(power), size <= small, growth + power * (size * size))
+    return SmithSum(added(c, xs), backend.exponent(power), size <= small, growth + power * (size * size))
 
 
-def cayley(be: Backend, a: Array) -> Cayley:
+def cayley(backend: Backend, a: Array) -> Cayley:
     """The transform of a stable `a`; p is the geometric mean of the moduli of its eigenvalues."""
-    p = be.xp.exp(be.log_determinant(a) / a.shape[-1])
-    m = be.inv(plus_identity(be, broadcast_scalar(-p), a))
-    return Cayley(plus_identity(be, 1.0, broadcast_scalar(2 * p) * m), m, p)
+    p = backend.xp.exp(backend.log_determinant(a) / a.shape[-1])
+    m = backend.inv(plus_identity(backend, broadcast_scalar(-p), a))
+    return Cayley(plus_identity(backend, 1.0, broadcast_scalar(2 * p) * m), m, p)
 
 
-def one_sided_lyapunov(be: Backend, a: Array, q: Array) -> SmithSum:
+def one_sided_lyapunov(backend: Backend, a: Array, q: Array) -> SmithSum:
     """x with a x + x aᴴ = q for an `a` with its spectrum on one side of the imaginary axis."""
-    one = be.ones(q)
-    side = be.xp.where(trace(be, a).real <= 0, one, -one)
+    one = backend.ones(q)
+    side = backend.xp.where(trace(backend, a).real <= 0, one, -one)
     size = []
 
     def start() -> tuple[Array, Array]:
-        c, m, p = cayley(be, broadcast_scalar(side) * a)
-        norm_m = norm(be, m)
+        c, m, p = cayley(backend, broadcast_scalar(side) * a)
+        norm_m = norm(backend, m)
         size.append(2 * p * (norm_m * norm_m))
         return c, broadcast_scalar(-2 * side * p) * (m @ q @ adjoint(m))
 
-    found = smith(be, q, start)
+    found = smith(backend, q, start)
     return found._replace(growth=found.growth * size[0])
 
 
-def two_sided_sylvester(be: Backend, a: Array, b: Array, q: Array, limit: int = 0) -> SmithSum:
+def two_sided_sylvester(backend: Backend, a: Array, b: Array, q: Array, limit: int = 0) -> SmithSum:
     """x with a x + x b = q, for right-hand sides (B, k, n, m), where a circle about a point of the right half plane separates
     the spectrum of a from that of -b.
 
     With the one to the right of the imaginary axis and the other to the left there is one.
     """
-    xp, same = be.xp, b is a
-    small, large, most = limits(be, a)
-    volume = 2 * be.log_determinant(a) if same else be.log_determinant(a) + be.log_determinant(b)
+    xp, same = backend.xp, b is a
+    small, large, most = limits(backend, a)
+    volume = 2 * backend.log_determinant(a) if same else backend.log_determinant(a) + backend.log_determinant(b)
     p = xp.exp(volume / (a.shape[-1] + b.shape[-1]))
 
     def term(x: Array, c: Array, d: Array) -> Array:
@@ -126,21 +126,21 @@ def two_sided_sylvester(be: Backend, a: Array, b: Array, q: Array, limit: int = 
         c = c @ c
         d = c if same else d @ d
         growth = growth + power * size
-        size = norm(be, c) * norm(be, d)
+        size = norm(backend, c) * norm(backend, d)
         return (x, c, d, power + power, size, growth), (size > small**2) & (size < large**2)
 
     first = []
 
     def start() -> Any:
-        u = be.inv(plus_identity(be, broadcast_scalar(p), a))
-        v = u if same else be.inv(plus_identity(be, broadcast_scalar(p), b))
-        first.append(2 * p * norm(be, u) * norm(be, v))
+        u = backend.inv(plus_identity(backend, broadcast_scalar(p), a))
+        v = u if same else backend.inv(plus_identity(backend, broadcast_scalar(p), b))
+        first.append(2 * p * norm(backend, u) * norm(backend, v))
         x = broadcast_to_rank(2 * p, q) * term(q, u, v)
-        c = plus_identity(be, 1.0, broadcast_scalar(-2 * p) * u)
-        d = c if same else plus_identity(be, 1.0, broadcast_scalar(-2 * p) * v)
-        one = be.ones(a)
-        return x, c, d, one, norm(be, c) * norm(be, d), one
+        c = plus_identity(backend, 1.0, broadcast_scalar(-2 * p) * u)
+        d = c if same else plus_identity(backend, 1.0, broadcast_scalar(-2 * p) * v)
+        one = backend.ones(a)
+        return x, c, d, one, norm(backend, c) * norm(backend, d), one
 
-    x, c, d, power, size, growth = be.loop(step, start(), limit or most)
+    x, c, d, power, size, growth = backend.loop(step, start(), limit or most)
     growth = first[0] * (growth + power * size)
-    return SmithSum(x + term(x, c, d), be.exponent(power), size <= small**2, growth)
+    return SmithSum(x + term(x, c, d), backend.exponent(power), size <= small**2, growth)

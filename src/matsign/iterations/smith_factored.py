@@ -30,113 +30,115 @@ class Factors(NamedTuple):
     growth: Array
 
 
-def smith_factors(be: Backend, c: Array, starts: tuple[Array, ...], duals: tuple[bool, ...]) -> Factors:
+def smith_factors(backend: Backend, c: Array, starts: tuple[Array, ...], duals: tuple[bool, ...]) -> Factors:
     """A factor for each start b; where `duals` says so, it is the one with cᴴ in place of c."""
-    if be.is_traced(c) or c.shape[-1] < _LARGE:
-        return _batched_factors(be, c, starts, duals)
-    parts = [_member_factors(be, c[k : k + 1], tuple(b[k : k + 1] for b in starts), duals) for k in range(len(c))]
-    z = tuple(be.xp.concat(members) for members in zip(*(part.z for part in parts), strict=True))
-    return Factors(z, *(be.xp.concat([part[i] for part in parts]) for i in (1, 2, 3)))
+    if backend.is_traced(c) or c.shape[-1] < _LARGE:
+        return _batched_factors(backend, c, starts, duals)
+    parts = [_member_factors(backend, c[k : k + 1], tuple(b[k : k + 1] for b in starts), duals) for k in range(len(c))]
+    z = tuple(backend.xp.concat(members) for members in zip(*(part.z for part in parts), strict=True))
+    return Factors(z, *(backend.xp.concat([part[i] for part in parts]) for i in (1, 2, 3)))
 
 
-def _batched_factors(be: Backend, c: Array, starts: tuple[Array, ...], duals: tuple[bool, ...]) -> Factors:
+def _batched_factors(backend: Backend, c: Array, starts: tuple[Array, ...], duals: tuple[bool, ...]) -> Factors:
     """All members at once, with n columns each."""
-    small, large, limit = _limits(be, c)
+    small, large, limit = _limits(backend, c)
 
     def step(state: Any) -> Any:
         c, z, steps, size, growth = state
-        z = tuple(_triangular(be, _double(be, c, x, dual)) for x, dual in zip(z, duals, strict=True))
+        z = tuple(_triangular(backend, _double(backend, c, x, dual)) for x, dual in zip(z, duals, strict=True))
         c = c @ c
         growth = growth + 2.0**steps * size**2
-        size = norm(be, c)
+        size = norm(backend, c)
         return (c, z, steps + 1, size, growth), (size > small) & (size < large)
 
-    one = be.ones(c)
-    start = tuple(_triangular(be, b) for b in starts)
-    c, z, steps, size, growth = be.loop(step, (c, start, 0 * one, norm(be, c), one), limit)
-    z = tuple(principal(be, _triangular(be, _double(be, c, x, dual))) for x, dual in zip(z, duals, strict=True))
+    one = backend.ones(c)
+    start = tuple(_triangular(backend, b) for b in starts)
+    c, z, steps, size, growth = backend.loop(step, (c, start, 0 * one, norm(backend, c), one), limit)
+    z = tuple(
+        principal(backend, _triangular(backend, _double(backend, c, x, dual))) for x, dual in zip(z, duals, strict=True)
+    )
     return Factors(z, steps + 1, size <= small, growth + 2.0**steps * size**2)
 
 
-def _member_factors(be: Backend, c: Array, starts: tuple[Array, ...], duals: tuple[bool, ...]) -> Factors:
+def _member_factors(backend: Backend, c: Array, starts: tuple[Array, ...], duals: tuple[bool, ...]) -> Factors:
     """One member, with as many columns as its numerical rank."""
-    small, large, limit = _limits(be, c)
-    one, n = be.ones(c), c.shape[-1]
-    z = tuple(_compress(be, b) for b in starts)
-    size, steps, growth = float(norm(be, c)[0]), 0, 1.0
+    small, large, limit = _limits(backend, c)
+    one, n = backend.ones(c), c.shape[-1]
+    z = tuple(_compress(backend, b) for b in starts)
+    size, steps, growth = float(norm(backend, c)[0]), 0, 1.0
     while steps < limit and (steps == 0 or small < size < large):
-        z = tuple(_compress(be, _double(be, c, x, dual)) for x, dual in zip(z, duals, strict=True))
+        z = tuple(_compress(backend, _double(backend, c, x, dual)) for x, dual in zip(z, duals, strict=True))
         c = c @ c
         growth += 2.0**steps * size * size
-        size, steps = float(norm(be, c)[0]), steps + 1
-    z = tuple(_compress(be, _double(be, c, x, dual)) for x, dual in zip(z, duals, strict=True))
-    z = tuple(_pad(be, principal(be, x), n) for x in z)
+        size, steps = float(norm(backend, c)[0]), steps + 1
+    z = tuple(_compress(backend, _double(backend, c, x, dual)) for x, dual in zip(z, duals, strict=True))
+    z = tuple(_pad(backend, principal(backend, x), n) for x in z)
     return Factors(z, (steps + 1) * one, size * one <= small, (growth + 2.0**steps * size * size) * one)
 
 
-def _limits(be: Backend, c: Array) -> tuple[float, float, int]:
+def _limits(backend: Backend, c: Array) -> tuple[float, float, int]:
     """As for the sum; but there is no other method, so powers that grow for a while get the benefit of the doubt."""
-    small, _, limit = limits(be, c)
-    return small, 1 / be.eps(c), limit
+    small, _, limit = limits(backend, c)
+    return small, 1 / backend.eps(c), limit
 
 
-def _double(be: Backend, c: Array, z: Array, dual: bool) -> Array:
-    return be.xp.concat([z, (adjoint(c) if dual else c) @ z], axis=-1)
+def _double(backend: Backend, c: Array, z: Array, dual: bool) -> Array:
+    return backend.xp.concat([z, (adjoint(c) if dual else c) @ z], axis=-1)
 
 
-def _compress(be: Backend, z: Array) -> Array:
+def _compress(backend: Backend, z: Array) -> Array:
     """A factor of z zᴴ with as many columns as it has singular values above rounding, or n where that may save nothing."""
-    return _triangular(be, z) if z.shape[-1] > z.shape[-2] else _trim(be, principal(be, z))
+    return _triangular(backend, z) if z.shape[-1] > z.shape[-2] else _trim(backend, principal(backend, z))
 
 
-def _triangular(be: Backend, z: Array) -> Array:
+def _triangular(backend: Backend, z: Array) -> Array:
     """A triangular factor (B, n, n) of z zᴴ."""
     n = z.shape[-2]
     if z.shape[-1] < n:
-        return _pad(be, z, n)
-    return adjoint(be.xp.linalg.qr(adjoint(zero_nonfinite_members(be, z)))[1])
+        return _pad(backend, z, n)
+    return adjoint(backend.xp.linalg.qr(adjoint(zero_nonfinite_members(backend, z)))[1])
 
 
-def principal(be: Backend, z: Array) -> Array:
+def principal(backend: Backend, z: Array) -> Array:
     """The factor of z zᴴ with orthogonal columns, the longest first, the largest entry of each real and positive."""
-    xp, z = be.xp, zero_nonfinite_members(be, z)
+    xp, z = backend.xp, zero_nonfinite_members(backend, z)
     n, k = z.shape[-2:]
     q, r = xp.linalg.qr(z) if k < n else (None, z)
-    u, values, _ = be.svd(r)
+    u, values, _ = backend.svd(r)
     z = (u if q is None else q @ u) * values[:, None, :]
     # A column below rounding is noise.
-    z = xp.where((values > be.eps(z) * values[:, :1])[:, None, :], z, 0 * z)
-    return z * phases(be, z)
+    z = xp.where((values > backend.eps(z) * values[:, :1])[:, None, :], z, 0 * z)
+    return z * phases(backend, z)
 
 
-def zero_nonfinite_members(be: Backend, x: Array) -> Array:
+def zero_nonfinite_members(backend: Backend, x: Array) -> Array:
     """Zeros for members that have no answer: no LAPACK routine ever sees a NaN."""
-    return be.xp.where(broadcast_scalar(be.xp.isfinite(x).all((-1, -2))), x, be.xp.zeros_like(x))
+    return backend.xp.where(broadcast_scalar(backend.xp.isfinite(x).all((-1, -2))), x, backend.xp.zeros_like(x))
 
 
-def phases(be: Backend, z: Array) -> Array:
+def phases(backend: Backend, z: Array) -> Array:
     """The number of modulus 1 for each column, ``(B, 1, k)``, that makes its largest entry real and positive."""
-    xp = be.xp
-    chosen = be.eye(z.shape[-2], z)[xp.argmax(xp.abs(z), axis=-2)].mT
+    xp = backend.xp
+    chosen = backend.eye(z.shape[-2], z)[xp.argmax(xp.abs(z), axis=-2)].mT
     entry = xp.sum(chosen * z, axis=-2, keepdims=True)
     size = xp.abs(entry)
     return xp.where(size > 0, entry.conj() / xp.where(size > 0, size, xp.ones_like(size)), xp.ones_like(entry))
 
 
-def width(be: Backend, z: Array) -> int:
+def width(backend: Backend, z: Array) -> int:
     """How many columns are not zero in some member; at least one, so that a member without an answer can show it."""
     if 0 in z.shape:
         return int(z.shape[-1])
-    used = (be.xp.isfinite(z) & (z != 0)).reshape((-1, z.shape[-1])).any(0)
+    used = (backend.xp.isfinite(z) & (z != 0)).reshape((-1, z.shape[-1])).any(0)
     return max([k + 1 for k, any_here in enumerate(used.tolist()) if any_here], default=min(1, z.shape[-1]))
 
 
-def _trim(be: Backend, z: Array) -> Array:
-    return z[..., : width(be, z)]
+def _trim(backend: Backend, z: Array) -> Array:
+    return z[..., : width(backend, z)]
 
 
-def _pad(be: Backend, z: Array, n: int) -> Array:
+def _pad(backend: Backend, z: Array, n: int) -> Array:
     """z with n columns, zeros at the end, or without some of its zeros there."""
     if z.shape[-1] >= n:
         return z[..., :n]
-    return be.xp.concat([z, be.zeros((len(z), z.shape[-2], n - z.shape[-1]), z)], axis=-1)
+    return backend.xp.concat([z, backend.zeros((len(z), z.shape[-2], n - z.shape[-1]), z)], axis=-1)

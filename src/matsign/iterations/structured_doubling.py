@@ -29,26 +29,26 @@ class Symplectic(NamedTuple):
     h: Array
 
 
-def double(be: Backend, like: Array, start: Callable[[], Symplectic]) -> tuple[Array, Array]:
+def double(backend: Backend, like: Array, start: Callable[[], Symplectic]) -> tuple[Array, Array]:
     """(x, steps): h of the pencil doubled until it moves no more. A pencil that nobody else holds is let go of on the way."""
-    xp, one, eps = be.xp, be.ones(like), be.eps(like)
+    xp, one, eps = backend.xp, backend.ones(like), backend.eps(like)
     # With a small, what is still to come is about the square of this, and one step of Newton squares that.
     enough = eps**0.25 / 4
 
     def step(state: Any) -> Any:
         (a, g, h), steps, before = state
         del state
-        w = be.inv(plus_identity(be, 1.0, g @ h))
+        w = backend.inv(plus_identity(backend, 1.0, g @ h))
         move = hermitian(adjoint(a) @ (h @ (w @ a)))
         w = a @ w
-        g = be.addmm(1.0, g, 1.0, w @ g, adjoint(a))
+        g = backend.addmm(1.0, g, 1.0, w @ g, adjoint(a))
         new = Symplectic(w @ a, g, h + move)
-        gap, size = norm(be, move) / norm(be, new.h), norm(be, new.a)
+        gap, size = norm(backend, move) / norm(backend, new.h), norm(backend, new.a)
         # A mode near the boundary moves h by little and for long: a small move is the end only where moves shrink fast.
         slow = (gap > enough) | (size > 0.01) | (gap > 0.05 * before)
         return (new, steps + 1, gap), slow & (gap > eps / 4) & xp.isfinite(gap)
 
-    (_, _, h), steps, _ = be.loop(step, (start(), 0 * one, math.inf * one), 4 - round(math.log2(eps)))
+    (_, _, h), steps, _ = backend.loop(step, (start(), 0 * one, math.inf * one), 4 - round(math.log2(eps)))
     return h, steps
 
 
@@ -70,90 +70,93 @@ class ClosedLoopSolution(NamedTuple):
         return self._replace(x=self.x[0])
 
 
-def closed_loop_stein(be: Backend, a: Array, q: Array) -> ClosedLoopSolution:
+def closed_loop_stein(backend: Backend, a: Array, q: Array) -> ClosedLoopSolution:
     """x with a x aᴴ - x + q = 0, by Smith's iteration."""
-    return closed_steins(be, a, q).only()
+    return closed_steins(backend, a, q).only()
 
 
-def closed_steins(be: Backend, a: Array, *qs: Array) -> ClosedLoopSolution:
+def closed_steins(backend: Backend, a: Array, *qs: Array) -> ClosedLoopSolution:
     """The same for several q."""
-    return _closed_loop_solution(smith_each(be, a, lambda: (a, *qs)))
+    return _closed_loop_solution(smith_each(backend, a, lambda: (a, *qs)))
 
 
 def _closed_loop_solution(found: SmithSum) -> ClosedLoopSolution:
     return ClosedLoopSolution(found.x, found.converged, found.steps)
 
 
-def closed_loop_lyapunov(be: Backend, a: Array, q: Array) -> ClosedLoopSolution:
+def closed_loop_lyapunov(backend: Backend, a: Array, q: Array) -> ClosedLoopSolution:
     """x with a x + x aᴴ + q = 0.
 
     By the Cayley transform and Smith's iteration, and where these are slow by the sign as well: the better of the two.
     """
-    return closed_lyapunovs(be, a, q).only()
+    return closed_lyapunovs(backend, a, q).only()
 
 
-def closed_lyapunovs(be: Backend, a: Array, *qs: Array) -> ClosedLoopSolution:
+def closed_lyapunovs(backend: Backend, a: Array, *qs: Array) -> ClosedLoopSolution:
     """The same for several q."""
-    xp, n, pace = be.xp, a.shape[-1], []
+    xp, n, pace = backend.xp, a.shape[-1], []
 
     def start() -> tuple[Array, ...]:
-        c, m, p = cayley(be, a)
+        c, m, p = cayley(backend, a)
         pace.append(p)
         return c, *(broadcast_scalar(2 * p) * (m @ q @ adjoint(m)) for q in qs)
 
-    found = _closed_loop_solution(smith_each(be, a, start))
+    found = _closed_loop_solution(smith_each(backend, a, start))
     slow = ~found.stable | (found.doublings > _SLOW)
     # The Cayley transform measures time by its p, which is far below the norm where a is far from normal.
-    slower = xp.log2(0.5 / math.sqrt(n) * norm(be, a) / pace[0])
+    slower = xp.log2(0.5 / math.sqrt(n) * norm(backend, a) / pace[0])
     found = found._replace(doublings=found.doublings + xp.where(slower > 0, slower, 0 * slower))
 
     def both(a: Array, found: ClosedLoopSolution, *qs: Array) -> ClosedLoopSolution:
-        signs, ys = zip(*(lyapunov_by_sign(be, a, -q) for q in qs), strict=True)
+        signs, ys = zip(*(lyapunov_by_sign(backend, a, -q) for q in qs), strict=True)
         sign = signs[0]
-        right = trace(be, sign.value.a).real + n
+        right = trace(backend, sign.value.a).real + n
         also = (sign.defect < 0.05) & (xp.abs(right) < 0.5)
 
         def better(q: Array, x: Array, y: Array) -> Array:
             gains = (also & ~found.stable) | (
-                (also == found.stable) & (_lyapunov_gap(be, a, q, y) < _lyapunov_gap(be, a, q, x))
+                (also == found.stable) & (_lyapunov_gap(backend, a, q, y) < _lyapunov_gap(backend, a, q, x))
             )
             return xp.where(broadcast_scalar(gains), y, x)
 
         xs = tuple(better(*each) for each in zip(qs, found.x, ys, strict=True))
         return ClosedLoopSolution(xs, found.stable | also, found.doublings)
 
-    return be.rare_cond(slow, both, lambda a, found, *qs: found, a, found, *qs)
+    return backend.rare_cond(slow, both, lambda a, found, *qs: found, a, found, *qs)
 
 
-def _lyapunov_gap(be: Backend, a: Array, q: Array, x: Array) -> Array:
+def _lyapunov_gap(backend: Backend, a: Array, q: Array, x: Array) -> Array:
     half = a @ x
-    return norm(be, half + adjoint(half) + q)
+    return norm(backend, half + adjoint(half) + q)
 
 
-def nonsymmetric_doubling(be: Backend, a: Array, d: Array, b: Array, c: Array) -> tuple[Array, Array]:
+def nonsymmetric_doubling(backend: Backend, a: Array, d: Array, b: Array, c: Array) -> tuple[Array, Array]:
     """(x, steps) with x c x - x d - a x + b = 0 and a - x c, d - c x positive stable (Guo, Lin & Xu 2006).
 
     For an M-matrix [[d, -c], [-b, a]] every step adds nonnegative numbers only, if γ is not below its diagonal.
     """
-    xp, one, eps = be.xp, be.ones(b), be.eps(b)
-    gamma = xp.maximum(norm(be, a) / math.sqrt(a.shape[-1]), norm(be, d) / math.sqrt(d.shape[-1]))
+    xp, one, eps = backend.xp, backend.ones(b), backend.eps(b)
+    gamma = xp.maximum(norm(backend, a) / math.sqrt(a.shape[-1]), norm(backend, d) / math.sqrt(d.shape[-1]))
     for m in (a, d):
         gamma = xp.maximum(gamma, xp.max(xp.linalg.diagonal(m).real, axis=-1))
     gamma = broadcast_scalar(1.05 * gamma)
-    a, d = plus_identity(be, gamma, a), plus_identity(be, gamma, d)
-    a_inverse, d_inverse = be.inv(a), be.inv(d)
-    w, v = be.inv(a - b @ d_inverse @ c), be.inv(d - c @ a_inverse @ b)
+    a, d = plus_identity(backend, gamma, a), plus_identity(backend, gamma, d)
+    a_inverse, d_inverse = backend.inv(a), backend.inv(d)
+    w, v = backend.inv(a - b @ d_inverse @ c), backend.inv(d - c @ a_inverse @ b)
     g, h = 2 * gamma * (d_inverse @ c @ w), 2 * gamma * (w @ b @ d_inverse)
 
     def step(state: Any) -> Any:
         e, f, g, h, steps = state
-        ew, fw = e @ be.inv(plus_identity(be, 1.0, -(g @ h))), f @ be.inv(plus_identity(be, 1.0, -(h @ g)))
+        ew, fw = (
+            e @ backend.inv(plus_identity(backend, 1.0, -(g @ h))),
+            f @ backend.inv(plus_identity(backend, 1.0, -(h @ g))),
+        )
         move = fw @ h @ e
         new = h + move
-        gap = norm(be, move) / safe_divisor(be, norm(be, new))
+        gap = norm(backend, move) / safe_divisor(backend, norm(backend, new))
         active = (gap > eps / 4) & xp.isfinite(gap)
         return (ew @ e, fw @ f, g + ew @ g @ f, new, steps + 1), active
 
-    start = (plus_identity(be, 1.0, -2 * gamma * v), plus_identity(be, 1.0, -2 * gamma * w), g, h, 0 * one)
-    *_, h, steps = be.loop(step, start, 4 - round(math.log2(eps)))
+    start = (plus_identity(backend, 1.0, -2 * gamma * v), plus_identity(backend, 1.0, -2 * gamma * w), g, h, 0 * one)
+    *_, h, steps = backend.loop(step, start, 4 - round(math.log2(eps)))
     return h, steps

@@ -28,35 +28,35 @@ _ROOM = {"float32": 2 * 126, "float64": 2 * 1022}
 _NONE = -100_000
 
 
-def is_unbalanced(be: Backend, a: Array) -> Array:
+def is_unbalanced(backend: Backend, a: Array) -> Array:
     """Which members have a row much larger or smaller than the column of the same index."""
-    return uneven_rows(be, a).any(-1)
+    return uneven_rows(backend, a).any(-1)
 
 
-def uneven_rows(be: Backend, a: Array) -> Array:
+def uneven_rows(backend: Backend, a: Array) -> Array:
     """Which rows are much larger or smaller than the column of the same index, (B, n)."""
-    size = be.xp.abs(a)
+    size = backend.xp.abs(a)
     row, col = size.sum(-1), size.sum(-2)
     return (row / _ALIKE > col) | (col / _ALIKE > row)
 
 
-def balancing_exponents(be: Backend, a: Array) -> Array:
+def balancing_exponents(backend: Backend, a: Array) -> Array:
     """e (B, n), integer: the balanced matrix is 2^-e a 2^e; zero for members that are balanced already.
 
     For a as it is: brought to size, entries that matter may vanish.
     """
-    none = be.xp.zeros_like(a[..., 0, :], dtype=be.xp.int32)
-    return be.rare_cond(
-        is_unbalanced(be, a),
-        lambda a, none: be.host_callback(_by_lapack, none, a),
+    none = backend.xp.zeros_like(a[..., 0, :], dtype=backend.xp.int32)
+    return backend.rare_cond(
+        is_unbalanced(backend, a),
+        lambda a, none: backend.host_callback(_by_lapack, none, a),
         lambda a, none: none,
         *(a, none),
     )
 
 
-def rescale(be: Backend, a: Array, e: Array) -> Array:
+def rescale(backend: Backend, a: Array, e: Array) -> Array:
     """2^-e a 2^e."""
-    return be.ldexp(a, e[:, None, :] - e[:, :, None])
+    return backend.ldexp(a, e[:, None, :] - e[:, :, None])
 
 
 class BalancedMatrix(NamedTuple):
@@ -70,72 +70,74 @@ class BalancedMatrix(NamedTuple):
     k: Array
     reached: Array | None
 
-    def inward(self, be: Backend, x: Array, degree: int = 0) -> Array:
+    def inward(self, backend: Backend, x: Array, degree: int = 0) -> Array:
         """2^-e x 2^e 2^(-degree k): something of the caller's in these units."""
         power = -broadcast_scalar(self.k) * degree if degree else None
-        return self._scaled(be, x, power, -1)
+        return self._scaled(backend, x, power, -1)
 
-    def outward(self, be: Backend, x: Array, degree: int = 0, exact: bool = False) -> Array:
+    def outward(self, backend: Backend, x: Array, degree: int = 0, exact: bool = False) -> Array:
         """2^e x 2^-e 2^(degree k): back into the caller's; `exact` as in `Backend.exact_ldexp`."""
         power = broadcast_scalar(self.k) * degree if degree else None
-        return self._scaled(be, x, power, 1, exact)
+        return self._scaled(backend, x, power, 1, exact)
 
-    def mask_unreachable(self, be: Backend, x: Array) -> Array:
+    def mask_unreachable(self, backend: Backend, x: Array) -> Array:
         """x without the rounding errors where a function of the matrix has zeros, which units may magnify."""
-        return x if self.reached is None else be.xp.where(self.reached, x, 0 * x)
+        return x if self.reached is None else backend.xp.where(self.reached, x, 0 * x)
 
-    def _scaled(self, be: Backend, x: Array, power: Array | None, direction: int, exact: bool = False) -> Array:
+    def _scaled(self, backend: Backend, x: Array, power: Array | None, direction: int, exact: bool = False) -> Array:
         if self.e is not None:
             shift = direction * (self.e[:, :, None] - self.e[:, None, :])
             power = shift if power is None else shift + power
         if power is None:
             return x
-        return be.exact_ldexp(x, power) if exact else be.ldexp(x, power)
+        return backend.exact_ldexp(x, power) if exact else backend.ldexp(x, power)
 
 
-def balance(be: Backend, m: Array) -> BalancedMatrix:
+def balance(backend: Backend, m: Array) -> BalancedMatrix:
     """m in units that balance it, with its largest entry in [1/2, 1).
 
     More than `balancing_exponents`: a block triangular matrix is balanced too, by making its coupling as small as its diagonal blocks,
     and the units are those of the whole matrix where rows and columns are alike one by one (a chain of large entries).
     """
-    a, k = scale_to_unit(be, m)
-    if be.unrolls_loops(m):
+    a, k = scale_to_unit(backend, m)
+    if backend.unrolls_loops(m):
         return BalancedMatrix(a, None, k, None)
-    fixed = be.stop_gradient(a)
-    mask = is_unbalanced(be, fixed) | _reducible(be, fixed)
-    if not be.is_traced(m) and not mask.any():
+    fixed = backend.stop_gradient(a)
+    mask = is_unbalanced(backend, fixed) | _reducible(backend, fixed)
+    if not backend.is_traced(m) and not mask.any():
         return BalancedMatrix(a, None, k, None)
-    none = be.xp.zeros_like(a[:, 0, :], dtype=be.xp.int32)
+    none = backend.xp.zeros_like(a[:, 0, :], dtype=backend.xp.int32)
 
     def balance_members(m: Array, a: Array, k: Array, none: Array) -> BalancedMatrix:
-        m_fixed = be.stop_gradient(m)
-        sizes = be.xp.where(m_fixed == 0, _NONE + 0 * none[:, None, :], be.exponent(_moduli(be, m_fixed)))
-        thoroughly = functools.partial(_graph_exponents, room=_ROOM[be.dtype_name(m.real)])
-        e, reached = be.host_callback(thoroughly, (none, m_fixed == 0), sizes)
+        m_fixed = backend.stop_gradient(m)
+        sizes = backend.xp.where(
+            m_fixed == 0, _NONE + 0 * none[:, None, :], backend.exponent(_moduli(backend, m_fixed))
+        )
+        thoroughly = functools.partial(_graph_exponents, room=_ROOM[backend.dtype_name(m.real)])
+        e, reached = backend.host_callback(thoroughly, (none, m_fixed == 0), sizes)
         # In one step: between the caller's units and these may lie sizes that the dtype does not have.
         shift = e[:, None, :] - e[:, :, None]
-        k = be.xp.max(sizes + shift, axis=(-1, -2))
-        return BalancedMatrix(be.exact_ldexp(m, shift - broadcast_scalar(k)), e, k, reached)
+        k = backend.xp.max(sizes + shift, axis=(-1, -2))
+        return BalancedMatrix(backend.exact_ldexp(m, shift - broadcast_scalar(k)), e, k, reached)
 
     def scale_only(m: Array, a: Array, k: Array, none: Array) -> BalancedMatrix:
         return BalancedMatrix(a, none, k, m == m)
 
-    found: BalancedMatrix = be.rare_cond(mask, balance_members, scale_only, m, a, k, none)
+    found: BalancedMatrix = backend.rare_cond(mask, balance_members, scale_only, m, a, k, none)
     return found
 
 
-def _moduli(be: Backend, m: Array) -> Array:
+def _moduli(backend: Backend, m: Array) -> Array:
     """The sizes of the entries, of complex ones within a factor of √2, so that none overflows."""
-    if be.is_complex(m):
-        return be.xp.maximum(be.xp.abs(m.real), be.xp.abs(m.imag))
-    return be.xp.abs(m)
+    if backend.is_complex(m):
+        return backend.xp.maximum(backend.xp.abs(m.real), backend.xp.abs(m.imag))
+    return backend.xp.abs(m)
 
 
-def _reducible(be: Backend, a: Array) -> Array:
+def _reducible(backend: Backend, a: Array) -> Array:
     """Which members have an entry far larger than what products along the shortest cycles say that it must be."""
-    size = be.xp.abs(a)
-    return (be.xp.max(size, axis=(-1, -2)) / _BOUND) ** 2 > be.xp.max(size * size.mT, axis=(-1, -2))
+    size = backend.xp.abs(a)
+    return (backend.xp.max(size, axis=(-1, -2)) / _BOUND) ** 2 > backend.xp.max(size * size.mT, axis=(-1, -2))
 
 
 def _by_lapack(stack: Array) -> Array:

@@ -58,13 +58,13 @@ def collapsed(x: DoubleWord) -> Array:
     return x.high if x.low is None else x.high + x.low
 
 
-def dw_product(be: Backend, x: DoubleWord, y: DoubleWord) -> DoubleWord:
+def dw_product(backend: Backend, x: DoubleWord, y: DoubleWord) -> DoubleWord:
     """x y of real or complex matrices."""
-    if not be.is_complex(x.high):
-        return _product(be, x, y)
+    if not backend.is_complex(x.high):
+        return _product(backend, x, y)
     # [[re, -im], [im, re]] of x acts on [re; im] of y as x on y.
     n = x.high.shape[-2]
-    z = _product(be, _each(lambda m: _real_form(be, m), x), _each(lambda m: _real_stack(be, m), y))
+    z = _product(backend, _each(lambda m: _real_form(backend, m), x), _each(lambda m: _real_stack(backend, m), y))
     return _each(lambda m: m[..., :n, :] + 1j * m[..., n:, :], z)
 
 
@@ -72,39 +72,39 @@ def _each(f: Callable[[Array], Array], x: DoubleWord) -> DoubleWord:
     return DoubleWord(f(x.high), None if x.low is None else f(x.low))
 
 
-def _real_form(be: Backend, m: Array) -> Array:
+def _real_form(backend: Backend, m: Array) -> Array:
     re, im = m.real, m.imag
-    return assemble(be, re, -im, im, re)
+    return assemble(backend, re, -im, im, re)
 
 
-def _real_stack(be: Backend, m: Array) -> Array:
-    return be.xp.concat([m.real, m.imag], axis=-2)
+def _real_stack(backend: Backend, m: Array) -> Array:
+    return backend.xp.concat([m.real, m.imag], axis=-2)
 
 
-def _product(be: Backend, x: DoubleWord, y: DoubleWord) -> DoubleWord:
+def _product(backend: Backend, x: DoubleWord, y: DoubleWord) -> DoubleWord:
     """The products of the first two slices of each, without rounding, and what is left in working precision."""
-    digits = -round(math.log2(be.eps(x.high))) + 1
+    digits = -round(math.log2(backend.eps(x.high))) + 1
     # Two slices of this many bits, multiplied and summed, fill the digits of one number.
     shift = digits - (digits - math.ceil(math.log2(x.high.shape[-1] + 1))) // 2
-    a, a_rest = _slice(be, x.high, -1, shift)
-    b, b_rest = _slice(be, y.high, -2, shift)
-    a_next, a_last = _slice(be, a_rest, -1, shift)
-    b_next, b_last = _slice(be, b_rest, -2, shift)
-    rest = be.addmm(1.0, be.addmm(1.0, a @ b_last, 1.0, a_next, b_rest), 1.0, a_last, y.high)
+    a, a_rest = _slice(backend, x.high, -1, shift)
+    b, b_rest = _slice(backend, y.high, -2, shift)
+    a_next, a_last = _slice(backend, a_rest, -1, shift)
+    b_next, b_last = _slice(backend, b_rest, -2, shift)
+    rest = backend.addmm(1.0, backend.addmm(1.0, a @ b_last, 1.0, a_next, b_rest), 1.0, a_last, y.high)
     if x.low is not None:
-        rest = be.addmm(1.0, rest, 1.0, x.low, y.high)
+        rest = backend.addmm(1.0, rest, 1.0, x.low, y.high)
     if y.low is not None:
-        rest = be.addmm(1.0, rest, 1.0, x.high, y.low)
+        rest = backend.addmm(1.0, rest, 1.0, x.high, y.low)
     # The small ones first.
     return dw_add(
         from_double(a @ b), dw_add(from_double(a @ b_next), dw_add(from_double(a_next @ b), from_double(rest)))
     )
 
 
-def _slice(be: Backend, x: Array, axis: int, shift: int) -> tuple[Array, Array]:
+def _slice(backend: Backend, x: Array, axis: int, shift: int) -> tuple[Array, Array]:
     """(high, rest): few bits below the largest entry of each row (or column) of x, and what is left."""
-    top = be.xp.max(be.xp.abs(x), axis=axis, keepdims=True)
+    top = backend.xp.max(backend.xp.abs(x), axis=axis, keepdims=True)
     # Adding and subtracting a large power of two rounds to a multiple of its last digit.
-    large = be.ldexp(be.xp.ones_like(top), be.exponent(top) + shift)
+    large = backend.ldexp(backend.xp.ones_like(top), backend.exponent(top) + shift)
     high = (x + large) - large
     return high, x - high

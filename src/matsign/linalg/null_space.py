@@ -37,24 +37,24 @@ class Split(NamedTuple):
     defective: Array
 
 
-def split_null_space(be: Backend, a: Array, rtol: float) -> Split:
+def split_null_space(backend: Backend, a: Array, rtol: float) -> Split:
     """A singular value of at most `rtol` times the largest is zero."""
-    xp = be.xp
-    u, values, _ = be.svd(a)
+    xp = backend.xp
+    u, values, _ = backend.svd(a)
     top = values[..., 0]
     zeros = xp.astype(values <= rtol * values[..., :1], values.dtype)
     basis = u * xp.astype(zeros, a.dtype)[..., None, :]
     p = basis @ adjoint(basis)
-    rest = eye(be, a) - p
+    rest = eye(backend, a) - p
     corner, across, count = rest @ a @ rest, rest @ a @ p, xp.sum(zeros, axis=-1)
     # With ones in place of the zeros that are split off, what is small in the corner is another level of Jordan chains.
-    size = xp.where(top > 0, top, be.ones(a))
+    size = xp.where(top > 0, top, backend.ones(a))
     raised = corner / broadcast_scalar(xp.astype(size, a.dtype)) + p
-    again = (be.svd(raised)[1] <= max(rtol, a.shape[-1] * be.eps(a))).any(-1)
+    again = (backend.svd(raised)[1] <= max(rtol, a.shape[-1] * backend.eps(a))).any(-1)
     # The size of the other eigenvalues: their geometric mean.
     rank = a.shape[-1] - count
-    shift = size * xp.exp(be.log_determinant(raised).real / xp.where(rank > 0, rank, be.ones(a)))
+    shift = size * xp.exp(backend.log_determinant(raised).real / xp.where(rank > 0, rank, backend.ones(a)))
     shift = xp.where((shift > 0) & xp.isfinite(shift), shift, size)
     shifted = corner + broadcast_scalar(xp.astype(shift, a.dtype)) * p
-    dropped = xp.maximum(xp.max(zeros * values, axis=-1) / size, a.shape[-1] * be.eps(a) * be.ones(a))
+    dropped = xp.maximum(xp.max(zeros * values, axis=-1) / size, a.shape[-1] * backend.eps(a) * backend.ones(a))
     return Split(corner, across, shifted, shift, p, count, dropped, again & (count > 0))

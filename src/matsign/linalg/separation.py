@@ -24,7 +24,11 @@ class Separation(NamedTuple):
 
 
 def separation(
-    be: Backend, solve: Callable[[Array], Array], adjoint_solve: Callable[[Array], Array], like: Array, steps: int = 3
+    backend: Backend,
+    solve: Callable[[Array], Array],
+    adjoint_solve: Callable[[Array], Array],
+    like: Array,
+    steps: int = 3,
 ) -> Separation:
     """The separation from above, within a few percent after three steps, and 0 for an operator that cannot be solved with.
 
@@ -33,22 +37,22 @@ def separation(
 
     def least_of(least: Array, size: Array) -> Array:
         # Of a unit vector; NaN and infinity are a separation of nothing.
-        found = be.xp.where(be.xp.isfinite(size) & (size > 0), 1 / size, 0 * be.ones(size))
-        return be.xp.minimum(least, found)
+        found = backend.xp.where(backend.xp.isfinite(size) & (size > 0), 1 / size, 0 * backend.ones(size))
+        return backend.xp.minimum(least, found)
 
     def step(state: Any) -> Any:
         _, y, least = state
-        x, size = _unit(be, solve(y))
-        y, adjoint_size = _unit(be, adjoint_solve(x))
+        x, size = _unit(backend, solve(y))
+        y, adjoint_size = _unit(backend, adjoint_solve(x))
         # Everyone stays for all steps, so the solvers may hold the whole stack.
         return (x, y, least_of(least_of(least, size), adjoint_size)), least == least
 
-    first = _unit(be, random_right_side(be, like))[0]
-    worst, _, least = be.loop(step, (first, first, math.inf * be.ones(like)), steps)
+    first = _unit(backend, random_right_side(backend, like))[0]
+    worst, _, least = backend.loop(step, (first, first, math.inf * backend.ones(like)), steps)
     return Separation(least, worst)
 
 
-def may_be_singular(be: Backend, least: Array, like: Array, limit: Array) -> Array:
+def may_be_singular(backend: Backend, least: Array, like: Array, limit: Array) -> Array:
     """Whether the separation may be below `limit`, by one bound on it: of a random right-hand side, or of a growing sum.
 
     The worst direction is in a random one with 1/√(n m) of its length on average, and hardly ever with a hundredth of that.
@@ -56,15 +60,15 @@ def may_be_singular(be: Backend, least: Array, like: Array, limit: Array) -> Arr
     return ~(least > 100 * math.sqrt(math.prod(like.shape[-2:])) * limit)
 
 
-def random_right_side(be: Backend, like: Array) -> Array:
+def random_right_side(backend: Backend, like: Array) -> Array:
     """A random right-hand side, the same for every member."""
     n, m = like.shape[-2:]
-    return be.xp.broadcast_to(random_probe(be, n, m, like), like.shape)
+    return backend.xp.broadcast_to(random_probe(backend, n, m, like), like.shape)
 
 
-def _unit(be: Backend, x: Array) -> tuple[Array, Array]:
-    size = norm(be, x)
-    return x / broadcast_scalar(be.xp.where(size > 0, size, be.ones(x))), size
+def _unit(backend: Backend, x: Array) -> tuple[Array, Array]:
+    size = norm(backend, x)
+    return x / broadcast_scalar(backend.xp.where(size > 0, size, backend.ones(x))), size
 
 
 # Of power iteration for a norm.
@@ -75,19 +79,19 @@ _STEPS = 6
 ROUNDINGS = 4
 
 
-def rounding_separation(be: Backend, a: Array, b: Array) -> Array:
+def rounding_separation(backend: Backend, a: Array, b: Array) -> Array:
     """The separation of x ↦ a x + x b below which rounding in a and b alone may have made it singular."""
-    return ROUNDINGS * be.eps(a) * (spectral_norm(be, a) + spectral_norm(be, b))
+    return ROUNDINGS * backend.eps(a) * (spectral_norm(backend, a) + spectral_norm(backend, b))
 
 
-def spectral_norm(be: Backend, a: Array) -> Array:
+def spectral_norm(backend: Backend, a: Array) -> Array:
     """‖a‖₂ within a few percent, from below, by power iteration."""
     n = a.shape[-1]
-    y = be.xp.broadcast_to(random_probe(be, n, 1, a), (*a.shape[:-1], 1))
-    size = 0 * be.ones(a)
+    y = backend.xp.broadcast_to(random_probe(backend, n, 1, a), (*a.shape[:-1], 1))
+    size = 0 * backend.ones(a)
     for _ in range(_STEPS):
-        y, _ = _unit(be, y)
-        y, size = _unit(be, a @ y)
+        y, _ = _unit(backend, y)
+        y, size = _unit(backend, a @ y)
         y = y.mT.conj() @ a
         y = y.mT.conj()
     return size

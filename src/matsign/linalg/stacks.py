@@ -32,100 +32,104 @@ def broadcast_to_rank(s: Array, x: Array) -> Array:
     return s.reshape((len(s),) + (1,) * (x.ndim - 1)) if s.ndim else s
 
 
-def all_false(be: Backend, x: Array) -> Array:
+def all_false(backend: Backend, x: Array) -> Array:
     """A mask that holds no member of the stack x."""
-    return be.ones(x) < 0
+    return backend.ones(x) < 0
 
 
-def eye(be: Backend, x: Array) -> Array:
+def eye(backend: Backend, x: Array) -> Array:
     """The identity with the columns of `x`, ``(1, m, m)``, in its dtype and on its device; ``(m, m)`` for one matrix."""
-    one = be.eye(x.shape[-1], x)
+    one = backend.eye(x.shape[-1], x)
     return one[None] if x.ndim > 2 else one
 
 
-def plus_identity(be: Backend, alpha: Any, x: Array) -> Array:
+def plus_identity(backend: Backend, alpha: Any, x: Array) -> Array:
     """alpha I + x."""
-    one = eye(be, x)
+    one = eye(backend, x)
     return x + (one if isinstance(alpha, float) and alpha == 1 else alpha * one)
 
 
-def inner(be: Backend, x: Array, y: Array) -> Array:
+def inner(backend: Backend, x: Array, y: Array) -> Array:
     """Re tr(xᴴ y)."""
-    return be.inner(x.reshape((*x.shape[:-2], -1)), y.reshape((*y.shape[:-2], -1)))
+    return backend.inner(x.reshape((*x.shape[:-2], -1)), y.reshape((*y.shape[:-2], -1)))
 
 
-def norm(be: Backend, x: Array) -> Array:
+def norm(backend: Backend, x: Array) -> Array:
     """Frobenius norm."""
-    return be.norm(x)
+    return backend.norm(x)
 
 
-def trace(be: Backend, x: Array) -> Array:
+def trace(backend: Backend, x: Array) -> Array:
     """tr x, complex for complex x."""
-    return be.trace(x)
+    return backend.trace(x)
 
 
-def largest(be: Backend, x: Array) -> Array:
+def largest(backend: Backend, x: Array) -> Array:
     """The largest modulus among the entries; safe from overflow in the squares of `norm`."""
-    xp = be.xp
-    if be.is_complex(x):
-        return xp.maximum(largest(be, x.real), largest(be, x.imag))
-    return be.largest(x)
+    xp = backend.xp
+    if backend.is_complex(x):
+        return xp.maximum(largest(backend, x.real), largest(backend, x.imag))
+    return backend.largest(x)
 
 
-def scale_to_unit(be: Backend, *matrices: Array) -> tuple[Any, ...]:
+def scale_to_unit(backend: Backend, *matrices: Array) -> tuple[Any, ...]:
     """``(*scaled, e)``: the matrices times one power of two that brings their largest entry to [1/2, 1), and its log2.
 
     A power of two costs no rounding, so an answer computed from the scaled matrices scales exactly.
     """
-    top = largest(be, matrices[0])
+    top = largest(backend, matrices[0])
     for x in matrices[1:]:
-        top = be.xp.maximum(top, largest(be, x))
-    e = be.exponent(top)  # of the largest of all: zero has an exponent that is larger than others
-    return (*(be.exact_ldexp(x, broadcast_scalar(-e)) for x in matrices), e)
+        top = backend.xp.maximum(top, largest(backend, x))
+    e = backend.exponent(top)  # of the largest of all: zero has an exponent that is larger than others
+    return (*(backend.exact_ldexp(x, broadcast_scalar(-e)) for x in matrices), e)
 
 
-def far_exponent(be: Backend, x: Array) -> int:
+def far_exponent(backend: Backend, x: Array) -> int:
     """An exponent so far from 0 that the squares of such a number still are in range, and what is added to 1 is lost."""
-    return 256 if be.eps(x) < 1e-10 else 64
+    return 256 if backend.eps(x) < 1e-10 else 64
 
 
 _WIDE = {"float32": "float64", "complex64": "complex128"}
 
 
-def can_widen(be: Backend, x: Array) -> bool:
+def can_widen(backend: Backend, x: Array) -> bool:
     """Whether x is in double precision, or may be brought into it: JAX may have been told to do without."""
-    return be.dtype_name(x) not in _WIDE or be.name != "jax" or be.default_float() == "float64"
+    return backend.dtype_name(x) not in _WIDE or backend.name != "jax" or backend.default_float() == "float64"
 
 
-def to_double(be: Backend, x: Array) -> Array:
+def to_double(backend: Backend, x: Array) -> Array:
     """x in double precision, where there is one."""
-    return be.astype(x, _WIDE[be.dtype_name(x)]) if be.dtype_name(x) in _WIDE and can_widen(be, x) else x
+    return (
+        backend.astype(x, _WIDE[backend.dtype_name(x)])
+        if backend.dtype_name(x) in _WIDE and can_widen(backend, x)
+        else x
+    )
 
 
-def rectangular_eye(be: Backend, x: Array) -> Array:
+def rectangular_eye(backend: Backend, x: Array) -> Array:
     """Ones on the diagonal of a matrix shaped like the members of `x`, ``(1, n, m)``."""
     n, m = x.shape[-2:]
-    return be.eye(max(n, m), x)[None, :n, :m]
+    return backend.eye(max(n, m), x)[None, :n, :m]
 
 
-def scaled_norm(be: Backend, x: Array) -> tuple[Array, Array]:
+def scaled_norm(backend: Backend, x: Array) -> tuple[Array, Array]:
     """(s, e) with s 2^e the Frobenius norm: of a matrix whose squares overflow or underflow too."""
-    scaled, e = scale_to_unit(be, x)
-    return norm(be, scaled), e
+    scaled, e = scale_to_unit(backend, x)
+    return norm(backend, scaled), e
 
 
-def relative_norm(be: Backend, x: Array, y: Array, instead: Array | None = None) -> Array:
+def relative_norm(backend: Backend, x: Array, y: Array, instead: Array | None = None) -> Array:
     """‖x‖ / ‖y‖ in the Frobenius norm, whatever their sizes; where y is 0 that of another matrix stands for it, or 1."""
-    (above, e), (below, f) = scaled_norm(be, x), scaled_norm(be, y)
+    (above, e), (below, f) = scaled_norm(backend, x), scaled_norm(backend, y)
     if instead is not None:
-        other, g = scaled_norm(be, instead)
-        below, f = be.xp.where(below > 0, below, other), be.xp.where(below > 0, f, g)
-    return be.ldexp(above / safe_divisor(be, below), e - f)
+        other, g = scaled_norm(backend, instead)
+        below, f = backend.xp.where(below > 0, below, other), backend.xp.where(below > 0, f, g)
+    return backend.ldexp(above / safe_divisor(backend, below), e - f)
 
 
-def safe_divisor(be: Backend, x: Array) -> Array:
+def safe_divisor(backend: Backend, x: Array) -> Array:
     """x, with 1 in place of 0: a divisor."""
-    return be.xp.where(x > 0, x, 1.0)
+    return backend.xp.where(x > 0, x, 1.0)
 
 
 def is_hermitian(x: Array) -> Array:
@@ -133,18 +137,18 @@ def is_hermitian(x: Array) -> Array:
     return (x == adjoint(x)).all((-1, -2))
 
 
-def shift_off_zero(be: Backend, x: Array) -> Array:
+def shift_off_zero(backend: Backend, x: Array) -> Array:
     """x with a spectrum in the closed right half plane moved off zero by √eps ‖x‖.
 
     A correction equation with it has a solution where x is singular, of the size that a root's error then really has.
     """
-    return x + broadcast_scalar(math.sqrt(be.eps(x) / x.shape[-1]) * norm(be, x)) * eye(be, x)
+    return x + broadcast_scalar(math.sqrt(backend.eps(x) / x.shape[-1]) * norm(backend, x)) * eye(backend, x)
 
 
-def is_nearly_hermitian(be: Backend, x: Array) -> Array:
+def is_nearly_hermitian(backend: Backend, x: Array) -> Array:
     """Which members equal their conjugate transpose up to rounding."""
-    x, _ = scale_to_unit(be, x)
-    return ~(norm(be, x - adjoint(x)) > 100 * be.eps(x) * norm(be, x))
+    x, _ = scale_to_unit(backend, x)
+    return ~(norm(backend, x - adjoint(x)) > 100 * backend.eps(x) * norm(backend, x))
 
 
 @functools.lru_cache(maxsize=32)
@@ -158,27 +162,27 @@ def _probe_norm(n: int, m: int) -> float:
     return float(np.linalg.norm(probe_numbers(n, m)))
 
 
-def random_probe(be: Backend, n: int, m: int, like: Array) -> Array:
+def random_probe(backend: Backend, n: int, m: int, like: Array) -> Array:
     """Fixed random numbers ``(1, n, m)``, or ``(n, m)`` for one matrix, in the dtype of `like`.
 
     A start that no structure has been prepared against.
     """
-    found = be.astype(be.asarray(probe_numbers(n, m), like), be.dtype_name(like))
+    found = backend.astype(backend.asarray(probe_numbers(n, m), like), backend.dtype_name(like))
     return found[None] if like.ndim > 2 else found
 
 
-def rounding_probe(be: Backend, x: Array, size: Array) -> Array:
+def rounding_probe(backend: Backend, x: Array, size: Array) -> Array:
     """A fixed random matrix shaped like `x` of Frobenius norm eps·`size` in each member.
 
     Added to a residual whose terms have the norm `size`, it stands for the rounding errors that the residual cannot show, so
     that a correction step is never smaller than what rounding of the terms does to the solution.
     """
     n, m = x.shape[-2:]
-    unit = random_probe(be, n, m, x) * (be.eps(x) / _probe_norm(n, m))
+    unit = random_probe(backend, n, m, x) * (backend.eps(x) / _probe_norm(n, m))
     return unit * broadcast_scalar(size)
 
 
-def assemble(be: Backend, a: Array, c: Array, d: Array, b: Array) -> Array:
+def assemble(backend: Backend, a: Array, c: Array, d: Array, b: Array) -> Array:
     """[[a, c], [d, b]]."""
-    xp = be.xp
+    xp = backend.xp
     return xp.concat([xp.concat([a, c], axis=-1), xp.concat([d, b], axis=-1)], axis=-2)

@@ -88,8 +88,8 @@ def orthogonalise(stack: Array, how: MsignConfig) -> Array:
     options = {name: value for name, value in how._asdict().items() if value is not None}
     if how.tol is not None and how.steps is None:
         options["rtol"] = SMALLEST
-    be = backends.load(backends.library_of(stack) or "numpy")
-    if how.precision is None and not be.on_cpu(stack) and be.eps(stack) > 1e-10:
+    backend = backends.load(backends.library_of(stack) or "numpy")
+    if how.precision is None and not backend.on_cpu(stack) and backend.eps(stack) > 1e-10:
         options["precision"] = "half"
     return msign(stack, method="polynomial", errors="nan", **options)
 
@@ -187,9 +187,11 @@ def msign_batched(stacks: Sequence[Array], how: Sequence[MsignConfig]) -> list[A
     """
     buckets: dict[Any, list[int]] = {}
     for k, x in enumerate(stacks):
-        be = backends.load(backends.library_of(x) or "numpy")
+        backend = backends.load(backends.library_of(x) or "numpy")
         short, long = sorted(x.shape[1:])
-        buckets.setdefault((short, form(short, long), how[k], be.dtype_name(x), be.device_name(x)), []).append(k)
+        buckets.setdefault(
+            (short, form(short, long), how[k], backend.dtype_name(x), backend.device_name(x)), []
+        ).append(k)
     signs: dict[int, Array] = {}
     for bucket in buckets.values():
         for part in _parts(bucket, stacks):
@@ -201,8 +203,8 @@ def msign_batched(stacks: Sequence[Array], how: Sequence[MsignConfig]) -> list[A
 def _parts(bucket: list[int], stacks: Sequence[Array]) -> list[list[int]]:
     """A bucket in as many calls as there is room for, and as zeros do not pay for, the longest matrices first."""
     first = stacks[bucket[0]]
-    be = backends.load(backends.library_of(first) or "numpy")
-    on_cpu = be.dynamic_shapes(first) and be.on_cpu(first)
+    backend = backends.load(backends.library_of(first) or "numpy")
+    on_cpu = backend.dynamic_shapes(first) and backend.on_cpu(first)
     room, most = (LARGEST_ON_CPU, ZEROS_ON_CPU) if on_cpu else (LARGEST, ZEROS)
     parts: list[list[int]] = []
     longest = filled = zeros = 0
@@ -224,17 +226,17 @@ def _in_one_call(stacks: list[Array], how: MsignConfig) -> list[Array]:
     if len(wide) == 1:
         found = [orthogonalise(wide[0], how)]
     else:
-        be = backends.load(backends.library_of(wide[0]) or "numpy")
+        backend = backends.load(backends.library_of(wide[0]) or "numpy")
         longest, at, found = max(x.shape[2] for x in wide), 0, []
-        signs = orthogonalise(be.xp.concat([_pad_columns(be, x, longest) for x in wide]), how)
+        signs = orthogonalise(backend.xp.concat([_pad_columns(backend, x, longest) for x in wide]), how)
         for x in wide:
             found.append(signs[at : at + len(x), :, : x.shape[2]])
             at += len(x)
     return [x.mT if turned else x for x, turned in zip(found, tall, strict=True)]
 
 
-def _pad_columns(be: Backend, x: Array, length: int) -> Array:
+def _pad_columns(backend: Backend, x: Array, length: int) -> Array:
     """Wide matrices with columns of zeros up to this length."""
     if x.shape[2] == length:
         return x
-    return be.xp.concat([x, be.zeros((*x.shape[:2], length - x.shape[2]), x)], axis=2)
+    return backend.xp.concat([x, backend.zeros((*x.shape[:2], length - x.shape[2]), x)], axis=2)

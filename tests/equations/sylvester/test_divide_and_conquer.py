@@ -57,8 +57,8 @@ def test_wavefront(rows, columns, dtype, eager, rng):
 
     r, s = triangular(rows, 3), triangular(columns, 2)
     f = gaussian(rng, rows[-1], columns[-1], dtype=dtype)
-    be = load(eager.name)
-    arrays = [be.asarray(eager.array(x[None])) for x in (r, s, f)]
-    x = np.asarray(block_triangular.solve(be, arrays[0], rows, arrays[1], columns, arrays[2]))[0]
+    backend = load(eager.name)
+    arrays = [backend.asarray(eager.array(x[None])) for x in (r, s, f)]
+    x = np.asarray(block_triangular.solve(backend, arrays[0], rows, arrays[1], columns, arrays[2]))[0]
     assert x.dtype == dtype
     assert np.linalg.norm(r @ x + x @ s - f) < 50 * np.finfo(dtype).eps * np.linalg.norm(f)

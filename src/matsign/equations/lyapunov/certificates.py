@@ -42,7 +42,7 @@ _SAMPLES = 2
 
 
 def _error_estimate(
-    be: Backend, equation: Equation, value: Array, posed: ScaledEquation, *, rounded: bool = False
+    backend: Backend, equation: Equation, value: Array, posed: ScaledEquation, *, rounded: bool = False
 ) -> Residual:
     """What is left of the equation beside its terms; a correction for it and for what rounding can hide; the separation.
 
@@ -51,81 +51,85 @@ def _error_estimate(
     (Kenney & Laub 1994). Large matrices have one such change, in one right-hand side with what is left: each of its
     many directions tells. An x that is `rounded`, a product itself, has no more digits to show than working precision sees there.
     """
-    xp, (a, q, d, outer, scale, size) = be.xp, posed
-    x, large = be.ldexp(value, -scaling.add_exponents(outer, scale)), a.shape[-1] > shared_sums.SMALL
+    xp, (a, q, d, outer, scale, size) = backend.xp, posed
+    x, large = backend.ldexp(value, -scaling.add_exponents(outer, scale)), a.shape[-1] > shared_sums.SMALL
     if large and rounded:
         gap = total(equation.terms(a, x, q, d))
     else:
-        gap = equation.exact_gap(be, from_double(a), from_double(x), from_double(q), d).high
+        gap = equation.exact_gap(backend, from_double(a), from_double(x), from_double(q), d).high
     if large:
-        rights = (gap + _rounding_change(be, equation, a, x, q, 0))[:, None]
+        rights = (gap + _rounding_change(backend, equation, a, x, q, 0))[:, None]
     else:
-        rights = xp.stack([gap, *(_rounding_change(be, equation, a, x, q, k) for k in range(_SAMPLES))], axis=1)
+        rights = xp.stack([gap, *(_rounding_change(backend, equation, a, x, q, k) for k in range(_SAMPLES))], axis=1)
     # A positive semidefinite right-hand side shows much of the separation, where a general one does not.
-    known = norm(be, q) / safe_divisor(be, norm(be, x)) if rounded else None
-    solved, least = _responses(be, equation, a, rights, d, known)
+    known = norm(backend, q) / safe_divisor(backend, norm(backend, x)) if rounded else None
+    solved, least = _responses(backend, equation, a, rights, d, known)
     solved = each_in_callers_units(
-        be,
-        lambda gap, a, d: _responses(be, equation, a, gap[:, None], d, be.ones(d))[0][:, 0],
+        backend,
+        lambda gap, a, d: _responses(backend, equation, a, gap[:, None], d, backend.ones(d))[0][:, 0],
         lambda x, right, a, d: equation.terms(a, x, right, d),
         *(solved, outer, rights, a, d),
     )
     # In the caller's units all terms weigh as the caller sees them.
-    left = backward(be, *solve_weighed(be, outer, gap, *equation.terms(a, x, q, d)))
-    step = scaling.at_least_rounded(be, be.ldexp(correction(be, solved), scaling.add_exponents(outer, scale)), value)
-    return Residual(left, (step,), be.ldexp(least, size))
+    left = backward(backend, *solve_weighed(backend, outer, gap, *equation.terms(a, x, q, d)))
+    step = scaling.at_least_rounded(
+        backend, backend.ldexp(correction(backend, solved), scaling.add_exponents(outer, scale)), value
+    )
+    return Residual(left, (step,), backend.ldexp(least, size))
 
 
-def _rounding_change(be: Backend, equation: Equation, a: Array, x: Array, q: Array, k: int) -> Array:
+def _rounding_change(backend: Backend, equation: Equation, a: Array, x: Array, q: Array, k: int) -> Array:
     """How a random change of each entry of a and q by rounding moves what is left of the equation; the k-th such change."""
     n = q.shape[-1]
-    noise = be.eps(q) * random_probe(be, _SAMPLES * n, n, q)[:, k * n : (k + 1) * n]
-    change = be.xp.where(broadcast_scalar(is_hermitian(q)), math.sqrt(2) * hermitian(noise), noise)
+    noise = backend.eps(q) * random_probe(backend, _SAMPLES * n, n, q)[:, k * n : (k + 1) * n]
+    change = backend.xp.where(broadcast_scalar(is_hermitian(q)), math.sqrt(2) * hermitian(noise), noise)
     return equation.moved(a, x, a * noise) + q * change
 
 
 def _responses(
-    be: Backend, equation: Equation, a: Array, rights: Array, d: Array, known: Array | None
+    backend: Backend, equation: Equation, a: Array, rights: Array, d: Array, known: Array | None
 ) -> tuple[Array, Array]:
     """The solutions for right-hand sides (B, k, n, n), and the separation, of which a bound from above may be known."""
-    if be.on_cpu(a) and not be.is_traced(a) and a.shape[-1] > shared_sums.SMALL:
+    if backend.on_cpu(a) and not backend.is_traced(a) and a.shape[-1] > shared_sums.SMALL:
         ranges = [slice(k, k + 1) for k in range(len(a))]
-        parts = [_of_member(be, equation, a[k], rights[k], d[k], None if known is None else known[k]) for k in ranges]
-        return be.xp.concat([x for x, _ in parts]), be.xp.concat([least for _, least in parts])
-    if be.on_cpu(a):
-        return be.host_callback(equation.responses, (rights, be.ones(a)), a, rights, d)
+        parts = [
+            _of_member(backend, equation, a[k], rights[k], d[k], None if known is None else known[k]) for k in ranges
+        ]
+        return backend.xp.concat([x for x, _ in parts]), backend.xp.concat([least for _, least in parts])
+    if backend.on_cpu(a):
+        return backend.host_callback(equation.responses, (rights, backend.ones(a)), a, rights, d)
 
     def solve(a: Array, q: Array) -> Array:
-        q, scale = scale_to_unit(be, q)
-        return be.ldexp(sum_or_schur(be, equation, a, q, d).value[0], broadcast_scalar(scale))
+        q, scale = scale_to_unit(backend, q)
+        return backend.ldexp(sum_or_schur(backend, equation, a, q, d).value[0], broadcast_scalar(scale))
 
-    solved = be.xp.stack([solve(a, rights[:, k]) for k in range(rights.shape[1])], axis=1)
-    least = separation(be, lambda y: solve(a, y), lambda y: solve(adjoint(a), y), rights[:, 0], steps=1).value
+    solved = backend.xp.stack([solve(a, rights[:, k]) for k in range(rights.shape[1])], axis=1)
+    least = separation(backend, lambda y: solve(a, y), lambda y: solve(adjoint(a), y), rights[:, 0], steps=1).value
     return solved, least
 
 
 def _of_member(
-    be: Backend, equation: Equation, a: Array, rights: Array, d: Array, known: Array | None
+    backend: Backend, equation: Equation, a: Array, rights: Array, d: Array, known: Array | None
 ) -> tuple[Array, Array]:
     """Those of one large member: from the powers of a sum where there is one to rely on, else from a Schur form."""
-    if not bool(equation.mixed(be, a)[0]):
-        sums = equation.sums(be, a, d)
-        if sums.is_reliable(be, ROUNDINGS * be.eps(a) * equation.size(be, a, d, norm)):
-            return sums.responses(be, rights, known)
-    return be.host_callback(equation.responses, (rights, be.ones(a)), a, rights, d)
+    if not bool(equation.mixed(backend, a)[0]):
+        sums = equation.sums(backend, a, d)
+        if sums.is_reliable(backend, ROUNDINGS * backend.eps(a) * equation.size(backend, a, d, norm)):
+            return sums.responses(backend, rights, known)
+    return backend.host_callback(equation.responses, (rights, backend.ones(a)), a, rights, d)
 
 
-def lyapunov_residual(be: Backend, value: tuple[Array], a: Array, q: Array, *, rounded: bool = False) -> Residual:
-    return _error_estimate(be, LYAPUNOV_EQUATION, value[0], scale_lyapunov(be, a, q), rounded=rounded)
+def lyapunov_residual(backend: Backend, value: tuple[Array], a: Array, q: Array, *, rounded: bool = False) -> Residual:
+    return _error_estimate(backend, LYAPUNOV_EQUATION, value[0], scale_lyapunov(backend, a, q), rounded=rounded)
 
 
-def stein_residual(be: Backend, value: tuple[Array], a: Array, q: Array, *, rounded: bool = False) -> Residual:
-    return _error_estimate(be, STEIN_EQUATION, value[0], scale_stein(be, a, q), rounded=rounded)
+def stein_residual(backend: Backend, value: tuple[Array], a: Array, q: Array, *, rounded: bool = False) -> Residual:
+    return _error_estimate(backend, STEIN_EQUATION, value[0], scale_stein(backend, a, q), rounded=rounded)
 
 
-def lyapunov_certificate(be: Backend, value: tuple[Array], a: Array, q: Array) -> Residual:
-    return lyapunov_residual(be, value, a, q)
+def lyapunov_certificate(backend: Backend, value: tuple[Array], a: Array, q: Array) -> Residual:
+    return lyapunov_residual(backend, value, a, q)
 
 
-def stein_certificate(be: Backend, value: tuple[Array], a: Array, q: Array) -> Residual:
-    return stein_residual(be, value, a, q)
+def stein_certificate(backend: Backend, value: tuple[Array], a: Array, q: Array) -> Residual:
+    return stein_residual(backend, value, a, q)

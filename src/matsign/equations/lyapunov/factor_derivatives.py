@@ -16,38 +16,38 @@ from matsign.linalg.stacks import adjoint, eye, hermitian, safe_divisor
 Array = Any
 
 
-def _pseudo_inverse(be: Backend, z: Array) -> Array:
+def _pseudo_inverse(backend: Backend, z: Array) -> Array:
     """z⁺ of a z whose columns are independent or zero."""
-    xp = be.xp
+    xp = backend.xp
     # z⁺ does not depend on what its columns are divided by first; of unit length they are nearly orthonormal.
-    size = be.stop_gradient(xp.sqrt(xp.sum(xp.abs(be.stop_gradient(z)) ** 2, axis=-2, keepdims=True)))
-    size = be.astype(safe_divisor(be, size), be.dtype_name(z))
-    unused = be.astype((be.stop_gradient(z) == 0).all(-2), be.dtype_name(z))
+    size = backend.stop_gradient(xp.sqrt(xp.sum(xp.abs(backend.stop_gradient(z)) ** 2, axis=-2, keepdims=True)))
+    size = backend.astype(safe_divisor(backend, size), backend.dtype_name(z))
+    unused = backend.astype((backend.stop_gradient(z) == 0).all(-2), backend.dtype_name(z))
     unit = z / size
-    gram = adjoint(unit) @ unit + eye(be, z) * unused[:, None, :]
-    return inverse(be, gram) @ adjoint(unit) / size.mT
+    gram = adjoint(unit) @ unit + eye(backend, z) * unused[:, None, :]
+    return inverse(backend, gram) @ adjoint(unit) / size.mT
 
 
-def gramian_jvp(be: Backend, a: Array, b: Array, x: Array, da: Array, db: Array) -> Array:
+def gramian_jvp(backend: Backend, a: Array, b: Array, x: Array, da: Array, db: Array) -> Array:
     """dx of a x + x aᴴ + b bᴴ = 0."""
-    return solve_stable_lyapunov(be, a, 2 * hermitian(da @ x + db @ adjoint(b)))
+    return solve_stable_lyapunov(backend, a, 2 * hermitian(da @ x + db @ adjoint(b)))
 
 
-def gramian_vjp(be: Backend, a: Array, b: Array, x: Array, bar: Array) -> tuple[Array, Array]:
+def gramian_vjp(backend: Backend, a: Array, b: Array, x: Array, bar: Array) -> tuple[Array, Array]:
     """Its adjoint: aᴴ y + y a + x̄ = 0 gives ā = 2 y x and b̄ = 2 y b."""
-    y = hermitian(solve_stable_lyapunov(be, adjoint(a), hermitian(bar)))
+    y = hermitian(solve_stable_lyapunov(backend, adjoint(a), hermitian(bar)))
     return 2 * y @ x, 2 * y @ b
 
 
-def _factor_change(be: Backend, z: Array, dx: Array) -> Array:
-    plus = _pseudo_inverse(be, z)
+def _factor_change(backend: Backend, z: Array, dx: Array) -> Array:
+    plus = _pseudo_inverse(backend, z)
     turned = dx @ adjoint(plus)
     return turned - z @ (plus @ turned) / 2
 
 
-def _factor_change_adjoint(be: Backend, z: Array, bar: Array) -> Array:
+def _factor_change_adjoint(backend: Backend, z: Array, bar: Array) -> Array:
     """The adjoint of `_factor_change`, for Hermitian dx."""
-    plus = _pseudo_inverse(be, z)
+    plus = _pseudo_inverse(backend, z)
     return hermitian((bar - adjoint(plus) @ (adjoint(z) @ bar) / 2) @ plus)
 
 
@@ -55,9 +55,11 @@ _UNITS = Operation(
     "units that balance",
     shapes_of("(n,n)"),
     shapes_of("(n)"),
-    solve=lambda be, a: solution(be, (be.astype(balancing.balancing_exponents(be, a), be.dtype_name(a.real)),)),
-    tangent=lambda be, value, arrays, tangents: (be.xp.zeros_like(value[0]),),
-    cotangent=lambda be, value, arrays, cotangents: (be.xp.zeros_like(arrays[0]),),
+    solve=lambda backend, a: solution(
+        backend, (backend.astype(balancing.balancing_exponents(backend, a), backend.dtype_name(a.real)),)
+    ),
+    tangent=lambda backend, value, arrays, tangents: (backend.xp.zeros_like(value[0]),),
+    cotangent=lambda backend, value, arrays, cotangents: (backend.xp.zeros_like(arrays[0]),),
     kinds=("real",),
 )
 
@@ -67,32 +69,32 @@ class _Units(NamedTuple):
 
     e: Array
 
-    def state(self, be: Backend, x: Array) -> Array:
+    def state(self, backend: Backend, x: Array) -> Array:
         """A matrix with a row for each state, b or z, in these units."""
-        return be.ldexp(x, -self.e)
+        return backend.ldexp(x, -self.e)
 
-    def dual(self, be: Backend, x: Array) -> Array:
+    def dual(self, backend: Backend, x: Array) -> Array:
         """A gradient by such a matrix."""
-        return be.ldexp(x, self.e)
+        return backend.ldexp(x, self.e)
 
-    def matrix(self, be: Backend, a: Array) -> Array:
+    def matrix(self, backend: Backend, a: Array) -> Array:
         """a, or a change of it."""
-        return be.ldexp(a, self.e.mT - self.e)
+        return backend.ldexp(a, self.e.mT - self.e)
 
 
-def _units(be: Backend, a: Array) -> _Units:
-    e = be.stop_gradient(apply(be, _UNITS, be.stop_gradient(a))[0])
-    return _Units(be.xp.astype(e, be.xp.int32)[:, :, None])
+def _units(backend: Backend, a: Array) -> _Units:
+    e = backend.stop_gradient(apply(backend, _UNITS, backend.stop_gradient(a))[0])
+    return _Units(backend.xp.astype(e, backend.xp.int32)[:, :, None])
 
 
 def tangent_in_units(tangent: Callable[..., Arrays]) -> Callable[..., Arrays]:
     """The tangent of a factor from that in units that balance a: right for z zᴴ, as any other choice of factor is."""
 
-    def scaled_tangent(be: Backend, value: Arrays, arrays: Arrays, tangents: Arrays) -> Arrays:
-        (z,), (a, b), (da, db), units = value, arrays, tangents, _units(be, arrays[0])
-        z, b, db = (units.state(be, x) for x in (z, b, db))
-        a, da = units.matrix(be, a), units.matrix(be, da)
-        return (units.dual(be, tangent(be, (z,), (a, b), (da, db))[0]),)
+    def scaled_tangent(backend: Backend, value: Arrays, arrays: Arrays, tangents: Arrays) -> Arrays:
+        (z,), (a, b), (da, db), units = value, arrays, tangents, _units(backend, arrays[0])
+        z, b, db = (units.state(backend, x) for x in (z, b, db))
+        a, da = units.matrix(backend, a), units.matrix(backend, da)
+        return (units.dual(backend, tangent(backend, (z,), (a, b), (da, db))[0]),)
 
     return scaled_tangent
 
@@ -100,33 +102,33 @@ def tangent_in_units(tangent: Callable[..., Arrays]) -> Callable[..., Arrays]:
 def cotangent_in_units(cotangent: Callable[..., Arrays]) -> Callable[..., Arrays]:
     """Its adjoint."""
 
-    def scaled_cotangent(be: Backend, value: Arrays, arrays: Arrays, cotangents: Arrays) -> Arrays:
-        (z,), (a, b), units = value, arrays, _units(be, arrays[0])
-        given = (units.state(be, z),), (units.matrix(be, a), units.state(be, b))
-        bar_a, bar_b = cotangent(be, *given, (units.dual(be, cotangents[0]),))
-        return units.matrix(be, bar_a), units.state(be, bar_b)
+    def scaled_cotangent(backend: Backend, value: Arrays, arrays: Arrays, cotangents: Arrays) -> Arrays:
+        (z,), (a, b), units = value, arrays, _units(backend, arrays[0])
+        given = (units.state(backend, z),), (units.matrix(backend, a), units.state(backend, b))
+        bar_a, bar_b = cotangent(backend, *given, (units.dual(backend, cotangents[0]),))
+        return units.matrix(backend, bar_a), units.state(backend, bar_b)
 
     return scaled_cotangent
 
 
-def continuous_tangent(be: Backend, value: Arrays, arrays: Arrays, tangents: Arrays) -> Arrays:
+def continuous_tangent(backend: Backend, value: Arrays, arrays: Arrays, tangents: Arrays) -> Arrays:
     (z,), (a, b) = value, arrays
-    return (_factor_change(be, z, gramian_jvp(be, a, b, z @ adjoint(z), *tangents)),)
+    return (_factor_change(backend, z, gramian_jvp(backend, a, b, z @ adjoint(z), *tangents)),)
 
 
-def continuous_cotangent(be: Backend, value: Arrays, arrays: Arrays, cotangents: Arrays) -> Arrays:
+def continuous_cotangent(backend: Backend, value: Arrays, arrays: Arrays, cotangents: Arrays) -> Arrays:
     (z,), (a, b) = value, arrays
-    return gramian_vjp(be, a, b, z @ adjoint(z), _factor_change_adjoint(be, z, cotangents[0]))
+    return gramian_vjp(backend, a, b, z @ adjoint(z), _factor_change_adjoint(backend, z, cotangents[0]))
 
 
-def discrete_tangent(be: Backend, value: Arrays, arrays: Arrays, tangents: Arrays) -> Arrays:
+def discrete_tangent(backend: Backend, value: Arrays, arrays: Arrays, tangents: Arrays) -> Arrays:
     (z,), (a, b), (da, db) = value, arrays, tangents
     scaled_tangent = da @ z @ adjoint(a @ z) + db @ adjoint(b)
-    return (_factor_change(be, z, solve_stable_stein(be, a, 2 * hermitian(scaled_tangent))),)
+    return (_factor_change(backend, z, solve_stable_stein(backend, a, 2 * hermitian(scaled_tangent))),)
 
 
-def discrete_cotangent(be: Backend, value: Arrays, arrays: Arrays, cotangents: Arrays) -> Arrays:
+def discrete_cotangent(backend: Backend, value: Arrays, arrays: Arrays, cotangents: Arrays) -> Arrays:
     """aᴴ y a - y + x̄ = 0 gives ā = 2 y a x and b̄ = 2 y b."""
     (z,), (a, b) = value, arrays
-    y = hermitian(solve_stable_stein(be, adjoint(a), _factor_change_adjoint(be, z, cotangents[0])))
+    y = hermitian(solve_stable_stein(backend, adjoint(a), _factor_change_adjoint(backend, z, cotangents[0])))
     return 2 * y @ (a @ z) @ adjoint(z), 2 * y @ b

@@ -61,122 +61,125 @@ class Gramians(NamedTuple):
     failure: Array
 
 
-def in_units(be: Backend, a: Array, b: Array, c: Array) -> System:
+def in_units(backend: Backend, a: Array, b: Array, c: Array) -> System:
     """The system in balanced units; a is scaled by a power of 4, so that the factors scale by a power of 2."""
-    e, a, scale = scaling.balance_together(be, a)
-    e = be.xp.zeros_like(a[:, 0, :], dtype=be.xp.int32) if e is None else e
+    e, a, scale = scaling.balance_together(backend, a)
+    e = backend.xp.zeros_like(a[:, 0, :], dtype=backend.xp.int32) if e is None else e
     half = -(-scale // 2)
-    b, b_scale = scaling.scale_right_side(be, b, be.xp.broadcast_to(e[:, :, None], b.shape))
-    c, c_scale = scaling.scale_right_side(be, c, be.xp.broadcast_to(-e[:, None, :], c.shape))
+    b, b_scale = scaling.scale_right_side(backend, b, backend.xp.broadcast_to(e[:, :, None], b.shape))
+    c, c_scale = scaling.scale_right_side(backend, c, backend.xp.broadcast_to(-e[:, None, :], c.shape))
     odd = (b_scale + c_scale) % 2  # what is shared between b and c must be shared evenly
-    c, c_scale = be.ldexp(c, broadcast_scalar(-odd)), c_scale + odd
-    return System(be.ldexp(a, broadcast_scalar(scale - 2 * half)), b, c, e, b_scale, c_scale, half)
+    c, c_scale = backend.ldexp(c, broadcast_scalar(-odd)), c_scale + odd
+    return System(backend.ldexp(a, broadcast_scalar(scale - 2 * half)), b, c, e, b_scale, c_scale, half)
 
 
-def gramians(be: Backend, s: System) -> Gramians:
+def gramians(backend: Backend, s: System) -> Gramians:
     """Both Gramians of a continuous-time system; they share the powers of the Cayley transform of a."""
-    transformed = cayley(be, s.a)
-    size = broadcast_scalar(be.xp.sqrt(2 * transformed.p))
+    transformed = cayley(backend, s.a)
+    size = broadcast_scalar(backend.xp.sqrt(2 * transformed.p))
     starts = size * (transformed.m @ s.b), size * (adjoint(transformed.m) @ adjoint(s.c))
-    found = smith_factors(be, transformed.c, starts, (False, True))
+    found = smith_factors(backend, transformed.c, starts, (False, True))
     z, y = found.z
-    return Gramians(z, y, found.steps, _continuous_failure(be, found, transformed, s.a))
+    return Gramians(z, y, found.steps, _continuous_failure(backend, found, transformed, s.a))
 
 
-def _continuous_failure(be: Backend, found: Factors, transformed: Cayley, a: Array) -> Array:
-    growth = found.growth * 2 * transformed.p * norm(be, transformed.m) ** 2
-    return _failure(be, found.converged, growth, a, be.ones(a), discrete=False)
+def _continuous_failure(backend: Backend, found: Factors, transformed: Cayley, a: Array) -> Array:
+    growth = found.growth * 2 * transformed.p * norm(backend, transformed.m) ** 2
+    return _failure(backend, found.converged, growth, a, backend.ones(a), discrete=False)
 
 
-def _failure(be: Backend, converged: Array, growth: Array, a: Array, d: Array, *, discrete: bool) -> Array:
+def _failure(backend: Backend, converged: Array, growth: Array, a: Array, d: Array, *, discrete: bool) -> Array:
     """What is wrong with a: most members without a sum are not stable; of some, rounding decides whether they are."""
-    xp, none = be.xp, be.int_zeros(a)
+    xp, none = backend.xp, backend.int_zeros(a)
 
     def size(measure: Callable[[Backend, Array], Array], a: Array, d: Array) -> Array:
         """Of the operator, by a norm of a."""
-        return measure(be, a) ** 2 + d if discrete else 2 * measure(be, a)
+        return measure(backend, a) ** 2 + d if discrete else 2 * measure(backend, a)
 
     def why(converged: Array, a: Array, d: Array, none: Array) -> Array:
-        values = be.eig(a)[0]
+        values = backend.eig(a)[0]
         outermost = xp.max(xp.abs(values), axis=-1) - xp.sqrt(d) if discrete else xp.max(values.real, axis=-1)
         responses = bartels_stewart.stein_responses if discrete else bartels_stewart.lyapunov_responses
         nothing = a[:, None][:, :0]
-        least = be.host_callback(responses, (nothing, be.ones(a)), a, nothing, d)[1]
-        barely = ~converged | ~(least > ROUNDINGS * be.eps(a) * size(spectral_norm, a, d))
-        failure = Failure.BARELY_STABLE.where(be, barely, none)
+        least = backend.host_callback(responses, (nothing, backend.ones(a)), a, nothing, d)[1]
+        barely = ~converged | ~(least > ROUNDINGS * backend.eps(a) * size(spectral_norm, a, d))
+        failure = Failure.BARELY_STABLE.where(backend, barely, none)
         return xp.where(outermost < 0, failure, int(Failure.UNSTABLE) + none)
 
-    doubtful = ~converged | may_be_singular(be, 1 / growth, a, ROUNDINGS * be.eps(a) * size(norm, a, d))
-    return be.rare_cond(doubtful, why, lambda converged, a, d, none: none, converged, a, d, none)
+    doubtful = ~converged | may_be_singular(backend, 1 / growth, a, ROUNDINGS * backend.eps(a) * size(norm, a, d))
+    return backend.rare_cond(doubtful, why, lambda converged, a, d, none: none, converged, a, d, none)
 
 
-def _restore(be: Backend, found: Factors, e: Array, scale: Array, failure: Array) -> Solution:
+def _restore(backend: Backend, found: Factors, e: Array, scale: Array, failure: Array) -> Solution:
     """z in the caller's units. Making its columns orthogonal there would cost the states in small units their digits."""
-    result = solution(be, (found.z[0],), iterations=found.steps)._replace(failure=failure)
-    return scaling.restore(be, result, e[:, :, None] + broadcast_scalar(scale))
+    result = solution(backend, (found.z[0],), iterations=found.steps)._replace(failure=failure)
+    return scaling.restore(backend, result, e[:, :, None] + broadcast_scalar(scale))
 
 
-def _continuous(be: Backend, a: Array, b: Array) -> Solution:
-    s = in_units(be, a, b, adjoint(b)[:, :1])
-    transformed = cayley(be, s.a)
+def _continuous(backend: Backend, a: Array, b: Array) -> Solution:
+    s = in_units(backend, a, b, adjoint(b)[:, :1])
+    transformed = cayley(backend, s.a)
     found = smith_factors(
-        be, transformed.c, (broadcast_scalar(be.xp.sqrt(2 * transformed.p)) * (transformed.m @ s.b),), (False,)
+        backend,
+        transformed.c,
+        (broadcast_scalar(backend.xp.sqrt(2 * transformed.p)) * (transformed.m @ s.b),),
+        (False,),
     )
-    return _restore(be, found, s.e, s.b_scale - s.half, _continuous_failure(be, found, transformed, s.a))
+    return _restore(backend, found, s.e, s.b_scale - s.half, _continuous_failure(backend, found, transformed, s.a))
 
 
-def _discrete(be: Backend, a: Array, b: Array) -> Solution:
-    s = in_units(be, a, b, adjoint(b)[:, :1])
-    unscaled = be.ldexp(s.a, broadcast_scalar(2 * s.half))
-    found = smith_factors(be, unscaled, (s.b,), (False,))
-    failure = _failure(be, found.converged, found.growth, unscaled, be.ones(a), discrete=True)
-    return _restore(be, found, s.e, s.b_scale, failure)
+def _discrete(backend: Backend, a: Array, b: Array) -> Solution:
+    s = in_units(backend, a, b, adjoint(b)[:, :1])
+    unscaled = backend.ldexp(s.a, broadcast_scalar(2 * s.half))
+    found = smith_factors(backend, unscaled, (s.b,), (False,))
+    failure = _failure(backend, found.converged, found.growth, unscaled, backend.ones(a), discrete=True)
+    return _restore(backend, found, s.e, s.b_scale, failure)
 
 
-def _continuous_residual(be: Backend, value: tuple[Array], a: Array, b: Array) -> Residual:
+def _continuous_residual(backend: Backend, value: tuple[Array], a: Array, b: Array) -> Residual:
     """The certificate of the equation for z zᴴ; half its relative error is that of z."""
     (z,) = value
-    a, scale_a = scale_to_unit(be, a)
-    b, scale_b = scale_to_unit(be, b)
-    scaled, scale_z = _factor_at_size(be, z, scale_b - scale_a // 2)
-    q = -be.ldexp(b @ adjoint(b), broadcast_scalar(2 * (scale_b - scale_z) - scale_a))
-    found = lyapunov_residual(be, (scaled @ adjoint(scaled),), a, q, rounded=True)
-    return _of_factor(be, found, z, scaled)._replace(separation=be.ldexp(found.separation, scale_a))
+    a, scale_a = scale_to_unit(backend, a)
+    b, scale_b = scale_to_unit(backend, b)
+    scaled, scale_z = _factor_at_size(backend, z, scale_b - scale_a // 2)
+    q = -backend.ldexp(b @ adjoint(b), broadcast_scalar(2 * (scale_b - scale_z) - scale_a))
+    found = lyapunov_residual(backend, (scaled @ adjoint(scaled),), a, q, rounded=True)
+    return _of_factor(backend, found, z, scaled)._replace(separation=backend.ldexp(found.separation, scale_a))
 
 
-def _discrete_residual(be: Backend, value: tuple[Array], a: Array, b: Array) -> Residual:
+def _discrete_residual(backend: Backend, value: tuple[Array], a: Array, b: Array) -> Residual:
     (z,) = value
-    b, scale_b = scale_to_unit(be, b)
-    scaled, scale_z = _factor_at_size(be, z, scale_b)
-    q = be.ldexp(b @ adjoint(b), broadcast_scalar(2 * (scale_b - scale_z)))
-    found = stein_residual(be, (scaled @ adjoint(scaled),), a, q, rounded=True)
-    return _of_factor(be, found, z, scaled)
+    b, scale_b = scale_to_unit(backend, b)
+    scaled, scale_z = _factor_at_size(backend, z, scale_b)
+    q = backend.ldexp(b @ adjoint(b), broadcast_scalar(2 * (scale_b - scale_z)))
+    found = stein_residual(backend, (scaled @ adjoint(scaled),), a, q, rounded=True)
+    return _of_factor(backend, found, z, scaled)
 
 
-def _factor_at_size(be: Backend, z: Array, expected: Array) -> tuple[Array, Array]:
+def _factor_at_size(backend: Backend, z: Array, expected: Array) -> tuple[Array, Array]:
     """(2^-k z, k), near one in size; for a z of zeros, which may be too small for its dtype, the k that is expected."""
-    scaled, k = scale_to_unit(be, z)
-    return scaled, be.xp.where((z == 0).all((-1, -2)), expected, k)
+    scaled, k = scale_to_unit(backend, z)
+    return scaled, backend.xp.where((z == 0).all((-1, -2)), expected, k)
 
 
-def _of_factor(be: Backend, found: Residual, z: Array, scaled: Array) -> Residual:
-    error = norm(be, found.correction[0]) / safe_divisor(be, norm(be, scaled @ adjoint(scaled)))
-    return found._replace(correction=(scaling.at_least_rounded(be, broadcast_scalar(error / 2) * z, z),))
+def _of_factor(backend: Backend, found: Residual, z: Array, scaled: Array) -> Residual:
+    error = norm(backend, found.correction[0]) / safe_divisor(backend, norm(backend, scaled @ adjoint(scaled)))
+    return found._replace(correction=(scaling.at_least_rounded(backend, broadcast_scalar(error / 2) * z, z),))
 
 
-def _continuous_powers(be: Backend, a: Array, b: Array) -> scaling.Powers:
-    half, of_b = -(-scaling.size_of(be, a) // 2), scaling.size_of(be, b)
+def _continuous_powers(backend: Backend, a: Array, b: Array) -> scaling.Powers:
+    half, of_b = -(-scaling.size_of(backend, a) // 2), scaling.size_of(backend, b)
     return scaling.Powers((2 * half, of_b), (of_b - half,))
 
 
-def _discrete_powers(be: Backend, a: Array, b: Array) -> scaling.Powers:
-    of_b = scaling.size_of(be, b)
+def _discrete_powers(backend: Backend, a: Array, b: Array) -> scaling.Powers:
+    of_b = scaling.size_of(backend, b)
     return scaling.Powers((0 * of_b, of_b), (of_b,))
 
 
-def _trim(be: Backend, z: Array) -> Array:
+def _trim(backend: Backend, z: Array) -> Array:
     """Without the columns that are zero in every member; under a trace nobody knows which those are."""
-    return z if be.is_traced(z) else z[..., : width(be, z)]
+    return z if backend.is_traced(z) else z[..., : width(backend, z)]
 
 
 def lyapunov_factor(a: Array, b: Array, *, errors: str = "raise") -> Array:

@@ -26,35 +26,37 @@ from matsign.linalg.stacks import (
 Array = Any
 
 
-def _lyapunov_differentiable(be: Backend, a: Array, q: Array) -> Array:
-    return apply(be, CONTINUOUS_LYAPUNOV.operation, a, q, method="auto")[0]
+def _lyapunov_differentiable(backend: Backend, a: Array, q: Array) -> Array:
+    return apply(backend, CONTINUOUS_LYAPUNOV.operation, a, q, method="auto")[0]
 
 
-def _lyapunov_tangent(be: Backend, value: Arrays, arrays: Arrays, tangents: Arrays, *, method: str) -> Arrays:
+def _lyapunov_tangent(backend: Backend, value: Arrays, arrays: Arrays, tangents: Arrays, *, method: str) -> Arrays:
     (x,), (a, _), (da, dq) = value, arrays, tangents
-    return (_lyapunov_differentiable(be, a, dq - da @ x - x @ adjoint(da)),)
+    return (_lyapunov_differentiable(backend, a, dq - da @ x - x @ adjoint(da)),)
 
 
-def _lyapunov_cotangent(be: Backend, value: Arrays, arrays: Arrays, cotangents: Arrays, *, method: str) -> Arrays:
+def _lyapunov_cotangent(backend: Backend, value: Arrays, arrays: Arrays, cotangents: Arrays, *, method: str) -> Arrays:
     """aᴴ y + y a = x̄ gives q̄ = y and ā = -(y xᴴ + yᴴ x)."""
     (x,), (a, _) = value, arrays
-    y = _lyapunov_differentiable(be, adjoint(a), cotangents[0])
+    y = _lyapunov_differentiable(backend, adjoint(a), cotangents[0])
     return -(y @ adjoint(x) + adjoint(y) @ x), y
 
 
-def _stein_differentiable(be: Backend, a: Array, q: Array) -> Array:
-    return apply(be, DISCRETE_LYAPUNOV.operation, a, q, method="auto")[0]
+def _stein_differentiable(backend: Backend, a: Array, q: Array) -> Array:
+    return apply(backend, DISCRETE_LYAPUNOV.operation, a, q, method="auto")[0]
 
 
-def _stein_tangent(be: Backend, value: Arrays, arrays: Arrays, tangents: Arrays, *, method: str | None) -> Arrays:
+def _stein_tangent(backend: Backend, value: Arrays, arrays: Arrays, tangents: Arrays, *, method: str | None) -> Arrays:
     (x,), (a, _), (da, dq) = value, arrays, tangents
-    return (_stein_differentiable(be, a, dq + da @ x @ adjoint(a) + a @ x @ adjoint(da)),)
+    return (_stein_differentiable(backend, a, dq + da @ x @ adjoint(a) + a @ x @ adjoint(da)),)
 
 
-def _stein_cotangent(be: Backend, value: Arrays, arrays: Arrays, cotangents: Arrays, *, method: str | None) -> Arrays:
+def _stein_cotangent(
+    backend: Backend, value: Arrays, arrays: Arrays, cotangents: Arrays, *, method: str | None
+) -> Arrays:
     """aᴴ y a - y = -x̄ gives q̄ = y and ā = y a xᴴ + yᴴ a x."""
     (x,), (a, _) = value, arrays
-    y = _stein_differentiable(be, adjoint(a), cotangents[0])
+    y = _stein_differentiable(backend, adjoint(a), cotangents[0])
     return y @ a @ adjoint(x) + adjoint(y) @ a @ x, y
 
 

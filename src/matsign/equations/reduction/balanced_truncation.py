@@ -71,15 +71,15 @@ class Reduced(NamedTuple):
     hsv: Array
 
 
-def _balancing(be: Backend, a: Array, b: Array, c: Array) -> Solution:
+def _balancing(backend: Backend, a: Array, b: Array, c: Array) -> Solution:
     """The rule below: Hankel singular values, all columns of the projections and their largest entries' places."""
-    found = balance_system(be, a, b, c)
-    left, right, _ = balancing_projections(be, found, a.shape[-1])
-    anchor = be.eye(a.shape[-1], right)[be.xp.argmax(be.xp.abs(right), axis=-2)].mT.real
+    found = balance_system(backend, a, b, c)
+    left, right, _ = balancing_projections(backend, found, a.shape[-1])
+    anchor = backend.eye(a.shape[-1], right)[backend.xp.argmax(backend.xp.abs(right), axis=-2)].mT.real
     s = found.system
     shift = s.e[:, :, None] + broadcast_scalar((s.b_scale - s.c_scale) // 2)
-    value = (values_of_system(be, found), be.ldexp(left, -shift), be.ldexp(right, shift), anchor)
-    return solution(be, value, iterations=found.gramians.steps)._replace(failure=found.gramians.failure)
+    value = (values_of_system(backend, found), backend.ldexp(left, -shift), backend.ldexp(right, shift), anchor)
+    return solution(backend, value, iterations=found.gramians.steps)._replace(failure=found.gramians.failure)
 
 
 _BALANCING = Operation(
@@ -93,53 +93,53 @@ _BALANCING = Operation(
 )
 
 
-def balanced_at(be: Backend, arrays: Arrays) -> balancing.BalancingProjections:
-    return balancing.BalancingProjections(*apply(be, _BALANCING, *arrays))
+def balanced_at(backend: Backend, arrays: Arrays) -> balancing.BalancingProjections:
+    return balancing.BalancingProjections(*apply(backend, _BALANCING, *arrays))
 
 
-def _hankel_tangent(be: Backend, value: Arrays, arrays: Arrays, tangents: Arrays) -> Arrays:
-    at = balanced_at(be, arrays)
-    return (balancing.values_jvp(be, at, *balancing.gramians_jvp(be, arrays, tangents)),)
+def _hankel_tangent(backend: Backend, value: Arrays, arrays: Arrays, tangents: Arrays) -> Arrays:
+    at = balanced_at(backend, arrays)
+    return (balancing.values_jvp(backend, at, *balancing.gramians_jvp(backend, arrays, tangents)),)
 
 
-def _hankel_cotangent(be: Backend, value: Arrays, arrays: Arrays, cotangents: Arrays) -> Arrays:
-    at = balanced_at(be, arrays)
-    return balancing.gramians_vjp(be, arrays, *balancing.values_vjp(at, cotangents[0]))
+def _hankel_cotangent(backend: Backend, value: Arrays, arrays: Arrays, cotangents: Arrays) -> Arrays:
+    at = balanced_at(backend, arrays)
+    return balancing.gramians_vjp(backend, arrays, *balancing.values_vjp(at, cotangents[0]))
 
 
-def _truncate_tangent(be: Backend, value: Arrays, arrays: Arrays, tangents: Arrays, *, order: int) -> Arrays:
-    (a, b, c), (da, db, dc), at = arrays, tangents, balanced_at(be, arrays)
-    moved, dl, dt, _ = balancing.tangent(be, at, arrays, tangents)
+def _truncate_tangent(backend: Backend, value: Arrays, arrays: Arrays, tangents: Arrays, *, order: int) -> Arrays:
+    (a, b, c), (da, db, dc), at = arrays, tangents, balanced_at(backend, arrays)
+    moved, dl, dt, _ = balancing.tangent(backend, at, arrays, tangents)
     lh, dlh, t, dt = adjoint(at.left)[:, :order], adjoint(dl)[:, :order], at.right[:, :, :order], dt[:, :, :order]
     return dlh @ a @ t + lh @ (da @ t + a @ dt), dlh @ b + lh @ db, dc @ t + c @ dt, moved
 
 
-def _truncate_cotangent(be: Backend, value: Arrays, arrays: Arrays, cotangents: Arrays, *, order: int) -> Arrays:
-    (a, b, c), (bar_a, bar_b, bar_c, bar_values), at = arrays, cotangents, balanced_at(be, arrays)
+def _truncate_cotangent(backend: Backend, value: Arrays, arrays: Arrays, cotangents: Arrays, *, order: int) -> Arrays:
+    (a, b, c), (bar_a, bar_b, bar_c, bar_values), at = arrays, cotangents, balanced_at(backend, arrays)
     left, right = at.left[:, :, :order], at.right[:, :, :order]
 
     def whole(x: Array) -> Array:
-        return be.xp.concat([x, 0 * at.left[:, :, order:]], axis=-1)
+        return backend.xp.concat([x, 0 * at.left[:, :, order:]], axis=-1)
 
     bar_left = whole(a @ right @ adjoint(bar_a) + b @ adjoint(bar_b))
     bar_right = whole(adjoint(a) @ left @ bar_a + adjoint(c) @ bar_c)
-    by_a, by_b, by_c = balancing.cotangent(be, at, arrays, (bar_values, bar_left, bar_right, None))
+    by_a, by_b, by_c = balancing.cotangent(backend, at, arrays, (bar_values, bar_left, bar_right, None))
     return by_a + left @ bar_a @ adjoint(right), by_b + left @ bar_b, by_c + bar_c @ adjoint(right)
 
 
-def _powers(be: Backend, a: Array, b: Array, c: Array) -> tuple[Array, Array, Array]:
+def _powers(backend: Backend, a: Array, b: Array, c: Array) -> tuple[Array, Array, Array]:
     """(j, k, l): a, b and c are 4^j, 2^k and 2^l times arrays near one, and k + l is even."""
-    half, of_b, of_c = -(-scaling.size_of(be, a) // 2), scaling.size_of(be, b), scaling.size_of(be, c)
+    half, of_b, of_c = -(-scaling.size_of(backend, a) // 2), scaling.size_of(backend, b), scaling.size_of(backend, c)
     return half, of_b, of_c + (of_b + of_c) % 2
 
 
-def _hankel_powers(be: Backend, *system: Array) -> scaling.Powers:
-    half, of_b, of_c = _powers(be, *system)
+def _hankel_powers(backend: Backend, *system: Array) -> scaling.Powers:
+    half, of_b, of_c = _powers(backend, *system)
     return scaling.Powers((2 * half, of_b, of_c), (of_b + of_c - 2 * half,))
 
 
-def _model_powers(be: Backend, *system: Array) -> scaling.Powers:
-    half, of_b, of_c = _powers(be, *system)
+def _model_powers(backend: Backend, *system: Array) -> scaling.Powers:
+    half, of_b, of_c = _powers(backend, *system)
     share = (of_b + of_c) // 2
     return scaling.Powers((2 * half, of_b, of_c), (2 * half, share, share, 2 * (share - half)))
 
@@ -325,6 +325,6 @@ BALANCED_TRUNCATION = public_function(
     residual=truncate_residual,
     tangent=scaling.tangent_at_size(_model_powers, _truncate_tangent),
     cotangent=scaling.cotangent_at_size(_model_powers, _truncate_cotangent),
-    wrap=lambda be, *model: Reduced(*model),
+    wrap=lambda backend, *model: Reduced(*model),
     sizes=reduced_order,
 )

@@ -33,30 +33,32 @@ class BalancingProjections(NamedTuple):
     anchor: Array
 
 
-def _gramians(be: Backend, a: Array, b: Array, c: Array) -> tuple[Array, Array]:
-    return solve_stable_lyapunov(be, a, b @ adjoint(b)), solve_stable_lyapunov(be, adjoint(a), adjoint(c) @ c)
+def _gramians(backend: Backend, a: Array, b: Array, c: Array) -> tuple[Array, Array]:
+    return solve_stable_lyapunov(backend, a, b @ adjoint(b)), solve_stable_lyapunov(backend, adjoint(a), adjoint(c) @ c)
 
 
-def gramians_jvp(be: Backend, system: Arrays, tangents: Arrays) -> tuple[Array, Array]:
+def gramians_jvp(backend: Backend, system: Arrays, tangents: Arrays) -> tuple[Array, Array]:
     """(dx, dw)."""
     (a, b, c), (da, db, dc) = system, tangents
-    x, w = _gramians(be, a, b, c)
-    return gramian_jvp(be, a, b, x, da, db), gramian_jvp(be, adjoint(a), adjoint(c), w, adjoint(da), adjoint(dc))
+    x, w = _gramians(backend, a, b, c)
+    return gramian_jvp(backend, a, b, x, da, db), gramian_jvp(
+        backend, adjoint(a), adjoint(c), w, adjoint(da), adjoint(dc)
+    )
 
 
-def gramians_vjp(be: Backend, system: Arrays, bar_x: Array, bar_w: Array) -> Arrays:
+def gramians_vjp(backend: Backend, system: Arrays, bar_x: Array, bar_w: Array) -> Arrays:
     """The adjoint of `gramians_jvp`."""
     a, b, c = system
-    x, w = _gramians(be, a, b, c)
-    by_x, bar_b = gramian_vjp(be, a, b, x, bar_x)
-    by_w, bar_c = gramian_vjp(be, adjoint(a), adjoint(c), w, bar_w)
+    x, w = _gramians(backend, a, b, c)
+    by_x, bar_b = gramian_vjp(backend, a, b, x, bar_x)
+    by_w, bar_c = gramian_vjp(backend, adjoint(a), adjoint(c), w, bar_w)
     return by_x + adjoint(by_w), bar_b, adjoint(bar_c)
 
 
-def values_jvp(be: Backend, at: BalancingProjections, dx: Array, dw: Array) -> Array:
+def values_jvp(backend: Backend, at: BalancingProjections, dx: Array, dw: Array) -> Array:
     """dσ."""
     along = at.left.conj() * (dx @ at.left) + at.right.conj() * (dw @ at.right)
-    return be.xp.sum(along, axis=-2).real / 2
+    return backend.xp.sum(along, axis=-2).real / 2
 
 
 def values_vjp(at: BalancingProjections, cotangents: Array) -> tuple[Array, Array]:
@@ -74,51 +76,51 @@ class _Parts(NamedTuple):
     off: Array  # g
 
 
-def _parts(be: Backend, at: BalancingProjections) -> _Parts:
-    xp = be.xp
-    known = (be.stop_gradient(at.right) != 0).any(-2)
+def _parts(backend: Backend, at: BalancingProjections) -> _Parts:
+    xp = backend.xp
+    known = (backend.stop_gradient(at.right) != 0).any(-2)
     values = xp.where(known, at.values, xp.ones_like(at.values))
     row, col = values[:, None, :], values[:, :, None]
-    diagonal = eye(be, at.right).real
+    diagonal = eye(backend, at.right).real
     both = (known[:, None, :] & known[:, :, None]) & ~(diagonal > 0)
     apart = xp.where(both, (row - col) * (row + col), xp.ones_like(row * col))
     own = diagonal / (4 * row)
-    some_missing = be.astype(~known.all(-1), be.dtype_name(at.right))
-    off = some_missing[:, None, None] * (eye(be, at.right) - at.right @ adjoint(at.left))
+    some_missing = backend.astype(~known.all(-1), backend.dtype_name(at.right))
+    off = some_missing[:, None, None] * (eye(backend, at.right) - at.right @ adjoint(at.left))
     rest = 1 - diagonal
     return _Parts(row, rest * row / apart + own, rest * col / apart - own, off)
 
 
-def tangent(be: Backend, value: Arrays, arrays: Arrays, tangents: Arrays) -> Arrays:
+def tangent(backend: Backend, value: Arrays, arrays: Arrays, tangents: Arrays) -> Arrays:
     at = BalancingProjections(*value)
-    (left, right), p = (at.left, at.right), _parts(be, at)
-    x, w = _gramians(be, *arrays)
-    dx, dw = gramians_jvp(be, arrays, tangents)
+    (left, right), p = (at.left, at.right), _parts(backend, at)
+    x, w = _gramians(backend, *arrays)
+    dx, dw = gramians_jvp(backend, arrays, tangents)
     m, n = adjoint(left) @ dx @ left, adjoint(right) @ dw @ right
     o = p.of_m * m + p.of_n * n
     seen_x, seen_w = dx @ left / p.s, dw @ right / p.s
     dt = right @ o + p.off @ (seen_x + x @ seen_w / p.s)
     dl = -(left @ adjoint(o)) + adjoint(p.off) @ (seen_w + w @ seen_x / p.s)
-    if be.is_complex(right):
-        turn = -1j * be.xp.sum(at.anchor * dt, axis=-2, keepdims=True).imag / _largest(be, at)
+    if backend.is_complex(right):
+        turn = -1j * backend.xp.sum(at.anchor * dt, axis=-2, keepdims=True).imag / _largest(backend, at)
         dt, dl = dt + right * turn, dl + left * turn
-    return values_jvp(be, at, dx, dw), dl, dt, be.xp.zeros_like(at.anchor)
+    return values_jvp(backend, at, dx, dw), dl, dt, backend.xp.zeros_like(at.anchor)
 
 
-def _largest(be: Backend, at: BalancingProjections) -> Array:
+def _largest(backend: Backend, at: BalancingProjections) -> Array:
     """The largest entry of each column of t, real; 1 for a column of zeros."""
-    entry = be.xp.sum(at.anchor * at.right.real, axis=-2, keepdims=True)
-    return be.xp.where(entry == 0, be.xp.ones_like(entry), entry)
+    entry = backend.xp.sum(at.anchor * at.right.real, axis=-2, keepdims=True)
+    return backend.xp.where(entry == 0, backend.xp.ones_like(entry), entry)
 
 
-def cotangent(be: Backend, value: Arrays, arrays: Arrays, cotangents: Arrays) -> Arrays:
+def cotangent(backend: Backend, value: Arrays, arrays: Arrays, cotangents: Arrays) -> Arrays:
     """The adjoint of `tangent`, its lines in reverse."""
     at = BalancingProjections(*value)
-    (left, right), p, (bar_values, bar_l, bar_t, _) = (at.left, at.right), _parts(be, at), cotangents
-    x, w = _gramians(be, *arrays)
-    if be.is_complex(right):
-        whole = be.xp.sum(bar_t.conj() * right + bar_l.conj() * left, axis=-2, keepdims=True)
-        bar_t = bar_t + 1j * at.anchor * (whole.imag / _largest(be, at))
+    (left, right), p, (bar_values, bar_l, bar_t, _) = (at.left, at.right), _parts(backend, at), cotangents
+    x, w = _gramians(backend, *arrays)
+    if backend.is_complex(right):
+        whole = backend.xp.sum(bar_t.conj() * right + bar_l.conj() * left, axis=-2, keepdims=True)
+        bar_t = bar_t + 1j * at.anchor * (whole.imag / _largest(backend, at))
     bar_o = adjoint(right) @ bar_t - adjoint(bar_l) @ left
     off_t, off_l = adjoint(p.off) @ bar_t, p.off @ bar_l
     # Of seen_x and seen_w.
@@ -126,4 +128,4 @@ def cotangent(be: Backend, value: Arrays, arrays: Arrays, cotangents: Arrays) ->
     bar_x, bar_w = values_vjp(at, bar_values)
     bar_x = bar_x + (left @ (p.of_m * bar_o) + seen_x / p.s) @ adjoint(left)
     bar_w = bar_w + (right @ (p.of_n * bar_o) + seen_w / p.s) @ adjoint(right)
-    return gramians_vjp(be, arrays, bar_x, bar_w)
+    return gramians_vjp(backend, arrays, bar_x, bar_w)

@@ -23,23 +23,23 @@ class BalancedSystem(NamedTuple):
     v: Array
 
 
-def balance_system(be: Backend, a: Array, b: Array, c: Array) -> BalancedSystem:
-    system = in_units(be, a, b, c)
-    found = gramians(be, system)
-    u, values, vh = be.svd(zero_nonfinite_members(be, adjoint(found.y) @ found.z))
+def balance_system(backend: Backend, a: Array, b: Array, c: Array) -> BalancedSystem:
+    system = in_units(backend, a, b, c)
+    found = gramians(backend, system)
+    u, values, vh = backend.svd(zero_nonfinite_members(backend, adjoint(found.y) @ found.z))
     return BalancedSystem(system, found, u, values, adjoint(vh))
 
 
-def values_of_system(be: Backend, found: BalancedSystem) -> Array:
+def values_of_system(backend: Backend, found: BalancedSystem) -> Array:
     s = found.system
-    return be.ldexp(found.values, (s.b_scale + s.c_scale - 2 * s.half)[:, None])
+    return backend.ldexp(found.values, (s.b_scale + s.c_scale - 2 * s.half)[:, None])
 
 
-def solve_hankel(be: Backend, a: Array, b: Array, c: Array) -> Solution:
-    found = balance_system(be, a, b, c)
+def solve_hankel(backend: Backend, a: Array, b: Array, c: Array) -> Solution:
+    found = balance_system(backend, a, b, c)
     steps, failure = found.gramians.steps, found.gramians.failure
-    result = solution(be, (values_of_system(be, found),), iterations=steps)._replace(failure=failure)
-    return scaling.check_range(be, result)
+    result = solution(backend, (values_of_system(backend, found),), iterations=steps)._replace(failure=failure)
+    return scaling.check_range(backend, result)
 
 
 def reduced_order(known: dict[str, int], *, order: int) -> dict[str, int]:
@@ -50,30 +50,30 @@ def reduced_order(known: dict[str, int], *, order: int) -> dict[str, int]:
     return {"r": min(order, n)}
 
 
-def solve_truncation(be: Backend, a: Array, b: Array, c: Array, *, order: int) -> Solution:
+def solve_truncation(backend: Backend, a: Array, b: Array, c: Array, *, order: int) -> Solution:
     reduced_order({"n": a.shape[-1]}, order=order)
-    found = balance_system(be, a, b, c)
+    found = balance_system(backend, a, b, c)
     s, steps, failure = found.system, found.gramians.steps, found.gramians.failure
-    left, right, known = balancing_projections(be, found, order)
+    left, right, known = balancing_projections(backend, found, order)
     # States that no input reaches or no output shows to working precision decay on their own.
-    filler = be.xp.where(known, 0 * found.values[:, :order], -1 + 0 * found.values[:, :order])
-    reduced = adjoint(left) @ s.a @ right + eye(be, right) * filler[:, None, :]
+    filler = backend.xp.where(known, 0 * found.values[:, :order], -1 + 0 * found.values[:, :order])
+    reduced = adjoint(left) @ s.a @ right + eye(backend, right) * filler[:, None, :]
     share = broadcast_scalar((s.b_scale + s.c_scale) // 2)
     model = (
-        be.ldexp(reduced, broadcast_scalar(2 * s.half)),
-        be.ldexp(adjoint(left) @ s.b, share),
-        be.ldexp(s.c @ right, share),
+        backend.ldexp(reduced, broadcast_scalar(2 * s.half)),
+        backend.ldexp(adjoint(left) @ s.b, share),
+        backend.ldexp(s.c @ right, share),
     )
-    value = (*model, values_of_system(be, found))
-    return scaling.check_range(be, solution(be, value, iterations=steps)._replace(failure=failure))
+    value = (*model, values_of_system(backend, found))
+    return scaling.check_range(backend, solution(backend, value, iterations=steps)._replace(failure=failure))
 
 
-def balancing_projections(be: Backend, found: BalancedSystem, order: int) -> tuple[Array, Array, Array]:
+def balancing_projections(backend: Backend, found: BalancedSystem, order: int) -> tuple[Array, Array, Array]:
     """(y U S^-1/2, z V S^-1/2, which values are above rounding), zero columns for the values that are not."""
-    xp, values = be.xp, found.values[:, :order]
-    known = values > found.values.shape[-1] * be.eps(values) * found.values[:, :1]
-    scale = xp.where(known, 1 / xp.sqrt(safe_divisor(be, values)), 0 * values)[:, None, :]
+    xp, values = backend.xp, found.values[:, :order]
+    known = values > found.values.shape[-1] * backend.eps(values) * found.values[:, :1]
+    scale = xp.where(known, 1 / xp.sqrt(safe_divisor(backend, values)), 0 * values)[:, None, :]
     left = (found.gramians.y @ found.u[:, :, :order]) * scale
     right = (found.gramians.z @ found.v[:, :, :order]) * scale
-    turn = phases(be, right)
+    turn = phases(backend, right)
     return left * turn, right * turn, known

@@ -34,26 +34,26 @@ from matsign.iterations.structured_doubling import (
 from matsign.linalg.stacks import adjoint, broadcast_scalar, eye, hermitian, norm, plus_identity, safe_divisor
 
 
-def _gap(be: Backend, p: RiccatiProblem, x: Array) -> Gap:
+def _gap(backend: Backend, p: RiccatiProblem, x: Array) -> Gap:
     xe = x if p.e is None else x @ p.e
     once = adjoint(p.a) @ xe
     inner = adjoint(p.b) @ xe
     if p.s is not None:
         inner = inner + adjoint(p.s)
-    gain = solve_weighted(be, p.r, inner)
+    gain = solve_weighted(backend, p.r, inner)
     paid = adjoint(gain) @ inner
-    terms = 2 * norm(be, once) + norm(be, p.q) + norm(be, paid)
+    terms = 2 * norm(backend, once) + norm(backend, p.q) + norm(backend, paid)
     gap = 2 * once + p.q - paid
     del once, paid
     return Gap(hermitian(gap), p.a - p.b @ gain, gain, terms)
 
 
-def _steps(be: Backend, p: RiccatiProblem, closed: Array, *gaps: Array) -> ClosedLoopSolution:
+def _steps(backend: Backend, p: RiccatiProblem, closed: Array, *gaps: Array) -> ClosedLoopSolution:
     """dx with a_cᴴ dx e + eᴴ dx a_c + gap = 0."""
     if p.e is not None:
-        inverse = be.inv(p.e)
+        inverse = backend.inv(p.e)
         closed, gaps = closed @ inverse, tuple(adjoint(inverse) @ gap @ inverse for gap in gaps)
-    return closed_lyapunovs(be, adjoint(closed), *gaps)
+    return closed_lyapunovs(backend, adjoint(closed), *gaps)
 
 
 def _operator(p: RiccatiProblem, closed: Array, x: Array) -> Array:
@@ -62,46 +62,46 @@ def _operator(p: RiccatiProblem, closed: Array, x: Array) -> Array:
     return half + adjoint(half)
 
 
-def _dual(be: Backend, p: RiccatiProblem, closed: Array, c: Array) -> Array:
+def _dual(backend: Backend, p: RiccatiProblem, closed: Array, c: Array) -> Array:
     """y with a_c y eᴴ + e y a_cᴴ + c = 0."""
     if p.e is None:
-        return closed_loop_lyapunov(be, closed, c).x
-    inverse = be.inv(p.e)
-    return inverse @ closed_loop_lyapunov(be, closed @ inverse, c).x @ adjoint(inverse)
+        return closed_loop_lyapunov(backend, closed, c).x
+    inverse = backend.inv(p.e)
+    return inverse @ closed_loop_lyapunov(backend, closed @ inverse, c).x @ adjoint(inverse)
 
 
-def _doubling(be: Backend, p: StandardForm) -> tuple[Array, Array]:
+def _doubling(backend: Backend, p: StandardForm) -> tuple[Array, Array]:
     """(x, steps) of the standard equation."""
-    return double(be, p.a, lambda: _cayley(be, p))
+    return double(backend, p.a, lambda: _cayley(backend, p))
 
 
-def _cayley(be: Backend, p: StandardForm) -> Symplectic:
+def _cayley(backend: Backend, p: StandardForm) -> Symplectic:
     """The Cayley transform of [[a, -g], [-q, -aᴴ]] at a point where it is well conditioned, as a pencil of three blocks."""
-    xp, n = be.xp, p.a.shape[-1]
-    size = xp.maximum(norm(be, p.a), xp.sqrt(norm(be, p.g)) * xp.sqrt(norm(be, p.q)))
+    xp, n = backend.xp, p.a.shape[-1]
+    size = xp.maximum(norm(backend, p.a), xp.sqrt(norm(backend, p.g)) * xp.sqrt(norm(backend, p.q)))
 
     def transform_at(state: Any) -> Any:
         a, _, _, gamma = state
-        v = be.inv(a - broadcast_scalar(gamma) * eye(be, a))
-        near = ~(norm(be, v) * gamma < 50 * math.sqrt(n))
+        v = backend.inv(a - broadcast_scalar(gamma) * eye(backend, a))
+        near = ~(norm(backend, v) * gamma < 50 * math.sqrt(n))
         return (a, v, gamma, xp.where(near, 1.7 * gamma, gamma)), near
 
     def again(a: Array, v: Array, gamma: Array, further: Array) -> tuple[Array, Array]:
-        _, v, gamma, _ = be.loop(transform_at, (a, v, gamma, further), 3)
+        _, v, gamma, _ = backend.loop(transform_at, (a, v, gamma, further), 3)
         return v, gamma
 
-    gamma = 1.1 / math.sqrt(n) * safe_divisor(be, size)
+    gamma = 1.1 / math.sqrt(n) * safe_divisor(backend, size)
     first, near = transform_at((p.a, p.a, gamma, gamma))
-    v, gamma = be.rare_cond(near, again, lambda a, v, gamma, _: (v, gamma), *first)
+    v, gamma = backend.rare_cond(near, again, lambda a, v, gamma, _: (v, gamma), *first)
     vg, qv = v @ p.g, p.q @ v
-    w = be.inv(adjoint(p.a - broadcast_scalar(gamma) * eye(be, p.a)) + qv @ p.g)
+    w = backend.inv(adjoint(p.a - broadcast_scalar(gamma) * eye(backend, p.a)) + qv @ p.g)
     twice = broadcast_scalar(2 * gamma)
     return Symplectic(
-        plus_identity(be, 1.0, twice * adjoint(w)), hermitian(twice * (vg @ w)), hermitian(twice * (w @ qv))
+        plus_identity(backend, 1.0, twice * adjoint(w)), hermitian(twice * (vg @ w)), hermitian(twice * (w @ qv))
     )
 
 
-def _hamiltonian(be: Backend, p: StandardForm) -> tuple[Array, Array, Array, Array]:
+def _hamiltonian(backend: Backend, p: StandardForm) -> tuple[Array, Array, Array, Array]:
     return p.a, -p.g, -p.q, -adjoint(p.a)
 
 

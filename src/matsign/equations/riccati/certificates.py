@@ -41,7 +41,7 @@ def residual_of(equation: Equation) -> Callable[..., Residual]:
     """The residual of a public function."""
 
     def residual(
-        be: Backend,
+        backend: Backend,
         value: tuple[Array, ...],
         a: Array,
         b: Array,
@@ -50,12 +50,12 @@ def residual_of(equation: Equation) -> Callable[..., Residual]:
         e: Array | None,
         s: Array | None,
     ) -> Residual:
-        return error_estimate(be, equation, value[0], RiccatiProblem(a, b, q, r, e, s))
+        return error_estimate(backend, equation, value[0], RiccatiProblem(a, b, q, r, e, s))
 
     return residual
 
 
-def error_estimate(be: Backend, equation: Equation, x: Array, p: RiccatiProblem) -> Residual:
+def error_estimate(backend: Backend, equation: Equation, x: Array, p: RiccatiProblem) -> Residual:
     """How wrong x is.
 
     The correction is a Newton step for what is left of the equation, and one for what rounding hides in that: what is left of
@@ -63,56 +63,58 @@ def error_estimate(be: Backend, equation: Equation, x: Array, p: RiccatiProblem)
     the equation is looked at in twice the precision, and rounding of the data takes the place of rounding on the way; and
     where rounding of the closed loop makes the step itself doubtful, in as many digits as it takes.
     """
-    xp = be.xp
-    plain, whole, _ = scale_problem(be, p, discrete=equation.discrete)
-    backward = equation.gap(be, plain, be.ldexp(x, broadcast_scalar(-whole)))
-    problem = in_good_units(be, equation, p, True)
-    p, y, units = _in_solution_units(be, problem, x)
-    at = equation.gap(be, p, y)
+    xp = backend.xp
+    plain, whole, _ = scale_problem(backend, p, discrete=equation.discrete)
+    backward = equation.gap(backend, plain, backend.ldexp(x, broadcast_scalar(-whole)))
+    problem = in_good_units(backend, equation, p, True)
+    p, y, units = _in_solution_units(backend, problem, x)
+    at = equation.gap(backend, p, y)
     # At its fixed point an x may leave nothing, and so in all units.
-    found = equation.step(be, p, at.closed, residual_and_rounding(be, equation, at) + be.eps(x) / 4 * y)
+    found = equation.step(backend, p, at.closed, residual_and_rounding(backend, equation, at) + backend.eps(x) / 4 * y)
     size = xp.abs(found.x)
     for draw in range(2):
-        odd = in_odd_units(be, p, y, draw)
-        hidden = odd.gap * equation.gap(be, odd.plant, odd.x).gap - at.gap
-        size = size + xp.abs(equation.step(be, p, at.closed, hidden).x)
+        odd = in_odd_units(backend, p, y, draw)
+        hidden = odd.gap * equation.gap(backend, odd.plant, odd.x).gap - at.gap
+        size = size + xp.abs(equation.step(backend, p, at.closed, hidden).x)
     first = Judgement(size, found.stable, ~found.stable, at.closed)
-    doubtful = ~(found.stable & (found.doublings <= LASTING) & (norm(be, size) < 1024 * be.eps(x) * norm(be, y)))
-    size, stable, edge, closed = be.masked_cond(
-        doubtful, functools.partial(_close_look, be, equation), lambda p, y, first: first, p, y, first
+    doubtful = ~(
+        found.stable & (found.doublings <= LASTING) & (norm(backend, size) < 1024 * backend.eps(x) * norm(backend, y))
+    )
+    size, stable, edge, closed = backend.masked_cond(
+        doubtful, functools.partial(_close_look, backend, equation), lambda p, y, first: first, p, y, first
     )
     size = xp.where(broadcast_scalar(stable), size, xp.full_like(size, xp.inf))
-    apart = _separation(be, equation, p, closed, units)
-    near = apart < be.eps(x) ** 0.25 * norm(be, backward.closed)
-    near = be.masked_cond(
-        near, functools.partial(_may_reach, be, equation), lambda p, y, size: norm(be, y) < 0, p, y, size
+    apart = _separation(backend, equation, p, closed, units)
+    near = apart < backend.eps(x) ** 0.25 * norm(backend, backward.closed)
+    near = backend.masked_cond(
+        near, functools.partial(_may_reach, backend, equation), lambda p, y, size: norm(backend, y) < 0, p, y, size
     )
 
     def look(p: RiccatiProblem, closed: Array, states: Array) -> Array:
-        return be.host_callback(
+        return backend.host_callback(
             functools.partial(_host_boundary, equation.discrete, p.e is not None, p.s is not None),
-            be.ones(p.a) > 0,
+            backend.ones(p.a) > 0,
             *(m for m in p if m is not None),
-            be.ldexp(zero_nonfinite_entries(be, closed), states[..., None, :] - states[..., :, None]),
+            backend.ldexp(zero_nonfinite_entries(backend, closed), states[..., None, :] - states[..., :, None]),
         )
 
     before = problem.units.states
     moved = units.states if before is None else units.states - before
-    boundary = edge | be.masked_cond(
-        near, look, lambda p, closed, _: all_false(be, closed), problem.plant, closed, moved
+    boundary = edge | backend.masked_cond(
+        near, look, lambda p, closed, _: all_false(backend, closed), problem.plant, closed, moved
     )
     # Where the terms overflow, the error in good units has to do.
-    backward_error, in_units = (norm(be, y.gap) / safe_divisor(be, y.terms) for y in (backward, at))
+    backward_error, in_units = (norm(backend, y.gap) / safe_divisor(backend, y.terms) for y in (backward, at))
     backward_error = xp.where(xp.isfinite(backward.terms), backward_error, in_units)
-    apart = be.ldexp(apart, units.operator)
-    return Residual(backward_error, (units.restore(be, size),), apart, boundary)
+    apart = backend.ldexp(apart, units.operator)
+    return Residual(backward_error, (units.restore(backend, size),), apart, boundary)
 
 
-def _may_reach(be: Backend, equation: Equation, p: RiccatiProblem, y: Array, size: Array) -> Array:
+def _may_reach(backend: Backend, equation: Equation, p: RiccatiProblem, y: Array, size: Array) -> Array:
     """Whether the closed loop may come to the boundary of stability when y moves by `size` and its gain with it."""
-    at = equation.gap(be, p, y)
-    gain = equation.gap(be, p, y + zero_nonfinite_entries(be, size)).gain
-    far = be.xp.isfinite(norm(be, size)) & certain(be, equation, p, at, gain - at.gain, dense=True)
+    at = equation.gap(backend, p, y)
+    gain = equation.gap(backend, p, y + zero_nonfinite_entries(backend, size)).gain
+    far = backend.xp.isfinite(norm(backend, size)) & certain(backend, equation, p, at, gain - at.gain, dense=True)
     return ~far
 
 
@@ -127,41 +129,48 @@ class Judgement(NamedTuple):
     closed: Array
 
 
-def _in_solution_units(be: Backend, problem: Problem, x: Array) -> tuple[RiccatiProblem, Array, Units]:
+def _in_solution_units(backend: Backend, problem: Problem, x: Array) -> tuple[RiccatiProblem, Array, Units]:
     """The plant and its solution x with the states in units that make the diagonal of the solution about 1."""
-    states = solution_units(be, problem.units.apply(be, x))
+    states = solution_units(backend, problem.units.apply(backend, x))
     units = problem.units.finer(states)
-    return in_units(be, problem.plant, states), units.apply(be, x), units
+    return in_units(backend, problem.plant, states), units.apply(backend, x), units
 
 
-def _close_look(be: Backend, equation: Equation, p: RiccatiProblem, y: Array, first: Judgement) -> Judgement:
+def _close_look(backend: Backend, equation: Equation, p: RiccatiProblem, y: Array, first: Judgement) -> Judgement:
     """A Newton step for what is left of the equation in twice the precision, and one for a rounding of its data."""
-    at = equation.exact_gap(be, p, y)
-    rounded = equation.exact_gap(be, round_randomly(be, p), y).gap
-    gaps = (residual_and_rounding(be, equation, at, be.eps(y)), rounded - at.gap)
-    left, moved = (equation.step(be, p, at.closed, gap) for gap in gaps)
-    found = Judgement(be.xp.abs(left.x) + be.xp.abs(moved.x), left.stable, ~left.stable, at.closed)
-    if not affordable(be, y, 2):
+    at = equation.exact_gap(backend, p, y)
+    rounded = equation.exact_gap(backend, round_randomly(backend, p), y).gap
+    gaps = (residual_and_rounding(backend, equation, at, backend.eps(y)), rounded - at.gap)
+    left, moved = (equation.step(backend, p, at.closed, gap) for gap in gaps)
+    found = Judgement(backend.xp.abs(left.x) + backend.xp.abs(moved.x), left.stable, ~left.stable, at.closed)
+    if not affordable(backend, y, 2):
         return found
     # Rounding of y itself may move the closed loop so far that a step from it says little.
-    moved = equation.gap(be, p, round_by_one(be, y)).gain - at.gain
-    sure = certain(be, equation, p, at, moved) & (norm(be, found.size) < 1e5 * be.eps(y) * norm(be, y))
+    moved = equation.gap(backend, p, round_by_one(backend, y)).gain - at.gain
+    sure = certain(backend, equation, p, at, moved) & (
+        norm(backend, found.size) < 1e5 * backend.eps(y) * norm(backend, y)
+    )
     # What the gap in twice the precision takes for small is so only where it can solve with r (or r + bᴴ y b).
-    sure = sure & ~is_singular(be, equation, p, y)
-    return be.masked_cond(sure, lambda p, y, found: found, functools.partial(_in_digits, be, equation), p, y, found)
+    sure = sure & ~is_singular(backend, equation, p, y)
+    return backend.masked_cond(
+        sure, lambda p, y, found: found, functools.partial(_in_digits, backend, equation), p, y, found
+    )
 
 
-def _in_digits(be: Backend, equation: Equation, p: RiccatiProblem, y: Array, found: Judgement) -> Judgement:
+def _in_digits(backend: Backend, equation: Equation, p: RiccatiProblem, y: Array, found: Judgement) -> Judgement:
     """The distance to the solution itself, and how far that moves when the data are rounded."""
-    right, shaken = solve_in_decimals(be, equation, p), solve_in_decimals(be, equation, round_randomly(be, p))
+    right, shaken = (
+        solve_in_decimals(backend, equation, p),
+        solve_in_decimals(backend, equation, round_randomly(backend, p)),
+    )
     known = right.found & shaken.found
-    most = -math.log2(be.eps(y)) - 3  # as many as there are digits
-    size = be.xp.abs(y - right.x) + be.xp.abs(shaken.x - right.x)
+    most = -math.log2(backend.eps(y)) - 3  # as many as there are digits
+    size = backend.xp.abs(y - right.x) + backend.xp.abs(shaken.x - right.x)
     return Judgement(
-        be.xp.where(broadcast_scalar(known), size, found.size),
-        be.xp.where(known, right.stable & shaken.stable, found.stable),
-        be.xp.where(known, be.xp.maximum(right.doublings, shaken.doublings) > most, found.edge),
-        be.xp.where(broadcast_scalar(known), right.closed, found.closed),
+        backend.xp.where(broadcast_scalar(known), size, found.size),
+        backend.xp.where(known, right.stable & shaken.stable, found.stable),
+        backend.xp.where(known, backend.xp.maximum(right.doublings, shaken.doublings) > most, found.edge),
+        backend.xp.where(broadcast_scalar(known), right.closed, found.closed),
     )
 
 
@@ -169,12 +178,12 @@ def _host_boundary(discrete: bool, with_e: bool, with_s: bool, *arrays: Any) -> 
     return qz.on_boundary(discrete, *unpack(with_e, with_s, arrays))
 
 
-def _separation(be: Backend, equation: Equation, p: RiccatiProblem, closed: Array, units: Units) -> Array:
+def _separation(backend: Backend, equation: Equation, p: RiccatiProblem, closed: Array, units: Units) -> Array:
     """Of the Lyapunov or Stein operator of the closed loop, in the states of the caller."""
-    units = units._replace(whole=be.int_zeros(closed))
+    units = units._replace(whole=backend.int_zeros(closed))
     return separation(
-        be,
-        lambda y: units.restore(be, equation.step(be, p, closed, units.apply(be, y)).x),
-        lambda y: units.apply(be, equation.dual(be, p, closed, units.restore(be, y))),
+        backend,
+        lambda y: units.restore(backend, equation.step(backend, p, closed, units.apply(backend, y)).x),
+        lambda y: units.apply(backend, equation.dual(backend, p, closed, units.restore(backend, y))),
         hermitian(closed),
     ).value

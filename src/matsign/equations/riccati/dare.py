@@ -33,25 +33,25 @@ from matsign.iterations.structured_doubling import (
 from matsign.linalg.stacks import adjoint, eye, hermitian, norm
 
 
-def _gap(be: Backend, p: RiccatiProblem, x: Array) -> Gap:
+def _gap(backend: Backend, p: RiccatiProblem, x: Array) -> Gap:
     xa = x @ p.a
     inner, weight = adjoint(p.b) @ xa, p.r + adjoint(p.b) @ x @ p.b
     if p.s is not None:
         inner = inner + adjoint(p.s)
-    gain = solve_weighted(be, weight, inner)
+    gain = solve_weighted(backend, weight, inner)
     moved, paid = adjoint(p.a) @ xa, adjoint(gain) @ inner
     kept = x if p.e is None else adjoint(p.e) @ x @ p.e
     gap = hermitian(moved - kept + p.q - paid)
-    terms = norm(be, moved) + norm(be, kept) + norm(be, p.q) + norm(be, paid)
+    terms = norm(backend, moved) + norm(backend, kept) + norm(backend, p.q) + norm(backend, paid)
     return Gap(gap, p.a - p.b @ gain, gain, terms)
 
 
-def _steps(be: Backend, p: RiccatiProblem, closed: Array, *gaps: Array) -> ClosedLoopSolution:
+def _steps(backend: Backend, p: RiccatiProblem, closed: Array, *gaps: Array) -> ClosedLoopSolution:
     """dx with a_cᴴ dx a_c - eᴴ dx e + gap = 0."""
     if p.e is not None:
-        inverse = be.inv(p.e)
+        inverse = backend.inv(p.e)
         closed, gaps = closed @ inverse, tuple(adjoint(inverse) @ gap @ inverse for gap in gaps)
-    return closed_steins(be, adjoint(closed), *gaps)
+    return closed_steins(backend, adjoint(closed), *gaps)
 
 
 def _operator(p: RiccatiProblem, closed: Array, x: Array) -> Array:
@@ -59,22 +59,22 @@ def _operator(p: RiccatiProblem, closed: Array, x: Array) -> Array:
     return adjoint(closed) @ x @ closed - (x if p.e is None else adjoint(p.e) @ x @ p.e)
 
 
-def _dual(be: Backend, p: RiccatiProblem, closed: Array, c: Array) -> Array:
+def _dual(backend: Backend, p: RiccatiProblem, closed: Array, c: Array) -> Array:
     """y with a_c y a_cᴴ - e y eᴴ + c = 0."""
     if p.e is None:
-        return closed_loop_stein(be, closed, c).x
-    inverse = be.inv(p.e)
-    return inverse @ closed_loop_stein(be, closed @ inverse, c).x @ adjoint(inverse)
+        return closed_loop_stein(backend, closed, c).x
+    inverse = backend.inv(p.e)
+    return inverse @ closed_loop_stein(backend, closed @ inverse, c).x @ adjoint(inverse)
 
 
-def _doubling(be: Backend, p: StandardForm) -> tuple[Array, Array]:
-    return double(be, p.a, lambda: Symplectic(p.a, p.g, p.q))
+def _doubling(backend: Backend, p: StandardForm) -> tuple[Array, Array]:
+    return double(backend, p.a, lambda: Symplectic(p.a, p.g, p.q))
 
 
-def _hamiltonian(be: Backend, p: StandardForm) -> tuple[Array, Array, Array, Array]:
+def _hamiltonian(backend: Backend, p: StandardForm) -> tuple[Array, Array, Array, Array]:
     """The Cayley transform (m - l)⁻¹(m + l) of the pencil m = [[a, 0], [-q, I]], l = [[I, g], [0, aᴴ]]."""
-    xp, n = be.xp, p.a.shape[-1]
-    one, ah = eye(be, p.a) + 0 * p.a, adjoint(p.a)
+    xp, n = backend.xp, p.a.shape[-1]
+    one, ah = eye(backend, p.a) + 0 * p.a, adjoint(p.a)
 
     def block(sign: int) -> Array:
         return xp.concat(
@@ -85,7 +85,7 @@ def _hamiltonian(be: Backend, p: StandardForm) -> tuple[Array, Array, Array, Arr
             axis=-2,
         )
 
-    c = be.solve(block(-1), block(1))
+    c = backend.solve(block(-1), block(1))
     return c[..., :n, :n], c[..., :n, n:], c[..., n:, :n], c[..., n:, n:]
 
 

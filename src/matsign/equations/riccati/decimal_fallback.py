@@ -15,56 +15,60 @@ from matsign.equations.riccati.problem import RiccatiProblem, standard_form, wit
 from matsign.linalg.stacks import adjoint, broadcast_scalar, eye, hermitian, norm, to_double
 
 
-def affordable(be: Backend, x: Array, times: int = 1) -> bool:
+def affordable(backend: Backend, x: Array, times: int = 1) -> bool:
     """Whether this can be asked for so many times: not under a trace, and not of large plants."""
-    return not be.is_traced(x) and decimal_doubling.affordable(x.shape[-1], is_complex=be.is_complex(x), times=times)
+    return not backend.is_traced(x) and decimal_doubling.affordable(
+        x.shape[-1], is_complex=backend.is_complex(x), times=times
+    )
 
 
-def solve_in_decimals(be: Backend, equation: Equation, p: RiccatiProblem) -> DecimalSolution:
+def solve_in_decimals(backend: Backend, equation: Equation, p: RiccatiProblem) -> DecimalSolution:
     """The plants in as many digits as they need: those of single precision in double, where that is enough."""
-    if not _has_double(be, p):
-        return _in_decimals(be, equation, p)
-    found = _in_double(be, equation, p)
+    if not _has_double(backend, p):
+        return _in_decimals(backend, equation, p)
+    found = _in_double(backend, equation, p)
     return DecimalSolution(
-        *be.masked_cond(found.found, lambda p, found: found, lambda p, found: _in_decimals(be, equation, p), p, found)
+        *backend.masked_cond(
+            found.found, lambda p, found: found, lambda p, found: _in_decimals(backend, equation, p), p, found
+        )
     )
 
 
-def replace_by_double(be: Backend, equation: Equation, p: RiccatiProblem, c: Candidate) -> Candidate:
+def replace_by_double(backend: Backend, equation: Equation, p: RiccatiProblem, c: Candidate) -> Candidate:
     """The candidates of single precision that it leaves open in double, where that settles them."""
-    if be.is_traced(c.x) or not _has_double(be, p):
+    if backend.is_traced(c.x) or not _has_double(backend, p):
         return c
-    replace_by_decimals = is_acceptable(be, c) & (c.move <= equation.trust * be.eps(c.x))
-    return be.masked_cond(
-        replace_by_decimals, lambda p, c: c, lambda p, c: _better(be, _in_double(be, equation, p), c), p, c
+    replace_by_decimals = is_acceptable(backend, c) & (c.move <= equation.trust * backend.eps(c.x))
+    return backend.masked_cond(
+        replace_by_decimals, lambda p, c: c, lambda p, c: _better(backend, _in_double(backend, equation, p), c), p, c
     )
 
 
-def _has_double(be: Backend, p: RiccatiProblem) -> bool:
-    return p.s is None and be.dtype_name(to_double(be, p.a)) != be.dtype_name(p.a)
+def _has_double(backend: Backend, p: RiccatiProblem) -> bool:
+    return p.s is None and backend.dtype_name(to_double(backend, p.a)) != backend.dtype_name(p.a)
 
 
-def _in_decimals(be: Backend, equation: Equation, p: RiccatiProblem) -> DecimalSolution:
+def _in_decimals(backend: Backend, equation: Equation, p: RiccatiProblem) -> DecimalSolution:
     return DecimalSolution(
-        *be.host_callback(
+        *backend.host_callback(
             functools.partial(_host_solve, equation.discrete, p.e is not None, p.s is not None),
-            (p.q, p.a, p.b.mT, be.int_zeros(p.a), be.ones(p.a) > 0),
+            (p.q, p.a, p.b.mT, backend.int_zeros(p.a), backend.ones(p.a) > 0),
             *(m for m in p if m is not None),
         )
     )
 
 
-def _in_double(be: Backend, equation: Equation, p: RiccatiProblem) -> DecimalSolution:
+def _in_double(backend: Backend, equation: Equation, p: RiccatiProblem) -> DecimalSolution:
     """By doubling and Newton's method; not found are those that have no more than the digits asked for there, too."""
-    wide = RiccatiProblem(*(None if m is None else to_double(be, m) for m in p))
-    simple = standard_form(be, wide, discrete=equation.discrete)
-    x, steps = equation.doubling(be, simple)
-    c = refine(be, equation, wide, correct(be, equation, wide, with_shift(be, simple, x), steps))
-    at = equation.gap(be, wide, c.x)
-    x, closed, gain = (be.astype(m, be.dtype_name(p.a)) for m in (c.x, at.closed, at.gain))
-    known = c.stable & c.sure & (c.move <= equation.trust * be.eps(c.x)) & ~outside_cone(be, wide, c.x)
-    known = known & be.xp.isfinite(norm(be, x) + norm(be, gain))
-    return DecimalSolution(x, closed, gain, be.xp.astype(steps, be.xp.int32), known)
+    wide = RiccatiProblem(*(None if m is None else to_double(backend, m) for m in p))
+    simple = standard_form(backend, wide, discrete=equation.discrete)
+    x, steps = equation.doubling(backend, simple)
+    c = refine(backend, equation, wide, correct(backend, equation, wide, with_shift(backend, simple, x), steps))
+    at = equation.gap(backend, wide, c.x)
+    x, closed, gain = (backend.astype(m, backend.dtype_name(p.a)) for m in (c.x, at.closed, at.gain))
+    known = c.stable & c.sure & (c.move <= equation.trust * backend.eps(c.x)) & ~outside_cone(backend, wide, c.x)
+    known = known & backend.xp.isfinite(norm(backend, x) + norm(backend, gain))
+    return DecimalSolution(x, closed, gain, backend.xp.astype(steps, backend.xp.int32), known)
 
 
 def _host_solve(discrete: bool, with_e: bool, with_s: bool, *arrays: Any) -> Any:
@@ -79,15 +83,15 @@ def unpack(with_e: bool, with_s: bool, arrays: tuple[Any, ...]) -> Any:
     return (*head, e, s, *rest)
 
 
-def replace_by_decimals(be: Backend, equation: Equation, p: RiccatiProblem, c: Candidate) -> Candidate:
+def replace_by_decimals(backend: Backend, equation: Equation, p: RiccatiProblem, c: Candidate) -> Candidate:
     """The candidate in more digits, where these end in a stabilising solution; elsewhere the candidate as it is."""
-    return _better(be, solve_in_decimals(be, equation, p), c)
+    return _better(backend, solve_in_decimals(backend, equation, p), c)
 
 
-def _better(be: Backend, found: DecimalSolution, c: Candidate) -> Candidate:
-    xp = be.xp
+def _better(backend: Backend, found: DecimalSolution, c: Candidate) -> Candidate:
+    xp = backend.xp
     good = found.found & found.stable
-    rounding = be.eps(c.x) * be.ones(c.x)
+    rounding = backend.eps(c.x) * backend.ones(c.x)
     # What is left of the equation at a rounded solution says nothing about it any more.
     return Candidate(
         xp.where(broadcast_scalar(good), found.x, c.x),
@@ -100,20 +104,20 @@ def _better(be: Backend, found: DecimalSolution, c: Candidate) -> Candidate:
     )
 
 
-def outside_cone(be: Backend, p: RiccatiProblem, x: Array) -> Array:
+def outside_cone(backend: Backend, p: RiccatiProblem, x: Array) -> Array:
     """Whether q and r force a solution to be positive semidefinite that is not."""
-    outside = ~be.shared_function(positive, be, x, roundings=64)
-    if not be.is_traced(outside) and not be.any_true(outside):
+    outside = ~backend.shared_function(positive, backend, x, roundings=64)
+    if not backend.is_traced(outside) and not backend.any_true(outside):
         return outside
-    convex = be.shared_function(positive, be, p.q, roundings=1)
+    convex = backend.shared_function(positive, backend, p.q, roundings=1)
     if p.s is not None:
         # A cross term whose square is beyond q r makes the cost indefinite.
-        convex = convex & positive(be, hermitian(p.q - p.s @ be.solve(p.r, adjoint(p.s))), 1)
-    return outside & convex & be.xp.isfinite(norm(be, be.cholesky(p.r)))
+        convex = convex & positive(backend, hermitian(p.q - p.s @ backend.solve(p.r, adjoint(p.s))), 1)
+    return outside & convex & backend.xp.isfinite(norm(backend, backend.cholesky(p.r)))
 
 
-def positive(be: Backend, x: Array, roundings: float) -> Array:
+def positive(backend: Backend, x: Array, roundings: float) -> Array:
     """Whether x has a Cholesky factor, but for roundings of its norm; less than none are asked for in addition."""
-    room = roundings * x.shape[-1] * be.eps(x) * norm(be, x)
-    room = be.xp.where(room != 0, room, math.copysign(1.0, roundings) * be.ones(x))
-    return be.xp.isfinite(norm(be, be.cholesky(x + broadcast_scalar(room) * eye(be, x))))
+    room = roundings * x.shape[-1] * backend.eps(x) * norm(backend, x)
+    room = backend.xp.where(room != 0, room, math.copysign(1.0, roundings) * backend.ones(x))
+    return backend.xp.isfinite(norm(backend, backend.cholesky(x + broadcast_scalar(room) * eye(backend, x))))

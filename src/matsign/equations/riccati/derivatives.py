@@ -45,19 +45,21 @@ class Loop(NamedTuple):
         return self.f if self.e_inverse is None else self.e_inverse @ self.f
 
 
-def close(be: Backend, equation: Equation, p: RiccatiProblem, x: Array) -> Loop:
+def close(backend: Backend, equation: Equation, p: RiccatiProblem, x: Array) -> Loop:
     """The loop of a plant with the solution of its equation."""
-    return _loop(be, equation, p, x, *apply(be, _GAIN, *p, x, equation=equation))
+    return _loop(backend, equation, p, x, *apply(backend, _GAIN, *p, x, equation=equation))
 
 
-def _loop(be: Backend, equation: Equation, p: RiccatiProblem, x: Array, gain: Array, f: Array) -> Loop:
+def _loop(backend: Backend, equation: Equation, p: RiccatiProblem, x: Array, gain: Array, f: Array) -> Loop:
     weight = hermitian(p.r)
     if equation.discrete:
         weight = weight + adjoint(p.b) @ x @ p.b
-    return Loop(p, x, inverse(be, weight), gain, f, None if p.e is None else inverse(be, p.e), equation.discrete)
+    return Loop(
+        p, x, inverse(backend, weight), gain, f, None if p.e is None else inverse(backend, p.e), equation.discrete
+    )
 
 
-def solution_jvp(be: Backend, at: Loop, d: RiccatiProblem) -> Array:
+def solution_jvp(backend: Backend, at: Loop, d: RiccatiProblem) -> Array:
     """dx for a change of the plant."""
     k, x, f, e = at.gain, at.x, at.f, at.plant.e
     half = x @ (d.a - d.b @ k)
@@ -72,15 +74,15 @@ def solution_jvp(be: Backend, at: Loop, d: RiccatiProblem) -> Array:
     w = hermitian(d.q + 2 * half + adjoint(k) @ hermitian(d.r) @ k)
     if at.e_inverse is not None:
         f, w = f @ at.e_inverse, adjoint(at.e_inverse) @ w @ at.e_inverse
-    return (solve_stable_stein if at.discrete else solve_stable_lyapunov)(be, adjoint(f), w)
+    return (solve_stable_stein if at.discrete else solve_stable_lyapunov)(backend, adjoint(f), w)
 
 
-def solution_vjp(be: Backend, at: Loop, bar: Array) -> RiccatiProblem:
+def solution_vjp(backend: Backend, at: Loop, bar: Array) -> RiccatiProblem:
     """The adjoint of `solution_jvp`: y of the dual equation, f y eᴴ + e y fᴴ = -x̄ or f y fᴴ - e y eᴴ = -x̄, is q̄."""
     bar = hermitian(bar)
     if at.e_inverse is not None:
         bar = at.e_inverse @ bar @ adjoint(at.e_inverse)
-    y = (solve_stable_stein if at.discrete else solve_stable_lyapunov)(be, at.matrix(), bar)
+    y = (solve_stable_stein if at.discrete else solve_stable_lyapunov)(backend, at.matrix(), bar)
     y = hermitian(y)
     yk = y @ adjoint(at.gain)
     ey = y if at.plant.e is None else at.plant.e @ y
@@ -146,20 +148,22 @@ def add_present(*plants: RiccatiProblem) -> RiccatiProblem:
     )
 
 
-def _gain_solve(be: Backend, *arrays: Array, equation: Equation) -> Solution:
+def _gain_solve(backend: Backend, *arrays: Array, equation: Equation) -> Solution:
     p = RiccatiProblem(*arrays[:-1])
     p = p._replace(q=hermitian(p.q), r=hermitian(p.r))
-    return solution(be, gain_at(be, equation, arrays[-1], p))
+    return solution(backend, gain_at(backend, equation, arrays[-1], p))
 
 
-def _gain_tangent(be: Backend, value: Arrays, arrays: Arrays, tangents: Arrays, *, equation: Equation) -> Arrays:
-    at, d = _loop(be, equation, RiccatiProblem(*arrays[:-1]), arrays[-1], *value), RiccatiProblem(*tangents[:-1])
+def _gain_tangent(backend: Backend, value: Arrays, arrays: Arrays, tangents: Arrays, *, equation: Equation) -> Arrays:
+    at, d = _loop(backend, equation, RiccatiProblem(*arrays[:-1]), arrays[-1], *value), RiccatiProblem(*tangents[:-1])
     dk = gain_jvp(at, d, tangents[-1])
     return dk, d.a - d.b @ at.gain - at.plant.b @ dk
 
 
-def _gain_cotangent(be: Backend, value: Arrays, arrays: Arrays, cotangents: Arrays, *, equation: Equation) -> Arrays:
-    at, (bar_gain, bar_f) = _loop(be, equation, RiccatiProblem(*arrays[:-1]), arrays[-1], *value), cotangents
+def _gain_cotangent(
+    backend: Backend, value: Arrays, arrays: Arrays, cotangents: Arrays, *, equation: Equation
+) -> Arrays:
+    at, (bar_gain, bar_f) = _loop(backend, equation, RiccatiProblem(*arrays[:-1]), arrays[-1], *value), cotangents
     by_gain, bar_x = gain_vjp(at, bar_gain - adjoint(at.plant.b) @ bar_f)
     return *by_gain._replace(a=by_gain.a + bar_f, b=by_gain.b - bar_f @ adjoint(at.gain)), bar_x
 
@@ -176,14 +180,16 @@ _GAIN = Operation(
 
 
 def riccati_tangent(
-    be: Backend, value: Arrays, arrays: Arrays, tangents: Arrays, *, equation: Equation, **options: Any
+    backend: Backend, value: Arrays, arrays: Arrays, tangents: Arrays, *, equation: Equation, **options: Any
 ) -> Arrays:
     """For arrays in the order of `RiccatiProblem`."""
-    return (solution_jvp(be, close(be, equation, RiccatiProblem(*arrays), value[0]), RiccatiProblem(*tangents)),)
+    return (
+        solution_jvp(backend, close(backend, equation, RiccatiProblem(*arrays), value[0]), RiccatiProblem(*tangents)),
+    )
 
 
 def riccati_cotangent(
-    be: Backend, value: Arrays, arrays: Arrays, cotangents: Arrays, *, equation: Equation, **options: Any
+    backend: Backend, value: Arrays, arrays: Arrays, cotangents: Arrays, *, equation: Equation, **options: Any
 ) -> Arrays:
     """For arrays in the order of `RiccatiProblem`."""
-    return tuple(solution_vjp(be, close(be, equation, RiccatiProblem(*arrays), value[0]), cotangents[0]))
+    return tuple(solution_vjp(backend, close(backend, equation, RiccatiProblem(*arrays), value[0]), cotangents[0]))

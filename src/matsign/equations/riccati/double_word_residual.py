@@ -14,28 +14,28 @@ from matsign.linalg.double_word import DoubleWord, collapsed, dw_add, dw_adjoint
 from matsign.linalg.stacks import adjoint, hermitian, norm
 
 
-def continuous(be: Backend, p: RiccatiProblem, x: Array) -> Gap:
+def continuous(backend: Backend, p: RiccatiProblem, x: Array) -> Gap:
     """The gap of aᴴ x e + eᴴ x a + q - iᴴ r⁻¹ i."""
     a, b = from_double(p.a), from_double(p.b)
-    xe = from_double(x) if p.e is None else dw_product(be, from_double(x), from_double(p.e))
-    once = dw_product(be, dw_adjoint(a), xe)
-    inner = _with_cross(p, dw_product(be, dw_adjoint(b), xe))
-    terms = 2 * norm(be, once.high) + norm(be, p.q)
-    return _without_quadratic_term(be, p, dw_add(once, dw_adjoint(once)), inner, from_double(p.r), terms)
+    xe = from_double(x) if p.e is None else dw_product(backend, from_double(x), from_double(p.e))
+    once = dw_product(backend, dw_adjoint(a), xe)
+    inner = _with_cross(p, dw_product(backend, dw_adjoint(b), xe))
+    terms = 2 * norm(backend, once.high) + norm(backend, p.q)
+    return _without_quadratic_term(backend, p, dw_add(once, dw_adjoint(once)), inner, from_double(p.r), terms)
 
 
-def discrete(be: Backend, p: RiccatiProblem, x: Array) -> Gap:
+def discrete(backend: Backend, p: RiccatiProblem, x: Array) -> Gap:
     """The gap of aᴴ x a - eᴴ x e + q - iᴴ (r + bᴴ x b)⁻¹ i."""
     a, b = from_double(p.a), from_double(p.b)
-    xa = dw_product(be, from_double(x), a)
-    moved, inner = dw_product(be, dw_adjoint(a), xa), _with_cross(p, dw_product(be, dw_adjoint(b), xa))
+    xa = dw_product(backend, from_double(x), a)
+    moved, inner = dw_product(backend, dw_adjoint(a), xa), _with_cross(p, dw_product(backend, dw_adjoint(b), xa))
     kept = from_double(x)
     if p.e is not None:
         e = from_double(p.e)
-        kept = dw_product(be, dw_adjoint(e), dw_product(be, kept, e))
-    weight = dw_add(from_double(p.r), dw_product(be, dw_adjoint(b), dw_product(be, from_double(x), b)))
-    terms = norm(be, moved.high) + norm(be, kept.high) + norm(be, p.q)
-    return _without_quadratic_term(be, p, dw_add(moved, dw_neg(kept)), inner, weight, terms)
+        kept = dw_product(backend, dw_adjoint(e), dw_product(backend, kept, e))
+    weight = dw_add(from_double(p.r), dw_product(backend, dw_adjoint(b), dw_product(backend, from_double(x), b)))
+    terms = norm(backend, moved.high) + norm(backend, kept.high) + norm(backend, p.q)
+    return _without_quadratic_term(backend, p, dw_add(moved, dw_neg(kept)), inner, weight, terms)
 
 
 def _with_cross(p: RiccatiProblem, inner: DoubleWord) -> DoubleWord:
@@ -43,13 +43,13 @@ def _with_cross(p: RiccatiProblem, inner: DoubleWord) -> DoubleWord:
 
 
 def _without_quadratic_term(
-    be: Backend, p: RiccatiProblem, left: DoubleWord, inner: DoubleWord, weight: DoubleWord, terms: Array
+    backend: Backend, p: RiccatiProblem, left: DoubleWord, inner: DoubleWord, weight: DoubleWord, terms: Array
 ) -> Gap:
-    gain = be.solve(weight.high, inner.high)
+    gain = backend.solve(weight.high, inner.high)
     k = from_double(gain)
-    rest = dw_add(inner, dw_neg(dw_product(be, weight, k))).high
-    paid = dw_product(be, dw_adjoint(inner), k)
+    rest = dw_add(inner, dw_neg(dw_product(backend, weight, k))).high
+    paid = dw_product(backend, dw_adjoint(inner), k)
     gap = dw_add(dw_add(left, from_double(p.q)), dw_neg(paid))
     # As small as a rounding of the inner, the rest needs no more than working precision in its products.
-    small = adjoint(gain) @ rest + adjoint(rest) @ be.solve(weight.high, rest)
-    return Gap(hermitian(collapsed(gap) - small), p.a - p.b @ gain, gain, terms + norm(be, paid.high))
+    small = adjoint(gain) @ rest + adjoint(rest) @ backend.solve(weight.high, rest)
+    return Gap(hermitian(collapsed(gap) - small), p.a - p.b @ gain, gain, terms + norm(backend, paid.high))

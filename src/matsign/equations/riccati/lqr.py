@@ -73,52 +73,54 @@ def _regulate(equation: Equation) -> Callable[..., Solution]:
     riccati = solver_of(equation)
 
     def solve(
-        be: Backend, a: Array, b: Array, q: Array, r: Array, s: Array | None, e: Array | None, *, method: str
+        backend: Backend, a: Array, b: Array, q: Array, r: Array, s: Array | None, e: Array | None, *, method: str
     ) -> Solution:
         q, r = hermitian(q), hermitian(r)
-        found = riccati(be, a, b, q, r, e, s, method=method)
+        found = riccati(backend, a, b, q, r, e, s, method=method)
         x = found.value[0]
         p = RiccatiProblem(a, b, q, r, e, s)
-        gain, f = gain_at(be, equation, x, p)
+        gain, f = gain_at(backend, equation, x, p)
         # r + bᴴ x b may leave the range of the dtype where x does not.
-        beyond = (found.failure == 0) & ~(be.xp.isfinite(gain).all((-1, -2)))
-        failure = Failure.OVERFLOW.where(be, beyond, found.failure)
-        found = found._replace(value=(gain, x, be.eig(zero_nonfinite_entries(be, _loop(be, f, e)))[0]), failure=failure)
+        beyond = (found.failure == 0) & ~(backend.xp.isfinite(gain).all((-1, -2)))
+        failure = Failure.OVERFLOW.where(backend, beyond, found.failure)
+        found = found._replace(
+            value=(gain, x, backend.eig(zero_nonfinite_entries(backend, _loop(backend, f, e)))[0]), failure=failure
+        )
         if equation.discrete:
-            found = _without_minimum(be, found, hermitian(r + adjoint(b) @ x @ b))
-        return _without_minimum(be, found, r)
+            found = _without_minimum(backend, found, hermitian(r + adjoint(b) @ x @ b))
+        return _without_minimum(backend, found, r)
 
     return solve
 
 
-def _loop(be: Backend, f: Array, e: Array | None) -> Array:
-    return f if e is None else be.solve(e, f)
+def _loop(backend: Backend, f: Array, e: Array | None) -> Array:
+    return f if e is None else backend.solve(e, f)
 
 
-def _without_minimum(be: Backend, found: Solution, weight: Array) -> Solution:
+def _without_minimum(backend: Backend, found: Solution, weight: Array) -> Solution:
     """The cost differs from the least one by |u + k x|² in this weight: where that can be negative, no gain costs least.
 
     Inputs are measured in units that bring the diagonal near 1: rounding of a large weight hides no small one.
     """
-    xp = be.xp
-    weight = zero_nonfinite_entries(be, weight)
+    xp = backend.xp
+    weight = zero_nonfinite_entries(backend, weight)
 
     def doubtful(weight: Array, failure: Array, detail: Array) -> tuple[Array, Array]:
-        weight, whole = normalise_size(be, weight)
-        units = -(be.exponent(xp.abs(xp.linalg.diagonal(weight).real)) // 2)
-        units = xp.clip(units, -_UNITS[be.eps(weight) < 1e-10], _UNITS[be.eps(weight) < 1e-10])
-        values = be.eigh(be.ldexp(weight, units[:, :, None] + units[:, None, :]))[0]
-        rounding = 8 * weight.shape[-1] * be.eps(weight)
+        weight, whole = normalise_size(backend, weight)
+        units = -(backend.exponent(xp.abs(xp.linalg.diagonal(weight).real)) // 2)
+        units = xp.clip(units, -_UNITS[backend.eps(weight) < 1e-10], _UNITS[backend.eps(weight) < 1e-10])
+        values = backend.eigh(backend.ldexp(weight, units[:, :, None] + units[:, None, :]))[0]
+        rounding = 8 * weight.shape[-1] * backend.eps(weight)
         negative = xp.min(values, axis=-1) < -rounding * xp.max(xp.abs(values), axis=-1)
-        least = xp.minimum(xp.min(be.eigh(weight)[0], axis=-1), _least_of_diagonal(be, weight))
-        figure = figures(be, weight, be.ldexp(least, whole))
+        least = xp.minimum(xp.min(backend.eigh(weight)[0], axis=-1), _least_of_diagonal(backend, weight))
+        figure = figures(backend, weight, backend.ldexp(least, whole))
         return (
-            Failure.NOT_A_MINIMUM.where(be, negative, failure),
+            Failure.NOT_A_MINIMUM.where(backend, negative, failure),
             xp.where(negative[:, None], figure, detail),
         )
 
-    failure, detail = be.rare_cond(
-        ~xp.isfinite(norm(be, be.cholesky(weight))),
+    failure, detail = backend.rare_cond(
+        ~xp.isfinite(norm(backend, backend.cholesky(weight))),
         doubtful,
         lambda weight, *kept: kept,
         *(weight, found.failure, found.detail),
@@ -130,13 +132,13 @@ def _without_minimum(be: Backend, found: Solution, weight: Array) -> Solution:
 _UNITS = (30, 250)
 
 
-def _least_of_diagonal(be: Backend, x: Array) -> Array:
-    return be.xp.min(be.xp.linalg.diagonal(x).real, axis=-1)
+def _least_of_diagonal(backend: Backend, x: Array) -> Array:
+    return backend.xp.min(backend.xp.linalg.diagonal(x).real, axis=-1)
 
 
 def _residual_of(equation: Equation) -> Callable[..., Residual]:
     def residual(
-        be: Backend,
+        backend: Backend,
         value: tuple[Array, ...],
         a: Array,
         b: Array,
@@ -147,19 +149,19 @@ def _residual_of(equation: Equation) -> Callable[..., Residual]:
     ) -> Residual:
         gain, x, poles = value
         p = RiccatiProblem(a, b, q, r, e, s)
-        found = error_estimate(be, equation, x, p)
+        found = error_estimate(backend, equation, x, p)
         (dx,) = found.correction
         # What dx, and what is not the gain of x at all, moves the gain by; and that the poles.
-        right, _ = gain_at(be, equation, x, p)
-        moved, f = gain_at(be, equation, x + zero_nonfinite_entries(be, dx), p, shaken=True)
+        right, _ = gain_at(backend, equation, x, p)
+        moved, f = gain_at(backend, equation, x + zero_nonfinite_entries(backend, dx), p, shaken=True)
         # The closed loop is itself rounded, which moves the poles of one that is far from normal or badly scaled.
-        shifted = be.eig(round_by_one(be, zero_nonfinite_entries(be, _loop(be, f, e))))[0]
-        nearest = be.xp.min(be.xp.abs(poles[:, :, None] - shifted[:, None, :]), axis=-1)
+        shifted = backend.eig(round_by_one(backend, zero_nonfinite_entries(backend, _loop(backend, f, e))))[0]
+        nearest = backend.xp.min(backend.xp.abs(poles[:, :, None] - shifted[:, None, :]), axis=-1)
         # Poles that rounding moves by half of their size may be wrong by any factor.
-        known = be.norm(nearest) <= be.norm(poles) / 2
-        nearest = be.xp.where(known[:, None], nearest, be.xp.full_like(nearest, be.xp.inf))
+        known = backend.norm(nearest) <= backend.norm(poles) / 2
+        nearest = backend.xp.where(known[:, None], nearest, backend.xp.full_like(nearest, backend.xp.inf))
         # A gain that rounding of the data moves, as where inputs do nearly the same, is no better known than that.
-        step = be.xp.abs(moved - right) + be.xp.abs(right - gain) + gain_spread(be, equation, x, p)
+        step = backend.xp.abs(moved - right) + backend.xp.abs(right - gain) + gain_spread(backend, equation, x, p)
         return found._replace(correction=(step, dx, nearest))
 
     return residual
@@ -172,26 +174,26 @@ def _in_order(a: Array, b: Array, q: Array, r: Array, s: Array | None, e: Array 
 def _tangent_of(equation: Equation) -> Callable[..., Arrays]:
     """The solution moves as that of the Riccati equation, the gain by its formula, the poles with the closed loop."""
 
-    def tangent(be: Backend, value: Arrays, arrays: Arrays, tangents: Arrays, *, method: str) -> Arrays:
+    def tangent(backend: Backend, value: Arrays, arrays: Arrays, tangents: Arrays, *, method: str) -> Arrays:
         _, x, poles = value
-        d, at = _in_order(*tangents), close(be, equation, _in_order(*arrays), x)
-        dx = solution_jvp(be, at, d)
+        d, at = _in_order(*tangents), close(backend, equation, _in_order(*arrays), x)
+        dx = solution_jvp(backend, at, d)
         dk = gain_jvp(at, d, dx)
-        return dk, dx, poles_jvp(be, at.matrix(), poles, matrix_jvp(at, d, dk))
+        return dk, dx, poles_jvp(backend, at.matrix(), poles, matrix_jvp(at, d, dk))
 
     return tangent
 
 
 def _cotangent_of(equation: Equation) -> Callable[..., Arrays]:
-    def cotangent(be: Backend, value: Arrays, arrays: Arrays, cotangents: Arrays, *, method: str) -> Arrays:
+    def cotangent(backend: Backend, value: Arrays, arrays: Arrays, cotangents: Arrays, *, method: str) -> Arrays:
         _, x, poles = value
-        at = close(be, equation, _in_order(*arrays), x)
-        bar_matrix = poles_vjp(be, at.matrix(), poles, cotangents[2])
-        if not be.is_complex(x):
+        at = close(backend, equation, _in_order(*arrays), x)
+        bar_matrix = poles_vjp(backend, at.matrix(), poles, cotangents[2])
+        if not backend.is_complex(x):
             bar_matrix = bar_matrix.real
         by_matrix, bar_gain = matrix_vjp(at, bar_matrix)
         by_gain, bar_x = gain_vjp(at, cotangents[0] + bar_gain)
-        a, b, q, r, e, s = add_present(by_matrix, by_gain, solution_vjp(be, at, cotangents[1] + bar_x))
+        a, b, q, r, e, s = add_present(by_matrix, by_gain, solution_vjp(backend, at, cotangents[1] + bar_x))
         return a, b, q, r, s, e
 
     return cotangent
@@ -201,7 +203,7 @@ _LQR = "(n,n),(n,m),(n,n),(m,m),(n,m),(n,n)->(m,n),(n,n),(n)"
 _LQR_KINDS = ("same", "same", "complex")
 
 
-def _regulator(be: Backend, gain: Array, solution: Array, poles: Array) -> Regulator:
+def _regulator(backend: Backend, gain: Array, solution: Array, poles: Array) -> Regulator:
     return Regulator(gain, solution, poles)
 
 

@@ -39,13 +39,13 @@ class Equation(NamedTuple):
 
     trust : how many roundings the next step may move a solution before it is looked at in twice the precision
     hidden : the rounding errors of a gap that the size of the next step allows for, in eps times the terms
-    gap(be, plant, x) : the equation at x
-    exact_gap(be, plant, x) : the same in twice the precision
-    steps(be, plant, closed, *gaps) : Newton's dx of each gap, whether the closed loop is stable, and how many doublings that took
+    gap(backend, plant, x) : the equation at x
+    exact_gap(backend, plant, x) : the same in twice the precision
+    steps(backend, plant, closed, *gaps) : Newton's dx of each gap, whether the closed loop is stable, and how many doublings that took
     operator(plant, closed, x) : what the steps invert
-    dual(be, plant, closed, c) : the adjoint of ``gap ↦ dx``
-    doubling(be, standard) : (x, steps) by structure-preserving doubling
-    hamiltonian(be, standard) : blocks (1,1), (1,2), (2,1), (2,2) of a matrix with [I; x] as its left invariant subspace
+    dual(backend, plant, closed, c) : the adjoint of ``gap ↦ dx``
+    doubling(backend, standard) : (x, steps) by structure-preserving doubling
+    hamiltonian(backend, standard) : blocks (1,1), (1,2), (2,1), (2,2) of a matrix with [I; x] as its left invariant subspace
     """
 
     discrete: bool
@@ -59,26 +59,26 @@ class Equation(NamedTuple):
     doubling: Callable[..., tuple[Array, Array]]
     hamiltonian: Callable[..., tuple[Array, Array, Array, Array]]
 
-    def step(self, be: Backend, p: RiccatiProblem, closed: Array, gap: Array) -> ClosedLoopSolution:
+    def step(self, backend: Backend, p: RiccatiProblem, closed: Array, gap: Array) -> ClosedLoopSolution:
         """Of one gap."""
-        return self.steps(be, p, closed, gap).only()
+        return self.steps(backend, p, closed, gap).only()
 
 
-def solve_weighted(be: Backend, weight: Array, inner: Array) -> Array:
+def solve_weighted(backend: Backend, weight: Array, inner: Array) -> Array:
     """weight⁻¹ inner; of a weight that rounding has made singular, with one rounding of its diagonal put back."""
 
     def solve_moved(weight: Array, inner: Array, _: Array) -> Array:
-        diagonal = be.xp.abs(be.xp.linalg.diagonal(weight))
-        return be.solve(weight + 2 * be.eps(weight) * diagonal[..., None, :] * eye(be, weight), inner)
+        diagonal = backend.xp.abs(backend.xp.linalg.diagonal(weight))
+        return backend.solve(weight + 2 * backend.eps(weight) * diagonal[..., None, :] * eye(backend, weight), inner)
 
-    gain = be.solve(weight, inner)
-    if be.is_traced(gain):
+    gain = backend.solve(weight, inner)
+    if backend.is_traced(gain):
         return gain
-    regular = be.xp.isfinite(norm(be, gain))
-    if be.all_true(regular):
+    regular = backend.xp.isfinite(norm(backend, gain))
+    if backend.all_true(regular):
         return gain
-    singular = ~regular & be.xp.isfinite(norm(be, weight) + norm(be, inner))
-    return be.masked_cond(singular, solve_moved, lambda weight, inner, gain: gain, weight, inner, gain)
+    singular = ~regular & backend.xp.isfinite(norm(backend, weight) + norm(backend, inner))
+    return backend.masked_cond(singular, solve_moved, lambda weight, inner, gain: gain, weight, inner, gain)
 
 
 class Candidate(NamedTuple):
@@ -96,41 +96,41 @@ class Candidate(NamedTuple):
     next: Array
 
 
-def correct(be: Backend, equation: Equation, p: RiccatiProblem, x: Array, steps: Array) -> Candidate:
+def correct(backend: Backend, equation: Equation, p: RiccatiProblem, x: Array, steps: Array) -> Candidate:
     """The best of the Newton iterates from x whose closed loop is stable; x itself where there is none."""
-    xp, eps, early = be.xp, be.eps(x), not be.is_traced(x)
+    xp, eps, early = backend.xp, backend.eps(x), not backend.is_traced(x)
     rounding = 8 * x.shape[-1] * eps
 
-    def look(be: Backend, p: RiccatiProblem, x: Array) -> tuple[Array, ...]:
-        gap, closed, _, terms = be.shared_function(equation.gap, be, p, x)
-        size = _relative(be, gap, terms)
+    def look(backend: Backend, p: RiccatiProblem, x: Array) -> tuple[Array, ...]:
+        gap, closed, _, terms = backend.shared_function(equation.gap, backend, p, x)
+        size = _relative(backend, gap, terms)
         if equation.hidden:
             # Of an x that is not moved any more only the length of this step is asked for.
-            last = be.astype(size <= 2 * eps, be.dtype_name(size))
-            gap = gap + hermitian(rounding_probe(be, x, equation.hidden * last * terms))
+            last = backend.astype(size <= 2 * eps, backend.dtype_name(size))
+            gap = gap + hermitian(rounding_probe(backend, x, equation.hidden * last * terms))
         return x, gap, closed, size
 
     def step(state: Any) -> Any:
         p, x, gap, closed, size, best, count = state
         del state
-        dx, stable, doublings = equation.step(be, p, closed, gap)
+        dx, stable, doublings = equation.step(backend, p, closed, gap)
         del closed, gap
-        move = norm(be, dx) / safe_divisor(be, norm(be, x))
+        move = norm(backend, dx) / safe_divisor(backend, norm(backend, x))
         # A closed loop that takes this long to die out turns rounding into errors, whatever this one step says.
         move = xp.where(doublings > LASTING, math.inf, move)
         better = stable & ((size < best.residual) | ~best.stable)
-        best = _keep(be, better, Candidate(x, size, move, stable, best.steps, stable, x), best)
+        best = _keep(backend, better, Candidate(x, size, move, stable, best.steps, stable, x), best)
         # At rounding there is nothing left to gain.
         # A member that stays where it is leaves the loop, and nobody asks for its gap and closed loop.
         moving = stable & (size > 2 * eps)
-        if be.is_traced(x):
-            *at, new_size = be.masked_select(
-                moving, be.shared_function(look, be, p, hermitian(x + dx)), (x, dx, dx, size)
+        if backend.is_traced(x):
+            *at, new_size = backend.masked_select(
+                moving, backend.shared_function(look, backend, p, hermitian(x + dx)), (x, dx, dx, size)
             )
         else:
-            *at, new_size = be.masked_cond(
+            *at, new_size = backend.masked_cond(
                 moving,
-                lambda p, x, dx, size: look(be, p, hermitian(x + dx)),
+                lambda p, x, dx, size: look(backend, p, hermitian(x + dx)),
                 lambda p, x, dx, size: (x, dx, dx, size),
                 *(p, x, dx, size),
             )
@@ -139,103 +139,115 @@ def correct(be: Backend, equation: Equation, p: RiccatiProblem, x: Array, steps:
         if early:
             # Of what rounding leaves, the step is about as long as the last one was: too long, it is one for more digits.
             blind = better & active & (new_size < rounding) & (move * new_size > equation.trust * eps * size)
-            best = best._replace(next=be.masked_select(blind, at[0], best.next))
+            best = best._replace(next=backend.masked_select(blind, at[0], best.next))
             active = active & ~blind
         return (p, *at, new_size, best, count + 1), active
 
     def start() -> Any:
-        x0, gap, closed, size = be.shared_function(look, be, p, x)
+        x0, gap, closed, size = backend.shared_function(look, backend, p, x)
         return p, x0, gap, closed, size, Candidate(x0, size, 0 * size, size < 0, steps, size < 0, x0), 0 * size
 
-    *_, best, _ = be.loop(step, start(), _STEPS)
+    *_, best, _ = backend.loop(step, start(), _STEPS)
     return best
 
 
-def refine(be: Backend, equation: Equation, p: RiccatiProblem, c: Candidate) -> Candidate:
+def refine(backend: Backend, equation: Equation, p: RiccatiProblem, c: Candidate) -> Candidate:
     """Newton in twice the precision, for solutions that rounding in what is left of the equation moves by more than a little."""
     # A program for an accelerator has no room for twice the precision: it leaves to the host what is moved by more digits.
-    enough = max(equation.trust * be.eps(c.x), be.eps(c.x) ** 0.75 if be.is_traced(c.x) else 0.0)
+    enough = max(equation.trust * backend.eps(c.x), backend.eps(c.x) ** 0.75 if backend.is_traced(c.x) else 0.0)
     doubtful = c.stable & ~(c.move <= enough)
-    return be.rare_cond(doubtful, lambda p, c: _refine(be, equation, p, c), lambda p, c: c, p, c)
+    return backend.rare_cond(doubtful, lambda p, c: _refine(backend, equation, p, c), lambda p, c: c, p, c)
 
 
-def _refine(be: Backend, equation: Equation, p: RiccatiProblem, c: Candidate) -> Candidate:
+def _refine(backend: Backend, equation: Equation, p: RiccatiProblem, c: Candidate) -> Candidate:
     """Newton in twice the precision, with the states in units that make the diagonal of x about 1."""
-    units = Units(be.int_zeros(c.x), solution_units(be, c.x), be.int_zeros(c.x))
-    p, c = in_units(be, p, units.states), c._replace(x=units.apply(be, c.x), next=units.apply(be, c.next))
-    if be.is_traced(c.x):
-        c = _by_steps(be, equation, p, c)
+    units = Units(backend.int_zeros(c.x), solution_units(backend, c.x), backend.int_zeros(c.x))
+    p, c = (
+        in_units(backend, p, units.states),
+        c._replace(x=units.apply(backend, c.x), next=units.apply(backend, c.next)),
+    )
+    if backend.is_traced(c.x):
+        c = _by_steps(backend, equation, p, c)
     else:
-        c, known = _in_one_step(be, equation, p, c)
-        c = be.masked_cond(~known, functools.partial(_by_steps, be, equation), lambda p, c: c, p, c)
-    return c._replace(x=units.restore(be, c.x))
+        c, known = _in_one_step(backend, equation, p, c)
+        c = backend.masked_cond(~known, functools.partial(_by_steps, backend, equation), lambda p, c: c, p, c)
+    return c._replace(x=units.restore(backend, c.x))
 
 
-def _in_one_step(be: Backend, equation: Equation, p: RiccatiProblem, c: Candidate) -> tuple[Candidate, Array]:
+def _in_one_step(backend: Backend, equation: Equation, p: RiccatiProblem, c: Candidate) -> tuple[Candidate, Array]:
     """The next iterate after a step in twice the precision, and where that is known to be right to rounding.
 
     The solution of the step's equation for I bounds the error of the step: that of its own solution, of the rounding errors of
     the closed loop, and of second order in the gain. It also proves that the closed loop stays stable.
     """
-    eps = be.eps(c.x)
-    x, at = c.next, equation.exact_gap(be, p, c.next)
-    one = eye(be, x) + 0 * x
-    rights = (at.gap, one, residual_and_rounding(be, equation, at, eps) - at.gap) if equation.hidden else (at.gap, one)
-    (dx, y, *hidden), stable, _ = equation.steps(be, p, at.closed, *rights)
+    eps = backend.eps(c.x)
+    x, at = c.next, equation.exact_gap(backend, p, c.next)
+    one = eye(backend, x) + 0 * x
+    rights = (
+        (at.gap, one, residual_and_rounding(backend, equation, at, eps) - at.gap) if equation.hidden else (at.gap, one)
+    )
+    (dx, y, *hidden), stable, _ = equation.steps(backend, p, at.closed, *rights)
     new = hermitian(x + dx)
-    length, inverse = safe_divisor(be, norm(be, new)), norm(be, y)
+    length, inverse = safe_divisor(backend, norm(backend, new)), norm(backend, y)
     beside, across = (at.closed if equation.discrete else p.e), adjoint(p.b) @ dx
-    solve_moved = equation.gap(be, p, new).gain - at.gain
-    rounding = 2 * norm(be, _rounding(be, p, at))
-    turned = 2 * norm(be, p.b @ solve_moved)
+    solve_moved = equation.gap(backend, p, new).gain - at.gain
+    rounding = 2 * norm(backend, _rounding(backend, p, at))
+    turned = 2 * norm(backend, p.b @ solve_moved)
     if beside is not None:
         across = across @ beside
-        rounding, turned = rounding * norm(be, beside), turned * norm(be, beside)
-    left = norm(be, at.gap + equation.operator(p, at.closed, dx)) + norm(be, solve_moved) * norm(be, across)
-    error = inverse * (left + rounding * norm(be, dx))
-    move = eps + sum(norm(be, h) for h in hidden) / length
+        rounding, turned = rounding * norm(backend, beside), turned * norm(backend, beside)
+    left = norm(backend, at.gap + equation.operator(p, at.closed, dx)) + norm(backend, solve_moved) * norm(
+        backend, across
+    )
+    error = inverse * (left + rounding * norm(backend, dx))
+    move = eps + sum(norm(backend, h) for h in hidden) / length
     known = stable & (inverse * (rounding + turned) < 0.1) & (error <= eps / 4 * length)
     known = known & (move <= equation.trust * eps)
-    found = Candidate(new, _relative(be, at.gap, at.terms), move, stable, c.steps + 1, known, new)
-    return be.masked_select(known, found, c), known
+    found = Candidate(new, _relative(backend, at.gap, at.terms), move, stable, c.steps + 1, known, new)
+    return backend.masked_select(known, found, c), known
 
 
-def _by_steps(be: Backend, equation: Equation, p: RiccatiProblem, c: Candidate) -> Candidate:
+def _by_steps(backend: Backend, equation: Equation, p: RiccatiProblem, c: Candidate) -> Candidate:
     """Newton in twice the precision while its steps shrink.
 
     The steps are the errors here. The residual no longer tells: that of an x with all digits right is rounding of x.
     """
-    xp, eps = be.xp, be.eps(c.x)
+    xp, eps = backend.xp, backend.eps(c.x)
 
     def step(state: Any) -> Any:
         p, x, best, last = state
-        at = equation.exact_gap(be, p, x)
-        dx, stable, _ = equation.step(be, p, at.closed, at.gap)
-        move = norm(be, dx) / safe_divisor(be, norm(be, x))
-        size = _relative(be, at.gap, at.terms)
+        at = equation.exact_gap(backend, p, x)
+        dx, stable, _ = equation.step(backend, p, at.closed, at.gap)
+        move = norm(backend, dx) / safe_divisor(backend, norm(backend, x))
+        size = _relative(backend, at.gap, at.terms)
         better = stable & (move < 0.7 * last)
-        best = _keep(be, better, Candidate(x, size, move, stable, best.steps, best.sure, x), best)
+        best = _keep(backend, better, Candidate(x, size, move, stable, best.steps, best.sure, x), best)
         return (p, hermitian(x + dx), best, xp.where(better, move, last)), better & (move > eps)
 
-    unknown = math.inf * be.ones(c.x)
-    limit = _STEPS if be.unrolls_loops(c.x) else _REFINEMENTS
-    _, _, best, _ = be.loop(step, (p, c.x, c._replace(residual=unknown), unknown), limit)
-    at, move = equation.gap(be, p, best.x), best.move
+    unknown = math.inf * backend.ones(c.x)
+    limit = _STEPS if backend.unrolls_loops(c.x) else _REFINEMENTS
+    _, _, best, _ = backend.loop(step, (p, c.x, c._replace(residual=unknown), unknown), limit)
+    at, move = equation.gap(backend, p, best.x), best.move
     if equation.hidden:
-        hidden = equation.step(be, p, at.closed, residual_and_rounding(be, equation, at, eps) - at.gap).x
-        move = xp.maximum(move, norm(be, hidden) / safe_divisor(be, norm(be, best.x)))
-    return best._replace(sure=(move <= equation.trust * eps) & certain(be, equation, p, at))
+        hidden = equation.step(backend, p, at.closed, residual_and_rounding(backend, equation, at, eps) - at.gap).x
+        move = xp.maximum(move, norm(backend, hidden) / safe_divisor(backend, norm(backend, best.x)))
+    return best._replace(sure=(move <= equation.trust * eps) & certain(backend, equation, p, at))
 
 
-def residual_and_rounding(be: Backend, equation: Equation, at: Gap, precision: float = 1.0) -> Array:
+def residual_and_rounding(backend: Backend, equation: Equation, at: Gap, precision: float = 1.0) -> Array:
     """What is left of an equation, and the rounding errors of its terms that it may hide: where these cancel, a small sum, or
     none, says little. `precision` is beside that of the numbers.
     """
-    return at.gap + hermitian(rounding_probe(be, at.gap, equation.hidden * precision * at.terms))
+    return at.gap + hermitian(rounding_probe(backend, at.gap, equation.hidden * precision * at.terms))
 
 
 def certain(
-    be: Backend, equation: Equation, p: RiccatiProblem, at: Gap, solve_moved: Array | None = None, dense: bool = False
+    backend: Backend,
+    equation: Equation,
+    p: RiccatiProblem,
+    at: Gap,
+    solve_moved: Array | None = None,
+    dense: bool = False,
 ) -> Array:
     """Whether the closed loop is stable, and a step from it right to a digit, whatever rounding has done to the closed loop.
 
@@ -243,69 +255,69 @@ def certain(
     larger than they are, it must not change by more than a tenth. With `solve_moved` the gain is changed by as much, too. `dense`
     errors may be anywhere, as large as those of the largest entry.
     """
-    one = eye(be, at.closed) + 0 * at.closed
-    rounding = _rounding(be, p, at)
+    one = eye(backend, at.closed) + 0 * at.closed
+    rounding = _rounding(backend, p, at)
     if solve_moved is not None:
-        rounding = rounding + be.xp.abs(p.b) @ be.xp.abs(solve_moved)
+        rounding = rounding + backend.xp.abs(p.b) @ backend.xp.abs(solve_moved)
     signs = np.random.default_rng(0).choice((-1.0, 1.0), p.a.shape[-2:])
-    shaken = at.closed + rounding * be.astype(be.asarray(signs, rounding), be.dtype_name(rounding))
-    (y, stable, _), (z, also, _) = (equation.step(be, p, closed, one) for closed in (at.closed, shaken))
-    sure = stable & also & (norm(be, y - z) < 0.1 * norm(be, y))
+    shaken = at.closed + rounding * backend.astype(backend.asarray(signs, rounding), backend.dtype_name(rounding))
+    (y, stable, _), (z, also, _) = (equation.step(backend, p, closed, one) for closed in (at.closed, shaken))
+    sure = stable & also & (norm(backend, y - z) < 0.1 * norm(backend, y))
     if not dense:
         return sure
     # The operator is positive, so ‖y‖ is the norm of its inverse.
     beside = at.closed if equation.discrete else one if p.e is None else p.e
-    return sure & (32 * be.eps(y) * norm(be, p.a) * norm(be, beside) * norm(be, y) < 0.1)
+    return sure & (32 * backend.eps(y) * norm(backend, p.a) * norm(backend, beside) * norm(backend, y) < 0.1)
 
 
-def _rounding(be: Backend, p: RiccatiProblem, at: Gap) -> Array:
+def _rounding(backend: Backend, p: RiccatiProblem, at: Gap) -> Array:
     """What rounding may have done to each entry of the closed loop."""
-    return 16 * be.eps(at.closed) * (be.xp.abs(p.a) + be.xp.abs(p.b) @ be.xp.abs(at.gain))
+    return 16 * backend.eps(at.closed) * (backend.xp.abs(p.a) + backend.xp.abs(p.b) @ backend.xp.abs(at.gain))
 
 
-def _keep(be: Backend, better: Array, new: Candidate, old: Candidate) -> Candidate:
-    found: Candidate = be.masked_select(better, new, old)
+def _keep(backend: Backend, better: Array, new: Candidate, old: Candidate) -> Candidate:
+    found: Candidate = backend.masked_select(better, new, old)
     return found._replace(steps=old.steps + 1)
 
 
-def polish(be: Backend, equation: Equation, p: RiccatiProblem, x: Array, steps: Array) -> Candidate:
+def polish(backend: Backend, equation: Equation, p: RiccatiProblem, x: Array, steps: Array) -> Candidate:
     """Newton from x for as long as the residual drops, the closed loop not asked: for solutions on the boundary of stability."""
-    xp = be.xp
-    at = equation.gap(be, p, x)
-    size = _relative(be, at.gap, at.terms)
+    xp = backend.xp
+    at = equation.gap(backend, p, x)
+    size = _relative(backend, at.gap, at.terms)
 
     def step(state: Any) -> Any:
         p, x, at, size, steps = state
-        dx = equation.step(be, p, at.closed, at.gap).x
+        dx = equation.step(backend, p, at.closed, at.gap).x
         new = hermitian(x + dx)
-        new_at = equation.gap(be, p, new)
-        new_size = _relative(be, new_at.gap, new_at.terms)
+        new_at = equation.gap(backend, p, new)
+        new_size = _relative(backend, new_at.gap, new_at.terms)
         better = new_size < size
         kept = Gap(*(xp.where(_like(better, u), u, v) for u, v in zip(new_at, at, strict=True)))
         state = (p, xp.where(broadcast_scalar(better), new, x), kept, xp.where(better, new_size, size), steps + 1)
         return state, better
 
-    _, x, _, size, steps = be.loop(step, (p, x, at, size, steps), _STEPS)
+    _, x, _, size, steps = backend.loop(step, (p, x, at, size, steps), _STEPS)
     return Candidate(x, size, 0 * size, size < 0, steps, size < 0, x)
 
 
-def _relative(be: Backend, gap: Array, terms: Array) -> Array:
+def _relative(backend: Backend, gap: Array, terms: Array) -> Array:
     """What is left of an equation beside its terms; infinite where these overflow."""
-    return be.xp.where(terms < math.inf, norm(be, gap) / safe_divisor(be, terms), math.inf)
+    return backend.xp.where(terms < math.inf, norm(backend, gap) / safe_divisor(backend, terms), math.inf)
 
 
 def _like(mask: Array, x: Array) -> Array:
     return broadcast_scalar(mask) if x.ndim == 3 else mask
 
 
-def is_acceptable(be: Backend, c: Candidate) -> Array:
+def is_acceptable(backend: Backend, c: Candidate) -> Array:
     """Which candidates another start would not improve: where Newton stands still above rounding, it does so from anywhere."""
-    return c.stable & (c.residual < be.eps(c.x) ** (2 / 3))
+    return c.stable & (c.residual < backend.eps(c.x) ** (2 / 3))
 
 
-def better_of(be: Backend, one: Candidate, other: Candidate) -> Candidate:
+def better_of(backend: Backend, one: Candidate, other: Candidate) -> Candidate:
     """Member by member: the stable one, of two stable ones that with the smaller residual."""
-    xp = be.xp
+    xp = backend.xp
     second = (other.stable & ~one.stable) | ((other.stable == one.stable) & (other.residual < one.residual))
     return Candidate(
         xp.where(broadcast_scalar(second), other.x, one.x),

@@ -52,67 +52,73 @@ from matsign.linalg.stacks import (
 Array = Any
 
 
-def _residual(be: Backend, value: tuple[Array], a: Array, b: Array, c: Array, d: Array) -> Residual:
+def _residual(backend: Backend, value: tuple[Array], a: Array, b: Array, c: Array, d: Array) -> Residual:
     """The equation beside its terms, and one Newton step for what is left of it and for what rounding may hide.
 
     The closed loop tells which half plane x belongs to; where it does not, its eigenvalues lie on both sides or between.
     """
-    xp = be.xp
+    xp = backend.xp
     (x,) = value
-    (a, b, c, d), k, e = scale_equation(be, Problem(a, b, c, d))
-    x = be.ldexp(x, broadcast_scalar(-k))
+    (a, b, c, d), k, e = scale_equation(backend, Problem(a, b, c, d))
+    x = backend.ldexp(x, broadcast_scalar(-k))
     gap = gap_of_equation(a, b, c, d, x)
-    terms = size_of_terms(be, a, b, c, d, x)
+    terms = size_of_terms(backend, a, b, c, d, x)
     left, right = x @ d - a, b + d @ x
-    side = xp.where(trace(be, right).real + trace(be, left).real >= 0, be.ones(x), -be.ones(x))
+    side = xp.where(trace(backend, right).real + trace(backend, left).real >= 0, backend.ones(x), -backend.ones(x))
     left, right = broadcast_scalar(side) * left, broadcast_scalar(side) * right
 
     def solve(q: Array) -> Array:
-        return separable_sylvester(be, left, right, q)
+        return separable_sylvester(backend, left, right, q)
 
-    found = newton(be, Triangular(-left, -gap, right))
-    start = random_probe(be, x.shape[-2], x.shape[-1], x) + 0 * x
+    found = newton(backend, Triangular(-left, -gap, right))
+    start = random_probe(backend, x.shape[-2], x.shape[-1], x) + 0 * x
     sizes = [xp.abs(y) for y in (a, b, c, d, x)]
     noise = sizes[4] @ (sizes[3] @ sizes[4] + sizes[1]) + sizes[0] @ sizes[4] + sizes[2]
-    blur = solve(be.eps(x) * noise * xp.sign(start.real) + 0 * gap)
-    apart = separation(be, solve, lambda y: separable_sylvester(be, adjoint(left), adjoint(right), y), start).value
-    near = ~has_converged(be, found) | ~(apart > be.eps(x) ** 0.25 * (norm(be, left) + norm(be, right)))
+    blur = solve(backend.eps(x) * noise * xp.sign(start.real) + 0 * gap)
+    apart = separation(
+        backend, solve, lambda y: separable_sylvester(backend, adjoint(left), adjoint(right), y), start
+    ).value
+    near = ~has_converged(backend, found) | ~(
+        apart > backend.eps(x) ** 0.25 * (norm(backend, left) + norm(backend, right))
+    )
     for m in (left, right):
-        near = near | ~(norm(be, m) * norm(be, be.inv(m)) < be.eps(x) ** -0.5)
+        near = near | ~(norm(backend, m) * norm(backend, backend.inv(m)) < backend.eps(x) ** -0.5)
 
     def look(a: Array, b: Array, c: Array, d: Array) -> Array:
-        return be.host_callback(schur_functions.touches_axis, be.ones(a) > 0, assemble(be, a, c, d, b))
+        return backend.host_callback(schur_functions.touches_axis, backend.ones(a) > 0, assemble(backend, a, c, d, b))
 
-    boundary = be.rare_cond(near, look, lambda a, *_: all_false(be, a), a, b, c, d)
+    boundary = backend.rare_cond(near, look, lambda a, *_: all_false(backend, a), a, b, c, d)
     step = xp.abs(found.value.c / 2) + xp.abs(blur)
-    step = be.rare_cond(
-        norm(be, step) > 1024 * be.eps(x) * norm(be, x),
-        functools.partial(_close_look, be),
+    step = backend.rare_cond(
+        norm(backend, step) > 1024 * backend.eps(x) * norm(backend, x),
+        functools.partial(_close_look, backend),
         lambda *arrays: arrays[-1],
         *(a, b, c, d, x, left, right, step),
     )
-    backward = norm(be, gap) / safe_divisor(be, terms)
-    return Residual(backward, (be.ldexp(step, broadcast_scalar(k)),), be.ldexp(apart, e), boundary)
+    backward = norm(backend, gap) / safe_divisor(backend, terms)
+    return Residual(backward, (backend.ldexp(step, broadcast_scalar(k)),), backend.ldexp(apart, e), boundary)
 
 
-def _close_look(be: Backend, *arrays: Array) -> Array:
+def _close_look(backend: Backend, *arrays: Array) -> Array:
     """The step for what is left of the equation in twice the precision, and those for two roundings of its data."""
     a, b, c, d, x, left, right, rough = arrays
     y = from_double(x)
-    inner = dw_add(dw_product(be, from_double(d), y), from_double(b))
-    exact = dw_add(dw_add(dw_product(be, y, inner), dw_neg(dw_product(be, from_double(a), y))), dw_neg(from_double(c)))
-    step = be.xp.abs(separable_sylvester(be, left, right, exact.high))
+    inner = dw_add(dw_product(backend, from_double(d), y), from_double(b))
+    exact = dw_add(
+        dw_add(dw_product(backend, y, inner), dw_neg(dw_product(backend, from_double(a), y))), dw_neg(from_double(c))
+    )
+    step = backend.xp.abs(separable_sylvester(backend, left, right, exact.high))
     for draw in range(_ROUNDINGS):
-        da, db, dc, dd = (be.eps(m) * m * _noise(be, m, draw) for m in (a, b, c, d))
-        step = step + be.xp.abs(separable_sylvester(be, left, right, gap_of_equation(da, db, dc, dd, x)))
-    return be.xp.where(be.xp.isfinite(step), step, rough)
+        da, db, dc, dd = (backend.eps(m) * m * _noise(backend, m, draw) for m in (a, b, c, d))
+        step = step + backend.xp.abs(separable_sylvester(backend, left, right, gap_of_equation(da, db, dc, dd, x)))
+    return backend.xp.where(backend.xp.isfinite(step), step, rough)
 
 
 _ROUNDINGS = 2
 
 
-def _noise(be: Backend, like: Array, draw: int) -> Array:
-    return random_probe(be, like.shape[-2], _ROUNDINGS * like.shape[-1], like)[..., draw::_ROUNDINGS]
+def _noise(backend: Backend, like: Array, draw: int) -> Array:
+    return random_probe(backend, like.shape[-2], _ROUNDINGS * like.shape[-1], like)[..., draw::_ROUNDINGS]
 
 
 def _closed_loops(value: Arrays, arrays: Arrays, half_plane: str) -> tuple[int, Array, Array]:
@@ -121,19 +127,21 @@ def _closed_loops(value: Arrays, arrays: Arrays, half_plane: str) -> tuple[int, 
     return side, side * (x @ d - a), side * (b + d @ x)
 
 
-def _tangent(be: Backend, value: Arrays, arrays: Arrays, tangents: Arrays, *, half_plane: str, method: str) -> Arrays:
+def _tangent(
+    backend: Backend, value: Arrays, arrays: Arrays, tangents: Arrays, *, half_plane: str, method: str
+) -> Arrays:
     (x,), (da, db, dc, dd) = value, tangents
     side, left, right = _closed_loops(value, arrays, half_plane)
-    return (sylvester_positive(be, left, right, side * (da @ x + dc - x @ (dd @ x + db))),)
+    return (sylvester_positive(backend, left, right, side * (da @ x + dc - x @ (dd @ x + db))),)
 
 
 def _cotangent(
-    be: Backend, value: Arrays, arrays: Arrays, cotangents: Arrays, *, half_plane: str, method: str
+    backend: Backend, value: Arrays, arrays: Arrays, cotangents: Arrays, *, half_plane: str, method: str
 ) -> Arrays:
     """(x d - a)ᴴ y + y (b + d x)ᴴ = x̄ gives c̄ = y, ā = y xᴴ, b̄ = -xᴴ y and d̄ = -xᴴ y xᴴ."""
     side, left, right = _closed_loops(value, arrays, half_plane)
     xh = adjoint(value[0])
-    y = side * sylvester_positive(be, adjoint(left), adjoint(right), cotangents[0])
+    y = side * sylvester_positive(backend, adjoint(left), adjoint(right), cotangents[0])
     return y @ xh, -(xh @ y), y, -(xh @ y @ xh)
 
 

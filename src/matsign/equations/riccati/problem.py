@@ -56,11 +56,11 @@ class Units(NamedTuple):
     states: Array | None
     operator: Array
 
-    def restore(self, be: Backend, x: Array) -> Array:
-        return be.ldexp(x, self._exponents())
+    def restore(self, backend: Backend, x: Array) -> Array:
+        return backend.ldexp(x, self._exponents())
 
-    def apply(self, be: Backend, x: Array) -> Array:
-        return be.ldexp(x, -self._exponents())
+    def apply(self, backend: Backend, x: Array) -> Array:
+        return backend.ldexp(x, -self._exponents())
 
     def _exponents(self) -> Array:
         whole = broadcast_scalar(self.whole)
@@ -80,20 +80,20 @@ class _Exponents(NamedTuple):
     x: Array
 
 
-def scale_problem(be: Backend, p: RiccatiProblem, *, discrete: bool) -> tuple[RiccatiProblem, Array, Array]:
+def scale_problem(backend: Backend, p: RiccatiProblem, *, discrete: bool) -> tuple[RiccatiProblem, Array, Array]:
     """The plant with b, r and, where the equation leaves it free, a and e near 1; and the exponents of its solution and of
     what acts on the solution.
 
     With a, e, b, x taken out by 2^α, 2^ε, 2^β, 2^k the equation wants q taken out by the exponent of its other terms, and s and
     r by what makes the gain r⁻¹(bᴴxe + sᴴ) a unit of inputs.
     """
-    alpha, beta, epsilon, k = be.shared_function(_exponents, be, p, discrete=discrete)
+    alpha, beta, epsilon, k = backend.shared_function(_exponents, backend, p, discrete=discrete)
     outer = 2 * alpha if discrete else alpha + epsilon
     inner = k + beta + (alpha if discrete else epsilon)
     rho = k + 2 * beta if discrete else k + 2 * beta + epsilon - alpha
 
     def out(x: Array | None, by: Array) -> Array | None:
-        return None if x is None else be.ldexp(x, broadcast_scalar(-by))
+        return None if x is None else backend.ldexp(x, broadcast_scalar(-by))
 
     scaled = RiccatiProblem(
         out(p.a, alpha), out(p.b, beta), out(p.q, outer + k), out(p.r, rho), out(p.e, epsilon), out(p.s, inner)
@@ -101,47 +101,49 @@ def scale_problem(be: Backend, p: RiccatiProblem, *, discrete: bool) -> tuple[Ri
     return scaled, k, outer
 
 
-def gain_exponent(be: Backend, p: RiccatiProblem, *, discrete: bool) -> Array:
+def gain_exponent(backend: Backend, p: RiccatiProblem, *, discrete: bool) -> Array:
     """The exponent of the gain of the plant beside that of the plant that `scale_problem` makes of it."""
-    found = be.shared_function(_exponents, be, p, discrete=discrete)
+    found = backend.shared_function(_exponents, backend, p, discrete=discrete)
     return found.a - found.b
 
 
-def loop_exponent(be: Backend, p: RiccatiProblem, *, discrete: bool) -> Array:
+def loop_exponent(backend: Backend, p: RiccatiProblem, *, discrete: bool) -> Array:
     """The exponent of the closed loop a - b k of the plant beside that of the plant that `scale_problem` makes of it."""
-    return be.shared_function(_exponents, be, p, discrete=discrete).a
+    return backend.shared_function(_exponents, backend, p, discrete=discrete).a
 
 
-def time_exponent(be: Backend, p: RiccatiProblem, *, discrete: bool) -> Array:
+def time_exponent(backend: Backend, p: RiccatiProblem, *, discrete: bool) -> Array:
     """The exponent of the eigenvalues of the plant beside those of the plant that `scale_problem` makes of it."""
-    found = be.shared_function(_exponents, be, p, discrete=discrete)
+    found = backend.shared_function(_exponents, backend, p, discrete=discrete)
     return found.a - found.e
 
 
-def _exponents(be: Backend, p: RiccatiProblem, *, discrete: bool) -> _Exponents:
+def _exponents(backend: Backend, p: RiccatiProblem, *, discrete: bool) -> _Exponents:
     """So that b, r and a (or e, which in a discrete equation has no choice beside a) come near 1, as far as that is good.
 
     q is then 2^excess. Where that is huge, the unit of time becomes that of the closed loop; in a discrete equation, where the
     solution is as large as q, its unit grows instead. Where it is tiny, the solution of an unstable model still is near 1. That
     of a stable one is as small as q, and becomes near 1 with a small b.
     """
-    xp, limit = be.xp, far_exponent(be, p.a)
-    sizes = tuple(None if x is None else largest(be, x) for x in p)
-    alpha, beta, kappa, rho = (be.exponent(x) for x in sizes[:4])
+    xp, limit = backend.xp, far_exponent(backend, p.a)
+    sizes = tuple(None if x is None else largest(backend, x) for x in p)
+    alpha, beta, kappa, rho = (backend.exponent(x) for x in sizes[:4])
     zero = 0 * alpha
     # Without a descriptor the time step of a discrete equation is fixed: the eigenvalues of a mean what they are.
-    epsilon = zero if p.e is None else be.exponent(sizes[4])
+    epsilon = zero if p.e is None else backend.exponent(sizes[4])
     no_a, no_b, no_q, no_r = (x == 0 for x in sizes[:4])
     if discrete:
         alpha = epsilon
     excess = xp.where(no_q | no_r, zero, kappa - 2 * alpha - rho + 2 * beta)
     above = excess if discrete else excess // 2
     if p.s is not None:
-        above = xp.maximum(above, xp.where((sizes[5] == 0) | no_r, zero, be.exponent(sizes[5]) - rho + beta - alpha))
+        above = xp.maximum(
+            above, xp.where((sizes[5] == 0) | no_r, zero, backend.exponent(sizes[5]) - rho + beta - alpha)
+        )
 
     def apart(p: RiccatiProblem, alpha: Array, beta: Array, rest: _FreeExponents) -> tuple[Array, Array, Array]:
         excess, above, no_a, no_b = rest
-        calm = no_b | ((excess < -limit) & _is_stable(be, discrete, p, alpha))
+        calm = no_b | ((excess < -limit) & _is_stable(backend, discrete, p, alpha))
         beta = xp.where(calm, beta - excess // 2, beta)
         above = xp.where(~calm & (above > limit), above, 0 * above)
         if discrete:
@@ -152,7 +154,7 @@ def _exponents(be: Backend, p: RiccatiProblem, *, discrete: bool) -> _Exponents:
         return alpha, beta, 0 * alpha
 
     far_apart = no_a | no_b | (excess < -limit) | (above > limit)
-    alpha, beta, above = be.rare_cond(
+    alpha, beta, above = backend.rare_cond(
         far_apart, apart, together, p, alpha, beta, _FreeExponents(excess, above, no_a, no_b)
     )
     by_state = kappa - alpha - (alpha if discrete else epsilon)
@@ -169,77 +171,80 @@ class _FreeExponents(NamedTuple):
     no_b: Array
 
 
-def _is_stable(be: Backend, discrete: bool, p: RiccatiProblem, alpha: Array) -> Array:
+def _is_stable(backend: Backend, discrete: bool, p: RiccatiProblem, alpha: Array) -> Array:
     """Whether the model is stable as it is."""
-    a = be.ldexp(p.a, broadcast_scalar(-alpha))
+    a = backend.ldexp(p.a, broadcast_scalar(-alpha))
     if p.e is not None:
-        a = be.solve(be.ldexp(p.e, broadcast_scalar(-be.exponent(largest(be, p.e)))), a)
-    known = be.xp.isfinite(norm(be, a))
-    values = be.eig(be.xp.where(broadcast_scalar(known), a, 0 * p.a))[0]
-    beyond = be.xp.abs(values) - 1 if discrete else values.real
-    return known & (be.xp.max(beyond, axis=-1) < 0)
+        a = backend.solve(backend.ldexp(p.e, broadcast_scalar(-backend.exponent(largest(backend, p.e)))), a)
+    known = backend.xp.isfinite(norm(backend, a))
+    values = backend.eig(backend.xp.where(broadcast_scalar(known), a, 0 * p.a))[0]
+    beyond = backend.xp.abs(values) - 1 if discrete else values.real
+    return known & (backend.xp.max(beyond, axis=-1) < 0)
 
 
-def standard_form(be: Backend, p: RiccatiProblem, *, discrete: bool) -> StandardForm:
+def standard_form(backend: Backend, p: RiccatiProblem, *, discrete: bool) -> StandardForm:
     """The equation without descriptor and cross term; NaN where e or r has no inverse."""
     a, q, s = p.a, p.q, p.s
     if p.e is not None:
-        inverse = be.inv(p.e)
+        inverse = backend.inv(p.e)
         a, q = a @ inverse, adjoint(inverse) @ q @ inverse
         s = None if s is None else adjoint(inverse) @ s
     plain = RiccatiProblem(a, p.b, q, p.r, None, s)
     if not discrete:
-        return _without_cross(be, plain, None)
+        return _without_cross(backend, plain, None)
     # A discrete equation may have a singular r. Then a part γI of its solution is moved into it.
-    weak = ~(norm(be, p.r) * norm(be, be.inv(p.r)) < be.eps(a) ** -0.5)
-    if nothing_failed(be, weak):
-        return _without_cross(be, plain, None)
-    return be.rare_cond(
-        weak, functools.partial(_shift_cost, be), lambda p: _without_cross(be, p, 0 * be.ones(p.a)), plain
+    weak = ~(norm(backend, p.r) * norm(backend, backend.inv(p.r)) < backend.eps(a) ** -0.5)
+    if nothing_failed(backend, weak):
+        return _without_cross(backend, plain, None)
+    return backend.rare_cond(
+        weak,
+        functools.partial(_shift_cost, backend),
+        lambda p: _without_cross(backend, p, 0 * backend.ones(p.a)),
+        plain,
     )
 
 
-def _without_cross(be: Backend, p: RiccatiProblem, short: Array | None) -> StandardForm:
+def _without_cross(backend: Backend, p: RiccatiProblem, short: Array | None) -> StandardForm:
     a, q = p.a, p.q
     if p.s is not None:
-        cross = be.solve(p.r, adjoint(p.s))
+        cross = backend.solve(p.r, adjoint(p.s))
         a, q = a - p.b @ cross, hermitian(q - p.s @ cross)
     if short is not None:
-        short = short[..., None] + be.xp.zeros_like(a[..., 0, :].real)
-    return StandardForm(a, hermitian(p.b @ be.solve(p.r, adjoint(p.b))), q, short)
+        short = short[..., None] + backend.xp.zeros_like(a[..., 0, :].real)
+    return StandardForm(a, hermitian(p.b @ backend.solve(p.r, adjoint(p.b))), q, short)
 
 
-def _shift_cost(be: Backend, p: RiccatiProblem) -> StandardForm:
+def _shift_cost(backend: Backend, p: RiccatiProblem) -> StandardForm:
     """For y = x - γI the equation has r + γ bᴴb, s + γ aᴴb and q + γ (aᴴa - I)."""
-    gamma = safe_divisor(be, norm(be, p.q)) / math.sqrt(p.a.shape[-1])
+    gamma = safe_divisor(backend, norm(backend, p.q)) / math.sqrt(p.a.shape[-1])
     g, ah, bh = broadcast_scalar(gamma), adjoint(p.a), adjoint(p.b)
     s = g * (ah @ p.b)
     moved = RiccatiProblem(
         p.a,
         p.b,
-        hermitian(p.q + g * (ah @ p.a - eye(be, p.a))),
+        hermitian(p.q + g * (ah @ p.a - eye(backend, p.a))),
         p.r + g * (bh @ p.b),
         None,
         s if p.s is None else p.s + s,
     )
-    return _without_cross(be, moved, gamma)
+    return _without_cross(backend, moved, gamma)
 
 
-def with_shift(be: Backend, p: StandardForm, y: Array) -> Array:
+def with_shift(backend: Backend, p: StandardForm, y: Array) -> Array:
     """The solution that is asked for, from that of the standard form."""
     if p.short is None:
         return y
-    return be.rare_cond(
-        (p.short != 0).any(-1), lambda y, short: y + short[..., None, :] * eye(be, y), lambda y, _: y, y, p.short
+    return backend.rare_cond(
+        (p.short != 0).any(-1), lambda y, short: y + short[..., None, :] * eye(backend, y), lambda y, _: y, y, p.short
     )
 
 
-def state_units(be: Backend, p: StandardForm) -> Array | None:
+def state_units(backend: Backend, p: StandardForm) -> Array | None:
     """An exponent for each state that balances rows and columns of [[a, -g], [-q, -aᴴ]], (B, n); None where no member of the
     stack has units to change.
     """
-    xp = be.xp
-    off = 1 - eye(be, p.a.real)
+    xp = backend.xp
+    off = 1 - eye(backend, p.a.real)
     column_of_ones = p.a[..., :1].real * 0 + 1
 
     def step(state: Any) -> Any:
@@ -255,56 +260,58 @@ def state_units(be: Backend, p: StandardForm) -> Array | None:
         return (a, g, q, unit * xp.exp2(move), units + move), (move != 0).any((-1, -2))
 
     start = (xp.abs(p.a) * off, xp.abs(p.g), xp.abs(p.q), column_of_ones, 0 * column_of_ones)
-    found = be.loop(step, start, _SWEEPS)[4][..., 0]
-    if nothing_failed(be, found):
+    found = backend.loop(step, start, _SWEEPS)[4][..., 0]
+    if nothing_failed(backend, found):
         return None
     # In units farther apart the squares of the solution would leave the range of numbers.
-    most = 3 * far_exponent(be, p.a) // 8
+    most = 3 * far_exponent(backend, p.a) // 8
     return xp.astype(xp.clip(found, -most, most), xp.int32)
 
 
-def solution_units(be: Backend, x: Array) -> Array:
+def solution_units(backend: Backend, x: Array) -> Array:
     """An exponent for each state that brings the diagonal of the solution x near 1; 0 where it is 0."""
-    size = be.exponent(be.xp.abs(be.xp.linalg.diagonal(x).real))
-    return be.xp.astype((size - size % 2) // 2, be.xp.int32)
+    size = backend.exponent(backend.xp.abs(backend.xp.linalg.diagonal(x).real))
+    return backend.xp.astype((size - size % 2) // 2, backend.xp.int32)
 
 
-def in_units(be: Backend, p: RiccatiProblem, states: Array | None) -> RiccatiProblem:
+def in_units(backend: Backend, p: RiccatiProblem, states: Array | None) -> RiccatiProblem:
     """The plant with its states measured in these units."""
     if states is None:
         return p
-    if be.is_traced(states):
-        return _in_units(be, p, states)
-    return be.masked_cond((states != 0).any(-1), functools.partial(_in_units, be), lambda p, _: p, p, states)
+    if backend.is_traced(states):
+        return _in_units(backend, p, states)
+    return backend.masked_cond((states != 0).any(-1), functools.partial(_in_units, backend), lambda p, _: p, p, states)
 
 
-def _in_units(be: Backend, p: RiccatiProblem, states: Array) -> RiccatiProblem:
+def _in_units(backend: Backend, p: RiccatiProblem, states: Array) -> RiccatiProblem:
     rows, columns = states[..., :, None], states[..., None, :]
     return RiccatiProblem(
-        be.ldexp(p.a, rows - columns),
-        be.ldexp(p.b, rows),
-        be.ldexp(p.q, -rows - columns),
+        backend.ldexp(p.a, rows - columns),
+        backend.ldexp(p.b, rows),
+        backend.ldexp(p.q, -rows - columns),
         p.r,
-        None if p.e is None else be.ldexp(p.e, rows - columns),
-        None if p.s is None else be.ldexp(p.s, -rows),
+        None if p.e is None else backend.ldexp(p.e, rows - columns),
+        None if p.s is None else backend.ldexp(p.s, -rows),
     )
 
 
-def standard_in_units(be: Backend, p: StandardForm, states: Array | None) -> StandardForm:
+def standard_in_units(backend: Backend, p: StandardForm, states: Array | None) -> StandardForm:
     if states is None:
         return p
-    if be.is_traced(states):
-        return _standard_in_units(be, p, states)
-    return be.masked_cond((states != 0).any(-1), functools.partial(_standard_in_units, be), lambda p, _: p, p, states)
+    if backend.is_traced(states):
+        return _standard_in_units(backend, p, states)
+    return backend.masked_cond(
+        (states != 0).any(-1), functools.partial(_standard_in_units, backend), lambda p, _: p, p, states
+    )
 
 
-def _standard_in_units(be: Backend, p: StandardForm, states: Array) -> StandardForm:
+def _standard_in_units(backend: Backend, p: StandardForm, states: Array) -> StandardForm:
     rows, columns = states[..., :, None], states[..., None, :]
     return StandardForm(
-        be.ldexp(p.a, rows - columns),
-        be.ldexp(p.g, rows + columns),
-        be.ldexp(p.q, -rows - columns),
-        None if p.short is None else be.ldexp(p.short, -2 * states),
+        backend.ldexp(p.a, rows - columns),
+        backend.ldexp(p.g, rows + columns),
+        backend.ldexp(p.q, -rows - columns),
+        None if p.short is None else backend.ldexp(p.short, -2 * states),
     )
 
 
@@ -319,11 +326,11 @@ class Odd(NamedTuple):
     gain: Array
 
 
-def in_odd_units(be: Backend, p: RiccatiProblem, x: Array, draw: int) -> Odd:
+def in_odd_units(backend: Backend, p: RiccatiProblem, x: Array, draw: int) -> Odd:
     """The same equation in units that are no powers of two, so that rounding falls differently everywhere."""
     n, m = p.b.shape[-2:]
     factors = np.random.default_rng(draw).uniform(1, 2, n + m + 1)
-    units = be.astype(be.asarray(factors, x), be.dtype_name(x.real))
+    units = backend.astype(backend.asarray(factors, x), backend.dtype_name(x.real))
     t, u, whole = units[:n], units[n : n + m], units[-1]
     rows, columns = t[:, None], t[None, :]
     odd = RiccatiProblem(
@@ -337,13 +344,13 @@ def in_odd_units(be: Backend, p: RiccatiProblem, x: Array, draw: int) -> Odd:
     return Odd(odd, x * whole / (rows * columns), rows * columns / whole, u[:, None] * columns)
 
 
-def round_randomly(be: Backend, p: RiccatiProblem) -> RiccatiProblem:
+def round_randomly(backend: Backend, p: RiccatiProblem) -> RiccatiProblem:
     """The plant with every number changed by one rounding, always the same way; q and r stay Hermitian."""
-    a, b, q, r, e, s = (None if x is None else round_by_one(be, x, k) for k, x in enumerate(p))
+    a, b, q, r, e, s = (None if x is None else round_by_one(backend, x, k) for k, x in enumerate(p))
     return RiccatiProblem(a, b, hermitian(q), hermitian(r), e, s)
 
 
-def round_by_one(be: Backend, x: Array, draw: int = 0) -> Array:
+def round_by_one(backend: Backend, x: Array, draw: int = 0) -> Array:
     """Every number changed by one rounding, up or down, always the same way."""
-    factors = 1 + be.eps(x) * np.random.default_rng(draw).choice((-1.0, 1.0), x.shape[-2:])
-    return x * be.astype(be.asarray(factors, x), be.dtype_name(x.real))
+    factors = 1 + backend.eps(x) * np.random.default_rng(draw).choice((-1.0, 1.0), x.shape[-2:])
+    return x * backend.astype(backend.asarray(factors, x), backend.dtype_name(x.real))

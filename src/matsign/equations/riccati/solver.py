@@ -55,7 +55,7 @@ def solver_of(equation: Equation) -> Callable[..., Solution]:
     """The solver of a public function."""
 
     def solve(
-        be: Backend,
+        backend: Backend,
         a: Array,
         b: Array,
         q: Array,
@@ -67,32 +67,39 @@ def solver_of(equation: Equation) -> Callable[..., Solution]:
         balanced: bool = True,
     ) -> Solution:
         # One that is Hermitian stays as it is, to the last bit.
-        problem = in_good_units(be, equation, RiccatiProblem(a, b, hermitian(q), hermitian(r), e, s), balanced)
-        found = refine(be, equation, problem.plant, _candidate(be, equation, problem, method))
-        x, failure, steps, known = _classify(be, equation, problem.plant, found)
-        lost = (failure == 0) & ~known & is_singular(be, equation, problem.plant, x)
-        if equation.discrete and affordable(be, x, 2):
-            lost = be.masked_cond(
-                lost, functools.partial(_is_lost, be), lambda p, x, lost: lost, problem.plant, x, lost
+        problem = in_good_units(backend, equation, RiccatiProblem(a, b, hermitian(q), hermitian(r), e, s), balanced)
+        found = refine(backend, equation, problem.plant, _candidate(backend, equation, problem, method))
+        x, failure, steps, known = _classify(backend, equation, problem.plant, found)
+        lost = (failure == 0) & ~known & is_singular(backend, equation, problem.plant, x)
+        if equation.discrete and affordable(backend, x, 2):
+            lost = backend.masked_cond(
+                lost, functools.partial(_is_lost, backend), lambda p, x, lost: lost, problem.plant, x, lost
             )
-        if not nothing_failed(be, lost):
-            failure = Failure.SINGULAR_R.where(be, lost, failure)
-        failure, detail = _explain(be, equation, RiccatiProblem(a, b, q, r, e, s), problem.plant, failure)
-        if not be.is_traced(failure) and be.any_true(failure):
+        if not nothing_failed(backend, lost):
+            failure = Failure.SINGULAR_R.where(backend, lost, failure)
+        failure, detail = _explain(backend, equation, RiccatiProblem(a, b, q, r, e, s), problem.plant, failure)
+        if not backend.is_traced(failure) and backend.any_true(failure):
             is_lost = failure == int(Failure.LOST)
-            detail = be.masked_cond(
-                is_lost, functools.partial(_iterate_error, be, equation), lambda p, x, d: d, problem.plant, x, detail
+            detail = backend.masked_cond(
+                is_lost,
+                functools.partial(_iterate_error, backend, equation),
+                lambda p, x, d: d,
+                problem.plant,
+                x,
+                detail,
             )
-        x = hermitian(problem.units.restore(be, x))
-        return solution(be, (x,), iterations=steps)._replace(failure=overflow_failure(be, x, failure), detail=detail)
+        x = hermitian(problem.units.restore(backend, x))
+        return solution(backend, (x,), iterations=steps)._replace(
+            failure=overflow_failure(backend, x, failure), detail=detail
+        )
 
     return solve
 
 
-def _iterate_error(be: Backend, equation: Equation, p: RiccatiProblem, x: Array, detail: Array) -> Array:
+def _iterate_error(backend: Backend, equation: Equation, p: RiccatiProblem, x: Array, detail: Array) -> Array:
     """The backward error of an iterate that is no solution, as the figure of an error."""
-    at = equation.gap(be, p, x)
-    return figures(be, x, norm(be, at.gap) / safe_divisor(be, at.terms))
+    at = equation.gap(backend, p, x)
+    return figures(backend, x, norm(backend, at.gap) / safe_divisor(backend, at.terms))
 
 
 class Problem(NamedTuple):
@@ -104,37 +111,37 @@ class Problem(NamedTuple):
     units: Units
 
 
-def in_good_units(be: Backend, equation: Equation, p: RiccatiProblem, balanced: bool) -> Problem:
-    p, whole, operator = scale_problem(be, p, discrete=equation.discrete)
-    found = standard_form(be, p, discrete=equation.discrete)
-    sound = be.xp.isfinite(norm(be, found.a) + norm(be, found.g) + norm(be, found.q))
-    simple = be.rare_cond(~sound, lambda p: _harmless(be, p), lambda p: p, found)
-    states = state_units(be, simple) if balanced else None
+def in_good_units(backend: Backend, equation: Equation, p: RiccatiProblem, balanced: bool) -> Problem:
+    p, whole, operator = scale_problem(backend, p, discrete=equation.discrete)
+    found = standard_form(backend, p, discrete=equation.discrete)
+    sound = backend.xp.isfinite(norm(backend, found.a) + norm(backend, found.g) + norm(backend, found.q))
+    simple = backend.rare_cond(~sound, lambda p: _harmless(backend, p), lambda p: p, found)
+    states = state_units(backend, simple) if balanced else None
     return Problem(
-        in_units(be, p, states), standard_in_units(be, simple, states), sound, Units(whole, states, operator)
+        in_units(backend, p, states), standard_in_units(backend, simple, states), sound, Units(whole, states, operator)
     )
 
 
-def _harmless(be: Backend, p: StandardForm) -> StandardForm:
+def _harmless(backend: Backend, p: StandardForm) -> StandardForm:
     """A problem of this shape that has a solution."""
-    one = be.xp.zeros_like(p.a) + eye(be, p.a)
-    return StandardForm(-one, one, one, None if p.short is None else be.xp.zeros_like(p.short))
+    one = backend.xp.zeros_like(p.a) + eye(backend, p.a)
+    return StandardForm(-one, one, one, None if p.short is None else backend.xp.zeros_like(p.short))
 
 
-def _candidate(be: Backend, equation: Equation, problem: Problem, method: str) -> Candidate:
+def _candidate(backend: Backend, equation: Equation, problem: Problem, method: str) -> Candidate:
     """The best solution that a method finds, or that all find between them."""
 
     def by_doubling(problem: Problem) -> Candidate:
-        x, steps = equation.doubling(be, problem.simple)
-        return _correct(be, equation, problem, x, steps)
+        x, steps = equation.doubling(backend, problem.simple)
+        return _correct(backend, equation, problem, x, steps)
 
     def by_hamiltonian(problem: Problem) -> Candidate:
-        h11, h12, h21, h22 = equation.hamiltonian(be, problem.simple)
-        x, _, found = graph_by_sign(be, -h22, -h11, -h21, -h12)
-        return _correct(be, equation, problem, hermitian(x), found.steps)
+        h11, h12, h21, h22 = equation.hamiltonian(backend, problem.simple)
+        x, _, found = graph_by_sign(backend, -h22, -h11, -h21, -h12)
+        return _correct(backend, equation, problem, hermitian(x), found.steps)
 
     def by_qz(problem: Problem) -> Candidate:
-        return _by_qz(be, equation, problem.plant)
+        return _by_qz(backend, equation, problem.plant)
 
     one_way = {"doubling": by_doubling, "sign": by_hamiltonian, "qz": by_qz}
     if method != "auto":
@@ -143,100 +150,108 @@ def _candidate(be: Backend, equation: Equation, problem: Problem, method: str) -
     def keep(problem: Problem, c: Candidate) -> Candidate:
         return c
 
-    c = replace_by_double(be, equation, problem.plant, by_doubling(problem))
-    c = be.rare_cond(
-        ~is_acceptable(be, c), lambda problem, c: better_of(be, c, by_hamiltonian(problem)), keep, problem, c
+    c = replace_by_double(backend, equation, problem.plant, by_doubling(problem))
+    c = backend.rare_cond(
+        ~is_acceptable(backend, c), lambda problem, c: better_of(backend, c, by_hamiltonian(problem)), keep, problem, c
     )
-    if be.is_traced(c.x):
+    if backend.is_traced(c.x):
         # A third way would take as long to compile as the first two; what these miss is NaN.
         return c
-    return be.masked_cond(~is_acceptable(be, c), lambda problem, c: better_of(be, c, by_qz(problem)), keep, problem, c)
+    return backend.masked_cond(
+        ~is_acceptable(backend, c), lambda problem, c: better_of(backend, c, by_qz(problem)), keep, problem, c
+    )
 
 
-def _correct(be: Backend, equation: Equation, problem: Problem, y: Array, steps: Array) -> Candidate:
+def _correct(backend: Backend, equation: Equation, problem: Problem, y: Array, steps: Array) -> Candidate:
     """From a solution of the standard form."""
-    y = with_shift(be, problem.simple, y)
-    return correct(be, equation, problem.plant, _where_sound(be, problem.sound, y), steps)
+    y = with_shift(backend, problem.simple, y)
+    return correct(backend, equation, problem.plant, _where_sound(backend, problem.sound, y), steps)
 
 
-def _by_qz(be: Backend, equation: Equation, p: RiccatiProblem) -> Candidate:
-    x, found = be.host_callback(
+def _by_qz(backend: Backend, equation: Equation, p: RiccatiProblem) -> Candidate:
+    x, found = backend.host_callback(
         functools.partial(_host_qz, equation.discrete, p.e is not None, p.s is not None),
-        (p.q, be.ones(p.a) > 0),
+        (p.q, backend.ones(p.a) > 0),
         *(m for m in p if m is not None),
     )
-    return correct(be, equation, p, _where_sound(be, found, x), be.ones(x))
+    return correct(backend, equation, p, _where_sound(backend, found, x), backend.ones(x))
 
 
 def _host_qz(discrete: bool, with_e: bool, with_s: bool, *arrays: Any) -> Any:
     return qz.riccati(discrete, *unpack(with_e, with_s, arrays))
 
 
-def _where_sound(be: Backend, sound: Array, x: Array) -> Array:
-    return be.rare_cond(~sound, lambda x: be.xp.full_like(x, be.xp.nan), lambda x: x, x)
+def _where_sound(backend: Backend, sound: Array, x: Array) -> Array:
+    return backend.rare_cond(~sound, lambda x: backend.xp.full_like(x, backend.xp.nan), lambda x: x, x)
 
 
-def _classify(be: Backend, equation: Equation, p: RiccatiProblem, c: Candidate) -> tuple[Array, Array, Array, Array]:
+def _classify(
+    backend: Backend, equation: Equation, p: RiccatiProblem, c: Candidate
+) -> tuple[Array, Array, Array, Array]:
     """(x, failure, steps, whether more digits have settled it): a stable solution as it is; of the rest, why there is none, or
     the limit of stable ones.
     """
-    enough = be.eps(c.x) ** 0.5
+    enough = backend.eps(c.x) ** 0.5
 
     def usable(c: Candidate) -> Array:
         # With a step of Newton's as long as x, the residual says nothing: the equation has parts too far apart for one norm.
         return c.stable & (c.residual < enough) & (c.move < 1)
 
-    if be.is_traced(c.x):
-        lost = be.xp.where(usable(c) & ~outside_cone(be, p, c.x), int(Failure.NONE), int(Failure.NOT_CONVERGED))
-        return c.x, be.xp.astype(lost, be.xp.int32), c.steps, c.stable & ~c.stable
+    if backend.is_traced(c.x):
+        lost = backend.xp.where(
+            usable(c) & ~outside_cone(backend, p, c.x), int(Failure.NONE), int(Failure.NOT_CONVERGED)
+        )
+        return c.x, backend.xp.astype(lost, backend.xp.int32), c.steps, c.stable & ~c.stable
 
     def open_question(p: RiccatiProblem, c: Candidate) -> tuple[Candidate, Array, Array]:
         """Stable as it seems, and not proven, or impossible: the answer in more digits, and whether there is none."""
-        unsettled, before = outside_cone(be, p, c.x), c.sure
-        if affordable(be, c.x):
-            reason = _diagnose(be, equation, p, equation.gap(be, p, c.x).closed, c.stable & ~c.stable)
+        unsettled, before = outside_cone(backend, p, c.x), c.sure
+        if affordable(backend, c.x):
+            reason = _diagnose(backend, equation, p, equation.gap(backend, p, c.x).closed, c.stable & ~c.stable)
             tried = _without_reason(reason)
-            c = be.masked_cond(tried, functools.partial(replace_by_decimals, be, equation), lambda p, c: c, p, c)
+            c = backend.masked_cond(
+                tried, functools.partial(replace_by_decimals, backend, equation), lambda p, c: c, p, c
+            )
             # With a reason against it, one that Newton's method would move by a digit is none.
-            vague = ~tried & (reason != int(Failure.NONE)) & ~(c.move < be.eps(c.x) ** 0.25)
+            vague = ~tried & (reason != int(Failure.NONE)) & ~(c.move < backend.eps(c.x) ** 0.25)
             unsettled, before = unsettled | tried | vague, before & ~tried
         return c, unsettled & ~c.sure, c.sure & ~before
 
     def doubtful(p: RiccatiProblem, c: Candidate, wrong: Array, known: Array) -> tuple[Array, ...]:
-        limit = polish(be, equation, p, c.x, c.steps)
-        near = (limit.residual < enough) & _holds_in_every_state(be, equation, p, limit.x) & ~wrong
-        failure = _diagnose(be, equation, p, equation.gap(be, p, limit.x).closed, near)
-        if not affordable(be, c.x):
+        limit = polish(backend, equation, p, c.x, c.steps)
+        near = (limit.residual < enough) & _holds_in_every_state(backend, equation, p, limit.x) & ~wrong
+        failure = _diagnose(backend, equation, p, equation.gap(backend, p, limit.x).closed, near)
+        if not affordable(backend, c.x):
             return limit.x, failure, limit.steps, known
         found = limit.x, failure, limit.steps, known
-        return be.masked_cond(_without_reason(failure), more_digits, lambda p, *found: found, p, *found)
+        return backend.masked_cond(_without_reason(failure), more_digits, lambda p, *found: found, p, *found)
 
     def more_digits(p: RiccatiProblem, x: Array, failure: Array, steps: Array, known: Array) -> tuple[Array, ...]:
-        found = solve_in_decimals(be, equation, p)
-        at = equation.exact_gap(be, p, found.x)
+        found = solve_in_decimals(backend, equation, p)
+        at = equation.exact_gap(backend, p, found.x)
         # Of a stabilising one nothing more is asked: rounded, it may be that of no plant nearby.
-        near = found.found & (found.stable | (norm(be, at.gap) < enough * at.terms))
-        again = _diagnose(be, equation, p, found.closed, near)
-        again = be.xp.where(near & found.stable, be.int_zeros(x), again)
+        near = found.found & (found.stable | (norm(backend, at.gap) < enough * at.terms))
+        again = _diagnose(backend, equation, p, found.closed, near)
+        again = backend.xp.where(near & found.stable, backend.int_zeros(x), again)
         return (
-            be.xp.where(broadcast_scalar(near), found.x, x),
-            be.xp.where(near, again, failure),
+            backend.xp.where(broadcast_scalar(near), found.x, x),
+            backend.xp.where(near, again, failure),
             steps + 1,
             known | near,
         )
 
     def fine(p: RiccatiProblem, c: Candidate, wrong: Array, known: Array) -> tuple[Array, ...]:
-        return c.x, be.int_zeros(c.x), c.steps, known
+        return c.x, backend.int_zeros(c.x), c.steps, known
 
     def nothing_open(p: RiccatiProblem, c: Candidate) -> tuple[Candidate, Array, Array]:
         return c, c.stable & ~c.stable, c.stable & ~c.stable
 
-    if p.s is not None and affordable(be, c.x):
+    if p.s is not None and affordable(backend, c.x):
         # Where r is lost, so is what the cross term asks for along inputs that b hides.
-        c = c._replace(sure=c.sure & ~is_singular(be, equation, p, c.x))
-    suspicious = c.stable & (~c.sure | outside_cone(be, p, c.x))
-    c, wrong, known = be.masked_cond(suspicious, open_question, nothing_open, p, c)
-    return be.masked_cond(~usable(c) | wrong, doubtful, fine, p, c, wrong, known)
+        c = c._replace(sure=c.sure & ~is_singular(backend, equation, p, c.x))
+    suspicious = c.stable & (~c.sure | outside_cone(backend, p, c.x))
+    c, wrong, known = backend.masked_cond(suspicious, open_question, nothing_open, p, c)
+    return backend.masked_cond(~usable(c) | wrong, doubtful, fine, p, c, wrong, known)
 
 
 def _without_reason(failure: Array) -> Array:
@@ -247,22 +262,22 @@ def _without_reason(failure: Array) -> Array:
     return there
 
 
-def _diagnose(be: Backend, equation: Equation, p: RiccatiProblem, closed: Array, near: Array) -> Array:
-    return be.host_callback(
+def _diagnose(backend: Backend, equation: Equation, p: RiccatiProblem, closed: Array, near: Array) -> Array:
+    return backend.host_callback(
         functools.partial(_host_diagnose, equation.discrete, p.e is not None, p.s is not None),
-        be.int_zeros(p.a),
+        backend.int_zeros(p.a),
         *(m for m in p if m is not None),
-        zero_nonfinite_entries(be, closed),
+        zero_nonfinite_entries(backend, closed),
         near,
     )
 
 
-def _holds_in_every_state(be: Backend, equation: Equation, p: RiccatiProblem, x: Array) -> Array:
+def _holds_in_every_state(backend: Backend, equation: Equation, p: RiccatiProblem, x: Array) -> Array:
     """Whether what is left of the equation is small on its diagonal beside the terms there, which no unit of a state changes.
 
     In one norm for all the equations of fast modes hide those of slow ones.
     """
-    xp, at = be.xp, equation.gap(be, p, x)
+    xp, at = backend.xp, equation.gap(backend, p, x)
     a, b, size = (xp.abs(m) for m in (p.a, p.b, x))
     e, s = (None if m is None else xp.abs(m) for m in (p.e, p.s))
     xe = size if e is None else size @ e
@@ -271,55 +286,55 @@ def _holds_in_every_state(be: Backend, equation: Equation, p: RiccatiProblem, x:
     kept = (xe if e is None else e.mT @ xe) + a.mT @ past if equation.discrete else 2 * (a.mT @ past)
     terms = kept + xp.abs(p.q) + xp.abs(at.gain).mT @ inner
     left, terms = (xp.linalg.diagonal(m) for m in (xp.abs(at.gap), terms))
-    return (left <= be.eps(x) ** 0.5 * terms).all(-1)
+    return (left <= backend.eps(x) ** 0.5 * terms).all(-1)
 
 
-def zero_nonfinite_entries(be: Backend, x: Array) -> Array:
+def zero_nonfinite_entries(backend: Backend, x: Array) -> Array:
     """x with zeros for what is not finite: LAPACK and the host do not want to see it."""
-    return be.xp.where(be.xp.isfinite(x), x, be.xp.zeros_like(x))
+    return backend.xp.where(backend.xp.isfinite(x), x, backend.xp.zeros_like(x))
 
 
 def _host_diagnose(discrete: bool, with_e: bool, with_s: bool, *arrays: Any) -> Any:
     return qz.diagnose(discrete, *unpack(with_e, with_s, arrays))
 
 
-def is_singular(be: Backend, equation: Equation, p: RiccatiProblem, x: Array) -> Array:
+def is_singular(backend: Backend, equation: Equation, p: RiccatiProblem, x: Array) -> Array:
     """Whether r (or r + bᴴ x b) may be regular by rounding alone, whatever the units of its rows: no digit of a gain is known."""
     weight = p.r + adjoint(p.b) @ x @ p.b if equation.discrete else p.r
-    longest = be.xp.max(be.xp.abs(weight), axis=-1)
-    weight = weight / safe_divisor(be, longest)[..., :, None]
-    return ~(norm(be, weight) * norm(be, be.inv(weight)) * (4 * weight.shape[-1] * be.eps(x)) < 1)
+    longest = backend.xp.max(backend.xp.abs(weight), axis=-1)
+    weight = weight / safe_divisor(backend, longest)[..., :, None]
+    return ~(norm(backend, weight) * norm(backend, backend.inv(weight)) * (4 * weight.shape[-1] * backend.eps(x)) < 1)
 
 
-def _is_lost(be: Backend, p: RiccatiProblem, x: Array, lost: Array) -> Array:
+def _is_lost(backend: Backend, p: RiccatiProblem, x: Array, lost: Array) -> Array:
     """Of singular r + bᴴ x b, which are so by r: beside a positive definite r, x ⪰ 0 makes none singular but by its size, and
     more digits give its gain.
     """
-    return lost & ~(positive(be, x, 1) & positive(be, p.r, -_REGULAR))
+    return lost & ~(positive(backend, x, 1) & positive(backend, p.r, -_REGULAR))
 
 
 def _explain(
-    be: Backend, equation: Equation, given: RiccatiProblem, p: RiccatiProblem, failure: Array
+    backend: Backend, equation: Equation, given: RiccatiProblem, p: RiccatiProblem, failure: Array
 ) -> tuple[Array, Array]:
     """(failure, figure) of the members without a solution, in the units of the plant given; what is compiled never says why."""
-    nothing = no_figures(be, p.a)
-    if be.is_traced(failure) or not be.any_true(failure):
+    nothing = no_figures(backend, p.a)
+    if backend.is_traced(failure) or not backend.any_true(failure):
         return failure, nothing
 
     def why(given: RiccatiProblem, p: RiccatiProblem, failure: Array, nothing: Array) -> tuple[Array, Array]:
-        failure, figure = be.host_callback(
+        failure, figure = backend.host_callback(
             functools.partial(_host_explain, equation.discrete, p.e is not None, p.s is not None),
             (failure, nothing),
             *(m for m in p if m is not None),
             failure,
         )
-        pace = time_exponent(be, given, discrete=equation.discrete)
-        return failure, be.ldexp(figure, be.xp.where(_is_eigenvalue(failure), pace, 0 * pace)[..., None])
+        pace = time_exponent(backend, given, discrete=equation.discrete)
+        return failure, backend.ldexp(figure, backend.xp.where(_is_eigenvalue(failure), pace, 0 * pace)[..., None])
 
     def silent(given: RiccatiProblem, p: RiccatiProblem, failure: Array, nothing: Array) -> tuple[Array, Array]:
         return failure, nothing
 
-    found: tuple[Array, Array] = be.masked_cond(failure > 0, why, silent, given, p, failure, nothing)
+    found: tuple[Array, Array] = backend.masked_cond(failure > 0, why, silent, given, p, failure, nothing)
     return found
 
 

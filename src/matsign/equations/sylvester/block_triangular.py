@@ -18,13 +18,13 @@ from matsign.linalg.stacks import broadcast_scalar, eye, largest
 Edges = tuple[int, ...]
 
 
-def kronecker(be: Backend, a: Array, b: Array, q: Array) -> Array:
+def kronecker(backend: Backend, a: Array, b: Array, q: Array) -> Array:
     """x with a x + x b = q of a stack, as one system of n m unknowns: a ⊗ I + I ⊗ bᵀ times the rows of x."""
-    (count, n, m), xp = q.shape, be.xp
-    system = a[:, :, None, :, None] * eye(be, b)[:, None, :, None, :]
-    system = system + eye(be, a)[:, :, None, :, None] * b.mT[:, None, :, None, :]
+    (count, n, m), xp = q.shape, backend.xp
+    system = a[:, :, None, :, None] * eye(backend, b)[:, None, :, None, :]
+    system = system + eye(backend, a)[:, :, None, :, None] * b.mT[:, None, :, None, :]
     system = xp.reshape(system, (count, n * m, n * m))
-    return xp.reshape(be.solve(system, xp.reshape(q, (count, n * m, 1))), (count, n, m))
+    return xp.reshape(backend.solve(system, xp.reshape(q, (count, n * m, 1))), (count, n, m))
 
 
 def widest(edges: Edges) -> int:
@@ -32,15 +32,15 @@ def widest(edges: Edges) -> int:
     return max(end - start for start, end in itertools.pairwise(edges))
 
 
-def solve(be: Backend, r: Array, rows: Edges, s: Array, columns: Edges, f: Array) -> Array:
+def solve(backend: Backend, r: Array, rows: Edges, s: Array, columns: Edges, f: Array) -> Array:
     """x of one member, for r and s upper triangular in blocks between these edges."""
-    xp, p, o = be.xp, widest(rows), widest(columns)
+    xp, p, o = backend.xp, widest(rows), widest(columns)
     k, h = len(rows) - 1, len(columns) - 1
-    into_r, into_s = _padding(be, rows, p, r), _padding(be, columns, o, s)
-    far = 2 * k * p * largest(be, r) + 2 * h * o * largest(be, s)
-    diagonal_r, r = _split_diagonal(be, _pad_blocks(be, r, into_r, far), k)
-    diagonal_s, s = _split_diagonal(be, _pad_blocks(be, s, into_s, far), h)
-    f = _blocks(be, into_r.mT @ f @ into_s, k, h)
+    into_r, into_s = _padding(backend, rows, p, r), _padding(backend, columns, o, s)
+    far = 2 * k * p * largest(backend, r) + 2 * h * o * largest(backend, s)
+    diagonal_r, r = _split_diagonal(backend, _pad_blocks(backend, r, into_r, far), k)
+    diagonal_s, s = _split_diagonal(backend, _pad_blocks(backend, s, into_s, far), h)
+    f = _blocks(backend, into_r.mT @ f @ into_s, k, h)
     r = xp.reshape(r, (k, p, k * p))
     s = xp.permute_dims(xp.reshape(s, (h * o, h, o)), (1, 0, 2))
     x = 0 * f
@@ -52,46 +52,46 @@ def solve(be: Backend, r: Array, rows: Edges, s: Array, columns: Edges, f: Array
         left = xp.reshape(xp.permute_dims(x[i : i + w], (0, 2, 1, 3)), (w, p, h * o))
         here = xp.stack([f[i + t, j + t] for t in range(w)])
         here = here - r[i : i + w] @ below - left @ s[j : j + w]
-        new = kronecker(be, diagonal_r[i : i + w], diagonal_s[j : j + w], here)
-        x = _place(be, x, new, i, j)
+        new = kronecker(backend, diagonal_r[i : i + w], diagonal_s[j : j + w], here)
+        x = _place(backend, x, new, i, j)
     x = xp.reshape(xp.permute_dims(x, (0, 2, 1, 3)), (1, k * p, h * o))
     return into_r @ x @ into_s.mT
 
 
-def _padding(be: Backend, edges: Edges, p: int, like: Array) -> Array:
+def _padding(backend: Backend, edges: Edges, p: int, like: Array) -> Array:
     """The columns of an identity, with columns of zeros between them, that bring every block to size p."""
     k, n = len(edges) - 1, edges[-1]
     out = np.zeros((n, k * p))
     for i, (start, end) in enumerate(itertools.pairwise(edges)):
         out[start:end, i * p : i * p + end - start] = np.eye(end - start)
-    return be.astype(be.asarray(out, like), be.dtype_name(like))[None]
+    return backend.astype(backend.asarray(out, like), backend.dtype_name(like))[None]
 
 
-def _pad_blocks(be: Backend, r: Array, into: Array, far: Array) -> Array:
+def _pad_blocks(backend: Backend, r: Array, into: Array, far: Array) -> Array:
     """r in the larger blocks, and on the diagonal of the padding a number that no eigenvalue of the other side comes near."""
-    empty = eye(be, into) * (1 - be.xp.sum(into, axis=-2)[:, None, :])
+    empty = eye(backend, into) * (1 - backend.xp.sum(into, axis=-2)[:, None, :])
     return into.mT @ r @ into + broadcast_scalar(far) * empty
 
 
-def _split_diagonal(be: Backend, r: Array, k: int) -> tuple[Array, Array]:
+def _split_diagonal(backend: Backend, r: Array, k: int) -> tuple[Array, Array]:
     """(the diagonal blocks (k, p, p), what is left)."""
     p = r.shape[-1] // k
-    blocks = be.xp.concat([r[:, i * p : (i + 1) * p, i * p : (i + 1) * p] for i in range(k)])
-    mask = be.astype(be.asarray(np.kron(np.eye(k), np.ones((p, p))), r), be.dtype_name(r))[None]
+    blocks = backend.xp.concat([r[:, i * p : (i + 1) * p, i * p : (i + 1) * p] for i in range(k)])
+    mask = backend.astype(backend.asarray(np.kron(np.eye(k), np.ones((p, p))), r), backend.dtype_name(r))[None]
     return blocks, r * (1 - mask)
 
 
-def _blocks(be: Backend, f: Array, k: int, h: int) -> Array:
+def _blocks(backend: Backend, f: Array, k: int, h: int) -> Array:
     """One member (1, k p, h o) as blocks (k, h, p, o)."""
     _, n, m = f.shape
-    return be.xp.permute_dims(be.xp.reshape(f, (k, n // k, h, m // h)), (0, 2, 1, 3))
+    return backend.xp.permute_dims(backend.xp.reshape(f, (k, n // k, h, m // h)), (0, 2, 1, 3))
 
 
-def _place(be: Backend, x: Array, new: Array, i: int, j: int) -> Array:
+def _place(backend: Backend, x: Array, new: Array, i: int, j: int) -> Array:
     """x with the blocks `new` from (i, j) down the diagonal."""
     k, h, p, o = x.shape
     w = len(new)
     rows, columns = np.arange(k)[:, None], np.arange(h)[None]
-    mask = be.asarray((rows - i == columns - j) & (rows >= i) & (rows < i + w), x)
-    around = [be.zeros((i, p, o), x), new, be.zeros((k - i - w, p, o), x)]
-    return be.xp.where(mask[:, :, None, None], be.xp.concat(around)[:, None], x)
+    mask = backend.asarray((rows - i == columns - j) & (rows >= i) & (rows < i + w), x)
+    around = [backend.zeros((i, p, o), x), new, backend.zeros((k - i - w, p, o), x)]
+    return backend.xp.where(mask[:, :, None, None], backend.xp.concat(around)[:, None], x)

@@ -24,60 +24,62 @@ from matsign.linalg.stacks import adjoint, norm, random_probe
 _SAMPLES = 3
 
 
-def sylvester_residual(be: Backend, value: tuple[Array], a: Array, b: Array, q: Array) -> Residual:
+def sylvester_residual(backend: Backend, value: tuple[Array], a: Array, b: Array, q: Array) -> Residual:
     """q - a x - x b beside its terms; the same equation for that gap, and for what rounding may have hidden in it.
 
     The gap is itself computed with rounding, and the data were rounded before, by up to eps of each term of each entry. The
     correction is lengthened by what that does to x, measured at random.
     """
-    given, posed = value[0], scale_equation(be, a, b, q)
-    x, xp = be.ldexp(given, -scaling.add_exponents(posed.outer, posed.scale)), be.xp
+    given, posed = value[0], scale_equation(backend, a, b, q)
+    x, xp = backend.ldexp(given, -scaling.add_exponents(posed.outer, posed.scale)), backend.xp
     arrays = posed.a, posed.b, posed.q, x
     (n, m), parts = q.shape[-2:], terms(*arrays)
-    reach = be.eps(x) * rounding(be, terms, *arrays)
+    reach = backend.eps(x) * rounding(backend, terms, *arrays)
     if max(n, m) > shared_sums.SMALL:
         # Each of the many directions of one large change tells.
-        rights = (total(parts) + reach * random_probe(be, n, m, x))[:, None]
+        rights = (total(parts) + reach * random_probe(backend, n, m, x))[:, None]
     else:
-        noise = reach[:, None] * xp.reshape(random_probe(be, _SAMPLES * n, m, x), (1, _SAMPLES, n, m))
+        noise = reach[:, None] * xp.reshape(random_probe(backend, _SAMPLES * n, m, x), (1, _SAMPLES, n, m))
         rights = xp.concat([total(parts)[:, None], noise], axis=1)
-    solved, least = _solutions(be, posed.a, posed.b, rights)
+    solved, least = _solutions(backend, posed.a, posed.b, rights)
     solved = each_in_callers_units(
-        be,
-        lambda gap, a, b: _solutions(be, a, b, gap[:, None])[0][:, 0],
+        backend,
+        lambda gap, a, b: _solutions(backend, a, b, gap[:, None])[0][:, 0],
         lambda x, right, a, b: terms(a, b, right, x),
         *(solved, posed.outer, rights, posed.a, posed.b),
     )
     # In the caller's units all terms weigh as the caller sees them.
-    left = backward(be, *solve_weighed(be, posed.outer, total(parts), *parts))
+    left = backward(backend, *solve_weighed(backend, posed.outer, total(parts), *parts))
     step = scaling.at_least_rounded(
-        be, be.ldexp(correction(be, solved), scaling.add_exponents(posed.outer, posed.scale)), given
+        backend, backend.ldexp(correction(backend, solved), scaling.add_exponents(posed.outer, posed.scale)), given
     )
-    return Residual(left, (step,), be.ldexp(least, posed.size))
+    return Residual(left, (step,), backend.ldexp(least, posed.size))
 
 
-def _member_solutions(be: Backend, a: Array, b: Array, q: Array) -> tuple[Array, Array]:
+def _member_solutions(backend: Backend, a: Array, b: Array, q: Array) -> tuple[Array, Array]:
     """Those of one large member: from the powers of a sum where there is one to rely on, else from Schur forms."""
-    if not bool(separating_line.likely_inseparable(be, a, b)[0]):
-        sums = shared_sums.sylvester(be, a, b)
-        if sums.is_reliable(be, ROUNDINGS * be.eps(a) * (norm(be, a) + norm(be, b))):
-            return sums.responses(be, q, None)
-    return be.host_callback(schur_functions.solutions, (q, be.ones(q)), a, b, q)
+    if not bool(separating_line.likely_inseparable(backend, a, b)[0]):
+        sums = shared_sums.sylvester(backend, a, b)
+        if sums.is_reliable(backend, ROUNDINGS * backend.eps(a) * (norm(backend, a) + norm(backend, b))):
+            return sums.responses(backend, q, None)
+    return backend.host_callback(schur_functions.solutions, (q, backend.ones(q)), a, b, q)
 
 
-def _solutions(be: Backend, a: Array, b: Array, q: Array) -> tuple[Array, Array]:
+def _solutions(backend: Backend, a: Array, b: Array, q: Array) -> tuple[Array, Array]:
     """The solutions for right-hand sides (B, k, n, m), and the separation."""
-    if be.on_cpu(q) and not be.is_traced(q) and max(q.shape[-2:]) > shared_sums.SMALL:
-        parts = [_member_solutions(be, *(x[k : k + 1] for x in (a, b, q))) for k in range(len(q))]
-        return be.xp.concat([x for x, _ in parts]), be.xp.concat([least for _, least in parts])
-    if be.on_cpu(q):
-        return be.host_callback(schur_functions.solutions, (q, be.ones(q)), a, b, q)
+    if backend.on_cpu(q) and not backend.is_traced(q) and max(q.shape[-2:]) > shared_sums.SMALL:
+        parts = [_member_solutions(backend, *(x[k : k + 1] for x in (a, b, q))) for k in range(len(q))]
+        return backend.xp.concat([x for x, _ in parts]), backend.xp.concat([least for _, least in parts])
+    if backend.on_cpu(q):
+        return backend.host_callback(schur_functions.solutions, (q, backend.ones(q)), a, b, q)
     count, k, n, m = q.shape
 
     def repeat(x: Array) -> Array:
-        return be.xp.reshape(be.xp.stack([x] * k, axis=1), (count * k, *x.shape[-2:]))
+        return backend.xp.reshape(backend.xp.stack([x] * k, axis=1), (count * k, *x.shape[-2:]))
 
-    x = auto(be, repeat(a), repeat(b), be.xp.reshape(q, (count * k, n, m))).value[0]
+    x = auto(backend, repeat(a), repeat(b), backend.xp.reshape(q, (count * k, n, m))).value[0]
     ah, bh = adjoint(a), adjoint(b)
-    found = separation(be, lambda y: auto(be, a, b, y).value[0], lambda y: auto(be, ah, bh, y).value[0], q[:, 0])
-    return be.xp.reshape(x, q.shape), found.value
+    found = separation(
+        backend, lambda y: auto(backend, a, b, y).value[0], lambda y: auto(backend, ah, bh, y).value[0], q[:, 0]
+    )
+    return backend.xp.reshape(x, q.shape), found.value

@@ -31,55 +31,60 @@ class Vectors(NamedTuple):
     sums: Array
 
 
-def sylvester(be: Backend, a: Array, b: Array, q: Array, enough: float) -> RefinedSolution:
+def sylvester(backend: Backend, a: Array, b: Array, q: Array, enough: float) -> RefinedSolution:
     """x by the eigenvectors of a and b; where its error is not below `enough`, by those of matrices beside them."""
-    e = _vectors(be, a, b)
+    e = _vectors(backend, a, b)
     # An equation is no further from a singular one than a is from sharing an eigenvalue with -b.
-    nearest = be.xp.min(be.xp.abs(e.sums), axis=(-1, -2))
-    found = _by(be, e, a, b, q, 2)
+    nearest = backend.xp.min(backend.xp.abs(e.sums), axis=(-1, -2))
+    found = _by(backend, e, a, b, q, 2)
     for change in _CHANGES:
-        found = be.masked_cond(
+        found = backend.masked_cond(
             ~(found.error < enough),
-            functools.partial(_beside, be, be.eps(a) ** change),
+            functools.partial(_beside, backend, backend.eps(a) ** change),
             lambda a, b, q, *found: RefinedSolution(*found),
             *(a, b, q, *found),
         )
-    return found._replace(separation=be.xp.minimum(found.separation, nearest))
+    return found._replace(separation=backend.xp.minimum(found.separation, nearest))
 
 
-def _beside(be: Backend, size: float, a: Array, b: Array, q: Array, *found: Array) -> RefinedSolution:
+def _beside(backend: Backend, size: float, a: Array, b: Array, q: Array, *found: Array) -> RefinedSolution:
     """By the eigenvectors of a and b with random changes of this size, if that is better than what was found before."""
-    new = _by(be, _vectors(be, _perturb(be, a, size), _perturb(be, b, size)), a, b, q, 4)
+    new = _by(backend, _vectors(backend, _perturb(backend, a, size), _perturb(backend, b, size)), a, b, q, 4)
     better = ~(found[1] <= new.error)
     return RefinedSolution(
-        *(be.xp.where(better[:, None, None] if x.ndim == 3 else better, x, y) for x, y in zip(new, found, strict=True))
+        *(
+            backend.xp.where(better[:, None, None] if x.ndim == 3 else better, x, y)
+            for x, y in zip(new, found, strict=True)
+        )
     )
 
 
-def _perturb(be: Backend, a: Array, size: float) -> Array:
+def _perturb(backend: Backend, a: Array, size: float) -> Array:
     n = a.shape[-1]
-    return a + broadcast_scalar(size / n * norm(be, a)) * random_probe(be, n, n, a)
+    return a + broadcast_scalar(size / n * norm(backend, a)) * random_probe(backend, n, n, a)
 
 
-def _by(be: Backend, e: Vectors, a: Array, b: Array, q: Array, times: int) -> RefinedSolution:
-    return refinement.sylvester(be, lambda y: _solve(be, e, y), lambda y: _adjoint_solve(be, e, y), a, b, q, times)
+def _by(backend: Backend, e: Vectors, a: Array, b: Array, q: Array, times: int) -> RefinedSolution:
+    return refinement.sylvester(
+        backend, lambda y: _solve(backend, e, y), lambda y: _adjoint_solve(backend, e, y), a, b, q, times
+    )
 
 
-def _vectors(be: Backend, a: Array, b: Array) -> Vectors:
-    left, v = be.eig(a)
-    right, w = be.eig(b)
-    return Vectors(v, be.inv(v), w, be.inv(w), left[:, :, None] + right[:, None, :])
+def _vectors(backend: Backend, a: Array, b: Array) -> Vectors:
+    left, v = backend.eig(a)
+    right, w = backend.eig(b)
+    return Vectors(v, backend.inv(v), w, backend.inv(w), left[:, :, None] + right[:, None, :])
 
 
-def _solve(be: Backend, e: Vectors, q: Array) -> Array:
+def _solve(backend: Backend, e: Vectors, q: Array) -> Array:
     """x with a x + x b = q, once; real if q is."""
-    f = e.v_inverse @ be.astype(q, be.dtype_name(e.v)) @ e.w
+    f = e.v_inverse @ backend.astype(q, backend.dtype_name(e.v)) @ e.w
     x = e.v @ (f / e.sums) @ e.w_inverse
-    return x if be.is_complex(q) else x.real
+    return x if backend.is_complex(q) else x.real
 
 
-def _adjoint_solve(be: Backend, e: Vectors, q: Array) -> Array:
+def _adjoint_solve(backend: Backend, e: Vectors, q: Array) -> Array:
     """x with aᴴ x + x bᴴ = q, once."""
-    f = adjoint(e.v) @ be.astype(q, be.dtype_name(e.v)) @ adjoint(e.w_inverse)
+    f = adjoint(e.v) @ backend.astype(q, backend.dtype_name(e.v)) @ adjoint(e.w_inverse)
     x = adjoint(e.v_inverse) @ (f / e.sums.conj()) @ adjoint(e.w)
-    return x if be.is_complex(q) else x.real
+    return x if backend.is_complex(q) else x.real

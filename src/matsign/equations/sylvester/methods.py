@@ -30,68 +30,70 @@ from matsign.linalg.stacks import adjoint, all_false, broadcast_scalar, norm, pl
 _TRIES = 4
 
 
-def sylvester(be: Backend, a: Array, b: Array, q: Array, *, method: str) -> Solution:
+def sylvester(backend: Backend, a: Array, b: Array, q: Array, *, method: str) -> Solution:
     """x of a stack, by the method called so; which one "auto" takes depends on sizes, on the place and on the member alone."""
-    if method == "auto" and few_unknowns.has_few_unknowns(be, q):
-        return _by_linear_system(be, a, b, q)
-    if method == "auto" and a.shape == b.shape and not be.is_traced(q):
+    if method == "auto" and few_unknowns.has_few_unknowns(backend, q):
+        return _by_linear_system(backend, a, b, q)
+    if method == "auto" and a.shape == b.shape and not backend.is_traced(q):
         # One transform, or one Schur form, does for both.
         alike = (b == adjoint(a)).all((-1, -2))
-        return be.masked_cond(
+        return backend.masked_cond(
             alike,
-            lambda a, b, q: lyapunov(be, a, q, method="auto"),
-            lambda a, b, q: _sylvester(be, a, b, q, method),
+            lambda a, b, q: lyapunov(backend, a, q, method="auto"),
+            lambda a, b, q: _sylvester(backend, a, b, q, method),
             *(a, b, q),
         )
-    return _sylvester(be, a, b, q, method)
+    return _sylvester(backend, a, b, q, method)
 
 
-def _by_linear_system(be: Backend, a: Array, b: Array, q: Array) -> Solution:
+def _by_linear_system(backend: Backend, a: Array, b: Array, q: Array) -> Solution:
     """A few unknowns from one linear system in the caller's units, where these are good and so is the answer."""
-    x, fine = _as_system(be, a, b, q)
-    even = ~(balancing.is_unbalanced(be, a) | balancing.is_unbalanced(be, b))
+    x, fine = _as_system(backend, a, b, q)
+    even = ~(balancing.is_unbalanced(backend, a) | balancing.is_unbalanced(backend, b))
 
     def done(a: Array, b: Array, q: Array, x: Array, even: Array) -> Solution:
-        return solution(be, (x,))
+        return solution(backend, (x,))
 
     def otherwise(a: Array, b: Array, q: Array, x: Array, even: Array) -> Solution:
-        return be.masked_cond(even, functools.partial(_system_at_size, be), functools.partial(_by_method, be), a, b, q)
+        return backend.masked_cond(
+            even, functools.partial(_system_at_size, backend), functools.partial(_by_method, backend), a, b, q
+        )
 
-    return be.masked_cond(fine & even, done, otherwise, a, b, q, x, even)
-
-
-def _by_method(be: Backend, a: Array, b: Array, q: Array) -> Solution:
-    return _sylvester(be, a, b, q, "auto")
+    return backend.masked_cond(fine & even, done, otherwise, a, b, q, x, even)
 
 
-def _system_at_size(be: Backend, a: Array, b: Array, q: Array) -> Solution:
+def _by_method(backend: Backend, a: Array, b: Array, q: Array) -> Solution:
+    return _sylvester(backend, a, b, q, "auto")
+
+
+def _system_at_size(backend: Backend, a: Array, b: Array, q: Array) -> Solution:
     """The same for an equation brought near one in size."""
-    a_near, b_near, size = scale_to_unit(be, a, b)
-    q_near, scale = scale_to_unit(be, q)
-    x, fine = _as_system(be, a_near, b_near, q_near)
+    a_near, b_near, size = scale_to_unit(backend, a, b)
+    q_near, scale = scale_to_unit(backend, q)
+    x, fine = _as_system(backend, a_near, b_near, q_near)
 
     def done(a: Array, b: Array, q: Array, x: Array, e: Array) -> Solution:
-        return scaling.restore(be, solution(be, (x,)), broadcast_scalar(e))
+        return scaling.restore(backend, solution(backend, (x,)), broadcast_scalar(e))
 
-    return be.masked_cond(fine, done, lambda a, b, q, *_: _by_method(be, a, b, q), a, b, q, x, scale - size)
+    return backend.masked_cond(fine, done, lambda a, b, q, *_: _by_method(backend, a, b, q), a, b, q, x, scale - size)
 
 
-def _as_system(be: Backend, a: Array, b: Array, q: Array) -> tuple[Array, Array]:
+def _as_system(backend: Backend, a: Array, b: Array, q: Array) -> tuple[Array, Array]:
     """(x, where it is to be relied on) from one linear system for its entries."""
-    found = few_unknowns.sylvester(be, a, b, q)
-    return found.x, few_unknowns.reliable(be, found, norm(be, a) + norm(be, b), *terms(a, b, q, found.x))
+    found = few_unknowns.sylvester(backend, a, b, q)
+    return found.x, few_unknowns.reliable(backend, found, norm(backend, a) + norm(backend, b), *terms(a, b, q, found.x))
 
 
-def _sylvester(be: Backend, a: Array, b: Array, q: Array, method: str) -> Solution:
-    posed = scale_equation(be, a, b, q)
-    found = WAYS[method](be, posed.a, posed.b, posed.q)
+def _sylvester(backend: Backend, a: Array, b: Array, q: Array, method: str) -> Solution:
+    posed = scale_equation(backend, a, b, q)
+    found = WAYS[method](backend, posed.a, posed.b, posed.q)
     x = in_callers_units(
-        be,
-        lambda gap, a, b, q: WAYS[method](be, a, b, gap).value[0],
+        backend,
+        lambda gap, a, b, q: WAYS[method](backend, a, b, gap).value[0],
         lambda x, a, b, q: terms(a, b, q, x),
         *(found.value[0], posed.outer, posed.a, posed.b, posed.q),
     )
-    return scaling.restore(be, found._replace(value=(x,)), scaling.add_exponents(posed.outer, posed.scale))
+    return scaling.restore(backend, found._replace(value=(x,)), scaling.add_exponents(posed.outer, posed.scale))
 
 
 class _ScaledEquation(NamedTuple):
@@ -108,93 +110,98 @@ class _ScaledEquation(NamedTuple):
     size: Array
 
 
-def scale_equation(be: Backend, a: Array, b: Array, q: Array) -> _ScaledEquation:
+def scale_equation(backend: Backend, a: Array, b: Array, q: Array) -> _ScaledEquation:
     """Where a and -b lie close to each other and far from zero, they are moved to zero, which changes nothing else."""
-    e, f, a, b, size = scaling.balance_together(be, a, b)
+    e, f, a, b, size = scaling.balance_together(backend, a, b)
     outer = None if e is None else e[..., :, None] - f[..., None, :]
-    q, scale_q = scaling.scale_right_side(be, q, outer)
-    mean_a, mean_b = trace(be, a) / a.shape[-1], trace(be, b) / b.shape[-1]
+    q, scale_q = scaling.scale_right_side(backend, q, outer)
+    mean_a, mean_b = trace(backend, a) / a.shape[-1], trace(backend, b) / b.shape[-1]
     shift = (mean_a - mean_b) / 2
-    a, b = be.rare_cond(
-        be.xp.abs(shift) > 8 * be.xp.abs(mean_a + mean_b),
-        lambda a, b, s: (plus_identity(be, broadcast_scalar(-s), a), plus_identity(be, broadcast_scalar(s), b)),
+    a, b = backend.rare_cond(
+        backend.xp.abs(shift) > 8 * backend.xp.abs(mean_a + mean_b),
+        lambda a, b, s: (
+            plus_identity(backend, broadcast_scalar(-s), a),
+            plus_identity(backend, broadcast_scalar(s), b),
+        ),
         lambda a, b, s: (a, b),
         *(a, b, shift),
     )
     return _ScaledEquation(a, b, q, outer, broadcast_scalar(scale_q - size), size)
 
 
-def auto(be: Backend, a: Array, b: Array, q: Array) -> Solution:
+def auto(backend: Backend, a: Array, b: Array, q: Array) -> Solution:
     """The sum where a line is found, and what the place has for the rest."""
-    if be.is_traced(q) or not be.on_cpu(q):
-        return _between(be, a, b, q, _fallback(be, q))
-    return be.masked_cond(
-        separating_line.likely_inseparable(be, a, b),
-        lambda a, b, q: by_schur(be, a, b, q),
-        lambda a, b, q: _between(be, a, b, q, by_schur),
+    if backend.is_traced(q) or not backend.on_cpu(q):
+        return _between(backend, a, b, q, _fallback(backend, q))
+    return backend.masked_cond(
+        separating_line.likely_inseparable(backend, a, b),
+        lambda a, b, q: by_schur(backend, a, b, q),
+        lambda a, b, q: _between(backend, a, b, q, by_schur),
         *(a, b, q),
     )
 
 
-def _between(be: Backend, a: Array, b: Array, q: Array, otherwise: Callable[..., Solution]) -> Solution:
+def _between(backend: Backend, a: Array, b: Array, q: Array, otherwise: Callable[..., Solution]) -> Solution:
     """The sum where a line is found and the result is at working precision, another method for the rest."""
     # With another method behind it, one that is slow to converge is not worth waiting for.
-    found, doubtful = separating_line.solve_by_doubling(be, a, b, q, 26)
+    found, doubtful = separating_line.solve_by_doubling(backend, a, b, q, 26)
     x = found.x
-    fine = found.sound & ~doubtful & at_rounding(be, terms, a, b, q, x)
-    return be.rare_cond(
+    fine = found.sound & ~doubtful & at_rounding(backend, terms, a, b, q, x)
+    return backend.rare_cond(
         ~fine,
-        lambda a, b, q, *_: otherwise(be, a, b, q),
-        lambda a, b, q, x, k: solution(be, (x,), iterations=k),
+        lambda a, b, q, *_: otherwise(backend, a, b, q),
+        lambda a, b, q, x, k: solution(backend, (x,), iterations=k),
         *(a, b, q, x, found.steps),
     )
 
 
-def _fallback(be: Backend, q: Array) -> Callable[..., Solution]:
+def _fallback(backend: Backend, q: Array) -> Callable[..., Solution]:
     """What takes over from the sum away from the CPU's LAPACK."""
-    return _divide if divide_and_conquer.is_leaf(q) or be.dynamic_shapes(q) else _eigenvectors
+    return _divide if divide_and_conquer.is_leaf(q) or backend.dynamic_shapes(q) else _eigenvectors
 
 
-def _newton(be: Backend, a: Array, b: Array, q: Array) -> Solution:
+def _newton(backend: Backend, a: Array, b: Array, q: Array) -> Solution:
     """Newton alone; whether the equation is singular, where that is not plain, says what takes over from the sum."""
-    found = separating_line.find_separating_line(be, a, b, q, _TRIES, 0)
-    none = be.int_zeros(q)
-    lost = ~(relative_gap(be, terms, a, b, q, found.x) < be.eps(q) ** 0.75)
-    failure = Failure.NOT_CONVERGED.where(be, lost, none)
-    failure = be.xp.where(found.sound, failure, none + int(Failure.NO_LINE))
-    otherwise = by_schur if be.on_cpu(q) else _fallback(be, q)
-    singular = be.rare_cond(
-        separating_line.unproven_line(be, found, a, b) | (failure > 0),
-        lambda a, b, q, x: otherwise(be, a, b, q).failure == int(Failure.COMMON_EIGENVALUE),
-        lambda a, b, q, x: all_false(be, x),
+    found = separating_line.find_separating_line(backend, a, b, q, _TRIES, 0)
+    none = backend.int_zeros(q)
+    lost = ~(relative_gap(backend, terms, a, b, q, found.x) < backend.eps(q) ** 0.75)
+    failure = Failure.NOT_CONVERGED.where(backend, lost, none)
+    failure = backend.xp.where(found.sound, failure, none + int(Failure.NO_LINE))
+    otherwise = by_schur if backend.on_cpu(q) else _fallback(backend, q)
+    singular = backend.rare_cond(
+        separating_line.unproven_line(backend, found, a, b) | (failure > 0),
+        lambda a, b, q, x: otherwise(backend, a, b, q).failure == int(Failure.COMMON_EIGENVALUE),
+        lambda a, b, q, x: all_false(backend, x),
         *(a, b, q, found.x),
     )
-    failure = Failure.COMMON_EIGENVALUE.where(be, singular, failure)
-    return solution(be, (found.x,), iterations=found.steps)._replace(failure=failure)
+    failure = Failure.COMMON_EIGENVALUE.where(backend, singular, failure)
+    return solution(backend, (found.x,), iterations=found.steps)._replace(failure=failure)
 
 
-def by_schur(be: Backend, a: Array, b: Array, q: Array) -> Solution:
-    code = be.int_zeros(q)
-    value, failure = be.host_callback(schur_functions.sylvester, (q, code), a, b, q)
-    return solution(be, (value,))._replace(failure=failure)
+def by_schur(backend: Backend, a: Array, b: Array, q: Array) -> Solution:
+    code = backend.int_zeros(q)
+    value, failure = backend.host_callback(schur_functions.sylvester, (q, code), a, b, q)
+    return solution(backend, (value,))._replace(failure=failure)
 
 
-def _divide(be: Backend, a: Array, b: Array, q: Array) -> Solution:
-    return _classify(be, divide_and_conquer.sylvester(be, a, b, q), a, b)
+def _divide(backend: Backend, a: Array, b: Array, q: Array) -> Solution:
+    return _classify(backend, divide_and_conquer.sylvester(backend, a, b, q), a, b)
 
 
-def _eigenvectors(be: Backend, a: Array, b: Array, q: Array) -> Solution:
-    return _classify(be, diagonalisation.sylvester(be, a, b, q, _working_precision(be, q)), a, b)
+def _eigenvectors(backend: Backend, a: Array, b: Array, q: Array) -> Solution:
+    return _classify(backend, diagonalisation.sylvester(backend, a, b, q, _working_precision(backend, q)), a, b)
 
 
-def _classify(be: Backend, found: RefinedSolution, a: Array, b: Array) -> Solution:
+def _classify(backend: Backend, found: RefinedSolution, a: Array, b: Array) -> Solution:
     """An answer, or why it is none: an equation that rounding may have made singular, or a residual that stayed large."""
-    xp, none = be.xp, be.int_zeros(found.x)
+    xp, none = backend.xp, backend.int_zeros(found.x)
     # Close to the best there is: with matrices changed by 1e-11, a singular equation has errors of 1e-12.
-    lost = ~(found.error < 4 * _working_precision(be, found.x))
-    failure = Failure.NOT_CONVERGED.where(be, lost, none)
-    apart = found.separation > rounding_separation(be, a, b)
-    return solution(be, (found.x,))._replace(failure=xp.where(apart, failure, none + int(Failure.COMMON_EIGENVALUE)))
+    lost = ~(found.error < 4 * _working_precision(backend, found.x))
+    failure = Failure.NOT_CONVERGED.where(backend, lost, none)
+    apart = found.separation > rounding_separation(backend, a, b)
+    return solution(backend, (found.x,))._replace(
+        failure=xp.where(apart, failure, none + int(Failure.COMMON_EIGENVALUE))
+    )
 
 
 WAYS = {
@@ -206,6 +213,6 @@ WAYS = {
 }
 
 
-def _working_precision(be: Backend, q: Array) -> float:
+def _working_precision(backend: Backend, q: Array) -> float:
     """A backward error that leaves nothing to wish for."""
-    return 8 * math.sqrt(max(q.shape[-2:])) * be.eps(q)
+    return 8 * math.sqrt(max(q.shape[-2:])) * backend.eps(q)

@@ -27,24 +27,24 @@ from matsign.linalg.stacks import adjoint
 Array = Any
 
 
-def _solve_differentiable(be: Backend, a: Array, b: Array, q: Array) -> Array:
-    return apply(be, SYLVESTER.operation, a, b, q, method="auto")[0]
+def _solve_differentiable(backend: Backend, a: Array, b: Array, q: Array) -> Array:
+    return apply(backend, SYLVESTER.operation, a, b, q, method="auto")[0]
 
 
-def _tangent(be: Backend, value: Arrays, arrays: Arrays, tangents: Arrays, *, method: str) -> Arrays:
+def _tangent(backend: Backend, value: Arrays, arrays: Arrays, tangents: Arrays, *, method: str) -> Arrays:
     (x,), (a, b, _), (da, db, dq) = value, arrays, tangents
-    return (_solve_differentiable(be, a, b, dq - da @ x - x @ db),)
+    return (_solve_differentiable(backend, a, b, dq - da @ x - x @ db),)
 
 
-def _cotangent(be: Backend, value: Arrays, arrays: Arrays, cotangents: Arrays, *, method: str) -> Arrays:
+def _cotangent(backend: Backend, value: Arrays, arrays: Arrays, cotangents: Arrays, *, method: str) -> Arrays:
     """aᴴ y + y bᴴ = x̄ gives q̄ = y, ā = -y xᴴ and b̄ = -xᴴ y."""
     (x,), (a, b, _) = value, arrays
-    y = _solve_differentiable(be, adjoint(a), adjoint(b), cotangents[0])
+    y = _solve_differentiable(backend, adjoint(a), adjoint(b), cotangents[0])
     return -(y @ adjoint(x)), -(adjoint(x) @ y), y
 
 
-def _powers(be: Backend, a: Array, b: Array, q: Array) -> scaling.Powers:
-    of_operator, of_q = scaling.size_of(be, a, b), scaling.size_of(be, q)
+def _powers(backend: Backend, a: Array, b: Array, q: Array) -> scaling.Powers:
+    of_operator, of_q = scaling.size_of(backend, a, b), scaling.size_of(backend, q)
     return scaling.Powers((of_operator, of_operator, of_q), (of_q - of_operator,))
 
 
