@@ -5,7 +5,7 @@ import pytest
 
 from matrices import DTYPES, adjoint, gaussian
 from matsign import solve_continuous_lyapunov, solve_discrete_lyapunov, solve_sylvester
-from matsign.backends import numpy as stacks
+from matsign.backends import numpy as numpy_stacks
 from matsign.backends import numpy_single
 from matsign.linalg import stacks
 
@@ -56,7 +56,7 @@ OPERATIONS = {
 def test_operations(name, dtype, n, rng):
     a, b = gaussian(rng, 2, n, n, dtype=dtype)
     operation = OPERATIONS[name]
-    same(operation(alone, a, b), operation(stacks, a[None], b[None]))
+    same(operation(numpy_single, a, b), operation(numpy_stacks, a[None], b[None]))
 
 
 def test_a_solver_gets_matrices_and_numbers():
@@ -67,7 +67,7 @@ def test_a_solver_gets_matrices_and_numbers():
         None,
         way=1,
     )
-    assert seen == [(alone, (2, 2), None, {"way": 1})]
+    assert seen == [(numpy_single, (2, 2), None, {"way": 1})]
     assert found.shape == (2, 2)
 
 

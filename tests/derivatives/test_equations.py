@@ -157,7 +157,7 @@ def difference(f, arguments, tangents, h=2e-4):
 def valued(case, arguments):
     """The step, its value, and what it is called with."""
     step, given = case.step(arguments), [x for x in arguments if x is not None]
-    return step, step(backend, *given)[: len(step.rule.results)], given
+    return step, step(backend, *given)[: len(step.operation.results)], given
 
 
 def size(*xs):

@@ -7,7 +7,7 @@ import scipy.linalg as sl
 from matrices import block_diagonal, gaussian, rotation, similar
 from matsign.backends import lapack
 from matsign.core.failures import Failure
-from matsign.direct import schur_functions
+from matsign.direct import schur_functions, triangular
 
 
 @pytest.mark.parametrize("dtype", ["float64", "complex128", "float32"])
@@ -26,10 +26,10 @@ def test_triangular_sylvester_in_halves(n, m, dtype, rng):
 
 def test_no_cut_through_a_block():
     t = block_diagonal(*[rotation(1.0, k + 1) for k in range(30)])
-    h = schur_functions._middle(t[:, :])
+    h = triangular._middle(t[:, :])
     assert t[h, h - 1] == 0
     t = block_diagonal([[5.0]], *[rotation(1.0, k + 1) for k in range(30)])
-    assert t[schur_functions._middle(t), schur_functions._middle(t) - 1] == 0
+    assert t[triangular._middle(t), triangular._middle(t) - 1] == 0
 
 
 def test_axis_is_seen_although_rounding_moved_the_eigenvalues(rng):

@@ -6,6 +6,7 @@ import pytest
 from matrices import DTYPES, adjoint, gaussian
 from matsign import solve_continuous_lyapunov, solve_discrete_lyapunov, solve_sylvester
 from matsign.backends import load
+from matsign.direct import bartels_stewart, schur_functions
 from matsign.iterations import few_unknowns
 
 NUMPY = load("numpy")
@@ -58,11 +59,11 @@ def test_how_many_are_few():
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_ordinary_equations_are_solved_so(dtype, monkeypatch, rng):
     """Nothing else is asked: not the sum, and no Schur form."""
-    for module in (bartels, schur):
+    for module in (bartels_stewart, schur_functions):
         monkeypatch.setattr(module.lapack, "schur", None)
     monkeypatch.setattr("matsign.iterations.smith.cayley", None)
-    monkeypatch.setattr("matsign.equations.lyapunov.solver.smith", None)
-    monkeypatch.setattr("matsign.equations.sylvester.solver.line.summed", None)
+    monkeypatch.setattr("matsign.equations.lyapunov.methods.smith", None)
+    monkeypatch.setattr("matsign.iterations.separating_line.solve_by_doubling", None)
     a, q = gaussian(rng, 20, 4, 4, dtype=dtype) - 8 * np.eye(4, dtype=dtype), gaussian(rng, 20, 4, 4, dtype=dtype)
     for right in (q + q.mT, q):
         x = solve_continuous_lyapunov(a, right)

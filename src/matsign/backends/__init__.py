@@ -153,7 +153,7 @@ class Backend(Protocol):
         """``state = f(state, *row)`` for each of these rows of numbers; what comes and goes has one shape."""
 
     def shared_function(self, f: Callable[..., Any], backend: Any, *arrays: Any, **options: Any) -> Any:
-        """``f(backend, *arrays, **options)`` for this backend: in a compiled program one function for all calls with these options."""
+        """``f(backend, *arrays, **options)``: in a compiled program one function for all calls with these options."""
 
     def masked_cond(self, mask: Array, yes: Callable[..., Any], no: Callable[..., Any], *arrays: Array) -> Any:
         """``yes(*arrays)`` for the members in `mask` and ``no(*arrays)`` for the rest, each run only if it has members."""

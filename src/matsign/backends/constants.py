@@ -15,7 +15,7 @@ R = TypeVar("R")
 def constant_when_compiled(f: Callable[P, R]) -> Callable[P, R]:
     """`f`, which torch.compile calls while it traces, and whose result is a constant of the compiled code.
 
-    Its arguments must be constants too (`as_constant`). This attribute is all that ``torch.compiler.assume_constant_result`` sets.
+    Its arguments must be constants too (`as_constant`). ``torch.compiler.assume_constant_result`` sets only this attribute.
     """
     f._dynamo_marked_constant = True  # type: ignore[attr-defined]
     return f

@@ -124,7 +124,7 @@ class Accelerator:
 
     def bind(self, step: Any, *arrays: Array) -> tuple[Array, ...]:
         """A step within the step: its members without an answer have none here either."""
-        key = (id(step.rule), step.given, step.options)
+        key = (id(step.operation), step.given, step.options)
         found: tuple[Array, ...] = self._once(key, lambda *xs: step(self, *xs), *arrays)
         self._miss(found[-CODES] > 0)
         return found

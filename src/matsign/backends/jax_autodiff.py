@@ -152,7 +152,7 @@ def _transpose(cotangents: Any, *arrays: Array, step: Any) -> list[Any]:
         wanted = map(ad.is_undefined_primal, directions)
         return [*(None for _ in point), *(x if w else None for x, w in zip(found, wanted, strict=True))]
     *others, q = arrays
-    assert step.rule.linear, step.rule.name
+    assert step.operation.linear, step.operation.name
     assert ad.is_undefined_primal(q), "only the last array of a linear step has a transpose"
     bar = ad.instantiate_zeros(cotangents[0])
     return [*(None for _ in others), bind(step, *(x.mT for x in others), bar)[0]]

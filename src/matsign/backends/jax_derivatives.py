@@ -26,7 +26,7 @@ class Derivative:
     @property
     def results(self) -> int:
         """How many arrays the value of the step has."""
-        return len(self.step.rule.results)
+        return len(self.step.operation.results)
 
     @property
     def arguments(self) -> int:

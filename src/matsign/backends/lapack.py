@@ -136,9 +136,9 @@ def _of_capsule(name: str, *types: Any) -> Callable[..., Any]:
     return ctypes.PYFUNCTYPE(*types)(("PyCapsule_" + name, ctypes.pythonapi))
 
 
-def trsyl(a: Array, b: Array, c: Array, sign: int = 1) -> Array:
-    """x with a x + sign x b = c for (quasi-)triangular a, b from `schur`."""
-    x, scale, _ = routine("trsyl", c.dtype.char)(a, b, c, isgn=sign)
+def trsyl(a: Array, b: Array, c: Array, sign: int = 1, *, adjoint: bool = False) -> Array:
+    """x with a x + sign x b = c for (quasi-)triangular a, b from `schur`, or bᴴ in place of b."""
+    x, scale, _ = routine("trsyl", c.dtype.char)(a, b, c, isgn=sign, tranb="C" if adjoint else "N")
     return x if scale == 1 else x / scale
 
 

@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 
 from matsign._typing import Arrays
 from matsign.backends import CODES, Backend
-from matsign.core.members import mask_nonfinite, no_figures
-from matsign.core.operations import BoundOperation, split_numbers
+from matsign.core.answer_operations import AnswerOperation
+from matsign.core.members import mask_nonfinite
+from matsign.core.operations import split_numbers
 from matsign.core.public import Answer, FunctionSpec, Residual, answer, spec_of
 from matsign.core.validation import HALVES
 from matsign.linalg.stacks import broadcast_to_rank, largest, relative_norm
@@ -135,7 +136,7 @@ def _certificate(spec: FunctionSpec, result: Answer) -> Certificate:
     given, value = (
         tuple(backend.stop_gradient(x) for x in xs if x is not None) for xs in (call.stacks, solution.value)
     )
-    measurement = Measurement(spec, replace(result.step, batch=None), call.dtype_name)
+    measurement = Measurement(spec, replace(result.step, batch=None), dtype_name=call.dtype_name)
     found = backend.bind(measurement, *given, *value, solution.failure)
     backward, forward, separation, boundary, *measures = found[: len(found) - CODES]
 
@@ -154,45 +155,16 @@ def _certificate(spec: FunctionSpec, result: Answer) -> Certificate:
 
 
 @dataclass(frozen=True)
-class Measurement:
-    """How wrong an answer is, as one operation like the `BoundOperation` that it belongs to: of the arrays, the value and its failures.
+class Measurement(AnswerOperation):
+    """How wrong an answer is: the backward and the forward error, the separation, the boundary (0 or 1) and the measures."""
 
-    It returns a number per member for the backward and the forward error, the separation, the boundary (0 or 1) and each of
-    the measures, and the codes of a step, all of them 0.
-    """
-
-    spec: FunctionSpec
-    step: BoundOperation
-    dtype_name: str
-    batch: None = None
-    fixed = finite = False
+    dtype_name: str = ""
 
     @property
-    def unrolls(self) -> bool:
-        return self.step.unrolls
+    def count(self) -> int:
+        return 4 + len(self.spec.measures)
 
-    def over(self, count: int) -> Measurement:
-        return self
-
-    def result_shapes(self, arrays: Arrays) -> list[tuple[tuple[int, ...], str]]:
-        return [((arrays[0].shape[0],), "real")] * (4 + len(self.spec.measures))
-
-    def __call__(self, backend: Backend, *arrays: Array) -> Arrays:
-        return self.evaluate(backend, *arrays)
-
-    def raises(self, backend: Backend, flat: Arrays) -> bool:
-        """Nothing here is an error."""
-        return False
-
-    def evaluate(self, backend: Backend, *arrays: Array) -> Arrays:
-        count = sum(self.step.given)
-        given, value, failure = arrays[:count], arrays[count:-1], arrays[-1]
-        with backend.full_precision(given[0]):
-            numbers = self._numbers(backend, given, value, failure == 0)
-        none = backend.int_zeros(given[0])
-        return (*numbers, none, none, no_figures(backend, given[0]))
-
-    def _numbers(self, backend: Backend, given: Arrays, value: Arrays, converged: Array) -> Arrays:
+    def numbers(self, backend: Backend, given: Arrays, value: Arrays, converged: Array) -> Arrays:
         if not self.step.has_entries(given):
             return tuple(_where(backend, converged, 0 * backend.ones(given[0])) for _ in self.result_shapes(given))
         # What has no answer has no residual either; zeros keep NaN away from LAPACK.

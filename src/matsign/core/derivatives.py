@@ -10,10 +10,10 @@ from typing import Any
 
 from matsign._typing import Arrays
 from matsign.backends import Backend
-from matsign.core.members import no_figures
+from matsign.core.answer_operations import AnswerOperation
 from matsign.core.operations import BoundOperation
 from matsign.core.options import Parameters
-from matsign.core.public import FunctionSpec, answer, as_public, bound_operation, checked_options, spec_of
+from matsign.core.public import answer, as_public, bound_operation, checked_options, spec_of
 from matsign.core.validation import Call, stack_arguments
 from matsign.linalg.stacks import broadcast_to_rank, far_exponent, random_probe, safe_divisor, scaled_norm
 
@@ -161,44 +161,20 @@ def condition(f: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @dataclass(frozen=True)
-class _Conditioning:
-    """A condition number as one operation like the `BoundOperation` that it belongs to: of the arrays, the value and its failures."""
+class _Conditioning(AnswerOperation):
+    """The condition number at an answer."""
 
-    spec: FunctionSpec
-    step: BoundOperation
-    batch: None = None
-    fixed = finite = False
-
-    @property
-    def unrolls(self) -> bool:
-        return self.step.unrolls
-
-    def over(self, count: int) -> _Conditioning:
-        return self
-
-    def result_shapes(self, arrays: Arrays) -> list[tuple[tuple[int, ...], str]]:
-        return [((arrays[0].shape[0],), "real")]
-
-    def raises(self, backend: Backend, found: Arrays) -> bool:
-        return False
-
-    def __call__(self, backend: Backend, *arrays: Array) -> Arrays:
-        return self.evaluate(backend, *arrays)
-
-    def evaluate(self, backend: Backend, *arrays: Array) -> Arrays:
-        step, count = self.step, sum(self.step.given)
-        given, value, right = arrays[:count], arrays[count:-1], arrays[-1] == 0
-        with backend.full_precision(given[0]):
-            value, given = step.fill_empty_value(backend, value, given), step.fill_empty(backend, given)
-            kept = tuple(backend.xp.where(broadcast_to_rank(right, x), x, backend.xp.zeros_like(x)) for x in value)
-            grown = _norm_of_derivative(backend, step, value, given)
-            # What is not a number there has overflowed.
-            grown = backend.xp.where(right & backend.xp.isnan(grown), backend.xp.full_like(grown, math.inf), grown)
-            if self.spec.unbounded:
-                endless = right & self.spec.unbounded(backend, kept, *step.every(given)) & ~(grown == 0)
-                grown = backend.xp.where(endless, backend.xp.full_like(grown, math.inf), grown)
-        none = backend.int_zeros(given[0])
-        return (grown, none, none, no_figures(backend, given[0]))
+    def numbers(self, backend: Backend, given: Arrays, value: Arrays, converged: Array) -> Arrays:
+        step = self.step
+        value, given = step.fill_empty_value(backend, value, given), step.fill_empty(backend, given)
+        kept = tuple(backend.xp.where(broadcast_to_rank(converged, x), x, backend.xp.zeros_like(x)) for x in value)
+        grown = _norm_of_derivative(backend, step, value, given)
+        # What is not a number there has overflowed.
+        grown = backend.xp.where(converged & backend.xp.isnan(grown), backend.xp.full_like(grown, math.inf), grown)
+        if self.spec.unbounded:
+            endless = converged & self.spec.unbounded(backend, kept, *step.every(given)) & ~(grown == 0)
+            grown = backend.xp.where(endless, backend.xp.full_like(grown, math.inf), grown)
+        return (grown,)
 
 
 def _norm_of_derivative(backend: Backend, step: BoundOperation, value: Arrays, arrays: Arrays) -> Array:

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 from matsign._typing import Array, Arrays
-from matsign.backends import Backend
+from matsign.backends import CODES, Backend
 from matsign.core.failures import Failure
 from matsign.linalg.stacks import broadcast_to_rank, rectangular_eye
 
@@ -23,6 +23,14 @@ class Solution(NamedTuple):
     failure: Array
     iterations: Array
     detail: Array
+
+    @classmethod
+    def of(cls, flat: Arrays) -> Solution:
+        """From the flat tuple of arrays that an operation is to automatic differentiation."""
+        return cls(flat[:-CODES], *flat[-CODES:])
+
+    def flat(self) -> Arrays:
+        return (*self.value, *self[1:])
 
 
 def solution(

@@ -14,7 +14,7 @@ from typing import Any, NoReturn, cast
 import numpy as np
 
 from matsign._typing import Array, Arrays
-from matsign.backends import CODES, Backend, numpy_single
+from matsign.backends import Backend, numpy_single
 from matsign.core.failures import WITH_BEST_ITERATE, Failure, SpectrumError, explain
 from matsign.core.members import (
     CHUNK,
@@ -41,7 +41,7 @@ def _as_stack(found: Solution) -> Solution:
 class Operation:
     """The mathematics of a function, free of any array library.
 
-    ``solve(backend, *arrays, **options)`` sees stacks (B, n, m) of one dtype, with B and all sizes at least 1 and all entries finite,
+    ``solve(backend, *arrays, **options)`` sees stacks (B, n, m) of one dtype, with B and all sizes at least 1, entries finite,
     and None for an optional array that was not given; shapes are letters, one tuple for each array.
 
     ``tangent(backend, value, arrays, moves, **options)`` is how the value moves when the arrays do, and
@@ -55,14 +55,14 @@ class Operation:
     A rule that is `linear` is so in its last array, and its transpose is
     the same function of the other arrays' transposes. Where ``fixed(**options)``, the solver under a trace is a fixed
     sequence of products; one that is `unrolled` may loop, but becomes such a sequence where loops are written out.
-    Where ``alone(**options)``, the solver also takes matrices that are no stacks (`backends.alone`).
+    Where ``unstacked(**options)``, the solver also takes matrices that are no stacks (`backends.alone`).
     `adjoint` tells f(Mᴴ) = f(M)ᴴ. `kinds` names the results that are "real" or "complex" whatever the arrays are; by
     default every one is like the arrays ("same").
 
     A size of zero is a sum without terms. Where a result has entries all the same, the rule sees one row or column of zeros in
     its place, with `neutral` (0 by default) on the diagonal of a square array of that letter. Where no result has entries,
-    ``nothing(backend, *arrays, **options)`` says whether there is a solution at all. ``sizes(known, **options)`` are those of letters
-    that stand among the results only.
+    ``nothing(backend, *arrays, **options)`` says whether there is a solution at all. ``sizes(known, **options)`` are those of
+    letters that stand among the results only.
     """
 
     name: str
@@ -75,7 +75,7 @@ class Operation:
     adjoint: bool = False
     fixed: Callable[..., bool] = lambda **options: False
     unrolled: bool = False
-    alone: Callable[..., bool] = lambda **options: False
+    unstacked: Callable[..., bool] = lambda **options: False
     kinds: tuple[str, ...] = ()
     wrap: Callable[..., Any] = lambda backend, *xs: xs
     neutral: dict[str, float] = field(default_factory=dict)
@@ -102,7 +102,7 @@ class BoundOperation:
     options. With `batch`, a failure is an error that names members of a batch of this shape.
     """
 
-    rule: Operation
+    operation: Operation
     given: tuple[bool, ...]
     options: tuple[tuple[str, Any], ...] = ()
     batch: tuple[int, ...] | None = None
@@ -110,16 +110,16 @@ class BoundOperation:
 
     @property
     def fixed(self) -> bool:
-        return self.rule.fixed(**dict(self.options))
+        return self.operation.fixed(**dict(self.options))
 
     @property
     def unrolls(self) -> bool:
         """Whether torch.compile can follow it."""
-        return self.fixed or self.rule.unrolled
+        return self.fixed or self.operation.unrolled
 
     def result_shapes(self, arrays: Arrays) -> list[tuple[tuple[int, ...], str]] | None:
         """(shape, kind) of each array of the value, or None where the solver chooses a size or has nothing to solve."""
-        rule, sizes = self.rule, self._sizes(arrays)
+        rule, sizes = self.operation, self._sizes(arrays)
         if 0 in sizes.values() or any(letter not in sizes for shape in rule.results for letter in shape):
             return None
         kinds = rule.kinds or ("same",) * len(rule.results)
@@ -140,11 +140,11 @@ class BoundOperation:
         """The flat tuple, whatever has failed."""
         with backend.full_precision(arrays[0]):
             found = self._solve(backend, arrays)
-        return (*found.value, *found[1:])
+        return found.flat()
 
     def raises(self, backend: Backend, flat: Arrays) -> bool:
         """Whether members have failed that must not."""
-        failure = flat[-CODES]
+        failure = Solution.of(flat).failure
         return self.batch is not None and not nothing_failed(backend, failure) and not backend.is_traced(failure)
 
     def tangent(self, backend: Backend, value: Arrays, arrays: Arrays, tangents: Arrays) -> Arrays:
@@ -154,9 +154,9 @@ class BoundOperation:
                 return tuple(backend.xp.zeros_like(x) for x in value)
             full = self.fill_empty(backend, arrays), self.fill_empty(backend, tangents, neutral=False)
             return self._trim(arrays, self.tangent(backend, self.fill_empty_value(backend, value, arrays), *full))
-        matrices, split_numbers = self.split(arrays)
+        matrices, keywords = self.split(arrays)
         with backend.full_precision(arrays[0]):
-            return self._derivative_rule("tangent")(backend, value, matrices, self.every(tangents), **split_numbers)
+            return self._derivative_rule("tangent")(backend, value, matrices, self.every(tangents), **keywords)
 
     def cotangent(self, backend: Backend, value: Arrays, arrays: Arrays, cotangents: Arrays) -> Arrays:
         """The adjoint of `tangent`, for the given arrays."""
@@ -168,17 +168,17 @@ class BoundOperation:
             return tuple(
                 x[:, : y.shape[1], : y.shape[2]] if y.ndim > 1 else x for x, y in zip(found, arrays, strict=True)
             )
-        matrices, split_numbers = self.split(arrays)
+        matrices, keywords = self.split(arrays)
         with backend.full_precision(arrays[0]):
-            found = self._derivative_rule("cotangent")(backend, value, matrices, cotangents, **split_numbers)
+            found = self._derivative_rule("cotangent")(backend, value, matrices, cotangents, **keywords)
         return tuple(
             cotangent_like(backend, x, y) for x, y in zip((x for x in found if x is not None), arrays, strict=True)
         )
 
     def _derivative_rule(self, kind: str) -> Callable[..., Arrays]:
-        rule = getattr(self.rule, kind)
+        rule = getattr(self.operation, kind)
         if rule is None:
-            raise NotImplementedError(f"{self.rule.name} has no derivative")
+            raise NotImplementedError(f"{self.operation.name} has no derivative")
         return cast("Callable[..., Arrays]", rule)
 
     def every(self, arrays: Arrays) -> Arrays:
@@ -190,7 +190,7 @@ class BoundOperation:
 
     def split(self, arrays: Arrays) -> tuple[Arrays, dict[str, Any]]:
         """The matrices, and by name the options and the numbers."""
-        return split_numbers(self.rule, self.every(arrays), dict(self.options))
+        return split_numbers(self.operation, self.every(arrays), dict(self.options))
 
     def _solve(self, backend: Backend, arrays: Arrays) -> Solution:
         if has_no_entries(arrays):
@@ -202,15 +202,15 @@ class BoundOperation:
         options = dict(self.options)
 
         def solve(*stacks: Array) -> Solution:
-            matrices, known = split_numbers(self.rule, stacks, options)
-            return self.rule.solve(backend, *matrices, **known)
+            matrices, known = split_numbers(self.operation, stacks, options)
+            return self.operation.solve(backend, *matrices, **known)
 
         # A failure that becomes an error brings its best iterate along; elsewhere a NaN stands for it.
         kept = () if self.batch is None else WITH_BEST_ITERATE
         every = self.every(arrays)
         if len(arrays[0]) == 1:
-            if backend.name == "numpy" and self.rule.alone(**options):
-                found = _as_stack(numpy_single.call(self.rule.solve, *every, **options))
+            if backend.name == "numpy" and self.operation.unstacked(**options):
+                found = _as_stack(numpy_single.call(self.operation.solve, *every, **options))
             else:
                 found = solve(*every)
             return nan_failed(backend, found, bad, kept)
@@ -219,13 +219,13 @@ class BoundOperation:
 
     def _nothing(self, backend: Backend, arrays: Arrays) -> Solution:
         """An answer without entries: that of an empty batch or an empty matrix."""
-        if len(arrays[0]) and self.rule.nothing is not None:
+        if len(arrays[0]) and self.operation.nothing is not None:
             bad, arrays = mask_nonfinite(backend, arrays)
             matrices, options = self.split(arrays)
-            return nan_failed(backend, self.rule.nothing(backend, *matrices, **options), bad)
+            return nan_failed(backend, self.operation.nothing(backend, *matrices, **options), bad)
         sizes = self._sizes(arrays)
-        kinds = self.rule.kinds or ("same",) * len(self.rule.results)
-        shapes = (tuple(sizes.get(letter, 0) for letter in shape) for shape in self.rule.results)
+        kinds = self.operation.kinds or ("same",) * len(self.operation.results)
+        shapes = (tuple(sizes.get(letter, 0) for letter in shape) for shape in self.operation.results)
         empty = (
             backend.astype(backend.zeros((len(arrays[0]), *shape), like), result_dtype(backend, like, kind))
             for shape, kind in zip(shapes, kinds, strict=True)
@@ -236,13 +236,13 @@ class BoundOperation:
     def has_entries(self, arrays: Arrays) -> bool:
         """Whether the answer for these arrays has."""
         sizes = self._sizes(arrays)
-        return len(arrays[0]) > 0 and any(all(sizes.get(x, 1) for x in shape) for shape in self.rule.results)
+        return len(arrays[0]) > 0 and any(all(sizes.get(x, 1) for x in shape) for shape in self.operation.results)
 
     def fill_empty(self, backend: Backend, arrays: Arrays, *, neutral: bool = True) -> Arrays:
         """The given arrays with one row or column of what adds nothing in place of none."""
-        letters = (s for s, given in zip(self.rule.letters, self.given, strict=True) if given)
+        letters = (s for s, given in zip(self.operation.letters, self.given, strict=True) if given)
         return tuple(
-            fill(backend, x, self.rule.neutral.get(s[0], 0.0) if neutral and s[0] == s[-1] else 0.0) if s else x
+            fill(backend, x, self.operation.neutral.get(s[0], 0.0) if neutral and s[0] == s[-1] else 0.0) if s else x
             for x, s in zip(arrays, letters, strict=True)
         )
 
@@ -251,14 +251,15 @@ class BoundOperation:
         empty = self._missing(arrays)
         return tuple(
             fill(backend, x, 0.0) if empty & set(shape) else x
-            for x, shape in zip(value, self.rule.results, strict=True)
+            for x, shape in zip(value, self.operation.results, strict=True)
         )
 
     def _trim(self, arrays: Arrays, value: Arrays) -> Arrays:
         """The value for these arrays, from that for the filled ones."""
         empty = self._missing(arrays)
         cuts = (
-            (slice(None), *(slice(0 if letter in empty else None) for letter in shape)) for shape in self.rule.results
+            (slice(None), *(slice(0 if letter in empty else None) for letter in shape))
+            for shape in self.operation.results
         )
         return tuple(x[cut] for x, cut in zip(value, cuts, strict=True))
 
@@ -268,21 +269,23 @@ class BoundOperation:
     def _sizes(self, arrays: Arrays) -> dict[str, int]:
         """What the letters stand for."""
         known: dict[str, int] = {}
-        for x, shape in zip(self.every(arrays), self.rule.letters, strict=True):
+        for x, shape in zip(self.every(arrays), self.operation.letters, strict=True):
             if x is not None:
                 known |= dict(zip(shape, x.shape[1:], strict=True))
-        return known | self.rule.sizes(known, **dict(self.options))
+        return known | self.operation.sizes(known, **dict(self.options))
 
     def raise_failures(self, backend: Backend, flat: Arrays) -> NoReturn:
         """The error of a step that `raises`."""
         assert self.batch is not None
-        found = Solution(flat[:-CODES], *flat[-CODES:])
+        found = Solution.of(flat)
         failures, details = (np.asarray(x.tolist()) for x in (found.failure, found.detail))
         hit = np.flatnonzero(failures)
         members = [tuple(int(i) for i in np.unravel_index(k, self.batch)) if self.batch else () for k in hit]
         reasons = [Failure(int(failures[k])) for k in hit]
-        text = explain(self.rule.name, members, reasons, [complex(*details[k]) for k in hit])
-        raise SpectrumError(text, members, reasons, self.rule.wrap(backend, *unstack(backend, found.value, self.batch)))
+        text = explain(self.operation.name, members, reasons, [complex(*details[k]) for k in hit])
+        raise SpectrumError(
+            text, members, reasons, self.operation.wrap(backend, *unstack(backend, found.value, self.batch))
+        )
 
 
 def split_numbers(rule: Operation, arrays: Arrays, options: dict[str, Any]) -> tuple[Arrays, dict[str, Any]]:

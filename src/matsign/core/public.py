@@ -44,8 +44,8 @@ class Residual(NamedTuple):
 class FunctionSpec:
     """A public function: its operation, its parameters, and how wrong an answer is.
 
-    `residual(backend, value, *arrays)` sees what the operation sees. `unbounded(backend, value, *arrays)` tells which members have no
-    derivative in some direction, so that their condition number is infinite. `measures` names those of the residual.
+    `residual(backend, value, *arrays)` sees what the operation sees. `unbounded(backend, value, *arrays)` tells which members
+    have no derivative in some direction, so that their condition number is infinite. `measures` names those of the residual.
     """
 
     operation: Operation
@@ -195,8 +195,7 @@ def _answer(
             _remember(spec, key, call, step, given)
     else:
         call, step, given = _planned_call(spec, plan, arrays)
-    found, count = call.backend.bind(step, *given), len(spec.operation.results)
-    solution = Solution(found[:count], *found[count:])
+    solution = Solution.of(call.backend.bind(step, *given))
     return Answer(as_public(spec, call, solution.value), call, solution, step)
 
 

@@ -16,13 +16,11 @@ import numpy as np
 from matsign._typing import NDArray as Array
 from matsign.backends import lapack, load
 from matsign.core.failures import Failure
+from matsign.direct.triangular import flip, triangular_lyapunov
 from matsign.linalg.separation import ROUNDINGS, spectral_norm
 from matsign.linalg.stacks import probe_numbers
 
 Solve = Callable[[Array], Array]
-
-# Below this size LAPACK's unblocked triangular solver is as fast as products.
-_LEAF = 48
 
 
 class _Triangular(NamedTuple):
@@ -171,7 +169,7 @@ def _lyapunov_in(t: Array, eigenvalues: Array, d: float) -> _Triangular:
     """For t y + y tᴴ = f and tᴴ y + y t = f."""
 
     def solve(f: Array, hermitian: bool) -> Array:
-        return _solve(t, f, hermitian)
+        return triangular_lyapunov(t, f, hermitian)
 
     return _Triangular(solve, solve, _adjoint(t), lambda norm: 2 * norm(t))
 
@@ -190,7 +188,7 @@ def _stein_in(t: Array, eigenvalues: Array, d: float) -> _Triangular:
     adjoint_g = _adjoint(g)
 
     def solve(f: Array, hermitian: bool) -> Array:
-        return _solve(g, -_congruence(m, f), hermitian)
+        return triangular_lyapunov(g, -_congruence(m, f), hermitian)
 
     def solve_well(f: Array, hermitian: bool) -> Array:
         y = solve(f, hermitian)
@@ -217,8 +215,8 @@ def _quasi_triangular(m: Array, t: Array) -> Array:
 
 def _adjoint(t: Array) -> Solve:
     """A solver for tᴴ y + y t = f, by flipping: J tᴴ J is upper triangular again."""
-    flipped = np.asfortranarray(t.conj().T[::-1, ::-1])
-    return lambda f: _solve(flipped, f[::-1, ::-1], False)[::-1, ::-1]
+    flipped = flip(t)
+    return lambda f: triangular_lyapunov(flipped, f[::-1, ::-1], False)[::-1, ::-1]
 
 
 def _separation(equation: _Triangular, probe: Array, steps: int = 3) -> float:
@@ -232,52 +230,3 @@ def _separation(equation: _Triangular, probe: Array, steps: int = 3) -> float:
             y = solve(y / size)
             smallest = min(smallest, 1 / max(_size(y), 1e-300))
     return smallest
-
-
-def _solve(t: Array, f: Array, hermitian: bool) -> Array:
-    """y with t y + y tᴴ = f for a (quasi-)triangular t, by halves (Jonsson & Kågström 2002); Hermitian f saves one quarter."""
-    if len(f) <= _LEAF:
-        return _trsyl(t, t, f)
-    h = _middle(t)
-    first, corner, last = t[:h, :h], t[:h, h:], t[h:, h:]
-    y = np.empty_like(f)
-    y[h:, h:] = _solve(last, f[h:, h:], hermitian)
-    y[:h, h:] = _solve_rectangular(first, last, f[:h, h:] - lapack.product(corner, y[h:, h:]))
-    if hermitian:
-        y[h:, :h] = y[:h, h:].conj().T
-        known = lapack.product(corner, y[h:, :h])
-        y[:h, :h] = _solve(first, f[:h, :h] - known - known.conj().T, True)
-        return y
-    ch = corner.conj().T
-    y[h:, :h] = _solve_rectangular(last, first, f[h:, :h] - lapack.product(y[h:, h:], ch))
-    y[:h, :h] = _solve(first, f[:h, :h] - lapack.product(corner, y[h:, :h]) - lapack.product(y[:h, h:], ch), False)
-    return y
-
-
-def _solve_rectangular(r: Array, s: Array, f: Array) -> Array:
-    """x with r x + x sᴴ = f for (quasi-)triangular r, s."""
-    n, m = f.shape
-    if max(n, m) <= _LEAF:
-        return _trsyl(r, s, f)
-    x = np.empty_like(f)
-    if n >= m:
-        h = _middle(r)
-        x[h:] = _solve_rectangular(r[h:, h:], s, f[h:])
-        x[:h] = _solve_rectangular(r[:h, :h], s, f[:h] - lapack.product(r[:h, h:], x[h:]))
-    else:
-        h = _middle(s)
-        x[:, h:] = _solve_rectangular(r, s[h:, h:], f[:, h:])
-        known = lapack.product(x[:, h:], s[:h, h:].conj().T)
-        x[:, :h] = _solve_rectangular(r, s[:h, :h], f[:, :h] - known)
-    return x
-
-
-def _trsyl(r: Array, s: Array, f: Array) -> Array:
-    x, scale, _ = lapack.routine("trsyl", f.dtype.char)(r, s, f, tranb="C")
-    return x if scale == 1 else x / scale
-
-
-def _middle(t: Array) -> int:
-    """The middle of a quasi-triangular matrix, not through a 2 x 2 block."""
-    h = len(t) // 2
-    return h + 1 if t[h, h - 1] != 0 else h

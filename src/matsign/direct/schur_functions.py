@@ -14,11 +14,9 @@ import scipy
 from matsign._typing import NDArray as Array
 from matsign.backends import lapack, load
 from matsign.core.failures import Failure
+from matsign.direct.triangular import flip, triangular_sylvester
 from matsign.linalg.separation import ROUNDINGS, rounding_separation, separation
 from matsign.linalg.stacks import probe_numbers
-
-# Below this size LAPACK's unblocked triangular solver is as fast as products.
-_LEAF = 48
 
 
 def _in_left_half(eigenvalue: Any, imaginary: Any = None) -> bool:
@@ -192,7 +190,7 @@ class _Forms(NamedTuple):
 
     def adjoint_inverse(self, y: Array) -> Array:
         # By flipping: J rᴴ J and J sᴴ J are upper triangular again.
-        x = triangular_sylvester(_flip(self.r), _flip(self.s), np.asfortranarray(y[0, ::-1, ::-1]))
+        x = triangular_sylvester(flip(self.r), flip(self.s), np.asfortranarray(y[0, ::-1, ::-1]))
         return x[None, ::-1, ::-1]
 
 
@@ -223,35 +221,6 @@ def _singular(form: _Forms, size_q: float, size_y: float) -> bool:
 def _size(x: Array) -> float:
     flat = x.ravel(order="K")
     return math.sqrt(abs(np.vdot(flat, flat)))
-
-
-def _flip(t: Array) -> Array:
-    return np.asfortranarray(t.conj().T[::-1, ::-1])
-
-
-def triangular_sylvester(r: Array, s: Array, f: Array, sign: int = 1) -> Array:
-    """x with r x + sign x s = f for (quasi-)triangular r, s; halving the larger one turns the work into products.
-
-    After Jonsson and Kågström (2002).
-    """
-    n, m = f.shape
-    if max(n, m) <= _LEAF:
-        return lapack.trsyl(r, s, f, sign)
-    if n >= m:
-        h = _middle(r)
-        lower = triangular_sylvester(r[h:, h:], s, f[h:], sign)
-        upper = triangular_sylvester(r[:h, :h], s, f[:h] - lapack.product(r[:h, h:], lower), sign)
-        return np.concatenate([upper, lower])
-    h = _middle(s)
-    left = triangular_sylvester(r, s[:h, :h], f[:, :h], sign)
-    right = triangular_sylvester(r, s[h:, h:], f[:, h:] - sign * lapack.product(left, s[:h, h:]), sign)
-    return np.concatenate([left, right], axis=1)
-
-
-def _middle(t: Array) -> int:
-    """The middle of a quasi-triangular matrix, not through a 2 x 2 block."""
-    h = len(t) // 2
-    return h + 1 if t[h, h - 1] != 0 else h
 
 
 def square_root(stack: Array, noise: Array) -> tuple[Array, Array, Array]:

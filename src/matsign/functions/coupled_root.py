@@ -10,20 +10,13 @@ from matsign.backends import Backend
 from matsign.core.failures import Failure
 from matsign.core.members import Solution, overflow_failure, solution
 from matsign.core.public import Residual, public_function
-from matsign.core.tolerances import rank_tolerance
+from matsign.core.tolerances import rank_tolerance, working_precision
 from matsign.functions.root_corrections import correct, probes, regular_root
 from matsign.functions.square_root_methods import root_pair
 from matsign.iterations.block_structures import AntiDiagonal
 from matsign.iterations.differentiable_solves import sylvester_positive
 from matsign.iterations.newton import has_converged, newton
-from matsign.linalg.stacks import (
-    adjoint,
-    broadcast_scalar,
-    largest,
-    norm,
-    safe_divisor,
-    trace,
-)
+from matsign.linalg.stacks import adjoint, broadcast_scalar, largest, safe_divisor, trace
 
 Array = Any
 
@@ -50,11 +43,7 @@ def coupled_pair(backend: Backend, a: Array, b: Array, *, rtol: float | None, sp
     first = solution(backend, found.value, Failure.NOT_CONVERGED, ~has_converged(backend, found), found.steps)
     rtol = rank_tolerance(backend, a, rtol)
     sure = found.condition**2 * rtol < 1
-    doubtful = (
-        (first.failure > 0)
-        | ~sure
-        | ~(pair_gap(backend, a, b, *first.value) < 8 * math.sqrt(a.shape[-1]) * backend.eps(a))
-    )
+    doubtful = (first.failure > 0) | ~sure | ~(pair_gap(backend, a, b, *first.value) < working_precision(backend, a))
     found = backend.rare_cond(
         doubtful,
         lambda a, b, spread, first: best_of_products(backend, a, b, rtol, spread, first),
@@ -80,8 +69,7 @@ def best_of_products(backend: Backend, a: Array, b: Array, rtol: float, spread: 
     products = (b @ a, a @ b)
     rounding = n * backend.eps(a)
     noise = [
-        rounding * spread * norm(backend, a) * norm(backend, b) / safe_divisor(backend, norm(backend, x))
-        for x in products
+        rounding * spread * backend.norm(a) * backend.norm(b) / safe_divisor(backend, backend.norm(x)) for x in products
     ]
     # The products are not known to better than n eps, whatever `rtol` says.
     by_ba, by_ab = (
@@ -118,14 +106,14 @@ def best_of_products(backend: Backend, a: Array, b: Array, rtol: float, spread: 
 
 
 def _is_regular(backend: Backend, a: Array, rtol: float | Array) -> Array:
-    return norm(backend, a) * norm(backend, backend.inv(a)) * rtol < 1
+    return backend.norm(a) * backend.norm(backend.inv(a)) * rtol < 1
 
 
 def pair_gap(backend: Backend, a: Array, b: Array, c: Array, d: Array) -> Array:
     """The residuals beside what rounding of C and D alone does to their equations."""
     a_left, b_left = a @ projector_to_second_order(d @ c), b @ projector_to_second_order(c @ d)
-    gap = norm(backend, c @ b @ c - a_left) / safe_divisor(backend, norm(backend, c) ** 2 * norm(backend, b))
-    return gap + norm(backend, d @ a @ d - b_left) / safe_divisor(backend, norm(backend, d) ** 2 * norm(backend, a))
+    gap = backend.norm(c @ b @ c - a_left) / safe_divisor(backend, backend.norm(c) ** 2 * backend.norm(b))
+    return gap + backend.norm(d @ a @ d - b_left) / safe_divisor(backend, backend.norm(d) ** 2 * backend.norm(a))
 
 
 def _misfits(backend: Backend, a: Array, b: Array, c: Array, d: Array) -> Array:
@@ -133,8 +121,8 @@ def _misfits(backend: Backend, a: Array, b: Array, c: Array, d: Array) -> Array:
     one, two = c @ b @ c, d @ a @ d
     a, b = a @ projector_to_second_order(d @ c), b @ projector_to_second_order(c @ d)
     return backend.xp.maximum(
-        norm(backend, a - one) / safe_divisor(backend, norm(backend, a) + norm(backend, one)),
-        norm(backend, b - two) / safe_divisor(backend, norm(backend, b) + norm(backend, two)),
+        backend.norm(a - one) / safe_divisor(backend, backend.norm(a) + backend.norm(one)),
+        backend.norm(b - two) / safe_divisor(backend, backend.norm(b) + backend.norm(two)),
     )
 
 
@@ -145,7 +133,7 @@ def projector_to_second_order(r: Array) -> Array:
 
 def both_probes(backend: Backend, a: Array, b: Array) -> tuple[Array, Array]:
     """Changes of both by rounding, not the same for both."""
-    return probes(backend, a, norm(backend, a)), backend.xp.flip(probes(backend, b, norm(backend, b)), axis=(-2, -1))
+    return probes(backend, a, backend.norm(a)), backend.xp.flip(probes(backend, b, backend.norm(b)), axis=(-2, -1))
 
 
 def _coupled_in_range(backend: Backend, a: Array, b: Array, **options: Any) -> Solution:

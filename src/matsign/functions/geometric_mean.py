@@ -25,7 +25,6 @@ from matsign.linalg.stacks import (
     hermitian,
     is_hermitian,
     is_nearly_hermitian,
-    norm,
     safe_divisor,
     scale_to_unit,
 )
@@ -39,8 +38,8 @@ def _mean(backend: Backend, a: Array, b: Array, *, rtol: float | None) -> Soluti
     a, b, ea, eb = normalise_pair(backend, a, b)
     k, low = backend.cholesky(hermitian(a)), backend.cholesky(hermitian(b))
     spread, spread_b = (
-        norm(backend, k) * norm(backend, backend.inv(k)),
-        norm(backend, low) * norm(backend, backend.inv(low)),
+        backend.norm(k) * backend.norm(backend.inv(k)),
+        backend.norm(low) * backend.norm(backend.inv(low)),
     )
     matched = is_hermitian(a) & is_hermitian(b)
     definite = matched & (backend.xp.maximum(spread, spread_b) * math.sqrt(zero) < 1)
@@ -125,7 +124,7 @@ def _semidefinite(backend: Backend, a: Array, b: Array, rtol: float) -> tuple[So
     swap = (g.rank > f.rank) | ((g.rank == f.rank) & (g.least > f.least))
     first, second = (_Factor(*(_swap(backend, swap, x, y)[i] for x, y in zip(f, g, strict=True))) for i in (0, 1))
     outside = second.factor - first.projector @ second.factor
-    leaves = norm(backend, outside) / safe_divisor(backend, norm(backend, second.factor))
+    leaves = backend.norm(outside) / safe_divisor(backend, backend.norm(second.factor))
     # By rounding a range turns by eps over the smallest eigenvalue that counts.
     turned = 10 * a.shape[-1] * backend.eps(a) * (1 + 1 / xp.minimum(first.least, second.least))
     value = _between(backend, first.factor, first.inverse @ second.factor)
@@ -141,8 +140,8 @@ def _by_blocks(backend: Backend, a: Array, b: Array, rtol: float) -> Solution:
     swap = _better_first(backend, a, b)
     base, other = _swap(backend, swap, b, a)
     back = backend.inv(base)
-    singular = ~xp.isfinite(norm(backend, back))
-    spread = xp.where(singular, backend.ones(a), norm(backend, base) * norm(backend, back))
+    singular = ~xp.isfinite(backend.norm(back))
+    spread = xp.where(singular, backend.ones(a), backend.norm(base) * backend.norm(back))
     root = coupled_pair(
         backend, other, xp.where(broadcast_scalar(singular), eye(backend, a), back), rtol=rtol, spread=spread
     )
@@ -160,9 +159,9 @@ def _better_first(backend: Backend, a: Array, b: Array) -> Array:
     """Where A and not B is to be inverted, the one of the smaller condition number."""
     # By steps of their own: this stands in a derivative rule, too, where nothing may be factorised in a compiled program.
     back_a, back_b = inverse(backend, a), inverse(backend, b)
-    return ~(
-        norm(backend, b) * norm(backend, back_b) <= norm(backend, a) * norm(backend, back_a)
-    ) & backend.xp.isfinite(norm(backend, back_a))
+    return ~(backend.norm(b) * backend.norm(back_b) <= backend.norm(a) * backend.norm(back_a)) & backend.xp.isfinite(
+        backend.norm(back_a)
+    )
 
 
 def _inverse_on_range(backend: Backend, base: Array, other: Array, rtol: float) -> Array:
@@ -171,7 +170,7 @@ def _inverse_on_range(backend: Backend, base: Array, other: Array, rtol: float) 
     poor = (
         is_nearly_hermitian(backend, base)
         & is_nearly_hermitian(backend, other)
-        & ~(norm(backend, base) * norm(backend, back) * rtol < 1)
+        & ~(backend.norm(base) * backend.norm(back) * rtol < 1)
     )
 
     def on_range(base: Array, back: Array) -> Array:
@@ -193,7 +192,7 @@ def _mean_residual(backend: Backend, value: tuple[Array], a: Array, b: Array, *,
     # G B⁻¹ G by a Cholesky factor where there is one, which halves the digits that an ill-conditioned B costs.
     low = backend.cholesky(hermitian(base))
     half_term = backend.solve(low, g)
-    factored = is_hermitian(base) & is_hermitian(g) & backend.xp.isfinite(norm(backend, half_term))
+    factored = is_hermitian(base) & is_hermitian(g) & backend.xp.isfinite(backend.norm(half_term))
     term = backend.xp.where(broadcast_scalar(factored), adjoint(half_term) @ half_term, v @ g)
     gap = other - term
     da, db = both_probes(backend, other, base)
@@ -203,7 +202,7 @@ def _mean_residual(backend: Backend, value: tuple[Array], a: Array, b: Array, *,
         regular_root(backend, w, zero),
         backend.xp.concat([gap[:, None], da + v[:, None] @ db @ w[:, None]], axis=1),
     )
-    backward = norm(backend, gap) / safe_divisor(backend, norm(backend, other) + norm(backend, term))
+    backward = backend.norm(gap) / safe_divisor(backend, backend.norm(other) + backend.norm(term))
     return Residual(backward, (backend.ldexp(step, half[:, None, None, None]),))
 
 

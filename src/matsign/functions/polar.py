@@ -203,7 +203,7 @@ MSIGN = public_function(
     cotangent=msign_tangent,
     adjoint=True,
     fixed=has_fixed_steps,
-    alone=takes_single,
+    unstacked=takes_single,
     choices={"method": METHODS, "precision": (None, "half", "full")},
     halves=True,
 )
@@ -290,7 +290,7 @@ POLAR = public_function(
     residual=polar_residual,
     tangent=polar_tangent,
     cotangent=polar_cotangent,
-    alone=takes_single,
+    unstacked=takes_single,
     wrap=lambda backend, u, h: Polar(u, h),
     halves=True,
     choices={"method": METHODS},

@@ -18,7 +18,6 @@ from matsign.linalg.stacks import (
     broadcast_scalar,
     hermitian,
     inner,
-    norm,
     rounding_probe,
     safe_divisor,
     scale_to_unit,
@@ -50,7 +49,7 @@ def msign_residual(backend: Backend, value: tuple[Array], m: Array) -> Residual:
     h = hermitian(adjoint(u) @ m)
     backward, gap = _gap(backend, m, u @ h)
     isometry, defect = _gap(backend, u, u @ (adjoint(u) @ u))
-    orthogonality = norm(backend, defect) / safe_divisor(backend, norm(backend, u))
+    orthogonality = backend.norm(defect) / safe_divisor(backend, backend.norm(u))
     values, du = _correction(backend, u, h, gap)
     measures = (orthogonality, *_extremal(backend, u, m, values, orthogonality))
     return Residual(backend.xp.maximum(backward, isometry), (du + defect / 2,), measures=measures)
@@ -58,8 +57,8 @@ def msign_residual(backend: Backend, value: tuple[Array], m: Array) -> Residual:
 
 def _gap(backend: Backend, x: Array, y: Array) -> tuple[Array, Array]:
     """‖x - y‖ / (‖x‖ + ‖y‖), and x - y with the rounding of both, which x = y may hide."""
-    gap, size = x - y, norm(backend, x) + norm(backend, y)
-    return norm(backend, gap) / safe_divisor(backend, size), gap + rounding_probe(backend, x, size)
+    gap, size = x - y, backend.norm(x) + backend.norm(y)
+    return backend.norm(gap) / safe_divisor(backend, size), gap + rounding_probe(backend, x, size)
 
 
 def _extremal(backend: Backend, u: Array, m: Array, values: Array, defect: Array) -> Arrays:
@@ -75,7 +74,7 @@ def _extremal(backend: Backend, u: Array, m: Array, values: Array, defect: Array
         h = hermitian(adjoint(u) @ m)
         negative = backend.xp.sum(backend.xp.minimum(values, 0 * values), axis=-1)
         size = trace(backend, h).real - 2 * negative
-        return top * size + math.sqrt(m.shape[-1]) * norm(backend, m - u @ h)
+        return top * size + math.sqrt(m.shape[-1]) * backend.norm(m - u @ h)
 
     def finish(u: Array, m: Array, *_: Array) -> Array:
         u = run_schedule(backend, Dilation(u), (PADE,) * FINISH).c

@@ -12,15 +12,7 @@ from matsign.iterations.block_structures import Dilation
 from matsign.iterations.differentiable_solves import inverse, sylvester_symmetric
 from matsign.iterations.minimax import PADE
 from matsign.iterations.newton import run_schedule
-from matsign.linalg.stacks import (
-    adjoint,
-    broadcast_scalar,
-    eye,
-    hermitian,
-    norm,
-    safe_divisor,
-    scale_to_unit,
-)
+from matsign.linalg.stacks import adjoint, broadcast_scalar, eye, hermitian, safe_divisor, scale_to_unit
 
 Array = Any
 
@@ -40,7 +32,7 @@ def _msign_jvp(backend: Backend, u: Array, m: Array, dm: Array) -> Array:
 
 def nonsingular(backend: Backend, h: Array, q: Array) -> Array:
     """H₀: H with s in place of its zeros."""
-    shift = safe_divisor(backend, norm(backend, backend.stop_gradient(h)) / math.sqrt(h.shape[-1]))
+    shift = safe_divisor(backend, backend.norm(backend.stop_gradient(h)) / math.sqrt(h.shape[-1]))
     return hermitian(h + broadcast_scalar(shift) * (eye(backend, h) - q))
 
 

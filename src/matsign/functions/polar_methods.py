@@ -10,21 +10,13 @@ from matsign.backends import Backend
 from matsign.core.failures import Failure
 from matsign.core.members import Solution, solution
 from matsign.core.options import short_repr
-from matsign.core.tolerances import accuracy, rank_tolerance
+from matsign.core.tolerances import NEAR_SIGN, accuracy, rank_tolerance
 from matsign.functions.msign_schedules import Schedule, half_precision_schedule, select_schedules
 from matsign.iterations.block_structures import Dilation
 from matsign.iterations.minimax import lifting, polar_express
 from matsign.iterations.newton import newton, purify, run_schedule
 from matsign.iterations.newton_schulz import Plan, orthogonal, rounding, to_half
-from matsign.linalg.stacks import (
-    adjoint,
-    broadcast_scalar,
-    eye,
-    norm,
-    safe_divisor,
-    scale_to_unit,
-    to_double,
-)
+from matsign.linalg.stacks import adjoint, broadcast_scalar, eye, safe_divisor, scale_to_unit, to_double
 
 METHODS = ("auto", "polynomial", "newton", "svd", "gram")
 
@@ -148,11 +140,11 @@ def _wide_gram(backend: Backend, m: Array, rtol: float) -> Array:
 def _newton(backend: Backend, m: Array, rtol: float) -> Solution:
     """Scaled Newton on the triangular factor (Higham 1986); a singular member has no inverse to iterate with."""
     q, r = backend.xp.linalg.qr(m)
-    condition = norm(backend, r) * norm(backend, backend.inv(r))
+    condition = backend.norm(r) * backend.norm(backend.inv(r))
 
     def iterate(q: Array, r: Array, m: Array) -> Solution:
         found = newton(backend, Dilation(r))
-        return solution(backend, (q @ found.value.c,), Failure.NOT_CONVERGED, ~(found.defect < 0.05), found.steps)
+        return solution(backend, (q @ found.value.c,), Failure.NOT_CONVERGED, ~(found.defect < NEAR_SIGN), found.steps)
 
     def direct(q: Array, r: Array, m: Array) -> Solution:
         return solution(backend, (_svd(backend, m, rtol),))
@@ -169,12 +161,12 @@ def _polynomial(backend: Backend, m: Array, tol: float, rtol: float) -> Solution
         schedule = polar_express(lower, tol, eps, _OVERSHOOT)
         (u,) = run_schedule(backend, x, schedule)
         # What rounding has taken for nearly nothing of a singular value below the schedule's, is neither lifted to 1 nor 0.
-        defect = norm(backend, u - u @ (adjoint(u) @ u)) / safe_divisor(backend, norm(backend, u))
+        defect = backend.norm(u - u @ (adjoint(u) @ u)) / safe_divisor(backend, backend.norm(u))
         lost = ~(defect < 4 * tol + 1e3 * eps)
         return solution(backend, (u,), Failure.NOT_CONVERGED, lost, len(schedule) * backend.ones(m))
     schedule = lifting(lower, eps, _OVERSHOOT, terms=max(m.shape[-2:]))
     found = purify(backend, run_schedule(backend, x, schedule), len(schedule) * backend.ones(m))
-    return solution(backend, tuple(found.value), Failure.NOT_CONVERGED, ~(found.defect < 0.05), found.steps)
+    return solution(backend, tuple(found.value), Failure.NOT_CONVERGED, ~(found.defect < NEAR_SIGN), found.steps)
 
 
 def has_fixed_steps(
@@ -218,19 +210,19 @@ def _in_half(backend: Backend, m: Array, tol: float | None, schedule: Schedule, 
 
 def spectral_scale(backend: Backend, m: Array) -> Array:
     """σmax from below by power iteration, and so close that m divided by it stays below `_OVERSHOOT`."""
-    xp, size = backend.xp, norm(backend, m)
+    xp, size = backend.xp, backend.norm(m)
     m = m / broadcast_scalar(safe_divisor(backend, size))  # σmax in [1/√k, 1]: no eighth power below overflows
     gram = adjoint(m) @ m
 
     def step(v: Array) -> Array:
         v = gram @ v
-        return v / broadcast_scalar(safe_divisor(backend, norm(backend, v)))
+        return v / broadcast_scalar(safe_divisor(backend, backend.norm(v)))
 
-    estimate = norm(backend, m @ backend.fold_rows([()] * 24, step, start_of_power_iteration(backend, m)))
+    estimate = backend.norm(m @ backend.fold_rows([()] * 24, step, start_of_power_iteration(backend, m)))
     # λmax of a k × k matrix with nonnegative eigenvalues is at most their mean plus √(k - 1) standard deviations.
     square = gram @ gram
     k = m.shape[-1]
-    mean, second = norm(backend, gram) ** 2 / k, norm(backend, square) ** 2 / k
+    mean, second = backend.norm(gram) ** 2 / k, backend.norm(square) ** 2 / k
     bound_member = (mean + xp.sqrt((k - 1) * xp.maximum(second - mean**2, 0 * mean))) ** 0.25
     return size * xp.maximum(estimate, bound_member * (1.0 / _OVERSHOOT))
 

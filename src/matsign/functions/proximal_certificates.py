@@ -24,7 +24,6 @@ from matsign.functions.proximal_methods import (
 from matsign.linalg.stacks import (
     adjoint,
     broadcast_scalar,
-    norm,
     random_probe,
     rounding_probe,
     safe_divisor,
@@ -46,7 +45,7 @@ def gap_of_sum(backend: Backend, value: Array, terms: Arrays, others: Arrays, m:
     )
     *scaled, _ = scale_to_unit(backend, value, *terms)
     left = sum(scaled[1:]) - scaled[0]
-    backward = norm(backend, left) / safe_divisor(backend, sum(norm(backend, x) for x in scaled))
+    backward = backend.norm(left) / safe_divisor(backend, sum(backend.norm(x) for x in scaled))
     size, e = scaled_norm(backend, rounded)
     first = steps[0] + backend.ldexp(rounding_probe(backend, value, size), broadcast_scalar(e))
     return Residual(backward, (backend.xp.concat([first, *steps[1:]], axis=1),), zero=(m,))
@@ -60,7 +59,7 @@ def reflections(backend: Backend, m: Array, *, alike: bool = False, draw: int = 
 
     def reflect(x: Array, axis: int) -> Array:
         v = random_probe(backend, x.shape[-2], 2 * (draw + 1), m)[..., 2 * draw + axis][..., None]
-        v = v / broadcast_scalar(norm(backend, v))
+        v = v / broadcast_scalar(backend.norm(v))
         return x - 2 * v @ (adjoint(v) @ x)
 
     return lambda x: adjoint(reflect(adjoint(reflect(x, 0)), 0 if alike else 1))

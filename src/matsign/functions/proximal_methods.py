@@ -13,16 +13,7 @@ from matsign.core.operations import apply
 from matsign.core.tolerances import rank_tolerance
 from matsign.functions.polar import MSIGN
 from matsign.functions.polar_methods import orthogonalise
-from matsign.linalg.stacks import (
-    adjoint,
-    broadcast_scalar,
-    can_widen,
-    eye,
-    hermitian,
-    norm,
-    scale_to_unit,
-    to_double,
-)
+from matsign.linalg.stacks import adjoint, broadcast_scalar, can_widen, eye, hermitian, scale_to_unit, to_double
 
 Array = Any
 
@@ -183,7 +174,7 @@ def polar_factors(backend: Backend, m: Array, rtol: float) -> tuple[Solution, Ar
 def eigenvalue_bound(backend: Backend, h: Array) -> Array:
     """The largest eigenvalue of a Hermitian matrix from above, by a factor of at most n^1/4."""
     h, e = scale_to_unit(backend, h)
-    return backend.ldexp(backend.xp.sqrt(norm(backend, h @ h)), e)
+    return backend.ldexp(backend.xp.sqrt(backend.norm(h @ h)), e)
 
 
 def scaled_threshold(backend: Backend, bound: Array, e: Array, top: Array) -> Array:

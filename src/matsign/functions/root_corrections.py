@@ -15,15 +15,14 @@ from typing import NamedTuple
 
 from matsign._typing import Array
 from matsign.backends import Backend
+from matsign.core.tolerances import LAPACK_SIZE
 from matsign.direct import schur_functions
 from matsign.iterations.block_structures import Triangular
 from matsign.iterations.newton import newton
 from matsign.iterations.smith import two_sided_sylvester
 from matsign.linalg.null_space import split_null_space
-from matsign.linalg.stacks import broadcast_scalar, eye, norm, probe_numbers, random_probe
+from matsign.linalg.stacks import broadcast_scalar, eye, probe_numbers, random_probe
 
-# Up to this size Schur vectors on the CPU, the more accurate near a singular equation, cost no more than Newton.
-_SMALL = 48
 # How many changes of the data by rounding are looked at: of small matrices, and of large ones, where each has many directions.
 _FEW, _ONE = 3, 1
 
@@ -44,7 +43,7 @@ def regular_root(backend: Backend, x: Array, rtol: float) -> RegularRoot:
     """
     small = min(rtol, x.shape[-1] * backend.eps(x)) ** 0.75
     inverse = backend.inv(x)
-    regular = norm(backend, x) * norm(backend, inverse) * small < 1
+    regular = backend.norm(x) * backend.norm(inverse) * small < 1
 
     def split_root(x: Array, inverse: Array) -> RegularRoot:
         zero = split_null_space(backend, x, small)
@@ -54,20 +53,20 @@ def regular_root(backend: Backend, x: Array, rtol: float) -> RegularRoot:
         turned = z @ zero.across
         projector, z = zero.projector - turned, z + z @ turned
         # A change of x by rounding moves its zero eigenvalues by as much as their projector is long.
-        blur = x.shape[-1] * backend.eps(x) * norm(backend, x) * norm(backend, projector) * norm(backend, z)
+        blur = x.shape[-1] * backend.eps(x) * backend.norm(x) * backend.norm(projector) * backend.norm(z)
         found = RegularRoot(x - x @ projector + root * projector, projector, z, blur == blur)
         kept = RegularRoot(x, 0 * x, backend.xp.where(backend.xp.isfinite(inverse), inverse, 0 * inverse), blur < 0)
         return backend.masked_select((blur < 0.1) & ~zero.defective, found, kept)
 
     return backend.masked_cond(
-        regular, lambda x, y: RegularRoot(x, 0 * x, y, norm(backend, x) < 0), split_root, x, inverse
+        regular, lambda x, y: RegularRoot(x, 0 * x, y, backend.norm(x) < 0), split_root, x, inverse
     )
 
 
 def probes(backend: Backend, x: Array, size: Array) -> Array:
     """Random matrices (B, k, n, m) of the norm that rounding of sums of n terms gives to a matrix of norm `size`."""
     n, m = x.shape[-2:]
-    k = _FEW if max(n, m) <= _SMALL else _ONE
+    k = _FEW if max(n, m) <= LAPACK_SIZE else _ONE
     length = math.sqrt(float((probe_numbers(k * n, m) ** 2).sum()) / k)
     noise = random_probe(backend, k * n, m, x).reshape((1, k, n, m)) * (math.sqrt(max(n, m)) * backend.eps(x) / length)
     return noise * size[:, None, None, None]
@@ -102,7 +101,7 @@ def _solutions(backend: Backend, a: Array, b: Array, rights: Array) -> Array:
 
 def _slowly(backend: Backend, a: Array, b: Array, rights: Array) -> Array:
     k, n, m = rights.shape[1:]
-    if max(n, m) <= _SMALL and backend.on_cpu(a) and not backend.is_traced(a):
+    if max(n, m) <= LAPACK_SIZE and backend.on_cpu(a) and not backend.is_traced(a):
         return backend.host_callback(schur_functions.right_sides, rights, a, b, rights)
     wide = backend.xp.permute_dims(rights, (0, 2, 1, 3)).reshape((len(rights), n, k * m))
     found = newton(backend, Triangular(-a, wide, b)).value.c / 2

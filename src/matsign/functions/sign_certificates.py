@@ -20,7 +20,6 @@ from matsign.linalg.stacks import (
     eye,
     is_hermitian,
     largest,
-    norm,
     relative_norm,
     rounding_probe,
     safe_divisor,
@@ -39,15 +38,15 @@ def sign_residual(
     """What S leaves of S M = M S and of S³ = S, and how S moves when M is changed by that and by rounding."""
     units = units_for_method(backend, m, method)
     m, s = units.matrix, units.inward(backend, *value)
-    size = norm(backend, s)
-    cube = norm(backend, s @ s @ s - s) / safe_divisor(backend, size**3 + size)
+    size = backend.norm(s)
+    cube = backend.norm(s @ s @ s - s) / safe_divisor(backend, size**3 + size)
     backward = backend.xp.maximum(_commutator(backend, s, m), backend.xp.maximum(cube, _not_nilpotent(backend, s, m)))
     step = units.outward(backend, sign_correction(backend, s, units))
     return Residual(backward, (_credible(backend, step, *value, _may_flip(backend, s, m, rtol)),))
 
 
 def _commutator(backend: Backend, s: Array, m: Array) -> Array:
-    return norm(backend, s @ m - m @ s) / safe_divisor(backend, 2 * norm(backend, s) * norm(backend, m))
+    return backend.norm(s @ m - m @ s) / safe_divisor(backend, 2 * backend.norm(s) * backend.norm(m))
 
 
 def _credible(backend: Backend, step: Array, value: Array, doubt: Array) -> Array:
@@ -61,12 +60,12 @@ def _not_nilpotent(backend: Backend, s: Array, m: Array) -> Array:
 
     def measure(s: Array, m: Array) -> Array:
         power = m - s @ (s @ m)
-        size = norm(backend, power)
-        share = size / safe_divisor(backend, norm(backend, m))
+        size = backend.norm(power)
+        share = size / safe_divisor(backend, backend.norm(m))
         power = power / broadcast_scalar(safe_divisor(backend, size))
         for _ in range((m.shape[-1] - 1).bit_length()):
             power = power @ power
-        return norm(backend, power) * share
+        return backend.norm(power) * share
 
     singular = backend.trace(eye(backend, m) - s @ s).real > 0.5
     return backend.rare_cond(singular, measure, lambda s, m: 0 * backend.ones(m), s, m)
@@ -77,7 +76,7 @@ def sign_correction(backend: Backend, s: Array, units: balancing.BalancedMatrix)
     m = units.matrix
     cube = s @ s @ s - s
     n, zero = fold_to_right(backend, s, m)
-    step = sign_change(backend, s, n, zero, m + rounding_probe(backend, m, norm(backend, m)), _sensitive) - cube / 2
+    step = sign_change(backend, s, n, zero, m + rounding_probe(backend, m, backend.norm(m)), _sensitive) - cube / 2
     return units.mask_unreachable(backend, step)
 
 
@@ -85,7 +84,7 @@ def _may_flip(backend: Backend, s: Array, m: Array, rtol: float | None) -> Array
     """Where rounding may move an eigenvalue to the other side of zero, which no correction step shows."""
     n, _ = fold_to_right(backend, s, m)
     return _has_chains_by_rounding(backend, s, m, rtol) | ~(
-        norm(backend, n) * norm(backend, backend.inv(n)) * n.shape[-1] * backend.eps(n) < MARGIN
+        backend.norm(n) * backend.norm(backend.inv(n)) * n.shape[-1] * backend.eps(n) < MARGIN
     )
 
 
@@ -96,9 +95,7 @@ def _has_chains_by_rounding(backend: Backend, s: Array, m: Array, rtol: float | 
 
     def look(s: Array, m: Array) -> Array:
         zero = eye(backend, m) - s @ s
-        chained = norm(backend, zero @ m) > 10 * rank_tolerance(backend, m, None) * norm(backend, zero) * norm(
-            backend, m
-        )
+        chained = backend.norm(zero @ m) > 10 * rank_tolerance(backend, m, None) * backend.norm(zero) * backend.norm(m)
         counts = backend.host_callback(
             nullities, backend.xp.zeros_like(m[:, 0].real, dtype=backend.xp.int32), backend.stop_gradient(m)
         )
@@ -110,7 +107,7 @@ def _has_chains_by_rounding(backend: Backend, s: Array, m: Array, rtol: float | 
 
 
 def _sensitive(backend: Backend, n: Array, q: Array) -> Array:
-    """x with n x + x n = q, as `sylvester_symmetric` has it, where no small eigenvalue of n is taken for zero: it is what errors come from."""
+    """x with n x + x n = q, as `sylvester_symmetric` has it, where no small eigenvalue of n counts as zero."""
 
     def by_eigenvectors(n: Array, q: Array) -> Array:
         values, v = backend.eigh(n)
@@ -141,10 +138,10 @@ def abs_residual(
     s = sign(backend, m, tol=tol, rtol=rtol, method=method).value[0]
     # An eigenvalue that rounding may move to the other side is no larger than rounding, and so is what that does to N.
     step = (
-        m @ s - n + rounding_probe(backend, n, norm(backend, m) * norm(backend, s)) + _abs_correction(backend, s, units)
+        m @ s - n + rounding_probe(backend, n, backend.norm(m) * backend.norm(s)) + _abs_correction(backend, s, units)
     )
     step = units.outward(backend, units.mask_unreachable(backend, step), 1)
-    backward = norm(backend, n @ n - m @ m) / safe_divisor(backend, norm(backend, n) ** 2 + norm(backend, m) ** 2)
+    backward = backend.norm(n @ n - m @ m) / safe_divisor(backend, backend.norm(n) ** 2 + backend.norm(m) ** 2)
     return Residual(backward, (_credible(backend, step, *value, _has_chains_by_rounding(backend, s, m, rtol)),))
 
 
@@ -175,8 +172,8 @@ def projector_residual(
     s = sign(backend, m, tol=tol, rtol=rtol, method=method).value[0]
     ds = sign_correction(backend, s, units)
     step = PROJECTORS[half_plane].product(m, s) - p + (ds @ s + s @ ds + (ds if half_plane == "right" else -ds)) / 2
-    size = norm(backend, p)
-    square = norm(backend, p @ p - p) / safe_divisor(backend, size**2 + size)
+    size = backend.norm(p)
+    square = backend.norm(p @ p - p) / safe_divisor(backend, size**2 + size)
     backward = backend.xp.maximum(_commutator(backend, p, m), square)
     return Residual(
         backward, (_credible(backend, units.outward(backend, step), *value, _may_flip(backend, s, m, rtol)),)

@@ -10,13 +10,7 @@ from matsign._typing import Arrays
 from matsign.backends import Backend
 from matsign.functions.constant_units import constant_units
 from matsign.iterations.differentiable_solves import inverse, sylvester_symmetric
-from matsign.linalg.stacks import (
-    adjoint,
-    broadcast_scalar,
-    eye,
-    norm,
-    safe_divisor,
-)
+from matsign.linalg.stacks import adjoint, broadcast_scalar, eye, safe_divisor
 
 Array = Any
 
@@ -27,7 +21,7 @@ def fold_to_right(backend: Backend, s: Array, m: Array) -> tuple[Array, Array]:
     # Its trace counts zero eigenvalues; where there are none it is rounding, and would be multiplied by N⁻¹ below.
     none = broadcast_scalar(backend.trace(zero).real < 0.5)
     zero = backend.xp.where(none, backend.xp.zeros_like(zero), zero)
-    shift = broadcast_scalar(safe_divisor(backend, norm(backend, backend.stop_gradient(m)) / math.sqrt(m.shape[-1])))
+    shift = broadcast_scalar(safe_divisor(backend, backend.norm(backend.stop_gradient(m)) / math.sqrt(m.shape[-1])))
     n = s @ m
     return n - n @ zero + shift * zero, zero
 

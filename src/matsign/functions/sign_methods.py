@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -10,7 +9,7 @@ from matsign._typing import Array
 from matsign.backends import Backend
 from matsign.core.failures import Failure
 from matsign.core.members import Solution, overflow_failure, solution
-from matsign.core.tolerances import accuracy, rank_tolerance
+from matsign.core.tolerances import LAPACK_SIZE, NEAR_SIGN, accuracy, rank_tolerance, working_precision
 from matsign.direct import schur_functions
 from matsign.iterations.block_structures import Dense
 from matsign.iterations.minimax import polar_express
@@ -26,7 +25,6 @@ from matsign.linalg.stacks import (
     inner,
     is_hermitian,
     is_nearly_hermitian,
-    norm,
     safe_divisor,
     scale_to_unit,
 )
@@ -123,7 +121,7 @@ def _general(backend: Backend, m: Array, tol: float, rtol: float | None, method:
     """Iterate, and deflate the members that may have a zero eigenvalue."""
     n = m.shape[-1]
     if method == "auto":
-        few = n <= 48 and n * len(m) <= 96 and backend.on_cpu(m) and not backend.is_traced(m)
+        few = n <= LAPACK_SIZE and n * len(m) <= 96 and backend.on_cpu(m) and not backend.is_traced(m)
         method = "schur" if few else "guarded newton"
     found, condition = sign_of_regular(backend, m, tol, method)
     smallest = rank_tolerance(backend, m, rtol)
@@ -153,16 +151,16 @@ def sign_of_regular(backend: Backend, m: Array, tol: float, method: str) -> tupl
     """The sign of nonsingular members by one method, what to believe of it, and their condition numbers."""
     x = Dense(m)
     if method == "schur":
-        return sign_by_schur(backend, m), norm(backend, m) * norm(backend, backend.inv(m))
+        return sign_by_schur(backend, m), backend.norm(m) * backend.norm(backend.inv(m))
     if method == "polynomial":
         found = sign_by_products(backend, x, tol)
-        lost = ~(found.defect < 0.05)
-        return solution(backend, found.value, Failure.NOT_REAL, lost, found.steps), norm(backend, m) * norm(
-            backend, backend.inv(m)
+        lost = ~(found.defect < NEAR_SIGN)
+        return solution(backend, found.value, Failure.NOT_REAL, lost, found.steps), backend.norm(m) * backend.norm(
+            backend.inv(m)
         )
     found = newton(backend, x)
     s = found.value.m
-    gap = norm(backend, m @ s - s @ m) / (norm(backend, m) * norm(backend, s))
+    gap = backend.norm(m @ s - s @ m) / (backend.norm(m) * backend.norm(s))
     slow = ~has_converged(backend, found)
     if method == "newton":
         # An exact eigenvalue on the axis is moved off it by rounding, and the iteration then converges to noise.
@@ -178,7 +176,7 @@ def sign_of_regular(backend: Backend, m: Array, tol: float, method: str) -> tupl
         failure = Failure.NOT_CONVERGED.where(backend, lost & (judged.failure == 0), judged.failure)
         return judged._replace(failure=failure), found.condition
     # A small commutator is a small backward error; where rounding left a large one, Schur vectors do better.
-    doubtful = slow | ~(gap < 8 * math.sqrt(m.shape[-1]) * backend.eps(m))
+    doubtful = slow | ~(gap < working_precision(backend, m))
     judged = backend.rare_cond(
         doubtful,
         lambda m, s, k: sign_by_schur(backend, m),
@@ -202,7 +200,7 @@ def _confirm(backend: Backend, m: Array, found: Solution) -> Solution:
     if backend.unrolls_loops(m):
         return found
     (s,), other = found.value, sign_by_schur(backend, m)
-    same = norm(backend, s - other.value[0]) < 0.1 * norm(backend, other.value[0])
+    same = backend.norm(s - other.value[0]) < 0.1 * backend.norm(other.value[0])
     lost = backend.xp.where(same, found.failure, int(Failure.NOT_CONVERGED) + 0 * found.failure)
     return found._replace(failure=backend.xp.where(other.failure != 0, other.failure, lost))
 
@@ -216,7 +214,7 @@ def sign_by_products(backend: Backend, x: Dense, tol: float) -> Iterate:
     """The article's iteration: X₀ = M/√tr(M²), whose eigenvalues lie in [-1, 1] if they are real."""
     square = backend.xp.abs(inner(backend, adjoint(x.m), x.m))
     start = x.m / broadcast_scalar(backend.xp.sqrt(safe_divisor(backend, square)))
-    lower = 1 / norm(backend, backend.inv(start))
+    lower = 1 / backend.norm(backend.inv(start))
 
     def attempt(levels: tuple[float, ...], start: Array, lower: Array) -> Iterate:
         level, *rest = levels

@@ -12,13 +12,7 @@ from matsign.core.public import Residual
 from matsign.core.tolerances import rank_tolerance
 from matsign.functions.root_corrections import correct, probes, regular_root
 from matsign.functions.square_root_derivatives import inverse_jvp
-from matsign.linalg.stacks import (
-    adjoint,
-    broadcast_scalar,
-    is_hermitian,
-    norm,
-    safe_divisor,
-)
+from matsign.linalg.stacks import adjoint, broadcast_scalar, is_hermitian, safe_divisor
 
 Units = tuple[Any, Any]
 
@@ -31,7 +25,7 @@ def _corrections(
     All are stacks (B, k, n, n). Of a Hermitian matrix they come in the basis of its eigenvectors: what is wanted is their norms.
     """
     wanted = backend.xp.concat([gap[:, None] for gap in gaps], axis=1)
-    noise = probes(backend, a, backend.xp.maximum(norm(backend, a), norm(backend, x) ** 2))
+    noise = probes(backend, a, backend.xp.maximum(backend.norm(a), backend.norm(x) ** 2))
 
     def by_eigenvectors(a: Array, x: Array, z: Array, wanted: Array, noise: Array) -> tuple[Array, Array, Array]:
         values, v = backend.eigh(a)
@@ -61,7 +55,7 @@ def _corrections(
 
 
 def _misfit(backend: Backend, gap: Array, *terms: Array) -> Array:
-    return norm(backend, gap) / safe_divisor(backend, sum(norm(backend, x) for x in terms))
+    return backend.norm(gap) / safe_divisor(backend, sum(backend.norm(x) for x in terms))
 
 
 def pair_residual(backend: Backend, value: tuple[Array, Array], a: Array, *, rtol: float | None) -> Residual:

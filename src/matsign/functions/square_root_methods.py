@@ -10,7 +10,7 @@ from matsign.backends import Backend
 from matsign.core import scaling
 from matsign.core.failures import Failure
 from matsign.core.members import Solution, figures, no_figures, nothing_failed, solution
-from matsign.core.tolerances import rank_tolerance
+from matsign.core.tolerances import LAPACK_SIZE, NEAR_SIGN, rank_tolerance, working_precision
 from matsign.direct import schur_functions
 from matsign.functions.square_root_certificates import balanced_units
 from matsign.iterations.block_structures import AntiDiagonal
@@ -25,7 +25,6 @@ from matsign.linalg.stacks import (
     is_hermitian,
     is_nearly_hermitian,
     largest,
-    norm,
     safe_divisor,
 )
 
@@ -101,7 +100,7 @@ def _eigh(backend: Backend, a: Array, rtol: float, inverse: bool) -> Solution:
 def _general(backend: Backend, a: Array, noise: Array, rtol: float, method: str, inverse: bool) -> Solution:
     """Iterate on the balanced matrix, and split zero off in the members that are singular or whose root turns out wrong."""
     if method == "auto":
-        small = a.shape[-1] <= 48 and backend.on_cpu(a) and not backend.is_traced(a)
+        small = a.shape[-1] <= LAPACK_SIZE and backend.on_cpu(a) and not backend.is_traced(a)
         method = "schur" if small else "guarded newton"
     (half, e), a = balanced_units(backend, a)
     found = _classify(backend, a, noise, rtol, method)
@@ -111,7 +110,7 @@ def _general(backend: Backend, a: Array, noise: Array, rtol: float, method: str,
 def _classify(backend: Backend, a: Array, noise: Array, rtol: float, method: str) -> Solution:
     found = _regular(backend, a, noise, method)
     x, z = found.value
-    size, size_z = norm(backend, x), norm(backend, z)
+    size, size_z = backend.norm(x), backend.norm(z)
     right = (found.failure == 0) & _is_root(backend, a, x, z, size, size_z)
     sure = right & (size * size_z * math.sqrt(rtol) < 1)
     return backend.rare_cond(
@@ -125,10 +124,10 @@ def _classify(backend: Backend, a: Array, noise: Array, rtol: float, method: str
 def _is_root(backend: Backend, a: Array, x: Array, z: Array, size: Array, size_z: Array) -> Array:
     """Whether the residuals leave no more than half the digits in doubt, and the root is no larger than a root should be."""
     square = size * size
-    gap = norm(backend, x @ x - a) / square
-    gap_z = norm(backend, x @ z - eye(backend, a)) / (size * size_z)
+    gap = backend.norm(x @ x - a) / square
+    gap_z = backend.norm(x @ z - eye(backend, a)) / (size * size_z)
     # A root far larger than it should be is what a Jordan block at zero, moved apart by rounding, leaves.
-    large = square * backend.eps(a) ** 0.75 > norm(backend, a)
+    large = square * backend.eps(a) ** 0.75 > backend.norm(a)
     half = math.sqrt(backend.eps(a))
     return ~large & (gap < half) & (gap_z < half)
 
@@ -152,11 +151,11 @@ def _singular(
     x, z = x + y, z + z @ z @ y
     # Of the inverse and not of the root, which there may not be.
     inverse = backend.inv(zero.shifted) - zero.projector / broadcast_scalar(xp.astype(zero.shift, a.dtype))
-    reach = norm(backend, a) * xp.hypot(norm(backend, inverse @ zero.across), backend.ones(a)) * norm(backend, inverse)
+    reach = backend.norm(a) * xp.hypot(backend.norm(inverse @ zero.across), backend.ones(a)) * backend.norm(inverse)
     blur = zero.dropped * reach
-    square = norm(backend, x) * norm(backend, x)
-    good = norm(backend, x @ x - a) < (math.sqrt(backend.eps(a)) + rtol) * square
-    good = good & ~(square * backend.eps(a) ** 0.75 > norm(backend, a))
+    square = backend.norm(x) * backend.norm(x)
+    good = backend.norm(x @ x - a) < (math.sqrt(backend.eps(a)) + rtol) * square
+    good = good & ~(square * backend.eps(a) ** 0.75 > backend.norm(a))
     none = 0 * regular.failure
     singular = zero.count > 0
     use = singular & (zero.defective | (blur < 0.1) | (~right & good & (found.failure == 0)))
@@ -189,9 +188,9 @@ def _regular(backend: Backend, a: Array, noise: Array, method: str) -> Solution:
             lambda a, noise, x, z, k: solution(backend, (x, z), iterations=k),
             *(a, noise, x, z, found.steps),
         )
-    size = norm(backend, x)
-    gap = norm(backend, x @ x - a) / (size * size)
-    doubtful = lost | ~(gap < 8 * math.sqrt(a.shape[-1]) * backend.eps(a))
+    size = backend.norm(x)
+    gap = backend.norm(x @ x - a) / (size * size)
+    doubtful = lost | ~(gap < working_precision(backend, a))
     return backend.rare_cond(
         doubtful,
         lambda a, noise, *_: _schur(backend, a, noise),
@@ -223,9 +222,9 @@ _LEVELS = (0.3, 1e-1, 1e-2, 1e-4, 0.0)
 
 def _polynomial(backend: Backend, a: Array) -> Solution:
     """Products alone, with a schedule for the spread of the spectrum; a result that has drifted from the root is none."""
-    size = norm(backend, a)
+    size = backend.norm(a)
     start = AntiDiagonal(a / broadcast_scalar(safe_divisor(backend, size)), eye(backend, a) + 0 * a)
-    lower = backend.xp.sqrt(1 / norm(backend, backend.inv(start.a)))
+    lower = backend.xp.sqrt(1 / backend.norm(backend.inv(start.a)))
 
     def attempt(levels: tuple[float, ...], lower: Array, x: Array, unit: Array) -> Any:
         level, *rest = levels
@@ -245,12 +244,12 @@ def _polynomial(backend: Backend, a: Array) -> Solution:
     root = broadcast_scalar(backend.xp.sqrt(safe_divisor(backend, size)))
     x, z = x * root, z / root
     # The coupled iteration leaves a residual that grows with the condition of the root.
-    spread = norm(backend, x) * norm(backend, z)
+    spread = backend.norm(x) * backend.norm(z)
     limit = backend.xp.minimum(100 * a.shape[-1] * backend.eps(a) * spread, math.sqrt(backend.eps(a)) * backend.ones(a))
     gap = backend.xp.maximum(
-        norm(backend, x @ x - a) / norm(backend, x) ** 2, norm(backend, x @ z - eye(backend, a)) / spread
+        backend.norm(x @ x - a) / backend.norm(x) ** 2, backend.norm(x @ z - eye(backend, a)) / spread
     )
-    drifted = ~(found.defect < 0.05) | ~(gap < limit)
+    drifted = ~(found.defect < NEAR_SIGN) | ~(gap < limit)
     return solution(backend, (x, z), Failure.NOT_REAL, drifted, found.steps)
 
 

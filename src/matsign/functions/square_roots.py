@@ -124,7 +124,7 @@ SQRTM_PAIR = public_function(
     tangent=pair_tangent,
     cotangent=pair_cotangent,
     unbounded=lambda backend, value, a: is_singular_root(backend, value[0]),
-    alone=takes_single,
+    unstacked=takes_single,
     choices={"method": METHODS},
 )
 
@@ -196,7 +196,7 @@ SQRTM = public_function(
     tangent=root_tangent,
     cotangent=root_cotangent,
     unbounded=lambda backend, value, a: is_singular_root(backend, value[0]),
-    alone=takes_single,
+    unstacked=takes_single,
     choices={"method": METHODS},
 )
 
@@ -266,6 +266,6 @@ INVSQRTM = public_function(
     tangent=inverse_tangent,
     cotangent=inverse_cotangent,
     unbounded=lambda backend, value, a: is_singular_root(backend, value[0]),
-    alone=takes_single,
+    unstacked=takes_single,
     choices={"method": METHODS},
 )

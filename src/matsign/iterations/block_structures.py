@@ -22,7 +22,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from matsign._typing import Array
 from matsign.backends import Backend
-from matsign.linalg.stacks import adjoint, assemble, broadcast_scalar, norm, plus_identity
+from matsign.linalg.stacks import adjoint, assemble, broadcast_scalar, plus_identity
 
 
 class Dense(NamedTuple):
@@ -43,7 +43,7 @@ class Dense(NamedTuple):
         return Dense(plus_identity(backend, alpha, self.m))
 
     def size(self, backend: Backend) -> Array:
-        return norm(backend, self.m)
+        return backend.norm(self.m)
 
     def dense(self, backend: Backend) -> Array:
         return self.m
@@ -76,7 +76,7 @@ class Triangular(NamedTuple):
 
     def size(self, backend: Backend) -> Array:
         # c does not move the spectrum, so it has no say in the scaling.
-        return backend.xp.hypot(norm(backend, self.a), norm(backend, self.b))
+        return backend.xp.hypot(backend.norm(self.a), backend.norm(self.b))
 
     def dense(self, backend: Backend) -> Array:
         return assemble(backend, self.a, self.c, backend.xp.zeros_like(self.c.mT), self.b)
@@ -101,7 +101,7 @@ class Lyapunov(NamedTuple):
 
     def size(self, backend: Backend) -> Array:
         # As for Triangular: q does not move the spectrum.
-        return norm(backend, self.a)
+        return backend.norm(self.a)
 
     def dense(self, backend: Backend) -> Array:
         return assemble(backend, self.a, self.q, backend.xp.zeros_like(self.q), -adjoint(self.a))
@@ -120,7 +120,7 @@ class LyapunovSquare(NamedTuple):
         return self._replace(a=plus_identity(backend, alpha, self.a))
 
     def size(self, backend: Backend) -> Array:
-        return norm(backend, self.a)
+        return backend.norm(self.a)
 
 
 class AntiDiagonal(NamedTuple):
@@ -141,7 +141,7 @@ class AntiDiagonal(NamedTuple):
 
     def size(self, backend: Backend) -> Array:
         # [[0, t a], [b / t, 0]] is similar: only the product of the norms means something.
-        return backend.xp.sqrt(norm(backend, self.a) * norm(backend, self.b))
+        return backend.xp.sqrt(backend.norm(self.a) * backend.norm(self.b))
 
     def dense(self, backend: Backend) -> Array:
         zero = backend.xp.zeros_like(self.a)
@@ -167,7 +167,7 @@ class Dilation(NamedTuple):
         return bool(self.c.shape[-2] >= self.c.shape[-1])
 
     def size(self, backend: Backend) -> Array:
-        return norm(backend, self.c)
+        return backend.norm(self.c)
 
     def dense(self, backend: Backend) -> Array:
         top, bottom = self.c @ adjoint(self.c), adjoint(self.c) @ self.c
@@ -202,8 +202,8 @@ class Riccati(NamedTuple):
 
     def size(self, backend: Backend) -> Array:
         # As for AntiDiagonal: of the corners only the product means something.
-        corners = norm(backend, self.c) * norm(backend, self.d)
-        squares = (size * size for size in (norm(backend, self.a), norm(backend, self.b)))
+        corners = backend.norm(self.c) * backend.norm(self.d)
+        squares = (size * size for size in (backend.norm(self.a), backend.norm(self.b)))
         return backend.xp.sqrt(sum(squares) + 2 * corners)
 
     def dense(self, backend: Backend) -> Array:
@@ -245,7 +245,7 @@ def distance(backend: Backend, x: Structure, y: Structure) -> Array:
     """The largest over the blocks of ‖x - y‖ / ‖y‖, blocks of zero not counted."""
     xp, worst = backend.xp, None
     for p, q in zip(x, y, strict=True):
-        size = norm(backend, q)
-        gap = norm(backend, p - q) / xp.where(size > 0, size, xp.ones_like(size))
+        size = backend.norm(q)
+        gap = backend.norm(p - q) / xp.where(size > 0, size, xp.ones_like(size))
         worst = gap if worst is None else xp.maximum(worst, gap)
     return worst

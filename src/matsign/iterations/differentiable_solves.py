@@ -23,7 +23,7 @@ from matsign.iterations.smith import SmithSum, two_sided_sylvester
 from matsign.iterations.structured_doubling import ClosedLoopSolution, closed_loop_lyapunov, closed_loop_stein
 from matsign.linalg import balancing
 from matsign.linalg.deflation import deflate
-from matsign.linalg.stacks import adjoint, broadcast_scalar, eye, is_hermitian, norm
+from matsign.linalg.stacks import adjoint, broadcast_scalar, eye, is_hermitian
 
 Array = Any
 
@@ -114,7 +114,7 @@ def _solve_symmetric(backend: Backend, a: Array, q: Array) -> Solution:
         return backend.rare_cond(~found.converged, lambda a, q, x: slow(a, q), lambda a, q, x: x, a, q, found.x[:, 0])
 
     def slow(a: Array, q: Array) -> Array:
-        singular = ~(norm(backend, a) * norm(backend, backend.inv(a)) * _zero(backend, a) < 1)
+        singular = ~(backend.norm(a) * backend.norm(backend.inv(a)) * _zero(backend, a) < 1)
         return backend.masked_cond(singular, without_zero, lambda a, q: separable_sylvester(backend, a, a, q), a, q)
 
     def without_zero(a: Array, q: Array) -> Array:
@@ -206,7 +206,7 @@ def _correct(
     for _ in range(0 if backend.is_traced(x) else _CORRECTIONS):
         gap = left(a, x, q)
         x = backend.masked_cond(
-            norm(backend, gap) > _LEFT * backend.eps(x) * norm(backend, q),
+            backend.norm(gap) > _LEFT * backend.eps(x) * backend.norm(q),
             lambda a, gap, x: x + solve(backend, a, gap).x,
             lambda a, gap, x: x,
             *(a, gap, x),

@@ -16,7 +16,7 @@ from matsign._typing import Array
 from matsign.backends import Backend
 from matsign.iterations.refinement import total
 from matsign.linalg.separation import ROUNDINGS, may_be_singular
-from matsign.linalg.stacks import broadcast_scalar, far_exponent, norm, plus_identity, probe_numbers
+from matsign.linalg.stacks import broadcast_scalar, far_exponent, plus_identity, probe_numbers
 
 # With more unknowns the factorisation of a member of a batch takes longer than a sum by doubling; one in complex numbers takes
 # four times as long.
@@ -79,8 +79,8 @@ def reliable(backend: Backend, found: SystemSolution, operator: Array, q: Array,
 
     In the caller's units: where the sizes of those leave no room for squares and their rounding errors, the answer is no.
     """
-    sizes = [norm(backend, part) for part in (q, *others)]
-    size_x, gap = norm(backend, found.x), norm(backend, total((q, *others)))
+    sizes = [backend.norm(part) for part in (q, *others)]
+    size_x, gap = backend.norm(found.x), backend.norm(total((q, *others)))
     limit = ROUNDINGS * backend.eps(q) * operator
     fine = gap <= 4 * backend.eps(q) * total(tuple(sizes))
     fine = fine & ~may_be_singular(backend, found.least, q, limit) & (size_x * limit < sizes[0])
@@ -96,7 +96,7 @@ def _solve_system(backend: Backend, system: Array, q: Array, places: _Places) ->
     rights[..., 0] = _take(q.reshape((*q.shape[:-2], -1)), places.right)
     rights[..., 1] = places.probe
     found = np.take(backend.solve(system, rights), places.x, axis=-2).reshape((*q.shape, 2))
-    return SystemSolution(found[..., 0], places.size / norm(backend, found[..., 1]))
+    return SystemSolution(found[..., 0], places.size / backend.norm(found[..., 1]))
 
 
 def _with_zero(*matrices: Array) -> Array:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from matsign._typing import Array
 from matsign.backends import Backend
+from matsign.core.tolerances import NEAR_SIGN
 from matsign.iterations.block_structures import (
     Lyapunov,
     Structure,
@@ -19,7 +20,7 @@ from matsign.iterations.block_structures import (
     polynomial_times,
 )
 from matsign.iterations.minimax import PADE, POLISH, PURIFY, Step
-from matsign.linalg.stacks import broadcast_scalar, norm, safe_divisor
+from matsign.linalg.stacks import broadcast_scalar, safe_divisor
 
 # Newton hands over to products when the move of its last step is below this: with new = mu x + move, new² = I + move²
 # exactly, and order-three steps converge from there.
@@ -42,7 +43,7 @@ class Iterate(NamedTuple):
 
 def has_converged(backend: Backend, found: Iterate) -> Array:
     """Which members arrived, and not by the choice of rounding."""
-    return (found.defect < 0.05) & (found.doublings < -0.6 * math.log2(backend.eps(found.value[0])))
+    return (found.defect < NEAR_SIGN) & (found.doublings < -0.6 * math.log2(backend.eps(found.value[0])))
 
 
 def newton(backend: Backend, x: Structure, limit: int = 0) -> Iterate:
@@ -107,7 +108,7 @@ def _defect(backend: Backend, x: Structure, square: Any) -> Array:
     gap = square.plus_identity(backend, -1.0)
     defect = gap.size(backend)
     if isinstance(x, (Triangular, Lyapunov)):  # the corner comes second in both
-        defect = backend.xp.maximum(defect, norm(backend, gap[1]) / safe_divisor(backend, norm(backend, x[1])))
+        defect = backend.xp.maximum(defect, backend.norm(gap[1]) / safe_divisor(backend, backend.norm(x[1])))
     return defect
 
 

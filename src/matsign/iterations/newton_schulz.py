@@ -21,7 +21,7 @@ from matsign._typing import Array
 from matsign.backends import Backend
 from matsign.backends.constants import power_of_two
 from matsign.iterations.minimax import HEADROOM, Step, cached_design, headroom
-from matsign.linalg.stacks import adjoint, broadcast_scalar, norm, safe_divisor, scale_to_unit, trace
+from matsign.linalg.stacks import adjoint, broadcast_scalar, safe_divisor, scale_to_unit, trace
 
 # Rows over columns from which small products make up for the large ones saved (measured in float32 on two cores).
 _TALL = 1.75
@@ -121,9 +121,9 @@ def _in_range(backend: Backend, m: Array) -> tuple[Array, Array]:
 
     def brought(m: Array, _: Array) -> tuple[Array, Array]:
         m, _ = scale_to_unit(backend, m)
-        return m, norm(backend, m)
+        return m, backend.norm(m)
 
-    size = norm(backend, m)
+    size = backend.norm(m)
     far = ~((size > _ROOM[0]) & (size < _ROOM[1]))
     found: tuple[Array, Array] = backend.masked_cond(far, brought, lambda m, size: (m, size), m, size)
     return found
@@ -271,5 +271,5 @@ def _in_gram_form(backend: Backend, x: Array, gram: Array, factor: Array, segmen
 def _upper(backend: Backend, a: Array) -> Array:
     """The largest eigenvalue of a positive semidefinite matrix from above, from the mean of them and of their squares."""
     xp, k = backend.xp, a.shape[-1]
-    mean, size = trace(backend, a).real / k, norm(backend, a)
+    mean, size = trace(backend, a).real / k, backend.norm(a)
     return mean + xp.sqrt((k - 1) * xp.maximum(size * size / k - mean * mean, xp.zeros_like(mean)))

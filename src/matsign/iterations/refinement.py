@@ -9,7 +9,7 @@ from typing import NamedTuple
 from matsign._typing import Array, Arrays
 from matsign.backends import Backend
 from matsign.linalg.separation import random_right_side, separation
-from matsign.linalg.stacks import adjoint, broadcast_scalar, inner, norm, safe_divisor, scale_to_unit
+from matsign.linalg.stacks import adjoint, broadcast_scalar, inner, safe_divisor, scale_to_unit
 
 
 class RefinedSolution(NamedTuple):
@@ -57,7 +57,7 @@ def _correct(
     first = 0 * error
     for k in range(times):
         step = solve(gap)
-        first = norm(backend, step) / safe_divisor(backend, norm(backend, x)) if k == 0 else first
+        first = backend.norm(step) / safe_divisor(backend, backend.norm(x)) if k == 0 else first
         new = x + step
         new_gap, new_error = total(terms(a, b, q, new)), relative_gap(backend, terms, a, b, q, new)
         better = new_error < error
@@ -83,7 +83,7 @@ def total(parts: Arrays) -> Array:
 def backward(backend: Backend, gap: Array, *parts: Array) -> Array:
     """The backward error: the norm of what is left of an equation over the sum of those of its terms, each as it is evaluated."""
     gap, *scaled, _ = scale_to_unit(backend, gap, *parts)
-    return norm(backend, gap) / safe_divisor(backend, total(tuple(norm(backend, part) for part in scaled)))
+    return backend.norm(gap) / safe_divisor(backend, total(tuple(backend.norm(part) for part in scaled)))
 
 
 def rounding(backend: Backend, terms: Callable[..., Arrays], *arrays: Array) -> Array:
@@ -93,9 +93,7 @@ def rounding(backend: Backend, terms: Callable[..., Arrays], *arrays: Array) -> 
 
 def relative_gap(backend: Backend, terms: Callable[..., Arrays], *arrays: Array) -> Array:
     """What is left of an equation beside the moduli of its terms."""
-    return norm(backend, total(terms(*arrays))) / safe_divisor(
-        backend, norm(backend, rounding(backend, terms, *arrays))
-    )
+    return backend.norm(total(terms(*arrays))) / safe_divisor(backend, backend.norm(rounding(backend, terms, *arrays)))
 
 
 # Sums by doubling leave up to 2 eps of the moduli of the terms on every ordinary equation, of whatever size.
@@ -108,12 +106,12 @@ def at_rounding(backend: Backend, terms: Callable[..., Arrays], *arrays: Array) 
     Beside norms of a and x alone, the small blocks of a stiff equation would not count.
     """
     parts = terms(*arrays)
-    gap, enough = norm(backend, total(parts)), _ROUNDINGS * backend.eps(parts[0])
-    surely = gap <= enough * total(tuple(norm(backend, part) for part in parts))
+    gap, enough = backend.norm(total(parts)), _ROUNDINGS * backend.eps(parts[0])
+    surely = gap <= enough * total(tuple(backend.norm(part) for part in parts))
     return backend.masked_cond(
         surely,
         lambda gap, *arrays: gap == gap,
-        lambda gap, *arrays: gap <= enough * norm(backend, rounding(backend, terms, *arrays)),
+        lambda gap, *arrays: gap <= enough * backend.norm(rounding(backend, terms, *arrays)),
         *(gap, *arrays),
     )
 
@@ -142,7 +140,7 @@ def in_callers_units(
             after, before, _ = scale_to_unit(
                 backend, *(backend.ldexp(y, lower) for y in (total(terms(new, *arrays)), gap))
             )
-            x = backend.xp.where(broadcast_scalar(norm(backend, after) < norm(backend, before)), new, x)
+            x = backend.xp.where(broadcast_scalar(backend.norm(after) < backend.norm(before)), new, x)
         return x
 
     return backend.rare_cond((outer != 0).any((-1, -2)), correct, lambda x, *_: x, x, lower, *arrays)
@@ -190,6 +188,6 @@ def correction(backend: Backend, solved: Array) -> Array:
     if solved.shape[1] == 1:
         return solved[:, 0]
     step, shown = solved[:, 0], solved[:, 1]
-    spread = norm(backend, solved[:, 1:])
+    spread = backend.norm(solved[:, 1:])
     spread = backend.xp.where(inner(backend, step, shown) < 0, -spread, spread)
-    return step + broadcast_scalar(spread / safe_divisor(backend, norm(backend, shown))) * shown
+    return step + broadcast_scalar(spread / safe_divisor(backend, backend.norm(shown))) * shown

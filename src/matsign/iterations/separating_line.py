@@ -16,7 +16,7 @@ from matsign.iterations.block_structures import Triangular
 from matsign.iterations.newton import has_converged, newton
 from matsign.iterations.smith import two_sided_sylvester
 from matsign.linalg.separation import ROUNDINGS, may_be_singular
-from matsign.linalg.stacks import adjoint, broadcast_scalar, inner, norm, plus_identity, safe_divisor
+from matsign.linalg.stacks import adjoint, broadcast_scalar, inner, plus_identity, safe_divisor
 
 
 class LineSearchResult(NamedTuple):
@@ -46,7 +46,7 @@ def likely_inseparable(backend: Backend, a: Array, b: Array) -> Array:
 def _real_part_deviation(backend: Backend, a: Array, mean: Array) -> Array:
     """The standard deviation of the real parts of the eigenvalues, exact for normal matrices and above it for others."""
     n = a.shape[-1]
-    size = norm(backend, a)
+    size = backend.norm(a)
     second = (_inner(backend, a, a) + size * size) / (2 * n)
     variance = second - mean * mean
     return backend.xp.sqrt(backend.xp.where(variance > 0, variance, 0 * variance))
@@ -84,12 +84,12 @@ def find_separating_line(backend: Backend, a: Array, b: Array, q: Array, tries: 
         low = xp.where(moves_low, xp.maximum(line, place_low), low)
         high = xp.where(moves_high, xp.minimum(line, place_high), high)
         done = xp.astype(sure & ~stray_a & ~stray_b, line.dtype)
-        likely_inseparable = (moves_low & moves_high) | (low >= high)
+        mixed = (moves_low & moves_high) | (low >= high)
         # An eigenvalue on the line itself: step aside.
         next_line = xp.where(sure, (low + high) / 2, line + 0.382 * (high - line))
         next_line = xp.where(done > 0, line, next_line)
         state = (a, b, q, side, low, high, next_line, s.c / 2, steps + found.steps, done)
-        return state, (done == 0) & ~likely_inseparable
+        return state, (done == 0) & ~mixed
 
     zero = 0 * one
     *_, line, x, steps, done = backend.loop(step, (a, b, q, side, low, high, line, 0 * q, zero, zero), tries)
@@ -109,9 +109,9 @@ def solve_by_doubling(backend: Backend, a: Array, b: Array, q: Array, limit: int
     """x by doubling the sum that the line between the means makes of the equation, and where that equation may be singular."""
     side, _, _, line = _line_between_means(backend, a, b)
     found, growth = _sum_on_line(backend, a, b, q, line, side, limit)
-    limit = ROUNDINGS * backend.eps(a) * (norm(backend, a) + norm(backend, b))
+    limit = ROUNDINGS * backend.eps(a) * (backend.norm(a) + backend.norm(b))
     # A solution this large means an operator that is singular to working precision.
-    large = ~(norm(backend, found.x) * limit < safe_divisor(backend, norm(backend, q)))
+    large = ~(backend.norm(found.x) * limit < safe_divisor(backend, backend.norm(q)))
     return found, may_be_singular(backend, 1 / growth, q, limit) | large
 
 
@@ -148,7 +148,7 @@ def unproven_line(backend: Backend, found: LineSearchResult, a: Array, b: Array)
     A proof are fields of values of a and -b on two sides of the line: half the distance between them, √eps of the size, is
     below half the separation.
     """
-    distance = math.sqrt(backend.eps(a)) * (norm(backend, a) + norm(backend, b))
+    distance = math.sqrt(backend.eps(a)) * (backend.norm(a) + backend.norm(b))
     a, b = _shift_and_turn(backend, a, b, found.line, found.side)
     return ~(
         found.sound

@@ -15,7 +15,7 @@ from matsign.backends import Backend
 from matsign.iterations.separating_line import shift_to_line
 from matsign.iterations.smith import cayley, limits
 from matsign.linalg.separation import may_be_singular
-from matsign.linalg.stacks import adjoint, broadcast_scalar, norm, plus_identity, trace
+from matsign.linalg.stacks import adjoint, broadcast_scalar, plus_identity, trace
 
 # Up to this size a Schur form costs no more.
 SMALL = 64
@@ -62,10 +62,10 @@ class PowerSums(NamedTuple):
         it already, or else what the solution of the adjoint equation for that solution shows.
         """
         solved = [self.solve(backend, rights[:, k]) for k in range(rights.shape[1])]
-        size = norm(backend, solved[-1])
+        size = backend.norm(solved[-1])
         if least is None:
-            least = 1 / norm(backend, self.adjoint_solve(backend, solved[-1] / broadcast_scalar(size)))
-        least = backend.xp.minimum(norm(backend, rights[:, -1]) / size, least)
+            least = 1 / backend.norm(self.adjoint_solve(backend, solved[-1] / broadcast_scalar(size)))
+        least = backend.xp.minimum(backend.norm(rights[:, -1]) / size, least)
         return backend.xp.stack(solved, axis=1), backend.xp.where(backend.xp.isfinite(least), least, 0 * size)
 
 
@@ -105,7 +105,7 @@ def _powers(backend: Backend, c: Array, d: Array | None, u: Array | None, v: Arr
     """The powers, for as long as `doubling` takes them; d is None for the adjoint of c."""
     small, large, _ = limits(backend, c)
     left, right = [c], [] if d is None else [d]
-    size = norm(backend, c) * norm(backend, c if d is None else d)
+    size = backend.norm(c) * backend.norm(c if d is None else d)
     growth = 1 + size
     while len(left) <= _MOST and bool(((size > small**2) & (size < large**2))[0]):
         c = c @ c
@@ -113,9 +113,9 @@ def _powers(backend: Backend, c: Array, d: Array | None, u: Array | None, v: Arr
         if d is not None:
             d = d @ d
             right.append(d)
-        size = norm(backend, c) * norm(backend, c if d is None else d)
+        size = backend.norm(c) * backend.norm(c if d is None else d)
         growth = growth + 2.0 ** (len(left) - 1) * size
     growth = growth * backend.xp.abs(scale[:, 0, 0])
     if u is not None:
-        growth = growth * norm(backend, u) * norm(backend, v)
+        growth = growth * backend.norm(u) * backend.norm(v)
     return PowerSums(left, right, u, v, scale, backend.xp.where(size <= small**2, growth, math.inf + 0 * growth))

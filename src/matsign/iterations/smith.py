@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from matsign._typing import Array
 from matsign.backends import Backend
-from matsign.linalg.stacks import adjoint, broadcast_scalar, broadcast_to_rank, norm, plus_identity, trace
+from matsign.linalg.stacks import adjoint, broadcast_scalar, broadcast_to_rank, plus_identity, trace
 
 
 class SmithSum(NamedTuple):
@@ -70,12 +70,12 @@ def smith_each(backend: Backend, like: Array, start: Callable[[], tuple[Array, .
         xs = added(c, xs)
         c = c @ c
         growth = growth + power * (size * size)
-        size = norm(backend, c)
+        size = backend.norm(c)
         return (c, xs, power + power, size, growth), (size > small) & (size < large)
 
     def begin(c: Array, *xs: Array) -> Any:
         one = backend.ones(like)
-        return c, xs, one, norm(backend, c), one
+        return c, xs, one, backend.norm(c), one
 
     c, xs, power, size, growth = backend.loop(step, begin(*start()), limit)
     # The power is 2 to the number of steps in the loop; its exponent one more.
@@ -97,7 +97,7 @@ def one_sided_lyapunov(backend: Backend, a: Array, q: Array) -> SmithSum:
 
     def start() -> tuple[Array, Array]:
         c, m, p = cayley(backend, broadcast_scalar(side) * a)
-        norm_m = norm(backend, m)
+        norm_m = backend.norm(m)
         size.append(2 * p * (norm_m * norm_m))
         return c, broadcast_scalar(-2 * side * p) * (m @ q @ adjoint(m))
 
@@ -126,7 +126,7 @@ def two_sided_sylvester(backend: Backend, a: Array, b: Array, q: Array, limit: i
         c = c @ c
         d = c if same else d @ d
         growth = growth + power * size
-        size = norm(backend, c) * norm(backend, d)
+        size = backend.norm(c) * backend.norm(d)
         return (x, c, d, power + power, size, growth), (size > small**2) & (size < large**2)
 
     first = []
@@ -134,12 +134,12 @@ def two_sided_sylvester(backend: Backend, a: Array, b: Array, q: Array, limit: i
     def start() -> Any:
         u = backend.inv(plus_identity(backend, broadcast_scalar(p), a))
         v = u if same else backend.inv(plus_identity(backend, broadcast_scalar(p), b))
-        first.append(2 * p * norm(backend, u) * norm(backend, v))
+        first.append(2 * p * backend.norm(u) * backend.norm(v))
         x = broadcast_to_rank(2 * p, q) * term(q, u, v)
         c = plus_identity(backend, 1.0, broadcast_scalar(-2 * p) * u)
         d = c if same else plus_identity(backend, 1.0, broadcast_scalar(-2 * p) * v)
         one = backend.ones(a)
-        return x, c, d, one, norm(backend, c) * norm(backend, d), one
+        return x, c, d, one, backend.norm(c) * backend.norm(d), one
 
     x, c, d, power, size, growth = backend.loop(step, start(), limit or most)
     growth = first[0] * (growth + power * size)

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from matsign._typing import Array
 from matsign.backends import Backend
 from matsign.iterations.smith import limits
-from matsign.linalg.stacks import adjoint, broadcast_scalar, norm
+from matsign.linalg.stacks import adjoint, broadcast_scalar
 
 # From this size on members are worked on one at a time, each with as many columns as it needs.
 _LARGE = 64
@@ -48,12 +48,12 @@ def _batched_factors(backend: Backend, c: Array, starts: tuple[Array, ...], dual
         z = tuple(_triangular(backend, _double(backend, c, x, dual)) for x, dual in zip(z, duals, strict=True))
         c = c @ c
         growth = growth + 2.0**steps * size**2
-        size = norm(backend, c)
+        size = backend.norm(c)
         return (c, z, steps + 1, size, growth), (size > small) & (size < large)
 
     one = backend.ones(c)
     start = tuple(_triangular(backend, b) for b in starts)
-    c, z, steps, size, growth = backend.loop(step, (c, start, 0 * one, norm(backend, c), one), limit)
+    c, z, steps, size, growth = backend.loop(step, (c, start, 0 * one, backend.norm(c), one), limit)
     z = tuple(
         principal(backend, _triangular(backend, _double(backend, c, x, dual))) for x, dual in zip(z, duals, strict=True)
     )
@@ -65,12 +65,12 @@ def _member_factors(backend: Backend, c: Array, starts: tuple[Array, ...], duals
     small, large, limit = _limits(backend, c)
     one, n = backend.ones(c), c.shape[-1]
     z = tuple(_compress(backend, b) for b in starts)
-    size, steps, growth = float(norm(backend, c)[0]), 0, 1.0
+    size, steps, growth = float(backend.norm(c)[0]), 0, 1.0
     while steps < limit and (steps == 0 or small < size < large):
         z = tuple(_compress(backend, _double(backend, c, x, dual)) for x, dual in zip(z, duals, strict=True))
         c = c @ c
         growth += 2.0**steps * size * size
-        size, steps = float(norm(backend, c)[0]), steps + 1
+        size, steps = float(backend.norm(c)[0]), steps + 1
     z = tuple(_compress(backend, _double(backend, c, x, dual)) for x, dual in zip(z, duals, strict=True))
     z = tuple(_pad(backend, principal(backend, x), n) for x in z)
     return Factors(z, (steps + 1) * one, size * one <= small, (growth + 2.0**steps * size * size) * one)

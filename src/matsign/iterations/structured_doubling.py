@@ -16,9 +16,10 @@ from typing import Any, NamedTuple
 
 from matsign._typing import Array
 from matsign.backends import Backend
+from matsign.core.tolerances import NEAR_SIGN
 from matsign.iterations.newton import lyapunov_by_sign
 from matsign.iterations.smith import SmithSum, cayley, smith_each
-from matsign.linalg.stacks import adjoint, broadcast_scalar, hermitian, norm, plus_identity, safe_divisor, trace
+from matsign.linalg.stacks import adjoint, broadcast_scalar, hermitian, plus_identity, safe_divisor, trace
 
 
 class Symplectic(NamedTuple):
@@ -43,7 +44,7 @@ def double(backend: Backend, like: Array, start: Callable[[], Symplectic]) -> tu
         w = a @ w
         g = backend.addmm(1.0, g, 1.0, w @ g, adjoint(a))
         new = Symplectic(w @ a, g, h + move)
-        gap, size = norm(backend, move) / norm(backend, new.h), norm(backend, new.a)
+        gap, size = backend.norm(move) / backend.norm(new.h), backend.norm(new.a)
         # A mode near the boundary moves h by little and for long: a small move is the end only where moves shrink fast.
         slow = (gap > enough) | (size > 0.01) | (gap > 0.05 * before)
         return (new, steps + 1, gap), slow & (gap > eps / 4) & xp.isfinite(gap)
@@ -104,14 +105,14 @@ def closed_lyapunovs(backend: Backend, a: Array, *qs: Array) -> ClosedLoopSoluti
     found = _closed_loop_solution(smith_each(backend, a, start))
     slow = ~found.stable | (found.doublings > _SLOW)
     # The Cayley transform measures time by its p, which is far below the norm where a is far from normal.
-    slower = xp.log2(0.5 / math.sqrt(n) * norm(backend, a) / pace[0])
+    slower = xp.log2(0.5 / math.sqrt(n) * backend.norm(a) / pace[0])
     found = found._replace(doublings=found.doublings + xp.where(slower > 0, slower, 0 * slower))
 
     def both(a: Array, found: ClosedLoopSolution, *qs: Array) -> ClosedLoopSolution:
         signs, ys = zip(*(lyapunov_by_sign(backend, a, -q) for q in qs), strict=True)
         sign = signs[0]
         right = trace(backend, sign.value.a).real + n
-        also = (sign.defect < 0.05) & (xp.abs(right) < 0.5)
+        also = (sign.defect < NEAR_SIGN) & (xp.abs(right) < 0.5)
 
         def better(q: Array, x: Array, y: Array) -> Array:
             gains = (also & ~found.stable) | (
@@ -127,7 +128,7 @@ def closed_lyapunovs(backend: Backend, a: Array, *qs: Array) -> ClosedLoopSoluti
 
 def _lyapunov_gap(backend: Backend, a: Array, q: Array, x: Array) -> Array:
     half = a @ x
-    return norm(backend, half + adjoint(half) + q)
+    return backend.norm(half + adjoint(half) + q)
 
 
 def nonsymmetric_doubling(backend: Backend, a: Array, d: Array, b: Array, c: Array) -> tuple[Array, Array]:
@@ -136,7 +137,7 @@ def nonsymmetric_doubling(backend: Backend, a: Array, d: Array, b: Array, c: Arr
     For an M-matrix [[d, -c], [-b, a]] every step adds nonnegative numbers only, if γ is not below its diagonal.
     """
     xp, one, eps = backend.xp, backend.ones(b), backend.eps(b)
-    gamma = xp.maximum(norm(backend, a) / math.sqrt(a.shape[-1]), norm(backend, d) / math.sqrt(d.shape[-1]))
+    gamma = xp.maximum(backend.norm(a) / math.sqrt(a.shape[-1]), backend.norm(d) / math.sqrt(d.shape[-1]))
     for m in (a, d):
         gamma = xp.maximum(gamma, xp.max(xp.linalg.diagonal(m).real, axis=-1))
     gamma = broadcast_scalar(1.05 * gamma)
@@ -153,7 +154,7 @@ def nonsymmetric_doubling(backend: Backend, a: Array, d: Array, b: Array, c: Arr
         )
         move = fw @ h @ e
         new = h + move
-        gap = norm(backend, move) / safe_divisor(backend, norm(backend, new))
+        gap = backend.norm(move) / safe_divisor(backend, backend.norm(new))
         active = (gap > eps / 4) & xp.isfinite(gap)
         return (ew @ e, fw @ f, g + ew @ g @ f, new, steps + 1), active
 

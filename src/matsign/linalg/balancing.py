@@ -96,8 +96,8 @@ class BalancedMatrix(NamedTuple):
 def balance(backend: Backend, m: Array) -> BalancedMatrix:
     """m in units that balance it, with its largest entry in [1/2, 1).
 
-    More than `balancing_exponents`: a block triangular matrix is balanced too, by making its coupling as small as its diagonal blocks,
-    and the units are those of the whole matrix where rows and columns are alike one by one (a chain of large entries).
+    More than `balancing_exponents`: a block triangular matrix is balanced too, by making its coupling as small as its diagonal
+    blocks, and the units are those of the whole matrix where rows and columns are alike one by one (a chain of large entries).
     """
     a, k = scale_to_unit(backend, m)
     if backend.unrolls_loops(m):

@@ -20,7 +20,7 @@ import numpy as np
 from matsign._typing import Array
 from matsign.backends import Backend
 from matsign.linalg.nullity import nullities
-from matsign.linalg.stacks import adjoint, broadcast_scalar, eye, norm, safe_divisor
+from matsign.linalg.stacks import adjoint, broadcast_scalar, eye, safe_divisor
 
 
 class Deflation(NamedTuple):
@@ -92,7 +92,7 @@ def _split_off_zero(backend: Backend, m: Array, rtol: float, smallest: Array, co
     matrix = rest @ m @ rest + broadcast_scalar(xp.astype(shift, m.dtype)) * projector
     # Nothing is left for zero to be told apart from where there is nothing else.
     apart = (rank == 0) | (
-        _blur(backend, m, projector, right.depth, exact, rtol) * norm(backend, backend.inv(matrix)) < 0.1
+        _blur(backend, m, projector, right.depth, exact, rtol) * backend.norm(backend.inv(matrix)) < 0.1
     )
     sound = (xp.sum(right.zeros, axis=-1) == xp.sum(left.zeros, axis=-1)) & apart
     sound = sound & ~(exact & (right.mixed | left.mixed))
@@ -120,7 +120,7 @@ def _null_space(backend: Backend, m: Array, smallest: Array, counts: Array, exac
         counted = place >= n - counts[:, :1]
         found = xp.astype(xp.where(exact[:, None], counted, values <= smallest[:, None]), values.dtype)
         grown = xp.sum(found, axis=-1) > xp.sum(zeros, axis=-1)
-        near = xp.sum(xp.astype(values <= n * backend.eps(m) * norm(backend, m)[:, None], values.dtype), axis=-1)
+        near = xp.sum(xp.astype(values <= n * backend.eps(m) * backend.norm(m)[:, None], values.dtype), axis=-1)
         mixed = xp.astype(near > xp.sum(found, axis=-1), values.dtype)
         basis = adjoint(vh) * xp.astype(found, m.dtype)[:, None, :]
         counts = xp.concat([counts[:, 1:], counts[:, -1:]], axis=-1)
@@ -137,7 +137,7 @@ def _blur(backend: Backend, m: Array, projector: Array, depth: Array, exact: Arr
     By the norm of its projector times as much where it is simple, by the k-th root of that, in units of the nilpotent part,
     with a chain of length k. Where the chains are known exactly the change keeps them.
     """
-    change = rtol * norm(backend, m) * norm(backend, projector)
-    nilpotent = backend.xp.maximum(norm(backend, projector @ m @ projector), change)
+    change = rtol * backend.norm(m) * backend.norm(projector)
+    nilpotent = backend.xp.maximum(backend.norm(projector @ m @ projector), change)
     length = backend.xp.where(exact | (depth < 1), backend.xp.ones_like(depth), depth)
     return nilpotent * (change / safe_divisor(backend, nilpotent)) ** (1 / length)

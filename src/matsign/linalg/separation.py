@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from matsign._typing import Array
 from matsign.backends import Backend
-from matsign.linalg.stacks import broadcast_scalar, norm, random_probe
+from matsign.linalg.stacks import broadcast_scalar, random_probe
 
 
 class Separation(NamedTuple):
@@ -67,7 +67,7 @@ def random_right_side(backend: Backend, like: Array) -> Array:
 
 
 def _unit(backend: Backend, x: Array) -> tuple[Array, Array]:
-    size = norm(backend, x)
+    size = backend.norm(x)
     return x / broadcast_scalar(backend.xp.where(size > 0, size, backend.ones(x))), size
 
 

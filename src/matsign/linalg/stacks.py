@@ -115,7 +115,7 @@ def rectangular_eye(backend: Backend, x: Array) -> Array:
 def scaled_norm(backend: Backend, x: Array) -> tuple[Array, Array]:
     """(s, e) with s 2^e the Frobenius norm: of a matrix whose squares overflow or underflow too."""
     scaled, e = scale_to_unit(backend, x)
-    return norm(backend, scaled), e
+    return backend.norm(scaled), e
 
 
 def relative_norm(backend: Backend, x: Array, y: Array, instead: Array | None = None) -> Array:
@@ -142,18 +142,18 @@ def shift_off_zero(backend: Backend, x: Array) -> Array:
 
     A correction equation with it has a solution where x is singular, of the size that a root's error then really has.
     """
-    return x + broadcast_scalar(math.sqrt(backend.eps(x) / x.shape[-1]) * norm(backend, x)) * eye(backend, x)
+    return x + broadcast_scalar(math.sqrt(backend.eps(x) / x.shape[-1]) * backend.norm(x)) * eye(backend, x)
 
 
 def is_nearly_hermitian(backend: Backend, x: Array) -> Array:
     """Which members equal their conjugate transpose up to rounding."""
     x, _ = scale_to_unit(backend, x)
-    return ~(norm(backend, x - adjoint(x)) > 100 * backend.eps(x) * norm(backend, x))
+    return ~(backend.norm(x - adjoint(x)) > 100 * backend.eps(x) * backend.norm(x))
 
 
 @functools.lru_cache(maxsize=32)
 def probe_numbers(n: int, m: int) -> Any:
-    """What `random_probe` holds, as a NumPy matrix; from a seed of its own, so that it is not the matrix of somebody's example."""
+    """What `random_probe` holds, as a NumPy matrix; from a seed of its own, so that no example uses the same matrix."""
     return np.random.default_rng((0x6D617473, n, m)).standard_normal((n, m))
 
 

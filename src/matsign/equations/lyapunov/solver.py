@@ -149,7 +149,7 @@ CONTINUOUS_LYAPUNOV = public_function(
     tangent=_lyapunov_tangent,
     cotangent=_lyapunov_cotangent,
     linear=True,
-    alone=lambda method: method in ("auto", None),
+    unstacked=lambda method: method in ("auto", None),
     choices={"method": METHODS},
 )
 
@@ -236,6 +236,6 @@ DISCRETE_LYAPUNOV = public_function(
     tangent=_stein_tangent,
     cotangent=_stein_cotangent,
     linear=True,
-    alone=lambda method: method in ("auto", None),
+    unstacked=lambda method: method in ("auto", None),
     choices={"method": STEIN_METHODS},
 )

@@ -17,7 +17,7 @@ from matsign.equations.reduction.methods import (
     solve_truncation,
     values_of_system,
 )
-from matsign.linalg.stacks import adjoint, broadcast_scalar, norm, safe_divisor
+from matsign.linalg.stacks import adjoint, broadcast_scalar, safe_divisor
 
 
 def _recompute(backend: Backend, a: Array, b: Array, c: Array) -> tuple[BalancedSystem, Array, Array, Array]:
@@ -38,10 +38,10 @@ def _recompute(backend: Backend, a: Array, b: Array, c: Array) -> tuple[Balanced
 
     moved = (along(left, control.correction[0]) + along(right, observe.correction[0])) / 2
     whole = sum(
-        norm(backend, r.correction[0]) / safe_divisor(backend, norm(backend, f)) ** 2
+        backend.norm(r.correction[0]) / safe_divisor(backend, backend.norm(f)) ** 2
         for r, f in ((control, g.z), (observe, g.y))
     )
-    whole = whole * norm(backend, g.z) * norm(backend, g.y) / 2
+    whole = whole * backend.norm(g.z) * backend.norm(g.y) / 2
     moved = xp.minimum(moved, whole[:, None])
     noise = backend.eps(moved) * found.values[:, :1] + 0 * moved
     separation = backend.ldexp(xp.minimum(control.separation, observe.separation), 2 * s.half)
@@ -66,7 +66,7 @@ def _cancellation(backend: Backend, found: BalancedSystem, order: int) -> tuple[
     def ratio(*factors: Array) -> Array:
         plain = functools.reduce(operator.matmul, factors)
         moduli = functools.reduce(operator.matmul, (backend.xp.abs(x) for x in factors))
-        return norm(backend, moduli) / safe_divisor(backend, norm(backend, plain))
+        return backend.norm(moduli) / safe_divisor(backend, backend.norm(plain))
 
     return ratio(left, s.a, right), ratio(left, s.b), ratio(s.c, right)
 

@@ -31,7 +31,7 @@ from matsign.iterations.structured_doubling import (
     closed_lyapunovs,
     double,
 )
-from matsign.linalg.stacks import adjoint, broadcast_scalar, eye, hermitian, norm, plus_identity, safe_divisor
+from matsign.linalg.stacks import adjoint, broadcast_scalar, eye, hermitian, plus_identity, safe_divisor
 
 
 def _gap(backend: Backend, p: RiccatiProblem, x: Array) -> Gap:
@@ -42,7 +42,7 @@ def _gap(backend: Backend, p: RiccatiProblem, x: Array) -> Gap:
         inner = inner + adjoint(p.s)
     gain = solve_weighted(backend, p.r, inner)
     paid = adjoint(gain) @ inner
-    terms = 2 * norm(backend, once) + norm(backend, p.q) + norm(backend, paid)
+    terms = 2 * backend.norm(once) + backend.norm(p.q) + backend.norm(paid)
     gap = 2 * once + p.q - paid
     del once, paid
     return Gap(hermitian(gap), p.a - p.b @ gain, gain, terms)
@@ -78,12 +78,12 @@ def _doubling(backend: Backend, p: StandardForm) -> tuple[Array, Array]:
 def _cayley(backend: Backend, p: StandardForm) -> Symplectic:
     """The Cayley transform of [[a, -g], [-q, -aᴴ]] at a point where it is well conditioned, as a pencil of three blocks."""
     xp, n = backend.xp, p.a.shape[-1]
-    size = xp.maximum(norm(backend, p.a), xp.sqrt(norm(backend, p.g)) * xp.sqrt(norm(backend, p.q)))
+    size = xp.maximum(backend.norm(p.a), xp.sqrt(backend.norm(p.g)) * xp.sqrt(backend.norm(p.q)))
 
     def transform_at(state: Any) -> Any:
         a, _, _, gamma = state
         v = backend.inv(a - broadcast_scalar(gamma) * eye(backend, a))
-        near = ~(norm(backend, v) * gamma < 50 * math.sqrt(n))
+        near = ~(backend.norm(v) * gamma < 50 * math.sqrt(n))
         return (a, v, gamma, xp.where(near, 1.7 * gamma, gamma)), near
 
     def again(a: Array, v: Array, gamma: Array, further: Array) -> tuple[Array, Array]:
@@ -236,7 +236,7 @@ CARE = public_function(
     residual=residual_of(CONTINUOUS),
     tangent=functools.partial(riccati_tangent, equation=CONTINUOUS),
     cotangent=functools.partial(riccati_cotangent, equation=CONTINUOUS),
-    alone=lambda **options: True,
+    unstacked=lambda **options: True,
     choices={"method": METHODS},
     hermitian=("q", "r"),
     neutral={"m": 1.0},

@@ -34,7 +34,7 @@ from matsign.equations.riccati.problem import (
 )
 from matsign.equations.riccati.solver import Problem, in_good_units, is_singular, zero_nonfinite_entries
 from matsign.linalg.separation import separation
-from matsign.linalg.stacks import all_false, broadcast_scalar, hermitian, norm, safe_divisor
+from matsign.linalg.stacks import all_false, broadcast_scalar, hermitian, safe_divisor
 
 
 def residual_of(equation: Equation) -> Callable[..., Residual]:
@@ -78,16 +78,16 @@ def error_estimate(backend: Backend, equation: Equation, x: Array, p: RiccatiPro
         size = size + xp.abs(equation.step(backend, p, at.closed, hidden).x)
     first = Judgement(size, found.stable, ~found.stable, at.closed)
     doubtful = ~(
-        found.stable & (found.doublings <= LASTING) & (norm(backend, size) < 1024 * backend.eps(x) * norm(backend, y))
+        found.stable & (found.doublings <= LASTING) & (backend.norm(size) < 1024 * backend.eps(x) * backend.norm(y))
     )
     size, stable, edge, closed = backend.masked_cond(
         doubtful, functools.partial(_close_look, backend, equation), lambda p, y, first: first, p, y, first
     )
     size = xp.where(broadcast_scalar(stable), size, xp.full_like(size, xp.inf))
     apart = _separation(backend, equation, p, closed, units)
-    near = apart < backend.eps(x) ** 0.25 * norm(backend, backward.closed)
+    near = apart < backend.eps(x) ** 0.25 * backend.norm(backward.closed)
     near = backend.masked_cond(
-        near, functools.partial(_may_reach, backend, equation), lambda p, y, size: norm(backend, y) < 0, p, y, size
+        near, functools.partial(_may_reach, backend, equation), lambda p, y, size: backend.norm(y) < 0, p, y, size
     )
 
     def look(p: RiccatiProblem, closed: Array, states: Array) -> Array:
@@ -104,8 +104,8 @@ def error_estimate(backend: Backend, equation: Equation, x: Array, p: RiccatiPro
         near, look, lambda p, closed, _: all_false(backend, closed), problem.plant, closed, moved
     )
     # Where the terms overflow, the error in good units has to do.
-    backward_error, in_units = (norm(backend, y.gap) / safe_divisor(backend, y.terms) for y in (backward, at))
-    backward_error = xp.where(xp.isfinite(backward.terms), backward_error, in_units)
+    backward_error, relative = (backend.norm(y.gap) / safe_divisor(backend, y.terms) for y in (backward, at))
+    backward_error = xp.where(xp.isfinite(backward.terms), backward_error, relative)
     apart = backend.ldexp(apart, units.operator)
     return Residual(backward_error, (units.restore(backend, size),), apart, boundary)
 
@@ -114,7 +114,7 @@ def _may_reach(backend: Backend, equation: Equation, p: RiccatiProblem, y: Array
     """Whether the closed loop may come to the boundary of stability when y moves by `size` and its gain with it."""
     at = equation.gap(backend, p, y)
     gain = equation.gap(backend, p, y + zero_nonfinite_entries(backend, size)).gain
-    far = backend.xp.isfinite(norm(backend, size)) & certain(backend, equation, p, at, gain - at.gain, dense=True)
+    far = backend.xp.isfinite(backend.norm(size)) & certain(backend, equation, p, at, gain - at.gain, dense=True)
     return ~far
 
 
@@ -148,7 +148,7 @@ def _close_look(backend: Backend, equation: Equation, p: RiccatiProblem, y: Arra
     # Rounding of y itself may move the closed loop so far that a step from it says little.
     moved = equation.gap(backend, p, round_by_one(backend, y)).gain - at.gain
     sure = certain(backend, equation, p, at, moved) & (
-        norm(backend, found.size) < 1e5 * backend.eps(y) * norm(backend, y)
+        backend.norm(found.size) < 1e5 * backend.eps(y) * backend.norm(y)
     )
     # What the gap in twice the precision takes for small is so only where it can solve with r (or r + bᴴ y b).
     sure = sure & ~is_singular(backend, equation, p, y)

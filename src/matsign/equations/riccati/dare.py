@@ -30,7 +30,7 @@ from matsign.iterations.structured_doubling import (
     closed_steins,
     double,
 )
-from matsign.linalg.stacks import adjoint, eye, hermitian, norm
+from matsign.linalg.stacks import adjoint, eye, hermitian
 
 
 def _gap(backend: Backend, p: RiccatiProblem, x: Array) -> Gap:
@@ -42,7 +42,7 @@ def _gap(backend: Backend, p: RiccatiProblem, x: Array) -> Gap:
     moved, paid = adjoint(p.a) @ xa, adjoint(gain) @ inner
     kept = x if p.e is None else adjoint(p.e) @ x @ p.e
     gap = hermitian(moved - kept + p.q - paid)
-    terms = norm(backend, moved) + norm(backend, kept) + norm(backend, p.q) + norm(backend, paid)
+    terms = backend.norm(moved) + backend.norm(kept) + backend.norm(p.q) + backend.norm(paid)
     return Gap(gap, p.a - p.b @ gain, gain, terms)
 
 
@@ -222,7 +222,7 @@ DARE = public_function(
     residual=residual_of(DISCRETE),
     tangent=functools.partial(riccati_tangent, equation=DISCRETE),
     cotangent=functools.partial(riccati_cotangent, equation=DISCRETE),
-    alone=lambda **options: True,
+    unstacked=lambda **options: True,
     choices={"method": METHODS},
     hermitian=("q", "r"),
     neutral={"m": 1.0},

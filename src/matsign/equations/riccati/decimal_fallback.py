@@ -12,7 +12,7 @@ from matsign.equations.riccati import decimal_doubling
 from matsign.equations.riccati.decimal_doubling import DecimalSolution
 from matsign.equations.riccati.newton_kleinman import Candidate, Equation, correct, is_acceptable, refine
 from matsign.equations.riccati.problem import RiccatiProblem, standard_form, with_shift
-from matsign.linalg.stacks import adjoint, broadcast_scalar, eye, hermitian, norm, to_double
+from matsign.linalg.stacks import adjoint, broadcast_scalar, eye, hermitian, to_double
 
 
 def affordable(backend: Backend, x: Array, times: int = 1) -> bool:
@@ -38,9 +38,9 @@ def replace_by_double(backend: Backend, equation: Equation, p: RiccatiProblem, c
     """The candidates of single precision that it leaves open in double, where that settles them."""
     if backend.is_traced(c.x) or not _has_double(backend, p):
         return c
-    replace_by_decimals = is_acceptable(backend, c) & (c.move <= equation.trust * backend.eps(c.x))
+    proven = is_acceptable(backend, c) & (c.move <= equation.trust * backend.eps(c.x))
     return backend.masked_cond(
-        replace_by_decimals, lambda p, c: c, lambda p, c: _better(backend, _in_double(backend, equation, p), c), p, c
+        proven, lambda p, c: c, lambda p, c: _better(backend, _in_double(backend, equation, p), c), p, c
     )
 
 
@@ -67,7 +67,7 @@ def _in_double(backend: Backend, equation: Equation, p: RiccatiProblem) -> Decim
     at = equation.gap(backend, wide, c.x)
     x, closed, gain = (backend.astype(m, backend.dtype_name(p.a)) for m in (c.x, at.closed, at.gain))
     known = c.stable & c.sure & (c.move <= equation.trust * backend.eps(c.x)) & ~outside_cone(backend, wide, c.x)
-    known = known & backend.xp.isfinite(norm(backend, x) + norm(backend, gain))
+    known = known & backend.xp.isfinite(backend.norm(x) + backend.norm(gain))
     return DecimalSolution(x, closed, gain, backend.xp.astype(steps, backend.xp.int32), known)
 
 
@@ -113,11 +113,11 @@ def outside_cone(backend: Backend, p: RiccatiProblem, x: Array) -> Array:
     if p.s is not None:
         # A cross term whose square is beyond q r makes the cost indefinite.
         convex = convex & positive(backend, hermitian(p.q - p.s @ backend.solve(p.r, adjoint(p.s))), 1)
-    return outside & convex & backend.xp.isfinite(norm(backend, backend.cholesky(p.r)))
+    return outside & convex & backend.xp.isfinite(backend.norm(backend.cholesky(p.r)))
 
 
 def positive(backend: Backend, x: Array, roundings: float) -> Array:
     """Whether x has a Cholesky factor, but for roundings of its norm; less than none are asked for in addition."""
-    room = roundings * x.shape[-1] * backend.eps(x) * norm(backend, x)
+    room = roundings * x.shape[-1] * backend.eps(x) * backend.norm(x)
     room = backend.xp.where(room != 0, room, math.copysign(1.0, roundings) * backend.ones(x))
-    return backend.xp.isfinite(norm(backend, backend.cholesky(x + broadcast_scalar(room) * eye(backend, x))))
+    return backend.xp.isfinite(backend.norm(backend.cholesky(x + broadcast_scalar(room) * eye(backend, x))))

@@ -11,7 +11,7 @@ from matsign.backends import Backend
 from matsign.equations.riccati.newton_kleinman import Gap
 from matsign.equations.riccati.problem import RiccatiProblem
 from matsign.linalg.double_word import DoubleWord, collapsed, dw_add, dw_adjoint, dw_neg, dw_product, from_double
-from matsign.linalg.stacks import adjoint, hermitian, norm
+from matsign.linalg.stacks import adjoint, hermitian
 
 
 def continuous(backend: Backend, p: RiccatiProblem, x: Array) -> Gap:
@@ -20,7 +20,7 @@ def continuous(backend: Backend, p: RiccatiProblem, x: Array) -> Gap:
     xe = from_double(x) if p.e is None else dw_product(backend, from_double(x), from_double(p.e))
     once = dw_product(backend, dw_adjoint(a), xe)
     inner = _with_cross(p, dw_product(backend, dw_adjoint(b), xe))
-    terms = 2 * norm(backend, once.high) + norm(backend, p.q)
+    terms = 2 * backend.norm(once.high) + backend.norm(p.q)
     return _without_quadratic_term(backend, p, dw_add(once, dw_adjoint(once)), inner, from_double(p.r), terms)
 
 
@@ -34,7 +34,7 @@ def discrete(backend: Backend, p: RiccatiProblem, x: Array) -> Gap:
         e = from_double(p.e)
         kept = dw_product(backend, dw_adjoint(e), dw_product(backend, kept, e))
     weight = dw_add(from_double(p.r), dw_product(backend, dw_adjoint(b), dw_product(backend, from_double(x), b)))
-    terms = norm(backend, moved.high) + norm(backend, kept.high) + norm(backend, p.q)
+    terms = backend.norm(moved.high) + backend.norm(kept.high) + backend.norm(p.q)
     return _without_quadratic_term(backend, p, dw_add(moved, dw_neg(kept)), inner, weight, terms)
 
 
@@ -52,4 +52,4 @@ def _without_quadratic_term(
     gap = dw_add(dw_add(left, from_double(p.q)), dw_neg(paid))
     # As small as a rounding of the inner, the rest needs no more than working precision in its products.
     small = adjoint(gain) @ rest + adjoint(rest) @ backend.solve(weight.high, rest)
-    return Gap(hermitian(collapsed(gap) - small), p.a - p.b @ gain, gain, terms + norm(backend, paid.high))
+    return Gap(hermitian(collapsed(gap) - small), p.a - p.b @ gain, gain, terms + backend.norm(paid.high))

@@ -22,7 +22,7 @@ from matsign.equations.riccati.problem import (
     round_randomly,
     scale_problem,
 )
-from matsign.linalg.stacks import adjoint, all_false, broadcast_scalar, norm, safe_divisor
+from matsign.linalg.stacks import adjoint, all_false, broadcast_scalar, safe_divisor
 
 
 def gain_at(
@@ -64,7 +64,7 @@ def _needs_more_digits(backend: Backend, equation: Equation, x: Array, scaled: R
     if not affordable(backend, x, 2):
         return all_false(backend, x)
     enough = min(4096 * backend.eps(x), backend.eps(x) ** 0.5)
-    return ~(norm(backend, _changes(backend, equation, x, scaled, gain)) <= enough * norm(backend, gain))
+    return ~(backend.norm(_changes(backend, equation, x, scaled, gain)) <= enough * backend.norm(gain))
 
 
 def _changes(backend: Backend, equation: Equation, x: Array, scaled: RiccatiProblem, gain: Array) -> Array:
@@ -90,7 +90,7 @@ def _is_made_regular(backend: Backend, equation: Equation, x: Array, p: RiccatiP
     weight = p.r + adjoint(p.b) @ x @ p.b if equation.discrete else p.r
     units = 1 / backend.xp.sqrt(safe_divisor(backend, backend.xp.abs(backend.xp.linalg.diagonal(weight).real)))
     weight = weight * units[:, :, None] * units[:, None, :]
-    return ~(norm(backend, weight) * norm(backend, backend.inv(weight)) * (4 * weight.shape[-1] * backend.eps(x)) < 1)
+    return ~(backend.norm(weight) * backend.norm(backend.inv(weight)) * (4 * weight.shape[-1] * backend.eps(x)) < 1)
 
 
 def _in_digits(

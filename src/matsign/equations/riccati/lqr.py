@@ -28,7 +28,7 @@ from matsign.equations.riccati.newton_kleinman import Equation
 from matsign.equations.riccati.pole_derivatives import poles_jvp, poles_vjp
 from matsign.equations.riccati.problem import RiccatiProblem, round_by_one
 from matsign.equations.riccati.solver import METHODS, solver_of, zero_nonfinite_entries
-from matsign.linalg.stacks import adjoint, hermitian, norm
+from matsign.linalg.stacks import adjoint, hermitian
 from matsign.linalg.stacks import scale_to_unit as normalise_size
 
 Array = Any
@@ -120,7 +120,7 @@ def _without_minimum(backend: Backend, found: Solution, weight: Array) -> Soluti
         )
 
     failure, detail = backend.rare_cond(
-        ~xp.isfinite(norm(backend, backend.cholesky(weight))),
+        ~xp.isfinite(backend.norm(backend.cholesky(weight))),
         doubtful,
         lambda weight, *kept: kept,
         *(weight, found.failure, found.detail),

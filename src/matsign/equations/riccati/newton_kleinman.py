@@ -17,7 +17,7 @@ from matsign._typing import Array
 from matsign.backends import Backend
 from matsign.equations.riccati.problem import RiccatiProblem, Units, in_units, solution_units
 from matsign.iterations.structured_doubling import ClosedLoopSolution
-from matsign.linalg.stacks import adjoint, broadcast_scalar, eye, hermitian, norm, rounding_probe, safe_divisor
+from matsign.linalg.stacks import adjoint, broadcast_scalar, eye, hermitian, rounding_probe, safe_divisor
 
 _STEPS = 6
 # Far from the solution a step of Newton's method halves the error, near it it squares it.
@@ -41,7 +41,7 @@ class Equation(NamedTuple):
     hidden : the rounding errors of a gap that the size of the next step allows for, in eps times the terms
     gap(backend, plant, x) : the equation at x
     exact_gap(backend, plant, x) : the same in twice the precision
-    steps(backend, plant, closed, *gaps) : Newton's dx of each gap, whether the closed loop is stable, and how many doublings that took
+    steps(backend, plant, closed, *gaps) : Newton's dx of each gap, whether the closed loop is stable, and the doublings taken
     operator(plant, closed, x) : what the steps invert
     dual(backend, plant, closed, c) : the adjoint of ``gap ↦ dx``
     doubling(backend, standard) : (x, steps) by structure-preserving doubling
@@ -74,10 +74,10 @@ def solve_weighted(backend: Backend, weight: Array, inner: Array) -> Array:
     gain = backend.solve(weight, inner)
     if backend.is_traced(gain):
         return gain
-    regular = backend.xp.isfinite(norm(backend, gain))
+    regular = backend.xp.isfinite(backend.norm(gain))
     if backend.all_true(regular):
         return gain
-    singular = ~regular & backend.xp.isfinite(norm(backend, weight) + norm(backend, inner))
+    singular = ~regular & backend.xp.isfinite(backend.norm(weight) + backend.norm(inner))
     return backend.masked_cond(singular, solve_moved, lambda weight, inner, gain: gain, weight, inner, gain)
 
 
@@ -115,7 +115,7 @@ def correct(backend: Backend, equation: Equation, p: RiccatiProblem, x: Array, s
         del state
         dx, stable, doublings = equation.step(backend, p, closed, gap)
         del closed, gap
-        move = norm(backend, dx) / safe_divisor(backend, norm(backend, x))
+        move = backend.norm(dx) / safe_divisor(backend, backend.norm(x))
         # A closed loop that takes this long to die out turns rounding into errors, whatever this one step says.
         move = xp.where(doublings > LASTING, math.inf, move)
         better = stable & ((size < best.residual) | ~best.stable)
@@ -188,19 +188,17 @@ def _in_one_step(backend: Backend, equation: Equation, p: RiccatiProblem, c: Can
     )
     (dx, y, *hidden), stable, _ = equation.steps(backend, p, at.closed, *rights)
     new = hermitian(x + dx)
-    length, inverse = safe_divisor(backend, norm(backend, new)), norm(backend, y)
+    length, inverse = safe_divisor(backend, backend.norm(new)), backend.norm(y)
     beside, across = (at.closed if equation.discrete else p.e), adjoint(p.b) @ dx
     solve_moved = equation.gap(backend, p, new).gain - at.gain
-    rounding = 2 * norm(backend, _rounding(backend, p, at))
-    turned = 2 * norm(backend, p.b @ solve_moved)
+    rounding = 2 * backend.norm(_rounding(backend, p, at))
+    turned = 2 * backend.norm(p.b @ solve_moved)
     if beside is not None:
         across = across @ beside
-        rounding, turned = rounding * norm(backend, beside), turned * norm(backend, beside)
-    left = norm(backend, at.gap + equation.operator(p, at.closed, dx)) + norm(backend, solve_moved) * norm(
-        backend, across
-    )
-    error = inverse * (left + rounding * norm(backend, dx))
-    move = eps + sum(norm(backend, h) for h in hidden) / length
+        rounding, turned = rounding * backend.norm(beside), turned * backend.norm(beside)
+    left = backend.norm(at.gap + equation.operator(p, at.closed, dx)) + backend.norm(solve_moved) * backend.norm(across)
+    error = inverse * (left + rounding * backend.norm(dx))
+    move = eps + sum(backend.norm(h) for h in hidden) / length
     known = stable & (inverse * (rounding + turned) < 0.1) & (error <= eps / 4 * length)
     known = known & (move <= equation.trust * eps)
     found = Candidate(new, _relative(backend, at.gap, at.terms), move, stable, c.steps + 1, known, new)
@@ -218,7 +216,7 @@ def _by_steps(backend: Backend, equation: Equation, p: RiccatiProblem, c: Candid
         p, x, best, last = state
         at = equation.exact_gap(backend, p, x)
         dx, stable, _ = equation.step(backend, p, at.closed, at.gap)
-        move = norm(backend, dx) / safe_divisor(backend, norm(backend, x))
+        move = backend.norm(dx) / safe_divisor(backend, backend.norm(x))
         size = _relative(backend, at.gap, at.terms)
         better = stable & (move < 0.7 * last)
         best = _keep(backend, better, Candidate(x, size, move, stable, best.steps, best.sure, x), best)
@@ -230,7 +228,7 @@ def _by_steps(backend: Backend, equation: Equation, p: RiccatiProblem, c: Candid
     at, move = equation.gap(backend, p, best.x), best.move
     if equation.hidden:
         hidden = equation.step(backend, p, at.closed, residual_and_rounding(backend, equation, at, eps) - at.gap).x
-        move = xp.maximum(move, norm(backend, hidden) / safe_divisor(backend, norm(backend, best.x)))
+        move = xp.maximum(move, backend.norm(hidden) / safe_divisor(backend, backend.norm(best.x)))
     return best._replace(sure=(move <= equation.trust * eps) & certain(backend, equation, p, at))
 
 
@@ -262,12 +260,12 @@ def certain(
     signs = np.random.default_rng(0).choice((-1.0, 1.0), p.a.shape[-2:])
     shaken = at.closed + rounding * backend.astype(backend.asarray(signs, rounding), backend.dtype_name(rounding))
     (y, stable, _), (z, also, _) = (equation.step(backend, p, closed, one) for closed in (at.closed, shaken))
-    sure = stable & also & (norm(backend, y - z) < 0.1 * norm(backend, y))
+    sure = stable & also & (backend.norm(y - z) < 0.1 * backend.norm(y))
     if not dense:
         return sure
     # The operator is positive, so ‖y‖ is the norm of its inverse.
     beside = at.closed if equation.discrete else one if p.e is None else p.e
-    return sure & (32 * backend.eps(y) * norm(backend, p.a) * norm(backend, beside) * norm(backend, y) < 0.1)
+    return sure & (32 * backend.eps(y) * backend.norm(p.a) * backend.norm(beside) * backend.norm(y) < 0.1)
 
 
 def _rounding(backend: Backend, p: RiccatiProblem, at: Gap) -> Array:
@@ -303,7 +301,7 @@ def polish(backend: Backend, equation: Equation, p: RiccatiProblem, x: Array, st
 
 def _relative(backend: Backend, gap: Array, terms: Array) -> Array:
     """What is left of an equation beside its terms; infinite where these overflow."""
-    return backend.xp.where(terms < math.inf, norm(backend, gap) / safe_divisor(backend, terms), math.inf)
+    return backend.xp.where(terms < math.inf, backend.norm(gap) / safe_divisor(backend, terms), math.inf)
 
 
 def _like(mask: Array, x: Array) -> Array:

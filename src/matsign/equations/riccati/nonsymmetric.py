@@ -38,16 +38,7 @@ from matsign.iterations.differentiable_solves import sylvester_positive
 from matsign.iterations.newton import has_converged, newton, separable_sylvester
 from matsign.linalg.double_word import dw_add, dw_neg, dw_product, from_double
 from matsign.linalg.separation import separation
-from matsign.linalg.stacks import (
-    adjoint,
-    all_false,
-    assemble,
-    broadcast_scalar,
-    norm,
-    random_probe,
-    safe_divisor,
-    trace,
-)
+from matsign.linalg.stacks import adjoint, all_false, assemble, broadcast_scalar, random_probe, safe_divisor, trace
 
 Array = Any
 
@@ -79,10 +70,10 @@ def _residual(backend: Backend, value: tuple[Array], a: Array, b: Array, c: Arra
         backend, solve, lambda y: separable_sylvester(backend, adjoint(left), adjoint(right), y), start
     ).value
     near = ~has_converged(backend, found) | ~(
-        apart > backend.eps(x) ** 0.25 * (norm(backend, left) + norm(backend, right))
+        apart > backend.eps(x) ** 0.25 * (backend.norm(left) + backend.norm(right))
     )
     for m in (left, right):
-        near = near | ~(norm(backend, m) * norm(backend, backend.inv(m)) < backend.eps(x) ** -0.5)
+        near = near | ~(backend.norm(m) * backend.norm(backend.inv(m)) < backend.eps(x) ** -0.5)
 
     def look(a: Array, b: Array, c: Array, d: Array) -> Array:
         return backend.host_callback(schur_functions.touches_axis, backend.ones(a) > 0, assemble(backend, a, c, d, b))
@@ -90,12 +81,12 @@ def _residual(backend: Backend, value: tuple[Array], a: Array, b: Array, c: Arra
     boundary = backend.rare_cond(near, look, lambda a, *_: all_false(backend, a), a, b, c, d)
     step = xp.abs(found.value.c / 2) + xp.abs(blur)
     step = backend.rare_cond(
-        norm(backend, step) > 1024 * backend.eps(x) * norm(backend, x),
+        backend.norm(step) > 1024 * backend.eps(x) * backend.norm(x),
         functools.partial(_close_look, backend),
         lambda *arrays: arrays[-1],
         *(a, b, c, d, x, left, right, step),
     )
-    backward = norm(backend, gap) / safe_divisor(backend, terms)
+    backward = backend.norm(gap) / safe_divisor(backend, terms)
     return Residual(backward, (backend.ldexp(step, broadcast_scalar(k)),), backend.ldexp(apart, e), boundary)
 
 

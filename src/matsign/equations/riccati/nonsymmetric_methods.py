@@ -10,6 +10,7 @@ from matsign._typing import Array
 from matsign.backends import Backend
 from matsign.core.failures import Failure
 from matsign.core.members import Solution, figures, overflow_failure, solution
+from matsign.core.tolerances import NEAR_SIGN
 from matsign.direct import schur_functions
 from matsign.iterations.block_structures import Riccati, Triangular
 from matsign.iterations.newton import Iterate, has_converged, newton
@@ -22,7 +23,6 @@ from matsign.linalg.stacks import (
     eye,
     far_exponent,
     largest,
-    norm,
     safe_divisor,
     scale_to_unit,
     trace,
@@ -115,8 +115,8 @@ def _general(backend: Backend, problem: Problem) -> Solution:
 def _correct_graph(backend: Backend, problem: Problem, found: Solution) -> Solution:
     x, stable = newton_corrections(backend, problem, found.value[0])
     # What is left of a solution that is zero is rounding, beside coefficients near 1.
-    rounding = backend.eps(x) * sum(norm(backend, m) for m in problem)
-    left = norm(backend, gap_of_equation(*problem, x))
+    rounding = backend.eps(x) * sum(backend.norm(m) for m in problem)
+    left = backend.norm(gap_of_equation(*problem, x))
     solved = stable & (left < backend.eps(x) ** 0.5 * size_of_terms(backend, *problem, x) + rounding)
     failure = Failure.NOT_CONVERGED.where(backend, (found.failure == 0) & ~solved, found.failure)
     return found._replace(value=(x,), failure=failure)
@@ -134,7 +134,7 @@ def _by_doubling(backend: Backend, p: Problem) -> Solution:
     """By doubling; what is not stable must at least not be unstable, as where an M-matrix is singular."""
     x, steps = nonsymmetric_doubling(backend, -p.a, p.b, p.c, -p.d)
     x, stable = newton_corrections(backend, p, x)
-    size = norm(backend, gap_of_equation(*p, x)) / safe_divisor(backend, size_of_terms(backend, *p, x))
+    size = backend.norm(gap_of_equation(*p, x)) / safe_divisor(backend, size_of_terms(backend, *p, x))
     solved = size < 64 * backend.eps(x)
 
     def nearly(p: Problem, x: Array) -> Array:
@@ -146,8 +146,8 @@ def _by_doubling(backend: Backend, p: Problem) -> Solution:
 
 def _right_of(backend: Backend, m: Array) -> Array:
     """Whether no eigenvalue lies left of the axis by more than a double one on it moves when it is computed."""
-    kept = backend.xp.where(broadcast_scalar(backend.xp.isfinite(norm(backend, m))), m, -eye(backend, m))
-    return backend.xp.min(backend.eig(kept)[0].real, axis=-1) > -100 * math.sqrt(backend.eps(m)) * norm(backend, m)
+    kept = backend.xp.where(broadcast_scalar(backend.xp.isfinite(backend.norm(m))), m, -eye(backend, m))
+    return backend.xp.min(backend.eig(kept)[0].real, axis=-1) > -100 * math.sqrt(backend.eps(m)) * backend.norm(m)
 
 
 def _by_doubling_or_general(backend: Backend, p: Problem) -> Solution:
@@ -203,15 +203,15 @@ def by_sign(backend: Backend, a: Array, b: Array, c: Array, d: Array) -> Solutio
     x, r, found = graph_by_sign(backend, a, b, c, d)
     w = found.value
     right = (n + m + trace(backend, w.a).real + trace(backend, w.b).real) / 2
-    graph = norm(backend, r) * norm(backend, backend.inv(r)) * backend.eps(a) < 1
+    graph = backend.norm(r) * backend.norm(backend.inv(r)) * backend.eps(a) < 1
 
     def on_axis(a: Array, b: Array, c: Array, d: Array) -> Array:
         return backend.host_callback(schur_functions.axis, backend.ones(a) > 0, assemble(backend, a, c, d, b))
 
     axis = backend.rare_cond(~has_converged(backend, found), on_axis, lambda a, *_: all_false(backend, a), a, b, c, d)
     count = xp.where(xp.isfinite(right), xp.round(right), -backend.ones(a))
-    failure = _verdict(backend, count, m, graph & xp.isfinite(norm(backend, x)))
-    failure = Failure.NOT_CONVERGED.where(backend, ~(found.defect < 0.05), failure)
+    failure = _verdict(backend, count, m, graph & xp.isfinite(backend.norm(x)))
+    failure = Failure.NOT_CONVERGED.where(backend, ~(found.defect < NEAR_SIGN), failure)
     failure = Failure.AXIS.where(backend, axis, failure)
     return solution(backend, (x,), iterations=found.steps, detail=count)._replace(failure=failure)
 
@@ -236,7 +236,7 @@ def gap_of_equation(a: Array, b: Array, c: Array, d: Array, x: Array) -> Array:
 
 def size_of_terms(backend: Backend, a: Array, b: Array, c: Array, d: Array, x: Array) -> Array:
     """The size of what the equation adds up."""
-    return norm(backend, x @ d @ x) + norm(backend, x @ b) + norm(backend, a @ x) + norm(backend, c)
+    return backend.norm(x @ d @ x) + backend.norm(x @ b) + backend.norm(a @ x) + backend.norm(c)
 
 
 def newton_corrections(backend: Backend, problem: Problem, x: Array) -> tuple[Array, Array]:
@@ -250,12 +250,12 @@ def newton_corrections(backend: Backend, problem: Problem, x: Array) -> tuple[Ar
         # The corner blocks are -I and I exactly when a - x d and b + d x are stable on their sides.
         away = xp.abs(trace(backend, found.a).real + n) + xp.abs(trace(backend, found.b).real - m)
         new = x + found.c / 2
-        new_gap = norm(backend, gap_of_equation(a, b, c, d, new))
+        new_gap = backend.norm(gap_of_equation(a, b, c, d, new))
         better = new_gap < gap
         kept = xp.where(better[:, None, None], new, x)
         active = (new_gap < 0.5 * gap) & (new_gap > 4 * backend.eps(x) * size_of_terms(backend, a, b, c, d, kept))
         return (a, b, c, d, kept, xp.where(better, new_gap, gap), away), active
 
-    start = norm(backend, gap_of_equation(*problem, x))
+    start = backend.norm(gap_of_equation(*problem, x))
     *_, x, _, away = backend.loop(step, (*problem, x, start, start), _CORRECTIONS)
     return x, away < 0.5

@@ -14,7 +14,7 @@ from matsign.backends import Backend
 from matsign.core.members import Solution, solution
 from matsign.core.operations import Operation, apply, shapes_of
 from matsign.iterations.differentiable_solves import inverse
-from matsign.linalg.stacks import adjoint, broadcast_scalar, eye, norm
+from matsign.linalg.stacks import adjoint, broadcast_scalar, eye
 
 Array = Any
 
@@ -62,8 +62,8 @@ def _solve(backend: Backend, a: Array) -> Solution:
     values, vectors = backend.eig(a)
     alone = xp.where(eye(backend, vectors).real > 0, math.inf, xp.abs(_gaps(backend, values)))
     gap = xp.min(alone, axis=(-1, -2))
-    condition = norm(backend, vectors) * norm(backend, backend.inv(vectors))
-    simple = (condition * n * backend.eps(a) < 1) & (gap > n * backend.eps(a) * norm(backend, a))
+    condition = backend.norm(vectors) * backend.norm(backend.inv(vectors))
+    simple = (condition * n * backend.eps(a) < 1) & (gap > n * backend.eps(a) * backend.norm(a))
     stand_in = backend.astype(
         xp.cumulative_sum(backend.ones(a)[:, None] + 0 * values.real, axis=-1), backend.dtype_name(values)
     )

@@ -20,7 +20,7 @@ import numpy as np
 from matsign._typing import Array
 from matsign.backends import Backend
 from matsign.core.members import nothing_failed
-from matsign.linalg.stacks import adjoint, broadcast_scalar, eye, far_exponent, hermitian, largest, norm, safe_divisor
+from matsign.linalg.stacks import adjoint, broadcast_scalar, eye, far_exponent, hermitian, largest, safe_divisor
 
 _SWEEPS = 24
 
@@ -176,7 +176,7 @@ def _is_stable(backend: Backend, discrete: bool, p: RiccatiProblem, alpha: Array
     a = backend.ldexp(p.a, broadcast_scalar(-alpha))
     if p.e is not None:
         a = backend.solve(backend.ldexp(p.e, broadcast_scalar(-backend.exponent(largest(backend, p.e)))), a)
-    known = backend.xp.isfinite(norm(backend, a))
+    known = backend.xp.isfinite(backend.norm(a))
     values = backend.eig(backend.xp.where(broadcast_scalar(known), a, 0 * p.a))[0]
     beyond = backend.xp.abs(values) - 1 if discrete else values.real
     return known & (backend.xp.max(beyond, axis=-1) < 0)
@@ -193,7 +193,7 @@ def standard_form(backend: Backend, p: RiccatiProblem, *, discrete: bool) -> Sta
     if not discrete:
         return _without_cross(backend, plain, None)
     # A discrete equation may have a singular r. Then a part γI of its solution is moved into it.
-    weak = ~(norm(backend, p.r) * norm(backend, backend.inv(p.r)) < backend.eps(a) ** -0.5)
+    weak = ~(backend.norm(p.r) * backend.norm(backend.inv(p.r)) < backend.eps(a) ** -0.5)
     if nothing_failed(backend, weak):
         return _without_cross(backend, plain, None)
     return backend.rare_cond(
@@ -216,7 +216,7 @@ def _without_cross(backend: Backend, p: RiccatiProblem, short: Array | None) -> 
 
 def _shift_cost(backend: Backend, p: RiccatiProblem) -> StandardForm:
     """For y = x - γI the equation has r + γ bᴴb, s + γ aᴴb and q + γ (aᴴa - I)."""
-    gamma = safe_divisor(backend, norm(backend, p.q)) / math.sqrt(p.a.shape[-1])
+    gamma = safe_divisor(backend, backend.norm(p.q)) / math.sqrt(p.a.shape[-1])
     g, ah, bh = broadcast_scalar(gamma), adjoint(p.a), adjoint(p.b)
     s = g * (ah @ p.b)
     moved = RiccatiProblem(

@@ -42,7 +42,7 @@ from matsign.equations.riccati.problem import (
     time_exponent,
     with_shift,
 )
-from matsign.linalg.stacks import adjoint, broadcast_scalar, eye, hermitian, norm, safe_divisor
+from matsign.linalg.stacks import adjoint, broadcast_scalar, eye, hermitian, safe_divisor
 
 # By so many roundings of its norm the least eigenvalue of a regular r is positive.
 _REGULAR = 16
@@ -99,7 +99,7 @@ def solver_of(equation: Equation) -> Callable[..., Solution]:
 def _iterate_error(backend: Backend, equation: Equation, p: RiccatiProblem, x: Array, detail: Array) -> Array:
     """The backward error of an iterate that is no solution, as the figure of an error."""
     at = equation.gap(backend, p, x)
-    return figures(backend, x, norm(backend, at.gap) / safe_divisor(backend, at.terms))
+    return figures(backend, x, backend.norm(at.gap) / safe_divisor(backend, at.terms))
 
 
 class Problem(NamedTuple):
@@ -114,7 +114,7 @@ class Problem(NamedTuple):
 def in_good_units(backend: Backend, equation: Equation, p: RiccatiProblem, balanced: bool) -> Problem:
     p, whole, operator = scale_problem(backend, p, discrete=equation.discrete)
     found = standard_form(backend, p, discrete=equation.discrete)
-    sound = backend.xp.isfinite(norm(backend, found.a) + norm(backend, found.g) + norm(backend, found.q))
+    sound = backend.xp.isfinite(backend.norm(found.a) + backend.norm(found.g) + backend.norm(found.q))
     simple = backend.rare_cond(~sound, lambda p: _harmless(backend, p), lambda p: p, found)
     states = state_units(backend, simple) if balanced else None
     return Problem(
@@ -230,7 +230,7 @@ def _classify(
         found = solve_in_decimals(backend, equation, p)
         at = equation.exact_gap(backend, p, found.x)
         # Of a stabilising one nothing more is asked: rounded, it may be that of no plant nearby.
-        near = found.found & (found.stable | (norm(backend, at.gap) < enough * at.terms))
+        near = found.found & (found.stable | (backend.norm(at.gap) < enough * at.terms))
         again = _diagnose(backend, equation, p, found.closed, near)
         again = backend.xp.where(near & found.stable, backend.int_zeros(x), again)
         return (
@@ -303,7 +303,7 @@ def is_singular(backend: Backend, equation: Equation, p: RiccatiProblem, x: Arra
     weight = p.r + adjoint(p.b) @ x @ p.b if equation.discrete else p.r
     longest = backend.xp.max(backend.xp.abs(weight), axis=-1)
     weight = weight / safe_divisor(backend, longest)[..., :, None]
-    return ~(norm(backend, weight) * norm(backend, backend.inv(weight)) * (4 * weight.shape[-1] * backend.eps(x)) < 1)
+    return ~(backend.norm(weight) * backend.norm(backend.inv(weight)) * (4 * weight.shape[-1] * backend.eps(x)) < 1)
 
 
 def _is_lost(backend: Backend, p: RiccatiProblem, x: Array, lost: Array) -> Array:

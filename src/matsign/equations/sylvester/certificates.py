@@ -19,7 +19,7 @@ from matsign.iterations.refinement import (
     total,
 )
 from matsign.linalg.separation import ROUNDINGS, separation
-from matsign.linalg.stacks import adjoint, norm, random_probe
+from matsign.linalg.stacks import adjoint, random_probe
 
 _SAMPLES = 3
 
@@ -60,7 +60,7 @@ def _member_solutions(backend: Backend, a: Array, b: Array, q: Array) -> tuple[A
     """Those of one large member: from the powers of a sum where there is one to rely on, else from Schur forms."""
     if not bool(separating_line.likely_inseparable(backend, a, b)[0]):
         sums = shared_sums.sylvester(backend, a, b)
-        if sums.is_reliable(backend, ROUNDINGS * backend.eps(a) * (norm(backend, a) + norm(backend, b))):
+        if sums.is_reliable(backend, ROUNDINGS * backend.eps(a) * (backend.norm(a) + backend.norm(b))):
             return sums.responses(backend, q, None)
     return backend.host_callback(schur_functions.solutions, (q, backend.ones(q)), a, b, q)
 

@@ -14,7 +14,7 @@ from matsign._typing import Array
 from matsign.backends import Backend
 from matsign.iterations import refinement
 from matsign.iterations.refinement import RefinedSolution
-from matsign.linalg.stacks import adjoint, broadcast_scalar, norm, random_probe
+from matsign.linalg.stacks import adjoint, broadcast_scalar, random_probe
 
 # Powers of eps that a and b are changed by: the larger leaves the better eigenvectors, the smaller an equation nearer to one
 # that is itself nearly singular.
@@ -61,7 +61,7 @@ def _beside(backend: Backend, size: float, a: Array, b: Array, q: Array, *found:
 
 def _perturb(backend: Backend, a: Array, size: float) -> Array:
     n = a.shape[-1]
-    return a + broadcast_scalar(size / n * norm(backend, a)) * random_probe(backend, n, n, a)
+    return a + broadcast_scalar(size / n * backend.norm(a)) * random_probe(backend, n, n, a)
 
 
 def _by(backend: Backend, e: Vectors, a: Array, b: Array, q: Array, times: int) -> RefinedSolution:

@@ -21,7 +21,7 @@ from matsign.iterations import refinement, separating_line
 from matsign.iterations.block_structures import Dense
 from matsign.iterations.newton import has_converged, newton
 from matsign.iterations.refinement import RefinedSolution
-from matsign.linalg.stacks import adjoint, assemble, eye, norm, plus_identity, random_probe, trace
+from matsign.linalg.stacks import adjoint, assemble, eye, plus_identity, random_probe, trace
 
 # An equation with at most so many unknowns is solved as one linear system.
 LEAF = 144
@@ -141,7 +141,7 @@ def _at_angle(backend: Backend, m: Array, eighths: int) -> Any:
         count = (n + float(trace(backend, s).real[0])) / 2
         if not bool(has_converged(backend, found)[0]) or not 0.5 < count < n - 0.5 or abs(count - round(count)) > 0.1:
             # An eigenvalue on the line, or nothing on one side of it: step aside by a part of the spread.
-            at += 0.1 * float(norm(backend, plus_identity(backend, -at, turned))[0]) / math.sqrt(n)
+            at += 0.1 * float(backend.norm(plus_identity(backend, -at, turned))[0]) / math.sqrt(n)
             continue
         yield _cut_at(backend, m, s, round(count))
         right = trace(backend, turned + turned @ s).real[0] / (2 * count)
@@ -155,7 +155,7 @@ def _cut_at(backend: Backend, m: Array, s: Array, count: int) -> _Cut:
     projected = plus_identity(backend, 1.0, s) @ random_probe(backend, n, count, s)
     u = backend.xp.linalg.qr(projected, mode="complete")[0]
     t = adjoint(u) @ m @ u
-    defect = float((norm(backend, t[:, count:, :count]) / norm(backend, m))[0])
+    defect = float((backend.norm(t[:, count:, :count]) / backend.norm(m))[0])
     return _Cut(u, t, count, defect if math.isfinite(defect) else math.inf)
 
 

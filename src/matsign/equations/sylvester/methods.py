@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -12,6 +11,7 @@ from matsign.backends import Backend
 from matsign.core import scaling
 from matsign.core.failures import Failure
 from matsign.core.members import Solution, solution
+from matsign.core.tolerances import working_precision
 from matsign.direct import schur_functions
 from matsign.equations.lyapunov.methods import lyapunov
 from matsign.equations.sylvester import diagonalisation, divide_and_conquer
@@ -25,7 +25,7 @@ from matsign.iterations.refinement import (
 )
 from matsign.linalg import balancing
 from matsign.linalg.separation import rounding_separation
-from matsign.linalg.stacks import adjoint, all_false, broadcast_scalar, norm, plus_identity, scale_to_unit, trace
+from matsign.linalg.stacks import adjoint, all_false, broadcast_scalar, plus_identity, scale_to_unit, trace
 
 _TRIES = 4
 
@@ -81,7 +81,7 @@ def _system_at_size(backend: Backend, a: Array, b: Array, q: Array) -> Solution:
 def _as_system(backend: Backend, a: Array, b: Array, q: Array) -> tuple[Array, Array]:
     """(x, where it is to be relied on) from one linear system for its entries."""
     found = few_unknowns.sylvester(backend, a, b, q)
-    return found.x, few_unknowns.reliable(backend, found, norm(backend, a) + norm(backend, b), *terms(a, b, q, found.x))
+    return found.x, few_unknowns.reliable(backend, found, backend.norm(a) + backend.norm(b), *terms(a, b, q, found.x))
 
 
 def _sylvester(backend: Backend, a: Array, b: Array, q: Array, method: str) -> Solution:
@@ -189,14 +189,14 @@ def _divide(backend: Backend, a: Array, b: Array, q: Array) -> Solution:
 
 
 def _eigenvectors(backend: Backend, a: Array, b: Array, q: Array) -> Solution:
-    return _classify(backend, diagonalisation.sylvester(backend, a, b, q, _working_precision(backend, q)), a, b)
+    return _classify(backend, diagonalisation.sylvester(backend, a, b, q, working_precision(backend, q)), a, b)
 
 
 def _classify(backend: Backend, found: RefinedSolution, a: Array, b: Array) -> Solution:
     """An answer, or why it is none: an equation that rounding may have made singular, or a residual that stayed large."""
     xp, none = backend.xp, backend.int_zeros(found.x)
     # Close to the best there is: with matrices changed by 1e-11, a singular equation has errors of 1e-12.
-    lost = ~(found.error < 4 * _working_precision(backend, found.x))
+    lost = ~(found.error < 4 * working_precision(backend, found.x))
     failure = Failure.NOT_CONVERGED.where(backend, lost, none)
     apart = found.separation > rounding_separation(backend, a, b)
     return solution(backend, (found.x,))._replace(
@@ -211,8 +211,3 @@ WAYS = {
     "divide": _divide,
     "eigenvectors": _eigenvectors,
 }
-
-
-def _working_precision(backend: Backend, q: Array) -> float:
-    """A backward error that leaves nothing to wish for."""
-    return 8 * math.sqrt(max(q.shape[-2:])) * backend.eps(q)

@@ -5,8 +5,8 @@ The sign of [[A, C], [0, B]] with A negative stable and B positive stable is [[-
 (`iterations.smith`). A shift s leaves the equation alone, (a - sI) x + x (b + sI) = q, so a vertical line between
 the spectra of a and -b is all that these need. Where there is none, there are three ways, one for each place to compute
 in: Schur vectors (Bartels & Stewart 1972) on a CPU, spectral divide and conquer on an accelerator, and refined
-eigenvectors where sizes cannot depend on values. A few unknowns on a CPU are one linear system (`iterations.few_unknowns`). Whichever
-it is, an equation whose separation (`separation.py`) is at the level of rounding has no answer.
+eigenvectors where sizes cannot depend on values. A few unknowns on a CPU are one linear system (`iterations.few_unknowns`).
+Whichever it is, an equation whose separation (`separation.py`) is at the level of rounding has no answer.
 
 Differential:  a dx + dx b = dq - da x - x db, the same equation again.
 """
@@ -145,6 +145,6 @@ SYLVESTER = public_function(
     tangent=scaling.tangent_at_size(_powers, _tangent),
     cotangent=scaling.cotangent_at_size(_powers, _cotangent),
     linear=True,
-    alone=lambda method: method == "auto",
+    unstacked=lambda method: method == "auto",
     choices={"method": tuple(WAYS)},
 )

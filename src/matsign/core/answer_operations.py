@@ -1,0 +1,57 @@
+"""Numbers computed from an answer, such as errors and condition numbers, as operations of their own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from matsign._typing import Array, Arrays
+from matsign.backends import Backend
+from matsign.core.members import no_figures
+from matsign.core.operations import BoundOperation
+from matsign.core.public import FunctionSpec
+
+
+@dataclass(frozen=True)
+class AnswerOperation:
+    """Numbers for each member from the arrays of an operation, its value and its failures.
+
+    An operation as `BoundOperation` is one, whose failures are all 0. A child says how many numbers there are and how they are
+    computed: ``numbers(backend, given, value, converged)``.
+    """
+
+    spec: FunctionSpec
+    step: BoundOperation
+    batch: None = None
+    fixed = finite = False
+
+    @property
+    def count(self) -> int:
+        return 1
+
+    @property
+    def unrolls(self) -> bool:
+        return self.step.unrolls
+
+    def over(self, count: int) -> Any:
+        return self
+
+    def result_shapes(self, arrays: Arrays) -> list[tuple[tuple[int, ...], str]]:
+        return [((arrays[0].shape[0],), "real")] * self.count
+
+    def raises(self, backend: Backend, flat: Arrays) -> bool:
+        return False
+
+    def __call__(self, backend: Backend, *arrays: Array) -> Arrays:
+        return self.evaluate(backend, *arrays)
+
+    def evaluate(self, backend: Backend, *arrays: Array) -> Arrays:
+        count = sum(self.step.given)
+        given, value, failure = arrays[:count], arrays[count:-1], arrays[-1]
+        with backend.full_precision(given[0]):
+            numbers = self.numbers(backend, given, value, failure == 0)
+        none = backend.int_zeros(given[0])
+        return (*numbers, none, none, no_figures(backend, given[0]))
+
+    def numbers(self, backend: Backend, given: Arrays, value: Arrays, converged: Array) -> Arrays:
+        raise NotImplementedError
