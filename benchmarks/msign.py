@@ -111,7 +111,9 @@ def main() -> None:
     chosen = options.parse_args()
     torch.manual_seed(0)
     rows = []
-    dtypes = [torch.float32] + [torch.bfloat16] * (load("torch").short(torch.ones(1, device=DEVICE)) is not None)
+    dtypes = [torch.float32] + [torch.bfloat16] * (
+        load("torch").fast_half_dtype(torch.ones(1, device=DEVICE)) is not None
+    )
     PEAK.update({dtype: rate(dtype, 4096 if GPU else 2048) for dtype in dtypes})
     for shape in SHAPES:
         for kind in ("Gaussian", "log 1e-3"):

@@ -59,7 +59,7 @@ OPTIMISERS = {
         params, schedule="polar_express", steps=5, **options
     ),
 }
-if load("torch").short(torch.ones(1, device=DEVICE)) is not None:
+if load("torch").fast_half_dtype(torch.ones(1, device=DEVICE)) is not None:
     OPTIMISERS["matsign.optim.Muon, half precision"] = lambda params, **options: Muon(
         params, precision="half", **options
     )

@@ -107,7 +107,7 @@ def theirs(lines: list[str]) -> None:
 
 def in_half(m: np.ndarray, short: str) -> np.ndarray:
     """As on a device with units for this dtype."""
-    backends.load("torch").short = lambda x: short  # type: ignore[method-assign]
+    backends.load("torch").fast_half_dtype = lambda x: short  # type: ignore[method-assign]
     return matsign.msign(torch.from_numpy(m), steps=4, precision="half").numpy()
 
 

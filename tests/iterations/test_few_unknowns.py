@@ -78,7 +78,7 @@ def test_ordinary_equations_are_solved_so(dtype, monkeypatch, rng):
 def test_what_is_not_relied_on(dtype, rng):
     a = np.stack([np.diag([1.0, -1.0]), np.diag([1.0, 1e-9]), np.eye(2), 1e12 * np.eye(2)]).astype(dtype)
     q = np.ones((4, 2, 2), dtype)
-    with NUMPY.scoped(a):
+    with NUMPY.full_precision(a):
         found = few_unknowns.lyapunov(NUMPY, a, q, symmetric=True)
     size = 2 * NUMPY.norm(a)
     fine = few_unknowns.reliable(NUMPY, found, size, q, -(a @ found.x), -(found.x @ adjoint(a)))

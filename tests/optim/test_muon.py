@@ -933,7 +933,7 @@ def test_masked_tensors_and_integers_are_refused():
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        masked = torch.mask_unreachable.masked_tensor(torch.eye(3), torch.ones(3, 3, dtype=torch.bool))
+        masked = torch.masked.masked_tensor(torch.eye(3), torch.ones(3, 3, dtype=torch.bool))
     with pytest.raises(TypeError, match="MaskedTensor"):
         matsign.msign(masked)
     with pytest.raises(TypeError, match=r"parameter 0 of group 0 has dtype torch.int64"):

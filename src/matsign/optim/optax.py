@@ -97,7 +97,7 @@ def scale_by_msign(
     Raises
     ------
     ValueError
-        If an option is out of range, or a leaf is not a matrix. Leave such leaves out by ``optax.mask_unreachable``, or give them
+        If an option is out of range, or a leaf is not a matrix. Leave such leaves out by ``optax.masked``, or give them
         to another transformation by ``optax.multi_transform``.
 
     See Also

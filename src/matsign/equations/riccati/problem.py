@@ -246,6 +246,7 @@ def state_units(backend: Backend, p: StandardForm) -> Array | None:
     xp = backend.xp
     off = 1 - eye(backend, p.a.real)
     column_of_ones = p.a[..., :1].real * 0 + 1
+    one = column_of_ones[:1]  # of the whole stack a step would keep more than it may
 
     def step(state: Any) -> Any:
         a, g, q, unit, units = state
@@ -253,7 +254,7 @@ def state_units(backend: Backend, p: StandardForm) -> Array | None:
         rising = (a @ one_over + g @ unit) * unit
         falling = (a.mT @ unit + q @ one_over) * one_over
         both = (rising > 0) & (falling > 0)
-        ratio = xp.log2(xp.where(both, falling, column_of_ones[:1]) / xp.where(both, rising, column_of_ones[:1]))
+        ratio = xp.log2(xp.where(both, falling, one) / xp.where(both, rising, one))
         # All states move at once, so each goes a little less than its way; what is within a factor of 8 stays.
         move = xp.where(xp.abs(ratio) > 3, xp.round(0.4 * ratio), 0 * ratio)
         move = xp.where(xp.isfinite(move), move, 0 * unit)
