@@ -38,7 +38,7 @@ def test_ranks_in_panels_and_together(n, rank, rng):
     a = (rng.integers(-3, 4, (n, rank)) @ rng.integers(-3, 4, (rank, n))).astype(float)
     for p in nullity._PRIMES:
         residues = nullity._residues(a, p)
-        assert nullity._rank(residues, p) == nullity._ranks_together(residues[None], p)[0] == rank
+        assert nullity._rank(residues, p) == nullity._batched_ranks(residues[None], p)[0] == rank
 
 
 def test_the_primes_are_primes_with_a_root_of_minus_one():

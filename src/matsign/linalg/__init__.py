@@ -1,1 +1,1 @@
-"""Linear algebra on stacks that functions, equations and iterations share."""
+"""Linear algebra on stacks of matrices, shared by functions, equations and iterations."""

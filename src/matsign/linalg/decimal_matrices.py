@@ -1,7 +1,7 @@
-"""Real matrices of decimal numbers with as many digits as asked for, as NumPy arrays of ``decimal.Decimal``.
+"""Real matrices of decimal numbers with a chosen number of digits, as NumPy arrays of ``decimal.Decimal``.
 
-Products, sums and multiples are NumPy's own. The exponents have no bounds to speak of, so nothing over- or underflows, and
-what a cancellation costs is paid in digits. Use them inside `precision`: the precision belongs to the thread.
+Products, sums and multiples are NumPy's own. The range of exponents is so wide that nothing over- or underflows. Compute
+inside `precision`, which sets the number of digits for the current thread.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ import numpy as np
 
 from matsign._typing import NDArray as Array
 
-_ROUGH = 28  # digits of a norm
+_NORM_DIGITS = 28
 
 
 @contextlib.contextmanager
 def precision(count: int) -> Iterator[None]:
-    """Decimal arithmetic with this many digits. A division by zero and a result that is no number are an ArithmeticError."""
+    """Decimal arithmetic with `count` digits. A division by zero or an invalid operation raises an ArithmeticError."""
     context = decimal.Context(prec=count, Emax=decimal.MAX_EMAX, Emin=decimal.MIN_EMIN)
     with decimal.localcontext(context):
         yield
 
 
 def from_floats(x: Array) -> Array:
-    """The values of `x`; a complex matrix as the real one [[re, -im], [im, re]], which keeps products and adjoints."""
+    """`x` exactly; a complex matrix becomes the real [[re, -im], [im, re]], which preserves products and adjoints."""
     if np.iscomplexobj(x):
         x = np.block([[x.real, -x.imag], [x.imag, x.real]])
     out = np.empty(x.shape, object)
@@ -49,8 +49,8 @@ def eye(n: int) -> Array:
 
 
 def size(x: Array) -> Decimal:
-    """Frobenius norm, to the digits that a scale or a comparison needs: a root in a thousand digits takes longer than a step."""
-    rough = decimal.Context(prec=_ROUGH, Emax=decimal.MAX_EMAX, Emin=decimal.MIN_EMIN)
+    """Frobenius norm to 28 digits, enough to scale or compare; a square root to a thousand digits would be slow."""
+    rough = decimal.Context(prec=_NORM_DIGITS, Emax=decimal.MAX_EMAX, Emin=decimal.MIN_EMIN)
     total = Decimal(0)
     for v in map(rough.plus, x.ravel()):
         total = rough.fma(v, v, total)
@@ -58,7 +58,7 @@ def size(x: Array) -> Decimal:
 
 
 def inverse(a: Array) -> Array:
-    """By Gauss and Jordan with pivoting, in place of a copy; an ArithmeticError for a singular matrix."""
+    """Inverse by Gauss-Jordan elimination with partial pivoting; raises an ArithmeticError for a singular matrix."""
     a, n, one = a.copy(), len(a), Decimal(1)
     rows = list(range(n))
     for k in range(n):

@@ -1,14 +1,14 @@
-"""The generalised null space of a matrix and the spectral projector on it, with every shape known beforehand.
+"""The generalised null space of a matrix and the spectral projector on it, with shapes that do not depend on values.
 
-V ← null(Π M Π), Π = I - VVᴴ, grows until it stops: each stage adds one level of the Jordan chains of zero. Ranks of M², M⁴
-would be the textbook way; they get the rank wrong, because squaring squares the gap. Columns outside the null space are
-masked instead of cut off, so a batch may mix ranks and a trace keeps its shapes.
+V ← null(Π M Π), Π = I - VVᴴ, is repeated until V stops growing: each stage adds one level of the Jordan chains of the
+eigenvalue 0. The ranks of M², M⁴, … are less reliable, because squaring squares the gap between singular values. Columns
+outside the null space are masked instead of removed, so a batch may mix ranks and a traced program has fixed shapes.
 
-How many columns each stage adds is counted exactly where M, with its floating-point entries taken as they stand, is as
-singular as `rtol` says: rounding in one stage is multiplied by the condition number in the next, so that no tolerance tells a
-zero of the third stage from a small number. Elsewhere the singular values decide, and with a chain of length k that leaves
-eigenvalues up to the k-th root of `rtol` open. They decide also where exact zeros leave others that `rtol` does not tell from
-zero: a Laplacian has its null space exactly, and what a product with it leaves there is rounding.
+If the nullity of M, its floating-point entries taken as exact, accounts for every singular value below `rtol`, the number of
+columns that each stage adds is counted exactly (`linalg.nullity`): rounding in one stage is multiplied by the condition number
+in the next, so no tolerance separates zeros of the third stage from small numbers. Otherwise singular values below `rtol`
+count as zero; with a chain of length k, eigenvalues up to rtol^(1/k) then cannot be told from 0. Singular values also decide
+where the exact count gives no sound deflation: the null space of a Laplacian is exact, a product with it has rounding there.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from matsign.linalg.stacks import adjoint, broadcast_scalar, eye, safe_divisor
 class Deflation(NamedTuple):
     """M with its zero eigenvalues moved to `shift`: ``matrix = (I - P) M (I - P) + shift P``.
 
-    `defective` tells where zero has a Jordan block; `sound` where left and right null spaces fit together, and zero stands
-    apart from the other eigenvalues by more than what `rtol` leaves open; `exact` where M as it stands has these zeros, and
-    `null` where it has their eigenvectors.
+    Masks of members. `defective`: 0 has a Jordan block. `sound`: left and right null spaces have equal dimensions, and 0 is
+    separated from the other eigenvalues by more than the uncertainty due to `rtol`. `exact`: the zeros were counted exactly.
+    `null`: M is exactly singular, and its nullity accounts for all singular values below `rtol`.
     """
 
     matrix: Array
@@ -41,9 +41,9 @@ class Deflation(NamedTuple):
 
 
 class _NullSpace(NamedTuple):
-    """An orthonormal basis of the generalised null space in the last columns, ones where they are, and the chain length.
+    """`basis`: orthonormal, in the last columns, which `zeros` marks by ones. `depth`: length of the longest Jordan chain.
 
-    `mixed` where more singular values than were counted are zero to rounding, so that the basis may be of any of their vectors.
+    `mixed`: more singular values are zero to rounding than were counted, so the basis may span other singular vectors.
     """
 
     basis: Array
@@ -53,19 +53,19 @@ class _NullSpace(NamedTuple):
 
 
 def deflate(backend: Backend, m: Array, rtol: float) -> Deflation:
-    """Split the eigenvalue zero off; a singular value of at most `rtol` times the largest counts as zero."""
+    """Deflate the eigenvalue zero; a singular value of at most `rtol` times the largest counts as zero."""
     _, values, _ = backend.svd(m)
     smallest = rtol * backend.xp.max(values, axis=-1)
     near = backend.xp.sum(backend.xp.astype(values <= smallest[:, None], values.dtype), axis=-1)
-    counts, null = _counts(backend, m, near)
+    counts, null = _exact_nullities(backend, m, near)
     found = _split_off_zero(backend, m, rtol, smallest, counts, null)
 
     def deflate_singular(m: Array, smallest: Array, counts: Array, found: Deflation) -> Deflation:
-        longer = _split_off_zero(backend, m, rtol, smallest, counts, found.exact & ~found.exact)._replace(
+        toleranced = _split_off_zero(backend, m, rtol, smallest, counts, found.exact & ~found.exact)._replace(
             null=found.null
         )
-        more = (backend.trace(longer.projector) - backend.trace(found.projector)).real > 0.5
-        better: Deflation = backend.masked_select(longer.sound & more, longer, found)
+        more = (backend.trace(toleranced.projector) - backend.trace(found.projector)).real > 0.5
+        better: Deflation = backend.masked_select(toleranced.sound & more, toleranced, found)
         return better
 
     if backend.unrolls_loops(m):
@@ -80,27 +80,28 @@ def _split_off_zero(backend: Backend, m: Array, rtol: float, smallest: Array, co
     xp = backend.xp
     right = _null_space(backend, m, smallest, counts, exact)
     left = _null_space(backend, adjoint(m), smallest, counts, exact)
-    # Both bases are the last columns of unitary matrices, so ones in the other places make their product invertible.
+    # Ones on the diagonal for the masked columns make the overlap invertible if the two null spaces are dual.
     kept = xp.astype(1 - right.zeros, m.dtype)
     overlap = adjoint(left.basis) @ right.basis + eye(backend, m) * kept[:, None, :]
     projector = right.basis @ backend.inv(overlap) @ adjoint(left.basis)
     rest = eye(backend, m) - projector
-    # The size of the other eigenvalues: their geometric mean.
+    # The shift is the geometric mean of the moduli of the nonzero eigenvalues.
     logdet = backend.log_determinant(m + projector)
     rank = xp.sum(1 - right.zeros, axis=-1)
     shift = xp.exp(logdet.real / safe_divisor(backend, rank))
     matrix = rest @ m @ rest + broadcast_scalar(xp.astype(shift, m.dtype)) * projector
-    # Nothing is left for zero to be told apart from where there is nothing else.
-    apart = (rank == 0) | (
-        _blur(backend, m, projector, right.depth, exact, rtol) * backend.norm(backend.inv(matrix)) < 0.1
+    # At rank 0 there are no other eigenvalues to be separated from.
+    separated = (rank == 0) | (
+        _zero_eigenvalue_error(backend, m, projector, right.depth, exact, rtol) * backend.norm(backend.inv(matrix))
+        < 0.1
     )
-    sound = (xp.sum(right.zeros, axis=-1) == xp.sum(left.zeros, axis=-1)) & apart
+    sound = (xp.sum(right.zeros, axis=-1) == xp.sum(left.zeros, axis=-1)) & separated
     sound = sound & ~(exact & (right.mixed | left.mixed))
     return Deflation(matrix, projector, shift, right.depth > 1, sound, exact, exact)
 
 
-def _counts(backend: Backend, m: Array, zeros: Array) -> tuple[Array, Array]:
-    """The dimensions of the null spaces of m, m², ..., and where they account for all `zeros` singular values near zero."""
+def _exact_nullities(backend: Backend, m: Array, zeros: Array) -> tuple[Array, Array]:
+    """The dimensions of the null spaces of m, m², …, and where the first accounts for all `zeros` small singular values."""
     counts = backend.zeros(tuple(m.shape[:2]), m.real)
     if not backend.unrolls_loops(m):
         like = backend.xp.zeros_like(counts, dtype=backend.xp.int32)
@@ -109,7 +110,7 @@ def _counts(backend: Backend, m: Array, zeros: Array) -> tuple[Array, Array]:
 
 
 def _null_space(backend: Backend, m: Array, smallest: Array, counts: Array, exact: Array) -> _NullSpace:
-    """Stage by stage, as many columns as `counts` says where it is `exact`, else the singular values below `smallest`."""
+    """Each stage takes `counts` columns where `exact`, else those of the singular values below `smallest`."""
     xp, one, n = backend.xp, backend.ones(m), m.shape[-1]
     place = backend.astype(backend.asarray(np.arange(n), m), backend.dtype_name(one))[None]
 
@@ -131,11 +132,13 @@ def _null_space(backend: Backend, m: Array, smallest: Array, counts: Array, exac
     return _NullSpace(basis, zeros, depth, mixed > 0)
 
 
-def _blur(backend: Backend, m: Array, projector: Array, depth: Array, exact: Array, rtol: float) -> Array:
-    """How far a change of m by `rtol` moves the eigenvalue zero.
+def _zero_eigenvalue_error(
+    backend: Backend, m: Array, projector: Array, depth: Array, exact: Array, rtol: float
+) -> Array:
+    """How far a relative change of m by `rtol` can move the eigenvalue 0.
 
-    By the norm of its projector times as much where it is simple, by the k-th root of that, in units of the nilpotent part,
-    with a chain of length k. Where the chains are known exactly the change keeps them.
+    If 0 is semisimple: rtol ‖m‖ ‖P‖. With a Jordan chain of length k: ν (rtol ‖m‖ ‖P‖ / ν)^(1/k), ν = ‖P m P‖. Chains that
+    were counted exactly count as semisimple.
     """
     change = rtol * backend.norm(m) * backend.norm(projector)
     nilpotent = backend.xp.maximum(backend.norm(projector @ m @ projector), change)

@@ -1,7 +1,7 @@
-"""Products and sums of matrices in nearly twice the working precision, from working-precision products that are exact.
+"""Products and sums of matrices in nearly twice the working precision, from exact products in working precision.
 
-A residual that is smaller than the rounding of its own terms says nothing. Cut into slices of few enough bits, matrices have
-products without any rounding (Ozaki, Ogita, Oishi & Rump 2012), and sums that keep what they round off (Knuth 1969) add them up.
+They compute residuals that are smaller than the rounding errors of their terms. Each matrix is split into slices of so few bits
+that products of slices are exact (Ozaki, Ogita, Oishi & Rump 2012); error-free addition (Knuth 1969) sums them.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from matsign.linalg.stacks import adjoint, assemble
 
 
 class DoubleWord(NamedTuple):
-    """The unevaluated sum high + low, low below the rounding of high; None where it is zero."""
+    """The unevaluated sum high + low, |low| at most the rounding error of high; a low of None is zero."""
 
     high: Array
     low: Array | None
@@ -35,7 +35,7 @@ def dw_add(x: DoubleWord, y: DoubleWord) -> DoubleWord:
     if x.low is None and y.low is None:
         return DoubleWord(high, low)
     low = low + (y.low if x.low is None else x.low if y.low is None else x.low + y.low)
-    # Where the high parts cancel, what they had lost is as large as what is left.
+    # Where the high parts cancel, low may be as large as high: normalise.
     total = high + low
     return DoubleWord(total, low - (total - high))
 
@@ -45,7 +45,7 @@ def dw_neg(x: DoubleWord) -> DoubleWord:
 
 
 def times(s: Any, x: DoubleWord) -> DoubleWord:
-    """x times powers of two, or -1."""
+    """s x, exact for s = ±2^k."""
     return _each(lambda part: s * part, x)
 
 
@@ -62,7 +62,7 @@ def dw_product(backend: Backend, x: DoubleWord, y: DoubleWord) -> DoubleWord:
     """x y of real or complex matrices."""
     if not backend.is_complex(x.high):
         return _product(backend, x, y)
-    # [[re, -im], [im, re]] of x acts on [re; im] of y as x on y.
+    # [[re x, -im x], [im x, re x]] [re y; im y] = [re xy; im xy].
     n = x.high.shape[-2]
     z = _product(backend, _each(lambda m: _real_form(backend, m), x), _each(lambda m: _real_stack(backend, m), y))
     return _each(lambda m: m[..., :n, :] + 1j * m[..., n:, :], z)
@@ -82,29 +82,29 @@ def _real_stack(backend: Backend, m: Array) -> Array:
 
 
 def _product(backend: Backend, x: DoubleWord, y: DoubleWord) -> DoubleWord:
-    """The products of the first two slices of each, without rounding, and what is left in working precision."""
+    """Exact products of the leading slices, and the remaining terms in working precision."""
     digits = -round(math.log2(backend.eps(x.high))) + 1
-    # Two slices of this many bits, multiplied and summed, fill the digits of one number.
+    # The sum of n products of two slices of digits - shift bits fits one significand.
     shift = digits - (digits - math.ceil(math.log2(x.high.shape[-1] + 1))) // 2
-    a, a_rest = _slice(backend, x.high, -1, shift)
-    b, b_rest = _slice(backend, y.high, -2, shift)
-    a_next, a_last = _slice(backend, a_rest, -1, shift)
-    b_next, b_last = _slice(backend, b_rest, -2, shift)
+    a, a_rest = _split_bits(backend, x.high, -1, shift)
+    b, b_rest = _split_bits(backend, y.high, -2, shift)
+    a_next, a_last = _split_bits(backend, a_rest, -1, shift)
+    b_next, b_last = _split_bits(backend, b_rest, -2, shift)
     rest = backend.addmm(1.0, backend.addmm(1.0, a @ b_last, 1.0, a_next, b_rest), 1.0, a_last, y.high)
     if x.low is not None:
         rest = backend.addmm(1.0, rest, 1.0, x.low, y.high)
     if y.low is not None:
         rest = backend.addmm(1.0, rest, 1.0, x.high, y.low)
-    # The small ones first.
+    # Add the small terms first.
     return dw_add(
         from_double(a @ b), dw_add(from_double(a @ b_next), dw_add(from_double(a_next @ b), from_double(rest)))
     )
 
 
-def _slice(backend: Backend, x: Array, axis: int, shift: int) -> tuple[Array, Array]:
-    """(high, rest): few bits below the largest entry of each row (or column) of x, and what is left."""
+def _split_bits(backend: Backend, x: Array, axis: int, shift: int) -> tuple[Array, Array]:
+    """(high, rest), x = high + rest: high has few bits below the largest entry of each row (or column) of x."""
     top = backend.xp.max(backend.xp.abs(x), axis=axis, keepdims=True)
-    # Adding and subtracting a large power of two rounds to a multiple of its last digit.
+    # Adding and subtracting a large power of two rounds x to a multiple of that power's unit in the last place.
     large = backend.ldexp(backend.xp.ones_like(top), backend.exponent(top) + shift)
     high = (x + large) - large
     return high, x - high

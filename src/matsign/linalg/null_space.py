@@ -1,13 +1,12 @@
-"""The part of a singular matrix off its null space: from the left null space, an orthonormal basis of which is well-conditioned.
+"""Block triangular form of a singular matrix from an orthonormal basis of its left null space.
 
-With p the orthogonal projector on the left null space of a, p a = 0, and in a basis of its complement and of its range
+With p the orthogonal projector on the left null space of a, p a = 0. In an orthonormal basis of ker p, then of range p,
 
     a = [[corner, across], [0, 0]].
 
-Where the corner is nonsingular zero is a semisimple eigenvalue, with the spectral projector p - corner⁻¹ across, and a
-function of a that is zero at zero is [[f(corner), corner⁻¹ f(corner) across], [0, 0]]. What is dropped is at most `rtol` times
-the norm of a, whatever the angle between the null space and the rest: a small backward error, also where the spectral projector
-is large.
+If the corner is nonsingular, 0 is a semisimple eigenvalue of a with the spectral projector p - corner⁻¹ across, and a
+function f with f(0) = 0 gives f(a) = [[f(corner), corner⁻¹ f(corner) across], [0, 0]]. Dropping small singular values is a
+backward error of at most `rtol` ‖a‖, even if the spectral projector is large.
 """
 
 from __future__ import annotations
@@ -22,9 +21,8 @@ from matsign.linalg.stacks import adjoint, broadcast_scalar, eye
 class Split(NamedTuple):
     """`corner` + `across` is the matrix with small singular values dropped; `shifted` is corner + shift `projector`.
 
-    `projector` is the orthogonal one on the left null space, `count` its rank, `dropped` the largest singular value that was
-    dropped, or rounding, over the largest of all. `defective` tells where the corner is singular too, so that zero has a Jordan
-    block.
+    `projector` is the orthogonal projector on the left null space, `count` its rank. `dropped` is the largest dropped singular
+    value over the largest of all, at least n eps. `defective`: the corner is singular too, so 0 has a Jordan block.
     """
 
     corner: Array
@@ -38,7 +36,7 @@ class Split(NamedTuple):
 
 
 def split_null_space(backend: Backend, a: Array, rtol: float) -> Split:
-    """A singular value of at most `rtol` times the largest is zero."""
+    """Split a; singular values of at most `rtol` times the largest count as zero."""
     xp = backend.xp
     u, values, _ = backend.svd(a)
     top = values[..., 0]
@@ -47,14 +45,14 @@ def split_null_space(backend: Backend, a: Array, rtol: float) -> Split:
     p = basis @ adjoint(basis)
     rest = eye(backend, a) - p
     corner, across, count = rest @ a @ rest, rest @ a @ p, xp.sum(zeros, axis=-1)
-    # With ones in place of the zeros that are split off, what is small in the corner is another level of Jordan chains.
+    # Adding p replaces the deflated zeros by ones: a small singular value left is one of the corner, from a Jordan chain.
     size = xp.where(top > 0, top, backend.ones(a))
-    raised = corner / broadcast_scalar(xp.astype(size, a.dtype)) + p
-    again = (backend.svd(raised)[1] <= max(rtol, a.shape[-1] * backend.eps(a))).any(-1)
-    # The size of the other eigenvalues: their geometric mean.
+    corner_plus_p = corner / broadcast_scalar(xp.astype(size, a.dtype)) + p
+    corner_singular = (backend.svd(corner_plus_p)[1] <= max(rtol, a.shape[-1] * backend.eps(a))).any(-1)
+    # The shift is the geometric mean of the moduli of the nonzero eigenvalues.
     rank = a.shape[-1] - count
-    shift = size * xp.exp(backend.log_determinant(raised).real / xp.where(rank > 0, rank, backend.ones(a)))
+    shift = size * xp.exp(backend.log_determinant(corner_plus_p).real / xp.where(rank > 0, rank, backend.ones(a)))
     shift = xp.where((shift > 0) & xp.isfinite(shift), shift, size)
     shifted = corner + broadcast_scalar(xp.astype(shift, a.dtype)) * p
     dropped = xp.maximum(xp.max(zeros * values, axis=-1) / size, a.shape[-1] * backend.eps(a) * backend.ones(a))
-    return Split(corner, across, shifted, shift, p, count, dropped, again & (count > 0))
+    return Split(corner, across, shifted, shift, p, count, dropped, corner_singular & (count > 0))

@@ -1,9 +1,9 @@
-"""The null spaces of the powers of a matrix of floating-point numbers, counted exactly.
+"""Exact dimensions of the null spaces of the powers of a matrix of floating-point numbers.
 
-Floating-point numbers are integers times powers of two, so a matrix of them has a rank that no rounding can blur: its rank
-modulo a prime is never larger, and smaller only where the prime divides every minor of that size (Dixon 1982 and others).
-Two primes near 2^20 leave a chance of about 1e-12 for that. Products modulo such a prime are exact in double precision up to
-8192 rows, so they are the BLAS's.
+Floating-point numbers are integers times powers of two, so the matrix has a well-defined exact rank. Its rank modulo a prime
+is never larger, and smaller only if the prime divides every minor of that size (Dixon 1982). For two primes near 2^20 the
+probability of that is about 1e-12. Products modulo such a prime are exact in double precision up to 8192 rows, so BLAS
+computes them.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from matsign._typing import NDArray as Array
 _PRIMES = (1048573, 1048517)
 _LARGEST = 8192
 _PANEL = 48
-# Up to here the members of a stack are worked off together.
+# Up to this size all members of a stack are eliminated together.
 _SMALL = 64
 
 
 def nullities(stack: Array) -> Array:
-    """(B, n) int32: the dimensions of the null spaces of m, m², ..., mⁿ; zeros for members too large to count."""
+    """(B, n) int32: the dimensions of the null spaces of m, m², …, mⁿ; zeros for matrices of more than 8192 rows."""
     n = stack.shape[-1]
     if n > _LARGEST:
         return np.zeros((len(stack), n), np.int32)
-    return np.minimum(*(_chains(np.stack([_residues(m, p) for m in stack]), p) for p in _PRIMES))
+    return np.minimum(*(_power_nullities(np.stack([_residues(m, p) for m in stack]), p) for p in _PRIMES))
 
 
-def _chains(a: Array, p: int) -> Array:
-    """The nullities modulo p; they stop growing once one power adds nothing."""
+def _power_nullities(a: Array, p: int) -> Array:
+    """The nullities modulo p; once a power adds nothing, later powers add nothing either."""
     n = a.shape[-1]
     power, out, grows = a, np.zeros(a.shape[:2], np.int32), np.arange(len(a))
     for k in range(n):
@@ -46,11 +46,11 @@ def _chains(a: Array, p: int) -> Array:
 def _ranks(a: Array, p: int) -> Array:
     if a.shape[-1] > _SMALL:
         return np.array([_rank(x, p) for x in a])
-    return _ranks_together(a, p)
+    return _batched_ranks(a, p)
 
 
-def _ranks_together(a: Array, p: int) -> Array:
-    """Elimination on all members of a stack at once, without divisions; a row that was a pivot is not touched again."""
+def _batched_ranks(a: Array, p: int) -> Array:
+    """Division-free elimination on all members of a stack at once; pivot rows are not changed afterwards."""
     free, each = np.ones(a.shape[:2], bool), np.arange(len(a))
     for column in range(a.shape[-1]):
         candidates = free & (a[:, :, column] != 0)
@@ -65,7 +65,7 @@ def _ranks_together(a: Array, p: int) -> Array:
 
 
 def _residues(m: Array, p: int) -> Array:
-    """The entries modulo p, as doubles, times one power of two for the whole matrix."""
+    """The entries, times one power of two for the whole matrix, modulo p, as doubles."""
     if np.iscomplexobj(m):
         both = _residues(np.stack([m.real, m.imag]), p)
         return _modulo(both[0] + _root_of_minus_one(p) * both[1], p)
@@ -80,7 +80,7 @@ def _residues(m: Array, p: int) -> Array:
 
 
 def _root_of_minus_one(p: int) -> int:
-    """A square root of -1 modulo a prime that is 1 modulo 4: a quarter of the way round a generator of the squares."""
+    """A square root of -1 modulo a prime p that is 1 modulo 4: x^((p-1)/4) for a quadratic nonresidue x."""
     for x in range(2, p):
         root = pow(x, (p - 1) // 4, p)
         if root * root % p == p - 1:
@@ -89,7 +89,7 @@ def _root_of_minus_one(p: int) -> int:
 
 
 def _modulo(x: Array, p: int) -> Array:
-    """Whole numbers below 2^53 modulo p: the quotient may be one off by rounding, which a second look mends."""
+    """Integers below 2^53 modulo p. Rounding may make the quotient wrong by 1; the last two lines correct that."""
     x = x - p * np.floor(x / p)
     x += p * (x < 0)
     x -= p * (x >= p)
@@ -97,7 +97,7 @@ def _modulo(x: Array, p: int) -> Array:
 
 
 def _rank(a: Array, p: int) -> int:
-    """Gauss's elimination modulo p, a panel of columns at a time so that most of the work is products."""
+    """Gaussian elimination modulo p by panels of columns, so that most of the work is matrix products."""
     a, n, rank = a.copy(), len(a), 0
     for start in range(0, n, _PANEL):
         stop = min(start + _PANEL, n)
@@ -117,7 +117,7 @@ def _rank(a: Array, p: int) -> int:
             rank += 1
             if rank == n:
                 return n
-        # The rows of the pivots among themselves, then all rows below at once.
+        # Update the pivot rows one after the other, then all rows below by one product.
         for k in range(first, rank):
             later = slice(k + 1, rank)
             a[later, stop:] = _modulo(a[later, stop:] + (p - factors[later, k - first, None]) * a[k, stop:], p)

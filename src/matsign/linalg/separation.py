@@ -1,8 +1,8 @@
-"""How far a linear matrix equation is from a singular one.
+"""The separation of a linear matrix equation: its distance to a singular one.
 
 The separation of an equation T(x) = q is the smallest singular value of T. A change of T of that size makes it singular, and
-rounding of size eps ‖T‖ moves x by up to eps ‖T‖ ‖x‖ / sep. Its reciprocal is the norm of the inverse, which is found by power
-iteration on the inverse operator and its adjoint.
+rounding of size eps ‖T‖ changes x by up to eps ‖T‖ ‖x‖ / sep. Its reciprocal ‖T⁻¹‖ is estimated by power iteration with T⁻¹
+and its adjoint.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from matsign.linalg.stacks import broadcast_scalar, random_probe
 
 
 class Separation(NamedTuple):
-    """The separation, at most, per member, and the unit vector in which a change of the right-hand side shows most."""
+    """`value`: an upper estimate of the separation per member. `worst`: the unit x for which ‖T(x)‖ is nearly smallest."""
 
     value: Array
     worst: Array
@@ -30,13 +30,13 @@ def separation(
     like: Array,
     steps: int = 3,
 ) -> Separation:
-    """The separation from above, within a few percent after three steps, and 0 for an operator that cannot be solved with.
+    """Estimate the separation from above, within a few percent after three steps; 0 if a solution is not finite.
 
-    `solve` is the inverse of T and `adjoint_solve` that of its adjoint, both on stacks shaped like `like`.
+    `solve` applies the inverse of T and `adjoint_solve` the inverse of its adjoint, to stacks shaped like `like`.
     """
 
-    def least_of(least: Array, size: Array) -> Array:
-        # Of a unit vector; NaN and infinity are a separation of nothing.
+    def update_estimate(least: Array, size: Array) -> Array:
+        # ‖T⁻¹ y‖ = size for a unit y gives sep ≤ 1/size; a size that is not finite counts as sep = 0.
         found = backend.xp.where(backend.xp.isfinite(size) & (size > 0), 1 / size, 0 * backend.ones(size))
         return backend.xp.minimum(least, found)
 
@@ -44,8 +44,8 @@ def separation(
         _, y, least = state
         x, size = _unit(backend, solve(y))
         y, adjoint_size = _unit(backend, adjoint_solve(x))
-        # Everyone stays for all steps, so the solvers may hold the whole stack.
-        return (x, y, least_of(least_of(least, size), adjoint_size)), least == least
+        # All members take all steps, so `solve` may hold the whole stack in a closure.
+        return (x, y, update_estimate(update_estimate(least, size), adjoint_size)), least == least
 
     first = _unit(backend, random_right_side(backend, like))[0]
     worst, _, least = backend.loop(step, (first, first, math.inf * backend.ones(like)), steps)
@@ -53,9 +53,9 @@ def separation(
 
 
 def may_be_singular(backend: Backend, least: Array, like: Array, limit: Array) -> Array:
-    """Whether the separation may be below `limit`, by one bound on it: of a random right-hand side, or of a growing sum.
+    """Whether the separation may be below `limit`, given the estimate `least` from one random right-hand side or one sum.
 
-    The worst direction is in a random one with 1/√(n m) of its length on average, and hardly ever with a hundredth of that.
+    A random unit vector has a component of about 1/√(n m) in the worst direction, rarely less than a hundredth of that.
     """
     return ~(least > 100 * math.sqrt(math.prod(like.shape[-2:])) * limit)
 
@@ -71,16 +71,16 @@ def _unit(backend: Backend, x: Array) -> tuple[Array, Array]:
     return x / broadcast_scalar(backend.xp.where(size > 0, size, backend.ones(x))), size
 
 
-# Of power iteration for a norm.
-_STEPS = 6
+# Steps of power iteration in `spectral_norm`.
+_NORM_STEPS = 6
 
-# What rounding may do to a singular value of an operator, beside eps times its norm: a similarity of two products may be behind
-# the entries, another is the Schur form.
+# Rounding may change a singular value of an operator by this times eps times its norm: two products for a similarity that
+# gave the caller's entries, two for the Schur form.
 ROUNDINGS = 4
 
 
 def rounding_separation(backend: Backend, a: Array, b: Array) -> Array:
-    """The separation of x ↦ a x + x b below which rounding in a and b alone may have made it singular."""
+    """If the separation of x ↦ a x + x b is below this, it may be singular to within rounding errors in a and b."""
     return ROUNDINGS * backend.eps(a) * (spectral_norm(backend, a) + spectral_norm(backend, b))
 
 
@@ -89,7 +89,7 @@ def spectral_norm(backend: Backend, a: Array) -> Array:
     n = a.shape[-1]
     y = backend.xp.broadcast_to(random_probe(backend, n, 1, a), (*a.shape[:-1], 1))
     size = 0 * backend.ones(a)
-    for _ in range(_STEPS):
+    for _ in range(_NORM_STEPS):
         y, _ = _unit(backend, y)
         y, size = _unit(backend, a @ y)
         y = y.mT.conj() @ a

@@ -1,4 +1,4 @@
-"""Small linear algebra on stacks: matrices are ``(B, n, m)``, numbers one per member ``(B,)``."""
+"""Linear algebra on stacks: matrices are ``(B, n, m)``, scalars one per member ``(B,)``."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ def broadcast_scalar(s: Array) -> Array:
 
 
 def broadcast_to_rank(s: Array, x: Array) -> Array:
-    """One number per member, shaped to meet `x`, a stack of matrices or of vectors."""
+    """One number per member, shaped to multiply `x`, a stack of matrices or of vectors."""
     return s.reshape((len(s),) + (1,) * (x.ndim - 1)) if s.ndim else s
 
 
 def all_false(backend: Backend, x: Array) -> Array:
-    """A mask that holds no member of the stack x."""
+    """A mask (B,) of False for the stack x."""
     return backend.ones(x) < 0
 
 
 def eye(backend: Backend, x: Array) -> Array:
-    """The identity with the columns of `x`, ``(1, m, m)``, in its dtype and on its device; ``(m, m)`` for one matrix."""
+    """The identity with as many columns as `x`, ``(1, m, m)``, in its dtype and on its device; ``(m, m)`` for one matrix."""
     one = backend.eye(x.shape[-1], x)
     return one[None] if x.ndim > 2 else one
 
@@ -65,7 +65,7 @@ def trace(backend: Backend, x: Array) -> Array:
 
 
 def largest(backend: Backend, x: Array) -> Array:
-    """The largest modulus among the entries; safe from overflow in the squares of `norm`."""
+    """The largest |entry|, for complex entries the largest |re| or |im|; unlike `norm` it squares nothing that may overflow."""
     xp = backend.xp
     if backend.is_complex(x):
         return xp.maximum(largest(backend, x.real), largest(backend, x.imag))
@@ -73,19 +73,19 @@ def largest(backend: Backend, x: Array) -> Array:
 
 
 def scale_to_unit(backend: Backend, *matrices: Array) -> tuple[Any, ...]:
-    """``(*scaled, e)``: the matrices times one power of two that brings their largest entry to [1/2, 1), and its log2.
+    """``(*scaled, e)``: the matrices times 2^-e, with their largest entry in [1/2, 1).
 
-    A power of two costs no rounding, so an answer computed from the scaled matrices scales exactly.
+    Scaling by a power of two causes no rounding, so an answer computed from the scaled matrices scales exactly.
     """
     top = largest(backend, matrices[0])
     for x in matrices[1:]:
         top = backend.xp.maximum(top, largest(backend, x))
-    e = backend.exponent(top)  # of the largest of all: zero has an exponent that is larger than others
+    e = backend.exponent(top)  # not the largest exponent of all entries: the exponent of 0 is 0
     return (*(backend.exact_ldexp(x, broadcast_scalar(-e)) for x in matrices), e)
 
 
 def far_exponent(backend: Backend, x: Array) -> int:
-    """An exponent so far from 0 that the squares of such a number still are in range, and what is added to 1 is lost."""
+    """An exponent k for which (2^k)² and (2^-k)² are in range, and 1 + 2^-k rounds to 1."""
     return 256 if backend.eps(x) < 1e-10 else 64
 
 
@@ -93,12 +93,12 @@ _WIDE = {"float32": "float64", "complex64": "complex128"}
 
 
 def can_widen(backend: Backend, x: Array) -> bool:
-    """Whether x is in double precision, or may be brought into it: JAX may have been told to do without."""
+    """Whether x is in double precision or can be converted to it: JAX may have 64-bit types disabled."""
     return backend.dtype_name(x) not in _WIDE or backend.name != "jax" or backend.default_float() == "float64"
 
 
 def to_double(backend: Backend, x: Array) -> Array:
-    """x in double precision, where there is one."""
+    """x in double precision if `can_widen`, else x."""
     return (
         backend.astype(x, _WIDE[backend.dtype_name(x)])
         if backend.dtype_name(x) in _WIDE and can_widen(backend, x)
@@ -107,19 +107,19 @@ def to_double(backend: Backend, x: Array) -> Array:
 
 
 def rectangular_eye(backend: Backend, x: Array) -> Array:
-    """Ones on the diagonal of a matrix shaped like the members of `x`, ``(1, n, m)``."""
+    """Ones on the diagonal, ``(1, n, m)``, for `x` of shape (B, n, m)."""
     n, m = x.shape[-2:]
     return backend.eye(max(n, m), x)[None, :n, :m]
 
 
 def scaled_norm(backend: Backend, x: Array) -> tuple[Array, Array]:
-    """(s, e) with s 2^e the Frobenius norm: of a matrix whose squares overflow or underflow too."""
+    """(s, e) with s 2^e the Frobenius norm, also if the squares of the entries overflow or underflow."""
     scaled, e = scale_to_unit(backend, x)
     return backend.norm(scaled), e
 
 
 def relative_norm(backend: Backend, x: Array, y: Array, instead: Array | None = None) -> Array:
-    """‖x‖ / ‖y‖ in the Frobenius norm, whatever their sizes; where y is 0 that of another matrix stands for it, or 1."""
+    """‖x‖ / ‖y‖ in the Frobenius norm, without overflow; if y is 0 divide by ‖instead‖, and if that is 0 or None by 1."""
     (above, e), (below, f) = scaled_norm(backend, x), scaled_norm(backend, y)
     if instead is not None:
         other, g = scaled_norm(backend, instead)
@@ -128,7 +128,7 @@ def relative_norm(backend: Backend, x: Array, y: Array, instead: Array | None = 
 
 
 def safe_divisor(backend: Backend, x: Array) -> Array:
-    """x, with 1 in place of 0: a divisor."""
+    """Nonnegative x with 1 in place of 0, to divide by."""
     return backend.xp.where(x > 0, x, 1.0)
 
 
@@ -138,9 +138,9 @@ def is_hermitian(x: Array) -> Array:
 
 
 def shift_off_zero(backend: Backend, x: Array) -> Array:
-    """x with a spectrum in the closed right half plane moved off zero by √eps ‖x‖.
+    """x + √(eps/n) ‖x‖ I, nonsingular for an x whose spectrum lies in the closed right half plane.
 
-    A correction equation with it has a solution where x is singular, of the size that a root's error then really has.
+    A correction equation with it is solvable even if x is singular, and its solution has the size of a root's actual error.
     """
     return x + broadcast_scalar(math.sqrt(backend.eps(x) / x.shape[-1]) * backend.norm(x)) * eye(backend, x)
 
@@ -153,7 +153,7 @@ def is_nearly_hermitian(backend: Backend, x: Array) -> Array:
 
 @functools.lru_cache(maxsize=32)
 def probe_numbers(n: int, m: int) -> Any:
-    """What `random_probe` holds, as a NumPy matrix; from a seed of its own, so that no example uses the same matrix."""
+    """The numbers of `random_probe` as a NumPy matrix; the seed is unusual so that no user's example has the same matrix."""
     return np.random.default_rng((0x6D617473, n, m)).standard_normal((n, m))
 
 
@@ -165,7 +165,7 @@ def _probe_norm(n: int, m: int) -> float:
 def random_probe(backend: Backend, n: int, m: int, like: Array) -> Array:
     """Fixed random numbers ``(1, n, m)``, or ``(n, m)`` for one matrix, in the dtype of `like`.
 
-    A start that no structure has been prepared against.
+    A start for power iterations that is unlikely to be orthogonal to the wanted vector.
     """
     found = backend.astype(backend.asarray(probe_numbers(n, m), like), backend.dtype_name(like))
     return found[None] if like.ndim > 2 else found
@@ -174,8 +174,8 @@ def random_probe(backend: Backend, n: int, m: int, like: Array) -> Array:
 def rounding_probe(backend: Backend, x: Array, size: Array) -> Array:
     """A fixed random matrix shaped like `x` of Frobenius norm eps·`size` in each member.
 
-    Added to a residual whose terms have the norm `size`, it stands for the rounding errors that the residual cannot show, so
-    that a correction step is never smaller than what rounding of the terms does to the solution.
+    Added to a residual whose terms have the norm `size`, it models their rounding errors, so that a correction step is never
+    smaller than the effect of that rounding on the solution.
     """
     n, m = x.shape[-2:]
     unit = random_probe(backend, n, m, x) * (backend.eps(x) / _probe_norm(n, m))
