@@ -125,7 +125,7 @@ def speed() -> dict[str, float]:
 
 
 def triangles() -> dict[str, float]:
-    """The time of a whole product over that of one triangle by Triton: `_TRIANGLE_FROM` in backends/torch.py follows from it."""
+    """The time of a whole product over that of one triangle by Triton: it sets `_TRITON_FROM_SIZE` in backends/torch.py."""
     from matsign.backends.triton_kernels import symmetric_product
 
     rows: dict[str, float] = {}

@@ -234,7 +234,7 @@ class TestPrecisionOfProducts:
         before = matmul.allow_fp16_accumulation
         try:
             matmul.allow_fp16_accumulation = True
-            with torch_precision._single(cuda=True):
+            with torch_precision._float32_products(cuda=True):
                 assert not matmul.allow_fp16_accumulation
             assert matmul.allow_fp16_accumulation
         finally:

@@ -164,10 +164,10 @@ class Backend(Protocol):
     def rare_cond(self, mask: Array, yes: Callable[..., Any], no: Callable[..., Any], *arrays: Array) -> Any:
         """`split` where few members are in `mask`: a program for an accelerator leaves those to the host and has no `yes`."""
 
-    def bind(self, step: Any, *arrays: Array) -> tuple[Array, ...]:
+    def bind(self, bound: Any, *arrays: Array) -> tuple[Array, ...]:
         """``step(self, *arrays)`` as one operation for automatic differentiation, which asks the step for its derivatives."""
 
-    def by_numpy(self, step: Any, *arrays: Array) -> bool:
+    def by_numpy(self, bound: Any, *arrays: Array) -> bool:
         """Whether `derived` leaves this step on arrays like these to NumPy as they come: other arrays, of the same place, too."""
 
     def from_numpy(self, x: Any, like: Array) -> Array:
@@ -194,19 +194,19 @@ def _library(cls: type) -> str | None:
     return None
 
 
-_found: dict[type, str | None] = {}
+_library_of_type: dict[type, str | None] = {}
 
 
 def library_of(x: Any) -> str | None:
     """``"numpy"``, ``"torch"``, ``"jax"``, or None for a list or a number (any library will do)."""
-    return _library_once(type(x))
+    return _cached_library(type(x))
 
 
 @constant_when_compiled
-def _library_once(cls: type) -> str | None:
-    if cls not in _found:
-        _found[cls] = _library(cls)
-    return _found[cls]
+def _cached_library(cls: type) -> str | None:
+    if cls not in _library_of_type:
+        _library_of_type[cls] = _library(cls)
+    return _library_of_type[cls]
 
 
 def layout(x: Any) -> Any:

@@ -23,19 +23,19 @@ def first_leaf(tree: Any) -> Any:
     return tree
 
 
-def loop(step: Callable[[Any], Any], handed: list[Any], limit: int, everyone: Any) -> Any:
+def loop(step: Callable[[Any], Any], holder: list[Any], limit: int, all_members: Any) -> Any:
     """Iterate on a shrinking stack: a member that is done leaves it, so a slow one costs only itself.
 
     `everyone` is the index array 0 .. B-1. The state is handed over in a list, which is emptied, and each step gets the only
     reference to its state: what it lets go of is freed at once, not when the next state is there.
     """
-    out, index = None, everyone
-    state, alone = handed.pop(), len(everyone) == 1
+    out, index = None, all_members
+    state, single = holder.pop(), len(all_members) == 1
     for _ in range(limit):
-        handed.append(state)
+        holder.append(state)
         del state
-        state, active = step(handed.pop())
-        if alone:
+        state, active = step(holder.pop())
+        if single:
             if active[0]:
                 continue
             return state
@@ -44,7 +44,7 @@ def loop(step: Callable[[Any], Any], handed: list[Any], limit: int, everyone: An
         if out is None:
             if not active.any():
                 return state
-            out = tree_map(lambda x: x[everyone], state)
+            out = tree_map(lambda x: x[all_members], state)
         else:
             _write(out, state, index)
         index = index[active]
@@ -116,7 +116,7 @@ def _take(tree: Any, mask: Any) -> Any:
 
 
 def _write(out: Any, state: Any, index: Any) -> None:
-    def put(whole: Any, part: Any) -> None:
+    def write(whole: Any, part: Any) -> None:
         whole[index] = part
 
-    tree_map(put, out, state)
+    tree_map(write, out, state)

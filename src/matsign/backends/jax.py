@@ -278,16 +278,16 @@ def masked_select(mask: Array, yes: Any, no: Any) -> Any:
     return masked_cond(mask, control_flow.first, control_flow.second, yes, no)
 
 
-def bind(step: Any, *arrays: Array) -> tuple[Array, ...]:
+def bind(bound: Any, *arrays: Array) -> tuple[Array, ...]:
     from matsign.backends import jax_autodiff
 
-    return jax_autodiff.bind(step, *arrays)
+    return jax_autodiff.bind(bound, *arrays)
 
 
-def by_numpy(step: Any, *arrays: Array) -> bool:
+def by_numpy(bound: Any, *arrays: Array) -> bool:
     from matsign.backends import jax_autodiff
 
-    return jax_autodiff.by_numpy(step, *arrays)
+    return jax_autodiff.by_numpy(bound, *arrays)
 
 
 def from_numpy(x: Any, like: Array) -> Array:

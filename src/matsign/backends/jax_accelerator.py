@@ -21,7 +21,7 @@ from jax.interpreters import mlir
 
 from matsign._typing import Array
 from matsign.backends import CODES, jax_host, numpy
-from matsign.backends import jax as plain
+from matsign.backends import jax as jax_backend
 from matsign.backends.control_flow import first_leaf, tree_map
 from matsign.backends.jax_derivatives import Derivative
 
@@ -32,27 +32,27 @@ class Accelerator:
     def __init__(self) -> None:
         self.xp = _Namespace()
         # One list of masks for each function of a loop or a branch that is being traced.
-        self._missed: list[list[Array]] = [[]]
+        self._unserved: list[list[Array]] = [[]]
         self._functions: dict[Any, Callable[..., Any]] = {}
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(plain, name)
+        return getattr(jax_backend, name)
 
     def unserved(self) -> Array | None:
         """The members that what was traced so far does not serve, or None if it serves all."""
-        return functools.reduce(operator.or_, self._missed[-1]) if self._missed[-1] else None
+        return functools.reduce(operator.or_, self._unserved[-1]) if self._unserved[-1] else None
 
-    def _miss(self, mask: Array | None) -> None:
+    def _mark_unserved(self, mask: Array | None) -> None:
         if mask is not None:
-            self._missed[-1].append(mask)
+            self._unserved[-1].append(mask)
 
-    def _apart(self, f: Callable[..., Any], *arrays: Any) -> tuple[Any, Array | None]:
+    def _collect_unserved(self, f: Callable[..., Any], *arrays: Any) -> tuple[Any, Array | None]:
         """What f returns, and the members that it does not serve."""
-        self._missed.append([])
+        self._unserved.append([])
         found = f(*arrays)
-        missed = self.unserved()
-        self._missed.pop()
-        return found, missed
+        unserved = self.unserved()
+        self._unserved.pop()
+        return found, unserved
 
     def on_cpu(self, x: Array) -> bool:
         return False
@@ -72,25 +72,25 @@ class Accelerator:
 
     def host_callback(self, f: Callable[..., Any], like: Any, *arrays: Array) -> Any:
         """Zeros: whoever gets here is not served."""
-        self._miss(xp.ones(len(arrays[0]), bool))
+        self._mark_unserved(xp.ones(len(arrays[0]), bool))
         return tree_map(xp.zeros_like, like)
 
     def rare_cond(self, mask: Array, yes: Callable[..., Any], no: Callable[..., Any], *arrays: Array) -> Any:
-        self._miss(mask)
+        self._mark_unserved(mask)
         return no(*arrays)
 
     def masked_cond(self, mask: Array, yes: Callable[..., Any], no: Callable[..., Any], *arrays: Array) -> Any:
         """Each of the two is traced once: a branch that computes both would repeat the other."""
-        rest, rest_missed = self._apart(no, *arrays)
+        other, other_unserved = self._collect_unserved(no, *arrays)
 
         def both(mask: Array, *arrays: Array) -> Any:
-            found, missed = self._apart(yes, *arrays)
-            missed = ~mask & mask if missed is None else missed & mask
-            return self.masked_select(mask, found, rest), missed
+            found, unserved = self._collect_unserved(yes, *arrays)
+            unserved = ~mask & mask if unserved is None else unserved & mask
+            return self.masked_select(mask, found, other), unserved
 
-        found, missed = lax.cond(mask.any(), both, lambda mask, *_: (rest, mask), mask, *arrays)
-        self._miss(missed)
-        self._miss(rest_missed)
+        found, unserved = lax.cond(mask.any(), both, lambda mask, *_: (other, mask), mask, *arrays)
+        self._mark_unserved(unserved)
+        self._mark_unserved(other_unserved)
         return found
 
     def masked_select(self, mask: Array, yes: Any, no: Any) -> Any:
@@ -104,40 +104,40 @@ class Accelerator:
             return lax.bitwise_and(k < limit, active.any())
 
         def body(carry: Any) -> Any:
-            k, old, active, lost = carry
-            (new, still), missed = self._apart(step, old)
+            k, old, active, unserved_before = carry
+            (new, still), unserved = self._collect_unserved(step, old)
             return (
                 k + 1,
                 self.masked_select(active, new, old),
                 active & still,
-                lost if missed is None else lost | (missed & active),
+                unserved_before if unserved is None else unserved_before | (unserved & active),
             )
 
-        everyone = xp.ones(len(first_leaf(state)), bool)
-        _, found, _, lost = lax.while_loop(alive, body, (0, state, everyone, ~everyone))
-        self._miss(lost)
+        all_members = xp.ones(len(first_leaf(state)), bool)
+        _, found, _, unserved_before = lax.while_loop(alive, body, (0, state, all_members, ~all_members))
+        self._mark_unserved(unserved_before)
         return found
 
     def fold_rows(self, rows: Any, f: Callable[..., Any], state: Any) -> Any:
         table = np.array(list(rows), first_leaf(state).real.dtype)
         return lax.scan(lambda x, row: (f(x, *row), None), state, table)[0] if len(table) else state
 
-    def bind(self, step: Any, *arrays: Array) -> tuple[Array, ...]:
+    def bind(self, bound: Any, *arrays: Array) -> tuple[Array, ...]:
         """A step within the step: its members without an answer have none here either."""
-        key = (id(step.operation), step.given, step.options)
-        found: tuple[Array, ...] = self._once(key, lambda *xs: step(self, *xs), *arrays)
-        self._miss(found[-CODES] > 0)
+        key = (id(bound.operation), bound.given, bound.options)
+        found: tuple[Array, ...] = self._shared(key, lambda *xs: bound(self, *xs), *arrays)
+        self._mark_unserved(found[-CODES] > 0)
         return found
 
     def shared_function(self, f: Callable[..., Any], backend: Any, *arrays: Any, **options: Any) -> Any:
-        return self._once((f, *sorted(options.items())), functools.partial(f, self, **options), *arrays)
+        return self._shared((f, *sorted(options.items())), functools.partial(f, self, **options), *arrays)
 
-    def _once(self, key: Any, f: Callable[..., Any], *arrays: Any) -> Any:
+    def _shared(self, key: Any, f: Callable[..., Any], *arrays: Any) -> Any:
         """A call of f, written by the first of all calls with this key."""
         if key not in self._functions:
-            self._functions[key] = jax.jit(functools.partial(self._apart, f))
-        found, missed = self._functions[key](*arrays)
-        self._miss(missed)
+            self._functions[key] = jax.jit(functools.partial(self._collect_unserved, f))
+        found, unserved = self._functions[key](*arrays)
+        self._mark_unserved(unserved)
         return found
 
     # Each of these is a function that a program calls: their lines stand there once.
@@ -166,7 +166,7 @@ class Accelerator:
         return xp.log(xp.abs(xp.diagonal(factors, axis1=-2, axis2=-1))).sum(-1)
 
 
-_norm = jax.jit(plain.norm)
+_norm = jax.jit(jax_backend.norm)
 _largest = jax.jit(lambda x: xp.max(xp.abs(x), axis=(-1, -2)))
 
 
@@ -214,34 +214,34 @@ def _where(mask: Array, yes: Array, no: Array) -> Array:
 _eye = jax.jit(lambda n, kind: xp.eye(n, dtype=kind), static_argnums=(0, 1))
 
 
-def lowering(ctx: Any, *operands: Any, step: Any) -> Any:
+def lowering(ctx: Any, *operands: Any, bound: Any) -> Any:
     """The rule for an accelerator, and for programs that XLA partitions."""
     # Within a step nothing depends on where its members lie: XLA finds out, and a type that says so would want all to agree.
     avals = [jax.core.ShapedArray(x.shape, x.dtype) for x in ctx.avals_in]
     with jax.sharding.use_abstract_mesh(jax.sharding.AbstractMesh((), ())):
-        return mlir.lower_fun(_trace)(ctx.replace(avals_in=avals), *operands, step=step)
+        return mlir.lower_fun(_trace)(ctx.replace(avals_in=avals), *operands, bound=bound)
 
 
-def _trace(*arrays: Array, step: Any) -> tuple[Array, ...]:
-    if step.fixed:
+def _trace(*arrays: Array, bound: Any) -> tuple[Array, ...]:
+    if bound.fixed:
         # Products for every member: no host takes those with denormal numbers.
-        return tuple(step(plain, *arrays))
+        return tuple(bound(jax_backend, *arrays))
     backend, unknown = Accelerator(), ~_finite(arrays)
-    found = tuple(step(backend, *(_where(unknown, _harmless(x), x) for x in arrays)))
-    values = found if isinstance(step, Derivative) else found[:-CODES]
-    missed = unknown | _holds_denormal(arrays)
-    if step.finite:
+    found = tuple(bound(backend, *(_where(unknown, _identity_like(x), x) for x in arrays)))
+    values = found if isinstance(bound, Derivative) else found[:-CODES]
+    unserved = unknown | _holds_denormal(arrays)
+    if bound.requires_finite:
         # What comes to nothing is for the host to say.
-        missed = missed | ~_finite(values)
+        unserved = unserved | ~_finite(values)
     if backend.unserved() is not None:
-        missed = missed | backend.unserved()
+        unserved = unserved | backend.unserved()
     results = tuple((x.shape, x.dtype) for x in found)
 
-    def fallen_back(*arrays: Array) -> tuple[Array, ...]:
-        anew = _host.bind(missed, *arrays, solve=functools.partial(jax_host.solve_some, step), results=results)
-        return tuple(_where(missed, x, y) for x, y in zip(anew, found, strict=True))
+    def with_host_results(*arrays: Array) -> tuple[Array, ...]:
+        by_host = _host.bind(unserved, *arrays, solve=functools.partial(jax_host.solve_some, bound), results=results)
+        return tuple(_where(unserved, x, y) for x, y in zip(by_host, found, strict=True))
 
-    solved: tuple[Array, ...] = lax.cond(missed.any(), fallen_back, lambda *_: found, *arrays)
+    solved: tuple[Array, ...] = lax.cond(unserved.any(), with_host_results, lambda *_: found, *arrays)
     return solved
 
 
@@ -264,7 +264,7 @@ def _holds_denormal(arrays: tuple[Array, ...]) -> Array:
     return ((bits > 0) & (bits < 1 << fraction)).any(-1)
 
 
-def _harmless(x: Array) -> Array:
+def _identity_like(x: Array) -> Array:
     """The identity, or ones, for members that no factorisation should see."""
     if x.ndim < 3:
         return xp.ones_like(x)
@@ -289,10 +289,10 @@ def _abstract(*arrays: Any, solve: Any, results: Any) -> list[Any]:
 def _lower_host(ctx: Any, *operands: Any, solve: Any, results: Any) -> Any:
     if jax_host.reachable(ctx.module_context):
         return jax_host.call_on_host(ctx, operands, solve)
-    return mlir.lower_fun(_nothing)(ctx, *operands, results=results)
+    return mlir.lower_fun(_all_failed)(ctx, *operands, results=results)
 
 
-def _nothing(*operands: Array, results: Any) -> list[Array]:
+def _all_failed(*operands: Array, results: Any) -> list[Array]:
     """NaN, and codes that are not 0."""
     return [xp.full(shape, xp.nan if xp.issubdtype(dtype, xp.inexact) else 1, dtype) for shape, dtype in results]
 

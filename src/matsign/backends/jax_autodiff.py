@@ -21,12 +21,12 @@ from matsign._typing import Array
 from matsign.backends import CODES, jax_accelerator, jax_host, load
 from matsign.backends.jax_derivatives import Derivative
 
-_step = Primitive("matsign")
-_step.multiple_results = True
+_operation = Primitive("matsign")
+_operation.multiple_results = True
 
 
-def bind(step: Any, *arrays: Array) -> tuple[Array, ...]:
-    return tuple(_step.bind(*_equally_varying(arrays), step=step))
+def bind(bound: Any, *arrays: Array) -> tuple[Array, ...]:
+    return tuple(_operation.bind(*_equally_varying(arrays), bound=bound))
 
 
 def _varying(x: Any) -> frozenset[Any]:
@@ -43,37 +43,37 @@ def _equally_varying(arrays: tuple[Array, ...]) -> tuple[Array, ...]:
     return tuple(lax.pcast(x, axes, to="varying") if axes else x for x, axes in zip(arrays, missing, strict=True))
 
 
-@_step.def_impl
-def _run(*arrays: Array, step: Any) -> list[Array]:
-    if not by_numpy(step, *arrays):
-        return list(step(load("jax"), *arrays))
-    found = step.evaluate(load("numpy"), *map(np.asarray, arrays))
-    out = [from_numpy(x, arrays[0]) for x in found]
-    if step.raises(load("numpy"), found):
-        step.raise_failures(load("jax"), tuple(out))
+@_operation.def_impl
+def _run(*arrays: Array, bound: Any) -> list[Array]:
+    if not by_numpy(bound, *arrays):
+        return list(bound(load("jax"), *arrays))
+    result = bound.evaluate(load("numpy"), *map(np.asarray, arrays))
+    out = [from_numpy(x, arrays[0]) for x in result]
+    if bound.raises(load("numpy"), result):
+        bound.raise_failures(load("jax"), tuple(out))
     return out
 
 
-def by_numpy(step: Any, *arrays: Array) -> bool:
-    return not step.fixed and all([_on_host(x) for x in arrays])
+def by_numpy(bound: Any, *arrays: Array) -> bool:
+    return not bound.fixed and all([_on_one_cpu(x) for x in arrays])
 
 
 def from_numpy(x: Any, like: Array) -> Array:
     """On the device of `like`; committed to it only where it is not the usual one."""
-    found = xp.asarray(x)
-    return found if found.sharding == like.sharding else jax.device_put(found, like.sharding)
+    result = xp.asarray(x)
+    return result if result.sharding == like.sharding else jax.device_put(result, like.sharding)
 
 
-def _on_host(x: Any) -> bool:
+def _on_one_cpu(x: Any) -> bool:
     """Whether NumPy can take x as it is: with values, on one CPU. One call of its takes less time than one operation of JAX's."""
     if not isinstance(x, jax.Array) or isinstance(x, jax.core.Tracer):
         return False
     return isinstance(x.sharding, SingleDeviceSharding) and x.is_fully_addressable and x.platform() == "cpu"
 
 
-@_step.def_abstract_eval
-def _abstract(*arrays: Any, step: Any) -> list[Any]:
-    return [_result_type(arrays[0], shape, dtype) for shape, dtype in _results(step, arrays)]
+@_operation.def_abstract_eval
+def _abstract(*arrays: Any, bound: Any) -> list[Any]:
+    return [_result_type(arrays[0], shape, dtype) for shape, dtype in _results(bound, arrays)]
 
 
 def _result_type(like: Any, shape: tuple[int, ...], dtype: Any) -> Any:
@@ -83,14 +83,14 @@ def _result_type(like: Any, shape: tuple[int, ...], dtype: Any) -> Any:
     return like.update(shape=shape, dtype=dtype, weak_type=False, sharding=sharding)
 
 
-def _results(step: Any, arrays: Any) -> list[tuple[tuple[int, ...], Any]]:
+def _results(bound: Any, arrays: Any) -> list[tuple[tuple[int, ...], Any]]:
     """Shapes and dtypes of all that a step returns; where a solver chooses a size, only tracing it tells."""
-    if isinstance(step, Derivative):
-        return [(x.shape, x.dtype) for x in step.like(arrays)]
-    known = step.result_shapes(arrays)
+    if isinstance(bound, Derivative):
+        return [(x.shape, x.dtype) for x in bound.like(arrays)]
+    known = bound.result_shapes(arrays)
     if known is None:
         given = (jax.ShapeDtypeStruct(x.shape, x.dtype) for x in arrays)
-        return [(x.shape, x.dtype) for x in jax.eval_shape(lambda *xs: step(load("jax"), *xs), *given)]
+        return [(x.shape, x.dtype) for x in jax.eval_shape(lambda *xs: bound(load("jax"), *xs), *given)]
     same, count = arrays[0].dtype, arrays[0].shape[0]
     kinds = {"same": same, "real": np.finfo(same).dtype, "complex": np.result_type(same, np.complex64)}
     codes = [((count,), xp.int32), ((count,), xp.int32), ((count, 2), kinds["real"])]
@@ -98,64 +98,64 @@ def _results(step: Any, arrays: Any) -> list[tuple[tuple[int, ...], Any]]:
 
 
 # Each call of the host is an object of its own, so equal steps of a program must not share one.
-mlir.register_lowering(_step, jax_accelerator.lowering, cacheable=False)
-mlir.register_lowering(_step, jax_host.lowering(jax_accelerator.lowering), platform="cpu", cacheable=False)
+mlir.register_lowering(_operation, jax_accelerator.lowering, cacheable=False)
+mlir.register_lowering(_operation, jax_host.lowering(jax_accelerator.lowering), platform="cpu", cacheable=False)
 
 
-def _batch(arrays: Any, axes: Any, *, step: Any) -> tuple[list[Array], list[int]]:
+def _batch(arrays: Any, axes: Any, *, bound: Any) -> tuple[list[Array], list[int]]:
     count = next(x.shape[d] for x, d in zip(arrays, axes, strict=True) if d is not None)
 
     def merge(x: Array, d: Any) -> Array:
         x = xp.broadcast_to(x, (count, *x.shape)) if d is None else xp.moveaxis(x, d, 0)
         return x.reshape((count * x.shape[1], *x.shape[2:]))
 
-    found = bind(step.over(count), *(merge(x, d) for x, d in zip(arrays, axes, strict=True)))
-    return [x.reshape((count, x.shape[0] // count, *x.shape[1:])) for x in found], [0] * len(found)
+    result = bind(bound.with_leading_axis(count), *(merge(x, d) for x, d in zip(arrays, axes, strict=True)))
+    return [x.reshape((count, x.shape[0] // count, *x.shape[1:])) for x in result], [0] * len(result)
 
 
-batching.primitive_batchers[_step] = _batch
+batching.primitive_batchers[_operation] = _batch
 
 
-def _jvp(arrays: Any, tangents: Any, *, step: Any) -> tuple[tuple[Array, ...], list[Any]]:
-    if isinstance(step, Derivative):
-        return _second_jvp(arrays, tangents, step)
-    found = bind(step, *arrays)
-    value = found[:-CODES]
-    moved = bind(Derivative(step, "tangent"), *value, *arrays, *map(ad.instantiate_zeros, tangents))
-    still = [ad.Zero(jax.typeof(x).to_tangent_aval()) for x in found[-CODES:]]
-    return found, [*moved, *still]
+def _jvp(arrays: Any, tangents: Any, *, bound: Any) -> tuple[tuple[Array, ...], list[Any]]:
+    if isinstance(bound, Derivative):
+        return _second_jvp(arrays, tangents, bound)
+    result = bind(bound, *arrays)
+    value = result[:-CODES]
+    changes = bind(Derivative(bound, "tangent"), *value, *arrays, *map(ad.instantiate_zeros, tangents))
+    no_changes = [ad.Zero(jax.typeof(x).to_tangent_aval()) for x in result[-CODES:]]
+    return result, [*changes, *no_changes]
 
 
-def _second_jvp(operands: Any, tangents: Any, step: Derivative) -> tuple[tuple[Array, ...], list[Any]]:
+def _second_jvp(operands: Any, tangents: Any, bound: Derivative) -> tuple[tuple[Array, ...], list[Any]]:
     """A derivative is linear in its directions; how it moves with the point, the rule it is made of tells."""
-    count = step.directions
+    count = bound.directions
     point, directions = operands[:-count], operands[-count:]
-    moved = bind(step, *point, *map(ad.instantiate_zeros, tangents[-count:]))
+    changes = bind(bound, *point, *map(ad.instantiate_zeros, tangents[-count:]))
     if all(isinstance(x, ad.Zero) for x in tangents[:-count]):
-        return bind(step, *operands), list(moved)
-    found, turned = jax.jvp(
-        lambda *point: tuple(step(load("jax"), *point, *directions)),
+        return bind(bound, *operands), list(changes)
+    result, change_of_point = jax.jvp(
+        lambda *point: tuple(bound(load("jax"), *point, *directions)),
         tuple(point),
         tuple(map(ad.instantiate_zeros, tangents[:-count])),
     )
-    return found, [x + y for x, y in zip(moved, turned, strict=True)]
+    return result, [x + y for x, y in zip(changes, change_of_point, strict=True)]
 
 
-ad.primitive_jvps[_step] = _jvp
+ad.primitive_jvps[_operation] = _jvp
 
 
-def _transpose(cotangents: Any, *arrays: Array, step: Any) -> list[Any]:
-    if isinstance(step, Derivative):
-        point, directions = arrays[: -step.directions], arrays[-step.directions :]
+def _transpose(cotangents: Any, *arrays: Array, bound: Any) -> list[Any]:
+    if isinstance(bound, Derivative):
+        point, directions = arrays[: -bound.directions], arrays[-bound.directions :]
         given = (ad.instantiate_zeros(x).conj() for x in cotangents)
-        found = [x.conj() for x in bind(step.adjoint(), *point, *given)]
+        result = [x.conj() for x in bind(bound.adjoint(), *point, *given)]
         wanted = map(ad.is_undefined_primal, directions)
-        return [*(None for _ in point), *(x if w else None for x, w in zip(found, wanted, strict=True))]
+        return [*(None for _ in point), *(x if w else None for x, w in zip(result, wanted, strict=True))]
     *others, q = arrays
-    assert step.operation.linear, step.operation.name
+    assert bound.operation.linear, bound.operation.name
     assert ad.is_undefined_primal(q), "only the last array of a linear step has a transpose"
     bar = ad.instantiate_zeros(cotangents[0])
-    return [*(None for _ in others), bind(step, *(x.mT for x in others), bar)[0]]
+    return [*(None for _ in others), bind(bound, *(x.mT for x in others), bar)[0]]
 
 
-ad.primitive_transposes[_step] = _transpose
+ad.primitive_transposes[_operation] = _transpose

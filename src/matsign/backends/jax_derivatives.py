@@ -14,34 +14,34 @@ from matsign._typing import Array, Arrays
 class Derivative:
     """The tangent of a step or its cotangent: of the value, the arrays and directions, and linear in those."""
 
-    step: Any
+    bound: Any
     kind: str
     batch: None = None
-    finite = True
+    requires_finite = True
 
     @property
     def fixed(self) -> bool:
-        return bool(self.step.fixed)
+        return bool(self.bound.fixed)
 
     @property
     def results(self) -> int:
         """How many arrays the value of the step has."""
-        return len(self.step.operation.results)
+        return len(self.bound.operation.results)
 
     @property
     def arguments(self) -> int:
         """How many arrays it is a function of."""
-        return sum(self.step.given)
+        return sum(self.bound.given)
 
     @property
     def directions(self) -> int:
         return self.arguments if self.kind == "tangent" else self.results
 
-    def over(self, count: int) -> Derivative:
+    def with_leading_axis(self, count: int) -> Derivative:
         return self
 
     def adjoint(self) -> Derivative:
-        return Derivative(self.step, "cotangent" if self.kind == "tangent" else "tangent")
+        return Derivative(self.bound, "cotangent" if self.kind == "tangent" else "tangent")
 
     def like(self, operands: Arrays) -> Arrays:
         """Arrays that the results are like."""
@@ -50,8 +50,8 @@ class Derivative:
     def __call__(self, backend: Any, *operands: Array) -> Arrays:
         point, directions = operands[: -self.directions], operands[-self.directions :]
         value, arrays = point[: self.results], point[self.results :]
-        found = getattr(self.step, self.kind)(backend, value, arrays, directions)
-        return tuple(x.astype(y.dtype) for x, y in zip(found, self.like(operands), strict=True))
+        result = getattr(self.bound, self.kind)(backend, value, arrays, directions)
+        return tuple(x.astype(y.dtype) for x, y in zip(result, self.like(operands), strict=True))
 
     def evaluate(self, backend: Any, *operands: Any) -> Arrays:
         """By NumPy, whose rules want finite numbers: those members that have them."""
@@ -66,5 +66,5 @@ class Derivative:
                 x[finite] = part
         return out
 
-    def raises(self, backend: Any, found: Arrays) -> bool:
+    def raises(self, backend: Any, result: Arrays) -> bool:
         return False

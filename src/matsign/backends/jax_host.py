@@ -49,7 +49,7 @@ def runs_on_one_device(context: Any) -> bool:
     return getattr(context, "num_devices", 2) == 1
 
 
-def serves(module: Any) -> bool:
+def calls_numpy(module: Any) -> bool:
     """Whether a program for a CPU calls NumPy for what iterates."""
     return runs_on_one_device(module.axis_context) and reachable(module)
 
@@ -77,24 +77,24 @@ def call_on_host(ctx: Any, operands: Any, solve: Callable[[Any, Any], list[Any]]
     return found
 
 
-def solve_all(step: Any, results: Any, arrays: Any) -> list[Any]:
+def solve_all(bound: Any, results: Any, arrays: Any) -> list[Any]:
     """What a step returns, by NumPy."""
-    return [_pad(np.asarray(x), like) for x, like in zip(_solve(step, arrays), results, strict=True)]
+    return [_pad(np.asarray(x), like) for x, like in zip(_solve(bound, arrays), results, strict=True)]
 
 
-def solve_some(step: Any, results: Any, arrays: Any) -> list[Any]:
+def solve_some(bound: Any, results: Any, arrays: Any) -> list[Any]:
     """What it returns for the members in the mask that comes first, and zeros for the others."""
     mask, *arrays = map(np.asarray, arrays)
     out = [np.zeros(like.shape, like.dtype) for like in results]
-    for x, part in zip(out, _solve(step, [x[mask] for x in arrays]), strict=True):
+    for x, part in zip(out, _solve(bound, [x[mask] for x in arrays]), strict=True):
         whole = np.zeros((len(part), *x.shape[1:]), x.dtype)
         whole[tuple(map(slice, part.shape))] = part
         x[mask] = whole
     return out
 
 
-def _solve(step: Any, arrays: Any) -> Any:
-    return step.evaluate(load("numpy"), *map(np.asarray, arrays))
+def _solve(bound: Any, arrays: Any) -> Any:
+    return bound.evaluate(load("numpy"), *map(np.asarray, arrays))
 
 
 def _pad(x: Any, like: Any) -> Any:
@@ -109,9 +109,9 @@ def _pad(x: Any, like: Any) -> Any:
 def lowering(xla: Callable[..., Any]) -> Callable[..., Any]:
     """The rule for a CPU: a call of NumPy for what iterates, `xla` for fixed products and in programs that XLA partitions."""
 
-    def lower(ctx: Any, *operands: Any, step: Any) -> Any:
-        if step.fixed or not serves(ctx.module_context):
-            return xla(ctx, *operands, step=step)
-        return call_on_host(ctx, operands, functools.partial(solve_all, step))
+    def lower(ctx: Any, *operands: Any, bound: Any) -> Any:
+        if bound.fixed or not calls_numpy(ctx.module_context):
+            return xla(ctx, *operands, bound=bound)
+        return call_on_host(ctx, operands, functools.partial(solve_all, bound))
 
     return lower

@@ -84,22 +84,22 @@ def processors() -> int:
 
 
 # Between these sizes LAPACK's own threads do not get in the way of ours, and a form takes longer than starting one.
-_PAIR = range(24, 100)
+_CONCURRENT_SIZES = range(24, 100)
 
 
 def schur_pair(a: Array, b: Array) -> tuple[Array, Array, Array, Array]:
     """(T, Z, T', Z') of two matrices: small ones at the same time, which the QR algorithm has no other use of two cores for."""
-    if not (len(a) in _PAIR and len(b) in _PAIR and processors() > 1):
+    if not (len(a) in _CONCURRENT_SIZES and len(b) in _CONCURRENT_SIZES and processors() > 1):
         return (*schur(a)[:2], *schur(b)[:2])
-    other: list[Array] = []
-    thread = Thread(target=lambda: other.extend(_schur_without_lock(b)))
+    second: list[Array] = []
+    thread = Thread(target=lambda: second.extend(_schur_without_gil(b)))
     thread.start()
-    mine = _schur_without_lock(a)
+    first = _schur_without_gil(a)
     thread.join()
-    return (*mine, other[0], other[1])
+    return (*first, second[0], second[1])
 
 
-def _schur_without_lock(a: Array) -> tuple[Array, Array]:
+def _schur_without_gil(a: Array) -> tuple[Array, Array]:
     """(T, Z) by the same routine as `schur`, called without Python's lock: SciPy's wrapper keeps it for the sake of `select`."""
     n = len(a)
     t, z, values, work = (
@@ -108,31 +108,35 @@ def _schur_without_lock(a: Array) -> tuple[Array, Array]:
         np.empty(2 * n, a.dtype),
         np.empty(34 * n, a.dtype),
     )
-    numbers = np.array([n, len(work), 0, 0], np.int32)
-    size, length, count, info = (numbers.ctypes.data + 4 * k for k in range(4))
+    integers = np.array([n, len(work), 0, 0], np.int32)
+    size, length, count, info = (integers.ctypes.data + 4 * k for k in range(4))
     eigenvalues: tuple[Any, ...] = (values.ctypes.data,)
     last: tuple[Any, ...] = (np.empty(n, a.real.dtype).ctypes.data,)
     if a.dtype.kind == "f":
         eigenvalues, last = (values.ctypes.data, values.ctypes.data + n * a.itemsize), ()
-    at = [x.ctypes.data for x in (t, z, work)]
-    _without_lock("gees", a.dtype.char)(
-        *(b"V", b"N", None, size, at[0], size, count), *eigenvalues, *(at[1], size, at[2], length), *last, *(None, info)
+    addresses = [x.ctypes.data for x in (t, z, work)]
+    _routine_without_gil("gees", a.dtype.char)(
+        *(b"V", b"N", None, size, addresses[0], size, count),
+        *eigenvalues,
+        *(addresses[1], size, addresses[2], length),
+        *last,
+        *(None, info),
     )
-    return (t, z) if numbers[3] == 0 else (np.full_like(t, np.nan), np.full_like(z, np.nan))
+    return (t, z) if integers[3] == 0 else (np.full_like(t, np.nan), np.full_like(z, np.nan))
 
 
 @cache
-def _without_lock(name: str, char: str) -> Callable[..., None]:
+def _routine_without_gil(name: str, char: str) -> Callable[..., None]:
     """A LAPACK routine by the address that SciPy publishes for Cython; ctypes lets other threads run meanwhile."""
     from scipy.linalg import cython_lapack
 
     capsule = cython_lapack.__pyx_capi__[_LETTER[char] + name]
-    signature = _of_capsule("GetName", ctypes.c_char_p, ctypes.py_object)(capsule)
-    address = _of_capsule("GetPointer", ctypes.c_void_p, ctypes.py_object, ctypes.c_char_p)(capsule, signature)
+    signature = _capsule_function("GetName", ctypes.c_char_p, ctypes.py_object)(capsule)
+    address = _capsule_function("GetPointer", ctypes.c_void_p, ctypes.py_object, ctypes.c_char_p)(capsule, signature)
     return ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * (signature.count(b",") + 1))(address)
 
 
-def _of_capsule(name: str, *types: Any) -> Callable[..., Any]:
+def _capsule_function(name: str, *types: Any) -> Callable[..., Any]:
     return ctypes.PYFUNCTYPE(*types)(("PyCapsule_" + name, ctypes.pythonapi))
 
 

@@ -21,7 +21,7 @@ xp = array_api_compat.numpy
 
 # Up to here SciPy's LAPACK, called directly, is up to twice as fast as numpy.linalg. Not above: NumPy and SciPy each bring a
 # BLAS with threads of its own, and from where those start, going to and fro between the two costs ten times the gain.
-_SMALL = 80
+_MAX_LAPACK_SIZE = 80
 
 
 def asarray(x: Any, like: Any = None) -> Array:
@@ -56,7 +56,7 @@ def resolve_conj(x: Array) -> Array:
 
 
 def eye(n: int, like: Array) -> Array:
-    return _small_eye(n, like.dtype) if n <= _SMALL else np.eye(n, dtype=like.dtype)
+    return _small_eye(n, like.dtype) if n <= _MAX_LAPACK_SIZE else np.eye(n, dtype=like.dtype)
 
 
 @cache
@@ -85,28 +85,28 @@ def is_complex(x: Array) -> bool:
 
 
 # So few entries a member may have, and more members a stack, that it is passed over entry by entry.
-_FEW = 16
+_MAX_ENTRIES = 16
 
 
 # From here the BLAS works with threads on a dot product, and they go on spinning in the way of SciPy's.
-_LONG = 10_000
-_PIECE = 4096
+_THREADED_LENGTH = 10_000
+_SUM_LENGTH = 4096
 
 
 def inner(x: Array, y: Array) -> Array:
-    if x.shape[-1] < _LONG:
+    if x.shape[-1] < _THREADED_LENGTH:
         return np.vecdot(x, y).real
     if x.dtype.kind == "c":
         x, y = (np.ascontiguousarray(z).view(z.real.dtype) for z in (x, y))
     # In pieces, whose sums are short: one long sum in single precision loses a hundred roundings.
-    whole = x.shape[-1] // _PIECE * _PIECE
-    pieces = (z[:, :whole].reshape(len(z), -1, _PIECE) for z in (x, y))
+    whole = x.shape[-1] // _SUM_LENGTH * _SUM_LENGTH
+    pieces = (z[:, :whole].reshape(len(z), -1, _SUM_LENGTH) for z in (x, y))
     return np.vecdot(*pieces).sum(-1) + np.vecdot(x[:, whole:], y[:, whole:])
 
 
 def norm(x: Array) -> Array:
     flat = x.reshape(len(x), -1)
-    return np.sqrt(np.vecdot(flat, flat).real if flat.shape[-1] < _LONG else inner(flat, flat))
+    return np.sqrt(np.vecdot(flat, flat).real if flat.shape[-1] < _THREADED_LENGTH else inner(flat, flat))
 
 
 def trace(x: Array) -> Array:
@@ -147,7 +147,7 @@ def dynamic_shapes(x: Array) -> bool:
 
 
 # Larger members keep the threads of the BLAS busy, and pieces of small ones are done too soon to wait for many.
-_ALONE, _MOST = 64, 8
+_MAX_THREADED_SIZE, _MAX_WORKERS = 64, 8
 
 
 def unrolls_loops(x: Array) -> bool:
@@ -155,42 +155,42 @@ def unrolls_loops(x: Array) -> bool:
 
 
 def workers(x: Array) -> int:
-    return 1 if max(x.shape[1:]) > _ALONE else min(_MOST, processors())
+    return 1 if max(x.shape[1:]) > _MAX_THREADED_SIZE else min(_MAX_WORKERS, processors())
 
 
 def full_precision(x: Array) -> Any:
     return np.errstate(all="ignore")
 
 
-def _bare_loop(name: str) -> Any:
+def _gufunc(name: str) -> Any:
     """The loop over a stack behind a ``numpy.linalg`` function, None where it is not found: NumPy does not promise any."""
     return getattr(getattr(np.linalg, "_umath_linalg", None), name, None)
 
 
-def _loop_of(name: str, public: Callable[..., Any]) -> Callable[..., Any]:
+def _gufunc_or_public(name: str, public: Callable[..., Any]) -> Callable[..., Any]:
     """The loop over a stack behind a ``numpy.linalg`` function, with NaN in the members that have no answer.
 
     What the function does around its loop takes longer than a small matrix. Where a loop is not found, the function takes its
     place, as for single precision, which it computes in double.
     """
-    loop = _bare_loop(name)
+    loop = _gufunc(name)
 
     def call(*arrays: Array) -> Any:
         if loop is None or arrays[0].dtype.char not in "dD":
-            return _linalg(public, *arrays)
+            return _nan_for_errors(public, *arrays)
         return loop(*arrays)
 
     return call
 
 
-def _linalg(f: Callable[..., Any], *arrays: Array) -> Array:
+def _nan_for_errors(f: Callable[..., Any], *arrays: Array) -> Array:
     """A ``numpy.linalg`` function on a stack: where it raises for one member, that member becomes NaN."""
     try:
         return f(*arrays)
     except np.linalg.LinAlgError:
         if len(arrays[0]) == 1:
             return np.full_like(arrays[-1], np.nan)
-        return np.concatenate([_linalg(f, *(x[i : i + 1] for x in arrays)) for i in range(len(arrays[0]))])
+        return np.concatenate([_nan_for_errors(f, *(x[i : i + 1] for x in arrays)) for i in range(len(arrays[0]))])
 
 
 def addmm(beta: float, x: Array, alpha: float, a: Array, b: Array) -> Array:
@@ -215,7 +215,7 @@ def add_diagonal(x: Array, alpha: Array) -> Array:
 
 def known_finite(x: Array) -> bool:
     # One pass: the sum of finite numbers may overflow, which costs a second look, but nothing else gets through.
-    return cmath.isfinite(np.vdot(x, x) if x.size < _LONG else x.sum())
+    return cmath.isfinite(np.vdot(x, x) if x.size < _THREADED_LENGTH else x.sum())
 
 
 def any_true(x: Array) -> bool:
@@ -226,21 +226,21 @@ def all_true(x: Array) -> bool:
     return bool(np.count_nonzero(x) == x.size)
 
 
-_inv = _loop_of("inv", np.linalg.inv)
-_solve = _loop_of("solve", np.linalg.solve)
-_cholesky = _loop_of("cholesky_lo", np.linalg.cholesky)
-_slogdet = _loop_of("slogdet", np.linalg.slogdet)
-_svd, _eigh = _bare_loop("svd_s"), _bare_loop("eigh_lo")
+_inv = _gufunc_or_public("inv", np.linalg.inv)
+_solve = _gufunc_or_public("solve", np.linalg.solve)
+_cholesky = _gufunc_or_public("cholesky_lo", np.linalg.cholesky)
+_slogdet = _gufunc_or_public("slogdet", np.linalg.slogdet)
+_svd, _eigh = _gufunc("svd_s"), _gufunc("eigh_lo")
 
 
 def inv(a: Array) -> Array:
     # By size alone: a member of a stack gets the same bits as by itself.
-    if 16 <= a.shape[-1] <= _SMALL:
+    if 16 <= a.shape[-1] <= _MAX_LAPACK_SIZE:
         return lapack.inv(a[0])[None] if len(a) == 1 else np.stack([lapack.inv(x) for x in a])
     return _inv(a)
 
 
-def _in_loop(loop: Any, a: Array) -> Any:
+def _call_gufunc(loop: Any, a: Array) -> Any:
     """What a loop that has several results finds; None where it is no loop for this, or finds NaN for a member."""
     if loop is None or a.dtype.char not in "dD":
         return None
@@ -251,7 +251,7 @@ def _in_loop(loop: Any, a: Array) -> Any:
 # numpy.linalg calls LAPACK member by member, so a stack gives the bits that its members give alone. SciPy's own call saves 5
 # microseconds on a single tiny matrix, with other bits: an answer would then depend on the length of its batch.
 def svd(a: Array) -> tuple[Array, Array, Array]:
-    found: tuple[Array, Array, Array] | None = _in_loop(_svd, a)
+    found: tuple[Array, Array, Array] | None = _call_gufunc(_svd, a)
     if found is not None:
         return found
     try:
@@ -262,7 +262,7 @@ def svd(a: Array) -> tuple[Array, Array, Array]:
 
 
 def eigh(a: Array) -> tuple[Array, Array]:
-    found: tuple[Array, Array] | None = _in_loop(_eigh, a)
+    found: tuple[Array, Array] | None = _call_gufunc(_eigh, a)
     if found is not None:
         return found
     try:
@@ -310,7 +310,7 @@ def exponent(x: Array) -> Array:
 
 def largest(x: Array) -> Array:
     if (
-        x.shape[-2] * x.shape[-1] <= _FEW < len(x)
+        x.shape[-2] * x.shape[-1] <= _MAX_ENTRIES < len(x)
     ):  # entry by entry: NumPy takes longer to begin a reduction than to do so short a one
         return functools.reduce(np.maximum, np.abs(x).reshape(len(x), -1).T)
     return np.maximum.reduce(np.abs(x), axis=(-1, -2))
@@ -332,9 +332,9 @@ exact_ldexp = ldexp
 
 
 def loop(step: Callable[[Any], Any], state: Any, limit: int) -> Any:
-    everyone, handed = np.arange(len(control_flow.first_leaf(state))), [state]
+    all_members, holder = np.arange(len(control_flow.first_leaf(state))), [state]
     del state
-    return control_flow.loop(step, handed, limit, everyone)
+    return control_flow.loop(step, holder, limit, all_members)
 
 
 masked_cond = rare_cond = control_flow.masked_cond
@@ -348,11 +348,11 @@ def masked_select(mask: Array, yes: Any, no: Any) -> Any:
     return masked_cond(mask, control_flow.first, control_flow.second, yes, no)
 
 
-def bind(step: Any, *arrays: Array) -> tuple[Array, ...]:
-    return tuple(step(sys.modules[__name__], *arrays))
+def bind(bound: Any, *arrays: Array) -> tuple[Array, ...]:
+    return tuple(bound(sys.modules[__name__], *arrays))
 
 
-def by_numpy(step: Any, *arrays: Array) -> bool:
+def by_numpy(bound: Any, *arrays: Array) -> bool:
     return False
 
 

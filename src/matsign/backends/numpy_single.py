@@ -76,9 +76,9 @@ class _Namespace:
     """The array API, with conditions on numbers that take no longer than they must."""
 
     def __getattr__(self, name: str) -> Any:
-        found = getattr(stacks.xp, name)
-        setattr(self, name, found)
-        return found
+        result = getattr(stacks.xp, name)
+        setattr(self, name, result)
+        return result
 
     @staticmethod
     def where(mask: Array, x: Array, y: Array) -> Array:
@@ -86,8 +86,8 @@ class _Namespace:
             return x if mask else y
         if type(mask) is np.bool_ and type(y) is float and isinstance(x, np.inexact):
             return x if mask else type(x)(y)
-        found: Array = np.where(mask, x, y)
-        return found[()]
+        result: Array = np.where(mask, x, y)
+        return result[()]
 
     @staticmethod
     def maximum(x: Array, y: Array) -> Array:
@@ -111,7 +111,7 @@ def _layout(x: Array) -> Any:
 xp = _Namespace()
 
 _ONE = {dtype: np.real(dtype.type(1)) for dtype in stacks._NAMES}
-_NO_COUNT = np.int32(0)
+_INT_ZERO = np.int32(0)
 
 
 def zeros(shape: tuple[int, ...], like: Array) -> Array:
@@ -123,7 +123,7 @@ def ones(like: Array) -> Array:
 
 
 def int_zeros(like: Array) -> Array:
-    return _NO_COUNT
+    return _INT_ZERO
 
 
 def inner(x: Array, y: Array) -> Array:
@@ -131,7 +131,7 @@ def inner(x: Array, y: Array) -> Array:
 
 
 def norm(x: Array) -> Array:
-    if x.size < stacks._LONG:
+    if x.size < stacks._THREADED_LENGTH:
         flat = x.ravel()
         return np.sqrt(np.vecdot(flat, flat).real if flat.dtype.kind == "c" else flat.dot(flat))
     return stacks.norm(x[None])[0]
@@ -146,7 +146,7 @@ def full_precision(x: Array) -> Any:
 
 
 def known_finite(x: Array) -> bool:
-    return cmath.isfinite(np.vdot(x, x) if x.size < stacks._LONG else x.sum())
+    return cmath.isfinite(np.vdot(x, x) if x.size < stacks._THREADED_LENGTH else x.sum())
 
 
 def any_true(x: Array) -> bool:

@@ -29,7 +29,7 @@ def asarray(x: Any, like: Any = None) -> Array:
 
 
 # Tensors by name that hold something else than the entries of one array, on which our operations are wrong or fail.
-_OTHER = {
+_UNSUPPORTED = {
     "DTensor": "is a DTensor, spread over devices, which is not supported; pass its full_tensor() if that fits in memory",
     "ShardedTensor": "is a ShardedTensor, spread over devices, which is not supported; gather it first",
     "MaskedTensor": "is a MaskedTensor, which is not supported; pass its to_tensor(value)",
@@ -45,7 +45,9 @@ def unsupported(x: Array) -> str | None:
 @constant_when_compiled
 def _reason(cls: type) -> str | None:
     if cls not in _reasons:
-        _reasons[cls] = next((_OTHER[base.__name__] for base in cls.__mro__ if base.__name__ in _OTHER), None)
+        _reasons[cls] = next(
+            (_UNSUPPORTED[base.__name__] for base in cls.__mro__ if base.__name__ in _UNSUPPORTED), None
+        )
     return _reasons[cls]
 
 
@@ -132,17 +134,17 @@ def on_cpu(x: Array) -> bool:
 
 
 # What PyTorch says of this processor, if it is one that says it.
-_TILES = hasattr(torch.cpu, "get_capabilities") and bool(torch.cpu.get_capabilities().get("amx_bf16"))
+_HAS_BFLOAT16_UNITS = hasattr(torch.cpu, "get_capabilities") and bool(torch.cpu.get_capabilities().get("amx_bf16"))
 
 
 def fast_half_dtype(x: Array) -> str | None:
     # Of the two, float16 has the digits, and scaled matrices do not want the range.
     if x.is_cuda:
         return "float16"
-    return "bfloat16" if on_cpu(x) and _TILES else None
+    return "bfloat16" if on_cpu(x) and _HAS_BFLOAT16_UNITS else None
 
 
-def _recording() -> bool:
+def _compiling_or_capturing() -> bool:
     """Whether there are no values to look at: under torch.compile, and while a CUDA graph is recorded."""
     return torch.compiler.is_compiling() or (torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing())
 
@@ -153,7 +155,7 @@ def without_values(x: Array) -> bool:
 
 
 def is_traced(x: Array) -> bool:
-    return _recording() or without_values(x)
+    return _compiling_or_capturing() or without_values(x)
 
 
 def dynamic_shapes(x: Array) -> bool:
@@ -169,7 +171,7 @@ def workers(x: Array) -> int:
 
 
 def full_precision(x: Array) -> Any:
-    return torch_precision.as_it_says(x)
+    return torch_precision.full_precision_of(x)
 
 
 def _check_lapack(value: Array, info: Array) -> Array:
@@ -185,11 +187,11 @@ def addmm(beta: float, x: Array, alpha: float, a: Array, b: Array) -> Array:
 
 
 # By dtype, the size from which one triangle by Triton was measured to take less time than the whole product (benchmarks/gpu.py).
-_TRIANGLE_FROM: dict[torch.dtype, int] = {}
+_TRITON_FROM_SIZE: dict[torch.dtype, int] = {}
 
 
 def hermitian_product(a: Array, b: Array, shift: float = 0.0) -> Array:
-    if a.is_cuda and a.shape[-2] >= _TRIANGLE_FROM.get(a.dtype, sys.maxsize):
+    if a.is_cuda and a.shape[-2] >= _TRITON_FROM_SIZE.get(a.dtype, sys.maxsize):
         from matsign.backends import triton_kernels
 
         return triton_kernels.symmetric_product(a, b.mT, shift)
@@ -222,21 +224,21 @@ def inv(a: Array) -> Array:
 
 
 def svd(a: Array) -> tuple[Array, Array, Array]:
-    u, values, vh = _or_by_numpy(functools.partial(torch.linalg.svd, full_matrices=False), numpy.svd, a)
+    u, values, vh = _with_numpy_fallback(functools.partial(torch.linalg.svd, full_matrices=False), numpy.svd, a)
     return u, values, vh
 
 
 def eigh(a: Array) -> tuple[Array, Array]:
-    values, vectors = _or_by_numpy(torch.linalg.eigh, numpy.eigh, a)
+    values, vectors = _with_numpy_fallback(torch.linalg.eigh, numpy.eigh, a)
     return values, vectors
 
 
 def eig(a: Array) -> tuple[Array, Array]:
-    values, vectors = _or_by_numpy(torch.linalg.eig, numpy.eig, a)
+    values, vectors = _with_numpy_fallback(torch.linalg.eig, numpy.eig, a)
     return values, vectors
 
 
-def _or_by_numpy(usual: Callable[..., Any], other: Callable[..., Any], a: Array) -> Any:
+def _with_numpy_fallback(usual: Callable[..., Any], other: Callable[..., Any], a: Array) -> Any:
     """Where PyTorch's LAPACK does not converge it raises an error for the whole stack; NumPy's way knows what to do."""
     try:
         return usual(a)
@@ -282,9 +284,9 @@ def loop(step: Callable[[Any], Any], state: Any, limit: int) -> Any:
     first = control_flow.first_leaf(state)
     if is_traced(first):
         return control_flow.frozen_loop(step, state, limit, torch.where)
-    everyone, handed = torch.arange(len(first), device=first.device), [state]
+    all_members, holder = torch.arange(len(first), device=first.device), [state]
     del first, state
-    return control_flow.loop(step, handed, limit, everyone)
+    return control_flow.loop(step, holder, limit, all_members)
 
 
 def masked_cond(mask: Array, yes: Callable[..., Any], no: Callable[..., Any], *arrays: Array) -> Any:
@@ -304,13 +306,13 @@ def masked_select(mask: Array, yes: Any, no: Any) -> Any:
     return masked_cond(mask, control_flow.first, control_flow.second, yes, no)
 
 
-def bind(step: Any, *arrays: Array) -> tuple[Array, ...]:
+def bind(bound: Any, *arrays: Array) -> tuple[Array, ...]:
     from matsign.backends import torch_autodiff
 
-    return torch_autodiff.bind(step, *arrays)
+    return torch_autodiff.bind(bound, *arrays)
 
 
-def by_numpy(step: Any, *arrays: Array) -> bool:
+def by_numpy(bound: Any, *arrays: Array) -> bool:
     return False  # a tensor may want a gradient
 
 

@@ -13,20 +13,20 @@ from matsign.backends import CODES, load
 Array = torch.Tensor
 
 
-def bind(step: Any, *arrays: Array) -> tuple[Array, ...]:
+def bind(bound: Any, *arrays: Array) -> tuple[Array, ...]:
     if torch.compiler.is_compiling():
         # What looks at values cannot be compiled: torch.compile leaves its graph there and comes back. And of a function
         # within the derivative of another it has no notion.
-        if not step.unrolls:
-            return _outside(step, *arrays)
+        if not bound.unrolls:
+            return _bind_uncompiled(bound, *arrays)
         if not torch.is_grad_enabled():
-            return tuple(step(load("torch"), *arrays))
-    elif _unseen(arrays):
-        return _Step.forward(step, *arrays)
-    return tuple(_Step.apply(step, *arrays))
+            return tuple(bound(load("torch"), *arrays))
+    elif _needs_no_autograd(arrays):
+        return _AutogradFunction.forward(bound, *arrays)
+    return tuple(_AutogradFunction.apply(bound, *arrays))
 
 
-def _unseen(arrays: tuple[Array, ...]) -> bool:
+def _needs_no_autograd(arrays: tuple[Array, ...]) -> bool:
     """Whether nothing differentiates or maps: the call of an autograd function costs more than that of a small matrix."""
     if torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0:
         return False
@@ -34,14 +34,14 @@ def _unseen(arrays: tuple[Array, ...]) -> bool:
 
 
 @torch.compiler.disable
-def _outside(step: Any, *arrays: Array) -> tuple[Array, ...]:
-    return tuple(_Step.apply(step, *arrays))
+def _bind_uncompiled(bound: Any, *arrays: Array) -> tuple[Array, ...]:
+    return tuple(_AutogradFunction.apply(bound, *arrays))
 
 
-_NUMPYS = (torch.float32, torch.float64, torch.complex64, torch.complex128)
+_NUMPY_DTYPES = (torch.float32, torch.float64, torch.complex64, torch.complex128)
 
 
-def _on_host(step: Any, arrays: tuple[Array, ...]) -> bool:
+def _runs_in_numpy(bound: Any, arrays: tuple[Array, ...]) -> bool:
     """Whether NumPy computes it: on a CPU its calls of LAPACK and of small products are several times as fast as PyTorch's.
 
     A fixed sequence of products stays where it is.
@@ -49,57 +49,57 @@ def _on_host(step: Any, arrays: tuple[Array, ...]) -> bool:
     first = arrays[0]
     return (
         first.device.type == "cpu"
-        and first.dtype in _NUMPYS
-        and not step.unrolls
+        and first.dtype in _NUMPY_DTYPES
+        and not bound.unrolls
         and not load("torch").is_traced(first)
     )
 
 
-def _by_numpy(step: Any, arrays: tuple[Array, ...]) -> tuple[Array, ...]:
+def _call_numpy(bound: Any, arrays: tuple[Array, ...]) -> tuple[Array, ...]:
     plain = [x.detach().resolve_conj().resolve_neg().numpy() for x in arrays]
-    found = step.evaluate(load("numpy"), *plain)
-    out = tuple([_tensor(x, plain) for x in found])
-    if step.raises(load("numpy"), found):
-        step.raise_failures(load("torch"), out)
+    result = bound.evaluate(load("numpy"), *plain)
+    out = tuple([_tensor(x, plain) for x in result])
+    if bound.raises(load("numpy"), result):
+        bound.raise_failures(load("torch"), out)
     return out
 
 
-def _tensor(x: Any, taken: list[Any]) -> Array:
+def _tensor(x: Any, inputs: list[Any]) -> Array:
     """An array of NumPy's as a tensor with memory of its own."""
-    if not x.flags.c_contiguous or not x.flags.writeable or any([np.may_share_memory(x, y) for y in taken]):
+    if not x.flags.c_contiguous or not x.flags.writeable or any([np.may_share_memory(x, y) for y in inputs]):
         x = np.array(x, order="C")
     return torch.from_numpy(x)
 
 
-class _Step(torch.autograd.Function):
+class _AutogradFunction(torch.autograd.Function):
     @staticmethod
-    def forward(step: Any, *arrays: Array) -> tuple[Array, ...]:
-        if _on_host(step, arrays):
-            return _by_numpy(step, arrays)
-        found = step(load("torch"), *arrays)
-        return tuple(x.clone() if any(x is y for y in arrays) else x for x in found)
+    def forward(bound: Any, *arrays: Array) -> tuple[Array, ...]:
+        if _runs_in_numpy(bound, arrays):
+            return _call_numpy(bound, arrays)
+        result = bound(load("torch"), *arrays)
+        return tuple(x.clone() if any(x is y for y in arrays) else x for x in result)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
         # In steps that torch.compile follows.
-        ctx.step = inputs[0]
+        ctx.bound = inputs[0]
         ctx.count = len(inputs) - 1
         ctx.mark_non_differentiable(*output[-CODES:])
         ctx.save_for_backward(*inputs[1:], *output[:-CODES])
 
     @staticmethod
     def backward(ctx: Any, *cotangents: Array) -> tuple[Any, ...]:
-        step, count, saved = ctx.step, ctx.count, ctx.saved_tensors
-        found = step.cotangent(load("torch"), saved[count:], saved[:count], cotangents[:-CODES])
-        return None, *found
+        bound, count, saved = ctx.bound, ctx.count, ctx.saved_tensors
+        result = bound.cotangent(load("torch"), saved[count:], saved[:count], cotangents[:-CODES])
+        return None, *result
 
     @staticmethod
-    def vmap(info: Any, axes: Any, step: Any, *arrays: Array) -> tuple[tuple[Array, ...], tuple[int, ...]]:
+    def vmap(info: Any, axes: Any, bound: Any, *arrays: Array) -> tuple[tuple[Array, ...], tuple[int, ...]]:
         count = info.batch_size
 
         def merge(x: Array, d: int | None) -> Array:
             x = x.expand(count, *x.shape) if d is None else x.movedim(d, 0)
             return x.reshape(count * x.shape[1], *x.shape[2:])
 
-        found = bind(step.over(count), *(merge(x, d) for x, d in zip(arrays, axes[1:], strict=True)))
-        return tuple(x.reshape(count, x.shape[0] // count, *x.shape[1:]) for x in found), (0,) * len(found)
+        result = bind(bound.with_leading_axis(count), *(merge(x, d) for x, d in zip(arrays, axes[1:], strict=True)))
+        return tuple(x.reshape(count, x.shape[0] // count, *x.shape[1:]) for x in result), (0,) * len(result)

@@ -11,15 +11,15 @@ import torch
 Array = torch.Tensor
 
 
-def as_it_says(x: Array) -> Any:
+def full_precision_of(x: Array) -> Any:
     """A context manager: under autocast, or where float32 stands for less, no iteration here converges."""
     # Compiled code has the other settings that its caller runs it with.
     if torch.compiler.is_compiling():
         return _no_autocast(x)
-    return _AS_IT_IS if _is_full(x) else _in_full(x)
+    return _UNCHANGED if _is_full(x) else _set_full(x)
 
 
-_AS_IT_IS = contextlib.nullcontext()
+_UNCHANGED = contextlib.nullcontext()
 
 
 def _autocast(kind: str) -> bool:
@@ -40,13 +40,13 @@ def _is_full(x: Array) -> bool:
 
 
 @contextlib.contextmanager
-def _in_full(x: Array) -> Iterator[None]:
-    with _no_autocast(x), _single(x.is_cuda):
+def _set_full(x: Array) -> Iterator[None]:
+    with _no_autocast(x), _float32_products(x.is_cuda):
         yield
 
 
 @contextlib.contextmanager
-def _single(cuda: bool) -> Iterator[None]:
+def _float32_products(cuda: bool) -> Iterator[None]:
     """Products of float32 in float32, and those of float16 summed there."""
     owner: Any = getattr(torch.backends.cuda if cuda else torch.backends.mkldnn, "matmul", None)
     if not hasattr(owner, "fp32_precision"):  # PyTorch before 2.9
@@ -57,10 +57,10 @@ def _single(cuda: bool) -> Iterator[None]:
         finally:
             torch.set_float32_matmul_precision(before)
         return
-    before, summed_short = owner.fp32_precision, cuda and owner.allow_fp16_accumulation
+    before, half_sums = owner.fp32_precision, cuda and owner.allow_fp16_accumulation
     if before not in ("ieee", "none"):
         owner.fp32_precision = "ieee"
-    if summed_short:
+    if half_sums:
         owner.allow_fp16_accumulation = False
     try:
         yield
@@ -70,5 +70,5 @@ def _single(cuda: bool) -> Iterator[None]:
             owner.fp32_precision = "none"
             if owner.fp32_precision != before:
                 owner.fp32_precision = before
-        if summed_short:
+        if half_sums:
             owner.allow_fp16_accumulation = True

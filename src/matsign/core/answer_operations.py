@@ -7,7 +7,7 @@ from typing import Any
 
 from matsign._typing import Array, Arrays
 from matsign.backends import Backend
-from matsign.core.members import no_figures
+from matsign.core.members import no_details
 from matsign.core.operations import BoundOperation
 from matsign.core.public import FunctionSpec
 
@@ -21,9 +21,9 @@ class AnswerOperation:
     """
 
     spec: FunctionSpec
-    step: BoundOperation
+    bound: BoundOperation
     batch: None = None
-    fixed = finite = False
+    fixed = requires_finite = False
 
     @property
     def count(self) -> int:
@@ -31,9 +31,9 @@ class AnswerOperation:
 
     @property
     def unrolls(self) -> bool:
-        return self.step.unrolls
+        return self.bound.unrolls
 
-    def over(self, count: int) -> Any:
+    def with_leading_axis(self, count: int) -> Any:
         return self
 
     def result_shapes(self, arrays: Arrays) -> list[tuple[tuple[int, ...], str]]:
@@ -46,12 +46,12 @@ class AnswerOperation:
         return self.evaluate(backend, *arrays)
 
     def evaluate(self, backend: Backend, *arrays: Array) -> Arrays:
-        count = sum(self.step.given)
+        count = sum(self.bound.given)
         given, value, failure = arrays[:count], arrays[count:-1], arrays[-1]
         with backend.full_precision(given[0]):
             numbers = self.numbers(backend, given, value, failure == 0)
         none = backend.int_zeros(given[0])
-        return (*numbers, none, none, no_figures(backend, given[0]))
+        return (*numbers, none, none, no_details(backend, given[0]))
 
     def numbers(self, backend: Backend, given: Arrays, value: Arrays, converged: Array) -> Arrays:
         raise NotImplementedError

@@ -136,9 +136,9 @@ def _certificate(spec: FunctionSpec, result: Answer) -> Certificate:
     given, value = (
         tuple(backend.stop_gradient(x) for x in xs if x is not None) for xs in (call.stacks, solution.value)
     )
-    measurement = Measurement(spec, replace(result.step, batch=None), dtype_name=call.dtype_name)
-    found = backend.bind(measurement, *given, *value, solution.failure)
-    backward, forward, separation, boundary, *measures = found[: len(found) - CODES]
+    measurement = Measurement(spec, replace(result.bound, batch=None), dtype_name=call.dtype_name)
+    measured = backend.bind(measurement, *given, *value, solution.failure)
+    backward, forward, separation, boundary, *measures = measured[: len(measured) - CODES]
 
     def unstack_numbers(x: Array) -> Any:
         return _unstack(backend, x, call.batch)
@@ -165,43 +165,50 @@ class Measurement(AnswerOperation):
         return 4 + len(self.spec.measures)
 
     def numbers(self, backend: Backend, given: Arrays, value: Arrays, converged: Array) -> Arrays:
-        if not self.step.has_entries(given):
-            return tuple(_where(backend, converged, 0 * backend.ones(given[0])) for _ in self.result_shapes(given))
+        if not self.bound.has_entries(given):
+            return tuple(_nan_unless(backend, converged, 0 * backend.ones(given[0])) for _ in self.result_shapes(given))
         # What has no answer has no residual either; zeros keep NaN away from LAPACK.
-        value = self.step.fill_empty_value(backend, value, given)
-        kept = tuple(backend.xp.where(broadcast_to_rank(converged, x), x, backend.xp.zeros_like(x)) for x in value)
-        arrays = self.step.every(mask_nonfinite(backend, self.step.fill_empty(backend, given))[1])
-        matrices, options = split_numbers(self.spec.operation, arrays, dict(self.step.options))
+        value = self.bound.fill_empty_value(backend, value, given)
+        finite_value = tuple(
+            backend.xp.where(broadcast_to_rank(converged, x), x, backend.xp.zeros_like(x)) for x in value
+        )
+        arrays = self.bound.with_none(mask_nonfinite(backend, self.bound.fill_empty(backend, given))[1])
+        matrices, options = split_numbers(self.spec.operation, arrays, dict(self.bound.options))
         if self.dtype_name in HALVES:
-            kept = tuple(backend.astype(backend.astype(x, self.dtype_name), backend.dtype_name(x)) for x in kept)
-        found = self.spec.residual(backend, kept, *matrices, **options_of_residual(self.spec, options))
-        return tuple(_where(backend, converged, x) for x in _errors(backend, found, kept))
+            finite_value = tuple(
+                backend.astype(backend.astype(x, self.dtype_name), backend.dtype_name(x)) for x in finite_value
+            )
+        measured = self.spec.residual(backend, finite_value, *matrices, **options_of_residual(self.spec, options))
+        return tuple(_nan_unless(backend, converged, x) for x in _errors(backend, measured, finite_value))
 
 
-def _where(backend: Backend, mask: Array, x: Array) -> Array:
+def _nan_unless(backend: Backend, mask: Array, x: Array) -> Array:
     return backend.xp.where(mask, x, backend.xp.full_like(x, backend.xp.nan))
 
 
 def options_of_residual(spec: FunctionSpec, options: dict[str, Any]) -> dict[str, Any]:
     """The options without which an answer cannot be judged: those that the residual asks for by name."""
-    asked = inspect.signature(spec.residual).parameters.values()
-    return {p.name: options[p.name] for p in asked if p.kind is p.KEYWORD_ONLY}
+    wanted = inspect.signature(spec.residual).parameters.values()
+    return {p.name: options[p.name] for p in wanted if p.kind is p.KEYWORD_ONLY}
 
 
-def _errors(backend: Backend, found: Residual, value: Arrays) -> Arrays:
+def _errors(backend: Backend, measured: Residual, value: Arrays) -> Arrays:
     """Backward error, ‖correction‖ / ‖value‖ at its largest over the arrays of the value, separation, boundary, measures."""
-    backward = _or_infinite(backend, found.backward)
+    backward = _nan_to_infinity(backend, measured.backward)
     forward = backend.xp.zeros_like(backward)
-    measured = value if found.zero is None else found.zero
-    for step, x, y in zip(_flat(found.correction), _flat(value), _flat(measured), strict=True):
+    references = value if measured.zero is None else measured.zero
+    for correction, x, y in zip(_flat(measured.correction), _flat(value), _flat(references), strict=True):
         # Where an answer of 0 leaves nothing of the equation there is nothing to correct.
         exact = (backward == 0) & (largest(backend, x) == 0)
         forward = backend.xp.maximum(
-            forward, backend.xp.where(exact, 0 * forward, _or_infinite(backend, relative_norm(backend, step, x, y)))
+            forward,
+            backend.xp.where(exact, 0 * forward, _nan_to_infinity(backend, relative_norm(backend, correction, x, y))),
         )
-    separation = backend.xp.full_like(forward, backend.xp.nan) if found.separation is None else found.separation
-    boundary = 0 * forward if found.boundary is None else backend.astype(found.boundary, backend.dtype_name(forward))
-    return (backward, forward, separation, boundary, *found.measures)
+    separation = backend.xp.full_like(forward, backend.xp.nan) if measured.separation is None else measured.separation
+    boundary = (
+        0 * forward if measured.boundary is None else backend.astype(measured.boundary, backend.dtype_name(forward))
+    )
+    return (backward, forward, separation, boundary, *measured.measures)
 
 
 def _flat(xs: tuple[Array, ...]) -> tuple[Array, ...]:
@@ -209,7 +216,7 @@ def _flat(xs: tuple[Array, ...]) -> tuple[Array, ...]:
     return tuple(x.reshape((len(x), -1, 1)) for x in xs)
 
 
-def _or_infinite(backend: Backend, error: Array) -> Array:
+def _nan_to_infinity(backend: Backend, error: Array) -> Array:
     """An error, infinite where its computation came to nothing: then the answer may be as wrong as can be."""
     return backend.xp.where(backend.xp.isnan(error), backend.xp.full_like(error, backend.xp.inf), error)
 

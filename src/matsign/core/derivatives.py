@@ -19,9 +19,9 @@ from matsign.linalg.stacks import broadcast_to_rank, far_exponent, random_probe,
 
 Array = Any
 
-_ROUNDS = 4
+_POWER_STEPS = 4
 # So far below 1 the exponents of a dtype go, with a sixteenth of them kept in reserve.
-_LOWEST = {"float32": 118, "float64": 958}
+_LOWEST_EXPONENT = {"float32": 118, "float64": 958}
 
 
 def frechet(f: Callable[..., Any]) -> Callable[..., Any]:
@@ -81,13 +81,13 @@ def frechet(f: Callable[..., Any]) -> Callable[..., Any]:
         arrays, errors, options = spec.bind(args[:half], options)
         numbers, errors, options = checked_options(spec, errors, options)
         directions = [*args[half:], *(None for _ in names[half:])]
-        call, moved = _prepare_directions(spec.parameters, [*arrays, *numbers], directions)
-        step, given = bound_operation(spec, call, errors, options)
+        call, changes = _prepare_directions(spec.parameters, [*arrays, *numbers], directions)
+        bound, given = bound_operation(spec, call, errors, options)
         backend, count = call.backend, len(spec.operation.results)
-        value = backend.bind(step, *given)[:count]
-        pairs = zip(call.stacks, moved, strict=True)
+        value = backend.bind(bound, *given)[:count]
+        pairs = zip(call.stacks, changes, strict=True)
         tangents = tuple(backend.xp.zeros_like(x) if m is None else m for x, m in pairs if x is not None)
-        return as_public(spec, call, step.tangent(backend, value, given, tangents))
+        return as_public(spec, call, bound.tangent(backend, value, given, tangents))
 
     return derivative
 
@@ -146,16 +146,16 @@ def condition(f: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(f, updated=())
     def number(*args: Any, **options: Any) -> Any:
-        found = answer(spec, *spec.bind(args, options))
-        backend, step, batch = found.call.backend, found.step, found.call.batch
+        result = answer(spec, *spec.bind(args, options))
+        backend, bound, batch = result.call.backend, result.bound, result.call.batch
         given, value = (
             tuple(backend.stop_gradient(x) for x in xs if x is not None)
-            for xs in (found.call.stacks, found.solution.value)
+            for xs in (result.call.stacks, result.solution.value)
         )
-        if not step.has_entries(given):
+        if not bound.has_entries(given):
             return backend.zeros(batch, given[0]).real
-        grown = backend.bind(_Conditioning(spec, replace(step, batch=None)), *given, *value, found.solution.failure)[0]
-        return grown[0] if batch == () else grown.reshape(batch)
+        norm = backend.bind(_Conditioning(spec, replace(bound, batch=None)), *given, *value, result.solution.failure)[0]
+        return norm[0] if batch == () else norm.reshape(batch)
 
     return number
 
@@ -165,29 +165,33 @@ class _Conditioning(AnswerOperation):
     """The condition number at an answer."""
 
     def numbers(self, backend: Backend, given: Arrays, value: Arrays, converged: Array) -> Arrays:
-        step = self.step
-        value, given = step.fill_empty_value(backend, value, given), step.fill_empty(backend, given)
-        kept = tuple(backend.xp.where(broadcast_to_rank(converged, x), x, backend.xp.zeros_like(x)) for x in value)
-        grown = _norm_of_derivative(backend, step, value, given)
+        bound = self.bound
+        value, given = bound.fill_empty_value(backend, value, given), bound.fill_empty(backend, given)
+        finite_value = tuple(
+            backend.xp.where(broadcast_to_rank(converged, x), x, backend.xp.zeros_like(x)) for x in value
+        )
+        norm = _norm_of_derivative(backend, bound, value, given)
         # What is not a number there has overflowed.
-        grown = backend.xp.where(converged & backend.xp.isnan(grown), backend.xp.full_like(grown, math.inf), grown)
+        norm = backend.xp.where(converged & backend.xp.isnan(norm), backend.xp.full_like(norm, math.inf), norm)
         if self.spec.unbounded:
-            endless = converged & self.spec.unbounded(backend, kept, *step.every(given)) & ~(grown == 0)
-            grown = backend.xp.where(endless, backend.xp.full_like(grown, math.inf), grown)
-        return (grown,)
+            infinite = converged & self.spec.unbounded(backend, finite_value, *bound.with_none(given)) & ~(norm == 0)
+            norm = backend.xp.where(infinite, backend.xp.full_like(norm, math.inf), norm)
+        return (norm,)
 
 
-def _norm_of_derivative(backend: Backend, step: BoundOperation, value: Arrays, arrays: Arrays) -> Array:
+def _norm_of_derivative(backend: Backend, bound: BoundOperation, value: Arrays, arrays: Arrays) -> Array:
     """The largest singular value of the derivative between arrays and values, each measured in its own size.
 
     The powers of two in the sizes are applied apart, so that no square and no inverse of them overflows. Numbers stand still.
     """
     matrices, numbers = (tuple(x for x in arrays if (x.ndim == 1) is one) for one in (False, True))
-    still = tuple(backend.xp.zeros_like(x) for x in numbers)
-    sizes, shares = (tuple(scaled_norm(backend, _flat(x)) for x in xs) for xs in (matrices, value))
-    rest = _rest(backend, sizes, shares)
-    sizes = tuple((s, e - rest) for s, e in sizes)
-    shares = tuple((backend.xp.where(s > 0, 1 / safe_divisor(backend, s), 0 * s), rest - e) for s, e in shares)
+    no_changes = tuple(backend.xp.zeros_like(x) for x in numbers)
+    sizes, inverse_sizes = (tuple(scaled_norm(backend, _flat(x)) for x in xs) for xs in (matrices, value))
+    exponent = _direction_exponent(backend, sizes, inverse_sizes)
+    sizes = tuple((s, e - exponent) for s, e in sizes)
+    inverse_sizes = tuple(
+        (backend.xp.where(s > 0, 1 / safe_divisor(backend, s), 0 * s), exponent - e) for s, e in inverse_sizes
+    )
 
     def scale(xs: Arrays, by: tuple[tuple[Array, Array], ...]) -> Arrays:
         return tuple(
@@ -202,16 +206,18 @@ def _norm_of_derivative(backend: Backend, step: BoundOperation, value: Arrays, a
         return scale(xs, tuple((inverse, -e) for _ in xs)), backend.ldexp(size, e)
 
     # No two changes alike: equal relative ones do not move what depends on a quotient of two arrays, opposite ones a product.
-    direction, _ = unit(tuple((-0.6) ** k * _start(backend, x) for k, x in enumerate(matrices)))
-    grown = math.nan * sizes[0][0]
-    for _ in range(_ROUNDS):
-        moved, grown = unit(scale(step.tangent(backend, value, arrays, scale(direction, sizes) + still), shares))
-        back = step.cotangent(backend, value, arrays, scale(moved, shares))[: len(matrices)]
-        direction, _ = unit(scale(back, sizes))
-    return grown
+    direction, _ = unit(tuple((-0.6) ** k * _start_direction(backend, x) for k, x in enumerate(matrices)))
+    norm = math.nan * sizes[0][0]
+    for _ in range(_POWER_STEPS):
+        changes, norm = unit(
+            scale(bound.tangent(backend, value, arrays, scale(direction, sizes) + no_changes), inverse_sizes)
+        )
+        gradient = bound.cotangent(backend, value, arrays, scale(changes, inverse_sizes))[: len(matrices)]
+        direction, _ = unit(scale(gradient, sizes))
+    return norm
 
 
-def _rest(backend: Backend, sizes: Any, values: Any) -> Array:
+def _direction_exponent(backend: Backend, sizes: Any, values: Any) -> Array:
     """The exponent by which directions are shorter than their arrays: the derivative is linear in them.
 
     They are half way between the size of the arrays and 1, so far as the smallest of them and what they make of the values
@@ -219,9 +225,11 @@ def _rest(backend: Backend, sizes: Any, values: Any) -> Array:
     """
     xp, room = backend.xp, 3 * far_exponent(backend, sizes[0][0]) // 2
     low, high = _range(backend, [xp.where(s > 0, e, 0 * e) for s, e in sizes])
-    rest = xp.minimum((low + high) // 4, xp.maximum(low + _LOWEST[backend.dtype_name(sizes[0][0])], 0 * low))
+    exponent = xp.minimum(
+        (low + high) // 4, xp.maximum(low + _LOWEST_EXPONENT[backend.dtype_name(sizes[0][0])], 0 * low)
+    )
     low, high = _range(backend, [xp.where(s > 0, e, 0 * e) for s, e in values])
-    return xp.maximum(xp.minimum(rest, xp.maximum(low + room, 0 * low)), xp.minimum(high - room, 0 * high))
+    return xp.maximum(xp.minimum(exponent, xp.maximum(low + room, 0 * low)), xp.minimum(high - room, 0 * high))
 
 
 def _range(backend: Backend, xs: list[Array]) -> tuple[Array, Array]:
@@ -234,7 +242,7 @@ def _flat(x: Array) -> Array:
     return x.reshape((len(x), -1, 1))
 
 
-def _start(backend: Backend, x: Array) -> Array:
+def _start_direction(backend: Backend, x: Array) -> Array:
     n, m = x.shape[-2:]
     return backend.xp.broadcast_to(random_probe(backend, n, m, x), x.shape)
 
@@ -242,11 +250,11 @@ def _start(backend: Backend, x: Array) -> Array:
 def _prepare_directions(parameters: Parameters, arguments: list[Any], directions: list[Any]) -> tuple[Call, Arrays]:
     """The call on the arguments, and the stacks of the directions: they share dtype, batch and shapes."""
     doubled, matrices = _with_directions(parameters), len(parameters.arrays)
-    moving = [n for n, d in zip(parameters.numbers, directions[matrices:], strict=True) if d is not None]
+    with_direction = [n for n, d in zip(parameters.numbers, directions[matrices:], strict=True) if d is not None]
     both = stack_arguments(
         doubled,
         [*arguments[:matrices], *directions[:matrices], *arguments[matrices:], *directions[matrices:]],
-        stacked=(*moving, *doubled.numbers[len(parameters.numbers) :]),
+        stacked=(*with_direction, *doubled.numbers[len(parameters.numbers) :]),
     )
     at, numbers = both.stacks[: 2 * matrices], both.stacks[2 * matrices :]
     half = len(numbers) // 2

@@ -188,12 +188,12 @@ def explain(name: str, members: list[tuple[int, ...]], failures: list[Failure], 
     """One line per kind of failure: which members, what it means, what to try. Texts name a figure as ``{detail}``."""
     lines = []
     for failure in sorted(set(failures)):
-        hit = [(m, d) for m, f, d in zip(members, failures, details, strict=True) if f == failure]
-        numbers = list(dict.fromkeys(_format_figure(d) for _, d in hit))
+        matching = [(m, d) for m, f, d in zip(members, failures, details, strict=True) if f == failure]
+        numbers = list(dict.fromkeys(_format_figure(d) for _, d in matching))
         text = MESSAGES[failure].format(detail=", ".join(numbers[:4]) + (", …" if len(numbers) > 4 else ""))
-        where = [str(m[0] if len(m) == 1 else m) for m, _ in hit]
-        shown = ", ".join(where[:8]) + (f" and {len(where) - 8} more" if len(where) > 8 else "")
-        lines.append(f"{name}: {text}" if hit[0][0] == () else f"{name}: batch members {shown}: {text}")
+        where = [str(m[0] if len(m) == 1 else m) for m, _ in matching]
+        listed = ", ".join(where[:8]) + (f" and {len(where) - 8} more" if len(where) > 8 else "")
+        lines.append(f"{name}: {text}" if matching[0][0] == () else f"{name}: batch members {listed}: {text}")
     return "\n".join(lines)
 
 

@@ -42,16 +42,16 @@ def solution(
     detail: Array | None = None,
 ) -> Solution:
     """A `Solution` in which the members of the mask `failed` have this failure; `detail` is one number per member."""
-    found = none = backend.int_zeros(value[0])
+    result = none = backend.int_zeros(value[0])
     if failed is not None and not backend.is_traced(failed) and not backend.any_true(failed):
         detail = None
     elif failed is not None:
-        found = backend.xp.where(failed, none + int(failure), none)
+        result = backend.xp.where(failed, none + int(failure), none)
     return Solution(
         tuple(value),
-        found,
+        result,
         none if iterations is None else backend.astype(iterations, "int32"),
-        no_figures(backend, value[0]) if detail is None else figures(backend, value[0], detail),
+        no_details(backend, value[0]) if detail is None else as_details(backend, value[0], detail),
     )
 
 
@@ -67,12 +67,12 @@ def overflow_failure(backend: Backend, x: Array, failure: Array) -> Array:
     return Failure.OVERFLOW.where(backend, (failure == 0) & ~backend.xp.isfinite(x).all((-1, -2)), failure)
 
 
-def no_figures(backend: Backend, like: Array) -> Array:
+def no_details(backend: Backend, like: Array) -> Array:
     """The figures of a `Solution` that has none."""
     return backend.zeros((*backend.int_zeros(like).shape, 2), like.real)
 
 
-def figures(backend: Backend, like: Array, numbers: Array) -> Array:
+def as_details(backend: Backend, like: Array, numbers: Array) -> Array:
     """Real or complex numbers (B,) as the figures of a `Solution`."""
     if backend.is_complex(numbers):
         both = (numbers.real[..., None], numbers.imag[..., None])
@@ -88,8 +88,8 @@ def mask_nonfinite(backend: Backend, arrays: Arrays) -> tuple[Array | None, Arra
         if x is None or x.ndim == 1:
             continue
         if not backend.known_finite(x):
-            here = ~backend.xp.isfinite(x).all((-1, -2))
-            bad = here if bad is None else bad | here
+            nonfinite = ~backend.xp.isfinite(x).all((-1, -2))
+            bad = nonfinite if bad is None else bad | nonfinite
     if bad is not None:
         arrays = tuple(
             x if x is None or x.ndim == 1 else backend.xp.where(bad[:, None, None], rectangular_eye(backend, x), x)
@@ -103,9 +103,9 @@ def mask_nonfinite(backend: Backend, arrays: Arrays) -> tuple[Array | None, Arra
 CHUNK = 1 << 15
 
 
-def map_chunks(backend: Backend, solve: Callable[..., Solution], stacks: Arrays, room: int) -> Solution:
+def map_chunks(backend: Backend, solve: Callable[..., Solution], stacks: Arrays, chunk_entries: int) -> Solution:
     """The solver on the whole stack, or on a CPU on pieces of it that fit the cache."""
-    count = max(1, room // max(math.prod(x.shape[1:]) for x in stacks if x is not None))
+    count = max(1, chunk_entries // max(math.prod(x.shape[1:]) for x in stacks if x is not None))
     workers = backend.workers(stacks[0])
     if len(stacks[0]) <= count or not workers:
         return solve(*stacks)
@@ -124,20 +124,20 @@ def map_chunks(backend: Backend, solve: Callable[..., Solution], stacks: Arrays,
     return Solution(value, *(backend.xp.concat(parts) for parts in zip(*(piece[1:] for piece in pieces), strict=True)))
 
 
-def nan_failed(backend: Backend, found: Solution, bad: Array | None, kept: tuple[Failure, ...] = ()) -> Solution:
+def nan_failed(backend: Backend, result: Solution, bad: Array | None, keep: tuple[Failure, ...] = ()) -> Solution:
     """NaN in every member that failed, but where it did for one of the reasons `kept`."""
-    failure = found.failure
+    failure = result.failure
     if bad is not None:
         failure = Failure.NONFINITE.where(backend, bad, failure)
     elif nothing_failed(backend, failure):
-        return found
+        return result
     failed = failure > 0
-    for reason in () if backend.is_traced(failure) else kept:
+    for reason in () if backend.is_traced(failure) else keep:
         failed = failed & (failure != int(reason))
     value = tuple(
-        backend.xp.where(broadcast_to_rank(failed, x), math.nan * backend.xp.ones_like(x), x) for x in found.value
+        backend.xp.where(broadcast_to_rank(failed, x), math.nan * backend.xp.ones_like(x), x) for x in result.value
     )
-    return found._replace(value=value, failure=failure)
+    return result._replace(value=value, failure=failure)
 
 
 def has_no_entries(arrays: Arrays) -> bool:

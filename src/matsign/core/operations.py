@@ -31,9 +31,9 @@ from matsign.core.members import (
 )
 
 
-def _as_stack(found: Solution) -> Solution:
+def _as_stack(result: Solution) -> Solution:
     """What was found for one matrix as it stands in a stack."""
-    value, failure, iterations, detail = found
+    value, failure, iterations, detail = result
     return Solution(tuple([x[None] for x in value]), failure[None], iterations[None], detail[None])
 
 
@@ -79,7 +79,7 @@ class Operation:
     kinds: tuple[str, ...] = ()
     wrap: Callable[..., Any] = lambda backend, *xs: xs
     neutral: dict[str, float] = field(default_factory=dict)
-    nothing: Callable[..., Solution] | None = None
+    empty_result: Callable[..., Solution] | None = None
     sizes: Callable[..., dict[str, int]] = lambda known, **options: {}
     numbers: tuple[str, ...] = ()
 
@@ -106,7 +106,7 @@ class BoundOperation:
     given: tuple[bool, ...]
     options: tuple[tuple[str, Any], ...] = ()
     batch: tuple[int, ...] | None = None
-    finite = True  # an answer that is not is none
+    requires_finite = True  # an answer that is not is none
 
     @property
     def fixed(self) -> bool:
@@ -119,14 +119,14 @@ class BoundOperation:
 
     def result_shapes(self, arrays: Arrays) -> list[tuple[tuple[int, ...], str]] | None:
         """(shape, kind) of each array of the value, or None where the solver chooses a size or has nothing to solve."""
-        rule, sizes = self.operation, self._sizes(arrays)
-        if 0 in sizes.values() or any(letter not in sizes for shape in rule.results for letter in shape):
+        operation, sizes = self.operation, self._sizes(arrays)
+        if 0 in sizes.values() or any(letter not in sizes for shape in operation.results for letter in shape):
             return None
-        kinds = rule.kinds or ("same",) * len(rule.results)
-        shapes = [(arrays[0].shape[0], *(sizes[n] for n in shape)) for shape in rule.results]
+        kinds = operation.kinds or ("same",) * len(operation.results)
+        shapes = [(arrays[0].shape[0], *(sizes[n] for n in shape)) for shape in operation.results]
         return list(zip(shapes, kinds, strict=True))
 
-    def over(self, count: int) -> BoundOperation:
+    def with_leading_axis(self, count: int) -> BoundOperation:
         """The same with another leading axis."""
         return self if self.batch is None else replace(self, batch=(count, *self.batch))
 
@@ -139,8 +139,8 @@ class BoundOperation:
     def evaluate(self, backend: Backend, *arrays: Array) -> Arrays:
         """The flat tuple, whatever has failed."""
         with backend.full_precision(arrays[0]):
-            found = self._solve(backend, arrays)
-        return found.flat()
+            result = self._solve(backend, arrays)
+        return result.flat()
 
     def raises(self, backend: Backend, flat: Arrays) -> bool:
         """Whether members have failed that must not."""
@@ -156,7 +156,7 @@ class BoundOperation:
             return self._trim(arrays, self.tangent(backend, self.fill_empty_value(backend, value, arrays), *full))
         matrices, keywords = self.split(arrays)
         with backend.full_precision(arrays[0]):
-            return self._derivative_rule("tangent")(backend, value, matrices, self.every(tangents), **keywords)
+            return self._derivative_rule("tangent")(backend, value, matrices, self.with_none(tangents), **keywords)
 
     def cotangent(self, backend: Backend, value: Arrays, arrays: Arrays, cotangents: Arrays) -> Arrays:
         """The adjoint of `tangent`, for the given arrays."""
@@ -164,15 +164,15 @@ class BoundOperation:
             if not self.has_entries(arrays):
                 return tuple(backend.xp.zeros_like(x) for x in arrays)
             full = (self.fill_empty_value(backend, x, arrays) for x in (value, cotangents))
-            found = self.cotangent(backend, next(full), self.fill_empty(backend, arrays), next(full))
+            result = self.cotangent(backend, next(full), self.fill_empty(backend, arrays), next(full))
             return tuple(
-                x[:, : y.shape[1], : y.shape[2]] if y.ndim > 1 else x for x, y in zip(found, arrays, strict=True)
+                x[:, : y.shape[1], : y.shape[2]] if y.ndim > 1 else x for x, y in zip(result, arrays, strict=True)
             )
         matrices, keywords = self.split(arrays)
         with backend.full_precision(arrays[0]):
-            found = self._derivative_rule("cotangent")(backend, value, matrices, cotangents, **keywords)
+            result = self._derivative_rule("cotangent")(backend, value, matrices, cotangents, **keywords)
         return tuple(
-            cotangent_like(backend, x, y) for x, y in zip((x for x in found if x is not None), arrays, strict=True)
+            cotangent_like(backend, x, y) for x, y in zip((x for x in result if x is not None), arrays, strict=True)
         )
 
     def _derivative_rule(self, kind: str) -> Callable[..., Arrays]:
@@ -181,23 +181,23 @@ class BoundOperation:
             raise NotImplementedError(f"{self.operation.name} has no derivative")
         return cast("Callable[..., Arrays]", rule)
 
-    def every(self, arrays: Arrays) -> Arrays:
+    def with_none(self, arrays: Arrays) -> Arrays:
         """With None in the places of those that were not given."""
         if len(arrays) == len(self.given):
             return arrays
-        there = iter(arrays)
-        return tuple(next(there) if given else None for given in self.given)
+        remaining = iter(arrays)
+        return tuple(next(remaining) if given else None for given in self.given)
 
     def split(self, arrays: Arrays) -> tuple[Arrays, dict[str, Any]]:
         """The matrices, and by name the options and the numbers."""
-        return split_numbers(self.operation, self.every(arrays), dict(self.options))
+        return split_numbers(self.operation, self.with_none(arrays), dict(self.options))
 
     def _solve(self, backend: Backend, arrays: Arrays) -> Solution:
         if has_no_entries(arrays):
             if not self.has_entries(arrays):
-                return self._nothing(backend, arrays)
-            found = self._solve(backend, self.fill_empty(backend, arrays))
-            return found._replace(value=self._trim(arrays, found.value))
+                return self._empty_result(backend, arrays)
+            result = self._solve(backend, self.fill_empty(backend, arrays))
+            return result._replace(value=self._trim(arrays, result.value))
         bad, arrays = mask_nonfinite(backend, arrays)
         options = dict(self.options)
 
@@ -206,23 +206,23 @@ class BoundOperation:
             return self.operation.solve(backend, *matrices, **known)
 
         # A failure that becomes an error brings its best iterate along; elsewhere a NaN stands for it.
-        kept = () if self.batch is None else WITH_BEST_ITERATE
-        every = self.every(arrays)
+        best_iterates = () if self.batch is None else WITH_BEST_ITERATE
+        with_none = self.with_none(arrays)
         if len(arrays[0]) == 1:
             if backend.name == "numpy" and self.operation.unstacked(**options):
-                found = _as_stack(numpy_single.call(self.operation.solve, *every, **options))
+                result = _as_stack(numpy_single.call(self.operation.solve, *with_none, **options))
             else:
-                found = solve(*every)
-            return nan_failed(backend, found, bad, kept)
+                result = solve(*with_none)
+            return nan_failed(backend, result, bad, best_iterates)
         room = CHUNK << 7 if self.unrolls else CHUNK
-        return nan_failed(backend, map_chunks(backend, solve, every, room), bad, kept)
+        return nan_failed(backend, map_chunks(backend, solve, with_none, room), bad, best_iterates)
 
-    def _nothing(self, backend: Backend, arrays: Arrays) -> Solution:
+    def _empty_result(self, backend: Backend, arrays: Arrays) -> Solution:
         """An answer without entries: that of an empty batch or an empty matrix."""
-        if len(arrays[0]) and self.operation.nothing is not None:
+        if len(arrays[0]) and self.operation.empty_result is not None:
             bad, arrays = mask_nonfinite(backend, arrays)
             matrices, options = self.split(arrays)
-            return nan_failed(backend, self.operation.nothing(backend, *matrices, **options), bad)
+            return nan_failed(backend, self.operation.empty_result(backend, *matrices, **options), bad)
         sizes = self._sizes(arrays)
         kinds = self.operation.kinds or ("same",) * len(self.operation.results)
         shapes = (tuple(sizes.get(letter, 0) for letter in shape) for shape in self.operation.results)
@@ -248,7 +248,7 @@ class BoundOperation:
 
     def fill_empty_value(self, backend: Backend, value: Arrays, arrays: Arrays) -> Arrays:
         """The value for the filled arrays, from that for these."""
-        empty = self._missing(arrays)
+        empty = self._empty_letters(arrays)
         return tuple(
             fill(backend, x, 0.0) if empty & set(shape) else x
             for x, shape in zip(value, self.operation.results, strict=True)
@@ -256,20 +256,20 @@ class BoundOperation:
 
     def _trim(self, arrays: Arrays, value: Arrays) -> Arrays:
         """The value for these arrays, from that for the filled ones."""
-        empty = self._missing(arrays)
+        empty = self._empty_letters(arrays)
         cuts = (
             (slice(None), *(slice(0 if letter in empty else None) for letter in shape))
             for shape in self.operation.results
         )
         return tuple(x[cut] for x, cut in zip(value, cuts, strict=True))
 
-    def _missing(self, arrays: Arrays) -> set[str]:
+    def _empty_letters(self, arrays: Arrays) -> set[str]:
         return {letter for letter, size in self._sizes(arrays).items() if size == 0}
 
     def _sizes(self, arrays: Arrays) -> dict[str, int]:
         """What the letters stand for."""
         known: dict[str, int] = {}
-        for x, shape in zip(self.every(arrays), self.operation.letters, strict=True):
+        for x, shape in zip(self.with_none(arrays), self.operation.letters, strict=True):
             if x is not None:
                 known |= dict(zip(shape, x.shape[1:], strict=True))
         return known | self.operation.sizes(known, **dict(self.options))
@@ -277,30 +277,30 @@ class BoundOperation:
     def raise_failures(self, backend: Backend, flat: Arrays) -> NoReturn:
         """The error of a step that `raises`."""
         assert self.batch is not None
-        found = Solution.of(flat)
-        failures, details = (np.asarray(x.tolist()) for x in (found.failure, found.detail))
-        hit = np.flatnonzero(failures)
-        members = [tuple(int(i) for i in np.unravel_index(k, self.batch)) if self.batch else () for k in hit]
-        reasons = [Failure(int(failures[k])) for k in hit]
-        text = explain(self.operation.name, members, reasons, [complex(*details[k]) for k in hit])
+        result = Solution.of(flat)
+        failures, details = (np.asarray(x.tolist()) for x in (result.failure, result.detail))
+        failed = np.flatnonzero(failures)
+        members = [tuple(int(i) for i in np.unravel_index(k, self.batch)) if self.batch else () for k in failed]
+        reasons = [Failure(int(failures[k])) for k in failed]
+        text = explain(self.operation.name, members, reasons, [complex(*details[k]) for k in failed])
         raise SpectrumError(
-            text, members, reasons, self.operation.wrap(backend, *unstack(backend, found.value, self.batch))
+            text, members, reasons, self.operation.wrap(backend, *unstack(backend, result.value, self.batch))
         )
 
 
-def split_numbers(rule: Operation, arrays: Arrays, options: dict[str, Any]) -> tuple[Arrays, dict[str, Any]]:
+def split_numbers(operation: Operation, arrays: Arrays, options: dict[str, Any]) -> tuple[Arrays, dict[str, Any]]:
     """The matrices among all arrays of a rule, and its numbers among the options."""
-    if not rule.numbers:
+    if not operation.numbers:
         return arrays, options
-    count = len(rule.shapes)
-    numbers = {name: x for name, x in zip(rule.numbers, arrays[count:], strict=False) if x is not None}
+    count = len(operation.shapes)
+    numbers = {name: x for name, x in zip(operation.numbers, arrays[count:], strict=False) if x is not None}
     return arrays[:count], options | numbers
 
 
-def apply(backend: Backend, rule: Operation, *arrays: Array, **options: Any) -> Arrays:
+def apply(backend: Backend, operation: Operation, *arrays: Array, **options: Any) -> Arrays:
     """The value of a rule inside another rule; members without one are NaN."""
-    step = BoundOperation(rule, tuple(x is not None for x in arrays), tuple(sorted(options.items())))
-    return backend.bind(step, *(x for x in arrays if x is not None))[: len(rule.results)]
+    bound = BoundOperation(operation, tuple(x is not None for x in arrays), tuple(sorted(options.items())))
+    return backend.bind(bound, *(x for x in arrays if x is not None))[: len(operation.results)]
 
 
 def unstack(backend: Backend, value: Arrays, batch: tuple[int, ...]) -> list[Array]:

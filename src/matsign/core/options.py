@@ -55,10 +55,10 @@ class Parameters:
 def check_options(parameters: Parameters, options: dict[str, Any]) -> dict[str, Any]:
     """The options as they are kept; a ValueError for one that means nothing."""
     name = parameters.name
-    options = {key: _frozen(name, key, value) for key, value in options.items()}
+    options = {key: _as_hashable(name, key, value) for key, value in options.items()}
     _check_choices(name, options, parameters.choices | {"errors": ("raise", "nan")})
     _check_flags(name, options, parameters.options)
-    _check_rates(name, options)
+    _check_tolerances(name, options)
     for key, value in options.items():
         if not (value is None or isinstance(value, (str, Number, tuple))):
             raise TypeError(f"{name}: {key} must be a number, a name or a list of them, got {short_repr(value)}")
@@ -78,7 +78,7 @@ def _check_flags(name: str, options: dict[str, Any], defaults: dict[str, Any]) -
             raise ValueError(f"{name}: {key} must be True or False, got {short_repr(value)}")
 
 
-def _check_rates(name: str, options: dict[str, Any]) -> None:
+def _check_tolerances(name: str, options: dict[str, Any]) -> None:
     """`tol` and `rtol` as floats."""
     for key, lowest in (("tol", "(0"), ("rtol", "[0")):
         value = options.get(key)
@@ -105,16 +105,18 @@ def number_or_array(name: str, key: str, value: Any) -> Any:
 
 
 # What rounding leaves of 1 at best, and a little room.
-_FINEST = {"bfloat16": 2**-8, "float16": 2**-11, "float32": 2**-21, "complex64": 2**-21}
+_SMALLEST_TOLERANCE = {"bfloat16": 2**-8, "float16": 2**-11, "float32": 2**-21, "complex64": 2**-21}
 
 
 def check_tolerance(name: str, kind: str, tol: float | None) -> None:
-    finest = _FINEST.get(kind, 2**-50)
-    if tol is not None and tol < finest:
-        raise ValueError(f"{name}: {kind} cannot hold tol={tol:g}; at least {finest:.1g}, or None for all it can hold")
+    smallest = _SMALLEST_TOLERANCE.get(kind, 2**-50)
+    if tol is not None and tol < smallest:
+        raise ValueError(
+            f"{name}: {kind} cannot hold tol={tol:g}; at least {smallest:.1g}, or None for all it can hold"
+        )
 
 
-def _frozen(name: str, key: str, option: Any) -> Any:
+def _as_hashable(name: str, key: str, option: Any) -> Any:
     """Lists and arrays as tuples: options are compared and kept. Numbers are constants of whoever compiles the call."""
     if type(option) in (int, float):
         return as_constant(option)
@@ -125,7 +127,7 @@ def _frozen(name: str, key: str, option: Any) -> Any:
             raise TypeError(
                 f"{name}: {key} must be known before the call, got {type(option).__name__} without values"
             ) from None
-    return tuple(_frozen(name, key, x) for x in option) if isinstance(option, (list, tuple)) else option
+    return tuple(_as_hashable(name, key, x) for x in option) if isinstance(option, (list, tuple)) else option
 
 
 def short_repr(value: Any) -> str:

@@ -65,11 +65,11 @@ class FunctionSpec:
     def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Arrays, str, dict[str, Any]]:
         """The arrays, errors= and the options of a call with these arguments."""
         try:
-            bound = self.parameters.signature.bind(*args, **kwargs)
+            binding = self.parameters.signature.bind(*args, **kwargs)
         except TypeError as error:
             raise TypeError(f"{self.name}: {error}") from None
-        bound.apply_defaults()
-        options = dict(bound.arguments)
+        binding.apply_defaults()
+        options = dict(binding.arguments)
         arrays = tuple([options.pop(name) for name in self.parameters.arrays])
         return arrays, options.pop("errors"), options
 
@@ -78,8 +78,8 @@ class Plan(NamedTuple):
     """What the checks of a call have found: the same for all calls with arrays of these dtypes and shapes and these options."""
 
     call: Call  # without arrays
-    step: BoundOperation
-    work: str  # the dtype computed in
+    bound: BoundOperation
+    working_dtype: str  # the dtype computed in
     by_numpy: bool  # whether NumPy computes it for arrays of another library
 
 
@@ -89,7 +89,7 @@ class Answer(NamedTuple):
     public: Any
     call: Call
     solution: Solution
-    step: BoundOperation
+    bound: BoundOperation
 
 
 def public_function(
@@ -164,9 +164,9 @@ def _value(spec: FunctionSpec, arrays: tuple[Any, ...], errors: str, options: di
     key = _layout_of_call(arrays, errors, options)
     plan = None if key is None else spec.plans.get(key)
     if plan is not None and plan.by_numpy:
-        found = _value_by_numpy(spec, plan, arrays)
-        if found is not None:
-            return found
+        result = _value_by_numpy(spec, plan, arrays)
+        if result is not None:
+            return result
     return _answer(spec, arrays, errors, options, key, plan).public
 
 
@@ -177,11 +177,11 @@ def _value_by_numpy(spec: FunctionSpec, plan: Plan, arrays: tuple[Any, ...]) -> 
     """
     numpy, backend, batch = backends.load("numpy"), plan.call.backend, plan.call.batch
     present = [x for x in arrays if x is not None]
-    given = [as_stack(numpy, numpy.astype(np.asarray(x), plan.work), batch, 2) for x in present]
-    found = plan.step.evaluate(numpy, *given)
-    if plan.step.raises(numpy, found):
+    given = [as_stack(numpy, numpy.astype(np.asarray(x), plan.working_dtype), batch, 2) for x in present]
+    result = plan.bound.evaluate(numpy, *given)
+    if plan.bound.raises(numpy, result):
         return None
-    value = unstack(numpy, found[: len(spec.operation.results)], batch)
+    value = unstack(numpy, result[: len(spec.operation.results)], batch)
     return spec.operation.wrap(backend, *[backend.from_numpy(x, present[0]) for x in value])
 
 
@@ -190,13 +190,13 @@ def _answer(
 ) -> Answer:
     """By the plan for this key, where there is one."""
     if plan is None:
-        call, step, given = checked_call(spec, arrays, errors, options)
+        call, bound, given = checked_call(spec, arrays, errors, options)
         if key is not None:
-            _remember(spec, key, call, step, given)
+            _store_plan(spec, key, call, bound, given)
     else:
-        call, step, given = _planned_call(spec, plan, arrays)
-    solution = Solution.of(call.backend.bind(step, *given))
-    return Answer(as_public(spec, call, solution.value), call, solution, step)
+        call, bound, given = _planned_call(spec, plan, arrays)
+    solution = Solution.of(call.backend.bind(bound, *given))
+    return Answer(as_public(spec, call, solution.value), call, solution, bound)
 
 
 def checked_call(
@@ -226,8 +226,8 @@ def bound_operation(
         options["precision"] = "half" if call.dtype_name in HALVES else "full"
     mask = tuple(x is not None for x in call.stacks)
     batch = call.batch if errors == "raise" else None
-    step = BoundOperation(spec.operation, mask, tuple(sorted(options.items(), key=_option_name)), batch)
-    return step, tuple(x for x in call.stacks if x is not None)
+    bound = BoundOperation(spec.operation, mask, tuple(sorted(options.items(), key=_option_name)), batch)
+    return bound, tuple(x for x in call.stacks if x is not None)
 
 
 def _option_name(option: tuple[str, Any]) -> str:
@@ -236,8 +236,8 @@ def _option_name(option: tuple[str, Any]) -> str:
 
 
 # Plans that a function keeps.
-_MOST_PLANS = 1000
-_PLAIN = frozenset((str, int, float, bool, type(None)))
+_MAX_PLANS = 1000
+_KEY_TYPES = frozenset((str, int, float, bool, type(None)))
 
 
 def _layout_of_call(arrays: tuple[Any, ...], errors: str, options: dict[str, Any]) -> Any:
@@ -246,33 +246,33 @@ def _layout_of_call(arrays: tuple[Any, ...], errors: str, options: dict[str, Any
         return None
     key: list[Any] = [errors]
     for x in arrays:
-        found = (type(x), x) if type(x) in _PLAIN else backends.layout(x)
-        if found is None:
+        entry = (type(x), x) if type(x) in _KEY_TYPES else backends.layout(x)
+        if entry is None:
             return None
-        key.append(found)
+        key.append(entry)
     for name, x in options.items():
-        if type(x) not in _PLAIN:
+        if type(x) not in _KEY_TYPES:
             return None
         key.append((name, type(x), x))
     return tuple(key)
 
 
-def _remember(spec: FunctionSpec, key: Any, call: Call, step: BoundOperation, given: Arrays) -> None:
-    if len(spec.plans) >= _MOST_PLANS:
+def _store_plan(spec: FunctionSpec, key: Any, call: Call, bound: BoundOperation, given: Arrays) -> None:
+    if len(spec.plans) >= _MAX_PLANS:
         spec.plans.clear()
-    by_numpy = call.dtype_name in KINDS and not spec.operation.numbers and call.backend.by_numpy(step, *given)
-    spec.plans[key] = Plan(call._replace(stacks=()), step, call.backend.dtype_name(given[0]), by_numpy)
+    by_numpy = call.dtype_name in KINDS and not spec.operation.numbers and call.backend.by_numpy(bound, *given)
+    spec.plans[key] = Plan(call._replace(stacks=()), bound, call.backend.dtype_name(given[0]), by_numpy)
 
 
 def _planned_call(spec: FunctionSpec, plan: Plan, arrays: tuple[Any, ...]) -> tuple[Call, BoundOperation, Arrays]:
     """The same as `checked_call`, where the plan leaves the values of arrays to look at alone."""
     backend, _, batch, dtype_name, known = plan.call
-    given = [None if x is None else backend.astype(x, plan.work) for x in arrays]
+    given = [None if x is None else backend.astype(x, plan.working_dtype) for x in arrays]
     if spec.parameters.hermitian:
         check_hermitian(spec.parameters, backend, given)
     stacks = [None if x is None else as_stack(backend, x, batch, 2) for x in given]
     call = Call(backend, (*stacks, *[None] * len(known)), batch, dtype_name, known)
-    return call, plan.step, tuple([x for x in stacks if x is not None])
+    return call, plan.bound, tuple([x for x in stacks if x is not None])
 
 
 def as_public(spec: FunctionSpec, call: Call, value: Arrays) -> Any:

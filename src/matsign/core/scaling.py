@@ -18,7 +18,7 @@ from matsign.linalg import balancing
 from matsign.linalg.stacks import broadcast_scalar, broadcast_to_rank, scale_to_unit
 
 # The exponent of an entry that is zero: below all others.
-_NOTHING = -(1 << 20)
+_EXPONENT_OF_ZERO = -(1 << 20)
 
 
 def balance_together(backend: Backend, *matrices: Array) -> tuple[Array, ...]:
@@ -39,14 +39,14 @@ def balance_together(backend: Backend, *matrices: Array) -> tuple[Array, ...]:
         shifts = [e[..., None, :] - e[..., :, None] for e in exponents]
         pairs = list(zip(matrices, shifts, strict=True))
         k = functools.reduce(backend.xp.maximum, [_exponent_of(backend, m, shift) for m, shift in pairs])
-        k = backend.xp.where(k > _NOTHING, k, 0 * k)
+        k = backend.xp.where(k > _EXPONENT_OF_ZERO, k, 0 * k)
         return *exponents, *(backend.exact_ldexp(m, shift - broadcast_scalar(k)) for m, shift in pairs), k
 
     def scale_only(*both: Array) -> tuple[Array, ...]:
         return *both[: len(both) // 2], *scale_to_unit(backend, *both[len(both) // 2 :])
 
-    uneven = functools.reduce(operator.or_, [(e != 0).any(-1) for e in exponents])
-    found: tuple[Array, ...] = backend.rare_cond(uneven, rescale, scale_only, *exponents, *matrices)
+    unbalanced = functools.reduce(operator.or_, [(e != 0).any(-1) for e in exponents])
+    found: tuple[Array, ...] = backend.rare_cond(unbalanced, rescale, scale_only, *exponents, *matrices)
     return found
 
 
@@ -61,23 +61,25 @@ def scale_right_side(backend: Backend, q: Array, e: Array | None) -> tuple[Array
         at_size, k = scale_to_unit(backend, q)
         return at_size, k
 
-    def one_by_one(q: Array, e: Array) -> tuple[Array, Array]:
+    def entrywise(q: Array, e: Array) -> tuple[Array, Array]:
         k = _exponent_of(backend, q, -e)
-        k = backend.xp.where(k > _NOTHING, k, 0 * k)
+        k = backend.xp.where(k > _EXPONENT_OF_ZERO, k, 0 * k)
         return backend.ldexp(q, -e - broadcast_scalar(k)), k
 
-    return backend.rare_cond((e != 0).any((-1, -2)), one_by_one, lambda q, e: scale_to_unit(backend, q), q, e)
+    return backend.rare_cond((e != 0).any((-1, -2)), entrywise, lambda q, e: scale_to_unit(backend, q), q, e)
 
 
 def _exponent_of(backend: Backend, x: Array, shift: Array) -> Array:
     """That of the largest entry of 2^shift x; `_NOTHING` where all are zero."""
-    return backend.xp.max(backend.xp.where(x != 0, _exponents(backend, x) + shift, _NOTHING + 0 * shift), axis=(-1, -2))
+    return backend.xp.max(
+        backend.xp.where(x != 0, _exponents(backend, x) + shift, _EXPONENT_OF_ZERO + 0 * shift), axis=(-1, -2)
+    )
 
 
 def _exponents(backend: Backend, x: Array) -> Array:
     if backend.is_complex(x):
         return backend.xp.maximum(_exponents(backend, x.real), _exponents(backend, x.imag))
-    return backend.xp.where(x != 0, backend.exponent(x), _NOTHING + 0 * backend.exponent(x))
+    return backend.xp.where(x != 0, backend.exponent(x), _EXPONENT_OF_ZERO + 0 * backend.exponent(x))
 
 
 def restore(backend: Backend, found: Solution, e: Array) -> Solution:
@@ -91,8 +93,8 @@ def check_range(backend: Backend, found: Solution) -> Solution:
         return found
     failure = found.failure
     for x in found.value:
-        lost = (failure == 0) & ~backend.xp.isfinite(backend.xp.reshape(x, (*failure.shape, -1))).all(-1)
-        failure = Failure.OVERFLOW.where(backend, lost, failure)
+        overflowed = (failure == 0) & ~backend.xp.isfinite(backend.xp.reshape(x, (*failure.shape, -1))).all(-1)
+        failure = Failure.OVERFLOW.where(backend, overflowed, failure)
     return found._replace(failure=failure)
 
 
@@ -114,10 +116,12 @@ def tangent_at_size(powers: Callable[..., Powers], tangent: Callable[..., Any]) 
     def at_size(backend: Backend, value: Any, arrays: Any, tangents: Any, **options: Any) -> Any:
         by = powers(backend, *arrays)
         down = tuple(-k for k in by.arrays)
-        value = _times(backend, value, tuple(-k for k in by.value))
-        return _times(
+        value = _ldexp_each(backend, value, tuple(-k for k in by.value))
+        return _ldexp_each(
             backend,
-            tangent(backend, value, _times(backend, arrays, down), _times(backend, tangents, down), **options),
+            tangent(
+                backend, value, _ldexp_each(backend, arrays, down), _ldexp_each(backend, tangents, down), **options
+            ),
             by.value,
         )
 
@@ -133,15 +137,15 @@ def cotangent_at_size(powers: Callable[..., Powers], cotangent: Callable[..., An
         top = by.value[0]
         for k in by.value[1:]:
             top = backend.xp.maximum(top, k)
-        value = _times(backend, value, tuple(-k for k in by.value))
-        cotangents = _times(backend, cotangents, tuple(k - top for k in by.value))
-        pulled = cotangent(backend, value, _times(backend, arrays, down), cotangents, **options)
-        return _times(backend, pulled, tuple(top + k for k in down))
+        value = _ldexp_each(backend, value, tuple(-k for k in by.value))
+        cotangents = _ldexp_each(backend, cotangents, tuple(k - top for k in by.value))
+        scaled_cotangents = cotangent(backend, value, _ldexp_each(backend, arrays, down), cotangents, **options)
+        return _ldexp_each(backend, scaled_cotangents, tuple(top + k for k in down))
 
     return at_size
 
 
-def _times(backend: Backend, xs: Any, exponents: tuple[Array, ...]) -> Any:
+def _ldexp_each(backend: Backend, xs: Any, exponents: tuple[Array, ...]) -> Any:
     return tuple(backend.ldexp(x, broadcast_to_rank(k, x)) for x, k in zip(xs, exponents, strict=True))
 
 

@@ -59,26 +59,26 @@ def each(f: Callable[..., Any]) -> Callable[..., Any]:
     spec = spec_of(f, wanted)
     if len(spec.parameters.arrays) != 1:
         raise TypeError(f"{wanted}, got {f!r}")
-    turns = spec.operation.adjoint
+    joins_adjoints = spec.operation.adjoint
 
     @functools.wraps(f, updated=())
     def on_tree(tree: Any, **options: Any) -> Any:
         leaves: list[Array] = []
-        _walk(tree, leaves.append)
-        found: list[Any] = [None] * len(leaves)
+        _map_leaves(tree, leaves.append)
+        results: list[Any] = [None] * len(leaves)
         groups: dict[Any, list[int]] = {}
         for place, x in enumerate(leaves):
-            groups.setdefault(_alike(x, turns), []).append(place)
+            groups.setdefault(_group_key(x, joins_adjoints), []).append(place)
         for places in groups.values():
-            for place, value in zip(places, _together(f, [leaves[k] for k in places], options), strict=True):
-                found[place] = value
-        values = iter(found)
-        return _walk(tree, lambda _: next(values))
+            for place, value in zip(places, _apply_stacked(f, [leaves[k] for k in places], options), strict=True):
+                results[place] = value
+        values = iter(results)
+        return _map_leaves(tree, lambda _: next(values))
 
     return on_tree
 
 
-def _alike(x: Array, turns: bool) -> tuple[Any, ...]:
+def _group_key(x: Array, joins_adjoints: bool) -> tuple[Any, ...]:
     """What arrays in one batch share."""
     *batch, n, m = x.shape
     return (
@@ -86,32 +86,32 @@ def _alike(x: Array, turns: bool) -> tuple[Any, ...]:
         str(x.dtype),
         str(getattr(x, "device", "")),
         tuple(batch),
-        (max(n, m), min(n, m)) if turns else (n, m),
+        (max(n, m), min(n, m)) if joins_adjoints else (n, m),
     )
 
 
-def _together(f: Callable[..., Any], arrays: list[Array], options: dict[str, Any]) -> list[Any]:
+def _apply_stacked(f: Callable[..., Any], arrays: list[Array], options: dict[str, Any]) -> list[Any]:
     """f on arrays of one shape, or of that and the transposed one: then in the shape of the first."""
     if len(arrays) == 1:
         return [f(arrays[0], **options)]
     xp = backends.load(backends.library_of(arrays[0]) or "numpy").xp
-    turned = [x.shape != arrays[0].shape for x in arrays]
-    stack = xp.stack([x.mT.conj() if t else x for x, t in zip(arrays, turned, strict=True)])
+    adjoint = [x.shape != arrays[0].shape for x in arrays]
+    stack = xp.stack([x.mT.conj() if t else x for x, t in zip(arrays, adjoint, strict=True)])
     value = f(stack, **options)
     if isinstance(value, tuple):
         parts = zip(*value, strict=True)
         return [type(value)(*part) if hasattr(value, "_fields") else tuple(part) for part in parts]
-    return [x.mT.conj() if t else x for x, t in zip(value, turned, strict=True)]
+    return [x.mT.conj() if t else x for x, t in zip(value, adjoint, strict=True)]
 
 
-def _walk(tree: Any, visit: Callable[[Array], Any]) -> Any:
+def _map_leaves(tree: Any, visit: Callable[[Array], Any]) -> Any:
     """The tree with `visit` of its arrays in their places, always in the same order."""
     if tree is None:
         return None
     if isinstance(tree, dict):
-        return {key: _walk(part, visit) for key, part in tree.items()}
+        return {key: _map_leaves(part, visit) for key, part in tree.items()}
     if isinstance(tree, (list, tuple)):
-        parts = [_walk(part, visit) for part in tree]
+        parts = [_map_leaves(part, visit) for part in tree]
         return type(tree)(*parts) if hasattr(tree, "_fields") else type(tree)(parts)
     if backends.library_of(tree) is None or tree.ndim < 2:
         raise TypeError(f"each wants matrices in lists, tuples and dictionaries, found {type(tree).__name__}")

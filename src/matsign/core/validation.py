@@ -43,13 +43,13 @@ def stack_arguments(parameters: Parameters, arguments: list[Any], stacked: tuple
     backend, arrays = _gather(
         parameters, names, [None if n in fixed else x for n, x in zip(names, arguments, strict=True)]
     )
-    loose = arrays[count:]
+    number_arrays = arrays[count:]
     arrays, kind = _promote(parameters, backend, arrays[:count])
     _check_sizes(parameters, arrays)
     arrays = [x.reshape((1, 1)) if x is not None and x.ndim == 0 else x for x in arrays]
     check_hermitian(parameters, backend, arrays)
-    axes = [2] * count + [0] * len(loose)
-    arrays += _real_numbers(parameters, backend, loose, arrays[0])
+    axes = [2] * count + [0] * len(number_arrays)
+    arrays += _real_numbers(parameters, backend, number_arrays, arrays[0])
     leading = [None if x is None else tuple(x.shape[: x.ndim - k]) for x, k in zip(arrays, axes, strict=True)]
     batch = _batch(parameters, names, arrays, leading)
     stacks = (None if x is None else as_stack(backend, x, batch, k) for x, k in zip(arrays, axes, strict=True))
@@ -72,12 +72,12 @@ def _gather(parameters: Parameters, names: tuple[str, ...], arguments: list[Any]
     if parameters.numbers and present == ["jax", "numpy"]:
         present = ["jax"]  # a matrix of NumPy beside a traced number is a constant to JAX
     if len(present) > 1:
-        whose = ", ".join(
+        origins = ", ".join(
             f"{n} is {lib or 'plain Python'}"
             for n, lib, x in zip(names, libraries, arguments, strict=True)
             if x is not None
         )
-        raise TypeError(f"{parameters.name}: all arrays must come from one library; {whose}")
+        raise TypeError(f"{parameters.name}: all arrays must come from one library; {origins}")
     backend = backends.load(present[0] if present else "numpy")
     like = next((x for x, lib in zip(arguments, libraries, strict=True) if lib == backend.name), None)
     arrays: list[Array] = []
@@ -85,7 +85,7 @@ def _gather(parameters: Parameters, names: tuple[str, ...], arguments: list[Any]
         if x is None and (name in parameters.optional or name in parameters.numbers):
             arrays.append(None)
             continue
-        reason = unfit(x)
+        reason = why_unsupported(x)
         if reason is not None:
             raise TypeError(f"{parameters.name}: {name} {reason}")
         try:
@@ -95,31 +95,31 @@ def _gather(parameters: Parameters, names: tuple[str, ...], arguments: list[Any]
             raise kind(f"{parameters.name}: {name} is not a dense array of numbers: {error}") from None
     if len(arrays) > 1:
         # What is traced has no place yet, and goes where the others are.
-        placed = {
+        concrete = {
             n: x
             for n, x in zip(names, arrays, strict=True)
             if x is not None and not (backend.is_traced(x) and backend.name == "jax")
         }
-        devices = {n: backend.device_name(x) for n, x in placed.items()}
+        devices = {n: backend.device_name(x) for n, x in concrete.items()}
         if len(set(devices.values())) > 1:
-            whose = ", ".join(f"{n} is on {d}" for n, d in devices.items())
-            raise ValueError(f"{parameters.name}: all arrays must be on one device; {whose}")
+            origins = ", ".join(f"{n} is on {d}" for n, d in devices.items())
+            raise ValueError(f"{parameters.name}: all arrays must be on one device; {origins}")
     return backend, arrays
 
 
 # What makes a dense array of a sparse one, by the libraries that have them.
-_DENSE = ("toarray", "todense")
+_DENSE_METHODS = ("toarray", "todense")
 
 
-def unfit(x: Any) -> str | None:
+def why_unsupported(x: Any) -> str | None:
     """What is wrong with an argument that no library makes an array of numbers of, and what helps; None if nothing is seen."""
     cls = type(x)
     if cls is np.ndarray and x.dtype.kind in "fc":
         return None
-    for way in _DENSE:
-        if hasattr(cls, way):
-            whose = cls.__module__.partition(".")[0]
-            return f"is sparse ({cls.__name__} of {whose}), which is not supported; pass its {way}() if that fits in memory"
+    for method in _DENSE_METHODS:
+        if hasattr(cls, method):
+            library = cls.__module__.partition(".")[0]
+            return f"is sparse ({cls.__name__} of {library}), which is not supported; pass its {method}() if that fits in memory"
     if backends.library_of(x) == "torch":
         other: str | None = backends.load("torch").unsupported(x)  # type: ignore[attr-defined]
         if other is not None:
@@ -219,8 +219,8 @@ def _batch(
     try:
         return np.broadcast_shapes(*shapes)
     except ValueError:
-        said = ", ".join(f"{n} {tuple(x.shape)}" for n, x in zip(names, arrays, strict=True) if x is not None)
-        raise ValueError(f"{parameters.name}: the leading axes do not broadcast: {said}") from None
+        shapes_text = ", ".join(f"{n} {tuple(x.shape)}" for n, x in zip(names, arrays, strict=True) if x is not None)
+        raise ValueError(f"{parameters.name}: the leading axes do not broadcast: {shapes_text}") from None
 
 
 def as_stack(backend: Backend, x: Array, batch: tuple[int, ...], axes: int) -> Array:

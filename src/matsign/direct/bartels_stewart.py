@@ -27,12 +27,12 @@ class _Triangular(NamedTuple):
     """An equation in Schur vectors: its inverse (the flag says that q is Hermitian), that of its adjoint, its size by a norm."""
 
     solve: Callable[[Array, bool], Array]
-    solve_well: Callable[[Array, bool], Array]  # corrected, where the first needs it
+    solve_corrected: Callable[[Array, bool], Array]  # corrected, where the first needs it
     adjoint_solve: Solve
     size: Callable[[Callable[[Array], float]], float]
 
 
-class _Form(NamedTuple):
+class _SchurForm(NamedTuple):
     """An equation for a = u t uᴴ: what is left of it in the basis u."""
 
     u: Array
@@ -40,7 +40,7 @@ class _Form(NamedTuple):
 
     def solve(self, q: Array) -> Array:
         """x in the caller's basis; Hermitian right-hand sides cost less."""
-        return self.from_schur_basis(self.equation.solve_well(self.to_schur_basis(q), _is_hermitian(q)))
+        return self.from_schur_basis(self.equation.solve_corrected(self.to_schur_basis(q), _is_hermitian(q)))
 
     def to_schur_basis(self, q: Array) -> Array:
         return lapack.product(lapack.product(self.u.conj().T, q), self.u)
@@ -51,28 +51,30 @@ class _Form(NamedTuple):
 
 def lyapunov(a: Array, q: Array, d: Array) -> tuple[Array, Array]:
     """(x, failure) with a x + x aᴴ = q."""
-    return _each(a, q, d, _lyapunov_in, Failure.COMMON_EIGENVALUE)
+    return _solve_each(a, q, d, _lyapunov_equation, Failure.COMMON_EIGENVALUE)
 
 
 def stein(a: Array, q: Array, d: Array) -> tuple[Array, Array]:
     """(x, failure) with a x aᴴ - d x + q = 0."""
-    return _each(a, q, d, _stein_in, Failure.RECIPROCAL_EIGENVALUES)
+    return _solve_each(a, q, d, _stein_equation, Failure.RECIPROCAL_EIGENVALUES)
 
 
 def lyapunov_responses(a: Array, rights: Array, d: Array) -> tuple[Array, Array]:
     """(solutions, separation) for right-hand sides (B, k, n, n), k from 0 on."""
-    return _responses(a, rights, d, _lyapunov_in)
+    return _solve_and_separate(a, rights, d, _lyapunov_equation)
 
 
 def stein_responses(a: Array, rights: Array, d: Array) -> tuple[Array, Array]:
     """The same for the other equation."""
-    return _responses(a, rights, d, _stein_in)
+    return _solve_and_separate(a, rights, d, _stein_equation)
 
 
-def _each(a: Array, q: Array, d: Array, solver: Callable[..., _Triangular], singular: Failure) -> tuple[Array, Array]:
+def _solve_each(
+    a: Array, q: Array, d: Array, solver: Callable[..., _Triangular], singular: Failure
+) -> tuple[Array, Array]:
     out, failure = np.full_like(q, np.nan), np.zeros(len(q), np.int32)
     for k in range(len(q)):
-        form = _form(a[k], float(d[k]), solver)
+        form = _schur_form(a[k], float(d[k]), solver)
         if form is None or not np.isfinite(q[k].sum()):
             failure[k] = Failure.NOT_CONVERGED
             continue
@@ -81,14 +83,14 @@ def _each(a: Array, q: Array, d: Array, solver: Callable[..., _Triangular], sing
             if _singular(form.equation, q[k], x):
                 failure[k] = singular
             else:
-                out[k] = _like(out, x)
+                out[k] = _real_if(out, x)
     return out, failure
 
 
-def _responses(a: Array, rights: Array, d: Array, solver: Callable[..., _Triangular]) -> tuple[Array, Array]:
+def _solve_and_separate(a: Array, rights: Array, d: Array, solver: Callable[..., _Triangular]) -> tuple[Array, Array]:
     out, least = np.full_like(rights, np.nan), np.zeros(len(a), a.real.dtype)
     for k in range(len(a)):
-        form = _form(a[k], float(d[k]), solver)
+        form = _schur_form(a[k], float(d[k]), solver)
         if form is None:
             continue
         with np.errstate(all="ignore"):
@@ -96,7 +98,7 @@ def _responses(a: Array, rights: Array, d: Array, solver: Callable[..., _Triangu
             for i, right in enumerate(rights[k]):
                 f = form.to_schur_basis(right)
                 y = form.equation.solve(f, _is_hermitian(right))
-                out[k, i] = _like(out, form.from_schur_basis(y))
+                out[k, i] = _real_if(out, form.from_schur_basis(y))
             if len(rights[k]):
                 # The last one is random, so that its solution is a step of the iteration.
                 start, steps = form.equation.adjoint_solve(y / _size(y)), 1
@@ -104,19 +106,23 @@ def _responses(a: Array, rights: Array, d: Array, solver: Callable[..., _Triangu
     return out, least
 
 
-def _form(a: Array, d: float, solver: Callable[..., _Triangular]) -> _Form | None:
+def _schur_form(a: Array, d: float, solver: Callable[..., _Triangular]) -> _SchurForm | None:
     if not np.isfinite(a.sum()):
         return None
     t, u, eigenvalues, _ = lapack.schur(a)
-    if solver is _stein_in and t.dtype.kind == "f" and _near_both_ends(eigenvalues, d, float(np.finfo(t.dtype).eps)):
+    if (
+        solver is _stein_equation
+        and t.dtype.kind == "f"
+        and _needs_complex_shift(eigenvalues, d, float(np.finfo(t.dtype).eps))
+    ):
         t, u, eigenvalues, _ = lapack.schur(a.astype(np.result_type(a, np.complex64)))
     if not np.isfinite(t).all():
         return None
     with np.errstate(all="ignore"):
-        return _Form(u, solver(t, eigenvalues, d))
+        return _SchurForm(u, solver(t, eigenvalues, d))
 
 
-def _near_both_ends(eigenvalues: Array, d: float, eps: float) -> bool:
+def _needs_complex_shift(eigenvalues: Array, d: float, eps: float) -> bool:
     """Whether a real Cayley transform of the second equation, with θ = ±√d, would cost more digits than a correction brings back.
 
     An eigenvalue at the distance δ of θ multiplies rounding by d / δ², and after the correction by the square of that.
@@ -126,7 +132,7 @@ def _near_both_ends(eigenvalues: Array, d: float, eps: float) -> bool:
     return bool(distance < 4 * eps**0.25 * theta)
 
 
-def _like(out: Array, x: Array) -> Array:
+def _real_if(out: Array, x: Array) -> Array:
     """x as its array wants it: the solution of a real equation is real, whatever the arithmetic."""
     return x.real if np.iscomplexobj(x) and not np.iscomplexobj(out) else x
 
@@ -165,7 +171,7 @@ def _is_hermitian(x: Array) -> bool:
     return bool((x == x.conj().T).all())
 
 
-def _lyapunov_in(t: Array, eigenvalues: Array, d: float) -> _Triangular:
+def _lyapunov_equation(t: Array, eigenvalues: Array, d: float) -> _Triangular:
     """For t y + y tᴴ = f and tᴴ y + y t = f."""
 
     def solve(f: Array, hermitian: bool) -> Array:
@@ -174,15 +180,15 @@ def _lyapunov_in(t: Array, eigenvalues: Array, d: float) -> _Triangular:
     return _Triangular(solve, solve, _adjoint(t), lambda norm: 2 * norm(t))
 
 
-def _stein_in(t: Array, eigenvalues: Array, d: float) -> _Triangular:
+def _stein_equation(t: Array, eigenvalues: Array, d: float) -> _Triangular:
     """For t y tᴴ - d y + f = 0 and tᴴ y t - d y + f = 0, by g y + y gᴴ = -m f mᴴ, m = (t - θI)⁻¹, g = θ m + I/2.
 
     Any θ with |θ|² = d does that is no eigenvalue; the farthest of a few is taken, and one correction undoes its harm. Where a
     real one would do too much harm the Schur form is complex.
     """
-    few: Array = np.exp(0.25j * np.pi * np.arange(8)) if t.dtype.kind == "c" else np.array([1.0, -1.0])
-    few = (math.sqrt(d) * few).astype(t.dtype)
-    theta: Any = few[np.argmax(np.abs(eigenvalues[:, None] - few).min(axis=0))]
+    candidates: Array = np.exp(0.25j * np.pi * np.arange(8)) if t.dtype.kind == "c" else np.array([1.0, -1.0])
+    candidates = (math.sqrt(d) * candidates).astype(t.dtype)
+    theta: Any = candidates[np.argmax(np.abs(eigenvalues[:, None] - candidates).min(axis=0))]
     m = _quasi_triangular(lapack.inv(t - theta * np.eye(len(t), dtype=t.dtype)), t)
     g = theta * m + 0.5 * np.eye(len(t), dtype=t.dtype)
     adjoint_g = _adjoint(g)
@@ -190,14 +196,14 @@ def _stein_in(t: Array, eigenvalues: Array, d: float) -> _Triangular:
     def solve(f: Array, hermitian: bool) -> Array:
         return triangular_lyapunov(g, -_congruence(m, f), hermitian)
 
-    def solve_well(f: Array, hermitian: bool) -> Array:
+    def solve_corrected(f: Array, hermitian: bool) -> Array:
         y = solve(f, hermitian)
         return y + solve(f + _congruence(t, y) - d * y, hermitian)
 
     def adjoint_solve(f: Array) -> Array:
         return adjoint_g(-_congruence(m.conj().T, f))
 
-    return _Triangular(solve, solve_well, adjoint_solve, lambda norm: norm(t) ** 2 + d)
+    return _Triangular(solve, solve_corrected, adjoint_solve, lambda norm: norm(t) ** 2 + d)
 
 
 def _congruence(t: Array, y: Array) -> Array:

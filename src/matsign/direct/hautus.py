@@ -26,7 +26,7 @@ class Mode(NamedTuple):
 
 def independence(m: Array) -> float:
     """The smallest singular value of a wide matrix beside the largest, its rows brought to length 1."""
-    return _weakest(m)[-1]
+    return _smallest_singular(m)[-1]
 
 
 def limit(m: Array, eps: float) -> float:
@@ -35,32 +35,34 @@ def limit(m: Array, eps: float) -> float:
 
 
 def weakest_mode(
-    a: Array, e: Array, c: Array, suspects: Iterable[complex], onto: Callable[[complex], complex | None]
+    a: Array, e: Array, c: Array, suspects: Iterable[complex], project: Callable[[complex], complex | None]
 ) -> Mode | None:
     """Of the modes near the suspects the one that c is nearest to not moving; `onto` says where λ may be, None for nowhere."""
-    found = [_refine_mode(a, e, c, x, onto) for x in suspects]
-    return min((x for x in found if x is not None), key=lambda mode: mode.distance, default=None)
+    modes = [_refine_mode(a, e, c, x, project) for x in suspects]
+    return min((x for x in modes if x is not None), key=lambda mode: mode.distance, default=None)
 
 
 def _refine_mode(
-    a: Array, e: Array, c: Array, value: complex, onto: Callable[[complex], complex | None]
+    a: Array, e: Array, c: Array, value: complex, project: Callable[[complex], complex | None]
 ) -> Mode | None:
-    best, place = None, onto(value)
+    best, at = None, project(value)
     for _ in range(_CORRECTIONS):
-        if place is None:
+        if at is None:
             break
-        size = (np.linalg.norm(a) + abs(place) * np.linalg.norm(e)) or 1.0
+        size = (np.linalg.norm(a) + abs(at) * np.linalg.norm(e)) or 1.0
         sizes = np.abs(c).max(axis=0, initial=0)
-        u, v, value, distance = _weakest(np.hstack([(a - place * e) / size, c / np.where(sizes > 0, sizes, 1.0)]))
+        u, v, value, distance = _smallest_singular(
+            np.hstack([(a - at * e) / size, c / np.where(sizes > 0, sizes, 1.0)])
+        )
         if best is not None and not distance < best.distance:
             break
-        best = Mode(place, distance)
+        best = Mode(at, distance)
         slope = complex(u.conj() @ e @ v[: a.shape[1]]) / size
-        place = onto(complex(place + value / slope)) if slope else None
+        at = project(complex(at + value / slope)) if slope else None
     return best
 
 
-def _weakest(m: Array) -> tuple[Array, Array, float, float]:
+def _smallest_singular(m: Array) -> tuple[Array, Array, float, float]:
     """(u, v, uᴴ m v, how small that is beside the largest) with m v as short as can be when the rows have length 1."""
     sizes = np.abs(m).max(axis=1)  # whose squares do not underflow
     if not sizes.all():

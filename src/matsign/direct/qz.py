@@ -23,20 +23,20 @@ def riccati(
     """(x, whether there is one) of a stack, from the stable deflating subspace of the extended pencil by ordered QZ."""
     out, found = np.full_like(q, np.nan), np.zeros(len(a), bool)
     for k in range(len(a)):
-        plant = [None if x is None else x[k] for x in (a, b, q, r, e, s)]
-        x = _or_otherwise(None, _stable_graph, *plant, discrete)
+        problem = [None if x is None else x[k] for x in (a, b, q, r, e, s)]
+        x = _or_default(None, _stable_graph, *problem, discrete)
         if x is not None and np.isfinite(x).all():
             out[k], found[k] = (x + x.conj().T) / 2, True
     return out, found
 
 
-def _or_otherwise(otherwise: Any, f: Callable[..., Any], *arguments: Any) -> Any:
+def _or_default(default: Any, f: Callable[..., Any], *arguments: Any) -> Any:
     """f of these, or `otherwise` where LAPACK gives up: no ordering, no convergence, a basis that cannot be inverted."""
     try:
         with lapack.quiet(), np.errstate(all="ignore"):
             return f(*arguments)
     except (np.linalg.LinAlgError, ValueError):
-        return otherwise
+        return default
 
 
 def _stable_graph(a: Array, b: Array, q: Array, r: Array, e: Array | None, s: Array | None, discrete: bool) -> Array:
@@ -70,7 +70,7 @@ def _deflate(left: Array, right: Array, e: Array | None, discrete: bool) -> Arra
     return np.linalg.solve(top.conj().T, bottom.conj().T).conj().T
 
 
-class _Plant(NamedTuple):
+class _Problem(NamedTuple):
     """One plant in double precision, with e and s, and the rounding of the precision that it came in."""
 
     a: Array
@@ -82,11 +82,11 @@ class _Plant(NamedTuple):
     discrete: bool
     eps: float
 
-    def beyond(self, values: Array, size: float) -> Array:
+    def excess(self, values: Array, size: float) -> Array:
         """How far eigenvalues lie beyond the boundary of stability; negative inside."""
         return np.abs(values) - 1 if self.discrete else np.real(values) / size
 
-    def edge(self, value: complex) -> complex:
+    def boundary_point(self, value: complex) -> complex:
         """The nearest point of the boundary."""
         return (value / abs(value) if value else 1.0) if self.discrete else 1j * value.imag
 
@@ -95,9 +95,9 @@ class _Plant(NamedTuple):
         return np.block([[self.q, self.s], [self.s.conj().T, self.r]])
 
 
-def _plant(
+def _problem_of(
     k: int, discrete: bool, a: Array, b: Array, q: Array, r: Array, e: Array | None, s: Array | None
-) -> _Plant | None:
+) -> _Problem | None:
     """One of a stack, or None where its numbers are not finite."""
     e_k = np.eye(a.shape[-1]) if e is None else e[k]
     s_k = np.zeros(b.shape[1:]) if s is None else s[k]
@@ -105,31 +105,39 @@ def _plant(
     arrays = tuple(x.astype(wide) for x in (a[k], b[k], q[k], r[k], e_k, s_k))
     if not all(np.isfinite(x).all() for x in arrays):
         return None
-    return _Plant._make((*arrays, discrete, float(np.finfo(a.dtype).eps)))
+    return _Problem._make((*arrays, discrete, float(np.finfo(a.dtype).eps)))
 
 
 def diagnose(
-    discrete: bool, a: Array, b: Array, q: Array, r: Array, e: Array | None, s: Array | None, closed: Array, near: Array
+    discrete: bool,
+    a: Array,
+    b: Array,
+    q: Array,
+    r: Array,
+    e: Array | None,
+    s: Array | None,
+    closed_loop: Array,
+    solves_equation: Array,
 ) -> Array:
     """Why there is no stabilising solution, as a `Failure`; 0 where `near` says that x solves the equation, and its closed loop
     is stable but for eigenvalues on the boundary.
     """
     out = np.full(len(a), int(Failure.NOT_CONVERGED), np.int32)
     for k in range(len(a)):
-        p = _plant(k, discrete, a, b, q, r, e, s)
+        p = _problem_of(k, discrete, a, b, q, r, e, s)
         if p is not None:
-            out[k] = _or_otherwise(Failure.NOT_CONVERGED, _diagnose, p, closed[k], bool(near[k]))
+            out[k] = _or_default(Failure.NOT_CONVERGED, _diagnose, p, closed_loop[k], bool(solves_equation[k]))
     return out
 
 
-def _diagnose(p: _Plant, closed: Array, near: bool) -> Failure:
+def _diagnose(p: _Problem, closed_loop: Array, solves_equation: bool) -> Failure:
     if _singular_weight(p) is not None:
         return Failure.SINGULAR_R
     if _singular_descriptor(p) is not None:
         return Failure.SINGULAR_E
     if _unstabilisable(p) is not None:
         return Failure.NOT_STABILISABLE
-    if near and _semi_stable(p, closed):
+    if solves_equation and _semi_stable(p, closed_loop):
         return Failure.NONE
     if _undetectable(p) is not None:
         return Failure.NOT_DETECTABLE
@@ -146,24 +154,24 @@ def explain_failures(
     """
     out, figures = failure.copy(), np.zeros((len(a), 2))
     for k in np.flatnonzero(failure).tolist():
-        p, known = _plant(k, discrete, a, b, q, r, e, s), Failure(int(failure[k]))
-        out[k], figure = (Failure.LOST, 0.0) if p is None else _or_otherwise((known, 0.0), _explain, p, known)
+        p, known = _problem_of(k, discrete, a, b, q, r, e, s), Failure(int(failure[k]))
+        out[k], figure = (Failure.LOST, 0.0) if p is None else _or_default((known, 0.0), _explain, p, known)
         figures[k] = complex(figure).real, complex(figure).imag
     return out, figures
 
 
-def _explain(p: _Plant, failure: Failure) -> tuple[Failure, complex]:
+def _explain(p: _Problem, failure: Failure) -> tuple[Failure, complex]:
     figure = _FIGURES[failure](p) if failure in _FIGURES else None
     if figure is not None:
         return failure, figure
     if failure != Failure.NOT_CONVERGED:
         return failure, 0.0
-    weakest = _hardest_to_move(p)
-    if weakest is not None and weakest.distance < p.eps**0.5:
-        return Failure.HARDLY_STABILISABLE, weakest.distance
+    mode = _hardest_to_move(p)
+    if mode is not None and mode.distance < p.eps**0.5:
+        return Failure.HARDLY_STABILISABLE, mode.distance
     left, right = _pencil(p.a, p.b, p.q, p.r, p.e, p.s, p.discrete)
     values = _eigenvalues(left, right)
-    beyond = np.abs(p.beyond(values, _size(values)))
+    beyond = np.abs(p.excess(values, _largest_modulus(values)))
     if len(values) and beyond.min() < p.eps**0.25:
         return Failure.HARDLY_STABILISED, complex(values[beyond.argmin()])
     return Failure.LOST, 0.0
@@ -174,24 +182,24 @@ def _eigenvalues(a: Array, e: Array) -> Array:
     return values[np.isfinite(values)]
 
 
-def _size(values: Array) -> float:
+def _largest_modulus(values: Array) -> float:
     return max(float(np.abs(values).max(initial=0)), 1e-300)
 
 
-def _if_dependent(m: Array, eps: float) -> float | None:
+def _independence_if_singular(m: Array, eps: float) -> float | None:
     """The independence of the rows of m, where it may be rounding."""
     found = hautus.independence(m)
     return found if found <= hautus.limit(m, eps) else None
 
 
-def _singular_weight(p: _Plant) -> float | None:
+def _singular_weight(p: _Problem) -> float | None:
     """How nearly singular r is, or in discrete time r + bᴴ x b for every x, where that is to working precision."""
-    plain = _if_dependent(p.r, p.eps)
-    if not p.discrete or plain is None:
-        return plain
-    always = _if_dependent(np.hstack([p.r.conj().T, p.b.conj().T]), p.eps)
-    if always is not None:
-        return always
+    r_alone = _independence_if_singular(p.r, p.eps)
+    if not p.discrete or r_alone is None:
+        return r_alone
+    independence = _independence_if_singular(np.hstack([p.r.conj().T, p.b.conj().T]), p.eps)
+    if independence is not None:
+        return independence
     # A pencil that is singular everywhere: an input that costs nothing and leads to no cost.
     n, m = p.b.shape
     zero, none = np.zeros((n, n)), np.zeros((m, n))
@@ -202,48 +210,48 @@ def _singular_weight(p: _Plant) -> float | None:
     return max(found) if max(found) <= hautus.limit(left, p.eps) else None
 
 
-def _singular_descriptor(p: _Plant) -> float | None:
+def _singular_descriptor(p: _Problem) -> float | None:
     """How nearly singular e is, in whatever units of the states, where that is to working precision."""
-    if _if_dependent(p.e, p.eps) is None:
+    if _independence_if_singular(p.e, p.eps) is None:
         return None
-    return _if_dependent(scipy.linalg.matrix_balance(p.e, permute=False)[0], p.eps)
+    return _independence_if_singular(scipy.linalg.matrix_balance(p.e, permute=False)[0], p.eps)
 
 
-def _hardest_to_move(p: _Plant) -> hautus.Mode | None:
+def _hardest_to_move(p: _Problem) -> hautus.Mode | None:
     """The mode that is not stable and that b is nearest to leaving alone."""
     values = _eigenvalues(p.a, p.e)
-    size = _size(values)
+    size = _largest_modulus(values)
     # Rounding moves a double eigenvalue so far; corrected, it tells on which side it is.
-    unstable = values[p.beyond(values, size) > -(p.eps**0.5)]
+    unstable = values[p.excess(values, size) > -(p.eps**0.5)]
 
     def where(value: complex) -> complex | None:
-        return value if p.beyond(np.asarray(value), size) > -100 * len(p.a) * p.eps else None
+        return value if p.excess(np.asarray(value), size) > -100 * len(p.a) * p.eps else None
 
-    starts = [x if where(x) is not None else p.edge(complex(x)) for x in unstable]
+    starts = [x if where(x) is not None else p.boundary_point(complex(x)) for x in unstable]
     return hautus.weakest_mode(p.a, p.e, p.b, starts, where)
 
 
-def _unstabilisable(p: _Plant) -> complex | None:
+def _unstabilisable(p: _Problem) -> complex | None:
     """An eigenvalue of (a, e) that is not stable and that b leaves alone."""
     mode = _hardest_to_move(p)
-    certain = hautus.limit(np.hstack([p.a, p.b]), p.eps)
-    return mode.value if mode is not None and mode.distance <= certain else None
+    limit = hautus.limit(np.hstack([p.a, p.b]), p.eps)
+    return mode.value if mode is not None and mode.distance <= limit else None
 
 
-def _undetectable(p: _Plant) -> complex | None:
+def _undetectable(p: _Problem) -> complex | None:
     """An eigenvalue on the boundary of stability whose motion costs nothing: [a - λ e, b; q, s; sᴴ, r] has dependent columns."""
     a = np.vstack([p.a.conj().T, p.b.conj().T])
     e = np.vstack([p.e.conj().T, 0 * p.b.conj().T])
     weights = p.weights()
     values = _eigenvalues(p.a, p.e)
     values = np.concatenate([values, _eigenvalues(*_pencil(p.a, p.b, p.q, p.r, p.e, p.s, p.discrete))])
-    edge = values[np.abs(p.beyond(values, _size(values))) < p.eps**0.25]
-    mode = hautus.weakest_mode(a, e, weights, edge.conj(), lambda value: p.edge(complex(value)))
-    certain = hautus.limit(np.hstack([a, weights]), p.eps)
-    return mode.value.conjugate() if mode is not None and mode.distance <= certain else None
+    edge = values[np.abs(p.excess(values, _largest_modulus(values))) < p.eps**0.25]
+    mode = hautus.weakest_mode(a, e, weights, edge.conj(), lambda value: p.boundary_point(complex(value)))
+    limit = hautus.limit(np.hstack([a, weights]), p.eps)
+    return mode.value.conjugate() if mode is not None and mode.distance <= limit else None
 
 
-def _eigenvalue_on_boundary(p: _Plant) -> complex | None:
+def _eigenvalue_on_boundary(p: _Problem) -> complex | None:
     """An eigenvalue of the pencil on the boundary of stability, so that fewer than n are stable.
 
     Costs that are nowhere negative have none, once every such mode is moved and seen: there a pencil that looks singular is only
@@ -253,8 +261,10 @@ def _eigenvalue_on_boundary(p: _Plant) -> complex | None:
         return None
     left, right = _pencil(p.a, p.b, p.q, p.r, p.e, p.s, p.discrete)
     values = _eigenvalues(left, right)
-    edge = values[np.abs(p.beyond(values, _size(values))) < p.eps**0.25]
-    mode = hautus.weakest_mode(left, right, np.zeros((len(left), 0)), edge, lambda value: p.edge(complex(value)))
+    edge = values[np.abs(p.excess(values, _largest_modulus(values))) < p.eps**0.25]
+    mode = hautus.weakest_mode(
+        left, right, np.zeros((len(left), 0)), edge, lambda value: p.boundary_point(complex(value))
+    )
     return mode.value if mode is not None and mode.distance <= hautus.limit(left, p.eps) else None
 
 
@@ -266,27 +276,27 @@ def _is_semidefinite(m: Array, eps: float) -> bool:
     return bool(values[0] >= -4 * len(m) * eps * np.abs(values).max())
 
 
-def _semi_stable(p: _Plant, closed: Array) -> bool:
+def _semi_stable(p: _Problem, closed_loop: Array) -> bool:
     """No eigenvalue beyond the boundary by more than a double one on it moves when it is computed, and those beyond it are: there
     the pencil is singular, whatever its units.
     """
-    if not np.isfinite(closed).all():
+    if not np.isfinite(closed_loop).all():
         return False
-    values = _eigenvalues(closed, p.e)
-    beyond = p.beyond(values, _size(values))
+    values = _eigenvalues(closed_loop, p.e)
+    beyond = p.excess(values, _largest_modulus(values))
     return bool(beyond.max(initial=-1) < 100 * p.eps**0.5) and all(
         _is_on_boundary(p, complex(x)) for x in values[beyond > 0]
     )
 
 
-def _is_on_boundary(p: _Plant, value: complex) -> bool:
+def _is_on_boundary(p: _Problem, value: complex) -> bool:
     left, right = _pencil(p.a, p.b, p.q, p.r, p.e, p.s, p.discrete)
-    mode = hautus.weakest_mode(left, right, np.zeros((len(left), 0)), [value], lambda x: p.edge(complex(x)))
+    mode = hautus.weakest_mode(left, right, np.zeros((len(left), 0)), [value], lambda x: p.boundary_point(complex(x)))
     return mode is not None and mode.distance <= hautus.limit(left, p.eps)
 
 
 def on_boundary(
-    discrete: bool, a: Array, b: Array, q: Array, r: Array, e: Array | None, s: Array | None, closed: Array
+    discrete: bool, a: Array, b: Array, q: Array, r: Array, e: Array | None, s: Array | None, closed_loop: Array
 ) -> Array:
     """Whether a change of the data by rounding puts an eigenvalue of the closed loop on the boundary of stability.
 
@@ -295,24 +305,24 @@ def on_boundary(
     """
     out = np.zeros(len(a), bool)
     for k in range(len(a)):
-        p = _plant(k, discrete, a, b, q, r, e, s)
-        out[k] = p is None or _or_otherwise(True, _on_boundary, p, closed[k])
+        p = _problem_of(k, discrete, a, b, q, r, e, s)
+        out[k] = p is None or _or_default(True, _on_boundary, p, closed_loop[k])
     return out
 
 
-def _on_boundary(p: _Plant, closed: Array) -> bool:
-    values = _eigenvalues(closed, p.e)
-    beyond = np.abs(p.beyond(values, _size(values)))
+def _on_boundary(p: _Problem, closed_loop: Array) -> bool:
+    values = _eigenvalues(closed_loop, p.e)
+    beyond = np.abs(p.excess(values, _largest_modulus(values)))
     left, right = _pencil(p.a, p.b, p.q, p.r, p.e, p.s, p.discrete)
     for x in values[np.argsort(beyond)][:3]:
-        if abs(p.beyond(x, _size(values))) < p.eps**0.25:
-            singular = np.linalg.svd(left - p.edge(complex(x)) * right, compute_uv=False)
+        if abs(p.excess(x, _largest_modulus(values))) < p.eps**0.25:
+            singular = np.linalg.svd(left - p.boundary_point(complex(x)) * right, compute_uv=False)
             if singular[-1] <= 4 * len(left) * p.eps * singular[0]:
                 return True
     return False
 
 
-_FIGURES: dict[Failure, Callable[[_Plant], complex | None]] = {
+_FIGURES: dict[Failure, Callable[[_Problem], complex | None]] = {
     Failure.SINGULAR_R: _singular_weight,
     Failure.SINGULAR_E: _singular_descriptor,
     Failure.NOT_STABILISABLE: _unstabilisable,

@@ -27,7 +27,7 @@ def sign(stack: Array) -> tuple[Array, Array]:
     """(mcsgn, failure) from the Schur form with the left half plane first: its corner is a Sylvester equation."""
     out, failure = np.empty_like(stack), np.zeros(len(stack), np.int32)
     eps = float(np.finfo(stack.dtype).eps)
-    for k, m in enumerate(_double(stack)):
+    for k, m in enumerate(_to_double(stack)):
         if not np.isfinite(m).all():
             failure[k] = Failure.NOT_CONVERGED
             continue
@@ -41,14 +41,14 @@ def sign(stack: Array) -> tuple[Array, Array]:
             x = triangular_sylvester(t[:left, :left], t[left:, left:], -t[:left, left:], -1)
             zh = z.conj().T
             s -= 2 * lapack.product(z[:, :left], zh[:left] - lapack.product(x, zh[left:]))
-            s = _involutory(s)
+            s = _refine_sign(s)
         out[k] = s
         if not np.isfinite(s).all():
             failure[k] = Failure.NOT_CONVERGED
     return out, failure
 
 
-def _involutory(s: Array) -> Array:
+def _refine_sign(s: Array) -> Array:
     """s after a step of Newton and Schulz where that brings S² nearer to I: the caller's units may magnify what it is off."""
     one = np.eye(len(s), dtype=s.dtype)
     with np.errstate(over="ignore", invalid="ignore"):  # of a sign too large to square, which is kept
@@ -58,7 +58,7 @@ def _involutory(s: Array) -> Array:
     return better if np.linalg.norm(left) < np.linalg.norm(gap) else s
 
 
-def _double(stack: Array) -> Array:
+def _to_double(stack: Array) -> Array:
     """Single precision computed in double: that is what makes these the reference."""
     return stack.astype({"f": "d", "F": "D"}.get(stack.dtype.char, stack.dtype))
 
@@ -100,9 +100,9 @@ def _on_axis(m: Array, eigenvalues: Array, eps: float) -> bool:
     n = len(m)
     tiny = n * eps * np.linalg.norm(m)
     # One near zero is a matter of rtol, and of deflation.
-    turning = eigenvalues[np.abs(eigenvalues.imag) > tiny]
-    for k in np.argsort(np.abs(turning.real))[:3]:
-        shifted = m - 1j * turning[k].imag * np.eye(n)
+    nonzero = eigenvalues[np.abs(eigenvalues.imag) > tiny]
+    for k in np.argsort(np.abs(nonzero.real))[:3]:
+        shifted = m - 1j * nonzero[k].imag * np.eye(n)
         if _smallest_singular_value(shifted.astype(np.complex128)) <= tiny:
             return True
     return False
@@ -134,7 +134,7 @@ def sylvester(a: Array, b: Array, q: Array) -> tuple[Array, Array]:
         if not (np.isfinite(a[k].sum()) and np.isfinite(b[k].sum()) and np.isfinite(q[k].sum())):
             failure[k] = Failure.NOT_CONVERGED
             continue
-        form = _forms(a[k], b[k])
+        form = _schur_forms(a[k], b[k])
         with np.errstate(all="ignore"):
             y = triangular_sylvester(form.r, form.s, form.to_schur_basis(q[k]))
             if not (np.isfinite(form.r).all() and np.isfinite(form.s).all()):
@@ -150,7 +150,7 @@ def solutions(a: Array, b: Array, q: Array) -> tuple[Array, Array]:
     """x with a x + x b = q for right-hand sides (B, k, n, m) of moderate size, and the separation of the equation."""
     out, least = np.empty_like(q), np.zeros(len(q), q.real.dtype)
     for k in range(len(q)):
-        form = _forms(a[k], b[k])
+        form = _schur_forms(a[k], b[k])
         for i, right in enumerate(q[k]):
             out[k, i] = form.from_schur_basis(triangular_sylvester(form.r, form.s, form.to_schur_basis(right)))
         least[k] = separation(load("numpy"), form.inverse, form.adjoint_inverse, form.like).value[0]
@@ -161,13 +161,13 @@ def right_sides(a: Array, b: Array, q: Array) -> Array:
     """x with a x + x b = q for right-hand sides (B, k, n, m)."""
     out = np.empty_like(q)
     for k in range(len(q)):
-        form = _forms(a[k], b[k])
+        form = _schur_forms(a[k], b[k])
         for i, right in enumerate(q[k]):
             out[k, i] = form.from_schur_basis(triangular_sylvester(form.r, form.s, form.to_schur_basis(right)))
     return out
 
 
-class _Forms(NamedTuple):
+class _SchurForms(NamedTuple):
     """a = u r uᴴ and b = v s vᴴ; for what follows, stacks of one."""
 
     r: Array
@@ -194,11 +194,11 @@ class _Forms(NamedTuple):
         return x[None, ::-1, ::-1]
 
 
-def _forms(a: Array, b: Array) -> _Forms:
-    return _Forms(*lapack.schur_pair(a, b))
+def _schur_forms(a: Array, b: Array) -> _SchurForms:
+    return _SchurForms(*lapack.schur_pair(a, b))
 
 
-def _singular(form: _Forms, size_q: float, size_y: float) -> bool:
+def _singular(form: _SchurForms, size_q: float, size_y: float) -> bool:
     """Whether rounding alone may have made the equation singular; nearly always one random right-hand side tells.
 
     The distance between the spectra would not do: long Jordan chains make an equation singular with eigenvalues far apart.
@@ -291,7 +291,7 @@ def _negative_eigenvalue(a: Array, eigenvalues: Array, noise: float) -> complex 
 
 def graph(a: Array, b: Array, c: Array, d: Array) -> tuple[Array, Array, Array, Array]:
     """(x, eigenvalues on the right, one on the axis, whether [x; I] spans) for the right subspace of [[a, c], [d, b]]."""
-    m, count = _double(np.block([[a, c], [d, b]])), np.zeros(len(a), np.int32)
+    m, count = _to_double(np.block([[a, c], [d, b]])), np.zeros(len(a), np.int32)
     x, axis, spans = np.full_like(c, np.nan), np.zeros(len(a), bool), np.zeros(len(a), bool)
     eps = float(np.finfo(c.dtype).eps)
     n = a.shape[-1]

@@ -9,7 +9,7 @@ from matsign._typing import Arrays
 from matsign.backends import Backend
 from matsign.core import scaling
 from matsign.core.failures import Failure
-from matsign.core.members import Solution, figures, no_figures, nothing_failed, solution
+from matsign.core.members import Solution, as_details, no_details, nothing_failed, solution
 from matsign.core.tolerances import LAPACK_SIZE, NEAR_SIGN, rank_tolerance, working_precision
 from matsign.direct import schur_functions
 from matsign.functions.square_root_certificates import balanced_units
@@ -166,7 +166,7 @@ def _singular(
     kept = regular._replace(failure=xp.where(right, none, xp.where(singular, unclear, lost)))
     kept = kept._replace(
         detail=xp.where(
-            (singular & ~right)[..., None], figures(backend, a, 1 / safe_divisor(backend, reach)), kept.detail
+            (singular & ~right)[..., None], as_details(backend, a, 1 / safe_divisor(backend, reach)), kept.detail
         )
     )
     return backend.masked_select(use, split, kept)
@@ -201,7 +201,7 @@ def _regular(backend: Backend, a: Array, noise: Array, method: str) -> Solution:
 
 def _schur(backend: Backend, a: Array, noise: Array) -> Solution:
     root, failure, figure = backend.host_callback(
-        schur_functions.square_root, (a, backend.int_zeros(a), no_figures(backend, a)), a, noise
+        schur_functions.square_root, (a, backend.int_zeros(a), no_details(backend, a)), a, noise
     )
     return solution(backend, (root, backend.inv(root)))._replace(failure=failure, detail=figure)
 
@@ -209,7 +209,7 @@ def _schur(backend: Backend, a: Array, noise: Array) -> Solution:
 def _diagnose(backend: Backend, a: Array, noise: Array, value: Arrays, steps: Array) -> Solution:
     """Why the iteration did not arrive: a negative eigenvalue, or it is not known."""
     failure, figure = backend.host_callback(
-        schur_functions.negative_eigenvalues, (backend.int_zeros(a), no_figures(backend, a)), a, noise
+        schur_functions.negative_eigenvalues, (backend.int_zeros(a), no_details(backend, a)), a, noise
     )
     failure = backend.xp.where(failure > 0, failure, int(Failure.NOT_CONVERGED) + 0 * failure)
     return solution(backend, value, iterations=steps)._replace(failure=failure, detail=figure)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from matsign._typing import Arrays
 from matsign.backends import Backend
 from matsign.core.failures import Failure
-from matsign.core.members import Solution, figures
+from matsign.core.members import Solution, as_details
 from matsign.core.public import Residual, public_function
 from matsign.equations.riccati.care import CONTINUOUS
 from matsign.equations.riccati.certificates import error_estimate
@@ -113,7 +113,7 @@ def _without_minimum(backend: Backend, found: Solution, weight: Array) -> Soluti
         rounding = 8 * weight.shape[-1] * backend.eps(weight)
         negative = xp.min(values, axis=-1) < -rounding * xp.max(xp.abs(values), axis=-1)
         least = xp.minimum(xp.min(backend.eigh(weight)[0], axis=-1), _least_of_diagonal(backend, weight))
-        figure = figures(backend, weight, backend.ldexp(least, whole))
+        figure = as_details(backend, weight, backend.ldexp(least, whole))
         return (
             Failure.NOT_A_MINIMUM.where(backend, negative, failure),
             xp.where(negative[:, None], figure, detail),

@@ -246,5 +246,5 @@ RICCATI = public_function(
     tangent=_tangent,
     cotangent=_cotangent,
     choices={"method": METHODS, "half_plane": ("right", "left")},
-    nothing=empty_solution,
+    empty_result=empty_solution,
 )

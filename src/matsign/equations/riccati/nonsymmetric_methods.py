@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from matsign._typing import Array
 from matsign.backends import Backend
 from matsign.core.failures import Failure
-from matsign.core.members import Solution, figures, overflow_failure, solution
+from matsign.core.members import Solution, as_details, overflow_failure, solution
 from matsign.core.tolerances import NEAR_SIGN
 from matsign.direct import schur_functions
 from matsign.iterations.block_structures import Riccati, Triangular
@@ -77,7 +77,7 @@ def explain_failures(backend: Backend, p: Problem, found: Solution) -> Solution:
         values = backend.eig(assemble(backend, p.a, p.c, p.d, p.b))[0]
         size = safe_divisor(backend, backend.xp.max(backend.xp.abs(values), axis=-1))
         nearest = backend.xp.min(backend.xp.abs(values.real), axis=-1) / size
-        return 0 * failure + int(Failure.HARDLY_SPLIT), figures(backend, p.a, nearest)
+        return 0 * failure + int(Failure.HARDLY_SPLIT), as_details(backend, p.a, nearest)
 
     failure, detail = backend.masked_cond(
         found.failure == int(Failure.NOT_CONVERGED), why, lambda p, *kept: kept, p, found.failure, found.detail

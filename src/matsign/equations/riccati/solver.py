@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from matsign._typing import Array
 from matsign.backends import Backend
 from matsign.core.failures import Failure
-from matsign.core.members import Solution, figures, no_figures, nothing_failed, overflow_failure, solution
+from matsign.core.members import Solution, as_details, no_details, nothing_failed, overflow_failure, solution
 from matsign.direct import qz
 from matsign.equations.riccati.decimal_fallback import (
     affordable,
@@ -99,7 +99,7 @@ def solver_of(equation: Equation) -> Callable[..., Solution]:
 def _iterate_error(backend: Backend, equation: Equation, p: RiccatiProblem, x: Array, detail: Array) -> Array:
     """The backward error of an iterate that is no solution, as the figure of an error."""
     at = equation.gap(backend, p, x)
-    return figures(backend, x, backend.norm(at.gap) / safe_divisor(backend, at.terms))
+    return as_details(backend, x, backend.norm(at.gap) / safe_divisor(backend, at.terms))
 
 
 class Problem(NamedTuple):
@@ -317,7 +317,7 @@ def _explain(
     backend: Backend, equation: Equation, given: RiccatiProblem, p: RiccatiProblem, failure: Array
 ) -> tuple[Array, Array]:
     """(failure, figure) of the members without a solution, in the units of the plant given; what is compiled never says why."""
-    nothing = no_figures(backend, p.a)
+    nothing = no_details(backend, p.a)
     if backend.is_traced(failure) or not backend.any_true(failure):
         return failure, nothing
 
