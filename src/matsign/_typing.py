@@ -1,9 +1,9 @@
-"""Names for types of arrays: any of the libraries', so nothing that a type checker knows more of."""
+"""Type aliases for arrays of any library, which type checkers treat as Any."""
 
 from typing import Any, TypeAlias
 
 import numpy as np
 
 Array: TypeAlias = Any
-Arrays: TypeAlias = tuple[Any, ...]  # some may be None
+Arrays: TypeAlias = tuple[Any, ...]  # entries may be None
 NDArray: TypeAlias = np.ndarray[Any, Any]

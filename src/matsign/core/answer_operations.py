@@ -1,4 +1,4 @@
-"""Numbers computed from an answer, such as errors and condition numbers, as operations of their own."""
+"""Operations on an answer that compute numbers for each member, such as errors and condition numbers."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from matsign.core.public import FunctionSpec
 class AnswerOperation:
     """Numbers for each member from the arrays of an operation, its value and its failures.
 
-    An operation as `BoundOperation` is one, whose failures are all 0. A child says how many numbers there are and how they are
-    computed: ``numbers(backend, given, value, converged)``.
+    It has the interface of `BoundOperation`, and its failures are all 0. A subclass defines how many numbers there are (`count`)
+    and ``numbers(backend, given, value, converged)``.
     """
 
     spec: FunctionSpec

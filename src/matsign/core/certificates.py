@@ -1,4 +1,4 @@
-"""A certificate beside every answer: how wrong it is, measured from the answer itself."""
+"""Certificates: estimates of the error of an answer, computed from the answer."""
 
 from __future__ import annotations
 
@@ -33,19 +33,20 @@ class Certificate(NamedTuple):
         Frobenius norms of the terms of this equation, each term as it is evaluated. The documentation of each function
         says which equation this is.
     forward_error : array, shape (...)
-        Estimated relative error: the size of one correction step divided by the size of the result (of a result of 0,
-        by what is natural for the function). It is infinite where nothing is known, and never NaN where there is a
-        result.
+        Estimated relative error: the norm of one correction step divided by the norm of the result (for a result of 0,
+        by a norm that the function chooses). It is infinite where the estimate cannot be computed, and NaN only where
+        there is no result.
     iterations : array of int, shape (...)
         Number of steps; 0 for a direct method.
     converged : array of bool, shape (...)
         Whether there is a result.
     separation : array, shape (...)
         For an equation, an estimate of the smallest ‖L(y)‖ / ‖y‖ of its linear operator L (or of its linearisation at
-        the result). Rounding in the data moves the result by about its own size divided by the separation. NaN where
-        there is none.
+        the result). Rounding in the data moves the result by about the size of the rounding divided by the separation.
+        NaN where there is none.
     boundary : array of bool, shape (...)
-        Whether the result is only the limit of results, with eigenvalues on the boundary that should lie on one side.
+        Whether the result is a limit of solutions, with eigenvalues on the imaginary axis or the unit circle instead of on
+        one side of it.
     measures : dict of str to array
         Further quantities, by name; the documentation of each function says which.
 
@@ -104,8 +105,8 @@ def certify(f: Callable[..., Any]) -> Callable[..., tuple[Any, Certificate]]:
     -----
     The backward error is the relative residual of the equation that belongs to `f`. The forward error is estimated by
     the size of one correction step: the derivative of `f` in the direction of the residual, which costs one more
-    Sylvester equation. It sees errors that the residual hides. To first order, `condition` times the backward error is
-    an upper bound of it, often far too large.
+    Sylvester equation. It detects errors that are large although the residual is small. To first order, `condition`
+    times the backward error is an upper bound of it, often far too large.
 
     With ``errors="nan"`` a member of a batch without a result has NaN errors and ``converged`` False. The function can
     be used inside ``jax.jit``.
@@ -156,7 +157,7 @@ def _certificate(spec: FunctionSpec, result: Answer) -> Certificate:
 
 @dataclass(frozen=True)
 class Measurement(AnswerOperation):
-    """How wrong an answer is: the backward and the forward error, the separation, the boundary (0 or 1) and the measures."""
+    """The backward and the forward error, the separation, the boundary (0 or 1) and the measures of an answer."""
 
     dtype_name: str = ""
 
@@ -167,7 +168,7 @@ class Measurement(AnswerOperation):
     def numbers(self, backend: Backend, given: Arrays, value: Arrays, converged: Array) -> Arrays:
         if not self.bound.has_entries(given):
             return tuple(_nan_unless(backend, converged, 0 * backend.ones(given[0])) for _ in self.result_shapes(given))
-        # What has no answer has no residual either; zeros keep NaN away from LAPACK.
+        # Replace failed members by 0 before calling LAPACK; their errors become NaN below.
         value = self.bound.fill_empty_value(backend, value, given)
         finite_value = tuple(
             backend.xp.where(broadcast_to_rank(converged, x), x, backend.xp.zeros_like(x)) for x in value
@@ -187,18 +188,18 @@ def _nan_unless(backend: Backend, mask: Array, x: Array) -> Array:
 
 
 def options_of_residual(spec: FunctionSpec, options: dict[str, Any]) -> dict[str, Any]:
-    """The options without which an answer cannot be judged: those that the residual asks for by name."""
+    """The options that are keyword arguments of the residual."""
     wanted = inspect.signature(spec.residual).parameters.values()
     return {p.name: options[p.name] for p in wanted if p.kind is p.KEYWORD_ONLY}
 
 
 def _errors(backend: Backend, measured: Residual, value: Arrays) -> Arrays:
-    """Backward error, ‖correction‖ / ‖value‖ at its largest over the arrays of the value, separation, boundary, measures."""
+    """Backward error, the largest ‖correction‖ / ‖value‖ over the arrays of the value, separation, boundary, measures."""
     backward = _nan_to_infinity(backend, measured.backward)
     forward = backend.xp.zeros_like(backward)
     references = value if measured.zero is None else measured.zero
     for correction, x, y in zip(_flat(measured.correction), _flat(value), _flat(references), strict=True):
-        # Where an answer of 0 leaves nothing of the equation there is nothing to correct.
+        # A value of 0 with a residual of 0 is exact.
         exact = (backward == 0) & (largest(backend, x) == 0)
         forward = backend.xp.maximum(
             forward,
@@ -212,12 +213,12 @@ def _errors(backend: Backend, measured: Residual, value: Arrays) -> Arrays:
 
 
 def _flat(xs: tuple[Array, ...]) -> tuple[Array, ...]:
-    """Matrices and vectors alike as columns."""
+    """The entries of each member as one column."""
     return tuple(x.reshape((len(x), -1, 1)) for x in xs)
 
 
 def _nan_to_infinity(backend: Backend, error: Array) -> Array:
-    """An error, infinite where its computation came to nothing: then the answer may be as wrong as can be."""
+    """The error, with infinity for NaN: the error is then unknown."""
     return backend.xp.where(backend.xp.isnan(error), backend.xp.full_like(error, backend.xp.inf), error)
 
 

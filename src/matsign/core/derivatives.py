@@ -1,4 +1,4 @@
-"""Derivatives as functions of their own, on every library: the Fréchet derivative and the condition number that is its norm."""
+"""The Fréchet derivative and its norm, the condition number, as functions on every library."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from matsign.linalg.stacks import broadcast_to_rank, far_exponent, random_probe,
 Array = Any
 
 _POWER_STEPS = 4
-# So far below 1 the exponents of a dtype go, with a sixteenth of them kept in reserve.
+# Exponents of a dtype reach to about minus this number, less a margin of a sixteenth.
 _LOWEST_EXPONENT = {"float32": 118, "float64": 958}
 
 
@@ -60,7 +60,7 @@ def frechet(f: Callable[..., Any]) -> Callable[..., Any]:
     dupper)``.
 
     Where f is not differentiable in every direction, as `mcsgn` of singular and `msign` of rank-deficient matrices, the
-    result is the derivative along directions that keep the rank; what would change the rank is left out.
+    result is the derivative along the part of the direction that keeps the rank.
 
     Examples
     --------
@@ -123,8 +123,8 @@ def condition(f: Callable[..., Any]) -> Callable[..., Any]:
     -----
     All norms are Frobenius norms. With several arrays or results, the number is the largest over changes of all arrays
     relative to their sizes, in the results relative to theirs. Thresholds count as exact. The number is 0 where f is 0.
-    It is infinite where a root is singular, because there, like √t at zero, the root changes by more than any multiple
-    of a change of the matrix; and where the derivative overflows.
+    It is infinite where a root is singular, because there the root has no derivative, like √t at zero; and where the
+    derivative overflows.
 
     The estimate is a lower bound, mostly within a few percent, by power iteration on the derivative and its adjoint
     [1]_. It costs eight equations of the kind that a gradient costs. The function that is returned raises what `f`
@@ -171,7 +171,7 @@ class _Conditioning(AnswerOperation):
             backend.xp.where(broadcast_to_rank(converged, x), x, backend.xp.zeros_like(x)) for x in value
         )
         norm = _norm_of_derivative(backend, bound, value, given)
-        # What is not a number there has overflowed.
+        # NaN here comes from overflow.
         norm = backend.xp.where(converged & backend.xp.isnan(norm), backend.xp.full_like(norm, math.inf), norm)
         if self.spec.unbounded:
             infinite = converged & self.spec.unbounded(backend, finite_value, *bound.with_none(given)) & ~(norm == 0)
@@ -180,9 +180,9 @@ class _Conditioning(AnswerOperation):
 
 
 def _norm_of_derivative(backend: Backend, bound: BoundOperation, value: Arrays, arrays: Arrays) -> Array:
-    """The largest singular value of the derivative between arrays and values, each measured in its own size.
+    """The largest singular value of the derivative, changes of each array being relative to its norm.
 
-    The powers of two in the sizes are applied apart, so that no square and no inverse of them overflows. Numbers stand still.
+    Powers of two in the norms are applied separately, so that no square and no inverse overflows. Numbers do not change.
     """
     matrices, numbers = (tuple(x for x in arrays if (x.ndim == 1) is one) for one in (False, True))
     no_changes = tuple(backend.xp.zeros_like(x) for x in numbers)
@@ -205,7 +205,7 @@ def _norm_of_derivative(backend: Backend, bound: BoundOperation, value: Arrays, 
         inverse = backend.xp.where(size > 0, 1 / safe_divisor(backend, size), 0 * size)
         return scale(xs, tuple((inverse, -e) for _ in xs)), backend.ldexp(size, e)
 
-    # No two changes alike: equal relative ones do not move what depends on a quotient of two arrays, opposite ones a product.
+    # Different relative changes: equal ones leave a quotient of two arrays unchanged, opposite ones a product.
     direction, _ = unit(tuple((-0.6) ** k * _start_direction(backend, x) for k, x in enumerate(matrices)))
     norm = math.nan * sizes[0][0]
     for _ in range(_POWER_STEPS):
@@ -218,10 +218,10 @@ def _norm_of_derivative(backend: Backend, bound: BoundOperation, value: Arrays, 
 
 
 def _direction_exponent(backend: Backend, sizes: Any, values: Any) -> Array:
-    """The exponent by which directions are shorter than their arrays: the derivative is linear in them.
+    """The exponent by which directions are scaled down, which is allowed because the derivative is linear in them.
 
-    They are half way between the size of the arrays and 1, so far as the smallest of them and what they make of the values
-    stay in the range of the dtype.
+    Their size is half way between the size of the arrays and 1, within bounds for which the smallest of them and the
+    resulting changes of the values stay in the range of the dtype.
     """
     xp, room = backend.xp, 3 * far_exponent(backend, sizes[0][0]) // 2
     low, high = _range(backend, [xp.where(s > 0, e, 0 * e) for s, e in sizes])
@@ -233,12 +233,12 @@ def _direction_exponent(backend: Backend, sizes: Any, values: Any) -> Array:
 
 
 def _range(backend: Backend, xs: list[Array]) -> tuple[Array, Array]:
-    """The smallest and the largest of these numbers."""
+    """The elementwise minimum and maximum."""
     return functools.reduce(backend.xp.minimum, xs), functools.reduce(backend.xp.maximum, xs)
 
 
 def _flat(x: Array) -> Array:
-    """Matrices and vectors alike as columns."""
+    """The entries of each member as one column."""
     return x.reshape((len(x), -1, 1))
 
 
@@ -248,7 +248,7 @@ def _start_direction(backend: Backend, x: Array) -> Array:
 
 
 def _prepare_directions(parameters: Parameters, arguments: list[Any], directions: list[Any]) -> tuple[Call, Arrays]:
-    """The call on the arguments, and the stacks of the directions: they share dtype, batch and shapes."""
+    """The call on the arguments, and the stacks of the directions, with the same dtype, batch and shapes."""
     doubled, matrices = _with_directions(parameters), len(parameters.arrays)
     with_direction = [n for n, d in zip(parameters.numbers, directions[matrices:], strict=True) if d is not None]
     both = stack_arguments(
@@ -263,7 +263,7 @@ def _prepare_directions(parameters: Parameters, arguments: list[Any], directions
 
 
 def _with_directions(parameters: Parameters) -> Parameters:
-    """The same with a direction for every array and every number."""
+    """The parameters with a direction for every array and every number."""
     directions = tuple("d" + name for name in parameters.arrays)
     return replace(
         parameters,

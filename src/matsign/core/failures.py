@@ -1,4 +1,4 @@
-"""What can be wrong with a matrix, and the error that says so."""
+"""Reasons for a member to have no answer, and the error that reports them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from matsign.backends import Backend
 
 
 class Failure(IntEnum):
-    """Why a member of a batch has no answer. Solvers return one of these numbers per member."""
+    """Why a member of a batch has no answer. Solvers return one of these numbers for each member."""
 
     NONE = 0
     NONFINITE = 1
@@ -50,7 +50,7 @@ class Failure(IntEnum):
     THRESHOLDS = 80
 
     def where(self, backend: Backend, mask: Any, failure: Any) -> Any:
-        """The failures of a stack, this one for the members in the mask."""
+        """The failures of a stack, with this failure for the members in the mask."""
         return backend.xp.where(mask, int(self) + 0 * failure, failure)
 
 
@@ -124,7 +124,7 @@ MESSAGES = {
 }
 
 
-# Iterations that came somewhere, if not to the end: their errors bring the best iterate along.
+# Failures of iterations whose error carries the best iterate.
 WITH_BEST_ITERATE = (Failure.LOST, Failure.HARDLY_STABILISABLE, Failure.HARDLY_STABILISED)
 
 
@@ -142,8 +142,8 @@ class SpectrumError(LinAlgError):
     failures : list of int
         Why each of them has none, in the same order.
     value : array or tuple of arrays
-        What was computed: the right results for the other members, NaN for these; where an iteration did not reach its
-        end, its best iterate, which may be wrong in every digit.
+        The results of the other members, and NaN for these; where an iteration did not converge, its best iterate, which
+        may be wrong in every digit.
 
     See Also
     --------
@@ -176,7 +176,7 @@ class SpectrumError(LinAlgError):
         self.value = value
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickled and copied by its attributes: what an exception does by itself calls the class with the message alone."""
+        """Pickle the attributes: the default of an exception calls the class with the message alone."""
         return _unpickle, (type(self), self.args), self.__dict__
 
 
@@ -185,7 +185,7 @@ def _unpickle(cls: type[SpectrumError], args: tuple[Any, ...]) -> SpectrumError:
 
 
 def explain(name: str, members: list[tuple[int, ...]], failures: list[Failure], details: list[complex]) -> str:
-    """One line per kind of failure: which members, what it means, what to try. Texts name a figure as ``{detail}``."""
+    """One line for each kind of failure: the members, the reason, the remedy. ``{detail}`` in a text is the detail."""
     lines = []
     for failure in sorted(set(failures)):
         matching = [(m, d) for m, f, d in zip(members, failures, details, strict=True) if f == failure]

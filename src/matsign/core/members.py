@@ -1,4 +1,4 @@
-"""Members of a stack kept apart: bad ones from good ones, chunks that fit a cache, results of no entries."""
+"""Members of a stack: masks of failed members, chunks that fit the cache, empty results."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from matsign.linalg.stacks import broadcast_to_rank, rectangular_eye
 
 
 class Solution(NamedTuple):
-    """What a solver returns: its arrays (B, ...) and, per member, a `Failure`, the steps taken and a figure for the error's text.
+    """What a solver returns: its arrays (B, ...) and for each member a `Failure`, the number of steps and a detail for the error.
 
-    The figure is real or complex: (B, 2), its real and its imaginary part.
+    The detail is one number: (B, 2), its real and its imaginary part.
     """
 
     value: Arrays
@@ -26,7 +26,7 @@ class Solution(NamedTuple):
 
     @classmethod
     def of(cls, flat: Arrays) -> Solution:
-        """From the flat tuple of arrays that an operation is to automatic differentiation."""
+        """From the flat tuple that a bound operation returns."""
         return cls(flat[:-CODES], *flat[-CODES:])
 
     def flat(self) -> Arrays:
@@ -56,24 +56,24 @@ def solution(
 
 
 def nothing_failed(backend: Backend, failure: Array) -> bool:
-    """Whether it is known that all members have an answer."""
+    """True if all members are known to have an answer."""
     return not backend.is_traced(failure) and not backend.any_true(failure)
 
 
 def overflow_failure(backend: Backend, x: Array, failure: Array) -> Array:
-    """The failures of the members x of an answer, where those that have one and are not finite are too large for their dtype."""
+    """The failures, with OVERFLOW for members of the answer x that have not failed and are not finite."""
     if not backend.is_traced(x) and backend.known_finite(x):
         return failure
     return Failure.OVERFLOW.where(backend, (failure == 0) & ~backend.xp.isfinite(x).all((-1, -2)), failure)
 
 
 def no_details(backend: Backend, like: Array) -> Array:
-    """The figures of a `Solution` that has none."""
+    """The details of a `Solution` without numbers for the error."""
     return backend.zeros((*backend.int_zeros(like).shape, 2), like.real)
 
 
 def as_details(backend: Backend, like: Array, numbers: Array) -> Array:
-    """Real or complex numbers (B,) as the figures of a `Solution`."""
+    """Real or complex numbers (B,) as the details of a `Solution`."""
     if backend.is_complex(numbers):
         both = (numbers.real[..., None], numbers.imag[..., None])
     else:
@@ -82,7 +82,7 @@ def as_details(backend: Backend, like: Array, numbers: Array) -> Array:
 
 
 def mask_nonfinite(backend: Backend, arrays: Arrays) -> tuple[Array | None, Arrays]:
-    """Which members are not finite, and the arrays with a harmless stand-in there: no LAPACK routine ever sees a NaN."""
+    """The mask of nonfinite members (or None), and the arrays with the identity in their place: LAPACK must not get a NaN."""
     bad = None
     for x in arrays:
         if x is None or x.ndim == 1:
@@ -98,13 +98,13 @@ def mask_nonfinite(backend: Backend, arrays: Arrays) -> tuple[Array | None, Arra
     return bad, arrays
 
 
-# Numbers in one array of a chunk: about what a core keeps in its cache while an iteration passes over it many times, and enough
-# work between two steps of Python that a second worker pays. A few fixed products pass over it less often.
+# Entries in one array of a chunk: an iteration on it stays in the cache of a core, and is long enough for a second thread to
+# pay. A fixed sequence of products passes over the chunk less often and takes a larger one.
 CHUNK = 1 << 15
 
 
 def map_chunks(backend: Backend, solve: Callable[..., Solution], stacks: Arrays, chunk_entries: int) -> Solution:
-    """The solver on the whole stack, or on a CPU on pieces of it that fit the cache."""
+    """The solution of the whole stack; on a CPU it is solved in pieces that fit the cache."""
     count = max(1, chunk_entries // max(math.prod(x.shape[1:]) for x in stacks if x is not None))
     workers = backend.workers(stacks[0])
     if len(stacks[0]) <= count or not workers:
@@ -125,7 +125,7 @@ def map_chunks(backend: Backend, solve: Callable[..., Solution], stacks: Arrays,
 
 
 def nan_failed(backend: Backend, result: Solution, bad: Array | None, keep: tuple[Failure, ...] = ()) -> Solution:
-    """NaN in every member that failed, but where it did for one of the reasons `kept`."""
+    """The solution with NaN in every failed member, except for the failures in `keep`."""
     failure = result.failure
     if bad is not None:
         failure = Failure.NONFINITE.where(backend, bad, failure)
@@ -145,13 +145,13 @@ def has_no_entries(arrays: Arrays) -> bool:
 
 
 def result_dtype(backend: Backend, like: Array, kind: str) -> str:
-    """The dtype of a result of this kind."""
+    """The dtype of a result of the kind "real", "complex" or "same"."""
     name = backend.dtype_name(like.real if kind == "real" else like)
     return {"float32": "complex64", "float64": "complex128"}.get(name, name) if kind == "complex" else name
 
 
 def fill(backend: Backend, x: Array, diagonal: float) -> Array:
-    """x, or where it has no entries, zeros of size 1 in place of 0 with this diagonal."""
+    """x; if it has no entries, zeros with size 1 in place of 0 and this diagonal."""
     if 0 not in x.shape:
         return x
     zeros = backend.zeros((len(x), *(max(1, k) for k in x.shape[1:])), x)
@@ -159,5 +159,5 @@ def fill(backend: Backend, x: Array, diagonal: float) -> Array:
 
 
 def cotangent_like(backend: Backend, bar: Array, x: Array) -> Array:
-    """A cotangent as its array would be: of a real one it is real."""
+    """The cotangent of x: its real part if x is real."""
     return backend.resolve_conj(bar.real if backend.is_complex(bar) and not backend.is_complex(x) else bar)

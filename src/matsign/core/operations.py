@@ -1,8 +1,8 @@
-"""What a function is: how it is solved on stacks, and by which equations it moves with its arguments.
+"""Operations: how a function is solved on stacks, and the linear equations for its derivatives.
 
-A `Operation` holds the mathematics, a `BoundOperation` one use of it. Automatic differentiation sees a step as a single operation
-(`Backend.bind`): nothing inside it is recorded, and its derivatives come from the rule alone. Rules are written in
-products and in other steps, so that they may be differentiated again, to any order.
+An `Operation` holds the mathematics; a `BoundOperation` is an operation with its options. To automatic differentiation a bound
+operation is one function (`Backend.bind`): its inner steps are not recorded, and its derivatives are its `tangent` and its
+`cotangent`. These are written in products and other operations, so that they can be differentiated to any order.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from matsign.core.members import (
 
 
 def _as_stack(result: Solution) -> Solution:
-    """What was found for one matrix as it stands in a stack."""
+    """The solution for one matrix, as a stack of one."""
     value, failure, iterations, detail = result
     return Solution(tuple([x[None] for x in value]), failure[None], iterations[None], detail[None])
 
@@ -44,25 +44,24 @@ class Operation:
     ``solve(backend, *arrays, **options)`` sees stacks (B, n, m) of one dtype, with B and all sizes at least 1, entries finite,
     and None for an optional array that was not given; shapes are letters, one tuple for each array.
 
-    ``tangent(backend, value, arrays, moves, **options)`` is how the value moves when the arrays do, and
-    ``cotangent(backend, value, arrays, bars, **options)`` its adjoint in the inner product Re tr(xᴴy); both tuples in, tuples
-    out. They may look at shapes but not at values.
+    ``tangent(backend, value, arrays, tangents, **options)`` is the tangent of the value, and
+    ``cotangent(backend, value, arrays, cotangents, **options)`` its adjoint in the inner product Re tr(xᴴy). Both get and return
+    tuples, and may depend on shapes but not branch on values.
 
-    The `numbers` of a function, one real number per member, are given to all of these by name: as floats where they are known,
-    as stacks (B,) where they are arrays, whose moves and bars then follow those of the matrices (None of a float). What
-    such a stack holds is for the solver to judge.
+    The `numbers` of a function, one real number per member, are passed to all of these by name: as a float, or as a stack (B,)
+    if they are arrays, whose tangents and cotangents then follow those of the matrices (None for a float). The solver checks
+    the entries of such a stack.
 
-    A rule that is `linear` is so in its last array, and its transpose is
-    the same function of the other arrays' transposes. Where ``fixed(**options)``, the solver under a trace is a fixed
-    sequence of products; one that is `unrolled` may loop, but becomes such a sequence where loops are written out.
-    Where ``unstacked(**options)``, the solver also takes matrices that are no stacks (`backends.alone`).
-    `adjoint` tells f(Mᴴ) = f(M)ᴴ. `kinds` names the results that are "real" or "complex" whatever the arrays are; by
-    default every one is like the arrays ("same").
+    A `linear` operation is linear in its last array, and its transpose is the same function of the other arrays' transposes.
+    If ``fixed(**options)``, the solver under a trace is a fixed sequence of products; the solver of an `unrolled` operation has
+    loops, which torch.compile unrolls to such a sequence. If ``unstacked(**options)``, the solver also accepts a single matrix
+    without the axis of a stack (`backends.numpy_single`). `adjoint` states that f(Mᴴ) = f(M)ᴴ. `kinds` tells which results are
+    "real" or "complex" for any arrays; the default is the dtype of the arrays ("same").
 
-    A size of zero is a sum without terms. Where a result has entries all the same, the rule sees one row or column of zeros in
-    its place, with `neutral` (0 by default) on the diagonal of a square array of that letter. Where no result has entries,
-    ``nothing(backend, *arrays, **options)`` says whether there is a solution at all. ``sizes(known, **options)`` are those of
-    letters that stand among the results only.
+    A size of zero is a sum without terms. If a result still has entries, the operation gets one row or column of zeros
+    instead, with `neutral` (default 0) on the diagonal of a square array of that letter. If no result has entries,
+    ``empty_result(backend, *arrays, **options)`` tells whether there is a solution. ``sizes(known, **options)`` are the sizes
+    of the letters that occur only in the results.
     """
 
     name: str
@@ -85,7 +84,7 @@ class Operation:
 
     @property
     def letters(self) -> tuple[tuple[str, ...], ...]:
-        """The letters of all arrays, numbers too, which have none."""
+        """The letters of all arrays; those of numbers are empty."""
         return (*self.shapes, *(() for _ in self.numbers))
 
 
@@ -96,17 +95,17 @@ def shapes_of(side: str) -> tuple[tuple[str, ...], ...]:
 
 @dataclass(frozen=True)
 class BoundOperation:
-    """A rule with its options on stacks: the value, failure, iterations and detail as one flat tuple of arrays.
+    """An operation with its options: maps stacks to one flat tuple of the value, failure, iterations and detail.
 
-    `given` tells which arrays there are, numbers after matrices; the others are None to the rule, or floats among the
-    options. With `batch`, a failure is an error that names members of a batch of this shape.
+    `given` tells which arrays are passed, numbers after matrices; the others are None, or floats among the options. With
+    `batch`, a failure raises an error that names the members of a batch of this shape.
     """
 
     operation: Operation
     given: tuple[bool, ...]
     options: tuple[tuple[str, Any], ...] = ()
     batch: tuple[int, ...] | None = None
-    requires_finite = True  # an answer that is not is none
+    requires_finite = True  # a value that is not finite has failed
 
     @property
     def fixed(self) -> bool:
@@ -114,11 +113,11 @@ class BoundOperation:
 
     @property
     def unrolls(self) -> bool:
-        """Whether torch.compile can follow it."""
+        """Whether torch.compile can trace the solver."""
         return self.fixed or self.operation.unrolled
 
     def result_shapes(self, arrays: Arrays) -> list[tuple[tuple[int, ...], str]] | None:
-        """(shape, kind) of each array of the value, or None where the solver chooses a size or has nothing to solve."""
+        """(shape, kind) of each array of the value, or None if the solver chooses a size or an array is empty."""
         operation, sizes = self.operation, self._sizes(arrays)
         if 0 in sizes.values() or any(letter not in sizes for shape in operation.results for letter in shape):
             return None
@@ -127,7 +126,7 @@ class BoundOperation:
         return list(zip(shapes, kinds, strict=True))
 
     def with_leading_axis(self, count: int) -> BoundOperation:
-        """The same with another leading axis."""
+        """The same for a batch with one more leading axis."""
         return self if self.batch is None else replace(self, batch=(count, *self.batch))
 
     def __call__(self, backend: Backend, *arrays: Array) -> Arrays:
@@ -137,13 +136,13 @@ class BoundOperation:
         return flat
 
     def evaluate(self, backend: Backend, *arrays: Array) -> Arrays:
-        """The flat tuple, whatever has failed."""
+        """The flat tuple; never raises for a failure."""
         with backend.full_precision(arrays[0]):
             result = self._solve(backend, arrays)
         return result.flat()
 
     def raises(self, backend: Backend, flat: Arrays) -> bool:
-        """Whether members have failed that must not."""
+        """Whether a member has failed and failures are to be raised."""
         failure = Solution.of(flat).failure
         return self.batch is not None and not nothing_failed(backend, failure) and not backend.is_traced(failure)
 
@@ -182,14 +181,14 @@ class BoundOperation:
         return cast("Callable[..., Arrays]", rule)
 
     def with_none(self, arrays: Arrays) -> Arrays:
-        """With None in the places of those that were not given."""
+        """The arrays with None in place of those that were not given."""
         if len(arrays) == len(self.given):
             return arrays
         remaining = iter(arrays)
         return tuple(next(remaining) if given else None for given in self.given)
 
     def split(self, arrays: Arrays) -> tuple[Arrays, dict[str, Any]]:
-        """The matrices, and by name the options and the numbers."""
+        """The matrices, and a dictionary of the options and the numbers."""
         return split_numbers(self.operation, self.with_none(arrays), dict(self.options))
 
     def _solve(self, backend: Backend, arrays: Arrays) -> Solution:
@@ -205,7 +204,7 @@ class BoundOperation:
             matrices, known = split_numbers(self.operation, stacks, options)
             return self.operation.solve(backend, *matrices, **known)
 
-        # A failure that becomes an error brings its best iterate along; elsewhere a NaN stands for it.
+        # The error for a failed iteration carries the best iterate; without an error the value is NaN.
         best_iterates = () if self.batch is None else WITH_BEST_ITERATE
         with_none = self.with_none(arrays)
         if len(arrays[0]) == 1:
@@ -218,7 +217,7 @@ class BoundOperation:
         return nan_failed(backend, map_chunks(backend, solve, with_none, room), bad, best_iterates)
 
     def _empty_result(self, backend: Backend, arrays: Arrays) -> Solution:
-        """An answer without entries: that of an empty batch or an empty matrix."""
+        """The result for an empty batch or empty matrices, which has no entries."""
         if len(arrays[0]) and self.operation.empty_result is not None:
             bad, arrays = mask_nonfinite(backend, arrays)
             matrices, options = self.split(arrays)
@@ -234,12 +233,12 @@ class BoundOperation:
         return solution(backend, tuple(empty))
 
     def has_entries(self, arrays: Arrays) -> bool:
-        """Whether the answer for these arrays has."""
+        """Whether the value for these arrays has entries."""
         sizes = self._sizes(arrays)
         return len(arrays[0]) > 0 and any(all(sizes.get(x, 1) for x in shape) for shape in self.operation.results)
 
     def fill_empty(self, backend: Backend, arrays: Arrays, *, neutral: bool = True) -> Arrays:
-        """The given arrays with one row or column of what adds nothing in place of none."""
+        """The arrays with one neutral row or column where they have none."""
         letters = (s for s, given in zip(self.operation.letters, self.given, strict=True) if given)
         return tuple(
             fill(backend, x, self.operation.neutral.get(s[0], 0.0) if neutral and s[0] == s[-1] else 0.0) if s else x
@@ -247,7 +246,7 @@ class BoundOperation:
         )
 
     def fill_empty_value(self, backend: Backend, value: Arrays, arrays: Arrays) -> Arrays:
-        """The value for the filled arrays, from that for these."""
+        """The value for these arrays, filled as that of the filled arrays."""
         empty = self._empty_letters(arrays)
         return tuple(
             fill(backend, x, 0.0) if empty & set(shape) else x
@@ -255,7 +254,7 @@ class BoundOperation:
         )
 
     def _trim(self, arrays: Arrays, value: Arrays) -> Arrays:
-        """The value for these arrays, from that for the filled ones."""
+        """The value for these arrays, from the value for the filled arrays."""
         empty = self._empty_letters(arrays)
         cuts = (
             (slice(None), *(slice(0 if letter in empty else None) for letter in shape))
@@ -267,7 +266,7 @@ class BoundOperation:
         return {letter for letter, size in self._sizes(arrays).items() if size == 0}
 
     def _sizes(self, arrays: Arrays) -> dict[str, int]:
-        """What the letters stand for."""
+        """The size of each letter."""
         known: dict[str, int] = {}
         for x, shape in zip(self.with_none(arrays), self.operation.letters, strict=True):
             if x is not None:
@@ -275,7 +274,7 @@ class BoundOperation:
         return known | self.operation.sizes(known, **dict(self.options))
 
     def raise_failures(self, backend: Backend, flat: Arrays) -> NoReturn:
-        """The error of a step that `raises`."""
+        """Raise the error of an operation that `raises`."""
         assert self.batch is not None
         result = Solution.of(flat)
         failures, details = (np.asarray(x.tolist()) for x in (result.failure, result.detail))
@@ -289,7 +288,7 @@ class BoundOperation:
 
 
 def split_numbers(operation: Operation, arrays: Arrays, options: dict[str, Any]) -> tuple[Arrays, dict[str, Any]]:
-    """The matrices among all arrays of a rule, and its numbers among the options."""
+    """The matrices among all arrays of an operation, and the options with its numbers."""
     if not operation.numbers:
         return arrays, options
     count = len(operation.shapes)
@@ -298,7 +297,7 @@ def split_numbers(operation: Operation, arrays: Arrays, options: dict[str, Any])
 
 
 def apply(backend: Backend, operation: Operation, *arrays: Array, **options: Any) -> Arrays:
-    """The value of a rule inside another rule; members without one are NaN."""
+    """The value of an operation inside another one; failed members are NaN."""
     bound = BoundOperation(operation, tuple(x is not None for x in arrays), tuple(sorted(options.items())))
     return backend.bind(bound, *(x for x in arrays if x is not None))[: len(operation.results)]
 

@@ -1,4 +1,4 @@
-"""Checks of what is no array: options, tolerances, numbers."""
+"""Checks of the arguments that are not arrays: options, tolerances, numbers."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from matsign.backends.constants import as_constant
 
 @dataclass(frozen=True, eq=False)
 class Parameters:
-    """What a public function may be called with.
+    """The parameters of a public function.
 
-    The first parameters are its `arrays`; those named in `optional` may be None. The rest are `options`, by name their defaults,
-    with the `numbers` of the operation among them. `choices` lists the values of options that are names; `halves` lets 16-bit
-    floats in; `hermitian` names the arrays that must be Hermitian.
+    The first ones are its `arrays`; those named in `optional` may be None. The others are `options`, a dictionary of their
+    defaults, which includes the `numbers` of the operation. `choices` lists the allowed values of options that are strings;
+    `halves` allows 16-bit floats; `hermitian` names the arrays that must be Hermitian.
     """
 
     name: str
@@ -53,7 +53,7 @@ class Parameters:
 
 
 def check_options(parameters: Parameters, options: dict[str, Any]) -> dict[str, Any]:
-    """The options as they are kept; a ValueError for one that means nothing."""
+    """The options with lists as tuples and tolerances as floats; raises for an invalid option."""
     name = parameters.name
     options = {key: _as_hashable(name, key, value) for key, value in options.items()}
     _check_choices(name, options, parameters.choices | {"errors": ("raise", "nan")})
@@ -79,7 +79,7 @@ def _check_flags(name: str, options: dict[str, Any], defaults: dict[str, Any]) -
 
 
 def _check_tolerances(name: str, options: dict[str, Any]) -> None:
-    """`tol` and `rtol` as floats."""
+    """Replace `tol` and `rtol` by floats; a ValueError if they are out of range."""
     for key, lowest in (("tol", "(0"), ("rtol", "[0")):
         value = options.get(key)
         if value is None:
@@ -91,7 +91,7 @@ def _check_tolerances(name: str, options: dict[str, Any]) -> None:
 
 
 def number_or_array(name: str, key: str, value: Any) -> Any:
-    """A number of at least 0 as a float, and anything that may be an array of them as it is."""
+    """A number of at least 0 as a float; an array or a list is returned unchanged."""
     if isinstance(value, np.ndarray) and value.ndim == 0:
         value = value[()]
     if isinstance(value, (list, tuple)) or (
@@ -104,7 +104,7 @@ def number_or_array(name: str, key: str, value: Any) -> Any:
     return number
 
 
-# What rounding leaves of 1 at best, and a little room.
+# The smallest tolerances that the rounding of each dtype permits, with a margin.
 _SMALLEST_TOLERANCE = {"bfloat16": 2**-8, "float16": 2**-11, "float32": 2**-21, "complex64": 2**-21}
 
 
@@ -117,13 +117,13 @@ def check_tolerance(name: str, kind: str, tol: float | None) -> None:
 
 
 def _as_hashable(name: str, key: str, option: Any) -> Any:
-    """Lists and arrays as tuples: options are compared and kept. Numbers are constants of whoever compiles the call."""
+    """Lists and arrays as tuples, because options are keys of dictionaries; numbers as constants for torch.compile."""
     if type(option) in (int, float):
         return as_constant(option)
     if hasattr(option, "tolist"):
         try:
             option = option.tolist()
-        except Exception:  # of any library, for an array without values
+        except Exception:  # each library raises its own for an array without values
             raise TypeError(
                 f"{name}: {key} must be known before the call, got {type(option).__name__} without values"
             ) from None
@@ -131,16 +131,16 @@ def _as_hashable(name: str, key: str, option: Any) -> Any:
 
 
 def short_repr(value: Any) -> str:
-    """A value for an error message: on one line, and short."""
+    """The repr of a value on one short line, for an error message."""
     try:
         text = " ".join(repr(value.item() if isinstance(value, np.generic) else value).split())
-    except Exception:  # whatever is wrong with the repr of a stranger's object, or a whole number too long for one
+    except Exception:  # an object whose repr fails, or an integer with too many digits for one
         text = f"a value of type {type(value).__name__}"
     return text if len(text) <= 100 else f"{text[:80]}... ({type(value).__name__})"
 
 
 def real_number(value: Any) -> float:
-    """A real number as a float, also one too large for it; NaN for anything else."""
+    """A real number as a float, infinite if it is too large; NaN for anything else."""
     if isinstance(value, float):
         return value
     if not isinstance(value, Real):

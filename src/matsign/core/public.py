@@ -1,8 +1,8 @@
-"""What makes a function public: checked arguments on the way in, certificates and derivatives beside the answer.
+"""Public functions: their arguments are checked, solved as a stack, and the answer gets the shape of the arguments.
 
 The body of a public function calls its `FunctionSpec`, an object of the same module made by `public_function`: from the signature
-of the function and four parts, which are how it is solved, its tangent, its cotangent and its residual. A call checks and
-stacks the arguments (`validation`), solves the stack (`operations`) and gives the answer the shape of the arguments.
+of the function and four functions: its solver, tangent, cotangent and residual. A call checks and stacks the arguments
+(`validation`), solves the stack (`operations`) and gives the answer the shape of the arguments.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ Array = Any
 
 
 class Residual(NamedTuple):
-    """How wrong a value is: the backward error per member, and one correction step for each array of the value.
+    """Errors of a value: the backward error of each member, and one correction for each array of the value.
 
-    An equation adds the separation of its linear operator, the smallest ‖L(y)‖ / ‖y‖, and whether the answer is only the
-    limit of answers, at the boundary of where there are any. A function may add `measures` of its own, and arrays
-    whose size an answer that is `zero` is measured against, where 1 is not the measure.
+    An equation adds the separation of its linear operator, the smallest ‖L(y)‖ / ‖y‖, and the members of `boundary`, whose
+    value is only a limit of solutions. A function may add `measures` of its own. The correction of a zero value is divided by
+    the norms of the arrays `zero` (default: by 1).
     """
 
     backward: Array
@@ -42,10 +42,11 @@ class Residual(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class FunctionSpec:
-    """A public function: its operation, its parameters, and how wrong an answer is.
+    """A public function: its operation, its parameters and its residual.
 
-    `residual(backend, value, *arrays)` sees what the operation sees. `unbounded(backend, value, *arrays)` tells which members
-    have no derivative in some direction, so that their condition number is infinite. `measures` names those of the residual.
+    `residual(backend, value, *arrays)` gets the stacks that the operation gets. `unbounded(backend, value, *arrays)` is the mask
+    of the members without a derivative in some direction: their condition number is infinite. `measures` are the names of
+    `Residual.measures`.
     """
 
     operation: Operation
@@ -63,7 +64,7 @@ class FunctionSpec:
         return _value(self, arrays, errors, options)
 
     def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Arrays, str, dict[str, Any]]:
-        """The arrays, errors= and the options of a call with these arguments."""
+        """The arrays, ``errors`` and the options of a call with these arguments."""
         try:
             binding = self.parameters.signature.bind(*args, **kwargs)
         except TypeError as error:
@@ -75,12 +76,12 @@ class FunctionSpec:
 
 
 class Plan(NamedTuple):
-    """What the checks of a call have found: the same for all calls with arrays of these dtypes and shapes and these options."""
+    """The result of the checks, which is the same for all calls with these dtypes, shapes and options."""
 
     call: Call  # without arrays
     bound: BoundOperation
-    working_dtype: str  # the dtype computed in
-    by_numpy: bool  # whether NumPy computes it for arrays of another library
+    working_dtype: str  # the dtype of the computation
+    by_numpy: bool  # whether NumPy computes the value although the arrays are of another library
 
 
 class Answer(NamedTuple):
@@ -109,15 +110,16 @@ def public_function(
     wrap: Callable[..., Any] | None = None,
     **properties: Any,
 ) -> FunctionSpec:
-    """The object that the body of `f` calls; shapes are written as in NumPy's gufuncs, "(n,m)->(m,m)".
+    """The `FunctionSpec` that the body of `f` calls; shapes are written as in NumPy's gufuncs, "(n,m)->(m,m)".
 
-    The first parameters of `f` are its arrays, as many as the signature has; one whose default is None may be left out. The
-    rest are options, the last one ``errors``. A letter that stands only among the results is a size that the solver chooses.
+    The first parameters of `f` are its arrays, as many as the signature has; an array with the default None is optional. The
+    other parameters are options, the last one ``errors``. A letter that occurs only in the results is a size that the solver
+    chooses.
 
-    `choices` lists the values of options that are names; `halves` lets 16-bit floats in, computed in float32; `hermitian` names
-    the arrays that must be Hermitian, which is checked for NumPy; `numbers` the parameters that are one real number of at
-    least 0 for every member, in an array or known beforehand; `wrap(backend, *arrays)` turns the results into what the caller
-    gets (default: the one array, or a tuple). `properties` are those of the `Operation`.
+    `choices` lists the allowed values of options that are strings; `halves` allows 16-bit floats, which are converted to
+    float32; `hermitian` names the arrays that must be Hermitian, which is checked for NumPy; `numbers` names the parameters that
+    are real numbers of at least 0, either a float or an array with one for each member; `wrap(backend, *arrays)` makes the public
+    value from the results (default: the one array, or a tuple). `properties` are fields of the `Operation`.
     """
     inputs, results = (shapes_of(side) for side in signature.split("->"))
     operation = Operation(
@@ -138,7 +140,7 @@ def public_function(
 
 
 def spec_of(f: Callable[..., Any], wanted: str) -> FunctionSpec:
-    """That of a public function; for anything else a TypeError that says what was wanted."""
+    """The `FunctionSpec` of a public function; a TypeError with the text `wanted` for anything else."""
     spec = getattr(f, "spec", None)
     if not isinstance(spec, FunctionSpec):
         raise TypeError(f"{wanted}, got {f!r}")
@@ -154,13 +156,13 @@ def _all_arrays(backend: Backend, *xs: Array) -> tuple[Array, ...]:
 
 
 def answer(spec: FunctionSpec, arrays: tuple[Any, ...], errors: str, options: dict[str, Any]) -> Answer:
-    """Evaluate a function on public arguments, with what a certificate needs."""
+    """The `Answer` of a function for public arguments, from which a certificate is computed."""
     key = _layout_of_call(arrays, errors, options)
     return _answer(spec, arrays, errors, options, key, None if key is None else spec.plans.get(key))
 
 
 def _value(spec: FunctionSpec, arrays: tuple[Any, ...], errors: str, options: dict[str, Any]) -> Any:
-    """The public value, without what a certificate needs."""
+    """The public value alone."""
     key = _layout_of_call(arrays, errors, options)
     plan = None if key is None else spec.plans.get(key)
     if plan is not None and plan.by_numpy:
@@ -171,9 +173,9 @@ def _value(spec: FunctionSpec, arrays: tuple[Any, ...], errors: str, options: di
 
 
 def _value_by_numpy(spec: FunctionSpec, plan: Plan, arrays: tuple[Any, ...]) -> Any:
-    """The value of a planned call that NumPy computes, converted once on the way in and once on the way out; None for an error.
+    """The value of a planned call by NumPy, with one conversion of the arguments and one of the result; None for an error.
 
-    Every operation of a library that compiles, a change of shape too, takes as long as a small matrix.
+    In eager JAX one operation, even a reshape, takes as long as solving a small matrix.
     """
     numpy, backend, batch = backends.load("numpy"), plan.call.backend, plan.call.batch
     present = [x for x in arrays if x is not None]
@@ -188,7 +190,7 @@ def _value_by_numpy(spec: FunctionSpec, plan: Plan, arrays: tuple[Any, ...]) -> 
 def _answer(
     spec: FunctionSpec, arrays: tuple[Any, ...], errors: str, options: dict[str, Any], key: Any, plan: Plan | None
 ) -> Answer:
-    """By the plan for this key, where there is one."""
+    """The `Answer`, by the plan for this key if there is one."""
     if plan is None:
         call, bound, given = checked_call(spec, arrays, errors, options)
         if key is not None:
@@ -202,7 +204,7 @@ def _answer(
 def checked_call(
     spec: FunctionSpec, arrays: tuple[Any, ...], errors: str, options: dict[str, Any]
 ) -> tuple[Call, BoundOperation, Arrays]:
-    """The arguments of a call as a bound operation and its arrays, with an error for what does not fit."""
+    """The arguments of a call as a bound operation and its arrays; raises for invalid arguments."""
     numbers, errors, options = checked_options(spec, errors, options)
     call = stack_arguments(spec.parameters, [*arrays, *numbers])
     check_tolerance(spec.name, call.dtype_name, options.get("tol"))
@@ -210,7 +212,7 @@ def checked_call(
 
 
 def checked_options(spec: FunctionSpec, errors: str, options: dict[str, Any]) -> tuple[list[Any], str, dict[str, Any]]:
-    """The numbers among the options, errors=, and the other options."""
+    """The numbers among the options, ``errors``, and the other options."""
     options = dict(options)
     numbers = [number_or_array(spec.name, name, options.pop(name)) for name in spec.operation.numbers]
     options = check_options(spec.parameters, options | {"errors": errors})
@@ -220,7 +222,7 @@ def checked_options(spec: FunctionSpec, errors: str, options: dict[str, Any]) ->
 def bound_operation(
     spec: FunctionSpec, call: Call, errors: str, options: dict[str, Any]
 ) -> tuple[BoundOperation, Arrays]:
-    """The operation that a call is, and its arrays."""
+    """The operation of a call with its options, and its arrays."""
     options = options | call.known
     if "precision" in options and options["precision"] is None:
         options["precision"] = "half" if call.dtype_name in HALVES else "full"
@@ -231,17 +233,17 @@ def bound_operation(
 
 
 def _option_name(option: tuple[str, Any]) -> str:
-    """By which options are sorted: their values may not compare."""
+    """The name of an option. Options are sorted by it, because their values may not be comparable."""
     return option[0]
 
 
-# Plans that a function keeps.
+# A function that has stored this many plans discards them all.
 _MAX_PLANS = 1000
 _KEY_TYPES = frozenset((str, int, float, bool, type(None)))
 
 
 def _layout_of_call(arrays: tuple[Any, ...], errors: str, options: dict[str, Any]) -> Any:
-    """What a plan depends on, as something to look it up by; None where a call is checked every time."""
+    """The key of the plan of a call; None for a call that must be checked every time."""
     if type(errors) is not str:
         return None
     key: list[Any] = [errors]
@@ -265,7 +267,7 @@ def _store_plan(spec: FunctionSpec, key: Any, call: Call, bound: BoundOperation,
 
 
 def _planned_call(spec: FunctionSpec, plan: Plan, arrays: tuple[Any, ...]) -> tuple[Call, BoundOperation, Arrays]:
-    """The same as `checked_call`, where the plan leaves the values of arrays to look at alone."""
+    """As `checked_call`, with the plan; only checks of the values of arrays are repeated."""
     backend, _, batch, dtype_name, known = plan.call
     given = [None if x is None else backend.astype(x, plan.working_dtype) for x in arrays]
     if spec.parameters.hermitian:
@@ -276,7 +278,7 @@ def _planned_call(spec: FunctionSpec, plan: Plan, arrays: tuple[Any, ...]) -> tu
 
 
 def as_public(spec: FunctionSpec, call: Call, value: Arrays) -> Any:
-    """A value as the caller gets it."""
+    """Stacks as the public value: with the leading axes and the dtype of the arguments."""
     arrays = unstack(call.backend, value, call.batch)
     if call.dtype_name in HALVES:
         arrays = [call.backend.astype(x, call.dtype_name) for x in arrays]

@@ -1,6 +1,6 @@
-"""Equations brought to size by powers of two, which cost no rounding, and their answers brought back.
+"""Scaling of equations and their answers by powers of two, which causes no rounding.
 
-An answer may be too large for its dtype although everything on the way was near one: that is a failure of its own.
+An answer may be too large for its dtype although all intermediate results were near one: it fails with OVERFLOW.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from matsign.core.members import Solution
 from matsign.linalg import balancing
 from matsign.linalg.stacks import broadcast_scalar, broadcast_to_rank, scale_to_unit
 
-# The exponent of an entry that is zero: below all others.
+# The exponent of a zero entry: below all others.
 _EXPONENT_OF_ZERO = -(1 << 20)
 
 
 def balance_together(backend: Backend, *matrices: Array) -> tuple[Array, ...]:
-    """``(*exponents, *scaled, k)``: each matrix as 2^-k 2^-e m 2^e with exponents e (B, n) that make its rows and columns alike,
-    the largest entry of all near one.
+    """``(*exponents, *scaled, k)``: each matrix as 2^-k 2^-e m 2^e with balancing exponents e (B, n), so that rows and columns
+    have similar norms, and with k such that the largest entry of all is near one.
 
-    In one step, because what is near one in good units may lie outside the range of the dtype in those between. The exponents
-    are None where it is known that no member of the stack has units to change.
+    Both scalings are applied at once, because 2^-e m 2^e alone may overflow. The exponents are None where it is known that no
+    member needs balancing.
     """
     if not backend.is_traced(matrices[0]) and not any(
         [backend.any_true(balancing.uneven_rows(backend, m)) for m in matrices]
@@ -56,7 +56,7 @@ def add_exponents(e: Array | None, f: Array) -> Array:
 
 
 def scale_right_side(backend: Backend, q: Array, e: Array | None) -> tuple[Array, Array]:
-    """(2^-k 2^-e q, k) for one exponent an entry (B, n, m), with the largest entry near one whatever the exponents are."""
+    """(2^-k 2^-e q, k) for one exponent for each entry (B, n, m), with k such that the largest entry is near one."""
     if e is None:
         at_size, k = scale_to_unit(backend, q)
         return at_size, k
@@ -70,7 +70,7 @@ def scale_right_side(backend: Backend, q: Array, e: Array | None) -> tuple[Array
 
 
 def _exponent_of(backend: Backend, x: Array, shift: Array) -> Array:
-    """That of the largest entry of 2^shift x; `_NOTHING` where all are zero."""
+    """The exponent of the largest entry of 2^shift x; `_EXPONENT_OF_ZERO` where all are zero."""
     return backend.xp.max(
         backend.xp.where(x != 0, _exponents(backend, x) + shift, _EXPONENT_OF_ZERO + 0 * shift), axis=(-1, -2)
     )
@@ -83,12 +83,12 @@ def _exponents(backend: Backend, x: Array) -> Array:
 
 
 def restore(backend: Backend, found: Solution, e: Array) -> Solution:
-    """An answer x as 2^e x, with an error where that is too large for the dtype."""
+    """The answer 2^e x, with a failure where it is too large for the dtype."""
     return check_range(backend, found._replace(value=(backend.ldexp(found.value[0], e),)))
 
 
 def check_range(backend: Backend, found: Solution) -> Solution:
-    """`found` with an error where what was finite near one in size is too large for the dtype."""
+    """The solution with a failure where a value is no longer finite."""
     if all(not backend.is_traced(x) and backend.known_finite(x) for x in found.value):
         return found
     failure = found.failure
@@ -99,19 +99,19 @@ def check_range(backend: Backend, found: Solution) -> Solution:
 
 
 class Powers(NamedTuple):
-    """Exponents of two per member: what the arrays of an equation have beside arrays near one, and its results by that."""
+    """The exponents for each member by which the arrays and the value of an equation exceed those of an equation near one."""
 
     arrays: tuple[Array, ...]
     value: tuple[Array, ...]
 
 
 def size_of(backend: Backend, *matrices: Array) -> Array:
-    """The exponent of the largest entry of these; a number that nothing moves."""
+    """The exponent of the largest entry of these matrices, without a derivative."""
     return scale_to_unit(backend, *(backend.stop_gradient(x) for x in matrices))[-1]
 
 
 def tangent_at_size(powers: Callable[..., Powers], tangent: Callable[..., Any]) -> Callable[..., Any]:
-    """A tangent of arrays near one as one of any arrays: products of what is moved would leave the range of numbers."""
+    """The tangent for arrays of any size, from the tangent for arrays near one: products would overflow without scaling."""
 
     def at_size(backend: Backend, value: Any, arrays: Any, tangents: Any, **options: Any) -> Any:
         by = powers(backend, *arrays)
@@ -129,7 +129,7 @@ def tangent_at_size(powers: Callable[..., Powers], tangent: Callable[..., Any]) 
 
 
 def cotangent_at_size(powers: Callable[..., Powers], cotangent: Callable[..., Any]) -> Callable[..., Any]:
-    """The same for a cotangent."""
+    """`tangent_at_size` for a cotangent."""
 
     def at_size(backend: Backend, value: Any, arrays: Any, cotangents: Any, **options: Any) -> Any:
         by = powers(backend, *arrays)
@@ -150,7 +150,7 @@ def _ldexp_each(backend: Backend, xs: Any, exponents: tuple[Array, ...]) -> Any:
 
 
 def at_least_rounded(backend: Backend, step: Array, value: Array) -> Array:
-    """A correction that counts one unit in the last place for the entries of an answer that lie below the normal numbers."""
+    """The correction, with one unit in the last place added for the denormal entries of the value."""
     info = backend.xp.finfo(value.real.dtype)
     tiny = float(info.smallest_normal)
     return backend.xp.where(backend.xp.abs(value) < tiny, step + tiny * float(info.eps), step)

@@ -1,4 +1,4 @@
-"""A function on every matrix of a collection: equal shapes go through it together, as one batch."""
+"""A function of every matrix in a tree: matrices of equal shape are passed as one batch."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ def each(f: Callable[..., Any]) -> Callable[..., Any]:
     arrays of the transposed shape go with them. Each result has the bits that its array gives alone. The result is
     differentiable as f is.
 
-    The function that is returned raises a TypeError for what is not an array in the tree, and with ``errors="raise"``
-    what `f` raises; the batch indices in a `SpectrumError` then count along the stack.
+    The function that is returned raises a TypeError for a leaf that is not an array, and with ``errors="raise"`` what
+    `f` raises; the batch indices in a `SpectrumError` then count along the stack.
 
     Examples
     --------
@@ -79,7 +79,7 @@ def each(f: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _group_key(x: Array, joins_adjoints: bool) -> tuple[Any, ...]:
-    """What arrays in one batch share."""
+    """The key that arrays must share to be one batch."""
     *batch, n, m = x.shape
     return (
         type(x),
@@ -91,7 +91,7 @@ def _group_key(x: Array, joins_adjoints: bool) -> tuple[Any, ...]:
 
 
 def _apply_stacked(f: Callable[..., Any], arrays: list[Array], options: dict[str, Any]) -> list[Any]:
-    """f on arrays of one shape, or of that and the transposed one: then in the shape of the first."""
+    """f of arrays that have the shape of the first or the transposed one, in one call."""
     if len(arrays) == 1:
         return [f(arrays[0], **options)]
     xp = backends.load(backends.library_of(arrays[0]) or "numpy").xp
@@ -105,7 +105,7 @@ def _apply_stacked(f: Callable[..., Any], arrays: list[Array], options: dict[str
 
 
 def _map_leaves(tree: Any, visit: Callable[[Array], Any]) -> Any:
-    """The tree with `visit` of its arrays in their places, always in the same order."""
+    """The tree with each array replaced by `visit` of it, always in the same order."""
     if tree is None:
         return None
     if isinstance(tree, dict):

@@ -1,4 +1,4 @@
-"""Array arguments of a call: of one library, device and dtype, their sizes as the signature has them, stacked to (B, n, m)."""
+"""Array arguments: check that library, device and sizes agree, promote the dtypes, and stack to (B, n, m)."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ class Call(NamedTuple):
     """The arguments of one call, checked and stacked."""
 
     backend: Backend
-    stacks: Arrays  # None for an optional one that was not given, never the first, and for a number that is known
+    stacks: Arrays  # None for an omitted optional array (never the first) and for a number in `known`
     batch: tuple[int, ...]
     dtype_name: str
-    known: dict[str, float]  # the numbers that are not arrays
+    known: dict[str, float]  # the numbers that are floats
 
 
 def stack_arguments(parameters: Parameters, arguments: list[Any], stacked: tuple[str, ...] = ()) -> Call:
-    """Arrays of one library, device and dtype, stacked to (B, n, m), without a look at their entries.
+    """Arrays of one library, device and dtype, stacked to (B, n, m). Apart from `check_hermitian`, entries are not read.
 
-    Numbers that are floats stay floats, but for those whose names are in `stacked`; the others are stacks (B,).
+    A number that is a float stays a float unless its name is in `stacked`; the others become stacks (B,).
     """
     names, count = (*parameters.arrays, *parameters.numbers), len(parameters.arrays)
     numbers = zip(parameters.numbers, arguments[count:], strict=True)
@@ -57,7 +57,7 @@ def stack_arguments(parameters: Parameters, arguments: list[Any], stacked: tuple
 
 
 def _real_numbers(parameters: Parameters, backend: Backend, numbers: list[Array], like: Array) -> list[Array]:
-    """Numbers in the precision of the matrices, which are never promoted to theirs."""
+    """Numbers converted to the precision of the matrices; the matrices are never promoted to that of the numbers."""
     for name, x in zip(parameters.numbers, numbers, strict=True):
         kind = "" if x is None else backend.dtype_name(x)
         if kind.startswith(("complex", "bool")):
@@ -70,7 +70,7 @@ def _gather(parameters: Parameters, names: tuple[str, ...], arguments: list[Any]
     libraries = [backends.library_of(x) for x in arguments]
     present = sorted({lib for lib in libraries if lib})
     if parameters.numbers and present == ["jax", "numpy"]:
-        present = ["jax"]  # a matrix of NumPy beside a traced number is a constant to JAX
+        present = ["jax"]  # with a JAX number, a NumPy matrix is a constant of JAX
     if len(present) > 1:
         origins = ", ".join(
             f"{n} is {lib or 'plain Python'}"
@@ -94,7 +94,7 @@ def _gather(parameters: Parameters, names: tuple[str, ...], arguments: list[Any]
             kind = ValueError if isinstance(error, ValueError) else TypeError
             raise kind(f"{parameters.name}: {name} is not a dense array of numbers: {error}") from None
     if len(arrays) > 1:
-        # What is traced has no place yet, and goes where the others are.
+        # A traced JAX array has no device yet: it follows the others.
         concrete = {
             n: x
             for n, x in zip(names, arrays, strict=True)
@@ -107,12 +107,12 @@ def _gather(parameters: Parameters, names: tuple[str, ...], arguments: list[Any]
     return backend, arrays
 
 
-# What makes a dense array of a sparse one, by the libraries that have them.
+# Names of the methods by which sparse arrays become dense.
 _DENSE_METHODS = ("toarray", "todense")
 
 
 def why_unsupported(x: Any) -> str | None:
-    """What is wrong with an argument that no library makes an array of numbers of, and what helps; None if nothing is seen."""
+    """Why an argument cannot be converted to an array of numbers, and what to do; None if no reason is found."""
     cls = type(x)
     if cls is np.ndarray and x.dtype.kind in "fc":
         return None
@@ -135,7 +135,7 @@ def why_unsupported(x: Any) -> str | None:
             return f"is a {cls.__name__} of {inside} arrays; stack them into one array"
     try:
         array = np.asarray(x)
-    except Exception:  # the caller tries again and reports it
+    except Exception:  # the caller converts it again and reports the error
         return None
     if array.dtype.kind in "US":
         return f"holds text (dtype {array.dtype}); wanted numbers"
@@ -148,13 +148,13 @@ def why_unsupported(x: Any) -> str | None:
 
 
 def _entries(x: Any) -> Iterator[Any]:
-    """What stands in nested lists and tuples."""
+    """The entries of nested lists and tuples."""
     for part in x:
         yield from _entries(part) if isinstance(part, (list, tuple)) else (part,)
 
 
 def _promote(parameters: Parameters, backend: Backend, arrays: list[Array]) -> tuple[list[Array], str]:
-    """The arrays in the dtype computed in, and the dtype to answer in."""
+    """The arrays in the dtype of the computation, and the dtype of the answer."""
     kinds = {n: backend.dtype_name(x) for n, x in zip(parameters.arrays, arrays, strict=True) if x is not None}
     kind = next(iter(kinds.values()))
     if kind in KINDS and all(other == kind for other in kinds.values()):
@@ -172,7 +172,7 @@ def _promote(parameters: Parameters, backend: Backend, arrays: list[Array]) -> t
 
 
 def _check_sizes(parameters: Parameters, arrays: list[Array]) -> None:
-    """A ValueError that says whose shape does not fit the letters of the signature."""
+    """Raise a ValueError that names an array whose shape does not match the signature."""
     sizes: dict[str, int] = {}
     source: dict[str, str] = {}
     given = [
@@ -180,7 +180,7 @@ def _check_sizes(parameters: Parameters, arrays: list[Array]) -> None:
         for name, letters, x in zip(parameters.arrays, parameters.shapes, arrays, strict=True)
         if x is not None
     ]
-    # A number is a 1 × 1 matrix; it is the matrices that say whether one fits.
+    # A number counts as a 1 × 1 matrix. Sizes are taken from the matrices first.
     for name, letters, x in sorted(given, key=lambda item: bool(item[2].ndim == 0)):
         fits = x.ndim != 1
         for letter, size in zip(letters, x.shape[-2:] or (1, 1), strict=False):
@@ -195,7 +195,9 @@ def _check_sizes(parameters: Parameters, arrays: list[Array]) -> None:
 
 
 def check_hermitian(parameters: Parameters, backend: Backend, arrays: list[Array]) -> None:
-    """A ValueError as SciPy's. Elsewhere the solver takes the Hermitian part, so that one entry alone may be perturbed."""
+    """Raise for NumPy arrays, as SciPy does. In PyTorch and JAX the solver takes the Hermitian part instead, so that
+    finite differences may perturb a single entry.
+    """
     if backend.name != "numpy":
         return
     for name, x in zip(parameters.arrays, arrays, strict=True):
@@ -205,7 +207,7 @@ def check_hermitian(parameters: Parameters, backend: Backend, arrays: list[Array
             continue
         with backend.full_precision(x):
             gap, size = (np.abs(y).max(initial=0) for y in (x - x.conj().mT, x))
-        # With NaN or infinity this is false: those are reported member by member.
+        # False for NaN and infinity, which are reported for each member.
         if gap > 100 * backend.eps(x) * size:
             raise ValueError(f"{parameters.name}: {name} is not Hermitian; it differs from its adjoint by {gap:.1e}")
 
@@ -224,7 +226,7 @@ def _batch(
 
 
 def as_stack(backend: Backend, x: Array, batch: tuple[int, ...], axes: int) -> Array:
-    """x, whose last `axes` axes are those of one member, with one leading axis in place of the batch."""
+    """x with the batch as one leading axis; the last `axes` axes belong to a member."""
     if x.ndim == axes and batch == ():
         return x.reshape((1, *x.shape))
     own = tuple(x.shape[x.ndim - axes :])
