@@ -25,7 +25,7 @@ fuzz: .venv/test
 # kernel. Where the environment fixes a kernel type, it stays fixed. PyTorch's compiler takes what its cache holds for other
 # instructions, and is wrong then: it gets a cache of its own.
 KERNELS = $(or $(OPENBLAS_CORETYPE),Haswell Zen Nehalem)
-NUMERICAL = tests/engine tests/equations tests/functions tests/derivatives tests/fuzz tests/test_article.py tests/test_every_function.py
+NUMERICAL = tests/linalg tests/direct tests/iterations tests/core tests/equations tests/functions tests/derivatives tests/fuzz tests/test_article.py tests/test_every_function.py
 kernels: .venv/test
 	@failed=; for kernel in $(KERNELS); do \
 	  echo "OpenBLAS with the kernels for $$kernel, the others with AVX2:"; \

@@ -2,6 +2,7 @@
 
 import ast
 import inspect
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -202,3 +203,13 @@ def test_version():
 
 def test_spectrum_error_is_a_linalg_error():
     assert issubclass(matsign.SpectrumError, np.linalg.LinAlgError)
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/api.rst"])
+def test_pages_name_every_public_function(page):
+    path = SOURCE.parents[1] / page
+    if not path.exists():
+        pytest.skip("not a checkout")
+    text = path.read_text()
+    functions = (n for n in API if hasattr(getattr(matsign, n), "spec"))
+    assert [n for n in sorted(functions) if not re.search(rf"\b{n}\b", text)] == []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from enum import IntEnum
+from enum import IntEnum, unique
 from typing import Any
 
 from numpy.linalg import LinAlgError
@@ -10,6 +10,7 @@ from numpy.linalg import LinAlgError
 from matsign.backends import Backend
 
 
+@unique
 class Failure(IntEnum):
     """Why a member of a batch has no answer. Solvers return one of these numbers for each member."""
 
