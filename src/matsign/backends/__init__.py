@@ -1,7 +1,7 @@
-"""The array libraries: which one an argument belongs to, and the little each must add to the array API standard.
+"""The array libraries: to which one an argument belongs, and the functions that each adds to the array API standard.
 
 A backend is a module (``numpy``, ``torch`` or ``jax`` beside this file) with the functions of `Backend`. Nothing above
-this folder imports an array library; it asks `backend_of` for the module and uses ``backend.xp`` for everything standard.
+this folder, except optim/, imports an array library: `library_of` and `load` give the module, ``backend.xp`` is its array API.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from typing import Any, Protocol
 from matsign._typing import Array
 from matsign.backends.constants import constant_when_compiled
 
-CODES = 3  # at the end of what a step returns: failure, iterations and detail, which have no derivatives
+CODES = 3  # the last arrays that an operation returns: failure, iterations and detail, which have no derivatives
 
 
 class Backend(Protocol):
-    """What matsign asks of an array library beyond the array API namespace ``xp``.
+    """The functions that matsign needs of an array library beyond the array API namespace ``xp``.
 
-    Every array here is a stack: matrices are ``(B, n, m)``, per-member numbers ``(B,)``. Nothing raises for a member
-    that has no answer: that member is NaN and the others are right.
+    Every array is a stack: matrices are ``(B, n, m)``, numbers of members ``(B,)``. No function raises for a member that
+    has no answer: that member is NaN and the others are right.
     """
 
     xp: Any
@@ -29,9 +29,9 @@ class Backend(Protocol):
         """`x` as an array of this library, on the device of `like`."""
 
     def layout(self, x: Any) -> Any:
-        """What decides, but for its values, how a call with x is made, as the key of a dictionary: dtype, shape, device.
+        """Hashable dtype, shape and device of x: calls with equal layouts are checked once.
 
-        None where that is not all: for an array to be converted, one without values, or a subclass.
+        None for an array that is to be converted or has no values, and for a subclass.
         """
 
     def astype(self, x: Array, kind: str) -> Array:
@@ -44,7 +44,7 @@ class Backend(Protocol):
         """The dtype that integers and lists become."""
 
     def resolve_conj(self, x: Array) -> Array:
-        """`x` as the caller expects it, with nothing lazy left in it."""
+        """`x` with lazy conjugation carried out."""
 
     def eye(self, n: int, like: Array) -> Array:
         """The n by n identity in the dtype and on the device of `like`."""
@@ -73,7 +73,7 @@ class Backend(Protocol):
         """The spacing of numbers near 1 in the dtype of `x`."""
 
     def common_dtype_name(self, *xs: Array) -> str:
-        """The dtype these promote to."""
+        """The name of the dtype to which these promote."""
 
     def device_name(self, x: Array) -> str:
         """The device of `x` as text, for comparing and for error messages."""
@@ -81,25 +81,25 @@ class Backend(Protocol):
     def on_cpu(self, x: Array) -> bool: ...
 
     def fast_half_dtype(self, x: Array) -> str | None:
-        """The dtype of 16 bits whose products the device of `x` takes several times faster than those of float32, if any."""
+        """The 16-bit dtype whose products are several times faster than those of float32 on the device of `x`, or None."""
 
     def is_traced(self, x: Array) -> bool:
-        """True when `x` has no value yet (inside ``jax.jit`` and its like)."""
+        """True if `x` has no values (inside ``jax.jit`` or ``torch.compile``)."""
 
     def dynamic_shapes(self, x: Array) -> bool:
-        """Whether sizes may depend on values: never under a trace, and not where every new shape is compiled for anew."""
+        """Whether sizes may depend on values: not under a trace, and not in JAX, which compiles for every new shape."""
 
     def unrolls_loops(self, x: Array) -> bool:
-        """Whether a loop on `x` becomes as many steps as it may take, one after the other."""
+        """Whether a loop on `x` is unrolled to its largest number of steps."""
 
     def workers(self, x: Array) -> int:
-        """How many pieces of a large stack like `x` are best in work at the same time; none where it is best left whole."""
+        """The number of threads for the chunks of a large stack like `x`; 0 if it is not to be divided."""
 
     def full_precision(self, x: Array) -> Any:
         """A context manager for the computation: full matmul precision, no warnings."""
 
     def known_finite(self, x: Array) -> bool:
-        """A quick look: True only if no entry of `x` is NaN or infinite."""
+        """A quick test: True only if no entry of `x` is NaN or infinite."""
 
     def any_true(self, x: Array) -> bool:
         """Whether any entry of a mask or of counts is not zero."""
@@ -111,10 +111,10 @@ class Backend(Protocol):
         """beta x + alpha a b, in one pass where the library has one."""
 
     def hermitian_product(self, a: Array, b: Array, shift: float = 0.0) -> Array:
-        """a b + shift I for a product that is known to be Hermitian: where it pays, only one triangle of it is computed."""
+        """a b + shift I for a product that is known to be Hermitian: where that is faster, only one triangle is computed."""
 
     def add_diagonal(self, x: Array, alpha: Array) -> Array:
-        """x + alpha I with a number per member; x is given up, and may be where the result is."""
+        """x + alpha I with one alpha for each member; x may be overwritten."""
 
     def inv(self, a: Array) -> Array: ...
 
@@ -138,43 +138,43 @@ class Backend(Protocol):
         """e with 2^(e-1) <= x < 2^e, elementwise, as an integer array; 0 for 0."""
 
     def largest(self, x: Array) -> Array:
-        """The largest modulus among the entries of each real matrix, denormals not taken for zero."""
+        """The largest modulus of the entries of each real matrix; denormal numbers are not flushed to zero."""
 
     def ldexp(self, x: Array, e: Array) -> Array:
         """x 2^e without an intermediate overflow or underflow."""
 
     def exact_ldexp(self, x: Array, e: Array) -> Array:
-        """`ldexp` for denormal x or results too, where `ldexp` takes them for zero; not for what is to be transposed."""
+        """`ldexp` that is exact for denormal x and results, which `ldexp` may flush to zero; has no transpose in JAX."""
 
     def loop(self, step: Callable[[Any], Any], state: Any, limit: int) -> Any:
         """Repeat ``state, active = step(state)`` on the members that are active, at most `limit` times."""
 
     def fold_rows(self, rows: Iterable[tuple[float, ...]], f: Callable[..., Any], state: Any) -> Any:
-        """``state = f(state, *row)`` for each of these rows of numbers; what comes and goes has one shape."""
+        """``state = f(state, *row)`` for each of these rows of numbers; the shapes in the state do not change."""
 
     def shared_function(self, f: Callable[..., Any], backend: Any, *arrays: Any, **options: Any) -> Any:
         """``f(backend, *arrays, **options)``: in a compiled program one function for all calls with these options."""
 
     def masked_cond(self, mask: Array, yes: Callable[..., Any], no: Callable[..., Any], *arrays: Array) -> Any:
-        """``yes(*arrays)`` for the members in `mask` and ``no(*arrays)`` for the rest, each run only if it has members."""
+        """``yes(*arrays)`` for the members in `mask`, ``no(*arrays)`` for the others, each run only if it has members."""
 
     def masked_select(self, mask: Array, yes: Any, no: Any) -> Any:
-        """The one tree in the members in `mask`, the other elsewhere."""
+        """The tree `yes` for the members in `mask`, `no` for the others."""
 
     def rare_cond(self, mask: Array, yes: Callable[..., Any], no: Callable[..., Any], *arrays: Array) -> Any:
-        """`split` where few members are in `mask`: a program for an accelerator leaves those to the host and has no `yes`."""
+        """`masked_cond` for few members in `mask`: a program for an accelerator leaves them to the host and omits `yes`."""
 
     def bind(self, bound: Any, *arrays: Array) -> tuple[Array, ...]:
-        """``step(self, *arrays)`` as one operation for automatic differentiation, which asks the step for its derivatives."""
+        """``bound(self, *arrays)`` as one operation for automatic differentiation, with the derivatives that `bound` defines."""
 
     def by_numpy(self, bound: Any, *arrays: Array) -> bool:
-        """Whether `derived` leaves this step on arrays like these to NumPy as they come: other arrays, of the same place, too."""
+        """Whether `bind` calls NumPy for this operation on arrays like these; then it does for all arrays of their layout."""
 
     def from_numpy(self, x: Any, like: Array) -> Array:
-        """A NumPy array as one of this library, where `like` lies."""
+        """A NumPy array as one of this library, on the device of `like`."""
 
     def stop_gradient(self, x: Array) -> Array:
-        """`x` without its dependence on anything."""
+        """`x` as a constant for automatic differentiation."""
 
     def host_callback(self, f: Callable[..., Any], like: Any, *arrays: Array) -> Any:
         """Run the NumPy function `f` on these arrays; its results have the shapes and dtypes of `like`."""
@@ -184,7 +184,7 @@ _ROOTS = ("torch", "jax", "jaxlib")
 
 
 def _library(cls: type) -> str | None:
-    """The library that a type comes from, or None for lists and Python numbers."""
+    """The library of a type, or None for lists and Python numbers."""
     if hasattr(cls, "__array_namespace__") or hasattr(cls, "__array__") or hasattr(cls, "aval"):
         for base in cls.__mro__:
             root = base.__module__.partition(".")[0]
@@ -198,7 +198,7 @@ _library_of_type: dict[type, str | None] = {}
 
 
 def library_of(x: Any) -> str | None:
-    """``"numpy"``, ``"torch"``, ``"jax"``, or None for a list or a number (any library will do)."""
+    """``"numpy"``, ``"torch"``, ``"jax"``, or None for a list or a number, which any library accepts."""
     return _cached_library(type(x))
 
 
@@ -216,7 +216,7 @@ def layout(x: Any) -> Any:
 
 
 def load(name: str) -> Backend:
-    """The backend module called `name`, imported on first use; by statements, which torch.compile can follow."""
+    """The backend module called `name`, imported on first use, by statements because torch.compile can trace these."""
     backend: Any
     if name == "torch":
         from matsign.backends import torch as backend

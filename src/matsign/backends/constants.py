@@ -1,6 +1,6 @@
-"""What a compiler takes as known: numbers that it would leave open, and functions of numbers that it need not follow.
+"""Constants for torch.compile: numbers that it would make symbolic, and functions that it need not trace.
 
-Both are written in plain Python, so that no compiler has to be imported; without one they change nothing.
+They do not import PyTorch, and have no effect outside torch.compile.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ R = TypeVar("R")
 
 
 def constant_when_compiled(f: Callable[P, R]) -> Callable[P, R]:
-    """`f`, which torch.compile calls while it traces, and whose result is a constant of the compiled code.
+    """`f`, called by torch.compile during tracing; its result is a constant of the compiled code.
 
     Its arguments must be constants too (`as_constant`). ``torch.compiler.assume_constant_result`` sets only this attribute.
     """
@@ -22,7 +22,7 @@ def constant_when_compiled(f: Callable[P, R]) -> Callable[P, R]:
 
 
 def as_constant(number: R) -> R:
-    """A number; torch.compile with dynamic sizes makes a constant of it, as of everything that is hashed."""
+    """The same number, which is hashed, so that torch.compile with dynamic sizes makes it a constant."""
     (constant,) = {number}
     return constant
 
@@ -30,8 +30,8 @@ def as_constant(number: R) -> R:
 def power_of_two(size: int) -> int:
     """The smallest power of two that is not below this size.
 
-    By comparisons, of which torch.compile makes conditions on a size that it leaves open: the compiled code serves every
-    size with the same power.
+    For a symbolic size torch.compile turns the comparisons into guards: the compiled code is valid for every size with the
+    same power.
     """
     power = 1
     while power < size:

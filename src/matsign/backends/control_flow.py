@@ -1,4 +1,4 @@
-"""Loops and branches where arrays have values (NumPy, torch): work only on the members that need it."""
+"""Loops and branches for arrays with values (NumPy, torch), computed only for the members that need them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 
 def tree_map(f: Callable[..., Any], tree: Any, *rest: Any) -> Any:
-    """Apply `f` to the leaves of nested tuples; named tuples keep their type, and None stands for nothing."""
+    """Apply `f` to the leaves of nested tuples; named tuples keep their type, and None stays None."""
     if tree is None:
         return None
     if not isinstance(tree, tuple):
@@ -24,10 +24,10 @@ def first_leaf(tree: Any) -> Any:
 
 
 def loop(step: Callable[[Any], Any], holder: list[Any], limit: int, all_members: Any) -> Any:
-    """Iterate on a shrinking stack: a member that is done leaves it, so a slow one costs only itself.
+    """Iterate on a shrinking stack: members that have converged are removed from it.
 
-    `everyone` is the index array 0 .. B-1. The state is handed over in a list, which is emptied, and each step gets the only
-    reference to its state: what it lets go of is freed at once, not when the next state is there.
+    `all_members` is the index array 0 .. B-1. The state comes in the list `holder`, which is emptied, and each step gets the only
+    reference to its state, so that arrays the step deletes are freed at once.
     """
     out, index = None, all_members
     state, single = holder.pop(), len(all_members) == 1
@@ -78,12 +78,12 @@ def second(_: Any, y: Any) -> Any:
 
 
 def both(mask: Any, yes: Any, no: Any, where: Callable[..., Any]) -> Any:
-    """The one tree on the members in `mask`, the other elsewhere."""
+    """The tree `yes` for the members in `mask`, `no` for the others."""
     return tree_map(lambda x, y: where(mask.reshape(mask.shape + (1,) * (x.ndim - 1)), x, y), yes, no)
 
 
 def frozen_loop(step: Callable[[Any], Any], state: Any, limit: int, where: Callable[..., Any]) -> Any:
-    """All steps for everyone, written out: a member that is done keeps what it has."""
+    """All `limit` steps for all members, unrolled; a member that has converged keeps its state."""
     active = None
     for _ in range(limit):
         new, still = step(state)
@@ -93,7 +93,7 @@ def frozen_loop(step: Callable[[Any], Any], state: Any, limit: int, where: Calla
 
 
 def masked_cond(mask: Any, yes: Callable[..., Any], no: Callable[..., Any], *arrays: Any) -> Any:
-    """``yes`` on the members in `mask`, ``no`` on the others, neither on an empty stack."""
+    """``yes`` for the members in `mask`, ``no`` for the others, neither for an empty stack."""
     if len(mask) == 1:
         return (yes if mask[0] else no)(*arrays)
     if not mask.any():

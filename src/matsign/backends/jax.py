@@ -1,4 +1,4 @@
-"""JAX: eager arrays loop in Python, traced ones in ``lax.while_loop``, both with finished members frozen."""
+"""JAX: loops run in Python for eager arrays and in ``lax.while_loop`` for traced ones; converged members keep their state."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ def workers(x: Array) -> int:
 
 
 def full_precision(x: Array) -> Any:
-    # f32 products may otherwise run in bf16 or TF32, which no iteration here survives.
+    # By default float32 products may be computed in bfloat16 or TensorFloat-32, with which no iteration converges.
     return jax.default_matmul_precision("highest")
 
 
@@ -152,8 +152,8 @@ def known_finite(x: Array) -> bool:
     return not is_traced(x) and bool(xp.isfinite(x).all())
 
 
-# A program compiled for a CPU holds none of these but where XLA partitions it: several stacked factorisations in one program wait
-# for each other's threads forever on machines of few cores (met with jaxlib 0.10.2 on two).
+# In programs for a CPU these are used only if XLA partitions the program: several stacked factorisations in one program deadlock
+# on machines with few cores (observed with jaxlib 0.10.2 on two).
 inv, solve, cholesky = xp.linalg.inv, xp.linalg.solve, xp.linalg.cholesky
 
 
@@ -169,17 +169,17 @@ def eig(a: Array) -> tuple[Array, Array]:
     if on_cpu(a):
         values, vectors = xp.linalg.eig(a)
         return values, vectors
-    # Only the CPU can be relied on to have it.
+    # Not every accelerator has it.
     vectors = a.astype(xp.result_type(a.dtype, xp.complex64))
     return host_callback(numpy.eig, (vectors[..., 0], vectors), a)
 
 
-# The integers that hold the bits of a float, and how many of them are its fraction's.
+# For each float dtype, the integer dtype of its bits and the number of fraction bits.
 _BITS = {"float32": (xp.int32, 23), "float64": (xp.int64, 52)}
 
 
 def _lift_denormals(x: Array) -> tuple[Array, Array]:
-    """(y, shift) with x = y 2^shift and no denormal in y, real: arithmetic on a CPU takes denormals for zero."""
+    """(y, shift) with real x = y 2^shift and no denormal in y: XLA on a CPU flushes denormals to zero."""
     kind, fraction = _BITS[x.dtype.name]
     bits = lax.bitcast_convert_type(x, kind) & xp.iinfo(kind).max
     denormal = (bits > 0) & (bits < 1 << fraction)
@@ -188,7 +188,7 @@ def _lift_denormals(x: Array) -> tuple[Array, Array]:
 
 
 def _lower_denormals(x: Array, e: Array) -> Array:
-    """x 2^e in the bits of a denormal number, where it is one."""
+    """x 2^e, assembled from its bits where it is denormal."""
     kind, fraction = _BITS[x.dtype.name]
     whole = xp.abs(ldexp(x, e - (xp.finfo(x.dtype).minexp - fraction)))
     low = whole < 1 << fraction
@@ -208,7 +208,7 @@ def exponent(x: Array) -> Array:
 
 def ldexp(x: Array, e: Array) -> Array:
     real = x.real.dtype
-    # Beyond, a factor would be infinite and make NaN of a zero; no number is so far from 1.
+    # Beyond this limit a factor is infinite and 0 becomes NaN; no ratio of two numbers is so large.
     limit = 252 if real == xp.float32 else 2044
     e = xp.clip(e, -limit, limit)
     half = e // 2
@@ -226,7 +226,7 @@ def exact_ldexp(x: Array, e: Array) -> Array:
 @functools.partial(jax.jit, inline=True)
 def largest(x: Array) -> Array:
     kind, _ = _BITS[x.dtype.name]
-    # Of numbers without sign the bits are in the order of the numbers, denormals and infinity included.
+    # The bits of nonnegative floats, read as integers, are in the order of the floats.
     bits = lax.bitcast_convert_type(x, kind) & xp.iinfo(kind).max
     return lax.bitcast_convert_type(xp.max(bits, axis=(-1, -2)), x.dtype)
 

@@ -1,8 +1,8 @@
-"""A step in a program for an accelerator: the fast method in XLA, and one call of the host for the members it does not serve.
+"""Operations in programs for an accelerator: the main method in XLA, and one call of the host for the members it cannot solve.
 
-XLA would compile every method that a solver may turn to. Traced with `Accelerator`, a step follows only those that most members
-take; where it turns to another one (`seldom`) or to the host, the members concerned are noted. In the end NumPy solves these
-from the start, or they are NaN where the program cannot call it: one that is exported has no Python beside it.
+XLA would compile every method that a solver contains. Traced with `Accelerator`, an operation contains only the methods that most
+members take; the members for which the solver would take another one (`rare_cond`) or the host are marked as unserved. After the
+main method NumPy solves these members, or they are NaN if the program cannot call it: an exported one runs without Python.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from matsign.backends.jax_derivatives import Derivative
 
 
 class Accelerator:
-    """The backend `jax` for one trace of one step, which also collects the members that the trace does not serve."""
+    """The backend `jax` for one trace of one operation; it also collects the unserved members."""
 
     def __init__(self) -> None:
         self.xp = _Namespace()
-        # One list of masks for each function of a loop or a branch that is being traced.
+        # A list of masks for each function (of a loop or a branch) that is being traced.
         self._unserved: list[list[Array]] = [[]]
         self._functions: dict[Any, Callable[..., Any]] = {}
 
@@ -39,7 +39,7 @@ class Accelerator:
         return getattr(jax_backend, name)
 
     def unserved(self) -> Array | None:
-        """The members that what was traced so far does not serve, or None if it serves all."""
+        """The mask of the unserved members so far, or None if there are none."""
         return functools.reduce(operator.or_, self._unserved[-1]) if self._unserved[-1] else None
 
     def _mark_unserved(self, mask: Array | None) -> None:
@@ -47,7 +47,7 @@ class Accelerator:
             self._unserved[-1].append(mask)
 
     def _collect_unserved(self, f: Callable[..., Any], *arrays: Any) -> tuple[Any, Array | None]:
-        """What f returns, and the members that it does not serve."""
+        """The result of f, and the members that are unserved by it."""
         self._unserved.append([])
         found = f(*arrays)
         unserved = self.unserved()
@@ -61,17 +61,17 @@ class Accelerator:
         return True
 
     def known_finite(self, x: Array) -> bool:
-        """What the step is given is; what becomes infinite within it ends in a result that is not."""
+        """True: the arrays given are finite, and members that become nonfinite are found in the result."""
         return True
 
     def eig(self, a: Array) -> tuple[Array, Array]:
-        """Always of the host: not every accelerator has it."""
+        """By the host, because not every accelerator has it."""
         kind = xp.result_type(a.dtype, xp.complex64)
         values, vectors = _host.bind(a, solve=_eig, results=((a.shape[:-1], kind), (a.shape, kind)))
         return values, vectors
 
     def host_callback(self, f: Callable[..., Any], like: Any, *arrays: Array) -> Any:
-        """Zeros: whoever gets here is not served."""
+        """Zeros: all members are marked as unserved."""
         self._mark_unserved(xp.ones(len(arrays[0]), bool))
         return tree_map(xp.zeros_like, like)
 
@@ -80,7 +80,7 @@ class Accelerator:
         return no(*arrays)
 
     def masked_cond(self, mask: Array, yes: Callable[..., Any], no: Callable[..., Any], *arrays: Array) -> Any:
-        """Each of the two is traced once: a branch that computes both would repeat the other."""
+        """As in `jax`, but each function is traced once: there, the code of `no` occurs in both branches."""
         other, other_unserved = self._collect_unserved(no, *arrays)
 
         def both(mask: Array, *arrays: Array) -> Any:
@@ -97,7 +97,7 @@ class Accelerator:
         return tree_map(lambda x, y: y if x is y else _where(mask, x, y), yes, no)
 
     def loop(self, step: Callable[[Any], Any], state: Any, limit: int) -> Any:
-        """As in `jax`, and what a step passes on as it is stays out of the freezing."""
+        """As in `jax`, without a selection for arrays that a step returns unchanged."""
 
         def alive(carry: Any) -> Any:
             k, _, active, _ = carry
@@ -123,7 +123,7 @@ class Accelerator:
         return lax.scan(lambda x, row: (f(x, *row), None), state, table)[0] if len(table) else state
 
     def bind(self, bound: Any, *arrays: Array) -> tuple[Array, ...]:
-        """A step within the step: its members without an answer have none here either."""
+        """An inner operation; its failed members are unserved."""
         key = (id(bound.operation), bound.given, bound.options)
         found: tuple[Array, ...] = self._shared(key, lambda *xs: bound(self, *xs), *arrays)
         self._mark_unserved(found[-CODES] > 0)
@@ -133,14 +133,14 @@ class Accelerator:
         return self._shared((f, *sorted(options.items())), functools.partial(f, self, **options), *arrays)
 
     def _shared(self, key: Any, f: Callable[..., Any], *arrays: Any) -> Any:
-        """A call of f, written by the first of all calls with this key."""
+        """A call of f, which is compiled once for all calls with this key."""
         if key not in self._functions:
             self._functions[key] = jax.jit(functools.partial(self._collect_unserved, f))
         found, unserved = self._functions[key](*arrays)
         self._mark_unserved(unserved)
         return found
 
-    # Each of these is a function that a program calls: their lines stand there once.
+    # Each of these is one function of the compiled program, which keeps the program short.
     def eye(self, n: int, like: Array) -> Array:
         return _eye(n, like.dtype.name)
 
@@ -171,13 +171,13 @@ _largest = jax.jit(lambda x: xp.max(xp.abs(x), axis=(-1, -2)))
 
 
 def _bits(x: Array) -> tuple[Any, int, int]:
-    """The integers that hold the bits of a float, how many of those are its fraction's, and the exponent of 1 in them."""
+    """The integer dtype of the bits of a float, the number of fraction bits, and the biased exponent of 1."""
     return (xp.int32, 23, 127) if x.real.dtype == xp.float32 else (xp.int64, 52, 1023)
 
 
 @jax.jit
 def _exponent(x: Array) -> Array:
-    """Of no denormal number."""
+    """The exponent of numbers that are not denormal."""
     kind, fraction, one = _bits(x)
     e = (lax.bitcast_convert_type(xp.abs(x), kind) >> fraction).astype(xp.int32)
     return lax.select(x == 0, xp.zeros_like(e), e - (one - 1))
@@ -185,7 +185,7 @@ def _exponent(x: Array) -> Array:
 
 @jax.jit
 def _ldexp(x: Array, e: Array) -> Array:
-    """NaN where the factor is no number of the dtype: such a member is one for the host."""
+    """x 2^e; NaN where 2^e overflows or is denormal, so that the host solves this member."""
     kind, fraction, one = _bits(x)
     bits = (e.astype(kind) + one) << xp.full(e.shape, fraction, kind)
     factor = lax.bitcast_convert_type(bits, x.real.dtype)
@@ -193,7 +193,7 @@ def _ldexp(x: Array, e: Array) -> Array:
 
 
 class _Namespace:
-    """`jax.numpy` with a `where` in place, not as a function for each combination of shapes, and a short `hypot`."""
+    """`jax.numpy` with an inlined `where`, because its own is a function for each combination of shapes, and a short `hypot`."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(xp, name)
@@ -215,8 +215,8 @@ _eye = jax.jit(lambda n, kind: xp.eye(n, dtype=kind), static_argnums=(0, 1))
 
 
 def lowering(ctx: Any, *operands: Any, bound: Any) -> Any:
-    """The rule for an accelerator, and for programs that XLA partitions."""
-    # Within a step nothing depends on where its members lie: XLA finds out, and a type that says so would want all to agree.
+    """The lowering for an accelerator, and for programs that XLA partitions."""
+    # Types without shardings: XLA propagates them, and types with shardings would have to agree.
     avals = [jax.core.ShapedArray(x.shape, x.dtype) for x in ctx.avals_in]
     with jax.sharding.use_abstract_mesh(jax.sharding.AbstractMesh((), ())):
         return mlir.lower_fun(_trace)(ctx.replace(avals_in=avals), *operands, bound=bound)
@@ -224,14 +224,14 @@ def lowering(ctx: Any, *operands: Any, bound: Any) -> Any:
 
 def _trace(*arrays: Array, bound: Any) -> tuple[Array, ...]:
     if bound.fixed:
-        # Products for every member: no host takes those with denormal numbers.
+        # Only products: members with denormal numbers are not left to the host.
         return tuple(bound(jax_backend, *arrays))
     backend, unknown = Accelerator(), ~_finite(arrays)
     found = tuple(bound(backend, *(_where(unknown, _identity_like(x), x) for x in arrays)))
     values = found if isinstance(bound, Derivative) else found[:-CODES]
     unserved = unknown | _holds_denormal(arrays)
     if bound.requires_finite:
-        # What comes to nothing is for the host to say.
+        # The host solves members whose result is not finite.
         unserved = unserved | ~_finite(values)
     if backend.unserved() is not None:
         unserved = unserved | backend.unserved()
@@ -257,7 +257,7 @@ def _finite(arrays: tuple[Array, ...]) -> Array:
 
 
 def _holds_denormal(arrays: tuple[Array, ...]) -> Array:
-    """Which members do: much here takes such numbers for zero."""
+    """The mask of the members with a denormal number, which accelerators flush to zero."""
     entries = _entries(arrays)
     kind, fraction, _ = _bits(entries)
     bits = lax.bitcast_convert_type(xp.abs(entries), kind)
@@ -265,7 +265,7 @@ def _holds_denormal(arrays: tuple[Array, ...]) -> Array:
 
 
 def _identity_like(x: Array) -> Array:
-    """The identity, or ones, for members that no factorisation should see."""
+    """The identity, or ones, as a replacement for nonfinite members."""
     if x.ndim < 3:
         return xp.ones_like(x)
     n, m = x.shape[1:]
@@ -276,7 +276,7 @@ def _eig(results: Any, arrays: Any) -> list[Any]:
     return [x.astype(like.dtype) for x, like in zip(numpy.eig(np.asarray(arrays[0])), results, strict=True)]
 
 
-# A function of the host, where a program has one beside it.
+# A call of the host, if the program has one.
 _host = Primitive("matsign_host")
 _host.multiple_results = True
 
@@ -293,7 +293,7 @@ def _lower_host(ctx: Any, *operands: Any, solve: Any, results: Any) -> Any:
 
 
 def _all_failed(*operands: Array, results: Any) -> list[Array]:
-    """NaN, and codes that are not 0."""
+    """NaN, and nonzero codes."""
     return [xp.full(shape, xp.nan if xp.issubdtype(dtype, xp.inexact) else 1, dtype) for shape, dtype in results]
 
 

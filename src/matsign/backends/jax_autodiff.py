@@ -1,8 +1,8 @@
-"""A step as one primitive of JAX, with rules for all that JAX does to it.
+"""A bound operation as one primitive of JAX, with a rule for each transformation.
 
-Eagerly it runs on concrete arrays. Compiled, it is lowered through its traced form, or for a CPU to a call of NumPy (`jax_host`).
-Under ``vmap`` it takes the new axis into its stack. Its tangent is the step's own; a step that is linear in its last array is
-transposed by transposing the others.
+Eagerly it runs on concrete arrays. Compiled, its traced form is lowered, or for a CPU a call of NumPy (`jax_host`). Under
+``vmap`` the new axis becomes part of the stack. The tangent is that of the operation; an operation that is linear in its last
+array is transposed by transposing the other arrays.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def _varying(x: Any) -> frozenset[Any]:
 
 
 def _equally_varying(arrays: tuple[Array, ...]) -> tuple[Array, ...]:
-    """Arrays that vary over the same axes, as all operands of an operation must."""
+    """Arrays that vary over the same axes, as the operands of a primitive must."""
     every = frozenset().union(*map(_varying, arrays))
     missing = [tuple(every - _varying(x)) for x in arrays]
     return tuple(lax.pcast(x, axes, to="varying") if axes else x for x, axes in zip(arrays, missing, strict=True))
@@ -59,13 +59,13 @@ def by_numpy(bound: Any, *arrays: Array) -> bool:
 
 
 def from_numpy(x: Any, like: Array) -> Array:
-    """On the device of `like`; committed to it only where it is not the usual one."""
+    """On the device of `like`, committed to it only if it is not the default device."""
     result = xp.asarray(x)
     return result if result.sharding == like.sharding else jax.device_put(result, like.sharding)
 
 
 def _on_one_cpu(x: Any) -> bool:
-    """Whether NumPy can take x as it is: with values, on one CPU. One call of its takes less time than one operation of JAX's."""
+    """Whether x has values on one CPU, so that NumPy can read it. One call of NumPy is faster than one operation of JAX."""
     if not isinstance(x, jax.Array) or isinstance(x, jax.core.Tracer):
         return False
     return isinstance(x.sharding, SingleDeviceSharding) and x.is_fully_addressable and x.platform() == "cpu"
@@ -77,14 +77,14 @@ def _abstract(*arrays: Any, bound: Any) -> list[Any]:
 
 
 def _result_type(like: Any, shape: tuple[int, ...], dtype: Any) -> Any:
-    """The type of a result: its members lie where those of `like` lie."""
+    """The type of a result, with the members sharded as those of `like`."""
     over = like.sharding.spec[0] if like.sharding.spec else None
     sharding = NamedSharding(like.sharding.mesh, PartitionSpec(over, *(None,) * (len(shape) - 1)))
     return like.update(shape=shape, dtype=dtype, weak_type=False, sharding=sharding)
 
 
 def _results(bound: Any, arrays: Any) -> list[tuple[tuple[int, ...], Any]]:
-    """Shapes and dtypes of all that a step returns; where a solver chooses a size, only tracing it tells."""
+    """Shapes and dtypes of the results of an operation; by tracing if the solver chooses a size."""
     if isinstance(bound, Derivative):
         return [(x.shape, x.dtype) for x in bound.like(arrays)]
     known = bound.result_shapes(arrays)
@@ -97,7 +97,7 @@ def _results(bound: Any, arrays: Any) -> list[tuple[tuple[int, ...], Any]]:
     return [*((shape, kinds[kind]) for shape, kind in known), *codes]
 
 
-# Each call of the host is an object of its own, so equal steps of a program must not share one.
+# Each host call is an object of its own, so equal operations of a program must not share a lowering.
 mlir.register_lowering(_operation, jax_accelerator.lowering, cacheable=False)
 mlir.register_lowering(_operation, jax_host.lowering(jax_accelerator.lowering), platform="cpu", cacheable=False)
 
@@ -127,7 +127,7 @@ def _jvp(arrays: Any, tangents: Any, *, bound: Any) -> tuple[tuple[Array, ...], 
 
 
 def _second_jvp(operands: Any, tangents: Any, bound: Derivative) -> tuple[tuple[Array, ...], list[Any]]:
-    """A derivative is linear in its directions; how it moves with the point, the rule it is made of tells."""
+    """The tangent of a derivative: linear in the directions, and by jax.jvp of the derivative in the point."""
     count = bound.directions
     point, directions = operands[:-count], operands[-count:]
     changes = bind(bound, *point, *map(ad.instantiate_zeros, tangents[-count:]))

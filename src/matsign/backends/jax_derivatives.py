@@ -1,4 +1,4 @@
-"""The derivative of a step as an operation like the step itself."""
+"""The derivative of a bound operation, with the interface of a bound operation."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from matsign._typing import Array, Arrays
 
 @dataclass(frozen=True)
 class Derivative:
-    """The tangent of a step or its cotangent: of the value, the arrays and directions, and linear in those."""
+    """The tangent or cotangent of a bound operation: a function of the value, the arrays and the directions, linear in these."""
 
     bound: Any
     kind: str
@@ -25,12 +25,12 @@ class Derivative:
 
     @property
     def results(self) -> int:
-        """How many arrays the value of the step has."""
+        """The number of arrays of the value."""
         return len(self.bound.operation.results)
 
     @property
     def arguments(self) -> int:
-        """How many arrays it is a function of."""
+        """The number of arguments of the operation."""
         return sum(self.bound.given)
 
     @property
@@ -44,7 +44,7 @@ class Derivative:
         return Derivative(self.bound, "cotangent" if self.kind == "tangent" else "tangent")
 
     def like(self, operands: Arrays) -> Arrays:
-        """Arrays that the results are like."""
+        """Arrays with the shapes and dtypes of the results."""
         return operands[: self.results] if self.kind == "tangent" else operands[self.results :][: self.arguments]
 
     def __call__(self, backend: Any, *operands: Array) -> Arrays:
@@ -54,7 +54,7 @@ class Derivative:
         return tuple(x.astype(y.dtype) for x, y in zip(result, self.like(operands), strict=True))
 
     def evaluate(self, backend: Any, *operands: Any) -> Arrays:
-        """By NumPy, whose rules want finite numbers: those members that have them."""
+        """The derivative by NumPy for finite members, NaN for the others."""
         finite = np.ones(len(operands[0]), bool)
         for x in operands:
             finite &= np.isfinite(x).all(tuple(range(1, x.ndim)))

@@ -1,7 +1,7 @@
-"""Steps in programs that JAX compiles for a CPU: one call of the NumPy implementation with the whole batch.
+"""Operations in programs that JAX compiles for a CPU: one call of the NumPy implementation with the whole batch.
 
-XLA would compile every branch of a solver and has no good LAPACK for small matrices. The call has NumPy's bits and NumPy's
-speed, and compiles in no time. It is chosen at lowering, when the platform is known.
+XLA would compile every branch of a solver, and its LAPACK calls are slow for small matrices. The call has NumPy's bits and speed,
+and hardly any compilation time. It is chosen at lowering, when the platform is known.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ _WORKERS = 2 * processors()
 
 
 def _start_pool() -> ThreadPoolExecutor:
-    """A pool all of whose threads run already.
+    """A pool whose threads have all been started.
 
-    XLA's threads take denormal numbers for zero, and a thread inherits that from the one that starts it: these are started
-    by the thread that imports this module.
+    XLA's threads flush denormal numbers to zero, and a thread inherits this mode from the thread that starts it: these are
+    started by the thread that imports this module.
     """
     pool = ThreadPoolExecutor(_WORKERS, "matsign")
     everyone = threading.Barrier(_WORKERS + 1)
@@ -39,9 +39,9 @@ _pool = _start_pool()
 
 
 def runs_on_one_device(context: Any) -> bool:
-    """Whether the program being lowered sees the whole batch, or is one device's own part of `shard_map`.
+    """Whether the program being lowered gets the whole batch, or is the part of one device in `shard_map`.
 
-    `context` is the axis context of the lowering. In a program that XLA partitions, a call of the host would gather the batch.
+    `context` is the axis context of the lowering. In a program that XLA partitions, a host call would gather the batch.
     """
     manual = getattr(context, "manual_axes", None)
     if manual is not None:
@@ -50,12 +50,12 @@ def runs_on_one_device(context: Any) -> bool:
 
 
 def calls_numpy(module: Any) -> bool:
-    """Whether a program for a CPU calls NumPy for what iterates."""
+    """Whether a program for a CPU calls NumPy for operations that iterate."""
     return runs_on_one_device(module.axis_context) and reachable(module)
 
 
 def reachable(module: Any) -> bool:
-    """Whether a program that is being lowered will find this process beside it, on a machine of its platform."""
+    """Whether the program being lowered will run in this process: it is not exported, and its platform is present."""
     backend = module.get_backend(optional=True)
     return backend is not None and not module.lowering_parameters.for_export
 
@@ -63,8 +63,8 @@ def reachable(module: Any) -> bool:
 def call_on_host(ctx: Any, operands: Any, solve: Callable[[Any, Any], list[Any]]) -> Any:
     """The lowering of an operation to one call of ``solve(results, arrays)``.
 
-    Not by `jax.pure_callback`, which turns the operands into JAX's arrays on the way: to wait for those in a thread of XLA's
-    never ends when all of its threads do so (two programs at a time on two cores).
+    Not by `jax.pure_callback`, which converts the operands to JAX arrays: waiting for these in a thread of XLA deadlocks when all
+    of its threads wait (two programs at a time on two cores).
     """
     results = ctx.avals_out
 
@@ -78,12 +78,12 @@ def call_on_host(ctx: Any, operands: Any, solve: Callable[[Any, Any], list[Any]]
 
 
 def solve_all(bound: Any, results: Any, arrays: Any) -> list[Any]:
-    """What a step returns, by NumPy."""
+    """The results of an operation, by NumPy."""
     return [_pad(np.asarray(x), like) for x, like in zip(_solve(bound, arrays), results, strict=True)]
 
 
 def solve_some(bound: Any, results: Any, arrays: Any) -> list[Any]:
-    """What it returns for the members in the mask that comes first, and zeros for the others."""
+    """The results for the members in the mask, which is the first array, and zeros for the others."""
     mask, *arrays = map(np.asarray, arrays)
     out = [np.zeros(like.shape, like.dtype) for like in results]
     for x, part in zip(out, _solve(bound, [x[mask] for x in arrays]), strict=True):
@@ -98,7 +98,7 @@ def _solve(bound: Any, arrays: Any) -> Any:
 
 
 def _pad(x: Any, like: Any) -> Any:
-    """x in the shape that the compiled program has reserved: a size that NumPy chooses by value is filled up with zeros."""
+    """x padded with zeros to the shape in the compiled program, where NumPy chooses a size by values."""
     if x.shape == like.shape:
         return x.astype(like.dtype, copy=False)
     out = np.zeros(like.shape, like.dtype)
@@ -107,7 +107,7 @@ def _pad(x: Any, like: Any) -> Any:
 
 
 def lowering(xla: Callable[..., Any]) -> Callable[..., Any]:
-    """The rule for a CPU: a call of NumPy for what iterates, `xla` for fixed products and in programs that XLA partitions."""
+    """The lowering for a CPU: NumPy for operations that iterate; `xla` for fixed products and in programs that XLA partitions."""
 
     def lower(ctx: Any, *operands: Any, bound: Any) -> Any:
         if bound.fixed or not calls_numpy(ctx.module_context):

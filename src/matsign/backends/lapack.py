@@ -1,7 +1,7 @@
-"""SciPy's LAPACK where it is faster than the array libraries' own calls, one matrix at a time, on NumPy arrays.
+"""SciPy's LAPACK where it is faster than the calls of the array libraries, for one NumPy matrix at a time.
 
-``numpy.linalg.inv`` solves with an identity and ``scipy.linalg.inv`` estimates a condition number; factor and invert
-with a full workspace takes half their time.
+``numpy.linalg.inv`` solves with an identity and ``scipy.linalg.inv`` estimates a condition number; `getrf` and `getri` with a
+full workspace take half their time.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from threading import RLock, Thread
 from typing import Any
 
 import numpy as np
-import scipy  # which imports scipy.linalg when it is first used: a third of a second that not everyone needs
+import scipy  # scipy.linalg is imported on first use, which takes a third of a second
 
 from matsign._typing import NDArray as Array
 
@@ -30,7 +30,7 @@ def routine(name: str, char: str) -> Callable[..., Any]:
 
 
 def product(a: Array, b: Array) -> Array:
-    """a b in the BLAS that the routines here use, so that the threads of NumPy's own do not get in the way."""
+    """a b in SciPy's BLAS, which the routines here use: the threads of NumPy's BLAS would slow them down."""
     if max(*a.shape, b.shape[1]) <= 64:
         return a @ b
     return getattr(scipy.linalg.blas, _LETTER[a.dtype.char] + "gemm")(1.0, a, b)
@@ -39,7 +39,7 @@ def product(a: Array, b: Array) -> Array:
 def inv(a: Array) -> Array:
     """Inverse of one matrix; NaN where it is singular."""
     char = a.dtype.char
-    # The transpose of a C-ordered array is Fortran-ordered: LAPACK inverts it in place of a copy.
+    # The transpose of a C-ordered array is Fortran-ordered and need not be copied.
     lu, pivots, info = routine("getrf", char)(a.T)
     if info == 0:
         inverse, info = routine("getri", char)(lu, pivots, lwork=64 * max(len(a), 1), overwrite_lu=1)
@@ -53,14 +53,14 @@ def _no_selection(eigenvalue: Any, imaginary: Any = None) -> None:
 
 
 def schur(a: Array, select: Callable[..., bool] | None = None) -> tuple[Array, Array, Array, int]:
-    """(T, Z, eigenvalues, how many selected come first), a = Z T Zᴴ; real input gives the real quasi-triangular form."""
+    """(T, Z, eigenvalues, number of selected ones, which come first), a = Z T Zᴴ; for real a the real quasi-triangular form."""
     char = a.dtype.char
     gees = routine("gees", char)
     lwork = max(3 * len(a), 1) if len(a) < 32 else 34 * len(a)
     result = gees(select or _no_selection, a, sort_t=int(select is not None), lwork=lwork)
     t, count, z, info = result[0], result[1], result[-3], result[-1]
     eigenvalues = result[2] + 1j * result[3] if len(result) == 7 else result[2]
-    # info > n: reordering moved an eigenvalue over the line by rounding; the decomposition still holds.
+    # info > n: after reordering, rounding changed whether an eigenvalue is selected; the decomposition is valid.
     if 0 < info <= len(a):
         t, z = np.full_like(t, np.nan), np.full_like(z, np.nan)
     return t, z, eigenvalues, int(count)
@@ -71,7 +71,7 @@ _FILTERS = RLock()
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """No warnings from SciPy. Filters belong to the process, so threads take turns."""
+    """No warnings from SciPy. Warning filters belong to the process, so a lock protects them."""
     with _FILTERS, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
@@ -79,16 +79,16 @@ def quiet() -> Iterator[None]:
 
 @cache
 def processors() -> int:
-    """How many this process may use."""
+    """The number of processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-# Between these sizes LAPACK's own threads do not get in the way of ours, and a form takes longer than starting one.
+# Sizes for which LAPACK uses no threads and a Schur form takes longer than starting a thread.
 _CONCURRENT_SIZES = range(24, 100)
 
 
 def schur_pair(a: Array, b: Array) -> tuple[Array, Array, Array, Array]:
-    """(T, Z, T', Z') of two matrices: small ones at the same time, which the QR algorithm has no other use of two cores for."""
+    """(T, Z, T', Z') of two matrices, in two threads if they are small: the QR algorithm alone uses one core."""
     if not (len(a) in _CONCURRENT_SIZES and len(b) in _CONCURRENT_SIZES and processors() > 1):
         return (*schur(a)[:2], *schur(b)[:2])
     second: list[Array] = []
@@ -100,7 +100,7 @@ def schur_pair(a: Array, b: Array) -> tuple[Array, Array, Array, Array]:
 
 
 def _schur_without_gil(a: Array) -> tuple[Array, Array]:
-    """(T, Z) by the same routine as `schur`, called without Python's lock: SciPy's wrapper keeps it for the sake of `select`."""
+    """(T, Z) by the routine of `schur`, called without Python's global lock, which SciPy's wrapper holds for `select`."""
     n = len(a)
     t, z, values, work = (
         np.array(a, order="F"),
@@ -127,7 +127,7 @@ def _schur_without_gil(a: Array) -> tuple[Array, Array]:
 
 @cache
 def _routine_without_gil(name: str, char: str) -> Callable[..., None]:
-    """A LAPACK routine by the address that SciPy publishes for Cython; ctypes lets other threads run meanwhile."""
+    """A LAPACK routine at the address that SciPy publishes for Cython; ctypes releases Python's global lock for the call."""
     from scipy.linalg import cython_lapack
 
     capsule = cython_lapack.__pyx_capi__[_LETTER[char] + name]
@@ -147,7 +147,7 @@ def trsyl(a: Array, b: Array, c: Array, sign: int = 1, *, adjoint: bool = False)
 
 
 def svd(a: Array) -> tuple[Array, Array, Array]:
-    """(u, values, vh), economic, by the QR algorithm; NaN where that does not converge."""
+    """(u, values, vh), economic, by the QR algorithm; NaN if it does not converge."""
     u, values, vh, info = routine("gesvd", a.dtype.char)(a, full_matrices=0)
     return (
         (u, values, vh)
@@ -157,11 +157,11 @@ def svd(a: Array) -> tuple[Array, Array, Array]:
 
 
 def eigh(a: Array) -> tuple[Array, Array]:
-    """(values, vectors) of a Hermitian matrix by the QR algorithm; NaN where that does not converge."""
+    """(values, vectors) of a Hermitian matrix by the QR algorithm; NaN if it does not converge."""
     values, vectors, info = routine("heev" if np.iscomplexobj(a) else "syev", a.dtype.char)(a, lower=1)
     return (values, vectors) if info == 0 else (np.full_like(values, np.nan), np.full_like(vectors, np.nan))
 
 
 def balance(a: Array) -> Array:
-    """The powers of two d that balance `a`: diag(d)⁻¹ a diag(d) has rows and columns of like size."""
+    """The powers of two d that balance `a`: diag(d)⁻¹ a diag(d) has rows and columns of similar norms."""
     return routine("gebal", a.dtype.char)(a, scale=1, permute=0)[3]

@@ -19,8 +19,8 @@ from matsign.backends.lapack import processors
 name = "numpy"
 xp = array_api_compat.numpy
 
-# Up to here SciPy's LAPACK, called directly, is up to twice as fast as numpy.linalg. Not above: NumPy and SciPy each bring a
-# BLAS with threads of its own, and from where those start, going to and fro between the two costs ten times the gain.
+# Up to this size SciPy's LAPACK, called directly, is up to twice as fast as numpy.linalg. Above it both use threads, those of
+# its own BLAS, and alternating between the two costs ten times the gain.
 _MAX_LAPACK_SIZE = 80
 
 
@@ -31,7 +31,7 @@ def asarray(x: Any, like: Any = None) -> Array:
     return x if x.dtype.isnative else x.astype(x.dtype.newbyteorder("="))
 
 
-# ``dtype.name`` is computed anew at each use, at the price of a small matrix product.
+# A table, because ``dtype.name`` takes as long as a small matrix product.
 _NAMES = {np.dtype(name): name for name in ("float32", "float64", "complex64", "complex128")}
 
 
@@ -62,7 +62,7 @@ def eye(n: int, like: Array) -> Array:
 @cache
 def _small_eye(n: int, dtype: np.dtype[Any]) -> Array:
     out = np.eye(n, dtype=dtype)
-    out.setflags(write=False)  # it is everybody's
+    out.setflags(write=False)  # the array is shared
     return out
 
 
@@ -84,11 +84,11 @@ def is_complex(x: Array) -> bool:
     return x.dtype.kind == "c"
 
 
-# So few entries a member may have, and more members a stack, that it is passed over entry by entry.
+# `largest` of a stack with more than this many members of at most this many entries reduces entry by entry.
 _MAX_ENTRIES = 16
 
 
-# From here the BLAS works with threads on a dot product, and they go on spinning in the way of SciPy's.
+# From this length the BLAS uses threads for a dot product, which then keep spinning and slow down those of SciPy's BLAS.
 _THREADED_LENGTH = 10_000
 _SUM_LENGTH = 4096
 
@@ -98,7 +98,7 @@ def inner(x: Array, y: Array) -> Array:
         return np.vecdot(x, y).real
     if x.dtype.kind == "c":
         x, y = (np.ascontiguousarray(z).view(z.real.dtype) for z in (x, y))
-    # In pieces, whose sums are short: one long sum in single precision loses a hundred roundings.
+    # Sums of pieces: one long sum in single precision has an error of a hundred roundings.
     whole = x.shape[-1] // _SUM_LENGTH * _SUM_LENGTH
     pieces = (z[:, :whole].reshape(len(z), -1, _SUM_LENGTH) for z in (x, y))
     return np.vecdot(*pieces).sum(-1) + np.vecdot(x[:, whole:], y[:, whole:])
@@ -146,7 +146,7 @@ def dynamic_shapes(x: Array) -> bool:
     return True
 
 
-# Larger members keep the threads of the BLAS busy, and pieces of small ones are done too soon to wait for many.
+# Products of larger members use the threads of the BLAS; chunks of small ones are too short for more threads.
 _MAX_THREADED_SIZE, _MAX_WORKERS = 64, 8
 
 
@@ -163,15 +163,15 @@ def full_precision(x: Array) -> Any:
 
 
 def _gufunc(name: str) -> Any:
-    """The loop over a stack behind a ``numpy.linalg`` function, None where it is not found: NumPy does not promise any."""
+    """The private gufunc of a ``numpy.linalg`` function, or None if this version of NumPy has none."""
     return getattr(getattr(np.linalg, "_umath_linalg", None), name, None)
 
 
 def _gufunc_or_public(name: str, public: Callable[..., Any]) -> Callable[..., Any]:
-    """The loop over a stack behind a ``numpy.linalg`` function, with NaN in the members that have no answer.
+    """The gufunc of a ``numpy.linalg`` function, which returns NaN for members that have no answer.
 
-    What the function does around its loop takes longer than a small matrix. Where a loop is not found, the function takes its
-    place, as for single precision, which it computes in double.
+    The checks in the public function take longer than a small matrix. The public function is called if there is no gufunc,
+    and for single precision, which it computes in double.
     """
     loop = _gufunc(name)
 
@@ -214,7 +214,7 @@ def add_diagonal(x: Array, alpha: Array) -> Array:
 
 
 def known_finite(x: Array) -> bool:
-    # One pass: the sum of finite numbers may overflow, which costs a second look, but nothing else gets through.
+    # One pass. The sum of finite numbers may overflow: then the answer is False and the caller tests each entry.
     return cmath.isfinite(np.vdot(x, x) if x.size < _THREADED_LENGTH else x.sum())
 
 
@@ -234,22 +234,22 @@ _svd, _eigh = _gufunc("svd_s"), _gufunc("eigh_lo")
 
 
 def inv(a: Array) -> Array:
-    # By size alone: a member of a stack gets the same bits as by itself.
+    # The choice depends on the size alone, so that a member of a stack gets the same bits as a single matrix.
     if 16 <= a.shape[-1] <= _MAX_LAPACK_SIZE:
         return lapack.inv(a[0])[None] if len(a) == 1 else np.stack([lapack.inv(x) for x in a])
     return _inv(a)
 
 
 def _call_gufunc(loop: Any, a: Array) -> Any:
-    """What a loop that has several results finds; None where it is no loop for this, or finds NaN for a member."""
+    """The results of a gufunc; None if there is none for this dtype, or if a member is NaN."""
     if loop is None or a.dtype.char not in "dD":
         return None
     found = loop(a)
     return found if known_finite(found[-2]) else None  # the values
 
 
-# numpy.linalg calls LAPACK member by member, so a stack gives the bits that its members give alone. SciPy's own call saves 5
-# microseconds on a single tiny matrix, with other bits: an answer would then depend on the length of its batch.
+# numpy.linalg calls LAPACK for each member, so a member of a stack gets the same bits as a single matrix. SciPy's call saves 5
+# microseconds for a single small matrix, with other bits: an answer would then depend on the length of its batch.
 def svd(a: Array) -> tuple[Array, Array, Array]:
     found: tuple[Array, Array, Array] | None = _call_gufunc(_svd, a)
     if found is not None:
@@ -273,7 +273,7 @@ def eigh(a: Array) -> tuple[Array, Array]:
 
 
 def _member_by_member(usual: Callable[..., Any], other: Callable[..., Any], a: Array) -> list[Array]:
-    """Divide and conquer gives up on some matrices with many values at zero, and so on their stack; the QR algorithm does not."""
+    """For each member: by the QR algorithm if divide and conquer does not converge, as for some with many zero values."""
     if len(a) == 1:
         return [x[None] for x in other(a[0])]
     return [np.concatenate(parts) for parts in zip(*(usual(x[None]) for x in a), strict=True)]
@@ -288,7 +288,7 @@ def eig(a: Array) -> tuple[Array, Array]:
             return np.full(a.shape[:-1], np.nan, dtype), np.full(a.shape, np.nan, dtype)
         parts = [eig(a[i : i + 1]) for i in range(len(a))]
         return np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts])
-    # For real members all of whose eigenvalues are real, NumPy's answer is real.
+    # NumPy returns real arrays for real members if all eigenvalues are real.
     return values.astype(dtype), vectors.astype(dtype)
 
 
@@ -311,14 +311,14 @@ def exponent(x: Array) -> Array:
 def largest(x: Array) -> Array:
     if (
         x.shape[-2] * x.shape[-1] <= _MAX_ENTRIES < len(x)
-    ):  # entry by entry: NumPy takes longer to begin a reduction than to do so short a one
+    ):  # entry by entry: starting a reduction takes longer than such a short one
         return functools.reduce(np.maximum, np.abs(x).reshape(len(x), -1).T)
     return np.maximum.reduce(np.abs(x), axis=(-1, -2))
 
 
 def ldexp(x: Array, e: Array) -> Array:
-    # In C order whatever the order of x: products of other layouts round differently, so that a transposed matrix alone and
-    # one taken out of a stack would differ in their last bits.
+    # In C order for any order of x: products of other layouts round differently, and a single transposed matrix would get other
+    # bits than a member of a stack.
     return np.ldexp(x, e, order="C") if x.dtype.kind == "f" else _complex_ldexp(x, e)
 
 

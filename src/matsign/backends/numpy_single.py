@@ -1,7 +1,7 @@
 """One matrix of NumPy without the axis of a stack: the operations of `backends.numpy`, with the same bits.
 
-Matrices are ``(n, m)`` here and numbers NumPy scalars, which compare and multiply in a twentieth of the time that arrays of
-one number take. A solver that runs here takes the axes of its arrays from the end and numbers by `linear.column`.
+Matrices are ``(n, m)`` and numbers are NumPy scalars, which compare and multiply in a twentieth of the time of arrays with one
+entry. A solver for this backend counts axes from the end and broadcasts numbers by `stacks.broadcast_scalar`.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ _maximum: Callable[..., Array] = np.maximum.reduce
 
 
 class _Namespace:
-    """The array API, with conditions on numbers that take no longer than they must."""
+    """The array API, with faster functions of scalars."""
 
     def __getattr__(self, name: str) -> Any:
         result = getattr(stacks.xp, name)
@@ -210,7 +210,7 @@ def largest(x: Array) -> Array:
 
 def ldexp(x: Array, e: Array) -> Array:
     if e.ndim == 0 and -100 < e < 100 and x.dtype.kind == "f":
-        return np.multiply(x, 2.0 ** int(e), order="C")  # one rounding at most, as there
+        return np.multiply(x, 2.0 ** int(e), order="C")  # at most one rounding, as in `stacks.ldexp`
     return stacks.ldexp(x, e)
 
 

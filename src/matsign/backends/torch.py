@@ -28,7 +28,7 @@ def asarray(x: Any, like: Any = None) -> Array:
     return torch.as_tensor(np.asarray(x), device=None if like is None else like.device)
 
 
-# Tensors by name that hold something else than the entries of one array, on which our operations are wrong or fail.
+# Unsupported tensor classes by name, on which operations fail or give wrong results.
 _UNSUPPORTED = {
     "DTensor": "is a DTensor, spread over devices, which is not supported; pass its full_tensor() if that fits in memory",
     "ShardedTensor": "is a ShardedTensor, spread over devices, which is not supported; gather it first",
@@ -38,7 +38,7 @@ _reasons: dict[type, str | None] = {torch.Tensor: None, torch.nn.Parameter: None
 
 
 def unsupported(x: Array) -> str | None:
-    """Why a tensor is none that is computed with here; None if it is."""
+    """Why a tensor is not supported; None if it is."""
     return _reason(type(x))
 
 
@@ -51,7 +51,7 @@ def _reason(cls: type) -> str | None:
     return _reasons[cls]
 
 
-# The names of dtypes, which are slow to ask for.
+# A table, because the name of a dtype is slow to compute.
 _NAMES = {
     getattr(torch, name): name for name in ("float16", "bfloat16", "float32", "float64", "complex64", "complex128")
 }
@@ -133,24 +133,24 @@ def on_cpu(x: Array) -> bool:
     return x.device.type == "cpu"
 
 
-# What PyTorch says of this processor, if it is one that says it.
+# Whether this processor multiplies bfloat16 in hardware, if PyTorch can tell.
 _HAS_BFLOAT16_UNITS = hasattr(torch.cpu, "get_capabilities") and bool(torch.cpu.get_capabilities().get("amx_bf16"))
 
 
 def fast_half_dtype(x: Array) -> str | None:
-    # Of the two, float16 has the digits, and scaled matrices do not want the range.
+    # float16 has more digits than bfloat16, and scaled matrices do not need the range of bfloat16.
     if x.is_cuda:
         return "float16"
     return "bfloat16" if on_cpu(x) and _HAS_BFLOAT16_UNITS else None
 
 
 def _compiling_or_capturing() -> bool:
-    """Whether there are no values to look at: under torch.compile, and while a CUDA graph is recorded."""
+    """Whether values cannot be read: under torch.compile, and while a CUDA graph is captured."""
     return torch.compiler.is_compiling() or (torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing())
 
 
 def without_values(x: Array) -> bool:
-    """Whether there are shapes and dtypes alone: of a tensor on the device "meta", or a fake one."""
+    """Whether a tensor has only a shape and a dtype: on the device "meta", or a FakeTensor."""
     return x.is_meta or type(x).__name__ == "FakeTensor"
 
 
@@ -186,7 +186,7 @@ def addmm(beta: float, x: Array, alpha: float, a: Array, b: Array) -> Array:
     return torch.baddbmm(x, a, b, beta=beta, alpha=alpha)
 
 
-# By dtype, the size from which one triangle by Triton was measured to take less time than the whole product (benchmarks/gpu.py).
+# For each dtype, the size from which one triangle by Triton is faster than the whole product, as measured by benchmarks/gpu.py.
 _TRITON_FROM_SIZE: dict[torch.dtype, int] = {}
 
 
@@ -207,7 +207,7 @@ def add_diagonal(x: Array, alpha: Array) -> Array:
 
 
 def known_finite(x: Array) -> bool:
-    # One pass: the sum of finite numbers may overflow, which costs a second look, but nothing else gets through.
+    # One pass. The sum of finite numbers may overflow: then the answer is False and the caller tests each entry.
     return not is_traced(x) and cmath.isfinite(x.sum().item())
 
 
@@ -239,7 +239,7 @@ def eig(a: Array) -> tuple[Array, Array]:
 
 
 def _with_numpy_fallback(usual: Callable[..., Any], other: Callable[..., Any], a: Array) -> Any:
-    """Where PyTorch's LAPACK does not converge it raises an error for the whole stack; NumPy's way knows what to do."""
+    """PyTorch raises an error for the whole stack if LAPACK does not converge for a member; then NumPy's backend is called."""
     try:
         return usual(a)
     except torch.linalg.LinAlgError:  # type: ignore[attr-defined]
@@ -267,9 +267,9 @@ def largest(x: Array) -> Array:
 
 
 def ldexp(x: Array, e: Array) -> Array:
-    # Two factors, each a normal number: one alone would overflow for a denormal x.
+    # Two factors: a single one would overflow for a denormal x.
     real = x.real.dtype
-    # Beyond, a factor would be infinite and make NaN of a zero; no number is so far from 1.
+    # Beyond this limit a factor is infinite and 0 becomes NaN; no ratio of two numbers is so large.
     limit = 252 if real == torch.float32 else 2044
     e = e.clamp(-limit, limit)
     half = torch.div(e, 2, rounding_mode="floor")
@@ -313,7 +313,7 @@ def bind(bound: Any, *arrays: Array) -> tuple[Array, ...]:
 
 
 def by_numpy(bound: Any, *arrays: Array) -> bool:
-    return False  # a tensor may want a gradient
+    return False  # a tensor may require a gradient
 
 
 def from_numpy(x: Any, like: Array) -> Array:

@@ -1,4 +1,4 @@
-"""A step as one function of torch's autograd: differentiated by its rule, again and again, and mapped over."""
+"""A bound operation as one function of torch's autograd, with its cotangent as backward pass, to any order, and with vmap."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ Array = torch.Tensor
 
 def bind(bound: Any, *arrays: Array) -> tuple[Array, ...]:
     if torch.compiler.is_compiling():
-        # What looks at values cannot be compiled: torch.compile leaves its graph there and comes back. And of a function
-        # within the derivative of another it has no notion.
+        # Value-dependent operations cause a graph break. torch.compile does not support an autograd function within the backward
+        # of another one.
         if not bound.unrolls:
             return _bind_uncompiled(bound, *arrays)
         if not torch.is_grad_enabled():
@@ -27,7 +27,7 @@ def bind(bound: Any, *arrays: Array) -> tuple[Array, ...]:
 
 
 def _needs_no_autograd(arrays: tuple[Array, ...]) -> bool:
-    """Whether nothing differentiates or maps: the call of an autograd function costs more than that of a small matrix."""
+    """Whether no derivative and no vmap is active: an autograd function takes longer than a small matrix."""
     if torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0:
         return False
     return not (torch.is_grad_enabled() and any([x.requires_grad for x in arrays]))
@@ -42,9 +42,9 @@ _NUMPY_DTYPES = (torch.float32, torch.float64, torch.complex64, torch.complex128
 
 
 def _runs_in_numpy(bound: Any, arrays: tuple[Array, ...]) -> bool:
-    """Whether NumPy computes it: on a CPU its calls of LAPACK and of small products are several times as fast as PyTorch's.
+    """Whether NumPy computes the operation: on a CPU its LAPACK calls and small products are several times as fast as PyTorch's.
 
-    A fixed sequence of products stays where it is.
+    PyTorch computes a fixed sequence of products.
     """
     first = arrays[0]
     return (
@@ -65,7 +65,7 @@ def _call_numpy(bound: Any, arrays: tuple[Array, ...]) -> tuple[Array, ...]:
 
 
 def _tensor(x: Any, inputs: list[Any]) -> Array:
-    """An array of NumPy's as a tensor with memory of its own."""
+    """A NumPy array as a tensor that shares no memory with `inputs`."""
     if not x.flags.c_contiguous or not x.flags.writeable or any([np.may_share_memory(x, y) for y in inputs]):
         x = np.array(x, order="C")
     return torch.from_numpy(x)
@@ -81,7 +81,7 @@ class _AutogradFunction(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        # In steps that torch.compile follows.
+        # One statement each, which torch.compile can trace.
         ctx.bound = inputs[0]
         ctx.count = len(inputs) - 1
         ctx.mark_non_differentiable(*output[-CODES:])

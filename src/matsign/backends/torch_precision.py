@@ -1,4 +1,4 @@
-"""Products as precise as their dtype says, whatever PyTorch has been told to make those of others faster."""
+"""Products in the full precision of their dtype, regardless of the process's settings for faster ones."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ Array = torch.Tensor
 
 
 def full_precision_of(x: Array) -> Any:
-    """A context manager: under autocast, or where float32 stands for less, no iteration here converges."""
-    # Compiled code has the other settings that its caller runs it with.
+    """A context manager without autocast and reduced float32 products, with which no iteration converges."""
+    # The precision of products in compiled code is that of its caller.
     if torch.compiler.is_compiling():
         return _no_autocast(x)
     return _UNCHANGED if _is_full(x) else _set_full(x)
@@ -32,7 +32,7 @@ def _no_autocast(x: Array) -> Any:
 
 
 def _is_full(x: Array) -> bool:
-    """Whether there is nothing to change on a CPU, as nearly always."""
+    """True on a CPU if no setting has to change, the usual case."""
     if x.device.type != "cpu" or _autocast("cpu"):
         return False
     owner: Any = getattr(torch.backends.mkldnn, "matmul", None)
@@ -47,7 +47,7 @@ def _set_full(x: Array) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _float32_products(cuda: bool) -> Iterator[None]:
-    """Products of float32 in float32, and those of float16 summed there."""
+    """Products of float32 computed in float32, and sums of float16 products in float32."""
     owner: Any = getattr(torch.backends.cuda if cuda else torch.backends.mkldnn, "matmul", None)
     if not hasattr(owner, "fp32_precision"):  # PyTorch before 2.9
         before = torch.get_float32_matmul_precision()
@@ -66,7 +66,7 @@ def _float32_products(cuda: bool) -> Iterator[None]:
         yield
     finally:
         if before not in ("ieee", "none"):
-            # It may not have been the product's own setting but that of all there is.
+            # The setting may have been inherited from the global one.
             owner.fp32_precision = "none"
             if owner.fp32_precision != before:
                 owner.fp32_precision = before

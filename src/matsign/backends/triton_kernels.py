@@ -1,7 +1,7 @@
-"""Products that are known to be symmetric, on a GPU: one triangle is computed, the other is its mirror image (Triton).
+"""Symmetric products on a GPU by Triton: one triangle is computed, the other is its mirror image.
 
-Half the work of a general product. Sums are kept in float32. Offsets between members are whole numbers of 64 bits: a stack
-may have more than 2³¹ numbers.
+That is half the work of a general product. Sums are in float32. Offsets between members are 64-bit integers, because a stack
+may have more than 2³¹ entries.
 """
 
 from __future__ import annotations
@@ -35,11 +35,13 @@ def _triangle(
     TILE: tl.constexpr,
     DEPTH: tl.constexpr,
 ) -> None:
-    """The tile (i, j), i ≥ j, of a bᵀ + shift I for one member, and its mirror image. Tiles are counted by rows of it."""
+    """The tile (i, j), i ≥ j, of a bᵀ + shift I for one member, and its mirror image. Tiles of the lower triangle are
+    numbered by rows.
+    """
     member = (tl.program_id(0) // tiles).to(tl.int64)
     tile = tl.program_id(0) % tiles
     i = ((tl.sqrt(8.0 * tile.to(tl.float32) + 1.0) - 1.0) / 2.0).to(tl.int32)
-    # The root may have been rounded over a whole number.
+    # The square root may have been rounded past an integer.
     i = tl.where(i * (i + 1) // 2 > tile, i - 1, i)
     i = tl.where((i + 1) * (i + 2) // 2 <= tile, i + 1, i)
     j = tile - i * (i + 1) // 2

@@ -1,1 +1,1 @@
-"""Direct methods by LAPACK on the CPU: the reference beside the iterations, and their fall-back."""
+"""Direct methods by LAPACK on the CPU: references for the iterations, and their fallback."""

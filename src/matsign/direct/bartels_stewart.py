@@ -1,8 +1,8 @@
 """Schur methods on the CPU for a x + x aᴴ = q and a x aᴴ - d x + q = 0: one Schur form of a, then triangular equations.
 
-Bartels & Stewart (1972) for the first, Barraud (1977) for the second, which is brought into the form of the first by a Cayley
-transform of the Schur factor and then corrected. NumPy stacks in, NumPy stacks out, with entries of moderate size; d, one
-number per member, means nothing to the first equation.
+Bartels & Stewart (1972) for the first, Barraud (1977) for the second, which a Cayley transform of the Schur factor brings into
+the form of the first; the result is then corrected. Arguments and results are NumPy stacks with entries of moderate size; d, one
+number for each member, is ignored for the first equation.
 """
 
 from __future__ import annotations
@@ -24,22 +24,22 @@ Solve = Callable[[Array], Array]
 
 
 class _Triangular(NamedTuple):
-    """An equation in Schur vectors: its inverse (the flag says that q is Hermitian), that of its adjoint, its size by a norm."""
+    """An equation in the Schur basis: its solver (the flag: f is Hermitian), that of the adjoint, and a norm of the operator."""
 
     solve: Callable[[Array, bool], Array]
-    solve_corrected: Callable[[Array, bool], Array]  # corrected, where the first needs it
+    solve_corrected: Callable[[Array, bool], Array]  # with one correction where `solve` needs it
     adjoint_solve: Solve
     size: Callable[[Callable[[Array], float]], float]
 
 
 class _SchurForm(NamedTuple):
-    """An equation for a = u t uᴴ: what is left of it in the basis u."""
+    """The Schur vectors u of a = u t uᴴ, and the equation in this basis."""
 
     u: Array
     equation: _Triangular
 
     def solve(self, q: Array) -> Array:
-        """x in the caller's basis; Hermitian right-hand sides cost less."""
+        """x in the basis of the caller; Hermitian right-hand sides cost less."""
         return self.from_schur_basis(self.equation.solve_corrected(self.to_schur_basis(q), _is_hermitian(q)))
 
     def to_schur_basis(self, q: Array) -> Array:
@@ -60,12 +60,12 @@ def stein(a: Array, q: Array, d: Array) -> tuple[Array, Array]:
 
 
 def lyapunov_responses(a: Array, rights: Array, d: Array) -> tuple[Array, Array]:
-    """(solutions, separation) for right-hand sides (B, k, n, n), k from 0 on."""
+    """(solutions, separation) for right-hand sides (B, k, n, n), k ≥ 0."""
     return _solve_and_separate(a, rights, d, _lyapunov_equation)
 
 
 def stein_responses(a: Array, rights: Array, d: Array) -> tuple[Array, Array]:
-    """The same for the other equation."""
+    """`lyapunov_responses` for the second equation."""
     return _solve_and_separate(a, rights, d, _stein_equation)
 
 
@@ -100,7 +100,7 @@ def _solve_and_separate(a: Array, rights: Array, d: Array, solver: Callable[...,
                 y = form.equation.solve(f, _is_hermitian(right))
                 out[k, i] = _real_if(out, form.from_schur_basis(y))
             if len(rights[k]):
-                # The last one is random, so that its solution is a step of the iteration.
+                # The last right-hand side is random: its solution is the first step of the power iteration.
                 start, steps = form.equation.adjoint_solve(y / _size(y)), 1
             least[k] = _separation(form.equation, start, steps)
     return out, least
@@ -123,9 +123,9 @@ def _schur_form(a: Array, d: float, solver: Callable[..., _Triangular]) -> _Schu
 
 
 def _needs_complex_shift(eigenvalues: Array, d: float, eps: float) -> bool:
-    """Whether a real Cayley transform of the second equation, with θ = ±√d, would cost more digits than a correction brings back.
+    """Whether a real Cayley transform of the second equation, with θ = ±√d, loses more digits than one correction restores.
 
-    An eigenvalue at the distance δ of θ multiplies rounding by d / δ², and after the correction by the square of that.
+    An eigenvalue at the distance δ from θ amplifies rounding by d / δ², after the correction by (d / δ²)² eps.
     """
     theta = math.sqrt(d)
     distance = max(np.abs(eigenvalues - theta).min(), np.abs(eigenvalues + theta).min())
@@ -133,7 +133,7 @@ def _needs_complex_shift(eigenvalues: Array, d: float, eps: float) -> bool:
 
 
 def _real_if(out: Array, x: Array) -> Array:
-    """x as its array wants it: the solution of a real equation is real, whatever the arithmetic."""
+    """The real part of x if `out` is real: the solution of a real equation is real, also when computed in complex numbers."""
     return x.real if np.iscomplexobj(x) and not np.iscomplexobj(out) else x
 
 
@@ -143,12 +143,12 @@ def _probe(like: Array) -> Array:
 
 
 def _singular(equation: _Triangular, q: Array, x: Array) -> bool:
-    """Whether rounding alone may have made the equation singular; nearly always the solution for a random right-hand side tells.
+    """Whether the equation is singular to working precision; the solution for a random right-hand side nearly always decides.
 
-    The distance between the eigenvalues would not do: long Jordan chains make an equation singular with eigenvalues far apart.
+    Distances of eigenvalues are no test: with long Jordan chains an equation is nearly singular though they are far apart.
     """
     n, probe, unit = len(q), _probe(q), ROUNDINGS * float(np.finfo(q.dtype).eps)
-    # What is sent to zero has Hermitian parts that are sent to zero.
+    # The kernel, if any, contains a Hermitian matrix.
     part = probe + probe.conj().T
     size_q, least = _size(q), _size(part) / _size(equation.solve(part, True))
     if size_q > 0:
@@ -183,8 +183,8 @@ def _lyapunov_equation(t: Array, eigenvalues: Array, d: float) -> _Triangular:
 def _stein_equation(t: Array, eigenvalues: Array, d: float) -> _Triangular:
     """For t y tᴴ - d y + f = 0 and tᴴ y t - d y + f = 0, by g y + y gᴴ = -m f mᴴ, m = (t - θI)⁻¹, g = θ m + I/2.
 
-    Any θ with |θ|² = d does that is no eigenvalue; the farthest of a few is taken, and one correction undoes its harm. Where a
-    real one would do too much harm the Schur form is complex.
+    Any θ with |θ|² = d that is not an eigenvalue is allowed; of a few the farthest from the eigenvalues is taken, and one
+    correction restores the digits lost. If a real θ would lose too many the Schur form is complex.
     """
     candidates: Array = np.exp(0.25j * np.pi * np.arange(8)) if t.dtype.kind == "c" else np.array([1.0, -1.0])
     candidates = (math.sqrt(d) * candidates).astype(t.dtype)
@@ -212,7 +212,7 @@ def _congruence(t: Array, y: Array) -> Array:
 
 
 def _quasi_triangular(m: Array, t: Array) -> Array:
-    """m with zeros where the quasi-triangular t has them."""
+    """m with zeros below the diagonal blocks of the quasi-triangular t."""
     m = np.triu(m, -1)
     below = np.arange(len(m) - 1)
     m[below + 1, below] *= np.diagonal(t, -1) != 0

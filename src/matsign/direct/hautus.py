@@ -1,8 +1,8 @@
-"""Modes that nothing moves or sees: eigenvalues λ of (a, e) for which [a - λ e, c] loses its row rank (Hautus 1969).
+"""Uncontrollable modes: eigenvalues λ of (a, e) for which [a - λ e, c] has deficient row rank (Hautus 1969).
 
-Rows are compared at length 1, the blocks at norm 1, because rank has no units. A multiple eigenvalue is computed to a root of the
-working precision only, where the matrix is not singular at all; so λ is corrected: the smallest singular value σ, with the
-singular vectors u and v, moves by -Re uᴴ e v dλ, and is zero at λ + σ / uᴴ e v.
+Rows are scaled to length 1 and blocks to norm 1, so that units do not matter. A multiple eigenvalue is computed only to a root
+of eps, where the matrix is not singular; so λ is corrected: the smallest singular value σ, with the singular vectors u and v,
+changes by -Re uᴴ e v dλ, and is zero at λ + σ / uᴴ e v to first order.
 """
 
 from __future__ import annotations
@@ -18,26 +18,26 @@ _CORRECTIONS = 8
 
 
 class Mode(NamedTuple):
-    """An eigenvalue, and by what relative change of the matrices nothing moves it."""
+    """An eigenvalue, and the relative change of the matrices that makes it uncontrollable."""
 
     value: complex
     distance: float
 
 
 def independence(m: Array) -> float:
-    """The smallest singular value of a wide matrix beside the largest, its rows brought to length 1."""
+    """The ratio of the smallest to the largest singular value of a wide matrix with rows scaled to length 1."""
     return _smallest_singular(m)[-1]
 
 
 def limit(m: Array, eps: float) -> float:
-    """What of the independence of the rows of a matrix may be rounding."""
+    """The independence of rows below which they are dependent to working precision."""
     return 4 * max(m.shape) * eps
 
 
 def weakest_mode(
     a: Array, e: Array, c: Array, suspects: Iterable[complex], project: Callable[[complex], complex | None]
 ) -> Mode | None:
-    """Of the modes near the suspects the one that c is nearest to not moving; `onto` says where λ may be, None for nowhere."""
+    """Of the modes near the suspects the one nearest to uncontrollable; `project` maps λ to the allowed set or to None."""
     modes = [_refine_mode(a, e, c, x, project) for x in suspects]
     return min((x for x in modes if x is not None), key=lambda mode: mode.distance, default=None)
 
@@ -63,7 +63,7 @@ def _refine_mode(
 
 
 def _smallest_singular(m: Array) -> tuple[Array, Array, float, float]:
-    """(u, v, uᴴ m v, how small that is beside the largest) with m v as short as can be when the rows have length 1."""
+    """(u, v, σ, σ / σmax) for the smallest singular value σ of m with rows scaled to length 1: σ = uᴴ m v."""
     sizes = np.abs(m).max(axis=1)  # whose squares do not underflow
     if not sizes.all():
         return np.where(sizes == 0, 1.0, 0.0), np.zeros(m.shape[1]), 0.0, 0.0

@@ -1,6 +1,6 @@
-"""Matrix pencils on the CPU: QZ for Riccati equations, and what stands in the way of their solution. NumPy stacks in and out.
+"""Matrix pencils on the CPU: QZ for Riccati equations, and why an equation has no solution. NumPy stacks in and out.
 
-The extended pencil of a regulator problem (Van Dooren 1981) holds its coefficients as they are: neither r nor e is inverted.
+The extended pencil of a regulator problem (Van Dooren 1981) needs no inverse of r or e.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from matsign.direct import hautus
 def riccati(
     discrete: bool, a: Array, b: Array, q: Array, r: Array, e: Array | None, s: Array | None
 ) -> tuple[Array, Array]:
-    """(x, whether there is one) of a stack, from the stable deflating subspace of the extended pencil by ordered QZ."""
+    """(x, mask of the solved members), from the stable deflating subspace of the extended pencil by ordered QZ."""
     out, found = np.full_like(q, np.nan), np.zeros(len(a), bool)
     for k in range(len(a)):
         problem = [None if x is None else x[k] for x in (a, b, q, r, e, s)]
@@ -31,7 +31,7 @@ def riccati(
 
 
 def _or_default(default: Any, f: Callable[..., Any], *arguments: Any) -> Any:
-    """f of these, or `otherwise` where LAPACK gives up: no ordering, no convergence, a basis that cannot be inverted."""
+    """f of the arguments, or `default` if LAPACK raises: ordering or convergence failed, or a basis is singular."""
     try:
         with lapack.quiet(), np.errstate(all="ignore"):
             return f(*arguments)
@@ -46,7 +46,7 @@ def _stable_graph(a: Array, b: Array, q: Array, r: Array, e: Array | None, s: Ar
 def _pencil(
     a: Array, b: Array, q: Array, r: Array, e: Array | None, s: Array | None, discrete: bool
 ) -> tuple[Array, Array]:
-    """The extended pencil with its inputs projected out: (m, l) of size 2n with m v = λ l v."""
+    """The extended pencil with the inputs eliminated: (m, l) of size 2n with m v = λ l v."""
     n, m = b.shape
     e = np.eye(n, dtype=a.dtype) if e is None else e
     s = np.zeros((n, m), a.dtype) if s is None else s
@@ -71,7 +71,7 @@ def _deflate(left: Array, right: Array, e: Array | None, discrete: bool) -> Arra
 
 
 class _Problem(NamedTuple):
-    """One plant in double precision, with e and s, and the rounding of the precision that it came in."""
+    """One problem in double precision, with e and s, and the eps of its original dtype."""
 
     a: Array
     b: Array
@@ -83,11 +83,11 @@ class _Problem(NamedTuple):
     eps: float
 
     def excess(self, values: Array, size: float) -> Array:
-        """How far eigenvalues lie beyond the boundary of stability; negative inside."""
+        """How far eigenvalues lie outside the boundary of stability; negative for stable ones."""
         return np.abs(values) - 1 if self.discrete else np.real(values) / size
 
     def boundary_point(self, value: complex) -> complex:
-        """The nearest point of the boundary."""
+        """The nearest point of the boundary of stability."""
         return (value / abs(value) if value else 1.0) if self.discrete else 1j * value.imag
 
     def weights(self) -> Array:
@@ -98,7 +98,7 @@ class _Problem(NamedTuple):
 def _problem_of(
     k: int, discrete: bool, a: Array, b: Array, q: Array, r: Array, e: Array | None, s: Array | None
 ) -> _Problem | None:
-    """One of a stack, or None where its numbers are not finite."""
+    """Problem k of a stack, or None if an entry is not finite."""
     e_k = np.eye(a.shape[-1]) if e is None else e[k]
     s_k = np.zeros(b.shape[1:]) if s is None else s[k]
     wide = np.complex128 if np.iscomplexobj(a) else np.float64
@@ -119,8 +119,8 @@ def diagnose(
     closed_loop: Array,
     solves_equation: Array,
 ) -> Array:
-    """Why there is no stabilising solution, as a `Failure`; 0 where `near` says that x solves the equation, and its closed loop
-    is stable but for eigenvalues on the boundary.
+    """Why there is no stabilising solution, as a `Failure`; 0 where x solves the equation (`solves_equation`), and the closed
+    loop is stable except for eigenvalues on the boundary.
     """
     out = np.full(len(a), int(Failure.NOT_CONVERGED), np.int32)
     for k in range(len(a)):
@@ -149,8 +149,8 @@ def _diagnose(p: _Problem, closed_loop: Array, solves_equation: bool) -> Failure
 def explain_failures(
     discrete: bool, a: Array, b: Array, q: Array, r: Array, e: Array | None, s: Array | None, failure: Array
 ) -> tuple[Array, Array]:
-    """(failure, figure) with the number (its real and imaginary part) that shows each `diagnose`; for a plant without one, what
-    comes nearest.
+    """(failure, number for the message as real and imaginary part) for each result of `diagnose`; NOT_CONVERGED is replaced by
+    the most likely cause.
     """
     out, figures = failure.copy(), np.zeros((len(a), 2))
     for k in np.flatnonzero(failure).tolist():
@@ -187,20 +187,20 @@ def _largest_modulus(values: Array) -> float:
 
 
 def _independence_if_singular(m: Array, eps: float) -> float | None:
-    """The independence of the rows of m, where it may be rounding."""
+    """The independence of the rows of m if they are dependent to working precision, else None."""
     found = hautus.independence(m)
     return found if found <= hautus.limit(m, eps) else None
 
 
 def _singular_weight(p: _Problem) -> float | None:
-    """How nearly singular r is, or in discrete time r + bᴴ x b for every x, where that is to working precision."""
+    """The independence of r, in discrete time of r + bᴴ x b for all x, if it is singular to working precision, else None."""
     r_alone = _independence_if_singular(p.r, p.eps)
     if not p.discrete or r_alone is None:
         return r_alone
     independence = _independence_if_singular(np.hstack([p.r.conj().T, p.b.conj().T]), p.eps)
     if independence is not None:
         return independence
-    # A pencil that is singular everywhere: an input that costs nothing and leads to no cost.
+    # A pencil that is singular for all λ: an input without cost that affects no state with a cost.
     n, m = p.b.shape
     zero, none = np.zeros((n, n)), np.zeros((m, n))
     left = np.block([[p.a, zero, p.b], [-p.q, p.e.conj().T, -p.s], [p.s.conj().T, none, p.r]])
@@ -211,17 +211,17 @@ def _singular_weight(p: _Problem) -> float | None:
 
 
 def _singular_descriptor(p: _Problem) -> float | None:
-    """How nearly singular e is, in whatever units of the states, where that is to working precision."""
+    """The independence of e if it is singular to working precision in all units of the states, else None."""
     if _independence_if_singular(p.e, p.eps) is None:
         return None
     return _independence_if_singular(scipy.linalg.matrix_balance(p.e, permute=False)[0], p.eps)
 
 
 def _hardest_to_move(p: _Problem) -> hautus.Mode | None:
-    """The mode that is not stable and that b is nearest to leaving alone."""
+    """The unstable mode that is nearest to uncontrollable by b."""
     values = _eigenvalues(p.a, p.e)
     size = _largest_modulus(values)
-    # Rounding moves a double eigenvalue so far; corrected, it tells on which side it is.
+    # Rounding moves a double eigenvalue by √eps; after the correction its side is known.
     unstable = values[p.excess(values, size) > -(p.eps**0.5)]
 
     def where(value: complex) -> complex | None:
@@ -232,14 +232,14 @@ def _hardest_to_move(p: _Problem) -> hautus.Mode | None:
 
 
 def _unstabilisable(p: _Problem) -> complex | None:
-    """An eigenvalue of (a, e) that is not stable and that b leaves alone."""
+    """An unstable eigenvalue of (a, e) that b does not control."""
     mode = _hardest_to_move(p)
     limit = hautus.limit(np.hstack([p.a, p.b]), p.eps)
     return mode.value if mode is not None and mode.distance <= limit else None
 
 
 def _undetectable(p: _Problem) -> complex | None:
-    """An eigenvalue on the boundary of stability whose motion costs nothing: [a - λ e, b; q, s; sᴴ, r] has dependent columns."""
+    """An eigenvalue on the boundary that the cost does not detect: [a - λ e, b; q, s; sᴴ, r] has dependent columns."""
     a = np.vstack([p.a.conj().T, p.b.conj().T])
     e = np.vstack([p.e.conj().T, 0 * p.b.conj().T])
     weights = p.weights()
@@ -254,8 +254,8 @@ def _undetectable(p: _Problem) -> complex | None:
 def _eigenvalue_on_boundary(p: _Problem) -> complex | None:
     """An eigenvalue of the pencil on the boundary of stability, so that fewer than n are stable.
 
-    Costs that are nowhere negative have none, once every such mode is moved and seen: there a pencil that looks singular is only
-    badly scaled.
+    A semidefinite cost has none if all boundary modes are controllable and detectable: a pencil that is singular to working
+    precision is then only badly scaled.
     """
     if _is_semidefinite(p.weights(), p.eps):
         return None
@@ -269,7 +269,7 @@ def _eigenvalue_on_boundary(p: _Problem) -> complex | None:
 
 
 def _is_semidefinite(m: Array, eps: float) -> bool:
-    """Whether a Hermitian matrix has no negative eigenvalue, whatever the units of its rows."""
+    """Whether a Hermitian matrix, scaled to a diagonal of ones, is positive semidefinite to working precision."""
     diagonal = np.abs(np.diagonal(m).real)
     units = np.where(diagonal > 0, 1 / np.sqrt(np.where(diagonal > 0, diagonal, 1.0)), 1.0)
     values = np.linalg.eigvalsh(units[:, None] * m * units)
@@ -277,8 +277,8 @@ def _is_semidefinite(m: Array, eps: float) -> bool:
 
 
 def _semi_stable(p: _Problem, closed_loop: Array) -> bool:
-    """No eigenvalue beyond the boundary by more than a double one on it moves when it is computed, and those beyond it are: there
-    the pencil is singular, whatever its units.
+    """Whether no eigenvalue lies outside the boundary by more than the rounding error of a double one, and those outside are on
+    the boundary to working precision: the pencil is singular there.
     """
     if not np.isfinite(closed_loop).all():
         return False
@@ -298,10 +298,9 @@ def _is_on_boundary(p: _Problem, value: complex) -> bool:
 def on_boundary(
     discrete: bool, a: Array, b: Array, q: Array, r: Array, e: Array | None, s: Array | None, closed_loop: Array
 ) -> Array:
-    """Whether a change of the data by rounding puts an eigenvalue of the closed loop on the boundary of stability.
+    """Whether rounding of the data may put an eigenvalue of the closed loop on the boundary of stability.
 
-    Such an eigenvalue is double in the pencil of twice the size: the pencil, and not the closed loop, is what must be
-    singular there.
+    Such an eigenvalue is double in the pencil of size 2n, so singularity of the pencil is tested, not of the closed loop.
     """
     out = np.zeros(len(a), bool)
     for k in range(len(a)):

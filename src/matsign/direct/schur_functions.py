@@ -1,6 +1,6 @@
-"""Schur methods on the CPU, the reference beside the iterations and their fall-back: NumPy stacks in, NumPy stacks out.
+"""Schur methods on the CPU, references for the iterations and their fallback: NumPy stacks in, NumPy stacks out.
 
-These are backward stable for every spectrum, at the price of the QR algorithm, which neither batches nor scales.
+They are backward stable for every spectrum, but the QR algorithm has no batches and gains little from more cores.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def _in_left_half(eigenvalue: Any, imaginary: Any = None) -> bool:
 
 
 def sign(stack: Array) -> tuple[Array, Array]:
-    """(mcsgn, failure) from the Schur form with the left half plane first: its corner is a Sylvester equation."""
+    """(mcsgn, failure) from the Schur form with the left half plane first and a Sylvester equation for its corner."""
     out, failure = np.empty_like(stack), np.zeros(len(stack), np.int32)
     eps = float(np.finfo(stack.dtype).eps)
     for k, m in enumerate(_to_double(stack)):
@@ -49,9 +49,9 @@ def sign(stack: Array) -> tuple[Array, Array]:
 
 
 def _refine_sign(s: Array) -> Array:
-    """s after a step of Newton and Schulz where that brings S² nearer to I: the caller's units may magnify what it is off."""
+    """s after a Newton-Schulz step if that reduces ‖S² - I‖, which badly scaled arguments may amplify."""
     one = np.eye(len(s), dtype=s.dtype)
-    with np.errstate(over="ignore", invalid="ignore"):  # of a sign too large to square, which is kept
+    with np.errstate(over="ignore", invalid="ignore"):  # S² may overflow: then s is returned unchanged
         gap = one - lapack.product(s, s)
         better = s + lapack.product(s, gap) / 2
         left = one - lapack.product(better, better)
@@ -59,7 +59,7 @@ def _refine_sign(s: Array) -> Array:
 
 
 def _to_double(stack: Array) -> Array:
-    """Single precision computed in double: that is what makes these the reference."""
+    """Single precision converted to double, in which the reference is computed."""
     return stack.astype({"f": "d", "F": "D"}.get(stack.dtype.char, stack.dtype))
 
 
@@ -70,7 +70,7 @@ def axis(stack: Array) -> Array:
 
 
 def _eigenvalues(m: Array) -> Array:
-    """NaN where LAPACK has none to give: for a matrix that is not finite, or when the QR algorithm does not converge."""
+    """NaN for a matrix that is not finite, or if the QR algorithm does not converge."""
     try:
         return np.linalg.eigvals(m)
     except np.linalg.LinAlgError:
@@ -78,7 +78,7 @@ def _eigenvalues(m: Array) -> Array:
 
 
 def touches_axis(stack: Array) -> Array:
-    """As `axis`, with zero for an eigenvalue like any other."""
+    """As `axis`, but an eigenvalue zero counts as on the axis."""
     out = np.zeros(len(stack), bool)
     for k, m in enumerate(stack):
         tiny = len(m) * np.finfo(m.dtype).eps * np.linalg.norm(m)
@@ -90,16 +90,15 @@ def touches_axis(stack: Array) -> Array:
 
 
 def _on_axis(m: Array, eigenvalues: Array, eps: float) -> bool:
-    """Whether a change of m by rounding puts an eigenvalue at i w: whether m - i w I is singular to working precision.
+    """Whether rounding of m may put an eigenvalue at i w: m - i w I is singular to working precision.
 
-    Looking at the real parts would not do: rounding moves a k-fold eigenvalue by the k-th root of eps. They only tell
-    where it is worth a look.
+    Real parts are no test, because rounding moves a k-fold eigenvalue by the k-th root of eps. They select the candidates for w.
     """
     if not np.abs(eigenvalues.real).min() <= eps**0.25 * np.abs(eigenvalues).max():
         return False  # also for NaN
     n = len(m)
     tiny = n * eps * np.linalg.norm(m)
-    # One near zero is a matter of rtol, and of deflation.
+    # Eigenvalues near zero are treated by rtol and deflation.
     nonzero = eigenvalues[np.abs(eigenvalues.imag) > tiny]
     for k in np.argsort(np.abs(nonzero.real))[:3]:
         shifted = m - 1j * nonzero[k].imag * np.eye(n)
@@ -109,13 +108,13 @@ def _on_axis(m: Array, eigenvalues: Array, eps: float) -> bool:
 
 
 def _smallest_singular_value(a: Array) -> float:
-    """Within a factor near 1, from above, by inverse iteration on aᴴa."""
+    """An upper bound within a factor near 1, by inverse iteration on aᴴa."""
     if len(a) <= 64:
         try:
             return float(np.linalg.svd(a, compute_uv=False)[-1])
         except np.linalg.LinAlgError:
             return math.nan
-    with lapack.quiet():  # of a singular matrix, which is what this looks for
+    with lapack.quiet():  # a singular matrix, which is expected, gives a warning
         lu = scipy.linalg.lu_factor(a, check_finite=False)
     v = np.random.default_rng(0).standard_normal(len(a)) + 0j
     for _ in range(4):
@@ -128,7 +127,7 @@ def _smallest_singular_value(a: Array) -> float:
 
 
 def sylvester(a: Array, b: Array, q: Array) -> tuple[Array, Array]:
-    """(x, failure) with a x + x b = q of moderate size, by Bartels and Stewart (1972); the triangular solver by products."""
+    """(x, failure) with a x + x b = q of moderate size, by Bartels and Stewart (1972) with a blocked triangular solver."""
     out, failure = np.full_like(q, np.nan), np.zeros(len(q), np.int32)
     for k in range(len(q)):
         if not (np.isfinite(a[k].sum()) and np.isfinite(b[k].sum()) and np.isfinite(q[k].sum())):
@@ -168,7 +167,7 @@ def right_sides(a: Array, b: Array, q: Array) -> Array:
 
 
 class _SchurForms(NamedTuple):
-    """a = u r uᴴ and b = v s vᴴ; for what follows, stacks of one."""
+    """a = u r uᴴ and b = v s vᴴ; `inverse` and `adjoint_inverse` map stacks of one."""
 
     r: Array
     u: Array
@@ -199,10 +198,10 @@ def _schur_forms(a: Array, b: Array) -> _SchurForms:
 
 
 def _singular(form: _SchurForms, size_q: float, size_y: float) -> bool:
-    """Whether rounding alone may have made the equation singular; nearly always one random right-hand side tells.
+    """Whether the equation is singular to working precision; one random right-hand side nearly always decides.
 
-    The distance between the spectra would not do: long Jordan chains make an equation singular with eigenvalues far apart.
-    `separation.may_be_singular` and `rounding_separation` in so many words, without what they cost a small matrix.
+    The distance between the spectra is no test: with long Jordan chains an equation is nearly singular though they are far
+    apart. The same tests as `separation.may_be_singular` and `rounding_separation`, without their overhead for a small matrix.
     """
     n, m = len(form.r), len(form.s)
     start = probe_numbers(n, m)
@@ -224,11 +223,11 @@ def _size(x: Array) -> float:
 
 
 def square_root(stack: Array, noise: Array) -> tuple[Array, Array, Array]:
-    """(principal square root, failure, figure) by Björck and Hammarling (1983), as SciPy has it; `noise` as below."""
+    """(principal square root, failure, detail) by SciPy's Schur method (Björck and Hammarling 1983); `noise` as below."""
     finite = np.asarray(np.isfinite(stack).all((-1, -2)))
     if not finite.all():
         stack = np.where(finite[:, None, None], stack, np.eye(stack.shape[-1], dtype=stack.dtype))
-    with lapack.quiet():  # of a singular matrix: the caller looks at the residual
+    with lapack.quiet():  # a singular matrix gives a warning: the caller checks the residual
         root = _scipy_root(stack)
     failure, figure = negative_eigenvalues(stack, noise)
     if np.iscomplexobj(root) and not np.iscomplexobj(stack):
@@ -239,7 +238,7 @@ def square_root(stack: Array, noise: Array) -> tuple[Array, Array, Array]:
 
 
 def _scipy_root(stack: Array) -> Array:
-    """NaN where LAPACK gives up."""
+    """NaN where LAPACK raises."""
     try:
         return np.asarray(scipy.linalg.sqrtm(stack))
     except np.linalg.LinAlgError:
@@ -249,9 +248,9 @@ def _scipy_root(stack: Array) -> Array:
 
 
 def negative_eigenvalues(stack: Array, noise: Array) -> tuple[Array, Array]:
-    """(failure, eigenvalue) of the members that have no root: a negative eigenvalue, or one that a change by `noise` makes so."""
+    """(failure, eigenvalue) of members with a negative eigenvalue, or one that a relative change by `noise` makes negative."""
     failure, figure = np.zeros(len(stack), np.int32), np.zeros((len(stack), 2), stack.real.dtype)
-    # A positive definite Hermitian part is the usual case, and the cheapest proof that the spectrum lies right.
+    # The usual and cheapest case: a positive definite Hermitian part proves that the spectrum lies in the right half plane.
     with np.errstate(all="ignore"):
         factor = load("numpy").cholesky(stack + stack.conj().swapaxes(-1, -2))
     rest = np.flatnonzero(~np.isfinite(factor.sum((-1, -2))) & np.isfinite(stack).all((-1, -2)))
@@ -271,9 +270,9 @@ def _eigenvalues_of_each(stack: Array) -> Array:
 
 
 def _negative_eigenvalue(a: Array, eigenvalues: Array, noise: float) -> complex | None:
-    """An eigenvalue that a change of `a` by rounding may put on the negative axis: a double one may have left it in pairs.
+    """An eigenvalue that rounding of `a` may put on the negative axis: a computed double one may be a pair beside the axis.
 
-    A single one of a real matrix stays on the axis, however small it is.
+    A simple negative eigenvalue of a real matrix stays on the axis, however small it is.
     """
     if not (eigenvalues.real < 0).any():
         return None
@@ -290,7 +289,9 @@ def _negative_eigenvalue(a: Array, eigenvalues: Array, noise: float) -> complex 
 
 
 def graph(a: Array, b: Array, c: Array, d: Array) -> tuple[Array, Array, Array, Array]:
-    """(x, eigenvalues on the right, one on the axis, whether [x; I] spans) for the right subspace of [[a, c], [d, b]]."""
+    """(x, number of eigenvalues on the right, whether one is on the axis, whether [x; I] spans the right invariant subspace) of
+    [[a, c], [d, b]].
+    """
     m, count = _to_double(np.block([[a, c], [d, b]])), np.zeros(len(a), np.int32)
     x, axis, spans = np.full_like(c, np.nan), np.zeros(len(a), bool), np.zeros(len(a), bool)
     eps = float(np.finfo(c.dtype).eps)
@@ -302,7 +303,7 @@ def graph(a: Array, b: Array, c: Array, d: Array) -> tuple[Array, Array, Array, 
             top, bottom = z[:n, : count[k]], z[n:, : count[k]]
             inverse = lapack.inv(bottom)
             x[k] = top @ inverse
-            # Orthonormal columns: a bottom block this flat means that the subspace is not a graph.
+            # The columns are orthonormal: if the bottom block is singular to working precision, the subspace is not a graph.
             spans[k] = bool(np.linalg.norm(inverse) * eps < 1)
     return x, count, axis, spans
 

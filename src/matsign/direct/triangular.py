@@ -1,4 +1,4 @@
-"""Triangular Sylvester and Lyapunov equations by halves: the work becomes products (Jonsson & Kågström 2002)."""
+"""Triangular Sylvester and Lyapunov equations by recursive halving, mostly products (Jonsson & Kågström 2002)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import numpy as np
 from matsign._typing import NDArray as Array
 from matsign.backends import lapack
 
-# LAPACK solves equations of this size without products.
+# Up to this size LAPACK solves an equation unblocked.
 _LEAF = 48
 
 
@@ -35,7 +35,7 @@ def triangular_sylvester(r: Array, s: Array, f: Array, sign: int = 1, *, adjoint
 
 
 def triangular_lyapunov(t: Array, f: Array, hermitian: bool) -> Array:
-    """y with t y + y tᴴ = f for a (quasi-)triangular t; a Hermitian f saves one quarter."""
+    """y with t y + y tᴴ = f for a (quasi-)triangular t; a Hermitian f saves a quarter of the work."""
     if len(f) <= _LEAF:
         return lapack.trsyl(t, t, f, adjoint=True)
     h = _middle(t)
@@ -61,6 +61,6 @@ def flip(t: Array) -> Array:
 
 
 def _middle(t: Array) -> int:
-    """The middle of a quasi-triangular matrix, not through a 2 x 2 block."""
+    """A middle index of a quasi-triangular matrix that does not divide a 2 x 2 block."""
     h = len(t) // 2
     return h + 1 if t[h, h - 1] != 0 else h
