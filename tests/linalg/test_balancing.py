@@ -1,4 +1,4 @@
-"""Balancing: units by powers of two that undo the caller's, and nothing where there is nothing to do."""
+"""Balancing: powers of two that undo a bad choice of units, and no change of balanced matrices."""
 
 import numpy as np
 import pytest
@@ -71,7 +71,7 @@ def test_units_of_alike_rows_and_columns_are_left_alone(on, rng):
 
 
 def test_no_cycle_no_units(rng):
-    """Nothing bounds a nilpotent pattern from below, so nothing is made small."""
+    """A nilpotent pattern has no cycle, so its entries could be made arbitrarily small: e must be 0."""
     a = np.triu(10.0 ** rng.uniform(-9, 9, (6, 6)), 1)
     weight = np.where(a > 0, np.frexp(a)[1], -np.inf)
     assert not balancing.potentials(weight).any()

@@ -1,4 +1,4 @@
-"""The generalised null space: exact singular matrices under exact similarities."""
+"""The generalised null space of exactly singular matrices under exact similarities."""
 
 import numpy as np
 import pytest
@@ -31,7 +31,7 @@ def test_projector_on_the_generalised_null_space(name, on, rng):
     np.testing.assert_allclose(projector, expected, atol=1e-12 * max(1, np.linalg.norm(expected)))
     assert bool(zero.sound[0])
     assert bool(zero.defective[0]) == defective
-    # The eigenvalues that are not zero stay, zero goes to the shift.
+    # The nonzero eigenvalues stay, zero eigenvalues become the shift.
     moved = np.linalg.eigvals(np.asarray(zero.matrix)[0])
     kept = np.linalg.eigvals(core[: n - multiplicity, : n - multiplicity])
     expected = np.concatenate([kept, np.full(multiplicity, float(zero.shift[0]))])
@@ -66,7 +66,7 @@ def signed_permutation(rng, n):
 
 @pytest.mark.parametrize(("lengths", "others"), STRUCTURES)
 def test_hundreds_of_similar_matrices(lengths, others, rng):
-    """What one rounding decides would be wrong for some of them."""
+    """Many draws: a decision that depends on rounding errors would be wrong for some of them."""
     core = block_diagonal(*(np.atleast_2d(float(x)) for x in others), *(jordan(0, k) for k in lengths))
     n, multiplicity = len(core), sum(lengths)
     stack, expected, size = [], [], []
@@ -94,9 +94,9 @@ def test_a_chain_that_rounding_moved_is_not_exact(rng):
 
 
 def test_what_rtol_leaves_open_with_a_chain_is_not_sound():
-    """Moved by 1e-9, a chain of two has eigenvalues of 3e-5 sizes: 1e-4 is no longer clearly something else."""
+    """Perturbed by 1e-9, a Jordan chain of two has eigenvalues ±3e-5, which are not well separated from 1e-4."""
     m = block_diagonal(jordan(0, 2), [[1e-4]], [[1.0]])
-    m[1, 0] = 1e-9  # within rtol, so not exact
+    m[1, 0] = 1e-9  # below rtol, so M is not exactly singular
     backend = backends.load("numpy")
     assert not deflate(backend, m[None], 1e-8).sound[0]
     m[2, 2] = 1e-1

@@ -1,4 +1,4 @@
-"""Products and sums in twice the precision, against exact arithmetic."""
+"""Products and sums in double-word arithmetic, against exact arithmetic."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from matsign.linalg.double_word import dw_add, dw_adjoint, dw_neg, dw_product, f
 
 
 def error(value, exact):
-    """The largest entry of what two floats miss, in 80 digits."""
+    """The largest entry of the error of a double-word result, in 80 digits."""
     missed = exact - truth.exact(np.asarray(value.high)[0]) - truth.exact(np.asarray(value.low)[0])
     return max(float(abs(x)) for x in missed.ravel())
 
@@ -28,7 +28,7 @@ def test_products_keep_half_as_many_digits_again_and_more(n, dtype, on, rng):
 
 @pytest.mark.parametrize("dtype", ["float64", "complex128"])
 def test_a_residual_below_the_rounding_of_its_terms(dtype, rng):
-    """(x y) z - x (y z) is zero; in twice the precision it is far below eps."""
+    """(x y) z - x (y z) is zero; computed in double-word arithmetic it is far below eps."""
     backend = backends.load("numpy")
     x, y, z = (from_double(gaussian(rng, 1, 6, 6, dtype=dtype)) for _ in range(3))
     gap = dw_add(

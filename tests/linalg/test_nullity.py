@@ -1,4 +1,4 @@
-"""Null spaces counted modulo primes, against chains that were built in."""
+"""Null spaces counted modulo primes, for matrices with known Jordan chains."""
 
 import numpy as np
 import pytest
@@ -45,5 +45,5 @@ def test_the_primes_are_primes_with_a_root_of_minus_one():
     for p in nullity._PRIMES:
         assert all(p % k for k in range(2, int(p**0.5) + 1))
         assert nullity._root_of_minus_one(p) ** 2 % p == p - 1
-        # Sums of products of the largest size stay whole numbers in double precision.
+        # Sums of products at the largest size stay exact integers in double precision.
         assert nullity._LARGEST * (p - 1) ** 2 < 2**53

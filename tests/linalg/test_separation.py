@@ -1,4 +1,4 @@
-"""The separation of an equation, by power iteration on its inverse, beside the smallest singular value of its matrix."""
+"""The separation of an equation by power iteration, against the smallest singular value of its matrix."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Small linear algebra on stacks."""
+"""Linear algebra on stacks."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Factors of Gramians: against the factor of the exact solution, low ranks, wide inputs, what is not stable."""
+"""Factors of Gramians: against the factor of the exact solution, low ranks, wide inputs, unstable systems."""
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ both = pytest.mark.parametrize("kind", KINDS)
 
 
 def gap(kind, a, z, b):
-    """What z zᴴ leaves of the equation, beside its terms."""
+    """The relative residual of z zᴴ."""
     x, q = z @ adjoint(z), b @ adjoint(b)
     if kind == "continuous":
         return np.linalg.norm(a @ x + x @ adjoint(a) + q) / (
@@ -57,7 +57,7 @@ def test_columns_are_orthogonal_and_descend(kind, n, eager, rng):
 
 @both
 def test_equals_the_factor_of_the_exact_solution_column_by_column(kind, rng):
-    """Small columns too: the square root that a factor keeps is what forming x would lose."""
+    """Small columns too, which a factorisation of the computed x would lose."""
     f = KINDS[kind][0]
     a = np.diag([-1.0, -2.0, -3.0, -4.0, -5.0]) if kind == "continuous" else np.diag([0.5, 0.4, 0.3, 0.2, 0.1])
     a = a + np.eye(5, k=1)
@@ -202,7 +202,7 @@ SYSTEM = (
 @pytest.mark.parametrize("size", [1e-300, 1e-200, 1e200, 1e300])
 @pytest.mark.parametrize("which", [0, 1, 2])
 def test_condition_does_not_depend_on_the_unit(size, which):
-    """Products of what moves with the Gramians are out of range where the answers and their moves are not."""
+    """Products with Gramians may overflow or underflow where answers and derivatives do not."""
     scaled = [x * size if k == which else x for k, x in enumerate(SYSTEM)]
     for f, count in (
         (matsign.lyapunov_factor, 2),
@@ -221,7 +221,7 @@ def test_condition_does_not_depend_on_the_unit(size, which):
 
 @pytest.mark.parametrize("f", [matsign.lyapunov_factor, matsign.discrete_lyapunov_factor])
 def test_gramian_of_a_moved_factor_in_any_units(f):
-    """States in units so different that the columns of z are parallel to working precision: z zᴴ moves as it should."""
+    """For states in units so different that the columns of z are parallel to rounding, the derivative of z zᴴ is right."""
     torch = pytest.importorskip("torch")
     units = np.array([2.0**40, 1.0, 2.0**-20])
     a, b = SYSTEM[0] / (4 if f is matsign.discrete_lyapunov_factor else 1), SYSTEM[1]

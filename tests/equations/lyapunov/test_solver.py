@@ -1,4 +1,4 @@
-"""Lyapunov and Stein equations: spectra of all kinds, units, singular operators, honest certificates."""
+"""Lyapunov and Stein equations: spectra of all kinds, units, singular operators, reliable certificates."""
 
 import numpy as np
 import pytest
@@ -39,7 +39,7 @@ def discrete_gap(a, x, q):
 
 
 def continuous_matrices(rng):
-    """Stable or mixed matrices on which methods differ, by name."""
+    """Named matrices, stable or with eigenvalues on both sides of the axis, on which methods differ."""
     near = {
         f"{d} from the axis": similar(rng, block_diagonal(rotation(-d, 1.3), rotation(-0.5, 2), -np.eye(2)))
         for d in (1e-6, 1e-10, 1e-13)
@@ -60,7 +60,7 @@ def continuous_matrices(rng):
 
 
 def discrete_matrices(rng):
-    """The same for the unit circle."""
+    """Named matrices with eigenvalues inside, or on both sides of, the unit circle."""
     out = {}
     for name, a in continuous_matrices(rng).items():
         spread = 1.5 * np.abs(np.linalg.eigvals(a)).max()
@@ -96,13 +96,13 @@ def test_discrete_error_is_no_larger_than_the_certificate_says(name, definite, r
 
 
 def check_backward(certificate, terms):
-    """What is left of the equation, over the sum of the norms of its terms as they are evaluated."""
+    """The certificate's backward error is the norm of the residual over the sum of the norms of the terms."""
     left = float(truth.size(sum(terms)) / sum(truth.size(term) for term in terms))
     assert certificate.backward_error == pytest.approx(left, rel=1e-3, abs=1e-20)
 
 
 def check(x, exact, certificate):
-    """The estimate covers the error, within a factor that chance may take, and does not cry wolf."""
+    """The estimate bounds the error up to a random factor, and is not much too large."""
     error = truth.error(x, exact)
     assert error < 30 * certificate.forward_error + 1e-15
     assert certificate.forward_error < 1e4 * error + 1e-13
@@ -125,7 +125,7 @@ def test_hermitian_to_the_last_bit(f, dtype, n, eager, rng):
 
 @given(seed=st.integers(0, 2**32 - 1), n=st.integers(1, 9), dtype=st.sampled_from(DTYPES))
 def test_a_member_has_the_bits_that_it_has_alone(seed, n, dtype):
-    """Members of all kinds in one stack: each gets its own method, whatever its neighbours need."""
+    """Members of all kinds in one stack: the method for each does not depend on the others."""
     rng = np.random.default_rng(seed)
     kinds = [-stable(rng, n, dtype), contraction(rng, n, dtype), gaussian(rng, n, n, dtype=dtype)]
     units = 2.0 ** rng.integers(-20, 20, n)
@@ -178,7 +178,7 @@ SINGULAR = {
     + [(solve_discrete_lyapunov, m) for m in ("auto", "doubling", "schur", None, "direct", "bilinear")],
 )
 def test_every_draw_of_a_singular_equation_is_one(f, method, rng):
-    """As rounding has it in many similarities, with q in the range or zero, so that nothing in x tells."""
+    """Many random similarities, with q in the range or zero, so that x does not reveal the singularity."""
     for core in SINGULAR[f]:
         a = np.stack(
             [similar(rng, core, 10, d) for d in ("complex128",) * 12] + [similar(rng, core, 10) for _ in range(12)]
@@ -226,7 +226,7 @@ def test_the_whole_range_of_numbers(exponent, eager, rng):
 @pytest.mark.parametrize("method", ["auto", "doubling", "schur"])
 @pytest.mark.parametrize("size", [1e3, 1e60, 1e154])
 def test_stein_with_a_large_matrix(size, method, rng):
-    """x is the smaller, -a⁻¹ q a⁻ᴴ and less; here by powers of two above a contraction's inverse."""
+    """For large a, x is about -a⁻¹ q a⁻ᴴ, small; here a is a power of two times the inverse of a contraction."""
     s = 2.0 ** round(np.log2(size))
     a, q = s * np.linalg.inv(contraction(rng, 3)), gaussian(rng, 3, 3)
     x, certificate = certify(solve_discrete_lyapunov)(a, s * q, method=method)
@@ -255,7 +255,7 @@ def test_scipys_methods_and_order_of_arguments(method, rng):
 
 
 def test_units_of_the_states_do_not_matter(rng):
-    """A change of units by powers of two changes the answer by these, to rounding."""
+    """A change of units by powers of two changes the answer only by these powers, up to rounding."""
     a, q = gaussian(rng, 6, 6) / 2 - 2 * np.eye(6), gaussian(rng, 6, 6)
     units = 2.0 ** np.array([-40, 30, 0, 13, -22, 38])
     inner, outer = units[:, None] / units, units[:, None] * units
@@ -307,7 +307,7 @@ def test_batches_broadcast_and_stay_as_they_were(on, rng):
 
 @pytest.mark.parametrize(("dtype", "distance"), [("float32", 1e-4), ("float64", 1e-7), ("float64", 1e-10)])
 def test_stein_with_eigenvalues_near_both_ends_of_the_unit_circle(dtype, distance, eager, rng):
-    """No real Cayley transform is kind to both, and what it loses no certificate of the same kind would show."""
+    """No real Cayley transform is well conditioned for both ends, and a certificate by the same transform would not show it."""
     for _ in range(10):
         u = np.linalg.qr(rng.standard_normal((3, 3)))[0]
         triangle = np.diag([1 - distance, -1 + 0.7 * distance, 0.3]) + np.triu(rng.standard_normal((3, 3)), 1)

@@ -1,4 +1,4 @@
-"""Hankel singular values and balanced truncation: against exact arithmetic, the error bound, models that are no minimal ones."""
+"""Hankel singular values and balanced truncation: exact arithmetic, the error bound, systems that are not minimal."""
 
 import mpmath as mp
 import numpy as np
@@ -49,7 +49,7 @@ def test_values_equal_the_exact_ones(dtype, everywhere, rng):
 
 
 def test_values_far_below_the_first_are_right(rng):
-    """Products of Gramians lose what is below √eps beside the first value; factors keep it down to eps."""
+    """Products of Gramians lose values below √eps of the first one; factors keep them down to eps."""
     n = 12
     a = np.diag(-np.arange(1.0, n + 1))
     b, c = np.ones((n, 1)), np.ones((1, n))
@@ -99,7 +99,7 @@ def test_under_jit(rng):
 
 
 def test_states_that_nobody_reaches_are_left_out(on, rng):
-    """A model with one state and four that do not matter: order 3 has the transfer function of order 1."""
+    """A model with one relevant state and four others: order 3 has the transfer function of order 1."""
     a, b, c = np.diag([-1.0, -2.0, -3.0, -4.0, -5.0]), np.eye(5)[:, :1], np.ones((1, 5))
     small = on(lambda *x: balanced_truncation(*x, order=3), a, b, c)
     assert (small.hsv[1:] < 1e-15).all()
@@ -167,7 +167,7 @@ def test_the_whole_range_of_numbers(exponent, eager, rng):
 
 
 def test_values_at_the_level_of_rounding_are_not_given_up():
-    """A small value moves no more than the factors do."""
+    """The error bound of a small value is at most that of yᴴ z."""
     a = -58.0 * np.eye(5) + np.diag([0, 1e-10, 75.0, 0], 1)
     _, certificate = certify(hankel_singular_values)(a, np.ones((5, 5)), np.arange(25.0).reshape(5, 5) - 9)
     assert certificate.forward_error < 1e-12
@@ -211,7 +211,7 @@ def test_complex_systems_without_states_are_quiet(f):
 
 
 def test_what_cancels_in_a_reduced_model_counts_in_its_certificate():
-    """The state that is kept is a thousand times slower than the entries that its rate is computed from."""
+    """The rate of the kept state is a thousand times smaller than the entries that it is computed from."""
     turned = np.array([[0.8, -0.6], [0.6, 0.8]])
     a = turned @ np.diag([-2.4e-4, -1e-7]) @ turned.T
     b, c = np.array([[3.0, 1.0], [1.0, -2.0]]), np.array([[1.0, 0.5]])

@@ -12,7 +12,7 @@ import darex
 import matsign
 
 CASES = [*carex.cases(), *darex.cases()]
-LARGE = 200  # from here on a case is solved once
+LARGE = 200  # cases of this size or more are solved only once
 METHODS = ("doubling", "sign", "qz")
 BOUNDARY = "CAREX 11, ε = 0"
 
@@ -47,7 +47,7 @@ def by_scipy(case):
 
 
 def moved(case, x, rng):
-    """How far rounding of the data moves the solution: the differential along changes of each entry by up to half an eps."""
+    """The change of the solution under rounding of the data: its differential for changes of each entry by up to eps/2."""
 
     def change(m):
         return 0 * m if m is None else rng.uniform(-1, 1, m.shape) * np.finfo(float).epsneg * abs(m)
@@ -76,7 +76,7 @@ def test_both_collections_are_whole():
 
 @every_case
 def test_residual(case):
-    """In CAREX 8 and in DAREX 4 with its s the exact solution, rounded, leaves 6e-11 and 6e-15 when put into the equation."""
+    """In CAREX 8 and in DAREX 4 with s, the exact solution, rounded, has the residuals 6e-11 and 6e-15."""
     x, certificate = certified(case)
     tol = 1e-15 if case.discrete else 1e-10 if case.name.startswith("CAREX 8,") else 1e-13
     tol = 1e-14 if case.name == "DAREX 4, with s" else tol
@@ -95,10 +95,10 @@ def test_stabilising(case):
         assert case.stable(x)
 
 
-@pytest.mark.filterwarnings("ignore:An ill-conditioned matrix")  # graded, which is another thing
+@pytest.mark.filterwarnings("ignore:An ill-conditioned matrix")  # SciPy warns of graded matrices, too
 @every_case
 def test_error(case):
-    """As good as the best of four solvers, or as the data, but for a factor of ten."""
+    """Within a factor of ten as accurate as the best of four solvers, or as rounding of the data allows."""
     if len(case.a) >= LARGE:
         pytest.skip("solved once")
     x, _ = certified(case)
@@ -112,7 +112,7 @@ def test_error(case):
 @every_case
 @pytest.mark.parametrize("method", ["auto", *METHODS])
 def test_certificate(case, method):
-    """It sees every error above 1e-8, is at most 30 times too small, and cries wolf only where rounding of the data is one."""
+    """It reports every error above 1e-8, is at most 30 times too small, and is large only if rounding of the data matters."""
     if len(case.a) >= LARGE:
         pytest.skip("solved once, for its residual")
     x, certificate = certified(case, method)

@@ -1,4 +1,4 @@
-"""Riccati equations whose coefficients differ by up to the whole range of numbers: one state against its quadratic equation."""
+"""Riccati equations with coefficients over the whole range of numbers: one state, against its quadratic equation."""
 
 import itertools
 
@@ -15,7 +15,7 @@ LIMIT = float(np.finfo(float).max)
 
 
 def continuous(a, b, q, r):
-    """2 a x - (b x)² / r + q = 0, the stabilising solution, or None."""
+    """The stabilising solution of 2 a x - (b x)² / r + q = 0, or None."""
     a, b, q, r = map(mp.mpf, (a, b, q, r))
     g = b * b / r
     if g == 0:
@@ -25,7 +25,7 @@ def continuous(a, b, q, r):
 
 
 def discrete(a, b, q, r):
-    """a² x - x - (a b x)² / (r + b² x) + q = 0, the same."""
+    """The stabilising solution of a² x - x - (a b x)² / (r + b² x) + q = 0, or None."""
     a, b, q, r = map(mp.mpf, (a, b, q, r))
     if b == 0:
         return q / (1 - a * a) if abs(a) < 1 else None
@@ -46,7 +46,7 @@ CASES = [
 @pytest.mark.parametrize(("f", "truth", "a", "b"), CASES, ids=lambda x: getattr(x, "__name__", str(x)))
 @pytest.mark.filterwarnings("error")
 def test_one_state(f, truth, a, b, eager):
-    hopeless = b == 0 and truth(a, b, 1.0, 1.0) is None  # by any cost: every member goes to the last resort
+    hopeless = b == 0 and truth(a, b, 1.0, 1.0) is None  # no cost has a solution: all members use decimal arithmetic
     costs = [float(f"1e{e}") for e in (EXPONENTS[::4] if hopeless else EXPONENTS)]
     q, r = (np.reshape(x, (-1, 1, 1)) for x in zip(*itertools.product(costs, costs), strict=True))
     x, certificate = eager(matsign.certify(f), [[a]], [[b]], q, r, errors="nan")
@@ -72,7 +72,7 @@ def test_what_does_not_fit_is_an_error(eager):
 @pytest.mark.parametrize("f", [matsign.solve_continuous_are, matsign.solve_discrete_are])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_cost_in_any_unit(f, dtype, eager, rng):
-    """q, r and x share a unit, and so do b, the inverse of inputs, and r."""
+    """Scaling q, r and x together, or b and r together (units of the inputs), changes nothing."""
     a, b, q, r = gaussian(rng, 3, 3), gaussian(rng, 3, 2), definite(rng, 3), definite(rng, 2)
     a, b, q, r = (x.astype(dtype) for x in (a, b, q, r))
     x = eager(f, a, b, q, r)
@@ -87,7 +87,7 @@ def test_cost_in_any_unit(f, dtype, eager, rng):
 @pytest.mark.parametrize("ratio", [-600, -400, 400, 600])
 @pytest.mark.parametrize("stable", [True, False])
 def test_gains_at_the_edge(ratio, stable, eager):
-    """The limits that one cost beside the other leads to: no control, least control that stabilises, all that can be had."""
+    """Limits of the ratio q / r: no control, the least stabilising control, and the largest gain."""
     a = np.diag([-1.0, -3.0]) if stable else np.diag([1.0, 3.0])
     q, r = np.eye(2) * 10.0 ** (ratio // 2), np.eye(2) * 10.0 ** (-ratio // 2)
     gain, x, poles = eager(matsign.lqr, a, np.eye(2), q, r)
@@ -112,7 +112,7 @@ def test_one_unknown(a, b, eager):
             root = (mp.mpf(a) - b) ** 2 + 4 * ck * dk
             top, bottom = ((a + b + s * mp.sqrt(root)) / 2 if root >= 0 else mp.mpf(0) for s in (1, -1))
             if root < 1e-6 or not top > mp.mpf(2) ** -40 * abs(bottom) > 0 > bottom:
-                continue  # none, or none that rounding cannot take away
+                continue  # no solution, or one that rounding may remove
             wanted = (top - b) / dk if abs(top - b) > abs(top - a) else ck / (top - a)
             if abs(wanted) > LIMIT:
                 assert not certificate.converged[k]

@@ -1,4 +1,4 @@
-"""lqr and dlqr: the gain of SciPy's solution, the best that any gain can do, and poles that are those of the closed loop."""
+"""lqr and dlqr: gains against SciPy's solution, optimality of the cost, and poles of the closed loop."""
 
 import mpmath as mp
 import numpy as np
@@ -18,7 +18,7 @@ TOLERANCE = {"float32": 2e-4, "float64": 1e-11, "complex64": 2e-4, "complex128":
 
 
 def model(rng, n=4, m=2, dtype="float64", extras=()):
-    """(a, b, q, r, s, e), with the cost definite altogether; s and e are None unless asked for."""
+    """(a, b, q, r, s, e) with a positive definite cost; s and e are None unless they are in `extras`."""
     a, b = gaussian(rng, n, n, dtype=dtype), gaussian(rng, n, m, dtype=dtype)
     cost = definite(rng, n + m, dtype=dtype)
     s = cost[:n, n:] if "s" in extras else None
@@ -27,7 +27,7 @@ def model(rng, n=4, m=2, dtype="float64", extras=()):
 
 
 def by_scipy(f, a, b, q, r, s=None, e=None):
-    """Gain and solution in double precision; e is divided out, with it SciPy refuses good problems now and then."""
+    """Gain and solution in double precision; e is inverted first, because SciPy refuses some good problems with e."""
     wide = [None if x is None else x.astype(np.result_type(x, "float64")) for x in (a, b, q, r, s, e)]
     a, b, q, r, s, e = wide
     back = np.eye(len(a)) if e is None else np.linalg.inv(e)
@@ -82,7 +82,7 @@ def test_on_every_library(f, dtype, on, rng):
 
 @BOTH
 def test_everywhere(f, everywhere, rng):
-    """Under ``jax.jit`` too, once: it takes seconds to compile, complex ones twice as many."""
+    """Also under ``jax.jit``, in one case: compiling takes seconds, for complex numbers twice as long."""
     if everywhere.jit and f is dlqr:
         pytest.skip("the certificates compile its equation, and lqr the rest")
     dtype = "float64" if everywhere.jit else "complex128"
@@ -109,7 +109,7 @@ def test_methods(f, method, rng):
 @BOTH
 @given(seed=st.integers(0, 2**32 - 1), n=st.integers(1, 5), m=st.integers(1, 3), dtype=st.sampled_from(DTYPES[1::2]))
 def test_no_gain_costs_less(f, seed, n, m, dtype):
-    """The cost of a stable closed loop solves a Lyapunov or Stein equation: that of k is x, and of any other it is more."""
+    """The cost of a stable closed loop solves a Lyapunov or Stein equation: it is x for k, and larger for any other gain."""
     rng = np.random.default_rng(seed)
     a, b, q, r, s, _ = model(rng, n, m, dtype, extras=("s",))
     k, x, _ = f(a, b, q, r, s)
@@ -153,7 +153,7 @@ def test_first_order():
 
 
 def test_deadbeat():
-    """r = 0: the gain that zeroes every observed state at once."""
+    """r = 0: the gain that makes every observed state zero in one step."""
     a, b = np.array([[2.0, -1.0], [1.0, 0.0]]), np.array([[1.0], [0.0]])
     gain, x, poles = dlqr(a, b, np.diag([0.0, 1.0]), np.zeros((1, 1)))
     np.testing.assert_allclose(gain, [[2.0, -1.0]], atol=1e-14)
@@ -163,7 +163,7 @@ def test_deadbeat():
 
 @BOTH
 def test_units(f, rng):
-    """Inputs, states and cost in other units: the gain goes along, to the last bits."""
+    """Inputs, states and cost in other units change the gain only by these units, up to rounding."""
     a, b, q, r, s, _ = model(rng, extras=("s",))
     gain, x, poles = f(a, b, q, r, s)
     t, u = np.diag(2.0 ** np.array([30, -20, 0, 7])), np.diag(2.0 ** np.array([-25, 12]))
@@ -179,7 +179,7 @@ def test_units(f, rng):
 def test_a_batch_with_a_bad_member(f, eager, rng):
     members = [model(rng, 3, 2) for _ in range(4)]
     a, b, q, r, *_ = (np.stack(x) if x[0] is not None else None for x in zip(*members, strict=True))
-    a[2], b[2] = np.diag([2.0, 0.5, 0.1]), [[0, 0], [1, 0], [0, 1]]  # nothing moves the eigenvalue 2
+    a[2], b[2] = np.diag([2.0, 0.5, 0.1]), [[0, 0], [1, 0], [0, 1]]  # the eigenvalue 2 is not controllable
     gain, x, poles = eager(f, a, b, q, r, errors="nan")
     assert gain.shape == (4, 2, 3)
     assert poles.shape == (4, 3)
@@ -234,7 +234,7 @@ def test_the_certificate_sees_a_lost_gain(f, rng):
     ],
 )
 def test_there_is_no_least_cost_without_a_positive_r(f, r, figure, eager):
-    """The stabilising solution may well exist, and be a saddle."""
+    """A stabilising solution may exist, but it is a saddle point of the cost."""
     a, b, q = np.diag([0.5, 2.0]), np.eye(2), 30 * np.eye(2)
     with pytest.raises(SpectrumError, match=rf"r .* is not positive definite: its smallest eigenvalue is {figure};"):
         eager(f, a, b, q, np.array(r))
@@ -254,7 +254,7 @@ def test_the_equations_stay_general():
 
 
 def test_a_saddle_in_discrete_time_with_a_positive_r():
-    """r > 0, and r + b x b < 0 all the same: x = -5 for a = 2, b = 1, q = -10, r = 1."""
+    """r > 0 but r + b x b < 0: x = -5 for a = 2, b = 1, q = -10, r = 1."""
     one = np.eye(1)
     np.testing.assert_allclose(matsign.solve_discrete_are(2 * one, one, -10 * one, one), [[-5.0]], rtol=1e-14)
     with pytest.raises(SpectrumError, match="not positive definite: its smallest eigenvalue is -4;"):
@@ -263,7 +263,7 @@ def test_a_saddle_in_discrete_time_with_a_positive_r():
 
 @pytest.mark.parametrize("growth", [1e6, 1e12])
 def test_a_gain_that_the_digits_of_the_solution_do_not_hold(growth, rng):
-    """x is so much larger than r in one direction that r + bᴴ x b, rounded, is singular: the gain has its digits all the same."""
+    """x is so much larger than r in one direction that r + bᴴ x b, rounded, is singular; the gain must be accurate anyway."""
     a, b = np.array([[1.0, growth], [0.0, 1.0]]), gaussian(rng, 2, 3)
     plant = a, b, np.eye(2), np.eye(3)
     (gain, x, poles), certificate = matsign.certify(dlqr)(*plant)
@@ -272,7 +272,7 @@ def test_a_gain_that_the_digits_of_the_solution_do_not_hold(growth, rng):
     right = truth.inverse(wide[3] + wide[1].T @ exact @ wide[1]) @ (wide[1].T @ exact @ wide[0])
     assert truth.error(gain, right) < 1e-14
     assert truth.error(x, exact) < 1e-14
-    # The poles are those of a rounded matrix that is far from normal, and may be wrong by any factor.
+    # The closed loop is far from normal, so its rounding may change the poles by any factor.
     exact_poles = [complex(y) for y in mp.eig(mp.matrix((wide[0] - wide[1] @ right).tolist()))[0]]
     wrong = [min(abs(pole - y) for y in exact_poles) for pole in poles]
     assert certificate.forward_error > np.linalg.norm(wrong) / np.linalg.norm(exact_poles) / 30
@@ -298,7 +298,7 @@ def test_a_weight_that_single_precision_loses_is_solved_with_in_double():
 
 @pytest.mark.slow
 def test_certificate_of_a_gain_where_two_inputs_do_the_same(eager, rng):
-    """The weight r + bᴴ x b has the condition number ‖bᴴ x b‖ / r, and rounding moves the difference of the two gains by that."""
+    """r + bᴴ x b has the condition number ‖bᴴ x b‖ / r, which magnifies rounding in the difference of the two gains."""
     for _ in range(10):
         a, b = gaussian(rng, 5, 5), np.zeros((5, 2))
         b[4] = 1.0
@@ -312,7 +312,7 @@ def test_certificate_of_a_gain_where_two_inputs_do_the_same(eager, rng):
 
 
 def test_gain_of_inputs_that_do_the_same_beside_a_tiny_weight(eager, rng):
-    """Of 1 + 1e-12 eps is lost, and stays lost when the 1 changes by eps: only other units tell."""
+    """In 1 + 1e-12 digits are lost, also if the 1 changes by eps: only computing in other units shows it."""
     for size in 10.0 ** rng.uniform(-14, -9, 10):
         r = definite(rng, 2)
         plant = np.array([[-1.0 - 1e-3 * rng.random()]]), np.ones((1, 2)), np.eye(1), size * (r + r.T) / 2
@@ -326,7 +326,7 @@ def test_gain_of_inputs_that_do_the_same_beside_a_tiny_weight(eager, rng):
 
 @pytest.mark.slow
 def test_gain_where_rounding_alone_makes_the_weight_regular(eager, rng):
-    """Of inputs in units far apart what single precision loses of r leaves gains near zero, and the same in all other units."""
+    """If single precision loses r, for inputs in very different units, the gains are near zero in all systems of units."""
     a = np.array(
         [[3.76, 1.23, -0.25, -0.4], [-1.51, 3.84, 0.29, 0.56], [-0.72, 0.03, 4.16, 1.5], [-1.03, 0.51, 0.37, 4.72]]
     )

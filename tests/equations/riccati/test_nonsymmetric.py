@@ -1,4 +1,4 @@
-"""solve_riccati: the solution that splits the spectrum, and what is said where there is none."""
+"""solve_riccati: the solution that splits the spectrum, and the error messages where there is none."""
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ PEERS = (direct.riccati_by_eigenvectors, direct.riccati_by_schur)
 
 
 def from_solution(rng, n, m, dtype="float64", size=1.0):
-    """a, b, c, d and their solution: built backwards from x, d, and a stable a - x d and b + d x."""
+    """a, b, c, d and their solution x, computed from x, d, a stable a - x d and a positive stable b + d x."""
     x, d = size * gaussian(rng, n, m, dtype=dtype), gaussian(rng, m, n, dtype=dtype)
     a = -stable(rng, n, dtype) + x @ d
     b = stable(rng, m, dtype) - d @ x
@@ -98,7 +98,7 @@ def test_c_zero_is_zero(method, eager, rng):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_c_zero_with_another_stable_solution(method, rng):
-    """Here x = 0 solves the equation and is not the stable solution."""
+    """x = 0 solves the equation but is not the stable solution."""
     a, b, c, d = np.array([[1.0]]), np.array([[-2.0]]), np.zeros((1, 1)), np.ones((1, 1))
     np.testing.assert_allclose(solve_riccati(a, b, c, d, method=method), [[3.0]], rtol=1e-14)
 
@@ -130,7 +130,7 @@ def test_wrong_counts_are_named(left, right, count, method, eager, rng):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_right_counts_but_no_graph(method, eager):
-    """The subspace of the right half plane is the first coordinate: [X; I] cannot span it."""
+    """The invariant subspace of the right half plane is spanned by the first unit vector, which [X; I] cannot span."""
     a, b, zero = np.array([[1.0]]), np.array([[-1.0]]), np.zeros((1, 1))
     with pytest.raises(matsign.SpectrumError, match="not the graph"):
         eager(solve_riccati, a, b, zero, zero, method=method)
@@ -158,7 +158,7 @@ def test_failed_members_leave_the_others_right(everywhere, rng):
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize(("s", "t"), [(1e100, 1), (1e-100, 1), (1, 1e100), (1, 1e-100), (1e60, 1e-60)])
 def test_scales(s, t, method, rng):
-    """All four times s; and x by t: c by t, d by 1/t."""
+    """All four coefficients times s; and x times t, for c times t and d divided by t."""
     a, b, c, d, expected = from_solution(rng, 3, 2)
     x = solve_riccati(s * a, s * b, s * t * c, s / t * d, method=method)
     np.testing.assert_allclose(x / t, expected, atol=1e-10 * np.abs(expected).max())
@@ -201,7 +201,7 @@ def m_matrix(rng, n, m, surplus):
 
 
 def minimal_solution(a, b, c, d):
-    """By fixed-point iteration from zero, which rises monotonically (Guo & Laub 2000); slow, and as simple as can be."""
+    """By a fixed-point iteration from zero, which increases monotonically (Guo & Laub 2000); slow but simple."""
     x, da, db = np.zeros_like(c), np.diag(a)[:, None], np.diag(b)
     for _ in range(200_000):
         # (da - db) x = x d x + x (b - db) + (da - a) x - c, all terms nonnegative
@@ -224,7 +224,7 @@ def test_m_matrices_have_a_minimal_nonnegative_solution(method, n, surplus, eage
 
 @pytest.mark.parametrize("n", [(3, 3), (6, 2), (20, 20)], ids=str)
 def test_singular_m_matrices(n, eager, rng):
-    """Zero is an eigenvalue: the sign does not exist, the minimal solution does, and the certificate says where it stands."""
+    """Zero is an eigenvalue: the sign does not exist, but the minimal solution does, and its certificate has `boundary` set."""
     arguments = m_matrix(rng, *n, 0.0)
     x, certificate = certify(solve_riccati)(*(eager.array(y) for y in arguments), half_plane="left")
     x = np.asarray(x)

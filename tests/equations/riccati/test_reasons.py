@@ -1,4 +1,4 @@
-"""Why a regulator has no answer: each reason by plants that have just that fault, in random coordinates; and no raw errors."""
+"""Reasons why a regulator has no solution: plants with exactly one defect, in random coordinates; no errors of LAPACK."""
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ def discrete(f):
 
 
 def coordinates(rng, n, draw):
-    """A permutation with signs, an orthogonal matrix, or any."""
+    """A signed permutation, an orthogonal matrix, or a general one."""
     if draw % 3 == 0:
         return np.eye(n)[rng.permutation(n)] * rng.choice([-1.0, 1.0], n)
     return unitary(rng, n) if draw % 3 == 1 else gaussian(rng, n, n)
@@ -46,7 +46,7 @@ def figures(text):
 @BOTH
 @pytest.mark.parametrize("jordan", [False, True])
 def test_not_stabilisable(f, jordan, rng):
-    """Modes that b leaves alone, alone or in Jordan blocks: these are computed to a root of the working precision only."""
+    """Uncontrollable modes, simple or in Jordan blocks, whose eigenvalues have only a root of the working precision."""
     for draw in range(DRAWS):
         n = int(rng.integers(2, 8))
         k, m = int(rng.integers(1, n)), int(rng.integers(1, n + 1))
@@ -73,7 +73,7 @@ def test_time_is_that_of_the_caller(f):
 @BOTH
 @pytest.mark.parametrize("jordan", [False, True])
 def test_not_detectable(f, jordan, rng):
-    """A mode on the boundary that costs nothing: where no limit of solutions was found, that is why."""
+    """A mode on the boundary without cost is the reason if no limit of solutions was found."""
     for draw in range(DRAWS):
         n = int(rng.integers(3, 7))
         a, q = np.zeros((n, n)), np.zeros((n, n))
@@ -94,7 +94,7 @@ def test_not_detectable(f, jordan, rng):
 
 @BOTH
 def test_healthy_plants_are_not_accused(f, rng):
-    """Where the methods have failed for no reason in the plant the text does not make one up: also for strongly unstable ones."""
+    """If the methods fail without a defect of the plant, the message names none, also for strongly unstable plants."""
     for draw in range(DRAWS):
         n, m = int(rng.integers(2, 9)), int(rng.integers(1, 3))
         a = gaussian(rng, n, n) + (draw % 3) * 2 * np.eye(n)
@@ -119,7 +119,7 @@ def test_indefinite_costs(f, rng):
 
 
 def test_singular_r(rng):
-    """Of rank one in any coordinates, also where rounding has made an inverse of it."""
+    """r of rank one in any coordinates, also if rounding has made it invertible."""
     for draw in range(DRAWS):
         n, m = 3, int(rng.integers(2, 5))
         v = gaussian(rng, m, 1) * 10.0 ** rng.integers(-3, 4, (m, 1))
@@ -130,7 +130,7 @@ def test_singular_r(rng):
 
 
 def test_a_singular_r_in_discrete_time():
-    """r + bᴴ x b is singular for every x: an input that does nothing, and one whose states nobody pays for."""
+    """r + bᴴ x b is singular for every x: an input without effect, and one whose states have no cost."""
     solve = matsign.solve_discrete_are
     assert "r is singular" in reason(solve, np.eye(2) / 2, np.diag([1.0, 0.0]), np.eye(2), np.diag([1.0, 0.0]))
     assert "r is singular" in reason(solve, np.eye(2) / 2, np.eye(2), np.diag([1.0, 0.0]), np.diag([1.0, 0.0]))
@@ -163,7 +163,7 @@ def test_what_has_a_solution_is_not_refused(f, rng):
 @BOTH
 @pytest.mark.filterwarnings("error")
 def test_one_hopeless_member_is_that_alone(f, eager, rng):
-    """No exception and no warning of LAPACK's, whatever stands in the way; and the others are right."""
+    """No exception or warning of LAPACK for any defect; the other members are right."""
     plants = [
         (gaussian(rng, 2, 2), gaussian(rng, 2, 1), np.eye(2), np.eye(1)),
         (np.full((2, 2), 1e200), np.full((2, 1), 1e-200), np.full((2, 2), 1e300), np.full((1, 1), 1e-300)),

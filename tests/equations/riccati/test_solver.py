@@ -1,4 +1,4 @@
-"""Algebraic Riccati equations, hard, impossible or in odd units: a right answer and an honest certificate, or why not."""
+"""Hard, unsolvable or badly scaled algebraic Riccati equations: an accurate answer and certificate, or the reason why not."""
 
 import mpmath as mp
 import numpy as np
@@ -94,7 +94,7 @@ def test_every_method_on_larger_problems(f, method, eager, rng):
 
 @BOTH
 def test_states_in_unlike_units(f, rng):
-    """Volts beside megapascals: units of 1e±12 change nothing but the units of the answer."""
+    """Units of 1e±12 of the states change only the units of the answer."""
     a, b = gaussian(rng, 3, 3), gaussian(rng, 3, 2)
     units = np.diag([2.0**40, 1.0, 2.0**-40])
     back = np.linalg.inv(units)
@@ -142,7 +142,7 @@ def test_not_stabilisable_is_said(f, a, eager):
     ("f", "a"), [(solve_continuous_are, ZERO), (solve_discrete_are, I1), (solve_discrete_are, -I1)]
 )
 def test_a_mode_on_the_boundary_that_costs_nothing_is_flagged(f, a, eager):
-    """The limit of stabilising solutions is zero: it is returned, and not passed off as stabilising."""
+    """The limit of stabilising solutions, zero, is returned with `boundary` set in its certificate."""
     x, certificate = certify(f)(*(eager.array(y) for y in (a, I1, ZERO, I1)))
     assert abs(float(x[0, 0])) < 1e-7
     assert certificate.boundary
@@ -235,7 +235,7 @@ def test_ill_conditioned_r(tiny, rng):
 
 @pytest.mark.parametrize("distance", [1e-3, 1e-6, 1e-10, 1e-14])
 def test_poles_near_the_boundary(distance):
-    """An undamped oscillator that is hardly steered, and a discrete mode hardly inside the circle."""
+    """An undamped oscillator with a weak input, and a discrete mode just inside the unit circle."""
     oscillator = np.array([[0.0, 1.0], [-1.0, 0.0]]), np.array([[0.0], [1.0]]), distance**2 * I2, I1
     decay = (1 - distance) * I1, I1, distance**2 * I1, I1
     for f, arguments in ((solve_continuous_are, oscillator), (solve_discrete_are, decay)):
@@ -272,7 +272,7 @@ def test_far_from_normal(f, condition, rng):
 @pytest.mark.slow
 @BOTH
 def test_members_have_the_bits_that_they_have_alone(f, rng):
-    """Whatever is beside them: easy, impossible, singular, NaN, slow."""
+    """The other members are easy, unsolvable, singular, NaN or slow."""
     for n, m in ((1, 1), (3, 2), (8, 4), (17, 5), (40, 3)):
         members = []
         for _ in range(6):
@@ -295,7 +295,7 @@ def test_q_or_r_not_hermitian(f, rng):
     for name, bad in (("q", (a, b, q + np.triu(I3 + 1, 1), r)), ("r", (a, b, q, r + np.triu(I2 + 1, 1)))):
         with pytest.raises(ValueError, match=f"^{f.__name__}: {name} is not Hermitian"):
             f(*bad)
-    # Of NaN the members are told, as everywhere.
+    # For NaN the error names the members, as in every function.
     with pytest.raises(SpectrumError, match="NaN"):
         f(a, b, q * np.nan, r)
 
@@ -338,7 +338,7 @@ def test_kept_in_the_flat_namespace():
     ("a", "q", "r"), [(1e12, 1e30, 1.0), (1e12, 1.0, 1e-30), (1e8, 1.0, 1.0), (1e20, 1e60, 1.0), (1e50, 1.0, 1.0)]
 )
 def test_discrete_scalars_whose_terms_cancel(a, q, r):
-    """What is left of the equation is a² times smaller than its terms: none of it is left in working precision."""
+    """The residual is a² times smaller than its terms: in working precision it has no correct digit."""
     x, certificate = certify(solve_discrete_are)(*(np.array([[y]]) for y in (a, 1.0, q, r)))
     with mp.workdps(300):
         a, q, r = mp.mpf(a), mp.mpf(q), mp.mpf(r)
@@ -356,7 +356,7 @@ def test_a_certificate_is_never_zero(f, rng):
 
 
 def test_weights_that_rounding_makes_singular(rng):
-    """r + bᴴ x b has no digit of r left; x and its certificate have theirs."""
+    """r + bᴴ x b has no correct digit of r; x and its certificate are accurate."""
     a = gaussian(rng, 3, 3)
     b = np.array([[0.0, 0.0], [0.0, 0.0], [1.0, 1.0]])
     plant = [y.astype("float32") for y in (a, b, 20 * np.eye(3), np.array([[6e-11, -5e-11], [-5e-11, 1.2e-10]]))]
@@ -376,7 +376,7 @@ def test_a_large_solution_beside_a_regular_r():
 
 
 def test_a_descriptor_is_regular_in_other_units():
-    """Of a plant whose states lie far apart a descriptor is regular."""
+    """The descriptor of a plant with states in very different units is regular."""
     a = np.array([[-0.36, 2.5e13], [-3.6e-14, 0.73]], "float32")
     b = np.array([[-7e5, -11.0], [1.2e-8, 2.6e-8]], "float32")
     e = np.array([[1.17, 0.575], [-0.06, 0.87]], "float32")

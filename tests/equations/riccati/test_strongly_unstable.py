@@ -1,4 +1,4 @@
-"""Strongly unstable plants with few inputs, whose solutions are well conditioned and whose closed loops are not."""
+"""Strongly unstable plants with few inputs: their solutions are well conditioned, their closed loops are not."""
 
 import decimal
 
@@ -15,7 +15,7 @@ BOTH = pytest.mark.parametrize("f", [solve_continuous_are, solve_discrete_are], 
 I1, I3 = np.eye(1), np.eye(3)
 EPS = 2.0**-52
 
-LOST = [  # what working precision made of them
+LOST = [  # each with its error in working precision
     ([[-8, -4, 3], [-4, -8, -4], [8, 3, -4]], [[0], [0], [1]], I3),  # 1.7e-8
     (
         [[9, 7, 3, 8, -6], [-9, 1, 7, 8, 7], [6, 3, 7, 2, 8], [8, -4, 6, -7, -6], [2, 8, 8, 1, -9]],
@@ -27,7 +27,7 @@ LOST = [  # what working precision made of them
 
 
 def reference(f, a, b, q, r):
-    """By doubling in 200 digits, as 80 digits of a projector are not enough here; the equation itself says that it is right."""
+    """By doubling in 200 digits, because 80 digits do not suffice for a projector here; the residual verifies it."""
     with decimal_matrices.precision(200):
         x = decimal_doubling._double_problem(
             f is solve_discrete_are, [*map(decimal_matrices.from_floats, (a, b, q, r)), None, None]
@@ -50,7 +50,7 @@ def error(x, answer):
 
 
 def integers(rng):
-    """A random plant of whole numbers with one input or two."""
+    """A random plant of integers with one or two inputs."""
     n, m = rng.integers(2, 7), rng.integers(1, 3)
     a, b = rng.integers(-9, 10, (n, n)).astype(float), rng.integers(-9, 10, (n, m)).astype(float)
     q = np.eye(n) if rng.random() < 0.5 else np.diag((np.arange(n) == 0).astype(float))
@@ -78,7 +78,7 @@ def test_what_was_lost(a, b, q, eager):
 @BOTH
 @pytest.mark.parametrize(("draw", "count"), [(integers, 40), (scaled, 20), (strong, 6)])
 def test_every_digit_and_an_honest_certificate(f, draw, count):
-    """The conditions of these are below 1e4, the errors of the best other solvers up to 1."""
+    """The condition numbers are below 1e4; the errors of the best other solvers are up to 1."""
     rng = np.random.default_rng(5)
     for _ in range(count):
         plant = draw(rng)
@@ -141,7 +141,7 @@ def test_a_pole_at_one_beside_one_at_1e10(q):
 
 
 def test_delays_without_a_price_of_the_input(eager):
-    """The zero of the plant at -1 becomes a pole of the closed loop: the solution is on the boundary, and known."""
+    """The zero of the plant at -1 becomes a pole of the closed loop: the solution is on the boundary; it is known."""
     a, b, q = np.array([[1, 0.1, 0.005], [0, 1, 0.1], [0, 0, 0]]), I3[:, 2:], np.diag([1.0, 0.0, 0.0])
     v = np.array([1, 0.1, 0.005])
     for turned in (I3, np.linalg.qr(np.arange(9.0).reshape(3, 3) + I3)[0]):
@@ -155,7 +155,7 @@ def test_delays_without_a_price_of_the_input(eager):
 
 @BOTH
 def test_no_solution_stays_none(f):
-    """More digits do not make one: of an indefinite cost, or of a mode that the input does not reach."""
+    """Decimal arithmetic finds no solution for an indefinite cost or an uncontrollable mode."""
     with pytest.raises(SpectrumError, match="no stabilising solution"):
         f(0.5 * I1 if f is solve_discrete_are else 0 * I1, I1, -I1, I1)
     with pytest.raises(SpectrumError, match="not stabilisable"):
@@ -163,7 +163,7 @@ def test_no_solution_stays_none(f):
 
 
 def test_the_best_iterate_comes_with_the_error():
-    """Of a plant too large for more digits; where it does not become an error it is NaN."""
+    """For a plant too large for decimal arithmetic; with ``errors="nan"`` it is NaN."""
     rng = np.random.default_rng(9)
     plant = rng.standard_normal((40, 40)) / 3 + 2 * np.eye(40), rng.standard_normal((40, 1)), np.eye(40), I1
     with pytest.raises(SpectrumError, match="backward error of the best iterate") as caught:
@@ -172,7 +172,7 @@ def test_the_best_iterate_comes_with_the_error():
     assert np.isnan(solve_continuous_are(*plant, errors="nan")).all()
 
 
-SEEN = (  # error 2.2e-14 beside a certificate of 4e-16
+SEEN = (  # had an error of 2.2e-14 with a certificate of 4e-16
     np.array([[-1.0, 6, -2], [-3, -6, 3], [-6, 8, 9]]),
     [
         [12450.134747413907, -361578.66947677755, 0.0031191850160603987],
@@ -189,7 +189,7 @@ SEEN = (  # error 2.2e-14 beside a certificate of 4e-16
 
 
 def test_certificate_where_working_precision_cannot_solve_with_the_weight(rng):
-    """Inputs that do the same beside a small r make r + bᴴ x b singular in working precision."""
+    """Two inputs with the same effect and a small r make r + bᴴ x b singular in working precision."""
     plants = [SEEN]
     for _ in range(10):
         factor = gaussian(rng, 4, 4)
@@ -206,21 +206,21 @@ def test_certificate_where_working_precision_cannot_solve_with_the_weight(rng):
 
 @pytest.mark.slow
 def test_cross_term_along_inputs_that_b_hides(rng):
-    """Beside inputs that do the same, single precision loses r of 1e-10, and with it s r⁻¹ sᴴ: a hundred times the solution."""
+    """With equal inputs, single precision loses r = 1e-10, and so s r⁻¹ sᴴ, a hundred times the solution."""
     for _ in range(20):
         a, s = 0.3 * gaussian(rng, 4, 4), 0.1 * gaussian(rng, 4, 3)
         b = np.outer([1.0, 8, 0, -8], [8.0, 5, 2])
         plant = [x.astype("float32") for x in (a, b, 1.4e6 * np.eye(4), 1e-10 * np.eye(3), np.eye(4), s)]
         try:
             x, certificate = certify(solve_discrete_are)(*plant)
-        except SpectrumError:  # of an indefinite cost
+        except SpectrumError:  # the cost is indefinite
             continue
         assert truth.error(x, truth.discrete_are(*plant)) < 30 * max(certificate.forward_error, 2.0**-23)
 
 
 @BOTH
 def test_single_precision_is_solved_in_double_where_it_does_not_suffice(f, rng):
-    """Each member has the digits of its type, alone as in a stack."""
+    """Each member is accurate to its dtype, alone and in a stack."""
     a = (gaussian(rng, 40, 4, 4) + 3 * np.eye(4)).astype(np.float32)
     b, q, r = gaussian(rng, 40, 4, 1).astype(np.float32), np.eye(4, dtype=np.float32), np.eye(1, dtype=np.float32)
     x = f(a, b, q, r)
@@ -231,7 +231,7 @@ def test_single_precision_is_solved_in_double_where_it_does_not_suffice(f, rng):
 
 
 def test_large_plants_are_right_to_the_last_digits(rng):
-    """What one step in twice the precision leaves is rounding, without a second step to look at it."""
+    """One Newton step with a double-word residual leaves only rounding errors; a second step to verify it is not needed."""
     n = 24
     a, b = gaussian(rng, n, n), gaussian(rng, n, n // 8)
     q, r = np.eye(n), np.eye(n // 8)

@@ -1,4 +1,4 @@
-"""Block triangular forms by projectors, and equations with them: spectra that lines divide, and spectra that none divides."""
+"""Block triangular forms by projectors, and equations with them, for spectra that lines divide or do not divide."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""solve_sylvester: finding the line between two spectra, equations that no line separates, and singular ones."""
+"""solve_sylvester: spectra that a line separates, spectra that no line separates, and singular equations."""
 
 import numpy as np
 import pytest
@@ -46,7 +46,7 @@ def residual(a, b, q, x):
     dtype=st.sampled_from(["float64", "complex128"]),
 )
 def test_newton_finds_any_vertical_line(seed, n, m, kind, a_left, line, dtype):
-    """Any two spectra that a vertical line separates by a few percent of their width, wherever it runs."""
+    """Any two spectra that a vertical line, anywhere, separates by a few percent of their width."""
     rng = np.random.default_rng(seed)
 
     def distances(k):
@@ -73,7 +73,7 @@ def test_newton_finds_any_vertical_line(seed, n, m, kind, a_left, line, dtype):
     dtype=st.sampled_from(["float64", "complex128"]),
 )
 def test_auto_solves_where_no_line_separates(seed, n, m, dtype):
-    """Two random spectra overlap in all directions; the separation of the operator is all that counts."""
+    """Two random spectra overlap in all directions; only the separation of the operator matters."""
     rng = np.random.default_rng(seed)
     a, b, q = gaussian(rng, n, n, dtype=dtype), gaussian(rng, m, m, dtype=dtype), gaussian(rng, n, m, dtype=dtype)
     operator = np.kron(a, np.eye(m)) + np.kron(np.eye(n), b.T)
@@ -168,7 +168,7 @@ def test_larger(n, m, method, rng):
 
 
 def _shared(rng, similarity):
-    """a and -b share the eigenvalue 2, or the pair ±i."""
+    """Matrices a and b for which a and -b share the eigenvalue 2, or the pair ±i."""
     for core_a, core_b in (
         (np.diag([2.0, 3, 5]), np.diag([-2.0, 4])),
         (block_diagonal(rotation(0, 1), [[1.0]]), rotation(0, 1)),
@@ -187,7 +187,7 @@ def _shared(rng, similarity):
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("right", ["random", "zero", "in the range"])
 def test_singular_equation_is_an_error(right, method, similarity, eager, rng):
-    """Whatever q is: with q = 0 or q in the range there are infinitely many solutions, otherwise none."""
+    """For every q: with q = 0 or q in the range there are infinitely many solutions, otherwise none."""
     for a, b in _shared(rng, similarity):
         q = gaussian(rng, 3, 2)
         q = {"random": q, "zero": 0 * q, "in the range": a @ q + q @ b}[right]
@@ -198,7 +198,7 @@ def test_singular_equation_is_an_error(right, method, similarity, eager, rng):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_every_draw_of_a_singular_equation_is_one(method, eager, rng):
-    """As rounding has it in a hundred similarities, with q in the range, so that nothing in x tells."""
+    """A hundred random similarities, with q in the range, so that x does not reveal the singularity."""
     pairs = [pair for _ in range(25) for pair in list(_shared(rng, "random"))[:3]]
     a, b = (np.stack(x) for x in zip(*pairs, strict=True))
     x = gaussian(rng, len(a), 3, 2)
@@ -210,7 +210,7 @@ def test_every_draw_of_a_singular_equation_is_one(method, eager, rng):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_integer_matrices_against_rational_solutions(method, rng):
-    """What has an exact solution is solved or refused by its condition, never wrong without a word."""
+    """An equation is solved as accurately as its condition allows, or refused; never wrong without an error."""
     for _ in range(20):
         n, m = rng.integers(1, 5, 2)
         a, b, q = (rng.integers(-5, 6, shape).astype(float) for shape in ((n, n), (m, m), (n, m)))
@@ -226,7 +226,7 @@ def test_integer_matrices_against_rational_solutions(method, rng):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_units_that_suit_b_but_not_q(method, rng):
-    """What is small in units that balance b is large in the caller's."""
+    """Entries of x that are small in the units that balance b are large in the caller's units."""
     a, b, q = stable(rng, 3), stable(rng, 3), gaussian(rng, 3, 3)
     units = 2.0 ** np.array([20, 0, -20])
     b = units[:, None] * b / units
@@ -385,7 +385,7 @@ ANY_SPECTRUM = {
 @pytest.mark.parametrize("method", ["divide", "eigenvectors", "schur"])
 @pytest.mark.parametrize("name", ANY_SPECTRUM)
 def test_any_spectrum(name, method, dtype, rng):
-    """Errors as small as those of Schur vectors, or smaller: these two are refined."""
+    """Errors at most as large as those of Schur vectors, because both methods refine x."""
     a, b = (x.astype(dtype) for x in ANY_SPECTRUM[name](rng, dtype))
     exact = gaussian(rng, len(a), len(b), dtype=dtype)
     q = a @ exact + exact @ b
@@ -406,7 +406,7 @@ def test_any_spectrum_on_every_library(method, on, rng):
 
 @pytest.mark.compiles
 def test_no_line_under_a_trace(rng):
-    """Refined eigenvectors, batched, next to a member that has a line and one that is singular; and mapped over."""
+    """Refined eigenvectors in a batch with a separable and a singular member, also under ``vmap``."""
     jax = pytest.importorskip("jax")
     a, b = ANY_SPECTRUM["several Jordan blocks"](rng, "float64")
     n, m = len(a), len(b)
@@ -422,7 +422,7 @@ def test_no_line_under_a_trace(rng):
 
 @pytest.mark.compiles
 def test_divide_under_a_trace(rng):
-    """A program for a CPU calls NumPy, which has values to choose the blocks by; where there are none, it says what to use."""
+    """A program for a CPU calls NumPy, which chooses blocks by values; without values the error names other methods."""
     jax = pytest.importorskip("jax")
     a, b, q = gaussian(rng, 20, 20), gaussian(rng, 20, 20), gaussian(rng, 20, 20)
     x = jax.jit(lambda *x: solve_sylvester(*x, method="divide"))(a, b, q)
@@ -433,7 +433,7 @@ def test_divide_under_a_trace(rng):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_long_jordan_chains_are_singular_with_eigenvalues_far_apart(method, rng):
-    """q is in the range, so that nothing in x tells."""
+    """q is in the range, so that x does not reveal the singularity."""
     a = similar(rng, block_diagonal(*[jordan(v, 20) for v in (2, -2, 4)]), 10)
     b = similar(rng, block_diagonal(*[jordan(v, 30) for v in (1, -1)]), 10)
     x = gaussian(rng, 60, 60)
@@ -443,7 +443,7 @@ def test_long_jordan_chains_are_singular_with_eigenvalues_far_apart(method, rng)
 
 @pytest.mark.parametrize("method", METHODS)
 def test_no_answer_to_a_singular_equation_on_two_sides_of_a_line(method, rng):
-    """A line runs between the spectra, ten times rounding away from both; the nonnormal parts make the equation singular."""
+    """A line separates the spectra by ten times rounding; the nonnormal parts make the equation singular."""
     a, b = (0.02 * np.eye(12) + np.eye(12, k=1) for _ in range(2))
     x = gaussian(rng, 12, 12)
     with pytest.raises(matsign.SpectrumError, match=r"share an eigenvalue|no vertical line|did not converge"):
@@ -451,7 +451,7 @@ def test_no_answer_to_a_singular_equation_on_two_sides_of_a_line(method, rng):
 
 
 def exact_problem(rng, power, kind):
-    """(a, b, x, q) without any rounding in q: small integers, but for an eigenvalue of b at 2^-power from one of -a."""
+    """(a, b, x, q) with exact q: small integers, except an eigenvalue of b at the distance 2^-power from one of -a."""
     n, m = rng.integers(1, 6, 2)
     core_a, core_b = (np.diag(rng.integers(-4, 5, k).astype(float)) for k in (n, m))
     if kind != "diagonal":
@@ -470,7 +470,7 @@ def exact_problem(rng, power, kind):
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("kind", ["diagonal", "bidiagonal", "Jordan"])
 def test_certificate_sees_every_large_error(kind, method, rng):
-    """Separations from 1 down to rounding: what is wrong by more than 1e-8 is estimated so, and what is well-posed is not."""
+    """Separations from 1 to rounding: errors above 1e-8 are estimated as such; well-posed equations get small estimates."""
     seen = 0
     for power in (0, 7, 20, 27, 33, 40, 46):
         for _ in range(6):
@@ -498,7 +498,7 @@ def test_separation_scales_with_the_operator(on, rng):
 
 @pytest.mark.parametrize("dtype", ["float64", "complex64"])
 def test_the_lyapunov_equation_as_a_sylvester_equation(dtype, on, rng):
-    """b = aᴴ, alone and beside others."""
+    """b = aᴴ, alone and in a batch with other members."""
     a = np.stack([-stable(rng, 9, dtype), gaussian(rng, 9, 9, dtype=dtype), -stable(rng, 9, dtype)])
     q = gaussian(rng, 3, 9, 9, dtype=dtype)
     b = np.stack([a[0].conj().T, a[1].conj().T, -stable(rng, 9, dtype)])

@@ -1,1 +1,1 @@
-"""Lyapunov and Stein equations."""
+"""Lyapunov equations a x + x aᴴ = q, Stein equations a x aᴴ - x + q = 0, and factors of their solutions."""

@@ -1,4 +1,4 @@
-"""How wrong the solution of a Lyapunov or Stein equation may be, and how nearly singular the equation is."""
+"""Error estimates for Lyapunov equations a x + x aᴴ = q and Stein equations a x aᴴ - x + q = 0, and their separation."""
 
 from __future__ import annotations
 
@@ -44,42 +44,44 @@ _SAMPLES = 2
 def _error_estimate(
     backend: Backend, equation: Equation, value: Array, posed: ScaledEquation, *, rounded: bool = False
 ) -> Residual:
-    """What is left of the equation beside its terms; a correction for it and for what rounding can hide; the separation.
+    """Backward error, correction and separation.
 
-    What is left is computed in twice the working precision, because its rounding would look like an error of an answer that is
-    right. Its correction is joined by those for random changes of the data by rounding: what is wrong, and what cannot be known
-    (Kenney & Laub 1994). Large matrices have one such change, in one right-hand side with what is left: each of its
-    many directions tells. An x that is `rounded`, a product itself, has no more digits to show than working precision sees there.
+    The residual is computed in double-word arithmetic: its rounding in working precision would look like an error of x. To
+    the solution for the residual, the error of x, the correction adds those for random perturbations of the data by rounding,
+    the uncertainty of the exact solution (Kenney & Laub 1994). Large matrices get one perturbation, added to the residual:
+    its many random entries average out. For a `rounded` x, a computed product z zᴴ, a residual in working precision suffices.
     """
     xp, (a, q, d, outer, scale, size) = backend.xp, posed
     x, large = backend.ldexp(value, -scaling.add_exponents(outer, scale)), a.shape[-1] > shared_sums.SMALL
     if large and rounded:
-        gap = total(equation.terms(a, x, q, d))
+        residual = total(equation.terms(a, x, q, d))
     else:
-        gap = equation.exact_gap(backend, from_double(a), from_double(x), from_double(q), d).high
+        residual = equation.exact_gap(backend, from_double(a), from_double(x), from_double(q), d).high
     if large:
-        rights = (gap + _rounding_change(backend, equation, a, x, q, 0))[:, None]
+        rights = (residual + _data_perturbation(backend, equation, a, x, q, 0))[:, None]
     else:
-        rights = xp.stack([gap, *(_rounding_change(backend, equation, a, x, q, k) for k in range(_SAMPLES))], axis=1)
-    # A positive semidefinite right-hand side shows much of the separation, where a general one does not.
+        rights = xp.stack(
+            [residual, *(_data_perturbation(backend, equation, a, x, q, k) for k in range(_SAMPLES))], axis=1
+        )
+    # For a semidefinite q, as with Gramians, ‖q‖ / ‖x‖ is a good upper estimate of the separation; for a general q it is not.
     known = norm(backend, q) / safe_divisor(backend, norm(backend, x)) if rounded else None
     solved, least = _responses(backend, equation, a, rights, d, known)
     solved = each_in_callers_units(
         backend,
-        lambda gap, a, d: _responses(backend, equation, a, gap[:, None], d, backend.ones(d))[0][:, 0],
+        lambda residual, a, d: _responses(backend, equation, a, residual[:, None], d, backend.ones(d))[0][:, 0],
         lambda x, right, a, d: equation.terms(a, x, right, d),
         *(solved, outer, rights, a, d),
     )
-    # In the caller's units all terms weigh as the caller sees them.
-    left = backward(backend, *solve_weighed(backend, outer, gap, *equation.terms(a, x, q, d)))
+    # The backward error is measured in the caller's units.
+    left = backward(backend, *solve_weighed(backend, outer, residual, *equation.terms(a, x, q, d)))
     step = scaling.at_least_rounded(
         backend, backend.ldexp(correction(backend, solved), scaling.add_exponents(outer, scale)), value
     )
     return Residual(left, (step,), backend.ldexp(least, size))
 
 
-def _rounding_change(backend: Backend, equation: Equation, a: Array, x: Array, q: Array, k: int) -> Array:
-    """How a random change of each entry of a and q by rounding moves what is left of the equation; the k-th such change."""
+def _data_perturbation(backend: Backend, equation: Equation, a: Array, x: Array, q: Array, k: int) -> Array:
+    """The change of the residual under the k-th random perturbation of each entry of a and q by rounding."""
     n = q.shape[-1]
     noise = backend.eps(q) * random_probe(backend, _SAMPLES * n, n, q)[:, k * n : (k + 1) * n]
     change = backend.xp.where(broadcast_scalar(is_hermitian(q)), math.sqrt(2) * hermitian(noise), noise)
@@ -89,11 +91,12 @@ def _rounding_change(backend: Backend, equation: Equation, a: Array, x: Array, q
 def _responses(
     backend: Backend, equation: Equation, a: Array, rights: Array, d: Array, known: Array | None
 ) -> tuple[Array, Array]:
-    """The solutions for right-hand sides (B, k, n, n), and the separation, of which a bound from above may be known."""
+    """(solutions for right-hand sides (B, k, n, n), separation); `known`: an upper bound on the separation, or None."""
     if backend.on_cpu(a) and not backend.is_traced(a) and a.shape[-1] > shared_sums.SMALL:
         ranges = [slice(k, k + 1) for k in range(len(a))]
         parts = [
-            _of_member(backend, equation, a[k], rights[k], d[k], None if known is None else known[k]) for k in ranges
+            _member_responses(backend, equation, a[k], rights[k], d[k], None if known is None else known[k])
+            for k in ranges
         ]
         return backend.xp.concat([x for x, _ in parts]), backend.xp.concat([least for _, least in parts])
     if backend.on_cpu(a):
@@ -108,10 +111,10 @@ def _responses(
     return solved, least
 
 
-def _of_member(
+def _member_responses(
     backend: Backend, equation: Equation, a: Array, rights: Array, d: Array, known: Array | None
 ) -> tuple[Array, Array]:
-    """Those of one large member: from the powers of a sum where there is one to rely on, else from a Schur form."""
+    """`_responses` of one large member: from the powers of a sum if it is reliable, else from a Schur form."""
     if not bool(equation.mixed(backend, a)[0]):
         sums = equation.sums(backend, a, d)
         if sums.is_reliable(backend, ROUNDINGS * backend.eps(a) * equation.size(backend, a, d, norm)):

@@ -1,4 +1,7 @@
-"""How a factor z of a Gramian z zᴴ moves with the system."""
+"""Derivatives of a factor z of the Gramian x = z zᴴ, where a x + x aᴴ + b bᴴ = 0 or a x aᴴ - x + b bᴴ = 0.
+
+`equations.lyapunov.factors` states the formula for dz.
+"""
 
 from __future__ import annotations
 
@@ -17,9 +20,9 @@ Array = Any
 
 
 def _pseudo_inverse(backend: Backend, z: Array) -> Array:
-    """z⁺ of a z whose columns are independent or zero."""
+    """z⁺; the nonzero columns of z must be linearly independent."""
     xp = backend.xp
-    # z⁺ does not depend on what its columns are divided by first; of unit length they are nearly orthonormal.
+    # Scaling the columns to unit length first conditions the Gram matrix well and does not change z⁺.
     size = backend.stop_gradient(xp.sqrt(xp.sum(xp.abs(backend.stop_gradient(z)) ** 2, axis=-2, keepdims=True)))
     size = backend.astype(safe_divisor(backend, size), backend.dtype_name(z))
     unused = backend.astype((backend.stop_gradient(z) == 0).all(-2), backend.dtype_name(z))
@@ -34,15 +37,16 @@ def gramian_jvp(backend: Backend, a: Array, b: Array, x: Array, da: Array, db: A
 
 
 def gramian_vjp(backend: Backend, a: Array, b: Array, x: Array, bar: Array) -> tuple[Array, Array]:
-    """Its adjoint: aᴴ y + y a + x̄ = 0 gives ā = 2 y x and b̄ = 2 y b."""
+    """The adjoint of `gramian_jvp`: aᴴ y + y a + x̄ = 0 gives ā = 2 y x and b̄ = 2 y b."""
     y = hermitian(solve_stable_lyapunov(backend, adjoint(a), hermitian(bar)))
     return 2 * y @ x, 2 * y @ b
 
 
 def _factor_change(backend: Backend, z: Array, dx: Array) -> Array:
+    """dz = (I - ½ z z⁺) dx z⁺ᴴ."""
     plus = _pseudo_inverse(backend, z)
-    turned = dx @ adjoint(plus)
-    return turned - z @ (plus @ turned) / 2
+    dx_plus = dx @ adjoint(plus)
+    return dx_plus - z @ (plus @ dx_plus) / 2
 
 
 def _factor_change_adjoint(backend: Backend, z: Array, bar: Array) -> Array:
@@ -52,7 +56,7 @@ def _factor_change_adjoint(backend: Backend, z: Array, bar: Array) -> Array:
 
 
 _UNITS = Operation(
-    "units that balance",
+    "balancing units",
     shapes_of("(n,n)"),
     shapes_of("(n)"),
     solve=lambda backend, a: solution(
@@ -64,34 +68,34 @@ _UNITS = Operation(
 )
 
 
-class _Units(NamedTuple):
-    """Exponents of the units of the states that balance a (B, n, 1), in which the columns of z are not nearly parallel."""
+class _StateUnits(NamedTuple):
+    """Exponents (B, n, 1) of the units of the states that balance a; in them the columns of z are not nearly parallel."""
 
     e: Array
 
     def state(self, backend: Backend, x: Array) -> Array:
-        """A matrix with a row for each state, b or z, in these units."""
+        """x (b or z, with one row per state) in these units."""
         return backend.ldexp(x, -self.e)
 
     def dual(self, backend: Backend, x: Array) -> Array:
-        """A gradient by such a matrix."""
+        """The gradient with respect to b or z in these units."""
         return backend.ldexp(x, self.e)
 
     def matrix(self, backend: Backend, a: Array) -> Array:
-        """a, or a change of it."""
+        """a or da in these units."""
         return backend.ldexp(a, self.e.mT - self.e)
 
 
-def _units(backend: Backend, a: Array) -> _Units:
+def _balancing_units(backend: Backend, a: Array) -> _StateUnits:
     e = backend.stop_gradient(apply(backend, _UNITS, backend.stop_gradient(a))[0])
-    return _Units(backend.xp.astype(e, backend.xp.int32)[:, :, None])
+    return _StateUnits(backend.xp.astype(e, backend.xp.int32)[:, :, None])
 
 
 def tangent_in_units(tangent: Callable[..., Arrays]) -> Callable[..., Arrays]:
-    """The tangent of a factor from that in units that balance a: right for z zᴴ, as any other choice of factor is."""
+    """Compute the tangent of a factor in the units that balance a: dz then differs, but d(z zᴴ) does not."""
 
     def scaled_tangent(backend: Backend, value: Arrays, arrays: Arrays, tangents: Arrays) -> Arrays:
-        (z,), (a, b), (da, db), units = value, arrays, tangents, _units(backend, arrays[0])
+        (z,), (a, b), (da, db), units = value, arrays, tangents, _balancing_units(backend, arrays[0])
         z, b, db = (units.state(backend, x) for x in (z, b, db))
         a, da = units.matrix(backend, a), units.matrix(backend, da)
         return (units.dual(backend, tangent(backend, (z,), (a, b), (da, db))[0]),)
@@ -100,10 +104,10 @@ def tangent_in_units(tangent: Callable[..., Arrays]) -> Callable[..., Arrays]:
 
 
 def cotangent_in_units(cotangent: Callable[..., Arrays]) -> Callable[..., Arrays]:
-    """Its adjoint."""
+    """The adjoint of `tangent_in_units`."""
 
     def scaled_cotangent(backend: Backend, value: Arrays, arrays: Arrays, cotangents: Arrays) -> Arrays:
-        (z,), (a, b), units = value, arrays, _units(backend, arrays[0])
+        (z,), (a, b), units = value, arrays, _balancing_units(backend, arrays[0])
         given = (units.state(backend, z),), (units.matrix(backend, a), units.state(backend, b))
         bar_a, bar_b = cotangent(backend, *given, (units.dual(backend, cotangents[0]),))
         return units.matrix(backend, bar_a), units.state(backend, bar_b)
@@ -128,7 +132,7 @@ def discrete_tangent(backend: Backend, value: Arrays, arrays: Arrays, tangents: 
 
 
 def discrete_cotangent(backend: Backend, value: Arrays, arrays: Arrays, cotangents: Arrays) -> Arrays:
-    """aᴴ y a - y + x̄ = 0 gives ā = 2 y a x and b̄ = 2 y b."""
+    """aᴴ y a - y + x̄ = 0 gives ā = 2 y a x and b̄ = 2 y b, for x = z zᴴ."""
     (z,), (a, b) = value, arrays
     y = hermitian(solve_stable_stein(backend, adjoint(a), _factor_change_adjoint(backend, z, cotangents[0])))
     return 2 * y @ (a @ z) @ adjoint(z), 2 * y @ b

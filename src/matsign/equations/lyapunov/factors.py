@@ -1,13 +1,13 @@
 """Factors of Gramians: z with x = z zᴴ, where a x + x aᴴ + b bᴴ = 0 or a x aᴴ - x + b bᴴ = 0 for a stable a.
 
-x is the covariance of the states under white noise through b, and says which states b can reach. The doubling of
-`iterations.smith` applied to factors puts c z beside z; compressed as it goes, z keeps as many columns as x has eigenvalues above
-rounding (`iterations.smith_factored`). Whatever b, that is one inverse and then one large product a step.
+x is the covariance of the states under white noise through b; its range is the controllable subspace. A doubling step of
+`iterations.smith` for the factor is z ← [z, c z], c ← c². Compressed after each step, z keeps as many columns as x has
+eigenvalues above rounding (`iterations.smith_factored`). The cost is one inverse, then one large product a step.
 
-Differential:  x moves by a dx + dx aᴴ = -(da x + x daᴴ + db bᴴ + b dbᴴ). z is determined by x but for a unitary factor on its
-right. Of all its moves the rule takes the shortest, the one with z⁺ dz Hermitian: dz = (I - ½ z z⁺) dx z⁺ᴴ. It gives every
-function of z zᴴ its derivatives, and to every order, because another choice of factor would turn dz as it turns z. Where x is
-singular it stays so to first order, and (I - z z⁺) dx (I - z z⁺) = 0.
+Differential:  dx solves a dx + dx aᴴ = -(da x + x daᴴ + db bᴴ + b dbᴴ). x determines z up to a unitary factor on the right.
+Of all dz with d(z zᴴ) = dx the rule takes the one of least norm, z⁺ dz Hermitian: dz = (I - ½ z z⁺) dx z⁺ᴴ. It gives functions
+of z zᴴ their derivatives to every order, because for the factor z u, u unitary, it gives dz u. If x is singular,
+(I - z z⁺) dx (I - z z⁺) = 0: x stays singular to first order.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from matsign.linalg.stacks import adjoint, broadcast_scalar, norm, safe_divisor,
 class System(NamedTuple):
     """ẋ = a x + b u, y = c x in units in which a is balanced and the largest entries are near 1.
 
-    In the caller's units the states are 2^e times these, b is 2^b_scale times larger, c 2^c_scale, and a 4^half.
+    In the caller's units the states are 2^e times these; b is 2^b_scale times larger, c 2^c_scale times, and a 4^half times.
     """
 
     a: Array
@@ -53,7 +53,7 @@ class System(NamedTuple):
 
 
 class Gramians(NamedTuple):
-    """Factors z zᴴ of the controllability and y yᴴ of the observability Gramian of a `System`, and how they were come by."""
+    """Factors of the controllability Gramian z zᴴ and the observability Gramian y yᴴ of a `System`."""
 
     z: Array
     y: Array
@@ -62,13 +62,13 @@ class Gramians(NamedTuple):
 
 
 def in_units(backend: Backend, a: Array, b: Array, c: Array) -> System:
-    """The system in balanced units; a is scaled by a power of 4, so that the factors scale by a power of 2."""
+    """The system in balanced units; a is scaled by a power of 4, so the factors are scaled by a power of 2."""
     e, a, scale = scaling.balance_together(backend, a)
     e = backend.xp.zeros_like(a[:, 0, :], dtype=backend.xp.int32) if e is None else e
     half = -(-scale // 2)
     b, b_scale = scaling.scale_right_side(backend, b, backend.xp.broadcast_to(e[:, :, None], b.shape))
     c, c_scale = scaling.scale_right_side(backend, c, backend.xp.broadcast_to(-e[:, None, :], c.shape))
-    odd = (b_scale + c_scale) % 2  # what is shared between b and c must be shared evenly
+    odd = (b_scale + c_scale) % 2  # make b_scale + c_scale even: half of it scales each of the reduced b and c
     c, c_scale = backend.ldexp(c, broadcast_scalar(-odd)), c_scale + odd
     return System(backend.ldexp(a, broadcast_scalar(scale - 2 * half)), b, c, e, b_scale, c_scale, half)
 
@@ -89,29 +89,29 @@ def _continuous_failure(backend: Backend, found: Factors, transformed: Cayley, a
 
 
 def _failure(backend: Backend, converged: Array, growth: Array, a: Array, d: Array, *, discrete: bool) -> Array:
-    """What is wrong with a: most members without a sum are not stable; of some, rounding decides whether they are."""
+    """UNSTABLE or BARELY_STABLE (stability depends on rounding) for members whose sum diverged or grew large, else 0."""
     xp, none = backend.xp, backend.int_zeros(a)
 
     def size(measure: Callable[[Backend, Array], Array], a: Array, d: Array) -> Array:
-        """Of the operator, by a norm of a."""
+        """A bound on the norm of the operator, from a norm of a."""
         return measure(backend, a) ** 2 + d if discrete else 2 * measure(backend, a)
 
-    def why(converged: Array, a: Array, d: Array, none: Array) -> Array:
+    def diagnose(converged: Array, a: Array, d: Array, none: Array) -> Array:
         values = backend.eig(a)[0]
         outermost = xp.max(xp.abs(values), axis=-1) - xp.sqrt(d) if discrete else xp.max(values.real, axis=-1)
         responses = bartels_stewart.stein_responses if discrete else bartels_stewart.lyapunov_responses
         nothing = a[:, None][:, :0]
         least = backend.host_callback(responses, (nothing, backend.ones(a)), a, nothing, d)[1]
-        barely = ~converged | ~(least > ROUNDINGS * backend.eps(a) * size(spectral_norm, a, d))
-        failure = Failure.BARELY_STABLE.where(backend, barely, none)
+        barely_stable = ~converged | ~(least > ROUNDINGS * backend.eps(a) * size(spectral_norm, a, d))
+        failure = Failure.BARELY_STABLE.where(backend, barely_stable, none)
         return xp.where(outermost < 0, failure, int(Failure.UNSTABLE) + none)
 
-    doubtful = ~converged | may_be_singular(backend, 1 / growth, a, ROUNDINGS * backend.eps(a) * size(norm, a, d))
-    return backend.rare_cond(doubtful, why, lambda converged, a, d, none: none, converged, a, d, none)
+    uncertain = ~converged | may_be_singular(backend, 1 / growth, a, ROUNDINGS * backend.eps(a) * size(norm, a, d))
+    return backend.rare_cond(uncertain, diagnose, lambda converged, a, d, none: none, converged, a, d, none)
 
 
 def _restore(backend: Backend, found: Factors, e: Array, scale: Array, failure: Array) -> Solution:
-    """z in the caller's units. Making its columns orthogonal there would cost the states in small units their digits."""
+    """z in the caller's units, its columns not orthogonalised again: that would lose the digits of states in small units."""
     result = solution(backend, (found.z[0],), iterations=found.steps)._replace(failure=failure)
     return scaling.restore(backend, result, e[:, :, None] + broadcast_scalar(scale))
 
@@ -137,14 +137,14 @@ def _discrete(backend: Backend, a: Array, b: Array) -> Solution:
 
 
 def _continuous_residual(backend: Backend, value: tuple[Array], a: Array, b: Array) -> Residual:
-    """The certificate of the equation for z zᴴ; half its relative error is that of z."""
+    """The certificate of the equation for z zᴴ; the relative error of z is half that of z zᴴ."""
     (z,) = value
     a, scale_a = scale_to_unit(backend, a)
     b, scale_b = scale_to_unit(backend, b)
     scaled, scale_z = _factor_at_size(backend, z, scale_b - scale_a // 2)
     q = -backend.ldexp(b @ adjoint(b), broadcast_scalar(2 * (scale_b - scale_z) - scale_a))
     found = lyapunov_residual(backend, (scaled @ adjoint(scaled),), a, q, rounded=True)
-    return _of_factor(backend, found, z, scaled)._replace(separation=backend.ldexp(found.separation, scale_a))
+    return _factor_residual(backend, found, z, scaled)._replace(separation=backend.ldexp(found.separation, scale_a))
 
 
 def _discrete_residual(backend: Backend, value: tuple[Array], a: Array, b: Array) -> Residual:
@@ -153,16 +153,16 @@ def _discrete_residual(backend: Backend, value: tuple[Array], a: Array, b: Array
     scaled, scale_z = _factor_at_size(backend, z, scale_b)
     q = backend.ldexp(b @ adjoint(b), broadcast_scalar(2 * (scale_b - scale_z)))
     found = stein_residual(backend, (scaled @ adjoint(scaled),), a, q, rounded=True)
-    return _of_factor(backend, found, z, scaled)
+    return _factor_residual(backend, found, z, scaled)
 
 
 def _factor_at_size(backend: Backend, z: Array, expected: Array) -> tuple[Array, Array]:
-    """(2^-k z, k), near one in size; for a z of zeros, which may be too small for its dtype, the k that is expected."""
+    """(2^-k z, k) with the largest entry of 2^-k z near 1; k = expected for z = 0, which may have underflowed."""
     scaled, k = scale_to_unit(backend, z)
     return scaled, backend.xp.where((z == 0).all((-1, -2)), expected, k)
 
 
-def _of_factor(backend: Backend, found: Residual, z: Array, scaled: Array) -> Residual:
+def _factor_residual(backend: Backend, found: Residual, z: Array, scaled: Array) -> Residual:
     error = norm(backend, found.correction[0]) / safe_divisor(backend, norm(backend, scaled @ adjoint(scaled)))
     return found._replace(correction=(scaling.at_least_rounded(backend, broadcast_scalar(error / 2) * z, z),))
 
@@ -177,8 +177,8 @@ def _discrete_powers(backend: Backend, a: Array, b: Array) -> scaling.Powers:
     return scaling.Powers((0 * of_b, of_b), (of_b,))
 
 
-def _trim(backend: Backend, z: Array) -> Array:
-    """Without the columns that are zero in every member; under a trace nobody knows which those are."""
+def _drop_zero_columns(backend: Backend, z: Array) -> Array:
+    """z without the columns that are zero in every member; a traced z keeps them, because shapes cannot depend on values."""
     return z if backend.is_traced(z) else z[..., : width(backend, z)]
 
 
@@ -261,7 +261,7 @@ LYAPUNOV_FACTOR = public_function(
     residual=_continuous_residual,
     tangent=scaling.tangent_at_size(_continuous_powers, tangent_in_units(continuous_tangent)),
     cotangent=scaling.cotangent_at_size(_continuous_powers, cotangent_in_units(continuous_cotangent)),
-    wrap=_trim,
+    wrap=_drop_zero_columns,
 )
 
 
@@ -332,5 +332,5 @@ DISCRETE_LYAPUNOV_FACTOR = public_function(
     residual=_discrete_residual,
     tangent=scaling.tangent_at_size(_discrete_powers, tangent_in_units(discrete_tangent)),
     cotangent=scaling.cotangent_at_size(_discrete_powers, cotangent_in_units(discrete_cotangent)),
-    wrap=_trim,
+    wrap=_drop_zero_columns,
 )

@@ -1,4 +1,7 @@
-"""How Lyapunov and Stein equations are solved on stacks: sums by doubling, the sign iteration, Schur vectors."""
+"""Solvers for stacks of Lyapunov equations a x + x aᴴ = q and Stein equations a x aᴴ - d x + q = 0.
+
+By one linear system for few unknowns, a sum by doubling, the sign iteration (Lyapunov), or Schur vectors.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +47,7 @@ Array = Any
 METHODS = ("auto", "doubling", "newton", "schur")
 
 
-# "direct" and "bilinear" are SciPy's names of two direct methods; ours is a third.
+# SciPy's names "direct" and "bilinear" of two other direct methods are accepted for "schur".
 STEIN_METHODS = ("auto", "doubling", "schur", None, "direct", "bilinear")
 
 
@@ -66,9 +69,9 @@ def _exact_stein_gap(backend: Backend, a: DoubleWord, x: DoubleWord, q: DoubleWo
 
 
 class ScaledEquation(NamedTuple):
-    """An equation near one in size and in units that balance a.
+    """An equation with entries near 1, in units that balance a.
 
-    The caller's x is 2^(scaling.plus(outer, scale)) times this one, the operator 2^size times.
+    The caller's x is 2^(outer + scale) times this x, the caller's operator 2^size times this one; outer None means 0.
     """
 
     a: Array
@@ -87,7 +90,7 @@ def scale_lyapunov(backend: Backend, a: Array, q: Array) -> ScaledEquation:
 
 
 def scale_stein(backend: Backend, a: Array, q: Array) -> ScaledEquation:
-    """An a above one in size is brought to it: 2^2k x solves the equation for 2^-k a with d = 2^-2k."""
+    """If a has entries above 1, divide the equation by 2^2k, so that 2^-k a has none and d = 2^-2k."""
     e, a, k = scaling.balance_together(backend, a)
     above = backend.xp.maximum(k, 0 * k)
     a = backend.ldexp(a, broadcast_scalar(k - above))
@@ -99,16 +102,16 @@ def scale_stein(backend: Backend, a: Array, q: Array) -> ScaledEquation:
 
 
 class Equation(NamedTuple):
-    """What tells the two equations apart. d belongs to the second, a x aᴴ - d x + q = 0, for an a that was brought to size."""
+    """The Lyapunov or the Stein equation. d is the scale factor of `scale_stein` in a x aᴴ - d x + q = 0, else unused."""
 
     posed: Callable[[Backend, Array, Array], ScaledEquation]
-    terms: Callable[..., Arrays]  # (a, x, q, d): what should add up to zero
+    terms: Callable[..., Arrays]  # (a, x, q, d): terms whose sum is 0 for the solution
     exact_gap: Callable[
         [Backend, DoubleWord, DoubleWord, DoubleWord, Array], DoubleWord
-    ]  # (a, x, q, d): their sum in twice the precision
-    moved: Callable[..., Array]  # (a, x, da): how a change of a moves it
-    size: Callable[..., Array]  # (backend, a, d, norm): of the operator
-    mixed: Callable[[Backend, Array], Array]  # where a sum is hardly worth a try
+    ]  # (a, x, q, d): the sum of the terms in double-word arithmetic
+    moved: Callable[..., Array]  # (a, x, da): the first-order change of that sum
+    size: Callable[..., Array]  # (backend, a, d, norm): a bound on the norm of the operator
+    mixed: Callable[[Backend, Array], Array]  # members for which a sum is unlikely to converge
     by_system: Callable[..., few_unknowns.SystemSolution]  # (backend, a, q, d, symmetric=)
     by_sum: Callable[[Backend, Array, Array, Array], SmithSum]
     sums: Callable[[Backend, Array, Array], shared_sums.PowerSums]  # for several right-hand sides
@@ -118,10 +121,10 @@ class Equation(NamedTuple):
 
 
 def _looks_mixed(backend: Backend, a: Array) -> Array:
-    """Whether the real parts of the eigenvalues look too scattered for their mean to lie on one side.
+    """Whether the spectrum probably has real parts of both signs: (Σ Re λ)² small relative to Σ (Re λ)².
 
-    Numbers of one sign have a sum no smaller than the root of the sum of their squares. For a normal matrix that is the norm
-    of its Hermitian part, for others less; the factor leaves room for them.
+    For numbers of one sign (Σ r)² ≥ Σ r². For a normal matrix Σ (Re λ)² = ‖Hermitian part‖², for others it is less, so the
+    test has a factor below 1.
     """
     n = a.shape[-1]
     scatter = (inner(backend, a, a) + inner(backend, adjoint(a), a)) / 2
@@ -146,8 +149,8 @@ LYAPUNOV_EQUATION = Equation(
 
 
 def _stein_by_sum(backend: Backend, a: Array, q: Array, d: Array) -> SmithSum:
-    """The sum over the powers of a, or of its inverse where the determinant says that only that one can converge."""
-    logarithm = backend.xp.log(d)  # a in the caller's size is a / √d
+    """The sum over the powers of a/√d, or over those of its inverse if |det(a/√d)| > 1, when the first cannot converge."""
+    logarithm = backend.xp.log(d)  # the caller's a is a / √d
 
     def outside(a: Array, q: Array, d: Array) -> SmithSum:
         inverse = backend.inv(a)
@@ -181,7 +184,6 @@ STEIN_EQUATION = Equation(
 
 def lyapunov(backend: Backend, a: Array, q: Array, *, method: str) -> Solution:
     """x of a stack with a x + x aᴴ = q."""
-
     return _solve(backend, LYAPUNOV_EQUATION, a, q, method)
 
 
@@ -193,76 +195,80 @@ def stein(backend: Backend, a: Array, q: Array, *, method: str | None) -> Soluti
 
 
 def _solve(backend: Backend, equation: Equation, a: Array, q: Array, method: str) -> Solution:
-    """x of a stack: from one linear system where the unknowns are few, which they may be by symmetry alone."""
+    """x of a stack: "auto" takes one linear system for few unknowns, counted with symmetry where q is Hermitian."""
 
-    def usual(a: Array, q: Array, symmetric: Array) -> Solution:
-        return _in_good_units(backend, equation, a, q, symmetric, method)
+    def general(a: Array, q: Array, symmetric: Array) -> Solution:
+        return _solve_scaled(backend, equation, a, q, symmetric, method)
 
-    def small(a: Array, q: Array, symmetric: Array, *, halved: bool) -> Solution:
-        return _by_linear_system(backend, equation, usual, a, q, symmetric, halved)
+    def small(a: Array, q: Array, symmetric: Array, *, symmetric_unknowns: bool) -> Solution:
+        return _by_linear_system(backend, equation, general, a, q, symmetric, symmetric_unknowns)
 
     symmetric = is_hermitian(q)
-    whole = (
-        functools.partial(small, halved=False)
+    without_symmetry = (
+        functools.partial(small, symmetric_unknowns=False)
         if method == "auto" and few_unknowns.has_few_unknowns(backend, q)
-        else usual
+        else general
     )
     if method != "auto" or backend.is_complex(q) or not few_unknowns.has_few_unknowns(backend, q, symmetric=True):
-        return whole(a, q, symmetric)
-    return backend.masked_cond(symmetric, functools.partial(small, halved=True), whole, a, q, symmetric)
+        return without_symmetry(a, q, symmetric)
+    return backend.masked_cond(
+        symmetric, functools.partial(small, symmetric_unknowns=True), without_symmetry, a, q, symmetric
+    )
 
 
 def _by_linear_system(
     backend: Backend,
     equation: Equation,
-    usual: Callable[..., Solution],
+    general: Callable[..., Solution],
     a: Array,
     q: Array,
     symmetric: Array,
-    halved: bool,
+    symmetric_unknowns: bool,
 ) -> Solution:
-    """A few unknowns from one linear system in the caller's units, where these are good and so is the answer."""
-    x, fine = _as_system(backend, equation, a, q, backend.ones(q), halved)
-    even = ~balancing.is_unbalanced(backend, a)
+    """x from one linear system in the caller's units; scaled, or by `general`, where a is unbalanced or x inaccurate."""
+    x, acceptable = _linear_system(backend, equation, a, q, backend.ones(q), symmetric_unknowns)
+    balanced = ~balancing.is_unbalanced(backend, a)
 
-    def done(a: Array, q: Array, symmetric: Array, x: Array, even: Array) -> Solution:
-        return solution(backend, (x if halved else _as_hermitian(backend, x, symmetric),))
+    def accept(a: Array, q: Array, symmetric: Array, x: Array, balanced: Array) -> Solution:
+        return solution(backend, (x if symmetric_unknowns else _as_hermitian(backend, x, symmetric),))
 
-    def at_size(a: Array, q: Array, symmetric: Array) -> Solution:
+    def solve_scaled_system(a: Array, q: Array, symmetric: Array) -> Solution:
         posed = equation.posed(backend, a, q)
-        x, fine = _as_system(backend, equation, posed.a, posed.q, posed.d, halved)
+        x, acceptable = _linear_system(backend, equation, posed.a, posed.q, posed.d, symmetric_unknowns)
         return backend.masked_cond(
-            fine,
+            acceptable,
             lambda a, q, symmetric, x, e: _restore(backend, solution(backend, (x,)), symmetric, e),
-            lambda a, q, symmetric, *_: usual(a, q, symmetric),
+            lambda a, q, symmetric, *_: general(a, q, symmetric),
             *(a, q, symmetric, x, posed.scale),
         )
 
-    def otherwise(a: Array, q: Array, symmetric: Array, x: Array, even: Array) -> Solution:
-        return backend.masked_cond(even, at_size, usual, a, q, symmetric)
+    def otherwise(a: Array, q: Array, symmetric: Array, x: Array, balanced: Array) -> Solution:
+        return backend.masked_cond(balanced, solve_scaled_system, general, a, q, symmetric)
 
-    return backend.masked_cond(fine & even, done, otherwise, a, q, symmetric, x, even)
+    return backend.masked_cond(acceptable & balanced, accept, otherwise, a, q, symmetric, x, balanced)
 
 
-def _as_system(backend: Backend, equation: Equation, a: Array, q: Array, d: Array, halved: bool) -> tuple[Array, Array]:
-    """(x, where it is to be relied on) from one linear system for its entries."""
-    found = equation.by_system(backend, a, q, d, symmetric=halved)
+def _linear_system(
+    backend: Backend, equation: Equation, a: Array, q: Array, d: Array, symmetric_unknowns: bool
+) -> tuple[Array, Array]:
+    """(x from one linear system for its entries, members where x is reliable)."""
+    found = equation.by_system(backend, a, q, d, symmetric=symmetric_unknowns)
     size = equation.size(backend, a, d, norm)
     return found.x, few_unknowns.reliable(backend, found, size, *equation.terms(a, found.x, q, d))
 
 
 def _restore(backend: Backend, found: Solution, symmetric: Array, e: Array) -> Solution:
-    """The answer in the caller's units, 2^e larger, Hermitian to the last bit where q is."""
+    """The solution times 2^e, in the caller's units, exactly Hermitian where q is."""
     return scaling.restore(backend, found._replace(value=(_as_hermitian(backend, found.value[0], symmetric),)), e)
 
 
 def _as_hermitian(backend: Backend, x: Array, symmetric: Array) -> Array:
-    """x, Hermitian to the last bit where it shall be."""
+    """x, replaced by its Hermitian part in the members marked `symmetric`."""
     sure = not backend.is_traced(x) and backend.all_true(symmetric)
     return hermitian(x) if sure else backend.xp.where(broadcast_scalar(symmetric), hermitian(x), x)
 
 
-def _in_good_units(backend: Backend, equation: Equation, a: Array, q: Array, symmetric: Array, method: str) -> Solution:
+def _solve_scaled(backend: Backend, equation: Equation, a: Array, q: Array, symmetric: Array, method: str) -> Solution:
     posed = equation.posed(backend, a, q)
     found = _by_method(backend, equation, posed.a, posed.q, posed.d, method)
     x = in_callers_units(
@@ -275,7 +281,7 @@ def _in_good_units(backend: Backend, equation: Equation, a: Array, q: Array, sym
 
 
 def _by_method(backend: Backend, equation: Equation, a: Array, q: Array, d: Array, method: str | None) -> Solution:
-    """The sum where it converges to an answer at working precision, Schur vectors for the rest."""
+    """Solve by `method`; "auto" takes the sum where it reaches working precision, Schur vectors for the other members."""
     if method == "schur":
         return _by_schur(backend, equation, a, q, d)
     if method == "newton":
@@ -293,25 +299,25 @@ def _by_method(backend: Backend, equation: Equation, a: Array, q: Array, d: Arra
 
 
 def sum_or_schur(backend: Backend, equation: Equation, a: Array, q: Array, d: Array) -> Solution:
-    """The sum, and Schur vectors for the members where it has not converged, its residual is too large or there is doubt."""
+    """The sum; Schur vectors for members where it diverged, left a large residual, or the equation may be singular."""
     found = equation.by_sum(backend, a, q, d)
-    fine = found.converged & at_rounding(backend, equation.terms, a, found.x, q, d)
-    fine = fine & ~_doubtful(backend, equation, a, q, d, found.x, 1 / found.growth)
-    x = _correct(backend, equation, fine & (found.steps > _SLOW), found.x, a, q, d)
+    acceptable = found.converged & at_rounding(backend, equation.terms, a, found.x, q, d)
+    acceptable = acceptable & ~_may_be_singular(backend, equation, a, q, d, found.x, 1 / found.growth)
+    x = _correct(backend, equation, acceptable & (found.steps > _SLOW_STEPS), found.x, a, q, d)
     return backend.rare_cond(
-        ~fine,
+        ~acceptable,
         lambda a, q, d, *_: _by_schur(backend, equation, a, q, d),
         lambda a, q, d, x, steps: solution(backend, (x,), iterations=steps),
         *(a, q, d, x, found.steps),
     )
 
 
-# Sums with more steps are of equations whose error may be far above their residual.
-_SLOW = 12
+# A sum that takes more steps is corrected once: its error may be far above its residual.
+_SLOW_STEPS = 12
 
 
 def _correct(backend: Backend, equation: Equation, mask: Array, x: Array, a: Array, q: Array, d: Array) -> Array:
-    """The sum x with one correction in these members: where an equation has blocks of its own, each gets its own digits."""
+    """One correction of x in the members of `mask`: small decoupled blocks of x become accurate relative to their own size."""
 
     def correct(x: Array, a: Array, q: Array, d: Array) -> Array:
         return x + equation.by_sum(backend, a, total(equation.terms(a, x, q, d)), d).x
@@ -319,8 +325,10 @@ def _correct(backend: Backend, equation: Equation, mask: Array, x: Array, a: Arr
     return backend.rare_cond(mask, correct, lambda x, *_: x, x, a, q, d)
 
 
-def _doubtful(backend: Backend, equation: Equation, a: Array, q: Array, d: Array, x: Array, least: Array) -> Array:
-    """Where the equation may be singular, by a bound on its separation, or by a solution as large as only that can make it."""
+def _may_be_singular(
+    backend: Backend, equation: Equation, a: Array, q: Array, d: Array, x: Array, least: Array
+) -> Array:
+    """Whether the equation may be singular: the bound `least` on its separation is near rounding, or x is very large."""
     limit = ROUNDINGS * backend.eps(a) * equation.size(backend, a, d, norm)
     return may_be_singular(backend, least, q, limit) | ~(
         norm(backend, x) * limit < safe_divisor(backend, norm(backend, q))
@@ -333,36 +341,42 @@ def _by_schur(backend: Backend, equation: Equation, a: Array, q: Array, d: Array
 
 
 def _by_doubling(backend: Backend, equation: Equation, a: Array, q: Array, d: Array) -> Solution:
-    """The sum alone."""
+    """The sum by doubling, without Schur vectors for members where it fails."""
     found = equation.by_sum(backend, a, q, d)
-    lost = ~(found.converged & (relative_gap(backend, equation.terms, a, found.x, q, d) < backend.eps(q) ** 0.75))
-    result = solution(backend, (found.x,), Failure.NOT_CONVERGED, lost, found.steps)
-    return _classify(backend, equation, a, d, result, _doubtful(backend, equation, a, q, d, found.x, 1 / found.growth))
+    failed = ~(found.converged & (relative_gap(backend, equation.terms, a, found.x, q, d) < backend.eps(q) ** 0.75))
+    result = solution(backend, (found.x,), Failure.NOT_CONVERGED, failed, found.steps)
+    return _classify(
+        backend, equation, a, d, result, _may_be_singular(backend, equation, a, q, d, found.x, 1 / found.growth)
+    )
 
 
 def _by_newton(backend: Backend, equation: Equation, a: Array, q: Array, d: Array) -> Solution:
-    """The corner of the sign of [[a, -q], [0, -aᴴ]], which is 2x for a stable a and -2x for a stable -a."""
+    """x from the sign of [[a, -q], [0, -aᴴ]], whose (1, 2) block is 2x for a stable a and -2x for a stable -a."""
     found, x = lyapunov_by_sign(backend, a, q)
     mean = trace(backend, found.value.a).real / a.shape[-1]
     x = broadcast_scalar(-mean) * x
     one_side = has_converged(backend, found) & (backend.xp.abs(backend.xp.abs(mean) - 1) * a.shape[-1] < 0.1)
-    lost = ~(one_side & (relative_gap(backend, equation.terms, a, x, q, d) < backend.eps(q) ** 0.75))
-    # A field of values on one side proves that the equation is not singular.
+    failed = ~(one_side & (relative_gap(backend, equation.terms, a, x, q, d) < backend.eps(q) ** 0.75))
+    # If the field of values of a lies on one side of the axis, the equation is not singular.
     distance = 2 * math.sqrt(backend.eps(a)) * norm(backend, a)
-    proven = fields_of_values_separated(
+    certainly_regular = fields_of_values_separated(
         backend, broadcast_scalar(backend.xp.where(mean < 0, -backend.ones(a), backend.ones(a))) * a, distance
     )
-    return _classify(backend, equation, a, d, solution(backend, (x,), Failure.NO_LINE, lost, found.steps), ~proven)
+    return _classify(
+        backend, equation, a, d, solution(backend, (x,), Failure.NO_LINE, failed, found.steps), ~certainly_regular
+    )
 
 
-def _classify(backend: Backend, equation: Equation, a: Array, d: Array, found: Solution, doubtful: Array) -> Solution:
-    """`found`, where there is doubt or no answer with the verdict of the Schur form on whether the equation is singular."""
+def _classify(backend: Backend, equation: Equation, a: Array, d: Array, found: Solution, uncertain: Array) -> Solution:
+    """`found`; the Schur form decides whether the equation is singular, for members that failed or are uncertain."""
 
-    def look(a: Array, d: Array) -> Array:
+    def may_be_singular_by_schur(a: Array, d: Array) -> Array:
         least = backend.host_callback(
             equation.responses, (a[:, None][:, :0], backend.ones(a)), a, a[:, None][:, :0], d
         )[1]
         return ~(least > ROUNDINGS * backend.eps(a) * equation.size(backend, a, d, spectral_norm))
 
-    singular = backend.rare_cond(doubtful | (found.failure > 0), look, lambda a, d: all_false(backend, a), a, d)
+    singular = backend.rare_cond(
+        uncertain | (found.failure > 0), may_be_singular_by_schur, lambda a, d: all_false(backend, a), a, d
+    )
     return found._replace(failure=backend.xp.where(singular, int(equation.singular) + 0 * found.failure, found.failure))

@@ -1,12 +1,12 @@
 """The Lyapunov equation a x + x aᴴ = q and the Stein equation a x aᴴ - x + q = 0.
 
-Both come down to a sum of congruences. For a inside the unit circle the second is x = Σ aᵏ q (aᵏ)ᴴ; one step of doubling,
-x ← x + c x cᴴ, c ← c², adds as many terms as there are (`iterations.smith`). The first becomes such a sum by a Cayley
-transform of a, where squaring c is the Newton step for the sign of a; the block iteration itself
-(`block_structures.Lyapunov`) is method="newton". A sum exists where the spectrum of a lies on one side of the axis or the circle.
-What has no sum goes to Schur vectors.
+If all eigenvalues of a lie inside the unit circle, the Stein equation has the solution x = Σ aᵏ q (aᵏ)ᴴ; one step of doubling,
+x ← x + c x cᴴ, c ← c², doubles the number of terms (`iterations.smith`). A Cayley transform of a turns the Lyapunov equation
+into such a sum; squaring c is then the Newton step for the sign of a. method="newton" runs that Newton iteration on blocks
+(`block_structures.Lyapunov`). The sum exists if the spectrum of a lies on one side of the axis or the circle; other equations
+are solved with Schur vectors.
 
-Differential:  a dx + dx aᴴ = dq - da x - x daᴴ, and a dx aᴴ - dx = -(da x aᴴ + a x daᴴ + dq), the same equations again.
+Differential:  a dx + dx aᴴ = dq - da x - x daᴴ and a dx aᴴ - dx = -(da x aᴴ + a x daᴴ + dq): the same equations for dx.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def solve_continuous_lyapunov(a: Array, q: Array, *, method: str = "auto", error
 
         - "doubling": by a Cayley transform and a sum by doubling [1]_; one inverse, then products. It needs all
           eigenvalues of a on one side of the imaginary axis.
-        - "newton": by the sign of [[a, -q], [0, -aᴴ]] [2]_; one inverse a step. It needs the same.
+        - "newton": by the sign of [[a, -q], [0, -aᴴ]] [2]_; one inverse a step. It needs a spectrum on one side, too.
         - "schur": by the method of Bartels and Stewart [3]_, with one Schur form and a blocked triangular solver, on
           the CPU.
         - "auto": by doubling, and by Schur forms for the members where doubling does not reach working precision; on a
@@ -106,8 +106,8 @@ def solve_continuous_lyapunov(a: Array, q: Array, *, method: str = "auto", error
     --------
     solve_discrete_lyapunov : The equation in discrete time.
     lyapunov_factor : The solution in factored form, for q = -b bᴴ.
-    solve_sylvester : The equation with another matrix on the right.
-    scipy.linalg.solve_continuous_lyapunov : SciPy's.
+    solve_sylvester : The equation a x + x b = q.
+    scipy.linalg.solve_continuous_lyapunov : SciPy's function.
 
     Notes
     -----
@@ -171,10 +171,10 @@ def solve_discrete_lyapunov(a: Array, q: Array, method: str | None = "auto", *, 
         - "doubling": by the sum of aᵏ q (aᵏ)ᴴ, or the same for the inverse of a, whose number of terms each step
           doubles [1]_; products alone. It needs all eigenvalues of a on one side of the unit circle.
         - "schur": by one Schur form, whose Cayley transform gives a triangular Lyapunov equation, and one correction;
-          on the CPU. For SciPy's "direct" and "bilinear", too.
+          on the CPU. SciPy's "direct" and "bilinear" select it, too.
         - "auto": by doubling, and by Schur forms for the members where doubling does not reach working precision; on a
           CPU by one linear system for the entries of x where they are few (n up to 6 for a real symmetric q, else 5,
-          for complex ones 3). For SciPy's None, too.
+          for complex ones 3). SciPy's None selects it, too.
     errors : {"raise", "nan"}, default "raise"
         What to do if a member of the batch has no solution: raise `SpectrumError`, or return NaN for that member and
         the right result for the others.
@@ -198,7 +198,7 @@ def solve_discrete_lyapunov(a: Array, q: Array, method: str | None = "auto", *, 
     --------
     solve_continuous_lyapunov : The equation in continuous time.
     discrete_lyapunov_factor : The solution in factored form, for q = b bᴴ.
-    scipy.linalg.solve_discrete_lyapunov : SciPy's.
+    scipy.linalg.solve_discrete_lyapunov : SciPy's function.
 
     Notes
     -----

@@ -3,8 +3,8 @@
 With factors of the Gramians, a x + x aᴴ + b bᴴ = 0 for x = z zᴴ and aᴴ w + w a + cᴴ c = 0 for w = y yᴴ, the Hankel singular
 values are the singular values of yᴴ z (Laub, Heath, Paige & Ward 1987; Tombs & Postlethwaite 1987): the square roots of the
 eigenvalues of x w without forming either, which would square their range. From yᴴ z = U S Vᴴ the projections y U S^-1/2 and
-z V S^-1/2 make both Gramians equal to S; leaving out the last rows of S is balanced truncation (Moore 1981). How all of this
-moves with the system is in `balancing`.
+z V S^-1/2 make both Gramians equal to S; keeping only the states of the largest entries of S is balanced truncation (Moore
+1981). `equations.reduction.derivatives` states the differentials.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class Reduced(NamedTuple):
 
 
 def _balancing(backend: Backend, a: Array, b: Array, c: Array) -> Solution:
-    """The rule below: Hankel singular values, all columns of the projections and their largest entries' places."""
+    """Hankel singular values, all columns of both projections, and the positions of their largest entries."""
     found = balance_system(backend, a, b, c)
     left, right, _ = balancing_projections(backend, found, a.shape[-1])
     anchor = backend.eye(a.shape[-1], right)[backend.xp.argmax(backend.xp.abs(right), axis=-2)].mT.real
@@ -109,26 +109,26 @@ def _hankel_cotangent(backend: Backend, value: Arrays, arrays: Arrays, cotangent
 
 def _truncate_tangent(backend: Backend, value: Arrays, arrays: Arrays, tangents: Arrays, *, order: int) -> Arrays:
     (a, b, c), (da, db, dc), at = arrays, tangents, balanced_at(backend, arrays)
-    moved, dl, dt, _ = balancing.tangent(backend, at, arrays, tangents)
+    dvalues, dl, dt, _ = balancing.tangent(backend, at, arrays, tangents)
     lh, dlh, t, dt = adjoint(at.left)[:, :order], adjoint(dl)[:, :order], at.right[:, :, :order], dt[:, :, :order]
-    return dlh @ a @ t + lh @ (da @ t + a @ dt), dlh @ b + lh @ db, dc @ t + c @ dt, moved
+    return dlh @ a @ t + lh @ (da @ t + a @ dt), dlh @ b + lh @ db, dc @ t + c @ dt, dvalues
 
 
 def _truncate_cotangent(backend: Backend, value: Arrays, arrays: Arrays, cotangents: Arrays, *, order: int) -> Arrays:
     (a, b, c), (bar_a, bar_b, bar_c, bar_values), at = arrays, cotangents, balanced_at(backend, arrays)
     left, right = at.left[:, :, :order], at.right[:, :, :order]
 
-    def whole(x: Array) -> Array:
+    def pad_columns(x: Array) -> Array:
         return backend.xp.concat([x, 0 * at.left[:, :, order:]], axis=-1)
 
-    bar_left = whole(a @ right @ adjoint(bar_a) + b @ adjoint(bar_b))
-    bar_right = whole(adjoint(a) @ left @ bar_a + adjoint(c) @ bar_c)
+    bar_left = pad_columns(a @ right @ adjoint(bar_a) + b @ adjoint(bar_b))
+    bar_right = pad_columns(adjoint(a) @ left @ bar_a + adjoint(c) @ bar_c)
     by_a, by_b, by_c = balancing.cotangent(backend, at, arrays, (bar_values, bar_left, bar_right, None))
     return by_a + left @ bar_a @ adjoint(right), by_b + left @ bar_b, by_c + bar_c @ adjoint(right)
 
 
 def _powers(backend: Backend, a: Array, b: Array, c: Array) -> tuple[Array, Array, Array]:
-    """(j, k, l): a, b and c are 4^j, 2^k and 2^l times arrays near one, and k + l is even."""
+    """(j, k, l) with 4^-j a, 2^-k b and 2^-l c near 1, and k + l even."""
     half, of_b, of_c = -(-scaling.size_of(backend, a) // 2), scaling.size_of(backend, b), scaling.size_of(backend, c)
     return half, of_b, of_c + (of_b + of_c) % 2
 

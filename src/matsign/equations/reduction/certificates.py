@@ -1,4 +1,4 @@
-"""How wrong Hankel singular values and reduced models may be."""
+"""Error estimates for Hankel singular values and for reduced models of ẋ = a x + b u, y = c x."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from matsign.linalg.stacks import adjoint, broadcast_scalar, safe_divisor
 
 
 def _recompute(backend: Backend, a: Array, b: Array, c: Array) -> tuple[BalancedSystem, Array, Array, Array]:
-    """(the balanced system anew, backward error, how far each Hankel singular value may be wrong, separation).
+    """(recomputed balanced system, backward error, error bound of each Hankel singular value, separation).
 
-    With w and v the k-th columns of the projections, σ moves by ½(wᴴ dx w + vᴴ dw v), where dx and dw are the corrections of
-    the two Gramians. No value moves by more than yᴴ z does, which for small ones is the sharper bound.
+    With l and t the k-th columns of the projections, dσ = ½(lᴴ dx l + tᴴ dw t), where dx and dw are the corrections of the
+    two Gramians. The error is also at most that of yᴴ z in norm, a sharper bound for small values.
     """
     xp = backend.xp
     found = balance_system(backend, a, b, c)
@@ -36,30 +36,30 @@ def _recompute(backend: Backend, a: Array, b: Array, c: Array) -> tuple[Balanced
     def along(direction: Array, correction: Array) -> Array:
         return xp.abs(xp.sum(direction.conj() * (correction @ direction), axis=-2))
 
-    moved = (along(left, control.correction[0]) + along(right, observe.correction[0])) / 2
-    whole = sum(
+    value_errors = (along(left, control.correction[0]) + along(right, observe.correction[0])) / 2
+    product_error = sum(
         backend.norm(r.correction[0]) / safe_divisor(backend, backend.norm(f)) ** 2
         for r, f in ((control, g.z), (observe, g.y))
     )
-    whole = whole * backend.norm(g.z) * backend.norm(g.y) / 2
-    moved = xp.minimum(moved, whole[:, None])
-    noise = backend.eps(moved) * found.values[:, :1] + 0 * moved
+    product_error = product_error * backend.norm(g.z) * backend.norm(g.y) / 2
+    value_errors = xp.minimum(value_errors, product_error[:, None])
+    noise = backend.eps(value_errors) * found.values[:, :1] + 0 * value_errors
     separation = backend.ldexp(xp.minimum(control.separation, observe.separation), 2 * s.half)
-    return found, xp.maximum(control.backward, observe.backward), xp.where(known, moved, noise), separation
+    return found, xp.maximum(control.backward, observe.backward), xp.where(known, value_errors, noise), separation
 
 
 def hankel_residual(backend: Backend, value: tuple[Array], a: Array, b: Array, c: Array) -> Residual:
-    """The distance from the values computed anew, and how far those may be wrong."""
-    found, backward, moved, separation = _recompute(backend, a, b, c)
-    anew = found._replace(values=found.values + moved)
+    """The distance to the recomputed values plus the error bounds of these."""
+    found, backward, value_errors, separation = _recompute(backend, a, b, c)
+    recomputed = found._replace(values=found.values + value_errors)
     correction = backend.xp.abs(value[0] - values_of_system(backend, found)) + (
-        values_of_system(backend, anew) - values_of_system(backend, found)
+        values_of_system(backend, recomputed) - values_of_system(backend, found)
     )
     return Residual(backward, (scaling.at_least_rounded(backend, correction, value[0]),), separation)
 
 
 def _cancellation(backend: Backend, found: BalancedSystem, order: int) -> tuple[Array, ...]:
-    """By how much the products that make up the reduced a, b and c are shorter than those of the moduli."""
+    """The cancellation in the products for the reduced a, b and c: the norm of the product of moduli over that of the product."""
     s, (left, right, _) = found.system, balancing_projections(backend, found, order)
     left = adjoint(left)
 
@@ -72,15 +72,15 @@ def _cancellation(backend: Backend, found: BalancedSystem, order: int) -> tuple[
 
 
 def truncate_residual(backend: Backend, value: tuple[Array, ...], a: Array, b: Array, c: Array) -> Residual:
-    """The distance from the model computed anew, and the relative error of the Hankel singular values that it keeps.
+    """The distance to the recomputed model plus the relative error of the kept Hankel singular values.
 
-    The projections have it too, and what cancels in the products with them lengthens it.
+    The projections have the same relative error; cancellation in the products with them amplifies it.
     """
-    found, backward, moved, separation = _recompute(backend, a, b, c)
+    found, backward, value_errors, separation = _recompute(backend, a, b, c)
     order = value[0].shape[-1]
     kept = found.values[:, :order]
-    error = broadcast_scalar(backend.xp.max(moved[:, :order] / safe_divisor(backend, kept), axis=-1))
-    anew = solve_truncation(backend, a, b, c, order=order).value
-    grown = (broadcast_scalar(k) for k in _cancellation(backend, found, order))
-    correction = tuple(x - y + error * k * x for x, y, k in zip(value[:3], anew[:3], grown, strict=True))
-    return Residual(backward, (*correction, value[3] - anew[3] + error[:, 0] * value[3]), separation)
+    error = broadcast_scalar(backend.xp.max(value_errors[:, :order] / safe_divisor(backend, kept), axis=-1))
+    recomputed = solve_truncation(backend, a, b, c, order=order).value
+    cancellation = (broadcast_scalar(k) for k in _cancellation(backend, found, order))
+    correction = tuple(x - y + error * k * x for x, y, k in zip(value[:3], recomputed[:3], cancellation, strict=True))
+    return Residual(backward, (*correction, value[3] - recomputed[3] + error[:, 0] * value[3]), separation)

@@ -1,14 +1,14 @@
-"""How the balancing projections of a system move with it.
+"""Derivatives of Hankel singular values and balancing projections.
 
-For the Gramians x and w of ẋ = a x + b u, y = c x the columns of the projections l and t satisfy x l = t S, w t = l S and
-lᴴ t = I. With m = lᴴ dx l, n = tᴴ dw t and g the projector off the columns of t, along those of l,
+For the Gramians x and w of ẋ = a x + b u, y = c x the projections l and t satisfy x l = t S, w t = l S and lᴴ t = I. With
+m = lᴴ dx l, n = tᴴ dw t and the projector g = I - t lᴴ,
 
     dS = ½ diag(m + n),    dt = t o + g (dx l S⁻¹ + x dw t S⁻²),    dl = -l oᴴ + gᴴ (dw t S⁻¹ + w dx l S⁻²),
 
     o_ij = (σ_j m_ij + σ_i n_ij) / (σ_j² - σ_i²),    o_ii = (m_ii - n_ii) / 4σ_i.
 
-For complex systems columns may still turn, dt = t iθ and dl = l iθ, as it takes to keep the largest entry of each of t real.
-The columns for values at the level of rounding are zero, and stay so.
+For complex systems, phase changes dt = t iθ and dl = l iθ are added that keep the largest entry of each column of t real.
+Columns for values at rounding level are zero and have zero derivatives.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Array = Any
 
 
 class BalancingProjections(NamedTuple):
-    """Hankel singular values (B, n), the projections l and t, and 1 in the place of the largest entry of each column of t."""
+    """Hankel singular values (B, n), projections l and t, and a matrix with 1 at the largest entry of each column of t."""
 
     values: Array
     left: Array
@@ -68,10 +68,10 @@ def values_vjp(at: BalancingProjections, cotangents: Array) -> tuple[Array, Arra
 
 
 class _Parts(NamedTuple):
-    """What the formulas above share; a divisor where there is none is 1."""
+    """Factors in the formulas above; divisors without a meaning, as for zero columns, are 1."""
 
     s: Array  # (B, 1, n), σ
-    of_m: Array  # what m and n are multiplied with in o
+    of_m: Array  # o = of_m ∘ m + of_n ∘ n
     of_n: Array
     off: Array  # g
 
@@ -83,12 +83,12 @@ def _parts(backend: Backend, at: BalancingProjections) -> _Parts:
     row, col = values[:, None, :], values[:, :, None]
     diagonal = eye(backend, at.right).real
     both = (known[:, None, :] & known[:, :, None]) & ~(diagonal > 0)
-    apart = xp.where(both, (row - col) * (row + col), xp.ones_like(row * col))
-    own = diagonal / (4 * row)
+    divisor = xp.where(both, (row - col) * (row + col), xp.ones_like(row * col))
+    diagonal_part = diagonal / (4 * row)
     some_missing = backend.astype(~known.all(-1), backend.dtype_name(at.right))
     off = some_missing[:, None, None] * (eye(backend, at.right) - at.right @ adjoint(at.left))
     rest = 1 - diagonal
-    return _Parts(row, rest * row / apart + own, rest * col / apart - own, off)
+    return _Parts(row, rest * row / divisor + diagonal_part, rest * col / divisor - diagonal_part, off)
 
 
 def tangent(backend: Backend, value: Arrays, arrays: Arrays, tangents: Arrays) -> Arrays:
@@ -98,12 +98,12 @@ def tangent(backend: Backend, value: Arrays, arrays: Arrays, tangents: Arrays) -
     dx, dw = gramians_jvp(backend, arrays, tangents)
     m, n = adjoint(left) @ dx @ left, adjoint(right) @ dw @ right
     o = p.of_m * m + p.of_n * n
-    seen_x, seen_w = dx @ left / p.s, dw @ right / p.s
-    dt = right @ o + p.off @ (seen_x + x @ seen_w / p.s)
-    dl = -(left @ adjoint(o)) + adjoint(p.off) @ (seen_w + w @ seen_x / p.s)
+    dx_left, dw_right = dx @ left / p.s, dw @ right / p.s
+    dt = right @ o + p.off @ (dx_left + x @ dw_right / p.s)
+    dl = -(left @ adjoint(o)) + adjoint(p.off) @ (dw_right + w @ dx_left / p.s)
     if backend.is_complex(right):
-        turn = -1j * backend.xp.sum(at.anchor * dt, axis=-2, keepdims=True).imag / _largest(backend, at)
-        dt, dl = dt + right * turn, dl + left * turn
+        phase_change = -1j * backend.xp.sum(at.anchor * dt, axis=-2, keepdims=True).imag / _largest(backend, at)
+        dt, dl = dt + right * phase_change, dl + left * phase_change
     return values_jvp(backend, at, dx, dw), dl, dt, backend.xp.zeros_like(at.anchor)
 
 
@@ -114,18 +114,18 @@ def _largest(backend: Backend, at: BalancingProjections) -> Array:
 
 
 def cotangent(backend: Backend, value: Arrays, arrays: Arrays, cotangents: Arrays) -> Arrays:
-    """The adjoint of `tangent`, its lines in reverse."""
+    """The adjoint of `tangent`, line by line in reverse order."""
     at = BalancingProjections(*value)
     (left, right), p, (bar_values, bar_l, bar_t, _) = (at.left, at.right), _parts(backend, at), cotangents
     x, w = _gramians(backend, *arrays)
     if backend.is_complex(right):
-        whole = backend.xp.sum(bar_t.conj() * right + bar_l.conj() * left, axis=-2, keepdims=True)
-        bar_t = bar_t + 1j * at.anchor * (whole.imag / _largest(backend, at))
+        phase_cotangent = backend.xp.sum(bar_t.conj() * right + bar_l.conj() * left, axis=-2, keepdims=True)
+        bar_t = bar_t + 1j * at.anchor * (phase_cotangent.imag / _largest(backend, at))
     bar_o = adjoint(right) @ bar_t - adjoint(bar_l) @ left
     off_t, off_l = adjoint(p.off) @ bar_t, p.off @ bar_l
-    # Of seen_x and seen_w.
-    seen_x, seen_w = off_t + w @ off_l / p.s, off_l + x @ off_t / p.s
+    # The cotangents of dx_left and dw_right in `tangent`.
+    bar_dx_left, bar_dw_right = off_t + w @ off_l / p.s, off_l + x @ off_t / p.s
     bar_x, bar_w = values_vjp(at, bar_values)
-    bar_x = bar_x + (left @ (p.of_m * bar_o) + seen_x / p.s) @ adjoint(left)
-    bar_w = bar_w + (right @ (p.of_n * bar_o) + seen_w / p.s) @ adjoint(right)
+    bar_x = bar_x + (left @ (p.of_m * bar_o) + bar_dx_left / p.s) @ adjoint(left)
+    bar_w = bar_w + (right @ (p.of_n * bar_o) + bar_dw_right / p.s) @ adjoint(right)
     return gramians_vjp(backend, arrays, bar_x, bar_w)

@@ -1,4 +1,4 @@
-"""How a system is balanced: square roots of its Gramians, and the singular values of their product."""
+"""Balancing a system ẋ = a x + b u, y = c x: factors z and y of its Gramians, and the singular values of yᴴ z."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from matsign.linalg.stacks import adjoint, broadcast_scalar, eye, safe_divisor
 
 
 class BalancedSystem(NamedTuple):
-    """yᴴ z = u diag(values) vᴴ, in the units of `system`."""
+    """The SVD yᴴ z = u diag(values) vᴴ of the factors of the Gramians, in the units of `system`."""
 
     system: System
     gramians: Gramians
@@ -43,7 +43,7 @@ def solve_hankel(backend: Backend, a: Array, b: Array, c: Array) -> Solution:
 
 
 def reduced_order(known: dict[str, int], *, order: int) -> dict[str, int]:
-    """How many states the reduced model has; that of a model without states has none."""
+    """The number of states of the reduced model: `order`, but 0 for a model without states."""
     n = known["n"]
     if isinstance(order, bool) or not isinstance(order, int) or not 1 <= order <= max(n, 1):
         raise ValueError(f"balanced_truncation: order must be a whole number from 1 to {n}, got {order!r}")
@@ -55,9 +55,9 @@ def solve_truncation(backend: Backend, a: Array, b: Array, c: Array, *, order: i
     found = balance_system(backend, a, b, c)
     s, steps, failure = found.system, found.gramians.steps, found.gramians.failure
     left, right, known = balancing_projections(backend, found, order)
-    # States that no input reaches or no output shows to working precision decay on their own.
-    filler = backend.xp.where(known, 0 * found.values[:, :order], -1 + 0 * found.values[:, :order])
-    reduced = adjoint(left) @ s.a @ right + eye(backend, right) * filler[:, None, :]
+    # Uncontrollable or unobservable states, to working precision, get the decoupled diagonal entry -1.
+    decoupled_diagonal = backend.xp.where(known, 0 * found.values[:, :order], -1 + 0 * found.values[:, :order])
+    reduced = adjoint(left) @ s.a @ right + eye(backend, right) * decoupled_diagonal[:, None, :]
     share = broadcast_scalar((s.b_scale + s.c_scale) // 2)
     model = (
         backend.ldexp(reduced, broadcast_scalar(2 * s.half)),
@@ -69,11 +69,11 @@ def solve_truncation(backend: Backend, a: Array, b: Array, c: Array, *, order: i
 
 
 def balancing_projections(backend: Backend, found: BalancedSystem, order: int) -> tuple[Array, Array, Array]:
-    """(y U S^-1/2, z V S^-1/2, which values are above rounding), zero columns for the values that are not."""
+    """(y U S^-1/2, z V S^-1/2, which values are above rounding), with zero columns for the other values."""
     xp, values = backend.xp, found.values[:, :order]
     known = values > found.values.shape[-1] * backend.eps(values) * found.values[:, :1]
     scale = xp.where(known, 1 / xp.sqrt(safe_divisor(backend, values)), 0 * values)[:, None, :]
     left = (found.gramians.y @ found.u[:, :, :order]) * scale
     right = (found.gramians.z @ found.v[:, :, :order]) * scale
-    turn = phases(backend, right)
-    return left * turn, right * turn, known
+    phase = phases(backend, right)
+    return left * phase, right * phase, known

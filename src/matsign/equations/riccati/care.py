@@ -1,12 +1,13 @@
 """The continuous algebraic Riccati equation  aᴴ x e + eᴴ x a - (eᴴ x b + s) r⁻¹ (bᴴ x e + sᴴ) + q = 0.
 
-Its stabilising solution makes every eigenvalue of the closed loop (a - b k, e), k = r⁻¹(bᴴ x e + sᴴ), stable. In standard form,
-[I; x] spans the stable invariant subspace of the Hamiltonian matrix [[a, -g], [-q, -aᴴ]]. A Cayley transform makes it a
-symplectic pencil, whose doubling (Chu, Fan & Lin 2005) costs one inverse of size n a step; where that loses too much, the
-sign of the Hamiltonian matrix (Roberts 1980), and on a CPU the QZ algorithm on the extended pencil (Van Dooren 1981), which
-never inverts r. Newton's method corrects all of them.
+With its stabilising solution all eigenvalues of the closed loop (a - b k, e), k = r⁻¹(bᴴ x e + sᴴ), are stable. In standard
+form, [I; x] spans the stable invariant subspace of the Hamiltonian matrix [[a, -g], [-q, -aᴴ]]. A Cayley transform turns it
+into a symplectic pencil, whose doubling (Chu, Fan & Lin 2005) costs one inverse of size n a step. Where doubling is not
+accurate enough: the sign of the Hamiltonian matrix (Roberts 1980), and on a CPU the QZ algorithm on the extended pencil (Van
+Dooren 1981), which never inverts r. Newton's method corrects each result.
 
-Differential:  a_cᴴ dx e + eᴴ dx a_c = -(the variation of the left side), a Lyapunov equation with the closed loop.
+Differential:  a_cᴴ dx e + eᴴ dx a_c = -(left side's differential at fixed x), a_c = a - b k: a Lyapunov equation with the
+closed loop (`equations.riccati.derivatives`).
 """
 
 from __future__ import annotations
@@ -36,15 +37,15 @@ from matsign.linalg.stacks import adjoint, broadcast_scalar, eye, hermitian, plu
 
 def _gap(backend: Backend, p: RiccatiProblem, x: Array) -> Gap:
     xe = x if p.e is None else x @ p.e
-    once = adjoint(p.a) @ xe
+    ahxe = adjoint(p.a) @ xe
     inner = adjoint(p.b) @ xe
     if p.s is not None:
         inner = inner + adjoint(p.s)
     gain = solve_weighted(backend, p.r, inner)
-    paid = adjoint(gain) @ inner
-    terms = 2 * backend.norm(once) + backend.norm(p.q) + backend.norm(paid)
-    gap = 2 * once + p.q - paid
-    del once, paid
+    quadratic_term = adjoint(gain) @ inner
+    terms = 2 * backend.norm(ahxe) + backend.norm(p.q) + backend.norm(quadratic_term)
+    gap = 2 * ahxe + p.q - quadratic_term
+    del ahxe, quadratic_term
     return Gap(hermitian(gap), p.a - p.b @ gain, gain, terms)
 
 
@@ -76,28 +77,30 @@ def _doubling(backend: Backend, p: StandardForm) -> tuple[Array, Array]:
 
 
 def _cayley(backend: Backend, p: StandardForm) -> Symplectic:
-    """The Cayley transform of [[a, -g], [-q, -aᴴ]] at a point where it is well conditioned, as a pencil of three blocks."""
+    """The Cayley transform of [[a, -g], [-q, -aᴴ]] as a symplectic pencil, at a γ for which a - γI is well conditioned."""
     xp, n = backend.xp, p.a.shape[-1]
     size = xp.maximum(backend.norm(p.a), xp.sqrt(backend.norm(p.g)) * xp.sqrt(backend.norm(p.q)))
 
     def transform_at(state: Any) -> Any:
         a, _, _, gamma = state
         v = backend.inv(a - broadcast_scalar(gamma) * eye(backend, a))
-        near = ~(backend.norm(v) * gamma < 50 * math.sqrt(n))
-        return (a, v, gamma, xp.where(near, 1.7 * gamma, gamma)), near
+        ill_conditioned = ~(backend.norm(v) * gamma < 50 * math.sqrt(n))
+        return (a, v, gamma, xp.where(ill_conditioned, 1.7 * gamma, gamma)), ill_conditioned
 
-    def again(a: Array, v: Array, gamma: Array, further: Array) -> tuple[Array, Array]:
+    def move_further(a: Array, v: Array, gamma: Array, further: Array) -> tuple[Array, Array]:
         _, v, gamma, _ = backend.loop(transform_at, (a, v, gamma, further), 3)
         return v, gamma
 
     gamma = 1.1 / math.sqrt(n) * safe_divisor(backend, size)
-    first, near = transform_at((p.a, p.a, gamma, gamma))
-    v, gamma = backend.rare_cond(near, again, lambda a, v, gamma, _: (v, gamma), *first)
+    first, ill_conditioned = transform_at((p.a, p.a, gamma, gamma))
+    v, gamma = backend.rare_cond(ill_conditioned, move_further, lambda a, v, gamma, _: (v, gamma), *first)
     vg, qv = v @ p.g, p.q @ v
     w = backend.inv(adjoint(p.a - broadcast_scalar(gamma) * eye(backend, p.a)) + qv @ p.g)
-    twice = broadcast_scalar(2 * gamma)
+    two_gamma = broadcast_scalar(2 * gamma)
     return Symplectic(
-        plus_identity(backend, 1.0, twice * adjoint(w)), hermitian(twice * (vg @ w)), hermitian(twice * (w @ qv))
+        plus_identity(backend, 1.0, two_gamma * adjoint(w)),
+        hermitian(two_gamma * (vg @ w)),
+        hermitian(two_gamma * (w @ qv)),
     )
 
 
@@ -179,7 +182,7 @@ def solve_continuous_are(
     lqr : Also return the gain and the poles of the closed loop.
     solve_discrete_are : The equation in discrete time.
     solve_riccati : The nonsymmetric equation.
-    scipy.linalg.solve_continuous_are : SciPy's.
+    scipy.linalg.solve_continuous_are : SciPy's function.
 
     Notes
     -----
@@ -187,19 +190,19 @@ def solve_continuous_are(
 
         aᴴ x e + eᴴ x a - (eᴴ x b + s) r⁻¹ (bᴴ x e + sᴴ) + q = 0.
 
-    Where some eigenvalues can only be moved to the imaginary axis, the semi-stabilising solution is returned, with
-    about half of the digits, and the `Certificate` has ``boundary`` set.
+    If some eigenvalues cannot be moved beyond the imaginary axis, the semi-stabilising solution is returned, with about
+    half of the digits, and the `Certificate` has ``boundary`` set.
 
     Equations that working precision cannot solve, such as those of strongly unstable systems with few inputs, are
-    solved with as many digits as they need where this is possible: on a CPU or in calls that are not compiled, up to n
-    = 32 (complex: 16), in up to a second or two.
+    solved in decimal arithmetic where this is possible: on a CPU or in calls that are not compiled, up to n = 32
+    (complex: 16), in up to a second or two.
 
     The solution is differentiable to any order; a derivative is one Lyapunov equation with the closed loop. The
     solution depends on the Hermitian parts of q and r. A member of a batch gives the same bits as in a call by itself.
 
-    Under ``jax.jit`` no error can be raised: a member without a stabilising solution is NaN. A program for an
-    accelerator holds doubling and Newton's method alone, which are right to three quarters of the digits or better, and
-    calls NumPy for the members that they do not solve; in an exported program those are NaN.
+    Under ``jax.jit`` no error can be raised: a member without a stabilising solution is NaN. A program compiled for an
+    accelerator contains only doubling and Newton's method, accurate to three quarters of the digits or better, and
+    calls NumPy for members that they do not solve; in an exported program those are NaN.
 
     The backward error of `certify` is the norm of the left side divided by ‖aᴴ x e‖ + ‖eᴴ x a‖ + ‖kᴴ r k‖ + ‖q‖. For
     strongly unstable systems it may be large although x is right to the last bit: the exact solution, rounded, has a

@@ -1,4 +1,4 @@
-"""How wrong the solution of an algebraic Riccati equation may be."""
+"""Error estimates for solutions of continuous and discrete algebraic Riccati equations."""
 
 from __future__ import annotations
 
@@ -56,12 +56,12 @@ def residual_of(equation: Equation) -> Callable[..., Residual]:
 
 
 def error_estimate(backend: Backend, equation: Equation, x: Array, p: RiccatiProblem) -> Residual:
-    """How wrong x is.
+    """Backward error, correction, separation, and whether x is on the boundary of stability.
 
-    The correction is a Newton step for what is left of the equation, and one for what rounding hides in that: what is left of
-    the same equation in other units, where all rounding falls differently, beside it. Where that is more than a few digits,
-    the equation is looked at in twice the precision, and rounding of the data takes the place of rounding on the way; and
-    where rounding of the closed loop makes the step itself doubtful, in as many digits as it takes.
+    The correction is a Newton step for the residual, plus steps for its rounding errors, measured as the difference between
+    residuals in two systems of units. If it exceeds a few digits, the residual is computed in double-word arithmetic, and
+    perturbed data replace the rounding errors. If rounding of the closed loop makes the Newton step unreliable, x is compared
+    with the solution in decimal arithmetic.
     """
     xp = backend.xp
     plain, whole, _ = scale_problem(backend, p, discrete=equation.discrete)
@@ -69,7 +69,7 @@ def error_estimate(backend: Backend, equation: Equation, x: Array, p: RiccatiPro
     problem = in_good_units(backend, equation, p, True)
     p, y, units = _in_solution_units(backend, problem, x)
     at = equation.gap(backend, p, y)
-    # At its fixed point an x may leave nothing, and so in all units.
+    # At a fixed point of the iteration the residual may be 0 in all units: add the rounding of x, eps/4.
     found = equation.step(backend, p, at.closed, residual_and_rounding(backend, equation, at) + backend.eps(x) / 4 * y)
     size = xp.abs(found.x)
     for draw in range(2):
@@ -77,20 +77,25 @@ def error_estimate(backend: Backend, equation: Equation, x: Array, p: RiccatiPro
         hidden = odd.gap * equation.gap(backend, odd.plant, odd.x).gap - at.gap
         size = size + xp.abs(equation.step(backend, p, at.closed, hidden).x)
     first = Judgement(size, found.stable, ~found.stable, at.closed)
-    doubtful = ~(
+    uncertain = ~(
         found.stable & (found.doublings <= LASTING) & (backend.norm(size) < 1024 * backend.eps(x) * backend.norm(y))
     )
     size, stable, edge, closed = backend.masked_cond(
-        doubtful, functools.partial(_close_look, backend, equation), lambda p, y, first: first, p, y, first
+        uncertain, functools.partial(_double_word_judgement, backend, equation), lambda p, y, first: first, p, y, first
     )
     size = xp.where(broadcast_scalar(stable), size, xp.full_like(size, xp.inf))
-    apart = _separation(backend, equation, p, closed, units)
-    near = apart < backend.eps(x) ** 0.25 * backend.norm(backward.closed)
+    sep = _separation(backend, equation, p, closed, units)
+    near = sep < backend.eps(x) ** 0.25 * backend.norm(backward.closed)
     near = backend.masked_cond(
-        near, functools.partial(_may_reach, backend, equation), lambda p, y, size: backend.norm(y) < 0, p, y, size
+        near,
+        functools.partial(_may_reach_boundary, backend, equation),
+        lambda p, y, size: backend.norm(y) < 0,
+        p,
+        y,
+        size,
     )
 
-    def look(p: RiccatiProblem, closed: Array, states: Array) -> Array:
+    def on_boundary(p: RiccatiProblem, closed: Array, states: Array) -> Array:
         return backend.host_callback(
             functools.partial(_host_boundary, equation.discrete, p.e is not None, p.s is not None),
             backend.ones(p.a) > 0,
@@ -99,28 +104,30 @@ def error_estimate(backend: Backend, equation: Equation, x: Array, p: RiccatiPro
         )
 
     before = problem.units.states
-    moved = units.states if before is None else units.states - before
+    states_change = units.states if before is None else units.states - before
     boundary = edge | backend.masked_cond(
-        near, look, lambda p, closed, _: all_false(backend, closed), problem.plant, closed, moved
+        near, on_boundary, lambda p, closed, _: all_false(backend, closed), problem.plant, closed, states_change
     )
-    # Where the terms overflow, the error in good units has to do.
+    # If the terms overflow in the caller's units, take the backward error in the scaled units.
     backward_error, relative = (backend.norm(y.gap) / safe_divisor(backend, y.terms) for y in (backward, at))
     backward_error = xp.where(xp.isfinite(backward.terms), backward_error, relative)
-    apart = backend.ldexp(apart, units.operator)
-    return Residual(backward_error, (units.restore(backend, size),), apart, boundary)
+    sep = backend.ldexp(sep, units.operator)
+    return Residual(backward_error, (units.restore(backend, size),), sep, boundary)
 
 
-def _may_reach(backend: Backend, equation: Equation, p: RiccatiProblem, y: Array, size: Array) -> Array:
-    """Whether the closed loop may come to the boundary of stability when y moves by `size` and its gain with it."""
+def _may_reach_boundary(backend: Backend, equation: Equation, p: RiccatiProblem, y: Array, size: Array) -> Array:
+    """Whether the closed loop may reach the boundary of stability if y changes by `size`, and its gain accordingly."""
     at = equation.gap(backend, p, y)
     gain = equation.gap(backend, p, y + zero_nonfinite_entries(backend, size)).gain
-    far = backend.xp.isfinite(backend.norm(size)) & certain(backend, equation, p, at, gain - at.gain, dense=True)
-    return ~far
+    cannot_reach = backend.xp.isfinite(backend.norm(size)) & certain(
+        backend, equation, p, at, gain - at.gain, dense=True
+    )
+    return ~cannot_reach
 
 
 class Judgement(NamedTuple):
-    """How far a solution is from the right one, entry by entry; whether there is a stabilising one nearby, and one as near the
-    boundary as rounding may have put it; its closed loop.
+    """`size`: estimated error of each entry. `stable`: a stabilising solution is near. `edge`: the closed loop is on the boundary
+    of stability to within rounding. `closed`: the closed loop.
     """
 
     size: Array
@@ -130,46 +137,50 @@ class Judgement(NamedTuple):
 
 
 def _in_solution_units(backend: Backend, problem: Problem, x: Array) -> tuple[RiccatiProblem, Array, Units]:
-    """The plant and its solution x with the states in units that make the diagonal of the solution about 1."""
+    """(plant, x, units) with the states in units that bring the diagonal of the solution near 1."""
     states = solution_units(backend, problem.units.apply(backend, x))
     units = problem.units.finer(states)
     return in_units(backend, problem.plant, states), units.apply(backend, x), units
 
 
-def _close_look(backend: Backend, equation: Equation, p: RiccatiProblem, y: Array, first: Judgement) -> Judgement:
-    """A Newton step for what is left of the equation in twice the precision, and one for a rounding of its data."""
+def _double_word_judgement(
+    backend: Backend, equation: Equation, p: RiccatiProblem, y: Array, first: Judgement
+) -> Judgement:
+    """Newton steps for the residual in double-word arithmetic and for a random rounding of the data."""
     at = equation.exact_gap(backend, p, y)
     rounded = equation.exact_gap(backend, round_randomly(backend, p), y).gap
     gaps = (residual_and_rounding(backend, equation, at, backend.eps(y)), rounded - at.gap)
-    left, moved = (equation.step(backend, p, at.closed, gap) for gap in gaps)
-    found = Judgement(backend.xp.abs(left.x) + backend.xp.abs(moved.x), left.stable, ~left.stable, at.closed)
+    step, perturbed_step = (equation.step(backend, p, at.closed, gap) for gap in gaps)
+    found = Judgement(backend.xp.abs(step.x) + backend.xp.abs(perturbed_step.x), step.stable, ~step.stable, at.closed)
     if not affordable(backend, y, 2):
         return found
-    # Rounding of y itself may move the closed loop so far that a step from it says little.
-    moved = equation.gap(backend, p, round_by_one(backend, y)).gain - at.gain
-    sure = certain(backend, equation, p, at, moved) & (
+    # Rounding of y itself may change the closed loop so much that a Newton step from it is unreliable.
+    gain_change = equation.gap(backend, p, round_by_one(backend, y)).gain - at.gain
+    sure = certain(backend, equation, p, at, gain_change) & (
         backend.norm(found.size) < 1e5 * backend.eps(y) * backend.norm(y)
     )
-    # What the gap in twice the precision takes for small is so only where it can solve with r (or r + bᴴ y b).
+    # The double-word residual is accurate only if r (or r + bᴴ y b) is not singular to working precision.
     sure = sure & ~is_singular(backend, equation, p, y)
     return backend.masked_cond(
-        sure, lambda p, y, found: found, functools.partial(_in_digits, backend, equation), p, y, found
+        sure, lambda p, y, found: found, functools.partial(_decimal_judgement, backend, equation), p, y, found
     )
 
 
-def _in_digits(backend: Backend, equation: Equation, p: RiccatiProblem, y: Array, found: Judgement) -> Judgement:
-    """The distance to the solution itself, and how far that moves when the data are rounded."""
-    right, shaken = (
+def _decimal_judgement(
+    backend: Backend, equation: Equation, p: RiccatiProblem, y: Array, found: Judgement
+) -> Judgement:
+    """The distance to the solution in decimal arithmetic, plus the change of that solution under rounding of the data."""
+    right, perturbed = (
         solve_in_decimals(backend, equation, p),
         solve_in_decimals(backend, equation, round_randomly(backend, p)),
     )
-    known = right.found & shaken.found
-    most = -math.log2(backend.eps(y)) - 3  # as many as there are digits
-    size = backend.xp.abs(y - right.x) + backend.xp.abs(shaken.x - right.x)
+    known = right.found & perturbed.found
+    most = -math.log2(backend.eps(y)) - 3  # the bits of the significand less 3: so many doublings mean the boundary
+    size = backend.xp.abs(y - right.x) + backend.xp.abs(perturbed.x - right.x)
     return Judgement(
         backend.xp.where(broadcast_scalar(known), size, found.size),
-        backend.xp.where(known, right.stable & shaken.stable, found.stable),
-        backend.xp.where(known, backend.xp.maximum(right.doublings, shaken.doublings) > most, found.edge),
+        backend.xp.where(known, right.stable & perturbed.stable, found.stable),
+        backend.xp.where(known, backend.xp.maximum(right.doublings, perturbed.doublings) > most, found.edge),
         backend.xp.where(broadcast_scalar(known), right.closed, found.closed),
     )
 
@@ -179,7 +190,7 @@ def _host_boundary(discrete: bool, with_e: bool, with_s: bool, *arrays: Any) -> 
 
 
 def _separation(backend: Backend, equation: Equation, p: RiccatiProblem, closed: Array, units: Units) -> Array:
-    """Of the Lyapunov or Stein operator of the closed loop, in the states of the caller."""
+    """The separation of the Lyapunov or Stein operator of the closed loop, in the caller's units of the states."""
     units = units._replace(whole=backend.int_zeros(closed))
     return separation(
         backend,

@@ -1,13 +1,14 @@
 """The discrete algebraic Riccati equation  aᴴ x a - eᴴ x e - (aᴴ x b + s) (r + bᴴ x b)⁻¹ (bᴴ x a + sᴴ) + q = 0.
 
-Its stabilising solution brings every eigenvalue of the closed loop (a - b k, e), k = (r + bᴴ x b)⁻¹(bᴴ x a + sᴴ), inside the unit
-circle. In standard form, x = q + aᴴ x (I + g x)⁻¹ a with g = b r⁻¹ bᴴ, it is what the doubling of a symplectic pencil
-converges to (Chu, Fan, Lin & Wang 2004), at one inverse of size n a step.
+With its stabilising solution all eigenvalues of the closed loop (a - b k, e), k = (r + bᴴ x b)⁻¹(bᴴ x a + sᴴ), lie inside the
+unit circle. In standard form, x = q + aᴴ x (I + g x)⁻¹ a with g = b r⁻¹ bᴴ, it is the limit of the doubling of a symplectic
+pencil (Chu, Fan, Lin & Wang 2004), at one inverse of size n a step.
 
-r may be singular, as long as r + bᴴ x b is not. Then x = y + γI moves part of the solution into r: y solves the equation with
-r + γ bᴴb, s + γ aᴴb and q + γ (aᴴa - I).
+r may be singular if r + bᴴ x b is not. Then x = y + γI, where y solves the equation with r + γ bᴴb, s + γ aᴴb and
+q + γ (aᴴa - I).
 
-Differential:  a_cᴴ dx a_c - eᴴ dx e = -(the variation of the left side), a Stein equation with the closed loop.
+Differential:  a_cᴴ dx a_c - eᴴ dx e = -(left side's differential at fixed x), a_c = a - b k: a Stein equation with the closed
+loop (`equations.riccati.derivatives`).
 """
 
 from __future__ import annotations
@@ -39,10 +40,10 @@ def _gap(backend: Backend, p: RiccatiProblem, x: Array) -> Gap:
     if p.s is not None:
         inner = inner + adjoint(p.s)
     gain = solve_weighted(backend, weight, inner)
-    moved, paid = adjoint(p.a) @ xa, adjoint(gain) @ inner
-    kept = x if p.e is None else adjoint(p.e) @ x @ p.e
-    gap = hermitian(moved - kept + p.q - paid)
-    terms = backend.norm(moved) + backend.norm(kept) + backend.norm(p.q) + backend.norm(paid)
+    ahxa, quadratic_term = adjoint(p.a) @ xa, adjoint(gain) @ inner
+    ehxe = x if p.e is None else adjoint(p.e) @ x @ p.e
+    gap = hermitian(ahxa - ehxe + p.q - quadratic_term)
+    terms = backend.norm(ahxa) + backend.norm(ehxe) + backend.norm(p.q) + backend.norm(quadratic_term)
     return Gap(gap, p.a - p.b @ gain, gain, terms)
 
 
@@ -159,7 +160,7 @@ def solve_discrete_are(
     --------
     dlqr : Also return the gain and the poles of the closed loop.
     solve_continuous_are : The equation in continuous time.
-    scipy.linalg.solve_discrete_are : SciPy's.
+    scipy.linalg.solve_discrete_are : SciPy's function.
 
     Notes
     -----
@@ -169,21 +170,21 @@ def solve_discrete_are(
 
     The covariance of a stationary Kalman filter with measurements y = c x solves it with aᴴ for a and cᴴ for b.
 
-    Where some eigenvalues can only be moved to the unit circle, the semi-stabilising solution is returned, with about
+    If some eigenvalues cannot be moved beyond the unit circle, the semi-stabilising solution is returned, with about
     half of the digits, and the `Certificate` has ``boundary`` set.
 
     Equations that working precision cannot solve, such as those of strongly unstable systems with few inputs, are
-    solved with as many digits as they need where this is possible: on a CPU or in calls that are not compiled, up to n
-    = 32 (complex: 16), in up to a second or two.
+    solved in decimal arithmetic where this is possible: on a CPU or in calls that are not compiled, up to n = 32
+    (complex: 16), in up to a second or two.
 
-    The solution is differentiable to any order; a derivative is one Stein equation with the closed loop. It has the
-    digits that rounding of the closed loop leaves, and is NaN where it leaves none, as with poles of 1e7 and a single
+    The solution is differentiable to any order; a derivative is one Stein equation with the closed loop. Its accuracy
+    is limited by rounding of the closed loop; it is NaN where no digit is left, as with poles of 1e7 and a single
     input. The solution depends on the Hermitian parts of q and r. A member of a batch gives the same bits as in a call
     by itself.
 
-    Under ``jax.jit`` no error can be raised: a member without a stabilising solution is NaN. A program for an
-    accelerator holds doubling and Newton's method alone, which are right to three quarters of the digits or better, and
-    calls NumPy for the members that they do not solve; in an exported program those are NaN.
+    Under ``jax.jit`` no error can be raised: a member without a stabilising solution is NaN. A program compiled for an
+    accelerator contains only doubling and Newton's method, accurate to three quarters of the digits or better, and
+    calls NumPy for members that they do not solve; in an exported program those are NaN.
 
     The backward error of `certify` is the norm of the left side divided by ‖aᴴ x a‖ + ‖eᴴ x e‖ + ‖kᴴ (r + bᴴ x b) k‖ +
     ‖q‖. For strongly unstable systems it may be large although x is right to the last bit: the exact solution, rounded,

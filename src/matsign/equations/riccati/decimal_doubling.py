@@ -1,9 +1,8 @@
-"""Algebraic Riccati equations by doubling in as many digits as they need: the last resort on the CPU, for small plants.
+"""Algebraic Riccati equations by doubling in decimal arithmetic: for small plants on the CPU, after other methods failed.
 
-Strongly unstable plants with few inputs have solutions whose eigenvalues are 1e10 to 1e50 apart. Their largest entries are well
-conditioned, but no closed loop that is formed from a rounded solution is stable any more, so in working precision Newton's
-method has neither a start nor an end. Doubling (Chu, Fan, Lin & Wang 2004) loses these digits too, and gains them back when it
-is given more: it is repeated with twice the digits until two results agree.
+Strongly unstable plants with few inputs have solutions whose eigenvalues differ by factors of 1e10 to 1e50. The large entries
+are well conditioned, but the closed loop of the rounded solution is unstable, so Newton's method in working precision cannot
+start. Doubling (Chu, Fan, Lin & Wang 2004) loses the same digits; it is repeated with twice as many until two results agree.
 """
 
 from __future__ import annotations
@@ -18,17 +17,17 @@ from matsign._typing import Array
 from matsign.linalg import decimal_matrices
 from matsign.linalg.decimal_matrices import eye, from_floats, inverse, size
 
-# A doubling step takes about ten products of n³ multiplications, of a tenth of a microsecond and more as digits grow. This is
-# the most digits times n³ that is tried: one second or two.
+# The largest digits × n³ that is tried, one or two seconds: a doubling step has about ten products of n³ multiplications
+# of 0.1 µs, more with more digits.
 _BUDGET = 1 << 22
 _FIRST = 64
 _AGREED = Decimal("1e-18")
-# From an eigenvalue at the distance of one rounding from the boundary 53 doublings lead away; on it, each halves the error.
+# An eigenvalue one rounding away from the boundary needs 53 doublings; for one on the boundary each halves the error.
 _STEPS = 72
 
 
 class DecimalSolution(NamedTuple):
-    """x, the closed loop a - b k, the gain k, the doublings until the closed loop had died out, and whether x is right to
+    """x, closed loop a - b k, gain k, number of doublings until the powers of the closed loop vanished, whether x is right to
     working precision.
     """
 
@@ -40,19 +39,19 @@ class DecimalSolution(NamedTuple):
 
     @property
     def stable(self) -> Array:
-        """Whether the closed loop is stable, by however little."""
+        """Whether the closed loop is stable."""
         return self.doublings < _STEPS
 
 
 def affordable(n: int, *, is_complex: bool, times: int = 1) -> bool:
-    """Whether two precisions can be tried on plants of this size, so many times."""
+    """Whether the budget allows `times` solutions, each in two precisions, of plants of size n."""
     return times * 2 * _FIRST * (2 * n if is_complex else n) ** 3 <= _BUDGET
 
 
 def solve(
     discrete: bool, a: Array, b: Array, q: Array, r: Array, e: Array | None, s: Array | None
 ) -> tuple[Array, Array, Array, Array, Array]:
-    """`DecimalSolution` of a stack; NaN where there is nothing to agree on."""
+    """The `DecimalSolution` of a stack; NaN for members where no two precisions agree."""
     count = len(a)
     x, closed, gain = (np.full_like(m, np.nan) for m in (q, a, b.swapaxes(-1, -2)))
     out = DecimalSolution(x, closed, gain, np.zeros(count, np.int32), np.zeros(count, bool))
@@ -69,20 +68,20 @@ def solve(
 
 
 def _agreement(discrete: bool, plant: list[Any]) -> tuple[Array, Array, Array, int] | None:
-    """(x, closed loop, gain, doublings) that two precisions agree on."""
-    last: Array | None = None
+    """(x, closed loop, gain, doublings) on which two precisions agree, or None."""
+    previous: Array | None = None
     for count in _precisions(len(plant[0]), is_complex=any(np.iscomplexobj(m) for m in plant)):
         with decimal_matrices.precision(count):
             try:
                 x, closed, gain, steps = _double_problem(
                     discrete, [None if m is None else from_floats(m) for m in plant]
                 )
-            except ArithmeticError:  # a singular matrix, or one that is so at this precision
-                last = None
+            except ArithmeticError:  # a matrix is singular at this precision
+                previous = None
                 continue
-            if last is not None and size(x - last) <= _AGREED * size(x):
+            if previous is not None and size(x - previous) <= _AGREED * size(x):
                 return x, closed, gain, steps
-            last = x
+            previous = x
     return None
 
 
@@ -94,7 +93,7 @@ def _precisions(n: int, *, is_complex: bool) -> Iterator[int]:
 
 
 def _double_problem(discrete: bool, plant: list[Any]) -> tuple[Array, Array, Array, int]:
-    """One attempt, at the precision that is set. Without a descriptor e, that of x e⁻¹ and the like."""
+    """(x, closed loop, gain, doublings) at the current precision; a descriptor e is inverted first."""
     a, b, q, r, e, s = plant
     s = 0 * b if s is None else s
     e_inverse = eye(len(a)) if e is None else inverse(e)
@@ -108,7 +107,7 @@ def _double_problem(discrete: bool, plant: list[Any]) -> tuple[Array, Array, Arr
 
 
 def _continuous(a: Array, b: Array, q: Array, r: Array, s: Array) -> tuple[Array, int]:
-    """By a Cayley transform, as in working precision; its place does not matter here."""
+    """By a Cayley transform, as in working precision; its point γ need not be chosen carefully here."""
     a, g, q = _without_cross(a, b, q, r, s)
     n = len(a)
     gamma = max(size(a), (size(g) * size(q)).sqrt()) / Decimal(n).sqrt() * Decimal("1.1") or Decimal(1)
@@ -118,7 +117,7 @@ def _continuous(a: Array, b: Array, q: Array, r: Array, s: Array) -> tuple[Array
 
 
 def _discrete(a: Array, b: Array, q: Array, r: Array, s: Array) -> tuple[Array, int]:
-    """With a part γI of x moved into r, where that has no inverse."""
+    """By doubling; if r is singular, for y = x - γI, which has r + γ bᴴb in place of r."""
     try:
         return _double(*_without_cross(a, b, q, r, s))
     except ArithmeticError:
@@ -134,7 +133,7 @@ def _without_cross(a: Array, b: Array, q: Array, r: Array, s: Array) -> tuple[Ar
 
 
 def _double(a: Array, g: Array, h: Array) -> tuple[Array, int]:
-    """(h, doublings until a had gone to zero) of the symplectic pencil [[a, 0], [-h, I]] - λ [[I, g], [0, aᵀ]], doubled."""
+    """(h, number of doublings until a vanished) for the symplectic pencil [[a, 0], [-h, I]] - λ [[I, g], [0, aᵀ]]."""
     one, half, small = eye(len(a)), Decimal("0.5"), Decimal("1e-20")
     for k in range(_STEPS):
         w = inverse(one + g @ h)

@@ -1,4 +1,4 @@
-"""What working precision leaves open of an algebraic Riccati equation, settled by `decimal_doubling` on the CPU."""
+"""Algebraic Riccati equations that working precision cannot solve: in double, or by `decimal_doubling` on the CPU."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from matsign.linalg.stacks import adjoint, broadcast_scalar, eye, hermitian, to_
 
 
 def affordable(backend: Backend, x: Array, times: int = 1) -> bool:
-    """Whether this can be asked for so many times: not under a trace, and not of large plants."""
+    """Whether decimal arithmetic is possible `times` times: not for traced arrays, not for large plants."""
     return not backend.is_traced(x) and decimal_doubling.affordable(
         x.shape[-1], is_complex=backend.is_complex(x), times=times
     )
 
 
 def solve_in_decimals(backend: Backend, equation: Equation, p: RiccatiProblem) -> DecimalSolution:
-    """The plants in as many digits as they need: those of single precision in double, where that is enough."""
+    """The solutions in decimal arithmetic; for plants in single precision in double, where that suffices."""
     if not _has_double(backend, p):
         return _in_decimals(backend, equation, p)
     found = _in_double(backend, equation, p)
@@ -35,7 +35,7 @@ def solve_in_decimals(backend: Backend, equation: Equation, p: RiccatiProblem) -
 
 
 def replace_by_double(backend: Backend, equation: Equation, p: RiccatiProblem, c: Candidate) -> Candidate:
-    """The candidates of single precision that it leaves open in double, where that settles them."""
+    """Candidates in single precision that are not proven, replaced by the solutions in double where these are reliable."""
     if backend.is_traced(c.x) or not _has_double(backend, p):
         return c
     proven = is_acceptable(backend, c) & (c.move <= equation.trust * backend.eps(c.x))
@@ -59,7 +59,7 @@ def _in_decimals(backend: Backend, equation: Equation, p: RiccatiProblem) -> Dec
 
 
 def _in_double(backend: Backend, equation: Equation, p: RiccatiProblem) -> DecimalSolution:
-    """By doubling and Newton's method; not found are those that have no more than the digits asked for there, too."""
+    """By doubling and Newton's method in double precision; `found` marks the members where that is accurate enough."""
     wide = RiccatiProblem(*(None if m is None else to_double(backend, m) for m in p))
     simple = standard_form(backend, wide, discrete=equation.discrete)
     x, steps = equation.doubling(backend, simple)
@@ -76,7 +76,7 @@ def _host_solve(discrete: bool, with_e: bool, with_s: bool, *arrays: Any) -> Any
 
 
 def unpack(with_e: bool, with_s: bool, arrays: tuple[Any, ...]) -> Any:
-    """Plant arrays with None back in the places of what is missing, and what follows them."""
+    """(a, b, q, r, e, s, *others) with None for an absent e or s."""
     head, rest = arrays[:4], list(arrays[4:])
     e = rest.pop(0) if with_e else None
     s = rest.pop(0) if with_s else None
@@ -84,40 +84,40 @@ def unpack(with_e: bool, with_s: bool, arrays: tuple[Any, ...]) -> Any:
 
 
 def replace_by_decimals(backend: Backend, equation: Equation, p: RiccatiProblem, c: Candidate) -> Candidate:
-    """The candidate in more digits, where these end in a stabilising solution; elsewhere the candidate as it is."""
+    """The solution in decimal arithmetic where it is stabilising, else the candidate unchanged."""
     return _better(backend, solve_in_decimals(backend, equation, p), c)
 
 
 def _better(backend: Backend, found: DecimalSolution, c: Candidate) -> Candidate:
     xp = backend.xp
-    good = found.found & found.stable
+    accepted = found.found & found.stable
     rounding = backend.eps(c.x) * backend.ones(c.x)
-    # What is left of the equation at a rounded solution says nothing about it any more.
+    # The residual of the rounded solution may be large and says nothing about its error.
     return Candidate(
-        xp.where(broadcast_scalar(good), found.x, c.x),
-        xp.where(good, rounding, c.residual),
-        xp.where(good, rounding, c.move),
-        c.stable | good,
+        xp.where(broadcast_scalar(accepted), found.x, c.x),
+        xp.where(accepted, rounding, c.residual),
+        xp.where(accepted, rounding, c.move),
+        c.stable | accepted,
         c.steps + 1,
-        c.sure | good,
+        c.sure | accepted,
         c.next,
     )
 
 
 def outside_cone(backend: Backend, p: RiccatiProblem, x: Array) -> Array:
-    """Whether q and r force a solution to be positive semidefinite that is not."""
+    """Whether x is not positive semidefinite although q and r require it."""
     outside = ~backend.shared_function(positive, backend, x, roundings=64)
     if not backend.is_traced(outside) and not backend.any_true(outside):
         return outside
     convex = backend.shared_function(positive, backend, p.q, roundings=1)
     if p.s is not None:
-        # A cross term whose square is beyond q r makes the cost indefinite.
+        # The cost is convex only if q - s r⁻¹ sᴴ ⪰ 0.
         convex = convex & positive(backend, hermitian(p.q - p.s @ backend.solve(p.r, adjoint(p.s))), 1)
     return outside & convex & backend.xp.isfinite(backend.norm(backend.cholesky(p.r)))
 
 
 def positive(backend: Backend, x: Array, roundings: float) -> Array:
-    """Whether x has a Cholesky factor, but for roundings of its norm; less than none are asked for in addition."""
-    room = roundings * x.shape[-1] * backend.eps(x) * backend.norm(x)
-    room = backend.xp.where(room != 0, room, math.copysign(1.0, roundings) * backend.ones(x))
-    return backend.xp.isfinite(backend.norm(backend.cholesky(x + broadcast_scalar(room) * eye(backend, x))))
+    """Whether x + roundings · n eps ‖x‖ I has a Cholesky factor; negative `roundings` ask for more than definiteness."""
+    shift = roundings * x.shape[-1] * backend.eps(x) * backend.norm(x)
+    shift = backend.xp.where(shift != 0, shift, math.copysign(1.0, roundings) * backend.ones(x))
+    return backend.xp.isfinite(backend.norm(backend.cholesky(x + broadcast_scalar(shift) * eye(backend, x))))

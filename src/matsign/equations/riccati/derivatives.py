@@ -1,7 +1,7 @@
-"""How the solutions of algebraic Riccati equations, their gains and their closed loops move with the plant.
+"""Derivatives of solutions of algebraic Riccati equations, of gains and of closed loops with respect to the plant.
 
-With the gain k and f = a - b k the change of k drops out of the differential of the equation, k being where the cost is
-stationary:
+With the gain k and f = a - b k, terms with dk vanish from the differential of the equation, because the cost is stationary
+at k:
 
     continuous   fᴴ dx e + eᴴ dx f = -w,    k = r⁻¹(bᴴ x e + sᴴ)
     discrete     fᴴ dx f - eᴴ dx e = -w,    k = (r + bᴴ x b)⁻¹(bᴴ x a + sᴴ)
@@ -9,7 +9,8 @@ stationary:
     w = dq + kᴴ dr k + h + hᴴ,    h = eᴴ x (da - db k) + deᴴ x f - ds k     continuous
                                   h = fᴴ x (da - db k) - eᴴ x de - ds k     discrete
 
-e⁻¹ from both sides makes that a Lyapunov or a Stein equation of a stable matrix. q and r enter by their Hermitian parts.
+Multiplied by e⁻ᴴ and e⁻¹, this is a Lyapunov or Stein equation with a stable matrix. Only the Hermitian parts of q and r
+enter.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ Array = Any
 
 
 class Loop(NamedTuple):
-    """A plant with the solution x of its Riccati equation, whose gain is weight⁻¹(…); the closed loop is e⁻¹ f."""
+    """A plant with the solution x of its Riccati equation; f = a - b gain, and weight = r or r + bᴴ x b."""
 
     plant: RiccatiProblem
     x: Array
@@ -46,7 +47,7 @@ class Loop(NamedTuple):
 
 
 def close(backend: Backend, equation: Equation, p: RiccatiProblem, x: Array) -> Loop:
-    """The loop of a plant with the solution of its equation."""
+    """The `Loop` of a plant with the solution x."""
     return _loop(backend, equation, p, x, *apply(backend, _GAIN, *p, x, equation=equation))
 
 
@@ -60,7 +61,7 @@ def _loop(backend: Backend, equation: Equation, p: RiccatiProblem, x: Array, gai
 
 
 def solution_jvp(backend: Backend, at: Loop, d: RiccatiProblem) -> Array:
-    """dx for a change of the plant."""
+    """dx for a change d of the plant."""
     k, x, f, e = at.gain, at.x, at.f, at.plant.e
     half = x @ (d.a - d.b @ k)
     if at.discrete:
@@ -99,11 +100,11 @@ def solution_vjp(backend: Backend, at: Loop, bar: Array) -> RiccatiProblem:
 
 
 def gain_jvp(at: Loop, d: RiccatiProblem, dx: Array) -> Array:
-    """dk for a change of the plant and of x."""
+    """dk for changes d of the plant and dx."""
     p, x, k = at.plant, at.x, at.gain
-    past, bh = at.f if at.discrete else p.e, adjoint(p.b)
+    right_factor, bh = at.f if at.discrete else p.e, adjoint(p.b)
     change = adjoint(d.b) @ x + bh @ dx
-    change = change if past is None else change @ past
+    change = change if right_factor is None else change @ right_factor
     if at.discrete:
         change = change + bh @ x @ (d.a - d.b @ k)
     elif d.e is not None:
@@ -117,17 +118,17 @@ def gain_vjp(at: Loop, bar: Array) -> tuple[RiccatiProblem, Array]:
     """The adjoint of `gain_jvp`: the cotangents of the plant and of x."""
     p, x, k = at.plant, at.x, at.gain
     u = adjoint(at.weight_inverse) @ bar
-    past, uh, bu = at.f if at.discrete else p.e, adjoint(u), p.b @ u
+    right_factor, uh, bu = at.f if at.discrete else p.e, adjoint(u), p.b @ u
     xbu = x @ bu
     a = xbu if at.discrete else 0 * p.a
-    b = (x @ uh if past is None else x @ past @ uh) - (a @ adjoint(k))
+    b = (x @ uh if right_factor is None else x @ right_factor @ uh) - (a @ adjoint(k))
     e = None if p.e is None else 0 * p.e if at.discrete else xbu
     cotangents = RiccatiProblem(a, b, 0 * p.q, -hermitian(u @ adjoint(k)), e, None if p.s is None else uh)
-    return cotangents, bu if past is None else bu @ adjoint(past)
+    return cotangents, bu if right_factor is None else bu @ adjoint(right_factor)
 
 
 def matrix_jvp(at: Loop, d: RiccatiProblem, dk: Array) -> Array:
-    """How e⁻¹(a - b k) moves."""
+    """The differential of e⁻¹(a - b k)."""
     change = d.a - d.b @ at.gain - at.plant.b @ dk
     return change if at.e_inverse is None else at.e_inverse @ (change - d.e @ at.matrix())
 
@@ -142,7 +143,7 @@ def matrix_vjp(at: Loop, bar: Array) -> tuple[RiccatiProblem, Array]:
 
 
 def add_present(*plants: RiccatiProblem) -> RiccatiProblem:
-    """The sum, None where there is nothing."""
+    """The sum of the plants by coefficients; absent coefficients are None in all of them."""
     return RiccatiProblem(
         *(None if parts[0] is None else sum(parts[1:], parts[0]) for parts in zip(*plants, strict=True))
     )
@@ -168,7 +169,7 @@ def _gain_cotangent(
     return *by_gain._replace(a=by_gain.a + bar_f, b=by_gain.b - bar_f @ adjoint(at.gain)), bar_x
 
 
-# A rule of its own, because the digits that the gain needs may be more than those of its formula.
+# An operation with its own derivatives, because `gain_at` may compute the gain in decimal arithmetic.
 _GAIN = Operation(
     "gain",
     shapes_of("(n,n),(n,m),(n,n),(m,m),(n,n),(n,m),(n,n)"),

@@ -1,8 +1,7 @@
-"""The gain k of an algebraic Riccati equation and f = a - b k, with the digits that they have.
+"""The gain k of an algebraic Riccati equation and f = a - b k, accurate also where x in working precision does not suffice.
 
-A solution in working precision may leave its gain few: where r is small beside bᴴ x b, or where the closed loop of a strongly
-unstable plant hangs on the last digits of x. How much rounding moves the gain tells; where that is too much, both come from the
-solution in more digits.
+The gain may lose digits if r is small relative to bᴴ x b, or if the closed loop of a strongly unstable plant depends on the
+last digits of x. If rounding changes the gain too much, k and f come from the solution in decimal arithmetic.
 """
 
 from __future__ import annotations
@@ -28,26 +27,28 @@ from matsign.linalg.stacks import adjoint, all_false, broadcast_scalar, safe_div
 def gain_at(
     backend: Backend, equation: Equation, x: Array, p: RiccatiProblem, *, shaken: bool = False
 ) -> tuple[Array, Array]:
-    """(k, f) in the units of the caller; `shaken` for rounded data, where the digits of x do not suffice."""
+    """(k, f) in the caller's units; `shaken`: in decimal arithmetic take the data with a random rounding."""
     scaled, x = _in_scaled_units(backend, equation, x, p)
     at = backend.shared_function(equation.gap, backend, scaled, x)
     outer = broadcast_scalar(gain_exponent(backend, p, discrete=equation.discrete))
     if not affordable(backend, x, 2):
         gain = backend.ldexp(at.gain, outer)
         return gain, p.a - p.b @ gain
-    lost = _needs_more_digits(backend, equation, x, scaled, at.gain)
-    digits = functools.partial(_in_digits, backend, equation, shaken)
-    gain, closed = backend.masked_cond(lost, digits, lambda p, gain, closed: (gain, closed), scaled, at.gain, at.closed)
+    decimals_needed = _needs_more_digits(backend, equation, x, scaled, at.gain)
+    decimal_gain = functools.partial(_decimal_gain, backend, equation, shaken)
+    gain, closed = backend.masked_cond(
+        decimals_needed, decimal_gain, lambda p, gain, closed: (gain, closed), scaled, at.gain, at.closed
+    )
     gain = backend.ldexp(gain, outer)
     closed = backend.ldexp(closed, broadcast_scalar(loop_exponent(backend, p, discrete=equation.discrete)))
-    return gain, backend.xp.where(broadcast_scalar(lost), closed, p.a - p.b @ gain)
+    return gain, backend.xp.where(broadcast_scalar(decimals_needed), closed, p.a - p.b @ gain)
 
 
 def gain_spread(backend: Backend, equation: Equation, x: Array, p: RiccatiProblem) -> Array:
-    """By how much rounding moves each entry of the gain; 0 where working precision did not suffice."""
+    """The change of each entry of the gain due to rounding; 0 where the gain comes from decimal arithmetic."""
     scaled, x = _in_scaled_units(backend, equation, x, p)
     gain = equation.gap(backend, scaled, x).gain
-    spread = _changes(backend, equation, x, scaled, gain)
+    spread = _rounding_changes(backend, equation, x, scaled, gain)
     spread = backend.xp.where(
         broadcast_scalar(_needs_more_digits(backend, equation, x, scaled, gain)), 0 * spread, spread
     )
@@ -60,23 +61,23 @@ def _in_scaled_units(backend: Backend, equation: Equation, x: Array, p: RiccatiP
 
 
 def _needs_more_digits(backend: Backend, equation: Equation, x: Array, scaled: RiccatiProblem, gain: Array) -> Array:
-    """Where working precision does not suffice for the gain, and more digits can be had."""
+    """Whether the gain in working precision is inaccurate and decimal arithmetic is affordable."""
     if not affordable(backend, x, 2):
         return all_false(backend, x)
     enough = min(4096 * backend.eps(x), backend.eps(x) ** 0.5)
-    return ~(backend.norm(_changes(backend, equation, x, scaled, gain)) <= enough * backend.norm(gain))
+    return ~(backend.norm(_rounding_changes(backend, equation, x, scaled, gain)) <= enough * backend.norm(gain))
 
 
-def _changes(backend: Backend, equation: Equation, x: Array, scaled: RiccatiProblem, gain: Array) -> Array:
-    """By how much rounding moves each entry of the gain in working precision: the most in three other systems of units.
+def _rounding_changes(backend: Backend, equation: Equation, x: Array, scaled: RiccatiProblem, gain: Array) -> Array:
+    """The change of each entry of the gain due to rounding: the largest in three other systems of units.
 
-    Changes of the data by roundings would not do: what a sum of 1 and 1e-12 loses stays the same when the 1 changes by eps. And
-    where rounding makes the weight regular that is multiplied by the gain, what that loses is the same in all units.
+    Perturbing the data instead would miss the digits that a sum of 1 and 1e-12 loses: they stay lost if the 1 changes by eps.
+    If r (or r + bᴴ x b) is singular to working precision, no system of units shows it: the gain itself counts as the change.
     """
     changes = [
         backend.xp.abs(gain)
         * broadcast_scalar(
-            backend.astype(_is_made_regular(backend, equation, x, scaled), backend.dtype_name(gain.real))
+            backend.astype(_weight_is_singular(backend, equation, x, scaled), backend.dtype_name(gain.real))
         )
     ]
     for draw in range(3):
@@ -85,18 +86,18 @@ def _changes(backend: Backend, equation: Equation, x: Array, scaled: RiccatiProb
     return functools.reduce(backend.xp.maximum, changes)
 
 
-def _is_made_regular(backend: Backend, equation: Equation, x: Array, p: RiccatiProblem) -> Array:
-    """Where r (or r + bᴴ x b), with its inputs in units that make its diagonal 1, is singular to working precision."""
+def _weight_is_singular(backend: Backend, equation: Equation, x: Array, p: RiccatiProblem) -> Array:
+    """Whether r (or r + bᴴ x b), scaled to a diagonal of 1, is singular to working precision."""
     weight = p.r + adjoint(p.b) @ x @ p.b if equation.discrete else p.r
     units = 1 / backend.xp.sqrt(safe_divisor(backend, backend.xp.abs(backend.xp.linalg.diagonal(weight).real)))
     weight = weight * units[:, :, None] * units[:, None, :]
     return ~(backend.norm(weight) * backend.norm(backend.inv(weight)) * (4 * weight.shape[-1] * backend.eps(x)) < 1)
 
 
-def _in_digits(
+def _decimal_gain(
     backend: Backend, equation: Equation, shaken: bool, p: RiccatiProblem, gain: Array, closed: Array
 ) -> Any:
-    """(gain, closed loop) from the solution in more digits, where that can be had."""
+    """(gain, closed loop) from the solution in decimal arithmetic where it is stabilising, else unchanged."""
     found = solve_in_decimals(backend, equation, round_randomly(backend, p) if shaken else p)
-    good = broadcast_scalar(found.found & found.stable)
-    return backend.xp.where(good, found.gain, gain), backend.xp.where(good, found.closed, closed)
+    accepted = broadcast_scalar(found.found & found.stable)
+    return backend.xp.where(accepted, found.gain, gain), backend.xp.where(accepted, found.closed, closed)

@@ -1,4 +1,4 @@
-"""The linear quadratic regulator: the gain k whose u = -k x costs least, from an algebraic Riccati equation."""
+"""The linear-quadratic regulator: the gain k of the optimal control u = -k x, from an algebraic Riccati equation."""
 
 from __future__ import annotations
 
@@ -80,15 +80,15 @@ def _regulate(equation: Equation) -> Callable[..., Solution]:
         x = found.value[0]
         p = RiccatiProblem(a, b, q, r, e, s)
         gain, f = gain_at(backend, equation, x, p)
-        # r + bᴴ x b may leave the range of the dtype where x does not.
-        beyond = (found.failure == 0) & ~(backend.xp.isfinite(gain).all((-1, -2)))
-        failure = Failure.OVERFLOW.where(backend, beyond, found.failure)
+        # r + bᴴ x b may overflow where x does not.
+        overflowed = (found.failure == 0) & ~(backend.xp.isfinite(gain).all((-1, -2)))
+        failure = Failure.OVERFLOW.where(backend, overflowed, found.failure)
         found = found._replace(
             value=(gain, x, backend.eig(zero_nonfinite_entries(backend, _loop(backend, f, e)))[0]), failure=failure
         )
         if equation.discrete:
-            found = _without_minimum(backend, found, hermitian(r + adjoint(b) @ x @ b))
-        return _without_minimum(backend, found, r)
+            found = _mark_indefinite(backend, found, hermitian(r + adjoint(b) @ x @ b))
+        return _mark_indefinite(backend, found, r)
 
     return solve
 
@@ -97,39 +97,40 @@ def _loop(backend: Backend, f: Array, e: Array | None) -> Array:
     return f if e is None else backend.solve(e, f)
 
 
-def _without_minimum(backend: Backend, found: Solution, weight: Array) -> Solution:
-    """The cost differs from the least one by |u + k x|² in this weight: where that can be negative, no gain costs least.
+def _mark_indefinite(backend: Backend, found: Solution, weight: Array) -> Solution:
+    """Set NOT_A_MINIMUM where weight (r or r + bᴴ x b) has a negative eigenvalue.
 
-    Inputs are measured in units that bring the diagonal near 1: rounding of a large weight hides no small one.
+    The cost exceeds that of u = -k x by (u + k x)ᴴ weight (u + k x): if that can be negative, no control has the least cost.
+    The inputs are scaled so that the diagonal of weight is near 1, so rounding of large entries does not hide small ones.
     """
     xp = backend.xp
     weight = zero_nonfinite_entries(backend, weight)
 
-    def doubtful(weight: Array, failure: Array, detail: Array) -> tuple[Array, Array]:
+    def check_definiteness(weight: Array, failure: Array, detail: Array) -> tuple[Array, Array]:
         weight, whole = normalise_size(backend, weight)
         units = -(backend.exponent(xp.abs(xp.linalg.diagonal(weight).real)) // 2)
-        units = xp.clip(units, -_UNITS[backend.eps(weight) < 1e-10], _UNITS[backend.eps(weight) < 1e-10])
+        units = xp.clip(units, -_UNIT_LIMITS[backend.eps(weight) < 1e-10], _UNIT_LIMITS[backend.eps(weight) < 1e-10])
         values = backend.eigh(backend.ldexp(weight, units[:, :, None] + units[:, None, :]))[0]
         rounding = 8 * weight.shape[-1] * backend.eps(weight)
         negative = xp.min(values, axis=-1) < -rounding * xp.max(xp.abs(values), axis=-1)
         least = xp.minimum(xp.min(backend.eigh(weight)[0], axis=-1), _least_of_diagonal(backend, weight))
-        figure = as_details(backend, weight, backend.ldexp(least, whole))
+        least_eigenvalue = as_details(backend, weight, backend.ldexp(least, whole))
         return (
             Failure.NOT_A_MINIMUM.where(backend, negative, failure),
-            xp.where(negative[:, None], figure, detail),
+            xp.where(negative[:, None], least_eigenvalue, detail),
         )
 
     failure, detail = backend.rare_cond(
         ~xp.isfinite(backend.norm(backend.cholesky(weight))),
-        doubtful,
+        check_definiteness,
         lambda weight, *kept: kept,
         *(weight, found.failure, found.detail),
     )
     return found._replace(failure=failure, detail=detail)
 
 
-# In single and in double precision, how far the units of inputs may lie apart.
-_UNITS = (30, 250)
+# The largest exponents of units of inputs, in single and in double precision.
+_UNIT_LIMITS = (30, 250)
 
 
 def _least_of_diagonal(backend: Backend, x: Array) -> Array:
@@ -151,32 +152,36 @@ def _residual_of(equation: Equation) -> Callable[..., Residual]:
         p = RiccatiProblem(a, b, q, r, e, s)
         found = error_estimate(backend, equation, x, p)
         (dx,) = found.correction
-        # What dx, and what is not the gain of x at all, moves the gain by; and that the poles.
-        right, _ = gain_at(backend, equation, x, p)
-        moved, f = gain_at(backend, equation, x + zero_nonfinite_entries(backend, dx), p, shaken=True)
-        # The closed loop is itself rounded, which moves the poles of one that is far from normal or badly scaled.
+        # The error of the gain: its change for x + dx, and its distance to the gain recomputed from x.
+        recomputed, _ = gain_at(backend, equation, x, p)
+        perturbed, f = gain_at(backend, equation, x + zero_nonfinite_entries(backend, dx), p, shaken=True)
+        # The error of the poles: their change when the closed loop is computed from the perturbed gain and rounded.
         shifted = backend.eig(round_by_one(backend, zero_nonfinite_entries(backend, _loop(backend, f, e))))[0]
         nearest = backend.xp.min(backend.xp.abs(poles[:, :, None] - shifted[:, None, :]), axis=-1)
-        # Poles that rounding moves by half of their size may be wrong by any factor.
+        # If rounding changes the poles by more than half of their norm, no error bound holds.
         known = backend.norm(nearest) <= backend.norm(poles) / 2
         nearest = backend.xp.where(known[:, None], nearest, backend.xp.full_like(nearest, backend.xp.inf))
-        # A gain that rounding of the data moves, as where inputs do nearly the same, is no better known than that.
-        step = backend.xp.abs(moved - right) + backend.xp.abs(right - gain) + gain_spread(backend, equation, x, p)
+        # Rounding of the data limits the accuracy of the gain, for example if two inputs act almost alike.
+        step = (
+            backend.xp.abs(perturbed - recomputed)
+            + backend.xp.abs(recomputed - gain)
+            + gain_spread(backend, equation, x, p)
+        )
         return found._replace(correction=(step, dx, nearest))
 
     return residual
 
 
-def _in_order(a: Array, b: Array, q: Array, r: Array, s: Array | None, e: Array | None) -> RiccatiProblem:
+def _problem_of(a: Array, b: Array, q: Array, r: Array, s: Array | None, e: Array | None) -> RiccatiProblem:
     return RiccatiProblem(a, b, q, r, e, s)
 
 
 def _tangent_of(equation: Equation) -> Callable[..., Arrays]:
-    """The solution moves as that of the Riccati equation, the gain by its formula, the poles with the closed loop."""
+    """dx by the Riccati equation, dk by the formula of the gain, and the differentials of the poles by the closed loop's."""
 
     def tangent(backend: Backend, value: Arrays, arrays: Arrays, tangents: Arrays, *, method: str) -> Arrays:
         _, x, poles = value
-        d, at = _in_order(*tangents), close(backend, equation, _in_order(*arrays), x)
+        d, at = _problem_of(*tangents), close(backend, equation, _problem_of(*arrays), x)
         dx = solution_jvp(backend, at, d)
         dk = gain_jvp(at, d, dx)
         return dk, dx, poles_jvp(backend, at.matrix(), poles, matrix_jvp(at, d, dk))
@@ -187,7 +192,7 @@ def _tangent_of(equation: Equation) -> Callable[..., Arrays]:
 def _cotangent_of(equation: Equation) -> Callable[..., Arrays]:
     def cotangent(backend: Backend, value: Arrays, arrays: Arrays, cotangents: Arrays, *, method: str) -> Arrays:
         _, x, poles = value
-        at = close(backend, equation, _in_order(*arrays), x)
+        at = close(backend, equation, _problem_of(*arrays), x)
         bar_matrix = poles_vjp(backend, at.matrix(), poles, cotangents[2])
         if not backend.is_complex(x):
             bar_matrix = bar_matrix.real

@@ -1,18 +1,18 @@
 """The nonsymmetric algebraic Riccati equation x d x + x b - a x - c = 0.
 
-X solves it when the columns of [X; I] span an invariant subspace of [[A, C], [D, B]], which acts there as B + DX:
+X is a solution if and only if [[A, C], [D, B]] [X; I] = [X; I] (B + DX), so that [X; I] spans an invariant subspace:
 
     [[A, C], [D, B]] = V [[B + DX, -D], [0, A - XD]] V⁻¹,    V = [[X, -I], [I, 0]].
 
-For the solution with B + DX positive stable and A - XD negative stable that subspace belongs to the right half plane, so with
-W = mcsgn([[A, C], [D, B]]) it is where W is 1: (W - I)[X; I] = 0, an overdetermined linear system (Roberts 1980).
+For the solution with B + DX positive stable and A - XD negative stable this is the invariant subspace of the right half
+plane. With W = mcsgn([[A, C], [D, B]]) it satisfies (W - I)[X; I] = 0, an overdetermined linear system (Roberts 1980).
 
-The solution of the other half plane, B + DX negative stable, is that of the equation times -1. Where [[-B, -D], [C, A]] is an
-M-matrix that one is the minimal nonnegative solution of transport theory and queueing (Guo 2001), and doubling (Guo, Lin & Xu
-2006) finds it without a cancellation, also when the matrix is singular and an eigenvalue lies on the axis.
+The solution with B + DX negative stable is that of the equation times -1. If [[-B, -D], [C, A]] is an M-matrix, this is the
+minimal nonnegative solution of transport theory and queueing (Guo 2001). Doubling (Guo, Lin & Xu 2006) computes it without
+cancellation, also if the matrix is singular and an eigenvalue lies on the axis.
 
-Differential:  (XD - A) dX + dX (B + DX) = dA X + dC - X dD X - X dB, positive stable on both sides. The same equation with
-the residual on the right is Newton's method for X.
+Differential:  (XD - A) dX + dX (B + DX) = dA X + dC - X dD X - X dB, with positive stable XD - A and B + DX. Newton's method
+for X solves the same equation with the residual on the right-hand side.
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ Array = Any
 
 
 def _residual(backend: Backend, value: tuple[Array], a: Array, b: Array, c: Array, d: Array) -> Residual:
-    """The equation beside its terms, and one Newton step for what is left of it and for what rounding may hide.
+    """Backward error, one Newton step for the residual and one for rounding, separation, and whether x is on the boundary.
 
-    The closed loop tells which half plane x belongs to; where it does not, its eigenvalues lie on both sides or between.
+    The sign of the trace of the closed loops b + d x and x d - a tells which half plane x belongs to.
     """
     xp = backend.xp
     (x,) = value
@@ -64,34 +64,34 @@ def _residual(backend: Backend, value: tuple[Array], a: Array, b: Array, c: Arra
     found = newton(backend, Triangular(-left, -gap, right))
     start = random_probe(backend, x.shape[-2], x.shape[-1], x) + 0 * x
     sizes = [xp.abs(y) for y in (a, b, c, d, x)]
-    noise = sizes[4] @ (sizes[3] @ sizes[4] + sizes[1]) + sizes[0] @ sizes[4] + sizes[2]
-    blur = solve(backend.eps(x) * noise * xp.sign(start.real) + 0 * gap)
-    apart = separation(
+    term_sizes = sizes[4] @ (sizes[3] @ sizes[4] + sizes[1]) + sizes[0] @ sizes[4] + sizes[2]
+    rounding_error = solve(backend.eps(x) * term_sizes * xp.sign(start.real) + 0 * gap)
+    sep = separation(
         backend, solve, lambda y: separable_sylvester(backend, adjoint(left), adjoint(right), y), start
     ).value
-    near = ~has_converged(backend, found) | ~(
-        apart > backend.eps(x) ** 0.25 * (backend.norm(left) + backend.norm(right))
+    uncertain = ~has_converged(backend, found) | ~(
+        sep > backend.eps(x) ** 0.25 * (backend.norm(left) + backend.norm(right))
     )
     for m in (left, right):
-        near = near | ~(backend.norm(m) * backend.norm(backend.inv(m)) < backend.eps(x) ** -0.5)
+        uncertain = uncertain | ~(backend.norm(m) * backend.norm(backend.inv(m)) < backend.eps(x) ** -0.5)
 
-    def look(a: Array, b: Array, c: Array, d: Array) -> Array:
+    def touches_axis(a: Array, b: Array, c: Array, d: Array) -> Array:
         return backend.host_callback(schur_functions.touches_axis, backend.ones(a) > 0, assemble(backend, a, c, d, b))
 
-    boundary = backend.rare_cond(near, look, lambda a, *_: all_false(backend, a), a, b, c, d)
-    step = xp.abs(found.value.c / 2) + xp.abs(blur)
+    boundary = backend.rare_cond(uncertain, touches_axis, lambda a, *_: all_false(backend, a), a, b, c, d)
+    step = xp.abs(found.value.c / 2) + xp.abs(rounding_error)
     step = backend.rare_cond(
         backend.norm(step) > 1024 * backend.eps(x) * backend.norm(x),
-        functools.partial(_close_look, backend),
+        functools.partial(_double_word_step, backend),
         lambda *arrays: arrays[-1],
         *(a, b, c, d, x, left, right, step),
     )
     backward = backend.norm(gap) / safe_divisor(backend, terms)
-    return Residual(backward, (backend.ldexp(step, broadcast_scalar(k)),), backend.ldexp(apart, e), boundary)
+    return Residual(backward, (backend.ldexp(step, broadcast_scalar(k)),), backend.ldexp(sep, e), boundary)
 
 
-def _close_look(backend: Backend, *arrays: Array) -> Array:
-    """The step for what is left of the equation in twice the precision, and those for two roundings of its data."""
+def _double_word_step(backend: Backend, *arrays: Array) -> Array:
+    """The Newton step for the residual in double-word arithmetic, plus those for two random roundings of the data."""
     a, b, c, d, x, left, right, rough = arrays
     y = from_double(x)
     inner = dw_add(dw_product(backend, from_double(d), y), from_double(b))
@@ -99,21 +99,21 @@ def _close_look(backend: Backend, *arrays: Array) -> Array:
         dw_add(dw_product(backend, y, inner), dw_neg(dw_product(backend, from_double(a), y))), dw_neg(from_double(c))
     )
     step = backend.xp.abs(separable_sylvester(backend, left, right, exact.high))
-    for draw in range(_ROUNDINGS):
+    for draw in range(_SAMPLES):
         da, db, dc, dd = (backend.eps(m) * m * _noise(backend, m, draw) for m in (a, b, c, d))
         step = step + backend.xp.abs(separable_sylvester(backend, left, right, gap_of_equation(da, db, dc, dd, x)))
     return backend.xp.where(backend.xp.isfinite(step), step, rough)
 
 
-_ROUNDINGS = 2
+_SAMPLES = 2
 
 
 def _noise(backend: Backend, like: Array, draw: int) -> Array:
-    return random_probe(backend, like.shape[-2], _ROUNDINGS * like.shape[-1], like)[..., draw::_ROUNDINGS]
+    return random_probe(backend, like.shape[-2], _SAMPLES * like.shape[-1], like)[..., draw::_SAMPLES]
 
 
 def _closed_loops(value: Arrays, arrays: Arrays, half_plane: str) -> tuple[int, Array, Array]:
-    """(σ, σ (x d - a), σ (b + d x)), both positive stable."""
+    """(σ, σ (x d - a), σ (b + d x)); the two matrices are positive stable."""
     (x,), (a, b, _, d), side = value, arrays, 1 if half_plane == "right" else -1
     return side, side * (x @ d - a), side * (b + d @ x)
 

@@ -1,4 +1,7 @@
-"""How the nonsymmetric Riccati equation is solved on stacks: the sign, doubling, Schur vectors, then Newton's method."""
+"""Solvers for stacks of nonsymmetric Riccati equations x d x + x b - a x - c = 0.
+
+By the matrix sign, by doubling (M-matrices) or by Schur vectors; Newton's method on the equation corrects each result.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +38,7 @@ _CORRECTIONS = 4
 
 
 class Problem(NamedTuple):
-    """The coefficients, scaled: x = 2^k times the solution of this equation."""
+    """The coefficients of x d x + x b - a x - c = 0."""
 
     a: Array
     b: Array
@@ -49,7 +52,7 @@ def riccati(backend: Backend, a: Array, b: Array, c: Array, d: Array, *, half_pl
         a, b, c, d = -a, -b, -c, -d
     problem, k, _ = scale_equation(backend, Problem(a, b, c, d))
     if method == "auto" and backend.is_traced(c):
-        # What an M-matrix would gain by doubling is not worth a second method in a program.
+        # Doubling is better for M-matrices, but a compiled program would have to contain both methods.
         found = _general(backend, problem)
     elif method == "auto":
         found = backend.masked_cond(
@@ -69,18 +72,23 @@ def riccati(backend: Backend, a: Array, b: Array, c: Array, d: Array, *, half_pl
 
 
 def explain_failures(backend: Backend, p: Problem, found: Solution) -> Solution:
-    """With the distance from the axis that goes with no convergence."""
+    """Replace NOT_CONVERGED by HARDLY_SPLIT, with the relative distance of the eigenvalues from the axis."""
     if backend.is_traced(found.failure):
         return found
 
-    def why(p: Problem, failure: Array, detail: Array) -> tuple[Array, Array]:
+    def near_axis_failure(p: Problem, failure: Array, detail: Array) -> tuple[Array, Array]:
         values = backend.eig(assemble(backend, p.a, p.c, p.d, p.b))[0]
         size = safe_divisor(backend, backend.xp.max(backend.xp.abs(values), axis=-1))
         nearest = backend.xp.min(backend.xp.abs(values.real), axis=-1) / size
         return 0 * failure + int(Failure.HARDLY_SPLIT), as_details(backend, p.a, nearest)
 
     failure, detail = backend.masked_cond(
-        found.failure == int(Failure.NOT_CONVERGED), why, lambda p, *kept: kept, p, found.failure, found.detail
+        found.failure == int(Failure.NOT_CONVERGED),
+        near_axis_failure,
+        lambda p, *kept: kept,
+        p,
+        found.failure,
+        found.detail,
     )
     return found._replace(failure=failure, detail=detail)
 
@@ -88,22 +96,22 @@ def explain_failures(backend: Backend, p: Problem, found: Solution) -> Solution:
 def empty_solution(
     backend: Backend, a: Array, b: Array, c: Array, d: Array, *, half_plane: str, method: str
 ) -> Solution:
-    """An x without entries solves its equation; what is left to ask is that a and b are stable on their sides."""
+    """For n = 0 or m = 0, x is empty; the spectrum of the other coefficient must still lie in its half plane."""
     m = b if a.shape[-1] == 0 else a
     if m.shape[-1] == 0:
         return solution(backend, (c,))
     m = scale_to_unit(backend, m if half_plane == "right" else -m)[0]
     count = backend.xp.sum(backend.xp.astype(backend.eig(m)[0].real > 0, m.real.dtype), axis=-1)
     axis = backend.host_callback(schur_functions.axis, backend.ones(m) > 0, m)
-    failure = Failure.AXIS.where(backend, axis, _verdict(backend, count, b.shape[-1], ~axis))
+    failure = Failure.AXIS.where(backend, axis, _count_or_graph_failure(backend, count, b.shape[-1], ~axis))
     return solution(backend, (c,), detail=count)._replace(failure=failure)
 
 
 def _general(backend: Backend, problem: Problem) -> Solution:
     found = by_sign(backend, *problem)
-    suspect = (found.failure == Failure.NOT_CONVERGED) | (found.failure == Failure.NO_GRAPH)
+    uncertain = (found.failure == Failure.NOT_CONVERGED) | (found.failure == Failure.NO_GRAPH)
     found = backend.rare_cond(
-        suspect,
+        uncertain,
         lambda a, b, c, d, *_: _by_schur(backend, a, b, c, d),
         lambda a, b, c, d, *kept: Solution((kept[0],), *kept[1:]),
         *problem,
@@ -114,7 +122,7 @@ def _general(backend: Backend, problem: Problem) -> Solution:
 
 def _correct_graph(backend: Backend, problem: Problem, found: Solution) -> Solution:
     x, stable = newton_corrections(backend, problem, found.value[0])
-    # What is left of a solution that is zero is rounding, beside coefficients near 1.
+    # If x = 0, all terms with x vanish: then the residual is measured against the coefficients, which are near 1.
     rounding = backend.eps(x) * sum(backend.norm(m) for m in problem)
     left = backend.norm(gap_of_equation(*problem, x))
     solved = stable & (left < backend.eps(x) ** 0.5 * size_of_terms(backend, *problem, x) + rounding)
@@ -123,7 +131,7 @@ def _correct_graph(backend: Backend, problem: Problem, found: Solution) -> Solut
 
 
 def _has_signs_of_m_matrix(backend: Backend, p: Problem) -> Array:
-    """Whether [[b, d], [-c, -a]] has no positive entry off its diagonal: the equation times -1 is the nonnegative one."""
+    """Whether [[b, d], [-c, -a]] is real without positive off-diagonal entries, as an M-matrix (then x ≥ 0 is minimal)."""
     off_a, off_b = ((1 - eye(backend, x.real)) * x.real for x in (p.a, p.b))
     if backend.is_complex(p.a):
         return all_false(backend, p.a)
@@ -131,21 +139,23 @@ def _has_signs_of_m_matrix(backend: Backend, p: Problem) -> Array:
 
 
 def _by_doubling(backend: Backend, p: Problem) -> Solution:
-    """By doubling; what is not stable must at least not be unstable, as where an M-matrix is singular."""
+    """x by doubling; eigenvalues on the imaginary axis are accepted, as for a singular M-matrix."""
     x, steps = nonsymmetric_doubling(backend, -p.a, p.b, p.c, -p.d)
     x, stable = newton_corrections(backend, p, x)
     size = backend.norm(gap_of_equation(*p, x)) / safe_divisor(backend, size_of_terms(backend, *p, x))
     solved = size < 64 * backend.eps(x)
 
-    def nearly(p: Problem, x: Array) -> Array:
-        return _right_of(backend, p.b + p.d @ x) & _right_of(backend, x @ p.d - p.a)
+    def nearly_stable(p: Problem, x: Array) -> Array:
+        return _spectrum_in_right_half_plane(backend, p.b + p.d @ x) & _spectrum_in_right_half_plane(
+            backend, x @ p.d - p.a
+        )
 
-    solved = solved & backend.rare_cond(solved & ~stable, nearly, lambda p, x: backend.ones(x) > 0, p, x)
+    solved = solved & backend.rare_cond(solved & ~stable, nearly_stable, lambda p, x: backend.ones(x) > 0, p, x)
     return solution(backend, (x,), Failure.NOT_CONVERGED, ~solved, steps)
 
 
-def _right_of(backend: Backend, m: Array) -> Array:
-    """Whether no eigenvalue lies left of the axis by more than a double one on it moves when it is computed."""
+def _spectrum_in_right_half_plane(backend: Backend, m: Array) -> Array:
+    """Whether all eigenvalues have Re λ > -100 √eps ‖m‖, the rounding error of a double eigenvalue."""
     kept = backend.xp.where(broadcast_scalar(backend.xp.isfinite(backend.norm(m))), m, -eye(backend, m))
     return backend.xp.min(backend.eig(kept)[0].real, axis=-1) > -100 * math.sqrt(backend.eps(m)) * backend.norm(m)
 
@@ -162,20 +172,22 @@ def _by_doubling_or_general(backend: Backend, p: Problem) -> Solution:
 
 
 def scale_equation(backend: Backend, p: Problem) -> tuple[Problem, Array, Array]:
-    """(entries below 1 with c and d of one size, k, e): x = 2^k y turns c into c 2^-k and d into d 2^k, all divided by 2^e."""
+    """(scaled problem, k, e): x = 2^k y; c 2^-k and d 2^k have equal size, and all coefficients are divided by 2^e."""
     xp = backend.xp
     ea, eb, ec, ed = (backend.exponent(largest(backend, x)) for x in p)
     linear = xp.maximum(ea, eb)
-    # A zero block has no size of its own: it takes the one that leaves the other block as large as a and b.
+    # If c or d is 0, its exponent is chosen so that the other one is scaled to the size of a and b.
     ec, ed = (
         xp.where(largest(backend, p.c) > 0, ec, 2 * linear - ed),
         xp.where(largest(backend, p.d) > 0, ed, 2 * linear - ec),
     )
     k = (ec - ed) >> 1
-    tiny = ec + ed - 2 * linear < -far_exponent(backend, p.c)
-    # The product of c and d does not count then. What remains is x ≈ c / (b - a), or the other solution, x ≈ (a - b) / d.
-    small = backend.rare_cond(tiny, functools.partial(_is_stable, backend), lambda p: all_false(backend, p.a), p)
-    k = xp.where(tiny, xp.where(small, ec - linear, linear - ed), k)
+    product_negligible = ec + ed - 2 * linear < -far_exponent(backend, p.c)
+    # Then c d is negligible: the solution is near that of x b - a x = c, or, if x = 0 is not stable, x d + b - a ≈ 0.
+    linear_solution_stable = backend.rare_cond(
+        product_negligible, functools.partial(_is_stable, backend), lambda p: all_false(backend, p.a), p
+    )
+    k = xp.where(product_negligible, xp.where(linear_solution_stable, ec - linear, linear - ed), k)
     e = xp.maximum(linear, xp.maximum(ec - k, ed + k))
     shifts = (-e, -e, -k - e, k - e)
     return Problem(*(backend.ldexp(x, broadcast_scalar(s)) for x, s in zip(p, shifts, strict=True))), k, e
@@ -188,7 +200,7 @@ def _is_stable(backend: Backend, p: Problem) -> Array:
 
 
 def graph_by_sign(backend: Backend, a: Array, b: Array, c: Array, d: Array) -> tuple[Array, Array, Iterate]:
-    """(x, r, sign) from the sign W: [W₁₁ - I; W₂₁] x = -[W₁₂; W₂₂ - I], by QR; a poorly conditioned r means no graph."""
+    """(x, r, sign) from the sign W: [W₁₁ - I; W₂₁] x = -[W₁₂; W₂₂ - I], by QR. If r is singular there is no x."""
     xp = backend.xp
     found = newton(backend, Riccati(a, c, d, b))
     w = found.value
@@ -197,7 +209,7 @@ def graph_by_sign(backend: Backend, a: Array, b: Array, c: Array, d: Array) -> t
 
 
 def by_sign(backend: Backend, a: Array, b: Array, c: Array, d: Array) -> Solution:
-    """x by the sign, and what stands in its way."""
+    """x by the sign, with failures: eigenvalues on the axis, a wrong number in a half plane, no graph subspace."""
     xp = backend.xp
     n, m = c.shape[-2:]
     x, r, found = graph_by_sign(backend, a, b, c, d)
@@ -210,7 +222,7 @@ def by_sign(backend: Backend, a: Array, b: Array, c: Array, d: Array) -> Solutio
 
     axis = backend.rare_cond(~has_converged(backend, found), on_axis, lambda a, *_: all_false(backend, a), a, b, c, d)
     count = xp.where(xp.isfinite(right), xp.round(right), -backend.ones(a))
-    failure = _verdict(backend, count, m, graph & xp.isfinite(backend.norm(x)))
+    failure = _count_or_graph_failure(backend, count, m, graph & xp.isfinite(backend.norm(x)))
     failure = Failure.NOT_CONVERGED.where(backend, ~(found.defect < NEAR_SIGN), failure)
     failure = Failure.AXIS.where(backend, axis, failure)
     return solution(backend, (x,), iterations=found.steps, detail=count)._replace(failure=failure)
@@ -219,12 +231,12 @@ def by_sign(backend: Backend, a: Array, b: Array, c: Array, d: Array) -> Solutio
 def _by_schur(backend: Backend, a: Array, b: Array, c: Array, d: Array) -> Solution:
     code = backend.int_zeros(a)
     x, count, axis, graph = backend.host_callback(schur_functions.graph, (c, code, code > 0, code > 0), a, b, c, d)
-    failure = _verdict(backend, count, b.shape[-1], graph)
+    failure = _count_or_graph_failure(backend, count, b.shape[-1], graph)
     failure = Failure.AXIS.where(backend, axis, failure)
     return solution(backend, (x,), detail=count)._replace(failure=failure)
 
 
-def _verdict(backend: Backend, count: Array, wanted: int, graph: Array) -> Array:
+def _count_or_graph_failure(backend: Backend, count: Array, wanted: int, graph: Array) -> Array:
     none = backend.xp.astype(0 * count, backend.xp.int32)
     failure = backend.xp.where(graph, none, none + int(Failure.NO_GRAPH))
     return Failure.WRONG_HALVES.where(backend, count != wanted, failure)
@@ -235,12 +247,12 @@ def gap_of_equation(a: Array, b: Array, c: Array, d: Array, x: Array) -> Array:
 
 
 def size_of_terms(backend: Backend, a: Array, b: Array, c: Array, d: Array, x: Array) -> Array:
-    """The size of what the equation adds up."""
+    """The sum of the norms of the terms."""
     return backend.norm(x @ d @ x) + backend.norm(x @ b) + backend.norm(a @ x) + backend.norm(c)
 
 
 def newton_corrections(backend: Backend, problem: Problem, x: Array) -> tuple[Array, Array]:
-    """Newton's method for the equation, each step kept only if the residual drops; and whether x is the stable solution."""
+    """(x after Newton steps, each kept only if the residual decreases; whether x is the stable solution)."""
     xp = backend.xp
     n, m = x.shape[-2:]
 
@@ -248,14 +260,14 @@ def newton_corrections(backend: Backend, problem: Problem, x: Array) -> tuple[Ar
         a, b, c, d, x, gap, _ = state
         found = newton(backend, Triangular(a - x @ d, -gap_of_equation(a, b, c, d, x), b + d @ x)).value
         # The corner blocks are -I and I exactly when a - x d and b + d x are stable on their sides.
-        away = xp.abs(trace(backend, found.a).real + n) + xp.abs(trace(backend, found.b).real - m)
+        misplaced_eigenvalues = xp.abs(trace(backend, found.a).real + n) + xp.abs(trace(backend, found.b).real - m)
         new = x + found.c / 2
         new_gap = backend.norm(gap_of_equation(a, b, c, d, new))
         better = new_gap < gap
         kept = xp.where(better[:, None, None], new, x)
         active = (new_gap < 0.5 * gap) & (new_gap > 4 * backend.eps(x) * size_of_terms(backend, a, b, c, d, kept))
-        return (a, b, c, d, kept, xp.where(better, new_gap, gap), away), active
+        return (a, b, c, d, kept, xp.where(better, new_gap, gap), misplaced_eigenvalues), active
 
     start = backend.norm(gap_of_equation(*problem, x))
-    *_, x, _, away = backend.loop(step, (*problem, x, start, start), _CORRECTIONS)
-    return x, away < 0.5
+    *_, x, _, misplaced_eigenvalues = backend.loop(step, (*problem, x, start, start), _CORRECTIONS)
+    return x, misplaced_eigenvalues < 0.5

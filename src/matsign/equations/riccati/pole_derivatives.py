@@ -1,7 +1,7 @@
-"""Eigenvalues as functions of a matrix: with a v = v diag(λ) and w = v⁻¹ they move by dλ_i = (w da v)_ii.
+"""Derivatives of the poles, eigenvalues of a matrix: with a v = v diag(λ) and w = v⁻¹, dλ_i = (w da v)_ii.
 
-The eigenvectors may be scaled, and the rule leaves their lengths alone as far as it can: dv = v (g ∘ w da v) with
-g_ij = 1 / (λ_j - λ_i) and zeros on the diagonal. Nothing but the eigenvalues is right then, and those to every order.
+The scaling of the eigenvectors is free; the rule is dv = v (g ∘ w da v) with g_ij = 1 / (λ_j - λ_i), g_ii = 0. It gives
+derivatives of the eigenvalues to every order, but none for the normalisation of the eigenvectors.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ Array = Any
 
 
 def poles_jvp(backend: Backend, a: Array, poles: Array, da: Array) -> Array:
-    """How these eigenvalues of a move, in their order; NaN where an eigenvalue is not simple to working precision."""
+    """dλ for the eigenvalues `poles` of a, in their order; NaN where an eigenvalue is not simple to working precision."""
     values, vectors, simple = apply(backend, _EIGEN, a)
-    moved = _diagonal(backend, inverse(backend, vectors) @ backend.astype(da, backend.dtype_name(vectors)) @ vectors)
-    return simple[:, None] * (_places(backend, poles, values) @ moved[:, :, None])[:, :, 0]
+    dvalues = _diagonal(backend, inverse(backend, vectors) @ backend.astype(da, backend.dtype_name(vectors)) @ vectors)
+    return simple[:, None] * (_matches(backend, poles, values) @ dvalues[:, :, None])[:, :, 0]
 
 
 def poles_vjp(backend: Backend, a: Array, poles: Array, cotangents: Array) -> Array:
     """The adjoint of `poles_jvp`; zero for zero cotangents, also where an eigenvalue is not simple."""
     values, vectors, simple = apply(backend, _EIGEN, a)
     cotangents = backend.xp.where(cotangents == 0, cotangents, simple[:, None] * cotangents)
-    cotangents = (_places(backend, poles, values).mT @ cotangents[:, :, None])[:, :, 0]
+    cotangents = (_matches(backend, poles, values).mT @ cotangents[:, :, None])[:, :, 0]
     return adjoint(inverse(backend, vectors)) @ (cotangents[:, :, None] * adjoint(vectors))
 
 
-def _places(backend: Backend, poles: Array, values: Array) -> Array:
-    """Which eigenvalue each pole is: the order of those computed anew is not guaranteed."""
+def _matches(backend: Backend, poles: Array, values: Array) -> Array:
+    """A 0-1 matrix that maps each pole to the nearest recomputed eigenvalue: their order may differ."""
     apart = backend.xp.abs(poles[:, :, None] - values[:, None, :])
     return backend.astype(
         backend.stop_gradient(apart) <= backend.xp.min(backend.stop_gradient(apart), axis=-1, keepdims=True),
@@ -53,15 +53,14 @@ def _gaps(backend: Backend, values: Array) -> Array:
 
 
 def _solve(backend: Backend, a: Array) -> Solution:
-    """Eigenvalues, eigenvectors, and 1 where all are simple.
+    """(eigenvalues, eigenvectors, 1) where all eigenvalues are simple to working precision.
 
-    Elsewhere that is NaN, and the others are those of some diagonal matrix, so that what does not ask for the derivatives of the
-    eigenvalues stays finite.
+    Else (1, 2, …; I; NaN): finite stand-ins, so that derivatives that do not depend on the poles stay finite.
     """
     xp, n = backend.xp, a.shape[-1]
     values, vectors = backend.eig(a)
-    alone = xp.where(eye(backend, vectors).real > 0, math.inf, xp.abs(_gaps(backend, values)))
-    gap = xp.min(alone, axis=(-1, -2))
+    distances = xp.where(eye(backend, vectors).real > 0, math.inf, xp.abs(_gaps(backend, values)))
+    gap = xp.min(distances, axis=(-1, -2))
     condition = backend.norm(vectors) * backend.norm(backend.inv(vectors))
     simple = (condition * n * backend.eps(a) < 1) & (gap > n * backend.eps(a) * backend.norm(a))
     stand_in = backend.astype(
@@ -74,9 +73,9 @@ def _solve(backend: Backend, a: Array) -> Solution:
 
 def _tangent(backend: Backend, value: Arrays, arrays: Arrays, tangents: Arrays) -> Arrays:
     values, vectors, simple = value
-    turned = inverse(backend, vectors) @ tangents[0] @ vectors
+    in_eigenbasis = inverse(backend, vectors) @ tangents[0] @ vectors
     off = (1 - eye(backend, vectors)) / _gaps(backend, values)
-    return _diagonal(backend, turned), vectors @ (off * turned), 0 * simple
+    return _diagonal(backend, in_eigenbasis), vectors @ (off * in_eigenbasis), 0 * simple
 
 
 def _cotangent(backend: Backend, value: Arrays, arrays: Arrays, cotangents: Arrays) -> Arrays:

@@ -1,12 +1,13 @@
-"""The data of a regulator problem, E x' = A x + B u at the cost xᴴQx + 2 Re xᴴSu + uᴴRu, and the units it is solved in.
+"""Coefficients of a regulator problem, E x' = A x + B u at the cost xᴴQx + 2 Re xᴴSu + uᴴRu, and their scaling.
 
-An algebraic Riccati equation with a descriptor e and a cross term s has the stabilising solution of the one in
+An algebraic Riccati equation with a descriptor e and a cross term s has the same stabilising solution as the standard form
+with
 
     a₁ - b r⁻¹ s₁ᴴ,    g = b r⁻¹ bᴴ,    q₁ - s₁ r⁻¹ s₁ᴴ,        a₁ = a e⁻¹, q₁ = e⁻ᴴ q e⁻¹, s₁ = e⁻ᴴ s.
 
-Units decide what rounding does. Inputs, X and time get powers of two that bring the coefficients near 1; each state gets one
-that balances its row against its column in the Hamiltonian matrix (Osborne 1960; Benner 2001), which is what makes a model in
-volts and megapascals as good as one in sensible units.
+Scaling determines the effect of rounding. Powers of two for the inputs, X and time bring the coefficients near 1. One power
+for each state balances its row and column in the Hamiltonian matrix (Osborne 1960; Benner 2001), so that the accuracy of a
+model does not depend on the units of its states.
 """
 
 from __future__ import annotations
@@ -37,19 +38,18 @@ class RiccatiProblem(NamedTuple):
 
 
 class StandardForm(NamedTuple):
-    """The same equation with e = I and s = 0, and g = b r⁻¹ bᴴ; its solution falls short of the one asked for by a diagonal,
-    None where that is known to be zero.
-    """
+    """The equation with e = I and s = 0, g = b r⁻¹ bᴴ. The wanted x is its solution + diag(shift); shift = None means 0."""
 
     a: Array
     g: Array
     q: Array
-    short: Array | None
+    shift: Array | None
 
 
 class Units(NamedTuple):
-    """Of the solution: x_ij = 2^(whole + states_i + states_j) times that of the scaled equation; and the exponent that was
-    taken out of the linear operator. The states may be None for zeros.
+    """x_ij = 2^(whole + states_i + states_j) times the solution of the scaled equation; states = None means zeros.
+
+    The caller's linear operator is 2^operator times the scaled one.
     """
 
     whole: Array
@@ -67,12 +67,12 @@ class Units(NamedTuple):
         return whole if self.states is None else whole + self.states[..., :, None] + self.states[..., None, :]
 
     def finer(self, states: Array) -> Units:
-        """With the states in these units besides."""
+        """These units combined with further units of the states."""
         return self._replace(states=states if self.states is None else self.states + states)
 
 
 class _Exponents(NamedTuple):
-    """What powers of two are taken out of a, b, e and the solution."""
+    """The exponents of the powers of two that a, b, e and the solution are divided by."""
 
     a: Array
     b: Array
@@ -81,11 +81,10 @@ class _Exponents(NamedTuple):
 
 
 def scale_problem(backend: Backend, p: RiccatiProblem, *, discrete: bool) -> tuple[RiccatiProblem, Array, Array]:
-    """The plant with b, r and, where the equation leaves it free, a and e near 1; and the exponents of its solution and of
-    what acts on the solution.
+    """(p with b, r and, as far as possible, a and e near 1; exponent of its solution; exponent of its linear operator).
 
-    With a, e, b, x taken out by 2^α, 2^ε, 2^β, 2^k the equation wants q taken out by the exponent of its other terms, and s and
-    r by what makes the gain r⁻¹(bᴴxe + sᴴ) a unit of inputs.
+    a, e, b and x are divided by 2^α, 2^ε, 2^β and 2^k. Then q must be divided by the power of the other terms, and s and r by
+    the powers that keep bᴴxe + sᴴ = r · gain consistent.
     """
     alpha, beta, epsilon, k = backend.shared_function(_exponents, backend, p, discrete=discrete)
     outer = 2 * alpha if discrete else alpha + epsilon
@@ -102,34 +101,34 @@ def scale_problem(backend: Backend, p: RiccatiProblem, *, discrete: bool) -> tup
 
 
 def gain_exponent(backend: Backend, p: RiccatiProblem, *, discrete: bool) -> Array:
-    """The exponent of the gain of the plant beside that of the plant that `scale_problem` makes of it."""
+    """The gain of p is 2^(this) times the gain of the plant scaled by `scale_problem`."""
     found = backend.shared_function(_exponents, backend, p, discrete=discrete)
     return found.a - found.b
 
 
 def loop_exponent(backend: Backend, p: RiccatiProblem, *, discrete: bool) -> Array:
-    """The exponent of the closed loop a - b k of the plant beside that of the plant that `scale_problem` makes of it."""
+    """The closed loop a - b k of p is 2^(this) times that of the plant scaled by `scale_problem`."""
     return backend.shared_function(_exponents, backend, p, discrete=discrete).a
 
 
 def time_exponent(backend: Backend, p: RiccatiProblem, *, discrete: bool) -> Array:
-    """The exponent of the eigenvalues of the plant beside those of the plant that `scale_problem` makes of it."""
+    """The eigenvalues of p are 2^(this) times those of the plant scaled by `scale_problem`."""
     found = backend.shared_function(_exponents, backend, p, discrete=discrete)
     return found.a - found.e
 
 
 def _exponents(backend: Backend, p: RiccatiProblem, *, discrete: bool) -> _Exponents:
-    """So that b, r and a (or e, which in a discrete equation has no choice beside a) come near 1, as far as that is good.
+    """Exponents that bring b, r and a near 1; in a discrete equation a and e have one exponent, that of e.
 
-    q is then 2^excess. Where that is huge, the unit of time becomes that of the closed loop; in a discrete equation, where the
-    solution is as large as q, its unit grows instead. Where it is tiny, the solution of an unstable model still is near 1. That
-    of a stable one is as small as q, and becomes near 1 with a small b.
+    q is then about 2^excess. If that is huge, time is scaled to the closed loop, or in a discrete equation, where x is as
+    large as q, x is scaled. If it is tiny, x of an unstable plant is near 1 anyway; x of a stable plant is as small as q, and
+    a smaller b brings it near 1.
     """
     xp, limit = backend.xp, far_exponent(backend, p.a)
     sizes = tuple(None if x is None else largest(backend, x) for x in p)
     alpha, beta, kappa, rho = (backend.exponent(x) for x in sizes[:4])
     zero = 0 * alpha
-    # Without a descriptor the time step of a discrete equation is fixed: the eigenvalues of a mean what they are.
+    # A discrete equation without descriptor does not allow scaling of a: the unit circle is fixed.
     epsilon = zero if p.e is None else backend.exponent(sizes[4])
     no_a, no_b, no_q, no_r = (x == 0 for x in sizes[:4])
     if discrete:
@@ -141,21 +140,21 @@ def _exponents(backend: Backend, p: RiccatiProblem, *, discrete: bool) -> _Expon
             above, xp.where((sizes[5] == 0) | no_r, zero, backend.exponent(sizes[5]) - rho + beta - alpha)
         )
 
-    def apart(p: RiccatiProblem, alpha: Array, beta: Array, rest: _FreeExponents) -> tuple[Array, Array, Array]:
+    def rescale(p: RiccatiProblem, alpha: Array, beta: Array, rest: _FreeExponents) -> tuple[Array, Array, Array]:
         excess, above, no_a, no_b = rest
-        calm = no_b | ((excess < -limit) & _is_stable(backend, discrete, p, alpha))
-        beta = xp.where(calm, beta - excess // 2, beta)
-        above = xp.where(~calm & (above > limit), above, 0 * above)
+        input_rescaled = no_b | ((excess < -limit) & _is_stable(backend, discrete, p, alpha))
+        beta = xp.where(input_rescaled, beta - excess // 2, beta)
+        above = xp.where(~input_rescaled & (above > limit), above, 0 * above)
         if discrete:
             return alpha, beta, above
-        return alpha + xp.where(no_a & ~calm, excess // 2, above), beta, 0 * above
+        return alpha + xp.where(no_a & ~input_rescaled, excess // 2, above), beta, 0 * above
 
-    def together(p: RiccatiProblem, alpha: Array, beta: Array, rest: _FreeExponents) -> tuple[Array, Array, Array]:
+    def keep_units(p: RiccatiProblem, alpha: Array, beta: Array, rest: _FreeExponents) -> tuple[Array, Array, Array]:
         return alpha, beta, 0 * alpha
 
     far_apart = no_a | no_b | (excess < -limit) | (above > limit)
     alpha, beta, above = backend.rare_cond(
-        far_apart, apart, together, p, alpha, beta, _FreeExponents(excess, above, no_a, no_b)
+        far_apart, rescale, keep_units, p, alpha, beta, _FreeExponents(excess, above, no_a, no_b)
     )
     by_state = kappa - alpha - (alpha if discrete else epsilon)
     by_input = rho - 2 * beta + (above if discrete else alpha - epsilon)
@@ -163,7 +162,7 @@ def _exponents(backend: Backend, p: RiccatiProblem, *, discrete: bool) -> _Expon
 
 
 class _FreeExponents(NamedTuple):
-    """By what power of two q is larger than in good units, by what the solution must be, and which of a and b are zero."""
+    """log2 of the size of q (`excess`) and the exponent it demands of the solution (`above`); whether a or b is zero."""
 
     excess: Array
     above: Array
@@ -172,7 +171,7 @@ class _FreeExponents(NamedTuple):
 
 
 def _is_stable(backend: Backend, discrete: bool, p: RiccatiProblem, alpha: Array) -> Array:
-    """Whether the model is stable as it is."""
+    """Whether the plant is stable without control."""
     a = backend.ldexp(p.a, broadcast_scalar(-alpha))
     if p.e is not None:
         a = backend.solve(backend.ldexp(p.e, broadcast_scalar(-backend.exponent(largest(backend, p.e)))), a)
@@ -191,27 +190,27 @@ def standard_form(backend: Backend, p: RiccatiProblem, *, discrete: bool) -> Sta
         s = None if s is None else adjoint(inverse) @ s
     plain = RiccatiProblem(a, p.b, q, p.r, None, s)
     if not discrete:
-        return _without_cross(backend, plain, None)
-    # A discrete equation may have a singular r. Then a part γI of its solution is moved into it.
-    weak = ~(backend.norm(p.r) * backend.norm(backend.inv(p.r)) < backend.eps(a) ** -0.5)
-    if nothing_failed(backend, weak):
-        return _without_cross(backend, plain, None)
+        return _eliminate_cross_term(backend, plain, None)
+    # A discrete equation may have a singular r. Then solve for y = x - γI, which has r + γ bᴴb in place of r.
+    r_singular = ~(backend.norm(p.r) * backend.norm(backend.inv(p.r)) < backend.eps(a) ** -0.5)
+    if nothing_failed(backend, r_singular):
+        return _eliminate_cross_term(backend, plain, None)
     return backend.rare_cond(
-        weak,
+        r_singular,
         functools.partial(_shift_cost, backend),
-        lambda p: _without_cross(backend, p, 0 * backend.ones(p.a)),
+        lambda p: _eliminate_cross_term(backend, p, 0 * backend.ones(p.a)),
         plain,
     )
 
 
-def _without_cross(backend: Backend, p: RiccatiProblem, short: Array | None) -> StandardForm:
+def _eliminate_cross_term(backend: Backend, p: RiccatiProblem, shift: Array | None) -> StandardForm:
     a, q = p.a, p.q
     if p.s is not None:
         cross = backend.solve(p.r, adjoint(p.s))
         a, q = a - p.b @ cross, hermitian(q - p.s @ cross)
-    if short is not None:
-        short = short[..., None] + backend.xp.zeros_like(a[..., 0, :].real)
-    return StandardForm(a, hermitian(p.b @ backend.solve(p.r, adjoint(p.b))), q, short)
+    if shift is not None:
+        shift = shift[..., None] + backend.xp.zeros_like(a[..., 0, :].real)
+    return StandardForm(a, hermitian(p.b @ backend.solve(p.r, adjoint(p.b))), q, shift)
 
 
 def _shift_cost(backend: Backend, p: RiccatiProblem) -> StandardForm:
@@ -227,26 +226,24 @@ def _shift_cost(backend: Backend, p: RiccatiProblem) -> StandardForm:
         None,
         s if p.s is None else p.s + s,
     )
-    return _without_cross(backend, moved, gamma)
+    return _eliminate_cross_term(backend, moved, gamma)
 
 
 def with_shift(backend: Backend, p: StandardForm, y: Array) -> Array:
-    """The solution that is asked for, from that of the standard form."""
-    if p.short is None:
+    """x = y + diag(shift) from the solution y of the standard form."""
+    if p.shift is None:
         return y
     return backend.rare_cond(
-        (p.short != 0).any(-1), lambda y, short: y + short[..., None, :] * eye(backend, y), lambda y, _: y, y, p.short
+        (p.shift != 0).any(-1), lambda y, shift: y + shift[..., None, :] * eye(backend, y), lambda y, _: y, y, p.shift
     )
 
 
 def state_units(backend: Backend, p: StandardForm) -> Array | None:
-    """An exponent for each state that balances rows and columns of [[a, -g], [-q, -aᴴ]], (B, n); None where no member of the
-    stack has units to change.
-    """
+    """Exponents (B, n) of states that balance rows and columns of [[a, -g], [-q, -aᴴ]]; None if all are 0."""
     xp = backend.xp
     off = 1 - eye(backend, p.a.real)
     column_of_ones = p.a[..., :1].real * 0 + 1
-    one = column_of_ones[:1]  # of the whole stack a step would keep more than it may
+    one = column_of_ones[:1]  # one member: a step must not hold arrays of the whole stack in a closure
 
     def step(state: Any) -> Any:
         a, g, q, unit, units = state
@@ -255,7 +252,7 @@ def state_units(backend: Backend, p: StandardForm) -> Array | None:
         falling = (a.mT @ unit + q @ one_over) * one_over
         both = (rising > 0) & (falling > 0)
         ratio = xp.log2(xp.where(both, falling, one) / xp.where(both, rising, one))
-        # All states move at once, so each goes a little less than its way; what is within a factor of 8 stays.
+        # All states change at once, so the change is damped to 0.4 of the exponent; ratios within a factor of 8 stay.
         move = xp.where(xp.abs(ratio) > 3, xp.round(0.4 * ratio), 0 * ratio)
         move = xp.where(xp.isfinite(move), move, 0 * unit)
         return (a, g, q, unit * xp.exp2(move), units + move), (move != 0).any((-1, -2))
@@ -264,19 +261,19 @@ def state_units(backend: Backend, p: StandardForm) -> Array | None:
     found = backend.loop(step, start, _SWEEPS)[4][..., 0]
     if nothing_failed(backend, found):
         return None
-    # In units farther apart the squares of the solution would leave the range of numbers.
+    # With larger exponents the squares of entries of the solution would over- or underflow.
     most = 3 * far_exponent(backend, p.a) // 8
     return xp.astype(xp.clip(found, -most, most), xp.int32)
 
 
 def solution_units(backend: Backend, x: Array) -> Array:
-    """An exponent for each state that brings the diagonal of the solution x near 1; 0 where it is 0."""
+    """Exponents of states that bring the diagonal of the solution x near 1; 0 for a diagonal entry 0."""
     size = backend.exponent(backend.xp.abs(backend.xp.linalg.diagonal(x).real))
     return backend.xp.astype((size - size % 2) // 2, backend.xp.int32)
 
 
 def in_units(backend: Backend, p: RiccatiProblem, states: Array | None) -> RiccatiProblem:
-    """The plant with its states measured in these units."""
+    """The plant with its states in these units."""
     if states is None:
         return p
     if backend.is_traced(states):
@@ -312,14 +309,12 @@ def _standard_in_units(backend: Backend, p: StandardForm, states: Array) -> Stan
         backend.ldexp(p.a, rows - columns),
         backend.ldexp(p.g, rows + columns),
         backend.ldexp(p.q, -rows - columns),
-        None if p.short is None else backend.ldexp(p.short, -2 * states),
+        None if p.shift is None else backend.ldexp(p.shift, -2 * states),
     )
 
 
 class Odd(NamedTuple):
-    """A plant and its x in other units; by entries, what is left of the equation and the gain there times `gap` and `gain` are
-    those here.
-    """
+    """A plant and its x in other units; entrywise, `gap` and `gain` times residual and gain there are those in p's units."""
 
     plant: RiccatiProblem
     x: Array
@@ -328,7 +323,7 @@ class Odd(NamedTuple):
 
 
 def in_odd_units(backend: Backend, p: RiccatiProblem, x: Array, draw: int) -> Odd:
-    """The same equation in units that are no powers of two, so that rounding falls differently everywhere."""
+    """The same equation in random units that are not powers of two, so that rounding errors differ everywhere."""
     n, m = p.b.shape[-2:]
     factors = np.random.default_rng(draw).uniform(1, 2, n + m + 1)
     units = backend.astype(backend.asarray(factors, x), backend.dtype_name(x.real))
@@ -346,12 +341,12 @@ def in_odd_units(backend: Backend, p: RiccatiProblem, x: Array, draw: int) -> Od
 
 
 def round_randomly(backend: Backend, p: RiccatiProblem) -> RiccatiProblem:
-    """The plant with every number changed by one rounding, always the same way; q and r stay Hermitian."""
+    """The plant with every entry changed by a relative ±eps, reproducibly; q and r stay Hermitian."""
     a, b, q, r, e, s = (None if x is None else round_by_one(backend, x, k) for k, x in enumerate(p))
     return RiccatiProblem(a, b, hermitian(q), hermitian(r), e, s)
 
 
 def round_by_one(backend: Backend, x: Array, draw: int = 0) -> Array:
-    """Every number changed by one rounding, up or down, always the same way."""
+    """x with every entry times 1 ± eps, with fixed random signs."""
     factors = 1 + backend.eps(x) * np.random.default_rng(draw).choice((-1.0, 1.0), x.shape[-2:])
     return x * backend.astype(backend.asarray(factors, x), backend.dtype_name(x.real))

@@ -1,4 +1,7 @@
-"""Algebraic Riccati equations, continuous and discrete alike: scale, solve, correct, judge, and say how wrong it is."""
+"""The solver that continuous and discrete algebraic Riccati equations (`Equation`) share.
+
+Scale, solve by one method or several, correct by Newton's method, and classify: a solution, or the reason why there is none.
+"""
 
 from __future__ import annotations
 
@@ -44,8 +47,8 @@ from matsign.equations.riccati.problem import (
 )
 from matsign.linalg.stacks import adjoint, broadcast_scalar, eye, hermitian, safe_divisor
 
-# By so many roundings of its norm the least eigenvalue of a regular r is positive.
-_REGULAR = 16
+# r counts as positive definite if its least eigenvalue exceeds this many roundings of its norm.
+_REGULAR_ROUNDINGS = 16
 
 
 METHODS = ("auto", "doubling", "sign", "qz")
@@ -66,17 +69,22 @@ def solver_of(equation: Equation) -> Callable[..., Solution]:
         method: str,
         balanced: bool = True,
     ) -> Solution:
-        # One that is Hermitian stays as it is, to the last bit.
+        # `hermitian` does not change a bit of a Hermitian matrix.
         problem = in_good_units(backend, equation, RiccatiProblem(a, b, hermitian(q), hermitian(r), e, s), balanced)
         found = refine(backend, equation, problem.plant, _candidate(backend, equation, problem, method))
         x, failure, steps, known = _classify(backend, equation, problem.plant, found)
-        lost = (failure == 0) & ~known & is_singular(backend, equation, problem.plant, x)
+        singular = (failure == 0) & ~known & is_singular(backend, equation, problem.plant, x)
         if equation.discrete and affordable(backend, x, 2):
-            lost = backend.masked_cond(
-                lost, functools.partial(_is_lost, backend), lambda p, x, lost: lost, problem.plant, x, lost
+            singular = backend.masked_cond(
+                singular,
+                functools.partial(_singular_because_of_r, backend),
+                lambda p, x, singular: singular,
+                problem.plant,
+                x,
+                singular,
             )
-        if not nothing_failed(backend, lost):
-            failure = Failure.SINGULAR_R.where(backend, lost, failure)
+        if not nothing_failed(backend, singular):
+            failure = Failure.SINGULAR_R.where(backend, singular, failure)
         failure, detail = _explain(backend, equation, RiccatiProblem(a, b, q, r, e, s), problem.plant, failure)
         if not backend.is_traced(failure) and backend.any_true(failure):
             is_lost = failure == int(Failure.LOST)
@@ -97,13 +105,13 @@ def solver_of(equation: Equation) -> Callable[..., Solution]:
 
 
 def _iterate_error(backend: Backend, equation: Equation, p: RiccatiProblem, x: Array, detail: Array) -> Array:
-    """The backward error of an iterate that is no solution, as the figure of an error."""
+    """The backward error of the best iterate of a failed member, for its error message."""
     at = equation.gap(backend, p, x)
     return as_details(backend, x, backend.norm(at.gap) / safe_divisor(backend, at.terms))
 
 
 class Problem(NamedTuple):
-    """A plant in good units, its standard form (something harmless where it has none, and `sound` false), and the units."""
+    """A scaled plant, its standard form and the units. If there is none, `sound` is False and `simple` a solvable stand-in."""
 
     plant: RiccatiProblem
     simple: StandardForm
@@ -115,27 +123,27 @@ def in_good_units(backend: Backend, equation: Equation, p: RiccatiProblem, balan
     p, whole, operator = scale_problem(backend, p, discrete=equation.discrete)
     found = standard_form(backend, p, discrete=equation.discrete)
     sound = backend.xp.isfinite(backend.norm(found.a) + backend.norm(found.g) + backend.norm(found.q))
-    simple = backend.rare_cond(~sound, lambda p: _harmless(backend, p), lambda p: p, found)
+    simple = backend.rare_cond(~sound, lambda p: _solvable_stand_in(backend, p), lambda p: p, found)
     states = state_units(backend, simple) if balanced else None
     return Problem(
         in_units(backend, p, states), standard_in_units(backend, simple, states), sound, Units(whole, states, operator)
     )
 
 
-def _harmless(backend: Backend, p: StandardForm) -> StandardForm:
-    """A problem of this shape that has a solution."""
+def _solvable_stand_in(backend: Backend, p: StandardForm) -> StandardForm:
+    """A problem of this shape that has a solution: a = -I, g = q = I."""
     one = backend.xp.zeros_like(p.a) + eye(backend, p.a)
-    return StandardForm(-one, one, one, None if p.short is None else backend.xp.zeros_like(p.short))
+    return StandardForm(-one, one, one, None if p.shift is None else backend.xp.zeros_like(p.shift))
 
 
 def _candidate(backend: Backend, equation: Equation, problem: Problem, method: str) -> Candidate:
-    """The best solution that a method finds, or that all find between them."""
+    """The solution by `method`; for "auto" the best of doubling, sign and QZ, stopping at the first acceptable one."""
 
     def by_doubling(problem: Problem) -> Candidate:
         x, steps = equation.doubling(backend, problem.simple)
         return _correct(backend, equation, problem, x, steps)
 
-    def by_hamiltonian(problem: Problem) -> Candidate:
+    def by_sign(problem: Problem) -> Candidate:
         h11, h12, h21, h22 = equation.hamiltonian(backend, problem.simple)
         x, _, found = graph_by_sign(backend, -h22, -h11, -h21, -h12)
         return _correct(backend, equation, problem, hermitian(x), found.steps)
@@ -143,19 +151,19 @@ def _candidate(backend: Backend, equation: Equation, problem: Problem, method: s
     def by_qz(problem: Problem) -> Candidate:
         return _by_qz(backend, equation, problem.plant)
 
-    one_way = {"doubling": by_doubling, "sign": by_hamiltonian, "qz": by_qz}
+    solvers = {"doubling": by_doubling, "sign": by_sign, "qz": by_qz}
     if method != "auto":
-        return one_way[method](problem)
+        return solvers[method](problem)
 
     def keep(problem: Problem, c: Candidate) -> Candidate:
         return c
 
     c = replace_by_double(backend, equation, problem.plant, by_doubling(problem))
     c = backend.rare_cond(
-        ~is_acceptable(backend, c), lambda problem, c: better_of(backend, c, by_hamiltonian(problem)), keep, problem, c
+        ~is_acceptable(backend, c), lambda problem, c: better_of(backend, c, by_sign(problem)), keep, problem, c
     )
     if backend.is_traced(c.x):
-        # A third way would take as long to compile as the first two; what these miss is NaN.
+        # QZ would take as long to compile as doubling and sign together; members that these do not solve are NaN.
         return c
     return backend.masked_cond(
         ~is_acceptable(backend, c), lambda problem, c: better_of(backend, c, by_qz(problem)), keep, problem, c
@@ -163,7 +171,7 @@ def _candidate(backend: Backend, equation: Equation, problem: Problem, method: s
 
 
 def _correct(backend: Backend, equation: Equation, problem: Problem, y: Array, steps: Array) -> Candidate:
-    """From a solution of the standard form."""
+    """Newton's method from the solution y of the standard form."""
     y = with_shift(backend, problem.simple, y)
     return correct(backend, equation, problem.plant, _where_sound(backend, problem.sound, y), steps)
 
@@ -188,49 +196,50 @@ def _where_sound(backend: Backend, sound: Array, x: Array) -> Array:
 def _classify(
     backend: Backend, equation: Equation, p: RiccatiProblem, c: Candidate
 ) -> tuple[Array, Array, Array, Array]:
-    """(x, failure, steps, whether more digits have settled it): a stable solution as it is; of the rest, why there is none, or
-    the limit of stable ones.
+    """(x, failure, steps, whether x comes from decimal arithmetic).
+
+    A stable solution passes unchanged. For other members, x is the limit of stable solutions, or there is a reason why not.
     """
-    enough = backend.eps(c.x) ** 0.5
+    tolerance = backend.eps(c.x) ** 0.5
 
     def usable(c: Candidate) -> Array:
-        # With a step of Newton's as long as x, the residual says nothing: the equation has parts too far apart for one norm.
-        return c.stable & (c.residual < enough) & (c.move < 1)
+        # If the Newton step is as large as x, a small residual proves nothing: parts of x differ too much in size for one norm.
+        return c.stable & (c.residual < tolerance) & (c.move < 1)
 
     if backend.is_traced(c.x):
-        lost = backend.xp.where(
+        failure = backend.xp.where(
             usable(c) & ~outside_cone(backend, p, c.x), int(Failure.NONE), int(Failure.NOT_CONVERGED)
         )
-        return c.x, backend.xp.astype(lost, backend.xp.int32), c.steps, c.stable & ~c.stable
+        return c.x, backend.xp.astype(failure, backend.xp.int32), c.steps, c.stable & ~c.stable
 
-    def open_question(p: RiccatiProblem, c: Candidate) -> tuple[Candidate, Array, Array]:
-        """Stable as it seems, and not proven, or impossible: the answer in more digits, and whether there is none."""
-        unsettled, before = outside_cone(backend, p, c.x), c.sure
+    def verify_in_decimals(p: RiccatiProblem, c: Candidate) -> tuple[Candidate, Array, Array]:
+        """For candidates that look stable but are not proven or not positive semidefinite: (candidate, wrong, known)."""
+        unproven, before = outside_cone(backend, p, c.x), c.sure
         if affordable(backend, c.x):
             reason = _diagnose(backend, equation, p, equation.gap(backend, p, c.x).closed, c.stable & ~c.stable)
-            tried = _without_reason(reason)
+            tried = _open_to_decimals(reason)
             c = backend.masked_cond(
                 tried, functools.partial(replace_by_decimals, backend, equation), lambda p, c: c, p, c
             )
-            # With a reason against it, one that Newton's method would move by a digit is none.
-            vague = ~tried & (reason != int(Failure.NONE)) & ~(c.move < backend.eps(c.x) ** 0.25)
-            unsettled, before = unsettled | tried | vague, before & ~tried
-        return c, unsettled & ~c.sure, c.sure & ~before
+            # If a reason against a solution was found, a candidate with a Newton step above eps^(1/4) is not accepted.
+            excluded = ~tried & (reason != int(Failure.NONE)) & ~(c.move < backend.eps(c.x) ** 0.25)
+            unproven, before = unproven | tried | excluded, before & ~tried
+        return c, unproven & ~c.sure, c.sure & ~before
 
-    def doubtful(p: RiccatiProblem, c: Candidate, wrong: Array, known: Array) -> tuple[Array, ...]:
+    def boundary_or_failure(p: RiccatiProblem, c: Candidate, wrong: Array, known: Array) -> tuple[Array, ...]:
         limit = polish(backend, equation, p, c.x, c.steps)
-        near = (limit.residual < enough) & _holds_in_every_state(backend, equation, p, limit.x) & ~wrong
+        near = (limit.residual < tolerance) & _holds_in_every_state(backend, equation, p, limit.x) & ~wrong
         failure = _diagnose(backend, equation, p, equation.gap(backend, p, limit.x).closed, near)
         if not affordable(backend, c.x):
             return limit.x, failure, limit.steps, known
         found = limit.x, failure, limit.steps, known
-        return backend.masked_cond(_without_reason(failure), more_digits, lambda p, *found: found, p, *found)
+        return backend.masked_cond(_open_to_decimals(failure), retry_in_decimals, lambda p, *found: found, p, *found)
 
-    def more_digits(p: RiccatiProblem, x: Array, failure: Array, steps: Array, known: Array) -> tuple[Array, ...]:
+    def retry_in_decimals(p: RiccatiProblem, x: Array, failure: Array, steps: Array, known: Array) -> tuple[Array, ...]:
         found = solve_in_decimals(backend, equation, p)
         at = equation.exact_gap(backend, p, found.x)
-        # Of a stabilising one nothing more is asked: rounded, it may be that of no plant nearby.
-        near = found.found & (found.stable | (backend.norm(at.gap) < enough * at.terms))
+        # A stabilising solution needs no residual test: rounded, it may have a large residual.
+        near = found.found & (found.stable | (backend.norm(at.gap) < tolerance * at.terms))
         again = _diagnose(backend, equation, p, found.closed, near)
         again = backend.xp.where(near & found.stable, backend.int_zeros(x), again)
         return (
@@ -240,26 +249,26 @@ def _classify(
             known | near,
         )
 
-    def fine(p: RiccatiProblem, c: Candidate, wrong: Array, known: Array) -> tuple[Array, ...]:
+    def keep_solution(p: RiccatiProblem, c: Candidate, wrong: Array, known: Array) -> tuple[Array, ...]:
         return c.x, backend.int_zeros(c.x), c.steps, known
 
-    def nothing_open(p: RiccatiProblem, c: Candidate) -> tuple[Candidate, Array, Array]:
+    def accept(p: RiccatiProblem, c: Candidate) -> tuple[Candidate, Array, Array]:
         return c, c.stable & ~c.stable, c.stable & ~c.stable
 
     if p.s is not None and affordable(backend, c.x):
-        # Where r is lost, so is what the cross term asks for along inputs that b hides.
+        # If r (or r + bᴴ x b) is singular to working precision, the term s r⁻¹ sᴴ of the equation is inaccurate, too.
         c = c._replace(sure=c.sure & ~is_singular(backend, equation, p, c.x))
     suspicious = c.stable & (~c.sure | outside_cone(backend, p, c.x))
-    c, wrong, known = backend.masked_cond(suspicious, open_question, nothing_open, p, c)
-    return backend.masked_cond(~usable(c) | wrong, doubtful, fine, p, c, wrong, known)
+    c, wrong, known = backend.masked_cond(suspicious, verify_in_decimals, accept, p, c)
+    return backend.masked_cond(~usable(c) | wrong, boundary_or_failure, keep_solution, p, c, wrong, known)
 
 
-def _without_reason(failure: Array) -> Array:
-    """Where working precision has not found a reason that more digits do not remove."""
-    there = failure != failure
+def _open_to_decimals(failure: Array) -> Array:
+    """Whether the failure is one that decimal arithmetic may remove."""
+    result = failure != failure
     for reason in (Failure.NONE, Failure.NOT_CONVERGED, Failure.NOT_DETECTABLE, Failure.NOT_STABILISING):
-        there = there | (failure == int(reason))
-    return there
+        result = result | (failure == int(reason))
+    return result
 
 
 def _diagnose(backend: Backend, equation: Equation, p: RiccatiProblem, closed: Array, near: Array) -> Array:
@@ -273,24 +282,24 @@ def _diagnose(backend: Backend, equation: Equation, p: RiccatiProblem, closed: A
 
 
 def _holds_in_every_state(backend: Backend, equation: Equation, p: RiccatiProblem, x: Array) -> Array:
-    """Whether what is left of the equation is small on its diagonal beside the terms there, which no unit of a state changes.
+    """Whether each diagonal entry of the residual is small relative to its own terms, a ratio that no scaling of states changes.
 
-    In one norm for all the equations of fast modes hide those of slow ones.
+    In a norm of the whole residual, errors in the equations of slow modes would be hidden by the terms of fast ones.
     """
     xp, at = backend.xp, equation.gap(backend, p, x)
     a, b, size = (xp.abs(m) for m in (p.a, p.b, x))
     e, s = (None if m is None else xp.abs(m) for m in (p.e, p.s))
     xe = size if e is None else size @ e
-    past = size @ a if equation.discrete else xe
-    inner = b.mT @ past if s is None else b.mT @ past + s.mT
-    kept = (xe if e is None else e.mT @ xe) + a.mT @ past if equation.discrete else 2 * (a.mT @ past)
-    terms = kept + xp.abs(p.q) + xp.abs(at.gain).mT @ inner
+    xa_or_xe = size @ a if equation.discrete else xe
+    inner = b.mT @ xa_or_xe if s is None else b.mT @ xa_or_xe + s.mT
+    linear_terms = (xe if e is None else e.mT @ xe) + a.mT @ xa_or_xe if equation.discrete else 2 * (a.mT @ xa_or_xe)
+    terms = linear_terms + xp.abs(p.q) + xp.abs(at.gain).mT @ inner
     left, terms = (xp.linalg.diagonal(m) for m in (xp.abs(at.gap), terms))
     return (left <= backend.eps(x) ** 0.5 * terms).all(-1)
 
 
 def zero_nonfinite_entries(backend: Backend, x: Array) -> Array:
-    """x with zeros for what is not finite: LAPACK and the host do not want to see it."""
+    """Replace non-finite entries by 0 before calling LAPACK."""
     return backend.xp.where(backend.xp.isfinite(x), x, backend.xp.zeros_like(x))
 
 
@@ -299,42 +308,44 @@ def _host_diagnose(discrete: bool, with_e: bool, with_s: bool, *arrays: Any) -> 
 
 
 def is_singular(backend: Backend, equation: Equation, p: RiccatiProblem, x: Array) -> Array:
-    """Whether r (or r + bᴴ x b) may be regular by rounding alone, whatever the units of its rows: no digit of a gain is known."""
+    """Whether r (or r + bᴴ x b), its rows scaled, is singular to within rounding: then no digit of the gain is reliable."""
     weight = p.r + adjoint(p.b) @ x @ p.b if equation.discrete else p.r
     longest = backend.xp.max(backend.xp.abs(weight), axis=-1)
     weight = weight / safe_divisor(backend, longest)[..., :, None]
     return ~(backend.norm(weight) * backend.norm(backend.inv(weight)) * (4 * weight.shape[-1] * backend.eps(x)) < 1)
 
 
-def _is_lost(backend: Backend, p: RiccatiProblem, x: Array, lost: Array) -> Array:
-    """Of singular r + bᴴ x b, which are so by r: beside a positive definite r, x ⪰ 0 makes none singular but by its size, and
-    more digits give its gain.
+def _singular_because_of_r(backend: Backend, p: RiccatiProblem, x: Array, singular: Array) -> Array:
+    """Which members have a singular r + bᴴ x b because of r. If r ≻ 0 and x ⪰ 0, it is only ill-conditioned by the size of x,
+    and decimal arithmetic gives the gain.
     """
-    return lost & ~(positive(backend, x, 1) & positive(backend, p.r, -_REGULAR))
+    return singular & ~(positive(backend, x, 1) & positive(backend, p.r, -_REGULAR_ROUNDINGS))
 
 
 def _explain(
     backend: Backend, equation: Equation, given: RiccatiProblem, p: RiccatiProblem, failure: Array
 ) -> tuple[Array, Array]:
-    """(failure, figure) of the members without a solution, in the units of the plant given; what is compiled never says why."""
+    """(failure, detail) of the members without a solution, in the units of `given`; traced programs report no reasons."""
     nothing = no_details(backend, p.a)
     if backend.is_traced(failure) or not backend.any_true(failure):
         return failure, nothing
 
-    def why(given: RiccatiProblem, p: RiccatiProblem, failure: Array, nothing: Array) -> tuple[Array, Array]:
-        failure, figure = backend.host_callback(
+    def explain(given: RiccatiProblem, p: RiccatiProblem, failure: Array, nothing: Array) -> tuple[Array, Array]:
+        failure, detail = backend.host_callback(
             functools.partial(_host_explain, equation.discrete, p.e is not None, p.s is not None),
             (failure, nothing),
             *(m for m in p if m is not None),
             failure,
         )
-        pace = time_exponent(backend, given, discrete=equation.discrete)
-        return failure, backend.ldexp(figure, backend.xp.where(_is_eigenvalue(failure), pace, 0 * pace)[..., None])
+        exponent = time_exponent(backend, given, discrete=equation.discrete)
+        return failure, backend.ldexp(
+            detail, backend.xp.where(_is_eigenvalue(failure), exponent, 0 * exponent)[..., None]
+        )
 
-    def silent(given: RiccatiProblem, p: RiccatiProblem, failure: Array, nothing: Array) -> tuple[Array, Array]:
+    def unchanged(given: RiccatiProblem, p: RiccatiProblem, failure: Array, nothing: Array) -> tuple[Array, Array]:
         return failure, nothing
 
-    found: tuple[Array, Array] = backend.masked_cond(failure > 0, why, silent, given, p, failure, nothing)
+    found: tuple[Array, Array] = backend.masked_cond(failure > 0, explain, unchanged, given, p, failure, nothing)
     return found
 
 
@@ -343,13 +354,13 @@ def _host_explain(discrete: bool, with_e: bool, with_s: bool, *arrays: Any) -> A
 
 
 def _is_eigenvalue(failure: Array) -> Array:
-    """Whether the figure of a failure is an eigenvalue, in the time of the plant."""
-    there = failure != failure
+    """Whether the detail of the failure is an eigenvalue, which scales with time."""
+    result = failure != failure
     for reason in (
         Failure.NOT_STABILISABLE,
         Failure.NOT_DETECTABLE,
         Failure.NOT_STABILISING,
         Failure.HARDLY_STABILISED,
     ):
-        there = there | (failure == int(reason))
-    return there
+        result = result | (failure == int(reason))
+    return result

@@ -1,1 +1,1 @@
-"""Sylvester equations."""
+"""Sylvester equations a x + x b = q."""

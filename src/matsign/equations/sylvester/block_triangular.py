@@ -1,8 +1,8 @@
-"""Block triangular Sylvester equations r x + x s = f, one anti-diagonal of blocks after the other.
+"""Block triangular Sylvester equations r x + x s = f, solved along block diagonals (wavefronts).
 
-Block (i, j) of x waits for those below it and those left of it, so the blocks of an anti-diagonal can be solved for together.
-That is one batched solve of small systems and two batched products for each: few calls, which is what counts on an
-accelerator. All blocks are padded to one size; the padding has a diagonal of its own and stays zero.
+Block (i, j) of x depends on the blocks below it and left of it, so all blocks with the same i - j are solved together: one
+batched solve of small systems and two batched products per wavefront, few calls, as accelerators need. All blocks are padded
+to one size; the padding of r and s is diagonal, and the padding of x stays zero.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Edges = tuple[int, ...]
 
 
 def kronecker(backend: Backend, a: Array, b: Array, q: Array) -> Array:
-    """x with a x + x b = q of a stack, as one system of n m unknowns: a ⊗ I + I ⊗ bᵀ times the rows of x."""
+    """x with a x + x b = q of a stack, by one linear system for n m unknowns: (a ⊗ I + I ⊗ bᵀ) vec(x), row by row."""
     (count, n, m), xp = q.shape, backend.xp
     system = a[:, :, None, :, None] * eye(backend, b)[:, None, :, None, :]
     system = system + eye(backend, a)[:, :, None, :, None] * b.mT[:, None, :, None, :]
@@ -33,19 +33,19 @@ def widest(edges: Edges) -> int:
 
 
 def solve(backend: Backend, r: Array, rows: Edges, s: Array, columns: Edges, f: Array) -> Array:
-    """x of one member, for r and s upper triangular in blocks between these edges."""
+    """x of one member, for r and s block upper triangular; `rows` and `columns` are the edges of their blocks."""
     xp, p, o = backend.xp, widest(rows), widest(columns)
     k, h = len(rows) - 1, len(columns) - 1
-    into_r, into_s = _padding(backend, rows, p, r), _padding(backend, columns, o, s)
+    embed_r, embed_s = _padding(backend, rows, p, r), _padding(backend, columns, o, s)
     far = 2 * k * p * largest(backend, r) + 2 * h * o * largest(backend, s)
-    diagonal_r, r = _split_diagonal(backend, _pad_blocks(backend, r, into_r, far), k)
-    diagonal_s, s = _split_diagonal(backend, _pad_blocks(backend, s, into_s, far), h)
-    f = _blocks(backend, into_r.mT @ f @ into_s, k, h)
+    diagonal_r, r = _split_diagonal(backend, _pad_blocks(backend, r, embed_r, far), k)
+    diagonal_s, s = _split_diagonal(backend, _pad_blocks(backend, s, embed_s, far), h)
+    f = _blocks(backend, embed_r.mT @ f @ embed_s, k, h)
     r = xp.reshape(r, (k, p, k * p))
     s = xp.permute_dims(xp.reshape(s, (h * o, h, o)), (1, 0, 2))
     x = 0 * f
     for wave in range(k + h - 1):
-        # Blocks (i, j) with i - j = k - 1 - wave, as two slices of the same length.
+        # The w blocks (i + t, j + t) with i - j = k - 1 - wave.
         i, j = max(0, k - 1 - wave), max(0, wave - k + 1)
         w = min(k - i, h - j)
         below = xp.reshape(xp.permute_dims(x[:, j : j + w], (1, 0, 2, 3)), (w, k * p, o))
@@ -55,11 +55,11 @@ def solve(backend: Backend, r: Array, rows: Edges, s: Array, columns: Edges, f: 
         new = kronecker(backend, diagonal_r[i : i + w], diagonal_s[j : j + w], here)
         x = _place(backend, x, new, i, j)
     x = xp.reshape(xp.permute_dims(x, (0, 2, 1, 3)), (1, k * p, h * o))
-    return into_r @ x @ into_s.mT
+    return embed_r @ x @ embed_s.mT
 
 
 def _padding(backend: Backend, edges: Edges, p: int, like: Array) -> Array:
-    """The columns of an identity, with columns of zeros between them, that bring every block to size p."""
+    """The identity with zero columns inserted, (1, n, k p): x ↦ `_padding`ᵀ x pads each block of rows to p."""
     k, n = len(edges) - 1, edges[-1]
     out = np.zeros((n, k * p))
     for i, (start, end) in enumerate(itertools.pairwise(edges)):
@@ -67,14 +67,14 @@ def _padding(backend: Backend, edges: Edges, p: int, like: Array) -> Array:
     return backend.astype(backend.asarray(out, like), backend.dtype_name(like))[None]
 
 
-def _pad_blocks(backend: Backend, r: Array, into: Array, far: Array) -> Array:
-    """r in the larger blocks, and on the diagonal of the padding a number that no eigenvalue of the other side comes near."""
-    empty = eye(backend, into) * (1 - backend.xp.sum(into, axis=-2)[:, None, :])
-    return into.mT @ r @ into + broadcast_scalar(far) * empty
+def _pad_blocks(backend: Backend, r: Array, embedding: Array, far: Array) -> Array:
+    """r with padded blocks; the diagonal of the padding is `far`, so large that no system becomes singular."""
+    empty = eye(backend, embedding) * (1 - backend.xp.sum(embedding, axis=-2)[:, None, :])
+    return embedding.mT @ r @ embedding + broadcast_scalar(far) * empty
 
 
 def _split_diagonal(backend: Backend, r: Array, k: int) -> tuple[Array, Array]:
-    """(the diagonal blocks (k, p, p), what is left)."""
+    """(the diagonal blocks (k, p, p), r with these blocks set to 0)."""
     p = r.shape[-1] // k
     blocks = backend.xp.concat([r[:, i * p : (i + 1) * p, i * p : (i + 1) * p] for i in range(k)])
     mask = backend.astype(backend.asarray(np.kron(np.eye(k), np.ones((p, p))), r), backend.dtype_name(r))[None]
@@ -88,7 +88,7 @@ def _blocks(backend: Backend, f: Array, k: int, h: int) -> Array:
 
 
 def _place(backend: Backend, x: Array, new: Array, i: int, j: int) -> Array:
-    """x with the blocks `new` from (i, j) down the diagonal."""
+    """x with the blocks `new` at (i, j), (i + 1, j + 1), …"""
     k, h, p, o = x.shape
     w = len(new)
     rows, columns = np.arange(k)[:, None], np.arange(h)[None]

@@ -1,4 +1,4 @@
-"""How wrong the solution of a Sylvester equation may be, and how nearly singular the equation is."""
+"""Error estimates for Sylvester equations a x + x b = q, and their separation."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ _SAMPLES = 3
 
 
 def sylvester_residual(backend: Backend, value: tuple[Array], a: Array, b: Array, q: Array) -> Residual:
-    """q - a x - x b beside its terms; the same equation for that gap, and for what rounding may have hidden in it.
+    """Backward error, correction and separation.
 
-    The gap is itself computed with rounding, and the data were rounded before, by up to eps of each term of each entry. The
-    correction is lengthened by what that does to x, measured at random.
+    The correction is the solution for the residual q - a x - x b, enlarged by solutions for random right-hand sides of the
+    size of the rounding errors, eps times the moduli of the terms in each entry: the residual and the data are rounded, too.
     """
     given, posed = value[0], scale_equation(backend, a, b, q)
     x, xp = backend.ldexp(given, -scaling.add_exponents(posed.outer, posed.scale)), backend.xp
     arrays = posed.a, posed.b, posed.q, x
     (n, m), parts = q.shape[-2:], terms(*arrays)
-    reach = backend.eps(x) * rounding(backend, terms, *arrays)
+    entry_rounding = backend.eps(x) * rounding(backend, terms, *arrays)
     if max(n, m) > shared_sums.SMALL:
-        # Each of the many directions of one large change tells.
-        rights = (total(parts) + reach * random_probe(backend, n, m, x))[:, None]
+        # One perturbation suffices: its many random entries average out.
+        rights = (total(parts) + entry_rounding * random_probe(backend, n, m, x))[:, None]
     else:
-        noise = reach[:, None] * xp.reshape(random_probe(backend, _SAMPLES * n, m, x), (1, _SAMPLES, n, m))
+        noise = entry_rounding[:, None] * xp.reshape(random_probe(backend, _SAMPLES * n, m, x), (1, _SAMPLES, n, m))
         rights = xp.concat([total(parts)[:, None], noise], axis=1)
     solved, least = _solutions(backend, posed.a, posed.b, rights)
     solved = each_in_callers_units(
@@ -48,7 +48,7 @@ def sylvester_residual(backend: Backend, value: tuple[Array], a: Array, b: Array
         lambda x, right, a, b: terms(a, b, right, x),
         *(solved, posed.outer, rights, posed.a, posed.b),
     )
-    # In the caller's units all terms weigh as the caller sees them.
+    # The backward error is measured in the caller's units.
     left = backward(backend, *solve_weighed(backend, posed.outer, total(parts), *parts))
     step = scaling.at_least_rounded(
         backend, backend.ldexp(correction(backend, solved), scaling.add_exponents(posed.outer, posed.scale)), given
@@ -57,7 +57,7 @@ def sylvester_residual(backend: Backend, value: tuple[Array], a: Array, b: Array
 
 
 def _member_solutions(backend: Backend, a: Array, b: Array, q: Array) -> tuple[Array, Array]:
-    """Those of one large member: from the powers of a sum where there is one to rely on, else from Schur forms."""
+    """`_solutions` of one large member: from the powers of a sum if it is reliable, else from Schur forms."""
     if not bool(separating_line.likely_inseparable(backend, a, b)[0]):
         sums = shared_sums.sylvester(backend, a, b)
         if sums.is_reliable(backend, ROUNDINGS * backend.eps(a) * (backend.norm(a) + backend.norm(b))):
@@ -66,7 +66,7 @@ def _member_solutions(backend: Backend, a: Array, b: Array, q: Array) -> tuple[A
 
 
 def _solutions(backend: Backend, a: Array, b: Array, q: Array) -> tuple[Array, Array]:
-    """The solutions for right-hand sides (B, k, n, m), and the separation."""
+    """(solutions for right-hand sides (B, k, n, m), separation)."""
     if backend.on_cpu(q) and not backend.is_traced(q) and max(q.shape[-2:]) > shared_sums.SMALL:
         parts = [_member_solutions(backend, *(x[k : k + 1] for x in (a, b, q))) for k in range(len(q))]
         return backend.xp.concat([x for x, _ in parts]), backend.xp.concat([least for _, least in parts])

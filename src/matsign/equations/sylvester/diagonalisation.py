@@ -1,8 +1,8 @@
-"""Sylvester equations by eigenvectors: fixed shapes and whole batches for every spectrum, which a trace needs.
+"""Sylvester equations a x + x b = q by eigenvectors: batched, with fixed shapes for every spectrum, as traced programs need.
 
-With a = V L V⁻¹ and b = W M W⁻¹ the equation is a division, y_ij = f_ij / (l_i + m_j). What ill-conditioned eigenvectors spoil,
-refinement with a and b themselves repairs. Defective matrices have no such V and W; but matrices near them have, with condition
-numbers near 1/√eps, and these solve well enough for the refinement to converge to the solution for a and b.
+With a = V L V⁻¹ and b = W M W⁻¹ the equation is a division, y_ij = f_ij / (l_i + m_j). Iterative refinement with a and b
+corrects the errors of ill-conditioned eigenvectors. For defective matrices, V and W are those of slightly perturbed matrices;
+their condition numbers are near 1/√eps, which is good enough for the refinement to converge.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from matsign.iterations import refinement
 from matsign.iterations.refinement import RefinedSolution
 from matsign.linalg.stacks import adjoint, broadcast_scalar, random_probe
 
-# Powers of eps that a and b are changed by: the larger leaves the better eigenvectors, the smaller an equation nearer to one
-# that is itself nearly singular.
-_CHANGES = (0.5, 0.7)
+# Exponents p of the relative perturbation eps^p of a and b: 0.5 gives better conditioned eigenvectors, 0.7 a smaller change
+# of the equation, for nearly singular equations.
+_PERTURBATION_POWERS = (0.5, 0.7)
 
 
-class Vectors(NamedTuple):
+class _Eigenvectors(NamedTuple):
     """Eigenvectors of a and b with their inverses, and the sums of eigenvalues."""
 
     v: Array
@@ -31,25 +31,29 @@ class Vectors(NamedTuple):
     sums: Array
 
 
-def sylvester(backend: Backend, a: Array, b: Array, q: Array, enough: float) -> RefinedSolution:
-    """x by the eigenvectors of a and b; where its error is not below `enough`, by those of matrices beside them."""
-    e = _vectors(backend, a, b)
-    # An equation is no further from a singular one than a is from sharing an eigenvalue with -b.
+def sylvester(backend: Backend, a: Array, b: Array, q: Array, tolerance: float) -> RefinedSolution:
+    """x by the eigenvectors of a and b; where its error is not below `tolerance`, by those of perturbed matrices."""
+    e = _eigenvectors(backend, a, b)
+    # The separation is at most the smallest |λ(a) + λ(b)|.
     nearest = backend.xp.min(backend.xp.abs(e.sums), axis=(-1, -2))
-    found = _by(backend, e, a, b, q, 2)
-    for change in _CHANGES:
+    found = _refine_with(backend, e, a, b, q, 2)
+    for change in _PERTURBATION_POWERS:
         found = backend.masked_cond(
-            ~(found.error < enough),
-            functools.partial(_beside, backend, backend.eps(a) ** change),
+            ~(found.error < tolerance),
+            functools.partial(_with_perturbed_eigenvectors, backend, backend.eps(a) ** change),
             lambda a, b, q, *found: RefinedSolution(*found),
             *(a, b, q, *found),
         )
     return found._replace(separation=backend.xp.minimum(found.separation, nearest))
 
 
-def _beside(backend: Backend, size: float, a: Array, b: Array, q: Array, *found: Array) -> RefinedSolution:
-    """By the eigenvectors of a and b with random changes of this size, if that is better than what was found before."""
-    new = _by(backend, _vectors(backend, _perturb(backend, a, size), _perturb(backend, b, size)), a, b, q, 4)
+def _with_perturbed_eigenvectors(
+    backend: Backend, size: float, a: Array, b: Array, q: Array, *found: Array
+) -> RefinedSolution:
+    """x by the eigenvectors of a and b perturbed at random by `size`, in members where it is better than `found`."""
+    new = _refine_with(
+        backend, _eigenvectors(backend, _perturb(backend, a, size), _perturb(backend, b, size)), a, b, q, 4
+    )
     better = ~(found[1] <= new.error)
     return RefinedSolution(
         *(
@@ -64,27 +68,27 @@ def _perturb(backend: Backend, a: Array, size: float) -> Array:
     return a + broadcast_scalar(size / n * backend.norm(a)) * random_probe(backend, n, n, a)
 
 
-def _by(backend: Backend, e: Vectors, a: Array, b: Array, q: Array, times: int) -> RefinedSolution:
+def _refine_with(backend: Backend, e: _Eigenvectors, a: Array, b: Array, q: Array, times: int) -> RefinedSolution:
     return refinement.sylvester(
         backend, lambda y: _solve(backend, e, y), lambda y: _adjoint_solve(backend, e, y), a, b, q, times
     )
 
 
-def _vectors(backend: Backend, a: Array, b: Array) -> Vectors:
+def _eigenvectors(backend: Backend, a: Array, b: Array) -> _Eigenvectors:
     left, v = backend.eig(a)
     right, w = backend.eig(b)
-    return Vectors(v, backend.inv(v), w, backend.inv(w), left[:, :, None] + right[:, None, :])
+    return _Eigenvectors(v, backend.inv(v), w, backend.inv(w), left[:, :, None] + right[:, None, :])
 
 
-def _solve(backend: Backend, e: Vectors, q: Array) -> Array:
-    """x with a x + x b = q, once; real if q is."""
+def _solve(backend: Backend, e: _Eigenvectors, q: Array) -> Array:
+    """x with a x + x b = q, without refinement; real if q is."""
     f = e.v_inverse @ backend.astype(q, backend.dtype_name(e.v)) @ e.w
     x = e.v @ (f / e.sums) @ e.w_inverse
     return x if backend.is_complex(q) else x.real
 
 
-def _adjoint_solve(backend: Backend, e: Vectors, q: Array) -> Array:
-    """x with aᴴ x + x bᴴ = q, once."""
+def _adjoint_solve(backend: Backend, e: _Eigenvectors, q: Array) -> Array:
+    """x with aᴴ x + x bᴴ = q, without refinement; real if q is."""
     f = adjoint(e.v) @ backend.astype(q, backend.dtype_name(e.v)) @ adjoint(e.w_inverse)
     x = adjoint(e.v_inverse) @ (f / e.sums.conj()) @ adjoint(e.w)
     return x if backend.is_complex(q) else x.real

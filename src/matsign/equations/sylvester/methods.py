@@ -1,4 +1,8 @@
-"""How a Sylvester equation is solved on stacks: one linear system, a sum about a line, and what there is without a line."""
+"""Solvers for stacks of Sylvester equations a x + x b = q.
+
+By one linear system for few unknowns, or by a sum by doubling if a vertical line separates the spectra of a and -b; else by
+Schur vectors, divide and conquer, or eigenvectors.
+"""
 
 from __future__ import annotations
 
@@ -27,18 +31,18 @@ from matsign.linalg import balancing
 from matsign.linalg.separation import rounding_separation
 from matsign.linalg.stacks import adjoint, all_false, broadcast_scalar, plus_identity, scale_to_unit, trace
 
-_TRIES = 4
+_LINE_TRIES = 4
 
 
 def sylvester(backend: Backend, a: Array, b: Array, q: Array, *, method: str) -> Solution:
-    """x of a stack, by the method called so; which one "auto" takes depends on sizes, on the place and on the member alone."""
+    """x of a stack by `method`; what "auto" takes depends on the sizes, the device and the member, not on other members."""
     if method == "auto" and few_unknowns.has_few_unknowns(backend, q):
         return _by_linear_system(backend, a, b, q)
     if method == "auto" and a.shape == b.shape and not backend.is_traced(q):
-        # One transform, or one Schur form, does for both.
-        alike = (b == adjoint(a)).all((-1, -2))
+        # If b = aᴴ, one Cayley transform or one Schur form suffices.
+        adjoint_pair = (b == adjoint(a)).all((-1, -2))
         return backend.masked_cond(
-            alike,
+            adjoint_pair,
             lambda a, b, q: lyapunov(backend, a, q, method="auto"),
             lambda a, b, q: _sylvester(backend, a, b, q, method),
             *(a, b, q),
@@ -47,39 +51,41 @@ def sylvester(backend: Backend, a: Array, b: Array, q: Array, *, method: str) ->
 
 
 def _by_linear_system(backend: Backend, a: Array, b: Array, q: Array) -> Solution:
-    """A few unknowns from one linear system in the caller's units, where these are good and so is the answer."""
-    x, fine = _as_system(backend, a, b, q)
-    even = ~(balancing.is_unbalanced(backend, a) | balancing.is_unbalanced(backend, b))
+    """x from one linear system in the caller's units; scaled, or by "auto", where a or b is unbalanced or x inaccurate."""
+    x, acceptable = _linear_system(backend, a, b, q)
+    balanced = ~(balancing.is_unbalanced(backend, a) | balancing.is_unbalanced(backend, b))
 
-    def done(a: Array, b: Array, q: Array, x: Array, even: Array) -> Solution:
+    def accept(a: Array, b: Array, q: Array, x: Array, balanced: Array) -> Solution:
         return solution(backend, (x,))
 
-    def otherwise(a: Array, b: Array, q: Array, x: Array, even: Array) -> Solution:
+    def fallback(a: Array, b: Array, q: Array, x: Array, balanced: Array) -> Solution:
         return backend.masked_cond(
-            even, functools.partial(_system_at_size, backend), functools.partial(_by_method, backend), a, b, q
+            balanced, functools.partial(_by_scaled_system, backend), functools.partial(_by_method, backend), a, b, q
         )
 
-    return backend.masked_cond(fine & even, done, otherwise, a, b, q, x, even)
+    return backend.masked_cond(acceptable & balanced, accept, fallback, a, b, q, x, balanced)
 
 
 def _by_method(backend: Backend, a: Array, b: Array, q: Array) -> Solution:
     return _sylvester(backend, a, b, q, "auto")
 
 
-def _system_at_size(backend: Backend, a: Array, b: Array, q: Array) -> Solution:
-    """The same for an equation brought near one in size."""
+def _by_scaled_system(backend: Backend, a: Array, b: Array, q: Array) -> Solution:
+    """x from one linear system for the equation scaled to entries near 1; by "auto" where it is inaccurate."""
     a_near, b_near, size = scale_to_unit(backend, a, b)
     q_near, scale = scale_to_unit(backend, q)
-    x, fine = _as_system(backend, a_near, b_near, q_near)
+    x, acceptable = _linear_system(backend, a_near, b_near, q_near)
 
-    def done(a: Array, b: Array, q: Array, x: Array, e: Array) -> Solution:
+    def accept(a: Array, b: Array, q: Array, x: Array, e: Array) -> Solution:
         return scaling.restore(backend, solution(backend, (x,)), broadcast_scalar(e))
 
-    return backend.masked_cond(fine, done, lambda a, b, q, *_: _by_method(backend, a, b, q), a, b, q, x, scale - size)
+    return backend.masked_cond(
+        acceptable, accept, lambda a, b, q, *_: _by_method(backend, a, b, q), a, b, q, x, scale - size
+    )
 
 
-def _as_system(backend: Backend, a: Array, b: Array, q: Array) -> tuple[Array, Array]:
-    """(x, where it is to be relied on) from one linear system for its entries."""
+def _linear_system(backend: Backend, a: Array, b: Array, q: Array) -> tuple[Array, Array]:
+    """(x from one linear system for its entries, members where x is reliable)."""
     found = few_unknowns.sylvester(backend, a, b, q)
     return found.x, few_unknowns.reliable(backend, found, backend.norm(a) + backend.norm(b), *terms(a, b, q, found.x))
 
@@ -97,9 +103,9 @@ def _sylvester(backend: Backend, a: Array, b: Array, q: Array, method: str) -> S
 
 
 class _ScaledEquation(NamedTuple):
-    """An equation near one in size and in units that balance a and b.
+    """An equation with entries near 1, in units that balance a and b.
 
-    The caller's x is 2^(outer + scale) times this one, the operator 2^size times.
+    The caller's x is 2^(outer + scale) times this x, the caller's operator 2^size times this one; outer None means 0.
     """
 
     a: Array
@@ -111,7 +117,7 @@ class _ScaledEquation(NamedTuple):
 
 
 def scale_equation(backend: Backend, a: Array, b: Array, q: Array) -> _ScaledEquation:
-    """Where a and -b lie close to each other and far from zero, they are moved to zero, which changes nothing else."""
+    """Scale and balance; if the means of the spectra of a and -b are close to each other but far from 0, shift both to 0."""
     e, f, a, b, size = scaling.balance_together(backend, a, b)
     outer = None if e is None else e[..., :, None] - f[..., None, :]
     q, scale_q = scaling.scale_right_side(backend, q, outer)
@@ -130,47 +136,47 @@ def scale_equation(backend: Backend, a: Array, b: Array, q: Array) -> _ScaledEqu
 
 
 def auto(backend: Backend, a: Array, b: Array, q: Array) -> Solution:
-    """The sum where a line is found, and what the place has for the rest."""
+    """The sum where a line is found; for other members Schur vectors on a CPU, else `_fallback`."""
     if backend.is_traced(q) or not backend.on_cpu(q):
-        return _between(backend, a, b, q, _fallback(backend, q))
+        return _sum_or_fallback(backend, a, b, q, _fallback(backend, q))
     return backend.masked_cond(
         separating_line.likely_inseparable(backend, a, b),
         lambda a, b, q: by_schur(backend, a, b, q),
-        lambda a, b, q: _between(backend, a, b, q, by_schur),
+        lambda a, b, q: _sum_or_fallback(backend, a, b, q, by_schur),
         *(a, b, q),
     )
 
 
-def _between(backend: Backend, a: Array, b: Array, q: Array, otherwise: Callable[..., Solution]) -> Solution:
-    """The sum where a line is found and the result is at working precision, another method for the rest."""
-    # With another method behind it, one that is slow to converge is not worth waiting for.
-    found, doubtful = separating_line.solve_by_doubling(backend, a, b, q, 26)
+def _sum_or_fallback(backend: Backend, a: Array, b: Array, q: Array, fallback: Callable[..., Solution]) -> Solution:
+    """The sum where a line is found and the result is at working precision; `fallback` for other members."""
+    # The limit on steps is low: for a sum that converges slowly the fallback is faster.
+    found, uncertain = separating_line.solve_by_doubling(backend, a, b, q, 26)
     x = found.x
-    fine = found.sound & ~doubtful & at_rounding(backend, terms, a, b, q, x)
+    acceptable = found.sound & ~uncertain & at_rounding(backend, terms, a, b, q, x)
     return backend.rare_cond(
-        ~fine,
-        lambda a, b, q, *_: otherwise(backend, a, b, q),
+        ~acceptable,
+        lambda a, b, q, *_: fallback(backend, a, b, q),
         lambda a, b, q, x, k: solution(backend, (x,), iterations=k),
         *(a, b, q, x, found.steps),
     )
 
 
 def _fallback(backend: Backend, q: Array) -> Callable[..., Solution]:
-    """What takes over from the sum away from the CPU's LAPACK."""
+    """The method for members without a sum where LAPACK is not available."""
     return _divide if divide_and_conquer.is_leaf(q) or backend.dynamic_shapes(q) else _eigenvectors
 
 
 def _newton(backend: Backend, a: Array, b: Array, q: Array) -> Solution:
-    """Newton alone; whether the equation is singular, where that is not plain, says what takes over from the sum."""
-    found = separating_line.find_separating_line(backend, a, b, q, _TRIES, 0)
+    """x by Newton's iteration on a separating line; where the equation may be singular, another method decides that."""
+    found = separating_line.find_separating_line(backend, a, b, q, _LINE_TRIES, 0)
     none = backend.int_zeros(q)
-    lost = ~(relative_gap(backend, terms, a, b, q, found.x) < backend.eps(q) ** 0.75)
-    failure = Failure.NOT_CONVERGED.where(backend, lost, none)
+    failed = ~(relative_gap(backend, terms, a, b, q, found.x) < backend.eps(q) ** 0.75)
+    failure = Failure.NOT_CONVERGED.where(backend, failed, none)
     failure = backend.xp.where(found.sound, failure, none + int(Failure.NO_LINE))
-    otherwise = by_schur if backend.on_cpu(q) else _fallback(backend, q)
+    fallback = by_schur if backend.on_cpu(q) else _fallback(backend, q)
     singular = backend.rare_cond(
         separating_line.unproven_line(backend, found, a, b) | (failure > 0),
-        lambda a, b, q, x: otherwise(backend, a, b, q).failure == int(Failure.COMMON_EIGENVALUE),
+        lambda a, b, q, x: fallback(backend, a, b, q).failure == int(Failure.COMMON_EIGENVALUE),
         lambda a, b, q, x: all_false(backend, x),
         *(a, b, q, found.x),
     )
@@ -193,14 +199,14 @@ def _eigenvectors(backend: Backend, a: Array, b: Array, q: Array) -> Solution:
 
 
 def _classify(backend: Backend, found: RefinedSolution, a: Array, b: Array) -> Solution:
-    """An answer, or why it is none: an equation that rounding may have made singular, or a residual that stayed large."""
+    """`found` with failures: an equation that is singular to within rounding, or a residual that stayed large."""
     xp, none = backend.xp, backend.int_zeros(found.x)
-    # Close to the best there is: with matrices changed by 1e-11, a singular equation has errors of 1e-12.
-    lost = ~(found.error < 4 * working_precision(backend, found.x))
-    failure = Failure.NOT_CONVERGED.where(backend, lost, none)
-    apart = found.separation > rounding_separation(backend, a, b)
+    # The tolerance must be close to rounding: with matrices perturbed by 1e-11, a singular equation has errors of 1e-12.
+    failed = ~(found.error < 4 * working_precision(backend, found.x))
+    failure = Failure.NOT_CONVERGED.where(backend, failed, none)
+    separated = found.separation > rounding_separation(backend, a, b)
     return solution(backend, (found.x,))._replace(
-        failure=xp.where(apart, failure, none + int(Failure.COMMON_EIGENVALUE))
+        failure=xp.where(separated, failure, none + int(Failure.COMMON_EIGENVALUE))
     )
 
 

@@ -1,14 +1,13 @@
 """The Sylvester equation a x + x b = q.
 
 The sign of [[A, C], [0, B]] with A negative stable and B positive stable is [[-I, 2X], [0, I]] where XB - AX = C
-(`blocks.Triangular`; Roberts 1980); what a Newton step does to the blocks, doubling a sum does at a third of the price
-(`iterations.smith`). A shift s leaves the equation alone, (a - sI) x + x (b + sI) = q, so a vertical line between
-the spectra of a and -b is all that these need. Where there is none, there are three ways, one for each place to compute
-in: Schur vectors (Bartels & Stewart 1972) on a CPU, spectral divide and conquer on an accelerator, and refined
-eigenvectors where sizes cannot depend on values. A few unknowns on a CPU are one linear system (`iterations.few_unknowns`).
-Whichever it is, an equation whose separation (`separation.py`) is at the level of rounding has no answer.
+(`block_structures.Triangular`; Roberts 1980). Doubling a sum does the same as Newton's method on these blocks at a third of
+the cost (`iterations.smith`). Because (a - sI) x + x (b + sI) = q for every s, both need only a vertical line that separates
+the spectra of a and -b. If there is none: Schur vectors (Bartels & Stewart 1972) on a CPU, spectral divide and conquer on an
+accelerator, and refined eigenvectors in programs whose shapes cannot depend on values. On a CPU a few unknowns are solved as
+one linear system (`iterations.few_unknowns`). An equation whose separation (`linalg.separation`) is at rounding level fails.
 
-Differential:  a dx + dx b = dq - da x - x db, the same equation again.
+Differential:  a dx + dx b = dq - da x - x db, the same equation for dx.
 """
 
 from __future__ import annotations
@@ -68,8 +67,8 @@ def solve_sylvester(a: Array, b: Array, q: Array, *, method: str = "auto", error
           plane that separates the eigenvalues of a from those of -b, and looks for one.
         - "schur": by the method of Bartels and Stewart [2]_ with a blocked triangular solver, on the CPU.
         - "divide": by spectral divide and conquer with projectors of this library, on any device, but not in a program
-          that JAX compiles for one.
-        - "eigenvectors": by the eigenvectors of a and b, with refinement; for whole batches and in every program.
+          that JAX compiles for an accelerator.
+        - "eigenvectors": by the eigenvectors of a and b, with refinement; in batches, also in every compiled program.
         - "auto": by two Cayley transforms and a sum by doubling [3]_, which costs two inverses and then products, where
           a line between the means of the spectra separates them and the result reaches working precision. For b = aᴴ as
           `solve_continuous_lyapunov`. Other members go to "schur" on a CPU; elsewhere to "divide" in PyTorch, and in
@@ -98,22 +97,22 @@ def solve_sylvester(a: Array, b: Array, q: Array, *, method: str = "auto", error
     --------
     solve_continuous_lyapunov : The case b = aᴴ.
     solve_riccati : The quadratic equation x d x + x b - a x - c = 0.
-    scipy.linalg.solve_sylvester : SciPy's.
+    scipy.linalg.solve_sylvester : SciPy's function.
 
     Notes
     -----
     The equation X B - A X = C is ``solve_sylvester(-A, B, C)``.
 
     Which method: "auto" tries the fast method first and returns its result only if it is at working precision and the
-    equation is not nearly singular. The others are for comparison, and where you know which one your equations need.
+    equation is not nearly singular. Choose another for comparison, or if you know which one your equations need.
 
     The solution is differentiable to any order in all three arguments; each derivative is one more Sylvester equation.
     A member of a batch gives the same bits as in a call by itself. Under ``jax.jit`` no error can be raised: a member
     without a solution is NaN.
 
     The backward error of `certify` is ‖a x + x b - q‖ / (‖a x‖ + ‖x b‖ + ‖q‖). The separation that it reports is the
-    smallest ‖a y + y b‖ / ‖y‖, the distance to a singular equation. The forward error counts what rounding in the
-    arguments and in the residual may hide.
+    smallest ‖a y + y b‖ / ‖y‖, the distance to a singular equation. The forward error includes the effect of rounding
+    in the arguments and in the residual.
 
     References
     ----------
