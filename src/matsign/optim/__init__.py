@@ -1,4 +1,4 @@
-"""What optimisers make of msign: `Muon` for PyTorch, `scale_by_msign` for JAX.
+"""Optimisers on msign: `Muon` for PyTorch, with `param_groups` that makes its groups, and `scale_by_msign` for JAX.
 
 Each is imported when it is asked for, so either works without the other's library.
 """
@@ -9,12 +9,17 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from matsign.optim.assignment import param_groups
     from matsign.optim.muon import Muon
     from matsign.optim.optax import scale_by_msign
 
-__all__ = ["Muon", "scale_by_msign"]
+__all__ = ["Muon", "param_groups", "scale_by_msign"]
 
-_HOMES = {"Muon": "matsign.optim.muon", "scale_by_msign": "matsign.optim.optax"}
+_HOMES = {
+    "Muon": "matsign.optim.muon",
+    "param_groups": "matsign.optim.assignment",
+    "scale_by_msign": "matsign.optim.optax",
+}
 
 
 def __getattr__(name: str) -> Any:

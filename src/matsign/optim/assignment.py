@@ -1,0 +1,329 @@
+"""Which algorithm each parameter of a model gets: groups for `Muon`, by module type and shape."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Mapping
+from fnmatch import fnmatchcase
+from typing import Any, NamedTuple
+
+import torch  # noqa: TID251
+from torch import nn  # noqa: TID251
+
+from matsign.core.options import short_repr
+from matsign.optim.batching import Layout, check_layout
+from matsign.optim.groups import ALGORITHMS, Group
+
+LAYOUT = {"split": 1, "split_inputs": 1, "batch_axes": 0}
+
+_EMBEDDINGS = (nn.Embedding, nn.EmbeddingBag)
+_CONVOLUTIONS = (nn.modules.conv._ConvNd,)
+# Gates that a recurrent layer keeps in one parameter, by the name of its class.
+_GATES = {"LSTM": 4, "LSTMCell": 4, "GRU": 3, "GRUCell": 3}
+
+
+class Owner(NamedTuple):
+    """A module that has a parameter, under which name, and the name there."""
+
+    name: str
+    module: nn.Module
+    attribute: str
+
+
+class Decision(NamedTuple):
+    """An algorithm, why, and options; if the algorithm is "", the reason says why none was chosen."""
+
+    algorithm: str
+    reason: str
+    options: Group = {}  # noqa: RUF012 (never changed)
+
+
+class Assignment(NamedTuple):
+    """One line of the table: a parameter and where it went."""
+
+    name: str
+    shape: tuple[int, ...]
+    algorithm: str
+    reason: str
+    options: Group
+
+
+class ParamGroups(list[Group]):
+    """Groups for `Muon`. `assignments` has a record for each parameter of the model; printed, it is a table of them."""
+
+    assignments: list[Assignment]
+
+    def __repr__(self) -> str:
+        rows = [
+            (row.algorithm, row.name, "×".join(map(str, row.shape)) or "()", row.reason, _listed(row.options))
+            for row in self.assignments
+        ]
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)] if rows else []
+        lines = ["  ".join(text.ljust(n) for text, n in zip(row, widths, strict=True)).rstrip() for row in rows]
+        return "\n".join([*lines, *self._totals()])
+
+    __str__ = __repr__
+
+    def _totals(self) -> Iterator[str]:
+        for algorithm in (*ALGORITHMS, "frozen"):
+            sizes = [math.prod(row.shape) for row in self.assignments if row.algorithm == algorithm]
+            if sizes:
+                yield f"{algorithm}: {len(sizes)} parameter{'s' * (len(sizes) != 1)}, {sum(sizes):,} numbers"
+
+
+def param_groups(
+    model: nn.Module,
+    *,
+    muon: Mapping[str, Any] | None = None,
+    adamw: Mapping[str, Any] | None = None,
+    assign: Mapping[str, str | Mapping[str, Any]] | None = None,
+) -> ParamGroups:
+    """Make the groups of `Muon` for a model: matrices to Muon, the rest to AdamW.
+
+    Embeddings, output heads, norms, biases and gains go to AdamW, by the type of their module and by their shape. What
+    went where is printed with the groups.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        The model. Its parameters that do not require a gradient are left out.
+    muon : dict, optional
+        Options of the groups under Muon, as `Muon` takes them.
+    adamw : dict, optional
+        Options of the groups under AdamW. What it does not name is that of the optimiser, the learning rate too.
+    assign : dict, optional
+        Exceptions, from the name of a parameter or a pattern (``"blocks.*.qkv.weight"``) to "muon", to "adamw" or to a
+        dict of options: ``{"split": 3}``, ``{"batch_axes": 1}``, ``{"lr": 1e-4}``. If several match, options of later
+        ones replace those of earlier ones.
+
+    Returns
+    -------
+    groups : list of dict
+        Groups of named parameters, one for every algorithm and set of options. ``print(groups)`` prints a line for
+        every parameter: algorithm, name, shape, reason and options.
+
+    Raises
+    ------
+    ValueError
+        If a parameter with three or more axes belongs to a module whose matrices are not known, a parameter that
+        `assign` gives to Muon is not a matrix or has no such blocks, a parameter has no shape yet, a pattern matches
+        nothing, or an option is out of place. The message names the parameter.
+    TypeError
+        If `model` is not a ``torch.nn.Module``.
+
+    See Also
+    --------
+    Muon : The optimiser for these groups.
+
+    Notes
+    -----
+    The rules, the first that applies:
+
+    - A parameter of an embedding goes to AdamW, also where another module shares it (tied embeddings).
+    - A parameter of a norm goes to AdamW: the modules of torch, and classes whose name ends with "Norm".
+    - The head goes to AdamW. It is the first of these that exists: what ``get_output_embeddings()`` of the model
+      returns; a Linear that shares the weight of an embedding; the one Linear whose weight has the shape of an
+      embedding; the last Linear, if no layer of the same name but for numbers has the same shape.
+    - A parameter whose entries lie along one axis goes to AdamW: biases, gains, shapes such as (C, 1, 1).
+    - Convolutions go to Muon, with ``split=groups``, unless a matrix is a single row (depthwise convolutions).
+    - The input projection of ``torch.nn.MultiheadAttention`` goes to Muon with ``split=3``, weights of LSTM and GRU
+      with a block for each gate.
+    - Other parameters with two axes go to Muon.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from matsign.optim import Muon, param_groups
+    >>> model = torch.nn.Sequential(
+    ...     torch.nn.Embedding(50, 8), torch.nn.Linear(8, 8), torch.nn.LayerNorm(8), torch.nn.Linear(8, 50)
+    ... )
+    >>> groups = param_groups(model, muon={"lr": 0.02}, adamw={"lr": 3e-4, "weight_decay": 0.0})
+    >>> print(groups)
+    adamw  0.weight  50×8  embedding
+    muon   1.weight  8×8   matrix
+    adamw  1.bias    8     vector
+    adamw  2.weight  8     norm
+    adamw  2.bias    8     norm
+    adamw  3.weight  50×8  head
+    adamw  3.bias    50    head
+    muon: 1 parameter, 64 numbers
+    adamw: 6 parameters, 874 numbers
+    >>> optimiser = Muon(groups)
+    """
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"param_groups: model must be a torch.nn.Module, got {short_repr(model)}")
+    common = {"muon": _options("muon", muon), "adamw": _options("adamw", adamw)}
+    owners = _owners(model)
+    heads = _heads(model, owners)
+    exceptions = _exceptions(assign, owners)
+    groups: dict[Any, Group] = {}
+    assignments = []
+    for name, p in model.named_parameters():
+        decision = _decide(name, p, owners[p], heads, exceptions[p])
+        assignments.append(Assignment(name, _shape(name, p), *decision))
+        if decision.algorithm == "frozen":
+            continue
+        options = {**common[decision.algorithm], **decision.options}
+        if decision.algorithm == "muon":
+            _check_matrix(name, p, options)
+        key = (decision.algorithm, *((k, _identity(v)) for k, v in sorted(options.items())))
+        groups.setdefault(key, {"params": [], "algorithm": decision.algorithm, **options})["params"].append((name, p))
+    made = ParamGroups(sorted(groups.values(), key=lambda group: ALGORITHMS.index(group["algorithm"])))
+    made.assignments = assignments
+    return made
+
+
+def _listed(options: Group) -> str:
+    return ", ".join(f"{key}={short_repr(value)}" for key, value in options.items())
+
+
+def _identity(value: Any) -> Any:
+    return id(value) if isinstance(value, torch.Tensor) else repr(value)
+
+
+def _options(argument: str, options: Mapping[str, Any] | None) -> Group:
+    """The options of all groups of an algorithm, copied."""
+    if options is None:
+        return {}
+    if not isinstance(options, Mapping) or {"params", "algorithm", "use_muon"} & set(options):
+        raise ValueError(
+            f"param_groups: {argument} must be a dict of options without params and algorithm, got {short_repr(options)}"
+        )
+    return dict(options)
+
+
+def _shape(name: str, p: nn.Parameter) -> tuple[int, ...]:
+    if nn.parameter.is_lazy(p):
+        raise ValueError(f"param_groups: parameter {name!r} has no shape yet; run the model once before")
+    return tuple(p.shape)
+
+
+def _owners(model: nn.Module) -> dict[nn.Parameter, list[Owner]]:
+    """The modules of every parameter; of a parametrised one the layer that it belongs to."""
+    owners: dict[nn.Parameter, list[Owner]] = {}
+    for path, module in model.named_modules(remove_duplicate=False):
+        layer, parametrised, _ = f".{path}.".partition(".parametrizations.")
+        owner = model.get_submodule(layer[1:]) if parametrised else module
+        for attribute, p in module.named_parameters(recurse=False, remove_duplicate=False):
+            name = f"{path}.{attribute}" if path else attribute
+            owners.setdefault(p, []).append(Owner(name, owner, attribute))
+    return owners
+
+
+def _heads(model: nn.Module, owners: dict[nn.Parameter, list[Owner]]) -> set[nn.Module]:
+    """The layers that make the output."""
+    getters: list[Any] = [getattr(m, "get_output_embeddings", None) for m in model.modules()]
+    if named := {m for m in (get() for get in getters if callable(get)) if m is not None}:
+        return named
+    embeddings = [m for m in model.modules() if _is_embedding(m)]
+    linear: list[tuple[str, nn.Module]] = [
+        (path, m)
+        for path, m in model.named_modules()
+        if isinstance(m, nn.Linear) and not isinstance(m, nn.modules.linear.NonDynamicallyQuantizableLinear)
+    ]
+    shared = {id(p) for m in embeddings for p in m.parameters(recurse=False)}
+    if tied := {m for _, m in linear if any(id(p) in shared for p in m.parameters())}:
+        return tied
+    places = [(re.sub(r"\d+", "#", path), *_weight_shape(m)) for path, m in linear]
+    single = [m for place, (_, m) in zip(places, linear, strict=True) if places.count(place) == 1]
+    shapes = {_weight_shape(m) for m in embeddings}
+    alike = [m for m in single if _weight_shape(m) in shapes]
+    if len(alike) == 1:
+        return set(alike)
+    return {linear[-1][1]} & set(single) if linear else set()
+
+
+def _weight_shape(module: nn.Module) -> tuple[int, ...]:
+    weight = getattr(module, "weight", None)
+    return tuple(weight.shape) if isinstance(weight, torch.Tensor) and not nn.parameter.is_lazy(weight) else ()
+
+
+def _is_embedding(module: nn.Module) -> bool:
+    return isinstance(module, _EMBEDDINGS) or type(module).__name__.endswith("Embedding")
+
+
+def _is_norm(module: nn.Module) -> bool:
+    return re.search("Norm([123]d)?$", type(module).__name__) is not None
+
+
+def _exceptions(assign: Any, owners: dict[nn.Parameter, list[Owner]]) -> dict[nn.Parameter, Group]:
+    """The options that `assign` has for every parameter, under any of its names."""
+    if not (assign is None or isinstance(assign, Mapping)):
+        raise ValueError(f"param_groups: assign must be a dict from names to options, got {short_repr(assign)}")
+    found: dict[nn.Parameter, Group] = {p: {} for p in owners}
+    for pattern, value in (assign or {}).items():
+        options = dict(value) if isinstance(value, Mapping) else {"algorithm": value}
+        if options.get("algorithm", "muon") not in ALGORITHMS or {"params", "use_muon"} & set(options):
+            raise ValueError(
+                f'param_groups: assign[{pattern!r}] must be "muon", "adamw" or a dict of options, got {short_repr(value)}'
+            )
+        matched = [p for p, names in owners.items() if any(fnmatchcase(o.name, pattern) for o in names)]
+        if not matched:
+            names = ", ".join(repr(o[0].name) for o in list(owners.values())[:4])
+            raise ValueError(
+                f"param_groups: assign has {pattern!r}, which no parameter matches; names are {names}, ..."
+            )
+        for p in matched:
+            found[p] |= options
+    return found
+
+
+def _decide(name: str, p: nn.Parameter, owners: list[Owner], heads: set[nn.Module], exception: Group) -> Decision:
+    if not p.requires_grad:
+        return Decision("frozen", "needs no gradient")
+    shape = _shape(name, p)
+    by_rule = _by_rule(shape, owners, heads)
+    options = {key: value for key, value in exception.items() if key != "algorithm"}
+    algorithm = exception.get("algorithm") or ("muon" if LAYOUT.keys() & options.keys() else by_rule.algorithm)
+    if not algorithm:
+        raise ValueError(
+            f"param_groups: parameter {name!r} of shape {shape} {by_rule.reason}; give assign={{{name!r}: "
+            '{"batch_axes": 1}} if its first axis counts matrices, {"batch_axes": 0} if its first axis is the outputs\', '
+            'or "adamw"'
+        )
+    if algorithm == by_rule.algorithm:
+        return Decision(algorithm, by_rule.reason, {**by_rule.options, **options})
+    return Decision(algorithm, "assigned", options)
+
+
+def _by_rule(shape: tuple[int, ...], owners: list[Owner], heads: set[nn.Module]) -> Decision:
+    """Where a parameter goes by its modules and its shape."""
+    modules = [owner.module for owner in owners]
+    tied = f", tied: {', '.join(owner.name for owner in owners[1:])}" if len(owners) > 1 else ""
+    for reason, applies in (("embedding", _is_embedding), ("norm", _is_norm), ("head", heads.__contains__)):
+        if any(map(applies, modules)):
+            return Decision("adamw", reason + tied)
+    if math.prod(shape) == max(shape, default=1):
+        return Decision("adamw", "vector" + tied)
+    reason, options = _blocks(owners[0])
+    if not reason:
+        if len(shape) == 2:
+            reason = "matrix"
+        elif shape[0] == 1:  # a position embedding (1, n, m): one row
+            return Decision("adamw", "single row" + tied)
+        else:
+            return Decision("", f"belongs to class {type(modules[0]).__name__}, whose matrices are not known")
+    count = options.get("split", 1)
+    if shape[0] == count:
+        return Decision("adamw", f"{reason} with a single row in each matrix" + tied)
+    return Decision("muon", reason + tied, options)
+
+
+def _blocks(owner: Owner) -> tuple[str, Group]:
+    """What the module of a parameter says of the matrices in it; "" if nothing."""
+    module, blocks, reason = owner.module, 1, ""
+    if isinstance(module, _CONVOLUTIONS):
+        reason, blocks = "convolution", module.groups
+    elif isinstance(module, nn.MultiheadAttention) and owner.attribute == "in_proj_weight":
+        reason, blocks = "queries, keys, values", 3
+    elif isinstance(module, (nn.RNNBase, nn.RNNCellBase)) and owner.attribute.startswith(("weight_ih", "weight_hh")):
+        reason, blocks = "recurrent", _GATES.get(getattr(module, "mode", type(module).__name__), 1)
+    return reason, {"split": blocks} if blocks > 1 else {}
+
+
+def _check_matrix(name: str, p: nn.Parameter, options: Group) -> None:
+    """A ValueError that names a parameter with no such matrices in it."""
+    layout = Layout(**{key: options.get(key, default) for key, default in LAYOUT.items()})
+    check_layout(layout)
+    layout.shape(tuple(p.shape), f"parameter {name!r}")
