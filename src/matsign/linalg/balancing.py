@@ -125,8 +125,8 @@ def balance(backend: Backend, m: Array) -> BalancedMatrix:
     def scale_only(m: Array, a: Array, k: Array, zeros: Array) -> BalancedMatrix:
         return BalancedMatrix(a, zeros, k, m == m)
 
-    found: BalancedMatrix = backend.rare_cond(mask, balance_members, scale_only, m, a, k, zeros)
-    return found
+    balanced: BalancedMatrix = backend.rare_cond(mask, balance_members, scale_only, m, a, k, zeros)
+    return balanced
 
 
 def _entry_sizes(backend: Backend, m: Array) -> Array:

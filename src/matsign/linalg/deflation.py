@@ -58,20 +58,26 @@ def deflate(backend: Backend, m: Array, rtol: float) -> Deflation:
     smallest = rtol * backend.xp.max(values, axis=-1)
     near = backend.xp.sum(backend.xp.astype(values <= smallest[:, None], values.dtype), axis=-1)
     counts, null = _exact_nullities(backend, m, near)
-    found = _split_off_zero(backend, m, rtol, smallest, counts, null)
+    by_counts = _split_off_zero(backend, m, rtol, smallest, counts, null)
 
-    def deflate_singular(m: Array, smallest: Array, counts: Array, found: Deflation) -> Deflation:
-        toleranced = _split_off_zero(backend, m, rtol, smallest, counts, found.exact & ~found.exact)._replace(
-            null=found.null
+    def deflate_singular(m: Array, smallest: Array, counts: Array, by_counts: Deflation) -> Deflation:
+        by_tolerance = _split_off_zero(backend, m, rtol, smallest, counts, by_counts.exact & ~by_counts.exact)._replace(
+            null=by_counts.null
         )
-        more = (backend.trace(toleranced.projector) - backend.trace(found.projector)).real > 0.5
-        better: Deflation = backend.masked_select(toleranced.sound & more, toleranced, found)
+        more = (backend.trace(by_tolerance.projector) - backend.trace(by_counts.projector)).real > 0.5
+        better: Deflation = backend.masked_select(by_tolerance.sound & more, by_tolerance, by_counts)
         return better
 
     if backend.unrolls_loops(m):
-        return found
+        return by_counts
     out: Deflation = backend.masked_cond(
-        null & ~found.sound, deflate_singular, lambda m, smallest, counts, found: found, m, smallest, counts, found
+        null & ~by_counts.sound,
+        deflate_singular,
+        lambda m, smallest, counts, by_counts: by_counts,
+        m,
+        smallest,
+        counts,
+        by_counts,
     )
     return out
 
@@ -119,13 +125,13 @@ def _null_space(backend: Backend, m: Array, smallest: Array, counts: Array, exac
         rest = eye(backend, m) - basis @ adjoint(basis)
         _, values, vh = backend.svd(rest @ m @ rest)
         counted = place >= n - counts[:, :1]
-        found = xp.astype(xp.where(exact[:, None], counted, values <= smallest[:, None]), values.dtype)
-        grown = xp.sum(found, axis=-1) > xp.sum(zeros, axis=-1)
+        marked = xp.astype(xp.where(exact[:, None], counted, values <= smallest[:, None]), values.dtype)
+        grown = xp.sum(marked, axis=-1) > xp.sum(zeros, axis=-1)
         near = xp.sum(xp.astype(values <= n * backend.eps(m) * backend.norm(m)[:, None], values.dtype), axis=-1)
-        mixed = xp.astype(near > xp.sum(found, axis=-1), values.dtype)
-        basis = adjoint(vh) * xp.astype(found, m.dtype)[:, None, :]
+        mixed = xp.astype(near > xp.sum(marked, axis=-1), values.dtype)
+        basis = adjoint(vh) * xp.astype(marked, m.dtype)[:, None, :]
         counts = xp.concat([counts[:, 1:], counts[:, -1:]], axis=-1)
-        return (m, smallest, counts, exact, basis, found, depth + xp.astype(grown, values.dtype), mixed), grown
+        return (m, smallest, counts, exact, basis, marked, depth + xp.astype(grown, values.dtype), mixed), grown
 
     start = (m, smallest, counts, exact, 0 * m, 0 * m[:, 0].real, 0 * one, 0 * one)
     *_, basis, zeros, depth, mixed = backend.loop(step, start, n + 1)

@@ -33,9 +33,9 @@ def _power_nullities(a: Array, p: int) -> Array:
     n = a.shape[-1]
     power, out, grows = a, np.zeros(a.shape[:2], np.int32), np.arange(len(a))
     for k in range(n):
-        found = n - _ranks(power, p)
-        out[grows, k:] = found[:, None]
-        more = (found < n) & (found > (out[grows, k - 1] if k else 0))
+        nullity = n - _ranks(power, p)
+        out[grows, k:] = nullity[:, None]
+        more = (nullity < n) & (nullity > (out[grows, k - 1] if k else 0))
         grows, power, a = grows[more], power[more], a[more]
         if len(grows) == 0:
             break
@@ -54,9 +54,9 @@ def _batched_ranks(a: Array, p: int) -> Array:
     free, each = np.ones(a.shape[:2], bool), np.arange(len(a))
     for column in range(a.shape[-1]):
         candidates = free & (a[:, :, column] != 0)
-        pivot, found = candidates.argmax(axis=1), candidates.any(axis=1)
+        pivot, has_pivot = candidates.argmax(axis=1), candidates.any(axis=1)
         row = a[each, pivot]
-        free[each[found], pivot[found]] = False
+        free[each[has_pivot], pivot[has_pivot]] = False
         multipliers = np.where(candidates & free, a[:, :, column], 0)
         change = multipliers != 0
         scale = np.where(change, row[:, column, None], 1)

@@ -37,8 +37,8 @@ def separation(
 
     def update_estimate(least: Array, size: Array) -> Array:
         # ‖T⁻¹ y‖ = size for a unit y gives sep ≤ 1/size; a size that is not finite counts as sep = 0.
-        found = backend.xp.where(backend.xp.isfinite(size) & (size > 0), 1 / size, 0 * backend.ones(size))
-        return backend.xp.minimum(least, found)
+        bound = backend.xp.where(backend.xp.isfinite(size) & (size > 0), 1 / size, 0 * backend.ones(size))
+        return backend.xp.minimum(least, bound)
 
     def step(state: Any) -> Any:
         _, y, least = state

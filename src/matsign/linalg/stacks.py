@@ -167,8 +167,8 @@ def random_probe(backend: Backend, n: int, m: int, like: Array) -> Array:
 
     A start for power iterations that is unlikely to be orthogonal to the wanted vector.
     """
-    found = backend.astype(backend.asarray(probe_numbers(n, m), like), backend.dtype_name(like))
-    return found[None] if like.ndim > 2 else found
+    probe = backend.astype(backend.asarray(probe_numbers(n, m), like), backend.dtype_name(like))
+    return probe[None] if like.ndim > 2 else probe
 
 
 def rounding_probe(backend: Backend, x: Array, size: Array) -> Array:

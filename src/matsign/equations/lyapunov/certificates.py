@@ -42,7 +42,7 @@ _SAMPLES = 2
 
 
 def _error_estimate(
-    backend: Backend, equation: Equation, value: Array, posed: ScaledEquation, *, rounded: bool = False
+    backend: Backend, equation: Equation, value: Array, scaled: ScaledEquation, *, rounded: bool = False
 ) -> Residual:
     """Backward error, correction and separation.
 
@@ -51,7 +51,7 @@ def _error_estimate(
     the uncertainty of the exact solution (Kenney & Laub 1994). Large matrices get one perturbation, added to the residual:
     its many random entries average out. For a `rounded` x, a computed product z zᴴ, a residual in working precision suffices.
     """
-    xp, (a, q, d, outer, scale, size) = backend.xp, posed
+    xp, (a, q, d, outer, scale, size) = backend.xp, scaled
     x, large = backend.ldexp(value, -scaling.add_exponents(outer, scale)), a.shape[-1] > shared_sums.SMALL
     if large and rounded:
         residual = total(equation.terms(a, x, q, d))
@@ -85,7 +85,7 @@ def _data_perturbation(backend: Backend, equation: Equation, a: Array, x: Array,
     n = q.shape[-1]
     noise = backend.eps(q) * random_probe(backend, _SAMPLES * n, n, q)[:, k * n : (k + 1) * n]
     change = backend.xp.where(broadcast_scalar(is_hermitian(q)), math.sqrt(2) * hermitian(noise), noise)
-    return equation.moved(a, x, a * noise) + q * change
+    return equation.differential(a, x, a * noise) + q * change
 
 
 def _responses(

@@ -25,9 +25,9 @@ def _pseudo_inverse(backend: Backend, z: Array) -> Array:
     # Scaling the columns to unit length first conditions the Gram matrix well and does not change z⁺.
     size = backend.stop_gradient(xp.sqrt(xp.sum(xp.abs(backend.stop_gradient(z)) ** 2, axis=-2, keepdims=True)))
     size = backend.astype(safe_divisor(backend, size), backend.dtype_name(z))
-    unused = backend.astype((backend.stop_gradient(z) == 0).all(-2), backend.dtype_name(z))
+    zero_columns = backend.astype((backend.stop_gradient(z) == 0).all(-2), backend.dtype_name(z))
     unit = z / size
-    gram = adjoint(unit) @ unit + eye(backend, z) * unused[:, None, :]
+    gram = adjoint(unit) @ unit + eye(backend, z) * zero_columns[:, None, :]
     return inverse(backend, gram) @ adjoint(unit) / size.mT
 
 
@@ -108,8 +108,8 @@ def cotangent_in_units(cotangent: Callable[..., Arrays]) -> Callable[..., Arrays
 
     def scaled_cotangent(backend: Backend, value: Arrays, arrays: Arrays, cotangents: Arrays) -> Arrays:
         (z,), (a, b), units = value, arrays, _balancing_units(backend, arrays[0])
-        given = (units.state(backend, z),), (units.matrix(backend, a), units.state(backend, b))
-        bar_a, bar_b = cotangent(backend, *given, (units.dual(backend, cotangents[0]),))
+        scaled_primals = (units.state(backend, z),), (units.matrix(backend, a), units.state(backend, b))
+        bar_a, bar_b = cotangent(backend, *scaled_primals, (units.dual(backend, cotangents[0]),))
         return units.matrix(backend, bar_a), units.state(backend, bar_b)
 
     return scaled_cotangent

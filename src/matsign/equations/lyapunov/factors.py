@@ -78,14 +78,14 @@ def gramians(backend: Backend, s: System) -> Gramians:
     transformed = cayley(backend, s.a)
     size = broadcast_scalar(backend.xp.sqrt(2 * transformed.p))
     starts = size * (transformed.m @ s.b), size * (adjoint(transformed.m) @ adjoint(s.c))
-    found = smith_factors(backend, transformed.c, starts, (False, True))
-    z, y = found.z
-    return Gramians(z, y, found.steps, _continuous_failure(backend, found, transformed, s.a))
+    factors = smith_factors(backend, transformed.c, starts, (False, True))
+    z, y = factors.z
+    return Gramians(z, y, factors.steps, _continuous_failure(backend, factors, transformed, s.a))
 
 
-def _continuous_failure(backend: Backend, found: Factors, transformed: Cayley, a: Array) -> Array:
-    growth = found.growth * 2 * transformed.p * norm(backend, transformed.m) ** 2
-    return _failure(backend, found.converged, growth, a, backend.ones(a), discrete=False)
+def _continuous_failure(backend: Backend, factors: Factors, transformed: Cayley, a: Array) -> Array:
+    growth = factors.growth * 2 * transformed.p * norm(backend, transformed.m) ** 2
+    return _failure(backend, factors.converged, growth, a, backend.ones(a), discrete=False)
 
 
 def _failure(backend: Backend, converged: Array, growth: Array, a: Array, d: Array, *, discrete: bool) -> Array:
@@ -110,30 +110,30 @@ def _failure(backend: Backend, converged: Array, growth: Array, a: Array, d: Arr
     return backend.rare_cond(uncertain, diagnose, lambda converged, a, d, none: none, converged, a, d, none)
 
 
-def _restore(backend: Backend, found: Factors, e: Array, scale: Array, failure: Array) -> Solution:
+def _restore(backend: Backend, factors: Factors, e: Array, scale: Array, failure: Array) -> Solution:
     """z in the caller's units, its columns not orthogonalised again: that would lose the digits of states in small units."""
-    result = solution(backend, (found.z[0],), iterations=found.steps)._replace(failure=failure)
+    result = solution(backend, (factors.z[0],), iterations=factors.steps)._replace(failure=failure)
     return scaling.restore(backend, result, e[:, :, None] + broadcast_scalar(scale))
 
 
 def _continuous(backend: Backend, a: Array, b: Array) -> Solution:
     s = in_units(backend, a, b, adjoint(b)[:, :1])
     transformed = cayley(backend, s.a)
-    found = smith_factors(
+    factors = smith_factors(
         backend,
         transformed.c,
         (broadcast_scalar(backend.xp.sqrt(2 * transformed.p)) * (transformed.m @ s.b),),
         (False,),
     )
-    return _restore(backend, found, s.e, s.b_scale - s.half, _continuous_failure(backend, found, transformed, s.a))
+    return _restore(backend, factors, s.e, s.b_scale - s.half, _continuous_failure(backend, factors, transformed, s.a))
 
 
 def _discrete(backend: Backend, a: Array, b: Array) -> Solution:
     s = in_units(backend, a, b, adjoint(b)[:, :1])
     unscaled = backend.ldexp(s.a, broadcast_scalar(2 * s.half))
-    found = smith_factors(backend, unscaled, (s.b,), (False,))
-    failure = _failure(backend, found.converged, found.growth, unscaled, backend.ones(a), discrete=True)
-    return _restore(backend, found, s.e, s.b_scale, failure)
+    factors = smith_factors(backend, unscaled, (s.b,), (False,))
+    failure = _failure(backend, factors.converged, factors.growth, unscaled, backend.ones(a), discrete=True)
+    return _restore(backend, factors, s.e, s.b_scale, failure)
 
 
 def _continuous_residual(backend: Backend, value: tuple[Array], a: Array, b: Array) -> Residual:
@@ -143,8 +143,10 @@ def _continuous_residual(backend: Backend, value: tuple[Array], a: Array, b: Arr
     b, scale_b = scale_to_unit(backend, b)
     scaled, scale_z = _factor_at_size(backend, z, scale_b - scale_a // 2)
     q = -backend.ldexp(b @ adjoint(b), broadcast_scalar(2 * (scale_b - scale_z) - scale_a))
-    found = lyapunov_residual(backend, (scaled @ adjoint(scaled),), a, q, rounded=True)
-    return _factor_residual(backend, found, z, scaled)._replace(separation=backend.ldexp(found.separation, scale_a))
+    gramian_residual = lyapunov_residual(backend, (scaled @ adjoint(scaled),), a, q, rounded=True)
+    return _factor_residual(backend, gramian_residual, z, scaled)._replace(
+        separation=backend.ldexp(gramian_residual.separation, scale_a)
+    )
 
 
 def _discrete_residual(backend: Backend, value: tuple[Array], a: Array, b: Array) -> Residual:
@@ -152,8 +154,8 @@ def _discrete_residual(backend: Backend, value: tuple[Array], a: Array, b: Array
     b, scale_b = scale_to_unit(backend, b)
     scaled, scale_z = _factor_at_size(backend, z, scale_b)
     q = backend.ldexp(b @ adjoint(b), broadcast_scalar(2 * (scale_b - scale_z)))
-    found = stein_residual(backend, (scaled @ adjoint(scaled),), a, q, rounded=True)
-    return _factor_residual(backend, found, z, scaled)
+    gramian_residual = stein_residual(backend, (scaled @ adjoint(scaled),), a, q, rounded=True)
+    return _factor_residual(backend, gramian_residual, z, scaled)
 
 
 def _factor_at_size(backend: Backend, z: Array, expected: Array) -> tuple[Array, Array]:
@@ -162,9 +164,13 @@ def _factor_at_size(backend: Backend, z: Array, expected: Array) -> tuple[Array,
     return scaled, backend.xp.where((z == 0).all((-1, -2)), expected, k)
 
 
-def _factor_residual(backend: Backend, found: Residual, z: Array, scaled: Array) -> Residual:
-    error = norm(backend, found.correction[0]) / safe_divisor(backend, norm(backend, scaled @ adjoint(scaled)))
-    return found._replace(correction=(scaling.at_least_rounded(backend, broadcast_scalar(error / 2) * z, z),))
+def _factor_residual(backend: Backend, gramian_residual: Residual, z: Array, scaled: Array) -> Residual:
+    error = norm(backend, gramian_residual.correction[0]) / safe_divisor(
+        backend, norm(backend, scaled @ adjoint(scaled))
+    )
+    return gramian_residual._replace(
+        correction=(scaling.at_least_rounded(backend, broadcast_scalar(error / 2) * z, z),)
+    )
 
 
 def _continuous_powers(backend: Backend, a: Array, b: Array) -> scaling.Powers:

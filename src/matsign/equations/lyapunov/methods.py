@@ -104,12 +104,12 @@ def scale_stein(backend: Backend, a: Array, q: Array) -> ScaledEquation:
 class Equation(NamedTuple):
     """The Lyapunov or the Stein equation. d is the scale factor of `scale_stein` in a x aᴴ - d x + q = 0, else unused."""
 
-    posed: Callable[[Backend, Array, Array], ScaledEquation]
+    scale: Callable[[Backend, Array, Array], ScaledEquation]
     terms: Callable[..., Arrays]  # (a, x, q, d): terms whose sum is 0 for the solution
     exact_gap: Callable[
         [Backend, DoubleWord, DoubleWord, DoubleWord, Array], DoubleWord
     ]  # (a, x, q, d): the sum of the terms in double-word arithmetic
-    moved: Callable[..., Array]  # (a, x, da): the first-order change of that sum
+    differential: Callable[..., Array]  # (a, x, da): the first-order change of that sum
     size: Callable[..., Array]  # (backend, a, d, norm): a bound on the norm of the operator
     mixed: Callable[[Backend, Array], Array]  # members for which a sum is unlikely to converge
     by_system: Callable[..., few_unknowns.SystemSolution]  # (backend, a, q, d, symmetric=)
@@ -155,13 +155,13 @@ def _stein_by_sum(backend: Backend, a: Array, q: Array, d: Array) -> SmithSum:
     def outside(a: Array, q: Array, d: Array) -> SmithSum:
         inverse = backend.inv(a)
         powers = broadcast_scalar(backend.xp.sqrt(d)) * inverse
-        found = smith(backend, q, lambda: (powers, -(inverse @ q @ adjoint(inverse))))
+        power_sum = smith(backend, q, lambda: (powers, -(inverse @ q @ adjoint(inverse))))
         size = norm(backend, inverse)
-        return found._replace(growth=found.growth * (size * size))
+        return power_sum._replace(growth=power_sum.growth * (size * size))
 
     def inside(a: Array, q: Array, d: Array) -> SmithSum:
-        found = smith(backend, q, lambda: (a / broadcast_scalar(backend.xp.sqrt(d)), q / broadcast_scalar(d)))
-        return found._replace(growth=found.growth / d)
+        power_sum = smith(backend, q, lambda: (a / broadcast_scalar(backend.xp.sqrt(d)), q / broadcast_scalar(d)))
+        return power_sum._replace(growth=power_sum.growth / d)
 
     return backend.rare_cond(backend.log_determinant(a) > a.shape[-1] * logarithm / 2, outside, inside, a, q, d)
 
@@ -233,13 +233,13 @@ def _by_linear_system(
         return solution(backend, (x if symmetric_unknowns else _as_hermitian(backend, x, symmetric),))
 
     def solve_scaled_system(a: Array, q: Array, symmetric: Array) -> Solution:
-        posed = equation.posed(backend, a, q)
-        x, acceptable = _linear_system(backend, equation, posed.a, posed.q, posed.d, symmetric_unknowns)
+        scaled = equation.scale(backend, a, q)
+        x, acceptable = _linear_system(backend, equation, scaled.a, scaled.q, scaled.d, symmetric_unknowns)
         return backend.masked_cond(
             acceptable,
             lambda a, q, symmetric, x, e: _restore(backend, solution(backend, (x,)), symmetric, e),
             lambda a, q, symmetric, *_: general(a, q, symmetric),
-            *(a, q, symmetric, x, posed.scale),
+            *(a, q, symmetric, x, scaled.scale),
         )
 
     def otherwise(a: Array, q: Array, symmetric: Array, x: Array, balanced: Array) -> Solution:
@@ -252,14 +252,14 @@ def _linear_system(
     backend: Backend, equation: Equation, a: Array, q: Array, d: Array, symmetric_unknowns: bool
 ) -> tuple[Array, Array]:
     """(x from one linear system for its entries, members where x is reliable)."""
-    found = equation.by_system(backend, a, q, d, symmetric=symmetric_unknowns)
+    result = equation.by_system(backend, a, q, d, symmetric=symmetric_unknowns)
     size = equation.size(backend, a, d, norm)
-    return found.x, few_unknowns.reliable(backend, found, size, *equation.terms(a, found.x, q, d))
+    return result.x, few_unknowns.reliable(backend, result, size, *equation.terms(a, result.x, q, d))
 
 
-def _restore(backend: Backend, found: Solution, symmetric: Array, e: Array) -> Solution:
+def _restore(backend: Backend, result: Solution, symmetric: Array, e: Array) -> Solution:
     """The solution times 2^e, in the caller's units, exactly Hermitian where q is."""
-    return scaling.restore(backend, found._replace(value=(_as_hermitian(backend, found.value[0], symmetric),)), e)
+    return scaling.restore(backend, result._replace(value=(_as_hermitian(backend, result.value[0], symmetric),)), e)
 
 
 def _as_hermitian(backend: Backend, x: Array, symmetric: Array) -> Array:
@@ -269,15 +269,15 @@ def _as_hermitian(backend: Backend, x: Array, symmetric: Array) -> Array:
 
 
 def _solve_scaled(backend: Backend, equation: Equation, a: Array, q: Array, symmetric: Array, method: str) -> Solution:
-    posed = equation.posed(backend, a, q)
-    found = _by_method(backend, equation, posed.a, posed.q, posed.d, method)
+    scaled = equation.scale(backend, a, q)
+    result = _by_method(backend, equation, scaled.a, scaled.q, scaled.d, method)
     x = in_callers_units(
         backend,
         lambda gap, a, q, d: _by_method(backend, equation, a, gap, d, method).value[0],
         lambda x, a, q, d: equation.terms(a, x, q, d),
-        *(found.value[0], posed.outer, posed.a, posed.q, posed.d),
+        *(result.value[0], scaled.outer, scaled.a, scaled.q, scaled.d),
     )
-    return _restore(backend, found._replace(value=(x,)), symmetric, scaling.add_exponents(posed.outer, posed.scale))
+    return _restore(backend, result._replace(value=(x,)), symmetric, scaling.add_exponents(scaled.outer, scaled.scale))
 
 
 def _by_method(backend: Backend, equation: Equation, a: Array, q: Array, d: Array, method: str | None) -> Solution:
@@ -300,15 +300,15 @@ def _by_method(backend: Backend, equation: Equation, a: Array, q: Array, d: Arra
 
 def sum_or_schur(backend: Backend, equation: Equation, a: Array, q: Array, d: Array) -> Solution:
     """The sum; Schur vectors for members where it diverged, left a large residual, or the equation may be singular."""
-    found = equation.by_sum(backend, a, q, d)
-    acceptable = found.converged & at_rounding(backend, equation.terms, a, found.x, q, d)
-    acceptable = acceptable & ~_may_be_singular(backend, equation, a, q, d, found.x, 1 / found.growth)
-    x = _correct(backend, equation, acceptable & (found.steps > _SLOW_STEPS), found.x, a, q, d)
+    power_sum = equation.by_sum(backend, a, q, d)
+    acceptable = power_sum.converged & at_rounding(backend, equation.terms, a, power_sum.x, q, d)
+    acceptable = acceptable & ~_may_be_singular(backend, equation, a, q, d, power_sum.x, 1 / power_sum.growth)
+    x = _correct(backend, equation, acceptable & (power_sum.steps > _SLOW_STEPS), power_sum.x, a, q, d)
     return backend.rare_cond(
         ~acceptable,
         lambda a, q, d, *_: _by_schur(backend, equation, a, q, d),
         lambda a, q, d, x, steps: solution(backend, (x,), iterations=steps),
-        *(a, q, d, x, found.steps),
+        *(a, q, d, x, power_sum.steps),
     )
 
 
@@ -342,20 +342,22 @@ def _by_schur(backend: Backend, equation: Equation, a: Array, q: Array, d: Array
 
 def _by_doubling(backend: Backend, equation: Equation, a: Array, q: Array, d: Array) -> Solution:
     """The sum by doubling, without Schur vectors for members where it fails."""
-    found = equation.by_sum(backend, a, q, d)
-    failed = ~(found.converged & (relative_gap(backend, equation.terms, a, found.x, q, d) < backend.eps(q) ** 0.75))
-    result = solution(backend, (found.x,), Failure.NOT_CONVERGED, failed, found.steps)
+    power_sum = equation.by_sum(backend, a, q, d)
+    failed = ~(
+        power_sum.converged & (relative_gap(backend, equation.terms, a, power_sum.x, q, d) < backend.eps(q) ** 0.75)
+    )
+    result = solution(backend, (power_sum.x,), Failure.NOT_CONVERGED, failed, power_sum.steps)
     return _classify(
-        backend, equation, a, d, result, _may_be_singular(backend, equation, a, q, d, found.x, 1 / found.growth)
+        backend, equation, a, d, result, _may_be_singular(backend, equation, a, q, d, power_sum.x, 1 / power_sum.growth)
     )
 
 
 def _by_newton(backend: Backend, equation: Equation, a: Array, q: Array, d: Array) -> Solution:
     """x from the sign of [[a, -q], [0, -aᴴ]], whose (1, 2) block is 2x for a stable a and -2x for a stable -a."""
-    found, x = lyapunov_by_sign(backend, a, q)
-    mean = trace(backend, found.value.a).real / a.shape[-1]
+    iterate, x = lyapunov_by_sign(backend, a, q)
+    mean = trace(backend, iterate.value.a).real / a.shape[-1]
     x = broadcast_scalar(-mean) * x
-    one_side = has_converged(backend, found) & (backend.xp.abs(backend.xp.abs(mean) - 1) * a.shape[-1] < 0.1)
+    one_side = has_converged(backend, iterate) & (backend.xp.abs(backend.xp.abs(mean) - 1) * a.shape[-1] < 0.1)
     failed = ~(one_side & (relative_gap(backend, equation.terms, a, x, q, d) < backend.eps(q) ** 0.75))
     # If the field of values of a lies on one side of the axis, the equation is not singular.
     distance = 2 * math.sqrt(backend.eps(a)) * norm(backend, a)
@@ -363,12 +365,12 @@ def _by_newton(backend: Backend, equation: Equation, a: Array, q: Array, d: Arra
         backend, broadcast_scalar(backend.xp.where(mean < 0, -backend.ones(a), backend.ones(a))) * a, distance
     )
     return _classify(
-        backend, equation, a, d, solution(backend, (x,), Failure.NO_LINE, failed, found.steps), ~certainly_regular
+        backend, equation, a, d, solution(backend, (x,), Failure.NO_LINE, failed, iterate.steps), ~certainly_regular
     )
 
 
-def _classify(backend: Backend, equation: Equation, a: Array, d: Array, found: Solution, uncertain: Array) -> Solution:
-    """`found`; the Schur form decides whether the equation is singular, for members that failed or are uncertain."""
+def _classify(backend: Backend, equation: Equation, a: Array, d: Array, result: Solution, uncertain: Array) -> Solution:
+    """`result`; the Schur form decides whether the equation is singular, for members that failed or are uncertain."""
 
     def may_be_singular_by_schur(a: Array, d: Array) -> Array:
         least = backend.host_callback(
@@ -377,6 +379,8 @@ def _classify(backend: Backend, equation: Equation, a: Array, d: Array, found: S
         return ~(least > ROUNDINGS * backend.eps(a) * equation.size(backend, a, d, spectral_norm))
 
     singular = backend.rare_cond(
-        uncertain | (found.failure > 0), may_be_singular_by_schur, lambda a, d: all_false(backend, a), a, d
+        uncertain | (result.failure > 0), may_be_singular_by_schur, lambda a, d: all_false(backend, a), a, d
     )
-    return found._replace(failure=backend.xp.where(singular, int(equation.singular) + 0 * found.failure, found.failure))
+    return result._replace(
+        failure=backend.xp.where(singular, int(equation.singular) + 0 * result.failure, result.failure)
+    )

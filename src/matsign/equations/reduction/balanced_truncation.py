@@ -73,13 +73,13 @@ class Reduced(NamedTuple):
 
 def _balancing(backend: Backend, a: Array, b: Array, c: Array) -> Solution:
     """Hankel singular values, all columns of both projections, and the positions of their largest entries."""
-    found = balance_system(backend, a, b, c)
-    left, right, _ = balancing_projections(backend, found, a.shape[-1])
+    balanced = balance_system(backend, a, b, c)
+    left, right, _ = balancing_projections(backend, balanced, a.shape[-1])
     anchor = backend.eye(a.shape[-1], right)[backend.xp.argmax(backend.xp.abs(right), axis=-2)].mT.real
-    s = found.system
+    s = balanced.system
     shift = s.e[:, :, None] + broadcast_scalar((s.b_scale - s.c_scale) // 2)
-    value = (values_of_system(backend, found), backend.ldexp(left, -shift), backend.ldexp(right, shift), anchor)
-    return solution(backend, value, iterations=found.gramians.steps)._replace(failure=found.gramians.failure)
+    value = (values_of_system(backend, balanced), backend.ldexp(left, -shift), backend.ldexp(right, shift), anchor)
+    return solution(backend, value, iterations=balanced.gramians.steps)._replace(failure=balanced.gramians.failure)
 
 
 _BALANCING = Operation(

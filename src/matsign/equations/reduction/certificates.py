@@ -27,11 +27,11 @@ def _recompute(backend: Backend, a: Array, b: Array, c: Array) -> tuple[Balanced
     two Gramians. The error is also at most that of yᴴ z in norm, a sharper bound for small values.
     """
     xp = backend.xp
-    found = balance_system(backend, a, b, c)
-    s, g = found.system, found.gramians
+    balanced = balance_system(backend, a, b, c)
+    s, g = balanced.system, balanced.gramians
     control = lyapunov_residual(backend, (g.z @ adjoint(g.z),), s.a, -(s.b @ adjoint(s.b)), rounded=True)
     observe = lyapunov_residual(backend, (g.y @ adjoint(g.y),), adjoint(s.a), -(adjoint(s.c) @ s.c), rounded=True)
-    left, right, known = balancing_projections(backend, found, a.shape[-1])
+    left, right, known = balancing_projections(backend, balanced, a.shape[-1])
 
     def along(direction: Array, correction: Array) -> Array:
         return xp.abs(xp.sum(direction.conj() * (correction @ direction), axis=-2))
@@ -43,24 +43,24 @@ def _recompute(backend: Backend, a: Array, b: Array, c: Array) -> tuple[Balanced
     )
     product_error = product_error * backend.norm(g.z) * backend.norm(g.y) / 2
     value_errors = xp.minimum(value_errors, product_error[:, None])
-    noise = backend.eps(value_errors) * found.values[:, :1] + 0 * value_errors
+    noise = backend.eps(value_errors) * balanced.values[:, :1] + 0 * value_errors
     separation = backend.ldexp(xp.minimum(control.separation, observe.separation), 2 * s.half)
-    return found, xp.maximum(control.backward, observe.backward), xp.where(known, value_errors, noise), separation
+    return balanced, xp.maximum(control.backward, observe.backward), xp.where(known, value_errors, noise), separation
 
 
 def hankel_residual(backend: Backend, value: tuple[Array], a: Array, b: Array, c: Array) -> Residual:
     """The distance to the recomputed values plus the error bounds of these."""
-    found, backward, value_errors, separation = _recompute(backend, a, b, c)
-    recomputed = found._replace(values=found.values + value_errors)
-    correction = backend.xp.abs(value[0] - values_of_system(backend, found)) + (
-        values_of_system(backend, recomputed) - values_of_system(backend, found)
+    balanced, backward, value_errors, separation = _recompute(backend, a, b, c)
+    recomputed = balanced._replace(values=balanced.values + value_errors)
+    correction = backend.xp.abs(value[0] - values_of_system(backend, balanced)) + (
+        values_of_system(backend, recomputed) - values_of_system(backend, balanced)
     )
     return Residual(backward, (scaling.at_least_rounded(backend, correction, value[0]),), separation)
 
 
-def _cancellation(backend: Backend, found: BalancedSystem, order: int) -> tuple[Array, ...]:
+def _cancellation(backend: Backend, balanced: BalancedSystem, order: int) -> tuple[Array, ...]:
     """The cancellation in the products for the reduced a, b and c: the norm of the product of moduli over that of the product."""
-    s, (left, right, _) = found.system, balancing_projections(backend, found, order)
+    s, (left, right, _) = balanced.system, balancing_projections(backend, balanced, order)
     left = adjoint(left)
 
     def ratio(*factors: Array) -> Array:
@@ -76,11 +76,11 @@ def truncate_residual(backend: Backend, value: tuple[Array, ...], a: Array, b: A
 
     The projections have the same relative error; cancellation in the products with them amplifies it.
     """
-    found, backward, value_errors, separation = _recompute(backend, a, b, c)
+    balanced, backward, value_errors, separation = _recompute(backend, a, b, c)
     order = value[0].shape[-1]
-    kept = found.values[:, :order]
+    kept = balanced.values[:, :order]
     error = broadcast_scalar(backend.xp.max(value_errors[:, :order] / safe_divisor(backend, kept), axis=-1))
     recomputed = solve_truncation(backend, a, b, c, order=order).value
-    cancellation = (broadcast_scalar(k) for k in _cancellation(backend, found, order))
+    cancellation = (broadcast_scalar(k) for k in _cancellation(backend, balanced, order))
     correction = tuple(x - y + error * k * x for x, y, k in zip(value[:3], recomputed[:3], cancellation, strict=True))
     return Residual(backward, (*correction, value[3] - recomputed[3] + error[:, 0] * value[3]), separation)

@@ -25,20 +25,20 @@ class BalancedSystem(NamedTuple):
 
 def balance_system(backend: Backend, a: Array, b: Array, c: Array) -> BalancedSystem:
     system = in_units(backend, a, b, c)
-    found = gramians(backend, system)
-    u, values, vh = backend.svd(zero_nonfinite_members(backend, adjoint(found.y) @ found.z))
-    return BalancedSystem(system, found, u, values, adjoint(vh))
+    factors = gramians(backend, system)
+    u, values, vh = backend.svd(zero_nonfinite_members(backend, adjoint(factors.y) @ factors.z))
+    return BalancedSystem(system, factors, u, values, adjoint(vh))
 
 
-def values_of_system(backend: Backend, found: BalancedSystem) -> Array:
-    s = found.system
-    return backend.ldexp(found.values, (s.b_scale + s.c_scale - 2 * s.half)[:, None])
+def values_of_system(backend: Backend, balanced: BalancedSystem) -> Array:
+    s = balanced.system
+    return backend.ldexp(balanced.values, (s.b_scale + s.c_scale - 2 * s.half)[:, None])
 
 
 def solve_hankel(backend: Backend, a: Array, b: Array, c: Array) -> Solution:
-    found = balance_system(backend, a, b, c)
-    steps, failure = found.gramians.steps, found.gramians.failure
-    result = solution(backend, (values_of_system(backend, found),), iterations=steps)._replace(failure=failure)
+    balanced = balance_system(backend, a, b, c)
+    steps, failure = balanced.gramians.steps, balanced.gramians.failure
+    result = solution(backend, (values_of_system(backend, balanced),), iterations=steps)._replace(failure=failure)
     return scaling.check_range(backend, result)
 
 
@@ -52,11 +52,11 @@ def reduced_order(known: dict[str, int], *, order: int) -> dict[str, int]:
 
 def solve_truncation(backend: Backend, a: Array, b: Array, c: Array, *, order: int) -> Solution:
     reduced_order({"n": a.shape[-1]}, order=order)
-    found = balance_system(backend, a, b, c)
-    s, steps, failure = found.system, found.gramians.steps, found.gramians.failure
-    left, right, known = balancing_projections(backend, found, order)
+    balanced = balance_system(backend, a, b, c)
+    s, steps, failure = balanced.system, balanced.gramians.steps, balanced.gramians.failure
+    left, right, known = balancing_projections(backend, balanced, order)
     # Uncontrollable or unobservable states, to working precision, get the decoupled diagonal entry -1.
-    decoupled_diagonal = backend.xp.where(known, 0 * found.values[:, :order], -1 + 0 * found.values[:, :order])
+    decoupled_diagonal = backend.xp.where(known, 0 * balanced.values[:, :order], -1 + 0 * balanced.values[:, :order])
     reduced = adjoint(left) @ s.a @ right + eye(backend, right) * decoupled_diagonal[:, None, :]
     share = broadcast_scalar((s.b_scale + s.c_scale) // 2)
     model = (
@@ -64,16 +64,16 @@ def solve_truncation(backend: Backend, a: Array, b: Array, c: Array, *, order: i
         backend.ldexp(adjoint(left) @ s.b, share),
         backend.ldexp(s.c @ right, share),
     )
-    value = (*model, values_of_system(backend, found))
+    value = (*model, values_of_system(backend, balanced))
     return scaling.check_range(backend, solution(backend, value, iterations=steps)._replace(failure=failure))
 
 
-def balancing_projections(backend: Backend, found: BalancedSystem, order: int) -> tuple[Array, Array, Array]:
+def balancing_projections(backend: Backend, balanced: BalancedSystem, order: int) -> tuple[Array, Array, Array]:
     """(y U S^-1/2, z V S^-1/2, which values are above rounding), with zero columns for the other values."""
-    xp, values = backend.xp, found.values[:, :order]
-    known = values > found.values.shape[-1] * backend.eps(values) * found.values[:, :1]
+    xp, values = backend.xp, balanced.values[:, :order]
+    known = values > balanced.values.shape[-1] * backend.eps(values) * balanced.values[:, :1]
     scale = xp.where(known, 1 / xp.sqrt(safe_divisor(backend, values)), 0 * values)[:, None, :]
-    left = (found.gramians.y @ found.u[:, :, :order]) * scale
-    right = (found.gramians.z @ found.v[:, :, :order]) * scale
+    left = (balanced.gramians.y @ balanced.u[:, :, :order]) * scale
+    right = (balanced.gramians.z @ balanced.v[:, :, :order]) * scale
     phase = phases(backend, right)
     return left * phase, right * phase, known

@@ -70,15 +70,19 @@ def error_estimate(backend: Backend, equation: Equation, x: Array, p: RiccatiPro
     p, y, units = _in_solution_units(backend, problem, x)
     at = equation.gap(backend, p, y)
     # At a fixed point of the iteration the residual may be 0 in all units: add the rounding of x, eps/4.
-    found = equation.step(backend, p, at.closed, residual_and_rounding(backend, equation, at) + backend.eps(x) / 4 * y)
-    size = xp.abs(found.x)
+    newton_step = equation.step(
+        backend, p, at.closed, residual_and_rounding(backend, equation, at) + backend.eps(x) / 4 * y
+    )
+    size = xp.abs(newton_step.x)
     for draw in range(2):
         odd = in_odd_units(backend, p, y, draw)
         hidden = odd.gap * equation.gap(backend, odd.plant, odd.x).gap - at.gap
         size = size + xp.abs(equation.step(backend, p, at.closed, hidden).x)
-    first = Judgement(size, found.stable, ~found.stable, at.closed)
+    first = Judgement(size, newton_step.stable, ~newton_step.stable, at.closed)
     uncertain = ~(
-        found.stable & (found.doublings <= LASTING) & (backend.norm(size) < 1024 * backend.eps(x) * backend.norm(y))
+        newton_step.stable
+        & (newton_step.doublings <= LASTING)
+        & (backend.norm(size) < 1024 * backend.eps(x) * backend.norm(y))
     )
     size, stable, edge, closed = backend.masked_cond(
         uncertain, functools.partial(_double_word_judgement, backend, equation), lambda p, y, first: first, p, y, first
@@ -103,8 +107,8 @@ def error_estimate(backend: Backend, equation: Equation, x: Array, p: RiccatiPro
             backend.ldexp(zero_nonfinite_entries(backend, closed), states[..., None, :] - states[..., :, None]),
         )
 
-    before = problem.units.states
-    states_change = units.states if before is None else units.states - before
+    balancing_states = problem.units.states
+    states_change = units.states if balancing_states is None else units.states - balancing_states
     boundary = edge | backend.masked_cond(
         near, on_boundary, lambda p, closed, _: all_false(backend, closed), problem.plant, closed, states_change
     )
@@ -151,37 +155,48 @@ def _double_word_judgement(
     rounded = equation.exact_gap(backend, round_randomly(backend, p), y).gap
     gaps = (residual_and_rounding(backend, equation, at, backend.eps(y)), rounded - at.gap)
     step, perturbed_step = (equation.step(backend, p, at.closed, gap) for gap in gaps)
-    found = Judgement(backend.xp.abs(step.x) + backend.xp.abs(perturbed_step.x), step.stable, ~step.stable, at.closed)
+    judgement = Judgement(
+        backend.xp.abs(step.x) + backend.xp.abs(perturbed_step.x), step.stable, ~step.stable, at.closed
+    )
     if not affordable(backend, y, 2):
-        return found
+        return judgement
     # Rounding of y itself may change the closed loop so much that a Newton step from it is unreliable.
     gain_change = equation.gap(backend, p, round_by_one(backend, y)).gain - at.gain
     sure = certain(backend, equation, p, at, gain_change) & (
-        backend.norm(found.size) < 1e5 * backend.eps(y) * backend.norm(y)
+        backend.norm(judgement.size) < 1e5 * backend.eps(y) * backend.norm(y)
     )
     # The double-word residual is accurate only if r (or r + bᴴ y b) is not singular to working precision.
     sure = sure & ~is_singular(backend, equation, p, y)
     return backend.masked_cond(
-        sure, lambda p, y, found: found, functools.partial(_decimal_judgement, backend, equation), p, y, found
+        sure,
+        lambda p, y, judgement: judgement,
+        functools.partial(_decimal_judgement, backend, equation),
+        p,
+        y,
+        judgement,
     )
 
 
 def _decimal_judgement(
-    backend: Backend, equation: Equation, p: RiccatiProblem, y: Array, found: Judgement
+    backend: Backend, equation: Equation, p: RiccatiProblem, y: Array, judgement: Judgement
 ) -> Judgement:
     """The distance to the solution in decimal arithmetic, plus the change of that solution under rounding of the data."""
-    right, perturbed = (
+    exact, perturbed = (
         solve_in_decimals(backend, equation, p),
         solve_in_decimals(backend, equation, round_randomly(backend, p)),
     )
-    known = right.found & perturbed.found
-    most = -math.log2(backend.eps(y)) - 3  # the bits of the significand less 3: so many doublings mean the boundary
-    size = backend.xp.abs(y - right.x) + backend.xp.abs(perturbed.x - right.x)
+    known = exact.found & perturbed.found
+    boundary_doublings = (
+        -math.log2(backend.eps(y)) - 3
+    )  # the bits of the significand less 3: so many doublings mean the boundary
+    size = backend.xp.abs(y - exact.x) + backend.xp.abs(perturbed.x - exact.x)
     return Judgement(
-        backend.xp.where(broadcast_scalar(known), size, found.size),
-        backend.xp.where(known, right.stable & perturbed.stable, found.stable),
-        backend.xp.where(known, backend.xp.maximum(right.doublings, perturbed.doublings) > most, found.edge),
-        backend.xp.where(broadcast_scalar(known), right.closed, found.closed),
+        backend.xp.where(broadcast_scalar(known), size, judgement.size),
+        backend.xp.where(known, exact.stable & perturbed.stable, judgement.stable),
+        backend.xp.where(
+            known, backend.xp.maximum(exact.doublings, perturbed.doublings) > boundary_doublings, judgement.edge
+        ),
+        backend.xp.where(broadcast_scalar(known), exact.closed, judgement.closed),
     )
 
 

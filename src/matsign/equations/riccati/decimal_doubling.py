@@ -57,12 +57,12 @@ def solve(
     out = DecimalSolution(x, closed, gain, np.zeros(count, np.int32), np.zeros(count, bool))
     for k in range(len(a)):
         plant = [None if m is None else m[k] for m in (a, b, q, r, e, s)]
-        found = _agreement(discrete, plant)
-        if found is not None:
-            for kept, y in zip(out[:3], found[:3], strict=True):
+        result = _agreement(discrete, plant)
+        if result is not None:
+            for target, y in zip(out[:3], result[:3], strict=True):
                 with np.errstate(over="ignore"):
-                    kept[k] = decimal_matrices.to_floats(y, kept[k])
-            out.doublings[k] = found[3]
+                    target[k] = decimal_matrices.to_floats(y, target[k])
+            out.doublings[k] = result[3]
             out.found[k] = bool(np.isfinite(out.x[k]).all())
     return out
 
@@ -122,8 +122,8 @@ def _discrete(a: Array, b: Array, q: Array, r: Array, s: Array) -> tuple[Array, 
         return _double(*_without_cross(a, b, q, r, s))
     except ArithmeticError:
         g = size(q) or Decimal(1)
-        moved = b, q + g * (a.T @ a - eye(len(a))), r + g * (b.T @ b), s + g * (a.T @ b)
-        y, steps = _double(*_without_cross(a, *moved))
+        shifted = b, q + g * (a.T @ a - eye(len(a))), r + g * (b.T @ b), s + g * (a.T @ b)
+        y, steps = _double(*_without_cross(a, *shifted))
         return y + g * eye(len(a)), steps
 
 
@@ -138,9 +138,9 @@ def _double(a: Array, g: Array, h: Array) -> tuple[Array, int]:
     for k in range(_STEPS):
         w = inverse(one + g @ h)
         aw = a @ w
-        move = a.T @ (h @ (w @ a))
-        g, h, a = _symmetric(g + aw @ g @ a.T, half), _symmetric(h + move, half), aw @ a
-        if size(move) <= small * size(h) and size(a) < 1e-10:
+        increment = a.T @ (h @ (w @ a))
+        g, h, a = _symmetric(g + aw @ g @ a.T, half), _symmetric(h + increment, half), aw @ a
+        if size(increment) <= small * size(h) and size(a) < 1e-10:
             return h, k
     return h, _STEPS
 

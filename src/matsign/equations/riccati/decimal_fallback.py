@@ -26,10 +26,14 @@ def solve_in_decimals(backend: Backend, equation: Equation, p: RiccatiProblem) -
     """The solutions in decimal arithmetic; for plants in single precision in double, where that suffices."""
     if not _has_double(backend, p):
         return _in_decimals(backend, equation, p)
-    found = _in_double(backend, equation, p)
+    in_double = _in_double(backend, equation, p)
     return DecimalSolution(
         *backend.masked_cond(
-            found.found, lambda p, found: found, lambda p, found: _in_decimals(backend, equation, p), p, found
+            in_double.found,
+            lambda p, in_double: in_double,
+            lambda p, in_double: _in_decimals(backend, equation, p),
+            p,
+            in_double,
         )
     )
 
@@ -88,13 +92,13 @@ def replace_by_decimals(backend: Backend, equation: Equation, p: RiccatiProblem,
     return _better(backend, solve_in_decimals(backend, equation, p), c)
 
 
-def _better(backend: Backend, found: DecimalSolution, c: Candidate) -> Candidate:
+def _better(backend: Backend, replacement: DecimalSolution, c: Candidate) -> Candidate:
     xp = backend.xp
-    accepted = found.found & found.stable
+    accepted = replacement.found & replacement.stable
     rounding = backend.eps(c.x) * backend.ones(c.x)
     # The residual of the rounded solution may be large and says nothing about its error.
     return Candidate(
-        xp.where(broadcast_scalar(accepted), found.x, c.x),
+        xp.where(broadcast_scalar(accepted), replacement.x, c.x),
         xp.where(accepted, rounding, c.residual),
         xp.where(accepted, rounding, c.move),
         c.stable | accepted,

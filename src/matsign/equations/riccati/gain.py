@@ -25,9 +25,9 @@ from matsign.linalg.stacks import adjoint, all_false, broadcast_scalar, safe_div
 
 
 def gain_at(
-    backend: Backend, equation: Equation, x: Array, p: RiccatiProblem, *, shaken: bool = False
+    backend: Backend, equation: Equation, x: Array, p: RiccatiProblem, *, perturb: bool = False
 ) -> tuple[Array, Array]:
-    """(k, f) in the caller's units; `shaken`: in decimal arithmetic take the data with a random rounding."""
+    """(k, f) in the caller's units; `perturb`: in decimal arithmetic take the data with a random rounding."""
     scaled, x = _in_scaled_units(backend, equation, x, p)
     at = backend.shared_function(equation.gap, backend, scaled, x)
     outer = broadcast_scalar(gain_exponent(backend, p, discrete=equation.discrete))
@@ -35,7 +35,7 @@ def gain_at(
         gain = backend.ldexp(at.gain, outer)
         return gain, p.a - p.b @ gain
     decimals_needed = _needs_more_digits(backend, equation, x, scaled, at.gain)
-    decimal_gain = functools.partial(_decimal_gain, backend, equation, shaken)
+    decimal_gain = functools.partial(_decimal_gain, backend, equation, perturb)
     gain, closed = backend.masked_cond(
         decimals_needed, decimal_gain, lambda p, gain, closed: (gain, closed), scaled, at.gain, at.closed
     )
@@ -95,9 +95,9 @@ def _weight_is_singular(backend: Backend, equation: Equation, x: Array, p: Ricca
 
 
 def _decimal_gain(
-    backend: Backend, equation: Equation, shaken: bool, p: RiccatiProblem, gain: Array, closed: Array
+    backend: Backend, equation: Equation, perturb: bool, p: RiccatiProblem, gain: Array, closed: Array
 ) -> Any:
     """(gain, closed loop) from the solution in decimal arithmetic where it is stabilising, else unchanged."""
-    found = solve_in_decimals(backend, equation, round_randomly(backend, p) if shaken else p)
-    accepted = broadcast_scalar(found.found & found.stable)
-    return backend.xp.where(accepted, found.gain, gain), backend.xp.where(accepted, found.closed, closed)
+    solution = solve_in_decimals(backend, equation, round_randomly(backend, p) if perturb else p)
+    accepted = broadcast_scalar(solution.found & solution.stable)
+    return backend.xp.where(accepted, solution.gain, gain), backend.xp.where(accepted, solution.closed, closed)

@@ -76,19 +76,19 @@ def _regulate(equation: Equation) -> Callable[..., Solution]:
         backend: Backend, a: Array, b: Array, q: Array, r: Array, s: Array | None, e: Array | None, *, method: str
     ) -> Solution:
         q, r = hermitian(q), hermitian(r)
-        found = riccati(backend, a, b, q, r, e, s, method=method)
-        x = found.value[0]
+        result = riccati(backend, a, b, q, r, e, s, method=method)
+        x = result.value[0]
         p = RiccatiProblem(a, b, q, r, e, s)
         gain, f = gain_at(backend, equation, x, p)
         # r + bᴴ x b may overflow where x does not.
-        overflowed = (found.failure == 0) & ~(backend.xp.isfinite(gain).all((-1, -2)))
-        failure = Failure.OVERFLOW.where(backend, overflowed, found.failure)
-        found = found._replace(
+        overflowed = (result.failure == 0) & ~(backend.xp.isfinite(gain).all((-1, -2)))
+        failure = Failure.OVERFLOW.where(backend, overflowed, result.failure)
+        result = result._replace(
             value=(gain, x, backend.eig(zero_nonfinite_entries(backend, _loop(backend, f, e)))[0]), failure=failure
         )
         if equation.discrete:
-            found = _mark_indefinite(backend, found, hermitian(r + adjoint(b) @ x @ b))
-        return _mark_indefinite(backend, found, r)
+            result = _mark_indefinite(backend, result, hermitian(r + adjoint(b) @ x @ b))
+        return _mark_indefinite(backend, result, r)
 
     return solve
 
@@ -97,7 +97,7 @@ def _loop(backend: Backend, f: Array, e: Array | None) -> Array:
     return f if e is None else backend.solve(e, f)
 
 
-def _mark_indefinite(backend: Backend, found: Solution, weight: Array) -> Solution:
+def _mark_indefinite(backend: Backend, result: Solution, weight: Array) -> Solution:
     """Set NOT_A_MINIMUM where weight (r or r + bᴴ x b) has a negative eigenvalue.
 
     The cost exceeds that of u = -k x by (u + k x)ᴴ weight (u + k x): if that can be negative, no control has the least cost.
@@ -123,10 +123,10 @@ def _mark_indefinite(backend: Backend, found: Solution, weight: Array) -> Soluti
     failure, detail = backend.rare_cond(
         ~xp.isfinite(backend.norm(backend.cholesky(weight))),
         check_definiteness,
-        lambda weight, *kept: kept,
-        *(weight, found.failure, found.detail),
+        lambda weight, *unchanged: unchanged,
+        *(weight, result.failure, result.detail),
     )
-    return found._replace(failure=failure, detail=detail)
+    return result._replace(failure=failure, detail=detail)
 
 
 # The largest exponents of units of inputs, in single and in double precision.
@@ -150,11 +150,11 @@ def _residual_of(equation: Equation) -> Callable[..., Residual]:
     ) -> Residual:
         gain, x, poles = value
         p = RiccatiProblem(a, b, q, r, e, s)
-        found = error_estimate(backend, equation, x, p)
-        (dx,) = found.correction
+        riccati_residual = error_estimate(backend, equation, x, p)
+        (dx,) = riccati_residual.correction
         # The error of the gain: its change for x + dx, and its distance to the gain recomputed from x.
         recomputed, _ = gain_at(backend, equation, x, p)
-        perturbed, f = gain_at(backend, equation, x + zero_nonfinite_entries(backend, dx), p, shaken=True)
+        perturbed, f = gain_at(backend, equation, x + zero_nonfinite_entries(backend, dx), p, perturb=True)
         # The error of the poles: their change when the closed loop is computed from the perturbed gain and rounded.
         shifted = backend.eig(round_by_one(backend, zero_nonfinite_entries(backend, _loop(backend, f, e))))[0]
         nearest = backend.xp.min(backend.xp.abs(poles[:, :, None] - shifted[:, None, :]), axis=-1)
@@ -167,7 +167,7 @@ def _residual_of(equation: Equation) -> Callable[..., Residual]:
             + backend.xp.abs(recomputed - gain)
             + gain_spread(backend, equation, x, p)
         )
-        return found._replace(correction=(step, dx, nearest))
+        return riccati_residual._replace(correction=(step, dx, nearest))
 
     return residual
 

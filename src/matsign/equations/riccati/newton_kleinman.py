@@ -99,7 +99,7 @@ class Candidate(NamedTuple):
 
 def correct(backend: Backend, equation: Equation, p: RiccatiProblem, x: Array, steps: Array) -> Candidate:
     """The best Newton iterate from x whose closed loop is stable, or x if there is none."""
-    xp, eps, early = backend.xp, backend.eps(x), not backend.is_traced(x)
+    xp, eps, untraced = backend.xp, backend.eps(x), not backend.is_traced(x)
     rounding = 8 * x.shape[-1] * eps
 
     def evaluate(backend: Backend, p: RiccatiProblem, x: Array) -> tuple[Array, ...]:
@@ -136,7 +136,7 @@ def correct(backend: Backend, equation: Equation, p: RiccatiProblem, x: Array, s
             )
         # Continue only while a step at least halves the residual.
         active = new_size < 0.5 * size
-        if early:
+        if untraced:
             # At rounding level the next step is about move · new_size / size; if that is too large, `refine` takes over.
             needs_refinement = better & active & (new_size < rounding) & (move * new_size > equation.trust * eps * size)
             best = best._replace(next=backend.masked_select(needs_refinement, at[0], best.next))
@@ -203,8 +203,8 @@ def _one_proven_step(backend: Backend, equation: Equation, p: RiccatiProblem, c:
     move = eps + sum(backend.norm(h) for h in hidden) / length
     known = stable & (inverse * (rounding + gain_error) < 0.1) & (error <= eps / 4 * length)
     known = known & (move <= equation.trust * eps)
-    found = Candidate(new, _relative(backend, at.gap, at.terms), move, stable, c.steps + 1, known, new)
-    return backend.masked_select(known, found, c), known
+    candidate = Candidate(new, _relative(backend, at.gap, at.terms), move, stable, c.steps + 1, known, new)
+    return backend.masked_select(known, candidate, c), known
 
 
 def _by_steps(backend: Backend, equation: Equation, p: RiccatiProblem, c: Candidate) -> Candidate:
@@ -278,8 +278,8 @@ def _rounding(backend: Backend, p: RiccatiProblem, at: Gap) -> Array:
 
 
 def _keep(backend: Backend, better: Array, new: Candidate, old: Candidate) -> Candidate:
-    found: Candidate = backend.masked_select(better, new, old)
-    return found._replace(steps=old.steps + 1)
+    best: Candidate = backend.masked_select(better, new, old)
+    return best._replace(steps=old.steps + 1)
 
 
 def polish(backend: Backend, equation: Equation, p: RiccatiProblem, x: Array, steps: Array) -> Candidate:

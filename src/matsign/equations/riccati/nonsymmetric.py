@@ -61,7 +61,7 @@ def _residual(backend: Backend, value: tuple[Array], a: Array, b: Array, c: Arra
     def solve(q: Array) -> Array:
         return separable_sylvester(backend, left, right, q)
 
-    found = newton(backend, Triangular(-left, -gap, right))
+    correction = newton(backend, Triangular(-left, -gap, right))
     start = random_probe(backend, x.shape[-2], x.shape[-1], x) + 0 * x
     sizes = [xp.abs(y) for y in (a, b, c, d, x)]
     term_sizes = sizes[4] @ (sizes[3] @ sizes[4] + sizes[1]) + sizes[0] @ sizes[4] + sizes[2]
@@ -69,7 +69,7 @@ def _residual(backend: Backend, value: tuple[Array], a: Array, b: Array, c: Arra
     sep = separation(
         backend, solve, lambda y: separable_sylvester(backend, adjoint(left), adjoint(right), y), start
     ).value
-    uncertain = ~has_converged(backend, found) | ~(
+    uncertain = ~has_converged(backend, correction) | ~(
         sep > backend.eps(x) ** 0.25 * (backend.norm(left) + backend.norm(right))
     )
     for m in (left, right):
@@ -79,7 +79,7 @@ def _residual(backend: Backend, value: tuple[Array], a: Array, b: Array, c: Arra
         return backend.host_callback(schur_functions.touches_axis, backend.ones(a) > 0, assemble(backend, a, c, d, b))
 
     boundary = backend.rare_cond(uncertain, touches_axis, lambda a, *_: all_false(backend, a), a, b, c, d)
-    step = xp.abs(found.value.c / 2) + xp.abs(rounding_error)
+    step = xp.abs(correction.value.c / 2) + xp.abs(rounding_error)
     step = backend.rare_cond(
         backend.norm(step) > 1024 * backend.eps(x) * backend.norm(x),
         functools.partial(_double_word_step, backend),
@@ -95,10 +95,10 @@ def _double_word_step(backend: Backend, *arrays: Array) -> Array:
     a, b, c, d, x, left, right, rough = arrays
     y = from_double(x)
     inner = dw_add(dw_product(backend, from_double(d), y), from_double(b))
-    exact = dw_add(
+    residual = dw_add(
         dw_add(dw_product(backend, y, inner), dw_neg(dw_product(backend, from_double(a), y))), dw_neg(from_double(c))
     )
-    step = backend.xp.abs(separable_sylvester(backend, left, right, exact.high))
+    step = backend.xp.abs(separable_sylvester(backend, left, right, residual.high))
     for draw in range(_SAMPLES):
         da, db, dc, dd = (backend.eps(m) * m * _noise(backend, m, draw) for m in (a, b, c, d))
         step = step + backend.xp.abs(separable_sylvester(backend, left, right, gap_of_equation(da, db, dc, dd, x)))

@@ -53,28 +53,28 @@ def riccati(backend: Backend, a: Array, b: Array, c: Array, d: Array, *, half_pl
     problem, k, _ = scale_equation(backend, Problem(a, b, c, d))
     if method == "auto" and backend.is_traced(c):
         # Doubling is better for M-matrices, but a compiled program would have to contain both methods.
-        found = _general(backend, problem)
+        result = _general(backend, problem)
     elif method == "auto":
-        found = backend.masked_cond(
+        result = backend.masked_cond(
             _has_signs_of_m_matrix(backend, problem),
             lambda *p: _by_doubling_or_general(backend, Problem(*p)),
             lambda *p: _general(backend, Problem(*p)),
             *problem,
         )
     elif method == "doubling":
-        found = _by_doubling(backend, problem)
+        result = _by_doubling(backend, problem)
     else:
-        found = _correct_graph(
+        result = _correct_graph(
             backend, problem, by_sign(backend, *problem) if method == "newton" else _by_schur(backend, *problem)
         )
-    x, found = backend.ldexp(found.value[0], broadcast_scalar(k)), explain_failures(backend, problem, found)
-    return found._replace(value=(x,), failure=overflow_failure(backend, x, found.failure))
+    x, result = backend.ldexp(result.value[0], broadcast_scalar(k)), explain_failures(backend, problem, result)
+    return result._replace(value=(x,), failure=overflow_failure(backend, x, result.failure))
 
 
-def explain_failures(backend: Backend, p: Problem, found: Solution) -> Solution:
+def explain_failures(backend: Backend, p: Problem, result: Solution) -> Solution:
     """Replace NOT_CONVERGED by HARDLY_SPLIT, with the relative distance of the eigenvalues from the axis."""
-    if backend.is_traced(found.failure):
-        return found
+    if backend.is_traced(result.failure):
+        return result
 
     def near_axis_failure(p: Problem, failure: Array, detail: Array) -> tuple[Array, Array]:
         values = backend.eig(assemble(backend, p.a, p.c, p.d, p.b))[0]
@@ -83,14 +83,14 @@ def explain_failures(backend: Backend, p: Problem, found: Solution) -> Solution:
         return 0 * failure + int(Failure.HARDLY_SPLIT), as_details(backend, p.a, nearest)
 
     failure, detail = backend.masked_cond(
-        found.failure == int(Failure.NOT_CONVERGED),
+        result.failure == int(Failure.NOT_CONVERGED),
         near_axis_failure,
-        lambda p, *kept: kept,
+        lambda p, *unchanged: unchanged,
         p,
-        found.failure,
-        found.detail,
+        result.failure,
+        result.detail,
     )
-    return found._replace(failure=failure, detail=detail)
+    return result._replace(failure=failure, detail=detail)
 
 
 def empty_solution(
@@ -108,26 +108,26 @@ def empty_solution(
 
 
 def _general(backend: Backend, problem: Problem) -> Solution:
-    found = by_sign(backend, *problem)
-    uncertain = (found.failure == Failure.NOT_CONVERGED) | (found.failure == Failure.NO_GRAPH)
-    found = backend.rare_cond(
+    result = by_sign(backend, *problem)
+    uncertain = (result.failure == Failure.NOT_CONVERGED) | (result.failure == Failure.NO_GRAPH)
+    result = backend.rare_cond(
         uncertain,
         lambda a, b, c, d, *_: _by_schur(backend, a, b, c, d),
-        lambda a, b, c, d, *kept: Solution((kept[0],), *kept[1:]),
+        lambda a, b, c, d, *unchanged: Solution((unchanged[0],), *unchanged[1:]),
         *problem,
-        *(found.value[0], found.failure, found.iterations, found.detail),
+        *(result.value[0], result.failure, result.iterations, result.detail),
     )
-    return _correct_graph(backend, problem, found)
+    return _correct_graph(backend, problem, result)
 
 
-def _correct_graph(backend: Backend, problem: Problem, found: Solution) -> Solution:
-    x, stable = newton_corrections(backend, problem, found.value[0])
+def _correct_graph(backend: Backend, problem: Problem, result: Solution) -> Solution:
+    x, stable = newton_corrections(backend, problem, result.value[0])
     # If x = 0, all terms with x vanish: then the residual is measured against the coefficients, which are near 1.
     rounding = backend.eps(x) * sum(backend.norm(m) for m in problem)
     left = backend.norm(gap_of_equation(*problem, x))
     solved = stable & (left < backend.eps(x) ** 0.5 * size_of_terms(backend, *problem, x) + rounding)
-    failure = Failure.NOT_CONVERGED.where(backend, (found.failure == 0) & ~solved, found.failure)
-    return found._replace(value=(x,), failure=failure)
+    failure = Failure.NOT_CONVERGED.where(backend, (result.failure == 0) & ~solved, result.failure)
+    return result._replace(value=(x,), failure=failure)
 
 
 def _has_signs_of_m_matrix(backend: Backend, p: Problem) -> Array:
@@ -156,18 +156,18 @@ def _by_doubling(backend: Backend, p: Problem) -> Solution:
 
 def _spectrum_in_right_half_plane(backend: Backend, m: Array) -> Array:
     """Whether all eigenvalues have Re λ > -100 √eps ‖m‖, the rounding error of a double eigenvalue."""
-    kept = backend.xp.where(broadcast_scalar(backend.xp.isfinite(backend.norm(m))), m, -eye(backend, m))
-    return backend.xp.min(backend.eig(kept)[0].real, axis=-1) > -100 * math.sqrt(backend.eps(m)) * backend.norm(m)
+    finite = backend.xp.where(broadcast_scalar(backend.xp.isfinite(backend.norm(m))), m, -eye(backend, m))
+    return backend.xp.min(backend.eig(finite)[0].real, axis=-1) > -100 * math.sqrt(backend.eps(m)) * backend.norm(m)
 
 
 def _by_doubling_or_general(backend: Backend, p: Problem) -> Solution:
-    found = _by_doubling(backend, p)
+    result = _by_doubling(backend, p)
     return backend.rare_cond(
-        found.failure > 0,
+        result.failure > 0,
         lambda a, b, c, d, *_: _general(backend, Problem(a, b, c, d)),
-        lambda a, b, c, d, *kept: Solution((kept[0],), *kept[1:]),
+        lambda a, b, c, d, *unchanged: Solution((unchanged[0],), *unchanged[1:]),
         *p,
-        *(found.value[0], found.failure, found.iterations, found.detail),
+        *(result.value[0], result.failure, result.iterations, result.detail),
     )
 
 
@@ -202,30 +202,30 @@ def _is_stable(backend: Backend, p: Problem) -> Array:
 def graph_by_sign(backend: Backend, a: Array, b: Array, c: Array, d: Array) -> tuple[Array, Array, Iterate]:
     """(x, r, sign) from the sign W: [W₁₁ - I; W₂₁] x = -[W₁₂; W₂₂ - I], by QR. If r is singular there is no x."""
     xp = backend.xp
-    found = newton(backend, Riccati(a, c, d, b))
-    w = found.value
+    sign = newton(backend, Riccati(a, c, d, b))
+    w = sign.value
     q, r = xp.linalg.qr(xp.concat([w.a - eye(backend, a), w.d], axis=-2))
-    return backend.inv(r) @ (adjoint(q) @ -xp.concat([w.c, w.b - eye(backend, b)], axis=-2)), r, found
+    return backend.inv(r) @ (adjoint(q) @ -xp.concat([w.c, w.b - eye(backend, b)], axis=-2)), r, sign
 
 
 def by_sign(backend: Backend, a: Array, b: Array, c: Array, d: Array) -> Solution:
     """x by the sign, with failures: eigenvalues on the axis, a wrong number in a half plane, no graph subspace."""
     xp = backend.xp
     n, m = c.shape[-2:]
-    x, r, found = graph_by_sign(backend, a, b, c, d)
-    w = found.value
+    x, r, sign = graph_by_sign(backend, a, b, c, d)
+    w = sign.value
     right = (n + m + trace(backend, w.a).real + trace(backend, w.b).real) / 2
     graph = backend.norm(r) * backend.norm(backend.inv(r)) * backend.eps(a) < 1
 
     def on_axis(a: Array, b: Array, c: Array, d: Array) -> Array:
         return backend.host_callback(schur_functions.axis, backend.ones(a) > 0, assemble(backend, a, c, d, b))
 
-    axis = backend.rare_cond(~has_converged(backend, found), on_axis, lambda a, *_: all_false(backend, a), a, b, c, d)
+    axis = backend.rare_cond(~has_converged(backend, sign), on_axis, lambda a, *_: all_false(backend, a), a, b, c, d)
     count = xp.where(xp.isfinite(right), xp.round(right), -backend.ones(a))
     failure = _count_or_graph_failure(backend, count, m, graph & xp.isfinite(backend.norm(x)))
-    failure = Failure.NOT_CONVERGED.where(backend, ~(found.defect < NEAR_SIGN), failure)
+    failure = Failure.NOT_CONVERGED.where(backend, ~(sign.defect < NEAR_SIGN), failure)
     failure = Failure.AXIS.where(backend, axis, failure)
-    return solution(backend, (x,), iterations=found.steps, detail=count)._replace(failure=failure)
+    return solution(backend, (x,), iterations=sign.steps, detail=count)._replace(failure=failure)
 
 
 def _by_schur(backend: Backend, a: Array, b: Array, c: Array, d: Array) -> Solution:
@@ -258,10 +258,12 @@ def newton_corrections(backend: Backend, problem: Problem, x: Array) -> tuple[Ar
 
     def step(state: Any) -> Any:
         a, b, c, d, x, gap, _ = state
-        found = newton(backend, Triangular(a - x @ d, -gap_of_equation(a, b, c, d, x), b + d @ x)).value
+        sign_blocks = newton(backend, Triangular(a - x @ d, -gap_of_equation(a, b, c, d, x), b + d @ x)).value
         # The corner blocks are -I and I exactly when a - x d and b + d x are stable on their sides.
-        misplaced_eigenvalues = xp.abs(trace(backend, found.a).real + n) + xp.abs(trace(backend, found.b).real - m)
-        new = x + found.c / 2
+        misplaced_eigenvalues = xp.abs(trace(backend, sign_blocks.a).real + n) + xp.abs(
+            trace(backend, sign_blocks.b).real - m
+        )
+        new = x + sign_blocks.c / 2
         new_gap = backend.norm(gap_of_equation(a, b, c, d, new))
         better = new_gap < gap
         kept = xp.where(better[:, None, None], new, x)

@@ -36,9 +36,9 @@ def poles_vjp(backend: Backend, a: Array, poles: Array, cotangents: Array) -> Ar
 
 def _matches(backend: Backend, poles: Array, values: Array) -> Array:
     """A 0-1 matrix that maps each pole to the nearest recomputed eigenvalue: their order may differ."""
-    apart = backend.xp.abs(poles[:, :, None] - values[:, None, :])
+    distances = backend.xp.abs(poles[:, :, None] - values[:, None, :])
     return backend.astype(
-        backend.stop_gradient(apart) <= backend.xp.min(backend.stop_gradient(apart), axis=-1, keepdims=True),
+        backend.stop_gradient(distances) <= backend.xp.min(backend.stop_gradient(distances), axis=-1, keepdims=True),
         backend.dtype_name(values),
     )
 

@@ -102,8 +102,8 @@ def scale_problem(backend: Backend, p: RiccatiProblem, *, discrete: bool) -> tup
 
 def gain_exponent(backend: Backend, p: RiccatiProblem, *, discrete: bool) -> Array:
     """The gain of p is 2^(this) times the gain of the plant scaled by `scale_problem`."""
-    found = backend.shared_function(_exponents, backend, p, discrete=discrete)
-    return found.a - found.b
+    exponents = backend.shared_function(_exponents, backend, p, discrete=discrete)
+    return exponents.a - exponents.b
 
 
 def loop_exponent(backend: Backend, p: RiccatiProblem, *, discrete: bool) -> Array:
@@ -113,8 +113,8 @@ def loop_exponent(backend: Backend, p: RiccatiProblem, *, discrete: bool) -> Arr
 
 def time_exponent(backend: Backend, p: RiccatiProblem, *, discrete: bool) -> Array:
     """The eigenvalues of p are 2^(this) times those of the plant scaled by `scale_problem`."""
-    found = backend.shared_function(_exponents, backend, p, discrete=discrete)
-    return found.a - found.e
+    exponents = backend.shared_function(_exponents, backend, p, discrete=discrete)
+    return exponents.a - exponents.e
 
 
 def _exponents(backend: Backend, p: RiccatiProblem, *, discrete: bool) -> _Exponents:
@@ -175,10 +175,10 @@ def _is_stable(backend: Backend, discrete: bool, p: RiccatiProblem, alpha: Array
     a = backend.ldexp(p.a, broadcast_scalar(-alpha))
     if p.e is not None:
         a = backend.solve(backend.ldexp(p.e, broadcast_scalar(-backend.exponent(largest(backend, p.e)))), a)
-    known = backend.xp.isfinite(backend.norm(a))
-    values = backend.eig(backend.xp.where(broadcast_scalar(known), a, 0 * p.a))[0]
+    finite = backend.xp.isfinite(backend.norm(a))
+    values = backend.eig(backend.xp.where(broadcast_scalar(finite), a, 0 * p.a))[0]
     beyond = backend.xp.abs(values) - 1 if discrete else values.real
-    return known & (backend.xp.max(beyond, axis=-1) < 0)
+    return finite & (backend.xp.max(beyond, axis=-1) < 0)
 
 
 def standard_form(backend: Backend, p: RiccatiProblem, *, discrete: bool) -> StandardForm:
@@ -218,7 +218,7 @@ def _shift_cost(backend: Backend, p: RiccatiProblem) -> StandardForm:
     gamma = safe_divisor(backend, backend.norm(p.q)) / math.sqrt(p.a.shape[-1])
     g, ah, bh = broadcast_scalar(gamma), adjoint(p.a), adjoint(p.b)
     s = g * (ah @ p.b)
-    moved = RiccatiProblem(
+    shifted = RiccatiProblem(
         p.a,
         p.b,
         hermitian(p.q + g * (ah @ p.a - eye(backend, p.a))),
@@ -226,7 +226,7 @@ def _shift_cost(backend: Backend, p: RiccatiProblem) -> StandardForm:
         None,
         s if p.s is None else p.s + s,
     )
-    return _eliminate_cross_term(backend, moved, gamma)
+    return _eliminate_cross_term(backend, shifted, gamma)
 
 
 def with_shift(backend: Backend, p: StandardForm, y: Array) -> Array:
@@ -258,12 +258,12 @@ def state_units(backend: Backend, p: StandardForm) -> Array | None:
         return (a, g, q, unit * xp.exp2(move), units + move), (move != 0).any((-1, -2))
 
     start = (xp.abs(p.a) * off, xp.abs(p.g), xp.abs(p.q), column_of_ones, 0 * column_of_ones)
-    found = backend.loop(step, start, _SWEEPS)[4][..., 0]
-    if nothing_failed(backend, found):
+    exponents = backend.loop(step, start, _SWEEPS)[4][..., 0]
+    if nothing_failed(backend, exponents):
         return None
     # With larger exponents the squares of entries of the solution would over- or underflow.
     most = 3 * far_exponent(backend, p.a) // 8
-    return xp.astype(xp.clip(found, -most, most), xp.int32)
+    return xp.astype(xp.clip(exponents, -most, most), xp.int32)
 
 
 def solution_units(backend: Backend, x: Array) -> Array:

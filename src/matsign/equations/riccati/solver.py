@@ -71,8 +71,8 @@ def solver_of(equation: Equation) -> Callable[..., Solution]:
     ) -> Solution:
         # `hermitian` does not change a bit of a Hermitian matrix.
         problem = in_good_units(backend, equation, RiccatiProblem(a, b, hermitian(q), hermitian(r), e, s), balanced)
-        found = refine(backend, equation, problem.plant, _candidate(backend, equation, problem, method))
-        x, failure, steps, known = _classify(backend, equation, problem.plant, found)
+        candidate = refine(backend, equation, problem.plant, _candidate(backend, equation, problem, method))
+        x, failure, steps, known = _classify(backend, equation, problem.plant, candidate)
         singular = (failure == 0) & ~known & is_singular(backend, equation, problem.plant, x)
         if equation.discrete and affordable(backend, x, 2):
             singular = backend.masked_cond(
@@ -121,9 +121,9 @@ class Problem(NamedTuple):
 
 def in_good_units(backend: Backend, equation: Equation, p: RiccatiProblem, balanced: bool) -> Problem:
     p, whole, operator = scale_problem(backend, p, discrete=equation.discrete)
-    found = standard_form(backend, p, discrete=equation.discrete)
-    sound = backend.xp.isfinite(backend.norm(found.a) + backend.norm(found.g) + backend.norm(found.q))
-    simple = backend.rare_cond(~sound, lambda p: _solvable_stand_in(backend, p), lambda p: p, found)
+    standard = standard_form(backend, p, discrete=equation.discrete)
+    sound = backend.xp.isfinite(backend.norm(standard.a) + backend.norm(standard.g) + backend.norm(standard.q))
+    simple = backend.rare_cond(~sound, lambda p: _solvable_stand_in(backend, p), lambda p: p, standard)
     states = state_units(backend, simple) if balanced else None
     return Problem(
         in_units(backend, p, states), standard_in_units(backend, simple, states), sound, Units(whole, states, operator)
@@ -145,8 +145,8 @@ def _candidate(backend: Backend, equation: Equation, problem: Problem, method: s
 
     def by_sign(problem: Problem) -> Candidate:
         h11, h12, h21, h22 = equation.hamiltonian(backend, problem.simple)
-        x, _, found = graph_by_sign(backend, -h22, -h11, -h21, -h12)
-        return _correct(backend, equation, problem, hermitian(x), found.steps)
+        x, _, iterate = graph_by_sign(backend, -h22, -h11, -h21, -h12)
+        return _correct(backend, equation, problem, hermitian(x), iterate.steps)
 
     def by_qz(problem: Problem) -> Candidate:
         return _by_qz(backend, equation, problem.plant)
@@ -177,12 +177,12 @@ def _correct(backend: Backend, equation: Equation, problem: Problem, y: Array, s
 
 
 def _by_qz(backend: Backend, equation: Equation, p: RiccatiProblem) -> Candidate:
-    x, found = backend.host_callback(
+    x, solved = backend.host_callback(
         functools.partial(_host_qz, equation.discrete, p.e is not None, p.s is not None),
         (p.q, backend.ones(p.a) > 0),
         *(m for m in p if m is not None),
     )
-    return correct(backend, equation, p, _where_sound(backend, found, x), backend.ones(x))
+    return correct(backend, equation, p, _where_sound(backend, solved, x), backend.ones(x))
 
 
 def _host_qz(discrete: bool, with_e: bool, with_s: bool, *arrays: Any) -> Any:
@@ -214,7 +214,7 @@ def _classify(
 
     def verify_in_decimals(p: RiccatiProblem, c: Candidate) -> tuple[Candidate, Array, Array]:
         """For candidates that look stable but are not proven or not positive semidefinite: (candidate, wrong, known)."""
-        unproven, before = outside_cone(backend, p, c.x), c.sure
+        unproven, was_sure = outside_cone(backend, p, c.x), c.sure
         if affordable(backend, c.x):
             reason = _diagnose(backend, equation, p, equation.gap(backend, p, c.x).closed, c.stable & ~c.stable)
             tried = _open_to_decimals(reason)
@@ -223,8 +223,8 @@ def _classify(
             )
             # If a reason against a solution was found, a candidate with a Newton step above eps^(1/4) is not accepted.
             excluded = ~tried & (reason != int(Failure.NONE)) & ~(c.move < backend.eps(c.x) ** 0.25)
-            unproven, before = unproven | tried | excluded, before & ~tried
-        return c, unproven & ~c.sure, c.sure & ~before
+            unproven, was_sure = unproven | tried | excluded, was_sure & ~tried
+        return c, unproven & ~c.sure, c.sure & ~was_sure
 
     def boundary_or_failure(p: RiccatiProblem, c: Candidate, wrong: Array, known: Array) -> tuple[Array, ...]:
         limit = polish(backend, equation, p, c.x, c.steps)
@@ -232,18 +232,20 @@ def _classify(
         failure = _diagnose(backend, equation, p, equation.gap(backend, p, limit.x).closed, near)
         if not affordable(backend, c.x):
             return limit.x, failure, limit.steps, known
-        found = limit.x, failure, limit.steps, known
-        return backend.masked_cond(_open_to_decimals(failure), retry_in_decimals, lambda p, *found: found, p, *found)
+        undecided = limit.x, failure, limit.steps, known
+        return backend.masked_cond(
+            _open_to_decimals(failure), retry_in_decimals, lambda p, *undecided: undecided, p, *undecided
+        )
 
     def retry_in_decimals(p: RiccatiProblem, x: Array, failure: Array, steps: Array, known: Array) -> tuple[Array, ...]:
-        found = solve_in_decimals(backend, equation, p)
-        at = equation.exact_gap(backend, p, found.x)
+        decimals = solve_in_decimals(backend, equation, p)
+        at = equation.exact_gap(backend, p, decimals.x)
         # A stabilising solution needs no residual test: rounded, it may have a large residual.
-        near = found.found & (found.stable | (backend.norm(at.gap) < tolerance * at.terms))
-        again = _diagnose(backend, equation, p, found.closed, near)
-        again = backend.xp.where(near & found.stable, backend.int_zeros(x), again)
+        near = decimals.found & (decimals.stable | (backend.norm(at.gap) < tolerance * at.terms))
+        again = _diagnose(backend, equation, p, decimals.closed, near)
+        again = backend.xp.where(near & decimals.stable, backend.int_zeros(x), again)
         return (
-            backend.xp.where(broadcast_scalar(near), found.x, x),
+            backend.xp.where(broadcast_scalar(near), decimals.x, x),
             backend.xp.where(near, again, failure),
             steps + 1,
             known | near,
@@ -323,30 +325,30 @@ def _singular_because_of_r(backend: Backend, p: RiccatiProblem, x: Array, singul
 
 
 def _explain(
-    backend: Backend, equation: Equation, given: RiccatiProblem, p: RiccatiProblem, failure: Array
+    backend: Backend, equation: Equation, original: RiccatiProblem, p: RiccatiProblem, failure: Array
 ) -> tuple[Array, Array]:
-    """(failure, detail) of the members without a solution, in the units of `given`; traced programs report no reasons."""
+    """(failure, detail) of the members without a solution, in the units of `original`; traced programs report no reasons."""
     nothing = no_details(backend, p.a)
     if backend.is_traced(failure) or not backend.any_true(failure):
         return failure, nothing
 
-    def explain(given: RiccatiProblem, p: RiccatiProblem, failure: Array, nothing: Array) -> tuple[Array, Array]:
+    def explain(original: RiccatiProblem, p: RiccatiProblem, failure: Array, nothing: Array) -> tuple[Array, Array]:
         failure, detail = backend.host_callback(
             functools.partial(_host_explain, equation.discrete, p.e is not None, p.s is not None),
             (failure, nothing),
             *(m for m in p if m is not None),
             failure,
         )
-        exponent = time_exponent(backend, given, discrete=equation.discrete)
+        exponent = time_exponent(backend, original, discrete=equation.discrete)
         return failure, backend.ldexp(
             detail, backend.xp.where(_is_eigenvalue(failure), exponent, 0 * exponent)[..., None]
         )
 
-    def unchanged(given: RiccatiProblem, p: RiccatiProblem, failure: Array, nothing: Array) -> tuple[Array, Array]:
+    def unchanged(original: RiccatiProblem, p: RiccatiProblem, failure: Array, nothing: Array) -> tuple[Array, Array]:
         return failure, nothing
 
-    found: tuple[Array, Array] = backend.masked_cond(failure > 0, explain, unchanged, given, p, failure, nothing)
-    return found
+    result: tuple[Array, Array] = backend.masked_cond(failure > 0, explain, unchanged, original, p, failure, nothing)
+    return result
 
 
 def _host_explain(discrete: bool, with_e: bool, with_s: bool, *arrays: Any) -> Any:

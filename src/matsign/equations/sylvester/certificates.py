@@ -30,9 +30,9 @@ def sylvester_residual(backend: Backend, value: tuple[Array], a: Array, b: Array
     The correction is the solution for the residual q - a x - x b, enlarged by solutions for random right-hand sides of the
     size of the rounding errors, eps times the moduli of the terms in each entry: the residual and the data are rounded, too.
     """
-    given, posed = value[0], scale_equation(backend, a, b, q)
-    x, xp = backend.ldexp(given, -scaling.add_exponents(posed.outer, posed.scale)), backend.xp
-    arrays = posed.a, posed.b, posed.q, x
+    original, scaled = value[0], scale_equation(backend, a, b, q)
+    x, xp = backend.ldexp(original, -scaling.add_exponents(scaled.outer, scaled.scale)), backend.xp
+    arrays = scaled.a, scaled.b, scaled.q, x
     (n, m), parts = q.shape[-2:], terms(*arrays)
     entry_rounding = backend.eps(x) * rounding(backend, terms, *arrays)
     if max(n, m) > shared_sums.SMALL:
@@ -41,19 +41,19 @@ def sylvester_residual(backend: Backend, value: tuple[Array], a: Array, b: Array
     else:
         noise = entry_rounding[:, None] * xp.reshape(random_probe(backend, _SAMPLES * n, m, x), (1, _SAMPLES, n, m))
         rights = xp.concat([total(parts)[:, None], noise], axis=1)
-    solved, least = _solutions(backend, posed.a, posed.b, rights)
+    solved, least = _solutions(backend, scaled.a, scaled.b, rights)
     solved = each_in_callers_units(
         backend,
         lambda gap, a, b: _solutions(backend, a, b, gap[:, None])[0][:, 0],
         lambda x, right, a, b: terms(a, b, right, x),
-        *(solved, posed.outer, rights, posed.a, posed.b),
+        *(solved, scaled.outer, rights, scaled.a, scaled.b),
     )
     # The backward error is measured in the caller's units.
-    left = backward(backend, *solve_weighed(backend, posed.outer, total(parts), *parts))
+    left = backward(backend, *solve_weighed(backend, scaled.outer, total(parts), *parts))
     step = scaling.at_least_rounded(
-        backend, backend.ldexp(correction(backend, solved), scaling.add_exponents(posed.outer, posed.scale)), given
+        backend, backend.ldexp(correction(backend, solved), scaling.add_exponents(scaled.outer, scaled.scale)), original
     )
-    return Residual(left, (step,), backend.ldexp(least, posed.size))
+    return Residual(left, (step,), backend.ldexp(least, scaled.size))
 
 
 def _member_solutions(backend: Backend, a: Array, b: Array, q: Array) -> tuple[Array, Array]:
@@ -79,7 +79,7 @@ def _solutions(backend: Backend, a: Array, b: Array, q: Array) -> tuple[Array, A
 
     x = auto(backend, repeat(a), repeat(b), backend.xp.reshape(q, (count * k, n, m))).value[0]
     ah, bh = adjoint(a), adjoint(b)
-    found = separation(
+    estimate = separation(
         backend, lambda y: auto(backend, a, b, y).value[0], lambda y: auto(backend, ah, bh, y).value[0], q[:, 0]
     )
-    return backend.xp.reshape(x, q.shape), found.value
+    return backend.xp.reshape(x, q.shape), estimate.value

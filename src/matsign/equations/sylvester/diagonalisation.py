@@ -36,29 +36,29 @@ def sylvester(backend: Backend, a: Array, b: Array, q: Array, tolerance: float) 
     e = _eigenvectors(backend, a, b)
     # The separation is at most the smallest |λ(a) + λ(b)|.
     nearest = backend.xp.min(backend.xp.abs(e.sums), axis=(-1, -2))
-    found = _refine_with(backend, e, a, b, q, 2)
+    best = _refine_with(backend, e, a, b, q, 2)
     for change in _PERTURBATION_POWERS:
-        found = backend.masked_cond(
-            ~(found.error < tolerance),
+        best = backend.masked_cond(
+            ~(best.error < tolerance),
             functools.partial(_with_perturbed_eigenvectors, backend, backend.eps(a) ** change),
-            lambda a, b, q, *found: RefinedSolution(*found),
-            *(a, b, q, *found),
+            lambda a, b, q, *best: RefinedSolution(*best),
+            *(a, b, q, *best),
         )
-    return found._replace(separation=backend.xp.minimum(found.separation, nearest))
+    return best._replace(separation=backend.xp.minimum(best.separation, nearest))
 
 
 def _with_perturbed_eigenvectors(
-    backend: Backend, size: float, a: Array, b: Array, q: Array, *found: Array
+    backend: Backend, size: float, a: Array, b: Array, q: Array, *old: Array
 ) -> RefinedSolution:
-    """x by the eigenvectors of a and b perturbed at random by `size`, in members where it is better than `found`."""
+    """x by the eigenvectors of a and b perturbed at random by `size`, in members where it is better than `old`."""
     new = _refine_with(
         backend, _eigenvectors(backend, _perturb(backend, a, size), _perturb(backend, b, size)), a, b, q, 4
     )
-    better = ~(found[1] <= new.error)
+    better = ~(old[1] <= new.error)
     return RefinedSolution(
         *(
             backend.xp.where(better[:, None, None] if x.ndim == 3 else better, x, y)
-            for x, y in zip(new, found, strict=True)
+            for x, y in zip(new, old, strict=True)
         )
     )
 

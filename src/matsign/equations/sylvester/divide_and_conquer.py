@@ -64,8 +64,8 @@ def sylvester(backend: Backend, a: Array, b: Array, q: Array) -> RefinedSolution
             'method="divide" chooses the sizes of its blocks by values, which a traced array does not have; use '
             'method="eigenvectors" or "auto"'
         )
-    found = [_member(backend, a[k : k + 1], b[k : k + 1], q[k : k + 1]) for k in range(len(q))]
-    return RefinedSolution(*(backend.xp.concat(parts) for parts in zip(*found, strict=True)))
+    members = [_member(backend, a[k : k + 1], b[k : k + 1], q[k : k + 1]) for k in range(len(q))]
+    return RefinedSolution(*(backend.xp.concat(parts) for parts in zip(*members, strict=True)))
 
 
 def is_leaf(q: Array) -> bool:
@@ -137,10 +137,10 @@ def _at_angle(backend: Backend, m: Array, eighths: int) -> Any:
         m = backend.astype(m, kind)
     at = float(trace(backend, rotated).real[0]) / n
     for _ in range(3):
-        found = newton(backend, Dense(plus_identity(backend, -at, rotated)), 40)
-        s = found.value.m
+        iterate = newton(backend, Dense(plus_identity(backend, -at, rotated)), 40)
+        s = iterate.value.m
         count = (n + float(trace(backend, s).real[0])) / 2
-        if not bool(has_converged(backend, found)[0]) or not 0.5 < count < n - 0.5 or abs(count - round(count)) > 0.1:
+        if not bool(has_converged(backend, iterate)[0]) or not 0.5 < count < n - 0.5 or abs(count - round(count)) > 0.1:
             # An eigenvalue on the line, or none on one side of it: shift the line by a tenth of the spread.
             at += 0.1 * float(backend.norm(plus_identity(backend, -at, rotated))[0]) / math.sqrt(n)
             continue
@@ -210,7 +210,7 @@ def _clusters(backend: Backend, a: Array, b: Array, q: Array) -> Array:
     """
     mean_sum = complex(trace(backend, a)[0]) / a.shape[-1] + complex(trace(backend, b)[0]) / b.shape[-1]
     rotation = mean_sum.conjugate() / abs(mean_sum) if backend.is_complex(q) and mean_sum != 0 else 1.0
-    found = separating_line.find_separating_line(backend, rotation * a, rotation * b, rotation * q, 4, 0)
-    if bool(found.sound[0]) or math.prod(q.shape) > _LARGEST:
-        return found.x
+    line_search = separating_line.find_separating_line(backend, rotation * a, rotation * b, rotation * q, 4, 0)
+    if bool(line_search.sound[0]) or math.prod(q.shape) > _LARGEST:
+        return line_search.x
     return kronecker(backend, a, b, q)

@@ -86,20 +86,22 @@ def _by_scaled_system(backend: Backend, a: Array, b: Array, q: Array) -> Solutio
 
 def _linear_system(backend: Backend, a: Array, b: Array, q: Array) -> tuple[Array, Array]:
     """(x from one linear system for its entries, members where x is reliable)."""
-    found = few_unknowns.sylvester(backend, a, b, q)
-    return found.x, few_unknowns.reliable(backend, found, backend.norm(a) + backend.norm(b), *terms(a, b, q, found.x))
+    result = few_unknowns.sylvester(backend, a, b, q)
+    return result.x, few_unknowns.reliable(
+        backend, result, backend.norm(a) + backend.norm(b), *terms(a, b, q, result.x)
+    )
 
 
 def _sylvester(backend: Backend, a: Array, b: Array, q: Array, method: str) -> Solution:
-    posed = scale_equation(backend, a, b, q)
-    found = WAYS[method](backend, posed.a, posed.b, posed.q)
+    scaled = scale_equation(backend, a, b, q)
+    result = WAYS[method](backend, scaled.a, scaled.b, scaled.q)
     x = in_callers_units(
         backend,
         lambda gap, a, b, q: WAYS[method](backend, a, b, gap).value[0],
         lambda x, a, b, q: terms(a, b, q, x),
-        *(found.value[0], posed.outer, posed.a, posed.b, posed.q),
+        *(result.value[0], scaled.outer, scaled.a, scaled.b, scaled.q),
     )
-    return scaling.restore(backend, found._replace(value=(x,)), scaling.add_exponents(posed.outer, posed.scale))
+    return scaling.restore(backend, result._replace(value=(x,)), scaling.add_exponents(scaled.outer, scaled.scale))
 
 
 class _ScaledEquation(NamedTuple):
@@ -150,14 +152,14 @@ def auto(backend: Backend, a: Array, b: Array, q: Array) -> Solution:
 def _sum_or_fallback(backend: Backend, a: Array, b: Array, q: Array, fallback: Callable[..., Solution]) -> Solution:
     """The sum where a line is found and the result is at working precision; `fallback` for other members."""
     # The limit on steps is low: for a sum that converges slowly the fallback is faster.
-    found, uncertain = separating_line.solve_by_doubling(backend, a, b, q, 26)
-    x = found.x
-    acceptable = found.sound & ~uncertain & at_rounding(backend, terms, a, b, q, x)
+    by_sum, uncertain = separating_line.solve_by_doubling(backend, a, b, q, 26)
+    x = by_sum.x
+    acceptable = by_sum.sound & ~uncertain & at_rounding(backend, terms, a, b, q, x)
     return backend.rare_cond(
         ~acceptable,
         lambda a, b, q, *_: fallback(backend, a, b, q),
         lambda a, b, q, x, k: solution(backend, (x,), iterations=k),
-        *(a, b, q, x, found.steps),
+        *(a, b, q, x, by_sum.steps),
     )
 
 
@@ -168,20 +170,20 @@ def _fallback(backend: Backend, q: Array) -> Callable[..., Solution]:
 
 def _newton(backend: Backend, a: Array, b: Array, q: Array) -> Solution:
     """x by Newton's iteration on a separating line; where the equation may be singular, another method decides that."""
-    found = separating_line.find_separating_line(backend, a, b, q, _LINE_TRIES, 0)
+    line_search = separating_line.find_separating_line(backend, a, b, q, _LINE_TRIES, 0)
     none = backend.int_zeros(q)
-    failed = ~(relative_gap(backend, terms, a, b, q, found.x) < backend.eps(q) ** 0.75)
+    failed = ~(relative_gap(backend, terms, a, b, q, line_search.x) < backend.eps(q) ** 0.75)
     failure = Failure.NOT_CONVERGED.where(backend, failed, none)
-    failure = backend.xp.where(found.sound, failure, none + int(Failure.NO_LINE))
+    failure = backend.xp.where(line_search.sound, failure, none + int(Failure.NO_LINE))
     fallback = by_schur if backend.on_cpu(q) else _fallback(backend, q)
     singular = backend.rare_cond(
-        separating_line.unproven_line(backend, found, a, b) | (failure > 0),
+        separating_line.unproven_line(backend, line_search, a, b) | (failure > 0),
         lambda a, b, q, x: fallback(backend, a, b, q).failure == int(Failure.COMMON_EIGENVALUE),
         lambda a, b, q, x: all_false(backend, x),
-        *(a, b, q, found.x),
+        *(a, b, q, line_search.x),
     )
     failure = Failure.COMMON_EIGENVALUE.where(backend, singular, failure)
-    return solution(backend, (found.x,), iterations=found.steps)._replace(failure=failure)
+    return solution(backend, (line_search.x,), iterations=line_search.steps)._replace(failure=failure)
 
 
 def by_schur(backend: Backend, a: Array, b: Array, q: Array) -> Solution:
@@ -198,14 +200,14 @@ def _eigenvectors(backend: Backend, a: Array, b: Array, q: Array) -> Solution:
     return _classify(backend, diagonalisation.sylvester(backend, a, b, q, working_precision(backend, q)), a, b)
 
 
-def _classify(backend: Backend, found: RefinedSolution, a: Array, b: Array) -> Solution:
-    """`found` with failures: an equation that is singular to within rounding, or a residual that stayed large."""
-    xp, none = backend.xp, backend.int_zeros(found.x)
+def _classify(backend: Backend, result: RefinedSolution, a: Array, b: Array) -> Solution:
+    """`result` with failures: an equation that is singular to within rounding, or a residual that stayed large."""
+    xp, none = backend.xp, backend.int_zeros(result.x)
     # The tolerance must be close to rounding: with matrices perturbed by 1e-11, a singular equation has errors of 1e-12.
-    failed = ~(found.error < 4 * working_precision(backend, found.x))
+    failed = ~(result.error < 4 * working_precision(backend, result.x))
     failure = Failure.NOT_CONVERGED.where(backend, failed, none)
-    separated = found.separation > rounding_separation(backend, a, b)
-    return solution(backend, (found.x,))._replace(
+    separated = result.separation > rounding_separation(backend, a, b)
+    return solution(backend, (result.x,))._replace(
         failure=xp.where(separated, failure, none + int(Failure.COMMON_EIGENVALUE))
     )
 
