@@ -184,6 +184,17 @@ def test_exceptions():
     Muon(groups)
 
 
+def test_a_fused_projection_of_grouped_queries():
+    model = nn.Sequential(nn.Linear(16, 32, bias=False), nn.Linear(16, 3, bias=False))
+    groups = param_groups(model, assign={"0.weight": {"split": (16, 8, 8)}})
+    assert groups[0]["split"] == (16, 8, 8)
+    Muon(groups)
+    with pytest.raises(
+        ValueError, match=r"32 outputs of parameter '0.weight' .* are not the sum 24 of split=\(16, 8\)"
+    ):
+        param_groups(model, assign={"0.weight": {"split": (16, 8)}})
+
+
 def test_a_tied_parameter_goes_by_any_of_its_names():
     groups = param_groups(Transformer(tied=True), assign={"head.weight": {"lr": 0.5}})
     assert [g["lr"] for g in groups if g["params"][0][0] == "tokens.weight"] == [0.5]

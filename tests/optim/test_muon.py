@@ -193,6 +193,41 @@ def test_split_makes_every_block_a_matrix():
         assert (m - polar(block)).norm() < 0.01
 
 
+@pytest.mark.parametrize("experts", [False, True])
+def test_blocks_of_unequal_sizes(experts):
+    """Queries, keys and values of grouped-query attention: each is a matrix with a rate of its own."""
+    shape, options = ((3, 20, 6), {"batch_axes": 1}) if experts else ((20, 6), {})
+    (move,), (g,) = directions(shape, split=[12, 4, 4], tol=1e-3, **options)
+    for m, block, rate in zip(move.split((12, 4, 4), -2), g.split((12, 4, 4), -2), (math.sqrt(2), 1, 1), strict=True):
+        assert torch.linalg.vector_norm(m - rate * polar(block)) < 0.03
+
+
+def test_unequal_blocks_move_as_parameters_of_their_own():
+    fused = parameters((20, 12))[0]
+    grid = [torch.nn.Parameter(x.detach().clone()) for rows in fused.split((8, 12)) for x in rows.split((5, 4, 3), 1)]
+    one, two = Muon([fused], lr=0.1, split=(8, 12), split_inputs=(5, 4, 3)), Muon(grid, lr=0.1)
+    for _ in range(3):
+        give([fused])
+        parts = (x for rows in fused.grad.split((8, 12)) for x in rows.split((5, 4, 3), 1))
+        for p, g in zip(grid, parts, strict=True):
+            p.grad = g.clone()
+        one.step()
+        two.step()
+    moved = torch.cat([torch.cat(grid[:3], 1), torch.cat(grid[3:], 1)])
+    assert torch.allclose(fused, moved, atol=1e-6)
+    again = Muon([fused])
+    again.load_state_dict(save(one))
+    assert again.param_groups[0]["split"] == (8, 12)
+
+
+def test_equal_sizes_are_equal_blocks():
+    params = parameters((12, 8))
+    others = copies(params)
+    run(Muon(params, split=3, split_inputs=2), 2)
+    run(Muon(others, split=(4, 4, 4), split_inputs=(4, 4)), 2)
+    assert torch.allclose(params[0], others[0], atol=1e-6)
+
+
 @pytest.mark.parametrize("split", [1, 2])
 def test_inputs_are_split_too(split):
     (move,), (g,) = directions((8, 30), split=split, split_inputs=3, tol=1e-3)
@@ -744,6 +779,9 @@ BAD = [
     ({"decoupled_weight_decay": False}, "decoupled_weight_decay=False is not supported"),
     ({"split": 2.0}, "split must be a whole number"),
     ({"split": 0}, "split must be a whole number"),
+    ({"split": ()}, "split must be a whole number"),
+    ({"split": (3, 0)}, "split must be a whole number"),
+    ({"split": (True, 2)}, "split must be a whole number"),
     ({"split_inputs": "2"}, "split_inputs must be a whole number"),
     ({"batch_axes": -1}, "batch_axes must be a whole number"),
     ({"precision": ["half"]}, "precision must be"),
@@ -830,6 +868,16 @@ def test_errors_name_the_parameter():
         optimiser.add_param_group({"params": model[2].bias})
     with pytest.raises(ValueError, match=r"8 outputs of parameter '0.weight' of shape .* are not 3 equal blocks"):
         Muon([("0.weight", model[0].weight)], split=3)
+    with pytest.raises(
+        ValueError, match=r"8 outputs of parameter '0.weight' .* are not the sum 9 of split=\(5, 2, 2\)"
+    ):
+        Muon([("0.weight", model[0].weight)], split=(5, 2, 2))
+    with pytest.raises(ValueError, match=r"inputs of parameter 1 of group 0 .* the sum 3 of split_inputs=\(1, 2\)"):
+        Muon(parameters((4, 3), (4, 5)), split_inputs=(1, 2))
+    with pytest.raises(ValueError, match=r"8 outputs of parameter '0.weight' .* are not the sum 9"):
+        Muon([("0.weight", model[0].weight)]).load_state_dict(
+            {"state": {}, "param_groups": [{"params": [0], "split": (5, 4)}]}
+        )
 
 
 def without_values():

@@ -85,6 +85,21 @@ def test_layouts(rng):
     assert np.linalg.norm(first.reshape(3, 80) - polar(g.reshape(3, 80))) < 0.01
 
 
+def test_blocks_of_unequal_sizes(rng):
+    """On the last axis, where JAX has the outputs, or on the first; each with the rate of its shape."""
+    g = jnp.asarray(rng.standard_normal((2, 5, 16)), jnp.float32)
+    found, _ = update(scale_by_msign(batch_axes=1, split=(10, 3, 3), tol=1e-3), g)
+    for u, x in zip(found, g, strict=True):
+        for part, rate in ((slice(10), math.sqrt(2)), (slice(10, 13), 1), (slice(13, None), 1)):
+            assert np.linalg.norm(u[:, part] - rate * polar(x[:, part])) < 0.03
+    first, _ = update(scale_by_msign(outputs_last=False, split=(10, 6), split_inputs=[2, 3], tol=1e-3), g[0].T)
+    for rows in (slice(10), slice(10, None)):
+        for columns in (slice(2), slice(2, None)):
+            block = g[0].T[rows, columns]
+            rate = math.sqrt(block.shape[0] / block.shape[1])
+            assert np.linalg.norm(first[rows, columns] - rate * polar(block)) < 0.05
+
+
 def test_zeros_and_nan_stay_where_they_are(tree):
     gradients = {**tree, "back": jnp.zeros((9, 6))}
     gradients["layers"][0]["kernel"] = gradients["layers"][0]["kernel"].at[1, 1].set(jnp.nan)
@@ -179,6 +194,8 @@ def test_errors_name_the_leaf():
         scale_by_msign().init({"dense": {"kernel": jnp.eye(4), "bias": jnp.ones(4)}})
     with pytest.raises(ValueError, match=r"6 outputs of leaf \['kernel'\] of shape .* are not 4 equal blocks"):
         scale_by_msign(split=4).init({"kernel": jnp.ones((3, 6))})
+    with pytest.raises(ValueError, match=r"6 outputs of leaf \['kernel'\] .* are not the sum 5 of split=\(3, 2\)"):
+        scale_by_msign(split=(3, 2)).init({"kernel": jnp.ones((3, 6))})
 
 
 def test_a_momentum_that_is_traced(rng):

@@ -12,8 +12,8 @@ import torch  # noqa: TID251
 from torch import nn  # noqa: TID251
 
 from matsign.core.options import short_repr
-from matsign.optim.batching import Layout, check_layout
-from matsign.optim.groups import ALGORITHMS, Group
+from matsign.optim.batching import check_layout
+from matsign.optim.groups import ALGORITHMS, Group, layout_of
 
 LAYOUT = {"split": 1, "split_inputs": 1, "batch_axes": 0}
 
@@ -94,7 +94,7 @@ def param_groups(
         Options of the groups under AdamW. What it does not name is that of the optimiser, the learning rate too.
     assign : dict, optional
         Exceptions, from the name of a parameter or a pattern (``"blocks.*.qkv.weight"``) to "muon", to "adamw" or to a
-        dict of options: ``{"split": 3}``, ``{"batch_axes": 1}``, ``{"lr": 1e-4}``. If several match, options of later
+        dict of options: ``{"split": (32, 8, 8)}``, ``{"batch_axes": 1}``, ``{"lr": 1e-4}``. If several match, options of later
         ones replace those of earlier ones.
 
     Returns
@@ -324,6 +324,6 @@ def _blocks(owner: Owner) -> tuple[str, Group]:
 
 def _check_matrix(name: str, p: nn.Parameter, options: Group) -> None:
     """A ValueError that names a parameter with no such matrices in it."""
-    layout = Layout(**{key: options.get(key, default) for key, default in LAYOUT.items()})
+    layout = layout_of({**LAYOUT, **options})
     check_layout(layout)
-    layout.shape(tuple(p.shape), f"parameter {name!r}")
+    layout.shapes(tuple(p.shape), f"parameter {name!r}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import math
 from collections.abc import Sequence
 from numbers import Integral
@@ -18,6 +19,9 @@ from matsign.functions.polar import msign
 from matsign.iterations.newton_schulz import form
 
 Shape = tuple[int, ...]
+# So many equal blocks, or blocks of these sizes.
+Blocks = int | tuple[int, ...]
+Cut = tuple[slice, int]
 
 # Keller Jordan's quintic and how often he takes it (2024).
 QUINTIC, QUINTIC_STEPS = (3.4445, -4.7750, 2.0315), 5
@@ -102,51 +106,122 @@ class Layout(NamedTuple):
     """How a parameter is read as matrices of outputs by inputs.
 
     The first `batch_axes` axes count matrices. Of the rest the first (or the last, for JAX) is the outputs', all others
-    together are the inputs'; outputs are cut into `split` blocks and inputs into `split_inputs`, which with one another are
-    matrices by themselves.
+    together are the inputs'. Outputs are cut into `split` blocks and inputs into `split_inputs`: into so many equal ones, or
+    into blocks of these sizes. Each pair of blocks is a matrix by itself. Equal blocks are in one stack; with sizes, each block
+    is a stack.
     """
 
-    split: int = 1
+    split: Blocks = 1
     batch_axes: int = 0
     outputs_last: bool = False
-    split_inputs: int = 1
+    split_inputs: Blocks = 1
 
-    def shape(self, shape: Shape, name: str = "a parameter") -> tuple[int, int, int]:
-        """(matrices, outputs, inputs) of a parameter of this shape, called `name` where it has none."""
+    @property
+    def stacks(self) -> int:
+        """The number of stacks that a parameter is read as."""
+        return math.prod(len(blocks) if isinstance(blocks, tuple) else 1 for blocks in (self.split, self.split_inputs))
+
+    def shapes(self, shape: Shape, name: str = "a parameter") -> list[tuple[int, int, int]]:
+        """(matrices, outputs, inputs) of each stack of a parameter of this shape, called `name` where it has none."""
+        count, outputs, inputs = self._whole(shape, name)
+        sides = (("split", self.split, outputs, "outputs"), ("split_inputs", self.split_inputs, inputs, "inputs"))
+        for option, blocks, size, side in sides:
+            if isinstance(blocks, tuple):
+                if sum(blocks) != size:
+                    raise ValueError(
+                        f"{size} {side} of {name} of shape {tuple(shape)} are not the sum {sum(blocks)} of {option}={blocks}"
+                    )
+            elif blocks < 1 or size % blocks:
+                raise ValueError(f"{size} {side} of {name} of shape {tuple(shape)} are not {blocks} equal blocks")
+        return [
+            (count * p * q, (rows.stop - rows.start) // p, (columns.stop - columns.start) // q)
+            for (rows, p), (columns, q) in self._cuts(outputs, inputs)
+        ]
+
+    def matrices(self, x: Array) -> list[Array]:
+        """A parameter as stacks of matrices; views where the library has views and inputs are in one piece."""
+        count, outputs, inputs = self._whole(x.shape)
+        if self.outputs_last:
+            x = _permute(x.reshape((count, inputs, outputs)), (0, 2, 1))
+        else:
+            x = x.reshape((count, outputs, inputs))
+        return [_cut(x[:, rows, columns], p, q) for (rows, p), (columns, q) in self._cuts(outputs, inputs)]
+
+    def parameter(self, stacks: Sequence[Array], shape: Shape) -> Array:
+        """The stacks as one parameter of this shape."""
+        count, outputs, inputs = self._whole(shape)
+        cuts = self._cuts(outputs, inputs)
+        blocks = [_uncut(x, count, p, q) for x, ((_, p), (_, q)) in zip(stacks, cuts, strict=True)]
+        wide = len(self.split_inputs) if isinstance(self.split_inputs, tuple) else 1
+        rows = [_concat(blocks[at : at + wide], 2) for at in range(0, len(blocks), wide)]
+        x = _concat(rows, 1)
+        return (_permute(x, (0, 2, 1)) if self.outputs_last else x).reshape(shape)
+
+    def update(self, signs: Sequence[Array], adjustment: str | None, shape: Shape) -> tuple[float, Array]:
+        """The update of a parameter, as a number and an array that it multiplies.
+
+        The number is what the learning rate is multiplied by, where it is the same for all blocks.
+        """
+        factors = [adjustment_factor(adjustment, outputs, inputs) for _, outputs, inputs in self.shapes(shape)]
+        if len(set(factors)) == 1:
+            return factors[0], self.parameter(signs, shape)
+        return 1.0, self.parameter([factor * x for factor, x in zip(factors, signs, strict=True)], shape)
+
+    def _whole(self, shape: Shape, name: str = "a parameter") -> tuple[int, int, int]:
+        """(matrices, outputs, inputs) before outputs and inputs are cut into blocks."""
         batch, rest = shape[: self.batch_axes], tuple(shape[self.batch_axes :])
         if len(rest) < 2:
             counted = f" after {self.batch_axes} axes that count matrices" if self.batch_axes else ""
             raise ValueError(f"{name} of shape {tuple(shape)} is no matrix{counted}: give it to {_OTHERS}")
         outputs, inputs = (rest[-1], math.prod(rest[:-1])) if self.outputs_last else (rest[0], math.prod(rest[1:]))
-        for count, size, side in ((self.split, outputs, "outputs"), (self.split_inputs, inputs, "inputs")):
-            if count < 1 or size % count:
-                raise ValueError(f"{size} {side} of {name} of shape {tuple(shape)} are not {count} equal blocks")
-        blocks = self.split * self.split_inputs
-        return math.prod(batch) * blocks, outputs // self.split, inputs // self.split_inputs
+        return math.prod(batch), outputs, inputs
 
-    def matrices(self, x: Array) -> Array:
-        """A parameter as a stack of matrices; a view where the library has views and inputs are in one piece."""
-        count, outputs, inputs = self.shape(x.shape)
-        parts = count // (self.split * self.split_inputs)
-        if self.outputs_last:
-            x = _permute(x.reshape((parts, self.split_inputs, inputs, self.split, outputs)), (0, 3, 1, 4, 2))
-        else:
-            x = _permute(x.reshape((parts, self.split, outputs, self.split_inputs, inputs)), (0, 1, 3, 2, 4))
-        return x.reshape((count, outputs, inputs))
+    def _cuts(self, outputs: int, inputs: int) -> list[tuple[Cut, Cut]]:
+        return list(itertools.product(_cuts(self.split, outputs), _cuts(self.split_inputs, inputs)))
 
-    def parameter(self, stack: Array, shape: Shape) -> Array:
-        """The stack in the shape of the parameter."""
-        count, outputs, inputs = self.shape(shape)
-        parts = count // (self.split * self.split_inputs)
-        x = stack.reshape((parts, self.split, self.split_inputs, outputs, inputs))
-        return _permute(x, (0, 2, 4, 1, 3) if self.outputs_last else (0, 1, 3, 2, 4)).reshape(shape)
 
-    def adjustment_factor(self, adjustment: str | None, shape: Shape) -> float:
-        """What the learning rate is multiplied by: of Keller Jordan ("original", or None) or of Moonshot."""
-        _, outputs, inputs = self.shape(shape)
-        if adjustment == "match_rms_adamw":
-            return 0.2 * math.sqrt(max(outputs, inputs))
-        return math.sqrt(max(1.0, outputs / max(inputs, 1)))
+def adjustment_factor(adjustment: str | None, outputs: int, inputs: int) -> float:
+    """What the learning rate of a matrix is multiplied by: of Keller Jordan ("original", or None) or of Moonshot."""
+    if adjustment == "match_rms_adamw":
+        return 0.2 * math.sqrt(max(outputs, inputs))
+    return math.sqrt(max(1.0, outputs / max(inputs, 1)))
+
+
+def as_blocks(blocks: Any) -> Any:
+    """A number of blocks, or their sizes as a tuple."""
+    return tuple(blocks) if isinstance(blocks, (list, tuple)) else blocks
+
+
+def _cuts(blocks: Blocks, size: int) -> list[Cut]:
+    """The slices of an axis that are stacks, and how many equal blocks each has."""
+    if not isinstance(blocks, tuple):
+        return [(slice(0, size), blocks)]
+    ends = list(itertools.accumulate(blocks))
+    return [(slice(end - length, end), 1) for length, end in zip(blocks, ends, strict=True)]
+
+
+def _cut(x: Array, rows: int, columns: int) -> Array:
+    """Every matrix of a stack cut into so many equal blocks of rows and of columns."""
+    if rows == columns == 1:
+        return x
+    count, n, m = x.shape
+    x = x.reshape((count, rows, n // rows, columns, m // columns))
+    return _permute(x, (0, 1, 3, 2, 4)).reshape((count * rows * columns, n // rows, m // columns))
+
+
+def _uncut(x: Array, count: int, rows: int, columns: int) -> Array:
+    """A stack of blocks as the matrices that they were cut from."""
+    if rows == columns == 1:
+        return x
+    _, n, m = x.shape
+    x = _permute(x.reshape((count, rows, columns, n, m)), (0, 1, 3, 2, 4))
+    return x.reshape((count, rows * n, columns * m))
+
+
+def _concat(parts: list[Array], axis: int) -> Array:
+    if len(parts) == 1:
+        return parts[0]
+    return backends.load(backends.library_of(parts[0]) or "numpy").xp.concat(parts, axis=axis)
 
 
 def _permute(x: Array, axes: tuple[int, ...]) -> Array:
@@ -159,10 +234,15 @@ def is_whole(x: Any) -> bool:
 
 def check_layout(layout: Layout) -> None:
     """A ValueError for numbers of blocks and axes that are none."""
-    for name, least in (("split", 1), ("split_inputs", 1), ("batch_axes", 0)):
+    for name in ("split", "split_inputs"):
         value = getattr(layout, name)
-        if not (is_whole(value) and value >= least):
-            raise ValueError(f"{name} must be a whole number of at least {least}, got {short_repr(value)}")
+        sizes = value if isinstance(value, tuple) and value else (value,)
+        if not all(is_whole(size) and size >= 1 for size in sizes):
+            raise ValueError(
+                f"{name} must be a whole number of at least 1, or a tuple of such numbers, got {short_repr(value)}"
+            )
+    if not (is_whole(layout.batch_axes) and layout.batch_axes >= 0):
+        raise ValueError(f"batch_axes must be a whole number of at least 0, got {short_repr(layout.batch_axes)}")
 
 
 def check_adjustment(adjustment: str | None) -> None:

@@ -16,6 +16,7 @@ from matsign.optim.batching import (
     QUINTIC_STEPS,
     Layout,
     MsignConfig,
+    as_blocks,
     check_adjustment,
     check_layout,
     check_precision,
@@ -61,7 +62,7 @@ def choice_of(group: Group) -> MsignConfig:
 
 
 def layout_of(group: Group) -> Layout:
-    return Layout(group["split"], group["batch_axes"], split_inputs=group["split_inputs"])
+    return Layout(as_blocks(group["split"]), group["batch_axes"], split_inputs=as_blocks(group["split_inputs"]))
 
 
 def normalise_group(group: Group) -> Group:
@@ -132,7 +133,7 @@ def check_parameters(group: Group, index: int) -> None:
         reason = unfit_tensor(p)
         if reason:
             raise TypeError(f"Muon: {parameter_name(group, index, k)} {reason}")
-        layout.shape(p.shape, parameter_name(group, index, k))
+        layout.shapes(p.shape, parameter_name(group, index, k))
     # Says of options that a loaded state has, and of a tolerance in these dtypes, what is wrong with them.
     for dtype in {torch.float64} | {p.dtype for p in group["params"]}:
         orthogonalise(torch.ones((1, 1, 1), dtype=dtype), how)

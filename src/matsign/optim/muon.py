@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -78,10 +79,10 @@ class Muon(torch.optim.Optimizer):
     precision : {"half", "full"}, optional
         "half" takes products in half precision where the device has units for it (on a GPU float16, after scaling); it
         cannot be combined with `tol`. Default: "half" on an accelerator and for 16-bit parameters, else "full".
-    split : int, default 1
+    split : int or tuple of int, default 1
         The number of equal blocks of the first axis that are matrices by themselves: the heads, or queries, keys and
-        values in one parameter.
-    split_inputs : int, default 1
+        values in one parameter. Or the sizes of blocks that are not equal, as of grouped-query attention.
+    split_inputs : int or tuple of int, default 1
         The same for the other axis: the heads, in the matrix that combines their outputs.
     batch_axes : int, default 0
         The number of leading axes that count matrices: 1 for experts of shape (e, n, m). Of the axes after them the
@@ -93,7 +94,7 @@ class Muon(torch.optim.Optimizer):
     ------
     ValueError
         If an option is out of range, a group under Muon has options of AdamW, or a parameter under Muon is not a
-        matrix: it has one axis, or blocks that are not equal. A loaded state is checked in the same way before anything
+        matrix: it has one axis, or its size does not fit the blocks. A loaded state is checked in the same way before anything
         changes.
     TypeError
         If a parameter or a gradient under Muon is a DTensor or of another class than plain tensors, or has a dtype that
@@ -157,8 +158,8 @@ class Muon(torch.optim.Optimizer):
         steps: int | None = None,
         tol: float | None = None,
         precision: str | None = None,
-        split: int = 1,
-        split_inputs: int = 1,
+        split: int | tuple[int, ...] = 1,
+        split_inputs: int | tuple[int, ...] = 1,
         batch_axes: int = 0,
         algorithm: str = "muon",
     ) -> None:
@@ -245,11 +246,11 @@ class Muon(torch.optim.Optimizer):
         tangents = [self._momenta(group) for group in self.param_groups if group["algorithm"] == "muon"]
         stacks, how = [], []
         for move in tangents:
-            stacks += [move.layout.matrices(u) for u in move.momenta]
-            how += [choice_of(move.group)] * len(move.params)
+            stacks += [x for u in move.momenta for x in move.layout.matrices(u)]
+            how += [choice_of(move.group)] * (len(move.params) * move.layout.stacks)
         signs = iter(msign_batched(stacks, how))
         for move in tangents:
-            _apply(move, [next(signs) for _ in move.params])
+            _apply(move, [list(itertools.islice(signs, move.layout.stacks)) for _ in move.params])
         for group in self.param_groups:
             if group["algorithm"] == "adamw":
                 self._adamw(group)
@@ -335,17 +336,16 @@ def _number(lr: float | Tensor) -> float:
     return float(lr)
 
 
-def _apply(move: Moves, signs: list[Tensor]) -> None:
+def _apply(move: Moves, signs: list[list[Tensor]]) -> None:
     """Decay, then the step; parameters with one rate at a time, which in a group differs by shape."""
     group, rate = move.group, _number(move.group["lr"])
     if move.params and group["weight_decay"]:
         torch._foreach_mul_(move.params, 1 - rate * group["weight_decay"])
     by_rate: dict[float, tuple[list[Tensor], list[Tensor]]] = {}
-    for p, sign in zip(move.params, signs, strict=True):
-        params, steps = by_rate.setdefault(
-            rate * move.layout.adjustment_factor(group["adjust_lr_fn"], p.shape), ([], [])
-        )
+    for p, blocks in zip(move.params, signs, strict=True):
+        factor, step = move.layout.update(blocks, group["adjust_lr_fn"], p.shape)
+        params, steps = by_rate.setdefault(rate * factor, ([], []))
         params.append(p)
-        steps.append(move.layout.parameter(sign, p.shape))
+        steps.append(step)
     for adjusted, (params, steps) in by_rate.items():
         torch._foreach_add_(params, steps, alpha=-adjusted)

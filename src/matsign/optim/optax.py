@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -12,6 +13,7 @@ from matsign.core.options import real_number, short_repr
 from matsign.optim.batching import (
     Layout,
     MsignConfig,
+    as_blocks,
     check_adjustment,
     check_layout,
     check_precision,
@@ -46,8 +48,8 @@ def scale_by_msign(
     tol: float | None = None,
     precision: str | None = None,
     adjust_lr_fn: str | None = None,
-    split: int = 1,
-    split_inputs: int = 1,
+    split: int | tuple[int, ...] = 1,
+    split_inputs: int | tuple[int, ...] = 1,
     batch_axes: int = 0,
     outputs_last: bool = True,
 ) -> GradientTransformation:
@@ -78,9 +80,10 @@ def scale_by_msign(
     adjust_lr_fn : {"original", "match_rms_adamw"}, optional
         The factor s of the update, for a matrix of n outputs and m inputs: √max(1, n/m) for "original", the default;
         0.2 √max(n, m) for "match_rms_adamw".
-    split : int, default 1
-        The number of equal blocks of the outputs that are matrices by themselves.
-    split_inputs : int, default 1
+    split : int or tuple of int, default 1
+        The number of equal blocks of the outputs that are matrices by themselves, or the sizes of blocks that are not
+        equal, as of queries, keys and values in grouped-query attention.
+    split_inputs : int or tuple of int, default 1
         The same for the inputs.
     batch_axes : int, default 0
         The number of leading axes that count matrices.
@@ -138,12 +141,12 @@ def scale_by_msign(
         if value not in (True, False):
             raise ValueError(f"{name} must be True or False, got {short_repr(value)}")
     how = msign_config(ns_coefficients, ns_steps, schedule, steps, tol, precision)
-    layout = Layout(split, batch_axes, outputs_last, split_inputs)
+    layout = Layout(as_blocks(split), batch_axes, outputs_last, as_blocks(split_inputs))
     check_layout(layout)
 
     def init(params: Tree) -> ScaleByMsignState:
         for path, w in jax.tree_util.tree_flatten_with_path(params)[0]:
-            layout.shape(jnp.shape(w), f"leaf {jax.tree_util.keystr(path)}")
+            layout.shapes(jnp.shape(w), f"leaf {jax.tree_util.keystr(path)}")
         return ScaleByMsignState(jax.tree.map(jnp.zeros_like, params))
 
     def update(updates: Tree, state: ScaleByMsignState, params: Tree = None) -> tuple[Tree, ScaleByMsignState]:
@@ -166,9 +169,7 @@ def _check_momentum(momentum: Any) -> None:
 def _signs(tree: Tree, layout: Layout, how: MsignConfig, adjustment: str | None) -> Tree:
     """The msign of every leaf, in a few calls."""
     leaves, structure = jax.tree.flatten(tree)
-    found = msign_batched([layout.matrices(x) for x in leaves], [how] * len(leaves))
-    updates = [
-        layout.adjustment_factor(adjustment, x.shape) * layout.parameter(sign, x.shape)
-        for x, sign in zip(leaves, found, strict=True)
-    ]
-    return jax.tree.unflatten(structure, updates)
+    stacks = [stack for x in leaves for stack in layout.matrices(x)]
+    found = iter(msign_batched(stacks, [how] * len(stacks)))
+    updates = [layout.update(list(itertools.islice(found, layout.stacks)), adjustment, x.shape) for x in leaves]
+    return jax.tree.unflatten(structure, [factor * update for factor, update in updates])
