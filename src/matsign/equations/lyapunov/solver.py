@@ -111,7 +111,7 @@ def solve_continuous_lyapunov(a: Array, q: Array, *, method: str = "auto", error
 
     Notes
     -----
-    States in unlike units are balanced first, so the units do not matter. A step of doubling costs three products of
+    The states are balanced first, so their units do not matter. A step of doubling costs three products of
     n × n matrices, and a typical model takes 10 to 25 of them.
 
     The solution is differentiable to any order in both arguments; each derivative is one more Lyapunov equation. A
@@ -202,7 +202,7 @@ def solve_discrete_lyapunov(a: Array, q: Array, method: str | None = "auto", *, 
 
     Notes
     -----
-    States in unlike units are balanced first, so the units do not matter. A step of doubling costs three products of
+    The states are balanced first, so their units do not matter. A step of doubling costs three products of
     n × n matrices.
 
     The solution is differentiable to any order in both arguments; each derivative is one more Stein equation. A member

@@ -145,7 +145,7 @@ def solve_continuous_are(
     s : array_like, shape (..., n, m), optional
         Weights of the products of states and inputs. Default: 0.
     balanced : bool, default True
-        Whether each state is scaled by a unit of its own, which keeps models in unlike units accurate.
+        Whether to scale each state by a power of two, which keeps models with states in very different units accurate.
     method : {"auto", "doubling", "sign", "qz"}, default "auto"
         How the equation is solved; Newton's method [4]_ corrects the result of each:
 

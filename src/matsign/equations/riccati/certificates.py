@@ -186,9 +186,8 @@ def _decimal_judgement(
         solve_in_decimals(backend, equation, round_randomly(backend, p)),
     )
     known = exact.found & perturbed.found
-    boundary_doublings = (
-        -math.log2(backend.eps(y)) - 3
-    )  # the bits of the significand less 3: so many doublings mean the boundary
+    # With so many doublings, the bits of the significand less 3, the closed loop is on the boundary to within rounding.
+    boundary_doublings = -math.log2(backend.eps(y)) - 3
     size = backend.xp.abs(y - exact.x) + backend.xp.abs(perturbed.x - exact.x)
     return Judgement(
         backend.xp.where(broadcast_scalar(known), size, judgement.size),
