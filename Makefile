@@ -2,28 +2,28 @@ PYTHON ?= python3
 
 .PHONY: tour test quick fuzz kernels lowest pythons environment smoke lint types docs clean
 
-# The main job, on NumPy and SciPy alone.
+# The tour, with NumPy and SciPy only.
 tour: .venv/tour
 	.venv/tour/bin/matsign tour
 
-# Everything: the three array libraries, the tests and the doctests.  Two workers with one thread each: more would wait for each other.
-# Each begins with its half of the files and takes from the other's at the end, so that what one test compiled serves its neighbours.
+# All tests and doctests, with the three array libraries. Two workers with one thread each; more would wait for each other. Each worker
+# starts with its half of the files, so that tests of one file share compiled code, and takes files of the other at the end.
 PYTEST = OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 .venv/test/bin/python -m pytest -q -n 2 --dist worksteal
 test: .venv/test
 	$(PYTEST)
 
-# For the loop of editing and testing, within a minute: what waits for no compiler and for no long computation.
+# Within a minute: the tests that need neither a compiler nor a long computation.
 quick: .venv/test
 	$(PYTEST) -m "not compiles and not slow" --ignore src/matsign/optim/optax.py
 
-# Every function on hostile input for an hour, against every promise; it goes on from the log of the last run.
+# Tests every promise of every function on hostile input for an hour; continues from the log of the last run.
 FUZZ ?= --seconds 3600 --log .fuzz.json
 fuzz: .venv/test
 	OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 PYTHONPATH=src:tests .venv/test/bin/python -m fuzz $(FUZZ)
 
-# The numerical tests with other kernels of OpenBLAS, and with PyTorch and XLA held to AVX2: by hand, a quarter of an hour for each
-# kernel. Where the environment fixes a kernel type, it stays fixed. PyTorch's compiler takes what its cache holds for other
-# instructions, and is wrong then: it gets a cache of its own.
+# The numerical tests with other kernels of OpenBLAS, and with PyTorch and XLA limited to AVX2: by hand, a quarter of an hour for each
+# kernel. OPENBLAS_CORETYPE in the environment selects one kernel. PyTorch's compiler would use cached code for other instruction
+# sets, with wrong results: it gets an empty cache.
 KERNELS = $(or $(OPENBLAS_CORETYPE),Haswell Zen Nehalem)
 NUMERICAL = tests/linalg tests/direct tests/iterations tests/core tests/equations tests/functions tests/derivatives tests/fuzz tests/test_article.py tests/test_every_function.py
 kernels: .venv/test
@@ -35,14 +35,14 @@ kernels: .venv/test
 	  .venv/test/bin/python -m pytest -q -n 2 --dist worksteal $(NUMERICAL) || failed="$$failed $$kernel"; \
 	done; test -z "$$failed" || { echo "failed with:$$failed"; exit 1; }
 
-# A few tests of everything with the lowest versions that pyproject.toml allows, PyTorch only where TORCH=torch==2.6.0 asks for it.
-# STEP=environment installs them and tests nothing, here and in `make pythons`.
+# A few tests with the lowest versions that pyproject.toml allows, PyTorch only with TORCH=torch==2.6.0.
+# STEP=environment only installs them, here and in `make pythons`.
 STEP = smoke
 lowest:
 	$(MAKE) $(STEP) VENV=.venv/lowest PACKAGES="-c constraints-lowest.txt $(TORCH)" SMOKE="$(SMOKE) $(OF_LIBRARIES)"
 
-# The same, but for what depends on the array libraries alone, on the other versions of Python that this machine has, with the
-# packages that the tests run against.  `make smoke` alone takes the newest packages.
+# The same without OF_LIBRARIES, on the other installed versions of Python, with the packages of constraints.txt. `make smoke` alone
+# takes the newest packages.
 pythons:
 	STEP=$(STEP) .ci/pythons
 

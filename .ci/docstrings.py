@@ -1,6 +1,6 @@
 """Check the docstrings of the public names: numpydoc's validation, and that no section is missing.
 
-The checks, and the reasons for those left out, stand in pyproject.toml under [tool.numpydoc_validation].
+The checks, and the reasons for those left out, are in pyproject.toml under [tool.numpydoc_validation].
 """
 
 import inspect
@@ -19,7 +19,7 @@ SECTIONS = {
     "optimiser": ("Parameters", "Raises", "See Also", "Notes", "References", "Examples"),
     "record": ("Attributes", "See Also", "Examples"),
 }
-# The fields of a record are attributes; nobody calls its constructor.
+# The fields of a record are attributes; its constructor is not public.
 NOT_FOR_RECORDS = {"PR01"}
 
 
