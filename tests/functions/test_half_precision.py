@@ -9,7 +9,7 @@ from conftest import JAX
 from matrices import gaussian
 from matsign import backends, frechet, msign
 from matsign.iterations.minimax import NAMED, Step, max_on_unit_interval, schedule_of_length
-from matsign.iterations.newton_schulz import _monic, _short_segments
+from matsign.iterations.newton_schulz import _monic, _half_segments
 
 EPS = {"float16": 2.0**-10, "bfloat16": 2.0**-7}
 PLANS = {**NAMED, **{f"steps {n}": schedule_of_length(n, 0.2, 2.0**-12) for n in (1, 2, 3, 5, 12)}}
@@ -163,7 +163,7 @@ def test_compiled_whole(monkeypatch, rng):
 @pytest.mark.parametrize("eps", EPS.values(), ids=EPS)
 def test_segments_are_all_steps(plan, eps):
     chain = _monic(plan)
-    segments = list(_short_segments(chain, eps))
+    segments = list(_half_segments(chain, eps))
     assert [link for segment in segments for link in segment] == list(chain)
     assert all(len(segment) == 1 for segment in segments[:-1])
     assert len(segments[-1]) <= 2

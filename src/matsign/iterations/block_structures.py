@@ -1,11 +1,11 @@
 """The block structures whose sign solves an equation, each closed under a Newton step and under an odd polynomial.
 
-A structure is a named tuple of stacks of blocks. It stands for the matrix that `dense` assembles; nothing but tests and
-pictures assembles it, the iterations work on the blocks. An odd function of a structure has the same structure. Its even
-powers live in the ring of its square: `square` enters that ring and `times` multiplies by one of its elements.
+A structure is a named tuple of stacks of blocks. It stands for the matrix that `dense` assembles, for tests and pictures
+only; the iterations work on the blocks. An odd function of a structure has the same structure. Its even powers have the
+structure in the last column: `square` returns one of these, and `times` multiplies by one.
 
 ============  ======================  ==================================  ============================
-structure     matrix                  its sign                            its square lives in
+structure     matrix                  its sign                            structure of its square
 ============  ======================  ==================================  ============================
 Dense         M                       mcsgn(M)                            Dense
 Triangular    [[A, C], [0, B]]        [[-I, 2X], [0, I]], XB - AX = C     Triangular
@@ -49,13 +49,13 @@ class Dense(NamedTuple):
         return self.m
 
 
-def _each_times(c: Array, b: Array) -> Array:
-    """c b for each of the corners that c holds beside each other."""
+def _times_each_corner(c: Array, b: Array) -> Array:
+    """c b, for each corner where c holds several side by side."""
     return c @ b if c.shape[-1] == b.shape[-1] else (c.reshape((len(c), -1, b.shape[-1])) @ b).reshape(c.shape)
 
 
 class Triangular(NamedTuple):
-    """[[a, c], [0, b]]; c may hold several corners beside each other, each as wide as b."""
+    """[[a, c], [0, b]]; c may hold several corners side by side, each as wide as b."""
 
     a: Array
     c: Array
@@ -63,19 +63,19 @@ class Triangular(NamedTuple):
 
     def inverse(self, backend: Backend) -> Triangular:
         a, b = backend.inv(self.a), backend.inv(self.b)
-        return Triangular(a, -_each_times(a @ self.c, b), b)
+        return Triangular(a, -_times_each_corner(a @ self.c, b), b)
 
     def square(self) -> Triangular:
         return self.times(self)
 
     def times(self, other: Triangular) -> Triangular:
-        return Triangular(self.a @ other.a, self.a @ other.c + _each_times(self.c, other.b), self.b @ other.b)
+        return Triangular(self.a @ other.a, self.a @ other.c + _times_each_corner(self.c, other.b), self.b @ other.b)
 
     def plus_identity(self, backend: Backend, alpha: Any) -> Triangular:
         return Triangular(plus_identity(backend, alpha, self.a), self.c, plus_identity(backend, alpha, self.b))
 
     def size(self, backend: Backend) -> Array:
-        # c does not move the spectrum, so it has no say in the scaling.
+        # The spectrum does not depend on c, so neither does the scaling.
         return backend.xp.hypot(backend.norm(self.a), backend.norm(self.b))
 
     def dense(self, backend: Backend) -> Array:
@@ -100,7 +100,7 @@ class Lyapunov(NamedTuple):
         return Lyapunov(self.a @ other.a, self.a @ other.q + self.q @ adjoint(other.a))
 
     def size(self, backend: Backend) -> Array:
-        # As for Triangular: q does not move the spectrum.
+        # As for Triangular: the spectrum does not depend on q.
         return backend.norm(self.a)
 
     def dense(self, backend: Backend) -> Array:
@@ -108,7 +108,7 @@ class Lyapunov(NamedTuple):
 
 
 class LyapunovSquare(NamedTuple):
-    """[[a, q], [0, aᴴ]], an even power of a `Lyapunov`; q is skew where that one's is Hermitian."""
+    """[[a, q], [0, aᴴ]], an even power of a `Lyapunov`; q is skew-Hermitian if that of the `Lyapunov` is Hermitian."""
 
     a: Array
     q: Array
@@ -136,11 +136,11 @@ class AntiDiagonal(NamedTuple):
         return Dense(self.b @ self.a)
 
     def times(self, other: Dense) -> AntiDiagonal:
-        # p(ab) a = a p(ba): one ring element serves both blocks, and this order is the stable one.
+        # p(ab) a = a p(ba): one polynomial in ba serves both blocks, and this order is numerically stable.
         return AntiDiagonal(self.a @ other.m, other.m @ self.b)
 
     def size(self, backend: Backend) -> Array:
-        # [[0, t a], [b / t, 0]] is similar: only the product of the norms means something.
+        # [[0, t a], [b / t, 0]] is similar: only the product of the norms does not depend on t.
         return backend.xp.sqrt(backend.norm(self.a) * backend.norm(self.b))
 
     def dense(self, backend: Backend) -> Array:
@@ -175,7 +175,7 @@ class Dilation(NamedTuple):
 
 
 class Riccati(NamedTuple):
-    """[[a, c], [d, b]], no zero anywhere: the matrix has no structure to save work with, only a shape to keep."""
+    """[[a, c], [d, b]], a full matrix with its partition: the blocks save no work."""
 
     a: Array
     c: Array
@@ -201,7 +201,7 @@ class Riccati(NamedTuple):
         return self._replace(a=plus_identity(backend, alpha, self.a), b=plus_identity(backend, alpha, self.b))
 
     def size(self, backend: Backend) -> Array:
-        # As for AntiDiagonal: of the corners only the product means something.
+        # As for AntiDiagonal: the corners count by the product of their norms.
         corners = backend.norm(self.c) * backend.norm(self.d)
         squares = (size * size for size in (backend.norm(self.a), backend.norm(self.b)))
         return backend.xp.sqrt(sum(squares) + 2 * corners)
@@ -218,9 +218,9 @@ Structure = TypeVar("Structure", Dense, Triangular, Lyapunov, AntiDiagonal, Dila
 
 
 def combine(alpha: Any, x: Structure, beta: Any, y: Structure) -> Structure:
-    """alpha x + beta y, with numbers or one number per member."""
-    whole = isinstance(alpha, float) and alpha == 1
-    return type(x)(*((p if whole else alpha * p) + beta * q for p, q in zip(x, y, strict=True)))
+    """alpha x + beta y; alpha and beta are numbers, or one number per member."""
+    unscaled = isinstance(alpha, float) and alpha == 1
+    return type(x)(*((p if unscaled else alpha * p) + beta * q for p, q in zip(x, y, strict=True)))
 
 
 def newton_step(backend: Backend, x: Structure, inverse: Structure, mu: Array) -> Structure:
@@ -235,14 +235,14 @@ def odd_step(backend: Backend, x: Structure, a: float, b: float, c: float = 0.0)
 
 
 def polynomial_times(backend: Backend, x: Structure, e: Any, a: float, b: float, c: float) -> Structure:
-    """x (a I + b e + c e²) for an e = x² that is already known."""
-    short = isinstance(c, (int, float)) and c == 0
-    p = type(e)(*(b * block for block in e)) if short else combine(b, e, c, e.square())
+    """x (a I + b e + c e²) for a known e = x²."""
+    cubic = isinstance(c, (int, float)) and c == 0
+    p = type(e)(*(b * block for block in e)) if cubic else combine(b, e, c, e.square())
     return x.times(p.plus_identity(backend, a))
 
 
 def distance(backend: Backend, x: Structure, y: Structure) -> Array:
-    """The largest over the blocks of ‖x - y‖ / ‖y‖, blocks of zero not counted."""
+    """The largest ‖x - y‖ / ‖y‖ over the blocks, ‖x‖ for a block with y = 0."""
     xp, worst = backend.xp, None
     for p, q in zip(x, y, strict=True):
         size = backend.norm(q)

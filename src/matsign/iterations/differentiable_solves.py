@@ -1,8 +1,8 @@
-"""The linear equations that derivatives end in, as steps: each may stand in a rule, and be differentiated itself.
+"""The linear equations that derivatives end in, as operations: derivative rules call them, and they have derivatives.
 
 x = a⁻¹
 a x + x b = q           for a and b with their spectra in the right half plane
-a x + x a = q           the same with zero as a semisimple eigenvalue of a, for q that does not join its space to itself
+a x + x a = q           the same; a may have zero as a semisimple eigenvalue, if P q P = 0 for its projector P
 a x + x aᴴ + q = 0      for a stable a, the closed loop of a regulator
 a x aᴴ - x + q = 0      for an a inside the unit circle
 """
@@ -35,16 +35,16 @@ def inverse(backend: Backend, a: Array) -> Array:
 
 def sylvester_positive(backend: Backend, a: Array, b: Array, q: Array) -> Array:
     """x with a x + x b = q for a and b with their spectra in the right half plane."""
-    return apply(backend, _SEPARABLE, a, b, q)[0]
+    return apply(backend, _POSITIVE, a, b, q)[0]
 
 
 def sylvester_symmetric(backend: Backend, a: Array, q: Array) -> Array:
-    """x with a x + x a = q for an a as `mcsgn`, `sqrtm` and `matrix_abs` have it: spectrum on the right, or zero.
+    """x with a x + x a = q for an a from `mcsgn`, `sqrtm` or `matrix_abs`: spectrum in the right half plane, or zero.
 
-    Where a is singular, with P the projector on its null space, P q P is left out and P x P = 0. Those functions set what they
-    take for zero to zero, to n eps of the norm, and leave nothing else below √(n eps): `_zero` lies between.
+    Where a is singular, with the projector P on its null space, P q P is ignored and P x P = 0. In these functions a zero
+    eigenvalue is zero up to n eps ‖a‖, and all others are above √(n eps) ‖a‖: `_zero_threshold` lies between.
     """
-    return apply(backend, _FOLDED, a, q)[0]
+    return apply(backend, _SYMMETRIC, a, q)[0]
 
 
 _INVERSE = Operation(
@@ -59,7 +59,7 @@ _INVERSE = Operation(
 
 
 def _solve_positive(backend: Backend, a: Array, b: Array, q: Array) -> Solution:
-    # The sum is quick where the spectrum is not too wide, and Newton scales.
+    # The sum is fast if the spectrum is not too wide; for the other members Newton's method with scaling.
     found = two_sided_sylvester(backend, a, b, q[:, None], 20)
     if backend.unrolls_loops(q):
         return solution(backend, (_if_converged(backend, found),))
@@ -73,7 +73,7 @@ def _solve_positive(backend: Backend, a: Array, b: Array, q: Array) -> Solution:
 
 
 def _if_converged(backend: Backend, found: SmithSum) -> Array:
-    """The sum, or NaN where its steps were too few and there is no room for another method."""
+    """The sum, or NaN where it has not converged: for unrolled loops, without a second method."""
     x = found.x[:, 0]
     return backend.xp.where(broadcast_scalar(found.converged), x, backend.xp.full_like(x, math.nan))
 
@@ -89,8 +89,8 @@ def _positive_vjp(backend: Backend, value: Arrays, arrays: Arrays, cotangents: A
     return -(y @ adjoint(x)), -(adjoint(x) @ y), y
 
 
-_SEPARABLE = Operation(
-    "separable Sylvester equation",
+_POSITIVE = Operation(
+    "positive Sylvester equation",
     shapes_of("(n,n),(m,m),(n,m)"),
     shapes_of("(n,m)"),
     solve=_solve_positive,
@@ -101,24 +101,26 @@ _SEPARABLE = Operation(
 )
 
 
-def _zero(backend: Backend, a: Array) -> float:
-    """What counts as zero in an a that has been computed with what counts as zero set to zero."""
+def _zero_threshold(backend: Backend, a: Array) -> float:
+    """Eigenvalues of a below this times ‖a‖ count as zero."""
     return (a.shape[-1] * backend.eps(a)) ** 0.75
 
 
 def _solve_symmetric(backend: Backend, a: Array, q: Array) -> Solution:
-    def general(a: Array, q: Array) -> Array:
+    def by_sum(a: Array, q: Array) -> Array:
         found = two_sided_sylvester(backend, a, a, q[:, None], 20)
         if backend.unrolls_loops(q):
             return _if_converged(backend, found)
-        return backend.rare_cond(~found.converged, lambda a, q, x: slow(a, q), lambda a, q, x: x, a, q, found.x[:, 0])
+        return backend.rare_cond(
+            ~found.converged, lambda a, q, x: by_newton(a, q), lambda a, q, x: x, a, q, found.x[:, 0]
+        )
 
-    def slow(a: Array, q: Array) -> Array:
-        singular = ~(backend.norm(a) * backend.norm(backend.inv(a)) * _zero(backend, a) < 1)
-        return backend.masked_cond(singular, without_zero, lambda a, q: separable_sylvester(backend, a, a, q), a, q)
+    def by_newton(a: Array, q: Array) -> Array:
+        singular = ~(backend.norm(a) * backend.norm(backend.inv(a)) * _zero_threshold(backend, a) < 1)
+        return backend.masked_cond(singular, by_deflation, lambda a, q: separable_sylvester(backend, a, a, q), a, q)
 
-    def without_zero(a: Array, q: Array) -> Array:
-        zero = deflate(backend, a, _zero(backend, a))
+    def by_deflation(a: Array, q: Array) -> Array:
+        zero = deflate(backend, a, _zero_threshold(backend, a))
         p, rest = zero.projector, eye(backend, a) - zero.projector
         across = backend.inv(zero.matrix) @ rest
         x = separable_sylvester(backend, zero.matrix, zero.matrix, rest @ q @ rest)
@@ -126,18 +128,18 @@ def _solve_symmetric(backend: Backend, a: Array, q: Array) -> Solution:
         return backend.xp.where(broadcast_scalar(zero.sound), x, math.nan + 0 * x)
 
     if backend.on_cpu(q) and not backend.is_traced(q):
-        # Eigenvectors cost less than iterations there.
-        x = backend.masked_cond(is_hermitian(a), lambda a, q: _by_eigenvectors(backend, a, q), general, a, q)
+        # On a CPU eigenvectors cost less than iterations.
+        x = backend.masked_cond(is_hermitian(a), lambda a, q: _by_eigenvectors(backend, a, q), by_sum, a, q)
     else:
-        x = general(a, q)
+        x = by_sum(a, q)
     return solution(backend, (x,))
 
 
 def _by_eigenvectors(backend: Backend, a: Array, q: Array) -> Array:
-    """For a Hermitian a; zero in the entries that join its null space to itself."""
+    """For a Hermitian a, with P x P = 0 for the projector P on its null space."""
     values, v = backend.eigh(a)
     sums = values[:, :, None] + values[:, None, :]
-    sums = backend.xp.where(sums > _zero(backend, a) * values[:, -1:, None], sums, math.inf)
+    sums = backend.xp.where(sums > _zero_threshold(backend, a) * values[:, -1:, None], sums, math.inf)
     return v @ (adjoint(v) @ q @ v / sums) @ adjoint(v)
 
 
@@ -152,8 +154,8 @@ def _symmetric_vjp(backend: Backend, value: Arrays, arrays: Arrays, cotangents: 
     return -(y @ adjoint(x)) - adjoint(x) @ y, y
 
 
-_FOLDED = Operation(
-    "folded Sylvester equation",
+_SYMMETRIC = Operation(
+    "symmetric Sylvester equation",
     shapes_of("(n,n),(n,n)"),
     shapes_of("(n,n)"),
     solve=_solve_symmetric,
@@ -165,48 +167,48 @@ _FOLDED = Operation(
 
 
 def solve_stable_lyapunov(backend: Backend, a: Array, q: Array) -> Array:
-    """x with a x + x aᴴ + q = 0 for a stable a; NaN for another."""
+    """x with a x + x aᴴ + q = 0 for a stable a; NaN if a is not stable."""
     return apply(backend, _LYAPUNOV, a, q)[0]
 
 
 def solve_stable_stein(backend: Backend, a: Array, q: Array) -> Array:
-    """x with a x aᴴ - x + q = 0 for an a inside the unit circle; NaN for another."""
+    """x with a x aᴴ - x + q = 0 for an a with its spectrum inside the unit circle; NaN for any other a."""
     return apply(backend, _STEIN, a, q)[0]
 
 
 def _in_balanced_units(
-    solve: Callable[[Backend, Array, Array], ClosedLoopSolution], left: Callable[..., Array]
+    solve: Callable[[Backend, Array, Array], ClosedLoopSolution], residual: Callable[..., Array]
 ) -> Callable[..., Solution]:
-    """A solver in units of the states that balance a; `left` is what an x leaves of the equation."""
+    """A solver in units of the states that balance a; `residual(a, x, q)` is that of the equation."""
 
     def solve_balanced(backend: Backend, a: Array, q: Array) -> Solution:
         e = balancing.balancing_exponents(backend, a)
         outer = e[:, :, None] + e[:, None, :]
         a, q = balancing.rescale(backend, a, e), backend.ldexp(q, -outer)
         found = solve(backend, a, q)
-        x = _correct(backend, solve, left, a, q, found.x)
+        x = _correct(backend, solve, residual, a, q, found.x)
         return solution(backend, (backend.ldexp(x, outer),), Failure.NOT_CONVERGED, ~found.stable, found.doublings)
 
     return solve_balanced
 
 
-# So many roundings of q are left of the equation before x is corrected, and so many times.
-_LEFT, _CORRECTIONS = 1024, 4
+# x is corrected if its residual exceeds this times eps ‖q‖, and at most this often.
+_LARGE_RESIDUAL, _CORRECTIONS = 1024, 4
 
 
 def _correct(
     backend: Backend,
     solve: Callable[[Backend, Array, Array], ClosedLoopSolution],
-    left: Callable[..., Array],
+    residual: Callable[..., Array],
     a: Array,
     q: Array,
     x: Array,
 ) -> Array:
-    """x with corrections where it leaves much of q: closed loops far from normal magnify the rounding of a sum of powers."""
+    """x, corrected where its residual is large: a highly nonnormal a magnifies the rounding errors of a sum of powers."""
     for _ in range(0 if backend.is_traced(x) else _CORRECTIONS):
-        gap = left(a, x, q)
+        gap = residual(a, x, q)
         x = backend.masked_cond(
-            backend.norm(gap) > _LEFT * backend.eps(x) * backend.norm(q),
+            backend.norm(gap) > _LARGE_RESIDUAL * backend.eps(x) * backend.norm(q),
             lambda a, gap, x: x + solve(backend, a, gap).x,
             lambda a, gap, x: x,
             *(a, gap, x),
@@ -214,11 +216,11 @@ def _correct(
     return x
 
 
-def _lyapunov_gap(a: Array, x: Array, q: Array) -> Array:
+def _lyapunov_residual(a: Array, x: Array, q: Array) -> Array:
     return a @ x + x @ adjoint(a) + q
 
 
-def _stein_gap(a: Array, x: Array, q: Array) -> Array:
+def _stein_residual(a: Array, x: Array, q: Array) -> Array:
     return a @ x @ adjoint(a) - x + q
 
 
@@ -248,7 +250,7 @@ _LYAPUNOV = Operation(
     "Lyapunov equation of a closed loop",
     shapes_of("(n,n),(n,n)"),
     shapes_of("(n,n)"),
-    solve=_in_balanced_units(closed_loop_lyapunov, _lyapunov_gap),
+    solve=_in_balanced_units(closed_loop_lyapunov, _lyapunov_residual),
     tangent=_lyapunov_jvp,
     cotangent=_lyapunov_vjp,
     linear=True,
@@ -258,7 +260,7 @@ _STEIN = Operation(
     "Stein equation of a closed loop",
     shapes_of("(n,n),(n,n)"),
     shapes_of("(n,n)"),
-    solve=_in_balanced_units(closed_loop_stein, _stein_gap),
+    solve=_in_balanced_units(closed_loop_stein, _stein_residual),
     tangent=_stein_jvp,
     cotangent=_stein_vjp,
     linear=True,

@@ -1,7 +1,7 @@
 """Small linear matrix equations as one system for the entries of x: one LU factorisation, whatever the spectra are.
 
 An iteration takes a hundred array operations, and a Schur form one call a member; this takes twenty operations for a stack.
-What is left of the equation, and the solution for a random right-hand side by the same factors, tell whether to rely on it.
+The residual, and the solution for a random right-hand side with the same factors, tell whether x is reliable.
 The symmetric solution of a real equation has half as many unknowns: the entries on and below its diagonal.
 """
 
@@ -18,20 +18,20 @@ from matsign.iterations.refinement import total
 from matsign.linalg.separation import ROUNDINGS, may_be_singular
 from matsign.linalg.stacks import broadcast_scalar, far_exponent, plus_identity, probe_numbers
 
-# With more unknowns the factorisation of a member of a batch takes longer than a sum by doubling; one in complex numbers takes
-# four times as long.
-_MOST, _MOST_COMPLEX = 25, 9
+# With more unknowns than this the factorisation takes longer than a sum by doubling; in complex arithmetic it takes four times
+# as long.
+_MAX_UNKNOWNS, _MAX_UNKNOWNS_COMPLEX = 25, 9
 
 
 class SystemSolution(NamedTuple):
-    """x, and how near to a singular one the equation is at most, by the solution for a random right-hand side."""
+    """x, and an upper bound on the separation of the equation, from the solution for a random right-hand side."""
 
     x: Array
     least: Array
 
 
 class _Places(NamedTuple):
-    """Where among numbers that are at hand the entries of a system stand, and those of its right-hand side and of x."""
+    """Indices into the entries of a and b (`_with_zero`), q and the solution: for the system, its right-hand side and x."""
 
     system: Any
     right: Any
@@ -41,10 +41,10 @@ class _Places(NamedTuple):
 
 
 def has_few_unknowns(backend: Backend, q: Array, *, symmetric: bool = False) -> bool:
-    """Whether an equation with this right-hand side is one of those; with values, which NumPy has."""
+    """Whether an equation with this right-hand side has few unknowns; on NumPy only, where arrays have values."""
     n, m = q.shape[-2:]
     count = n * (n + 1) // 2 if symmetric else n * m
-    return backend.name == "numpy" and count <= (_MOST_COMPLEX if backend.is_complex(q) else _MOST)
+    return backend.name == "numpy" and count <= (_MAX_UNKNOWNS_COMPLEX if backend.is_complex(q) else _MAX_UNKNOWNS)
 
 
 def sylvester(backend: Backend, a: Array, b: Array, q: Array) -> SystemSolution:
@@ -67,17 +67,17 @@ def stein(backend: Backend, a: Array, q: Array, d: Array, *, symmetric: bool) ->
     places = _symmetric_places(n, stein=True) if symmetric else _stein_places(n)
     ik, jl, *other = places.system
     numbers = _with_zero(a)
-    moved = _take(numbers, ik) * _take(numbers.conj(), jl)
+    product = _take(numbers, ik) * _take(numbers.conj(), jl)
     if symmetric:
         il, jk = other
-        moved = moved + _take(numbers, il) * _take(numbers, jk)
-    return _solve_system(backend, plus_identity(backend, broadcast_scalar(d), -moved), q, places)
+        product = product + _take(numbers, il) * _take(numbers, jk)
+    return _solve_system(backend, plus_identity(backend, broadcast_scalar(d), -product), q, places)
 
 
 def reliable(backend: Backend, found: SystemSolution, operator: Array, q: Array, *others: Array) -> Array:
-    """Where x is right to working precision and the equation q + others = 0 surely not singular, `operator` being its size.
+    """Where x is right to working precision and the equation q + others = 0, with the norm `operator`, surely not singular.
 
-    In the caller's units: where the sizes of those leave no room for squares and their rounding errors, the answer is no.
+    The arrays are in the caller's units: False where squares of their norms may overflow or underflow.
     """
     sizes = [backend.norm(part) for part in (q, *others)]
     size_x, gap = backend.norm(found.x), backend.norm(total((q, *others)))
@@ -95,8 +95,8 @@ def _solve_system(backend: Backend, system: Array, q: Array, places: _Places) ->
     rights = np.empty((*system.shape[:-1], 2), q.dtype)
     rights[..., 0] = _take(q.reshape((*q.shape[:-2], -1)), places.right)
     rights[..., 1] = places.probe
-    found = np.take(backend.solve(system, rights), places.x, axis=-2).reshape((*q.shape, 2))
-    return SystemSolution(found[..., 0], places.size / backend.norm(found[..., 1]))
+    solutions = np.take(backend.solve(system, rights), places.x, axis=-2).reshape((*q.shape, 2))
+    return SystemSolution(solutions[..., 0], places.size / backend.norm(solutions[..., 1]))
 
 
 def _with_zero(*matrices: Array) -> Array:
@@ -121,46 +121,46 @@ def _sum(numbers: Array, places: _Places) -> Array:
 
 @functools.lru_cache(maxsize=32)
 def _sylvester_places(n: int, m: int) -> _Places:
-    """a ⊗ I + I ⊗ bᵀ among the entries of a and b."""
+    """a ⊗ I + I ⊗ bᵀ from entries of a and b."""
     i, j, k, h = _indices(np.arange(n * m), m)
     of_a, of_b, zero = i * n + k, n * n + h * m + j, n * n + m * m
     system = np.where(j == h, of_a, zero), np.where(i == k, of_b, zero)
-    return _whole(system, n, m)
+    return _unsymmetric_places(system, n, m)
 
 
 @functools.lru_cache(maxsize=32)
 def _stein_places(n: int) -> _Places:
     """a ⊗ conj(a) as products of entries of a."""
     i, j, k, h = _indices(np.arange(n * n), n)
-    return _whole((i * n + k, j * n + h), n, n)
+    return _unsymmetric_places((i * n + k, j * n + h), n, n)
 
 
-def _whole(system: tuple[Any, ...], n: int, m: int) -> _Places:
+def _unsymmetric_places(system: tuple[Any, ...], n: int, m: int) -> _Places:
     probe, everything = probe_numbers(n, m), np.arange(n * m)
     return _Places(system, everything, everything, probe.ravel(), float(np.linalg.norm(probe)))
 
 
 @functools.lru_cache(maxsize=32)
 def _symmetric_places(n: int, *, stein: bool) -> _Places:
-    """The same for x = xᵀ, by its entries (k, h) with k ≥ h, where (h, k) adds what it would have been multiplied with."""
+    """For x = xᵀ with the unknowns (k, h), k ≥ h, each with the sum of the coefficients of the entries (k, h) and (h, k)."""
     row, col = np.tril_indices(n)
     lower = row * n + col
     i, j, k, h = _indices(lower, n)
-    twice, zero = k != h, n * n
+    off_diagonal, zero = k != h, n * n
     system: tuple[Any, ...]
     if stein:
-        system = i * n + k, j * n + h, np.where(twice, i * n + h, zero), np.where(twice, j * n + k, zero)
+        system = i * n + k, j * n + h, np.where(off_diagonal, i * n + h, zero), np.where(off_diagonal, j * n + k, zero)
     else:
-        first = np.where(j == h, i * n + k, np.where(twice & (j == k), i * n + h, zero))
-        second = np.where(i == k, j * n + h, np.where(twice & (i == h), j * n + k, zero))
+        first = np.where(j == h, i * n + k, np.where(off_diagonal & (j == k), i * n + h, zero))
+        second = np.where(i == k, j * n + h, np.where(off_diagonal & (i == h), j * n + k, zero))
         system = first, second
-    whole = np.empty((n, n), np.intp)
-    whole[row, col] = whole[col, row] = np.arange(len(lower))
+    unknowns = np.empty((n, n), np.intp)
+    unknowns[row, col] = unknowns[col, row] = np.arange(len(lower))
     probe = probe_numbers(n, n) + probe_numbers(n, n).T
-    return _Places(system, lower, whole.ravel(), probe[row, col], float(np.linalg.norm(probe)))
+    return _Places(system, lower, unknowns.ravel(), probe[row, col], float(np.linalg.norm(probe)))
 
 
 def _indices(entries: Any, m: int) -> tuple[Any, Any, Any, Any]:
-    """(i, j, k, h): row and column of the entry that an equation is for, and of the unknown, for these entries of m columns."""
+    """(i, j, k, h): row and column of each equation's entry and of each unknown, from indices into a matrix of m columns."""
     i, j = np.divmod(entries, m)
     return i[:, None], j[:, None], i[None, :], j[None, :]

@@ -1,8 +1,8 @@
 """Coefficients of odd polynomial steps x ← a x + b x³ + c x⁵, as Python floats. No arrays.
 
 A schedule is designed once for an interval [l, 1] of singular values (or moduli of real eigenvalues), in plain numbers,
-by equioscillation: each step is the odd quintic nearest to 1 on the interval that the steps before it left. Choosing each
-step best for its own interval is best for all of them together (Amsel, Persson, Musco & Gower 2025, "The Polar Express").
+by equioscillation: each step is the odd quintic nearest to 1 on the image of the interval under the steps before it. Steps
+that are each optimal for their own interval are optimal together (Amsel, Persson, Musco & Gower 2025, "The Polar Express").
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-# How many designs are kept: a tolerance that changes with every call must not fill the memory.
-_KEPT = 1024
+# Designs in the cache: a tolerance that changes with every call must not fill the memory.
+_CACHE_SIZE = 1024
 
 
 def cached_design(design: Callable[P, R]) -> Callable[P, R]:
-    """As functools.cache, of which torch.compile takes the result as a constant instead of following the design."""
+    """As functools.cache, but torch.compile takes the result as a constant and does not trace the design."""
     known: dict[object, R] = {}
 
     @wraps(design)
     def cached(*args: P.args, **kwargs: P.kwargs) -> R:
         key = (args, tuple(sorted(kwargs.items())))
         if key not in known:
-            if len(known) >= _KEPT:
+            if len(known) >= _CACHE_SIZE:
                 known.clear()
             known[key] = design(*args, **kwargs)
         return known[key]
@@ -49,32 +49,32 @@ class Step(NamedTuple):
         return x * (self.a + x * x * (self.b + x * x * self.c))
 
 
-# The last steps: order three at 1, and the fall-back when an interval is already tiny.
+# Steps near 1: of order three, also the fallback for a tiny interval, and of order two.
 PADE = Step(15 / 8, -10 / 8, 3 / 8)
 POLISH = Step(1.5, -0.5)
 
-# 0 and 1 attract, √(2/3) between them does not: what was lifted goes to 1, what was noise goes to 0 cubically.
+# Its fixed points 0 and 1 attract, √(2/3) repels: values above √(2/3) converge to 1, values below it to 0, cubically.
 PURIFY = Step(0.0, 2.5, -1.5)
 DIVIDE = math.sqrt(2 / 3)
-# Purification takes over once the signal lies in this interval: from there no signal falls below the divide.
+# Purification starts when the singular values to keep lie in this interval: it then keeps them above √(2/3).
 LIFTED = (0.86, 1.14)
 
-# Below this fraction of the upper end the minimax step does not look: it would send large values to 8 l, and they would
-# come back with their rounding error multiplied. A wider fit at the low end costs about one step and no digits.
+# A minimax fit starts no lower than at this fraction of the upper end: a wider one would send large values to 8 l, and later
+# steps would magnify their rounding errors. This costs about one step and no digits.
 CUSHION = 0.1
 
-# Room above the interval, in units of rounding per step: x = u (1 + eps) is otherwise outside, where a quintic explodes. Sums of
-# equal terms round the same way every time, so that long ones need more.
+# Margin above the interval, in units of rounding per step: otherwise x = u (1 + eps) is outside, where a quintic diverges.
+# Rounding errors of a sum of equal terms have the same sign, so that long sums need more.
 HEADROOM = 8.0
 
 
-# With more headroom than this no schedule is designed: two steps later little would be left of an interval's symmetry.
+# With more headroom than this no schedule is designed: after two steps the interval would not be symmetric about 1.
 MOST_HEADROOM = 1 / 16
 
 
 @constant_when_compiled
 def headroom(eps: float, terms: int) -> float:
-    """By what share a step with sums of this many terms may end too high; a power of two, so that few schedules do for all."""
+    """The relative error upwards of a step with sums of this many terms; a power of two, so that few schedules suffice."""
     return eps * max(HEADROOM, power_of_two(terms) / 4)
 
 
@@ -88,7 +88,7 @@ def minimax_quintic(lower: float, upper: float) -> tuple[Step, float]:
 def _minimax(ratio: float) -> tuple[Step, float]:
     """The same on [ratio, 1]."""
     if 1 - ratio < 1e-3:
-        # The exchange loses its points to rounding here, and order three at the middle is as good.
+        # Rounding makes the exchange fail here, and the step of order three at the middle is as good.
         middle = 0.5 * (ratio + 1)
         step = Step(PADE.a / middle, PADE.b / middle**3, PADE.c / middle**5)
         return step, max(abs(1 - step(ratio)), abs(1 - step(1.0)))
@@ -121,7 +121,7 @@ def _interpolate(*points: float) -> tuple[Step, float]:
 
 def _advance(lower: float, upper: float, cushion: float) -> tuple[Step, float, float]:
     """The best step on [lower, upper], scaled so that its image is symmetric about 1, and that image."""
-    # Written so that all wide intervals ask for the fit on the same ratio, which is then known.
+    # All wide intervals have the same ratio, so that their fit is in the cache.
     ratio = max(lower / upper, cushion)
     fit, error = _minimax(ratio)
     step = Step(fit.a / upper, fit.b / upper**3, fit.c / upper**5)
@@ -133,10 +133,10 @@ def _advance(lower: float, upper: float, cushion: float) -> tuple[Step, float, f
 def _greedy(
     lower: float, upper: float, *, room: float, goal: float, cushion: float = CUSHION, count: int | None = None
 ) -> tuple[Step, ...]:
-    """The best step again and again, each on the image of the one before with `room` for rounding at both ends.
+    """Best steps, each for the image of the interval under the step before, widened by `room` for rounding at both ends.
 
-    It ends when that lies within `goal` of 1, or after `count` steps. Where `room` fills more than half of the goal, the image
-    has to lie within the other half: no further step would remove what rounding does in the last one.
+    It stops when the image lies within `goal` of 1, or after `count` steps. Where `room` is more than half of the goal, the
+    image must lie within the other half: no further step removes the rounding errors of the last one.
     """
     steps: list[Step] = []
     low, high = lower, upper
@@ -151,13 +151,13 @@ def _greedy(
 
 
 def longest(ratio: float, room: float, cushion: float = CUSHION) -> int:
-    """How many steps at most bring an interval whose ends have this ratio to within max(1e-15, 3 room³) of 1.
+    """A bound on the steps that bring an interval whose ends have this ratio to within max(1e-15, 3 room³) of 1.
 
     Let E(ρ) be the error of the best quintic on [ρ, 1], c the cushion or 0.1 if that is larger, and w = (1 - room)/(1 + room).
-    On the fitted interval p ≥ 1 - E(c), and below it p(x)/x falls, so that p(x) ≥ (1 - E(c)) x/c. While ρ < c, one step so
-    takes ρ to at least g w ρ with g = (1 - E(c)) / (c (1 + E(c))), which is 3.7 for c = 0.1; a smaller cushion is better
-    still, for the fit on [ρ, 1] has the largest ratio of all. From c on ρ goes to w (1 - E)/(1 + E): with room = 1/16 that
-    is 0.33, 0.73, 0.87, and the error after that below 3 room³; with none it is 0.38, 0.88, 0.9997, and two more reach rounding.
+    On the fitted interval p ≥ 1 - E(c), and below it p(x)/x decreases, so that p(x) ≥ (1 - E(c)) x/c. While ρ < c, one step
+    takes ρ to at least g w ρ with g = (1 - E(c)) / (c (1 + E(c))), which is 3.7 for c = 0.1; a smaller cushion gives more,
+    for the fit on [ρ, 1] gives the largest ratio of all. From c on ρ goes to w (1 - E)/(1 + E): with room = 1/16 that is 0.33,
+    0.73, 0.87, and the error is then below 3 room³; with room = 0 it is 0.38, 0.88, 0.9997, and two more steps reach rounding.
     """
     if not (ratio > 0 and 0 <= room <= MOST_HEADROOM):
         raise ValueError(
@@ -176,7 +176,7 @@ def polar_express(
 ) -> tuple[Step, ...]:
     """Quintic steps that bring [lower, upper] to within `tol` of 1, in arithmetic with unit roundoff `eps`, sums of `terms`.
 
-    What rounding leaves in the last step, at most `headroom`, comes on top of that.
+    The rounding error of the last step, at most `headroom`, is not part of `tol`.
 
     >>> from matsign.iterations.minimax import polar_express
     >>> steps = polar_express(1e-3, 1e-6, 1e-16)
@@ -193,14 +193,14 @@ def polar_express(
 
 @cached_design
 def _polar_express(lower: float, tol: float, eps: float, upper: float, cushion: float, room: float) -> tuple[Step, ...]:
-    # A schedule designed to tol exactly misses it by rounding; what is left above 1e-8 squares itself away in POLISH.
+    # A schedule designed for exactly tol would miss it by rounding; POLISH squares an error of up to 1e-8.
     goal = max(tol / 3, 1e-8 if tol < 1e-12 else 0.0, 64 * eps, 6 * room**3)
     steps = _greedy(lower, upper, room=room, goal=goal, cushion=cushion)
     return (*steps, POLISH) if tol < goal else steps
 
 
 def _room(eps: float, terms: int) -> float:
-    """The headroom of a schedule; a ValueError where rounding is so large that there is none."""
+    """The headroom of a schedule; a ValueError where rounding is too large for any schedule."""
     room = headroom(eps, terms)
     if room > MOST_HEADROOM:
         raise ValueError(
@@ -212,7 +212,7 @@ def _room(eps: float, terms: int) -> float:
 
 @constant_when_compiled
 def schedule_of_length(count: int, tol: float, eps: float, terms: int = 1) -> tuple[Step, ...]:
-    """The `count` steps that bring the widest interval [l, 1] to within `tol` of 1, but for rounding."""
+    """The `count` steps that bring the widest interval [l, 1] to within `tol` of 1, apart from rounding."""
     return _schedule_of_length(count, tol, eps, _room(eps, terms))
 
 
@@ -233,7 +233,7 @@ def _steps(*rows: tuple[float, float, float]) -> tuple[Step, ...]:
     return tuple(Step(*row) for row in rows)
 
 
-# Steps in use, as their authors give them; all want σmax ≤ 1, and the generated ones explode a little above it.
+# Published steps, with their authors' coefficients; all need σmax ≤ 1, and minimax steps diverge slightly above it.
 NAMED = {
     "muon": _steps((3.4445, -4.7750, 2.0315)) * 5,  # Keller Jordan (2024)
     "you": _steps(  # Jiacheng You (2024)
@@ -257,7 +257,7 @@ NAMED = {
         (3.2866, -2.4647, 0.5074),
         (2.2737, -1.6447, 0.4162),
     ),
-    "polar_express": (  # Amsel, Persson, Musco & Gower (2025), with their factor 1.01 of safety worked in
+    "polar_express": (  # Amsel, Persson, Musco & Gower (2025), their safety factor 1.01 included
         *(
             Step(a / 1.01, b / 1.01**3, c / 1.01**5)
             for a, b, c in _steps(
@@ -276,17 +276,17 @@ NAMED = {
 
 
 def max_on_unit_interval(steps: Sequence[Step], error: float) -> float:
-    """The largest value that some x in [0, 1] comes to if every step may leave it too large by this share."""
+    """The largest value that an x in [0, 1] reaches if every step may have this relative error upwards."""
     top = 1.0
     for step in steps:
-        top = (1 + error) * max(abs(step(x)) for x in (top, *_turns(step, top)))
+        top = (1 + error) * max(abs(step(x)) for x in (top, *_extrema(step, top)))
         if top > 100:
             return math.inf
     return top
 
 
-def _turns(step: Step, top: float) -> list[float]:
-    """Where in (0, top) the step has an extremum: a + 3 b x² + 5 c x⁴ = 0."""
+def _extrema(step: Step, top: float) -> list[float]:
+    """The extrema of the step in (0, top): a + 3 b x² + 5 c x⁴ = 0."""
     a, b, c = step.a, 3 * step.b, 5 * step.c
     if c == 0:
         squares = [-a / b] if b else []
@@ -300,19 +300,20 @@ def _turns(step: Step, top: float) -> list[float]:
 def lifting(rtol: float, eps: float, upper: float, terms: int = 1) -> tuple[Step, ...]:
     """Steps after which purification sends [rtol, upper] to 1 and [0, rtol) to 0.
 
-    They are designed for `rtol` rounded down to a power of two, so that few schedules do for all sizes; the first step takes
-    what is lacking, a factor in (1/2, 1], before its polynomial.
+    They are designed for `rtol` rounded down to a power of two, so that few schedules suffice for all sizes; the first step
+    multiplies x by the remaining factor, in (1/2, 1].
     """
-    cached = 2.0 ** math.floor(math.log2(rtol))
-    first, *others = _lifting(cached, eps, upper, _room(eps, terms))
-    t = cached / rtol
+    power = 2.0 ** math.floor(math.log2(rtol))
+    first, *others = _lifting(power, eps, upper, _room(eps, terms))
+    t = power / rtol
     return Step(first.a * t, first.b * t**3, first.c * t**5), *others
 
 
 @cached_design
 def _lifting(rtol: float, eps: float, upper: float, room: float) -> tuple[Step, ...]:
-    """The divide of a schedule for [l, upper] lies somewhat below l; with the number of steps fixed it rises with l, so l is
-    found by bisection, in scalars.
+    """By bisection in l: a schedule for [l, upper] sends some x < l to √(2/3), and that x is to be rtol.
+
+    For a fixed number of steps this x increases with l.
     """
 
     def lift(lower: float, count: int | None = None) -> tuple[Step, ...]:
@@ -322,12 +323,12 @@ def _lifting(rtol: float, eps: float, upper: float, room: float) -> tuple[Step, 
     low, high = rtol, 8 * rtol
     for _ in range(60):
         middle = math.sqrt(low * high)
-        low, high = (low, middle) if _divide(lift(middle, count), middle) > rtol else (middle, high)
+        low, high = (low, middle) if _preimage_of_divide(lift(middle, count), middle) > rtol else (middle, high)
     return lift(low, count)
 
 
-def _divide(steps: tuple[Step, ...], lower: float) -> float:
-    """The x below `lower`, where the composed steps still rise, that they send to √(2/3)."""
+def _preimage_of_divide(steps: tuple[Step, ...], lower: float) -> float:
+    """The x below `lower` that the steps send to √(2/3); there their composition increases."""
     low, high = 0.0, lower
     for _ in range(60):
         x = middle = (low + high) / 2

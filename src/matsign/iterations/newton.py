@@ -1,4 +1,4 @@
-"""Iterations that move a block structure to its sign, each written once for all structures."""
+"""Iterations from a block structure to its sign, each written once for all structures."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from matsign.iterations.block_structures import (
 from matsign.iterations.minimax import PADE, POLISH, PURIFY, Step
 from matsign.linalg.stacks import broadcast_scalar, safe_divisor
 
-# Newton hands over to products when the move of its last step is below this: with new = mu x + move, new² = I + move²
-# exactly, and order-three steps converge from there.
+# Polynomial steps follow Newton's when the change in its last step is below this: with new = mu x + change,
+# new² = I + change² exactly, and steps of order three converge from there.
 _HANDOVER = 0.5
 
 
 class Iterate(NamedTuple):
-    """Where an iteration ended: the structure, its steps, and how far its square was from I before the last one.
+    """The result of an iteration: the structure, the number of steps, and how far x² was from I before the last one.
 
-    Newton also tells the condition number of its start, and by how many factors of two it may have turned an eigenvalue
-    away from the imaginary axis: as many as there are digits means that rounding has chosen the side.
+    Newton also returns the condition number of its start, and the `doublings` of the angle between an eigenvalue and the
+    imaginary axis, at most: as many as the dtype has bits mean that rounding has decided the half plane.
     """
 
     value: Any
@@ -42,15 +42,15 @@ class Iterate(NamedTuple):
 
 
 def has_converged(backend: Backend, found: Iterate) -> Array:
-    """Which members arrived, and not by the choice of rounding."""
+    """Which members converged, to a sign that rounding has not decided."""
     return (found.defect < NEAR_SIGN) & (found.doublings < -0.6 * math.log2(backend.eps(found.value[0])))
 
 
 def newton(backend: Backend, x: Structure, limit: int = 0) -> Iterate:
-    """Newton's iteration with norm scaling (Higham 2008, section 5.5), finished by products alone.
+    """Newton's iteration with norm scaling (Higham 2008, section 5.5), followed by polynomial steps.
 
-    It takes at most `limit` inverses, by default as many as an eigenvalue at the distance of rounding from the imaginary
-    axis needs. It does not judge its result: a member without a sign ends anywhere; `has_converged` tells.
+    It takes at most `limit` inverses, by default as many as an eigenvalue within rounding of the imaginary axis needs. The
+    result is not checked, and arbitrary for a member without a sign: see `has_converged`.
     """
     xp, one = backend.xp, backend.ones(x[0])
     limit = limit or 8 - round(math.log2(backend.eps(x[0])))
@@ -61,15 +61,15 @@ def newton(backend: Backend, x: Structure, limit: int = 0) -> Iterate:
         inverse = x.inverse(backend)
         size, inverse_size = x.size(backend), inverse.size(backend)
         condition = xp.where(steps == 0, size * inverse_size, condition)
-        # At i y the angle to the axis grows by (y² + 1)/|y² - 1|: twofold far from 1, without bound near it, where the step
-        # before has cancelled and left an inverse larger than what went in.
-        grown = inverse_size / reach
-        doublings = doublings + 1 + xp.log2(xp.where(grown > 1, grown, xp.ones_like(grown)))
+        # A step multiplies the angle of an eigenvalue i y to the axis by (y² + 1)/|y² - 1|. This counts as a factor of 2, and
+        # more near y = 1, where x and its inverse cancel and the next inverse is larger than mu x was.
+        growth = inverse_size / reach
+        doublings = doublings + 1 + xp.log2(xp.where(growth > 1, growth, xp.ones_like(growth)))
         mu = xp.sqrt(inverse_size / size)
         new = newton_step(backend, x, inverse, mu)
         del inverse
         gap = combine(1.0, new, broadcast_scalar(-mu), x).size(backend)
-        # Where rounding alone is larger than the hand-over, no progress is the end.
+        # Where rounding alone exceeds _HANDOVER, stop at the first step without progress.
         stalled = (gap > 0.9 * last) & (gap < 0.01 * mu * size)
         active = (gap > _HANDOVER) & ~stalled & xp.isfinite(gap)
         return (new, steps + 1, gap, condition, mu * size, doublings), active
@@ -80,9 +80,9 @@ def newton(backend: Backend, x: Structure, limit: int = 0) -> Iterate:
 
 
 def finish(backend: Backend, x: Structure, steps: Array, limit: int = 6) -> Iterate:
-    """Order-three steps by products alone, from near the sign to it, until a step has nothing left to gain.
+    """Order-three steps by products alone, from near the sign to rounding.
 
-    A member so far from its sign that they would diverge is left as it is; its defect tells.
+    A member so far from its sign that they would diverge is not changed; its defect shows this.
     """
     xp, eps = backend.xp, backend.eps(x[0])
     enough = eps ** (1 / 3) / 4  # one more step cubes this below rounding
@@ -104,7 +104,7 @@ def finish(backend: Backend, x: Structure, steps: Array, limit: int = 6) -> Iter
 
 
 def _defect(backend: Backend, x: Structure, square: Any) -> Array:
-    """How far x² is from I: its size, and a corner that should vanish beside the corner of x."""
+    """How far x² is from I: the norm, or that of a corner of x² - I over that of x if it is larger."""
     gap = square.plus_identity(backend, -1.0)
     defect = gap.size(backend)
     if isinstance(x, (Triangular, Lyapunov)):  # the corner comes second in both
@@ -119,24 +119,24 @@ def run_schedule(backend: Backend, x: Structure, schedule: Iterable[Step]) -> St
 
 
 def purify(backend: Backend, x: Structure, steps: Array, limit: int = 30) -> Iterate:
-    """Send what lies above √(2/3) to 1 and what lies below to 0 (`schedules.PURIFY`), then polish."""
+    """Send singular values above √(2/3) to 1 and those below to 0 by the step `PURIFY`, then apply `POLISH`."""
     one = backend.ones(x[0])
     small = backend.eps(x[0]) ** (1 / 2) / 4
 
     def step(state: Any) -> Any:
         x, steps, _ = state
         new = odd_step(backend, x, *PURIFY)
-        moved = distance(backend, x, new)
-        return (new, steps + 1, moved), moved > small
+        change = distance(backend, x, new)
+        return (new, steps + 1, change), change > small
 
-    x, steps, moved = backend.loop(step, (x, steps, one), limit)
-    return Iterate(odd_step(backend, x, *POLISH), steps + 1, moved, math.nan * one, 0 * one)
+    x, steps, change = backend.loop(step, (x, steps, one), limit)
+    return Iterate(odd_step(backend, x, *POLISH), steps + 1, change, math.nan * one, 0 * one)
 
 
 def separable_sylvester(backend: Backend, a: Array, b: Array, q: Array) -> Array:
     """x with a x + x b = q for positive-stable a and b: the corner of the sign of [[-a, q], [0, b]] is 2 x.
 
-    This is the equation that every derivative and every correction step in the library ends in.
+    Every derivative and every correction step in the library ends in this equation.
     """
     return newton(backend, Triangular(-a, q, b)).value.c / 2
 
@@ -144,7 +144,7 @@ def separable_sylvester(backend: Backend, a: Array, b: Array, q: Array) -> Array
 def lyapunov_by_sign(backend: Backend, a: Array, q: Array) -> tuple[Iterate, Array]:
     """(found, x) with a x + x aᴴ = q for a stable `a`: the corner of the sign of [[a, -q], [0, -aᴴ]] is 2 x.
 
-    x means something only where ``settled(backend, found)`` and the trace of ``found.value.a``, the sign of a, is -n.
+    x is a solution only where ``has_converged(backend, found)`` and the trace of ``found.value.a``, the sign of a, is -n.
     """
     found = newton(backend, Lyapunov(a, -q))
     return found, found.value.q / 2

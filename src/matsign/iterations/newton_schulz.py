@@ -1,15 +1,15 @@
 """msign by a fixed number of odd polynomial steps, x ← a x + b x (xᴴx) + c x (xᴴx)², with as few flops as the shape allows.
 
-Square matrices take the steps as they stand, three products each. For tall ones (the Gram form) the polynomials act on R = xᴴx,
-which is small, and their product Q meets x only now and then: x ← x Q. That loses what R squares away, and rounding gives R
-negative eigenvalues that grow a² a step; before they or Q have grown too far for the accuracy that is asked for, Q is applied
-and R formed anew.
+Square matrices take the steps directly, three products each. For tall ones (the Gram form) the polynomials act on the small
+R = xᴴx, and their product Q is applied to x once in several steps: x ← x Q. R has the square of the condition number of x, and
+rounding gives it negative eigenvalues, which grow by a² a step; before they or Q are too large for the accuracy asked for, Q is
+applied and R computed again.
 
-The spectral norm that the first step wants is nearly free: R² is formed anyway, and no eigenvalue of it lies further above
-their mean than √(k - 1) standard deviations.
+The spectral norm for the first step is nearly free: R² is needed anyway, and the largest of its k eigenvalues is at most
+√(k - 1) standard deviations above their mean.
 
-In half precision, where a device has it, only the arrays are short: sums within a product are in single precision, and so is
-every number per matrix. The matrix is brought to size first and rounded then.
+In half precision, where a device has it, only matrices are in half precision: sums within a product are in single precision,
+and so is every number per matrix. The matrix is scaled first and rounded after that.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ from matsign.backends.constants import power_of_two
 from matsign.iterations.minimax import HEADROOM, Step, cached_design, headroom
 from matsign.linalg.stacks import adjoint, broadcast_scalar, safe_divisor, scale_to_unit, trace
 
-# Rows over columns from which small products make up for the large ones saved (measured in float32 on two cores).
+# From this ratio of rows to columns on the Gram form is faster (measured in float32 on two cores).
 _TALL = 1.75
-# Steps that are never worth a restart between them.
-_SHORT = 2
-# What of the tolerance may be noise in R, and what an error by the condition of Q.
+# The fewest steps between two computations of R.
+_MIN_SEGMENT = 2
+# Fractions of tol allotted to rounding errors in R, and to those from the condition of Q.
 _SHARE_OF_R, _SHARE_OF_Q = 0.05, 0.01
-# The same of all there is, before the last step in half precision.
-_SHARE_OF_SHORT = 0.01
-# Rows that are summed over in one piece: the rounding errors of a sum grow with its length, where all of its terms are equal
-# and a device adds them one by one.
+# The largest rounding error in R before the last step in half precision.
+_ERROR_IN_HALF = 0.01
+# Rows that are summed in one piece: the rounding errors of a sum grow with its length if its terms are equal and a device adds
+# them one by one.
 _PIECE = 2048
 # The unit of rounding of single precision, in which products of half precision are summed.
 _SINGLE = 2.0**-23
-# A Frobenius norm in here leaves room for the squares of R² in single precision, up and down.
+# With a Frobenius norm in this interval the squares of R² neither overflow nor underflow in single precision.
 _ROOM = (2.0**-8, 2.0**14)
 
 
@@ -44,12 +44,12 @@ Plan = tuple[float, tuple[Step, ...]]
 
 
 def orthogonal(backend: Backend, m: Array, plans: Sequence[Plan], *, tol: float, bounded: bool) -> tuple[Array, Array]:
-    """(x, steps): msign of m to about `tol`, for m with no more columns than rows, and how many steps it took.
+    """(x, steps): msign of m to about `tol`, for m with no more columns than rows, and the number of steps.
 
-    A plan is for a smallest singular value above its first number, in units of the bound on the largest; the plans go from
-    short to long, and where there is a choice the smallest singular value is bounded from below, at the price of an inverse
-    of R. The bound on the largest is Frobenius' or, `bounded`, the one above, between 1 and 1.6 times it on most spectra.
-    In half precision m is as `to_half` leaves it.
+    A plan is for matrices whose smallest singular value is above its first number, in units of the bound on the largest. The
+    plans go from few steps to many; with several, the smallest singular value is bounded from below, which costs an inverse
+    of R. The bound on the largest is the Frobenius norm or, if `bounded`, that from R², 1 to 1.6 times σmax on most spectra.
+    In half precision m comes from `to_half`.
     """
     half = is_half(backend, m)
     if not half:
@@ -58,7 +58,7 @@ def orthogonal(backend: Backend, m: Array, plans: Sequence[Plan], *, tol: float,
     square = backend.hermitian_product(gram, gram)
     exact, squared = (backend.astype(x, "float32") for x in (gram, square)) if half else (gram, square)
     size = backend.xp.sqrt(backend.xp.sqrt(_upper(backend, squared)) if bounded else trace(backend, exact).real)
-    # A matrix of rank one has all of its norm there, where polynomials are steepest: what is above it would explode.
+    # The singular value of a matrix of rank one equals the bound, above which polynomials diverge: leave room for rounding.
     size = size * (1 + 2 * headroom(*rounding(backend, m)))
     start = Start(m, gram, exact, squared, size)
     if len(plans) == 1:
@@ -67,10 +67,10 @@ def orthogonal(backend: Backend, m: Array, plans: Sequence[Plan], *, tol: float,
     return _by_shortest(backend, least, start, plans, tol)
 
 
-def to_half(backend: Backend, m: Array, short: str) -> Array:
-    """m in half precision, of a size that keeps R and R² in its range: R has eigenvalues of mean 1/√k and at most √k."""
+def to_half(backend: Backend, m: Array, half_dtype: str) -> Array:
+    """m in half precision, scaled so that R and R² are in its range: the eigenvalues of R have mean 1/√k and are at most √k."""
     m, size = _in_range(backend, m)
-    return backend.astype(m * broadcast_scalar(min(m.shape[-2:]) ** 0.25 / safe_divisor(backend, size)), short)
+    return backend.astype(m * broadcast_scalar(min(m.shape[-2:]) ** 0.25 / safe_divisor(backend, size)), half_dtype)
 
 
 def is_half(backend: Backend, m: Array) -> bool:
@@ -78,9 +78,9 @@ def is_half(backend: Backend, m: Array) -> bool:
 
 
 def rounding(backend: Backend, m: Array) -> tuple[float, int]:
-    """What steps on m may be off by, as a unit and how many of them a sum gathers, as a power of two.
+    """The rounding error of a step on m: its unit, and how many terms a sum accumulates, as a power of two.
 
-    In half precision that is four units a step, or what sums in single precision make of their length if that is more.
+    In half precision it is four units a step, or the rounding error of the sums in single precision if that is more.
     """
     long, eps = max(m.shape[-2:]), backend.eps(m)
     if is_half(backend, m):
@@ -91,20 +91,20 @@ def rounding(backend: Backend, m: Array) -> tuple[float, int]:
 
 
 def form(short: int, long: int) -> tuple[bool, int]:
-    """What the steps on a matrix and their order depend on, beside its shorter side.
+    """The properties of the shape, beside the shorter side, that the steps on a matrix depend on.
 
-    As long as rows or columns of zeros leave this as it is, they change an answer by rounding errors alone.
+    Added rows or columns of zeros that do not change them change an answer by rounding errors alone.
     """
     return long >= _TALL * short, long if long > 2 * _PIECE else power_of_two(max(long, round(4 * HEADROOM)))
 
 
 def _piece(m: Array) -> int:
-    """Rows of a tall matrix, or columns of a wide one, that are summed over in one piece: there is room for all the sums."""
+    """Rows of a tall matrix, or columns of a wide one, to sum in one piece: so many that all sums are no larger than m."""
     return max(_PIECE, min(m.shape[-2:]))
 
 
 def _gram(backend: Backend, x: Array, shift: float = 0.0) -> Array:
-    """xᴴx + shift I, over long columns in pieces."""
+    """xᴴx + shift I, summed in pieces for long columns."""
     count, n, k = x.shape
     piece = _piece(x)
     if n <= 2 * piece or is_half(backend, x):
@@ -117,20 +117,20 @@ def _gram(backend: Backend, x: Array, shift: float = 0.0) -> Array:
 
 
 def _in_range(backend: Backend, m: Array) -> tuple[Array, Array]:
-    """m times a power of two, which changes no bit of what follows, only whether it overflows; and its norm."""
+    """m times a power of two, which prevents overflow and changes no other bit of the result; and its norm."""
 
-    def brought(m: Array, _: Array) -> tuple[Array, Array]:
+    def scaled(m: Array, _: Array) -> tuple[Array, Array]:
         m, _ = scale_to_unit(backend, m)
         return m, backend.norm(m)
 
     size = backend.norm(m)
-    far = ~((size > _ROOM[0]) & (size < _ROOM[1]))
-    found: tuple[Array, Array] = backend.masked_cond(far, brought, lambda m, size: (m, size), m, size)
-    return found
+    outside = ~((size > _ROOM[0]) & (size < _ROOM[1]))
+    result: tuple[Array, Array] = backend.masked_cond(outside, scaled, lambda m, size: (m, size), m, size)
+    return result
 
 
 class Start(NamedTuple):
-    """A matrix m, R = mᴴm in its dtype, R and R² in one of at least 32 bits, and the bound on its norm."""
+    """A matrix m, R = mᴴm in the dtype of m, R and R² in a dtype of at least 32 bits, and the bound on the norm of m."""
 
     m: Array
     gram: Array
@@ -161,7 +161,7 @@ def _by_plan(backend: Backend, start: Start, plan: Plan, tol: float) -> tuple[Ar
         first = backend.astype(first, backend.dtype_name(m))
     if m.shape[-2] >= _TALL * m.shape[-1]:
         segments = (
-            _short_segments(chain, backend.eps(m)) if is_half(backend, m) else _segments(chain, tol, backend.eps(m))
+            _half_segments(chain, backend.eps(m)) if is_half(backend, m) else _segments(chain, tol, backend.eps(m))
         )
         return _in_gram_form(backend, m, gram, first, segments), count
     x = m @ first
@@ -171,7 +171,7 @@ def _by_plan(backend: Backend, start: Start, plan: Plan, tol: float) -> tuple[Ar
 
 
 class Link(NamedTuple):
-    """A step y ← y (a I + b S + c S²) with S = yᴴy, for y = t x; `slope` is that of x at zero."""
+    """A step y ← y (a I + b S + c S²) with S = yᴴy, for y = t x; `slope` is the coefficient a of the step for x."""
 
     a: float
     b: float
@@ -186,18 +186,18 @@ Chain = tuple[Link, ...]
 
 @cached_design
 def _monic(steps: tuple[Step, ...]) -> Chain:
-    """The steps in units in which c is 1, where squares can be completed: then all done to a matrix is products and diagonals.
+    """The steps in units with c = 1, where the square can be completed: only products and changes of diagonals remain.
 
-    With y ← y ρ p(yᴴy/t²) for ρ = t'/t that is t⁵ = c t', from the last step, which ends in t' = 1, to the first. A small c
-    would make a and the completed square cancel.
+    With y ← y ρ p(yᴴy/t²) and ρ = t'/t this requires t⁵ = c t', from the last step, with t' = 1, to the first. For a small c
+    this is not done, as a and the completed square would cancel.
     """
     links: list[Link] = []
     after = 1.0
     for a, b, c in reversed(steps):
         monic = c > 1e-6 and b * b <= 16 * abs(a) * c
         t = (c * after) ** 0.2 if monic else 1.0
-        grow = after / t
-        links.append(Link(grow * a, grow * b / t**2, 1.0 if monic else grow * c, t, a, monic))
+        ratio = after / t
+        links.append(Link(ratio * a, ratio * b / t**2, 1.0 if monic else ratio * c, t, a, monic))
         after = t
     return tuple(links[::-1])
 
@@ -205,13 +205,13 @@ def _monic(steps: tuple[Step, ...]) -> Chain:
 def _first(backend: Backend, gram: Array, square: Array, s: Array, link: Link) -> Array:
     """The factor of the first step, for y = t s m, with R and R² of m known."""
     s = link.t * s
-    by = s * s
-    even = broadcast_scalar(s * (link.b * by)) * gram + broadcast_scalar(s * (link.c * by * by)) * square
+    s2 = s * s
+    even = broadcast_scalar(s * (link.b * s2)) * gram + broadcast_scalar(s * (link.c * s2 * s2)) * square
     return backend.add_diagonal(even, link.a * s)
 
 
 def _shift(link: Link) -> float:
-    """What of I a step wants added to R: where c = 1 the square is completed, a I + b R + R² = (R + b/2 I)² + (a - b²/4) I."""
+    """The multiple of I to add to R: where c = 1 the square is completed, a I + b R + R² = (R + b/2 I)² + (a - b²/4) I."""
     return 0.5 * link.b if link.monic else 0.0
 
 
@@ -226,31 +226,31 @@ def _factor(backend: Backend, gram: Array, link: Link) -> Array:
 
 @cached_design
 def _segments(chain: Chain, tol: float, eps: float) -> tuple[Chain, ...]:
-    """The steps between one forming of R and the next: noise in R grows by a² a step, and with it the condition of Q by a."""
-    found: list[Chain] = []
-    start, grown = 0, 1.0
+    """The steps between two computations of R: rounding errors in R grow by a² a step, and the condition of Q by a."""
+    segments: list[Chain] = []
+    start, growth = 0, 1.0
     for k, link in enumerate(chain):
-        noise, loss = eps * grown**2, eps * grown * link.slope
-        if k - start >= _SHORT and (noise > _SHARE_OF_R * tol or loss > _SHARE_OF_Q * tol):
-            found.append(chain[start:k])
-            start, grown = k, 1.0
-        grown *= link.slope
-    return (*found, chain[start:])
+        noise, loss = eps * growth**2, eps * growth * link.slope
+        if k - start >= _MIN_SEGMENT and (noise > _SHARE_OF_R * tol or loss > _SHARE_OF_Q * tol):
+            segments.append(chain[start:k])
+            start, growth = k, 1.0
+        growth *= link.slope
+    return (*segments, chain[start:])
 
 
 @cached_design
-def _short_segments(chain: Chain, eps: float) -> tuple[Chain, ...]:
-    """The same where noise in R puts values so far over the top that the steps after it would let them explode.
+def _half_segments(chain: Chain, eps: float) -> tuple[Chain, ...]:
+    """The same in half precision, where errors in R make singular values so large that the next steps would diverge.
 
-    So R is formed anew for every step, but for the last one if the noise is small then.
+    So R is computed again for every step, except for the last one if the error is small then.
     """
-    joined = len(chain) >= _SHORT and 0.5 * eps * chain[-2].slope ** 2 < _SHARE_OF_SHORT
-    last = len(chain) - _SHORT if joined else len(chain)
-    return (*(chain[k : k + 1] for k in range(last)), *([chain[last:]] if joined else []))
+    join_last = len(chain) >= _MIN_SEGMENT and 0.5 * eps * chain[-2].slope ** 2 < _ERROR_IN_HALF
+    last = len(chain) - _MIN_SEGMENT if join_last else len(chain)
+    return (*(chain[k : k + 1] for k in range(last)), *([chain[last:]] if join_last else []))
 
 
 def _in_gram_form(backend: Backend, x: Array, gram: Array, factor: Array, segments: tuple[Chain, ...]) -> Array:
-    """The steps on x with R = xᴴx, of whose first the factor is known."""
+    """The steps on x with R = xᴴx; `factor` is that of the first step."""
     for k, segment in enumerate(segments):
         if k > 0:
             gram = _gram(backend, x, _shift(segment[0]))
@@ -260,7 +260,7 @@ def _in_gram_form(backend: Backend, x: Array, gram: Array, factor: Array, segmen
             if shift:
                 gram = backend.add_diagonal(gram, -shift * backend.ones(gram))
             shift = _shift(link)
-            # All of these are polynomials of one R, so that they commute and their products are Hermitian.
+            # All of these are polynomials in the same R, so that they commute and their products are Hermitian.
             gram = backend.hermitian_product(backend.hermitian_product(factor, gram), factor, shift)
             factor = _factor(backend, gram, link)
             q = backend.hermitian_product(q, factor)
@@ -269,7 +269,7 @@ def _in_gram_form(backend: Backend, x: Array, gram: Array, factor: Array, segmen
 
 
 def _upper(backend: Backend, a: Array) -> Array:
-    """The largest eigenvalue of a positive semidefinite matrix from above, from the mean of them and of their squares."""
+    """A bound on the largest eigenvalue of a positive semidefinite matrix, from the means of all and of their squares."""
     xp, k = backend.xp, a.shape[-1]
     mean, size = trace(backend, a).real / k, backend.norm(a)
     return mean + xp.sqrt((k - 1) * xp.maximum(size * size / k - mean * mean, xp.zeros_like(mean)))

@@ -1,4 +1,4 @@
-"""Iterative refinement of Sylvester equations a x + x b = q: from a rough solver to working precision."""
+"""Iterative refinement of Sylvester equations a x + x b = q: from an approximate solver to working precision."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from matsign.linalg.stacks import adjoint, broadcast_scalar, inner, safe_divisor
 
 
 class RefinedSolution(NamedTuple):
-    """A solution, what it leaves of the equation beside the moduli of the terms, and the separation of the equation."""
+    """A solution, its residual relative to the moduli of the terms, and the separation of the equation."""
 
     x: Array
     error: Array
@@ -29,15 +29,15 @@ def sylvester(
     q: Array,
     times: int,
 ) -> RefinedSolution:
-    """x from a rough solver and one for the adjoint equation, corrected up to `times` times with a and b themselves.
+    """x from approximate solvers of the equation and its adjoint, corrected up to `times` times by residuals with a and b.
 
-    The same must lead to a small error for a random right-hand side, by corrections that shrink: where it does not, the rough
-    solver is too far from a and b to tell whether their equation is singular, and a right-hand side may suit it by chance.
-    If the equation is singular, each correction is as large as the solution.
+    A random right-hand side must lead to a small error too, by corrections that decrease: otherwise the solver is too
+    inaccurate to tell whether the equation is singular, and q may suit it by chance. If the equation is singular, each
+    correction is as large as the solution.
     """
     x, error, _ = _correct(backend, solve, a, b, q, times)
-    _, probed, shrunk = _correct(backend, solve, a, b, random_right_side(backend, q), times)
-    error = backend.xp.where(shrunk < 0.5, backend.xp.maximum(error, probed), math.inf + 0 * error)
+    _, probe_error, ratio = _correct(backend, solve, a, b, random_right_side(backend, q), times)
+    error = backend.xp.where(ratio < 0.5, backend.xp.maximum(error, probe_error), math.inf + 0 * error)
     ah, bh = adjoint(a), adjoint(b)
     found = separation(
         backend,
@@ -51,7 +51,7 @@ def sylvester(
 def _correct(
     backend: Backend, solve: Callable[[Array], Array], a: Array, b: Array, q: Array, times: int
 ) -> tuple[Array, Array, Array]:
-    """(x, its error, the size of the first correction beside x), where each correction is kept if the error drops by it."""
+    """(x, its error, the norm of the first correction over that of x); a correction is kept if it reduces the error."""
     x = solve(q)
     gap, error = total(terms(a, b, q, x)), relative_gap(backend, terms, a, b, q, x)
     first = 0 * error
@@ -68,12 +68,12 @@ def _correct(
 
 
 def terms(a: Array, b: Array, q: Array, x: Array) -> Arrays:
-    """What should add up to zero."""
+    """The terms, which should add up to zero."""
     return q, -(a @ x), -(x @ b)
 
 
 def total(parts: Arrays) -> Array:
-    """The sum of the terms of an equation: what is left of it."""
+    """The sum of the terms of an equation: its residual."""
     first, *rest = parts
     for part in rest:
         first = first + part
@@ -81,29 +81,29 @@ def total(parts: Arrays) -> Array:
 
 
 def backward(backend: Backend, gap: Array, *parts: Array) -> Array:
-    """The backward error: the norm of what is left of an equation over the sum of those of its terms, each as it is evaluated."""
+    """The backward error: the norm of the residual over the sum of the norms of the terms as they are computed."""
     gap, *scaled, _ = scale_to_unit(backend, gap, *parts)
     return backend.norm(gap) / safe_divisor(backend, total(tuple(backend.norm(part) for part in scaled)))
 
 
 def rounding(backend: Backend, terms: Callable[..., Arrays], *arrays: Array) -> Array:
-    """By how much each entry of the sum of these terms may be off for each eps of rounding: the same sum of moduli."""
+    """A bound on the rounding error in each entry of the sum of these terms, in units of eps: the sum for the moduli."""
     return total(tuple(backend.xp.abs(part) for part in terms(*(backend.xp.abs(x) for x in arrays))))
 
 
 def relative_gap(backend: Backend, terms: Callable[..., Arrays], *arrays: Array) -> Array:
-    """What is left of an equation beside the moduli of its terms."""
+    """The norm of the residual over that of the sum for the moduli."""
     return backend.norm(total(terms(*arrays))) / safe_divisor(backend, backend.norm(rounding(backend, terms, *arrays)))
 
 
-# Sums by doubling leave up to 2 eps of the moduli of the terms on every ordinary equation, of whatever size.
+# Sums by doubling leave a residual of up to 2 eps of the moduli of the terms, on ordinary equations of any size.
 _ROUNDINGS = 4
 
 
 def at_rounding(backend: Backend, terms: Callable[..., Arrays], *arrays: Array) -> Array:
-    """Whether an equation holds as well as it can: what is left is no more than the rounding of its terms, entry by entry.
+    """Whether the residual is no more than the rounding errors of the terms, computed entry by entry.
 
-    Beside norms of a and x alone, the small blocks of a stiff equation would not count.
+    By norms of a and x alone, errors in the small blocks of a stiff equation would not count.
     """
     parts = terms(*arrays)
     gap, enough = backend.norm(total(parts)), _ROUNDINGS * backend.eps(parts[0])
@@ -124,10 +124,10 @@ def in_callers_units(
     outer: Array | None,
     *arrays: Array,
 ) -> Array:
-    """x, found in units 2^outer smaller than the caller's, corrected to be as good in the caller's; None are those of everyone.
+    """x, computed in units 2^outer smaller than the caller's, corrected to be as accurate in the caller's (None: the same units).
 
-    What is small in the one may be large in the other, with an error as large as that of its neighbours. Each correction,
-    ``solve(gap, *arrays)`` for the sum of ``terms(x, *arrays)``, divides that by as much as the solver is exact.
+    An entry that is small in one may be large in the other, with the error of entries that were large. Each correction,
+    ``solve(gap, *arrays)`` for the sum of ``terms(x, *arrays)``, reduces it by the relative error of the solver.
     """
     if outer is None:
         return x
@@ -173,7 +173,7 @@ def each_in_callers_units(
 
 
 def solve_weighed(backend: Backend, outer: Array | None, *parts: Array) -> Arrays:
-    """What stands in units 2^outer smaller than the caller's with the weight that it has in the caller's, but for a factor."""
+    """Matrices in units 2^outer smaller than the caller's, brought to the caller's apart from a common factor."""
     if outer is None:
         return parts
     lower = outer - backend.xp.max(outer, axis=(-1, -2), keepdims=True)
@@ -181,13 +181,13 @@ def solve_weighed(backend: Backend, outer: Array | None, *parts: Array) -> Array
 
 
 def correction(backend: Backend, solved: Array) -> Array:
-    """The solution for what is left of an equation, (B, k, n, m) its first, lengthened by those for random rounding, the others.
+    """Of the solutions (B, k, n, m) the first, for the residual, enlarged by the norm of the others, for random rounding.
 
-    In a direction that rounding moves the solution in, and not against the correction. A single solution is all there is.
+    It is enlarged along the first of the others, with the sign that makes it longer. A single solution is returned as it is.
     """
     if solved.shape[1] == 1:
         return solved[:, 0]
-    step, shown = solved[:, 0], solved[:, 1]
+    step, direction = solved[:, 0], solved[:, 1]
     spread = backend.norm(solved[:, 1:])
-    spread = backend.xp.where(inner(backend, step, shown) < 0, -spread, spread)
-    return step + broadcast_scalar(spread / safe_divisor(backend, backend.norm(shown))) * shown
+    spread = backend.xp.where(inner(backend, step, direction) < 0, -spread, spread)
+    return step + broadcast_scalar(spread / safe_divisor(backend, backend.norm(direction))) * direction

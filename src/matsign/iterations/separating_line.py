@@ -1,8 +1,8 @@
 """Sylvester equations with a vertical line between the spectra of a and -b.
 
-With a shifted to one side of the imaginary axis and b to the other, x is a sum that doubles (`doubling.two_sided_sylvester`) and
-a corner of the sign of [[-a, q], [0, b]], for Newton's iteration. The line s is found by trying; the shift leaves the equation
-alone, (a - sI) x + x (b + sI) = q.
+With a and b shifted into one half plane, x is a sum (`smith.two_sided_sylvester`), and 2 x is a corner of the sign of
+[[-a, q], [0, b]], by Newton's iteration. The line Re z = s is found by trial; the shift does not change the equation,
+(a - sI) x + x (b + sI) = q.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from matsign.linalg.stacks import adjoint, broadcast_scalar, inner, plus_identit
 
 
 class LineSearchResult(NamedTuple):
-    """x, Newton's steps over all tries, whether there is a line, which one, and on which side of it a lies: 1 is right."""
+    """x, Newton's steps over all tries, whether a line was found, the line, and the side on which a lies (1: right)."""
 
     x: Array
     steps: Array
@@ -30,10 +30,10 @@ class LineSearchResult(NamedTuple):
 
 
 def likely_inseparable(backend: Backend, a: Array, b: Array) -> Array:
-    """Which pairs look so mixed that a search for a line would be wasted: the means of the spectra beside their spread.
+    """Which pairs probably have no line, judged by the means and standard deviations of the two spectra.
 
     The mean of k numbers on one side of a line is at least 1/√k of their standard deviation away from it, usually more. For
-    small matrices Schur vectors cost no more than a failed try, so there the pair must look well apart.
+    small matrices Schur vectors cost no more than a failed try, so that these must be farther apart.
     """
     n, m = a.shape[-1], b.shape[-1]
     apart = 1.0 if max(n, m) <= 64 else 2 / math.sqrt(max(n, m))
@@ -44,7 +44,7 @@ def likely_inseparable(backend: Backend, a: Array, b: Array) -> Array:
 
 
 def _real_part_deviation(backend: Backend, a: Array, mean: Array) -> Array:
-    """The standard deviation of the real parts of the eigenvalues, exact for normal matrices and above it for others."""
+    """The standard deviation of the real parts of the eigenvalues: exact for normal matrices, else an upper bound."""
     n = a.shape[-1]
     size = backend.norm(a)
     second = (_inner(backend, a, a) + size * size) / (2 * n)
@@ -55,9 +55,9 @@ def _real_part_deviation(backend: Backend, a: Array, mean: Array) -> Array:
 def find_separating_line(backend: Backend, a: Array, b: Array, q: Array, tries: int, limit: int) -> LineSearchResult:
     """Try lines between the spectra of a and -b until one separates them.
 
-    The means of the two spectra say which one lies left and between what the line must run. A try that fails still counts
-    the strays on either side, as traces of the converged blocks, and finds their mean: strays on both sides prove that no
-    line exists, strays of one spectrum move its bound to their mean.
+    The means of the two spectra tell which one is on the left, and the line lies between them. The traces of the converged
+    blocks of a try count the eigenvalues on the wrong side and give their mean: if both spectra have some, no line exists;
+    if one has, its bound moves to their mean.
     """
     xp, one = backend.xp, backend.ones(q)
     n, m = q.shape[-2:]
@@ -69,23 +69,26 @@ def find_separating_line(backend: Backend, a: Array, b: Array, q: Array, tries: 
         found = newton(backend, Triangular(-right_a, broadcast_scalar(side) * q, right_b), limit)
         s = found.value
         count_a, count_b = (n + _trace(backend, s.a)) / 2, (m - _trace(backend, s.b)) / 2
-        stray_a, stray_b = count_a > 0.5, count_b > 0.5
+        misplaced_a, misplaced_b = count_a > 0.5, count_b > 0.5
         sure = (
             has_converged(backend, found)
             & (_off_integer(backend, count_a) < 0.1)
             & (_off_integer(backend, count_b) < 0.1)
         )
-        # Means of the strays: of a where the first block stayed +1, of -b where the second stayed -1.
-        place_a = (_trace(backend, a) + _inner(backend, s.a, a)) / (2 * safe_divisor(backend, count_a))
-        place_b = -(_trace(backend, b) - _inner(backend, s.b, b)) / (2 * safe_divisor(backend, count_b))
-        moves_low = sure & xp.where(side > 0, stray_b, stray_a)
-        moves_high = sure & xp.where(side > 0, stray_a, stray_b)
-        place_low, place_high = xp.where(side > 0, place_b, place_a), xp.where(side > 0, place_a, place_b)
-        low = xp.where(moves_low, xp.maximum(line, place_low), low)
-        high = xp.where(moves_high, xp.minimum(line, place_high), high)
-        done = xp.astype(sure & ~stray_a & ~stray_b, line.dtype)
+        # Means of the misplaced eigenvalues: of a where the sign of the first block is +1, of -b where the second's is -1.
+        mean_wrong_a = (_trace(backend, a) + _inner(backend, s.a, a)) / (2 * safe_divisor(backend, count_a))
+        mean_wrong_b = -(_trace(backend, b) - _inner(backend, s.b, b)) / (2 * safe_divisor(backend, count_b))
+        moves_low = sure & xp.where(side > 0, misplaced_b, misplaced_a)
+        moves_high = sure & xp.where(side > 0, misplaced_a, misplaced_b)
+        mean_wrong_low, mean_wrong_high = (
+            xp.where(side > 0, mean_wrong_b, mean_wrong_a),
+            xp.where(side > 0, mean_wrong_a, mean_wrong_b),
+        )
+        low = xp.where(moves_low, xp.maximum(line, mean_wrong_low), low)
+        high = xp.where(moves_high, xp.minimum(line, mean_wrong_high), high)
+        done = xp.astype(sure & ~misplaced_a & ~misplaced_b, line.dtype)
         mixed = (moves_low & moves_high) | (low >= high)
-        # An eigenvalue on the line itself: step aside.
+        # If an eigenvalue lies on the line, try another line.
         next_line = xp.where(sure, (low + high) / 2, line + 0.382 * (high - line))
         next_line = xp.where(done > 0, line, next_line)
         state = (a, b, q, side, low, high, next_line, s.c / 2, steps + found.steps, done)
@@ -106,7 +109,7 @@ def _line_between_means(backend: Backend, a: Array, b: Array) -> tuple[Array, Ar
 
 
 def solve_by_doubling(backend: Backend, a: Array, b: Array, q: Array, limit: int) -> tuple[LineSearchResult, Array]:
-    """x by doubling the sum that the line between the means makes of the equation, and where that equation may be singular."""
+    """x as a sum, after the shift by the line between the means, and where the equation may be singular."""
     side, _, _, line = _line_between_means(backend, a, b)
     found, growth = _sum_on_line(backend, a, b, q, line, side, limit)
     limit = ROUNDINGS * backend.eps(a) * (backend.norm(a) + backend.norm(b))
@@ -116,7 +119,7 @@ def solve_by_doubling(backend: Backend, a: Array, b: Array, q: Array, limit: int
 
 
 def shift_to_line(backend: Backend, a: Array, b: Array) -> tuple[Array, Array, Array]:
-    """(a - s I, b + s I, side) about the line between the means, both times the side, which is that of a."""
+    """(side (a - s I), side (b + s I), side) for the line s between the means; side is 1 where a is on the right, else -1."""
     side, _, _, line = _line_between_means(backend, a, b)
     return (*_shift_and_turn(backend, a, b, line, side), side)
 
@@ -132,7 +135,7 @@ def _sum_on_line(
 
 
 def _shift_and_turn(backend: Backend, a: Array, b: Array, line: Array, side: Array) -> tuple[Array, Array]:
-    """a - line I and b + line I with both spectra in the right half plane."""
+    """side (a - line I) and side (b + line I): both spectra are in the right half plane if the line separates them."""
 
     def shift_members(a: Array, b: Array, line: Array, side: Array) -> tuple[Array, Array]:
         return broadcast_scalar(side) * plus_identity(backend, -broadcast_scalar(line), a), broadcast_scalar(
@@ -143,10 +146,10 @@ def _shift_and_turn(backend: Backend, a: Array, b: Array, line: Array, side: Arr
 
 
 def unproven_line(backend: Backend, found: LineSearchResult, a: Array, b: Array) -> Array:
-    """Where nothing proves yet that the equation with this line is not singular.
+    """Where it is not yet proved that the equation is not singular.
 
-    A proof are fields of values of a and -b on two sides of the line: half the distance between them, √eps of the size, is
-    below half the separation.
+    It is not if the fields of values of a and -b lie on the two sides of the line, each √eps of the norms away from it: the
+    separation is at least the distance between them.
     """
     distance = math.sqrt(backend.eps(a)) * (backend.norm(a) + backend.norm(b))
     a, b = _shift_and_turn(backend, a, b, found.line, found.side)

@@ -1,8 +1,8 @@
 """Several right-hand sides of one large equation, and its separation, from the powers of a single sum.
 
-What `iterations.smith` adds up for one right-hand side, Σ cᵏ (s u q v) dᵏ, costs two products a step for each further one once
-the powers c, c², c⁴, … are there, a fraction of a Schur form; so do the solutions of the adjoint equation, whose powers are the
-adjoint ones. For the certificates of large matrices, member by member and not under a trace.
+With the powers c, c², c⁴, … that `iterations.smith` needs for one right-hand side, the sum Σ cᵏ (s u q v) dᵏ for another costs
+two products a step, a fraction of a Schur form; so does the adjoint equation, with the adjoint powers. This serves the
+certificates of large matrices, one member at a time, and not in a traced program.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from matsign.linalg.stacks import adjoint, broadcast_scalar, plus_identity, trac
 # Up to this size a Schur form costs no more.
 SMALL = 64
 
-# Sums with more steps are left to Schur vectors, as they are where an equation is solved.
-_MOST = 12
+# Equations that need more steps are left to Schur vectors, as in the solvers.
+_MAX_STEPS = 12
 
 
 class PowerSums(NamedTuple):
-    """x = Σ cᵏ (scale u q v) dᵏ, with the powers of c and d to 1, 2, 4, …; where u and v are None they are the identity.
+    """x = Σ cᵏ (scale u q v) dᵏ, with the powers 1, 2, 4, … of c and d; None for u and v is the identity.
 
-    `growth` is that of `doubling.Sum`, infinite where there is no sum.
+    `growth` is that of `SmithSum`, infinite where the sum does not converge.
     """
 
     left: list[Array]
@@ -52,14 +52,16 @@ class PowerSums(NamedTuple):
         return self.scale * (y if self.u is None else adjoint(self.u) @ y @ adjoint(self.v))
 
     def is_reliable(self, backend: Backend, limit: Array) -> bool:
-        """Whether the sum is there and its equation surely is not singular to within `limit`, a separation."""
-        return len(self.left) <= _MOST and not bool(may_be_singular(backend, 1 / self.growth, self.left[0], limit)[0])
+        """Whether the sum converges and the separation of its equation is surely above `limit`."""
+        return len(self.left) <= _MAX_STEPS and not bool(
+            may_be_singular(backend, 1 / self.growth, self.left[0], limit)[0]
+        )
 
     def responses(self, backend: Backend, rights: Array, least: Array | None) -> tuple[Array, Array]:
         """(solutions, separation) for right-hand sides (1, k, n, m); the last one should be partly random.
 
-        The separation is estimated from above, by how much its solution is larger than itself, and by `least`: what is known of
-        it already, or else what the solution of the adjoint equation for that solution shows.
+        The separation is estimated from above, by the norm of the last right-hand side over that of its solution and by `least`,
+        an earlier estimate, or without one by the adjoint equation with this solution on the right.
         """
         solved = [self.solve(backend, rights[:, k]) for k in range(rights.shape[1])]
         size = backend.norm(solved[-1])
@@ -86,7 +88,7 @@ def stein(backend: Backend, a: Array, d: Array) -> PowerSums:
 
 
 def sylvester(backend: Backend, a: Array, b: Array) -> PowerSums:
-    """For a x + x b = q with a vertical line halfway between the means that parts the spectra of a and -b."""
+    """For a x + x b = q where the vertical line halfway between the means separates the spectra of a and -b."""
     a, b, side = shift_to_line(backend, a, b)
     p = broadcast_scalar(
         backend.xp.exp((backend.log_determinant(a) + backend.log_determinant(b)) / (a.shape[-1] + b.shape[-1]))
@@ -102,12 +104,12 @@ def _one_sided(backend: Backend, c: Array, m: Array | None, scale: Array) -> Pow
 
 
 def _powers(backend: Backend, c: Array, d: Array | None, u: Array | None, v: Array | None, scale: Array) -> PowerSums:
-    """The powers, for as long as `doubling` takes them; d is None for the adjoint of c."""
+    """The powers, up to the `limits` of `iterations.smith`; d is None for the adjoint of c."""
     small, large, _ = limits(backend, c)
     left, right = [c], [] if d is None else [d]
     size = backend.norm(c) * backend.norm(c if d is None else d)
     growth = 1 + size
-    while len(left) <= _MOST and bool(((size > small**2) & (size < large**2))[0]):
+    while len(left) <= _MAX_STEPS and bool(((size > small**2) & (size < large**2))[0]):
         c = c @ c
         left.append(c)
         if d is not None:

@@ -1,9 +1,9 @@
 """Squared Smith iteration: x = Σ cᵏ q (cᵏ)ᴴ by doubling the number of terms, with three products a step and no inverse.
 
 The sum solves x - c x cᴴ = q and converges where every eigenvalue of c lies inside the unit circle. The Cayley transform
-brings a x + x aᴴ = q into this form with one inverse: with m = (a - p I)⁻¹ and c = I + 2p m, x - c x cᴴ = -2p m q mᴴ. It takes
-the left half plane to the inside of the circle, and squaring c is what a Newton step does to the sign of a (R. A. Smith 1968;
-Davison & Man 1968). The Sylvester equation a x + x b = q has two transforms, and the sum Σ cᵏ q dᵏ.
+brings a x + x aᴴ = q into this form with one inverse: with m = (a - p I)⁻¹ and c = I + 2p m, x - c x cᴴ = -2p m q mᴴ. It maps
+the left half plane to the inside of the circle, and squaring c corresponds to a Newton step for the sign of a (R. A. Smith
+1968; Davison & Man 1968). The Sylvester equation a x + x b = q has two transforms, and the sum Σ cᵏ q dᵏ.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from matsign.linalg.stacks import adjoint, broadcast_scalar, broadcast_to_rank, 
 
 
 class SmithSum(NamedTuple):
-    """Where a doubling ended: the sum, its steps, whether the powers of c went to zero soon enough to be trusted, and a growth.
+    """The sum, the number of steps, whether the powers of c vanished soon enough to be reliable, and the growth.
 
-    That is an estimate from above of how much larger than its right-hand side a sum can be: of Σ ‖cᵏ‖ ‖dᵏ‖, with the powers of
-    two in place of the powers up to the next. The equation is no nearer to a singular one than its reciprocal.
+    The growth is an estimate from above of how much larger than its right-hand side a sum can be, Σ ‖cᵏ‖ ‖dᵏ‖ with each k
+    rounded down to a power of two. Its reciprocal is a lower bound on the separation.
     """
 
     x: Array
@@ -39,19 +39,19 @@ class Cayley(NamedTuple):
 
 
 def limits(backend: Backend, c: Array) -> tuple[float, float, int]:
-    """(small, large, steps): where the powers of c have vanished, where they are lost, and when rounding has had its say.
+    """(small, large, steps): norms at which the powers of c have vanished or grown too much, and the most steps.
 
-    With ‖c‖ ≤ small the terms after the next are below rounding. Beyond `large` nothing of half the digits is left. An
-    eigenvalue that takes more steps is as near the unit circle as rounding could have put it.
+    With ‖c‖ ≤ small the terms after the next are below rounding. Above `large` less than half of the digits is left. An
+    eigenvalue that takes more steps is within rounding of the unit circle.
     """
     eps = backend.eps(c)
     return (eps / 2) ** 0.25, eps**-0.5, -round(math.log2(eps)) - 4
 
 
 def smith(backend: Backend, like: Array, start: Callable[[], tuple[Array, Array]]) -> SmithSum:
-    """x with x - c x cᴴ = q for a c inside the unit circle; a member that has another c is not converged.
+    """x with x - c x cᴴ = q for a c with its spectrum inside the unit circle; for any other c it does not converge.
 
-    Where nobody else holds the (c, q) that `start` makes, they are let go of on the way.
+    The (c, q) that `start` returns are freed during the iteration if the caller keeps no reference.
     """
     found = smith_each(backend, like, start)
     return found._replace(x=found.x[0])
@@ -61,13 +61,13 @@ def smith_each(backend: Backend, like: Array, start: Callable[[], tuple[Array, .
     """The same for several right-hand sides that share the powers of c: (c, *qs) from `start`, and a tuple for x."""
     small, large, limit = limits(backend, like)
 
-    def added(c: Array, xs: tuple[Array, ...]) -> tuple[Array, ...]:
+    def add_terms(c: Array, xs: tuple[Array, ...]) -> tuple[Array, ...]:
         return tuple(backend.addmm(1.0, x, 1.0, c @ x, adjoint(c)) for x in xs)
 
     def step(state: Any) -> Any:
         c, xs, power, size, growth = state
         del state
-        xs = added(c, xs)
+        xs = add_terms(c, xs)
         c = c @ c
         growth = growth + power * (size * size)
         size = backend.norm(c)
@@ -78,8 +78,8 @@ def smith_each(backend: Backend, like: Array, start: Callable[[], tuple[Array, .
         return c, xs, one, backend.norm(c), one
 
     c, xs, power, size, growth = backend.loop(step, begin(*start()), limit)
-    # The power is 2 to the number of steps in the loop; its exponent one more.
-    return SmithSum(added(c, xs), backend.exponent(power), size <= small, growth + power * (size * size))
+    # The power is 2^k after k steps in the loop, and its exponent k + 1: the last addition is a step, too.
+    return SmithSum(add_terms(c, xs), backend.exponent(power), size <= small, growth + power * (size * size))
 
 
 def cayley(backend: Backend, a: Array) -> Cayley:
@@ -106,15 +106,15 @@ def one_sided_lyapunov(backend: Backend, a: Array, q: Array) -> SmithSum:
 
 
 def two_sided_sylvester(backend: Backend, a: Array, b: Array, q: Array, limit: int = 0) -> SmithSum:
-    """x with a x + x b = q, for right-hand sides (B, k, n, m), where a circle about a point of the right half plane separates
+    """x with a x + x b = q for right-hand sides (B, k, n, m), where a circle about a point of the right half plane separates
     the spectrum of a from that of -b.
 
-    With the one to the right of the imaginary axis and the other to the left there is one.
+    There is one if a has its spectrum in the right half plane and -b in the left.
     """
     xp, same = backend.xp, b is a
     small, large, most = limits(backend, a)
-    volume = 2 * backend.log_determinant(a) if same else backend.log_determinant(a) + backend.log_determinant(b)
-    p = xp.exp(volume / (a.shape[-1] + b.shape[-1]))
+    log_det = 2 * backend.log_determinant(a) if same else backend.log_determinant(a) + backend.log_determinant(b)
+    p = xp.exp(log_det / (a.shape[-1] + b.shape[-1]))
 
     def term(x: Array, c: Array, d: Array) -> Array:
         return c[..., None, :, :] @ x @ d[..., None, :, :]

@@ -1,8 +1,8 @@
 """Squared Smith iteration on factors: z with z zᴴ = Σ cᵏ b bᴴ (cᵏ)ᴴ, the sum itself never formed.
 
-One step of doubling puts c z beside z and squares c. Orthogonal transformations then compress the columns to as many as
-rounding can tell from zero, which for few columns of b are few (Penzl 1999; Benner & Quintana-Ortí 1999). A factor has
-half the range of exponents of its product: what is below rounding in z is below its square in z zᴴ.
+One step of doubling appends c z to z and squares c. Orthogonal transformations then compress z to its numerical rank, which
+is small if b has few columns (Penzl 1999; Benner & Quintana-Ortí 1999). z resolves what z zᴴ cannot: relative to the largest,
+eps in z is eps² in z zᴴ.
 """
 
 from __future__ import annotations
@@ -14,15 +14,12 @@ from matsign.backends import Backend
 from matsign.iterations.smith import limits
 from matsign.linalg.stacks import adjoint, broadcast_scalar
 
-# From this size on members are worked on one at a time, each with as many columns as it needs.
+# From this size on members are computed one at a time, each with as many columns as it needs.
 _LARGE = 64
 
 
 class Factors(NamedTuple):
-    """The factors (B, n, n) with zero columns at the end, the steps, whether the powers of c went to zero, and the growth.
-
-    The last is that of the sum (`doubling.Sum`).
-    """
+    """The factors (B, n, n) with zero columns at the end; steps, convergence and growth as for a `SmithSum`."""
 
     z: tuple[Array, ...]
     steps: Array
@@ -31,7 +28,7 @@ class Factors(NamedTuple):
 
 
 def smith_factors(backend: Backend, c: Array, starts: tuple[Array, ...], duals: tuple[bool, ...]) -> Factors:
-    """A factor for each start b; where `duals` says so, it is the one with cᴴ in place of c."""
+    """A factor for each start b, with cᴴ in place of c where `duals` is true."""
     if backend.is_traced(c) or c.shape[-1] < _LARGE:
         return _batched_factors(backend, c, starts, duals)
     parts = [_member_factors(backend, c[k : k + 1], tuple(b[k : k + 1] for b in starts), duals) for k in range(len(c))]
@@ -77,7 +74,7 @@ def _member_factors(backend: Backend, c: Array, starts: tuple[Array, ...], duals
 
 
 def _limits(backend: Backend, c: Array) -> tuple[float, float, int]:
-    """As for the sum; but there is no other method, so powers that grow for a while get the benefit of the doubt."""
+    """As for the sum; but there is no other method, so that the powers may grow to 1/eps before they vanish."""
     small, _, limit = limits(backend, c)
     return small, 1 / backend.eps(c), limit
 
@@ -87,7 +84,7 @@ def _double(backend: Backend, c: Array, z: Array, dual: bool) -> Array:
 
 
 def _compress(backend: Backend, z: Array) -> Array:
-    """A factor of z zᴴ with as many columns as it has singular values above rounding, or n where that may save nothing."""
+    """A factor of z zᴴ: triangular if z has more columns than rows, else one column for each singular value above rounding."""
     return _triangular(backend, z) if z.shape[-1] > z.shape[-2] else _trim(backend, principal(backend, z))
 
 
@@ -112,7 +109,7 @@ def principal(backend: Backend, z: Array) -> Array:
 
 
 def zero_nonfinite_members(backend: Backend, x: Array) -> Array:
-    """Zeros for members that have no answer: no LAPACK routine ever sees a NaN."""
+    """Members that hold NaN or infinity replaced by zero, before a call of LAPACK."""
     return backend.xp.where(broadcast_scalar(backend.xp.isfinite(x).all((-1, -2))), x, backend.xp.zeros_like(x))
 
 
@@ -126,7 +123,7 @@ def phases(backend: Backend, z: Array) -> Array:
 
 
 def width(backend: Backend, z: Array) -> int:
-    """How many columns are not zero in some member; at least one, so that a member without an answer can show it."""
+    """How many columns are not zero in some member; at least one, so that a member without an answer can hold NaN."""
     if 0 in z.shape:
         return int(z.shape[-1])
     used = (backend.xp.isfinite(z) & (z != 0)).reshape((-1, z.shape[-1])).any(0)
@@ -138,7 +135,7 @@ def _trim(backend: Backend, z: Array) -> Array:
 
 
 def _pad(backend: Backend, z: Array, n: int) -> Array:
-    """z with n columns, zeros at the end, or without some of its zeros there."""
+    """z with n columns: zero columns are added or removed at the end."""
     if z.shape[-1] >= n:
         return z[..., :n]
     return backend.xp.concat([z, backend.zeros((len(z), z.shape[-2], n - z.shape[-1]), z)], axis=-1)

@@ -1,11 +1,11 @@
-"""The structure-preserving doubling of symplectic pencils, and the closed loops that come out of it.
+"""Structure-preserving doubling of symplectic pencils, and Lyapunov and Stein equations with a closed loop.
 
-Doubling (Anderson 1978; Chu, Fan, Lin & Wang 2004) does for the pencil
+Doubling (Anderson 1978; Chu, Fan, Lin & Wang 2004) replaces the pencil
 
     [[a, 0], [-h, I]] - λ [[I, g], [0, aᴴ]]
 
-what squaring does for a matrix: it squares the eigenvalues and keeps the form. h moves to the stabilising solution of
-x = h + aᴴ x (I + g x)⁻¹ a, quadratically, and a shrinks to zero exactly when the closed loop is stable.
+by one of the same form with the squares of the eigenvalues. h converges to the stabilising solution of
+x = h + aᴴ x (I + g x)⁻¹ a, quadratically, and a converges to zero if and only if the closed loop is stable.
 """
 
 from __future__ import annotations
@@ -31,21 +31,21 @@ class Symplectic(NamedTuple):
 
 
 def double(backend: Backend, like: Array, start: Callable[[], Symplectic]) -> tuple[Array, Array]:
-    """(x, steps): h of the pencil doubled until it moves no more. A pencil that nobody else holds is let go of on the way."""
+    """(x, steps): h after doubling to convergence. The pencil from `start` is freed if the caller keeps no reference."""
     xp, one, eps = backend.xp, backend.ones(like), backend.eps(like)
-    # With a small, what is still to come is about the square of this, and one step of Newton squares that.
+    # If a is small, the next change is about the square of this, and one step of Newton's method squares that.
     enough = eps**0.25 / 4
 
     def step(state: Any) -> Any:
         (a, g, h), steps, before = state
         del state
         w = backend.inv(plus_identity(backend, 1.0, g @ h))
-        move = hermitian(adjoint(a) @ (h @ (w @ a)))
+        change = hermitian(adjoint(a) @ (h @ (w @ a)))
         w = a @ w
         g = backend.addmm(1.0, g, 1.0, w @ g, adjoint(a))
-        new = Symplectic(w @ a, g, h + move)
-        gap, size = backend.norm(move) / backend.norm(new.h), backend.norm(new.a)
-        # A mode near the boundary moves h by little and for long: a small move is the end only where moves shrink fast.
+        new = Symplectic(w @ a, g, h + change)
+        gap, size = backend.norm(change) / backend.norm(new.h), backend.norm(new.a)
+        # An eigenvalue near the unit circle changes h little but for many steps: stop only where changes decrease fast.
         slow = (gap > enough) | (size > 0.01) | (gap > 0.05 * before)
         return (new, steps + 1, gap), slow & (gap > eps / 4) & xp.isfinite(gap)
 
@@ -53,13 +53,13 @@ def double(backend: Backend, like: Array, start: Callable[[], Symplectic]) -> tu
     return h, steps
 
 
-# Doubling steps from which the spectrum is so wide, or so near the axis, that the sign iteration may do better.
+# With this many doubling steps the spectrum is so wide, or so near the axis, that the sign iteration may be more accurate.
 _SLOW = 18
 
 
 class ClosedLoopSolution(NamedTuple):
-    """x of a Lyapunov or Stein equation with a closed loop (a tuple for several right-hand sides), whether that is stable, and
-    in how many doublings of a time of the size 1/‖a‖ it dies out.
+    """x of a Lyapunov or Stein equation with a closed loop (a tuple for several right-hand sides), whether the loop is stable,
+    and in how many doublings of a time of about 1/‖a‖ its response decays.
     """
 
     x: Any
@@ -67,7 +67,7 @@ class ClosedLoopSolution(NamedTuple):
     doublings: Array
 
     def only(self) -> ClosedLoopSolution:
-        """Of one right-hand side."""
+        """The solution for a single right-hand side."""
         return self._replace(x=self.x[0])
 
 
@@ -88,42 +88,42 @@ def _closed_loop_solution(found: SmithSum) -> ClosedLoopSolution:
 def closed_loop_lyapunov(backend: Backend, a: Array, q: Array) -> ClosedLoopSolution:
     """x with a x + x aᴴ + q = 0.
 
-    By the Cayley transform and Smith's iteration, and where these are slow by the sign as well: the better of the two.
+    By the Cayley transform and Smith's iteration; where that is slow also by the sign, and the better result is returned.
     """
     return closed_lyapunovs(backend, a, q).only()
 
 
 def closed_lyapunovs(backend: Backend, a: Array, *qs: Array) -> ClosedLoopSolution:
     """The same for several q."""
-    xp, n, pace = backend.xp, a.shape[-1], []
+    xp, n, shifts = backend.xp, a.shape[-1], []
 
     def start() -> tuple[Array, ...]:
         c, m, p = cayley(backend, a)
-        pace.append(p)
+        shifts.append(p)
         return c, *(broadcast_scalar(2 * p) * (m @ q @ adjoint(m)) for q in qs)
 
     found = _closed_loop_solution(smith_each(backend, a, start))
     slow = ~found.stable | (found.doublings > _SLOW)
-    # The Cayley transform measures time by its p, which is far below the norm where a is far from normal.
-    slower = xp.log2(0.5 / math.sqrt(n) * backend.norm(a) / pace[0])
-    found = found._replace(doublings=found.doublings + xp.where(slower > 0, slower, 0 * slower))
+    # Smith's steps double the time 1/p, which is far above 1/‖a‖ where a is highly nonnormal.
+    longer = xp.log2(0.5 / math.sqrt(n) * backend.norm(a) / shifts[0])
+    found = found._replace(doublings=found.doublings + xp.where(longer > 0, longer, 0 * longer))
 
-    def both(a: Array, found: ClosedLoopSolution, *qs: Array) -> ClosedLoopSolution:
+    def with_sign(a: Array, found: ClosedLoopSolution, *qs: Array) -> ClosedLoopSolution:
         signs, ys = zip(*(lyapunov_by_sign(backend, a, -q) for q in qs), strict=True)
         sign = signs[0]
         right = trace(backend, sign.value.a).real + n
-        also = (sign.defect < NEAR_SIGN) & (xp.abs(right) < 0.5)
+        sign_ok = (sign.defect < NEAR_SIGN) & (xp.abs(right) < 0.5)
 
         def better(q: Array, x: Array, y: Array) -> Array:
-            gains = (also & ~found.stable) | (
-                (also == found.stable) & (_lyapunov_gap(backend, a, q, y) < _lyapunov_gap(backend, a, q, x))
+            gains = (sign_ok & ~found.stable) | (
+                (sign_ok == found.stable) & (_lyapunov_gap(backend, a, q, y) < _lyapunov_gap(backend, a, q, x))
             )
             return xp.where(broadcast_scalar(gains), y, x)
 
         xs = tuple(better(*each) for each in zip(qs, found.x, ys, strict=True))
-        return ClosedLoopSolution(xs, found.stable | also, found.doublings)
+        return ClosedLoopSolution(xs, found.stable | sign_ok, found.doublings)
 
-    return backend.rare_cond(slow, both, lambda a, found, *qs: found, a, found, *qs)
+    return backend.rare_cond(slow, with_sign, lambda a, found, *qs: found, a, found, *qs)
 
 
 def _lyapunov_gap(backend: Backend, a: Array, q: Array, x: Array) -> Array:
@@ -134,7 +134,7 @@ def _lyapunov_gap(backend: Backend, a: Array, q: Array, x: Array) -> Array:
 def nonsymmetric_doubling(backend: Backend, a: Array, d: Array, b: Array, c: Array) -> tuple[Array, Array]:
     """(x, steps) with x c x - x d - a x + b = 0 and a - x c, d - c x positive stable (Guo, Lin & Xu 2006).
 
-    For an M-matrix [[d, -c], [-b, a]] every step adds nonnegative numbers only, if γ is not below its diagonal.
+    For an M-matrix [[d, -c], [-b, a]] every step adds only nonnegative numbers, if γ is at least its largest diagonal entry.
     """
     xp, one, eps = backend.xp, backend.ones(b), backend.eps(b)
     gamma = xp.maximum(backend.norm(a) / math.sqrt(a.shape[-1]), backend.norm(d) / math.sqrt(d.shape[-1]))
@@ -152,9 +152,9 @@ def nonsymmetric_doubling(backend: Backend, a: Array, d: Array, b: Array, c: Arr
             e @ backend.inv(plus_identity(backend, 1.0, -(g @ h))),
             f @ backend.inv(plus_identity(backend, 1.0, -(h @ g))),
         )
-        move = fw @ h @ e
-        new = h + move
-        gap = backend.norm(move) / safe_divisor(backend, backend.norm(new))
+        change = fw @ h @ e
+        new = h + change
+        gap = backend.norm(change) / safe_divisor(backend, backend.norm(new))
         active = (gap > eps / 4) & xp.isfinite(gap)
         return (ew @ e, fw @ f, g + ew @ g @ f, new, steps + 1), active
 
