@@ -1,4 +1,4 @@
-"""The benchmarks' command lines: help and mistakes measure nothing and write nothing."""
+"""The command lines of the benchmarks: with --help or an error they measure and write nothing."""
 
 import importlib.util
 import sys

@@ -1,4 +1,4 @@
-"""Every public function as a command, on every format; every mistake one line and an exit code."""
+"""Every public function as a command, on every format; every error is one line and an exit code."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from matsign.cli.files import read, read_all, write
 FORMATS = ("npy", "npz", "mat", "mtx", "csv")
 # A positive definite matrix is an input that every function accepts.
 MATRIX = np.array([[4.0, 1.0, 0.5], [1.0, 3.0, 0.25], [0.5, 0.25, 2.0]])
-# For the Riccati equation a must be stable to the left and b to the right.
+# For the Riccati equation a must have its spectrum in the left half plane and b in the right.
 PLANT = (-MATRIX, MATRIX, np.eye(3), 0.1 * np.eye(3))
 
 
@@ -42,7 +42,7 @@ def arguments_of(f):
 
 
 def options_of(f):
-    """What has no default."""
+    """The options without a default."""
     return {name: value for name, value in (("order", 2), ("t", 1.5)) if name in f.spec.parameters.options}
 
 

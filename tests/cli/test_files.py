@@ -1,4 +1,4 @@
-"""Matrices survive a round through every format, and a bad file is one line."""
+"""Matrices are the same after a round trip through every format, and a bad file is an error of one line."""
 
 import numpy as np
 import pytest
@@ -98,7 +98,7 @@ def test_several_results_need_several_files_or_one_with_names(tmp_path):
 
 
 def test_structures_and_cells_are_named_and_nothing_is_chosen_over_them(tmp_path):
-    """A model in a structure beside one number: the number is not what was meant."""
+    """A file with a structure and one number: the number is not chosen."""
     path = str(tmp_path / "x.mat")
     cell = np.empty((1, 2), object)
     cell[0, 0], cell[0, 1] = np.eye(2), 1.0

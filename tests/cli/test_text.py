@@ -1,4 +1,4 @@
-"""What people and programs write as numbers in lines: read rightly, or refused with the line and the text."""
+"""Numbers as people and programs write them: read correctly, or refused with the line and the text."""
 
 import numpy as np
 import pytest
@@ -43,8 +43,8 @@ def test_complex_numbers_of_savetxt(tmp_path, delimiter):
         ("1,2\n3,4_0", 2, "4_0", "not a number"),
         ("0x10,1", 1, "0x10", "not a number"),
         ("1,2\n\n3,\uff14", 3, "\uff14", "not a number"),  # a full-width 4
-        ("1,\u22122", 1, "\u22122", "not a number"),  # a minus that is none
-        ("1\u00a0000,2", 1, "000", "not a number"),  # a blank that keeps digits together
+        ("1,\u22122", 1, "\u22122", "not a number"),  # U+2212, not a hyphen-minus
+        ("1\u00a0000,2", 1, "000", "not a number"),  # a no-break space
         ("x,y\n1,2", 1, "x", "a heading begins with #"),
         ("i,j\n1,2", 1, "i", "a heading begins with #"),
         ("1,True", 1, "True", "not a number"),

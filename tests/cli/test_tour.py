@@ -1,4 +1,4 @@
-"""The tour holds on its own inputs and on models, shows what it promises, and fails where it must."""
+"""The tour passes on its own inputs and on models, shows every identity, and fails for a wrong result."""
 
 import base64
 import dataclasses
@@ -46,7 +46,7 @@ def test_every_identity_of_the_article_has_a_row():
 
 
 def wrong(row):
-    """The row with a reference that is off in the tenth digit."""
+    """The row with a reference that is wrong in the tenth digit."""
     return dataclasses.replace(row, reference=lambda *a: tuple(x * (1 + 1e-10) for x in row.reference(*a)))
 
 
@@ -112,7 +112,7 @@ def test_a_published_model(tmp_path):
 
 
 def test_condition_is_that_of_the_problem():
-    """For the inverse of a diagonal matrix it is the ratio of the diagonal, to within a small factor."""
+    """For the inverse of a diagonal matrix it is the ratio of the largest to the smallest entry, to within a small factor."""
     m = np.diag([1.0, 1e-3])
 
     def invert(x):

@@ -1,4 +1,4 @@
-"""msign in a number of steps under torch.compile: designs are constants, and a compiled code serves many shapes."""
+"""msign with a fixed number of steps under torch.compile: schedules are constants, and one compiled code serves many shapes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def afresh():
 
 @pytest.mark.parametrize("options", [{"steps": 3}, {"rtol": 1e-3, "method": "polynomial"}], ids=["steps", "tolerance"])
 def test_a_design_is_never_followed(monkeypatch, options):
-    """To follow a graph break would be an error here; to call it does nothing."""
+    """Tracing a graph break is an error here, calling it does nothing."""
     designed = []
 
     def greedy(*args, greedy=minimax._greedy, **kwargs):
@@ -44,7 +44,7 @@ def test_a_design_is_never_followed(monkeypatch, options):
 
 @every_call
 def test_one_code_for_sizes_that_are_left_open(f):
-    """As long as they ask for the same steps in the same order: here up to 32, tall, and far from square."""
+    """For sizes with the same steps in the same order: here up to 32, tall, and far from square."""
     compiled = torch.compile(f, fullgraph=True, dynamic=True, backend="eager")
     first, *others = (torch.randn(shape) for shape in ((3, 24, 9), (3, 25, 9), (5, 30, 9), (2, 22, 9)))
     torch.testing.assert_close(compiled(first), f(first))
@@ -63,7 +63,7 @@ def test_sizes_that_ask_for_other_steps():
 
 @pytest.mark.parametrize("options", [{"steps": 3}, {"tol": 0.05, "method": "polynomial"}], ids=["steps", "tol"])
 def test_options_that_are_arguments(options):
-    """Of which `dynamic` would leave the numbers open."""
+    """With `dynamic` their numbers would be symbolic."""
 
     def f(a, *values):
         return msign(a, **dict(zip(options, values, strict=True)))

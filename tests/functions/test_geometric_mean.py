@@ -81,7 +81,7 @@ def test_coupled_root_contains_the_others(on, rng):
 
 
 def test_coupled_root_where_ba_is_singular(on, rng):
-    """(BA)^{-1/2} is then the Drazin one."""
+    """(BA)^{-1/2} is then the inverse root in the sense of Drazin."""
     u = unitary(rng, 4)
     a, b = (u * np.array([4.0, 9, 1, 0])) @ u.T, np.eye(4)
     c, d = on(coupled_root, a, b, rtol=1e-12)
@@ -101,7 +101,7 @@ def test_negative_eigenvalue_of_ba_is_an_error(similarity, on, rng):
 
 @pytest.mark.parametrize("which", ["a", "b", "both"])
 def test_mean_of_singular_matrices(which, on, rng):
-    """Right (the limit of the means of definite ones) or an error, never anything else."""
+    """The limit of the means of definite matrices or an error, never another result."""
     a, b = np.diag([1.0, 2, 3]), np.diag([4.0, 8, 3])
     if which != "b":
         a[1, 1] = 0
@@ -125,13 +125,13 @@ def test_scales_apart(s, t, rng):
 
 
 def test_graded_pair(rng):
-    """Far apart in condition: still beside the best direct method."""
+    """Very different condition numbers: as accurate as the best direct method."""
     make = lambda: (np.diag(graded(4, 1e10)), definite(rng, 4, 1e2))  # noqa: E731
     assert_accurate(geometric_mean, truth.geometric_mean, [_mean_by_schur, _mean_by_eigh], make, 1e12)
 
 
 def test_coupled_root_is_the_best_of_three(rng):
-    """Newton loses digits, the root of BA is a thousand times worse, that of AB, a definite matrix, is better."""
+    """Newton loses digits, the root of BA has a thousand times the error, and the root of AB, a definite matrix, less."""
     for _ in range(5):
         a = with_singular_values(rng, 8, 8, graded(8, 1e6))
         b = np.linalg.inv(a) @ definite(rng, 8, 1e3)
@@ -217,7 +217,7 @@ def test_the_mean_of_definite_matrices_has_the_same_bits_in_either_order(scale, 
 
 
 def test_certificate_of_single_precision_matrices_with_parts_far_apart(rng):
-    """What leaves a tenth of the equation has no more digits than that, whatever a first-order step says."""
+    """With a backward error of 0.1 the forward error is no smaller, whatever a first-order step says."""
     for _ in range(50):
         units = 10.0 ** rng.uniform(-7, 7, 3)
         a = (units[:, None] * gaussian(rng, 3, 3) / units).astype("float32")
@@ -232,7 +232,7 @@ def test_certificate_of_single_precision_matrices_with_parts_far_apart(rng):
 
 
 def test_pairs_on_the_branch_cut_to_rounding_are_an_error(rng):
-    """Rounding says on which side of the cut an eigenvalue of B⁻¹A lies: conjugate means that differ in the first digit."""
+    """Rounding decides on which side of the cut an eigenvalue of B⁻¹A lies: the two means differ in the first digit."""
     for _ in range(40):
         v, b = gaussian(rng, 3, 3, dtype="complex128"), gaussian(rng, 3, 3, dtype="complex128")
         units = 10.0 ** rng.uniform(-1.5, 1.5, 3)

@@ -1,4 +1,4 @@
-"""msign in steps whose products are in half precision, as on devices that have units for it: here in software."""
+"""msign by steps with products in half precision, as on devices that have units for it: here in software."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from conftest import JAX
 from matrices import gaussian
 from matsign import backends, frechet, msign
 from matsign.iterations.minimax import NAMED, Step, max_on_unit_interval, schedule_of_length
-from matsign.iterations.newton_schulz import _monic, _half_segments
+from matsign.iterations.newton_schulz import _half_segments, _monic
 
 EPS = {"float16": 2.0**-10, "bfloat16": 2.0**-7}
 PLANS = {**NAMED, **{f"steps {n}": schedule_of_length(n, 0.2, 2.0**-12) for n in (1, 2, 3, 5, 12)}}
@@ -23,7 +23,7 @@ def backend(request):
 
 @pytest.fixture(params=list(EPS))
 def short(backend, request, monkeypatch):
-    """The name of the dtype that the device is said to have units for."""
+    """The name of the dtype for which the simulated device has units."""
     monkeypatch.setattr(backend, "fast_half_dtype", lambda x: request.param)
     return request.param
 
@@ -37,7 +37,7 @@ def basis(rng, *shape):
 
 
 def hard(rng, n, k):
-    """Spectra of many kinds, members of one stack: noise in MᴴM is largest beside many large singular values.
+    """Spectra of many kinds in one stack: rounding errors in MᴴM are largest with many large singular values.
 
     The first step brings what is near 0.11 to the top, where the second is steep; and a factor has an error in the size of
     its largest eigenvalue, which many singular values near 0.4 have.
@@ -75,7 +75,7 @@ def test_nothing_overshoots_however_many_steps(shape, backend, short, rng):
 
 @pytest.mark.parametrize("shape", [(1, 1), (7, 7), (96, 96), (40, 160), (300, 20), (33, 1)])
 def test_it_is_msign_within_the_rounding_of_half_precision(shape, backend, short, rng):
-    """Singular vectors stay, and singular values down to a twentieth end where four steps in single precision leave them."""
+    """Singular vectors stay, and singular values above 1/20 end where four steps in single precision bring them."""
     if backend.name == "jax" and shape not in ((1, 1), (7, 7), (40, 160), (300, 20)):
         pytest.skip("compiles anew for every shape")
     k, dtype = min(shape), "float32"
@@ -105,7 +105,7 @@ def test_what_is_asked_for_in_full_is_full(backend, short, rng):
     x = backend.asarray(a)
     np.testing.assert_array_equal(
         half(backend, a, steps=4), np.asarray(msign(x, steps=4))
-    )  # there are no complex halves
+    )  # complex numbers have no half precision
     real = backend.asarray(a.real)
     np.testing.assert_array_equal(half(backend, a.real, tol=0.01), np.asarray(msign(real, tol=0.01)))
     rounded = backend.astype(real, "bfloat16")
@@ -177,7 +177,7 @@ def test_reach_is_the_largest_value_of_all(steps, error):
     steps = [Step(*row) for row in steps]
     x = np.linspace(0, 1, 20_001)
     for step in steps:
-        # Whatever lies below the largest value may occur too.
+        # Any value below the largest may occur, too.
         x = (1 + error) * np.abs(step(np.linspace(0, x.max(), 20_001)))
     found = max_on_unit_interval(steps, error)
     assert x.max() == pytest.approx(found, rel=1e-4) if found < 100 else x.max() > 99

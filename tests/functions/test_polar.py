@@ -1,4 +1,4 @@
-"""msign and polar: every shape, rank and method; sixteen bits; the polynomial beside the SVD."""
+"""msign and polar: every shape, rank and method; sixteen bits; the polynomial compared with the SVD."""
 
 import numpy as np
 import pytest
@@ -46,7 +46,7 @@ def test_shapes_on_every_library(shape, method, on, rng):
 @pytest.mark.parametrize("condition", [1e3, 1e10, 1e14])
 @pytest.mark.parametrize("method", METHODS)
 def test_accuracy_beside_the_svd(method, condition, shape, rng):
-    """Within 3 of the SVD for the polynomial, 10 for the others; the exact answer decides."""
+    """Errors against the exact answer: the polynomial's at most 3 times that of the SVD, 10 times for other methods."""
     values = graded(min(shape), condition)
     make = lambda: (with_singular_values(rng, *shape, values),)  # noqa: E731
     f = lambda m: msign(m, method=method, rtol=1e-15)  # noqa: E731
@@ -129,7 +129,7 @@ def test_rtol_decides_what_is_zero(method, rtol, eager, rng):
     values = np.array([1, 0.5, 10 * rtol, 3 * rtol, rtol / 3, rtol / 10])
     m = (u * values) @ v
     expected = (u * (values > rtol)) @ v
-    # What is kept at 3 rtol has a condition of 1 / (3 rtol).
+    # A singular value of 3 rtol, which is kept, means a condition of 1 / (3 rtol).
     np.testing.assert_allclose(eager(msign, m, method=method, rtol=rtol), expected, atol=1e-14 / rtol)
 
 
@@ -167,7 +167,7 @@ def test_tol_is_met(tol, method, shape, rng):
 @pytest.mark.parametrize("name", ["torch", JAX])
 @pytest.mark.parametrize("method", METHODS)
 def test_sixteen_bits(dtype, name, method, rng):
-    """Computed in float32 and rounded once: the nearest sixteen-bit matrix to the sign, and the input unchanged."""
+    """Computed in float32 and rounded once: the sixteen-bit matrix nearest to the sign; the input is not changed."""
     xp = pytest.importorskip({"torch": "torch", "jax": "jax.numpy"}[name])
     if name == "torch":
         m = xp.asarray(rng.standard_normal((2, 6, 4)), dtype=getattr(xp, dtype))
@@ -198,7 +198,7 @@ def test_float16_neither_overflows_nor_underflows(scale):
 @pytest.mark.parametrize("scale", [1e-30, 1e-12, 1e30])
 @pytest.mark.parametrize("method", ["polynomial", "newton", "gram"])
 def test_scale_invariance_in_single_precision(scale, method, eager, rng):
-    """No clamp and no absolute eps: a gradient of 1e-12 is a gradient like any other."""
+    """No clamp and no absolute eps: a gradient of 1e-12 gives the same sign as a larger one."""
     m = gaussian(rng, 5, 4)
     u = eager(msign, (m * scale).astype("float32"), method=method)
     np.testing.assert_allclose(u, direct.msign_by_svd(m), atol=1e-5)
@@ -237,7 +237,7 @@ def test_polar_is_a_named_tuple_on_every_library(on, rng):
 
 
 def test_complex_results_can_be_used_at_once(rng):
-    """No lazily conjugated tensor comes out: ``.numpy()`` on a result works."""
+    """Results are not lazily conjugated tensors: ``.numpy()`` works."""
     torch = pytest.importorskip("torch")
     for shape in ((3, 5), (5, 3), (4, 4)):
         for method in METHODS:
@@ -265,13 +265,13 @@ def scaled_to_the_edge(dtype):
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("shape", [(1, 1), (2, 2), (5, 3), (40, 40), (9, 120)])
 def test_entries_at_the_edge_of_the_dtype(shape, dtype, options, eager):
-    """Equal moduli: as large or as small as numbers get, where norms overflow or nothing is left of their squares."""
+    """Equal moduli, at the largest or smallest numbers of the dtype, where norms overflow or squares underflow."""
     rng = np.random.default_rng(1)
     for base in (np.ones(shape), np.sign(rng.standard_normal(shape))):
         expected = eager(msign, base.astype(dtype), **options)
         for scale in scaled_to_the_edge(dtype):
             u = eager(msign, base.astype(dtype) * np.array(scale, dtype), **options)
-            # All of a matrix of rank one is where polynomials are steepest.
+            # The singular value of a matrix of rank one is where polynomials are steepest.
             rough = 0.02 if "tol" in options or "steps" in options else 2e-13 if dtype == "float64" else 2e-4
             np.testing.assert_allclose(u, expected, atol=rough)
 
@@ -280,7 +280,7 @@ def test_entries_at_the_edge_of_the_dtype(shape, dtype, options, eager):
 @pytest.mark.parametrize("options", [{}, {"method": "polynomial"}, {"steps": 6, "tol": 0.01}])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_denormal_numbers_in_jax(dtype, options):
-    """XLA's programs for a CPU take them for zero: eager ones, and compiled sequences of products."""
+    """On a CPU XLA's programs flush them to zero: eager ones, and compiled sequences of products."""
     jax = pytest.importorskip("jax")
     base = np.array([[3.0, 1, 2], [1, -2, 1], [0, 1, 2], [5, 0, 0]], dtype)
     eager, compiled = lambda x: msign(x, **options), jax.jit(lambda x: msign(x, **options))
@@ -310,7 +310,7 @@ def test_polar_at_the_edge_of_the_dtype(eager):
 @pytest.mark.parametrize("scale", [1e-300, 1e-12, 1.0, 1e4, 1e300])
 @pytest.mark.parametrize("method", ["auto", "polynomial"])
 def test_certificates_do_not_depend_on_the_scale(scale, method, rng):
-    """Of a power of two they have the same bits, for any rank."""
+    """Scaled by a power of two they have the same bits, for any rank."""
     scale = 2.0 ** np.round(np.log2(scale))
     for m in (
         gaussian(rng, 6, 4),
@@ -359,7 +359,7 @@ def test_certificates_are_of_the_size_of_the_error(seed):
 
 
 def truth_of_polar(m):
-    """U and H of rank as rtol has it, in 60 digits; None where a singular value is too near rtol to tell."""
+    """U and H of the rank that follows from rtol, in 60 digits; None if a singular value is too near rtol."""
     import mpmath
 
     if m.shape[0] < m.shape[1]:
@@ -395,7 +395,7 @@ def test_the_backward_error_is_what_the_docstring_says(rng):
 
 def test_polynomial_without_a_tolerance_leaves_no_singular_value_on_its_way(rng):
     """A singular value at rounding may be lifted to anything between 0 and 1: that is an error, not a unitary factor."""
-    seen = [  # lifted to 9e-4, beside a certificate of 3e-4
+    seen = [  # lifted to 9e-4, with a certificate of 3e-4
         [0.00029541648109443486, 9.692084859125316e-05, 0.0001349772937828675],
         [-0.4250653088092804, -0.13945631682872772, -0.19421452283859253],
     ]

@@ -1,4 +1,4 @@
-"""mclip, soft_threshold, psd_project: shapes, ranks, scales; what characterises them; derivatives where the SVD has none."""
+"""mclip, soft_threshold, psd_project: shapes, ranks, scales; their characterisations; derivatives where the SVD has none."""
 
 import mpmath as mp
 import numpy as np
@@ -50,7 +50,7 @@ def test_every_shape_and_dtype(shape, method, dtype, rng):
 @both
 def test_eighty_digits(shape, method, dtype, eager, rng):
     m = with_singular_values(rng, *shape, [1e3, 0.7, 1e-2][: min(shape)], dtype)
-    # The largest singular value times rounding is what M is known to; what is lifted by a factor has it multiplied.
+    # M has errors of rounding times its largest singular value; lifting by a factor multiplies them.
     for f, expected, limit in (
         (lambda x: mclip(x, 0, 0.9, method=method), truth.mclip(m, 0, 0.9), 1e-11),
         (lambda x: mclip(x, 0.5, 0.9, method=method), truth.mclip(m, 0.5, 0.9), 1e-10),
@@ -65,7 +65,7 @@ def test_eighty_digits(shape, method, dtype, eager, rng):
 @every_method
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_six_decades_either_side_of_the_threshold(method, dtype, eager, rng):
-    """The single-precision SVD of LAPACK is wrong here by 3e-4 of the answer."""
+    """LAPACK's SVD in single precision has a relative error of 3e-4 here."""
     m = with_singular_values(rng, 96, 96, np.geomspace(1e3, 1e-3, 96)).astype(dtype)
     x = eager(mclip, m, method=method)
     expected = direct.mclip_by_svd(m.astype("float64"), 0, 1)
@@ -104,7 +104,7 @@ def test_repeated_singular_values_low_rank_and_thresholds_that_are_met(values, m
     m, size = (u * values) @ v, max(values.max(), 1)
     for lower, upper in ((0, 1), (0.75, 1), (1, 1), (0, 0), (0.75, np.inf), (0, np.inf)):
         kept = np.where((lower == 0) | (values > 0), values.clip(lower, upper), 0)
-        # What lifts 1e-6 lifts its rounding with it.
+        # Lifting 1e-6 magnifies its rounding errors.
         limit = 2e-14 * size * (1e6 if lower and size == 1e3 else 1)
         np.testing.assert_allclose(mclip(m, lower, upper, method=method), (u * kept) @ v, atol=limit)
     for t in (0, 1, 2, np.inf):
@@ -156,7 +156,7 @@ def test_thresholds_that_mean_nothing(on, rng):
 
 @given(st.integers(0, 2**32 - 1), st.integers(0, 7), st.integers(0, 7), st.sampled_from(METHODS), st.floats(0, 3))
 def test_what_characterises_clipping(seed, n, m, method, t):
-    """The parts below and above t add up; below is the projection on a ball, idempotent and no further apart than M."""
+    """The parts below and above t add up; the part below is the projection on a ball, idempotent and nonexpansive."""
     rng = np.random.default_rng(seed)
     a, b = gaussian(rng, n, m), gaussian(rng, n, m)
     small = 3e-14 * (1 + spectral(a))
@@ -165,7 +165,7 @@ def test_what_characterises_clipping(seed, n, m, method, t):
     assert spectral(below) <= t + small
     np.testing.assert_allclose(mclip(below, 0, t, method=method), below, atol=small)
     assert np.linalg.norm(mclip(b, 0, t, method=method) - below) <= np.linalg.norm(a - b) + small
-    # ⟨above, below⟩ = t ‖above‖ in the nuclear norm: what makes it the proximal step.
+    # ⟨above, below⟩ = t ‖above‖ in the nuclear norm: the condition of the proximal step.
     nuclear = np.linalg.svd(above, compute_uv=False).sum() if above.size else 0
     np.testing.assert_allclose((above * below).sum(), t * nuclear, atol=20 * small * (1 + nuclear))
     np.testing.assert_allclose(mclip(a.T, 0, t, method=method), below.T, atol=small)
@@ -252,7 +252,7 @@ def test_the_derivative_is_its_own_adjoint(case, dtype, rng):
 @every_case
 @both
 def test_twice_in_torch(case, dtype, rng):
-    """Also at repeated singular values and low rank: every order of the rules is right there."""
+    """Also at repeated singular values and low rank: derivatives of every order are right there."""
     torch = pytest.importorskip("torch")
     f, options, m = drawn(case, rng, dtype)
     x = (torch.from_numpy(m).requires_grad_(),)
@@ -398,7 +398,7 @@ def test_derivatives_at_thresholds_that_are_zero_infinite_or_met(rng):
     np.testing.assert_allclose(
         frechet(mclip)(m, dm, lower=np.zeros(3), upper=np.ones(3)), frechet(mclip)(m, dm), atol=1e-13
     )
-    # On the threshold counts as above it.
+    # A singular value at the threshold counts as above it.
     met = frechet(mclip)(np.eye(3), 0.0, 1.0, None, None, 1.0)
     np.testing.assert_allclose(met, np.eye(3), atol=1e-14)
 
@@ -478,7 +478,7 @@ def test_members_whose_thresholds_make_no_sense(on, rng):
         on(lambda m, high: mclip(m, 0.0, high), m, np.array([1.0, np.nan, 1, 1]))
     with pytest.raises(matsign.SpectrumError, match=r"^soft_threshold: batch members 2: a threshold is -3"):
         on(soft_threshold, m, np.array([1.0, 2, -3, np.inf]))
-    # A single number is known to NumPy, and never to PyTorch and JAX.
+    # The value of a single number is known in NumPy, and not in PyTorch and JAX.
     wrong = ValueError if on.name == "numpy" else matsign.SpectrumError
     with pytest.raises(wrong, match=r"^soft_threshold: .*-1"):
         soft_threshold(on.array(m[0]), on.array(np.array(-1.0)))
@@ -502,7 +502,7 @@ def test_what_is_no_threshold(rng):
 
 @every_method
 def test_at_the_ends_of_the_range(method, eager):
-    """1.7e308 everywhere, rank one: what is rounding beside it is not made as large as the rest."""
+    """All entries 1.7e308, rank one: zero singular values are not raised to a threshold below rounding."""
     ones, lowest = np.ones((3, 3)), 5e-324
     for size in (1e20, 1e200, 1.7e308):
         np.testing.assert_allclose(eager(mclip, size * ones, method=method), ones / 3, rtol=1e-14)
@@ -526,7 +526,7 @@ def test_at_the_ends_of_the_range(method, eager):
 @pytest.mark.parametrize("method", ["svd", "sign"])
 @pytest.mark.parametrize("dtype", ["float64", "complex64"])
 def test_certificates_of_many_draws(method, dtype, rng):
-    """Never far below the true error, nor far above it where nothing is ill-conditioned; whatever the scale."""
+    """Never far below the true error, nor far above it for well-conditioned matrices; at any scale."""
     eps = np.finfo(dtype).eps
     for scale in (1.0, 1e30 if dtype == "complex64" else 1e300, 1e-30 if dtype == "complex64" else 1e-300):
         for _ in range(10):
@@ -561,7 +561,7 @@ def test_certificates_of_one_threshold_for_every_member(everywhere, rng):
 
 @pytest.mark.parametrize("shape", [(1, 5), (4, 3), (3, 3)])
 def test_derivatives_far_below_all_singular_values(shape, rng):
-    """There clipping is a multiple of msign, and so is its derivative, however small beside the matrix's own."""
+    """There clipping is a multiple of msign, and so is its derivative, however small compared with dM."""
     m, dm = gaussian(rng, 2, *shape)
     for size in (1e6, 1e28, 1e200):
         for lower in (0.0, 0.5):
@@ -575,7 +575,7 @@ def test_derivatives_far_below_all_singular_values(shape, rng):
 
 
 def test_graded_in_single_precision(eager, rng):
-    """Computed in double precision: what is far below rounding of float32 keeps its place, or the certificate tells."""
+    """Computed in double precision: singular values far below rounding of float32 are right, or the certificate is large."""
     m = np.diag(np.float32([1e7, 1e3, 1, 1e-2]))
     value, certificate = eager(certify(mclip), m, upper=0.5)
     np.testing.assert_allclose(np.diag(value), [0.5, 0.5, 0.5, 0.01], rtol=1e-6)
@@ -584,7 +584,7 @@ def test_graded_in_single_precision(eager, rng):
     assert certificate.forward_error > 0.03
 
 
-SEEN = [  # error 5.6e-13 beside a certificate of 8.8e-15 from one draw of rounding
+SEEN = [  # error 5.6e-13, with a certificate of 8.8e-15 from one random change by rounding
     [2.3210373413716324e-09, 1.9562868818611665e-09, -9.315587892438145e-10],
     [6.763577859665959e-09, 5.7047101327529e-09, -2.7156879942295433e-09],
     [-3.270812052432247e-09, -2.756662069824536e-09, 1.3127230938418686e-09],
@@ -592,7 +592,7 @@ SEEN = [  # error 5.6e-13 beside a certificate of 8.8e-15 from one draw of round
 
 
 def test_certificate_of_small_matrices_with_singular_vectors_that_rounding_turns(rng):
-    """One draw of rounding hides most of what is wrong in one of a hundred matrices."""
+    """A single random change by rounding misses most of the error in one of a hundred matrices."""
     random = [with_singular_values(rng, 3, 3, 10.0 ** rng.uniform(-14, -5, 3), "float64") for _ in range(50)]
     for m in [np.array(SEEN), *random]:
         value, certificate = certify(mclip)(m, 0.5, 0.5)

@@ -33,7 +33,7 @@ def test_singular_values_land_where_they_were_asked_to(tol, shape, dtype, eager,
 @pytest.mark.parametrize(("dtype", "shape"), DTYPES_AND_SHAPES[::3])
 @pytest.mark.parametrize("tol", [0.3, 0.03])
 def test_singular_values_land_in_jax(tol, shape, dtype, in_jax, rng):
-    """Every shape and every dtype, but not each with each: JAX compiles anew for every pair."""
+    """Every shape and every dtype, but not every combination: JAX compiles for each."""
     check_that_singular_values_land(tol, shape, dtype, in_jax, rng)
 
 
@@ -155,7 +155,7 @@ def test_a_tolerance_that_a_dtype_cannot_hold_is_refused_by_name():
 
 
 def test_gradients_through_a_schedule(rng):
-    """Of the msign that the steps approach, as everywhere."""
+    """The derivative is that of the limit of the steps."""
     torch = pytest.importorskip("torch")
     a = torch.from_numpy(spectrum(rng, 8, 4, [1, 0.8, 0.6, 0.5])).requires_grad_()
     (rough,) = torch.autograd.grad((msign(a, steps=8, tol=1e-3) ** 3).sum(), a)
@@ -183,7 +183,7 @@ def test_certificate_of_few_steps_says_how_rough_they_are(rng):
         assert error / 5 < certificate.forward_error < 5 * error + 1e-14 or certificate.forward_error > 0.1
 
 
-# Large enough for `msign` to look for the smallest singular value before it chooses how many steps to take.
+# Large enough for `msign` to estimate the smallest singular value before it chooses the number of steps.
 @pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float32", "float64", "complex64"])
 @pytest.mark.parametrize("shape", [(128, 128), (240, 100), (100, 180)])
@@ -197,7 +197,7 @@ def test_every_tolerance_that_a_dtype_holds(method, shape, dtype, eager, rng):
 
 
 def test_few_steps_where_few_are_enough(eager, rng):
-    """A matrix far from singular takes fewer steps than one that might be anything."""
+    """A matrix far from singular takes fewer steps than an arbitrary one."""
     easy, hard = (spectrum(rng, 128, 128, np.geomspace(1, low, 128)) for low in (0.3, 1e-6))
     steps = [matsign.certify(msign)(eager.array(m), tol=0.1)[1].iterations for m in (easy, hard)]
     assert steps[0] <= 4
@@ -205,7 +205,7 @@ def test_few_steps_where_few_are_enough(eager, rng):
 
 
 def test_single_precision_has_all_its_digits(eager, rng):
-    """LAPACK's own single precision is ten times as wrong."""
+    """LAPACK's single precision has ten times the error."""
     for low in (0.1, 1e-3, 1e-4):
         a = spectrum(rng, 200, 200, np.geomspace(1, low, 200)).astype("float32")
         u, _, vh = np.linalg.svd(a.astype("float64"))
@@ -216,7 +216,7 @@ def test_single_precision_has_all_its_digits(eager, rng):
 
 @pytest.mark.parametrize("rtol", [0.0, 1e-8, 1e-5, 1e-4])
 def test_rank_of_a_matrix_in_single_precision(rtol, eager, rng):
-    """What is zero to `rtol` stays zero, and what is not does not, whichever way it is computed."""
+    """By every method singular values below `rtol` become zero, and no others."""
     a = spectrum(rng, 60, 40, [1.0] * 20 + [3e-4] * 10 + [0.0] * 10).astype("float32")
     values = values_of(eager(msign, a, rtol=rtol))
     assert abs(values[:30] - 1).max() < 1e-5
@@ -227,7 +227,7 @@ def test_rank_of_a_matrix_in_single_precision(rtol, eager, rng):
 @pytest.mark.parametrize("shape", [(6, 6), (3, 20, 5), (2, 5, 16)])
 @pytest.mark.parametrize("options", [{"steps": 4}, {"schedule": "muon"}, {"tol": 0.05, "rtol": 1e-3}])
 def test_nothing_looks_at_a_value_while_a_cuda_graph_is_recorded(options, shape, monkeypatch, rng):
-    """A number on its way from the device to Python would end the recording."""
+    """A copy of a number from the device to Python would end the recording."""
     torch = pytest.importorskip("torch")
     from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -253,7 +253,7 @@ def test_nothing_looks_at_a_value_while_a_cuda_graph_is_recorded(options, shape,
 @pytest.mark.parametrize("shape", [(150, 150), (310, 310), (512, 500), (600, 300), (1, 700), (3000, 40)])
 @pytest.mark.parametrize("options", [{"tol": 1e-2}, {"tol": 1e-3, "method": "polynomial"}, {"steps": 4}, {"steps": 10}])
 def test_equal_entries_do_not_explode(options, shape, dtype, eager):
-    """Rank one puts all of the norm where the polynomials are steepest, and equal terms round the same way every time."""
+    """At rank one the singular value is where polynomials are steepest, and rounding errors of equal terms add up."""
     rng = np.random.default_rng(5)
     signs = np.outer(*(np.sign(rng.standard_normal(k)) for k in shape))
     for m in (np.ones(shape), signs, np.outer(np.arange(1, shape[0] + 1), np.arange(1, shape[1] + 1))):
@@ -264,7 +264,7 @@ def test_equal_entries_do_not_explode(options, shape, dtype, eager):
 
 
 def test_coefficients_of_any_size(eager, rng):
-    """A vanishing c is none, and a step that means nothing is refused."""
+    """c = 0 is allowed, and coefficients that are not finite are refused."""
     m = gaussian(rng, 6, 6)
     cubic = eager(msign, m, schedule=[(1.5, -0.5)], steps=25)
     for c in (1e-6, 1e-9, 1e-12, 1e-15):
@@ -289,7 +289,7 @@ def test_coefficients_of_any_size(eager, rng):
     ],
 )
 def test_long_matrices_in_single_precision(shape, options, eager):
-    """Shapes of language models. Random and equal entries: the most that rounding does to a long sum."""
+    """Shapes of language models, with random and with equal entries, which give the largest rounding errors of long sums."""
     rng = np.random.default_rng(0)
     for m in (rng.standard_normal(shape), np.ones(shape), np.outer(*(np.sign(rng.standard_normal(k)) for k in shape))):
         values = values_of(eager(msign, m.astype("float32"), **options))

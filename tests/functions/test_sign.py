@@ -268,7 +268,7 @@ def test_eigenvalue_on_the_axis_of_a_larger_matrix(method, n, rng):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_beside_the_axis_is_no_error(method, rng):
-    """1e-6 from it, the sign is well defined and computed to the digits that are there."""
+    """1e-6 from the axis, the sign is well defined and as accurate as its condition allows."""
     m = similar(rng, block_diagonal(rotation(1e-6, 1), [[-1.0]]), 2)
     assert truth.error(mcsgn(m, method=method), truth.sign(m)) < 1e-8
 
@@ -316,7 +316,7 @@ def test_abs_of_a_definite_matrix_is_itself_and_of_its_negative_too(on, rng):
 
 
 def test_graded_and_complex_spectra_of_a_larger_matrix(rng):
-    """Where a shift by a constant loses the sign: seven spectra of n = 40."""
+    """Seven spectra of n = 40 for which a shift by a constant loses the sign."""
     for values in (graded(40, 1e8), graded(40, 1e4), np.linspace(0.1, 1, 40), 10.0 ** rng.uniform(-6, 6, 40)):
         m = similar(rng, np.diag(alternate(values)), 10)
         best = direct.sign_by_schur(m), direct.sign_by_eigenvectors(m)
@@ -390,14 +390,14 @@ def test_random_units(rng):
         value, certificate = matsign.certify(mcsgn)(m)
         true = truth.error(value, truth.sign(m))
         assert true < 30 * max(certificate.forward_error, 1e-15)
-        # A block on one side has zeros in its sign that only cancellation makes.
+        # The sign of a block with its spectrum in one half plane has zeros that only come from cancellation.
         assert coupled or max(true, certificate.forward_error) < 1e-9
 
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("similarity", ["orthogonal", "integer"])
 def test_never_zero_where_it_is_not(similarity, method, rng):
-    """Far from normal in any units: right, or an error."""
+    """Highly nonnormal in any scaling: right, or an error."""
     for _ in range(40):
         x = 10.0 ** rng.uniform(6, 14)
         core = block_diagonal([[1, round(x)], [0, -1]], np.diag(rng.integers(1, 5, rng.integers(0, 3)).astype(float)))
@@ -413,7 +413,7 @@ def test_never_zero_where_it_is_not(similarity, method, rng):
 
 @pytest.mark.parametrize("method", [*METHODS, "polynomial"])
 def test_nilpotents(method, on, rng):
-    """The sign is 0 where the entries as they stand are nilpotent; what rounding has moved off zero is for rtol to say."""
+    """The sign is 0 if the matrix is exactly nilpotent; for eigenvalues that rounding moved off zero `rtol` decides."""
     for n in (2, 3, 5):
         m, _ = exactly_similar(rng, jordan(0, n))
         np.testing.assert_array_equal(on(mcsgn, m, method=method), 0 * m)
@@ -481,7 +481,7 @@ def test_an_answer_too_large_for_the_dtype(eager):
 
 @pytest.mark.parametrize("f", [mcsgn, matrix_abs, spectral_projector])
 def test_denormal_numbers(f, everywhere):
-    """Which XLA takes for zero on a CPU."""
+    """XLA flushes them to zero on a CPU."""
     m = np.array([[1.0, 2.0], [3.0, -1.0]])
     degree = int(f is matrix_abs)
     for size in (2.0**-1030, 2.0**-1060):
@@ -489,14 +489,14 @@ def test_denormal_numbers(f, everywhere):
 
 
 def test_a_hermitian_matrix_as_it_stands(eager):
-    """What rounding makes of its zero eigenvalues does not become a sign with ``rtol=0``."""
+    """With ``rtol=0`` the rounding errors in its zero eigenvalues do not become a sign of ±1."""
     m = np.ones((4, 4))
     np.testing.assert_allclose(eager(mcsgn, m, rtol=0.0), m / 4, atol=1e-14)
     np.testing.assert_allclose(eager(spectral_projector, m, rtol=0.0, half_plane="left"), 0 * m, atol=1e-14)
 
 
 def drifting(rng, n):
-    """Masses joined by random springs and damped by a product with their matrix: zero is double, exactly but for rounding."""
+    """Masses joined by random springs, damping a product with their matrix: zero is a double eigenvalue up to rounding."""
     springs = rng.uniform(0.5, 2, n - 1)
     g = np.diff(np.eye(n), axis=0)
     k = g.T @ np.diag(np.round(springs * 64) / 64) @ g
@@ -506,12 +506,12 @@ def drifting(rng, n):
 
 @pytest.mark.parametrize("n", [3, 6, 10])
 def test_a_chain_that_its_null_vector_begins_exactly_and_rounding_ends(n, on, rng):
-    """A Laplacian has its null vectors to the last bit, what is multiplied by it only nearly."""
+    """A Laplacian has exact null vectors, products with it only up to rounding."""
     for _ in range(20 if on.name == "numpy" else 3):
         m = drifting(rng, n)
         s = on(matsign.mcsgn, m)
         assert np.trace(s) == pytest.approx(2 - 2 * n)
-        # The motions but drift, all damped: -1 on them, 0 on the drift and its velocity.
+        # -1 on all motions but drift, which are damped; 0 on the drift and its velocity.
         expected = -np.kron(np.eye(2), np.eye(n) - np.ones((n, n)) / n)
         np.testing.assert_allclose(s, expected, atol=1e-10)
         np.testing.assert_allclose(on(matsign.matrix_abs, m), m @ expected, atol=1e-10)

@@ -199,7 +199,7 @@ def test_what_counts_as_zero_is_zero_in_every_root(method, eager, rng):
 
 
 def test_root_of_a_projector_is_the_projector(rng):
-    """Not 1e-8 beside it, as the roots of its rounded zeros are."""
+    """Without the errors of 1e-8 that the roots of its rounded zeros have."""
     for _ in range(100):
         n = int(rng.integers(2, 9))
         u = unitary(rng, n)[:, : rng.integers(1, n)]
@@ -211,7 +211,7 @@ def test_root_of_a_projector_is_the_projector(rng):
 
 @pytest.mark.parametrize("seed", range(8))
 def test_root_of_a_product_of_two_covariances_of_low_rank(seed):
-    """Of the Fréchet inception distance: fewer samples than features, which a rectifier has made positive."""
+    """As in the Fréchet inception distance: fewer samples than features, which a rectifier has made nonnegative."""
     rng = np.random.default_rng(seed)
     n, samples = 64, 50
 
@@ -258,7 +258,7 @@ def test_badly_scaled_matrices_are_balanced_first(eager):
 
 
 def test_a_polynomial_root_that_has_drifted_is_none(rng):
-    """A nearly defective double eigenvalue, whose imaginary part the steep slopes of a long schedule would multiply."""
+    """A nearly defective double eigenvalue, whose imaginary part the slopes of a long schedule would magnify."""
     a = np.array([[1.4949038564152861, -0.4287948533792835], [0.5712051466207164, 0.5050961435847138]])
     cases = [a, *(similar(rng, jordan(1, n), c) for n in (2, 3) for c in (1, 3, 10, 100) for _ in range(10))]
     for a in cases:
@@ -304,7 +304,7 @@ def test_forward_error_is_not_below_the_true_one(name, rng):
 
 
 def test_forward_error_near_the_negative_axis():
-    """An error of 1e-3 beside a residual of 1e-16: a shift of √eps would hide it."""
+    """An error of 1e-3 with a residual of 1e-16: a shift of √eps would hide it."""
     a = np.array([[-1, 1e-12, 0.3], [-1e-12, -1, 0.7], [0, 0, 2]])
     x, certificate = matsign.certify(sqrtm)(a)
     true = truth.error(x, truth.root_pair(a)[0])
@@ -325,7 +325,7 @@ def test_certificate_of_a_singular_matrix(a, f, eager):
     assert float(certificate.forward_error) < 1e-12
 
 
-# Texts.
+# Error messages.
 
 
 def test_the_text_names_the_eigenvalue_and_whether_it_is_only_near():
@@ -341,7 +341,7 @@ def test_the_text_names_the_eigenvalue_and_whether_it_is_only_near():
 
 
 def test_rtol_far_above_what_it_drops(rng):
-    """What is dropped is the error, not how much might have been: the eigenvalue left is 1e-5 with a large projector."""
+    """The error is the part that is dropped, not rtol: the smallest eigenvalue left is 1e-5, with a large projector."""
     for _ in range(20):
         v = gaussian(rng, 3, 3)
         m = v @ np.diag([1.0, 1e-5, 0.0]) @ np.linalg.inv(v)

@@ -1,4 +1,4 @@
-"""Each block structure against the dense matrix it stands for: one step, and the whole way to the sign."""
+"""Each block structure against the dense matrix it stands for: one step, and all steps to the sign."""
 
 import numpy as np
 import pytest
@@ -111,7 +111,7 @@ def test_newton_on_blocks_ends_at_the_sign_of_the_matrix(x):
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 5), st.sampled_from(["float64", "complex128"]))
 def test_polynomials_on_blocks_end_at_the_sign_of_the_matrix(seed, n, dtype):
-    """Those structures whose spectrum is real: Hermitian dense, anti-diagonal with definite blocks, dilation."""
+    """The structures with a real spectrum: Hermitian dense, anti-diagonal with definite blocks, dilation."""
     rng = np.random.default_rng(seed)
     h = definite(rng, n, dtype=dtype) - 0.3 * np.eye(n)
     c = definite(rng, n, dtype=dtype) @ np.linalg.qr(gaussian(rng, n, n, dtype=dtype))[0]
@@ -129,7 +129,7 @@ def test_polynomials_on_blocks_end_at_the_sign_of_the_matrix(seed, n, dtype):
 
 
 def test_blocks_never_assemble_the_doubled_matrix(monkeypatch, rng):
-    """Nothing is ever solved at the doubled size: only Riccati, which has no structure, assembles."""
+    """No structure but Riccati, which is a full matrix, is assembled to the doubled size."""
     monkeypatch.setattr(block_structures, "assemble", lambda *_: pytest.fail("assembled"))
     for make in (_triangular, _lyapunov, _antidiagonal, _dilation):
         x = make(rng, 3, 2, "float64")

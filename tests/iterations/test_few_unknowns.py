@@ -1,4 +1,4 @@
-"""Small equations as one linear system: the matrices beside Kronecker products, and when the answer is relied on."""
+"""Small equations as one linear system: against Kronecker products, and when the answer is reliable."""
 
 import numpy as np
 import pytest
@@ -58,7 +58,7 @@ def test_how_many_are_few():
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_ordinary_equations_are_solved_so(dtype, monkeypatch, rng):
-    """Nothing else is asked: not the sum, and no Schur form."""
+    """Without the sum and without a Schur form."""
     for module in (bartels_stewart, schur_functions):
         monkeypatch.setattr(module.lapack, "schur", None)
     monkeypatch.setattr("matsign.iterations.smith.cayley", None)

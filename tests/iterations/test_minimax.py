@@ -1,4 +1,4 @@
-"""Coefficients: against published tables, and against what a schedule promises."""
+"""Coefficients: against published tables, and against the promises of a schedule."""
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ from matsign.iterations.minimax import (
     schedule_of_length,
 )
 
-# Grishina, Smirnov & Rakhuba 2025 (CANS), five steps, no cushion: the same generator.
+# Grishina, Smirnov & Rakhuba 2025 (CANS), five steps, no cushion: designed in the same way.
 CANS = [
     (8.4703, -25.1081, 18.6293),
     (4.1828, -3.1087, 0.5806),
@@ -62,7 +62,7 @@ def test_every_value_ends_within_tol_of_one(lower, tol):
     ("lower", "count"), [(1e-1, 4), (1e-2, 6), (1e-3, 8), (1e-6, 12), (1e-8, 15), (1e-12, 21), (1e-15, 26)]
 )
 def test_number_of_steps(lower, count):
-    """The known counts have no cushion and no headroom; headroom and the last polishing step may cost two."""
+    """Published counts are without cushion and headroom; headroom and the last polishing step may cost two."""
     assert count <= len(polar_express(lower, 1e-15, 2.2e-16, cushion=0.0)) <= count + 2
 
 
@@ -77,7 +77,7 @@ EPS = {"float64": 2.0**-52, "float32": 2.0**-23, "float16": 2.0**-14, "bfloat16"
     st.sampled_from([0.0, 0.02, 0.1, 0.3, 0.6]),
 )
 def test_no_design_is_longer_than_its_bound(lower, tol, eps, terms, cushion):
-    """Sums of up to a thousand million terms, in any dtype: a schedule within the bound, or a ValueError."""
+    """Sums of up to 10⁹ terms, in any dtype: a schedule within the bound, or a ValueError."""
     lower, tol, terms = 10**lower, 10**tol, 2**terms
     if headroom(eps, terms) > MOST_HEADROOM:
         with pytest.raises(ValueError, match=f"sums of {terms} terms"):
@@ -86,7 +86,7 @@ def test_no_design_is_longer_than_its_bound(lower, tol, eps, terms, cushion):
     steps = polar_express(lower, tol, eps, cushion=cushion, terms=terms)
     assert len(steps) <= longest(lower, headroom(eps, terms), cushion) + 1
     if cushion >= 0.1 and headroom(eps, terms) >= 8 * EPS["float64"]:
-        # What the steps are for, without the rounding that they leave room for.
+        # The steps in exact arithmetic, without the rounding that they leave room for.
         most = max(tol, 64 * eps, 6 * headroom(eps, terms) ** 3)
         assert np.abs(through(steps, np.geomspace(lower, 1.0, 301)) - 1).max() <= 1.01 * most + 1e-15
 

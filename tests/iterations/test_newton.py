@@ -1,4 +1,4 @@
-"""The iterations: batches with members of very different speed, and the limits of each."""
+"""The iterations: batches with members of very different speed, and the limits of each iteration."""
 
 import numpy as np
 import pytest
@@ -30,7 +30,7 @@ def test_newton_on_a_batch_of_fast_and_slow_members(on, backend, rng):
 
 
 def test_newton_keeps_a_frozen_member_to_the_bit(on, backend, rng):
-    """A member that is done does not move while others go on."""
+    """A converged member does not change while others continue."""
     fast, slow = stable(rng, 3), similar(rng, np.diag([1e-9, -1, 1.0]))
     alone = newton.newton(backend, block_structures.Dense(on.array(fast[None]))).value.m
     both = newton.newton(backend, block_structures.Dense(on.array(np.stack([fast, slow])))).value.m

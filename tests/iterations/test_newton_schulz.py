@@ -1,4 +1,4 @@
-"""The steps of msign in the units in which they run, and where the Gram form starts anew."""
+"""The steps of msign in their units with c = 1, and where the Gram form computes R again."""
 
 import math
 
@@ -23,7 +23,7 @@ def test_monic_steps_are_the_same_polynomials(plan, x):
     y = links[0].t * x
     for link in links:
         y = y * (link.a + link.b * y**2 + link.c * y**4)
-    # Coefficients of both signs cancel, and where a step is steep it magnifies what rounding the steps before it left.
+    # Coefficients of both signs cancel, and a steep step magnifies the rounding errors of the steps before it.
     expected, rounding = x, 0.0
     for step in plan:
         slope = abs(step.a + 3 * step.b * expected**2 + 5 * step.c * expected**4)
@@ -71,7 +71,7 @@ def test_one_polynomial_in_either_form(name, shape, dtype, on, rng):
 
 
 def test_the_shortest_plan_that_a_member_allows(eager, rng):
-    """Each member of a stack takes the plan of its own smallest singular value, with the bits that it has alone."""
+    """Each member of a stack takes the plan for its own smallest singular value, with the same bits as by itself."""
     backend = backends.load(eager.name)
     u, v = (np.linalg.qr(gaussian(rng, 3, 30, 30))[0] for _ in range(2))
     least = np.array([0.5, 0.04, 1e-3])

@@ -1,4 +1,4 @@
-"""Certificates of large equations from the powers of a sum: as those from Schur forms, and without one."""
+"""Certificates of large equations from the powers of a sum: equal to those from Schur forms, and without Schur forms."""
 
 import numpy as np
 import pytest
@@ -63,7 +63,7 @@ def test_an_error_shows(name):
 
 
 def test_what_has_no_sum_goes_to_schur_forms():
-    """Eigenvalues on both sides, and a member like that beside another."""
+    """Eigenvalues in both half planes, by itself and as a member of a batch."""
     mixed = np.diag(np.where(np.arange(N) % 2, 1.0, -1.5)) + 0.1 * STABLE
     batch = np.stack([STABLE, mixed])
     _, both = matsign.certify(matsign.solve_continuous_lyapunov)(batch, Q)

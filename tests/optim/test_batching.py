@@ -1,4 +1,4 @@
-"""Matrices of several shapes in one call: columns of zeros, which change nothing but rounding errors."""
+"""Matrices of several shapes in one call: columns of zeros change rounding errors alone."""
 
 import numpy as np
 import pytest
@@ -61,7 +61,7 @@ def test_many_shapes_take_few_calls(rng, shapes_called):
 
 
 def test_one_shape_has_the_bits_that_it_has_alone(rng):
-    """Whatever other shapes there are, if they are too far from it to be in one call."""
+    """With any other shapes that are too different to share a call."""
     stacks, how = gaussians(rng, (16, 40), (40, 16), (9, 40), (16, 500)), msign_config()
     for x, y in zip(stacks, msign_batched(stacks, [how] * 4), strict=True):
         np.testing.assert_array_equal(y, orthogonalise(x, how))

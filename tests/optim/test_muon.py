@@ -1,4 +1,4 @@
-"""matsign.optim.Muon beside torch.optim.Muon, AdamW, and Muon's formula written here in float64."""
+"""matsign.optim.Muon against torch.optim.Muon, AdamW, and Muon's formula written here in float64."""
 
 import contextlib
 import inspect
@@ -55,7 +55,7 @@ def newton_schulz(g, coefficients=MUON, steps=5):
 
 
 def formula(params, gradients, *, lr, weight_decay, momentum, nesterov, adjust=None, **iteration):
-    """Muon as its author has it, in float64, one parameter at a time."""
+    """Muon as published, in float64, one parameter at a time."""
     params = [p.detach().double() for p in params]
     buffers = [torch.zeros_like(p) for p in params]
     for step in gradients:
@@ -106,7 +106,7 @@ def test_the_arguments_are_those_of_torch():
     assert list(ours)[: len(torchs)] == list(torchs)
     for name, parameter in torchs.items():
         assert ours[name].kind == parameter.kind
-        if name not in ("ns_coefficients", "ns_steps"):  # theirs only where they are asked for
+        if name not in ("ns_coefficients", "ns_steps"):  # used only if they are given
             assert ours[name].default == parameter.default
     assert all(p.kind is p.KEYWORD_ONLY for name, p in ours.items() if name not in torchs)
 
@@ -162,7 +162,7 @@ def test_it_pickles():
 
 
 def directions(*shapes, grads=None, dtype=torch.float32, **options):
-    """The moves of one step from nothing, and the gradients that caused them."""
+    """The changes of the parameters in one step from zero momentum, and their gradients."""
     params = parameters(*shapes, dtype=dtype)
     before = copies(params)
     give(params)
@@ -529,7 +529,7 @@ def test_processes_that_share_gradients_stay_together(tmp_path):
 @pytest.mark.compiles
 @pytest.mark.parametrize("lr", [0.1, "tensor"])
 def test_compiled_steps_are_the_steps_and_nothing_is_compiled_again(lr):
-    """Under a schedule that gives each another learning rate."""
+    """With a new learning rate in every step."""
     torch._dynamo.reset()
     params = parameters((4, 6), (6, 4), (3, 4), (5,))
     others, rates = copies(params), [torch.tensor(0.1) if lr == "tensor" else lr for _ in range(2)]
@@ -636,7 +636,7 @@ def save(optimiser):
 @pytest.mark.parametrize("saved", [torch.bfloat16, torch.float32, torch.float64])
 @pytest.mark.parametrize("gradient", [torch.bfloat16, torch.float32])
 def test_sixteen_bits_resume_with_the_momentum_that_was_saved(saved, gradient):
-    """The loader of torch makes a momentum as short as its parameter; the wider of it and the gradient is kept."""
+    """torch's loader casts a momentum to the dtype of its parameter; here the wider of its dtype and the gradient's is kept."""
     if not hasattr(torch.Tensor, "grad_dtype"):
         pytest.skip("this PyTorch has gradients in the dtype of their parameter only")
 
@@ -663,7 +663,7 @@ def test_sixteen_bits_resume_with_the_momentum_that_was_saved(saved, gradient):
 
 
 def test_state_of_keller_jordan():
-    """Groups with ``use_muon``, a count of steps that is a whole number, momenta under the names of both."""
+    """Groups with ``use_muon``, a step count that is an int, momenta under the names of both algorithms."""
     matrix, vector = parameters((4, 6), (5,))
     momentum, mean, square = torch.randn(4, 6), torch.randn(5), torch.rand(5)
     state = {
@@ -811,7 +811,7 @@ BAD_MUON = [
 
 @pytest.mark.parametrize(("options", "said"), BAD + BAD_ADAMW + BAD_MUON)
 def test_bad_options_of_a_group_and_of_a_loaded_state(options, said):
-    """Refused, and nothing has changed."""
+    """They are refused, and nothing has changed."""
     algorithms = (
         ["muon"] if (options, said) in BAD_MUON else ["adamw"] if (options, said) in BAD_ADAMW else ["muon", "adamw"]
     )
@@ -891,7 +891,7 @@ def without_values():
 @pytest.mark.parametrize(("device", "mode"), list(without_values()))
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_tensors_without_values_take_steps(dtype, device, mode):
-    """As torch's own Muon does: for what only asks for shapes and memory."""
+    """As with torch's own Muon, for tools that only ask for shapes and memory."""
     for options in (
         {},
         {"schedule": "you"},

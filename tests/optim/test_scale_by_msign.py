@@ -1,4 +1,4 @@
-"""matsign.optim.scale_by_msign: a chain of transformations as optax makes it, under jit, against the polar factor."""
+"""matsign.optim.scale_by_msign: in a chain as with optax, under jit, against the polar factor."""
 
 import math
 import subprocess
@@ -22,7 +22,7 @@ def polar(x):
 
 @pytest.fixture
 def tree(rng):
-    """Gradients of a small network: two layers of one shape, one transposed, a convolution, and nothing."""
+    """Gradients of a small network: two layers of one shape, one transposed, a convolution, and a None."""
     f32 = np.float32
     return {
         "layers": [{"kernel": jnp.asarray(rng.standard_normal((6, 9)).astype(f32))} for _ in range(2)],
@@ -199,7 +199,7 @@ def test_errors_name_the_leaf():
 
 
 def test_a_momentum_that_is_traced(rng):
-    """As a schedule of it would bring."""
+    """As from a schedule of the momentum."""
     tree = {"kernel": jnp.asarray(rng.standard_normal((6, 4)))}
 
     def step(momentum):

@@ -14,7 +14,7 @@ import matsign
 from matsign.cli import commands
 from matsign.cli.files import FileError
 
-# The base of what typer raises for a wrong command line, under a name that all its versions have.
+# The base class of typer's errors for a wrong command line; this expression works in all its versions.
 _UsageError: type[Exception] = typer.BadParameter.__bases__[0]
 
 
@@ -27,7 +27,7 @@ class Library(StrEnum):
 
 
 class OneLine(TyperGroup):
-    """A group whose every failure is one line on stderr and an exit code, and whose names may have _ or -."""
+    """A group whose failures are one line on stderr and an exit code, and whose names may have _ or -."""
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         return super().get_command(ctx, cmd_name.replace("_", "-"))
@@ -36,15 +36,15 @@ class OneLine(TyperGroup):
         try:
             code = super().main(*args, **(kwargs | {"standalone_mode": False}))
         except _UsageError as error:
-            code = _complain(error.format_message(), 2)  # type: ignore[attr-defined]
+            code = _print_error(error.format_message(), 2)  # type: ignore[attr-defined]
         except (FileError, ValueError, TypeError, ArithmeticError, OSError, MemoryError) as error:
-            code = _complain(str(error) or type(error).__name__, 1)
+            code = _print_error(str(error) or type(error).__name__, 1)
         except typer.Abort:
-            code = _complain("stopped", 130)
+            code = _print_error("stopped", 130)
         sys.exit(code or 0)
 
 
-def _complain(text: str, code: int) -> int:
+def _print_error(text: str, code: int) -> int:
     print(f"matsign: {'; '.join(text.splitlines())}", file=sys.stderr)
     return code
 
@@ -60,8 +60,8 @@ app = typer.Typer(
 )
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
+def _version(show: bool) -> None:
+    if show:
         print(f"matsign {matsign.__version__}")
         raise typer.Exit
 

@@ -1,4 +1,4 @@
-"""A command for every public function, made from its parameters: arguments, options and help are the function's own."""
+"""A command for every public function, with arguments, options and help from its parameters and docstring."""
 
 from __future__ import annotations
 
@@ -65,12 +65,12 @@ def _parameters(f: Callable[..., Any], parameters: Parameters) -> list[inspect.P
     def file(name: str) -> Any:
         return Annotated[str, typer.Argument(metavar=name, help=_FILE, show_default=False)]
 
-    def may_be(name: str) -> Any:
+    def optional_file(name: str) -> Any:
         return Annotated[str | None, typer.Option(f"--{name.lower()}", metavar="FILE", help=_FILE, show_default=False)]
 
-    # Lower case, because some versions of typer make it so.
+    # In lower case, because some versions of typer convert names.
     arguments = [
-        parameter(name.lower(), may_be(name), None)
+        parameter(name.lower(), optional_file(name), None)
         if name in parameters.optional
         else parameter(name.lower(), file(name))
         for name in parameters.arrays
@@ -89,12 +89,12 @@ def _parameters(f: Callable[..., Any], parameters: Parameters) -> list[inspect.P
 
 
 def _readable(hint: Any) -> Any:
-    """The kind of an option on the command line: the name, where rows of numbers would do as well."""
+    """The type of an option on the command line: a name, where Python also takes rows of numbers."""
     return str | None if str in get_args(hint) else hint
 
 
 def _threshold(text: str) -> Any:
-    """A number, or a file with one for every matrix, which may lie there as a row or as a column."""
+    """A number, or a file with a number for each matrix, in a row or in a column."""
     value = _argument(text)
     return value.reshape(-1) if value.ndim == 2 and 1 in value.shape else value
 
@@ -145,19 +145,19 @@ def _sections(f: Callable[..., Any]) -> dict[str, str]:
 
 
 def _help(f: Callable[..., Any]) -> str:
-    """The summaries and the notes of a docstring, in the paragraphs they have."""
+    """The summaries and the notes of a docstring, by paragraphs."""
     sections = _sections(f)
     text = _plain(sections["Summary"] + sections.get("Notes", ""))
     return escape("\n\n".join(" ".join(p.split()) for p in text.strip().split("\n\n")))
 
 
 def _option_help(f: Callable[..., Any]) -> dict[str, str]:
-    """What the docstring says of each parameter."""
+    """The description of each parameter in the docstring."""
     found = _PARAMETER.findall(_sections(f).get("Parameters", ""))
     return {name: escape(" ".join(_plain(meaning).split())) for name, meaning in found}
 
 
 def _plain(text: str) -> str:
-    """A text without the marks of references, lists, code and blocks."""
+    """A text without the markup of references, lists, code and blocks."""
     text = re.sub(r" ?\[\d\]_|^ *- ", "", text, flags=re.MULTILINE)
     return text.replace("``", "").replace("::\n", ":\n")

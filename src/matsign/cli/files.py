@@ -1,4 +1,4 @@
-"""Matrices from and to .npy, .npz, .mat, .mtx and .csv files. What cannot be read or written is a `FileError` of one line."""
+"""Matrices from and to .npy, .npz, .mat, .mtx and .csv files. Failures are `FileError`s of one line."""
 
 from __future__ import annotations
 
@@ -38,35 +38,35 @@ def read(spec: str) -> Array:
 
 
 def read_all(path: Path) -> dict[str, Array]:
-    """Every matrix in a file by name; a format without names calls it by the file's."""
+    """Every matrix in a file by name; in a format without names, by the name of the file."""
     return _contents(path)[0]
 
 
 def _contents(path: Path) -> tuple[dict[str, Array], dict[str, str]]:
-    """The matrices of numbers in a file by name, and in words what else there is; at least one matrix."""
+    """The matrices of numbers in a file by name, at least one, and descriptions of its other entries."""
     reader = _lookup(path, _READERS, "read")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("error")  # a parser that warns has left something out,
-            for kind in (DeprecationWarning, FutureWarning, PendingDeprecationWarning):  # unless it is about itself
+            warnings.simplefilter("error")  # a warning means that the parser left something out,
+            for kind in (DeprecationWarning, FutureWarning, PendingDeprecationWarning):  # except these
                 warnings.simplefilter("ignore", kind)
             entries = reader(path)
     except Exception as error:
         if isinstance(error, OSError) and error.strerror:
             raise FileError(f"{path}: {error.strerror}") from None
-        # Five parsers, and no list of what they raise for a file that is not what its name says.
+        # The five parsers do not document all that they raise for a malformed file.
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise FileError(f"{path} is not a readable {path.suffix} file: {reason}") from None
     found = {name: _native(x) for name, x in entries.items() if isinstance(x, np.ndarray) and x.dtype.kind in "biufc"}
     others = {name: _describe(x) for name, x in entries.items() if name not in found}
     if not found:
-        said = ", ".join(f"{name} ({kind})" for name, kind in others.items())
-        raise FileError(f"{path} holds no matrix of numbers" + (f", but {said}" if said else ""))
+        listed = ", ".join(f"{name} ({kind})" for name, kind in others.items())
+        raise FileError(f"{path} holds no matrix of numbers" + (f", but {listed}" if listed else ""))
     return found, others
 
 
 def _native(x: Array) -> Array:
-    """In the byte order of the machine."""
+    """x in the byte order of the machine."""
     return x.astype(x.dtype.newbyteorder("="), copy=False)
 
 
@@ -84,7 +84,7 @@ def _may_hold_numbers(kind: str) -> bool:
 
 
 def write(targets: list[str], values: Mapping[str, Array]) -> None:
-    """The named matrices to one file that can hold them all, or to one file each."""
+    """Write the named matrices to one file that can hold them all, or to one file each."""
     paths = [Path(t) for t in targets]
     writers = [_lookup(path, _WRITERS, "write") for path in paths]
     if len(paths) == 1 and (len(values) == 1 or paths[0].suffix.lower() in _NAMED):
@@ -100,11 +100,11 @@ def write(targets: list[str], values: Mapping[str, Array]) -> None:
         try:
             writer(path, part)
         except OSError as error:
-            raise FileError(f"{path}: {error.strerror or 'cannot backend written'}") from None
+            raise FileError(f"{path}: {error.strerror or 'cannot be written'}") from None
 
 
 def check_target(target: str) -> None:
-    """Complain about an output whose name or folder is wrong, before anything is computed."""
+    """A `FileError` for an output whose name or folder is wrong, before anything is computed."""
     path = Path(target)
     _lookup(path, _WRITERS, "write")
     if not path.parent.is_dir():
@@ -112,7 +112,7 @@ def check_target(target: str) -> None:
 
 
 def _split_spec(spec: str) -> tuple[Path, str | None]:
-    """FILE:NAME in its parts, unless a file is called that, as drive letters make it likely."""
+    """FILE:NAME in its parts, unless a file has that name, as with drive letters."""
     path, colon, name = spec.rpartition(":")
     if colon and not Path(spec).exists() and Path(path).suffix:
         return Path(path), name
@@ -151,7 +151,7 @@ def _read_npz(path: Path) -> dict[str, Any]:
 
 
 def _member(archive: Any, name: str) -> Any:
-    """An array of an archive; None for objects, which only unpickling could tell."""
+    """An array of an archive; None for Python objects, which only unpickling could read."""
     try:
         return archive[name]
     except ValueError as error:
@@ -175,7 +175,7 @@ def _read_mat(path: Path) -> dict[str, Any]:
 
 
 def _read_mtx(path: Path) -> dict[str, Any]:
-    # Read as text first: bytes that are none make SciPy's parser abort the process.
+    # Read as text first: bytes that are not text make SciPy's parser abort the process.
     content = path.read_text(encoding="utf-8")
     text.check_matrix_market(content)
     x = scipy.io.mmread(io.BytesIO(content.encode()))

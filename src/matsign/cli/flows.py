@@ -1,4 +1,4 @@
-"""The library's own iterations, watched step by step: what the pictures show."""
+"""The iterates of the library's own iterations, for the pictures."""
 
 from __future__ import annotations
 
@@ -18,34 +18,34 @@ _EPS = float(np.finfo(float).eps)
 
 
 class Recorder:
-    """The NumPy backend, remembering the iterate after every step of every loop."""
+    """The NumPy backend, recording the iterate after every step of every loop."""
 
     def __init__(self) -> None:
         self.numpy: Any = load("numpy")
-        self.seen: list[Any] = []
+        self.iterates: list[Any] = []
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.numpy, name)
 
     def loop(self, step: Callable[[Any], Any], state: Any, limit: int) -> Any:
-        """The loop of the backend, with every new state's first entry kept."""
+        """The loop of the backend, recording the first entry of every new state."""
 
-        def watch(state: Any) -> Any:
+        def record(state: Any) -> Any:
             new, active = step(state)
-            self.seen.append(new[0])
+            self.iterates.append(new[0])
             return new, active
 
-        return self.numpy.loop(watch, state, limit)
+        return self.numpy.loop(record, state, limit)
 
 
 class Flow(NamedTuple):
-    """The iterates of one block structure, as assembled matrices, the first being the matrix itself."""
+    """The iterates of one block structure as assembled matrices, beginning with the matrix itself."""
 
     name: str
     iterates: list[Array]
 
     def residuals(self) -> list[float]:
-        """‖X² - I‖ beside ‖X‖², step by step."""
+        """‖X² - I‖ / ‖X‖² after each step."""
         eye = np.eye(len(self.iterates[0]))
         return [float(np.linalg.norm(x @ x - eye) / np.linalg.norm(x) ** 2) for x in self.iterates]
 
@@ -55,7 +55,7 @@ def flow(name: str, x: Any) -> Flow:
     backend = Recorder()
     with np.errstate(all="ignore"):
         newton(backend, x)
-    return Flow(name, [y.dense(backend)[0] for y in (x, *backend.seen)])
+    return Flow(name, [y.dense(backend)[0] for y in (x, *backend.iterates)])
 
 
 def dense(m: Array) -> Flow:
@@ -79,7 +79,7 @@ def structures(inputs: Inputs) -> list[Flow]:
 
 
 class Lift(NamedTuple):
-    """Singular values, one row for each step, and how many of the steps lift before purification begins."""
+    """Singular values, one row for each step, and the number of steps before purification."""
 
     values: Array
     lifted: int
@@ -94,5 +94,5 @@ def lift(m: Array) -> Lift:
     for step in schedule:
         iterates.append(odd_step(backend, iterates[-1], *step))
     last = purify(backend, iterates[-1], backend.ones(x.c))
-    iterates += [*backend.seen, last.value]
+    iterates += [*backend.iterates, last.value]
     return Lift(np.array([np.linalg.svd(y.c[0], compute_uv=False) for y in iterates]), len(schedule))

@@ -22,8 +22,8 @@ Arrays = tuple[Array, ...]
 class Row:
     """One identity on one input.
 
-    `reference(*arrays)` is what `then(values, arrays)` should be, by another route; `residual(values, *arrays)` is how far
-    the values are from satisfying their equation, relative to its terms; `peer(*arrays)` is SciPy's way, for its time.
+    `reference(*arrays)` is what `then(values, arrays)` should be, by another method; `residual(values, *arrays)` is the residual
+    of the equation of the values, relative to its terms; `peer(*arrays)` is SciPy's computation, to compare times.
     """
 
     place: str
@@ -38,15 +38,15 @@ class Row:
 
 
 def rows(inputs: Inputs) -> list[Row]:
-    """The article from its beginning to its end."""
-    signs = (_msign, _mcsgn, _one_product_away, _invariance)
+    """All rows in the order of the article."""
+    signs = (_msign, _mcsgn, _abs_and_projector, _invariance)
     examples = (_first_example, _second_example, _mean, _third_example, _polar)
     sections = (*signs, _blocks, *examples)
     return [row for section in sections for row in section(inputs)]
 
 
 def relative(gap: Array, *sizes: Any) -> float:
-    """‖gap‖ beside the sum of the other arguments, numbers or norms of matrices."""
+    """‖gap‖ over the sum of the other arguments, numbers or norms of matrices."""
     return float(np.linalg.norm(gap) / (sum(np.linalg.norm(s) for s in sizes) or 1.0))
 
 
@@ -62,7 +62,7 @@ def _isometry(values: Arrays, m: Array) -> float:
 
 
 def _commutes(values: Arrays, m: Array) -> float:
-    """S M = M S and S³ = S, beside the norms of the factors."""
+    """S M = M S and S³ = S, relative to the norms of the factors."""
     (s,) = values
     size = np.linalg.norm(s)
     return max(relative(s @ m - m @ s, 2 * size * np.linalg.norm(m)), relative(s @ s @ s - s, size**3))
@@ -100,7 +100,7 @@ def _mcsgn(i: Inputs) -> Iterator[Row]:
     yield Row(place, identity, i.real, f, reference, _commutes, peer, polynomial)
 
 
-def _one_product_away(i: Inputs) -> Iterator[Row]:
+def _abs_and_projector(i: Inputs) -> Iterator[Row]:
     def absolute(m: Array) -> Arrays:
         return (m @ by.by_eigenvectors(m),)
 
@@ -128,19 +128,19 @@ def _one_product_away(i: Inputs) -> Iterator[Row]:
 def _invariance(i: Inputs) -> Iterator[Row]:
     (m,), (general,) = i.gradient.arrays, i.general.arrays
     q, r = (scipy.fft.dct(np.eye(n), axis=0, norm="ortho") for n in m.shape)
-    p = np.tril(np.ones(general.shape))  # neighbouring states are summed up
-    back = np.eye(len(p)) - np.eye(len(p), k=-1)
+    p = np.tril(np.ones(general.shape))  # cumulative sums of the states
+    p_inverse = np.eye(len(p)) - np.eye(len(p), k=-1)
 
     def rotate(x: Array) -> Arrays:
         return (q @ by.by_singular_vectors(q.T @ x @ r)[0] @ r.T,)
 
     def similar(x: Array) -> Arrays:
-        return (p @ by.by_eigenvectors(back @ x @ p) @ back,)
+        return (p @ by.by_eigenvectors(p_inverse @ x @ p) @ p_inverse,)
 
     source = Input(f"{i.gradient.text}, cosine basis", (q @ m @ r.T,))
     identity = "msign(Q M R) = Q msign(M) R"
     yield Row("Two Signs", identity, source, matsign.msign, rotate, _isometry, scipy.linalg.polar)
-    source = Input(f"{i.general.text}, summed states", (p @ general @ back,))
+    source = Input(f"{i.general.text}, summed states", (p @ general @ p_inverse,))
     identity = "mcsgn(P M P⁻¹) = P mcsgn(M) P⁻¹"
     yield Row("Two Signs", identity, source, matsign.mcsgn, similar, _commutes, scipy.linalg.signm)
 
@@ -297,10 +297,10 @@ def _third_example(i: Inputs) -> Iterator[Row]:
 
 
 def _dilation(n: int) -> tuple[Callable[..., Arrays], Callable[[Arrays, Arrays], Arrays]]:
-    """The sign of a dilation whose corner has n rows, and what must equal it; X CᵀX, and C, which it must equal.
+    """(reference, then) for the sign of a dilation whose corner C has n rows, V [[XᵀX, Y], [0, -XXᵀ]] V⁻¹ and X CᵀX.
 
-    V [[XᵀX, Y], [0, -XXᵀ]] V⁻¹ with Y = -Xᵀ is that sign: XᵀX and -XXᵀ are the signs of B + DX = CᵀX and of
-    A - XD = -XCᵀ, identities for nonsingular C and projectors in general.
+    With Y = -Xᵀ the second is the sign, and the third is C: XᵀX and -XXᵀ are the signs of B + DX = CᵀX and of
+    A - XD = -XCᵀ, ±I for nonsingular C and ± projectors in general.
     """
 
     def reference(m: Array) -> Arrays:

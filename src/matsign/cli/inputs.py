@@ -14,7 +14,7 @@ from matsign.cli.references import block
 
 
 class Input(NamedTuple):
-    """Matrices, and what they are in words."""
+    """Matrices with a description."""
 
     text: str
     arrays: tuple[Array, ...]
@@ -26,7 +26,7 @@ class Inputs:
 
     gradient: Input  # M, rank-deficient
     general: Input  # M with eigenvalues in both half planes
-    flow: Array  # a smaller one of that kind, for the picture
+    flow: Array  # a smaller matrix of that kind, for the picture
     symmetric: Input  # S, indefinite
     real: Input  # M with real eigenvalues of both signs
     singular: Input  # M with eigenvalue zero
@@ -39,11 +39,11 @@ class Inputs:
     coupled: Input  # A, B, the same for BA
     pair: Input  # two covariances
     corners: tuple[Input, ...]  # C, of every shape
-    unstable: Input  # M whose unstable modes are wanted
+    unstable: Input  # M, of which the projector on the unstable modes is computed
 
 
 def shipped_inputs(quick: bool = False) -> Inputs:
-    """Physical models and measured data; `quick` takes them small."""
+    """Physical models and measured data; small ones if `quick`."""
     n = 24 if quick else 128
     gradient = Input("gradient of a digit classifier", (models.gradient(max(n, 80)),))
     chain, drift = models.free_chain(n // 3 * 2)
@@ -82,10 +82,10 @@ def shipped_inputs(quick: bool = False) -> Inputs:
 
 
 def from_model(a: Array, b: Array, c: Array) -> Inputs:
-    """The same kinds of matrices made of a linear system x' = A x + B u, y = C x.
+    """The same kinds of matrices from a linear system x' = A x + B u, y = C x.
 
-    Where the shipped inputs take a covariance this takes the stationary one under unit noise in every state, and its dual;
-    where they take a matrix with eigenvalues on both sides, the Hamiltonian matrix of the regulator.
+    In place of the covariances these are the stationary covariance under unit noise in every state, and its dual; in place of
+    matrices with eigenvalues in both half planes, the Hamiltonian matrix of the regulator.
     """
     _check(a, b, c)
     n, eye = len(a), np.eye(len(a))
@@ -120,9 +120,9 @@ def from_model(a: Array, b: Array, c: Array) -> Inputs:
 
 
 def regulator(text: str, a: Array, b: Array, c: Array) -> tuple[Input, Array]:
-    """The Riccati equation of the cheapest stabilising u = -BᵀX x, cost |Cx|² + |u|², in the article's letters, and B.
+    """The Riccati equation of the optimal stabilising u = -BᵀX x, cost |Cx|² + |u|², in the article's letters, and B.
 
-    AᵀX + XA - XBBᵀX + CᵀC = 0 is x d x + x b - a x - c = 0 with b + d x = -(A - BBᵀX), stable to the right.
+    AᵀX + XA - XBBᵀX + CᵀC = 0 is x d x + x b - a x - c = 0, and b + d x = -(A - BBᵀX) has its spectrum in the right half plane.
     """
     return Input(text, (a.T.copy(), -a, c.T @ c, b @ b.T)), b
 
@@ -137,7 +137,7 @@ def between_eigenvalues(m: Array) -> Array:
 
 
 def _source(a: Array, b: Array) -> Array:
-    """A hot spot off the middle."""
+    """A local heat source, not in the middle."""
     x, y = (np.arange(1, len(m) + 1) / (len(m) + 1) for m in (a, b))
     return np.exp(-30 * ((x[:, None] - 0.3) ** 2 + (y - 0.6) ** 2))
 

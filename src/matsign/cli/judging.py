@@ -1,4 +1,4 @@
-"""One row of the tour, run and judged: its residual, its distance to the reference, its time beside the peer's."""
+"""Run one row of the tour: its residual, its distance to the reference, its time and that of SciPy."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from matsign._typing import Array, Arrays
 from matsign.backends import Backend
 from matsign.cli.identities import Row
 
-# What a distance may always be, in units of rounding: 1e-12 in double precision.
+# The smallest limit of a distance, in units of rounding: 1e-12 in double precision.
 _FLOOR = 4500
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What came out of a row; `trouble` says why there are no numbers."""
+    """The result of a row; `trouble` is the reason if there are no numbers."""
 
     row: Row
     method: str = ""
@@ -48,7 +48,7 @@ class Verdict:
 
 
 def judge(row: Row, backend: Backend) -> Verdict:
-    """Run a row on the arrays of a library; whatever goes wrong becomes its verdict."""
+    """Run a row on the arrays of a library; an error becomes the `trouble` of its verdict."""
     try:
         return _judge(row, backend)
     except (ArithmeticError, TypeError, ValueError) as error:  # LinAlgError is a ValueError
@@ -57,7 +57,7 @@ def judge(row: Row, backend: Backend) -> Verdict:
 
 def _judge(row: Row, backend: Backend) -> Verdict:
     arrays = tuple(backend.asarray(a) for a in row.source.arrays)
-    exact = tuple(_wide(a) for a in arrays)  # what the library was really given, in double precision
+    exact = tuple(_wide(a) for a in arrays)  # as rounded to the dtype of the library, in double precision
     eps = backend.eps(arrays[0])
     value, certificate = certify(row.f)(*arrays, **row.options)
     values = tuple(_wide(v) for v in (value if isinstance(value, tuple) else (value,)))
@@ -81,7 +81,7 @@ def _wide(x: Any) -> Array:
 
 
 def _parts(value: Any) -> list[Array]:
-    """The numbers themselves: a library that computes in the background has finished when they are here."""
+    """The results as NumPy arrays, which waits for a library that computes asynchronously."""
     return [np.asarray(v) for v in (value if isinstance(value, tuple) else (value,))]
 
 
@@ -93,15 +93,15 @@ def apart(values: Arrays, reference: Arrays) -> float:
 
 
 def condition(reference: Callable[..., Arrays], arrays: Arrays, value: Arrays) -> float:
-    """The condition number of what is computed, measured on the reference: beyond eps times it, rounding of the input decides.
+    """The condition number, estimated from the reference: rounding of the input may change the result by eps times it.
 
-    A random direction shows 1/√N of the norm of a derivative in N variables, to within a small factor and with high
+    The derivative along a random direction is 1/√N of its norm in N variables, to within a small factor and with high
     probability (Kenney & Laub 1994, "Small-sample statistical condition estimates").
     """
     random, size = np.random.default_rng(0), 2.0**-26
     samples = (tuple(a + size * _direction(a, random) for a in arrays) for _ in range(2))
-    shown = max(apart(reference(*sample), value) for sample in samples) / size
-    return float(shown * np.sqrt(sum(a.size for a in arrays)))
+    slope = max(apart(reference(*sample), value) for sample in samples) / size
+    return float(slope * np.sqrt(sum(a.size for a in arrays)))
 
 
 def _direction(m: Array, random: np.random.Generator) -> Array:
@@ -120,11 +120,11 @@ def _direction(m: Array, random: np.random.Generator) -> Array:
 
 
 def _best(run: Callable[[], Any], budget: float = 0.3, most: int = 20) -> float:
-    """The shortest of a few runs; a second is enough for a slow one."""
+    """The shortest of a few runs; a slow run is not repeated."""
     times: list[float] = []
     while len(times) < most and (sum(times) < budget or not times):
         start = time.perf_counter()
-        # SciPy's signm prints its doubts and warns of them.
+        # SciPy's signm prints and warns if its result may be inaccurate.
         with warnings.catch_warnings(action="ignore"), contextlib.redirect_stdout(io.StringIO()):
             run()
         times.append(time.perf_counter() - start)

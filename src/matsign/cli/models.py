@@ -42,9 +42,9 @@ def spring_chain(n: int) -> Array:
 
 
 def free_chain(n: int) -> tuple[Array, Array]:
-    """n masses joined by springs and fixed nowhere, and a basis of all motions but drift: [[0, I], [-K, -D]].
+    """[[0, I], [-K, -D]] for n masses joined by springs and fixed nowhere, and a basis of all motions but drift.
 
-    Nothing holds the centre of mass: zero is a double eigenvalue with one eigenvector. D = β K (K - c I), as in `spring_chain`.
+    No force acts on the centre of mass: zero is a double eigenvalue, not semisimple. D = β K (K - c I) as in `spring_chain`.
     """
     k = 2 * np.eye(n) - np.eye(n, k=1) - np.eye(n, k=-1)
     k[0, 0] = k[-1, -1] = 1
@@ -109,9 +109,9 @@ def digits() -> tuple[Array, Array]:
 
 
 def gradient(width: int) -> Array:
-    """The gradient of the cross entropy of 300 digits in the first weights of a network 64 - width - 10, as it starts.
+    """The gradient of the cross entropy of 300 digits in the first weights of a network 64 - width - 10, at initialisation.
 
-    Some pixels are never inked, so their rows are zero: the gradient is rank-deficient as measured gradients are.
+    Some pixels are zero in all images, and so are their rows: the gradient is rank-deficient, as gradients of real data are.
     """
     pixels, digit = digits()
     random = np.random.default_rng(0)

@@ -1,4 +1,4 @@
-"""The tour as one HTML page that needs nothing else: pictures inside, no script, light and dark."""
+"""The tour as one self-contained HTML page: pictures inside, no script, light and dark."""
 
 from __future__ import annotations
 
@@ -63,8 +63,8 @@ def _figure(picture: Picture) -> str:
 
 
 def _row(v: Verdict) -> str:
-    what = f'{escape(v.row.identity)}<span class="soft">{escape(v.row.source.text)}</span>'
-    start = f"<td>{escape(v.row.place)}</td><td>{what}</td><td>{v.size}</td>"
+    identity = f'{escape(v.row.identity)}<span class="soft">{escape(v.row.source.text)}</span>'
+    start = f"<td>{escape(v.row.place)}</td><td>{identity}</td><td>{v.size}</td>"
     if v.trouble:
         return f'<tr class="bad">{start}<td class="bad" colspan="5">{escape(v.trouble)}</td></tr>'
     numbers = _number(v.residual, v.residual_limit) + _number(v.distance, v.distance_limit)

@@ -21,7 +21,7 @@ _MARKS = ("o", "s", "^", "D", "v")
 
 
 class Picture(NamedTuple):
-    """One picture in two colours of ink, and the words under it."""
+    """One picture for light and for dark pages, with its title and caption."""
 
     title: str
     caption: str
@@ -30,7 +30,7 @@ class Picture(NamedTuple):
 
 
 def picture(title: str, caption: str, draw: Callable[[], Figure]) -> Picture:
-    """Render a drawing twice."""
+    """Render a drawing for light and for dark pages."""
     return Picture(title, caption, *(_render(draw, ink) for ink in ("#222222", "#dddddd")))
 
 
@@ -52,7 +52,7 @@ def _render(draw: Callable[[], Figure], ink: str) -> str:
 
 
 def eigenvalues(steps: list[Array]) -> Figure:
-    """Where the eigenvalues are after each of a few steps, on axes that are linear near the origin."""
+    """The eigenvalues after each of a few steps, on axes that are linear near the origin."""
     figure = Figure(figsize=(10, 5.6), layout="constrained")
     moving = sum(bool(np.abs(values - np.sign(values.real)).max() > 0.05) for values in steps)
     shown = _sample_indices(min(moving + 1, len(steps)), 8)
@@ -76,7 +76,7 @@ def _plane(axes: Axes, extent: float) -> None:
         scale("asinh", linear_width=0.5)
         limits(-extent, extent)
     power = 10.0 ** int(np.log10(extent))
-    # The labels of ±1 have no room beside 0 where the axes reach far.
+    # On long axes the labels of ±1 would overlap that of 0.
     ticks = [-power, 0.0, power] if power > 1e3 else sorted({-power, -1.0, 0.0, 1.0, power})
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_ticks(ticks, [f"{t:g}" for t in ticks])

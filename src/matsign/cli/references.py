@@ -1,4 +1,4 @@
-"""The same quantities by other routes, in NumPy and SciPy alone: what the tour holds the library against."""
+"""References for the tour: the same quantities by other methods, with NumPy and SciPy alone."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def antidiagonal(a: Array, b: Array) -> Array:
 
 
 def by_singular_vectors(m: Array) -> tuple[Array, Array, Array]:
-    """U Vᴴ, (MᴴM)^{1/2} and (MMᴴ)^{1/2} from the singular vectors that belong to the rank of M."""
+    """U Vᴴ, (MᴴM)^{1/2} and (MMᴴ)^{1/2} from the singular vectors for nonzero singular values."""
     u, s, vh = np.linalg.svd(m, full_matrices=False)
     r = int(np.linalg.matrix_rank(m))
     u, s, vh = u[:, :r], s[:r], vh[:r]
@@ -41,7 +41,7 @@ def power(m: Array, exponent: float) -> Array:
 
 
 def coupled_root(a: Array, b: Array) -> Array:
-    """A (BA)^{-1/2}: by the Cholesky factors of a positive definite pair, whose product keeps what BA squares away.
+    """A (BA)^{-1/2}; for a real, positive definite pair by Cholesky factors, as BA has the square of their condition.
 
     A = K Kᵀ, B = L Lᵀ, LᵀK = U S Vᵀ give K V S⁻¹ Vᵀ Kᵀ (the balancing of Laub, Heath, Paige & Ward 1987).
     """
@@ -64,7 +64,7 @@ def geometric_mean(a: Array, b: Array) -> Array:
 def riccati(a: Array, b: Array, c: Array, d: Array) -> Array:
     """X with X D X + X B - A X - C = 0 from an ordered Schur form, refined by two Newton steps with SciPy's Sylvester solver.
 
-    Without the steps the Schur form alone loses as many digits as the equation is badly scaled.
+    Without the steps the Schur form loses digits if the equation is badly scaled.
     """
     n, m = c.shape
     _, basis, _ = scipy.linalg.schur(block(a, c, d, b), sort="rhp")

@@ -1,4 +1,4 @@
-"""Numbers in lines of text, read strictly: what is no number, or could be meant in two ways, is a `ValueError`.
+"""Numbers in lines of text, read strictly: a word that is not a number, or is ambiguous, is a `ValueError`.
 
 The numbers of a row are separated by commas, or if the file has none by semicolons, else by tabs, else by blanks. Decimals have a
 point. A complex number is 1+2j or 1-2.5i, in parentheses or not, with one blank on both sides of the inner sign or none.
@@ -22,7 +22,7 @@ _COMPLEX = re.compile(rf"([+-]?{_DIGITS})( ?)([+-])\2({_DIGITS})[ij]", re.IGNORE
 
 
 def matrix(text: str) -> Array:
-    """The rows of numbers in a text; # begins a comment, and empty lines count for nothing."""
+    """The rows of numbers in a text; # begins a comment, and empty lines are ignored."""
     lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
     kept = [(k, line) for k, line in enumerate((x.partition("#")[0] for x in lines), 1) if line.strip(" \t")]
     if not kept:
@@ -49,7 +49,7 @@ def matrix(text: str) -> Array:
 
 
 def number(word: str) -> float | complex:
-    """The number that a word is; Python itself would take 1_000, other alphabets' digits, and 1e999 for infinity."""
+    """A word as a number; unlike ``float`` this refuses 1_000, digits of other alphabets, and 1e999 as infinity."""
     if _REAL.fullmatch(word):
         return _float(word)
     bare = word[1:-1] if word[:1] == "(" and word[-1:] == ")" else word
@@ -98,7 +98,7 @@ def _cell(cell: str, separator: str) -> float | complex:
 
 
 def _words(words: list[str]) -> list[float | complex]:
-    """Numbers between blanks: refused where a blank may stand inside of one."""
+    """Numbers separated by blanks; a `ValueError` where a blank may be part of a number."""
     for before, word in itertools.pairwise(words):
         if word[0] in "+-" and _IMAGINARY.fullmatch(word) and _REAL.fullmatch(before):
             raise ValueError(
@@ -115,13 +115,13 @@ def _quote(text: str) -> str:
     return repr(text if len(text) <= 60 else text[:57] + "...")
 
 
-# What stands in a line of a Matrix Market file after the indices, by field.
+# How many numbers follow the indices in a line of a Matrix Market file, by field.
 _FIELDS = {"real": 1, "double": 1, "integer": 1, "unsigned-integer": 1, "complex": 2, "pattern": 0}
 _WHOLE = re.compile("[+-]?[0-9]+")
 
 
 def check_matrix_market(text: str) -> None:
-    """A `ValueError` for a line with more or less in it than its header says: SciPy's parser passes over the rest of a line."""
+    """A `ValueError` for a line with more or fewer numbers than its header says: SciPy's parser ignores the rest of a line."""
     lines = [(k, line.split()) for k, line in enumerate(text.splitlines(), 1) if line.strip()]
     header = [word.lower() for word in lines[0][1]] if lines else []
     if len(header) != 5 or header[2] not in ("array", "coordinate") or header[3] not in _FIELDS:

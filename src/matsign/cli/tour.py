@@ -50,7 +50,7 @@ def run(model: Path | None, library: str, out: Path, quick: bool) -> bool:
     try:
         out.write_text(page(title, _setting(backend), verdicts, drawn), encoding="utf-8")
     except OSError as error:
-        raise FileError(f"{out}: {error.strerror or 'cannot backend written'}") from None
+        raise FileError(f"{out}: {error.strerror or 'cannot be written'}") from None
     _report(console, _setting(backend), verdicts)
     console.print(f"page written to {out}", highlight=False, soft_wrap=True)
     return all(v.passed for v in verdicts)
@@ -87,7 +87,7 @@ def _pictures(chosen: Inputs, advance: Callable[[], None]) -> list[Picture]:
     """Eigenvalues, singular values and residuals; in double precision on NumPy, whatever the tour itself ran on."""
     steps = [np.linalg.eigvals(x) for x in flows.dense(chosen.flow).iterates]
     (m,) = chosen.gradient.arrays
-    # In another basis, where no zero is exact: that is what has to be purified.
+    # In another basis, where zero singular values are not exact and purification has something to do.
     lift, every = flows.lift(scipy.fft.dctn(m, norm="ortho")), flows.structures(chosen)
     drawings = (
         (
@@ -117,23 +117,23 @@ def _pictures(chosen: Inputs, advance: Callable[[], None]) -> list[Picture]:
 
 
 def _outcome(last: Array) -> str:
-    """Nothing if the eigenvalues arrived, else that they did not."""
+    """Empty if the eigenvalues have converged, else a sentence that they have not."""
     if np.abs(last - np.sign(last.real)).max() < 1e-2:
         return ""
     return " On this matrix the bare iteration does not arrive, and mcsgn takes Schur vectors instead."
 
 
 def _report(console: Console, setting: str, verdicts: list[Verdict]) -> None:
-    """The table and the count, rows that miss in red."""
+    """Print the table and the count, rows that miss their accuracy in red."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for head in ("article", "identity, input", "size", "method"):
         table.add_column(head)
     for head in ("residual", "distance", "time", "SciPy's"):
         table.add_column(head, justify="right", no_wrap=True)
     for v in verdicts:
-        what = f"{escape(v.row.identity)}\n[dim]{escape(v.row.source.text)}[/]"
+        identity = f"{escape(v.row.identity)}\n[dim]{escape(v.row.source.text)}[/]"
         numbers = [f"{v.residual:.1e}", f"{v.distance:.1e}", duration(v.seconds), duration(v.peer_seconds)]
-        cells = [v.row.place, what, v.size, *([escape(v.trouble)] if v.trouble else [v.method, *numbers])]
+        cells = [v.row.place, identity, v.size, *([escape(v.trouble)] if v.trouble else [v.method, *numbers])]
         table.add_row(*cells, style="" if v.passed else "red")
     console.print(table)
     missed = sum(not v.passed for v in verdicts)

@@ -1,6 +1,6 @@
-"""The units that balance a matrix as an operation of its own, for rules that must not look at values.
+"""The units that balance a matrix as an operation of its own, for derivative rules, which must not branch on values.
 
-Units are whole numbers: they have no derivative.
+Units are powers of two with integer exponents: they have no derivative.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Array = Any
 
 
 def constant_units(backend: Backend, m: Array) -> BalancedMatrix:
-    """`balance` inside a rule, which may not look at values: found by a step of their own, and without derivatives."""
+    """`balance` for a derivative rule: the exponents come from an operation without derivatives."""
     e, k, reached = apply(backend, _UNITS, backend.stop_gradient(m))
     e, k = (backend.xp.astype(x, backend.xp.int32) for x in (e, k))
     shift = e[:, None, :] - e[:, :, None]

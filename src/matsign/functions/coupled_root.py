@@ -1,4 +1,7 @@
-"""The coupled root A (BA)^{-1/2} with its inverse: the sign of [[0, A], [B, 0]]."""
+"""The coupled root C = A (BA)^{-1/2} with its inverse: the sign of [[0, A], [B, 0]].
+
+It solves C B C = A, so that its differential solves  CB dC + dC BC = dA - C dB C,  where CB and BC are positive stable.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,7 @@ Array = Any
 def normalise_pair(backend: Backend, a: Array, b: Array) -> tuple[Array, Array, Array, Array]:
     """`a` and `b` with entries below 1, and the logarithms of their factors, with an even difference.
 
-    Which of the two gives way depends on their sizes and not on their order.
+    The larger factor is doubled if need be, whichever argument it belongs to.
     """
     ea, eb = (backend.exponent(largest(backend, x)) for x in (a, b))
     odd = (ea - eb) % 2
@@ -33,9 +36,9 @@ def normalise_pair(backend: Backend, a: Array, b: Array) -> tuple[Array, Array, 
 
 
 def coupled_pair(backend: Backend, a: Array, b: Array, *, rtol: float | None, spread: Array | None = None) -> Solution:
-    """(C, C⁻¹) of a stack: Newton on the blocks; where they are singular or it loses digits, the best of it and two products.
+    """(C, C⁻¹) of a stack by Newton's method on the blocks; `best_of_products` where they are singular or digits are lost.
 
-    `spread` is the relative error of B over rounding, where it is more than that.
+    `spread` is the relative error of B in units of rounding, if it is above 1.
     """
     a, b, ea, eb = normalise_pair(backend, a, b)
     k = (ea - eb) // 2
@@ -60,10 +63,10 @@ def coupled_pair(backend: Backend, a: Array, b: Array, *, rtol: float | None, sp
 
 
 def best_of_products(backend: Backend, a: Array, b: Array, rtol: float, spread: Array, first: Solution) -> Solution:
-    """The first of A (BA)^{-1/2}, (AB)^{-1/2} A and the blocks' own result whose residual is not four times another's.
+    """The first of A (BA)^{-1/2}, (AB)^{-1/2} A and the result of the blocks, unless a later residual is four times smaller.
 
-    The roots of BA and AB may differ by many digits: only one of the products need have a benign condition. A and B say whether
-    the result has full rank, and not their product, of which singular values may vanish in rounding.
+    The accuracy of the roots of BA and AB may differ by many digits: perhaps only one of the products is well conditioned.
+    A and B tell whether the result has full rank, and not their product, whose singular values rounding may hide.
     """
     xp, n = backend.xp, a.shape[-1]
     products = (b @ a, a @ b)
@@ -71,35 +74,38 @@ def best_of_products(backend: Backend, a: Array, b: Array, rtol: float, spread: 
     noise = [
         rounding * spread * backend.norm(a) * backend.norm(b) / safe_divisor(backend, backend.norm(x)) for x in products
     ]
-    # The products are not known to better than n eps, whatever `rtol` says.
+    # The products have errors of n eps, whatever `rtol` is.
     by_ba, by_ab = (
         root_pair(backend, x, rtol=max(rtol, rounding), method="auto", noise=error)
         for x, error in zip(products, noise, strict=True)
     )
     r, s = by_ba.value[1], by_ab.value[1]
-    ways = [by_ba._replace(value=(a @ r, r @ b)), by_ab._replace(value=(s @ a, b @ s))]
-    # BA and AB have the same eigenvalues: what one of them cannot tell from a negative one is none for the other.
-    negative = [(way.failure == int(Failure.NEGATIVE)) | (way.failure == int(Failure.NEAR_NEGATIVE)) for way in ways]
-    valid = [(way.failure == 0) & ~other for way, other in zip(ways, negative[::-1], strict=True)]
+    roots = [by_ba._replace(value=(a @ r, r @ b)), by_ab._replace(value=(s @ a, b @ s))]
+    # BA and AB have the same eigenvalues: a negative one of either rules out both.
+    negative = [
+        (root.failure == int(Failure.NEGATIVE)) | (root.failure == int(Failure.NEAR_NEGATIVE)) for root in roots
+    ]
+    valid = [(root.failure == 0) & ~other for root, other in zip(roots, negative[::-1], strict=True)]
     full = [
-        ok & (trace(backend, way.value[0] @ way.value[1]).real > n - 0.5) for ok, way in zip(valid, ways, strict=True)
+        ok & (trace(backend, root.value[0] @ root.value[1]).real > n - 0.5)
+        for ok, root in zip(valid, roots, strict=True)
     ]
     regular = _is_regular(backend, a, rtol) & _is_regular(backend, b, rtol)
-    # Where the blocks have failed, a product whose eigenvalues drown in its rounding errors does not know better.
-    blind = [
+    # Where the blocks have failed, a product that is singular up to its rounding errors is not reliable either.
+    unreliable = [
         regular & (first.failure > 0) & ~_is_regular(backend, x, error)
         for x, error in zip(products, noise, strict=True)
     ]
-    valid = [ok & ~drowned for ok, drowned in zip(valid, blind, strict=True)]
-    valid = [ok & (mine | ~(other | regular)) for ok, mine, other in zip(valid, full, full[::-1], strict=True)]
+    valid = [ok & ~bad for ok, bad in zip(valid, unreliable, strict=True)]
+    valid = [ok & (own | ~(other | regular)) for ok, own, other in zip(valid, full, full[::-1], strict=True)]
     valid.append((first.failure == 0) & (regular | full[0] | full[1] | ~(valid[0] | valid[1])))
-    best, least = backend.masked_select(negative[0], ways[0], ways[1]), math.inf * backend.ones(a)
-    for way, ok in zip((*ways, first), valid, strict=True):
-        c, d = way.value
-        misfit = _misfits(backend, a, b, c, d)
-        better = ok & (4 * misfit < least) & (pair_gap(backend, a, b, c, d) < math.sqrt(backend.eps(a)))
-        best = backend.masked_select(better, way, best)
-        least = xp.where(better, misfit, least)
+    best, least = backend.masked_select(negative[0], roots[0], roots[1]), math.inf * backend.ones(a)
+    for root, ok in zip((*roots, first), valid, strict=True):
+        c, d = root.value
+        error = _backward_error(backend, a, b, c, d)
+        better = ok & (4 * error < least) & (pair_gap(backend, a, b, c, d) < math.sqrt(backend.eps(a)))
+        best = backend.masked_select(better, root, best)
+        least = xp.where(better, error, least)
     lost = (best.failure == 0) & ~xp.isfinite(least)
     lost = lost | (best.failure == int(Failure.NOT_CONVERGED))
     return best._replace(failure=Failure.LOST_PRODUCT.where(backend, lost, best.failure))
@@ -110,14 +116,14 @@ def _is_regular(backend: Backend, a: Array, rtol: float | Array) -> Array:
 
 
 def pair_gap(backend: Backend, a: Array, b: Array, c: Array, d: Array) -> Array:
-    """The residuals beside what rounding of C and D alone does to their equations."""
+    """The residuals relative to ‖C‖² ‖B‖ and ‖D‖² ‖A‖, the effects of rounding C and D."""
     a_left, b_left = a @ projector_to_second_order(d @ c), b @ projector_to_second_order(c @ d)
     gap = backend.norm(c @ b @ c - a_left) / safe_divisor(backend, backend.norm(c) ** 2 * backend.norm(b))
     return gap + backend.norm(d @ a @ d - b_left) / safe_divisor(backend, backend.norm(d) ** 2 * backend.norm(a))
 
 
-def _misfits(backend: Backend, a: Array, b: Array, c: Array, d: Array) -> Array:
-    """How far C B C = A (D C) and D A D = B (C D) are from true: D C and C D are the projectors off the null spaces, or I."""
+def _backward_error(backend: Backend, a: Array, b: Array, c: Array, d: Array) -> Array:
+    """The larger for C B C = A (D C) and D A D = B (C D), where D C and C D are I or the projectors off the null spaces."""
     one, two = c @ b @ c, d @ a @ d
     a, b = a @ projector_to_second_order(d @ c), b @ projector_to_second_order(c @ d)
     return backend.xp.maximum(
@@ -127,12 +133,12 @@ def _misfits(backend: Backend, a: Array, b: Array, c: Array, d: Array) -> Array:
 
 
 def projector_to_second_order(r: Array) -> Array:
-    """3R² - 2R³, the projector that R is to first order, to second order."""
+    """3R² - 2R³: a projector to second order if R is one to first order."""
     return r @ (3 * r - 2 * r @ r)
 
 
 def both_probes(backend: Backend, a: Array, b: Array) -> tuple[Array, Array]:
-    """Changes of both by rounding, not the same for both."""
+    """Random changes of A and B of the size of rounding, different for A and B."""
     return probes(backend, a, backend.norm(a)), backend.xp.flip(probes(backend, b, backend.norm(b)), axis=(-2, -1))
 
 
@@ -145,7 +151,7 @@ def _coupled_in_range(backend: Backend, a: Array, b: Array, **options: Any) -> S
 def _coupled_residual(
     backend: Backend, value: tuple[Array, Array], a: Array, b: Array, *, rtol: float | None
 ) -> Residual:
-    """C B C = A (D C) and D A D = B (C D), and CB dC + dC BC for the gaps and for rounding of A and B."""
+    """C B C = A (D C) and D A D = B (C D), and CB dC + dC BC = g for the residuals and for rounding of A and B."""
     c, d = value
     a, b, ea, eb = normalise_pair(backend, a, b)
     k = (ea - eb) // 2
@@ -157,15 +163,15 @@ def _coupled_residual(
     wide_c, wide_d = c[:, None], d[:, None]
     dc = correct(backend, cb, bc, backend.xp.concat([gap[:, None], da + wide_c @ db @ wide_c], axis=1))
     dd = correct(backend, bc, cb, backend.xp.concat([gap_d[:, None], db + wide_d @ da @ wide_d], axis=1))
-    backward = _misfits(backend, a, b, c, d)
-    # Of an answer that leaves this much, whose parts are too far apart for the precision, a first-order step says little.
-    vague = backend.xp.where(backward > backend.eps(a) ** 0.25, backward, 0 * backward)[:, None, None, None]
-    dc, dd = (backend.xp.concat([step, vague * wide], axis=1) for step, wide in ((dc, wide_c), (dd, wide_d)))
+    backward = _backward_error(backend, a, b, c, d)
+    # For a backward error this large, as eigenvalues of too different sizes cause, a first-order step is not reliable.
+    extra = backend.xp.where(backward > backend.eps(a) ** 0.25, backward, 0 * backward)[:, None, None, None]
+    dc, dd = (backend.xp.concat([step, extra * wide], axis=1) for step, wide in ((dc, wide_c), (dd, wide_d)))
     return Residual(backward, (backend.ldexp(dc, k[:, None, None, None]), backend.ldexp(dd, -k[:, None, None, None])))
 
 
 def _coupled_tangent(backend: Backend, value: Arrays, arrays: Arrays, tangents: Arrays, **_: Any) -> Arrays:
-    """CB dC + dC BC = dA - C dB C, and dD = -D dC D for D = C⁻¹, with A and B brought to size."""
+    """CB dC + dC BC = dA - C dB C, and dD = -D dC D for D = C⁻¹, for the scaled A and B."""
     _, b, ea, eb = normalise_pair(backend, *arrays)
     k = (ea - eb) // 2
     c, d = backend.ldexp(value[0], broadcast_scalar(-k)), backend.ldexp(value[1], broadcast_scalar(k))
@@ -185,7 +191,7 @@ def _coupled_cotangent(backend: Backend, value: Arrays, arrays: Arrays, cotangen
 
 
 def has_singular_root(backend: Backend, value: Arrays, a: Array, b: Array) -> Array:
-    """Where CB, the root of AB, has zero for an eigenvalue: as at zero itself, the root has no derivative in every direction."""
+    """Where CB, the root of AB, has a zero eigenvalue: there the root has no derivative in some directions."""
     a, b, ea, eb = normalise_pair(backend, a, b)
     return regular_root(
         backend, backend.ldexp(value[0], broadcast_scalar((eb - ea) // 2)) @ b, rank_tolerance(backend, a, None)

@@ -1,7 +1,7 @@
-"""Roots of two matrices: A (BA)^{-1/2} with its inverse, and the geometric mean A # B that it is for B⁻¹.
+"""The geometric mean G = A # B: the coupled root of A and B⁻¹, A (B⁻¹A)^{-1/2}.
 
-Both solve a quadratic equation, C B C = A and G B⁻¹ G = A; for positive definite matrices G is the midpoint of the geodesic from
-A to B. With W = B⁻¹ G the differential of the mean solves  Wᴴ dG + dG W = dA + Wᴴ dB W.
+It solves G B⁻¹ G = A; for positive definite matrices it is the midpoint of the geodesic from A to B. With V = G B⁻¹ and
+W = B⁻¹ G its differential solves  V dG + dG W = dA + V dB W.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ Array = Any
 
 
 def _mean(backend: Backend, a: Array, b: Array, *, rtol: float | None) -> Solution:
-    """By factors where both are Hermitian and none is indefinite, by A (A⁻¹B)^{1/2} through the blocks otherwise."""
+    """By factors if A and B are Hermitian and semidefinite, else as a coupled root by blocks."""
     zero = rank_tolerance(backend, a, rtol)
     a, b, ea, eb = normalise_pair(backend, a, b)
     k, low = backend.cholesky(hermitian(a)), backend.cholesky(hermitian(b))
@@ -41,30 +41,30 @@ def _mean(backend: Backend, a: Array, b: Array, *, rtol: float | None) -> Soluti
         backend.norm(k) * backend.norm(backend.inv(k)),
         backend.norm(low) * backend.norm(backend.inv(low)),
     )
-    matched = is_hermitian(a) & is_hermitian(b)
-    definite = matched & (backend.xp.maximum(spread, spread_b) * math.sqrt(zero) < 1)
-    # Rounding leaves products of the form L Lᴴ only nearly Hermitian, and of the singular ones nothing else can be made.
+    hermitian_pair = is_hermitian(a) & is_hermitian(b)
+    definite = hermitian_pair & (backend.xp.maximum(spread, spread_b) * math.sqrt(zero) < 1)
+    # Computed products L Lᴴ are only nearly Hermitian, and for singular ones no other method applies.
     nearly = is_nearly_hermitian(backend, a) & is_nearly_hermitian(backend, b)
-    matched = matched | (nearly & ~(backend.xp.maximum(spread, spread_b) * math.sqrt(zero) < 1))
+    hermitian_pair = hermitian_pair | (nearly & ~(backend.xp.maximum(spread, spread_b) * math.sqrt(zero) < 1))
     swap = spread > spread_b
 
     def by_cholesky(a: Array, b: Array, k: Array, low: Array, swap: Array, _: Array) -> Solution:
         k, low = _swap(backend, swap, k, low)
         return solution(backend, (_between(backend, k, backend.solve(k, low)),))
 
-    def otherwise(a: Array, b: Array, k: Array, low: Array, swap: Array, matched: Array) -> Solution:
-        # With ones for those that are not Hermitian: eigenvectors of anything else mean nothing.
+    def not_definite(a: Array, b: Array, k: Array, low: Array, swap: Array, hermitian_pair: Array) -> Solution:
+        # With I for members that are not Hermitian, as `eigh` does not apply to them.
         one = eye(backend, a) + 0 * a
-        x, y = (backend.xp.where(broadcast_scalar(matched), hermitian(m), one) for m in (a, b))
+        x, y = (backend.xp.where(broadcast_scalar(hermitian_pair), hermitian(m), one) for m in (a, b))
         found, semidefinite = _semidefinite(backend, x, y, zero)
         return backend.masked_cond(
-            matched & semidefinite,
+            hermitian_pair & semidefinite,
             lambda a, b, found: found,
             lambda a, b, found: _by_blocks(backend, a, b, zero),
             *(a, b, found),
         )
 
-    found = backend.rare_cond(~definite, otherwise, by_cholesky, a, b, k, low, swap, matched)
+    found = backend.rare_cond(~definite, not_definite, by_cholesky, a, b, k, low, swap, hermitian_pair)
     units = backend.xp.where(found.failure == int(Failure.NOT_DEFINITE), ea - eb, 0 * ea)
     return found._replace(
         value=(backend.ldexp(found.value[0], broadcast_scalar((ea + eb) // 2)),),
@@ -79,14 +79,14 @@ def _swap(backend: Backend, swap: Array, a: Array, b: Array) -> tuple[Array, Arr
 
 
 def _between(backend: Backend, k: Array, m: Array) -> Array:
-    """K (M Mᴴ)^{1/2} Kᴴ, the mean of K Kᴴ and K M Mᴴ Kᴴ. Nothing is squared, so no digits are lost that the data had."""
+    """K (M Mᴴ)^{1/2} Kᴴ, the mean of K Kᴴ and K M Mᴴ Kᴴ, without squares, which would lose digits."""
     u, values, _ = backend.svd(m)
     half = k @ u * backend.xp.sqrt(values)[:, None, :]
     return half @ adjoint(half)
 
 
 class _Factor(NamedTuple):
-    """L of a semidefinite L Lᴴ, the inverse of L on its range, the projector on that, and least and number of its eigenvalues."""
+    """L of a semidefinite L Lᴴ, the inverse of L on its range, the projector on the range, smallest and number of eigenvalues."""
 
     factor: Array
     inverse: Array
@@ -115,35 +115,35 @@ def _factor(backend: Backend, a: Array, rtol: float) -> _Factor:
 
 
 def _semidefinite(backend: Backend, a: Array, b: Array, rtol: float) -> tuple[Solution, Array]:
-    """The mean of semidefinite matrices, the range of one of which holds that of the other, and whether they are semidefinite.
+    """The mean of semidefinite matrices where one range contains the other, and whether both are semidefinite.
 
-    On the larger range the other one is definite, and the mean is the limit of the means of definite matrices.
+    On the larger range one of the two is definite, and the mean is the limit of the means of definite matrices.
     """
     xp = backend.xp
     f, g = _factor(backend, a, rtol), _factor(backend, b, rtol)
     swap = (g.rank > f.rank) | ((g.rank == f.rank) & (g.least > f.least))
     first, second = (_Factor(*(_swap(backend, swap, x, y)[i] for x, y in zip(f, g, strict=True))) for i in (0, 1))
     outside = second.factor - first.projector @ second.factor
-    leaves = backend.norm(outside) / safe_divisor(backend, backend.norm(second.factor))
-    # By rounding a range turns by eps over the smallest eigenvalue that counts.
-    turned = 10 * a.shape[-1] * backend.eps(a) * (1 + 1 / xp.minimum(first.least, second.least))
+    share = backend.norm(outside) / safe_divisor(backend, backend.norm(second.factor))
+    # Rounding turns a range by eps over its smallest nonzero eigenvalue.
+    angle = 10 * a.shape[-1] * backend.eps(a) * (1 + 1 / xp.minimum(first.least, second.least))
     value = _between(backend, first.factor, first.inverse @ second.factor)
     found = solution(
-        backend, (value,), Failure.RANGES_DIFFER, ~(leaves <= xp.maximum(turned, rtol * backend.ones(a))), detail=leaves
+        backend, (value,), Failure.RANGES_DIFFER, ~(share <= xp.maximum(angle, rtol * backend.ones(a))), detail=share
     )
     return found, f.semidefinite & g.semidefinite
 
 
 def _by_blocks(backend: Backend, a: Array, b: Array, rtol: float) -> Solution:
-    """C for A and B⁻¹, or for B and A⁻¹ where that is the better conditioned inverse."""
+    """The coupled root of A and B⁻¹, or of B and A⁻¹ where A is better conditioned."""
     xp = backend.xp
     swap = _better_first(backend, a, b)
     base, other = _swap(backend, swap, b, a)
-    back = backend.inv(base)
-    singular = ~xp.isfinite(backend.norm(back))
-    spread = xp.where(singular, backend.ones(a), backend.norm(base) * backend.norm(back))
+    base_inverse = backend.inv(base)
+    singular = ~xp.isfinite(backend.norm(base_inverse))
+    spread = xp.where(singular, backend.ones(a), backend.norm(base) * backend.norm(base_inverse))
     root = coupled_pair(
-        backend, other, xp.where(broadcast_scalar(singular), eye(backend, a), back), rtol=rtol, spread=spread
+        backend, other, xp.where(broadcast_scalar(singular), eye(backend, a), base_inverse), rtol=rtol, spread=spread
     )
     negative = (root.failure == int(Failure.NEGATIVE)) | (root.failure == int(Failure.NEAR_NEGATIVE))
     failure = Failure.NOT_DEFINITE.where(backend, negative, root.failure)
@@ -156,39 +156,39 @@ def _by_blocks(backend: Backend, a: Array, b: Array, rtol: float) -> Solution:
 
 
 def _better_first(backend: Backend, a: Array, b: Array) -> Array:
-    """Where A and not B is to be inverted, the one of the smaller condition number."""
-    # By steps of their own: this stands in a derivative rule, too, where nothing may be factorised in a compiled program.
-    back_a, back_b = inverse(backend, a), inverse(backend, b)
-    return ~(backend.norm(b) * backend.norm(back_b) <= backend.norm(a) * backend.norm(back_a)) & backend.xp.isfinite(
-        backend.norm(back_a)
-    )
+    """Where A is better conditioned than B, so that A is to be inverted."""
+    # By the operation `inverse`: derivative rules use this, too, and must not factorise in a compiled program.
+    inverse_a, inverse_b = inverse(backend, a), inverse(backend, b)
+    return ~(
+        backend.norm(b) * backend.norm(inverse_b) <= backend.norm(a) * backend.norm(inverse_a)
+    ) & backend.xp.isfinite(backend.norm(inverse_a))
 
 
 def _inverse_on_range(backend: Backend, base: Array, other: Array, rtol: float) -> Array:
-    """base⁻¹; for a singular semidefinite pair that on the range of the base."""
-    back = backend.inv(base)
-    poor = (
+    """base⁻¹; for a singular semidefinite pair the inverse on the range of the base."""
+    base_inverse = backend.inv(base)
+    singular = (
         is_nearly_hermitian(backend, base)
         & is_nearly_hermitian(backend, other)
-        & ~(backend.norm(base) * backend.norm(back) * rtol < 1)
+        & ~(backend.norm(base) * backend.norm(base_inverse) * rtol < 1)
     )
 
-    def on_range(base: Array, back: Array) -> Array:
+    def on_range(base: Array, base_inverse: Array) -> Array:
         inverse = _factor(backend, hermitian(base), rtol).inverse
         return adjoint(inverse) @ inverse
 
-    return backend.rare_cond(poor, on_range, lambda base, back: back, base, back)
+    return backend.rare_cond(singular, on_range, lambda base, base_inverse: base_inverse, base, base_inverse)
 
 
 def _mean_residual(backend: Backend, value: tuple[Array], a: Array, b: Array, *, rtol: float | None) -> Residual:
-    """G B⁻¹ G = A, or the same with A and B exchanged, and V dG + dG W = the gap and rounding of both, V = G B⁻¹, W = B⁻¹ G."""
+    """G B⁻¹ G = A, or with A and B exchanged, and V dG + dG W = g for the residual and for rounding, V = G B⁻¹, W = B⁻¹ G."""
     zero = rank_tolerance(backend, a, rtol)
     a, b, ea, eb = normalise_pair(backend, a, b)
     half = (ea + eb) // 2
     g = backend.ldexp(value[0], broadcast_scalar(-half))
     base, other = _swap(backend, _better_first(backend, a, b), b, a)
-    back = _inverse_on_range(backend, base, other, zero)
-    v, w = g @ back, back @ g
+    base_inverse = _inverse_on_range(backend, base, other, zero)
+    v, w = g @ base_inverse, base_inverse @ g
     # G B⁻¹ G by a Cholesky factor where there is one, which halves the digits that an ill-conditioned B costs.
     low = backend.cholesky(hermitian(base))
     half_term = backend.solve(low, g)
@@ -207,20 +207,20 @@ def _mean_residual(backend: Backend, value: tuple[Array], a: Array, b: Array, *,
 
 
 def _mean_tangent(backend: Backend, value: Arrays, arrays: Arrays, tangents: Arrays, **_: Any) -> Arrays:
-    """V dG + dG W = dA + V dB W with V = G B⁻¹ and W = B⁻¹ G, the adjoint of V for a Hermitian pair; or A and B exchanged."""
+    """V dG + dG W = dA + V dB W with V = G B⁻¹ and W = B⁻¹ G; or the same with A and B exchanged."""
     (g,), swap = value, _better_first(backend, *(backend.stop_gradient(x) for x in arrays))
     base, _other = _swap(backend, swap, *arrays[::-1])
-    moved_base, moved = _swap(backend, swap, *tangents[::-1])
-    back = inverse(backend, base)
-    v, w = g @ back, back @ g
-    return (sylvester_positive(backend, v, w, moved + v @ moved_base @ w),)
+    d_base, d_other = _swap(backend, swap, *tangents[::-1])
+    base_inverse = inverse(backend, base)
+    v, w = g @ base_inverse, base_inverse @ g
+    return (sylvester_positive(backend, v, w, d_other + v @ d_base @ w),)
 
 
 def _mean_cotangent(backend: Backend, value: Arrays, arrays: Arrays, cotangents: Arrays, **_: Any) -> Arrays:
     (g,), swap = value, _better_first(backend, *(backend.stop_gradient(x) for x in arrays))
     base, _other = _swap(backend, swap, *arrays[::-1])
-    back = inverse(backend, base)
-    v, w = adjoint(g @ back), adjoint(back @ g)
+    base_inverse = inverse(backend, base)
+    v, w = adjoint(g @ base_inverse), adjoint(base_inverse @ g)
     y = sylvester_positive(backend, v, w, *cotangents)
     return _swap(backend, swap, y, v @ y @ w)
 

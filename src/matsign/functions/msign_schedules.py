@@ -1,4 +1,4 @@
-"""Which steps msign takes: by name, by coefficients, by number or by accuracy."""
+"""The polynomial steps of msign: by name, by coefficients, by number or by accuracy."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from matsign.iterations.newton_schulz import Plan, rounding
 
 Schedule = str | Sequence[Sequence[float]] | None
 
-# Lower bounds on the smallest singular value that save steps, and the size from which looking for one pays.
+# Lower bounds on the smallest singular value that save steps, and the matrix size from which estimating it pays.
 _LEVELS = (0.1, 0.03, 0.01, 3e-3, 1e-3)
-_WORTH_LOOKING = 96
-# By how many units of rounding a step in half precision may leave a value too large.
+_ESTIMATE_FROM = 96
+# The error upwards of a step in half precision, in units of rounding.
 _ERROR_IN_HALF = 3
 
 
@@ -38,14 +38,14 @@ def select_schedules(
         eps, terms = rounding(backend, m)
         if steps is not None:
             return ((0.0, _counted_schedule(steps, tol, eps, terms)),)
-        # Designed for these sizes alone.
+        # Constants in a compiled program, as the schedule is designed for them.
         rtol, short = as_constant(rtol), as_constant(min(m.shape[-2:]))
-        # The bound that m is divided by may be this much above its norm.
+        # m is divided by a bound, which may exceed its norm by this factor.
         lower = max(rtol, eps) * ((1 + math.sqrt(short)) / 2) ** -0.25
-        looks = backend.on_cpu(m) and not backend.is_traced(m) and short >= _WORTH_LOOKING
-        # Rounding in MᴴM is about √k eps: below its root there is nothing to be seen.
-        seen = max(lower, math.sqrt(8 * eps * math.sqrt(short)))
-        levels = (*(level for level in _LEVELS if looks and level > seen), lower)
+        estimates = backend.on_cpu(m) and not backend.is_traced(m) and short >= _ESTIMATE_FROM
+        # Rounding errors in MᴴM are about √k eps: it does not show singular values below their square root.
+        resolved = max(lower, math.sqrt(8 * eps * math.sqrt(short)))
+        levels = (*(level for level in _LEVELS if estimates and level > resolved), lower)
         goal = accuracy(backend, m, tol)
         return tuple((level, polar_express(level, goal, eps, terms=terms)) for level in levels)
     return ((0.0, _explicit_schedule(schedule, steps)),)
@@ -53,7 +53,7 @@ def select_schedules(
 
 @constant_when_compiled
 def _explicit_schedule(schedule: str | Sequence[Sequence[float]], steps: int | None) -> tuple[Step, ...]:
-    """The steps by name or by coefficients, the last repeated as often as it takes."""
+    """The steps by name or by coefficients, the last one repeated up to `steps`."""
     if isinstance(schedule, str):
         if schedule not in NAMED:
             raise ValueError(
@@ -75,7 +75,7 @@ def _explicit_schedule(schedule: str | Sequence[Sequence[float]], steps: int | N
 def half_precision_schedule(
     schedule: Schedule, steps: int | None, tol: float | None, eps: float, unit: tuple[float, int]
 ) -> tuple[Step, ...] | None:
-    """The steps, if in half precision they neither explode nor vanish."""
+    """The steps, or None if in half precision they would diverge or vanish."""
     plan = _counted_schedule(steps, tol, *unit) if schedule is None else _explicit_schedule(schedule, steps)
     top = max_on_unit_interval(plan, 0.0)
     mild = 0.1 < top < 10 and max(abs(c) for step in plan for c in step) < 100

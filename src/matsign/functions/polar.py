@@ -1,14 +1,8 @@
-"""The other sign, msign: singular values become 1. With it the polar decomposition M = U H.
+"""msign, the sign by singular values, which become 1; and with it the polar decomposition M = U H.
 
-msign is the sign of the dilation [[0, M], [Mᴴ, 0]] read off its corner, for M of any shape and rank: the eigenvalues of the
-dilation are the singular values of M with both signs, and zeros. Every iteration below is an iteration of
-`blocks.Dilation`.
-
-Differential (n ≥ m; otherwise of Mᴴ), with H = UᴴM, P = UUᴴ, Q = UᴴU and s of the size of H: on the support of U, Ω solves
-
-    H₀ Ω + Ω H₀ = Uᴴ dM Q - Q dMᴴ U,    H₀ = H + s (I - Q),
-
-and  dU = U Ω + (I - P) dM Q H₀⁻¹ + U H₀⁻¹ Uᴴ dM (I - Q).
+msign(M) is the upper right block of the sign of the dilation [[0, M], [Mᴴ, 0]], for M of any shape and rank: the eigenvalues of
+the dilation are the singular values of M with both signs, and zeros. The iterations of `polar_methods` are those of
+`block_structures.Dilation`; `polar_derivatives` has the differential.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How wrong a polar decomposition may be."""
+"""Backward errors and correction steps of msign and of the polar decomposition."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ Array = Any
 
 
 def _correction(backend: Backend, u: Array, h: Array, dm: Array) -> tuple[Array, Array]:
-    """The eigenvalues of H₀, and dU by its eigenvectors: for an estimate, one decomposition whatever the condition."""
+    """The eigenvalues of H₀, and an estimate of dU by its eigenvectors: one decomposition, whatever the condition."""
     q = adjoint(u) @ u
     values, vectors = backend.eigh(nonsingular(backend, h, q))
     positive = backend.xp.maximum(values, backend.eps(h) * values[:, -1:])
-    beyond, turning = parts_of_derivative(backend, u, q, (vectors / positive[:, None, :]) @ adjoint(vectors), dm)
-    turned = (adjoint(vectors) @ turning @ vectors) / (positive[:, :, None] + positive[:, None, :])
-    # Rounding alone says where U takes a direction in which H has none of its size left.
+    outside, skew = parts_of_derivative(backend, u, q, (vectors / positive[:, None, :]) @ adjoint(vectors), dm)
+    omega = (adjoint(vectors) @ skew @ vectors) / (positive[:, :, None] + positive[:, None, :])
+    # Where an eigenvalue of H is below rounding, U times its eigenvector is arbitrary: an error of 1.
     lost = backend.astype(values < 4 * backend.eps(h) * values[:, -1:], backend.dtype_name(values))
-    return values, beyond + u @ ((vectors @ turned + vectors * lost[:, None, :]) @ adjoint(vectors))
+    return values, outside + u @ ((vectors @ omega + vectors * lost[:, None, :]) @ adjoint(vectors))
 
 
 def msign_residual(backend: Backend, value: tuple[Array], m: Array) -> Residual:
-    """‖M - U H‖ and ‖U - U UᴴU‖: U may be orthogonal to 16 digits and still belong to another matrix."""
+    """‖M - U H‖ and ‖U - U UᴴU‖: an exactly orthogonal U may still be the factor of another matrix."""
     (u,) = value
     m, _ = scale_to_unit(backend, m)
     if m.shape[-2] < m.shape[-1]:
@@ -56,21 +56,21 @@ def msign_residual(backend: Backend, value: tuple[Array], m: Array) -> Residual:
 
 
 def _gap(backend: Backend, x: Array, y: Array) -> tuple[Array, Array]:
-    """‖x - y‖ / (‖x‖ + ‖y‖), and x - y with the rounding of both, which x = y may hide."""
+    """‖x - y‖ / (‖x‖ + ‖y‖), and x - y with a random rounding error, in case those of x and y cancel."""
     gap, size = x - y, backend.norm(x) + backend.norm(y)
     return backend.norm(gap) / safe_divisor(backend, size), gap + rounding_probe(backend, x, size)
 
 
 def _extremal(backend: Backend, u: Array, m: Array, values: Array, defect: Array) -> Arrays:
-    """How far U is from the best of ⟨M, U⟩ over ‖U‖ ≤ 1, which is the nuclear norm of M, and how far outside that ball.
+    """(dual_gap, overshoot): how far ⟨M, U⟩ is below its maximum over ‖U‖ ≤ 1, the nuclear norm of M; and σmax(U) - 1.
 
-    M = U H + gap: the nuclear norm of the one part is at most σmax(U) times that of H, of the other √k its Frobenius norm. That
-    of H is its trace less twice its negative eigenvalues, which it has in common with H₀, whose `values` are known, if U is an
-    isometry; else the one that the steps to U were on the way to takes its place.
+    M = U H + gap: the nuclear norm of U H is at most σmax(U) times that of H, and that of the gap √k times its Frobenius norm.
+    The nuclear norm of H is its trace less twice its negative eigenvalues. These are among the `values` of H₀ if U is an
+    isometry; else more steps bring U to one first.
     """
     top = norm_near_one(backend, u)
 
-    def bound_member(u: Array, m: Array, top: Array, values: Array) -> Array:
+    def nuclear_bound(u: Array, m: Array, top: Array, values: Array) -> Array:
         h = hermitian(adjoint(u) @ m)
         negative = backend.xp.sum(backend.xp.minimum(values, 0 * values), axis=-1)
         size = trace(backend, h).real - 2 * negative
@@ -78,20 +78,20 @@ def _extremal(backend: Backend, u: Array, m: Array, values: Array, defect: Array
 
     def finish(u: Array, m: Array, *_: Array) -> Array:
         u = run_schedule(backend, Dilation(u), (PADE,) * FINISH).c
-        return bound_member(u, m, norm_near_one(backend, u), backend.eigh(hermitian(adjoint(u) @ m))[0])
+        return nuclear_bound(u, m, norm_near_one(backend, u), backend.eigh(hermitian(adjoint(u) @ m))[0])
 
-    most = backend.rare_cond(defect > 1e4 * backend.eps(m), finish, bound_member, u, m, top, values)
+    bound = backend.rare_cond(defect > 1e4 * backend.eps(m), finish, nuclear_bound, u, m, top, values)
     reached = inner(backend, m, u) / backend.xp.maximum(top, backend.ones(u))
-    return (most - reached) / safe_divisor(backend, most), top - 1
+    return (bound - reached) / safe_divisor(backend, bound), top - 1
 
 
 def norm_near_one(backend: Backend, u: Array) -> Array:
-    """σmax of what is nearly an isometry, or zero; then 1."""
+    """σmax of a u that is nearly an isometry; 1 for u = 0."""
     return backend.xp.sqrt(safe_divisor(backend, backend.eigh(adjoint(u) @ u)[0][:, -1]))
 
 
 def polar_residual(backend: Backend, value: tuple[Array, Array], m: Array) -> Residual:
-    """As for msign, and dH from Uᴴ dM: H is as good as the part of M that U H misses."""
+    """As for msign, and ‖M - U H‖ with the given H; dH is the Hermitian part of dUᴴ M + Uᴴ (M + gap), less H."""
     u, h = value
     m, h, e = scale_to_unit(backend, m, h)
     found = msign_residual(backend, (u,), m)

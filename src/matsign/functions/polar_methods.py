@@ -1,4 +1,4 @@
-"""How msign of a stack is computed: products alone, Newton's iteration, a decomposition."""
+"""How msign of a stack is computed: by polynomial steps, by Newton's iteration or by a decomposition."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ from matsign.linalg.stacks import adjoint, broadcast_scalar, eye, safe_divisor, 
 METHODS = ("auto", "polynomial", "newton", "svd", "gram")
 
 
-# The smallest eigenvalue of MᴴM beside its largest from which its eigenvectors do: condition 300, error 2e-13.
+# The eigenvectors of MᴴM are accurate enough if λmin/λmax is above this: condition of M up to 300, error 2e-13.
 _GRAM, GRAM_SINGLE = 1e-5, 4e-3
 
 
-# Singular values that MᴴM in double precision tells from zero, beside the largest.
+# The smallest singular value, relative to the largest, that MᴴM in double precision resolves.
 _RESOLVED = 1e-6
 
 
-# The norm that a matrix is divided by is an estimate from below, by this factor at the most.
+# Matrices are divided by a lower bound on their norm, which is at most this factor below it.
 _OVERSHOOT = 2.0
 
 
-# More steps than this are a mistake: from the smallest number that a dtype has to its rounding it takes some hundreds.
+# More steps than this are a mistake: some hundreds lift the smallest number of a dtype to 1.
 _MOST_STEPS = 1000
 
 
-# Steps of order three that finish what lies between 0.02 and 1.3.
+# So many steps of order three bring singular values between 0.02 and 1.3 to 1.
 FINISH = 9
 
 
@@ -60,12 +60,12 @@ def orthogonalise(
                 return found
         plans = select_schedules(backend, m, tol, rank_tolerance(backend, m, rtol), schedule, steps)
         return _in_steps(backend, m, plans, tol or 0.1, bounded=schedule is None)
-    m, _ = scale_to_unit(backend, m)  # LAPACK scales by itself, but singular values that overflow it cannot tell
+    m, _ = scale_to_unit(backend, m)  # LAPACK scales internally, but cannot return singular values that overflow
     return at_size(backend, m, tol, rtol, method)
 
 
 def at_size(backend: Backend, m: Array, tol: float | None, rtol: float | None, method: str) -> Solution:
-    """By a method that goes on until it is right, for a stack that is near one in size."""
+    """By a method that runs to convergence, for a scaled stack."""
     tol, rtol = accuracy(backend, m, tol), rank_tolerance(backend, m, rtol)
     if method == "auto":
         method = _method(backend, m)
@@ -82,7 +82,7 @@ def _method(backend: Backend, m: Array) -> str:
     long, short = max(m.shape[-2:]), min(m.shape[-2:])
     if not backend.on_cpu(m):
         return "polynomial"
-    # LAPACK's single precision is ten times as wrong as the dtype allows, and no faster than eigenvectors in double.
+    # LAPACK's SVD in single precision has ten times the error of the dtype, and is no faster than eigenvectors in double.
     single = backend.dtype_name(m) != backend.dtype_name(to_double(backend, m[..., :1, :1]))
     return "gram" if single or long >= 1.5 * short else "svd"
 
@@ -104,27 +104,28 @@ def _svd(backend: Backend, m: Array, rtol: float) -> Array:
 
 
 def newton_schulz_step(backend: Backend, u: Array) -> Array:
-    """One Newton-Schulz step, which squares how far u is from orthogonal."""
+    """One Newton-Schulz step, which squares the distance of u from orthogonality."""
     return u + u @ (eye(backend, u) - adjoint(u) @ u) / 2
 
 
 def _gram(backend: Backend, m: Array, rtol: float) -> Solution:
-    """Eigenvectors of MᴴM, and one Newton-Schulz step that squares the error; where its condition does not allow that the SVD."""
+    """By eigenvectors of MᴴM, and one Newton-Schulz step that squares the error; by the SVD if MᴴM is too ill-conditioned."""
     kind, m = backend.dtype_name(m), to_double(backend, m)
     if backend.dtype_name(m) != kind:
-        # In double precision MᴴM resolves what single precision can tell from zero.
+        # In double precision MᴴM resolves the singular values that are not zero in single precision.
         u = _wide_gram(backend, m, rtol) if rtol >= _RESOLVED else _svd(backend, m, rtol)
         return solution(backend, (backend.astype(u, kind),))
     values, vectors = backend.eigh(adjoint(m) @ m)
-    # Squaring costs the condition number twice; up to here the step repairs it.
-    fine = values[..., 0] > (_GRAM if backend.eps(m) < 1e-8 else GRAM_SINGLE) * values[..., -1]
+    # MᴴM squares the condition number; up to this bound the step removes the error.
+    accurate = values[..., 0] > (_GRAM if backend.eps(m) < 1e-8 else GRAM_SINGLE) * values[..., -1]
 
-    def quick(m: Array, values: Array, vectors: Array) -> Array:
+    def by_eigenvectors(m: Array, values: Array, vectors: Array) -> Array:
         inverse_root = (vectors * (1 / backend.xp.sqrt(values))[..., None, :]) @ adjoint(vectors)
         return newton_schulz_step(backend, m @ inverse_root)
 
     return solution(
-        backend, (backend.rare_cond(~fine, lambda m, *_: _svd(backend, m, rtol), quick, m, values, vectors),)
+        backend,
+        (backend.rare_cond(~accurate, lambda m, *_: _svd(backend, m, rtol), by_eigenvectors, m, values, vectors),),
     )
 
 
@@ -138,7 +139,7 @@ def _wide_gram(backend: Backend, m: Array, rtol: float) -> Array:
 
 
 def _newton(backend: Backend, m: Array, rtol: float) -> Solution:
-    """Scaled Newton on the triangular factor (Higham 1986); a singular member has no inverse to iterate with."""
+    """Scaled Newton on the triangular factor (Higham 1986); singular members, which have no inverse, by SVD."""
     q, r = backend.xp.linalg.qr(m)
     condition = backend.norm(r) * backend.norm(backend.inv(r))
 
@@ -153,14 +154,14 @@ def _newton(backend: Backend, m: Array, rtol: float) -> Solution:
 
 
 def _polynomial(backend: Backend, m: Array, tol: float, rtol: float) -> Solution:
-    """Products alone: lift what is above rtol to near 1, then let purification send the rest back to 0."""
+    """By products alone: lift singular values above rtol to near 1, then purification sends the others to 0."""
     eps = backend.eps(m)
     x = Dilation(m / broadcast_scalar(safe_divisor(backend, spectral_scale(backend, m))))
     lower = max(rtol, eps)
     if rtol == 0:
         schedule = polar_express(lower, tol, eps, _OVERSHOOT)
         (u,) = run_schedule(backend, x, schedule)
-        # What rounding has taken for nearly nothing of a singular value below the schedule's, is neither lifted to 1 nor 0.
+        # A singular value below the interval of the schedule ends between 0 and 1.
         defect = backend.norm(u - u @ (adjoint(u) @ u)) / safe_divisor(backend, backend.norm(u))
         lost = ~(defect < 4 * tol + 1e3 * eps)
         return solution(backend, (u,), Failure.NOT_CONVERGED, lost, len(schedule) * backend.ones(m))
@@ -185,7 +186,7 @@ def has_fixed_steps(
 
 
 def takes_single(*, method: str, **options: Any) -> bool:
-    """Whether it is a matter of one decomposition, as far as the options tell."""
+    """Whether the options allow a single decomposition."""
     return method in ("auto", "svd", "gram") and not has_fixed_steps(method=method, **options)
 
 
@@ -196,11 +197,11 @@ def _in_steps(backend: Backend, m: Array, plans: tuple[Plan, ...], tol: float, *
 
 
 def _in_half(backend: Backend, m: Array, tol: float | None, schedule: Schedule, steps: int | None) -> Solution | None:
-    """The same by products in half precision, if the device has units for them and the steps bear its rounding."""
-    short = None if backend.is_complex(m) else backend.fast_half_dtype(m)
-    if short is None:
+    """The same by products in half precision, or None if the device has no units for them or the steps amplify rounding."""
+    half_dtype = None if backend.is_complex(m) else backend.fast_half_dtype(m)
+    if half_dtype is None:
         return None
-    x = to_half(backend, m, short)
+    x = to_half(backend, m, half_dtype)
     plan = half_precision_schedule(schedule, steps, tol, backend.eps(x), rounding(backend, x))
     if plan is None:
         return None
@@ -209,7 +210,7 @@ def _in_half(backend: Backend, m: Array, tol: float | None, schedule: Schedule, 
 
 
 def spectral_scale(backend: Backend, m: Array) -> Array:
-    """σmax from below by power iteration, and so close that m divided by it stays below `_OVERSHOOT`."""
+    """A lower bound on σmax by power iteration, so close that the norm of m over it is at most `_OVERSHOOT`."""
     xp, size = backend.xp, backend.norm(m)
     m = m / broadcast_scalar(safe_divisor(backend, size))  # σmax in [1/√k, 1]: no eighth power below overflows
     gram = adjoint(m) @ m
@@ -223,8 +224,8 @@ def spectral_scale(backend: Backend, m: Array) -> Array:
     square = gram @ gram
     k = m.shape[-1]
     mean, second = backend.norm(gram) ** 2 / k, backend.norm(square) ** 2 / k
-    bound_member = (mean + xp.sqrt((k - 1) * xp.maximum(second - mean**2, 0 * mean))) ** 0.25
-    return size * xp.maximum(estimate, bound_member * (1.0 / _OVERSHOOT))
+    bound = (mean + xp.sqrt((k - 1) * xp.maximum(second - mean**2, 0 * mean))) ** 0.25
+    return size * xp.maximum(estimate, bound * (1.0 / _OVERSHOOT))
 
 
 def start_of_power_iteration(backend: Backend, m: Array) -> Array:

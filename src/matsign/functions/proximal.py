@@ -1,32 +1,13 @@
-"""Singular values cut off: mclip and soft_threshold, and the projection on positive semidefinite matrices.
+"""Clipping and soft thresholding of singular values: mclip and soft_threshold.
 
-What is cut off here comes from projectors, and those from signs. With M = O H (`polar`), R = (I + sign(H - t I))/2 and P = I - R,
+Without singular vectors they come from projectors, and these from signs. With M = O H (`polar`), R = (I + sign(H - t I))/2 and
+P = I - R,
 
     soft(M, t) = O R (H - t I) R,        clip(M, 0, u) = O (u I + P (H - u I) P),
+    clip(M, l, u) = l msign(M) + soft(M, l) - soft(M, u).
 
-projected from both sides, so that an error of R enters squared and where σ = t it does not matter at all.
-
-Differential of D = soft(M, t), n ≥ m (otherwise of Mᴴ). The singular values above t form the block B on both sides; there
-K = O R, G = (H - t I)₊, H = G + t I, and M' = M (I - R) is the rest of M. With A = Kᴴ dM and E = (I - KKᴴ) dM R,
-
-    dD = K (A R - t Ω + C) + F,    H Ω + Ω H = A R - (A R)ᴴ on B,
-    H X + X H = H A (I - R) + Eᴴ M',    |H - t I| C + C |H - t I| = G X,    F = (E G + M' Cᴴ) H⁻¹ on B.
-
-All sums that are divided by are those of H or of |H - t I|: no gap between singular values, and nothing of 1/σ below t, so that
-rank and repetition do not matter. In terms of singular values, dD between σᵢ in B and σⱼ outside is (σᵢ - t)/(σᵢ² - σⱼ²) times
-σᵢ dMᵢⱼ + σⱼ conj(dMⱼᵢ), in two steps because squares would cost half of the digits. With it, for σ > 0,
-
-    clip(M, l, u) = l msign(M) + soft(M, l) - soft(M, u),        clip(M, 0, u) = M - soft(M, u).
-
-What clip(M, 0, t) = M - D moves by is not taken as dM - dD, where digits cancel if t is small beside σ, but term by term,
-
-    dM - dD = K (t Ω + A (I - R) - C) + (t E - M' Cᴴ) H⁻¹ + (I - KKᴴ) dM (I - R).
-
-The thresholds move D by d soft/dt = -K(t), d clip/du = K(u) and d clip/dl = msign(M) - K(l), where K(t) = O R is the part of
-msign(M) that lies above t.
-
-Every map here but the one with l > 0 is the gradient of a convex function, that one of a difference of two: each
-derivative is its own adjoint.
+The projectors stand on both sides, so that an error of R enters squared, and not at all where σ = t. `proximal_derivatives` has
+the differentials.
 """
 
 from __future__ import annotations

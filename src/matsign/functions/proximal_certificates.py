@@ -1,4 +1,4 @@
-"""How wrong a clipped matrix may be: the same by other rounding errors."""
+"""Residuals of clipped matrices: comparison with the same result computed with other rounding errors."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ Array = Any
 
 
 def gap_of_sum(backend: Backend, value: Array, terms: Arrays, others: Arrays, m: Array, rounded: Array) -> Residual:
-    """What is left of X = the sum of the terms, and the `others`, answers too, less X.
+    """The residual of X = the sum of the terms, with the steps from X to the `others`, which are answers, too.
 
-    The step is never smaller than rounding of `rounded`; an answer that is zero is measured against M.
+    The first step includes rounding of `rounded`; an answer that is zero is compared with M.
     """
     terms, steps = (
         tuple(backend.astype(x, backend.dtype_name(value)) for x in xs) for xs in (terms, (x - value for x in others))
@@ -52,9 +52,9 @@ def gap_of_sum(backend: Backend, value: Array, terms: Arrays, others: Arrays, m:
 
 
 def reflections(backend: Backend, m: Array, *, alike: bool = False, draw: int = 0) -> Callable[[Array], Array]:
-    """x ↦ Q x P for x shaped like m, with reflections Q and P: its own inverse, after which every rounding error is another.
+    """x ↦ Q x P for x shaped like m, with random reflections Q and P: its own inverse, and it changes every rounding error.
 
-    For Hermitian x `alike`.
+    With `alike`, for Hermitian x, P = Q.
     """
 
     def reflect(x: Array, axis: int) -> Array:
@@ -65,29 +65,29 @@ def reflections(backend: Backend, m: Array, *, alike: bool = False, draw: int = 
     return lambda x: adjoint(reflect(adjoint(reflect(x, 0)), 0 if alike else 1))
 
 
-# So many mirrors for matrices with at most so many singular values.
+# So many pairs of reflections for matrices with at most _SMALL singular values.
 _DRAWS, _SMALL = 3, 64
 
 
-def _mirror_parts(
+def _reflected_parts(
     backend: Backend, m: Array, lower: Threshold, upper: Threshold, rtol: float, method: str, draw: int = 0
 ) -> ClippedParts:
-    """The `ClippedParts` by the same method, from Q M P: what rounding does to them differs from what it does to those of M."""
+    """The `ClippedParts` by the same method from Q M P, whose rounding errors differ from those for M."""
     svd = takes_svd(backend, m, method)
     m = to_double(backend, m) if svd else m
     rounding = rank_tolerance(backend, m, None)
     over = excess(backend, m, scale_to_unit(backend, m)[1])
-    mirror, down = reflections(backend, m, draw=draw), backend.ldexp(m, broadcast_scalar(-over))
-    small = [
+    reflect, scaled = reflections(backend, m, draw=draw), backend.ldexp(m, broadcast_scalar(-over))
+    low, high = [
         backend.ldexp(backend.astype(threshold_stack(backend, m, t), backend.dtype_name(m.real)), -over)
         for t in (lower, upper)
     ]
-    low: Threshold = 0.0 if isinstance(lower, float) and lower == 0 else small[0]
+    low = 0.0 if isinstance(lower, float) and lower == 0 else low
     if svd:
-        parts = _parts_by_svd(backend, mirror(down), low, small[1], rtol, rounding)
+        parts = _parts_by_svd(backend, reflect(scaled), low, high, rtol, rounding)
     else:
-        parts = cast("ClippedParts", clipped_parts(backend, mirror(down), low, small[1], rtol).value)
-    clip, sign, within, beyond = (mirror(x) for x in parts)
+        parts = cast("ClippedParts", clipped_parts(backend, reflect(scaled), low, high, rtol).value)
+    clip, sign, within, beyond = (reflect(x) for x in parts)
     clip, within, beyond = (backend.ldexp(x, broadcast_scalar(over)) for x in (clip, within, beyond))
     return ClippedParts(clip, sign, within, beyond)
 
@@ -113,8 +113,8 @@ def _parts_by_svd(
 
 
 def soft_residual(backend: Backend, value: tuple[Array], m: Array, *, t: Threshold, method: str) -> Residual:
-    """X = M - clip(M, 0, t), those of the mirrored M."""
-    parts = _mirror_parts(backend, m, 0.0, t, rank_tolerance(backend, m, None), method)
+    """X = M - clip(M, 0, t), with the clip of the reflected M."""
+    parts = _reflected_parts(backend, m, 0.0, t, rank_tolerance(backend, m, None), method)
     return gap_of_sum(backend, value[0], (m, -parts.clip), (parts.over,), m, m)
 
 
@@ -128,15 +128,15 @@ def clip_residual(
     rtol: float | None,
     method: str,
 ) -> Residual:
-    """X = l msign(M) + soft(M, l) - soft(M, u), those of the mirrored M."""
+    """X = l msign(M) + soft(M, l) - soft(M, u), with the terms of the reflected M."""
     zero, lifts = rank_tolerance(backend, m, rtol), not (isinstance(lower, float) and lower == 0)
-    # Rounding turns the singular vectors of what is lifted by any factor. A small matrix may hide most of that by chance.
+    # Rounding may turn the singular vectors of lifted values by any angle, of which one pair may show little by chance.
     draws = _DRAWS if lifts and min(m.shape[-2:]) <= _SMALL else 1
-    parts, *more = (_mirror_parts(backend, m, lower, upper, zero, method, draw) for draw in range(draws))
+    parts, *more = (_reflected_parts(backend, m, lower, upper, zero, method, draw) for draw in range(draws))
     terms: Arrays = (parts.within, -parts.over)
     if lifts:
         terms = (broadcast_scalar(threshold_stack(backend, m, lower)) * parts.sign, *terms)
-    # Where `upper` is lost in the rounding of M, what is zero might as well be `upper`.
+    # Where `upper` is below rounding of M, zero singular values might as well be `upper`.
     high, rounding = threshold_stack(backend, m, upper), rank_tolerance(backend, m, None)
     (clip, e), (size, f) = scaled_norm(backend, parts.clip), scaled_norm(backend, m)
     full = math.sqrt(min(m.shape[-2:]) - 0.5)

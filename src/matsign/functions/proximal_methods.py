@@ -1,4 +1,4 @@
-"""How singular values are clipped: by signs of Hermitian matrices, which are products alone, or by singular vectors."""
+"""How singular values are clipped: by signs of Hermitian matrices, from products alone, or by singular vectors."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Change = Callable[..., Array]
 METHODS = ("auto", "svd", "sign")
 
 
-# The exponents at which the dtypes end.
+# The numbers of these dtypes are below 2 to this power.
 _TOP = {"float32": 128, "float64": 1024}
 
 
@@ -40,11 +40,11 @@ def solve_clip(
         return _clip_between(backend, m, lower, upper, rtol, method)
     low, high = threshold_stack(backend, m, lower), threshold_stack(backend, m, upper)
     sound = (low >= 0) & (low <= high)
-    # Where one is NaN both comparisons are false, and the first that is wrong is shown.
+    # NaN makes both comparisons false; the first wrong threshold is the one to report.
     wrong = backend.xp.where((low >= 0) & ((low <= high) | backend.xp.isnan(high)), high, low)
     lower = lower if isinstance(lower, float) else backend.xp.where(sound, low, 0 * backend.ones(m))
     high = backend.xp.where(sound, high, backend.xp.maximum(backend.ones(m), threshold_stack(backend, m, lower)))
-    return _with_sound(backend, _clip_between(backend, m, lower, high, rtol, method), sound, wrong)
+    return _with_threshold_failures(backend, _clip_between(backend, m, lower, high, rtol, method), sound, wrong)
 
 
 def _clip_between(
@@ -71,10 +71,10 @@ def value_clipper(backend: Backend, rtol: float, rounding: float) -> Change:
 
     def clip_values(values: Array, least: Array, most: Array) -> Array:
         inside, top = backend.xp.maximum(backend.xp.minimum(values, most), least), values[:, :1]
-        # With lower = 0 what is nearly zero stays what it is; only where `upper` is lost in the rounding of M would
-        # zeros be made as large as all the rest.
-        nothing = backend.xp.where(least > 0, ~(values > rtol * top), (values > most) & ~(values > rounding * top))
-        return backend.xp.where(nothing, 0 * values, inside)
+        # With lower = 0 small values stay; but where `upper` is below rounding of M, zeros would become as large as
+        # all the rest.
+        is_zero = backend.xp.where(least > 0, ~(values > rtol * top), (values > most) & ~(values > rounding * top))
+        return backend.xp.where(is_zero, 0 * values, inside)
 
     return clip_values
 
@@ -84,7 +84,7 @@ def shrink(backend: Backend, values: Array, t: Array) -> Array:
 
 
 def clipped_parts(backend: Backend, m: Array, lower: Threshold, upper: Threshold, rtol: float) -> Solution:
-    """`_clip_by_signs` of matrices tall or wide, with lower = 0 in some members and not in others."""
+    """`_clip_by_signs` of tall or wide matrices, where lower may be 0 in some members and not in others."""
     if isinstance(lower, float):
         return _on_short_side(backend, m, lambda m: _clip_by_signs(backend, m, lower, upper, rtol))
     return backend.masked_cond(
@@ -101,7 +101,9 @@ def solve_soft(backend: Backend, m: Array, *, t: Threshold, method: str) -> Solu
     if isinstance(t, float):
         return soft_at(backend, m, t, method)
     sound = t >= 0
-    return _with_sound(backend, soft_at(backend, m, backend.xp.where(sound, t, 0 * backend.ones(m)), method), sound, t)
+    return _with_threshold_failures(
+        backend, soft_at(backend, m, backend.xp.where(sound, t, 0 * backend.ones(m)), method), sound, t
+    )
 
 
 def soft_at(backend: Backend, m: Array, t: Threshold, method: str) -> Solution:
@@ -115,14 +117,14 @@ def threshold_stack(backend: Backend, m: Array, threshold: Threshold) -> Array:
     return threshold * backend.ones(m) if isinstance(threshold, float) else threshold
 
 
-def _with_sound(backend: Backend, found: Solution, sound: Array, wrong: Array) -> Solution:
-    """What was found, and a failure where the thresholds made no sense."""
+def _with_threshold_failures(backend: Backend, found: Solution, sound: Array, wrong: Array) -> Solution:
+    """The solution, with a failure where the thresholds are invalid."""
     marked = solution(backend, found.value, Failure.THRESHOLDS, ~sound, found.iterations, wrong)
     return marked._replace(failure=backend.xp.where(sound, found.failure, marked.failure))
 
 
 def takes_svd(backend: Backend, m: Array, method: str) -> bool:
-    """On a CPU LAPACK costs a fourth of two signs or less; but its single precision is eight times as wrong as they are."""
+    """On a CPU an SVD costs at most a fourth of two signs; but in single precision its error is eight times that of signs."""
     return method == "svd" or (method == "auto" and backend.on_cpu(m) and can_widen(backend, m))
 
 
@@ -131,8 +133,8 @@ def rebuild(backend: Backend, m: Array, changes: tuple[Change, ...], *thresholds
     kind = backend.dtype_name(m)
     m, e = scale_to_unit(backend, to_double(backend, m))
     u, values, vh = backend.svd(m)
-    # In true size, where the thresholds are: scaled the other way they might overflow. Only what lies at the end of the range
-    # is taken a little smaller, with its thresholds.
+    # In the caller's units, as scaled thresholds might overflow. Only values at the end of the range are scaled down, with
+    # their thresholds.
     over = excess(backend, m, e)
     near = [
         backend.ldexp(backend.astype(threshold_stack(backend, m, t), backend.dtype_name(values)), -over)[:, None]
@@ -144,7 +146,7 @@ def rebuild(backend: Backend, m: Array, changes: tuple[Change, ...], *thresholds
 
 
 def excess(backend: Backend, m: Array, e: Array) -> Array:
-    """By how many powers of two entries below 2^e are too large for sums of their products with orthogonal matrices."""
+    """The power of two by which entries below 2^e may overflow in products with orthogonal matrices."""
     return backend.xp.maximum(e - (_TOP[backend.dtype_name(m.real)] - 16), 0 * e)
 
 
@@ -165,7 +167,7 @@ def resolved_sign(backend: Backend, h: Array) -> Array:
 
 
 def polar_factors(backend: Backend, m: Array, rtol: float) -> tuple[Solution, Array, Array]:
-    """How O was found, H, and a bound on its largest eigenvalue."""
+    """The solution with O, H, and a bound on the largest eigenvalue of H."""
     found: Solution = backend.shared_function(orthogonalise, backend, m, tol=None, rtol=rtol, method="polynomial")
     h = hermitian(adjoint(found.value[0]) @ m)
     return found, h, eigenvalue_bound(backend, h)
@@ -178,12 +180,12 @@ def eigenvalue_bound(backend: Backend, h: Array) -> Array:
 
 
 def scaled_threshold(backend: Backend, bound: Array, e: Array, top: Array) -> Array:
-    """A threshold in units of 2^e: one above all there is counts as if it were the largest."""
+    """A threshold in units of 2^e, at most `top`."""
     return backend.xp.minimum(backend.ldexp(bound, -e), top)
 
 
 class ClippedParts(NamedTuple):
-    """clip(M, lower, upper) by signs, and what it is made of: msign(M), soft(M, lower) where lower > 0, and soft(M, upper)."""
+    """clip(M, lower, upper), and its parts: msign(M), soft(M, lower) where lower > 0, and soft(M, upper)."""
 
     clip: Array
     sign: Array
@@ -192,7 +194,7 @@ class ClippedParts(NamedTuple):
 
 
 def _clip_by_signs(backend: Backend, m: Array, lower: Threshold, upper: Threshold, rtol: float) -> Solution:
-    """With a `lower` that is either 0, a float, or positive in every member: the `ClippedParts`."""
+    """The `ClippedParts`, for a `lower` that is the float 0 or positive in every member."""
     lifts, upper = not isinstance(lower, float) or lower > 0, threshold_stack(backend, m, upper)
     m, e = scale_to_unit(backend, m)
     found, h, top = polar_factors(backend, m, rtol if lifts else backend.eps(m))
@@ -202,7 +204,7 @@ def _clip_by_signs(backend: Backend, m: Array, lower: Threshold, upper: Threshol
     below, above = spectral_projectors(backend, h - high)
     over = backend.xp.where(broadcast_scalar(bound < top), above @ (h - high) @ above, backend.xp.zeros_like(h))
     kept = high + below @ (h - high) @ below
-    # What is squared away is eps² of the largest σ: too much only where the threshold is itself lost in its rounding.
+    # The squared error of R is eps² of the largest σ: too much only where the threshold is below eps times that.
     lost = broadcast_scalar((bound < backend.eps(m) * top) & (top > 0))
     capped = broadcast_scalar(backend.xp.minimum(upper, _largest_number(backend, m))) * o
     x, within = o @ kept, m
@@ -218,7 +220,7 @@ def _clip_by_signs(backend: Backend, m: Array, lower: Threshold, upper: Threshol
 
 
 def spectral_projectors(backend: Backend, h: Array) -> tuple[Array, Array]:
-    """The projectors on what lies below zero and what lies above."""
+    """The projectors on the negative and on the positive eigenvalues."""
     s, unit = resolved_sign(backend, h), eye(backend, h)
     return (unit - s) / 2, (unit + s) / 2
 
@@ -238,9 +240,9 @@ def _soft_by_signs(backend: Backend, m: Array, t: Array) -> Solution:
 
 
 def sign_in_rule(backend: Backend, h: Array) -> Array:
-    """The sign of a Hermitian matrix, in a rule."""
+    """The sign of a Hermitian matrix, for a derivative rule."""
     s = hermitian(apply(backend, MSIGN.operation, h, tol=None, rtol=0.0, method="auto")[0])
-    # Eigenvalues near zero leave it turned, which symmetry makes a quadratic error; each step squares that.
+    # Eigenvalues near zero turn its eigenvectors; in the Hermitian part this error is quadratic, and each step squares it.
     for _ in range(2):
         s = hermitian(s @ (3 * eye(backend, s) - s @ s)) / 2
     return s

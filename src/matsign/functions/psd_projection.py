@@ -24,7 +24,7 @@ Array = Any
 
 
 def _hermitian_part(backend: Backend, a: Array) -> tuple[Array, Array]:
-    """(a + aᴴ)/2 scaled to size, and the log2 of its scale; scaled before, or the sum might overflow or lose its last digits."""
+    """(a + aᴴ)/2 scaled, and the log2 of its scale. a is scaled first: the sum might overflow or lose its last digits."""
     a, e = scale_to_unit(backend, a)
     h, f = scale_to_unit(backend, hermitian(a))
     return h, e + f
@@ -47,7 +47,7 @@ def _halves(backend: Backend, h: Array, method: str, signs: tuple[int, ...] = (1
 
 
 def _project_tangent(backend: Backend, value: Arrays, arrays: Arrays, tangents: Arrays, **_: Any) -> Arrays:
-    """dX = R dH R + C + Cᴴ with |H| C + C |H| = X dH P: between eigenvalues of both signs it takes λᵢ / (λᵢ - λⱼ) times dH."""
+    """dX = R dH R + C + Cᴴ with |H| C + C |H| = X dH (I - R): for λᵢ > 0 > λⱼ, dXᵢⱼ = λᵢ / (λᵢ - λⱼ) dHᵢⱼ."""
     (h, e), dh = _hermitian_part(backend, arrays[0]), hermitian(tangents[0])
     x = backend.ldexp(value[0], broadcast_scalar(-e))  # no derivative changes with the scale
     unit, size = eye(backend, h), safe_divisor(backend, eigenvalue_bound(backend, backend.stop_gradient(h)))
@@ -58,10 +58,10 @@ def _project_tangent(backend: Backend, value: Arrays, arrays: Arrays, tangents: 
 
 
 def _project_residual(backend: Backend, value: tuple[Array], a: Array, *, method: str) -> Residual:
-    """X = (H + |H|)/2, and X by the same method from Q H Q."""
+    """X = (H + |H|)/2, and X by the same method from Q H Q with a reflection Q."""
     h, e = _hermitian_part(backend, a)
-    mirror = reflections(backend, h, alike=True)
-    other, rest = (mirror(x) for x in _halves(backend, hermitian(mirror(h)), method))
+    reflect = reflections(backend, h, alike=True)
+    other, rest = (reflect(x) for x in _halves(backend, hermitian(reflect(h)), method))
     terms = tuple(backend.ldexp(x, broadcast_scalar(e - 1)) for x in (h, other + rest))
     return gap_of_sum(backend, value[0], terms, (backend.ldexp(other, broadcast_scalar(e)),), a, a)
 

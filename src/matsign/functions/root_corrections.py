@@ -1,11 +1,11 @@
-"""How wrong a root is: the equation a dX + dX b = g of a correction step, for the residual and for rounding that it may hide.
+"""Correction steps of roots: the equation a dX + dX b = g, for the residual and for rounding errors that the residual may hide.
 
-a and b have their spectra in the right half plane, or zero as a semisimple eigenvalue: then what joins the two null spaces is
-left out, because what counts as zero is zero. Nothing else is shifted off the axis, so that a nearly singular equation shows.
+a and b have their spectra in the right half plane, or zero as a semisimple eigenvalue: then the part of dX between the two null
+spaces is left out, because these eigenvalues are exactly zero. No other eigenvalue is shifted, so that a nearly singular
+equation gives large steps.
 
-A residual is itself computed with rounding errors, and where it happens to cancel the error of the answer nothing would show. A
-few random changes of the data by rounding go with it; that all of them miss the direction of a nearly singular equation is
-unlikely.
+Rounding errors of a residual may by chance cancel the error of the answer. So g is also a few random changes of the data by
+rounding; it is unlikely that all of them miss the direction of a nearly singular equation.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from matsign.iterations.smith import two_sided_sylvester
 from matsign.linalg.null_space import split_null_space
 from matsign.linalg.stacks import broadcast_scalar, eye, probe_numbers, random_probe
 
-# How many changes of the data by rounding are looked at: of small matrices, and of large ones, where each has many directions.
-_FEW, _ONE = 3, 1
+# The number of random changes for small matrices, and for large ones, where a single change has many directions.
+_PROBES_SMALL, _PROBES_LARGE = 3, 1
 
 
 class RegularRoot(NamedTuple):
-    """A root with its zero eigenvalues, if any, moved to where they do no harm; the projector on them, the inverse off them."""
+    """A root with any zero eigenvalues shifted to the size of the others; the projector on them, the inverse off them."""
 
     matrix: Array
     projector: Array
@@ -37,9 +37,9 @@ class RegularRoot(NamedTuple):
 
 
 def regular_root(backend: Backend, x: Array, rtol: float) -> RegularRoot:
-    """Zero is what n eps is to the norm, and lies clearly below the rest: the root has nothing else below √rtol.
+    """Eigenvalues up to n eps ‖x‖ are zero; the others are above √rtol ‖x‖, and the threshold lies between.
 
-    With a smaller `rtol` less counts as zero, and with 0 nothing that is not exactly so.
+    With a smaller `rtol` fewer eigenvalues count as zero, and with 0 only exact zeros.
     """
     small = min(rtol, x.shape[-1] * backend.eps(x)) ** 0.75
     inverse = backend.inv(x)
@@ -50,9 +50,9 @@ def regular_root(backend: Backend, x: Array, rtol: float) -> RegularRoot:
         root = broadcast_scalar(backend.xp.astype(zero.shift, x.dtype))
         rest = eye(backend, x) - zero.projector
         z = rest @ (backend.inv(zero.shifted) - zero.projector / root) @ rest
-        turned = z @ zero.across
-        projector, z = zero.projector - turned, z + z @ turned
-        # A change of x by rounding moves its zero eigenvalues by as much as their projector is long.
+        coupling = z @ zero.across
+        projector, z = zero.projector - coupling, z + z @ coupling
+        # Rounding of x moves its zero eigenvalues by that times the norm of their projector.
         blur = x.shape[-1] * backend.eps(x) * backend.norm(x) * backend.norm(projector) * backend.norm(z)
         found = RegularRoot(x - x @ projector + root * projector, projector, z, blur == blur)
         kept = RegularRoot(x, 0 * x, backend.xp.where(backend.xp.isfinite(inverse), inverse, 0 * inverse), blur < 0)
@@ -66,23 +66,23 @@ def regular_root(backend: Backend, x: Array, rtol: float) -> RegularRoot:
 def probes(backend: Backend, x: Array, size: Array) -> Array:
     """Random matrices (B, k, n, m) of the norm that rounding of sums of n terms gives to a matrix of norm `size`."""
     n, m = x.shape[-2:]
-    k = _FEW if max(n, m) <= LAPACK_SIZE else _ONE
+    k = _PROBES_SMALL if max(n, m) <= LAPACK_SIZE else _PROBES_LARGE
     length = math.sqrt(float((probe_numbers(k * n, m) ** 2).sum()) / k)
     noise = random_probe(backend, k * n, m, x).reshape((1, k, n, m)) * (math.sqrt(max(n, m)) * backend.eps(x) / length)
     return noise * size[:, None, None, None]
 
 
 def correct(backend: Backend, a: RegularRoot, b: RegularRoot, rights: Array) -> Array:
-    """y (B, k, n, m) with a y + y b = g for each right-hand side g, without what joins the null spaces of a and b."""
+    """y (B, k, n, m) with a y + y b = g for each right-hand side g, without its part between the null spaces of a and b."""
 
-    def apart(rights: Array, *blocks: Array) -> tuple[Array, Array]:
+    def off_null_spaces(rights: Array, *blocks: Array) -> tuple[Array, Array]:
         pa, pb, za, zb = (y[:, None] for y in blocks)
         inner = rights - pa @ rights
         return inner - inner @ pb, za @ rights @ pb + pa @ rights @ zb
 
     inner, across = backend.masked_cond(
         a.singular | b.singular,
-        apart,
+        off_null_spaces,
         lambda rights, *_: (rights, 0 * rights),
         *(rights, a.projector, b.projector, a.inverse, b.inverse),
     )
@@ -94,12 +94,12 @@ def _solutions(backend: Backend, a: Array, b: Array, rights: Array) -> Array:
     return backend.masked_cond(
         found.converged,
         lambda a, b, rights, x: x,
-        lambda a, b, rights, x: _slowly(backend, a, b, rights),
+        lambda a, b, rights, x: _by_schur_or_newton(backend, a, b, rights),
         *(a, b, rights, found.x),
     )
 
 
-def _slowly(backend: Backend, a: Array, b: Array, rights: Array) -> Array:
+def _by_schur_or_newton(backend: Backend, a: Array, b: Array, rights: Array) -> Array:
     k, n, m = rights.shape[1:]
     if max(n, m) <= LAPACK_SIZE and backend.on_cpu(a) and not backend.is_traced(a):
         return backend.host_callback(schur_functions.right_sides, rights, a, b, rights)

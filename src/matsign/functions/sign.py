@@ -1,16 +1,7 @@
-"""The matrix sign function of square matrices, and what is one product away from it: |M| and spectral projectors.
+"""The matrix sign function of square matrices, and what takes one more product: |M| and spectral projectors.
 
-mcsgn sends every eigenvalue to the sign of its real part and keeps the invariant subspaces. Its differential follows from
-what characterises it, S² = I and SM = MS. With N = SM, which is M with its spectrum folded to the right,
-
-    N dS + dS N = dM - S dM S,
-
-an equation that the sign iteration itself solves, N being positive stable. Where M is singular, P₀ = I - S² is the
-projector on the eigenvalue zero, and the same equation holds off P₀ (N₀ is N with zero moved to s, and Nᴰ its inverse off P₀):
-
-    N₀ X + X N₀ = (I - P₀) dM (I - P₀) - S dM S,    dS = X + Nᴰ dM P₀ + P₀ dM Nᴰ.
-
-S does not change along M, so the same rule at dM = M measures how wrong an S is: that is its correction step.
+mcsgn sends every eigenvalue to the sign of its real part and keeps the invariant subspaces: S² = I and SM = MS. The differential
+is in `sign_derivatives`.
 """
 
 from __future__ import annotations
@@ -148,7 +139,7 @@ def _abs(backend: Backend, m: Array, **options: Any) -> Solution:
 
 
 def _abs_tangent(backend: Backend, value: Arrays, arrays: Arrays, tangents: Arrays, **options: Any) -> Arrays:
-    """dN = dM S + M dS, which unlike N dN + dN N = dM M + M dM knows what to do at zero."""
+    """dN = dM S + M dS, which is also determined for zero eigenvalues, unlike N dN + dN N = dM M + M dM."""
     (m,), (dm,) = arrays, tangents
     (s,) = apply(backend, MCSGN.operation, m, **options)
     return (dm @ s + m @ sign_jvp(backend, s, m, dm),)

@@ -1,4 +1,4 @@
-"""How wrong a sign may be, and what is one product away from it."""
+"""Backward errors and correction steps of the sign, of |M| and of spectral projectors."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def sign_residual(
     rtol: float | None = None,
     method: str = "auto",
 ) -> Residual:
-    """What S leaves of S M = M S and of S³ = S, and how S moves when M is changed by that and by rounding."""
+    """The residuals of S M = M S and S³ = S, and the change of S for these and for rounding of M."""
     units = units_for_method(backend, m, method)
     m, s = units.matrix, units.inward(backend, *value)
     size = backend.norm(s)
@@ -50,13 +50,13 @@ def _commutator(backend: Backend, s: Array, m: Array) -> Array:
 
 
 def _credible(backend: Backend, step: Array, value: Array, doubt: Array) -> Array:
-    """A correction step, infinite in doubt and where it is no small part of the value, which then has no digit to go by."""
+    """A correction step, infinite in `doubt` and where it is not small beside the value, which then has no sure digit."""
     unknown = (~(relative_norm(backend, step, value) < LARGE) & (largest(backend, value) > 0)) | doubt
     return backend.xp.where(broadcast_scalar(unknown), backend.xp.full_like(step, math.inf), step)
 
 
 def _not_nilpotent(backend: Backend, s: Array, m: Array) -> Array:
-    """How far the part of m that s has as zero is from nilpotent: ‖Zᵖ‖ / (‖Z‖ᵖ⁻¹ ‖m‖) for Z = (I - S²) m and a power p ≥ n."""
+    """How far the part of m for the eigenvalue 0 of s is from nilpotent: ‖Zᵖ‖ / (‖Z‖ᵖ⁻¹ ‖m‖), Z = (I - S²) m, a power p ≥ n."""
 
     def measure(s: Array, m: Array) -> Array:
         power = m - s @ (s @ m)
@@ -72,11 +72,13 @@ def _not_nilpotent(backend: Backend, s: Array, m: Array) -> Array:
 
 
 def sign_correction(backend: Backend, s: Array, units: balancing.BalancedMatrix) -> Array:
-    """How S moves along what is left of its equations, with what rounding of M may have hidden, in balanced units."""
+    """The change of S for the residuals of its equations and for rounding of M, in balanced units."""
     m = units.matrix
     cube = s @ s @ s - s
     n, zero = fold_to_right(backend, s, m)
-    step = sign_change(backend, s, n, zero, m + rounding_probe(backend, m, backend.norm(m)), _sensitive) - cube / 2
+    step = (
+        sign_change(backend, s, n, zero, m + rounding_probe(backend, m, backend.norm(m)), _solve_nonsingular) - cube / 2
+    )
     return units.mask_unreachable(backend, step)
 
 
@@ -89,11 +91,11 @@ def _may_flip(backend: Backend, s: Array, m: Array, rtol: float | None) -> Array
 
 
 def _has_chains_by_rounding(backend: Backend, s: Array, m: Array, rtol: float | None) -> Array:
-    """Where m has null vectors as it stands, but Jordan chains of zero only to rounding, and nobody asked for that by `rtol`."""
+    """Where m has exact null vectors, but Jordan chains of zero only up to rounding, and no `rtol` is given."""
     if rtol is not None or backend.unrolls_loops(m):
         return all_false(backend, m)
 
-    def look(s: Array, m: Array) -> Array:
+    def compare(s: Array, m: Array) -> Array:
         zero = eye(backend, m) - s @ s
         chained = backend.norm(zero @ m) > 10 * rank_tolerance(backend, m, None) * backend.norm(zero) * backend.norm(m)
         counts = backend.host_callback(
@@ -103,11 +105,11 @@ def _has_chains_by_rounding(backend: Backend, s: Array, m: Array, rtol: float | 
         return chained & (counts[:, 0] > 0) & short
 
     singular = backend.trace(eye(backend, m) - s @ s).real > 0.5
-    return backend.rare_cond(singular, look, lambda s, m: all_false(backend, m), s, m)
+    return backend.rare_cond(singular, compare, lambda s, m: all_false(backend, m), s, m)
 
 
-def _sensitive(backend: Backend, n: Array, q: Array) -> Array:
-    """x with n x + x n = q, as `sylvester_symmetric` has it, where no small eigenvalue of n counts as zero."""
+def _solve_nonsingular(backend: Backend, n: Array, q: Array) -> Array:
+    """x with n x + x n = q; unlike in `sylvester_symmetric`, no small eigenvalue of n counts as zero."""
 
     def by_eigenvectors(n: Array, q: Array) -> Array:
         values, v = backend.eigh(n)
@@ -132,11 +134,11 @@ def abs_residual(
     rtol: float | None = None,
     method: str = "auto",
 ) -> Residual:
-    """N² = M², and what separates N from M S for a sign S that is itself corrected."""
+    """The residual of N² = M², and the difference between N and M S for a corrected sign S."""
     units = units_for_method(backend, m, method)
     m, n = units.matrix, units.inward(backend, *value, 1)
     s = sign(backend, m, tol=tol, rtol=rtol, method=method).value[0]
-    # An eigenvalue that rounding may move to the other side is no larger than rounding, and so is what that does to N.
+    # An eigenvalue that rounding may move to the other side is no larger than rounding, and neither is the effect on N.
     step = (
         m @ s - n + rounding_probe(backend, n, backend.norm(m) * backend.norm(s)) + _abs_correction(backend, s, units)
     )
@@ -146,14 +148,14 @@ def abs_residual(
 
 
 def _abs_correction(backend: Backend, s: Array, units: balancing.BalancedMatrix) -> Array:
-    """How M S moves with S; of a Hermitian M, whose absolute value moves by no more than M does, for what S leaves alone."""
+    """The change of M S with S; for a Hermitian M, whose |M| changes no more than M, only that for the residuals of S."""
     m = units.matrix
 
-    def normal(s: Array, m: Array, moved: Array) -> Array:
+    def for_residuals(s: Array, m: Array, change: Array) -> Array:
         return (m @ (s @ s @ s - s) + m @ s - s @ m) / 2
 
-    moved = m @ sign_correction(backend, s, units)
-    return backend.masked_cond(is_hermitian(m), normal, lambda s, m, moved: moved, s, m, moved)
+    change = m @ sign_correction(backend, s, units)
+    return backend.masked_cond(is_hermitian(m), for_residuals, lambda s, m, change: change, s, m, change)
 
 
 def projector_residual(
@@ -166,7 +168,7 @@ def projector_residual(
     rtol: float | None = None,
     method: str = "auto",
 ) -> Residual:
-    """P² = P and P M = M P, and what separates P from the projector by a sign S that is itself corrected."""
+    """The residuals of P² = P and P M = M P, and the difference between P and the projector from a corrected sign S."""
     units = units_for_method(backend, m, method)
     m, p = units.matrix, units.inward(backend, *value)
     s = sign(backend, m, tol=tol, rtol=rtol, method=method).value[0]

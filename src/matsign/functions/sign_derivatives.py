@@ -1,4 +1,16 @@
-"""The derivative of the matrix sign function: a Sylvester equation with N = M S."""
+"""The derivative of the matrix sign function: a Sylvester equation with N = S M.
+
+It follows from S² = I and SM = MS. All eigenvalues of N have positive real parts, and
+
+    N dS + dS N = dM - S dM S,
+
+which the sign iteration itself solves. Where M is singular, P₀ = I - S² is the projector on the eigenvalue zero, and the same
+equation holds off P₀ (N₀ is N with zero shifted to s, and Nᴰ its inverse off P₀):
+
+    N₀ X + X N₀ = (I - P₀) dM (I - P₀) - S dM S,    dS = X + Nᴰ dM P₀ + P₀ dM Nᴰ.
+
+S does not change along M, so that this rule with dM = M gives a correction step for an inexact S.
+"""
 
 from __future__ import annotations
 
@@ -16,9 +28,9 @@ Array = Any
 
 
 def fold_to_right(backend: Backend, s: Array, m: Array) -> tuple[Array, Array]:
-    """N with zero moved away, and the projector on the eigenvalue zero."""
+    """N₀, and the projector on the eigenvalue zero."""
     zero = eye(backend, m) - s @ s
-    # Its trace counts zero eigenvalues; where there are none it is rounding, and would be multiplied by N⁻¹ below.
+    # Its trace counts zero eigenvalues; without any it is a rounding error, which N⁻¹ would magnify.
     none = broadcast_scalar(backend.trace(zero).real < 0.5)
     zero = backend.xp.where(none, backend.xp.zeros_like(zero), zero)
     shift = broadcast_scalar(safe_divisor(backend, backend.norm(backend.stop_gradient(m)) / math.sqrt(m.shape[-1])))
@@ -27,13 +39,13 @@ def fold_to_right(backend: Backend, s: Array, m: Array) -> tuple[Array, Array]:
 
 
 def between_subspaces(s: Array, zero: Array, x: Array) -> Array:
-    """Twice the part of x that maps the two other invariant subspaces into each other; its own adjoint, as a map of x."""
+    """Twice the part of x that maps the invariant subspaces for S = 1 and S = -1 into each other."""
     x = x - zero @ x
     return x - x @ zero - s @ x @ s
 
 
 def _from_zero(backend: Backend, n: Array, zero: Array, x: Array) -> Array:
-    """The part that joins the eigenvalue zero to the rest."""
+    """The part of dS between the eigenvalue zero and the others."""
     across = inverse(backend, n)
     across = across - across @ zero
     return across @ x @ zero + zero @ x @ across
@@ -48,7 +60,7 @@ def sign_change(
     solve: Callable[[Backend, Array, Array], Array] = sylvester_symmetric,
 ) -> Array:
     first = _from_zero(backend, n, zero, dm)
-    # dS maps each of the two subspaces into the other; the rest is rounding, amplified.
+    # dS maps each of the two subspaces into the other; the rest are magnified rounding errors.
     return first + between_subspaces(s, zero, solve(backend, n, between_subspaces(s, zero, dm))) / 2
 
 
@@ -62,12 +74,12 @@ def sign_jvp(backend: Backend, s: Array, m: Array, dm: Array) -> Array:
 
 
 def sign_vjp(backend: Backend, s: Array, m: Array, bar: Array) -> Array:
-    """M̄ for S̄: the same map of the adjoints, whose units are the inverse ones."""
+    """M̄ for S̄: the same map of the adjoints, in the inverse units."""
     units = constant_units(backend, m)
     s = units.inward(backend, s)
     n, zero = fold_to_right(backend, s, units.matrix)
-    turned = sign_change(backend, adjoint(s), adjoint(n), adjoint(zero), units.outward(backend, bar, -1))
-    return units.inward(backend, turned)
+    bar_m = sign_change(backend, adjoint(s), adjoint(n), adjoint(zero), units.outward(backend, bar, -1))
+    return units.inward(backend, bar_m)
 
 
 def sign_tangent(backend: Backend, value: Arrays, arrays: Arrays, tangents: Arrays, **_: Any) -> Arrays:

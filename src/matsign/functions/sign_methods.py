@@ -1,4 +1,4 @@
-"""How the sign of a stack is computed: eigenvectors, Newton's iteration, products alone, Schur vectors."""
+"""How the sign of a stack is computed: by eigenvectors, Newton's iteration, polynomial steps or Schur vectors."""
 
 from __future__ import annotations
 
@@ -32,42 +32,42 @@ from matsign.linalg.stacks import (
 METHODS = ("auto", "newton", "polynomial", "schur", "eigh")
 
 
-# A condition number this part of the one at which a matrix counts as singular is a reason to look: it is an estimate, by rounded
-# inverses and norms.
+# A matrix is checked for zero eigenvalues from this fraction of the condition number at which it counts as singular, as the
+# condition number is only an estimate.
 MARGIN = 0.1
 
 
-# A correction of this part of the value and more says that no digit of the value is sure: an estimate of it may be this much off.
+# If a correction is at least this fraction of the value, no digit of the value is sure: the correction is only an estimate.
 LARGE = 1 / 30
 
 
 def sign(
     backend: Backend, m: Array, *, tol: float | None, rtol: float | None, method: str, of: FromSign | None = None
 ) -> Solution:
-    """mcsgn of a stack, or what `of` makes of it: Hermitian members by eigenvectors where cheap, singular ones deflated.
+    """mcsgn of a stack, or the function `of` of M and its sign: Hermitian members by eigenvectors, singular ones deflated.
 
-    All is computed in units that balance M, and only the end is brought back into the caller's.
+    All is computed in units that balance M, and only the result is converted to the caller's.
     """
-    whole = sign_by_eigh if method == "eigh" else _sign_in_units
+    solve = sign_by_eigh if method == "eigh" else _sign_in_units
     units = units_for_method(backend, m, method)
-    found = whole(backend, units.matrix, accuracy(backend, m, tol), rtol, method)
+    found = solve(backend, units.matrix, accuracy(backend, m, tol), rtol, method)
     (value,), degree = found.value, 0
     if of is not None:
         value, degree = of.product(units.matrix, value), of.degree
     value = units.mask_unreachable(backend, units.outward(backend, value, degree, exact=True))
-    # What was finite in balanced units may be too large for the dtype in the caller's.
+    # A value that is finite in balanced units may overflow in the caller's.
     return found._replace(value=(value,), failure=overflow_failure(backend, value, found.failure))
 
 
 class FromSign(NamedTuple):
-    """What is made of M and its sign, homogeneous in M of this degree."""
+    """A function of M and its sign, homogeneous in M of this degree."""
 
     product: Callable[[Array, Array], Array]
     degree: int
 
 
 def units_for_method(backend: Backend, m: Array, method: str = "auto") -> balancing.BalancedMatrix:
-    """`balance.units`; eigenvectors of a Hermitian matrix want it as it is, only brought to size."""
+    """`balancing.balance`, or for `eigh` a scaling alone, which keeps the matrix Hermitian."""
     if method != "eigh":
         return balancing.balance(backend, m)
     matrix, k = scale_to_unit(backend, m)
@@ -82,13 +82,15 @@ def _sign_in_units(backend: Backend, m: Array, tol: float, rtol: float | None, m
         return _one_sided(backend, _general(backend, m, tol, rtol, method))
 
     if method == "auto" and backend.on_cpu(m) and not backend.is_traced(m):
-        # Seven products' worth on a CPU, exact for normal input; on an accelerator the iterations win.
-        return backend.masked_cond(is_hermitian(m) & ~_hangs_on_rounding(backend, m, rtol), by_eigh, by_iteration, m)
+        # As fast as seven products on a CPU, and backward stable; on an accelerator the iterations are faster.
+        return backend.masked_cond(
+            is_hermitian(m) & ~_is_singular_to_rounding(backend, m, rtol), by_eigh, by_iteration, m
+        )
     return by_iteration(m)
 
 
-def _hangs_on_rounding(backend: Backend, m: Array, rtol: float | None) -> Array:
-    """Where an rtol below rounding has eigenvectors tell zero from what rounding makes of it; zeros are to be counted then."""
+def _is_singular_to_rounding(backend: Backend, m: Array, rtol: float | None) -> Array:
+    """Where `rtol` is below rounding and m singular up to rounding: eigenvectors do not show which zeros are exact."""
     least = m.shape[-1] * backend.eps(m)
     if rtol is None or rtol >= least:
         return all_false(backend, m)
@@ -97,7 +99,7 @@ def _hangs_on_rounding(backend: Backend, m: Array, rtol: float | None) -> Array:
 
 
 def _one_sided(backend: Backend, found: Solution) -> Solution:
-    """I or -I without its rounding errors, where the trace says that all eigenvalues lie on one side."""
+    """I or -I without rounding errors, where the trace shows that all eigenvalues lie in one half plane."""
     (s,) = found.value
     n = s.shape[-1]
     count = broadcast_scalar(backend.trace(s).real)
@@ -131,7 +133,7 @@ def _general(backend: Backend, m: Array, tol: float, rtol: float | None, method:
         found, _ = sign_of_regular(backend, zero.matrix, tol, method)
         if method in ("newton", "polynomial"):
             found = _confirm(backend, zero.matrix, found)
-        # A chain that is there but for rounding may as well be eigenvalues that rounding hides; that is for the caller to say.
+        # A Jordan chain that exists only up to rounding may as well be small eigenvalues; only a given `rtol` decides.
         clear = zero.sound & (zero.null | ~zero.defective) if rtol is None else zero.sound
         unclear = ~clear & (found.failure != int(Failure.AXIS))
         failure = Failure.UNDECIDED_ZERO.where(backend, unclear, found.failure)
@@ -142,13 +144,13 @@ def _general(backend: Backend, m: Array, tol: float, rtol: float | None, method:
     def keep(m: Array, s: Array, *rest: Array) -> Solution:
         return Solution((s,), *rest)
 
-    # Singular as it stands, whatever is to count as zero, or singular to what is.
+    # Singular up to rounding, or up to `rtol` if that is larger.
     limit = max(smallest, n * backend.eps(m))
     return backend.rare_cond(~(condition * limit < MARGIN), sign_of_deflation, keep, m, *found.value, *found[1:])
 
 
 def sign_of_regular(backend: Backend, m: Array, tol: float, method: str) -> tuple[Solution, Array]:
-    """The sign of nonsingular members by one method, what to believe of it, and their condition numbers."""
+    """The sign of nonsingular members by one method, with the failures, and their condition numbers."""
     x = Dense(m)
     if method == "schur":
         return sign_by_schur(backend, m), backend.norm(m) * backend.norm(backend.inv(m))
@@ -164,26 +166,26 @@ def sign_of_regular(backend: Backend, m: Array, tol: float, method: str) -> tupl
     slow = ~has_converged(backend, found)
     if method == "newton":
         # An exact eigenvalue on the axis is moved off it by rounding, and the iteration then converges to noise.
-        judged = backend.rare_cond(
+        checked = backend.rare_cond(
             slow,
             lambda m, s, k: _confirm(backend, m, solution(backend, (s,), iterations=k)),
             lambda m, s, k: solution(backend, (s,), iterations=k),
             *(m, s, found.steps),
         )
-        # A sign has a whole trace and commutes with m; one that was lost to rounding on the way has neither.
+        # A sign has an integer trace and commutes with m; a result destroyed by rounding fails one of these tests.
         count = backend.trace(s).real
         lost = ~(gap < backend.eps(m) ** 0.25) | ~(backend.xp.abs(count - backend.xp.round(count)) < 0.1)
-        failure = Failure.NOT_CONVERGED.where(backend, lost & (judged.failure == 0), judged.failure)
-        return judged._replace(failure=failure), found.condition
-    # A small commutator is a small backward error; where rounding left a large one, Schur vectors do better.
+        failure = Failure.NOT_CONVERGED.where(backend, lost & (checked.failure == 0), checked.failure)
+        return checked._replace(failure=failure), found.condition
+    # The commutator is the backward error; where rounding made it large, Schur vectors are more accurate.
     doubtful = slow | ~(gap < working_precision(backend, m))
-    judged = backend.rare_cond(
+    checked = backend.rare_cond(
         doubtful,
         lambda m, s, k: sign_by_schur(backend, m),
         lambda m, s, k: solution(backend, (s,), iterations=k),
         *(m, s, found.steps),
     )
-    return judged, found.condition
+    return checked, found.condition
 
 
 def sign_by_schur(backend: Backend, m: Array) -> Solution:
@@ -193,9 +195,9 @@ def sign_by_schur(backend: Backend, m: Array) -> Solution:
 
 
 def _confirm(backend: Backend, m: Array, found: Solution) -> Solution:
-    """A result that hangs on how an iteration rounds, where Schur vectors agree with it; they also see an eigenvalue on the axis.
+    """The result of an iteration that rounding may have decided, if Schur vectors agree; these also detect an axis eigenvalue.
 
-    No residual does: I satisfies all that a sign must, and is none of a matrix with an eigenvalue on the left.
+    No residual does: I satisfies all equations of the sign, and is wrong if an eigenvalue lies in the left half plane.
     """
     if backend.unrolls_loops(m):
         return found
@@ -205,13 +207,13 @@ def _confirm(backend: Backend, m: Array, found: Solution) -> Solution:
     return found._replace(failure=backend.xp.where(other.failure != 0, other.failure, lost))
 
 
-# How small the smallest eigenvalue may be beside √tr(M²). A schedule for smaller ones than there are is not only longer: its
-# slopes multiply what little imaginary part rounding left.
+# Lower bounds on the smallest eigenvalue relative to √tr(M²). A schedule for a bound smaller than necessary is longer, and its
+# slopes magnify imaginary parts from rounding.
 _LEVELS = (1e-1, 1e-2, 1e-4, 1e-8, 0.0)
 
 
 def sign_by_products(backend: Backend, x: Dense, tol: float) -> Iterate:
-    """The article's iteration: X₀ = M/√tr(M²), whose eigenvalues lie in [-1, 1] if they are real."""
+    """Polynomial steps from X₀ = M/√tr(M²), whose eigenvalues lie in [-1, 1] if they are real."""
     square = backend.xp.abs(inner(backend, adjoint(x.m), x.m))
     start = x.m / broadcast_scalar(backend.xp.sqrt(safe_divisor(backend, square)))
     lower = 1 / backend.norm(backend.inv(start))
@@ -235,7 +237,7 @@ def sign_by_products(backend: Backend, x: Dense, tol: float) -> Iterate:
 ABS = FromSign(lambda m, s: m @ s, 1)
 
 
-# S² and not I, so that a zero eigenvalue belongs to neither side.
+# S² and not I, so that a zero eigenvalue belongs to neither half plane.
 PROJECTORS = {
     "right": FromSign(lambda m, s: (s @ s + s) / 2, 0),
     "left": FromSign(lambda m, s: (s @ s - s) / 2, 0),

@@ -1,4 +1,4 @@
-"""The derivatives of square roots: X dX + dX X = dA, and what they are where a root is singular."""
+"""The derivatives of square roots: X dX + dX X = dA, also where a root is singular."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def _null_projector(backend: Backend, x: Array, z: Array) -> Array:
 
 
 def inverse_jvp(z: Array, zero: Array, dx: Array) -> Array:
-    """dZ for the inverse Z of X off its null space: -Z dX Z, and what turns that space."""
+    """dZ for the inverse Z of X off its null space: -Z dX Z, and the part from the change of that space."""
     square = z @ z
     return -(z @ dx @ z) + square @ dx @ zero + zero @ dx @ square
 
@@ -62,5 +62,5 @@ def inverse_cotangent(backend: Backend, value: Arrays, arrays: Arrays, cotangent
 
 
 def is_singular_root(backend: Backend, x: Array) -> Array:
-    """Where a root has zero for an eigenvalue: √t has no derivative there, and a change of rank makes the inverse jump."""
+    """Where a root has a zero eigenvalue: √t has no derivative there, and the inverse is discontinuous at a change of rank."""
     return regular_root(backend, scale_to_unit(backend, x)[0], x.shape[-1] * backend.eps(x)).singular

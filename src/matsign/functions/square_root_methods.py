@@ -1,4 +1,4 @@
-"""How square roots of a stack are computed: eigenvectors, products alone, Newton's iteration, Schur vectors."""
+"""How square roots of a stack are computed: by eigenvectors, polynomial steps, Newton's iteration or Schur vectors."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ METHODS = ("auto", "newton", "polynomial", "schur", "eigh")
 def root_pair(
     backend: Backend, a: Array, *, rtol: float | None, method: str, inverse: bool = True, noise: Array | None = None
 ) -> Solution:
-    """(A^{1/2}, A^{-1/2}) of a stack; zero eigenvalues stay zero in both. Without `inverse` the second is anything.
+    """(A^{1/2}, A^{-1/2}) of a stack; zero eigenvalues stay zero in both. Without `inverse` the second is arbitrary.
 
-    `noise` is the relative error that each member may have, by default n eps: an eigenvalue so near the negative axis may lie
-    on it.
+    `noise` is the relative error that each member may have, by default n eps: an eigenvalue within it of the negative axis may
+    lie on it.
     """
     rtol = rank_tolerance(backend, a, rtol)
 
@@ -78,7 +78,7 @@ def _in_callers_units(backend: Backend, found: Solution, half: Array, shift: Arr
 
 
 def _normalise_even(backend: Backend, a: Array) -> tuple[Array, Array]:
-    """`a` with its largest entry in [1/4, 1), and half the logarithm of the factor, a whole number."""
+    """`a` with its largest entry in [1/4, 1), and half the logarithm of the factor, an integer."""
     e = backend.exponent(largest(backend, a))
     e = e + e % 2
     return backend.ldexp(a, broadcast_scalar(-e)), e // 2
@@ -98,7 +98,7 @@ def _eigh(backend: Backend, a: Array, rtol: float, inverse: bool) -> Solution:
 
 
 def _general(backend: Backend, a: Array, noise: Array, rtol: float, method: str, inverse: bool) -> Solution:
-    """Iterate on the balanced matrix, and split zero off in the members that are singular or whose root turns out wrong."""
+    """Solve for the balanced matrix, and split off zero eigenvalues in members that are singular or whose root is wrong."""
     if method == "auto":
         small = a.shape[-1] <= LAPACK_SIZE and backend.on_cpu(a) and not backend.is_traced(a)
         method = "schur" if small else "guarded newton"
@@ -122,11 +122,11 @@ def _classify(backend: Backend, a: Array, noise: Array, rtol: float, method: str
 
 
 def _is_root(backend: Backend, a: Array, x: Array, z: Array, size: Array, size_z: Array) -> Array:
-    """Whether the residuals leave no more than half the digits in doubt, and the root is no larger than a root should be."""
+    """Whether the residuals are below √eps, and the root is not too large for a root of `a`."""
     square = size * size
     gap = backend.norm(x @ x - a) / square
     gap_z = backend.norm(x @ z - eye(backend, a)) / (size * size_z)
-    # A root far larger than it should be is what a Jordan block at zero, moved apart by rounding, leaves.
+    # A root that is far too large is the result of a Jordan block at zero whose eigenvalues rounding has separated.
     large = square * backend.eps(a) ** 0.75 > backend.norm(a)
     half = math.sqrt(backend.eps(a))
     return ~large & (gap < half) & (gap_z < half)
@@ -135,10 +135,10 @@ def _is_root(backend: Backend, a: Array, x: Array, z: Array, size: Array, size_z
 def _singular(
     backend: Backend, a: Array, noise: Array, rtol: float, method: str, right: Array, regular: Solution
 ) -> Solution:
-    """The root of what is left of `a` when its small singular values are dropped, or the regular root where that is better.
+    """The root of `a` without its small singular values, or the regular root where that is more accurate.
 
-    Dropping them is a backward error, but it moves a zero eigenvalue by the norm of its projector times as much; where
-    that reaches the other eigenvalues, a regular root with a small residual is to be believed rather.
+    Dropping singular values is a small backward error, but it moves a zero eigenvalue by that times the norm of its
+    projector; where this reaches the other eigenvalues, a regular root with a small residual is more reliable.
     """
     xp = backend.xp
     zero = split_null_space(backend, a, rtol)
@@ -149,7 +149,7 @@ def _singular(
     x, z = (rest @ y @ rest for y in (found.value[0] - root * zero.projector, found.value[1] - zero.projector / root))
     y = z @ zero.across
     x, z = x + y, z + z @ z @ y
-    # Of the inverse and not of the root, which there may not be.
+    # From the inverse and not from the root, which may not exist.
     inverse = backend.inv(zero.shifted) - zero.projector / broadcast_scalar(xp.astype(zero.shift, a.dtype))
     reach = backend.norm(a) * xp.hypot(backend.norm(inverse @ zero.across), backend.ones(a)) * backend.norm(inverse)
     blur = zero.dropped * reach
@@ -207,7 +207,7 @@ def _schur(backend: Backend, a: Array, noise: Array) -> Solution:
 
 
 def _diagnose(backend: Backend, a: Array, noise: Array, value: Arrays, steps: Array) -> Solution:
-    """Why the iteration did not arrive: a negative eigenvalue, or it is not known."""
+    """Why the iteration did not converge: a negative eigenvalue, or unknown."""
     failure, figure = backend.host_callback(
         schur_functions.negative_eigenvalues, (backend.int_zeros(a), no_details(backend, a)), a, noise
     )
@@ -215,13 +215,13 @@ def _diagnose(backend: Backend, a: Array, noise: Array, value: Arrays, steps: Ar
     return solution(backend, value, iterations=steps)._replace(failure=failure, detail=figure)
 
 
-# How small the smallest eigenvalue of the root may be beside the largest. A schedule for smaller ones than there are is not only
-# longer: its slopes multiply what little imaginary part rounding left.
+# Lower bounds on the smallest eigenvalue of the root relative to the largest. A schedule for a bound smaller than necessary is
+# longer, and its slopes magnify imaginary parts from rounding.
 _LEVELS = (0.3, 1e-1, 1e-2, 1e-4, 0.0)
 
 
 def _polynomial(backend: Backend, a: Array) -> Solution:
-    """Products alone, with a schedule for the spread of the spectrum; a result that has drifted from the root is none."""
+    """By products alone, with a schedule for the spread of the spectrum; a result with a large residual is a failure."""
     size = backend.norm(a)
     start = AntiDiagonal(a / broadcast_scalar(safe_divisor(backend, size)), eye(backend, a) + 0 * a)
     lower = backend.xp.sqrt(1 / backend.norm(backend.inv(start.a)))
@@ -243,14 +243,14 @@ def _polynomial(backend: Backend, a: Array) -> Solution:
     x, z = found.value
     root = broadcast_scalar(backend.xp.sqrt(safe_divisor(backend, size)))
     x, z = x * root, z / root
-    # The coupled iteration leaves a residual that grows with the condition of the root.
+    # The residual of the coupled iteration grows with the condition of the root.
     spread = backend.norm(x) * backend.norm(z)
     limit = backend.xp.minimum(100 * a.shape[-1] * backend.eps(a) * spread, math.sqrt(backend.eps(a)) * backend.ones(a))
     gap = backend.xp.maximum(
         backend.norm(x @ x - a) / backend.norm(x) ** 2, backend.norm(x @ z - eye(backend, a)) / spread
     )
-    drifted = ~(found.defect < NEAR_SIGN) | ~(gap < limit)
-    return solution(backend, (x, z), Failure.NOT_REAL, drifted, found.steps)
+    inaccurate = ~(found.defect < NEAR_SIGN) | ~(gap < limit)
+    return solution(backend, (x, z), Failure.NOT_REAL, inaccurate, found.steps)
 
 
 def solve_root(backend: Backend, a: Array, **options: Any) -> Solution:

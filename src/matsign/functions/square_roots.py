@@ -1,11 +1,7 @@
-"""Square roots and their inverses, one or two matrices at a time.
+"""The principal square root X of a matrix and its inverse Z, separately or together.
 
-The sign of [[0, A], [B, 0]] is [[0, C], [C⁻¹, 0]] with C = A (BA)^{-1/2} (`blocks.AntiDiagonal`); with B = I that is the square
-root of A and its inverse together. C is characterised by C B C = A, so its differential solves
-
-    CB dC + dC BC = dA - C dB C,
-
-positive stable on both sides: X dX + dX X = dA for the square root.
+The sign of [[0, A], [I, 0]] is [[0, X], [Z, 0]] (`block_structures.AntiDiagonal`). X X = A, so that the differential of the root
+solves  X dX + dX X = dA.
 """
 
 from __future__ import annotations

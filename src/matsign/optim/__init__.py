@@ -1,6 +1,6 @@
-"""Optimisers on msign: `Muon` for PyTorch, with `param_groups` that makes its groups, and `scale_by_msign` for JAX.
+"""Optimisers that use msign: `Muon` for PyTorch, with `param_groups` that makes its groups, and `scale_by_msign` for JAX.
 
-Each is imported when it is asked for, so either works without the other's library.
+Each is imported at its first use, so that either works without the other's library.
 """
 
 from __future__ import annotations

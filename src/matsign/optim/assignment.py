@@ -1,4 +1,4 @@
-"""Which algorithm each parameter of a model gets: groups for `Muon`, by module type and shape."""
+"""Groups for `Muon`: the algorithm for each parameter of a model, by the type of its module and by its shape."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _GATES = {"LSTM": 4, "LSTMCell": 4, "GRU": 3, "GRUCell": 3}
 
 
 class Owner(NamedTuple):
-    """A module that has a parameter, under which name, and the name there."""
+    """A module that has a parameter, with the parameter's name in the model and in the module."""
 
     name: str
     module: nn.Module
@@ -32,7 +32,7 @@ class Owner(NamedTuple):
 
 
 class Decision(NamedTuple):
-    """An algorithm, why, and options; if the algorithm is "", the reason says why none was chosen."""
+    """An algorithm, the reason for it, and options; if no rule applies, "" and why none does."""
 
     algorithm: str
     reason: str
@@ -40,7 +40,7 @@ class Decision(NamedTuple):
 
 
 class Assignment(NamedTuple):
-    """One line of the table: a parameter and where it went."""
+    """One line of the table: a parameter and its algorithm."""
 
     name: str
     shape: tuple[int, ...]
@@ -169,9 +169,9 @@ def param_groups(
             _check_matrix(name, p, options)
         key = (decision.algorithm, *((k, _identity(v)) for k, v in sorted(options.items())))
         groups.setdefault(key, {"params": [], "algorithm": decision.algorithm, **options})["params"].append((name, p))
-    made = ParamGroups(sorted(groups.values(), key=lambda group: ALGORITHMS.index(group["algorithm"])))
-    made.assignments = assignments
-    return made
+    result = ParamGroups(sorted(groups.values(), key=lambda group: ALGORITHMS.index(group["algorithm"])))
+    result.assignments = assignments
+    return result
 
 
 def _listed(options: Group) -> str:
@@ -200,7 +200,7 @@ def _shape(name: str, p: nn.Parameter) -> tuple[int, ...]:
 
 
 def _owners(model: nn.Module) -> dict[nn.Parameter, list[Owner]]:
-    """The modules of every parameter; of a parametrised one the layer that it belongs to."""
+    """The modules of every parameter; for a parametrised weight the layer that it belongs to."""
     owners: dict[nn.Parameter, list[Owner]] = {}
     for path, module in model.named_modules(remove_duplicate=False):
         layer, parametrised, _ = f".{path}.".partition(".parametrizations.")
@@ -248,7 +248,7 @@ def _is_norm(module: nn.Module) -> bool:
 
 
 def _exceptions(assign: Any, owners: dict[nn.Parameter, list[Owner]]) -> dict[nn.Parameter, Group]:
-    """The options that `assign` has for every parameter, under any of its names."""
+    """The options that `assign` gives to every parameter, under any of its names."""
     if not (assign is None or isinstance(assign, Mapping)):
         raise ValueError(f"param_groups: assign must be a dict from names to options, got {short_repr(assign)}")
     found: dict[nn.Parameter, Group] = {p: {} for p in owners}
@@ -288,7 +288,7 @@ def _decide(name: str, p: nn.Parameter, owners: list[Owner], heads: set[nn.Modul
 
 
 def _by_rule(shape: tuple[int, ...], owners: list[Owner], heads: set[nn.Module]) -> Decision:
-    """Where a parameter goes by its modules and its shape."""
+    """The algorithm of a parameter by its modules and its shape."""
     modules = [owner.module for owner in owners]
     tied = f", tied: {', '.join(owner.name for owner in owners[1:])}" if len(owners) > 1 else ""
     for reason, applies in (("embedding", _is_embedding), ("norm", _is_norm), ("head", heads.__contains__)):
@@ -311,7 +311,7 @@ def _by_rule(shape: tuple[int, ...], owners: list[Owner], heads: set[nn.Module])
 
 
 def _blocks(owner: Owner) -> tuple[str, Group]:
-    """What the module of a parameter says of the matrices in it; "" if nothing."""
+    """The kind of matrices in a parameter and their layout, by its module; "" if the module is not a known one."""
     module, blocks, reason = owner.module, 1, ""
     if isinstance(module, _CONVOLUTIONS):
         reason, blocks = "convolution", module.groups
@@ -323,7 +323,7 @@ def _blocks(owner: Owner) -> tuple[str, Group]:
 
 
 def _check_matrix(name: str, p: nn.Parameter, options: Group) -> None:
-    """A ValueError that names a parameter with no such matrices in it."""
+    """A ValueError that names the parameter if it is not made of such matrices."""
     layout = layout_of({**LAYOUT, **options})
     check_layout(layout)
     layout.shapes(tuple(p.shape), f"parameter {name!r}")

@@ -1,4 +1,4 @@
-"""Around the msign of an optimiser, for any array library: options, parameters as matrices, and equal shapes in one call."""
+"""What the optimisers share, for any array library: options of msign, parameters as matrices, one call for equal shapes."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from matsign.functions.polar import msign
 from matsign.iterations.newton_schulz import form
 
 Shape = tuple[int, ...]
-# So many equal blocks, or blocks of these sizes.
+# The number of equal blocks, or the sizes of blocks.
 Blocks = int | tuple[int, ...]
 Cut = tuple[slice, int]
 
-# Keller Jordan's quintic and how often he takes it (2024).
+# Keller Jordan's quintic and his number of steps (2024).
 QUINTIC, QUINTIC_STEPS = (3.4445, -4.7750, 2.0315), 5
-# Generated steps from the spectral norm: four of them leave singular values nearer to 1 than five of the above, and cost less.
+# Minimax steps from a bound on the spectral norm: four leave singular values nearer to 1 than five of QUINTIC, and cost less.
 STEPS = 4
-# With a tolerance, what counts as a singular value beside the largest: a random square matrix has few below.
+# With a tolerance, singular values above this fraction of the largest end near 1: a random square matrix has few below.
 SMALLEST = 1e-3
-# More numbers than this go in several calls: the copies of all matrices of one shape together should not fill a device, and on
-# a CPU they should stay in its cache (the answers do not depend on it).
+# More numbers than this are split into several calls: the copies of all matrices of one shape together should not fill a device,
+# and on a CPU they should stay in its cache (the answers do not depend on it).
 LARGEST, LARGEST_ON_CPU = 2**27, 2**20
-# A call costs as much as to multiply so many zeros by rows or columns of the shorter side.
+# A call costs as much as products with padding whose number of zeros times the shorter side is this.
 ZEROS, ZEROS_ON_CPU = 2**28, 2**19
 
 ADJUSTMENTS = (None, "original", "match_rms_adamw")
@@ -40,7 +40,7 @@ PRECISIONS = (None, "half", "full")
 
 
 class MsignConfig(NamedTuple):
-    """How msign is computed: the steps by coefficients or name, their number, or the accuracy wanted; and how precisely."""
+    """How msign is computed: steps by coefficients or name, their number, or a tolerance; and the precision of products."""
 
     schedule: Any = None
     steps: int | None = None
@@ -56,7 +56,7 @@ def msign_config(
     tol: float | None = None,
     precision: str | None = None,
 ) -> MsignConfig:
-    """The one way to compute msign that these options name; a ValueError where they name two."""
+    """How to compute msign by these options; a ValueError if they name two ways."""
     named = [ns_coefficients is not None or ns_steps is not None, schedule is not None, tol is not None]
     if sum(named) > 1 or (steps is not None and named[0]):
         raise ValueError(
@@ -69,16 +69,16 @@ def msign_config(
         )
         return MsignConfig(rows, precision=precision)
     if schedule is not None and not isinstance(schedule, str):
-        # What is no rows of numbers is refused below.
+        # Anything but rows of numbers is refused below.
         with contextlib.suppress(TypeError, ValueError, OverflowError):
             schedule = tuple(tuple(float(x) for x in row) for row in schedule)
     chosen = MsignConfig(schedule, STEPS if not any(named) and steps is None else steps, tol, precision)
-    orthogonalise(np.ones((1, 1, 1)), chosen)  # says now what is wrong with a name, a number or a tolerance
+    orthogonalise(np.ones((1, 1, 1)), chosen)  # raises now for a wrong name, number or tolerance
     return chosen
 
 
 def repeat_step(coefficients: Sequence[float], steps: int) -> tuple[tuple[float, ...], ...]:
-    """One step, taken again and again."""
+    """One step, repeated."""
     three = isinstance(coefficients, (tuple, list)) and len(coefficients) == 3
     if not (three and all(math.isfinite(real_number(x)) for x in coefficients)):
         raise ValueError(f"ns_coefficients must be three numbers, got {short_repr(coefficients)}")
@@ -98,7 +98,7 @@ def orthogonalise(stack: Array, how: MsignConfig) -> Array:
     return msign(stack, method="polynomial", errors="nan", **options)
 
 
-# Who takes what is no matrix.
+# Where to put a parameter that is not a matrix.
 _OTHERS = 'a group with algorithm="adamw", or to another optimiser'
 
 
@@ -139,7 +139,7 @@ class Layout(NamedTuple):
         ]
 
     def matrices(self, x: Array) -> list[Array]:
-        """A parameter as stacks of matrices; views where the library has views and inputs are in one piece."""
+        """A parameter as stacks of matrices; views where the library has views and inputs are not split."""
         count, outputs, inputs = self._whole(x.shape)
         if self.outputs_last:
             x = _permute(x.reshape((count, inputs, outputs)), (0, 2, 1))
@@ -153,14 +153,14 @@ class Layout(NamedTuple):
         cuts = self._cuts(outputs, inputs)
         blocks = [_uncut(x, count, p, q) for x, ((_, p), (_, q)) in zip(stacks, cuts, strict=True)]
         wide = len(self.split_inputs) if isinstance(self.split_inputs, tuple) else 1
-        rows = [_concat(blocks[at : at + wide], 2) for at in range(0, len(blocks), wide)]
+        rows = [_concat(blocks[start : start + wide], 2) for start in range(0, len(blocks), wide)]
         x = _concat(rows, 1)
         return (_permute(x, (0, 2, 1)) if self.outputs_last else x).reshape(shape)
 
     def update(self, signs: Sequence[Array], adjustment: str | None, shape: Shape) -> tuple[float, Array]:
         """The update of a parameter, as a number and an array that it multiplies.
 
-        The number is what the learning rate is multiplied by, where it is the same for all blocks.
+        The number is the factor of the learning rate if it is the same for all blocks, else 1.
         """
         factors = [adjustment_factor(adjustment, outputs, inputs) for _, outputs, inputs in self.shapes(shape)]
         if len(set(factors)) == 1:
@@ -181,7 +181,7 @@ class Layout(NamedTuple):
 
 
 def adjustment_factor(adjustment: str | None, outputs: int, inputs: int) -> float:
-    """What the learning rate of a matrix is multiplied by: of Keller Jordan ("original", or None) or of Moonshot."""
+    """The factor of the learning rate of a matrix: Keller Jordan's ("original", or None) or Moonshot's."""
     if adjustment == "match_rms_adamw":
         return 0.2 * math.sqrt(max(outputs, inputs))
     return math.sqrt(max(1.0, outputs / max(inputs, 1)))
@@ -193,7 +193,7 @@ def as_blocks(blocks: Any) -> Any:
 
 
 def _cuts(blocks: Blocks, size: int) -> list[Cut]:
-    """The slices of an axis that are stacks, and how many equal blocks each has."""
+    """The slices of an axis, one for each stack, and the number of equal blocks in each."""
     if not isinstance(blocks, tuple):
         return [(slice(0, size), blocks)]
     ends = list(itertools.accumulate(blocks))
@@ -201,7 +201,7 @@ def _cuts(blocks: Blocks, size: int) -> list[Cut]:
 
 
 def _cut(x: Array, rows: int, columns: int) -> Array:
-    """Every matrix of a stack cut into so many equal blocks of rows and of columns."""
+    """Every matrix of a stack, cut into this number of equal blocks of rows and of columns."""
     if rows == columns == 1:
         return x
     count, n, m = x.shape
@@ -233,7 +233,7 @@ def is_whole(x: Any) -> bool:
 
 
 def check_layout(layout: Layout) -> None:
-    """A ValueError for numbers of blocks and axes that are none."""
+    """A ValueError for invalid numbers of blocks and axes."""
     for name in ("split", "split_inputs"):
         value = getattr(layout, name)
         sizes = value if isinstance(value, tuple) and value else (value,)
@@ -246,7 +246,7 @@ def check_layout(layout: Layout) -> None:
 
 
 def check_adjustment(adjustment: str | None) -> None:
-    """A ValueError for a rule that is not known."""
+    """A ValueError for an unknown rule."""
     if not (adjustment is None or isinstance(adjustment, str)) or adjustment not in ADJUSTMENTS:
         raise ValueError(
             f"adjust_lr_fn must be one of {', '.join(map(repr, ADJUSTMENTS))}, got {short_repr(adjustment)}"
@@ -254,7 +254,7 @@ def check_adjustment(adjustment: str | None) -> None:
 
 
 def check_precision(precision: str | None) -> None:
-    """A ValueError for a precision that is not known."""
+    """A ValueError for an unknown precision."""
     if not (precision is None or isinstance(precision, str)) or precision not in PRECISIONS:
         raise ValueError(f"precision must be one of {', '.join(map(repr, PRECISIONS))}, got {short_repr(precision)}")
 
@@ -262,8 +262,8 @@ def check_precision(precision: str | None) -> None:
 def msign_batched(stacks: Sequence[Array], how: Sequence[MsignConfig]) -> list[Array]:
     """msign of stacks of matrices: one call for all of equal shape, or of equal shape when transposed.
 
-    Where zeros cost less than another call, matrices of one shorter side are in one call, as long as the longest of them:
-    with columns of zeros the answer is the same but for rounding errors, and zero there.
+    Where padding costs less than another call, matrices with the same shorter side share one, padded with columns of zeros
+    to the longest of them: this changes the answer by rounding errors alone.
     """
     buckets: dict[Any, list[int]] = {}
     for k, x in enumerate(stacks):
@@ -281,7 +281,7 @@ def msign_batched(stacks: Sequence[Array], how: Sequence[MsignConfig]) -> list[A
 
 
 def _parts(bucket: list[int], stacks: Sequence[Array]) -> list[list[int]]:
-    """A bucket in as many calls as there is room for, and as zeros do not pay for, the longest matrices first."""
+    """A bucket split into calls that limit both their size and the work on padding, the longest matrices first."""
     first = stacks[bucket[0]]
     backend = backends.load(backends.library_of(first) or "numpy")
     on_cpu = backend.dynamic_shapes(first) and backend.on_cpu(first)
@@ -302,21 +302,21 @@ def _parts(bucket: list[int], stacks: Sequence[Array]) -> list[list[int]]:
 
 def _in_one_call(stacks: list[Array], how: MsignConfig) -> list[Array]:
     tall = [x.shape[1] > x.shape[2] for x in stacks]
-    wide = [x.mT if turned else x for x, turned in zip(stacks, tall, strict=True)]
+    wide = [x.mT if transpose else x for x, transpose in zip(stacks, tall, strict=True)]
     if len(wide) == 1:
         found = [orthogonalise(wide[0], how)]
     else:
         backend = backends.load(backends.library_of(wide[0]) or "numpy")
-        longest, at, found = max(x.shape[2] for x in wide), 0, []
+        longest, start, found = max(x.shape[2] for x in wide), 0, []
         signs = orthogonalise(backend.xp.concat([_pad_columns(backend, x, longest) for x in wide]), how)
         for x in wide:
-            found.append(signs[at : at + len(x), :, : x.shape[2]])
-            at += len(x)
-    return [x.mT if turned else x for x, turned in zip(found, tall, strict=True)]
+            found.append(signs[start : start + len(x), :, : x.shape[2]])
+            start += len(x)
+    return [x.mT if transpose else x for x, transpose in zip(found, tall, strict=True)]
 
 
 def _pad_columns(backend: Backend, x: Array, length: int) -> Array:
-    """Wide matrices with columns of zeros up to this length."""
+    """Wide matrices, padded with columns of zeros to this length."""
     if x.shape[2] == length:
         return x
     return backend.xp.concat([x, backend.zeros((*x.shape[:2], length - x.shape[2]), x)], axis=2)

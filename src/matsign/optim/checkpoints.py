@@ -19,12 +19,12 @@ _MOMENTA = {"muon": ("momentum_buffer",), "adamw": ("exp_avg", "exp_avg_sq")}
 def translate(saved: State, groups: list[Group]) -> State:
     """The saved state with all options that these groups have, checked; a ValueError before anything has changed.
 
-    Options that the state does not have stay as they are, a count of steps may be any number, and ``use_muon`` says
+    Options that the state does not have keep their values, a step count may be a plain number, and ``use_muon`` sets
     the algorithm.
     """
     loaded = [normalise_group(group) for group in saved["param_groups"]]
     if [len(group["params"]) for group in loaded] != [len(group["params"]) for group in groups]:
-        return saved  # which torch refuses in its own words
+        return saved  # torch refuses this with its own message
     state = {key: _with_step_tensor(value) for key, value in saved["state"].items()}
     merged = [_merge(group, options) for group, options in zip(groups, loaded, strict=True)]
     for index, (options, group) in enumerate(zip(merged, groups, strict=True)):
@@ -37,7 +37,7 @@ def translate(saved: State, groups: list[Group]) -> State:
 
 
 def _merge(group: Group, loaded: Group) -> Group:
-    """The options of a group with those of a state over them."""
+    """The options of a group, replaced by those of a state where it has them."""
     options = {name: value for name, value in group.items() if name not in ("params", "param_names")} | loaded
     if "steps" not in loaded and _of_torch(loaded):
         options |= {"schedule": None, "steps": None, "tol": None}
@@ -45,13 +45,13 @@ def _merge(group: Group, loaded: Group) -> Group:
 
 
 def _of_torch(loaded: Group) -> bool:
-    """Whether a state of ``torch.optim.Muon`` has Newton-Schulz steps that it does not take unless they are asked for."""
+    """Whether a state of ``torch.optim.Muon`` has Newton-Schulz steps other than its defaults."""
     coefficients, steps = loaded.get("ns_coefficients", QUINTIC), loaded.get("ns_steps", QUINTIC_STEPS)
     return tuple(coefficients) != QUINTIC or steps != QUINTIC_STEPS
 
 
 def _with_step_tensor(state: Any) -> Any:
-    """The state of a parameter with its count of steps as a tensor, as AdamW wants it."""
+    """The state of a parameter with its step count as a tensor, which AdamW needs."""
     if isinstance(state, dict) and "step" in state and not isinstance(state["step"], Tensor):
         return {**state, "step": torch.tensor(float(state["step"]), dtype=torch.float32)}
     return state
@@ -78,7 +78,7 @@ def _check_state(name: str, p: Tensor, state: State, options: Group) -> None:
 
 
 def uncast(saved: State, groups: list[Group]) -> dict[Tensor, Tensor]:
-    """The momenta of Muon in the dtype they were saved in: the loader of torch makes them as short as their parameters."""
+    """The momenta of Muon in the dtype they were saved in: torch's loader casts them to the dtype of their parameters."""
     kept = {}
     for group, loaded in zip(groups, saved["param_groups"], strict=True):
         for p, key in zip(group["params"], loaded["params"], strict=True):

@@ -1,4 +1,4 @@
-"""The options of a parameter group of `Muon`: what they are by default, what they mean, and which are refused."""
+"""The options of a parameter group of `Muon`: defaults, meaning and checks."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ Group = dict[str, Any]
 
 WAYS = ("ns_coefficients", "ns_steps", "schedule", "steps", "tol")
 ALGORITHMS = ("muon", "adamw")
-# What AdamW has and Muon has not, or has with another meaning.
+# Options of AdamW that Muon does not have, or has with another meaning.
 ADAMW = {"betas": (0.9, 0.999), "eps": 1e-8}
-# Options of ``torch.optim.AdamW`` that would make it another algorithm than the one here, with the values that do not.
+# Options of ``torch.optim.AdamW`` that change the algorithm, with the only values that are supported.
 _FIXED = {"differentiable": False, "decoupled_weight_decay": True}
 
 
@@ -43,18 +43,18 @@ def way(
     steps: int | None,
     tol: float | None,
 ) -> Group:
-    """The options of a group that say how msign is computed, with torch's filled in so that it can load them."""
+    """The options of a group that say how msign is computed, with those that torch needs to load them."""
     chosen = msign_config(ns_coefficients, ns_steps, schedule, steps, tol)
-    torchs = ns_coefficients is not None or ns_steps is not None
+    newton_schulz = ns_coefficients is not None or ns_steps is not None
     return {
         "ns_coefficients": tuple(QUINTIC if ns_coefficients is None else ns_coefficients),
         "ns_steps": QUINTIC_STEPS if ns_steps is None else ns_steps,
-        **{name: None if torchs else getattr(chosen, name) for name in ("schedule", "steps", "tol")},
+        **{name: None if newton_schulz else getattr(chosen, name) for name in ("schedule", "steps", "tol")},
     }
 
 
 def choice_of(group: Group) -> MsignConfig:
-    """How msign is computed for a group: torch's options where none of ours is there."""
+    """How msign is computed for a group: by torch's options if none of ours is given."""
     ours = MsignConfig(*(group[name] for name in MsignConfig._fields))
     if ours == MsignConfig(precision=ours.precision):
         return ours._replace(schedule=repeat_step(group["ns_coefficients"], group["ns_steps"]))
@@ -66,7 +66,7 @@ def layout_of(group: Group) -> Layout:
 
 
 def normalise_group(group: Group) -> Group:
-    """A group as it was given, in our names: Keller Jordan's ``use_muon`` is our ``algorithm``."""
+    """A group with our names of options: Keller Jordan's ``use_muon`` becomes ``algorithm``."""
     group = dict(group)
     if "use_muon" in group:
         group["algorithm"] = "muon" if group.pop("use_muon") else "adamw"
@@ -99,7 +99,7 @@ def check(group: Group) -> None:
 
 
 def check_rate(lr: Any) -> None:
-    """A ValueError for a learning rate that is none; a tensor without a value is taken as it is."""
+    """A ValueError for an invalid learning rate; a tensor without a value is not checked."""
     if isinstance(lr, Tensor):
         if lr.numel() != 1:
             raise ValueError(f"lr must be one number, got a tensor of shape {tuple(lr.shape)}")
@@ -119,13 +119,13 @@ def _check_betas(betas: Any) -> None:
 
 
 def parameter_name(group: Group, index: int, k: int) -> str:
-    """The k-th parameter of the group of this index, for an error message: by its name where it has one."""
+    """The k-th parameter of the group of this index, for an error message: by its name if it has one."""
     names = group.get("param_names")
     return f"parameter {names[k]!r}" if names else f"parameter {k} of group {index}"
 
 
 def check_parameters(group: Group, index: int) -> None:
-    """An error that names the first parameter that Muon cannot take: no matrix, no plain tensor, a dtype too short for `tol`."""
+    """An error for the first parameter that Muon cannot take: not a matrix, not a plain tensor, too low a precision for `tol`."""
     if group["algorithm"] != "muon":
         return
     how, layout = choice_of(group), layout_of(group)
@@ -134,7 +134,7 @@ def check_parameters(group: Group, index: int) -> None:
         if reason:
             raise TypeError(f"Muon: {parameter_name(group, index, k)} {reason}")
         layout.shapes(p.shape, parameter_name(group, index, k))
-    # Says of options that a loaded state has, and of a tolerance in these dtypes, what is wrong with them.
+    # Raises for wrong options of a loaded state, and for a tolerance that these dtypes cannot hold.
     for dtype in {torch.float64} | {p.dtype for p in group["params"]}:
         orthogonalise(torch.ones((1, 1, 1), dtype=dtype), how)
 
@@ -143,7 +143,7 @@ _DTYPES = {getattr(torch, name) for name in (*KINDS, *HALVES)}
 
 
 def unfit_tensor(x: Tensor) -> str | None:
-    """Why the steps of msign cannot be taken on a tensor; None if they can."""
+    """Why msign cannot take a tensor; None if it can."""
     reason = torch_backend.unsupported(x)
     if reason is None and x.dtype not in _DTYPES:
         return f"has dtype {x.dtype}; wanted {', '.join((*KINDS, *HALVES))}"

@@ -1,4 +1,4 @@
-"""Muon for PyTorch (Keller Jordan 2024): momentum, orthogonalised by msign, with AdamW beside it for what is no matrix."""
+"""Muon for PyTorch (Keller Jordan 2024): momentum, orthogonalised by msign; AdamW for parameters that are not matrices."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ from matsign.optim.groups import (
 Tensor = torch.Tensor
 
 
-class Moves(NamedTuple):
-    """The matrix parameters of a group that have a gradient, and the momenta that they move along."""
+class Updates(NamedTuple):
+    """The matrix parameters of a group that have a gradient, and the momenta whose msign is their step."""
 
     group: Group
     layout: Layout
@@ -64,7 +64,7 @@ class Muon(torch.optim.Optimizer):
         Coefficients of Newton-Schulz steps. If this or `ns_steps` is given, exactly those steps are taken, as
         ``torch.optim.Muon`` takes them.
     eps : float, default 1e-7
-        Has no effect, because no gradient is too small here; it stands in the signature of ``torch.optim.Muon``.
+        Has no effect, because no gradient is too small here; it is in the signature of ``torch.optim.Muon``.
     ns_steps : int, optional
         The number of Newton-Schulz steps.
     adjust_lr_fn : {"original", "match_rms_adamw"}, optional
@@ -221,12 +221,12 @@ class Muon(torch.optim.Optimizer):
         for p, momentum in uncast(state, self.param_groups).items():
             self.state[p]["momentum_buffer"] = momentum
 
-    # torch.compile leaves a step as it is: what takes time in it are a few products of stacks, which it would not make faster,
-    # and it would be compiled again for each learning rate, momentum and set of gradients.
+    # torch.compile does not compile a step: most of its time goes into a few products of stacks, which compilation does not make
+    # faster, and each learning rate, momentum and set of gradients would compile it again.
     @_disable_dynamo
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Take one step along the gradients that are there.
+        """Take one step for the parameters that have a gradient.
 
         Parameters
         ----------
@@ -242,22 +242,22 @@ class Muon(torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        self._refuse()
-        tangents = [self._momenta(group) for group in self.param_groups if group["algorithm"] == "muon"]
+        self._check_gradients()
+        updates = [self._momenta(group) for group in self.param_groups if group["algorithm"] == "muon"]
         stacks, how = [], []
-        for move in tangents:
-            stacks += [x for u in move.momenta for x in move.layout.matrices(u)]
-            how += [choice_of(move.group)] * (len(move.params) * move.layout.stacks)
+        for update in updates:
+            stacks += [x for u in update.momenta for x in update.layout.matrices(u)]
+            how += [choice_of(update.group)] * (len(update.params) * update.layout.stacks)
         signs = iter(msign_batched(stacks, how))
-        for move in tangents:
-            _apply(move, [list(itertools.islice(signs, move.layout.stacks)) for _ in move.params])
+        for update in updates:
+            _apply(update, [list(itertools.islice(signs, update.layout.stacks)) for _ in update.params])
         for group in self.param_groups:
             if group["algorithm"] == "adamw":
                 self._adamw(group)
         return loss
 
-    def _refuse(self) -> None:
-        """What Muon cannot take, before anything has changed."""
+    def _check_gradients(self) -> None:
+        """An error for gradients that Muon cannot take, before anything has changed."""
         for index, group in enumerate(self.param_groups):
             for k, p in enumerate(group["params"]):
                 if p.grad is None:
@@ -271,18 +271,18 @@ class Muon(torch.optim.Optimizer):
                 if reason:
                     raise TypeError(f"Muon: {parameter_name(group, index, k)} or its gradient {reason}")
 
-    def _momenta(self, group: Group) -> Moves:
-        """The momenta of a group after this gradient, and where they point."""
+    def _momenta(self, group: Group) -> Updates:
+        """Update the momenta of a group with the gradients, and return those to step along."""
         params = [p for p in group["params"] if p.grad is not None]
         gradients = [p.grad for p in params if p.grad is not None]
         layout, mu = layout_of(group), group["momentum"]
         if not params:
-            return Moves(group, layout, [], [])
+            return Updates(group, layout, [], [])
         if group.get("maximize"):
             gradients = list(torch._foreach_neg(gradients))
         momenta, gradients = map(list, zip(*map(self._momentum, params, gradients), strict=True))
         torch._foreach_lerp_(momenta, gradients, 1 - mu)
-        return Moves(
+        return Updates(
             group, layout, params, torch._foreach_lerp(gradients, momenta, mu) if group["nesterov"] else momenta
         )
 
@@ -297,7 +297,7 @@ class Muon(torch.optim.Optimizer):
         return state["momentum_buffer"], gradient
 
     def _adamw(self, group: Group) -> None:
-        """A step of ``torch.optim.AdamW``, by its own function, on state of the same names."""
+        """A step of ``torch.optim.AdamW``, by torch's function, on state with the same names."""
         params = [p for p in group["params"] if p.grad is not None]
         amsgrad, on_device = bool(group.get("amsgrad")), bool(group.get("fused") or group.get("capturable"))
         names = ["exp_avg", "exp_avg_sq", *(["max_exp_avg_sq"] if amsgrad else [])]
@@ -330,20 +330,20 @@ class Muon(torch.optim.Optimizer):
 
 
 def _number(lr: float | Tensor) -> float:
-    """A learning rate as a number; one that has no value yet is taken for 1, as nothing else here has one then either."""
+    """A learning rate as a number; 1 for a tensor without a value, as then no tensor here has one."""
     if isinstance(lr, Tensor) and without_values(lr):
         return 1.0
     return float(lr)
 
 
-def _apply(move: Moves, signs: list[list[Tensor]]) -> None:
-    """Decay, then the step; parameters with one rate at a time, which in a group differs by shape."""
-    group, rate = move.group, _number(move.group["lr"])
-    if move.params and group["weight_decay"]:
-        torch._foreach_mul_(move.params, 1 - rate * group["weight_decay"])
+def _apply(update: Updates, signs: list[list[Tensor]]) -> None:
+    """Decay, then the step, for all parameters of equal rate at once: in a group the rate depends on the shape."""
+    group, rate = update.group, _number(update.group["lr"])
+    if update.params and group["weight_decay"]:
+        torch._foreach_mul_(update.params, 1 - rate * group["weight_decay"])
     by_rate: dict[float, tuple[list[Tensor], list[Tensor]]] = {}
-    for p, blocks in zip(move.params, signs, strict=True):
-        factor, step = move.layout.update(blocks, group["adjust_lr_fn"], p.shape)
+    for p, blocks in zip(update.params, signs, strict=True):
+        factor, step = update.layout.update(blocks, group["adjust_lr_fn"], p.shape)
         params, steps = by_rate.setdefault(rate * factor, ([], []))
         params.append(p)
         steps.append(step)

@@ -1,4 +1,4 @@
-"""Muon's direction as a gradient transformation for JAX, in the shape that optax chains; optax itself is not needed."""
+"""The step of Muon as a gradient transformation for JAX, for use in ``optax.chain``; optax itself is not needed."""
 
 from __future__ import annotations
 
@@ -150,15 +150,15 @@ def scale_by_msign(
         return ScaleByMsignState(jax.tree.map(jnp.zeros_like, params))
 
     def update(updates: Tree, state: ScaleByMsignState, params: Tree = None) -> tuple[Tree, ScaleByMsignState]:
-        mixed = jax.tree.map(lambda m, g: momentum * m + (1 - momentum) * g, state.momentum, updates)
-        ahead = jax.tree.map(lambda m, g: momentum * m + (1 - momentum) * g, mixed, updates) if nesterov else mixed
-        return _signs(ahead, layout, how, adjust_lr_fn), ScaleByMsignState(mixed)
+        m = jax.tree.map(lambda m, g: momentum * m + (1 - momentum) * g, state.momentum, updates)
+        u = jax.tree.map(lambda m, g: momentum * m + (1 - momentum) * g, m, updates) if nesterov else m
+        return _signs(u, layout, how, adjust_lr_fn), ScaleByMsignState(m)
 
     return GradientTransformation(init, update)
 
 
 def _check_momentum(momentum: Any) -> None:
-    """A ValueError for a number out of range; what a trace brings has no value to look at."""
+    """A ValueError for a number out of range; a traced number has no value and is not checked."""
     if isinstance(momentum, jax.core.Tracer):
         return
     number = momentum.item() if isinstance(momentum, jax.Array) and momentum.size == 1 else momentum
