@@ -1,4 +1,4 @@
-"""matsign.optim.param_groups: where the parameters of small models go, and what the table and the errors say."""
+"""matsign.optim.param_groups: the algorithms for the parameters of small models, the table and the error messages."""
 
 import pytest
 

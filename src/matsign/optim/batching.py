@@ -105,10 +105,9 @@ _OTHERS = 'a group with algorithm="adamw", or to another optimiser'
 class Layout(NamedTuple):
     """How a parameter is read as matrices of outputs by inputs.
 
-    The first `batch_axes` axes count matrices. Of the rest the first (or the last, for JAX) is the outputs', all others
-    together are the inputs'. Outputs are cut into `split` blocks and inputs into `split_inputs`: into so many equal ones, or
-    into blocks of these sizes. Each pair of blocks is a matrix by itself. Equal blocks are in one stack; with sizes, each block
-    is a stack.
+    The first `batch_axes` axes count matrices. Of the other axes the first (or the last, for JAX) holds the outputs, and the
+    rest together the inputs. Outputs are cut by `split` and inputs by `split_inputs`, which are a number of equal blocks or
+    the sizes of the blocks; each pair of blocks is a matrix. Equal blocks are in one stack; with sizes, each block is a stack.
     """
 
     split: Blocks = 1
