@@ -26,8 +26,8 @@ TOLERANCES = (0.3, 0.1, 1e-2, 1e-3, 1e-6, 1e-10, 3e-15)
 FINEST = {"float64": 3e-15, "float32": 1e-6, "bfloat16": 1e-2, "float16": 1e-3}
 HEAD = """# Schedules and tolerances
 
-Written by `python benchmarks/schedules.py docs/schedules.md`. Singular values of a 96 × 96 matrix, evenly spaced in logarithms in
-[l, 1], through `msign(M, method="polynomial", tol=..., rtol=l/2)`: how many steps, and the largest |σ - 1| afterwards.
+Written by `python benchmarks/schedules.py docs/schedules.md`. For a 96 × 96 matrix with singular values equally
+spaced in logarithm in [l, 1], `msign(M, method="polynomial", tol=..., rtol=l/2)`: the number of steps and the largest |σ - 1|.
 """
 
 
@@ -75,7 +75,7 @@ def theirs(lines: list[str]) -> None:
         "",
         "## Schedules in use",
         "",
-        "Smallest and largest singular value of the result, float64 where they let one choose.",
+        "Smallest and largest singular value of the result, in float64 unless the optimiser fixes the dtype.",
     ]
     lines += ["", "| | steps | l = 0.1 | 0.01 | 0.001 |", "|---|---|---|---|---|"]
 
