@@ -1,4 +1,4 @@
-"""The promise on accuracy: beside the best direct method, on the same matrices, against the exact answer."""
+"""The promise on accuracy: errors against the exact answer, compared with those of the best direct method."""
 
 import numpy as np
 
@@ -9,10 +9,10 @@ _exact = {}  # the tests of one method after the other draw the same matrices
 
 
 def assert_accurate(f, exact, peers, make, condition, factor=10):
-    """Where `condition` is at most 1e3 all errors are below the floor; else at most `factor` times those of the best peer.
+    """If `condition` is at most 1e3 all errors are below the floor; else at most `factor` times those of the best method.
 
     `make()` draws the arguments. Errors of equally good methods differ by a hundred from draw to draw where they are
-    large, so it is medians that are compared.
+    large, so medians are compared.
     """
     errors = [_errors(f, exact, peers, make()) for _ in range(3)]
     dtype = np.result_type(*make()).name
@@ -25,7 +25,7 @@ def assert_accurate(f, exact, peers, make, condition, factor=10):
 
 
 def _errors(f, exact, peers, arguments):
-    """Of f and then of its peers."""
+    """The errors of f and then of the direct methods."""
     expected = _truth(exact, arguments)
     with np.errstate(all="ignore"):
         return [truth.error(f(*arguments), expected), *(_error(p, arguments, expected) for p in peers)]

@@ -1,7 +1,7 @@
 """CAREX, a collection of benchmarks for continuous-time algebraic Riccati equations (Abels & Benner 1999), 1 to 20.
 
-Cases 7 to 19 are families; each has its default parameters, which come last, and some milder or smaller. Sums and products of
-numbers only, no BLAS: every machine has the same bits.
+Cases 7 to 19 are families; each has its default parameters, which come last, and some milder or smaller. They are computed by
+sums and products of numbers, without BLAS, so that every machine gets the same bits.
 """
 
 import numpy as np
@@ -20,7 +20,7 @@ def _data(*numbers):
         yield Case(f"CAREX {k}", **{"r": np.eye(found["b"].shape[1]), **found})
 
 
-# n = 2 to 4, with a parameter that takes each of them to some edge.
+# n = 2 to 4, with a parameter that approaches a singular limit.
 
 PARAMETERS = {
     7: (1.0, 1e-2, 1e-4, 1e-6),
@@ -42,7 +42,7 @@ def _parameters():
 
 
 def _7(eps):
-    """b vanishes beside an unstable eigenvalue: x grows as 2/ε²."""
+    """An unstable eigenvalue becomes uncontrollable: x grows as 2/ε²."""
     return [[1, 0], [0, -2]], [[eps], [0]], np.ones((2, 2)), [[1]]
 
 
@@ -52,7 +52,7 @@ def _8(eps):
 
 
 def _9(eps):
-    """A chain of two integrators in unlike units."""
+    """A chain of two integrators in different units."""
     return [[0, eps], [0, 0]], [[0], [1]], np.eye(2), [[1]]
 
 
@@ -68,7 +68,7 @@ def _11(eps):
 
 
 def reflected(*diagonal):
-    """9 V diag V for the reflection V = I - (2/3) 1 1ᵀ, whole numbers if the diagonal has them."""
+    """9 V diag V for the reflection V = I - (2/3) 1 1ᵀ, integers if the diagonal has integers."""
     v = 3 * np.eye(3) - 2 * np.ones((3, 3))
     return sum(d * np.outer(v[k], v[k]) for k, d in enumerate(diagonal))
 
@@ -128,7 +128,7 @@ def _16(n):
 
 
 def _17(n, q, r):
-    """A chain of integrators, of which the last is driven and the first is to be steered."""
+    """A chain of integrators: the input acts on the last, the cost on the first."""
     corner = np.zeros((n, n))
     corner[0, 0] = q
     return np.eye(n, k=1), np.eye(n)[:, -1:], corner, np.array([[float(r)]])

@@ -1,8 +1,8 @@
-"""Cases of the benchmark collections for algebraic Riccati equations, and how good a solution of one is.
+"""Cases of the benchmark collections for algebraic Riccati equations, and errors of a solution.
 
 CAREX, the continuous ones (Abels & Benner 1999), are in `carex`; DAREX, the discrete ones (Benner, Laub & Mehrmann 1995), in
-`darex`. What is data and no formula is in ``data/riccati.npz``, with the solutions of all cases in 400 bits, rounded to double
-(``benchmarks/riccati_truth.py``).
+`darex`. Data without a formula are in ``data/riccati.npz``, with the solutions of all cases in 400 bits, rounded to
+double, by ``benchmarks/riccati_truth.py``.
 """
 
 import functools
@@ -42,7 +42,7 @@ class Case(NamedTuple):
         return np.linalg.solve(weight, inner), inner
 
     def residual(self, x):
-        """The norm of what is left of the equation, over the sum of the norms of its terms."""
+        """The norm of the residual over the sum of the norms of the terms of the equation."""
         gain, inner = self.gain(x)
         xe = x if self.e is None else x @ self.e
         if self.discrete:
@@ -63,7 +63,7 @@ class Case(NamedTuple):
         return bool((abs(poles) < 1).all() if self.discrete else (poles.real < 0).all())
 
     def error(self, x):
-        """‖x - X‖ / ‖X‖, or of a few of its products where X is too large to keep; rounding of X limits it to 1e-16."""
+        """‖x - X‖ / ‖X‖, or that of a few products if X is too large to store; rounding of X limits it to 1e-16."""
         known = _stored()
         if self.name + "/signs" in known:
             signs = np.unpackbits(known[self.name + "/signs"], axis=1, count=8) * 2.0 - 1

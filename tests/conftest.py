@@ -1,7 +1,7 @@
 """The array libraries as fixtures: `on` is each of them, `everywhere` also ``jax.jit``, `eager` the two that are quick.
 
-JAX compiles for every shape, even where it runs eagerly, so its tests bear the mark `compiles`; ``make quick`` leaves them out,
-and those that bear `slow`.
+JAX compiles for every shape, even eagerly, so its tests have the mark `compiles`; ``make quick`` omits tests with the marks
+`compiles` and `slow`.
 """
 
 import gc
@@ -16,13 +16,13 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
-sys.path.insert(0, str(Path(__file__).parent))  # matrices, truth, direct, problems: helpers beside this file
+sys.path.insert(0, str(Path(__file__).parent))  # for the helper modules: matrices, truth, direct, problems
 
 settings.register_profile("matsign", max_examples=25, derandomize=True, deadline=None)
 settings.load_profile("matsign")
 
 if not any(Path("/dev").glob("nvidia[0-9]*")):
-    os.environ.setdefault("TRITON_INTERPRET", "1")  # read when Triton is first imported, by whomever
+    os.environ.setdefault("TRITON_INTERPRET", "1")  # read at the first import of Triton
 
 HAVE = {name: importlib.util.find_spec(name) is not None for name in ("numpy", "torch", "jax")}
 if HAVE["jax"]:
@@ -38,7 +38,7 @@ class Library(NamedTuple):
     jit: bool = False
 
     def array(self, x):
-        if x is None:  # an optional array that is left out
+        if x is None:  # an omitted optional array
             return None
         if self.name == "torch":
             import torch
@@ -56,7 +56,7 @@ class Library(NamedTuple):
 
 
 def as_numpy(result):
-    """Arrays of any library as NumPy's, tuples as tuples."""
+    """Arrays of any library as NumPy arrays, tuples as tuples."""
     if isinstance(result, tuple):
         parts = [as_numpy(x) for x in result]
         return type(result)(*parts) if hasattr(result, "_fields") else tuple(parts)
@@ -82,13 +82,13 @@ def on(request):
 
 @pytest.fixture(params=["numpy", "torch"])
 def eager(request):
-    """For tests of many cases that run the same lines on JAX, which compiles anew for every shape."""
+    """For tests with many cases that run the same lines as on JAX, which compiles for every shape."""
     return _library(request.param)
 
 
 @pytest.fixture(params=[JAX])
 def in_jax(request):
-    """For fewer cases than the same test has on the other two."""
+    """JAX, for fewer cases than the same test has on `eager`."""
     return _library(request.param)
 
 
@@ -97,12 +97,12 @@ def everywhere(request):
     return _library(request.param)
 
 
-PROGRAMS = 1200  # MiB of memory in use, of which 500 are the libraries, at which JAX is to forget what it has compiled
+PROGRAMS = 1200  # MiB of memory in use (500 for the libraries) above which JAX's compiled programs are discarded
 
 
 @pytest.fixture(scope="module", autouse=True)
 def forget_compiled_programs():
-    """JAX keeps every program of a process, half a megabyte and more each; a module has little use for those of others."""
+    """JAX keeps every compiled program, of half a megabyte or more; a module rarely uses those of others."""
     yield
     status = Path("/proc/self/status")  # on Linux
     resident = re.search(r"VmRSS:\s+(\d+) kB", status.read_text()) if HAVE["jax"] and status.exists() else None

@@ -1,7 +1,7 @@
 """DAREX, a collection of benchmarks for discrete-time algebraic Riccati equations (Benner, Laub & Mehrmann 1995), 1 to 15.
 
-The families have their default parameters, which come last, and some milder or smaller; 1 and 2 take the parameter that a later
-edition gave them. Sums and products of numbers only: every machine has the same bits.
+The families have their default parameters, which come last, and some milder or smaller; 1 and 2 have the parameter of a later
+edition. They are computed by sums and products of numbers, so that every machine gets the same bits.
 """
 
 import numpy as np
@@ -15,7 +15,7 @@ def cases():
 
 
 def _data():
-    """3 to 11; r is singular in 3 and 4, and 4 and 10 come with their cross term and without."""
+    """3 to 11; r is singular in 3 and 4; 4 and 10 are given with and without their cross term."""
     for k in range(3, 12):
         found = stored(f"DAREX {k}", "a", "b", "q", "r")
         yield Case(f"DAREX {k}", **{"r": np.eye(found["b"].shape[1]), **found})
@@ -46,7 +46,7 @@ def _1(r):
 
 
 def _2(rho):
-    """Inputs whose prices are far apart."""
+    """Inputs whose weights differ by many orders of magnitude."""
     a, b = [[0.9512, 0], [0, 0.9048]], [[4.877, 4.877], [-1.1895, 3.569]]
     return a, b, np.diag([0.005, 0.02]), np.diag([1 / (3 * rho), 3 * rho])
 

@@ -1,4 +1,4 @@
-"""The direct methods, in the dtype of the input: what accuracy is measured against."""
+"""Direct methods in the dtype of the input, with which accuracy is compared."""
 
 import numpy as np
 import scipy.linalg as sl

@@ -1,4 +1,4 @@
-"""Matrices made to order, shared by all tests. NumPy in float64 or complex128 unless a dtype is given."""
+"""Matrices with given properties, shared by all tests. NumPy in float64 or complex128 unless a dtype is given."""
 
 import numpy as np
 
@@ -42,7 +42,7 @@ def definite(rng, n, condition=10.0, dtype="float64"):
 
 
 def similar(rng, core, condition=10.0, dtype=None):
-    """V core V⁻¹ with cond(V) = condition: the eigenvalues of `core`, as far from normal as asked."""
+    """V core V⁻¹ with cond(V) = condition: the eigenvalues of `core`, and the nonnormality of V."""
     core = np.atleast_2d(core)
     dtype = dtype or core.dtype
     n = len(core)

@@ -1,4 +1,4 @@
-"""One well-posed problem for every public function, with an independent reference: what all-function tests run over."""
+"""One well-posed problem for every public function, with an independent reference, for the tests of all functions."""
 
 import functools
 from collections.abc import Callable
@@ -15,9 +15,9 @@ import truth
 
 
 class Problem(NamedTuple):
-    """A function, how to make arguments for it, the answer by other means, and how the answer scales.
+    """A function, its arguments, an independent answer, and the scaling of the answer.
 
-    `scales(s)` gives factors for the arguments and the factors of the results that follow; None where a threshold sets a scale.
+    `scales(s)` gives factors for the arguments and for the results; None if a threshold fixes the scale.
     """
 
     name: str
@@ -46,7 +46,7 @@ def as_tuple(x):
 
 
 def bound(f, **options):
-    """A function with other defaults: all-function tests know no options."""
+    """A function with other defaults, because the tests of all functions pass no options."""
     parameters = f.spec.parameters
     places = [p.replace(default=options.get(p.name, p.default)) for p in parameters.signature.parameters.values()]
     signature = parameters.signature.replace(parameters=places)
@@ -316,7 +316,7 @@ PROBLEMS = [
 ]
 BY_NAME = {p.name: p for p in PROBLEMS}
 
-# How far from a reference in the same dtype an answer to these mild problems may be.
+# The largest error of an answer to these well-conditioned problems, by dtype.
 TOLERANCE = {"float32": 1e-4, "float64": 1e-12, "complex64": 1e-4, "complex128": 1e-12}
 
 

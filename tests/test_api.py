@@ -1,4 +1,4 @@
-"""The public names, what importing costs, and that imports point down only."""
+"""The public names, the modules that an import loads, and the direction of imports."""
 
 import ast
 import inspect
@@ -71,7 +71,7 @@ def test_documented_with_an_example(name):
 @pytest.mark.parametrize("name", sorted(n for n in API if hasattr(getattr(matsign, n), "spec")))
 def test_options_are_keyword_only_and_documented(name):
     f = getattr(matsign, name)
-    # Optional arrays, and what SciPy takes by position, may go without a name.
+    # Optional arrays, and arguments that SciPy takes by position, may be positional.
     placed = {p.name for p in inspect.signature(f).parameters.values() if p.kind is p.POSITIONAL_OR_KEYWORD}
     for parameter in inspect.signature(f).parameters.values():
         if parameter.default is not parameter.empty and parameter.name not in placed:
@@ -108,7 +108,7 @@ def test_importing_loads_only_what_is_needed():
 
 @pytest.mark.compiles
 def test_single_precision_jax():
-    """Without x64, JAX's default: float32 in and out, no warning, no switch thrown."""
+    """Without x64, JAX's default: float32 in and out, no warning, no setting changed."""
     pytest.importorskip("jax")
     out = run(
         "import warnings; warnings.simplefilter('error')\n"

@@ -1,4 +1,4 @@
-"""What is not a stack of matrices, or not one that has an answer: the right answer, or an error that names the argument."""
+"""Unusual and invalid input: the right answer, or an error that names the argument."""
 
 import inspect
 
@@ -11,7 +11,7 @@ from problems import BY_NAME, PROBLEMS, as_tuple, worst
 
 every_function = pytest.mark.parametrize("problem", PROBLEMS, ids=lambda p: p.name)
 
-# Each function with the name of each of its array arguments, and its place.
+# Each function with the name and position of each array argument.
 ARGUMENTS = [(p, k, name) for p in PROBLEMS for k, name in enumerate(p.f.spec.parameters.arrays)]
 every_argument = pytest.mark.parametrize(
     ("problem", "place", "name"), ARGUMENTS, ids=lambda x: getattr(x, "name", str(x))
@@ -81,7 +81,7 @@ def test_dtypes_that_are_refused(problem, place, name, dtype, rng):
     if dtype == "float16" and problem.f.spec.parameters.halves:
         pytest.skip("takes sixteen bits")
     arguments = problem.make(rng, "float64")
-    if dtype == "float16":  # refused when it is all that there is: beside float64 it promotes
+    if dtype == "float16":  # an error if all arrays have it: with float64 it is promoted
         arguments = [x.astype("float16") for x in arguments]
     else:
         shape = arguments[place].shape
@@ -178,7 +178,7 @@ def test_empty_batches(problem, batch, everywhere, rng):
     arguments = [np.zeros((*batch, *x.shape)) for x in problem.make(rng, "float64")]
     reference = as_tuple(problem.reference(*problem.make(rng, "float64")))
     for x, y in zip(as_tuple(everywhere(problem.f, *arguments)), reference, strict=True):
-        # How many columns a factor has is seen from its values.
+        # The number of columns of a factor depends on values.
         assert x.shape == (*batch, *y.shape) or (problem.name.endswith("factor") and x.shape == (*batch, len(y), 0))
     _, certificate = everywhere(matsign.certify(problem.f), *arguments)
     assert all(x.shape == batch for x in certificate[:-1])
@@ -203,7 +203,7 @@ def test_empty_on_one_side(on):
 
 @every_function
 def test_one_by_one(problem, on):
-    """The number 4 (and its kin): every function has a scalar meaning."""
+    """Numbers such as 4 as 1 × 1 matrices: every function is defined for scalars."""
     four = np.array([[4.0]])
     arguments = {
         "solve_sylvester": (four, four, four),
@@ -285,7 +285,7 @@ def test_inputs_are_never_changed(problem, method, eager, rng):
     before = [np.array(x).tobytes() for x in arguments]
     value = as_tuple(problem.f(*arguments, **options))
     assert [np.array(x).tobytes() for x in arguments] == before
-    for x in value:  # and the answer is no view of the input
+    for x in value:  # and the answer is not a view of the input
         x[...] = 0
     assert [np.array(x).tobytes() for x in arguments] == before
 
@@ -375,7 +375,7 @@ def test_certify_wants_a_function_of_the_library(f):
 @every_function
 @pytest.mark.parametrize("scale", [2.0**-1030, 2.0**-1062])
 def test_denormals(problem, scale, rng):
-    """All arguments denormal: the digits that are left decide, nothing is taken for zero."""
+    """All arguments denormal: results have the remaining digits, and no number is flushed to zero."""
     if not problem.scales:
         pytest.skip("has a scale of its own")
     arguments = [np.round(x * 64) / 64 for x in problem.make(rng, "float64")]
@@ -409,7 +409,7 @@ def test_jax_takes_denormals_for_zero_and_nothing_else(rng):
 
 @every_function
 def test_zero_in(problem, on, rng):
-    """Zero has a sign, a root and an absolute value: zero. Where an inverse is asked for, an answer or an error."""
+    """Sign, root and absolute value of zero are zero. Functions with an inverse have an answer or an error."""
     arguments = [np.zeros_like(x) for x in problem.make(rng, "float64")]
     try:
         value = on(problem.f, *arguments)
@@ -423,11 +423,11 @@ def test_zero_in(problem, on, rng):
     assert not any(x.any() for x in as_tuple(value))
 
 
-# Arguments that are no dense arrays of numbers, and what the error says of them.
+# Arguments that are not dense arrays of numbers, and the text of the error.
 
 
 def of_no_use():
-    """What it is, how it is made, and the text."""
+    """A name, a function that makes the argument, and the text of the error."""
     import fractions
 
     import scipy.sparse

@@ -1,4 +1,4 @@
-"""What every solver must keep to, checked on all of them: eager loops shrink to the members still at work."""
+"""A rule for all solvers: eager loops shrink to the members that have not converged."""
 
 import functools
 
@@ -8,7 +8,7 @@ import pytest
 from matsign import backends
 from problems import PROBLEMS
 
-COUNT = 13  # members of a stack, a number that is no size of a matrix here
+COUNT = 13  # members of a stack: a number that is not a size of a matrix here
 
 
 def arrays_in(x):
@@ -21,7 +21,7 @@ def arrays_in(x):
 
 
 def held_by(f):
-    """Every array that a function keeps: in its closure, in its defaults, and in those of functions that it keeps."""
+    """Every array that a function refers to by its closure or defaults, or by functions in these."""
     if isinstance(f, functools.partial):
         kept = [f.func, *f.args, *f.keywords.values()]
     else:
@@ -59,7 +59,7 @@ def test_a_kept_stack_is_seen():
 
 @pytest.mark.parametrize("problem", PROBLEMS, ids=lambda p: p.name)
 def test_no_step_keeps_the_whole_stack(problem, loops, rng):
-    """A loop hands its step the members still at work; a stack in a closure would have all of them, in another order."""
+    """The step of a loop gets the members that have not converged; a stack in a closure would have all members."""
     problem.f(*problem.stacked(rng, COUNT))
     kept = [(step.__qualname__, shapes) for step, shapes in loops if any(s and s[0] == COUNT for s in shapes)]
     assert not kept

@@ -1,4 +1,4 @@
-"""What holds for every function: right on every library, dtype and method; batches; scales; certificates."""
+"""Tests of every function: accuracy on every library, dtype and method; batches; scales; certificates."""
 
 import numpy as np
 import pytest
@@ -165,7 +165,7 @@ def test_certificate_of_one_matrix_is_plain_numbers(problem, on, rng):
 @every_function
 @pytest.mark.parametrize("size", [1e-8, 1e-4])
 def test_residual_sees_a_wrong_answer(problem, size, rng):
-    """The estimate is the size of one correction step: of a value wrong by `size`, it should say so."""
+    """The estimate is the norm of one correction step: for a value with the error `size` it is about `size`."""
     arguments = problem.stacked(rng, 1)
     value = as_tuple(problem.f(*arguments))
     wrong = as_tuple(problem.f(*_perturbed(problem, size, rng, arguments)))
@@ -177,7 +177,7 @@ def test_residual_sees_a_wrong_answer(problem, size, rng):
 
 
 def _perturbed(problem, size, rng, arguments):
-    """Every entry by a factor near 1, and what is Hermitian stays so."""
+    """Every entry times a factor near 1; Hermitian matrices stay Hermitian."""
     spec = problem.f.spec
     for name, x in zip(spec.parameters.arrays, arguments, strict=True):
         noise = size * rng.standard_normal(x.shape)
@@ -200,7 +200,7 @@ GRADED = [np.diag([1e12, 1, 1e-13]), np.diag([1e13, 1, 1e-12])]
 @pytest.mark.parametrize("units", GRADED)
 @pytest.mark.parametrize("f", [matsign.sqrtm, matsign.invsqrtm, matsign.mcsgn, matsign.matrix_abs])
 def test_units_beyond_the_range_of_single_precision_in_functions(f, units, eager):
-    """Entries of 1e25 and 1e-25 belong together: brought to the size of the larger one, the smaller one is zero."""
+    """Entries of 1e25 and 1e-25 in one matrix: a scaling by the largest entry alone would make the small one zero."""
     m = units @ MIXED @ np.linalg.inv(units)
     m = (m if f in (matsign.sqrtm, matsign.invsqrtm) else m - 4.5 * np.eye(3)).astype("float32")
     np.testing.assert_allclose(eager(f, m), f(m.astype(float)), rtol=1e-4)

@@ -1,4 +1,4 @@
-"""The examples, small, and what each of them claims."""
+"""Small runs of the examples, and their claims."""
 
 import importlib
 from pathlib import Path
@@ -14,7 +14,7 @@ EXAMPLES = Path(__file__).parent.parent / "examples"
 
 @pytest.fixture
 def run(monkeypatch, tmp_path):
-    """Runs the main program of an example, and looks for its picture."""
+    """Run the main program of an example, and check that its picture exists."""
     monkeypatch.syspath_prepend(EXAMPLES)
 
     def quick(name, *options):
@@ -39,7 +39,7 @@ def test_whitening_keeps_features_apart_and_useful(run):
     pytest.importorskip("torch")
     curves, levels = run("whitening_layer")
     loss, dimensions, accuracy = ({kind: curve[:, -1, k].mean() for kind, curve in curves.items()} for k in range(3))
-    assert loss["none"] < 0.1 * loss["batch norm"] < 0.1 * loss["whitening"]  # the more can collapse, the less is lost
+    assert loss["none"] < 0.1 * loss["batch norm"] < 0.1 * loss["whitening"]  # the loss is lower if features collapse
     assert dimensions["batch norm"] < 3
     assert dimensions["whitening"] > 13
     others = [accuracy[kind] for kind in curves if kind != "whitening"]

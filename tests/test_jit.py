@@ -49,7 +49,7 @@ def test_compiled_for_a_cpu_is_one_call_of_numpy(rng):
 
 @pytest.mark.parametrize("problem", PROBLEMS, ids=lambda p: p.name)
 def test_compiled_for_a_cpu_nothing_is_factorised_by_xla(problem, rng):
-    """Several stacked factorisations in one program of jaxlib 0.10.2 wait for each other's threads forever on two cores."""
+    """Several stacked factorisations in one program of jaxlib 0.10.2 deadlock on two cores."""
     arrays = problem.make(rng, "float64")
 
     def total(*xs):

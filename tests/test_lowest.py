@@ -1,4 +1,4 @@
-"""What is promised is what is tested: the lowest versions of pyproject.toml are those of `make lowest`."""
+"""The lowest versions that pyproject.toml allows are those that `make lowest` tests."""
 
 import re
 import tomllib

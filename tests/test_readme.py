@@ -1,4 +1,4 @@
-"""The ten lines of the README run, and give what they say."""
+"""The ten lines of the README run, and their results are right."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What the code and the pages cite by author and year has an entry in the list of sources."""
+"""Every source that the code and the pages cite by author and year is in the list of sources."""
 
 import re
 from pathlib import Path

@@ -1,6 +1,6 @@
-"""Answers in 80 digits for the exact values of floating-point inputs: small matrices, slowly, from the definitions.
+"""Answers in 80 digits for the exact values of floating-point inputs: slow, for small matrices, by the definitions.
 
-An answer to the same numbers is computed once in a process: the tests ask for it with every method and every library.
+Answers are cached in a process, because the tests need the same ones for every method and library.
 """
 
 import functools
@@ -23,7 +23,7 @@ def exact(x):
 
 
 def remembered(f):
-    """`f` with its answers to floating-point arrays kept, as arrays that nobody can write to."""
+    """`f` with a cache of its answers to floating-point arrays, as read-only arrays."""
     answers = {}
 
     @functools.wraps(f)
@@ -55,7 +55,7 @@ def size(x):
 
 
 def inverse(a):
-    """Gauss and Jordan with pivoting."""
+    """Gauss-Jordan elimination with pivoting."""
     n = len(a)
     t = np.concatenate([a, eye(n)], axis=1)
     for k in range(n):
@@ -208,10 +208,10 @@ def stein_factor(a, b):
 
 
 def _solve(k, q, rest):
-    """x of the shape of q with k x = q, entries in the order of rows, where `rest(x)` is what x leaves of q.
+    """x of the shape of q with k x = q, entries ordered by rows, where `rest(x)` is the residual q - k x.
 
-    A solve in doubles, repeated on what is left, which is exact, while each step is at most half of the last. By elimination
-    where doubles do not know whether k is singular, or steps stop short of half the digits.
+    Solves in doubles, repeated for the exact residual while each step is at most half of the last. By elimination if k is
+    singular to double precision, or if the steps stop with less than half of the digits.
     """
     if not q.size:
         return q
@@ -278,7 +278,7 @@ def continuous_are(a, b, q, r, e, s):
 
 @remembered
 def discrete_are(a, b, q, r, e, s):
-    """The same of the Cayley transform of the symplectic pencil."""
+    """The same for the Cayley transform of the symplectic pencil."""
     a, g, q = _standard(a, b, q, r, e, s)
     n = len(a)
     one, zero = eye(n), eye(n) * mp.mpf(0)

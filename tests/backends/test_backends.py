@@ -1,4 +1,4 @@
-"""What each backend adds to the array API: it may not raise for one member, and keeps dtypes and devices."""
+"""The functions of `Backend`: none raises for a member, and all keep dtypes and devices."""
 
 import contextlib
 import functools
@@ -123,7 +123,7 @@ def test_torch_keeps_no_tape(rng):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_eigenvectors_are_complex_whatever_the_members(on, backend, dtype, rng):
-    """Even where all eigenvalues are real."""
+    """The results are complex even if all eigenvalues are real."""
     a = np.stack([np.diag([1.0, 2, 3]).astype(dtype), gaussian(rng, 3, 3, dtype=dtype)])
     values, vectors = (np.asarray(x) for x in backend.eig(on.array(a)))
     assert values.dtype == vectors.dtype == np.result_type(dtype, "complex64")
@@ -146,7 +146,7 @@ def test_a_stack_has_the_bits_of_its_members(size, dtype, rng):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", ["svd", "eigh"])
 def test_a_member_that_lapack_gives_up_on(name, dtype, eager, rng, monkeypatch):
-    """Divide and conquer now and then does not converge: the member is decomposed in another way, the rest as they are."""
+    """If divide and conquer does not converge for a member, another method decomposes it; the others are unchanged."""
     backend, m = backends.load(eager.name), gaussian(rng, 3, 5, 5, dtype=dtype)
     m = m + m.conj().mT
     libraries = [np.linalg, importlib.import_module("torch.linalg")] if eager.name == "torch" else [np.linalg]
@@ -173,7 +173,7 @@ def test_a_member_that_lapack_gives_up_on(name, dtype, eager, rng, monkeypatch):
 
 
 class TestPrecisionOfProducts:
-    """Settings of a process that make others faster: here they would be taken for no convergence, or for an answer."""
+    """With these settings of the process, iterations would not converge, or converge to wrong answers."""
 
     @pytest.fixture
     def torch(self):
@@ -189,7 +189,7 @@ class TestPrecisionOfProducts:
         return values
 
     def test_they_are_left_as_they_were(self, torch):
-        """On GPUs they shorten float32 to 11 digits, on some CPUs too."""
+        """On GPUs and some CPUs they round float32 to 11 bits."""
         matmul = getattr(torch.backends.mkldnn, "matmul", None)  # since PyTorch 2.9
         backend, before = backends.load("torch"), torch.get_float32_matmul_precision()
         for setting in ("high", "medium"):
@@ -225,7 +225,7 @@ class TestPrecisionOfProducts:
             assert torch.is_autocast_enabled("cpu")
 
     def test_of_float16_on_a_gpu_are_summed_in_float32(self, torch):
-        """The setting is there without a GPU, too."""
+        """The setting exists without a GPU, too."""
         from matsign.backends import torch_precision
 
         matmul = torch.backends.cuda.matmul
@@ -269,7 +269,7 @@ def test_powers_of_two_times_denormal_numbers(everywhere):
 
 
 def test_eager_jax_arrays_are_converted_once_each_way(monkeypatch, rng):
-    """The second call with a layout: NumPy's bits, and no operation of JAX's on the way, which takes as long as the matrix."""
+    """The second call with a layout has NumPy's bits and uses no operation of JAX, which takes as long as the matrix."""
     jax = pytest.importorskip("jax")
     backend = backends.load("jax")
     a, q = gaussian(rng, 2, 4, 4, dtype="float32")

@@ -1,6 +1,6 @@
-"""On a device that is not the CPU: PyTorch's "meta", where tensors have shapes, dtypes and devices but no numbers.
+"""A device that is not the CPU: PyTorch's "meta", where tensors have shapes, dtypes and devices but no entries.
 
-What would mix devices on a GPU raises here too.
+Code that would mix devices on a GPU raises here too.
 """
 
 import pytest
@@ -14,8 +14,8 @@ torch = pytest.importorskip("torch")
 
 @pytest.fixture(autouse=True)
 def valueless(monkeypatch):
-    """As while a CUDA graph is recorded, but with two steps of every loop, and one of every loop in a loop; and what the host
-    computes is as empty as the rest.
+    """As during the capture of a CUDA graph, with two steps of each loop and one of each inner loop. Results of the
+    host have no entries either.
     """
     backend, loop, within = backends.load("torch"), control_flow.frozen_loop, []
 

@@ -1,4 +1,4 @@
-"""What JAX compiles for an accelerator, without one: lowered for it, and the same form run on the CPU."""
+"""Programs for an accelerator, without one: JAX lowers for it, and the same program runs on the CPU."""
 
 import os
 import subprocess
@@ -24,12 +24,12 @@ every_function = pytest.mark.parametrize("problem", PROBLEMS, ids=lambda p: p.na
 
 
 def total(f):
-    """A real function of the arrays, which depends on all results."""
+    """A real function of the arrays that depends on all results."""
     return lambda *xs: sum(abs(y).sum() for y in as_tuple(f(*xs)))
 
 
 def lines(f, platform, *arguments):
-    """Of StableHLO, in what can be exported; where in the source an operation comes from is none."""
+    """The number of lines of StableHLO that is exported, without source locations."""
     text = export.export(jax.jit(f), platforms=[platform])(*arguments).mlir_module()
     return sum(not line.startswith("#loc") for line in text.splitlines())
 
@@ -73,13 +73,13 @@ def test_functions_of_systems_are_short_too(f, make, platform, rng):
     assert lines(gradient, platform, *arguments) <= LINES_OF_A_GRADIENT
 
 
-# What XLA does to a program that runs once is not worth its time.
+# Optimisation by XLA takes longer than it saves in a single run.
 QUICKLY = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 
 
 @pytest.fixture
 def on_accelerator(monkeypatch):
-    """Compiles and calls what an accelerator would get, on the CPU; its list `helped` names what was left to the host."""
+    """Compiles and calls the program for an accelerator on the CPU; its list `helped` has the operations left to the host."""
     monkeypatch.setattr(jax_host, "calls_numpy", lambda module: False)
     helped, solve = [], jax_host.solve_some
 
@@ -128,7 +128,7 @@ def test_gradients_are_those_of_numpy(name, on_accelerator, monkeypatch, rng):
 
 def test_members_that_the_fast_method_does_not_serve_are_the_hosts(on_accelerator, rng):
     a, b, q, r = plant(rng, 4)
-    b[1], a[1] = 0, np.eye(4)  # nothing moves its unstable states
+    b[1], a[1] = 0, np.eye(4)  # its unstable states are not controllable
     a[2, 0, 0] = np.nan
     a[3] = np.diag([1e-9, 1.0, 1e9, -1.0])  # digits are lost in working precision
     value = on_accelerator(matsign.solve_continuous_are, a, b, q, r)

@@ -14,7 +14,7 @@ from matsign.backends.triton_kernels import symmetric_product as product  # noqa
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 SIZES = [1, 31, 33, 64, 127, 129, 260]
-# The interpreter, which is NumPy, takes products of bfloat16 for products of whole numbers.
+# The interpreter, which is NumPy, computes bfloat16 products as integer products.
 DTYPES = ["float32", "float16"] + ["bfloat16"] * (DEVICE == "cuda")
 ROUNDING = {"float32": 1e-6, "float16": 1e-3, "bfloat16": 8e-3}
 
@@ -27,7 +27,7 @@ def random(*shape, dtype="float32"):
 def check(result, a, b):
     truth = a.double() @ b.double().mT
     assert torch.equal(result, result.mT)
-    # A sum of k terms, beside what they would add up to without signs.
+    # The error of a sum of k terms, relative to the sum of their moduli.
     bound = ROUNDING[str(a.dtype)[6:]] * (a.double().abs() @ b.double().abs().mT)
     assert ((result.double() - truth).abs() <= bound + torch.finfo(a.dtype).smallest_normal).all()
 
@@ -47,12 +47,12 @@ def test_polynomials_of_one_symmetric_matrix(n):
     r = (r + r.mT) / n**0.5
     p = r @ r - 2 * r
     check(product(r, p), r, p)
-    # The sum of both is rounded once.
+    # The product plus shift is rounded once.
     assert torch.equal(product(r, p, 0.5).diagonal(dim1=1, dim2=2), product(r, p).diagonal(dim1=1, dim2=2) + 0.5)
 
 
 def test_strides():
-    """Transposed, every other row, every other column, one matrix for all members: as they lie in memory."""
+    """Strided arguments: transposed, every other row, every other column, one matrix for all members."""
     a = random(3, 90, 80)
     for x in (a.mT, a[:, ::2], a[:, :, 1::2], a[::2, 3:50, 5:], a[:1].expand(3, 90, 80)):
         check(product(x, x), x, x)
@@ -65,7 +65,7 @@ def test_no_member_and_no_term():
 
 
 def test_members_further_apart_than_32_bits_count():
-    """A stack of more than 2³¹ numbers; of the memory between its members nobody touches a page."""
+    """A stack that spans more than 2³¹ numbers; the memory between its members is never touched."""
     far = 2**31 + 77
     try:
         room, result = (torch.empty(far + 33 * 33, dtype=torch.float16, device=DEVICE) for _ in range(2))
@@ -80,7 +80,7 @@ def test_members_further_apart_than_32_bits_count():
 @pytest.mark.parametrize("shape", [(40, 40), (100, 33)])
 @pytest.mark.parametrize("name", ["muon", "polar_express"])
 def test_msign_by_these_products(name, shape, monkeypatch):
-    """Where the steps of msign call a product Hermitian, it is."""
+    """The products that the steps of msign declare Hermitian are Hermitian."""
     backend = backends.load("torch")
     m = random(2, *shape)
     whole, _ = steps.orthogonal(backend, m, [(0.0, NAMED[name])], tol=0.1, bounded=True)

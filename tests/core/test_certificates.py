@@ -1,4 +1,4 @@
-"""Certificates of answers that are hard to get right: the forward error must be seen where the residual hides it."""
+"""Certificates of ill-conditioned answers: the forward error must be estimated although the residual is small."""
 
 import numpy as np
 import pytest
@@ -27,7 +27,7 @@ def test_forward_error_of_hard_signs(name, make, method, rng):
     estimate, true, certificate = estimated_and_true(matsign.mcsgn, truth.sign, make(rng), method=method)
     assert certificate.converged
     assert certificate.backward_error < 1e-9
-    # Not below what is true, and not above what rounding the entries of the matrix could do.
+    # Not below the true error, and not above the effect of rounding the entries of the matrix.
     m, size = make(np.random.default_rng(0)), 16 * np.finfo(float).eps
     moved = (m * (1 + size * rng.standard_normal(m.shape)) for _ in range(4))
     reach = max(truth.error(np.array(truth.sign(x), float), truth.sign(m)) for x in moved)
@@ -36,7 +36,7 @@ def test_forward_error_of_hard_signs(name, make, method, rng):
 
 
 def test_forward_error_of_an_ill_conditioned_polynomial_sign(rng):
-    """The polynomial iteration loses digits here, and the certificate says how many."""
+    """The polynomial iteration loses digits, and the certificate shows how many."""
     m = similar(rng, np.diag([1.0, -1, 2, -2]), 1e3)
     estimate, true, _ = estimated_and_true(matsign.mcsgn, truth.sign, m, method="polynomial")
     assert true > 1e-12
@@ -52,7 +52,7 @@ def test_forward_error_of_msign(condition, rng):
 
 
 def test_a_sign_of_another_matrix_is_seen():
-    """S² = I to the last bit, and S is wrong by 1e-8: the commutator and the correction see it."""
+    """S² = I to the last bit, but S has an error of 1e-8: the commutator and the correction show it."""
     backend = backends.load("numpy")
     m = np.array([[[1.0, 1.0], [0.0, -1.0]]])
     wrong = np.array([[[1.0, 1.0 + 1e-8], [0.0, -1.0]]])
@@ -65,7 +65,7 @@ def test_a_sign_of_another_matrix_is_seen():
 
 
 def test_a_polar_factor_of_another_matrix_is_seen(rng):
-    """Orthogonal to 16 digits, and belongs to D M instead of M."""
+    """Orthogonal to 16 digits, but the answer for D M instead of M."""
     backend = backends.load("numpy")
     m = with_singular_values(rng, 5, 3, [3, 2, 1])
     wrong = matsign.msign(np.diag(1 + 1e-6 * np.arange(5)) @ m)
@@ -130,7 +130,7 @@ def test_certified_value_is_the_plain_value(rng):
 
 
 class TestMeasuresOfMsign:
-    """What the certificate of msign says beside its errors, against the singular values."""
+    """The measures of msign, compared with the singular values."""
 
     @pytest.mark.parametrize("dtype", ["float32", "complex128"])
     @pytest.mark.parametrize("shape", [(9, 4), (3, 8), (2, 6, 6)])
@@ -145,7 +145,7 @@ class TestMeasuresOfMsign:
         np.testing.assert_allclose(measures["orthogonality"], defect, **close)
         nuclear = np.linalg.svd(m, compute_uv=False).sum(-1)
         reached = (m.conj() * u).sum((-1, -2)).real / np.maximum(values.max(-1), 1)
-        # The bound on the nuclear norm is one: the gap is never smaller than it is, and not much larger.
+        # The gap is an upper bound, and not much larger than the true gap.
         gap = np.asarray(measures["dual_gap"])
         assert (gap >= 1 - reached / nuclear - close["atol"]).all()
         assert (gap <= 1 - (1 - 0.3) * reached / nuclear).all()
@@ -156,7 +156,7 @@ class TestMeasuresOfMsign:
         assert all(abs(x) < 1e-13 for x in certificate.measures.values())
 
     def test_orthogonal_but_of_another_matrix(self, rng):
-        """A small defect of orthogonality proves nothing; the gap does."""
+        """A small defect of orthogonality does not imply a small error; a small gap does."""
         m, other = gaussian(rng, 30, 30), np.linalg.qr(gaussian(rng, 30, 30))[0]
         found = matsign.msign.spec.residual(backends.load("numpy"), (other[None],), m[None])
         measures = dict(zip(matsign.msign.spec.measures, found.measures, strict=True))
@@ -178,7 +178,7 @@ class TestMeasuresOfMsign:
 
 @pytest.mark.parametrize("f", [getattr(matsign, n) for n in ("sqrtm", "matrix_abs", "mcsgn", "polar", "psd_project")])
 def test_of_zero(f, on):
-    """An answer of 0 that is right has no error, and no NaN."""
+    """A correct answer of 0 has the error 0, not NaN."""
     _, certificate = certify(f)(on.array(np.zeros((2, 3, 3))))
     assert not np.asarray(certificate.forward_error).any()
     assert not np.asarray(certificate.backward_error).any()
@@ -193,7 +193,7 @@ def test_forward_error_of_values_whose_squares_overflow_or_underflow(scale, on, 
 
 
 def test_what_is_unknown_is_infinite():
-    """Where the correction came to nothing, not NaN, which every comparison would let pass."""
+    """A correction that is NaN gives an infinite error: every comparison with NaN would be false."""
     from matsign.core.certificates import _nan_to_infinity
 
     backend = backends.load("numpy")

@@ -1,4 +1,4 @@
-"""Large stacks are worked through in pieces, by several threads where members are small."""
+"""Large stacks are solved in chunks, by several threads if members are small."""
 
 import threading
 import warnings

@@ -1,4 +1,4 @@
-"""Arrays without entries: what the sum that has no terms is for each function, its derivatives and its certificate."""
+"""Arrays without entries, as sums without terms: values, derivatives and certificates of each function."""
 
 import itertools
 
@@ -29,7 +29,7 @@ def model(f, rng, n=3, dtype="float64", extras=False):
 
 
 def lyapunov_of(f, a, q, e):
-    """The equation that is left of `f`, in 80 digits."""
+    """The equation that remains of `f`, in 80 digits."""
     back = truth.eye(len(a)) if e is None else truth.inverse(truth.exact(e))
     a, q = truth.exact(a) @ back, truth.adjoint(back) @ truth.exact(q) @ back
     if f in (matsign.solve_discrete_are, matsign.dlqr):
@@ -110,7 +110,7 @@ def test_without_states(f, on):
 
 @pytest.mark.parametrize("f", [matsign.lyapunov_factor, matsign.discrete_lyapunov_factor], ids=lambda f: f.__name__)
 def test_factors_without_columns(f, everywhere):
-    """The integral of nothing, if the integral exists."""
+    """The integral of zero, if the integral exists."""
     a, none = np.diag([-0.5, -0.25]), np.zeros((2, 0))
     z = everywhere(f, a, none)
     assert z.shape[0] == 2
@@ -122,7 +122,7 @@ def test_factors_without_columns(f, everywhere):
 
 @pytest.mark.parametrize(("inputs", "outputs"), [(0, 2), (1, 0), (0, 0)])
 def test_models_without_inputs_or_outputs(inputs, outputs, eager, rng):
-    """No input reaches and no output shows a state: as for a zero in place of the nothing."""
+    """Without inputs or outputs: the results for a zero input or output."""
     a, b, c = -stable(rng, 3), gaussian(rng, 3, inputs), gaussian(rng, outputs, 3)
     np.testing.assert_array_equal(eager(matsign.hankel_singular_values, a, b, c), np.zeros(3))
     reduced = eager(matsign.balanced_truncation, a, b, c, order=2)
@@ -145,7 +145,7 @@ def test_an_empty_batch_of_models_has_the_shapes_of_one(on):
 
 
 def test_sylvester_without_rows_or_columns(on, rng):
-    """No equations, no unknowns: nothing can go wrong but the entries themselves."""
+    """Without equations and unknowns, only nonfinite entries are failures."""
     a = gaussian(rng, 2, 2)
     nothing = np.zeros((0, 0))
     assert on(matsign.solve_sylvester, a, nothing, np.zeros((2, 0))).shape == (2, 0)
@@ -154,7 +154,7 @@ def test_sylvester_without_rows_or_columns(on, rng):
 
 @pytest.mark.parametrize("half_plane", ["right", "left"])
 def test_riccati_without_unknowns(half_plane, on):
-    """Of a solution that is empty there is left that a and b are stable on their sides."""
+    """An empty solution exists if the spectra of a and b lie on their sides."""
     side = 1 if half_plane == "right" else -1
     nothing, m = np.zeros((0, 0)), side * np.array([[1.0, 5.0], [0.0, 2.0]])
     wide, tall = np.zeros((0, 2)), np.zeros((2, 0))

@@ -1,4 +1,4 @@
-"""The error as an object: it travels between processes, and is copied, with all that it says."""
+"""The error as an object: it can be pickled and copied with all attributes."""
 
 import copy
 import pickle
@@ -54,7 +54,7 @@ def test_copied_with_values_that_require_a_gradient():
 
 
 def test_out_of_another_process():
-    """And the pool is still there for the next call."""
+    """The pool works for the next call."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         for _ in range(2):
             with pytest.raises(

@@ -1,4 +1,4 @@
-"""Collections of matrices: same results as one by one, in as many calls as there are shapes."""
+"""Trees of matrices: the results of single calls, in one call for each shape."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Schur methods: sizes at which the triangular solver recurses, and real forms with 2 × 2 blocks at the cuts."""
+"""Schur methods: sizes at which the triangular solver recurses, and real forms with 2 × 2 blocks where it divides."""
 
 import numpy as np
 import pytest
@@ -33,7 +33,7 @@ def test_no_cut_through_a_block():
 
 
 def test_axis_is_seen_although_rounding_moved_the_eigenvalues(rng):
-    """A double ±i is moved off the axis by √eps, a triple one by eps^(1/3): real parts do not tell."""
+    """Rounding moves a double ±i by √eps, a triple one by eps^(1/3) off the axis: real parts are no test."""
     off = similar(rng, np.diag([1.0, -1, 2, -2]))
     cores = [block_diagonal(rotation(0, 1), [[2.0]], [[-1.0]])]
     double = np.kron(np.eye(2), rotation(0, 1)) + np.kron(np.eye(2, k=1), np.eye(2))
