@@ -662,6 +662,63 @@ def test_sixteen_bits_resume_with_the_momentum_that_was_saved(saved, gradient):
     assert second.state[two]["momentum_buffer"].dtype == torch.promote_types(saved, gradient)
 
 
+@pytest.mark.parametrize(
+    ("kept", "dtype"), [("bfloat16", torch.float32), (torch.float16, torch.float32), ("float32", torch.bfloat16)]
+)
+@pytest.mark.parametrize("nesterov", [True, False])
+def test_a_momentum_in_a_dtype_of_its_own(kept, dtype, nesterov):
+    """Each step is that of the formula on the rounded momentum before it; resumed bit for bit."""
+    name = str(kept).removeprefix("torch.")
+    params, options = parameters((6, 9), (9, 6), dtype=dtype), {"lr": 0.1, "nesterov": nesterov}
+    other = copies(params)
+    one = Muon(params, momentum_dtype=kept, **options)
+    momenta = [torch.zeros(p.shape, dtype=getattr(torch, name)) for p in params]
+    for _ in range(3):
+        give(params)
+        for k, p in enumerate(params):
+            wide = torch.promote_types(dtype, momenta[k].dtype)
+            momenta[k] = momenta[k].to(wide).lerp(p.grad.to(wide), 1 - 0.95).to(momenta[k].dtype)
+        one.step()
+        for p, momentum in zip(params, momenta, strict=True):
+            assert torch.equal(one.state[p]["momentum_buffer"], momentum)
+    for p, q in zip(params, other, strict=True):
+        q.data.copy_(p.data)
+    two = Muon(other, **options)
+    two.load_state_dict(save(one))
+    assert two.param_groups[0]["momentum_dtype"] == name
+    for optimiser in (one, two):
+        run(optimiser, 2)
+    for p, q in zip(params, other, strict=True):
+        assert torch.equal(p, q)
+        assert two.state[q]["momentum_buffer"].dtype == getattr(torch, name)
+
+
+@theirs
+def test_the_dtype_of_the_momentum_is_kept_when_torch_brings_the_state():
+    params = parameters((4, 6))
+    other = torch.optim.Muon(copies(params))
+    run(other, 1)
+    ours = Muon(params, momentum_dtype=torch.bfloat16)
+    ours.load_state_dict(other.state_dict())
+    run(ours, 1)
+    assert ours.state[params[0]]["momentum_buffer"].dtype == torch.bfloat16
+    torch.optim.Muon(copies(params)).load_state_dict(ours.state_dict())
+
+
+def test_a_group_has_a_momentum_dtype_of_its_own():
+    params = parameters((4, 6), (6, 4), (3,))
+    optimiser = Muon([params[0], params[1]], momentum_dtype="bfloat16")
+    optimiser.add_param_group({"params": params[2], "algorithm": "adamw"})
+    group = {"params": parameters((4, 4)), "momentum_dtype": torch.float64}
+    optimiser.add_param_group(group)
+    run(optimiser, 1)
+    assert optimiser.state[params[0]]["momentum_buffer"].dtype == torch.bfloat16
+    assert optimiser.state[params[2]]["exp_avg"].dtype == torch.float32
+    assert optimiser.state[group["params"][0]]["momentum_buffer"].dtype == torch.float64
+    with pytest.raises(ValueError, match=r"parameter 'w' has dtype torch.complex64, .* momentum_dtype=torch.bfloat16"):
+        Muon([("w", torch.nn.Parameter(torch.eye(3, dtype=torch.complex64)))], momentum_dtype="bfloat16")
+
+
 def test_state_of_keller_jordan():
     """Groups with ``use_muon``, a step count that is an int, momenta under the names of both algorithms."""
     matrix, vector = parameters((4, 6), (5,))
@@ -785,6 +842,9 @@ BAD = [
     ({"split_inputs": "2"}, "split_inputs must be a whole number"),
     ({"batch_axes": -1}, "batch_axes must be a whole number"),
     ({"precision": ["half"]}, "precision must be"),
+    ({"momentum_dtype": "int8"}, "momentum_dtype must be one of float32"),
+    ({"momentum_dtype": torch.int64}, "momentum_dtype must be"),
+    ({"momentum_dtype": 16}, "momentum_dtype must be"),
     ({"adjust_lr_fn": ["original"]}, "adjust_lr_fn must be"),
 ]
 BAD_ADAMW = [

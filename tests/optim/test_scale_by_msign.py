@@ -142,6 +142,42 @@ def test_a_loop_of_steps_under_scan_descends(rng):
     assert losses[-1] < 0.1 * losses[0]
 
 
+@pytest.mark.parametrize("nesterov", [True, False])
+def test_a_momentum_in_a_dtype_of_its_own(rng, nesterov):
+    """Rounded between updates, not within them; the state is a tree to save, and an update goes on from it."""
+    gradients = [{"kernel": jnp.asarray(rng.standard_normal((6, 4)), jnp.float32)} for _ in range(3)]
+    transformation = scale_by_msign(0.9, nesterov, momentum_dtype=jnp.bfloat16, tol=1e-3)
+    state = transformation.init(gradients[0])
+    assert state.momentum["kernel"].dtype == jnp.bfloat16
+    momentum = np.zeros((6, 4), np.float32)
+    for g in gradients:
+        saved = jax.tree.map(np.asarray, state)
+        updates, state = jax.jit(transformation.update)(g, state)
+        assert updates["kernel"].dtype == jnp.float32
+        assert state.momentum["kernel"].dtype == jnp.bfloat16
+        again, _ = jax.jit(transformation.update)(g, saved)
+        np.testing.assert_array_equal(again["kernel"], updates["kernel"])
+        x = np.asarray(g["kernel"])
+        mixed = 0.9 * momentum + 0.1 * x
+        assert np.linalg.norm(updates["kernel"] - polar(0.9 * mixed + 0.1 * x if nesterov else mixed)) < 0.01
+        momentum = np.asarray(jnp.asarray(mixed, jnp.bfloat16), np.float32)
+        np.testing.assert_allclose(np.asarray(state.momentum["kernel"], np.float32), momentum, rtol=2**-7, atol=1e-6)
+
+
+def test_a_momentum_in_bfloat16_is_that_of_optax(tree):
+    optax = pytest.importorskip("optax")
+    if not hasattr(getattr(optax, "contrib", None), "scale_by_muon"):
+        pytest.skip("this optax has no Muon")
+    ours, theirs = scale_by_msign(momentum_dtype="bfloat16"), optax.contrib.scale_by_muon(mu_dtype="bfloat16")
+    one, two = ours.init(tree["back"]), theirs.init(tree["back"])
+    for _ in range(3):
+        _, one = ours.update(tree["back"], one)
+        _, two = theirs.update(tree["back"], two)
+    assert one.momentum.dtype == two.mu.dtype == jnp.bfloat16
+    # optax also rounds the product of the factor and the old momentum.
+    np.testing.assert_allclose(*(np.asarray(x, np.float32) for x in (one.momentum, two.mu)), rtol=2**-6, atol=1e-4)
+
+
 def test_in_a_chain_of_optax(tree):
     optax = pytest.importorskip("optax")
     chain = optax.chain(scale_by_msign(tol=1e-3), optax.add_decayed_weights(0.1), optax.scale_by_learning_rate(0.5))
@@ -182,6 +218,9 @@ def test_what_is_wrong_is_said():
         ({"tol": 10**400}, "tol must be"),
         ({"adjust_lr_fn": 3}, "adjust_lr_fn must be"),
         ({"precision": 16}, "precision must be"),
+        ({"momentum_dtype": "int32"}, "momentum_dtype must be"),
+        ({"momentum_dtype": "half a float"}, "momentum_dtype must be"),
+        ({"momentum_dtype": 16}, "momentum_dtype must be"),
     ],
 )
 def test_options_that_mean_nothing_are_refused(options, said):
@@ -196,6 +235,11 @@ def test_errors_name_the_leaf():
         scale_by_msign(split=4).init({"kernel": jnp.ones((3, 6))})
     with pytest.raises(ValueError, match=r"6 outputs of leaf \['kernel'\] .* are not the sum 5 of split=\(3, 2\)"):
         scale_by_msign(split=(3, 2)).init({"kernel": jnp.ones((3, 6))})
+
+
+def test_a_complex_leaf_has_no_real_momentum():
+    with pytest.raises(ValueError, match=r"leaf \['kernel'\] has dtype complex"):
+        scale_by_msign(momentum_dtype="float32").init({"kernel": jnp.eye(3) * 1j})
 
 
 def test_a_momentum_that_is_traced(rng):

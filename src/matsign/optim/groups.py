@@ -65,9 +65,17 @@ def layout_of(group: Group) -> Layout:
     return Layout(as_blocks(group["split"]), group["batch_axes"], split_inputs=as_blocks(group["split_inputs"]))
 
 
+def momentum_dtype_of(group: Group) -> torch.dtype | None:
+    """The dtype that momenta of a group are kept in; None if it is that of the gradients."""
+    name = group["momentum_dtype"]
+    return getattr(torch, name) if isinstance(name, str) else name
+
+
 def normalise_group(group: Group) -> Group:
-    """A group with our names of options: Keller Jordan's ``use_muon`` becomes ``algorithm``."""
+    """A group with our names of options: Keller Jordan's ``use_muon`` becomes ``algorithm``, dtypes become their names."""
     group = dict(group)
+    if isinstance(group.get("momentum_dtype"), torch.dtype):
+        group["momentum_dtype"] = str(group["momentum_dtype"]).removeprefix("torch.")
     if "use_muon" in group:
         group["algorithm"] = "muon" if group.pop("use_muon") else "adamw"
     return group
@@ -84,6 +92,10 @@ def check(group: Group) -> None:
     check_adjustment(group["adjust_lr_fn"])
     check_precision(group["precision"])
     check_layout(layout_of(group))
+    if group["momentum_dtype"] not in (None, *KINDS, *HALVES):
+        raise ValueError(
+            f"momentum_dtype must be one of {', '.join((*KINDS, *HALVES))}, got {short_repr(group['momentum_dtype'])}"
+        )
     for name in ("nesterov", "maximize", "amsgrad"):
         if group.get(name, False) not in (True, False):
             raise ValueError(f"{name} must be True or False, got {short_repr(group[name])}")
@@ -128,12 +140,16 @@ def check_parameters(group: Group, index: int) -> None:
     """An error for the first parameter that Muon cannot take: not a matrix, not a plain tensor, too low a precision for `tol`."""
     if group["algorithm"] != "muon":
         return
-    how, layout = choice_of(group), layout_of(group)
+    how, layout, dtype = choice_of(group), layout_of(group), momentum_dtype_of(group)
     for k, p in enumerate(group["params"]):
         reason = unfit_tensor(p)
         if reason:
             raise TypeError(f"Muon: {parameter_name(group, index, k)} {reason}")
         layout.shapes(p.shape, parameter_name(group, index, k))
+        if dtype is not None and p.is_complex() != dtype.is_complex:
+            raise ValueError(
+                f"{parameter_name(group, index, k)} has dtype {p.dtype}, which has no momentum in momentum_dtype={dtype}"
+            )
     # Raises for wrong options of a loaded state, and for a tolerance that these dtypes cannot hold.
     for dtype in {torch.float64} | {p.dtype for p in group["params"]}:
         orthogonalise(torch.ones((1, 1, 1), dtype=dtype), how)

@@ -21,6 +21,7 @@ from matsign.optim.groups import (
     check_parameters,
     choice_of,
     layout_of,
+    momentum_dtype_of,
     normalise_group,
     parameter_name,
     unfit_tensor,
@@ -87,6 +88,10 @@ class Muon(torch.optim.Optimizer):
     batch_axes : int, default 0
         The number of leading axes that count matrices: 1 for experts of shape (e, n, m). Of the axes after them the
         first is n and the others together are m, so that a convolution (out, in, k, k) is the matrix (out, in k k).
+    momentum_dtype : torch.dtype or str, optional
+        The dtype in which momenta are kept between steps, as ``torch.bfloat16`` or "bfloat16" for half of the memory. A
+        step is computed in the wider of it and the dtype of the gradient, and the momentum is rounded after that.
+        Default: the dtype of the gradient. Groups under AdamW do not use it.
     algorithm : {"muon", "adamw"}, default "muon"
         The algorithm of groups that do not name one.
 
@@ -161,6 +166,7 @@ class Muon(torch.optim.Optimizer):
         split: int | tuple[int, ...] = 1,
         split_inputs: int | tuple[int, ...] = 1,
         batch_axes: int = 0,
+        momentum_dtype: torch.dtype | str | None = None,
         algorithm: str = "muon",
     ) -> None:
         defaults = {
@@ -175,9 +181,10 @@ class Muon(torch.optim.Optimizer):
             "split": split,
             "split_inputs": split_inputs,
             "batch_axes": batch_axes,
+            "momentum_dtype": momentum_dtype,
             "algorithm": algorithm,
         }
-        super().__init__(params, defaults)
+        super().__init__(params, normalise_group(defaults))
 
     def add_param_group(self, param_group: Group) -> None:
         """Add a group of parameters.
@@ -280,21 +287,31 @@ class Muon(torch.optim.Optimizer):
             return Updates(group, layout, [], [])
         if group.get("maximize"):
             gradients = list(torch._foreach_neg(gradients))
-        momenta, gradients = map(list, zip(*map(self._momentum, params, gradients), strict=True))
+        dtype = momentum_dtype_of(group)
+        both = [self._momentum(p, gradient, dtype) for p, gradient in zip(params, gradients, strict=True)]
+        momenta, gradients = map(list, zip(*both, strict=True))
         torch._foreach_lerp_(momenta, gradients, 1 - mu)
-        return Updates(
-            group, layout, params, torch._foreach_lerp(gradients, momenta, mu) if group["nesterov"] else momenta
-        )
+        along = torch._foreach_lerp(gradients, momenta, mu) if group["nesterov"] else momenta
+        for p, momentum in zip(params, momenta, strict=True):
+            self._keep(p, momentum, dtype)
+        return Updates(group, layout, params, along)
 
-    def _momentum(self, p: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
+    def _momentum(self, p: Tensor, gradient: Tensor, dtype: torch.dtype | None) -> tuple[Tensor, Tensor]:
         """The momentum of a parameter and its gradient, in the wider of their dtypes."""
         state = self.state[p]
         if "momentum_buffer" not in state:
-            state["momentum_buffer"] = torch.zeros_like(gradient, memory_format=torch.preserve_format)
-        if state["momentum_buffer"].dtype != gradient.dtype:
-            wide = torch.promote_types(state["momentum_buffer"].dtype, gradient.dtype)
-            state["momentum_buffer"], gradient = state["momentum_buffer"].to(wide), gradient.to(wide)
-        return state["momentum_buffer"], gradient
+            state["momentum_buffer"] = torch.zeros_like(gradient, dtype=dtype, memory_format=torch.preserve_format)
+        wide = torch.promote_types(state["momentum_buffer"].dtype, gradient.dtype)
+        return state["momentum_buffer"].to(wide), gradient.to(wide)
+
+    def _keep(self, p: Tensor, momentum: Tensor, dtype: torch.dtype | None) -> None:
+        """The momentum of a parameter in its state: in this dtype, or as it is; in the same memory where the dtype stays."""
+        buffer = self.state[p]["momentum_buffer"]
+        if dtype is not None and buffer.dtype == dtype:
+            if buffer is not momentum:
+                buffer.copy_(momentum)
+        else:
+            self.state[p]["momentum_buffer"] = momentum if dtype is None else momentum.to(dtype)
 
     def _adamw(self, group: Group) -> None:
         """A step of ``torch.optim.AdamW``, by torch's function, on state with the same names."""

@@ -9,7 +9,9 @@ from typing import Any, NamedTuple
 import jax  # noqa: TID251
 import jax.numpy as jnp  # noqa: TID251
 
+from matsign._typing import Array
 from matsign.core.options import real_number, short_repr
+from matsign.core.validation import HALVES, KINDS
 from matsign.optim.batching import (
     Layout,
     MsignConfig,
@@ -52,6 +54,7 @@ def scale_by_msign(
     split_inputs: int | tuple[int, ...] = 1,
     batch_axes: int = 0,
     outputs_last: bool = True,
+    momentum_dtype: Any = None,
 ) -> GradientTransformation:
     """Replace updates by the msign of their momentum, with JAX.
 
@@ -90,6 +93,10 @@ def scale_by_msign(
     outputs_last : bool, default True
         Where a kernel has its outputs: on its last axis, as in Flax and Haiku (all other axes together are the inputs),
         or on its first axis, as in Equinox.
+    momentum_dtype : dtype, optional
+        The dtype in which momenta are kept between steps, as `mu_dtype` of optax: ``jnp.bfloat16`` for half of the
+        memory. An update is computed in the wider of it and the dtype of the gradient. Default: the dtype of the
+        parameters.
 
     Returns
     -------
@@ -143,16 +150,24 @@ def scale_by_msign(
     how = msign_config(ns_coefficients, ns_steps, schedule, steps, tol, precision)
     layout = Layout(as_blocks(split), batch_axes, outputs_last, as_blocks(split_inputs))
     check_layout(layout)
+    dtype = _momentum_dtype(momentum_dtype)
 
     def init(params: Tree) -> ScaleByMsignState:
         for path, w in jax.tree_util.tree_flatten_with_path(params)[0]:
-            layout.shapes(jnp.shape(w), f"leaf {jax.tree_util.keystr(path)}")
-        return ScaleByMsignState(jax.tree.map(jnp.zeros_like, params))
+            name = f"leaf {jax.tree_util.keystr(path)}"
+            layout.shapes(jnp.shape(w), name)
+            if dtype is not None and jnp.iscomplexobj(w) != jnp.issubdtype(dtype, jnp.complexfloating):
+                raise ValueError(f"{name} has dtype {jnp.result_type(w)}, which has no momentum in {momentum_dtype=}")
+        return ScaleByMsignState(jax.tree.map(lambda w: jnp.zeros_like(w, dtype=dtype), params))
+
+    def mix(m: Array, g: Array) -> Array:
+        return momentum * jnp.asarray(m, jnp.promote_types(m.dtype, g.dtype)) + (1 - momentum) * g
 
     def update(updates: Tree, state: ScaleByMsignState, params: Tree = None) -> tuple[Tree, ScaleByMsignState]:
-        m = jax.tree.map(lambda m, g: momentum * m + (1 - momentum) * g, state.momentum, updates)
-        u = jax.tree.map(lambda m, g: momentum * m + (1 - momentum) * g, m, updates) if nesterov else m
-        return _signs(u, layout, how, adjust_lr_fn), ScaleByMsignState(m)
+        m = jax.tree.map(mix, state.momentum, updates)
+        u = jax.tree.map(mix, m, updates) if nesterov else m
+        kept = m if dtype is None else jax.tree.map(lambda x: x.astype(dtype), m)
+        return _signs(u, layout, how, adjust_lr_fn), ScaleByMsignState(kept)
 
     return GradientTransformation(init, update)
 
@@ -164,6 +179,19 @@ def _check_momentum(momentum: Any) -> None:
     number = momentum.item() if isinstance(momentum, jax.Array) and momentum.size == 1 else momentum
     if not 0 <= real_number(number) < 1:
         raise ValueError(f"momentum must be in [0, 1), got {short_repr(momentum)}")
+
+
+def _momentum_dtype(given: Any) -> Any:
+    """The dtype that momenta are kept in; None if it is that of the parameters."""
+    if given is None:
+        return None
+    try:
+        dtype = jax.dtypes.canonicalize_dtype(given)
+    except TypeError:
+        dtype = None
+    if dtype is None or dtype.name not in (*KINDS, *HALVES):
+        raise ValueError(f"momentum_dtype must be one of {', '.join((*KINDS, *HALVES))}, got {short_repr(given)}")
+    return dtype
 
 
 def _signs(tree: Tree, layout: Layout, how: MsignConfig, adjustment: str | None) -> Tree:
