@@ -10,6 +10,7 @@
 (True, True)
 """
 
+from matsign import optim as optim  # imports PyTorch and JAX only when one of its names is used
 from matsign.core.certificates import Certificate, certify
 from matsign.core.derivatives import condition, frechet
 from matsign.core.failures import SpectrumError
