@@ -83,7 +83,7 @@ docs: .venv/test
 .venv/lowest .venv/python3.12 .venv/python3.13 .venv/smoke: pyproject.toml constraints-lowest.txt
 	$(PYTHON) -m venv $@
 	$@/bin/python -m pip install -q --upgrade pip
-	$@/bin/python -m pip install -q $(PACKAGES) -e . jax pytest pytest-xdist hypothesis mpmath optax
+	$@/bin/python -m pip install -q $(PACKAGES) -e . jax pytest pytest-xdist hypothesis mpmath python-flint optax
 	@touch $@
 
 clean:

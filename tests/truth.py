@@ -1,15 +1,17 @@
-"""Answers in 80 digits for the exact values of floating-point inputs: slow, for small matrices, by the definitions.
+"""Answers in 80 digits for the exact values of floating-point inputs: for small matrices, by the definitions.
 
 Answers are cached in a process, because the tests need the same ones for every method and library.
+Arrays hold numbers of mpmath. FLINT computes inverses, linear systems and iterations in the same number of digits.
 """
 
 import functools
 
+import flint
 import mpmath as mp
 import numpy as np
 
 mp.mp.dps = 80
-TINY = mp.mpf(10) ** -45
+TINY = 1e-45
 
 
 def exact(x):
@@ -54,48 +56,63 @@ def size(x):
     return mp.sqrt(sum((abs(v) ** 2 for v in x.ravel()), mp.mpf(0)))
 
 
+def _to_flint(*arrays):
+    """Matrices of FLINT with exactly these values, all real or all complex; sets its precision to that of mpmath."""
+    flint.ctx.prec = mp.mp.prec
+    is_complex = any(isinstance(v, mp.mpc) for x in arrays for v in x.ravel())
+    make = flint.acb_mat if is_complex else flint.arb_mat
+    return tuple(make(*x.shape, x.ravel().tolist()) for x in arrays)
+
+
+def _from_flint(x):
+    """The midpoints, as an object array."""
+    number = (lambda v: mp.mpc(mp.mpf(v.real), mp.mpf(v.imag))) if isinstance(x, flint.acb_mat) else mp.mpf
+    out = np.empty(x.nrows() * x.ncols(), object)
+    out[:] = [number(v) for v in x.mid().entries()]
+    return out.reshape(x.nrows(), x.ncols())
+
+
+def _norm(x):
+    """Frobenius norm of a matrix of FLINT."""
+    return sum((abs(v) ** 2 for v in x.entries()), flint.arb()).mid().sqrt()
+
+
 def inverse(a):
-    """Gauss-Jordan elimination with pivoting."""
-    n = len(a)
-    t = np.concatenate([a, eye(n)], axis=1)
-    for k in range(n):
-        pivot = max(range(k, n), key=lambda i: abs(t[i, k]))
-        t[[k, pivot]] = t[[pivot, k]]
-        t[k] = t[k] / t[k, k]
-        for i in range(n):
-            if i != k:
-                t[i] = t[i] - t[i, k] * t[k]
-    return t[:, n:]
+    """Raises ZeroDivisionError if the matrix is singular in this number of digits."""
+    return _from_flint(_to_flint(a)[0].inv()) if len(a) else a
 
 
 @remembered
 def sign(m):
     """mcsgn of a nonsingular matrix, by Newton's iteration."""
-    x = exact(m) if np.asarray(m).dtype != object else m
+    m = exact(m) if np.asarray(m).dtype != object else m
+    if not len(m):
+        return m
+    (x,) = _to_flint(m)
     for _ in range(200):
-        y = inverse(x)
-        mu = mp.sqrt(size(y) / size(x))
-        moved = size(x - y) / size(x)
-        mu = mu if moved > 0.1 else mp.mpf(1)
-        x = (mu * x + y / mu) / 2
+        y = x.inv().mid()
+        moved = float(_norm(x - y) / _norm(x))
+        mu = (_norm(y) / _norm(x)).sqrt() if moved > 0.1 else flint.arb(1)
+        x = ((x * mu + y / mu) / 2).mid()
         if moved < TINY:
-            return x
+            return _from_flint(x)
     raise ArithmeticError("no sign in 200 steps")
 
 
 @remembered
 def root_pair(a):
     """(A^{1/2}, A^{-1/2}) by the product of the eigenvalues' roots: the coupled iteration of Denman and Beavers."""
-    y = exact(a) if np.asarray(a).dtype != object else a
-    z = eye(len(y))
+    a = exact(a) if np.asarray(a).dtype != object else a
+    if not len(a):
+        return a, a.copy()
+    y, z = _to_flint(a, eye(len(a)))
     for _ in range(200):
-        p, q = inverse(z), inverse(y)
-        mu = mp.sqrt(mp.sqrt(size(p) * size(q) / (size(y) * size(z))))
-        moved = size(y - p) / size(y)
-        mu = mu if moved > 0.1 else mp.mpf(1)
-        y, z = (mu * y + p / mu) / 2, (mu * z + q / mu) / 2
+        p, q = z.inv().mid(), y.inv().mid()
+        moved = float(_norm(y - p) / _norm(y))
+        mu = (_norm(p) * _norm(q) / (_norm(y) * _norm(z))).root(4) if moved > 0.1 else flint.arb(1)
+        y, z = ((y * mu + p / mu) / 2).mid(), ((z * mu + q / mu) / 2).mid()
         if moved < TINY:
-            return y, z
+            return _from_flint(y), _from_flint(z)
     raise ArithmeticError("no root in 200 steps")
 
 
@@ -217,7 +234,7 @@ def _solve(k, q, rest):
         return q
     rough, x, last = k.astype(complex), q * 0, mp.inf
     if not np.isfinite(rough).all() or np.linalg.cond(rough) > 1e12:
-        return _gauss(k, q.reshape(-1, 1)).reshape(q.shape)
+        return _directly(k, q)
     while True:
         left = rest(x)
         scale = size(left)
@@ -227,26 +244,16 @@ def _solve(k, q, rest):
         step = exact(step if any(isinstance(v, mp.mpc) for v in left.ravel()) else step.real) * scale
         length = size(step)
         if not length <= last / 2:
-            return _gauss(k, q.reshape(-1, 1)).reshape(q.shape)
+            return _directly(k, q)
         x, last = x + step, length
         if length <= mp.eps ** mp.mpf("0.6") * size(x):
             return x
 
 
-def _gauss(a, b):
-    """By elimination with pivoting, one right-hand side or a few."""
-    n = len(a)
-    t = np.concatenate([a, b], axis=1)
-    for k in range(n):
-        pivot = max(range(k, n), key=lambda i: abs(t[i, k]))
-        t[[k, pivot]] = t[[pivot, k]]
-        for i in range(k + 1, n):
-            if t[i, k] != 0:
-                t[i, k:] = t[i, k:] - t[i, k] / t[k, k] * t[k, k:]
-    x = t[:, n:]
-    for k in reversed(range(n)):
-        x[k] = (x[k] - t[k, k + 1 : n] @ x[k + 1 :] if k + 1 < n else x[k]) / t[k, k]
-    return x
+def _directly(k, q):
+    """By elimination in this number of digits; raises ZeroDivisionError if k is singular in it."""
+    k, right = _to_flint(k, q.reshape(-1, 1))
+    return _from_flint(k.solve(right)).reshape(q.shape)
 
 
 @remembered
