@@ -99,7 +99,7 @@ def test_very_nonnormal_is_an_error_or_right(name, method, rng):
 @pytest.mark.parametrize("name", ["7 x 7", "complex pairs", "nonnormal 1e3", "repeated", "peer's failure", "normal"])
 def test_accuracy_in_single_precision(name, method, eager, rng):
     if (name, method) == ("nonnormal 1e3", "newton"):
-        pytest.skip("its condition number is a million, which leaves inverses in single precision no digit")
+        pytest.skip("its condition number is a million: inverses in single precision have no correct digit")
     make, condition = HARD[name]
     assert_accurate(
         lambda m: eager(mcsgn, m, method=method), truth.sign, PEERS, lambda: (make(rng).astype("float32"),), condition

@@ -153,8 +153,8 @@ def _help(f: Callable[..., Any]) -> str:
 
 def _option_help(f: Callable[..., Any]) -> dict[str, str]:
     """The description of each parameter in the docstring."""
-    found = _PARAMETER.findall(_sections(f).get("Parameters", ""))
-    return {name: escape(" ".join(_plain(meaning).split())) for name, meaning in found}
+    meanings = _PARAMETER.findall(_sections(f).get("Parameters", ""))
+    return {name: escape(" ".join(_plain(meaning).split())) for name, meaning in meanings}
 
 
 def _plain(text: str) -> str:

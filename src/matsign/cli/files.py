@@ -24,17 +24,17 @@ class FileError(Exception):
 def read(spec: str) -> Array:
     """The matrix in ``FILE``, or in ``FILE:NAME`` where the file holds several; sparse matrices become dense."""
     path, name = _split_spec(spec)
-    found, others = _contents(path)
-    if name is None and len(found) == 1 and not any(map(_may_hold_numbers, others.values())):
-        return next(iter(found.values()))
-    listed = ", ".join([*([_list(found)] if found else []), *(f"{n} ({kind})" for n, kind in others.items())])
+    matrices, others = _contents(path)
+    if name is None and len(matrices) == 1 and not any(map(_may_hold_numbers, others.values())):
+        return next(iter(matrices.values()))
+    listed = ", ".join([*([_list(matrices)] if matrices else []), *(f"{n} ({kind})" for n, kind in others.items())])
     if name is None:
         raise FileError(f"{path} holds {listed}; choose one with {path}:NAME")
     if name in others:
         raise FileError(f"{path}: {name} is {others[name]}, not a matrix of numbers")
-    if name not in found:
+    if name not in matrices:
         raise FileError(f"{path} holds no {name!r}, but {listed}")
-    return found[name]
+    return matrices[name]
 
 
 def read_all(path: Path) -> dict[str, Array]:
@@ -57,12 +57,14 @@ def _contents(path: Path) -> tuple[dict[str, Array], dict[str, str]]:
         # The five parsers do not document all that they raise for a malformed file.
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise FileError(f"{path} is not a readable {path.suffix} file: {reason}") from None
-    found = {name: _native(x) for name, x in entries.items() if isinstance(x, np.ndarray) and x.dtype.kind in "biufc"}
-    others = {name: _describe(x) for name, x in entries.items() if name not in found}
-    if not found:
+    matrices = {
+        name: _native(x) for name, x in entries.items() if isinstance(x, np.ndarray) and x.dtype.kind in "biufc"
+    }
+    others = {name: _describe(x) for name, x in entries.items() if name not in matrices}
+    if not matrices:
         listed = ", ".join(f"{name} ({kind})" for name, kind in others.items())
         raise FileError(f"{path} holds no matrix of numbers" + (f", but {listed}" if listed else ""))
-    return found, others
+    return matrices, others
 
 
 def _native(x: Array) -> Array:
@@ -127,8 +129,8 @@ def _lookup(path: Path, table: dict[str, Any], verb: str) -> Callable[..., Any]:
     return table[path.suffix.lower()]
 
 
-def _list(found: Mapping[str, Array]) -> str:
-    return ", ".join(f"{name} ({'×'.join(map(str, x.shape)) or 'a number'})" for name, x in found.items())
+def _list(matrices: Mapping[str, Array]) -> str:
+    return ", ".join(f"{name} ({'×'.join(map(str, x.shape)) or 'a number'})" for name, x in matrices.items())
 
 
 def _read_npy(path: Path) -> dict[str, Any]:
@@ -165,13 +167,13 @@ def _read_mat(path: Path) -> dict[str, Any]:
         content = scipy.io.loadmat(file, spmatrix=False)
         file.seek(0)
         double = {name for name, _, kind in scipy.io.whosmat(file) if kind == "double"}
-    found = {}
+    arrays = {}
     for name, x in content.items():
         if not name.startswith("__"):
             x = x.toarray() if scipy.sparse.issparse(x) else x
             # MATLAB stores whole doubles as small integers to save space.
-            found[name] = x.astype(float) if name in double and x.dtype.kind in "iu" else x
-    return found
+            arrays[name] = x.astype(float) if name in double and x.dtype.kind in "iu" else x
+    return arrays
 
 
 def _read_mtx(path: Path) -> dict[str, Any]:

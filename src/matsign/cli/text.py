@@ -53,11 +53,11 @@ def number(word: str) -> float | complex:
     if _REAL.fullmatch(word):
         return _float(word)
     bare = word[1:-1] if word[:1] == "(" and word[-1:] == ")" else word
-    if found := _COMPLEX.fullmatch(bare):
-        real, _, sign, imaginary = found.groups()
+    if match := _COMPLEX.fullmatch(bare):
+        real, _, sign, imaginary = match.groups()
         return complex(_float(real), _float(sign + imaginary))
-    if found := _IMAGINARY.fullmatch(bare):
-        return complex(0.0, _float(found[1]))
+    if match := _IMAGINARY.fullmatch(bare):
+        return complex(0.0, _float(match[1]))
     raise ValueError(f"{_quote(word)} is not a number")
 
 

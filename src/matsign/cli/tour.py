@@ -66,12 +66,14 @@ def _load(library: str) -> Backend:
 
 
 def _from_file(path: Path) -> Inputs:
-    found = files.read_all(path)
-    missing = [name for name in "ABC" if name not in found]
+    matrices = files.read_all(path)
+    missing = [name for name in "ABC" if name not in matrices]
     if missing:
-        raise FileError(f"{path} holds no {', '.join(missing)}, but {', '.join(found)}; a model is A, B, C")
+        raise FileError(f"{path} holds no {', '.join(missing)}, but {', '.join(matrices)}; a model is A, B, C")
     try:
-        return inputs.from_model(*(np.asarray(found[name], dtype=np.result_type(found[name], float)) for name in "ABC"))
+        return inputs.from_model(
+            *(np.asarray(matrices[name], dtype=np.result_type(matrices[name], float)) for name in "ABC")
+        )
     except ValueError as error:
         raise FileError(f"{path}: {error}") from None
 

@@ -26,10 +26,10 @@ def constant_units(backend: Backend, m: Array) -> BalancedMatrix:
 
 
 def _solve_units(backend: Backend, m: Array) -> Solution:
-    found, like = balance(backend, m), m.real
-    e = 0 * like[:, 0] if found.e is None else found.e
-    reached = m == m if found.reached is None else found.reached
-    return solution(backend, tuple(backend.astype(x, backend.dtype_name(like)) for x in (e, found.k, reached)))
+    balanced, like = balance(backend, m), m.real
+    e = 0 * like[:, 0] if balanced.e is None else balanced.e
+    reached = m == m if balanced.reached is None else balanced.reached
+    return solution(backend, tuple(backend.astype(x, backend.dtype_name(like)) for x in (e, balanced.k, reached)))
 
 
 def _no_derivative(backend: Backend, value: Arrays, arrays: Arrays, tangents: Arrays) -> Arrays:

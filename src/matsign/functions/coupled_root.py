@@ -42,22 +42,22 @@ def coupled_pair(backend: Backend, a: Array, b: Array, *, rtol: float | None, sp
     """
     a, b, ea, eb = normalise_pair(backend, a, b)
     k = (ea - eb) // 2
-    found = newton(backend, AntiDiagonal(a, b))
-    first = solution(backend, found.value, Failure.NOT_CONVERGED, ~has_converged(backend, found), found.steps)
+    iterate = newton(backend, AntiDiagonal(a, b))
+    first = solution(backend, iterate.value, Failure.NOT_CONVERGED, ~has_converged(backend, iterate), iterate.steps)
     rtol = rank_tolerance(backend, a, rtol)
-    sure = found.condition**2 * rtol < 1
+    sure = iterate.condition**2 * rtol < 1
     doubtful = (first.failure > 0) | ~sure | ~(pair_gap(backend, a, b, *first.value) < working_precision(backend, a))
-    found = backend.rare_cond(
+    result = backend.rare_cond(
         doubtful,
         lambda a, b, spread, first: best_of_products(backend, a, b, rtol, spread, first),
         lambda a, b, spread, first: first,
         *(a, b, backend.ones(a) if spread is None else spread, first),
     )
-    c, d = found.value
+    c, d = result.value
     figure = backend.ldexp(
-        found.detail, backend.xp.where(found.failure == int(Failure.UNCLEAR_ZERO), 0 * ea, ea + eb)[:, None]
+        result.detail, backend.xp.where(result.failure == int(Failure.UNCLEAR_ZERO), 0 * ea, ea + eb)[:, None]
     )
-    return found._replace(
+    return result._replace(
         value=(backend.ldexp(c, broadcast_scalar(k)), backend.ldexp(d, broadcast_scalar(-k))), detail=figure
     )
 
@@ -106,9 +106,9 @@ def best_of_products(backend: Backend, a: Array, b: Array, rtol: float, spread: 
         better = ok & (4 * error < least) & (pair_gap(backend, a, b, c, d) < math.sqrt(backend.eps(a)))
         best = backend.masked_select(better, root, best)
         least = xp.where(better, error, least)
-    lost = (best.failure == 0) & ~xp.isfinite(least)
-    lost = lost | (best.failure == int(Failure.NOT_CONVERGED))
-    return best._replace(failure=Failure.LOST_PRODUCT.where(backend, lost, best.failure))
+    failed = (best.failure == 0) & ~xp.isfinite(least)
+    failed = failed | (best.failure == int(Failure.NOT_CONVERGED))
+    return best._replace(failure=Failure.LOST_PRODUCT.where(backend, failed, best.failure))
 
 
 def _is_regular(backend: Backend, a: Array, rtol: float | Array) -> Array:
@@ -143,9 +143,9 @@ def both_probes(backend: Backend, a: Array, b: Array) -> tuple[Array, Array]:
 
 
 def _coupled_in_range(backend: Backend, a: Array, b: Array, **options: Any) -> Solution:
-    found = coupled_pair(backend, a, b, **options)
-    c, d = found.value
-    return found._replace(failure=overflow_failure(backend, c, overflow_failure(backend, d, found.failure)))
+    result = coupled_pair(backend, a, b, **options)
+    c, d = result.value
+    return result._replace(failure=overflow_failure(backend, c, overflow_failure(backend, d, result.failure)))
 
 
 def _coupled_residual(

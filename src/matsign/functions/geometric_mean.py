@@ -56,19 +56,19 @@ def _mean(backend: Backend, a: Array, b: Array, *, rtol: float | None) -> Soluti
         # With I for members that are not Hermitian, as `eigh` does not apply to them.
         one = eye(backend, a) + 0 * a
         x, y = (backend.xp.where(broadcast_scalar(hermitian_pair), hermitian(m), one) for m in (a, b))
-        found, semidefinite = _semidefinite(backend, x, y, zero)
+        result, semidefinite = _semidefinite(backend, x, y, zero)
         return backend.masked_cond(
             hermitian_pair & semidefinite,
-            lambda a, b, found: found,
-            lambda a, b, found: _by_blocks(backend, a, b, zero),
-            *(a, b, found),
+            lambda a, b, result: result,
+            lambda a, b, result: _by_blocks(backend, a, b, zero),
+            *(a, b, result),
         )
 
-    found = backend.rare_cond(~definite, not_definite, by_cholesky, a, b, k, low, swap, hermitian_pair)
-    units = backend.xp.where(found.failure == int(Failure.NOT_DEFINITE), ea - eb, 0 * ea)
-    return found._replace(
-        value=(backend.ldexp(found.value[0], broadcast_scalar((ea + eb) // 2)),),
-        detail=backend.ldexp(found.detail, units[:, None]),
+    result = backend.rare_cond(~definite, not_definite, by_cholesky, a, b, k, low, swap, hermitian_pair)
+    units = backend.xp.where(result.failure == int(Failure.NOT_DEFINITE), ea - eb, 0 * ea)
+    return result._replace(
+        value=(backend.ldexp(result.value[0], broadcast_scalar((ea + eb) // 2)),),
+        detail=backend.ldexp(result.detail, units[:, None]),
     )
 
 
@@ -128,10 +128,10 @@ def _semidefinite(backend: Backend, a: Array, b: Array, rtol: float) -> tuple[So
     # Rounding turns a range by eps over its smallest nonzero eigenvalue.
     angle = 10 * a.shape[-1] * backend.eps(a) * (1 + 1 / xp.minimum(first.least, second.least))
     value = _between(backend, first.factor, first.inverse @ second.factor)
-    found = solution(
+    result = solution(
         backend, (value,), Failure.RANGES_DIFFER, ~(share <= xp.maximum(angle, rtol * backend.ones(a))), detail=share
     )
-    return found, f.semidefinite & g.semidefinite
+    return result, f.semidefinite & g.semidefinite
 
 
 def _by_blocks(backend: Backend, a: Array, b: Array, rtol: float) -> Solution:
@@ -150,8 +150,8 @@ def _by_blocks(backend: Backend, a: Array, b: Array, rtol: float) -> Solution:
     failure = Failure.BOTH_SINGULAR.where(backend, singular, failure)
     # The eigenvalue of inv(b) a, which is the inverse of that of inv(a) b.
     size = safe_divisor(backend, xp.sum(root.detail**2, axis=-1))[:, None]
-    flipped = xp.concat([root.detail[:, :1], -root.detail[:, 1:]], axis=-1) / size
-    detail = xp.where((swap & negative)[:, None], flipped, root.detail)
+    inverse_eigenvalue = xp.concat([root.detail[:, :1], -root.detail[:, 1:]], axis=-1) / size
+    detail = xp.where((swap & negative)[:, None], inverse_eigenvalue, root.detail)
     return root._replace(value=root.value[:1], failure=failure, detail=detail)
 
 

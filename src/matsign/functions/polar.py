@@ -205,10 +205,10 @@ MSIGN = public_function(
 
 def _polar(backend: Backend, m: Array, **options: Any) -> Solution:
     scaled, e = scale_to_unit(backend, m)
-    found = orthogonalise(backend, m, **options) if has_fixed_steps(**options) else at_size(backend, scaled, **options)
-    (u,) = found.value
+    result = orthogonalise(backend, m, **options) if has_fixed_steps(**options) else at_size(backend, scaled, **options)
+    (u,) = result.value
     h = backend.exact_ldexp(hermitian(adjoint(u) @ scaled), broadcast_scalar(e))
-    return found._replace(value=(u, h), failure=overflow_failure(backend, h, found.failure))
+    return result._replace(value=(u, h), failure=overflow_failure(backend, h, result.failure))
 
 
 def polar(

@@ -35,8 +35,8 @@ def _correction(backend: Backend, u: Array, h: Array, dm: Array) -> tuple[Array,
     outside, skew = parts_of_derivative(backend, u, q, (vectors / positive[:, None, :]) @ adjoint(vectors), dm)
     omega = (adjoint(vectors) @ skew @ vectors) / (positive[:, :, None] + positive[:, None, :])
     # Where an eigenvalue of H is below rounding, U times its eigenvector is arbitrary: an error of 1.
-    lost = backend.astype(values < 4 * backend.eps(h) * values[:, -1:], backend.dtype_name(values))
-    return values, outside + u @ ((vectors @ omega + vectors * lost[:, None, :]) @ adjoint(vectors))
+    arbitrary = backend.astype(values < 4 * backend.eps(h) * values[:, -1:], backend.dtype_name(values))
+    return values, outside + u @ ((vectors @ omega + vectors * arbitrary[:, None, :]) @ adjoint(vectors))
 
 
 def msign_residual(backend: Backend, value: tuple[Array], m: Array) -> Residual:
@@ -44,8 +44,8 @@ def msign_residual(backend: Backend, value: tuple[Array], m: Array) -> Residual:
     (u,) = value
     m, _ = scale_to_unit(backend, m)
     if m.shape[-2] < m.shape[-1]:
-        found = msign_residual(backend, (adjoint(u),), adjoint(m))
-        return found._replace(correction=(adjoint(found.correction[0]),))
+        result = msign_residual(backend, (adjoint(u),), adjoint(m))
+        return result._replace(correction=(adjoint(result.correction[0]),))
     h = hermitian(adjoint(u) @ m)
     backward, gap = _gap(backend, m, u @ h)
     isometry, defect = _gap(backend, u, u @ (adjoint(u) @ u))
@@ -94,8 +94,8 @@ def polar_residual(backend: Backend, value: tuple[Array, Array], m: Array) -> Re
     """As for msign, and ‖M - U H‖ with the given H; dH is the Hermitian part of dUᴴ M + Uᴴ (M + gap), less H."""
     u, h = value
     m, h, e = scale_to_unit(backend, m, h)
-    found = msign_residual(backend, (u,), m)
-    (du,) = found.correction
+    result = msign_residual(backend, (u,), m)
+    (du,) = result.correction
     backward, gap = _gap(backend, m, u @ h)
     dh = hermitian(adjoint(du) @ m + adjoint(u) @ (m + gap)) - h
-    return Residual(backend.xp.maximum(found.backward, backward), (du, backend.ldexp(dh, broadcast_scalar(e))))
+    return Residual(backend.xp.maximum(result.backward, backward), (du, backend.ldexp(dh, broadcast_scalar(e))))

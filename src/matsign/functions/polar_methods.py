@@ -55,9 +55,9 @@ def orthogonalise(
     """msign of a stack, tall or wide."""
     if has_fixed_steps(tol=tol, method=method, schedule=schedule, steps=steps):
         if precision == "half" and (schedule is not None or steps is not None):
-            found = _in_half(backend, m, tol, schedule, steps)
-            if found is not None:
-                return found
+            result = _in_half(backend, m, tol, schedule, steps)
+            if result is not None:
+                return result
         plans = select_schedules(backend, m, tol, rank_tolerance(backend, m, rtol), schedule, steps)
         return _in_steps(backend, m, plans, tol or 0.1, bounded=schedule is None)
     m, _ = scale_to_unit(backend, m)  # LAPACK scales internally, but cannot return singular values that overflow
@@ -72,8 +72,8 @@ def at_size(backend: Backend, m: Array, tol: float | None, rtol: float | None, m
     if method == "svd":
         return solution(backend, (_svd(backend, m, rtol),))
     if m.shape[-2] < m.shape[-1]:
-        found = _tall(backend, adjoint(m), tol, rtol, method)
-        return found._replace(value=(adjoint(found.value[0]),))
+        result = _tall(backend, adjoint(m), tol, rtol, method)
+        return result._replace(value=(adjoint(result.value[0]),))
     return _tall(backend, m, tol, rtol, method)
 
 
@@ -143,14 +143,16 @@ def _newton(backend: Backend, m: Array, rtol: float) -> Solution:
     q, r = backend.xp.linalg.qr(m)
     condition = backend.norm(r) * backend.norm(backend.inv(r))
 
-    def iterate(q: Array, r: Array, m: Array) -> Solution:
-        found = newton(backend, Dilation(r))
-        return solution(backend, (q @ found.value.c,), Failure.NOT_CONVERGED, ~(found.defect < NEAR_SIGN), found.steps)
+    def by_newton(q: Array, r: Array, m: Array) -> Solution:
+        iterate = newton(backend, Dilation(r))
+        return solution(
+            backend, (q @ iterate.value.c,), Failure.NOT_CONVERGED, ~(iterate.defect < NEAR_SIGN), iterate.steps
+        )
 
-    def direct(q: Array, r: Array, m: Array) -> Solution:
+    def by_svd(q: Array, r: Array, m: Array) -> Solution:
         return solution(backend, (_svd(backend, m, rtol),))
 
-    return backend.rare_cond(~(condition * rtol < 1), direct, iterate, q, r, m)
+    return backend.rare_cond(~(condition * rtol < 1), by_svd, by_newton, q, r, m)
 
 
 def _polynomial(backend: Backend, m: Array, tol: float, rtol: float) -> Solution:
@@ -163,11 +165,11 @@ def _polynomial(backend: Backend, m: Array, tol: float, rtol: float) -> Solution
         (u,) = run_schedule(backend, x, schedule)
         # A singular value below the interval of the schedule ends between 0 and 1.
         defect = backend.norm(u - u @ (adjoint(u) @ u)) / safe_divisor(backend, backend.norm(u))
-        lost = ~(defect < 4 * tol + 1e3 * eps)
-        return solution(backend, (u,), Failure.NOT_CONVERGED, lost, len(schedule) * backend.ones(m))
+        failed = ~(defect < 4 * tol + 1e3 * eps)
+        return solution(backend, (u,), Failure.NOT_CONVERGED, failed, len(schedule) * backend.ones(m))
     schedule = lifting(lower, eps, _OVERSHOOT, terms=max(m.shape[-2:]))
-    found = purify(backend, run_schedule(backend, x, schedule), len(schedule) * backend.ones(m))
-    return solution(backend, tuple(found.value), Failure.NOT_CONVERGED, ~(found.defect < NEAR_SIGN), found.steps)
+    iterate = purify(backend, run_schedule(backend, x, schedule), len(schedule) * backend.ones(m))
+    return solution(backend, tuple(iterate.value), Failure.NOT_CONVERGED, ~(iterate.defect < NEAR_SIGN), iterate.steps)
 
 
 def has_fixed_steps(
@@ -205,8 +207,8 @@ def _in_half(backend: Backend, m: Array, tol: float | None, schedule: Schedule, 
     plan = half_precision_schedule(schedule, steps, tol, backend.eps(x), rounding(backend, x))
     if plan is None:
         return None
-    found = _in_steps(backend, x, ((0.0, plan),), tol or 0.1, bounded=schedule is None)
-    return found._replace(value=(backend.astype(found.value[0], backend.dtype_name(m)),))
+    result = _in_steps(backend, x, ((0.0, plan),), tol or 0.1, bounded=schedule is None)
+    return result._replace(value=(backend.astype(result.value[0], backend.dtype_name(m)),))
 
 
 def spectral_scale(backend: Backend, m: Array) -> Array:

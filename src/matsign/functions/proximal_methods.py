@@ -39,12 +39,12 @@ def solve_clip(
             raise ValueError(f"mclip: lower must be at most upper, got lower={lower:g}, upper={upper:g}")
         return _clip_between(backend, m, lower, upper, rtol, method)
     low, high = threshold_stack(backend, m, lower), threshold_stack(backend, m, upper)
-    sound = (low >= 0) & (low <= high)
+    valid = (low >= 0) & (low <= high)
     # NaN makes both comparisons false; the first wrong threshold is the one to report.
     wrong = backend.xp.where((low >= 0) & ((low <= high) | backend.xp.isnan(high)), high, low)
-    lower = lower if isinstance(lower, float) else backend.xp.where(sound, low, 0 * backend.ones(m))
-    high = backend.xp.where(sound, high, backend.xp.maximum(backend.ones(m), threshold_stack(backend, m, lower)))
-    return _with_threshold_failures(backend, _clip_between(backend, m, lower, high, rtol, method), sound, wrong)
+    lower = lower if isinstance(lower, float) else backend.xp.where(valid, low, 0 * backend.ones(m))
+    high = backend.xp.where(valid, high, backend.xp.maximum(backend.ones(m), threshold_stack(backend, m, lower)))
+    return _with_threshold_failures(backend, _clip_between(backend, m, lower, high, rtol, method), valid, wrong)
 
 
 def _clip_between(
@@ -62,8 +62,8 @@ def _clip_between(
                 upper,
             ),
         )
-    found = clipped_parts(backend, m, lower, upper, rtol)
-    return found._replace(value=found.value[:1])
+    result = clipped_parts(backend, m, lower, upper, rtol)
+    return result._replace(value=result.value[:1])
 
 
 def value_clipper(backend: Backend, rtol: float, rounding: float) -> Change:
@@ -100,9 +100,9 @@ def clipped_parts(backend: Backend, m: Array, lower: Threshold, upper: Threshold
 def solve_soft(backend: Backend, m: Array, *, t: Threshold, method: str) -> Solution:
     if isinstance(t, float):
         return soft_at(backend, m, t, method)
-    sound = t >= 0
+    valid = t >= 0
     return _with_threshold_failures(
-        backend, soft_at(backend, m, backend.xp.where(sound, t, 0 * backend.ones(m)), method), sound, t
+        backend, soft_at(backend, m, backend.xp.where(valid, t, 0 * backend.ones(m)), method), valid, t
     )
 
 
@@ -117,10 +117,10 @@ def threshold_stack(backend: Backend, m: Array, threshold: Threshold) -> Array:
     return threshold * backend.ones(m) if isinstance(threshold, float) else threshold
 
 
-def _with_threshold_failures(backend: Backend, found: Solution, sound: Array, wrong: Array) -> Solution:
+def _with_threshold_failures(backend: Backend, result: Solution, valid: Array, wrong: Array) -> Solution:
     """The solution, with a failure where the thresholds are invalid."""
-    marked = solution(backend, found.value, Failure.THRESHOLDS, ~sound, found.iterations, wrong)
-    return marked._replace(failure=backend.xp.where(sound, found.failure, marked.failure))
+    invalid = solution(backend, result.value, Failure.THRESHOLDS, ~valid, result.iterations, wrong)
+    return invalid._replace(failure=backend.xp.where(valid, result.failure, invalid.failure))
 
 
 def takes_svd(backend: Backend, m: Array, method: str) -> bool:
@@ -141,8 +141,8 @@ def rebuild(backend: Backend, m: Array, changes: tuple[Change, ...], *thresholds
         for t in thresholds
     ]
     values = backend.ldexp(values, (e - over)[:, None])
-    found = (backend.ldexp((u * f(values, *near)[:, None, :]) @ vh, broadcast_scalar(over)) for f in changes)
-    return tuple(backend.astype(x, kind) for x in found)
+    results = (backend.ldexp((u * f(values, *near)[:, None, :]) @ vh, broadcast_scalar(over)) for f in changes)
+    return tuple(backend.astype(x, kind) for x in results)
 
 
 def excess(backend: Backend, m: Array, e: Array) -> Array:
@@ -153,24 +153,24 @@ def excess(backend: Backend, m: Array, e: Array) -> Array:
 def _on_short_side(backend: Backend, m: Array, f: Any) -> Solution:
     if m.shape[-2] >= m.shape[-1]:
         return f(m)
-    found: Solution = f(adjoint(m))
-    turned = [adjoint(x) for x in found.value]
-    return found._replace(value=ClippedParts(*turned) if isinstance(found.value, ClippedParts) else tuple(turned))
+    result: Solution = f(adjoint(m))
+    parts = [adjoint(x) for x in result.value]
+    return result._replace(value=ClippedParts(*parts) if isinstance(result.value, ClippedParts) else tuple(parts))
 
 
 def resolved_sign(backend: Backend, h: Array) -> Array:
     """The sign of a Hermitian matrix by products alone, resolved as far as rounding allows."""
-    found: Solution = backend.shared_function(
+    result: Solution = backend.shared_function(
         orthogonalise, backend, h, tol=None, rtol=backend.eps(h), method="polynomial"
     )
-    return hermitian(found.value[0])
+    return hermitian(result.value[0])
 
 
 def polar_factors(backend: Backend, m: Array, rtol: float) -> tuple[Solution, Array, Array]:
     """The solution with O, H, and a bound on the largest eigenvalue of H."""
-    found: Solution = backend.shared_function(orthogonalise, backend, m, tol=None, rtol=rtol, method="polynomial")
-    h = hermitian(adjoint(found.value[0]) @ m)
-    return found, h, eigenvalue_bound(backend, h)
+    result: Solution = backend.shared_function(orthogonalise, backend, m, tol=None, rtol=rtol, method="polynomial")
+    h = hermitian(adjoint(result.value[0]) @ m)
+    return result, h, eigenvalue_bound(backend, h)
 
 
 def eigenvalue_bound(backend: Backend, h: Array) -> Array:
@@ -197,16 +197,16 @@ def _clip_by_signs(backend: Backend, m: Array, lower: Threshold, upper: Threshol
     """The `ClippedParts`, for a `lower` that is the float 0 or positive in every member."""
     lifts, upper = not isinstance(lower, float) or lower > 0, threshold_stack(backend, m, upper)
     m, e = scale_to_unit(backend, m)
-    found, h, top = polar_factors(backend, m, rtol if lifts else backend.eps(m))
-    (o,), unit = found.value, eye(backend, h)
+    result, h, top = polar_factors(backend, m, rtol if lifts else backend.eps(m))
+    (o,), unit = result.value, eye(backend, h)
     bound = scaled_threshold(backend, upper, e, top)
     high = broadcast_scalar(bound) * unit
     below, above = spectral_projectors(backend, h - high)
     over = backend.xp.where(broadcast_scalar(bound < top), above @ (h - high) @ above, backend.xp.zeros_like(h))
     kept = high + below @ (h - high) @ below
     # The squared error of R is eps² of the largest σ: too much only where the threshold is below eps times that.
-    lost = broadcast_scalar((bound < backend.eps(m) * top) & (top > 0))
-    capped = broadcast_scalar(backend.xp.minimum(upper, _largest_number(backend, m))) * o
+    below_rounding = broadcast_scalar((bound < backend.eps(m) * top) & (top > 0))
+    at_upper = broadcast_scalar(backend.xp.minimum(upper, _largest_number(backend, m))) * o
     x, within = o @ kept, m
     if lifts:
         lower = threshold_stack(backend, m, lower)
@@ -216,7 +216,7 @@ def _clip_by_signs(backend: Backend, m: Array, lower: Threshold, upper: Threshol
     x, within, over = (backend.ldexp(y, broadcast_scalar(e)) for y in (x, within, o @ over))
     if lifts:
         x = x + broadcast_scalar(lower) * o
-    return found._replace(value=ClippedParts(backend.xp.where(lost, capped, x), o, within, over))
+    return result._replace(value=ClippedParts(backend.xp.where(below_rounding, at_upper, x), o, within, over))
 
 
 def spectral_projectors(backend: Backend, h: Array) -> tuple[Array, Array]:
@@ -231,12 +231,12 @@ def _largest_number(backend: Backend, m: Array) -> Array:
 
 def _soft_by_signs(backend: Backend, m: Array, t: Array) -> Solution:
     m, e = scale_to_unit(backend, m)
-    found, h, top = polar_factors(backend, m, backend.eps(m))
+    result, h, top = polar_factors(backend, m, backend.eps(m))
     bound = scaled_threshold(backend, t, e, top)
     gap = h - broadcast_scalar(bound) * eye(backend, h)
     _, above = spectral_projectors(backend, gap)
-    x = backend.ldexp(found.value[0] @ above @ gap @ above, broadcast_scalar(e))
-    return found._replace(value=(backend.xp.where(broadcast_scalar(bound < top), x, backend.xp.zeros_like(x)),))
+    x = backend.ldexp(result.value[0] @ above @ gap @ above, broadcast_scalar(e))
+    return result._replace(value=(backend.xp.where(broadcast_scalar(bound < top), x, backend.xp.zeros_like(x)),))
 
 
 def sign_in_rule(backend: Backend, h: Array) -> Array:

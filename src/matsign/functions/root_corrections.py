@@ -53,10 +53,12 @@ def regular_root(backend: Backend, x: Array, rtol: float) -> RegularRoot:
         coupling = z @ zero.across
         projector, z = zero.projector - coupling, z + z @ coupling
         # Rounding of x moves its zero eigenvalues by that times the norm of their projector.
-        blur = x.shape[-1] * backend.eps(x) * backend.norm(x) * backend.norm(projector) * backend.norm(z)
-        found = RegularRoot(x - x @ projector + root * projector, projector, z, blur == blur)
-        kept = RegularRoot(x, 0 * x, backend.xp.where(backend.xp.isfinite(inverse), inverse, 0 * inverse), blur < 0)
-        return backend.masked_select((blur < 0.1) & ~zero.defective, found, kept)
+        perturbation = x.shape[-1] * backend.eps(x) * backend.norm(x) * backend.norm(projector) * backend.norm(z)
+        deflated = RegularRoot(x - x @ projector + root * projector, projector, z, perturbation == perturbation)
+        kept = RegularRoot(
+            x, 0 * x, backend.xp.where(backend.xp.isfinite(inverse), inverse, 0 * inverse), perturbation < 0
+        )
+        return backend.masked_select((perturbation < 0.1) & ~zero.defective, deflated, kept)
 
     return backend.masked_cond(
         regular, lambda x, y: RegularRoot(x, 0 * x, y, backend.norm(x) < 0), split_root, x, inverse
@@ -90,12 +92,12 @@ def correct(backend: Backend, a: RegularRoot, b: RegularRoot, rights: Array) -> 
 
 
 def _solutions(backend: Backend, a: Array, b: Array, rights: Array) -> Array:
-    found = two_sided_sylvester(backend, a, b, rights, 20)
+    smith_sum = two_sided_sylvester(backend, a, b, rights, 20)
     return backend.masked_cond(
-        found.converged,
+        smith_sum.converged,
         lambda a, b, rights, x: x,
         lambda a, b, rights, x: _by_schur_or_newton(backend, a, b, rights),
-        *(a, b, rights, found.x),
+        *(a, b, rights, smith_sum.x),
     )
 
 
@@ -104,5 +106,5 @@ def _by_schur_or_newton(backend: Backend, a: Array, b: Array, rights: Array) -> 
     if max(n, m) <= LAPACK_SIZE and backend.on_cpu(a) and not backend.is_traced(a):
         return backend.host_callback(schur_functions.right_sides, rights, a, b, rights)
     wide = backend.xp.permute_dims(rights, (0, 2, 1, 3)).reshape((len(rights), n, k * m))
-    found = newton(backend, Triangular(-a, wide, b)).value.c / 2
-    return backend.xp.permute_dims(found.reshape((len(rights), n, k, m)), (0, 2, 1, 3))
+    y = newton(backend, Triangular(-a, wide, b)).value.c / 2
+    return backend.xp.permute_dims(y.reshape((len(rights), n, k, m)), (0, 2, 1, 3))

@@ -50,13 +50,13 @@ def sign(
     """
     solve = sign_by_eigh if method == "eigh" else _sign_in_units
     units = units_for_method(backend, m, method)
-    found = solve(backend, units.matrix, accuracy(backend, m, tol), rtol, method)
-    (value,), degree = found.value, 0
+    result = solve(backend, units.matrix, accuracy(backend, m, tol), rtol, method)
+    (value,), degree = result.value, 0
     if of is not None:
         value, degree = of.product(units.matrix, value), of.degree
     value = units.mask_unreachable(backend, units.outward(backend, value, degree, exact=True))
     # A value that is finite in balanced units may overflow in the caller's.
-    return found._replace(value=(value,), failure=overflow_failure(backend, value, found.failure))
+    return result._replace(value=(value,), failure=overflow_failure(backend, value, result.failure))
 
 
 class FromSign(NamedTuple):
@@ -98,15 +98,15 @@ def _is_singular_to_rounding(backend: Backend, m: Array, rtol: float | None) -> 
     return values[:, -1] <= least * values[:, 0]
 
 
-def _one_sided(backend: Backend, found: Solution) -> Solution:
+def _one_sided(backend: Backend, result: Solution) -> Solution:
     """I or -I without rounding errors, where the trace shows that all eigenvalues lie in one half plane."""
-    (s,) = found.value
+    (s,) = result.value
     n = s.shape[-1]
     count = broadcast_scalar(backend.trace(s).real)
     if not backend.is_traced(s) and not (abs(count) > n - 0.5).any():
-        return found
+        return result
     s = backend.xp.where(count > n - 0.5, eye(backend, s), backend.xp.where(count < 0.5 - n, -eye(backend, s), s))
-    return found._replace(value=(s,))
+    return result._replace(value=(s,))
 
 
 def sign_by_eigh(backend: Backend, m: Array, tol: float, rtol: float | None, method: str) -> Solution:
@@ -115,8 +115,8 @@ def sign_by_eigh(backend: Backend, m: Array, tol: float, rtol: float | None, met
     keep = backend.xp.abs(values) > rank_tolerance(backend, m, rtol) * top
     signs = backend.xp.sign(values) * backend.xp.astype(keep, values.dtype)
     value = hermitian((vectors * signs[:, None, :]) @ adjoint(vectors))
-    found = solution(backend, (value,), Failure.NOT_HERMITIAN, ~is_nearly_hermitian(backend, m))
-    return _one_sided(backend, found)
+    result = solution(backend, (value,), Failure.NOT_HERMITIAN, ~is_nearly_hermitian(backend, m))
+    return _one_sided(backend, result)
 
 
 def _general(backend: Backend, m: Array, tol: float, rtol: float | None, method: str) -> Solution:
@@ -125,28 +125,28 @@ def _general(backend: Backend, m: Array, tol: float, rtol: float | None, method:
     if method == "auto":
         few = n <= LAPACK_SIZE and n * len(m) <= 96 and backend.on_cpu(m) and not backend.is_traced(m)
         method = "schur" if few else "guarded newton"
-    found, condition = sign_of_regular(backend, m, tol, method)
+    result, condition = sign_of_regular(backend, m, tol, method)
     smallest = rank_tolerance(backend, m, rtol)
 
     def sign_of_deflation(m: Array, *_: Array) -> Solution:
         zero = deflate(backend, m, smallest)
-        found, _ = sign_of_regular(backend, zero.matrix, tol, method)
+        result, _ = sign_of_regular(backend, zero.matrix, tol, method)
         if method in ("newton", "polynomial"):
-            found = _confirm(backend, zero.matrix, found)
+            result = _confirm(backend, zero.matrix, result)
         # A Jordan chain that exists only up to rounding may as well be small eigenvalues; only a given `rtol` decides.
         clear = zero.sound & (zero.null | ~zero.defective) if rtol is None else zero.sound
-        unclear = ~clear & (found.failure != int(Failure.AXIS))
-        failure = Failure.UNDECIDED_ZERO.where(backend, unclear, found.failure)
-        value = found.value[0] - zero.projector
+        unclear = ~clear & (result.failure != int(Failure.AXIS))
+        failure = Failure.UNDECIDED_ZERO.where(backend, unclear, result.failure)
+        value = result.value[0] - zero.projector
         nilpotent = broadcast_scalar(backend.trace(zero.projector).real > n - 0.5)
-        return found._replace(value=(backend.xp.where(nilpotent, 0 * value, value),), failure=failure)
+        return result._replace(value=(backend.xp.where(nilpotent, 0 * value, value),), failure=failure)
 
     def keep(m: Array, s: Array, *rest: Array) -> Solution:
         return Solution((s,), *rest)
 
     # Singular up to rounding, or up to `rtol` if that is larger.
     limit = max(smallest, n * backend.eps(m))
-    return backend.rare_cond(~(condition * limit < MARGIN), sign_of_deflation, keep, m, *found.value, *found[1:])
+    return backend.rare_cond(~(condition * limit < MARGIN), sign_of_deflation, keep, m, *result.value, *result[1:])
 
 
 def sign_of_regular(backend: Backend, m: Array, tol: float, method: str) -> tuple[Solution, Array]:
@@ -155,37 +155,37 @@ def sign_of_regular(backend: Backend, m: Array, tol: float, method: str) -> tupl
     if method == "schur":
         return sign_by_schur(backend, m), backend.norm(m) * backend.norm(backend.inv(m))
     if method == "polynomial":
-        found = sign_by_products(backend, x, tol)
-        lost = ~(found.defect < NEAR_SIGN)
-        return solution(backend, found.value, Failure.NOT_REAL, lost, found.steps), backend.norm(m) * backend.norm(
-            backend.inv(m)
-        )
-    found = newton(backend, x)
-    s = found.value.m
+        iterate = sign_by_products(backend, x, tol)
+        failed = ~(iterate.defect < NEAR_SIGN)
+        return solution(backend, iterate.value, Failure.NOT_REAL, failed, iterate.steps), backend.norm(
+            m
+        ) * backend.norm(backend.inv(m))
+    iterate = newton(backend, x)
+    s = iterate.value.m
     gap = backend.norm(m @ s - s @ m) / (backend.norm(m) * backend.norm(s))
-    slow = ~has_converged(backend, found)
+    slow = ~has_converged(backend, iterate)
     if method == "newton":
         # An exact eigenvalue on the axis is moved off it by rounding, and the iteration then converges to noise.
         checked = backend.rare_cond(
             slow,
             lambda m, s, k: _confirm(backend, m, solution(backend, (s,), iterations=k)),
             lambda m, s, k: solution(backend, (s,), iterations=k),
-            *(m, s, found.steps),
+            *(m, s, iterate.steps),
         )
         # A sign has an integer trace and commutes with m; a result destroyed by rounding fails one of these tests.
         count = backend.trace(s).real
-        lost = ~(gap < backend.eps(m) ** 0.25) | ~(backend.xp.abs(count - backend.xp.round(count)) < 0.1)
-        failure = Failure.NOT_CONVERGED.where(backend, lost & (checked.failure == 0), checked.failure)
-        return checked._replace(failure=failure), found.condition
+        failed = ~(gap < backend.eps(m) ** 0.25) | ~(backend.xp.abs(count - backend.xp.round(count)) < 0.1)
+        failure = Failure.NOT_CONVERGED.where(backend, failed & (checked.failure == 0), checked.failure)
+        return checked._replace(failure=failure), iterate.condition
     # The commutator is the backward error; where rounding made it large, Schur vectors are more accurate.
     doubtful = slow | ~(gap < working_precision(backend, m))
     checked = backend.rare_cond(
         doubtful,
         lambda m, s, k: sign_by_schur(backend, m),
         lambda m, s, k: solution(backend, (s,), iterations=k),
-        *(m, s, found.steps),
+        *(m, s, iterate.steps),
     )
-    return checked, found.condition
+    return checked, iterate.condition
 
 
 def sign_by_schur(backend: Backend, m: Array) -> Solution:
@@ -194,17 +194,17 @@ def sign_by_schur(backend: Backend, m: Array) -> Solution:
     return solution(backend, (value,))._replace(failure=failure)
 
 
-def _confirm(backend: Backend, m: Array, found: Solution) -> Solution:
+def _confirm(backend: Backend, m: Array, result: Solution) -> Solution:
     """The result of an iteration that rounding may have decided, if Schur vectors agree; these also detect an axis eigenvalue.
 
     No residual does: I satisfies all equations of the sign, and is wrong if an eigenvalue lies in the left half plane.
     """
     if backend.unrolls_loops(m):
-        return found
-    (s,), other = found.value, sign_by_schur(backend, m)
+        return result
+    (s,), other = result.value, sign_by_schur(backend, m)
     same = backend.norm(s - other.value[0]) < 0.1 * backend.norm(other.value[0])
-    lost = backend.xp.where(same, found.failure, int(Failure.NOT_CONVERGED) + 0 * found.failure)
-    return found._replace(failure=backend.xp.where(other.failure != 0, other.failure, lost))
+    failure = backend.xp.where(same, result.failure, int(Failure.NOT_CONVERGED) + 0 * result.failure)
+    return result._replace(failure=backend.xp.where(other.failure != 0, other.failure, failure))
 
 
 # Lower bounds on the smallest eigenvalue relative to √tr(M²). A schedule for a bound smaller than necessary is longer, and its

@@ -57,24 +57,26 @@ def root_pair(
         return backend.masked_cond(is_hermitian(a), by_eigh, by_iteration, *arrays)
     if method != "eigh":
         return by_iteration(*arrays)
-    found = by_eigh(*arrays)
-    other = int(Failure.NOT_HERMITIAN) + 0 * found.failure
-    return found._replace(failure=backend.xp.where(is_nearly_hermitian(backend, a), found.failure, other))
+    result = by_eigh(*arrays)
+    other = int(Failure.NOT_HERMITIAN) + 0 * result.failure
+    return result._replace(failure=backend.xp.where(is_nearly_hermitian(backend, a), result.failure, other))
 
 
 def state_shift(e: Array | None) -> Array | None:
     return None if e is None else e[..., :, None] - e[..., None, :]
 
 
-def _in_callers_units(backend: Backend, found: Solution, half: Array, shift: Array | None, inverse: bool) -> Solution:
+def _in_callers_units(backend: Backend, result: Solution, half: Array, shift: Array | None, inverse: bool) -> Solution:
     """The roots in the caller's units from those in units 2^(2 half) times as large, balanced by `shift`."""
-    x, z = found.value
+    x, z = result.value
     z = backend.ldexp(z, scaling.add_exponents(shift, -broadcast_scalar(half))) if inverse else z
-    found = found._replace(value=(backend.ldexp(x, scaling.add_exponents(shift, broadcast_scalar(half))), z))
-    if nothing_failed(backend, found.failure):
-        return found
-    unclear = found.failure == int(Failure.UNCLEAR_ZERO)
-    return found._replace(detail=backend.ldexp(found.detail, backend.xp.where(unclear, 0 * half, 2 * half)[..., None]))
+    result = result._replace(value=(backend.ldexp(x, scaling.add_exponents(shift, broadcast_scalar(half))), z))
+    if nothing_failed(backend, result.failure):
+        return result
+    unclear = result.failure == int(Failure.UNCLEAR_ZERO)
+    return result._replace(
+        detail=backend.ldexp(result.detail, backend.xp.where(unclear, 0 * half, 2 * half)[..., None])
+    )
 
 
 def _normalise_even(backend: Backend, a: Array) -> tuple[Array, Array]:
@@ -103,21 +105,21 @@ def _general(backend: Backend, a: Array, noise: Array, rtol: float, method: str,
         small = a.shape[-1] <= LAPACK_SIZE and backend.on_cpu(a) and not backend.is_traced(a)
         method = "schur" if small else "guarded newton"
     (half, e), a = balanced_units(backend, a)
-    found = _classify(backend, a, noise, rtol, method)
-    return _in_callers_units(backend, found, half, state_shift(e), inverse)
+    result = _classify(backend, a, noise, rtol, method)
+    return _in_callers_units(backend, result, half, state_shift(e), inverse)
 
 
 def _classify(backend: Backend, a: Array, noise: Array, rtol: float, method: str) -> Solution:
-    found = _regular(backend, a, noise, method)
-    x, z = found.value
+    result = _regular(backend, a, noise, method)
+    x, z = result.value
     size, size_z = backend.norm(x), backend.norm(z)
-    right = (found.failure == 0) & _is_root(backend, a, x, z, size, size_z)
+    right = (result.failure == 0) & _is_root(backend, a, x, z, size, size_z)
     sure = right & (size * size_z * math.sqrt(rtol) < 1)
     return backend.rare_cond(
         ~sure,
         lambda a, noise, right, regular: _singular(backend, a, noise, rtol, method, right, regular),
         lambda a, noise, right, regular: regular,
-        *(a, noise, right, found),
+        *(a, noise, right, result),
     )
 
 
@@ -142,31 +144,38 @@ def _singular(
     """
     xp = backend.xp
     zero = split_null_space(backend, a, rtol)
-    found = _regular(backend, zero.shifted, noise, method)
+    shifted_root = _regular(backend, zero.shifted, noise, method)
     root = broadcast_scalar(xp.astype(xp.sqrt(zero.shift), a.dtype))
     rest = eye(backend, a) - zero.projector
     # In the basis of the split the root is [[x, z across], [0, 0]] and its inverse on the range [[z, z³ across], [0, 0]].
-    x, z = (rest @ y @ rest for y in (found.value[0] - root * zero.projector, found.value[1] - zero.projector / root))
+    x, z = (
+        rest @ y @ rest
+        for y in (shifted_root.value[0] - root * zero.projector, shifted_root.value[1] - zero.projector / root)
+    )
     y = z @ zero.across
     x, z = x + y, z + z @ z @ y
     # From the inverse and not from the root, which may not exist.
     inverse = backend.inv(zero.shifted) - zero.projector / broadcast_scalar(xp.astype(zero.shift, a.dtype))
-    reach = backend.norm(a) * xp.hypot(backend.norm(inverse @ zero.across), backend.ones(a)) * backend.norm(inverse)
-    blur = zero.dropped * reach
+    amplification = (
+        backend.norm(a) * xp.hypot(backend.norm(inverse @ zero.across), backend.ones(a)) * backend.norm(inverse)
+    )
+    perturbation = zero.dropped * amplification
     square = backend.norm(x) * backend.norm(x)
     good = backend.norm(x @ x - a) < (math.sqrt(backend.eps(a)) + rtol) * square
     good = good & ~(square * backend.eps(a) ** 0.75 > backend.norm(a))
     none = 0 * regular.failure
     singular = zero.count > 0
-    use = singular & (zero.defective | (blur < 0.1) | (~right & good & (found.failure == 0)))
-    code = Failure.DEFECTIVE_ZERO.where(backend, zero.defective, found.failure)
-    split = found._replace(value=(x, z), failure=code)
+    use = singular & (zero.defective | (perturbation < 0.1) | (~right & good & (shifted_root.failure == 0)))
+    code = Failure.DEFECTIVE_ZERO.where(backend, zero.defective, shifted_root.failure)
+    split = shifted_root._replace(value=(x, z), failure=code)
     unclear = int(Failure.UNCLEAR_ZERO) + none
-    lost = xp.where(regular.failure > 0, regular.failure, int(Failure.NOT_CONVERGED) + none)
-    kept = regular._replace(failure=xp.where(right, none, xp.where(singular, unclear, lost)))
+    failed = xp.where(regular.failure > 0, regular.failure, int(Failure.NOT_CONVERGED) + none)
+    kept = regular._replace(failure=xp.where(right, none, xp.where(singular, unclear, failed)))
     kept = kept._replace(
         detail=xp.where(
-            (singular & ~right)[..., None], as_details(backend, a, 1 / safe_divisor(backend, reach)), kept.detail
+            (singular & ~right)[..., None],
+            as_details(backend, a, 1 / safe_divisor(backend, amplification)),
+            kept.detail,
         )
     )
     return backend.masked_select(use, split, kept)
@@ -178,24 +187,24 @@ def _regular(backend: Backend, a: Array, noise: Array, method: str) -> Solution:
         return _schur(backend, a, noise)
     if method == "polynomial":
         return _polynomial(backend, a)
-    found = newton(backend, AntiDiagonal(a, eye(backend, a) + 0 * a))
-    x, z = found.value
-    lost = ~has_converged(backend, found)
+    iterate = newton(backend, AntiDiagonal(a, eye(backend, a) + 0 * a))
+    x, z = iterate.value
+    failed = ~has_converged(backend, iterate)
     if method == "newton":
         return backend.rare_cond(
-            lost,
+            failed,
             lambda a, noise, x, z, k: _diagnose(backend, a, noise, (x, z), k),
             lambda a, noise, x, z, k: solution(backend, (x, z), iterations=k),
-            *(a, noise, x, z, found.steps),
+            *(a, noise, x, z, iterate.steps),
         )
     size = backend.norm(x)
     gap = backend.norm(x @ x - a) / (size * size)
-    doubtful = lost | ~(gap < working_precision(backend, a))
+    doubtful = failed | ~(gap < working_precision(backend, a))
     return backend.rare_cond(
         doubtful,
         lambda a, noise, *_: _schur(backend, a, noise),
         lambda a, noise, x, z, k: solution(backend, (x, z), iterations=k),
-        *(a, noise, x, z, found.steps),
+        *(a, noise, x, z, iterate.steps),
     )
 
 
@@ -239,8 +248,8 @@ def _polynomial(backend: Backend, a: Array) -> Solution:
             return at_level(lower, x, unit)
         return backend.masked_cond(lower > level, at_level, lambda *args: attempt(tuple(rest), *args), lower, x, unit)
 
-    found = attempt(_LEVELS, lower, *start)
-    x, z = found.value
+    iterate = attempt(_LEVELS, lower, *start)
+    x, z = iterate.value
     root = broadcast_scalar(backend.xp.sqrt(safe_divisor(backend, size)))
     x, z = x * root, z / root
     # The residual of the coupled iteration grows with the condition of the root.
@@ -249,18 +258,18 @@ def _polynomial(backend: Backend, a: Array) -> Solution:
     gap = backend.xp.maximum(
         backend.norm(x @ x - a) / backend.norm(x) ** 2, backend.norm(x @ z - eye(backend, a)) / spread
     )
-    inaccurate = ~(found.defect < NEAR_SIGN) | ~(gap < limit)
-    return solution(backend, (x, z), Failure.NOT_REAL, inaccurate, found.steps)
+    inaccurate = ~(iterate.defect < NEAR_SIGN) | ~(gap < limit)
+    return solution(backend, (x, z), Failure.NOT_REAL, inaccurate, iterate.steps)
 
 
 def solve_root(backend: Backend, a: Array, **options: Any) -> Solution:
-    found = root_pair(backend, a, **options, inverse=False)
-    return found._replace(value=found.value[:1])
+    result = root_pair(backend, a, **options, inverse=False)
+    return result._replace(value=result.value[:1])
 
 
 def solve_inverse_root(backend: Backend, a: Array, **options: Any) -> Solution:
-    found = root_pair(backend, a, **options)
-    return found._replace(value=found.value[1:])
+    result = root_pair(backend, a, **options)
+    return result._replace(value=result.value[1:])
 
 
 def takes_single(*, method: str, **options: Any) -> bool:

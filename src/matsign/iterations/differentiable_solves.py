@@ -60,22 +60,22 @@ _INVERSE = Operation(
 
 def _solve_positive(backend: Backend, a: Array, b: Array, q: Array) -> Solution:
     # The sum is fast if the spectrum is not too wide; for the other members Newton's method with scaling.
-    found = two_sided_sylvester(backend, a, b, q[:, None], 20)
+    smith_sum = two_sided_sylvester(backend, a, b, q[:, None], 20)
     if backend.unrolls_loops(q):
-        return solution(backend, (_if_converged(backend, found),))
+        return solution(backend, (_if_converged(backend, smith_sum),))
     x = backend.rare_cond(
-        ~found.converged,
+        ~smith_sum.converged,
         lambda a, b, q, x: separable_sylvester(backend, a, b, q),
         lambda a, b, q, x: x,
-        *(a, b, q, found.x[:, 0]),
+        *(a, b, q, smith_sum.x[:, 0]),
     )
     return solution(backend, (x,))
 
 
-def _if_converged(backend: Backend, found: SmithSum) -> Array:
+def _if_converged(backend: Backend, smith_sum: SmithSum) -> Array:
     """The sum, or NaN where it has not converged: for unrolled loops, without a second method."""
-    x = found.x[:, 0]
-    return backend.xp.where(broadcast_scalar(found.converged), x, backend.xp.full_like(x, math.nan))
+    x = smith_sum.x[:, 0]
+    return backend.xp.where(broadcast_scalar(smith_sum.converged), x, backend.xp.full_like(x, math.nan))
 
 
 def _positive_jvp(backend: Backend, value: Arrays, arrays: Arrays, tangents: Arrays) -> Arrays:
@@ -108,11 +108,11 @@ def _zero_threshold(backend: Backend, a: Array) -> float:
 
 def _solve_symmetric(backend: Backend, a: Array, q: Array) -> Solution:
     def by_sum(a: Array, q: Array) -> Array:
-        found = two_sided_sylvester(backend, a, a, q[:, None], 20)
+        smith_sum = two_sided_sylvester(backend, a, a, q[:, None], 20)
         if backend.unrolls_loops(q):
-            return _if_converged(backend, found)
+            return _if_converged(backend, smith_sum)
         return backend.rare_cond(
-            ~found.converged, lambda a, q, x: by_newton(a, q), lambda a, q, x: x, a, q, found.x[:, 0]
+            ~smith_sum.converged, lambda a, q, x: by_newton(a, q), lambda a, q, x: x, a, q, smith_sum.x[:, 0]
         )
 
     def by_newton(a: Array, q: Array) -> Array:
@@ -185,9 +185,9 @@ def _in_balanced_units(
         e = balancing.balancing_exponents(backend, a)
         outer = e[:, :, None] + e[:, None, :]
         a, q = balancing.rescale(backend, a, e), backend.ldexp(q, -outer)
-        found = solve(backend, a, q)
-        x = _correct(backend, solve, residual, a, q, found.x)
-        return solution(backend, (backend.ldexp(x, outer),), Failure.NOT_CONVERGED, ~found.stable, found.doublings)
+        result = solve(backend, a, q)
+        x = _correct(backend, solve, residual, a, q, result.x)
+        return solution(backend, (backend.ldexp(x, outer),), Failure.NOT_CONVERGED, ~result.stable, result.doublings)
 
     return solve_balanced
 

@@ -74,20 +74,20 @@ def stein(backend: Backend, a: Array, q: Array, d: Array, *, symmetric: bool) ->
     return _solve_system(backend, plus_identity(backend, broadcast_scalar(d), -product), q, places)
 
 
-def reliable(backend: Backend, found: SystemSolution, operator: Array, q: Array, *others: Array) -> Array:
+def reliable(backend: Backend, result: SystemSolution, operator: Array, q: Array, *others: Array) -> Array:
     """Where x is right to working precision and the equation q + others = 0, with the norm `operator`, surely not singular.
 
     The arrays are in the caller's units: False where squares of their norms may overflow or underflow.
     """
     sizes = [backend.norm(part) for part in (q, *others)]
-    size_x, gap = backend.norm(found.x), backend.norm(total((q, *others)))
+    size_x, gap = backend.norm(result.x), backend.norm(total((q, *others)))
     limit = ROUNDINGS * backend.eps(q) * operator
-    fine = gap <= 4 * backend.eps(q) * total(tuple(sizes))
-    fine = fine & ~may_be_singular(backend, found.least, q, limit) & (size_x * limit < sizes[0])
+    ok = gap <= 4 * backend.eps(q) * total(tuple(sizes))
+    ok = ok & ~may_be_singular(backend, result.least, q, limit) & (size_x * limit < sizes[0])
     high = 2.0 ** (far_exponent(backend, q) // 4)
     for size in (operator, sizes[0], size_x):
-        fine = fine & (size < high) & (size > 1 / high)
-    return fine
+        ok = ok & (size < high) & (size > 1 / high)
+    return ok
 
 
 def _solve_system(backend: Backend, system: Array, q: Array, places: _Places) -> SystemSolution:

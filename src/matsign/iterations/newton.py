@@ -41,9 +41,9 @@ class Iterate(NamedTuple):
     doublings: Array
 
 
-def has_converged(backend: Backend, found: Iterate) -> Array:
+def has_converged(backend: Backend, iterate: Iterate) -> Array:
     """Which members converged, to a sign that rounding has not decided."""
-    return (found.defect < NEAR_SIGN) & (found.doublings < -0.6 * math.log2(backend.eps(found.value[0])))
+    return (iterate.defect < NEAR_SIGN) & (iterate.doublings < -0.6 * math.log2(backend.eps(iterate.value[0])))
 
 
 def newton(backend: Backend, x: Structure, limit: int = 0) -> Iterate:
@@ -56,14 +56,14 @@ def newton(backend: Backend, x: Structure, limit: int = 0) -> Iterate:
     limit = limit or 8 - round(math.log2(backend.eps(x[0])))
 
     def step(state: Any) -> Any:
-        x, steps, last, condition, reach, doublings = state
+        x, steps, last, condition, last_size, doublings = state
         del state
         inverse = x.inverse(backend)
         size, inverse_size = x.size(backend), inverse.size(backend)
         condition = xp.where(steps == 0, size * inverse_size, condition)
         # A step multiplies the angle of an eigenvalue i y to the axis by (y² + 1)/|y² - 1|. This counts as a factor of 2, and
         # more near y = 1, where x and its inverse cancel and the next inverse is larger than mu x was.
-        growth = inverse_size / reach
+        growth = inverse_size / last_size
         doublings = doublings + 1 + xp.log2(xp.where(growth > 1, growth, xp.ones_like(growth)))
         mu = xp.sqrt(inverse_size / size)
         new = newton_step(backend, x, inverse, mu)
@@ -114,8 +114,8 @@ def _defect(backend: Backend, x: Structure, square: Any) -> Array:
 
 def run_schedule(backend: Backend, x: Structure, schedule: Iterable[Step]) -> Structure:
     """The odd polynomials of a schedule, one after the other."""
-    found: Structure = backend.fold_rows(schedule, lambda x, a, b, c: odd_step(backend, x, a, b, c), x)
-    return found
+    result: Structure = backend.fold_rows(schedule, lambda x, a, b, c: odd_step(backend, x, a, b, c), x)
+    return result
 
 
 def purify(backend: Backend, x: Structure, steps: Array, limit: int = 30) -> Iterate:
@@ -142,9 +142,9 @@ def separable_sylvester(backend: Backend, a: Array, b: Array, q: Array) -> Array
 
 
 def lyapunov_by_sign(backend: Backend, a: Array, q: Array) -> tuple[Iterate, Array]:
-    """(found, x) with a x + x aᴴ = q for a stable `a`: the corner of the sign of [[a, -q], [0, -aᴴ]] is 2 x.
+    """(iterate, x) with a x + x aᴴ = q for a stable `a`: the corner of the sign of [[a, -q], [0, -aᴴ]] is 2 x.
 
-    x is a solution only where ``has_converged(backend, found)`` and the trace of ``found.value.a``, the sign of a, is -n.
+    x is a solution only where ``has_converged(backend, iterate)`` and the trace of ``iterate.value.a``, the sign of a, is -n.
     """
-    found = newton(backend, Lyapunov(a, -q))
-    return found, found.value.q / 2
+    iterate = newton(backend, Lyapunov(a, -q))
+    return iterate, iterate.value.q / 2

@@ -39,13 +39,13 @@ def sylvester(
     _, probe_error, ratio = _correct(backend, solve, a, b, random_right_side(backend, q), times)
     error = backend.xp.where(ratio < 0.5, backend.xp.maximum(error, probe_error), math.inf + 0 * error)
     ah, bh = adjoint(a), adjoint(b)
-    found = separation(
+    estimate = separation(
         backend,
         lambda y: _correct(backend, solve, a, b, y, 1)[0],
         lambda y: _correct(backend, adjoint_solve, ah, bh, y, 1)[0],
         q,
     )
-    return RefinedSolution(x, error, found.value)
+    return RefinedSolution(x, error, estimate.value)
 
 
 def _correct(

@@ -66,12 +66,12 @@ def find_separating_line(backend: Backend, a: Array, b: Array, q: Array, tries: 
     def step(state: Any) -> Any:
         a, b, q, side, low, high, line, _, steps, done = state
         right_a, right_b = _shift_and_turn(backend, a, b, line, side)
-        found = newton(backend, Triangular(-right_a, broadcast_scalar(side) * q, right_b), limit)
-        s = found.value
+        iterate = newton(backend, Triangular(-right_a, broadcast_scalar(side) * q, right_b), limit)
+        s = iterate.value
         count_a, count_b = (n + _trace(backend, s.a)) / 2, (m - _trace(backend, s.b)) / 2
         misplaced_a, misplaced_b = count_a > 0.5, count_b > 0.5
         sure = (
-            has_converged(backend, found)
+            has_converged(backend, iterate)
             & (_off_integer(backend, count_a) < 0.1)
             & (_off_integer(backend, count_b) < 0.1)
         )
@@ -91,7 +91,7 @@ def find_separating_line(backend: Backend, a: Array, b: Array, q: Array, tries: 
         # If an eigenvalue lies on the line, try another line.
         next_line = xp.where(sure, (low + high) / 2, line + 0.382 * (high - line))
         next_line = xp.where(done > 0, line, next_line)
-        state = (a, b, q, side, low, high, next_line, s.c / 2, steps + found.steps, done)
+        state = (a, b, q, side, low, high, next_line, s.c / 2, steps + iterate.steps, done)
         return state, (done == 0) & ~mixed
 
     zero = 0 * one
@@ -111,11 +111,11 @@ def _line_between_means(backend: Backend, a: Array, b: Array) -> tuple[Array, Ar
 def solve_by_doubling(backend: Backend, a: Array, b: Array, q: Array, limit: int) -> tuple[LineSearchResult, Array]:
     """x as a sum, after the shift by the line between the means, and where the equation may be singular."""
     side, _, _, line = _line_between_means(backend, a, b)
-    found, growth = _sum_on_line(backend, a, b, q, line, side, limit)
+    result, growth = _sum_on_line(backend, a, b, q, line, side, limit)
     limit = ROUNDINGS * backend.eps(a) * (backend.norm(a) + backend.norm(b))
     # A solution this large means an operator that is singular to working precision.
-    large = ~(backend.norm(found.x) * limit < safe_divisor(backend, backend.norm(q)))
-    return found, may_be_singular(backend, 1 / growth, q, limit) | large
+    large = ~(backend.norm(result.x) * limit < safe_divisor(backend, backend.norm(q)))
+    return result, may_be_singular(backend, 1 / growth, q, limit) | large
 
 
 def shift_to_line(backend: Backend, a: Array, b: Array) -> tuple[Array, Array, Array]:
@@ -128,10 +128,12 @@ def _sum_on_line(
     backend: Backend, a: Array, b: Array, q: Array, line: Array, side: Array, limit: int
 ) -> tuple[LineSearchResult, Array]:
     """x with a x + x b = q, and how much larger than q it may be."""
-    found = two_sided_sylvester(
+    smith_sum = two_sided_sylvester(
         backend, *_shift_and_turn(backend, a, b, line, side), (broadcast_scalar(side) * q)[..., None, :, :], limit
     )
-    return LineSearchResult(found.x[..., 0, :, :], found.steps, found.converged, line, side), found.growth
+    return LineSearchResult(
+        smith_sum.x[..., 0, :, :], smith_sum.steps, smith_sum.converged, line, side
+    ), smith_sum.growth
 
 
 def _shift_and_turn(backend: Backend, a: Array, b: Array, line: Array, side: Array) -> tuple[Array, Array]:
@@ -145,16 +147,16 @@ def _shift_and_turn(backend: Backend, a: Array, b: Array, line: Array, side: Arr
     return backend.masked_cond((line != 0) | (side < 0), shift_members, lambda a, b, *_: (a, b), a, b, line, side)
 
 
-def unproven_line(backend: Backend, found: LineSearchResult, a: Array, b: Array) -> Array:
+def unproven_line(backend: Backend, search: LineSearchResult, a: Array, b: Array) -> Array:
     """Where it is not yet proved that the equation is not singular.
 
     It is not if the fields of values of a and -b lie on the two sides of the line, each √eps of the norms away from it: the
     separation is at least the distance between them.
     """
     distance = math.sqrt(backend.eps(a)) * (backend.norm(a) + backend.norm(b))
-    a, b = _shift_and_turn(backend, a, b, found.line, found.side)
+    a, b = _shift_and_turn(backend, a, b, search.line, search.side)
     return ~(
-        found.sound
+        search.sound
         & fields_of_values_separated(backend, a, distance)
         & fields_of_values_separated(backend, b, distance)
     )

@@ -99,8 +99,8 @@ def sylvester(backend: Backend, a: Array, b: Array) -> PowerSums:
 
 
 def _one_sided(backend: Backend, c: Array, m: Array | None, scale: Array) -> PowerSums:
-    found = _powers(backend, c, None, m, None if m is None else adjoint(m), scale)
-    return found._replace(right=[adjoint(c) for c in found.left])
+    sums = _powers(backend, c, None, m, None if m is None else adjoint(m), scale)
+    return sums._replace(right=[adjoint(c) for c in sums.left])
 
 
 def _powers(backend: Backend, c: Array, d: Array | None, u: Array | None, v: Array | None, scale: Array) -> PowerSums:

@@ -53,8 +53,8 @@ def smith(backend: Backend, like: Array, start: Callable[[], tuple[Array, Array]
 
     The (c, q) that `start` returns are freed during the iteration if the caller keeps no reference.
     """
-    found = smith_each(backend, like, start)
-    return found._replace(x=found.x[0])
+    smith_sum = smith_each(backend, like, start)
+    return smith_sum._replace(x=smith_sum.x[0])
 
 
 def smith_each(backend: Backend, like: Array, start: Callable[[], tuple[Array, ...]]) -> SmithSum:
@@ -101,8 +101,8 @@ def one_sided_lyapunov(backend: Backend, a: Array, q: Array) -> SmithSum:
         size.append(2 * p * (norm_m * norm_m))
         return c, broadcast_scalar(-2 * side * p) * (m @ q @ adjoint(m))
 
-    found = smith(backend, q, start)
-    return found._replace(growth=found.growth * size[0])
+    smith_sum = smith(backend, q, start)
+    return smith_sum._replace(growth=smith_sum.growth * size[0])
 
 
 def two_sided_sylvester(backend: Backend, a: Array, b: Array, q: Array, limit: int = 0) -> SmithSum:

@@ -81,8 +81,8 @@ def closed_steins(backend: Backend, a: Array, *qs: Array) -> ClosedLoopSolution:
     return _closed_loop_solution(smith_each(backend, a, lambda: (a, *qs)))
 
 
-def _closed_loop_solution(found: SmithSum) -> ClosedLoopSolution:
-    return ClosedLoopSolution(found.x, found.converged, found.steps)
+def _closed_loop_solution(smith_sum: SmithSum) -> ClosedLoopSolution:
+    return ClosedLoopSolution(smith_sum.x, smith_sum.converged, smith_sum.steps)
 
 
 def closed_loop_lyapunov(backend: Backend, a: Array, q: Array) -> ClosedLoopSolution:
@@ -102,28 +102,28 @@ def closed_lyapunovs(backend: Backend, a: Array, *qs: Array) -> ClosedLoopSoluti
         shifts.append(p)
         return c, *(broadcast_scalar(2 * p) * (m @ q @ adjoint(m)) for q in qs)
 
-    found = _closed_loop_solution(smith_each(backend, a, start))
-    slow = ~found.stable | (found.doublings > _SLOW)
+    result = _closed_loop_solution(smith_each(backend, a, start))
+    slow = ~result.stable | (result.doublings > _SLOW)
     # Smith's steps double the time 1/p, which is far above 1/‖a‖ where a is highly nonnormal.
     longer = xp.log2(0.5 / math.sqrt(n) * backend.norm(a) / shifts[0])
-    found = found._replace(doublings=found.doublings + xp.where(longer > 0, longer, 0 * longer))
+    result = result._replace(doublings=result.doublings + xp.where(longer > 0, longer, 0 * longer))
 
-    def with_sign(a: Array, found: ClosedLoopSolution, *qs: Array) -> ClosedLoopSolution:
+    def with_sign(a: Array, result: ClosedLoopSolution, *qs: Array) -> ClosedLoopSolution:
         signs, ys = zip(*(lyapunov_by_sign(backend, a, -q) for q in qs), strict=True)
         sign = signs[0]
         right = trace(backend, sign.value.a).real + n
         sign_ok = (sign.defect < NEAR_SIGN) & (xp.abs(right) < 0.5)
 
         def better(q: Array, x: Array, y: Array) -> Array:
-            gains = (sign_ok & ~found.stable) | (
-                (sign_ok == found.stable) & (_lyapunov_gap(backend, a, q, y) < _lyapunov_gap(backend, a, q, x))
+            gains = (sign_ok & ~result.stable) | (
+                (sign_ok == result.stable) & (_lyapunov_gap(backend, a, q, y) < _lyapunov_gap(backend, a, q, x))
             )
             return xp.where(broadcast_scalar(gains), y, x)
 
-        xs = tuple(better(*each) for each in zip(qs, found.x, ys, strict=True))
-        return ClosedLoopSolution(xs, found.stable | sign_ok, found.doublings)
+        xs = tuple(better(*each) for each in zip(qs, result.x, ys, strict=True))
+        return ClosedLoopSolution(xs, result.stable | sign_ok, result.doublings)
 
-    return backend.rare_cond(slow, with_sign, lambda a, found, *qs: found, a, found, *qs)
+    return backend.rare_cond(slow, with_sign, lambda a, result, *qs: result, a, result, *qs)
 
 
 def _lyapunov_gap(backend: Backend, a: Array, q: Array, x: Array) -> Array:
