@@ -61,7 +61,7 @@ def hard(rng, n, k):
 @pytest.mark.parametrize("shape", [(96, 96), (256, 64), (20, 8), (4, 2)])
 def test_nothing_overshoots_however_many_steps(shape, backend, short, rng):
     if backend.name == "jax" and shape not in ((96, 96), (20, 8)):
-        pytest.skip("compiles anew for every shape")
+        pytest.skip("compiles for every shape")
     a = hard(rng, *shape)
     slack = 8 * EPS[short]
     for count in (2, 3, 4, 5, 6, 10, 20) if backend.name == "torch" else (4, 10):
@@ -77,7 +77,7 @@ def test_nothing_overshoots_however_many_steps(shape, backend, short, rng):
 def test_it_is_msign_within_the_rounding_of_half_precision(shape, backend, short, rng):
     """Singular vectors stay, and singular values above 1/20 end where four steps in single precision bring them."""
     if backend.name == "jax" and shape not in ((1, 1), (7, 7), (40, 160), (300, 20)):
-        pytest.skip("compiles anew for every shape")
+        pytest.skip("compiles for every shape")
     k, dtype = min(shape), "float32"
     u, v = basis(rng, max(shape), k), basis(rng, k, k)
     a = (u * np.geomspace(1, 0.05, k)) @ v

@@ -74,7 +74,7 @@ PEERS = (direct.sign_by_eigenvectors, direct.sign_by_schur)
 def test_accuracy(name, method, rng):
     make, condition = HARD[name]
     if name in BEYOND_RTOL and method == "newton":
-        pytest.skip("further from normal than an inverse can bear: an error, see the next test")
+        pytest.skip("too highly nonnormal for an inverse: an error, see the next test")
     rtol = 0 if name in BEYOND_RTOL else None
     peers = (direct.sign_by_eigh,) if name == "graded Hermitian" else PEERS
     assert_accurate(lambda m: mcsgn(m, method=method, rtol=rtol), truth.sign, peers, lambda: (make(rng),), condition)
