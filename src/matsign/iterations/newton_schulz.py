@@ -30,7 +30,7 @@ _MIN_SEGMENT = 2
 # Fractions of tol allotted to rounding errors in R, and to those from the condition of Q.
 _SHARE_OF_R, _SHARE_OF_Q = 0.05, 0.01
 # The largest rounding error in R before the last step in half precision.
-_ERROR_IN_HALF = 0.01
+_GRAM_ERROR_IN_HALF = 0.01
 # Rows that are summed in one piece: the rounding errors of a sum grow with its length if its terms are equal and a device adds
 # them one by one.
 _PIECE = 2048
@@ -244,7 +244,7 @@ def _half_segments(chain: Chain, eps: float) -> tuple[Chain, ...]:
 
     So R is computed again for every step, except for the last one if the error is small then.
     """
-    join_last = len(chain) >= _MIN_SEGMENT and 0.5 * eps * chain[-2].slope ** 2 < _ERROR_IN_HALF
+    join_last = len(chain) >= _MIN_SEGMENT and 0.5 * eps * chain[-2].slope ** 2 < _GRAM_ERROR_IN_HALF
     last = len(chain) - _MIN_SEGMENT if join_last else len(chain)
     return (*(chain[k : k + 1] for k in range(last)), *([chain[last:]] if join_last else []))
 
