@@ -17,7 +17,7 @@ def valueless(monkeypatch):
     """As during the capture of a CUDA graph, with two steps of each loop and one of each inner loop. Results of the
     host have no entries either.
     """
-    backend, loop, within = backends.load("torch"), control_flow.frozen_loop, []
+    backend, loop, within = backends.load("torch"), control_flow.unrolled_loop, []
 
     def few(step, state, limit, where):
         within.append(step)
@@ -26,7 +26,7 @@ def valueless(monkeypatch):
         finally:
             within.pop()
 
-    monkeypatch.setattr(control_flow, "frozen_loop", few)
+    monkeypatch.setattr(control_flow, "unrolled_loop", few)
     monkeypatch.setattr(backend, "_compiling_or_capturing", lambda: True)
     monkeypatch.setattr(backend, "fast_half_dtype", lambda x: "float16")
     monkeypatch.setattr(

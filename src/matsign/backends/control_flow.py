@@ -82,7 +82,7 @@ def both(mask: Any, yes: Any, no: Any, where: Callable[..., Any]) -> Any:
     return tree_map(lambda x, y: where(mask.reshape(mask.shape + (1,) * (x.ndim - 1)), x, y), yes, no)
 
 
-def frozen_loop(step: Callable[[Any], Any], state: Any, limit: int, where: Callable[..., Any]) -> Any:
+def unrolled_loop(step: Callable[[Any], Any], state: Any, limit: int, where: Callable[..., Any]) -> Any:
     """All `limit` steps for all members, unrolled; a member that has converged keeps its state."""
     active = None
     for _ in range(limit):

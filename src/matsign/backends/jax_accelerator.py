@@ -49,10 +49,10 @@ class Accelerator:
     def _collect_unserved(self, f: Callable[..., Any], *arrays: Any) -> tuple[Any, Array | None]:
         """The result of f, and the members that are unserved by it."""
         self._unserved.append([])
-        found = f(*arrays)
+        result = f(*arrays)
         unserved = self.unserved()
         self._unserved.pop()
-        return found, unserved
+        return result, unserved
 
     def on_cpu(self, x: Array) -> bool:
         return False
@@ -84,14 +84,14 @@ class Accelerator:
         other, other_unserved = self._collect_unserved(no, *arrays)
 
         def both(mask: Array, *arrays: Array) -> Any:
-            found, unserved = self._collect_unserved(yes, *arrays)
+            result, unserved = self._collect_unserved(yes, *arrays)
             unserved = ~mask & mask if unserved is None else unserved & mask
-            return self.masked_select(mask, found, other), unserved
+            return self.masked_select(mask, result, other), unserved
 
-        found, unserved = lax.cond(mask.any(), both, lambda mask, *_: (other, mask), mask, *arrays)
+        result, unserved = lax.cond(mask.any(), both, lambda mask, *_: (other, mask), mask, *arrays)
         self._mark_unserved(unserved)
         self._mark_unserved(other_unserved)
-        return found
+        return result
 
     def masked_select(self, mask: Array, yes: Any, no: Any) -> Any:
         return tree_map(lambda x, y: y if x is y else _where(mask, x, y), yes, no)
@@ -114,9 +114,9 @@ class Accelerator:
             )
 
         all_members = xp.ones(len(first_leaf(state)), bool)
-        _, found, _, unserved_before = lax.while_loop(alive, body, (0, state, all_members, ~all_members))
+        _, result, _, unserved_before = lax.while_loop(alive, body, (0, state, all_members, ~all_members))
         self._mark_unserved(unserved_before)
-        return found
+        return result
 
     def fold_rows(self, rows: Any, f: Callable[..., Any], state: Any) -> Any:
         table = np.array(list(rows), first_leaf(state).real.dtype)
@@ -125,9 +125,9 @@ class Accelerator:
     def bind(self, bound: Any, *arrays: Array) -> tuple[Array, ...]:
         """An inner operation; its failed members are unserved."""
         key = (id(bound.operation), bound.given, bound.options)
-        found: tuple[Array, ...] = self._shared(key, lambda *xs: bound(self, *xs), *arrays)
-        self._mark_unserved(found[-CODES] > 0)
-        return found
+        result: tuple[Array, ...] = self._shared(key, lambda *xs: bound(self, *xs), *arrays)
+        self._mark_unserved(result[-CODES] > 0)
+        return result
 
     def shared_function(self, f: Callable[..., Any], backend: Any, *arrays: Any, **options: Any) -> Any:
         return self._shared((f, *sorted(options.items())), functools.partial(f, self, **options), *arrays)
@@ -136,9 +136,9 @@ class Accelerator:
         """A call of f, which is compiled once for all calls with this key."""
         if key not in self._functions:
             self._functions[key] = jax.jit(functools.partial(self._collect_unserved, f))
-        found, unserved = self._functions[key](*arrays)
+        result, unserved = self._functions[key](*arrays)
         self._mark_unserved(unserved)
-        return found
+        return result
 
     # Each of these is one function of the compiled program, which keeps the program short.
     def eye(self, n: int, like: Array) -> Array:
@@ -226,22 +226,22 @@ def _trace(*arrays: Array, bound: Any) -> tuple[Array, ...]:
     if bound.fixed:
         # Only products: members with denormal numbers are not left to the host.
         return tuple(bound(jax_backend, *arrays))
-    backend, unknown = Accelerator(), ~_finite(arrays)
-    found = tuple(bound(backend, *(_where(unknown, _identity_like(x), x) for x in arrays)))
-    values = found if isinstance(bound, Derivative) else found[:-CODES]
-    unserved = unknown | _holds_denormal(arrays)
+    backend, nonfinite = Accelerator(), ~_finite(arrays)
+    result = tuple(bound(backend, *(_where(nonfinite, _identity_like(x), x) for x in arrays)))
+    values = result if isinstance(bound, Derivative) else result[:-CODES]
+    unserved = nonfinite | _holds_denormal(arrays)
     if bound.requires_finite:
         # The host solves members whose result is not finite.
         unserved = unserved | ~_finite(values)
     if backend.unserved() is not None:
         unserved = unserved | backend.unserved()
-    results = tuple((x.shape, x.dtype) for x in found)
+    results = tuple((x.shape, x.dtype) for x in result)
 
     def with_host_results(*arrays: Array) -> tuple[Array, ...]:
         by_host = _host.bind(unserved, *arrays, solve=functools.partial(jax_host.solve_some, bound), results=results)
-        return tuple(_where(unserved, x, y) for x, y in zip(by_host, found, strict=True))
+        return tuple(_where(unserved, x, y) for x, y in zip(by_host, result, strict=True))
 
-    solved: tuple[Array, ...] = lax.cond(unserved.any(), with_host_results, lambda *_: found, *arrays)
+    solved: tuple[Array, ...] = lax.cond(unserved.any(), with_host_results, lambda *_: result, *arrays)
     return solved
 
 

@@ -28,10 +28,10 @@ def _start_pool() -> ThreadPoolExecutor:
     started by the thread that imports this module.
     """
     pool = ThreadPoolExecutor(_WORKERS, "matsign")
-    everyone = threading.Barrier(_WORKERS + 1)
+    barrier = threading.Barrier(_WORKERS + 1)
     for _ in range(_WORKERS):
-        pool.submit(everyone.wait)
-    everyone.wait()
+        pool.submit(barrier.wait)
+    barrier.wait()
     return pool
 
 
@@ -71,10 +71,10 @@ def call_on_host(ctx: Any, operands: Any, solve: Callable[[Any, Any], list[Any]]
     def call(*arrays: Any) -> tuple[Any, ...]:
         return tuple(_pool.submit(solve, results, arrays).result())
 
-    found, _, _ = mlir.emit_python_callback(
+    result, _, _ = mlir.emit_python_callback(
         ctx, call, None, list(operands), ctx.avals_in, results, has_side_effect=False, returns_token=False
     )
-    return found
+    return result
 
 
 def solve_all(bound: Any, results: Any, arrays: Any) -> list[Any]:

@@ -244,16 +244,16 @@ def _call_gufunc(loop: Any, a: Array) -> Any:
     """The results of a gufunc; None if there is none for this dtype, or if a member is NaN."""
     if loop is None or a.dtype.char not in "dD":
         return None
-    found = loop(a)
-    return found if known_finite(found[-2]) else None  # the values
+    result = loop(a)
+    return result if known_finite(result[-2]) else None  # the values
 
 
 # numpy.linalg calls LAPACK for each member, so a member of a stack gets the same bits as a single matrix. SciPy's call saves 5
 # microseconds for a single small matrix, with other bits: an answer would then depend on the length of its batch.
 def svd(a: Array) -> tuple[Array, Array, Array]:
-    found: tuple[Array, Array, Array] | None = _call_gufunc(_svd, a)
-    if found is not None:
-        return found
+    result: tuple[Array, Array, Array] | None = _call_gufunc(_svd, a)
+    if result is not None:
+        return result
     try:
         return np.linalg.svd(a, full_matrices=False)
     except np.linalg.LinAlgError:
@@ -262,9 +262,9 @@ def svd(a: Array) -> tuple[Array, Array, Array]:
 
 
 def eigh(a: Array) -> tuple[Array, Array]:
-    found: tuple[Array, Array] | None = _call_gufunc(_eigh, a)
-    if found is not None:
-        return found
+    result: tuple[Array, Array] | None = _call_gufunc(_eigh, a)
+    if result is not None:
+        return result
     try:
         return np.linalg.eigh(a)
     except np.linalg.LinAlgError:

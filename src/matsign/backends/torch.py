@@ -283,7 +283,7 @@ exact_ldexp = ldexp
 def loop(step: Callable[[Any], Any], state: Any, limit: int) -> Any:
     first = control_flow.first_leaf(state)
     if is_traced(first):
-        return control_flow.frozen_loop(step, state, limit, torch.where)
+        return control_flow.unrolled_loop(step, state, limit, torch.where)
     all_members, holder = torch.arange(len(first), device=first.device), [state]
     del first, state
     return control_flow.loop(step, holder, limit, all_members)

@@ -98,8 +98,8 @@ def mask_nonfinite(backend: Backend, arrays: Arrays) -> tuple[Array | None, Arra
     return bad, arrays
 
 
-# Entries in one array of a chunk: an iteration on it stays in the cache of a core, and is long enough for a second thread to
-# pay. A fixed sequence of products passes over the chunk less often and takes a larger one.
+# Entries in one array of a chunk: an iteration on it stays in the cache of a core, and is long enough for a second
+# thread to help. A fixed sequence of products passes over the chunk less often and takes a larger one.
 CHUNK = 1 << 15
 
 

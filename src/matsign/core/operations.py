@@ -147,7 +147,7 @@ class BoundOperation:
         return self.batch is not None and not nothing_failed(backend, failure) and not backend.is_traced(failure)
 
     def tangent(self, backend: Backend, value: Arrays, arrays: Arrays, tangents: Arrays) -> Arrays:
-        """How the value moves with the given arrays."""
+        """The tangent of the value, for the given arrays."""
         if has_no_entries(arrays):
             if not self.has_entries(arrays):
                 return tuple(backend.xp.zeros_like(x) for x in value)

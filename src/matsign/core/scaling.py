@@ -46,8 +46,8 @@ def balance_together(backend: Backend, *matrices: Array) -> tuple[Array, ...]:
         return *both[: len(both) // 2], *scale_to_unit(backend, *both[len(both) // 2 :])
 
     unbalanced = functools.reduce(operator.or_, [(e != 0).any(-1) for e in exponents])
-    found: tuple[Array, ...] = backend.rare_cond(unbalanced, rescale, scale_only, *exponents, *matrices)
-    return found
+    result: tuple[Array, ...] = backend.rare_cond(unbalanced, rescale, scale_only, *exponents, *matrices)
+    return result
 
 
 def add_exponents(e: Array | None, f: Array) -> Array:
@@ -82,20 +82,20 @@ def _exponents(backend: Backend, x: Array) -> Array:
     return backend.xp.where(x != 0, backend.exponent(x), _EXPONENT_OF_ZERO + 0 * backend.exponent(x))
 
 
-def restore(backend: Backend, found: Solution, e: Array) -> Solution:
+def restore(backend: Backend, result: Solution, e: Array) -> Solution:
     """The answer 2^e x, with a failure where it is too large for the dtype."""
-    return check_range(backend, found._replace(value=(backend.ldexp(found.value[0], e),)))
+    return check_range(backend, result._replace(value=(backend.ldexp(result.value[0], e),)))
 
 
-def check_range(backend: Backend, found: Solution) -> Solution:
+def check_range(backend: Backend, result: Solution) -> Solution:
     """The solution with a failure where a value is no longer finite."""
-    if all(not backend.is_traced(x) and backend.known_finite(x) for x in found.value):
-        return found
-    failure = found.failure
-    for x in found.value:
+    if all(not backend.is_traced(x) and backend.known_finite(x) for x in result.value):
+        return result
+    failure = result.failure
+    for x in result.value:
         overflowed = (failure == 0) & ~backend.xp.isfinite(backend.xp.reshape(x, (*failure.shape, -1))).all(-1)
         failure = Failure.OVERFLOW.where(backend, overflowed, failure)
-    return found._replace(failure=failure)
+    return result._replace(failure=failure)
 
 
 class Powers(NamedTuple):

@@ -142,8 +142,10 @@ def why_unsupported(x: Any) -> str | None:
     if array.dtype.kind == "O" and array.ndim == 0:
         return f"is {'None' if x is None else f'of type {cls.__name__}'} and no array of numbers"
     if array.dtype.kind == "O":
-        held = type(next(iter(array.flat), None)).__name__
-        return f"has dtype object (the first entry is of type {held}); convert it, as by np.asarray(x, dtype=float)"
+        entry_type = type(next(iter(array.flat), None)).__name__
+        return (
+            f"has dtype object (the first entry is of type {entry_type}); convert it, as by np.asarray(x, dtype=float)"
+        )
     return None
 
 

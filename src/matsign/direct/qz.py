@@ -21,13 +21,13 @@ def riccati(
     discrete: bool, a: Array, b: Array, q: Array, r: Array, e: Array | None, s: Array | None
 ) -> tuple[Array, Array]:
     """(x, mask of the solved members), from the stable deflating subspace of the extended pencil by ordered QZ."""
-    out, found = np.full_like(q, np.nan), np.zeros(len(a), bool)
+    out, solved = np.full_like(q, np.nan), np.zeros(len(a), bool)
     for k in range(len(a)):
         problem = [None if x is None else x[k] for x in (a, b, q, r, e, s)]
         x = _or_default(None, _stable_graph, *problem, discrete)
         if x is not None and np.isfinite(x).all():
-            out[k], found[k] = (x + x.conj().T) / 2, True
-    return out, found
+            out[k], solved[k] = (x + x.conj().T) / 2, True
+    return out, solved
 
 
 def _or_default(default: Any, f: Callable[..., Any], *arguments: Any) -> Any:
@@ -152,21 +152,21 @@ def explain_failures(
     """(failure, number for the message as real and imaginary part) for each result of `diagnose`; NOT_CONVERGED is replaced by
     the most likely cause.
     """
-    out, figures = failure.copy(), np.zeros((len(a), 2))
+    out, details = failure.copy(), np.zeros((len(a), 2))
     for k in np.flatnonzero(failure).tolist():
         p, known = _problem_of(k, discrete, a, b, q, r, e, s), Failure(int(failure[k]))
-        out[k], figure = (Failure.LOST, 0.0) if p is None else _or_default((known, 0.0), _explain, p, known)
-        figures[k] = complex(figure).real, complex(figure).imag
-    return out, figures
+        out[k], detail = (Failure.LOST, 0.0) if p is None else _or_default((known, 0.0), _explain, p, known)
+        details[k] = complex(detail).real, complex(detail).imag
+    return out, details
 
 
 def _explain(p: _Problem, failure: Failure) -> tuple[Failure, complex]:
-    figure = _FIGURES[failure](p) if failure in _FIGURES else None
-    if figure is not None:
-        return failure, figure
+    detail = _DETAILS[failure](p) if failure in _DETAILS else None
+    if detail is not None:
+        return failure, detail
     if failure != Failure.NOT_CONVERGED:
         return failure, 0.0
-    mode = _hardest_to_move(p)
+    mode = _least_controllable(p)
     if mode is not None and mode.distance < p.eps**0.5:
         return Failure.HARDLY_STABILISABLE, mode.distance
     left, right = _pencil(p.a, p.b, p.q, p.r, p.e, p.s, p.discrete)
@@ -188,8 +188,8 @@ def _largest_modulus(values: Array) -> float:
 
 def _independence_if_singular(m: Array, eps: float) -> float | None:
     """The independence of the rows of m if they are dependent to working precision, else None."""
-    found = hautus.independence(m)
-    return found if found <= hautus.limit(m, eps) else None
+    independence = hautus.independence(m)
+    return independence if independence <= hautus.limit(m, eps) else None
 
 
 def _singular_weight(p: _Problem) -> float | None:
@@ -206,8 +206,8 @@ def _singular_weight(p: _Problem) -> float | None:
     left = np.block([[p.a, zero, p.b], [-p.q, p.e.conj().T, -p.s], [p.s.conj().T, none, p.r]])
     right = np.block([[p.e, zero], [zero, p.a.conj().T], [none, -p.b.conj().T]])
     right = np.hstack([right, np.zeros((2 * n + m, m))])
-    found = [hautus.independence(left - z * right) for z in np.exp([1j, 2.5j])]
-    return max(found) if max(found) <= hautus.limit(left, p.eps) else None
+    values = [hautus.independence(left - z * right) for z in np.exp([1j, 2.5j])]
+    return max(values) if max(values) <= hautus.limit(left, p.eps) else None
 
 
 def _singular_descriptor(p: _Problem) -> float | None:
@@ -217,7 +217,7 @@ def _singular_descriptor(p: _Problem) -> float | None:
     return _independence_if_singular(scipy.linalg.matrix_balance(p.e, permute=False)[0], p.eps)
 
 
-def _hardest_to_move(p: _Problem) -> hautus.Mode | None:
+def _least_controllable(p: _Problem) -> hautus.Mode | None:
     """The unstable mode that is nearest to uncontrollable by b."""
     values = _eigenvalues(p.a, p.e)
     size = _largest_modulus(values)
@@ -233,7 +233,7 @@ def _hardest_to_move(p: _Problem) -> hautus.Mode | None:
 
 def _unstabilisable(p: _Problem) -> complex | None:
     """An unstable eigenvalue of (a, e) that b does not control."""
-    mode = _hardest_to_move(p)
+    mode = _least_controllable(p)
     limit = hautus.limit(np.hstack([p.a, p.b]), p.eps)
     return mode.value if mode is not None and mode.distance <= limit else None
 
@@ -321,7 +321,7 @@ def _on_boundary(p: _Problem, closed_loop: Array) -> bool:
     return False
 
 
-_FIGURES: dict[Failure, Callable[[_Problem], complex | None]] = {
+_DETAILS: dict[Failure, Callable[[_Problem], complex | None]] = {
     Failure.SINGULAR_R: _singular_weight,
     Failure.SINGULAR_E: _singular_descriptor,
     Failure.NOT_STABILISABLE: _unstabilisable,

@@ -229,12 +229,12 @@ def square_root(stack: Array, noise: Array) -> tuple[Array, Array, Array]:
         stack = np.where(finite[:, None, None], stack, np.eye(stack.shape[-1], dtype=stack.dtype))
     with lapack.quiet():  # a singular matrix gives a warning: the caller checks the residual
         root = _scipy_root(stack)
-    failure, figure = negative_eigenvalues(stack, noise)
+    failure, detail = negative_eigenvalues(stack, noise)
     if np.iscomplexobj(root) and not np.iscomplexobj(stack):
         failure[(root.imag != 0).any((-1, -2)) & (failure == 0)] = Failure.NEAR_NEGATIVE
         root = root.real
     failure[~(finite & np.isfinite(root).all((-1, -2))) & (failure == 0)] = Failure.NOT_CONVERGED
-    return root.astype(stack.dtype), failure, figure
+    return root.astype(stack.dtype), failure, detail
 
 
 def _scipy_root(stack: Array) -> Array:
@@ -249,17 +249,17 @@ def _scipy_root(stack: Array) -> Array:
 
 def negative_eigenvalues(stack: Array, noise: Array) -> tuple[Array, Array]:
     """(failure, eigenvalue) of members with a negative eigenvalue, or one that a relative change by `noise` makes negative."""
-    failure, figure = np.zeros(len(stack), np.int32), np.zeros((len(stack), 2), stack.real.dtype)
+    failure, detail = np.zeros(len(stack), np.int32), np.zeros((len(stack), 2), stack.real.dtype)
     # The usual and cheapest case: a positive definite Hermitian part proves that the spectrum lies in the right half plane.
     with np.errstate(all="ignore"):
         factor = load("numpy").cholesky(stack + stack.conj().swapaxes(-1, -2))
     rest = np.flatnonzero(~np.isfinite(factor.sum((-1, -2))) & np.isfinite(stack).all((-1, -2)))
     for k, eigenvalues in zip(rest, _eigenvalues_of_each(stack[rest]), strict=True):
-        found = _negative_eigenvalue(stack[k], eigenvalues, float(noise[k]))
-        if found is not None:
-            failure[k] = Failure.NEGATIVE if found.imag == 0 else Failure.NEAR_NEGATIVE
-            figure[k] = found.real, found.imag
-    return failure, figure
+        eigenvalue = _negative_eigenvalue(stack[k], eigenvalues, float(noise[k]))
+        if eigenvalue is not None:
+            failure[k] = Failure.NEGATIVE if eigenvalue.imag == 0 else Failure.NEAR_NEGATIVE
+            detail[k] = eigenvalue.real, eigenvalue.imag
+    return failure, detail
 
 
 def _eigenvalues_of_each(stack: Array) -> Array:
