@@ -125,14 +125,14 @@ class Accelerator:
     def bind(self, bound: Any, *arrays: Array) -> tuple[Array, ...]:
         """An inner operation; its failed members are unserved."""
         key = (id(bound.operation), bound.given, bound.options)
-        result: tuple[Array, ...] = self._shared(key, lambda *xs: bound(self, *xs), *arrays)
+        result: tuple[Array, ...] = self._shared_call(key, lambda *xs: bound(self, *xs), *arrays)
         self._mark_unserved(result[-CODES] > 0)
         return result
 
     def shared_function(self, f: Callable[..., Any], backend: Any, *arrays: Any, **options: Any) -> Any:
-        return self._shared((f, *sorted(options.items())), functools.partial(f, self, **options), *arrays)
+        return self._shared_call((f, *sorted(options.items())), functools.partial(f, self, **options), *arrays)
 
-    def _shared(self, key: Any, f: Callable[..., Any], *arrays: Any) -> Any:
+    def _shared_call(self, key: Any, f: Callable[..., Any], *arrays: Any) -> Any:
         """A call of f, which is compiled once for all calls with this key."""
         if key not in self._functions:
             self._functions[key] = jax.jit(functools.partial(self._collect_unserved, f))

@@ -78,15 +78,9 @@ def headroom(eps: float, terms: int) -> float:
     return eps * max(HEADROOM, power_of_two(terms) / 4)
 
 
-def minimax_quintic(lower: float, upper: float) -> tuple[Step, float]:
-    """The odd quintic nearest to 1 on [lower, upper], and its error: four points of equal error, by Remez exchange."""
-    step, error = _minimax(lower / upper)
-    return Step(step.a / upper, step.b / upper**3, step.c / upper**5), error
-
-
 @cached_design
-def _minimax(ratio: float) -> tuple[Step, float]:
-    """The same on [ratio, 1]."""
+def minimax_quintic(ratio: float) -> tuple[Step, float]:
+    """The odd quintic nearest to 1 on [ratio, 1], and its error: four points of equal error, by Remez exchange."""
     if 1 - ratio < 1e-3:
         # Rounding makes the exchange fail here, and the step of order three at the middle is as good.
         middle = 0.5 * (ratio + 1)
@@ -123,7 +117,7 @@ def _advance(lower: float, upper: float, cushion: float) -> tuple[Step, float, f
     """The best step on [lower, upper], scaled so that its image is symmetric about 1, and that image."""
     # All wide intervals have the same ratio, so that their fit is in the cache.
     ratio = max(lower / upper, cushion)
-    fit, error = _minimax(ratio)
+    fit, error = minimax_quintic(ratio)
     step = Step(fit.a / upper, fit.b / upper**3, fit.c / upper**5)
     low, high = step(lower), 1 + error  # below the fitted interval the quintic rises, so its image starts at p(lower)
     centre = 2 / (low + high)
@@ -164,7 +158,7 @@ def longest(ratio: float, room: float, cushion: float = CUSHION) -> int:
             f"no schedule for an interval of ratio {ratio:.3g} with {room:.3g} of room for rounding in a step"
         )
     wide = max(cushion, CUSHION)
-    error = _minimax(min(wide, 1.0))[1]
+    error = minimax_quintic(min(wide, 1.0))[1]
     growth = (1 - error) / (wide * (1 + error)) * (1 - room) / (1 + room)
     rising = max(0, math.ceil(math.log(wide / ratio) / math.log(growth))) if ratio < wide else 0
     return rising + 6

@@ -73,18 +73,20 @@ class BalancedMatrix(NamedTuple):
     def inward(self, backend: Backend, x: Array, degree: int = 0) -> Array:
         """2^-e x 2^e 2^(-degree k): x from the caller's units to the balanced ones."""
         power = -broadcast_scalar(self.k) * degree if degree else None
-        return self._scaled(backend, x, power, -1)
+        return self._apply_exponents(backend, x, power, -1)
 
     def outward(self, backend: Backend, x: Array, degree: int = 0, exact: bool = False) -> Array:
         """2^e x 2^-e 2^(degree k): x back to the caller's units; `exact` takes `Backend.exact_ldexp`."""
         power = broadcast_scalar(self.k) * degree if degree else None
-        return self._scaled(backend, x, power, 1, exact)
+        return self._apply_exponents(backend, x, power, 1, exact)
 
     def mask_unreachable(self, backend: Backend, x: Array) -> Array:
         """x with 0 where a function of the matrix is 0: a change of units could magnify rounding errors there."""
         return x if self.reached is None else backend.xp.where(self.reached, x, 0 * x)
 
-    def _scaled(self, backend: Backend, x: Array, power: Array | None, direction: int, exact: bool = False) -> Array:
+    def _apply_exponents(
+        self, backend: Backend, x: Array, power: Array | None, direction: int, exact: bool = False
+    ) -> Array:
         if self.e is not None:
             shift = direction * (self.e[:, :, None] - self.e[:, None, :])
             power = shift if power is None else shift + power

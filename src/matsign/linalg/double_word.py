@@ -53,7 +53,7 @@ def dw_adjoint(x: DoubleWord) -> DoubleWord:
     return _each(adjoint, x)
 
 
-def collapsed(x: DoubleWord) -> Array:
+def collapse(x: DoubleWord) -> Array:
     """x in working precision."""
     return x.high if x.low is None else x.high + x.low
 

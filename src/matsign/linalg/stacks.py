@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import math
 from typing import Any
 
 import numpy as np
@@ -135,14 +134,6 @@ def safe_divisor(backend: Backend, x: Array) -> Array:
 def is_hermitian(x: Array) -> Array:
     """Which members equal their conjugate transpose, to the last bit."""
     return (x == adjoint(x)).all((-1, -2))
-
-
-def shift_off_zero(backend: Backend, x: Array) -> Array:
-    """x + √(eps/n) ‖x‖ I, nonsingular for an x whose spectrum lies in the closed right half plane.
-
-    A correction equation with it is solvable even if x is singular, and its solution has the size of a root's actual error.
-    """
-    return x + broadcast_scalar(math.sqrt(backend.eps(x) / x.shape[-1]) * backend.norm(x)) * eye(backend, x)
 
 
 def is_nearly_hermitian(backend: Backend, x: Array) -> Array:

@@ -56,7 +56,7 @@ class ParamGroups(list[Group]):
 
     def __repr__(self) -> str:
         rows = [
-            (row.algorithm, row.name, "×".join(map(str, row.shape)) or "()", row.reason, _listed(row.options))
+            (row.algorithm, row.name, "×".join(map(str, row.shape)) or "()", row.reason, _name_list(row.options))
             for row in self.assignments
         ]
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)] if rows else []
@@ -174,7 +174,7 @@ def param_groups(
     return result
 
 
-def _listed(options: Group) -> str:
+def _name_list(options: Group) -> str:
     return ", ".join(f"{key}={short_repr(value)}" for key, value in options.items())
 
 

@@ -10,7 +10,7 @@ from matsign._typing import Array
 from matsign.backends import Backend
 from matsign.equations.riccati.newton_kleinman import Gap
 from matsign.equations.riccati.problem import RiccatiProblem
-from matsign.linalg.double_word import DoubleWord, collapsed, dw_add, dw_adjoint, dw_neg, dw_product, from_double
+from matsign.linalg.double_word import DoubleWord, collapse, dw_add, dw_adjoint, dw_neg, dw_product, from_double
 from matsign.linalg.stacks import adjoint, hermitian
 
 
@@ -52,4 +52,4 @@ def _subtract_quadratic_term(
     gap = dw_add(dw_add(left, from_double(p.q)), dw_neg(quadratic_term))
     # rest is as small as the rounding error of i, so working precision suffices for its products.
     small = adjoint(gain) @ rest + adjoint(rest) @ backend.solve(weight.high, rest)
-    return Gap(hermitian(collapsed(gap) - small), p.a - p.b @ gain, gain, terms + backend.norm(quadratic_term.high))
+    return Gap(hermitian(collapse(gap) - small), p.a - p.b @ gain, gain, terms + backend.norm(quadratic_term.high))

@@ -109,7 +109,8 @@ def _mark_indefinite(backend: Backend, result: Solution, weight: Array) -> Solut
     def check_definiteness(weight: Array, failure: Array, detail: Array) -> tuple[Array, Array]:
         weight, whole = normalise_size(backend, weight)
         units = -(backend.exponent(xp.abs(xp.linalg.diagonal(weight).real)) // 2)
-        units = xp.clip(units, -_UNIT_LIMITS[backend.eps(weight) < 1e-10], _UNIT_LIMITS[backend.eps(weight) < 1e-10])
+        limit = _UNIT_LIMITS[backend.eps(weight) < 1e-10]
+        units = xp.clip(units, -limit, limit)
         values = backend.eigh(backend.ldexp(weight, units[:, :, None] + units[:, None, :]))[0]
         rounding = 8 * weight.shape[-1] * backend.eps(weight)
         negative = xp.min(values, axis=-1) < -rounding * xp.max(xp.abs(values), axis=-1)
@@ -162,11 +163,8 @@ def _residual_of(equation: Equation) -> Callable[..., Residual]:
         known = backend.norm(nearest) <= backend.norm(poles) / 2
         nearest = backend.xp.where(known[:, None], nearest, backend.xp.full_like(nearest, backend.xp.inf))
         # Rounding of the data limits the accuracy of the gain, for example if two inputs act almost alike.
-        step = (
-            backend.xp.abs(perturbed - recomputed)
-            + backend.xp.abs(recomputed - gain)
-            + gain_spread(backend, equation, x, p)
-        )
+        size = backend.xp.abs
+        step = size(perturbed - recomputed) + size(recomputed - gain) + gain_spread(backend, equation, x, p)
         return riccati_residual._replace(correction=(step, dx, nearest))
 
     return residual
@@ -206,10 +204,6 @@ def _cotangent_of(equation: Equation) -> Callable[..., Arrays]:
 
 _LQR = "(n,n),(n,m),(n,n),(m,m),(n,m),(n,n)->(m,n),(n,n),(n)"
 _LQR_KINDS = ("same", "same", "complex")
-
-
-def _regulator(backend: Backend, gain: Array, solution: Array, poles: Array) -> Regulator:
-    return Regulator(gain, solution, poles)
 
 
 def lqr(
@@ -305,7 +299,7 @@ LQR = public_function(
     tangent=_tangent_of(CONTINUOUS),
     cotangent=_cotangent_of(CONTINUOUS),
     choices={"method": METHODS},
-    wrap=_regulator,
+    wrap=lambda backend, *parts: Regulator(*parts),
     hermitian=("q", "r"),
     neutral={"m": 1.0},
 )
@@ -399,7 +393,7 @@ DLQR = public_function(
     tangent=_tangent_of(DISCRETE),
     cotangent=_cotangent_of(DISCRETE),
     choices={"method": METHODS},
-    wrap=_regulator,
+    wrap=lambda backend, *parts: Regulator(*parts),
     hermitian=("q", "r"),
     neutral={"m": 1.0},
 )
