@@ -178,6 +178,48 @@ def test_a_momentum_in_bfloat16_is_that_of_optax(tree):
     np.testing.assert_allclose(*(np.asarray(x, np.float32) for x in (one.momentum, two.mu)), rtol=2**-6, atol=1e-4)
 
 
+@pytest.mark.parametrize("nesterov", [True, False])
+def test_with_bias_correction_the_updates_are_those_of_optax(rng, nesterov):
+    optax = pytest.importorskip("optax")
+    if not hasattr(getattr(optax, "contrib", None), "muon"):
+        pytest.skip("this optax has no Muon")
+    shapes = {"wide": (6, 9), "tall": (9, 6)}
+    steps = [{k: jnp.asarray(rng.standard_normal(shape), jnp.float32) for k, shape in shapes.items()} for _ in range(6)]
+    options = {"nesterov": nesterov}
+    theirs = optax.contrib.muon(0.1, **options)
+    corrected, plain = (
+        optax.chain(scale_by_msign(ns_steps=5, bias_correction=c, **options), optax.scale_by_learning_rate(0.1))
+        for c in (True, False)
+    )
+    found = []
+    for transformation in (theirs, corrected, plain):
+        state, rows = transformation.init(steps[0]), []
+        for g in steps:
+            updates, state = jax.jit(transformation.update)(g, state, g)
+            rows.append(updates)
+        found.append(rows)
+    for k, (wanted, ours, without) in enumerate(zip(*found, strict=True)):
+        for name in shapes:
+            np.testing.assert_allclose(ours[name], wanted[name], atol=1e-5)
+        apart = np.linalg.norm(without["wide"] - wanted["wide"])
+        # Without it the second step differs most; the first has one gradient, whatever its factor.
+        assert (apart > 0.01) if nesterov and k == 1 else (apart < 1e-4 or (nesterov and k > 1))
+
+
+def test_bias_correction_counts_in_the_state(rng):
+    g = jnp.asarray(rng.standard_normal((4, 6)), jnp.bfloat16)
+    transformation = scale_by_msign(bias_correction=True)
+    state = transformation.init(g)
+    for k in range(3):
+        assert int(state.step) == k
+        updates, state = jax.jit(transformation.update)(g, state)
+        assert updates.dtype == state.momentum.dtype == jnp.bfloat16
+    late = state._replace(step=jnp.asarray(2**31 - 2, jnp.int32))
+    updates, late = transformation.update(g, late)
+    assert bool(jnp.isfinite(updates).all())
+    assert scale_by_msign().init(g).step is None
+
+
 def test_in_a_chain_of_optax(tree):
     optax = pytest.importorskip("optax")
     chain = optax.chain(scale_by_msign(tol=1e-3), optax.add_decayed_weights(0.1), optax.scale_by_learning_rate(0.5))
@@ -207,6 +249,7 @@ def test_what_is_wrong_is_said():
         ({"momentum": -(10**400)}, "momentum must be in"),
         ({"nesterov": "yes"}, "nesterov must be True or False"),
         ({"outputs_last": None}, "outputs_last must be True or False"),
+        ({"bias_correction": 2}, "bias_correction must be True or False"),
         ({"split": 1.5}, "split must be a whole number"),
         ({"split_inputs": 0}, "split_inputs must be a whole number"),
         ({"batch_axes": "1"}, "batch_axes must be a whole number"),

@@ -34,9 +34,10 @@ class GradientTransformation(NamedTuple):
 
 
 class ScaleByMsignState(NamedTuple):
-    """The momenta, a tree like the parameters."""
+    """The momenta, a tree like the parameters, and the number of updates if the bias is corrected."""
 
     momentum: Tree
+    step: Array | None = None
 
 
 def scale_by_msign(
@@ -55,6 +56,7 @@ def scale_by_msign(
     batch_axes: int = 0,
     outputs_last: bool = True,
     momentum_dtype: Any = None,
+    bias_correction: bool = False,
 ) -> GradientTransformation:
     """Replace updates by the msign of their momentum, with JAX.
 
@@ -97,6 +99,9 @@ def scale_by_msign(
         The dtype in which momenta are kept between steps, as `mu_dtype` of optax: ``jnp.bfloat16`` for half of the
         memory. An update is computed in the wider of it and the dtype of the gradient. Default: the dtype of the
         parameters.
+    bias_correction : bool, default False
+        Whether u of step t is computed from g/(1 - μᵗ) and m/(1 - μᵗ⁺¹), as in ``optax.contrib.scale_by_muon``. With
+        ``ns_steps=5`` the updates are then those of optax. Has no effect without `nesterov`.
 
     Returns
     -------
@@ -144,7 +149,11 @@ def scale_by_msign(
     _check_momentum(momentum)
     check_adjustment(adjust_lr_fn)
     check_precision(precision)
-    for name, value in (("nesterov", nesterov), ("outputs_last", outputs_last)):
+    for name, value in (
+        ("nesterov", nesterov),
+        ("outputs_last", outputs_last),
+        ("bias_correction", bias_correction),
+    ):
         if value not in (True, False):
             raise ValueError(f"{name} must be True or False, got {short_repr(value)}")
     how = msign_config(ns_coefficients, ns_steps, schedule, steps, tol, precision)
@@ -158,16 +167,23 @@ def scale_by_msign(
             layout.shapes(jnp.shape(w), name)
             if dtype is not None and jnp.iscomplexobj(w) != jnp.issubdtype(dtype, jnp.complexfloating):
                 raise ValueError(f"{name} has dtype {jnp.result_type(w)}, which has no momentum in {momentum_dtype=}")
-        return ScaleByMsignState(jax.tree.map(lambda w: jnp.zeros_like(w, dtype=dtype), params))
+        step = jnp.zeros((), jnp.int32) if bias_correction else None
+        return ScaleByMsignState(jax.tree.map(lambda w: jnp.zeros_like(w, dtype=dtype), params), step)
 
     def mix(m: Array, g: Array) -> Array:
         return momentum * jnp.asarray(m, jnp.promote_types(m.dtype, g.dtype)) + (1 - momentum) * g
 
     def update(updates: Tree, state: ScaleByMsignState, params: Tree = None) -> tuple[Tree, ScaleByMsignState]:
         m = jax.tree.map(mix, state.momentum, updates)
-        u = jax.tree.map(mix, m, updates) if nesterov else m
+        ahead, step = m, state.step
+        if bias_correction:
+            # msign(c x) = msign(x), so that only the ratio of the two divisors matters. After 2³⁰ steps it is 1.
+            step = jnp.minimum(jnp.asarray(state.step) + 1, 2**30)
+            ratio = (1 - momentum**step) / (1 - momentum ** (step + 1))
+            ahead = jax.tree.map(lambda x: ratio.astype(x.dtype) * x, m)
+        u = jax.tree.map(mix, ahead, updates) if nesterov else m
         kept = m if dtype is None else jax.tree.map(lambda x: x.astype(dtype), m)
-        return _signs(u, layout, how, adjust_lr_fn), ScaleByMsignState(kept)
+        return _signs(u, layout, how, adjust_lr_fn), ScaleByMsignState(kept, step)
 
     return GradientTransformation(init, update)
 
