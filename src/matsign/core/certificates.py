@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
-from matsign._typing import Arrays
+from matsign._typing import Array, Arrays
 from matsign.backends import CODES, Backend
 from matsign.core.answer_operations import AnswerOperation
 from matsign.core.members import mask_nonfinite
@@ -16,8 +16,6 @@ from matsign.core.operations import split_numbers
 from matsign.core.public import Answer, FunctionSpec, Residual, answer, spec_of
 from matsign.core.validation import HALVES
 from matsign.linalg.stacks import broadcast_to_rank, largest, relative_norm
-
-Array = Any
 
 
 class Certificate(NamedTuple):

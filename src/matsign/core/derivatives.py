@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from matsign._typing import Arrays
+from matsign._typing import Array, Arrays
 from matsign.backends import Backend
 from matsign.core.answer_operations import AnswerOperation
 from matsign.core.operations import BoundOperation
@@ -16,8 +16,6 @@ from matsign.core.options import Parameters
 from matsign.core.public import answer, as_public, bound_operation, checked_options, spec_of
 from matsign.core.validation import Call, stack_arguments
 from matsign.linalg.stacks import broadcast_to_rank, far_exponent, random_probe, safe_divisor, scaled_norm
-
-Array = Any
 
 _POWER_STEPS = 4
 # Exponents of a dtype reach to about minus this number, less a margin of a sixteenth.

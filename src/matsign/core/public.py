@@ -14,14 +14,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from matsign import backends
-from matsign._typing import Arrays
+from matsign._typing import Array, Arrays
 from matsign.backends import Backend
 from matsign.core.members import Solution
 from matsign.core.operations import BoundOperation, Operation, shapes_of, unstack
 from matsign.core.options import Parameters, check_options, check_tolerance, number_or_array
 from matsign.core.validation import HALVES, KINDS, Call, as_stack, check_hermitian, stack_arguments
-
-Array = Any
 
 
 class Residual(NamedTuple):

@@ -9,12 +9,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from matsign import backends
-from matsign._typing import Arrays
+from matsign._typing import Array, Arrays
 from matsign.backends import Backend
 from matsign.core.options import Parameters
-
-Array = Any
-
 
 KINDS = ("float32", "float64", "complex64", "complex128")
 

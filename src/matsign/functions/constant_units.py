@@ -5,16 +5,12 @@ Units are powers of two with integer exponents: they have no derivative.
 
 from __future__ import annotations
 
-from typing import Any
-
-from matsign._typing import Arrays
+from matsign._typing import Array, Arrays
 from matsign.backends import Backend
 from matsign.core.members import Solution, solution
 from matsign.core.operations import Operation, apply, shapes_of
 from matsign.linalg.balancing import BalancedMatrix, balance
 from matsign.linalg.stacks import broadcast_scalar
-
-Array = Any
 
 
 def constant_units(backend: Backend, m: Array) -> BalancedMatrix:

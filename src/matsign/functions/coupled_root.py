@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from matsign._typing import Arrays
+from matsign._typing import Array, Arrays
 from matsign.backends import Backend
 from matsign.core.failures import Failure
 from matsign.core.members import Solution, overflow_failure, solution
@@ -20,8 +20,6 @@ from matsign.iterations.block_structures import AntiDiagonal
 from matsign.iterations.differentiable_solves import sylvester_positive
 from matsign.iterations.newton import has_converged, newton
 from matsign.linalg.stacks import adjoint, broadcast_scalar, largest, safe_divisor, trace
-
-Array = Any
 
 
 def normalise_pair(backend: Backend, a: Array, b: Array) -> tuple[Array, Array, Array, Array]:

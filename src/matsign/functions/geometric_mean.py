@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
-from matsign._typing import Arrays
+from matsign._typing import Array, Arrays
 from matsign.backends import Backend
 from matsign.core.failures import Failure
 from matsign.core.members import Solution, solution
@@ -28,8 +28,6 @@ from matsign.linalg.stacks import (
     safe_divisor,
     scale_to_unit,
 )
-
-Array = Any
 
 
 def _mean(backend: Backend, a: Array, b: Array, *, rtol: float | None) -> Solution:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
-from matsign._typing import Arrays
+from matsign._typing import Array, Arrays
 from matsign.backends import Backend
 from matsign.core.public import Residual
 from matsign.functions.polar_derivatives import nonsingular, parts_of_derivative
@@ -23,8 +22,6 @@ from matsign.linalg.stacks import (
     scale_to_unit,
     trace,
 )
-
-Array = Any
 
 
 def _correction(backend: Backend, u: Array, h: Array, dm: Array) -> tuple[Array, Array]:

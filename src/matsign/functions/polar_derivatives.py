@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from matsign._typing import Arrays
+from matsign._typing import Array, Arrays
 from matsign.backends import Backend
 from matsign.functions.polar_methods import FINISH, has_fixed_steps
 from matsign.iterations.block_structures import Dilation
@@ -20,8 +20,6 @@ from matsign.iterations.differentiable_solves import inverse, sylvester_symmetri
 from matsign.iterations.minimax import PADE
 from matsign.iterations.newton import run_schedule
 from matsign.linalg.stacks import adjoint, broadcast_scalar, eye, hermitian, safe_divisor, scale_to_unit
-
-Array = Any
 
 
 def _msign_jvp(backend: Backend, u: Array, m: Array, dm: Array) -> Array:

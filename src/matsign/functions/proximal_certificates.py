@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, cast
+from typing import cast
 
-from matsign._typing import Arrays
+from matsign._typing import Array, Arrays
 from matsign.backends import Backend
 from matsign.core.public import Residual
 from matsign.core.tolerances import rank_tolerance
@@ -31,8 +31,6 @@ from matsign.linalg.stacks import (
     scaled_norm,
     to_double,
 )
-
-Array = Any
 
 
 def gap_of_sum(backend: Backend, value: Array, terms: Arrays, others: Arrays, m: Array, rounded: Array) -> Residual:

@@ -27,7 +27,7 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
-from matsign._typing import Arrays
+from matsign._typing import Array, Arrays
 from matsign.backends import Backend
 from matsign.core.operations import apply
 from matsign.functions.polar import MSIGN, POLAR
@@ -43,8 +43,6 @@ from matsign.linalg.stacks import (
     scale_to_unit,
     trace,
 )
-
-Array = Any
 
 
 class _ClippedTangent(NamedTuple):

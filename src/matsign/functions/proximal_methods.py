@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from matsign._typing import Arrays
+from matsign._typing import Array, Arrays
 from matsign.backends import Backend
 from matsign.core.failures import Failure
 from matsign.core.members import Solution, solution
@@ -14,9 +14,6 @@ from matsign.core.tolerances import rank_tolerance
 from matsign.functions.polar import MSIGN
 from matsign.functions.polar_methods import orthogonalise
 from matsign.linalg.stacks import adjoint, broadcast_scalar, can_widen, eye, hermitian, scale_to_unit, to_double
-
-Array = Any
-
 
 Threshold = Any  # a float, or one number for each member of a stack
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from matsign._typing import Arrays
+from matsign._typing import Array, Arrays
 from matsign.backends import Backend
 from matsign.core.members import Solution, solution
 from matsign.core.public import Residual, public_function
@@ -19,8 +19,6 @@ from matsign.linalg.stacks import (
     safe_divisor,
     scale_to_unit,
 )
-
-Array = Any
 
 
 def _hermitian_part(backend: Backend, a: Array) -> tuple[Array, Array]:

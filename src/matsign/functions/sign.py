@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from matsign._typing import Arrays
+from matsign._typing import Array, Arrays
 from matsign.backends import Backend
 from matsign.core.members import Solution
 from matsign.core.operations import apply
@@ -19,8 +19,6 @@ from matsign.functions.sign_methods import ABS, METHODS, PROJECTORS, sign
 from matsign.linalg.stacks import (
     adjoint,
 )
-
-Array = Any
 
 
 def mcsgn(

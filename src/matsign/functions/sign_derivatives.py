@@ -18,13 +18,11 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from matsign._typing import Arrays
+from matsign._typing import Array, Arrays
 from matsign.backends import Backend
 from matsign.functions.constant_units import constant_units
 from matsign.iterations.differentiable_solves import inverse, sylvester_symmetric
 from matsign.linalg.stacks import adjoint, broadcast_scalar, eye, safe_divisor
-
-Array = Any
 
 
 def fold_to_right(backend: Backend, s: Array, m: Array) -> tuple[Array, Array]:

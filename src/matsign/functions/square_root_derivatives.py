@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from matsign._typing import Arrays
+from matsign._typing import Array, Arrays
 from matsign.backends import Backend
 from matsign.functions.root_corrections import regular_root
 from matsign.iterations.differentiable_solves import sylvester_symmetric
@@ -14,8 +14,6 @@ from matsign.linalg.stacks import (
     eye,
     scale_to_unit,
 )
-
-Array = Any
 
 
 def root_tangent(backend: Backend, value: Arrays, arrays: Arrays, tangents: Arrays, **_: Any) -> Arrays:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from matsign._typing import Arrays
+from matsign._typing import Array, Arrays
 from matsign.backends import Backend
 from matsign.core import scaling
 from matsign.core.failures import Failure
@@ -27,9 +27,6 @@ from matsign.linalg.stacks import (
     largest,
     safe_divisor,
 )
-
-Array = Any
-
 
 METHODS = ("auto", "newton", "polynomial", "schur", "eigh")
 

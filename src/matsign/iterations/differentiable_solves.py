@@ -11,9 +11,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
 
-from matsign._typing import Arrays
+from matsign._typing import Array, Arrays
 from matsign.backends import Backend
 from matsign.core.failures import Failure
 from matsign.core.members import Solution, solution
@@ -24,8 +23,6 @@ from matsign.iterations.structured_doubling import ClosedLoopSolution, closed_lo
 from matsign.linalg import balancing
 from matsign.linalg.deflation import deflate
 from matsign.linalg.stacks import adjoint, broadcast_scalar, eye, is_hermitian
-
-Array = Any
 
 
 def inverse(backend: Backend, a: Array) -> Array:

@@ -6,17 +6,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from matsign._typing import Arrays
+from matsign._typing import Array, Arrays
 from matsign.backends import Backend
 from matsign.core.members import solution
 from matsign.core.operations import Operation, apply, shapes_of
 from matsign.iterations.differentiable_solves import inverse, solve_stable_lyapunov, solve_stable_stein
 from matsign.linalg import balancing
 from matsign.linalg.stacks import adjoint, eye, hermitian, safe_divisor
-
-Array = Any
 
 
 def _pseudo_inverse(backend: Backend, z: Array) -> Array:

@@ -8,9 +8,9 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from matsign._typing import Arrays
+from matsign._typing import Array, Arrays
 from matsign.backends import Backend
 from matsign.core import scaling
 from matsign.core.failures import Failure
@@ -40,9 +40,6 @@ from matsign.linalg.stacks import (
     safe_divisor,
     trace,
 )
-
-Array = Any
-
 
 METHODS = ("auto", "doubling", "newton", "schur")
 

@@ -11,9 +11,7 @@ Differential:  a dx + dx aᴴ = dq - da x - x daᴴ and a dx aᴴ - dx = -(da x 
 
 from __future__ import annotations
 
-from typing import Any
-
-from matsign._typing import Arrays
+from matsign._typing import Array, Arrays
 from matsign.backends import Backend
 from matsign.core.operations import apply
 from matsign.core.public import public_function
@@ -22,8 +20,6 @@ from matsign.equations.lyapunov.methods import METHODS, STEIN_METHODS, lyapunov,
 from matsign.linalg.stacks import (
     adjoint,
 )
-
-Array = Any
 
 
 def _lyapunov_differentiable(backend: Backend, a: Array, q: Array) -> Array:

@@ -9,9 +9,9 @@ z V S^-1/2 make both Gramians equal to S; keeping only the states of the largest
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from matsign._typing import Arrays
+from matsign._typing import Array, Arrays
 from matsign.backends import Backend
 from matsign.core import scaling
 from matsign.core.members import Solution, solution
@@ -28,8 +28,6 @@ from matsign.equations.reduction.methods import (
     values_of_system,
 )
 from matsign.linalg.stacks import adjoint, broadcast_scalar
-
-Array = Any
 
 
 class Reduced(NamedTuple):

@@ -13,15 +13,13 @@ Columns for values at rounding level are zero and have zero derivatives.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from matsign._typing import Arrays
+from matsign._typing import Array, Arrays
 from matsign.backends import Backend
 from matsign.equations.lyapunov.factor_derivatives import gramian_jvp, gramian_vjp
 from matsign.iterations.differentiable_solves import solve_stable_lyapunov
 from matsign.linalg.stacks import adjoint, eye
-
-Array = Any
 
 
 class BalancingProjections(NamedTuple):

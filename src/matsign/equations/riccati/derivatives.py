@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from matsign._typing import Arrays
+from matsign._typing import Array, Arrays
 from matsign.backends import Backend
 from matsign.core.members import Solution, solution
 from matsign.core.operations import Operation, apply, shapes_of
@@ -26,8 +26,6 @@ from matsign.equations.riccati.newton_kleinman import Equation
 from matsign.equations.riccati.problem import RiccatiProblem
 from matsign.iterations.differentiable_solves import inverse, solve_stable_lyapunov, solve_stable_stein
 from matsign.linalg.stacks import adjoint, hermitian
-
-Array = Any
 
 
 class Loop(NamedTuple):

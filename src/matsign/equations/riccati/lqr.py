@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from matsign._typing import Arrays
+from matsign._typing import Array, Arrays
 from matsign.backends import Backend
 from matsign.core.failures import Failure
 from matsign.core.members import Solution, as_details
@@ -30,8 +30,6 @@ from matsign.equations.riccati.problem import RiccatiProblem, round_by_one
 from matsign.equations.riccati.solver import METHODS, solver_of, zero_nonfinite_entries
 from matsign.linalg.stacks import adjoint, hermitian
 from matsign.linalg.stacks import scale_to_unit as normalise_size
-
-Array = Any
 
 
 class Regulator(NamedTuple):

@@ -18,9 +18,8 @@ for X solves the same equation with the residual on the right-hand side.
 from __future__ import annotations
 
 import functools
-from typing import Any
 
-from matsign._typing import Arrays
+from matsign._typing import Array, Arrays
 from matsign.backends import Backend
 from matsign.core.public import Residual, public_function
 from matsign.direct import schur_functions
@@ -39,8 +38,6 @@ from matsign.iterations.newton import has_converged, newton, separable_sylvester
 from matsign.linalg.double_word import dw_add, dw_neg, dw_product, from_double
 from matsign.linalg.separation import separation
 from matsign.linalg.stacks import adjoint, all_false, assemble, broadcast_scalar, random_probe, safe_divisor, trace
-
-Array = Any
 
 
 def _residual(backend: Backend, value: tuple[Array], a: Array, b: Array, c: Array, d: Array) -> Residual:

@@ -7,16 +7,13 @@ derivatives of the eigenvalues to every order, but none for the normalisation of
 from __future__ import annotations
 
 import math
-from typing import Any
 
-from matsign._typing import Arrays
+from matsign._typing import Array, Arrays
 from matsign.backends import Backend
 from matsign.core.members import Solution, solution
 from matsign.core.operations import Operation, apply, shapes_of
 from matsign.iterations.differentiable_solves import inverse
 from matsign.linalg.stacks import adjoint, broadcast_scalar, eye
-
-Array = Any
 
 
 def poles_jvp(backend: Backend, a: Array, poles: Array, da: Array) -> Array:

@@ -12,9 +12,7 @@ Differential:  a dx + dx b = dq - da x - x db, the same equation for dx.
 
 from __future__ import annotations
 
-from typing import Any
-
-from matsign._typing import Arrays
+from matsign._typing import Array, Arrays
 from matsign.backends import Backend
 from matsign.core import scaling
 from matsign.core.operations import apply
@@ -22,8 +20,6 @@ from matsign.core.public import public_function
 from matsign.equations.sylvester.certificates import sylvester_residual
 from matsign.equations.sylvester.methods import WAYS, sylvester
 from matsign.linalg.stacks import adjoint
-
-Array = Any
 
 
 def _solve_differentiable(backend: Backend, a: Array, b: Array, q: Array) -> Array:
