@@ -1,5 +1,7 @@
 """matsign.optim.param_groups: the algorithms for the parameters of small models, the table and the error messages."""
 
+import pickle
+
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -205,6 +207,9 @@ def test_the_table():
     assert lines[0] == "adamw  tokens.weight                     30×16   embedding, tied: head.weight"
     assert "muon   blocks.0.q.weight                 16×16   matrix                        split=4" in lines
     assert lines[-2].startswith("muon: 14 parameters, ")
+    again = pickle.loads(pickle.dumps(param_groups(nn.Linear(3, 2))))
+    assert str(again).startswith("adamw  weight  2×3  head\n")
+    assert str(param_groups(nn.ReLU())) == ""
 
 
 def test_errors_name_the_parameter():

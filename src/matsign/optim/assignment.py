@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
@@ -52,7 +52,9 @@ class Assignment(NamedTuple):
 class ParamGroups(list[Group]):
     """Groups for `Muon`. `assignments` has a record for each parameter of the model; printed, it is a table of them."""
 
-    assignments: list[Assignment]
+    def __init__(self, groups: Iterable[Group] = (), assignments: Iterable[Assignment] = ()) -> None:
+        super().__init__(groups)
+        self.assignments = list(assignments)
 
     def __repr__(self) -> str:
         rows = [
@@ -169,9 +171,7 @@ def param_groups(
             _check_matrix(name, p, options)
         key = (decision.algorithm, *((k, _identity(v)) for k, v in sorted(options.items())))
         groups.setdefault(key, {"params": [], "algorithm": decision.algorithm, **options})["params"].append((name, p))
-    result = ParamGroups(sorted(groups.values(), key=lambda group: ALGORITHMS.index(group["algorithm"])))
-    result.assignments = assignments
-    return result
+    return ParamGroups(sorted(groups.values(), key=lambda group: ALGORITHMS.index(group["algorithm"])), assignments)
 
 
 def _name_list(options: Group) -> str:
