@@ -4,10 +4,11 @@ JAX compiles for every shape, even eagerly, so its tests have the mark `compiles
 `compiles` and `slow`.
 """
 
+import ctypes
 import gc
 import importlib.util
 import os
-import re
+import platform
 import sys
 from pathlib import Path
 from typing import NamedTuple
@@ -98,17 +99,25 @@ def everywhere(request):
 
 
 PROGRAMS = 1200  # MiB of memory in use (500 for the libraries) above which JAX's compiled programs are discarded
+GROWTH = 300  # MiB that must be added before they are discarded again
+_limit = PROGRAMS
 
 
-@pytest.fixture(scope="module", autouse=True)
-def forget_compiled_programs():
-    """JAX keeps every compiled program, of half a megabyte or more; a module rarely uses those of others."""
-    yield
-    status = Path("/proc/self/status")  # on Linux
-    resident = re.search(r"VmRSS:\s+(\d+) kB", status.read_text()) if HAVE["jax"] and status.exists() else None
-    if resident and int(resident[1]) > 1024 * PROGRAMS:
+def pytest_runtest_teardown():
+    """JAX keeps every compiled program, of half a megabyte or more; later tests rarely use those of earlier ones."""
+    global _limit
+    if HAVE["jax"] and _resident() > _limit:
         jax.clear_caches()
         gc.collect()
+        ctypes.CDLL(None).malloc_trim(0)  # the heap keeps what is freed otherwise
+        _limit = max(PROGRAMS, _resident() + GROWTH)
+
+
+def _resident():
+    """MiB of memory in use, on Linux with the GNU C library; 0 elsewhere."""
+    if platform.libc_ver()[0] != "glibc":
+        return 0
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
 @pytest.fixture
