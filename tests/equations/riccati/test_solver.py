@@ -273,7 +273,7 @@ def test_far_from_normal(f, condition, rng):
 @BOTH
 def test_members_have_the_bits_that_they_have_alone(f, rng):
     """The other members are easy, unsolvable, singular, NaN or slow."""
-    for n, m in ((1, 1), (3, 2), (8, 4), (17, 5), (40, 3)):
+    for n, m in ((1, 1), (3, 2), (8, 4), (17, 5), (33, 3)):
         members = []
         for _ in range(6):
             a, b, (q, r, s) = gaussian(rng, n, n), gaussian(rng, n, m), cost(rng, n, m)
