@@ -8,7 +8,7 @@ import pytest
 
 import matsign
 from matrices import definite, gaussian
-from matsign import SpectrumError
+from matsign import SpectrumError, solve_continuous_are, solve_discrete_are
 
 EXPONENTS = (-323, -300, -200, -100, 0, 100, 200, 300)
 LIMIT = float(np.finfo(float).max)
@@ -125,3 +125,18 @@ def test_what_is_too_near_the_axis_says_how_near():
     with pytest.raises(SpectrumError, match=r"real part of \S+ times the largest") as caught:
         matsign.solve_riccati([[-1e150]], [[1e-150]], [[1e-323]], [[1e300]])
     assert "another method" not in str(caught.value)
+
+
+@pytest.mark.parametrize("f", [solve_continuous_are, solve_discrete_are])
+@pytest.mark.parametrize("with_input", [False, True])
+@pytest.mark.parametrize(("unit_r", "unit_s"), [(1, 1), (1e-8, 1e-13), (1e8, 1e-9), (1e-2, 1e12), (1, 1e-16)])
+def test_without_q_the_cross_term_sets_the_units(f, with_input, unit_r, unit_s, rng):
+    """q = 0: the constant term of the equation is -s r⁻¹ sᴴ, whose square of s may leave the range of single precision."""
+    a = gaussian(rng, 3, 3) / 6 - (np.eye(3) if f is solve_continuous_are else 0)
+    r, s = np.diag([1.0, 2.0, 3.0]), 1e-3 * gaussian(rng, 3, 3)
+    b = 0.1 * gaussian(rng, 3, 3) if with_input else np.zeros((3, 3))
+    expected = f(a, b, np.zeros((3, 3)), r, s=s)  # of size 1: no unit is needed
+    # b = b₀ t, r = r₀ u and s = s₀ v leave the equation for x u⁻¹ v² if t = u / v.
+    single = [z.astype("float32") for z in (a, b * (unit_r / unit_s), np.zeros((3, 3)), unit_r * r, unit_s * s)]
+    x = f(*single[:4], s=single[4])
+    np.testing.assert_allclose(x / (unit_s**2 / unit_r), expected, atol=2e-5 * np.abs(expected).max())

@@ -136,9 +136,12 @@ def _exponents(backend: Backend, p: RiccatiProblem, *, discrete: bool) -> _Expon
     excess = xp.where(no_q | no_r, zero, kappa - 2 * alpha - rho + 2 * beta)
     above = excess if discrete else excess // 2
     if p.s is not None:
-        above = xp.maximum(
-            above, xp.where((sizes[5] == 0) | no_r, zero, backend.exponent(sizes[5]) - rho + beta - alpha)
-        )
+        by_cross_term = backend.exponent(sizes[5]) - rho + beta - alpha
+        no_cross_term = (sizes[5] == 0) | no_r
+        above = xp.maximum(above, xp.where(no_cross_term, zero, by_cross_term))
+        # Without cross term q becomes q - s r⁻¹ sᴴ.
+        whole = xp.where(no_q, 2 * by_cross_term, xp.maximum(excess, 2 * by_cross_term))
+        excess = xp.where(no_cross_term, excess, whole)
 
     def rescale(p: RiccatiProblem, alpha: Array, beta: Array, rest: _FreeExponents) -> tuple[Array, Array, Array]:
         excess, above, no_a, no_b = rest
