@@ -273,7 +273,7 @@ def test_far_from_normal(f, condition, rng):
 @BOTH
 def test_members_have_the_bits_that_they_have_alone(f, rng):
     """The other members are easy, unsolvable, singular, NaN or slow."""
-    for n, m in ((1, 1), (3, 2), (8, 4), (17, 5), (33, 3)):
+    for n, m in ((1, 1), (3, 2), (8, 4), (17, 5), (40, 3)):
         members = []
         for _ in range(6):
             a, b, (q, r, s) = gaussian(rng, n, n), gaussian(rng, n, m), cost(rng, n, m)
@@ -282,7 +282,8 @@ def test_members_have_the_bits_that_they_have_alone(f, rng):
         members[1][0] = 3 * np.eye(n)
         members[2][0] = np.nan * members[2][0]
         members[3][3] = 0 * members[3][3]  # r = 0
-        members[4][2] = 1e-12 * members[4][2]
+        if n != 17:  # there decimals would take 2 seconds for each
+            members[4][2] = 1e-12 * members[4][2]
         stack = [np.stack(x) for x in zip(*members, strict=True)]
         x = f(*stack, errors="nan")
         for k, member in enumerate(members):
