@@ -11,6 +11,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 import optax
+from arguments import parser
 
 from matsign.optim import scale_by_msign
 
@@ -63,6 +64,7 @@ def distance(one, two, k, other_k):
 
 
 def main():
+    parser(__doc__).parse_args()
     theirs = [train(optax.contrib.muon(RATE), seed) for seed in range(SEEDS)]
     print(f"{'optax.contrib.muon':34}{'':40} loss {sum(float(loss) for _, loss in theirs) / SEEDS:.5f}")
     for name, options in WAYS.items():
