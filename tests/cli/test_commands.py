@@ -46,6 +46,7 @@ def options_of(f):
     return {name: value for name, value in (("order", 2), ("t", 1.5)) if name in f.spec.parameters.options}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ending", FORMATS)
 @pytest.mark.parametrize("f", functions(), ids=lambda f: f.__name__)
 def test_every_command_on_every_format(run, f, ending):

@@ -97,6 +97,7 @@ def test_stabilising(case):
 
 @pytest.mark.filterwarnings("ignore:An ill-conditioned matrix")  # SciPy warns of graded matrices, too
 @every_case
+@pytest.mark.slow
 def test_error(case):
     """Within a factor of ten as accurate as the best of four solvers, or as rounding of the data allows."""
     if len(case.a) >= LARGE:
