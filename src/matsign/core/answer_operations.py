@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,11 +14,11 @@ from matsign.core.public import FunctionSpec
 
 
 @dataclass(frozen=True)
-class AnswerOperation:
+class AnswerOperation(ABC):
     """Numbers for each member from the arrays of an operation, its value and its failures.
 
     It has the interface of `BoundOperation`, and its failures are all 0. A subclass defines how many numbers there are (`count`)
-    and ``numbers(backend, given, value, converged)``.
+    and computes them (`numbers`).
     """
 
     spec: FunctionSpec
@@ -53,5 +54,6 @@ class AnswerOperation:
         none = backend.int_zeros(given[0])
         return (*numbers, none, none, no_details(backend, given[0]))
 
+    @abstractmethod
     def numbers(self, backend: Backend, given: Arrays, value: Arrays, converged: Array) -> Arrays:
-        raise NotImplementedError
+        """`count` numbers for each member, from the stacks given, the value and the mask of the members that have one."""
