@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import cmath
+import contextlib
 import functools
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from typing import Any
 
 import array_api_compat.torch
@@ -144,9 +146,27 @@ def fast_half_dtype(x: Array) -> str | None:
     return "bfloat16" if on_cpu(x) and _HAS_BFLOAT16_UNITS else None
 
 
-def _compiling_or_capturing() -> bool:
-    """Whether values cannot be read: under torch.compile, and while a CUDA graph is captured."""
-    return torch.compiler.is_compiling() or (torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing())
+def capturing() -> bool:
+    """Whether a CUDA graph is captured."""
+    return torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing()
+
+
+_unread: ContextVar[bool] = ContextVar("unread", default=False)
+
+
+@contextlib.contextmanager
+def values_unread(unread: bool) -> Iterator[None]:
+    """Inside, no value is read on the host if `unread`, as while a CUDA graph is captured: both take the same steps."""
+    token = _unread.set(unread)
+    try:
+        yield
+    finally:
+        _unread.reset(token)
+
+
+def _no_values() -> bool:
+    """Whether values cannot be read, or must not be."""
+    return torch.compiler.is_compiling() or capturing() or _unread.get()
 
 
 def without_values(x: Array) -> bool:
@@ -155,7 +175,7 @@ def without_values(x: Array) -> bool:
 
 
 def is_traced(x: Array) -> bool:
-    return _compiling_or_capturing() or without_values(x)
+    return _no_values() or without_values(x)
 
 
 def dynamic_shapes(x: Array) -> bool:

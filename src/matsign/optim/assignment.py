@@ -15,7 +15,7 @@ from matsign.core.options import short_repr
 from matsign.optim.batching import check_layout
 from matsign.optim.groups import ALGORITHMS, Group, layout_of
 
-LAYOUT = {"split": 1, "split_inputs": 1, "batch_axes": 0}
+LAYOUT = {"split": 1, "split_inputs": 1, "batch_axes": 0, "outputs_last": False}
 
 _EMBEDDINGS = (nn.Embedding, nn.EmbeddingBag)
 _CONVOLUTIONS = (nn.modules.conv._ConvNd,)

@@ -33,7 +33,15 @@ def translate(saved: State, groups: list[Group]) -> State:
         check_parameters(ours, index)
         for k, (p, key) in enumerate(zip(group["params"], options["params"], strict=True)):
             _check_state(parameter_name(ours, index, k), p, state.get(key, {}), options)
+    merged = [
+        {**options, "lr": _like(group["lr"], options["lr"])} for options, group in zip(merged, groups, strict=True)
+    ]
     return {**saved, "state": state, "param_groups": merged}
+
+
+def _like(lr: float | Tensor, loaded: float | Tensor) -> float | Tensor:
+    """The loaded learning rate, as a tensor of the same device if the present one is a tensor."""
+    return torch.as_tensor(loaded, dtype=lr.dtype, device=lr.device).clone() if isinstance(lr, Tensor) else loaded
 
 
 def _merge(group: Group, loaded: Group) -> Group:

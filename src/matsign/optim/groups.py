@@ -62,7 +62,21 @@ def choice_of(group: Group) -> MsignConfig:
 
 
 def layout_of(group: Group) -> Layout:
-    return Layout(as_blocks(group["split"]), group["batch_axes"], split_inputs=as_blocks(group["split_inputs"]))
+    return Layout(
+        as_blocks(group["split"]), group["batch_axes"], group["outputs_last"], as_blocks(group["split_inputs"])
+    )
+
+
+def rate_on(lr: float | Tensor, device: torch.device) -> float | Tensor:
+    """The learning rate for parameters on a device: a number, or a tensor of no axes there, which is not read.
+
+    A tensor on the CPU becomes a number for other devices.
+    """
+    if not isinstance(lr, Tensor):
+        return float(lr)
+    if lr.is_cpu and device.type != "cpu" and not torch_backend.without_values(lr):
+        return float(lr)
+    return lr.reshape(()).to(device, non_blocking=True)
 
 
 def momentum_dtype_of(group: Group) -> torch.dtype | None:
@@ -96,18 +110,27 @@ def check(group: Group) -> None:
         raise ValueError(
             f"momentum_dtype must be one of {', '.join((*KINDS, *HALVES))}, got {short_repr(group['momentum_dtype'])}"
         )
-    for name in ("nesterov", "maximize", "amsgrad"):
-        if group.get(name, False) not in (True, False):
+    _check_flags(group)
+    if group["algorithm"] == "adamw":
+        _check_adamw(group)
+    else:
+        _check_not_of_adamw(group)
+
+
+def _check_flags(group: Group) -> None:
+    for name in ("nesterov", "maximize", "amsgrad", "capturable", "outputs_last"):
+        if not _is_flag(group.get(name, False)):
             raise ValueError(f"{name} must be True or False, got {short_repr(group[name])}")
+    for name in ("foreach", "fused"):
+        if not (group.get(name) is None or _is_flag(group[name])):
+            raise ValueError(f"{name} must be None, True or False, got {short_repr(group[name])}")
     for name, fixed in _FIXED.items():
         if group.get(name, fixed) != fixed:
             raise ValueError(f"{name}={short_repr(group[name])} is not supported; leave it out or give {name}={fixed}")
-    if group["algorithm"] == "adamw":
-        _check_betas(group["betas"])
-    elif group.get("amsgrad"):
-        raise ValueError(
-            'amsgrad=True is of AdamW and has no meaning for Muon; give it to a group with algorithm="adamw"'
-        )
+
+
+def _is_flag(value: Any) -> bool:
+    return isinstance(value, (bool, int)) and value in (True, False)
 
 
 def check_rate(lr: Any) -> None:
@@ -122,6 +145,27 @@ def check_rate(lr: Any) -> None:
         lr = float(lr)
     if not 0 <= real_number(lr) < math.inf:
         raise ValueError(f"lr must be at least 0 and finite, got {short_repr(lr)}")
+
+
+def _check_adamw(group: Group) -> None:
+    """A ValueError for options that ``torch.optim.AdamW`` does not take, or not together."""
+    _check_betas(group["betas"])
+    if group.get("foreach") and group.get("fused"):
+        raise ValueError("foreach=True and fused=True cannot be given together: each is another implementation")
+    if group.get("foreach") and isinstance(group["lr"], Tensor) and not group.get("capturable"):
+        raise ValueError(
+            "foreach=True with a tensor as lr needs capturable=True; leave foreach out, or give lr a number"
+        )
+
+
+def _check_not_of_adamw(group: Group) -> None:
+    """A ValueError for options of AdamW that a group under Muon would ignore. Its steps are always those of foreach=True."""
+    for name, ignored in (("amsgrad", True), ("fused", True), ("foreach", False)):
+        if group.get(name) is not None and group[name] == ignored:
+            raise ValueError(
+                f"{name}={ignored} is of AdamW and has no meaning for Muon; give it to a group with "
+                'algorithm="adamw", or leave it out'
+            )
 
 
 def _check_betas(betas: Any) -> None:

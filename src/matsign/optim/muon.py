@@ -8,11 +8,12 @@ from typing import Any, NamedTuple
 
 import torch  # noqa: TID251
 from torch._compile import _disable_dynamo  # noqa: TID251
-from torch.optim.adamw import adamw  # noqa: TID251
 
-from matsign.backends.torch import without_values
+from matsign.backends.torch import values_unread
+from matsign.optim.adamw import adamw_step, unfit_for_adamw
 from matsign.optim.batching import Layout, msign_batched
 from matsign.optim.checkpoints import translate, uncast
+from matsign.optim.cuda_graphs import check_capture
 from matsign.optim.groups import (
     ADAMW,
     WAYS,
@@ -24,6 +25,7 @@ from matsign.optim.groups import (
     momentum_dtype_of,
     normalise_group,
     parameter_name,
+    rate_on,
     unfit_tensor,
     way,
 )
@@ -54,7 +56,7 @@ class Muon(torch.optim.Optimizer):
         1e-8 and, as in ``torch.optim.AdamW``, ``amsgrad``, ``foreach``, ``fused`` and ``capturable``. Groups of either
         kind may have ``maximize``.
     lr : float or torch.Tensor, default 1e-3
-        The learning rate.
+        The learning rate; a tensor of one number may be changed in place.
     weight_decay : float, default 0.1
         The decoupled weight decay λ.
     momentum : float, default 0.95
@@ -88,10 +90,16 @@ class Muon(torch.optim.Optimizer):
     batch_axes : int, default 0
         The number of leading axes that count matrices: 1 for experts of shape (e, n, m). Of the axes after them the
         first is n and the others together are m, so that a convolution (out, in, k, k) is the matrix (out, in k k).
+    outputs_last : bool, default False
+        Whether the inputs are first and the outputs last, as in the transposed weights of GPT-2: `split` is then of the
+        last axis and `split_inputs` of the others.
     momentum_dtype : torch.dtype or str, optional
         The dtype in which momenta are kept between steps, as ``torch.bfloat16`` or "bfloat16" for half of the memory. A
         step is computed in the wider of it and the dtype of the gradient, and the momentum is rounded after that.
         Default: the dtype of the gradient. Groups under AdamW do not use it.
+    capturable : bool, default False
+        Whether no step reads a value of a device on the host, so that a CUDA graph may contain it. Then `lr` should be a
+        tensor on the device of the parameters: a graph reads it at every replay, and keeps a number that it was made with.
     algorithm : {"muon", "adamw"}, default "muon"
         The algorithm of groups that do not name one.
 
@@ -166,7 +174,9 @@ class Muon(torch.optim.Optimizer):
         split: int | tuple[int, ...] = 1,
         split_inputs: int | tuple[int, ...] = 1,
         batch_axes: int = 0,
+        outputs_last: bool = False,
         momentum_dtype: torch.dtype | str | None = None,
+        capturable: bool = False,
         algorithm: str = "muon",
     ) -> None:
         defaults = {
@@ -181,7 +191,9 @@ class Muon(torch.optim.Optimizer):
             "split": split,
             "split_inputs": split_inputs,
             "batch_axes": batch_axes,
+            "outputs_last": outputs_last,
             "momentum_dtype": momentum_dtype,
+            "capturable": capturable,
             "algorithm": algorithm,
         }
         super().__init__(params, normalise_group(defaults))
@@ -255,12 +267,13 @@ class Muon(torch.optim.Optimizer):
         for update in updates:
             stacks += [x for u in update.momenta for x in update.layout.matrices(u)]
             how += [choice_of(update.group)] * (len(update.params) * update.layout.stacks)
-        signs = iter(msign_batched(stacks, how))
+        with values_unread(any(group.get("capturable") for group in self.param_groups)):
+            signs = iter(msign_batched(stacks, how))
         for update in updates:
             _apply(update, [list(itertools.islice(signs, update.layout.stacks)) for _ in update.params])
         for group in self.param_groups:
             if group["algorithm"] == "adamw":
-                self._adamw(group)
+                adamw_step(group, self.state)
         return loss
 
     def _check_gradients(self) -> None:
@@ -274,9 +287,13 @@ class Muon(torch.optim.Optimizer):
                         f"Muon does not support sparse gradients, which {parameter_name(group, index, k)} has; use "
                         "torch.optim.SparseAdam for it"
                     )
-                reason = (unfit_tensor(p) or unfit_tensor(p.grad)) if group["algorithm"] == "muon" else None
-                if reason:
+                if group["algorithm"] == "adamw":
+                    unfit = unfit_for_adamw(group, p)
+                    if unfit:
+                        raise ValueError(f"{parameter_name(group, index, k)} {unfit}")
+                elif reason := unfit_tensor(p) or unfit_tensor(p.grad):
                     raise TypeError(f"Muon: {parameter_name(group, index, k)} or its gradient {reason}")
+        check_capture(self.param_groups, self.state)
 
     def _momenta(self, group: Group) -> Updates:
         """Update the momenta of a group with the gradients, and return those to step along."""
@@ -313,56 +330,21 @@ class Muon(torch.optim.Optimizer):
         else:
             self.state[p]["momentum_buffer"] = momentum if dtype is None else momentum.to(dtype)
 
-    def _adamw(self, group: Group) -> None:
-        """A step of ``torch.optim.AdamW``, by torch's function, on state with the same names."""
-        params = [p for p in group["params"] if p.grad is not None]
-        amsgrad, on_device = bool(group.get("amsgrad")), bool(group.get("fused") or group.get("capturable"))
-        names = ["exp_avg", "exp_avg_sq", *(["max_exp_avg_sq"] if amsgrad else [])]
-        for p in params:
-            if not self.state[p]:
-                self.state[p] |= {
-                    "step": torch.tensor(0.0, dtype=torch.float32, device=p.device if on_device else None)
-                }
-                self.state[p] |= {name: torch.zeros_like(p, memory_format=torch.preserve_format) for name in names}
-        means, squares, counts = ([self.state[p][name] for p in params] for name in ("exp_avg", "exp_avg_sq", "step"))
-        adamw(
-            params,
-            [p.grad for p in params if p.grad is not None],
-            means,
-            squares,
-            [self.state[p]["max_exp_avg_sq"] for p in params] if amsgrad else [],
-            counts,
-            foreach=group.get("foreach"),
-            capturable=bool(group.get("capturable")),
-            fused=group.get("fused"),
-            has_complex=any(p.is_complex() for p in params),
-            amsgrad=amsgrad,
-            beta1=float(group["betas"][0]),
-            beta2=float(group["betas"][1]),
-            lr=_number(group["lr"]),
-            weight_decay=float(group["weight_decay"]),
-            eps=float(group["eps"]),
-            maximize=bool(group.get("maximize")),
-        )
-
-
-def _number(lr: float | Tensor) -> float:
-    """A learning rate as a number; 1 for a tensor without a value, as then no tensor here has one."""
-    if isinstance(lr, Tensor) and without_values(lr):
-        return 1.0
-    return float(lr)
-
 
 def _apply(update: Updates, signs: list[list[Tensor]]) -> None:
     """Decay, then the step, for all parameters of equal rate at once: in a group the rate depends on the shape."""
-    group, rate = update.group, _number(update.group["lr"])
-    if update.params and group["weight_decay"]:
-        torch._foreach_mul_(update.params, 1 - rate * group["weight_decay"])
-    by_rate: dict[float, tuple[list[Tensor], list[Tensor]]] = {}
+    group = update.group
+    by_factor: dict[tuple[torch.device, float], tuple[list[Tensor], list[Tensor]]] = {}
     for p, blocks in zip(update.params, signs, strict=True):
         factor, step = update.layout.update(blocks, group["adjust_lr_fn"], p.shape)
-        params, steps = by_rate.setdefault(rate * factor, ([], []))
+        params, steps = by_factor.setdefault((p.device, factor), ([], []))
         params.append(p)
         steps.append(step)
-    for adjusted, (params, steps) in by_rate.items():
-        torch._foreach_add_(params, steps, alpha=-adjusted)
+    for (device, factor), (params, steps) in by_factor.items():
+        rate = rate_on(group["lr"], device)
+        if group["weight_decay"]:
+            torch._foreach_mul_(params, 1 - rate * group["weight_decay"])
+        if isinstance(rate, Tensor):  # a rate that is not read
+            torch._foreach_add_(params, torch._foreach_mul(steps, -factor * rate))
+        else:
+            torch._foreach_add_(params, steps, alpha=-factor * rate)
