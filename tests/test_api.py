@@ -128,7 +128,16 @@ def test_single_precision_jax():
     assert out == ["done"]
 
 
-LAYERS = ["backends", "linalg", "core", ("direct", "iterations"), ("functions", "equations"), ("cli", "optim")]
+LAYERS = [
+    "backends",
+    "linalg",
+    "core",
+    ("direct", "iterations"),
+    ("functions", "equations"),
+    "optim",
+    "planning",
+    "cli",
+]
 
 
 def layer(module):

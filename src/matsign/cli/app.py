@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 import matsign
-from matsign.cli import commands
+from matsign.cli import commands, plan
 from matsign.cli.files import FileError
 
 # The base class of typer's errors for a wrong command line; this expression works in all its versions.
@@ -96,6 +96,8 @@ def tour(
 
     raise typer.Exit(0 if run(model, backend.value, out, quick) else 1)
 
+
+app.command("plan")(plan.command)
 
 for _f in commands.functions():
     app.command(_f.__name__.replace("_", "-"), rich_help_panel="Functions on files")(commands.command(_f))

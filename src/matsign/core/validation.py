@@ -42,7 +42,7 @@ def stack_arguments(parameters: Parameters, arguments: list[Any], stacked: tuple
     )
     number_arrays = arrays[count:]
     arrays, kind = _promote(parameters, backend, arrays[:count])
-    _check_sizes(parameters, arrays)
+    check_sizes(parameters, arrays)
     arrays = [x.reshape((1, 1)) if x is not None and x.ndim == 0 else x for x in arrays]
     check_hermitian(parameters, backend, arrays)
     axes = [2] * count + [0] * len(number_arrays)
@@ -170,7 +170,7 @@ def _promote(parameters: Parameters, backend: Backend, arrays: list[Array]) -> t
     return [None if x is None else backend.astype(x, work) for x in arrays], kind
 
 
-def _check_sizes(parameters: Parameters, arrays: list[Array]) -> None:
+def check_sizes(parameters: Parameters, arrays: list[Array]) -> None:
     """Raise a ValueError that names an array whose shape does not match the signature."""
     sizes: dict[str, int] = {}
     source: dict[str, str] = {}

@@ -9,6 +9,7 @@ import numpy as np
 
 from matsign._typing import Array
 from matsign.backends import Backend
+from matsign.backends.shapes import ShapeArray
 
 
 def adjoint(x: Array) -> Array:
@@ -158,6 +159,8 @@ def random_probe(backend: Backend, n: int, m: int, like: Array) -> Array:
 
     A start for power iterations that is unlikely to be orthogonal to the wanted vector.
     """
+    if isinstance(like, ShapeArray):
+        return like.new((1, n, m))  # a count of the work needs no numbers, and may be for sizes that fit on no machine
     probe = backend.astype(backend.asarray(probe_numbers(n, m), like), backend.dtype_name(like))
     return probe[None] if like.ndim > 2 else probe
 
@@ -169,7 +172,8 @@ def rounding_probe(backend: Backend, x: Array, size: Array) -> Array:
     smaller than the effect of that rounding on the solution.
     """
     n, m = x.shape[-2:]
-    unit = random_probe(backend, n, m, x) * (backend.eps(x) / _probe_norm(n, m))
+    length = 1.0 if isinstance(x, ShapeArray) else _probe_norm(n, m)
+    unit = random_probe(backend, n, m, x) * (backend.eps(x) / length)
     return unit * broadcast_scalar(size)
 
 

@@ -1,0 +1,188 @@
+"""How a call of a public function is divided between devices, and what that costs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from matsign.backends.counting import LOOP_STEPS, Work
+from matsign.backends.shapes import Shape
+from matsign.core.public import spec_of
+from matsign.functions.polar_methods import has_fixed_steps
+from matsign.iterations.newton_schulz import form
+from matsign.planning.cost import Cost, Request, cost, request, working_dtype
+from matsign.planning.plans import Collective, Plan, Way, as_memory, as_mesh, totals
+
+# No mesh is tried that is larger than this to find one that a call fits on.
+_MOST_DEVICES = 2**24
+
+
+def plan_function(
+    function: Callable[..., Any],
+    *shapes: tuple[int, ...],
+    mesh: int | Mapping[str, int] = 1,
+    memory: float | None = None,
+    dtype: str = "float32",
+    **options: Any,
+) -> Plan:
+    """How a function will be computed on a mesh of devices, and what it will cost.
+
+    Nothing is computed and no memory is taken, so that the sizes may be those of any machine.
+
+    Parameters
+    ----------
+    function : callable
+        A public function of matsign, as ``matsign.msign``.
+    *shapes : tuple of int
+        The shape of each array argument.
+    mesh : int or mapping of str to int, default 1
+        The number of devices, or the sizes of the axes of the mesh by name. A batch is spread over all of them; of one
+        matrix the rows are spread over the first axis and the columns over the second.
+    memory : float, optional
+        The bytes of memory of a device. Without it every way fits.
+    dtype : str, default "float32"
+        The dtype of the arrays.
+    **options : object
+        Options of the function.
+
+    Returns
+    -------
+    Plan
+        The way, products, operations, bytes moved and bytes held; printed, it is a report.
+
+    Raises
+    ------
+    TypeError
+        If `function` is not a public function of arrays.
+    ValueError
+        If a shape, an option, the mesh or the memory is invalid.
+
+    Notes
+    -----
+    The solver itself runs on arrays without entries, as it runs on an accelerator, and its products and factorisations are
+    counted, so that the numbers are those of the installed version. Memory is that of arrays that exist at the same time if
+    each operation makes an array; a compiler that fuses operations needs less. A loop that runs until it has converged is
+    counted with 8 steps, or half of its limit if that is less.
+
+    Examples
+    --------
+    >>> import matsign
+    >>> from matsign.planning import plan_function
+    >>> plan = plan_function(matsign.msign, (65536, 1024), mesh=8, steps=4)
+    >>> str(plan.way), plan.collectives[0].kind, plan.collectives[0].size == 4 * 1024**2
+    ('Gram form, all-reduce', 'all-reduce', True)
+    """
+    spec = spec_of(function, "plan_function needs a function of matsign")
+    call, axes, available = request(spec, shapes, dtype, options), as_mesh(mesh), as_memory(memory)
+    plans = _ways(call, axes, available)
+    for found in plans:
+        if found.fits:
+            return found
+    return _refused(call, axes, available, min(plans, key=lambda plan: plan.bytes_held))
+
+
+def _ways(call: Request, axes: dict[str, int], available: float | None) -> list[Plan]:
+    """The ways of a call on a mesh, the one that the library takes first."""
+    devices, single = math.prod(axes.values()), math.prod(call.batch) == 1
+    if devices > 1 and single and _is_gram_form(call):
+        return [_by_rows(call, axes, available)]
+    return [_locally(call, axes, available)]
+
+
+def _locally(call: Request, axes: dict[str, int], available: float | None) -> Plan:
+    """Every device solves its part of the batch."""
+    batch, devices = math.prod(call.batch), math.prod(axes.values())
+    count = -(-batch // devices)
+    spent = cost(call, count)
+    if batch == 1 or devices == 1:
+        way, reason = Way.ONE_DEVICE, "no communication"
+    else:
+        way, reason = Way.LOCAL_BATCH, f"{count} of {batch} matrices on a device, no communication"
+    idle = devices - -(-batch // count)
+    return Plan(
+        subject=_subject(call),
+        mesh=axes,
+        way=way,
+        reason=reason,
+        **totals(spent.least, spent.most, batch / count),
+        busiest=devices * count / batch,
+        memory=_held(call, count, spent.memory),
+        available=available,
+        notes=(*([f"{idle} of {devices} devices have nothing to do"] if idle else []), *assumptions(spent)),
+    )
+
+
+def _is_gram_form(call: Request) -> bool:
+    """Whether the call is one of polynomial steps on the small matrix MᴴM."""
+    short, long = sorted(call.members[0] or (1, 1))
+    return call.spec.name == "msign" and form(short, long)[0] and has_fixed_steps(**call.options)
+
+
+def _by_rows(call: Request, axes: dict[str, int], available: float | None) -> Plan:
+    """The longer side of one matrix is spread over all devices: sums over it end with an all-reduce."""
+    (short, long), devices = sorted(call.members[0] or (1, 1)), math.prod(axes.values())
+
+    def is_spread(shape: Shape) -> bool:
+        return math.prod(shape) > 1.5 * short * short
+
+    spent = cost(call, 1, share=lambda shape: -(-long // devices) / long if is_spread(shape) else 1.0)
+    # A Gram matrix is one product, or where the long side is summed in pieces one batched product and the rest.
+    sums = {work: times for work, times in spent.most.items() if _sums_rows(work, short)}
+    repeated = sum(
+        work.flops * times for work, times in spent.most.items() if max(work.n, work.k * work.members) == short
+    )
+    found = totals(spent.least, spent.most)
+    every = tuple(x + (devices - 1) * repeated for x in found.pop("flops"))
+    size = short * short * np.dtype(working_dtype(call)).itemsize
+    return Plan(
+        subject=_subject(call),
+        mesh=axes,
+        way=Way.GRAM,
+        reason=f"the side of {long} is spread over all devices, products of {short} × {short} are repeated on each",
+        **found,
+        flops=every,
+        memory=_held(call, 1, spent.memory, spread=devices),
+        collectives=(Collective("all-reduce", max(sums.values()), size, devices),),
+        available=available,
+        notes=assumptions(spent),
+    )
+
+
+def _sums_rows(work: Work, short: int) -> bool:
+    return work.is_matrix_product and work.n == work.m == short and work.k * work.members > short
+
+
+def _refused(call: Request, axes: dict[str, int], available: float | None, nearest: Plan) -> Plan:
+    """The plan that needs the least memory, which is too much; and the smallest mesh on which the call would fit."""
+    name, larger = next(iter(axes)), dict(axes)
+    found = None
+    while found is None and math.prod(larger.values()) < _MOST_DEVICES:
+        larger[name] *= 2
+        found = next((plan for plan in _ways(call, larger, available) if plan.fits), None)
+        if found is None and _ways(call, larger, available)[0].bytes_held == nearest.bytes_held:
+            break
+    advice = f"{found.devices} devices would hold it ({found.way})" if found else "no number of devices would hold it"
+    return replace(nearest, way=Way.DOES_NOT_FIT, reason=f"as {nearest.way} it needs too much memory; {advice}")
+
+
+def _subject(call: Request) -> str:
+    batch = "" if math.prod(call.batch) == 1 else f"{' × '.join(map(str, call.batch))} of "
+    sizes = ", ".join(" × ".join(map(str, s)) for s in call.members if s is not None)
+    options = "".join(f", {k}={v}" for k, v in {**call.options, **call.numbers}.items() if v is not None)
+    return f"{call.spec.name} of {batch}{sizes}, {call.dtype}{options}"
+
+
+def _held(call: Request, count: int, peak: float, spread: int = 1) -> dict[str, float]:
+    """The bytes that a device holds: arguments, and the rest of the largest sum of arrays that exist together."""
+    entries = sum(-(-s[0] * s[1] // spread) for s in call.members if s is not None)
+    arguments = float(count * entries * np.dtype(working_dtype(call)).itemsize)
+    return {"arguments": arguments, "result and temporaries": max(0.0, peak - arguments)}
+
+
+def assumptions(spent: Cost) -> tuple[str, ...]:
+    """What the counts of a call assume."""
+    return (f"loops that end when they have converged are counted with {LOOP_STEPS} steps",) if spent.converging else ()
