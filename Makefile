@@ -48,7 +48,7 @@ pythons:
 
 SMOKE = tests/test_api.py tests/test_lowest.py tests/test_readme.py tests/cli/test_commands.py tests/cli/test_files.py \
   tests/cli/test_text.py tests/test_every_function.py::test_single_matrix_has_no_batch_axis
-OF_LIBRARIES = tests/derivatives/test_transforms.py tests/optim/test_scale_by_msign.py
+OF_LIBRARIES = tests/derivatives/test_transforms.py tests/optim/test_scale_by_msign.py tests/distributed/test_dask.py tests/distributed/test_xarray.py
 VENV ?= .venv/smoke
 environment: $(VENV)
 
@@ -83,7 +83,7 @@ docs: .venv/test
 .venv/lowest .venv/python3.12 .venv/python3.13 .venv/smoke: pyproject.toml constraints-lowest.txt
 	$(PYTHON) -m venv $@
 	$@/bin/python -m pip install -q --upgrade pip
-	$@/bin/python -m pip install -q $(PACKAGES) -e . jax pytest pytest-xdist hypothesis mpmath python-flint optax
+	$@/bin/python -m pip install -q $(PACKAGES) -e . jax pytest pytest-xdist hypothesis mpmath python-flint optax "dask[array]" distributed xarray
 	@touch $@
 
 clean:

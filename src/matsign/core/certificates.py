@@ -120,10 +120,14 @@ def certify(f: Callable[..., Any]) -> Callable[..., tuple[Any, Certificate]]:
     (True, True)
     """
     spec = spec_of(f, "certify wants a function of matsign")
+    numbers = len(Certificate._fields) - 1 + len(spec.measures)
 
     @functools.wraps(f, updated=())
     def with_certificate(*args: Any, **kwargs: Any) -> tuple[Any, Certificate]:
         arrays, errors, options = spec.bind(args, kwargs)
+        both = spec.by_adapter(arrays, errors, options, certify, spec.operation.results + ((),) * numbers)
+        if both is not NotImplemented:
+            return both
         result = answer(spec, arrays, errors, options)
         return result.public, _certificate(spec, result)
 

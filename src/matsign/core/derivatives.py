@@ -10,10 +10,12 @@ from typing import Any
 
 from matsign._typing import Array, Arrays
 from matsign.backends import Backend
+from matsign.backends.adapters import BoundFunction
 from matsign.core.answer_operations import AnswerOperation
+from matsign.core.batch_calls import value_by_adapter
 from matsign.core.operations import BoundOperation
 from matsign.core.options import Parameters
-from matsign.core.public import answer, as_public, bound_operation, checked_options, spec_of
+from matsign.core.public import FunctionSpec, answer, as_public, bound_operation, checked_options, spec_of
 from matsign.core.validation import Call, stack_arguments
 from matsign.linalg.stacks import broadcast_to_rank, far_exponent, random_probe, safe_divisor, scaled_norm
 
@@ -79,6 +81,9 @@ def frechet(f: Callable[..., Any]) -> Callable[..., Any]:
         arrays, errors, options = spec.bind(args[:half], options)
         numbers, errors, options = checked_options(spec, errors, options)
         directions = [*args[half:], *(None for _ in names[half:])]
+        by_adapter = _frechet_by_adapter(spec, arrays, numbers, directions, options | {"errors": errors})
+        if by_adapter is not NotImplemented:
+            return by_adapter
         call, changes = _prepare_directions(spec.parameters, [*arrays, *numbers], directions)
         bound, given = bound_operation(spec, call, errors, options)
         backend, count = call.backend, len(spec.operation.results)
@@ -144,7 +149,11 @@ def condition(f: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(f, updated=())
     def number(*args: Any, **options: Any) -> Any:
-        result = answer(spec, *spec.bind(args, options))
+        arrays, errors, options = spec.bind(args, options)
+        by_adapter = spec.by_adapter(arrays, errors, options, condition, ((),))
+        if by_adapter is not NotImplemented:
+            return by_adapter
+        result = answer(spec, arrays, errors, options)
         backend, bound, batch = result.call.backend, result.bound, result.call.batch
         given, value = (
             tuple(backend.stop_gradient(x) for x in xs if x is not None)
@@ -243,6 +252,31 @@ def _flat(x: Array) -> Array:
 def _start_direction(backend: Backend, x: Array) -> Array:
     n, m = x.shape[-2:]
     return backend.xp.broadcast_to(random_probe(backend, n, m, x), x.shape)
+
+
+def _frechet_by_adapter(
+    spec: FunctionSpec, arrays: Arrays, numbers: list[Any], directions: list[Any], options: dict[str, Any]
+) -> Any:
+    """`frechet` of arrays in chunks or with names; NotImplemented for plain ones."""
+    function, parameters, count = (
+        BoundFunction(spec.function, options, frechet_in_order),
+        _with_directions(spec.parameters),
+        len(arrays),
+    )
+    arguments = (*arrays, *directions[:count], *numbers, *directions[count:])
+    return value_by_adapter(function, spec.operation, parameters, arguments, spec.operation.results)
+
+
+def frechet_in_order(f: Callable[..., Any]) -> Callable[..., Any]:
+    """`frechet(f)` with the arrays and their directions before the numbers and theirs."""
+    arrays = len(spec_of(f, "frechet wants a function of matsign").parameters.arrays)
+
+    def derivative(*args: Any, **options: Any) -> Any:
+        numbers = (len(args) - 2 * arrays) // 2
+        at, changes, rest = args[:arrays], args[arrays : 2 * arrays], args[2 * arrays :]
+        return frechet(f)(*at, *rest[:numbers], *changes, *rest[numbers:], **options)
+
+    return derivative
 
 
 def _prepare_directions(parameters: Parameters, arguments: list[Any], directions: list[Any]) -> tuple[Call, Arrays]:

@@ -170,11 +170,26 @@ class SpectrumError(LinAlgError):
     True
     """
 
+    _name: str
+    _details: list[complex]
+
     def __init__(self, message: str, members: list[tuple[int, ...]], failures: list[Failure], value: Any) -> None:
         super().__init__(message)
         self.members = members
         self.failures = failures
         self.value = value
+
+    @classmethod
+    def of(
+        cls, name: str, members: list[tuple[int, ...]], failures: list[Failure], details: list[complex], value: Any
+    ) -> SpectrumError:
+        error = cls(explain(name, members, failures, details), members, failures, value)
+        error._name, error._details = name, details
+        return error
+
+    def with_members(self, members: list[tuple[int, ...]]) -> SpectrumError:
+        """Return the error with other batch indices, those in a larger batch."""
+        return self.of(self._name, members, self.failures, self._details, self.value)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the attributes: the default of an exception calls the class with the message alone."""

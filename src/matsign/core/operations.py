@@ -15,7 +15,7 @@ import numpy as np
 
 from matsign._typing import Array, Arrays
 from matsign.backends import Backend, numpy_single
-from matsign.core.failures import WITH_BEST_ITERATE, Failure, SpectrumError, explain
+from matsign.core.failures import WITH_BEST_ITERATE, Failure, SpectrumError
 from matsign.core.members import (
     CHUNK,
     Solution,
@@ -61,7 +61,8 @@ class Operation:
     A size of zero is a sum without terms. If a result still has entries, the operation gets one row or column of zeros
     instead, with `neutral` (default 0) on the diagonal of a square array of that letter. If no result has entries,
     ``empty_result(backend, *arrays, **options)`` tells whether there is a solution. ``sizes(known, **options)`` are the sizes
-    of the letters that occur only in the results.
+    of the letters that occur only in the results. Where the solver chooses a size, `largest` names the letter of a size that it
+    does not exceed. ``check(**options)`` raises for options that do not fit together.
     """
 
     name: str
@@ -80,6 +81,8 @@ class Operation:
     neutral: dict[str, float] = field(default_factory=dict)
     empty_result: Callable[..., Solution] | None = None
     sizes: Callable[..., dict[str, int]] = lambda known, **options: {}
+    check: Callable[..., object] = lambda **options: None
+    largest: dict[str, str] = field(default_factory=dict)
     numbers: tuple[str, ...] = ()
 
     @property
@@ -281,10 +284,9 @@ class BoundOperation:
         failed = np.flatnonzero(failures)
         members = [tuple(int(i) for i in np.unravel_index(k, self.batch)) if self.batch else () for k in failed]
         reasons = [Failure(int(failures[k])) for k in failed]
-        text = explain(self.operation.name, members, reasons, [complex(*details[k]) for k in failed])
-        raise SpectrumError(
-            text, members, reasons, self.operation.wrap(backend, *unstack(backend, result.value, self.batch))
-        )
+        numbers = [complex(*details[k]) for k in failed]
+        value = self.operation.wrap(backend, *unstack(backend, result.value, self.batch))
+        raise SpectrumError.of(self.operation.name, members, reasons, numbers, value)
 
 
 def split_numbers(operation: Operation, arrays: Arrays, options: dict[str, Any]) -> tuple[Arrays, dict[str, Any]]:

@@ -16,6 +16,8 @@ import numpy as np
 from matsign import backends
 from matsign._typing import Array, Arrays
 from matsign.backends import Backend
+from matsign.backends.adapters import BoundFunction
+from matsign.core.batch_calls import value_by_adapter
 from matsign.core.members import Solution
 from matsign.core.operations import BoundOperation, Operation, shapes_of, unstack
 from matsign.core.options import Parameters, check_options, check_tolerance, number_or_array
@@ -52,6 +54,7 @@ class FunctionSpec:
     residual: Callable[..., Residual]
     unbounded: Callable[..., Array] | None
     measures: tuple[str, ...]
+    function: Callable[..., Any]
     plans: dict[Any, Plan] = field(default_factory=dict, init=False)
 
     @property
@@ -71,6 +74,25 @@ class FunctionSpec:
         options = dict(binding.arguments)
         arrays = tuple([options.pop(name) for name in self.parameters.arrays])
         return arrays, options.pop("errors"), options
+
+    def by_adapter(
+        self,
+        arrays: tuple[Any, ...],
+        errors: str,
+        options: dict[str, Any],
+        transform: Callable[..., Any] | None = None,
+        results: tuple[tuple[str, ...], ...] | None = None,
+    ) -> Any:
+        """The value for arrays in chunks or with names; NotImplemented for plain ones.
+
+        It is the value of the function or of what `transform` makes of it, whose arrays then have the axes `results`.
+        """
+        options = options | {"errors": errors}
+        arguments = (*arrays, *(options.pop(name) for name in self.operation.numbers))
+        function = BoundFunction(self.function, options, transform)
+        return value_by_adapter(
+            function, self.operation, self.parameters, arguments, self.operation.results if results is None else results
+        )
 
 
 class Plan(NamedTuple):
@@ -132,7 +154,7 @@ def public_function(
         **properties,
     )
     parameters = Parameters.of(f, inputs, numbers=numbers, choices=choices or {}, halves=halves, hermitian=hermitian)
-    spec = FunctionSpec(operation, parameters, residual, unbounded, measures)
+    spec = FunctionSpec(operation, parameters, residual, unbounded, measures, f)
     f.__dict__["spec"] = spec
     return spec
 
@@ -166,6 +188,10 @@ def _value(spec: FunctionSpec, arrays: tuple[Any, ...], errors: str, options: di
     if plan is not None and plan.by_numpy:
         result = _value_by_numpy(spec, plan, arrays)
         if result is not None:
+            return result
+    if plan is None:
+        result = spec.by_adapter(arrays, errors, options)
+        if result is not NotImplemented:
             return result
     return _answer(spec, arrays, errors, options, key, plan).public
 
@@ -224,6 +250,7 @@ def bound_operation(
     options = options | call.known
     if "precision" in options and options["precision"] is None:
         options["precision"] = "half" if call.dtype_name in HALVES else "full"
+    spec.operation.check(**options)
     mask = tuple(x is not None for x in call.stacks)
     batch = call.batch if errors == "raise" else None
     bound = BoundOperation(spec.operation, mask, tuple(sorted(options.items(), key=_option_name)), batch)

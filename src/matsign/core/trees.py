@@ -8,6 +8,7 @@ from typing import Any
 
 from matsign import backends
 from matsign._typing import Array
+from matsign.backends.adapters import adapter_of
 from matsign.core.public import spec_of
 
 
@@ -92,8 +93,8 @@ def _group_key(x: Array, joins_adjoints: bool) -> tuple[Any, ...]:
 
 def _apply_stacked(f: Callable[..., Any], arrays: list[Array], options: dict[str, Any]) -> list[Any]:
     """f of arrays that have the shape of the first or the transposed one, in one call."""
-    if len(arrays) == 1:
-        return [f(arrays[0], **options)]
+    if len(arrays) == 1 or adapter_of(arrays) is not None:
+        return [f(x, **options) for x in arrays]
     xp = backends.load(backends.library_of(arrays[0]) or "numpy").xp
     adjoint = [x.shape != arrays[0].shape for x in arrays]
     stack = xp.stack([x.mT.conj() if t else x for x, t in zip(arrays, adjoint, strict=True)])

@@ -48,11 +48,11 @@ def select_schedules(
         levels = (*(level for level in _LEVELS if estimates and level > resolved), lower)
         goal = accuracy(backend, m, tol)
         return tuple((level, polar_express(level, goal, eps, terms=terms)) for level in levels)
-    return ((0.0, _explicit_schedule(schedule, steps)),)
+    return ((0.0, explicit_schedule(schedule, steps)),)
 
 
 @constant_when_compiled
-def _explicit_schedule(schedule: str | Sequence[Sequence[float]], steps: int | None) -> tuple[Step, ...]:
+def explicit_schedule(schedule: str | Sequence[Sequence[float]], steps: int | None) -> tuple[Step, ...]:
     """The steps by name or by coefficients, the last one repeated up to `steps`."""
     if isinstance(schedule, str):
         if schedule not in NAMED:
@@ -76,7 +76,7 @@ def half_precision_schedule(
     schedule: Schedule, steps: int | None, tol: float | None, eps: float, unit: tuple[float, int]
 ) -> tuple[Step, ...] | None:
     """The steps, or None if in half precision they would diverge or vanish."""
-    plan = _counted_schedule(steps, tol, *unit) if schedule is None else _explicit_schedule(schedule, steps)
+    plan = _counted_schedule(steps, tol, *unit) if schedule is None else explicit_schedule(schedule, steps)
     top = max_on_unit_interval(plan, 0.0)
     mild = 0.1 < top < 10 and max(abs(c) for step in plan for c in step) < 100
     return plan if mild and max_on_unit_interval(plan, _ERROR_IN_HALF * eps) < 1.1 * top else None

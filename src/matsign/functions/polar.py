@@ -16,7 +16,7 @@ from matsign.core.public import public_function
 from matsign.functions.msign_schedules import Schedule
 from matsign.functions.polar_certificates import msign_residual, polar_residual
 from matsign.functions.polar_derivatives import msign_tangent, polar_cotangent, polar_tangent
-from matsign.functions.polar_methods import METHODS, at_size, has_fixed_steps, orthogonalise, takes_single
+from matsign.functions.polar_methods import METHODS, at_size, check_steps, has_fixed_steps, orthogonalise, takes_single
 from matsign.linalg.stacks import (
     adjoint,
     broadcast_scalar,
@@ -196,6 +196,7 @@ MSIGN = public_function(
     tangent=msign_tangent,
     cotangent=msign_tangent,
     adjoint=True,
+    check=check_steps,
     fixed=has_fixed_steps,
     unstacked=takes_single,
     choices={"method": METHODS, "precision": (None, "half", "full")},

@@ -11,7 +11,7 @@ from matsign.core.failures import Failure
 from matsign.core.members import Solution, solution
 from matsign.core.options import short_repr
 from matsign.core.tolerances import NEAR_SIGN, accuracy, rank_tolerance
-from matsign.functions.msign_schedules import Schedule, half_precision_schedule, select_schedules
+from matsign.functions.msign_schedules import Schedule, explicit_schedule, half_precision_schedule, select_schedules
 from matsign.iterations.block_structures import Dilation
 from matsign.iterations.minimax import lifting, polar_express
 from matsign.iterations.newton import newton, purify, run_schedule
@@ -185,6 +185,12 @@ def has_fixed_steps(
     if method not in ("auto", "polynomial"):
         raise ValueError(f"msign: a schedule and a number of steps are for method='polynomial', got {method!r}")
     return True
+
+
+def check_steps(*, schedule: Schedule, steps: int | None, **options: Any) -> None:
+    """Raise a ValueError for steps that no method takes."""
+    if has_fixed_steps(schedule=schedule, steps=steps, **options) and schedule is not None:
+        explicit_schedule(schedule, steps)
 
 
 def takes_single(*, method: str, **options: Any) -> bool:

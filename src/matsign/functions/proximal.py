@@ -16,7 +16,7 @@ from matsign._typing import Array
 from matsign.core.public import public_function
 from matsign.functions.proximal_certificates import clip_residual, soft_residual
 from matsign.functions.proximal_derivatives import clip_cotangent, clip_tangent, soft_cotangent, soft_tangent
-from matsign.functions.proximal_methods import METHODS, solve_clip, solve_soft
+from matsign.functions.proximal_methods import METHODS, check_interval, solve_clip, solve_soft
 
 
 def mclip(
@@ -121,6 +121,7 @@ def mclip(
 MCLIP = public_function(
     mclip,
     "(n,m)->(n,m)",
+    check=check_interval,
     solve=solve_clip,
     residual=clip_residual,
     tangent=clip_tangent,

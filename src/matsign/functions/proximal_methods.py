@@ -28,12 +28,16 @@ METHODS = ("auto", "svd", "sign")
 _TOP = {"float32": 128, "float64": 1024}
 
 
+def check_interval(*, lower: float | None = None, upper: float | None = None, **_: Any) -> None:
+    """Raise a ValueError for thresholds in the wrong order; None stands for an array, whose entries the solver checks."""
+    if lower is not None and upper is not None and not lower <= upper:
+        raise ValueError(f"mclip: lower must be at most upper, got lower={lower:g}, upper={upper:g}")
+
+
 def solve_clip(
     backend: Backend, m: Array, *, lower: Threshold, upper: Threshold, rtol: float | None, method: str
 ) -> Solution:
     if isinstance(lower, float) and isinstance(upper, float):
-        if not lower <= upper:
-            raise ValueError(f"mclip: lower must be at most upper, got lower={lower:g}, upper={upper:g}")
         return _clip_between(backend, m, lower, upper, rtol, method)
     low, high = threshold_stack(backend, m, lower), threshold_stack(backend, m, upper)
     valid = (low >= 0) & (low <= high)

@@ -268,6 +268,7 @@ LYAPUNOV_FACTOR = public_function(
     tangent=scaling.tangent_at_size(_continuous_powers, tangent_in_units(continuous_tangent)),
     cotangent=scaling.cotangent_at_size(_continuous_powers, cotangent_in_units(continuous_cotangent)),
     wrap=_drop_zero_columns,
+    largest={"k": "n"},
 )
 
 
@@ -339,4 +340,5 @@ DISCRETE_LYAPUNOV_FACTOR = public_function(
     tangent=scaling.tangent_at_size(_discrete_powers, tangent_in_units(discrete_tangent)),
     cotangent=scaling.cotangent_at_size(_discrete_powers, cotangent_in_units(discrete_cotangent)),
     wrap=_drop_zero_columns,
+    largest={"k": "n"},
 )

@@ -1,0 +1,71 @@
+"""DataArrays of xarray: the last two axes are those of a matrix, all others are axes of the batch, which broadcast by name.
+
+The function is called once, on the arrays inside (NumPy's or Dask's), by `xarray.apply_ufunc`. The result has the names and the
+coordinates of the arguments.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import xarray as xr
+
+from matsign._typing import Array
+from matsign.backends.adapters import BatchCall, leaves, with_leaves
+
+
+def apply(call: BatchCall) -> Any:
+    """The result of a call, with DataArrays in place of plain arrays."""
+    arrays = call.arrays
+    dims = {k: _matrix_dims(call, k) for k in arrays}
+    examples: list[Any] = []
+
+    def call_inside(*plain: Array) -> Any:
+        inside = dict(zip(arrays, plain, strict=True))
+        examples.append(call.function(*(inside.get(k, x) for k, x in enumerate(call.arguments))))
+        values = leaves(examples[0])
+        return tuple(values) if len(values) > 1 else values[0]
+
+    values = xr.apply_ufunc(
+        call_inside,
+        *arrays.values(),
+        input_core_dims=list(dims.values()),
+        output_core_dims=[_result_dims(call, dims, shape) for shape in call.results],
+        dask="allowed",
+    )
+    return with_leaves(examples[0], iter(values if len(call.results) > 1 else [values]))
+
+
+def _matrix_dims(call: BatchCall, place: int) -> tuple[Any, ...]:
+    """The names of the axes of the matrix in an argument; made up for an array without names."""
+    x, letters = call.arguments[place], call.letters[place]
+    count = len(letters)
+    if isinstance(x, (xr.DataArray, xr.Variable)):
+        return tuple(x.dims[x.ndim - count :])
+    call.check_library(place, "xarray")
+    if x.ndim != count:
+        raise ValueError(
+            f"{call.name}: {call.names[place]} has shape {tuple(x.shape)} and no names for its axes; beside DataArrays, wanted a "
+            f"{'matrix' if count else 'number'} or a DataArray"
+        )
+    return tuple(f"{call.names[place]}_axis{k}" for k in range(count))
+
+
+def _result_dims(call: BatchCall, dims: dict[int, tuple[Any, ...]], letters: tuple[str, ...]) -> tuple[Any, ...]:
+    """The names of the axes of a result: those of the first argument with these letters, or else of each letter.
+
+    A letter has the name of the first axis that it stands for in a DataArray, or itself if there is none. The second axis of two
+    with the same name gets the suffix 2. The axis of poles and of Hankel singular values is "mode".
+    """
+    if len(letters) == 1:
+        return ("mode",)
+    labelled = {k: names for k, names in dims.items() if hasattr(call.arguments[k], "dims")}
+    for k, names in labelled.items():
+        if call.letters[k] == letters:
+            return names
+    name_of: dict[str, Any] = {}
+    for k, names in labelled.items():
+        for letter, name in zip(call.letters[k], names, strict=True):
+            name_of.setdefault(letter, name)
+    names = tuple(name_of.get(letter, letter) for letter in letters)
+    return names if len(set(names)) == len(names) else (names[0], f"{names[1]}2")

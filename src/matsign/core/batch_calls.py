@@ -1,0 +1,54 @@
+"""Calls on arrays that consist of other arrays: checks of the arguments before an adapter (`backends.adapters`) gets the call."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from matsign.backends import library_of
+from matsign.backends.adapters import BatchCall, BoundFunction, adapter_of
+from matsign.core.operations import Operation
+from matsign.core.options import Parameters
+from matsign.core.validation import check_sizes, why_unsupported
+
+
+def value_by_adapter(
+    function: BoundFunction,
+    operation: Operation,
+    parameters: Parameters,
+    arguments: tuple[Any, ...],
+    results: tuple[tuple[str, ...], ...],
+) -> Any:
+    """The value of a function for arrays and numbers by the adapter for them; NotImplemented if all of them are plain.
+
+    `results` are the axes of each array of the value.
+    """
+    adapter = adapter_of(arguments)
+    if adapter is None:
+        return NotImplemented
+    count = len(parameters.arrays)
+    names, letters = (*parameters.arrays, *parameters.numbers), (*parameters.shapes, *(() for _ in parameters.numbers))
+    pairs = list(zip(names, arguments, strict=True))
+    arrays = [_checked_argument(parameters, name, x, name in names[:count]) for name, x in pairs]
+    check_sizes(parameters, arrays[:count])
+    return adapter.apply(
+        BatchCall(parameters.name, function, names, letters, tuple(arrays), results, operation.largest)
+    )
+
+
+def _checked_argument(parameters: Parameters, name: str, x: Any, is_matrix: bool) -> Any:
+    """An argument, lists as NumPy arrays; raises a TypeError for one that no library can convert."""
+    if x is None and (name in parameters.optional or not is_matrix):
+        return None
+    if adapter_of([x]) is not None or library_of(x) in ("torch", "jax"):
+        return x
+    reason = why_unsupported(x)
+    if reason is not None:
+        raise TypeError(f"{parameters.name}: {name} {reason}")
+    if not is_matrix and library_of(x) is None and not isinstance(x, (list, tuple)):
+        return x  # one number for all members
+    try:
+        return np.asarray(x)
+    except ValueError as error:
+        raise ValueError(f"{parameters.name}: {name} is not a dense array of numbers: {error}") from None

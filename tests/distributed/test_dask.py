@@ -1,0 +1,220 @@
+"""Dask arrays: lazy results in the chunks of the arguments, with the bits, errors and dtypes of NumPy arrays."""
+
+import pickle
+
+import numpy as np
+import pytest
+
+import matrices
+import matsign
+from problems import BY_NAME, PROBLEMS, bound
+
+dask = pytest.importorskip("dask")
+da = pytest.importorskip("dask.array")
+
+ROTATION = np.array([[0.0, 1.0], [-1.0, 0.0]])  # has no sign: its eigenvalues are ±i
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    with dask.config.set(scheduler="synchronous"):
+        yield
+
+
+def compute_nothing(*args, **kwargs):
+    raise AssertionError("a Dask array was computed")
+
+
+def chunked(x, *chunks):
+    """A Dask array in these chunks along its leading axes."""
+    return da.from_array(x, chunks=(*chunks, *x.shape[len(chunks) :]))
+
+
+def arrays_of(value):
+    """The arrays in nested tuples and dictionaries."""
+    if isinstance(value, dict):
+        return [x for part in value.values() for x in arrays_of(part)]
+    return [x for part in value for x in arrays_of(part)] if isinstance(value, tuple) else [value]
+
+
+def assert_same(lazy, plain):
+    """The Dask arrays in `lazy` are the NumPy arrays in `plain`, bit for bit, and their dtypes and shapes are known before."""
+    assert type(lazy) is (type(plain) if isinstance(plain, tuple) else da.Array)
+    for x, y in zip(arrays_of(lazy), arrays_of(plain), strict=True):
+        assert isinstance(x, da.Array)
+        y, computed = np.asarray(y, None if isinstance(y, np.ndarray) else x.dtype), x.compute()
+        if x.shape != y.shape:  # a factor whose zero columns only NumPy leaves out
+            np.testing.assert_array_equal(computed[..., y.shape[-1] :], 0)
+            computed = computed[..., : y.shape[-1]]
+        assert x.dtype == computed.dtype == y.dtype
+        np.testing.assert_array_equal(computed, y)
+
+
+def regulator(count):
+    def stacked(rng):
+        a, b, q, r, *_ = BY_NAME["solve_continuous_are"].stacked(rng, count)
+        return a, b, q, r
+
+    return stacked
+
+
+def model(count):
+    return lambda rng: (
+        np.stack([-matrices.stable(rng, 4, "float64") for _ in range(count)]),
+        rng.standard_normal((count, 4, 1)),
+        rng.standard_normal((count, 1, 4)),
+    )
+
+
+FUNCTIONS = [(p.name, p.f, lambda rng, p=p: p.stacked(rng, 15)) for p in PROBLEMS] + [
+    ("lqr", matsign.lqr, regulator(15)),
+    ("dlqr", matsign.dlqr, regulator(15)),
+    ("hankel_singular_values", matsign.hankel_singular_values, model(15)),
+    ("balanced_truncation", bound(matsign.balanced_truncation, order=2), model(15)),
+]
+
+
+def test_every_function_is_here():
+    assert {name for name, _, _ in FUNCTIONS} == {n for n in matsign.__all__ if hasattr(getattr(matsign, n), "spec")}
+
+
+@pytest.mark.parametrize(("name", "f", "make"), FUNCTIONS, ids=[name for name, _, _ in FUNCTIONS])
+def test_every_function_in_uneven_chunks(name, f, make, rng):
+    """Two leading axes, chunks of different sizes, one of them of size 0; one chunk; no member; a single matrix."""
+    plain = [x.reshape(3, 5, *x.shape[1:]) for x in make(rng)]
+    with dask.config.set(scheduler=compute_nothing):
+        lazy = f(*(chunked(x, (2, 0, 1), (2, 2, 1)) for x in plain))
+        one_chunk = f(*map(da.from_array, plain))
+        none = f(*(chunked(x, (2, 1), (2, 2, 1))[:, :0] for x in plain))
+        single = f(*(chunked(x, (2, 1), (2, 2, 1))[2, 3] for x in plain))
+    assert_same(lazy, f(*plain))
+    assert arrays_of(lazy)[0].chunks[:2] == ((2, 0, 1), (2, 2, 1))
+    assert_same(one_chunk, f(*plain))
+    assert [x.shape[:2] for x in map(da.compute, arrays_of(none)) for x in x] == [(3, 0)] * len(arrays_of(none))
+    assert_same(single, f(*(x[2, 3] for x in plain)))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "complex64", "complex128", "int64", "float16"])
+def test_dtypes_are_known_before(dtype, rng):
+    m = (10 * rng.standard_normal((5, 4, 3))).astype(dtype)
+    assert_same(matsign.msign(chunked(m, (2, 3))), matsign.msign(m))
+
+
+def test_complex_poles_and_real_singular_values(rng):
+    a, b, c = (x.astype("complex64") for x in model(4)(rng))
+    assert_same(
+        matsign.hankel_singular_values(*(chunked(x, 3) for x in (a, b, c))), matsign.hankel_singular_values(a, b, c)
+    )
+
+
+def test_arguments_broadcast(rng):
+    """Among Dask arrays in different chunks, and with NumPy arrays, lists and numbers."""
+    a = np.stack([matrices.stable(rng, 3, "float64") for _ in range(6)])
+    b, q = matrices.stable(rng, 2, "float64"), rng.standard_normal((4, 1, 3, 2))
+    for arguments in (
+        (chunked(a, (1, 3, 2)), b, q),
+        (chunked(a, 4), b.tolist(), chunked(q, 3, 1)),
+        (a, da.from_array(b), chunked(q, 2, 1)),
+        (chunked(a, 4), b, da.broadcast_to(da.from_array(q, chunks=(2, 1, 3, 2)), (4, 6, 3, 2), chunks=(2, 5, 3, 2))),
+    ):
+        assert_same(matsign.solve_sylvester(*arguments), matsign.solve_sylvester(a, b, q))
+    assert_same(matsign.solve_sylvester(da.ones((3, 1, 1), chunks=2), 1.0, da.from_array(4.0)), 2 * np.ones((3, 1, 1)))
+
+
+def test_optional_arguments(rng):
+    a, b, q, r, e, s = BY_NAME["solve_continuous_are"].stacked(rng, 5)
+    lazy = [chunked(x, (2, 3)) for x in (a, b, q, r, e, s)]
+    assert_same(matsign.solve_continuous_are(*lazy[:4], s=lazy[5]), matsign.solve_continuous_are(a, b, q, r, s=s))
+    assert_same(matsign.lqr(*lazy[:4], e=e), matsign.lqr(a, b, q, r, e=e))
+
+
+def test_thresholds(rng):
+    m, t = rng.standard_normal((3, 5, 4, 3)), rng.uniform(0, 1, 5)
+    lazy = chunked(m, (2, 1), (3, 2))
+    assert_same(matsign.soft_threshold(lazy, 0.5), matsign.soft_threshold(m, 0.5))
+    assert_same(matsign.soft_threshold(lazy, da.from_array(t, chunks=2)), matsign.soft_threshold(m, t))
+    assert_same(matsign.soft_threshold(m, da.from_array(t, chunks=2)), matsign.soft_threshold(m, t))
+    assert_same(matsign.mclip(lazy, t, 2.0, rtol=1e-3), matsign.mclip(m, t, 2.0, rtol=1e-3))
+    with pytest.raises(matsign.SpectrumError, match=r"batch members \(2, 4\): a threshold is -1"):
+        matsign.soft_threshold(lazy, da.asarray([0, 0, 0, 0, -1.0]))[2:].compute()
+
+
+def test_members_without_an_answer():
+    """They are NaN, or an error names them by their indices in the whole batch; it can be pickled."""
+    m = np.tile(np.diag([1.0, -2.0]), (3, 5, 1, 1))
+    m[2, 3], m[2, 4], m[0, 1, 0, 0] = ROTATION, ROTATION, np.nan
+    lazy = chunked(m, (2, 1), (1, 2, 2))
+    assert_same(matsign.mcsgn(lazy, errors="nan"), matsign.mcsgn(m, errors="nan"))
+    with pytest.raises(matsign.SpectrumError, match=r"batch members \(2, 3\), \(2, 4\): an eigenvalue") as caught:
+        matsign.mcsgn(lazy)[1:].compute()
+    again = pickle.loads(pickle.dumps(caught.value))
+    assert again.members == caught.value.members == [(2, 3), (2, 4)]
+    assert str(again) == str(caught.value)
+    with pytest.raises(matsign.SpectrumError, match=r"mcsgn: an eigenvalue"):
+        matsign.mcsgn(da.from_array(ROTATION)).compute()
+
+
+def test_transformations(rng):
+    m, dm = rng.standard_normal((2, 3, 5, 4, 3))
+    lazy, change = chunked(m, (2, 1), (3, 2)), chunked(dm, (2, 1), (3, 2))
+    assert_same(matsign.certify(matsign.polar)(lazy), matsign.certify(matsign.polar)(m))
+    assert_same(matsign.certify(matsign.msign)(lazy[0, 0]), matsign.certify(matsign.msign)(m[0, 0]))
+    assert_same(matsign.condition(matsign.msign)(lazy), matsign.condition(matsign.msign)(m))
+    assert_same(matsign.frechet(matsign.msign)(lazy, change), matsign.frechet(matsign.msign)(m, dm))
+    plain, derivative = (m, 0.5, 1.0, dm, None, np.ones((3, 5))), matsign.frechet(matsign.mclip)
+    assert_same(derivative(lazy, 0.5, 1.0, change, None, da.ones((3, 5), chunks=2)), derivative(*plain))
+    tree = matsign.each(matsign.msign)({"x": lazy, "y": [lazy, m]})
+    assert_same(tree["x"], matsign.msign(m))
+    np.testing.assert_array_equal(tree["y"][1], matsign.msign(m))
+
+
+def test_bad_input_is_refused_before_anything_is_computed(rng):
+    m = da.from_array(rng.standard_normal((6, 4, 4)), chunks=(2, 4, 4))
+    refused = [
+        (
+            lambda: matsign.msign(m.rechunk((2, 2, 4))),
+            ValueError,
+            r"M has several chunks .* M.rechunk\(\{-2: -1, -1: -1\}\)",
+        ),
+        (lambda: matsign.msign(m[m[:, 0, 0] > 0]), ValueError, r"M has chunks of unknown size; .* compute_chunk_sizes"),
+        (lambda: matsign.mcsgn(m[:, :3]), ValueError, r"M has shape \(6, 3, 4\), wanted \(..., n, n\)"),
+        (lambda: matsign.msign(m[0, 0]), ValueError, r"M has shape \(4,\), wanted \(..., n, m\)"),
+        (
+            lambda: matsign.solve_sylvester(m, m[:3], m),
+            ValueError,
+            r"leading axes do not broadcast: a \(6, 4, 4\), b \(3, 4, 4\)",
+        ),
+        (
+            lambda: matsign.solve_sylvester(m, m, np.ones((3, 4))),
+            ValueError,
+            r"q has shape \(3, 4\), wanted \(..., n, m\)",
+        ),
+        (lambda: matsign.msign(m, method="best"), ValueError, r"method must be one of .* got 'best'"),
+        (lambda: matsign.msign(m, errors="no"), ValueError, "errors must be one of"),
+        (lambda: matsign.msign(m, tol=1e-30), ValueError, "cannot hold tol"),
+        (lambda: matsign.msign(m, schedule="fast"), ValueError, "schedule"),
+        (lambda: matsign.msign(m, steps=-1), ValueError, "steps"),
+        (lambda: matsign.balanced_truncation(m, m, m, 9), ValueError, "order must be a whole number from 1 to 4"),
+        (lambda: matsign.soft_threshold(m, -1.0), ValueError, "t must be a number of at least 0"),
+        (lambda: matsign.soft_threshold(m, None), ValueError, "t must be a number of at least 0"),
+        (lambda: matsign.solve_sylvester(m, None, m), TypeError, "b is of type NoneType|b is None"),
+        (lambda: matsign.msign(m.astype(object)), TypeError, "dtype object"),
+        (lambda: matsign.msign(m.astype("longdouble")), TypeError, "M has dtype float128|longdouble"),
+        (lambda: matsign.solve_sylvester(m, [["x"]], m), TypeError, "b holds text"),
+    ]
+    with dask.config.set(scheduler=compute_nothing):
+        for call, kind, text in refused:
+            with pytest.raises(kind, match=text):
+                call()
+
+
+def test_tensors_beside_dask_arrays_are_refused():
+    torch = pytest.importorskip("torch")
+    with pytest.raises(TypeError, match="one library; b is torch, others are dask"):
+        matsign.solve_sylvester(da.ones((2, 1, 1)), torch.ones(1, 1), da.ones((2, 1, 1)))
+
+
+def test_the_same_call_has_the_same_name(rng):
+    """So that Dask computes it once."""
+    m = da.from_array(rng.standard_normal((4, 3, 3)), chunks=(2, 3, 3))
+    assert matsign.msign(m, steps=3).name == matsign.msign(m, steps=3).name != matsign.msign(m, steps=4).name
