@@ -163,6 +163,88 @@ def test_parametrised_layers():
     assert found["0.parametrizations.weight.original1"] == "muon"
 
 
+class Conv1D(nn.Module):
+    """Has the name and the layout of the linear layer of GPT-2, (inputs, outputs)."""
+
+    def __init__(self, outputs, inputs):
+        super().__init__()
+        self.weight, self.bias = nn.Parameter(torch.randn(inputs, outputs)), nn.Parameter(torch.zeros(outputs))
+
+
+class DeclaredExperts(nn.Module):
+    """Experts that declare their layout, as those of transformers do."""
+
+    def __init__(self, transposed, concatenated):
+        super().__init__()
+        self.is_transposed, self.is_concatenated = transposed, concatenated
+        self.gate_up_proj = nn.Parameter(torch.randn(4, 6, 20) if transposed else torch.randn(4, 20, 6))
+        self.gate_up_proj_bias = nn.Parameter(torch.zeros(4, 20))
+        self.down_proj = nn.Parameter(torch.randn(4, 10, 6) if transposed else torch.randn(4, 6, 10))
+
+
+def options(groups):
+    return {n: {k: v for k, v in g.items() if k != "params"} for g in groups for n, _ in g["params"]}
+
+
+def test_transposed_weights_of_gpt2():
+    model = nn.ModuleDict(
+        {"c_attn": Conv1D(24, 8), "cross": nn.ModuleDict({"c_attn": Conv1D(16, 8)}), "c_fc": Conv1D(32, 8)}
+    )
+    found = options(param_groups(model))
+    turned = {"algorithm": "muon", "outputs_last": True}
+    assert found["c_attn.weight"] == {**turned, "split": 3}
+    assert found["cross.c_attn.weight"] == {**turned, "split": 2}
+    assert found["c_fc.weight"] == turned
+    assert found["c_attn.bias"] == {"algorithm": "adamw"}
+    Muon(param_groups(model))
+
+
+def test_experts_that_declare_their_layout():
+    for transposed, concatenated in ((False, True), (True, True), (True, False)):
+        model = DeclaredExperts(transposed, concatenated)
+        found = options(param_groups(model))
+        stack = {"algorithm": "muon", "batch_axes": 1, **({"outputs_last": True} if transposed else {})}
+        assert found["gate_up_proj"] == {**stack, **({"split": 2} if concatenated else {})}
+        assert found["down_proj"] == stack
+        assert found["gate_up_proj_bias"] == {"algorithm": "adamw"}
+        Muon(param_groups(model))
+
+
+def test_tables_of_numbers_are_not_matrices():
+    class Attention(nn.Module):
+        def __init__(self):
+            super().__init__()
+            for name in ("relative_position_bias_table", "rel_pos_h", "pos_embed", "query_tokens", "A_log", "composed"):
+                setattr(self, name, nn.Parameter(torch.zeros(9, 4)))
+
+    assert {n for n, a in where(param_groups(Attention())).items() if a == "muon"} == {"composed"}
+
+
+def test_a_convolutional_network():
+    """A block of ConvNeXt V2: layer scale, gains with trailing axes, response normalisation, a stem and a head."""
+
+    class GlobalResponseNorm(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight, self.bias = (nn.Parameter(torch.zeros(1, 1, 1, 32)) for _ in range(2))
+
+    class Block(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv_dw, self.norm = nn.Conv2d(8, 8, 7, groups=8), nn.GroupNorm(1, 8)
+            self.fc1, self.grn, self.fc2 = nn.Linear(8, 32), GlobalResponseNorm(), nn.Conv2d(32, 8, 1)
+            self.gamma, self.gain = nn.Parameter(torch.ones(8, 1, 1)), nn.Parameter(torch.ones(8, 1, 1, 1))
+
+    model = nn.ModuleDict(
+        {"stem": nn.Conv2d(3, 8, 4), "blocks": nn.Sequential(Block(), Block()), "head": nn.Linear(8, 5)}
+    )
+    groups = param_groups(model)
+    matrices = {f"blocks.{k}.{name}.weight" for k in (0, 1) for name in ("fc1", "fc2")} | {"stem.weight"}
+    assert {n for n, a in where(groups).items() if a == "muon"} == matrices
+    assert reasons(groups)["blocks.1.gamma"] == reasons(groups)["blocks.1.gain"] == "vector"
+    Muon(groups)
+
+
 class Experts(nn.Module):
     def __init__(self):
         super().__init__()
@@ -178,7 +260,7 @@ def test_exceptions():
         assign={"experts.u*": {"batch_axes": 1}, "qkv.weight": {"split": 3}, "*.weight": {"lr": 0.3}, "last.*": "muon"}
         | {"last.bias": "adamw"},
     )
-    found = {n: {k: v for k, v in g.items() if k != "params"} for g in groups for n, _ in g["params"]}
+    found = options(groups)
     assert found["experts.up"] == {"algorithm": "muon", "lr": 0.1, "batch_axes": 1}
     assert found["experts.position"] == {"algorithm": "adamw"}
     assert found["qkv.weight"] == {"algorithm": "muon", "lr": 0.3, "split": 3}

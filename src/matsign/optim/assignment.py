@@ -14,21 +14,17 @@ from torch import nn  # noqa: TID251
 from matsign.core.options import short_repr
 from matsign.optim.batching import check_layout
 from matsign.optim.groups import ALGORITHMS, Group, layout_of
+from matsign.optim.module_rules import (
+    Owner,
+    is_embedding,
+    is_embedding_module,
+    is_entrywise,
+    is_norm,
+    matrices,
+    weight_shape,
+)
 
 LAYOUT = {"split": 1, "split_inputs": 1, "batch_axes": 0, "outputs_last": False}
-
-_EMBEDDINGS = (nn.Embedding, nn.EmbeddingBag)
-_CONVOLUTIONS = (nn.modules.conv._ConvNd,)
-# Gates that a recurrent layer keeps in one parameter, by the name of its class.
-_GATES = {"LSTM": 4, "LSTMCell": 4, "GRU": 3, "GRUCell": 3}
-
-
-class Owner(NamedTuple):
-    """A module that has a parameter, with the parameter's name in the model and in the module."""
-
-    name: str
-    module: nn.Module
-    attribute: str
 
 
 class Decision(NamedTuple):
@@ -122,15 +118,19 @@ def param_groups(
     -----
     The rules, the first that applies:
 
-    - A parameter of an embedding goes to AdamW, also where another module shares it (tied embeddings).
+    - A parameter of an embedding goes to AdamW, also where another module shares it (tied embeddings), and a plain
+      parameter that its name calls an embedding, a position or a token.
     - A parameter of a norm goes to AdamW: the modules of torch, and classes whose name ends with "Norm".
     - The head goes to AdamW. It is the first of these that exists: what ``get_output_embeddings()`` of the model
       returns; a Linear that shares the weight of an embedding; the one Linear whose weight has the shape of an
       embedding; the last Linear, if no layer of the same name but for numbers has the same shape.
     - A parameter whose entries lie along one axis goes to AdamW: biases, gains, shapes such as (C, 1, 1).
+    - Biases with several axes and ``A_log`` of Mamba go to AdamW, by their name.
     - Convolutions go to Muon, with ``split=groups``, unless a matrix is a single row (depthwise convolutions).
     - The input projection of ``torch.nn.MultiheadAttention`` goes to Muon with ``split=3``, weights of LSTM and GRU
       with a block for each gate.
+    - ``Conv1D`` of transformers (GPT-2) goes to Muon with ``outputs_last=True``, its experts with ``batch_axes=1`` and the
+      layout that they declare.
     - Other parameters with two axes go to Muon.
 
     Examples
@@ -216,7 +216,7 @@ def _heads(model: nn.Module, owners: dict[nn.Parameter, list[Owner]]) -> set[nn.
     getters: list[Any] = [getattr(m, "get_output_embeddings", None) for m in model.modules()]
     if named := {m for m in (get() for get in getters if callable(get)) if m is not None}:
         return named
-    embeddings = [m for m in model.modules() if _is_embedding(m)]
+    embeddings = [m for m in model.modules() if is_embedding_module(m)]
     linear: list[tuple[str, nn.Module]] = [
         (path, m)
         for path, m in model.named_modules()
@@ -225,26 +225,13 @@ def _heads(model: nn.Module, owners: dict[nn.Parameter, list[Owner]]) -> set[nn.
     shared = {id(p) for m in embeddings for p in m.parameters(recurse=False)}
     if tied := {m for _, m in linear if any(id(p) in shared for p in m.parameters())}:
         return tied
-    places = [(re.sub(r"\d+", "#", path), *_weight_shape(m)) for path, m in linear]
+    places = [(re.sub(r"\d+", "#", path), *weight_shape(m)) for path, m in linear]
     single = [m for place, (_, m) in zip(places, linear, strict=True) if places.count(place) == 1]
-    shapes = {_weight_shape(m) for m in embeddings}
-    alike = [m for m in single if _weight_shape(m) in shapes]
+    shapes = {weight_shape(m) for m in embeddings}
+    alike = [m for m in single if weight_shape(m) in shapes]
     if len(alike) == 1:
         return set(alike)
     return {linear[-1][1]} & set(single) if linear else set()
-
-
-def _weight_shape(module: nn.Module) -> tuple[int, ...]:
-    weight = getattr(module, "weight", None)
-    return tuple(weight.shape) if isinstance(weight, torch.Tensor) and not nn.parameter.is_lazy(weight) else ()
-
-
-def _is_embedding(module: nn.Module) -> bool:
-    return isinstance(module, _EMBEDDINGS) or type(module).__name__.endswith("Embedding")
-
-
-def _is_norm(module: nn.Module) -> bool:
-    return re.search("Norm([123]d)?$", type(module).__name__) is not None
 
 
 def _exceptions(assign: Any, owners: dict[nn.Parameter, list[Owner]]) -> dict[nn.Parameter, Group]:
@@ -273,7 +260,7 @@ def _decide(name: str, p: nn.Parameter, owners: list[Owner], heads: set[nn.Modul
     if not p.requires_grad:
         return Decision("frozen", "needs no gradient")
     shape = _shape(name, p)
-    by_rule = _by_rule(shape, owners, heads)
+    by_rule = _by_rule(p, shape, owners, heads)
     options = {key: value for key, value in exception.items() if key != "algorithm"}
     algorithm = exception.get("algorithm") or ("muon" if LAYOUT.keys() & options.keys() else by_rule.algorithm)
     if not algorithm:
@@ -287,39 +274,24 @@ def _decide(name: str, p: nn.Parameter, owners: list[Owner], heads: set[nn.Modul
     return Decision(algorithm, "assigned", options)
 
 
-def _by_rule(shape: tuple[int, ...], owners: list[Owner], heads: set[nn.Module]) -> Decision:
+def _by_rule(p: nn.Parameter, shape: tuple[int, ...], owners: list[Owner], heads: set[nn.Module]) -> Decision:
     """The algorithm of a parameter by its modules and its shape."""
-    modules = [owner.module for owner in owners]
     tied = f", tied: {', '.join(owner.name for owner in owners[1:])}" if len(owners) > 1 else ""
-    for reason, applies in (("embedding", _is_embedding), ("norm", _is_norm), ("head", heads.__contains__)):
-        if any(map(applies, modules)):
+    for reason, applies in (("embedding", is_embedding), ("norm", is_norm), ("head", lambda o: o.module in heads)):
+        if any(map(applies, owners)):
             return Decision("adamw", reason + tied)
     if math.prod(shape) == max(shape, default=1):
         return Decision("adamw", "vector" + tied)
-    reason, options = _blocks(owners[0])
+    if any(map(is_entrywise, owners)):
+        return Decision("adamw", "entrywise" + tied)
+    reason, options = matrices(owners[0], p)
+    if not reason and shape[0] == 1:  # a position embedding (1, n, m): one row
+        return Decision("adamw", "single row" + tied)
     if not reason:
-        if len(shape) == 2:
-            reason = "matrix"
-        elif shape[0] == 1:  # a position embedding (1, n, m): one row
-            return Decision("adamw", "single row" + tied)
-        else:
-            return Decision("", f"belongs to class {type(modules[0]).__name__}, whose matrices are not known")
-    count = options.get("split", 1)
-    if shape[0] == count:
+        return Decision("", f"belongs to class {type(owners[0].module).__name__}, whose matrices are not known")
+    if all(outputs == 1 for _, outputs, _ in layout_of({**LAYOUT, **options}).shapes(shape)):
         return Decision("adamw", f"{reason} with a single row in each matrix" + tied)
     return Decision("muon", reason + tied, options)
-
-
-def _blocks(owner: Owner) -> tuple[str, Group]:
-    """The kind of matrices in a parameter and their layout, by its module; "" if the module is not a known one."""
-    module, blocks, reason = owner.module, 1, ""
-    if isinstance(module, _CONVOLUTIONS):
-        reason, blocks = "convolution", module.groups
-    elif isinstance(module, nn.MultiheadAttention) and owner.attribute == "in_proj_weight":
-        reason, blocks = "queries, keys, values", 3
-    elif isinstance(module, (nn.RNNBase, nn.RNNCellBase)) and owner.attribute.startswith(("weight_ih", "weight_hh")):
-        reason, blocks = "recurrent", _GATES.get(getattr(module, "mode", type(module).__name__), 1)
-    return reason, {"split": blocks} if blocks > 1 else {}
 
 
 def _check_matrix(name: str, p: nn.Parameter, options: Group) -> None:
