@@ -10,6 +10,7 @@ from matsign.iterations.minimax import NAMED
 torch = pytest.importorskip("torch")
 pytest.importorskip("triton")
 
+from matsign.backends import triton_kernels  # noqa: E402
 from matsign.backends.triton_kernels import symmetric_product as product  # noqa: E402
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
@@ -30,6 +31,25 @@ def check(result, a, b):
     # The error of a sum of k terms, relative to the sum of their moduli.
     bound = ROUNDING[str(a.dtype)[6:]] * (a.double().abs() @ b.double().abs().mT)
     assert ((result.double() - truth).abs() <= bound + torch.finfo(a.dtype).smallest_normal).all()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", ["fp32", "fp16", "bf16"])
+def test_the_kernel_compiles_for_a_gpu(dtype):
+    """To machine code, without a GPU: the interpreter accepts more than the compiler."""
+    import triton
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+    from triton.runtime.jit import JITFunction
+
+    kernel = JITFunction(triton_kernels._triangle.fn)
+    arrays, sizes, blocks = ("a", "b", "out"), ("n", "k", "tiles"), {"TILE": 64, "DEPTH": 32}
+    signature = {
+        name: f"*{dtype}" if name in arrays else "i32" if name in sizes else "constexpr" if name in blocks else "i64"
+        for name in kernel.arg_names
+    } | {"shift": "fp32"}
+    compiled = triton.compile(ASTSource(kernel, signature, constexprs=blocks), target=GPUTarget("cuda", 90, 32))
+    assert "mma" in compiled.asm["ptx"] or dtype == "fp32"
 
 
 @pytest.mark.slow

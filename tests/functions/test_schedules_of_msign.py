@@ -227,13 +227,16 @@ def test_rank_of_a_matrix_in_single_precision(rtol, eager, rng):
 @pytest.mark.parametrize("shape", [(6, 6), (3, 20, 5), (2, 5, 16)])
 @pytest.mark.parametrize("options", [{"steps": 4}, {"schedule": "muon"}, {"tol": 0.05, "rtol": 1e-3}])
 def test_nothing_looks_at_a_value_while_a_cuda_graph_is_recorded(options, shape, monkeypatch, rng):
-    """A copy of a number from the device to Python would end the recording."""
+    """A copy of a number from the device to Python, or from Python to the device, would end the recording."""
     torch = pytest.importorskip("torch")
     from torch.utils._python_dispatch import TorchDispatchMode
 
+    aten = torch.ops.aten
+    copies = (aten._local_scalar_dense.default, aten.nonzero.default, aten.lift_fresh.default)
+
     class NoValues(TorchDispatchMode):
         def __torch_dispatch__(self, f, types, args=(), kwargs=None):
-            assert f not in (torch.ops.aten._local_scalar_dense.default, torch.ops.aten.nonzero.default)
+            assert f not in copies
             return f(*args, **(kwargs or {}))
 
     m = torch.from_numpy(gaussian(rng, *shape))

@@ -293,7 +293,8 @@ def ldexp(x: Array, e: Array) -> Array:
     limit = 252 if real == torch.float32 else 2044
     e = e.clamp(-limit, limit)
     half = torch.div(e, 2, rounding_mode="floor")
-    two = torch.tensor(2.0, dtype=torch.float64, device=x.device)
+    # Filled on the device: a copy from the CPU cannot be captured in a CUDA graph.
+    two = torch.full((), 2.0, dtype=torch.float64, device=x.device)
     return x * (two**half).to(real) * (two ** (e - half)).to(real)
 
 

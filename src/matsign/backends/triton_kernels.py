@@ -6,8 +6,6 @@ may have more than 2³¹ entries.
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 import triton
 import triton.language as tl
@@ -15,26 +13,27 @@ import triton.language as tl
 Array = torch.Tensor
 
 
+# Triton's compiler reads the annotations of a kernel, and knows no others than its own.
 @triton.jit
-def _triangle(
-    a: Any,
-    b: Any,
-    out: Any,
-    n: Any,
-    k: Any,
-    shift: Any,
-    tiles: Any,
-    a_member: Any,
-    a_row: Any,
-    a_column: Any,
-    b_member: Any,
-    b_row: Any,
-    b_column: Any,
-    out_member: Any,
-    out_row: Any,
+def _triangle(  # type: ignore[no-untyped-def]
+    a,
+    b,
+    out,
+    n,
+    k,
+    shift,
+    tiles,
+    a_member,
+    a_row,
+    a_column,
+    b_member,
+    b_row,
+    b_column,
+    out_member,
+    out_row,
     TILE: tl.constexpr,
     DEPTH: tl.constexpr,
-) -> None:
+):
     """The tile (i, j), i ≥ j, of a bᵀ + shift I for one member, and its mirror image. Tiles of the lower triangle are
     numbered by rows.
     """
