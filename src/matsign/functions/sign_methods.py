@@ -15,6 +15,7 @@ from matsign.iterations.block_structures import Dense
 from matsign.iterations.minimax import polar_express
 from matsign.iterations.newton import Iterate, finish, has_converged, newton, run_schedule
 from matsign.linalg import balancing
+from matsign.linalg.conditioning import is_well_conditioned
 from matsign.linalg.deflation import deflate
 from matsign.linalg.stacks import (
     adjoint,
@@ -146,7 +147,8 @@ def _general(backend: Backend, m: Array, tol: float, rtol: float | None, method:
 
     # Singular up to rounding, or up to `rtol` if that is larger.
     limit = max(smallest, n * backend.eps(m))
-    return backend.rare_cond(~(condition * limit < MARGIN), sign_of_deflation, keep, m, *result.value, *result[1:])
+    regular = is_well_conditioned(backend, condition, limit / MARGIN, lambda m: (m, backend.inv(m)), m)
+    return backend.rare_cond(~regular, sign_of_deflation, keep, m, *result.value, *result[1:])
 
 
 def sign_of_regular(backend: Backend, m: Array, tol: float, method: str) -> tuple[Solution, Array]:

@@ -16,6 +16,7 @@ from matsign.functions.square_root_certificates import balanced_units
 from matsign.iterations.block_structures import AntiDiagonal
 from matsign.iterations.minimax import polar_express
 from matsign.iterations.newton import finish, has_converged, newton, run_schedule
+from matsign.linalg.conditioning import is_well_conditioned
 from matsign.linalg.null_space import split_null_space
 from matsign.linalg.stacks import (
     adjoint,
@@ -111,7 +112,7 @@ def _classify(backend: Backend, a: Array, noise: Array, rtol: float, method: str
     x, z = result.value
     size, size_z = backend.norm(x), backend.norm(z)
     right = (result.failure == 0) & _is_root(backend, a, x, z, size, size_z)
-    sure = right & (size * size_z * math.sqrt(rtol) < 1)
+    sure = right & is_well_conditioned(backend, size * size_z, math.sqrt(rtol), lambda x, z: (x, z), x, z)
     return backend.rare_cond(
         ~sure,
         lambda a, noise, right, regular: _singular(backend, a, noise, rtol, method, right, regular),

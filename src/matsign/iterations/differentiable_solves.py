@@ -21,6 +21,7 @@ from matsign.iterations.newton import separable_sylvester
 from matsign.iterations.smith import SmithSum, two_sided_sylvester
 from matsign.iterations.structured_doubling import ClosedLoopSolution, closed_loop_lyapunov, closed_loop_stein
 from matsign.linalg import balancing
+from matsign.linalg.conditioning import is_well_conditioned
 from matsign.linalg.deflation import deflate
 from matsign.linalg.stacks import adjoint, broadcast_scalar, eye, is_hermitian
 
@@ -113,7 +114,9 @@ def _solve_symmetric(backend: Backend, a: Array, q: Array) -> Solution:
         )
 
     def by_newton(a: Array, q: Array) -> Array:
-        singular = ~(backend.norm(a) * backend.norm(backend.inv(a)) * _zero_threshold(backend, a) < 1)
+        inverse, zero = backend.inv(a), _zero_threshold(backend, a)
+        condition = backend.norm(a) * backend.norm(inverse)
+        singular = ~is_well_conditioned(backend, condition, zero, lambda *pair: pair, a, inverse)
         return backend.masked_cond(singular, by_deflation, lambda a, q: separable_sylvester(backend, a, a, q), a, q)
 
     def by_deflation(a: Array, q: Array) -> Array:

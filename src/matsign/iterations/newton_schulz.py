@@ -21,6 +21,7 @@ from matsign._typing import Array
 from matsign.backends import Backend
 from matsign.backends.constants import power_of_two
 from matsign.iterations.minimax import HEADROOM, Step, cached_design, headroom
+from matsign.linalg.conditioning import largest_eigenvalue_bound
 from matsign.linalg.stacks import adjoint, broadcast_scalar, safe_divisor, scale_to_unit, trace
 
 # From this ratio of rows to columns on the Gram form is faster (measured in float32 on two cores).
@@ -57,13 +58,15 @@ def orthogonal(backend: Backend, m: Array, plans: Sequence[Plan], *, tol: float,
     gram = _gram(backend, m)
     square = backend.hermitian_product(gram, gram)
     exact, squared = (backend.astype(x, "float32") for x in (gram, square)) if half else (gram, square)
-    size = backend.xp.sqrt(backend.xp.sqrt(_upper(backend, squared)) if bounded else trace(backend, exact).real)
+    size = backend.xp.sqrt(
+        backend.xp.sqrt(largest_eigenvalue_bound(backend, squared)) if bounded else trace(backend, exact).real
+    )
     # The singular value of a matrix of rank one equals the bound, above which polynomials diverge: leave room for rounding.
     size = size * (1 + 2 * headroom(*rounding(backend, m)))
     start = Start(m, gram, exact, squared, size)
     if len(plans) == 1:
         return _by_plan(backend, start, plans[0], tol)
-    least = 1 / (safe_divisor(backend, size) * backend.xp.sqrt(_upper(backend, backend.inv(gram))))
+    least = 1 / (safe_divisor(backend, size) * backend.xp.sqrt(largest_eigenvalue_bound(backend, backend.inv(gram))))
     return _by_shortest(backend, least, start, plans, tol)
 
 
@@ -266,10 +269,3 @@ def _in_gram_form(backend: Backend, x: Array, gram: Array, factor: Array, segmen
             q = backend.hermitian_product(q, factor)
         x = x @ q
     return x
-
-
-def _upper(backend: Backend, a: Array) -> Array:
-    """A bound on the largest eigenvalue of a positive semidefinite matrix, from the means of all and of their squares."""
-    xp, k = backend.xp, a.shape[-1]
-    mean, size = trace(backend, a).real / k, backend.norm(a)
-    return mean + xp.sqrt((k - 1) * xp.maximum(size * size / k - mean * mean, xp.zeros_like(mean)))
