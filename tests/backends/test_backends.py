@@ -289,3 +289,16 @@ def test_eager_jax_arrays_without_an_answer_are_errors_every_time():
         with pytest.raises(SpectrumError, match="share an eigenvalue") as caught:
             solve_continuous_lyapunov(jax.numpy.diag(jax.numpy.asarray([1.0, -1.0])), jax.numpy.eye(2))
         assert isinstance(caught.value.value, jax.Array)
+
+
+def test_large_batches_on_a_gpu_are_decomposed_in_chunks(monkeypatch, rng):
+    """cuSOLVER would reserve hundreds of gigabytes for a million small matrices."""
+    torch = pytest.importorskip("torch")
+    backend = backends.load("torch")
+    a = torch.from_numpy(rng.standard_normal((7, 3, 3)))
+    expected = backend.svd(a), backend.eigh(a + a.mT)
+    monkeypatch.setattr(backend, "on_cpu", lambda x: False)
+    monkeypatch.setattr(backend, "_BATCHED_MEMBERS", 2)
+    for values, others in zip((backend.svd(a), backend.eigh(a + a.mT)), expected, strict=True):
+        for x, y in zip(values, others, strict=True):
+            assert torch.equal(x, y)

@@ -80,6 +80,12 @@ class Backend(Protocol):
 
     def on_cpu(self, x: Array) -> bool: ...
 
+    def fast_eigh(self, x: Array) -> bool:
+        """Whether eigenvectors of Hermitian matrices like `x` take less time than an iteration to their sign."""
+
+    def fast_svd(self, x: Array) -> bool:
+        """Whether singular vectors of matrices like `x` take less time than an iteration to msign."""
+
     def fast_half_dtype(self, x: Array) -> str | None:
         """The 16-bit dtype whose products are several times faster than those of float32 on the device of `x`, or None."""
 

@@ -57,6 +57,8 @@ class Accelerator:
     def on_cpu(self, x: Array) -> bool:
         return False
 
+    fast_eigh = fast_svd = on_cpu
+
     def is_traced(self, x: Array) -> bool:
         return True
 

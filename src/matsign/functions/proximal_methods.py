@@ -125,8 +125,8 @@ def _with_threshold_failures(backend: Backend, result: Solution, valid: Array, w
 
 
 def takes_svd(backend: Backend, m: Array, method: str) -> bool:
-    """On a CPU an SVD costs at most a fourth of two signs; but in single precision its error is eight times that of signs."""
-    return method == "svd" or (method == "auto" and backend.on_cpu(m) and can_widen(backend, m))
+    """An SVD that is fast costs at most a fourth of two signs; but in single precision its error is eight times theirs."""
+    return method == "svd" or (method == "auto" and backend.fast_svd(m) and can_widen(backend, m))
 
 
 def rebuild(backend: Backend, m: Array, changes: tuple[Change, ...], *thresholds: Threshold) -> Arrays:

@@ -36,7 +36,7 @@ def _project(backend: Backend, a: Array, *, method: str) -> Solution:
 
 def _halves(backend: Backend, h: Array, method: str, signs: tuple[int, ...] = (1, -1)) -> Arrays:
     """The positive parts of H and of -H."""
-    if method == "eigh" or (method == "auto" and backend.on_cpu(h)):
+    if method == "eigh" or (method == "auto" and backend.fast_eigh(h)):
         values, vectors = backend.eigh(h)
         sizes = (backend.xp.where(s * values > 0, s * values, 0 * values) for s in signs)
         return tuple((vectors * x[:, None, :]) @ adjoint(vectors) for x in sizes)

@@ -82,8 +82,8 @@ def _sign_in_units(backend: Backend, m: Array, tol: float, rtol: float | None, m
     def by_iteration(m: Array) -> Solution:
         return _one_sided(backend, _general(backend, m, tol, rtol, method))
 
-    if method == "auto" and backend.on_cpu(m) and not backend.is_traced(m):
-        # As fast as seven products on a CPU, and backward stable; on an accelerator the iterations are faster.
+    if method == "auto" and backend.fast_eigh(m) and not backend.is_traced(m):
+        # Eigenvectors are backward stable.
         return backend.masked_cond(
             is_hermitian(m) & ~_is_singular_to_rounding(backend, m, rtol), by_eigh, by_iteration, m
         )

@@ -51,7 +51,7 @@ def root_pair(
         return _general(backend, a, given, rtol, method, inverse)
 
     arrays = (a,) if noise is None else (a, noise)
-    if method == "auto" and backend.on_cpu(a) and not backend.is_traced(a):
+    if method == "auto" and backend.fast_eigh(a) and not backend.is_traced(a):
         return backend.masked_cond(is_hermitian(a), by_eigh, by_iteration, *arrays)
     if method != "eigh":
         return by_iteration(*arrays)

@@ -127,8 +127,7 @@ def _solve_symmetric(backend: Backend, a: Array, q: Array) -> Solution:
         x = rest @ x @ rest + across @ q @ p + p @ q @ across
         return backend.xp.where(broadcast_scalar(zero.sound), x, math.nan + 0 * x)
 
-    if backend.on_cpu(q) and not backend.is_traced(q):
-        # On a CPU eigenvectors cost less than iterations.
+    if backend.fast_eigh(q) and not backend.is_traced(q):
         x = backend.masked_cond(is_hermitian(a), lambda a, q: _by_eigenvectors(backend, a, q), by_sum, a, q)
     else:
         x = by_sum(a, q)
