@@ -27,7 +27,7 @@ def valueless(monkeypatch):
             within.pop()
 
     monkeypatch.setattr(control_flow, "unrolled_loop", few)
-    monkeypatch.setattr(backend, "_compiling_or_capturing", lambda: True)
+    monkeypatch.setattr(backend, "capturing", lambda: True)
     monkeypatch.setattr(backend, "fast_half_dtype", lambda x: "float16")
     monkeypatch.setattr(
         backend, "host_callback", lambda f, like, *arrays: control_flow.tree_map(torch.empty_like, like)
