@@ -217,6 +217,23 @@ def test_a_loaded_rate_stays_a_tensor_of_its_device(given):
     assert float(numbers.param_groups[0]["lr"]) == pytest.approx(0.3)
 
 
+def test_a_loaded_rate_is_written_into_the_tensor_that_was_there():
+    """Its holder goes on changing the rate; groups of one tensor that get different rates part."""
+    rate = torch.tensor(0.1)
+    ours, saved = Muon(groups(parameters()), lr=rate), Muon(groups(parameters()), lr=0.3)
+    ours.load_state_dict(saved.state_dict())
+    assert all(group["lr"] is rate for group in ours.param_groups)
+    assert rate.item() == pytest.approx(0.3)
+    saved.param_groups[1]["lr"] = 0.02
+    ours.load_state_dict(saved.state_dict())
+    assert [group["lr"].item() for group in ours.param_groups] == pytest.approx([0.3, 0.02])
+    assert rate.item() == pytest.approx(0.3)
+    saved.param_groups[1]["lr"] = -1.0
+    with pytest.raises(ValueError, match="lr must be at least 0"):
+        ours.load_state_dict(saved.state_dict())
+    assert [group["lr"].item() for group in ours.param_groups] == pytest.approx([0.3, 0.02])
+
+
 def test_outputs_last_moves_as_the_transposed_parameter():
     (p,), (q,) = parameters()[:1], parameters()[:1]
     q = torch.nn.Parameter(q.detach().mT.clone())

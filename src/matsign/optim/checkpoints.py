@@ -6,6 +6,7 @@ from typing import Any
 
 import torch  # noqa: TID251
 
+from matsign.backends.torch import without_values
 from matsign.optim.batching import QUINTIC, QUINTIC_STEPS
 from matsign.optim.groups import Group, check, check_parameters, normalise_group, parameter_name
 
@@ -41,7 +42,25 @@ def translate(saved: State, groups: list[Group]) -> State:
 
 def _like(lr: float | Tensor, loaded: float | Tensor) -> float | Tensor:
     """The loaded learning rate, as a tensor of the same device if the present one is a tensor."""
-    return torch.as_tensor(loaded, dtype=lr.dtype, device=lr.device).clone() if isinstance(lr, Tensor) else loaded
+    if not isinstance(lr, Tensor):
+        return loaded
+    return torch.as_tensor(loaded, dtype=lr.dtype, device=lr.device).reshape(lr.shape).clone()
+
+
+def fill_rates(groups: list[Group], rates: list[float | Tensor]) -> None:
+    """Write loaded learning rates into the tensors that were there, which schedulers and the user change in place.
+
+    Groups that had one tensor and get different rates keep the loaded tensors.
+    """
+    by_tensor: dict[int, tuple[Tensor, list[Group]]] = {}
+    for group, rate in zip(groups, rates, strict=True):
+        if isinstance(rate, Tensor) and not without_values(rate):
+            by_tensor.setdefault(id(rate), (rate, []))[1].append(group)
+    for rate, same in by_tensor.values():
+        if all(torch.equal(group["lr"], same[0]["lr"]) for group in same):
+            rate.detach().copy_(same[0]["lr"])
+            for group in same:
+                group["lr"] = rate
 
 
 def _merge(group: Group, loaded: Group) -> Group:

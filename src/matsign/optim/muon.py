@@ -12,7 +12,7 @@ from torch._compile import _disable_dynamo  # noqa: TID251
 from matsign.backends.torch import values_unread
 from matsign.optim.adamw import adamw_step, unfit_for_adamw
 from matsign.optim.batching import Layout, msign_batched
-from matsign.optim.checkpoints import translate, uncast
+from matsign.optim.checkpoints import fill_rates, translate, uncast
 from matsign.optim.cuda_graphs import check_capture
 from matsign.optim.groups import (
     ADAMW,
@@ -235,8 +235,9 @@ class Muon(torch.optim.Optimizer):
             The state of this class, of ``torch.optim.Muon``, of ``torch.optim.AdamW`` or of Keller Jordan's Muon. Options that
             it does not have stay as they are.
         """
-        state = translate(state_dict, self.param_groups)
+        state, rates = translate(state_dict, self.param_groups), [group["lr"] for group in self.param_groups]
         super().load_state_dict(state)
+        fill_rates(self.param_groups, rates)
         for p, momentum in uncast(state, self.param_groups).items():
             self.state[p]["momentum_buffer"] = momentum
 
