@@ -148,7 +148,7 @@ class Counting:
     def add_diagonal(self, x: Any, alpha: Any) -> Any:
         return x.view(x.shape)
 
-    def inv(self, a: Any) -> Any:
+    def inv(self, a: Any, guess: Any = None) -> Any:
         self._record("inverse", a, a)
         return a.new(a.shape)
 
@@ -258,5 +258,5 @@ class Counting:
     def _true(self, *_: Any) -> bool:
         return True
 
-    on_cpu = dynamic_shapes = unrolls_loops = any_true = by_numpy = _false
+    on_cpu = dynamic_shapes = unrolls_loops = products_only = any_true = by_numpy = _false
     is_traced = known_finite = all_true = _true
