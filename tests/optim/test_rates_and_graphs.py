@@ -35,7 +35,7 @@ class NothingIsRead(TorchDispatchMode):
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         kwargs = kwargs or {}
-        for name in ("_local_scalar_dense", "nonzero", "aten.equal", "masked_select", "unique"):
+        for name in ("_local_scalar_dense", "nonzero", "aten.equal", "masked_select", "unique", "lift_fresh"):
             assert name not in str(function), f"{function} reads a value"
         result = function(*args, **kwargs)
         if "copy" in str(function) and isinstance(args[0], torch.Tensor):
@@ -187,12 +187,22 @@ def test_options_of_adamw_that_do_not_fit_are_refused_before_anything_changes():
             Muon([{"params": parameters()[:1], **option}])
     Muon([{"params": parameters()[:1], "foreach": True, "fused": False}])
 
+    saved = torch.optim.AdamW(parameters()[3:], foreach=True).state_dict()
+    with pytest.raises(ValueError, match="foreach=True with a tensor as lr"):
+        Muon([{"params": parameters()[3:], "algorithm": "adamw"}], lr=torch.tensor(0.1)).load_state_dict(saved)
+
     for options, dtype, said in (
+        (
+            {"foreach": True, "lr": torch.tensor(0.1)},
+            torch.float32,
+            "'layer.3' is in a group with foreach=True and a tensor",
+        ),
         ({"capturable": True}, torch.float32, r"'layer.3' is on cpu: AdamW with capturable=True is for .* cuda"),
         ({"fused": True}, torch.complex64, r"'layer.3' has dtype torch.complex64: AdamW with fused=True"),
     ):
         params = parameters(dtype)
-        optimiser = Muon(groups(params, **options))
+        optimiser = Muon(groups(params))
+        optimiser.param_groups[1] |= options  # as a scheduler or a hook may, after the checks
         give(params, 0)
         before = copy.deepcopy(params)
         with pytest.raises(ValueError, match=said):

@@ -23,6 +23,8 @@ def unfit_for_adamw(group: Group, p: Tensor) -> str | None:
         return f"is on {p.device}: AdamW with capturable=True is for parameters on {', '.join(devices)}"
     if group.get("fused") and p.device.type not in (devices := _get_fused_kernels_supported_devices()):
         return f"is on {p.device}: AdamW with fused=True is for parameters on {', '.join(devices)}"
+    if group.get("foreach") and isinstance(group["lr"], Tensor) and not group.get("capturable"):
+        return "is in a group with foreach=True and a tensor as lr, which needs capturable=True"
     if group.get("fused") and not p.is_floating_point():
         return f"has dtype {p.dtype}: AdamW with fused=True is for real parameters"
     return None

@@ -30,13 +30,12 @@ def translate(saved: State, groups: list[Group]) -> State:
     merged = [_merge(group, options) for group, options in zip(groups, loaded, strict=True)]
     for index, (options, group) in enumerate(zip(merged, groups, strict=True)):
         check(options)
+        options["lr"] = _like(group["lr"], options["lr"])
+        check(options)  # again, as AdamW takes some options only with a number
         ours = {**options, "params": group["params"], "param_names": group.get("param_names")}
         check_parameters(ours, index)
         for k, (p, key) in enumerate(zip(group["params"], options["params"], strict=True)):
             _check_state(parameter_name(ours, index, k), p, state.get(key, {}), options)
-    merged = [
-        {**options, "lr": _like(group["lr"], options["lr"])} for options, group in zip(merged, groups, strict=True)
-    ]
     return {**saved, "state": state, "param_groups": merged}
 
 

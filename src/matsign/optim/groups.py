@@ -142,7 +142,7 @@ def check_rate(lr: Any) -> None:
             raise ValueError(f"lr must be at least 0, got a tensor of dtype {lr.dtype}")
         if torch_backend.without_values(lr):
             return
-        lr = float(lr)
+        lr = float(lr.detach())
     if not 0 <= real_number(lr) < math.inf:
         raise ValueError(f"lr must be at least 0 and finite, got {short_repr(lr)}")
 
