@@ -74,6 +74,8 @@ class ChunkFunction:
 
 def _name_members(error: Any, positions: Arrays) -> Exception:
     """The error of a chunk with the indices of its members in the whole batch."""
+    if not hasattr(error, "with_members"):
+        return error
     starts = [x.ravel() for x in positions]
     members = [tuple(int(x[i]) for x, i in zip(starts, member, strict=True)) for member in error.members]
     named: Exception = error.with_members(members)
