@@ -73,7 +73,8 @@ def with_names(group: Any, communicate: Callable[[], T]) -> T:
 def _silent_ranks(group: Any) -> list[int]:
     """The ranks that say nothing in the store that all processes share, where every process that lost a connection says so."""
     ranks, me = distributed.get_process_group_ranks(group), distributed.get_rank()
-    store = distributed.PrefixStore(f"matsign/lost/{next(_losses)}", distributed.distributed_c10d._get_default_store())
+    c10d = distributed.distributed_c10d
+    store = c10d.PrefixStore(f"matsign/lost/{next(_losses)}", c10d._get_default_store())
     try:
         store.set(str(me), "alive")
     except RuntimeError:  # a store ends with the process that holds it, rank 0 as a rule

@@ -103,9 +103,9 @@ _OTHERS = 'a group with algorithm="adamw", or to another optimiser'
 
 
 class Block(NamedTuple):
-    """A matrix in a parameter that is read as (count, outputs, inputs): its index in count, and its rows and columns."""
+    """A matrix in a parameter that is read as (count, outputs, inputs): its place in count, and its rows and columns."""
 
-    index: int
+    member: int
     rows: slice
     columns: slice
 
@@ -153,7 +153,7 @@ class Layout(NamedTuple):
         """Every matrix of a parameter of this shape."""
         count, outputs, inputs = self._whole(shape)
         ranges = list(itertools.product(_ranges(self.split, outputs), _ranges(self.split_inputs, inputs)))
-        return [Block(index, rows, columns) for index in range(count) for rows, columns in ranges]
+        return [Block(member, rows, columns) for member in range(count) for rows, columns in ranges]
 
     def matrices(self, x: Array) -> list[Array]:
         """A parameter as stacks of matrices; views where the library has views and inputs are not split."""

@@ -1,8 +1,8 @@
 """A bucket of sharded matrices on its way to their owners and back, in two all-to-alls.
 
-A process packs the parts of its shards by owner, and an owner gets the parts of its matrices by sender; where replicas hold the same
-part, one of them sends it. The parts of a msign go back in place of those of its matrix, to all that hold them. While a bucket is
-computed, the next one is on its way to its owners, and the last one on its way back.
+A process packs the parts of its shards by owner, and an owner gets the parts of its matrices by sender; where replicas hold the
+same part, one of them sends it. The parts of a msign go back in place of those of its matrix, to all that hold them. While a
+bucket is computed, the next one is on its way to its owners, and the last one on its way back.
 
 So a process holds, beside its shards, at most three times what it owns of the largest bucket, and the temporaries of a call of
 msign: what it owns of one bucket, and of another one the numbers that it sends and receives.
@@ -236,7 +236,7 @@ def _numbers(pieces: list[Piece]) -> int:
 def _views(buffer: Tensor, pieces: list[Piece]) -> list[Tensor]:
     """The pieces in a buffer where they stand one after the other."""
     sizes = [piece.part.size for piece in pieces]
-    return [x.view(piece.part.shape) for x, piece in zip(buffer.split(sizes), pieces, strict=True)]
+    return [x.view(piece.part.shape) for x, piece in zip(torch.split(buffer, sizes), pieces, strict=True)]
 
 
 def _by_matrix(buffer: Tensor, pieces: list[Piece]) -> dict[int, list[tuple[Part, Tensor]]]:

@@ -1,7 +1,7 @@
 """Which process computes the msign of which matrix, for parameters that are sharded over one set of processes.
 
-Every process computes the same plan, from shapes and placements alone. A matrix that one process alone holds as a whole stays there.
-Every other has an owner, the process that has least to do so far, where the most expensive matrix is the first (longest
+Every process computes the same plan, from shapes and placements alone. A matrix that one process alone holds as a whole stays
+there. Every other has an owner, the process that has least to do so far, where the most expensive matrix is the first (longest
 processing time): the shards of the matrix go there, and those of its msign come back. So no two processes compute the same.
 
 Parameters are moved in buckets, which limit the memory for matrices in one place.

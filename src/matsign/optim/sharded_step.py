@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -14,7 +15,7 @@ from matsign.optim.batching import adjustment_factor
 from matsign.optim.exchange import Exchange, move_buckets
 from matsign.optim.groups import Group, choice_of, layout_of, momentum_dtype_of, parameter_name, rate_on
 from matsign.optim.owners import OWNED, OWNED_ON_CPU, Item, plan_owners
-from matsign.optim.sharding import describe_placements, holder_of, holders, is_sharded, local, sharding_of
+from matsign.optim.sharding import DTensor, describe_placements, holder_of, holders, is_sharded, local, sharding_of
 
 Tensor = torch.Tensor
 Ranks = tuple[int, ...]
@@ -29,7 +30,7 @@ class Entry(NamedTuple):
 
     group: Group
     name: str
-    parameter: Tensor
+    parameter: DTensor
     item: Item
 
     def describe(self) -> str:
@@ -71,8 +72,7 @@ class ShardedStep:
     def agree(self, found: dict[Ranks, list[Entry]], error: Exception | None) -> None:
         """Raise the same error on all processes if one has an error, or if their parameters differ."""
         for ranks, entries in found.items():
-            known = tuple((entry.name, entry.item, entry.moves) for entry in entries)
-            digest = _kept(self._digests, known, lambda known=known: hashlib.sha256(repr(known).encode()).digest())
+            digest = _kept(self._digests, tuple((e.name, e.item, e.moves) for e in entries), _digest)
             device = local(entries[0].parameter).device
             agree(self._group(ranks, entries[0]), device, [entry.describe for entry in entries], digest, error)
 
@@ -82,22 +82,20 @@ class ShardedStep:
             moving = [entry for entry in entries if entry.moves]
             if moving:
                 group = self._group(ranks, moving[0])
-                with_names(
-                    group,
-                    lambda group=group, moving=moving: move_buckets(
-                        self._plan(group, moving),
-                        lambda exchange: exchange.send(_shards(exchange, moving, momenta)),
-                        lambda exchange: _apply(exchange, moving),
-                    ),
-                )
+                with_names(group, functools.partial(self._move, group, moving, momenta))
 
-    def _plan(self, group: Any, moving: Sequence[Entry]) -> list[Exchange]:
+    def _move(self, group: Any, moving: Sequence[Entry], momenta: Momenta) -> None:
         items = tuple(entry.item for entry in moving)
-        owned = OWNED_ON_CPU if local(moving[0].parameter).device.type == "cpu" else OWNED
-        return _kept(
-            self._exchanges,
-            items,
-            lambda: [Exchange(bucket, items, group) for bucket in plan_owners(items, owned).buckets],
+        on_cpu = local(moving[0].parameter).device.type == "cpu"
+
+        def planned(items: tuple[Item, ...]) -> list[Exchange]:
+            buckets = plan_owners(items, OWNED_ON_CPU if on_cpu else OWNED).buckets
+            return [Exchange(bucket, items, group) for bucket in buckets]
+
+        move_buckets(
+            _kept(self._exchanges, items, planned),
+            lambda exchange: exchange.send(_shards(exchange, moving, momenta)),
+            lambda exchange: _apply(exchange, moving),
         )
 
     def _group(self, ranks: Ranks, entry: Entry) -> Any:
@@ -113,9 +111,13 @@ class ShardedStep:
         return self._groups[ranks]
 
 
-def _kept(cache: dict[Any, Any], key: Any, make: Callable[[], Any]) -> Any:
-    """What the cache has for a key; it forgets what has not been used for long."""
-    cache[key] = cache.pop(key) if key in cache else make()
+def _digest(known: Any) -> bytes:
+    return hashlib.sha256(repr(known).encode()).digest()
+
+
+def _kept(cache: dict[Any, Any], key: Any, make: Callable[[Any], Any]) -> Any:
+    """What is made of a key, kept in a cache that forgets what has not been used for long."""
+    cache[key] = cache.pop(key) if key in cache else make(key)
     if len(cache) > _KEPT:
         del cache[next(iter(cache))]
     return cache[key]

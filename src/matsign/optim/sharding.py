@@ -21,6 +21,7 @@ from matsign.optim.batching import Block, Layout
 
 Tensor = torch.Tensor
 Shape = tuple[int, ...]
+DTensor = Any  # its module is loaded only where there is one
 
 
 def is_sharded(x: Any) -> bool:
@@ -29,9 +30,9 @@ def is_sharded(x: Any) -> bool:
     return module is not None and isinstance(x, module.DTensor)
 
 
-def local(x: Tensor) -> Tensor:
+def local(x: DTensor) -> Tensor:
     """The entries on this device."""
-    return x.to_local() if is_sharded(x) else x
+    return x if not is_sharded(x) else x.to_local()
 
 
 class Run(NamedTuple):
@@ -72,7 +73,7 @@ class Holding(NamedTuple):
 
     def parts(self, block: Block) -> Iterator[Part]:
         """The rectangles of a matrix that the device holds."""
-        place = self.matrices.get(block.index)
+        place = self.matrices.get(block.member)
         if place is None:
             return
         for rows, at_rows in _overlaps(self.rows, block.rows):
@@ -90,7 +91,7 @@ def _overlaps(held: tuple[Run, ...], wanted: slice) -> Iterator[tuple[slice, sli
 
 
 class Sharding(NamedTuple):
-    """How a parameter is spread over a mesh: its global shape, ranks and shape of the mesh, and a placement for each mesh axis."""
+    """How a parameter is spread over a mesh: its shape, the mesh as ranks and shape, and a placement for each mesh axis."""
 
     shape: Shape
     ranks: tuple[int, ...]
@@ -98,7 +99,7 @@ class Sharding(NamedTuple):
     placements: tuple[Any, ...]
 
 
-def sharding_of(x: Tensor) -> Sharding:
+def sharding_of(x: DTensor) -> Sharding:
     return _sharding_of(tuple(x.shape), x.device_mesh, tuple(x.placements))
 
 
@@ -172,7 +173,7 @@ def runs(indices: Tensor) -> tuple[Run, ...]:
     return tuple(Run(int(indices[at]), at, end - at) for at, end in zip(starts, ends, strict=True))
 
 
-def unsupported_sharding(x: Tensor) -> str | None:
+def unsupported_sharding(x: DTensor) -> str | None:
     """Why Muon cannot take a DTensor; None if it can."""
     from torch.distributed.tensor import Replicate, Shard  # noqa: TID251
     from torch.distributed.tensor.placement_types import _StridedShard  # noqa: TID251
@@ -189,7 +190,7 @@ def unsupported_sharding(x: Tensor) -> str | None:
 
 
 def check_shards(p: Tensor, gradient: Tensor, layout: Layout, name: str) -> None:
-    """A TypeError if a parameter and its gradient are not sharded alike; a ValueError for a shard of another size than it says."""
+    """An error if a parameter and its gradient are not sharded alike, or a shard has not the size that it should have."""
     if not (is_sharded(p) and is_sharded(gradient)):
         said = ("a plain tensor", "a DTensor")
         raise TypeError(f"Muon: {name} is {said[is_sharded(p)]}, and its gradient {said[is_sharded(gradient)]}")
@@ -206,7 +207,7 @@ def check_shards(p: Tensor, gradient: Tensor, layout: Layout, name: str) -> None
             )
 
 
-def _describe(x: Tensor) -> str:
+def _describe(x: DTensor) -> str:
     return f"{describe_placements(x.placements)} on a mesh {x.device_mesh.mesh.tolist()}"
 
 
