@@ -1,7 +1,6 @@
 """Muon's processes: they disagree, one ends, NaN in one matrix, what is communicated, and what a checkpoint holds."""
 
-import collections
-import math
+import datetime
 import os
 import time
 
@@ -22,10 +21,7 @@ from torch.distributed.fsdp import fully_shard  # noqa: E402
 from torch.distributed.tensor import DTensor, Partial, Replicate, Shard, distribute_tensor  # noqa: E402
 from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module  # noqa: E402
 
-from matsign.optim import Muon  # noqa: E402
-from matsign.optim.batching import Layout, MsignConfig  # noqa: E402
-from matsign.optim.owners import Item, plan_owners  # noqa: E402
-from matsign.optim.sharding import Sharding  # noqa: E402
+from matsign.optim import Muon, agreement, exchange  # noqa: E402
 from processes import outcomes, run  # noqa: E402
 
 pytestmark = pytest.mark.slow
@@ -145,9 +141,14 @@ def test_a_checkpoint_resumes_at_another_number_of_processes(tmp_path):
         assert again == losses
 
 
-def dtensors(mesh, *shapes, placements=(Shard(0),), seed=0):
+BY_ROWS = (Shard(0),)
+
+
+def dtensors(mesh, *shapes, placements=BY_ROWS, seed=0):
     torch.manual_seed(seed)
-    return [nn.Parameter(distribute_tensor(torch.randn(shape), mesh, placements, src_data_rank=None)) for shape in shapes]
+    return [
+        nn.Parameter(distribute_tensor(torch.randn(shape), mesh, placements, src_data_rank=None)) for shape in shapes
+    ]
 
 
 def give(parameters):
@@ -217,3 +218,133 @@ def test_processes_that_disagree_get_the_same_error():
     }.items():
         assert first[name] != "no error", name
         assert all(word in first[name].replace("'", "") for word in words), (name, first[name])
+
+
+def until_one_dies(folder):
+    """Steps with a checkpoint after the second; rank 1 ends in the third."""
+    agreement.PATIENCE = datetime.timedelta(seconds=3)
+    mesh = init_device_mesh("cpu", (4,))
+    parameters = dtensors(mesh, (9, 6), (6, 9), (8, 8))
+    optimiser = Muon(parameters, lr=0.1)
+    for step in range(3):
+        torch.manual_seed(step)
+        give(parameters)
+        if step == 2:
+            state = {"w": parameters, "momenta": [optimiser.state[p]["momentum_buffer"] for p in parameters]}
+            checkpoint.save(state, checkpoint_id=folder)
+            if distributed.get_rank() == 1:
+                os._exit(9)
+        optimiser.step()
+
+
+def loaded(folder):
+    mesh = init_device_mesh("cpu", (2,))
+    parameters = dtensors(mesh, (9, 6), (6, 9), (8, 8), seed=5)
+    optimiser = Muon(parameters, lr=0.1)
+    give(parameters)
+    optimiser.step()
+    state = {"w": parameters, "momenta": [optimiser.state[p]["momentum_buffer"] for p in parameters]}
+    checkpoint.load(state, checkpoint_id=folder)
+    optimiser.step()
+    return all(bool(p.full_tensor().isfinite().all()) for p in parameters)
+
+
+def test_a_process_that_dies_ends_the_others_with_its_name(tmp_path):
+    start = time.monotonic()
+    ended = outcomes(4, until_one_dies, str(tmp_path / "last"))
+    assert time.monotonic() - start < 60
+    assert ended[1].code == 9
+    for rank in (0, 2, 3):
+        assert "Muon: rank 1 of the ranks [0, 1, 2, 3] has ended" in ended[rank].error, ended[rank]
+    assert run(2, loaded, str(tmp_path / "last")) == [True, True]
+
+
+def with_nan():
+    """Which matrices are finite after a step with NaN in one expert and one head, and one gradient of infinity."""
+    mesh = init_device_mesh("cpu", (2, 2))
+    spread = (Replicate(), Shard(0))
+    experts = dtensors(mesh, (5, 6, 4), placements=(Shard(1), Shard(0)))
+    heads = dtensors(mesh, (12, 8), placements=spread)
+    plain = dtensors(mesh, (8, 8), (8, 8), placements=spread)
+    options = [{"batch_axes": 1}, {"split": 3}, {}]
+    optimiser = Muon([{"params": p, **own} for p, own in zip((experts, heads, plain), options, strict=True)], lr=0.1)
+    gradients = [torch.ones(p.shape) for p in (*experts, *heads, *plain)]
+    gradients[0][2, 0, 0], gradients[1][5, 1], gradients[2][7, 7] = float("nan"), float("nan"), float("inf")
+    for p, g in zip((*experts, *heads, *plain), gradients, strict=True):
+        p.grad = distribute_tensor(g, mesh, p.placements, src_data_rank=None)
+    optimiser.step()
+    e, h, w, other = (p.full_tensor().isfinite() for p in (*experts, *heads, *plain))
+    return e.flatten(1).all(1).tolist(), h.reshape(3, -1).all(1).tolist(), bool(w.all()), bool(other.all())
+
+
+def test_nan_stays_in_its_matrix():
+    for found in run(4, with_nan):
+        assert found == ([True, True, False, True, True], [True, False, True], False, True)
+
+
+class Counted:
+    """Collectives of c10d by name, and the work of msign on this process, while it is entered."""
+
+    def __enter__(self):
+        self.calls, self.work, self._old = [], 0, {}
+        for name in ("all_to_all_single", "all_reduce", "all_gather_into_tensor", "broadcast", "scatter"):
+            self._old[name] = getattr(distributed, name)
+            setattr(distributed, name, self._counting(name, self._old[name]))
+        self._msign = exchange.msign_batched
+        exchange.msign_batched = self._counting_work
+        return self
+
+    def _counting(self, name, f):
+        def counted(*args, **options):
+            self.calls.append(name)
+            return f(*args, **options)
+
+        return counted
+
+    def _counting_work(self, stacks, how):
+        self.work += sum(len(x) * min(x.shape[1:]) ** 2 * max(x.shape[1:]) for x in stacks)
+        return self._msign(stacks, how)
+
+    def __exit__(self, *_):
+        exchange.msign_batched = self._msign
+        for name, f in self._old.items():
+            setattr(distributed, name, f)
+
+
+def counted():
+    """What a step of a transformer's matrices communicates and computes, in one bucket, in several, and where nothing moves."""
+    found = {}
+    transformer = [(16, 16)] * 4 + [(64, 16), (16, 64)]
+    for name, shape, placements in (("fsdp", (4,), (Shard(0),)), ("hsdp", (2, 2), (Replicate(), Shard(0)))):
+        mesh = init_device_mesh("cpu", shape)
+        parameters = dtensors(mesh, *transformer * 6, placements=placements)
+        give(parameters)
+        optimiser = Muon(parameters)
+        with Counted() as seen:
+            optimiser.step()
+        found[name] = seen.calls, seen.work
+    experts = dtensors(init_device_mesh("cpu", (4,)), (8, 16, 12))
+    give(experts)
+    optimiser = Muon([{"params": experts, "batch_axes": 1}])
+    with Counted() as seen:
+        optimiser.step()
+    found["experts"] = seen.calls, seen.work
+    return found
+
+
+def test_two_all_to_alls_a_bucket_and_equal_work():
+    ranks = run(4, counted)
+    once = {
+        "fsdp": 6 * (4 * 16**3 + 2 * 16 * 16 * 64),
+        "hsdp": 6 * (4 * 16**3 + 2 * 16 * 16 * 64),
+        "experts": 8 * 12 * 12 * 16,
+    }
+    for name, calls in {
+        "fsdp": ["all_reduce", "all_to_all_single", "all_to_all_single"],
+        "hsdp": ["all_reduce", "all_to_all_single", "all_to_all_single"],
+        "experts": ["all_reduce"],
+    }.items():
+        assert all(found[name][0] == calls for found in ranks), name
+        work = [found[name][1] for found in ranks]
+        assert sum(work) == once[name]  # nothing twice
+        assert max(work) <= 1.15 * sum(work) / 4

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import itertools
 from collections.abc import Callable, Sequence
@@ -17,10 +18,6 @@ PATIENCE = datetime.timedelta(seconds=20)
 _losses = itertools.count()
 
 
-class Lost(RuntimeError):
-    """A process of a group has ended, or does not answer."""
-
-
 def agree(group: Any, device: Any, lines: Sequence[Callable[[], str]], digest: bytes, error: Exception | None) -> None:
     """Raise the same error on every process of a group if one has an error, or if the digests of their lines differ.
 
@@ -28,14 +25,14 @@ def agree(group: Any, device: Any, lines: Sequence[Callable[[], str]], digest: b
     """
     number = int.from_bytes(digest[:7], "big")
     flags = torch.tensor([number, -number, error is not None], dtype=torch.int64, device=device)
-    with_names(group, lambda: distributed.all_reduce(flags, distributed.ReduceOp.MAX, group=group))
+    name_lost_ranks(group, lambda: distributed.all_reduce(flags, distributed.ReduceOp.MAX, group=group))
     high, minus_low, failed = flags.tolist()
     if not failed and high == -minus_low:
         return
     ranks = distributed.get_process_group_ranks(group)
     said: list[Any] = [None] * len(ranks)
     mine = (None if error is None else (type(error), str(error)), tuple(line() for line in lines))
-    with_names(group, lambda: distributed.all_gather_object(said, mine, group=group))
+    name_lost_ranks(group, lambda: distributed.all_gather_object(said, mine, group=group))
     for rank, (found, _) in zip(ranks, said, strict=True):
         if found is not None:
             kind, text = found
@@ -55,16 +52,16 @@ def _raise_difference(ranks: Sequence[int], said: Sequence[Sequence[str]]) -> No
     raise ValueError("Muon: the processes disagree about their parameters, and nothing has changed")
 
 
-def with_names(group: Any, communicate: Callable[[], T]) -> T:
+def name_lost_ranks(group: Any, communicate: Callable[[], T]) -> T:
     """The result of a communication; if it fails, an error that names the ranks that have ended or do not answer."""
     try:
         return communicate()
-    except (RuntimeError, ValueError) as error:
+    except RuntimeError as error:
         silent = _silent_ranks(group)
         if not silent:
             raise
         names = ", ".join(map(str, silent))
-        raise Lost(
+        raise RuntimeError(
             f"Muon: rank {names} of the ranks {distributed.get_process_group_ranks(group)} has ended or does not answer "
             f"({error}); the parameters may be in the middle of a step: start again from the last checkpoint"
         ) from error
@@ -79,11 +76,25 @@ def _silent_ranks(group: Any) -> list[int]:
         store.set(str(me), "alive")
     except RuntimeError:  # a store ends with the process that holds it, rank 0 as a rule
         return [rank for rank in ranks if rank == 0]
+    if distributed.get_backend(group) == "gloo":
+        _close_connections(group, [rank for rank in ranks if rank != me])
     try:
         store.wait([str(rank) for rank in ranks], PATIENCE)
     except RuntimeError:
         return [rank for rank in ranks if rank != me and not _has(store, rank)]
     return []
+
+
+def _close_connections(group: Any, peers: Sequence[int]) -> None:
+    """Make the others see that the group is broken, who may wait for a process that has not ended.
+
+    gloo closes a connection when it times out.
+    """
+    for rank in peers:
+        with contextlib.suppress(RuntimeError):
+            work = distributed.irecv(torch.zeros(1), rank, group=group)
+            if work is not None:
+                work.wait(datetime.timedelta(milliseconds=100))
 
 
 def _has(store: Any, rank: int) -> bool:

@@ -10,6 +10,7 @@ msign: what it owns of one bucket, and of another one the numbers that it sends 
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -17,6 +18,7 @@ from typing import Any, NamedTuple
 import torch  # noqa: TID251
 from torch import distributed  # noqa: TID251
 
+from matsign.optim.agreement import name_lost_ranks
 from matsign.optim.batching import LARGEST, LARGEST_ON_CPU, MsignConfig, msign_batched
 from matsign.optim.owners import Bucket, Item, Matrix
 from matsign.optim.sharding import Part, holder_of, holders
@@ -171,7 +173,8 @@ class Exchange:
         arriving = packed.new_empty(_numbers(taken))
         self._buffers = (packed, arriving)
         size = packed.element_size()
-        self._work = distributed.all_to_all_single(
+        exchange = functools.partial(
+            distributed.all_to_all_single,
             arriving.view(torch.uint8),  # any dtype, as bytes
             packed.view(torch.uint8),
             [size * count for count in self._counts(taken)],
@@ -179,10 +182,11 @@ class Exchange:
             group=self.group,
             async_op=True,
         )
+        self._work = name_lost_ranks(self.group, exchange)
 
     def _arrived(self) -> Tensor:
         if self._work is not None:
-            self._work.wait()
+            name_lost_ranks(self.group, self._work.wait)
         assert self._buffers is not None
         _, arrived = self._buffers
         self._work = self._buffers = None

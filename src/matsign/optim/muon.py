@@ -111,8 +111,8 @@ class Muon(torch.optim.Optimizer):
         matrix: it has one axis, or its size does not fit the blocks. A loaded state is checked in the same way before anything
         changes.
     TypeError
-        If a parameter or a gradient under Muon is a DTensor or of another class than plain tensors, or has a dtype that
-        is not supported.
+        If a parameter or a gradient under Muon is of another class than plain tensors and DTensors, or has placements or a
+        dtype that are not supported, or if a gradient is not sharded as its parameter.
     RuntimeError
         If a gradient is sparse.
 
@@ -133,6 +133,12 @@ class Muon(torch.optim.Optimizer):
 
     ``torch.compile`` does not compile a step, but runs it as it is: most of its time goes into a few products of
     stacks. Under data parallelism every process computes the same step.
+
+    Parameters may be DTensors with the placements Shard and Replicate on any mesh: under FSDP2 and HSDP, tensor parallel, and
+    both. A step is that of one device. Every matrix has one process that computes its msign, and its shards go there and come
+    back in two all-to-alls for each bucket of matrices; matrices that one process holds as a whole are not moved. States are
+    sharded as their parameters. All processes must call `step` together, with gradients for the same parameters; if they
+    disagree, all of them get the same error before anything changes.
 
     References
     ----------
@@ -282,7 +288,7 @@ class Muon(torch.optim.Optimizer):
 
     def _sharded_step(self) -> None:
         """Check all gradients, and update the sharded parameters."""
-        error = None
+        entries, error = {}, None
         try:
             self._check_gradients()
         except (RuntimeError, TypeError, ValueError) as found:
@@ -293,10 +299,11 @@ class Muon(torch.optim.Optimizer):
             self._sharded = self._sharded or ShardedStep()
             entries = entries_by_ranks(self.param_groups)
             self._sharded.agree(entries, error)
+        if error is not None:
+            raise error
+        if self._sharded is not None:
             self._create_sharded_state()
             self._sharded.step(entries, self._momenta)
-        elif error is not None:
-            raise error
 
     def _create_sharded_state(self) -> None:
         """State for every sharded parameter that may have a gradient: a checkpoint wants the same state on every process."""

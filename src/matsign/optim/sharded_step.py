@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -10,7 +9,7 @@ from typing import Any, NamedTuple
 import torch  # noqa: TID251
 from torch import distributed  # noqa: TID251
 
-from matsign.optim.agreement import agree, with_names
+from matsign.optim.agreement import agree
 from matsign.optim.batching import adjustment_factor
 from matsign.optim.exchange import Exchange, move_buckets
 from matsign.optim.groups import Group, choice_of, layout_of, momentum_dtype_of, parameter_name, rate_on
@@ -81,8 +80,7 @@ class ShardedStep:
         for ranks, entries in found.items():
             moving = [entry for entry in entries if entry.moves]
             if moving:
-                group = self._group(ranks, moving[0])
-                with_names(group, functools.partial(self._move, group, moving, momenta))
+                self._move(self._group(ranks, moving[0]), moving, momenta)
 
     def _move(self, group: Any, moving: Sequence[Entry], momenta: Momenta) -> None:
         items = tuple(entry.item for entry in moving)
