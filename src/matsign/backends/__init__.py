@@ -6,10 +6,10 @@ this folder, except optim/, imports an array library: `library_of` and `load` gi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
-from matsign._typing import Array
+from matsign._typing import Array, Arrays
 from matsign.backends.constants import constant_when_compiled
 
 CODES = 3  # the last arrays that an operation returns: failure, iterations and detail, which have no derivatives
@@ -77,6 +77,9 @@ class Backend(Protocol):
 
     def device_name(self, x: Array) -> str:
         """The device of `x` as text, for comparing and for error messages."""
+
+    def follows_others(self, x: Array) -> bool:
+        """Whether the library moves x to the devices of other arrays that are computed with it."""
 
     def on_cpu(self, x: Array) -> bool: ...
 
@@ -169,6 +172,16 @@ class Backend(Protocol):
 
     def rare_cond(self, mask: Array, yes: Callable[..., Any], no: Callable[..., Any], *arrays: Array) -> Any:
         """`masked_cond` for few members in `mask`: a program for an accelerator leaves them to the host and omits `yes`."""
+
+    def as_stacks(self, arrays: Sequence[Any], batch: tuple[int, ...], own: Sequence[int]) -> tuple[Any, ...]:
+        """Arrays, broadcast to the leading axes `batch`, as stacks; the last `own` axes are those of a member, None stays None.
+
+        In JAX the leading axes are not merged, and one of size 1 is added to a single matrix: what has several leading axes is
+        given to `bind` and `tangent` only.
+        """
+
+    def tangent(self, bound: Any, value: Arrays, arrays: Arrays, directions: Arrays) -> Arrays:
+        """The tangent of the value of a bound operation."""
 
     def bind(self, bound: Any, *arrays: Array) -> tuple[Array, ...]:
         """``bound(self, *arrays)`` as one operation for automatic differentiation, with the derivatives that `bound` defines."""

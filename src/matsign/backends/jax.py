@@ -12,8 +12,10 @@ import numpy as np
 from jax import lax
 from jax.sharding import SingleDeviceSharding
 
-from matsign.backends import control_flow, numpy
+from matsign._typing import Arrays
+from matsign.backends import control_flow, jax_sharding, numpy
 from matsign.backends.control_flow import first_leaf, tree_map
+from matsign.backends.jax_derivatives import Derivative
 
 Array = jax.Array
 name = "jax"
@@ -87,6 +89,10 @@ def eps(x: Array) -> float:
 
 def common_dtype_name(*xs: Array) -> str:
     return xp.result_type(*(x.dtype for x in xs)).name
+
+
+def follows_others(x: Array) -> bool:
+    return is_traced(x) or not x.committed
 
 
 def device_name(x: Array) -> str:
@@ -279,6 +285,13 @@ shared_function = control_flow.shared_function
 
 def masked_select(mask: Array, yes: Any, no: Any) -> Any:
     return masked_cond(mask, control_flow.first, control_flow.second, yes, no)
+
+
+as_stacks = jax_sharding.as_stacks
+
+
+def tangent(bound: Any, value: Arrays, arrays: Arrays, directions: Arrays) -> Arrays:
+    return bind(Derivative(bound, "tangent"), *value, *arrays, *directions)
 
 
 def bind(bound: Any, *arrays: Array) -> tuple[Array, ...]:

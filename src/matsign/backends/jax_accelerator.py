@@ -20,17 +20,18 @@ from jax.extend.core import Primitive
 from jax.interpreters import mlir
 
 from matsign._typing import Array
-from matsign.backends import CODES, jax_host, numpy
+from matsign.backends import CODES, jax_host, jax_sharding, numpy
 from matsign.backends import jax as jax_backend
 from matsign.backends.control_flow import first_leaf, tree_map
-from matsign.backends.jax_derivatives import Derivative
+from matsign.backends.jax_derivatives import Derivative, leading_axes
 
 
 class Accelerator:
     """The backend `jax` for one trace of one operation; it also collects the unserved members."""
 
-    def __init__(self) -> None:
+    def __init__(self, call_host: Callable[..., Any]) -> None:
         self.xp = _Namespace()
+        self._call_host = call_host
         # A list of masks for each function (of a loop or a branch) that is being traced.
         self._unserved: list[list[Array]] = [[]]
         self._functions: dict[Any, Callable[..., Any]] = {}
@@ -69,7 +70,7 @@ class Accelerator:
     def eig(self, a: Array) -> tuple[Array, Array]:
         """By the host, because not every accelerator has it."""
         kind = xp.result_type(a.dtype, xp.complex64)
-        values, vectors = _host.bind(a, solve=_eig, results=((a.shape[:-1], kind), (a.shape, kind)))
+        values, vectors = self._call_host(_eig, ((a.shape[:-1], kind), (a.shape, kind)), a)
         return values, vectors
 
     def host_callback(self, f: Callable[..., Any], like: Any, *arrays: Array) -> Any:
@@ -217,18 +218,49 @@ _eye = jax.jit(lambda n, kind: xp.eye(n, dtype=kind), static_argnums=(0, 1))
 
 
 def lowering(ctx: Any, *operands: Any, bound: Any) -> Any:
-    """The lowering for an accelerator, and for programs that XLA partitions."""
+    """The lowering for an accelerator, and for fixed sequences of products on every platform."""
     # Types without shardings: XLA propagates them, and types with shardings would have to agree.
     avals = [jax.core.ShapedArray(x.shape, x.dtype) for x in ctx.avals_in]
-    with jax.sharding.use_abstract_mesh(jax.sharding.AbstractMesh((), ())):
-        return mlir.lower_fun(_trace)(ctx.replace(avals_in=avals), *operands, bound=bound)
+    program = trace_products if bound.fixed else functools.partial(trace, call_host=_call_host)
+    with jax_sharding.no_mesh():
+        return mlir.lower_fun(program)(ctx.replace(avals_in=avals), *operands, bound=bound)
 
 
-def _trace(*arrays: Array, bound: Any) -> tuple[Array, ...]:
-    if bound.fixed:
-        # Only products: members with denormal numbers are not left to the host.
-        return tuple(bound(jax_backend, *arrays))
-    backend, nonfinite = Accelerator(), ~_finite(arrays)
+class _Branchless:
+    """The backend `jax` for fixed sequences of products: a branch taken for any member would need all members to agree."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(jax_backend, name)
+
+    def masked_cond(self, mask: Array, yes: Callable[..., Any], no: Callable[..., Any], *arrays: Array) -> Any:
+        return self.masked_select(mask, yes(*arrays), no(*arrays))
+
+    def masked_select(self, mask: Array, yes: Any, no: Any) -> Any:
+        return tree_map(lambda x, y: jax_backend.where(mask, x, y), yes, no)
+
+
+def trace_products(*arrays: Array, bound: Any) -> tuple[Array, ...]:
+    """A fixed sequence of products, which XLA partitions over several leading axes without communication if none are merged.
+
+    Members with denormal numbers are not left to the host.
+    """
+    return jax_sharding.on_stacks(lambda *xs: tuple(bound(_Branchless(), *xs)), leading_axes(bound, arrays))(*arrays)
+
+
+def trace(*arrays: Array, bound: Any, call_host: Callable[..., Any]) -> tuple[Array, ...]:
+    """The results for arrays with any number of leading axes, which count the members.
+
+    ``call_host(solve, results, *arrays)`` is ``solve(results, arrays)`` by the host, `results` being shapes and dtypes.
+    """
+    leading = leading_axes(bound, arrays)
+    stacks = (jax_sharding.merge_members(x, leading) for x in arrays)
+    result = _trace_stacks(*stacks, bound=bound, call_host=call_host)
+    shape = arrays[0].shape[:leading]
+    return tuple(jax_sharding.split_members(x, shape) for x in result)
+
+
+def _trace_stacks(*arrays: Array, bound: Any, call_host: Callable[..., Any]) -> tuple[Array, ...]:
+    backend, nonfinite = Accelerator(call_host), ~_finite(arrays)
     result = tuple(bound(backend, *(_where(nonfinite, _identity_like(x), x) for x in arrays)))
     values = result if isinstance(bound, Derivative) else result[:-CODES]
     unserved = nonfinite | _holds_denormal(arrays)
@@ -240,7 +272,7 @@ def _trace(*arrays: Array, bound: Any) -> tuple[Array, ...]:
     results = tuple((x.shape, x.dtype) for x in result)
 
     def with_host_results(*arrays: Array) -> tuple[Array, ...]:
-        by_host = _host.bind(unserved, *arrays, solve=functools.partial(jax_host.solve_some, bound), results=results)
+        by_host = call_host(functools.partial(jax_host.solve_some, bound), results, unserved, *arrays)
         return tuple(_where(unserved, x, y) for x, y in zip(by_host, result, strict=True))
 
     solved: tuple[Array, ...] = lax.cond(unserved.any(), with_host_results, lambda *_: result, *arrays)
@@ -286,6 +318,10 @@ _host.multiple_results = True
 @_host.def_abstract_eval
 def _abstract(*arrays: Any, solve: Any, results: Any) -> list[Any]:
     return [jax.core.ShapedArray(*x) for x in results]
+
+
+def _call_host(solve: Callable[..., Any], results: Any, *arrays: Array) -> Any:
+    return _host.bind(*arrays, solve=solve, results=results)
 
 
 def _lower_host(ctx: Any, *operands: Any, solve: Any, results: Any) -> Any:

@@ -1,12 +1,14 @@
 """A bound operation as one primitive of JAX, with a rule for each transformation.
 
-Eagerly it runs on concrete arrays. Compiled, its traced form is lowered, or for a CPU a call of NumPy (`jax_host`). Under
-``vmap`` the new axis becomes part of the stack. The tangent is that of the operation; an operation that is linear in its last
-array is transposed by transposing the other arrays.
+Eagerly it runs on concrete arrays. Compiled, its traced form is lowered, or for a CPU a call of NumPy (`jax_host`). Members of
+an array may be counted by several leading axes, and ``vmap`` adds one more: only the program of one device merges them. The
+tangent is that of the operation; an operation that is linear in its last array is transposed by transposing the other arrays.
 """
 
 from __future__ import annotations
 
+import functools
+import math
 from typing import Any
 
 import jax
@@ -18,14 +20,15 @@ from jax.interpreters import ad, batching, mlir
 from jax.sharding import NamedSharding, PartitionSpec, SingleDeviceSharding
 
 from matsign._typing import Array
-from matsign.backends import CODES, jax_accelerator, jax_host, load
-from matsign.backends.jax_derivatives import Derivative
+from matsign.backends import CODES, jax_accelerator, jax_host, jax_partitioning, jax_sharding, load
+from matsign.backends.jax_derivatives import Derivative, first_argument, leading_axes
 
 _operation = Primitive("matsign")
 _operation.multiple_results = True
 
 
 def bind(bound: Any, *arrays: Array) -> tuple[Array, ...]:
+    arrays = jax_sharding.equally_sharded(arrays, leading_axes(bound, arrays))
     return tuple(_operation.bind(*_equally_varying(arrays), bound=bound))
 
 
@@ -45,13 +48,38 @@ def _equally_varying(arrays: tuple[Array, ...]) -> tuple[Array, ...]:
 
 @_operation.def_impl
 def _run(*arrays: Array, bound: Any) -> list[Array]:
-    if not by_numpy(bound, *arrays):
-        return list(bound(load("jax"), *arrays))
-    result = bound.evaluate(load("numpy"), *map(np.asarray, arrays))
-    out = [from_numpy(x, arrays[0]) for x in result]
+    if by_numpy(bound, *arrays):
+        return _run_by_numpy(bound, arrays)
+    if any(map(jax_sharding.over_several_devices, arrays)):
+        return _run_on_devices(bound, arrays)
+    return list(
+        jax_sharding.on_stacks(lambda *xs: tuple(bound(load("jax"), *xs)), leading_axes(bound, arrays))(*arrays)
+    )
+
+
+def _run_by_numpy(bound: Any, arrays: tuple[Array, ...]) -> list[Array]:
+    leading = leading_axes(bound, arrays)
+    stacks = (jax_sharding.merge_members(np.asarray(x), leading) for x in arrays)
+    result = bound.evaluate(load("numpy"), *stacks)
+    shape = arrays[0].shape[:leading]
+    out = [from_numpy(jax_sharding.split_members(x, shape), arrays[0]) for x in result]
     if bound.raises(load("numpy"), result):
         bound.raise_failures(load("jax"), tuple(out))
     return out
+
+
+def _run_on_devices(bound: Any, arrays: tuple[Array, ...]) -> list[Array]:
+    """By one compiled program. All processes raise the same error, so that none waits for another."""
+    out = list(_compiled(*arrays, bound=bound))
+    if bound.raises(load("jax"), tuple(out)):
+        codes = [jax_sharding.gather(x) for x in out[-CODES:]]
+        bound.raise_failures(load("jax"), (*out[:-CODES], *codes))
+    return out
+
+
+@functools.partial(jax.jit, static_argnames="bound")
+def _compiled(*arrays: Array, bound: Any) -> list[Array]:
+    return _operation.bind(*arrays, bound=bound)
 
 
 def by_numpy(bound: Any, *arrays: Array) -> bool:
@@ -73,44 +101,63 @@ def _on_one_cpu(x: Any) -> bool:
 
 @_operation.def_abstract_eval
 def _abstract(*arrays: Any, bound: Any) -> list[Any]:
-    return [_result_type(arrays[0], shape, dtype) for shape, dtype in _results(bound, arrays)]
+    leading = leading_axes(bound, arrays)
+    return [_result_type(arrays[0], shape, dtype, leading) for shape, dtype in _results(bound, arrays, leading)]
 
 
-def _result_type(like: Any, shape: tuple[int, ...], dtype: Any) -> Any:
+def _result_type(like: Any, shape: tuple[int, ...], dtype: Any, leading: int) -> Any:
     """The type of a result, with the members sharded as those of `like`."""
-    over = like.sharding.spec[0] if like.sharding.spec else None
-    sharding = NamedSharding(like.sharding.mesh, PartitionSpec(over, *(None,) * (len(shape) - 1)))
+    over = jax_sharding.typed_axes(like)[:leading]
+    sharding = NamedSharding(like.sharding.mesh, PartitionSpec(*over, *(None,) * (len(shape) - leading)))
     return like.update(shape=shape, dtype=dtype, weak_type=False, sharding=sharding)
 
 
-def _results(bound: Any, arrays: Any) -> list[tuple[tuple[int, ...], Any]]:
+def _results(bound: Any, arrays: Any, leading: int) -> list[tuple[tuple[int, ...], Any]]:
     """Shapes and dtypes of the results of an operation; by tracing if the solver chooses a size."""
     if isinstance(bound, Derivative):
         return [(x.shape, x.dtype) for x in bound.like(arrays)]
-    known = bound.result_shapes(arrays)
+    members = arrays[0].shape[:leading]
+    count = math.prod(members)
+    stacks = [jax.ShapeDtypeStruct((count, *x.shape[leading:]), x.dtype) for x in arrays]
+    known = bound.result_shapes(stacks)
     if known is None:
-        given = (jax.ShapeDtypeStruct(x.shape, x.dtype) for x in arrays)
-        return [(x.shape, x.dtype) for x in jax.eval_shape(lambda *xs: bound(load("jax"), *xs), *given)]
-    same, count = arrays[0].dtype, arrays[0].shape[0]
+        found = jax.eval_shape(lambda *xs: bound(load("jax"), *xs), *stacks)
+        return [((*members, *x.shape[1:]), x.dtype) for x in found]
+    same = arrays[0].dtype
     kinds = {"same": same, "real": np.finfo(same).dtype, "complex": np.result_type(same, np.complex64)}
-    codes = [((count,), xp.int32), ((count,), xp.int32), ((count, 2), kinds["real"])]
-    return [*((shape, kinds[kind]) for shape, kind in known), *codes]
+    codes = [(members, xp.int32), (members, xp.int32), ((*members, 2), kinds["real"])]
+    return [*(((*members, *shape[1:]), kinds[kind]) for shape, kind in known), *codes]
+
+
+def _lower(ctx: Any, *operands: Any, bound: Any, platform: str | None = None) -> Any:
+    """By NumPy on a CPU, by `jax_accelerator` elsewhere; in a program for several devices on each of them by itself."""
+    module, cpu = ctx.module_context, platform == "cpu"
+    if bound.fixed:
+        return jax_accelerator.lowering(ctx, *operands, bound=bound)
+    if jax_partitioning.partitions(module):
+        whole = functools.partial(_operation.bind, bound=bound)
+        return jax_partitioning.lower(ctx, *operands, bound=bound, whole=whole, on_host=cpu)
+    if cpu and jax_host.calls_numpy(module):
+        return jax_host.call_on_host(ctx, operands, functools.partial(jax_host.solve_all, bound))
+    return jax_accelerator.lowering(ctx, *operands, bound=bound)
 
 
 # Each host call is an object of its own, so equal operations of a program must not share a lowering.
-mlir.register_lowering(_operation, jax_accelerator.lowering, cacheable=False)
-mlir.register_lowering(_operation, jax_host.lowering(jax_accelerator.lowering), platform="cpu", cacheable=False)
+mlir.register_lowering(_operation, _lower, cacheable=False)
+mlir.register_lowering(_operation, functools.partial(_lower, platform="cpu"), platform="cpu", cacheable=False)
+jax_partitioning.enable(_operation)
 
 
-def _batch(arrays: Any, axes: Any, *, bound: Any) -> tuple[list[Array], list[int]]:
+def _batch(arrays: Any, axes: Any, *, bound: Any) -> tuple[tuple[Array, ...], list[int]]:
     count = next(x.shape[d] for x, d in zip(arrays, axes, strict=True) if d is not None)
-
-    def merge(x: Array, d: Any) -> Array:
-        x = xp.broadcast_to(x, (count, *x.shape)) if d is None else xp.moveaxis(x, d, 0)
-        return x.reshape((count * x.shape[1], *x.shape[2:]))
-
-    result = bind(bound.with_leading_axis(count), *(merge(x, d) for x, d in zip(arrays, axes, strict=True)))
-    return [x.reshape((count, x.shape[0] // count, *x.shape[1:])) for x in result], [0] * len(result)
+    moved = [x if d is None else xp.moveaxis(x, d, 0) for x, d in zip(arrays, axes, strict=True)]
+    ndims = [x.ndim - (d is not None) for x, d in zip(arrays, axes, strict=True)]
+    first = first_argument(bound)
+    leading = ndims[first] - 2
+    members = moved[first].shape[-2 - leading : -2]
+    stacks = jax_sharding.as_stacks(moved, (count, *members), [n - leading for n in ndims])
+    result = bind(bound.with_leading_axis(count), *stacks)
+    return result, [0] * len(result)
 
 
 batching.primitive_batchers[_operation] = _batch
@@ -133,8 +180,9 @@ def _second_jvp(operands: Any, tangents: Any, bound: Derivative) -> tuple[tuple[
     changes = bind(bound, *point, *map(ad.instantiate_zeros, tangents[-count:]))
     if all(isinstance(x, ad.Zero) for x in tangents[:-count]):
         return bind(bound, *operands), list(changes)
+    function = jax_sharding.on_stacks(lambda *xs: tuple(bound(load("jax"), *xs)), leading_axes(bound, operands))
     result, change_of_point = jax.jvp(
-        lambda *point: tuple(bound(load("jax"), *point, *directions)),
+        lambda *point: function(*point, *directions),
         tuple(point),
         tuple(map(ad.instantiate_zeros, tangents[:-count])),
     )

@@ -68,3 +68,13 @@ class Derivative:
 
     def raises(self, backend: Any, result: Arrays) -> bool:
         return False
+
+
+def first_argument(bound: Any) -> int:
+    """The place of the first argument, which is a matrix, among the operands of a bound operation."""
+    return bound.results if isinstance(bound, Derivative) else 0
+
+
+def leading_axes(bound: Any, operands: Any) -> int:
+    """The number of axes that count the members."""
+    return int(operands[first_argument(bound)].ndim) - 2

@@ -6,16 +6,18 @@ and hardly any compilation time. It is chosen at lowering, when the platform is 
 
 from __future__ import annotations
 
-import functools
+import math
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import jax
 import numpy as np
 from jax.interpreters import mlir
 
 from matsign.backends import load
+from matsign.backends.jax_derivatives import leading_axes
 from matsign.backends.lapack import processors
 
 _WORKERS = 2 * processors()
@@ -66,20 +68,61 @@ def call_on_host(ctx: Any, operands: Any, solve: Callable[[Any, Any], list[Any]]
     Not by `jax.pure_callback`, which converts the operands to JAX arrays: waiting for these in a thread of XLA deadlocks when all
     of its threads wait (two programs at a time on two cores).
     """
-    results = ctx.avals_out
-
-    def call(*arrays: Any) -> tuple[Any, ...]:
-        return tuple(_pool.submit(solve, results, arrays).result())
-
     result, _, _ = mlir.emit_python_callback(
-        ctx, call, None, list(operands), ctx.avals_in, results, has_side_effect=False, returns_token=False
+        ctx,
+        _in_pool(solve, ctx.avals_out),
+        None,
+        list(operands),
+        ctx.avals_in,
+        ctx.avals_out,
+        has_side_effect=False,
+        returns_token=False,
     )
     return result
 
 
+def _in_pool(solve: Callable[[Any, Any], list[Any]], results: Any) -> Callable[..., tuple[Any, ...]]:
+    def call(*arrays: Any) -> tuple[Any, ...]:
+        return tuple(_pool.submit(solve, results, arrays).result())
+
+    return call
+
+
+class HostCalls:
+    """Calls of the host in the programs of single devices, which are traced while XLA partitions the whole program.
+
+    A compiled program knows a Python function by its number among those of the whole program. So one function is registered with
+    that, and calls one of those that the programs of the devices have added, by a number which is its first operand.
+    """
+
+    def __init__(self, module: Any) -> None:
+        self._functions: list[Callable[..., tuple[Any, ...]]] = []
+        module.add_host_callback(self._call)
+        self._index = np.uint64(len(module.host_callbacks) - 1)
+        self._target = f"xla_ffi_python_{'cpu' if module.platforms[0] == 'cpu' else 'gpu'}_callback"
+
+    def _call(self, number: Any, *arrays: Any) -> tuple[Any, ...]:
+        return self._functions[int(number)](*arrays)
+
+    def __call__(self, solve: Callable[[Any, Any], list[Any]], results: Any, *arrays: Any) -> Any:
+        """The traced results of ``solve(results, arrays)``; `results` are shapes and dtypes."""
+        types = [jax.ShapeDtypeStruct(shape, dtype) for shape, dtype in results]
+        number = np.int32(len(self._functions))
+        self._functions.append(_in_pool(solve, types))
+        return jax.ffi.ffi_call(self._target, types)(number, *arrays, index=self._index)
+
+
+def can_call_from_devices(module: Any) -> bool:
+    """Whether `HostCalls` works on the platform of a program."""
+    return reachable(module) and tuple(module.platforms) in (("cpu",), ("cuda",), ("rocm",))
+
+
 def solve_all(bound: Any, results: Any, arrays: Any) -> list[Any]:
-    """The results of an operation, by NumPy."""
-    return [_pad(np.asarray(x), like) for x, like in zip(_solve(bound, arrays), results, strict=True)]
+    """The results of an operation, by NumPy; arrays and results may have several leading axes."""
+    leading = arrays[0].shape[: leading_axes(bound, arrays)]
+    stacks = [np.asarray(x).reshape((math.prod(leading), *x.shape[len(leading) :])) for x in arrays]
+    values = [x.reshape((*leading, *x.shape[1:])) for x in _solve(bound, stacks)]
+    return [_pad(x, like) for x, like in zip(values, results, strict=True)]
 
 
 def solve_some(bound: Any, results: Any, arrays: Any) -> list[Any]:
@@ -104,14 +147,3 @@ def _pad(x: Any, like: Any) -> Any:
     out = np.zeros(like.shape, like.dtype)
     out[tuple(slice(k) for k in x.shape)] = x
     return out
-
-
-def lowering(xla: Callable[..., Any]) -> Callable[..., Any]:
-    """The lowering for a CPU: NumPy for operations that iterate; `xla` for fixed products and in programs that XLA partitions."""
-
-    def lower(ctx: Any, *operands: Any, bound: Any) -> Any:
-        if bound.fixed or not calls_numpy(ctx.module_context):
-            return xla(ctx, *operands, bound=bound)
-        return call_on_host(ctx, operands, functools.partial(solve_all, bound))
-
-    return lower

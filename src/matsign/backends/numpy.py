@@ -5,15 +5,16 @@ from __future__ import annotations
 import cmath
 import functools
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
 
 import array_api_compat.numpy
 import numpy as np
 
+from matsign._typing import Arrays
 from matsign._typing import NDArray as Array
-from matsign.backends import control_flow, lapack
+from matsign.backends import control_flow, lapack, stacking
 from matsign.backends.lapack import processors
 
 name = "numpy"
@@ -128,6 +129,10 @@ def common_dtype_name(*xs: Array) -> str:
 
 def device_name(x: Array) -> str:
     return "cpu"
+
+
+def follows_others(x: Array) -> bool:
+    return False
 
 
 def on_cpu(x: Array) -> bool:
@@ -349,6 +354,14 @@ shared_function = control_flow.shared_function
 
 def masked_select(mask: Array, yes: Any, no: Any) -> Any:
     return masked_cond(mask, control_flow.first, control_flow.second, yes, no)
+
+
+def as_stacks(arrays: Sequence[Any], batch: tuple[int, ...], own: Sequence[int]) -> tuple[Any, ...]:
+    return stacking.as_stacks(np, arrays, batch, own)
+
+
+def tangent(bound: Any, value: Arrays, arrays: Arrays, directions: Arrays) -> Arrays:
+    return bound.tangent(sys.modules[__name__], value, arrays, directions)
 
 
 def bind(bound: Any, *arrays: Array) -> tuple[Array, ...]:

@@ -6,7 +6,7 @@ import cmath
 import contextlib
 import functools
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
 from typing import Any
 
@@ -14,7 +14,8 @@ import array_api_compat.torch
 import numpy as np
 import torch
 
-from matsign.backends import control_flow, numpy, torch_precision
+from matsign._typing import Arrays
+from matsign.backends import control_flow, numpy, stacking, torch_precision
 from matsign.backends.constants import constant_when_compiled
 
 Array = torch.Tensor
@@ -129,6 +130,10 @@ def common_dtype_name(*xs: Array) -> str:
 
 def device_name(x: Array) -> str:
     return str(x.device)
+
+
+def follows_others(x: Array) -> bool:
+    return False
 
 
 def on_cpu(x: Array) -> bool:
@@ -349,6 +354,14 @@ shared_function = control_flow.shared_function
 
 def masked_select(mask: Array, yes: Any, no: Any) -> Any:
     return masked_cond(mask, control_flow.first, control_flow.second, yes, no)
+
+
+def as_stacks(arrays: Sequence[Any], batch: tuple[int, ...], own: Sequence[int]) -> tuple[Any, ...]:
+    return stacking.as_stacks(xp, arrays, batch, own)
+
+
+def tangent(bound: Any, value: Arrays, arrays: Arrays, directions: Arrays) -> Arrays:
+    return bound.tangent(sys.modules[__name__], value, arrays, directions)
 
 
 def bind(bound: Any, *arrays: Array) -> tuple[Array, ...]:

@@ -90,7 +90,7 @@ def frechet(f: Callable[..., Any]) -> Callable[..., Any]:
         value = backend.bind(bound, *given)[:count]
         pairs = zip(call.stacks, changes, strict=True)
         tangents = tuple(backend.xp.zeros_like(x) if m is None else m for x, m in pairs if x is not None)
-        return as_public(spec, call, bound.tangent(backend, value, given, tangents))
+        return as_public(spec, call, backend.tangent(bound, value, given, tangents))
 
     return derivative
 

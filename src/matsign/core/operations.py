@@ -238,7 +238,9 @@ class BoundOperation:
     def has_entries(self, arrays: Arrays) -> bool:
         """Whether the value for these arrays has entries."""
         sizes = self._sizes(arrays)
-        return len(arrays[0]) > 0 and any(all(sizes.get(x, 1) for x in shape) for shape in self.operation.results)
+        return 0 not in arrays[0].shape[:-2] and any(
+            all(sizes.get(x, 1) for x in shape) for shape in self.operation.results
+        )
 
     def fill_empty(self, backend: Backend, arrays: Arrays, *, neutral: bool = True) -> Arrays:
         """The arrays with one neutral row or column where they have none."""
@@ -273,19 +275,20 @@ class BoundOperation:
         known: dict[str, int] = {}
         for x, shape in zip(self.with_none(arrays), self.operation.letters, strict=True):
             if x is not None:
-                known |= dict(zip(shape, x.shape[1:], strict=True))
+                known |= dict(zip(shape, x.shape[x.ndim - len(shape) :], strict=True))
         return known | self.operation.sizes(known, **dict(self.options))
 
     def raise_failures(self, backend: Backend, flat: Arrays) -> NoReturn:
         """Raise the error of an operation that `raises`."""
         assert self.batch is not None
         result = Solution.of(flat)
-        failures, details = (np.asarray(x.tolist()) for x in (result.failure, result.detail))
+        failures = np.asarray(result.failure.tolist()).ravel()
+        details = np.asarray(result.detail.tolist()).reshape((-1, 2))
         failed = np.flatnonzero(failures)
         members = [tuple(int(i) for i in np.unravel_index(k, self.batch)) if self.batch else () for k in failed]
         reasons = [Failure(int(failures[k])) for k in failed]
         numbers = [complex(*details[k]) for k in failed]
-        value = self.operation.wrap(backend, *unstack(backend, result.value, self.batch))
+        value = self.operation.wrap(backend, *unstack(backend, result.value, self.batch, self.operation.results))
         raise SpectrumError.of(self.operation.name, members, reasons, numbers, value)
 
 
@@ -304,6 +307,11 @@ def apply(backend: Backend, operation: Operation, *arrays: Array, **options: Any
     return backend.bind(bound, *(x for x in arrays if x is not None))[: len(operation.results)]
 
 
-def unstack(backend: Backend, value: Arrays, batch: tuple[int, ...]) -> list[Array]:
-    """Stacks with the leading axes of the batch."""
-    return [backend.resolve_conj(x.reshape((*batch, *x.shape[1:]))) for x in value]
+def unstack(
+    backend: Backend, value: Arrays, batch: tuple[int, ...], shapes: tuple[tuple[str, ...], ...]
+) -> list[Array]:
+    """Stacks with the leading axes of the batch; the other axes are as many as each shape has letters."""
+    return [
+        backend.resolve_conj(x.reshape((*batch, *x.shape[x.ndim - len(shape) :])))
+        for x, shape in zip(value, shapes, strict=False)
+    ]

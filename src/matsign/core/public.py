@@ -21,7 +21,7 @@ from matsign.core.batch_calls import value_by_adapter
 from matsign.core.members import Solution
 from matsign.core.operations import BoundOperation, Operation, shapes_of, unstack
 from matsign.core.options import Parameters, check_options, check_tolerance, number_or_array
-from matsign.core.validation import HALVES, KINDS, Call, as_stack, check_hermitian, stack_arguments
+from matsign.core.validation import HALVES, KINDS, Call, check_hermitian, stack_arguments
 
 
 class Residual(NamedTuple):
@@ -203,11 +203,12 @@ def _value_by_numpy(spec: FunctionSpec, plan: Plan, arrays: tuple[Any, ...]) -> 
     """
     numpy, backend, batch = backends.load("numpy"), plan.call.backend, plan.call.batch
     present = [x for x in arrays if x is not None]
-    given = [as_stack(numpy, numpy.astype(np.asarray(x), plan.working_dtype), batch, 2) for x in present]
+    converted = [numpy.astype(np.asarray(x), plan.working_dtype) for x in present]
+    given = numpy.as_stacks(converted, batch, [2] * len(converted))
     result = plan.bound.evaluate(numpy, *given)
     if plan.bound.raises(numpy, result):
         return None
-    value = unstack(numpy, result[: len(spec.operation.results)], batch)
+    value = unstack(numpy, result, batch, spec.operation.results)
     return spec.operation.wrap(backend, *[backend.from_numpy(x, present[0]) for x in value])
 
 
@@ -297,14 +298,14 @@ def _planned_call(spec: FunctionSpec, plan: Plan, arrays: tuple[Any, ...]) -> tu
     given = [None if x is None else backend.astype(x, plan.working_dtype) for x in arrays]
     if spec.parameters.hermitian:
         check_hermitian(spec.parameters, backend, given)
-    stacks = [None if x is None else as_stack(backend, x, batch, 2) for x in given]
+    stacks = backend.as_stacks(given, batch, [2] * len(given))
     call = Call(backend, (*stacks, *[None] * len(known)), batch, dtype_name, known)
     return call, plan.bound, tuple([x for x in stacks if x is not None])
 
 
 def as_public(spec: FunctionSpec, call: Call, value: Arrays) -> Any:
     """Stacks as the public value: with the leading axes and the dtype of the arguments."""
-    arrays = unstack(call.backend, value, call.batch)
+    arrays = unstack(call.backend, value, call.batch, spec.operation.results)
     if call.dtype_name in HALVES:
         arrays = [call.backend.astype(x, call.dtype_name) for x in arrays]
     return spec.operation.wrap(call.backend, *arrays)

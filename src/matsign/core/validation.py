@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -11,7 +10,6 @@ import numpy as np
 from matsign import backends
 from matsign._typing import Array, Arrays
 from matsign.backends import Backend
-from matsign.backends.adapters import adapter_name
 from matsign.core.options import Parameters
 
 KINDS = ("float32", "float64", "complex64", "complex128")
@@ -50,8 +48,12 @@ def stack_arguments(parameters: Parameters, arguments: list[Any], stacked: tuple
     arrays += _real_numbers(parameters, backend, number_arrays, arrays[0])
     leading = [None if x is None else tuple(x.shape[: x.ndim - k]) for x, k in zip(arrays, axes, strict=True)]
     batch = _batch(parameters, names, arrays, leading)
-    stacks = (None if x is None else as_stack(backend, x, batch, k) for x, k in zip(arrays, axes, strict=True))
-    return Call(backend, tuple(stacks), batch, kind, fixed)
+    try:
+        stacks = backend.as_stacks(arrays, batch, axes)
+    except ValueError as error:
+        present = ", ".join(n for n, x in zip(names, arrays, strict=True) if x is not None)
+        raise ValueError(f"{parameters.name}: the arrays {present} do not go together: {error}") from None
+    return Call(backend, stacks, batch, kind, fixed)
 
 
 def _real_numbers(parameters: Parameters, backend: Backend, numbers: list[Array], like: Array) -> list[Array]:
@@ -92,13 +94,8 @@ def _gather(parameters: Parameters, names: tuple[str, ...], arguments: list[Any]
             kind = ValueError if isinstance(error, ValueError) else TypeError
             raise kind(f"{parameters.name}: {name} is not a dense array of numbers: {error}") from None
     if len(arrays) > 1:
-        # A traced JAX array has no device yet: it follows the others.
-        concrete = {
-            n: x
-            for n, x in zip(names, arrays, strict=True)
-            if x is not None and not (backend.is_traced(x) and backend.name == "jax")
-        }
-        devices = {n: backend.device_name(x) for n, x in concrete.items()}
+        fixed = {n: x for n, x in zip(names, arrays, strict=True) if x is not None and not backend.follows_others(x)}
+        devices = {n: backend.device_name(x) for n, x in fixed.items()}
         if len(set(devices.values())) > 1:
             origins = ", ".join(f"{n} is on {d}" for n, d in devices.items())
             raise ValueError(f"{parameters.name}: all arrays must be on one device; {origins}")
@@ -128,9 +125,7 @@ def why_unsupported(x: Any) -> str | None:
     if backends.library_of(x) == "jax":
         return None
     if isinstance(x, (list, tuple)):
-        entries = list(_entries(x))
-        inside = next((lib for lib in map(backends.library_of, entries) if lib in ("torch", "jax")), None)
-        inside = inside or adapter_name(entries)
+        inside = next((lib for lib in map(backends.library_of, _entries(x)) if lib in ("torch", "jax")), None)
         if inside:
             return f"is a {cls.__name__} of {inside} arrays; stack them into one array"
     try:
@@ -225,11 +220,3 @@ def _batch(
     except ValueError:
         shapes_text = ", ".join(f"{n} {tuple(x.shape)}" for n, x in zip(names, arrays, strict=True) if x is not None)
         raise ValueError(f"{parameters.name}: the leading axes do not broadcast: {shapes_text}") from None
-
-
-def as_stack(backend: Backend, x: Array, batch: tuple[int, ...], axes: int) -> Array:
-    """x with the batch as one leading axis; the last `axes` axes belong to a member."""
-    if x.ndim == axes and batch == ():
-        return x.reshape((1, *x.shape))
-    own = tuple(x.shape[x.ndim - axes :])
-    return backend.xp.broadcast_to(x, batch + own).reshape((math.prod(batch), *own))

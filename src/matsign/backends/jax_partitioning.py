@@ -1,0 +1,91 @@
+"""Operations in programs for several devices: each device solves the members that it holds, without communication.
+
+XLA would gather a stack for a call of the host and for a factorisation. `custom_partitioning` asks for the program of one device
+instead, once XLA has chosen the shardings of the operands. That program calls NumPy on a CPU; on an accelerator it is the one of
+`jax_accelerator`, with its loops and its calls of the host on each device by itself.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from jax._src.dispatch import prim_requires_devices_during_lowering
+from jax.experimental.custom_partitioning import custom_partitioning
+from jax.interpreters import mlir
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from matsign._typing import Array
+from matsign.backends import jax_accelerator, jax_host
+from matsign.backends.jax_derivatives import leading_axes
+from matsign.backends.jax_sharding import Axes, axes_of_members, no_mesh, spec_of
+
+
+def enable(primitive: Any) -> None:
+    """Make JAX tell the lowering of this primitive which devices its program is for, as `custom_partitioning` needs."""
+    prim_requires_devices_during_lowering.add(primitive)
+
+
+def partitions(module: Any) -> bool:
+    """Whether XLA partitions the program being lowered, and asks here for the programs of its devices."""
+    context = module.axis_context
+    several = getattr(context, "device_assignment", None) is not None and context.num_devices > 1
+    return several and jax_host.can_call_from_devices(module)
+
+
+def lower(ctx: Any, *operands: Any, bound: Any, whole: Callable[..., Any], on_host: bool) -> Any:
+    """The lowering to one call that XLA partitions. `whole` has the types of the results; it is not compiled."""
+    module = ctx.module_context
+    leading = leading_axes(bound, ctx.avals_in)
+    call_host = jax_host.HostCalls(module)
+    results = [((x.shape[leading:]), x.dtype) for x in ctx.avals_out]
+    program = functools.partial(_by_host if on_host else _by_device, bound, leading, results, call_host)
+    partition = functools.partial(_partition, leading, program, module.axis_context.device_assignment)
+    function = custom_partitioning(lambda *arrays: tuple(whole(*arrays)))
+    function.def_partition(partition, sharding_rule=_sharding_rule(leading, ctx.avals_in, ctx.avals_out))
+    avals = [jax.core.ShapedArray(x.shape, x.dtype) for x in ctx.avals_in]
+    with no_mesh():
+        return mlir.lower_fun(lambda *arrays: function(*arrays))(ctx.replace(avals_in=avals), *operands)
+
+
+def _sharding_rule(leading: int, operands: Any, results: Any) -> str:
+    """Which axes are the same: the leading ones of all operands and results, such as "m0 a0 a1, m0 a2 a3 -> m0 a4 a5"."""
+    members, count = [f"m{k}" for k in range(leading)], 0
+    sides = []
+    for arrays in (operands, results):
+        terms = []
+        for x in arrays:
+            own = [f"a{count + k}" for k in range(x.ndim - leading)]
+            count += len(own)
+            terms.append(" ".join([*members, *own]))
+        sides.append(", ".join(terms))
+    return " -> ".join(sides)
+
+
+def _partition(leading: int, program: Any, devices: Any, mesh: Any, operands: Any, results: Any) -> Any:
+    """What XLA asks for: the program of one device, and the shardings of the results and operands that it is for."""
+    members = _members(leading, devices, [*operands, *results])
+    return members.mesh, program, (members,) * len(results), (members,) * len(operands)
+
+
+def _members(leading: int, devices: Any, arrays: Any) -> NamedSharding:
+    """The sharding over members that XLA has chosen. Sharded axes of matrices are gathered."""
+    if not all(isinstance(x.sharding, NamedSharding) for x in arrays):
+        # No array of the program is on a named mesh: each device solves all members.
+        return NamedSharding(Mesh(np.array(devices), ("devices",)), PartitionSpec())
+    shardings: list[Axes] = [spec_of(x.sharding, x.ndim) for x in arrays]
+    return NamedSharding(arrays[0].sharding.mesh, PartitionSpec(*axes_of_members(shardings, leading)))
+
+
+def _by_host(bound: Any, leading: int, results: Any, call_host: Any, *arrays: Array) -> tuple[Array, ...]:
+    shape = arrays[0].shape[:leading]
+    types = [((*shape, *own), dtype) for own, dtype in results]
+    return tuple(call_host(functools.partial(jax_host.solve_all, bound), types, *arrays))
+
+
+def _by_device(bound: Any, leading: int, results: Any, call_host: Any, *arrays: Array) -> tuple[Array, ...]:
+    with no_mesh():
+        return jax_accelerator.trace(*arrays, bound=bound, call_host=call_host)
