@@ -30,14 +30,14 @@ Params = list[torch.nn.Parameter]
 # Options of the optimiser, options of its group under AdamW, dtype of the parameters, the allowed distance.
 WAYS: dict[str, tuple[dict[str, Any], dict[str, Any], torch.dtype, float]] = {
     "default": ({}, {}, torch.float32, 1e-2),
-    "full precision": ({"precision": "full"}, {}, torch.float32, 1e-4),
-    "a tolerance": ({"tol": 0.05}, {}, torch.float32, 1e-4),
-    "Newton-Schulz": ({"ns_steps": 5, "precision": "full"}, {}, torch.float32, 1e-4),
+    "full precision": ({"precision": "full"}, {}, torch.float32, 1e-3),
+    "a tolerance": ({"tol": 0.05}, {}, torch.float32, 1e-3),
+    "Newton-Schulz": ({"ns_steps": 5, "precision": "full"}, {}, torch.float32, 1e-3),
     "momenta in bfloat16": ({"momentum_dtype": "bfloat16", "precision": "full"}, {}, torch.float32, 1e-2),
     "parameters in bfloat16": ({}, {}, torch.bfloat16, 5e-2),
-    "AdamW with foreach": ({"precision": "full"}, {"foreach": True}, torch.float32, 1e-4),
-    "AdamW one by one": ({"precision": "full"}, {"foreach": False}, torch.float32, 1e-4),
-    "AdamW fused": ({"precision": "full"}, {"fused": True, "amsgrad": True}, torch.float32, 1e-4),
+    "AdamW with foreach": ({"precision": "full"}, {"foreach": True}, torch.float32, 1e-3),
+    "AdamW one by one": ({"precision": "full"}, {"foreach": False}, torch.float32, 1e-3),
+    "AdamW fused": ({"precision": "full"}, {"fused": True, "amsgrad": True}, torch.float32, 1e-3),
 }
 
 
@@ -271,7 +271,7 @@ def main() -> None:
         result[way] = attempt(
             way, lambda given=given, adamw=adamw, dtype=dtype: replays(device, given, adamw, dtype), fits
         )
-    result["pass"] = attempt("a pass with its step", lambda: whole_pass(device), lambda row: row["losses"] < 1e-3)
+    result["pass"] = attempt("a pass with its step", lambda: whole_pass(device), lambda row: row["losses"] < 1e-2)
     result["refusal"] = attempt(
         "no capture without capturable", lambda: refusal(device), lambda row: row["refused"] == 1
     )

@@ -20,13 +20,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 PRELOADED = [
-    "numpy",
-    "torch",
-    "torch.distributed",
-    "torch.distributed.tensor",
-    "matsign",
-    "matsign.optim.muon",
     "pytest",
+    "torch.distributed.checkpoint.state_dict",
+    "torch.distributed.fsdp",
+    "torch.distributed.tensor.parallel",
+    "torch._dynamo",  # which DTensors and FSDP2 import at their first use
+    "matsign.backends.torch_autodiff",
+    "matsign.optim.sharded_step",
 ]
 
 

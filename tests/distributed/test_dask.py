@@ -1,6 +1,8 @@
 """Dask arrays: lazy results in the chunks of the arguments, with the bits, errors and dtypes of NumPy arrays."""
 
 import pickle
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -198,6 +200,9 @@ def test_bad_input_is_refused_before_anything_is_computed(rng):
         (lambda: matsign.soft_threshold(m, -1.0), ValueError, "t must be a number of at least 0"),
         (lambda: matsign.soft_threshold(m, None), ValueError, "t must be a number of at least 0"),
         (lambda: matsign.solve_sylvester(m, None, m), TypeError, "b is of type NoneType|b is None"),
+        (lambda: matsign.msign([m[0], m[1]]), TypeError, "M is a list of dask arrays; stack them"),
+        (lambda: matsign.msign(da.ma.masked_less(m, 0)), TypeError, "M holds arrays of type MaskedArray"),
+        (lambda: matsign.mclip(m, 2.0, 1.0), ValueError, "lower must be at most upper"),
         (lambda: matsign.msign(m.astype(object)), TypeError, "dtype object"),
         (lambda: matsign.msign(m.astype("longdouble")), TypeError, "M has dtype float128|longdouble"),
         (lambda: matsign.solve_sylvester(m, [["x"]], m), TypeError, "b holds text"),
@@ -206,6 +211,25 @@ def test_bad_input_is_refused_before_anything_is_computed(rng):
         for call, kind, text in refused:
             with pytest.raises(kind, match=text):
                 call()
+
+
+def test_a_dtype_that_the_chunks_do_not_have():
+    lying = da.ones((2, 2, 2), chunks=(1, 2, 2)).map_blocks(lambda x: 1j * x, dtype=float, meta=np.empty((0, 0, 0)))
+    with pytest.raises(TypeError, match="a chunk of M has dtype complex128, and the Dask array has dtype float64"):
+        matsign.msign(lying).compute()
+
+
+def test_factors_have_all_columns(rng):
+    """NumPy leaves out columns that are zero in every member, which here depend on the chunk."""
+    a, b = model(4)(rng)[:2]
+    a[3] = -a[3]
+    z = matsign.lyapunov_factor(chunked(a, 1), chunked(np.concatenate([b, 0 * b], -1), 2), errors="nan")
+    assert z.shape == (4, 4, 4)
+    x = z.compute()
+    np.testing.assert_allclose(
+        (x @ x.mT)[:3], matsign.solve_continuous_lyapunov(a, -b @ b.mT)[:3], rtol=1e-10, atol=1e-14
+    )
+    assert np.isnan(x[3]).all()
 
 
 def test_tensors_beside_dask_arrays_are_refused():
@@ -218,3 +242,15 @@ def test_the_same_call_has_the_same_name(rng):
     """So that Dask computes it once."""
     m = da.from_array(rng.standard_normal((4, 3, 3)), chunks=(2, 3, 3))
     assert matsign.msign(m, steps=3).name == matsign.msign(m, steps=3).name != matsign.msign(m, steps=4).name
+
+
+def test_the_examples_of_the_page():
+    pytest.importorskip("xarray")
+    page = Path(__file__).parents[2] / "docs" / "distributed.md"
+    names = {}
+    for example in re.findall(
+        r"```python\n(.*?)```", page.read_text(encoding="utf-8").partition("## Dask")[2], re.DOTALL
+    ):
+        exec(example.replace("10_000", "100").replace("1_000", "30"), names)
+    assert names["largest"] > 1
+    assert names["gain"].dims == ("time", "site", "input", "state")

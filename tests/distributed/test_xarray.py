@@ -48,6 +48,14 @@ def test_leading_axes_broadcast_by_name(plants):
     assert [x.dims[2:] for x in small] == [("r", "r2"), ("r", "input"), ("input", "r"), ("mode",)]
 
 
+def test_new_names_are_not_those_of_other_axes(rng):
+    m = xr.DataArray(rng.standard_normal((2, 4, 3)), dims=("mode", "x2", "x"), coords={"x2": list("abcd")})
+    h = matsign.polar(m).h
+    assert h.dims == ("mode", "x", "x22")
+    assert not h.coords
+    assert matsign.lqr(-m[:, :3].drop_vars("x2"), np.eye(3), np.eye(3), np.eye(3)).poles.dims == ("mode", "mode2")
+
+
 def test_dask_inside(plants):
     """The result is lazy, and equal to that of the arrays in memory."""
     a, b = plants
@@ -95,6 +103,8 @@ def test_bad_input(plants):
         (lambda: matsign.solve_sylvester(a, a[:2], a), ValueError, "time"),
         (lambda: matsign.msign(a, method="best"), ValueError, "method must be one of"),
         (lambda: matsign.msign(xr.Dataset({"a": a})), TypeError, "M is not a dense array of numbers: .* Dataset"),
+        (lambda: matsign.msign([a, a]), TypeError, "M is a list of xarray arrays"),
+        (lambda: matsign.msign(xr.Variable(("x", "x"), np.eye(3))), ValueError, r"axes of the same name, \('x', 'x'\)"),
         (lambda: matsign.mcsgn(a * np.nan), matsign.SpectrumError, "batch members 0, 1, 2, 3, 4: the input holds NaN"),
     ]
     for call, kind, text in refused:

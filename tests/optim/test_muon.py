@@ -1008,12 +1008,15 @@ def refused(act, said):
         assert said in str(error) and "DTensor" in str(error), error
     else:
         raise AssertionError(said)
-refused(lambda: Muon([("fc.weight", torch.nn.Parameter(spread(4, 6)))]), "'fc.weight'")
-refused(lambda: Muon([torch.nn.Parameter(torch.eye(3)), torch.nn.Parameter(spread(4, 6))]), "parameter 1 of group 0")
+from torch.distributed.tensor import DTensor, Partial
+def sums(*shape):
+    return DTensor.from_local(torch.eye(*shape), mesh, [Partial()])
+refused(lambda: Muon([("fc.weight", torch.nn.Parameter(sums(4, 6)))]), "'fc.weight'")
+refused(lambda: Muon([torch.nn.Parameter(torch.eye(3)), torch.nn.Parameter(sums(4, 6))]), "parameter 1 of group 0")
 plain = torch.nn.Parameter(torch.eye(4, 6))
 optimiser = Muon([plain])
-optimiser.param_groups[0]["params"].append(late := torch.nn.Parameter(spread(4, 6)))
-plain.grad, late.grad = torch.eye(4, 6), spread(4, 6)
+optimiser.param_groups[0]["params"].append(late := torch.nn.Parameter(sums(4, 6)))
+plain.grad, late.grad = torch.eye(4, 6), sums(4, 6)
 refused(optimiser.step, "parameter 1 of group 0")
 assert not optimiser.state and torch.equal(plain, torch.eye(4, 6))
 vector = torch.nn.Parameter(spread(4, 6))

@@ -35,7 +35,7 @@ class NothingIsRead(TorchDispatchMode):
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         kwargs = kwargs or {}
-        for name in ("_local_scalar_dense", "nonzero", "aten.equal", "masked_select", "unique"):
+        for name in ("_local_scalar_dense", "nonzero", "aten.equal", "masked_select", "unique", "lift_fresh"):
             assert name not in str(function), f"{function} reads a value"
         result = function(*args, **kwargs)
         if "copy" in str(function) and isinstance(args[0], torch.Tensor):
@@ -187,12 +187,22 @@ def test_options_of_adamw_that_do_not_fit_are_refused_before_anything_changes():
             Muon([{"params": parameters()[:1], **option}])
     Muon([{"params": parameters()[:1], "foreach": True, "fused": False}])
 
+    saved = torch.optim.AdamW(parameters()[3:], foreach=True).state_dict()
+    with pytest.raises(ValueError, match="foreach=True with a tensor as lr"):
+        Muon([{"params": parameters()[3:], "algorithm": "adamw"}], lr=torch.tensor(0.1)).load_state_dict(saved)
+
     for options, dtype, said in (
+        (
+            {"foreach": True, "lr": torch.tensor(0.1)},
+            torch.float32,
+            "'layer.3' is in a group with foreach=True and a tensor",
+        ),
         ({"capturable": True}, torch.float32, r"'layer.3' is on cpu: AdamW with capturable=True is for .* cuda"),
         ({"fused": True}, torch.complex64, r"'layer.3' has dtype torch.complex64: AdamW with fused=True"),
     ):
         params = parameters(dtype)
-        optimiser = Muon(groups(params, **options))
+        optimiser = Muon(groups(params))
+        optimiser.param_groups[1] |= options  # as a scheduler or a hook may, after the checks
         give(params, 0)
         before = copy.deepcopy(params)
         with pytest.raises(ValueError, match=said):
@@ -215,6 +225,23 @@ def test_a_loaded_rate_stays_a_tensor_of_its_device(given):
     numbers = Muon(params, lr=0.1)
     numbers.load_state_dict(state)
     assert float(numbers.param_groups[0]["lr"]) == pytest.approx(0.3)
+
+
+def test_a_loaded_rate_is_written_into_the_tensor_that_was_there():
+    """Its holder goes on changing the rate; groups of one tensor that get different rates part."""
+    rate = torch.tensor(0.1)
+    ours, saved = Muon(groups(parameters()), lr=rate), Muon(groups(parameters()), lr=0.3)
+    ours.load_state_dict(saved.state_dict())
+    assert all(group["lr"] is rate for group in ours.param_groups)
+    assert rate.item() == pytest.approx(0.3)
+    saved.param_groups[1]["lr"] = 0.02
+    ours.load_state_dict(saved.state_dict())
+    assert [group["lr"].item() for group in ours.param_groups] == pytest.approx([0.3, 0.02])
+    assert rate.item() == pytest.approx(0.3)
+    saved.param_groups[1]["lr"] = -1.0
+    with pytest.raises(ValueError, match="lr must be at least 0"):
+        ours.load_state_dict(saved.state_dict())
+    assert [group["lr"].item() for group in ours.param_groups] == pytest.approx([0.3, 0.02])
 
 
 def test_outputs_last_moves_as_the_transposed_parameter():

@@ -69,17 +69,23 @@ class Adapter(Protocol):
 
 def adapter_of(arrays: Iterable[Any]) -> Adapter | None:
     """The adapter for a call with these arguments; None if all of them are plain arrays."""
-    found = [_adapter_name(type(x)) for x in arrays]
+    name = adapter_name(arrays)
     adapter: Any = None
-    if "xarray" in found:  # a DataArray may hold a Dask array
+    if name == "xarray":
         from matsign.backends import xarray as adapter
-    elif "dask" in found:
+    elif name == "dask":
         from matsign.backends import dask as adapter
     return adapter
 
 
+def adapter_name(arrays: Iterable[Any]) -> str | None:
+    """The library of the adapter: "xarray" if one of these is a DataArray, which may hold a Dask array, else "dask", or None."""
+    found = [_name_for_type(type(x)) for x in arrays]
+    return next((name for name in ("xarray", "dask") if name in found), None)
+
+
 @constant_when_compiled
-def _adapter_name(cls: type) -> str | None:
+def _name_for_type(cls: type) -> str | None:
     if cls not in _adapter_of_type:
         is_array = hasattr(cls, "ndim") and hasattr(cls, "chunks")
         roots = [base.__module__.partition(".")[0] for base in cls.__mro__ if is_array]

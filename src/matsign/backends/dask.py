@@ -27,7 +27,9 @@ def apply(call: BatchCall) -> Any:
         return with_leaves(example, iter([da.zeros(batch + x.shape[1:], dtype=x.dtype) for x in results]))
     fixed = tuple(None if k in arrays else x for k, x in enumerate(call.arguments))
     on_chunk = ChunkFunction(
-        call.name, call.function, fixed, tuple(arrays), tuple((x.shape[1:], x.dtype) for x in results)
+        *(call.name, call.function, fixed),
+        {k: (call.names[k], x.dtype) for k, x in arrays.items()},
+        tuple((x.shape[1:], x.dtype) for x in results),
     )
     values = da.apply_gufunc(
         on_chunk,
@@ -46,7 +48,7 @@ class ChunkFunction:
     name: str
     function: BoundFunction
     fixed: tuple[Any, ...]  # the arguments that are not arrays
-    places: tuple[int, ...]  # where the arrays stand among the arguments
+    places: dict[int, tuple[str, Any]]  # where the arrays stand among the arguments, their names and dtypes
     results: tuple[tuple[tuple[int, ...], Any], ...]  # the shape of a member and the dtype of each result
 
     @property
@@ -57,6 +59,10 @@ class ChunkFunction:
     def __call__(self, *chunks: Array) -> Array | Arrays:
         count = len(chunks) - len(self.places)
         arrays = dict(zip(self.places, chunks[count:], strict=True))
+        for k, (argument, dtype) in self.places.items():
+            if arrays[k].dtype != dtype:
+                found = f"dtype {arrays[k].dtype}, and the Dask array has dtype {dtype}"
+                raise TypeError(f"{self.name}: a chunk of {argument} has {found}; give map_blocks the right dtype")
         try:
             result = self.function(*(arrays.get(k, x) for k, x in enumerate(self.fixed)))
         except np.linalg.LinAlgError as error:
@@ -68,6 +74,8 @@ class ChunkFunction:
 
 def _name_members(error: Any, positions: Arrays) -> Exception:
     """The error of a chunk with the indices of its members in the whole batch."""
+    if not hasattr(error, "with_members"):
+        return error
     starts = [x.ravel() for x in positions]
     members = [tuple(int(x[i]) for x, i in zip(starts, member, strict=True)) for member in error.members]
     named: Exception = error.with_members(members)
@@ -77,7 +85,11 @@ def _name_members(error: Any, positions: Arrays) -> Exception:
 def _pad(x: Array, shape: tuple[int, ...]) -> Array:
     """x with zeros up to the last axes `shape`, where the solver has chosen a smaller size."""
     missing = [m - n for m, n in zip(shape, x.shape[x.ndim - len(shape) :], strict=True)]
-    return np.pad(x, [(0, 0)] * (x.ndim - len(shape)) + [(0, k) for k in missing]) if any(missing) else x
+    if not any(missing):
+        return x
+    padded = np.pad(x, [(0, 0)] * (x.ndim - len(shape)) + [(0, k) for k in missing])
+    padded[np.isnan(x).any((-2, -1))] = np.nan  # members without an answer
+    return padded
 
 
 def _as_dask(call: BatchCall, place: int) -> Any:
@@ -127,8 +139,10 @@ def _in_equal_chunks(call: BatchCall, batch: tuple[int, ...], arrays: dict[int, 
         count = len(call.letters[k])
         indexed += [x, (*range(len(batch) - x.ndim + count, len(batch)), *(f"{k}_{i}" for i in range(count)))]
     chunks, equal = da.core.unify_chunks(*indexed)
-    ones = [(size, *(1,) * (len(batch) - axis - 1)) for axis, size in enumerate(batch)]
-    positions = [da.arange(size, chunks=(chunks[axis],)).reshape(ones[axis]) for axis, size in enumerate(batch)]
+    positions = [
+        da.arange(size, chunks=(chunks[axis],))[(slice(None), *[None] * (len(batch) - axis - 1))]
+        for axis, size in enumerate(batch)
+    ]
     return [*positions, *equal]
 
 

@@ -41,6 +41,10 @@ def _matrix_dims(call: BatchCall, place: int) -> tuple[Any, ...]:
     x, letters = call.arguments[place], call.letters[place]
     count = len(letters)
     if isinstance(x, (xr.DataArray, xr.Variable)):
+        if len(set(x.dims)) < x.ndim:
+            raise ValueError(
+                f"{call.name}: {call.names[place]} has axes of the same name, {x.dims}; rename one of them"
+            )
         return tuple(x.dims[x.ndim - count :])
     call.check_library(place, "xarray")
     if x.ndim != count:
@@ -55,11 +59,12 @@ def _result_dims(call: BatchCall, dims: dict[int, tuple[Any, ...]], letters: tup
     """The names of the axes of a result: those of the first argument with these letters, or else of each letter.
 
     A letter has the name of the first axis that it stands for in a DataArray, or itself if there is none. The second axis of two
-    with the same name gets the suffix 2. The axis of poles and of Hankel singular values is "mode".
+    with the same name gets a suffix. The axis of poles and of Hankel singular values is "mode".
     """
-    if len(letters) == 1:
-        return ("mode",)
     labelled = {k: names for k, names in dims.items() if hasattr(call.arguments[k], "dims")}
+    taken = {name for k in labelled for name in call.arguments[k].dims}
+    if len(letters) == 1:
+        return (_new_name("mode", taken),)
     for k, names in labelled.items():
         if call.letters[k] == letters:
             return names
@@ -67,5 +72,10 @@ def _result_dims(call: BatchCall, dims: dict[int, tuple[Any, ...]], letters: tup
     for k, names in labelled.items():
         for letter, name in zip(call.letters[k], names, strict=True):
             name_of.setdefault(letter, name)
-    names = tuple(name_of.get(letter, letter) for letter in letters)
-    return names if len(set(names)) == len(names) else (names[0], f"{names[1]}2")
+    names = tuple(name_of.get(letter) or _new_name(letter, taken) for letter in letters)
+    return names if len(set(names)) == len(names) else (names[0], _new_name(f"{names[1]}2", {*taken, *names}))
+
+
+def _new_name(name: str, taken: set[Any]) -> str:
+    """The name, with a suffix if an axis of an argument has it."""
+    return _new_name(f"{name}2", taken) if name in taken else name

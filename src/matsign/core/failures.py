@@ -183,6 +183,7 @@ class SpectrumError(LinAlgError):
     def of(
         cls, name: str, members: list[tuple[int, ...]], failures: list[Failure], details: list[complex], value: Any
     ) -> SpectrumError:
+        """Return the error of the function `name`, with a message that `explain` makes."""
         error = cls(explain(name, members, failures, details), members, failures, value)
         error._name, error._details = name, details
         return error

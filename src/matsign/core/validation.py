@@ -10,6 +10,7 @@ import numpy as np
 from matsign import backends
 from matsign._typing import Array, Arrays
 from matsign.backends import Backend
+from matsign.backends.adapters import adapter_name
 from matsign.core.options import Parameters
 
 KINDS = ("float32", "float64", "complex64", "complex128")
@@ -125,7 +126,9 @@ def why_unsupported(x: Any) -> str | None:
     if backends.library_of(x) == "jax":
         return None
     if isinstance(x, (list, tuple)):
-        inside = next((lib for lib in map(backends.library_of, _entries(x)) if lib in ("torch", "jax")), None)
+        entries = list(_entries(x))
+        inside = next((lib for lib in map(backends.library_of, entries) if lib in ("torch", "jax")), None)
+        inside = inside or adapter_name(entries)
         if inside:
             return f"is a {cls.__name__} of {inside} arrays; stack them into one array"
     try:

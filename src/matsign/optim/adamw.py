@@ -12,6 +12,7 @@ from torch.utils._foreach_utils import _get_fused_kernels_supported_devices  # n
 
 from matsign.backends.torch import without_values
 from matsign.optim.groups import Group, rate_on
+from matsign.optim.sharding import is_sharded
 
 Tensor = torch.Tensor
 State = MutableMapping[Tensor, dict[str, Any]]
@@ -23,6 +24,8 @@ def unfit_for_adamw(group: Group, p: Tensor) -> str | None:
         return f"is on {p.device}: AdamW with capturable=True is for parameters on {', '.join(devices)}"
     if group.get("fused") and p.device.type not in (devices := _get_fused_kernels_supported_devices()):
         return f"is on {p.device}: AdamW with fused=True is for parameters on {', '.join(devices)}"
+    if group.get("foreach") and isinstance(group["lr"], Tensor) and not group.get("capturable"):
+        return "is in a group with foreach=True and a tensor as lr, which needs capturable=True"
     if group.get("fused") and not p.is_floating_point():
         return f"has dtype {p.dtype}: AdamW with fused=True is for real parameters"
     return None
@@ -30,16 +33,16 @@ def unfit_for_adamw(group: Group, p: Tensor) -> str | None:
 
 def adamw_step(group: Group, states: State) -> None:
     """A step for the parameters of a group that have a gradient."""
-    by_device: dict[torch.device, list[Tensor]] = {}
+    together: dict[tuple[torch.device, Any], list[Tensor]] = {}  # torch's function takes no mixture of meshes
     for p in group["params"]:
         if p.grad is not None:
-            _add_state(group, p, states[p])
-            by_device.setdefault(p.device, []).append(p)
-    for device, params in by_device.items():
+            add_state(group, p, states[p])
+            together.setdefault((p.device, p.device_mesh if is_sharded(p) else None), []).append(p)
+    for (device, _), params in together.items():
         _step_on(device, params, group, [states[p] for p in params])
 
 
-def _add_state(group: Group, p: Tensor, state: dict[str, Any]) -> None:
+def add_state(group: Group, p: Tensor, state: dict[str, Any]) -> None:
     """The state of a parameter before its first step. Its count of steps is on the device only if the group asks for that."""
     on_device = group.get("fused") or group.get("capturable")
     if not state:

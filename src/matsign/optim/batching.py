@@ -102,6 +102,18 @@ def orthogonalise(stack: Array, how: MsignConfig) -> Array:
 _OTHERS = 'a group with algorithm="adamw", or to another optimiser'
 
 
+class Block(NamedTuple):
+    """A matrix in a parameter that is read as (count, outputs, inputs): its place in count, and its rows and columns."""
+
+    member: int
+    rows: slice
+    columns: slice
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.rows.stop - self.rows.start, self.columns.stop - self.columns.start
+
+
 class Layout(NamedTuple):
     """How a parameter is read as matrices of outputs by inputs.
 
@@ -136,6 +148,12 @@ class Layout(NamedTuple):
             (count * p * q, (rows.stop - rows.start) // p, (columns.stop - columns.start) // q)
             for (rows, p), (columns, q) in self._cuts(outputs, inputs)
         ]
+
+    def blocks(self, shape: Shape) -> list[Block]:
+        """Every matrix of a parameter of this shape."""
+        count, outputs, inputs = self._whole(shape)
+        ranges = list(itertools.product(_ranges(self.split, outputs), _ranges(self.split_inputs, inputs)))
+        return [Block(member, rows, columns) for member in range(count) for rows, columns in ranges]
 
     def matrices(self, x: Array) -> list[Array]:
         """A parameter as stacks of matrices; views where the library has views and inputs are not split."""
@@ -197,6 +215,13 @@ def _cuts(blocks: Blocks, size: int) -> list[Cut]:
         return [(slice(0, size), blocks)]
     ends = list(itertools.accumulate(blocks))
     return [(slice(end - length, end), 1) for length, end in zip(blocks, ends, strict=True)]
+
+
+def _ranges(blocks: Blocks, size: int) -> list[slice]:
+    """The slice of every block of an axis."""
+    sizes = blocks if isinstance(blocks, tuple) else (size // blocks,) * blocks
+    ends = list(itertools.accumulate(sizes))
+    return [slice(end - length, end) for length, end in zip(sizes, ends, strict=True)]
 
 
 def _cut(x: Array, rows: int, columns: int) -> Array:

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch  # noqa: TID251
 
+from matsign.backends.torch import without_values
 from matsign.optim.batching import QUINTIC, QUINTIC_STEPS
 from matsign.optim.groups import Group, check, check_parameters, normalise_group, parameter_name
 
@@ -29,19 +30,36 @@ def translate(saved: State, groups: list[Group]) -> State:
     merged = [_merge(group, options) for group, options in zip(groups, loaded, strict=True)]
     for index, (options, group) in enumerate(zip(merged, groups, strict=True)):
         check(options)
+        options["lr"] = _like(group["lr"], options["lr"])
+        check(options)  # again, as AdamW takes some options only with a number
         ours = {**options, "params": group["params"], "param_names": group.get("param_names")}
         check_parameters(ours, index)
         for k, (p, key) in enumerate(zip(group["params"], options["params"], strict=True)):
             _check_state(parameter_name(ours, index, k), p, state.get(key, {}), options)
-    merged = [
-        {**options, "lr": _like(group["lr"], options["lr"])} for options, group in zip(merged, groups, strict=True)
-    ]
     return {**saved, "state": state, "param_groups": merged}
 
 
 def _like(lr: float | Tensor, loaded: float | Tensor) -> float | Tensor:
     """The loaded learning rate, as a tensor of the same device if the present one is a tensor."""
-    return torch.as_tensor(loaded, dtype=lr.dtype, device=lr.device).clone() if isinstance(lr, Tensor) else loaded
+    if not isinstance(lr, Tensor):
+        return loaded
+    return torch.as_tensor(loaded, dtype=lr.dtype, device=lr.device).reshape(lr.shape).clone()
+
+
+def fill_rates(groups: list[Group], rates: list[float | Tensor]) -> None:
+    """Write loaded learning rates into the tensors that were there, which schedulers and the user change in place.
+
+    Groups that had one tensor and get different rates keep the loaded tensors.
+    """
+    by_tensor: dict[int, tuple[Tensor, list[Group]]] = {}
+    for group, rate in zip(groups, rates, strict=True):
+        if isinstance(rate, Tensor) and not without_values(rate):
+            by_tensor.setdefault(id(rate), (rate, []))[1].append(group)
+    for rate, same in by_tensor.values():
+        if all(torch.equal(group["lr"], same[0]["lr"]) for group in same):
+            rate.detach().copy_(same[0]["lr"])
+            for group in same:
+                group["lr"] = rate
 
 
 def _merge(group: Group, loaded: Group) -> Group:

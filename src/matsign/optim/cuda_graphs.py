@@ -9,6 +9,7 @@ import torch  # noqa: TID251
 
 from matsign.backends import torch as torch_backend
 from matsign.optim.groups import Group, momentum_dtype_of, parameter_name
+from matsign.optim.sharding import is_sharded
 
 Tensor = torch.Tensor
 
@@ -29,6 +30,8 @@ def _wrong_in_replays(group: Group, p: Tensor, state: dict[str, Any] | None) -> 
     lr = group["lr"]
     if not group.get("capturable"):
         return "is in a group without capturable=True"
+    if is_sharded(p):
+        return "is a DTensor, whose step asks the other processes whether they agree"
     if isinstance(lr, Tensor) and lr.device != p.device:
         return f"is on {p.device}, and its lr is a tensor on {lr.device}, whose changes a graph would not see"
     if not state or _is_replaced(group, p, state):

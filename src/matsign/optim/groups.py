@@ -24,6 +24,7 @@ from matsign.optim.batching import (
     orthogonalise,
     repeat_step,
 )
+from matsign.optim.sharding import is_sharded, unsupported_sharding
 
 Tensor = torch.Tensor
 Group = dict[str, Any]
@@ -142,7 +143,7 @@ def check_rate(lr: Any) -> None:
             raise ValueError(f"lr must be at least 0, got a tensor of dtype {lr.dtype}")
         if torch_backend.without_values(lr):
             return
-        lr = float(lr)
+        lr = float(lr.detach())
     if not 0 <= real_number(lr) < math.inf:
         raise ValueError(f"lr must be at least 0 and finite, got {short_repr(lr)}")
 
@@ -203,8 +204,8 @@ _DTYPES = {getattr(torch, name) for name in (*KINDS, *HALVES)}
 
 
 def unfit_tensor(x: Tensor) -> str | None:
-    """Why msign cannot take a tensor; None if it can."""
-    reason = torch_backend.unsupported(x)
+    """Why Muon cannot take a tensor; None if it can."""
+    reason = unsupported_sharding(x) if is_sharded(x) else torch_backend.unsupported(x)
     if reason is None and x.dtype not in _DTYPES:
         return f"has dtype {x.dtype}; wanted {', '.join((*KINDS, *HALVES))}"
     return reason

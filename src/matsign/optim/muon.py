@@ -10,9 +10,9 @@ import torch  # noqa: TID251
 from torch._compile import _disable_dynamo  # noqa: TID251
 
 from matsign.backends.torch import values_unread
-from matsign.optim.adamw import adamw_step, unfit_for_adamw
+from matsign.optim.adamw import adamw_step, add_state, unfit_for_adamw
 from matsign.optim.batching import Layout, msign_batched
-from matsign.optim.checkpoints import translate, uncast
+from matsign.optim.checkpoints import fill_rates, translate, uncast
 from matsign.optim.cuda_graphs import check_capture
 from matsign.optim.groups import (
     ADAMW,
@@ -29,6 +29,7 @@ from matsign.optim.groups import (
     unfit_tensor,
     way,
 )
+from matsign.optim.sharding import check_shards, is_sharded, local
 
 Tensor = torch.Tensor
 
@@ -110,8 +111,8 @@ class Muon(torch.optim.Optimizer):
         matrix: it has one axis, or its size does not fit the blocks. A loaded state is checked in the same way before anything
         changes.
     TypeError
-        If a parameter or a gradient under Muon is a DTensor or of another class than plain tensors, or has a dtype that
-        is not supported.
+        If a parameter or a gradient under Muon is of another class than plain tensors and DTensors, or has placements or a
+        dtype that are not supported, or if a gradient is not sharded as its parameter.
     RuntimeError
         If a gradient is sparse.
 
@@ -132,6 +133,12 @@ class Muon(torch.optim.Optimizer):
 
     ``torch.compile`` does not compile a step, but runs it as it is: most of its time goes into a few products of
     stacks. Under data parallelism every process computes the same step.
+
+    Parameters may be DTensors with the placements Shard and Replicate on any mesh: under FSDP2 and HSDP, tensor parallel, and
+    both. A step is that of one device. Every matrix has one process that computes its msign, and its shards go there and come
+    back in two all-to-alls for each bucket of matrices; matrices that one process holds as a whole are not moved. States are
+    sharded as their parameters. All processes must call `step` together, with gradients for the same parameters; if they
+    disagree, all of them get the same error before anything changes.
 
     References
     ----------
@@ -154,6 +161,8 @@ class Muon(torch.optim.Optimizer):
     >>> bool(torch.linalg.norm(move @ move.mT - torch.eye(4)) < 4e-3)
     True
     """
+
+    _sharded: Any = None  # steps of sharded parameters, once there are any
 
     def __init__(
         self,
@@ -235,8 +244,9 @@ class Muon(torch.optim.Optimizer):
             The state of this class, of ``torch.optim.Muon``, of ``torch.optim.AdamW`` or of Keller Jordan's Muon. Options that
             it does not have stay as they are.
         """
-        state = translate(state_dict, self.param_groups)
+        state, rates = translate(state_dict, self.param_groups), [group["lr"] for group in self.param_groups]
         super().load_state_dict(state)
+        fill_rates(self.param_groups, rates)
         for p, momentum in uncast(state, self.param_groups).items():
             self.state[p]["momentum_buffer"] = momentum
 
@@ -261,8 +271,8 @@ class Muon(torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        self._check_gradients()
-        updates = [self._momenta(group) for group in self.param_groups if group["algorithm"] == "muon"]
+        self._sharded_step()
+        updates = [self._updates(group) for group in self.param_groups if group["algorithm"] == "muon"]
         stacks, how = [], []
         for update in updates:
             stacks += [x for u in update.momenta for x in update.layout.matrices(u)]
@@ -275,6 +285,35 @@ class Muon(torch.optim.Optimizer):
             if group["algorithm"] == "adamw":
                 adamw_step(group, self.state)
         return loss
+
+    def _sharded_step(self) -> None:
+        """Check all gradients, and update the sharded parameters."""
+        entries, error = {}, None
+        try:
+            self._check_gradients()
+        except (RuntimeError, TypeError, ValueError) as found:
+            error = found
+        if any(is_sharded(p) for group in self.param_groups for p in group["params"]):
+            from matsign.optim.sharded_step import ShardedStep, entries_by_ranks
+
+            self._sharded = self._sharded or ShardedStep()
+            entries = entries_by_ranks(self.param_groups)
+            self._sharded.agree(entries, error)
+        if error is not None:
+            raise error
+        if self._sharded is not None:
+            self._create_sharded_state()
+            self._sharded.step(entries, self._momenta)
+
+    def _create_sharded_state(self) -> None:
+        """State for every sharded parameter that may have a gradient: a checkpoint wants the same state on every process."""
+        for group in self.param_groups:
+            for p in group["params"]:
+                if is_sharded(p) and (p.requires_grad or p.grad is not None) and not self.state[p]:
+                    if group["algorithm"] == "muon":
+                        self._momentum(p, p, momentum_dtype_of(group))
+                    else:
+                        add_state(group, p, self.state[p])
 
     def _check_gradients(self) -> None:
         """An error for gradients that Muon cannot take, before anything has changed."""
@@ -293,15 +332,20 @@ class Muon(torch.optim.Optimizer):
                         raise ValueError(f"{parameter_name(group, index, k)} {unfit}")
                 elif reason := unfit_tensor(p) or unfit_tensor(p.grad):
                     raise TypeError(f"Muon: {parameter_name(group, index, k)} or its gradient {reason}")
+                elif is_sharded(p) or is_sharded(p.grad):
+                    check_shards(p, p.grad, layout_of(group), parameter_name(group, index, k))
         check_capture(self.param_groups, self.state)
 
-    def _momenta(self, group: Group) -> Updates:
-        """Update the momenta of a group with the gradients, and return those to step along."""
-        params = [p for p in group["params"] if p.grad is not None]
-        gradients = [p.grad for p in params if p.grad is not None]
-        layout, mu = layout_of(group), group["momentum"]
+    def _updates(self, group: Group) -> Updates:
+        """The parameters of a group that are not sharded, and what they step along."""
+        params = [p for p in group["params"] if p.grad is not None and not is_sharded(p)]
+        return Updates(group, layout_of(group), params, self._momenta(group, params))
+
+    def _momenta(self, group: Group, params: list[Tensor]) -> Sequence[Tensor]:
+        """Update the momenta of parameters with their gradients; return those to step along, as far as this device has them."""
+        gradients, mu = [local(p.grad) for p in params if p.grad is not None], group["momentum"]
         if not params:
-            return Updates(group, layout, [], [])
+            return []
         if group.get("maximize"):
             gradients = list(torch._foreach_neg(gradients))
         dtype = momentum_dtype_of(group)
@@ -311,7 +355,7 @@ class Muon(torch.optim.Optimizer):
         along = torch._foreach_lerp(gradients, momenta, mu) if group["nesterov"] else momenta
         for p, momentum in zip(params, momenta, strict=True):
             self._keep(p, momentum, dtype)
-        return Updates(group, layout, params, along)
+        return along
 
     def _momentum(self, p: Tensor, gradient: Tensor, dtype: torch.dtype | None) -> tuple[Tensor, Tensor]:
         """The momentum of a parameter and its gradient, in the wider of their dtypes."""
@@ -319,16 +363,16 @@ class Muon(torch.optim.Optimizer):
         if "momentum_buffer" not in state:
             state["momentum_buffer"] = torch.zeros_like(gradient, dtype=dtype, memory_format=torch.preserve_format)
         wide = torch.promote_types(state["momentum_buffer"].dtype, gradient.dtype)
-        return state["momentum_buffer"].to(wide), gradient.to(wide)
+        return local(state["momentum_buffer"]).to(wide), local(gradient).to(wide)
 
     def _keep(self, p: Tensor, momentum: Tensor, dtype: torch.dtype | None) -> None:
         """The momentum of a parameter in its state: in this dtype, or as it is; in the same memory where the dtype stays."""
-        buffer = self.state[p]["momentum_buffer"]
-        if dtype is not None and buffer.dtype == dtype:
-            if buffer is not momentum:
-                buffer.copy_(momentum)
-        else:
-            self.state[p]["momentum_buffer"] = momentum if dtype is None else momentum.to(dtype)
+        state, kept = self.state[p], momentum.dtype if dtype is None else dtype
+        if state["momentum_buffer"].dtype != kept:
+            state["momentum_buffer"] = state["momentum_buffer"].to(kept)
+        buffer = local(state["momentum_buffer"])
+        if buffer is not momentum:
+            buffer.copy_(momentum)
 
 
 def _apply(update: Updates, signs: list[list[Tensor]]) -> None:

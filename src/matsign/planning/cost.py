@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import inspect
 from collections.abc import Callable
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -92,7 +92,7 @@ def cost(
 ) -> Cost:
     """The cost of `count` members in one stack on an accelerator, which holds the fraction `share(shape)` of an array."""
     counting = Counting(half_dtype, share)
-    backend = cast("Backend", counting)  # without what only eager arrays need
+    backend: Backend = counting  # type checkers compare it with the protocol
     stacks = [None if s is None else counting.array((count, *s), working_dtype(call)) for s in call.members]
     checked = Call(backend, (*stacks, *[None] * len(call.numbers)), (count,), call.dtype, call.numbers)
     bound, arrays = bound_operation(call.spec, checked, "nan", call.options)

@@ -1,0 +1,176 @@
+"""The part of a step of Muon that is for sharded parameters: what they are, whether the processes agree, and their updates."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import torch  # noqa: TID251
+from torch import distributed  # noqa: TID251
+
+from matsign.optim.agreement import agree
+from matsign.optim.batching import adjustment_factor
+from matsign.optim.exchange import Exchange, move_buckets
+from matsign.optim.groups import Group, choice_of, layout_of, momentum_dtype_of, parameter_name, rate_on
+from matsign.optim.owners import OWNED, OWNED_ON_CPU, Item, plan_owners
+from matsign.optim.sharding import DTensor, describe_placements, holder_of, holders, is_sharded, local, sharding_of
+
+Tensor = torch.Tensor
+Ranks = tuple[int, ...]
+# The shards of the momenta to step along, for parameters of a group.
+Momenta = Callable[[Group, list[Tensor]], Sequence[Tensor]]
+# Plans are kept for so many sets of parameters that have a gradient.
+_KEPT = 16
+
+
+class Entry(NamedTuple):
+    """A sharded parameter of an optimiser."""
+
+    group: Group
+    name: str
+    parameter: DTensor
+    item: Item
+
+    def describe(self) -> str:
+        item = self.item
+        return (
+            f"{self.name} has shape {item.sharding.shape}, momenta of {item.dtype}, placements "
+            f"{describe_placements(item.sharding.placements)} on a mesh of shape {item.sharding.mesh} of the ranks "
+            f"{list(item.sharding.ranks)}, {'a' if self.moves else 'no'} gradient, {item.layout} and {item.how}"
+        )
+
+    @property
+    def moves(self) -> bool:
+        return self.parameter.grad is not None
+
+
+def entries_by_ranks(param_groups: Sequence[Group]) -> dict[Ranks, list[Entry]]:
+    """The sharded parameters under Muon, by the ranks that they are spread over."""
+    found: dict[Ranks, list[Entry]] = {}
+    for index, group in enumerate(param_groups):
+        if group["algorithm"] != "muon" or not any(map(is_sharded, group["params"])):
+            continue
+        layout, how, dtype = layout_of(group), choice_of(group), momentum_dtype_of(group)
+        for k, p in enumerate(group["params"]):
+            if is_sharded(p):
+                wide = p.dtype if dtype is None else torch.promote_types(dtype, p.dtype)
+                entry = Entry(group, parameter_name(group, index, k), p, Item(sharding_of(p), layout, how, str(wide)))
+                found.setdefault(tuple(sorted(entry.item.sharding.ranks)), []).append(entry)
+    return dict(sorted(found.items()))
+
+
+class ShardedStep:
+    """Steps of the sharded parameters of an optimiser; keeps process groups and plans from one step to the next."""
+
+    def __init__(self) -> None:
+        self._groups: dict[Ranks, Any] = {}
+        self._digests: dict[Any, bytes] = {}
+        self._exchanges: dict[Any, list[Exchange]] = {}
+
+    def agree(self, found: dict[Ranks, list[Entry]], error: Exception | None) -> None:
+        """Raise the same error on all processes if one has an error, or if their parameters differ."""
+        for ranks, entries in found.items():
+            digest = _kept(self._digests, tuple((e.name, e.item, e.moves) for e in entries), _digest)
+            device = local(entries[0].parameter).device
+            agree(self._group(ranks, entries[0]), device, [entry.describe for entry in entries], digest, error)
+
+    def step(self, found: dict[Ranks, list[Entry]], momenta: Momenta) -> None:
+        """Update all parameters that have a gradient, bucket by bucket."""
+        for ranks, entries in found.items():
+            moving = [entry for entry in entries if entry.moves]
+            if moving:
+                self._move(self._group(ranks, moving[0]), moving, momenta)
+
+    def _move(self, group: Any, moving: Sequence[Entry], momenta: Momenta) -> None:
+        items = tuple(entry.item for entry in moving)
+        on_cpu = local(moving[0].parameter).device.type == "cpu"
+
+        def planned(items: tuple[Item, ...]) -> list[Exchange]:
+            buckets = plan_owners(items, OWNED_ON_CPU if on_cpu else OWNED).buckets
+            return [Exchange(bucket, items, group) for bucket in buckets]
+
+        move_buckets(
+            _kept(self._exchanges, items, planned),
+            lambda exchange: exchange.send(_shards(exchange, moving, momenta)),
+            lambda exchange: _apply(exchange, moving),
+        )
+
+    def _group(self, ranks: Ranks, entry: Entry) -> Any:
+        """A process group of these ranks."""
+        if ranks not in self._groups:
+            mesh = entry.parameter.device_mesh
+            if len(ranks) == distributed.get_world_size():
+                self._groups[ranks] = distributed.group.WORLD
+            elif mesh.ndim == 1:
+                self._groups[ranks] = mesh.get_group()
+            else:
+                self._groups[ranks] = distributed.new_group(list(ranks), use_local_synchronization=True)
+        return self._groups[ranks]
+
+
+def _digest(known: Any) -> bytes:
+    return hashlib.sha256(repr(known).encode()).digest()
+
+
+def _kept(cache: dict[Any, Any], key: Any, make: Callable[[Any], Any]) -> Any:
+    """What is made of a key, kept in a cache that forgets what has not been used for long."""
+    cache[key] = cache.pop(key) if key in cache else make(key)
+    if len(cache) > _KEPT:
+        del cache[next(iter(cache))]
+    return cache[key]
+
+
+def _shards(exchange: Exchange, moving: Sequence[Entry], momenta: Momenta) -> dict[int, Tensor]:
+    """The momenta to step along of all parameters of a bucket: the shards of this process, read as matrices."""
+    shards: dict[int, Tensor] = {}
+    for members in _by_group(exchange, moving):
+        found = momenta(moving[members[0]].group, [moving[k].parameter for k in members])
+        shards |= {k: _as_matrices(x, moving[k].item) for k, x in zip(members, found, strict=True)}
+    return shards
+
+
+def _by_group(exchange: Exchange, moving: Sequence[Entry]) -> list[list[int]]:
+    """The parameters of a bucket, those of a group together."""
+    together: dict[int, list[int]] = {}
+    for k in exchange.bucket.items:
+        together.setdefault(id(moving[k].group), []).append(k)
+    return list(together.values())
+
+
+def _as_matrices(shard: Tensor, item: Item) -> Tensor:
+    """A shard as (count, outputs, inputs); a copy only if its strides have no view of this shape."""
+    count, outputs, inputs = holder_of(holders(item.sharding, item.layout), distributed.get_rank()).holding.shape
+    if item.layout.outputs_last:
+        return shard.reshape((count, inputs, outputs)).mT
+    return shard.reshape((count, outputs, inputs))
+
+
+def _apply(exchange: Exchange, moving: Sequence[Entry]) -> None:
+    """Decay, then the step, for the shards of all parameters of a bucket."""
+    updates = exchange.updates()
+    targets = {k: _as_matrices(local(moving[k].parameter), moving[k].item) for k in exchange.bucket.items}
+    for members in _by_group(exchange, moving):
+        group = moving[members[0]].group
+        if group["weight_decay"]:
+            rate = rate_on(group["lr"], targets[members[0]].device)
+            torch._foreach_mul_([targets[k] for k in members], 1 - rate * group["weight_decay"])
+    by_factor: dict[tuple[int, float], list[tuple[int, Tensor, Tensor]]] = {}
+    for matrix, part, sign in updates:
+        group = moving[matrix.item].group
+        factor = adjustment_factor(group["adjust_lr_fn"], *matrix.block.shape)
+        by_factor.setdefault((id(group), factor), []).append((matrix.item, targets[matrix.item][part.place], sign))
+    for (_, factor), steps in by_factor.items():
+        _add([place for _, place, _ in steps], [sign for *_, sign in steps], factor, moving[steps[0][0]].group["lr"])
+    for k, target in targets.items():
+        shard = local(moving[k].parameter)
+        if target.data_ptr() != shard.data_ptr():
+            shard.copy_(target.reshape(shard.shape))
+
+
+def _add(places: list[Tensor], signs: list[Tensor], factor: float, lr: float | Tensor) -> None:
+    rate = rate_on(lr, signs[0].device)
+    if isinstance(rate, Tensor):  # a rate that is not read
+        torch._foreach_add_(places, torch._foreach_mul(signs, -factor * rate))
+    else:
+        torch._foreach_add_(places, signs, alpha=-factor * rate)
