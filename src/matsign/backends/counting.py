@@ -10,12 +10,13 @@ from __future__ import annotations
 import contextlib
 import math
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from matsign.backends import control_flow, shapes
+from matsign._typing import Arrays
+from matsign.backends import control_flow, shapes, stacking
 from matsign.backends.control_flow import tree_map
 from matsign.backends.shapes import Meter, Shape, ShapeArray
 
@@ -128,6 +129,12 @@ class Counting:
 
     def shared_function(self, f: Callable[..., Any], backend: Any, *arrays: Any, **options: Any) -> Any:
         return f(self, *arrays, **options)
+
+    def as_stacks(self, arrays: Sequence[Any], batch: tuple[int, ...], own: Sequence[int]) -> tuple[Any, ...]:
+        return stacking.as_stacks(self.xp, arrays, batch, own)
+
+    def tangent(self, bound: Any, value: Arrays, arrays: Arrays, directions: Arrays) -> Arrays:
+        return bound.tangent(self, value, arrays, directions)
 
     def bind(self, bound: Any, *arrays: Any) -> tuple[Any, ...]:
         result: tuple[Any, ...] = bound(self, *arrays)
@@ -248,6 +255,9 @@ class Counting:
 
     def device_name(self, x: Any) -> str:
         return "none"
+
+    def follows_others(self, x: Any) -> bool:
+        return True
 
     def fast_half_dtype(self, x: Any) -> str | None:
         return self.half_dtype
