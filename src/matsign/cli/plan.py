@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Callable
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -16,7 +17,9 @@ from rich.markup import escape
 
 from matsign.cli.commands import functions
 from matsign.core.options import short_repr
+from matsign.planning import models
 from matsign.planning.functions import plan_function
+from matsign.planning.optimisers import OPTIMISERS, plan_optimiser
 from matsign.planning.plans import Plan
 
 
@@ -31,8 +34,12 @@ class Dtype(StrEnum):
     complex128 = "complex128"
 
 
+def _size(help: str) -> Any:
+    return Annotated[int | None, typer.Option(help=help, show_default=False, rich_help_panel="Sizes of a transformer")]
+
+
 def command(
-    what: Annotated[str, typer.Argument(metavar="NAME", help="a function")],
+    what: Annotated[str, typer.Argument(metavar="NAME", help="a function, or an optimiser: Muon")],
     size: Annotated[
         list[str] | None,
         typer.Argument(metavar="SIZE", help="of each array of a function, as 4096x1024; leading sizes count matrices"),
@@ -47,24 +54,70 @@ def command(
         list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="an option, as steps=4", show_default=False)
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON, with all numbers in bytes")] = False,
+    model: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="shapes by name: .json, or the header of .safetensors", show_default=False),
+    ] = None,
+    shard: Annotated[str, typer.Option(help="rows, columns, matrices or none; by axis as dp=rows,tp=columns")] = "rows",
+    batch_axes: Annotated[int, typer.Option(help="leading axes that count matrices, in parameters with more")] = 0,
+    adamw: Annotated[str, typer.Option(metavar="REGEX", help="names of parameters for AdamW")] = models.OTHERS,
+    layers: _size("layers") = None,  # type: ignore[valid-type]
+    width: _size("the model's width") = None,  # type: ignore[valid-type]
+    heads: _size("attention heads") = None,  # type: ignore[valid-type]
+    kv_heads: _size("heads of keys and values, by default as many") = None,  # type: ignore[valid-type]
+    mlp: _size("width of the MLP, which is gated") = None,  # type: ignore[valid-type]
+    vocab: _size("size of the vocabulary") = None,  # type: ignore[valid-type]
 ) -> None:
     """What a function or an optimiser will cost on a mesh of devices: nothing is computed, and no memory is taken.
 
     It prints the way that the work is divided, products and other factorisations, operations, bytes moved and memory a device.
 
     matsign plan mcsgn 200000x200000 --mesh x=8,y=8 --memory 80GB
+
+    matsign plan Muon --layers 80 --width 8192 --heads 64 --kv-heads 8 --mlp 28672 --vocab 128256 --mesh dp=64,tp=8 --memory 80GB
     """
-    found = plan_function(
-        named(what),
-        *map(parse_sizes, size or []),
-        mesh=parse_mesh(mesh),
-        memory=None if memory is None else parse_memory(memory),
-        dtype=dtype.value if dtype else "float32",
-        **parse_options(set_ or []),
-    )
+    given = {"layers": layers, "width": width, "heads": heads, "kv_heads": kv_heads, "mlp": mlp, "vocab": vocab}
+    numbers = {k: x for k, x in given.items() if x is not None}
+    where: dict[str, Any] = {"mesh": parse_mesh(mesh), "memory": None if memory is None else parse_memory(memory)}
+    chosen = parse_options(set_ or [])
+    if what.replace("-", "_") in OPTIMISERS:
+        if size:
+            raise ValueError("an optimiser has no sizes of arrays: give --model FILE, or --layers, --width and so on")
+        shapes = _model(model, numbers)
+        kind = dtype.value if dtype else "bfloat16"
+        found = plan_optimiser(
+            shapes,
+            what.replace("-", "_"),
+            **where,
+            dtype=kind,
+            shard=parse_shard(shard),
+            batch_axes=batch_axes,
+            adamw=adamw,
+            **chosen,
+        )
+    else:
+        function = named(what, OPTIMISERS)
+        if model or numbers:
+            raise ValueError(f"{function.__name__} has no model; give the size of each of its arrays, as 4096x1024")
+        kind = dtype.value if dtype else "float32"
+        found = plan_function(function, *map(parse_sizes, size or []), **where, dtype=kind, **chosen)
     _show(found, as_json)
 
 
+def _model(path: Path | None, numbers: dict[str, Any]) -> models.Shapes:
+    """The shapes of the parameters, from a file or from the sizes of a transformer."""
+    if path is not None and numbers:
+        raise ValueError(f"give --model or the sizes of a transformer, not both; got {path} and {', '.join(numbers)}")
+    if path is not None:
+        return models.read_shapes(path)
+    missing = [k for k in ("layers", "width", "heads", "mlp", "vocab") if k not in numbers]
+    if missing:
+        raise ValueError(f"a model is --model FILE, or the sizes of a transformer; missing --{', --'.join(missing)}")
+    return models.transformer(**numbers)
+
+
+# Arguments of plans that are options of the command.
+_OWN = ("mesh", "memory", "dtype", "shard", "batch_axes", "adamw")
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 _MEMORY = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?([kmgt]?)(i?)b?", re.IGNORECASE)
 
@@ -105,6 +158,8 @@ def parse_options(texts: list[str]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for text in texts:
         name, equals, value = text.partition("=")
+        if name in _OWN:
+            raise ValueError(f"--set {text}: this is --{name.replace('_', '-')}")
         if not equals or not name.isidentifier() or name in found:
             raise ValueError(f"--set {text}: options are name=value, each name once, as steps=4")
         try:
@@ -114,12 +169,19 @@ def parse_options(texts: list[str]) -> dict[str, Any]:
     return found
 
 
-def named(name: str) -> Callable[..., Any]:
+def parse_shard(text: str) -> str | dict[str, str]:
+    """ "rows", or "dp=rows,tp=columns"."""
+    if "=" not in text:
+        return text
+    return {name.strip(): side.strip() for name, _, side in (part.partition("=") for part in text.split(","))}
+
+
+def named(name: str, others: tuple[str, ...]) -> Callable[..., Any]:
     """The public function of this name; a ValueError with the nearest name if there is none."""
     known = {f.__name__: f for f in functions()}
     wanted = name.replace("-", "_")
     if wanted not in known:
-        close = difflib.get_close_matches(wanted, known, 1)
+        close = difflib.get_close_matches(wanted, [*known, *others], 1)
         hint = f"did you mean {close[0]}?" if close else "see matsign --help for the functions"
         raise ValueError(f"there is no function {short_repr(name)}; {hint}")
     return known[wanted]

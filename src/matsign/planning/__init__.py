@@ -8,6 +8,7 @@
 """
 
 from matsign.planning.functions import plan_function
+from matsign.planning.optimisers import plan_optimiser
 from matsign.planning.plans import Collective, Plan, Way
 
-__all__ = ["Collective", "Plan", "Way", "plan_function"]
+__all__ = ["Collective", "Plan", "Way", "plan_function", "plan_optimiser"]

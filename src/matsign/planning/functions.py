@@ -172,7 +172,8 @@ def _refused(call: Request, axes: dict[str, int], available: float | None, neare
 def _subject(call: Request) -> str:
     batch = "" if math.prod(call.batch) == 1 else f"{' × '.join(map(str, call.batch))} of "
     sizes = ", ".join(" × ".join(map(str, s)) for s in call.members if s is not None)
-    options = "".join(f", {k}={v}" for k, v in {**call.options, **call.numbers}.items() if v is not None)
+    defaults = call.spec.parameters.options
+    options = "".join(f", {k}={v}" for k, v in {**call.options, **call.numbers}.items() if v != defaults[k])
     return f"{call.spec.name} of {batch}{sizes}, {call.dtype}{options}"
 
 

@@ -35,6 +35,8 @@ class Collective(NamedTuple):
     @property
     def moved(self) -> float:
         """The bytes that a device sends: rings for all-reduce and all-gather, and only what others need in an all-to-all."""
+        if self.kind == "permute":
+            return self.times * self.size
         factor = {"all-reduce": 2.0, "all-gather": 1.0, "reduce-scatter": self.group, "all-to-all": 1.0}[self.kind]
         return self.times * self.size * factor * (self.group - 1) / self.group
 
@@ -131,12 +133,13 @@ class Plan:
             ("way", f"{self.way}: {self.reason}"),
             ("products", _range(*self.products, str)),
             ("factorisations", _range(*self.factorisations, str)),
-            ("flops", f"{_range(*self.flops, _quantity)}, {_range(*share, _quantity)} on the busiest device"),
+            ("flops", f"{_range(*self.flops, as_number)}, {_range(*share, as_number)} on the busiest device"),
         ]
         for c in self.collectives:
             times = f"{c.times:g} × " if c.times != 1 else ""
             rows.append((c.kind, f"{times}{as_bytes(c.size)} between {c.group} devices"))
-        rows.append(("bytes moved", f"{as_bytes(self.bytes_moved)} sent by a device"))
+        most = "up to " if self.collectives and self.products[0] < self.products[1] else ""
+        rows.append(("bytes moved", f"{most}{as_bytes(self.bytes_moved)} sent by a device"))
         parts = ", ".join(f"{name} {as_bytes(size)}" for name, size in self.memory.items())
         limit = "" if self.available is None else f" of {as_bytes(self.available)}"
         rows.append(("memory a device", f"{as_bytes(self.bytes_held)}{limit} ({parts})"))
@@ -184,10 +187,11 @@ def as_memory(memory: Any) -> float | None:
 
 def as_bytes(size: float) -> str:
     """A number of bytes with a unit, in powers of ten as networks and makers of memory count."""
-    return _quantity(size, "B")
+    return as_number(size, "B")
 
 
-def _quantity(x: float, unit: str = "") -> str:
+def as_number(x: float, unit: str = "") -> str:
+    """A number with three digits and a prefix of the SI."""
     prefixes = ("", "k", "M", "G", "T", "P", "E")
     step = 0
     while x >= 999.5 and step < len(prefixes) - 1:
