@@ -93,6 +93,7 @@ def test_thresholds_and_transformations(plants, rng):
     assert xr.Dataset({"a": a}).map(matsign.msign)["a"].equals(value)
 
 
+@pytest.mark.filterwarnings("ignore:Duplicate dimension names")
 def test_bad_input(plants):
     a, b = plants
     refused = [

@@ -10,12 +10,13 @@ from __future__ import annotations
 import contextlib
 import math
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from matsign.backends import control_flow, shapes
+from matsign._typing import Arrays
+from matsign.backends import control_flow, shapes, stacking
 from matsign.backends.control_flow import tree_map
 from matsign.backends.shapes import Meter, Shape, ShapeArray
 
@@ -129,6 +130,12 @@ class Counting:
     def shared_function(self, f: Callable[..., Any], backend: Any, *arrays: Any, **options: Any) -> Any:
         return f(self, *arrays, **options)
 
+    def as_stacks(self, arrays: Sequence[Any], batch: tuple[int, ...], own: Sequence[int]) -> tuple[Any, ...]:
+        return stacking.as_stacks(self.xp, arrays, batch, own)
+
+    def tangent(self, bound: Any, value: Arrays, arrays: Arrays, directions: Arrays) -> Arrays:
+        return bound.tangent(self, value, arrays, directions)
+
     def bind(self, bound: Any, *arrays: Any) -> tuple[Any, ...]:
         result: tuple[Any, ...] = bound(self, *arrays)
         return result
@@ -240,15 +247,6 @@ class Counting:
 
     # What a solver asks about its arrays: the answers of a program for an accelerator.
 
-    def as_stacks(self, arrays: Any, batch: tuple[int, ...], own: Any) -> tuple[Any, ...]:
-        return tuple(
-            None if x is None else x.view((math.prod(batch), *x.shape[x.ndim - k :]))
-            for x, k in zip(arrays, own, strict=True)
-        )
-
-    def tangent(self, bound: Any, value: Any, arrays: Any, directions: Any) -> Any:
-        return bound.tangent(self, value, arrays, directions)
-
     def layout(self, x: Any) -> Any:
         return None
 
@@ -257,6 +255,9 @@ class Counting:
 
     def device_name(self, x: Any) -> str:
         return "none"
+
+    def follows_others(self, x: Any) -> bool:
+        return True
 
     def fast_half_dtype(self, x: Any) -> str | None:
         return self.half_dtype
@@ -273,7 +274,5 @@ class Counting:
     def _true(self, *_: Any) -> bool:
         return True
 
-    on_cpu = fast_eigh = fast_svd = dynamic_shapes = follows_others = unrolls_loops = products_only = any_true = (
-        by_numpy
-    ) = _false
+    on_cpu = fast_eigh = fast_svd = dynamic_shapes = unrolls_loops = products_only = any_true = by_numpy = _false
     is_traced = known_finite = all_true = _true

@@ -13,28 +13,23 @@ from matsign.core.options import Parameters
 from matsign.core.validation import check_sizes, why_unsupported
 
 
-def value_by_adapter(
+def batch_call(
     function: BoundFunction,
     operation: Operation,
     parameters: Parameters,
     arguments: tuple[Any, ...],
     results: tuple[tuple[str, ...], ...],
-) -> Any:
-    """The value of a function for arrays and numbers by the adapter for them; NotImplemented if all of them are plain.
+) -> BatchCall:
+    """The call of a function with arrays and numbers; raises if their kinds or the sizes of the matrices do not fit.
 
-    `results` are the axes of each array of the value.
+    `results` are the axes of each array of its value.
     """
-    adapter = adapter_of(arguments)
-    if adapter is None:
-        return NotImplemented
     count = len(parameters.arrays)
     names, letters = (*parameters.arrays, *parameters.numbers), (*parameters.shapes, *(() for _ in parameters.numbers))
-    pairs = list(zip(names, arguments, strict=True))
+    pairs = zip(names, arguments, strict=True)
     arrays = [_checked_argument(parameters, name, x, name in names[:count]) for name, x in pairs]
     check_sizes(parameters, arrays[:count])
-    return adapter.apply(
-        BatchCall(parameters.name, function, names, letters, tuple(arrays), results, operation.largest)
-    )
+    return BatchCall(parameters.name, function, names, letters, tuple(arrays), results, operation.largest)
 
 
 def _checked_argument(parameters: Parameters, name: str, x: Any, is_matrix: bool) -> Any:

@@ -10,9 +10,9 @@ from typing import Any
 
 from matsign._typing import Array, Arrays
 from matsign.backends import Backend
-from matsign.backends.adapters import BoundFunction
+from matsign.backends.adapters import BoundFunction, adapter_of
 from matsign.core.answer_operations import AnswerOperation
-from matsign.core.batch_calls import value_by_adapter
+from matsign.core.batch_calls import batch_call
 from matsign.core.operations import BoundOperation
 from matsign.core.options import Parameters
 from matsign.core.public import FunctionSpec, answer, as_public, bound_operation, checked_options, spec_of
@@ -258,16 +258,17 @@ def _frechet_by_adapter(
     spec: FunctionSpec, arrays: Arrays, numbers: list[Any], directions: list[Any], options: dict[str, Any]
 ) -> Any:
     """`frechet` of arrays in chunks or with names; NotImplemented for plain ones."""
-    function, parameters, count = (
-        BoundFunction(spec.function, options, frechet_in_order),
-        _with_directions(spec.parameters),
-        len(arrays),
-    )
+    count = len(arrays)
     arguments = (*arrays, *directions[:count], *numbers, *directions[count:])
-    return value_by_adapter(function, spec.operation, parameters, arguments, spec.operation.results)
+    adapter = adapter_of(arguments)
+    if adapter is None:
+        return NotImplemented
+    function = BoundFunction(spec.function, options, _frechet_in_order)
+    parameters = _with_directions(spec.parameters)
+    return adapter.apply(batch_call(function, spec.operation, parameters, arguments, spec.operation.results))
 
 
-def frechet_in_order(f: Callable[..., Any]) -> Callable[..., Any]:
+def _frechet_in_order(f: Callable[..., Any]) -> Callable[..., Any]:
     """`frechet(f)` with the arrays and their directions before the numbers and theirs."""
     arrays = len(spec_of(f, "frechet wants a function of matsign").parameters.arrays)
 

@@ -16,8 +16,8 @@ import numpy as np
 from matsign import backends
 from matsign._typing import Array, Arrays
 from matsign.backends import Backend
-from matsign.backends.adapters import BoundFunction
-from matsign.core.batch_calls import value_by_adapter
+from matsign.backends.adapters import BoundFunction, adapter_of
+from matsign.core.batch_calls import batch_call
 from matsign.core.members import Solution
 from matsign.core.operations import BoundOperation, Operation, shapes_of, unstack
 from matsign.core.options import Parameters, check_options, check_tolerance, number_or_array
@@ -87,12 +87,18 @@ class FunctionSpec:
 
         It is the value of the function or of what `transform` makes of it, whose arrays then have the axes `results`.
         """
-        options = options | {"errors": errors}
-        arguments = (*arrays, *(options.pop(name) for name in self.operation.numbers))
-        function = BoundFunction(self.function, options, transform)
-        return value_by_adapter(
-            function, self.operation, self.parameters, arguments, self.operation.results if results is None else results
+        numbers = self.operation.numbers
+        arguments = (*arrays, *(options[name] for name in numbers))
+        adapter = adapter_of(arguments)
+        if adapter is None:
+            return NotImplemented
+        options = {name: x for name, x in options.items() if name not in numbers} | {"errors": errors}
+        call = batch_call(
+            BoundFunction(self.function, options, transform),
+            *(self.operation, self.parameters, arguments),
+            self.operation.results if results is None else results,
         )
+        return adapter.apply(call)
 
 
 class Plan(NamedTuple):
