@@ -164,6 +164,9 @@ class Backend(Protocol):
     def shared_function(self, f: Callable[..., Any], backend: Any, *arrays: Any, **options: Any) -> Any:
         """``f(backend, *arrays, **options)``: in a compiled program one function for all calls with these options."""
 
+    def sum_over_rows(self, f: Callable[..., Any], backend: Any, x: Array, shift: float) -> Array:
+        """``f(backend, x, shift)``, a sum of products of the rows of each matrix of x, plus shift I."""
+
     def masked_cond(self, mask: Array, yes: Callable[..., Any], no: Callable[..., Any], *arrays: Array) -> Any:
         """``yes(*arrays)`` for the members in `mask`, ``no(*arrays)`` for the others, each run only if it has members."""
 

@@ -1,4 +1,5 @@
-"""Adapters: calls on arrays that consist of other arrays, in chunks (Dask) or with names for their axes (xarray).
+"""Adapters: calls on arrays that consist of other arrays, in chunks (Dask), with names for their axes (xarray) or spread over
+processes (DTensors of PyTorch).
 
 For such arguments the path of a call ends before any check of entries: the call is given as a `BatchCall` to the adapter, which
 calls the function again, on the arrays inside.
@@ -34,7 +35,8 @@ class BatchCall:
 
     Each argument has batch axes, which broadcast, and then the axes of `letters`, none for a number; an omitted one is None. Each
     array of the result, in the order of `leaves`, has the batch axes and then the axes of `results`. `largest` names, for a size
-    that the solver chooses, the letter of a size that it does not exceed.
+    that the solver chooses, the letter of a size that it does not exceed. A function that can be computed by products alone has
+    `by_products`, for a matrix of which each process has some rows or columns.
     """
 
     name: str
@@ -44,6 +46,7 @@ class BatchCall:
     arguments: tuple[Any, ...]
     results: tuple[tuple[str, ...], ...]
     largest: dict[str, str]
+    by_products: Callable[..., Any] | None = None
 
     @property
     def arrays(self) -> dict[int, Any]:
@@ -75,21 +78,25 @@ def adapter_of(arrays: Iterable[Any]) -> Adapter | None:
         from matsign.backends import xarray as adapter
     elif name == "dask":
         from matsign.backends import dask as adapter
+    elif name == "torch":
+        from matsign.backends import torch_dtensor as adapter
     return adapter
 
 
 def adapter_name(arrays: Iterable[Any]) -> str | None:
-    """The library of the adapter: "xarray" if one of these is a DataArray, which may hold a Dask array, else "dask", or None."""
+    """The library of the adapter: "xarray" if one of these is a DataArray, which may hold a Dask array, else "dask" or "torch"
+    for a DTensor, or None.
+    """
     found = [_name_for_type(type(x)) for x in arrays]
-    return next((name for name in ("xarray", "dask") if name in found), None)
+    return next((name for name in ("xarray", "dask", "torch") if name in found), None)
 
 
 @constant_when_compiled
 def _name_for_type(cls: type) -> str | None:
     if cls not in _adapter_of_type:
-        is_array = hasattr(cls, "ndim") and hasattr(cls, "chunks")
+        is_array = hasattr(cls, "ndim") and (hasattr(cls, "chunks") or hasattr(cls, "placements"))
         roots = [base.__module__.partition(".")[0] for base in cls.__mro__ if is_array]
-        _adapter_of_type[cls] = next((name for name in roots if name in ("xarray", "dask")), None)
+        _adapter_of_type[cls] = next((name for name in roots if name in ("xarray", "dask", "torch")), None)
     return _adapter_of_type[cls]
 
 

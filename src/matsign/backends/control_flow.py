@@ -69,6 +69,11 @@ def shared_function(f: Callable[..., Any], backend: Any, *arrays: Any, **options
     return f(backend, *arrays, **options)
 
 
+def sum_over_rows(f: Callable[..., Any], backend: Any, x: Any, shift: float) -> Any:
+    """``f(backend, x, shift)``."""
+    return f(backend, x, shift)
+
+
 def first(x: Any, _: Any) -> Any:
     return x
 

@@ -127,6 +127,8 @@ class Counting:
 
     fold_rows = staticmethod(control_flow.fold_rows)
 
+    sum_over_rows = staticmethod(control_flow.sum_over_rows)
+
     def shared_function(self, f: Callable[..., Any], backend: Any, *arrays: Any, **options: Any) -> Any:
         return f(self, *arrays, **options)
 

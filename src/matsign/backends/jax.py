@@ -281,6 +281,7 @@ rare_cond = masked_cond
 
 fold_rows = control_flow.fold_rows
 shared_function = control_flow.shared_function
+sum_over_rows = control_flow.sum_over_rows
 
 
 def masked_select(mask: Array, yes: Any, no: Any) -> Any:

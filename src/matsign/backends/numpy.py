@@ -350,6 +350,7 @@ masked_cond = rare_cond = control_flow.masked_cond
 
 fold_rows = control_flow.fold_rows
 shared_function = control_flow.shared_function
+sum_over_rows = control_flow.sum_over_rows
 
 
 def masked_select(mask: Array, yes: Any, no: Any) -> Any:

@@ -49,6 +49,7 @@ class Failure(IntEnum):
     LOST_PRODUCT = 44
     UNDECIDED_ZERO = 60
     THRESHOLDS = 80
+    NOT_BY_PRODUCTS = 90
 
     def where(self, backend: Backend, mask: Any, failure: Any) -> Any:
         """The failures of a stack, with this failure for the members in the mask."""
@@ -115,6 +116,9 @@ MESSAGES = {
     Failure.NOT_CONVERGED: "the iteration did not converge; try another method=",
     Failure.NOT_REAL: "the polynomial iteration wants a real spectrum and eigenvectors not far from orthogonal; on this "
     'matrix it did not converge or lost its accuracy; use method="newton"',
+    Failure.NOT_BY_PRODUCTS: "the polynomial iteration, the only one for a matrix that is sharded along an axis, wants a "
+    "positive spectrum and eigenvectors not far from orthogonal; on this matrix it did not converge or lost its accuracy; "
+    "gather it (full_tensor() in PyTorch) if it fits in memory",
     Failure.NOT_DEFINITE: "a and b have no geometric mean: inv(b) a has the eigenvalue {detail} on the negative real axis, or "
     "within rounding of it",
     Failure.LOST_PRODUCT: "neither a nor b is singular at rtol, but the iteration on the two does not converge, and rounding "

@@ -63,6 +63,9 @@ class Operation:
     ``empty_result(backend, *arrays, **options)`` tells whether there is a solution. ``sizes(known, **options)`` are the sizes
     of the letters that occur only in the results. Where the solver chooses a size, `largest` names the letter of a size that it
     does not exceed. ``check(**options)`` raises for options that do not fit together.
+
+    ``by_products(backend, array, **options)`` is the solver for matrices with rows or columns on different devices. It uses
+    products alone, and takes no branch on an entry.
     """
 
     name: str
@@ -83,6 +86,7 @@ class Operation:
     sizes: Callable[..., dict[str, int]] = lambda known, **options: {}
     check: Callable[..., object] = lambda **options: None
     largest: dict[str, str] = field(default_factory=dict)
+    by_products: Callable[..., Solution] | None = None
     numbers: tuple[str, ...] = ()
 
     @property

@@ -7,8 +7,9 @@ of the function and four functions: its solver, tangent, cotangent and residual.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,6 +19,7 @@ from matsign._typing import Array, Arrays
 from matsign.backends import Backend
 from matsign.backends.adapters import BoundFunction, adapter_of
 from matsign.core.batch_calls import batch_call
+from matsign.core.distributed import solve_by_products
 from matsign.core.members import Solution
 from matsign.core.operations import BoundOperation, Operation, shapes_of, unstack
 from matsign.core.options import Parameters, check_options, check_tolerance, number_or_array
@@ -83,7 +85,7 @@ class FunctionSpec:
         transform: Callable[..., Any] | None = None,
         results: tuple[tuple[str, ...], ...] | None = None,
     ) -> Any:
-        """The value for arrays in chunks or with names; NotImplemented for plain ones.
+        """The value for arrays in chunks, with names or spread over processes; NotImplemented for plain ones.
 
         It is the value of the function or of what `transform` makes of it, whose arrays then have the axes `results`.
         """
@@ -98,6 +100,9 @@ class FunctionSpec:
             *(self.operation, self.parameters, arguments),
             self.operation.results if results is None else results,
         )
+        if self.operation.by_products is not None and transform is None:
+            check = functools.partial(checked_call, self, errors=errors, options=options)
+            call = replace(call, by_products=functools.partial(solve_by_products, check))
         return adapter.apply(call)
 
 

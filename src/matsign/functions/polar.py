@@ -151,6 +151,9 @@ def msign(
     without an answer is NaN. ``torch.compile`` compiles a call whole if its number of steps is fixed; otherwise the
     call is a graph break.
 
+    In PyTorch, M may be a DTensor sharded over batch axes or along one axis of its matrices, which is then solved by
+    products alone; docs/distributed.md has the communication and the memory.
+
     The backward error of `certify` is the larger of ‖M - U H‖ / (‖M‖ + ‖U H‖), with H the Hermitian part of UᴴM, and
     ‖U - UUᴴU‖ / (‖U‖ + ‖UUᴴU‖), in Frobenius norms. It also measures ``orthogonality``, ‖U - UUᴴU‖ / ‖U‖; ``dual_gap``,
     the share by which ⟨M, U⟩ may fall short of the nuclear norm of M, which is its largest value over all U of spectral
@@ -192,6 +195,7 @@ MSIGN = public_function(
     "(n,m)->(n,m)",
     measures=("orthogonality", "dual_gap", "overshoot"),
     solve=orthogonalise,
+    by_products=orthogonalise,
     residual=msign_residual,
     tangent=msign_tangent,
     cotangent=msign_tangent,
@@ -263,7 +267,7 @@ def polar(
     The cost is that of `msign` and one product. For singular M SciPy completes U to a unitary matrix, which M does not
     determine; here U is zero on the null space of M.
 
-    Derivatives, batches and ``jax.jit`` are as for `msign`. The backward error of `certify` is the larger of that of
+    Derivatives, batches, DTensors and ``jax.jit`` are as for `msign`. The backward error of `certify` is the larger of that of
     `msign` and ‖M - U H‖ / (‖M‖ + ‖U H‖) with the H that is returned.
 
     Examples
@@ -282,6 +286,7 @@ POLAR = public_function(
     polar,
     "(n,m)->(n,m),(m,m)",
     solve=_polar,
+    by_products=_polar,
     residual=polar_residual,
     tangent=polar_tangent,
     cotangent=polar_cotangent,

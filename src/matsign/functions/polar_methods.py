@@ -227,7 +227,7 @@ def spectral_scale(backend: Backend, m: Array) -> Array:
         v = gram @ v
         return v / broadcast_scalar(safe_divisor(backend, backend.norm(v)))
 
-    estimate = backend.norm(m @ backend.fold_rows([()] * 24, step, start_of_power_iteration(backend, m)))
+    estimate = backend.norm(m @ backend.fold_rows([()] * 24, step, start_of_power_iteration(backend, gram)))
     # λmax of a k × k matrix with nonnegative eigenvalues is at most their mean plus √(k - 1) standard deviations.
     square = gram @ gram
     k = m.shape[-1]

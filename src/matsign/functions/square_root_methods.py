@@ -227,11 +227,25 @@ def _diagnose(backend: Backend, a: Array, noise: Array, value: Arrays, steps: Ar
 _LEVELS = (0.3, 1e-1, 1e-2, 1e-4, 0.0)
 
 
-def _polynomial(backend: Backend, a: Array) -> Solution:
-    """By products alone, with a schedule for the spread of the spectrum; a result with a large residual is a failure."""
+def root_pair_by_products(backend: Backend, a: Array, *, rtol: float | None, method: str) -> Solution:
+    """(A^{1/2}, A^{-1/2}) by products alone. Zero eigenvalues are not split off: a singular member fails."""
+    rtol = rank_tolerance(backend, a, rtol)
+    a, half = _normalise_even(backend, a)
+    result = _polynomial(backend, a, estimates=False)
+    x, z = result.value
+    regular = backend.norm(x) * backend.norm(z) * math.sqrt(rtol) < 1
+    failure = Failure.NOT_BY_PRODUCTS.where(backend, (result.failure > 0) | ~regular, result.failure)
+    return _in_callers_units(backend, result._replace(failure=failure), half, None, True)
+
+
+def _polynomial(backend: Backend, a: Array, *, estimates: bool = True) -> Solution:
+    """By products alone, with a schedule for the spread of the spectrum; a result with a large residual is a failure.
+
+    The spread is estimated by an inverse; without `estimates` the schedule is that for any spectrum.
+    """
     size = backend.norm(a)
     start = AntiDiagonal(a / broadcast_scalar(safe_divisor(backend, size)), eye(backend, a) + 0 * a)
-    lower = backend.xp.sqrt(1 / backend.norm(backend.inv(start.a)))
+    lower = backend.xp.sqrt(1 / backend.norm(backend.inv(start.a))) if estimates else 0 * size
 
     def attempt(levels: tuple[float, ...], lower: Array, x: Array, unit: Array) -> Any:
         level, *rest = levels

@@ -18,7 +18,14 @@ from matsign.functions.square_root_derivatives import (
     root_cotangent,
     root_tangent,
 )
-from matsign.functions.square_root_methods import METHODS, root_pair, solve_inverse_root, solve_root, takes_single
+from matsign.functions.square_root_methods import (
+    METHODS,
+    root_pair,
+    root_pair_by_products,
+    solve_inverse_root,
+    solve_root,
+    takes_single,
+)
 
 
 def sqrtm_pair(
@@ -90,6 +97,9 @@ def sqrtm_pair(
     A member of a batch gives the same bits as in a call by itself. Under ``jax.jit`` no error can be raised: a member
     without a root is NaN.
 
+    In PyTorch, A may be a DTensor sharded over batch axes or along one axis of its matrices, which is then solved by
+    products alone; docs/distributed.md has the communication and the memory.
+
     The backward error of `certify` is the larger of ‖X X - A‖ / (‖X X‖ + ‖A‖) and ‖Z A Z - P‖ / (‖Z A Z‖ + ‖P‖), with P
     the projector on the range of A (I if A is nonsingular), in the scaling that balances A.
 
@@ -116,6 +126,7 @@ SQRTM_PAIR = public_function(
     sqrtm_pair,
     "(n,n)->(n,n),(n,n)",
     solve=root_pair,
+    by_products=root_pair_by_products,
     residual=pair_residual,
     tangent=pair_tangent,
     cotangent=pair_cotangent,

@@ -108,6 +108,11 @@ def _piece(m: Array) -> int:
 
 def _gram(backend: Backend, x: Array, shift: float = 0.0) -> Array:
     """xᴴx + shift I, summed in pieces for long columns."""
+    product: Array = backend.sum_over_rows(_sum_in_pieces, backend, x, shift)
+    return product
+
+
+def _sum_in_pieces(backend: Backend, x: Array, shift: float) -> Array:
     count, n, k = x.shape
     piece = _piece(x)
     if n <= 2 * piece or is_half(backend, x):
