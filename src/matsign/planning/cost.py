@@ -21,13 +21,14 @@ class Cost(NamedTuple):
     """The work of a call, and what a device holds at most: arguments, results and temporaries together, in bytes.
 
     `least` and `most` differ where values decide between branches. `converging` tells whether there are loops without a fixed
-    number of steps.
+    number of steps. `row_sums` counts the sums over all rows of a matrix.
     """
 
     least: Tally
     most: Tally
     memory: float
     converging: bool
+    row_sums: int = 0
 
 
 class Request(NamedTuple):
@@ -101,7 +102,7 @@ def cost(
     except ValueNeededError as error:
         raise ValueError(f"{call.spec.name} cannot be planned with these options: {error}") from None
     del results
-    return Cost(counting.least, counting.most, counting.meter.peak, counting.converging)
+    return Cost(counting.least, counting.most, counting.meter.peak, counting.converging, counting.row_sums)
 
 
 def working_dtype(call: Request) -> str:

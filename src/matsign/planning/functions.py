@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from matsign.backends.counting import LOOP_STEPS, Work
+from matsign.backends.counting import LOOP_STEPS
 from matsign.backends.shapes import Shape
 from matsign.core.public import spec_of
 from matsign.functions.polar_methods import has_fixed_steps
@@ -130,8 +130,6 @@ def _by_rows(call: Request, axes: dict[str, int], available: float | None) -> Pl
         return math.prod(shape) > 1.5 * short * short
 
     spent = cost(call, 1, share=lambda shape: -(-long // devices) / long if is_spread(shape) else 1.0)
-    # A Gram matrix is one product, or where the long side is summed in pieces one batched product and the rest.
-    sums = {work: times for work, times in spent.most.items() if _sums_rows(work, short)}
     repeated = sum(
         work.flops * times for work, times in spent.most.items() if max(work.n, work.k * work.members) == short
     )
@@ -146,14 +144,10 @@ def _by_rows(call: Request, axes: dict[str, int], available: float | None) -> Pl
         **found,
         flops=every,
         memory=_held(call, 1, spent.memory, spread=devices),
-        collectives=(Collective("all-reduce", max(sums.values()), size, devices),),
+        collectives=(Collective("all-reduce", spent.row_sums, size, devices),),
         available=available,
         notes=assumptions(spent),
     )
-
-
-def _sums_rows(work: Work, short: int) -> bool:
-    return work.is_matrix_product and work.n == work.m == short and work.k * work.members > short
 
 
 def _refused(call: Request, axes: dict[str, int], available: float | None, nearest: Plan) -> Plan:
