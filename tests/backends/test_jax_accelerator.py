@@ -1,9 +1,5 @@
 """Programs for an accelerator, without one: JAX lowers for it, and the same program runs on the CPU."""
 
-import os
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 
@@ -152,29 +148,3 @@ def test_an_exported_program_has_no_host_and_gives_nan_there(rng):
     value = export.export(jax.jit(matsign.mcsgn), platforms=["cpu"])(m).call(m)
     np.testing.assert_allclose(value[:2], matsign.mcsgn(m[:2]), atol=1e-12)
     assert np.isnan(value[2]).all()
-
-
-ON_A_MESH = """
-import jax, matsign, numpy as np
-from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
-
-jax.config.update("jax_enable_x64", True)
-m = np.random.default_rng(1).standard_normal((8, 3, 3)) + 4 * np.eye(3)
-m[3] = np.diag([1.0, 2.0, 0.0])  # the host's
-expected = matsign.mcsgn(m)
-for kind in (AxisType.Auto, AxisType.Explicit):
-    with jax.set_mesh(jax.make_mesh((4,), ("x",), axis_types=(kind,))) as mesh:
-        x = jax.device_put(m, NamedSharding(jax.sharding.get_mesh(), P("x")))
-        for f in (matsign.mcsgn, jax.shard_map(matsign.mcsgn, in_specs=P("x"), out_specs=P("x"))):
-            value = jax.jit(f)(x)
-            assert value.sharding.spec[0] == "x", value.sharding
-            np.testing.assert_allclose(value, expected, atol=1e-12)
-"""
-
-
-def test_programs_for_several_devices():
-    flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=4", "JAX_PLATFORMS": "cpu"}
-    done = subprocess.run(
-        [sys.executable, "-c", ON_A_MESH], env=os.environ | flags, capture_output=True, text=True, timeout=120
-    )
-    assert done.returncode == 0, done.stderr[-2000:]

@@ -52,9 +52,9 @@ def _run(*arrays: Array, bound: Any) -> list[Array]:
         return _run_by_numpy(bound, arrays)
     if any(map(jax_sharding.over_several_devices, arrays)):
         return _run_on_devices(bound, arrays)
-    return list(
-        jax_sharding.on_stacks(lambda *xs: tuple(bound(load("jax"), *xs)), leading_axes(bound, arrays))(*arrays)
-    )
+    leading = leading_axes(bound, arrays)
+    result = bound(load("jax"), *(jax_sharding.merge_members(x, leading) for x in arrays))
+    return [jax_sharding.split_members(x, arrays[0].shape[:leading]) for x in result]
 
 
 def _run_by_numpy(bound: Any, arrays: tuple[Array, ...]) -> list[Array]:

@@ -4,6 +4,9 @@ Every process computes the same plan, from shapes and placements alone. A matrix
 there. Every other has an owner, the process that has least to do so far, where the most expensive matrix is the first (longest
 processing time): the shards of the matrix go there, and those of its msign come back. So no two processes compute the same.
 
+A few matrices may be too large for that: while one process computes the msign of one, the others wait. Those that are sharded
+along their long side, and so long that the Gram form is the way anyway, then stay sharded, and all processes work on them.
+
 Parameters are moved in buckets, which limit the memory for matrices in one place.
 """
 
@@ -16,8 +19,11 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from matsign.optim.batching import Block, Layout, MsignConfig
+from matsign.iterations.newton_schulz import form
 from matsign.optim.sharding import Holders, Sharding, holders
 
+# The most work of a process, over the mean, for which no matrix stays sharded.
+UNEQUAL = 1.15
 # The most numbers that a process owns in a bucket, if no parameter is larger.
 OWNED, OWNED_ON_CPU = 2**25, 2**21
 
@@ -48,11 +54,11 @@ class Bucket(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """Buckets in the order in which they are moved, and the work of every rank."""
+    """Buckets in the order in which they are moved, the parameters that stay sharded, and the work of every rank."""
 
-    ranks: tuple[int, ...]
     buckets: tuple[Bucket, ...]
-    work: dict[int, int]
+    sharded: tuple[tuple[int, ...], ...]
+    work: dict[int, float]
 
 
 def work_of(block: Block) -> int:
@@ -70,22 +76,64 @@ class _Task(NamedTuple):
     blocks: list[Block]
     homes: list[int] | None
 
+    @property
+    def largest(self) -> int:
+        """The work of its most expensive matrix."""
+        return max(map(work_of, self.blocks), default=0)
+
 
 def plan_owners(items: Sequence[Item], owned: int) -> Plan:
     """The plan for parameters on one set of ranks, with at most `owned` numbers of a rank in a bucket where possible."""
     ranks = tuple(sorted(items[0].sharding.ranks))
     tasks = [_task(k, item) for k, item in enumerate(items)]
+    tasks.sort(key=lambda task: (task.homes is None, task.dtype, -task.largest))
+    sharded: list[_Task] = []
+    while True:
+        buckets, load = _assign([task for task in tasks if task not in sharded], ranks, owned)
+        everywhere = sum(work_of(block) for task in sharded for block in task.blocks) / len(ranks)
+        work = {rank: everywhere + own for rank, own in load.items()}
+        left = [task for task in tasks if task not in sharded and long_axis(items[task.item]) is not None]
+        if not left or max(work.values()) <= UNEQUAL * sum(work.values()) / len(ranks):
+            return Plan(tuple(buckets), _alike(sharded, items), work)
+        most = max(task.largest for task in left)
+        sharded += [task for task in left if task.largest == most]
+
+
+def long_axis(item: Item) -> int | None:
+    """The axis of (count, outputs, inputs) along which the matrices are sharded, if it is their long one and they may stay so."""
+    sharding, layout = item.sharding, item.layout
+    whole = (layout.split, layout.split_inputs) == (1, 1) and len(sharding.shape) == layout.batch_axes + 2
+    if len(sharding.mesh) != 1 or not whole or not sharding.placements[0].is_shard():
+        return None
+    axis = sharding.placements[0].dim - layout.batch_axes
+    if axis not in (0, 1):
+        return None
+    long, short = sharding.shape[layout.batch_axes :][axis], sharding.shape[layout.batch_axes :][1 - axis]
+    if not form(short, long)[0]:
+        return None
+    return 2 - axis if layout.outputs_last else 1 + axis
+
+
+def _alike(tasks: Sequence[_Task], items: Sequence[Item]) -> tuple[tuple[int, ...], ...]:
+    """The items of tasks; those that are alike in everything together."""
+    together: dict[Item, list[int]] = {}
+    for task in tasks:
+        together.setdefault(items[task.item], []).append(task.item)
+    return tuple(map(tuple, together.values()))
+
+
+def _assign(tasks: Sequence[_Task], ranks: Sequence[int], owned: int) -> tuple[list[Bucket], dict[int, int]]:
+    """Buckets with an owner for each matrix, and the work of each rank."""
     load = dict.fromkeys(ranks, 0)
     for task in tasks:
         for block, home in zip(task.blocks, task.homes or (), strict=task.homes is not None):
             load[home] += work_of(block)
-    tasks.sort(key=lambda task: (task.homes is None, task.dtype, -max(map(work_of, task.blocks), default=0)))
     buckets = []
     for filled in _filled(tasks, owned * len(ranks)):
         stays = filled[0].homes is not None
         matrices = _at_home(filled) if stays else _balanced(filled, load)
         buckets.append(Bucket(tuple(task.item for task in filled), tuple(matrices), stays))
-    return Plan(ranks, tuple(buckets), load)
+    return buckets, load
 
 
 def _task(k: int, item: Item) -> _Task:
