@@ -8,7 +8,7 @@ from torch.distributed.device_mesh import init_device_mesh  # noqa: E402
 from torch.distributed.tensor import DTensor, Replicate, Shard  # noqa: E402
 from torch.distributed.tensor.placement_types import _StridedShard  # noqa: E402
 
-from matsign.optim import Muon  # noqa: E402
+from matsign.optim import Muon, sharded_step  # noqa: E402
 from processes import run  # noqa: E402
 
 pytestmark = pytest.mark.slow
@@ -21,7 +21,8 @@ UNEQUAL = ((20, 12), {"split": (12, 4, 4)})
 INPUTS = ((12, 24), {"split_inputs": 4})
 EXPERTS = ((6, 8, 5), {"batch_axes": 1})
 CONVOLUTION = ((8, 6, 3, 3), {})
-ALL = [SQUARE, TALL, WIDE, UNEVEN, SMALL, HEADS, UNEQUAL, INPUTS, EXPERTS, CONVOLUTION, SQUARE, TALL]
+LAST = ((3, 6, 16), {"batch_axes": 1, "outputs_last": True, "split": (8, 4, 4)})
+ALL = [LAST, SQUARE, TALL, WIDE, UNEVEN, SMALL, HEADS, UNEQUAL, INPUTS, EXPERTS, CONVOLUTION, SQUARE, TALL]
 
 # By the shape of the mesh: the placements of every parameter.
 LAYOUTS = {
@@ -61,7 +62,7 @@ def distance(parameters, wanted, mesh, placements):
 
 def build(cases, parameters, **options):
     groups = [{"params": [p], **own} for p, (_, own) in zip(parameters, cases, strict=True)]
-    return Muon(groups, lr=0.1, weight_decay=0.2, **options)
+    return Muon(groups, **{"lr": 0.1, "weight_decay": 0.2, **options})
 
 
 def one_device(cases, seeds, missing=(), dtype=torch.float32, **options):
@@ -102,3 +103,45 @@ MISSING = {(1, 0), (2, 1), (2, 2), (2, 8), (3, 4)}
 def test_every_layout_has_the_update_of_one_device(shape):
     for found in run(int(torch.tensor(shape).prod()), distances, shape):
         assert max(found.values()) < 3e-6, found
+
+
+VARIANTS = {
+    "complex": {"dtype": torch.complex64},
+    "double": {"dtype": torch.float64, "nesterov": False, "momentum": 0.5},
+    "half of the memory": {"momentum_dtype": torch.bfloat16},
+    "bfloat16": {"dtype": torch.bfloat16},
+    "a rate in a tensor": {"rate": True},
+    "accuracy": {"tol": 1e-2, "adjust_lr_fn": "match_rms_adamw"},
+    "small buckets": {"owned": 300},
+}
+
+
+def variants():
+    """For dtypes, options and small buckets, the largest distance from one device's parameters, over the rounding unit."""
+    mesh, placements = init_device_mesh("cpu", (2, 2)), (_StridedShard(0, split_factor=2), Shard(0))
+    found = {}
+    for name, options in VARIANTS.items():
+        options = dict(options)
+        sharded_step.OWNED_ON_CPU = options.pop("owned", 2**21)
+        if options.pop("rate", False):
+            options["lr"] = torch.tensor(0.1)
+        wanted = one_device(ALL, (1, 2), **options)
+        parameters, optimiser = sharded(ALL, mesh, placements, (1, 2), **options)
+        unit = torch.finfo(options.get("dtype", torch.float32)).eps
+        found[name] = distance(parameters, wanted, mesh, placements) / unit
+        kept = options.get("momentum_dtype", options.get("dtype", torch.float32))
+        assert all(optimiser.state[p]["momentum_buffer"].dtype == kept for p in parameters)
+        assert all(optimiser.state[p]["momentum_buffer"].placements == placements for p in parameters)
+        again, _ = sharded(ALL, mesh, placements, (1, 2), **options)
+        assert all(torch.equal(p.to_local(), q.to_local()) for p, q in zip(parameters, again, strict=True))
+    channels = torch.nn.Parameter(shard(tensors([CONVOLUTION], 0)[0], mesh, placements))
+    channels.data._local_tensor = channels.to_local().contiguous(memory_format=torch.channels_last)
+    channels.grad = shard(tensors([CONVOLUTION], 1)[0], mesh, placements)
+    Muon([channels], lr=0.1, weight_decay=0.2).step()
+    found["channels last"] = distance([channels], one_device([CONVOLUTION], (1,)), mesh, placements) / 1e-7
+    return found
+
+
+def test_dtypes_options_and_small_buckets():
+    for found in run(4, variants):
+        assert all(value < (4 if name == "bfloat16" else 40) for name, value in found.items()), found

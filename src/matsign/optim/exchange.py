@@ -20,7 +20,7 @@ from torch import distributed  # noqa: TID251
 
 from matsign.optim.agreement import name_lost_ranks
 from matsign.optim.batching import LARGEST, LARGEST_ON_CPU, MsignConfig, msign_batched
-from matsign.optim.owners import Bucket, Item, Matrix
+from matsign.optim.owners import Bucket, Item
 from matsign.optim.sharding import Part, holder_of, holders
 
 Tensor = torch.Tensor
@@ -65,6 +65,15 @@ def route_of(bucket: Bucket, items: Sequence[Item], rank: int, peers: Sequence[i
     for pieces in route:
         pieces.sort(key=lambda piece: position[piece.peer])
     return route
+
+
+class Update(NamedTuple):
+    """The msign of a matrix of this shape, as far as it belongs to a place in the shard of the parameter of this index."""
+
+    item: int
+    shape: tuple[int, int]
+    place: tuple[Any, ...]
+    sign: Tensor
 
 
 class Exchange:
@@ -158,12 +167,13 @@ class Exchange:
         del self._matrices, self._signs, self._from, self._to
         self._move(signs, self.route.returned, self.route.home)
 
-    def updates(self) -> list[tuple[Matrix, Part, Tensor]]:
+    def updates(self) -> list[Update]:
         """Wait for the msigns of the shards of this process."""
         views = _views(self._arrived(), self.route.home)
+        matrices = [self.bucket.matrices[piece.matrix] for piece in self.route.home]
         return [
-            (self.bucket.matrices[piece.matrix], piece.part, view)
-            for piece, view in zip(self.route.home, views, strict=True)
+            Update(matrix.item, matrix.block.shape, piece.part.place, view)
+            for matrix, piece, view in zip(matrices, self.route.home, views, strict=True)
         ]
 
     def _move(self, packed: Tensor, given: list[Piece], taken: list[Piece]) -> None:

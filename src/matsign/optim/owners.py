@@ -18,12 +18,14 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from matsign.optim.batching import Block, Layout, MsignConfig
 from matsign.iterations.newton_schulz import form
+from matsign.optim.batching import Block, Layout, MsignConfig
 from matsign.optim.sharding import Holders, Sharding, holders
 
 # The most work of a process, over the mean, for which no matrix stays sharded.
 UNEQUAL = 1.15
+# The least work of a matrix that stays sharded: less is done before a few all-reduces are.
+LARGE = 2**24
 # The most numbers that a process owns in a bucket, if no parameter is larger.
 OWNED, OWNED_ON_CPU = 2**25, 2**21
 
@@ -53,11 +55,18 @@ class Bucket(NamedTuple):
     stays: bool
 
 
+class Sharded(NamedTuple):
+    """Parameters that are alike in everything, by their indices, and the axis of (count, outputs, inputs) that stays sharded."""
+
+    items: tuple[int, ...]
+    axis: int
+
+
 class Plan(NamedTuple):
     """Buckets in the order in which they are moved, the parameters that stay sharded, and the work of every rank."""
 
     buckets: tuple[Bucket, ...]
-    sharded: tuple[tuple[int, ...], ...]
+    sharded: tuple[Sharded, ...]
     work: dict[int, float]
 
 
@@ -68,13 +77,14 @@ def work_of(block: Block) -> int:
 
 
 class _Task(NamedTuple):
-    """The matrices of a parameter, and the ranks that hold them as a whole; None if not every matrix has one such rank."""
+    """The matrices of a parameter, the rank that holds each as a whole, if there is one for all, and the axis they may stay sharded along."""
 
     item: int
     dtype: str
     size: int
     blocks: list[Block]
     homes: list[int] | None
+    axis: int | None
 
     @property
     def largest(self) -> int:
@@ -89,14 +99,14 @@ def plan_owners(items: Sequence[Item], owned: int) -> Plan:
     tasks.sort(key=lambda task: (task.homes is None, task.dtype, -task.largest))
     sharded: list[_Task] = []
     while True:
-        buckets, load = _assign([task for task in tasks if task not in sharded], ranks, owned)
+        buckets, load = _assign(tasks, ranks, owned)
         everywhere = sum(work_of(block) for task in sharded for block in task.blocks) / len(ranks)
         work = {rank: everywhere + own for rank, own in load.items()}
-        left = [task for task in tasks if task not in sharded and long_axis(items[task.item]) is not None]
+        left = [task.largest for task in tasks if task.axis is not None]
         if not left or max(work.values()) <= UNEQUAL * sum(work.values()) / len(ranks):
-            return Plan(tuple(buckets), _alike(sharded, items), work)
-        most = max(task.largest for task in left)
-        sharded += [task for task in left if task.largest == most]
+            return Plan(tuple(buckets), _alike(sharded, items, owned * len(ranks)), work)
+        sharded += [task for task in tasks if task.axis is not None and task.largest == max(left)]
+        tasks = [task for task in tasks if task.axis is None or task.largest < max(left)]
 
 
 def long_axis(item: Item) -> int | None:
@@ -114,12 +124,17 @@ def long_axis(item: Item) -> int | None:
     return 2 - axis if layout.outputs_last else 1 + axis
 
 
-def _alike(tasks: Sequence[_Task], items: Sequence[Item]) -> tuple[tuple[int, ...], ...]:
-    """The items of tasks; those that are alike in everything together."""
-    together: dict[Item, list[int]] = {}
+def _alike(tasks: Sequence[_Task], items: Sequence[Item], room: int) -> tuple[Sharded, ...]:
+    """Tasks that are alike in everything together, as many as there is room for."""
+    together: dict[tuple[Item, int], list[int]] = {}
     for task in tasks:
-        together.setdefault(items[task.item], []).append(task.item)
-    return tuple(map(tuple, together.values()))
+        if task.axis is not None:
+            together.setdefault((items[task.item], task.axis), []).append(task.item)
+    found = []
+    for (item, axis), members in together.items():
+        fit = max(1, room // math.prod(item.sharding.shape))
+        found += [Sharded(tuple(members[k : k + fit]), axis) for k in range(0, len(members), fit)]
+    return tuple(found)
 
 
 def _assign(tasks: Sequence[_Task], ranks: Sequence[int], owned: int) -> tuple[list[Bucket], dict[int, int]]:
@@ -138,9 +153,10 @@ def _assign(tasks: Sequence[_Task], ranks: Sequence[int], owned: int) -> tuple[l
 
 def _task(k: int, item: Item) -> _Task:
     blocks = [block for block in item.layout.blocks(item.sharding.shape) if math.prod(block.shape)]
-    return _Task(
-        k, item.dtype, math.prod(item.sharding.shape), blocks, _homes(holders(item.sharding, item.layout), blocks)
-    )
+    homes = _homes(holders(item.sharding, item.layout), blocks)
+    worthwhile = homes is None and max(map(work_of, blocks), default=0) >= LARGE
+    axis = long_axis(item) if worthwhile else None
+    return _Task(k, item.dtype, math.prod(item.sharding.shape), blocks, homes, axis)
 
 
 def _homes(held: Sequence[Holders], blocks: Sequence[Block]) -> list[int] | None:

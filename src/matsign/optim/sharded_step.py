@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch  # noqa: TID251
 from torch import distributed  # noqa: TID251
+from torch.distributed.tensor import DTensor, Shard  # noqa: TID251
 
-from matsign.optim.agreement import agree
-from matsign.optim.batching import adjustment_factor
-from matsign.optim.exchange import Exchange, move_buckets
+from matsign.optim.agreement import agree, name_lost_ranks
+from matsign.optim.batching import adjustment_factor, orthogonalise
+from matsign.optim.exchange import Exchange, Update, move_buckets
 from matsign.optim.groups import Group, choice_of, layout_of, momentum_dtype_of, parameter_name, rate_on
-from matsign.optim.owners import OWNED, OWNED_ON_CPU, Item, plan_owners
-from matsign.optim.sharding import DTensor, describe_placements, holder_of, holders, is_sharded, local, sharding_of
+from matsign.optim.owners import OWNED, OWNED_ON_CPU, Item, Sharded, plan_owners
+from matsign.optim.sharding import describe_placements, holder_of, holders, is_sharded, local, sharding_of
 
 Tensor = torch.Tensor
 Ranks = tuple[int, ...]
@@ -66,7 +68,7 @@ class ShardedStep:
     def __init__(self) -> None:
         self._groups: dict[Ranks, Any] = {}
         self._digests: dict[Any, bytes] = {}
-        self._exchanges: dict[Any, list[Exchange]] = {}
+        self._plans: dict[Any, tuple[list[Exchange], Sequence[Sharded]]] = {}
 
     def agree(self, found: dict[Ranks, list[Entry]], error: Exception | None) -> None:
         """Raise the same error on all processes if one has an error, or if their parameters differ."""
@@ -86,15 +88,20 @@ class ShardedStep:
         items = tuple(entry.item for entry in moving)
         on_cpu = local(moving[0].parameter).device.type == "cpu"
 
-        def planned(items: tuple[Item, ...]) -> list[Exchange]:
-            buckets = plan_owners(items, OWNED_ON_CPU if on_cpu else OWNED).buckets
-            return [Exchange(bucket, items, group) for bucket in buckets]
+        def prepare(items: tuple[Item, ...]) -> tuple[list[Exchange], Sequence[Sharded]]:
+            plan = plan_owners(items, OWNED_ON_CPU if on_cpu else OWNED)
+            return [Exchange(bucket, items, group) for bucket in plan.buckets], plan.sharded
 
+        exchanges, sharded = _kept(self._plans, items, prepare)
         move_buckets(
-            _kept(self._exchanges, items, planned),
-            lambda exchange: exchange.send(_shards(exchange, moving, momenta)),
-            lambda exchange: _apply(exchange, moving),
+            exchanges,
+            lambda exchange: exchange.send(_shards(exchange.bucket.items, moving, momenta)),
+            lambda exchange: _apply(exchange.bucket.items, exchange.updates(), moving),
         )
+        for alike in sharded:
+            shards = _shards(alike.items, moving, momenta)
+            updates = name_lost_ranks(group, functools.partial(_in_place, alike, shards, moving[alike.items[0]]))
+            _apply(alike.items, updates, moving)
 
     def _group(self, ranks: Ranks, entry: Entry) -> Any:
         """A process group of these ranks."""
@@ -121,19 +128,19 @@ def _kept(cache: dict[Any, Any], key: Any, make: Callable[[Any], Any]) -> Any:
     return cache[key]
 
 
-def _shards(exchange: Exchange, moving: Sequence[Entry], momenta: Momenta) -> dict[int, Tensor]:
-    """The momenta to step along of all parameters of a bucket: the shards of this process, read as matrices."""
+def _shards(members: Sequence[int], moving: Sequence[Entry], momenta: Momenta) -> dict[int, Tensor]:
+    """The momenta to step along of some parameters: the shards of this process, read as matrices."""
     shards: dict[int, Tensor] = {}
-    for members in _by_group(exchange, moving):
-        found = momenta(moving[members[0]].group, [moving[k].parameter for k in members])
-        shards |= {k: _as_matrices(x, moving[k].item) for k, x in zip(members, found, strict=True)}
+    for alike in _by_group(members, moving):
+        found = momenta(moving[alike[0]].group, [moving[k].parameter for k in alike])
+        shards |= {k: _as_matrices(x, moving[k].item) for k, x in zip(alike, found, strict=True)}
     return shards
 
 
-def _by_group(exchange: Exchange, moving: Sequence[Entry]) -> list[list[int]]:
-    """The parameters of a bucket, those of a group together."""
+def _by_group(members: Sequence[int], moving: Sequence[Entry]) -> list[list[int]]:
+    """Some parameters, those of a group together."""
     together: dict[int, list[int]] = {}
-    for k in exchange.bucket.items:
+    for k in members:
         together.setdefault(id(moving[k].group), []).append(k)
     return list(together.values())
 
@@ -146,26 +153,44 @@ def _as_matrices(shard: Tensor, item: Item) -> Tensor:
     return shard.reshape((count, outputs, inputs))
 
 
-def _apply(exchange: Exchange, moving: Sequence[Entry]) -> None:
-    """Decay, then the step, for the shards of all parameters of a bucket."""
-    updates = exchange.updates()
-    targets = {k: _as_matrices(local(moving[k].parameter), moving[k].item) for k in exchange.bucket.items}
-    for members in _by_group(exchange, moving):
-        group = moving[members[0]].group
+def _in_place(alike: Sharded, shards: dict[int, Tensor], first: Entry) -> list[Update]:
+    """The updates of parameters, like the first one, whose matrices stay sharded along their long side."""
+    ((count, outputs, inputs),) = first.item.layout.shapes(first.item.sharding.shape)
+    x = DTensor.from_local(
+        torch.cat([shards[k] for k in alike.items]),
+        first.parameter.device_mesh,
+        [Shard(alike.axis)],
+        run_check=False,
+        shape=torch.Size((count * len(shards), outputs, inputs)),
+        stride=(outputs * inputs, inputs, 1),
+    )
+    signs = torch.split(orthogonalise(x, first.item.how).to_local(), count)
+    everything = (slice(None), slice(None), slice(None))
+    return [Update(k, (outputs, inputs), everything, sign) for k, sign in zip(alike.items, signs, strict=True)]
+
+
+def _apply(members: Sequence[int], updates: Sequence[Update], moving: Sequence[Entry]) -> None:
+    """Decay, then the step, for the shards of some parameters."""
+    targets = {k: _as_matrices(local(moving[k].parameter), moving[k].item) for k in members}
+    for alike in _by_group(members, moving):
+        group = moving[alike[0]].group
         if group["weight_decay"]:
-            rate = rate_on(group["lr"], targets[members[0]].device)
-            torch._foreach_mul_([targets[k] for k in members], 1 - rate * group["weight_decay"])
-    by_factor: dict[tuple[int, float], list[tuple[int, Tensor, Tensor]]] = {}
-    for matrix, part, sign in updates:
-        group = moving[matrix.item].group
-        factor = adjustment_factor(group["adjust_lr_fn"], *matrix.block.shape)
-        by_factor.setdefault((id(group), factor), []).append((matrix.item, targets[matrix.item][part.place], sign))
-    for (_, factor), steps in by_factor.items():
-        _add([place for _, place, _ in steps], [sign for *_, sign in steps], factor, moving[steps[0][0]].group["lr"])
+            rate = rate_on(group["lr"], targets[alike[0]].device)
+            torch._foreach_mul_([targets[k] for k in alike], 1 - rate * group["weight_decay"])
+    by_factor: dict[tuple[int, float], list[Update]] = {}
+    for update in updates:
+        group = moving[update.item].group
+        factor = adjustment_factor(group["adjust_lr_fn"], *update.shape)
+        by_factor.setdefault((id(group), factor), []).append(update)
+    for (_, factor), some in by_factor.items():
+        places = [targets[update.item][update.place] for update in some]
+        _add(places, [update.sign for update in some], factor, moving[some[0].item].group["lr"])
     for k, target in targets.items():
         shard = local(moving[k].parameter)
         if target.data_ptr() != shard.data_ptr():
-            shard.copy_(target.reshape(shard.shape))
+            shard.copy_(
+                target.mT.reshape(shard.shape) if moving[k].item.layout.outputs_last else target.reshape(shard.shape)
+            )
 
 
 def _add(places: list[Tensor], signs: list[Tensor], factor: float, lr: float | Tensor) -> None:
