@@ -4,8 +4,9 @@ A process packs the parts of its shards by owner, and an owner gets the parts of
 same part, one of them sends it. The parts of a msign go back in place of those of its matrix, to all that hold them. While a
 bucket is computed, the next one is on its way to its owners, and the last one on its way back.
 
-So a process holds, beside its shards, at most three times what it owns of the largest bucket, and the temporaries of a call of
-msign: what it owns of one bucket, and of another one the numbers that it sends and receives.
+So a process holds, beside its shards, what it owns of one bucket, and of another one the numbers that it sends and receives. As
+buckets are alternately large and small, that is two and a half times what it owns of the largest one; the temporaries of msign,
+which gets an eighth of a bucket at once, make it about three times.
 """
 
 from __future__ import annotations
@@ -101,7 +102,7 @@ class Exchange:
         self._work: Any = None
 
     def send(self, shards: dict[int, Tensor]) -> None:
-        """Start to move the shards of the parameters, read as matrices, to the owners."""
+        """Start to move the shards of the parameters, read as matrices, to the owners. `shards` is emptied."""
         first = next(iter(shards.values()))
         packed = first.new_empty(_numbers(self.route.outgoing))
         matrices = self.bucket.matrices
@@ -109,6 +110,7 @@ class Exchange:
             _views(packed, self.route.outgoing),
             [shards[matrices[piece.matrix].item][piece.part.place] for piece in self.route.outgoing],
         )
+        shards.clear()
         self._move(packed, self.route.outgoing, self.route.incoming)
 
     def receive(self) -> None:
@@ -122,7 +124,7 @@ class Exchange:
     def chunks(self) -> list[list[int]]:
         """The owned matrices in the order in which they are computed, in chunks that limit temporaries."""
         room = LARGEST_ON_CPU if self._matrices.device.type == "cpu" else LARGEST
-        room = min(room, self._matrices.numel() // 2 + 1)
+        room = min(room, self._matrices.numel() // 8 + 1)
         chunks: list[list[int]] = []
         filled = room
         for k in self._owned:

@@ -18,11 +18,11 @@ class Forecast(NamedTuple):
     """By rank, the numbers (not bytes) sent in all buckets, and the work in units of its own.
 
     `moving` is the number of buckets with two all-to-alls each; `largest` the shapes of the matrices of the rank that owns most
-    numbers in one bucket.
+    numbers in one bucket. Of matrices that stay sharded, one all-reduce of their Gram matrices is counted.
     """
 
     sent: tuple[int, ...]
-    work: tuple[int, ...]
+    work: tuple[float, ...]
     moving: int
     largest: tuple[Shape, ...]
 
@@ -64,6 +64,10 @@ def forecast(items: Sequence[Item], owned: int) -> Forecast:
         largest = max(largest, *map(tuple, owners.values()), key=lambda shapes: sum(map(math.prod, shapes)))
         if not bucket.stays:
             _add_sent(bucket, sizes, place, sent)
+    for alike in plan.sharded:
+        count, *sides = items[alike.items[0]].layout.shapes(items[alike.items[0]].sharding.shape)[0]
+        reduced = 2 * len(alike.items) * count * min(sides) ** 2 * (len(place) - 1) // len(place)
+        sent = [numbers + reduced for numbers in sent]
     moving = sum(not bucket.stays for bucket in plan.buckets)
     return Forecast(tuple(sent), tuple(plan.work.values()), moving, largest)
 

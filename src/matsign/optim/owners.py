@@ -27,7 +27,7 @@ UNEQUAL = 1.15
 # The least work of a matrix that stays sharded: less is done before a few all-reduces are.
 LARGE = 2**24
 # The most numbers that a process owns in a bucket, if no parameter is larger.
-OWNED, OWNED_ON_CPU = 2**25, 2**21
+OWNED, OWNED_ON_CPU = 2**26, 2**23
 
 
 class Item(NamedTuple):
@@ -65,6 +65,7 @@ class Sharded(NamedTuple):
 class Plan(NamedTuple):
     """Buckets in the order in which they are moved, the parameters that stay sharded, and the work of every rank."""
 
+    ranks: tuple[int, ...]
     buckets: tuple[Bucket, ...]
     sharded: tuple[Sharded, ...]
     work: dict[int, float]
@@ -77,7 +78,7 @@ def work_of(block: Block) -> int:
 
 
 class _Task(NamedTuple):
-    """The matrices of a parameter, the rank that holds each as a whole, if there is one for all, and the axis they may stay sharded along."""
+    """The matrices of a parameter, the rank that holds each as a whole if one does, and the axis that can stay sharded."""
 
     item: int
     dtype: str
@@ -104,7 +105,7 @@ def plan_owners(items: Sequence[Item], owned: int) -> Plan:
         work = {rank: everywhere + own for rank, own in load.items()}
         left = [task.largest for task in tasks if task.axis is not None]
         if not left or max(work.values()) <= UNEQUAL * sum(work.values()) / len(ranks):
-            return Plan(tuple(buckets), _alike(sharded, items, owned * len(ranks)), work)
+            return Plan(ranks, tuple(buckets), _alike(sharded, items, owned * len(ranks)), work)
         sharded += [task for task in tasks if task.axis is not None and task.largest == max(left)]
         tasks = [task for task in tasks if task.axis is None or task.largest < max(left)]
 
@@ -172,15 +173,19 @@ def _homes(held: Sequence[Holders], blocks: Sequence[Block]) -> list[int] | None
     return homes
 
 
-def _filled(tasks: Sequence[_Task], room: int) -> Iterator[list[_Task]]:
-    """Tasks that follow each other and can share a bucket, until the bucket is full."""
+def _filled(tasks: Sequence[_Task], most: int) -> Iterator[list[_Task]]:
+    """Tasks that follow each other and can share a bucket, until the bucket is full.
+
+    Every second bucket is half as large: of the next and the last bucket a process has two copies, of the present one only one.
+    """
+    room = most
     for _, alike in itertools.groupby(tasks, key=lambda task: (task.homes is None, task.dtype)):
         bucket: list[_Task] = []
         filled = 0
         for task in alike:
             if bucket and filled + task.size > room:
                 yield bucket
-                bucket, filled = [], 0
+                bucket, filled, room = [], 0, most if room < most else most // 2
             bucket.append(task)
             filled += task.size
         yield bucket
