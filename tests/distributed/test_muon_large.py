@@ -63,9 +63,9 @@ def peak_of(act):
 
 def memory():
     """Bytes that a step takes, and bytes that this process owns of the largest bucket."""
-    sharded_step.OWNED_ON_CPU = 16 * 64**2
+    sharded_step.OWNED_ON_CPU = 16 * 160**2
     mesh = init_device_mesh("cpu", (4,))
-    parameters = [nn.Parameter(distribute_tensor(torch.randn(64, 64), mesh, [Shard(0)])) for _ in range(160)]
+    parameters = [nn.Parameter(distribute_tensor(torch.randn(160, 160), mesh, [Shard(0)])) for _ in range(160)]
     for p in parameters:
         p.grad = torch.ones_like(p)
     optimiser = Muon(parameters)
@@ -78,5 +78,5 @@ def memory():
 
 def test_memory_of_buckets():
     for peak, owned, buckets in run(4, memory):
-        assert (owned, buckets) == (4 * 16 * 64**2, 3)
+        assert (owned, buckets) == (4 * 16 * 160**2, 3)
         assert peak <= 3 * owned, peak / owned

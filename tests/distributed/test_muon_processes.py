@@ -198,6 +198,11 @@ def disagreeing():
 
     whole = distribute_tensor(torch.ones(6, 4), mesh, [Replicate()], src_data_rank=None)
     attempt("gradient elsewhere", dtensors(mesh, (6, 4)), on_rank_1(elsewhere))
+    (p,) = dtensors(mesh, (6, 4))
+    plain = Muon([("w0", torch.nn.Parameter(torch.ones(6, 4)))])
+    plain.param_groups[0]["params"][0].grad = torch.ones(6, 4)
+    plain.step()
+    said["plain state"] = error_of(lambda: Muon([("w0", p)]).load_state_dict(plain.state_dict()))
     partial = nn.Parameter(DTensor.from_local(torch.ones(6, 4), mesh, [Partial()]))
     said["partial"] = error_of(lambda: Muon([("w0", partial)]))
     return said
@@ -215,6 +220,7 @@ def test_processes_that_disagree_get_the_same_error():
         "meshes": ["w0", "mesh of shape (2, 1)"],
         "gradient elsewhere": ["w0", "Shard(dim=0)", "Replicate()", "on rank 1"],
         "partial": ["w0", "Partial(sum)"],
+        "plain state": ["w0", "is a plain tensor", "set_optimizer_state_dict"],
     }.items():
         assert first[name] != "no error", name
         assert all(word in first[name].replace("'", "") for word in words), (name, first[name])

@@ -9,6 +9,7 @@ import torch  # noqa: TID251
 from matsign.backends.torch import without_values
 from matsign.optim.batching import QUINTIC, QUINTIC_STEPS
 from matsign.optim.groups import Group, check, check_parameters, normalise_group, parameter_name
+from matsign.optim.sharding import describe_sharding
 
 Tensor = torch.Tensor
 State = dict[str, Any]
@@ -100,6 +101,11 @@ def _check_state(name: str, p: Tensor, state: State, options: Group) -> None:
         if key != "step" and state[key].shape != p.shape:
             raise ValueError(
                 f"{name} has shape {tuple(p.shape)}; its {key} in the loaded state has shape {tuple(state[key].shape)}"
+            )
+        if key != "step" and describe_sharding(state[key]) != describe_sharding(p):
+            raise ValueError(
+                f"{name} is {describe_sharding(p)}; its {key} in the loaded state is {describe_sharding(state[key])}. Load "
+                "it by torch.distributed.checkpoint.state_dict.set_optimizer_state_dict, which distributes it"
             )
 
 

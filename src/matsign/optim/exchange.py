@@ -6,7 +6,7 @@ bucket is computed, the next one is on its way to its owners, and the last one o
 
 So a process holds, beside its shards, what it owns of one bucket, and of another one the numbers that it sends and receives. As
 buckets are alternately large and small, that is two and a half times what it owns of the largest one; the temporaries of msign,
-which gets an eighth of a bucket at once, make it about three times.
+which gets a sixteenth of a bucket at once, make it about three times.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ from matsign.optim.owners import Bucket, Item
 from matsign.optim.sharding import Part, holder_of, holders
 
 Tensor = torch.Tensor
+# No call of msign is for fewer numbers only to save memory.
+LEAST, LEAST_ON_CPU = 2**20, 2**14
 
 
 class Piece(NamedTuple):
@@ -123,8 +125,8 @@ class Exchange:
 
     def chunks(self) -> list[list[int]]:
         """The owned matrices in the order in which they are computed, in chunks that limit temporaries."""
-        room = LARGEST_ON_CPU if self._matrices.device.type == "cpu" else LARGEST
-        room = min(room, self._matrices.numel() // 8 + 1)
+        least, most = (LEAST_ON_CPU, LARGEST_ON_CPU) if self._matrices.device.type == "cpu" else (LEAST, LARGEST)
+        room = max(least, min(most, self._matrices.numel() // 16))
         chunks: list[list[int]] = []
         filled = room
         for k in self._owned:

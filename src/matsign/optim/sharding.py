@@ -189,26 +189,25 @@ def unsupported_sharding(x: DTensor) -> str | None:
     return None
 
 
-def check_shards(p: Tensor, gradient: Tensor, layout: Layout, name: str) -> None:
+def check_shards(p: DTensor, gradient: DTensor, layout: Layout, name: str) -> None:
     """An error if a parameter and its gradient are not sharded alike, or a shard has not the size that it should have."""
-    if not (is_sharded(p) and is_sharded(gradient)):
-        said = ("a plain tensor", "a DTensor")
-        raise TypeError(f"Muon: {name} is {said[is_sharded(p)]}, and its gradient {said[is_sharded(gradient)]}")
-    if sharding_of(p) != sharding_of(gradient):
+    if describe_sharding(p) != describe_sharding(gradient):
         raise TypeError(
-            f"Muon: {name} has placements {_describe(p)}, and its gradient has {_describe(gradient)}: redistribute it"
+            f"Muon: {name} is {describe_sharding(p)}, and its gradient is {describe_sharding(gradient)}: redistribute it"
         )
     wanted = holder_of(holders(sharding_of(p), layout), torch.distributed.get_rank()).holding.shape
     for x, whose in ((p, name), (gradient, f"the gradient of {name}")):
         if local(x).numel() != math.prod(wanted):
             raise ValueError(
                 f"Muon: {whose} has a shard of shape {tuple(local(x).shape)} on this device, where its shape "
-                f"{tuple(x.shape)} and placements {_describe(x)} give {math.prod(wanted)} entries"
+                f"{tuple(x.shape)} and placements {describe_placements(x.placements)} give {math.prod(wanted)} entries"
             )
 
 
-def _describe(x: DTensor) -> str:
-    return f"{describe_placements(x.placements)} on a mesh {x.device_mesh.mesh.tolist()}"
+def describe_sharding(x: DTensor) -> str:
+    if not is_sharded(x):
+        return "a plain tensor"
+    return f"a DTensor with placements {describe_placements(x.placements)} on the mesh {x.device_mesh.mesh.tolist()}"
 
 
 def describe_placements(placements: Sequence[Any]) -> str:
