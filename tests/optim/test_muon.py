@@ -977,30 +977,10 @@ DISTRIBUTED = r"""
 import sys, torch, torch.distributed as dist
 dist.init_process_group("gloo", init_method="file://" + sys.argv[1], rank=0, world_size=1)
 from torch.distributed.tensor import Shard, distribute_tensor, init_device_mesh
-import matsign, inspect
 from matsign.optim import Muon
 mesh = init_device_mesh("cpu", (1,))
 def spread(*shape):
     return distribute_tensor(torch.eye(*shape), mesh, [Shard(0)])
-count = 0
-for name in matsign.__all__:
-    f = getattr(matsign, name)
-    if not hasattr(f, "spec"):
-        continue
-    arguments = [n for n in f.spec.parameters.arrays]
-    given = {n: p.default for n, p in inspect.signature(f).parameters.items() if n not in arguments}
-    given = {n: 1.0 for n, default in given.items() if default is inspect.Parameter.empty}
-    for k, at in enumerate(arguments):
-        arrays = {n: torch.eye(3) for n in arguments} | {at: spread(3, 3)}
-        for call in (f, matsign.certify(f)):
-            try:
-                call(**arrays, **given)
-            except TypeError as error:
-                assert f"{name}: {at} " in str(error) and "DTensor" in str(error), (name, at, error)
-                count += 1
-            else:
-                raise AssertionError((name, at))
-assert count > 50, count
 def refused(act, said):
     try:
         act()
@@ -1030,8 +1010,8 @@ print("refused")
 
 
 @pytest.mark.skipif(not torch.distributed.is_available(), reason="this PyTorch has no distributed package")
-def test_distributed_tensors_are_refused_by_name(tmp_path):
-    """By every function, and by Muon before anything has changed; AdamW, which is elementwise, takes them."""
+def test_placements_are_refused_by_name(tmp_path):
+    """Before anything has changed; AdamW, which is elementwise, takes what torch takes."""
     command = [sys.executable, "-W", "ignore", "-c", DISTRIBUTED, str(tmp_path / "store")]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=200)
     assert done.stdout.split() == ["refused"], done.stderr
