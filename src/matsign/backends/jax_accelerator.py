@@ -327,10 +327,10 @@ def _call_host(solve: Callable[..., Any], results: Any, *arrays: Array) -> Any:
 def _lower_host(ctx: Any, *operands: Any, solve: Any, results: Any) -> Any:
     if jax_host.reachable(ctx.module_context):
         return jax_host.call_on_host(ctx, operands, solve)
-    return mlir.lower_fun(_all_failed)(ctx, *operands, results=results)
+    return mlir.lower_fun(all_failed)(ctx, *operands, results=results)
 
 
-def _all_failed(*operands: Array, results: Any) -> list[Array]:
+def all_failed(*operands: Array, results: Any) -> list[Array]:
     """NaN, and nonzero codes."""
     return [xp.full(shape, xp.nan if xp.issubdtype(dtype, xp.inexact) else 1, dtype) for shape, dtype in results]
 

@@ -28,6 +28,9 @@ _operation.multiple_results = True
 
 
 def bind(bound: Any, *arrays: Array) -> tuple[Array, ...]:
+    call_host = jax_partitioning.host_of_devices()
+    if call_host is not None and not bound.fixed:
+        return jax_accelerator.trace(*arrays, bound=bound, call_host=call_host)
     arrays = jax_sharding.equally_sharded(arrays, leading_axes(bound, arrays))
     return tuple(_operation.bind(*_equally_varying(arrays), bound=bound))
 

@@ -7,8 +7,10 @@ instead, once XLA has chosen the shardings of the operands. That program calls N
 
 from __future__ import annotations
 
+import contextlib
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from typing import Any
 
 import jax
@@ -34,6 +36,28 @@ def partitions(module: Any) -> bool:
     context = module.axis_context
     several = getattr(context, "device_assignment", None) is not None and context.num_devices > 1
     return several and jax_host.can_call_from_devices(module)
+
+
+_host_of_devices: ContextVar[Callable[..., Any] | None] = ContextVar("matsign_host_of_devices", default=None)
+
+
+@contextlib.contextmanager
+def within_program_of_device(call_host: Callable[..., Any] | None) -> Iterator[None]:
+    """Operations that are traced here belong to a program of one device that another `custom_partitioning` has asked for.
+
+    `call_host` is of the type `HostCalls`; without it all operations must be fixed sequences of products.
+    """
+    token = _host_of_devices.set(call_host)
+    try:
+        with no_mesh():
+            yield
+    finally:
+        _host_of_devices.reset(token)
+
+
+def host_of_devices() -> Callable[..., Any] | None:
+    """How operations that are traced now call the host, if not by a call of the whole program."""
+    return _host_of_devices.get()
 
 
 def lower(ctx: Any, *operands: Any, bound: Any, whole: Callable[..., Any], on_host: bool) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
@@ -12,8 +12,9 @@ import torch  # noqa: TID251
 from torch import nn  # noqa: TID251
 
 from matsign.core.options import short_repr
+from matsign.optim.assignment_table import ALGORITHMS, Assignment, table
 from matsign.optim.batching import check_layout
-from matsign.optim.groups import ALGORITHMS, Group, layout_of
+from matsign.optim.groups import Group, layout_of
 from matsign.optim.module_rules import (
     Owner,
     is_embedding,
@@ -35,16 +36,6 @@ class Decision(NamedTuple):
     options: Group = {}  # noqa: RUF012 (never changed)
 
 
-class Assignment(NamedTuple):
-    """One line of the table: a parameter and its algorithm."""
-
-    name: str
-    shape: tuple[int, ...]
-    algorithm: str
-    reason: str
-    options: Group
-
-
 class ParamGroups(list[Group]):
     """Groups for `Muon`. `assignments` has a record for each parameter of the model; printed, it is a table of them."""
 
@@ -53,21 +44,9 @@ class ParamGroups(list[Group]):
         self.assignments = list(assignments)
 
     def __repr__(self) -> str:
-        rows = [
-            (row.algorithm, row.name, "×".join(map(str, row.shape)) or "()", row.reason, _name_list(row.options))
-            for row in self.assignments
-        ]
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)] if rows else []
-        lines = ["  ".join(text.ljust(n) for text, n in zip(row, widths, strict=True)).rstrip() for row in rows]
-        return "\n".join([*lines, *self._totals()])
+        return table(self.assignments)
 
     __str__ = __repr__
-
-    def _totals(self) -> Iterator[str]:
-        for algorithm in (*ALGORITHMS, "frozen"):
-            sizes = [math.prod(row.shape) for row in self.assignments if row.algorithm == algorithm]
-            if sizes:
-                yield f"{algorithm}: {len(sizes)} parameter{'s' * (len(sizes) != 1)}, {sum(sizes):,} numbers"
 
 
 def param_groups(
@@ -172,10 +151,6 @@ def param_groups(
         key = (decision.algorithm, *((k, _identity(v)) for k, v in sorted(options.items())))
         groups.setdefault(key, {"params": [], "algorithm": decision.algorithm, **options})["params"].append((name, p))
     return ParamGroups(sorted(groups.values(), key=lambda group: ALGORITHMS.index(group["algorithm"])), assignments)
-
-
-def _name_list(options: Group) -> str:
-    return ", ".join(f"{key}={short_repr(value)}" for key, value in options.items())
 
 
 def _identity(value: Any) -> Any:

@@ -117,15 +117,17 @@ class Block(NamedTuple):
 class Layout(NamedTuple):
     """How a parameter is read as matrices of outputs by inputs.
 
-    The first `batch_axes` axes count matrices. Of the other axes the first (or the last, for JAX) holds the outputs, and the
-    rest together the inputs. Outputs are cut by `split` and inputs by `split_inputs`, which are a number of equal blocks or
-    the sizes of the blocks; each pair of blocks is a matrix. Equal blocks are in one stack; with sizes, each block is a stack.
+    The first `batch_axes` axes count matrices. Of the other axes the first `output_axes` (or the last ones, for JAX) together
+    hold the outputs, and the rest together the inputs. Outputs are cut by `split` and inputs by `split_inputs`, which are a
+    number of equal blocks or the sizes of the blocks; each pair of blocks is a matrix. Equal blocks are in one stack; with
+    sizes, each block is a stack.
     """
 
     split: Blocks = 1
     batch_axes: int = 0
     outputs_last: bool = False
     split_inputs: Blocks = 1
+    output_axes: int = 1
 
     @property
     def stacks(self) -> int:
@@ -187,11 +189,12 @@ class Layout(NamedTuple):
     def _whole(self, shape: Shape, name: str = "a parameter") -> tuple[int, int, int]:
         """(matrices, outputs, inputs) before outputs and inputs are cut into blocks."""
         batch, rest = shape[: self.batch_axes], tuple(shape[self.batch_axes :])
-        if len(rest) < 2:
+        k = self.output_axes
+        if len(rest) <= k:
             counted = f" after {self.batch_axes} axes that count matrices" if self.batch_axes else ""
             raise ValueError(f"{name} of shape {tuple(shape)} is no matrix{counted}: give it to {_OTHERS}")
-        outputs, inputs = (rest[-1], math.prod(rest[:-1])) if self.outputs_last else (rest[0], math.prod(rest[1:]))
-        return math.prod(batch), outputs, inputs
+        outputs, inputs = (rest[-k:], rest[:-k]) if self.outputs_last else (rest[:k], rest[k:])
+        return math.prod(batch), math.prod(outputs), math.prod(inputs)
 
     def _cuts(self, outputs: int, inputs: int) -> list[tuple[Cut, Cut]]:
         return list(itertools.product(_cuts(self.split, outputs), _cuts(self.split_inputs, inputs)))

@@ -11,6 +11,7 @@ import torch  # noqa: TID251
 from matsign.backends import torch as torch_backend
 from matsign.core.options import real_number, short_repr
 from matsign.core.validation import HALVES, KINDS
+from matsign.optim.assignment_table import ALGORITHMS
 from matsign.optim.batching import (
     QUINTIC,
     QUINTIC_STEPS,
@@ -30,7 +31,6 @@ Tensor = torch.Tensor
 Group = dict[str, Any]
 
 WAYS = ("ns_coefficients", "ns_steps", "schedule", "steps", "tol")
-ALGORITHMS = ("muon", "adamw")
 # Options of AdamW that Muon does not have, or has with another meaning.
 ADAMW = {"betas": (0.9, 0.999), "eps": 1e-8}
 # Options of ``torch.optim.AdamW`` that change the algorithm, with the only values that are supported.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -14,14 +13,14 @@ from matsign.core.options import real_number, short_repr
 from matsign.core.validation import HALVES, KINDS
 from matsign.optim.batching import (
     Layout,
-    MsignConfig,
     as_blocks,
     check_adjustment,
     check_layout,
     check_precision,
-    msign_batched,
     msign_config,
 )
+from matsign.optim.jax_leaves import Axes, check_one_mesh, leaf_name, leaf_readings, sharded_alike, zeros_like
+from matsign.optim.jax_updates import sharded_updates
 
 Tree = Any
 
@@ -55,6 +54,7 @@ def scale_by_msign(
     split_inputs: int | tuple[int, ...] = 1,
     batch_axes: int = 0,
     outputs_last: bool = True,
+    axes: Axes = None,
     momentum_dtype: Any = None,
     bias_correction: bool = False,
 ) -> GradientTransformation:
@@ -95,6 +95,10 @@ def scale_by_msign(
     outputs_last : bool, default True
         Where a kernel has its outputs: on its last axis, as in Flax and Haiku (all other axes together are the inputs),
         or on its first axis, as in Equinox.
+    axes : MatrixAxes, callable or tree of MatrixAxes, optional
+        The axes of a parameter that are inputs and outputs of its matrices, in place of the four options above: for all
+        leaves; as a function ``axes(path, shape)``, with a path such as "layers.0.query.kernel"; or as a tree whose entries
+        hold for a leaf or for all leaves below. None stands for the four options.
     momentum_dtype : dtype, optional
         The dtype in which momenta are kept between steps, as `mu_dtype` of optax: ``jnp.bfloat16`` for half of the
         memory. An update is computed in the wider of it and the dtype of the gradient. Default: the dtype of the
@@ -112,12 +116,15 @@ def scale_by_msign(
     Raises
     ------
     ValueError
-        If an option is out of range, or a leaf is not a matrix. Leave such leaves out by ``optax.masked``, or give them
-        to another transformation by ``optax.multi_transform``.
+        If an option is out of range, a leaf is not a matrix, or a leaf is on another mesh than the others. The message
+        names the leaf. Leave leaves that are not matrices out by ``optax.masked``, or give them to another transformation
+        by ``optax.multi_transform``; `param_labels` makes its labels.
 
     See Also
     --------
     matsign.msign : The function that makes the updates.
+    MatrixAxes : The axes of a parameter.
+    param_labels : Which leaves are matrices, and their axes.
     Muon : The optimiser for PyTorch.
 
     Notes
@@ -128,6 +135,10 @@ def scale_by_msign(
 
     It can be traced by ``jax.jit``. Leaves of equal shape, and of the transposed shape, go through one batched msign,
     and small ones of other lengths with them. A leaf with NaN becomes NaN and no other.
+
+    Leaves may be sharded over the devices of a mesh. An update is sharded as the parameter, or as the momentum if `update`
+    gets no parameters, and momenta as the parameters. Every device computes whole matrices, each of them once: one
+    all-to-all brings the matrices of a shape to the devices that compute with them, and one collective brings them back.
 
     References
     ----------
@@ -162,18 +173,18 @@ def scale_by_msign(
     dtype = _momentum_dtype(momentum_dtype)
 
     def init(params: Tree) -> ScaleByMsignState:
-        for path, w in jax.tree_util.tree_flatten_with_path(params)[0]:
-            name = f"leaf {jax.tree_util.keystr(path)}"
-            layout.shapes(jnp.shape(w), name)
-            if dtype is not None and jnp.iscomplexobj(w) != jnp.issubdtype(dtype, jnp.complexfloating):
-                raise ValueError(f"{name} has dtype {jnp.result_type(w)}, which has no momentum in {momentum_dtype=}")
+        check_one_mesh(params)
+        leaf_readings(params, axes, layout)
+        _check_dtypes(params, dtype)
         step = jnp.zeros((), jnp.int32) if bias_correction else None
-        return ScaleByMsignState(jax.tree.map(lambda w: jnp.zeros_like(w, dtype=dtype), params), step)
+        return ScaleByMsignState(jax.tree.map(lambda w: zeros_like(w, dtype), params), step)
 
     def mix(m: Array, g: Array) -> Array:
         return momentum * jnp.asarray(m, jnp.promote_types(m.dtype, g.dtype)) + (1 - momentum) * g
 
     def update(updates: Tree, state: ScaleByMsignState, params: Tree = None) -> tuple[Tree, ScaleByMsignState]:
+        check_one_mesh(updates)
+        updates = jax.tree.map(sharded_alike, updates, state.momentum)
         m = jax.tree.map(mix, state.momentum, updates)
         ahead, step = m, state.step
         if bias_correction:
@@ -183,7 +194,10 @@ def scale_by_msign(
             ahead = jax.tree.map(lambda x: ratio.astype(x.dtype) * x, m)
         u = jax.tree.map(mix, ahead, updates) if nesterov else m
         kept = m if dtype is None else jax.tree.map(lambda x: x.astype(dtype), m)
-        return _signs(u, layout, how, adjust_lr_fn), ScaleByMsignState(kept, step)
+        leaves, structure = jax.tree.flatten(u)
+        like = jax.tree.leaves(state.momentum if params is None else params)
+        signs = sharded_updates(leaves, like, leaf_readings(u, axes, layout), how, adjust_lr_fn)
+        return jax.tree.unflatten(structure, signs), ScaleByMsignState(kept, step)
 
     return GradientTransformation(init, update)
 
@@ -197,6 +211,15 @@ def _check_momentum(momentum: Any) -> None:
         raise ValueError(f"momentum must be in [0, 1), got {short_repr(momentum)}")
 
 
+def _check_dtypes(params: Tree, dtype: Any) -> None:
+    """A ValueError for a leaf that has no momentum in the dtype for momenta."""
+    for path, w in jax.tree_util.tree_flatten_with_path(params)[0]:
+        if dtype is not None and jnp.iscomplexobj(w) != jnp.issubdtype(dtype, jnp.complexfloating):
+            raise ValueError(
+                f"{leaf_name(path)} has dtype {jnp.result_type(w)}, which has no momentum in momentum_dtype={dtype}"
+            )
+
+
 def _momentum_dtype(given: Any) -> Any:
     """The dtype that momenta are kept in; None if it is that of the parameters."""
     if given is None:
@@ -208,12 +231,3 @@ def _momentum_dtype(given: Any) -> Any:
     if dtype is None or dtype.name not in (*KINDS, *HALVES):
         raise ValueError(f"momentum_dtype must be one of {', '.join((*KINDS, *HALVES))}, got {short_repr(given)}")
     return dtype
-
-
-def _signs(tree: Tree, layout: Layout, how: MsignConfig, adjustment: str | None) -> Tree:
-    """The msign of every leaf, in a few calls."""
-    leaves, structure = jax.tree.flatten(tree)
-    stacks = [stack for x in leaves for stack in layout.matrices(x)]
-    found = iter(msign_batched(stacks, [how] * len(stacks)))
-    updates = [layout.update(list(itertools.islice(found, layout.stacks)), adjustment, x.shape) for x in leaves]
-    return jax.tree.unflatten(structure, [factor * update for factor, update in updates])

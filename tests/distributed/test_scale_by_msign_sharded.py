@@ -1,0 +1,29 @@
+"""scale_by_msign on parameters that are sharded over eight emulated devices, in one process of their own."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("jax")
+
+CHECKS = ("layouts", "parameters_decide", "work_is_shared", "nan_stays", "meshes_that_differ", "resumed", "training")
+
+
+@pytest.fixture(scope="module")
+def printed():
+    script = Path(__file__).with_name("sharded_parameters.py")
+    flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=8", "JAX_PLATFORMS": "cpu"}
+    done = subprocess.run(
+        [sys.executable, str(script)], env={**os.environ, **flags}, capture_output=True, text=True, timeout=500, check=False
+    )
+    return done.stdout + done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.compiles
+@pytest.mark.parametrize("name", CHECKS)
+def test_on_eight_devices(printed, name):
+    assert f"ok {name}\n" in printed, printed
