@@ -17,7 +17,12 @@ def printed():
     script = Path(__file__).with_name("sharded_parameters.py")
     flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=8", "JAX_PLATFORMS": "cpu"}
     done = subprocess.run(
-        [sys.executable, str(script)], env={**os.environ, **flags}, capture_output=True, text=True, timeout=500, check=False
+        [sys.executable, str(script)],
+        env={**os.environ, **flags},
+        capture_output=True,
+        text=True,
+        timeout=500,
+        check=False,
     )
     return done.stdout + done.stderr
 

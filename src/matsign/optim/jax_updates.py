@@ -142,8 +142,15 @@ def _partitioned(
     def partition(mesh: Any, operands: Any, results: Any) -> Any:
         mesh, specs = _specs(mesh, operands[count:])
         shardings = tuple(NamedSharding(mesh, spec) for spec in specs)
-        options = {"mesh_axes": dict(mesh.shape), "specs": specs, "readings": readings}
-        program = functools.partial(_on_one_device, **options, how=how, adjustment=adjustment, call_host=call_host)
+        program = functools.partial(
+            _on_one_device,
+            mesh_axes=dict(mesh.shape),
+            specs=specs,
+            readings=readings,
+            how=how,
+            adjustment=adjustment,
+            call_host=call_host,
+        )
         return mesh, program, shardings, shardings + shardings
 
     call = custom_partitioning(whole)

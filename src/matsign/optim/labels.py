@@ -53,7 +53,9 @@ class ParamLabels:
 
     def _label(self, name: str) -> str:
         if name not in self._labels:
-            raise ValueError(f"param_labels: the tree has a leaf {name!r}, which has no label; make labels for this tree")
+            raise ValueError(
+                f"param_labels: the tree has a leaf {name!r}, which has no label; make labels for this tree"
+            )
         return self._labels[name]
 
     def axes(self, path: str, shape: Shape) -> MatrixAxes | None:
@@ -199,7 +201,11 @@ def _by_rule(name: str, shapes: Mapping[str, Shape]) -> _Decision:
     if math.prod(shape) == max(shape, default=1):
         return _Decision("adamw", "vector")
     if len(shape) == 2:
-        return _Decision("adamw", "head, of an embedding's shape") if name in _heads(shapes) else _Decision("muon", "matrix")
+        return (
+            _Decision("adamw", "head, of an embedding's shape")
+            if name in _heads(shapes)
+            else _Decision("muon", "matrix")
+        )
     if any(map(_CONVOLUTION.search, parts)):
         return _Decision("adamw", "depthwise") if shape[-2] == 1 else _Decision("muon", "convolution")
     axes = _attention(name, shapes)
