@@ -148,7 +148,7 @@ def test_mixed_devices():
     torch = pytest.importorskip("torch")
     a, meta = torch.eye(2), torch.eye(2, device="meta")
     with pytest.raises(
-        ValueError, match=r"^solve_sylvester: all arrays must be on one device; a is on cpu, b is on meta"
+        ValueError, match=r"^solve_sylvester: all arrays must be on the same devices; a is on cpu, b is on meta"
     ):
         matsign.solve_sylvester(a, meta, a)
 

@@ -121,7 +121,7 @@ def assert_eager_calls_are_local(kind):
     np.testing.assert_array_equal(matsign.sqrtm(x, errors="nan"), error.value.value)
 
     elsewhere = jax.device_put(np.eye(3), jax.devices()[1])
-    with pytest.raises(ValueError, match=r"one device; a is on .* b is on cpu:1"):
+    with pytest.raises(ValueError, match=r"the same devices; a is on .* b is on cpu:1"):
         matsign.solve_sylvester(x, elsewhere, x)
     if kind == "explicit":
         with pytest.raises(ValueError, match=r"solve_sylvester: the arrays a, b, q .* axis 0 is sharded over 'x'.*'y'"):

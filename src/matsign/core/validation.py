@@ -99,7 +99,7 @@ def _gather(parameters: Parameters, names: tuple[str, ...], arguments: list[Any]
         devices = {n: backend.device_name(x) for n, x in fixed.items()}
         if len(set(devices.values())) > 1:
             origins = ", ".join(f"{n} is on {d}" for n, d in devices.items())
-            raise ValueError(f"{parameters.name}: all arrays must be on one device; {origins}")
+            raise ValueError(f"{parameters.name}: all arrays must be on the same devices; {origins}")
     return backend, arrays
 
 
