@@ -8,6 +8,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from torch import distributed  # noqa: E402
 from torch.distributed.device_mesh import init_device_mesh  # noqa: E402
 from torch.distributed.tensor import DTensor, Partial, Replicate, Shard, distribute_tensor  # noqa: E402
 from torch.distributed.tensor.debug import CommDebugMode  # noqa: E402
@@ -244,8 +245,8 @@ def long_and_many(world):
         for rows, axis in ((m, 0), (m.mT, 1)):
             (x,) = distributed_over(mesh, [Shard(axis)], rows)
             result, count = counted(matsign.msign, x.detach(), steps=4)
-            # Whether entries are finite, the norm, and one Gram matrix.
-            assert count == {"allreduce_": 3}
+            # Whether the processes agree, whether entries are finite, the norm, and one Gram matrix.
+            assert count == {"allreduce_": 4}
             assert result.dtype == dtype
             assert distance(result, matsign.msign(rows, steps=4)) < (0.01 if dtype == torch.bfloat16 else 1e-4)
     if world == 4:
@@ -298,6 +299,39 @@ def test_matrices_sharded_along_an_axis(world):
     assert others == [(members, text)] * (world - 1)
 
 
+def disagreements():
+    """Calls that differ between the processes, or from what a DTensor says of its local tensor: an error on all, no hang."""
+    mesh, rank = mesh_of(2), distributed.get_rank()
+    local = torch.ones(4 + rank, 3)
+    x = distribute_tensor(torch.ones(8, 3), mesh, [Shard(0)])
+    calls = [
+        lambda: matsign.msign(DTensor.from_local(local, mesh, [Shard(0)])),
+        lambda: matsign.msign(DTensor.from_local(local, mesh, [Shard(0)], shape=torch.Size((9, 3)), stride=(3, 1))),
+        lambda: matsign.msign(x, steps=3 + rank),
+        lambda: matsign.msign(x.double() if rank else x),
+        lambda: matsign.msign(x, method="svd" if rank else "auto"),
+    ]
+    texts = []
+    for call in calls:
+        with pytest.raises(ValueError, match="the processes must have the same call") as caught:
+            call()
+        texts.append(str(caught.value))
+    with pytest.raises(ValueError, match=r"msign: .* got 'svd'; pass M.full_tensor\(\) for the others"):
+        matsign.msign(x, method="svd")
+    x.requires_grad_()
+    with pytest.raises(NotImplementedError, match="first derivatives only"):
+        torch.autograd.grad(matsign.msign(x, steps=3).to_local().sum(), x, create_graph=True)
+    return texts
+
+
+def test_processes_that_disagree_raise_the_same_error():
+    texts, other = run(2, disagreements)
+    assert texts == other
+    assert all("rank 0 has" in text and "rank 1 has" in text for text in texts)
+    assert re.search(r"\(8, 3\).*\(10, 3\)", texts[0])
+    assert "should have a tensor of shape (4, 3), but it has one of shape (5, 3)" in texts[1]
+
+
 def refusals():
     mesh, grid, rng = mesh_of(4), mesh_of(2, 2), np.random.default_rng(8)
     other = init_device_mesh("cpu", (4,), mesh_dim_names=("others",))
@@ -312,7 +346,6 @@ def refusals():
         lambda: matsign.msign(DTensor.from_local(torch.as_tensor(a), mesh, [Partial()], run_check=False)),
         lambda: matsign.mcsgn(rows),
         lambda: certify(matsign.msign)(rows),
-        lambda: matsign.msign(rows, method="svd"),
         lambda: matsign.msign(on(grid, a[0], Shard(0), Shard(1))),
         lambda: matsign.msign(on(grid, a[0], Shard(0), Shard(0))),
         lambda: solve(batch, on(other, b, Shard(0)), shared),
@@ -344,7 +377,6 @@ def test_what_is_not_supported_is_refused_before_any_communication():
         r"msign: M of shape \(8, 4, 4\) is placed \(Partial\(sum\)\).*M.redistribute",
         r"mcsgn: M of shape \(4, 4\) is placed \(Shard\(dim=0\)\).*only calls of msign.*M.full_tensor\(\)",
         r"msign: M of shape \(4, 4\).*only calls of msign.*M.full_tensor\(\)",
-        r"msign: .* got 'svd'; pass M.full_tensor\(\)",
         r"Shard\(dim=0\), Shard\(dim=1\)\) on the cpu mesh \(replicas=2, shards=2\).*more than one mesh axis",
         r"Shard\(dim=0\), Shard\(dim=0\)\) on .*more than one mesh axis",
         r"solve_sylvester: a is on the cpu mesh .*, but b on the cpu mesh \(others=4\)",

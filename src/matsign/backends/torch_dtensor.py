@@ -6,12 +6,14 @@ arguments of its members, and the call needs no communication, nor does its deri
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 import torch
+from torch import distributed
 from torch.distributed.tensor import DTensor, Partial, Replicate, Shard
 
 from matsign.backends.adapters import BatchCall, leaves, with_leaves
@@ -64,7 +66,7 @@ class Division:
             if divided is None or not shared[mesh_axis] or argument.size(divided[1]) == 1:
                 continue
             place = local.ndim - argument.axes + divided[1]
-            start, stop = self._chunk(mesh_axis, local.shape[place])
+            start, stop = _chunk(self.mesh, mesh_axis, local.shape[place])
             local = local.narrow(place, start, stop - start)
         return local
 
@@ -94,21 +96,39 @@ class Division:
         held = [self._held(axis - len(self.batch), size) for axis, size in enumerate(self.batch)]
         return [tuple(indices[k] for indices, k in zip(held, member, strict=True)) for member in members]
 
-    def _held(self, axis: int, size: int) -> list[int]:
+    def _held(self, axis: int, size: int) -> Sequence[int]:
         """The indices of this process along a batch axis."""
-        held = list(range(size))
-        for mesh_axis, divided in enumerate(self.along):
-            if divided is None or divided[1] != axis:
-                continue
-            parts = _split(held, getattr(divided[0], "split_factor", 1))
-            held = [k for part in parts for k in part[slice(*self._chunk(mesh_axis, len(part)))]]
-        return held
-
-    def _chunk(self, mesh_axis: int, size: int) -> tuple[int, int]:
-        """First and last of the indices of this process, as `torch.chunk` divides them."""
-        return chunk(self.mesh.get_local_rank(mesh_axis), self.mesh.size(mesh_axis), size)
+        return _held(self.mesh, size, [a[0] if a is not None and a[1] == axis else None for a in self.along])
 
 
+def _held(mesh: Any, size: int, placements: Sequence[Any]) -> Sequence[int]:
+    """The indices of this process along an axis; `placements` are None for the mesh axes that do not shard it."""
+    held: Sequence[int] = range(size)
+    for mesh_axis, placement in enumerate(placements):
+        if placement is None:
+            continue
+        count = getattr(placement, "split_factor", 1)
+        parts = [held[slice(*chunk(k, count, len(held)))] for k in range(count)]
+        parts = [part[slice(*_chunk(mesh, mesh_axis, len(part)))] for part in parts]
+        held = parts[0] if count == 1 else [k for part in parts for k in part]
+    return held
+
+
+def _chunk(mesh: Any, mesh_axis: int, size: int) -> tuple[int, int]:
+    """First and last of the indices of this process along a mesh axis."""
+    return chunk(mesh.get_local_rank(mesh_axis), mesh.size(mesh_axis), size)
+
+
+def local_shape(x: Any) -> tuple[int, ...]:
+    """The shape that the tensor of this process has by the placements of a DTensor."""
+    sharded = [p.dim % x.ndim if hasattr(p, "dim") else None for p in x.placements]
+    return tuple(
+        len(_held(x.device_mesh, size, [p if d == k else None for p, d in zip(x.placements, sharded, strict=True)]))
+        for k, size in enumerate(x.shape)
+    )
+
+
+@torch.compiler.disable
 def apply(call: BatchCall) -> Any:
     """The result of a call on the members of this process, as DTensors; errors name members by their places in the batch."""
     arguments = [
@@ -118,7 +138,11 @@ def apply(call: BatchCall) -> Any:
     division = divide(call.name, arguments, _batch(call.name, arguments), by_products=call.by_products is not None)
     try:
         if division.matrix is not None and call.by_products is not None:
+            check_agreement(call, arguments[0], division)
             return call.by_products(division, arguments[0], without_entries(arguments[0].value))
+        for x in arguments:
+            if isinstance(x.value, DTensor) and x.value.to_local().shape != local_shape(x.value):
+                raise ValueError(f"{call.name}: {_misfit(x)}")
         result = call.function(*[division.local(x) for x in arguments])
     except np.linalg.LinAlgError as error:
         raise _name_members(error, division) from None
@@ -126,6 +150,33 @@ def apply(call: BatchCall) -> Any:
         division.place(x, tuple(x.shape[len(division.batch) :])) if isinstance(x, Array) else x for x in leaves(result)
     )
     return with_leaves(result, values)
+
+
+def _misfit(x: Argument) -> str:
+    """What is wrong with a DTensor whose local tensor does not have the shape of its placements."""
+    wanted, found = local_shape(x.value), tuple(x.value.to_local().shape)
+    return (
+        f"{_placed(x)}, so that this process should have a tensor of shape {wanted}, but it has one of shape {found}; "
+        "give DTensor.from_local the shape and stride of the whole array"
+    )
+
+
+def check_agreement(call: BatchCall, x: Argument, division: Division) -> None:
+    """Raise on all processes that share the matrices of x if their calls differ or a local tensor has another shape."""
+    options = ", ".join(f"{name}={value}" for name, value in call.function.options.items())
+    text, wrong = f"{_placed(x)}, {x.value.dtype}, {options}", x.value.to_local().shape != local_shape(x.value)
+    key = zlib.crc32(text.encode())
+    group = division.mesh.get_group(division.matrix_mesh_axis)
+    numbers = torch.tensor([key, -key, wrong], device=x.value.to_local().device)
+    distributed.all_reduce(numbers, distributed.ReduceOp.MAX, group)
+    highest, lowest, any_wrong = numbers.tolist()
+    if highest == -lowest and not any_wrong:
+        return
+    texts: list[Any] = [None] * distributed.get_world_size(group)
+    distributed.all_gather_object(texts, _misfit(x) if wrong else text, group)
+    by_rank = zip(distributed.get_process_group_ranks(group), texts, strict=True)
+    listed = "; ".join(f"rank {rank} has {text}" for rank, text in by_rank)
+    raise ValueError(f"{call.name}: the processes must have the same call, but {listed}")
 
 
 def _name_members(error: Any, division: Division) -> Exception:
@@ -148,10 +199,6 @@ def chunk(rank: int, count: int, size: int) -> tuple[int, int]:
     """Start and stop of the part of a rank, of `count` parts as `torch.chunk` makes them."""
     length = -(-size // count)
     return min(rank * length, size), min((rank + 1) * length, size)
-
-
-def _split(indices: list[int], count: int) -> list[list[int]]:
-    return [indices[slice(*chunk(k, count, len(indices)))] for k in range(count)]
 
 
 def _move(placement: Any, axis: int) -> Any:

@@ -97,6 +97,13 @@ def zero_member(x: Shards) -> Shards:
     return x.with_local(x.local.new_zeros((1, *x.local.shape[1:])))
 
 
+def nonfinite_members(x: Shards) -> Array:
+    """The mask (B,) of members with an entry that is not finite in any process."""
+    if whole.known_finite(x.local):
+        return x.group.max(whole.int_zeros(x.local)) > 0
+    return ~xp.isfinite(x).all((-1, -2))
+
+
 def known_finite(x: Any) -> bool:
     return False if isinstance(x, Shards) else whole.known_finite(x)
 
@@ -183,7 +190,7 @@ def bind(bound: Any, *arrays: Any) -> tuple[Any, ...]:
 def solve(bound: Any, evaluate: Callable[..., tuple[Any, ...]], x: Shards) -> tuple[Any, ...]:
     """``evaluate(backend, bound, x)``, as one function of autograd with the cotangent of the bound operation."""
     axes: list[tuple[int, int] | None] = []
-    results = _AutogradFunction.apply(bound, evaluate, axes, x.with_local(x.local[:0]), x.local)  # type: ignore[no-untyped-call]
+    results = _AutogradFunction.apply(bound, evaluate, axes, x.with_local(x.local[:0]), x.local)
     return _as_shards(results, axes, x.group)
 
 
@@ -205,8 +212,12 @@ class _AutogradFunction(torch.autograd.Function):
         return tuple(parts)
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *cotangents: Array) -> tuple[Any, ...]:
+        if torch.is_grad_enabled():
+            raise NotImplementedError(
+                f"{ctx.bound.operation.name}: for a matrix sharded along an axis there are first derivatives only; call backward "
+                "without create_graph, or pass its full_tensor()"
+            )
         local, *parts = ctx.saved_tensors
         if 0 in ctx.like.shape[1:]:
             return None, None, None, None, torch.zeros_like(local)

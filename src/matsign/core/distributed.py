@@ -54,7 +54,10 @@ def _evaluate(backend: Any, bound: BoundOperation, x: Any) -> Arrays:
     solve = bound.operation.by_products
     assert solve is not None
     with backend.full_precision(x):
-        bad = ~backend.xp.isfinite(x).all((-1, -2))
-        finite = backend.xp.where(bad[:, None, None], backend.xp.zeros_like(x), x)
-        result = solve(backend, finite, **dict(bound.options))
+        bad = backend.nonfinite_members(x)
+        if not bad.any():
+            bad = None
+        else:
+            x = backend.xp.where(bad[:, None, None], backend.xp.zeros_like(x), x)
+        result = solve(backend, x, **dict(bound.options))
     return nan_failed(backend, result, bad, () if bound.batch is None else WITH_BEST_ITERATE).flat()
