@@ -133,6 +133,7 @@ def test_report_and_python_agree():
         (("mcsgn", "3x3", "--memory", "much"), "positive number of bytes"),
         (("mcsgn", "0x3"), "no size"),
         (("mcsgn", "3"), "no size"),
+        (("mcsgn", "9999999999x9999999999"), "at most 1000000000"),
         (("mcsgn", "3x-3"), "no size"),
         (("mcsgn", "3x1e3"), "no size"),
         (("mcsgn", "3x4"), "wanted (..., n, n)"),

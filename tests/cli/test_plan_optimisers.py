@@ -81,6 +81,8 @@ def test_bad_files_are_refused_in_one_line(tmp_path, name, content, text):
         (("Muon", *SMALL, "--model", "a.json"), "not both"),
         (("Muon", "--model", "none.json"), "none.json"),
         (("Muon", *SMALL, "--layers", -1), "positive whole number"),
+        (("Muon", *SMALL, "--layers", 10**9), "layers must be at most"),
+        (("Muon", *SMALL, "--mesh", 10**8), "at most 16384 devices"),
         (("Muon", *SMALL, "--heads", 7), "not a multiple of heads"),
         (("Muon", *SMALL, "--kv-heads", 3), "not a multiple of kv-heads"),
         (("Muon", *SMALL, "--shard", "diagonals"), "must be one of matrices, rows"),

@@ -39,7 +39,7 @@ def _size(help: str) -> Any:
 
 
 def command(
-    what: Annotated[str, typer.Argument(metavar="NAME", help="a function, or an optimiser: Muon")],
+    what: Annotated[str, typer.Argument(metavar="NAME", help="a function, or an optimiser: Muon, scale_by_msign")],
     size: Annotated[
         list[str] | None,
         typer.Argument(metavar="SIZE", help="of each array of a function, as 4096x1024; leading sizes count matrices"),
@@ -53,7 +53,7 @@ def command(
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="an option, as steps=4", show_default=False)
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="print JSON, with all numbers in bytes")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON, sizes in bytes")] = False,
     model: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="shapes by name: .json, or the header of .safetensors", show_default=False),

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from torch.distributed.tensor import Replicate, Shard  # noqa: TID251
 
-from matsign.optim.batching import Block, Layout, MsignConfig, Shape
-from matsign.optim.owners import Bucket, Item, plan_owners
+from matsign.optim.batching import LARGEST, Block, Layout, MsignConfig, Shape
+from matsign.optim.exchange import LEAST
+from matsign.optim.owners import Bucket, Item, Sharded, plan_owners
 from matsign.optim.sharding import Sharding, holders
 
 
@@ -18,13 +18,15 @@ class Forecast(NamedTuple):
     """By rank, the numbers (not bytes) sent in all buckets, and the work in units of its own.
 
     `moving` is the number of buckets with two all-to-alls each; `largest` the shapes of the matrices of the rank that owns most
-    numbers in one bucket. Of matrices that stay sharded, one all-reduce of their Gram matrices is counted.
+    numbers in one bucket; `sharded` the number, outputs and inputs of matrices that stay sharded along their long side and go
+    through one msign.
     """
 
     sent: tuple[int, ...]
     work: tuple[float, ...]
     moving: int
     largest: tuple[Shape, ...]
+    sharded: tuple[Shape, ...]
 
 
 def items_of(
@@ -64,12 +66,17 @@ def forecast(items: Sequence[Item], owned: int) -> Forecast:
         largest = max(largest, *map(tuple, owners.values()), key=lambda shapes: sum(map(math.prod, shapes)))
         if not bucket.stays:
             _add_sent(bucket, sizes, place, sent)
-    for alike in plan.sharded:
-        count, *sides = items[alike.items[0]].layout.shapes(items[alike.items[0]].sharding.shape)[0]
-        reduced = 2 * len(alike.items) * count * min(sides) ** 2 * (len(place) - 1) // len(place)
-        sent = [numbers + reduced for numbers in sent]
     moving = sum(not bucket.stays for bucket in plan.buckets)
-    return Forecast(tuple(sent), tuple(plan.work.values()), moving, largest)
+    return Forecast(
+        tuple(sent), tuple(plan.work.values()), moving, largest, tuple(_stack(s, items) for s in plan.sharded)
+    )
+
+
+def _stack(sharded: Sharded, items: Sequence[Item]) -> Shape:
+    """The number, outputs and inputs of the matrices of parameters that stay sharded together."""
+    first = items[sharded.items[0]]
+    ((count, outputs, inputs),) = first.layout.shapes(first.sharding.shape)
+    return count * len(sharded.items), outputs, inputs
 
 
 class _Sizes:
@@ -99,11 +106,9 @@ def _add_sent(bucket: Bucket, sizes: _Sizes, place: Mapping[int, int], sent: lis
             sent[place[owner]] += size * elsewhere
 
 
-def chunk(shapes: Sequence[Shape], room: int) -> tuple[Shape, int]:
-    """The shape of the largest matrix among those of an owner, and how many go through one msign of at most `room` numbers."""
-    if not shapes:
-        return (0, 0), 0
+def chunk(shapes: Sequence[Shape]) -> tuple[Shape, int]:
+    """The shape of the largest matrix among those of an owner, and how many of them go through one msign."""
     shape = max(shapes, key=math.prod)
-    alike = sum(1 for _ in itertools.filterfalse(lambda s: sorted(s) != sorted(shape), shapes))
-    limit = min(room, sum(map(math.prod, shapes)) // 2 + 1)
-    return shape, max(1, min(alike, limit // math.prod(shape)))
+    alike = sum(sorted(other) == sorted(shape) for other in shapes)
+    room = max(LEAST, min(LARGEST, sum(map(math.prod, shapes)) // 16))
+    return shape, max(1, min(alike, room // math.prod(shape)))

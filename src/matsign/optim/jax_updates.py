@@ -2,7 +2,7 @@
 
 How parameters are sharded is known only to the compiler where a mesh has automatic axes. So the primitive is lowered, in programs
 for several devices, to a call that the compiler partitions by asking `_partition`: it is told how every operand is sharded,
-requires exactly that, returns the updates sharded in the same way, and the program of one device is `_on_one_device`.
+requires exactly that, returns the updates sharded in the same way, and the program of one device is `on_one_device`.
 """
 
 from __future__ import annotations
@@ -143,7 +143,7 @@ def _partitioned(
         mesh, specs = _specs(mesh, operands[count:])
         shardings = tuple(NamedSharding(mesh, spec) for spec in specs)
         program = functools.partial(
-            _on_one_device,
+            on_one_device,
             mesh_axes=dict(mesh.shape),
             specs=specs,
             readings=readings,
@@ -165,10 +165,10 @@ def _specs(mesh: Any, operands: Any) -> tuple[Any, list[PartitionSpec]]:
     if mesh.empty:
         devices = list(operands[0].sharding.device_set)
         return Mesh(np.array(sorted(devices, key=lambda d: d.id)), ("devices",)), [PartitionSpec() for _ in operands]
-    return mesh, [_dividing(x.sharding.spec, x.shape, mesh.shape) for x in operands]
+    return mesh, [dividing(x.sharding.spec, x.shape, mesh.shape) for x in operands]
 
 
-def _dividing(spec: Any, shape: tuple[int, ...], sizes: Any) -> PartitionSpec:
+def dividing(spec: Any, shape: tuple[int, ...], sizes: Any) -> PartitionSpec:
     """A sharding without the mesh axes that do not divide an axis into equal parts."""
     entries = (*spec, *(None,) * (len(shape) - len(spec)))
     kept = []
@@ -182,7 +182,7 @@ def _names(entry: Any) -> Names:
     return () if entry is None else entry if isinstance(entry, tuple) else (entry,)
 
 
-def _on_one_device(
+def on_one_device(
     *arrays: Array,
     mesh_axes: Any,
     specs: Sequence[PartitionSpec],

@@ -105,7 +105,7 @@ def plan_owners(items: Sequence[Item], owned: int) -> Plan:
         work = {rank: everywhere + own for rank, own in load.items()}
         left = [task.largest for task in tasks if task.axis is not None]
         if not left or max(work.values()) <= UNEQUAL * sum(work.values()) / len(ranks):
-            return Plan(ranks, tuple(buckets), _alike(sharded, items, owned * len(ranks)), work)
+            return Plan(ranks, tuple(buckets), _alike(sharded, items, owned, len(ranks)), work)
         sharded += [task for task in tasks if task.axis is not None and task.largest == max(left)]
         tasks = [task for task in tasks if task.axis is None or task.largest < max(left)]
 
@@ -125,15 +125,17 @@ def long_axis(item: Item) -> int | None:
     return 2 - axis if layout.outputs_last else 1 + axis
 
 
-def _alike(tasks: Sequence[_Task], items: Sequence[Item], room: int) -> tuple[Sharded, ...]:
-    """Tasks that are alike in everything together, as many as there is room for."""
+def _alike(tasks: Sequence[_Task], items: Sequence[Item], owned: int, ranks: int) -> tuple[Sharded, ...]:
+    """Tasks that are alike in everything together, as many as there is room for: every rank holds all of their Gram matrices."""
     together: dict[tuple[Item, int], list[int]] = {}
     for task in tasks:
         if task.axis is not None:
             together.setdefault((items[task.item], task.axis), []).append(task.item)
     found = []
     for (item, axis), members in together.items():
-        fit = max(1, room // math.prod(item.sharding.shape))
+        count, *sides = item.layout.shapes(item.sharding.shape)[0]
+        held = max(math.prod(item.sharding.shape) // ranks, count * min(sides) ** 2)
+        fit = max(1, owned // held)
         found += [Sharded(tuple(members[k : k + fit]), axis) for k in range(0, len(members), fit)]
     return tuple(found)
 

@@ -16,6 +16,9 @@ from matsign.core.options import check_tolerance, short_repr
 from matsign.core.public import FunctionSpec, bound_operation, checked_options
 from matsign.core.validation import HALVES, KINDS, Call, check_sizes
 
+# NumPy cannot describe the shape of an array with more than 2⁶³ entries.
+_LARGEST = 10**9
+
 
 class Cost(NamedTuple):
     """The work of a call, and what a device holds at most: arguments, results and temporaries together, in bytes.
@@ -72,6 +75,8 @@ def _checked_shape(name: str, shape: Any) -> Shape:
     whole = isinstance(shape, (tuple, list)) and len(shape) >= 2
     if not (whole and all(isinstance(n, int) and not isinstance(n, bool) and n > 0 for n in shape)):
         raise ValueError(f"{name}: sizes are two or more positive whole numbers, got {short_repr(shape)}")
+    if max(shape) > _LARGEST:
+        raise ValueError(f"{name}: sizes are at most {_LARGEST}, got {short_repr(shape)}")
     return tuple(shape)
 
 

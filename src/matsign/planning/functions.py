@@ -152,15 +152,26 @@ def _by_rows(call: Request, axes: dict[str, int], available: float | None) -> Pl
 
 def _refused(call: Request, axes: dict[str, int], available: float | None, nearest: Plan) -> Plan:
     """The plan that needs the least memory, which is too much; and the smallest mesh on which the call would fit."""
-    name, larger = next(iter(axes)), dict(axes)
-    found = None
-    while found is None and math.prod(larger.values()) < _MOST_DEVICES:
-        larger[name] *= 2
-        found = next((plan for plan in _ways(call, larger, available) if plan.fits), None)
-        if found is None and _ways(call, larger, available)[0].bytes_held == nearest.bytes_held:
-            break
+    found = _smallest_mesh(call, axes, available, nearest.bytes_held)
     advice = f"{found.devices} devices would hold it ({found.way})" if found else "no number of devices would hold it"
     return replace(nearest, way=Way.DOES_NOT_FIT, reason=f"as {nearest.way} it needs too much memory; {advice}")
+
+
+def _smallest_mesh(call: Request, axes: dict[str, int], available: float | None, held: float) -> Plan | None:
+    """The first plan that fits if the first axis of the mesh is doubled again and again, as long as that saves memory."""
+    name, larger = next(iter(axes)), dict(axes)
+    while math.prod(larger.values()) < _MOST_DEVICES:
+        larger[name] *= 2
+        try:
+            found = min(_ways(call, larger, available), key=lambda plan: plan.bytes_held)
+        except ValueError:  # a matrix that so many devices do not divide
+            return None
+        if found.fits:
+            return found
+        if found.bytes_held >= held:
+            return None
+        held = found.bytes_held
+    return None
 
 
 def _subject(call: Request) -> str:

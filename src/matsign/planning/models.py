@@ -15,6 +15,8 @@ Shapes = dict[str, tuple[int, ...]]
 
 # Names of parameters that are no hidden matrices: AdamW takes them, and every parameter with one axis.
 OTHERS = r"embed|wte|wpe|lm_head|norm|bias"
+# More layers than this are a mistake.
+_MOST_LAYERS = 100_000
 # No header of a real file is longer.
 _LONGEST_HEADER = 10**8
 
@@ -27,6 +29,8 @@ def transformer(
     for name, size in (given | ({} if kv_heads is None else {"kv-heads": kv_heads})).items():
         if not isinstance(size, int) or isinstance(size, bool) or size < 1:
             raise ValueError(f"{name} must be a positive whole number, got {short_repr(size)}")
+    if layers > _MOST_LAYERS:
+        raise ValueError(f"layers must be at most {_MOST_LAYERS}, got {layers}")
     if width % heads:
         raise ValueError(f"width={width} is not a multiple of heads={heads}")
     kv = width // heads * (heads if kv_heads is None else kv_heads)

@@ -13,12 +13,16 @@ from matsign.backends.counting import Tally
 from matsign.core.options import short_repr
 from matsign.core.public import spec_of
 from matsign.functions.polar import msign
-from matsign.optim.batching import LARGEST, SMALLEST, Layout, MsignConfig, msign_config
+from matsign.optim.batching import SMALLEST, Layout, MsignConfig, msign_config
 from matsign.planning import models
-from matsign.planning.cost import Cost, cost, request
+from matsign.planning.cost import Cost, Request, cost, request
 from matsign.planning.plans import Collective, Plan, Way, as_memory, as_mesh, as_number, totals
 
-OPTIMISERS = ("Muon",)
+OPTIMISERS = ("Muon", "scale_by_msign")
+# A device holds so many times what it owns of the largest bucket (optim/exchange.py).
+_COPIES = 2.5
+# A plan for Muon lists what each device holds.
+_MOST_DEVICES = 2**14
 _DTYPES = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8}
 # The axis of a parameter that each word shards, counted from the first axis after those that count matrices.
 SIDES: dict[str, int | None] = {"matrices": -1, "rows": 0, "columns": 1, "none": None}
@@ -43,8 +47,8 @@ def plan_optimiser(
     ----------
     shapes : mapping of str to tuple of int
         The shapes of the parameters of a model by name.
-    optimiser : {"Muon"}, default "Muon"
-        The optimiser of `matsign.optim`. Plans for Muon need PyTorch.
+    optimiser : {"Muon", "scale_by_msign"}, default "Muon"
+        The optimiser of `matsign.optim`. Plans for Muon need PyTorch, those for scale_by_msign JAX.
     mesh : int or mapping of str to int, default 1
         The number of devices, or the sizes of the axes of the mesh by name.
     memory : float, optional
@@ -75,8 +79,9 @@ def plan_optimiser(
 
     Notes
     -----
-    For Muon, owners and buckets are those that a step uses; a device holds at most three times what it owns of the largest
-    bucket, beside the temporaries of one msign. Activations are not part of the memory.
+    For Muon, owners and buckets are those that a step uses; a device holds two and a half times what it owns of the largest
+    bucket, and the temporaries of one msign. For scale_by_msign the program of a device is traced for the mesh, and its
+    collectives and arrays are counted. Activations are not part of the memory.
 
     Examples
     --------
@@ -104,7 +109,7 @@ def plan_optimiser(
         )
     layouts = [_layout(shape, batch_axes) for shape in matrices.values()]
     step = _Step(matrices, others, layouts, axes, sides, how, dtype, kept)
-    plan = replace(_muon(step), available=available)
+    plan = replace(_muon(step) if optimiser == "Muon" else _scale_by_msign(step), available=available)
     if plan.fits:
         return plan
     name = max(plan.memory, key=lambda name: plan.memory[name])
@@ -206,6 +211,8 @@ def _muon(step: _Step) -> Plan:
         from matsign.optim.owners import OWNED
     except ImportError as error:
         raise ValueError(f"a plan for Muon needs PyTorch: {error}") from None
+    if step.devices > _MOST_DEVICES:
+        raise ValueError(f"a plan for Muon is for at most {_MOST_DEVICES} devices, got {step.devices}")
     items = forecast.items_of(
         list(step.matrices.values()),
         step.layouts,
@@ -215,29 +222,62 @@ def _muon(step: _Step) -> Plan:
         step.wide,
     )
     found = forecast.forecast(items, OWNED)
-    size = _DTYPES[step.wide]
-    shape, count = forecast.chunk(found.largest, LARGEST)
-    memory = step.stored() | {
-        "matrices of a bucket": 3.0 * size * sum(map(math.prod, found.largest)) if found.moving else 0.0,
-        "temporaries of msign": _msign(shape, count, step).memory,
-    }
-    collectives: tuple[Collective, ...] = ()
+    size, devices = _DTYPES[step.wide], step.devices
+    temporaries = _msign(*forecast.chunk(found.largest), step).memory if found.largest else 0.0
+    collectives: list[Collective] = []
     if found.moving:
-        times, devices = 2 * found.moving, step.devices
+        times = 2 * found.moving
         buffer = max(found.sent) * size / times * devices / (devices - 1)
-        collectives = (Collective("all-to-all", times, buffer, devices),)
-        way, reason = (
-            Way.OWNERS,
-            f"two all-to-alls for each of {_plural(found.moving, 'bucket')}; no device computes what another has",
-        )
+        collectives.append(Collective("all-to-all", times, buffer, devices))
+    for (count, outputs, inputs), times in Counter(found.sharded).items():
+        one = _sharded_msign((outputs, inputs), count, step)
+        temporaries = max(temporaries, one.memory)
+        gram = count * min(outputs, inputs) ** 2 * max(4, size)
+        collectives.append(Collective("all-reduce", times * one.row_sums, gram, devices))
+    way, reason = _way(step, found.moving, sum(count for count, _, _ in found.sharded))
+    memory = step.stored() | {
+        "matrices of a bucket": _COPIES * size * sum(map(math.prod, found.largest)) if found.moving else 0.0,
+        "temporaries of msign": temporaries,
+    }
+    mean = sum(found.work) / len(found.work)
+    return _plan(step, "Muon", way, reason, memory, max(found.work) / mean, tuple(collectives))
+
+
+def _way(step: _Step, moving: int, sharded: int) -> tuple[Way, str]:
+    """The way of Muon, by the number of buckets that move and of matrices that stay sharded."""
+    if not moving and not sharded:
+        return _without_exchange(step)
+    along = f"{_plural(sharded, 'large matrix', 'large matrices')} sharded along the long side, in Gram form"
+    if not moving:
+        return Way.GRAM, along
+    reason = f"two all-to-alls for each of {_plural(moving, 'bucket')}; no device computes what another has"
+    return Way.OWNERS, f"{reason}; and {along}" if sharded else reason
+
+
+def _scale_by_msign(step: _Step) -> Plan:
+    """JAX: matrices of one shape are a stack, which is resharded to whole matrices and back."""
+    try:
+        from matsign.optim import jax_forecast
+    except ImportError as error:
+        raise ValueError(f"a plan for scale_by_msign needs JAX: {error}") from None
+    layouts = [layout._replace(outputs_last=True) for layout in step.layouts]
+    sides = [SIDES[s] for s in step.sides.values()]
+    program = jax_forecast.forecast(list(step.matrices.values()), layouts, step.axes, sides, step.how, step.wide)
+    collectives = tuple(Collective(t.kind, n, t.size, t.group) for t, n in program.most.items())
+    memory = step.stored() | {"stacks and temporaries of msign": program.memory}
+    counts = step.numbers_of_matrices()
+    work = {shape: min(shape) ** 2 * max(shape) for shape in counts}
+    busiest = sum(-(-count // step.devices) * work[shape] for shape, count in counts.items()) * step.devices
+    mean = sum(count * work[shape] for shape, count in counts.items())
+    if collectives:
+        way, reason = Way.STACKS, "matrices of one shape are a stack, of which each device has some"
     else:
         way, reason = _without_exchange(step)
-    mean = sum(found.work) / len(found.work)
-    return _plan(step, "Muon", way, reason, memory, max(found.work) / mean, collectives)
+    return _plan(step, "scale_by_msign", way, reason, memory, busiest / mean, collectives)
 
 
-def _plural(count: int, thing: str) -> str:
-    return f"{count} {thing}{'' if count == 1 else 's'}"
+def _plural(count: int, thing: str, several: str | None = None) -> str:
+    return f"{count} {thing if count == 1 else several or thing + 's'}"
 
 
 def _without_exchange(step: _Step) -> tuple[Way, str]:
@@ -271,14 +311,24 @@ def _plan(
 
 def _msign(shape: tuple[int, ...], count: int, step: _Step) -> Cost:
     """The msign of a stack, as the optimisers compute it on an accelerator."""
-    how = step.how
-    options = {name: value for name, value in how._asdict().items() if value is not None}
-    if how.tol is not None and how.steps is None:
+    half = {} if step.how.precision or step.wide == "float64" else {"precision": "half"}
+    return cost(_request(shape, step, half), count, half_dtype="float16")
+
+
+def _sharded_msign(shape: tuple[int, ...], count: int, step: _Step) -> Cost:
+    """The msign of a stack of which each device has some rows, or columns, of each matrix."""
+    (short, long), devices = sorted(shape), step.devices
+    share = -(-long // devices) / long
+    return cost(
+        _request(shape, step, {}), count, share=lambda s: share if math.prod(s) > 1.5 * count * short**2 else 1.0
+    )
+
+
+def _request(shape: tuple[int, ...], step: _Step, more: dict[str, Any]) -> Request:
+    options = {name: value for name, value in step.how._asdict().items() if value is not None} | more
+    if step.how.tol is not None and step.how.steps is None:
         options["rtol"] = SMALLEST
-    if how.precision is None and step.wide != "float64":
-        options["precision"] = "half"
-    call = request(spec_of(msign, "msign"), (shape,), step.wide, options | {"method": "polynomial"})
-    return cost(call, count, half_dtype="float16")
+    return request(spec_of(msign, "msign"), (shape,), step.wide, options | {"method": "polynomial"})
 
 
 def _work(step: _Step) -> tuple[Tally, Tally]:
