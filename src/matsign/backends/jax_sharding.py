@@ -123,30 +123,28 @@ def as_stacks(arrays: Sequence[Any], batch: tuple[int, ...], own: Sequence[int])
     check_members([_leading_axes(typed_axes(x), k, batch) for x, k in given], len(batch))
     if all(x.shape[: x.ndim - k] == batch for x, k in given):
         return tuple(arrays)
-    common = axes_of_members([_leading_axes(axes_of(x), k, batch) for x, k in given], len(batch))
+    # With a tracer among them, only types tell how the others may be sharded.
+    values = all(is_concrete(x) for x, _ in given)
+    axes = axes_of if values else typed_axes
+    common = axes_of_members([_leading_axes(axes(x), k, batch) for x, k in given], len(batch))
     mesh = _mesh([x for x, _ in given]) if any(common) else None
-    return tuple(
-        None if x is None else _broadcast(x, (*batch, *x.shape[x.ndim - k :]), common, mesh)
-        for x, k in zip(arrays, own, strict=True)
-    )
+
+    def broadcast(x: Array, k: int) -> Array:
+        shape = (*batch, *x.shape[x.ndim - k :])
+        if x.shape == shape:
+            return x
+        if mesh is None:
+            return xp.broadcast_to(x, shape)
+        sharding = NamedSharding(mesh, PartitionSpec(*common, *axes(x)[x.ndim - k :]))
+        return _broadcaster(shape, sharding)(x) if values else xp.broadcast_to(x, shape, out_sharding=sharding)
+
+    return tuple(None if x is None else broadcast(x, k) for x, k in zip(arrays, own, strict=True))
 
 
 def _leading_axes(axes: Axes, own: int, batch: tuple[int, ...]) -> Axes:
     """The mesh axes of the leading axes of an array after it is broadcast."""
     leading = axes[: len(axes) - own]
     return (*(None,) * (len(batch) - len(leading)), *leading)
-
-
-def _broadcast(x: Array, shape: tuple[int, ...], common: Axes, mesh: Any) -> Array:
-    if x.shape == shape:
-        return x
-    if mesh is None:
-        return xp.broadcast_to(x, shape)
-    own = len(shape) - len(common)
-    sharding = NamedSharding(mesh, PartitionSpec(*common, *axes_of(x)[x.ndim - own :]))
-    if is_concrete(x):
-        return _broadcaster(shape, sharding)(x)
-    return xp.broadcast_to(x, shape, out_sharding=sharding)
 
 
 @functools.lru_cache(maxsize=256)
