@@ -8,10 +8,8 @@ from torch import nn  # noqa: E402
 from torch.distributed.device_mesh import init_device_mesh  # noqa: E402
 from torch.distributed.tensor import Shard, distribute_tensor  # noqa: E402
 
-from matsign.optim import Muon, sharded_step  # noqa: E402
+from matsign.optim import Muon, exchange, sharded_step  # noqa: E402
 from processes import run  # noqa: E402
-
-pytestmark = pytest.mark.slow
 
 
 def large():
@@ -42,6 +40,7 @@ def large():
     return distance, [x.items for x in sharded], [x.bucket.items for x in exchanges]
 
 
+@pytest.mark.slow
 def test_large_matrices_stay_sharded():
     for distance, sharded, moved in run(4, large):
         assert distance < 1e-5
@@ -76,7 +75,45 @@ def memory():
     return peak, 4 * max(owned), len(owned)
 
 
+@pytest.mark.slow
 def test_memory_of_buckets():
     for peak, owned, buckets in run(4, memory):
         assert (owned, buckets) == (4 * 16 * 160**2, 3)
         assert peak <= 3 * owned, peak / owned
+
+
+class Recorded:
+    """A bucket that records what happens to it."""
+
+    def __init__(self, name, chunks, log):
+        self.name, self.count, self.log = name, chunks, log
+
+    def receive(self):
+        self.log.append(f"receive {self.name}")
+
+    def chunks(self):
+        return [[k] for k in range(self.count)]
+
+    def orthogonalise(self, chunk):
+        self.log.append(f"compute {self.name}{chunk[0]}")
+
+    def send_back(self):
+        self.log.append(f"back {self.name}")
+
+
+def order(counts):
+    """What happens to buckets of so many chunks, in this order."""
+    log = []
+    buckets = [Recorded(name, count, log) for name, count in zip("abc", counts, strict=True)]
+    exchange.move_buckets(buckets, lambda b: log.append(f"send {b.name}"), lambda b: log.append(f"finish {b.name}"))
+    return log
+
+
+def test_the_next_and_the_last_bucket_move_while_one_is_computed():
+    even, uneven = order((2, 4, 2)), order((1, 0, 3))
+    middle = ["receive b", "compute b0", "compute b1", "finish a", "send c", "compute b2", "compute b3", "back b"]
+    assert " ".join(middle) in " ".join(even)
+    # The same order of all-to-alls on a process that owns nothing of a bucket.
+    for log in (even, uneven):
+        moves = [step for step in log if step[:4] in ("send", "back")]
+        assert moves == ["send a", "send b", "back a", "send c", "back b", "back c"]

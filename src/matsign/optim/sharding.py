@@ -1,8 +1,8 @@
 """Which entries of the matrices of a sharded parameter each device of its mesh holds.
 
 A shard of a parameter, read as (count, outputs, inputs), is the product of three index sets: matrices, rows and columns. They are
-computed by the placements themselves, on indices in place of entries, so that uneven, empty and strided shards need no case
-of their own. A row or column set is a list of runs of consecutive indices, so that what a shard holds of a matrix is a list of
+computed as the placements say, on indices in place of entries, so that uneven, empty and strided shards need no case of their
+own. A row or column set is a list of runs of consecutive indices, so that what a shard holds of a matrix is a list of
 rectangles.
 """
 
@@ -150,10 +150,16 @@ def _held(sharding: Sharding, axis: int, coordinate: Shape) -> Tensor:
     indices = torch.arange(sharding.shape[axis], device="cpu")
     for count, placement, c in zip(sharding.mesh, sharding.placements, coordinate, strict=True):
         if _axis(placement) == axis:
-            line = indices.reshape([1] * axis + [-1])
-            chunks, _ = placement._split_tensor(line, count, with_padding=False, contiguous=False)
-            indices = chunks[c].reshape(-1)
+            # A strided shard is a chunk of every one of so many chunks.
+            pieces = getattr(placement, "split_factor", 1)
+            indices = torch.cat([_chunk(_chunk(indices, pieces, k), count, c) for k in range(pieces)])
     return indices
+
+
+def _chunk(x: Tensor, count: int, k: int) -> Tensor:
+    """The k-th of so many chunks, as `torch.chunk` makes them; the last ones may be empty."""
+    size = -(-len(x) // count)
+    return x[k * size : (k + 1) * size]
 
 
 def _flat(axes: Sequence[Tensor], shape: Shape) -> Tensor:
