@@ -137,17 +137,19 @@ def work_is_shared():
 
 
 def nan_stays():
-    """Also without jit, and where the number of steps depends on the matrix."""
-    mesh, g = mesh_of(AUTO), random({str(k): (16, 24) for k in range(9)})
-    g["3"] = g["3"].at[2, 5].set(jnp.nan)
-    g["5"] = jnp.zeros((16, 24))
-    sharded = put(g, mesh, dict.fromkeys(g, P("d", "m")))
-    transformation = scale_by_msign(tol=1e-4)
-    found, _ = transformation.update(sharded, transformation.init(sharded))
+    """Without jit, to a tolerance and in double precision."""
+    with jax.enable_x64(True):
+        rng, mesh = np.random.default_rng(0), mesh_of(AUTO)
+        g = {str(k): jnp.asarray(rng.standard_normal((16, 24))) for k in range(9)}
+        g["3"] = g["3"].at[2, 5].set(jnp.nan)
+        g["5"] = jnp.zeros((16, 24))
+        sharded = put(g, mesh, dict.fromkeys(g, P("d", "m")))
+        transformation = scale_by_msign(tol=1e-10)
+        found, _ = transformation.update(sharded, transformation.init(sharded))
     assert all(bool(jnp.isnan(x).all()) if k == "3" else bool(jnp.isfinite(x).all()) for k, x in found.items())
     assert not found["5"].any()
-    u = np.asarray(found["7"], np.float64) / 1.5**0.5
-    assert np.linalg.norm(u @ u.T - np.eye(16)) < 1e-3
+    u = np.asarray(found["7"]) / 1.5**0.5
+    assert np.linalg.norm(u @ u.T - np.eye(16)) < 1e-9
 
 
 def meshes_that_differ():

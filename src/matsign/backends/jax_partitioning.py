@@ -60,6 +60,17 @@ def host_of_devices() -> Callable[..., Any] | None:
     return _host_of_devices.get()
 
 
+def with_dtypes_of_caller(program: Callable[..., Any]) -> Callable[..., Any]:
+    """A program of one device with 64 bits if they are enabled now: XLA asks for it in a thread that knows no `with` block."""
+    enabled = bool(jax.config.read("jax_enable_x64"))
+
+    def run(*arrays: Array, **options: Any) -> Any:
+        with jax.enable_x64(enabled):
+            return program(*arrays, **options)
+
+    return run
+
+
 def lower(ctx: Any, *operands: Any, bound: Any, whole: Callable[..., Any], on_host: bool) -> Any:
     """The lowering to one call that XLA partitions. `whole` has the types of the results; it is not compiled."""
     module = ctx.module_context
@@ -67,7 +78,9 @@ def lower(ctx: Any, *operands: Any, bound: Any, whole: Callable[..., Any], on_ho
     call_host = jax_host.HostCalls(module)
     results = [((x.shape[leading:]), x.dtype) for x in ctx.avals_out]
     program = functools.partial(_by_host if on_host else _by_device, bound, leading, results, call_host)
-    partition = functools.partial(_partition, leading, program, module.axis_context.device_assignment)
+    partition = functools.partial(
+        _partition, leading, with_dtypes_of_caller(program), module.axis_context.device_assignment
+    )
     function = custom_partitioning(lambda *arrays: tuple(whole(*arrays)))
     function.def_partition(partition, sharding_rule=_sharding_rule(leading, ctx.avals_in, ctx.avals_out))
     avals = [jax.core.ShapedArray(x.shape, x.dtype) for x in ctx.avals_in]

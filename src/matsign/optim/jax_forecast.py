@@ -11,7 +11,7 @@ from jax.sharding import AbstractMesh, PartitionSpec  # noqa: TID251
 
 from matsign.backends.jax_program import Program, analyse
 from matsign.optim.batching import Layout, MsignConfig, Shape
-from matsign.optim.jax_updates import dividing, on_one_device
+from matsign.optim.jax_updates import Updates, dividing, on_one_device
 from matsign.optim.matrix_axes import Reading
 
 
@@ -28,15 +28,8 @@ def forecast(
         dividing(_spec(layout.batch_axes, mesh, sides), shape, mesh)
         for shape, layout in zip(shapes, layouts, strict=True)
     ]
-    program = functools.partial(
-        on_one_device,
-        mesh_axes=dict(mesh),
-        specs=specs,
-        readings=tuple(Reading(None, layout) for layout in layouts),
-        how=how,
-        adjustment=None,
-        call_host=None,
-    )
+    updates = Updates(tuple(Reading(None, layout) for layout in layouts), how, None)
+    program = functools.partial(on_one_device, updates, None, sizes=dict(mesh), specs=specs)
     sharded = jax.shard_map(
         program,
         mesh=AbstractMesh(tuple(mesh.values()), tuple(mesh)),

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import jax  # noqa: TID251
+import jax.numpy as jnp  # noqa: TID251
 import numpy as np
 from jax.experimental.custom_partitioning import custom_partitioning  # noqa: TID251
 from jax.extend.core import Primitive  # noqa: TID251
@@ -27,21 +28,33 @@ from matsign.optim.batching import MsignConfig
 from matsign.optim.jax_exchange import Names, Placement, exchanges
 from matsign.optim.matrix_axes import Reading, msign_updates
 
-Readings = tuple[Reading, ...]
+
+class Updates(NamedTuple):
+    """What is computed: how each parameter is read, how msign is computed, and the rule for the factor of the learning rate."""
+
+    readings: tuple[Reading, ...]
+    how: MsignConfig
+    adjustment: str | None
+
+    def of(self, parameters: Sequence[Array]) -> list[Array]:
+        """The updates, on one device."""
+        return msign_updates(parameters, self.readings, self.how, self.adjustment)
+
+    def has_fixed_steps(self) -> bool:
+        schedule, steps, tol, _ = self.how
+        return has_fixed_steps(method="polynomial", tol=tol, schedule=schedule, steps=steps)
+
 
 _updates = Primitive("matsign_updates")
 _updates.multiple_results = True
 jax_partitioning.enable(_updates)
 
 
-def sharded_updates(
-    parameters: Sequence[Array], like: Sequence[Array], readings: Readings, how: MsignConfig, adjustment: str | None
-) -> list[Array]:
-    """`msign_updates`, with each update sharded as the array of its number in `like`; each device computes whole matrices."""
-    on_one_device = functools.partial(msign_updates, readings=readings, how=how, adjustment=adjustment)
+def sharded_updates(updates: Updates, parameters: Sequence[Array], like: Sequence[Array]) -> list[Array]:
+    """The updates, each sharded as the array of its number in `like`. Each device computes whole matrices, no matrix twice."""
     if not parameters or not any(_may_be_sharded(x) for x in (*parameters, *like)):
-        return on_one_device(parameters)
-    found: list[Array] = _updates.bind(*parameters, *like, readings=readings, how=how, adjustment=adjustment)
+        return updates.of(parameters)
+    found: list[Array] = _updates.bind(*parameters, *like, updates=updates)
     return found
 
 
@@ -53,41 +66,78 @@ def _may_be_sharded(x: Any) -> bool:
 
 
 @functools.lru_cache(maxsize=64)
-def _compiled(**options: Any) -> Callable[..., list[Array]]:
-    return jax.jit(functools.partial(_updates.bind, **options))
+def _compiled(updates: Updates) -> Callable[..., list[Array]]:
+    return jax.jit(functools.partial(_updates.bind, updates=updates))
 
 
 @_updates.def_impl
-def _run(*arrays: Array, **options: Any) -> list[Array]:
-    return _compiled(**options)(*arrays)
+def _run(*arrays: Array, updates: Updates) -> list[Array]:
+    return _compiled(updates)(*arrays)
 
 
 @_updates.def_abstract_eval
-def _abstract(*arrays: Any, readings: Readings, **_: Any) -> list[Any]:
-    count = len(readings)
+def _abstract(*arrays: Any, updates: Updates) -> list[Any]:
+    count = len(updates.readings)
     return [x.update(sharding=y.sharding, weak_type=False) for x, y in zip(arrays[:count], arrays[count:], strict=True)]
 
 
-def _lower(ctx: Any, *operands: Any, readings: Readings, how: MsignConfig, adjustment: str | None) -> Any:
-    """The lowering: for one device the updates alone, for several a call that the compiler partitions."""
+def _batch(arrays: Any, axes: Any, *, updates: Updates) -> tuple[list[Array], list[int]]:
+    size = next(x.shape[d] for x, d in zip(arrays, axes, strict=True) if d is not None)
+    leading = [
+        jnp.broadcast_to(x, (size, *x.shape)) if d is None else jnp.moveaxis(x, d, 0)
+        for x, d in zip(arrays, axes, strict=True)
+    ]
+    readings = tuple(reading.with_leading_axis() for reading in updates.readings)
+    return _updates.bind(*leading, updates=updates._replace(readings=readings)), [0] * len(readings)
 
-    def whole(*arrays: Array) -> list[Array]:
-        return msign_updates(arrays[: len(readings)], readings, how, adjustment)
 
-    def partitioned(*arrays: Array) -> list[Array]:
-        return _partitioned(arrays, readings, how, adjustment, call_host)
+batching.primitive_batchers[_updates] = _batch
 
-    module = ctx.module_context
-    several = getattr(module.axis_context, "num_devices", 1) > 1
-    call_host = _host_calls(module) if several and not _has_fixed_steps(how) else None
+
+def _jvp(arrays: Any, tangents: Any, *, updates: Updates) -> Any:
+    """That of the updates on one device."""
+    count = len(updates.readings)
+    given = tuple(map(ad.instantiate_zeros, tangents[:count]))
+    return jax.jvp(lambda *parameters: updates.of(parameters), tuple(arrays[:count]), given)
+
+
+ad.primitive_jvps[_updates] = _jvp
+
+
+def _lower(ctx: Any, *operands: Any, updates: Updates) -> Any:
+    """The lowering: for one device the updates alone, for several a call that the compiler partitions.
+
+    An exported program cannot ask for the program of a device, and contains the updates alone.
+    """
+    module, count = ctx.module_context, len(updates.readings)
+    if getattr(module.axis_context, "num_devices", 1) > 1 and jax_host.reachable(module):
+        program = _partitioned(updates, ctx.avals_in, module)
+    else:
+        program = lambda *arrays: updates.of(arrays[:count])  # noqa: E731
     # Types without shardings, which are the compiler's matter.
     avals = [jax.core.ShapedArray(x.shape, x.dtype) for x in ctx.avals_in]
     with no_mesh():
-        return mlir.lower_fun(partitioned if several else whole)(ctx.replace(avals_in=avals), *operands)
+        return mlir.lower_fun(program)(ctx.replace(avals_in=avals), *operands)
 
 
-def _has_fixed_steps(how: MsignConfig) -> bool:
-    return has_fixed_steps(method="polynomial", tol=how.tol, schedule=how.schedule, steps=how.steps)
+# Calls of the host within are objects of their own, so equal ones must not share a lowering.
+mlir.register_lowering(_updates, _lower, cacheable=False)
+
+
+def _partitioned(updates: Updates, types: Sequence[Any], module: Any) -> Callable[..., Any]:
+    """The call that the compiler partitions."""
+    count = len(updates.readings)
+    call_host = None if updates.has_fixed_steps() else _host_calls(module)
+    # The first function has the types of the results; it is not compiled.
+    call = custom_partitioning(lambda *arrays: arrays[:count])
+    axes = ", ".join(" ".join(f"p{k}a{axis}" for axis in range(x.ndim)) for k, x in enumerate(types[:count]))
+    run = jax_partitioning.with_dtypes_of_caller(functools.partial(on_one_device, updates, call_host))
+    call.def_partition(
+        functools.partial(_partition, run, count, module.axis_context.device_assignment),
+        infer_sharding_from_operands=lambda mesh, operands, results: tuple(x.sharding for x in operands[count:]),
+        sharding_rule=f"{axes}, {axes} -> {axes}",
+    )
+    return lambda *arrays: list(call(*arrays))
 
 
 def _host_calls(module: Any) -> Callable[..., Any]:
@@ -97,85 +147,25 @@ def _host_calls(module: Any) -> Callable[..., Any]:
     return lambda solve, results, *arrays: jax_accelerator.all_failed(results=results)
 
 
-# Calls of the host within are objects of their own, so equal ones must not share a lowering.
-mlir.register_lowering(_updates, _lower, cacheable=False)
+def _partition(run: Callable[..., Any], count: int, devices: Any, mesh: Any, operands: Any, results: Any) -> Any:
+    """What the compiler asks for: the program of one device, and the shardings of results and operands that it is for."""
+    mesh, specs = _specs(mesh, devices, operands[count:])
+    shardings = tuple(NamedSharding(mesh, spec) for spec in specs)
+    return mesh, functools.partial(run, sizes=dict(mesh.shape), specs=specs), shardings, shardings + shardings
 
 
-def _batch(arrays: Any, axes: Any, *, readings: Readings, **options: Any) -> tuple[list[Array], list[int]]:
-    size = next(x.shape[d] for x, d in zip(arrays, axes, strict=True) if d is not None)
-    leading = [
-        jax.numpy.broadcast_to(x, (size, *x.shape)) if d is None else jax.numpy.moveaxis(x, d, 0)
-        for x, d in zip(arrays, axes, strict=True)
-    ]
-    more = tuple(reading.with_leading_axis() for reading in readings)
-    return _updates.bind(*leading, readings=more, **options), [0] * len(readings)
-
-
-batching.primitive_batchers[_updates] = _batch
-
-
-def _jvp(arrays: Any, tangents: Any, *, readings: Readings, **options: Any) -> Any:
-    count = len(readings)
-    given = tuple(map(ad.instantiate_zeros, tangents[:count]))
-    return jax.jvp(lambda *xs: msign_updates(xs, readings, **options), tuple(arrays[:count]), given)
-
-
-ad.primitive_jvps[_updates] = _jvp
-
-
-def _partitioned(
-    arrays: Sequence[Array],
-    readings: Readings,
-    how: MsignConfig,
-    adjustment: str | None,
-    call_host: Callable[..., Any] | None,
-) -> list[Array]:
-    """The updates as a call that the compiler partitions."""
-    count = len(readings)
-
-    def whole(*arrays: Array) -> tuple[Array, ...]:
-        return tuple(msign_updates(arrays[:count], readings, how, adjustment))
-
-    def as_wanted(_: Any, operands: Any, results: Any) -> tuple[Any, ...]:
-        return tuple(x.sharding for x in operands[count:])
-
-    def partition(mesh: Any, operands: Any, results: Any) -> Any:
-        mesh, specs = _specs(mesh, operands[count:])
-        shardings = tuple(NamedSharding(mesh, spec) for spec in specs)
-        program = functools.partial(
-            on_one_device,
-            mesh_axes=dict(mesh.shape),
-            specs=specs,
-            readings=readings,
-            how=how,
-            adjustment=adjustment,
-            call_host=call_host,
-        )
-        return mesh, program, shardings, shardings + shardings
-
-    call = custom_partitioning(whole)
-    axes = ", ".join(" ".join(f"p{k}a{axis}" for axis in range(x.ndim)) for k, x in enumerate(arrays[:count]))
-    rule = f"{axes}, {axes} -> {axes}"
-    call.def_partition(partition, infer_sharding_from_operands=as_wanted, sharding_rule=rule)
-    return list(call(*arrays))
-
-
-def _specs(mesh: Any, operands: Any) -> tuple[Any, list[PartitionSpec]]:
+def _specs(mesh: Any, devices: Any, operands: Any) -> tuple[Any, list[PartitionSpec]]:
     """The mesh and how each operand is sharded; replicated where the compiler does not know names of mesh axes."""
-    if mesh.empty:
-        devices = list(operands[0].sharding.device_set)
-        return Mesh(np.array(sorted(devices, key=lambda d: d.id)), ("devices",)), [PartitionSpec() for _ in operands]
+    if not all(isinstance(x.sharding, NamedSharding) for x in operands):
+        return Mesh(np.array(devices), ("devices",)), [PartitionSpec() for _ in operands]
     return mesh, [dividing(x.sharding.spec, x.shape, mesh.shape) for x in operands]
 
 
-def dividing(spec: Any, shape: tuple[int, ...], sizes: Any) -> PartitionSpec:
+def dividing(spec: Any, shape: tuple[int, ...], sizes: Mapping[str, int]) -> PartitionSpec:
     """A sharding without the mesh axes that do not divide an axis into equal parts."""
     entries = (*spec, *(None,) * (len(shape) - len(spec)))
-    kept = []
-    for size, entry in zip(shape, entries, strict=True):
-        names = _names(entry)
-        kept.append(names if size % math.prod(sizes[name] for name in names) == 0 else None)
-    return PartitionSpec(*kept)
+    pairs = list(zip(shape, map(_names, entries), strict=True))
+    return PartitionSpec(*(names if n % math.prod(sizes[name] for name in names) == 0 else None for n, names in pairs))
 
 
 def _names(entry: Any) -> Names:
@@ -183,35 +173,37 @@ def _names(entry: Any) -> Names:
 
 
 def on_one_device(
-    *arrays: Array,
-    mesh_axes: Any,
-    specs: Sequence[PartitionSpec],
-    readings: Readings,
-    how: MsignConfig,
-    adjustment: str | None,
+    updates: Updates,
     call_host: Callable[..., Any] | None,
+    *arrays: Array,
+    sizes: Mapping[str, int],
+    specs: Sequence[PartitionSpec],
 ) -> tuple[Array, ...]:
-    """What one device holds of each update, from what it holds of each parameter."""
-    parameters = arrays[: len(readings)]
-    arranged = [r.arrange(x) for r, x in zip(readings, parameters, strict=True)]
-    placements = [_placement(r, spec) for r, spec in zip(readings, specs, strict=True)]
-    stacks, kinds = [], []
-    for r, x, placement in zip(readings, arranged, placements, strict=True):
-        first, local = r.layout.batch_axes, x.shape[r.layout.batch_axes :]
-        stacks.append(x.reshape((math.prod(x.shape[:first]), *local)))
-        shape = tuple(
-            n * math.prod(mesh_axes[name] for name in names) for n, names in zip(local, placement.matrix, strict=True)
-        )
-        kinds.append((shape, placement, len(stacks[-1]), (r.of_stack(), x.dtype)))
-    plan = exchanges(mesh_axes, kinds)
+    """What one device holds of each update, from what it holds of each parameter, on a mesh whose axes have these sizes."""
+    readings = updates.readings
+    arranged = [r.arrange(x) for r, x in zip(readings, arrays[: len(readings)], strict=True)]
+    stacks = [_stack(r, x) for r, x in zip(readings, arranged, strict=True)]
+    kinds = []
+    for r, x, spec in zip(readings, stacks, specs, strict=True):
+        placement = _placement(r, spec)
+        parts = (math.prod(sizes[name] for name in names) for names in placement.matrix)
+        shape = tuple(n * p for n, p in zip(x.shape[1:], parts, strict=True))
+        kinds.append((shape, placement, len(x), (r.of_stack(), x.dtype)))
+    plan = exchanges(sizes, kinds)
     owned = [exchange.to_owners([stacks[k] for k in members]) for members, exchange in plan]
+    of_stacks = updates._replace(readings=tuple(readings[members[0]].of_stack() for members, _ in plan))
     with jax_partitioning.within_program_of_device(call_host):
-        signs = msign_updates(owned, [kinds[members[0]][3][0] for members, _ in plan], how, adjustment)
-    updates: list[Any] = [None] * len(parameters)
-    for (members, exchange), x in zip(plan, signs, strict=True):
-        for k, part in zip(members, exchange.from_owners(x), strict=True):
-            updates[k] = readings[k].restore(part.reshape(arranged[k].shape))
-    return tuple(updates)
+        found = of_stacks.of(owned)
+    parts_of_updates: dict[int, Array] = {}
+    for (members, exchange), x in zip(plan, found, strict=True):
+        parts_of_updates.update(zip(members, exchange.from_owners(x), strict=True))
+    return tuple(r.restore(parts_of_updates[k].reshape(arranged[k].shape)) for k, r in enumerate(readings))
+
+
+def _stack(reading: Reading, x: Array) -> Array:
+    """An arranged parameter, or a part of it, with the axes that count matrices joined into one."""
+    count = reading.layout.batch_axes
+    return x.reshape((math.prod(x.shape[:count]), *x.shape[count:]))
 
 
 def _placement(reading: Reading, spec: PartitionSpec) -> Placement:

@@ -20,7 +20,7 @@ from matsign.optim.batching import (
     msign_config,
 )
 from matsign.optim.jax_leaves import Axes, check_one_mesh, leaf_name, leaf_readings, sharded_alike, zeros_like
-from matsign.optim.jax_updates import sharded_updates
+from matsign.optim.jax_updates import Updates, sharded_updates
 
 Tree = Any
 
@@ -195,8 +195,8 @@ def scale_by_msign(
         u = jax.tree.map(mix, ahead, updates) if nesterov else m
         kept = m if dtype is None else jax.tree.map(lambda x: x.astype(dtype), m)
         leaves, structure = jax.tree.flatten(u)
-        like = jax.tree.leaves(state.momentum if params is None else params)
-        signs = sharded_updates(leaves, like, leaf_readings(u, axes, layout), how, adjust_lr_fn)
+        like = jax.tree.leaves(params if _same_structure(params, u) else state.momentum)
+        signs = sharded_updates(Updates(leaf_readings(u, axes, layout), how, adjust_lr_fn), leaves, like)
         return jax.tree.unflatten(structure, signs), ScaleByMsignState(kept, step)
 
     return GradientTransformation(init, update)
@@ -209,6 +209,11 @@ def _check_momentum(momentum: Any) -> None:
     number = momentum.item() if isinstance(momentum, jax.Array) and momentum.size == 1 else momentum
     if not 0 <= real_number(number) < 1:
         raise ValueError(f"momentum must be in [0, 1), got {short_repr(momentum)}")
+
+
+def _same_structure(*trees: Tree) -> bool:
+    structures: list[Any] = [jax.tree.structure(tree) for tree in trees]
+    return bool(structures[0] == structures[1])
 
 
 def _check_dtypes(params: Tree, dtype: Any) -> None:
