@@ -156,6 +156,8 @@ def test_seventy_billion_parameters_on_512_devices():
     assert plan["memory"]["parameters"] == pytest.approx(2 * 70.55e9 / 512, rel=0.01)
     assert plan["flops"][0] == pytest.approx(80 * 119e12, rel=0.01)
     assert planned("Muon", *LLAMA, "--mesh", 2, "--memory", "80GB")["way"] == "does not fit"
+    # No device repeats large products: a matrix whose sides differ little has one owner, on a flat mesh too.
+    assert planned("Muon", *LLAMA, "--mesh", 512, "--memory", "80GB")["busiest"] < 2
 
 
 @pytest.mark.slow

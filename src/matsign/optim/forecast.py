@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -15,7 +16,7 @@ from matsign.optim.sharding import Sharding, holders
 
 
 class Forecast(NamedTuple):
-    """By rank, the numbers (not bytes) sent in all buckets, and the work in units of its own.
+    """By rank, the numbers (not bytes) sent in all buckets, and the shapes of the matrices that the rank computes.
 
     `moving` is the number of buckets with two all-to-alls each; `largest` the shapes of the matrices of the rank that owns most
     numbers in one bucket; `sharded` the number, outputs and inputs of matrices that stay sharded along their long side and go
@@ -23,7 +24,7 @@ class Forecast(NamedTuple):
     """
 
     sent: tuple[int, ...]
-    work: tuple[float, ...]
+    owned: tuple[Counter[Shape], ...]
     moving: int
     largest: tuple[Shape, ...]
     sharded: tuple[Shape, ...]
@@ -59,17 +60,18 @@ def forecast(items: Sequence[Item], owned: int) -> Forecast:
     place = {rank: k for k, rank in enumerate(plan.ranks)}
     sizes = _Sizes(items)
     sent, largest = [0] * len(place), ()
+    owned_shapes: list[Counter[Shape]] = [Counter() for _ in place]
     for bucket in plan.buckets:
         owners: dict[int, list[Shape]] = {}
         for matrix in bucket.matrices:
             owners.setdefault(matrix.owner, []).append(matrix.block.shape)
+        for rank, shapes in owners.items():
+            owned_shapes[place[rank]].update(shapes)
         largest = max(largest, *map(tuple, owners.values()), key=lambda shapes: sum(map(math.prod, shapes)))
         if not bucket.stays:
             _add_sent(bucket, sizes, place, sent)
     moving = sum(not bucket.stays for bucket in plan.buckets)
-    return Forecast(
-        tuple(sent), tuple(plan.work.values()), moving, largest, tuple(_stack(s, items) for s in plan.sharded)
-    )
+    return Forecast(tuple(sent), tuple(owned_shapes), moving, largest, tuple(_stack(s, items) for s in plan.sharded))
 
 
 def _stack(sharded: Sharded, items: Sequence[Item]) -> Shape:

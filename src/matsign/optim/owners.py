@@ -26,6 +26,9 @@ from matsign.optim.sharding import Holders, Sharding, holders
 UNEQUAL = 1.15
 # The least work of a matrix that stays sharded: less is done before a few all-reduces are.
 LARGE = 2**24
+# Where a matrix stays sharded, all processes repeat products of k × k matrices, k being its short side: they take as long as
+# products with the matrix if it were so many times as long as k.
+REPEATED = 7
 # The most numbers that a process owns in a bucket, if no parameter is larger.
 OWNED, OWNED_ON_CPU = 2**26, 2**23
 
@@ -120,7 +123,7 @@ def long_axis(item: Item) -> int | None:
     if axis not in (0, 1):
         return None
     long, short = sharding.shape[layout.batch_axes :][axis], sharding.shape[layout.batch_axes :][1 - axis]
-    if not form(short, long)[0]:
+    if not form(short, long)[0] or long / sharding.mesh[0] + REPEATED * short >= long:
         return None
     return 2 - axis if layout.outputs_last else 1 + axis
 

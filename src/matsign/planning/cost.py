@@ -34,6 +34,12 @@ class Cost(NamedTuple):
     row_sums: int = 0
 
 
+def repeated_flops(spent: Cost, short: int, count: int) -> float:
+    """The operations on matrices of the short side alone, for `count` matrices whose long side is spread over devices."""
+    small = (w for w in spent.most if max(w.n, w.k, w.m) <= short and w.members == count)
+    return sum(work.flops * spent.most[work] for work in small)
+
+
 class Request(NamedTuple):
     """A call by the shapes of its arguments, None for one that is not given; checked by `request`."""
 

@@ -14,7 +14,7 @@ from matsign.backends.shapes import Shape
 from matsign.core.public import spec_of
 from matsign.functions.polar_methods import has_fixed_steps
 from matsign.iterations.newton_schulz import form
-from matsign.planning.cost import Cost, Request, cost, request, working_dtype
+from matsign.planning.cost import Cost, Request, cost, repeated_flops, request, working_dtype
 from matsign.planning.plans import Collective, Plan, Way, as_memory, as_mesh, totals
 
 # No mesh is tried that is larger than this to find one that a call fits on.
@@ -130,9 +130,7 @@ def _by_rows(call: Request, axes: dict[str, int], available: float | None) -> Pl
         return math.prod(shape) > 1.5 * short * short
 
     spent = cost(call, 1, share=lambda shape: -(-long // devices) / long if is_spread(shape) else 1.0)
-    repeated = sum(
-        work.flops * times for work, times in spent.most.items() if max(work.n, work.k * work.members) == short
-    )
+    repeated = repeated_flops(spent, short, 1)
     found = totals(spent.least, spent.most)
     every = tuple(x + (devices - 1) * repeated for x in found.pop("flops"))
     size = short * short * np.dtype(working_dtype(call)).itemsize

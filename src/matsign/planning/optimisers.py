@@ -9,13 +9,13 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from matsign.backends.counting import Tally
+from matsign.backends.counting import Tally, flops
 from matsign.core.options import short_repr
 from matsign.core.public import spec_of
 from matsign.functions.polar import msign
 from matsign.optim.batching import SMALLEST, Layout, MsignConfig, msign_config
 from matsign.planning import models
-from matsign.planning.cost import Cost, Request, cost, request
+from matsign.planning.cost import Cost, Request, cost, repeated_flops, request
 from matsign.planning.plans import Collective, Plan, Way, as_memory, as_mesh, as_number, totals
 
 OPTIMISERS = ("Muon", "scale_by_msign")
@@ -229,9 +229,13 @@ def _muon(step: _Step) -> Plan:
         times = 2 * found.moving
         buffer = max(found.sent) * size / times * devices / (devices - 1)
         collectives.append(Collective("all-to-all", times, buffer, devices))
+    own = {shape: flops(_msign(shape, 1, step).most) for shape in set().union(*found.owned)}
+    busiest = max(sum(own[shape] * times for shape, times in owned.items()) for owned in found.owned)
     for (count, outputs, inputs), times in Counter(found.sharded).items():
         one = _sharded_msign((outputs, inputs), count, step)
         temporaries = max(temporaries, one.memory)
+        repeated = repeated_flops(one, min(outputs, inputs), count)
+        busiest += times * ((flops(one.most) - repeated) / devices + repeated)
         gram = count * min(outputs, inputs) ** 2 * max(4, size)
         collectives.append(Collective("all-reduce", times * one.row_sums, gram, devices))
     way, reason = _way(step, found.moving, sum(count for count, _, _ in found.sharded))
@@ -239,8 +243,7 @@ def _muon(step: _Step) -> Plan:
         "matrices of a bucket": _COPIES * size * sum(map(math.prod, found.largest)) if found.moving else 0.0,
         "temporaries of msign": temporaries,
     }
-    mean = sum(found.work) / len(found.work)
-    return _plan(step, "Muon", way, reason, memory, max(found.work) / mean, tuple(collectives))
+    return _plan(step, "Muon", way, reason, memory, busiest, tuple(collectives))
 
 
 def _way(step: _Step, moving: int, sharded: int) -> tuple[Way, str]:
@@ -265,15 +268,15 @@ def _scale_by_msign(step: _Step) -> Plan:
     program = jax_forecast.forecast(list(step.matrices.values()), layouts, step.axes, sides, step.how, step.wide)
     collectives = tuple(Collective(t.kind, n, t.size, t.group) for t, n in program.most.items())
     memory = step.stored() | {"stacks and temporaries of msign": program.memory}
-    counts = step.numbers_of_matrices()
-    work = {shape: min(shape) ** 2 * max(shape) for shape in counts}
-    busiest = sum(-(-count // step.devices) * work[shape] for shape, count in counts.items()) * step.devices
-    mean = sum(count * work[shape] for shape, count in counts.items())
+    busiest = sum(
+        -(-count // step.devices) * flops(_msign(shape, 1, step).most)
+        for shape, count in step.numbers_of_matrices().items()
+    )
     if collectives:
         way, reason = Way.STACKS, "matrices of one shape are a stack, of which each device has some"
     else:
         way, reason = _without_exchange(step)
-    return _plan(step, "scale_by_msign", way, reason, memory, busiest / mean, collectives)
+    return _plan(step, "scale_by_msign", way, reason, memory, busiest, collectives)
 
 
 def _plural(count: int, thing: str, several: str | None = None) -> str:
@@ -295,6 +298,7 @@ def _plan(
     busiest: float,
     collectives: tuple[Collective, ...],
 ) -> Plan:
+    """The plan of a step; `busiest` are the operations of the device that has most."""
     least, most = _work(step)
     return Plan(
         subject=step.subject(name),
@@ -303,7 +307,7 @@ def _plan(
         reason=reason,
         **totals(least, most),
         memory=memory,
-        busiest=busiest,
+        busiest=busiest * step.devices / flops(most),
         collectives=collectives,
         notes=("activations are not part of the memory",),
     )
