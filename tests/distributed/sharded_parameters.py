@@ -163,6 +163,8 @@ def meshes_that_differ():
         for f in (transformation.init, lambda tree: transformation.update(tree, state)):
             with pytest.raises(ValueError, match=r"leaf 'b\.c' is on "):
                 f(tree)
+    with pytest.raises(ValueError, match="leaf 'a' is on Mesh"):
+        transformation.update({"a": jax.device_put(x, other), "b": {"c": x, "d": x}}, state)
 
 
 def resumed():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax  # noqa: TID251
@@ -78,10 +78,15 @@ def _is_left_out(x: Any) -> bool:
     return type(x).__name__ == "MaskedNode"
 
 
-def check_one_mesh(tree: Tree) -> None:
+def check_one_mesh(*trees: Tree) -> None:
     """A ValueError that names a leaf which is not on the mesh of the others."""
-    leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
-    meshes = [(path, mesh) for path, x in leaves if (mesh := _mesh(x)) is not None]
+    leaves = [leaf for tree in trees for leaf in jax.tree_util.tree_flatten_with_path(tree)[0]]
+    for traced in (False, True):  # types of traced arrays have a mesh without devices
+        chosen = [(path, x) for path, x in leaves if isinstance(x, jax.core.Tracer) == traced]
+        _check_meshes([(path, mesh) for path, x in chosen if (mesh := _mesh(x)) is not None])
+
+
+def _check_meshes(meshes: Sequence[tuple[Any, Any]]) -> None:
     if len({mesh for _, mesh in meshes}) < 2:
         return
     common, _ = Counter(mesh for _, mesh in meshes).most_common(1)[0]

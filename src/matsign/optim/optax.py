@@ -183,7 +183,7 @@ def scale_by_msign(
         return momentum * jnp.asarray(m, jnp.promote_types(m.dtype, g.dtype)) + (1 - momentum) * g
 
     def update(updates: Tree, state: ScaleByMsignState, params: Tree = None) -> tuple[Tree, ScaleByMsignState]:
-        check_one_mesh(updates)
+        check_one_mesh(params, state.momentum, updates)
         updates = jax.tree.map(sharded_alike, updates, state.momentum)
         m = jax.tree.map(mix, state.momentum, updates)
         ahead, step = m, state.step
