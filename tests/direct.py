@@ -70,6 +70,11 @@ def lyapunov_by_kronecker(a, q):
     return sylvester_by_kronecker(a, adjoint(a), q)
 
 
+def discrete_sylvester_by_kronecker(a, b, q):
+    k = np.eye(q.size, dtype=q.dtype) - np.kron(a, b.T)
+    return sl.solve(k, q.reshape(-1)).reshape(q.shape)
+
+
 def stein_by_kronecker(a, q):
     k = np.eye(q.size, dtype=q.dtype) - np.kron(a, a.conj())
     return sl.solve(k, q.reshape(-1)).reshape(q.shape)

@@ -271,6 +271,19 @@ PROBLEMS = [
         ("doubling", "schur", "direct", "auto"),
     ),
     Problem(
+        "solve_discrete_sylvester",
+        matsign.solve_discrete_sylvester,
+        lambda rng, dtype: (
+            matrices.contraction(rng, 3, dtype),
+            matrices.contraction(rng, 2, dtype),
+            matrices.gaussian(rng, 3, 2, dtype=dtype),
+        ),
+        direct.discrete_sylvester_by_kronecker,
+        truth.discrete_sylvester,
+        lambda s: ((1, 1, s), (s,)),
+        ("doubling", "schur", "auto"),
+    ),
+    Problem(
         "lyapunov_factor",
         matsign.lyapunov_factor,
         lambda rng, dtype: (-matrices.stable(rng, 3, dtype), matrices.gaussian(rng, 3, 4, dtype=dtype)),

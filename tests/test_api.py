@@ -44,6 +44,7 @@ API = {
     "solve_continuous_lyapunov",
     "solve_discrete_are",
     "solve_discrete_lyapunov",
+    "solve_discrete_sylvester",
     "solve_riccati",
     "solve_sylvester",
     "spectral_projector",

@@ -101,7 +101,7 @@ def test_integers_become_floats(problem, dtype, on):
         if dtype in ("uint8", "bool"):
             pytest.skip("a must be negative stable here")
         arguments[0] = -matrix
-    if problem.name in ("solve_discrete_lyapunov", "discrete_lyapunov_factor"):
+    if problem.name in ("solve_discrete_lyapunov", "solve_discrete_sylvester", "discrete_lyapunov_factor"):
         arguments[0] = 0 * matrix
     if problem.name.endswith("_are"):
         arguments = [matrix] * 5 + [0 * matrix]
@@ -233,6 +233,7 @@ def test_one_by_one(problem, on):
         "solve_riccati": (-8 + 72**0.5,),  # x²/2 + 8 x - 4 = 0
         "solve_continuous_lyapunov": (0.5,),
         "solve_discrete_lyapunov": (-4 / 15,),
+        "solve_discrete_sylvester": (-4 / 15,),
         "lyapunov_factor": (2**0.5,),
         "discrete_lyapunov_factor": (8 / 3**0.5,),
         "solve_continuous_are": (1 + 2**0.5,),  # 8 x - 4 x² + 4 = 0

@@ -199,6 +199,13 @@ def stein(a, q):
     return _solve(k, q, lambda x: q + a @ x @ adjoint(a) - x)
 
 
+@remembered
+def discrete_sylvester(a, b, q):
+    """a x b - x + q = 0 as one linear system."""
+    a, b, q = (exact(x) for x in (a, b, q))
+    return _solve(eye(q.size) - np.kron(a, b.T), q, lambda x: q + a @ x @ b - x)
+
+
 def principal_factor(x):
     """Eigenvectors times roots of the eigenvalues, the longest first, the largest entry of each real and positive."""
     values, v = mp.eighe(mp.matrix(x.tolist()))

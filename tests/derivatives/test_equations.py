@@ -100,6 +100,11 @@ EQUATIONS = [
     Case("solve_continuous_lyapunov", lambda rng, kind: (_mixed(rng, kind), _square(rng, kind)), {}),
     Case("solve_discrete_lyapunov", lambda rng, kind: (_inside(rng, kind), _square(rng, kind)), {}),
     Case("solve_discrete_lyapunov", lambda rng, kind: (2.1 * _inside(rng, kind), _square(rng, kind)), {"method": None}),
+    Case(
+        "solve_discrete_sylvester",
+        lambda rng, kind: (_inside(rng, kind), 2 * _inside(rng, kind, 3), gaussian(rng, 4, 3, dtype=kind)),
+        {},
+    ),
     Case("solve_riccati", _riccati(1), {"half_plane": "right"}),
     Case("solve_riccati", _riccati(-1), {"half_plane": "left"}),
     *(

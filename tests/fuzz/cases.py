@@ -180,6 +180,11 @@ def _stein(rng, n, m):
     return a, hostile.pick(rng, hostile.HERMITIAN, n) if rng.random() < 0.6 else hostile.square(rng, n)
 
 
+def _discrete_sylvester(rng, n, m):
+    a, b = (hostile.square(rng, k) if rng.random() < 0.3 else hostile.contraction(rng, k) for k in (n, m))
+    return a, b, hostile.rectangular(rng, n, m)
+
+
 def _factor(rng, n, m):
     return -hostile.positive_stable(rng, n), hostile.rectangular(rng, n, m)
 
@@ -293,6 +298,8 @@ SUBJECTS = [
             _exact_only(_one(references.lyapunov)), ((1, 0), (-1,))),
     Subject("solve_discrete_lyapunov", _stein, _options(_methods("doubling", "schur", "direct", "bilinear", None, share=0.6)),
             _exact_only(_one(references.stein)), ((0, 1), (1,))),
+    Subject("solve_discrete_sylvester", _discrete_sylvester, _options(_methods("doubling", "schur", share=0.6)),
+            _exact_only(_one(references.discrete_sylvester)), ((0, 0, 1), (1,))),
     Subject("lyapunov_factor", _factor, PLAIN, _one(references.stable_gramian), ((0, 1), (1,)), _gramian_of),
     Subject("discrete_lyapunov_factor", _discrete_factor, PLAIN, _one(partial(references.stable_gramian, discrete=True)),
             ((0, 1), (1,)), _gramian_of),

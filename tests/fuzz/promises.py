@@ -466,12 +466,16 @@ def _acceptable(c, subject, arrays):
     return True
 
 
+# Functions whose first two arguments are square and of different sizes.
+_TWO_SIZES = ("solve_sylvester", "solve_discrete_sylvester", "solve_riccati")
+
+
 def _sizes(subject, shapes):
     if len(shapes) == 1:
         return shapes[0]
     n = shapes[0][0]
     m = next((s[1] for s in shapes[1:] if s is not None and s[0] == n), n)
-    return (n, shapes[1][0]) if subject.name in ("solve_sylvester", "solve_riccati") else (n, m)
+    return (n, shapes[1][0]) if subject.name in _TWO_SIZES else (n, m)
 
 
 def _scaled(c, rng, plain):

@@ -315,6 +315,13 @@ def stein(a, q):
     return x
 
 
+def discrete_sylvester(a, b, q):
+    x = _linear(truth.discrete_sylvester, a, b, q)
+    a, b, q = (truth.exact(x) for x in (a, b, q))
+    _checked(_size(a @ x @ b - x + q), _size(a) * _size(x) * _size(b) + _size(x))
+    return x
+
+
 def gramian(a, b):
     b = truth.exact(b)
     exact = truth.exact(a)

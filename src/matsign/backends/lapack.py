@@ -146,6 +146,38 @@ def trsyl(a: Array, b: Array, c: Array, sign: int = 1, *, adjoint: bool = False)
     return x if scale == 1 else x / scale
 
 
+def tgsyl(a: Array, b: Array, c: Array, d: Array, e: Array, f: Array, *, adjoint: bool = False) -> tuple[Array, Array]:
+    """(x, y) with a x - y b = c and d x - y e = f for quasi-triangular a, b and triangular d, e, or with aᴴ x + dᴴ y = c and
+    x bᴴ + y eᴴ = -f.
+
+    SciPy's wrapper has no complex version.
+    """
+    char, real = c.dtype.char, c.real.dtype
+    n, m = c.shape
+    a, b, d, e = (np.asfortranarray(z) for z in (a, b, d, e))
+    x, y = np.array(c, order="F"), np.array(f, order="F")
+    work, scale, integers = np.empty(1, c.dtype), np.ones(2, real), np.zeros(n + m + 11, np.int32)
+    integers[:4] = 0, n, m, 1
+    job, rows, columns, length, info, workspace = (integers.ctypes.data + 4 * k for k in range(6))
+    scale_address = scale.ctypes.data
+    _routine_without_gil("tgsyl", char)(
+        *((b"T" if real == c.dtype else b"C") if adjoint else b"N", job, rows, columns),
+        *(a.ctypes.data, rows, b.ctypes.data, columns, x.ctypes.data, rows),
+        *(d.ctypes.data, rows, e.ctypes.data, columns, y.ctypes.data, rows),
+        *(scale_address, scale_address + real.itemsize, work.ctypes.data, length, workspace, info),
+    )
+    return (x, y) if scale[0] == 1 else (x / scale[0], y / scale[0])
+
+
+def qz(a: Array, b: Array) -> tuple[Array, Array, Array, Array]:
+    """(s, t, q, z) with a = q s zᴴ and b = q t zᴴ, s quasi-triangular and t triangular; NaN if QZ does not converge."""
+    try:
+        s, t, q, z = scipy.linalg.qz(a, b, check_finite=False)
+    except (np.linalg.LinAlgError, ValueError):
+        s, t, q, z = (np.full_like(x, np.nan) for x in (a, b, a, a))
+    return s, t, q, z
+
+
 def svd(a: Array) -> tuple[Array, Array, Array]:
     """(u, values, vh), economic, by the QR algorithm; NaN if it does not converge."""
     u, values, vh, info = routine("gesvd", a.dtype.char)(a, full_matrices=0)

@@ -50,6 +50,7 @@ class Failure(IntEnum):
     UNDECIDED_ZERO = 60
     THRESHOLDS = 80
     NOT_BY_PRODUCTS = 90
+    RECIPROCAL_PAIR = 110
 
     def where(self, backend: Backend, mask: Any, failure: Any) -> Any:
         """The failures of a stack, with this failure for the members in the mask."""
@@ -83,6 +84,8 @@ MESSAGES = {
     'method="auto"',
     Failure.RECIPROCAL_EIGENVALUES: "the equation is singular to working precision: a has two eigenvalues with λ conj(μ) = 1, "
     "so there is no solution or infinitely many",
+    Failure.RECIPROCAL_PAIR: "the equation is singular to working precision: an eigenvalue of a times one of b is 1, so there is "
+    "no solution or infinitely many; its separation, the smallest ‖a x b - x‖ / ‖x‖, is at most {detail}",
     Failure.UNSTABLE: "a is not stable, so the integral (or sum) that the factor stands for does not exist",
     Failure.BARELY_STABLE: "a is not stable to working precision: rounding in its entries decides whether it is, so that "
     "the integral (or sum) that the factor stands for has no digit that is known; use a wider dtype",

@@ -74,6 +74,14 @@ def stein(backend: Backend, a: Array, q: Array, d: Array, *, symmetric: bool) ->
     return _solve_system(backend, plus_identity(backend, broadcast_scalar(d), -product), q, places)
 
 
+def discrete_sylvester(backend: Backend, a: Array, b: Array, q: Array, d: Array) -> SystemSolution:
+    """x with d x - a x b = q, for one number d per member."""
+    places = _product_places(*q.shape[-2:])
+    of_a, of_b = places.system
+    product = _take(_with_zero(a), of_a) * _take(_with_zero(b), of_b)
+    return _solve_system(backend, plus_identity(backend, broadcast_scalar(d), -product), q, places)
+
+
 def reliable(backend: Backend, result: SystemSolution, operator: Array, q: Array, *others: Array) -> Array:
     """Where x is right to working precision and the equation q + others = 0, with the norm `operator`, surely not singular.
 
@@ -126,6 +134,13 @@ def _sylvester_places(n: int, m: int) -> _Places:
     of_a, of_b, zero = i * n + k, n * n + h * m + j, n * n + m * m
     system = np.where(j == h, of_a, zero), np.where(i == k, of_b, zero)
     return _unsymmetric_places(system, n, m)
+
+
+@functools.lru_cache(maxsize=32)
+def _product_places(n: int, m: int) -> _Places:
+    """a ⊗ bᵀ as products of entries of a and b."""
+    i, j, k, h = _indices(np.arange(n * m), m)
+    return _unsymmetric_places((i * n + k, h * m + j), n, m)
 
 
 @functools.lru_cache(maxsize=32)

@@ -144,3 +144,40 @@ def two_sided_sylvester(backend: Backend, a: Array, b: Array, q: Array, limit: i
     x, c, d, power, size, growth = backend.loop(step, start(), limit or most)
     growth = first[0] * (growth + power * size)
     return SmithSum(x + term(x, c, d), backend.exponent(power), size <= small**2, growth)
+
+
+def two_sided_stein(backend: Backend, c: Array, d: Array, q: Array) -> SmithSum:
+    """x with x - c x d = q for right-hand sides (B, k, n, m), where every product of an eigenvalue of c and one of d is inside
+    the unit circle.
+
+    A step of the loop doubles twice, then moves the norm of the power of d to that of c: one alone may vanish or overflow
+    while their product is moderate. The growth rounds each k down to a power of four.
+    """
+    small, large, most = limits(backend, c)
+    tiny = float(backend.xp.finfo(c.real.dtype).smallest_normal)
+
+    def add_terms(x: Array, c: Array, d: Array) -> Array:
+        return x + (c[..., None, :, :] @ x) @ d[..., None, :, :]
+
+    def move_norm(c: Array, d: Array) -> tuple[Array, Array, Array]:
+        size = broadcast_scalar(backend.norm(d) + tiny)
+        c = c * size
+        return c, d / size, backend.norm(c)
+
+    def step(state: Any) -> Any:
+        x, c, d, power, size, growth = state
+        del state
+        x = add_terms(x, c, d)
+        c, d = c @ c, d @ d
+        x = add_terms(x, c, d)
+        growth = growth + 3 * power * size
+        c, d, size = move_norm(c @ c, d @ d)
+        return (x, c, d, 4 * power, size, growth), (size > small**2) & (size < large**2)
+
+    def begin() -> Any:
+        one = backend.ones(c)
+        first, second, size = move_norm(c, d)
+        return q, first, second, one, size, one
+
+    x, c, d, power, size, growth = backend.loop(step, begin(), most // 2)
+    return SmithSum(add_terms(x, c, d), backend.exponent(power), size <= small**2, growth + power * size)
