@@ -4,6 +4,7 @@ doubling, or by Schur vectors.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 from matsign._typing import Array, Arrays
@@ -21,7 +22,7 @@ from matsign.linalg.stacks import broadcast_scalar, broadcast_to_rank, safe_divi
 
 METHODS = ("auto", "doubling", "schur")
 # A sum that takes more steps is corrected once: its error may be far above its residual.
-_SLOW_STEPS = 12
+_SLOW_STEPS = 13
 
 
 class ScaledEquation(NamedTuple):
@@ -70,7 +71,7 @@ def discrete_sylvester(backend: Backend, a: Array, b: Array, q: Array, *, method
     if method != "auto" or backend.name != "numpy":
         return _scaled(backend, a, b, q, method)
     # Scaling takes as long as solving a small equation, and most equations need none.
-    attempt = _attempt(backend, a, b, q, backend.ones(q))
+    attempt = _attempt(backend, a, b, q)
     balanced = ~(balancing.is_unbalanced(backend, a) | balancing.is_unbalanced(backend, b))
 
     def otherwise(a: Array, b: Array, q: Array, x: Array, steps: Array, diverged: Array) -> Solution:
@@ -82,7 +83,7 @@ def discrete_sylvester(backend: Backend, a: Array, b: Array, q: Array, *, method
         )
 
     return backend.masked_cond(
-        attempt.reliable & (attempt.steps <= _SLOW_STEPS) & balanced,
+        attempt.reliable & balanced,
         lambda a, b, q, x, steps, diverged: solution(backend, (x,), iterations=steps),
         otherwise,
         *(a, b, q, attempt.x, attempt.steps, balanced & ~attempt.converged),
@@ -114,56 +115,63 @@ class _Attempt(NamedTuple):
     steps: Array
 
 
-def _attempt(backend: Backend, a: Array, b: Array, q: Array, d: Array) -> _Attempt:
+def _attempt(backend: Backend, a: Array, b: Array, q: Array) -> _Attempt:
+    one = backend.ones(q)
     if few_unknowns.has_few_unknowns(backend, q):
-        result = few_unknowns.discrete_sylvester(backend, a, b, q, d)
-        converged, steps = backend.ones(q) > 0, 0 * backend.ones(q)
-    else:
-        sums = by_sum(backend, a, b, q[..., None, :, :], d)
-        result = few_unknowns.SystemSolution(sums.x[..., 0, :, :], 1 / sums.growth)
-        converged, steps = sums.converged, sums.steps
-    parts = terms(a, b, q, d, result.x)
-    reliable = few_unknowns.reliable(backend, result, operator_size(backend, a, b, d), *parts)
-    return _Attempt(result.x, converged, converged & reliable, steps)
+        x, reliable = _linear_system(backend, a, b, q, one)
+        return _Attempt(x, one > 0, reliable, 0 * one)
+    sums = _corrected_sum(backend, a, b, q, one, _unscaled_sum)
+    reliable = _reliable(backend, a, b, q, one, few_unknowns.SystemSolution(sums.x, 1 / sums.growth))
+    return _Attempt(sums.x, sums.converged, sums.converged & reliable, sums.steps)
+
+
+def _linear_system(backend: Backend, a: Array, b: Array, q: Array, d: Array) -> tuple[Array, Array]:
+    """(x from one linear system for its entries, members where x is reliable)."""
+    result = few_unknowns.discrete_sylvester(backend, a, b, q, d)
+    return result.x, _reliable(backend, a, b, q, d, result)
+
+
+def _reliable(backend: Backend, a: Array, b: Array, q: Array, d: Array, result: few_unknowns.SystemSolution) -> Array:
+    return few_unknowns.reliable(backend, result, operator_size(backend, a, b, d), *terms(a, b, q, d, result.x))
 
 
 def auto(backend: Backend, a: Array, b: Array, q: Array, d: Array) -> Solution:
     """One linear system for few unknowns; else the sum; Schur vectors where that is inaccurate."""
     if not few_unknowns.has_few_unknowns(backend, q):
         return _sum_or_schur(backend, a, b, q, d)
-    attempt = _attempt(backend, a, b, q, d)
+    x, reliable = _linear_system(backend, a, b, q, d)
     return backend.masked_cond(
-        attempt.reliable,
+        reliable,
         lambda a, b, q, d, x: solution(backend, (x,)),
         lambda a, b, q, d, x: by_schur(backend, a, b, q, d),
-        *(a, b, q, d, attempt.x),
+        *(a, b, q, d, x),
     )
 
 
 def by_sum(backend: Backend, a: Array, b: Array, rights: Array, d: Array) -> SmithSum:
-    """x for right-hand sides (B, k, n, m): the sum of aᵏ q bᵏ / dᵏ⁺¹, or where it diverges that with inverses of a and b."""
+    """x with d x - a x b = rights for right-hand sides (B, k, n, m), as a sum."""
+    # d = 2^-k as a product of two powers of 2: dividing by them causes no rounding and no overflow.
+    of_a = backend.ldexp(d / d, backend.exponent(d) // 2)
+    of_b = d / of_a
+    a, b = a / broadcast_scalar(of_a), b / broadcast_scalar(of_b)
+    result = _unscaled_sum(backend, a, b, rights / broadcast_to_rank(d, rights))
+    return result._replace(growth=result.growth / d)
 
-    def outside(a: Array, b: Array, rights: Array, d: Array, *_: Array) -> SmithSum:
+
+def _unscaled_sum(backend: Backend, a: Array, b: Array, rights: Array, d: Array | None = None) -> SmithSum:
+    """The same for d = 1: the sum of aᵏ q bᵏ, or where it diverges that with the inverses of a and b."""
+
+    def outside(a: Array, b: Array, rights: Array, *_: Array) -> SmithSum:
         left, right = backend.inv(a), backend.inv(b)
-        of_a, of_b = _two_factors(backend, d)
         first = -((left[..., None, :, :] @ rights) @ right[..., None, :, :])
-        result = two_sided_stein(backend, of_a * left, of_b * right, first)
+        result = two_sided_stein(backend, left, right, first)
         return result._replace(growth=result.growth * (backend.norm(left) * backend.norm(right)))
 
-    of_a, of_b = _two_factors(backend, d)
-    result = two_sided_stein(backend, a / of_a, b / of_b, rights / broadcast_to_rank(d, rights))
-    result = result._replace(growth=result.growth / d)
+    result = two_sided_stein(backend, a, b, rights)
     result = backend.rare_cond(
-        ~result.converged, outside, lambda a, b, rights, d, *inside: SmithSum(*inside), a, b, rights, d, *result
+        ~result.converged, outside, lambda a, b, rights, *inside: SmithSum(*inside), a, b, rights, *result
     )
     return result
-
-
-def _two_factors(backend: Backend, d: Array) -> tuple[Array, Array]:
-    """d = 2^-k as a product of two powers of 2, so that dividing by it causes no rounding and no overflow."""
-    one = d / d
-    first = backend.ldexp(one, backend.exponent(d) // 2)
-    return broadcast_scalar(first), broadcast_scalar(d / first)
 
 
 def may_be_close_to_singular(
@@ -175,22 +183,29 @@ def may_be_close_to_singular(
     return may_be_singular(backend, 1 / growth, q, limit) | large
 
 
-def _sum_or_schur(backend: Backend, a: Array, b: Array, q: Array, d: Array) -> Solution:
+def _corrected_sum(
+    backend: Backend, a: Array, b: Array, q: Array, d: Array, by_sum: Callable[..., SmithSum] = by_sum
+) -> SmithSum:
+    """The sum for one right-hand side, corrected once if it took many steps."""
     sums = by_sum(backend, a, b, q[..., None, :, :], d)
-    x = sums.x[..., 0, :, :]
-    acceptable = sums.converged & ~may_be_close_to_singular(backend, a, b, q, d, x, sums.growth)
 
     def correct(x: Array, a: Array, b: Array, q: Array, d: Array) -> Array:
         gap = total(terms(a, b, q, d, x))
         return x + by_sum(backend, a, b, gap[..., None, :, :], d).x[..., 0, :, :]
 
-    x = backend.rare_cond(acceptable & (sums.steps > _SLOW_STEPS), correct, lambda x, *_: x, *(x, a, b, q, d))
-    acceptable = acceptable & at_rounding(backend, terms, a, b, q, d, x)
+    slow = sums.converged & (sums.steps > _SLOW_STEPS)
+    return sums._replace(x=backend.rare_cond(slow, correct, lambda x, *_: x, sums.x[..., 0, :, :], a, b, q, d))
+
+
+def _sum_or_schur(backend: Backend, a: Array, b: Array, q: Array, d: Array) -> Solution:
+    sums = _corrected_sum(backend, a, b, q, d)
+    acceptable = sums.converged & ~may_be_close_to_singular(backend, a, b, q, d, sums.x, sums.growth)
+    acceptable = acceptable & at_rounding(backend, terms, a, b, q, d, sums.x)
     return backend.rare_cond(
         ~acceptable,
         lambda a, b, q, d, *_: by_schur(backend, a, b, q, d),
         lambda a, b, q, d, x, steps: solution(backend, (x,), iterations=steps),
-        *(a, b, q, d, x, sums.steps),
+        *(a, b, q, d, sums.x, sums.steps),
     )
 
 
