@@ -106,8 +106,8 @@ def test_a_model_learns_as_on_one_device(world, shape, names):
         assert losses == pytest.approx(wanted, abs=1e-5)
 
 
-def saved_and_continued(folder, shape):
-    model = made(shape)
+def saved_and_continued(folder, shape, names=None):
+    model = made(shape, names)
     optimiser = optimiser_of(model)
     train(model, optimiser, range(3))
     state = {"model": get_model_state_dict(model), "optimiser": get_optimizer_state_dict(model, optimiser)}
@@ -115,8 +115,8 @@ def saved_and_continued(folder, shape):
     return train(model, optimiser, range(3, 6)), list(state["optimiser"]["state"])
 
 
-def resumed(folder, shape, again=None):
-    model = made(shape)
+def resumed(folder, shape, again=None, names=None):
+    model = made(shape, names)
     optimiser = optimiser_of(model)
     state = {"model": get_model_state_dict(model), "optimiser": get_optimizer_state_dict(model, optimiser)}
     checkpoint.load(state, checkpoint_id=folder)
@@ -139,6 +139,13 @@ def test_a_checkpoint_resumes_at_another_number_of_processes(tmp_path):
         assert again == pytest.approx(losses, abs=1e-6)
     for again in run(2, resumed, str(tmp_path / "four"), (2,)):
         assert again == losses
+
+
+def test_a_checkpoint_resumes_on_another_mesh(tmp_path):
+    folder, mesh = str(tmp_path / "tensor parallel"), ((2, 2), ("dp", "tp"))
+    losses, _ = run(4, saved_and_continued, folder, *mesh)[0]
+    assert run(2, resumed, folder, (2,))[0] == pytest.approx(losses, abs=1e-5)
+    assert run(4, resumed, folder, mesh[0], None, mesh[1])[0] == losses
 
 
 BY_ROWS = (Shard(0),)
