@@ -7,7 +7,8 @@ step is beside that of one process with two threads that holds the whole matrice
 of a step, the work of the busiest process over the mean, and the memory of a step over what a process owns of the largest
 bucket. `--losses` trains the transformer of examples/muon_transformer.py in a small size for 200 steps instead, with its batches
 divided over FSDP2 on 2 and on 4 processes, and tensor parallel on 2 below FSDP2 on 2, and prints the largest distance of the
-losses from those of one device; also for one device with each batch in two parts, which shows what rounding alone does.
+losses from those of one device; also with undivided batches, and for one device with each batch in two parts, which shows what
+the rounding of gradients alone does.
 """
 
 from __future__ import annotations
@@ -135,7 +136,7 @@ def figures(shapes):
     return dict(calls), len(exchanges), peak, max(owned), list(work.values())
 
 
-def losses(size, shape, dtype, parts=1):
+def losses(size, shape, dtype, parts=1, divided=True):
     """The losses of the example, its matrices under Muon and the rest under AdamW, on a mesh: (), (dp,) or (dp, tp)."""
     import muon_transformer as example
 
@@ -152,7 +153,7 @@ def losses(size, shape, dtype, parts=1):
     batches, found = example.windows(example.texts()[0], size, 1), []
     for _ in range(size.steps):
         batch = next(batches)
-        if shape:  # every process of data parallelism has its part of the batch
+        if shape and divided:  # every process of data parallelism has its part of the batch
             batch = batch.chunk(shape[0])[distributed.get_rank() // (shape[1] if len(shape) > 1 else 1)]
         optimiser.zero_grad()
         mean = torch.zeros((), dtype=dtype)
@@ -190,10 +191,12 @@ def compare_losses():
         for name, shape in {"FSDP2 x 2": (2,), "FSDP2 x 4": (4,), "TP 2 x FSDP2 x 2": (2, 2)}.items():
             with Processes(2 if shape == (2,) else 4, 1) as processes:
                 runs[name] = processes.run(losses, size, shape, dtype)[0]
+                if len(shape) == 1:
+                    runs[f"{name}, undivided"] = processes.run(losses, size, shape, dtype, 1, False)[0]
         for name, found in runs.items():
             distance = max(abs(x - y) for x, y in zip(found, wanted, strict=True))
             distances[f"{name}, {dtype}"] = distance
-            print(f"{dtype} {name:22} largest distance of {STEPS} losses {distance:.1e}; the last {found[-1]:.4f} bits")
+            print(f"{dtype} {name:23} largest distance of {STEPS} losses {distance:.1e}; the last {found[-1]:.4f} bits")
     return {"distances": distances}
 
 
