@@ -101,6 +101,9 @@ class Backend(Protocol):
     def unrolls_loops(self, x: Array) -> bool:
         """Whether a loop on `x` is unrolled to its largest number of steps."""
 
+    def products_only(self, x: Array) -> bool:
+        """Whether `x` has no decompositions: its rows or columns are sharded, and inverses are computed by products."""
+
     def workers(self, x: Array) -> int:
         """The number of threads for the chunks of a large stack like `x`; 0 if it is not to be divided."""
 
@@ -126,6 +129,9 @@ class Backend(Protocol):
         """x + alpha I with one alpha for each member; x may be overwritten."""
 
     def inv(self, a: Array) -> Array: ...
+
+    def inv_near(self, a: Array, guess: Array) -> Array:
+        """`inv`, which may start from the inverse of another matrix, near a or not."""
 
     def svd(self, a: Array) -> tuple[Array, Array, Array]:
         """(u, values, vh), economic, values descending."""

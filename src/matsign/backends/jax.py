@@ -124,6 +124,10 @@ def dynamic_shapes(x: Array) -> bool:
     return False
 
 
+def products_only(x: Array) -> bool:
+    return False
+
+
 def unrolls_loops(x: Array) -> bool:
     return False
 
@@ -164,6 +168,10 @@ def known_finite(x: Array) -> bool:
 # In programs for a CPU these are used only if XLA partitions the program: several stacked factorisations in one program deadlock
 # on machines with few cores (observed with jaxlib 0.10.2 on two).
 inv, solve, cholesky = xp.linalg.inv, xp.linalg.solve, xp.linalg.cholesky
+
+
+def inv_near(a: Array, guess: Array) -> Array:
+    return inv(a)
 
 
 def eigh(a: Array) -> tuple[Array, Array]:

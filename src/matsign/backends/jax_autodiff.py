@@ -20,8 +20,9 @@ from jax.interpreters import ad, batching, mlir
 from jax.sharding import NamedSharding, PartitionSpec, SingleDeviceSharding
 
 from matsign._typing import Array
-from matsign.backends import CODES, jax_accelerator, jax_host, jax_partitioning, jax_sharding, load
+from matsign.backends import CODES, jax_accelerator, jax_host, jax_partitioning, jax_sharded, jax_sharding, load
 from matsign.backends.jax_derivatives import Derivative, first_argument, leading_axes
+from matsign.backends.jax_matrix_axes import result_axes
 
 _operation = Primitive("matsign")
 _operation.multiple_results = True
@@ -73,7 +74,10 @@ def _run_by_numpy(bound: Any, arrays: tuple[Array, ...]) -> list[Array]:
 
 def _run_on_devices(bound: Any, arrays: tuple[Array, ...]) -> list[Array]:
     """By one compiled program. All processes raise the same error, so that none waits for another."""
-    out = list(_compiled(*arrays, bound=bound))
+    try:
+        out = list(_compiled(*arrays, bound=bound))
+    except jax.errors.JaxRuntimeError as error:
+        raise jax_sharded.refusal(error) from None
     if bound.raises(load("jax"), tuple(out)):
         codes = [jax_sharding.gather(x) for x in out[-CODES:]]
         bound.raise_failures(load("jax"), (*out[:-CODES], *codes))
@@ -104,14 +108,16 @@ def _on_one_cpu(x: Any) -> bool:
 
 @_operation.def_abstract_eval
 def _abstract(*arrays: Any, bound: Any) -> list[Any]:
-    leading = leading_axes(bound, arrays)
-    return [_result_type(arrays[0], shape, dtype, leading) for shape, dtype in _results(bound, arrays, leading)]
+    leading, results = leading_axes(bound, arrays), _results(bound, arrays, leading_axes(bound, arrays))
+    typed = [jax_sharding.typed_axes(x) for x in arrays]
+    own = result_axes(leading, arrays, typed, [shape for shape, _ in results])
+    return [_result_type(arrays[0], *of, leading, axes) for of, axes in zip(results, own, strict=True)]
 
 
-def _result_type(like: Any, shape: tuple[int, ...], dtype: Any, leading: int) -> Any:
-    """The type of a result, with the members sharded as those of `like`."""
+def _result_type(like: Any, shape: tuple[int, ...], dtype: Any, leading: int, own: Any) -> Any:
+    """The type of a result, with the members sharded as those of `like`, and its own axes over the mesh axes `own`."""
     over = jax_sharding.typed_axes(like)[:leading]
-    sharding = NamedSharding(like.sharding.mesh, PartitionSpec(*over, *(None,) * (len(shape) - leading)))
+    sharding = NamedSharding(like.sharding.mesh, PartitionSpec(*over, *own))
     return like.update(shape=shape, dtype=dtype, weak_type=False, sharding=sharding)
 
 
@@ -135,12 +141,10 @@ def _results(bound: Any, arrays: Any, leading: int) -> list[tuple[tuple[int, ...
 def _lower(ctx: Any, *operands: Any, bound: Any, platform: str | None = None) -> Any:
     """By NumPy on a CPU, by `jax_accelerator` elsewhere; in a program for several devices on each of them by itself."""
     module, cpu = ctx.module_context, platform == "cpu"
-    if bound.fixed:
-        return jax_accelerator.lowering(ctx, *operands, bound=bound)
     if jax_partitioning.partitions(module):
         whole = functools.partial(_operation.bind, bound=bound)
         return jax_partitioning.lower(ctx, *operands, bound=bound, whole=whole, on_host=cpu)
-    if cpu and jax_host.calls_numpy(module):
+    if cpu and not bound.fixed and jax_host.calls_numpy(module):
         return jax_host.call_on_host(ctx, operands, functools.partial(jax_host.solve_all, bound))
     return jax_accelerator.lowering(ctx, *operands, bound=bound)
 

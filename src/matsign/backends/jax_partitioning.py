@@ -21,9 +21,10 @@ from jax.interpreters import mlir
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from matsign._typing import Array
-from matsign.backends import jax_accelerator, jax_host
-from matsign.backends.jax_derivatives import leading_axes
-from matsign.backends.jax_sharding import Axes, axes_of_members, no_mesh, spec_of
+from matsign.backends import jax_accelerator, jax_host, jax_sharded
+from matsign.backends.jax_derivatives import Derivative, leading_axes
+from matsign.backends.jax_matrix_axes import sharding_rule
+from matsign.backends.jax_sharding import Axes, axes_of_members, members_only, no_mesh, spec_of
 
 
 def enable(primitive: Any) -> None:
@@ -75,41 +76,39 @@ def lower(ctx: Any, *operands: Any, bound: Any, whole: Callable[..., Any], on_ho
     """The lowering to one call that XLA partitions. `whole` has the types of the results; it is not compiled."""
     module = ctx.module_context
     leading = leading_axes(bound, ctx.avals_in)
-    call_host = jax_host.HostCalls(module)
     results = [((x.shape[leading:]), x.dtype) for x in ctx.avals_out]
-    program = functools.partial(_by_host if on_host else _by_device, bound, leading, results, call_host)
+    if bound.fixed and not isinstance(bound, Derivative):  # derivatives contain other operations
+        program = functools.partial(jax_accelerator.trace_products, bound=bound)
+    else:
+        call_host = jax_host.HostCalls(module)
+        program = functools.partial(_by_host if on_host else _by_device, bound, leading, results, call_host)
+    by_products = with_dtypes_of_caller(functools.partial(jax_sharded.solve, bound))
+    sharded = functools.partial(jax_sharded.partition, bound, by_products)
     partition = functools.partial(
-        _partition, leading, with_dtypes_of_caller(program), module.axis_context.device_assignment
+        _partition, leading, with_dtypes_of_caller(program), sharded, module.axis_context.device_assignment
     )
     function = custom_partitioning(lambda *arrays: tuple(whole(*arrays)))
-    function.def_partition(partition, sharding_rule=_sharding_rule(leading, ctx.avals_in, ctx.avals_out))
+    function.def_partition(partition, sharding_rule=sharding_rule(leading, ctx.avals_in, ctx.avals_out))
     avals = [jax.core.ShapedArray(x.shape, x.dtype) for x in ctx.avals_in]
     with no_mesh():
         return mlir.lower_fun(lambda *arrays: function(*arrays))(ctx.replace(avals_in=avals), *operands)
 
 
-def _sharding_rule(leading: int, operands: Any, results: Any) -> str:
-    """Which axes are the same: the leading ones of all operands and results, such as "m0 a0 a1, m0 a2 a3 -> m0 a4 a5"."""
-    members, count = [f"m{k}" for k in range(leading)], 0
-    sides = []
-    for arrays in (operands, results):
-        terms = []
-        for x in arrays:
-            own = [f"a{count + k}" for k in range(x.ndim - leading)]
-            count += len(own)
-            terms.append(" ".join([*members, *own]))
-        sides.append(", ".join(terms))
-    return " -> ".join(sides)
-
-
-def _partition(leading: int, program: Any, devices: Any, mesh: Any, operands: Any, results: Any) -> Any:
+def _partition(
+    leading: int, program: Any, sharded: Any, devices: Any, mesh: Any, operands: Any, results: Any
+) -> tuple[Any, ...]:
     """What XLA asks for: the program of one device, and the shardings of the results and operands that it is for."""
     members = _members(leading, devices, [*operands, *results])
+    if any(isinstance(x.sharding, NamedSharding) for x in operands):
+        shardings = [spec_of(x.sharding, x.ndim) for x in operands]
+        if not members_only(shardings, leading):
+            result: tuple[Any, ...] = sharded(members, shardings, operands, results)
+            return result
     return members.mesh, program, (members,) * len(results), (members,) * len(operands)
 
 
 def _members(leading: int, devices: Any, arrays: Any) -> NamedSharding:
-    """The sharding over members that XLA has chosen. Sharded axes of matrices are gathered."""
+    """The sharding over members that XLA has chosen."""
     if not all(isinstance(x.sharding, NamedSharding) for x in arrays):
         # No array of the program is on a named mesh: each device solves all members.
         return NamedSharding(Mesh(np.array(devices), ("devices",)), PartitionSpec())

@@ -64,13 +64,14 @@ def axes_of_members(shardings: Sequence[Axes], leading: int) -> Axes:
     """The mesh axes over which members are sharded: for each leading axis those of the first array that is sharded along it."""
     common: list[Any] = [None] * leading
     for k in range(leading):
-        free = set(_names([*common[:k], *common[k + 1 :]]))
-        choices = (axes[k] for axes in shardings if axes[k] is not None and not free & set(_names([axes[k]])))
+        free = set(names_of([*common[:k], *common[k + 1 :]]))
+        choices = (axes[k] for axes in shardings if axes[k] is not None and not free & set(names_of([axes[k]])))
         common[k] = next(choices, None)
     return tuple(common)
 
 
-def _names(axes: Sequence[Any]) -> list[str]:
+def names_of(axes: Sequence[Any]) -> list[str]:
+    """The names of all mesh axes."""
     return [name for axis in axes if axis is not None for name in (axis if isinstance(axis, tuple) else (axis,))]
 
 

@@ -50,6 +50,7 @@ class Failure(IntEnum):
     UNDECIDED_ZERO = 60
     THRESHOLDS = 80
     NOT_BY_PRODUCTS = 90
+    NEEDS_ONE_DEVICE = 100
     RECIPROCAL_PAIR = 110
 
     def where(self, backend: Backend, mask: Any, failure: Any) -> Any:
@@ -58,6 +59,9 @@ class Failure(IntEnum):
 
 
 MESSAGES = {
+    Failure.NEEDS_ONE_DEVICE: "products alone do not solve it, and a matrix whose rows or columns are sharded has no other "
+    "method: it may be singular, too ill-conditioned or unbalanced, or outside the class that products can solve; move it to one "
+    "device, jax.device_put(x, jax.devices()[0]), for the other methods and an exact reason",
     Failure.NONFINITE: "the input holds NaN or infinity",
     Failure.AXIS: "an eigenvalue lies on the imaginary axis to working precision, where it has no sign; shift the matrix "
     "or use a wider dtype if it should lie beside it",

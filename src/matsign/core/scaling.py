@@ -28,8 +28,9 @@ def balance_together(backend: Backend, *matrices: Array) -> tuple[Array, ...]:
     Both scalings are applied at once, because 2^-e m 2^e alone may overflow. The exponents are None where it is known that no
     member needs balancing.
     """
-    if not backend.is_traced(matrices[0]) and not any(
-        [backend.any_true(balancing.uneven_rows(backend, m)) for m in matrices]
+    if backend.products_only(matrices[0]) or (
+        not backend.is_traced(matrices[0])
+        and not any([backend.any_true(balancing.uneven_rows(backend, m)) for m in matrices])
     ):
         return *[None] * len(matrices), *scale_to_unit(backend, *matrices)
     exponents = [balancing.balancing_exponents(backend, m) for m in matrices]
@@ -93,7 +94,8 @@ def check_range(backend: Backend, result: Solution) -> Solution:
         return result
     failure = result.failure
     for x in result.value:
-        overflowed = (failure == 0) & ~backend.xp.isfinite(backend.xp.reshape(x, (*failure.shape, -1))).all(-1)
+        axes = (-1, -2) if x.ndim == failure.ndim + 2 else -1
+        overflowed = (failure == 0) & ~backend.xp.isfinite(x).all(axes)
         failure = Failure.OVERFLOW.where(backend, overflowed, failure)
     return result._replace(failure=failure)
 

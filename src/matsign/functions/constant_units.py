@@ -15,6 +15,8 @@ from matsign.linalg.stacks import broadcast_scalar
 
 def constant_units(backend: Backend, m: Array) -> BalancedMatrix:
     """`balance` for a derivative rule: the exponents come from an operation without derivatives."""
+    if backend.products_only(m):
+        return balance(backend, m)
     e, k, reached = apply(backend, _UNITS, backend.stop_gradient(m))
     e, k = (backend.xp.astype(x, backend.xp.int32) for x in (e, k))
     shift = e[:, None, :] - e[:, :, None]

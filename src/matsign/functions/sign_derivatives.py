@@ -25,8 +25,10 @@ from matsign.iterations.differentiable_solves import inverse, sylvester_symmetri
 from matsign.linalg.stacks import adjoint, broadcast_scalar, eye, safe_divisor
 
 
-def fold_to_right(backend: Backend, s: Array, m: Array) -> tuple[Array, Array]:
-    """N₀, and the projector on the eigenvalue zero."""
+def fold_to_right(backend: Backend, s: Array, m: Array) -> tuple[Array, Array | None]:
+    """N₀, and the projector on the eigenvalue zero; None by products alone, which find no sign of a singular matrix."""
+    if backend.products_only(m):
+        return s @ m, None
     zero = eye(backend, m) - s @ s
     # Its trace counts zero eigenvalues; without any it is a rounding error, which N⁻¹ would magnify.
     none = broadcast_scalar(backend.trace(zero).real < 0.5)
@@ -36,8 +38,10 @@ def fold_to_right(backend: Backend, s: Array, m: Array) -> tuple[Array, Array]:
     return n - n @ zero + shift * zero, zero
 
 
-def between_subspaces(s: Array, zero: Array, x: Array) -> Array:
+def between_subspaces(s: Array, zero: Array | None, x: Array) -> Array:
     """Twice the part of x that maps the invariant subspaces for S = 1 and S = -1 into each other."""
+    if zero is None:
+        return x - s @ x @ s
     x = x - zero @ x
     return x - x @ zero - s @ x @ s
 
@@ -53,13 +57,13 @@ def sign_change(
     backend: Backend,
     s: Array,
     n: Array,
-    zero: Array,
+    zero: Array | None,
     dm: Array,
     solve: Callable[[Backend, Array, Array], Array] = sylvester_symmetric,
 ) -> Array:
-    first = _from_zero(backend, n, zero, dm)
     # dS maps each of the two subspaces into the other; the rest are magnified rounding errors.
-    return first + between_subspaces(s, zero, solve(backend, n, between_subspaces(s, zero, dm))) / 2
+    change = between_subspaces(s, zero, solve(backend, n, between_subspaces(s, zero, dm))) / 2
+    return change if zero is None else _from_zero(backend, n, zero, dm) + change
 
 
 def sign_jvp(backend: Backend, s: Array, m: Array, dm: Array) -> Array:
@@ -76,7 +80,8 @@ def sign_vjp(backend: Backend, s: Array, m: Array, bar: Array) -> Array:
     units = constant_units(backend, m)
     s = units.inward(backend, s)
     n, zero = fold_to_right(backend, s, units.matrix)
-    bar_m = sign_change(backend, adjoint(s), adjoint(n), adjoint(zero), units.outward(backend, bar, -1))
+    zero = None if zero is None else adjoint(zero)
+    bar_m = sign_change(backend, adjoint(s), adjoint(n), zero, units.outward(backend, bar, -1))
     return units.inward(backend, bar_m)
 
 

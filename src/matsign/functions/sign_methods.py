@@ -123,6 +123,13 @@ def sign_by_eigh(backend: Backend, m: Array, tol: float, rtol: float | None, met
 def _general(backend: Backend, m: Array, tol: float, rtol: float | None, method: str) -> Solution:
     """Iterate, and deflate the members that may have a zero eigenvalue."""
     n = m.shape[-1]
+    if method == "auto" and backend.products_only(m):
+        return backend.masked_cond(
+            is_hermitian(m),
+            lambda m: _general(backend, m, tol, rtol, "polynomial"),
+            lambda m: _general(backend, m, tol, rtol, "newton"),
+            m,
+        )
     if method == "auto":
         few = n <= LAPACK_SIZE and n * len(m) <= 96 and backend.on_cpu(m) and not backend.is_traced(m)
         method = "schur" if few else "guarded newton"
@@ -159,9 +166,10 @@ def sign_of_regular(backend: Backend, m: Array, tol: float, method: str) -> tupl
     if method == "polynomial":
         iterate = sign_by_products(backend, x, tol)
         failed = ~(iterate.defect < NEAR_SIGN)
-        return solution(backend, iterate.value, Failure.NOT_REAL, failed, iterate.steps), backend.norm(
-            m
-        ) * backend.norm(backend.inv(m))
+        result = solution(backend, iterate.value, Failure.NOT_REAL, failed, iterate.steps)
+        if backend.products_only(m):
+            return result, backend.ones(m)  # the steps move an eigenvalue within rounding of 0 neither to 1 nor to -1
+        return result, backend.norm(m) * backend.norm(backend.inv(m))
     iterate = newton(backend, x)
     s = iterate.value.m
     gap = backend.norm(m @ s - s @ m) / (backend.norm(m) * backend.norm(s))
@@ -218,7 +226,9 @@ def sign_by_products(backend: Backend, x: Dense, tol: float) -> Iterate:
     """Polynomial steps from X₀ = M/√tr(M²), whose eigenvalues lie in [-1, 1] if they are real."""
     square = backend.xp.abs(inner(backend, adjoint(x.m), x.m))
     start = x.m / broadcast_scalar(backend.xp.sqrt(safe_divisor(backend, square)))
-    lower = 1 / backend.norm(backend.inv(start))
+    # By products alone an inverse costs more than the steps that it saves.
+    levels = _LEVELS[-1:] if backend.products_only(start) else _LEVELS
+    lower = 1 / backend.norm(backend.inv(start)) if len(levels) > 1 else square
 
     def attempt(levels: tuple[float, ...], start: Array, lower: Array) -> Iterate:
         level, *rest = levels
@@ -233,7 +243,7 @@ def sign_by_products(backend: Backend, x: Dense, tol: float) -> Iterate:
             return at_level(start, lower)
         return backend.masked_cond(lower > level, at_level, lambda *args: attempt(tuple(rest), *args), start, lower)
 
-    return attempt(_LEVELS, start, lower)
+    return attempt(levels, start, lower)
 
 
 ABS = FromSign(lambda m, s: m @ s, 1)

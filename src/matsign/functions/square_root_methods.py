@@ -99,6 +99,13 @@ def _eigh(backend: Backend, a: Array, rtol: float, inverse: bool) -> Solution:
 
 def _general(backend: Backend, a: Array, noise: Array, rtol: float, method: str, inverse: bool) -> Solution:
     """Solve for the balanced matrix, and split off zero eigenvalues in members that are singular or whose root is wrong."""
+    if method == "auto" and backend.products_only(a):
+        return backend.masked_cond(
+            is_hermitian(a),
+            lambda a, noise: _general(backend, a, noise, rtol, "polynomial", inverse),
+            lambda a, noise: _general(backend, a, noise, rtol, "newton", inverse),
+            *(a, noise),
+        )
     if method == "auto":
         small = a.shape[-1] <= LAPACK_SIZE and backend.on_cpu(a) and not backend.is_traced(a)
         method = "schur" if small else "guarded newton"
@@ -184,7 +191,7 @@ def _regular(backend: Backend, a: Array, noise: Array, method: str) -> Solution:
     if method == "schur":
         return _schur(backend, a, noise)
     if method == "polynomial":
-        return _polynomial(backend, a)
+        return _polynomial(backend, a, estimates=not backend.products_only(a))
     iterate = newton(backend, AntiDiagonal(a, eye(backend, a) + 0 * a))
     x, z = iterate.value
     failed = ~has_converged(backend, iterate)
@@ -245,6 +252,7 @@ def _polynomial(backend: Backend, a: Array, *, estimates: bool = True) -> Soluti
     """
     size = backend.norm(a)
     start = AntiDiagonal(a / broadcast_scalar(safe_divisor(backend, size)), eye(backend, a) + 0 * a)
+    levels = _LEVELS if estimates else _LEVELS[-1:]
     lower = backend.xp.sqrt(1 / backend.norm(backend.inv(start.a))) if estimates else 0 * size
 
     def attempt(levels: tuple[float, ...], lower: Array, x: Array, unit: Array) -> Any:
@@ -260,7 +268,7 @@ def _polynomial(backend: Backend, a: Array, *, estimates: bool = True) -> Soluti
             return at_level(lower, x, unit)
         return backend.masked_cond(lower > level, at_level, lambda *args: attempt(tuple(rest), *args), lower, x, unit)
 
-    iterate = attempt(_LEVELS, lower, *start)
+    iterate = attempt(levels, lower, *start)
     x, z = iterate.value
     root = broadcast_scalar(backend.xp.sqrt(safe_divisor(backend, size)))
     x, z = x * root, z / root

@@ -25,13 +25,17 @@ from matsign.backends import Backend
 from matsign.linalg.stacks import adjoint, assemble, broadcast_scalar, plus_identity
 
 
+def _inverse(backend: Backend, a: Array, near: Array | None) -> Array:
+    return backend.inv(a) if near is None else backend.inv_near(a, near)
+
+
 class Dense(NamedTuple):
     """M itself."""
 
     m: Array
 
-    def inverse(self, backend: Backend) -> Dense:
-        return Dense(backend.inv(self.m))
+    def inverse(self, backend: Backend, near: Dense | None = None) -> Dense:
+        return Dense(_inverse(backend, self.m, near and near.m))
 
     def square(self) -> Dense:
         return Dense(self.m @ self.m)
@@ -61,8 +65,8 @@ class Triangular(NamedTuple):
     c: Array
     b: Array
 
-    def inverse(self, backend: Backend) -> Triangular:
-        a, b = backend.inv(self.a), backend.inv(self.b)
+    def inverse(self, backend: Backend, near: Triangular | None = None) -> Triangular:
+        a, b = _inverse(backend, self.a, near and near.a), _inverse(backend, self.b, near and near.b)
         return Triangular(a, -_times_each_corner(a @ self.c, b), b)
 
     def square(self) -> Triangular:
@@ -88,8 +92,8 @@ class Lyapunov(NamedTuple):
     a: Array
     q: Array
 
-    def inverse(self, backend: Backend) -> Lyapunov:
-        a = backend.inv(self.a)
+    def inverse(self, backend: Backend, near: Lyapunov | None = None) -> Lyapunov:
+        a = _inverse(backend, self.a, near and near.a)
         return Lyapunov(a, a @ self.q @ adjoint(a))
 
     def square(self) -> LyapunovSquare:
@@ -129,8 +133,8 @@ class AntiDiagonal(NamedTuple):
     a: Array
     b: Array
 
-    def inverse(self, backend: Backend) -> AntiDiagonal:
-        return AntiDiagonal(backend.inv(self.b), backend.inv(self.a))
+    def inverse(self, backend: Backend, near: AntiDiagonal | None = None) -> AntiDiagonal:
+        return AntiDiagonal(_inverse(backend, self.b, near and near.a), _inverse(backend, self.a, near and near.b))
 
     def square(self) -> Dense:
         return Dense(self.b @ self.a)
@@ -153,8 +157,8 @@ class Dilation(NamedTuple):
 
     c: Array
 
-    def inverse(self, backend: Backend) -> Dilation:
-        return Dilation(adjoint(backend.inv(self.c)))
+    def inverse(self, backend: Backend, near: Dilation | None = None) -> Dilation:
+        return Dilation(adjoint(_inverse(backend, self.c, near and adjoint(near.c))))
 
     def square(self) -> Dense:
         return Dense(adjoint(self.c) @ self.c if self._tall else self.c @ adjoint(self.c))
@@ -182,7 +186,7 @@ class Riccati(NamedTuple):
     d: Array
     b: Array
 
-    def inverse(self, backend: Backend) -> Riccati:
+    def inverse(self, backend: Backend, near: Riccati | None = None) -> Riccati:
         # Not by Schur complements: the diagonal blocks of a solvable equation may be singular, even zero.
         return self._split_blocks(backend.inv(self.dense(backend)))
 

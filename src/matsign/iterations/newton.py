@@ -56,9 +56,9 @@ def newton(backend: Backend, x: Structure, limit: int = 0) -> Iterate:
     limit = limit or 8 - round(math.log2(backend.eps(x[0])))
 
     def step(state: Any) -> Any:
-        x, steps, last, condition, last_size, doublings = state
+        x, last_inverse, steps, last, condition, last_size, doublings = state
         del state
-        inverse = x.inverse(backend)
+        inverse = x.inverse(backend, last_inverse)
         size, inverse_size = x.size(backend), inverse.size(backend)
         condition = xp.where(steps == 0, size * inverse_size, condition)
         # A step multiplies the angle of an eigenvalue i y to the axis by (y² + 1)/|y² - 1|. This counts as a factor of 2, and
@@ -67,15 +67,18 @@ def newton(backend: Backend, x: Structure, limit: int = 0) -> Iterate:
         doublings = doublings + 1 + xp.log2(xp.where(growth > 1, growth, xp.ones_like(growth)))
         mu = xp.sqrt(inverse_size / size)
         new = newton_step(backend, x, inverse, mu)
+        last_inverse = None if last_inverse is None else inverse
         del inverse
         gap = combine(1.0, new, broadcast_scalar(-mu), x).size(backend)
         # Where rounding alone exceeds _HANDOVER, stop at the first step without progress.
         stalled = (gap > 0.9 * last) & (gap < 0.01 * mu * size)
         active = (gap > _HANDOVER) & ~stalled & xp.isfinite(gap)
-        return (new, steps + 1, gap, condition, mu * size, doublings), active
+        return (new, last_inverse, steps + 1, gap, condition, mu * size, doublings), active
 
-    start = (x, 0 * one, math.inf * one, one, math.inf * one, 0 * one)
-    x, steps, _, condition, _, doublings = backend.loop(step, start, limit)
+    # An inverse by products starts from the last one.
+    last_inverse = combine(0.0, x, 0.0, x) if backend.products_only(x[0]) else None
+    start = (x, last_inverse, 0 * one, math.inf * one, one, math.inf * one, 0 * one)
+    x, _, steps, _, condition, _, doublings = backend.loop(step, start, limit)
     return finish(backend, x, steps)._replace(condition=condition, doublings=doublings)
 
 

@@ -115,7 +115,7 @@ def _gram(backend: Backend, x: Array, shift: float = 0.0) -> Array:
 def _sum_in_pieces(backend: Backend, x: Array, shift: float) -> Array:
     count, n, k = x.shape
     piece = _piece(x)
-    if n <= 2 * piece or is_half(backend, x):
+    if n <= 2 * piece or is_half(backend, x) or backend.products_only(x):
         return backend.hermitian_product(adjoint(x), x, shift)
     whole = n // piece
     head = x[:, : whole * piece, :].reshape((count * whole, piece, k))

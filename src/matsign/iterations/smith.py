@@ -82,9 +82,19 @@ def smith_each(backend: Backend, like: Array, start: Callable[[], tuple[Array, .
     return SmithSum(add_terms(c, xs), backend.exponent(power), size <= small, growth + power * (size * size))
 
 
+def _radius(backend: Backend, *matrices: Array) -> Array:
+    """The geometric mean of the moduli of all eigenvalues; by products alone, that of √(‖a‖/‖a⁻¹‖)."""
+    xp = backend.xp
+    if backend.products_only(matrices[0]):
+        ratios = [backend.norm(a) / backend.norm(backend.inv(a)) for a in matrices]
+        return math.prod(ratios) ** (0.5 / len(ratios))
+    logarithms = [backend.log_determinant(a) for a in matrices]
+    return xp.exp(sum(logarithms[1:], logarithms[0]) / sum(a.shape[-1] for a in matrices))
+
+
 def cayley(backend: Backend, a: Array) -> Cayley:
     """The transform of a stable `a`; p is the geometric mean of the moduli of its eigenvalues."""
-    p = backend.xp.exp(backend.log_determinant(a) / a.shape[-1])
+    p = _radius(backend, a)
     m = backend.inv(plus_identity(backend, broadcast_scalar(-p), a))
     return Cayley(plus_identity(backend, 1.0, broadcast_scalar(2 * p) * m), m, p)
 
@@ -111,10 +121,9 @@ def two_sided_sylvester(backend: Backend, a: Array, b: Array, q: Array, limit: i
 
     There is one if a has its spectrum in the right half plane and -b in the left.
     """
-    xp, same = backend.xp, b is a
+    same = b is a
     small, large, most = limits(backend, a)
-    log_det = 2 * backend.log_determinant(a) if same else backend.log_determinant(a) + backend.log_determinant(b)
-    p = xp.exp(log_det / (a.shape[-1] + b.shape[-1]))
+    p = _radius(backend, a) if same else _radius(backend, a, b)
 
     def term(x: Array, c: Array, d: Array) -> Array:
         return c[..., None, :, :] @ x @ d[..., None, :, :]

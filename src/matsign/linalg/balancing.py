@@ -102,7 +102,7 @@ def balance(backend: Backend, m: Array) -> BalancedMatrix:
     its diagonal blocks, and finds units where each row norm equals its column norm but some entries are needlessly large.
     """
     a, k = scale_to_unit(backend, m)
-    if backend.unrolls_loops(m):
+    if backend.unrolls_loops(m) or backend.products_only(m):
         return BalancedMatrix(a, None, k, None)
     fixed = backend.stop_gradient(a)
     mask = is_unbalanced(backend, fixed) | _reducible(backend, fixed)

@@ -160,6 +160,8 @@ def _stein_by_sum(backend: Backend, a: Array, q: Array, d: Array) -> SmithSum:
         power_sum = smith(backend, q, lambda: (a / broadcast_scalar(backend.xp.sqrt(d)), q / broadcast_scalar(d)))
         return power_sum._replace(growth=power_sum.growth / d)
 
+    if backend.products_only(a):  # without a determinant only the first
+        return inside(a, q, d)
     return backend.rare_cond(backend.log_determinant(a) > a.shape[-1] * logarithm / 2, outside, inside, a, q, d)
 
 
