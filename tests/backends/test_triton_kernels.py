@@ -1,5 +1,9 @@
 """Products by Triton that compute one triangle: by its interpreter, or on a GPU where there is one."""
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -10,7 +14,6 @@ from matsign.iterations.minimax import NAMED
 torch = pytest.importorskip("torch")
 pytest.importorskip("triton")
 
-from matsign.backends import triton_kernels  # noqa: E402
 from matsign.backends.triton_kernels import symmetric_product as product  # noqa: E402
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
@@ -33,23 +36,29 @@ def check(result, a, b):
     assert ((result.double() - truth).abs() <= bound + torch.finfo(a.dtype).smallest_normal).all()
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("dtype", ["fp32", "fp16", "bf16"])
-def test_the_kernel_compiles_for_a_gpu(dtype):
-    """To machine code, without a GPU: the interpreter accepts more than the compiler."""
-    import triton
-    from triton.backends.compiler import GPUTarget
-    from triton.compiler import ASTSource
-    from triton.runtime.jit import JITFunction
+COMPILE = """
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+from matsign.backends.triton_kernels import _triangle as kernel
 
-    kernel = JITFunction(triton_kernels._triangle.fn)
-    arrays, sizes, blocks = ("a", "b", "out"), ("n", "k", "tiles"), {"TILE": 64, "DEPTH": 32}
-    signature = {
-        name: f"*{dtype}" if name in arrays else "i32" if name in sizes else "constexpr" if name in blocks else "i64"
-        for name in kernel.arg_names
-    } | {"shift": "fp32"}
+blocks = {"TILE": 64, "DEPTH": 32}
+sizes = dict.fromkeys(("n", "k", "tiles"), "i32") | dict.fromkeys(blocks, "constexpr") | {"shift": "fp32"}
+for dtype in ("fp32", "fp16", "bf16"):
+    arrays = dict.fromkeys(("a", "b", "out"), "*" + dtype)
+    signature = dict.fromkeys(kernel.arg_names, "i64") | sizes | arrays
     compiled = triton.compile(ASTSource(kernel, signature, constexprs=blocks), target=GPUTarget("cuda", 90, 32))
-    assert "mma" in compiled.asm["ptx"] or dtype == "fp32"
+    print(dtype, len(compiled.asm["cubin"]))
+"""
+
+
+@pytest.mark.slow
+def test_the_kernel_compiles_for_a_gpu(tmp_path):
+    """To machine code, without a GPU, in a process where Triton compiles: its interpreter accepts more."""
+    environment = {**os.environ, "TRITON_INTERPRET": "0", "TRITON_CACHE_DIR": str(tmp_path)}
+    result = subprocess.run([sys.executable, "-c", COMPILE], env=environment, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert [line.split()[0] for line in result.stdout.splitlines()] == ["fp32", "fp16", "bf16"]
 
 
 @pytest.mark.slow

@@ -63,8 +63,10 @@ def _triangle(  # type: ignore[no-untyped-def]
     out += member * out_member
     at = rows[:, None].to(tl.int64) * out_row + columns[None, :]
     tl.store(out + at, value, mask=below)
-    mirrored = columns[None, :].to(tl.int64) * out_row + rows[:, None]
-    tl.store(out + mirrored, value, mask=below & (columns[None, :] < rows[:, None]))
+    # The mirror image is transposed first, so that neighbours in a row are written together.
+    mirrored = columns[:, None].to(tl.int64) * out_row + rows[None, :]
+    above = (rows[None, :] < n) & (columns[:, None] < rows[None, :])
+    tl.store(out + mirrored, tl.trans(value), mask=above)
 
 
 def symmetric_product(a: Array, b: Array, shift: float = 0.0, out: Array | None = None) -> Array:
