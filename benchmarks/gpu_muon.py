@@ -34,7 +34,8 @@ WAYS: dict[str, tuple[dict[str, Any], dict[str, Any], torch.dtype, float]] = {
     "a tolerance": ({"tol": 0.05}, {}, torch.float32, 1e-3),
     "Newton-Schulz": ({"ns_steps": 5, "precision": "full"}, {}, torch.float32, 1e-3),
     "momenta in bfloat16": ({"momentum_dtype": "bfloat16", "precision": "full"}, {}, torch.float32, 1e-2),
-    "parameters in bfloat16": ({}, {}, torch.bfloat16, 5e-2),
+    # Parameters near 1 are rounded by up to 0.004, a good part of a step.
+    "parameters in bfloat16": ({}, {}, torch.bfloat16, 0.5),
     "AdamW with foreach": ({"precision": "full"}, {"foreach": True}, torch.float32, 1e-3),
     "AdamW one by one": ({"precision": "full"}, {"foreach": False}, torch.float32, 1e-3),
     "AdamW fused": ({"precision": "full"}, {"fused": True, "amsgrad": True}, torch.float32, 1e-3),

@@ -232,7 +232,7 @@ def addmm(beta: float, x: Array, alpha: float, a: Array, b: Array) -> Array:
 
 
 # For each dtype, the size from which one triangle by Triton is faster than the whole product, as measured by benchmarks/gpu.py.
-_TRITON_FROM_SIZE: dict[torch.dtype, int] = {}
+_TRITON_FROM_SIZE = {torch.float16: 8192, torch.bfloat16: 8192}
 
 
 def hermitian_product(a: Array, b: Array, shift: float = 0.0) -> Array:
@@ -278,8 +278,10 @@ def svd(a: Array) -> tuple[Array, Array, Array]:
 
 
 def eigh(a: Array) -> tuple[Array, Array]:
-    values, vectors = _decomposition(torch.linalg.eigh, numpy.eigh, a)
-    return values, vectors
+    """On a GPU in double precision: in single precision errors were 4e-5 for a matrix of 96 rows (H200)."""
+    wide = a if on_cpu(a) else a.to(torch.complex128 if a.is_complex() else torch.float64)
+    values, vectors = _decomposition(torch.linalg.eigh, numpy.eigh, wide)
+    return values.to(a.real.dtype), vectors.to(a.dtype)
 
 
 def eig(a: Array) -> tuple[Array, Array]:

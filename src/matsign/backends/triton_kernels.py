@@ -81,7 +81,7 @@ def symmetric_product(a: Array, b: Array, shift: float = 0.0, out: Array | None 
             *(a, b, out, n, k, float(shift), tiles),
             *(*a.stride(), *b.stride(), out.stride(0), out.stride(1)),
             TILE=tile,
-            DEPTH=32,
+            DEPTH=64 if tile == 128 and a.element_size() == 2 else 32,
             num_warps=8 if tile == 128 else 4,
         )
     return out
