@@ -26,6 +26,12 @@ def by_cayley(a: np.ndarray, b: np.ndarray, q: np.ndarray) -> np.ndarray:
     return np.asarray(sl.solve_sylvester(u, b @ v, -u @ q @ v))
 
 
+def by_inverses(a: np.ndarray, b: np.ndarray, c: np.ndarray, d: np.ndarray, q: np.ndarray) -> np.ndarray:
+    """a x b + c x d = q by SciPy: (c⁻¹ a) x + x (d b⁻¹) = c⁻¹ q b⁻¹."""
+    u, v = np.linalg.inv(c), np.linalg.inv(b)
+    return np.asarray(sl.solve_sylvester(u @ a, d @ v, u @ q @ v))
+
+
 def compare(rows: Rows, name: str, ours: Callable[..., Any], theirs: Callable[..., Any], *matrices: np.ndarray) -> None:
     report(rows, name, str(len(matrices[0])), ours_and_theirs(lambda: ours(*matrices), lambda: theirs(*matrices)))
 
@@ -45,6 +51,10 @@ def single(rows: Rows, n: int) -> None:
             *(with_radius(a, radius), with_radius(b, radius), q),
         )
     compare(rows, "discrete, mixed", matsign.solve_discrete_sylvester, by_cayley, a, b, q)
+    c, d = gaussian(n, n), gaussian(n, n)
+    compare(rows, "generalized, mixed", matsign.solve_generalized_sylvester, by_inverses, a, b, c, d, q)
+    a, b, c, d = (x / np.sqrt(n) + 2.5 * np.eye(n) for x in (a, b, c, d))
+    compare(rows, "generalized, separable", matsign.solve_generalized_sylvester, by_inverses, a, b, c, d, q)
 
 
 def main() -> None:

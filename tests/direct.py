@@ -75,6 +75,10 @@ def discrete_sylvester_by_kronecker(a, b, q):
     return sl.solve(k, q.reshape(-1)).reshape(q.shape)
 
 
+def generalized_sylvester_by_kronecker(a, b, c, d, q):
+    return sl.solve(np.kron(a, b.T) + np.kron(c, d.T), q.reshape(-1)).reshape(q.shape)
+
+
 def stein_by_kronecker(a, q):
     k = np.eye(q.size, dtype=q.dtype) - np.kron(a, a.conj())
     return sl.solve(k, q.reshape(-1)).reshape(q.shape)

@@ -284,6 +284,19 @@ PROBLEMS = [
         ("doubling", "schur", "auto"),
     ),
     Problem(
+        "solve_generalized_sylvester",
+        matsign.solve_generalized_sylvester,
+        lambda rng, dtype: (
+            *(matrices.stable(rng, n, dtype) for n in (3, 2)),
+            *((np.eye(n) + 0.1 * matrices.gaussian(rng, n, n, dtype=dtype)).astype(dtype) for n in (3, 2)),
+            matrices.gaussian(rng, 3, 2, dtype=dtype),
+        ),
+        direct.generalized_sylvester_by_kronecker,
+        truth.generalized_sylvester,
+        lambda s: ((1, 1, 1, 1, s), (s,)),
+        ("standard", "qz", "auto"),
+    ),
+    Problem(
         "lyapunov_factor",
         matsign.lyapunov_factor,
         lambda rng, dtype: (-matrices.stable(rng, 3, dtype), matrices.gaussian(rng, 3, 4, dtype=dtype)),

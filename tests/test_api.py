@@ -45,6 +45,7 @@ API = {
     "solve_discrete_are",
     "solve_discrete_lyapunov",
     "solve_discrete_sylvester",
+    "solve_generalized_sylvester",
     "solve_riccati",
     "solve_sylvester",
     "spectral_projector",

@@ -234,6 +234,7 @@ def test_one_by_one(problem, on):
         "solve_continuous_lyapunov": (0.5,),
         "solve_discrete_lyapunov": (-4 / 15,),
         "solve_discrete_sylvester": (-4 / 15,),
+        "solve_generalized_sylvester": (1 / 8,),
         "lyapunov_factor": (2**0.5,),
         "discrete_lyapunov_factor": (8 / 3**0.5,),
         "solve_continuous_are": (1 + 2**0.5,),  # 8 x - 4 x² + 4 = 0
@@ -381,7 +382,12 @@ def test_denormals(problem, scale, rng):
         pytest.skip("has a scale of its own")
     arguments = [np.round(x * 64) / 64 for x in problem.make(rng, "float64")]
     scales, result = [scale] * len(arguments), None
-    if problem.name.endswith("_are") or "discrete" in problem.name or "factor" in problem.name:
+    if (
+        problem.name.endswith("_are")
+        or "discrete" in problem.name
+        or "generalized" in problem.name
+        or "factor" in problem.name
+    ):
         scales, result = problem.scales(scale)  # or the answer would overflow
     small = [x * s for x, s in zip(arguments, scales, strict=True)]
     whole = [x / s for x, s in zip(small, scales, strict=True)]  # exact

@@ -206,6 +206,13 @@ def discrete_sylvester(a, b, q):
     return _solve(eye(q.size) - np.kron(a, b.T), q, lambda x: q + a @ x @ b - x)
 
 
+@remembered
+def generalized_sylvester(a, b, c, d, q):
+    """a x b + c x d = q as one linear system."""
+    a, b, c, d, q = (exact(x) for x in (a, b, c, d, q))
+    return _solve(np.kron(a, b.T) + np.kron(c, d.T), q, lambda x: q - a @ x @ b - c @ x @ d)
+
+
 def principal_factor(x):
     """Eigenvectors times roots of the eigenvalues, the longest first, the largest entry of each real and positive."""
     values, v = mp.eighe(mp.matrix(x.tolist()))

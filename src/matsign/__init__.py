@@ -23,6 +23,7 @@ from matsign.equations.riccati.dare import solve_discrete_are
 from matsign.equations.riccati.lqr import Regulator, dlqr, lqr
 from matsign.equations.riccati.nonsymmetric import solve_riccati
 from matsign.equations.sylvester.discrete import solve_discrete_sylvester
+from matsign.equations.sylvester.generalized import solve_generalized_sylvester
 from matsign.equations.sylvester.solver import solve_sylvester
 from matsign.functions.coupled_root import coupled_root
 from matsign.functions.geometric_mean import geometric_mean
@@ -63,6 +64,7 @@ __all__ = [
     "solve_discrete_are",
     "solve_discrete_lyapunov",
     "solve_discrete_sylvester",
+    "solve_generalized_sylvester",
     "solve_riccati",
     "solve_sylvester",
     "spectral_projector",

@@ -105,6 +105,11 @@ EQUATIONS = [
         lambda rng, kind: (_inside(rng, kind), 2 * _inside(rng, kind, 3), gaussian(rng, 4, 3, dtype=kind)),
         {},
     ),
+    Case(
+        "solve_generalized_sylvester",
+        lambda rng, kind: tuple(gaussian(rng, *s, dtype=kind) for s in ((3, 3), (2, 2), (3, 3), (2, 2), (3, 2))),
+        {},
+    ),
     Case("solve_riccati", _riccati(1), {"half_plane": "right"}),
     Case("solve_riccati", _riccati(-1), {"half_plane": "left"}),
     *(

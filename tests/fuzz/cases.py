@@ -185,6 +185,14 @@ def _discrete_sylvester(rng, n, m):
     return a, b, hostile.rectangular(rng, n, m)
 
 
+def _generalized_sylvester(rng, n, m):
+    pencils = [hostile.square(rng, k) if rng.random() < 0.3 else hostile.positive_stable(rng, k) for k in (n, m)]
+    others = [
+        hostile.square(rng, k) if rng.random() < 0.3 else np.eye(k) + 0.2 * hostile.gaussian(rng, k) for k in (n, m)
+    ]
+    return *pencils, *others, hostile.rectangular(rng, n, m)
+
+
 def _factor(rng, n, m):
     return -hostile.positive_stable(rng, n), hostile.rectangular(rng, n, m)
 
@@ -300,6 +308,8 @@ SUBJECTS = [
             _exact_only(_one(references.stein)), ((0, 1), (1,))),
     Subject("solve_discrete_sylvester", _discrete_sylvester, _options(_methods("doubling", "schur", share=0.6)),
             _exact_only(_one(references.discrete_sylvester)), ((0, 0, 1), (1,))),
+    Subject("solve_generalized_sylvester", _generalized_sylvester, _options(_methods("standard", "qz", share=0.6)),
+            _exact_only(_one(references.generalized_sylvester)), ((0, 0, 0, 0, 1), (1,))),
     Subject("lyapunov_factor", _factor, PLAIN, _one(references.stable_gramian), ((0, 1), (1,)), _gramian_of),
     Subject("discrete_lyapunov_factor", _discrete_factor, PLAIN, _one(partial(references.stable_gramian, discrete=True)),
             ((0, 1), (1,)), _gramian_of),

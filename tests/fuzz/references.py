@@ -322,6 +322,13 @@ def discrete_sylvester(a, b, q):
     return x
 
 
+def generalized_sylvester(a, b, c, d, q):
+    x = _linear(truth.generalized_sylvester, a, b, c, d, q)
+    a, b, c, d, q = (truth.exact(x) for x in (a, b, c, d, q))
+    _checked(_size(a @ x @ b + c @ x @ d - q), (_size(a) * _size(b) + _size(c) * _size(d)) * _size(x))
+    return x
+
+
 def gramian(a, b):
     b = truth.exact(b)
     exact = truth.exact(a)

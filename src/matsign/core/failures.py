@@ -52,6 +52,8 @@ class Failure(IntEnum):
     NOT_BY_PRODUCTS = 90
     NEEDS_ONE_DEVICE = 100
     RECIPROCAL_PAIR = 110
+    COMMON_PENCIL_EIGENVALUE = 111
+    COMMON_PAIR_EIGENVALUE = 112
 
     def where(self, backend: Backend, mask: Any, failure: Any) -> Any:
         """The failures of a stack, with this failure for the members in the mask."""
@@ -90,6 +92,12 @@ MESSAGES = {
     "so there is no solution or infinitely many",
     Failure.RECIPROCAL_PAIR: "the equation is singular to working precision: an eigenvalue of a times one of b is 1, so there is "
     "no solution or infinitely many; its separation, the smallest ‖a x b - x‖ / ‖x‖, is at most {detail}",
+    Failure.COMMON_PENCIL_EIGENVALUE: "the equation is singular to working precision: the pencils a - λ c and d + λ b share an "
+    "eigenvalue, or one of them is singular for every λ, so there is no solution or infinitely many; its separation, the "
+    "smallest ‖a x b + c x d‖ / ‖x‖, is at most {detail}",
+    Failure.COMMON_PAIR_EIGENVALUE: "the equations are singular to working precision: the pencils a - λ d and b - λ e share an "
+    "eigenvalue, or one of them is singular for every λ, so there is no solution or infinitely many; their separation, the "
+    "smallest ‖(a x - y b, d x - y e)‖ / ‖(x, y)‖, in units in which the coefficients are near 1, is at most {detail}",
     Failure.UNSTABLE: "a is not stable, so the integral (or sum) that the factor stands for does not exist",
     Failure.BARELY_STABLE: "a is not stable to working precision: rounding in its entries decides whether it is, so that "
     "the integral (or sum) that the factor stands for has no digit that is known; use a wider dtype",

@@ -1,14 +1,16 @@
 """Two-sided linear matrix equations on the CPU, by (generalised) Schur forms and a pair of triangular equations.
 
 The discrete Sylvester equation d x - a x b = q needs the Schur forms of a and b, and no Cayley transform, which would lose
-digits near an eigenvalue at its pole. Arguments and results are NumPy stacks with entries of moderate size.
+digits near an eigenvalue at its pole. The generalised one, a x b + c x d = q, is [a x, c x] [b; d] = q. With [b; d] = w t for
+orthonormal columns w and their complement z it is the pair of equations [a x, c x] - y zᴴ = q t⁻¹ wᴴ, whose generalised Schur
+forms QZ computes. Arguments and results are NumPy stacks with entries of moderate size.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -21,6 +23,21 @@ from matsign.linalg.separation import ROUNDINGS, spectral_norm
 from matsign.linalg.stacks import probe_numbers
 
 Norm = Callable[[Array], float]
+
+
+class _Form(Protocol):
+    """An equation in (generalised) Schur form."""
+
+    def is_finite(self) -> bool: ...
+
+    def size(self, norm: Norm) -> float:
+        """A bound on the norm of the operator."""
+
+    def solve(self, q: Array) -> Array:
+        """x of the equation."""
+
+    def adjoint_solve(self, x: Array) -> Array:
+        """The solution of the adjoint equation."""
 
 
 class _Discrete(NamedTuple):
@@ -42,7 +59,6 @@ class _Discrete(NamedTuple):
         return bool(np.isfinite(self.r).all() and np.isfinite(self.s).all())
 
     def size(self, norm: Norm) -> float:
-        """A bound on the norm of the operator."""
         return norm(self.r) * norm(self.s) + self.d
 
     def solve(self, q: Array) -> Array:
@@ -56,9 +72,113 @@ class _Discrete(NamedTuple):
         return lapack.product(lapack.product(self.u, f), self.v.conj().T)
 
 
+class _Generalized(NamedTuple):
+    """a x b + c x d = q with (a, c) = u (s, t) vᴴ and zᴴ = p (s', t') wᴴ for the complement z of [b; d]."""
+
+    matrices: tuple[Array, Array, Array, Array]
+    right: Array  # the pseudo-inverse t⁻¹ wᴴ of [b; d]
+    u: Array
+    v: Array
+    w: Array
+    pair: TriangularPair
+
+    @classmethod
+    def of(cls, a: Array, b: Array, c: Array, d: Array) -> _Generalized:
+        m = len(b)
+        basis, t = np.linalg.qr(np.vstack([b, d]), mode="complete")
+        complement = np.ascontiguousarray(basis[:, m:].conj().T)
+        right = lapack.product(lapack.inv(t[:m]), np.ascontiguousarray(basis[:, :m].conj().T))
+        s, t, u, v = lapack.qz(a, c)
+        other_s, other_t, _, w = lapack.qz(complement[:, :m], complement[:, m:])
+        return cls((a, b, c, d), right, u, v, w, TriangularPair(s, other_s, t, other_t))
+
+    def is_finite(self) -> bool:
+        return all(bool(np.isfinite(x).all()) for x in self.pair)
+
+    def size(self, norm: Norm) -> float:
+        a, b, c, d = self.matrices
+        return norm(a) * norm(b) + norm(c) * norm(d)
+
+    def solve(self, q: Array) -> Array:
+        """With one correction, if it reduces the residual: t may be ill-conditioned."""
+        a, b, c, d = self.matrices
+        x = self._solve(q)
+        gap = q - a @ x @ b - c @ x @ d
+        new = x + self._solve(gap)
+        return new if _size(q - a @ new @ b - c @ new @ d) < _size(gap) else x
+
+    def _solve(self, q: Array) -> Array:
+        m = q.shape[1]
+        f = lapack.product(lapack.product(self.u.conj().T, q), self.right)
+        y, _ = self.pair.solve(lapack.product(f[:, :m], self.w), lapack.product(f[:, m:], self.w))
+        return lapack.product(lapack.product(self.v, y), self.w.conj().T)
+
+    def adjoint_solve(self, x: Array) -> Array:
+        g = lapack.product(lapack.product(self.v.conj().T, x), self.w)
+        parts = self.pair.adjoint_solve(g, np.zeros_like(g))
+        f = np.hstack([lapack.product(y, self.w.conj().T) for y in parts])
+        return lapack.product(lapack.product(self.u, f), self.right.conj().T)
+
+
+class _Pair(NamedTuple):
+    """a x - y b = c, d x - y e = f for [x; y] and [c; f], with (a, d) = u (s, t) vᴴ and (b, e) = p (s', t') wᴴ."""
+
+    u: Array
+    v: Array
+    p: Array
+    w: Array
+    pair: TriangularPair
+
+    @classmethod
+    def of(cls, a: Array, b: Array, d: Array, e: Array) -> _Pair:
+        s, t, u, v = lapack.qz(a, d)
+        other_s, other_t, p, w = lapack.qz(b, e)
+        return cls(u, v, p, w, TriangularPair(s, other_s, t, other_t))
+
+    def is_finite(self) -> bool:
+        return all(bool(np.isfinite(x).all()) for x in self.pair)
+
+    def size(self, norm: Norm) -> float:
+        return sum(norm(x) for x in self.pair)
+
+    def solve(self, q: Array) -> Array:
+        c, f = (_congruence(self.u.conj().T, x, self.w) for x in np.split(q, 2))
+        x, y = self.pair.solve(c, f)
+        return np.vstack([_congruence(self.v, x, self.w.conj().T), _congruence(self.u, y, self.p.conj().T)])
+
+    def adjoint_solve(self, x: Array) -> Array:
+        top, bottom = np.split(x, 2)
+        parts = self.pair.adjoint_solve(
+            _congruence(self.v.conj().T, top, self.w), _congruence(self.u.conj().T, bottom, self.p)
+        )
+        return np.vstack([_congruence(self.u, y, self.w.conj().T) for y in parts])
+
+
+class _Adjoint(NamedTuple):
+    """The adjoint of an equation."""
+
+    form: _Form
+
+    def is_finite(self) -> bool:
+        return self.form.is_finite()
+
+    def size(self, norm: Norm) -> float:
+        return self.form.size(norm)
+
+    def solve(self, q: Array) -> Array:
+        return self.form.adjoint_solve(q)
+
+    def adjoint_solve(self, x: Array) -> Array:
+        return self.form.solve(x)
+
+
+def _congruence(u: Array, x: Array, v: Array) -> Array:
+    return lapack.product(lapack.product(u, np.ascontiguousarray(x)), v)
+
+
 def discrete(a: Array, b: Array, q: Array, d: Array) -> tuple[Array, Array, Array]:
     """(x, failure, separation) with d x - a x b = q; the separation, an upper estimate, for singular members only."""
-    return _solve_each(lambda k: _Discrete.of(a[k], b[k], float(d[k])), q, a, b, Failure.RECIPROCAL_PAIR)
+    return _solve_each(lambda k: _Discrete.of(a[k], b[k], float(d[k])), q, (a, b), Failure.RECIPROCAL_PAIR)
 
 
 def discrete_responses(a: Array, b: Array, rights: Array, d: Array) -> tuple[Array, Array]:
@@ -66,12 +186,41 @@ def discrete_responses(a: Array, b: Array, rights: Array, d: Array) -> tuple[Arr
     return _respond_each(lambda k: _Discrete.of(a[k], b[k], float(d[k])), rights)
 
 
+def generalized(a: Array, b: Array, c: Array, d: Array, q: Array) -> tuple[Array, Array, Array]:
+    """(x, failure, separation) with a x b + c x d = q, as `discrete`."""
+    return _solve_each(
+        lambda k: _Generalized.of(a[k], b[k], c[k], d[k]), q, (a, b, c, d), Failure.COMMON_PENCIL_EIGENVALUE
+    )
+
+
+def generalized_responses(a: Array, b: Array, c: Array, d: Array, rights: Array) -> tuple[Array, Array]:
+    """(solutions, separation) for right-hand sides (B, k, n, m)."""
+    return _respond_each(lambda k: _Generalized.of(a[k], b[k], c[k], d[k]), rights)
+
+
+def pair(a: Array, b: Array, d: Array, e: Array, rights: Array) -> tuple[Array, Array, Array]:
+    """([x; y], failure, separation) with a x - y b = c and d x - y e = f for rights = [c; f], as `discrete`."""
+    return _solve_each(lambda k: _Pair.of(a[k], b[k], d[k], e[k]), rights, (a, b, d, e), Failure.COMMON_PAIR_EIGENVALUE)
+
+
+def adjoint_pair(a: Array, b: Array, d: Array, e: Array, rights: Array) -> tuple[Array, Array, Array]:
+    """The same for the adjoint, [u; v] with aᴴ u + dᴴ v = g and -u bᴴ - v eᴴ = h for rights = [g; h]."""
+    return _solve_each(
+        lambda k: _Adjoint(_Pair.of(a[k], b[k], d[k], e[k])), rights, (a, b, d, e), Failure.COMMON_PAIR_EIGENVALUE
+    )
+
+
+def pair_responses(a: Array, b: Array, d: Array, e: Array, rights: Array) -> tuple[Array, Array]:
+    """(solutions, separation) of the pair for right-hand sides (B, k, 2n, m)."""
+    return _respond_each(lambda k: _Pair.of(a[k], b[k], d[k], e[k]), rights)
+
+
 def _solve_each(
-    form_of: Callable[[int], _Discrete], q: Array, a: Array, b: Array, singular: Failure
+    form_of: Callable[[int], _Form], q: Array, matrices: tuple[Array, ...], singular: Failure
 ) -> tuple[Array, Array, Array]:
     out, failure, least = np.full_like(q, np.nan), np.zeros(len(q), np.int32), np.zeros(len(q), q.real.dtype)
     for k in range(len(q)):
-        finite = all(np.isfinite(x[k].sum()) for x in (a, b, q))
+        finite = all(np.isfinite(x[k].sum()) for x in (*matrices, q))
         form = form_of(k) if finite else None
         if form is None or not form.is_finite():
             failure[k] = Failure.NOT_CONVERGED
@@ -86,7 +235,7 @@ def _solve_each(
     return out, failure, least
 
 
-def _respond_each(form_of: Callable[[int], _Discrete], rights: Array) -> tuple[Array, Array]:
+def _respond_each(form_of: Callable[[int], _Form], rights: Array) -> tuple[Array, Array]:
     out, least = np.full_like(rights, np.nan), np.zeros(len(rights), rights.real.dtype)
     for k in range(len(rights)):
         form = form_of(k)
@@ -97,7 +246,7 @@ def _respond_each(form_of: Callable[[int], _Discrete], rights: Array) -> tuple[A
     return out, least
 
 
-def _separation_if_singular(form: _Discrete, q: Array, x: Array) -> float | None:
+def _separation_if_singular(form: _Form, q: Array, x: Array) -> float | None:
     """An upper estimate of the separation if the equation is singular to working precision, else None.
 
     The solution for a random right-hand side nearly always decides. Distances of eigenvalues are no test: with long Jordan
@@ -114,7 +263,7 @@ def _separation_if_singular(form: _Discrete, q: Array, x: Array) -> float | None
     return None if least > limit else least
 
 
-def _separation(form: _Discrete, probe: Array, steps: int = 3) -> float:
+def _separation(form: _Form, probe: Array, steps: int = 3) -> float:
     """An upper estimate of the smallest singular value of the operator, by power iteration on its inverse."""
     y, smallest = probe, math.inf
     for _ in range(steps):

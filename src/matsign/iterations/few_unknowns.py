@@ -82,6 +82,14 @@ def discrete_sylvester(backend: Backend, a: Array, b: Array, q: Array, d: Array)
     return _solve_system(backend, plus_identity(backend, broadcast_scalar(d), -product), q, places)
 
 
+def generalized_sylvester(backend: Backend, a: Array, b: Array, c: Array, d: Array, q: Array) -> SystemSolution:
+    """x with a x b + c x d = q."""
+    places = _product_places(*q.shape[-2:])
+    left, right = places.system
+    first, second = (_take(_with_zero(x), left) * _take(_with_zero(y), right) for x, y in ((a, b), (c, d)))
+    return _solve_system(backend, first + second, q, places)
+
+
 def reliable(backend: Backend, result: SystemSolution, operator: Array, q: Array, *others: Array) -> Array:
     """Where x is right to working precision and the equation q + others = 0, with the norm `operator`, surely not singular.
 
