@@ -185,6 +185,23 @@ def test_other_functions_are_refused():
         plan_function(matsign.mcsgn, (3.0, 3))
 
 
+def test_one_matrix_over_64_devices():
+    """n = 200 000, which fits on no single device, by products that pass every block around the ring of devices."""
+    pytest.importorskip("jax")
+    where = ("--mesh", "x=8,y=8", "--memory", "80GB")
+    plan = planned("mcsgn", "200000x200000", *where, "--set", "method=polynomial")
+    assert plan["way"] == "products in panels"
+    assert plan["fits"]
+    assert plan["factorisations"] == [0, 0]
+    assert plan["memory"]["arguments"] == 4 * 200_000**2 / 64
+    passed = next(c for c in plan["collectives"] if c["kind"] == "permute")
+    assert passed["times"] == 63 * plan["products"][1]
+    assert planned("mcsgn", "200000x200000", "--mesh", 2, "--memory", "80GB")["way"] == "does not fit"
+    # Eigenvectors of one matrix are not computed by products.
+    assert planned("mcsgn", "200000x200000", *where, "--set", "method=eigh")["way"] == "does not fit"
+    assert "must divide" in run("mcsgn", "200001x200001", *where).stderr
+
+
 @pytest.mark.compiles
 def test_compiled_programs():
     """Products and memory of one device are those of the program that XLA compiles."""

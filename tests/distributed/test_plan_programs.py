@@ -66,6 +66,14 @@ found["optimiser"] = (
     ).as_dict(),
     compiled(how.update, tree, state),
 )
+found["rows"] = (
+    plan_function(matsign.msign, (1024, 32), mesh=axes, steps=2).as_dict(),
+    compiled(msign(2), array((1024, 32), both, None)),
+)
+found["panels"] = (
+    plan_function(matsign.msign, (128, 128), mesh=axes, steps=1).as_dict(),
+    compiled(msign(1), array((128, 128), both, None)),
+)
 print(json.dumps(found))
 """
 
@@ -94,7 +102,14 @@ def of_plan(plan):
 @pytest.mark.compiles
 def test_collectives_and_memory(found):
     ways = {"batch": "local batch", "optimiser": "stacks by one reshard each way"}
+    ways |= {"rows": "Gram form, all-reduce", "panels": "products in panels"}
     for case, (plan, program) in found.items():
         assert plan["way"] == ways[case]
-        assert of_plan(plan) == program["transfers"], case
+        if case == "panels":
+            # A loop passes each block on seven times; the text of the program has it once for each product.
+            (permute,) = plan["collectives"]
+            assert permute["times"] == 7 * len(program["transfers"]["permute"])
+            assert set(program["transfers"]["permute"]) == {permute["size"]}
+        else:
+            assert of_plan(plan) == program["transfers"], case
         assert 0.4 * plan["bytes_held"] < program["arguments"] + program["rest"] < 1.2 * plan["bytes_held"], case

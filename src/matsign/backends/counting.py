@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 
 from matsign._typing import Arrays
-from matsign.backends import control_flow, shapes, stacking
+from matsign.backends import control_flow, inverse_by_products, shapes, stacking
 from matsign.backends.control_flow import tree_map
 from matsign.backends.shapes import Meter, Shape, ShapeArray
 
@@ -61,6 +61,11 @@ _FLOPS: dict[str, Callable[[int, int, int], float]] = {
     "host": lambda n, k, m: 25 * n**3,
 }
 
+
+class NeedsOneDeviceError(TypeError):
+    """A solver asked for a factorisation of a matrix that is spread over devices."""
+
+
 Tally: TypeAlias = Counter[Work]
 
 
@@ -70,13 +75,22 @@ def flops(tally: Tally) -> float:
 
 
 class Counting:
-    """One run of a solver on shapes: `least` and `most` are the work on the cheapest and the most expensive branches."""
+    """One run of a solver on shapes: `least` and `most` are the work on the cheapest and the most expensive branches.
+
+    With `by_products` there are no factorisations, as for a matrix whose rows are spread over devices.
+    """
 
     name = "counting"
     xp = shapes.namespace
 
-    def __init__(self, half_dtype: str | None = None, share: Callable[[Shape], float] = lambda shape: 1.0) -> None:
-        self.meter, self.half_dtype = Meter(share), half_dtype
+    def __init__(
+        self,
+        half_dtype: str | None = None,
+        share: Callable[[Shape], float] = lambda shape: 1.0,
+        *,
+        by_products: bool = False,
+    ) -> None:
+        self.meter, self.half_dtype, self.by_products = Meter(share), half_dtype, by_products
         self.least, self.most = Tally(), Tally()
         self.converging = False
         self.row_sums = 0
@@ -86,6 +100,8 @@ class Counting:
         return ShapeArray(shape, dtype, None, self.meter, self._record)
 
     def _record(self, kind: str, a: ShapeArray, b: ShapeArray) -> None:
+        if self.by_products and kind != "product":
+            raise NeedsOneDeviceError(kind)
         batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
         work = Work(kind, math.prod(batch), a.shape[-2], a.shape[-1], b.shape[-1], a.dtype.name)
         self.least[work] += 1
@@ -160,11 +176,18 @@ class Counting:
     def add_diagonal(self, x: Any, alpha: Any) -> Any:
         return x.view(x.shape)
 
+    def products_only(self, x: Any) -> bool:
+        return self.by_products
+
     def inv(self, a: Any) -> Any:
+        if self.by_products:
+            return inverse_by_products.inverse(self, a)
         self._record("inverse", a, a)
         return a.new(a.shape)
 
     def inv_near(self, a: Any, guess: Any) -> Any:
+        if self.by_products:
+            return inverse_by_products.inverse(self, a, guess)
         return self.inv(a)
 
     def solve(self, a: Any, b: Any) -> Any:
@@ -282,5 +305,5 @@ class Counting:
     def _true(self, *_: Any) -> bool:
         return True
 
-    on_cpu = fast_eigh = fast_svd = dynamic_shapes = unrolls_loops = products_only = any_true = by_numpy = _false
+    on_cpu = fast_eigh = fast_svd = dynamic_shapes = unrolls_loops = any_true = by_numpy = _false
     is_traced = known_finite = all_true = _true

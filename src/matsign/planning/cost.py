@@ -12,6 +12,7 @@ import numpy as np
 from matsign.backends import Backend
 from matsign.backends.counting import Counting, Tally
 from matsign.backends.shapes import Shape, ValueNeededError
+from matsign.core.operations import BoundOperation
 from matsign.core.options import check_tolerance, short_repr
 from matsign.core.public import FunctionSpec, bound_operation, checked_options
 from matsign.core.validation import HALVES, KINDS, Call, check_sizes
@@ -100,10 +101,15 @@ def _with_defaults(spec: FunctionSpec, options: dict[str, Any]) -> dict[str, Any
 
 
 def cost(
-    call: Request, count: int, half_dtype: str | None = None, share: Callable[[Shape], float] = lambda shape: 1.0
+    call: Request,
+    count: int,
+    half_dtype: str | None = None,
+    share: Callable[[Shape], float] = lambda shape: 1.0,
+    *,
+    by_products: bool = False,
 ) -> Cost:
     """The cost of `count` members in one stack on an accelerator, which holds the fraction `share(shape)` of an array."""
-    counting = Counting(half_dtype, share)
+    counting = Counting(half_dtype, share, by_products=by_products)
     backend: Backend = counting  # type checkers compare it with the protocol
     stacks = [None if s is None else counting.array((count, *s), working_dtype(call)) for s in call.members]
     checked = Call(backend, (*stacks, *[None] * len(call.numbers)), (count,), call.dtype, call.numbers)
@@ -114,6 +120,14 @@ def cost(
         raise ValueError(f"{call.spec.name} cannot be planned with these options: {error}") from None
     del results
     return Cost(counting.least, counting.most, counting.meter.peak, counting.converging, counting.row_sums)
+
+
+def bound_by(call: Request) -> BoundOperation:
+    """The operation of a call with its options."""
+    counting = Counting()
+    stacks = tuple(None if s is None else counting.array((1, *s), working_dtype(call)) for s in call.members)
+    checked = Call(counting, (*stacks, *[None] * len(call.numbers)), (1,), call.dtype, call.numbers)
+    return bound_operation(call.spec, checked, "nan", call.options)[0]
 
 
 def working_dtype(call: Request) -> str:

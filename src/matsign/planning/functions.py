@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 
-from matsign.backends.counting import LOOP_STEPS
+from matsign.backends.counting import LOOP_STEPS, NeedsOneDeviceError
 from matsign.backends.shapes import Shape
 from matsign.core.public import spec_of
 from matsign.functions.polar_methods import has_fixed_steps
 from matsign.iterations.newton_schulz import form
-from matsign.planning.cost import Cost, Request, cost, repeated_flops, request, working_dtype
+from matsign.planning.cost import Cost, Request, bound_by, cost, repeated_flops, request, working_dtype
 from matsign.planning.plans import Collective, Plan, Way, as_memory, as_mesh, totals
 
+# Smaller collectives, of a few numbers for each matrix, are not listed.
+_SMALL = 1024
 # No mesh is tried that is larger than this to find one that a call fits on.
 _MOST_DEVICES = 2**24
 
@@ -90,6 +94,9 @@ def _ways(call: Request, axes: dict[str, int], available: float | None) -> list[
     devices, single = math.prod(axes.values()), math.prod(call.batch) == 1
     if devices > 1 and single and _is_gram_form(call):
         return [_by_rows(call, axes, available)]
+    if devices > 1 and single and find_spec("jax") is not None:
+        with contextlib.suppress(NeedsOneDeviceError):
+            return [_in_panels(call, axes, available)]
     return [_locally(call, axes, available)]
 
 
@@ -143,6 +150,28 @@ def _by_rows(call: Request, axes: dict[str, int], available: float | None) -> Pl
         flops=every,
         memory=_held(call, 1, spent.memory, spread=devices),
         collectives=(Collective("all-reduce", spent.row_sums, size, devices),),
+        available=available,
+        notes=assumptions(spent),
+    )
+
+
+def _in_panels(call: Request, axes: dict[str, int], available: float | None) -> Plan:
+    """The rows or columns of each matrix are spread over all devices, and products pass blocks from device to device."""
+    from matsign.backends import jax_sharded_program
+
+    spent = cost(call, 1, by_products=True)
+    shapes = [shape for shape in call.members if shape is not None]
+    program = jax_sharded_program.of_matrices(bound_by(call), shapes, working_dtype(call), axes, LOOP_STEPS)
+    transfers = sorted(program.most.items(), key=lambda item: -item[0].size * item[1])
+    held = _held(call, 1, 0.0, spread=math.prod(axes.values()))
+    return Plan(
+        subject=_subject(call),
+        mesh=axes,
+        way=Way.PANELS,
+        reason="rows or columns are spread over all devices, which pass blocks to each other",
+        **totals(spent.least, spent.most),
+        memory=held | {"result and temporaries": program.memory},
+        collectives=tuple(Collective(t.kind, n, t.size, t.group) for t, n in transfers if t.size >= _SMALL),
         available=available,
         notes=assumptions(spent),
     )
