@@ -56,6 +56,14 @@ def inverse_root_by_eigh(a):
     return (v / np.sqrt(values)) @ adjoint(v)
 
 
+def power_by_scipy(a, t):
+    return _like(sl.fractional_matrix_power(a, t), a)
+
+
+def logarithm_by_scipy(a):
+    return _like(sl.logm(a), a)
+
+
 def root_by_schur(a):
     return _like(sl.sqrtm(a), a)
 

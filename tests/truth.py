@@ -117,6 +117,30 @@ def root_pair(a):
 
 
 @remembered
+def logarithm(a):
+    """log A, to about 70 digits, by square roots until the series of log(I - X) converges fast."""
+    root = exact(a) if np.asarray(a).dtype != object else a
+    if not len(root):
+        return root
+    roots = 16
+    for _ in range(roots):
+        root = root_pair(root)[0]
+    (x,) = _to_flint(eye(len(root)) - root)
+    term, total, k = x, x, 1
+    while float(_norm(term)) > TINY**2:
+        k += 1
+        term = (term * x).mid()
+        total = (total + term / k).mid()
+    return _from_flint(total * -(2**roots))
+
+
+def power(a, t, order=1):
+    """A^{t/order} for exactly this number t, as the exponential of a multiple of the logarithm."""
+    (x,) = _to_flint(logarithm(a)) if len(a) else (None,)
+    return _from_flint((x * (flint.arb(t) / order)).exp()) if len(a) else exact(a)
+
+
+@remembered
 def msign(m):
     """M (MᴴM)^{-1/2} for full rank; 80 digits leave plenty after squaring."""
     m = m if np.asarray(m).dtype == object else exact(m)

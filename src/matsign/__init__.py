@@ -26,10 +26,14 @@ from matsign.equations.sylvester.discrete import solve_discrete_sylvester
 from matsign.equations.sylvester.generalized import solve_generalized_sylvester
 from matsign.equations.sylvester.solver import solve_sylvester
 from matsign.functions.coupled_root import coupled_root
+from matsign.functions.fractional_power import fractional_matrix_power
 from matsign.functions.geometric_mean import geometric_mean
+from matsign.functions.logarithm import logm
 from matsign.functions.polar import Polar, msign, polar
 from matsign.functions.proximal import mclip, soft_threshold
 from matsign.functions.psd_projection import psd_project
+from matsign.functions.root_products import invroot_product
+from matsign.functions.roots import invrootm, rootm
 from matsign.functions.sign import matrix_abs, mcsgn, spectral_projector
 from matsign.functions.square_roots import invsqrtm, sqrtm, sqrtm_pair
 
@@ -46,10 +50,14 @@ __all__ = [
     "discrete_lyapunov_factor",
     "dlqr",
     "each",
+    "fractional_matrix_power",
     "frechet",
     "geometric_mean",
     "hankel_singular_values",
+    "invroot_product",
+    "invrootm",
     "invsqrtm",
+    "logm",
     "lqr",
     "lyapunov_factor",
     "matrix_abs",
@@ -58,6 +66,7 @@ __all__ = [
     "msign",
     "polar",
     "psd_project",
+    "rootm",
     "soft_threshold",
     "solve_continuous_are",
     "solve_continuous_lyapunov",

@@ -34,7 +34,7 @@ def sizes_of(f, n=40):
 
 
 def options_of(f):
-    return [f"--set={name}=2" for name in ("order", "t") if name in f.spec.parameters.options]
+    return [f"--set={name}=2" for name in ("order", "t", "p") if name in f.spec.parameters.options]
 
 
 @pytest.mark.parametrize("f", functions(), ids=lambda f: f.__name__)
@@ -44,8 +44,9 @@ def test_every_function_has_a_plan_of_any_size(f):
     assert small["fits"]
     assert not large["fits"]
     assert large["way"] == "does not fit"
-    assert small["products"][1] > 0
-    assert small["products"][0] <= small["products"][1]
+    if f.__name__ not in ("logm", "rootm"):  # these take Schur vectors on the host for general matrices
+        assert small["products"][1] > 0
+        assert small["products"][0] <= small["products"][1]
     assert 0.5 < large["flops"][1] / small["flops"][1] / 1e9 < 2
     assert 0.8 < large["bytes_held"] / small["bytes_held"] / 1e6 < 1.2
 

@@ -1,5 +1,7 @@
 """Derivatives of the functions of matrices: against differences, against each other, and where textbook rules break."""
 
+from functools import partial
+
 import mpmath
 import numpy as np
 import pytest
@@ -36,6 +38,16 @@ CASES = {
     "sqrtm": (matsign.sqrtm, lambda rng, d: (near(rng, 4, d),)),
     "invsqrtm": (matsign.invsqrtm, lambda rng, d: (near(rng, 4, d),)),
     "sqrtm_pair": (matsign.sqrtm_pair, lambda rng, d: (near(rng, 3, d),)),
+    "rootm": (partial(matsign.rootm, p=3), lambda rng, d: (near(rng, 3, d),)),
+    "invrootm, definite": (partial(matsign.invrootm, p=4), lambda rng, d: (definite(rng, 3, d),)),
+    "invroot_product": (
+        partial(matsign.invroot_product, p=3, s=2),
+        lambda rng, d: (gaussian(rng, 2, 3, dtype=d), definite(rng, 3, d)),
+    ),
+    "fractional_matrix_power": (partial(matsign.fractional_matrix_power, t=1.4), lambda rng, d: (near(rng, 3, d),)),
+    "integer power": (partial(matsign.fractional_matrix_power, t=-2), lambda rng, d: (near(rng, 3, d),)),
+    "logm": (matsign.logm, lambda rng, d: (near(rng, 3, d),)),
+    "logm, definite": (matsign.logm, lambda rng, d: (definite(rng, 3, d),)),
     "coupled_root": (matsign.coupled_root, lambda rng, d: (near(rng, 3, d), near(rng, 3, d))),
     "geometric_mean": (matsign.geometric_mean, lambda rng, d: (definite(rng, 3, d), definite(rng, 3, d))),
     "geometric_mean, general": (matsign.geometric_mean, lambda rng, d: (near(rng, 3, d), near(rng, 3, d))),
@@ -67,6 +79,8 @@ def moved(f, arrays, directions):
 
 def frechet_of(f, arrays, directions):
     """`frechet` of a function with options bound, too."""
+    if isinstance(f, partial):
+        return as_tuple(frechet(f.func)(*arrays, *directions, **f.keywords))
     if hasattr(f, "spec"):
         return as_tuple(frechet(f)(*arrays, *directions))
     return as_tuple(frechet(matsign.spectral_projector)(*arrays, *directions, half_plane="left"))

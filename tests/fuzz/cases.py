@@ -148,6 +148,18 @@ def _roots(rng, n, m):
     return (hostile.positive_stable(rng, n),)
 
 
+def _product(rng, n, m):
+    return hostile.rectangular(rng, m, n), *_roots(rng, n, m)
+
+
+def _order(rng, options):
+    return options | {"p": int(rng.integers(1, 13))}
+
+
+def _exponent(rng, options):
+    return options | {"t": float(rng.choice([1 / 3, -1 / 3, 0.25, -0.25, 0.75, -0.75, 0.1, 2.5, 2.0, -1.0]))}
+
+
 def _pairs(rng, n, m):
     way = rng.integers(0, 3)
     if way == 0:
@@ -279,6 +291,8 @@ def _balanced(rng, options):
 SIGN = _options(_methods("newton", "polynomial", "schur", "eigh", share=0.6), _rtol, _tol)
 POLAR = _options(_methods("polynomial", "newton", "svd", "gram"), _rtol, _tol)
 ROOT = _options(_methods("newton", "polynomial", "schur", "eigh", share=0.6), _rtol)
+POWERS = (_methods("eigh", "schur", share=0.6), _rtol)
+INVERSE_ROOTS = (_methods("polynomial", "eigh", "schur", share=0.6), _rtol, _tol, _order)
 ARE = _options(_methods("doubling", "sign", "qz", share=0.7), _balanced)
 CLIP = _methods("svd", "sign")
 PLAIN = _options()
@@ -298,6 +312,13 @@ SUBJECTS = [
     Subject("sqrtm", _roots, ROOT, _exact_only(lambda a, **o: references.root_pair(a, **o)[:1]), ((2,), (1,))),
     Subject("invsqrtm", _roots, ROOT, _exact_only(lambda a, **o: references.root_pair(a, **o)[1:]), ((2,), (-1,))),
     Subject("sqrtm_pair", _roots, ROOT, _exact_only(references.root_pair), ((2,), (1, -1))),
+    Subject("rootm", _roots, _options(*POWERS, _order), _exact_only(lambda a, p, **o: (references.power(a, 1, p, **o),))),
+    Subject("invrootm", _roots, _options(*INVERSE_ROOTS), _exact_only(lambda a, p, **o: (references.power(a, -1, p, **o),))),
+    Subject("invroot_product", _product, _options(*INVERSE_ROOTS, lambda rng, o: o | {"s": int(rng.integers(1, 4))}),
+            _exact_only(lambda g, a, p, s, **o: (truth.exact(g) @ references.power(a, -s, p, **o),))),
+    Subject("fractional_matrix_power", _roots, _options(*POWERS, _exponent),
+            _exact_only(lambda a, t, **o: (references.power(a, t, **o),))),
+    Subject("logm", _roots, _options(*POWERS), _exact_only(_one(references.logarithm))),
     Subject("coupled_root", _pairs, _options(_rtol), references.coupled_root, ((1, -1), (1, -1))),
     Subject("geometric_mean", _pairs, _options(_rtol), _one(references.geometric_mean), ((1, 1), (1,))),
     Subject("solve_sylvester", _sylvester, _options(_methods("newton", "schur", "divide", "eigenvectors", share=0.6)),

@@ -275,6 +275,42 @@ def _root_of_hermitian(a, rtol):
     return (v * root) @ truth.adjoint(v), (v * inverse) @ truth.adjoint(v)
 
 
+def power(a, t, order=1, rtol=None):
+    """A^{t/order}; for a Hermitian matrix by eigenvectors, of others only with full rank."""
+    f = lambda x: mp.exp(mp.mpf(t) / order * mp.log(x))  # noqa: E731
+    if float(t) == int(t) and order == 1 and (t >= 0 or not _is_hermitian(a)):
+        raise UnknownError
+    return _function(a, f, lambda a: truth.power(a, t, order), rtol)
+
+
+def logarithm(a, rtol=None):
+    return _function(a, mp.log, truth.logarithm, rtol, singular=True)
+
+
+def _function(a, f, of_general, rtol, singular=False):
+    if _is_hermitian(a):
+        values, v = mp.eighe(mp.matrix(truth.exact(a).tolist()))
+        kept = _kept([abs(x) for x in values], _cut(a, rtol))
+        if not np.iscomplexobj(a) and any(k and x < 0 for k, x in zip(kept, values, strict=True)):
+            raise NoAnswerError("a negative eigenvalue")
+        if singular and not all(kept):
+            raise NoAnswerError("a singular matrix")
+        v = _array(v)
+        image = np.array([f(x) if k else mp.mpf(0) for k, x in zip(kept, values, strict=True)], object)
+        return (v * image) @ truth.adjoint(v)
+    if nullity(a) or not clear(a, rtol):
+        raise UnknownError
+    exact = truth.exact(a)
+    try:
+        value, twice = of_general(exact), _root_pair(exact)[0]
+    except NoAnswerError:
+        if np.iscomplexobj(a):
+            raise UnknownError from None
+        raise
+    _checked(_size(of_general(twice) - (value / 2 if singular else _root_pair(value)[0])), _size(value))
+    return value
+
+
 def coupled_root(a, b, rtol=None):
     if nullity(a) or nullity(b) or not (clear(a, rtol) and clear(b, rtol)):
         raise UnknownError

@@ -239,7 +239,7 @@ def _diagonal(x: ShapeArray) -> ShapeArray:
 namespace = SimpleNamespace(
     **dict.fromkeys(("zeros_like", "ones_like", "full_like", "flip", "cumsum", "cumulative_sum"), _same),
     **dict.fromkeys(("maximum", "minimum", "hypot", "clip", "sqrt", "exp", "exp2", "log", "log2"), _of_entries),
-    **dict.fromkeys(("round", "sign", "cos"), _of_entries),
+    **dict.fromkeys(("round", "floor", "sign", "cos", "sinh"), _of_entries),
     **dict.fromkeys(("isfinite", "isnan"), _test),
     **dict.fromkeys(("sum", "max", "min"), _reduce),
     abs=_modulus,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -13,6 +12,7 @@ from matsign.backends import CODES, Backend
 from matsign.core.answer_operations import AnswerOperation
 from matsign.core.members import mask_nonfinite
 from matsign.core.operations import split_numbers
+from matsign.core.options import known_options
 from matsign.core.public import Answer, FunctionSpec, Residual, answer, spec_of
 from matsign.core.validation import HALVES
 from matsign.linalg.stacks import broadcast_to_rank, largest, relative_norm
@@ -181,18 +181,12 @@ class Measurement(AnswerOperation):
             finite_value = tuple(
                 backend.astype(backend.astype(x, self.dtype_name), backend.dtype_name(x)) for x in finite_value
             )
-        measured = self.spec.residual(backend, finite_value, *matrices, **options_of_residual(self.spec, options))
+        measured = self.spec.residual(backend, finite_value, *matrices, **known_options(self.spec.residual, options))
         return tuple(_nan_unless(backend, converged, x) for x in _errors(backend, measured, finite_value))
 
 
 def _nan_unless(backend: Backend, mask: Array, x: Array) -> Array:
     return backend.xp.where(mask, x, backend.xp.full_like(x, backend.xp.nan))
-
-
-def options_of_residual(spec: FunctionSpec, options: dict[str, Any]) -> dict[str, Any]:
-    """The options that are keyword arguments of the residual."""
-    wanted = inspect.signature(spec.residual).parameters.values()
-    return {p.name: options[p.name] for p in wanted if p.kind is p.KEYWORD_ONLY}
 
 
 def _errors(backend: Backend, measured: Residual, value: Arrays) -> Arrays:

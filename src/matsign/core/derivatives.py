@@ -14,7 +14,7 @@ from matsign.backends.adapters import BoundFunction, adapter_of
 from matsign.core.answer_operations import AnswerOperation
 from matsign.core.batch_calls import batch_call
 from matsign.core.operations import BoundOperation
-from matsign.core.options import Parameters
+from matsign.core.options import Parameters, known_options
 from matsign.core.public import FunctionSpec, answer, as_public, bound_operation, checked_options, spec_of
 from matsign.core.validation import Call, stack_arguments
 from matsign.linalg.stacks import broadcast_to_rank, far_exponent, random_probe, safe_divisor, scaled_norm
@@ -181,7 +181,9 @@ class _Conditioning(AnswerOperation):
         # NaN here comes from overflow.
         norm = backend.xp.where(converged & backend.xp.isnan(norm), backend.xp.full_like(norm, math.inf), norm)
         if self.spec.unbounded:
-            infinite = converged & self.spec.unbounded(backend, finite_value, *bound.with_none(given)) & ~(norm == 0)
+            options = known_options(self.spec.unbounded, dict(bound.options))
+            mask = self.spec.unbounded(backend, finite_value, *bound.with_none(given), **options)
+            infinite = converged & mask & ~(norm == 0)
             norm = backend.xp.where(infinite, backend.xp.full_like(norm, math.inf), norm)
         return (norm,)
 

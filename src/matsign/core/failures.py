@@ -69,12 +69,13 @@ MESSAGES = {
     "or use a wider dtype if it should lie beside it",
     Failure.SINGULAR: "the matrix is singular to working precision; lower rtol if its smallest eigenvalues are meant",
     Failure.DEFECTIVE_ZERO: "zero is a defective eigenvalue (a Jordan block) to the tolerance rtol, so there is no primary "
-    "square root; where it is none in exact arithmetic, as for a product of covariances s1 s2, a wider dtype helps, or the "
-    "root of the symmetric r s2 r with r = sqrtm(s1), which has the same eigenvalues",
-    Failure.NEGATIVE: "the eigenvalue {detail} lies on the negative real axis, where there is no principal square root; on that "
-    "branch cut a complex matrix (a unitary one with the eigenvalue -1, say) has other roots, which are not supported yet",
+    "root; where it is none in exact arithmetic, as for a product of covariances s1 s2, a wider dtype helps, or for the square "
+    "root that of the symmetric r s2 r with r = sqrtm(s1), which has the same eigenvalues",
+    Failure.NEGATIVE: "the eigenvalue {detail} lies on the negative real axis, where a real matrix has no real principal root, "
+    "power or logarithm; convert it to a complex dtype for the complex one, whose eigenvalue there has a positive imaginary part",
     Failure.NEAR_NEGATIVE: "the eigenvalue {detail} lies so near the negative real axis that rounding of the matrix (n eps times "
-    "its norm) may put it there, where there is no principal square root; a wider dtype may tell",
+    "its norm) may put it there, where there is no principal root; a wider dtype may tell, and a complex dtype takes it as on "
+    "the axis",
     Failure.UNCLEAR_ZERO: "the matrix is singular to rtol, and its zero eigenvalues cannot be told from its smallest other ones "
     "(they touch when the matrix changes by {detail} of its norm); a wider dtype helps, or for a product of covariances s1 s2 "
     "the root of the symmetric r s2 r with r = sqrtm(s1), which has the same eigenvalues",

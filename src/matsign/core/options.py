@@ -116,6 +116,12 @@ def check_tolerance(name: str, kind: str, tol: float | None) -> None:
         )
 
 
+def known_options(f: Callable[..., Any], options: dict[str, Any]) -> dict[str, Any]:
+    """The options that are keyword arguments of f."""
+    wanted = inspect.signature(f).parameters.values()
+    return {p.name: options[p.name] for p in wanted if p.kind is p.KEYWORD_ONLY}
+
+
 def _as_hashable(name: str, key: str, option: Any) -> Any:
     """Lists and arrays as tuples, because options are keys of dictionaries; numbers as constants for torch.compile."""
     if type(option) in (int, float):

@@ -47,7 +47,8 @@ class FunctionSpec:
     """A public function: its operation, its parameters and its residual.
 
     `residual(backend, value, *arrays)` gets the stacks that the operation gets. `unbounded(backend, value, *arrays)` is the mask
-    of the members without a derivative in some direction: their condition number is infinite. `measures` are the names of
+    of the members without a derivative in some direction: their condition number is infinite. Both also get the options that
+    are their keyword-only arguments. `measures` are the names of
     `Residual.measures`.
     """
 

@@ -255,7 +255,7 @@ def negative_eigenvalues(stack: Array, noise: Array) -> tuple[Array, Array]:
         factor = load("numpy").cholesky(stack + stack.conj().swapaxes(-1, -2))
     rest = np.flatnonzero(~np.isfinite(factor.sum((-1, -2))) & np.isfinite(stack).all((-1, -2)))
     for k, eigenvalues in zip(rest, _eigenvalues_of_each(stack[rest]), strict=True):
-        eigenvalue = _negative_eigenvalue(stack[k], eigenvalues, float(noise[k]))
+        eigenvalue = near_negative_eigenvalue(stack[k], eigenvalues, float(noise[k]))
         if eigenvalue is not None:
             failure[k] = Failure.NEGATIVE if eigenvalue.imag == 0 else Failure.NEAR_NEGATIVE
             detail[k] = eigenvalue.real, eigenvalue.imag
@@ -269,7 +269,7 @@ def _eigenvalues_of_each(stack: Array) -> Array:
         return np.stack([_eigenvalues(m) for m in stack]).astype(complex)
 
 
-def _negative_eigenvalue(a: Array, eigenvalues: Array, noise: float) -> complex | None:
+def near_negative_eigenvalue(a: Array, eigenvalues: Array, noise: float) -> complex | None:
     """An eigenvalue that rounding of `a` may put on the negative axis: a computed double one may be a pair beside the axis.
 
     A simple negative eigenvalue of a real matrix stays on the axis, however small it is.

@@ -1,0 +1,123 @@
+"""Backward errors and correction steps of powers, roots and the logarithm.
+
+The backward error of X = A^t is that of A = X^{1/t} for |t| ≤ 1. For a larger t it takes two steps, Y = A^{t/m} and X = Y^m; that
+of an integer power is the residual of a product. The forward error is the derivative of f at A in the direction of the residual.
+"""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+
+import numpy as np
+import scipy
+
+from matsign._typing import Array
+from matsign.backends import Backend
+from matsign.core.public import Residual
+from matsign.core.tolerances import rank_tolerance
+from matsign.functions.power_derivatives import solve_frechet
+from matsign.functions.power_methods import Units, balanced, matrix_function, scaled
+from matsign.functions.root_corrections import probes
+from matsign.linalg.scalar_powers import LOGARITHM, Exponent, exponent
+from matsign.linalg.stacks import eye, is_hermitian, safe_divisor
+
+# Reciprocals of smaller exponents overflow.
+_LARGEST_POWER = Fraction(10**300)
+
+
+def in_units(backend: Backend, a: Array) -> tuple[Units, Array]:
+    """Units in which a has size 1; balanced, unless a member is Hermitian, which must stay so."""
+    if not backend.is_traced(a) and backend.all_true(~is_hermitian(a)):
+        return balanced(backend, a)
+    return scaled(backend, a)
+
+
+def steps(
+    backend: Backend, a: Array, gap: Array, *, power: Exponent, rtol: float | None, more: tuple[Array, ...] = ()
+) -> Array:
+    """L(a, e) for the residual and for a few changes of a by rounding, and `more` steps, (B, k, n, n)."""
+    noise = probes(backend, a, backend.norm(a))
+    directions = [gap, *(noise[:, k] + 0 * a for k in range(noise.shape[1]))]
+    changes = [solve_frechet(backend, a, e, power=power, rtol=rtol).value[0] for e in directions]
+    return backend.xp.concat([x[:, None] for x in (*changes, *more)], axis=1)
+
+
+def relative_norm(backend: Backend, gap: Array, *terms: Array) -> Array:
+    return backend.norm(gap) / safe_divisor(backend, sum(backend.norm(x) for x in terms))
+
+
+def power_residual(backend: Backend, x: Array, a: Array, *, t: Fraction, rtol: float | None) -> Residual:
+    """The residual of X = A^t, for the exact exponent t."""
+    power = exponent(t)
+    units, a = in_units(backend, a)
+    x = units.inward(backend, x, power)
+    if t.denominator == 1:
+        return _integer_residual(backend, units, x, a, power, rtol)
+    parts = math.ceil(abs(t))
+    more: tuple[Array, ...] = ()
+    root, backward = x, 0 * backend.norm(a)
+    if parts > 1:
+        root = _function(backend, a, t / parts, rtol)
+        whole = _function(backend, root, Fraction(parts), rtol)
+        backward, more = relative_norm(backend, x - whole, x, whole), (x - whole,)
+    # The eigenvalues of the root that are not zero are above rtol^t; those that are, are zero to rounding.
+    fine = rank_tolerance(backend, a, rtol) ** max(0.5, min(1.0, float(abs(t)) / parts))
+    back = _function(backend, root, parts / t, max(fine, a.shape[-1] * backend.eps(a)))
+    backward = backend.xp.maximum(backward, relative_norm(backend, a - back, a, back))
+    correction = steps(backend, a, a - back, power=power, rtol=rtol, more=more)
+    return Residual(backward, (_outward_steps(backend, units, correction, power),))
+
+
+def _integer_residual(
+    backend: Backend, units: Units, x: Array, a: Array, power: Exponent, rtol: float | None
+) -> Residual:
+    """X = A A^{k-1}, or Aᵏ X Aᵏ = Aᵏ for the inverse power, also where it is the inverse on the range."""
+    k = round(power.value)
+    if k == 0:
+        gap = eye(backend, a) - x
+        correction, backward = gap[:, None], relative_norm(backend, gap, x)
+    elif k > 0:
+        product = a @ _function(backend, a, Fraction(k - 1), rtol)
+        backward = relative_norm(backend, x - product, x, product)
+        correction = steps(backend, a, 0 * a, power=power, rtol=rtol, more=(x - product,))
+    else:
+        whole = _function(backend, a, Fraction(-k), rtol)
+        again = whole @ x @ whole
+        backward = relative_norm(backend, whole - again, whole, again)
+        correction = steps(backend, a, 0 * a, power=power, rtol=rtol, more=(x @ (whole - again) @ x,))
+    return Residual(backward, (_outward_steps(backend, units, correction, power),))
+
+
+def _outward_steps(backend: Backend, units: Units, correction: Array, power: Exponent) -> Array:
+    parts = [units.outward(backend, correction[:, k], power)[:, None] for k in range(correction.shape[1])]
+    return backend.xp.concat(parts, axis=1)
+
+
+def _function(backend: Backend, a: Array, t: Fraction, rtol: float | None) -> Array:
+    power = exponent(max(min(t, _LARGEST_POWER), -_LARGEST_POWER))
+    return matrix_function(backend, a, power=power, rtol=rtol, method="auto").value[0]
+
+
+def logarithm_residual(backend: Backend, value: tuple[Array], a: Array, *, rtol: float | None) -> Residual:
+    """exp(X) = A."""
+    units, a = in_units(backend, a)
+    x = units.inward(backend, value[0], LOGARITHM)
+    back = backend.host_callback(_exponential, a, x)
+    correction = steps(backend, a, a - back, power=LOGARITHM, rtol=rtol)
+    changes = [units.balance_direction(backend, correction[:, k], 1)[:, None] for k in range(correction.shape[1])]
+    return Residual(relative_norm(backend, a - back, a, back), (backend.xp.concat(changes, axis=1),))
+
+
+def _exponential(stack: Array) -> Array:
+    with np.errstate(all="ignore"):
+        finite = np.isfinite(stack).all((-1, -2))
+        x = np.where(finite[:, None, None], stack, 0 * np.nan_to_num(stack))
+        double = x.astype(complex if np.iscomplexobj(x) else float)
+        return np.where(finite[:, None, None], scipy.linalg.expm(double), np.nan).astype(stack.dtype)
+
+
+def is_singular(backend: Backend, a: Array) -> Array:
+    """Where a has a zero eigenvalue to working precision: roots and inverses have no derivative there."""
+    _, values, _ = backend.svd(scaled(backend, a)[1])
+    return values[:, -1] <= a.shape[-1] * backend.eps(a) * values[:, 0]

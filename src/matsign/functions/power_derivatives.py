@@ -1,0 +1,132 @@
+"""The Fréchet derivative L(A, E) of a power or the logarithm, as an operation that can be differentiated to any order.
+
+Hermitian A = V Λ Vᴴ (Daleckii & Krein):  L = V (F ∘ Vᴴ E V) Vᴴ  with the divided differences F of f at the eigenvalues, which are
+                                         f'(λ) for equal ones, and f(λ)/λ between λ and an eigenvalue that counts as zero.
+General A:                               f([[A, E], [0, A]]) = [[f(A), L(A, E)], [0, f(A)]].
+
+The adjoint of E → L(A, E) is L(Aᴴ, ·). L has derivatives of the same form, for with the blocks M = [[A, E], [0, A]]
+
+    dL = upper right block of L(M, [[dA, dE], [0, dA]]).
+
+The adjoint of this map takes the cotangent Y to
+
+    [[A', E'], [Y', A'']] = L([[Aᴴ, Eᴴ], [0, Aᴴ]], [[0, 0], [Y, 0]]):    cotangent of A is A' + A'', of E it is Y'.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from matsign._typing import Array, Arrays
+from matsign.backends import Backend
+from matsign.core.members import Solution, solution
+from matsign.core.operations import Operation, apply, shapes_of
+from matsign.core.tolerances import rank_tolerance
+from matsign.direct import schur_powers
+from matsign.functions.large_powers import integer_power_derivative
+from matsign.functions.power_methods import balanced, factors_of, matrix_function, scaled, spectrum_logarithms
+from matsign.linalg.scalar_powers import Exponent, divided_difference, scalar_function
+from matsign.linalg.stacks import adjoint, assemble, broadcast_scalar, is_hermitian, scale_to_unit
+
+
+def frechet_derivative(backend: Backend, a: Array, e: Array, *, power: Exponent, rtol: float | None) -> Array:
+    """L(a, e)."""
+    return apply(backend, _FRECHET, a, e, power=power, rtol=rtol)[0]
+
+
+def solve_frechet(backend: Backend, a: Array, e: Array, *, power: Exponent, rtol: float | None) -> Solution:
+    tolerance = rank_tolerance(backend, a, rtol)
+    factors, part = factors_of(power)
+    if factors != 1:
+        root = matrix_function(backend, a, power=part, rtol=rtol, method="auto").value[0]
+        change = solve_frechet(backend, a, e, power=part, rtol=rtol).value[0]
+        change = integer_power_derivative(backend, root, change, factors) if factors else backend.xp.zeros_like(e)
+        return solution(backend, (change,))
+    e, size = scale_to_unit(backend, e)
+
+    def by_eigenvectors(a: Array, e: Array) -> Array:
+        return _by_eigenvectors(backend, a, e, power, tolerance)
+
+    def by_blocks(a: Array, e: Array) -> Array:
+        units, a = balanced(backend, a)
+        call = partial(schur_powers.frechet, power=power, rtol=tolerance)
+        change = backend.host_callback(call, e, a, units.balance_direction(backend, e, -1))
+        return units.outward_derivative(backend, change, power)
+
+    if power.is_integer and power.value == 1:
+        change = e
+    else:
+        change = backend.masked_cond(is_hermitian(a), by_eigenvectors, by_blocks, a, e)
+    return solution(backend, (backend.ldexp(change, broadcast_scalar(size)),))
+
+
+def _by_eigenvectors(backend: Backend, a: Array, e: Array, power: Exponent, rtol: float) -> Array:
+    xp = backend.xp
+    units, a = scaled(backend, a)
+    v, logs, kept = spectrum_logarithms(backend, a, rtol)
+    slopes = divided_difference(backend, logs[:, :, None], logs[:, None, :], power)
+    to_zero = scalar_function(backend, logs, power) * xp.exp(-logs)
+    left, right = kept[:, :, None], kept[:, None, :]
+    mixed = xp.where(left, to_zero[:, :, None] + 0 * slopes, to_zero[:, None, :] + 0 * slopes)
+    slopes = xp.where(left & right, slopes, xp.where(left | right, mixed, 0 * slopes))
+    return units.outward_derivative(backend, v @ (slopes * (adjoint(v) @ e @ v)) @ adjoint(v), power)
+
+
+def _frechet_jvp(
+    backend: Backend, value: Arrays, arrays: Arrays, tangents: Arrays, *, power: Exponent, rtol: float | None
+) -> Arrays:
+    (a, e), (da, de), n = arrays, tangents, arrays[0].shape[-1]
+    zero = backend.xp.zeros_like(a)
+    blocks, change = assemble(backend, a, e, zero, a), assemble(backend, da, de, zero, da)
+    return (frechet_derivative(backend, blocks, change, power=power, rtol=rtol)[:, :n, n:],)
+
+
+def _frechet_vjp(
+    backend: Backend, value: Arrays, arrays: Arrays, cotangents: Arrays, *, power: Exponent, rtol: float | None
+) -> Arrays:
+    (a, e), (y,), n = (adjoint(x) for x in arrays), cotangents, arrays[0].shape[-1]
+    zero = backend.xp.zeros_like(a)
+    blocks, change = assemble(backend, a, e, zero, a), assemble(backend, zero, zero, y, zero)
+    result = frechet_derivative(backend, blocks, change, power=power, rtol=rtol)
+    return result[:, :n, :n] + result[:, n:, n:], result[:, n:, :n]
+
+
+_FRECHET = Operation(
+    "Fréchet derivative",
+    shapes_of("(n,n),(n,n)"),
+    shapes_of("(n,n)"),
+    solve=solve_frechet,
+    tangent=_frechet_jvp,
+    cotangent=_frechet_vjp,
+    linear=True,
+)
+
+
+def function_tangent(
+    backend: Backend, arrays: Arrays, tangents: Arrays, *, power: Exponent, rtol: float | None, **_: Any
+) -> Arrays:
+    return (frechet_derivative(backend, arrays[0], tangents[0], power=power, rtol=rtol),)
+
+
+def function_cotangent(
+    backend: Backend, arrays: Arrays, cotangents: Arrays, *, power: Exponent, rtol: float | None, **_: Any
+) -> Arrays:
+    return (frechet_derivative(backend, adjoint(arrays[0]), cotangents[0], power=power, rtol=rtol),)
+
+
+def power_inside(backend: Backend, a: Array, *, power: Exponent, rtol: float | None) -> Array:
+    """f(a) inside a derivative rule."""
+    return apply(backend, _POWER, a, power=power, rtol=rtol, method="auto")[0]
+
+
+_POWER = Operation(
+    "power",
+    shapes_of("(n,n)"),
+    shapes_of("(n,n)"),
+    solve=matrix_function,
+    tangent=lambda backend, value, arrays, tangents, **options: function_tangent(backend, arrays, tangents, **options),
+    cotangent=lambda backend, value, arrays, cotangents, **options: function_cotangent(
+        backend, arrays, cotangents, **options
+    ),
+)

@@ -1,0 +1,234 @@
+"""Roots, powers and the logarithm: hard matrices, the branch cut, ranks, products alone."""
+
+import numpy as np
+import pytest
+import scipy.linalg as sl
+
+import matsign
+import truth
+from matrices import adjoint, definite, gaussian, graded, jordan, similar, unitary
+from matsign import (
+    SpectrumError,
+    certify,
+    condition,
+    fractional_matrix_power,
+    frechet,
+    invroot_product,
+    invrootm,
+    logm,
+    rootm,
+)
+
+EXPONENTS = (1 / 3, -1 / 3, 0.25, -0.25, 0.75, -0.75, 0.1, 2.5)
+
+
+def frank(n):
+    i, j = np.indices((n, n))
+    return np.where(j >= i - 1, n - np.maximum(i, j), 0).astype(float)
+
+
+def lotkin(n):
+    """Its eigenvalues but one are negative; so are those of a Frank matrix shifted."""
+    x = sl.hilbert(n)
+    x[0] = 1
+    return x @ x
+
+
+def kahan(n, angle=1.2):
+    return np.diag(np.sin(angle) ** np.arange(n)) @ (np.eye(n) - np.cos(angle) * np.triu(np.ones((n, n)), 1))
+
+
+def grcar(n):
+    return np.eye(n) - np.eye(n, k=-1) + sum(np.eye(n, k=k) for k in (1, 2, 3))
+
+
+def hard():
+    rng = np.random.default_rng(0)
+    d = np.diag(graded(5, 1e8))
+    return {
+        "frank": frank(7),
+        "lotkin": lotkin(4),
+        "kahan": kahan(7),
+        "grcar": grcar(6),
+        "graded": d @ (np.eye(5) + 0.2 * gaussian(rng, 5, 5)) @ np.linalg.inv(d),
+        "graded, definite": definite(rng, 5, 1e10),
+        "defective": similar(rng, sl.block_diag(jordan(2.0, 3), jordan(0.5, 2)), 4),
+        "clustered": np.eye(5) + 1e-5 * gaussian(rng, 5, 5),
+        "complex": similar(rng, np.diag([1j, -0.5 + 1e-3j, 2, -1j]), 5),
+    }
+
+
+HARD = hard()
+every_hard = pytest.mark.parametrize("name", HARD)
+
+
+def accurate(f, a, exact, *options, by_scipy):
+    """As accurate as its condition number allows, or at most ten times less so than SciPy; and certified to be."""
+    value, certificate = certify(f)(a, *options)
+    error = truth.error(value, exact)
+    allowed = 10 * np.finfo(float).eps * max(1, float(condition(f)(a, *options)))
+    assert error < max(allowed, 10 * truth.error(by_scipy, exact)), (f.__name__, options, error, allowed)
+    assert certificate.forward_error > error / 20
+    assert certificate.backward_error < 1e-12
+
+
+@pytest.mark.slow
+@every_hard
+def test_hard_matrices(name):
+    a = HARD[name]
+    for t in EXPONENTS:
+        accurate(fractional_matrix_power, a, truth.power(a, t), t, by_scipy=sl.fractional_matrix_power(a, t))
+    for p in range(2, 13):
+        by_scipy = sl.fractional_matrix_power(a, 1 / p)
+        accurate(rootm, a, truth.power(a, 1, p), p, by_scipy=by_scipy)
+        accurate(invrootm, a, truth.power(a, -1, p), p, by_scipy=np.linalg.inv(by_scipy))
+    accurate(logm, a, truth.logarithm(a), by_scipy=sl.logm(a))
+
+
+@pytest.mark.parametrize("scale", [1e-100, 1e100])
+def test_scales(scale, eager, rng):
+    a = similar(rng, np.diag([1.0, 2, 3]), 5)
+    for p in (3, 7):
+        assert truth.error(eager(rootm, scale * a, p=p), truth.power(scale * a, 1, p)) < 1e-14
+        assert truth.error(eager(invrootm, scale * a, p=p), truth.power(scale * a, -1, p)) < 1e-14
+    assert truth.error(eager(logm, scale * a), truth.logarithm(scale * a)) < 1e-14
+    far = np.array([[1.0, 1e9], [1e-9, 2.0]]) * scale
+    assert truth.error(eager(logm, far), truth.logarithm(far)) < 1e-14
+
+
+# The branch cut.
+
+PAULI = {"x": np.array([[0, 1], [1, 0]]), "y": np.array([[0, -1j], [1j, 0]]), "z": np.diag([1, -1])}
+SWAP = np.eye(4)[[0, 2, 1, 3]]
+
+
+def on_the_cut(rng):
+    u = unitary(rng, 4, "complex128")
+    core = sl.block_diag(jordan(-2.0, 2), jordan(-0.5, 1), np.eye(1))
+    return {
+        **{name: x.astype(complex) for name, x in PAULI.items()},
+        "swap": SWAP.astype(complex),
+        "unitary": (u * [-1, -1, 1, 1j]) @ adjoint(u),
+        "defective": u @ core @ adjoint(u),
+        "non-normal": similar(rng, np.diag([-1.0 + 0j, -3, 2, 1j]), 10),
+    }
+
+
+def test_negative_eigenvalues_of_complex_matrices_have_the_argument_pi(eager, rng):
+    for name, a in on_the_cut(rng).items():
+        for p in (2, 3, 7):
+            x = eager(rootm, a, p=p)
+            assert np.linalg.norm(np.linalg.matrix_power(x, p) - a) < 1e-13 * np.linalg.norm(a), name
+            arguments = np.angle(np.linalg.eigvals(x)) * p
+            assert (arguments > -0.5).all(), name
+            z = eager(invrootm, a, p=p)
+            assert np.linalg.norm(x @ z - np.eye(len(a))) < 1e-12, name
+        logarithm = eager(logm, a)
+        assert np.linalg.norm(sl.expm(logarithm) - a) < 1e-13 * np.linalg.norm(a), name
+        assert (np.linalg.eigvals(logarithm).imag > -0.5).all(), name
+        assert certify(rootm)(a, 3)[1].backward_error < 1e-13
+
+
+def test_a_real_matrix_without_a_real_root_says_so():
+    for a in (np.diag([1.0, -2.0]), np.array([[1.0, 5.0], [0.0, -2.0]]), -np.eye(2)):
+        for f, options in ((rootm, {"p": 3}), (invrootm, {"p": 2}), (logm, {}), (fractional_matrix_power, {"t": 0.3})):
+            with pytest.raises(SpectrumError, match="eigenvalue -[12] lies on the negative .* complex dtype"):
+                f(a, **options)
+    turned = np.array([[-1.0, 1e-17], [-1e-17, -1.0]])
+    with pytest.raises(SpectrumError, match="near the negative real axis"):
+        rootm(turned, 3)
+    np.testing.assert_array_equal(fractional_matrix_power(np.diag([1.0, -2.0]), 3), np.diag([1.0, -8.0]))
+
+
+# Ranks.
+
+
+def test_zero_eigenvalues(eager, rng):
+    v = gaussian(rng, 4, 2)
+    a = v @ v.T
+    values, u = np.linalg.eigh(a)
+    values[:2] = 0
+    for p in (2, 3, 5):
+        x, z = eager(rootm, a, p=p), eager(invrootm, a, p=p)
+        np.testing.assert_allclose(x, (u * values ** (1 / p)) @ u.T, atol=1e-13)
+        inverse = np.where(values > 0, values.clip(1e-300) ** (-1 / p), 0)
+        np.testing.assert_allclose(z, (u * inverse) @ u.T, atol=1e-12 * np.abs(z).max())
+        np.testing.assert_allclose(eager(invroot_product, a, a, p=p, s=p), u[:, 2:] @ u[:, 2:].T, atol=1e-12)
+    general = similar(rng, np.diag([0.0, 0, 1, 4]), 5)
+    x = eager(fractional_matrix_power, general, t=-0.5)
+    np.testing.assert_allclose(x @ x @ general @ x @ x, x @ x, atol=1e-12)
+    with pytest.raises(SpectrumError, match="singular"):
+        logm(a)
+    with pytest.raises(SpectrumError, match="defective"):
+        rootm(np.array([[0.0, 1.0], [0.0, 0.0]]), 3)
+
+
+def test_derivative_along_directions_that_keep_the_rank(rng):
+    v, dv = gaussian(rng, 4, 2), gaussian(rng, 4, 2)
+    a, da = v @ v.T, v @ dv.T + dv @ v.T
+    moved = [(v + h * dv) @ (v + h * dv).T for h in (1e-5, -1e-5)]
+    for f, options in ((rootm, {"p": 3}), (invrootm, {"p": 4}), (fractional_matrix_power, {"t": 1.5})):
+        difference = (f(moved[0], **options) - f(moved[1], **options)) / 2e-5
+        np.testing.assert_allclose(frechet(f)(a, da, **options), difference, rtol=1e-6, atol=1e-7)
+    assert condition(rootm)(a, 3) == np.inf
+
+
+def test_derivatives_at_repeated_eigenvalues(rng):
+    e = gaussian(rng, 3, 3)
+    np.testing.assert_allclose(frechet(rootm)(8 * np.eye(3), e, 3), e / 12, rtol=1e-14)
+    np.testing.assert_allclose(frechet(logm)(4 * np.eye(3), e), e / 4, rtol=1e-14)
+    twice = frechet(fractional_matrix_power)(jordan(2.0, 3), e, 2.0)
+    np.testing.assert_allclose(twice, jordan(2.0, 3) @ e + e @ jordan(2.0, 3), rtol=1e-14)
+
+
+# Products alone.
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "complex128"])
+def test_products_alone(dtype, eager, rng):
+    g = gaussian(rng, 3, 40, dtype=dtype)
+    for p, s, spread in ((2, 1, 10), (3, 2, 60), (4, 1, 1e3), (12, 5, 1e5), (1, 1, 10)):
+        a = definite(rng, 40, spread, dtype)
+        values, u = np.linalg.eigh(a.astype(complex))
+        exact = g @ (u * values ** (-s / p)) @ adjoint(u)
+        for tol in (1e-3, 1e-5):
+            y = eager(invroot_product, g, a, p=p, s=s, tol=tol, rtol=0.0, method="polynomial")
+            assert np.linalg.norm(y - exact) < (tol + 0.02 * (dtype == "float32" and spread > 1e4)) * np.linalg.norm(
+                exact
+            )
+
+
+def test_products_fall_back_to_eigenvectors_or_tell(eager):
+    a = np.stack([np.diag(np.r_[np.ones(20), x]) for x in (1e-12, 0.0, 1.0)])
+    z = eager(invrootm, a, p=4, method="polynomial")
+    np.testing.assert_allclose(z[:, -1, -1], [1e3, 0, 1], rtol=1e-10)
+    with pytest.raises(SpectrumError, match="batch members 1: the eigenvalue -3 "):
+        invrootm(np.stack([np.eye(2), np.diag([1.0, -3.0])]), 4, method="polynomial")
+
+
+# Bad input.
+
+
+@pytest.mark.parametrize("p", [0, -2, 2.5, True, None, "3"])
+def test_bad_orders(p):
+    for f, arrays in ((rootm, (np.eye(2),)), (invrootm, (np.eye(2),)), (invroot_product, (np.eye(2), np.eye(2)))):
+        with pytest.raises((ValueError, TypeError), match=f"^{f.__name__}: p must be a positive integer"):
+            f(*arrays, p)
+
+
+@pytest.mark.parametrize("t", [np.nan, np.inf, 1j, "1", None, [0.5]])
+def test_bad_exponents(t):
+    with pytest.raises(ValueError, match="t must be a finite real number"):
+        fractional_matrix_power(np.eye(2), t)
+
+
+def test_extreme_exponents():
+    a = np.array([[2.0, 1.0], [0.0, 3.0]])
+    np.testing.assert_array_equal(fractional_matrix_power(a, 0), np.eye(2))
+    np.testing.assert_allclose(fractional_matrix_power(a, 1e-300), np.eye(2), atol=1e-15)
+    np.testing.assert_allclose(fractional_matrix_power(a, 100.5), sl.expm(100.5 * sl.logm(a)), rtol=1e-11)
+    np.testing.assert_allclose(rootm(a, 10**6), np.eye(2) + sl.logm(a) / 1e6, atol=1e-11)
+    with pytest.raises(SpectrumError, match="larger than the largest number"):
+        fractional_matrix_power(a, 5000.5)
+    assert not fractional_matrix_power(a, -5000.5).any()
+    assert matsign.fractional_matrix_power(a.astype("float32"), 0.5).dtype == np.float32
