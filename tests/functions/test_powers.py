@@ -69,7 +69,8 @@ def accurate(f, a, exact, *options, by_scipy):
     allowed = 10 * np.finfo(float).eps * max(1, float(condition(f)(a, *options)))
     assert error < max(allowed, 10 * truth.error(by_scipy, exact)), (f.__name__, options, error, allowed)
     assert certificate.forward_error > error / 20
-    assert certificate.backward_error < 1e-12
+    # A negative power does not determine A where A is nearly singular.
+    assert certificate.backward_error < 1e-13 * max(1, np.linalg.cond(a))
 
 
 @pytest.mark.slow
@@ -85,6 +86,7 @@ def test_hard_matrices(name):
     accurate(logm, a, truth.logarithm(a), by_scipy=sl.logm(a))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scale", [1e-100, 1e100])
 def test_scales(scale, eager, rng):
     a = similar(rng, np.diag([1.0, 2, 3]), 5)
@@ -132,7 +134,7 @@ def test_negative_eigenvalues_of_complex_matrices_have_the_argument_pi(eager, rn
 def test_a_real_matrix_without_a_real_root_says_so():
     for a in (np.diag([1.0, -2.0]), np.array([[1.0, 5.0], [0.0, -2.0]]), -np.eye(2)):
         for f, options in ((rootm, {"p": 3}), (invrootm, {"p": 2}), (logm, {}), (fractional_matrix_power, {"t": 0.3})):
-            with pytest.raises(SpectrumError, match="eigenvalue -[12] lies on the negative .* complex dtype"):
+            with pytest.raises(SpectrumError, match=r"eigenvalue -[12] lies on the negative .* complex dtype"):
                 f(a, **options)
     turned = np.array([[-1.0, 1e-17], [-1e-17, -1.0]])
     with pytest.raises(SpectrumError, match="near the negative real axis"):
@@ -175,9 +177,9 @@ def test_derivative_along_directions_that_keep_the_rank(rng):
 
 def test_derivatives_at_repeated_eigenvalues(rng):
     e = gaussian(rng, 3, 3)
-    np.testing.assert_allclose(frechet(rootm)(8 * np.eye(3), e, 3), e / 12, rtol=1e-14)
+    np.testing.assert_allclose(frechet(rootm)(8 * np.eye(3), e, p=3), e / 12, rtol=1e-14)
     np.testing.assert_allclose(frechet(logm)(4 * np.eye(3), e), e / 4, rtol=1e-14)
-    twice = frechet(fractional_matrix_power)(jordan(2.0, 3), e, 2.0)
+    twice = frechet(fractional_matrix_power)(jordan(2.0, 3), e, t=2.0)
     np.testing.assert_allclose(twice, jordan(2.0, 3) @ e + e @ jordan(2.0, 3), rtol=1e-14)
 
 
@@ -193,9 +195,8 @@ def test_products_alone(dtype, eager, rng):
         exact = g @ (u * values ** (-s / p)) @ adjoint(u)
         for tol in (1e-3, 1e-5):
             y = eager(invroot_product, g, a, p=p, s=s, tol=tol, rtol=0.0, method="polynomial")
-            assert np.linalg.norm(y - exact) < (tol + 0.02 * (dtype == "float32" and spread > 1e4)) * np.linalg.norm(
-                exact
-            )
+            rounding = 4 * spread * np.finfo(dtype).eps
+            assert np.linalg.norm(y - exact) < (tol + rounding) * np.linalg.norm(exact)
 
 
 def test_products_fall_back_to_eigenvectors_or_tell(eager):
