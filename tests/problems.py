@@ -230,7 +230,7 @@ PROBLEMS = [
         lambda a: direct.power_by_scipy(a, 1 / 3),
         lambda a: truth.power(a, 1, 3),
         lambda s: ((s,), (s ** (1 / 3),)),
-        ("schur", "auto"),
+        ("newton", "schur", "auto"),
     ),
     Problem(
         "invrootm",
@@ -239,7 +239,7 @@ PROBLEMS = [
         lambda a: direct.power_by_scipy(a, -0.25),
         lambda a: truth.power(a, -1, 4),
         lambda s: ((s,), (s**-0.25,)),
-        ("polynomial", "eigh", "schur", "auto"),
+        ("polynomial", "newton", "eigh", "schur", "auto"),
     ),
     Problem(
         "invroot_product",
@@ -248,7 +248,7 @@ PROBLEMS = [
         lambda g, a: g @ direct.power_by_scipy(a, -0.25),
         lambda g, a: truth.exact(g) @ truth.power(a, -1, 4),
         lambda s: ((1, s), (s**-0.25,)),
-        ("polynomial", "eigh", "schur", "auto"),
+        ("polynomial", "newton", "eigh", "schur", "auto"),
     ),
     Problem(
         "fractional_matrix_power",
@@ -257,7 +257,7 @@ PROBLEMS = [
         lambda a: direct.power_by_scipy(a, -0.75),
         lambda a: truth.power(a, -0.75),
         lambda s: ((s,), (s**-0.75,)),
-        ("schur", "auto"),
+        ("newton", "schur", "auto"),
     ),
     Problem(
         "logm",
@@ -266,7 +266,7 @@ PROBLEMS = [
         direct.logarithm_by_scipy,
         truth.logarithm,
         None,
-        ("schur", "auto"),
+        ("newton", "schur", "auto"),
     ),
     Problem(
         "coupled_root",

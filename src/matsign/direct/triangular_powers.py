@@ -15,19 +15,20 @@ the computed ones (Al-Mohy & Higham 2012, Higham & Lin 2013).
 
 from __future__ import annotations
 
-import functools
 import math
 
 import numpy as np
-import scipy
 
 from matsign._typing import NDArray as Array
 from matsign.backends import lapack, load
 from matsign.direct.triangular import triangular_sylvester
+from matsign.linalg.jacobi_quadrature import jacobi_rule, radius
 from matsign.linalg.scalar_powers import Exponent, divided_difference, scalar_function
 
 # The most nodes of a quadrature: with more, a further square root takes less time.
 _MOST_NODES = 9
+_EPS = float(np.finfo(float).eps)
+_RADIUS = radius(_MOST_NODES, _EPS)
 # Square roots that bring any finite number in double precision near 1.
 _MOST_ROOTS = 64
 
@@ -57,7 +58,7 @@ def _fractional(t: Array, logarithms: Array, power: Exponent) -> Array:
         x = -root
         _set_diagonals(x, t, logarithms, count)
         size = _effective_norm(x)
-        if size <= _radius(_MOST_NODES) or count >= _MOST_ROOTS:
+        if size <= _RADIUS or count >= _MOST_ROOTS:
             break
         count += 1
         root = _root(root, np.exp(logarithms / 2**count))
@@ -79,7 +80,7 @@ def _fractional(t: Array, logarithms: Array, power: Exponent) -> Array:
 def _fewest_roots(logarithms: Array) -> int:
     """The roots that bring the diagonal into the disc where the quadrature is accurate."""
     for k in range(_MOST_ROOTS):
-        if np.abs(np.expm1(logarithms / 2**k)).max() <= _radius(_MOST_NODES):
+        if np.abs(np.expm1(logarithms / 2**k)).max() <= _RADIUS:
             return k
     return _MOST_ROOTS
 
@@ -112,33 +113,20 @@ def _root(t: Array, diagonal: Array) -> Array:
 def _effective_norm(x: Array) -> float:
     """A number between the spectral radius and the 1-norm that bounds powers of x (Al-Mohy & Higham 2012)."""
     one = float(np.linalg.norm(x, 1))
-    if one <= _radius(_MOST_NODES) or not math.isfinite(one):
+    if one <= _RADIUS or not math.isfinite(one):
         return one
     square = lapack.product(x, x)
     cube = lapack.product(square, x)
     return min(one, max(float(np.linalg.norm(square, 1)) ** (1 / 2), float(np.linalg.norm(cube, 1)) ** (1 / 3)))
 
 
-def _radius(nodes: int) -> float:
-    """The x up to which the quadrature with this number of nodes is exact to rounding: its error is about ρ^{2m}."""
-    rho = float(np.finfo(float).eps) ** (0.5 / nodes)
-    return 1 - ((1 - rho) / (1 + rho)) ** 2
-
-
 def _nodes(x: float) -> int:
-    return next((m for m in range(1, _MOST_NODES) if x <= _radius(m)), _MOST_NODES)
-
-
-@functools.lru_cache(maxsize=256)
-def _jacobi(t: float, m: int) -> tuple[tuple[float, float], ...]:
-    """(node, weight) of the rule for the weight s^{-t} (1-s)^t on [0, 1], of total 1."""
-    nodes, weights = scipy.special.roots_jacobi(m, t, -t)
-    return tuple(zip(((1 + nodes) / 2).tolist(), (weights / weights.sum()).tolist(), strict=True))
+    return next((m for m in range(1, _MOST_NODES) if x <= radius(m, _EPS)), _MOST_NODES)
 
 
 def _quadrature(x: Array, t: float, m: int) -> Array:
     one, invert = np.eye(len(x)), lapack.routine("trtri", x.dtype.char)
     total = np.zeros_like(x)
-    for node, weight in _jacobi(t, m):
+    for node, weight in jacobi_rule(t, m):
         total += weight * invert(one - node * x)[0]
     return lapack.product(x, total)

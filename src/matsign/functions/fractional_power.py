@@ -61,12 +61,14 @@ def fractional_matrix_power(
         The exponent, any finite real number.
     rtol : float, optional
         A singular value of at most ``rtol`` times the largest one counts as zero. Default: n eps.
-    method : {"auto", "eigh", "schur"}, default "auto"
+    method : {"auto", "newton", "eigh", "schur"}, default "auto"
         How the power is computed:
 
         - "eigh": by eigenvectors, for Hermitian A.
         - "schur": by square roots of the Schur form, a Padé approximant and squarings [1]_ [2]_, on the CPU.
-        - "auto": "eigh" for Hermitian members, "schur" for others.
+        - "newton": the same with Newton's square roots of full matrices, by inverses and products; a member that loses
+          digits is solved by "schur".
+        - "auto": "eigh" for Hermitian members; "schur" for others on a CPU, "newton" on an accelerator.
     errors : {"raise", "nan"}, default "raise"
         What to do if a member of the batch has no such power: raise `SpectrumError`, or return NaN for that member and
         the right result for the others.

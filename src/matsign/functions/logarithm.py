@@ -24,12 +24,14 @@ def logm(A: Array, *, rtol: float | None = None, method: str = "auto", errors: s
         the negative real axis.
     rtol : float, optional
         A matrix with a singular value of at most ``rtol`` times the largest one is singular. Default: n eps.
-    method : {"auto", "eigh", "schur"}, default "auto"
+    method : {"auto", "newton", "eigh", "schur"}, default "auto"
         How the logarithm is computed:
 
         - "eigh": by eigenvectors, for Hermitian A.
         - "schur": by square roots of the Schur form and a Padé approximant [1]_, on the CPU.
-        - "auto": "eigh" for Hermitian members, "schur" for others.
+        - "newton": the same with Newton's square roots of full matrices, by inverses and products; a member that loses
+          digits is solved by "schur".
+        - "auto": "eigh" for Hermitian members; "schur" for others on a CPU, "newton" on an accelerator.
     errors : {"raise", "nan"}, default "raise"
         What to do if a member of the batch has no logarithm: raise `SpectrumError`, or return NaN for that member and
         the right result for the others.

@@ -26,8 +26,12 @@ from matsign.core.tolerances import rank_tolerance
 from matsign.direct import schur_powers
 from matsign.functions.large_powers import integer_power_derivative
 from matsign.functions.power_methods import balanced, factors_of, matrix_function, scaled, spectrum_logarithms
+from matsign.iterations.inverse_scaling import inverse_scaling
 from matsign.linalg.scalar_powers import Exponent, divided_difference, scalar_function
 from matsign.linalg.stacks import adjoint, assemble, broadcast_scalar, is_hermitian, scale_to_unit
+
+# The part above the diagonal blocks is scaled to this size: so it hardly changes the number of square roots.
+_SMALL = 2.0**-4
 
 
 def frechet_derivative(backend: Backend, a: Array, e: Array, *, power: Exponent, rtol: float | None) -> Array:
@@ -50,15 +54,40 @@ def solve_frechet(backend: Backend, a: Array, e: Array, *, power: Exponent, rtol
 
     def by_blocks(a: Array, e: Array) -> Array:
         units, a = balanced(backend, a)
-        call = partial(schur_powers.frechet, power=power, rtol=tolerance)
-        change = backend.host_callback(call, e, a, units.balance_direction(backend, e, -1))
-        return units.outward_derivative(backend, change, power)
+        e, k = scale_to_unit(backend, units.balance_direction(backend, e, -1))
+        if backend.on_cpu(a) and not backend.is_traced(a):
+            change = _by_schur(backend, a, e, power, tolerance)
+        else:
+            change = _by_newton(backend, a, e, power, tolerance)
+        return units.outward_derivative(backend, backend.ldexp(change, broadcast_scalar(k)), power)
 
     if power.is_integer and power.value == 1:
         change = e
     else:
         change = backend.masked_cond(is_hermitian(a), by_eigenvectors, by_blocks, a, e)
     return solution(backend, (backend.ldexp(change, broadcast_scalar(size)),))
+
+
+def _by_schur(backend: Backend, a: Array, e: Array, power: Exponent, rtol: float) -> Array:
+    change: Array = backend.host_callback(partial(schur_powers.frechet, power=power, rtol=rtol), e, a, e)
+    return change
+
+
+def _by_newton(backend: Backend, a: Array, e: Array, power: Exponent, rtol: float) -> Array:
+    """By square roots for any array library, where they are accurate."""
+    n, inverse = a.shape[-1], backend.inv(a)
+    regular = backend.norm(a) * backend.norm(inverse) * rtol < 1
+    if power.is_integer:
+        change = -(inverse @ e @ inverse)
+    else:
+        scaled = inverse_scaling(backend, assemble(backend, a, _SMALL * e, 0 * a, a), power)
+        change, regular = scaled.value[:, :n, n:] / _SMALL, regular & scaled.accurate
+    return backend.rare_cond(
+        ~regular,
+        lambda a, e, change: _by_schur(backend, a, e, power, rtol),
+        lambda a, e, change: change,
+        *(a, e, change),
+    )
 
 
 def _by_eigenvectors(backend: Backend, a: Array, e: Array, power: Exponent, rtol: float) -> Array:

@@ -18,6 +18,7 @@ from matsign.core.members import Solution, no_details, overflow_failure, solutio
 from matsign.core.tolerances import rank_tolerance
 from matsign.direct import schur_powers
 from matsign.functions.large_powers import clip_exponent, integer_power
+from matsign.iterations.inverse_scaling import inverse_scaling
 from matsign.linalg.scalar_powers import Exponent, exponent
 from matsign.linalg.stacks import (
     adjoint,
@@ -29,7 +30,7 @@ from matsign.linalg.stacks import (
     scale_to_unit,
 )
 
-METHODS = ("auto", "eigh", "schur")
+METHODS = ("auto", "newton", "eigh", "schur")
 
 # Numbers between eps and 1 have powers with exponents up to this size in the range of their dtype.
 _LARGE = 4
@@ -47,17 +48,15 @@ def matrix_function(backend: Backend, a: Array, *, power: Exponent, rtol: float 
     def by_eigh(a: Array) -> Solution:
         return _by_eigh(backend, a, power, rtol)
 
-    def by_schur(a: Array) -> Solution:
-        return _by_schur(backend, a, power, rtol)
+    def general(a: Array) -> Solution:
+        return _general(backend, a, power, rtol, method)
 
     if power.is_integer and power.value == 1:
         result = solution(backend, (a,))
     elif method == "auto":
-        result = backend.masked_cond(is_hermitian(a), by_eigh, by_schur, a)
-    elif method == "schur":
-        result = by_schur(a)
+        result = backend.masked_cond(is_hermitian(a), by_eigh, general, a)
     else:
-        result = by_eigh(a)
+        result = by_eigh(a) if method == "eigh" else general(a)
     if method == "eigh":
         no = ~is_nearly_hermitian(backend, a)
         result = result._replace(failure=Failure.NOT_HERMITIAN.where(backend, no, result.failure))
@@ -141,18 +140,40 @@ def scaled(backend: Backend, a: Array) -> tuple[Units, Array]:
     return Units(k, None), a
 
 
-def _by_schur(backend: Backend, a: Array, power: Exponent, rtol: float) -> Solution:
+def _general(backend: Backend, a: Array, power: Exponent, rtol: float, method: str) -> Solution:
     units, a = balanced(backend, a)
+    if method == "schur" or (method == "auto" and backend.on_cpu(a) and not backend.is_traced(a)):
+        result = _by_schur(backend, a, power, rtol)
+    else:
+        result = _by_newton(backend, a, power, rtol)
+    # An eigenvalue in the caller's units; a relative number is the detail of the other failures.
+    is_eigenvalue = (result.failure == int(Failure.NEGATIVE)) | (result.failure == int(Failure.NEAR_NEGATIVE))
+    detail = backend.ldexp(result.detail, backend.xp.where(is_eigenvalue, units.k, 0 * units.k)[:, None])
+    return result._replace(value=(units.outward(backend, result.value[0], power),), detail=detail)
+
+
+def _by_schur(backend: Backend, a: Array, power: Exponent, rtol: float) -> Solution:
     value, failure, detail = backend.host_callback(
         partial(schur_powers.matrix_function, power=power, rtol=rtol),
         (a, backend.int_zeros(a), no_details(backend, a)),
         a,
     )
-    result = solution(backend, (units.outward(backend, value, power),))
-    # An eigenvalue in the caller's units; a relative number is the detail of the other failures.
-    is_eigenvalue = (failure == int(Failure.NEGATIVE)) | (failure == int(Failure.NEAR_NEGATIVE))
-    detail = backend.ldexp(detail, backend.xp.where(is_eigenvalue, units.k, 0 * units.k)[:, None])
-    return result._replace(failure=failure, detail=detail)
+    return solution(backend, (value,))._replace(failure=failure, detail=detail)
+
+
+def _by_newton(backend: Backend, a: Array, power: Exponent, rtol: float) -> Solution:
+    """By square roots for any array library; members that are singular or lose digits by Schur vectors."""
+    inverse = backend.inv(a)
+    regular = backend.norm(a) * backend.norm(inverse) * rtol < 1
+    value, roots, accurate = (
+        (inverse, 0 * backend.ones(a), regular) if power.is_integer else inverse_scaling(backend, a, power)
+    )
+    return backend.rare_cond(
+        ~(accurate & regular),
+        lambda a, *_: _by_schur(backend, a, power, rtol),
+        lambda a, value, roots: solution(backend, (value,), iterations=roots),
+        *(a, value, roots),
+    )
 
 
 class _Spectrum(NamedTuple):

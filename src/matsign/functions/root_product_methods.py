@@ -13,7 +13,7 @@ from matsign.iterations.inverse_root_products import inverse_root_product
 from matsign.linalg.scalar_powers import exponent
 from matsign.linalg.stacks import is_hermitian, is_nearly_hermitian
 
-METHODS = ("auto", "polynomial", "eigh", "schur")
+METHODS = ("auto", "polynomial", "newton", "eigh", "schur")
 
 # On a CPU products are faster than eigenvectors from this size on, for a tolerance of this many units of rounding.
 _SIZE, _TOLERANCE = 64, 64
@@ -47,21 +47,19 @@ def solve_invroot_product(
         value = g @ z
         return root._replace(value=(value,), failure=overflow_failure(backend, value, root.failure))
 
-    def by_products(a: Array, *given: Array) -> Solution:
-        units, small = scaled(backend, a)
-        levels = _LEVELS_ON_CPU if method == "auto" and backend.on_cpu(a) else (*_LEVELS, 64 * backend.eps(a))
-        out, steps, right = inverse_root_product(backend, given[0] if given else None, small, order, times, tol, levels)
-        value = units.outward(backend, out, exponent(-times, order))
-        right = right & backend.xp.isfinite(value).all((-1, -2))
-        result = solution(backend, (value,), iterations=steps)
-        return backend.rare_cond(
-            ~right, lambda result, a, *given: by_vectors(a, *given), lambda result, *_: result, result, a, *given
-        )
-
     given = () if g is None else (g,)
-    if method in ("eigh", "schur") or not (method == "polynomial" or _prefers_products(backend, a, tol)):
+    if method in ("newton", "eigh", "schur") or not (method == "polynomial" or _prefers_products(backend, a, tol)):
         return by_vectors(a, *given)
-    result = backend.masked_cond(is_hermitian(a), by_products, by_vectors, a, *given)
+    units, small = scaled(backend, a)
+    levels = _LEVELS_ON_CPU if method == "auto" and backend.on_cpu(a) else _LEVELS
+    out, steps, right = inverse_root_product(backend, g, small, order, times, tol, levels)
+    value = units.outward(backend, out, exponent(-times, order))
+    result = backend.masked_cond(
+        right & is_hermitian(a) & backend.xp.isfinite(value).all((-1, -2)),
+        lambda a, value, steps, *given: solution(backend, (value,), iterations=steps),
+        lambda a, value, steps, *given: by_vectors(a, *given),
+        *(a, value, steps, *given),
+    )
     if method == "polynomial":
         no = ~is_nearly_hermitian(backend, a)
         result = result._replace(failure=Failure.NOT_HERMITIAN.where(backend, no, result.failure))

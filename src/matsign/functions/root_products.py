@@ -101,16 +101,16 @@ def invroot_product(
         The relative error that the products of "polynomial" may leave. Default: as small as rounding allows.
     rtol : float, optional
         A singular value of A of at most ``rtol`` times the largest one counts as zero. Default: n eps.
-    method : {"auto", "polynomial", "eigh", "schur"}, default "auto"
+    method : {"auto", "polynomial", "newton", "eigh", "schur"}, default "auto"
         How the product is computed:
 
         - "polynomial": by the coupled iteration G ← G q(P)^s, P ← P q(P)^p with polynomials q from a minimax design
           [1]_ [2]_, products alone, for Hermitian positive definite A. A member for which this does not reach `tol`,
           because its eigenvalues differ too much, is solved by eigenvectors.
         - "eigh": by eigenvectors, for Hermitian A.
-        - "schur": by the Schur form of A, on the CPU.
+        - "newton", "schur": by the root, with these methods of `fractional_matrix_power`.
         - "auto": "polynomial" for Hermitian members on an accelerator, and on a CPU for a large A and a `tol` well above
-          rounding; "eigh" for other Hermitian members, "schur" for the rest.
+          rounding; else as for `fractional_matrix_power`.
     errors : {"raise", "nan"}, default "raise"
         What to do if a member of the batch has no root: raise `SpectrumError`, or return NaN for that member and the
         right result for the others.

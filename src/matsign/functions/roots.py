@@ -40,7 +40,7 @@ def rootm(A: Array, p: int, *, rtol: float | None = None, method: str = "auto", 
         The order of the root, at least 1.
     rtol : float, optional
         A singular value of at most ``rtol`` times the largest one counts as zero. Default: n eps.
-    method : {"auto", "eigh", "schur"}, default "auto"
+    method : {"auto", "newton", "eigh", "schur"}, default "auto"
         How the root is computed; the methods are those of `fractional_matrix_power`.
     errors : {"raise", "nan"}, default "raise"
         What to do if a member of the batch has no root: raise `SpectrumError`, or return NaN for that member and the
@@ -137,7 +137,7 @@ def invrootm(
         The relative error that the products of "polynomial" may leave. Default: as small as rounding allows.
     rtol : float, optional
         A singular value of at most ``rtol`` times the largest one counts as zero. Default: n eps.
-    method : {"auto", "polynomial", "eigh", "schur"}, default "auto"
+    method : {"auto", "polynomial", "newton", "eigh", "schur"}, default "auto"
         How the root is computed; the methods are those of `invroot_product`.
     errors : {"raise", "nan"}, default "raise"
         What to do if a member of the batch has no root: raise `SpectrumError`, or return NaN for that member and the
