@@ -50,7 +50,6 @@ def problems():
     return {
         "msign": (matsign.msign, (a,), w),
         "mcsgn": (matsign.mcsgn, (a,), w),
-        "mcsgn of a Hermitian matrix": (matsign.mcsgn, (a + a.T,), w),
         "sqrtm_pair": (lambda a: matsign.sqrtm_pair(a)[0], (a + far,), w),
         "solve_sylvester": (matsign.solve_sylvester, (a + far, a.T + far, q), w),
         "solve_continuous_lyapunov": (matsign.solve_continuous_lyapunov, (a - far, q), w),
@@ -88,10 +87,10 @@ def value_and_gradient(f, count):
 
 
 def assert_values():
-    for name, layout in zip(problems(), (*LAYOUTS, "rows"), strict=True):
+    for name, layout in zip(problems(), LAYOUTS, strict=True):
         f, arrays, w = problems()[name]
-        # A compilation takes seconds: on some layouts with the gradient.
-        if name in ("msign", "mcsgn", "solve_sylvester"):
+        # Compilation takes seconds: the gradient of one function.
+        if name == "solve_continuous_lyapunov":
             f, arrays = value_and_gradient(f, len(arrays)), (*arrays, w)
         assert_in_parts(f, arrays, f(*map(xp.asarray, arrays)), layout)
 
@@ -127,8 +126,8 @@ def assert_memory():
     x = np.zeros((n, n))
     for devices, functions in (
         (2, (matsign.solve_continuous_lyapunov,)),
-        (4, (matsign.mcsgn, matsign.sqrtm_pair)),
-        (8, (matsign.msign, matsign.solve_sylvester)),
+        (4, (matsign.mcsgn,)),
+        (8, (matsign.msign,)),
     ):
         mesh = jax.make_mesh((devices,), ("a",), axis_types=(AxisType.Auto,), devices=jax.devices()[:devices])
         sharded = jax.device_put(x, NamedSharding(mesh, PartitionSpec("a")))
