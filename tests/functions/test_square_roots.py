@@ -9,6 +9,7 @@ import matsign
 import truth
 from accuracy import assert_accurate
 from matrices import (
+    adjoint,
     block_diagonal,
     definite,
     exactly_similar,
@@ -148,10 +149,36 @@ def test_indefinite_hermitian_is_an_error(method, eager, rng):
 @pytest.mark.parametrize("dtype", ["complex64", "complex128"])
 @pytest.mark.parametrize("method", METHODS)
 def test_negative_eigenvalue_of_a_complex_matrix(dtype, method, eager, rng):
-    """Complex in, complex out: -1 lies on the cut, where the principal root is not continuous, so that is an error too."""
+    """-1 lies on the branch cut and takes the argument π."""
     a = np.diag([-1.0, 4, 9]).astype(dtype)
-    with pytest.raises(matsign.SpectrumError, match="negative real axis"):
-        eager(sqrtm, a, method=method)
+    if method == "polynomial":
+        with pytest.raises(matsign.SpectrumError, match="polynomial iteration wants"):
+            eager(sqrtm, a, method=method)
+        return
+    x, z = eager(sqrtm_pair, a, method=method)
+    for value in (x, eager(sqrtm, a, method=method)):
+        np.testing.assert_allclose(value, np.diag([1j, 2, 3]), atol=1e-6)
+    np.testing.assert_allclose(z, np.diag([-1j, 1 / 2, 1 / 3]), atol=1e-6)
+    np.testing.assert_allclose(eager(invsqrtm, a, method=method), z)
+
+
+@pytest.mark.parametrize("n", [4, 60])
+def test_unitary_matrices_with_the_eigenvalue_minus_one(n, eager, rng):
+    u = unitary(rng, n, "complex128")
+    values = np.exp(1j * rng.uniform(-3, 3, n))
+    values[: n // 2] = -1
+    a = (u * values) @ adjoint(u)
+    exact = (u * np.sqrt(values)) @ adjoint(u)
+    for m, root in ((a, exact), ((a + adjoint(a)) / 2, None)):
+        x, certificate = matsign.certify(sqrtm)(m)
+        assert np.linalg.norm(eager(sqrtm, m) - x) == 0
+        assert np.linalg.norm(x @ x - m) < 1e-13 * n
+        assert root is None or np.linalg.norm(x - root) < 1e-12
+        assert certificate.backward_error < 1e-14
+        assert certificate.forward_error < 1e-12
+        e = gaussian(rng, n, n, dtype="complex128")
+        dx = matsign.frechet(sqrtm)(m, e)
+        assert np.linalg.norm(x @ dx + dx @ x - e) < 1e-11 * n
 
 
 def test_eigh_on_a_matrix_that_is_not_hermitian_is_no_silent_answer(rng):
@@ -336,8 +363,8 @@ def test_the_text_names_the_eigenvalue_and_whether_it_is_only_near():
     near = np.array([[-1, 1e-17, 0.3], [-1e-17, -1, 0.7], [0, 0, 2]])
     with pytest.raises(matsign.SpectrumError, match=r"lies so near the negative real axis that rounding"):
         sqrtm(near)
-    with pytest.raises(matsign.SpectrumError, match="other roots, which are not supported yet"):
-        sqrtm(np.diag([1, -1 + 0j]))
+    with pytest.raises(matsign.SpectrumError, match="convert it to a complex dtype"):
+        sqrtm(np.diag([1.0, -1]))
 
 
 def test_rtol_far_above_what_it_drops(rng):

@@ -47,6 +47,7 @@ class Failure(IntEnum):
     RANGES_DIFFER = 42
     BOTH_SINGULAR = 43
     LOST_PRODUCT = 44
+    NEGATIVE_PRODUCT = 45
     UNDECIDED_ZERO = 60
     THRESHOLDS = 80
     NOT_BY_PRODUCTS = 90
@@ -139,6 +140,8 @@ MESSAGES = {
     "within rounding of it",
     Failure.LOST_PRODUCT: "neither a nor b is singular at rtol, but the iteration on the two does not converge, and rounding "
     "hides the smallest eigenvalues of their product; a wider dtype helps, or a larger rtol that drops them",
+    Failure.NEGATIVE_PRODUCT: "b a has the eigenvalue {detail} on the negative real axis, or within rounding of it, where the "
+    "coupled root does not exist",
     Failure.BOTH_SINGULAR: "a and b are both singular to working precision and not Hermitian positive semidefinite, so that "
     "their geometric mean is not defined; it wants one of them nonsingular",
     Failure.THRESHOLDS: "a threshold is {detail}, where 0 ≤ t, or 0 ≤ lower ≤ upper, was wanted",

@@ -55,8 +55,11 @@ def coupled_pair(backend: Backend, a: Array, b: Array, *, rtol: float | None, sp
     figure = backend.ldexp(
         result.detail, backend.xp.where(result.failure == int(Failure.UNCLEAR_ZERO), 0 * ea, ea + eb)[:, None]
     )
+    negative = (result.failure == int(Failure.NEGATIVE)) | (result.failure == int(Failure.NEAR_NEGATIVE))
     return result._replace(
-        value=(backend.ldexp(c, broadcast_scalar(k)), backend.ldexp(d, broadcast_scalar(-k))), detail=figure
+        value=(backend.ldexp(c, broadcast_scalar(k)), backend.ldexp(d, broadcast_scalar(-k))),
+        failure=Failure.NEGATIVE_PRODUCT.where(backend, negative, result.failure),
+        detail=figure,
     )
 
 

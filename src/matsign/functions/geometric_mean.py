@@ -143,7 +143,7 @@ def _by_blocks(backend: Backend, a: Array, b: Array, rtol: float) -> Solution:
     root = coupled_pair(
         backend, other, xp.where(broadcast_scalar(singular), eye(backend, a), base_inverse), rtol=rtol, spread=spread
     )
-    negative = (root.failure == int(Failure.NEGATIVE)) | (root.failure == int(Failure.NEAR_NEGATIVE))
+    negative = root.failure == int(Failure.NEGATIVE_PRODUCT)
     failure = Failure.NOT_DEFINITE.where(backend, negative, root.failure)
     failure = Failure.BOTH_SINGULAR.where(backend, singular, failure)
     # The eigenvalue of inv(b) a, which is the inverse of that of inv(a) b.

@@ -103,7 +103,8 @@ def _solutions(backend: Backend, a: Array, b: Array, rights: Array) -> Array:
 
 def _by_schur_or_newton(backend: Backend, a: Array, b: Array, rights: Array) -> Array:
     k, n, m = rights.shape[1:]
-    if max(n, m) <= LAPACK_SIZE and backend.on_cpu(a) and not backend.is_traced(a):
+    # The spectrum of a complex root may touch the imaginary axis.
+    if (max(n, m) <= LAPACK_SIZE or backend.is_complex(a)) and backend.on_cpu(a) and not backend.is_traced(a):
         return backend.host_callback(schur_functions.right_sides, rights, a, b, rights)
     wide = backend.xp.permute_dims(rights, (0, 2, 1, 3)).reshape((len(rights), n, k * m))
     y = newton(backend, Triangular(-a, wide, b)).value.c / 2

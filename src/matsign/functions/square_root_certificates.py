@@ -29,10 +29,13 @@ def _corrections(
 
     def by_eigenvectors(a: Array, x: Array, z: Array, rights: Array, noise: Array) -> tuple[Array, Array, Array]:
         values, v = backend.eigh(a)
-        kept = values > rtol * backend.xp.maximum(-values[:, :1], values[:, -1:])
-        roots = backend.xp.sqrt(backend.xp.where(kept, values, 0 * values))
+        size = backend.xp.abs(values) if backend.is_complex(a) else values
+        kept = size > rtol * backend.xp.maximum(-values[:, :1], values[:, -1:])
+        roots = backend.xp.sqrt(backend.xp.where(kept, size, 0 * size))
+        if backend.is_complex(a):
+            roots = backend.xp.where(values < 0, 1j * roots, roots)
         sums, one = roots[:, None, :, None] + roots[:, None, None, :], backend.xp.ones_like(roots)
-        sums = backend.xp.where(sums > 0, sums, math.inf * backend.xp.ones_like(sums))
+        sums = backend.xp.where(sums != 0, sums, math.inf * backend.xp.ones_like(sums))
         y, dx = adjoint(v)[:, None] @ rights @ v[:, None] / sums, noise / sums
         # As `inverse_jvp`, with diagonal matrices: 1/(ri rj), and 1/r² where the other is zero.
         r = backend.xp.where(kept, 1 / backend.xp.where(kept, roots, one), 0 * roots)

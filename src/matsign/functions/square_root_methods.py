@@ -282,15 +282,5 @@ def _polynomial(backend: Backend, a: Array, *, estimates: bool = True) -> Soluti
     return solution(backend, (x, z), Failure.NOT_REAL, inaccurate, iterate.steps)
 
 
-def solve_root(backend: Backend, a: Array, **options: Any) -> Solution:
-    result = root_pair(backend, a, **options, inverse=False)
-    return result._replace(value=result.value[:1])
-
-
-def solve_inverse_root(backend: Backend, a: Array, **options: Any) -> Solution:
-    result = root_pair(backend, a, **options)
-    return result._replace(value=result.value[1:])
-
-
 def takes_single(*, method: str, **options: Any) -> bool:
     return method in ("auto", "eigh")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from matsign._typing import Array
 from matsign.core.public import public_function
+from matsign.functions.branch_cut import solve_inverse_root, solve_pair, solve_root
 from matsign.functions.square_root_certificates import inverse_residual, pair_residual, root_residual
 from matsign.functions.square_root_derivatives import (
     inverse_cotangent,
@@ -20,10 +21,7 @@ from matsign.functions.square_root_derivatives import (
 )
 from matsign.functions.square_root_methods import (
     METHODS,
-    root_pair,
     root_pair_by_products,
-    solve_inverse_root,
-    solve_root,
     takes_single,
 )
 
@@ -38,8 +36,8 @@ def sqrtm_pair(
     Parameters
     ----------
     A : array_like, shape (..., n, n)
-        Square matrices without eigenvalues on the negative real axis, of dtype float32, float64, complex64 or
-        complex128.
+        Square matrices of dtype float32, float64, complex64 or complex128; real ones without eigenvalues on the negative
+        real axis.
     rtol : float, optional
         A singular value of at most ``rtol`` times the largest one counts as zero, in both results and by every method.
         Default: n eps.
@@ -67,8 +65,8 @@ def sqrtm_pair(
     Raises
     ------
     SpectrumError
-        If an eigenvalue lies on the negative real axis or within rounding of it, if zero is a defective eigenvalue, or
-        if a member holds NaN or infinity, and ``errors="raise"``.
+        If a real A has an eigenvalue on the negative real axis, or within rounding of it, if zero is a defective
+        eigenvalue, or if a member holds NaN or infinity, and ``errors="raise"``.
     ValueError
         If a shape does not fit, or an option has a value other than those above.
     TypeError
@@ -87,8 +85,10 @@ def sqrtm_pair(
 
         X X = A,    Z A Z = I.
 
-    Zero eigenvalues stay zero in both results. A general matrix is balanced first. A Newton step costs two inverses of
-    n × n matrices, and a polynomial step four products.
+    A complex matrix may have eigenvalues on the negative real axis: their roots have positive imaginary parts, and so
+    have those of eigenvalues that rounding may have moved below the axis. Such members are computed by eigenvectors or
+    Schur vectors. Zero eigenvalues stay zero in both results. A general matrix is balanced first. A Newton step costs
+    two inverses of n × n matrices, and a polynomial step four products.
 
     Derivatives: for nonsingular A both roots are differentiable to any order, also at repeated eigenvalues. For
     singular A the slope is infinite along directions that change the rank, and the derivative is that along directions
@@ -125,7 +125,7 @@ def sqrtm_pair(
 SQRTM_PAIR = public_function(
     sqrtm_pair,
     "(n,n)->(n,n),(n,n)",
-    solve=root_pair,
+    solve=solve_pair,
     by_products=root_pair_by_products,
     residual=pair_residual,
     tangent=pair_tangent,
@@ -144,8 +144,8 @@ def sqrtm(A: Array, *, rtol: float | None = None, method: str = "auto", errors: 
     Parameters
     ----------
     A : array_like, shape (..., n, n)
-        Square matrices without eigenvalues on the negative real axis, of dtype float32, float64, complex64 or
-        complex128.
+        Square matrices of dtype float32, float64, complex64 or complex128; real ones without eigenvalues on the negative
+        real axis.
     rtol : float, optional
         A singular value of at most ``rtol`` times the largest one counts as zero. Default: n eps.
     method : {"auto", "newton", "polynomial", "schur", "eigh"}, default "auto"
@@ -162,8 +162,8 @@ def sqrtm(A: Array, *, rtol: float | None = None, method: str = "auto", errors: 
     Raises
     ------
     SpectrumError
-        If an eigenvalue lies on the negative real axis or within rounding of it, if zero is a defective eigenvalue, or
-        if a member holds NaN or infinity, and ``errors="raise"``.
+        If a real A has an eigenvalue on the negative real axis, or within rounding of it, if zero is a defective
+        eigenvalue, or if a member holds NaN or infinity, and ``errors="raise"``.
     ValueError
         If a shape does not fit, or an option has a value other than those above.
     TypeError
@@ -178,7 +178,7 @@ def sqrtm(A: Array, *, rtol: float | None = None, method: str = "auto", errors: 
     Notes
     -----
     Zero eigenvalues stay zero. Where the root of a real matrix would be complex, the matrix has a negative eigenvalue,
-    and the error says so.
+    and the error says so; converted to a complex dtype, the matrix has the complex root.
 
     Methods, cost, derivatives, batches and ``jax.jit`` are as for `sqrtm_pair`. The backward error of `certify` is
     ‖X X - A‖ / (‖X X‖ + ‖A‖), in the scaling that balances A.
@@ -216,8 +216,8 @@ def invsqrtm(A: Array, *, rtol: float | None = None, method: str = "auto", error
     Parameters
     ----------
     A : array_like, shape (..., n, n)
-        Square matrices without eigenvalues on the negative real axis, of dtype float32, float64, complex64 or
-        complex128.
+        Square matrices of dtype float32, float64, complex64 or complex128; real ones without eigenvalues on the negative
+        real axis.
     rtol : float, optional
         A singular value of at most ``rtol`` times the largest one counts as zero. Default: n eps.
     method : {"auto", "newton", "polynomial", "schur", "eigh"}, default "auto"
@@ -235,8 +235,8 @@ def invsqrtm(A: Array, *, rtol: float | None = None, method: str = "auto", error
     Raises
     ------
     SpectrumError
-        If an eigenvalue lies on the negative real axis or within rounding of it, if zero is a defective eigenvalue, or
-        if a member holds NaN or infinity, and ``errors="raise"``.
+        If a real A has an eigenvalue on the negative real axis, or within rounding of it, if zero is a defective
+        eigenvalue, or if a member holds NaN or infinity, and ``errors="raise"``.
     ValueError
         If a shape does not fit, or an option has a value other than those above.
     TypeError

@@ -17,6 +17,7 @@ from matsign.backends import Backend
 from matsign.core.failures import Failure
 from matsign.core.members import Solution, solution
 from matsign.core.operations import Operation, apply, shapes_of
+from matsign.direct import schur_functions
 from matsign.iterations.newton import separable_sylvester
 from matsign.iterations.smith import SmithSum, two_sided_sylvester
 from matsign.iterations.structured_doubling import ClosedLoopSolution, closed_loop_lyapunov, closed_loop_stein
@@ -117,7 +118,20 @@ def _solve_symmetric(backend: Backend, a: Array, q: Array) -> Solution:
         inverse, zero = backend.inv(a), _zero_threshold(backend, a)
         condition = backend.norm(a) * backend.norm(inverse)
         singular = ~is_well_conditioned(backend, condition, zero, lambda *pair: pair, a, inverse)
-        return backend.masked_cond(singular, by_deflation, lambda a, q: separable_sylvester(backend, a, a, q), a, q)
+        return backend.masked_cond(singular, by_deflation, regular, a, q)
+
+    def regular(a: Array, q: Array) -> Array:
+        x = separable_sylvester(backend, a, a, q)
+        if not backend.is_complex(a):
+            return x
+        # The root of a complex matrix may have eigenvalues on the imaginary axis, where the iteration does not converge.
+        gap = backend.norm(a @ x + x @ a - q)
+        return backend.rare_cond(
+            ~(gap < math.sqrt(backend.eps(a)) * backend.norm(a) * backend.norm(x)),
+            lambda a, q, x: backend.host_callback(schur_functions.right_sides, q[:, None], a, a, q[:, None])[:, 0],
+            lambda a, q, x: x,
+            *(a, q, x),
+        )
 
     def by_deflation(a: Array, q: Array) -> Array:
         zero = deflate(backend, a, _zero_threshold(backend, a))
