@@ -202,8 +202,13 @@ def test_bad_input_is_refused_before_anything_is_computed(rng):
         (lambda: matsign.solve_sylvester(m, None, m), TypeError, "b is of type NoneType|b is None"),
         (lambda: matsign.msign([m[0], m[1]]), TypeError, "M is a list of dask arrays; stack them"),
         (lambda: matsign.msign(da.ma.masked_less(m, 0)), TypeError, "M holds arrays of type MaskedArray"),
+        (
+            lambda: matsign.solve_sylvester(m, np.ma.masked_less(np.eye(4), 1), m),
+            TypeError,
+            "b is not .* masked entries",
+        ),
         (lambda: matsign.mclip(m, 2.0, 1.0), ValueError, "lower must be at most upper"),
-        (lambda: matsign.msign(m.astype(object)), TypeError, "dtype object"),
+        (lambda: matsign.msign(m.astype(object)), TypeError, "M has dtype object; convert"),
         (lambda: matsign.msign(m.astype("longdouble")), TypeError, "M has dtype float128|longdouble"),
         (lambda: matsign.solve_sylvester(m, [["x"]], m), TypeError, "b holds text"),
     ]
@@ -217,6 +222,18 @@ def test_a_dtype_that_the_chunks_do_not_have():
     lying = da.ones((2, 2, 2), chunks=(1, 2, 2)).map_blocks(lambda x: 1j * x, dtype=float, meta=np.empty((0, 0, 0)))
     with pytest.raises(TypeError, match="a chunk of M has dtype complex128, and the Dask array has dtype float64"):
         matsign.msign(lying).compute()
+
+
+def test_a_shape_that_the_chunks_do_not_have():
+    """Smaller matrices, or fewer members, as of a file that is shorter than it was said to be."""
+    m = chunked(np.tile(np.eye(3), (4, 1, 1)), 2)
+    for part in (np.s_[:, :2, :2], np.s_[:1]):
+        lying = m.map_blocks(lambda x, part=part: x[part], dtype=float)
+        for call in (lambda x: matsign.solve_sylvester(np.eye(3), m, x), lambda x: matsign.lyapunov_factor(-m, x)):
+            with pytest.raises(
+                ValueError, match=r"a chunk of . has shape .*, and the Dask array has \(2, 3, 3\) there"
+            ):
+                call(lying).compute()
 
 
 def test_factors_have_all_columns(rng):
@@ -249,7 +266,9 @@ def test_the_examples_of_the_page():
     page = Path(__file__).parents[2] / "docs" / "distributed.md"
     names = {}
     for example in re.findall(
-        r"```python\n(.*?)```", page.read_text(encoding="utf-8").partition("## Dask")[2], re.DOTALL
+        r"```python\n(.*?)```",
+        page.read_text(encoding="utf-8").partition("## Dask")[2].partition("\n## ")[0],
+        re.DOTALL,
     ):
         exec(example.replace("10_000", "100").replace("1_000", "30"), names)
     assert names["largest"] > 1

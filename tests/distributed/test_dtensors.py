@@ -112,7 +112,7 @@ def tools():
     certified, conditioned, derivative = (
         transform(matsign.solve_sylvester) for transform in (certify, condition, frechet)
     )
-    clip = functools.partial(matsign.mclip, upper=1.5)
+    clip = functools.partial(matsign.mclip, upper=np.float64(1.5))
     results, count = counted(
         lambda: (certified(*arrays), conditioned(*arrays), derivative(*arrays, a, b, None), clip(m, lower))
     )

@@ -101,6 +101,18 @@ def assert_calls_are_local(kind):
         assert_local(matsign.sqrtm, matsign.sqrtm(a), place(a, mesh, *axes))
 
 
+def assert_trees_are_local(mesh, a):
+    """Arrays of one shape, two sharded in one way and one in another, eager and (on an explicit mesh) compiled."""
+    tree = [place(a, mesh, "x", "y"), place(a[::-1], mesh, "x", "y"), place(a, mesh, "x")]
+    results = [matsign.each(matsign.polar)(tree)]
+    if mesh.axis_types == KINDS["explicit"]:
+        results.append(jax.jit(matsign.each(matsign.polar))(tree))
+    for x, found in zip(tree * len(results), (x for result in results for x in result), strict=True):
+        for part, expected in zip(found, matsign.polar(np.asarray(x)), strict=True):
+            assert jax_sharding.axes_of(part) == jax_sharding.axes_of(x)
+            np.testing.assert_array_equal(part, expected)
+
+
 def assert_eager_calls_are_local(kind):
     mesh = mesh_of(kind, 4, 2)
     a = positive(8, 4)
@@ -113,6 +125,8 @@ def assert_eager_calls_are_local(kind):
     ):
         assert jax_sharding.axes_of(found) == ("x", "y", *(None,) * (found.ndim - 2))
         np.testing.assert_array_equal(found, expected)
+
+    assert_trees_are_local(mesh, a)
 
     def slope(a, b):
         return jax.grad(lambda b: (matsign.solve_sylvester(a, b, a) ** 2).sum())(b)

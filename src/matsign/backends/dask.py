@@ -7,7 +7,7 @@ shapes and dtypes of the results.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import dask.array as da
 import numpy as np
@@ -28,7 +28,7 @@ def apply(call: BatchCall) -> Any:
     fixed = tuple(None if k in arrays else x for k, x in enumerate(call.arguments))
     on_chunk = ChunkFunction(
         *(call.name, call.function, fixed),
-        {k: (call.names[k], x.dtype) for k, x in arrays.items()},
+        {k: KnownArray(call.names[k], x.dtype, x.shape, len(call.letters[k])) for k, x in arrays.items()},
         tuple((x.shape[1:], x.dtype) for x in results),
     )
     values = da.apply_gufunc(
@@ -41,6 +41,33 @@ def apply(call: BatchCall) -> Any:
     return with_leaves(example, iter(values if len(results) > 1 else [values]))
 
 
+class KnownArray(NamedTuple):
+    """What Dask knows of an argument, which its chunks must have; `axes` counts the axes of a matrix or a number."""
+
+    name: str
+    dtype: Any
+    shape: tuple[int, ...]
+    axes: int
+
+    def check(self, function: str, chunk: Array, batch: tuple[int, ...]) -> None:
+        """Raise if a chunk has another dtype or shape; `batch` are the batch axes of the chunks of all arguments."""
+        if chunk.dtype != self.dtype:
+            raise TypeError(
+                f"{function}: a chunk of {self.name} has dtype {chunk.dtype}, and the Dask array has dtype {self.dtype}; give "
+                "map_blocks the right dtype"
+            )
+        leading = len(self.shape) - self.axes
+        lengths = batch[len(batch) - leading :]
+        shape = (
+            tuple(1 if size == 1 else n for size, n in zip(self.shape, lengths, strict=False)) + self.shape[leading:]
+        )
+        if chunk.shape != shape:
+            raise ValueError(
+                f"{function}: a chunk of {self.name} has shape {chunk.shape}, and the Dask array has {shape} there; give "
+                "from_delayed or map_blocks the right shape"
+            )
+
+
 @dataclass(frozen=True)
 class ChunkFunction:
     """A function of the chunks of the arguments. The first arrays are the positions of its members along each batch axis."""
@@ -48,7 +75,7 @@ class ChunkFunction:
     name: str
     function: BoundFunction
     fixed: tuple[Any, ...]  # the arguments that are not arrays
-    places: dict[int, tuple[str, Any]]  # where the arrays stand among the arguments, their names and dtypes
+    places: dict[int, KnownArray]  # where the arrays stand among the arguments
     results: tuple[tuple[tuple[int, ...], Any], ...]  # the shape of a member and the dtype of each result
 
     @property
@@ -59,10 +86,8 @@ class ChunkFunction:
     def __call__(self, *chunks: Array) -> Array | Arrays:
         count = len(chunks) - len(self.places)
         arrays = dict(zip(self.places, chunks[count:], strict=True))
-        for k, (argument, dtype) in self.places.items():
-            if arrays[k].dtype != dtype:
-                found = f"dtype {arrays[k].dtype}, and the Dask array has dtype {dtype}"
-                raise TypeError(f"{self.name}: a chunk of {argument} has {found}; give map_blocks the right dtype")
+        for k, known in self.places.items():
+            known.check(self.name, arrays[k], tuple(x.size for x in chunks[:count]))
         try:
             result = self.function(*(arrays.get(k, x) for k, x in enumerate(self.fixed)))
         except np.linalg.LinAlgError as error:

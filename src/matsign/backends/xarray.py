@@ -18,6 +18,7 @@ def apply(call: BatchCall) -> Any:
     """The result of a call, with DataArrays in place of plain arrays."""
     arrays = call.arrays
     dims = {k: _matrix_dims(call, k) for k in arrays}
+    _check_names(call, dims)
     examples: list[Any] = []
 
     def call_inside(*plain: Array) -> Any:
@@ -45,6 +46,8 @@ def _matrix_dims(call: BatchCall, place: int) -> tuple[Any, ...]:
             raise ValueError(
                 f"{call.name}: {call.names[place]} has axes of the same name, {x.dims}; rename one of them"
             )
+        if x.ndim < count:
+            raise ValueError(f"{call.name}: {call.names[place]} is a {type(x).__name__} without axes; wanted {count}")
         return tuple(x.dims[x.ndim - count :])
     call.check_library(place, "xarray")
     if x.ndim != count:
@@ -53,6 +56,23 @@ def _matrix_dims(call: BatchCall, place: int) -> tuple[Any, ...]:
             f"{'matrix' if count else 'number'} or a DataArray"
         )
     return tuple(f"{call.names[place]}_axis{k}" for k in range(count))
+
+
+def _check_names(call: BatchCall, dims: dict[int, tuple[Any, ...]]) -> None:
+    """Raise if axes of one name differ, or count the members in one argument and are of the matrix in another."""
+    labelled = {call.names[k]: x for k, x in call.arrays.items() if isinstance(x, (xr.DataArray, xr.Variable))}
+    matrix = {axis: call.names[k] for k, names in dims.items() if call.names[k] in labelled for axis in names}
+    for k, names in dims.items():
+        leading = getattr(call.arguments[k], "dims", ())[: -len(names) or None]
+        for axis in matrix.keys() & set(leading):
+            raise ValueError(
+                f"{call.name}: the axis {axis!r} is one of the matrix in {matrix[axis]}, and one of the batch in "
+                f"{call.names[k]}; rename one of them"
+            )
+    try:
+        xr.align(*(x for x in labelled.values() if isinstance(x, xr.DataArray)), join="exact", copy=False)
+    except ValueError as error:
+        raise ValueError(f"{call.name}: the axes of {', '.join(labelled)} do not go together: {error}") from None
 
 
 def _result_dims(call: BatchCall, dims: dict[int, tuple[Any, ...]], letters: tuple[str, ...]) -> tuple[Any, ...]:

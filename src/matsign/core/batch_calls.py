@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from matsign.backends import library_of
+from matsign.backends import library_of, load
 from matsign.backends.adapters import BatchCall, BoundFunction, adapter_of
 from matsign.core.operations import Operation
 from matsign.core.options import Parameters
@@ -41,9 +41,10 @@ def _checked_argument(parameters: Parameters, name: str, x: Any, is_matrix: bool
     reason = why_unsupported(x)
     if reason is not None:
         raise TypeError(f"{parameters.name}: {name} {reason}")
-    if not is_matrix and library_of(x) is None and not isinstance(x, (list, tuple)):
+    if not is_matrix and not isinstance(x, (list, tuple, np.ndarray)):
         return x  # one number for all members
     try:
-        return np.asarray(x)
-    except ValueError as error:
-        raise ValueError(f"{parameters.name}: {name} is not a dense array of numbers: {error}") from None
+        x = load("numpy").asarray(x)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{parameters.name}: {name} is not a dense array of numbers: {error}") from None
+    return x if is_matrix or x.ndim else x[()]

@@ -42,8 +42,8 @@ def each(f: Callable[..., Any]) -> Callable[..., Any]:
     Notes
     -----
     Arrays of the same shape and dtype are stacked and passed in one call. For `msign`, where msign(Mᴴ) = msign(M)ᴴ,
-    arrays of the transposed shape go with them. Each result has the bits that its array gives alone. The result is
-    differentiable as f is.
+    arrays of the transposed shape go with them. Each result has the bits that its array gives alone, and is sharded
+    as that. The result is differentiable as f is.
 
     The function that is returned raises a TypeError for a leaf that is not an array, and with ``errors="raise"`` what
     `f` raises; the batch indices in a `SpectrumError` then count along the stack.
@@ -82,12 +82,15 @@ def each(f: Callable[..., Any]) -> Callable[..., Any]:
 def _group_key(x: Array, joins_adjoints: bool) -> tuple[Any, ...]:
     """The key that arrays must share to be one batch."""
     *batch, n, m = x.shape
+    # On an explicit mesh of JAX, arrays that are sharded over different axes have different types.
+    over = tuple(getattr(getattr(getattr(x, "aval", None), "sharding", None), "spec", ()))
     return (
         type(x),
         str(x.dtype),
         str(getattr(x, "device", "")),
+        over,
         tuple(batch),
-        (max(n, m), min(n, m)) if joins_adjoints else (n, m),
+        (max(n, m), min(n, m)) if joins_adjoints and not any(over) else (n, m),
     )
 
 
@@ -99,10 +102,11 @@ def _apply_stacked(f: Callable[..., Any], arrays: list[Array], options: dict[str
     adjoint = [x.shape != arrays[0].shape for x in arrays]
     stack = xp.stack([x.mT.conj() if t else x for x, t in zip(arrays, adjoint, strict=True)])
     value = f(stack, **options)
+    # Not by iteration: in JAX that moves a sharded array to one device.
     if isinstance(value, tuple):
-        parts = zip(*value, strict=True)
+        parts = zip(*map(xp.unstack, value), strict=True)
         return [type(value)(*part) if hasattr(value, "_fields") else tuple(part) for part in parts]
-    return [x.mT.conj() if t else x for x, t in zip(value, adjoint, strict=True)]
+    return [x.mT.conj() if t else x for x, t in zip(xp.unstack(value), adjoint, strict=True)]
 
 
 def _map_leaves(tree: Any, visit: Callable[[Array], Any]) -> Any:

@@ -140,10 +140,8 @@ def why_unsupported(x: Any) -> str | None:
     if array.dtype.kind == "O" and array.ndim == 0:
         return f"is {'None' if x is None else f'of type {cls.__name__}'} and no array of numbers"
     if array.dtype.kind == "O":
-        entry_type = type(next(iter(array.flat), None)).__name__
-        return (
-            f"has dtype object (the first entry is of type {entry_type}); convert it, as by np.asarray(x, dtype=float)"
-        )
+        first = f" (the first entry is of type {type(array.flat[0]).__name__})" if array.size else ""
+        return f"has dtype object{first}; convert it, as by np.asarray(x, dtype=float)"
     return None
 
 
