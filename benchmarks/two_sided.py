@@ -32,6 +32,15 @@ def by_inverses(a: np.ndarray, b: np.ndarray, c: np.ndarray, d: np.ndarray, q: n
     return np.asarray(sl.solve_sylvester(u @ a, d @ v, u @ q @ v))
 
 
+def by_elimination(
+    a: np.ndarray, b: np.ndarray, c: np.ndarray, d: np.ndarray, e: np.ndarray, f: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """a x - y b = c, d x - y e = f by SciPy: y = (a x - c) b⁻¹, then x by `by_inverses`."""
+    inverse = np.linalg.inv(b)
+    x = by_inverses(d, np.eye(len(b)), a, -inverse @ e, f - c @ inverse @ e)
+    return x, (a @ x - c) @ inverse
+
+
 def compare(rows: Rows, name: str, ours: Callable[..., Any], theirs: Callable[..., Any], *matrices: np.ndarray) -> None:
     report(rows, name, str(len(matrices[0])), ours_and_theirs(lambda: ours(*matrices), lambda: theirs(*matrices)))
 
@@ -55,6 +64,7 @@ def single(rows: Rows, n: int) -> None:
     compare(rows, "generalized, mixed", matsign.solve_generalized_sylvester, by_inverses, a, b, c, d, q)
     a, b, c, d = (x / np.sqrt(n) + 2.5 * np.eye(n) for x in (a, b, c, d))
     compare(rows, "generalized, separable", matsign.solve_generalized_sylvester, by_inverses, a, b, c, d, q)
+    compare(rows, "pair, separable", matsign.solve_sylvester_pair, by_elimination, a, -b, q, c, d, gaussian(n, n))
 
 
 def main() -> None:

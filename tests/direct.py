@@ -87,6 +87,14 @@ def generalized_sylvester_by_kronecker(a, b, c, d, q):
     return sl.solve(np.kron(a, b.T) + np.kron(c, d.T), q.reshape(-1)).reshape(q.shape)
 
 
+def sylvester_pair_by_kronecker(a, b, c, d, e, f):
+    n, m = c.shape
+    one, other = np.eye(n, dtype=c.dtype), np.eye(m, dtype=c.dtype)
+    k = np.block([[np.kron(a, other), -np.kron(one, b.T)], [np.kron(d, other), -np.kron(one, e.T)]])
+    z = sl.solve(k, np.vstack([c, f]).reshape(-1)).reshape(2 * n, m)
+    return z[:n], z[n:]
+
+
 def stein_by_kronecker(a, q):
     k = np.eye(q.size, dtype=q.dtype) - np.kron(a, a.conj())
     return sl.solve(k, q.reshape(-1)).reshape(q.shape)

@@ -342,6 +342,21 @@ PROBLEMS = [
         ("standard", "qz", "auto"),
     ),
     Problem(
+        "solve_sylvester_pair",
+        matsign.solve_sylvester_pair,
+        lambda rng, dtype: (
+            matrices.stable(rng, 3, dtype),
+            -matrices.stable(rng, 2, dtype),
+            matrices.gaussian(rng, 3, 2, dtype=dtype),
+            *((np.eye(n) + 0.1 * matrices.gaussian(rng, n, n, dtype=dtype)).astype(dtype) for n in (3, 2)),
+            matrices.gaussian(rng, 3, 2, dtype=dtype),
+        ),
+        direct.sylvester_pair_by_kronecker,
+        truth.sylvester_pair,
+        lambda s: ((1, 1, s, 1, 1, s), (s, s)),
+        ("standard", "qz", "auto"),
+    ),
+    Problem(
         "lyapunov_factor",
         matsign.lyapunov_factor,
         lambda rng, dtype: (-matrices.stable(rng, 3, dtype), matrices.gaussian(rng, 3, 4, dtype=dtype)),

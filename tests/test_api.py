@@ -53,6 +53,7 @@ API = {
     "solve_generalized_sylvester",
     "solve_riccati",
     "solve_sylvester",
+    "solve_sylvester_pair",
     "spectral_projector",
     "sqrtm",
     "sqrtm_pair",

@@ -103,6 +103,8 @@ def test_integers_become_floats(problem, dtype, on):
         arguments[0] = -matrix
     if problem.name in ("solve_discrete_lyapunov", "solve_discrete_sylvester", "discrete_lyapunov_factor"):
         arguments[0] = 0 * matrix
+    if problem.name == "solve_sylvester_pair":
+        arguments[4] = 0 * matrix
     if problem.name.endswith("_are"):
         arguments = [matrix] * 5 + [0 * matrix]
     value = as_tuple(on(problem.f, *arguments))
@@ -207,6 +209,7 @@ def test_one_by_one(problem, on):
     four = np.array([[4.0]])
     arguments = {
         "solve_sylvester": (four, four, four),
+        "solve_sylvester_pair": (four, -four, four, four, four, 2 * four),
         "solve_riccati": (-four, four, four, np.array([[0.5]])),
         "coupled_root": (four, np.array([[9.0]])),
         "geometric_mean": (four, np.array([[9.0]])),
@@ -240,6 +243,7 @@ def test_one_by_one(problem, on):
         "solve_discrete_lyapunov": (-4 / 15,),
         "solve_discrete_sylvester": (-4 / 15,),
         "solve_generalized_sylvester": (1 / 8,),
+        "solve_sylvester_pair": (1.5, -0.5),  # 4 x + 4 y = 4, 4 x - 4 y = 8
         "lyapunov_factor": (2**0.5,),
         "discrete_lyapunov_factor": (8 / 3**0.5,),
         "solve_continuous_are": (1 + 2**0.5,),  # 8 x - 4 x² + 4 = 0

@@ -237,6 +237,21 @@ def generalized_sylvester(a, b, c, d, q):
     return _solve(np.kron(a, b.T) + np.kron(c, d.T), q, lambda x: q - a @ x @ b - c @ x @ d)
 
 
+@remembered
+def sylvester_pair(a, b, c, d, e, f):
+    """a x - y b = c, d x - y e = f as one linear system, (x, y)."""
+    a, b, c, d, e, f = (exact(x) for x in (a, b, c, d, e, f))
+    n, m = c.shape
+    k = np.block([[np.kron(a, eye(m)), -np.kron(eye(n), b.T)], [np.kron(d, eye(m)), -np.kron(eye(n), e.T)]])
+
+    def rest(z):
+        x, y = z[:n], z[n:]
+        return np.concatenate([c - a @ x + y @ b, f - d @ x + y @ e])
+
+    z = _solve(k, np.concatenate([c, f]), rest)
+    return z[:n], z[n:]
+
+
 def principal_factor(x):
     """Eigenvectors times roots of the eigenvalues, the longest first, the largest entry of each real and positive."""
     values, v = mp.eighe(mp.matrix(x.tolist()))

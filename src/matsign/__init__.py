@@ -24,6 +24,7 @@ from matsign.equations.riccati.lqr import Regulator, dlqr, lqr
 from matsign.equations.riccati.nonsymmetric import solve_riccati
 from matsign.equations.sylvester.discrete import solve_discrete_sylvester
 from matsign.equations.sylvester.generalized import solve_generalized_sylvester
+from matsign.equations.sylvester.pair import solve_sylvester_pair
 from matsign.equations.sylvester.solver import solve_sylvester
 from matsign.functions.coupled_root import coupled_root
 from matsign.functions.fractional_power import fractional_matrix_power
@@ -76,6 +77,7 @@ __all__ = [
     "solve_generalized_sylvester",
     "solve_riccati",
     "solve_sylvester",
+    "solve_sylvester_pair",
     "spectral_projector",
     "sqrtm",
     "sqrtm_pair",

@@ -36,6 +36,8 @@ def arguments_of(f):
     """Matrices that f accepts."""
     if f.__name__ == "solve_riccati":
         return PLANT
+    if f.__name__ == "solve_sylvester_pair":
+        return (MATRIX, -MATRIX, *[MATRIX] * 4)
     wanted = [name for name in f.spec.parameters.arrays if name not in f.spec.parameters.optional]
     first = -MATRIX if f.__name__ in STABLE else MATRIX / 8 if "discrete" in f.__name__ else MATRIX
     return (first, *[MATRIX] * (len(wanted) - 1))

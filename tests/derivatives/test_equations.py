@@ -110,6 +110,13 @@ EQUATIONS = [
         lambda rng, kind: tuple(gaussian(rng, *s, dtype=kind) for s in ((3, 3), (2, 2), (3, 3), (2, 2), (3, 2))),
         {},
     ),
+    Case(
+        "solve_sylvester_pair",
+        lambda rng, kind: tuple(
+            gaussian(rng, *s, dtype=kind) for s in ((3, 3), (2, 2), (3, 2), (3, 3), (2, 2), (3, 2))
+        ),
+        {},
+    ),
     Case("solve_riccati", _riccati(1), {"half_plane": "right"}),
     Case("solve_riccati", _riccati(-1), {"half_plane": "left"}),
     *(

@@ -205,6 +205,11 @@ def _generalized_sylvester(rng, n, m):
     return *pencils, *others, hostile.rectangular(rng, n, m)
 
 
+def _sylvester_pair(rng, n, m):
+    a, b, d, e, c = _generalized_sylvester(rng, n, m)
+    return a, -b, c, d, e, hostile.rectangular(rng, n, m)
+
+
 def _factor(rng, n, m):
     return -hostile.positive_stable(rng, n), hostile.rectangular(rng, n, m)
 
@@ -331,6 +336,8 @@ SUBJECTS = [
             _exact_only(_one(references.discrete_sylvester)), ((0, 0, 1), (1,))),
     Subject("solve_generalized_sylvester", _generalized_sylvester, _options(_methods("standard", "qz", share=0.6)),
             _exact_only(_one(references.generalized_sylvester)), ((0, 0, 0, 0, 1), (1,))),
+    Subject("solve_sylvester_pair", _sylvester_pair, _options(_methods("standard", "qz", share=0.6)),
+            _exact_only(references.sylvester_pair), ((0, 0, 1, 0, 0, 1), (1, 1))),
     Subject("lyapunov_factor", _factor, PLAIN, _one(references.stable_gramian), ((0, 1), (1,)), _gramian_of),
     Subject("discrete_lyapunov_factor", _discrete_factor, PLAIN, _one(partial(references.stable_gramian, discrete=True)),
             ((0, 1), (1,)), _gramian_of),

@@ -467,7 +467,13 @@ def _acceptable(c, subject, arrays):
 
 
 # Functions whose first two arguments are square and of different sizes.
-_TWO_SIZES = ("solve_sylvester", "solve_discrete_sylvester", "solve_generalized_sylvester", "solve_riccati")
+_TWO_SIZES = (
+    "solve_sylvester",
+    "solve_discrete_sylvester",
+    "solve_generalized_sylvester",
+    "solve_sylvester_pair",
+    "solve_riccati",
+)
 
 
 def _sizes(subject, shapes):

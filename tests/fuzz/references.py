@@ -365,6 +365,14 @@ def generalized_sylvester(a, b, c, d, q):
     return x
 
 
+def sylvester_pair(a, b, c, d, e, f):
+    x, y = _linear(truth.sylvester_pair, a, b, c, d, e, f)
+    a, b, c, d, e, f = (truth.exact(z) for z in (a, b, c, d, e, f))
+    size = (_size(a) + _size(d)) * _size(x) + (_size(b) + _size(e)) * _size(y)
+    _checked(max(_size(a @ x - y @ b - c), _size(d @ x - y @ e - f)), size)
+    return x, y
+
+
 def gramian(a, b):
     b = truth.exact(b)
     exact = truth.exact(a)

@@ -219,10 +219,10 @@ def _permute_dims(x: ShapeArray, axes: Shape) -> ShapeArray:
     return x.view(tuple(x.shape[k] for k in axes))
 
 
-def _qr(x: ShapeArray) -> tuple[ShapeArray, ShapeArray]:
+def _qr(x: ShapeArray, mode: str = "reduced") -> tuple[ShapeArray, ShapeArray]:
     x.product("qr", x, x)
     *batch, n, m = x.shape
-    k = min(n, m)
+    k = n if mode == "complete" else min(n, m)
     return x.new((*batch, n, k)), x.new((*batch, k, m))
 
 

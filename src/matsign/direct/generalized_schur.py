@@ -123,6 +123,7 @@ class _Generalized(NamedTuple):
 class _Pair(NamedTuple):
     """a x - y b = c, d x - y e = f for [x; y] and [c; f], with (a, d) = u (s, t) vᴴ and (b, e) = p (s', t') wᴴ."""
 
+    matrices: tuple[Array, Array, Array, Array]
     u: Array
     v: Array
     p: Array
@@ -133,7 +134,7 @@ class _Pair(NamedTuple):
     def of(cls, a: Array, b: Array, d: Array, e: Array) -> _Pair:
         s, t, u, v = lapack.qz(a, d)
         other_s, other_t, p, w = lapack.qz(b, e)
-        return cls(u, v, p, w, TriangularPair(s, other_s, t, other_t))
+        return cls((a, b, d, e), u, v, p, w, TriangularPair(s, other_s, t, other_t))
 
     def is_finite(self) -> bool:
         return all(bool(np.isfinite(x).all()) for x in self.pair)
@@ -142,6 +143,25 @@ class _Pair(NamedTuple):
         return sum(norm(x) for x in self.pair)
 
     def solve(self, q: Array) -> Array:
+        """With one correction, if it reduces the larger residual: one of x and y may be much smaller than the other."""
+        z = self._solve(q)
+        gap, error = self._residual(q, z)
+        new = z + self._solve(gap)
+        return new if self._residual(q, new)[1] < error else z
+
+    def _residual(self, q: Array, z: Array) -> tuple[Array, float]:
+        """The residual, and the larger one of the backward errors of the two equations."""
+        (a, b, d, e), (x, y) = self.matrices, np.split(z, 2)
+        gaps, errors = [], []
+        for left, right, known in zip((a, d), (b, e), np.split(q, 2), strict=True):
+            first, second = left @ x, y @ right
+            gap = known - first + second
+            gaps.append(gap)
+            size = _size(known) + _size(first) + _size(second)
+            errors.append(_size(gap) / max(size, float(np.finfo(q.dtype).tiny)))
+        return np.vstack(gaps), max(errors)
+
+    def _solve(self, q: Array) -> Array:
         c, f = (_congruence(self.u.conj().T, x, self.w) for x in np.split(q, 2))
         x, y = self.pair.solve(c, f)
         return np.vstack([_congruence(self.v, x, self.w.conj().T), _congruence(self.u, y, self.p.conj().T)])

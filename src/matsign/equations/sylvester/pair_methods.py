@@ -1,0 +1,225 @@
+"""Solvers for stacks of pairs of Sylvester equations a x - y b = c, d x - y e = f, and of their adjoint equations.
+
+With [b, e] z = 0 for orthonormal columns z, x solves the generalised Sylvester equation a x z₁ + d x z₂ = c z₁ + f z₂, and y
+follows from [a x - c, d x - f] = y [b, e]. The adjoint pair aᴴ u + dᴴ v = g, -u bᴴ - v eᴴ = h has a solution of this kind, too.
+Pairs for which that fails are solved by QZ on the CPU. A pair of matrices is stored as one, [x; y].
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import NamedTuple
+
+from matsign._typing import Array, Arrays
+from matsign.backends import Backend
+from matsign.core import scaling
+from matsign.core.failures import Failure
+from matsign.core.members import Solution, as_details, solution
+from matsign.core.tolerances import working_precision
+from matsign.direct import generalized_schur
+from matsign.equations.sylvester.generalized_methods import solve_by_standard_form
+from matsign.iterations.refinement import relative_gap, total
+from matsign.linalg.separation import ROUNDINGS, may_be_singular, random_right_side
+from matsign.linalg.stacks import adjoint, broadcast_scalar, largest, safe_divisor, scale_to_unit
+
+METHODS = ("auto", "standard", "qz")
+
+
+class ScaledCoefficients(NamedTuple):
+    """Coefficients with entries of at most 1: the caller's are a 2^(first + left), b 2^(first + right), d 2^(second + left) and
+    e 2^(second + right).
+    """
+
+    a: Array
+    b: Array
+    d: Array
+    e: Array
+    first: Array
+    second: Array
+    left: Array
+    right: Array
+
+
+def scale_coefficients(backend: Backend, a: Array, b: Array, d: Array, e: Array) -> ScaledCoefficients:
+    """Units of the two equations, then of x and of y, in which their largest coefficients are near 1."""
+    a, b, first = scale_to_unit(backend, a, b)
+    d, e, second = scale_to_unit(backend, d, e)
+    a, d, left = scale_to_unit(backend, a, d)
+    b, e, right = scale_to_unit(backend, b, e)
+    return ScaledCoefficients(a, b, d, e, first, second, left, right)
+
+
+def scale_right_sides(backend: Backend, c: Array, f: Array, of_c: Array, of_f: Array) -> tuple[Array, Array]:
+    """([2^-of_c c; 2^-of_f f] 2^-k, k) with k such that the largest entry is near 1."""
+    c, e_c = scale_to_unit(backend, c)
+    f, e_f = scale_to_unit(backend, f)
+    of_c, of_f = e_c - of_c, e_f - of_f
+    # A right-hand side of zeros has no size.
+    sized_c, sized_f = largest(backend, c) > 0, largest(backend, f) > 0
+    of_c, of_f = backend.xp.where(sized_c, of_c, of_f), backend.xp.where(sized_f, of_f, of_c)
+    top = backend.xp.maximum(of_c, of_f)
+    c, f = (backend.ldexp(x, broadcast_scalar(k - top)) for x, k in ((c, of_c), (f, of_f)))
+    return stack(backend, c, f), top
+
+
+def stack(backend: Backend, x: Array, y: Array) -> Array:
+    """[x; y]."""
+    return backend.xp.concat([x, y], axis=-2)
+
+
+def halves(z: Array) -> tuple[Array, Array]:
+    """x and y of [x; y]."""
+    n = z.shape[-2] // 2
+    return z[..., :n, :], z[..., n:, :]
+
+
+class Equations(NamedTuple):
+    """The pair, or its adjoint: the terms, which add up to zero for the solution, and the two methods."""
+
+    terms: Callable[..., Arrays]  # (backend, a, b, d, e, rights, z)
+    by_generalized: Callable[..., tuple[Array, Array]]
+    by_qz: Callable[..., tuple[Array, Array, Array]]
+
+
+def terms(backend: Backend, a: Array, b: Array, d: Array, e: Array, rights: Array, z: Array) -> Arrays:
+    x, y = halves(z)
+    return rights, -stack(backend, a @ x, d @ x), stack(backend, y @ b, y @ e)
+
+
+def _adjoint_terms(backend: Backend, a: Array, b: Array, d: Array, e: Array, rights: Array, z: Array) -> Arrays:
+    u, v = halves(z)
+    first = stack(backend, adjoint(a) @ u, -(u @ adjoint(b)))
+    return rights, -first, -stack(backend, adjoint(d) @ v, -(v @ adjoint(e)))
+
+
+def _complement(backend: Backend, tall: Array) -> tuple[Array, Array, Array]:
+    """(w, z, r⁻¹) with tall = w r for orthonormal columns w, and their orthogonal complement z."""
+    k = tall.shape[-1]
+    basis, r = backend.xp.linalg.qr(tall, mode="complete")
+    return basis[..., :k], basis[..., k:], backend.inv(r[..., :k, :])
+
+
+def solve_pair(backend: Backend, a: Array, b: Array, d: Array, e: Array, rights: Array) -> tuple[Array, Array]:
+    """([x; y] for right-hand sides (B, k, 2n, m), the last of which is partly random, and whether they are reliable)."""
+    m = b.shape[-1]
+    w, z, inverse = _complement(backend, adjoint(backend.xp.concat([b, e], axis=-1)))
+    first, second = z[:, :m], z[:, m:]
+    c, f = halves(rights)
+    x, reliable = solve_by_standard_form(backend, a, first, d, second, c @ first[:, None] + f @ second[:, None])
+    gap = backend.xp.concat([a[:, None] @ x - c, d[:, None] @ x - f], axis=-1)
+    return stack(backend, x, gap @ (w @ adjoint(inverse))[:, None]), reliable
+
+
+def solve_adjoint_pair(backend: Backend, a: Array, b: Array, d: Array, e: Array, rights: Array) -> tuple[Array, Array]:
+    """[u; v] of the adjoint pair, in the same way: [u; v] = w r⁻ᴴ g + z p with [a; d] = w r and an unknown p."""
+    n = a.shape[-1]
+    w, z, inverse = _complement(backend, stack(backend, a, d))
+    g, h = halves(rights)
+    known = (w @ adjoint(inverse))[:, None] @ g
+    u, v = halves(known)
+    bh, eh = adjoint(b), adjoint(e)
+    rest = -h - u @ bh[:, None] - v @ eh[:, None]
+    p, reliable = solve_by_standard_form(backend, z[:, :n], bh, z[:, n:], eh, rest)
+    return known + z[:, None] @ p, reliable
+
+
+PAIR = Equations(terms, solve_pair, generalized_schur.pair)
+ADJOINT_PAIR = Equations(_adjoint_terms, solve_adjoint_pair, generalized_schur.adjoint_pair)
+
+
+def solve_scaled(
+    backend: Backend, equations: Equations, a: Array, b: Array, d: Array, e: Array, rights: Array, method: str
+) -> Solution:
+    """[x; y] of a stack with entries of moderate size, by `method`."""
+    if method == "qz":
+        return _by_qz(backend, equations, a, b, d, e, rights)
+    z, reliable = _by_generalized(backend, equations, a, b, d, e, rights)
+    if method == "auto":
+        error = _larger_error(backend, equations, a, b, d, e, rights, z)
+        reliable = reliable & (error <= working_precision(backend, z))
+        return backend.rare_cond(
+            ~reliable,
+            lambda a, b, d, e, rights, z: _by_qz(backend, equations, a, b, d, e, rights),
+            lambda a, b, d, e, rights, z: solution(backend, (z,)),
+            *(a, b, d, e, rights, z),
+        )
+    gap = relative_gap(backend, functools.partial(equations.terms, backend), a, b, d, e, rights, z)
+    failed = ~(gap < backend.eps(z) ** 0.75)
+    result = solution(backend, (z,), Failure.NOT_CONVERGED, failed)
+    failure, detail = backend.rare_cond(
+        failed | ~reliable,
+        lambda a, b, d, e, rights, *_: _by_qz(backend, equations, a, b, d, e, rights)[1::2],
+        lambda a, b, d, e, rights, *none: none,
+        *(a, b, d, e, rights, result.failure * 0, 0 * result.detail),
+    )
+    singular = failure == int(Failure.COMMON_PAIR_EIGENVALUE)
+    return result._replace(
+        failure=Failure.COMMON_PAIR_EIGENVALUE.where(backend, singular, result.failure), detail=detail
+    )
+
+
+def _by_generalized(
+    backend: Backend, equations: Equations, a: Array, b: Array, d: Array, e: Array, rights: Array
+) -> tuple[Array, Array]:
+    """[x; y] by a generalised Sylvester equation, corrected where the residual is large, and whether it is reliable."""
+    probe = random_right_side(backend, rights)
+    solved, reliable = equations.by_generalized(backend, a, b, d, e, backend.xp.stack([rights, probe], axis=1))
+    z = solved[:, 0]
+
+    def correct(z: Array, a: Array, b: Array, d: Array, e: Array, rights: Array) -> Array:
+        gap = total(equations.terms(backend, a, b, d, e, rights, z))
+        new = z + equations.by_generalized(backend, a, b, d, e, gap[:, None])[0][:, 0]
+        old, error = (_larger_error(backend, equations, a, b, d, e, rights, x) for x in (z, new))
+        return backend.xp.where(broadcast_scalar(error < old), new, z)
+
+    accurate = _larger_error(backend, equations, a, b, d, e, rights, z) <= 4 * backend.eps(z)
+    z = backend.masked_cond(accurate, lambda z, *_: z, correct, z, a, b, d, e, rights)
+    limit = ROUNDINGS * backend.eps(z) * total(tuple(backend.norm(x) for x in (a, b, d, e)))
+    least = backend.norm(probe) / safe_divisor(backend, backend.norm(solved[:, 1]))
+    large = ~(backend.norm(z) * limit < safe_divisor(backend, backend.norm(rights)))
+    return z, reliable & ~large & ~may_be_singular(backend, least, rights, limit)
+
+
+def _larger_error(backend: Backend, equations: Equations, *arrays: Array) -> Array:
+    """The larger one of the backward errors of the two equations: one of x and y may be much smaller than the other."""
+    parts = [halves(part) for part in equations.terms(backend, *arrays)]
+
+    def error(*parts: Array) -> Array:
+        sizes = total(tuple(backend.norm(part) for part in parts))
+        return backend.norm(total(parts)) / safe_divisor(backend, sizes)
+
+    first, second = (error(*(part[k] for part in parts)) for k in range(2))
+    return backend.xp.maximum(first, second)
+
+
+def _by_qz(backend: Backend, equations: Equations, a: Array, b: Array, d: Array, e: Array, rights: Array) -> Solution:
+    value, failure, least = backend.host_callback(
+        equations.by_qz, (rights, backend.int_zeros(rights), backend.ones(rights)), a, b, d, e, rights
+    )
+    return solution(backend, (value,))._replace(failure=failure, detail=as_details(backend, rights, least))
+
+
+def sylvester_pair(
+    backend: Backend, a: Array, b: Array, c: Array, d: Array, e: Array, f: Array, *, method: str
+) -> Solution:
+    """(x, y) of a stack."""
+    scaled = scale_coefficients(backend, a, b, d, e)
+    rights, top = scale_right_sides(backend, c, f, scaled.first, scaled.second)
+    result = solve_scaled(backend, PAIR, *scaled[:4], rights, method)
+    return _restore(backend, result, top - scaled.left, top - scaled.right)
+
+
+def adjoint_sylvester_pair(backend: Backend, a: Array, b: Array, d: Array, e: Array, g: Array, h: Array) -> Solution:
+    """(u, v) of a stack with aᴴ u + dᴴ v = g and -u bᴴ - v eᴴ = h."""
+    scaled = scale_coefficients(backend, a, b, d, e)
+    rights, top = scale_right_sides(backend, g, h, scaled.left, scaled.right)
+    result = solve_scaled(backend, ADJOINT_PAIR, *scaled[:4], rights, "auto")
+    return _restore(backend, result, top - scaled.first, top - scaled.second)
+
+
+def _restore(backend: Backend, result: Solution, of_x: Array, of_y: Array) -> Solution:
+    """(2^of_x x, 2^of_y y) from [x; y]."""
+    parts = zip(halves(result.value[0]), (of_x, of_y), strict=True)
+    value = tuple(backend.ldexp(x, broadcast_scalar(k)) for x, k in parts)
+    return scaling.check_range(backend, result._replace(value=value))
