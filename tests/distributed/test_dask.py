@@ -109,6 +109,24 @@ def test_complex_poles_and_real_singular_values(rng):
     )
 
 
+def test_methods_chosen_by_the_size_of_a_batch(rng):
+    """The bits are those of the batch if the method is given."""
+    m = np.stack([matrices.splitting(rng, 4, "float64") for _ in range(60)])
+    for f in (matsign.mcsgn, matsign.spectral_projector, matsign.matrix_abs):
+        assert_same(f(chunked(m, 7), method="newton"), f(m, method="newton"))
+        np.testing.assert_allclose(f(chunked(m, 7)), f(m), rtol=1e-9, atol=1e-9)
+
+
+def test_chunks_of_size_0_along_an_axis_of_size_1(rng):
+    """As after a selection by a mask. Dask cannot broadcast such an axis."""
+    a, b, q = BY_NAME["solve_sylvester"].stacked(rng, 3)
+    one = da.from_array(np.array([False, True, False]), chunks=1)
+    a_one, b_one = (chunked(x, 1)[one].compute_chunk_sizes() for x in (a, b))
+    assert a_one.chunks[0] == (0, 1, 0)
+    assert_same(matsign.solve_sylvester(a_one, b_one, chunked(q, 2)), matsign.solve_sylvester(a[1:2], b[1:2], q))
+    assert_same(matsign.sqrtm(a_one), matsign.sqrtm(a[1:2]))
+
+
 def test_arguments_broadcast(rng):
     """Among Dask arrays in different chunks, and with NumPy arrays, lists and numbers."""
     a = np.stack([matrices.stable(rng, 3, "float64") for _ in range(6)])

@@ -135,7 +135,9 @@ def _as_dask(call: BatchCall, place: int) -> Any:
             f"{name} has several chunks along the axes of its matrices, {x.chunks[x.ndim - count :]}; wanted chunks along its "
             f"leading axes only: {call.names[place]}.rechunk({{-2: -1, -1: -1}}), for a DataArray .chunk(axis=-1) for both axes"
         )
-    return x
+    # Dask cannot broadcast an axis of size 1 that also has chunks of size 0.
+    split = [axis for axis, chunks in enumerate(x.chunks) if sum(chunks) == 1 and len(chunks) > 1]
+    return x.rechunk(dict.fromkeys(split, -1)) if split else x
 
 
 def _matrix_shape(call: BatchCall, place: int, x: Any) -> tuple[int, ...]:

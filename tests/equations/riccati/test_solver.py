@@ -296,6 +296,10 @@ def test_q_or_r_not_hermitian(f, rng):
     for name, bad in (("q", (a, b, q + np.triu(I3 + 1, 1), r)), ("r", (a, b, q, r + np.triu(I2 + 1, 1)))):
         with pytest.raises(ValueError, match=f"^{f.__name__}: {name} is not Hermitian"):
             f(*bad)
+    # One member does not hide another one.
+    for other in (q * np.nan, 1e20 * q):
+        with pytest.raises(ValueError, match=f"^{f.__name__}: q is not Hermitian"):
+            f(a, b, np.stack([q + np.triu(I3 + 1, 1), other]), r, errors="nan")
     # For NaN the error names the members, as in every function.
     with pytest.raises(SpectrumError, match="NaN"):
         f(a, b, q * np.nan, r)
