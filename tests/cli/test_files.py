@@ -146,3 +146,12 @@ def test_foreign_byte_order_and_whole_doubles_of_matlab(tmp_path):
 def test_results_go_to_a_container_in_capital_letters(tmp_path):
     write([str(tmp_path / "x.NPZ")], {"u": REAL, "h": 2 * REAL})
     assert sorted(read_all(tmp_path / "x.NPZ")) == ["h", "u"]
+
+
+@pytest.mark.parametrize("start", [b"MATLAB 7.3 MAT-file".ljust(512), b""])
+def test_the_format_of_matlab_7_3_is_named(tmp_path, start):
+    (tmp_path / "x.mat").write_bytes(start + b"\x89HDF\r\n\x1a\n" + bytes(100))
+    with pytest.raises(
+        FileError, match=r"x\.mat .*MATLAB's format v7\.3 \(HDF5\), which is not read; save it with '-v7'"
+    ):
+        read(str(tmp_path / "x.mat"))

@@ -1,4 +1,7 @@
-"""The entry point: ``matsign tour`` and one command for each public function."""
+"""The entry point: ``matsign tour``, ``plan`` and ``doctor``, and one command for each public function.
+
+docs/command_line.md lists the exit codes.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ import typer
 from typer.core import TyperGroup
 
 import matsign
-from matsign.cli import commands, plan
+from matsign.cli import commands, doctor, plan
 from matsign.cli.files import FileError
 
 # The base class of typer's errors for a wrong command line; this expression works in all its versions.
@@ -52,10 +55,13 @@ def _print_error(text: str, code: int) -> int:
 app = typer.Typer(
     cls=OneLine,
     help="Matrix sign functions and the equations they solve: a tour of the mathematics, and each function on files.",
-    epilog="Files are .npy, .npz, .mat, .mtx or .csv; FILE:NAME chooses one matrix of several.",
+    epilog=(
+        "Files are .npy, .npz, .mat, .mtx or .csv; FILE:NAME chooses one matrix of several. - is the standard input or output, "
+        "and a number c stands for c I.\n\nExit codes: 0 done; 1 no answer, an unreadable file, or a fault; 2 a mistake in the "
+        "command line; 3 the result has NaN.\n\nExample: matsign solve-sylvester a.npy b.npy q.npy -o x.npy"
+    ),
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
-    add_completion=False,
     invoke_without_command=True,
 )
 
@@ -77,7 +83,7 @@ def _options(
         print(ctx.get_help())
 
 
-@app.command()
+@app.command(epilog="Example: matsign tour --quick -o tour.html")
 def tour(
     model: Annotated[Path | None, typer.Option(metavar="FILE.mat", help="run on the A, B, C of this file")] = None,
     backend: Annotated[Library, typer.Option(help="the array library to run on")] = Library.numpy,
@@ -85,6 +91,7 @@ def tour(
         "tour.html"
     ),
     quick: Annotated[bool, typer.Option(help="small matrices, a few seconds")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="print the rows as JSON")] = False,
 ) -> None:
     """Check every identity of the article on real input, and write a page with pictures.
 
@@ -94,13 +101,19 @@ def tour(
     # Matplotlib and the tour's inputs are not loaded for the other commands.
     from matsign.cli.tour import run
 
-    raise typer.Exit(0 if run(model, backend.value, out, quick) else 1)
+    raise typer.Exit(0 if run(model, backend.value, out, quick, as_json) else 1)
 
 
-app.command("plan")(plan.command)
+app.command("plan", cls=commands.Command, epilog=f"Example: {plan.EXAMPLE}")(plan.command)
+app.command("doctor", epilog=f"Example: {doctor.EXAMPLE}")(doctor.command)
 
 for _f in commands.functions():
-    app.command(_f.__name__.replace("_", "-"), rich_help_panel="Functions on files")(commands.command(_f))
+    app.command(
+        _f.__name__.replace("_", "-"),
+        cls=commands.Command,
+        rich_help_panel="Functions on files",
+        epilog=f"Example: {commands.example(_f)}",
+    )(commands.command(_f))
 
 
 def main() -> None:

@@ -4,23 +4,29 @@ from __future__ import annotations
 
 import inspect
 import re
-import textwrap
+import sys
 from collections.abc import Callable
 from typing import Annotated, Any, get_args, get_type_hints
 
 import numpy as np
 import typer
-from rich.console import Console
 from rich.markup import escape
+from typer.core import TyperCommand
 
 import matsign
-from matsign.cli import files
-from matsign.cli.text import number
+from matsign._typing import NDArray as Array
+from matsign.cli import files, printing
+from matsign.cli.arguments import protect_arguments, read_arrays, read_threshold
 from matsign.core.options import Parameters
-from matsign.core.public import spec_of
+from matsign.core.public import FunctionSpec, spec_of
 
-_OUT = "where to write: .npy, .npz, .mat, .mtx or .csv; several results go to one .npz or .mat, or to one -o each"
-_FILE = "a file (FILE:NAME where it holds several matrices) or a number"
+# Exit code of a command whose result has NaN, as ``--errors nan`` allows.
+HAS_NAN = 3
+
+_OUT = "where to write: .npy, .npz, .mat, .mtx or .csv; several results go to one .npz or .mat, or to one -o each; \
+- is the standard output as .csv, -.npy and so on in another format"
+_FILE = "a file (FILE:NAME where it holds several matrices), - for the standard input, or a number c for c I"
+_JSON = "print the result and its certificate as JSON"
 _SECTION = re.compile(r"^(\w[\w ]*)\n-+\n", re.MULTILINE)
 _PARAMETER = re.compile(r"^(\w+) : .*\n((?:    .*\n|\n)*)", re.MULTILINE)
 
@@ -36,24 +42,62 @@ def command(f: Callable[..., Any]) -> Callable[..., None]:
     spec = spec_of(f, "command wants a function of matsign")
     parameters = spec.parameters
 
-    def run(out: list[str] | None, **given: Any) -> None:
-        for target in out or []:
+    def run(out: list[str] | None, as_json: bool, **given: Any) -> None:
+        targets = [target.strip() for target in out or []]
+        for target in targets:
             files.check_target(target)
-        texts = {name: given.pop(name.lower()) for name in parameters.arrays}
-        arrays = {name: _argument(text) for name, text in texts.items() if text is not None}
-        numbers = {name: _threshold(given.pop(name)) for name in parameters.numbers}
+        to_stdout = any(map(files.is_standard, targets))
+        if as_json and to_stdout:
+            raise ValueError("--json and -o - both want the standard output")
+        arrays = read_arrays(parameters, {name: given.pop(name.lower()) for name in parameters.arrays})
+        numbers = {name: read_threshold(given.pop(name)) for name in parameters.numbers}
         value, certificate = matsign.certify(f)(**arrays, **numbers, **given)
         results = _name_results(spec.name, value)
-        if out:
-            files.write(out, results)
+        if targets:
+            files.write(targets, results)
+        elif not as_json:
+            printing.show(results)
+        if as_json:
+            printing.print_json(spec.name, results, targets, certificate)
         else:
-            _show(results)
-        _print(certificate)
+            printing.print_summary(certificate, stderr=to_stdout)
+        _exit_for_nan(results, certificate)
 
     run.__doc__ = _help(f)
     run.__signature__ = inspect.Signature(_parameters(f, parameters))  # type: ignore[attr-defined]
     run.__annotations__ = {p.name: p.annotation for p in run.__signature__.parameters.values()}  # type: ignore[attr-defined]
     return run
+
+
+def _exit_for_nan(results: dict[str, Array], certificate: matsign.Certificate) -> None:
+    if any(np.isnan(x).any() for x in results.values()):
+        failed, count = np.count_nonzero(~certificate.converged), np.size(certificate.converged)
+        print(f"matsign: the result has NaN: {failed} of {count} matrices have no answer", file=sys.stderr)
+        raise typer.Exit(HAS_NAN)
+
+
+class Command(TyperCommand):
+    """A command that takes negative numbers as arguments."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, protect_arguments(args))
+
+
+def example(f: Callable[..., Any]) -> str:
+    """A command line that calls f; weights q and r that are square are the identity."""
+    spec = spec_of(f, "example wants a function of matsign")
+    parameters, words = spec.parameters, ["matsign", f.__name__.replace("_", "-")]
+    for name, shape in zip(parameters.arrays, parameters.shapes, strict=True):
+        if name not in parameters.optional:
+            words.append("1" if name in "qr" and shape[0] == shape[1] else f"{name}.npy")
+    words += [f"--{name.replace('_', '-')} {value}" for name, value in _examples_of_options(spec)]
+    return " ".join([*words, "-o", "result.npy" if len(spec.operation.results) == 1 else "result.npz"])
+
+
+def _examples_of_options(spec: FunctionSpec) -> list[tuple[str, Any]]:
+    """Values for the options that have no default: half for a threshold, two states for an order."""
+    required = [name for name, x in spec.parameters.options.items() if x is inspect.Parameter.empty]
+    return [(name, 0.5 if name in spec.parameters.numbers else 2) for name in required]
 
 
 def _parameters(f: Callable[..., Any], parameters: Parameters) -> list[inspect.Parameter]:
@@ -76,16 +120,30 @@ def _parameters(f: Callable[..., Any], parameters: Parameters) -> list[inspect.P
         for name in parameters.arrays
     ]
     hints |= dict.fromkeys(parameters.numbers, str)
+    allowed = parameters.choices | {"errors": ("raise", "nan")}
     options = [
         parameter(
             name,
-            Annotated[_readable(hints[name]), typer.Option(help=help.get(name), show_default=default is not None)],
+            Annotated[
+                _readable(hints[name]),
+                typer.Option(
+                    help=help.get(name), show_default=default is not None, autocompletion=_completion(allowed.get(name))
+                ),
+            ],
             str(default) if name in parameters.numbers and default is not inspect.Parameter.empty else default,
         )
         for name, default in (parameters.options | {"errors": "raise"}).items()
     ]
     out = Annotated[list[str] | None, typer.Option("-o", "--out", metavar="OUT", help=_OUT, show_default=False)]
-    return [*arguments, parameter("out", out, None), *options]
+    as_json = Annotated[bool, typer.Option("--json", help=_JSON)]
+    return [*arguments, parameter("out", out, None), parameter("as_json", as_json, False), *options]
+
+
+def _completion(choices: tuple[str | None, ...] | None) -> Callable[[str], list[str]] | None:
+    """The values of an option that begin with a word, for the completion of the shell."""
+    if choices is None:
+        return None
+    return lambda incomplete: [x for x in choices if x is not None and x.startswith(incomplete)]
 
 
 def _readable(hint: Any) -> Any:
@@ -93,49 +151,12 @@ def _readable(hint: Any) -> Any:
     return str | None if str in get_args(hint) else hint
 
 
-def _threshold(text: str) -> Any:
-    """A number, or a file with a number for each matrix, in a row or in a column."""
-    value = _argument(text)
-    return value.reshape(-1) if value.ndim == 2 and 1 in value.shape else value
-
-
-def _argument(text: str) -> Any:
-    try:
-        return np.asarray(number(text))
-    except ValueError:
-        return files.read(text)
-
-
-def _name_results(name: str, value: Any) -> dict[str, np.ndarray[Any, Any]]:
+def _name_results(name: str, value: Any) -> dict[str, Array]:
     """The results by name: the fields of a named tuple, else the function's name, numbered where there are several."""
     if not isinstance(value, tuple):
         return {name: value}
     fields = getattr(value, "_fields", [f"{name}_{k}" for k in range(1, len(value) + 1)])
     return dict(zip(fields, value, strict=True))
-
-
-def _show(results: dict[str, np.ndarray[Any, Any]]) -> None:
-    for name, value in results.items():
-        print(f"{name} ({'×'.join(map(str, value.shape))}, {value.dtype})")
-        print(textwrap.indent(np.array2string(value, precision=6, suppress_small=True), "  "))
-
-
-def _print(certificate: matsign.Certificate) -> None:
-    """The certificate on one line; for a batch, its worst member."""
-    backward, forward, iterations, converged, separation, boundary = (np.ravel(x) for x in certificate[:-1])
-    single = "yes" if converged.all() else "no"
-    answered = single if converged.size == 1 else f"{np.count_nonzero(converged)} of {converged.size}"
-    worst = [f"{np.max(x[converged]):.1e}" if converged.any() else "nan" for x in (backward, forward)]
-    text = f"backward error [bold]{worst[0]}[/]  forward error [bold]{worst[1]}[/]"
-    if not np.isnan(separation[converged]).all():
-        text += f"  separation {np.nanmin(separation[converged]):.1e}"
-    for name, x in certificate.measures.items():
-        if converged.any():
-            text += f"  {name.replace('_', ' ')} {np.max(np.ravel(x)[converged]):.1e}"
-    text += f"  iterations {np.max(iterations, initial=0)}  converged {answered}"
-    if boundary.any():
-        text += "  [bold]on the boundary of stability[/]"
-    Console(highlight=False, soft_wrap=True).print(text)
 
 
 def _sections(f: Callable[..., Any]) -> dict[str, str]:

@@ -1,13 +1,20 @@
-"""Matrices from and to .npy, .npz, .mat, .mtx and .csv files. Failures are `FileError`s of one line."""
+"""Matrices from and to .npy, .npz, .mat, .mtx and .csv files, or the standard input and output, which are called ``-``.
+
+Failures are `FileError`s of one line.
+"""
 
 from __future__ import annotations
 
+import difflib
 import io
+import itertools
+import os
+import sys
 import warnings
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import scipy.io
@@ -44,19 +51,28 @@ def read_all(path: Path) -> dict[str, Array]:
 
 def _contents(path: Path) -> tuple[dict[str, Array], dict[str, str]]:
     """The matrices of numbers in a file by name, at least one, and descriptions of its other entries."""
-    reader = _lookup(path, _READERS, "read")
+    reader: Reader
+    if is_standard(str(path)):
+        file, reader = _standard_input(path)
+        path = Path("standard input" + path.suffix)
+    else:
+        file, reader = None, _lookup(path, _READERS, "read")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")  # a warning means that the parser left something out,
             for kind in (DeprecationWarning, FutureWarning, PendingDeprecationWarning):  # except these
                 warnings.simplefilter("ignore", kind)
-            entries = reader(path)
+            if file is not None:
+                entries = reader(file, "input")
+            else:
+                with path.open("rb") as file:
+                    entries = reader(file, path.stem)
     except Exception as error:
         if isinstance(error, OSError) and error.strerror:
-            raise FileError(f"{path}: {error.strerror}") from None
+            raise FileError(f"{path}: {error.strerror}{_nearest(path)}") from None
         # The five parsers do not document all that they raise for a malformed file.
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise FileError(f"{path} is not a readable {path.suffix} file: {reason}") from None
+        raise FileError(f"{path} is not a readable {path.suffix or '.csv'} file: {reason}") from None
     matrices = {
         name: _native(x) for name, x in entries.items() if isinstance(x, np.ndarray) and x.dtype.kind in "biufc"
     }
@@ -65,6 +81,34 @@ def _contents(path: Path) -> tuple[dict[str, Array], dict[str, str]]:
         listed = ", ".join(f"{name} ({kind})" for name, kind in others.items())
         raise FileError(f"{path} holds no matrix of numbers" + (f", but {listed}" if listed else ""))
     return matrices, others
+
+
+def is_standard(spec: str) -> bool:
+    """Whether a name stands for the standard input or output: ``-``, ``-:NAME``, or with an ending ``-.npy``."""
+    path = _split_spec(spec)[0]
+    return str(path) == "-" or (path.stem == "-" and path.parent == Path() and path.suffix.lower() in _READERS)
+
+
+def _standard_input(path: Path) -> tuple[BinaryIO, Reader]:
+    """The bytes of the standard input, and the reader for the format that they begin with."""
+    content = sys.stdin.buffer.read()
+    begins = (suffix for suffix, magic in _MAGIC.items() if content.startswith(magic))
+    return io.BytesIO(content), _READERS[path.suffix.lower() or next(begins, ".csv")]
+
+
+def _nearest(path: Path) -> str:
+    """A question for the file of the nearest name, if there is one."""
+    if path.exists():
+        return ""
+    try:
+        names = [entry.name for entry in itertools.islice(os.scandir(path.parent), _MOST_NAMES)]
+    except OSError:
+        return ""
+    close = difflib.get_close_matches(path.name, names, 1)
+    return f"; did you mean {path.with_name(close[0])}?" if close else ""
+
+
+_MOST_NAMES = 5000  # of a larger folder, the first ones are compared
 
 
 def _native(x: Array) -> Array:
@@ -88,7 +132,7 @@ def _may_hold_numbers(kind: str) -> bool:
 def write(targets: list[str], values: Mapping[str, Array]) -> None:
     """Write the named matrices to one file that can hold them all, or to one file each."""
     paths = [Path(t) for t in targets]
-    writers = [_lookup(path, _WRITERS, "write") for path in paths]
+    writers = [_writer(path) for path in paths]
     if len(paths) == 1 and (len(values) == 1 or paths[0].suffix.lower() in _NAMED):
         parts: list[Mapping[str, Array]] = [values]
     elif len(paths) == len(values):
@@ -98,9 +142,21 @@ def write(targets: list[str], values: Mapping[str, Array]) -> None:
         raise FileError(
             f"there are {len(values)} results, {_list(values)}: give {len(values)} times -o, or one {named}"
         )
+    if sum(map(is_standard, targets)) > 1:
+        raise FileError("only one result can go to the standard output; several fit into -.npz or -.mat")
     for path, writer, part in zip(paths, writers, parts, strict=True):
+        content = dict(part) if writer in (_write_npy, _write_npz, _write_mat) else {path.stem: _matrix(path, part)}
         try:
-            writer(path, part)
+            if is_standard(str(path)):
+                buffer = io.BytesIO()
+                writer(buffer, content)
+                sys.stdout.buffer.write(buffer.getvalue())
+                sys.stdout.flush()
+            else:
+                with path.open("wb") as file:
+                    writer(file, content)
+        except BrokenPipeError:
+            raise
         except OSError as error:
             raise FileError(f"{path}: {error.strerror or 'cannot be written'}") from None
 
@@ -108,7 +164,7 @@ def write(targets: list[str], values: Mapping[str, Array]) -> None:
 def check_target(target: str) -> None:
     """A `FileError` for an output whose name or folder is wrong, before anything is computed."""
     path = Path(target)
-    _lookup(path, _WRITERS, "write")
+    _writer(path)
     if not path.parent.is_dir():
         raise FileError(f"{path}: there is no folder {path.parent}")
 
@@ -116,9 +172,13 @@ def check_target(target: str) -> None:
 def _split_spec(spec: str) -> tuple[Path, str | None]:
     """FILE:NAME in its parts, unless a file has that name, as with drive letters."""
     path, colon, name = spec.rpartition(":")
-    if colon and not Path(spec).exists() and Path(path).suffix:
+    if colon and not Path(spec).exists() and (Path(path).suffix or path == "-"):
         return Path(path), name
     return Path(spec), None
+
+
+def _writer(path: Path) -> Writer:
+    return _write_csv if str(path) == "-" else _lookup(path, _WRITERS, "write")
 
 
 def _lookup(path: Path, table: dict[str, Any], verb: str) -> Callable[..., Any]:
@@ -133,23 +193,21 @@ def _list(matrices: Mapping[str, Array]) -> str:
     return ", ".join(f"{name} ({'×'.join(map(str, x.shape)) or 'a number'})" for name, x in matrices.items())
 
 
-def _read_npy(path: Path) -> dict[str, Any]:
-    with path.open("rb") as file:
-        x = np.lib.format.read_array(file, allow_pickle=False)
-        if file.read(1):
-            raise ValueError("it goes on behind the first array; save several arrays as .npz")
-    return {path.stem: x}
+def _read_npy(file: BinaryIO, stem: str) -> dict[str, Any]:
+    x = np.lib.format.read_array(file, allow_pickle=False)
+    if file.read(1):
+        raise ValueError("it goes on behind the first array; save several arrays as .npz")
+    return {stem: x}
 
 
-def _read_npz(path: Path) -> dict[str, Any]:
-    with path.open("rb") as file:
-        if not zipfile.is_zipfile(file):
-            raise ValueError("it is not an archive")
-        with np.load(file, allow_pickle=False) as archive:
-            if {"format", "shape", "data"} <= set(archive.files):  # as scipy.sparse.save_npz writes
-                file.seek(0)
-                return {path.stem: scipy.sparse.load_npz(file).toarray()}
-            return {name: _member(archive, name) for name in archive.files}
+def _read_npz(file: BinaryIO, stem: str) -> dict[str, Any]:
+    if not zipfile.is_zipfile(file):
+        raise ValueError("it is not an archive")
+    with np.load(file, allow_pickle=False) as archive:
+        if {"format", "shape", "data"} <= set(archive.files):  # as scipy.sparse.save_npz writes
+            file.seek(0)
+            return {stem: scipy.sparse.load_npz(file).toarray()}
+        return {name: _member(archive, name) for name in archive.files}
 
 
 def _member(archive: Any, name: str) -> Any:
@@ -162,11 +220,11 @@ def _member(archive: Any, name: str) -> Any:
         return None
 
 
-def _read_mat(path: Path) -> dict[str, Any]:
-    with path.open("rb") as file:
-        content = scipy.io.loadmat(file, spmatrix=False)
-        file.seek(0)
-        double = {name for name, _, kind in scipy.io.whosmat(file) if kind == "double"}
+def _read_mat(file: BinaryIO, stem: str) -> dict[str, Any]:
+    _refuse_hdf5(file)
+    content = scipy.io.loadmat(file, spmatrix=False)
+    file.seek(0)
+    double = {name for name, _, kind in scipy.io.whosmat(file) if kind == "double"}
     arrays = {}
     for name, x in content.items():
         if not name.startswith("__"):
@@ -176,46 +234,51 @@ def _read_mat(path: Path) -> dict[str, Any]:
     return arrays
 
 
-def _read_mtx(path: Path) -> dict[str, Any]:
+def _refuse_hdf5(file: BinaryIO) -> None:
+    """A ValueError for the format of MATLAB's ``-v7.3``, HDF5, with or without MATLAB's block of 512 bytes before it."""
+    start = file.read(520)
+    file.seek(0)
+    if start.startswith((_HDF5, b"MATLAB 7.3")) or start[512:] == _HDF5:
+        raise ValueError("it is in MATLAB's format v7.3 (HDF5), which is not read; save it with '-v7' in MATLAB")
+
+
+def _read_mtx(file: BinaryIO, stem: str) -> dict[str, Any]:
     # Read as text first: bytes that are not text make SciPy's parser abort the process.
-    content = path.read_text(encoding="utf-8")
+    content = file.read().decode("utf-8")
     text.check_matrix_market(content)
     x = scipy.io.mmread(io.BytesIO(content.encode()))
-    return {path.stem: x.toarray() if scipy.sparse.issparse(x) else x}
+    return {stem: x.toarray() if scipy.sparse.issparse(x) else x}
 
 
-def _read_csv(path: Path) -> dict[str, Any]:
+def _read_csv(file: BinaryIO, stem: str) -> dict[str, Any]:
     """Rows of numbers as `text.matrix` reads them."""
     try:
-        content = path.read_text(encoding="utf-8-sig")
+        content = file.read().decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ValueError(f"it is not text in UTF-8 ({error.reason} at byte {error.start})") from None
-    return {path.stem: text.matrix(content)}
+    return {stem: text.matrix(content)}
 
 
-def _write_npy(path: Path, values: Mapping[str, Array]) -> None:
-    with path.open("wb") as file:
-        np.save(file, next(iter(values.values())), allow_pickle=False)
+def _write_npy(file: BinaryIO, values: Mapping[str, Array]) -> None:
+    np.save(file, next(iter(values.values())), allow_pickle=False)
 
 
-def _write_npz(path: Path, values: Mapping[str, Array]) -> None:
-    with path.open("wb") as file:
-        np.savez(file, **dict[str, Any](values))
+def _write_npz(file: BinaryIO, values: Mapping[str, Array]) -> None:
+    np.savez(file, **dict[str, Any](values))
 
 
-def _write_mat(path: Path, values: Mapping[str, Array]) -> None:
-    with path.open("wb") as file:
-        scipy.io.savemat(file, dict(values), oned_as="column")
+def _write_mat(file: BinaryIO, values: Mapping[str, Array]) -> None:
+    scipy.io.savemat(file, dict(values), oned_as="column")
 
 
-def _write_mtx(path: Path, values: Mapping[str, Array]) -> None:
-    with path.open("wb") as file:
-        scipy.io.mmwrite(file, _matrix(path, values), precision=17, symmetry="general")
+def _write_mtx(file: BinaryIO, values: Mapping[str, Array]) -> None:
+    scipy.io.mmwrite(file, next(iter(values.values())), precision=17, symmetry="general")
 
 
-def _write_csv(path: Path, values: Mapping[str, Array]) -> None:
-    rows = (",".join(str(x) for x in row).replace("(", "").replace(")", "") for row in _matrix(path, values).tolist())
-    path.write_text("\n".join(rows) + "\n", encoding="utf-8")
+def _write_csv(file: BinaryIO, values: Mapping[str, Array]) -> None:
+    for row in next(iter(values.values())).tolist():
+        line = ",".join(str(x) for x in row).replace("(", "").replace(")", "")
+        file.write(f"{line}\n".encode())
 
 
 def _matrix(path: Path, values: Mapping[str, Array]) -> Array:
@@ -223,10 +286,22 @@ def _matrix(path: Path, values: Mapping[str, Array]) -> Array:
     if value.ndim == 1:  # poles and the like: a column, as in .mat
         value = value[:, None]
     if value.ndim != 2:
-        raise FileError(f"{path}: one matrix fits into {path.suffix}, not a stack {value.shape}; use .npy")
+        raise FileError(
+            f"{path}: one matrix fits into {path.suffix or '.csv'}, not a stack {value.shape}; use {_as_npy(path)}"
+        )
     return value
 
 
+def _as_npy(path: Path) -> str:
+    return "-.npy" if is_standard(str(path)) else ".npy"
+
+
+Reader = Callable[[BinaryIO, str], dict[str, Any]]
+Writer = Callable[[BinaryIO, Mapping[str, Array]], None]
+
 _NAMED = (".npz", ".mat")
+_HDF5 = b"\x89HDF\r\n\x1a\n"
+# How the content of a file begins, by its format; .csv is what begins with none of these.
+_MAGIC = {".npy": b"\x93NUMPY", ".npz": b"PK", ".mat": b"MATLAB", ".mtx": b"%%MatrixMarket"}
 _READERS = {".npy": _read_npy, ".npz": _read_npz, ".mat": _read_mat, ".mtx": _read_mtx, ".csv": _read_csv}
 _WRITERS = {".npy": _write_npy, ".npz": _write_npz, ".mat": _write_mat, ".mtx": _write_mtx, ".csv": _write_csv}

@@ -34,6 +34,9 @@ class Dtype(StrEnum):
     complex128 = "complex128"
 
 
+EXAMPLE = "matsign plan mcsgn 200000x200000 --mesh x=8,y=8 --memory 80GB"
+
+
 def _size(help: str) -> Any:
     return Annotated[int | None, typer.Option(help=help, show_default=False, rich_help_panel="Sizes of a transformer")]
 
@@ -71,8 +74,6 @@ def command(
     """What a function or an optimiser will cost on a mesh of devices: nothing is computed, and no memory is taken.
 
     It prints the way that the work is divided, products and other factorisations, operations, bytes moved and memory a device.
-
-    matsign plan mcsgn 200000x200000 --mesh x=8,y=8 --memory 80GB
 
     matsign plan Muon --layers 80 --width 8192 --heads 64 --kv-heads 8 --mlp 28672 --vocab 128256 --mesh dp=64,tp=8 --memory 80GB
     """

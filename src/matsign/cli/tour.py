@@ -6,6 +6,7 @@ import os
 import platform
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import scipy
@@ -27,9 +28,11 @@ from matsign.cli.inputs import Inputs
 from matsign.cli.judging import Verdict, judge
 from matsign.cli.page import duration, page
 from matsign.cli.pictures import Picture
+from matsign.cli.printing import as_json as to_json
+from matsign.cli.printing import print_object
 
 
-def run(model: Path | None, library: str, out: Path, quick: bool) -> bool:
+def run(model: Path | None, library: str, out: Path, quick: bool, as_json: bool = False) -> bool:
     """The whole tour; True if every row holds."""
     if out.is_dir() or not out.parent.is_dir():
         raise FileError(f"{out} is a folder" if out.is_dir() else f"{out}: there is no folder {out.parent}")
@@ -51,9 +54,22 @@ def run(model: Path | None, library: str, out: Path, quick: bool) -> bool:
         out.write_text(page(title, _setting(backend), verdicts, drawn), encoding="utf-8")
     except OSError as error:
         raise FileError(f"{out}: {error.strerror or 'cannot be written'}") from None
+    passed = all(v.passed for v in verdicts)
+    if as_json:
+        rows_of_json = [_as_dict(v) for v in verdicts]
+        print_object({"setting": _setting(backend), "page": str(out), "passed": passed, "rows": rows_of_json})
+        return passed
     _report(console, _setting(backend), verdicts)
     console.print(f"page written to {out}", highlight=False, soft_wrap=True)
-    return all(v.passed for v in verdicts)
+    return passed
+
+
+def _as_dict(v: Verdict) -> dict[str, Any]:
+    """A row for JSON."""
+    numbers = ("residual", "residual_limit", "distance", "distance_limit", "seconds", "peer_seconds")
+    text = {"place": v.row.place, "identity": v.row.identity, "input": v.row.source.text, "size": v.size}
+    outcome = {"method": v.method, "trouble": v.trouble, "passed": bool(v.passed)}
+    return text | outcome | {name: to_json(getattr(v, name)) for name in numbers}
 
 
 def _load(library: str) -> Backend:
