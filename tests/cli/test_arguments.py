@@ -91,12 +91,20 @@ def test_standard_input_and_output(run):
 
 
 STREAM_MISTAKES = {
-    "two from the input": (["solve_sylvester", "-", "-", "1"], "only one matrix can be read from the standard input"),
+    "two from the input": (["solve_sylvester", "-", "-", "1"], "only one argument can be read from the standard input"),
+    "a matrix and a threshold": (
+        ["mclip", "-", "--upper", "-"],
+        "only one argument can be read from the standard input",
+    ),
     "nothing": (["mcsgn", "-"], "standard input is not a readable .csv file: it is empty"),
     "two to the output": (["polar", "a.npy", "-o", "-", "-o", "-"], "only one result can go to the standard output"),
     "two results as text": (["polar", "a.npy", "-o", "-"], "there are 2 results"),
     "both": (["mcsgn", "a.npy", "-o", "-", "--json"], "both want the standard output"),
     "nearest file": (["mcsgn", "aa.npy"], "No such file or directory; did you mean a.npy?"),
+    "no ending": (
+        ["mcsgn", "a"],
+        "cannot read a name without an ending; known are .npy, .npz, .mat, .mtx, .csv; did you mean a.npy?",
+    ),
     "nearest command": (["mcsng", "a.npy"], "Did you mean 'mcsgn'"),
     "nearest option": (["mcsgn", "a.npy", "--methd", "newton"], "--method"),
     "nearest name for plan": (["plan", "solve_sylvestr"], "did you mean solve_sylvester?"),

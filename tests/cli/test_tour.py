@@ -3,6 +3,7 @@
 import base64
 import dataclasses
 import importlib.util
+import json
 import re
 from pathlib import Path
 
@@ -68,8 +69,12 @@ def test_a_row_without_an_answer_says_why(tmp_path, monkeypatch):
         return [dataclasses.replace(row, source=inputs.Input("rotation", (np.array([[0.0, 1.0], [-1.0, 0.0]]),)))]
 
     monkeypatch.setattr(tour, "rows", without)
-    result = run("--quick", "-o", tmp_path / "tour.html")
+    result = run("--quick", "--json", "-o", tmp_path / "tour.html")
     assert result.exit_code == 1
+    content = json.loads(result.stdout)
+    (row,) = content["rows"]
+    assert (content["passed"], row["passed"], row["residual"], row["input"]) == (False, False, None, "rotation")
+    assert "imaginary axis" in row["trouble"]
     assert "imaginary axis" in " ".join((tmp_path / "tour.html").read_text(encoding="utf-8").split())
 
 

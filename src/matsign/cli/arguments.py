@@ -31,13 +31,16 @@ def _is_number(word: str) -> bool:
     return True
 
 
+def check_standard_input(texts: Mapping[str, str | None]) -> None:
+    """A `FileError` if several arguments want the standard input."""
+    wanting = [name for name, text in texts.items() if text is not None and files.is_standard(text.strip())]
+    if len(wanting) > 1:
+        raise FileError(f"only one argument can be read from the standard input, not {' and '.join(wanting)}")
+
+
 def read_arrays(parameters: Parameters, texts: Mapping[str, str | None]) -> dict[str, Array]:
     """The arrays of a function, each from a file or a number."""
-    given = {name: text.strip() for name, text in texts.items() if text is not None}
-    from_input = [name for name, text in given.items() if files.is_standard(text)]
-    if len(from_input) > 1:
-        raise FileError(f"only one matrix can be read from the standard input, not {' and '.join(from_input)}")
-    values = {name: _read(text) for name, text in given.items()}
+    values = {name: _read(text.strip()) for name, text in texts.items() if text is not None}
     numbers = {name: x for name, x in values.items() if not isinstance(x, np.ndarray)}
     arrays = {name: x for name, x in values.items() if isinstance(x, np.ndarray)}
     sizes = _sizes_of_numbers(parameters, arrays, list(numbers))

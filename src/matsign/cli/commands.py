@@ -16,7 +16,7 @@ from typer.core import TyperCommand
 import matsign
 from matsign._typing import NDArray as Array
 from matsign.cli import files, printing
-from matsign.cli.arguments import protect_arguments, read_arrays, read_threshold
+from matsign.cli.arguments import check_standard_input, protect_arguments, read_arrays, read_threshold
 from matsign.core.options import Parameters
 from matsign.core.public import FunctionSpec, spec_of
 
@@ -49,8 +49,11 @@ def command(f: Callable[..., Any]) -> Callable[..., None]:
         to_stdout = any(map(files.is_standard, targets))
         if as_json and to_stdout:
             raise ValueError("--json and -o - both want the standard output")
-        arrays = read_arrays(parameters, {name: given.pop(name.lower()) for name in parameters.arrays})
-        numbers = {name: read_threshold(given.pop(name)) for name in parameters.numbers}
+        texts = {name: given.pop(name.lower()) for name in parameters.arrays}
+        thresholds = {name: given.pop(name) for name in parameters.numbers}
+        check_standard_input(texts | thresholds)
+        arrays = read_arrays(parameters, texts)
+        numbers = {name: read_threshold(text) for name, text in thresholds.items()}
         value, certificate = matsign.certify(f)(**arrays, **numbers, **given)
         results = _name_results(spec.name, value)
         if targets:

@@ -104,7 +104,7 @@ def _nearest(path: Path) -> str:
         names = [entry.name for entry in itertools.islice(os.scandir(path.parent), _MOST_NAMES)]
     except OSError:
         return ""
-    close = difflib.get_close_matches(path.name, names, 1)
+    close = [x for x in names if Path(x).stem == path.name] or difflib.get_close_matches(path.name, names, 1)
     return f"; did you mean {path.with_name(close[0])}?" if close else ""
 
 
@@ -183,8 +183,9 @@ def _writer(path: Path) -> Writer:
 
 def _lookup(path: Path, table: dict[str, Any], verb: str) -> Callable[..., Any]:
     if path.suffix.lower() not in table:
+        close = _nearest(path) if verb == "read" else ""
         raise FileError(
-            f"{path}: cannot {verb} {path.suffix or 'a name without an ending'}; known are {', '.join(table)}"
+            f"{path}: cannot {verb} {path.suffix or 'a name without an ending'}; known are {', '.join(table)}{close}"
         )
     return table[path.suffix.lower()]
 

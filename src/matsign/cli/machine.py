@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import importlib.metadata
 import importlib.util
+import math
 import os
 import platform
 import re
@@ -78,12 +79,22 @@ def _numbers(version: str) -> tuple[int, ...]:
 
 def processors() -> dict[str, Any]:
     """The system and its processors; `usable` is how many this process may run on."""
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    usable = min(allowed, _quota() or allowed)
     return {
         "system": f"{platform.system()} {platform.release()}, {platform.machine()}",
         "processors": os.cpu_count(),
         "usable": usable,
     }
+
+
+def _quota() -> int | None:
+    """The processors whose time a container may use, if it has a limit."""
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        return None if quota == "max" else max(1, math.ceil(int(quota) / int(period)))
+    except (OSError, ValueError):
+        return None
 
 
 def settings() -> dict[str, str]:
@@ -97,8 +108,9 @@ def blas() -> list[dict[str, Any]]:
 
 
 def _blas_of(package: Any) -> dict[str, Any]:
-    built = package.show_config(mode="dicts")["Build Dependencies"]["blas"]
-    found = {"of": package.__name__, "name": f"{built.get('name')} {built.get('version')}", "threads": None}
+    built = package.show_config(mode="dicts").get("Build Dependencies", {}).get("blas", {})
+    name = f"{built.get('name', 'unknown')} {built.get('version', '')}".strip()
+    found = {"of": package.__name__, "name": name, "threads": None}
     for path in _libraries(package):
         found |= _ask(path)
     return found

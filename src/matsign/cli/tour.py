@@ -38,7 +38,7 @@ def run(model: Path | None, library: str, out: Path, quick: bool, as_json: bool 
         raise FileError(f"{out} is a folder" if out.is_dir() else f"{out}: there is no folder {out.parent}")
     backend = _load(library)
     chosen = _from_file(model) if model else inputs.shipped_inputs(quick)
-    console = Console() if Console().is_terminal else Console(width=150)
+    console = Console(stderr=as_json) if Console().is_terminal else Console(stderr=as_json, width=150)
     todo, verdicts = rows(chosen), []
     bar = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*bar, console=console, transient=True) as progress:
