@@ -69,6 +69,23 @@ def test_every_command_on_every_format(run, f, ending):
         np.testing.assert_allclose(written, expected, rtol=1e-13, atol=1e-15)
 
 
+@pytest.mark.slow
+def test_the_example_in_the_help_of_every_command_runs(run, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "250")
+    for f in functions():
+        name = f.__name__.replace("_", "-")
+        example = next(x for x in run(name, "--help").stdout.splitlines() if "Example: matsign" in x)
+        for x, matrix in zip(f.spec.parameters.arrays, arguments_of(f), strict=False):
+            np.save(f"{x}.npy", matrix)
+        words = example.split("Example: matsign ")[1].split()
+        done = run(*words)
+        assert words[0] == name
+        assert done.exit_code == 0, (example, done.output)
+        assert Path(words[-1]).exists()
+    for name in ("tour", "plan", "doctor"):
+        assert f"Example: matsign {name} " in run(name, "--help").stdout
+
+
 def test_a_container_takes_all_results_by_name(run):
     write(["m.csv"], {"m": MATRIX})
     assert run("polar", "m.csv", "-o", "p.mat").exit_code == 0
