@@ -370,6 +370,9 @@ def sylvester_pair(a, b, c, d, e, f):
     a, b, c, d, e, f = (truth.exact(z) for z in (a, b, c, d, e, f))
     size = (_size(a) + _size(d)) * _size(x) + (_size(b) + _size(e)) * _size(y)
     _checked(max(_size(a @ x - y @ b - c), _size(d @ x - y @ e - f)), size)
+    # One of the two may be zero, up to the rounding of the other.
+    x = x if (_size(a) + _size(d)) * _size(x) > NEGLIGIBLE * size else 0 * x
+    y = y if (_size(b) + _size(e)) * _size(y) > NEGLIGIBLE * size else 0 * y
     return x, y
 
 

@@ -96,7 +96,7 @@ MESSAGES = {
     "no solution or infinitely many; its separation, the smallest ‖a x b - x‖ / ‖x‖, is at most {detail}",
     Failure.COMMON_PENCIL_EIGENVALUE: "the equation is singular to working precision: the pencils a - λ c and d + λ b share an "
     "eigenvalue, or one of them is singular for every λ, so there is no solution or infinitely many; its separation, the "
-    "smallest ‖a x b + c x d‖ / ‖x‖, is at most {detail}",
+    "smallest ‖a x b + c x d‖ / ‖x‖ in units in which the coefficients are near 1, is at most {detail}",
     Failure.COMMON_PAIR_EIGENVALUE: "the equations are singular to working precision: the pencils a - λ d and b - λ e share an "
     "eigenvalue, or one of them is singular for every λ, so there is no solution or infinitely many; their separation, the "
     "smallest ‖(a x - y b, d x - y e)‖ / ‖(x, y)‖, in units in which the coefficients are near 1, is at most {detail}",

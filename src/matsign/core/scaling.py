@@ -18,7 +18,7 @@ from matsign.linalg import balancing
 from matsign.linalg.stacks import broadcast_scalar, broadcast_to_rank, scale_to_unit
 
 # The exponent of a zero entry: below all others.
-_EXPONENT_OF_ZERO = -(1 << 20)
+EXPONENT_OF_ZERO = -(1 << 20)
 
 
 def balance_together(backend: Backend, *matrices: Array) -> tuple[Array, ...]:
@@ -39,8 +39,8 @@ def balance_together(backend: Backend, *matrices: Array) -> tuple[Array, ...]:
         exponents, matrices = both[: len(both) // 2], both[len(both) // 2 :]
         shifts = [e[..., None, :] - e[..., :, None] for e in exponents]
         pairs = list(zip(matrices, shifts, strict=True))
-        k = functools.reduce(backend.xp.maximum, [_exponent_of(backend, m, shift) for m, shift in pairs])
-        k = backend.xp.where(k > _EXPONENT_OF_ZERO, k, 0 * k)
+        k = functools.reduce(backend.xp.maximum, [exponent_of(backend, m, shift) for m, shift in pairs])
+        k = backend.xp.where(k > EXPONENT_OF_ZERO, k, 0 * k)
         return *exponents, *(backend.exact_ldexp(m, shift - broadcast_scalar(k)) for m, shift in pairs), k
 
     def scale_only(*both: Array) -> tuple[Array, ...]:
@@ -63,24 +63,24 @@ def scale_right_side(backend: Backend, q: Array, e: Array | None) -> tuple[Array
         return at_size, k
 
     def entrywise(q: Array, e: Array) -> tuple[Array, Array]:
-        k = _exponent_of(backend, q, -e)
-        k = backend.xp.where(k > _EXPONENT_OF_ZERO, k, 0 * k)
+        k = exponent_of(backend, q, -e)
+        k = backend.xp.where(k > EXPONENT_OF_ZERO, k, 0 * k)
         return backend.ldexp(q, -e - broadcast_scalar(k)), k
 
     return backend.rare_cond((e != 0).any((-1, -2)), entrywise, lambda q, e: scale_to_unit(backend, q), q, e)
 
 
-def _exponent_of(backend: Backend, x: Array, shift: Array) -> Array:
-    """The exponent of the largest entry of 2^shift x; `_EXPONENT_OF_ZERO` where all are zero."""
+def exponent_of(backend: Backend, x: Array, shift: Array) -> Array:
+    """The exponent of the largest entry of 2^shift x; `EXPONENT_OF_ZERO` where all are zero."""
     return backend.xp.max(
-        backend.xp.where(x != 0, _exponents(backend, x) + shift, _EXPONENT_OF_ZERO + 0 * shift), axis=(-1, -2)
+        backend.xp.where(x != 0, _exponents(backend, x) + shift, EXPONENT_OF_ZERO + 0 * shift), axis=(-1, -2)
     )
 
 
 def _exponents(backend: Backend, x: Array) -> Array:
     if backend.is_complex(x):
         return backend.xp.maximum(_exponents(backend, x.real), _exponents(backend, x.imag))
-    return backend.xp.where(x != 0, backend.exponent(x), _EXPONENT_OF_ZERO + 0 * backend.exponent(x))
+    return backend.xp.where(x != 0, backend.exponent(x), EXPONENT_OF_ZERO + 0 * backend.exponent(x))
 
 
 def restore(backend: Backend, result: Solution, e: Array) -> Solution:

@@ -9,12 +9,14 @@ from matsign.core.public import Residual
 from matsign.direct import generalized_schur
 from matsign.equations.sylvester.generalized_methods import (
     ScaledEquation,
+    equilibrate,
     scale_generalized,
     solve_by_standard_form,
     terms,
 )
 from matsign.iterations.refinement import backward, correction
 from matsign.linalg.double_word import DoubleWord, dw_add, dw_neg, dw_product, from_double
+from matsign.linalg.separation import random_right_side
 from matsign.linalg.stacks import adjoint, broadcast_scalar, random_probe, safe_divisor
 
 _SAMPLES = 2
@@ -26,18 +28,22 @@ def generalized_sylvester_residual(
     """Backward error, correction and separation.
 
     The residual is computed in double-word arithmetic: its rounding in working precision would look like an error of x. The
-    correction adds solutions for random perturbations of the data by rounding, the uncertainty of the exact solution.
+    correction adds solutions for random perturbations of the data by rounding, the uncertainty of the exact solution. The
+    separation is that of the caller's equation, the other numbers are measured in units of rows and columns that fit it.
     """
-    scaled = scale_generalized(backend, a, b, c, d, q)
-    x = backend.ldexp(value[0], -scaled.scale)
+    plain = scale_generalized(backend, a, b, c, d, q)
+    a, b, c, d, q = plain.arrays
+    _, least = _responses(backend, a, b, c, d, random_right_side(backend, q)[:, None])
+    scaled = equilibrate(backend, plain)
     a, b, c, d, q = scaled.arrays
+    x = backend.ldexp(value[0], -scaled.scale)
     gap = _exact_gap(backend, scaled, x)
     noise = [_data_perturbation(backend, scaled, x, k) for k in range(_SAMPLES)]
-    solved, least = _responses(backend, a, b, c, d, backend.xp.stack([gap, *noise], axis=1))
+    solved, _ = _responses(backend, a, b, c, d, backend.xp.stack([gap, *noise], axis=1))
     left = backward(backend, gap, *terms(a, b, c, d, q, x))
     step = backend.ldexp(correction(backend, solved), scaled.scale)
     step = scaling.at_least_rounded(backend, step, value[0])
-    return Residual(left, (step,), backend.ldexp(least, scaled.size))
+    return Residual(left, (step,), backend.ldexp(least, plain.size))
 
 
 def _exact_gap(backend: Backend, scaled: ScaledEquation, x: Array) -> Array:

@@ -20,12 +20,11 @@ from matsign.iterations import few_unknowns
 from matsign.iterations.refinement import at_rounding, relative_gap, total
 from matsign.iterations.separating_line import shift_to_line
 from matsign.iterations.smith import two_sided_sylvester
+from matsign.linalg.equilibration import equilibrating_exponents, rescale
 from matsign.linalg.separation import ROUNDINGS, may_be_singular, random_right_side
 from matsign.linalg.stacks import broadcast_scalar, broadcast_to_rank, largest, safe_divisor, scale_to_unit
 
 METHODS = ("auto", "standard", "qz")
-# Corrections of a solution by its residual.
-_CORRECTIONS = 2
 # A sum that needs more steps is left to Schur vectors.
 _STEPS = 26
 # The last of the turns that `_standard_form` tries.
@@ -33,7 +32,10 @@ _LAST_TURN = 3
 
 
 class ScaledEquation(NamedTuple):
-    """An equation with entries of at most 1; the caller's x is 2^scale times this x, the operator 2^size times this one."""
+    """An equation with entries of at most 1; the caller's x is 2^scale times this x, the operator 2^size times this one.
+
+    `equilibrate` makes `scale` one exponent for each entry; `size` then is that of the equation in these units.
+    """
 
     a: Array
     b: Array
@@ -65,6 +67,19 @@ def scale_generalized(backend: Backend, a: Array, b: Array, c: Array, d: Array, 
     return ScaledEquation(a, b, c, d, q, broadcast_scalar(e_q - size), size)
 
 
+def equilibrate(backend: Backend, scaled: ScaledEquation) -> ScaledEquation:
+    """The equation in units of the rows and columns of (a, c) and (b, d) in which their largest entries are similar."""
+    a, b, c, d, q = scaled.arrays
+    rows, columns = equilibrating_exponents(backend, a, c)
+    other_rows, other_columns = equilibrating_exponents(backend, b, d)
+    a, c = (rescale(backend, x, rows, columns) for x in (a, c))
+    b, d = (rescale(backend, x, other_rows, other_columns) for x in (b, d))
+    q = rescale(backend, q, rows, other_columns)
+    again = scale_generalized(backend, a, b, c, d, q)
+    outer = columns[..., :, None] + other_rows[..., None, :]
+    return again._replace(scale=again.scale + scaled.scale - outer)
+
+
 def terms(a: Array, b: Array, c: Array, d: Array, q: Array, x: Array) -> Arrays:
     """The terms, which add up to zero for the solution."""
     return q, -((a @ x) @ b), -((c @ x) @ d)
@@ -79,10 +94,11 @@ def generalized_sylvester(
     backend: Backend, a: Array, b: Array, c: Array, d: Array, q: Array, *, method: str
 ) -> Solution:
     """x of a stack by `method`; what "auto" takes depends on the sizes, the device and the member, not on other members."""
-    scaled = scale_generalized(backend, a, b, c, d, q)
+    # A matrix that is spread over devices has no random right-hand side, which the standard form needs.
+    method = "qz" if backend.products_only(q) else method
+    scaled = equilibrate(backend, scale_generalized(backend, a, b, c, d, q))
     result = _METHODS[method](backend, *scaled.arrays)
-    size = backend.ldexp(backend.ones(q), scaled.size)
-    return scaling.restore(backend, result._replace(detail=result.detail * size[:, None]), scaled.scale)
+    return scaling.restore(backend, result, scaled.scale)
 
 
 def _auto(backend: Backend, a: Array, b: Array, c: Array, d: Array, q: Array) -> Solution:
@@ -137,10 +153,9 @@ def by_standard_form(backend: Backend, a: Array, b: Array, c: Array, d: Array, q
     probe = random_right_side(backend, q)
     solved = form.solve(backend, backend.xp.stack([q, probe], axis=1))
     x = solved[:, 0]
-    for _ in range(_CORRECTIONS):
-        x = backend.masked_cond(
-            _small_residual(backend, a, b, c, d, q, x), _keep, _correction(backend), x, a, b, c, d, q, *form
-        )
+    x = backend.masked_cond(
+        _small_residual(backend, a, b, c, d, q, x), _keep, _correction(backend), x, a, b, c, d, q, *form
+    )
     reliable = _reliable(backend, a, b, c, d, form, probe, solved[:, 1])
     limit = ROUNDINGS * backend.eps(q) * operator_size(backend, a, b, c, d)
     large = ~(backend.norm(x) * limit < safe_divisor(backend, backend.norm(q)))

@@ -35,18 +35,16 @@ def sylvester_pair_residual(
     """
     least = _separation(backend, a, b, d, e, stack(backend, c, f))
     scaled = scale_coefficients(backend, a, b, d, e)
-    rights, top = scale_right_sides(backend, c, f, scaled.first, scaled.second)
-    units = top - scaled.left, top - scaled.right
-    z = stack(backend, *(backend.ldexp(x, broadcast_scalar(-k)) for x, k in zip(value, units, strict=True)))
+    rights, top = scale_right_sides(backend, c, f, scaled.of_c, scaled.of_f)
+    units = top + scaled.of_x, top + scaled.of_y
+    z = stack(backend, *(backend.ldexp(x, -k) for x, k in zip(value, units, strict=True)))
     a, b, d, e = scaled[:4]
     gap = _exact_gap(backend, a, b, d, e, rights, z)
     noise = [_data_perturbation(backend, a, b, d, e, rights, z, k) for k in range(_SAMPLES)]
     solved, _ = _responses(backend, a, b, d, e, backend.xp.stack([gap, *noise], axis=1))
     left = backward(backend, gap, *terms(backend, a, b, d, e, rights, z))
     parts = zip(halves(correction(backend, solved)), units, value, strict=True)
-    steps = tuple(
-        scaling.at_least_rounded(backend, backend.ldexp(step, broadcast_scalar(k)), x) for step, k, x in parts
-    )
+    steps = tuple(scaling.at_least_rounded(backend, backend.ldexp(step, k), x) for step, k, x in parts)
     return Residual(left, steps, least)
 
 

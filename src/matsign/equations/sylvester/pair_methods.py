@@ -20,47 +20,55 @@ from matsign.core.tolerances import working_precision
 from matsign.direct import generalized_schur
 from matsign.equations.sylvester.generalized_methods import solve_by_standard_form
 from matsign.iterations.refinement import relative_gap, total
+from matsign.linalg.equilibration import equilibrating_exponents, rescale
 from matsign.linalg.separation import ROUNDINGS, may_be_singular, random_right_side
-from matsign.linalg.stacks import adjoint, broadcast_scalar, largest, safe_divisor, scale_to_unit
+from matsign.linalg.stacks import adjoint, broadcast_scalar, safe_divisor, scale_to_unit
 
 METHODS = ("auto", "standard", "qz")
 
 
 class ScaledCoefficients(NamedTuple):
-    """Coefficients with entries of at most 1: the caller's are a 2^(first + left), b 2^(first + right), d 2^(second + left) and
-    e 2^(second + right).
+    """Coefficients with entries of at most 1, for right-hand sides 2^-of_c c and 2^-of_f f.
+
+    The caller's x and y are 2^of_x and 2^of_y times these. The exponents are (B, n, m).
     """
 
     a: Array
     b: Array
     d: Array
     e: Array
-    first: Array
-    second: Array
-    left: Array
-    right: Array
+    of_c: Array
+    of_f: Array
+    of_x: Array
+    of_y: Array
 
 
 def scale_coefficients(backend: Backend, a: Array, b: Array, d: Array, e: Array) -> ScaledCoefficients:
-    """Units of the two equations, then of x and of y, in which their largest coefficients are near 1."""
+    """Units of the two equations, then of x and of y, then of all rows and columns, in which the largest entries are near 1."""
     a, b, first = scale_to_unit(backend, a, b)
     d, e, second = scale_to_unit(backend, d, e)
     a, d, left = scale_to_unit(backend, a, d)
     b, e, right = scale_to_unit(backend, b, e)
-    return ScaledCoefficients(a, b, d, e, first, second, left, right)
+    rows, columns = equilibrating_exponents(backend, a, d)
+    other_rows, other_columns = equilibrating_exponents(backend, b, e)
+    a, d = (rescale(backend, x, rows, columns) for x in (a, d))
+    b, e = (rescale(backend, x, other_rows, other_columns) for x in (b, e))
+    of_rights = rows[..., :, None] + other_columns[..., None, :]
+    return ScaledCoefficients(
+        *(a, b, d, e),
+        broadcast_scalar(first) + of_rights,
+        broadcast_scalar(second) + of_rights,
+        other_columns[..., None, :] - columns[..., :, None] - broadcast_scalar(left),
+        rows[..., :, None] - other_rows[..., None, :] - broadcast_scalar(right),
+    )
 
 
 def scale_right_sides(backend: Backend, c: Array, f: Array, of_c: Array, of_f: Array) -> tuple[Array, Array]:
-    """([2^-of_c c; 2^-of_f f] 2^-k, k) with k such that the largest entry is near 1."""
-    c, e_c = scale_to_unit(backend, c)
-    f, e_f = scale_to_unit(backend, f)
-    of_c, of_f = e_c - of_c, e_f - of_f
-    # A right-hand side of zeros has no size.
-    sized_c, sized_f = largest(backend, c) > 0, largest(backend, f) > 0
-    of_c, of_f = backend.xp.where(sized_c, of_c, of_f), backend.xp.where(sized_f, of_f, of_c)
-    top = backend.xp.maximum(of_c, of_f)
-    c, f = (backend.ldexp(x, broadcast_scalar(k - top)) for x, k in ((c, of_c), (f, of_f)))
-    return stack(backend, c, f), top
+    """([2^-of_c c; 2^-of_f f] 2^-k, k) with k (B, 1, 1) such that the largest entry is near 1."""
+    pairs = (c, -of_c), (f, -of_f)
+    top = backend.xp.maximum(*(scaling.exponent_of(backend, x, e) for x, e in pairs))
+    top = broadcast_scalar(backend.xp.where(top > scaling.EXPONENT_OF_ZERO, top, 0 * top))
+    return stack(backend, *(backend.exact_ldexp(x, e - top) for x, e in pairs)), top
 
 
 def stack(backend: Backend, x: Array, y: Array) -> Array:
@@ -164,17 +172,23 @@ def _by_generalized(
 ) -> tuple[Array, Array]:
     """[x; y] by a generalised Sylvester equation, corrected where the residual is large, and whether it is reliable."""
     probe = random_right_side(backend, rights)
-    solved, reliable = equations.by_generalized(backend, a, b, d, e, backend.xp.stack([rights, probe], axis=1))
+
+    def solve(a: Array, b: Array, d: Array, e: Array, rights: Array, probe: Array) -> tuple[Array, Array]:
+        both = backend.xp.stack([rights, probe], axis=1)
+        result: tuple[Array, Array] = backend.shared_function(equations.by_generalized, backend, a, b, d, e, both)
+        return result
+
+    solved, reliable = solve(a, b, d, e, rights, probe)
     z = solved[:, 0]
 
-    def correct(z: Array, a: Array, b: Array, d: Array, e: Array, rights: Array) -> Array:
+    def correct(z: Array, a: Array, b: Array, d: Array, e: Array, rights: Array, probe: Array) -> Array:
         gap = total(equations.terms(backend, a, b, d, e, rights, z))
-        new = z + equations.by_generalized(backend, a, b, d, e, gap[:, None])[0][:, 0]
+        new = z + solve(a, b, d, e, gap, probe)[0][:, 0]
         old, error = (_larger_error(backend, equations, a, b, d, e, rights, x) for x in (z, new))
         return backend.xp.where(broadcast_scalar(error < old), new, z)
 
     accurate = _larger_error(backend, equations, a, b, d, e, rights, z) <= 4 * backend.eps(z)
-    z = backend.masked_cond(accurate, lambda z, *_: z, correct, z, a, b, d, e, rights)
+    z = backend.masked_cond(accurate, lambda z, *_: z, correct, z, a, b, d, e, rights, probe)
     limit = ROUNDINGS * backend.eps(z) * total(tuple(backend.norm(x) for x in (a, b, d, e)))
     least = backend.norm(probe) / safe_divisor(backend, backend.norm(solved[:, 1]))
     large = ~(backend.norm(z) * limit < safe_divisor(backend, backend.norm(rights)))
@@ -205,21 +219,20 @@ def sylvester_pair(
 ) -> Solution:
     """(x, y) of a stack."""
     scaled = scale_coefficients(backend, a, b, d, e)
-    rights, top = scale_right_sides(backend, c, f, scaled.first, scaled.second)
+    rights, top = scale_right_sides(backend, c, f, scaled.of_c, scaled.of_f)
     result = solve_scaled(backend, PAIR, *scaled[:4], rights, method)
-    return _restore(backend, result, top - scaled.left, top - scaled.right)
+    return _restore(backend, result, top + scaled.of_x, top + scaled.of_y)
 
 
 def adjoint_sylvester_pair(backend: Backend, a: Array, b: Array, d: Array, e: Array, g: Array, h: Array) -> Solution:
     """(u, v) of a stack with aᴴ u + dᴴ v = g and -u bᴴ - v eᴴ = h."""
     scaled = scale_coefficients(backend, a, b, d, e)
-    rights, top = scale_right_sides(backend, g, h, scaled.left, scaled.right)
+    rights, top = scale_right_sides(backend, g, h, -scaled.of_x, -scaled.of_y)
     result = solve_scaled(backend, ADJOINT_PAIR, *scaled[:4], rights, "auto")
-    return _restore(backend, result, top - scaled.first, top - scaled.second)
+    return _restore(backend, result, top - scaled.of_c, top - scaled.of_f)
 
 
 def _restore(backend: Backend, result: Solution, of_x: Array, of_y: Array) -> Solution:
     """(2^of_x x, 2^of_y y) from [x; y]."""
-    parts = zip(halves(result.value[0]), (of_x, of_y), strict=True)
-    value = tuple(backend.ldexp(x, broadcast_scalar(k)) for x, k in parts)
+    value = tuple(backend.ldexp(x, k) for x, k in zip(halves(result.value[0]), (of_x, of_y), strict=True))
     return scaling.check_range(backend, result._replace(value=value))
