@@ -74,12 +74,14 @@ def test_the_example_in_the_help_of_every_command_runs(run, monkeypatch):
     monkeypatch.setenv("COLUMNS", "250")
     for f in functions():
         name = f.__name__.replace("_", "-")
-        example = next(x for x in run(name, "--help").stdout.splitlines() if "Example: matsign" in x)
+        shown = run(name, "--help").stdout
+        example = next(x for x in shown.splitlines() if "Example: matsign" in x)
         for x, matrix in zip(f.spec.parameters.arrays, arguments_of(f), strict=False):
             np.save(f"{x}.npy", matrix)
         words = example.split("Example: matsign ")[1].split()
         done = run(*words)
         assert words[0] == name
+        assert all(x in shown for choices in f.spec.parameters.choices.values() for x in choices if x is not None)
         assert done.exit_code == 0, (example, done.output)
         assert Path(words[-1]).exists()
     for name in ("tour", "plan", "doctor"):

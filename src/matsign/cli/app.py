@@ -112,7 +112,7 @@ for _f in commands.functions():
         _f.__name__.replace("_", "-"),
         cls=commands.Command,
         rich_help_panel="Functions on files",
-        epilog=f"Example: {commands.example(_f)}",
+        epilog=commands.epilog(_f),
     )(commands.command(_f))
 
 

@@ -25,7 +25,7 @@ HAS_NAN = 3
 
 _OUT = "where to write: .npy, .npz, .mat, .mtx or .csv; several results go to one .npz or .mat, or to one -o each; \
 - is the standard output as .csv, -.npy and so on in another format"
-_FILE = "a file (FILE:NAME where it holds several matrices), - for the standard input, or a number c for c I"
+_MATRICES = "A matrix is a file (FILE:NAME where it holds several), - for the standard input, or a number c for c I."
 _JSON = "print the result and its certificate as JSON"
 _SECTION = re.compile(r"^(\w[\w ]*)\n-+\n", re.MULTILINE)
 _PARAMETER = re.compile(r"^(\w+) : .*\n((?:    .*\n|\n)*)", re.MULTILINE)
@@ -86,6 +86,11 @@ class Command(TyperCommand):
         return super().parse_args(ctx, protect_arguments(args))
 
 
+def epilog(f: Callable[..., Any]) -> str:
+    """What stands below the help of a command."""
+    return f"{_MATRICES}\n\nExample: {example(f)}"
+
+
 def example(f: Callable[..., Any]) -> str:
     """A command line that calls f; weights q and r that are square are the identity."""
     spec = spec_of(f, "example wants a function of matsign")
@@ -109,11 +114,17 @@ def _parameters(f: Callable[..., Any], parameters: Parameters) -> list[inspect.P
     def parameter(name: str, kind: Any, default: Any = inspect.Parameter.empty) -> inspect.Parameter:
         return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind)
 
+    shapes = dict(zip(parameters.arrays, parameters.shapes, strict=True))
+
+    def text(name: str) -> str:
+        return f"{'×'.join(shapes[name])}. {help.get(name, '')}".strip()
+
     def file(name: str) -> Any:
-        return Annotated[str, typer.Argument(metavar=name, help=_FILE, show_default=False)]
+        return Annotated[str, typer.Argument(metavar=name, help=text(name), show_default=False)]
 
     def optional_file(name: str) -> Any:
-        return Annotated[str | None, typer.Option(f"--{name.lower()}", metavar="FILE", help=_FILE, show_default=False)]
+        option = typer.Option(f"--{name.lower()}", metavar="FILE", help=text(name), show_default=False)
+        return Annotated[str | None, option]
 
     # In lower case, because some versions of typer convert names.
     arguments = [
@@ -127,12 +138,7 @@ def _parameters(f: Callable[..., Any], parameters: Parameters) -> list[inspect.P
     options = [
         parameter(
             name,
-            Annotated[
-                _readable(hints[name]),
-                typer.Option(
-                    help=help.get(name), show_default=default is not None, autocompletion=_completion(allowed.get(name))
-                ),
-            ],
+            Annotated[_readable(hints[name]), _option(help.get(name), allowed.get(name), default)],
             str(default) if name in parameters.numbers and default is not inspect.Parameter.empty else default,
         )
         for name, default in (parameters.options | {"errors": "raise"}).items()
@@ -142,11 +148,18 @@ def _parameters(f: Callable[..., Any], parameters: Parameters) -> list[inspect.P
     return [*arguments, parameter("out", out, None), parameter("as_json", as_json, False), *options]
 
 
-def _completion(choices: tuple[str | None, ...] | None) -> Callable[[str], list[str]] | None:
-    """The values of an option that begin with a word, for the completion of the shell."""
+def _option(help: str | None, choices: tuple[str | None, ...] | None, default: Any) -> Any:
+    """An option, and if it has choices, these in its help and in the completion of the shell."""
+    shown = default is not None
     if choices is None:
-        return None
-    return lambda incomplete: [x for x in choices if x is not None and x.startswith(incomplete)]
+        return typer.Option(help=help, show_default=shown)
+    names = [x for x in choices if x is not None]
+
+    def complete(incomplete: str) -> list[str]:
+        return [x for x in names if x.startswith(incomplete)]
+
+    listed = help if help and all(x in help for x in names) else f"{help or ''} One of {', '.join(names)}.".strip()
+    return typer.Option(help=listed, show_default=shown, autocompletion=complete)
 
 
 def _readable(hint: Any) -> Any:

@@ -28,8 +28,9 @@ _REPORTS = "please report it with this text"
 def command(as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False) -> None:
     """Look for faults of the installation: versions, BLAS and threads, devices, and a self-test of some seconds.
 
-    It shows which methods "auto" takes here, and prints a text to paste into a bug report. If it finds a fault, it says what to
-    do, and its exit code is 1.
+    It shows which methods "auto" takes here, and prints a text to paste into a bug report.
+
+    If it finds a fault, it says what to do, and its exit code is 1.
     """
     report = examine()
     if as_json:
