@@ -248,9 +248,17 @@ def _is_hermitian(a):
 def root_pair(a, rtol=None):
     if _is_hermitian(a):
         return _root_of_hermitian(a, rtol)
-    if nullity(a) or not clear(a, rtol):
+    if nullity(a) or not clear(a, rtol) or _beside_cut(a):
         raise UnknownError
     return _root_pair(truth.exact(a))
+
+
+def _beside_cut(a):
+    """Whether rounding may put an eigenvalue of a complex matrix on the branch cut, where it counts as above it."""
+    if not np.iscomplexobj(a):
+        return False
+    values = np.linalg.eigvals(a.astype(complex))
+    return bool(((values.real < 0) & (np.abs(values.imag) < 1e-3 * np.abs(values))).any())
 
 
 def _root_pair(a):
@@ -268,7 +276,7 @@ def _root_of_hermitian(a, rtol):
     v = _array(v)
     sizes = [abs(x) for x in values]
     kept = _kept(sizes, _cut(a, rtol))
-    if any(k and x < 0 for k, x in zip(kept, values, strict=True)):
+    if not np.iscomplexobj(a) and any(k and x < 0 for k, x in zip(kept, values, strict=True)):
         raise NoAnswerError("a negative eigenvalue")
     root = np.array([mp.sqrt(x) if k else mp.mpf(0) for k, x in zip(kept, values, strict=True)], object)
     inverse = np.array([1 / mp.sqrt(x) if k else mp.mpf(0) for k, x in zip(kept, values, strict=True)], object)
@@ -298,7 +306,7 @@ def _function(a, f, of_general, rtol, singular=False):
         v = _array(v)
         image = np.array([f(x) if k else mp.mpf(0) for k, x in zip(kept, values, strict=True)], object)
         return (v * image) @ truth.adjoint(v)
-    if nullity(a) or not clear(a, rtol):
+    if nullity(a) or not clear(a, rtol) or _beside_cut(a):
         raise UnknownError
     exact = truth.exact(a)
     try:

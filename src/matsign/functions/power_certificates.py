@@ -110,11 +110,16 @@ def logarithm_residual(backend: Backend, value: tuple[Array], a: Array, *, rtol:
 
 
 def _exponential(stack: Array) -> Array:
+    """exp(Q X Q) for a reflection Q: for triangular X SciPy divides by differences of eigenvalues, which may be tiny."""
+    n = stack.shape[-1]
+    v = np.arange(1.0, n + 1) / math.sqrt(n * (n + 1) * (2 * n + 1) / 6)
+    q = np.eye(n) - 2 * np.outer(v, v)
     with np.errstate(all="ignore"):
         finite = np.isfinite(stack).all((-1, -2))
         x = np.where(finite[:, None, None], stack, 0 * np.nan_to_num(stack))
         double = x.astype(complex if np.iscomplexobj(x) else float)
-        return np.where(finite[:, None, None], scipy.linalg.expm(double), np.nan).astype(stack.dtype)
+        value = q @ scipy.linalg.expm(q @ double @ q) @ q
+        return np.where(finite[:, None, None], value, np.nan).astype(stack.dtype)
 
 
 def is_singular(backend: Backend, a: Array) -> Array:

@@ -5,6 +5,7 @@ Members are scaled by 2^-k first, f(2^k A) = 2^{kt} f(A) or log A + k log 2 I, a
 
 from __future__ import annotations
 
+import functools
 import math
 from fractions import Fraction
 from functools import partial
@@ -12,9 +13,10 @@ from typing import NamedTuple
 
 from matsign._typing import Array
 from matsign.backends import Backend
+from matsign.backends.constants import constant_when_compiled
 from matsign.core import scaling
 from matsign.core.failures import Failure
-from matsign.core.members import Solution, no_details, overflow_failure, solution
+from matsign.core.members import Solution, no_details, nothing_failed, overflow_failure, solution
 from matsign.core.tolerances import rank_tolerance
 from matsign.direct import schur_powers
 from matsign.functions.large_powers import clip_exponent, integer_power
@@ -64,6 +66,8 @@ def matrix_function(backend: Backend, a: Array, *, power: Exponent, rtol: float 
     return result._replace(failure=overflow_failure(backend, value, result.failure))
 
 
+@constant_when_compiled
+@functools.lru_cache(maxsize=1024)
 def factors_of(power: Exponent) -> tuple[int, Exponent]:
     """(m, part) with f(A) = (A^part)^m: an integer power by products, and of a large one an integer power of a smaller one."""
     if power.is_logarithm:
@@ -89,6 +93,13 @@ class Units(NamedTuple):
                 backend, f
             )
         return self._scale(backend, f, power, 1)
+
+    def outward_of_numbers(self, backend: Backend, f: Array, power: Exponent) -> Array:
+        """The same for real numbers (B, n), functions of the eigenvalues."""
+        if power.is_logarithm:
+            return f + backend.astype(self.k, backend.dtype_name(f))[:, None] * math.log(2)
+        whole, factor = _power_of_two(backend, self.k, power, f)
+        return backend.ldexp(f * factor[:, None], whole[:, None])
 
     def inward(self, backend: Backend, f: Array, power: Exponent) -> Array:
         """The inverse of `outward`."""
@@ -198,7 +209,7 @@ def _by_eigh(backend: Backend, a: Array, power: Exponent, rtol: float) -> Soluti
     xp = backend.xp
     units, a = scaled(backend, a)
     values, vectors, size, kept, negative = _spectrum(backend, a, rtol)
-    f = xp.log(size) if power.is_logarithm else size**power.value
+    f = units.outward_of_numbers(backend, xp.log(size) if power.is_logarithm else size**power.value, power)
     f = xp.where(kept, f, xp.zeros_like(f))
     below = negative.any(-1)
     if backend.is_complex(a):
@@ -206,14 +217,18 @@ def _by_eigh(backend: Backend, a: Array, power: Exponent, rtol: float) -> Soluti
     elif power.is_integer:
         f = xp.where(negative, (-1.0) ** (power.value % 2) * f, f)
     value = (vectors * f[:, None, :]) @ adjoint(vectors)
-    is_real = broadcast_scalar(~below) if backend.is_complex(a) else True
-    value = hermitian(value) if is_real is True else xp.where(is_real, hermitian(value), value)
-    result = solution(backend, (units.outward(backend, value, power),))
+    if backend.is_complex(a):
+        value = xp.where(broadcast_scalar(below), value, hermitian(value))
+    else:
+        value = hermitian(value)
+    result = solution(backend, (value,))
     failure = result.failure
     if not backend.is_complex(a) and not power.is_integer:
         failure = Failure.NEGATIVE.where(backend, below, failure)
     if power.is_logarithm:
         failure = Failure.SINGULAR.where(backend, ~kept.all(-1), failure)
+    if nothing_failed(backend, failure):
+        return result
     least = backend.ldexp(values[:, :1], units.k[:, None])
     return result._replace(failure=failure, detail=xp.concat([least, 0 * least], axis=-1))
 

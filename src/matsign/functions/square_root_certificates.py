@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from matsign._typing import Array
@@ -35,8 +34,10 @@ def _corrections(
         if backend.is_complex(a):
             roots = backend.xp.where(values < 0, 1j * roots, roots)
         sums, one = roots[:, None, :, None] + roots[:, None, None, :], backend.xp.ones_like(roots)
-        sums = backend.xp.where(sums != 0, sums, math.inf * backend.xp.ones_like(sums))
-        y, dx = adjoint(v)[:, None] @ rights @ v[:, None] / sums, noise / sums
+        inverse = backend.xp.where(
+            sums != 0, 1 / backend.xp.where(sums != 0, sums, backend.xp.ones_like(sums)), 0 * sums
+        )
+        y, dx = adjoint(v)[:, None] @ rights @ v[:, None] * inverse, noise * inverse
         # As `inverse_jvp`, with diagonal matrices: 1/(ri rj), and 1/r² where the other is zero.
         r = backend.xp.where(kept, 1 / backend.xp.where(kept, roots, one), 0 * roots)
         z = r[:, :, None] * r[:, None, :]

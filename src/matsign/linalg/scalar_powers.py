@@ -11,6 +11,7 @@ without cancellation where z is near w; for z = w the last factor of each is its
 
 from __future__ import annotations
 
+import functools
 import math
 from fractions import Fraction
 from typing import NamedTuple
@@ -50,6 +51,7 @@ _HIGH_BITS = 12
 
 
 @constant_when_compiled
+@functools.lru_cache(maxsize=1024)
 def exponent(numerator: float | Fraction, denominator: int = 1) -> Exponent:
     """The power numerator / denominator, to twice the digits of a double."""
     t = Fraction(numerator) / denominator
