@@ -68,7 +68,7 @@ def fractional_matrix_power(
         - "schur": by square roots of the Schur form, a Padé approximant and squarings [1]_ [2]_, on the CPU.
         - "newton": the same with Newton's square roots of full matrices, by inverses and products; a member that loses
           digits is solved by "schur".
-        - "auto": "eigh" for Hermitian members; "schur" for others on a CPU, "newton" on an accelerator.
+        - "auto": "eigh" for Hermitian members, "newton" for others.
     errors : {"raise", "nan"}, default "raise"
         What to do if a member of the batch has no such power: raise `SpectrumError`, or return NaN for that member and
         the right result for the others.

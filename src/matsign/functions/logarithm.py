@@ -31,7 +31,7 @@ def logm(A: Array, *, rtol: float | None = None, method: str = "auto", errors: s
         - "schur": by square roots of the Schur form and a Padé approximant [1]_, on the CPU.
         - "newton": the same with Newton's square roots of full matrices, by inverses and products; a member that loses
           digits is solved by "schur".
-        - "auto": "eigh" for Hermitian members; "schur" for others on a CPU, "newton" on an accelerator.
+        - "auto": "eigh" for Hermitian members, "newton" for others.
     errors : {"raise", "nan"}, default "raise"
         What to do if a member of the batch has no logarithm: raise `SpectrumError`, or return NaN for that member and
         the right result for the others.

@@ -55,10 +55,7 @@ def solve_frechet(backend: Backend, a: Array, e: Array, *, power: Exponent, rtol
     def by_blocks(a: Array, e: Array) -> Array:
         units, a = balanced(backend, a)
         e, k = scale_to_unit(backend, units.balance_direction(backend, e, -1))
-        if backend.on_cpu(a) and not backend.is_traced(a):
-            change = _by_schur(backend, a, e, power, tolerance)
-        else:
-            change = _by_newton(backend, a, e, power, tolerance)
+        change = _by_newton(backend, a, e, power, tolerance)
         return units.outward_derivative(backend, backend.ldexp(change, broadcast_scalar(k)), power)
 
     if power.is_integer and power.value == 1:

@@ -153,10 +153,7 @@ def scaled(backend: Backend, a: Array) -> tuple[Units, Array]:
 
 def _general(backend: Backend, a: Array, power: Exponent, rtol: float, method: str) -> Solution:
     units, a = balanced(backend, a)
-    if method == "schur" or (method == "auto" and backend.on_cpu(a) and not backend.is_traced(a)):
-        result = _by_schur(backend, a, power, rtol)
-    else:
-        result = _by_newton(backend, a, power, rtol)
+    result = (_by_schur if method == "schur" else _by_newton)(backend, a, power, rtol)
     # An eigenvalue in the caller's units; a relative number is the detail of the other failures.
     is_eigenvalue = (result.failure == int(Failure.NEGATIVE)) | (result.failure == int(Failure.NEAR_NEGATIVE))
     detail = backend.ldexp(result.detail, backend.xp.where(is_eigenvalue, units.k, 0 * units.k)[:, None])
@@ -175,7 +172,9 @@ def _by_schur(backend: Backend, a: Array, power: Exponent, rtol: float) -> Solut
 def _by_newton(backend: Backend, a: Array, power: Exponent, rtol: float) -> Solution:
     """By square roots for any array library; members that are singular or lose digits by Schur vectors."""
     inverse = backend.inv(a)
-    regular = backend.norm(a) * backend.norm(inverse) * rtol < 1
+    # The rounding errors of a power above 1 grow with the condition number, those of Schur vectors less so.
+    least = backend.eps(a) ** (1 / 3) if not power.is_logarithm and power.value > 1 else 0.0
+    regular = backend.norm(a) * backend.norm(inverse) * max(rtol, least) < 1
     value, roots, accurate = (
         (inverse, 0 * backend.ones(a), regular) if power.is_integer else inverse_scaling(backend, a, power)
     )

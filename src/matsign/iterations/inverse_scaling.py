@@ -16,11 +16,13 @@ from matsign.iterations.block_structures import AntiDiagonal
 from matsign.iterations.newton import has_converged, newton
 from matsign.linalg.jacobi_quadrature import jacobi_rule, radius
 from matsign.linalg.scalar_powers import Exponent
-from matsign.linalg.stacks import broadcast_scalar, eye, plus_identity
+from matsign.linalg.stacks import broadcast_scalar, eye, plus_identity, to_double
 
 # Nodes of the quadrature, and square roots, which suffice for any spectrum that working precision resolves.
 NODES = 12
 _MOST_ROOTS = 24
+# In Newton's iteration the angle of an eigenvalue to the imaginary axis may be doubled by this fraction of the bits of a number.
+_CLEAR = 0.4
 
 
 class Scaled(NamedTuple):
@@ -32,7 +34,20 @@ class Scaled(NamedTuple):
 
 
 def inverse_scaling(backend: Backend, a: Array, power: Exponent) -> Scaled:
-    """a^t or log a, for a of size 1."""
+    """a^t for a t that is no integer, or log a, for a of size 1; single precision is computed in double on a CPU."""
+    kind = backend.dtype_name(a)
+    a = to_double(backend, a) if backend.on_cpu(a) else a
+    whole = 0 if power.is_logarithm else math.trunc(power.value)
+    fraction = power if power.is_logarithm else Exponent((power.high or 0.0) - whole, power.low)
+    result = _fractional(backend, a, fraction)
+    value, base = result.value, backend.inv(a) if whole < 0 else a
+    for _ in range(abs(whole)):
+        value = base @ value
+    return result._replace(value=backend.astype(value, kind))
+
+
+def _fractional(backend: Backend, a: Array, power: Exponent) -> Scaled:
+    """a^t with |t| < 1 or log a."""
     xp, one = backend.xp, eye(backend, a)
     small = radius(NODES, backend.eps(a))
 
@@ -42,7 +57,12 @@ def inverse_scaling(backend: Backend, a: Array, power: Exponent) -> Scaled:
         iterate = newton(backend, AntiDiagonal(r, eye(backend, r) + 0 * r))
         root = iterate.value[0]
         gap = backend.norm(root @ root - r)
-        right = has_converged(backend, iterate) & (gap < working_precision(backend, r) * backend.norm(root) ** 2)
+        square = backend.norm(root) ** 2
+        # Near the negative axis, and where a Jordan block there has been split by rounding, Schur vectors decide.
+        clear = (iterate.doublings < -_CLEAR * math.log2(backend.eps(r))) & (
+            square * backend.eps(r) ** 0.75 < backend.norm(r)
+        )
+        right = has_converged(backend, iterate) & clear & (gap < working_precision(backend, r) * square)
         x = x @ backend.inv(plus_identity(backend, 1.0, root))
         size = xp.minimum(backend.norm(x), xp.sqrt(backend.norm(x @ x)))
         active = right & (size > small)
@@ -50,18 +70,13 @@ def inverse_scaling(backend: Backend, a: Array, power: Exponent) -> Scaled:
 
     ones = backend.ones(a)
     _, x, count, accurate, size = backend.loop(take_root, (a, one - a, 0 * ones, ones, ones), _MOST_ROOTS)
-    halvings = 0 if power.is_logarithm else max(0, math.frexp(power.value)[1])
-    t = 0.0 if power.is_logarithm else math.ldexp(power.value, -halvings)
+    t = 0.0 if power.is_logarithm else power.value
     g = x @ backend.fold_rows(
         jacobi_rule(t, NODES),
         lambda total, node, weight: total + weight * backend.inv(one - node * x),
         xp.zeros_like(x),
     )
-    value = (
-        -g * broadcast_scalar(xp.exp2(count))
-        if power.is_logarithm
-        else one + _squared(backend, -t * g, count + halvings)
-    )
+    value = -g * broadcast_scalar(xp.exp2(count)) if power.is_logarithm else one + _squared(backend, -t * g, count)
     return Scaled(value, count, (accurate > 0) & (size <= small))
 
 
