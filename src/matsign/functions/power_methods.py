@@ -112,6 +112,11 @@ class Units(NamedTuple):
         """A change of the matrix or of its function in balanced units (sign -1), or back (1), without the factor 2^k."""
         return direction if self.e is None else backend.ldexp(direction, self._shift(sign))
 
+    def outward_detail(self, backend: Backend, result: Solution) -> Array:
+        """The detail of a result: an eigenvalue in the caller's units, or for other failures a relative number."""
+        is_eigenvalue = (result.failure == int(Failure.NEGATIVE)) | (result.failure == int(Failure.NEAR_NEGATIVE))
+        return backend.ldexp(result.detail, backend.xp.where(is_eigenvalue, self.k, 0 * self.k)[:, None])
+
     def outward_derivative(self, backend: Backend, change: Array, power: Exponent) -> Array:
         """L(A, E) from L(a, D⁻¹ E D)."""
         whole, factor = (0 * self.k, None) if power.is_logarithm else _power_of_two(backend, self.k, power, change.real)
@@ -154,10 +159,8 @@ def scaled(backend: Backend, a: Array) -> tuple[Units, Array]:
 def _general(backend: Backend, a: Array, power: Exponent, rtol: float, method: str) -> Solution:
     units, a = balanced(backend, a)
     result = (_by_schur if method == "schur" else _by_newton)(backend, a, power, rtol)
-    # An eigenvalue in the caller's units; a relative number is the detail of the other failures.
-    is_eigenvalue = (result.failure == int(Failure.NEGATIVE)) | (result.failure == int(Failure.NEAR_NEGATIVE))
-    detail = backend.ldexp(result.detail, backend.xp.where(is_eigenvalue, units.k, 0 * units.k)[:, None])
-    return result._replace(value=(units.outward(backend, result.value[0], power),), detail=detail)
+    value = units.outward(backend, result.value[0], power)
+    return result._replace(value=(value,), detail=units.outward_detail(backend, result))
 
 
 def _by_schur(backend: Backend, a: Array, power: Exponent, rtol: float) -> Solution:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 
-from matsign._typing import Array
+from matsign._typing import Array, Arrays
 from matsign.backends import Backend
 from matsign.core.failures import Failure
 from matsign.core.members import Solution, overflow_failure, solution
 from matsign.functions.power_methods import matrix_function, scaled
 from matsign.iterations.inverse_root_products import inverse_root_product
 from matsign.linalg.scalar_powers import exponent
-from matsign.linalg.stacks import is_hermitian, is_nearly_hermitian
+from matsign.linalg.stacks import broadcast_scalar, is_hermitian, is_nearly_hermitian, scale_to_unit
 
 METHODS = ("auto", "polynomial", "newton", "eigh", "schur")
 
@@ -35,35 +35,38 @@ def solve_invroot_product(
 ) -> Solution:
     """g a^{-s/p}, or a^{-s/p} for g = None."""
     common = math.gcd(s, p)
-    order, times = p // common, s // common
+    power = exponent(-(s // common), p // common)
+    units, a = scaled(backend, a)
+    given: Arrays = ()
+    size = 0 * units.k
+    if g is not None:
+        g, size = scale_to_unit(backend, g)
+        given = (g,)
 
     def by_vectors(a: Array, *given: Array) -> Solution:
-        root = matrix_function(
-            backend, a, power=exponent(-times, order), rtol=rtol, method="auto" if method == "polynomial" else method
-        )
-        if not given:
-            return root
-        (g,), (z,) = given, root.value
-        value = g @ z
-        return root._replace(value=(value,), failure=overflow_failure(backend, value, root.failure))
+        root = matrix_function(backend, a, power=power, rtol=rtol, method="auto" if method == "polynomial" else method)
+        return root._replace(value=(given[0] @ root.value[0],)) if given else root
 
-    given = () if g is None else (g,)
-    if method in ("newton", "eigh", "schur") or not (method == "polynomial" or _prefers_products(backend, a, tol)):
-        return by_vectors(a, *given)
-    units, small = scaled(backend, a)
-    levels = _LEVELS_ON_CPU if method == "auto" and backend.on_cpu(a) else _LEVELS
-    out, steps, right = inverse_root_product(backend, g, small, order, times, tol, levels)
-    value = units.outward(backend, out, exponent(-times, order))
-    result = backend.masked_cond(
-        right & is_hermitian(a) & backend.xp.isfinite(value).all((-1, -2)),
-        lambda a, value, steps, *given: solution(backend, (value,), iterations=steps),
-        lambda a, value, steps, *given: by_vectors(a, *given),
-        *(a, value, steps, *given),
-    )
+    def by_products(a: Array, *given: Array) -> Solution:
+        levels = _LEVELS_ON_CPU if method == "auto" and backend.on_cpu(a) else _LEVELS
+        out, steps, right = inverse_root_product(
+            backend, given[0] if given else None, a, p // common, s // common, tol, levels
+        )
+        return backend.masked_cond(
+            right & is_hermitian(a) & backend.xp.isfinite(out).all((-1, -2)),
+            lambda a, out, steps, *given: solution(backend, (out,), iterations=steps),
+            lambda a, out, steps, *given: by_vectors(a, *given),
+            *(a, out, steps, *given),
+        )
+
+    products = method == "polynomial" or (method == "auto" and _prefers_products(backend, a, tol))
+    result = (by_products if products else by_vectors)(a, *given)
+    whole, factor = units.factor(backend, power, a.real)
+    value = backend.ldexp(result.value[0] * broadcast_scalar(factor), broadcast_scalar(whole + size))
+    failure = overflow_failure(backend, value, result.failure)
     if method == "polynomial":
-        no = ~is_nearly_hermitian(backend, a)
-        result = result._replace(failure=Failure.NOT_HERMITIAN.where(backend, no, result.failure))
-    return result
+        failure = Failure.NOT_HERMITIAN.where(backend, ~is_nearly_hermitian(backend, a), failure)
+    return result._replace(value=(value,), failure=failure, detail=units.outward_detail(backend, result))
 
 
 def _prefers_products(backend: Backend, a: Array, tol: float | None) -> bool:
