@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from functools import partial
 
 import numpy as np
 import scipy.linalg as sl
@@ -35,9 +36,9 @@ def report(name, peer, own):
 def general(rng):
     for n in (3, 8, 16, 32, 64, 128, 256, 512):
         a = rng.standard_normal((n, n)) / np.sqrt(n) + 2 * np.eye(n)
-        calls = lambda: sl.fractional_matrix_power(a, 0.3), lambda: matsign.fractional_matrix_power(a, 0.3)  # noqa: B023
+        calls = partial(sl.fractional_matrix_power, a, 0.3), partial(matsign.fractional_matrix_power, a, 0.3)
         report(f"fractional_matrix_power, general, n = {n}", *alternately(*calls))
-        calls = lambda: sl.logm(a), lambda: matsign.logm(a)  # noqa: B023
+        calls = partial(sl.logm, a), partial(matsign.logm, a)
         report(f"logm, general, n = {n}", *alternately(*calls))
 
 
@@ -53,11 +54,8 @@ def by_products():
     a = g @ g.mT / 1024
     a = (a + a.mT) / 2
     for method in ("polynomial", "eigh"):
-        own = lambda: matsign.invrootm(a, 4, tol=1e-4, method=method)  # noqa: B023
-        report(
-            f"64 of 256 x 256 float32, {method}, beside an eigh loop",
-            *alternately(lambda: eigh_loop(a), own, repeats=3),
-        )
+        own = partial(matsign.invrootm, a, 4, tol=1e-4, method=method)
+        report(f"64 of 256 x 256 float32, {method}", *alternately(partial(eigh_loop, a), own, repeats=3))
 
 
 def small(rng, count=1_000_000):
