@@ -137,12 +137,13 @@ def work_is_shared():
 
 
 def nan_stays():
-    """Without jit, to a tolerance and in double precision."""
+    """Without jit, to a tolerance and in double precision, beside an empty leaf."""
     with jax.enable_x64(True):
         rng, mesh = np.random.default_rng(0), mesh_of(AUTO)
         g = {str(k): jnp.asarray(rng.standard_normal((16, 24))) for k in range(9)}
         g["3"] = g["3"].at[2, 5].set(jnp.nan)
         g["5"] = jnp.zeros((16, 24))
+        g["empty"] = jnp.zeros((0, 24))
         sharded = put(g, mesh, dict.fromkeys(g, P("d", "m")))
         transformation = scale_by_msign(tol=1e-10)
         found, _ = transformation.update(sharded, transformation.init(sharded))

@@ -197,6 +197,11 @@ def disagreeing():
     attempt("more", dtensors(mesh, *[(6, 4)] * (2 + rank)))
     attempt("gradients", dtensors(mesh, (6, 4), (6, 4)), on_rank_1(without_gradient))
     attempt("options", dtensors(mesh, (6, 4), (6, 4)), split=1 + rank)
+    attempt("rates", dtensors(mesh, (6, 4), (6, 4)), lr=0.1 + rank)
+    attempt("rates in tensors", dtensors(mesh, (6, 4)), lr=torch.tensor(0.1 + rank))
+    attempt("momenta", dtensors(mesh, (6, 4)), momentum=[0.9, 0.5][rank])
+    attempt("algorithms", dtensors(mesh, (6, 4)), algorithm=["muon", "adamw"][rank])
+    attempt("gradients of AdamW", dtensors(mesh, (6,), (6,)), on_rank_1(without_gradient), algorithm="adamw")
     attempt("placements", dtensors(mesh, (6, 4), placements=(Shard(rank),)))
     attempt("meshes", dtensors([mesh, column][rank], (6, 4), placements=[(Shard(0),), (Shard(0), Replicate())][rank]))
 
@@ -206,6 +211,11 @@ def disagreeing():
     whole = distribute_tensor(torch.ones(6, 4), mesh, [Replicate()], src_data_rank=None)
     attempt("gradient elsewhere", dtensors(mesh, (6, 4)), on_rank_1(elsewhere))
     (p,) = dtensors(mesh, (6, 4))
+    give([p])
+    loaded = Muon([("w0", p)])
+    loaded.step()
+    loaded.state[p]["momentum_buffer"] = loaded.state[p]["momentum_buffer"].to([torch.float32, torch.float64][rank])
+    said["dtypes of momenta"] = error_of(loaded.step)
     plain = Muon([("w0", torch.nn.Parameter(torch.ones(6, 4)))])
     plain.param_groups[0]["params"][0].grad = torch.ones(6, 4)
     plain.step()
@@ -223,6 +233,12 @@ def test_processes_that_disagree_get_the_same_error():
         "more": ["w2", "no parameter on rank 0"],
         "gradients": ["w1", "no gradient", "a gradient"],
         "options": ["w0", "split=1", "split=2"],
+        "rates": ["w0", "lr=0.1", "lr=1.1"],
+        "rates in tensors": ["w0", "lr=0.1", "lr=1.1"],
+        "momenta": ["w0", "momentum=0.9", "momentum=0.5"],
+        "algorithms": ["w0", "muon", "adamw"],
+        "gradients of AdamW": ["w1", "no gradient", "a gradient"],
+        "dtypes of momenta": ["w0", "float32", "float64"],
         "placements": ["w0", "Shard(dim=0)", "Shard(dim=1)"],
         "meshes": ["w0", "mesh of shape (2, 1)"],
         "gradient elsewhere": ["w0", "Shard(dim=0)", "Replicate()", "on rank 1"],
@@ -231,6 +247,30 @@ def test_processes_that_disagree_get_the_same_error():
     }.items():
         assert first[name] != "no error", name
         assert all(word in first[name].replace("'", "") for word in words), (name, first[name])
+
+
+def disagreeing_on_one_of_several_meshes():
+    """The error of a step if one rank has no gradient for a parameter that it shares with some of the others."""
+    mesh = init_device_mesh("cpu", (2, 2), mesh_dim_names=("rows", "columns"))
+    said = []
+    for rank in range(4):
+        for axis in ("rows", "columns"):
+            parameters = [*dtensors(mesh[axis], (6, 4)), *dtensors(mesh, (6, 4), placements=(Shard(0), Replicate()))]
+            before = [p.to_local().clone() for p in parameters]
+            give(parameters)
+            if distributed.get_rank() == rank:
+                parameters[0].grad = None
+            said.append(error_of(Muon(list(zip((axis, "both"), parameters, strict=True))).step))
+            assert all(torch.equal(x, p.to_local()) for x, p in zip(before, parameters, strict=True))
+    return said
+
+
+def test_an_error_on_one_of_several_meshes_is_raised_on_all():
+    first, *others = run(4, disagreeing_on_one_of_several_meshes, timeout=50)
+    assert all(other == first for other in others)
+    for k, error in enumerate(first):
+        assert f"parameter '{('rows', 'columns')[k % 2]}'" in error
+        assert "no gradient" in error
 
 
 def until_one_dies(folder):

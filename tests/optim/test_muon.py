@@ -387,6 +387,13 @@ def test_groups_with_adamw_are_adamw():
     assert ours.param_groups[1]["eps"] == 1e-8
 
 
+def test_groups_of_an_optimiser_make_another():
+    params = parameters((6, 4), (4,))
+    first = Muon([{"params": params[:1], "tol": 1e-2}, {"params": params[1:], "algorithm": "adamw"}], lr=0.3)
+    second = Muon(first.param_groups)
+    assert [{**group} for group in second.param_groups] == [{**group} for group in first.param_groups]
+
+
 def test_groups_have_their_own_way():
     params = parameters((6, 8), (6, 8), (6, 8), (8,))
     named = [

@@ -280,6 +280,29 @@ def test_errors_name_the_leaf():
         scale_by_msign(split=(3, 2)).init({"kernel": jnp.ones((3, 6))})
 
 
+@pytest.mark.parametrize("other", [jnp.ones((1, 4)), jnp.ones((4, 6)), jnp.ones(()), jnp.ones((6, 4)) * 1j], ids=str)
+def test_a_gradient_that_does_not_fit_its_momentum(other):
+    transformation = scale_by_msign()
+    state = transformation.init({"kernel": jnp.ones((6, 4))})
+    with pytest.raises(
+        ValueError, match=r"the gradient of leaf 'kernel' has shape .* and its momentum has shape \(6, 4\)"
+    ):
+        transformation.update({"kernel": other}, state)
+
+
+@pytest.mark.parametrize("dtype", ["int32", "bool"])
+def test_integers_are_refused(dtype):
+    with pytest.raises(ValueError, match=f"leaf 'kernel' has dtype {dtype}"):
+        scale_by_msign().init({"kernel": jnp.ones((6, 4), dtype)})
+
+
+def test_the_dtype_of_a_momentum_stays():
+    transformation, gradient = scale_by_msign(steps=1), jnp.eye(6, 4, dtype="float32")
+    state = transformation.init(gradient.astype("bfloat16"))
+    update, state = transformation.update(gradient, state)
+    assert (update.dtype.name, state.momentum.dtype.name) == ("float32", "bfloat16")
+
+
 def test_a_complex_leaf_has_no_real_momentum():
     with pytest.raises(ValueError, match=r"leaf 'kernel' has dtype complex"):
         scale_by_msign(momentum_dtype="float32").init({"kernel": jnp.eye(3) * 1j})

@@ -6,7 +6,7 @@ import contextlib
 import datetime
 import itertools
 from collections.abc import Callable, Sequence
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch  # noqa: TID251
 from torch import distributed  # noqa: TID251
@@ -18,38 +18,48 @@ PATIENCE = datetime.timedelta(seconds=20)
 _losses = itertools.count()
 
 
-def agree(group: Any, device: Any, lines: Sequence[Callable[[], str]], digest: bytes, error: Exception | None) -> None:
-    """Raise the same error on every process of a group if one has an error, or if the digests of their lines differ.
+class Opinion(NamedTuple):
+    """What a process says: lines, their digest, the error that it has, and whether it belongs to other groups, too."""
 
-    It costs one all-reduce of three numbers if all is well.
+    lines: Sequence[Callable[[], str]]
+    digest: bytes
+    error: Exception | None
+    elsewhere: bool
+
+
+def agree(group: Any, device: Any, mine: Opinion) -> tuple[Exception | None, bool]:
+    """The error that every process of a group has to raise, if one has an error or their digests differ; any `elsewhere`.
+
+    It costs one all-reduce of four numbers if all is well.
     """
-    number = int.from_bytes(digest[:7], "big")
-    flags = torch.tensor([number, -number, error is not None], dtype=torch.int64, device=device)
+    number = int.from_bytes(mine.digest[:7], "big")
+    flags = torch.tensor([number, -number, mine.error is not None, mine.elsewhere], dtype=torch.int64, device=device)
     name_lost_ranks(group, lambda: distributed.all_reduce(flags, distributed.ReduceOp.MAX, group=group))
-    high, minus_low, failed = flags.tolist()
+    high, minus_low, failed, elsewhere = flags.tolist()
     if not failed and high == -minus_low:
-        return
+        return None, bool(elsewhere)
     ranks = distributed.get_process_group_ranks(group)
     said: list[Any] = [None] * len(ranks)
-    mine = (None if error is None else (type(error), str(error)), tuple(line() for line in lines))
-    name_lost_ranks(group, lambda: distributed.all_gather_object(said, mine, group=group))
-    for rank, (found, _) in zip(ranks, said, strict=True):
+    error = None if mine.error is None else (type(mine.error), str(mine.error))
+    lines = tuple(line() for line in mine.lines)
+    name_lost_ranks(group, lambda: distributed.all_gather_object(said, (error, lines), group=group))
+    for found, _ in said:
         if found is not None:
             kind, text = found
-            raise kind(f"{text} (on rank {rank})") from error
-    _raise_difference(ranks, [theirs for _, theirs in said])
+            return kind(text), bool(elsewhere)
+    return _difference(ranks, [theirs for _, theirs in said]), bool(elsewhere)
 
 
-def _raise_difference(ranks: Sequence[int], said: Sequence[Sequence[str]]) -> NoReturn:
-    """A ValueError for the first line that differs, with what each rank has in its place."""
+def _difference(ranks: Sequence[int], said: Sequence[Sequence[str]]) -> ValueError:
+    """An error for the first line that differs, with what each rank has in its place."""
     for lines in itertools.zip_longest(*said, fillvalue="no parameter"):
         if len(set(lines)) > 1:
             by_line: dict[str, list[str]] = {}
             for rank, line in zip(ranks, lines, strict=True):
                 by_line.setdefault(line, []).append(str(rank))
             told = "; ".join(f"{line} on rank {', '.join(where)}" for line, where in by_line.items())
-            raise ValueError(f"Muon: the processes disagree, and nothing has changed: {told}")
-    raise ValueError("Muon: the processes disagree about their parameters, and nothing has changed")
+            return ValueError(f"Muon: the processes disagree, and nothing has changed: {told}")
+    return ValueError("Muon: the processes disagree about their parameters, and nothing has changed")
 
 
 def name_lost_ranks(group: Any, communicate: Callable[[], T]) -> T:

@@ -54,8 +54,11 @@ def sharded_updates(updates: Updates, parameters: Sequence[Array], like: Sequenc
     """The updates, each sharded as the array of its number in `like`. Each device computes whole matrices, no matrix twice."""
     if not parameters or not any(_may_be_sharded(x) for x in (*parameters, *like)):
         return updates.of(parameters)
-    found: list[Array] = _updates.bind(*parameters, *like, updates=updates)
-    return found
+    full = [k for k, x in enumerate(parameters) if x.size]  # nothing is computed for the others
+    readings = tuple(updates.readings[k] for k in full)
+    arrays = (*(parameters[k] for k in full), *(like[k] for k in full))
+    found = iter(_updates.bind(*arrays, updates=updates._replace(readings=readings)) if full else ())
+    return [next(found) if x.size else x for x in parameters]
 
 
 def _may_be_sharded(x: Any) -> bool:

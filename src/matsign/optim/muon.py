@@ -137,8 +137,8 @@ class Muon(torch.optim.Optimizer):
     Parameters may be DTensors with the placements Shard and Replicate on any mesh: under FSDP2 and HSDP, tensor parallel, and
     both. A step is that of one device. Every matrix has one process that computes its msign, and its shards go there and come
     back in two all-to-alls for each bucket of matrices; matrices that one process holds as a whole are not moved. States are
-    sharded as their parameters. All processes must call `step` together, with gradients for the same parameters; if they
-    disagree, all of them get the same error before anything changes.
+    sharded as their parameters. All processes must call `step` together, with the same options, and gradients for the same
+    parameters; if they disagree, all of them get the same error before anything changes.
 
     References
     ----------
@@ -223,7 +223,8 @@ class Muon(torch.optim.Optimizer):
             If a parameter is not a plain tensor.
         """
         group = normalise_group(param_group)
-        if any(group.get(name) is not None for name in WAYS):
+        of_another = all(name in group for name in WAYS)  # a group of an optimiser has them all, with torch's defaults
+        if not of_another and any(group.get(name) is not None for name in WAYS):
             group |= way(*(group.get(name) for name in WAYS))
         if group.get("algorithm", self.defaults["algorithm"]) == "adamw":
             group = {**ADAMW, **group}
@@ -297,8 +298,8 @@ class Muon(torch.optim.Optimizer):
             from matsign.optim.sharded_step import ShardedStep, entries_by_ranks
 
             self._sharded = self._sharded or ShardedStep()
-            entries = entries_by_ranks(self.param_groups)
-            self._sharded.agree(entries, error)
+            entries = entries_by_ranks(self.param_groups, self.state)
+            error = self._sharded.agree(entries, error)
         if error is not None:
             raise error
         if self._sharded is not None:

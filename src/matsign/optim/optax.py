@@ -184,6 +184,7 @@ def scale_by_msign(
 
     def update(updates: Tree, state: ScaleByMsignState, params: Tree = None) -> tuple[Tree, ScaleByMsignState]:
         check_one_mesh(params, state.momentum, updates)
+        jax.tree_util.tree_map_with_path(_check_gradient, updates, state.momentum)
         updates = jax.tree.map(sharded_alike, updates, state.momentum)
         m = jax.tree.map(mix, state.momentum, updates)
         ahead, step = m, state.step
@@ -193,7 +194,7 @@ def scale_by_msign(
             ratio = (1 - momentum**step) / (1 - momentum ** (step + 1))
             ahead = jax.tree.map(lambda x: ratio.astype(x.dtype) * x, m)
         u = jax.tree.map(mix, ahead, updates) if nesterov else m
-        kept = m if dtype is None else jax.tree.map(lambda x: x.astype(dtype), m)
+        kept = jax.tree.map(lambda x, old: x.astype(dtype or old.dtype), m, state.momentum)
         leaves, structure = jax.tree.flatten(u)
         like = jax.tree.leaves(params if _same_structure(params, u) else state.momentum)
         signs = sharded_updates(Updates(leaf_readings(u, axes, layout), how, adjust_lr_fn), leaves, like)
@@ -216,9 +217,20 @@ def _same_structure(*trees: Tree) -> bool:
     return bool(structures[0] == structures[1])
 
 
+def _check_gradient(path: Any, g: Array, m: Array) -> None:
+    """A ValueError for a gradient that does not fit its momentum."""
+    if jnp.shape(g) != jnp.shape(m) or (jnp.iscomplexobj(g) and not jnp.iscomplexobj(m)):
+        raise ValueError(
+            f"the gradient of {leaf_name(path)} has shape {jnp.shape(g)} and dtype {jnp.result_type(g)}, and its momentum "
+            f"has shape {jnp.shape(m)} and dtype {jnp.result_type(m)}"
+        )
+
+
 def _check_dtypes(params: Tree, dtype: Any) -> None:
-    """A ValueError for a leaf that has no momentum in the dtype for momenta."""
+    """A ValueError for a leaf that has no momentum, or none in the dtype for momenta."""
     for path, w in jax.tree_util.tree_flatten_with_path(params)[0]:
+        if not jnp.issubdtype(jnp.result_type(w), jnp.inexact):
+            raise ValueError(f"{leaf_name(path)} has dtype {jnp.result_type(w)}; wanted real or complex floating point")
         if dtype is not None and jnp.iscomplexobj(w) != jnp.issubdtype(dtype, jnp.complexfloating):
             raise ValueError(
                 f"{leaf_name(path)} has dtype {jnp.result_type(w)}, which has no momentum in momentum_dtype={dtype}"

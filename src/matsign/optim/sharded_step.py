@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, MutableMapping, Sequence
 from typing import Any, NamedTuple
 
 import torch  # noqa: TID251
 from torch import distributed  # noqa: TID251
 from torch.distributed.tensor import DTensor, Shard  # noqa: TID251
 
-from matsign.optim.agreement import agree, name_lost_ranks
-from matsign.optim.batching import adjustment_factor, orthogonalise
+from matsign.optim.agreement import Opinion, agree, name_lost_ranks
+from matsign.optim.batching import Layout, MsignConfig, adjustment_factor, orthogonalise
 from matsign.optim.exchange import Exchange, Update, move_buckets
 from matsign.optim.groups import Group, choice_of, layout_of, momentum_dtype_of, parameter_name, rate_on
 from matsign.optim.owners import OWNED, OWNED_ON_CPU, Item, Sharded, plan_owners
@@ -24,6 +24,11 @@ Ranks = tuple[int, ...]
 Momenta = Callable[[Group, list[Tensor]], Sequence[Tensor]]
 # Plans are kept for so many sets of parameters that have a gradient.
 _KEPT = 16
+# What a step depends on beside the lr of a group, and the layout and the choice that an `Item` has.
+_OPTIONS = {
+    "muon": ("weight_decay", "momentum", "nesterov", "adjust_lr_fn", "maximize"),
+    "adamw": ("weight_decay", "betas", "eps", "amsgrad", "maximize"),
+}
 
 
 class Entry(NamedTuple):
@@ -33,33 +38,61 @@ class Entry(NamedTuple):
     name: str
     parameter: DTensor
     item: Item
+    options: str
 
     def describe(self) -> str:
         item = self.item
+        matrices = f", {item.layout} and {item.how}" if self.under_muon else ""
         return (
             f"{self.name} has shape {item.sharding.shape}, momenta of {item.dtype}, placements "
             f"{describe_placements(item.sharding.placements)} on a mesh of shape {item.sharding.mesh} of the ranks "
-            f"{list(item.sharding.ranks)}, {'a' if self.moves else 'no'} gradient, {item.layout} and {item.how}"
+            f"{list(item.sharding.ranks)}, {'a' if self.moves else 'no'} gradient, {self.options}{matrices}"
         )
+
+    @property
+    def under_muon(self) -> bool:
+        return bool(self.group["algorithm"] == "muon")
 
     @property
     def moves(self) -> bool:
         return self.parameter.grad is not None
 
 
-def entries_by_ranks(param_groups: Sequence[Group]) -> dict[Ranks, list[Entry]]:
-    """The sharded parameters under Muon, by the ranks that they are spread over."""
+def entries_by_ranks(
+    param_groups: Sequence[Group], states: MutableMapping[Tensor, dict[str, Any]]
+) -> dict[Ranks, list[Entry]]:
+    """The sharded parameters, by the ranks that they are spread over."""
     found: dict[Ranks, list[Entry]] = {}
     for index, group in enumerate(param_groups):
-        if group["algorithm"] != "muon" or not any(map(is_sharded, group["params"])):
+        if not any(map(is_sharded, group["params"])):
             continue
-        layout, how, dtype = layout_of(group), choice_of(group), momentum_dtype_of(group)
+        options, (layout, how) = _options(group), (Layout(), MsignConfig())
+        if group["algorithm"] == "muon":
+            layout, how = layout_of(group), choice_of(group)
         for k, p in enumerate(group["params"]):
             if is_sharded(p):
-                wide = p.dtype if dtype is None else torch.promote_types(dtype, p.dtype)
-                entry = Entry(group, parameter_name(group, index, k), p, Item(sharding_of(p), layout, how, str(wide)))
-                found.setdefault(tuple(sorted(entry.item.sharding.ranks)), []).append(entry)
+                item = Item(sharding_of(p), layout, how, str(_momentum_dtype(group, p, states.get(p, {}))))
+                entry = Entry(group, parameter_name(group, index, k), p, item, options)
+                found.setdefault(tuple(sorted(item.sharding.ranks)), []).append(entry)
     return dict(sorted(found.items()))
+
+
+def _options(group: Group) -> str:
+    """The options of a group that processes must have in common; a learning rate on an accelerator is not read."""
+    names = _OPTIONS[group["algorithm"]]
+    values = {"lr": group["lr"], **{name: group.get(name, False) for name in names}}
+    if isinstance(group["lr"], Tensor):
+        values["lr"] = float(group["lr"]) if group["lr"].is_cpu else "a tensor"
+    return ", ".join([group["algorithm"], *(f"{name}={value}" for name, value in values.items())])
+
+
+def _momentum_dtype(group: Group, p: DTensor, state: dict[str, Any]) -> torch.dtype:
+    """The dtype in which a step along the momentum of a parameter is computed."""
+    gradient = p if p.grad is None else p.grad
+    if group["algorithm"] == "adamw":
+        return p.dtype
+    kept = state["momentum_buffer"].dtype if "momentum_buffer" in state else momentum_dtype_of(group) or gradient.dtype
+    return torch.promote_types(kept, gradient.dtype)
 
 
 class ShardedStep:
@@ -70,17 +103,37 @@ class ShardedStep:
         self._digests: dict[Any, bytes] = {}
         self._plans: dict[Any, tuple[list[Exchange], Sequence[Sharded]]] = {}
 
-    def agree(self, found: dict[Ranks, list[Entry]], error: Exception | None) -> None:
-        """Raise the same error on all processes if one has an error, or if their parameters differ."""
-        for ranks, entries in found.items():
-            digest = _kept(self._digests, tuple((e.name, e.item, e.moves) for e in entries), _digest)
-            device = local(entries[0].parameter).device
-            agree(self._group(ranks, entries[0]), device, [entry.describe for entry in entries], digest, error)
+    def agree(self, found: dict[Ranks, list[Entry]], error: Exception | None) -> Exception | None:
+        """The error that all processes have to raise, if one has an error or if their parameters differ.
+
+        Where a process belongs to several sets of ranks, an error of one set must reach the others: those ask again, in reverse
+        order.
+        """
+        if error is not None:
+            error = type(error)(f"{error} (on rank {distributed.get_rank()})")
+        again = []
+        for ranks in found:
+            error, elsewhere = self._agree_on(ranks, found, error)
+            again += [ranks] if elsewhere else []
+        for ranks in reversed(again):
+            error, _ = self._agree_on(ranks, found, error)
+        return error
+
+    def _agree_on(
+        self, ranks: Ranks, found: dict[Ranks, list[Entry]], error: Exception | None
+    ) -> tuple[Exception | None, bool]:
+        """The error so far, or that of a set of ranks; and whether one of them belongs to other sets, too."""
+        entries = found[ranks]
+        known = _kept(self._digests, tuple((e.name, e.item, e.moves) for e in entries), _digest)
+        digest = _digest((known, [entry.options for entry in entries]))
+        mine = Opinion([entry.describe for entry in entries], digest, error, len(found) > 1)
+        common, elsewhere = agree(self._group(ranks, entries[0]), local(entries[0].parameter).device, mine)
+        return common or error, elsewhere
 
     def step(self, found: dict[Ranks, list[Entry]], momenta: Momenta) -> None:
         """Update all parameters that have a gradient, bucket by bucket."""
         for ranks, entries in found.items():
-            moving = [entry for entry in entries if entry.moves]
+            moving = [entry for entry in entries if entry.moves and entry.under_muon]
             if moving:
                 self._move(self._group(ranks, moving[0]), moving, momenta)
 
