@@ -85,7 +85,7 @@ OUTCOME = {
     [
         (
             {"planned": None, "exit_code": None},
-            "torch did not answer for 60 seconds, while it was imported; look whether",
+            "torch did not answer for 60 seconds, before its first call; look whether",
         ),
         ({"planned": None, "exit_code": -4, "outcomes": [OUTCOME]}, "ended by signal 4, after mcsgn (float32, n = 8)"),
         ({"planned": 1, "outcomes": [OUTCOME | {"fault": "backward error 1e-2"}]}, "torch on cuda:0: mcsgn, general, "),

@@ -94,9 +94,12 @@ def _test_faults(library: str, tested: dict[str, Any]) -> Iterable[str]:
     if tested["planned"] is not None:
         return
     last = tested["outcomes"][-1] if tested["outcomes"] else None
-    where = f"after {last['function']} ({last['dtype']}, n = {last['n']})" if last else "while it was imported"
+    where = f"after {last['function']} ({last['dtype']}, n = {last['n']})" if last else "before its first call"
     if tested["exit_code"] is None:
-        end, remedy = f"did not answer for {_LIMIT:.0f} seconds", "look whether another program holds the device"
+        end, remedy = (
+            f"did not answer for {_LIMIT:.0f} seconds",
+            "look whether another program holds the device, or reinstall it",
+        )
     elif tested["exit_code"] < 0:
         end, remedy = (
             f"ended by signal {-tested['exit_code']}",

@@ -107,8 +107,8 @@ def fractional_matrix_power(
     singular A it is that along directions that keep the rank. A member of a batch gives the same bits as in a call by
     itself. Under ``jax.jit`` no error can be raised: a member without a power is NaN.
 
-    The backward error of `certify` is ‖X^{1/t} - A‖ / (‖X^{1/t}‖ + ‖A‖) for |t| < 1. For larger t it is the larger of
-    that of Y = A^{t/m}, m the next integer above |t|, and ‖X - Y^m‖ / (‖X‖ + ‖Y^m‖). For an integer t > 0 it is that of
+    The backward error of `certify` is ‖X^{1/t} - A‖ / (‖X^{1/t}‖ + ‖A‖) for ``|t| < 1``. For larger t it is the larger of
+    that of Y = A^{t/m}, m the next integer above ``|t|``, and ‖X - Y^m‖ / (‖X‖ + ‖Y^m‖). For an integer t > 0 it is that of
     X = A A^{t-1}, for t < 0 that of A^{-t} X A^{-t} = A^{-t}.
 
     References
