@@ -3,7 +3,7 @@
 import io
 import json
 import re
-import subprocess
+import runpy
 import sys
 from pathlib import Path
 
@@ -171,11 +171,12 @@ def test_the_shell_completes_commands_and_methods(run, monkeypatch, capsys):
     assert "--install-completion" in run("--help").stdout
 
 
-@pytest.mark.slow
-def test_as_a_module():
-    done = subprocess.run([sys.executable, "-m", "matsign", "mcsgn", "-2"], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert "[[-1.]]" in done.stdout
+def test_as_a_module(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["matsign", "mcsgn", "-2"])
+    with pytest.raises(SystemExit) as end:
+        runpy.run_module("matsign", run_name="__main__")
+    assert end.value.code == 0
+    assert "[[-1.]]" in capsys.readouterr().out
 
 
 def test_the_examples_of_the_documentation_run(run):
