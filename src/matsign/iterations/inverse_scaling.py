@@ -14,6 +14,7 @@ from matsign.backends import Backend
 from matsign.core.tolerances import working_precision
 from matsign.iterations.block_structures import AntiDiagonal
 from matsign.iterations.newton import has_converged, newton
+from matsign.linalg.conditioning import spectral_norm_bound
 from matsign.linalg.jacobi_quadrature import jacobi_rule, radius
 from matsign.linalg.scalar_powers import Exponent
 from matsign.linalg.stacks import broadcast_scalar, eye, plus_identity, to_double
@@ -64,7 +65,7 @@ def _fractional(backend: Backend, a: Array, power: Exponent) -> Scaled:
         )
         right = has_converged(backend, iterate) & clear & (gap < working_precision(backend, r) * square)
         x = x @ backend.inv(plus_identity(backend, 1.0, root))
-        size = xp.minimum(backend.norm(x), xp.sqrt(backend.norm(x @ x)))
+        size = xp.minimum(backend.norm(x), xp.sqrt(spectral_norm_bound(backend, x @ x)))
         active = right & (size > small)
         return (root, x, count + 1, xp.where(right, accurate, 0 * accurate), size), active
 
