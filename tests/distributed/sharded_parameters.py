@@ -109,7 +109,7 @@ def layouts():
 
 
 def parameters_decide():
-    """Gradients are sharded in another way than parameters; the state is made in a compiled program."""
+    """Gradients are sharded in another way than parameters; the state is made in a compiled program, updates also without one."""
     specs = {"a": P("d", "m"), "b": P("m", "d")}
     g = random({"a": (16, 24), "b": (16, 24)})
     transformation = scale_by_msign(**STEP)
@@ -120,6 +120,9 @@ def parameters_decide():
         with jax.set_mesh(mesh):
             state = jax.jit(transformation.init)(params)
             found, after = jax.jit(transformation.update)(gradients, state, params)
+        assert_same(found, wanted, specs, mesh, 5e-5)
+        assert_same(after.momentum, None, specs, mesh, 0)
+        found, after = transformation.update(put(g, mesh, {"a": P("m", "d"), "b": P("d", "m")}), state, params)
         assert_same(found, wanted, specs, mesh, 5e-5)
         assert_same(after.momentum, None, specs, mesh, 0)
 

@@ -116,7 +116,10 @@ def zeros_like(x: Array, dtype: Any) -> Array:
 
 
 def sharded_alike(x: Array, like: Array) -> Array:
-    """x with the sharding in the type of `like`, where both are on an explicit mesh."""
+    """x with the sharding of `like`, where it is known: outside of programs, or in the type of an array on an explicit mesh."""
+    if all(isinstance(y, jax.Array) and not isinstance(y, jax.core.Tracer) for y in (x, like)):
+        both = isinstance(x.sharding, NamedSharding) and isinstance(like.sharding, NamedSharding)
+        return jax.device_put(x, like.sharding) if both and x.sharding != like.sharding else x
     sharding = jax.typeof(like).sharding
     if sharding.mesh.empty or jax.typeof(x).sharding == sharding or jax.typeof(x).sharding.mesh.empty:
         return x
