@@ -60,8 +60,8 @@ LAYOUTS = {
     "rows": (AxisType.Auto, (8,), "a"),
     "columns, explicit": (AxisType.Explicit, (8,), None, "a"),
     "both": (AxisType.Auto, (2, 4), "a", "b"),
-    "both, explicit": (AxisType.Explicit, (4, 2), "a", "b"),
-    "rows over both": (AxisType.Auto, (2, 4), ("a", "b")),
+    "both, in another order than the mesh": (AxisType.Explicit, (4, 2), "b", "a"),
+    "rows over both, in another order": (AxisType.Auto, (2, 4), ("b", "a")),
 }
 
 

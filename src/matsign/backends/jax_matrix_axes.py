@@ -42,8 +42,9 @@ def result_axes(leading: int, operands: Sequence[Any], shardings: Sequence[Axes]
 def grid_of(mesh: Any, shardings: Sequence[Axes], leading: int, shapes: Sequence[tuple[int, ...]]) -> Grid:
     """The devices over which the matrices with these shardings and shapes are distributed."""
     members = names_of([axis for axes in shardings for axis in axes[:leading]])
-    axes = dict.fromkeys(names_of([axis for axes in shardings for axis in axes[leading:]]))
-    over = tuple(name for name in axes if name not in members)
+    sharded = names_of([axis for axes in shardings for axis in axes[leading:]])
+    # In the order of the mesh: the exchanges of JAX number the devices in this order, whatever that of the names is.
+    over = tuple(name for name in mesh.axis_names if name in sharded and name not in members)
     devices = math.prod(mesh.shape[name] for name in over)
     entries = max(math.prod(shape[leading:]) for shape in shapes)
     return Grid(over, (*over, *dict.fromkeys(members)), devices, min(_SHARDS * entries / devices, entries / _RATIO))

@@ -88,6 +88,9 @@ class Sharded(Accelerator):
     def loop(self, step: Callable[[Any], Any], state: Any, limit: int) -> Any:
         """As in `Accelerator`, with the same number of steps on all devices."""
 
+        # If there is one member, the loop goes on for it, and its last state need not be kept.
+        alone = len(first_leaf(state)) == 1 and self.grid.every == self.grid.axes
+
         def alive(carry: Any) -> Any:
             k, _, active, _ = carry
             return lax.bitwise_and(k < limit, self.grid.anywhere(active))
@@ -96,7 +99,8 @@ class Sharded(Accelerator):
             k, old, active, unserved_before = carry
             (new, still), unserved = self._collect_unserved(step, old)
             unserved = unserved_before if unserved is None else unserved_before | (unserved & active)
-            return k + 1, self.masked_select(active, new, old), active & still, unserved
+            new = tree_map(_laid_out_as, new, old) if alone else self.masked_select(active, new, old)
+            return k + 1, new, active & still, unserved
 
         every = xp.ones(len(first_leaf(state)), bool)
         _, result, _, unserved = lax.while_loop(alive, body, (0, state, every, ~every))
