@@ -144,6 +144,7 @@ def test_report_and_python_agree():
         (("solve_sylvester", "2x3x3", "3x4x4", "3x4"), "do not broadcast"),
         (("mcsgn", "3x3", "--set", "step=3"), "no option step"),
         (("mcsgn", "3x3", "--set", "method"), "name=value"),
+        (("mcsgn", "3x3", "--set", "function=1"), "no option"),
         (("mcsgn", "3x3", "--set", "method=magic"), "method must be one of"),
         (("soft_threshold", "3x3"), "needs t"),
         (("soft_threshold", "3x3", "--set", "t=-1"), "at least 0"),
@@ -197,7 +198,12 @@ def test_one_matrix_over_64_devices():
     assert plan["memory"]["arguments"] == 4 * 200_000**2 / 64
     passed = next(c for c in plan["collectives"] if c["kind"] == "permute")
     assert passed["times"] == 63 * plan["products"][1]
-    assert planned("mcsgn", "200000x200000", "--mesh", 2, "--memory", "80GB")["way"] == "does not fit"
+    # 128 devices do not divide the rows.
+    few = planned("mcsgn", "200000x200000", "--mesh", "x=8,y=8", "--memory", "20GB", "--set", "method=polynomial")
+    assert "160 devices would hold it (products in panels)" in few["reason"]
+    # Blocks of a small matrix count, too: 63 exchanges of 64 numbers.
+    small = planned("mcsgn", "64x64", "--mesh", 64, "--set", "method=polynomial")
+    assert small["bytes_moved"] >= 63 * 256 * small["products"][1]
     # Eigenvectors of one matrix are not computed by products.
     assert planned("mcsgn", "200000x200000", *where, "--set", "method=eigh")["way"] == "does not fit"
     assert "must divide" in run("mcsgn", "200001x200001", *where).stderr

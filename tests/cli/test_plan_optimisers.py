@@ -87,7 +87,10 @@ def test_bad_files_are_refused_in_one_line(tmp_path, name, content, text):
         (("Muon", *SMALL, "--kv-heads", 3), "not a multiple of kv-heads"),
         (("Muon", *SMALL, "--shard", "diagonals"), "must be one of matrices, rows"),
         (("Muon", *SMALL, "--mesh", "dp=2", "--shard", "tp=rows"), "no axis tp"),
+        (("Muon", *SMALL, "--mesh", "dp=2", "--shard", "dp=rows,dp=columns"), "occurs twice"),
         (("Muon", *SMALL, "--set", "step=3"), "did you mean steps?"),
+        (("Muon", *SMALL, "--set", "shapes=3"), "no option"),
+        (("Muon", *SMALL, "--set", "momentum_dtype=[1]"), "momentum_dtype must be one of"),
         (("Muon", *SMALL, "--set", "mesh=3"), "this is --mesh"),
         (("Muon", *SMALL, "--set", "steps=3", "--set", "tol=0.1", "--set", "schedule=muon"), "give one of"),
         (("Muon", *SMALL, "--batch-axes", -1), "batch_axes"),
@@ -145,6 +148,15 @@ def test_whole_matrices_stay():
     plan = plan_optimiser(shapes | {"other": (64, 32)}, mesh=4, batch_axes=1, shard="matrices", dtype="float32")
     assert str(plan.way) == "owners by all-to-all"
     assert plan.memory["parameters"] == 4 * 3 * 64 * 32
+
+
+@pytest.mark.slow
+def test_shards_are_equal_in_jax():
+    """Where the mesh does not divide an axis, each device holds all of it."""
+    pytest.importorskip("jax")
+    plan = plan_optimiser({"w": (64, 32), "v": (66, 32)}, "scale_by_msign", mesh=3, dtype="float32")
+    assert plan.memory["parameters"] == 4 * (64 * 32 + 22 * 32)
+    assert any(note.startswith("1 array not sharded") for note in plan.notes)
 
 
 @pytest.mark.slow

@@ -224,6 +224,9 @@ def _part(x: Array, k: Any, size: int, axis: int) -> Array:
 
 def _product(x: Distributed, y: Distributed) -> Distributed:
     grid = x.grid
+    # Without it XLA merges parts of products with the same matrix, and holds their blocks for longer.
+    blocks = lax.optimization_barrier((x.block, y.block))
+    x, y = x._like(blocks[0]), y._like(blocks[1])
     if y.axis is None and x.axis != COLUMNS:
         return Distributed(x.block @ y.block, x.axis, grid)
     if x.axis is None and y.axis == COLUMNS:
@@ -273,9 +276,8 @@ def _place_columns(x: Distributed, y: Distributed) -> Distributed:
         return lax.dynamic_update_slice_in_dim(result, x.block @ moving, start, result.ndim - 1)
 
     def first(moving: Array, source: Array) -> Array:
-        lead = xp.broadcast_shapes(x.block.shape[:-2], moving.shape[:-2])
-        empty = xp.zeros((*lead, x.block.shape[-2], y.shape[-1]), xp.result_type(x.dtype, y.dtype))
-        return place(empty, moving, source)
+        # All places get this block until they get their own.
+        return xp.concatenate([x.block @ moving] * x.grid.devices, axis=-1)
 
     return Distributed(_around(x.grid, first, place, y.block), ROWS, x.grid)
 

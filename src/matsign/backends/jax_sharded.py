@@ -44,6 +44,9 @@ class Sharded(Accelerator):
     def products_only(self, x: Array) -> bool:
         return True
 
+    def fast_half_dtype(self, x: Any) -> str | None:
+        return None  # exchanges and sums of products are in single precision
+
     def is_complex(self, x: Any) -> bool:
         return bool(xp.issubdtype(x.dtype, xp.complexfloating))
 

@@ -119,6 +119,8 @@ def _model(path: Path | None, numbers: dict[str, Any]) -> models.Shapes:
 
 # Arguments of plans that are options of the command.
 _OWN = ("mesh", "memory", "dtype", "shard", "batch_axes", "adamw")
+# Arguments of plans that are arguments of the command, too.
+_POSITIONAL = ("function", "shapes", "optimiser")
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 _MEMORY = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?([kmgt]?)(i?)b?", re.IGNORECASE)
 
@@ -161,6 +163,8 @@ def parse_options(texts: list[str]) -> dict[str, Any]:
         name, equals, value = text.partition("=")
         if name in _OWN:
             raise ValueError(f"--set {text}: this is --{name.replace('_', '-')}")
+        if name in _POSITIONAL:
+            raise ValueError(f"--set {text}: this is no option; the name and the sizes come before the options")
         if not equals or not name.isidentifier() or name in found:
             raise ValueError(f"--set {text}: options are name=value, each name once, as steps=4")
         try:
@@ -174,7 +178,13 @@ def parse_shard(text: str) -> str | dict[str, str]:
     """ "rows", or "dp=rows,tp=columns"."""
     if "=" not in text:
         return text
-    return {name.strip(): side.strip() for name, _, side in (part.partition("=") for part in text.split(","))}
+    sides: dict[str, str] = {}
+    for part in text.split(","):
+        name, _, side = (word.strip() for word in part.partition("="))
+        if name in sides:
+            raise ValueError(f"--shard {text}: the axis {name} occurs twice")
+        sides[name] = side
+    return sides
 
 
 def named(name: str, others: tuple[str, ...]) -> Callable[..., Any]:

@@ -19,8 +19,8 @@ from matsign.iterations.newton_schulz import form
 from matsign.planning.cost import Cost, Request, bound_by, cost, repeated_flops, request, working_dtype
 from matsign.planning.plans import Collective, Plan, Way, as_memory, as_mesh, totals
 
-# Smaller collectives, of a few numbers for each matrix, are not listed.
-_SMALL = 1024
+# Smaller collectives, of a few numbers, are not listed.
+_SMALL = 65
 # No mesh is tried that is larger than this to find one that a call fits on.
 _MOST_DEVICES = 2**24
 
@@ -185,20 +185,30 @@ def _refused(call: Request, axes: dict[str, int], available: float | None, neare
 
 
 def _smallest_mesh(call: Request, axes: dict[str, int], available: float | None, held: float) -> Plan | None:
-    """The first plan that fits if the first axis of the mesh is doubled again and again, as long as that saves memory."""
+    """The first plan that fits if the first axis of the mesh grows by about two each time, as long as that saves memory."""
     name, larger = next(iter(axes)), dict(axes)
+    others = math.prod(axes.values()) // axes[name]
     while math.prod(larger.values()) < _MOST_DEVICES:
-        larger[name] *= 2
+        larger[name] = _next_size(call, larger[name], others)
         try:
             found = min(_ways(call, larger, available), key=lambda plan: plan.bytes_held)
         except ValueError:  # a matrix that so many devices do not divide
-            return None
+            continue
         if found.fits:
             return found
         if found.bytes_held >= held:
             return None
         held = found.bytes_held
     return None
+
+
+def _next_size(call: Request, size: int, others: int) -> int:
+    """At least twice the size of a mesh axis; for one matrix the next such that with the other axes it divides a side, if any."""
+    if math.prod(call.batch) > 1:
+        return 2 * size
+    sides = {n // others for shape in call.members if shape is not None for n in shape if n % others == 0}
+    small = ((n, k) for n in sides for k in range(1, math.isqrt(n) + 1) if n % k == 0)
+    return min((d for n, k in small for d in (k, n // k) if d >= 2 * size), default=2 * size)
 
 
 def _subject(call: Request) -> str:

@@ -98,7 +98,7 @@ def plan_optimiser(
     shapes, axes, available = models.check_shapes(shapes), as_mesh(mesh), as_memory(memory)
     kept = momentum_dtype or dtype
     for name, kind in (("dtype", dtype), ("momentum_dtype", kept)):
-        if kind not in _DTYPES:
+        if kind not in tuple(_DTYPES):
             raise ValueError(f"{name} must be one of {', '.join(_DTYPES)}, got {short_repr(kind)}")
     sides = _sides(shard, axes)
     how = _config(options)
@@ -163,13 +163,21 @@ class _Step(NamedTuple):
         """The dtype in which momenta go to their owners."""
         return max(self.momentum_dtype, self.dtype, key=lambda kind: _DTYPES[kind])
 
-    def stored(self) -> dict[str, float]:
-        """The bytes of parameters, gradients and state that a device holds."""
-        axes = [(SIDES[side], self.axes[name]) for name, side in self.sides.items()]
-        held = sum(
-            _shard(s, layout.batch_axes, axes) for s, layout in zip(self.matrices.values(), self.layouts, strict=True)
-        )
-        rest = sum(_shard(s, 0, [(0, n) for axis, n in axes if axis in (0, 1)]) for s in self.others.values())
+    @property
+    def sharded_axes(self) -> list[tuple[int | None, int]]:
+        """Which axis of a parameter each mesh axis shards, and into how many parts."""
+        return [(SIDES[side], self.axes[name]) for name, side in self.sides.items()]
+
+    def shards(self, *, even: bool) -> list[int]:
+        """The numbers of the largest shard of each parameter under msign."""
+        pairs = zip(self.matrices.values(), self.layouts, strict=True)
+        return [_shard(shape, layout.batch_axes, self.sharded_axes, even) for shape, layout in pairs]
+
+    def stored(self, *, even: bool) -> dict[str, float]:
+        """The bytes of parameters, gradients and state that a device holds; with `even` shards have one size, as in JAX."""
+        held = sum(self.shards(even=even))
+        first: list[tuple[int | None, int]] = [(0, n) for axis, n in self.sharded_axes if axis in (0, 1)]
+        rest = sum(_shard(shape, 0, first, even) for shape in self.others.values())
         size, momentum = _DTYPES[self.dtype], _DTYPES[self.momentum_dtype]
         return {
             "parameters": float(size * (held + rest)),
@@ -195,12 +203,12 @@ class _Step(NamedTuple):
         )
 
 
-def _shard(shape: tuple[int, ...], first: int, axes: list[tuple[int | None, int]]) -> int:
-    """The numbers of the largest shard of a parameter."""
+def _shard(shape: tuple[int, ...], first: int, axes: list[tuple[int | None, int]], even: bool) -> int:
+    """The numbers of the largest shard of a parameter; with `even`, an axis that has no equal parts is not sharded."""
     sizes = list(shape) or [1]
-    for axis, parts in axes:
-        if axis is not None and first + axis >= 0:
-            sizes[first + axis] = -(-sizes[first + axis] // parts)
+    for axis in {axis for axis, _ in axes if axis is not None and first + axis >= 0}:
+        n, parts = sizes[first + axis], math.prod(size for other, size in axes if other == axis)
+        sizes[first + axis] = n if even and n % parts else -(-n // parts)
     return math.prod(sizes)
 
 
@@ -239,7 +247,7 @@ def _muon(step: _Step) -> Plan:
         gram = count * min(outputs, inputs) ** 2 * max(4, size)
         collectives.append(Collective("all-reduce", times * one.row_sums, gram, devices))
     way, reason = _way(step, found.moving, sum(count for count, _, _ in found.sharded))
-    memory = step.stored() | {
+    memory = step.stored(even=False) | {
         "matrices of a bucket": _COPIES * size * sum(map(math.prod, found.largest)) if found.moving else 0.0,
         "temporaries of msign": temporaries,
     }
@@ -267,7 +275,7 @@ def _scale_by_msign(step: _Step) -> Plan:
     sides = [SIDES[s] for s in step.sides.values()]
     program = jax_forecast.forecast(list(step.matrices.values()), layouts, step.axes, sides, step.how, step.wide)
     collectives = tuple(Collective(t.kind, n, t.size, t.group) for t, n in program.most.items())
-    memory = step.stored() | {"stacks and temporaries of msign": program.memory}
+    memory = step.stored(even=True) | {"stacks and temporaries of msign": program.memory}
     busiest = sum(
         -(-count // step.devices) * flops(_msign(shape, 1, step).most)
         for shape, count in step.numbers_of_matrices().items()
@@ -276,7 +284,9 @@ def _scale_by_msign(step: _Step) -> Plan:
         way, reason = Way.STACKS, "matrices of one shape are a stack, of which each device has some"
     else:
         way, reason = _without_exchange(step)
-    return _plan(step, "scale_by_msign", way, reason, memory, busiest, collectives)
+    whole = sum(x > y for x, y in zip(step.shards(even=True), step.shards(even=False), strict=True))
+    note = f"{_plural(whole, 'array')} not sharded along an axis that the mesh does not divide: shards are equal in JAX"
+    return _plan(step, "scale_by_msign", way, reason, memory, busiest, collectives, (note,) if whole else ())
 
 
 def _plural(count: int, thing: str, several: str | None = None) -> str:
@@ -297,6 +307,7 @@ def _plan(
     memory: dict[str, float],
     busiest: float,
     collectives: tuple[Collective, ...],
+    notes: tuple[str, ...] = (),
 ) -> Plan:
     """The plan of a step; `busiest` are the operations of the device that has most."""
     least, most = _work(step)
@@ -309,7 +320,7 @@ def _plan(
         memory=memory,
         busiest=busiest * step.devices / flops(most),
         collectives=collectives,
-        notes=("activations are not part of the memory",),
+        notes=("activations are not part of the memory", *notes),
     )
 
 
