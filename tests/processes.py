@@ -59,6 +59,22 @@ def run(world, function, *args, timeout=60, join=None):
     return [outcome.value for outcome in results]
 
 
+def run_checks(checks, join, timeout=300):
+    """Functions with arguments, by name, one after the other in one process: the traceback of each that fails, else None."""
+    calls = {name: (_address(f), args) for name, (f, *args) in checks.items()}
+    return run(1, _tracebacks, calls, timeout=timeout, join=join)[0]
+
+
+def _tracebacks(calls):
+    said = dict.fromkeys(calls)
+    for name, (address, args) in calls.items():
+        try:
+            _found(*address)(*args)
+        except Exception:
+            said[name] = traceback.format_exc()
+    return said
+
+
 def outcomes(world, function, *args, timeout=60, join=None, stop_at_failure=False):
     """How every rank ended. Those that still run at the timeout, or with `stop_at_failure` after one failed, are killed."""
     context = multiprocessing.get_context("forkserver")

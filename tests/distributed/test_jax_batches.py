@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import matsign
-from processes import outcomes, run
+from processes import outcomes, run, run_checks
 
 jax = pytest.importorskip("jax")
 
@@ -23,7 +23,11 @@ pytestmark = [pytest.mark.slow, pytest.mark.compiles]
 
 COLLECTIVES = re.compile(r"(?:all-gather|all-reduce|all-to-all|collective-permute|reduce-scatter)(?:-start)?\(")
 # Optimisation by XLA takes longer than it saves in a single run.
-QUICKLY = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+QUICKLY = {
+    "xla_backend_optimization_level": 0,
+    "xla_llvm_disable_expensive_passes": True,
+    "xla_cpu_use_fusion_emitters": False,
+}
 KINDS = {
     "automatic": (AxisType.Auto, AxisType.Auto),
     "explicit": (AxisType.Explicit, AxisType.Explicit),
@@ -174,16 +178,6 @@ def assert_local_on_an_accelerator(kind):
     assert helped == [1, 1]
 
 
-@pytest.mark.parametrize("kind", ["automatic", "explicit"])
-def test_no_collective(kind):
-    run(1, assert_calls_are_local, kind, join=emulate, timeout=180)
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_eager_calls(kind):
-    run(1, assert_eager_calls_are_local, kind, join=emulate, timeout=180)
-
-
 def test_no_collective_on_an_accelerator():
     run(1, assert_local_on_an_accelerator, "automatic", join=emulate, timeout=180)
 
@@ -194,8 +188,25 @@ def assert_fast():
     np.testing.assert_array_equal(jax.jit(matsign.sqrtm)(x), matsign.sqrtm(a))
 
 
-def test_a_large_batch_does_not_hang():
-    run(1, assert_fast, join=emulate, timeout=90)
+CHECKS = {
+    "no collective, automatic": (assert_calls_are_local, "automatic"),
+    "no collective, explicit": (assert_calls_are_local, "explicit"),
+    "eager calls, automatic": (assert_eager_calls_are_local, "automatic"),
+    "eager calls, explicit": (assert_eager_calls_are_local, "explicit"),
+    "eager calls, mixed": (assert_eager_calls_are_local, "mixed"),
+    "a large batch does not hang": (assert_fast,),
+}
+
+
+@pytest.fixture(scope="module")
+def tracebacks():
+    """In one process, as each would import JAX again."""
+    return run_checks(CHECKS, emulate)
+
+
+@pytest.mark.parametrize("name", CHECKS)
+def test_on_eight_devices(tracebacks, name):
+    assert tracebacks[name] is None, tracebacks[name]
 
 
 def connect(rank, world, folder, patience=60):

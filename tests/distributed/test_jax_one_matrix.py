@@ -18,7 +18,11 @@ from matsign.backends.jax_distributed import COLUMNS, ROWS, Distributed, Grid, t
 pytestmark = [pytest.mark.slow, pytest.mark.compiles]
 
 # Optimisation by XLA takes longer than it saves in a single run.
-QUICKLY = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+QUICKLY = {
+    "xla_backend_optimization_level": 0,
+    "xla_llvm_disable_expensive_passes": True,
+    "xla_cpu_use_fusion_emitters": False,
+}
 COLLECTIVE = re.compile(
     r"= (\(.*?\)|\S+) (all-gather|all-reduce|all-to-all|collective-permute|reduce-scatter)(?:-start)?\("
 )

@@ -15,7 +15,8 @@ CHECKS = ("layouts", "parameters_decide", "work_is_shared", "nan_stays", "meshes
 @pytest.fixture(scope="module")
 def printed():
     script = Path(__file__).with_name("sharded_parameters.py")
-    flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=8", "JAX_PLATFORMS": "cpu"}
+    devices = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8"
+    flags = {"XLA_FLAGS": devices, "JAX_PLATFORMS": "cpu"}
     done = subprocess.run(
         [sys.executable, str(script)],
         env={**os.environ, **flags},

@@ -519,6 +519,7 @@ dist.destroy_process_group()
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not torch.distributed.is_available(), reason="this PyTorch has no distributed package")
 def test_processes_that_share_gradients_stay_together(tmp_path):
     command = [sys.executable, "-c", WORKER]
@@ -618,6 +619,7 @@ def test_vectors_and_sparse_gradients_are_refused():
     assert not optimiser.state
 
 
+@pytest.mark.slow
 def test_importing_the_package_imports_no_array_library():
     code = (
         "import sys, matsign; assert {'Muon', 'scale_by_msign'} < set(dir(matsign.optim)); assert 'torch' not in sys.modules\n"
@@ -1016,6 +1018,7 @@ print("refused")
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not torch.distributed.is_available(), reason="this PyTorch has no distributed package")
 def test_placements_are_refused_by_name(tmp_path):
     """Before anything has changed; AdamW, which is elementwise, takes what torch takes."""
