@@ -37,6 +37,7 @@ def options_of(f):
     return [f"--set={name}=2" for name in ("order", "t", "p") if name in f.spec.parameters.options]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("f", functions(), ids=lambda f: f.__name__)
 def test_every_function_has_a_plan_of_any_size(f):
     """Also where no machine has the memory: nothing is allocated. The work grows with the third power of the size."""
