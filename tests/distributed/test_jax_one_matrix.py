@@ -11,9 +11,10 @@ from processes import run
 jax = pytest.importorskip("jax")
 
 import jax.numpy as xp  # noqa: E402
-from jax.sharding import AxisType, NamedSharding, PartitionSpec  # noqa: E402
+from jax.sharding import AbstractMesh, AxisType, NamedSharding, PartitionSpec  # noqa: E402
 
 from matsign.backends.jax_distributed import COLUMNS, ROWS, Distributed, Grid, trace  # noqa: E402
+from matsign.backends.jax_matrix_axes import grid_of  # noqa: E402
 
 pytestmark = [pytest.mark.slow, pytest.mark.compiles]
 
@@ -194,3 +195,12 @@ def test_products_of_all_layouts():
     for product in found:
         np.testing.assert_allclose(product, x @ y, rtol=1e-5)
     np.testing.assert_allclose(traced, np.trace(x[0]), rtol=1e-5)
+
+
+def test_right_hand_sides_are_distributed():
+    """Each device has a whole copy of the smaller coefficient of a Sylvester equation, but of no right-hand side."""
+    mesh = AbstractMesh((2, 4), ("a", "b"))
+    grid = grid_of(mesh, [(None, ("b", "a"), None)] * 3, 1, [(1, 64, 64), (1, 32, 32), (1, 64, 32)])
+    assert grid.axes == ("a", "b")
+    assert grid.axis(64, 32) == ROWS
+    assert grid.axis(32, 32) is None

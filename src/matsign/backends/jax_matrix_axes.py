@@ -47,7 +47,10 @@ def grid_of(mesh: Any, shardings: Sequence[Axes], leading: int, shapes: Sequence
     over = tuple(name for name in mesh.axis_names if name in sharded and name not in members)
     devices = math.prod(mesh.shape[name] for name in over)
     entries = max(math.prod(shape[leading:]) for shape in shapes)
-    return Grid(over, (*over, *dict.fromkeys(members)), devices, min(_SHARDS * entries / devices, entries / _RATIO))
+    small = min(_SHARDS * entries / devices, entries / _RATIO)
+    # A rectangle, as the right-hand side of a Sylvester equation, has a side of the largest matrix, which the devices divide.
+    rectangles = [math.prod(shape[leading:]) for shape in shapes if len(set(shape[leading:])) == 2]
+    return Grid(over, (*over, *dict.fromkeys(members)), devices, min(small, min(rectangles, default=math.inf) - 1))
 
 
 def own_axes(grid: Grid, shape: tuple[int, ...], leading: int) -> tuple[int | None, Axes]:
