@@ -5,13 +5,13 @@ python benchmarks/powers.py [--threads 1]
 
 from __future__ import annotations
 
-import argparse
 import time
 from functools import partial
 
 import numpy as np
 import scipy.linalg as sl
 import torch
+from arguments import parser
 
 import matsign
 
@@ -69,11 +69,15 @@ def small(rng, count=1_000_000):
     report(f"{count} of 3 x 3, beside eigh by hand", *alternately(by_hand, lambda: matsign.invrootm(a, 4), repeats=2))
 
 
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    torch.set_num_threads(parser.parse_args().threads)
-    numbers = np.random.default_rng(0)
-    general(numbers)
+def main() -> None:
+    options = parser(__doc__)
+    options.add_argument("--threads", type=int, default=torch.get_num_threads(), help="threads of PyTorch")
+    torch.set_num_threads(options.parse_args().threads)
+    rng = np.random.default_rng(0)
+    general(rng)
     by_products()
-    small(numbers)
+    small(rng)
+
+
+if __name__ == "__main__":
+    main()
