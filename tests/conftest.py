@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
+from _pytest.doctest import DoctestModule
 from hypothesis import settings
 
 sys.path.insert(0, str(Path(__file__).parent))  # for the helper modules: matrices, truth, direct, problems
@@ -24,6 +25,13 @@ settings.load_profile("matsign")
 
 if not any(Path("/dev").glob("nvidia[0-9]*")):
     os.environ.setdefault("TRITON_INTERPRET", "1")  # read at the first import of Triton
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collect_file(file_path, parent):
+    """Tests hold no doctests: looking for them would turn a test module that cannot be imported into a skipped one."""
+    return [collector for collector in (yield) if not isinstance(collector, DoctestModule)]
+
 
 HAVE = {name: importlib.util.find_spec(name) is not None for name in ("numpy", "torch", "jax")}
 if HAVE["jax"]:

@@ -39,7 +39,7 @@ class Accelerator:
     def __getattr__(self, name: str) -> Any:
         return getattr(jax_backend, name)
 
-    def unserved(self) -> Array | None:
+    def unserved_members(self) -> Array | None:
         """The mask of the unserved members so far, or None if there are none."""
         return functools.reduce(operator.or_, self._unserved[-1]) if self._unserved[-1] else None
 
@@ -51,7 +51,7 @@ class Accelerator:
         """The result of f, and the members that are unserved by it."""
         self._unserved.append([])
         result = f(*arrays)
-        unserved = self.unserved()
+        unserved = self.unserved_members()
         self._unserved.pop()
         return result, unserved
 
@@ -267,8 +267,8 @@ def _trace_stacks(*arrays: Array, bound: Any, call_host: Callable[..., Any]) -> 
     if bound.requires_finite:
         # The host solves members whose result is not finite.
         unserved = unserved | ~_finite(values)
-    if backend.unserved() is not None:
-        unserved = unserved | backend.unserved()
+    if backend.unserved_members() is not None:
+        unserved = unserved | backend.unserved_members()
     results = tuple((x.shape, x.dtype) for x in result)
 
     def with_host_results(*arrays: Array) -> tuple[Array, ...]:

@@ -75,7 +75,7 @@ def _run_by_numpy(bound: Any, arrays: tuple[Array, ...]) -> list[Array]:
 def _run_on_devices(bound: Any, arrays: tuple[Array, ...]) -> list[Array]:
     """By one compiled program. All processes raise the same error, so that none waits for another."""
     try:
-        out = list(_compiled(*arrays, bound=bound))
+        out = list(_jit_operation(*arrays, bound=bound))
     except jax.errors.JaxRuntimeError as error:
         raise jax_sharded.refusal(error) from None
     if bound.raises(load("jax"), tuple(out)):
@@ -85,7 +85,7 @@ def _run_on_devices(bound: Any, arrays: tuple[Array, ...]) -> list[Array]:
 
 
 @functools.partial(jax.jit, static_argnames="bound")
-def _compiled(*arrays: Array, bound: Any) -> list[Array]:
+def _jit_operation(*arrays: Array, bound: Any) -> list[Array]:
     return _operation.bind(*arrays, bound=bound)
 
 

@@ -111,7 +111,7 @@ class _Text:
 
     def _inline(self, jaxpr: Any, names: dict[Any, int]) -> None:
         for eqn in jaxpr.eqns:
-            inner = _called(eqn)
+            inner = _callee(eqn)
             if inner is None:
                 inputs = tuple(names[v] for v in eqn.invars if not isinstance(v, Literal))
                 for v in eqn.outvars:
@@ -127,7 +127,7 @@ class _Text:
                 names[v] = self._new(v.aval) if isinstance(result, Literal) else inside[result]
 
 
-def _called(eqn: Any) -> Any:
+def _callee(eqn: Any) -> Any:
     """The jaxpr that an equation calls, if it is a call or an operation of matsign."""
     if eqn.primitive.name == "matsign":
         bound = eqn.params["bound"]
@@ -157,15 +157,15 @@ def analyse(jaxpr: Any, mesh: Mapping[str, int], loop_steps: int) -> Program:
             least[transfer] += 1
             most[transfer] += 1
         for times, programs in _inner(line, mesh, loop_steps):
-            cheapest = min(programs, key=lambda program: _moved(program.least))
-            dearest = max(programs, key=lambda program: _moved(program.most))
+            cheapest = min(programs, key=lambda program: _numbers_sent(program.least))
+            dearest = max(programs, key=lambda program: _numbers_sent(program.most))
             least.update({t: times * n for t, n in cheapest.least.items()})
             most.update({t: times * n for t, n in dearest.most.items()})
             extra[k] = max(extra.get(k, 0.0), *(program.memory for program in programs))
     return Program(least, most, _peak(text, extra))
 
 
-def _moved(transfers: Transfers) -> int:
+def _numbers_sent(transfers: Transfers) -> int:
     return sum(t.size * n for t, n in transfers.items())
 
 

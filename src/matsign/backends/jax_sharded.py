@@ -247,14 +247,14 @@ def partition(
     `solve` is the function below for this operation.
     """
     mesh, leading = members.mesh, len(members.spec)
-    with _named(bound):
+    with _name_function_in_errors(bound):
         grid = grid_of(mesh, shardings, leading, [x.shape for x in operands])
         own_operands, own_results = ([own_axes(grid, x.shape, leading) for x in xs] for xs in (operands, results))
     layouts, result_layouts = ([axis for axis, _ in own] for own in (own_operands, own_results))
 
     def program(*blocks: Array) -> tuple[Array, ...]:
         stacks = (merge_members(x, leading) for x in blocks)
-        with no_mesh(), _named(bound):
+        with no_mesh(), _name_function_in_errors(bound):
             result = solve(grid, layouts, result_layouts, *stacks)
         return tuple(split_members(x, blocks[0].shape[:leading]) for x in result)
 
@@ -265,7 +265,7 @@ def partition(
 
 
 @contextlib.contextmanager
-def _named(bound: Any) -> Iterator[None]:
+def _name_function_in_errors(bound: Any) -> Iterator[None]:
     """Errors begin with the name of the function, and say what to do."""
     bound = bound.bound if isinstance(bound, Derivative) else bound
     name = (bound.operation if hasattr(bound, "operation") else bound.spec).name
@@ -289,7 +289,7 @@ def solve(bound: Any, grid: Grid, layouts: Sequence[int | None], results: Sequen
     arrays = [_replace(backend, finite, x) for x in arrays]
     flat = tuple(bound(backend, *arrays))
     values, codes = (flat, ()) if isinstance(bound, Derivative) else (flat[:-CODES], flat[-CODES:])
-    unserved = backend.unserved()
+    unserved = backend.unserved_members()
     right = functools.reduce(operator.and_, [_finite(x) for x in values], finite)
     if unserved is not None:
         right = right & ~unserved

@@ -95,7 +95,7 @@ class ShapeArray:
         return self.view(tuple(self.size // max(known, 1) if n == -1 else n for n in wanted))
 
     def __getitem__(self, key: Any) -> ShapeArray:
-        return self.view(_sliced(self.shape, key if isinstance(key, tuple) else (key,)))
+        return self.view(_shape_of_slice(self.shape, key if isinstance(key, tuple) else (key,)))
 
     def __matmul__(self, other: ShapeArray) -> ShapeArray:
         if self.shape[-1] != other.shape[-2]:
@@ -118,12 +118,12 @@ class ShapeArray:
     __hash__ = None  # type: ignore[assignment]
 
     def all(self, axis: Any = None) -> ShapeArray:
-        return self.new(_reduced(self.shape, axis, False), bool)
+        return self.new(_shape_of_reduction(self.shape, axis, False), bool)
 
     any = all
 
     def sum(self, axis: Any = None) -> ShapeArray:
-        return self.new(_reduced(self.shape, axis, False))
+        return self.new(_shape_of_reduction(self.shape, axis, False))
 
 
 def elementwise(*arrays: Any, dtype: Any = None) -> ShapeArray:
@@ -143,13 +143,13 @@ def _real_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
     return np.empty(0, dtype).real.dtype
 
 
-def _reduced(shape: Shape, axis: Any, keepdims: bool) -> Shape:
+def _shape_of_reduction(shape: Shape, axis: Any, keepdims: bool) -> Shape:
     axes = range(len(shape)) if axis is None else axis if isinstance(axis, tuple) else (axis,)
     gone = {k % len(shape) for k in axes}
     return tuple(1 if k in gone else n for k, n in enumerate(shape) if keepdims or k not in gone)
 
 
-def _sliced(shape: Shape, key: tuple[Any, ...]) -> Shape:
+def _shape_of_slice(shape: Shape, key: tuple[Any, ...]) -> Shape:
     """The shape of an array under basic indexing, or under one array of indices of its first axis."""
     if isinstance(key[0], ShapeArray) and key[0].dtype.kind == "i":
         return key[0].shape + shape[1:]
@@ -192,11 +192,11 @@ def _stack(arrays: Any, axis: int = 0) -> ShapeArray:
 
 
 def _reduce(x: ShapeArray, axis: Any = None, keepdims: bool = False, **_: Any) -> ShapeArray:
-    return x.new(_reduced(x.shape, axis, keepdims))
+    return x.new(_shape_of_reduction(x.shape, axis, keepdims))
 
 
 def _argument(x: ShapeArray, axis: Any = None, keepdims: bool = False) -> ShapeArray:
-    return x.new(_reduced(x.shape, axis, keepdims), np.int64)
+    return x.new(_shape_of_reduction(x.shape, axis, keepdims), np.int64)
 
 
 def _same(x: ShapeArray, *_: Any, **options: Any) -> ShapeArray:

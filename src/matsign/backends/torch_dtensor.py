@@ -78,7 +78,7 @@ class Division:
 
     def local_batch(self) -> tuple[int, ...]:
         """The batch of the members of this process."""
-        return tuple(len(self._held(axis - len(self.batch), size)) for axis, size in enumerate(self.batch))
+        return tuple(len(self._local_indices(axis - len(self.batch), size)) for axis, size in enumerate(self.batch))
 
     def place(self, x: Array, member: tuple[int, ...], axis: int | None = None) -> Any:
         """A tensor of this process as a DTensor; members have this shape, of which `axis` is sharded as the argument is."""
@@ -93,15 +93,15 @@ class Division:
 
     def members(self, members: Sequence[tuple[int, ...]]) -> list[tuple[int, ...]]:
         """The batch indices of members of this process, given their places among them."""
-        held = [self._held(axis - len(self.batch), size) for axis, size in enumerate(self.batch)]
+        held = [self._local_indices(axis - len(self.batch), size) for axis, size in enumerate(self.batch)]
         return [tuple(indices[k] for indices, k in zip(held, member, strict=True)) for member in members]
 
-    def _held(self, axis: int, size: int) -> Sequence[int]:
+    def _local_indices(self, axis: int, size: int) -> Sequence[int]:
         """The indices of this process along a batch axis."""
-        return _held(self.mesh, size, [a[0] if a is not None and a[1] == axis else None for a in self.along])
+        return _local_indices(self.mesh, size, [a[0] if a is not None and a[1] == axis else None for a in self.along])
 
 
-def _held(mesh: Any, size: int, placements: Sequence[Any]) -> Sequence[int]:
+def _local_indices(mesh: Any, size: int, placements: Sequence[Any]) -> Sequence[int]:
     """The indices of this process along an axis; `placements` are None for the mesh axes that do not shard it."""
     held: Sequence[int] = range(size)
     for mesh_axis, placement in enumerate(placements):
@@ -123,7 +123,11 @@ def local_shape(x: Any) -> tuple[int, ...]:
     """The shape that the tensor of this process has by the placements of a DTensor."""
     sharded = [p.dim % x.ndim if hasattr(p, "dim") else None for p in x.placements]
     return tuple(
-        len(_held(x.device_mesh, size, [p if d == k else None for p, d in zip(x.placements, sharded, strict=True)]))
+        len(
+            _local_indices(
+                x.device_mesh, size, [p if d == k else None for p, d in zip(x.placements, sharded, strict=True)]
+            )
+        )
         for k, size in enumerate(x.shape)
     )
 
@@ -156,7 +160,7 @@ def _misfit(x: Argument) -> str:
     """What is wrong with a DTensor whose local tensor does not have the shape of its placements."""
     wanted, found = local_shape(x.value), tuple(x.value.to_local().shape)
     return (
-        f"{_placed(x)}, so that this process should have a tensor of shape {wanted}, but it has one of shape {found}; "
+        f"{_location(x)}, so that this process should have a tensor of shape {wanted}, but it has one of shape {found}; "
         "give DTensor.from_local the shape and stride of the whole array"
     )
 
@@ -164,7 +168,10 @@ def _misfit(x: Argument) -> str:
 def check_agreement(call: BatchCall, x: Argument, division: Division) -> None:
     """Raise on all processes that share the matrices of x if their calls differ or a local tensor has another shape."""
     options = ", ".join(f"{name}={value}" for name, value in call.function.options.items())
-    text, wrong = f"{_placed(x)}, {x.value.dtype}, {options}", x.value.to_local().shape != local_shape(x.value)
+    text, wrong = (
+        f"{_location(x)}, {x.value.dtype}, {options}",
+        x.value.to_local().shape != local_shape(x.value),
+    )
     key = zlib.crc32(text.encode())
     group = division.mesh.get_group(division.matrix_mesh_axis)
     numbers = torch.tensor([key, -key, wrong], device=x.value.to_local().device)
@@ -263,7 +270,7 @@ def divide(function: str, arguments: Sequence[Argument], batch: tuple[int, ...],
                 if found is not None and not _same(found, divided):
                     assert owner is not None
                     raise ValueError(
-                        f"{function}: {_placed(owner)} and {_placed(x)} shard different batch axes along one mesh axis; "
+                        f"{function}: {_location(owner)} and {_location(x)} shard different batch axes along one mesh axis; "
                         f"redistribute one of them"
                     )
                 owner, found = x, divided
@@ -286,7 +293,7 @@ def _batch_axis(function: str, x: Argument, mesh_axis: int) -> tuple[Any, int] |
         return None
     if placement.is_partial() or not hasattr(placement, "dim"):
         raise ValueError(
-            f"{function}: {_placed(x)}, which is a sum that the processes have not computed yet; redistribute it first, as by "
+            f"{function}: {_location(x)}, which is a sum that the processes have not computed yet; redistribute it first, as by "
             f"{x.name}.redistribute(placements=[Replicate()]), or to Shard along a batch axis"
         )
     axis = placement.dim % ndim - (ndim - x.axes)
@@ -302,11 +309,11 @@ def _refuse_matrix_axis(function: str, x: Argument, by_products: bool) -> NoRetu
     )
     if by_products:
         raise ValueError(
-            f"{function}: {_placed(x)}, which shards the matrices along more than one mesh axis; at most one is supported: "
+            f"{function}: {_location(x)}, which shards the matrices along more than one mesh axis; at most one is supported: "
             f"redistribute the others to Replicate(), or {remedy}"
         )
     raise ValueError(
-        f"{function}: {_placed(x)}, which shards the matrices themselves; only calls of msign, polar and sqrtm_pair support "
+        f"{function}: {_location(x)}, which shards the matrices themselves; only calls of msign, polar and sqrtm_pair support "
         f"that: {remedy}" + (f", or pass {x.name}.full_tensor()" if batch else "")
     )
 
@@ -320,16 +327,16 @@ def _check_batch_axes(function: str, x: Argument, division: Division) -> None:
         if x.size(axis) == 1 and division.batch[axis] > 1:
             if any(sharded):
                 raise ValueError(
-                    f"{function}: {_placed(x)}, which shards an axis of size 1 that broadcasts to {division.batch[axis]}; "
+                    f"{function}: {_location(x)}, which shards an axis of size 1 that broadcasts to {division.batch[axis]}; "
                     f"redistribute it to Replicate()"
                 )
         elif sharded != sorted(sharded, reverse=True) or (strided and not all(sharded)):
             raise ValueError(
-                f"{function}: {_placed(x)}, and no other argument is sharded in this order; give all "
+                f"{function}: {_location(x)}, and no other argument is sharded in this order; give all "
                 "arguments the same placements along their batch axes"
             )
 
 
-def _placed(x: Argument) -> str:
+def _location(x: Argument) -> str:
     placements = ", ".join(map(repr, x.value.placements))
     return f"{x.name} of shape {tuple(x.value.shape)} is placed ({placements}) on {_mesh(x.value.device_mesh)}"

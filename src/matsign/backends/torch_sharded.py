@@ -14,7 +14,7 @@ import torch
 
 from matsign.backends import CODES, control_flow
 from matsign.backends import torch as whole
-from matsign.backends.torch_shards import Group, Shards, aligned, entrywise, gathered, local_part
+from matsign.backends.torch_shards import Group, Shards, entrywise, gather, local_part, shard_like
 
 Array = torch.Tensor
 name = "torch"
@@ -181,7 +181,7 @@ def masked_select(mask: Array, yes: Any, no: Any) -> Any:
 def bind(bound: Any, *arrays: Any) -> tuple[Any, ...]:
     """An operation inside another one. Only products are sharded: for any other operation the matrices are gathered."""
     like = next((x for x in arrays if isinstance(x, Shards)), None)
-    result = whole.bind(bound, *(gathered(x) for x in arrays))
+    result = whole.bind(bound, *(gather(x) for x in arrays))
     if like is None:
         return result
     return tuple(Shards.part_of(x, like) if x.ndim == 3 else x for x in result)
@@ -224,4 +224,4 @@ class _AutogradFunction(torch.autograd.Function):
         x, group = ctx.like.with_local(local), ctx.like.group
         value, bars = _as_shards(parts, ctx.axes, group), _as_shards(cotangents[:-CODES], ctx.axes, group)
         (bar,) = ctx.bound.cotangent(sys.modules[__name__], value, (x,), bars)
-        return None, None, None, None, aligned(bar, x)
+        return None, None, None, None, shard_like(bar, x)

@@ -146,34 +146,34 @@ class Shards:
 def product(a: Any, b: Any) -> Any:
     """a b of which at least one is sharded: sharded along an outer axis, or a whole stack if only the inner axis is sharded."""
     if isinstance(a, Shards) and a.axis == -2:
-        return Shards(a.local @ gathered(b), -2, a.size, a.group)
+        return Shards(a.local @ gather(b), -2, a.size, a.group)
     if isinstance(b, Shards) and b.axis == -1:
-        return Shards(gathered(a) @ b.local, -1, b.size, b.group)
+        return Shards(gather(a) @ b.local, -1, b.size, b.group)
     like = a if isinstance(a, Shards) else b
     columns = a.local if isinstance(a, Shards) else like.group.part(a, -1)
     rows = b.local if isinstance(b, Shards) else like.group.part(b, -2)
     return like.group.sum(columns @ rows)
 
 
-def gathered(x: Any) -> Array:
+def gather(x: Any) -> Array:
     """The whole stack, gathered from all processes if it is sharded."""
     if not isinstance(x, Shards):
         return x
     if x.axis == -1:
-        return gathered(x.mT).mT
+        return gather(x.mT).mT
     return x.group.concatenate(x.local.resolve_conj(), x.size)
 
 
 def entrywise(f: Callable[..., Array], *xs: Any) -> Shards:
     """f of tensors, numbers and shards, entry by entry; a whole stack takes part with its entries of this process."""
     like = next(x for x in xs if isinstance(x, Shards))
-    return like.with_local(f(*(aligned(x, like) for x in xs)))
+    return like.with_local(f(*(shard_like(x, like) for x in xs)))
 
 
-def aligned(x: Any, like: Shards) -> Any:
+def shard_like(x: Any, like: Shards) -> Any:
     """What this process has of x, sharded as `like`; numbers and one number for each member as they are."""
     if isinstance(x, Shards):
-        return x.local if x.axis == like.axis else like.group.part(gathered(x), like.axis)
+        return x.local if x.axis == like.axis else like.group.part(gather(x), like.axis)
     if isinstance(x, Array) and x.ndim >= 2 and x.shape[like.axis] == like.size > 1:
         return like.group.part(x, like.axis)
     return x

@@ -54,7 +54,7 @@ def examine() -> dict[str, Any]:
     }
     report["notes"] = [*_thread_notes(report), *_test_notes(tests)]
     report["faults"] = [
-        *machine.outdated(),
+        *machine.outdated_packages(),
         *(fault for name in installed for fault in _test_faults(name, tests[name])),
     ]
     return report

@@ -58,7 +58,7 @@ def required_versions() -> list[tuple[str, str]]:
     return [(match[1], match[2]) for text in texts if (match := _REQUIREMENT.match(text))]
 
 
-def outdated() -> list[str]:
+def outdated_packages() -> list[str]:
     """A line for each package that is older than matsign declares."""
     lines = []
     for name, least in required_versions():

@@ -97,7 +97,7 @@ def command(
             **chosen,
         )
     else:
-        function = named(what, OPTIMISERS)
+        function = function_named(what, OPTIMISERS)
         if model or numbers:
             raise ValueError(f"{function.__name__} has no model; give the size of each of its arrays, as 4096x1024")
         kind = dtype.value if dtype else "float32"
@@ -187,7 +187,7 @@ def parse_shard(text: str) -> str | dict[str, str]:
     return sides
 
 
-def named(name: str, others: tuple[str, ...]) -> Callable[..., Any]:
+def function_named(name: str, others: tuple[str, ...]) -> Callable[..., Any]:
     """The public function of this name; a ValueError with the nearest name if there is none."""
     known = {f.__name__: f for f in functions()}
     wanted = name.replace("-", "_")

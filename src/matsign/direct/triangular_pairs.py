@@ -40,11 +40,11 @@ class TriangularPair(NamedTuple):
             lower = self.rows(last).solve(c[last], f[last])
             c, f = (g[first] - _product(t[first, last], lower[0]) for g, t in ((c, self.a), (f, self.d)))
             upper = self.rows(first).solve(c, f)
-            return _joined(upper, lower, axis=0)
+            return _concatenate_pairs(upper, lower, axis=0)
         first, last = _halves(self.b)
         left = self.columns(first).solve(c[:, first], f[:, first])
         c, f = (g[:, last] + _product(left[1], t[first, last]) for g, t in ((c, self.b), (f, self.e)))
-        return _joined(left, self.columns(last).solve(c, f), axis=1)
+        return _concatenate_pairs(left, self.columns(last).solve(c, f), axis=1)
 
     def adjoint_solve(self, g: Array, h: Array) -> tuple[Array, Array]:
         """(c, f) with aᴴ c + dᴴ f = g and -c bᴴ - f eᴴ = h."""
@@ -56,12 +56,12 @@ class TriangularPair(NamedTuple):
             upper = self.rows(first).adjoint_solve(g[first], h[first])
             known = (_product(t[first, last].conj().T, x) for x, t in zip(upper, (self.a, self.d), strict=True))
             lower = self.rows(last).adjoint_solve(g[last] - sum(known), h[last])
-            return _joined(upper, lower, axis=0)
+            return _concatenate_pairs(upper, lower, axis=0)
         first, last = _halves(self.b)
         right = self.columns(last).adjoint_solve(g[:, last], h[:, last])
         known = (_product(x, t[first, last].conj().T) for x, t in zip(right, (self.b, self.e), strict=True))
         left = self.columns(first).adjoint_solve(g[:, first], h[:, first] + sum(known))
-        return _joined(left, right, axis=1)
+        return _concatenate_pairs(left, right, axis=1)
 
     def _in_order(self, c: Array, f: Array) -> tuple[Array, ...]:
         return self.a, self.b, c, self.d, self.e, f
@@ -99,6 +99,6 @@ def _product(x: Array, y: Array) -> Array | float:
     return lapack.product(x, y) if x.any() and y.any() else 0.0
 
 
-def _joined(one: tuple[Array, Array], other: tuple[Array, Array], axis: int) -> tuple[Array, Array]:
+def _concatenate_pairs(one: tuple[Array, Array], other: tuple[Array, Array], axis: int) -> tuple[Array, Array]:
     x, y = (np.concatenate(parts, axis=axis) for parts in zip(one, other, strict=True))
     return x, y

@@ -17,7 +17,7 @@ from matsign.backends import Backend
 from matsign.core.public import Residual
 from matsign.core.tolerances import rank_tolerance
 from matsign.functions.power_derivatives import solve_frechet
-from matsign.functions.power_methods import Units, balanced, matrix_function, scaled
+from matsign.functions.power_methods import Units, balance_units, matrix_function, scale_units
 from matsign.functions.root_corrections import probes
 from matsign.linalg.scalar_powers import LOGARITHM, Exponent, exponent
 from matsign.linalg.stacks import eye, is_hermitian, safe_divisor
@@ -29,8 +29,8 @@ _LARGEST_POWER = Fraction(10**300)
 def in_units(backend: Backend, a: Array) -> tuple[Units, Array]:
     """Units in which a has size 1; balanced, unless a member is Hermitian, which must stay so."""
     if not backend.is_traced(a) and backend.all_true(~is_hermitian(a)):
-        return balanced(backend, a)
-    return scaled(backend, a)
+        return balance_units(backend, a)
+    return scale_units(backend, a)
 
 
 def steps(
@@ -124,5 +124,5 @@ def _exponential(stack: Array) -> Array:
 
 def is_singular(backend: Backend, a: Array) -> Array:
     """Where a has a zero eigenvalue to working precision: roots and inverses have no derivative there."""
-    _, values, _ = backend.svd(scaled(backend, a)[1])
+    _, values, _ = backend.svd(scale_units(backend, a)[1])
     return values[:, -1] <= a.shape[-1] * backend.eps(a) * values[:, 0]

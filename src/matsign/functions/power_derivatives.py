@@ -25,7 +25,7 @@ from matsign.core.operations import Operation, apply, shapes_of
 from matsign.core.tolerances import rank_tolerance
 from matsign.direct import schur_powers
 from matsign.functions.large_powers import integer_power_derivative
-from matsign.functions.power_methods import balanced, factors_of, matrix_function, scaled, spectrum_logarithms
+from matsign.functions.power_methods import balance_units, factors_of, matrix_function, scale_units, spectrum_logarithms
 from matsign.iterations.inverse_scaling import inverse_scaling
 from matsign.linalg.scalar_powers import Exponent, divided_difference, scalar_function
 from matsign.linalg.stacks import adjoint, assemble, broadcast_scalar, is_hermitian, scale_to_unit
@@ -53,7 +53,7 @@ def solve_frechet(backend: Backend, a: Array, e: Array, *, power: Exponent, rtol
         return _by_eigenvectors(backend, a, e, power, tolerance)
 
     def by_blocks(a: Array, e: Array) -> Array:
-        units, a = balanced(backend, a)
+        units, a = balance_units(backend, a)
         e, k = scale_to_unit(backend, units.balance_direction(backend, e, -1))
         change = _by_newton(backend, a, e, power, tolerance)
         return units.outward_derivative(backend, backend.ldexp(change, broadcast_scalar(k)), power)
@@ -89,7 +89,7 @@ def _by_newton(backend: Backend, a: Array, e: Array, power: Exponent, rtol: floa
 
 def _by_eigenvectors(backend: Backend, a: Array, e: Array, power: Exponent, rtol: float) -> Array:
     xp = backend.xp
-    units, a = scaled(backend, a)
+    units, a = scale_units(backend, a)
     v, logs, kept = spectrum_logarithms(backend, a, rtol)
     slopes = divided_difference(backend, logs[:, :, None], logs[:, None, :], power)
     to_zero = scalar_function(backend, logs, power) * xp.exp(-logs)

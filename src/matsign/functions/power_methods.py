@@ -146,18 +146,18 @@ def _power_of_two(backend: Backend, k: Array, power: Exponent, like: Array) -> t
     return xp.astype(clip_exponent(backend, whole), xp.int32), factor
 
 
-def balanced(backend: Backend, a: Array) -> tuple[Units, Array]:
+def balance_units(backend: Backend, a: Array) -> tuple[Units, Array]:
     e, a, k = scaling.balance_together(backend, a)
     return Units(k, e), a
 
 
-def scaled(backend: Backend, a: Array) -> tuple[Units, Array]:
+def scale_units(backend: Backend, a: Array) -> tuple[Units, Array]:
     a, k = scale_to_unit(backend, a)
     return Units(k, None), a
 
 
 def _general(backend: Backend, a: Array, power: Exponent, rtol: float, method: str) -> Solution:
-    units, a = balanced(backend, a)
+    units, a = balance_units(backend, a)
     result = (_by_schur if method == "schur" else _by_newton)(backend, a, power, rtol)
     value = units.outward(backend, result.value[0], power)
     return result._replace(value=(value,), detail=units.outward_detail(backend, result))
@@ -209,7 +209,7 @@ def _spectrum(backend: Backend, a: Array, rtol: float) -> _Spectrum:
 
 def _by_eigh(backend: Backend, a: Array, power: Exponent, rtol: float) -> Solution:
     xp = backend.xp
-    units, a = scaled(backend, a)
+    units, a = scale_units(backend, a)
     values, vectors, size, kept, negative = _spectrum(backend, a, rtol)
     f = units.outward_of_numbers(backend, xp.log(size) if power.is_logarithm else size**power.value, power)
     f = xp.where(kept, f, xp.zeros_like(f))

@@ -8,7 +8,7 @@ from matsign._typing import Array, Arrays
 from matsign.backends import Backend
 from matsign.core.failures import Failure
 from matsign.core.members import Solution, overflow_failure, solution
-from matsign.functions.power_methods import matrix_function, scaled
+from matsign.functions.power_methods import matrix_function, scale_units
 from matsign.iterations.inverse_root_products import inverse_root_product
 from matsign.linalg.scalar_powers import exponent
 from matsign.linalg.stacks import broadcast_scalar, is_hermitian, is_nearly_hermitian, scale_to_unit
@@ -36,7 +36,7 @@ def solve_invroot_product(
     """g a^{-s/p}, or a^{-s/p} for g = None."""
     common = math.gcd(s, p)
     power = exponent(-(s // common), p // common)
-    units, a = scaled(backend, a)
+    units, a = scale_units(backend, a)
     given: Arrays = ()
     size = 0 * units.k
     if g is not None:

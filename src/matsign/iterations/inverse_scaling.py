@@ -77,11 +77,15 @@ def _fractional(backend: Backend, a: Array, power: Exponent) -> Scaled:
         lambda total, node, weight: total + weight * backend.inv(one - node * x),
         xp.zeros_like(x),
     )
-    value = -g * broadcast_scalar(xp.exp2(count)) if power.is_logarithm else one + _squared(backend, -t * g, count)
+    value = (
+        -g * broadcast_scalar(xp.exp2(count))
+        if power.is_logarithm
+        else one + _square_repeatedly(backend, -t * g, count)
+    )
     return Scaled(value, count, (accurate > 0) & (size <= small))
 
 
-def _squared(backend: Backend, y: Array, count: Array) -> Array:
+def _square_repeatedly(backend: Backend, y: Array, count: Array) -> Array:
     """(I + y)^{2^count} - I."""
 
     def square(state: Any) -> Any:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from matsign._typing import Array
 from matsign.backends import Backend
-from matsign.linalg.stacks import broadcast_scalar, random_probe
+from matsign.linalg.stacks import broadcast_scalar, random_probe, safe_divisor
 
 
 class Separation(NamedTuple):
@@ -50,6 +50,20 @@ def separation(
     first = _unit(backend, random_right_side(backend, like))[0]
     worst, _, least = backend.loop(step, (first, first, math.inf * backend.ones(like)), steps)
     return Separation(least, worst)
+
+
+def separation_of_response(
+    backend: Backend, right: Array, x: Array, adjoint_solve: Callable[[Array], tuple[Array, Array]]
+) -> tuple[Array, Array]:
+    """(an upper estimate of the separation, mask) from one solution x = T⁻¹ right and one solve with the adjoint of T.
+
+    The estimates are ‖right‖ / ‖x‖, and 1 / ‖T⁻ᴴ y‖ for the unit y along x. `adjoint_solve` also tells which of its solutions,
+    stacks (B, 1, n, m), are reliable.
+    """
+    size = safe_divisor(backend, backend.norm(x))
+    back, reliable = adjoint_solve((x / broadcast_scalar(size))[:, None])
+    by_adjoint = 1 / safe_divisor(backend, backend.norm(back))
+    return backend.xp.minimum(safe_divisor(backend, backend.norm(right)) / size, by_adjoint), reliable
 
 
 def may_be_singular(backend: Backend, least: Array, like: Array, limit: Array) -> Array:

@@ -117,7 +117,7 @@ class Exchange:
 
     def receive(self) -> None:
         """Wait for the matrices that this process owns."""
-        self._matrices = self._arrived()
+        self._matrices = self._wait()
         same = self.route.returned == self.route.incoming
         self._signs = self._matrices if same else self._matrices.new_empty(_numbers(self.route.returned))
         self._from = _by_matrix(self._matrices, self.route.incoming)
@@ -144,7 +144,7 @@ class Exchange:
         for k in chunk:
             matrix = self.bucket.matrices[k]
             alike.setdefault((matrix.block.shape, self.items[matrix.item].how), []).append(k)
-        stacks = [self._assembled(shape, members) for (shape, _), members in alike.items()]
+        stacks = [self._assemble(shape, members) for (shape, _), members in alike.items()]
         signs = msign_batched(stacks, [how for _, how in alike])
         for members, stack in zip(alike.values(), signs, strict=True):
             targets, sources = [], []
@@ -154,7 +154,7 @@ class Exchange:
                     sources.append(sign[part.rows, part.columns])
             _copy(targets, sources)
 
-    def _assembled(self, shape: tuple[int, int], members: list[int]) -> Tensor:
+    def _assemble(self, shape: tuple[int, int], members: list[int]) -> Tensor:
         """Matrices of one shape as a stack."""
         stack = self._matrices.new_empty((len(members), *shape))
         targets, sources = [], []
@@ -173,7 +173,7 @@ class Exchange:
 
     def updates(self) -> list[Update]:
         """Wait for the msigns of the shards of this process."""
-        views = _views(self._arrived(), self.route.home)
+        views = _views(self._wait(), self.route.home)
         matrices = [self.bucket.matrices[piece.matrix] for piece in self.route.home]
         return [
             Update(matrix.item, matrix.block.shape, piece.part.place, view)
@@ -198,7 +198,7 @@ class Exchange:
         )
         self._work = name_lost_ranks(self.group, exchange)
 
-    def _arrived(self) -> Tensor:
+    def _wait(self) -> Tensor:
         if self._work is not None:
             name_lost_ranks(self.group, self._work.wait)
         assert self._buffers is not None

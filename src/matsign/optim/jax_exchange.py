@@ -62,13 +62,13 @@ class Exchange(NamedTuple):
         return math.prod(self.sizes[name] for name in self.replica_axes)
 
     @property
-    def owned(self) -> int:
+    def matrices_per_device(self) -> int:
         """The number of matrices, with zeros, that a device owns."""
         return -(-sum(self.counts) // (self._parts * self._replicas))
 
     def to_owners(self, parameters: Sequence[Array]) -> Array:
         """The matrices that this device owns, from what it has of each parameter: (matrices on the device, *part of the axes)."""
-        parts, replicas, owned = self._parts, self._replicas, self.owned
+        parts, replicas, owned = self._parts, self._replicas, self.matrices_per_device
         x = jnp.concatenate([x.reshape(len(x), -1) for x in parameters])
         x = jnp.pad(x, [(0, owned * parts * replicas - len(x)), (0, 0)]).reshape((replicas, parts, owned, -1))
         x = lax.dynamic_index_in_dim(x, _index(self.replica_axes), keepdims=False)
@@ -78,7 +78,7 @@ class Exchange(NamedTuple):
 
     def from_owners(self, x: Array) -> list[Array]:
         """What this device has of each parameter, from the matrices that it owns."""
-        parts, replicas, owned = self._parts, self._replicas, self.owned
+        parts, replicas, owned = self._parts, self._replicas, self.matrices_per_device
         pieces = self._by_placement([self._cut(x, placement) for placement in self._kinds()], axis=1)
         total, size = sum(self.counts), pieces.shape[-1]
         if replicas == 1:
@@ -113,7 +113,7 @@ class Exchange(NamedTuple):
         if len(candidates) == 1:
             return candidates[0]
         kinds, owners = self._kinds(), self._parts * self._replicas
-        number = np.zeros((owners, self.owned), np.int32)
+        number = np.zeros((owners, self.matrices_per_device), np.int32)
         per_matrix = np.repeat([kinds.index(placement) for placement in self.placements], self.counts)
         number.reshape(-1)[: len(per_matrix)] = per_matrix
         mine = jnp.asarray(number)[_index(self.replica_axes + self.matrix_axes)]
@@ -131,8 +131,8 @@ class Exchange(NamedTuple):
     def _join(self, pieces: Array, placement: tuple[Names, ...]) -> Array:
         """Whole matrices from their parts: (parts, matrices, numbers of a part) to (matrices, *shape)."""
         local, blocks = self._local_shape(placement), [self.sizes[name] for name in self.matrix_axes]
-        x = pieces.reshape((*blocks, self.owned, *local))
-        return x.transpose(np.argsort(self._order(placement))).reshape((self.owned, *self.shape))
+        x = pieces.reshape((*blocks, self.matrices_per_device, *local))
+        return x.transpose(np.argsort(self._order(placement))).reshape((self.matrices_per_device, *self.shape))
 
     def _cut(self, x: Array, placement: tuple[Names, ...]) -> Array:
         """The inverse of `_join`."""
@@ -142,8 +142,8 @@ class Exchange(NamedTuple):
             for names, size in zip(placement, local, strict=True)
             for n in (*(self.sizes[name] for name in names), size)
         ]
-        x = x.reshape((self.owned, *split)).transpose(self._order(placement))
-        return x.reshape((self._parts, self.owned, math.prod(local)))
+        x = x.reshape((self.matrices_per_device, *split)).transpose(self._order(placement))
+        return x.reshape((self._parts, self.matrices_per_device, math.prod(local)))
 
     def _order(self, placement: tuple[Names, ...]) -> list[int]:
         """For (parts by mesh axes, matrices, *local axes), where these axes are when each mesh axis is before its local axis."""

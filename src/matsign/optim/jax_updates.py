@@ -69,13 +69,13 @@ def _may_be_sharded(x: Any) -> bool:
 
 
 @functools.lru_cache(maxsize=64)
-def _compiled(updates: Updates) -> Callable[..., list[Array]]:
+def _jit_updates(updates: Updates) -> Callable[..., list[Array]]:
     return jax.jit(functools.partial(_updates.bind, updates=updates))
 
 
 @_updates.def_impl
 def _run(*arrays: Array, updates: Updates) -> list[Array]:
-    return _compiled(updates)(*arrays)
+    return _jit_updates(updates)(*arrays)
 
 
 @_updates.def_abstract_eval
@@ -114,7 +114,7 @@ def _lower(ctx: Any, *operands: Any, updates: Updates) -> Any:
     """
     module, count = ctx.module_context, len(updates.readings)
     if getattr(module.axis_context, "num_devices", 1) > 1 and jax_host.reachable(module):
-        program = _partitioned(updates, ctx.avals_in, module)
+        program = _partitioned_call(updates, ctx.avals_in, module)
     else:
         program = lambda *arrays: updates.of(arrays[:count])  # noqa: E731
     # Types without shardings, which are the compiler's matter.
@@ -127,7 +127,7 @@ def _lower(ctx: Any, *operands: Any, updates: Updates) -> Any:
 mlir.register_lowering(_updates, _lower, cacheable=False)
 
 
-def _partitioned(updates: Updates, types: Sequence[Any], module: Any) -> Callable[..., Any]:
+def _partitioned_call(updates: Updates, types: Sequence[Any], module: Any) -> Callable[..., Any]:
     """The call that the compiler partitions."""
     count = len(updates.readings)
     call_host = None if updates.has_fixed_steps() else _host_calls(module)

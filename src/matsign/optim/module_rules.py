@@ -53,7 +53,7 @@ def matrices(owner: Owner, p: nn.Parameter) -> tuple[str, Group]:
     if isinstance(module, (nn.RNNBase, nn.RNNCellBase)) and owner.attribute.startswith(("weight_ih", "weight_hh")):
         return "recurrent", _split(_GATES.get(getattr(module, "mode", type(module).__name__), 1))
     if type(module).__name__ == "Conv1D" and weight and p.ndim == 2:
-        return _transposed(owner, *p.shape)
+        return _transposed_linear(owner, *p.shape)
     if p.ndim == 3 and _is_flag(module, "is_transposed") and _is_flag(module, "is_concatenated"):
         return "experts", _experts(owner)
     return ("matrix", {}) if p.ndim == 2 else ("", {})
@@ -63,7 +63,7 @@ def _split(blocks: int) -> Group:
     return {"split": blocks} if blocks > 1 else {}
 
 
-def _transposed(owner: Owner, inputs: int, outputs: int) -> tuple[str, Group]:
+def _transposed_linear(owner: Owner, inputs: int, outputs: int) -> tuple[str, Group]:
     """``transformers.pytorch_utils.Conv1D``, the linear layer of GPT-2: in c_attn are queries, keys and values."""
     fused = owner.name.endswith("c_attn.weight") and outputs in (2 * inputs, 3 * inputs)
     reason = {2: "keys, values", 3: "queries, keys, values"}[outputs // inputs] if fused else "matrix"

@@ -150,9 +150,9 @@ def _assign(tasks: Sequence[_Task], ranks: Sequence[int], owned: int) -> tuple[l
         for block, home in zip(task.blocks, task.homes or (), strict=task.homes is not None):
             load[home] += work_of(block)
     buckets = []
-    for filled in _filled(tasks, owned * len(ranks)):
+    for filled in _fill_buckets(tasks, owned * len(ranks)):
         stays = filled[0].homes is not None
-        matrices = _at_home(filled) if stays else _balanced(filled, load)
+        matrices = _at_home(filled) if stays else _assign_owners(filled, load)
         buckets.append(Bucket(tuple(task.item for task in filled), tuple(matrices), stays))
     return buckets, load
 
@@ -178,7 +178,7 @@ def _homes(held: Sequence[Holders], blocks: Sequence[Block]) -> list[int] | None
     return homes
 
 
-def _filled(tasks: Sequence[_Task], most: int) -> Iterator[list[_Task]]:
+def _fill_buckets(tasks: Sequence[_Task], most: int) -> Iterator[list[_Task]]:
     """Tasks that follow each other and can share a bucket, until the bucket is full.
 
     Every second bucket is half as large: of the next and the last bucket a process has two copies, of the present one only one.
@@ -204,7 +204,7 @@ def _at_home(tasks: Sequence[_Task]) -> list[Matrix]:
     ]
 
 
-def _balanced(tasks: Sequence[_Task], load: dict[int, int]) -> list[Matrix]:
+def _assign_owners(tasks: Sequence[_Task], load: dict[int, int]) -> list[Matrix]:
     """An owner for each matrix, the most expensive first: the rank with the least work so far, to which it is added."""
     queue = [(work, rank) for rank, work in load.items()]
     heapq.heapify(queue)

@@ -124,7 +124,7 @@ class ShardedStep:
     ) -> tuple[Exception | None, bool]:
         """The error so far, or that of a set of ranks; and whether one of them belongs to other sets, too."""
         entries = found[ranks]
-        known = _kept(self._digests, tuple((e.name, e.item, e.moves) for e in entries), _digest)
+        known = _look_up(self._digests, tuple((e.name, e.item, e.moves) for e in entries), _digest)
         digest = _digest((known, [entry.options for entry in entries]))
         mine = Opinion([entry.describe for entry in entries], digest, error, len(found) > 1)
         common, elsewhere = agree(self._group(ranks, entries[0]), local(entries[0].parameter).device, mine)
@@ -145,7 +145,7 @@ class ShardedStep:
             plan = plan_owners(items, OWNED_ON_CPU if on_cpu else OWNED)
             return [Exchange(bucket, items, group) for bucket in plan.buckets], plan.sharded
 
-        exchanges, sharded = _kept(self._plans, items, prepare)
+        exchanges, sharded = _look_up(self._plans, items, prepare)
         move_buckets(
             exchanges,
             lambda exchange: exchange.send(_shards(exchange.bucket.items, moving, momenta)),
@@ -173,7 +173,7 @@ def _digest(known: Any) -> bytes:
     return hashlib.sha256(repr(known).encode()).digest()
 
 
-def _kept(cache: dict[Any, Any], key: Any, make: Callable[[Any], Any]) -> Any:
+def _look_up(cache: dict[Any, Any], key: Any, make: Callable[[Any], Any]) -> Any:
     """What is made of a key, kept in a cache that forgets what has not been used for long."""
     cache[key] = cache.pop(key) if key in cache else make(key)
     if len(cache) > _KEPT:

@@ -137,7 +137,7 @@ def _axis(placement: Any) -> int | None:
 
 
 def _holding(sharding: Sharding, layout: Layout, coordinate: Shape) -> Holding:
-    held = [_held(sharding, axis, coordinate) for axis in range(len(sharding.shape))]
+    held = [_indices_at(sharding, axis, coordinate) for axis in range(len(sharding.shape))]
     first = layout.batch_axes
     outputs = slice(-1, None) if layout.outputs_last else slice(first, first + 1)
     inputs = slice(first, -1) if layout.outputs_last else slice(first + 1, None)
@@ -145,7 +145,7 @@ def _holding(sharding: Sharding, layout: Layout, coordinate: Shape) -> Holding:
     return Holding({index: at for at, index in enumerate(matrices.tolist())}, runs(rows), runs(columns))
 
 
-def _held(sharding: Sharding, axis: int, coordinate: Shape) -> Tensor:
+def _indices_at(sharding: Sharding, axis: int, coordinate: Shape) -> Tensor:
     """The indices of an axis at a coordinate of the mesh, in the order of the shard."""
     indices = torch.arange(sharding.shape[axis], device="cpu")
     for count, placement, c in zip(sharding.mesh, sharding.placements, coordinate, strict=True):

@@ -86,7 +86,7 @@ def plan_function(
     for found in plans:
         if found.fits:
             return found
-    return _refused(call, axes, available, min(plans, key=lambda plan: plan.bytes_held))
+    return _plan_that_does_not_fit(call, axes, available, min(plans, key=lambda plan: plan.bytes_held))
 
 
 def _ways(call: Request, axes: dict[str, int], available: float | None) -> list[Plan]:
@@ -117,7 +117,7 @@ def _locally(call: Request, axes: dict[str, int], available: float | None) -> Pl
         reason=reason,
         **totals(spent.least, spent.most, batch / count),
         busiest=devices * count / batch,
-        memory=_held(call, count, spent.memory),
+        memory=_bytes_held(call, count, spent.memory),
         available=available,
         notes=(*([f"{idle} of {devices} devices have nothing to do"] if idle else []), *assumptions(spent)),
     )
@@ -148,7 +148,7 @@ def _by_rows(call: Request, axes: dict[str, int], available: float | None) -> Pl
         reason=f"the side of {long} is spread over all devices, products of {short} × {short} are repeated on each",
         **found,
         flops=every,
-        memory=_held(call, 1, spent.memory, spread=devices),
+        memory=_bytes_held(call, 1, spent.memory, spread=devices),
         collectives=(Collective("all-reduce", spent.row_sums, size, devices),),
         available=available,
         notes=assumptions(spent),
@@ -163,7 +163,7 @@ def _in_panels(call: Request, axes: dict[str, int], available: float | None) -> 
     shapes = [shape for shape in call.members if shape is not None]
     program = jax_sharded_program.of_matrices(bound_by(call), shapes, working_dtype(call), axes, LOOP_STEPS)
     transfers = sorted(program.most.items(), key=lambda item: -item[0].size * item[1])
-    held = _held(call, 1, 0.0, spread=math.prod(axes.values()))
+    held = _bytes_held(call, 1, 0.0, spread=math.prod(axes.values()))
     return Plan(
         subject=_subject(call),
         mesh=axes,
@@ -177,7 +177,7 @@ def _in_panels(call: Request, axes: dict[str, int], available: float | None) -> 
     )
 
 
-def _refused(call: Request, axes: dict[str, int], available: float | None, nearest: Plan) -> Plan:
+def _plan_that_does_not_fit(call: Request, axes: dict[str, int], available: float | None, nearest: Plan) -> Plan:
     """The plan that needs the least memory, which is too much; and the smallest mesh on which the call would fit."""
     found = _smallest_mesh(call, axes, available, nearest.bytes_held)
     advice = f"{found.devices} devices would hold it ({found.way})" if found else "no number of devices would hold it"
@@ -219,7 +219,7 @@ def _subject(call: Request) -> str:
     return f"{call.spec.name} of {batch}{sizes}, {call.dtype}{options}"
 
 
-def _held(call: Request, count: int, peak: float, spread: int = 1) -> dict[str, float]:
+def _bytes_held(call: Request, count: int, peak: float, spread: int = 1) -> dict[str, float]:
     """The bytes that a device holds: arguments, and the rest of the largest sum of arrays that exist together."""
     entries = sum(-(-s[0] * s[1] // spread) for s in call.members if s is not None)
     arguments = float(count * entries * np.dtype(working_dtype(call)).itemsize)

@@ -173,7 +173,7 @@ class _Step(NamedTuple):
         pairs = zip(self.matrices.values(), self.layouts, strict=True)
         return [_shard(shape, layout.batch_axes, self.sharded_axes, even) for shape, layout in pairs]
 
-    def stored(self, *, even: bool) -> dict[str, float]:
+    def bytes_stored(self, *, even: bool) -> dict[str, float]:
         """The bytes of parameters, gradients and state that a device holds; with `even` shards have one size, as in JAX."""
         held = sum(self.shards(even=even))
         first: list[tuple[int | None, int]] = [(0, n) for axis, n in self.sharded_axes if axis in (0, 1)]
@@ -247,7 +247,7 @@ def _muon(step: _Step) -> Plan:
         gram = count * min(outputs, inputs) ** 2 * max(4, size)
         collectives.append(Collective("all-reduce", times * one.row_sums, gram, devices))
     way, reason = _way(step, found.moving, sum(count for count, _, _ in found.sharded))
-    memory = step.stored(even=False) | {
+    memory = step.bytes_stored(even=False) | {
         "matrices of a bucket": _COPIES * size * sum(map(math.prod, found.largest)) if found.moving else 0.0,
         "temporaries of msign": temporaries,
     }
@@ -275,7 +275,7 @@ def _scale_by_msign(step: _Step) -> Plan:
     sides = [SIDES[s] for s in step.sides.values()]
     program = jax_forecast.forecast(list(step.matrices.values()), layouts, step.axes, sides, step.how, step.wide)
     collectives = tuple(Collective(t.kind, n, t.size, t.group) for t, n in program.most.items())
-    memory = step.stored(even=True) | {"stacks and temporaries of msign": program.memory}
+    memory = step.bytes_stored(even=True) | {"stacks and temporaries of msign": program.memory}
     busiest = sum(
         -(-count // step.devices) * flops(_msign(shape, 1, step).most)
         for shape, count in step.numbers_of_matrices().items()

@@ -33,7 +33,7 @@ class Collective(NamedTuple):
     group: int
 
     @property
-    def moved(self) -> float:
+    def bytes_sent(self) -> float:
         """The bytes that a device sends: rings for all-reduce and all-gather, and only what others need in an all-to-all."""
         if self.kind == "permute":
             return self.times * self.size
@@ -92,7 +92,7 @@ class Plan:
     @property
     def bytes_moved(self) -> float:
         """The bytes that a device sends."""
-        return sum(c.moved for c in self.collectives)
+        return sum(c.bytes_sent for c in self.collectives)
 
     @property
     def bytes_held(self) -> float:
@@ -116,7 +116,7 @@ class Plan:
             "factorisations": list(self.factorisations),
             "flops": list(self.flops),
             "busiest": self.busiest,
-            "collectives": [c._asdict() | {"moved": c.moved} for c in self.collectives],
+            "collectives": [c._asdict() | {"moved": c.bytes_sent} for c in self.collectives],
             "bytes_moved": self.bytes_moved,
             "memory": self.memory,
             "bytes_held": self.bytes_held,

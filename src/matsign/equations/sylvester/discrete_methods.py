@@ -69,7 +69,7 @@ def operator_size(backend: Backend, a: Array, b: Array, d: Array) -> Array:
 def discrete_sylvester(backend: Backend, a: Array, b: Array, q: Array, *, method: str) -> Solution:
     """x of a stack by `method`; what "auto" takes depends on the sizes, the device and the member, not on other members."""
     if method != "auto" or backend.name != "numpy":
-        return _scaled(backend, a, b, q, method)
+        return _solve_scaled(backend, a, b, q, method)
     # Scaling takes as long as solving a small equation, and most equations need none.
     attempt = _attempt(backend, a, b, q)
     balanced = ~(balancing.is_unbalanced(backend, a) | balancing.is_unbalanced(backend, b))
@@ -77,8 +77,8 @@ def discrete_sylvester(backend: Backend, a: Array, b: Array, q: Array, *, method
     def otherwise(a: Array, b: Array, q: Array, x: Array, steps: Array, diverged: Array) -> Solution:
         return backend.masked_cond(
             diverged,
-            lambda a, b, q: _scaled(backend, a, b, q, "schur"),
-            lambda a, b, q: _scaled(backend, a, b, q, "auto"),
+            lambda a, b, q: _solve_scaled(backend, a, b, q, "schur"),
+            lambda a, b, q: _solve_scaled(backend, a, b, q, "auto"),
             *(a, b, q),
         )
 
@@ -90,7 +90,7 @@ def discrete_sylvester(backend: Backend, a: Array, b: Array, q: Array, *, method
     )
 
 
-def _scaled(backend: Backend, a: Array, b: Array, q: Array, method: str) -> Solution:
+def _solve_scaled(backend: Backend, a: Array, b: Array, q: Array, method: str) -> Solution:
     scaled = scale_discrete(backend, a, b, q)
     arrays = scaled.a, scaled.b, scaled.q, scaled.d
     solve = _METHODS[method]

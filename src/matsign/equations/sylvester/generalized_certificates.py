@@ -16,8 +16,8 @@ from matsign.equations.sylvester.generalized_methods import (
 )
 from matsign.iterations.refinement import backward, correction
 from matsign.linalg.double_word import DoubleWord, dw_add, dw_neg, dw_product, from_double
-from matsign.linalg.separation import random_right_side
-from matsign.linalg.stacks import adjoint, broadcast_scalar, random_probe, safe_divisor
+from matsign.linalg.separation import random_right_side, separation_of_response
+from matsign.linalg.stacks import adjoint, random_probe
 
 _SAMPLES = 2
 
@@ -72,13 +72,11 @@ def _data_perturbation(backend: Backend, scaled: ScaledEquation, x: Array, k: in
 def _responses(backend: Backend, a: Array, b: Array, c: Array, d: Array, rights: Array) -> tuple[Array, Array]:
     """(solutions for right-hand sides (B, k, n, m), separation): by a standard form, and by QZ where that is unreliable."""
     solved, reliable = solve_by_standard_form(backend, a, b, c, d, rights)
-    last = solved[:, -1]
-    size = safe_divisor(backend, backend.norm(last))
-    unit = (last / broadcast_scalar(size))[:, None]
-    back, also = solve_by_standard_form(backend, adjoint(a), adjoint(b), adjoint(c), adjoint(d), unit)
-    # Upper estimates: ‖right‖ / ‖T⁻¹ right‖, and 1 / ‖T⁻ᴴ y‖ for the unit y along T⁻¹ right.
-    least = backend.xp.minimum(
-        safe_divisor(backend, backend.norm(rights[:, -1])) / size, 1 / safe_divisor(backend, backend.norm(back))
+    least, also = separation_of_response(
+        backend,
+        rights[:, -1],
+        solved[:, -1],
+        lambda y: solve_by_standard_form(backend, adjoint(a), adjoint(b), adjoint(c), adjoint(d), y),
     )
     result: tuple[Array, Array] = backend.rare_cond(
         ~(reliable & also),

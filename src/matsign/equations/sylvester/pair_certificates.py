@@ -18,8 +18,8 @@ from matsign.equations.sylvester.pair_methods import (
 )
 from matsign.iterations.refinement import backward, correction
 from matsign.linalg.double_word import DoubleWord, dw_add, dw_neg, dw_product, from_double
-from matsign.linalg.separation import random_right_side
-from matsign.linalg.stacks import broadcast_scalar, random_probe, safe_divisor, scale_to_unit
+from matsign.linalg.separation import random_right_side, separation_of_response
+from matsign.linalg.stacks import random_probe, scale_to_unit
 
 _SAMPLES = 2
 
@@ -85,12 +85,8 @@ def _data_perturbation(
 def _responses(backend: Backend, a: Array, b: Array, d: Array, e: Array, rights: Array) -> tuple[Array, Array]:
     """(solutions for right-hand sides (B, k, 2n, m), separation): by generalised equations, and by QZ where unreliable."""
     solved, reliable = solve_pair(backend, a, b, d, e, rights)
-    last = solved[:, -1]
-    size = safe_divisor(backend, backend.norm(last))
-    back, also = solve_adjoint_pair(backend, a, b, d, e, (last / broadcast_scalar(size))[:, None])
-    # Upper estimates: ‖right‖ / ‖T⁻¹ right‖, and 1 / ‖T⁻ᴴ z‖ for the unit z along T⁻¹ right.
-    least = backend.xp.minimum(
-        safe_divisor(backend, backend.norm(rights[:, -1])) / size, 1 / safe_divisor(backend, backend.norm(back))
+    least, also = separation_of_response(
+        backend, rights[:, -1], solved[:, -1], lambda y: solve_adjoint_pair(backend, a, b, d, e, y)
     )
     result: tuple[Array, Array] = backend.rare_cond(
         ~(reliable & also),
