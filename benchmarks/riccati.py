@@ -1,6 +1,6 @@
 """CAREX and DAREX, case by case: SciPy, SLICOT and matsign beside solutions in 400 bits.
 
-    python benchmarks/riccati.py [docs/riccati.md]    # replaces the tables of the page
+    python benchmarks/riccati.py [docs/measurements/riccati.md]    # replaces the tables of the page
 
 SLICOT's methods come through slycot (QZ on the scaled extended pencil, with refinement, SG02AD) and ctrlsys (Schur vectors,
 SB02RD, and the sign of the Hamiltonian matrix, SB02PD), where these are installed.

@@ -1,6 +1,6 @@
 """Where singular values in [l, 1] land: our tolerances on a grid, and every schedule in use.
 
-    python benchmarks/schedules.py [docs/schedules.md]
+    python benchmarks/schedules.py [docs/explanation/schedules.md]
 
 Matrices are 96 × 96 with singular values spaced evenly in logarithms from 1 to l, made in 40 digits where float64 would not do:
 diagonal up to an orthogonal factor on either side, so that rounding has something to round.
@@ -26,7 +26,7 @@ TOLERANCES = (0.3, 0.1, 1e-2, 1e-3, 1e-6, 1e-10, 3e-15)
 FINEST = {"float64": 3e-15, "float32": 1e-6, "bfloat16": 1e-2, "float16": 1e-3}
 HEAD = """# Schedules and tolerances
 
-Written by `python benchmarks/schedules.py docs/schedules.md`. For a 96 × 96 matrix with singular values equally
+Written by `python benchmarks/schedules.py docs/explanation/schedules.md`. For a 96 × 96 matrix with singular values equally
 spaced in logarithm in [l, 1], `msign(M, method="polynomial", tol=..., rtol=l/2)`: the number of steps and the largest |σ - 1|.
 """
 
@@ -119,7 +119,9 @@ def by_optax(m: np.ndarray, coefficients: str, preconditioning: str) -> np.ndarr
 
 def main() -> None:
     options = parser(__doc__)
-    options.add_argument("page", nargs="?", type=page, metavar="PAGE.md", help="the page to write, docs/schedules.md")
+    options.add_argument(
+        "page", nargs="?", type=page, metavar="PAGE.md", help="the page to write, docs/explanation/schedules.md"
+    )
     chosen = options.parse_args()
     lines = [HEAD.rstrip()]
     ours(lines)

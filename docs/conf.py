@@ -1,14 +1,36 @@
 """Sphinx: sphinx-build docs docs/_build"""
 
+import sys
+from pathlib import Path
+
 from matsign import __version__
+
+sys.path.insert(0, str(Path(__file__).parent / "_extensions"))
 
 project = "matsign"
 author = "The matsign authors"
 version = release = __version__
-extensions = ["myst_parser", "sphinx.ext.autodoc", "numpydoc"]
-html_theme = "furo"
-html_show_copyright = False
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.mathjax",
+    "sphinx-mathjax-offline",  # no page fetches anything from elsewhere
+    "sphinx_design",
+    "numpydoc",
+    "gallery",
+]
+myst_enable_extensions = ["amsmath", "deflist", "dollarmath", "colon_fence"]
+myst_heading_anchors = 3
 exclude_patterns = ["_build"]
+
+html_theme = "furo"
+html_title = f"matsign {version}"
+html_show_copyright = False
+html_static_path = ["_static"]
+html_css_files = ["matsign.css"]
+html_copy_source = False
+
 autodoc_typehints = "none"
 smartquotes = False  # "auto" is a value to type
 default_role = "py:obj"  # `msign` in a docstring is a link

@@ -4,13 +4,13 @@ import re
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-LIST = ROOT / "docs" / "references.md"
+LIST = ROOT / "docs/reference/bibliography.md"
 NAME = r"[A-ZÅ][\w-]+"
 CITED = re.compile(rf"({NAME}(?:,\s{NAME})*(?:\s(?:&|and)\s{NAME})?)\s\(?((?:19|20)\d\d)\b")
 
 
 def citations():
-    pages = [*(ROOT / "src").rglob("*.py"), *(ROOT / "src").rglob("*.md"), *(ROOT / "docs").glob("*.md")]
+    pages = [*(ROOT / "src").rglob("*.py"), *(ROOT / "src").rglob("*.md"), *(ROOT / "docs").rglob("*.md")]
     for path in pages:
         for names, year in CITED.findall(path.read_text()) if path != LIST else []:
             yield f"{' '.join(names.split()).replace(' and ', ' & ')} {year}", path.relative_to(ROOT)

@@ -281,7 +281,7 @@ def test_the_same_call_has_the_same_name(rng):
 
 def test_the_examples_of_the_page():
     pytest.importorskip("xarray")
-    page = Path(__file__).parents[2] / "docs" / "distributed.md"
+    page = Path(__file__).parents[2] / "docs/howto/many_devices.md"
     names = {}
     for example in re.findall(
         r"```python\n(.*?)```",

@@ -1,4 +1,4 @@
-"""The programs of docs/recipes.md run, learn, and continue from their checkpoints with the same bits."""
+"""The programs of docs/howto/training_frameworks.md run, learn, and continue from their checkpoints with the same bits."""
 
 import importlib.util
 import os
@@ -14,7 +14,7 @@ for package in ("torch", "lightning", "transformers", "accelerate"):
         pytest.skip(f"{package} is not installed: pip install --group recipes", allow_module_level=True)
 pytestmark = pytest.mark.slow
 
-PAGE = Path(__file__).parents[2] / "docs" / "recipes.md"
+PAGE = Path(__file__).parents[2] / "docs/howto/training_frameworks.md"
 CHECKS = {
     "Lightning": """
 straight, last = train(epochs=4)

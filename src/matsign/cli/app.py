@@ -1,6 +1,6 @@
 """The entry point: ``matsign tour``, ``plan`` and ``doctor``, and one command for each public function.
 
-docs/command_line.md lists the exit codes.
+docs/reference/command_line.md lists the exit codes.
 """
 
 from __future__ import annotations

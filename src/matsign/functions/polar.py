@@ -152,7 +152,7 @@ def msign(
     call is a graph break.
 
     In PyTorch, M may be a DTensor sharded over batch axes or along one axis of its matrices, which is then solved by
-    products alone; docs/distributed.md has the communication and the memory.
+    products alone; docs/howto/many_devices.md has the communication and the memory.
 
     The backward error of `certify` is the larger of ‖M - U H‖ / (‖M‖ + ‖U H‖), with H the Hermitian part of UᴴM, and
     ‖U - UUᴴU‖ / (‖U‖ + ‖UUᴴU‖), in Frobenius norms. It also measures ``orthogonality``, ‖U - UUᴴU‖ / ‖U‖; ``dual_gap``,

@@ -98,7 +98,7 @@ def sqrtm_pair(
     without a root is NaN.
 
     In PyTorch, A may be a DTensor sharded over batch axes or along one axis of its matrices, which is then solved by
-    products alone; docs/distributed.md has the communication and the memory.
+    products alone; docs/howto/many_devices.md has the communication and the memory.
 
     The backward error of `certify` is the larger of ‖X X - A‖ / (‖X X‖ + ‖A‖) and ‖Z A Z - P‖ / (‖Z A Z‖ + ‖P‖), with P
     the projector on the range of A (I if A is nonsingular), in the scaling that balances A.
