@@ -90,4 +90,4 @@ docs: .venv/test
 	@touch $@
 
 clean:
-	rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .fuzz.json .fuzz.found
+	rm -rf .venv build dist docs/_build docs/reference/api .mypy_cache .pytest_cache .ruff_cache .hypothesis .fuzz.json .fuzz.found

@@ -18,8 +18,12 @@ extensions = [
     "sphinx-mathjax-offline",  # no page fetches anything from elsewhere
     "sphinx_design",
     "numpydoc",
+    "displayed_formulas",
+    "elsewhere",
     "gallery",
 ]
+templates_path = ["_templates"]
+nitpicky = True  # a link to a name that does not exist is an error
 myst_enable_extensions = ["amsmath", "deflist", "dollarmath", "colon_fence"]
 myst_heading_anchors = 3
 exclude_patterns = ["_build"]

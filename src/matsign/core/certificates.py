@@ -26,23 +26,23 @@ class Certificate(NamedTuple):
 
     Attributes
     ----------
-    backward_error : array, shape (...)
+    backward_error : array (...)
         The Frobenius norm of the residual of the equation that the result should satisfy, divided by the sum of the
         Frobenius norms of the terms of this equation, each term as it is evaluated. The documentation of each function
         says which equation this is.
-    forward_error : array, shape (...)
+    forward_error : array (...)
         Estimated relative error: the norm of one correction step divided by the norm of the result (for a result of 0,
         by a norm that the function chooses). It is infinite where the estimate cannot be computed, and NaN only where
         there is no result.
-    iterations : array of int, shape (...)
+    iterations : array of int (...)
         Number of steps; 0 for a direct method.
-    converged : array of bool, shape (...)
+    converged : array of bool (...)
         Whether there is a result.
-    separation : array, shape (...)
+    separation : array (...)
         For an equation, an estimate of the smallest ‖L(y)‖ / ‖y‖ of its linear operator L (or of its linearisation at
         the result). Rounding in the data moves the result by about the size of the rounding divided by the separation.
         NaN where there is none.
-    boundary : array of bool, shape (...)
+    boundary : array of bool (...)
         Whether the result is a limit of solutions, with eigenvalues on the imaginary axis or the unit circle instead of on
         one side of it.
     measures : dict of str to array
@@ -87,12 +87,12 @@ def certify(f: Callable[..., Any]) -> Callable[..., tuple[Any, Certificate]]:
     Returns
     -------
     certified : callable
-        A function with the arguments and options of `f`, which returns the result of `f` and a `Certificate`.
+        A function with the arguments and options of ``f``, which returns the result of ``f`` and a `Certificate`.
 
     Raises
     ------
     TypeError
-        If `f` is not such a function.
+        If ``f`` is not such a function.
 
     See Also
     --------
@@ -101,8 +101,8 @@ def certify(f: Callable[..., Any]) -> Callable[..., tuple[Any, Certificate]]:
 
     Notes
     -----
-    The backward error is the relative residual of the equation that belongs to `f`. The forward error is estimated by
-    the size of one correction step: the derivative of `f` in the direction of the residual, which costs one more
+    The backward error is the relative residual of the equation that belongs to ``f``. The forward error is estimated by
+    the size of one correction step: the derivative of ``f`` in the direction of the residual, which costs one more
     Sylvester equation. It detects errors that are large although the residual is small. To first order, `condition`
     times the backward error is an upper bound of it, often far too large.
 

@@ -37,14 +37,14 @@ def frechet(f: Callable[..., Any]) -> Callable[..., Any]:
     Returns
     -------
     derivative : callable
-        A function of the arrays of `f`, in order, and then of as many directions, each with the shape of its array up
-        to leading axes, which broadcast. None stands for a direction of zeros. Options are those of `f`. The result has
-        the form of the result of `f`.
+        A function of the arrays of ``f``, in order, and then of as many directions, each with the shape of its array up
+        to leading axes, which broadcast. None stands for a direction of zeros. Options are those of ``f``. The result has
+        the form of the result of ``f``.
 
     Raises
     ------
     TypeError
-        If `f` is not such a function.
+        If ``f`` is not such a function.
 
     See Also
     --------
@@ -54,7 +54,7 @@ def frechet(f: Callable[..., Any]) -> Callable[..., Any]:
     -----
     The derivative is one linear equation at the result, a Sylvester or a Stein equation, and costs about as much as one
     more evaluation of f. It works on NumPy arrays as well, and is itself differentiable in PyTorch and JAX. The
-    function that is returned raises what `f` raises.
+    function that is returned raises what ``f`` raises.
 
     The thresholds of `mclip` and `soft_threshold` count as arrays: ``frechet(mclip)(M, lower, upper, dM, dlower,
     dupper)``.
@@ -109,13 +109,13 @@ def condition(f: Callable[..., Any]) -> Callable[..., Any]:
     Returns
     -------
     number : callable
-        A function with the arguments and options of `f`, which returns one number for each member of the batch, and NaN
-        where `f` has no value.
+        A function with the arguments and options of ``f``, which returns one number for each member of the batch, and NaN
+        where ``f`` has no value.
 
     Raises
     ------
     TypeError
-        If `f` is not such a function.
+        If ``f`` is not such a function.
 
     See Also
     --------
@@ -130,7 +130,7 @@ def condition(f: Callable[..., Any]) -> Callable[..., Any]:
     derivative overflows.
 
     The estimate is a lower bound, mostly within a few percent, by power iteration on the derivative and its adjoint
-    [1]_. It costs eight equations of the kind that a gradient costs. The function that is returned raises what `f`
+    [1]_. It costs eight equations of the kind that a gradient costs. The function that is returned raises what ``f``
     raises.
 
     References

@@ -26,13 +26,13 @@ def each(f: Callable[..., Any]) -> Callable[..., Any]:
     Returns
     -------
     on_tree : callable
-        A function of a tree, with the options of `f`, that returns a tree of the same structure. An array in the tree
+        A function of a tree, with the options of ``f``, that returns a tree of the same structure. An array in the tree
         may be a batch; None stays None.
 
     Raises
     ------
     TypeError
-        If `f` is not a function of this library, or takes several arrays.
+        If ``f`` is not a function of this library, or takes several arrays.
 
     See Also
     --------
@@ -47,7 +47,7 @@ def each(f: Callable[..., Any]) -> Callable[..., Any]:
     as that. The result is differentiable as f is.
 
     The function that is returned raises a TypeError for a leaf that is not an array, and with ``errors="raise"`` what
-    `f` raises; the batch indices in a `SpectrumError` then count along the stack.
+    ``f`` raises; the batch indices in a `SpectrumError` then count along the stack.
 
     Examples
     --------

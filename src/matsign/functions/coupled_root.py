@@ -207,9 +207,9 @@ def coupled_root(A: Array, B: Array, *, rtol: float | None = None, errors: str =
 
     Parameters
     ----------
-    A : array_like, shape (..., n, n)
+    A : array_like (..., n, n)
         Square matrices of dtype float32, float64, complex64 or complex128.
-    B : array_like, shape (..., n, n)
+    B : array_like (..., n, n)
         Square matrices such that B A has no eigenvalue on the negative real axis.
     rtol : float, optional
         A singular value of at most ``rtol`` times the largest one counts as zero. Default: n eps.
@@ -219,9 +219,9 @@ def coupled_root(A: Array, B: Array, *, rtol: float | None = None, errors: str =
 
     Returns
     -------
-    C : array, shape (..., n, n)
+    C : array (..., n, n)
         The matrices A (BA)^{-1/2}.
-    D : array, shape (..., n, n)
+    D : array (..., n, n)
         Their inverses; where B A is singular, (BA)^{-1/2} B.
 
     Raises

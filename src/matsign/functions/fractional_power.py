@@ -54,7 +54,7 @@ def fractional_matrix_power(
 
     Parameters
     ----------
-    A : array_like, shape (..., n, n)
+    A : array_like (..., n, n)
         Square matrices of dtype float32, float64, complex64 or complex128. Unless t is an integer, real ones must have
         no eigenvalue on the negative real axis.
     t : float
@@ -75,7 +75,7 @@ def fractional_matrix_power(
 
     Returns
     -------
-    X : array, shape (..., n, n)
+    X : array (..., n, n)
         The powers, in the library, on the device and in the dtype of A. The power of a real matrix is real.
 
     Raises

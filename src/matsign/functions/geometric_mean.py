@@ -231,9 +231,9 @@ def geometric_mean(A: Array, B: Array, *, rtol: float | None = None, errors: str
 
     Parameters
     ----------
-    A : array_like, shape (..., n, n)
+    A : array_like (..., n, n)
         Square matrices of dtype float32, float64, complex64 or complex128.
-    B : array_like, shape (..., n, n)
+    B : array_like (..., n, n)
         Square matrices; A and B are Hermitian positive definite, or such that B⁻¹A has no eigenvalue on the closed
         negative real axis.
     rtol : float, optional
@@ -244,7 +244,7 @@ def geometric_mean(A: Array, B: Array, *, rtol: float | None = None, errors: str
 
     Returns
     -------
-    G : array, shape (..., n, n)
+    G : array (..., n, n)
         The means, Hermitian where A and B are.
 
     Raises

@@ -19,7 +19,7 @@ def logm(A: Array, *, rtol: float | None = None, method: str = "auto", errors: s
 
     Parameters
     ----------
-    A : array_like, shape (..., n, n)
+    A : array_like (..., n, n)
         Nonsingular square matrices of dtype float32, float64, complex64 or complex128; real ones without eigenvalues on
         the negative real axis.
     rtol : float, optional
@@ -38,7 +38,7 @@ def logm(A: Array, *, rtol: float | None = None, method: str = "auto", errors: s
 
     Returns
     -------
-    X : array, shape (..., n, n)
+    X : array (..., n, n)
         The logarithms, in the library, on the device and in the dtype of A. The logarithm of a real matrix is real.
 
     Raises

@@ -32,9 +32,9 @@ class Polar(NamedTuple):
 
     Attributes
     ----------
-    u : array, shape (..., n, m)
+    u : array (..., n, m)
         The unitary factor: orthonormal rows or columns on the support of M, zero elsewhere.
-    h : array, shape (..., m, m)
+    h : array (..., m, m)
         The Hermitian positive semidefinite factor.
 
     See Also
@@ -76,9 +76,9 @@ def msign(
 
     Parameters
     ----------
-    M : array_like, shape (..., n, m)
+    M : array_like (..., n, m)
         Matrices of any shape and rank, of dtype float32, float64, complex64 or complex128. Matrices in float16 and
-        bfloat16 are computed in float32 (see `precision`).
+        bfloat16 are computed in float32 (see ``precision``).
     tol : float, optional
         How far from 1 the singular values of the result may be. Default: the rounding of the dtype.
     rtol : float, optional
@@ -95,13 +95,13 @@ def msign(
           small enough for that (for single precision, in double precision), else by "svd".
         - "auto": by products on an accelerator and where tol ≥ 1e-2, else by "gram" or "svd".
     schedule : str or sequence of (float, float, float), optional
-        Polynomial steps in place of `tol`: rows (a, b, c) of the coefficients of x ← a x + b x³ + c x⁵, or the name of
+        Polynomial steps in place of ``tol``: rows (a, b, c) of the coefficients of x ← a x + b x³ + c x⁵, or the name of
         published ones: "muon" [3]_, "you" (Jiacheng You, who let the coefficients differ from step to step), "su" [4]_,
         "cans" [5]_ or "polar_express" ([1]_ with l = 1e-3). They start, as their authors start them, from M divided by
         its Frobenius norm.
     steps : int, optional
-        The number of steps: of the `schedule`, whose last row is repeated where it is shorter, or without a schedule of
-        the one that brings the widest interval to within `tol` (then 0.2 by default).
+        The number of steps: of the ``schedule``, whose last row is repeated where it is shorter, or without a schedule of
+        the one that brings the widest interval to within ``tol`` (then 0.2 by default).
     precision : {"half", "full"}, optional
         Precision of products where the number of steps is fixed and the matrices are real. "half" takes products in
         half precision with sums in float32, after scaling, where the device has units for it (float16 on GPUs, bfloat16
@@ -113,7 +113,7 @@ def msign(
 
     Returns
     -------
-    U : array, shape (..., n, m)
+    U : array (..., n, m)
         The matrices with singular values 0 and 1, in the library, on the device and in the dtype of M.
 
     Raises
@@ -121,7 +121,7 @@ def msign(
     SpectrumError
         If a member holds NaN or infinity, or an iteration does not converge, and ``errors="raise"``.
     ValueError
-        If a shape does not fit, an option has a value other than those above, or `tol` is below what the dtype can
+        If a shape does not fit, an option has a value other than those above, or ``tol`` is below what the dtype can
         hold.
     TypeError
         If M is not a dense array of numbers of a supported dtype.
@@ -137,7 +137,7 @@ def msign(
     Notes
     -----
     Which method: on a CPU "auto" takes a direct method, which costs about as much as 15 products of n × n matrices and
-    is right to working precision. On an accelerator it takes products. For optimisers `steps` or `schedule` is the
+    is right to working precision. On an accelerator it takes products. For optimisers ``steps`` or ``schedule`` is the
     fastest: the number of steps is fixed, no step waits for a value on the device, and tall and wide matrices take the
     Gram form, whose products are as small as the shorter side. The same holds for tol ≥ 1e-2; only on a CPU a tolerance
     first estimates the smallest singular value, and takes fewer steps where it is not small. With tol ≥ 1e-3 or
@@ -225,7 +225,7 @@ def polar(
 
     Parameters
     ----------
-    M : array_like, shape (..., n, m)
+    M : array_like (..., n, m)
         Matrices of any shape and rank, of dtype float32, float64, complex64 or complex128. Matrices in float16 and
         bfloat16 are computed in float32.
     tol : float, optional
@@ -241,9 +241,9 @@ def polar(
 
     Returns
     -------
-    u : array, shape (..., n, m)
+    u : array (..., n, m)
         The unitary factor; for singular M the partial isometry with the null space of M.
-    h : array, shape (..., m, m)
+    h : array (..., m, m)
         The Hermitian factor. Both are the fields of the named tuple `Polar`.
 
     Raises
@@ -251,7 +251,7 @@ def polar(
     SpectrumError
         If a member holds NaN or infinity, or an iteration does not converge, and ``errors="raise"``.
     ValueError
-        If a shape does not fit, an option has a value other than those above, or `tol` is below what the dtype can
+        If a shape does not fit, an option has a value other than those above, or ``tol`` is below what the dtype can
         hold.
     TypeError
         If M is not a dense array of numbers of a supported dtype.

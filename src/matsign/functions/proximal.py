@@ -32,18 +32,18 @@ def mclip(
 
     mclip(M) = U min(max(S, lower), upper) Vᴴ for the singular value decomposition M = U S Vᴴ; the singular vectors do
     not change. With ``lower=0`` this is the matrix nearest to M, in the Frobenius norm, of spectral norm at most
-    `upper`.
+    ``upper``.
 
     Parameters
     ----------
-    M : array_like, shape (..., n, m)
+    M : array_like (..., n, m)
         Matrices of any shape and rank, of dtype float32, float64, complex64 or complex128. Matrices in float16 and
         bfloat16 are computed in float32.
-    lower : float or array_like, shape (...), default 0.0
+    lower : float or array_like (...), default 0.0
         The smallest singular value of the result, at least 0: one number, or an array with one for every member, whose
         axes broadcast with the leading axes of M. Arrays are converted to the precision of M.
-    upper : float or array_like, shape (...), default 1.0
-        The largest singular value of the result, at least `lower`; it may be infinite.
+    upper : float or array_like (...), default 1.0
+        The largest singular value of the result, at least ``lower``; it may be infinite.
     rtol : float, optional
         Where lower > 0, a singular value of at most ``rtol`` times the largest one counts as zero and stays zero,
         because rounding has decided its singular vectors. With lower = 0 it has no effect. Default: max(n, m) eps.
@@ -53,7 +53,7 @@ def mclip(
         - "svd": by a singular value decomposition in double precision; results in float32 are then right to the last
           digits.
         - "sign": by matrix products alone, with the projector (I - sign(H - upper I))/2 on the singular values below
-          `upper`, where M = O H is the polar decomposition; in the spirit of [1]_, but with the projector on both
+          ``upper``, where M = O H is the polar decomposition; in the spirit of [1]_, but with the projector on both
           sides.
         - "auto": "svd" on a CPU, "sign" on an accelerator.
     errors : {"raise", "nan"}, default "raise"
@@ -62,7 +62,7 @@ def mclip(
 
     Returns
     -------
-    X : array, shape (..., n, m)
+    X : array (..., n, m)
         The matrices with clipped singular values, in the library, on the device and in the dtype of M.
 
     Raises
@@ -87,7 +87,7 @@ def mclip(
     On a CPU one singular value decomposition is several times as fast as two signs. On an accelerator the signs are
     products.
 
-    With lower = 0, singular values that are zero to working precision stay zero even where `upper` is below max(n, m)
+    With lower = 0, singular values that are zero to working precision stay zero even where ``upper`` is below max(n, m)
     eps times the largest one.
 
     Derivatives, also those by the thresholds, exist to any order where no singular value is at a threshold; one that
@@ -141,21 +141,21 @@ def soft_threshold(M: Array, t: float | Array, *, method: str = "auto", errors: 
 
     Parameters
     ----------
-    M : array_like, shape (..., n, m)
+    M : array_like (..., n, m)
         Matrices of any shape and rank, of dtype float32, float64, complex64 or complex128. Matrices in float16 and
         bfloat16 are computed in float32.
-    t : float or array_like, shape (...)
+    t : float or array_like (...)
         The threshold, at least 0: one number, or an array with one for every member, whose axes broadcast with the
         leading axes of M. Arrays are converted to the precision of M.
     method : {"auto", "svd", "sign"}, default "auto"
-        How the result is computed; the methods are those of `mclip`, with `t` as the threshold.
+        How the result is computed; the methods are those of `mclip`, with ``t`` as the threshold.
     errors : {"raise", "nan"}, default "raise"
         What to do if a member of the batch has no answer: raise `SpectrumError`, or return NaN for that member and the
         right result for the others.
 
     Returns
     -------
-    X : array, shape (..., n, m)
+    X : array (..., n, m)
         The matrices with reduced singular values, in the library, on the device and in the dtype of M.
 
     Raises

@@ -72,7 +72,7 @@ def psd_project(A: Array, *, method: str = "auto", errors: str = "raise") -> Arr
 
     Parameters
     ----------
-    A : array_like, shape (..., n, n)
+    A : array_like (..., n, n)
         Square matrices, Hermitian or not, of dtype float32, float64, complex64 or complex128.
     method : {"auto", "eigh", "sign"}, default "auto"
         How the projection is computed:
@@ -86,7 +86,7 @@ def psd_project(A: Array, *, method: str = "auto", errors: str = "raise") -> Arr
 
     Returns
     -------
-    X : array, shape (..., n, n)
+    X : array (..., n, n)
         The projections, in the library, on the device and in the dtype of A.
 
     Raises

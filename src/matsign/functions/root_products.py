@@ -87,10 +87,10 @@ def invroot_product(
 
     Parameters
     ----------
-    G : array_like, shape (..., m, n)
+    G : array_like (..., m, n)
         Matrices of dtype float32, float64, complex64 or complex128. Matrices in float16 and bfloat16 are computed in
         float32.
-    A : array_like, shape (..., n, n)
+    A : array_like (..., n, n)
         Square matrices, usually Hermitian positive semidefinite; real ones without eigenvalues on the negative real
         axis.
     p : int
@@ -105,11 +105,11 @@ def invroot_product(
         How the product is computed:
 
         - "polynomial": by the coupled iteration G ← G q(P)^s, P ← P q(P)^p with polynomials q from a minimax design
-          [1]_ [2]_, products alone, for Hermitian positive definite A. A member for which this does not reach `tol`,
+          [1]_ [2]_, products alone, for Hermitian positive definite A. A member for which this does not reach ``tol``,
           because its eigenvalues differ too much, is solved by eigenvectors.
         - "eigh": by eigenvectors, for Hermitian A.
         - "newton", "schur": by the root, with these methods of `fractional_matrix_power`.
-        - "auto": "polynomial" for Hermitian members on an accelerator, and on a CPU for a large A and a `tol` well above
+        - "auto": "polynomial" for Hermitian members on an accelerator, and on a CPU for a large A and a ``tol`` well above
           rounding; else as for `fractional_matrix_power`.
     errors : {"raise", "nan"}, default "raise"
         What to do if a member of the batch has no root: raise `SpectrumError`, or return NaN for that member and the
@@ -117,7 +117,7 @@ def invroot_product(
 
     Returns
     -------
-    Y : array, shape (..., m, n)
+    Y : array (..., m, n)
         The products, in the library, on the device and in the dtype of G. Where A is singular, A^{-s/p} is the power on
         the range of A, and zero elsewhere.
 

@@ -33,7 +33,7 @@ def rootm(A: Array, p: int, *, rtol: float | None = None, method: str = "auto", 
 
     Parameters
     ----------
-    A : array_like, shape (..., n, n)
+    A : array_like (..., n, n)
         Square matrices of dtype float32, float64, complex64 or complex128; real ones without eigenvalues on the negative
         real axis.
     p : int
@@ -48,7 +48,7 @@ def rootm(A: Array, p: int, *, rtol: float | None = None, method: str = "auto", 
 
     Returns
     -------
-    X : array, shape (..., n, n)
+    X : array (..., n, n)
         The roots, in the library, on the device and in the dtype of A. The root of a real matrix is real.
 
     Raises
@@ -128,7 +128,7 @@ def invrootm(
 
     Parameters
     ----------
-    A : array_like, shape (..., n, n)
+    A : array_like (..., n, n)
         Square matrices of dtype float32, float64, complex64 or complex128; real ones without eigenvalues on the negative
         real axis.
     p : int
@@ -145,7 +145,7 @@ def invrootm(
 
     Returns
     -------
-    Z : array, shape (..., n, n)
+    Z : array (..., n, n)
         The inverse roots, in the library, on the device and in the dtype of A. Where A is singular, Z is the inverse
         root on the range of A and zero elsewhere.
 

@@ -31,13 +31,13 @@ def mcsgn(
 
     Parameters
     ----------
-    M : array_like, shape (..., n, n)
+    M : array_like (..., n, n)
         Square matrices of dtype float32, float64, complex64 or complex128.
     tol : float, optional
         The accuracy asked of ``method="polynomial"``. Default: the rounding of the dtype.
     rtol : float, optional
         A singular value of at most ``rtol`` times the largest one, after balancing, counts as zero. Default: n eps.
-        With ``rtol=0`` the matrix counts as it stands; a larger `rtol` counts as zero every eigenvalue that a relative
+        With ``rtol=0`` the matrix counts as it stands; a larger ``rtol`` counts as zero every eigenvalue that a relative
         change of M by that much may have moved from zero.
     method : {"auto", "newton", "polynomial", "schur", "eigh"}, default "auto"
         How the sign is computed:
@@ -54,7 +54,7 @@ def mcsgn(
 
     Returns
     -------
-    S : array, shape (..., n, n)
+    S : array (..., n, n)
         The signs, in the library, on the device and in the dtype of M.
 
     Raises
@@ -88,7 +88,7 @@ def mcsgn(
     the entries of M form a singular matrix exactly, the lengths of the Jordan chains of zero are counted exactly. Where
     M has null vectors but rounding hides the rest of their chains, singular values decide, and the forward error of
     `certify` is infinite. If rounding has moved whole chains off zero, or a matrix that is far from normal in every
-    scaling has small eigenvalues, the error says so, and `rtol` decides.
+    scaling has small eigenvalues, the error says so, and ``rtol`` decides.
 
     Derivatives: for nonsingular M the sign is differentiable to any order. For singular M the derivative is that along
     directions that keep the rank. Near the imaginary axis the derivative grows as the inverse of the distance.
@@ -158,7 +158,7 @@ def matrix_abs(
 
     Parameters
     ----------
-    M : array_like, shape (..., n, n)
+    M : array_like (..., n, n)
         Square matrices of dtype float32, float64, complex64 or complex128.
     tol : float, optional
         The accuracy asked of ``method="polynomial"``. Default: the rounding of the dtype.
@@ -172,7 +172,7 @@ def matrix_abs(
 
     Returns
     -------
-    N : array, shape (..., n, n)
+    N : array (..., n, n)
         The absolute values, in the library, on the device and in the dtype of M.
 
     Raises
@@ -262,7 +262,7 @@ def spectral_projector(
 
     Parameters
     ----------
-    M : array_like, shape (..., n, n)
+    M : array_like (..., n, n)
         Square matrices of dtype float32, float64, complex64 or complex128.
     half_plane : {"right", "left"}, default "right"
         The half plane: eigenvalues with a positive or with a negative real part.
@@ -278,7 +278,7 @@ def spectral_projector(
 
     Returns
     -------
-    P : array, shape (..., n, n)
+    P : array (..., n, n)
         The projectors, in the library, on the device and in the dtype of M.
 
     Raises

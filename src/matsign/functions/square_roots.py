@@ -35,7 +35,7 @@ def sqrtm_pair(
 
     Parameters
     ----------
-    A : array_like, shape (..., n, n)
+    A : array_like (..., n, n)
         Square matrices of dtype float32, float64, complex64 or complex128; real ones without eigenvalues on the negative
         real axis.
     rtol : float, optional
@@ -57,9 +57,9 @@ def sqrtm_pair(
 
     Returns
     -------
-    X : array, shape (..., n, n)
+    X : array (..., n, n)
         The principal square roots.
-    Z : array, shape (..., n, n)
+    Z : array (..., n, n)
         Their inverses; where A is singular, the inverse on the range of A.
 
     Raises
@@ -143,7 +143,7 @@ def sqrtm(A: Array, *, rtol: float | None = None, method: str = "auto", errors: 
 
     Parameters
     ----------
-    A : array_like, shape (..., n, n)
+    A : array_like (..., n, n)
         Square matrices of dtype float32, float64, complex64 or complex128; real ones without eigenvalues on the negative
         real axis.
     rtol : float, optional
@@ -156,7 +156,7 @@ def sqrtm(A: Array, *, rtol: float | None = None, method: str = "auto", errors: 
 
     Returns
     -------
-    X : array, shape (..., n, n)
+    X : array (..., n, n)
         The roots, in the library, on the device and in the dtype of A. The root of a real matrix is real.
 
     Raises
@@ -215,7 +215,7 @@ def invsqrtm(A: Array, *, rtol: float | None = None, method: str = "auto", error
 
     Parameters
     ----------
-    A : array_like, shape (..., n, n)
+    A : array_like (..., n, n)
         Square matrices of dtype float32, float64, complex64 or complex128; real ones without eigenvalues on the negative
         real axis.
     rtol : float, optional
@@ -228,7 +228,7 @@ def invsqrtm(A: Array, *, rtol: float | None = None, method: str = "auto", error
 
     Returns
     -------
-    Z : array, shape (..., n, n)
+    Z : array (..., n, n)
         The inverse roots, in the library, on the device and in the dtype of A. Where A is singular, Z is the inverse
         root on the range of A and zero elsewhere.
 

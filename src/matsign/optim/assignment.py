@@ -84,10 +84,10 @@ def param_groups(
     ------
     ValueError
         If a parameter with three or more axes belongs to a module whose matrices are not known, a parameter that
-        `assign` gives to Muon is not a matrix or has no such blocks, a parameter has no shape yet, a pattern matches
+        ``assign`` gives to Muon is not a matrix or has no such blocks, a parameter has no shape yet, a pattern matches
         nothing, or an option is out of place. The message names the parameter.
     TypeError
-        If `model` is not a ``torch.nn.Module``.
+        If ``model`` is not a ``torch.nn.Module``.
 
     See Also
     --------

@@ -92,8 +92,8 @@ def param_labels(params: Tree, *, assign: Mapping[str, str | MatrixAxes] | None 
     Raises
     ------
     ValueError
-        If a leaf with three or more axes is none of the kinds below, a leaf that `assign` gives to Muon is not a matrix, a
-        pattern matches nothing, or a value of `assign` means nothing. The message names the leaf.
+        If a leaf with three or more axes is none of the kinds below, a leaf that ``assign`` gives to Muon is not a matrix, a
+        pattern matches nothing, or a value of ``assign`` means nothing. The message names the leaf.
 
     See Also
     --------

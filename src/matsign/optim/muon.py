@@ -65,7 +65,7 @@ class Muon(torch.optim.Optimizer):
     nesterov : bool, default True
         Whether the step goes along u as below, or along m.
     ns_coefficients : (float, float, float), optional
-        Coefficients of Newton-Schulz steps. If this or `ns_steps` is given, exactly those steps are taken, as
+        Coefficients of Newton-Schulz steps. If this or ``ns_steps`` is given, exactly those steps are taken, as
         ``torch.optim.Muon`` takes them.
     eps : float, default 1e-7
         Has no effect, because no gradient is too small here; it is in the signature of ``torch.optim.Muon``.
@@ -77,12 +77,12 @@ class Muon(torch.optim.Optimizer):
     schedule : str or sequence of (float, float, float), optional
         Polynomial steps by name or by rows (a, b, c), as in `matsign.msign`.
     steps : int, optional
-        The number of steps, of `schedule` or of generated ones. Default: 4 generated steps.
+        The number of steps, of ``schedule`` or of generated ones. Default: 4 generated steps.
     tol : float, optional
-        In place of a number of steps: singular values above a thousandth of the largest one end within `tol` of 1.
+        In place of a number of steps: singular values above a thousandth of the largest one end within ``tol`` of 1.
     precision : {"half", "full"}, optional
         "half" takes products in half precision where the device has units for it (on a GPU float16, after scaling); it
-        cannot be combined with `tol`. Default: "half" on an accelerator and for 16-bit parameters, else "full".
+        cannot be combined with ``tol``. Default: "half" on an accelerator and for 16-bit parameters, else "full".
     split : int or tuple of int, default 1
         The number of equal blocks of the first axis that are matrices by themselves: the heads, or queries, keys and
         values in one parameter. Or the sizes of blocks that are not equal, as of grouped-query attention.
@@ -92,14 +92,14 @@ class Muon(torch.optim.Optimizer):
         The number of leading axes that count matrices: 1 for experts of shape (e, n, m). Of the axes after them the
         first is n and the others together are m, so that a convolution (out, in, k, k) is the matrix (out, in k k).
     outputs_last : bool, default False
-        Whether the inputs are first and the outputs last, as in the transposed weights of GPT-2: `split` is then of the
-        last axis and `split_inputs` of the others.
+        Whether the inputs are first and the outputs last, as in the transposed weights of GPT-2: ``split`` is then of the
+        last axis and ``split_inputs`` of the others.
     momentum_dtype : torch.dtype or str, optional
         The dtype in which momenta are kept between steps, as ``torch.bfloat16`` or "bfloat16" for half of the memory. A
         step is computed in the wider of it and the dtype of the gradient, and the momentum is rounded after that.
         Default: the dtype of the gradient. Groups under AdamW do not use it.
     capturable : bool, default False
-        Whether no step reads a value of a device on the host, so that a CUDA graph may contain it. Then `lr` should be a
+        Whether no step reads a value of a device on the host, so that a CUDA graph may contain it. Then ``lr`` should be a
         tensor on the device of the parameters: a graph reads it at every replay, and keeps a number that it was made with.
     algorithm : {"muon", "adamw"}, default "muon"
         The algorithm of groups that do not name one.
@@ -137,7 +137,7 @@ class Muon(torch.optim.Optimizer):
     Parameters may be DTensors with the placements Shard and Replicate on any mesh: under FSDP2 and HSDP, tensor parallel, and
     both. A step is that of one device. Every matrix has one process that computes its msign, and its shards go there and come
     back in two all-to-alls for each bucket of matrices; matrices that one process holds as a whole are not moved. States are
-    sharded as their parameters. All processes must call `step` together, with the same options, and gradients for the same
+    sharded as their parameters. All processes must call ``step`` together, with the same options, and gradients for the same
     parameters; if they disagree, all of them get the same error before anything changes.
 
     References
@@ -266,7 +266,7 @@ class Muon(torch.optim.Optimizer):
         Returns
         -------
         loss : torch.Tensor or None
-            The result of `closure`.
+            The result of ``closure``.
         """
         loss = None
         if closure is not None:

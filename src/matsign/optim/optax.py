@@ -70,17 +70,17 @@ def scale_by_msign(
     nesterov : bool, default True
         Whether the update goes along u as below, or along m.
     ns_coefficients : (float, float, float), optional
-        Coefficients of Newton-Schulz steps. If this or `ns_steps` is given, exactly those steps are taken.
+        Coefficients of Newton-Schulz steps. If this or ``ns_steps`` is given, exactly those steps are taken.
     ns_steps : int, optional
         The number of Newton-Schulz steps.
     schedule : str or sequence of (float, float, float), optional
         Polynomial steps by name or by rows (a, b, c), as in `matsign.msign`.
     steps : int, optional
-        The number of steps, of `schedule` or of generated ones. Default: 4 generated steps.
+        The number of steps, of ``schedule`` or of generated ones. Default: 4 generated steps.
     tol : float, optional
-        In place of a number of steps: singular values above a thousandth of the largest one end within `tol` of 1.
+        In place of a number of steps: singular values above a thousandth of the largest one end within ``tol`` of 1.
     precision : {"half", "full"}, optional
-        "half" takes products in half precision where the device has units for it; it cannot be combined with `tol`.
+        "half" takes products in half precision where the device has units for it; it cannot be combined with ``tol``.
         Default: "half" on an accelerator and for 16-bit parameters, else "full".
     adjust_lr_fn : {"original", "match_rms_adamw"}, optional
         The factor s of the update, for a matrix of n outputs and m inputs: √max(1, n/m) for "original", the default;
@@ -100,12 +100,12 @@ def scale_by_msign(
         leaves; as a function ``axes(path, shape)``, with a path such as "layers.0.query.kernel"; or as a tree whose entries
         hold for a leaf or for all leaves below. None stands for the four options.
     momentum_dtype : dtype, optional
-        The dtype in which momenta are kept between steps, as `mu_dtype` of optax: ``jnp.bfloat16`` for half of the
+        The dtype in which momenta are kept between steps, as ``mu_dtype`` of optax: ``jnp.bfloat16`` for half of the
         memory. An update is computed in the wider of it and the dtype of the gradient. Default: the dtype of the
         parameters.
     bias_correction : bool, default False
         Whether u of step t is computed from g/(1 - μᵗ) and m/(1 - μᵗ⁺¹), as in ``optax.contrib.scale_by_muon``. With
-        ``ns_steps=5`` the updates are then those of optax. Has no effect without `nesterov`.
+        ``ns_steps=5`` the updates are then those of optax. Has no effect without ``nesterov``.
 
     Returns
     -------
@@ -136,7 +136,7 @@ def scale_by_msign(
     It can be traced by ``jax.jit``. Leaves of equal shape, and of the transposed shape, go through one batched msign,
     and small ones of other lengths with them. A leaf with NaN becomes NaN and no other.
 
-    Leaves may be sharded over the devices of a mesh. An update is sharded as the parameter, or as the momentum if `update`
+    Leaves may be sharded over the devices of a mesh. An update is sharded as the parameter, or as the momentum if ``update``
     gets no parameters, and momenta as the parameters. Every device computes whole matrices, each of them once: one
     all-to-all brings the matrices of a shape to the devices that compute with them, and one collective brings them back.
 

@@ -61,7 +61,7 @@ def plan_function(
     Raises
     ------
     TypeError
-        If `function` is not a public function of arrays.
+        If ``function`` is not a public function of arrays.
     ValueError
         If a shape, an option, the mesh or the memory is invalid.
 

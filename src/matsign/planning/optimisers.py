@@ -56,7 +56,7 @@ def plan_optimiser(
     dtype : str, default "bfloat16"
         The dtype of parameters and gradients.
     momentum_dtype : str, optional
-        The dtype in which momenta are kept, by default `dtype`.
+        The dtype in which momenta are kept, by default ``dtype``.
     shard : str or mapping of str to str, default "rows"
         What the mesh axes shard: the "rows" (first axis) or "columns" of matrices, the "matrices" of a parameter that has
         several, or "none" if the devices along an axis hold the same; one for all axes, or by name.

@@ -25,7 +25,7 @@ class Way(StrEnum):
 
 
 class Collective(NamedTuple):
-    """`times` collectives of one kind between groups of `group` devices, each with a result of `size` bytes on a device."""
+    """``times`` collectives of one kind between groups of ``group`` devices, each with a result of ``size`` bytes on a device."""
 
     kind: str
     times: float

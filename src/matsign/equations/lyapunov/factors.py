@@ -195,9 +195,9 @@ def lyapunov_factor(a: Array, b: Array, *, errors: str = "raise") -> Array:
 
     Parameters
     ----------
-    a : array_like, shape (..., n, n)
+    a : array_like (..., n, n)
         System matrices with all eigenvalues in the open left half plane; float32, float64, complex64 or complex128.
-    b : array_like, shape (..., n, m)
+    b : array_like (..., n, m)
         Input matrices.
     errors : {"raise", "nan"}, default "raise"
         What to do if a member of the batch has no Gramian: raise `SpectrumError`, or return NaN for that member and the
@@ -205,7 +205,7 @@ def lyapunov_factor(a: Array, b: Array, *, errors: str = "raise") -> Array:
 
     Returns
     -------
-    z : array, shape (..., n, k)
+    z : array (..., n, k)
         The factors. Their columns are orthogonal, the longest first, and the largest entry of each is real and
         positive: column k is an eigenvector of x times the square root of its eigenvalue. The number k of columns is
         the largest number above rounding in the batch (n under ``jax.jit``), with zeros where a member has fewer.
@@ -280,9 +280,9 @@ def discrete_lyapunov_factor(a: Array, b: Array, *, errors: str = "raise") -> Ar
 
     Parameters
     ----------
-    a : array_like, shape (..., n, n)
+    a : array_like (..., n, n)
         System matrices with all eigenvalues inside the unit circle; float32, float64, complex64 or complex128.
-    b : array_like, shape (..., n, m)
+    b : array_like (..., n, m)
         Input matrices.
     errors : {"raise", "nan"}, default "raise"
         What to do if a member of the batch has no Gramian: raise `SpectrumError`, or return NaN for that member and the
@@ -290,7 +290,7 @@ def discrete_lyapunov_factor(a: Array, b: Array, *, errors: str = "raise") -> Ar
 
     Returns
     -------
-    z : array, shape (..., n, k)
+    z : array (..., n, k)
         The factors, in the form that `lyapunov_factor` returns.
 
     Raises

@@ -64,9 +64,9 @@ def solve_continuous_lyapunov(a: Array, q: Array, *, method: str = "auto", error
 
     Parameters
     ----------
-    a : array_like, shape (..., n, n)
+    a : array_like (..., n, n)
         Coefficients, of dtype float32, float64, complex64 or complex128.
-    q : array_like, shape (..., n, n)
+    q : array_like (..., n, n)
         Right-hand sides, Hermitian or not.
     method : {"auto", "doubling", "newton", "schur"}, default "auto"
         How the equation is solved:
@@ -85,7 +85,7 @@ def solve_continuous_lyapunov(a: Array, q: Array, *, method: str = "auto", error
 
     Returns
     -------
-    x : array, shape (..., n, n)
+    x : array (..., n, n)
         The solutions; Hermitian to the last bit where q is.
 
     Raises
@@ -157,9 +157,9 @@ def solve_discrete_lyapunov(a: Array, q: Array, method: str | None = "auto", *, 
 
     Parameters
     ----------
-    a : array_like, shape (..., n, n)
+    a : array_like (..., n, n)
         Coefficients, of dtype float32, float64, complex64 or complex128.
-    q : array_like, shape (..., n, n)
+    q : array_like (..., n, n)
         Constant terms, Hermitian or not.
     method : {"auto", "doubling", "schur", "direct", "bilinear"} or None, default "auto"
         How the equation is solved:
@@ -177,7 +177,7 @@ def solve_discrete_lyapunov(a: Array, q: Array, method: str | None = "auto", *, 
 
     Returns
     -------
-    x : array, shape (..., n, n)
+    x : array (..., n, n)
         The solutions; Hermitian to the last bit where q is.
 
     Raises

@@ -38,13 +38,13 @@ class Reduced(NamedTuple):
 
     Attributes
     ----------
-    a : array, shape (..., r, r)
+    a : array (..., r, r)
         System matrix.
-    b : array, shape (..., r, m)
+    b : array (..., r, m)
         Input matrix.
-    c : array, shape (..., p, r)
+    c : array (..., p, r)
         Output matrix.
-    hsv : array, shape (..., n)
+    hsv : array (..., n)
         Hankel singular values of the full model, the largest first.
 
     See Also
@@ -150,11 +150,11 @@ def hankel_singular_values(a: Array, b: Array, c: Array, *, errors: str = "raise
 
     Parameters
     ----------
-    a : array_like, shape (..., n, n)
+    a : array_like (..., n, n)
         System matrices with all eigenvalues in the open left half plane; float32, float64, complex64 or complex128.
-    b : array_like, shape (..., n, m)
+    b : array_like (..., n, m)
         Input matrices.
-    c : array_like, shape (..., p, n)
+    c : array_like (..., p, n)
         Output matrices.
     errors : {"raise", "nan"}, default "raise"
         What to do if a member of the batch has no answer: raise `SpectrumError`, or return NaN for that member and the
@@ -162,7 +162,7 @@ def hankel_singular_values(a: Array, b: Array, c: Array, *, errors: str = "raise
 
     Returns
     -------
-    sigma : array, shape (..., n)
+    sigma : array (..., n)
         The Hankel singular values, real, the largest first.
 
     Raises
@@ -228,16 +228,16 @@ HANKEL_SINGULAR_VALUES = public_function(
 def balanced_truncation(a: Array, b: Array, c: Array, order: int, *, errors: str = "raise") -> Reduced:
     """Reduce the number of states of a linear system.
 
-    For the stable system ẋ = a x + b u, y = c x: the model of the `order` states that are most controllable and most
+    For the stable system ẋ = a x + b u, y = c x: the model of the ``order`` states that are most controllable and most
     observable.
 
     Parameters
     ----------
-    a : array_like, shape (..., n, n)
+    a : array_like (..., n, n)
         System matrices with all eigenvalues in the open left half plane; float32, float64, complex64 or complex128.
-    b : array_like, shape (..., n, m)
+    b : array_like (..., n, m)
         Input matrices.
-    c : array_like, shape (..., p, n)
+    c : array_like (..., p, n)
         Output matrices.
     order : int
         The number r of states to keep, from 1 to n; choose it by the Hankel singular values.
@@ -247,13 +247,13 @@ def balanced_truncation(a: Array, b: Array, c: Array, order: int, *, errors: str
 
     Returns
     -------
-    a : array, shape (..., r, r)
+    a : array (..., r, r)
         System matrices of the reduced models.
-    b : array, shape (..., r, m)
+    b : array (..., r, m)
         Their input matrices.
-    c : array, shape (..., p, r)
+    c : array (..., p, r)
         Their output matrices.
-    hsv : array, shape (..., n)
+    hsv : array (..., n)
         All Hankel singular values, the largest first. The four are the fields of the named tuple `Reduced`.
 
     Raises

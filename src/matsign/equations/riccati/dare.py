@@ -112,17 +112,17 @@ def solve_discrete_are(
 
     Parameters
     ----------
-    a : array_like, shape (..., n, n)
+    a : array_like (..., n, n)
         System matrices, of dtype float32, float64, complex64 or complex128.
-    b : array_like, shape (..., n, m)
+    b : array_like (..., n, m)
         Input matrices.
-    q : array_like, shape (..., n, n)
+    q : array_like (..., n, n)
         Weights of the states, Hermitian.
-    r : array_like, shape (..., m, m)
+    r : array_like (..., m, m)
         Weights of the inputs, Hermitian; they may be singular.
-    e : array_like, shape (..., n, n), optional
+    e : array_like (..., n, n), optional
         Descriptor matrices, invertible. Default: I.
-    s : array_like, shape (..., n, m), optional
+    s : array_like (..., n, m), optional
         Weights of the products of states and inputs. Default: 0.
     balanced : bool, default True
         Whether to scale each state by a power of two, which keeps models with states in very different units accurate.
@@ -140,7 +140,7 @@ def solve_discrete_are(
 
     Returns
     -------
-    x : array, shape (..., n, n)
+    x : array (..., n, n)
         The stabilising solutions, Hermitian. For q ⪰ 0 and r ≻ 0 they are positive semidefinite, to rounding.
 
     Raises

@@ -39,11 +39,11 @@ class Regulator(NamedTuple):
 
     Attributes
     ----------
-    gain : array, shape (..., m, n)
+    gain : array (..., m, n)
         The gain of least cost.
-    solution : array, shape (..., n, n)
+    solution : array (..., n, n)
         The stabilising solution of the Riccati equation.
-    poles : array, shape (..., n)
+    poles : array (..., n)
         The eigenvalues of the closed loop, complex.
 
     See Also
@@ -222,17 +222,17 @@ def lqr(
 
     Parameters
     ----------
-    a : array_like, shape (..., n, n)
+    a : array_like (..., n, n)
         System matrices, of dtype float32, float64, complex64 or complex128.
-    b : array_like, shape (..., n, m)
+    b : array_like (..., n, m)
         Input matrices.
-    q : array_like, shape (..., n, n)
+    q : array_like (..., n, n)
         Weights of the states, Hermitian.
-    r : array_like, shape (..., m, m)
+    r : array_like (..., m, m)
         Weights of the inputs, Hermitian positive definite.
-    s : array_like, shape (..., n, m), optional
+    s : array_like (..., n, m), optional
         Weights of the products of states and inputs. Default: 0.
-    e : array_like, shape (..., n, n), optional
+    e : array_like (..., n, n), optional
         Descriptor matrices, invertible. Default: I.
     method : {"auto", "doubling", "sign", "qz"}, default "auto"
         How the Riccati equation is solved; the methods are those of `solve_continuous_are`.
@@ -242,11 +242,11 @@ def lqr(
 
     Returns
     -------
-    gain : array, shape (..., m, n)
+    gain : array (..., m, n)
         The gain k = r⁻¹(bᴴ x e + sᴴ).
-    solution : array, shape (..., n, n)
+    solution : array (..., n, n)
         The solution x of `solve_continuous_are`.
-    poles : array, shape (..., n)
+    poles : array (..., n)
         The poles of the closed loop, complex. The three are the fields of the named tuple `Regulator`.
 
     Raises
@@ -321,17 +321,17 @@ def dlqr(
 
     Parameters
     ----------
-    a : array_like, shape (..., n, n)
+    a : array_like (..., n, n)
         System matrices, of dtype float32, float64, complex64 or complex128.
-    b : array_like, shape (..., n, m)
+    b : array_like (..., n, m)
         Input matrices.
-    q : array_like, shape (..., n, n)
+    q : array_like (..., n, n)
         Weights of the states, Hermitian.
-    r : array_like, shape (..., m, m)
+    r : array_like (..., m, m)
         Weights of the inputs, Hermitian positive semidefinite.
-    s : array_like, shape (..., n, m), optional
+    s : array_like (..., n, m), optional
         Weights of the products of states and inputs. Default: 0.
-    e : array_like, shape (..., n, n), optional
+    e : array_like (..., n, n), optional
         Descriptor matrices, invertible. Default: I.
     method : {"auto", "doubling", "sign", "qz"}, default "auto"
         How the Riccati equation is solved; the methods are those of `solve_discrete_are`.
@@ -341,11 +341,11 @@ def dlqr(
 
     Returns
     -------
-    gain : array, shape (..., m, n)
+    gain : array (..., m, n)
         The gain k = (r + bᴴ x b)⁻¹(bᴴ x a + sᴴ).
-    solution : array, shape (..., n, n)
+    solution : array (..., n, n)
         The solution x of `solve_discrete_are`.
-    poles : array, shape (..., n)
+    poles : array (..., n)
         The poles of the closed loop, complex. The three are the fields of the named tuple `Regulator`.
 
     Raises

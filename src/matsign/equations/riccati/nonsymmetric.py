@@ -146,17 +146,17 @@ def solve_riccati(
     """Solve the nonsymmetric Riccati equation x d x + x b - a x - c = 0.
 
     The solution returned is the one for which all eigenvalues of b + d x lie in the right half plane and those of a - x
-    d in the left half plane (or the other way round, see `half_plane`).
+    d in the left half plane (or the other way round, see ``half_plane``).
 
     Parameters
     ----------
-    a : array_like, shape (..., n, n)
+    a : array_like (..., n, n)
         Coefficients, of dtype float32, float64, complex64 or complex128.
-    b : array_like, shape (..., m, m)
+    b : array_like (..., m, m)
         Coefficients.
-    c : array_like, shape (..., n, m)
+    c : array_like (..., n, m)
         Constant terms.
-    d : array_like, shape (..., m, n)
+    d : array_like (..., m, n)
         Quadratic coefficients.
     half_plane : {"right", "left"}, default "right"
         The half plane of the eigenvalues of b + d x; those of a - x d lie in the other one.
@@ -174,7 +174,7 @@ def solve_riccati(
 
     Returns
     -------
-    x : array, shape (..., n, m)
+    x : array (..., n, m)
         The solutions, in the library, on the device and in the common dtype of the arguments.
 
     Raises

@@ -42,11 +42,11 @@ def solve_discrete_sylvester(a: Array, b: Array, q: Array, *, method: str = "aut
 
     Parameters
     ----------
-    a : array_like, shape (..., n, n)
+    a : array_like (..., n, n)
         Left coefficients, of dtype float32, float64, complex64 or complex128.
-    b : array_like, shape (..., m, m)
+    b : array_like (..., m, m)
         Right coefficients.
-    q : array_like, shape (..., n, m)
+    q : array_like (..., n, m)
         Constant terms.
     method : {"auto", "doubling", "schur"}, default "auto"
         How the equation is solved:
@@ -64,7 +64,7 @@ def solve_discrete_sylvester(a: Array, b: Array, q: Array, *, method: str = "aut
 
     Returns
     -------
-    x : array, shape (..., n, m)
+    x : array (..., n, m)
         The solutions, in the library, on the device and in the common dtype of the arguments.
 
     Raises

@@ -46,15 +46,15 @@ def solve_generalized_sylvester(
 
     Parameters
     ----------
-    a : array_like, shape (..., n, n)
+    a : array_like (..., n, n)
         Left coefficients of the first term, of dtype float32, float64, complex64 or complex128.
-    b : array_like, shape (..., m, m)
+    b : array_like (..., m, m)
         Right coefficients of the first term.
-    c : array_like, shape (..., n, n)
+    c : array_like (..., n, n)
         Left coefficients of the second term.
-    d : array_like, shape (..., m, m)
+    d : array_like (..., m, m)
         Right coefficients of the second term.
-    q : array_like, shape (..., n, m)
+    q : array_like (..., n, m)
         Right-hand sides.
     method : {"auto", "standard", "qz"}, default "auto"
         How the equation is solved:
@@ -72,7 +72,7 @@ def solve_generalized_sylvester(
 
     Returns
     -------
-    x : array, shape (..., n, m)
+    x : array (..., n, m)
         The solutions, in the library, on the device and in the common dtype of the arguments.
 
     Raises

@@ -76,17 +76,17 @@ def solve_sylvester_pair(
 
     Parameters
     ----------
-    a : array_like, shape (..., n, n)
+    a : array_like (..., n, n)
         Left coefficients of the first equation, of dtype float32, float64, complex64 or complex128.
-    b : array_like, shape (..., m, m)
+    b : array_like (..., m, m)
         Right coefficients of the first equation.
-    c : array_like, shape (..., n, m)
+    c : array_like (..., n, m)
         Right-hand sides of the first equation.
-    d : array_like, shape (..., n, n)
+    d : array_like (..., n, n)
         Left coefficients of the second equation.
-    e : array_like, shape (..., m, m)
+    e : array_like (..., m, m)
         Right coefficients of the second equation.
-    f : array_like, shape (..., n, m)
+    f : array_like (..., n, m)
         Right-hand sides of the second equation.
     method : {"auto", "standard", "qz"}, default "auto"
         How the equations are solved:
@@ -102,9 +102,9 @@ def solve_sylvester_pair(
 
     Returns
     -------
-    x : array, shape (..., n, m)
+    x : array (..., n, m)
         The first unknowns, in the library, on the device and in the common dtype of the arguments.
-    y : array, shape (..., n, m)
+    y : array (..., n, m)
         The second unknowns.
 
     Raises

@@ -50,11 +50,11 @@ def solve_sylvester(a: Array, b: Array, q: Array, *, method: str = "auto", error
 
     Parameters
     ----------
-    a : array_like, shape (..., n, n)
+    a : array_like (..., n, n)
         Left coefficients, of dtype float32, float64, complex64 or complex128.
-    b : array_like, shape (..., m, m)
+    b : array_like (..., m, m)
         Right coefficients.
-    q : array_like, shape (..., n, m)
+    q : array_like (..., n, m)
         Right-hand sides.
     method : {"auto", "newton", "schur", "divide", "eigenvectors"}, default "auto"
         How the equation is solved:
@@ -76,7 +76,7 @@ def solve_sylvester(a: Array, b: Array, q: Array, *, method: str = "auto", error
 
     Returns
     -------
-    x : array, shape (..., n, m)
+    x : array (..., n, m)
         The solutions, in the library, on the device and in the common dtype of the arguments.
 
     Raises
