@@ -16,6 +16,7 @@ SOURCE = Path(matsign.__file__).parent
 
 API = {
     "Certificate",
+    "Estimator",
     "Polar",
     "Reduced",
     "Regulator",
@@ -25,6 +26,7 @@ API = {
     "condition",
     "coupled_root",
     "discrete_lyapunov_factor",
+    "dlqe",
     "dlqr",
     "each",
     "fractional_matrix_power",
@@ -35,6 +37,7 @@ API = {
     "invrootm",
     "invsqrtm",
     "logm",
+    "lqe",
     "lqr",
     "lyapunov_factor",
     "matrix_abs",

@@ -20,6 +20,7 @@ from matsign.equations.lyapunov.solver import solve_continuous_lyapunov, solve_d
 from matsign.equations.reduction.balanced_truncation import Reduced, balanced_truncation, hankel_singular_values
 from matsign.equations.riccati.care import solve_continuous_are
 from matsign.equations.riccati.dare import solve_discrete_are
+from matsign.equations.riccati.estimator import Estimator, dlqe, lqe
 from matsign.equations.riccati.lqr import Regulator, dlqr, lqr
 from matsign.equations.riccati.nonsymmetric import solve_riccati
 from matsign.equations.sylvester.discrete import solve_discrete_sylvester
@@ -40,6 +41,7 @@ from matsign.functions.square_roots import invsqrtm, sqrtm, sqrtm_pair
 
 __all__ = [
     "Certificate",
+    "Estimator",
     "Polar",
     "Reduced",
     "Regulator",
@@ -49,6 +51,7 @@ __all__ = [
     "condition",
     "coupled_root",
     "discrete_lyapunov_factor",
+    "dlqe",
     "dlqr",
     "each",
     "fractional_matrix_power",
@@ -59,6 +62,7 @@ __all__ = [
     "invrootm",
     "invsqrtm",
     "logm",
+    "lqe",
     "lqr",
     "lyapunov_factor",
     "matrix_abs",

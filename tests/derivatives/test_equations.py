@@ -132,6 +132,23 @@ REGULATORS = [
     for name in ("lqr", "dlqr")
     for e, s in ((False, False), (True, True))
 ]
+
+
+def _noisy(with_nn):
+    def make(rng, kind, n=3, w=2, p=2):
+        covariance = definite(rng, w + p, dtype=kind)
+        a, g, c = (gaussian(rng, *s, dtype=kind) / 2 for s in ((n, n), (n, w), (p, n)))
+        return a, g, c, covariance[:w, :w], covariance[w:, w:], covariance[:w, w:] if with_nn else None
+
+    return make
+
+
+ESTIMATORS = [
+    Case("lqe", _noisy(True), {}, (3, 4)),
+    Case("lqe", _noisy(False), {}, (3, 4)),
+    Case("dlqe", _noisy(True), {}, (3, 4)),
+    Case("dlqe", _noisy(True), {"gain": "filter"}, (3, 4)),
+]
 FACTORS = [
     Case("lyapunov_factor", lambda rng, kind: (-stable(rng, 4, kind), gaussian(rng, 4, 2, dtype=kind)), {}),
     Case("discrete_lyapunov_factor", lambda rng, kind: (_inside(rng, kind), gaussian(rng, 4, 2, dtype=kind)), {}),
@@ -148,7 +165,7 @@ REDUCTIONS = [
     Case("balanced_truncation", _system, {"order": 2}),
     Case("balanced_truncation", _system, {"order": 4}),
 ]
-CASES = EQUATIONS + REGULATORS + REDUCTIONS
+CASES = EQUATIONS + REGULATORS + ESTIMATORS + REDUCTIONS
 
 every_case = pytest.mark.parametrize("case", CASES, ids=str)
 every_kind = pytest.mark.parametrize("kind", KINDS)

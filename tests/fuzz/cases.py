@@ -261,6 +261,17 @@ def _lqr(rng, n, m):
     return a, b, q, r, s, e
 
 
+def _noisy(rng, n, m):
+    a, c, _, rn, _, _ = _are(rng, n, m)
+    w = int(rng.integers(1, max(n, 1) + 1))
+    g, root = hostile.rectangular(rng, n, w), hostile.gaussian(rng, w, w + m)
+    if rng.random() < 0.5:
+        return a, g, c.T, root @ root.T, rn, None
+    joint = np.vstack([root, hostile.gaussian(rng, m, w + m)])
+    joint = joint @ joint.T
+    return a, g, c.T, joint[:w, :w], joint[w:, w:], joint[:w, w:]
+
+
 def _without(f, *names):
     """A reference that does not know these options, because the answer does not depend on them."""
     return lambda *arrays, **options: f(*arrays, **{k: v for k, v in options.items() if k not in names})
@@ -285,6 +296,12 @@ def _gramian_of(value, *arrays):
 
 def _gain_and_solution(value, *arrays):
     return tuple(value[:2])
+
+
+def _which_gain(rng, options):
+    if rng.random() < 0.5:
+        options["gain"] = "filter"
+    return options
 
 
 def _balanced(rng, options):
@@ -354,6 +371,10 @@ SUBJECTS = [
             _without(partial(references.regulator, False), "method"), None, _gain_and_solution),
     Subject("dlqr", _lqr, _options(_methods("doubling", "sign", "qz", share=0.7)),
             _without(partial(references.regulator, True), "method"), None, _gain_and_solution),
+    Subject("lqe", _noisy, _options(_methods("doubling", "sign", "qz", share=0.7)),
+            _without(partial(references.estimator, False), "method"), None, _gain_and_solution),
+    Subject("dlqe", _noisy, _options(_methods("doubling", "sign", "qz", share=0.7), _which_gain),
+            _without(partial(references.estimator, True), "method"), None, _gain_and_solution),
 ]  # fmt: skip
 BY_NAME = {s.name: s for s in SUBJECTS}
 

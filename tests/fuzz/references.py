@@ -510,6 +510,25 @@ def regulator(discrete, a, b, q, r, s=None, e=None):
     return gain(discrete, x, a, b, q, r, e, s), x
 
 
+def estimator(discrete, a, g, c, qn, rn, nn=None, gain="predictor"):
+    """The gain and the solution, from the equation of the dual regulator."""
+    if nullity(rn):
+        raise UnknownError
+    h, rounding = truth.adjoint, 1000 * np.finfo(a.dtype).eps
+    nn = np.zeros((g.shape[1], len(c))) if nn is None else nn
+    a, g, c, qn, rn, nn = (truth.exact(y) for y in (a, g, c, qn, rn, nn))
+    joint = np.block([[qn, nn], [h(nn), rn]])
+    if _has_negative(joint):
+        if _has_negative(joint + truth.eye(len(joint)) * (rounding * _size(joint))):
+            raise NoAnswerError("no covariance")
+        raise UnknownError
+    x = _are(discrete, h(a), h(c), g @ qn @ h(g), rn, truth.eye(len(a)), g @ nn)
+    if gain == "filter":
+        return x @ h(c) @ truth.inverse(c @ x @ h(c) + rn), x
+    inner = (a if discrete else truth.eye(len(a))) @ x @ h(c) + g @ nn
+    return inner @ truth.inverse(rn + c @ x @ h(c) if discrete else rn), x
+
+
 def stable_gramian(a, b, discrete=False):
     _stable(a, discrete)
     return (stein_gramian if discrete else gramian)(a, b)

@@ -55,6 +55,13 @@ class Failure(IntEnum):
     RECIPROCAL_PAIR = 110
     COMMON_PENCIL_EIGENVALUE = 111
     COMMON_PAIR_EIGENVALUE = 112
+    NOT_MEASURED = 120
+    NOT_DISTURBED = 121
+    NO_ESTIMATOR = 122
+    SINGULAR_RN = 123
+    HARDLY_MEASURED = 124
+    HARDLY_ESTIMATED = 125
+    NOT_A_COVARIANCE = 126
 
     def where(self, backend: Backend, mask: Any, failure: Any) -> Any:
         """The failures of a stack, with this failure for the members in the mask."""
@@ -144,12 +151,32 @@ MESSAGES = {
     "coupled root does not exist",
     Failure.BOTH_SINGULAR: "a and b are both singular to working precision and not Hermitian positive semidefinite, so that "
     "their geometric mean is not defined; it wants one of them nonsingular",
+    Failure.NOT_MEASURED: "the pair (a, c) is not detectable: c does not see the eigenvalue {detail} of a, which is not stable; "
+    "measure that mode, or leave it out of the model",
+    Failure.NOT_DISTURBED: "the noise does not reach the eigenvalue {detail} of a on the boundary of stability, so no stationary "
+    "estimator exists: the best gain for that mode falls to 0 with time; give it some noise by g and qn",
+    Failure.NO_ESTIMATOR: "there is no stabilising solution: the estimator keeps the eigenvalue {detail} on the boundary of "
+    "stability; give that mode some noise by g and qn",
+    Failure.SINGULAR_RN: "rn is not positive definite where the gain needs the inverse of rn (in discrete time of c x cᴴ + rn): "
+    "its smallest eigenvalue or its reciprocal condition number is {detail}; give every measurement some noise",
+    Failure.HARDLY_MEASURED: "no method found the stabilising solution to working precision: the pair (a, c) becomes one that is "
+    "not detectable when it changes by {detail} of its size; measure those modes better, or use float64 for float32",
+    Failure.HARDLY_ESTIMATED: "no method found the stabilising solution to working precision: the estimator has the eigenvalue "
+    "{detail}, too near the boundary of stability; give that mode more noise by g and qn, or use float64 for float32",
+    Failure.NOT_A_COVARIANCE: "[[qn, nn], [nnᴴ, rn]] is the covariance of no noise, because it has the negative "
+    "eigenvalue {detail}",
     Failure.THRESHOLDS: "a threshold is {detail}, where 0 ≤ t, or 0 ≤ lower ≤ upper, was wanted",
 }
 
 
 # Failures of iterations whose error carries the best iterate.
-WITH_BEST_ITERATE = (Failure.LOST, Failure.HARDLY_STABILISABLE, Failure.HARDLY_STABILISED)
+WITH_BEST_ITERATE = (
+    Failure.LOST,
+    Failure.HARDLY_STABILISABLE,
+    Failure.HARDLY_STABILISED,
+    Failure.HARDLY_MEASURED,
+    Failure.HARDLY_ESTIMATED,
+)
 
 
 class SpectrumError(LinAlgError):

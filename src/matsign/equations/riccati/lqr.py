@@ -8,28 +8,21 @@ from typing import NamedTuple
 from matsign._typing import Array, Arrays
 from matsign.backends import Backend
 from matsign.core.failures import Failure
-from matsign.core.members import Solution, as_details
+from matsign.core.members import Solution
 from matsign.core.public import Residual, public_function
 from matsign.equations.riccati.care import CONTINUOUS
-from matsign.equations.riccati.certificates import error_estimate
 from matsign.equations.riccati.dare import DISCRETE
-from matsign.equations.riccati.derivatives import (
-    add_present,
-    close,
-    gain_jvp,
-    gain_vjp,
-    matrix_jvp,
-    matrix_vjp,
-    solution_jvp,
-    solution_vjp,
-)
-from matsign.equations.riccati.gain import gain_at, gain_spread
 from matsign.equations.riccati.newton_kleinman import Equation
-from matsign.equations.riccati.pole_derivatives import poles_jvp, poles_vjp
-from matsign.equations.riccati.problem import RiccatiProblem, round_by_one
-from matsign.equations.riccati.solver import METHODS, solver_of, zero_nonfinite_entries
+from matsign.equations.riccati.problem import RiccatiProblem
+from matsign.equations.riccati.regulation import (
+    mark_indefinite,
+    regulate,
+    regulation_cotangent,
+    regulation_errors,
+    regulation_tangent,
+)
+from matsign.equations.riccati.solver import METHODS
 from matsign.linalg.stacks import adjoint, hermitian
-from matsign.linalg.stacks import scale_to_unit as normalise_size
 
 
 class Regulator(NamedTuple):
@@ -67,134 +60,44 @@ class Regulator(NamedTuple):
     poles: Array
 
 
-def _regulate(equation: Equation) -> Callable[..., Solution]:
-    riccati = solver_of(equation)
+def _problem(a: Array, b: Array, q: Array, r: Array, s: Array | None, e: Array | None) -> RiccatiProblem:
+    return RiccatiProblem(a, b, q, r, e, s)
 
-    def solve(
-        backend: Backend, a: Array, b: Array, q: Array, r: Array, s: Array | None, e: Array | None, *, method: str
-    ) -> Solution:
-        q, r = hermitian(q), hermitian(r)
-        result = riccati(backend, a, b, q, r, e, s, method=method)
-        x = result.value[0]
-        p = RiccatiProblem(a, b, q, r, e, s)
-        gain, f = gain_at(backend, equation, x, p)
-        # r + bᴴ x b may overflow where x does not.
-        overflowed = (result.failure == 0) & ~(backend.xp.isfinite(gain).all((-1, -2)))
-        failure = Failure.OVERFLOW.where(backend, overflowed, result.failure)
-        result = result._replace(
-            value=(gain, x, backend.eig(zero_nonfinite_entries(backend, _loop(backend, f, e)))[0]), failure=failure
-        )
+
+def _solver_of(equation: Equation) -> Callable[..., Solution]:
+    def solve(backend: Backend, *arrays: Array, method: str) -> Solution:
+        p = _problem(*arrays)
+        p = p._replace(q=hermitian(p.q), r=hermitian(p.r))
+        result = regulate(backend, equation, p, p, method)
+        # The cost exceeds that of u = -k x by (u + k x)ᴴ w (u + k x) with w = r or r + bᴴ x b: w must not be negative.
         if equation.discrete:
-            result = _mark_indefinite(backend, result, hermitian(r + adjoint(b) @ x @ b))
-        return _mark_indefinite(backend, result, r)
+            weight = hermitian(p.r + adjoint(p.b) @ result.value[1] @ p.b)
+            result = mark_indefinite(backend, result, weight, Failure.NOT_A_MINIMUM)
+        return mark_indefinite(backend, result, p.r, Failure.NOT_A_MINIMUM)
 
     return solve
 
 
-def _loop(backend: Backend, f: Array, e: Array | None) -> Array:
-    return f if e is None else backend.solve(e, f)
-
-
-def _mark_indefinite(backend: Backend, result: Solution, weight: Array) -> Solution:
-    """Set NOT_A_MINIMUM where weight (r or r + bᴴ x b) has a negative eigenvalue.
-
-    The cost exceeds that of u = -k x by (u + k x)ᴴ weight (u + k x): if that can be negative, no control has the least cost.
-    The inputs are scaled so that the diagonal of weight is near 1, so rounding of large entries does not hide small ones.
-    """
-    xp = backend.xp
-    weight = zero_nonfinite_entries(backend, weight)
-
-    def check_definiteness(weight: Array, failure: Array, detail: Array) -> tuple[Array, Array]:
-        weight, whole = normalise_size(backend, weight)
-        units = -(backend.exponent(xp.abs(xp.linalg.diagonal(weight).real)) // 2)
-        limit = _UNIT_LIMITS[backend.eps(weight) < 1e-10]
-        units = xp.clip(units, -limit, limit)
-        values = backend.eigh(backend.ldexp(weight, units[:, :, None] + units[:, None, :]))[0]
-        rounding = 8 * weight.shape[-1] * backend.eps(weight)
-        negative = xp.min(values, axis=-1) < -rounding * xp.max(xp.abs(values), axis=-1)
-        least = xp.minimum(xp.min(backend.eigh(weight)[0], axis=-1), _least_of_diagonal(backend, weight))
-        least_eigenvalue = as_details(backend, weight, backend.ldexp(least, whole))
-        return (
-            Failure.NOT_A_MINIMUM.where(backend, negative, failure),
-            xp.where(negative[:, None], least_eigenvalue, detail),
-        )
-
-    failure, detail = backend.rare_cond(
-        ~xp.isfinite(backend.norm(backend.cholesky(weight))),
-        check_definiteness,
-        lambda weight, *unchanged: unchanged,
-        *(weight, result.failure, result.detail),
-    )
-    return result._replace(failure=failure, detail=detail)
-
-
-# The largest exponents of units of inputs, in single and in double precision.
-_UNIT_LIMITS = (30, 250)
-
-
-def _least_of_diagonal(backend: Backend, x: Array) -> Array:
-    return backend.xp.min(backend.xp.linalg.diagonal(x).real, axis=-1)
-
-
 def _residual_of(equation: Equation) -> Callable[..., Residual]:
-    def residual(
-        backend: Backend,
-        value: tuple[Array, ...],
-        a: Array,
-        b: Array,
-        q: Array,
-        r: Array,
-        s: Array | None,
-        e: Array | None,
-    ) -> Residual:
-        gain, x, poles = value
-        p = RiccatiProblem(a, b, q, r, e, s)
-        riccati_residual = error_estimate(backend, equation, x, p)
-        (dx,) = riccati_residual.correction
-        # The error of the gain: its change for x + dx, and its distance to the gain recomputed from x.
-        recomputed, _ = gain_at(backend, equation, x, p)
-        perturbed, f = gain_at(backend, equation, x + zero_nonfinite_entries(backend, dx), p, perturb=True)
-        # The error of the poles: their change when the closed loop is computed from the perturbed gain and rounded.
-        shifted = backend.eig(round_by_one(backend, zero_nonfinite_entries(backend, _loop(backend, f, e))))[0]
-        nearest = backend.xp.min(backend.xp.abs(poles[:, :, None] - shifted[:, None, :]), axis=-1)
-        # If rounding changes the poles by more than half of their norm, no error bound holds.
-        known = backend.norm(nearest) <= backend.norm(poles) / 2
-        nearest = backend.xp.where(known[:, None], nearest, backend.xp.full_like(nearest, backend.xp.inf))
-        # Rounding of the data limits the accuracy of the gain, for example if two inputs act almost alike.
-        size = backend.xp.abs
-        step = size(perturbed - recomputed) + size(recomputed - gain) + gain_spread(backend, equation, x, p)
-        return riccati_residual._replace(correction=(step, dx, nearest))
+    def residual(backend: Backend, value: Arrays, *arrays: Array) -> Residual:
+        p = _problem(*arrays)
+        return regulation_errors(backend, equation, value, p, p)
 
     return residual
 
 
-def _problem_of(a: Array, b: Array, q: Array, r: Array, s: Array | None, e: Array | None) -> RiccatiProblem:
-    return RiccatiProblem(a, b, q, r, e, s)
-
-
 def _tangent_of(equation: Equation) -> Callable[..., Arrays]:
-    """dx by the Riccati equation, dk by the formula of the gain, and the differentials of the poles by the closed loop's."""
-
     def tangent(backend: Backend, value: Arrays, arrays: Arrays, tangents: Arrays, *, method: str) -> Arrays:
-        _, x, poles = value
-        d, at = _problem_of(*tangents), close(backend, equation, _problem_of(*arrays), x)
-        dx = solution_jvp(backend, at, d)
-        dk = gain_jvp(at, d, dx)
-        return dk, dx, poles_jvp(backend, at.matrix(), poles, matrix_jvp(at, d, dk))
+        p, d = _problem(*arrays), _problem(*tangents)
+        return regulation_tangent(backend, equation, value, (p, p), (d, d))
 
     return tangent
 
 
 def _cotangent_of(equation: Equation) -> Callable[..., Arrays]:
     def cotangent(backend: Backend, value: Arrays, arrays: Arrays, cotangents: Arrays, *, method: str) -> Arrays:
-        _, x, poles = value
-        at = close(backend, equation, _problem_of(*arrays), x)
-        bar_matrix = poles_vjp(backend, at.matrix(), poles, cotangents[2])
-        if not backend.is_complex(x):
-            bar_matrix = bar_matrix.real
-        by_matrix, bar_gain = matrix_vjp(at, bar_matrix)
-        by_gain, bar_x = gain_vjp(at, cotangents[0] + bar_gain)
-        a, b, q, r, e, s = add_present(by_matrix, by_gain, solution_vjp(backend, at, cotangents[1] + bar_x))
+        p = _problem(*arrays)
+        a, b, q, r, e, s = regulation_cotangent(backend, equation, value, (p, p), cotangents)
         return a, b, q, r, s, e
 
     return cotangent
@@ -292,7 +195,7 @@ LQR = public_function(
     lqr,
     _LQR,
     kinds=_LQR_KINDS,
-    solve=_regulate(CONTINUOUS),
+    solve=_solver_of(CONTINUOUS),
     residual=_residual_of(CONTINUOUS),
     tangent=_tangent_of(CONTINUOUS),
     cotangent=_cotangent_of(CONTINUOUS),
@@ -386,7 +289,7 @@ DLQR = public_function(
     dlqr,
     _LQR,
     kinds=_LQR_KINDS,
-    solve=_regulate(DISCRETE),
+    solve=_solver_of(DISCRETE),
     residual=_residual_of(DISCRETE),
     tangent=_tangent_of(DISCRETE),
     cotangent=_cotangent_of(DISCRETE),
