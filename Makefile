@@ -1,6 +1,6 @@
 PYTHON ?= python3
 
-.PHONY: tour test quick fuzz kernels lowest pythons environment smoke lint types docs clean
+.PHONY: tour test quick bench fuzz kernels lowest pythons environment smoke lint types docs clean
 
 # The tour, with NumPy and SciPy only.
 tour: .venv/tour
@@ -17,6 +17,12 @@ test: .venv/test
 # Within a minute: the tests that need neither a compiler nor a long computation.
 quick: .venv/test
 	$(PYTEST) -m "not compiles and not slow" --ignore src/matsign/optim/optax.py
+
+# Times of this machine beside SciPy, PyTorch, JAX and SLICOT: ten minutes. A stopped run continues. BENCH="--quick" takes a minute,
+# BENCH=--help tells the rest.
+BENCH ?=
+bench: .venv/test
+	PYTHONPATH=src:benchmarks .venv/test/bin/python -m bench $(BENCH)
 
 # Tests every promise of every function on hostile input for an hour; continues from the log of the last run.
 FUZZ ?= --seconds 3600 --log .fuzz.json

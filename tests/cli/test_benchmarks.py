@@ -32,7 +32,7 @@ def run(tmp_path, monkeypatch):
 
 
 def test_every_script_is_one_of_these():
-    assert {"speed", "riccati", "gpu"} <= set(SCRIPTS)
+    assert {"models", "riccati", "gpu"} <= set(SCRIPTS)
     assert {p.stem for p in FOLDER.glob("*.py")} - set(SCRIPTS) == {"arguments"}
 
 
@@ -52,7 +52,8 @@ def test_a_mistake_is_an_error_before_anything_is_measured(run, name, words, cap
     assert "error: " in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name", ["equations", "lyapunov"])
-def test_models_come_from_a_folder_that_is_there(run, name, capsys):
-    assert run(name, "--models", "none") == 2
+def test_models_come_from_a_folder_that_has_some(run, tmp_path_factory, capsys):
+    assert run("models", "none") == 2
     assert "there is no folder none" in capsys.readouterr().err
+    assert run("models", str(tmp_path_factory.mktemp("empty"))) == 2
+    assert "there is no .mat file" in capsys.readouterr().err

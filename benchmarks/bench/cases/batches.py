@@ -1,0 +1,103 @@
+"""Many small matrices in one call, beside a loop over SciPy, or SciPy's own batch where it has one."""
+
+from __future__ import annotations
+
+import numpy as np
+import scipy.linalg as sl
+
+import matsign
+from bench.case import Case, agree
+from bench.cases import sizes
+from bench.cases.matrices import both_sides, definite, gaussian, plant, right
+from bench.peers import NUMPY, SCIPY, TORCH, module
+
+torch = module("torch")
+
+SIZES = sizes(quick=((200, 8),), usual=((2000, 4), (100, 32)), long=((10_000, 8), (16, 128)))
+SHORTER = sizes(quick=((100, 8),), usual=((500, 4), (20, 32)), long=((10_000, 8),))
+
+
+def loop(f):
+    """f of one matrix after the other."""
+    return lambda *stacks: [f(*members) for members in zip(*stacks, strict=True)]
+
+
+def lyapunov(rng, count, n):
+    b = gaussian(rng, count, n, 2)
+    return -right(rng, count, n, n), -b @ b.mT
+
+
+def stein(rng, count, n):
+    b = gaussian(rng, count, n, 2)
+    return right(rng, count, n, n) / 4, b @ b.mT
+
+
+def fourth_root_by_eigh(a):
+    """a^(-1/4) of definite matrices."""
+    values, v = np.linalg.eigh(a)
+    return (v * values[..., None, :] ** -0.25) @ v.mT
+
+
+def eigh_loop(stack):
+    return [(v * values**-0.25) @ v.mT for values, v in map(torch.linalg.eigh, stack)]
+
+
+def covariances(rng, count, n):
+    """Of four samples for each variable, in float32."""
+    g = torch.from_numpy(gaussian(rng, count, n, 4 * n)).float()
+    a = g @ g.mT / (4 * n)
+    return ((a + a.mT) / 2,)
+
+
+def separable(rng, count, n):
+    return right(rng, count, n, n, shift=4.5), right(rng, count, n, n, shift=4.5), gaussian(rng, count, n, n)
+
+
+CASES = [
+    Case(
+        "mcsgn, eigenvalues around ±2.5", SCIPY, "signm, loop", lambda rng, count, n: (both_sides(rng, count, n, n),),
+        matsign.mcsgn, loop(sl.signm), SIZES, agree(1e-8),
+    ),
+    Case(
+        "polar, Gaussian", SCIPY, "polar, loop", lambda rng, count, n: (gaussian(rng, count, 2 * n, n),),
+        matsign.polar, loop(sl.polar), SIZES, agree(1e-8),
+    ),
+    Case(
+        "sqrtm, definite", SCIPY, "sqrtm, batch", lambda rng, count, n: (definite(rng, count, n, n),),
+        matsign.sqrtm, sl.sqrtm, SIZES, agree(1e-8),
+    ),
+    Case(
+        "sqrtm, general", SCIPY, "sqrtm, batch", lambda rng, count, n: (right(rng, count, n, n, shift=4.5),),
+        matsign.sqrtm, sl.sqrtm, SIZES, agree(1e-8),
+    ),
+    Case(
+        "invrootm, 4, definite", NUMPY, "linalg.eigh, batch", lambda rng, count, n: (definite(rng, count, n, n),),
+        lambda a: matsign.invrootm(a, 4), fourth_root_by_eigh,
+        sizes(quick=((5000, 3),), usual=((50_000, 3),), long=((1_000_000, 3),)), agree(1e-8),
+    ),
+    Case(
+        "invrootm, 4, tol=1e-4, covariances, float32", TORCH, "linalg.eigh, loop", covariances,
+        lambda a: matsign.invrootm(a, 4, tol=1e-4, method="polynomial"), eigh_loop,
+        sizes(usual=((4, 256),), long=((64, 256),)), agree(1e-4),
+    ),
+    Case(
+        "solve_sylvester, separable spectra", SCIPY, "solve_sylvester, loop", separable,
+        matsign.solve_sylvester, loop(sl.solve_sylvester), SIZES, agree(1e-8),
+    ),
+    Case(
+        "solve_continuous_lyapunov, stable", SCIPY, "solve_continuous_lyapunov, loop", lyapunov,
+        matsign.solve_continuous_lyapunov, loop(sl.solve_continuous_lyapunov), SIZES, agree(1e-8),
+    ),
+    Case(
+        "solve_discrete_lyapunov", SCIPY, "solve_discrete_lyapunov, loop", stein,
+        matsign.solve_discrete_lyapunov, loop(sl.solve_discrete_lyapunov), SIZES, agree(1e-8),
+    ),
+    Case(
+        "solve_continuous_are", SCIPY, "solve_continuous_are, loop", lambda rng, count, n: plant(rng, count, n, n),
+        matsign.solve_continuous_are, loop(sl.solve_continuous_are), SHORTER, agree(1e-8),
+    ),
+    Case(
+        "solve_discrete_are", SCIPY, "solve_discrete_are, loop", lambda rng, count, n: plant(rng, count, n, n),
+        matsign.solve_discrete_are, loop(sl.solve_discrete_are), SHORTER, agree(1e-8),
+    ),
+]  # fmt: skip

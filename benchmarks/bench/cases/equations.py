@@ -1,0 +1,141 @@
+"""Sylvester and Lyapunov equations with one right-hand side."""
+
+from __future__ import annotations
+
+import numpy as np
+import scipy.linalg as sl
+
+import matsign
+from bench.case import Case, agree, difference
+from bench.cases import sizes, slicot
+from bench.cases.matrices import gaussian, right, with_radius
+from bench.peers import SCIPY, SLICOT
+
+SIZES = sizes(quick=(64,), usual=(8, 256), long=(512, 1024))
+SHORTER = sizes(quick=(64,), usual=(8, 256), long=(512,))
+FEW = sizes(usual=(64,), long=(256, 512))
+SLICOT_SIZES = sizes(quick=(64,), usual=(256,), long=(512,))
+
+
+def separable(rng, n):
+    return right(rng, n, n), right(rng, n, n), gaussian(rng, n, n)
+
+
+def mixed(rng, n):
+    return gaussian(rng, n, n), gaussian(rng, n, n), gaussian(rng, n, n)
+
+
+def covariance(rng, n):
+    b = gaussian(rng, n, 2)
+    return b @ b.T
+
+
+def stable(rng, n):
+    return -right(rng, n, n), -covariance(rng, n)
+
+
+def inside(rng, n):
+    return with_radius(gaussian(rng, n, n), 0.9), covariance(rng, n)
+
+
+def three_inputs(rng, n):
+    return -right(rng, n, n), gaussian(rng, n, 3)
+
+
+def discrete(radius):
+    """Coefficients of this spectral radius; above 1, products of their eigenvalues are on both sides of the unit circle."""
+    return lambda rng, n: (*(with_radius(gaussian(rng, n, n), radius) for _ in range(2)), gaussian(rng, n, n))
+
+
+def generalized(rng, n):
+    return *(right(rng, n, n) for _ in range(4)), gaussian(rng, n, n)
+
+
+def pair(rng, n):
+    a, b, d, e = (right(rng, n, n) for _ in range(4))
+    return a, -b, gaussian(rng, n, n), d, e, gaussian(rng, n, n)
+
+
+def by_cayley(a, b, q):
+    """a x b - x + q = 0: u x + x b v = -u q v with u = (a - I)⁻¹ and v = (b - I)⁻¹."""
+    u, v = np.linalg.inv(a - np.eye(len(a))), np.linalg.inv(b - np.eye(len(b)))
+    return sl.solve_sylvester(u, b @ v, -u @ q @ v)
+
+
+def by_inverses(a, b, c, d, q):
+    """a x b + c x d = q: (c⁻¹ a) x + x (d b⁻¹) = c⁻¹ q b⁻¹."""
+    u, v = np.linalg.inv(c), np.linalg.inv(b)
+    return sl.solve_sylvester(u @ a, d @ v, u @ q @ v)
+
+
+def same_gramian(ours, theirs, arguments):
+    return difference(ours @ ours.T, theirs), 1e-8
+
+
+def by_elimination(a, b, c, d, e, f):
+    """a x - y b = c, d x - y e = f: y = (a x - c) b⁻¹, then x by `by_inverses`."""
+    inverse = np.linalg.inv(b)
+    x = by_inverses(d, np.eye(len(b)), a, -inverse @ e, f - c @ inverse @ e)
+    return x, (a @ x - c) @ inverse
+
+
+CASES = [
+    Case(
+        "solve_sylvester, separable spectra", SCIPY, "solve_sylvester", separable,
+        matsign.solve_sylvester, sl.solve_sylvester, SIZES, agree(1e-8),
+    ),
+    Case(
+        "solve_sylvester, separable spectra", SLICOT, "SB04MD", separable,
+        matsign.solve_sylvester, slicot.sylvester, SLICOT_SIZES, agree(1e-8),
+    ),
+    Case(
+        "solve_sylvester, mixed spectra", SCIPY, "solve_sylvester", mixed,
+        matsign.solve_sylvester, sl.solve_sylvester, SIZES, agree(1e-8),
+    ),
+    Case(
+        "solve_continuous_lyapunov, stable", SCIPY, "solve_continuous_lyapunov", stable,
+        matsign.solve_continuous_lyapunov, sl.solve_continuous_lyapunov, SIZES, agree(1e-8),
+    ),
+    Case(
+        "solve_continuous_lyapunov, stable", SLICOT, "SB03MD", stable,
+        matsign.solve_continuous_lyapunov, slicot.lyapunov, SLICOT_SIZES, agree(1e-8),
+    ),
+    Case(
+        "solve_discrete_lyapunov, radius 0.9", SCIPY, "solve_discrete_lyapunov", inside,
+        matsign.solve_discrete_lyapunov, sl.solve_discrete_lyapunov, SIZES, agree(1e-8),
+    ),
+    Case(
+        "solve_discrete_lyapunov, radius 0.9", SLICOT, "SB03MD", inside,
+        matsign.solve_discrete_lyapunov, slicot.stein, SLICOT_SIZES, agree(1e-8),
+    ),
+    Case(
+        "lyapunov_factor, 3 inputs", SCIPY, "solve_continuous_lyapunov", three_inputs,
+        matsign.lyapunov_factor, lambda a, b: sl.solve_continuous_lyapunov(a, -b @ b.T),
+        sizes(usual=(256,), long=(512, 1024)), same_gramian, "relative difference of the Gramians",
+    ),
+    Case(
+        "solve_discrete_sylvester, radii 0.9", SCIPY, "inv, solve_sylvester", discrete(0.9),
+        matsign.solve_discrete_sylvester, by_cayley, SHORTER, agree(1e-8),
+    ),
+    Case(
+        "solve_discrete_sylvester, radii 0.99", SCIPY, "inv, solve_sylvester", discrete(0.99),
+        matsign.solve_discrete_sylvester, by_cayley, FEW, agree(1e-8),
+    ),
+    Case(
+        "solve_discrete_sylvester, radii 2", SCIPY, "inv, solve_sylvester", discrete(2.0),
+        matsign.solve_discrete_sylvester, by_cayley, FEW, agree(1e-8),
+    ),
+    Case(
+        "solve_generalized_sylvester, separable", SCIPY, "inv, solve_sylvester", generalized,
+        matsign.solve_generalized_sylvester, by_inverses, SHORTER, agree(1e-8),
+    ),
+    Case(
+        "solve_generalized_sylvester, Gaussian", SCIPY, "inv, solve_sylvester",
+        lambda rng, n: tuple(gaussian(rng, n, n) for _ in range(5)),
+        matsign.solve_generalized_sylvester, by_inverses, FEW, agree(1e-8),
+    ),
+    Case(
+        "solve_sylvester_pair, separable", SCIPY, "inv, solve_sylvester", pair,
+        matsign.solve_sylvester_pair, by_elimination, SHORTER, agree(1e-8),
+    ),
+]  # fmt: skip

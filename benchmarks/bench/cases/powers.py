@@ -1,0 +1,45 @@
+"""Roots, powers and logarithms of one matrix."""
+
+from __future__ import annotations
+
+import scipy.linalg as sl
+
+import matsign
+from bench.case import Case, agree
+from bench.cases import sizes
+from bench.cases.matrices import definite, right
+from bench.peers import SCIPY
+
+SIZES = sizes(quick=(64,), usual=(8, 256), long=(512, 1024))
+SHORTER = sizes(quick=(64,), usual=(8, 256), long=(512,))
+
+
+def one_definite(rng, n):
+    return (definite(rng, n, n),)
+
+
+def one_general(rng, n):
+    return (right(rng, n, n),)
+
+
+CASES = [
+    Case("sqrtm, definite", SCIPY, "sqrtm", one_definite, matsign.sqrtm, sl.sqrtm, SIZES, agree(1e-8)),
+    Case("sqrtm, general", SCIPY, "sqrtm", one_general, matsign.sqrtm, sl.sqrtm, SIZES, agree(1e-8)),
+    Case(
+        "invsqrtm, definite", SCIPY, "inv, sqrtm", one_definite,
+        matsign.invsqrtm, lambda a: sl.inv(sl.sqrtm(a)), SIZES, agree(1e-8),
+    ),
+    Case(
+        "geometric_mean", SCIPY, "solve, sqrtm", lambda rng, n: (definite(rng, n, n), definite(rng, n, n)),
+        matsign.geometric_mean, lambda a, b: a @ sl.sqrtm(sl.solve(a, b)), SHORTER, agree(1e-8),
+    ),
+    Case(
+        "rootm, cube root, general", SCIPY, "fractional_matrix_power", one_general,
+        lambda a: matsign.rootm(a, 3), lambda a: sl.fractional_matrix_power(a, 1 / 3), SHORTER, agree(1e-8),
+    ),
+    Case(
+        "fractional_matrix_power, 0.3, general", SCIPY, "fractional_matrix_power", one_general,
+        lambda a: matsign.fractional_matrix_power(a, 0.3), lambda a: sl.fractional_matrix_power(a, 0.3), SHORTER, agree(1e-8),
+    ),
+    Case("logm, general", SCIPY, "logm", one_general, matsign.logm, sl.logm, SHORTER, agree(1e-8)),
+]  # fmt: skip

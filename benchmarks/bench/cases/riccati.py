@@ -1,0 +1,54 @@
+"""Riccati equations with half as many inputs as states."""
+
+from __future__ import annotations
+
+import numpy as np
+import scipy.linalg as sl
+
+import matsign
+from bench.case import Case, agree
+from bench.cases import sizes, slicot
+from bench.cases.matrices import gaussian, plant, right
+from bench.peers import SCIPY, SLICOT
+
+SIZES = sizes(quick=(32,), usual=(8, 64, 128), long=(256,))
+SLICOT_SIZES = sizes(quick=(32,), usual=(128,), long=(256,))
+
+
+def regulator(rng, n):
+    return plant(rng, n, n)
+
+
+def nonsymmetric(rng, n):
+    return -right(rng, n, n), right(rng, n, n), gaussian(rng, n, n) / n, gaussian(rng, n, n) / n
+
+
+def by_schur(a, b, c, d):
+    """x d x + x b - a x - c = 0: [x; I] spans the invariant subspace of [[a, c], [d, b]] in the right half plane."""
+    n = len(a)
+    _, z, _ = sl.schur(np.block([[a, c], [d, b]]), sort="rhp")
+    return z[:n, : len(b)] @ np.linalg.inv(z[n:, : len(b)])
+
+
+CASES = [
+    Case(
+        "solve_continuous_are", SCIPY, "solve_continuous_are", regulator,
+        matsign.solve_continuous_are, sl.solve_continuous_are, SIZES, agree(1e-8),
+    ),
+    Case(
+        "solve_continuous_are", SLICOT, "SG02AD", regulator,
+        matsign.solve_continuous_are, slicot.care, SLICOT_SIZES, agree(1e-8),
+    ),
+    Case(
+        "solve_discrete_are", SCIPY, "solve_discrete_are", regulator,
+        matsign.solve_discrete_are, sl.solve_discrete_are, SIZES, agree(1e-8),
+    ),
+    Case(
+        "solve_discrete_are", SLICOT, "SG02AD", regulator,
+        matsign.solve_discrete_are, slicot.dare, SLICOT_SIZES, agree(1e-8),
+    ),
+    Case(
+        "solve_riccati, not symmetric", SCIPY, "schur", nonsymmetric,
+        matsign.solve_riccati, by_schur, sizes(quick=(32,), usual=(128,), long=(256,)), agree(1e-8),
+    ),
+]  # fmt: skip

@@ -1,0 +1,57 @@
+"""Signs, polar decompositions and projections of one matrix."""
+
+from __future__ import annotations
+
+import numpy as np
+import scipy.linalg as sl
+
+import matsign
+from bench.case import Case, agree
+from bench.cases import sizes
+from bench.cases.matrices import both_sides, gaussian
+from bench.peers import SCIPY, TORCH, module
+
+torch = module("torch")
+SIZES = sizes(quick=(64,), usual=(8, 256), long=(512, 1024))
+
+
+def clip_by_svd(m, upper):
+    u, s, vh = sl.svd(m, full_matrices=False)
+    return (u * np.minimum(s, upper)) @ vh
+
+
+def project_by_eigh(a):
+    values, v = sl.eigh(a)
+    return (v * np.maximum(values, 0)) @ v.T
+
+
+def msign_by_svd(m):
+    u, _, vh = torch.linalg.svd(m, full_matrices=False)
+    return u @ vh
+
+
+def symmetric(rng, n):
+    g = gaussian(rng, n, n)
+    return ((g + g.T) / 2,)
+
+
+CASES = [
+    Case(
+        "mcsgn, eigenvalues around ±2.5", SCIPY, "signm", lambda rng, n: (both_sides(rng, n, n),),
+        matsign.mcsgn, sl.signm, sizes(quick=(64,), usual=(8, 256)), agree(1e-8),
+    ),
+    Case("polar, Gaussian", SCIPY, "polar", lambda rng, n: (gaussian(rng, n, n),), matsign.polar, sl.polar, SIZES, agree(1e-8)),
+    Case(
+        "polar, Gaussian, 2n × n", SCIPY, "polar", lambda rng, n: (gaussian(rng, 2 * n, n),),
+        matsign.polar, sl.polar, SIZES, agree(1e-8),
+    ),
+    Case(
+        "msign, Gaussian", TORCH, "linalg.svd", lambda rng, n: (torch.from_numpy(gaussian(rng, n, n)),),
+        matsign.msign, msign_by_svd, SIZES, agree(1e-8),
+    ),
+    Case(
+        "mclip, Gaussian", SCIPY, "svd", lambda rng, n: (gaussian(rng, n, n), float(np.sqrt(n))),
+        lambda m, upper: matsign.mclip(m, 0.0, upper), clip_by_svd, SIZES, agree(1e-8),
+    ),
+    Case("psd_project, symmetric", SCIPY, "eigh", symmetric, matsign.psd_project, project_by_eigh, SIZES, agree(1e-8)),
+]  # fmt: skip
