@@ -20,9 +20,7 @@ except ImportError:  # not on Windows
 
 FORMAT = "matsign bench 1"
 Row = dict[str, Any]
-# What every row has, and what a row with times has, too.
-NAMES = {"key", "group", "name", "size", "peer", "call", "seconds"}
-TIMES = {"ours", "theirs", "ratio", "rounds"}
+TEXTS = ("key", "group", "name", "size", "peer", "call")
 
 
 class UnusableFileError(Exception):
@@ -69,15 +67,29 @@ def read(path: Path) -> Figures:
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise UnusableFileError(f"{path} is not a file of figures of this program")
     try:
-        rows = [dict(row) for row in content["rows"]]
-        for row in rows:
-            if missing := (NAMES | TIMES if "ratio" in row else NAMES) - set(row):
-                raise KeyError(*missing)
-        figures = Figures(path, dict(content["machine"]), str(content["about"]), rows)
-        figures.left_out, figures.date = list(content["left_out"]), str(content["date"])
+        figures = Figures(path, _machine(content["machine"]), str(content["about"]), [_row(x) for x in content["rows"]])
+        figures.left_out, figures.date = [dict(x) for x in content["left_out"]], str(content["date"])
     except (KeyError, TypeError, ValueError) as error:
-        raise UnusableFileError(f"{path} lacks parts of a file of figures ({error!r})") from error
+        raise UnusableFileError(f"{path} has parts that this program does not write ({error!r})") from error
     return figures
+
+
+def _machine(content: Any) -> dict[str, Any]:
+    for name in ("versions", "blas", "threads", "settings"):
+        dict(content[name])
+    return dict(content)
+
+
+def _row(content: Any) -> Row:
+    """A row, if it has a failure or times, and the right types."""
+    row = dict(content)
+    numbers = [row["seconds"], row.get("other_load") or 0.0]
+    if "failure" not in row:
+        lower, middle, upper = row["ratio"]
+        numbers += [row["ours"], row["theirs"], row["rounds"], middle, *(x for x in (lower, upper) if x is not None)]
+    if not all(isinstance(row[name], str) for name in TEXTS) or not all(0 <= x < float("inf") for x in numbers):
+        raise ValueError(f"row {row['key']}")
+    return row
 
 
 def open_figures(path: Path, machine: dict[str, Any], about: str | None, fresh: bool = False) -> Figures:

@@ -12,6 +12,18 @@ import numpy as np
 import pytest
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
+ROW = dict.fromkeys(("key", "group", "name", "size", "peer", "call"), "x") | {"seconds": 1.0, "failure": "none"}
+MACHINE = {name: {} for name in ("versions", "blas", "threads", "settings")}
+WRONG_TYPE = json.dumps(
+    {
+        "format": "matsign bench 1",
+        "about": "",
+        "date": "",
+        "machine": MACHINE,
+        "left_out": [],
+        "rows": [ROW | {"seconds": "long"}],
+    }
+)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -137,9 +149,8 @@ def test_a_killed_run_leaves_a_whole_file(bench, tmp_path):
     """A process is killed by a write of a row, with half of the file written."""
     program = (
         "import os, sys; from pathlib import Path; from bench.store import Figures\n"
-        "figures = Figures(Path(sys.argv[1]), {}, '', [])\n"
-        "row = dict.fromkeys(('group', 'name', 'size', 'peer', 'call'), 'x') | {'key': 'a', 'seconds': 1.0}\n"
-        "figures.add(row)\n"
+        f"figures, row = Figures(Path(sys.argv[1]), {MACHINE}, '', []), {ROW}\n"
+        "figures.add(row | {'key': 'a'})\n"
         "os.fsync = lambda file: os.kill(os.getpid(), 9)\n"
         "figures.add(row | {'key': 'b'})\n"
     )

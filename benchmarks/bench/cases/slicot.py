@@ -33,7 +33,8 @@ def lyapunov(a, q, kind="C"):
     if slycot:
         _, _, x, scale, *_ = slycot.sb03md57(a, C=q, dico=kind, trana="T")
     else:
-        x, *_, scale, _, _, _ = checked(ctrlsys.sb03md(kind, "X", "N", "T", len(a), *fortran(a, q)))
+        # Not with "T": for kind "D" ctrlsys 1.1.1 then returns a wrong answer.
+        x, *_, scale, _, _, _ = checked(ctrlsys.sb03md(kind, "X", "N", "N", len(a), *fortran(a.T, q)))
     return x / scale
 
 
