@@ -17,13 +17,18 @@ body { margin: 0 auto; max-width: 76rem; padding: 2.5rem 1.25rem 4rem; backgroun
   font: 16px/1.5 system-ui, sans-serif; }
 h1 { font-size: 1.9rem; margin: 0 0 .25rem; } h2 { font-size: 1.2rem; margin: 2.5rem 0 .5rem; }
 p { max-width: 46rem; } .soft, figcaption, th, .limit { color: var(--soft); }
-figure { margin: 2rem 0; } figure img { width: 100%; height: auto; } figcaption { max-width: 46rem; font-size: .9rem; }
+.figures { margin-top: 1.5rem; columns: 2 26rem; column-gap: 2.5rem; } figure { margin: 0 0 2rem; break-inside: avoid; }
+figure h2 { margin-top: 0; } figure img { width: 100%; max-width: 36rem; height: auto; } figcaption { font-size: .9rem; }
 .verdict { font-weight: 600; color: var(--good); } .verdict.bad, .bad { color: var(--bad); }
 .scroll { overflow-x: auto; } table { border-collapse: collapse; font-size: .84rem; width: 100%; line-height: 1.35; }
 th { text-align: left; font-weight: 500; } th, td { padding: .45rem .7rem .45rem 0; border-bottom: 1px solid var(--line);
   vertical-align: top; } tr.bad { background: var(--badpaper); }
 td.number { font-variant-numeric: tabular-nums; white-space: nowrap; } .limit { font-size: .75rem; display: block; }
 td .soft { display: block; font-size: .78rem; }
+@media (max-width: 52rem) { thead { display: none; } table, tbody { display: block; }
+  tr { display: grid; grid-template-columns: 1fr 1fr; gap: .3rem 1rem; padding: .8rem 0; border-bottom: 1px solid var(--line); }
+  td { display: block; padding: 0; border: 0; min-width: 0; overflow-wrap: anywhere; } td.wide { grid-column: 1 / -1; }
+  td::before { content: attr(data-label); display: block; font-size: .75rem; color: var(--soft); } }
 """
 
 _HEAD = ("article", "identity and input", "size", "method", "residual", "distance to reference", "time", "SciPy's")
@@ -41,12 +46,12 @@ def page(title: str, setting: str, verdicts: list[Verdict], pictures: list[Pictu
 <h1>{escape(title)}</h1>
 <p class="soft">{escape(setting)}</p>
 <p class="verdict{" bad" if missed else ""}">{summary}.</p>
-{"".join(_figure(p) for p in pictures)}
+<div class="figures">{"".join(_figure(p) for p in pictures)}</div>
 <h2>Every identity of the article</h2>
-<p>Small numbers are limits. A residual may be as large as the matrix size times rounding. A distance may be 1e-12 in double
-precision, or rounding times the condition number of the quantity, which is measured on the reference by perturbing the
-input; the reference takes another route (singular vectors, eigenvectors, Schur vectors, Cholesky factors). Times are the best of
-several runs.</p>
+<p>The article is "What can the matrix sign function mcsgn compute?" (Su Jianlin 2025). The small numbers are limits. The limit of a
+residual is the size of the matrix times rounding. The limit of a distance in double precision is 1e-12 or, if that is larger,
+rounding times the condition number of the quantity, which is measured by perturbing the input of the reference. The reference uses
+another method: singular vectors, eigenvectors, Schur vectors or Cholesky factors. Times are the best of several runs.</p>
 <div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>
 {rows}
 </tbody></table></div>
@@ -64,18 +69,29 @@ def _figure(picture: Picture) -> str:
 
 def _row(v: Verdict) -> str:
     identity = f'{escape(v.row.identity)}<span class="soft">{escape(v.row.source.text)}</span>'
-    start = f"<td>{escape(v.row.place)}</td><td>{identity}</td><td>{v.size}</td>"
+    cells = [_cell(0, escape(v.row.place)), _cell(1, identity, "wide"), _cell(2, v.size)]
     if v.trouble:
-        return f'<tr class="bad">{start}<td class="bad" colspan="5">{escape(v.trouble)}</td></tr>'
-    numbers = _number(v.residual, v.residual_limit) + _number(v.distance, v.distance_limit)
-    times = "".join(f'<td class="number">{duration(t)}</td>' for t in (v.seconds, v.peer_seconds))
+        cells.append(f'<td class="bad wide" colspan="5">{escape(v.trouble)}</td>')
+    else:
+        cells += [
+            _cell(3, escape(v.method)),
+            _number(4, v.residual, v.residual_limit),
+            _number(5, v.distance, v.distance_limit),
+            _cell(6, duration(v.seconds), "number"),
+            _cell(7, duration(v.peer_seconds), "number"),
+        ]
     kind = "" if v.passed else ' class="bad"'
-    return f"<tr{kind}>{start}<td>{escape(v.method)}</td>{numbers}{times}</tr>"
+    return f"<tr{kind}>{''.join(cells)}</tr>"
 
 
-def _number(value: float, limit: float) -> str:
+def _cell(column: int, content: str, kind: str = "") -> str:
+    """A cell with the name of its column, which a narrow page shows above it."""
+    return f'<td class="{kind}" data-label="{escape(_HEAD[column])}">{content}</td>'
+
+
+def _number(column: int, value: float, limit: float) -> str:
     kind = "number" if value <= limit else "number bad"
-    return f'<td class="{kind}">{value:.1e}<span class="limit">≤ {limit:.0e}</span></td>'
+    return _cell(column, f'{value:.1e}<span class="limit">≤ {limit:.0e}</span>', kind)
 
 
 def duration(seconds: float) -> str:

@@ -110,20 +110,20 @@ def _pictures(chosen: Inputs, advance: Callable[[], None]) -> list[Picture]:
     drawings = (
         (
             "Eigenvalues flow to ±1",
-            f"Newton's iteration for mcsgn of a matrix of size {len(chosen.flow)}. No eigenvalue crosses the imaginary axis: "
-            "the right half plane (orange) ends at 1, the left (blue) at -1. Axes are linear near the origin and logarithmic far "
-            f"from it; circles mark ±1.{_outcome(steps[-1])}",
+            f"The eigenvalues of a matrix of size {len(chosen.flow)} in Newton's iteration for mcsgn. Those in the right half "
+            "plane (orange) converge to 1, those in the left half plane (blue) to -1. Axes are linear near the origin and "
+            f"logarithmic far from it; circles mark ±1.{_outcome(steps[-1])}",
             lambda: pictures.eigenvalues(steps),
         ),
         (
             "Singular values through the schedule",
-            f"msign by products alone, on: {chosen.gradient.text}, cosine basis. Lifting brings every singular value above "
-            "rounding near 1; what was rounding rises with it, but not as far. Purification then has 0 and 1 as attractors.",
+            f"The polynomial method of msign, on: {chosen.gradient.text}, cosine basis. The first steps (lifting) bring every "
+            "singular value above rounding near 1. Purification then brings these to 1 and smaller ones to 0.",
             lambda: pictures.singular_values(lift),
         ),
         (
             "Residual against step",
-            "One scaled Newton iteration on five block structures, finished by products of order three once it is near.",
+            "Newton's iteration with scaling on five block structures. Its last steps are polynomials of degree three.",
             lambda: pictures.residuals(every),
         ),
     )
