@@ -181,7 +181,7 @@ def test_figures_made_otherwise_are_refused(run, calls, capsys, entry):
 
 
 @pytest.mark.parametrize(
-    "text", ["", '{"format": "matsign bench 1", "rows": [', "[1, 2]", '{"format": "matsign bench 1"}']
+    "text", ["", '{"format": "matsign bench 1", "rows": [', "[1, 2]", '{"format": "matsign bench 1"}', WRONG_TYPE]
 )
 def test_a_damaged_file_is_refused_and_kept(run, capsys, text):
     run.out.write_text(text)
@@ -294,6 +294,7 @@ def test_answers_are_compared_in_every_result_and_member(bench):
         assert difference(other, a) == np.inf
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "group", ["signs", "powers", "equations", "riccati", "batches", "derivatives", "compiled", "muon"]
 )
