@@ -46,13 +46,18 @@ def run_commands(text):
             subprocess.run(command, check=True, timeout=60)
 
 
-@pytest.mark.parametrize(
-    "page", [p for p in PAGES if p not in ELSEWHERE and any(kind != "text" for kind, *_ in blocks(p))]
-)
+def cases():
+    for page in PAGES:
+        codes = [code for kind, code, _ in blocks(page) if kind != "text"]
+        if page not in ELSEWHERE and codes:
+            yield pytest.param(page, marks=[pytest.mark.compiles] if any("import jax" in code for code in codes) else [])
+
+
+@pytest.mark.parametrize("page", cases())
 def test_the_page_runs(page, tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MPLBACKEND", "agg")
-    names = {"__name__": "page"}
+    names = {"__name__": "__main__"}  # a page runs as a script does
     for kind, code, promised in blocks(page):
         if kind == "python":
             for package in re.findall(r"^(?:import|from) (\w+)", code, re.MULTILINE):
