@@ -25,8 +25,9 @@ i, j = np.tril_indices(41)
 landscape = np.empty((41, 41))
 landscape[i, j] = landscape[j, i] = least_cost(torch.stack([line[j], line[i]], -1)).log10()  # 861 equations in one call
 
-places = torch.tensor([[0.3, 0.36], [0.44, 0.56], [0.06, 0.94], [0.1, 0.2], [0.7, 0.8], [0.64, 0.52], [0.9, 0.7], [0.5, 0.06]])
-path = [places.double()]
+first = [0.3, 0.44, 0.06, 0.1, 0.7, 0.64, 0.9, 0.5]
+second = [0.36, 0.56, 0.94, 0.2, 0.8, 0.52, 0.7, 0.06]
+path = [torch.tensor([first, second]).mT.double()]
 for _ in range(24):
     at = path[-1].requires_grad_()
     (slope,) = torch.autograd.grad(least_cost(at).log().sum(), at)

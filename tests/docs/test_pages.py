@@ -50,10 +50,11 @@ def cases():
     for page in PAGES:
         codes = [code for kind, code, _ in blocks(page) if kind != "text"]
         if page not in ELSEWHERE and codes:
-            yield pytest.param(page, marks=[pytest.mark.compiles] if any("import jax" in code for code in codes) else [])
+            compiles = any("import jax" in code for code in codes)
+            yield pytest.param(page, marks=[pytest.mark.compiles] if compiles else [])
 
 
-@pytest.mark.parametrize("page", cases())
+@pytest.mark.parametrize("page", list(cases()))
 def test_the_page_runs(page, tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MPLBACKEND", "agg")
