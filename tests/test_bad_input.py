@@ -29,7 +29,9 @@ def replaced(problem, place, value, rng):
 def test_too_few_dimensions(problem, place, name, value, rng):
     if np.ndim(value) == 0 and len(problem.f.spec.parameters.arrays) == 1:
         pytest.skip("a number is a 1 × 1 matrix")
-    with pytest.raises((ValueError, TypeError), match=rf"^{problem.name}: {name} has shape \(.*\), wanted \(\.\.\., "):
+    with pytest.raises(
+        (ValueError, TypeError), match=rf"^{problem.name}: {name} has shape \(.*\), expected \(\.\.\., "
+    ):
         problem.f(*replaced(problem, place, value, rng))
 
 
@@ -40,7 +42,7 @@ def test_wrong_sizes(problem, place, name, rng):
     if (problem.name.endswith("lyapunov_factor") and name == "b") or name == "G":
         pytest.skip("takes any number of columns or rows")
     for change in (lambda x: x[:-1], lambda x: x[:, :-1], lambda x: np.ones((5, 4))):
-        with pytest.raises(ValueError, match=rf"^{problem.name}: \w+ has shape \(.*\), wanted \(\.\.\., "):
+        with pytest.raises(ValueError, match=rf"^{problem.name}: \w+ has shape \(.*\), expected \(\.\.\., "):
             problem.f(*replaced(problem, place, change, rng))
 
 
@@ -49,15 +51,15 @@ def test_wrong_sizes_name_the_argument_and_where_the_size_comes_from():
     for arguments, text in (
         (
             (eye(3), eye(2), np.ones((3, 3))),
-            r"q has shape \(3, 3\), wanted \(\.\.\., n, m\) with n = 3 from a and m = 2 from b",
+            r"q has shape \(3, 3\), expected \(\.\.\., n, m\) with n = 3 from a and m = 2 from b",
         ),
-        ((np.ones((3, 2)), eye(2), np.ones((3, 2))), r"a has shape \(3, 2\), wanted \(\.\.\., n, n\)"),
-        ((eye(3), np.ones((2, 3)), np.ones((3, 2))), r"b has shape \(2, 3\), wanted \(\.\.\., m, m\)"),
+        ((np.ones((3, 2)), eye(2), np.ones((3, 2))), r"a has shape \(3, 2\), expected \(\.\.\., n, n\)"),
+        ((eye(3), np.ones((2, 3)), np.ones((3, 2))), r"b has shape \(2, 3\), expected \(\.\.\., m, m\)"),
     ):
         with pytest.raises(ValueError, match=f"^solve_sylvester: {text}"):
             matsign.solve_sylvester(*arguments)
     with pytest.raises(
-        ValueError, match=r"^solve_riccati: d has shape \(3, 2\), wanted \(\.\.\., m, n\) with m = 2 from b and n = 3"
+        ValueError, match=r"^solve_riccati: d has shape \(3, 2\), expected \(\.\.\., m, n\) with m = 2 from b and n = 3"
     ):
         matsign.solve_riccati(eye(3), eye(2), np.ones((3, 2)), np.ones((3, 2)))
 
@@ -379,7 +381,7 @@ def test_bad_half_plane():
 
 @pytest.mark.parametrize("f", [np.linalg.inv, lambda x: x, 3, None])
 def test_certify_wants_a_function_of_the_library(f):
-    with pytest.raises(TypeError, match="certify wants a function of matsign"):
+    with pytest.raises(TypeError, match="certify needs a function of matsign"):
         matsign.certify(f)
 
 

@@ -97,7 +97,7 @@ STREAM_MISTAKES = {
     "nothing": (["mcsgn", "-"], "standard input is not a readable .csv file: it is empty"),
     "two to the output": (["polar", "a.npy", "-o", "-", "-o", "-"], "only one result can go to the standard output"),
     "two results as text": (["polar", "a.npy", "-o", "-"], "there are 2 results"),
-    "both": (["mcsgn", "a.npy", "-o", "-", "--json"], "both want the standard output"),
+    "both": (["mcsgn", "a.npy", "-o", "-", "--json"], "both need the standard output"),
     "nearest file": (["mcsgn", "aa.npy"], "No such file or directory; did you mean a.npy?"),
     "no ending": (
         ["mcsgn", "a"],

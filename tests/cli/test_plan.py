@@ -138,7 +138,7 @@ def test_report_and_python_agree():
         (("mcsgn", "9999999999x9999999999"), "at most 1000000000"),
         (("mcsgn", "3x-3"), "no size"),
         (("mcsgn", "3x1e3"), "no size"),
-        (("mcsgn", "3x4"), "wanted (..., n, n)"),
+        (("mcsgn", "3x4"), "expected (..., n, n)"),
         (("mcsgn",), "takes the arrays M"),
         (("mcsgn", "3x3", "3x3"), "takes the arrays M"),
         (("solve_sylvester", "3x3", "4x4", "4x3"), "q has shape (4, 3)"),

@@ -70,7 +70,7 @@ def test_mixed_dtypes_and_empty_collections(rng):
 
 def test_what_is_no_matrix_is_an_error(rng):
     for tree in ([1.0], ["x"], [np.ones(3)], {"a": [np.eye(2), 3]}):
-        with pytest.raises(TypeError, match="each wants matrices"):
+        with pytest.raises(TypeError, match="each needs matrices"):
             each(msign)(tree)
     for f in (solve_sylvester, np.linalg.inv):
         with pytest.raises(TypeError, match="of one array"):

@@ -197,8 +197,8 @@ def test_bad_input_is_refused_before_anything_is_computed(rng):
             r"M has several chunks .* M.rechunk\(\{-2: -1, -1: -1\}\)",
         ),
         (lambda: matsign.msign(m[m[:, 0, 0] > 0]), ValueError, r"M has chunks of unknown size; .* compute_chunk_sizes"),
-        (lambda: matsign.mcsgn(m[:, :3]), ValueError, r"M has shape \(6, 3, 4\), wanted \(..., n, n\)"),
-        (lambda: matsign.msign(m[0, 0]), ValueError, r"M has shape \(4,\), wanted \(..., n, m\)"),
+        (lambda: matsign.mcsgn(m[:, :3]), ValueError, r"M has shape \(6, 3, 4\), expected \(..., n, n\)"),
+        (lambda: matsign.msign(m[0, 0]), ValueError, r"M has shape \(4,\), expected \(..., n, m\)"),
         (
             lambda: matsign.solve_sylvester(m, m[:3], m),
             ValueError,
@@ -207,7 +207,7 @@ def test_bad_input_is_refused_before_anything_is_computed(rng):
         (
             lambda: matsign.solve_sylvester(m, m, np.ones((3, 4))),
             ValueError,
-            r"q has shape \(3, 4\), wanted \(..., n, m\)",
+            r"q has shape \(3, 4\), expected \(..., n, m\)",
         ),
         (lambda: matsign.msign(m, method="best"), ValueError, r"method must be one of .* got 'best'"),
         (lambda: matsign.msign(m, errors="no"), ValueError, "errors must be one of"),

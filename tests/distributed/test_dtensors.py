@@ -382,7 +382,7 @@ def test_what_is_not_supported_is_refused_before_any_communication():
         r"solve_sylvester: a is on the cpu mesh .*, but b on the cpu mesh \(others=4\)",
         r"solve_sylvester: a is a DTensor, but b is a plain Tensor; distribute it",
         r"solve_sylvester: a is a DTensor, but b is a plain ndarray; distribute it",
-        r"solve_sylvester: b has shape \(8, 3, 4\), wanted \(..., m, m\)",
+        r"solve_sylvester: b has shape \(8, 3, 4\), expected \(..., m, m\)",
         r"solve_sylvester: the leading axes do not broadcast: a \(8, 4, 4\), b \(3, 4, 4\)",
         r"solve_sylvester: b of shape \(1, 4, 4\) is placed .* shards an axis of size 1 that broadcasts to 8",
         r"coupled_root: A of .* and B of .* shard different batch axes",

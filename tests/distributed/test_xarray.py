@@ -97,10 +97,10 @@ def test_thresholds_and_transformations(plants, rng):
 def test_bad_input(plants):
     a, b = plants
     refused = [
-        (lambda: matsign.mcsgn(b), ValueError, r"M has shape \(2, 3, 1\), wanted"),
-        (lambda: matsign.msign(a[0, 0]), ValueError, r"M has shape \(3,\), wanted"),
+        (lambda: matsign.mcsgn(b), ValueError, r"M has shape \(2, 3, 1\), expected"),
+        (lambda: matsign.msign(a[0, 0]), ValueError, r"M has shape \(3,\), expected"),
         (lambda: matsign.solve_sylvester(a, a, a.values), ValueError, "q has shape .* no names for its axes"),
-        (lambda: matsign.soft_threshold(a, np.ones(5)), ValueError, "t has shape .* wanted a number or a DataArray"),
+        (lambda: matsign.soft_threshold(a, np.ones(5)), ValueError, "t has shape .* expected a number or a DataArray"),
         (lambda: matsign.solve_sylvester(a, a[:2], a), ValueError, "solve_sylvester: the axes of a, b, q .* 'time'"),
         (
             lambda: matsign.lqr(a, a.rename(time="state2", state2="u"), np.eye(3), np.eye(3)),
@@ -112,7 +112,7 @@ def test_bad_input(plants):
             ValueError,
             "'state' is one of the matrix in M, and one of the b",
         ),
-        (lambda: matsign.msign(xr.DataArray(2.0)), ValueError, "M is a DataArray without axes; wanted 2"),
+        (lambda: matsign.msign(xr.DataArray(2.0)), ValueError, "M is a DataArray without axes; expected 2"),
         (lambda: matsign.msign(a, method="best"), ValueError, "method must be one of"),
         (lambda: matsign.msign(xr.Dataset({"a": a})), TypeError, "M is not a dense array of numbers: .* Dataset"),
         (lambda: matsign.msign([a, a]), TypeError, "M is a list of xarray arrays"),

@@ -150,7 +150,7 @@ def test_thresholds_that_mean_nothing(on, rng):
         mclip(m, 2, 1)
     with pytest.raises(TypeError, match=r"^soft_threshold\(\) missing .*'t'"):
         soft_threshold(m)
-    with pytest.raises(ValueError, match=r"^psd_project: A has shape \(3, 2\), wanted \(\.\.\., n, n\)"):
+    with pytest.raises(ValueError, match=r"^psd_project: A has shape \(3, 2\), expected \(\.\.\., n, n\)"):
         psd_project(m)
 
 
@@ -487,8 +487,8 @@ def test_members_whose_thresholds_make_no_sense(on, rng):
 def test_what_is_no_threshold(rng):
     m = gaussian(rng, 3, 2)
     for bad, text in (
-        (np.array([1j]), "has dtype complex128; wanted real numbers"),
-        (np.array([True]), "has dtype bool; wanted real numbers"),
+        (np.array([1j]), "has dtype complex128; expected real numbers"),
+        (np.array([True]), "has dtype bool; expected real numbers"),
         (["one"], r"holds text"),
         ([None], "has dtype object"),
     ):

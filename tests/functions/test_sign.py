@@ -419,7 +419,7 @@ def test_nilpotents(method, on, rng):
         np.testing.assert_array_equal(on(mcsgn, m, method=method), 0 * m)
         u = unitary(rng, n)
         rotated = u @ jordan(0, n) @ u.T
-        with pytest.raises(matsign.SpectrumError, match=r"rtol=0 takes.*a larger|rtol above the relative rounding"):
+        with pytest.raises(matsign.SpectrumError, match=r"rtol above its relative rounding"):
             on(mcsgn, rotated, method=method)
         np.testing.assert_array_equal(on(mcsgn, rotated, method=method, rtol=1e-12), 0 * m)
 

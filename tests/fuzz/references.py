@@ -506,7 +506,7 @@ def regulator(discrete, a, b, q, r, s=None, e=None):
     wide = [truth.exact(y) for y in (b, r)]
     for weight in (wide[1], wide[1] + h(wide[0]) @ x @ wide[0]) if discrete else (wide[1],):
         if _has_negative(weight):
-            raise NoAnswerError("no gain costs least")
+            raise NoAnswerError("no gain has the least cost")
     return gain(discrete, x, a, b, q, r, e, s), x
 
 

@@ -124,7 +124,7 @@ def _as_dask(call: BatchCall, place: int) -> Any:
         call.check_library(place, "dask")
         x = da.from_array(np.asarray(x), chunks=-1)
     if type(x._meta) is not np.ndarray:
-        raise TypeError(f"{name} holds arrays of type {type(x._meta).__name__}; wanted chunks that are NumPy arrays")
+        raise TypeError(f"{name} holds arrays of type {type(x._meta).__name__}; expected chunks that are NumPy arrays")
     count = len(call.letters[place])
     if x.ndim == 0 and count:
         x = x.reshape((1, 1))
@@ -132,7 +132,7 @@ def _as_dask(call: BatchCall, place: int) -> Any:
         raise ValueError(f"{name} has chunks of unknown size; call its compute_chunk_sizes() first")
     if any(len(chunks) > 1 for chunks in x.chunks[x.ndim - count :]):
         raise ValueError(
-            f"{name} has several chunks along the axes of its matrices, {x.chunks[x.ndim - count :]}; wanted chunks along its "
+            f"{name} has several chunks along the axes of its matrices, {x.chunks[x.ndim - count :]}; expected chunks along its "
             f"leading axes only: {call.names[place]}.rechunk({{-2: -1, -1: -1}}), for a DataArray .chunk(axis=-1) for both axes"
         )
     # Dask cannot broadcast an axis of size 1 that also has chunks of size 0.

@@ -47,13 +47,13 @@ def _matrix_dims(call: BatchCall, place: int) -> tuple[Any, ...]:
                 f"{call.name}: {call.names[place]} has axes of the same name, {x.dims}; rename one of them"
             )
         if x.ndim < count:
-            raise ValueError(f"{call.name}: {call.names[place]} is a {type(x).__name__} without axes; wanted {count}")
+            raise ValueError(f"{call.name}: {call.names[place]} is a {type(x).__name__} without axes; expected {count}")
         return tuple(x.dims[x.ndim - count :])
     call.check_library(place, "xarray")
     if x.ndim != count:
         raise ValueError(
-            f"{call.name}: {call.names[place]} has shape {tuple(x.shape)} and no names for its axes; beside DataArrays, wanted a "
-            f"{'matrix' if count else 'number'} or a DataArray"
+            f"{call.name}: {call.names[place]} has shape {tuple(x.shape)} and no names for its axes; beside DataArrays, expected "
+            f"a {'matrix' if count else 'number'} or a DataArray"
         )
     return tuple(f"{call.names[place]}_axis{k}" for k in range(count))
 

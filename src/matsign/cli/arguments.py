@@ -32,7 +32,7 @@ def _is_number(word: str) -> bool:
 
 
 def check_standard_input(texts: Mapping[str, str | None]) -> None:
-    """A `FileError` if several arguments want the standard input."""
+    """A `FileError` if several arguments need the standard input."""
     wanting = [name for name, text in texts.items() if text is not None and files.is_standard(text.strip())]
     if len(wanting) > 1:
         raise FileError(f"only one argument can be read from the standard input, not {' and '.join(wanting)}")

@@ -39,7 +39,7 @@ def functions() -> list[Callable[..., Any]]:
 
 def command(f: Callable[..., Any]) -> Callable[..., None]:
     """The function of one command, with the signature that its options are read from."""
-    spec = spec_of(f, "command wants a function of matsign")
+    spec = spec_of(f, "command needs a function of matsign")
     parameters = spec.parameters
 
     def run(out: list[str] | None, as_json: bool, **given: Any) -> None:
@@ -48,7 +48,7 @@ def command(f: Callable[..., Any]) -> Callable[..., None]:
             files.check_target(target)
         to_stdout = any(map(files.is_standard, targets))
         if as_json and to_stdout:
-            raise ValueError("--json and -o - both want the standard output")
+            raise ValueError("--json and -o - both need the standard output")
         texts = {name: given.pop(name.lower()) for name in parameters.arrays}
         thresholds = {name: given.pop(name) for name in parameters.numbers}
         check_standard_input(texts | thresholds)
@@ -93,7 +93,7 @@ def epilog(f: Callable[..., Any]) -> str:
 
 def example(f: Callable[..., Any]) -> str:
     """A command line that calls f; weights q and r that are square are the identity."""
-    spec = spec_of(f, "example wants a function of matsign")
+    spec = spec_of(f, "example needs a function of matsign")
     parameters, words = spec.parameters, ["matsign", f.__name__.replace("_", "-")]
     for name, shape in zip(parameters.arrays, parameters.shapes, strict=True):
         if name not in parameters.optional:

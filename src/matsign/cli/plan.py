@@ -150,7 +150,7 @@ def parse_memory(text: str) -> float:
     """ "80GB" or "64 GiB" as bytes."""
     match = _MEMORY.fullmatch(text.strip())
     if not match or not float(match[1]):
-        raise ValueError(f"--memory {text}: wanted a positive number of bytes with a unit, as 80GB or 64GiB")
+        raise ValueError(f"--memory {text}: expected a positive number of bytes with a unit, as 80GB or 64GiB")
     unit = match[2].lower()
     factor = 1024 ** " kmgt".index(unit or " ") if match[3] else _UNITS[unit]
     return float(match[1]) * factor

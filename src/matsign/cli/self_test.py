@@ -133,7 +133,7 @@ def _check_product(device: Device, dtype: str, n: int) -> None:
 
 def method_of(function: Callable[..., Any], arrays: tuple[Any, ...], value: Any, device: Device, end: float) -> str:
     """The named method whose result has the bits of `value`; `UNNAMED` if none has, empty if there is no time to try."""
-    for method in spec_of(function, "method_of wants a function of matsign").parameters.choices["method"]:
+    for method in spec_of(function, "method_of needs a function of matsign").parameters.choices["method"]:
         if time.monotonic() > end:
             return ""
         if method not in ("auto", None):

@@ -119,7 +119,7 @@ def certify(f: Callable[..., Any]) -> Callable[..., tuple[Any, Certificate]]:
     >>> bool(certificate.converged), bool(certificate.backward_error < 1e-15)
     (True, True)
     """
-    spec = spec_of(f, "certify wants a function of matsign")
+    spec = spec_of(f, "certify needs a function of matsign")
     numbers = len(Certificate._fields) - 1 + len(spec.measures)
 
     @functools.wraps(f, updated=())

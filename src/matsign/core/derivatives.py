@@ -71,7 +71,7 @@ def frechet(f: Callable[..., Any]) -> Callable[..., Any]:
     >>> bool(np.linalg.norm(L - step) < 1e-9)
     True
     """
-    spec = spec_of(f, "frechet wants a function of matsign")
+    spec = spec_of(f, "frechet needs a function of matsign")
 
     @functools.wraps(f, updated=())
     def derivative(*args: Any, **options: Any) -> Any:
@@ -145,7 +145,7 @@ def condition(f: Callable[..., Any]) -> Callable[..., Any]:
     >>> bool(abs(estimate / 5e3 - 1) < 0.1)
     True
     """
-    spec = spec_of(f, "condition wants a function of matsign")
+    spec = spec_of(f, "condition needs a function of matsign")
 
     @functools.wraps(f, updated=())
     def number(*args: Any, **options: Any) -> Any:
@@ -272,7 +272,7 @@ def _frechet_by_adapter(
 
 def _frechet_in_order(f: Callable[..., Any]) -> Callable[..., Any]:
     """`frechet(f)` with the arrays and their directions before the numbers and theirs."""
-    arrays = len(spec_of(f, "frechet wants a function of matsign").parameters.arrays)
+    arrays = len(spec_of(f, "frechet needs a function of matsign").parameters.arrays)
 
     def derivative(*args: Any, **options: Any) -> Any:
         numbers = (len(args) - 2 * arrays) // 2

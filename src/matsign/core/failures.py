@@ -69,103 +69,112 @@ class Failure(IntEnum):
 
 
 MESSAGES = {
-    Failure.NEEDS_ONE_DEVICE: "products alone do not solve it, and a matrix whose rows or columns are sharded has no other "
-    "method: it may be singular, too ill-conditioned or unbalanced, or outside the class that products can solve; move it to one "
-    "device, jax.device_put(x, jax.devices()[0]), for the other methods and an exact reason",
+    Failure.NEEDS_ONE_DEVICE: "the method by matrix products, the only one for a matrix whose rows or columns are sharded, "
+    "does not solve it: it may be singular, too ill-conditioned or unbalanced, or outside the class that products can "
+    "solve; move it to one device, jax.device_put(x, jax.devices()[0]), where the other methods solve it or say exactly why "
+    "not",
     Failure.NONFINITE: "the input holds NaN or infinity",
     Failure.AXIS: "an eigenvalue lies on the imaginary axis to working precision, where it has no sign; shift the matrix "
-    "or use a wider dtype if it should lie beside it",
-    Failure.SINGULAR: "the matrix is singular to working precision; lower rtol if its smallest eigenvalues are meant",
+    "or use a wider dtype if its real part is not zero in exact arithmetic",
+    Failure.SINGULAR: "the matrix is singular to working precision; lower rtol if its smallest eigenvalues are not to count "
+    "as zero",
     Failure.DEFECTIVE_ZERO: "zero is a defective eigenvalue (a Jordan block) to the tolerance rtol, so there is no primary "
-    "root; where it is none in exact arithmetic, as for a product of covariances s1 s2, a wider dtype helps, or for the square "
-    "root that of the symmetric r s2 r with r = sqrtm(s1), which has the same eigenvalues",
-    Failure.NEGATIVE: "the eigenvalue {detail} lies on the negative real axis, where a real matrix has no real principal root, "
-    "power or logarithm; convert it to a complex dtype for the complex one, whose eigenvalue there has a positive imaginary part",
-    Failure.NEAR_NEGATIVE: "the eigenvalue {detail} lies so near the negative real axis that rounding of the matrix (n eps times "
-    "its norm) may put it there, where there is no principal root; a wider dtype may tell, and a complex dtype takes it as on "
-    "the axis",
-    Failure.UNCLEAR_ZERO: "the matrix is singular to rtol, and its zero eigenvalues cannot be told from its smallest other ones "
-    "(they touch when the matrix changes by {detail} of its norm); a wider dtype helps, or for a product of covariances s1 s2 "
-    "the root of the symmetric r s2 r with r = sqrtm(s1), which has the same eigenvalues",
-    Failure.RANGES_DIFFER: "a and b are semidefinite and the range of neither contains that of the other (the smaller one leaves "
-    "it by {detail} of its norm), so that their geometric mean is not continuous there; add a small multiple of I to both",
-    Failure.COMMON_EIGENVALUE: "the equation is singular to working precision: a and -b (or -aᴴ) share an eigenvalue, so there "
-    "is no solution or infinitely many",
-    Failure.WRONG_HALVES: "[[a, c], [d, b]] has {detail} eigenvalues in the half plane asked for b + d x, where a solution wants "
-    "as many as b has rows, so there is none; there may be one for the other half_plane",
-    Failure.NO_GRAPH: "the invariant subspace is not the graph of a matrix, so the solution asked for does not exist (it "
-    "is infinite); the eigenvalue counts are right",
-    Failure.NO_LINE: "no vertical line between the spectra of a and -b was found, which the Newton iteration needs; use "
+    "root; if it is not defective in exact arithmetic, use a wider dtype; for the square root of a product of covariances "
+    "s1 s2, take instead that of the symmetric r s2 r with r = sqrtm(s1), which has the same eigenvalues",
+    Failure.NEGATIVE: "the eigenvalue {detail} lies on the negative real axis, where a real matrix has no real principal "
+    "root, power or logarithm; convert it to a complex dtype for the complex one, whose eigenvalue there has a positive "
+    "imaginary part",
+    Failure.NEAR_NEGATIVE: "the eigenvalue {detail} lies so near the negative real axis that rounding of the matrix (n eps "
+    "times its norm) may put it there, where there is no principal root; a wider dtype may show that it is beside the axis, "
+    "and a complex dtype treats it as on the axis",
+    Failure.UNCLEAR_ZERO: "the matrix is singular to rtol, and which of its smallest eigenvalues are zero cannot be decided "
+    "(a change of the matrix by {detail} of its norm mixes the two kinds); use a wider dtype; for a product of covariances "
+    "s1 s2, take instead the root of the symmetric r s2 r with r = sqrtm(s1), which has the same eigenvalues",
+    Failure.RANGES_DIFFER: "a and b are semidefinite and the range of neither contains that of the other (the smaller one "
+    "leaves it by {detail} of its norm), so that their geometric mean is not continuous there; add a small multiple of I to "
+    "both",
+    Failure.COMMON_EIGENVALUE: "the equation is singular to working precision: a and -b (or -aᴴ) share an eigenvalue, so "
+    "there is no solution or infinitely many",
+    Failure.WRONG_HALVES: "[[a, c], [d, b]] has {detail} eigenvalues in the half plane for b + d x. A solution needs as "
+    "many as b has rows, so there is none; there may be one for the other half_plane",
+    Failure.NO_GRAPH: "the invariant subspace is not the graph of a matrix, so the solution does not exist (it "
+    "is infinite), although the numbers of eigenvalues in the half planes are right",
+    Failure.NO_LINE: "the Newton iteration needs a vertical line between the spectra of a and -b, and none was found; use "
     'method="auto"',
-    Failure.RECIPROCAL_EIGENVALUES: "the equation is singular to working precision: a has two eigenvalues with λ conj(μ) = 1, "
-    "so there is no solution or infinitely many",
-    Failure.RECIPROCAL_PAIR: "the equation is singular to working precision: an eigenvalue of a times one of b is 1, so there is "
-    "no solution or infinitely many; its separation, the smallest ‖a x b - x‖ / ‖x‖, is at most {detail}",
-    Failure.COMMON_PENCIL_EIGENVALUE: "the equation is singular to working precision: the pencils a - λ c and d + λ b share an "
-    "eigenvalue, or one of them is singular for every λ, so there is no solution or infinitely many; its separation, the "
+    Failure.RECIPROCAL_EIGENVALUES: "the equation is singular to working precision: a has two eigenvalues with λ conj(μ) = "
+    "1, so there is no solution or infinitely many",
+    Failure.RECIPROCAL_PAIR: "the equation is singular to working precision: an eigenvalue of a times one of b is 1, so "
+    "there is no solution or infinitely many; its separation, the smallest ‖a x b - x‖ / ‖x‖, is at most {detail}",
+    Failure.COMMON_PENCIL_EIGENVALUE: "the equation is singular to working precision: the pencils a - λ c and d + λ b share "
+    "an eigenvalue, or one of them is singular for every λ, so there is no solution or infinitely many; its separation, the "
     "smallest ‖a x b + c x d‖ / ‖x‖ in units in which the coefficients are near 1, is at most {detail}",
-    Failure.COMMON_PAIR_EIGENVALUE: "the equations are singular to working precision: the pencils a - λ d and b - λ e share an "
-    "eigenvalue, or one of them is singular for every λ, so there is no solution or infinitely many; their separation, the "
-    "smallest ‖(a x - y b, d x - y e)‖ / ‖(x, y)‖, in units in which the coefficients are near 1, is at most {detail}",
-    Failure.UNSTABLE: "a is not stable, so the integral (or sum) that the factor stands for does not exist",
+    Failure.COMMON_PAIR_EIGENVALUE: "the equations are singular to working precision: the pencils a - λ d and b - λ e share "
+    "an eigenvalue, or one of them is singular for every λ, so there is no solution or infinitely many; their separation, "
+    "the smallest ‖(a x - y b, d x - y e)‖ / ‖(x, y)‖, in units in which the coefficients are near 1, is at most {detail}",
+    Failure.UNSTABLE: "a is not stable, so the integral (or sum) whose factor is asked for does not exist",
     Failure.BARELY_STABLE: "a is not stable to working precision: rounding in its entries decides whether it is, so that "
-    "the integral (or sum) that the factor stands for has no digit that is known; use a wider dtype",
-    Failure.NOT_STABILISABLE: "the pair (a, b) is not stabilisable: b does not move the eigenvalue {detail} of a, which is not "
-    "stable; give that mode an input, or leave it out of the model",
-    Failure.NOT_DETECTABLE: "the pair (a, q) is not detectable: the cost does not see the eigenvalue {detail} on the boundary of "
-    "stability, where it stays; give that mode a weight in q",
-    Failure.NOT_STABILISING: "there is no stabilising solution: the closed loop keeps the eigenvalue {detail} on the boundary of "
-    "stability, because [[q, s], [sᴴ, r]] is indefinite; a positive semidefinite one has a solution",
-    Failure.SINGULAR_R: "r is singular to working precision where the equation needs an inverse, of r or in discrete time of "
-    "r + bᴴ x b for some x: its reciprocal condition number is {detail}; give every input a weight in r, or leave it out",
-    Failure.SINGULAR_E: "e is singular to working precision, its reciprocal condition number being {detail}; a descriptor must "
-    "have an inverse: eliminate the algebraic equations first",
-    Failure.NOT_A_MINIMUM: "no gain costs least, because r (in discrete time r + bᴴ x b) is not positive definite: its smallest "
-    "eigenvalue is {detail}; solve_continuous_are and solve_discrete_are solve the equation all the same",
-    Failure.HARDLY_STABILISABLE: "no method found the stabilising solution to working precision: the pair (a, b) becomes one "
-    "that is not stabilisable when it changes by {detail} of its size; give those modes more input, or use float64 for float32",
+    "no digit of the integral (or sum) is known; use a wider dtype",
+    Failure.NOT_STABILISABLE: "the pair (a, b) is not stabilisable: no input moves the eigenvalue {detail} of a, which is "
+    "not stable; give that mode an input, or remove it from the model",
+    Failure.NOT_DETECTABLE: "the pair (a, q) is not detectable: the cost does not depend on the mode of the eigenvalue "
+    "{detail} on the boundary of stability, so that the optimal control leaves it there; give that mode a weight in q",
+    Failure.NOT_STABILISING: "there is no stabilising solution: the closed loop keeps the eigenvalue {detail} on the "
+    "boundary of stability, because [[q, s], [sᴴ, r]] is indefinite; a positive semidefinite one has a solution",
+    Failure.SINGULAR_R: "r is singular to working precision where the equation needs an inverse, of r or in discrete time "
+    "of r + bᴴ x b for some x: its reciprocal condition number is {detail}; give every input a weight in r, or remove the "
+    "input",
+    Failure.SINGULAR_E: "e is singular to working precision, its reciprocal condition number being {detail}; e must have "
+    "an inverse: eliminate the algebraic equations first",
+    Failure.NOT_A_MINIMUM: "no gain has the least cost, because r (in discrete time r + bᴴ x b) is not positive definite: "
+    "its smallest eigenvalue is {detail}; solve_continuous_are and solve_discrete_are still solve the equation",
+    Failure.HARDLY_STABILISABLE: "no method found the stabilising solution to working precision: the pair (a, b) becomes "
+    "one that is not stabilisable when it changes by {detail} of its size; give those modes more input, or use float64 for "
+    "float32",
     Failure.HARDLY_STABILISED: "no method found the stabilising solution to working precision: the closed loop has the "
     "eigenvalue {detail}, too near the boundary of stability; give that mode more weight in q, or use float64 for float32",
-    Failure.LOST: "no method found the stabilising solution to working precision, though no condition for one is seen to fail "
-    "(the backward error of the best iterate, which is the value of this error, is {detail}); "
-    'try method="auto" if that was another, and other units of states and inputs',
-    Failure.HARDLY_SPLIT: "no solution was found to working precision; of the eigenvalues of [[a, c], [d, b]] the one nearest "
-    'to the imaginary axis has a real part of {detail} times the largest; method="auto" tries all ways, float64 helps float32',
+    Failure.LOST: "no method found the stabilising solution to working precision, although the conditions for one seem to "
+    'hold (the backward error of the best iterate, which is the value of this error, is {detail}); try method="auto" if you '
+    "chose another, and other units of states and inputs",
+    Failure.HARDLY_SPLIT: "no solution was found to working precision; of the eigenvalues of [[a, c], [d, b]] the one "
+    'nearest to the imaginary axis has a real part of {detail} times the largest; method="auto" tries all methods; use '
+    "float64 for float32",
     Failure.OVERFLOW: "the answer is larger than the largest number of this dtype; use larger units, or float64 for float32",
-    Failure.NOT_HERMITIAN: 'method="eigh" wants a Hermitian matrix',
-    Failure.UNDECIDED_ZERO: "whether eigenvalues near zero are zero cannot be told: rounding moves them as far as they are from "
-    "zero, or from the next eigenvalue (they belong to Jordan blocks, or the matrix is far from normal). rtol=0 may tell, for "
-    "the matrix as it stands; an rtol above the relative rounding errors in the matrix, such as 1e-12, counts what they "
-    "may have moved from zero as zero",
+    Failure.NOT_HERMITIAN: 'method="eigh" needs a Hermitian matrix',
+    Failure.UNDECIDED_ZERO: "whether eigenvalues near zero are zero cannot be decided: their distance from zero, or from "
+    "the next eigenvalue, is as small as their rounding errors (they belong to Jordan blocks, or the matrix is far from "
+    "normal). Take rtol=0 if the matrix is exact; or an rtol above its relative rounding errors, such as 1e-12, with which "
+    "eigenvalues that such errors may have moved from zero count as zero",
     Failure.NOT_CONVERGED: "the iteration did not converge; try another method=",
-    Failure.NOT_REAL: "the polynomial iteration wants a real spectrum and eigenvectors not far from orthogonal; on this "
+    Failure.NOT_REAL: "the polynomial iteration needs a real spectrum and eigenvectors not far from orthogonal; on this "
     'matrix it did not converge or lost its accuracy; use method="newton"',
-    Failure.NOT_BY_PRODUCTS: "the polynomial iteration, the only one for a matrix that is sharded along an axis, wants a "
+    Failure.NOT_BY_PRODUCTS: "the polynomial iteration, the only one for a matrix that is sharded along an axis, needs a "
     "positive spectrum and eigenvectors not far from orthogonal; on this matrix it did not converge or lost its accuracy; "
     "gather it (full_tensor() in PyTorch) if it fits in memory",
-    Failure.NOT_DEFINITE: "a and b have no geometric mean: inv(b) a has the eigenvalue {detail} on the negative real axis, or "
-    "within rounding of it",
-    Failure.LOST_PRODUCT: "neither a nor b is singular at rtol, but the iteration on the two does not converge, and rounding "
-    "hides the smallest eigenvalues of their product; a wider dtype helps, or a larger rtol that drops them",
-    Failure.NEGATIVE_PRODUCT: "b a has the eigenvalue {detail} on the negative real axis, or within rounding of it, where the "
-    "coupled root does not exist",
+    Failure.NOT_DEFINITE: "a and b have no geometric mean: inv(b) a has the eigenvalue {detail} on the negative real axis, "
+    "or within rounding of it",
+    Failure.LOST_PRODUCT: "neither a nor b is singular at rtol, but the iteration on the two does not converge, and the "
+    "smallest eigenvalues of their product are below rounding; use a wider dtype, or a larger rtol with which they count as "
+    "zero",
+    Failure.NEGATIVE_PRODUCT: "b a has the eigenvalue {detail} on the negative real axis, or within rounding of it, where "
+    "the coupled root does not exist",
     Failure.BOTH_SINGULAR: "a and b are both singular to working precision and not Hermitian positive semidefinite, so that "
-    "their geometric mean is not defined; it wants one of them nonsingular",
-    Failure.NOT_MEASURED: "the pair (a, c) is not detectable: c does not see the eigenvalue {detail} of a, which is not stable; "
-    "measure that mode, or leave it out of the model",
-    Failure.NOT_DISTURBED: "the noise does not reach the eigenvalue {detail} of a on the boundary of stability, so no stationary "
-    "estimator exists: the best gain for that mode falls to 0 with time; give it some noise by g and qn",
+    "their geometric mean is not defined; one of them must be nonsingular",
+    Failure.NOT_MEASURED: "the pair (a, c) is not detectable: the measurements do not depend on the mode of the "
+    "eigenvalue {detail} of a, which is not stable; measure that mode, or remove it from the model",
+    Failure.NOT_DISTURBED: "the noise does not reach the eigenvalue {detail} of a on the boundary of stability, so no "
+    "stationary estimator exists: the best gain for that mode falls to 0 with time; give it some noise by g and qn",
     Failure.NO_ESTIMATOR: "there is no stabilising solution: the estimator keeps the eigenvalue {detail} on the boundary of "
     "stability; give that mode some noise by g and qn",
-    Failure.SINGULAR_RN: "rn is not positive definite where the gain needs the inverse of rn (in discrete time of c x cᴴ + rn): "
-    "its smallest eigenvalue or its reciprocal condition number is {detail}; give every measurement some noise",
-    Failure.HARDLY_MEASURED: "no method found the stabilising solution to working precision: the pair (a, c) becomes one that is "
-    "not detectable when it changes by {detail} of its size; measure those modes better, or use float64 for float32",
-    Failure.HARDLY_ESTIMATED: "no method found the stabilising solution to working precision: the estimator has the eigenvalue "
-    "{detail}, too near the boundary of stability; give that mode more noise by g and qn, or use float64 for float32",
-    Failure.NOT_A_COVARIANCE: "[[qn, nn], [nnᴴ, rn]] is the covariance of no noise, because it has the negative "
+    Failure.SINGULAR_RN: "rn is not positive definite where the gain needs the inverse of rn (in discrete time of c x cᴴ + "
+    "rn): its smallest eigenvalue or its reciprocal condition number is {detail}; give every measurement some noise",
+    Failure.HARDLY_MEASURED: "no method found the stabilising solution to working precision: the pair (a, c) becomes one "
+    "that is not detectable when it changes by {detail} of its size; measure those modes better, or use float64 for float32",
+    Failure.HARDLY_ESTIMATED: "no method found the stabilising solution to working precision: the estimator has the "
+    "eigenvalue {detail}, too near the boundary of stability; give that mode more noise by g and qn, or use float64 for "
+    "float32",
+    Failure.NOT_A_COVARIANCE: "[[qn, nn], [nnᴴ, rn]] is not a covariance matrix, because it has the negative "
     "eigenvalue {detail}",
-    Failure.THRESHOLDS: "a threshold is {detail}, where 0 ≤ t, or 0 ≤ lower ≤ upper, was wanted",
+    Failure.THRESHOLDS: "a threshold is {detail}; thresholds must satisfy 0 ≤ t, or 0 ≤ lower ≤ upper",
 }
 
 

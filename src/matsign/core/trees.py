@@ -57,7 +57,7 @@ def each(f: Callable[..., Any]) -> Callable[..., Any]:
     >>> bool(np.linalg.norm(steps["heads"][1] - np.eye(3)) < 1e-15), steps["out"].shape
     (True, (3, 4))
     """
-    wanted = "each wants a function of matsign of one array"
+    wanted = "each needs a function of matsign of one array"
     spec = spec_of(f, wanted)
     if len(spec.parameters.arrays) != 1:
         raise TypeError(f"{wanted}, got {f!r}")
@@ -120,5 +120,5 @@ def _map_leaves(tree: Any, visit: Callable[[Array], Any]) -> Any:
         parts = [_map_leaves(part, visit) for part in tree]
         return type(tree)(*parts) if hasattr(tree, "_fields") else type(tree)(parts)
     if backends.library_of(tree) is None or tree.ndim < 2:
-        raise TypeError(f"each wants matrices in lists, tuples and dictionaries, found {type(tree).__name__}")
+        raise TypeError(f"each needs matrices in lists, tuples and dictionaries, found {type(tree).__name__}")
     return visit(tree)

@@ -62,7 +62,7 @@ def _real_numbers(parameters: Parameters, backend: Backend, numbers: list[Array]
     for name, x in zip(parameters.numbers, numbers, strict=True):
         kind = "" if x is None else backend.dtype_name(x)
         if kind.startswith(("complex", "bool")):
-            raise TypeError(f"{parameters.name}: {name} has dtype {kind}; wanted real numbers")
+            raise TypeError(f"{parameters.name}: {name} has dtype {kind}; expected real numbers")
     kind = backend.dtype_name(like.real)
     return [None if x is None else backend.astype(x, kind) for x in numbers]
 
@@ -136,7 +136,7 @@ def why_unsupported(x: Any) -> str | None:
     except Exception:  # the caller converts it again and reports the error
         return None
     if array.dtype.kind in "US":
-        return f"holds text (dtype {array.dtype}); wanted numbers"
+        return f"holds text (dtype {array.dtype}); expected numbers"
     if array.dtype.kind == "O" and array.ndim == 0:
         return f"is {'None' if x is None else f'of type {cls.__name__}'} and no array of numbers"
     if array.dtype.kind == "O":
@@ -159,7 +159,7 @@ def _promote(parameters: Parameters, backend: Backend, arrays: list[Array]) -> t
         return arrays, kind
     for name, kind in kinds.items():
         if kind not in KINDS and kind not in HALVES and not kind.startswith(("int", "uint", "bool")):
-            raise TypeError(f"{parameters.name}: {name} has dtype {kind}; wanted {', '.join(KINDS)}")
+            raise TypeError(f"{parameters.name}: {name} has dtype {kind}; expected {', '.join(KINDS)}")
     kind = backend.common_dtype_name(*(x for x in arrays if x is not None))
     if kind.startswith(("int", "uint", "bool")):
         kind = backend.default_float()
@@ -189,7 +189,7 @@ def check_sizes(parameters: Parameters, arrays: list[Array]) -> None:
                 f"{v} = {sizes[v]} from {source[v]}" for v in dict.fromkeys(letters) if source.get(v, name) != name
             ]
             wanted = f"(..., {letters[0]}, {letters[1]})" + (" with " + " and ".join(sources) if sources else "")
-            raise ValueError(f"{parameters.name}: {name} has shape {tuple(x.shape)}, wanted {wanted}")
+            raise ValueError(f"{parameters.name}: {name} has shape {tuple(x.shape)}, expected {wanted}")
 
 
 def check_hermitian(parameters: Parameters, backend: Backend, arrays: list[Array]) -> None:

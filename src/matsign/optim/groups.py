@@ -207,5 +207,5 @@ def unfit_tensor(x: Tensor) -> str | None:
     """Why Muon cannot take a tensor; None if it can."""
     reason = unsupported_sharding(x) if is_sharded(x) else torch_backend.unsupported(x)
     if reason is None and x.dtype not in _DTYPES:
-        return f"has dtype {x.dtype}; wanted {', '.join((*KINDS, *HALVES))}"
+        return f"has dtype {x.dtype}; expected {', '.join((*KINDS, *HALVES))}"
     return reason

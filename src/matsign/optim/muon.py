@@ -307,7 +307,7 @@ class Muon(torch.optim.Optimizer):
             self._sharded.step(entries, self._momenta)
 
     def _create_sharded_state(self) -> None:
-        """State for every sharded parameter that may have a gradient: a checkpoint wants the same state on every process."""
+        """State for every sharded parameter that may have a gradient: a checkpoint needs the same state on every process."""
         for group in self.param_groups:
             for p in group["params"]:
                 if is_sharded(p) and (p.requires_grad or p.grad is not None) and not self.state[p]:

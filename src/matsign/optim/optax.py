@@ -230,7 +230,9 @@ def _check_dtypes(params: Tree, dtype: Any) -> None:
     """A ValueError for a leaf that has no momentum, or none in the dtype for momenta."""
     for path, w in jax.tree_util.tree_flatten_with_path(params)[0]:
         if not jnp.issubdtype(jnp.result_type(w), jnp.inexact):
-            raise ValueError(f"{leaf_name(path)} has dtype {jnp.result_type(w)}; wanted real or complex floating point")
+            raise ValueError(
+                f"{leaf_name(path)} has dtype {jnp.result_type(w)}; expected real or complex floating point"
+            )
         if dtype is not None and jnp.iscomplexobj(w) != jnp.issubdtype(dtype, jnp.complexfloating):
             raise ValueError(
                 f"{leaf_name(path)} has dtype {jnp.result_type(w)}, which has no momentum in momentum_dtype={dtype}"

@@ -188,7 +188,7 @@ def unsupported_sharding(x: DTensor) -> str | None:
         if type(placement) not in (Replicate, Shard, _StridedShard):
             return (
                 f"is a DTensor with placements {describe_placements(x.placements)}, of which {placement} is not "
-                "supported; wanted Shard and Replicate: redistribute it"
+                "supported; expected Shard and Replicate: redistribute it"
             )
     if x.device_mesh.get_coordinate() is None:
         return f"is a DTensor on a mesh of the ranks {x.device_mesh.mesh.tolist()}, which this process is not part of"

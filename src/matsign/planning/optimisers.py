@@ -93,7 +93,7 @@ def plan_optimiser(
     """
     if optimiser not in OPTIMISERS:
         close = difflib.get_close_matches(str(optimiser), OPTIMISERS, 1)
-        hint = f"did you mean {close[0]}?" if close else f"wanted {' or '.join(OPTIMISERS)}"
+        hint = f"did you mean {close[0]}?" if close else f"expected {' or '.join(OPTIMISERS)}"
         raise ValueError(f"there is no optimiser {short_repr(optimiser)}; {hint}")
     shapes, axes, available = models.check_shapes(shapes), as_mesh(mesh), as_memory(memory)
     kept = momentum_dtype or dtype

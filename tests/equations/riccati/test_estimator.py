@@ -69,12 +69,20 @@ def test_the_forward_error_knows_the_cancellation_in_the_noise():
 
 I = np.eye(2)  # noqa: E741
 WITHOUT_ESTIMATOR = [
-    (lqe, (np.diag([1.0, -1.0]), I, np.array([[0.0, 1.0]]), I, I[:1, :1]), "c does not see the eigenvalue 1 of a"),
+    (
+        lqe,
+        (np.diag([1.0, -1.0]), I, np.array([[0.0, 1.0]]), I, I[:1, :1]),
+        "the measurements do not depend on the mode of the eigenvalue 1 of a",
+    ),
     (lqe, (np.diag([1j, -1]), I, np.array([[0.0, 1.0]]), I, I[:1, :1]), r"eigenvalue 0\+1j of a"),
-    (dlqe, (np.diag([2.0, 0.1]), I, np.array([[0.0, 1.0]]), I, I[:1, :1]), "c does not see the eigenvalue 2 of a"),
-    (lqe, (I, I, I, I, -I), "the covariance of no noise"),
+    (
+        dlqe,
+        (np.diag([2.0, 0.1]), I, np.array([[0.0, 1.0]]), I, I[:1, :1]),
+        "the measurements do not depend on the mode of the eigenvalue 2 of a",
+    ),
+    (lqe, (I, I, I, I, -I), "is not a covariance matrix"),
     (lqe, (I, I, I, -I, I), "negative eigenvalue -1"),
-    (dlqe, (I, I, I, I, I, 2 * I), "the covariance of no noise"),
+    (dlqe, (I, I, I, I, I, 2 * I), "is not a covariance matrix"),
     (lqe, (I, I, I, I, np.diag([1.0, 0.0])), "give every measurement some noise"),
     (lqe, (I, 1e200 * I, I, I, I), "larger than the largest number"),
 ]

@@ -56,7 +56,7 @@ def test_not_stabilisable(f, jordan, rng):
         a[k:, k:] = value * np.eye(n - k) + (np.diag(np.ones(n - k - 1), 1) if jordan else 0)
         t = coordinates(rng, n, draw)
         text = reason(f, t @ a @ np.linalg.inv(t), t @ b, np.eye(n), np.eye(m))
-        assert "(a, b) is not stabilisable: b does not move the eigenvalue" in text
+        assert "(a, b) is not stabilisable: no input moves the eigenvalue" in text
         assert min(abs(x - value) for x in figures(text)) < 0.01
 
 
