@@ -96,11 +96,9 @@ def by_us(case):
     return (case.residual(x), case.error(x), case.stable(x)), certificate
 
 
-def cell(found):
-    """Residual and error; † where the closed loop is not stable."""
-    if not np.isfinite(found[1]):
-        return "–"
-    return f"{power(found[0])} {power(found[1])}" + ("" if found[2] else " †")
+def cell(found, k):
+    """The residual (k = 0) or the error (k = 1); † where the closed loop is not stable."""
+    return power(found[k]) + ("" if found[2] else " †") if np.isfinite(found[1]) else "–"
 
 
 def power(x):
@@ -108,16 +106,24 @@ def power(x):
 
 
 def table(cases, peers):
-    lines = ["| case | n | " + " | ".join(peers) + " | matsign | certificate |", "|---" * (len(peers) + 4) + "|"]
-    results = []
+    """A summary, the residuals of all cases, and their errors."""
+    names, results, estimates = [*peers, "matsign"], [], []
     for case in cases:
         ours, certificate = by_us(case)
-        found = [NO_ANSWER if solve is None else judged(case, solve) for solve in peers.values()]
-        results.append([*found, ours])
-        says = power(certificate.forward_error) + (", boundary" if certificate.boundary else "")
-        lines.append("| " + " | ".join([case.name, str(len(case.a)), *map(cell, results[-1]), says]) + " |")
-        print(lines[-1], file=sys.stderr, flush=True)
-    return summary([*peers, "matsign"], results) + "\n\n" + "\n".join(lines)
+        results.append([*(NO_ANSWER if solve is None else judged(case, solve) for solve in peers.values()), ours])
+        estimates.append(power(certificate.forward_error) + (", boundary" if certificate.boundary else ""))
+        print(case.name, *(cell(found, 1) for found in results[-1]), file=sys.stderr, flush=True)
+
+    def lines(k, more):
+        heads = ["case", "n", *names, *more]
+        yield "| " + " | ".join(heads) + " |"
+        yield "|---" * len(heads) + "|"
+        for case, row, estimate in zip(cases, results, estimates, strict=True):
+            cells = [case.name, str(len(case.a)), *(cell(found, k) for found in row), *([estimate] if more else [])]
+            yield "| " + " | ".join(cells) + " |"
+
+    residuals, errors = "\n".join(lines(0, [])), "\n".join(lines(1, ["estimated"]))
+    return f"{summary(names, results)}\n\nRelative residuals:\n\n{residuals}\n\nRelative errors:\n\n{errors}"
 
 
 def summary(names, results):
@@ -156,7 +162,9 @@ def main():
     versions += [
         f"{name} {metadata.version(name)}" for name, found in (("slycot", slycot), ("ctrlsys", ctrlsys)) if found
     ]
-    parts = [TITLE, ", ".join(versions) + ".", table(carex.cases(), continuous), table(darex.cases(), discrete)]
+    parts = [TITLE, ", ".join(versions) + "."]
+    parts += ["### Continuous time", table(list(carex.cases()), continuous)]
+    parts += ["### Discrete time", table(list(darex.cases()), discrete)]
     text = "\n\n".join(parts) + "\n"
     if chosen.page:
         chosen.page.write_text(chosen.page.read_text().partition(TITLE)[0] + text)
