@@ -5,9 +5,9 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, ParamSpec
 
-from matsign._typing import Array, Arrays
+from matsign._typing import Array, Arrays, Result
 from matsign.backends import CODES, Backend
 from matsign.core.answer_operations import AnswerOperation
 from matsign.core.members import mask_nonfinite
@@ -16,6 +16,8 @@ from matsign.core.options import known_options
 from matsign.core.public import Answer, FunctionSpec, Residual, answer, spec_of
 from matsign.core.validation import HALVES
 from matsign.linalg.stacks import broadcast_to_rank, largest, relative_norm
+
+P = ParamSpec("P")
 
 
 class Certificate(NamedTuple):
@@ -64,6 +66,7 @@ class Certificate(NamedTuple):
     (True, True)
     """
 
+    # Arrays for a batch, Python numbers for a single matrix: which of them, the types of the arguments do not say.
     backward_error: Any
     forward_error: Any
     iterations: Any
@@ -73,7 +76,7 @@ class Certificate(NamedTuple):
     measures: dict[str, Any]
 
 
-def certify(f: Callable[..., Any]) -> Callable[..., tuple[Any, Certificate]]:
+def certify(f: Callable[P, Result]) -> Callable[P, tuple[Result, Certificate]]:
     """Return a function that also returns a certificate.
 
     ``certify(f)(*args, **options)`` is ``(f(*args, **options), certificate)``, in the shape of ``jax.value_and_grad``.
@@ -123,9 +126,9 @@ def certify(f: Callable[..., Any]) -> Callable[..., tuple[Any, Certificate]]:
     numbers = len(Certificate._fields) - 1 + len(spec.measures)
 
     @functools.wraps(f, updated=())
-    def with_certificate(*args: Any, **kwargs: Any) -> tuple[Any, Certificate]:
+    def with_certificate(*args: P.args, **kwargs: P.kwargs) -> tuple[Result, Certificate]:
         arrays, errors, options = spec.bind(args, kwargs)
-        both = spec.by_adapter(arrays, errors, options, certify, spec.operation.results + ((),) * numbers)
+        both: Any = spec.by_adapter(arrays, errors, options, certify, spec.operation.results + ((),) * numbers)
         if both is not NotImplemented:
             return both
         result = answer(spec, arrays, errors, options)

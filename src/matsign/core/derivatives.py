@@ -6,9 +6,9 @@ import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Concatenate, ParamSpec, Protocol, overload
 
-from matsign._typing import Array, Arrays
+from matsign._typing import Array, ArrayOf, Arrays, OptionalArrayLike, T
 from matsign.backends import Backend
 from matsign.backends.adapters import BoundFunction, adapter_of
 from matsign.core.answer_operations import AnswerOperation
@@ -24,6 +24,19 @@ _POWER_STEPS = 4
 _LOWEST_EXPONENT = {"float32": 118, "float64": 958}
 
 
+P = ParamSpec("P")
+
+
+class Derivative(Protocol):
+    """The Fréchet derivative of a function of arrays whose result is one array."""
+
+    def __call__(self, *arrays: OptionalArrayLike[T], **options: Any) -> T: ...
+
+
+@overload
+def frechet(f: Callable[Concatenate[Any, ...], ArrayOf[Any]]) -> Derivative: ...
+@overload
+def frechet(f: Callable[..., Any]) -> Callable[..., Any]: ...
 def frechet(f: Callable[..., Any]) -> Callable[..., Any]:
     """Return the Fréchet derivative of a function.
 
@@ -95,7 +108,7 @@ def frechet(f: Callable[..., Any]) -> Callable[..., Any]:
     return derivative
 
 
-def condition(f: Callable[..., Any]) -> Callable[..., Any]:
+def condition(f: Callable[P, Any]) -> Callable[P, Any]:
     """Return a function that estimates condition numbers.
 
     ``condition(f)(A)`` is the largest ‖L(A, E)‖ ‖A‖ / ‖f(A)‖ over all E of norm 1, where L is the Fréchet derivative of
@@ -148,8 +161,8 @@ def condition(f: Callable[..., Any]) -> Callable[..., Any]:
     spec = spec_of(f, "condition needs a function of matsign")
 
     @functools.wraps(f, updated=())
-    def number(*args: Any, **options: Any) -> Any:
-        arrays, errors, options = spec.bind(args, options)
+    def number(*args: P.args, **kwargs: P.kwargs) -> Any:
+        arrays, errors, options = spec.bind(args, kwargs)
         by_adapter = spec.by_adapter(arrays, errors, options, condition, ((),))
         if by_adapter is not NotImplemented:
             return by_adapter

@@ -4,14 +4,27 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, overload
 
 from matsign import backends
-from matsign._typing import Array
+from matsign._typing import Array, ArrayOf
 from matsign.backends.adapters import adapter_of
 from matsign.core.public import spec_of
 
+P = ParamSpec("P")
+Tree = TypeVar("Tree")
 
+
+class OnTree(Protocol[P]):
+    """A function of a tree of arrays, with options, that returns a tree of the same structure."""
+
+    def __call__(self, tree: Tree, /, *args: P.args, **options: P.kwargs) -> Tree: ...
+
+
+@overload
+def each(f: Callable[Concatenate[Any, P], ArrayOf[Any]]) -> OnTree[P]: ...
+@overload
+def each(f: Callable[Concatenate[Any, P], Any]) -> Callable[Concatenate[Any, P], Any]: ...
 def each(f: Callable[..., Any]) -> Callable[..., Any]:
     """Return a function that is applied to every matrix of a tree.
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from matsign._typing import Array, Arrays
+from matsign._typing import Array, ArrayLike, Arrays, T
 from matsign.backends import Backend
 from matsign.core.failures import Failure
 from matsign.core.members import Solution, overflow_failure, solution
@@ -199,7 +199,7 @@ def has_singular_root(backend: Backend, value: Arrays, a: Array, b: Array) -> Ar
     ).singular
 
 
-def coupled_root(A: Array, B: Array, *, rtol: float | None = None, errors: str = "raise") -> tuple[Array, Array]:
+def coupled_root(A: ArrayLike[T], B: ArrayLike[T], *, rtol: float | None = None, errors: str = "raise") -> tuple[T, T]:
     """Compute C = A (BA)^{-1/2} and its inverse.
 
     The sign of [[0, A], [B, 0]] is [[0, C], [C⁻¹, 0]]. With B = I this is the square root of A, and with B = A⁻¹ it is

@@ -6,7 +6,7 @@ import math
 from fractions import Fraction
 from typing import Any
 
-from matsign._typing import Array, Arrays
+from matsign._typing import Array, ArrayLike, Arrays, T
 from matsign.backends import Backend
 from matsign.core.members import Solution
 from matsign.core.options import real_number, short_repr
@@ -46,8 +46,8 @@ def _is_unbounded(backend: Backend, value: Arrays, a: Array, *, t: float) -> Arr
 
 
 def fractional_matrix_power(
-    A: Array, t: float, *, rtol: float | None = None, method: str = "auto", errors: str = "raise"
-) -> Array:
+    A: ArrayLike[T], t: float, *, rtol: float | None = None, method: str = "auto", errors: str = "raise"
+) -> T:
     """Compute a real power of a matrix.
 
     X = A^t, on the principal branch: an eigenvalue r exp(iφ) of A with -π < φ ≤ π becomes r^t exp(i t φ).

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
-from matsign._typing import Array, Arrays
+from matsign._typing import Array, ArrayLike, Arrays, T
 from matsign.backends import Backend
 from matsign.core.failures import Failure
 from matsign.core.members import Solution, solution
@@ -223,7 +223,7 @@ def _mean_cotangent(backend: Backend, value: Arrays, arrays: Arrays, cotangents:
     return _swap(backend, swap, y, v @ y @ w)
 
 
-def geometric_mean(A: Array, B: Array, *, rtol: float | None = None, errors: str = "raise") -> Array:
+def geometric_mean(A: ArrayLike[T], B: ArrayLike[T], *, rtol: float | None = None, errors: str = "raise") -> T:
     """Compute the geometric mean of two matrices.
 
     A # B = A (A⁻¹B)^{1/2}. It is symmetric in A and B, and for positive definite matrices the midpoint of the geodesic

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from matsign._typing import Array
+from matsign._typing import ArrayLike, T
 from matsign.core.public import public_function
 from matsign.functions.power_certificates import logarithm_residual
 from matsign.functions.power_derivatives import function_cotangent, function_tangent
@@ -12,7 +12,7 @@ from matsign.functions.power_methods import METHODS, matrix_function
 from matsign.linalg.scalar_powers import LOGARITHM
 
 
-def logm(A: Array, *, rtol: float | None = None, method: str = "auto", errors: str = "raise") -> Array:
+def logm(A: ArrayLike[T], *, rtol: float | None = None, method: str = "auto", errors: str = "raise") -> T:
     """Compute the principal logarithm of a matrix.
 
     X = log A: exp(X) = A, and the imaginary parts of the eigenvalues of X lie between -π and π.

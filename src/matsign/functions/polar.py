@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from matsign._typing import Array
+from matsign._typing import Array, ArrayLike, Generic, T
 from matsign.backends import Backend
 from matsign.core.members import Solution, overflow_failure
 from matsign.core.public import public_function
@@ -25,7 +25,7 @@ from matsign.linalg.stacks import (
 )
 
 
-class Polar(NamedTuple):
+class Polar(NamedTuple, Generic[T]):
     """Hold the polar decomposition M = u h.
 
     The result of `polar`: a named tuple, so ``u, h = polar(M)`` works.
@@ -53,12 +53,12 @@ class Polar(NamedTuple):
     True
     """
 
-    u: Array
-    h: Array
+    u: T
+    h: T
 
 
 def msign(
-    M: Array,
+    M: ArrayLike[T],
     *,
     tol: float | None = None,
     rtol: float | None = None,
@@ -67,7 +67,7 @@ def msign(
     steps: int | None = None,
     precision: str | None = None,
     errors: str = "raise",
-) -> Array:
+) -> T:
     """Replace every nonzero singular value of M by 1.
 
     msign(M) = M (MᴴM)^{-1/2} = U Vᴴ for the reduced singular value decomposition M = U S Vᴴ; the singular vectors do
@@ -217,8 +217,8 @@ def _polar(backend: Backend, m: Array, **options: Any) -> Solution:
 
 
 def polar(
-    M: Array, *, tol: float | None = None, rtol: float | None = None, method: str = "auto", errors: str = "raise"
-) -> Polar:
+    M: ArrayLike[T], *, tol: float | None = None, rtol: float | None = None, method: str = "auto", errors: str = "raise"
+) -> Polar[T]:
     """Compute the polar decomposition M = U H.
 
     U = msign(M), and H = (MᴴM)^{1/2} is Hermitian positive semidefinite.

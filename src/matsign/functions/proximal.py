@@ -12,7 +12,7 @@ the differentials.
 
 from __future__ import annotations
 
-from matsign._typing import Array
+from matsign._typing import ArrayLike, NumberLike, T
 from matsign.core.public import public_function
 from matsign.functions.proximal_certificates import clip_residual, soft_residual
 from matsign.functions.proximal_derivatives import clip_cotangent, clip_tangent, soft_cotangent, soft_tangent
@@ -20,14 +20,14 @@ from matsign.functions.proximal_methods import METHODS, check_interval, solve_cl
 
 
 def mclip(
-    M: Array,
-    lower: float | Array = 0.0,
-    upper: float | Array = 1.0,
+    M: ArrayLike[T],
+    lower: NumberLike[T] = 0.0,
+    upper: NumberLike[T] = 1.0,
     *,
     rtol: float | None = None,
     method: str = "auto",
     errors: str = "raise",
-) -> Array:
+) -> T:
     """Clip the singular values of M to an interval.
 
     mclip(M) = U min(max(S, lower), upper) Vᴴ for the singular value decomposition M = U S Vᴴ; the singular vectors do
@@ -132,7 +132,7 @@ MCLIP = public_function(
 )
 
 
-def soft_threshold(M: Array, t: float | Array, *, method: str = "auto", errors: str = "raise") -> Array:
+def soft_threshold(M: ArrayLike[T], t: NumberLike[T], *, method: str = "auto", errors: str = "raise") -> T:
     """Subtract a threshold from the singular values of M.
 
     soft(M, t) = U max(S - t, 0) Vᴴ for the singular value decomposition M = U S Vᴴ. This is the X that minimises ‖X -

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from matsign._typing import Array, Arrays
+from matsign._typing import Array, ArrayLike, Arrays, T
 from matsign.backends import Backend
 from matsign.core.members import Solution, solution
 from matsign.core.public import Residual, public_function
@@ -64,7 +64,7 @@ def _project_residual(backend: Backend, value: tuple[Array], a: Array, *, method
     return gap_of_sum(backend, value[0], terms, (backend.ldexp(other, broadcast_scalar(e)),), a, a)
 
 
-def psd_project(A: Array, *, method: str = "auto", errors: str = "raise") -> Array:
+def psd_project(A: ArrayLike[T], *, method: str = "auto", errors: str = "raise") -> T:
     """Project a matrix on the Hermitian positive semidefinite matrices.
 
     psd(A) = (H + abs(H))/2 with H = (A + Aᴴ)/2: the positive semidefinite matrix nearest to A in the Frobenius norm

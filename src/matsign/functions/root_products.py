@@ -9,7 +9,7 @@ from __future__ import annotations
 from numbers import Integral
 from typing import Any
 
-from matsign._typing import Array, Arrays
+from matsign._typing import Array, ArrayLike, Arrays, T
 from matsign.backends import Backend
 from matsign.core.options import short_repr
 from matsign.core.public import Residual, public_function
@@ -71,8 +71,8 @@ def _residual(
 
 
 def invroot_product(
-    G: Array,
-    A: Array,
+    G: ArrayLike[T],
+    A: ArrayLike[T],
     p: int,
     s: int = 1,
     *,
@@ -80,7 +80,7 @@ def invroot_product(
     rtol: float | None = None,
     method: str = "auto",
     errors: str = "raise",
-) -> Array:
+) -> T:
     """Compute the product of a matrix with an inverse root of another.
 
     Y = G A^{-s/p}. For Hermitian positive definite A the root itself need not be formed.

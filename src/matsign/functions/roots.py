@@ -9,7 +9,7 @@ from fractions import Fraction
 from numbers import Integral
 from typing import Any
 
-from matsign._typing import Array
+from matsign._typing import ArrayLike, T
 from matsign.core.options import short_repr
 from matsign.core.public import public_function
 from matsign.functions.power_certificates import is_singular, power_residual
@@ -26,7 +26,7 @@ def check_order(name: str, p: Any) -> None:
         raise ValueError(f"{name}: p must be a positive integer, got {short_repr(p)}")
 
 
-def rootm(A: Array, p: int, *, rtol: float | None = None, method: str = "auto", errors: str = "raise") -> Array:
+def rootm(A: ArrayLike[T], p: int, *, rtol: float | None = None, method: str = "auto", errors: str = "raise") -> T:
     """Compute the principal root of order p of a matrix.
 
     X = A^{1/p}: X^p = A, and the arguments of the eigenvalues of X lie between -π/p and π/p.
@@ -114,14 +114,14 @@ ROOTM = public_function(
 
 
 def invrootm(
-    A: Array,
+    A: ArrayLike[T],
     p: int,
     *,
     tol: float | None = None,
     rtol: float | None = None,
     method: str = "auto",
     errors: str = "raise",
-) -> Array:
+) -> T:
     """Compute the inverse of the principal root of order p.
 
     Z = A^{-1/p}: Z^p A = I. The orders 2 and 4 precondition gradients.

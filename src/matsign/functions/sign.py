@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from matsign._typing import Array, Arrays
+from matsign._typing import Array, ArrayLike, Arrays, T
 from matsign.backends import Backend
 from matsign.core.members import Solution
 from matsign.core.operations import apply
@@ -22,8 +22,8 @@ from matsign.linalg.stacks import (
 
 
 def mcsgn(
-    M: Array, *, tol: float | None = None, rtol: float | None = None, method: str = "auto", errors: str = "raise"
-) -> Array:
+    M: ArrayLike[T], *, tol: float | None = None, rtol: float | None = None, method: str = "auto", errors: str = "raise"
+) -> T:
     """Compute the matrix sign function.
 
     mcsgn(M) = M (M²)^{-1/2}: every eigenvalue becomes the sign of its real part, +1 or -1, and the invariant subspaces
@@ -150,8 +150,8 @@ def _abs_cotangent(backend: Backend, value: Arrays, arrays: Arrays, cotangents: 
 
 
 def matrix_abs(
-    M: Array, *, tol: float | None = None, rtol: float | None = None, method: str = "auto", errors: str = "raise"
-) -> Array:
+    M: ArrayLike[T], *, tol: float | None = None, rtol: float | None = None, method: str = "auto", errors: str = "raise"
+) -> T:
     """Compute the absolute value of a matrix by its eigenvalues.
 
     abs(M) = (M²)^{1/2} = M mcsgn(M): the eigenvalues with a negative real part are multiplied by -1, the others stay.
@@ -247,14 +247,14 @@ def _projector_cotangent(
 
 
 def spectral_projector(
-    M: Array,
+    M: ArrayLike[T],
     *,
     half_plane: str = "right",
     tol: float | None = None,
     rtol: float | None = None,
     method: str = "auto",
     errors: str = "raise",
-) -> Array:
+) -> T:
     """Compute the spectral projector of an open half plane.
 
     P = (S² + S)/2 with S = mcsgn(M), or P = (S² - S)/2 for the left half plane. The range of P is the invariant

@@ -6,7 +6,7 @@ solves  X dX + dX X = dA.
 
 from __future__ import annotations
 
-from matsign._typing import Array
+from matsign._typing import ArrayLike, T
 from matsign.core.public import public_function
 from matsign.functions.branch_cut import solve_inverse_root, solve_pair, solve_root
 from matsign.functions.square_root_certificates import inverse_residual, pair_residual, root_residual
@@ -27,8 +27,8 @@ from matsign.functions.square_root_methods import (
 
 
 def sqrtm_pair(
-    A: Array, *, rtol: float | None = None, method: str = "auto", errors: str = "raise"
-) -> tuple[Array, Array]:
+    A: ArrayLike[T], *, rtol: float | None = None, method: str = "auto", errors: str = "raise"
+) -> tuple[T, T]:
     """Compute the principal square root and its inverse together.
 
     A^{1/2} and A^{-1/2}, for the price of one of them.
@@ -136,7 +136,7 @@ SQRTM_PAIR = public_function(
 )
 
 
-def sqrtm(A: Array, *, rtol: float | None = None, method: str = "auto", errors: str = "raise") -> Array:
+def sqrtm(A: ArrayLike[T], *, rtol: float | None = None, method: str = "auto", errors: str = "raise") -> T:
     """Compute the principal square root of a matrix.
 
     X = A^{1/2}: X X = A, and every eigenvalue of X has a nonnegative real part.
@@ -208,7 +208,7 @@ SQRTM = public_function(
 )
 
 
-def invsqrtm(A: Array, *, rtol: float | None = None, method: str = "auto", errors: str = "raise") -> Array:
+def invsqrtm(A: ArrayLike[T], *, rtol: float | None = None, method: str = "auto", errors: str = "raise") -> T:
     """Compute the inverse of the principal square root.
 
     Z = A^{-1/2}: Z A Z = I. Applied to data, the inverse root of their covariance makes the covariance I (whitening).

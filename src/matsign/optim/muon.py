@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import torch  # noqa: TID251
 from torch._compile import _disable_dynamo  # noqa: TID251
@@ -31,7 +31,11 @@ from matsign.optim.groups import (
 )
 from matsign.optim.sharding import check_shards, is_sharded, local
 
+if TYPE_CHECKING:
+    from torch.optim.optimizer import ParamsT  # noqa: TID251
+
 Tensor = torch.Tensor
+Loss = TypeVar("Loss")
 
 
 class Updates(NamedTuple):
@@ -166,7 +170,7 @@ class Muon(torch.optim.Optimizer):
 
     def __init__(
         self,
-        params: Any,
+        params: ParamsT,
         lr: float | Tensor = 1e-3,
         weight_decay: float = 0.1,
         momentum: float = 0.95,
@@ -255,7 +259,7 @@ class Muon(torch.optim.Optimizer):
     # faster, and each learning rate, momentum and set of gradients would compile it again.
     @_disable_dynamo
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+    def step(self, closure: Callable[[], Loss] | None = None) -> Loss | None:  # type: ignore[override]
         """Take one step for the parameters that have a gradient.
 
         Parameters

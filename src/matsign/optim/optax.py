@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax  # noqa: TID251
 import jax.numpy as jnp  # noqa: TID251
@@ -25,11 +25,15 @@ from matsign.optim.jax_updates import Updates, sharded_updates
 Tree = Any
 
 
-class GradientTransformation(NamedTuple):
-    """init(params) is a state; update(gradients, state, params) is (updates, state)."""
+if TYPE_CHECKING:
+    from optax import GradientTransformation  # so that type checkers let `optax.chain` take it
+else:
 
-    init: Callable[[Tree], Any]
-    update: Callable[..., tuple[Tree, Any]]
+    class GradientTransformation(NamedTuple):
+        """init(params) is a state; update(gradients, state, params) is (updates, state)."""
+
+        init: Callable[[Tree], Any]
+        update: Callable[..., tuple[Tree, Any]]
 
 
 class ScaleByMsignState(NamedTuple):
@@ -40,7 +44,7 @@ class ScaleByMsignState(NamedTuple):
 
 
 def scale_by_msign(
-    momentum: float = 0.95,
+    momentum: float | jax.Array = 0.95,
     nesterov: bool = True,
     *,
     ns_coefficients: tuple[float, float, float] | None = None,

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from matsign._typing import Array
+from matsign._typing import Array, ArrayLike, T
 from matsign.backends import Backend
 from matsign.core import scaling
 from matsign.core.failures import Failure
@@ -188,7 +188,7 @@ def _drop_zero_columns(backend: Backend, z: Array) -> Array:
     return z if backend.is_traced(z) else z[..., : width(backend, z)]
 
 
-def lyapunov_factor(a: Array, b: Array, *, errors: str = "raise") -> Array:
+def lyapunov_factor(a: ArrayLike[T], b: ArrayLike[T], *, errors: str = "raise") -> T:
     """Compute a factor of the controllability Gramian in continuous time.
 
     The z with a x + x aᴴ + b bᴴ = 0 for x = z zᴴ and a stable a; x itself is never formed.
@@ -272,7 +272,7 @@ LYAPUNOV_FACTOR = public_function(
 )
 
 
-def discrete_lyapunov_factor(a: Array, b: Array, *, errors: str = "raise") -> Array:
+def discrete_lyapunov_factor(a: ArrayLike[T], b: ArrayLike[T], *, errors: str = "raise") -> T:
     """Compute a factor of the controllability Gramian in discrete time.
 
     The z with a x aᴴ - x + b bᴴ = 0 for x = z zᴴ and an a with all eigenvalues inside the unit circle; x itself is

@@ -11,7 +11,7 @@ Differential:  a dx + dx aᴴ = dq - da x - x daᴴ and a dx aᴴ - dx = -(da x 
 
 from __future__ import annotations
 
-from matsign._typing import Array, Arrays
+from matsign._typing import Array, ArrayLike, Arrays, T
 from matsign.backends import Backend
 from matsign.core.operations import apply
 from matsign.core.public import public_function
@@ -56,7 +56,7 @@ def _stein_cotangent(
     return y @ a @ adjoint(x) + adjoint(y) @ a @ x, y
 
 
-def solve_continuous_lyapunov(a: Array, q: Array, *, method: str = "auto", errors: str = "raise") -> Array:
+def solve_continuous_lyapunov(a: ArrayLike[T], q: ArrayLike[T], *, method: str = "auto", errors: str = "raise") -> T:
     """Solve the continuous-time Lyapunov equation a x + x aᴴ = q.
 
     The arguments have the order and the sign of `scipy.linalg.solve_continuous_lyapunov`. The covariance x of
@@ -150,7 +150,9 @@ CONTINUOUS_LYAPUNOV = public_function(
 )
 
 
-def solve_discrete_lyapunov(a: Array, q: Array, method: str | None = "auto", *, errors: str = "raise") -> Array:
+def solve_discrete_lyapunov(
+    a: ArrayLike[T], q: ArrayLike[T], method: str | None = "auto", *, errors: str = "raise"
+) -> T:
     """Solve the discrete-time Lyapunov (Stein) equation a x aᴴ - x + q = 0.
 
     The arguments have the order and the sign of `scipy.linalg.solve_discrete_lyapunov`.

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from matsign._typing import Array, Arrays
+from matsign._typing import Array, ArrayLike, Arrays, Generic, T
 from matsign.backends import Backend
 from matsign.core import scaling
 from matsign.core.members import Solution, solution
@@ -30,7 +30,7 @@ from matsign.equations.reduction.methods import (
 from matsign.linalg.stacks import adjoint, broadcast_scalar
 
 
-class Reduced(NamedTuple):
+class Reduced(NamedTuple, Generic[T]):
     """Hold a reduced model.
 
     The result of `balanced_truncation`: a named tuple of the model ẋ = a x + b u, y = c x with r states, and of all
@@ -63,10 +63,10 @@ class Reduced(NamedTuple):
     True
     """
 
-    a: Array
-    b: Array
-    c: Array
-    hsv: Array
+    a: T
+    b: T
+    c: T
+    hsv: T
 
 
 def _balancing(backend: Backend, a: Array, b: Array, c: Array) -> Solution:
@@ -142,7 +142,7 @@ def _model_powers(backend: Backend, *system: Array) -> scaling.Powers:
     return scaling.Powers((2 * half, of_b, of_c), (2 * half, share, share, 2 * (share - half)))
 
 
-def hankel_singular_values(a: Array, b: Array, c: Array, *, errors: str = "raise") -> Array:
+def hankel_singular_values(a: ArrayLike[T], b: ArrayLike[T], c: ArrayLike[T], *, errors: str = "raise") -> T:
     """Compute the Hankel singular values of a linear system.
 
     For the stable system ẋ = a x + b u, y = c x, they are the square roots of the eigenvalues of the product of the two
@@ -225,7 +225,9 @@ HANKEL_SINGULAR_VALUES = public_function(
 )
 
 
-def balanced_truncation(a: Array, b: Array, c: Array, order: int, *, errors: str = "raise") -> Reduced:
+def balanced_truncation(
+    a: ArrayLike[T], b: ArrayLike[T], c: ArrayLike[T], order: int, *, errors: str = "raise"
+) -> Reduced[T]:
     """Reduce the number of states of a linear system.
 
     For the stable system ẋ = a x + b u, y = c x: the model of the ``order`` states that are most controllable and most

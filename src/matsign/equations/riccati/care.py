@@ -16,7 +16,7 @@ import functools
 import math
 from typing import Any
 
-from matsign._typing import Array
+from matsign._typing import Array, ArrayLike, OptionalArrayLike, T
 from matsign.backends import Backend
 from matsign.core.public import public_function
 from matsign.equations.riccati import double_word_residual
@@ -114,17 +114,17 @@ CONTINUOUS = Equation(
 
 
 def solve_continuous_are(
-    a: Array,
-    b: Array,
-    q: Array,
-    r: Array,
-    e: Array | None = None,
-    s: Array | None = None,
+    a: ArrayLike[T],
+    b: ArrayLike[T],
+    q: ArrayLike[T],
+    r: ArrayLike[T],
+    e: OptionalArrayLike[T] = None,
+    s: OptionalArrayLike[T] = None,
     balanced: bool = True,
     *,
     method: str = "auto",
     errors: str = "raise",
-) -> Array:
+) -> T:
     """Solve the continuous-time algebraic Riccati equation (CARE) of optimal control.
 
     The solution x is the stabilising one: the eigenvalues of (a - b k, e) with the gain k = r⁻¹(bᴴ x e + sᴴ) lie in the

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import functools
 
-from matsign._typing import Array
+from matsign._typing import Array, ArrayLike, OptionalArrayLike, T
 from matsign.backends import Backend
 from matsign.core.public import public_function
 from matsign.equations.riccati import double_word_residual
@@ -94,17 +94,17 @@ DISCRETE = Equation(True, 32, 1, _gap, double_word_residual.discrete, _steps, _o
 
 
 def solve_discrete_are(
-    a: Array,
-    b: Array,
-    q: Array,
-    r: Array,
-    e: Array | None = None,
-    s: Array | None = None,
+    a: ArrayLike[T],
+    b: ArrayLike[T],
+    q: ArrayLike[T],
+    r: ArrayLike[T],
+    e: OptionalArrayLike[T] = None,
+    s: OptionalArrayLike[T] = None,
     balanced: bool = True,
     *,
     method: str = "auto",
     errors: str = "raise",
-) -> Array:
+) -> T:
     """Solve the discrete-time algebraic Riccati equation (DARE) of optimal control.
 
     The solution x is the stabilising one: the eigenvalues of (a - b k, e) with the gain k = (r + bᴴ x b)⁻¹(bᴴ x a + sᴴ)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from matsign._typing import Array, Arrays
+from matsign._typing import Array, ArrayLike, Arrays, Generic, OptionalArrayLike, T
 from matsign.backends import Backend
 from matsign.core.failures import Failure
 from matsign.core.members import Solution
@@ -25,7 +25,7 @@ from matsign.equations.riccati.solver import METHODS
 from matsign.linalg.stacks import adjoint, hermitian
 
 
-class Regulator(NamedTuple):
+class Regulator(NamedTuple, Generic[T]):
     """Hold a linear-quadratic regulator.
 
     The result of `lqr` and `dlqr`: a named tuple for the control u = -gain @ x.
@@ -55,9 +55,9 @@ class Regulator(NamedTuple):
     (True, True)
     """
 
-    gain: Array
-    solution: Array
-    poles: Array
+    gain: T
+    solution: T
+    poles: T
 
 
 def _problem(a: Array, b: Array, q: Array, r: Array, s: Array | None, e: Array | None) -> RiccatiProblem:
@@ -108,16 +108,16 @@ _LQR_KINDS = ("same", "same", "complex")
 
 
 def lqr(
-    a: Array,
-    b: Array,
-    q: Array,
-    r: Array,
-    s: Array | None = None,
-    e: Array | None = None,
+    a: ArrayLike[T],
+    b: ArrayLike[T],
+    q: ArrayLike[T],
+    r: ArrayLike[T],
+    s: OptionalArrayLike[T] = None,
+    e: OptionalArrayLike[T] = None,
     *,
     method: str = "auto",
     errors: str = "raise",
-) -> Regulator:
+) -> Regulator[T]:
     """Compute the linear-quadratic regulator in continuous time.
 
     The control u = -k x that steers e ẋ = a x + b u at the least cost ∫ xᴴ q x + 2 Re xᴴ s u + uᴴ r u dt. The order of
@@ -207,16 +207,16 @@ LQR = public_function(
 
 
 def dlqr(
-    a: Array,
-    b: Array,
-    q: Array,
-    r: Array,
-    s: Array | None = None,
-    e: Array | None = None,
+    a: ArrayLike[T],
+    b: ArrayLike[T],
+    q: ArrayLike[T],
+    r: ArrayLike[T],
+    s: OptionalArrayLike[T] = None,
+    e: OptionalArrayLike[T] = None,
     *,
     method: str = "auto",
     errors: str = "raise",
-) -> Regulator:
+) -> Regulator[T]:
     """Compute the linear-quadratic regulator in discrete time.
 
     The control u = -k x that steers e x⁺ = a x + b u at the least cost Σ xᴴ q x + 2 Re xᴴ s u + uᴴ r u. The order of

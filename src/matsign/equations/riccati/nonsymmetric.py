@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import functools
 
-from matsign._typing import Array, Arrays
+from matsign._typing import Array, ArrayLike, Arrays, T
 from matsign.backends import Backend
 from matsign.core.public import Residual, public_function
 from matsign.direct import schur_functions
@@ -134,15 +134,15 @@ def _cotangent(
 
 
 def solve_riccati(
-    a: Array,
-    b: Array,
-    c: Array,
-    d: Array,
+    a: ArrayLike[T],
+    b: ArrayLike[T],
+    c: ArrayLike[T],
+    d: ArrayLike[T],
     *,
     half_plane: str = "right",
     method: str = "auto",
     errors: str = "raise",
-) -> Array:
+) -> T:
     """Solve the nonsymmetric Riccati equation x d x + x b - a x - c = 0.
 
     The solution returned is the one for which all eigenvalues of b + d x lie in the right half plane and those of a - x

@@ -11,7 +11,7 @@ Cotangent:     aᴴ y bᴴ - y = -x̄ gives q̄ = y, ā = y (x b)ᴴ and b̄ = (
 
 from __future__ import annotations
 
-from matsign._typing import Array, Arrays
+from matsign._typing import Array, ArrayLike, Arrays, T
 from matsign.backends import Backend
 from matsign.core.operations import apply
 from matsign.core.public import public_function
@@ -35,7 +35,14 @@ def _cotangent(backend: Backend, value: Arrays, arrays: Arrays, cotangents: Arra
     return y @ adjoint(x @ b), adjoint(a @ x) @ y, y
 
 
-def solve_discrete_sylvester(a: Array, b: Array, q: Array, *, method: str = "auto", errors: str = "raise") -> Array:
+def solve_discrete_sylvester(
+    a: ArrayLike[T],
+    b: ArrayLike[T],
+    q: ArrayLike[T],
+    *,
+    method: str = "auto",
+    errors: str = "raise",
+) -> T:
     """Solve the discrete-time Sylvester equation a x b - x + q = 0.
 
     The sign is that of `solve_discrete_lyapunov`, the case b = aᴴ.

@@ -12,7 +12,7 @@ Cotangent:     aᴴ y bᴴ + cᴴ y dᴴ = x̄ gives q̄ = y, ā = -y (x b)ᴴ, 
 
 from __future__ import annotations
 
-from matsign._typing import Array, Arrays
+from matsign._typing import Array, ArrayLike, Arrays, T
 from matsign.backends import Backend
 from matsign.core.operations import apply
 from matsign.core.public import public_function
@@ -38,8 +38,15 @@ def _cotangent(backend: Backend, value: Arrays, arrays: Arrays, cotangents: Arra
 
 
 def solve_generalized_sylvester(
-    a: Array, b: Array, c: Array, d: Array, q: Array, *, method: str = "auto", errors: str = "raise"
-) -> Array:
+    a: ArrayLike[T],
+    b: ArrayLike[T],
+    c: ArrayLike[T],
+    d: ArrayLike[T],
+    q: ArrayLike[T],
+    *,
+    method: str = "auto",
+    errors: str = "raise",
+) -> T:
     """Solve the generalised Sylvester equation a x b + c x d = q.
 
     No coefficient needs an inverse.

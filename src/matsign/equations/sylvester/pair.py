@@ -12,7 +12,7 @@ Cotangent:     the adjoint pair for g = x̄, h = ȳ gives c̄ = u, f̄ = v, ā =
 
 from __future__ import annotations
 
-from matsign._typing import Array, Arrays
+from matsign._typing import Array, ArrayLike, Arrays, T
 from matsign.backends import Backend
 from matsign.core.operations import Operation, apply, shapes_of
 from matsign.core.public import public_function
@@ -68,8 +68,16 @@ _ADJOINT_PAIR = Operation(
 
 
 def solve_sylvester_pair(
-    a: Array, b: Array, c: Array, d: Array, e: Array, f: Array, *, method: str = "auto", errors: str = "raise"
-) -> tuple[Array, Array]:
+    a: ArrayLike[T],
+    b: ArrayLike[T],
+    c: ArrayLike[T],
+    d: ArrayLike[T],
+    e: ArrayLike[T],
+    f: ArrayLike[T],
+    *,
+    method: str = "auto",
+    errors: str = "raise",
+) -> tuple[T, T]:
     """Solve the pair of Sylvester equations a x - y b = c and d x - y e = f.
 
     The arguments have the order and the signs of LAPACK's tgsyl, but need no generalised Schur form.

@@ -12,7 +12,7 @@ Differential:  a dx + dx b = dq - da x - x db, the same equation for dx.
 
 from __future__ import annotations
 
-from matsign._typing import Array, Arrays
+from matsign._typing import Array, ArrayLike, Arrays, T
 from matsign.backends import Backend
 from matsign.core import scaling
 from matsign.core.operations import apply
@@ -43,7 +43,9 @@ def _powers(backend: Backend, a: Array, b: Array, q: Array) -> scaling.Powers:
     return scaling.Powers((of_operator, of_operator, of_q), (of_q - of_operator,))
 
 
-def solve_sylvester(a: Array, b: Array, q: Array, *, method: str = "auto", errors: str = "raise") -> Array:
+def solve_sylvester(
+    a: ArrayLike[T], b: ArrayLike[T], q: ArrayLike[T], *, method: str = "auto", errors: str = "raise"
+) -> T:
     """Solve the Sylvester equation a x + x b = q.
 
     The arguments have the order and the sign of `scipy.linalg.solve_sylvester`.
