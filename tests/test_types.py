@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+import matsign
+
 ROOT = Path(__file__).parents[1]
 RIGHT, WRONG = (ROOT / "tests" / "typing" / f"{name}.py" for name in ("right", "wrong"))
 COMPILES = {"in_jax", "transformations"}
@@ -57,6 +59,14 @@ def test_pyright():
     report = json.loads(output("basedpyright", "-p", str(config), "--pythonpath", sys.executable, "--outputjson"))
     errors = [e for e in report["generalDiagnostics"] if e["severity"] == "error"]
     compare([(e["file"], e["range"]["start"]["line"] + 1, e["rule"]) for e in errors], "pyright")
+
+
+@pytest.mark.parametrize("name", sorted(name for name in matsign.__all__ if hasattr(getattr(matsign, name), "spec")))
+def test_no_public_function_is_untyped(name):
+    f = getattr(matsign, name)
+    signature, arrays = inspect.signature(f), f.spec.parameters.arrays
+    assert "T" in re.findall(r"\w+", signature.return_annotation)
+    assert {signature.parameters[x].annotation for x in arrays} <= {"ArrayLike[T]", "OptionalArrayLike[T]"}
 
 
 def test_right_uses_run():

@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from matsign._typing import Array, Arrays
+from matsign._typing import Array, ArrayLike, Arrays, Generic, OptionalArrayLike, T
 from matsign.backends import Backend
 from matsign.core.failures import Failure
 from matsign.core.members import Solution
@@ -48,7 +48,7 @@ _REASONS = {
 }
 
 
-class Estimator(NamedTuple):
+class Estimator(NamedTuple, Generic[T]):
     """Hold a stationary Kalman filter.
 
     The result of `lqe` and `dlqe`: a named tuple for the correction gain @ (y - c @ x) of an estimate x.
@@ -78,9 +78,9 @@ class Estimator(NamedTuple):
     (True, True)
     """
 
-    gain: Array
-    solution: Array
-    poles: Array
+    gain: T
+    solution: T
+    poles: T
 
 
 class Model(NamedTuple):
@@ -213,16 +213,16 @@ _KINDS = ("same", "same", "complex")
 
 
 def lqe(
-    a: Array,
-    g: Array,
-    c: Array,
-    qn: Array,
-    rn: Array,
-    nn: Array | None = None,
+    a: ArrayLike[T],
+    g: ArrayLike[T],
+    c: ArrayLike[T],
+    qn: ArrayLike[T],
+    rn: ArrayLike[T],
+    nn: OptionalArrayLike[T] = None,
     *,
     method: str = "auto",
     errors: str = "raise",
-) -> Estimator:
+) -> Estimator[T]:
     """Compute the stationary Kalman filter in continuous time.
 
     The model is ẋ = a x + b u + g w, y = c x + v with white noise w and v; the estimator with the least error is
@@ -320,17 +320,17 @@ LQE = public_function(
 
 
 def dlqe(
-    a: Array,
-    g: Array,
-    c: Array,
-    qn: Array,
-    rn: Array,
-    nn: Array | None = None,
+    a: ArrayLike[T],
+    g: ArrayLike[T],
+    c: ArrayLike[T],
+    qn: ArrayLike[T],
+    rn: ArrayLike[T],
+    nn: OptionalArrayLike[T] = None,
     *,
     gain: str = "predictor",
     method: str = "auto",
     errors: str = "raise",
-) -> Estimator:
+) -> Estimator[T]:
     """Compute the stationary Kalman filter in discrete time.
 
     The model is x⁺ = a x + b u + g w, y = c x + v with white noise w and v. The order of the arguments and results is
