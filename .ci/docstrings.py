@@ -1,9 +1,10 @@
-"""Check the docstrings of the public names: numpydoc's validation, and that no section is missing.
+"""Check the docstrings of the public names: numpydoc's validation, that no section is missing, and how shapes are written.
 
 The checks, and the reasons for those left out, are in pyproject.toml under [tool.numpydoc_validation].
 """
 
 import inspect
+import re
 import sys
 import tomllib
 from itertools import pairwise
@@ -35,6 +36,7 @@ def faults(name, left_out):
     lines = (inspect.getdoc(thing) or "").splitlines()
     headings = {line for line, rule in pairwise(lines) if rule and set(rule) == {"-"}}
     yield from (f"the section {section} is missing" for section in SECTIONS[kind] if section not in headings)
+    yield from (f"write array_like (..., n, m): {line}" for line in lines if re.match(r"\w+ : array\w*, ", line))
     ignored = left_out | (NOT_FOR_RECORDS if kind == "record" else set())
     yield from (f"{code} {text}" for code, text in validate(name)["errors"] if code not in ignored)
 

@@ -45,8 +45,8 @@ class Certificate(NamedTuple):
         the result). Rounding in the data moves the result by about the size of the rounding divided by the separation.
         NaN where there is none.
     boundary : array of bool (...)
-        Whether the result is a limit of solutions, with eigenvalues on the imaginary axis or the unit circle instead of on
-        one side of it.
+        Whether the result is a limit of solutions: some eigenvalues lie on the imaginary axis or the unit
+        circle, the boundary of stability.
     measures : dict of str to array
         Further quantities, by name; the documentation of each function says which.
 
@@ -79,8 +79,8 @@ class Certificate(NamedTuple):
 def certify(f: Callable[P, Result]) -> Callable[P, tuple[Result, Certificate]]:
     """Return a function that also returns a certificate.
 
-    ``certify(f)(*args, **options)`` is ``(f(*args, **options), certificate)``, in the shape of ``jax.value_and_grad``.
-    The `Certificate` measures the error of the result from the result itself.
+    ``certify(f)(*args, **options)`` is the pair ``(f(*args, **options), certificate)``. The `Certificate` measures the
+    error of the result from the result itself.
 
     Parameters
     ----------

@@ -51,7 +51,7 @@ def frechet(f: Callable[..., Any]) -> Callable[..., Any]:
     -------
     derivative : callable
         A function of the arrays of ``f``, in order, and then of as many directions, each with the shape of its array up
-        to leading axes, which broadcast. None stands for a direction of zeros. Options are those of ``f``. The result has
+        to leading axes, which broadcast. None means a direction of zeros. Options are those of ``f``. The result has
         the form of the result of ``f``.
 
     Raises
@@ -137,13 +137,13 @@ def condition(f: Callable[P, Any]) -> Callable[P, Any]:
 
     Notes
     -----
-    All norms are Frobenius norms. With several arrays or results, the number is the largest over changes of all arrays
-    relative to their sizes, in the results relative to theirs. Thresholds count as exact. The number is 0 where f is 0.
-    It is infinite where a root is singular, because there the root has no derivative, like √t at zero; and where the
-    derivative overflows.
+    All norms are Frobenius norms. With several arrays or results, changes of all arrays together are considered, each
+    relative to the norm of its array or result. Thresholds count as exact. The number is 0 where f is 0. It is infinite
+    where a root is singular, because there the root has no derivative, like √t at zero; and where the derivative
+    overflows.
 
     The estimate is a lower bound, mostly within a few percent, by power iteration on the derivative and its adjoint
-    [1]_. It costs eight equations of the kind that a gradient costs. The function that is returned raises what ``f``
+    [1]_. It solves eight linear equations, where a gradient solves one. The function that is returned raises what ``f``
     raises.
 
     References

@@ -192,15 +192,15 @@ class SpectrumError(LinAlgError):
     """Report the members of a batch that have no answer.
 
     A `numpy.linalg.LinAlgError`, raised with ``errors="raise"``: an eigenvalue on the imaginary axis, an equation that
-    is singular to working precision, no convergence, NaN or infinity in the input. The message names the members, says
-    what is wrong and what may help.
+    is singular to working precision, no convergence, NaN or infinity in the input. The message has their batch indices,
+    the reason, and a remedy.
 
     Attributes
     ----------
     members : list of tuple of int
         The batch indices without an answer; ``[()]`` for a single matrix.
     failures : list of int
-        Why each of them has none, in the same order.
+        The number of the reason for each of them, in the same order; the message has it in words.
     value : array or tuple of arrays
         The results of the other members, and NaN for these; where an iteration did not converge, its best iterate, which
         may be wrong in every digit.

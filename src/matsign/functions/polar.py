@@ -95,13 +95,14 @@ def msign(
           small enough for that (for single precision, in double precision), else by "svd".
         - "auto": by products on an accelerator and where tol ≥ 1e-2, else by "gram" or "svd".
     schedule : str or sequence of (float, float, float), optional
-        Polynomial steps in place of ``tol``: rows (a, b, c) of the coefficients of x ← a x + b x³ + c x⁵, or the name of
-        published ones: "muon" [3]_, "you" (Jiacheng You, who let the coefficients differ from step to step), "su" [4]_,
-        "cans" [5]_ or "polar_express" ([1]_ with l = 1e-3). They start, as their authors start them, from M divided by
-        its Frobenius norm.
+        Polynomial steps in place of ``tol``: rows (a, b, c) of the coefficients of x ← a x + b x³ + c x⁵, or the name
+        of published ones: "muon" [3]_, "you" (Jiacheng You, who let the coefficients differ from step to step), "su"
+        [4]_, "cans" [5]_ or "polar_express" ([1]_ with l = 1e-3). As published, they start from M divided by its
+        Frobenius norm.
     steps : int, optional
-        The number of steps: of the ``schedule``, whose last row is repeated where it is shorter, or without a schedule of
-        the one that brings the widest interval to within ``tol`` (then 0.2 by default).
+        The number of steps. If the ``schedule`` has fewer rows, its last row is repeated. Without a schedule, the steps
+        are those that bring the widest possible interval of singular values to within ``tol`` of 1; then ``tol`` is 0.2
+        by default.
     precision : {"half", "full"}, optional
         Precision of products where the number of steps is fixed and the matrices are real. "half" takes products in
         half precision with sums in float32, after scaling, where the device has units for it (float16 on GPUs, bfloat16

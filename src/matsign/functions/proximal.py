@@ -92,8 +92,8 @@ def mclip(
 
     Derivatives, also those by the thresholds, exist to any order where no singular value is at a threshold; one that
     equals a threshold up to rounding is treated as if it were above it. With lower = 0 they exist at every rank; with
-    lower > 0 see `msign` for zero singular values. A member of a batch gives the same bits as in a call by itself.
-    Under ``jax.jit`` no error can be raised: a member without an answer is NaN.
+    lower > 0 see the notes of `msign` for zero singular values. A member of a batch gives the same bits as in a call by
+    itself. Under ``jax.jit`` no error can be raised: a member without an answer is NaN.
 
     The backward error of `certify` is ‖X + soft(M, upper) - M‖ / (‖X‖ + ‖soft(M, upper)‖ + ‖M‖); with lower > 0 it is
     the same for the equation X = lower msign(M) + soft(M, lower) - soft(M, upper).

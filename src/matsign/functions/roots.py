@@ -70,9 +70,9 @@ def rootm(A: ArrayLike[T], p: int, *, rtol: float | None = None, method: str = "
 
     Notes
     -----
-    A complex matrix may have eigenvalues on the negative real axis; their roots have the argument π/p. For a real one
-    the error names such an eigenvalue: the principal root is complex, and is computed for a complex dtype. Zero
-    eigenvalues stay zero.
+    A complex matrix may have eigenvalues on the negative real axis; their roots have the argument π/p. A real matrix
+    with such an eigenvalue has no real principal root, and is an error; convert it to a complex dtype for the complex
+    root. Zero eigenvalues stay zero.
 
     Methods, derivatives, batches and ``jax.jit`` are as for `fractional_matrix_power`. The backward error of `certify`
     is ‖X^p - A‖ / (‖X^p‖ + ‖A‖).
@@ -134,7 +134,7 @@ def invrootm(
     p : int
         The order of the root, at least 1.
     tol : float, optional
-        The relative error that the products of "polynomial" may leave. Default: as small as rounding allows.
+        The largest relative error of the method "polynomial". Default: as small as rounding allows.
     rtol : float, optional
         A singular value of at most ``rtol`` times the largest one counts as zero. Default: n eps.
     method : {"auto", "polynomial", "newton", "eigh", "schur"}, default "auto"

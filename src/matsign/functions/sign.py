@@ -37,8 +37,8 @@ def mcsgn(
         The accuracy asked of ``method="polynomial"``. Default: the rounding of the dtype.
     rtol : float, optional
         A singular value of at most ``rtol`` times the largest one, after balancing, counts as zero. Default: n eps.
-        With ``rtol=0`` the matrix counts as it stands; a larger ``rtol`` counts as zero every eigenvalue that a relative
-        change of M by that much may have moved from zero.
+        With ``rtol=0`` the entries of M are taken to be exact; with a larger ``rtol``, every eigenvalue that a relative
+        change of M by that much may have moved from zero counts as zero.
     method : {"auto", "newton", "polynomial", "schur", "eigh"}, default "auto"
         How the sign is computed:
 
@@ -297,9 +297,10 @@ def spectral_projector(
 
     Notes
     -----
-    The equations are P² = P and P M = M P. The trace of P is the number of eigenvalues in the half plane. A zero
-    eigenvalue belongs to neither half plane. In electronic structure, ``spectral_projector(h - mu * eye,
-    half_plane="left")`` is the density matrix of the orbitals below the chemical potential mu.
+    The equations are P² = P and P M = M P. tr(P), the sum of its diagonal, is the number of eigenvalues in the half
+    plane. A zero eigenvalue belongs to neither half plane. In electronic structure, ``spectral_projector(h - mu * eye,
+    half_plane="left")`` is the density matrix: the projector on the occupied orbitals, those below the chemical
+    potential mu.
 
     The cost is that of `mcsgn` and one product. Derivatives, batches and ``jax.jit`` are as for `mcsgn`. The backward
     error of `certify` is the larger of ‖P M - M P‖ / (2 ‖P‖ ‖M‖) and ‖P² - P‖ / (‖P‖² + ‖P‖), in the scaling that

@@ -31,7 +31,7 @@ def sqrtm_pair(
 ) -> tuple[T, T]:
     """Compute the principal square root and its inverse together.
 
-    A^{1/2} and A^{-1/2}, for the price of one of them.
+    A^{1/2} and A^{-1/2}, at the cost of one of them.
 
     Parameters
     ----------
@@ -177,8 +177,8 @@ def sqrtm(A: ArrayLike[T], *, rtol: float | None = None, method: str = "auto", e
 
     Notes
     -----
-    Zero eigenvalues stay zero. Where the root of a real matrix would be complex, the matrix has a negative eigenvalue,
-    and the error says so; converted to a complex dtype, the matrix has the complex root.
+    Zero eigenvalues stay zero. A real matrix with a negative eigenvalue has no real root, and is an error; convert it
+    to a complex dtype for the complex root.
 
     Methods, cost, derivatives, batches and ``jax.jit`` are as for `sqrtm_pair`. The backward error of `certify` is
     ‖X X - A‖ / (‖X X‖ + ‖A‖), in the scaling that balances A.

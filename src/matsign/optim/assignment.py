@@ -58,17 +58,18 @@ def param_groups(
 ) -> ParamGroups:
     """Make the groups of `Muon` for a model: matrices to Muon, the rest to AdamW.
 
-    Embeddings, output heads, norms, biases and gains go to AdamW, by the type of their module and by their shape. What
-    went where is printed with the groups.
+    Embeddings, output heads, norms, biases and gains go to AdamW, by the type of their module and by their shape.
+    ``print(groups)`` shows where each parameter goes.
 
     Parameters
     ----------
     model : torch.nn.Module
-        The model. Its parameters that do not require a gradient are left out.
+        The model. Parameters that do not require a gradient are in no group.
     muon : dict, optional
         Options of the groups under Muon, as `Muon` takes them.
     adamw : dict, optional
-        Options of the groups under AdamW. What it does not name is that of the optimiser, the learning rate too.
+        Options of the groups under AdamW. Options that it does not have, such as the learning rate, are those of the
+        optimiser.
     assign : dict, optional
         Exceptions, from the name of a parameter or a pattern (``"blocks.*.qkv.weight"``) to "muon", to "adamw" or to a
         dict of options: ``{"split": (32, 8, 8)}``, ``{"batch_axes": 1}``, ``{"lr": 1e-4}``. If several match, options of later
@@ -102,7 +103,7 @@ def param_groups(
     - A parameter of a norm goes to AdamW: the modules of torch, and classes whose name ends with "Norm".
     - The head goes to AdamW. It is the first of these that exists: what ``get_output_embeddings()`` of the model
       returns; a Linear that shares the weight of an embedding; the one Linear whose weight has the shape of an
-      embedding; the last Linear, if no layer of the same name but for numbers has the same shape.
+      embedding; the last Linear, unless another layer has its shape and, apart from numbers, its name.
     - A parameter whose entries lie along one axis goes to AdamW: biases, gains, shapes such as (C, 1, 1).
     - Biases with several axes and ``A_log`` of Mamba go to AdamW, by their name.
     - Convolutions go to Muon, with ``split=groups``, unless a matrix is a single row (depthwise convolutions).

@@ -71,8 +71,8 @@ class ParamLabels:
 def param_labels(params: Tree, *, assign: Mapping[str, str | MatrixAxes] | None = None) -> ParamLabels:
     """Label the leaves of a tree for Muon and AdamW, for ``optax.multi_transform``.
 
-    Embeddings, output heads, norms, biases and gains go to AdamW, by their path and by their shape, and matrices to Muon.
-    What went where is printed with the labels.
+    Embeddings, output heads, norms, biases and gains go to AdamW, by their path and by their shape, and matrices to
+    Muon. ``print(labels)`` shows where each leaf goes.
 
     Parameters
     ----------
@@ -80,14 +80,14 @@ def param_labels(params: Tree, *, assign: Mapping[str, str | MatrixAxes] | None 
         The parameters, or their shapes from ``jax.eval_shape``.
     assign : dict, optional
         Exceptions, from the path of a leaf or a pattern (``"layers.*.query.kernel"``) to "muon", to "adamw" or to
-        `MatrixAxes`, which also mean "muon". Of several that match the last one holds.
+        `MatrixAxes`, which also mean "muon". If several match, the last one is taken.
 
     Returns
     -------
     labels : ParamLabels
         The second argument of ``optax.multi_transform``: ``labels(params)`` is a tree of "muon" and "adamw".
-        ``labels.axes`` is for the option of this name of `scale_by_msign`. ``print(labels)`` prints a line for every leaf:
-        label, path, shape, reason and axes.
+        ``labels.axes`` is the value for the option ``axes`` of `scale_by_msign`. ``print(labels)`` prints a line for
+        every leaf: label, path, shape, reason and axes.
 
     Raises
     ------

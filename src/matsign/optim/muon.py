@@ -50,8 +50,8 @@ class Updates(NamedTuple):
 class Muon(torch.optim.Optimizer):
     """Train matrices along the msign of their momentum, with PyTorch.
 
-    This is ``torch.optim.Muon`` with another import: the same arguments in the same order, and either class loads the
-    state of the other. Groups of parameters that are not matrices take AdamW in the same optimiser.
+    It replaces ``torch.optim.Muon``: its arguments have the same names and order, and either class loads the state of
+    the other. Groups of parameters that are not matrices take AdamW in the same optimiser.
 
     Parameters
     ----------
@@ -72,7 +72,7 @@ class Muon(torch.optim.Optimizer):
         Coefficients of Newton-Schulz steps. If this or ``ns_steps`` is given, exactly those steps are taken, as
         ``torch.optim.Muon`` takes them.
     eps : float, default 1e-7
-        Has no effect, because no gradient is too small here; it is in the signature of ``torch.optim.Muon``.
+        Has no effect: gradients are scaled exactly. It is here because ``torch.optim.Muon`` has it.
     ns_steps : int, optional
         The number of Newton-Schulz steps.
     adjust_lr_fn : {"original", "match_rms_adamw"}, optional
@@ -103,8 +103,9 @@ class Muon(torch.optim.Optimizer):
         step is computed in the wider of it and the dtype of the gradient, and the momentum is rounded after that.
         Default: the dtype of the gradient. Groups under AdamW do not use it.
     capturable : bool, default False
-        Whether no step reads a value of a device on the host, so that a CUDA graph may contain it. Then ``lr`` should be a
-        tensor on the device of the parameters: a graph reads it at every replay, and keeps a number that it was made with.
+        Whether no step reads a value of a device on the host, so that a CUDA graph may contain it. Then ``lr`` should
+        be a tensor on the device of the parameters: a graph reads the tensor at every replay, but a number only when it
+        is captured.
     algorithm : {"muon", "adamw"}, default "muon"
         The algorithm of groups that do not name one.
 
@@ -135,14 +136,15 @@ class Muon(torch.optim.Optimizer):
     lengths with them. A gradient of any size gives a full step, and a zero gradient none. A gradient with NaN or
     infinity makes its own parameter NaN and no other.
 
-    ``torch.compile`` does not compile a step, but runs it as it is: most of its time goes into a few products of
+    ``torch.compile`` does not compile a step, but runs it as usual: most of its time is spent in a few products of
     stacks. Under data parallelism every process computes the same step.
 
-    Parameters may be DTensors with the placements Shard and Replicate on any mesh: under FSDP2 and HSDP, tensor parallel, and
-    both. A step is that of one device. Every matrix has one process that computes its msign, and its shards go there and come
-    back in two all-to-alls for each bucket of matrices; matrices that one process holds as a whole are not moved. States are
-    sharded as their parameters. All processes must call ``step`` together, with the same options, and gradients for the same
-    parameters; if they disagree, all of them get the same error before anything changes.
+    Parameters may be DTensors with the placements Shard and Replicate on any mesh: under FSDP2 and HSDP, tensor
+    parallel, and both. A step equals that of one device up to rounding. Every matrix has one process that computes its
+    msign, and its shards are sent there and the results back by two all-to-alls for each bucket of matrices; matrices
+    that one process holds as a whole are not moved. States are sharded as their parameters. All processes must call
+    ``step`` together, with the same options, and gradients for the same parameters; if they disagree, all of them get
+    the same error before anything changes.
 
     References
     ----------

@@ -101,8 +101,8 @@ def scale_by_msign(
         or on its first axis, as in Equinox.
     axes : MatrixAxes, callable or tree of MatrixAxes, optional
         The axes of a parameter that are inputs and outputs of its matrices, in place of the four options above: for all
-        leaves; as a function ``axes(path, shape)``, with a path such as "layers.0.query.kernel"; or as a tree whose entries
-        hold for a leaf or for all leaves below. None stands for the four options.
+        leaves; as a function ``axes(path, shape)``, with a path such as "layers.0.query.kernel"; or as a tree whose
+        entries hold for a leaf or for all leaves below. Where it is None, the four options apply.
     momentum_dtype : dtype, optional
         The dtype in which momenta are kept between steps, as ``mu_dtype`` of optax: ``jnp.bfloat16`` for half of the
         memory. An update is computed in the wider of it and the dtype of the gradient. Default: the dtype of the
@@ -121,8 +121,8 @@ def scale_by_msign(
     ------
     ValueError
         If an option is out of range, a leaf is not a matrix, or a leaf is on another mesh than the others. The message
-        names the leaf. Leave leaves that are not matrices out by ``optax.masked``, or give them to another transformation
-        by ``optax.multi_transform``; `param_labels` makes its labels.
+        names the leaf. Exclude leaves that are not matrices by ``optax.masked``, or give them to another transformation
+        by ``optax.multi_transform`` with the labels of `param_labels`.
 
     See Also
     --------

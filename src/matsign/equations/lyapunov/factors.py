@@ -234,9 +234,10 @@ def lyapunov_factor(a: ArrayLike[T], b: ArrayLike[T], *, errors: str = "raise") 
     lose half of the digits. For states in units of very different size this holds in the units that balance a, so no
     state loses digits.
 
-    Derivatives are right for functions of z zᴴ: the derivative leaves out a unitary factor on the right of z, on which
-    such functions do not depend. Where z zᴴ is singular the first derivatives are right. A member of a batch gives the
-    same bits as in a call by itself. Under ``jax.jit`` no error can be raised: a member without a Gramian is NaN.
+    Derivatives are right for functions of z zᴴ: the derivative omits changes of z by a unitary factor on its right, on
+    which such functions do not depend. Where z zᴴ is singular the first derivatives are right. A member of a batch
+    gives the same bits as in a call by itself. Under ``jax.jit`` no error can be raised: a member without a Gramian is
+    NaN.
 
     The backward error of `certify` is ‖a x + x aᴴ + b bᴴ‖ / (‖a x‖ + ‖x aᴴ‖ + ‖b bᴴ‖) for x = z zᴴ.
 

@@ -72,8 +72,8 @@ def solve_continuous_lyapunov(a: ArrayLike[T], q: ArrayLike[T], *, method: str =
         How the equation is solved:
 
         - "doubling": by a Cayley transform and a sum by doubling [1]_; one inverse, then products. It needs all
-          eigenvalues of a on one side of the imaginary axis.
-        - "newton": by the sign of [[a, -q], [0, -aᴴ]] [2]_; one inverse a step. It needs a spectrum on one side, too.
+          eigenvalues of a in the left half plane, or all in the right one.
+        - "newton": by the sign of [[a, -q], [0, -aᴴ]] [2]_; one inverse a step. It needs the same.
         - "schur": by the method of Bartels and Stewart [3]_, with one Schur form and a blocked triangular solver, on
           the CPU.
         - "auto": by doubling, and by Schur forms for the members where doubling does not reach working precision; on a
@@ -167,7 +167,7 @@ def solve_discrete_lyapunov(
         How the equation is solved:
 
         - "doubling": by the sum of aᵏ q (aᵏ)ᴴ, or the same for the inverse of a, whose number of terms each step
-          doubles [1]_; products alone. It needs all eigenvalues of a on one side of the unit circle.
+          doubles [1]_; products alone. It needs all eigenvalues of a inside the unit circle, or all outside.
         - "schur": by one Schur form, whose Cayley transform gives a triangular Lyapunov equation, and one correction;
           on the CPU. SciPy's "direct" and "bilinear" select it, too.
         - "auto": by doubling, and by Schur forms for the members where doubling does not reach working precision; on a

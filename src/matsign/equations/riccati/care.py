@@ -153,8 +153,8 @@ def solve_continuous_are(
           × n matrices a step.
         - "sign": by the sign of the Hamiltonian matrix [2]_; one inverse of size 2 n a step.
         - "qz": by the QZ algorithm on the extended pencil [3]_, on the CPU.
-        - "auto": by doubling, and for members that it leaves short of working precision by the best of doubling, sign
-          and QZ.
+        - "auto": by doubling; for members where doubling does not reach working precision, the best result of doubling,
+          sign and QZ.
     errors : {"raise", "nan"}, default "raise"
         What to do if a member of the batch has no stabilising solution: raise `SpectrumError`, or return NaN for that
         member and the right result for the others.
@@ -169,8 +169,8 @@ def solve_continuous_are(
     SpectrumError
         If there is no stabilising solution, or none was found, and ``errors="raise"``; the message says why: r or e is
         singular, (a, b) is not stabilisable, (a, q) is not detectable on the imaginary axis, none of these (then q or r
-        is indefinite), or a member holds NaN or infinity. If the methods end short of working precision, the ``value``
-        of the error is the best iterate.
+        is indefinite), or a member holds NaN or infinity. If no method reaches working precision, the ``value`` of the
+        error is the best iterate.
     ValueError
         If a shape does not fit, an option has a value other than those above, the arrays lie on different devices, or q
         or r in NumPy arrays is not Hermitian. On PyTorch and JAX their Hermitian parts are taken.

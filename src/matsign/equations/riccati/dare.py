@@ -132,8 +132,8 @@ def solve_discrete_are(
         - "doubling": by structure-preserving doubling of a symplectic pencil [1]_; one inverse of size n a step.
         - "sign": by the sign of a Cayley transform of the pencil [2]_; one inverse of size 2 n a step.
         - "qz": by the QZ algorithm on the extended pencil [3]_, on the CPU.
-        - "auto": by doubling, and for members that it leaves short of working precision by the best of doubling, sign
-          and QZ.
+        - "auto": by doubling; for members where doubling does not reach working precision, the best result of doubling,
+          sign and QZ.
     errors : {"raise", "nan"}, default "raise"
         What to do if a member of the batch has no stabilising solution: raise `SpectrumError`, or return NaN for that
         member and the right result for the others.
@@ -148,8 +148,8 @@ def solve_discrete_are(
     SpectrumError
         If there is no stabilising solution, or none was found, and ``errors="raise"``; the message says why: e is
         singular, r + bᴴ x b is singular, (a, b) is not stabilisable, (a, q) is not detectable on the unit circle, none
-        of these (then q or r is indefinite), or a member holds NaN or infinity. If the methods end short of working
-        precision, the ``value`` of the error is the best iterate.
+        of these (then q or r is indefinite), or a member holds NaN or infinity. If no method reaches working precision,
+        the ``value`` of the error is the best iterate.
     ValueError
         If a shape does not fit, an option has a value other than those above, the arrays lie on different devices, or q
         or r in NumPy arrays is not Hermitian. On PyTorch and JAX their Hermitian parts are taken.
@@ -178,7 +178,7 @@ def solve_discrete_are(
     (complex: 16), in up to a second or two.
 
     The solution is differentiable to any order; a derivative is one Stein equation with the closed loop. Its accuracy
-    is limited by rounding of the closed loop; it is NaN where no digit is left, as with poles of 1e7 and a single
+    is limited by rounding of the closed loop; it is NaN where no digit is correct, as with poles of 1e7 and a single
     input. The solution depends on the Hermitian parts of q and r. A member of a batch gives the same bits as in a call
     by itself.
 

@@ -55,11 +55,11 @@ class Estimator(NamedTuple, Generic[T]):
 
     Attributes
     ----------
-    gain : array, shape (..., n, p)
+    gain : array (..., n, p)
         The gain of least error.
-    solution : array, shape (..., n, n)
+    solution : array (..., n, n)
         The covariance of the error of the estimate: the stabilising solution of the Riccati equation.
-    poles : array, shape (..., n)
+    poles : array (..., n)
         The eigenvalues of the estimator, complex.
 
     See Also
@@ -230,17 +230,17 @@ def lqe(
 
     Parameters
     ----------
-    a : array_like, shape (..., n, n)
+    a : array_like (..., n, n)
         System matrices, of dtype float32, float64, complex64 or complex128.
-    g : array_like, shape (..., n, w)
+    g : array_like (..., n, w)
         Matrices through which the noise w enters.
-    c : array_like, shape (..., p, n)
+    c : array_like (..., p, n)
         Output matrices.
-    qn : array_like, shape (..., w, w)
+    qn : array_like (..., w, w)
         Intensities of the noise w, Hermitian positive semidefinite.
-    rn : array_like, shape (..., p, p)
+    rn : array_like (..., p, p)
         Intensities of the noise v of the measurements, Hermitian positive definite.
-    nn : array_like, shape (..., w, p), optional
+    nn : array_like (..., w, p), optional
         Cross intensities of w and v. Default: 0.
     method : {"auto", "doubling", "sign", "qz"}, default "auto"
         How the Riccati equation is solved; the methods are those of `solve_continuous_are`.
@@ -250,19 +250,18 @@ def lqe(
 
     Returns
     -------
-    gain : array, shape (..., n, p)
+    gain : array (..., n, p)
         The gain (x cᴴ + g nn) rn⁻¹.
-    solution : array, shape (..., n, n)
+    solution : array (..., n, n)
         The covariance x of the error of the estimate.
-    poles : array, shape (..., n)
+    poles : array (..., n)
         The eigenvalues of a - gain c, complex. The three are the fields of the named tuple `Estimator`.
 
     Raises
     ------
     SpectrumError
-        If c does not see an eigenvalue of a that is not stable, rn is not positive definite, [[qn, nn], [nnᴴ, rn]]
-        is not positive semidefinite, an input holds NaN or infinity, or the iteration does not converge; with
-        ``errors="raise"``.
+        If (a, c) is not detectable, rn is not positive definite, [[qn, nn], [nnᴴ, rn]] is not positive semidefinite, an
+        input holds NaN or infinity, or the iteration does not converge; with ``errors="raise"``.
     ValueError
         If a shape does not fit, an option has a value other than those above, the arrays lie on different devices, or
         qn or rn in NumPy arrays is not Hermitian.
@@ -282,9 +281,9 @@ def lqe(
         a x + x aᴴ - (x cᴴ + g nn) rn⁻¹ (x cᴴ + g nn)ᴴ + g qn gᴴ = 0,
 
     the equation of the regulator for aᴴ, cᴴ, g qn gᴴ, rn and g nn [1]_, [2]_. An eigenvalue of a on the imaginary axis
-    that the noise does not reach stays a pole, and ``boundary`` of the `Certificate` is set. Gain and solution are
-    differentiable to any order; derivatives of the poles are NaN where a pole is multiple. Batches and ``jax.jit`` are as for
-    `solve_continuous_are`.
+    that the noise does not excite remains a pole, and ``boundary`` of the `Certificate` is set. Gain and solution are
+    differentiable to any order; derivatives of the poles are NaN where a pole is multiple. Batches and ``jax.jit`` are
+    as for `solve_continuous_are`.
 
     References
     ----------
@@ -338,17 +337,17 @@ def dlqe(
 
     Parameters
     ----------
-    a : array_like, shape (..., n, n)
+    a : array_like (..., n, n)
         System matrices, of dtype float32, float64, complex64 or complex128.
-    g : array_like, shape (..., n, w)
+    g : array_like (..., n, w)
         Matrices through which the noise w enters.
-    c : array_like, shape (..., p, n)
+    c : array_like (..., p, n)
         Output matrices.
-    qn : array_like, shape (..., w, w)
+    qn : array_like (..., w, w)
         Covariances of the noise w, Hermitian positive semidefinite.
-    rn : array_like, shape (..., p, p)
+    rn : array_like (..., p, p)
         Covariances of the noise v of the measurements, Hermitian positive semidefinite.
-    nn : array_like, shape (..., w, p), optional
+    nn : array_like (..., w, p), optional
         Covariances of w with v. Default: 0.
     gain : {"predictor", "filter"}, default "predictor"
         Which gain is returned. "predictor": x̂⁺ = a x̂ + b u + gain (y - c x̂) estimates the next state.
@@ -361,20 +360,19 @@ def dlqe(
 
     Returns
     -------
-    gain : array, shape (..., n, p)
+    gain : array (..., n, p)
         The gain (a x cᴴ + g nn)(c x cᴴ + rn)⁻¹ of the predictor, or x cᴴ (c x cᴴ + rn)⁻¹ of the filter.
-    solution : array, shape (..., n, n)
+    solution : array (..., n, n)
         The covariance x of the error of the estimate before the measurement.
-    poles : array, shape (..., n)
+    poles : array (..., n)
         The eigenvalues of a - k c with the gain k of the predictor, complex. The three are the fields of the named
         tuple `Estimator`.
 
     Raises
     ------
     SpectrumError
-        If c does not see an eigenvalue of a that is not stable, c x cᴴ + rn is singular, [[qn, nn], [nnᴴ, rn]] is
-        not positive semidefinite, an input holds NaN or infinity, or the iteration does not converge; with
-        ``errors="raise"``.
+        If (a, c) is not detectable, c x cᴴ + rn is singular, [[qn, nn], [nnᴴ, rn]] is not positive semidefinite, an
+        input holds NaN or infinity, or the iteration does not converge; with ``errors="raise"``.
     ValueError
         If a shape does not fit, an option has a value other than those above, the arrays lie on different devices, or
         qn or rn in NumPy arrays is not Hermitian.

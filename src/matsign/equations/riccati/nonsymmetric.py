@@ -180,9 +180,9 @@ def solve_riccati(
     Raises
     ------
     SpectrumError
-        If [[a, c], [d, b]] does not have m eigenvalues in the half plane asked for and n in the other one (the message
-        says how many were found), if their invariant subspace is not the graph of a matrix, if no method reaches
-        working precision, or if a member holds NaN or infinity, and ``errors="raise"``.
+        If [[a, c], [d, b]] does not have m eigenvalues in the half plane ``half_plane`` and n in the other one (the
+        message says how many were found), if their invariant subspace is not the graph of a matrix, if no method
+        reaches working precision, or if a member holds NaN or infinity, and ``errors="raise"``.
     ValueError
         If a shape does not fit, an option has a value other than those above, or the arrays lie on different devices.
     TypeError
@@ -200,9 +200,9 @@ def solve_riccati(
 
         [[a, c], [d, b]] [x; I] = [x; I] (b + d x).
 
-    The solution exists and is unique if [[a, c], [d, b]] has m eigenvalues in the open half plane asked for and n in
-    the other one, and the invariant subspace of the first m is a graph. Newton's method on the equation itself corrects
-    the result; a step is kept only if the residual decreases.
+    The solution exists and is unique if [[a, c], [d, b]] has m eigenvalues in the open half plane ``half_plane`` and n
+    in the other one, and the invariant subspace of the first m is a graph. Newton's method on the equation itself
+    corrects the result; a step is kept only if the residual decreases.
 
     For an M-matrix [[-b, -d], [c, a]], also a singular one, ``half_plane="left"`` gives the minimal nonnegative
     solution.

@@ -59,12 +59,12 @@ def solve_discrete_sylvester(
         How the equation is solved:
 
         - "doubling": by the sum of aᵏ q bᵏ, or the same for the inverses of a and b, whose number of terms each step
-          doubles [1]_; products alone. It needs the products λ μ of all eigenvalues of a and of b on one side of the
-          unit circle.
+          doubles [1]_; products alone. It needs all products λ μ of an eigenvalue of a with one of b inside the unit
+          circle, or all outside.
         - "schur": by the Schur forms of a and b and a blocked solver of pairs of triangular equations [2]_, on the
           CPU, for any spectra.
         - "auto": by doubling, and by Schur forms for the members where doubling does not reach working precision; on a
-          CPU up to 25 unknowns (complex 9) are one linear system, whatever the spectra.
+          CPU up to 25 unknowns (complex 9) are one linear system, for any spectra.
     errors : {"raise", "nan"}, default "raise"
         What to do if a member of the batch has no solution: raise `SpectrumError`, or return NaN for that member and
         the right result for the others.
@@ -78,7 +78,7 @@ def solve_discrete_sylvester(
     ------
     SpectrumError
         If an eigenvalue of a times one of b is 1 to working precision, so that there is no solution or infinitely many
-        (the message tells the separation), if the method fails, or if a member holds NaN or infinity, and
+        (the message has the separation), if the method fails, or if a member holds NaN or infinity, and
         ``errors="raise"``.
     ValueError
         If a shape does not fit, an option has a value other than those above, or the arrays lie on different devices.

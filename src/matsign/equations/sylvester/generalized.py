@@ -86,8 +86,8 @@ def solve_generalized_sylvester(
     ------
     SpectrumError
         If the pencils a - λ c and d + λ b share an eigenvalue to working precision, or one of them is singular for
-        every λ, so that there is no solution or infinitely many (the message tells the separation), if the method
-        fails, or if a member holds NaN or infinity, and ``errors="raise"``.
+        every λ, so that there is no solution or infinitely many (the message has the separation), if the method fails,
+        or if a member holds NaN or infinity, and ``errors="raise"``.
     ValueError
         If a shape does not fit, an option has a value other than those above, or the arrays lie on different devices.
     TypeError

@@ -119,8 +119,8 @@ def solve_sylvester_pair(
     ------
     SpectrumError
         If the pencils a - λ d and b - λ e share an eigenvalue to working precision, or one of them is singular for
-        every λ, so that there is no solution or infinitely many (the message tells the separation), if the method
-        fails, or if a member holds NaN or infinity, and ``errors="raise"``.
+        every λ, so that there is no solution or infinitely many (the message has the separation), if the method fails,
+        or if a member holds NaN or infinity, and ``errors="raise"``.
     ValueError
         If a shape does not fit, an option has a value other than those above, or the arrays lie on different devices.
     TypeError

@@ -71,7 +71,7 @@ def solve_sylvester(
           a line between the means of the spectra separates them and the result reaches working precision. For b = aᴴ as
           `solve_continuous_lyapunov`. Other members go to "schur" on a CPU; elsewhere to "divide" in PyTorch, and in
           JAX to "eigenvectors" or, with at most 144 unknowns, to one linear system. On a CPU up to 25 unknowns (complex
-          9) are one linear system, whatever the spectra.
+          9) are one linear system, for any spectra.
     errors : {"raise", "nan"}, default "raise"
         What to do if a member of the batch has no solution: raise `SpectrumError`, or return NaN for that member and
         the right result for the others.
