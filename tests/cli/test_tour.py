@@ -36,6 +36,8 @@ def test_the_quick_tour_holds_and_writes_its_page(tmp_path):
     drawings = [base64.b64decode(x).decode() for x in SIGNS.findall(html)]
     assert len(drawings) == 6, "three pictures, light and dark"
     assert all(x.rstrip().endswith("</svg>") for x in drawings)
+    widths = [float(re.search(r'<svg [^>]*width="([\d.]+)pt"', x)[1]) for x in drawings]
+    assert max(widths) < 389, "10 points are 9 pixels where the picture is 350 pixels wide"
     assert html.count("<tr>") == 1 + 25
     assert not re.search(r"""(?:src|href)=["']?(?:https?:)?//""", html), "nothing is loaded from elsewhere"
 
