@@ -63,13 +63,14 @@ def _judge(row: Row, backend: Backend) -> Verdict:
     values = tuple(_wide(v) for v in (value if isinstance(value, tuple) else (value,)))
     reference = row.reference(*exact)
     steps = f"{certificate.iterations} steps" if certificate.iterations else "direct"
+    n = max(max(a.shape) for a in exact)
     return Verdict(
         row,
         method=f"{row.options.get('method', 'auto')}, {steps}",
         residual=row.residual(values, *exact),
-        residual_limit=eps * max(10, *(max(a.shape) for a in exact)),
+        residual_limit=eps * max(10, n),
         distance=apart(row.then(values, exact), reference),
-        distance_limit=eps * max(_FLOOR, condition(row.reference, exact, reference)),
+        distance_limit=eps * max(_FLOOR, np.sqrt(n) * condition(row.reference, exact, reference)),
         seconds=_best(lambda: _parts(row.f(*arrays, **row.options))),
         peer_seconds=_best(lambda: row.peer(*row.source.arrays)),
     )
@@ -93,7 +94,9 @@ def apart(values: Arrays, reference: Arrays) -> float:
 
 
 def condition(reference: Callable[..., Arrays], arrays: Arrays, value: Arrays) -> float:
-    """The condition number, estimated from the reference: rounding of the input may change the result by eps times it.
+    """The condition number, estimated from the reference: an error of eps in the input may change the result by eps times it.
+
+    Both the result and the reference have the errors of sums of n terms, as if the input had an error of about √n eps.
 
     The derivative along a random direction is 1/√N of its norm in N variables, to within a small factor and with high
     probability (Kenney & Laub 1994, "Small-sample statistical condition estimates").
