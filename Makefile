@@ -1,6 +1,6 @@
 PYTHON ?= python3
 
-.PHONY: tour test quick bench fuzz kernels lowest pythons environment smoke lint types docs clean
+.PHONY: tour test quick bench fuzz kernels lowest pythons environment smoke lint types docs package archives clean
 
 # The tour, with NumPy and SciPy only.
 tour: .venv/tour
@@ -75,6 +75,16 @@ types: .venv/test
 docs: .venv/test
 	.venv/test/bin/python -m pip install -q --group docs
 	.venv/test/bin/sphinx-build -q -W docs docs/_build
+
+# The wheel and the source archive in dist/, with the checks of their files and metadata; `make package` also tries both in new
+# environments, which takes some minutes.
+archives package: .venv/release
+	.ci/package $@
+
+.venv/release: Makefile
+	$(PYTHON) -m venv .venv/release
+	.venv/release/bin/python -m pip install -q --upgrade pip build twine
+	@touch .venv/release
 
 .venv/tour: pyproject.toml
 	$(PYTHON) -m venv .venv/tour

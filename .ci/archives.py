@@ -59,7 +59,10 @@ def faults_of_source(path):
         names = {x.name.partition("/")[2] for x in archive.getmembers() if x.isfile()}
     files = tracked()
     expected = {x for x in files if x.startswith(tuple(f"{folder}/" for folder in FOLDERS))}
-    expected |= {x for x in files if "/" not in x and x.endswith((".md", ".txt", ".toml", ".cff"))} | {"LICENSE", "Makefile"}
+    expected |= {x for x in files if "/" not in x and x.endswith((".md", ".txt", ".toml", ".cff"))} | {
+        "LICENSE",
+        "Makefile",
+    }
     yield from differences("the source archive", names, expected | {"PKG-INFO", ".gitignore"})
 
 
@@ -73,7 +76,9 @@ def main(folder):
     if (len(wheels), len(sources)) != (1, 1):
         sys.exit(f"{folder} has {len(wheels)} wheels and {len(sources)} source archives, not one of each")
     faults = [*faults_of_wheel(wheels[0]), *faults_of_source(sources[0])]
-    print("\n".join(faults) or f"{wheels[0].name} and {sources[0].name} have the files and the metadata that they should")
+    print(
+        "\n".join(faults) or f"{wheels[0].name} and {sources[0].name} have the files and the metadata that they should"
+    )
     sys.exit(bool(faults))
 
 

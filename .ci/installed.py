@@ -1,6 +1,6 @@
 """A smoke test of an installed matsign: run it with the Python of an environment that has it, in an empty folder.
 
-    python -I .ci/installed.py
+python -I .ci/installed.py
 """
 
 import importlib.metadata
