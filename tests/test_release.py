@@ -5,12 +5,10 @@ import tomllib
 from datetime import date
 from pathlib import Path
 
-import pytest
-
 import matsign
 
 ROOT = Path(__file__).parents[1]
-SECTIONS = ["Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"]
+KINDS = ["Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"]
 REQUIREMENT = re.compile(r"([\w-]+)(?:\[\w+\])?>=([\d.]+)$")
 
 
@@ -56,28 +54,33 @@ def test_every_python_that_is_allowed_is_named():
         assert set(re.findall(r"3\.\d+", text(".ci/package"))) == {f"3.{k}" for k in named}
 
 
-def headings(changelog):
-    """(version, date or "unreleased") of each release, the newest first."""
-    return re.findall(r"^## \[?([^\]\s]+)\]?(?: - (\S+))?$", changelog, re.MULTILINE)
-
-
-def test_the_changelog_has_this_version():
-    """The newest heading is that of `__version__`, unreleased or with a date; versions and dates descend."""
-    found = headings(text("CHANGELOG.md"))
-    assert found
-    assert len(found) == text("CHANGELOG.md").count("\n## ")
-    released = [(version, day) for version, day in found if version != "Unreleased"]
-    assert found[0][0] == "Unreleased" or found[0][0] == matsign.__version__
-    if released:
-        assert released[0][0] == matsign.__version__
-    numbers = [tuple(map(int, re.fullmatch(r"(\d+)\.(\d+)\.(\d+)", version).groups())) for version, _ in released]
-    days = [date.fromisoformat(day) for _, day in released]
-    assert numbers == sorted(numbers, reverse=True)
+def test_the_changelog_has_this_version_in_its_form():
+    """Versions and dates descend from `__version__`; only the newest may be unreleased. Changes are sorted by kind."""
+    first, *parts = text("CHANGELOG.md").split("\n## ")
+    assert first.startswith("# Changelog")
+    found = [re.fullmatch(r"\[(\d+\.\d+\.\d+)\] - (\S+)", part.splitlines()[0]).groups() for part in parts]
+    assert found[0][0] == matsign.__version__
+    numbers = [tuple(map(int, version.split("."))) for version, _ in found]
+    assert numbers == sorted(set(numbers), reverse=True)
+    days = [date.fromisoformat(day) for _, day in found[found[0][1] == "Unreleased" :]]
     assert days == sorted(days, reverse=True)
+    for part in parts:
+        kinds = re.findall(r"^### (.*)$", part, re.MULTILINE)
+        assert kinds == [x for x in KINDS if x in kinds], kinds
 
 
-@pytest.mark.parametrize("k", [0])
-def test_the_changelog_is_sorted_by_kinds_of_change(k):
-    newest = text("CHANGELOG.md").split("\n## ")[1 + k]
-    kinds = re.findall(r"^### (.*)$", newest, re.MULTILINE)
-    assert kinds == [x for x in SECTIONS if x in kinds]
+def test_the_citation_has_this_version():
+    """The fields that the format demands, with the version, and with the date of the changelog once there is one."""
+    citation = dict(re.findall(r"^([\w-]+): *(.*)$", text("CITATION.cff"), re.MULTILINE))
+    assert {"cff-version", "message", "title", "authors"} <= citation.keys()
+    assert citation["version"] == matsign.__version__
+    day = re.search(r"^## \[.*\] - (\S+)$", text("CHANGELOG.md"), re.MULTILINE)[1]
+    assert citation.get("date-released", "Unreleased").strip("'\"") == day
+
+
+def test_links_between_the_pages_at_the_top_lead_somewhere():
+    pages = sorted(p.name for p in ROOT.glob("*.md"))
+    assert {"README.md", "RELEASING.md", "SECURITY.md", "CODE_OF_CONDUCT.md"} <= set(pages)
+    links = [(page, x) for page in pages for x in re.findall(r"\]\((?!https?:|mailto:|#|docs/)([^)#]+)", text(page))]
+    assert links
+    assert [(page, x) for page, x in links if not (ROOT / x).exists()] == []
