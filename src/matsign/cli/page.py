@@ -48,10 +48,11 @@ def page(title: str, setting: str, verdicts: list[Verdict], pictures: list[Pictu
 <p class="verdict{" bad" if missed else ""}">{summary}.</p>
 <div class="figures">{"".join(_figure(p) for p in pictures)}</div>
 <h2>Every identity of the article</h2>
-<p>The article is "What can the matrix sign function mcsgn compute?" (Su Jianlin 2025). The small numbers are limits. The limit of
+<p>The article is "What can the matrix sign function mcsgn compute?" (Su 2025). The small numbers are limits. The limit of
 a residual is the size n of the matrix times rounding. The limit of a distance in double precision is 1e-12 or, if that is larger,
-√n times rounding times the condition number of the quantity, which is measured by perturbing the input of the reference. The reference
-uses another method: singular vectors, eigenvectors, Schur vectors or Cholesky factors. Times are the best of several runs.</p>
+√n times rounding times the condition number of the quantity, which is measured by perturbing the input of the reference. The
+reference uses another method: singular vectors, eigenvectors, Schur vectors or Cholesky factors. Times are the best of several
+runs.</p>
 <div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>
 {rows}
 </tbody></table></div>
