@@ -57,7 +57,7 @@ POLISH = Step(1.5, -0.5)
 PURIFY = Step(0.0, 2.5, -1.5)
 DIVIDE = math.sqrt(2 / 3)
 # Purification starts when the singular values to keep lie in this interval: it then keeps them above √(2/3).
-LIFTED = (0.86, 1.14)
+LIFTED = (0.861, 1.139)
 
 # A minimax fit starts no lower than at this fraction of the upper end: a wider one would send large values to 8 l, and later
 # steps would magnify their rounding errors. This costs about one step and no digits.
