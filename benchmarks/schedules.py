@@ -1,6 +1,6 @@
-"""Where singular values in [l, 1] land: our tolerances on a grid, and every schedule in use.
+"""Where singular values in [l, 1] land: our tolerances on a grid, every schedule in use, and their coefficients.
 
-    python benchmarks/schedules.py [docs/explanation/schedules.md]
+    python benchmarks/schedules.py [docs/measurements/schedules.md]
 
 Matrices are 96 × 96 with singular values spaced evenly in logarithms from 1 to l, made in 40 digits where float64 would not do:
 diagonal up to an orthogonal factor on either side, so that rounding has something to round.
@@ -17,18 +17,51 @@ from arguments import page, parser
 
 import matsign
 from matsign import backends
-from matsign.iterations.minimax import NAMED
+from matsign.iterations import minimax
+from matsign.iterations.minimax import NAMED, PADE, Step
 
 jax.config.update("jax_enable_x64", True)
 N = 96
 LOWER = (1e-1, 1e-2, 1e-3, 1e-6, 1e-10, 1e-14)
 TOLERANCES = (0.3, 0.1, 1e-2, 1e-3, 1e-6, 1e-10, 3e-15)
 FINEST = {"float64": 3e-15, "float32": 1e-6, "bfloat16": 1e-2, "float16": 1e-3}
-HEAD = """# Schedules and tolerances
+HEAD = """# Schedules, measured
 
-Written by `python benchmarks/schedules.py docs/explanation/schedules.md`. For a 96 × 96 matrix with singular values equally
-spaced in logarithm in [l, 1], `msign(M, method="polynomial", tol=..., rtol=l/2)`: the number of steps and the largest |σ - 1|.
+The singular values that `msign` and other implementations of its steps leave, and the coefficients of the steps.
+[How schedules are made](../explanation/schedules.md) explains both. `python benchmarks/schedules.py
+docs/measurements/schedules.md` writes this page.
+
+## Steps for a tolerance
+
+The matrix is 96 × 96 with singular values between l and 1, equally spaced in logarithm. The call is
+`msign(M, method="polynomial", tol=tol, rtol=l/2)`. A – stands for a tolerance or an l below the precision of the dtype.
 """
+SCHEDULES = """
+## Schedules in use
+
+The smallest and the largest singular value of the result, for matrices with singular values between l and 1, in float64 unless
+the optimiser fixes the dtype.
+"""
+COEFFICIENTS = """
+## Coefficients beside those of their authors
+
+Steps x ← a x + b x³ + c x⁵. The first two are minimax designs, as here: published, and designed by `matsign.iterations.minimax`
+for the same interval [1e-3, 1] and with the same cushion."""
+MINIMAX = """
+{title}, cushion {cushion:.3g}:
+
+| step | a, published | a, designed | b, published | b, designed | c, published | c, designed |
+|---|---|---|---|---|---|---|"""
+FOUND = """
+The others were found by optimisation, for five steps. The last rows are the design of `steps=5`, for comparison.
+
+| schedule | step | a | b | c |
+|---|---|---|---|---|"""
+DESIGNS = (
+    ("CANS (Grishina, Smirnov & Rakhuba 2025)", "cans", 0.0),
+    ("Polar Express (Amsel, Persson, Musco & Gower 2025)", "polar_express", 0.02407327424182761),
+)
+AUTHORS = {"muon": "Jordan 2024", "you": "You 2024", "su": "Su 2025"}
 
 
 def orthogonal(rng: np.random.Generator) -> np.ndarray:
@@ -47,43 +80,54 @@ def spread(x: np.ndarray) -> float:
     return defect / 2 if defect < 1e-6 else abs(np.linalg.svd(x.astype(float), compute_uv=False) - 1).max()
 
 
-def row(lower: float, dtype: str) -> list[str]:
+def result(lower: float, tol: float, dtype: str) -> tuple[str, str]:
+    """The number of steps and the largest |σ - 1|, or dashes."""
     m = torch.from_numpy(matrix(lower)).to(getattr(torch, dtype))
-    cells = []
-    for tol in TOLERANCES:
-        if tol < FINEST[dtype] or lower < (0.1 if dtype.endswith("16") else 32 * torch.finfo(m.dtype).eps):
-            cells.append("–")
-            continue
-        x, certificate = matsign.certify(matsign.msign)(m, method="polynomial", tol=tol, rtol=lower / 2)
-        error = spread(x.double().numpy())
-        cells.append(f"{certificate.iterations}: {error:.0e}" + ("" if error <= tol else " **missed**"))
-    return cells
+    if tol < FINEST[dtype] or lower < (0.1 if dtype.endswith("16") else 32 * torch.finfo(m.dtype).eps):
+        return "–", "–"
+    x, certificate = matsign.certify(matsign.msign)(m, method="polynomial", tol=tol, rtol=lower / 2)
+    error = spread(x.double().numpy())
+    return str(certificate.iterations), f"{error:.0e}" + ("" if error <= tol else " **missed**")
 
 
 def ours(lines: list[str]) -> None:
     for dtype in FINEST:
-        lines += ["", f"## {dtype}", "", "| l \\ tol | " + " | ".join(f"{t:g}" for t in TOLERANCES) + " |"]
-        lines.append("|---" * (len(TOLERANCES) + 1) + "|")
-        for lower in LOWER:
-            cells = row(lower, dtype)
-            if set(cells) != {"–"}:
-                lines.append(f"| {lower:g} | " + " | ".join(cells) + " |")
+        results = {lower: [result(lower, tol, dtype) for tol in TOLERANCES] for lower in LOWER}
+        for what, title in enumerate(("number of steps", "largest |σ - 1| of the result")):
+            lines += ["", f"{dtype}, {title}:", "", "| l | " + " | ".join(f"tol = {t:g}" for t in TOLERANCES) + " |"]
+            lines.append("|---" * (len(TOLERANCES) + 1) + "|")
+            for lower, cells in results.items():
+                if set(cells) != {("–", "–")}:
+                    lines.append(f"| {lower:g} | " + " | ".join(cell[what] for cell in cells) + " |")
+
+
+def coefficients(lines: list[str]) -> None:
+    lines += COEFFICIENTS.split("\n")
+    for title, name, cushion in DESIGNS:
+        lines += MINIMAX.format(title=title, cushion=cushion).split("\n")
+        safety = 1.01 if name == "polar_express" else 1.0  # its steps in NAMED, except the last, are divided by this
+        published = [Step(x.a * safety, x.b * safety**3, x.c * safety**5) for x in NAMED[name] if x != PADE]
+        designed = minimax._greedy(1e-3, 1.0, room=0.0, goal=0.0, cushion=cushion, count=len(published))
+        for k, pair in enumerate(zip(published, designed, strict=True), start=1):
+            lines.append(f"| {k} | " + " | ".join(f"{x:.4f}" for both in zip(*pair, strict=True) for x in both) + " |")
+    lines += FOUND.split("\n")
+    found = {f'`schedule="{name}"`, {author}': NAMED[name] for name, author in AUTHORS.items()}
+    found["`steps=5`"] = minimax.schedule_of_length(5, 0.2, 2.0**-52)
+    for name, steps in found.items():
+        for k, step in enumerate(steps, start=1):
+            lines.append(f"| {name} | {k} | " + " | ".join(f"{x:.4f}" for x in step) + " |")
 
 
 def theirs(lines: list[str]) -> None:
-    lines += [
-        "",
-        "## Schedules in use",
-        "",
-        "Smallest and largest singular value of the result, in float64 unless the optimiser fixes the dtype.",
-    ]
-    lines += ["", "| | steps | l = 0.1 | 0.01 | 0.001 |", "|---|---|---|---|---|"]
+    lines += SCHEDULES.split("\n")
+    columns = [f"l = {lower:g}, {end}" for lower in LOWER[:3] for end in ("smallest", "largest")]
+    lines += ["| schedule | steps | " + " | ".join(columns) + " |", "|---" * (len(columns) + 2) + "|"]
 
     def add(name: str, count: int, f: object) -> None:
         cells = []
         for lower in LOWER[:3]:
             s = np.linalg.svd(np.asarray(f(matrix(lower)), float), compute_uv=False)  # type: ignore[operator]
-            cells.append(f"{s[-1]:.3f} to {s[0]:.3f}")
+            cells += [f"{s[-1]:.3f}", f"{s[0]:.3f}"]
         lines.append(f"| {name} | {count} | " + " | ".join(cells) + " |")
 
     for name, plan in NAMED.items():
@@ -120,12 +164,13 @@ def by_optax(m: np.ndarray, coefficients: str, preconditioning: str) -> np.ndarr
 def main() -> None:
     options = parser(__doc__)
     options.add_argument(
-        "page", nargs="?", type=page, metavar="PAGE.md", help="the page to write, docs/explanation/schedules.md"
+        "page", nargs="?", type=page, metavar="PAGE.md", help="the page to write, docs/measurements/schedules.md"
     )
     chosen = options.parse_args()
     lines = [HEAD.rstrip()]
     ours(lines)
     theirs(lines)
+    coefficients(lines)
     text = "\n".join(lines) + "\n"
     print(text)
     if chosen.page:
