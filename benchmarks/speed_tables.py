@@ -17,7 +17,7 @@ HEAD = """# Speed, measured
 
 How much faster or slower than SciPy each function is, by size, and what decides it. `python benchmarks/speed_tables.py
 docs/measurements/speed.md` writes this page from the figures in `benchmarks/results`;
-[benchmarks/README.md](../../benchmarks/README.md) has the details.
+`benchmarks/README.md` has the details.
 
 ```{picture} speed_slopes
 Two log-log panels of time against size, for a Sylvester equation and for a square root. SciPy's line is below that of matsign for sizes up to about 20 and above it for larger ones. The slopes are about 3.
