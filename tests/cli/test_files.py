@@ -130,7 +130,9 @@ def test_a_second_array_in_a_file_is_not_passed_over(tmp_path):
     with (tmp_path / "x.npy").open("wb") as file:
         np.save(file, REAL)
         np.save(file, 2 * REAL)
-    with pytest.raises(FileError, match=r"x\.npy is not a readable \.npy file: it goes on behind the first array"):
+    with pytest.raises(
+        FileError, match=r"x\.npy is not a readable \.npy file: there is more data after the first array"
+    ):
         read(str(tmp_path / "x.npy"))
 
 

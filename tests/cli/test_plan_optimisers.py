@@ -89,7 +89,7 @@ def test_bad_files_are_refused_in_one_line(tmp_path, name, content, text):
         (("Muon", *SMALL, "--mesh", "dp=2", "--shard", "tp=rows"), "no axis tp"),
         (("Muon", *SMALL, "--mesh", "dp=2", "--shard", "dp=rows,dp=columns"), "occurs twice"),
         (("Muon", *SMALL, "--set", "step=3"), "did you mean steps?"),
-        (("Muon", *SMALL, "--set", "shapes=3"), "no option"),
+        (("Muon", *SMALL, "--set", "shapes=3"), "not an option"),
         (("Muon", *SMALL, "--set", "momentum_dtype=[1]"), "momentum_dtype must be one of"),
         (("Muon", *SMALL, "--set", "mesh=3"), "this is --mesh"),
         (("Muon", *SMALL, "--set", "steps=3", "--set", "tol=0.1", "--set", "schedule=muon"), "give one of"),

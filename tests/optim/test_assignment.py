@@ -300,7 +300,7 @@ def test_errors_name_the_parameter():
     ):
         param_groups(Experts())
     linear = nn.Sequential(nn.Linear(6, 8), nn.Linear(8, 3))
-    with pytest.raises(ValueError, match=r"parameter '0.bias' of shape \(8,\) is no matrix"):
+    with pytest.raises(ValueError, match=r"parameter '0.bias' of shape \(8,\) is not a matrix"):
         param_groups(linear, assign={"0.*": "muon"})
     with pytest.raises(ValueError, match=r"8 outputs of parameter '0.weight' of shape .* are not 3 equal blocks"):
         param_groups(linear, assign={"0.weight": {"split": 3}})

@@ -600,7 +600,7 @@ def test_a_compiled_pass_with_its_step_in_it():
         ({"tol": 2.0}, "tol"),
         ({"split": 4}, "outputs .* are not 4 equal blocks"),
         ({"split_inputs": 7}, "inputs .* are not 7 equal blocks"),
-        ({"batch_axes": 1}, "no matrix after 1 axes"),
+        ({"batch_axes": 1}, "not a matrix after 1 axes"),
     ],
 )
 def test_what_is_wrong_is_said(options, said):
@@ -609,7 +609,7 @@ def test_what_is_wrong_is_said(options, said):
 
 
 def test_vectors_and_sparse_gradients_are_refused():
-    with pytest.raises(ValueError, match=r"\(4,\) is no matrix"):
+    with pytest.raises(ValueError, match=r"\(4,\) is not a matrix"):
         Muon(parameters((4,)))
     table = torch.nn.Embedding(4, 3, sparse=True)
     optimiser = Muon(table.parameters())
@@ -928,12 +928,12 @@ def test_state_of_another_parameter_or_algorithm_is_refused_by_name():
 
 def test_errors_name_the_parameter():
     model = small_model()
-    with pytest.raises(ValueError, match=r"parameter '0.bias' of shape \(8,\) is no matrix.*algorithm=\"adamw\""):
+    with pytest.raises(ValueError, match=r"parameter '0.bias' of shape \(8,\) is not a matrix.*algorithm=\"adamw\""):
         Muon(model.named_parameters())
-    with pytest.raises(ValueError, match=r"parameter 1 of group 0 of shape \(8,\) is no matrix"):
+    with pytest.raises(ValueError, match=r"parameter 1 of group 0 of shape \(8,\) is not a matrix"):
         Muon(model.parameters())
     optimiser = Muon([model[0].weight])
-    with pytest.raises(ValueError, match=r"parameter 0 of group 1 of shape \(3,\) is no matrix"):
+    with pytest.raises(ValueError, match=r"parameter 0 of group 1 of shape \(3,\) is not a matrix"):
         optimiser.add_param_group({"params": model[2].bias})
     with pytest.raises(ValueError, match=r"8 outputs of parameter '0.weight' of shape .* are not 3 equal blocks"):
         Muon([("0.weight", model[0].weight)], split=3)

@@ -96,7 +96,7 @@ def test_exceptions(flax):
         ({"up": shape(4, 5)}, {"up": MatrixAxes(0, 2)}, "axes of leaf 'up'"),
         ({"up": shape(4, 5)}, {"up": MatrixAxes(0, 1, split=2)}, "5 outputs of leaf 'up' .* are not 2 equal blocks"),
         ({"up": shape(4, 5)}, {"up": MatrixAxes(0, 1, split=0)}, "leaf 'up': split must be"),
-        ({"bias": shape(4)}, {"bias": "muon"}, "leaf 'bias' of shape .* is no matrix"),
+        ({"bias": shape(4)}, {"bias": "muon"}, "leaf 'bias' of shape .* is not a matrix"),
         ({"a": {"b": shape(4, 4)}, "a.b": shape(4, 4)}, None, "two leaves have the same path"),
     ],
 )

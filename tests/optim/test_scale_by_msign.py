@@ -235,7 +235,7 @@ def test_what_is_wrong_is_said():
         scale_by_msign(adjust_lr_fn="other")
     with pytest.raises(ValueError, match="give one of"):
         scale_by_msign(tol=0.1, schedule="you")
-    with pytest.raises(ValueError, match="no matrix"):
+    with pytest.raises(ValueError, match="not a matrix"):
         scale_by_msign().init({"bias": jnp.zeros(3)})
 
 
@@ -272,7 +272,7 @@ def test_options_that_mean_nothing_are_refused(options, said):
 
 
 def test_errors_name_the_leaf():
-    with pytest.raises(ValueError, match=r"leaf 'dense.bias' of shape \(4,\) is no matrix"):
+    with pytest.raises(ValueError, match=r"leaf 'dense.bias' of shape \(4,\) is not a matrix"):
         scale_by_msign().init({"dense": {"kernel": jnp.eye(4), "bias": jnp.ones(4)}})
     with pytest.raises(ValueError, match=r"6 outputs of leaf 'kernel' of shape .* are not 4 equal blocks"):
         scale_by_msign(split=4).init({"kernel": jnp.ones((3, 6))})

@@ -197,7 +197,7 @@ def _list(matrices: Mapping[str, Array]) -> str:
 def _read_npy(file: BinaryIO, stem: str) -> dict[str, Any]:
     x = np.lib.format.read_array(file, allow_pickle=False)
     if file.read(1):
-        raise ValueError("it goes on behind the first array; save several arrays as .npz")
+        raise ValueError("there is more data after the first array; save several arrays as .npz")
     return {stem: x}
 
 

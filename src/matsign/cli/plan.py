@@ -129,7 +129,7 @@ def parse_sizes(text: str) -> tuple[int, ...]:
     """ "64x4096x1024" as a shape."""
     parts = text.lower().replace("×", "x").split("x")
     if len(parts) < 2 or not all(re.fullmatch("[0-9]{1,18}", part) and int(part) for part in parts):
-        raise ValueError(f"{text!r} is no size; sizes are positive whole numbers joined by x, as 4096x1024")
+        raise ValueError(f"{text!r} is not a size; sizes are positive whole numbers joined by x, as 4096x1024")
     return tuple(map(int, parts))
 
 
@@ -139,7 +139,7 @@ def parse_mesh(text: str) -> int | dict[str, int]:
     for part in text.split(","):
         name, equals, size = part.strip().rpartition("=")
         if not re.fullmatch("[0-9]{1,9}", size) or not int(size) or (bool(equals) != bool(name)):
-            raise ValueError(f"--mesh {text}: {part!r} is no axis; a mesh is 64, or dp=64,tp=8 with positive sizes")
+            raise ValueError(f"--mesh {text}: {part!r} is not an axis; a mesh is 64, or dp=64,tp=8 with positive sizes")
         if name in axes:
             raise ValueError(f"--mesh {text}: the axis {name or 'without a name'} occurs twice")
         axes[name] = int(size)
@@ -164,7 +164,7 @@ def parse_options(texts: list[str]) -> dict[str, Any]:
         if name in _OWN:
             raise ValueError(f"--set {text}: this is --{name.replace('_', '-')}")
         if name in _POSITIONAL:
-            raise ValueError(f"--set {text}: this is no option; the name and the sizes come before the options")
+            raise ValueError(f"--set {text}: this is not an option; the name and the sizes come before the options")
         if not equals or not name.isidentifier() or name in found:
             raise ValueError(f"--set {text}: options are name=value, each name once, as steps=4")
         try:

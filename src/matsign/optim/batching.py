@@ -192,7 +192,7 @@ class Layout(NamedTuple):
         k = self.output_axes
         if len(rest) <= k:
             counted = f" after {self.batch_axes} axes that count matrices" if self.batch_axes else ""
-            raise ValueError(f"{name} of shape {tuple(shape)} is no matrix{counted}: give it to {_OTHERS}")
+            raise ValueError(f"{name} of shape {tuple(shape)} is not a matrix{counted}: give it to {_OTHERS}")
         outputs, inputs = (rest[-k:], rest[:-k]) if self.outputs_last else (rest[:k], rest[k:])
         return math.prod(batch), math.prod(outputs), math.prod(inputs)
 

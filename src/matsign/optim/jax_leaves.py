@@ -70,7 +70,7 @@ def _check_paths(by_path: Mapping[tuple[str, ...], Any], tree: Tree) -> None:
     for keys, value in by_path.items():
         there = any(keys == path[: len(keys)] or (left_out and path == keys[: len(path)]) for path, left_out in paths)
         if value is not None and not there:
-            raise ValueError(f"axes has {''.join(keys)}, which is no part of the tree")
+            raise ValueError(f"axes has {''.join(keys)}, which is not a part of the tree")
 
 
 def _is_left_out(x: Any) -> bool:

@@ -99,6 +99,6 @@ def split_by_name(shapes: Shapes, others: str = OTHERS) -> tuple[Shapes, Shapes]
     try:
         pattern = re.compile(others)
     except re.error as error:
-        raise ValueError(f"{others!r} is no regular expression: {error}") from None
+        raise ValueError(f"{others!r} is not a regular expression: {error}") from None
     matrices = {name: s for name, s in shapes.items() if len(s) > 1 and 0 not in s and not pattern.search(name)}
     return matrices, {name: shape for name, shape in shapes.items() if name not in matrices}

@@ -166,7 +166,7 @@ def lqr(
     See Also
     --------
     dlqr : The regulator in discrete time.
-    solve_continuous_are : The Riccati equation, also where its solution is no minimum.
+    solve_continuous_are : The Riccati equation, also where its solution is not a minimum.
     Regulator : The form of the result.
 
     Notes
@@ -265,7 +265,7 @@ def dlqr(
     See Also
     --------
     lqr : The regulator in continuous time.
-    solve_discrete_are : The Riccati equation, also where its solution is no minimum.
+    solve_discrete_are : The Riccati equation, also where its solution is not a minimum.
     Regulator : The form of the result.
 
     Notes
