@@ -53,6 +53,7 @@ def parse(words: list[str] | None = None) -> argparse.Namespace:
     earlier = options.add_mutually_exclusive_group()
     earlier.add_argument("--resume", action="store_true", help="continue the file of figures; this is the default")
     earlier.add_argument("--fresh", action="store_true", help="measure all again; earlier figures move to OUT.json.old")
+    options.add_argument("--disturbed", action="store_true", help="measure again what other programs disturbed")
     options.add_argument("--about", metavar="TEXT", help="a description of the machine, for the page")
     options.add_argument("--list", action="store_true", help="print what would be measured")
     options.add_argument(

@@ -18,7 +18,7 @@ from bench.case import Task, tasks_of
 from bench.cases import cases_of
 from bench.page import write_page
 from bench.store import Figures, Row, UnusableFileError, only_run, open_figures, others
-from bench.text import measured, missing_peers, words_of
+from bench.text import disturbed, measured, missing_peers, words_of
 from bench.timing import compare
 
 # The threads of OpenBLAS keep their processors busy for about 30 ms after a call.
@@ -58,6 +58,8 @@ def measure_all(options: argparse.Namespace, figures: Figures, tasks: list[Task]
     figures.left_out = [*others_left_out, *missing_peers(tasks)]
     figures.save()
     todo = [task for task in present if not figures.has(task.key, options.seconds)]
+    if options.disturbed:
+        todo += [task for task in present if task not in todo and disturbed(figures.rows[task.key])]
     if len(todo) < len(present):
         console.print(
             f"{len(present) - len(todo)} of {len(present)} are in {figures.path}; --fresh measures them again"

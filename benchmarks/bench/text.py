@@ -71,6 +71,6 @@ def words_of(figures: Figures) -> list[str]:
     if count:
         lines.append(
             f"{count} of {len(figures.rows)} were measured while other programs kept more than {DISTURBED:g} processors busy: "
-            "measure again on a quiet machine (--fresh)"
+            "measure these again on a quiet machine (option --disturbed)"
         )
     return lines

@@ -129,6 +129,19 @@ def test_a_later_run_measures_what_is_missing(run, calls):
     assert json.loads(run.out.with_name("figures.json.old").read_text())["rows"]
 
 
+def test_what_other_programs_disturbed_is_measured_again(run, calls):
+    run.cases[:] = [run.cases[0], run.cases[4]]
+    run()
+    content = run.figures()
+    for row, load in zip(content["rows"], (0.5, 0.1), strict=True):
+        row["other_load"] = load
+    run.out.write_text(json.dumps(content))
+    run()
+    assert not calls
+    run("--disturbed")
+    assert set(calls) == {"one"}
+
+
 def test_a_stopped_run_continues(run, calls, capsys):
     def stop(x):
         raise KeyboardInterrupt
