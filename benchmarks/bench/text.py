@@ -67,6 +67,12 @@ def missing(entries: list[dict[str, Any]]) -> list[str]:
 def words_of(figures: Figures) -> list[str]:
     """What a reader must know about the figures."""
     lines = missing(figures.left_out)
+    threads = figures.machine["threads"]
+    if {threads.get("numpy"), threads.get("scipy")} != {1}:
+        lines.append(
+            "with several threads, functions of SciPy that call NumPy, too (polar, signm), are slowed down by having two OpenBLAS "
+            "libraries; --threads 1 measures without this"
+        )
     count = sum(disturbed(row) for row in figures.rows.values())
     if count:
         lines.append(
