@@ -70,8 +70,8 @@ def words_of(figures: Figures) -> list[str]:
     threads = figures.machine["threads"]
     if {threads.get("numpy"), threads.get("scipy")} != {1}:
         lines.append(
-            "with several threads, functions of SciPy that call NumPy, too (polar, signm), are slowed down by having two OpenBLAS "
-            "libraries; --threads 1 measures without this"
+            "with several threads, functions of SciPy that call NumPy, too (polar, signm), are slowed down by having two "
+            "OpenBLAS libraries; --threads 1 measures without this"
         )
     count = sum(disturbed(row) for row in figures.rows.values())
     if count:
