@@ -105,6 +105,10 @@ STREAM_MISTAKES = {
     ),
     "nearest command": (["mcsng", "a.npy"], "Did you mean 'mcsgn'"),
     "nearest option": (["mcsgn", "a.npy", "--methd", "newton"], "--method"),
+    "nearest model for plan": (
+        ["plan", "Muon", "--model", "b.nyp"],
+        "b.nyp: No such file or directory; did you mean b.npy?",
+    ),
     "nearest name for plan": (["plan", "solve_sylvestr"], "did you mean solve_sylvester?"),
 }
 
@@ -167,6 +171,14 @@ def test_the_shell_completes_commands_and_methods(run, monkeypatch, capsys):
             app(prog_name="matsign")
         assert end.value.code == 0
         assert capsys.readouterr().out.split() == expected
+    monkeypatch.setenv("_TYPER_COMPLETE_ARGS", "matsign mcsgn --")
+    monkeypatch.setenv("_TYPER_COMPLETE_FISH_ACTION", "get-args")
+    monkeypatch.setenv("_MATSIGN_COMPLETE", "complete_fish")
+    with pytest.raises(SystemExit):
+        app(prog_name="matsign")
+    words = [line.partition("\t")[0] for line in capsys.readouterr().out.splitlines()]
+    assert "--method" in words
+    assert all(word.startswith("--") for word in words), "fish reads every line as a word"
     monkeypatch.delenv("_MATSIGN_COMPLETE")
     assert "--install-completion" in run("--help").stdout
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 import sys
+import textwrap
 from collections.abc import Callable
 from typing import Annotated, Any, get_args, get_type_hints
 
@@ -80,10 +81,21 @@ def _exit_for_nan(results: dict[str, Array], certificate: matsign.Certificate) -
 
 
 class Command(TyperCommand):
-    """A command that takes negative numbers as arguments."""
+    """A command that takes negative numbers as arguments, and describes its options to the shell in one line each."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         return super().parse_args(ctx, protect_arguments(args))
+
+    def shell_complete(self, ctx: Any, incomplete: str) -> Any:
+        items = super().shell_complete(ctx, incomplete)
+        for item in items:
+            item.help = _first_line(item.help or "")
+        return items
+
+
+def _first_line(text: str) -> str:
+    """What stands before the first full stop, colon or semicolon; typer breaks lines of 80, and fish reads lines as words."""
+    return textwrap.shorten(re.split(r"[.:;] ", text)[0].removesuffix("."), 60, placeholder=" ...")
 
 
 def epilog(f: Callable[..., Any]) -> str:

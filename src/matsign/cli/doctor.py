@@ -22,6 +22,8 @@ LIBRARIES = ("numpy", "torch", "jax")
 _LIMIT = 60.0
 # sys.path is passed on: the libraries are to be those that this process would import.
 _PROGRAM = "import json, sys; sys.path[:] = json.loads(sys.argv.pop()); from matsign.cli.self_test import main; main(sys.argv[1])"
+# What stands for the method of a right answer if there was no time to find it.
+_UNKNOWN = "right"
 _REPORTS = "please report it with this text"
 
 
@@ -162,15 +164,18 @@ def _table(device: str, outcomes: list[dict[str, Any]]) -> list[str]:
     cells = {(x["function"], x["kind"], x["dtype"], x["n"]): _cell(x) for x in outcomes}
     rows = [[f'"auto" on {device} takes', "", *(f"{dtype}, n={n}" for dtype, n in columns)]]
     for function, kind in dict.fromkeys((x["function"], x["kind"]) for x in outcomes):
-        rows.append([function, kind, *(cells.get((function, kind, *column), "") for column in columns)])
+        rows.append([function, kind, *(cells.get((function, kind, *column), "not tried") for column in columns)])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  " + "  ".join(x.ljust(w) for x, w in zip(row, widths, strict=True)).rstrip() for row in rows]
     failed, worst = sum(bool(x["fault"]) for x in outcomes), max((x["backward_error"] or 0.0) for x in outcomes)
-    own = any(x["method"] == UNNAMED for x in outcomes)
-    note = f"  {UNNAMED}: a way without a name of its own, see the method auto in the help of the function"
+    notes = {
+        UNNAMED: "a way without a name of its own, see the method auto in the help of the function",
+        _UNKNOWN: "the answer is right; there was no time to find its method",
+    }
+    shown = [f"  {word}: {meaning}" for word, meaning in notes.items() if word in map(_cell, outcomes)]
     summary = f"  {len(outcomes) - failed} of {len(outcomes)} calls are right, backward errors up to {worst:.0e}"
-    return [*lines, *([note] if own else []), summary]
+    return [*lines, *shown, summary]
 
 
 def _cell(outcome: dict[str, Any]) -> str:
-    return "FAULT" if outcome["fault"] else outcome["method"] or "not tried"
+    return "FAULT" if outcome["fault"] else outcome["method"] or _UNKNOWN

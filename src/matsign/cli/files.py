@@ -69,7 +69,7 @@ def _contents(path: Path) -> tuple[dict[str, Array], dict[str, str]]:
                     entries = reader(file, path.stem)
     except Exception as error:
         if isinstance(error, OSError) and error.strerror:
-            raise FileError(f"{path}: {error.strerror}{_nearest(path)}") from None
+            raise FileError(f"{path}: {error.strerror}{nearest(path)}") from None
         # The five parsers do not document all that they raise for a malformed file.
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise FileError(f"{path} is not a readable {path.suffix or '.csv'} file: {reason}") from None
@@ -96,7 +96,7 @@ def _standard_input(path: Path) -> tuple[BinaryIO, Reader]:
     return io.BytesIO(content), _READERS[path.suffix.lower() or next(begins, ".csv")]
 
 
-def _nearest(path: Path) -> str:
+def nearest(path: Path) -> str:
     """A question for the file of the nearest name, if there is one."""
     if path.exists():
         return ""
@@ -183,7 +183,7 @@ def _writer(path: Path) -> Writer:
 
 def _lookup(path: Path, table: dict[str, Any], verb: str) -> Callable[..., Any]:
     if path.suffix.lower() not in table:
-        close = _nearest(path) if verb == "read" else ""
+        close = nearest(path) if verb == "read" else ""
         raise FileError(
             f"{path}: cannot {verb} {path.suffix or 'a name without an ending'}; known are {', '.join(table)}{close}"
         )

@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from matsign.cli.commands import functions
+from matsign.cli.files import FileError, nearest
 from matsign.core.options import short_repr
 from matsign.planning import models
 from matsign.planning.functions import plan_function
@@ -110,6 +111,8 @@ def _model(path: Path | None, numbers: dict[str, Any]) -> models.Shapes:
     if path is not None and numbers:
         raise ValueError(f"give --model or the sizes of a transformer, not both; got {path} and {', '.join(numbers)}")
     if path is not None:
+        if not path.exists():
+            raise FileError(f"{path}: No such file or directory{nearest(path)}")
         return models.read_shapes(path)
     missing = [k for k in ("layers", "width", "heads", "mlp", "vocab") if k not in numbers]
     if missing:
