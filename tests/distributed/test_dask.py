@@ -60,6 +60,11 @@ def regulator(count):
     return stacked
 
 
+def noisy(count):
+    """a, g, c, qn, rn."""
+    return lambda rng: (*rng.standard_normal((3, count, 4, 4)), *np.broadcast_to(np.eye(4), (2, count, 4, 4)))
+
+
 def model(count):
     return lambda rng: (
         np.stack([-matrices.stable(rng, 4, "float64") for _ in range(count)]),
@@ -71,6 +76,8 @@ def model(count):
 FUNCTIONS = [(p.name, p.f, lambda rng, p=p: p.stacked(rng, 15)) for p in PROBLEMS] + [
     ("lqr", matsign.lqr, regulator(15)),
     ("dlqr", matsign.dlqr, regulator(15)),
+    ("lqe", matsign.lqe, noisy(15)),
+    ("dlqe", matsign.dlqe, noisy(15)),
     ("hankel_singular_values", matsign.hankel_singular_values, model(15)),
     ("balanced_truncation", bound(matsign.balanced_truncation, order=2), model(15)),
 ]

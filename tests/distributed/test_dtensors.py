@@ -80,6 +80,8 @@ def every_function(rng):
     yield functools.partial(matsign.balanced_truncation, order=2), (a, b, c)
     yield matsign.lqr, (a, b, weight, weight[:, :2, :2])
     yield matsign.dlqr, (a / 9, b, weight, weight[:, :2, :2])
+    yield matsign.lqe, (a, weight, c, weight, weight[:, :3, :3])
+    yield matsign.dlqe, (a / 9, weight, c, weight, weight[:, :3, :3])
 
 
 def batches():
