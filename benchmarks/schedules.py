@@ -80,6 +80,11 @@ def spread(x: np.ndarray) -> float:
     return defect / 2 if defect < 1e-6 else abs(np.linalg.svd(x.astype(float), compute_uv=False) - 1).max()
 
 
+def power(x: float) -> str:
+    """1e-6 instead of 1e-06."""
+    return f"{x:g}".replace("e-0", "e-")
+
+
 def result(lower: float, tol: float, dtype: str) -> tuple[str, str]:
     """The number of steps and the largest |σ - 1|, or dashes."""
     m = torch.from_numpy(matrix(lower)).to(getattr(torch, dtype))
@@ -87,18 +92,23 @@ def result(lower: float, tol: float, dtype: str) -> tuple[str, str]:
         return "–", "–"
     x, certificate = matsign.certify(matsign.msign)(m, method="polynomial", tol=tol, rtol=lower / 2)
     error = spread(x.double().numpy())
-    return str(certificate.iterations), f"{error:.0e}" + ("" if error <= tol else " **missed**")
+    return str(certificate.iterations), f"{error:.0e}".replace("e-0", "e-") + ("" if error <= tol else " **missed**")
 
 
 def ours(lines: list[str]) -> None:
     for dtype in FINEST:
         results = {lower: [result(lower, tol, dtype) for tol in TOLERANCES] for lower in LOWER}
         for what, title in enumerate(("number of steps", "largest |σ - 1| of the result")):
-            lines += ["", f"{dtype}, {title}:", "", "| l | " + " | ".join(f"tol = {t:g}" for t in TOLERANCES) + " |"]
+            lines += [
+                "",
+                f"{dtype}, {title}:",
+                "",
+                "| l | " + " | ".join(f"tol = {power(t)}" for t in TOLERANCES) + " |",
+            ]
             lines.append("|---" * (len(TOLERANCES) + 1) + "|")
             for lower, cells in results.items():
                 if set(cells) != {("–", "–")}:
-                    lines.append(f"| {lower:g} | " + " | ".join(cell[what] for cell in cells) + " |")
+                    lines.append(f"| {power(lower)} | " + " | ".join(cell[what] for cell in cells) + " |")
 
 
 def coefficients(lines: list[str]) -> None:
@@ -120,7 +130,7 @@ def coefficients(lines: list[str]) -> None:
 
 def theirs(lines: list[str]) -> None:
     lines += SCHEDULES.split("\n")
-    columns = [f"l = {lower:g}, {end}" for lower in LOWER[:3] for end in ("smallest", "largest")]
+    columns = [f"l = {power(lower)}, {end}" for lower in LOWER[:3] for end in ("smallest", "largest")]
     lines += ["| schedule | steps | " + " | ".join(columns) + " |", "|---" * (len(columns) + 2) + "|"]
 
     def add(name: str, count: int, f: object) -> None:

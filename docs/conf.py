@@ -20,6 +20,7 @@ extensions = [
     "numpydoc",
     "displayed_formulas",
     "elsewhere",
+    "unbroken_cells",
     "gallery",
 ]
 templates_path = ["_templates"]
