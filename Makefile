@@ -54,7 +54,7 @@ lowest:
 pythons:
 	STEP=$(STEP) .ci/pythons
 
-SMOKE = tests/test_api.py tests/test_release.py tests/test_readme.py tests/cli/test_commands.py tests/cli/test_arguments.py tests/cli/test_files.py \
+SMOKE = tests/test_api.py tests/test_release.py tests/test_public_api.py tests/test_readme.py tests/cli/test_commands.py tests/cli/test_arguments.py tests/cli/test_files.py \
   tests/cli/test_text.py tests/test_every_function.py::test_single_matrix_has_no_batch_axis
 OF_LIBRARIES = tests/derivatives/test_transforms.py tests/optim/test_scale_by_msign.py tests/distributed/test_dask.py tests/distributed/test_xarray.py \
   tests/distributed/test_jax_batches.py::test_no_collective_on_an_accelerator

@@ -54,11 +54,14 @@ def test_a_broken_library_is_a_fault_and_the_others_are_tested(tmp_path, monkeyp
 def test_the_text_names_versions_blas_and_settings(run, monkeypatch):
     monkeypatch.setenv("JAX_ENABLE_X64", "1")
     monkeypatch.setenv("SECRET_TOKEN", "hunter2")
+    monkeypatch.setenv("HOME", "/home/somebody")
+    monkeypatch.setenv("XLA_FLAGS", "--xla_dump_to=/home/somebody/dump")
     done = run(numpy=SOUND)
     assert done.exit_code == 0, done.output
     for word in (f"matsign {matsign.__version__}", f"numpy {np.__version__}", "BLAS of numpy: ", "BLAS of scipy: "):
         assert word in done.stdout
     assert "JAX_ENABLE_X64=1" in done.stdout
+    assert "--xla_dump_to=~/dump" in done.stdout
     assert "torch: not installed" in done.stdout
     assert done.stdout.rstrip().endswith("no fault found")
     assert "hunter2" not in done.stdout

@@ -74,12 +74,12 @@ def test(library: str) -> dict[str, Any]:
     found = [json.loads(line) for line in output.splitlines() if line.startswith("{") and line.endswith("}")]
     return {
         "devices": next((x["devices"] for x in found if "devices" in x), []),
-        "outcomes": [x for x in found if "function" in x],
+        "outcomes": [x | {"fault": machine.without_home(x["fault"])} for x in found if "function" in x],
         "planned": next(
             (x["planned"] for x in found if "planned" in x), None
         ),  # None if the test did not come to its end
         "exit_code": code,
-        "error": errors.strip().splitlines()[-1][:300] if errors.strip() and code != 0 else "",
+        "error": machine.without_home(errors.strip().splitlines()[-1])[:300] if errors.strip() and code != 0 else "",
     }
 
 

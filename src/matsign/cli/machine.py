@@ -99,7 +99,13 @@ def _quota() -> int | None:
 
 def settings() -> dict[str, str]:
     """The variables of the environment that matter."""
-    return {name: value for name, value in sorted(os.environ.items()) if _SETTINGS.fullmatch(name)}
+    return {name: without_home(value) for name, value in sorted(os.environ.items()) if _SETTINGS.fullmatch(name)}
+
+
+def without_home(text: str) -> str:
+    """The text with ~ for the home folder, whose name is often that of a person."""
+    home = os.path.expanduser("~")
+    return text.replace(home, "~") if len(home) > 1 else text
 
 
 def blas() -> list[dict[str, Any]]:
