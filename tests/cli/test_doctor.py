@@ -44,7 +44,7 @@ def test_a_broken_library_is_a_fault_and_the_others_are_tested(tmp_path, monkeyp
     done = CliRunner().invoke(app, ["doctor"])
     assert done.exit_code == 1
     assert "numpy on cpu" in done.stdout
-    assert "mcsgn" in done.stdout
+    assert "msign" in done.stdout
     (fault,) = (line for line in done.stdout.splitlines() if line.startswith("FAULT: "))
     assert "torch failed: ImportError: libcudart.so.99" in fault
     assert "python -m pip install --force-reinstall torch" in fault
