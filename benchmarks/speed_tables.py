@@ -20,7 +20,8 @@ docs/measurements/speed.md` writes this page from the figures in `benchmarks/res
 `benchmarks/README.md` has the details.
 
 ```{picture} speed_slopes
-Two log-log panels of time against size, for a Sylvester equation and for a square root. SciPy's line is below that of matsign for sizes up to about 20 and above it for larger ones. The slopes are about 3.
+Two log-log panels of time against size, for a Sylvester equation and for a square root. SciPy's line is below that of matsign for
+sizes up to about 20 and above it for larger ones. The slopes are about 3.
 ```
 
 ## How it was measured
@@ -37,7 +38,7 @@ them need a step in twice the precision: on one thread the ratio of `solve_conti
 
 Where matsign is slower: one matrix of size below about 32, because a call takes 10 to 40 µs for its checks; and general Sylvester
 equations of middle size, where both compute the same two Schur forms.
-"""  # noqa: E501 the text of a picture is one line
+"""
 MACHINES = {
     "Two threads": (
         "Intel Xeon (Sapphire Rapids class, AVX-512) with 2 cores, both used; NumPy 2.4.6, SciPy 1.17.1, OpenBLAS.",
