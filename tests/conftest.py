@@ -106,6 +106,13 @@ def everywhere(request):
     return _library(request.param)
 
 
+def pytest_collection_finish():
+    """The garbage collector leaves out what has been imported and collected, and runs less often."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
+
+
 PROGRAMS = 1200  # MiB of memory in use (500 for the libraries) above which JAX's compiled programs are discarded
 GROWTH = 300  # MiB that must be added before they are discarded again
 _limit = PROGRAMS

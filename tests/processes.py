@@ -21,12 +21,15 @@ from typing import Any, NamedTuple
 
 PRELOADED = [
     "pytest",
+    "jax",  # which starts no thread before the first array
+    "matsign.backends.jax",
     "torch.distributed.checkpoint.state_dict",
     "torch.distributed.fsdp",
     "torch.distributed.tensor.parallel",
     "torch._dynamo",  # which DTensors and FSDP2 import at their first use
     "matsign.backends.torch_autodiff",
     "matsign.optim.sharded_step",
+    "quiet_exit",
 ]
 
 

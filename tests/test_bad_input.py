@@ -24,15 +24,17 @@ def replaced(problem, place, value, rng):
     return arguments
 
 
+def assert_raises(problem, arguments, text, *errors):
+    with pytest.raises(errors or (TypeError, ValueError), match=rf"^{problem.name}: {text}"):
+        problem.f(*arguments)
+
+
 @every_argument
-@pytest.mark.parametrize("value", [1.0, np.array(2.0), np.ones(3), np.ones(0), 3, True, [], [1.0, 2.0]], ids=str)
-def test_too_few_dimensions(problem, place, name, value, rng):
-    if np.ndim(value) == 0 and len(problem.f.spec.parameters.arrays) == 1:
-        pytest.skip("a number is a 1 × 1 matrix")
-    with pytest.raises(
-        (ValueError, TypeError), match=rf"^{problem.name}: {name} has shape \(.*\), expected \(\.\.\., "
-    ):
-        problem.f(*replaced(problem, place, value, rng))
+def test_too_few_dimensions(problem, place, name, rng):
+    for value in (1.0, np.array(2.0), np.ones(3), np.ones(0), 3, True, [], [1.0, 2.0]):
+        if np.ndim(value) > 0 or len(problem.f.spec.parameters.arrays) > 1:  # a number alone is a 1 × 1 matrix
+            arguments = replaced(problem, place, value, rng)
+            assert_raises(problem, arguments, rf"{name} has shape \(.*\), expected \(\.\.\., ")
 
 
 @every_argument
@@ -65,36 +67,41 @@ def test_wrong_sizes_name_the_argument_and_where_the_size_comes_from():
 
 
 @every_argument
-@pytest.mark.parametrize(
-    "value",
-    ["text", None, {"a": 1}, object(), [[1.0, "x"], [2.0, 3.0]], [[1.0], [1.0, 2.0]]],
-    ids=["text", "None", "dict", "object", "list with text", "ragged list"],
-)
-def test_not_numbers(problem, place, name, value, rng):
-    if value is None and name in problem.f.spec.parameters.optional:
-        pytest.skip("may be left out")
-    with pytest.raises((TypeError, ValueError), match=rf"^{problem.name}: {name} "):
-        problem.f(*replaced(problem, place, value, rng))
+def test_not_numbers(problem, place, name, rng):
+    for value in ("text", None, {"a": 1}, object(), [[1.0, "x"], [2.0, 3.0]], [[1.0], [1.0, 2.0]]):
+        if value is not None or name not in problem.f.spec.parameters.optional:
+            assert_raises(problem, replaced(problem, place, value, rng), f"{name} ")
 
 
 @every_argument
-@pytest.mark.parametrize("dtype", ["object", "longdouble", "clongdouble", "str", "datetime64[s]", "float16"])
-def test_dtypes_that_are_refused(problem, place, name, dtype, rng):
-    if dtype == "float16" and problem.f.spec.parameters.halves:
-        pytest.skip("takes sixteen bits")
-    arguments = problem.make(rng, "float64")
-    if dtype == "float16":  # an error if all arrays have it: with float64 it is promoted
-        arguments = [x.astype("float16") for x in arguments]
-    else:
-        shape = arguments[place].shape
-        arguments = replaced(problem, place, np.ones(shape).astype("int64").astype(dtype), rng)
-    with pytest.raises(TypeError, match=rf"^{problem.name}: .*{name if dtype != 'float16' else 'float16'}"):
-        problem.f(*arguments)
+def test_dtypes_that_are_refused(problem, place, name, rng):
+    for dtype in ("object", "longdouble", "clongdouble", "str", "datetime64[s]"):
+        arguments = replaced(problem, place, lambda x, dtype=dtype: np.ones(x.shape, "int64").astype(dtype), rng)
+        assert_raises(problem, arguments, f".*{name}", TypeError)
+
+
+@pytest.mark.parametrize("problem", [p for p in PROBLEMS if not p.f.spec.parameters.halves], ids=lambda p: p.name)
+def test_float16_is_refused(problem, rng):
+    """In all arrays: with float64 it is promoted."""
+    assert_raises(problem, [x.astype("float16") for x in problem.make(rng, "float64")], ".*float16", TypeError)
 
 
 @every_function
 @pytest.mark.parametrize("dtype", ["int8", "int32", "int64", "uint8", "bool"])
-def test_integers_become_floats(problem, dtype, on):
+def test_integers_become_floats(problem, dtype, eager):
+    check_that_integers_become_floats(problem, dtype, eager)
+
+
+@pytest.mark.parametrize(
+    ("problem", "dtype"),
+    [(p, ("int8", "int32", "int64", "uint8", "bool")[k % 5]) for k, p in enumerate(PROBLEMS)],
+    ids=lambda x: getattr(x, "name", x),
+)
+def test_integers_become_floats_in_jax(problem, dtype, in_jax):
+    check_that_integers_become_floats(problem, dtype, in_jax)
+
+
+def check_that_integers_become_floats(problem, dtype, on):
     """As in SciPy: the default float of the library."""
     integers = len(problem.f.spec.parameters.arrays)
     matrix = np.eye(3, dtype=dtype)
@@ -178,13 +185,23 @@ def test_leading_axes_that_do_not_broadcast(problem, rng):
 
 @every_function
 @pytest.mark.parametrize("batch", [(0,), (2, 0), (0, 3)])
-def test_empty_batches(problem, batch, everywhere, rng):
+def test_empty_batches(problem, batch, eager, rng):
+    check_empty_batches(problem, batch, eager, rng)
+
+
+@every_function
+@pytest.mark.parametrize(("batch", "jit"), [((0, 3), False), ((2, 0), True)])
+def test_empty_batches_in_jax(problem, batch, jit, in_jax, rng):
+    check_empty_batches(problem, batch, in_jax._replace(jit=jit), rng)
+
+
+def check_empty_batches(problem, batch, on, rng):
     arguments = [np.zeros((*batch, *x.shape)) for x in problem.make(rng, "float64")]
     reference = as_tuple(problem.reference(*problem.make(rng, "float64")))
-    for x, y in zip(as_tuple(everywhere(problem.f, *arguments)), reference, strict=True):
+    for x, y in zip(as_tuple(on(problem.f, *arguments)), reference, strict=True):
         # The number of columns of a factor depends on values.
         assert x.shape == (*batch, *y.shape) or (problem.name.endswith("factor") and x.shape == (*batch, len(y), 0))
-    _, certificate = everywhere(matsign.certify(problem.f), *arguments)
+    _, certificate = on(matsign.certify(problem.f), *arguments)
     assert all(x.shape == batch for x in certificate[:-1])
 
 
@@ -288,12 +305,12 @@ def test_layouts_and_inputs_unchanged(problem, rng):
             np.testing.assert_allclose(x, y, rtol=0, atol=1e-14 * np.abs(y).max(), err_msg=name)
 
 
-@every_function
-@pytest.mark.parametrize("method", ["newton", "polynomial", "schur", "svd", "gram", "eigh", "auto"])
-def test_inputs_are_never_changed(problem, method, eager, rng):
-    options = {"method": method} if method in problem.methods else {}
-    if not options and method != "auto":
-        pytest.skip("the function has no such method")
+@pytest.mark.parametrize(
+    ("problem", "options"),
+    [(p, options) for p in PROBLEMS for options in ([{"method": m} for m in p.methods] or [{}])],
+    ids=lambda x: getattr(x, "name", None) or x.get("method", "auto"),
+)
+def test_inputs_are_never_changed(problem, options, eager, rng):
     arguments = [eager.array(x) for x in problem.stacked(rng, 2)]
     before = [np.array(x).tobytes() for x in arguments]
     value = as_tuple(problem.f(*arguments, **options))

@@ -41,15 +41,15 @@ def options_of(f):
 @pytest.mark.parametrize("f", functions(), ids=lambda f: f.__name__)
 def test_every_function_has_a_plan_of_any_size(f):
     """Also where no machine has the memory: nothing is allocated. The work grows with the third power of the size."""
-    small, large = (planned(f.__name__, *sizes_of(f, n), *options_of(f), "--memory", "80GB") for n in (200, 200_000))
+    small, large = (planned(f.__name__, *sizes_of(f, n), *options_of(f), "--memory", "80GB") for n in (200, 100_000))
     assert small["fits"]
     assert not large["fits"]
     assert large["way"] == "does not fit"
     if f.__name__ not in ("logm", "rootm"):  # these take Schur vectors on the host for general matrices
         assert small["products"][1] > 0
         assert small["products"][0] <= small["products"][1]
-    assert 0.5 < large["flops"][1] / small["flops"][1] / 1e9 < 2
-    assert 0.8 < large["bytes_held"] / small["bytes_held"] / 1e6 < 1.2
+    assert 0.5 < large["flops"][1] / small["flops"][1] / 500**3 < 2
+    assert 0.8 < large["bytes_held"] / small["bytes_held"] / 500**2 < 1.2
 
 
 @pytest.mark.parametrize("shape", [(30, 30), (90, 20), (20, 90)])

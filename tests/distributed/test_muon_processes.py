@@ -95,17 +95,6 @@ def trained(shape, names=None):
     return train(model, optimiser_of(model), range(6))
 
 
-@pytest.mark.parametrize(
-    ("world", "shape", "names"),
-    [(2, (2,), None), (4, (4,), None), (4, (2, 2), ("replicate", "shard")), (4, (2, 2), ("dp", "tp"))],
-    ids=str,
-)
-def test_a_model_learns_as_on_one_device(world, shape, names):
-    wanted = trained(None)
-    for losses in run(world, trained, shape, names):
-        assert losses == pytest.approx(wanted, abs=1e-5)
-
-
 def saved_and_continued(folder, shape, names=None):
     model = made(shape, names)
     optimiser = optimiser_of(model)
@@ -128,24 +117,61 @@ def resumed(folder, shape, again=None, names=None):
     return train(model, optimiser, range(3, 6))
 
 
-def test_a_checkpoint_resumes_at_another_number_of_processes(tmp_path):
-    first = run(2, saved_and_continued, str(tmp_path / "two"), (2,))
-    (losses, keys), (_, other_keys) = first
+FOUR = {"fsdp": ((4,),), "hsdp": ((2, 2), ("replicate", "shard")), "tensor parallel": ((2, 2), ("dp", "tp"))}
+
+
+def of_two(folder):
+    return {
+        "trained": trained((2,)),
+        "saved": saved_and_continued(f"{folder}/two", (2,)),
+        "resumed": resumed(f"{folder}/two", (2,)),
+    }
+
+
+def of_four(folder):
+    both = f"{folder}/tensor parallel", FOUR["tensor parallel"]
+    return {
+        "trained": {name: trained(*mesh) for name, mesh in FOUR.items()},
+        "resumed": resumed(f"{folder}/two", (4,), f"{folder}/four"),
+        "saved": saved_and_continued(both[0], *both[1]),
+        "resumed on its mesh": resumed(both[0], both[1][0], None, both[1][1]),
+    }
+
+
+def of_two_again(folder):
+    return resumed(f"{folder}/four", (2,)), resumed(f"{folder}/tensor parallel", (2,))
+
+
+@pytest.fixture(scope="module")
+def learned(tmp_path_factory):
+    """What two processes, four, and two again compute, each with the checkpoints of those before."""
+    folder = str(tmp_path_factory.mktemp("checkpoints"))
+    return run(2, of_two, folder), run(4, of_four, folder), run(2, of_two_again, folder)
+
+
+def test_a_model_learns_as_on_one_device(learned):
+    wanted = pytest.approx(trained(None), abs=1e-5)
+    two, four, _ = learned
+    assert [found["trained"] for found in two] == [wanted] * 2
+    for name in FOUR:
+        assert [found["trained"][name] for found in four] == [wanted] * 4, name
+
+
+def test_a_checkpoint_resumes_at_another_number_of_processes(learned):
+    two, four, two_again = learned
+    (losses, keys), (_, other_keys) = (found["saved"] for found in two)
     assert keys == other_keys
     assert {"side.weight", "layers.0.up.weight", "layers.0.norm.weight"} <= set(keys)
-    for again in run(2, resumed, str(tmp_path / "two"), (2,)):
-        assert again == losses  # bit for bit
-    for again in run(4, resumed, str(tmp_path / "two"), (4,), str(tmp_path / "four")):
-        assert again == pytest.approx(losses, abs=1e-6)
-    for again in run(2, resumed, str(tmp_path / "four"), (2,)):
-        assert again == losses
+    assert [found["resumed"] for found in two] == [losses] * 2  # bit for bit
+    assert [found["resumed"] for found in four] == [pytest.approx(losses, abs=1e-6)] * 4
+    assert [again for again, _ in two_again] == [losses] * 2
 
 
-def test_a_checkpoint_resumes_on_another_mesh(tmp_path):
-    folder, mesh = str(tmp_path / "tensor parallel"), ((2, 2), ("dp", "tp"))
-    losses, _ = run(4, saved_and_continued, folder, *mesh)[0]
-    assert run(2, resumed, folder, (2,))[0] == pytest.approx(losses, abs=1e-5)
-    assert run(4, resumed, folder, mesh[0], None, mesh[1])[0] == losses
+def test_a_checkpoint_resumes_on_another_mesh(learned):
+    _, four, two_again = learned
+    losses, _ = four[0]["saved"]
+    assert two_again[0][1] == pytest.approx(losses, abs=1e-5)
+    assert four[0]["resumed on its mesh"] == losses
 
 
 BY_ROWS = (Shard(0),)

@@ -64,7 +64,13 @@ def test_nothing_overshoots_however_many_steps(shape, backend, short, rng):
         pytest.skip("compiles for every shape")
     a = hard(rng, *shape)
     slack = 8 * EPS[short]
-    for count in (2, 3, 4, 5, 6, 10, 20) if backend.name == "torch" else (4, 10):
+    if backend.name == "jax":  # which compiles for every number of steps
+        counts = (4,) if len(a[0]) == 96 else (10,)
+    elif short == "float16" and len(a[0]) > 20:  # slow in software; the units of bfloat16 are in many processors
+        counts = (3, 6, 20)
+    else:
+        counts = (2, 3, 4, 5, 6, 10, 20)
+    for count in counts:
         assert np.linalg.norm(half(backend, a, steps=count), 2, axis=(1, 2)).max() < 1.2 + slack
     for name, steps in NAMED.items() if backend.name == "torch" else ():
         assert (
@@ -76,7 +82,7 @@ def test_nothing_overshoots_however_many_steps(shape, backend, short, rng):
 @pytest.mark.parametrize("shape", [(1, 1), (7, 7), (96, 96), (40, 160), (300, 20), (33, 1)])
 def test_it_is_msign_within_the_rounding_of_half_precision(shape, backend, short, rng):
     """Singular vectors stay, and singular values above 1/20 end where four steps in single precision bring them."""
-    if backend.name == "jax" and shape not in ((1, 1), (7, 7), (40, 160), (300, 20)):
+    if backend.name == "jax" and shape not in (((1, 1), (300, 20)) if short == "float16" else ((7, 7), (40, 160))):
         pytest.skip("compiles for every shape")
     k, dtype = min(shape), "float32"
     u, v = basis(rng, max(shape), k), basis(rng, k, k)
@@ -92,9 +98,10 @@ def test_it_is_msign_within_the_rounding_of_half_precision(shape, backend, short
 
 def test_steps_that_would_explode_are_taken_in_full(backend, short, rng):
     a = backend.asarray(gaussian(rng, 20, 20))
-    exploding = [(3.0, 0.0, 0.0)] * 10, [(1e3, -1e6, 3e8)]
+    exploding = [(1e3, -1e6, 3e8)], [(3.0, 0.0, 0.0)] * 10
     vanishing = [(1e-6, 0.0, 0.0)], [(0.0, 0.3, 0.0)] * 2
-    for options in [{"schedule": "cans"}, *({"schedule": rows} for rows in (*exploding, *vanishing))]:
+    rows = (exploding[0], vanishing[0]) if backend.name == "jax" else ("cans", *exploding, *vanishing)
+    for options in ({"schedule": schedule} for schedule in rows):
         full = np.asarray(msign(a, precision="full", **options))
         np.testing.assert_array_equal(np.asarray(msign(a, precision="half", **options)), full)
     assert (half(backend, a, schedule="muon") != np.asarray(msign(a, schedule="muon"))).any()
@@ -135,15 +142,16 @@ def test_members_do_not_see_each_other_nor_their_scale(backend, short, rng):
     np.testing.assert_array_equal(a, kept)
     assert np.isnan(x[3]).all()
     assert not x[1].any()
-    for k in (0, 2) if backend.name == "torch" else (0,):
-        np.testing.assert_array_equal(half(backend, a[k], steps=4), x[k])
-        np.testing.assert_array_equal(half(backend, 2.0**20 * a[k], steps=4), x[k])
+    for k in (0, 2):
+        alone = a[[k] * 4] if backend.name == "jax" else a[[k]]  # JAX would compile for one member
+        np.testing.assert_array_equal(half(backend, alone, steps=4)[0], x[k])
+        np.testing.assert_array_equal(half(backend, 2.0**20 * alone, steps=4)[0], x[k])
 
 
 def test_the_gradient_is_that_of_msign(backend, short, rng):
-    a, move = (backend.asarray(gaussian(rng, 24, 8)) for _ in range(2))
-    expected = np.asarray(frechet(msign)(a, move))
-    found = np.asarray(frechet(msign)(a, move, steps=4, precision="half"))
+    a, move = gaussian(rng, 2, 24, 8)
+    expected = frechet(msign)(a, move)
+    found = np.asarray(frechet(msign)(backend.asarray(a), backend.asarray(move), steps=4, precision="half"))
     assert np.linalg.norm(found - expected) < 2 * EPS[short] * np.linalg.norm(expected)
 
 
