@@ -8,12 +8,12 @@ from matsign import spectral_projector
 
 i, j = np.divmod(np.arange(18 * 18), 18)
 corners = i[:, None] * [1.5, np.sqrt(3) / 2] + j[:, None] * [1.5, -np.sqrt(3) / 2]
-atoms = np.concatenate([corners, corners + [1.0, 0.0]])  # carbon atoms, at distance 1 from their neighbours
+atoms = np.concatenate([corners, corners + np.array([1.0, 0.0])])  # carbon atoms, at distance 1 from their neighbours
 atoms -= atoms.mean(0)
 distance = np.linalg.norm(atoms[:, None] - atoms, axis=-1)
 hopping = -1.0 * (abs(distance - 1) < 1e-6)
 side = np.repeat([1.0, -1.0], len(corners))
-centre = np.argmin(np.linalg.norm(atoms + [0.5, 0], axis=1))
+centre = np.argmin(np.linalg.norm(atoms + np.array([0.5, 0.0]), axis=1))
 
 figure, grid = plt.subplot_mosaic([[0, 1], ["d", "d"]], figsize=(5.2, 5.0), height_ratios=[1, 0.9])
 for k, (gap, title) in enumerate(((0.02, "no gap: graphene"), (2.0, "a gap of 2 hoppings"))):
