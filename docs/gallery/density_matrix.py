@@ -30,4 +30,4 @@ for k, (gap, title) in enumerate(((0.02, "no gap: graphene"), (2.0, "a gap of 2 
     largest = np.maximum.accumulate(largest[::-1])[::-1]  # the largest at this distance or farther
     grid["d"].semilogy(shells, largest, ["o-", "s-"][k], markersize=3, label=title)
 grid["d"].set(xlabel="distance, in bonds", ylabel="largest |P| from there on", xlim=(0, 12))
-grid["d"].legend(fontsize=9)
+grid["d"].legend()

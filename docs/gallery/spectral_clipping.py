@@ -19,7 +19,7 @@ pictures = {
     "mclip(M, upper=2)": mclip(noisy, upper=2.0),
     "msign(M)": msign(noisy),
 }
-figure, grid = plt.subplot_mosaic([[0, 1], [2, 3], ["s", "s"]], figsize=(5.2, 5.6))
+figure, grid = plt.subplot_mosaic([[0, 1], [2, 3], ["s", "s"]], figsize=(5.2, 6.2))
 for k, (title, picture) in enumerate(pictures.items()):
     low, high = np.quantile(picture, [0.01, 0.99])
     grid[k].imshow(picture, cmap="gray", vmin=low, vmax=high)
@@ -27,5 +27,5 @@ for k, (title, picture) in enumerate(pictures.items()):
     grid[k].spines[:].set_visible(False)
     values = np.linalg.svd(picture, compute_uv=False)
     grid["s"].loglog(np.arange(1, 161), np.maximum(values, 1e-3), ["-", "--", "-.", ":"][k], label=title)
-grid["s"].set(xlabel="number of the singular value", ylabel="size", ylim=(0.08, 900))
-grid["s"].legend(ncols=2, fontsize=8, loc="upper right")
+grid["s"].set(xlabel="number of the singular value", ylabel="size", ylim=(0.08, 200))
+figure.legend(*grid["s"].get_legend_handles_labels(), loc="outside lower center", ncols=2)
