@@ -75,6 +75,16 @@ types: .venv/test
 docs: .venv/test
 	.venv/test/bin/python -m pip install -q --group docs
 	.venv/test/bin/sphinx-build -q -W docs docs/_build
+	.venv/test/bin/python .ci/site.py docs/_build
+
+# What axe-core finds in the built pages, in Chromium: by hand, after `make docs`; five minutes. CHROMIUM= names another program.
+AXE = .venv/axe/node_modules/axe-core/axe.min.js
+accessibility: .venv/test $(AXE)
+	.venv/test/bin/python .ci/accessibility.py docs/_build $(AXE) $(CHROMIUM)
+
+$(AXE):
+	@command -v npm > /dev/null || { echo "make accessibility needs Chromium and npm (of Node.js), and npm is missing"; exit 1; }
+	npm install --silent --no-audit --no-fund --prefix .venv/axe axe-core@4.14.1
 
 # The wheel and the source archive in dist/, with the checks of their files and metadata; `make package` also tries both in new
 # environments, which takes some minutes.

@@ -18,6 +18,7 @@ extensions = [
     "sphinx-mathjax-offline",  # no page fetches anything from elsewhere
     "sphinx_design",
     "numpydoc",
+    "accessible",
     "displayed_formulas",
     "elsewhere",
     "unbroken_cells",
@@ -34,6 +35,7 @@ html_title = f"matsign {version}"
 html_show_copyright = False
 html_static_path = ["_static"]
 html_css_files = ["matsign.css"]
+html_js_files = ["scrollable.js"]
 html_copy_source = False
 
 autodoc_typehints = "none"
