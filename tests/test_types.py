@@ -69,6 +69,7 @@ def test_no_public_function_is_untyped(name):
     assert {signature.parameters[x].annotation for x in arrays} <= {"ArrayLike[T]", "OptionalArrayLike[T]"}
 
 
+@pytest.mark.slow
 def test_right_uses_run():
     """All but those for which JAX compiles."""
     for name in ("dask", "jax", "optax", "torch", "xarray"):

@@ -20,7 +20,7 @@ Tensor = torch.Tensor
 
 n: np.ndarray[tuple[int, int], np.dtype[np.float64]] = np.diag([2.0, 3.0])
 t = torch.diag(torch.tensor([2.0, 3.0]))
-j = jnp.diag(jnp.array([2.0, 3.0]))
+j = jnp.asarray(n)
 x = xr.DataArray(n, dims=("row", "column"))
 
 
