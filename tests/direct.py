@@ -31,6 +31,12 @@ def msign_by_svd(m, rtol=None):
     return (u * (s > rtol * s[:1])) @ vh
 
 
+def nearest_rotation_by_svd(m):
+    u, _, vh = sl.svd(m)
+    u[:, -1] *= sl.det(u @ vh)
+    return u @ vh
+
+
 def mclip_by_svd(m, lower, upper):
     u, s, vh = sl.svd(m, full_matrices=False)
     return (u * s.clip(lower, upper)) @ vh

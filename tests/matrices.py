@@ -34,6 +34,12 @@ def with_singular_values(rng, n, m, values, dtype="float64"):
     return (unitary(rng, n, dtype)[:, :k] * values) @ unitary(rng, m, dtype)[:k]
 
 
+def mirrored(rng, n, values, dtype="float64"):
+    """A real matrix with these singular values and a negative determinant."""
+    m = with_singular_values(rng, n, n, values, dtype)
+    return (m if np.linalg.det(m) < 0 else -m if n % 2 else m[::-1]).astype(dtype)
+
+
 def definite(rng, n, condition=10.0, dtype="float64"):
     """Hermitian positive definite, Hermitian to the last bit."""
     u = unitary(rng, n, dtype)

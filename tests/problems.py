@@ -28,6 +28,9 @@ class Problem(NamedTuple):
     scales: Callable | None
     methods: tuple = ()
 
+    def takes(self, dtype):
+        return not (self.f.spec.parameters.real_only and matrices.is_complex(dtype))
+
     def stacked(self, rng, count, dtype="float64"):
         """Arguments with a leading axis."""
         members = [self.make(rng, dtype) for _ in range(count)]
@@ -141,6 +144,14 @@ PROBLEMS = [
         _polar_truth,
         lambda s: ((s,), (1, s)),
         ("polynomial", "newton", "svd", "gram", "auto"),
+    ),
+    Problem(
+        "nearest_rotation",
+        matsign.nearest_rotation,
+        lambda rng, dtype: (matrices.mirrored(rng, 3, [3, 2, 1], dtype),),
+        direct.nearest_rotation_by_svd,
+        truth.nearest_rotation,
+        lambda s: ((s,), (1,)),
     ),
     Problem(
         "mcsgn",

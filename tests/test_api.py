@@ -44,6 +44,7 @@ API = {
     "mclip",
     "mcsgn",
     "msign",
+    "nearest_rotation",
     "polar",
     "psd_project",
     "rootm",

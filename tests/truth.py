@@ -153,6 +153,14 @@ def msign_exact(m):
     return m @ root_pair(adjoint(m) @ m)[1]
 
 
+@remembered
+def nearest_rotation(m):
+    """By singular vectors; the last one is reflected if the determinant is negative. The matrix has full rank."""
+    u, s, v = mp.svd_r(mp.matrix(exact(m).tolist()))
+    u[:, len(m) - 1] *= mp.sign(mp.det(u * v))
+    return np.array((u * v).tolist(), object)
+
+
 def _kept(m, t):
     """O R and H for the projector R on the singular values above t, none of which is t; n ≥ m, full rank."""
     o = msign_exact(m)

@@ -36,6 +36,7 @@ from matsign.functions.proximal import mclip, soft_threshold
 from matsign.functions.psd_projection import psd_project
 from matsign.functions.root_products import invroot_product
 from matsign.functions.roots import invrootm, rootm
+from matsign.functions.rotation import nearest_rotation
 from matsign.functions.sign import matrix_abs, mcsgn, spectral_projector
 from matsign.functions.square_roots import invsqrtm, sqrtm, sqrtm_pair
 
@@ -69,6 +70,7 @@ __all__ = [
     "mclip",
     "mcsgn",
     "msign",
+    "nearest_rotation",
     "polar",
     "psd_project",
     "rootm",

@@ -11,6 +11,7 @@ import truth
 from fuzz import hostile, references
 
 DTYPES = ("float64", "float64", "float64", "complex128", "float32", "complex64")
+REAL = {"complex128": "float64", "complex64": "float32"}
 
 
 class Subject(NamedTuple):
@@ -137,6 +138,10 @@ def _square(rng, n, m):
 
 def _rectangular(rng, n, m):
     return (hostile.rectangular(rng, n, m),)
+
+
+def _rotated(rng, n, m):
+    return (hostile.square(rng, n) if rng.random() < 0.5 else hostile.rectangular(rng, n, n),)
 
 
 def _roots(rng, n, m):
@@ -323,6 +328,7 @@ SUBJECTS = [
     Subject("msign", _rectangular, _options(_methods("polynomial", "newton", "svd", "gram"), _rtol, _schedules),
             _exact_only(_one(references.msign)), ((1,), (0,))),
     Subject("polar", _rectangular, POLAR, _exact_only(references.polar), ((1,), (0, 1))),
+    Subject("nearest_rotation", _rotated, _options(_rtol), _exact_only(_one(references.nearest_rotation)), ((1,), (0,))),
     Subject("mcsgn", _square, SIGN, _exact_only(_one(references.sign)), ((1,), (0,))),
     Subject("spectral_projector", _square, _options(lambda rng, o: o | SIGN(rng), _half_plane),
             _exact_only(_one(references.projector)), ((1,), (0,))),
@@ -384,6 +390,8 @@ def draw(seed, subject=None, sizes=hostile.SIZES, dtype=None):
     rng = np.random.default_rng(seed)
     subject = subject or SUBJECTS[rng.integers(len(SUBJECTS))]
     dtype = dtype or str(rng.choice(DTYPES))
+    if subject.f.spec.parameters.real_only:
+        dtype = REAL.get(dtype, dtype)
     n, m = (int(rng.choice(sizes)) for _ in range(2))
     if rng.random() < 0.01:
         n = 0

@@ -211,6 +211,16 @@ def msign(m, rtol=None):
     return (u * kept) @ v if len(s) else truth.exact(m)
 
 
+def nearest_rotation(m, rtol=None):
+    u, s, v = svd(m)
+    if len(s) < 2:
+        return truth.exact(np.eye(len(s)))
+    d = mp.sign(mp.det(mp.matrix((u @ v).tolist())))
+    if not s[-2] + d * s[-1] > max(_cut(m, rtol), 1e3 * float(np.finfo(m.dtype).eps)) * s[0]:
+        raise UnknownError("several rotations are nearest, or almost")
+    return (u * np.array([mp.mpf(1)] * (len(s) - 1) + [d], object)) @ v
+
+
 def polar(m, rtol=None):
     u = msign(m, rtol)
     h = truth.adjoint(u) @ truth.exact(m)

@@ -231,6 +231,11 @@ def _svdvals(x: ShapeArray) -> ShapeArray:
     return x.new((*x.shape[:-2], min(x.shape[-2:])), _real_dtype(x.dtype))
 
 
+def _det(x: ShapeArray) -> ShapeArray:
+    x.product("determinant", x, x)
+    return x.new(x.shape[:-2])
+
+
 def _diagonal(x: ShapeArray) -> ShapeArray:
     return x.view((*x.shape[:-2], min(x.shape[-2:])))
 
@@ -255,5 +260,5 @@ namespace = SimpleNamespace(
     int32=np.int32,
     nan=math.nan,
     inf=math.inf,
-    linalg=SimpleNamespace(qr=_qr, svdvals=_svdvals, diagonal=_diagonal),
+    linalg=SimpleNamespace(qr=_qr, svdvals=_svdvals, det=_det, diagonal=_diagonal),
 )

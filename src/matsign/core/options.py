@@ -21,7 +21,8 @@ class Parameters:
 
     The first ones are its `arrays`; those named in `optional` may be None. The others are `options`, a dictionary of their
     defaults, which includes the `numbers` of the operation. `choices` lists the allowed values of options that are strings;
-    `halves` allows 16-bit floats; `hermitian` names the arrays that must be Hermitian.
+    `halves` allows 16-bit floats; `hermitian` names the arrays that must be Hermitian; `real_only` tells why complex arrays are
+    refused, and is empty where they are not.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Parameters:
     choices: dict[str, tuple[str | None, ...]]
     halves: bool
     hermitian: tuple[str, ...]
+    real_only: str = ""
 
     @classmethod
     def of(cls, f: Callable[..., Any], shapes: tuple[tuple[str, ...], ...], **properties: Any) -> Parameters:

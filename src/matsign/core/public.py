@@ -137,6 +137,7 @@ def public_function(
     choices: dict[str, tuple[str | None, ...]] | None = None,
     halves: bool = False,
     hermitian: tuple[str, ...] = (),
+    real_only: str = "",
     unbounded: Callable[..., Array] | None = None,
     numbers: tuple[str, ...] = (),
     wrap: Callable[..., Any] | None = None,
@@ -149,7 +150,8 @@ def public_function(
     chooses.
 
     `choices` lists the allowed values of options that are strings; `halves` allows 16-bit floats, which are converted to
-    float32; `hermitian` names the arrays that must be Hermitian, which is checked for NumPy; `numbers` names the parameters that
+    float32; `hermitian` names the arrays that must be Hermitian, which is checked for NumPy; `real_only` is the
+    reason for which complex arrays are refused, if they are; `numbers` names the parameters that
     are real numbers of at least 0, either a float or an array with one for each member; `wrap(backend, *arrays)` makes the public
     value from the results (default: the one array, or a tuple). `properties` are fields of the `Operation`.
     """
@@ -165,7 +167,8 @@ def public_function(
         numbers=numbers,
         **properties,
     )
-    parameters = Parameters.of(f, inputs, numbers=numbers, choices=choices or {}, halves=halves, hermitian=hermitian)
+    checks = {"halves": halves, "hermitian": hermitian, "real_only": real_only}
+    parameters = Parameters.of(f, inputs, numbers=numbers, choices=choices or {}, **checks)
     spec = FunctionSpec(operation, parameters, residual, unbounded, measures, f)
     f.__dict__["spec"] = spec
     return spec

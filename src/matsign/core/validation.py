@@ -154,6 +154,9 @@ def _entries(x: Any) -> Iterator[Any]:
 def _promote(parameters: Parameters, backend: Backend, arrays: list[Array]) -> tuple[list[Array], str]:
     """The arrays in the dtype of the computation, and the dtype of the answer."""
     kinds = {n: backend.dtype_name(x) for n, x in zip(parameters.arrays, arrays, strict=True) if x is not None}
+    for name, kind in kinds.items():
+        if parameters.real_only and kind.startswith("complex"):
+            raise TypeError(f"{parameters.name}: {name} has dtype {kind}; expected real numbers: {parameters.real_only}")
     kind = next(iter(kinds.values()))
     if kind in KINDS and all(other == kind for other in kinds.values()):
         return arrays, kind
