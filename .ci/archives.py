@@ -68,7 +68,9 @@ def faults_of_source(path):
 
 def differences(name, found, expected):
     yield from (f"{name} lacks {x}" for x in sorted(expected - found))
-    yield from (f"{name} has {x}, which git does not track or which does not belong there" for x in sorted(found - expected))
+    yield from (
+        f"{name} has {x}, which git does not track or which does not belong there" for x in sorted(found - expected)
+    )
 
 
 def main(folder):

@@ -156,7 +156,7 @@ def msign_exact(m):
 @remembered
 def nearest_rotation(m):
     """By singular vectors; the last one is reflected if the determinant is negative. The matrix has full rank."""
-    u, s, v = mp.svd_r(mp.matrix(exact(m).tolist()))
+    u, _, v = mp.svd_r(mp.matrix(exact(m).tolist()))
     u[:, len(m) - 1] *= mp.sign(mp.det(u * v))
     return np.array((u * v).tolist(), object)
 

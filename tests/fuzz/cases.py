@@ -141,7 +141,7 @@ def _rectangular(rng, n, m):
 
 
 def _rotated(rng, n, m):
-    return (hostile.square(rng, n) if rng.random() < 0.5 else hostile.rectangular(rng, n, n),)
+    return (hostile.rectangular(rng, n, n),)
 
 
 def _roots(rng, n, m):

@@ -156,7 +156,9 @@ def _promote(parameters: Parameters, backend: Backend, arrays: list[Array]) -> t
     kinds = {n: backend.dtype_name(x) for n, x in zip(parameters.arrays, arrays, strict=True) if x is not None}
     for name, kind in kinds.items():
         if parameters.real_only and kind.startswith("complex"):
-            raise TypeError(f"{parameters.name}: {name} has dtype {kind}; expected real numbers: {parameters.real_only}")
+            raise TypeError(
+                f"{parameters.name}: {name} has dtype {kind}; expected real numbers: {parameters.real_only}"
+            )
     kind = next(iter(kinds.values()))
     if kind in KINDS and all(other == kind for other in kinds.values()):
         return arrays, kind
