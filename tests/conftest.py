@@ -63,6 +63,11 @@ class Library(NamedTuple):
             return as_numpy(jax.jit(lambda *xs: f(*xs, **options))(*arrays))
         return as_numpy(f(*arrays, **options))
 
+    def in_one_program(self, f, *arguments):
+        """The result of `f`; in JAX compiled as a whole, since eagerly JAX compiles each operation for every shape."""
+        arrays = [self.array(x) for x in arguments]
+        return (jax.jit(f) if self.name == "jax" else f)(*arrays)
+
 
 def as_numpy(result):
     """Arrays of any library as NumPy arrays, tuples as tuples."""

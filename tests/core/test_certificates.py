@@ -134,7 +134,14 @@ class TestMeasuresOfMsign:
 
     @pytest.mark.parametrize("dtype", ["float32", "complex128"])
     @pytest.mark.parametrize("shape", [(9, 4), (3, 8), (2, 6, 6)])
-    def test_of_few_steps(self, on, shape, dtype, rng):
+    def test_of_few_steps(self, eager, shape, dtype, rng):
+        self.check_few_steps(eager, shape, dtype, rng)
+
+    @pytest.mark.parametrize(("shape", "dtype"), [((3, 8), "float32"), ((2, 6, 6), "complex128")])
+    def test_of_few_steps_in_jax(self, in_jax, shape, dtype, rng):
+        self.check_few_steps(in_jax, shape, dtype, rng)
+
+    def check_few_steps(self, on, shape, dtype, rng):
         m = gaussian(rng, *shape, dtype=dtype)
         u, certificate = on(certify(matsign.msign), m, steps=3)
         measures = certificate.measures

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import matsign
+from conftest import HAVE
 from matrices import gaussian
 
 
@@ -44,8 +45,13 @@ def sum_of_cubes(f):
     return lambda *xs: (f(*xs) ** 3).sum()
 
 
+@pytest.mark.skipif(not HAVE["torch"], reason="torch is not installed")
 class TestTorch:
-    torch = pytest.importorskip("torch")
+    @property
+    def torch(self):
+        import torch
+
+        return torch
 
     def tensors(self, name, rng, *batch):
         f, make = FUNCTIONS[name]
@@ -181,9 +187,14 @@ class TestTorch:
         self.torch.testing.assert_close(x.grad, expected)
 
 
+@pytest.mark.skipif(not HAVE["jax"], reason="jax is not installed")
 @pytest.mark.compiles
 class TestJax:
-    jax = pytest.importorskip("jax")
+    @property
+    def jax(self):
+        import jax
+
+        return jax
 
     def arrays(self, name, rng, *batch):
         f, make = FUNCTIONS[name]

@@ -55,11 +55,30 @@ def test_five_rough_steps_need_no_restart(name):
 @pytest.mark.parametrize("dtype", ["float32", "float64", "complex128"])
 @pytest.mark.parametrize("shape", [(24, 24), (200, 24), (24, 1)])
 @pytest.mark.parametrize("name", ["muon", "polar_express", "counted", "tight"])
-def test_one_polynomial_in_either_form(name, shape, dtype, on, rng):
+def test_one_polynomial_in_either_form(name, shape, dtype, eager, rng):
+    check_that_it_is_one_polynomial(name, shape, dtype, eager, rng)
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "dtype"),
+    [
+        ("muon", (24, 24), "float32"),
+        ("polar_express", (200, 24), "complex128"),
+        ("polar_express", (24, 1), "float32"),
+        ("counted", (200, 24), "float64"),
+        ("tight", (24, 24), "complex128"),
+    ],
+)
+def test_one_polynomial_in_jax(name, shape, dtype, in_jax, rng):
+    """Every plan, shape and dtype, in both forms."""
+    check_that_it_is_one_polynomial(name, shape, dtype, in_jax, rng)
+
+
+def check_that_it_is_one_polynomial(name, shape, dtype, on, rng):
     """Against the singular values, each through the polynomials, for matrices over the bound of their norm."""
     m = gaussian(rng, *shape, dtype=dtype)
     backend, plan = backends.load(on.name), PLANS[name]
-    x, steps = orthogonal(backend, on.array(m[None]), [(0.0, plan)], tol=0.1, bounded=False)
+    x, steps = on.in_one_program(lambda m: orthogonal(backend, m, [(0.0, plan)], tol=0.1, bounded=False), m[None])
     assert np.asarray(steps).tolist() == [len(plan)]
     u, s, vh = np.linalg.svd(m.astype(np.result_type(dtype, "float64")), full_matrices=False)
     s = s / (np.linalg.norm(s) * (1 + 2 * headroom(np.finfo(dtype).eps, max(shape))))

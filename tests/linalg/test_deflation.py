@@ -21,11 +21,21 @@ CORES = {
 
 
 @pytest.mark.parametrize("name", CORES)
-def test_projector_on_the_generalised_null_space(name, on, rng):
+def test_projector_on_the_generalised_null_space(name, eager, rng):
+    check_projector(name, eager, rng)
+
+
+@pytest.mark.parametrize("name", ["none", "semisimple", "defective", "two chains"])
+def test_projector_in_jax(name, in_jax, rng):
+    check_projector(name, in_jax, rng)
+
+
+def check_projector(name, on, rng):
     core, multiplicity, defective = CORES[name]
     m, transform = exactly_similar(rng, core)
     n = len(m)
-    zero = deflate(backends.load(on.name), on.array(m[None]), n * 2.2e-16)
+    backend = backends.load(on.name)
+    zero = on.in_one_program(lambda m: deflate(backend, m, n * 2.2e-16), m[None])
     expected = transform(np.diag((np.arange(n) >= n - multiplicity).astype(float)))
     projector = np.asarray(zero.projector)[0]
     np.testing.assert_allclose(projector, expected, atol=1e-12 * max(1, np.linalg.norm(expected)))
@@ -42,7 +52,8 @@ def test_projector_on_the_generalised_null_space(name, on, rng):
 def test_members_of_different_rank_in_one_stack(on, rng):
     cores = [CORES[k][0] for k in ("none", "simple", "semisimple", "defective")]
     pairs = [exactly_similar(rng, core) for core in cores]
-    zero = deflate(backends.load(on.name), on.array(np.stack([m for m, _ in pairs])), 1e-14)
+    backend, stack = backends.load(on.name), np.stack([m for m, _ in pairs])
+    zero = on.in_one_program(lambda m: deflate(backend, m, 1e-14), stack)
     ranks = np.trace(np.asarray(zero.projector), axis1=1, axis2=2)
     np.testing.assert_allclose(ranks, [0, 1, 2, 2], atol=1e-10)
 

@@ -500,40 +500,6 @@ def test_with_a_compiled_model():
     assert losses[-1] < losses[0]
 
 
-WORKER = """
-import sys, torch, torch.distributed as dist
-from matsign.optim import Muon
-rank, store = int(sys.argv[1]), sys.argv[2]
-dist.init_process_group("gloo", init_method="file://" + store, rank=rank, world_size=2)
-torch.manual_seed(0)
-model = torch.nn.parallel.DistributedDataParallel(torch.nn.Linear(6, 8, bias=False))
-optimiser = Muon(model.parameters(), lr=0.1)
-for part in torch.randn(3, 8, 6):
-    optimiser.zero_grad()
-    model(part.chunk(2)[rank]).pow(3).mean().backward()
-    optimiser.step()
-found = [torch.empty(8, 6) for _ in range(2)]
-dist.all_gather(found, model.module.weight.detach())
-print(torch.equal(*found))
-dist.destroy_process_group()
-"""
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(not torch.distributed.is_available(), reason="this PyTorch has no distributed package")
-def test_processes_that_share_gradients_stay_together(tmp_path):
-    command = [sys.executable, "-c", WORKER]
-    processes = [
-        subprocess.Popen(
-            [*command, str(rank), str(tmp_path / "store")], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
-        for rank in (0, 1)
-    ]
-    for process in processes:
-        out, err = process.communicate(timeout=100)
-        assert out.split() == ["True"], err
-
-
 @pytest.mark.compiles
 @pytest.mark.parametrize("lr", [0.1, "tensor"])
 def test_compiled_steps_are_the_steps_and_nothing_is_compiled_again(lr):
@@ -980,51 +946,6 @@ def test_tensors_without_values_take_steps(dtype, device, mode):
             for _ in range(2):
                 optimiser.step()
             assert optimiser.state[tall]["momentum_buffer"].shape == (8, 4)
-
-
-DISTRIBUTED = r"""
-import sys, torch, torch.distributed as dist
-dist.init_process_group("gloo", init_method="file://" + sys.argv[1], rank=0, world_size=1)
-from torch.distributed.tensor import Shard, distribute_tensor, init_device_mesh
-from matsign.optim import Muon
-mesh = init_device_mesh("cpu", (1,))
-def spread(*shape):
-    return distribute_tensor(torch.eye(*shape), mesh, [Shard(0)])
-def refused(act, said):
-    try:
-        act()
-    except TypeError as error:
-        assert said in str(error) and "DTensor" in str(error), error
-    else:
-        raise AssertionError(said)
-from torch.distributed.tensor import DTensor, Partial
-def sums(*shape):
-    return DTensor.from_local(torch.eye(*shape), mesh, [Partial()])
-refused(lambda: Muon([("fc.weight", torch.nn.Parameter(sums(4, 6)))]), "'fc.weight'")
-refused(lambda: Muon([torch.nn.Parameter(torch.eye(3)), torch.nn.Parameter(sums(4, 6))]), "parameter 1 of group 0")
-plain = torch.nn.Parameter(torch.eye(4, 6))
-optimiser = Muon([plain])
-optimiser.param_groups[0]["params"].append(late := torch.nn.Parameter(sums(4, 6)))
-plain.grad, late.grad = torch.eye(4, 6), sums(4, 6)
-refused(optimiser.step, "parameter 1 of group 0")
-assert not optimiser.state and torch.equal(plain, torch.eye(4, 6))
-vector = torch.nn.Parameter(spread(4, 6))
-alone = torch.nn.Parameter(torch.eye(4, 6))
-optimiser = Muon([{"params": [vector], "algorithm": "adamw"}, {"params": [alone], "algorithm": "adamw"}])
-vector.grad, alone.grad = spread(4, 6), torch.eye(4, 6)
-optimiser.step()
-assert torch.equal(vector.full_tensor(), alone)
-print("refused")
-"""
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(not torch.distributed.is_available(), reason="this PyTorch has no distributed package")
-def test_placements_are_refused_by_name(tmp_path):
-    """Before anything has changed; AdamW, which is elementwise, takes what torch takes."""
-    command = [sys.executable, "-W", "ignore", "-c", DISTRIBUTED, str(tmp_path / "store")]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=200)
-    assert done.stdout.split() == ["refused"], done.stderr
 
 
 def test_masked_tensors_and_integers_are_refused():

@@ -344,6 +344,7 @@ SIZES = [*((k, k) for k in (*range(1, 13), 16, 17, 19, 20, 33, 70, 100)), (5, 3)
         (sizes, dtype, transposed)
         for k, sizes in enumerate(SIZES)
         for i, dtype in enumerate(["float64", "complex64"])
+        if sizes != ((70, 70) if dtype == "float64" else (100, 100))  # each of the largest has one dtype
         for transposed in ([False, True] if max(sizes) < 9 else [(k + i) % 2 == 1])
     ],
 )
