@@ -114,13 +114,21 @@ def principal_factor(x):
     return v * (top.conj() / np.abs(top)) * np.sqrt(np.maximum(values[::-1], 0))
 
 
+def gramian_by_kronecker(a, b):
+    return lyapunov_by_kronecker(a, -b @ adjoint(b))
+
+
+def discrete_gramian_by_kronecker(a, b):
+    return stein_by_kronecker(a, b @ adjoint(b))
+
+
 def lyapunov_factor_by_kronecker(a, b):
-    x = lyapunov_by_kronecker(a, -b @ adjoint(b))
+    x = gramian_by_kronecker(a, b)
     return principal_factor((x + adjoint(x)) / 2)
 
 
 def stein_factor_by_kronecker(a, b):
-    x = stein_by_kronecker(a, b @ adjoint(b))
+    x = discrete_gramian_by_kronecker(a, b)
     return principal_factor((x + adjoint(x)) / 2)
 
 

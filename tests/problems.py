@@ -384,6 +384,22 @@ PROBLEMS = [
         lambda s: ((1, s), (s,)),
     ),
     Problem(
+        "gramian",
+        matsign.gramian,
+        lambda rng, dtype: (-matrices.stable(rng, 3, dtype), matrices.gaussian(rng, 3, 2, dtype=dtype)),
+        direct.gramian_by_kronecker,
+        truth.gramian,
+        lambda s: ((1, s**0.5), (s,)),
+    ),
+    Problem(
+        "discrete_gramian",
+        matsign.discrete_gramian,
+        lambda rng, dtype: (matrices.contraction(rng, 3, dtype), matrices.gaussian(rng, 3, 2, dtype=dtype)),
+        direct.discrete_gramian_by_kronecker,
+        truth.discrete_gramian,
+        lambda s: ((1, s**0.5), (s,)),
+    ),
+    Problem(
         "solve_riccati",
         matsign.solve_riccati,
         _riccati,

@@ -41,7 +41,7 @@ def test_too_few_dimensions(problem, place, name, rng):
 def test_wrong_sizes(problem, place, name, rng):
     if problem.name in ("msign", "polar", "mclip", "soft_threshold"):
         pytest.skip("takes any matrix")
-    if (problem.name.endswith("lyapunov_factor") and name == "b") or name == "G":
+    if (problem.name.endswith(("lyapunov_factor", "gramian")) and name == "b") or name == "G":
         pytest.skip("takes any number of columns or rows")
     for change in (lambda x: x[:-1], lambda x: x[:, :-1], lambda x: np.ones((5, 4))):
         with pytest.raises(ValueError, match=rf"^{problem.name}: \w+ has shape \(.*\), expected \(\.\.\., "):
@@ -106,11 +106,11 @@ def check_that_integers_become_floats(problem, dtype, on):
     integers = len(problem.f.spec.parameters.arrays)
     matrix = np.eye(3, dtype=dtype)
     arguments = [matrix] * integers
-    if problem.name in ("solve_riccati", "lyapunov_factor"):
+    if problem.name in ("solve_riccati", "lyapunov_factor", "gramian"):
         if dtype in ("uint8", "bool"):
             pytest.skip("a must be negative stable here")
         arguments[0] = -matrix
-    if problem.name in ("solve_discrete_lyapunov", "solve_discrete_sylvester", "discrete_lyapunov_factor"):
+    if "discrete" in problem.name and not problem.name.endswith("_are"):
         arguments[0] = 0 * matrix
     if problem.name == "solve_sylvester_pair":
         arguments[4] = 0 * matrix
@@ -234,6 +234,8 @@ def test_one_by_one(problem, on):
         "geometric_mean": (four, np.array([[9.0]])),
         "lyapunov_factor": (-four, four),
         "discrete_lyapunov_factor": (four / 8, four),
+        "gramian": (-four, four),
+        "discrete_gramian": (four / 8, four),
         "solve_continuous_are": (four, four, four, four),
         "solve_discrete_are": (four, four, four, four),
     }.get(problem.name, (four,) * len(problem.f.spec.parameters.arrays))
@@ -266,6 +268,8 @@ def test_one_by_one(problem, on):
         "solve_sylvester_pair": (1.5, -0.5),  # 4 x + 4 y = 4, 4 x - 4 y = 8
         "lyapunov_factor": (2**0.5,),
         "discrete_lyapunov_factor": (8 / 3**0.5,),
+        "gramian": (2,),
+        "discrete_gramian": (64 / 3,),
         "solve_continuous_are": (1 + 2**0.5,),  # 8 x - 4 x² + 4 = 0
         "solve_discrete_are": ((31 + 1025**0.5) / 8,),  # x = 4 + 16 x / (1 + 4 x)
     }[problem.name]
@@ -416,6 +420,7 @@ def test_denormals(problem, scale, rng):
         or "discrete" in problem.name
         or "generalized" in problem.name
         or "factor" in problem.name
+        or problem.name == "gramian"
     ):
         scales, result = problem.scales(scale)  # or the answer would overflow
     small = [x * s for x, s in zip(arguments, scales, strict=True)]
@@ -458,6 +463,7 @@ def test_zero_in(problem, on, rng):
             problem.name in ("coupled_root", "geometric_mean", "logm")
             or problem.name.startswith("solve_")
             or "lyapunov" in problem.name
+            or problem.name == "gramian"
         )
         return
     if problem.name == "nearest_rotation":

@@ -53,7 +53,7 @@ def adjoint(x):
 
 def size(x):
     """Frobenius norm."""
-    return mp.sqrt(sum((abs(v) ** 2 for v in x.ravel()), mp.mpf(0)))
+    return mp.sqrt(sum((abs(v) ** 2 for v in np.ravel(x)), mp.mpf(0)))
 
 
 def _to_flint(*arrays):
@@ -274,15 +274,25 @@ def principal_factor(x):
 
 
 @remembered
-def lyapunov_factor(a, b):
+def gramian(a, b):
     b = exact(b)
-    return principal_factor(lyapunov(a, -b @ adjoint(b)))
+    return lyapunov(a, -b @ adjoint(b))
+
+
+@remembered
+def discrete_gramian(a, b):
+    b = exact(b)
+    return stein(a, b @ adjoint(b))
+
+
+@remembered
+def lyapunov_factor(a, b):
+    return principal_factor(gramian(a, b))
 
 
 @remembered
 def stein_factor(a, b):
-    b = exact(b)
-    return principal_factor(stein(a, b @ adjoint(b)))
+    return principal_factor(discrete_gramian(a, b))
 
 
 def _solve(k, q, rest):

@@ -16,7 +16,9 @@ from matsign.core.derivatives import condition, frechet
 from matsign.core.failures import SpectrumError
 from matsign.core.trees import each
 from matsign.equations.lyapunov.factors import discrete_lyapunov_factor, lyapunov_factor
+from matsign.equations.lyapunov.gramians import discrete_gramian, gramian
 from matsign.equations.lyapunov.solver import solve_continuous_lyapunov, solve_discrete_lyapunov
+from matsign.equations.norms.h2 import discrete_h2_norm, h2_norm
 from matsign.equations.reduction.balanced_truncation import Reduced, balanced_truncation, hankel_singular_values
 from matsign.equations.riccati.care import solve_continuous_are
 from matsign.equations.riccati.dare import solve_discrete_are
@@ -51,6 +53,8 @@ __all__ = [
     "certify",
     "condition",
     "coupled_root",
+    "discrete_gramian",
+    "discrete_h2_norm",
     "discrete_lyapunov_factor",
     "dlqe",
     "dlqr",
@@ -58,6 +62,8 @@ __all__ = [
     "fractional_matrix_power",
     "frechet",
     "geometric_mean",
+    "gramian",
+    "h2_norm",
     "hankel_singular_values",
     "invroot_product",
     "invrootm",

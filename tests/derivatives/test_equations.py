@@ -160,12 +160,25 @@ def _system(rng, kind, n=4):
     return a - 3 * np.eye(n), b, c
 
 
+def _inner_system(rng, kind, n=4):
+    return _inside(rng, kind), *_system(rng, kind, n)[1:]
+
+
+GRAMIANS = [
+    Case("gramian", lambda rng, kind: _system(rng, kind)[:2], {}),
+    Case("discrete_gramian", lambda rng, kind: _inner_system(rng, kind)[:2], {}),
+]
+NORMS = [
+    Case("h2_norm", _system, {}),
+    Case("discrete_h2_norm", lambda rng, kind: (*_inner_system(rng, kind), gaussian(rng, 2, 2, dtype=kind)), {}),
+    Case("discrete_h2_norm", lambda rng, kind: (*_inner_system(rng, kind), None), {}),
+]
 REDUCTIONS = [
     Case("hankel_singular_values", _system, {}),
     Case("balanced_truncation", _system, {"order": 2}),
     Case("balanced_truncation", _system, {"order": 4}),
 ]
-CASES = EQUATIONS + REGULATORS + ESTIMATORS + REDUCTIONS
+CASES = EQUATIONS + REGULATORS + ESTIMATORS + GRAMIANS + NORMS + REDUCTIONS
 
 every_case = pytest.mark.parametrize("case", CASES, ids=str)
 every_kind = pytest.mark.parametrize("kind", KINDS)

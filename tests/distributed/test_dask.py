@@ -73,11 +73,18 @@ def model(count):
     )
 
 
+def discrete_model(count):
+    """a, b, c, d."""
+    return lambda rng: (*rng.standard_normal((3, count, 4, 4)) / 5, rng.standard_normal((count, 4, 4)))
+
+
 FUNCTIONS = [(p.name, p.f, lambda rng, p=p: p.stacked(rng, 15)) for p in PROBLEMS] + [
     ("lqr", matsign.lqr, regulator(15)),
     ("dlqr", matsign.dlqr, regulator(15)),
     ("lqe", matsign.lqe, noisy(15)),
     ("dlqe", matsign.dlqe, noisy(15)),
+    ("h2_norm", matsign.h2_norm, model(15)),
+    ("discrete_h2_norm", matsign.discrete_h2_norm, discrete_model(15)),
     ("hankel_singular_values", matsign.hankel_singular_values, model(15)),
     ("balanced_truncation", bound(matsign.balanced_truncation, order=2), model(15)),
 ]

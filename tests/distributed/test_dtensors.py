@@ -76,6 +76,8 @@ def every_function(rng):
         )
     )
     weight = np.stack([matrices.definite(rng, 4) for _ in range(5)])
+    yield matsign.h2_norm, (a, b, c)
+    yield matsign.discrete_h2_norm, (a / 9, b, c)
     yield matsign.hankel_singular_values, (a, b, c)
     yield functools.partial(matsign.balanced_truncation, order=2), (a, b, c)
     yield matsign.lqr, (a, b, weight, weight[:, :2, :2])

@@ -227,6 +227,11 @@ def _model(rng, n, m):
     return -hostile.positive_stable(rng, n), hostile.rectangular(rng, n, m), hostile.rectangular(rng, m, n)
 
 
+def _discrete_model(rng, n, m):
+    d = hostile.rectangular(rng, m, m) if rng.random() < 0.5 else None
+    return hostile.contraction(rng, n), hostile.rectangular(rng, n, m), hostile.rectangular(rng, m, n), d
+
+
 def _riccati(rng, n, m):
     return (
         -hostile.positive_stable(rng, n),
@@ -364,6 +369,12 @@ SUBJECTS = [
     Subject("lyapunov_factor", _factor, PLAIN, _one(references.stable_gramian), ((0, 1), (1,)), _gramian_of),
     Subject("discrete_lyapunov_factor", _discrete_factor, PLAIN, _one(partial(references.stable_gramian, discrete=True)),
             ((0, 1), (1,)), _gramian_of),
+    Subject("gramian", _factor, PLAIN, _one(references.stable_gramian), ((0, 1), (2,))),
+    Subject("discrete_gramian", _discrete_factor, PLAIN, _one(partial(references.stable_gramian, discrete=True)),
+            ((0, 1), (2,))),
+    Subject("h2_norm", _model, PLAIN, _one(references.h2_norm), ((0, 1, 0), (1,))),
+    Subject("discrete_h2_norm", _discrete_model, PLAIN, _one(partial(references.h2_norm, discrete=True)),
+            ((0, 1, 0, 1), (1,))),
     Subject("hankel_singular_values", _model, PLAIN, _one(references.hankel), ((0, 1, 0), (1,))),
     Subject("balanced_truncation", _model, lambda rng: {"order": 1}, _without(_one(references.hankel), "order"), None,
             lambda value, *arrays: (value[3],)),

@@ -542,3 +542,17 @@ def estimator(discrete, a, g, c, qn, rn, nn=None, gain="predictor"):
 def stable_gramian(a, b, discrete=False):
     _stable(a, discrete)
     return (stein_gramian if discrete else gramian)(a, b)
+
+
+def h2_norm(a, b, c, d=None, discrete=False):
+    """The root of tr c x cᴴ, in exact arithmetic, with that of tr bᴴ w b as a check."""
+    _stable(a, discrete)
+    equation = stein_gramian if discrete else gramian
+    x, w = equation(a, b), equation(a.conj().T, c.conj().T)
+    b, c = truth.exact(b), truth.exact(c)
+    powers = (np.trace(c @ x @ truth.adjoint(c)), np.trace(truth.adjoint(b) @ w @ b))
+    _checked(abs(powers[0] - powers[1]), _size(b) ** 2 * _size(w) + _size(c) ** 2 * _size(x))
+    power = mp.re(powers[0])
+    if power <= NEGLIGIBLE * _size(c) ** 2 * _size(x):
+        power = mp.mpf(0)
+    return np.array(mp.sqrt(power + (0 if d is None else _size(truth.exact(d)) ** 2)), object)

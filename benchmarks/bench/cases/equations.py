@@ -68,6 +68,10 @@ def by_inverses(a, b, c, d, q):
     return sl.solve_sylvester(u @ a, d @ v, u @ q @ v)
 
 
+def h2_by_scipy(a, b, c):
+    return np.sqrt(np.trace(c @ sl.solve_continuous_lyapunov(a, -b @ b.T) @ c.T))
+
+
 def same_gramian(ours, theirs, arguments):
     return difference(ours @ ours.T, theirs), 1e-8
 
@@ -112,6 +116,14 @@ CASES = [
         "lyapunov_factor, 3 inputs", SCIPY, "solve_continuous_lyapunov", three_inputs,
         matsign.lyapunov_factor, lambda a, b: sl.solve_continuous_lyapunov(a, -b @ b.T),
         sizes(usual=(256,), long=(512, 1024)), same_gramian, "relative difference of the Gramians",
+    ),
+    Case(
+        "gramian, 3 inputs", SCIPY, "solve_continuous_lyapunov", three_inputs,
+        matsign.gramian, lambda a, b: sl.solve_continuous_lyapunov(a, -b @ b.T), SHORTER, agree(1e-8),
+    ),
+    Case(
+        "h2_norm, 3 inputs and outputs", SCIPY, "solve_continuous_lyapunov",
+        lambda rng, n: (*three_inputs(rng, n), gaussian(rng, 3, n)), matsign.h2_norm, h2_by_scipy, SHORTER, agree(1e-8),
     ),
     Case(
         "solve_discrete_sylvester, radii 0.9", SCIPY, "inv, solve_sylvester", discrete(0.9),

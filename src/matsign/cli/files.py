@@ -284,8 +284,8 @@ def _write_csv(file: BinaryIO, values: Mapping[str, Array]) -> None:
 
 def _matrix(path: Path, values: Mapping[str, Array]) -> Array:
     (value,) = values.values()
-    if value.ndim == 1:  # poles and the like: a column, as in .mat
-        value = value[:, None]
+    if value.ndim < 2:  # poles and the like: a column, as in .mat; a norm
+        value = value.reshape((-1, 1))
     if value.ndim != 2:
         raise FileError(
             f"{path}: one matrix fits into {path.suffix or '.csv'}, not a stack {value.shape}; use {_as_npy(path)}"

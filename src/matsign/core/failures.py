@@ -62,6 +62,7 @@ class Failure(IntEnum):
     HARDLY_MEASURED = 124
     HARDLY_ESTIMATED = 125
     NOT_A_COVARIANCE = 126
+    INFINITE_NORM = 130
 
     def where(self, backend: Backend, mask: Any, failure: Any) -> Any:
         """The failures of a stack, with this failure for the members in the mask."""
@@ -111,9 +112,11 @@ MESSAGES = {
     Failure.COMMON_PAIR_EIGENVALUE: "the equations are singular to working precision: the pencils a - λ d and b - λ e share "
     "an eigenvalue, or one of them is singular for every λ, so there is no solution or infinitely many; their separation, "
     "the smallest ‖(a x - y b, d x - y e)‖ / ‖(x, y)‖, in units in which the coefficients are near 1, is at most {detail}",
-    Failure.UNSTABLE: "a is not stable, so the integral (or sum) whose factor is asked for does not exist",
+    Failure.UNSTABLE: "a is not stable, so the integral (or sum) that is asked for does not exist",
+    Failure.INFINITE_NORM: "a is not stable, so the norm of the model is infinite; split off its unstable part, or stabilise "
+    "it",
     Failure.BARELY_STABLE: "a is not stable to working precision: rounding in its entries decides whether it is, so that "
-    "no digit of the integral (or sum) is known; use a wider dtype",
+    "no digit of the answer is known; use a wider dtype",
     Failure.NOT_STABILISABLE: "the pair (a, b) is not stabilisable: no input moves the eigenvalue {detail} of a, which is "
     "not stable; give that mode an input, or remove it from the model",
     Failure.NOT_DETECTABLE: "the pair (a, q) is not detectable: the cost does not depend on the mode of the eigenvalue "

@@ -96,8 +96,9 @@ class Operation:
 
 
 def shapes_of(side: str) -> tuple[tuple[str, ...], ...]:
-    """The letters of one side of a signature such as "(n,m),(m)"."""
-    return tuple(tuple(part.strip("()").split(",")) for part in side.split("),("))
+    """The letters of one side of a signature such as "(n,m),(m),()"."""
+    parts = (part.strip("()") for part in side.split("),("))
+    return tuple(tuple(part.split(",")) if part else () for part in parts)
 
 
 @dataclass(frozen=True)

@@ -148,7 +148,10 @@ def cotangent_at_size(powers: Callable[..., Powers], cotangent: Callable[..., An
 
 
 def _ldexp_each(backend: Backend, xs: Any, exponents: tuple[Array, ...]) -> Any:
-    return tuple(backend.ldexp(x, broadcast_to_rank(k, x)) for x, k in zip(xs, exponents, strict=True))
+    """The arrays times these powers of two; None stays None."""
+    return tuple(
+        None if x is None else backend.ldexp(x, broadcast_to_rank(k, x)) for x, k in zip(xs, exponents, strict=True)
+    )
 
 
 def at_least_rounded(backend: Backend, step: Array, value: Array) -> Array:

@@ -25,7 +25,7 @@ from matsign.iterations.refinement import (
     solve_weighed,
     total,
 )
-from matsign.linalg.double_word import from_double
+from matsign.linalg.double_word import dw_adjoint, dw_neg, dw_product, from_double
 from matsign.linalg.separation import ROUNDINGS, separation
 from matsign.linalg.stacks import (
     adjoint,
@@ -42,7 +42,13 @@ _SAMPLES = 2
 
 
 def _error_estimate(
-    backend: Backend, equation: Equation, value: Array, scaled: ScaledEquation, *, rounded: bool = False
+    backend: Backend,
+    equation: Equation,
+    value: Array,
+    scaled: ScaledEquation,
+    *,
+    rounded: bool = False,
+    b: Array | None = None,
 ) -> Residual:
     """Backward error, correction and separation.
 
@@ -50,18 +56,19 @@ def _error_estimate(
     the solution for the residual, the error of x, the correction adds those for random perturbations of the data by rounding,
     the uncertainty of the exact solution (Kenney & Laub 1994). Large matrices get one perturbation, added to the residual:
     its many random entries average out. For a `rounded` x, a computed product z zᴴ, a residual in working precision suffices.
+    With b, q is ± b bᴴ, and rounding perturbs b.
     """
     xp, (a, q, d, outer, scale, size) = backend.xp, scaled
     x, large = backend.ldexp(value, -scaling.add_exponents(outer, scale)), a.shape[-1] > shared_sums.SMALL
     if large and rounded:
         residual = total(equation.terms(a, x, q, d))
     else:
-        residual = equation.exact_gap(backend, from_double(a), from_double(x), from_double(q), d).high
+        residual = exact_residual(backend, equation, a, x, q, d, b)
     if large:
-        rights = (residual + _data_perturbation(backend, equation, a, x, q, 0))[:, None]
+        rights = (residual + _data_perturbation(backend, equation, a, x, q, 0, b))[:, None]
     else:
         rights = xp.stack(
-            [residual, *(_data_perturbation(backend, equation, a, x, q, k) for k in range(_SAMPLES))], axis=1
+            [residual, *(_data_perturbation(backend, equation, a, x, q, k, b) for k in range(_SAMPLES))], axis=1
         )
     # For a semidefinite q, as with Gramians, ‖q‖ / ‖x‖ is a good upper estimate of the separation; for a general q it is not.
     known = norm(backend, q) / safe_divisor(backend, norm(backend, x)) if rounded else None
@@ -80,10 +87,28 @@ def _error_estimate(
     return Residual(left, (step,), backend.ldexp(least, size))
 
 
-def _data_perturbation(backend: Backend, equation: Equation, a: Array, x: Array, q: Array, k: int) -> Array:
-    """The change of the residual under the k-th random perturbation of each entry of a and q by rounding."""
+def exact_residual(
+    backend: Backend, equation: Equation, a: Array, x: Array, q: Array, d: Array, b: Array | None = None
+) -> Array:
+    """The sum of the terms, in double-word arithmetic; with b, for ± b bᴴ in place of q."""
+    right = from_double(q)
+    if b is not None:
+        right = dw_product(backend, from_double(b), dw_adjoint(from_double(b)))
+        right = right if equation.gramian_sign > 0 else dw_neg(right)
+    gap: Array = equation.exact_gap(backend, from_double(a), from_double(x), right, d).high
+    return gap
+
+
+def _data_perturbation(
+    backend: Backend, equation: Equation, a: Array, x: Array, q: Array, k: int, b: Array | None
+) -> Array:
+    """The change of the residual under the k-th random perturbation of each entry of a and q (or b) by rounding."""
     n = q.shape[-1]
     noise = backend.eps(q) * random_probe(backend, _SAMPLES * n, n, q)[:, k * n : (k + 1) * n]
+    if b is not None:
+        on_b = backend.eps(b) * random_probe(backend, _SAMPLES * n, b.shape[-1], b)[:, k * n : (k + 1) * n]
+        change = 2 * equation.gramian_sign * hermitian((b * on_b) @ adjoint(b))
+        return equation.differential(a, x, a * noise) + change
     change = backend.xp.where(broadcast_scalar(is_hermitian(q)), math.sqrt(2) * hermitian(noise), noise)
     return equation.differential(a, x, a * noise) + q * change
 
@@ -128,6 +153,13 @@ def lyapunov_residual(backend: Backend, value: tuple[Array], a: Array, q: Array,
 
 def stein_residual(backend: Backend, value: tuple[Array], a: Array, q: Array, *, rounded: bool = False) -> Residual:
     return _error_estimate(backend, STEIN_EQUATION, value[0], scale_stein(backend, a, q), rounded=rounded)
+
+
+def gramian_residual(
+    backend: Backend, equation: Equation, value: tuple[Array], scaled: ScaledEquation, b: Array
+) -> Residual:
+    """The errors of the solution for q = ± b bᴴ, with respect to changes of a and b."""
+    return _error_estimate(backend, equation, value[0], scaled, b=b)
 
 
 def lyapunov_certificate(backend: Backend, value: tuple[Array], a: Array, q: Array) -> Residual:

@@ -40,6 +40,17 @@ def gramian_vjp(backend: Backend, a: Array, b: Array, x: Array, bar: Array) -> t
     return 2 * y @ x, 2 * y @ b
 
 
+def discrete_gramian_jvp(backend: Backend, a: Array, b: Array, x: Array, da: Array, db: Array) -> Array:
+    """dx of a x aᴴ - x + b bᴴ = 0."""
+    return solve_stable_stein(backend, a, 2 * hermitian(da @ x @ adjoint(a) + db @ adjoint(b)))
+
+
+def discrete_gramian_vjp(backend: Backend, a: Array, b: Array, x: Array, bar: Array) -> tuple[Array, Array]:
+    """The adjoint of `discrete_gramian_jvp`: aᴴ y a - y + x̄ = 0 gives ā = 2 y a x and b̄ = 2 y b."""
+    y = hermitian(solve_stable_stein(backend, adjoint(a), hermitian(bar)))
+    return 2 * y @ a @ x, 2 * y @ b
+
+
 def _factor_change(backend: Backend, z: Array, dx: Array) -> Array:
     """dz = (I - ½ z z⁺) dx z⁺ᴴ."""
     plus = _pseudo_inverse(backend, z)

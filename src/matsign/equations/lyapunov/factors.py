@@ -110,30 +110,50 @@ def _failure(backend: Backend, converged: Array, growth: Array, a: Array, d: Arr
     return backend.rare_cond(uncertain, diagnose, lambda converged, a, d, none: none, converged, a, d, none)
 
 
-def _restore(backend: Backend, factors: Factors, e: Array, scale: Array, failure: Array) -> Solution:
+class ScaledFactor(NamedTuple):
+    """A factor z of the Gramian of a model in units; the factor in the caller's units is 2^(e + scale) z."""
+
+    factors: Factors
+    e: Array
+    scale: Array
+    failure: Array
+
+    @property
+    def z(self) -> Array:
+        return self.factors.z[0]
+
+
+def continuous_factor(backend: Backend, s: System) -> ScaledFactor:
+    transformed = cayley(backend, s.a)
+    size = broadcast_scalar(backend.xp.sqrt(2 * transformed.p))
+    factors = smith_factors(backend, transformed.c, (size * (transformed.m @ s.b),), (False,))
+    return ScaledFactor(factors, s.e, s.b_scale - s.half, _continuous_failure(backend, factors, transformed, s.a))
+
+
+def discrete_factor(backend: Backend, s: System) -> ScaledFactor:
+    a = backend.ldexp(s.a, broadcast_scalar(2 * s.half))
+    factors = smith_factors(backend, a, (s.b,), (False,))
+    failure = _failure(backend, factors.converged, factors.growth, a, backend.ones(a), discrete=True)
+    return ScaledFactor(factors, s.e, s.b_scale, failure)
+
+
+def _restore(backend: Backend, f: ScaledFactor) -> Solution:
     """z in the caller's units, its columns not orthogonalised again: that would lose the digits of states in small units."""
-    result = solution(backend, (factors.z[0],), iterations=factors.steps)._replace(failure=failure)
-    return scaling.restore(backend, result, e[:, :, None] + broadcast_scalar(scale))
+    result = solution(backend, (f.z,), iterations=f.factors.steps)._replace(failure=f.failure)
+    return scaling.restore(backend, result, f.e[:, :, None] + broadcast_scalar(f.scale))
+
+
+def in_units_of_states(backend: Backend, a: Array, b: Array) -> System:
+    """`in_units` for a model without outputs."""
+    return in_units(backend, a, b, adjoint(b)[:, :1])
 
 
 def _continuous(backend: Backend, a: Array, b: Array) -> Solution:
-    s = in_units(backend, a, b, adjoint(b)[:, :1])
-    transformed = cayley(backend, s.a)
-    factors = smith_factors(
-        backend,
-        transformed.c,
-        (broadcast_scalar(backend.xp.sqrt(2 * transformed.p)) * (transformed.m @ s.b),),
-        (False,),
-    )
-    return _restore(backend, factors, s.e, s.b_scale - s.half, _continuous_failure(backend, factors, transformed, s.a))
+    return _restore(backend, continuous_factor(backend, in_units_of_states(backend, a, b)))
 
 
 def _discrete(backend: Backend, a: Array, b: Array) -> Solution:
-    s = in_units(backend, a, b, adjoint(b)[:, :1])
-    unscaled = backend.ldexp(s.a, broadcast_scalar(2 * s.half))
-    factors = smith_factors(backend, unscaled, (s.b,), (False,))
-    failure = _failure(backend, factors.converged, factors.growth, unscaled, backend.ones(a), discrete=True)
-    return _restore(backend, factors, s.e, s.b_scale, failure)
+    return _restore(backend, discrete_factor(backend, in_units_of_states(backend, a, b)))
 
 
 def _continuous_residual(backend: Backend, value: tuple[Array], a: Array, b: Array) -> Residual:

@@ -115,6 +115,7 @@ class Equation(NamedTuple):
     by_schur: Callable[..., tuple[Array, Array]]
     responses: Callable[..., tuple[Array, Array]]
     singular: Failure
+    gramian_sign: int  # x is the Gramian of (a, b) for q = b bᴴ times this
 
 
 def _looks_mixed(backend: Backend, a: Array) -> Array:
@@ -142,6 +143,7 @@ LYAPUNOV_EQUATION = Equation(
     bartels_stewart.lyapunov,
     bartels_stewart.lyapunov_responses,
     Failure.COMMON_EIGENVALUE,
+    -1,
 )
 
 
@@ -178,6 +180,7 @@ STEIN_EQUATION = Equation(
     bartels_stewart.stein,
     bartels_stewart.stein_responses,
     Failure.RECIPROCAL_EIGENVALUES,
+    1,
 )
 
 
