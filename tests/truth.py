@@ -346,27 +346,27 @@ def _standard(a, b, q, r, e, s):
 
 
 @remembered
-def continuous_are(a, b, q, r, e, s):
-    """The graph of the left invariant subspace of the Hamiltonian matrix, spanned by the projector's columns."""
+def continuous_are(a, b, q, r, e, s, side=-1):
+    """The graph of an invariant subspace of the Hamiltonian matrix (-1: the left one), spanned by the projector's columns."""
     a, g, q = _standard(a, b, q, r, e, s)
     n = len(a)
     m = np.concatenate([np.concatenate([a, -g], axis=1), np.concatenate([-q, -adjoint(a)], axis=1)])
-    return _left_graph(m, n)
+    return _graph(m, n, side)
 
 
 @remembered
-def discrete_are(a, b, q, r, e, s):
+def discrete_are(a, b, q, r, e, s, side=-1):
     """The same for the Cayley transform of the symplectic pencil."""
     a, g, q = _standard(a, b, q, r, e, s)
     n = len(a)
     one, zero = eye(n), eye(n) * mp.mpf(0)
     m = np.concatenate([np.concatenate([a, zero], axis=1), np.concatenate([-q, one], axis=1)])
     k = np.concatenate([np.concatenate([one, g], axis=1), np.concatenate([zero, adjoint(a)], axis=1)])
-    return _left_graph(inverse(m - k) @ (m + k), n)
+    return _graph(inverse(m - k) @ (m + k), n, side)
 
 
-def _left_graph(m, n):
-    columns = (eye(len(m)) - sign(m)) @ exact(np.random.default_rng(1).standard_normal((len(m), n)))
+def _graph(m, n, side):
+    columns = (eye(len(m)) + sign(m) * side) @ exact(np.random.default_rng(1).standard_normal((len(m), n)))
     return columns[n:] @ inverse(columns[:n])
 
 

@@ -72,11 +72,11 @@ def _riccati(sign):
     return make
 
 
-def _plant(with_e, with_s, order="abqres", n=4, m=2):
+def _plant(with_e, with_s, order="abqres", n=4, m=2, shift=0.0):
     def make(rng, kind):
         cost = definite(rng, n + m, dtype=kind)
         p = {
-            "a": gaussian(rng, n, n, dtype=kind) / 2,
+            "a": gaussian(rng, n, n, dtype=kind) / 2 + shift * np.eye(n),
             "b": gaussian(rng, n, m, dtype=kind),
             "q": cost[:n, :n],
             "r": cost[n:, n:],
@@ -125,6 +125,9 @@ EQUATIONS = [
         for e in (False, True)
         for s in (False, True)
     ),
+    Case("solve_continuous_are", _plant(True, True), {"half_plane": "right"}, (2, 3)),
+    Case("solve_discrete_are", _plant(True, True, shift=2.0), {"circle": "outside"}, (2, 3)),
+    Case("solve_discrete_are", _plant(False, False, shift=2.0), {"circle": "outside"}, (2, 3)),
 ]
 
 REGULATORS = [

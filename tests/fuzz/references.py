@@ -454,16 +454,22 @@ def riccati(a, b, c, d, half_plane="right"):
     return x
 
 
-def are(discrete, a, b, q, r, e=None, s=None):
-    """The stabilising solution from the sign of the Hamiltonian (of the Cayley transform of the symplectic pencil)."""
+def are(discrete, a, b, q, r, e=None, s=None, half_plane="left", circle="inside"):
+    """The stabilising solution from the sign of the Hamiltonian (of the Cayley transform of the symplectic pencil).
+
+    The anti-stabilising one from its negative.
+    """
     e = np.eye(len(a), dtype=a.dtype) if e is None else e
     s = np.zeros(b.shape, a.dtype) if s is None else s
     if nullity(r) or nullity(e):
         raise UnknownError
-    return _are(discrete, *(truth.exact(y) for y in (a, b, q, r, e, s)))
+    if circle == "outside" and nullity(np.block([[a, b], [s.conj().T, r]])):
+        raise NoAnswerError("the closed loop has the eigenvalue 0")
+    side = 1 if half_plane == "right" or circle == "outside" else -1
+    return _are(discrete, *(truth.exact(y) for y in (a, b, q, r, e, s)), side)
 
 
-def _are(discrete, a, b, q, r, e, s):
+def _are(discrete, a, b, q, r, e, s, side=-1):
     ei, ri = truth.inverse(e), truth.inverse(r)
     a, s, q = a @ ei, truth.adjoint(ei) @ s, truth.adjoint(ei) @ q @ ei
     a, g, q = a - b @ ri @ truth.adjoint(s), b @ ri @ truth.adjoint(b), q - s @ ri @ truth.adjoint(s)
@@ -482,7 +488,7 @@ def _are(discrete, a, b, q, r, e, s):
     sign_of_m = _sign(m)
     if abs(sum(sign_of_m[i, i] for i in range(2 * n))) > 0.5:
         raise NoAnswerError("the wrong number of stable eigenvalues")
-    columns = (truth.eye(2 * n) - sign_of_m) @ truth.exact(np.random.default_rng(1).standard_normal((2 * n, n)))
+    columns = (truth.eye(2 * n) + sign_of_m * side) @ truth.exact(np.random.default_rng(1).standard_normal((2 * n, n)))
     x = _linear(lambda: columns[n:] @ truth.inverse(columns[:n]))
     _checked(_size(x - h(x)), _size(x))
     paid = h(a) @ x @ truth.inverse(one + g @ x) @ a - x if discrete else h(a) @ x + x @ a - x @ g @ x

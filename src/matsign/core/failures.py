@@ -63,6 +63,13 @@ class Failure(IntEnum):
     HARDLY_ESTIMATED = 125
     NOT_A_COVARIANCE = 126
     INFINITE_NORM = 130
+    NOT_ANTI_STABILISABLE = 140
+    NOT_WEIGHTED = 141
+    NOT_ANTI_STABILISING = 142
+    HARDLY_ANTI_STABILISABLE = 143
+    HARDLY_ANTI_STABILISED = 144
+    ANTI_LOST = 145
+    ZERO_LOOP = 146
 
     def where(self, backend: Backend, mask: Any, failure: Any) -> Any:
         """The failures of a stack, with this failure for the members in the mask."""
@@ -177,6 +184,23 @@ MESSAGES = {
     "float32",
     Failure.NOT_A_COVARIANCE: "[[qn, nn], [nnᴴ, rn]] is not a covariance matrix, because it has the negative "
     "eigenvalue {detail}",
+    Failure.NOT_ANTI_STABILISABLE: "the pair (a, b) has no anti-stabilising gain: no input moves the eigenvalue {detail} of "
+    "a, which is stable or on the boundary of stability; give that mode an input, or remove it from the model",
+    Failure.NOT_WEIGHTED: "the cost does not depend on the mode of the eigenvalue {detail} of a on the boundary of "
+    "stability, so that every solution leaves it there; give that mode a weight in q",
+    Failure.NOT_ANTI_STABILISING: "there is no anti-stabilising solution: the closed loop keeps the eigenvalue {detail} on "
+    "the boundary of stability, because [[q, s], [sᴴ, r]] is indefinite; a positive semidefinite one has a solution",
+    Failure.HARDLY_ANTI_STABILISABLE: "no method found the anti-stabilising solution to working precision: a stable mode of "
+    "a becomes one that no input moves when (a, b) changes by {detail} of its size; give those modes more input, or use "
+    "float64 for float32",
+    Failure.HARDLY_ANTI_STABILISED: "no method found the anti-stabilising solution to working precision: the closed loop "
+    "has an eigenvalue, {detail}, too near the boundary of stability; give that mode more weight in q, or use float64 for "
+    "float32",
+    Failure.ANTI_LOST: "no method found the anti-stabilising solution to working precision, although the conditions for one "
+    "seem to hold (the backward error of the best iterate, which is the value of this error, is {detail}); try "
+    'method="auto" if you chose another, and other units of states and inputs',
+    Failure.ZERO_LOOP: "there is no anti-stabilising solution: the closed loop of every solution has the eigenvalue 0, "
+    "because [[a, b], [sᴴ, r]] is singular, for s = 0 because a or r is; its reciprocal condition number is {detail}",
     Failure.THRESHOLDS: "a threshold is {detail}; thresholds must satisfy 0 ≤ t, or 0 ≤ lower ≤ upper",
 }
 
@@ -188,6 +212,9 @@ WITH_BEST_ITERATE = (
     Failure.HARDLY_STABILISED,
     Failure.HARDLY_MEASURED,
     Failure.HARDLY_ESTIMATED,
+    Failure.HARDLY_ANTI_STABILISABLE,
+    Failure.HARDLY_ANTI_STABILISED,
+    Failure.ANTI_LOST,
 )
 
 

@@ -12,14 +12,15 @@ closed loop (`equations.riccati.derivatives`).
 
 from __future__ import annotations
 
-import functools
 import math
 from typing import Any
 
-from matsign._typing import Array, ArrayLike, OptionalArrayLike, T
+from matsign._typing import Array, ArrayLike, Arrays, OptionalArrayLike, T
 from matsign.backends import Backend
-from matsign.core.public import public_function
+from matsign.core.members import Solution
+from matsign.core.public import Residual, public_function
 from matsign.equations.riccati import double_word_residual
+from matsign.equations.riccati.anti_stabilising import anti_solver_of, anti_stabilising
 from matsign.equations.riccati.certificates import residual_of
 from matsign.equations.riccati.derivatives import riccati_cotangent, riccati_tangent
 from matsign.equations.riccati.newton_kleinman import Equation, Gap, solve_weighted
@@ -112,6 +113,29 @@ CONTINUOUS = Equation(
     False, 32, 0, _gap, double_word_residual.continuous, _steps, _operator, _dual, _doubling, _hamiltonian
 )
 
+_EQUATIONS = {"left": CONTINUOUS, "right": anti_stabilising(CONTINUOUS)}
+_SOLVERS = {"left": solver_of(CONTINUOUS), "right": anti_solver_of(_EQUATIONS["right"])}
+
+
+def _solve(backend: Backend, *arrays: Array, half_plane: str, **options: Any) -> Solution:
+    return _SOLVERS[half_plane](backend, *arrays, **options)
+
+
+def _residual(backend: Backend, value: Arrays, *arrays: Array, half_plane: str) -> Residual:
+    return residual_of(_EQUATIONS[half_plane])(backend, value, *arrays)
+
+
+def _tangent(
+    backend: Backend, value: Arrays, arrays: Arrays, tangents: Arrays, *, half_plane: str, **options: Any
+) -> Arrays:
+    return riccati_tangent(backend, value, arrays, tangents, equation=_EQUATIONS[half_plane])
+
+
+def _cotangent(
+    backend: Backend, value: Arrays, arrays: Arrays, cotangents: Arrays, *, half_plane: str, **options: Any
+) -> Arrays:
+    return riccati_cotangent(backend, value, arrays, cotangents, equation=_EQUATIONS[half_plane])
+
 
 def solve_continuous_are(
     a: ArrayLike[T],
@@ -122,13 +146,15 @@ def solve_continuous_are(
     s: OptionalArrayLike[T] = None,
     balanced: bool = True,
     *,
+    half_plane: str = "left",
     method: str = "auto",
     errors: str = "raise",
 ) -> T:
     """Solve the continuous-time algebraic Riccati equation (CARE) of optimal control.
 
     The solution x is the stabilising one: the eigenvalues of (a - b k, e) with the gain k = r⁻¹(bᴴ x e + sᴴ) lie in the
-    left half plane. The arguments have the names and the order of `scipy.linalg.solve_continuous_are`.
+    left half plane. With ``half_plane="right"`` it is the anti-stabilising one. The arguments have the names and the
+    order of `scipy.linalg.solve_continuous_are`.
 
     Parameters
     ----------
@@ -146,6 +172,9 @@ def solve_continuous_are(
         Weights of the products of states and inputs. Default: 0.
     balanced : bool, default True
         Whether to scale each state by a power of two, which keeps models with states in very different units accurate.
+    half_plane : {"left", "right"}, default "left"
+        Where the eigenvalues of the closed loop lie: "left" for the stabilising solution, "right" for the
+        anti-stabilising one, which is the least of all Hermitian solutions if r ≻ 0.
     method : {"auto", "doubling", "sign", "qz"}, default "auto"
         How the equation is solved; Newton's method [4]_ corrects the result of each:
 
@@ -162,13 +191,14 @@ def solve_continuous_are(
     Returns
     -------
     x : array (..., n, n)
-        The stabilising solutions, Hermitian. For q ⪰ 0 and r ≻ 0 they are positive semidefinite, to rounding.
+        The stabilising solutions, Hermitian. For q ⪰ 0 and r ≻ 0 they are positive semidefinite, to rounding, and the
+        anti-stabilising ones negative semidefinite.
 
     Raises
     ------
     SpectrumError
-        If there is no stabilising solution, or none was found, and ``errors="raise"``; the message says why: r or e is
-        singular, (a, b) is not stabilisable, (a, q) is not detectable on the imaginary axis, none of these (then q or r
+        If there is no such solution, or none was found, and ``errors="raise"``; the message says why: r or e is
+        singular, (a, b) is not stabilisable (for the right half plane (-a, b)), (a, q) is not detectable on the imaginary axis, none of these (then q or r
         is indefinite), or a member holds NaN or infinity. If no method reaches working precision, the ``value`` of the
         error is the best iterate.
     ValueError
@@ -192,6 +222,9 @@ def solve_continuous_are(
 
     If some eigenvalues cannot be moved beyond the imaginary axis, the semi-stabilising solution is returned, with about
     half of the digits, and the `Certificate` has ``boundary`` set.
+
+    The anti-stabilising solution is minus the stabilising one for -a, -b, q, r, e and s, the problem with time reversed
+    [5]_.
 
     Equations that working precision cannot solve, such as those of strongly unstable systems with few inputs, are
     solved in decimal arithmetic where this is possible: on a CPU or in calls that are not compiled, up to n = 32
@@ -218,6 +251,8 @@ def solve_continuous_are(
        2(2), 1981, pp. 121-135, doi:10.1137/0902010.
     .. [4] D. L. Kleinman, "On an iterative technique for Riccati equation computations", IEEE Trans. Automat. Control
        13(1), 1968, pp. 114-115, doi:10.1109/TAC.1968.1098829.
+    .. [5] J. C. Willems, "Least squares stationary optimal control and the algebraic Riccati equation", IEEE Trans.
+       Automat. Control 16(6), 1971, pp. 621-634, doi:10.1109/TAC.1971.1099831.
 
     Examples
     --------
@@ -228,19 +263,22 @@ def solve_continuous_are(
     >>> x = solve_continuous_are(a, b, q, r)
     >>> bool(np.linalg.norm(a.T @ x + x @ a - x @ b @ b.T @ x + q) < 1e-14)
     True
+    >>> smallest = solve_continuous_are(a, b, q, r, half_plane="right")
+    >>> bool(np.linalg.eigvals(a - b @ b.T @ smallest).real.min() > 0)
+    True
     """
-    return CARE(a, b, q, r, e, s, balanced=balanced, method=method, errors=errors)
+    return CARE(a, b, q, r, e, s, balanced=balanced, half_plane=half_plane, method=method, errors=errors)
 
 
 CARE = public_function(
     solve_continuous_are,
     "(n,n),(n,m),(n,n),(m,m),(n,n),(n,m)->(n,n)",
-    solve=solver_of(CONTINUOUS),
-    residual=residual_of(CONTINUOUS),
-    tangent=functools.partial(riccati_tangent, equation=CONTINUOUS),
-    cotangent=functools.partial(riccati_cotangent, equation=CONTINUOUS),
+    solve=_solve,
+    residual=_residual,
+    tangent=_tangent,
+    cotangent=_cotangent,
     unstacked=lambda **options: True,
-    choices={"method": METHODS},
+    choices={"half_plane": tuple(_EQUATIONS), "method": METHODS},
     hermitian=("q", "r"),
     neutral={"m": 1.0},
 )

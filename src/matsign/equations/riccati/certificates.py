@@ -181,10 +181,7 @@ def _decimal_judgement(
     backend: Backend, equation: Equation, p: RiccatiProblem, y: Array, judgement: Judgement
 ) -> Judgement:
     """The distance to the solution in decimal arithmetic, plus the change of that solution under rounding of the data."""
-    exact, perturbed = (
-        solve_in_decimals(backend, equation, p),
-        solve_in_decimals(backend, equation, round_randomly(backend, p)),
-    )
+    exact, perturbed = (solve_in_decimals(backend, equation, plant) for plant in (p, round_randomly(backend, p)))
     known = exact.found & perturbed.found
     # With so many doublings, the bits of the significand less 3, the closed loop is on the boundary to within rounding.
     boundary_doublings = -math.log2(backend.eps(y)) - 3

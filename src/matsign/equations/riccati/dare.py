@@ -13,12 +13,14 @@ loop (`equations.riccati.derivatives`).
 
 from __future__ import annotations
 
-import functools
+from typing import Any
 
-from matsign._typing import Array, ArrayLike, OptionalArrayLike, T
+from matsign._typing import Array, ArrayLike, Arrays, OptionalArrayLike, T
 from matsign.backends import Backend
-from matsign.core.public import public_function
+from matsign.core.members import Solution
+from matsign.core.public import Residual, public_function
 from matsign.equations.riccati import double_word_residual
+from matsign.equations.riccati.anti_stabilising import anti_solver_of, anti_stabilising
 from matsign.equations.riccati.certificates import residual_of
 from matsign.equations.riccati.derivatives import riccati_cotangent, riccati_tangent
 from matsign.equations.riccati.newton_kleinman import Equation, Gap, solve_weighted
@@ -92,6 +94,29 @@ def _hamiltonian(backend: Backend, p: StandardForm) -> tuple[Array, Array, Array
 
 DISCRETE = Equation(True, 32, 1, _gap, double_word_residual.discrete, _steps, _operator, _dual, _doubling, _hamiltonian)
 
+_EQUATIONS = {"inside": DISCRETE, "outside": anti_stabilising(DISCRETE)}
+_SOLVERS = {"inside": solver_of(DISCRETE), "outside": anti_solver_of(_EQUATIONS["outside"])}
+
+
+def _solve(backend: Backend, *arrays: Array, circle: str, **options: Any) -> Solution:
+    return _SOLVERS[circle](backend, *arrays, **options)
+
+
+def _residual(backend: Backend, value: Arrays, *arrays: Array, circle: str) -> Residual:
+    return residual_of(_EQUATIONS[circle])(backend, value, *arrays)
+
+
+def _tangent(
+    backend: Backend, value: Arrays, arrays: Arrays, tangents: Arrays, *, circle: str, **options: Any
+) -> Arrays:
+    return riccati_tangent(backend, value, arrays, tangents, equation=_EQUATIONS[circle])
+
+
+def _cotangent(
+    backend: Backend, value: Arrays, arrays: Arrays, cotangents: Arrays, *, circle: str, **options: Any
+) -> Arrays:
+    return riccati_cotangent(backend, value, arrays, cotangents, equation=_EQUATIONS[circle])
+
 
 def solve_discrete_are(
     a: ArrayLike[T],
@@ -102,13 +127,15 @@ def solve_discrete_are(
     s: OptionalArrayLike[T] = None,
     balanced: bool = True,
     *,
+    circle: str = "inside",
     method: str = "auto",
     errors: str = "raise",
 ) -> T:
     """Solve the discrete-time algebraic Riccati equation (DARE) of optimal control.
 
     The solution x is the stabilising one: the eigenvalues of (a - b k, e) with the gain k = (r + bᴴ x b)⁻¹(bᴴ x a + sᴴ)
-    lie inside the unit circle. The arguments have the names and the order of `scipy.linalg.solve_discrete_are`.
+    lie inside the unit circle. With ``circle="outside"`` it is the anti-stabilising one. The arguments have the names
+    and the order of `scipy.linalg.solve_discrete_are`.
 
     Parameters
     ----------
@@ -126,6 +153,9 @@ def solve_discrete_are(
         Weights of the products of states and inputs. Default: 0.
     balanced : bool, default True
         Whether to scale each state by a power of two, which keeps models with states in very different units accurate.
+    circle : {"inside", "outside"}, default "inside"
+        Where the eigenvalues of the closed loop lie: "inside" the unit circle for the stabilising solution, "outside"
+        for the anti-stabilising one.
     method : {"auto", "doubling", "sign", "qz"}, default "auto"
         How the equation is solved; Newton's method [4]_ corrects the result of each:
 
@@ -141,12 +171,13 @@ def solve_discrete_are(
     Returns
     -------
     x : array (..., n, n)
-        The stabilising solutions, Hermitian. For q ⪰ 0 and r ≻ 0 they are positive semidefinite, to rounding.
+        The stabilising solutions, Hermitian. For q ⪰ 0 and r ≻ 0 they are positive semidefinite, to rounding, and the
+        anti-stabilising ones negative semidefinite.
 
     Raises
     ------
     SpectrumError
-        If there is no stabilising solution, or none was found, and ``errors="raise"``; the message says why: e is
+        If there is no such solution, or none was found, and ``errors="raise"``; the message says why: e is
         singular, r + bᴴ x b is singular, (a, b) is not stabilisable, (a, q) is not detectable on the unit circle, none
         of these (then q or r is indefinite), or a member holds NaN or infinity. If no method reaches working precision,
         the ``value`` of the error is the best iterate.
@@ -172,6 +203,11 @@ def solve_discrete_are(
 
     If some eigenvalues cannot be moved beyond the unit circle, the semi-stabilising solution is returned, with about
     half of the digits, and the `Certificate` has ``boundary`` set.
+
+    The anti-stabilising solution is minus the stabilising one of the problem with time reversed, e and a having changed
+    places. There is none if [[a, b], [sᴴ, r]] is singular (for s = 0: if a or r is), because the closed loop of every
+    solution then has the eigenvalue 0. r + bᴴ x b may be indefinite and much smaller than r, which makes the residual
+    large although x is accurate.
 
     Equations that working precision cannot solve, such as those of strongly unstable systems with few inputs, are
     solved in decimal arithmetic where this is possible: on a CPU or in calls that are not compiled, up to n = 32
@@ -212,19 +248,23 @@ def solve_discrete_are(
     >>> k = np.linalg.solve(r + b.T @ x @ b, b.T @ x @ a)
     >>> bool(np.linalg.norm(a.T @ x @ (a - b @ k) - x + q) < 1e-13)
     True
+    >>> smallest = solve_discrete_are(a, b, q, r, circle="outside")
+    >>> k = np.linalg.solve(r + b.T @ smallest @ b, b.T @ smallest @ a)
+    >>> bool(abs(np.linalg.eigvals(a - b @ k)).min() > 1)
+    True
     """
-    return DARE(a, b, q, r, e, s, balanced=balanced, method=method, errors=errors)
+    return DARE(a, b, q, r, e, s, balanced=balanced, circle=circle, method=method, errors=errors)
 
 
 DARE = public_function(
     solve_discrete_are,
     "(n,n),(n,m),(n,n),(m,m),(n,n),(n,m)->(n,n)",
-    solve=solver_of(DISCRETE),
-    residual=residual_of(DISCRETE),
-    tangent=functools.partial(riccati_tangent, equation=DISCRETE),
-    cotangent=functools.partial(riccati_cotangent, equation=DISCRETE),
+    solve=_solve,
+    residual=_residual,
+    tangent=_tangent,
+    cotangent=_cotangent,
     unstacked=lambda **options: True,
-    choices={"method": METHODS},
+    choices={"circle": tuple(_EQUATIONS), "method": METHODS},
     hermitian=("q", "r"),
     neutral={"m": 1.0},
 )

@@ -12,6 +12,7 @@ from matsign.equations.riccati import decimal_doubling
 from matsign.equations.riccati.decimal_doubling import DecimalSolution
 from matsign.equations.riccati.newton_kleinman import Candidate, Equation, correct, is_acceptable, refine
 from matsign.equations.riccati.problem import RiccatiProblem, standard_form, with_shift
+from matsign.equations.riccati.time_reversal import reverse
 from matsign.linalg.stacks import adjoint, broadcast_scalar, eye, hermitian, to_double
 
 
@@ -23,7 +24,15 @@ def affordable(backend: Backend, x: Array, times: int = 1) -> bool:
 
 
 def solve_in_decimals(backend: Backend, equation: Equation, p: RiccatiProblem) -> DecimalSolution:
-    """The solutions in decimal arithmetic; for plants in single precision in double, where that suffices."""
+    """The solutions in decimal arithmetic; for plants in single precision in double, where that suffices.
+
+    Anti-stabilising ones (`equation.stabilising`) are those of the problem with time reversed.
+    """
+    if equation.stabilising is not None:
+        mirror = reverse(backend, p, discrete=equation.discrete)
+        y = solve_in_decimals(backend, equation.stabilising, mirror.plant)
+        closed, gain = mirror.original_loop(backend, y.closed, y.gain)
+        return y._replace(x=-y.x, closed=closed, gain=gain)
     if not _has_double(backend, p):
         return _in_decimals(backend, equation, p)
     in_double = _in_double(backend, equation, p)

@@ -25,7 +25,7 @@ from matsign.equations.riccati.gain import gain_at
 from matsign.equations.riccati.newton_kleinman import Equation
 from matsign.equations.riccati.problem import RiccatiProblem
 from matsign.iterations.differentiable_solves import inverse, solve_stable_lyapunov, solve_stable_stein
-from matsign.linalg.stacks import adjoint, hermitian
+from matsign.linalg.stacks import adjoint, eye, hermitian
 
 
 class Loop(NamedTuple):
@@ -38,6 +38,7 @@ class Loop(NamedTuple):
     f: Array
     e_inverse: Array | None
     discrete: bool
+    stabilising: bool
 
     def matrix(self) -> Array:
         """e⁻¹ f."""
@@ -54,7 +55,14 @@ def _loop(backend: Backend, equation: Equation, p: RiccatiProblem, x: Array, gai
     if equation.discrete:
         weight = weight + adjoint(p.b) @ x @ p.b
     return Loop(
-        p, x, inverse(backend, weight), gain, f, None if p.e is None else inverse(backend, p.e), equation.discrete
+        p,
+        x,
+        inverse(backend, weight),
+        gain,
+        f,
+        None if p.e is None else inverse(backend, p.e),
+        equation.discrete,
+        equation.stabilising is None,
     )
 
 
@@ -71,18 +79,12 @@ def solution_jvp(backend: Backend, at: Loop, d: RiccatiProblem) -> Array:
     if d.s is not None:
         half = half - d.s @ k
     w = hermitian(d.q + 2 * half + adjoint(k) @ hermitian(d.r) @ k)
-    if at.e_inverse is not None:
-        f, w = f @ at.e_inverse, adjoint(at.e_inverse) @ w @ at.e_inverse
-    return (solve_stable_stein if at.discrete else solve_stable_lyapunov)(backend, adjoint(f), w)
+    return _solve_loop(backend, at, w)
 
 
 def solution_vjp(backend: Backend, at: Loop, bar: Array) -> RiccatiProblem:
     """The adjoint of `solution_jvp`: y of the dual equation, f y eᴴ + e y fᴴ = -x̄ or f y fᴴ - e y eᴴ = -x̄, is q̄."""
-    bar = hermitian(bar)
-    if at.e_inverse is not None:
-        bar = at.e_inverse @ bar @ adjoint(at.e_inverse)
-    y = (solve_stable_stein if at.discrete else solve_stable_lyapunov)(backend, at.matrix(), bar)
-    y = hermitian(y)
+    y = hermitian(_solve_dual_loop(backend, at, hermitian(bar)))
     yk = y @ adjoint(at.gain)
     ey = y if at.plant.e is None else at.plant.e @ y
     loop, unit = 2 * (at.x @ at.f @ y), 2 * (at.x @ ey)
@@ -95,6 +97,32 @@ def solution_vjp(backend: Backend, at: Loop, bar: Array) -> RiccatiProblem:
         None if at.plant.e is None else e,
         None if at.plant.s is None else -2 * yk,
     )
+
+
+def _solve_loop(backend: Backend, at: Loop, w: Array) -> Array:
+    """dx with fᴴ dx e + eᴴ dx f = -w or fᴴ dx f - eᴴ dx e = -w."""
+    f, e_inverse, w = _stable_loop(backend, at, w)
+    if e_inverse is not None:
+        f, w = f @ e_inverse, adjoint(e_inverse) @ w @ e_inverse
+    return (solve_stable_stein if at.discrete else solve_stable_lyapunov)(backend, adjoint(f), w)
+
+
+def _solve_dual_loop(backend: Backend, at: Loop, bar: Array) -> Array:
+    """y with f y eᴴ + e y fᴴ = -x̄ or f y fᴴ - e y eᴴ = -x̄."""
+    f, e_inverse, bar = _stable_loop(backend, at, bar)
+    if e_inverse is not None:
+        f, bar = e_inverse @ f, e_inverse @ bar @ adjoint(e_inverse)
+    return (solve_stable_stein if at.discrete else solve_stable_lyapunov)(backend, f, bar)
+
+
+def _stable_loop(backend: Backend, at: Loop, right: Array) -> tuple[Array, Array | None, Array]:
+    """(f, e⁻¹, right side) of the equations above, with a stable (f, e) for an anti-stabilising solution, too."""
+    if at.stabilising:
+        return at.f, at.e_inverse, right
+    if not at.discrete:
+        return -at.f, at.e_inverse, -right
+    e = eye(backend, at.f) + 0 * at.f if at.plant.e is None else at.plant.e
+    return e, inverse(backend, at.f), -right
 
 
 def gain_jvp(at: Loop, d: RiccatiProblem, dx: Array) -> Array:

@@ -46,6 +46,7 @@ class Equation(NamedTuple):
     dual(backend, plant, closed, c) : the adjoint of ``gap ↦ dx``
     doubling(backend, standard) : (x, steps) by structure-preserving doubling
     hamiltonian(backend, standard) : blocks (1,1), (1,2), (2,1), (2,2) of a matrix with [I; x] as its left invariant subspace
+    stabilising : None; for anti-stabilising solutions (`anti_stabilising`) the equation of which this one is the mirror image
     """
 
     discrete: bool
@@ -58,6 +59,7 @@ class Equation(NamedTuple):
     dual: Callable[..., Array]
     doubling: Callable[..., tuple[Array, Array]]
     hamiltonian: Callable[..., tuple[Array, Array, Array, Array]]
+    stabilising: Any = None
 
     def step(self, backend: Backend, p: RiccatiProblem, closed: Array, gap: Array) -> ClosedLoopSolution:
         """The Newton step for one residual."""

@@ -341,7 +341,7 @@ def _explain(
         )
         exponent = time_exponent(backend, original, discrete=equation.discrete)
         return failure, backend.ldexp(
-            detail, backend.xp.where(_is_eigenvalue(failure), exponent, 0 * exponent)[..., None]
+            detail, backend.xp.where(is_eigenvalue(failure), exponent, 0 * exponent)[..., None]
         )
 
     def unchanged(original: RiccatiProblem, p: RiccatiProblem, failure: Array, nothing: Array) -> tuple[Array, Array]:
@@ -355,7 +355,7 @@ def _host_explain(discrete: bool, with_e: bool, with_s: bool, *arrays: Any) -> A
     return qz.explain_failures(discrete, *unpack(with_e, with_s, arrays))
 
 
-def _is_eigenvalue(failure: Array) -> Array:
+def is_eigenvalue(failure: Array) -> Array:
     """Whether the detail of the failure is an eigenvalue, which scales with time."""
     result = failure != failure
     for reason in (
