@@ -331,6 +331,7 @@ ROOT = _options(_methods("newton", "polynomial", "schur", "eigh", share=0.6), _r
 POWERS = (_methods("newton", "eigh", "schur", share=0.6), _rtol)
 INVERSE_ROOTS = (_methods("polynomial", "newton", "eigh", "schur", share=0.6), _rtol, _tol, _order)
 ARE = (_methods("doubling", "sign", "qz", share=0.7), _balanced)
+CARE, DARE = (_options(*ARE, _other_side(*side)) for side in (("half_plane", "right"), ("circle", "outside")))
 CLIP = _methods("svd", "sign")
 PLAIN = _options()
 
@@ -385,9 +386,9 @@ SUBJECTS = [
             lambda value, *arrays: (value[3],)),
     Subject("solve_riccati", _riccati, _options(_methods("newton", "schur", "doubling", share=0.6), _half_plane),
             _exact_only(_one(references.riccati)), ((1, 1, 1, 1), (0,))),
-    Subject("solve_continuous_are", _are, _options(*ARE, _other_side("half_plane", "right")), _without(_one(partial(references.are, False)), "method", "balanced"),
+    Subject("solve_continuous_are", _are, CARE, _without(_one(partial(references.are, False)), "method", "balanced"),
             ((0, 0, 1, 1, 0, 1), (1,))),
-    Subject("solve_discrete_are", _are, _options(*ARE, _other_side("circle", "outside")), _without(_one(partial(references.are, True)), "method", "balanced"),
+    Subject("solve_discrete_are", _are, DARE, _without(_one(partial(references.are, True)), "method", "balanced"),
             ((0, 0, 1, 1, 0, 1), (1,))),
     Subject("lqr", _lqr, _options(_methods("doubling", "sign", "qz", share=0.7)),
             _without(partial(references.regulator, False), "method"), None, _gain_and_solution),

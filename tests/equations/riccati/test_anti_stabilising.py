@@ -85,7 +85,10 @@ def test_without_inputs_or_states(f, side, sizes, rng):
     discrete = f is solve_discrete_are
     assert np.allclose(a.T @ x @ a - x if discrete else a.T @ x + x @ a, -np.eye(n))
     if n:
-        with pytest.raises(SpectrumError, match=r"no input moves the eigenvalue (0\.3333|-3|0\.5|-2|0\.6667|-1\.5) of a, which is stable"):
+        with pytest.raises(
+            SpectrumError,
+            match=r"no input moves the eigenvalue (0\.3333|-3|0\.5|-2|0\.6667|-1\.5) of a, which is stable",
+        ):
             f(np.linalg.inv(a) if discrete else -a, np.zeros((n, m)), np.eye(n), np.eye(m), **side)
 
 
@@ -103,7 +106,11 @@ HALF, ZERO, ONE = 0.5 * np.eye(1), np.zeros((1, 1)), np.eye(1)
         (solve_continuous_are, (ONE, ONE, ONE, ONE, ZERO), "e is singular"),
         (solve_continuous_are, (ONE, ONE, ONE, ZERO), "r is singular"),
         # x = x / (1 + x) - 3 and 2 x - x² - 4 = 0 have no real solutions.
-        (solve_continuous_are, (ONE, ONE, -4 * ONE, ONE), "there is no anti-stabilising solution: the closed loop keeps"),
+        (
+            solve_continuous_are,
+            (ONE, ONE, -4 * ONE, ONE),
+            "there is no anti-stabilising solution: the closed loop keeps",
+        ),
         (solve_discrete_are, (ONE, ONE, -3 * ONE, ONE), "there is no anti-stabilising solution: the closed loop keeps"),
     ],
 )

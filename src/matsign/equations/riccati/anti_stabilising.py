@@ -69,7 +69,9 @@ def anti_solver_of(equation: Equation) -> Callable[..., Solution]:
     ) -> Solution:
         p = RiccatiProblem(a, b, hermitian(q), hermitian(r), e, s)
         if not equation.discrete:
-            result = solve_reversed(backend, *reverse(backend, p, discrete=False).plant, method=method, balanced=balanced)
+            result = solve_reversed(
+                backend, *reverse(backend, p, discrete=False).plant, method=method, balanced=balanced
+            )
             return _in_own_words(backend, equation, result._replace(value=(-result.value[0],)))
         problem = in_good_units(backend, equation, p, balanced)
         plant = problem.plant
@@ -96,9 +98,7 @@ def _in_own_words(backend: Backend, equation: Equation, result: Solution) -> Sol
     if equation.discrete:
         square = safe_divisor(backend, real**2 + imag**2)
         original = (real / square, -imag / square)
-    detail = backend.xp.where(
-        is_eigenvalue(failure)[..., None], backend.xp.stack(original, axis=-1), result.detail
-    )
+    detail = backend.xp.where(is_eigenvalue(failure)[..., None], backend.xp.stack(original, axis=-1), result.detail)
     for reason, own in _REASONS.items():
         failure = own.where(backend, failure == int(reason), failure)
     return result._replace(failure=overflow_failure(backend, result.value[0], failure), detail=detail)

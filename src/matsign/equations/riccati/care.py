@@ -198,9 +198,9 @@ def solve_continuous_are(
     ------
     SpectrumError
         If there is no such solution, or none was found, and ``errors="raise"``; the message says why: r or e is
-        singular, (a, b) is not stabilisable (for the right half plane (-a, b)), (a, q) is not detectable on the imaginary axis, none of these (then q or r
-        is indefinite), or a member holds NaN or infinity. If no method reaches working precision, the ``value`` of the
-        error is the best iterate.
+        singular, (a, b) is not stabilisable (for the right half plane: (-a, b)), (a, q) is not detectable on the
+        imaginary axis, none of these (then q or r is indefinite), or a member holds NaN or infinity. If no method
+        reaches working precision, the ``value`` of the error is the best iterate.
     ValueError
         If a shape does not fit, an option has a value other than those above, the arrays lie on different devices, or q
         or r in NumPy arrays is not Hermitian. On PyTorch and JAX their Hermitian parts are taken.

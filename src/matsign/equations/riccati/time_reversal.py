@@ -1,13 +1,13 @@
 """A regulator problem with time reversed: -y is an anti-stabilising solution for the stabilising solution y of that problem.
 
-    continuous   -a, -b, q, r, e, s, with the same gain: the closed loop changes its sign.
-    discrete     e x⁺ = a x + b u read backwards. With a unitary t such that [a, b] t = [e₁, 0],
+continuous   -a, -b, q, r, e, s, with the same gain: the closed loop changes its sign.
+discrete     e x⁺ = a x + b u read backwards. With a unitary t such that [a, b] t = [e₁, 0],
 
-                     [a₁, b₁] = [e, 0] t,    [[q₁, s₁], [s₁ᴴ, r₁]] = tᴴ [[q, s], [sᴴ, r]] t,
+                 [a₁, b₁] = [e, 0] t,    [[q₁, s₁], [s₁ᴴ, r₁]] = tᴴ [[q, s], [sᴴ, r]] t,
 
-                 because [[q, s], [sᴴ, r]] + [a, b]ᴴ x [a, b] - [e, 0]ᴴ x [e, 0] has rank m at a solution, and so has its
-                 product with tᴴ and t. Nothing is inverted. With [u; v] = t [I; -k₁] the gain is -v u⁻¹, and the closed loop
-                 (a - b k, e) is (e₁, a₁ - b₁ k₁), multiplied by u⁻¹.
+             because [[q, s], [sᴴ, r]] + [a, b]ᴴ x [a, b] - [e, 0]ᴴ x [e, 0] has rank m at a solution, and so has its
+             product with tᴴ and t. Nothing is inverted. With [u; v] = t [I; -k₁] the gain is -v u⁻¹, and the closed loop
+             (a - b k, e) is (e₁, a₁ - b₁ k₁), multiplied by u⁻¹.
 """
 
 from __future__ import annotations
