@@ -18,15 +18,20 @@ from matsign.backends.constants import constant_when_compiled
 
 @dataclass(frozen=True)
 class BoundFunction:
-    """A public function with its options, or what a transformation such as `certify` makes of it. It can be pickled."""
+    """A public function with its options, or what a transformation such as `certify` makes of it. It can be pickled.
+
+    The last arguments are passed by these `keywords`.
+    """
 
     function: Callable[..., Any]
     options: dict[str, Any]
     transform: Callable[..., Any] | None = None
+    keywords: tuple[str, ...] = ()
 
     def __call__(self, *arguments: Any) -> Any:
         f = self.function if self.transform is None else self.transform(self.function)
-        return f(*arguments, **self.options)
+        count = len(arguments) - len(self.keywords)
+        return f(*arguments[:count], **dict(zip(self.keywords, arguments[count:], strict=True)), **self.options)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 Eagerly it runs on concrete arrays. Compiled, its traced form is lowered, or for a CPU a call of NumPy (`jax_host`). Members of
 an array may be counted by several leading axes, and ``vmap`` adds one more: only the program of one device merges them. The
-tangent is that of the operation; an operation that is linear in its last array is transposed by transposing the other arrays.
+tangent is that of the operation; an operation that is linear in one array is transposed by transposing the other arrays.
 """
 
 from __future__ import annotations
@@ -206,11 +206,14 @@ def _transpose(cotangents: Any, *arrays: Array, bound: Any) -> list[Any]:
         result = [x.conj() for x in bind(bound.adjoint(), *point, *given)]
         wanted = map(ad.is_undefined_primal, directions)
         return [*(None for _ in point), *(x if w else None for x, w in zip(result, wanted, strict=True))]
-    *others, q = arrays
     assert bound.operation.linear, bound.operation.name
-    assert ad.is_undefined_primal(q), "only the last array of a linear step has a transpose"
+    places = range(len(arrays))
+    place = places[bound.operation.linear_array]
+    undefined = [k for k in places if ad.is_undefined_primal(arrays[k])]
+    assert undefined == [place], "a linear step has a transpose in one array only"
     bar = ad.instantiate_zeros(cotangents[0])
-    return [*(None for _ in others), bind(bound, *(x.mT for x in others), bar)[0]]
+    result = bind(bound, *(bar if k == place else arrays[k].mT for k in places))[0]
+    return [result if k == place else None for k in places]
 
 
 ad.primitive_transposes[_operation] = _transpose

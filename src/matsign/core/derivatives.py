@@ -91,7 +91,7 @@ def frechet(f: Callable[..., Any]) -> Callable[..., Any]:
         half, names = len(args) // 2, (*spec.parameters.arrays, *spec.parameters.numbers)
         if len(args) % 2 or half > len(names):
             raise TypeError(f"frechet({spec.name}) takes its arrays and then as many directions, got {len(args)}")
-        arrays, errors, options = spec.bind(args[:half], options)
+        arrays, errors, options = spec.bind(*_by_keyword(spec.parameters, names[:half], args[:half], options))
         numbers, errors, options = checked_options(spec, errors, options)
         directions = [*args[half:], *(None for _ in names[half:])]
         by_adapter = _frechet_by_adapter(spec, arrays, numbers, directions, options | {"errors": errors})
@@ -293,6 +293,18 @@ def _frechet_in_order(f: Callable[..., Any]) -> Callable[..., Any]:
         return frechet(f)(*at, *rest[:numbers], *changes, *rest[numbers:], **options)
 
     return derivative
+
+
+def _by_keyword(
+    parameters: Parameters, names: tuple[str, ...], args: tuple[Any, ...], options: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The positional arguments and the keywords of a call, from arrays and numbers by position and options."""
+    named = {name: x for name, x in zip(names, args, strict=True) if name in parameters.keyword_arrays}
+    twice = [name for name in named if name in options]
+    if twice:
+        raise TypeError(f"frechet({parameters.name}) got two values of {twice[0]}")
+    positional = tuple(x for name, x in zip(names, args, strict=True) if name not in named)
+    return positional, options | named
 
 
 def _prepare_directions(parameters: Parameters, arguments: list[Any], directions: list[Any]) -> tuple[Call, Arrays]:

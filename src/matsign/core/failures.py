@@ -55,6 +55,8 @@ class Failure(IntEnum):
     RECIPROCAL_PAIR = 110
     COMMON_PENCIL_EIGENVALUE = 111
     COMMON_PAIR_EIGENVALUE = 112
+    COMMON_DESCRIPTOR_EIGENVALUE = 113
+    RECIPROCAL_DESCRIPTOR_EIGENVALUES = 114
     NOT_MEASURED = 120
     NOT_DISTURBED = 121
     NO_ESTIMATOR = 122
@@ -119,6 +121,12 @@ MESSAGES = {
     Failure.COMMON_PAIR_EIGENVALUE: "the equations are singular to working precision: the pencils a - λ d and b - λ e share "
     "an eigenvalue, or one of them is singular for every λ, so there is no solution or infinitely many; their separation, "
     "the smallest ‖(a x - y b, d x - y e)‖ / ‖(x, y)‖, in units in which the coefficients are near 1, is at most {detail}",
+    Failure.COMMON_DESCRIPTOR_EIGENVALUE: "the equation is singular to working precision: the pencil a - λ e has two "
+    "eigenvalues with λ + conj(μ) = 0, or is singular for every λ, so there is no solution or infinitely many; its "
+    "separation, the smallest ‖a x eᴴ + e x aᴴ‖ / ‖x‖ in units in which the coefficients are near 1, is at most {detail}",
+    Failure.RECIPROCAL_DESCRIPTOR_EIGENVALUES: "the equation is singular to working precision: the pencil a - λ e has two "
+    "eigenvalues with λ conj(μ) = 1, or is singular for every λ, so there is no solution or infinitely many; its "
+    "separation, the smallest ‖a x aᴴ - e x eᴴ‖ / ‖x‖ in units in which the coefficients are near 1, is at most {detail}",
     Failure.UNSTABLE: "a is not stable, so the integral (or sum) that is asked for does not exist",
     Failure.INFINITE_NORM: "a is not stable, so the norm of the model is infinite; split off its unstable part, or stabilise "
     "it",

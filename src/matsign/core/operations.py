@@ -52,7 +52,8 @@ class Operation:
     if they are arrays, whose tangents and cotangents then follow those of the matrices (None for a float). The solver checks
     the entries of such a stack.
 
-    A `linear` operation is linear in its last array, and its transpose is the same function of the other arrays' transposes.
+    A `linear` operation is linear in the array at the position `linear_array`, and its transpose is the same function of the
+    other arrays' transposes.
     If ``fixed(**options)``, the solver under a trace is a fixed sequence of products; the solver of an `unrolled` operation has
     loops, which torch.compile unrolls to such a sequence. If ``unstacked(**options)``, the solver also accepts a single matrix
     without the axis of a stack (`backends.numpy_single`). `adjoint` states that f(Mᴴ) = f(M)ᴴ. `kinds` tells which results are
@@ -75,6 +76,7 @@ class Operation:
     tangent: Callable[..., Arrays] | None = None
     cotangent: Callable[..., Arrays] | None = None
     linear: bool = False
+    linear_array: int = -1
     adjoint: bool = False
     fixed: Callable[..., bool] = lambda **options: False
     unrolled: bool = False

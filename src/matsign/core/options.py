@@ -19,10 +19,10 @@ from matsign.backends.constants import as_constant
 class Parameters:
     """The parameters of a public function.
 
-    The first ones are its `arrays`; those named in `optional` may be None. The others are `options`, a dictionary of their
-    defaults, which includes the `numbers` of the operation. `choices` lists the allowed values of options that are strings;
-    `halves` allows 16-bit floats; `hermitian` names the arrays that must be Hermitian; `real_only` tells why complex arrays are
-    refused, and is empty where they are not.
+    The first ones are its `arrays`, and after these the `keyword_arrays`, which are passed by keyword only; those named in
+    `optional` may be None. The others are `options`, a dictionary of their defaults, which includes the `numbers` of the
+    operation. `choices` lists the allowed values of options that are strings; `halves` allows 16-bit floats; `hermitian` names
+    the arrays that must be Hermitian; `real_only` tells why complex arrays are refused, and is empty where they are not.
     """
 
     name: str
@@ -36,13 +36,22 @@ class Parameters:
     halves: bool
     hermitian: tuple[str, ...]
     real_only: str = ""
+    keyword_arrays: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, f: Callable[..., Any], shapes: tuple[tuple[str, ...], ...], **properties: Any) -> Parameters:
-        """The parameters of a function whose first ones are arrays of these shapes."""
+    def of(
+        cls,
+        f: Callable[..., Any],
+        shapes: tuple[tuple[str, ...], ...],
+        keyword_arrays: tuple[str, ...] = (),
+        **properties: Any,
+    ) -> Parameters:
+        """The parameters of a function whose first ones, and then the `keyword_arrays`, are arrays of these shapes."""
         signature = inspect.signature(f)
         every = list(signature.parameters.values())
-        arrays, rest = every[: len(shapes)], [p for p in every[len(shapes) :] if p.name != "errors"]
+        first = every[: len(shapes) - len(keyword_arrays)]
+        arrays = [*first, *(signature.parameters[name] for name in keyword_arrays)]
+        rest = [p for p in every if p not in arrays and p.name != "errors"]
         return cls(
             f.__name__,
             signature,
@@ -50,6 +59,7 @@ class Parameters:
             arrays=tuple(p.name for p in arrays),
             optional=tuple(p.name for p in arrays if p.default is None),
             options={p.name: p.default for p in rest},
+            keyword_arrays=keyword_arrays,
             **properties,
         )
 

@@ -97,7 +97,7 @@ class FunctionSpec:
             return NotImplemented
         options = {name: x for name, x in options.items() if name not in numbers} | {"errors": errors}
         call = batch_call(
-            BoundFunction(self.function, options, transform),
+            BoundFunction(self.function, options, transform, self.parameters.keyword_arrays),
             *(self.operation, self.parameters, arguments),
             self.operation.results if results is None else results,
         )
@@ -138,6 +138,7 @@ def public_function(
     halves: bool = False,
     hermitian: tuple[str, ...] = (),
     real_only: str = "",
+    keyword_arrays: tuple[str, ...] = (),
     unbounded: Callable[..., Array] | None = None,
     numbers: tuple[str, ...] = (),
     wrap: Callable[..., Any] | None = None,
@@ -145,9 +146,9 @@ def public_function(
 ) -> FunctionSpec:
     """The `FunctionSpec` that the body of `f` calls; shapes are written as in NumPy's gufuncs, "(n,m)->(m,m)".
 
-    The first parameters of `f` are its arrays, as many as the signature has; an array with the default None is optional. The
-    other parameters are options, the last one ``errors``. A letter that occurs only in the results is a size that the solver
-    chooses.
+    The first parameters of `f` are its arrays, as many as the signature has, the last ones perhaps by keyword only
+    (`keyword_arrays`); an array with the default None is optional. The other parameters are options, the last one ``errors``. A
+    letter that occurs only in the results is a size that the solver chooses.
 
     `choices` lists the allowed values of options that are strings; `halves` allows 16-bit floats, which are converted to
     float32; `hermitian` names the arrays that must be Hermitian, which is checked for NumPy; `real_only` is the
@@ -168,7 +169,7 @@ def public_function(
         **properties,
     )
     checks = {"halves": halves, "hermitian": hermitian, "real_only": real_only}
-    parameters = Parameters.of(f, inputs, numbers=numbers, choices=choices or {}, **checks)
+    parameters = Parameters.of(f, inputs, keyword_arrays, numbers=numbers, choices=choices or {}, **checks)
     spec = FunctionSpec(operation, parameters, residual, unbounded, measures, f)
     f.__dict__["spec"] = spec
     return spec

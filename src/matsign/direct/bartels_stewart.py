@@ -23,7 +23,7 @@ from matsign.linalg.stacks import probe_numbers
 Solve = Callable[[Array], Array]
 
 
-class _Triangular(NamedTuple):
+class Triangular(NamedTuple):
     """An equation in the Schur basis: its solver (the flag: f is Hermitian), that of the adjoint, and a norm of the operator."""
 
     solve: Callable[[Array, bool], Array]
@@ -32,15 +32,19 @@ class _Triangular(NamedTuple):
     size: Callable[[Callable[[Array], float]], float]
 
 
-class _SchurForm(NamedTuple):
+class SchurForm(NamedTuple):
     """The Schur vectors u of a = u t uᴴ, and the equation in this basis."""
 
     u: Array
-    equation: _Triangular
+    equation: Triangular
 
     def solve(self, q: Array) -> Array:
         """x in the basis of the caller; Hermitian right-hand sides cost less."""
         return self.from_schur_basis(self.equation.solve_corrected(self.to_schur_basis(q), _is_hermitian(q)))
+
+    def adjoint_solve(self, y: Array) -> Array:
+        """The solution of the adjoint equation."""
+        return self.from_schur_basis(self.equation.adjoint_solve(self.to_schur_basis(y)))
 
     def to_schur_basis(self, q: Array) -> Array:
         return lapack.product(lapack.product(self.u.conj().T, q), self.u)
@@ -69,8 +73,13 @@ def stein_responses(a: Array, rights: Array, d: Array) -> tuple[Array, Array]:
     return _solve_and_separate(a, rights, d, _stein_equation)
 
 
+def schur_form(a: Array, *, discrete: bool) -> SchurForm | None:
+    """The Schur form of one matrix for solving a x + x aᴴ = q, or a x aᴴ - x + q = 0; None if LAPACK finds none."""
+    return _schur_form(a, 1.0, _stein_equation if discrete else _lyapunov_equation)
+
+
 def _solve_each(
-    a: Array, q: Array, d: Array, solver: Callable[..., _Triangular], singular: Failure
+    a: Array, q: Array, d: Array, solver: Callable[..., Triangular], singular: Failure
 ) -> tuple[Array, Array]:
     out, failure = np.full_like(q, np.nan), np.zeros(len(q), np.int32)
     for k in range(len(q)):
@@ -87,7 +96,7 @@ def _solve_each(
     return out, failure
 
 
-def _solve_and_separate(a: Array, rights: Array, d: Array, solver: Callable[..., _Triangular]) -> tuple[Array, Array]:
+def _solve_and_separate(a: Array, rights: Array, d: Array, solver: Callable[..., Triangular]) -> tuple[Array, Array]:
     out, least = np.full_like(rights, np.nan), np.zeros(len(a), a.real.dtype)
     for k in range(len(a)):
         form = _schur_form(a[k], float(d[k]), solver)
@@ -106,7 +115,7 @@ def _solve_and_separate(a: Array, rights: Array, d: Array, solver: Callable[...,
     return out, least
 
 
-def _schur_form(a: Array, d: float, solver: Callable[..., _Triangular]) -> _SchurForm | None:
+def _schur_form(a: Array, d: float, solver: Callable[..., Triangular]) -> SchurForm | None:
     if not np.isfinite(a.sum()):
         return None
     t, u, eigenvalues, _ = lapack.schur(a)
@@ -119,7 +128,7 @@ def _schur_form(a: Array, d: float, solver: Callable[..., _Triangular]) -> _Schu
     if not np.isfinite(t).all():
         return None
     with np.errstate(all="ignore"):
-        return _SchurForm(u, solver(t, eigenvalues, d))
+        return SchurForm(u, solver(t, eigenvalues, d))
 
 
 def _needs_complex_shift(eigenvalues: Array, d: float, eps: float) -> bool:
@@ -142,7 +151,7 @@ def _probe(like: Array) -> Array:
     return probe_numbers(len(like), len(like)).astype(like.dtype)
 
 
-def _singular(equation: _Triangular, q: Array, x: Array) -> bool:
+def _singular(equation: Triangular, q: Array, x: Array) -> bool:
     """Whether the equation is singular to working precision; the solution for a random right-hand side nearly always decides.
 
     Distances of eigenvalues are no test: with long Jordan chains an equation is nearly singular though they are far apart.
@@ -171,16 +180,16 @@ def _is_hermitian(x: Array) -> bool:
     return bool((x == x.conj().T).all())
 
 
-def _lyapunov_equation(t: Array, eigenvalues: Array, d: float) -> _Triangular:
+def _lyapunov_equation(t: Array, eigenvalues: Array, d: float) -> Triangular:
     """For t y + y tᴴ = f and tᴴ y + y t = f."""
 
     def solve(f: Array, hermitian: bool) -> Array:
         return triangular_lyapunov(t, f, hermitian)
 
-    return _Triangular(solve, solve, _adjoint(t), lambda norm: 2 * norm(t))
+    return Triangular(solve, solve, _adjoint(t), lambda norm: 2 * norm(t))
 
 
-def _stein_equation(t: Array, eigenvalues: Array, d: float) -> _Triangular:
+def _stein_equation(t: Array, eigenvalues: Array, d: float) -> Triangular:
     """For t y tᴴ - d y + f = 0 and tᴴ y t - d y + f = 0, by g y + y gᴴ = -m f mᴴ, m = (t - θI)⁻¹, g = θ m + I/2.
 
     Any θ with |θ|² = d that is not an eigenvalue is allowed; of a few the farthest from the eigenvalues is taken, and one
@@ -203,7 +212,7 @@ def _stein_equation(t: Array, eigenvalues: Array, d: float) -> _Triangular:
     def adjoint_solve(f: Array) -> Array:
         return adjoint_g(-_congruence(m.conj().T, f))
 
-    return _Triangular(solve, solve_corrected, adjoint_solve, lambda norm: norm(t) ** 2 + d)
+    return Triangular(solve, solve_corrected, adjoint_solve, lambda norm: norm(t) ** 2 + d)
 
 
 def _congruence(t: Array, y: Array) -> Array:
@@ -225,7 +234,7 @@ def _adjoint(t: Array) -> Solve:
     return lambda f: triangular_lyapunov(flipped, f[::-1, ::-1], False)[::-1, ::-1]
 
 
-def _separation(equation: _Triangular, probe: Array, steps: int = 3) -> float:
+def _separation(equation: Triangular, probe: Array, steps: int = 3) -> float:
     """An upper estimate of the smallest singular value of the operator, by power iteration on its inverse."""
     y, smallest = probe, np.inf
     for _ in range(steps):

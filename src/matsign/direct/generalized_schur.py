@@ -25,19 +25,23 @@ from matsign.linalg.stacks import probe_numbers
 Norm = Callable[[Array], float]
 
 
-class _Form(Protocol):
-    """An equation in (generalised) Schur form."""
-
-    def is_finite(self) -> bool: ...
-
-    def size(self, norm: Norm) -> float:
-        """A bound on the norm of the operator."""
+class Inverse(Protocol):
+    """The inverse of the operator of an equation."""
 
     def solve(self, q: Array) -> Array:
         """x of the equation."""
 
     def adjoint_solve(self, x: Array) -> Array:
         """The solution of the adjoint equation."""
+
+
+class Form(Inverse, Protocol):
+    """An equation in (generalised) Schur form."""
+
+    def is_finite(self) -> bool: ...
+
+    def size(self, norm: Norm) -> float:
+        """A bound on the norm of the operator."""
 
 
 class _Discrete(NamedTuple):
@@ -72,7 +76,7 @@ class _Discrete(NamedTuple):
         return lapack.product(lapack.product(self.u, f), self.v.conj().T)
 
 
-class _Generalized(NamedTuple):
+class GeneralizedForm(NamedTuple):
     """a x b + c x d = q with (a, c) = u (s, t) vᴴ and zᴴ = p (s', t') wᴴ for the complement z of [b; d]."""
 
     matrices: tuple[Array, Array, Array, Array]
@@ -83,7 +87,7 @@ class _Generalized(NamedTuple):
     pair: TriangularPair
 
     @classmethod
-    def of(cls, a: Array, b: Array, c: Array, d: Array) -> _Generalized:
+    def of(cls, a: Array, b: Array, c: Array, d: Array) -> GeneralizedForm:
         m = len(b)
         basis, t = np.linalg.qr(np.vstack([b, d]), mode="complete")
         complement = np.ascontiguousarray(basis[:, m:].conj().T)
@@ -177,7 +181,7 @@ class _Pair(NamedTuple):
 class _Adjoint(NamedTuple):
     """The adjoint of an equation."""
 
-    form: _Form
+    form: Form
 
     def is_finite(self) -> bool:
         return self.form.is_finite()
@@ -198,45 +202,45 @@ def _congruence(u: Array, x: Array, v: Array) -> Array:
 
 def discrete(a: Array, b: Array, q: Array, d: Array) -> tuple[Array, Array, Array]:
     """(x, failure, separation) with d x - a x b = q; the separation, an upper estimate, for singular members only."""
-    return _solve_each(lambda k: _Discrete.of(a[k], b[k], float(d[k])), q, (a, b), Failure.RECIPROCAL_PAIR)
+    return solve_each(lambda k: _Discrete.of(a[k], b[k], float(d[k])), q, (a, b), Failure.RECIPROCAL_PAIR)
 
 
 def discrete_responses(a: Array, b: Array, rights: Array, d: Array) -> tuple[Array, Array]:
     """(solutions, separation) for right-hand sides (B, k, n, m)."""
-    return _respond_each(lambda k: _Discrete.of(a[k], b[k], float(d[k])), rights)
+    return respond_each(lambda k: _Discrete.of(a[k], b[k], float(d[k])), rights)
 
 
 def generalized(a: Array, b: Array, c: Array, d: Array, q: Array) -> tuple[Array, Array, Array]:
     """(x, failure, separation) with a x b + c x d = q, as `discrete`."""
-    return _solve_each(
-        lambda k: _Generalized.of(a[k], b[k], c[k], d[k]), q, (a, b, c, d), Failure.COMMON_PENCIL_EIGENVALUE
+    return solve_each(
+        lambda k: GeneralizedForm.of(a[k], b[k], c[k], d[k]), q, (a, b, c, d), Failure.COMMON_PENCIL_EIGENVALUE
     )
 
 
 def generalized_responses(a: Array, b: Array, c: Array, d: Array, rights: Array) -> tuple[Array, Array]:
     """(solutions, separation) for right-hand sides (B, k, n, m)."""
-    return _respond_each(lambda k: _Generalized.of(a[k], b[k], c[k], d[k]), rights)
+    return respond_each(lambda k: GeneralizedForm.of(a[k], b[k], c[k], d[k]), rights)
 
 
 def pair(a: Array, b: Array, d: Array, e: Array, rights: Array) -> tuple[Array, Array, Array]:
     """([x; y], failure, separation) with a x - y b = c and d x - y e = f for rights = [c; f], as `discrete`."""
-    return _solve_each(lambda k: _Pair.of(a[k], b[k], d[k], e[k]), rights, (a, b, d, e), Failure.COMMON_PAIR_EIGENVALUE)
+    return solve_each(lambda k: _Pair.of(a[k], b[k], d[k], e[k]), rights, (a, b, d, e), Failure.COMMON_PAIR_EIGENVALUE)
 
 
 def adjoint_pair(a: Array, b: Array, d: Array, e: Array, rights: Array) -> tuple[Array, Array, Array]:
     """The same for the adjoint, [u; v] with aᴴ u + dᴴ v = g and -u bᴴ - v eᴴ = h for rights = [g; h]."""
-    return _solve_each(
+    return solve_each(
         lambda k: _Adjoint(_Pair.of(a[k], b[k], d[k], e[k])), rights, (a, b, d, e), Failure.COMMON_PAIR_EIGENVALUE
     )
 
 
 def pair_responses(a: Array, b: Array, d: Array, e: Array, rights: Array) -> tuple[Array, Array]:
     """(solutions, separation) of the pair for right-hand sides (B, k, 2n, m)."""
-    return _respond_each(lambda k: _Pair.of(a[k], b[k], d[k], e[k]), rights)
+    return respond_each(lambda k: _Pair.of(a[k], b[k], d[k], e[k]), rights)
 
 
-def _solve_each(
-    form_of: Callable[[int], _Form], q: Array, matrices: tuple[Array, ...], singular: Failure
+def solve_each(
+    form_of: Callable[[int], Form], q: Array, matrices: tuple[Array, ...], singular: Failure
 ) -> tuple[Array, Array, Array]:
     out, failure, least = np.full_like(q, np.nan), np.zeros(len(q), np.int32), np.zeros(len(q), q.real.dtype)
     for k in range(len(q)):
@@ -247,7 +251,7 @@ def _solve_each(
             continue
         with np.errstate(all="ignore"):
             x = form.solve(q[k])
-            separation = _separation_if_singular(form, q[k], x)
+            separation = separation_if_singular(form, q[k], x)
         if separation is None:
             out[k] = x
         else:
@@ -255,35 +259,35 @@ def _solve_each(
     return out, failure, least
 
 
-def _respond_each(form_of: Callable[[int], _Form], rights: Array) -> tuple[Array, Array]:
+def respond_each(form_of: Callable[[int], Form], rights: Array) -> tuple[Array, Array]:
     out, least = np.full_like(rights, np.nan), np.zeros(len(rights), rights.real.dtype)
     for k in range(len(rights)):
         form = form_of(k)
         if form.is_finite():
             with np.errstate(all="ignore"):
                 out[k] = [form.solve(right) for right in rights[k]]
-                least[k] = _separation(form, _probe(rights[k, 0]))
+                least[k] = separation_of(form, probe_of(rights[k, 0]))
     return out, least
 
 
-def _separation_if_singular(form: _Form, q: Array, x: Array) -> float | None:
+def separation_if_singular(form: Form, q: Array, x: Array) -> float | None:
     """An upper estimate of the separation if the equation is singular to working precision, else None.
 
     The solution for a random right-hand side nearly always decides. Distances of eigenvalues are no test: with long Jordan
     chains an equation is nearly singular though they are far apart.
     """
-    probe, unit = _probe(q), ROUNDINGS * float(np.finfo(q.dtype).eps)
+    probe, unit = probe_of(q), ROUNDINGS * float(np.finfo(q.dtype).eps)
     size_q, least = _size(q), _size(probe) / _size(form.solve(probe))
     if size_q > 0:
         least = min(least, size_q / _size(x))
     if least > 100 * math.sqrt(q.size) * unit * form.size(_size):
         return None
     limit = unit * form.size(_spectral_norm)
-    least = _separation(form, probe)
+    least = separation_of(form, probe)
     return None if least > limit else least
 
 
-def _separation(form: _Form, probe: Array, steps: int = 3) -> float:
+def separation_of(form: Inverse, probe: Array, steps: int = 3) -> float:
     """An upper estimate of the smallest singular value of the operator, by power iteration on its inverse."""
     y, smallest = probe, math.inf
     for _ in range(steps):
@@ -296,7 +300,7 @@ def _separation(form: _Form, probe: Array, steps: int = 3) -> float:
     return smallest if math.isfinite(_size(y)) else 0.0
 
 
-def _probe(like: Array) -> Array:
+def probe_of(like: Array) -> Array:
     return probe_numbers(*like.shape).astype(like.dtype)
 
 

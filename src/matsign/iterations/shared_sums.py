@@ -75,7 +75,7 @@ def lyapunov(backend: Backend, a: Array) -> PowerSums:
     """For a x + x aᴴ = q with the spectrum of a on one side of the imaginary axis."""
     side = backend.xp.where(trace(backend, a).real <= 0, backend.ones(a), -backend.ones(a))
     c, m, p = cayley(backend, broadcast_scalar(side) * a)
-    return _one_sided(backend, c, m, broadcast_scalar(-2 * side * p))
+    return congruence_sums(backend, c, m, broadcast_scalar(-2 * side * p))
 
 
 def stein(backend: Backend, a: Array, d: Array) -> PowerSums:
@@ -83,8 +83,8 @@ def stein(backend: Backend, a: Array, d: Array) -> PowerSums:
     root = broadcast_scalar(backend.xp.sqrt(d))
     if bool((backend.log_determinant(a) > a.shape[-1] * backend.xp.log(d) / 2)[0]):
         m = backend.inv(a)
-        return _one_sided(backend, root * m, m, -broadcast_scalar(backend.ones(a)))
-    return _one_sided(backend, a / root, None, 1 / broadcast_scalar(d))
+        return congruence_sums(backend, root * m, m, -broadcast_scalar(backend.ones(a)))
+    return congruence_sums(backend, a / root, None, 1 / broadcast_scalar(d))
 
 
 def sylvester(backend: Backend, a: Array, b: Array) -> PowerSums:
@@ -98,18 +98,29 @@ def sylvester(backend: Backend, a: Array, b: Array) -> PowerSums:
     return _powers(backend, c, d, u, v, 2 * broadcast_scalar(side) * p)
 
 
-def _one_sided(backend: Backend, c: Array, m: Array | None, scale: Array) -> PowerSums:
-    sums = _powers(backend, c, None, m, None if m is None else adjoint(m), scale)
+def congruence_sums(
+    backend: Backend, c: Array, m: Array | None, scale: Array, max_steps: int = _MAX_STEPS
+) -> PowerSums:
+    """For x - c x cᴴ = scale m q mᴴ; m is the identity if None."""
+    sums = _powers(backend, c, None, m, None if m is None else adjoint(m), scale, max_steps)
     return sums._replace(right=[adjoint(c) for c in sums.left])
 
 
-def _powers(backend: Backend, c: Array, d: Array | None, u: Array | None, v: Array | None, scale: Array) -> PowerSums:
+def _powers(
+    backend: Backend,
+    c: Array,
+    d: Array | None,
+    u: Array | None,
+    v: Array | None,
+    scale: Array,
+    max_steps: int = _MAX_STEPS,
+) -> PowerSums:
     """The powers, up to the `limits` of `iterations.smith`; d is None for the adjoint of c."""
     small, large, _ = limits(backend, c)
     left, right = [c], [] if d is None else [d]
     size = backend.norm(c) * backend.norm(c if d is None else d)
     growth = 1 + size
-    while len(left) <= _MAX_STEPS and bool(((size > small**2) & (size < large**2))[0]):
+    while len(left) <= max_steps and bool(((size > small**2) & (size < large**2))[0]):
         c = c @ c
         left.append(c)
         if d is not None:

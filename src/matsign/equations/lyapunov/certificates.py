@@ -8,6 +8,8 @@ from matsign._typing import Array
 from matsign.backends import Backend
 from matsign.core import scaling
 from matsign.core.public import Residual
+from matsign.equations.lyapunov import descriptor_equations
+from matsign.equations.lyapunov.descriptor_certificates import descriptor_residual
 from matsign.equations.lyapunov.methods import (
     LYAPUNOV_EQUATION,
     STEIN_EQUATION,
@@ -162,9 +164,13 @@ def gramian_residual(
     return _error_estimate(backend, equation, value[0], scaled, b=b)
 
 
-def lyapunov_certificate(backend: Backend, value: tuple[Array], a: Array, q: Array) -> Residual:
+def lyapunov_certificate(backend: Backend, value: tuple[Array], a: Array, q: Array, e: Array | None) -> Residual:
+    if e is not None:
+        return descriptor_residual(backend, descriptor_equations.LYAPUNOV_EQUATION, value[0], a, q, e)
     return lyapunov_residual(backend, value, a, q)
 
 
-def stein_certificate(backend: Backend, value: tuple[Array], a: Array, q: Array) -> Residual:
+def stein_certificate(backend: Backend, value: tuple[Array], a: Array, q: Array, e: Array | None) -> Residual:
+    if e is not None:
+        return descriptor_residual(backend, descriptor_equations.STEIN_EQUATION, value[0], a, q, e)
     return stein_residual(backend, value, a, q)

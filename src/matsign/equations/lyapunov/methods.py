@@ -16,6 +16,7 @@ from matsign.core import scaling
 from matsign.core.failures import Failure
 from matsign.core.members import Solution, solution
 from matsign.direct import bartels_stewart
+from matsign.equations.lyapunov import descriptor_equations, descriptors
 from matsign.iterations import few_unknowns, shared_sums
 from matsign.iterations.newton import has_converged, lyapunov_by_sign
 from matsign.iterations.refinement import (
@@ -184,16 +185,19 @@ STEIN_EQUATION = Equation(
 )
 
 
-def lyapunov(backend: Backend, a: Array, q: Array, *, method: str) -> Solution:
-    """x of a stack with a x + x aᴴ = q."""
+def lyapunov(backend: Backend, a: Array, q: Array, e: Array | None = None, *, method: str) -> Solution:
+    """x of a stack with a x + x aᴴ = q, or a x eᴴ + e x aᴴ = q."""
+    if e is not None:
+        return descriptors.solve_with_descriptor(backend, descriptor_equations.LYAPUNOV_EQUATION, a, q, e, method)
     return _solve(backend, LYAPUNOV_EQUATION, a, q, method)
 
 
-def stein(backend: Backend, a: Array, q: Array, *, method: str | None) -> Solution:
-    """x of a stack with a x aᴴ - x + q = 0."""
-    return _solve(
-        backend, STEIN_EQUATION, a, q, {"auto": "auto", None: "auto", "doubling": "doubling"}.get(method, "schur")
-    )
+def stein(backend: Backend, a: Array, q: Array, e: Array | None = None, *, method: str | None) -> Solution:
+    """x of a stack with a x aᴴ - x + q = 0, or a x aᴴ - e x eᴴ + q = 0."""
+    method = {"auto": "auto", None: "auto", "doubling": "doubling"}.get(method, "schur")
+    if e is not None:
+        return descriptors.solve_with_descriptor(backend, descriptor_equations.STEIN_EQUATION, a, q, e, method)
+    return _solve(backend, STEIN_EQUATION, a, q, method)
 
 
 def _solve(backend: Backend, equation: Equation, a: Array, q: Array, method: str) -> Solution:

@@ -1,0 +1,136 @@
+"""Error estimates for a x eᴴ + e x aᴴ = q and a x aᴴ - e x eᴴ + q = 0, and their separation."""
+
+from __future__ import annotations
+
+import math
+
+from matsign._typing import Array
+from matsign.backends import Backend
+from matsign.core import scaling
+from matsign.core.public import Residual
+from matsign.equations.lyapunov.descriptor_equations import (
+    DescriptorEquation,
+    ScaledEquation,
+    equilibrate,
+    scale_equation,
+)
+from matsign.equations.lyapunov.descriptors import member_is_regular, power_sums, surely_regular
+from matsign.iterations import shared_sums
+from matsign.iterations.refinement import correction
+from matsign.iterations.smith import smith, smith_each
+from matsign.linalg.double_word import from_double
+from matsign.linalg.separation import random_right_side, separation_of_response, spectral_norm
+from matsign.linalg.stacks import (
+    adjoint,
+    broadcast_scalar,
+    hermitian,
+    is_hermitian,
+    random_probe,
+    safe_divisor,
+)
+
+_SAMPLES = 2
+
+
+def descriptor_residual(
+    backend: Backend, equation: DescriptorEquation, value: Array, a: Array, q: Array, e: Array
+) -> Residual:
+    """Backward error, correction and separation.
+
+    The backward error is the smallest ε for which relative changes of a, e and q by ε, in norm, may explain the residual to
+    first order. The residual is computed in double-word arithmetic, and the correction adds solutions for random perturbations
+    of the data by rounding, as for e = I. The separation and the backward error are those of the caller's equation; the
+    correction is computed in units of rows and columns that fit the pencil.
+    """
+    plain = scale_equation(backend, equation, a, q, e)
+    x = backend.ldexp(value, -plain.scale)
+    gap = _exact_gap(backend, equation, plain, x)
+    of_a, of_e = spectral_norm(backend, plain.a), spectral_norm(backend, plain.e)
+    size = equation.perturbation(backend, plain.a, x, plain.e, of_a, of_e) + backend.norm(plain.q)
+    _, least = _responses(backend, equation, plain.a, plain.e, random_right_side(backend, plain.q)[:, None])
+
+    scaled = equilibrate(backend, equation, plain)
+    x = backend.ldexp(value, -(scaled.outer + scaled.scale))
+    rights = [_exact_gap(backend, equation, scaled, x)]
+    rights += [_data_perturbation(backend, equation, scaled, x, k) for k in range(_SAMPLES)]
+    solved, _ = _responses(backend, equation, scaled.a, scaled.e, backend.xp.stack(rights, axis=1))
+    step = backend.ldexp(correction(backend, solved), scaled.outer + scaled.scale)
+    step = scaling.at_least_rounded(backend, step, value)
+    return Residual(backend.norm(gap) / safe_divisor(backend, size), (step,), backend.ldexp(least, plain.size))
+
+
+def _exact_gap(backend: Backend, equation: DescriptorEquation, scaled: ScaledEquation, x: Array) -> Array:
+    a, q, e, y = (from_double(z) for z in (scaled.a, scaled.q, scaled.e, x))
+    return equation.exact_gap(backend, a, y, q, e).high
+
+
+def _data_perturbation(
+    backend: Backend, equation: DescriptorEquation, scaled: ScaledEquation, x: Array, k: int
+) -> Array:
+    """The change of the residual under the k-th random perturbation of each entry of a, e and q by rounding."""
+    a, q, e = scaled[:3]
+    n = q.shape[-1]
+    noise = backend.eps(q) * random_probe(backend, 3 * _SAMPLES * n, n, q)
+    of_a, of_e, of_q = (noise[:, (3 * k + i) * n : (3 * k + i + 1) * n] for i in range(3))
+    of_q = backend.xp.where(broadcast_scalar(is_hermitian(q)), math.sqrt(2) * hermitian(of_q), of_q)
+    return equation.differential(a, x, e, a * of_a, e * of_e) + q * of_q
+
+
+def _responses(
+    backend: Backend, equation: DescriptorEquation, a: Array, e: Array, rights: Array
+) -> tuple[Array, Array]:
+    """(solutions for right-hand sides (B, k, n, n), separation); the last right-hand side should be partly random."""
+    if not backend.on_cpu(a):
+        return _responses_by_sums(backend, equation, a, e, rights)
+    if not backend.is_traced(a) and a.shape[-1] > shared_sums.SMALL:
+        members = [slice(k, k + 1) for k in range(len(a))]
+        parts = [_member_responses(backend, equation, a[k], e[k], rights[k]) for k in members]
+        return backend.xp.concat([x for x, _ in parts]), backend.xp.concat([least for _, least in parts])
+    return _by_schur(backend, equation, a, e, rights)
+
+
+def _by_schur(backend: Backend, equation: DescriptorEquation, a: Array, e: Array, rights: Array) -> tuple[Array, Array]:
+    result: tuple[Array, Array] = backend.host_callback(equation.responses, (rights, backend.ones(a)), a, rights, e)
+    return result
+
+
+def _member_responses(
+    backend: Backend, equation: DescriptorEquation, a: Array, e: Array, rights: Array
+) -> tuple[Array, Array]:
+    """`_responses` of one large member: from the powers of a sum if it is reliable, else from Schur forms."""
+    t = equation.transform(backend, a, e)
+    sums = power_sums(backend, t)
+    transformed = [t.right_side(backend, rights[:, k]) for k in range(rights.shape[1])]
+    solved = [sums.solve(backend, right) for right in transformed]
+    if not backend.all_true(member_is_regular(backend, t, sums, solved[-1], transformed[-1])):
+        return _by_schur(backend, equation, a, e, rights)
+
+    def adjoint_solve(y: Array) -> tuple[Array, Array]:
+        return t.adjoint_right_side(backend, sums.adjoint_solve(backend, y[:, 0]))[:, None], backend.ones(a) > 0
+
+    least, _ = separation_of_response(backend, rights[:, -1], solved[-1], adjoint_solve)
+    return backend.xp.stack(solved, axis=1), least
+
+
+def _responses_by_sums(
+    backend: Backend, equation: DescriptorEquation, a: Array, e: Array, rights: Array
+) -> tuple[Array, Array]:
+    t = equation.transform(backend, a, e)
+    transformed = tuple(t.right_side(backend, rights[:, k]) for k in range(rights.shape[1]))
+    sums = smith_each(backend, a, lambda: (t.c, *transformed))
+    solved = backend.xp.stack(sums.x, axis=1)
+
+    def adjoint_solve(y: Array) -> tuple[Array, Array]:
+        part = smith(backend, a, lambda: (adjoint(t.c), y[:, 0]))
+        return t.adjoint_right_side(backend, part.x)[:, None], part.converged
+
+    least, reliable = separation_of_response(backend, rights[:, -1], solved[:, -1], adjoint_solve)
+    reliable = reliable & sums.converged
+    reliable = reliable & surely_regular(backend, t, sums.growth, solved[:, -1], transformed[-1])
+    result: tuple[Array, Array] = backend.rare_cond(
+        ~reliable,
+        lambda a, e, rights, *_: _by_schur(backend, equation, a, e, rights),
+        lambda a, e, rights, solved, least: (solved, least),
+        *(a, e, rights, solved, least),
+    )
+    return result
