@@ -1,8 +1,6 @@
 """Dask arrays: lazy results in the chunks of the arguments, with the bits, errors and dtypes of NumPy arrays."""
 
 import pickle
-import re
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -291,17 +289,3 @@ def test_the_same_call_has_the_same_name(rng):
     """So that Dask computes it once."""
     m = da.from_array(rng.standard_normal((4, 3, 3)), chunks=(2, 3, 3))
     assert matsign.msign(m, steps=3).name == matsign.msign(m, steps=3).name != matsign.msign(m, steps=4).name
-
-
-def test_the_examples_of_the_page():
-    pytest.importorskip("xarray")
-    page = Path(__file__).parents[2] / "docs/howto/many_devices.md"
-    names = {}
-    for example in re.findall(
-        r"```python\n(.*?)```",
-        page.read_text(encoding="utf-8").partition("## Dask")[2].partition("\n## ")[0],
-        re.DOTALL,
-    ):
-        exec(example.replace("10_000", "100").replace("1_000", "30"), names)
-    assert names["largest"] > 1
-    assert names["gain"].dims == ("time", "site", "input", "state")

@@ -4,6 +4,7 @@ A ```text block right below the code is what it prints. Its numbers may differ b
 """
 
 import importlib.util
+import os
 import re
 import runpy
 import shlex
@@ -16,8 +17,12 @@ import pytest
 from matplotlib import pyplot
 
 DOCS = Path(__file__).parents[2] / "docs"
-# Their programs have tests of their own, which run them in several processes or continue from their checkpoints.
-ELSEWHERE = {"howto/many_devices.md", "howto/training_frameworks.md", "reference/command_line.md"}
+DEVICES = "howto/many_devices.md"
+# Of the others tests/optim/test_recipes.py and tests/cli/test_arguments.py run every block, and more after it.
+ELSEWHERE = {DEVICES, "howto/training_frameworks.md", "reference/command_line.md"}
+# What a page needs that computes on several devices: those of JAX, and the variables that torchrun sets.
+OF_DEVICES = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "localhost", "MASTER_PORT": "0"}
+EIGHT = "--xla_force_host_platform_device_count=8"
 PAGES = sorted(str(p.relative_to(DOCS)) for p in DOCS.rglob("*.md") if "_build" not in p.parts)
 BLOCK = re.compile(r"^```(python|text|console)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
@@ -40,7 +45,7 @@ def assert_prints(said, promised):
 
 
 def run_commands(text):
-    for line in text.splitlines():
+    for line in text.replace("\\\n", " ").splitlines():
         if line.startswith("$ matsign"):
             command = [sys.executable, "-m", *shlex.split(line.removeprefix("$ "))]
             subprocess.run(command, check=True, timeout=60)
@@ -70,6 +75,28 @@ def test_the_page_runs(page, tmp_path, monkeypatch, capfd):
         said = capfd.readouterr().out
         if kind != "text" and promised:
             assert_prints(said, promised)
+
+
+@pytest.mark.compiles
+@pytest.mark.slow
+def test_the_page_of_many_devices_runs(tmp_path, monkeypatch, capfd):
+    """In a process of its own, with eight devices."""
+    for package in ("torch", "jax", "optax", "dask", "xarray"):
+        pytest.importorskip(package)
+    monkeypatch.chdir(tmp_path)
+    for kind, code, promised in blocks(DEVICES):
+        if kind == "console":
+            run_commands(code)
+            assert_prints(capfd.readouterr().out, promised)
+    programs = [(code, promised) for kind, code, promised in blocks(DEVICES) if kind == "python"]
+    end = "the end of a block"
+    text = f"\nprint({end!r}, flush=True)\n".join(code for code, _ in programs)
+    environment = os.environ | OF_DEVICES | {"XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} {EIGHT}"}
+    subprocess.run([sys.executable, "-c", text], check=True, timeout=200, env=environment)
+    said = capfd.readouterr().out.split(f"{end}\n")
+    for got, (_, promised) in zip(said, programs, strict=True):
+        if promised:
+            assert_prints(got, promised)
 
 
 @pytest.mark.parametrize("script", sorted((DOCS / "gallery").glob("*.py")), ids=lambda p: p.stem)

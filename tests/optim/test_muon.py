@@ -12,7 +12,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from matsign.optim import Muon  # noqa: E402
+from matsign.optim import Muon, param_groups  # noqa: E402
 
 MUON = (3.4445, -4.7750, 2.0315)
 theirs = pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="this PyTorch has no Muon")
@@ -868,6 +868,19 @@ def test_bad_options_of_a_group_and_of_a_loaded_state(options, said):
         with pytest.raises(ValueError, match=said):
             optimiser.add_param_group({"params": parameters((4, 6)), "algorithm": algorithm, **options})
         assert len(optimiser.param_groups) == 1
+
+
+def test_a_misspelt_option_is_an_error_and_keys_of_others_are_not():
+    for key, option in {"splot": "split", "beta": "betas", "weight_deacy": "weight_decay", "step": "steps"}.items():
+        with pytest.raises(ValueError, match=f"Muon: group 1 has '{key}', .* mean {option}"):
+            Muon([{"params": parameters((4, 6))}, {"params": parameters((4, 6)), key: 3}])
+        for place in ({"muon": {key: 3}}, {"adamw": {key: 3}}, {"assign": {"weight": {key: 3}}}):
+            with pytest.raises(ValueError, match=rf"param_groups: .* has '{key}', .* mean {option}"):
+                param_groups(torch.nn.Linear(4, 6), **place)
+    optimiser = Muon([{"params": parameters((4, 6)), "name": "layers", "lr_scale": 0.5, "layer_id": 3}])
+    torch.optim.lr_scheduler.OneCycleLR(optimiser, max_lr=0.1, total_steps=3)  # stores keys of its own
+    Muon(optimiser.param_groups)
+    optimiser.load_state_dict(optimiser.state_dict())
 
 
 def test_state_of_another_parameter_or_algorithm_is_refused_by_name():

@@ -14,7 +14,7 @@ from torch import nn  # noqa: TID251
 from matsign.core.options import short_repr
 from matsign.optim.assignment_table import ALGORITHMS, Assignment, table
 from matsign.optim.batching import check_layout
-from matsign.optim.groups import Group, layout_of
+from matsign.optim.groups import Group, check_names, layout_of
 from matsign.optim.module_rules import (
     Owner,
     is_embedding,
@@ -166,6 +166,7 @@ def _options(argument: str, options: Mapping[str, Any] | None) -> Group:
         raise ValueError(
             f"param_groups: {argument} must be a dict of options without params and algorithm, got {short_repr(options)}"
         )
+    check_names(options, f"param_groups: {argument}")
     return dict(options)
 
 
@@ -221,6 +222,7 @@ def _exceptions(assign: Any, owners: dict[nn.Parameter, list[Owner]]) -> dict[nn
             raise ValueError(
                 f'param_groups: assign[{pattern!r}] must be "muon", "adamw" or a dict of options, got {short_repr(value)}'
             )
+        check_names(options, f"param_groups: assign[{pattern!r}]")
         matched = [p for p, names in owners.items() if any(fnmatchcase(o.name, pattern) for o in names)]
         if not matched:
             names = ", ".join(repr(o[0].name) for o in list(owners.values())[:4])

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch  # noqa: TID251
@@ -35,6 +36,13 @@ WAYS = ("ns_coefficients", "ns_steps", "schedule", "steps", "tol")
 ADAMW = {"betas": (0.9, 0.999), "eps": 1e-8}
 # Options of ``torch.optim.AdamW`` that change the algorithm, with the only values that are supported.
 _FIXED = {"differentiable": False, "decoupled_weight_decay": True}
+_OPTIONS = (
+    *("lr", "weight_decay", "momentum", "nesterov", *WAYS, "eps", "adjust_lr_fn", "precision", "momentum_dtype"),
+    *("split", "split_inputs", "batch_axes", "outputs_last", "capturable", "maximize", "algorithm", "use_muon"),
+    *("betas", "amsgrad", "foreach", "fused", *_FIXED),
+)
+# What schedulers of PyTorch store in a group and a resumed run may give again; some resemble an option.
+_OF_SCHEDULERS = ("initial_lr", "max_lr", "min_lr", "swa_lr", "base_momentum", "max_momentum")
 
 
 def way(
@@ -94,6 +102,18 @@ def normalise_group(group: Group) -> Group:
     if "use_muon" in group:
         group["algorithm"] = "muon" if group.pop("use_muon") else "adamw"
     return group
+
+
+def check_names(group: Mapping[str, Any], where: str) -> None:
+    """A ValueError for a key that is nearly the name of an option: misspelt, it would have no effect.
+
+    Other unknown keys are allowed, as in every optimiser of PyTorch: training loops store their own in a group.
+    """
+    for key in group:
+        if key not in (*_OPTIONS, *_OF_SCHEDULERS, "params", "param_names"):
+            close = difflib.get_close_matches(str(key), _OPTIONS, 1, cutoff=0.8)
+            if close:
+                raise ValueError(f"{where} has {short_repr(key)}, which is no option; did you mean {close[0]}?")
 
 
 def check(group: Group) -> None:

@@ -19,6 +19,7 @@ from matsign.optim.groups import (
     WAYS,
     Group,
     check,
+    check_names,
     check_parameters,
     choice_of,
     layout_of,
@@ -112,9 +113,9 @@ class Muon(torch.optim.Optimizer):
     Raises
     ------
     ValueError
-        If an option is out of range, a group under Muon has options of AdamW, or a parameter under Muon is not a
-        matrix: it has one axis, or its size does not fit the blocks. A loaded state is checked in the same way before anything
-        changes.
+        If an option is out of range or a key of a group nearly the name of one, a group under Muon has options of AdamW,
+        or a parameter under Muon is not a matrix: it has one axis, or its size does not fit the blocks. A loaded state is
+        checked before anything changes.
     TypeError
         If a parameter or a gradient under Muon is of another class than plain tensors and DTensors, or has placements or a
         dtype that are not supported, or if a gradient is not sharded as its parameter.
@@ -224,10 +225,11 @@ class Muon(torch.optim.Optimizer):
         Raises
         ------
         ValueError
-            If an option or the shape of a parameter does not fit; nothing has changed then.
+            If an option, its name or the shape of a parameter does not fit; nothing has changed then.
         TypeError
             If a parameter is not a plain tensor.
         """
+        check_names(param_group, f"Muon: group {len(self.param_groups)}")
         group = normalise_group(param_group)
         of_another = all(name in group for name in WAYS)  # a group of an optimiser has them all, with torch's defaults
         if not of_another and any(group.get(name) is not None for name in WAYS):
