@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import matsign
+from fuzz import references
 from matrices import DTYPES, adjoint, definite, gaussian
 from matsign import SpectrumError, dlqe, dlqr, lqe, lqr
 
@@ -112,3 +113,15 @@ def test_no_output_and_no_noise(f, dual):
     assert gain.shape == (2, 0)
     assert not x.any()
     assert np.allclose(np.sort(poles.real), [-0.5, -0.2])
+
+
+def test_the_filter_gain_of_a_fast_unstable_mode():
+    """x has entries from 4e-8 to 2e10, so that c x cᴴ + rn loses rn to rounding; the gain is that of decimal arithmetic."""
+    a = np.array([[-96683.59933073066, -2.1701683377041193e-07], [0.00014305271625767753, -0.00043928871409093517]])
+    g, c = np.zeros((2, 1)), np.array([[1.0, 1.0], [1.0, -1.0], [-1.0, -1.0]])
+    root = np.array([[1.5, 0.0, 0.0], [1.0, 1.5, 0.0], [-0.9, -1.4, 1.5]])
+    arguments = a, g, c, np.ones((1, 1)), root @ root.T
+    (k, *_), certificate = matsign.certify(dlqe)(*arguments, gain="filter")
+    expected, _ = references.estimator(True, *arguments, gain="filter")
+    assert np.linalg.norm(k - expected.astype(float)) < 1e-14 * np.linalg.norm(k)
+    assert certificate.forward_error < 1e-13

@@ -8,7 +8,7 @@ and so are its derivatives, with
 
     d(g qn gᴴ) = t + tᴴ + g dqn gᴴ,  t = dg qn gᴴ,      d(g nn) = dg nn + g dnn.
 
-The filter gain x cᴴ (c x cᴴ + rn)⁻¹ of discrete time is the gain of the dual plant with I in place of aᴴ and 0 in place of s.
+The filter gain x cᴴ (c x cᴴ + rn)⁻¹ is that of the dual plant with a delayed copy of its states (`delayed_copy`).
 
 Sources: Kalman & Bucy 1961, Kalman 1960, Anderson & Moore 1979.
 """
@@ -35,7 +35,7 @@ from matsign.equations.riccati.regulation import (
     regulation_tangent,
 )
 from matsign.equations.riccati.solver import METHODS, zero_nonfinite_entries
-from matsign.linalg.stacks import adjoint, hermitian, plus_identity, rounding_probe
+from matsign.linalg.stacks import adjoint, hermitian, rounding_probe
 
 # The reasons of the dual regulator, in the words of the estimator.
 _REASONS = {
@@ -117,28 +117,22 @@ def _dual_cotangent(m: Model, bar: RiccatiProblem) -> Model:
     return Model(adjoint(bar.a), g, adjoint(bar.b), qn, hermitian(bar.r), nn)
 
 
-def _filtering(backend: Backend, p: RiccatiProblem) -> RiccatiProblem:
-    """The plant whose gain at the solution of p is the adjoint of the filter gain."""
-    return p._replace(a=plus_identity(backend, 1, 0 * p.a), s=None)
-
-
 def _of_dual(backend: Backend, gain: Array, x: Array, poles: Array) -> Arrays:
     # Those of real matrices are conjugate pairs.
     return adjoint(gain), x, backend.xp.conj(poles) if backend.is_complex(x) else poles
 
 
-def _plants(backend: Backend, m: Model, options: dict[str, str]) -> tuple[RiccatiProblem, RiccatiProblem]:
-    p = _dual(m)
-    return p, _filtering(backend, p) if options.get("gain") == "filter" else p
+def _is_filter(options: dict[str, str]) -> bool:
+    return options.get("gain") == "filter"
 
 
 def _solver_of(equation: Equation) -> Callable[..., Solution]:
     def solve(backend: Backend, *arrays: Array, method: str, **options: str) -> Solution:
         m = Model(*arrays)
-        p, read = _plants(backend, m, options)
+        p = _dual(m)
         overflowed = ~backend.xp.isfinite(backend.norm(p.q))
         p = p._replace(q=zero_nonfinite_entries(backend, p.q))
-        result = regulate(backend, equation, p, read, method)
+        result = regulate(backend, equation, p, method, filtering=_is_filter(options))
         failure = Failure.OVERFLOW.where(backend, overflowed, result.failure)
         for of_regulator, of_estimator in _REASONS.items():
             failure = of_estimator.where(backend, failure == int(of_regulator), failure)
@@ -164,14 +158,14 @@ def _covariance(backend: Backend, m: Model) -> Array:
 
 def _errors(equation: Equation, backend: Backend, value: Arrays, *arrays: Array, **options: str) -> Residual:
     m, value = Model(*arrays), _of_dual(backend, *value)
-    plants = _plants(backend, m, options)
-    result = regulation_errors(backend, equation, value, *plants)
+    p, filtering = _dual(m), _is_filter(options)
+    result = regulation_errors(backend, equation, value, p, filtering=filtering)
     step, dx, nearest = result.correction
     # The rounding errors of g qn gᴴ, which are large beside it where its terms cancel.
     size = backend.norm(m.g) ** 2 * backend.norm(m.qn)
-    noise = hermitian(rounding_probe(backend, plants[0].q, size))
-    d = RiccatiProblem(*(None if x is None else 0 * x for x in plants[0]))._replace(q=noise)
-    by_noise = regulation_tangent(backend, equation, value, plants, (d, d))
+    noise = hermitian(rounding_probe(backend, p.q, size))
+    d = RiccatiProblem(*(None if x is None else 0 * x for x in p))._replace(q=noise)
+    by_noise = regulation_tangent(backend, equation, value, p, d, filtering=filtering)
     return result._replace(correction=(adjoint(step + abs(by_noise[0])), abs(dx) + abs(by_noise[1]), nearest))
 
 
@@ -188,10 +182,9 @@ def _tangent_of(equation: Equation) -> Callable[..., Arrays]:
         backend: Backend, value: Arrays, arrays: Arrays, tangents: Arrays, *, method: str, **options: str
     ) -> Arrays:
         m = Model(*arrays)
-        plants, d = _plants(backend, m, options), _dual_tangent(m, Model(*tangents))
-        moves = (d, d if plants[1] is plants[0] else d._replace(a=0 * d.a, s=None))
-        dual = regulation_tangent(backend, equation, _of_dual(backend, *value), plants, moves)
-        return _of_dual(backend, *dual)
+        p, d, value = _dual(m), _dual_tangent(m, Model(*tangents)), _of_dual(backend, *value)
+        moved = regulation_tangent(backend, equation, value, p, d, filtering=_is_filter(options))
+        return _of_dual(backend, *moved)
 
     return tangent
 
@@ -201,9 +194,9 @@ def _cotangent_of(equation: Equation) -> Callable[..., Arrays]:
         backend: Backend, value: Arrays, arrays: Arrays, cotangents: Arrays, *, method: str, **options: str
     ) -> Arrays:
         m = Model(*arrays)
-        plants = _plants(backend, m, options)
-        dual = (_of_dual(backend, *x) for x in (value, cotangents))
-        return tuple(_dual_cotangent(m, regulation_cotangent(backend, equation, next(dual), plants, next(dual))))
+        value, bar = (_of_dual(backend, *x) for x in (value, cotangents))
+        dual = regulation_cotangent(backend, equation, value, _dual(m), bar, filtering=_is_filter(options))
+        return tuple(_dual_cotangent(m, dual))
 
     return cotangent
 

@@ -68,7 +68,7 @@ def _solver_of(equation: Equation) -> Callable[..., Solution]:
     def solve(backend: Backend, *arrays: Array, method: str) -> Solution:
         p = _problem(*arrays)
         p = p._replace(q=hermitian(p.q), r=hermitian(p.r))
-        result = regulate(backend, equation, p, p, method)
+        result = regulate(backend, equation, p, method)
         # The cost exceeds that of u = -k x by (u + k x)ᴴ w (u + k x) with w = r or r + bᴴ x b: w must not be negative.
         if equation.discrete:
             weight = hermitian(p.r + adjoint(p.b) @ result.value[1] @ p.b)
@@ -81,7 +81,7 @@ def _solver_of(equation: Equation) -> Callable[..., Solution]:
 def _residual_of(equation: Equation) -> Callable[..., Residual]:
     def residual(backend: Backend, value: Arrays, *arrays: Array) -> Residual:
         p = _problem(*arrays)
-        return regulation_errors(backend, equation, value, p, p)
+        return regulation_errors(backend, equation, value, p)
 
     return residual
 
@@ -89,7 +89,7 @@ def _residual_of(equation: Equation) -> Callable[..., Residual]:
 def _tangent_of(equation: Equation) -> Callable[..., Arrays]:
     def tangent(backend: Backend, value: Arrays, arrays: Arrays, tangents: Arrays, *, method: str) -> Arrays:
         p, d = _problem(*arrays), _problem(*tangents)
-        return regulation_tangent(backend, equation, value, (p, p), (d, d))
+        return regulation_tangent(backend, equation, value, p, d)
 
     return tangent
 
@@ -97,7 +97,7 @@ def _tangent_of(equation: Equation) -> Callable[..., Arrays]:
 def _cotangent_of(equation: Equation) -> Callable[..., Arrays]:
     def cotangent(backend: Backend, value: Arrays, arrays: Arrays, cotangents: Arrays, *, method: str) -> Arrays:
         p = _problem(*arrays)
-        a, b, q, r, e, s = regulation_cotangent(backend, equation, value, (p, p), cotangents)
+        a, b, q, r, e, s = regulation_cotangent(backend, equation, value, p, cotangents)
         return a, b, q, r, s, e
 
     return cotangent

@@ -1,11 +1,10 @@
 """Gain, solution and poles of a plant, with their errors and derivatives: what regulators and estimators share.
 
-The plant gives the Riccati equation, its solution x and the poles of its closed loop. The gain that is returned may be that of
-another plant at the same x: the filter gain of an estimator is one. Both plants are passed as (p, read).
+With `filtering` the gain is (r + bᴴ x b)⁻¹ bᴴ x instead, that of the plant with a delayed copy of the states (`delayed_copy`).
 
-    dx by the Riccati equation of p (`derivatives`)
-    d gain by the formula of the gain, for read
-    d poles by d(e⁻¹(a - b k)) of p (`pole_derivatives`)
+    dx by the Riccati equation (`derivatives`)
+    d gain by the formula of the gain
+    d poles by d(e⁻¹(a - b k)) (`pole_derivatives`)
 """
 
 from __future__ import annotations
@@ -16,6 +15,14 @@ from matsign.core.failures import Failure
 from matsign.core.members import Solution, as_details
 from matsign.core.public import Residual
 from matsign.equations.riccati.certificates import error_estimate
+from matsign.equations.riccati.delayed_copy import (
+    extend,
+    extend_gain,
+    extend_square,
+    filter_part,
+    restrict,
+    with_copy,
+)
 from matsign.equations.riccati.derivatives import (
     add_present,
     close,
@@ -33,23 +40,28 @@ from matsign.equations.riccati.problem import RiccatiProblem, round_by_one
 from matsign.equations.riccati.solver import solver_of, zero_nonfinite_entries
 from matsign.linalg.stacks import scale_to_unit as normalise_size
 
-Plants = tuple[RiccatiProblem, RiccatiProblem]
-
 # The largest exponents of units of inputs, in single and in double precision.
 _UNIT_LIMITS = (30, 250)
 
 
-def regulate(backend: Backend, equation: Equation, p: RiccatiProblem, read: RiccatiProblem, method: str) -> Solution:
-    """The gain of `read`, the solution and the poles of `p`."""
+def regulate(
+    backend: Backend, equation: Equation, p: RiccatiProblem, method: str, *, filtering: bool = False
+) -> Solution:
+    """The gain, the solution and the poles of the plant."""
     result = solver_of(equation)(backend, *p, method=method)
     x = result.value[0]
     gain, f = gain_at(backend, equation, x, p)
-    if read is not p:
-        gain, _ = gain_at(backend, equation, x, read)
+    if filtering:
+        gain = _filter_gain(backend, equation, x, p)
     # r + bᴴ x b may overflow where x does not.
     overflowed = (result.failure == 0) & ~(backend.xp.isfinite(gain).all((-1, -2)))
     poles = backend.eig(zero_nonfinite_entries(backend, _loop(backend, f, p.e)))[0]
     return result._replace(value=(gain, x, poles), failure=Failure.OVERFLOW.where(backend, overflowed, result.failure))
+
+
+def _filter_gain(backend: Backend, equation: Equation, x: Array, p: RiccatiProblem, *, perturb: bool = False) -> Array:
+    gain, _ = gain_at(backend, equation, extend_square(backend, x), with_copy(backend, p), perturb=perturb)
+    return filter_part(gain)
 
 
 def _loop(backend: Backend, f: Array, e: Array | None) -> Array:
@@ -93,7 +105,7 @@ def _least_of_diagonal(backend: Backend, x: Array) -> Array:
 
 
 def regulation_errors(
-    backend: Backend, equation: Equation, value: Arrays, p: RiccatiProblem, read: RiccatiProblem
+    backend: Backend, equation: Equation, value: Arrays, p: RiccatiProblem, *, filtering: bool = False
 ) -> Residual:
     """The `Residual` of gain, solution and poles."""
     gain, x, poles = value
@@ -101,50 +113,69 @@ def regulation_errors(
     (dx,) = riccati_residual.correction
     # The error of the gain: its change for x + dx, and its distance to the gain recomputed from x.
     moved = x + zero_nonfinite_entries(backend, dx)
-    recomputed, _ = gain_at(backend, equation, x, read)
     perturbed, f = gain_at(backend, equation, moved, p, perturb=True)
-    if read is not p:
-        perturbed, _ = gain_at(backend, equation, moved, read, perturb=True)
+    if filtering:
+        recomputed = _filter_gain(backend, equation, x, p)
+        perturbed = _filter_gain(backend, equation, moved, p, perturb=True)
+        spread = filter_part(gain_spread(backend, equation, extend_square(backend, x), with_copy(backend, p)))
+    else:
+        recomputed, _ = gain_at(backend, equation, x, p)
+        spread = gain_spread(backend, equation, x, p)
     # The error of the poles: their change when the closed loop is computed from the perturbed gain and rounded.
     shifted = backend.eig(round_by_one(backend, zero_nonfinite_entries(backend, _loop(backend, f, p.e))))[0]
     nearest = backend.xp.min(backend.xp.abs(poles[:, :, None] - shifted[:, None, :]), axis=-1)
     # If rounding changes the poles by more than half of their norm, no error bound holds.
     known = backend.norm(nearest) <= backend.norm(poles) / 2
     nearest = backend.xp.where(known[:, None], nearest, backend.xp.full_like(nearest, backend.xp.inf))
-    # Rounding of the data limits the accuracy of the gain, for example if two inputs act almost alike.
+    # Rounding of the data limits the accuracy of the gain (spread), for example if two inputs act almost alike.
     size = backend.xp.abs
-    step = size(perturbed - recomputed) + size(recomputed - gain) + gain_spread(backend, equation, x, read)
+    step = size(perturbed - recomputed) + size(recomputed - gain) + spread
     return riccati_residual._replace(correction=(step, dx, nearest))
 
 
-def regulation_tangent(backend: Backend, equation: Equation, value: Arrays, plants: Plants, moves: Plants) -> Arrays:
-    """The differentials of gain, solution and poles for changes of both plants."""
+def regulation_tangent(
+    backend: Backend,
+    equation: Equation,
+    value: Arrays,
+    p: RiccatiProblem,
+    d: RiccatiProblem,
+    *,
+    filtering: bool = False,
+) -> Arrays:
+    """The differentials of gain, solution and poles for a change d of the plant."""
     _, x, poles = value
-    (p, read), (d, d_read) = plants, moves
     at = close(backend, equation, p, x)
     dx = solution_jvp(backend, at, d)
-    loop_gain = gain_jvp(at, d, dx)
-    gain = loop_gain if read is p else gain_jvp(close(backend, equation, read, x), d_read, dx)
-    return gain, dx, poles_jvp(backend, at.matrix(), poles, matrix_jvp(at, d, loop_gain))
+    dk = gain_jvp(at, d, dx)
+    gain = dk
+    if filtering:
+        copied = close(backend, equation, with_copy(backend, p), extend_square(backend, x))
+        gain = filter_part(gain_jvp(copied, extend(backend, d), extend_square(backend, dx)))
+    return gain, dx, poles_jvp(backend, at.matrix(), poles, matrix_jvp(at, d, dk))
 
 
 def regulation_cotangent(
-    backend: Backend, equation: Equation, value: Arrays, plants: Plants, cotangents: Arrays
+    backend: Backend,
+    equation: Equation,
+    value: Arrays,
+    p: RiccatiProblem,
+    cotangents: Arrays,
+    *,
+    filtering: bool = False,
 ) -> RiccatiProblem:
-    """The adjoint of `regulation_tangent` where a change of p changes `read` alike; entries of `read` that p lacks are fixed."""
+    """The adjoint of `regulation_tangent`."""
     _, x, poles = value
-    (p, read), (bar_gain, bar_x, bar_poles) = plants, cotangents
+    bar_gain, bar_x, bar_poles = cotangents
     at = close(backend, equation, p, x)
     bar_matrix = poles_vjp(backend, at.matrix(), poles, bar_poles)
     if not backend.is_complex(x):
         bar_matrix = bar_matrix.real
-    by_matrix, bar_loop_gain = matrix_vjp(at, bar_matrix)
-    if read is p:
-        by_gain, bar_x_by_gain = gain_vjp(at, bar_gain + bar_loop_gain)
+    by_matrix, bar_k = matrix_vjp(at, bar_matrix)
+    if not filtering:
+        by_gain, bar_x_by_gain = gain_vjp(at, bar_gain + bar_k)
         return add_present(by_matrix, by_gain, solution_vjp(backend, at, bar_x + bar_x_by_gain))
-    by_loop_gain, bar_x_by_loop = gain_vjp(at, bar_loop_gain)
-    by_gain, bar_x_by_gain = gain_vjp(close(backend, equation, read, x), bar_gain)
-    # What `read` has in place of a and s does not depend on p.
-    by_gain = by_gain._replace(a=0 * p.a, s=None if p.s is None else 0 * p.s)
-    by_solution = solution_vjp(backend, at, bar_x + bar_x_by_loop + bar_x_by_gain)
-    return add_present(by_matrix, by_loop_gain, by_gain, by_solution)
+    copied = close(backend, equation, with_copy(backend, p), extend_square(backend, x))
+    by_filter, bar_x_by_filter = restrict(*gain_vjp(copied, extend_gain(backend, bar_gain)))
+    by_k, bar_x_by_k = gain_vjp(at, bar_k)
+    by_solution = solution_vjp(backend, at, bar_x + bar_x_by_k + bar_x_by_filter)
+    return add_present(by_matrix, by_k, by_filter, by_solution)
