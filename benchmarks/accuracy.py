@@ -44,7 +44,7 @@ docs/measurements/accuracy.md` writes this page. Riccati equations have [a page 
 
 SciPy is the more accurate one for eigenvectors of condition 1e5 (`mcsgn`), and for roots of definite matrices by a factor of 2 to
 10. `mcsgn` of graded matrices, means, coupled roots and equations are where matsign gains most. `hankel_singular_values` and
-`balanced_truncation` are not in the tables, for want of an exact answer.
+`balanced_truncation` are not in the tables, because their exact answers are not known.
 
 All matrices are {N} × {N} in float64, on a CPU, by `method="auto"`.
 """

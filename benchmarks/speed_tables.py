@@ -36,7 +36,7 @@ separates the spectra of a and −b; "mixed" or "general", that none does. CAREs
 them need a step in twice the precision: on one thread the ratio of `solve_continuous_are` is then 4 at n = 64, 13 at n = 128 and
 30 at n = 256. The figures of `solve_discrete_are` are from before its answers were refined as often as now.
 
-Where matsign is slower: one matrix of size below about 32, because a call takes 10 to 40 µs for its checks; and general Sylvester
+Where matsign is slower: one matrix of size below about 32, because a call takes 30 to 50 µs for its checks; and general Sylvester
 equations of middle size, where both compute the same two Schur forms.
 """
 MACHINES = {
