@@ -88,10 +88,15 @@ def _mean_by_roots(a, b):
     return r @ direct.root_by_eigh((inner + matrices.adjoint(inner)) / 2) @ r
 
 
-def _right_projector(m):
-    values, v = np.linalg.eig(m)
-    p = (v * (values.real > 0)) @ np.linalg.inv(v)
-    return p if np.iscomplexobj(m) else p.real
+def _density_by_eigenvectors(m, overlap):
+    """The projector on the eigenvalues of overlap⁻¹ m in the right half plane, times overlap⁻¹."""
+    s = direct.sign_by_eigenvectors(np.linalg.solve(overlap, m))
+    return (np.eye(len(m)) + s) / 2 @ np.linalg.inv(overlap)
+
+
+def _density_truth(m, overlap):
+    inverse = truth.inverse(truth.exact(overlap))
+    return (truth.sign(inverse @ truth.exact(m)) + truth.eye(len(m))) / 2 @ inverse
 
 
 def _root_pair_truth(a):
@@ -165,10 +170,10 @@ PROBLEMS = [
     Problem(
         "spectral_projector",
         matsign.spectral_projector,
-        lambda rng, dtype: (matrices.splitting(rng, 4, dtype),),
-        _right_projector,
-        lambda m: (truth.sign(m) + truth.eye(len(m))) / 2,
-        lambda s: ((s,), (1,)),
+        lambda rng, dtype: (matrices.splitting(rng, 4, dtype), matrices.definite(rng, 4, dtype=dtype)),
+        _density_by_eigenvectors,
+        _density_truth,
+        lambda s: ((s, 1), (1,)),
         ("newton", "schur", "auto"),
     ),
     Problem(

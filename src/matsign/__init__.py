@@ -39,7 +39,8 @@ from matsign.functions.psd_projection import psd_project
 from matsign.functions.root_products import invroot_product
 from matsign.functions.roots import invrootm, rootm
 from matsign.functions.rotation import nearest_rotation
-from matsign.functions.sign import matrix_abs, mcsgn, spectral_projector
+from matsign.functions.sign import matrix_abs, mcsgn
+from matsign.functions.spectral_projector import spectral_projector
 from matsign.functions.square_roots import invsqrtm, sqrtm, sqrtm_pair
 
 __all__ = [

@@ -99,6 +99,15 @@ def _other_side(option, side):
     return lambda rng, options: options | {option: side} if rng.random() < 0.25 else options
 
 
+def _line(rng, options):
+    way = rng.integers(0, 4)
+    if way == 0:
+        return options | {"at": float(rng.choice([0.0, 1.0, -0.3, 1e-3, -1e6]))}
+    if way == 1:
+        return {k: v for k, v in options.items() if k == "rtol"} | {"lowest": int(rng.integers(0, 3))}
+    return options
+
+
 def _options(*draws):
     def draw(rng):
         options = {}
@@ -139,6 +148,11 @@ def _schedules(rng, options):
 
 def _square(rng, n, m):
     return (hostile.square(rng, n),)
+
+
+def _pencil(rng, n, m):
+    overlap = hostile.pick(rng, hostile.HERMITIAN, n) if rng.random() < 0.5 else None
+    return hostile.pick(rng, hostile.HERMITIAN, n) if rng.random() < 0.4 else hostile.square(rng, n), overlap
 
 
 def _rectangular(rng, n, m):
@@ -341,8 +355,8 @@ SUBJECTS = [
     Subject("polar", _rectangular, POLAR, _exact_only(references.polar), ((1,), (0, 1))),
     Subject("nearest_rotation", _rotated, _options(_rtol), _exact_only(_one(references.nearest_rotation)), ((1,), (0,))),
     Subject("mcsgn", _square, SIGN, _exact_only(_one(references.sign)), ((1,), (0,))),
-    Subject("spectral_projector", _square, _options(lambda rng, o: o | SIGN(rng), _half_plane),
-            _exact_only(_one(references.projector)), ((1,), (0,))),
+    Subject("spectral_projector", _pencil, _options(lambda rng, o: o | SIGN(rng), _half_plane, _line),
+            _exact_only(_one(references.projector)), ((1, 0), (0,))),
     Subject("matrix_abs", _square, SIGN, _exact_only(_one(references.absolute)), ((1,), (1,))),
     Subject("mclip", _rectangular, _options(CLIP, _rtol, _clip), _exact_only(_one(references.mclip))),
     Subject("soft_threshold", _rectangular, _options(CLIP, _threshold), _exact_only(_one(references.soft_threshold))),

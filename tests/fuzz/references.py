@@ -164,10 +164,53 @@ def absolute(m, rtol=None):
     return truth.exact(m) @ sign(m, rtol)
 
 
-def projector(m, half_plane="right", rtol=None):
-    s = sign(m, rtol)
-    p = (s @ s + (s if half_plane == "right" else -s)) / 2
-    return p if _size(p) > 0.5 else 0 * p  # a projector has norm one or is zero
+def projector(m, overlap=None, at=None, half_plane=None, lowest=None, rtol=None):
+    if overlap is None and at is None and lowest is None:
+        s = sign(m, rtol)
+    else:
+        values = np.linalg.eigvals(to_axis(m, overlap, at))
+        if lowest is not None:
+            at = at_gap(m, values, lowest)
+        elif not clear(to_axis(m, overlap, at), rtol):
+            raise UnknownError
+        one = truth.eye(len(m))
+        inverse = one if overlap is None else truth.inverse(truth.exact(overlap))
+        s = _sign(inverse @ truth.exact(m) - (0 if at is None else mp.mpf(float(at))) * one)
+    right = half_plane == "right" or (half_plane is None and lowest is None)
+    p = (s @ s + (s if right else -s)) / 2
+    p = p if _size(p) > 0.5 else 0 * p  # a projector has norm one or is zero
+    return p if overlap is None else p @ truth.inverse(truth.exact(overlap))
+
+
+def to_axis(m, overlap, at):
+    """M - at I in floats, or for a pencil K - at I, the better conditioned half of the pencils."""
+    if overlap is not None:
+        if not np.isfinite(overlap).all() or not exact_rank_is_full(overlap):
+            raise UnknownError
+        units = np.sqrt(np.abs(np.diagonal(overlap)))
+        scaled = overlap / units / units[:, None]
+        values = np.linalg.eigvalsh(scaled)
+        if values[0] < -1e-3:
+            raise NoAnswerError("the overlap is indefinite")
+        if not values[0] > 1e-4:
+            raise UnknownError
+        low = np.linalg.cholesky(scaled)
+        m = np.linalg.solve(low, np.linalg.solve(low, m / units / units[:, None]).T.conj()).T.conj()
+    return m if at is None else m - m.dtype.type(at) * np.eye(len(m), dtype=m.dtype)
+
+
+def at_gap(m, values, lowest):
+    """The middle of the gap above the lowest eigenvalues of a Hermitian pencil."""
+    if np.abs(m - m.T.conj()).max(initial=0) > 1e-3 * np.abs(m).max(initial=0):
+        raise NoAnswerError("not Hermitian")
+    if not _is_hermitian(m):
+        raise UnknownError
+    values = np.sort(values.real)
+    inside = np.concatenate([[values[0] - abs(values[0]) - 1], values, [values[-1] + abs(values[-1]) + 1]])
+    below, above = inside[lowest], inside[lowest + 1]
+    if not above - below > 1e-4 * np.abs(values).max():
+        raise UnknownError
+    return (below + above) / 2
 
 
 def svd(m):

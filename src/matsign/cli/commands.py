@@ -54,7 +54,7 @@ def command(f: Callable[..., Any]) -> Callable[..., None]:
         thresholds = {name: given.pop(name) for name in parameters.numbers}
         check_standard_input(texts | thresholds)
         arrays = read_arrays(parameters, texts)
-        numbers = {name: read_threshold(text) for name, text in thresholds.items()}
+        numbers = {name: read_threshold(text) for name, text in thresholds.items() if text is not None}
         value, certificate = matsign.certify(f)(**arrays, **numbers, **given)
         results = _name_results(spec.name, value)
         if targets:
@@ -145,13 +145,13 @@ def _parameters(f: Callable[..., Any], parameters: Parameters) -> list[inspect.P
         else parameter(name.lower(), file(name))
         for name in parameters.arrays
     ]
-    hints |= dict.fromkeys(parameters.numbers, str)
+    hints |= {name: str if parameters.options[name] is not None else str | None for name in parameters.numbers}
     allowed = parameters.choices | {"errors": ("raise", "nan")}
     options = [
         parameter(
             name,
             Annotated[_readable(hints[name]), _option(help.get(name), allowed.get(name), default)],
-            str(default) if name in parameters.numbers and default is not inspect.Parameter.empty else default,
+            str(default) if name in parameters.numbers and default not in (None, inspect.Parameter.empty) else default,
         )
         for name, default in (parameters.options | {"errors": "raise"}).items()
     ]

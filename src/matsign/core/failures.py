@@ -72,6 +72,12 @@ class Failure(IntEnum):
     HARDLY_ANTI_STABILISED = 144
     ANTI_LOST = 145
     ZERO_LOOP = 146
+    ON_LINE = 150
+    NEAR_LINE = 151
+    NOT_A_LINE = 152
+    OVERLAP = 153
+    DEGENERATE = 154
+    LEVELS = 155
 
     def where(self, backend: Backend, mask: Any, failure: Any) -> Any:
         """The failures of a stack, with this failure for the members in the mask."""
@@ -209,6 +215,18 @@ MESSAGES = {
     'method="auto" if you chose another, and other units of states and inputs',
     Failure.ZERO_LOOP: "there is no anti-stabilising solution: the closed loop of every solution has the eigenvalue 0, "
     "because [[a, b], [sᴴ, r]] is singular, for s = 0 because a or r is; its reciprocal condition number is {detail}",
+    Failure.ON_LINE: "an eigenvalue lies on the line Re λ = {detail} to working precision, and so in neither half plane; move "
+    "the line by another value of at, or use a wider dtype if the eigenvalue lies beside it in exact arithmetic",
+    Failure.NEAR_LINE: "whether eigenvalues near at = {detail} equal it cannot be decided: their distance from it, or from the "
+    "next eigenvalue, is as small as their rounding errors; move the line by another value of at, or choose an rtol above the "
+    "relative rounding errors of the matrix",
+    Failure.NOT_A_LINE: "at is {detail}, which is not a finite number",
+    Failure.OVERLAP: "overlap is not positive definite to working precision: in units in which its diagonal is near 1, its "
+    "smallest eigenvalue is {detail}; remove dependent functions from the basis (canonical orthogonalisation)",
+    Failure.DEGENERATE: "the eigenvalues on both sides of the gap, {pair}, are equal to working precision, so that the lowest "
+    "ones are not determined; choose lowest such that all copies of an eigenvalue are on one side, or a smaller rtol if they "
+    "differ",
+    Failure.LEVELS: "lowest needs a Hermitian matrix",
     Failure.THRESHOLDS: "a threshold is {detail}; thresholds must satisfy 0 ≤ t, or 0 ≤ lower ≤ upper",
 }
 
@@ -299,16 +317,24 @@ def _unpickle(cls: type[SpectrumError], args: tuple[Any, ...]) -> SpectrumError:
 
 
 def explain(name: str, members: list[tuple[int, ...]], failures: list[Failure], details: list[complex]) -> str:
-    """One line for each kind of failure: the members, the reason, the remedy. ``{detail}`` in a text is the detail."""
+    """One line for each kind of failure: the members, the reason, the remedy.
+
+    In a text ``{detail}`` is the detail, and ``{pair}`` its real and its imaginary part as two numbers.
+    """
     lines = []
     for failure in sorted(set(failures)):
         matching = [(m, d) for m, f, d in zip(members, failures, details, strict=True) if f == failure]
         numbers = list(dict.fromkeys(_format_figure(d) for _, d in matching))
-        text = MESSAGES[failure].format(detail=", ".join(numbers[:4]) + (", …" if len(numbers) > 4 else ""))
+        pairs = list(dict.fromkeys(f"{d.real:.9g} and {d.imag:.9g}" for _, d in matching))
+        text = MESSAGES[failure].format(detail=_list_figures(numbers, ", "), pair=_list_figures(pairs, "; "))
         where = [str(m[0] if len(m) == 1 else m) for m, _ in matching]
         listed = ", ".join(where[:8]) + (f" and {len(where) - 8} more" if len(where) > 8 else "")
         lines.append(f"{name}: {text}" if matching[0][0] == () else f"{name}: batch members {listed}: {text}")
     return "\n".join(lines)
+
+
+def _list_figures(figures: list[str], separator: str) -> str:
+    return separator.join(figures[:4]) + (f"{separator}…" if len(figures) > 4 else "")
 
 
 def _format_figure(figure: complex) -> str:

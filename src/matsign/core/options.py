@@ -21,8 +21,9 @@ class Parameters:
 
     The first ones are its `arrays`, and after these the `keyword_arrays`, which are passed by keyword only; those named in
     `optional` may be None. The others are `options`, a dictionary of their defaults, which includes the `numbers` of the
-    operation. `choices` lists the allowed values of options that are strings; `halves` allows 16-bit floats; `hermitian` names
-    the arrays that must be Hermitian; `real_only` tells why complex arrays are refused, and is empty where they are not.
+    operation, at least 0 but for those in `signed`. `choices` lists the allowed values of options that are strings; `halves`
+    allows 16-bit floats; `hermitian` names the arrays that must be Hermitian; `real_only` tells why complex arrays are refused,
+    and is empty where they are not.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Parameters:
     optional: tuple[str, ...]
     options: dict[str, Any]
     numbers: tuple[str, ...]
+    signed: tuple[str, ...]
     choices: dict[str, tuple[str | None, ...]]
     halves: bool
     hermitian: tuple[str, ...]
@@ -102,8 +104,10 @@ def _check_tolerances(name: str, options: dict[str, Any]) -> None:
         options[key] = number
 
 
-def number_or_array(name: str, key: str, value: Any) -> Any:
-    """A number of at least 0 as a float; an array or a list is returned unchanged."""
+def number_or_array(parameters: Parameters, key: str, value: Any) -> Any:
+    """A number as a float; an array or a list is returned unchanged, and so is None if it is the default."""
+    if value is None and parameters.options[key] is None:
+        return None
     if isinstance(value, np.ndarray) and value.ndim == 0:
         value = value[()]
     if isinstance(value, (list, tuple)) or (
@@ -111,8 +115,10 @@ def number_or_array(name: str, key: str, value: Any) -> Any:
     ):
         return value
     number = math.nan if isinstance(value, (bool, np.bool_)) else real_number(value)
-    if not number >= 0:
-        raise ValueError(f"{name}: {key} must be a number of at least 0, got {short_repr(value)}")
+    if key in parameters.signed and not math.isfinite(number):
+        raise ValueError(f"{parameters.name}: {key} must be a finite real number, got {short_repr(value)}")
+    if key not in parameters.signed and not number >= 0:
+        raise ValueError(f"{parameters.name}: {key} must be a number of at least 0, got {short_repr(value)}")
     return number
 
 
@@ -130,8 +136,8 @@ def check_tolerance(name: str, kind: str, tol: float | None) -> None:
 
 def known_options(f: Callable[..., Any], options: dict[str, Any]) -> dict[str, Any]:
     """The options that are keyword arguments of f."""
-    wanted = inspect.signature(f).parameters.values()
-    return {p.name: options[p.name] for p in wanted if p.kind is p.KEYWORD_ONLY}
+    wanted = [p.name for p in inspect.signature(f).parameters.values() if p.kind is p.KEYWORD_ONLY]
+    return {name: options[name] for name in wanted if name in options}
 
 
 def _as_hashable(name: str, key: str, option: Any) -> Any:

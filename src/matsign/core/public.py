@@ -141,6 +141,7 @@ def public_function(
     keyword_arrays: tuple[str, ...] = (),
     unbounded: Callable[..., Array] | None = None,
     numbers: tuple[str, ...] = (),
+    signed: tuple[str, ...] = (),
     wrap: Callable[..., Any] | None = None,
     **properties: Any,
 ) -> FunctionSpec:
@@ -153,8 +154,8 @@ def public_function(
     `choices` lists the allowed values of options that are strings; `halves` allows 16-bit floats, which are converted to
     float32; `hermitian` names the arrays that must be Hermitian, which is checked for NumPy; `real_only` is the
     reason for which complex arrays are refused, if they are; `numbers` names the parameters that
-    are real numbers of at least 0, either a float or an array with one for each member; `wrap(backend, *arrays)` makes the public
-    value from the results (default: the one array, or a tuple). `properties` are fields of the `Operation`.
+    are real numbers, either a float or an array with one for each member, and at least 0 but for those in `signed`, which may be
+    None; `wrap(backend, *arrays)` makes the public value from the results (default: the one array, or a tuple). `properties` are fields of the `Operation`.
     """
     inputs, results = (shapes_of(side) for side in signature.split("->"))
     operation = Operation(
@@ -168,7 +169,7 @@ def public_function(
         numbers=numbers,
         **properties,
     )
-    checks = {"halves": halves, "hermitian": hermitian, "real_only": real_only}
+    checks = {"halves": halves, "hermitian": hermitian, "real_only": real_only, "signed": signed}
     parameters = Parameters.of(f, inputs, keyword_arrays, numbers=numbers, choices=choices or {}, **checks)
     spec = FunctionSpec(operation, parameters, residual, unbounded, measures, f)
     f.__dict__["spec"] = spec
@@ -193,13 +194,13 @@ def _all_arrays(backend: Backend, *xs: Array) -> tuple[Array, ...]:
 
 def answer(spec: FunctionSpec, arrays: tuple[Any, ...], errors: str, options: dict[str, Any]) -> Answer:
     """The `Answer` of a function for public arguments, from which a certificate is computed."""
-    key = _layout_of_call(arrays, errors, options)
+    key = _layout_of_call(spec, arrays, errors, options)
     return _answer(spec, arrays, errors, options, key, None if key is None else spec.plans.get(key))
 
 
 def _value(spec: FunctionSpec, arrays: tuple[Any, ...], errors: str, options: dict[str, Any]) -> Any:
     """The public value alone."""
-    key = _layout_of_call(arrays, errors, options)
+    key = _layout_of_call(spec, arrays, errors, options)
     plan = None if key is None else spec.plans.get(key)
     if plan is not None and plan.by_numpy:
         result = _value_by_numpy(spec, plan, arrays)
@@ -255,7 +256,7 @@ def checked_call(
 def checked_options(spec: FunctionSpec, errors: str, options: dict[str, Any]) -> tuple[list[Any], str, dict[str, Any]]:
     """The numbers among the options, ``errors``, and the other options."""
     options = dict(options)
-    numbers = [number_or_array(spec.name, name, options.pop(name)) for name in spec.operation.numbers]
+    numbers = [number_or_array(spec.parameters, name, options.pop(name)) for name in spec.operation.numbers]
     options = check_options(spec.parameters, options | {"errors": errors})
     return numbers, options.pop("errors"), options
 
@@ -267,7 +268,8 @@ def bound_operation(
     options = options | call.known
     if "precision" in options and options["precision"] is None:
         options["precision"] = "half" if call.dtype_name in HALVES else "full"
-    spec.operation.check(**options)
+    numbers = zip(spec.operation.numbers, call.stacks[len(spec.operation.shapes) :], strict=True)
+    spec.operation.check(**{n: x for n, x in numbers if x is not None}, **options)
     mask = tuple(x is not None for x in call.stacks)
     batch = call.batch if errors == "raise" else None
     bound = BoundOperation(spec.operation, mask, tuple(sorted(options.items(), key=_option_name)), batch)
@@ -284,10 +286,13 @@ _MAX_PLANS = 1000
 _KEY_TYPES = frozenset((str, int, float, bool, type(None)))
 
 
-def _layout_of_call(arrays: tuple[Any, ...], errors: str, options: dict[str, Any]) -> Any:
+def _layout_of_call(spec: FunctionSpec, arrays: tuple[Any, ...], errors: str, options: dict[str, Any]) -> Any:
     """The key of the plan of a call; None for a call that must be checked every time."""
     if type(errors) is not str:
         return None
+    for name in spec.parameters.signed:
+        if options[name] is not None:
+            return None  # each value would need a plan
     key: list[Any] = [errors]
     for x in arrays:
         entry = (type(x), x) if type(x) in _KEY_TYPES else backends.layout(x)
@@ -304,7 +309,8 @@ def _layout_of_call(arrays: tuple[Any, ...], errors: str, options: dict[str, Any
 def _store_plan(spec: FunctionSpec, key: Any, call: Call, bound: BoundOperation, given: Arrays) -> None:
     if len(spec.plans) >= _MAX_PLANS:
         spec.plans.clear()
-    by_numpy = call.dtype_name in KINDS and not spec.operation.numbers and call.backend.by_numpy(bound, *given)
+    no_numbers = not call.known and all(x is None for x in call.stacks[len(spec.operation.shapes) :])
+    by_numpy = call.dtype_name in KINDS and no_numbers and call.backend.by_numpy(bound, *given)
     spec.plans[key] = Plan(call._replace(stacks=()), bound, call.backend.dtype_name(given[0]), by_numpy)
 
 
@@ -315,7 +321,7 @@ def _planned_call(spec: FunctionSpec, plan: Plan, arrays: tuple[Any, ...]) -> tu
     if spec.parameters.hermitian:
         check_hermitian(spec.parameters, backend, given)
     stacks = backend.as_stacks(given, batch, [2] * len(given))
-    call = Call(backend, (*stacks, *[None] * len(known)), batch, dtype_name, known)
+    call = Call(backend, (*stacks, *[None] * len(spec.operation.numbers)), batch, dtype_name, known)
     return call, plan.bound, tuple([x for x in stacks if x is not None])
 
 

@@ -72,7 +72,7 @@ def each(f: Callable[..., Any]) -> Callable[..., Any]:
     """
     wanted = "each needs a function of matsign of one array"
     spec = spec_of(f, wanted)
-    if len(spec.parameters.arrays) != 1:
+    if len(spec.parameters.arrays) - len(spec.parameters.optional) != 1:
         raise TypeError(f"{wanted}, got {f!r}")
     joins_adjoints = spec.operation.adjoint
 

@@ -32,10 +32,12 @@ class Call(NamedTuple):
 def stack_arguments(parameters: Parameters, arguments: list[Any], stacked: tuple[str, ...] = ()) -> Call:
     """Arrays of one library, device and dtype, stacked to (B, n, m). Apart from `check_hermitian`, entries are not read.
 
-    A number that is a float stays a float unless its name is in `stacked`; the others become stacks (B,).
+    A number that is a float stays a float unless its name is in `stacked`; the others become stacks (B,). So do the `signed`
+    ones: a program compiled for one of their values serves for all.
     """
     names, count = (*parameters.arrays, *parameters.numbers), len(parameters.arrays)
     numbers = zip(parameters.numbers, arguments[count:], strict=True)
+    stacked = (*stacked, *parameters.signed)
     fixed = {n: x for n, x in numbers if isinstance(x, float) and n not in stacked}
     backend, arrays = _gather(
         parameters, names, [None if n in fixed else x for n, x in zip(names, arguments, strict=True)]

@@ -28,9 +28,9 @@ METHODS = ("auto", "svd", "sign")
 _TOP = {"float32": 128, "float64": 1024}
 
 
-def check_interval(*, lower: float | None = None, upper: float | None = None, **_: Any) -> None:
-    """Raise a ValueError for thresholds in the wrong order; None stands for an array, whose entries the solver checks."""
-    if lower is not None and upper is not None and not lower <= upper:
+def check_interval(*, lower: Threshold, upper: Threshold, **_: Any) -> None:
+    """Raise a ValueError for thresholds in the wrong order; the solver checks the entries of arrays."""
+    if isinstance(lower, float) and isinstance(upper, float) and not lower <= upper:
         raise ValueError(f"mclip: lower must be at most upper, got lower={lower:g}, upper={upper:g}")
 
 

@@ -1,4 +1,4 @@
-"""The matrix sign function of square matrices, and what takes one more product: |M| and spectral projectors.
+"""The matrix sign function of square matrices, and |M|, which takes one more product.
 
 mcsgn sends every eigenvalue to the sign of its real part and keeps the invariant subspaces: S² = I and SM = MS. The differential
 is in `sign_derivatives`.
@@ -13,9 +13,9 @@ from matsign.backends import Backend
 from matsign.core.members import Solution
 from matsign.core.operations import apply
 from matsign.core.public import public_function
-from matsign.functions.sign_certificates import abs_residual, projector_residual, sign_residual
+from matsign.functions.sign_certificates import abs_residual, sign_residual
 from matsign.functions.sign_derivatives import sign_cotangent, sign_jvp, sign_tangent, sign_vjp
-from matsign.functions.sign_methods import ABS, METHODS, PROJECTORS, sign
+from matsign.functions.sign_methods import ABS, METHODS, sign
 from matsign.linalg.stacks import (
     adjoint,
 )
@@ -221,112 +221,4 @@ MATRIX_ABS = public_function(
     tangent=_abs_tangent,
     cotangent=_abs_cotangent,
     choices={"method": METHODS},
-)
-
-
-def _projector(backend: Backend, m: Array, *, half_plane: str, **options: Any) -> Solution:
-    return sign(backend, m, of=PROJECTORS[half_plane], **options)
-
-
-def _projector_tangent(
-    backend: Backend, value: Arrays, arrays: Arrays, tangents: Arrays, *, half_plane: str, **options: Any
-) -> Arrays:
-    """dP = (dS S + S dS ± dS)/2."""
-    (s,) = apply(backend, MCSGN.operation, *arrays, **options)
-    ds = sign_jvp(backend, s, *arrays, *tangents)
-    return ((ds @ s + s @ ds + (ds if half_plane == "right" else -ds)) / 2,)
-
-
-def _projector_cotangent(
-    backend: Backend, value: Arrays, arrays: Arrays, cotangents: Arrays, *, half_plane: str, **options: Any
-) -> Arrays:
-    (m,), (bar,) = arrays, cotangents
-    (s,) = apply(backend, MCSGN.operation, m, **options)
-    sh = adjoint(s)
-    return (sign_vjp(backend, s, m, (bar @ sh + sh @ bar + (bar if half_plane == "right" else -bar)) / 2),)
-
-
-def spectral_projector(
-    M: ArrayLike[T],
-    *,
-    half_plane: str = "right",
-    tol: float | None = None,
-    rtol: float | None = None,
-    method: str = "auto",
-    errors: str = "raise",
-) -> T:
-    """Compute the spectral projector of an open half plane.
-
-    P = (S² + S)/2 with S = mcsgn(M), or P = (S² - S)/2 for the left half plane. The range of P is the invariant
-    subspace of M for the eigenvalues in that half plane, its null space that for all other eigenvalues.
-
-    Parameters
-    ----------
-    M : array_like (..., n, n)
-        Square matrices of dtype float32, float64, complex64 or complex128.
-    half_plane : {"right", "left"}, default "right"
-        The half plane: eigenvalues with a positive or with a negative real part.
-    tol : float, optional
-        The accuracy asked of ``method="polynomial"``. Default: the rounding of the dtype.
-    rtol : float, optional
-        A singular value of at most ``rtol`` times the largest one, after balancing, counts as zero. Default: n eps.
-    method : {"auto", "newton", "polynomial", "schur", "eigh"}, default "auto"
-        How the sign is computed; the methods are those of `mcsgn`.
-    errors : {"raise", "nan"}, default "raise"
-        What to do if a member of the batch has no answer: raise `SpectrumError`, or return NaN for that member and the
-        right result for the others.
-
-    Returns
-    -------
-    P : array (..., n, n)
-        The projectors, in the library, on the device and in the dtype of M.
-
-    Raises
-    ------
-    SpectrumError
-        As for `mcsgn`: if a nonzero eigenvalue lies on the imaginary axis to working precision, if rounding decides
-        whether an eigenvalue is zero, or if a member holds NaN or infinity, and ``errors="raise"``.
-    ValueError
-        If a shape does not fit, or an option has a value other than those above.
-    TypeError
-        If M is not a dense array of numbers of a supported dtype.
-
-    See Also
-    --------
-    mcsgn : The sign.
-
-    Notes
-    -----
-    The equations are P² = P and P M = M P. tr(P), the sum of its diagonal, is the number of eigenvalues in the half
-    plane. A zero eigenvalue belongs to neither half plane. In electronic structure, ``spectral_projector(h - mu * eye,
-    half_plane="left")`` is the density matrix: the projector on the occupied orbitals, those below the chemical
-    potential mu.
-
-    The cost is that of `mcsgn` and one product. Derivatives, batches and ``jax.jit`` are as for `mcsgn`. The backward
-    error of `certify` is the larger of ‖P M - M P‖ / (2 ‖P‖ ‖M‖) and ‖P² - P‖ / (‖P‖² + ‖P‖), in the scaling that
-    balances M.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from matsign import spectral_projector
-    >>> M = np.array([[4.0, 3.0], [0.0, -2.0]])
-    >>> P = spectral_projector(M)
-    >>> P
-    array([[1. , 0.5],
-           [0. , 0. ]])
-    >>> bool(np.linalg.norm(P @ P - P) + np.linalg.norm(P @ M - M @ P) < 1e-14)
-    True
-    """
-    return SPECTRAL_PROJECTOR(M, half_plane=half_plane, tol=tol, rtol=rtol, method=method, errors=errors)
-
-
-SPECTRAL_PROJECTOR = public_function(
-    spectral_projector,
-    "(n,n)->(n,n)",
-    solve=_projector,
-    residual=projector_residual,
-    tangent=_projector_tangent,
-    cotangent=_projector_cotangent,
-    choices={"method": METHODS, "half_plane": ("left", "right")},
 )

@@ -1,4 +1,4 @@
-"""Backward errors and correction steps of the sign, of |M| and of spectral projectors."""
+"""Backward errors and correction steps of the sign and of |M|."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from matsign.backends import Backend
 from matsign.core.public import Residual
 from matsign.core.tolerances import rank_tolerance
 from matsign.functions.sign_derivatives import fold_to_right, sign_change
-from matsign.functions.sign_methods import LARGE, MARGIN, PROJECTORS, sign, units_for_method
+from matsign.functions.sign_methods import LARGE, MARGIN, sign, units_for_method
 from matsign.iterations.differentiable_solves import sylvester_positive
 from matsign.linalg import balancing
 from matsign.linalg.nullity import nullities
@@ -40,16 +40,16 @@ def sign_residual(
     m, s = units.matrix, units.inward(backend, *value)
     size = backend.norm(s)
     cube = backend.norm(s @ s @ s - s) / safe_divisor(backend, size**3 + size)
-    backward = backend.xp.maximum(_commutator(backend, s, m), backend.xp.maximum(cube, _not_nilpotent(backend, s, m)))
+    backward = backend.xp.maximum(commutator(backend, s, m), backend.xp.maximum(cube, _not_nilpotent(backend, s, m)))
     step = units.outward(backend, sign_correction(backend, s, units))
-    return Residual(backward, (_credible(backend, step, *value, _may_flip(backend, s, m, rtol)),))
+    return Residual(backward, (credible(backend, step, *value, may_flip(backend, s, m, rtol)),))
 
 
-def _commutator(backend: Backend, s: Array, m: Array) -> Array:
+def commutator(backend: Backend, s: Array, m: Array) -> Array:
     return backend.norm(s @ m - m @ s) / safe_divisor(backend, 2 * backend.norm(s) * backend.norm(m))
 
 
-def _credible(backend: Backend, step: Array, value: Array, doubt: Array) -> Array:
+def credible(backend: Backend, step: Array, value: Array, doubt: Array) -> Array:
     """A correction step, infinite in `doubt` and where it is not small beside the value, which then has no sure digit."""
     unknown = (~(relative_norm(backend, step, value) < LARGE) & (largest(backend, value) > 0)) | doubt
     return backend.xp.where(broadcast_scalar(unknown), backend.xp.full_like(step, math.inf), step)
@@ -82,7 +82,7 @@ def sign_correction(backend: Backend, s: Array, units: balancing.BalancedMatrix)
     return units.mask_unreachable(backend, step)
 
 
-def _may_flip(backend: Backend, s: Array, m: Array, rtol: float | None) -> Array:
+def may_flip(backend: Backend, s: Array, m: Array, rtol: float | None) -> Array:
     """Where rounding may move an eigenvalue to the other side of zero, which no correction step shows."""
     n, _ = fold_to_right(backend, s, m)
     return _has_chains_by_rounding(backend, s, m, rtol) | ~(
@@ -144,7 +144,7 @@ def abs_residual(
     )
     step = units.outward(backend, units.mask_unreachable(backend, step), 1)
     backward = backend.norm(n @ n - m @ m) / safe_divisor(backend, backend.norm(n) ** 2 + backend.norm(m) ** 2)
-    return Residual(backward, (_credible(backend, step, *value, _has_chains_by_rounding(backend, s, m, rtol)),))
+    return Residual(backward, (credible(backend, step, *value, _has_chains_by_rounding(backend, s, m, rtol)),))
 
 
 def _abs_correction(backend: Backend, s: Array, units: balancing.BalancedMatrix) -> Array:
@@ -156,27 +156,3 @@ def _abs_correction(backend: Backend, s: Array, units: balancing.BalancedMatrix)
 
     change = m @ sign_correction(backend, s, units)
     return backend.masked_cond(is_hermitian(m), for_residuals, lambda s, m, change: change, s, m, change)
-
-
-def projector_residual(
-    backend: Backend,
-    value: tuple[Array],
-    m: Array,
-    *,
-    half_plane: str = "right",
-    tol: float | None = None,
-    rtol: float | None = None,
-    method: str = "auto",
-) -> Residual:
-    """The residuals of P² = P and P M = M P, and the difference between P and the projector from a corrected sign S."""
-    units = units_for_method(backend, m, method)
-    m, p = units.matrix, units.inward(backend, *value)
-    s = sign(backend, m, tol=tol, rtol=rtol, method=method).value[0]
-    ds = sign_correction(backend, s, units)
-    step = PROJECTORS[half_plane].product(m, s) - p + (ds @ s + s @ ds + (ds if half_plane == "right" else -ds)) / 2
-    size = backend.norm(p)
-    square = backend.norm(p @ p - p) / safe_divisor(backend, size**2 + size)
-    backward = backend.xp.maximum(_commutator(backend, p, m), square)
-    return Residual(
-        backward, (_credible(backend, units.outward(backend, step), *value, _may_flip(backend, s, m, rtol)),)
-    )

@@ -113,7 +113,7 @@ def balance(backend: Backend, m: Array) -> BalancedMatrix:
     def balance_members(m: Array, a: Array, k: Array, zeros: Array) -> BalancedMatrix:
         m_fixed = backend.stop_gradient(m)
         sizes = backend.xp.where(
-            m_fixed == 0, _ZERO_EXPONENT + 0 * zeros[:, None, :], backend.exponent(_entry_sizes(backend, m_fixed))
+            m_fixed == 0, _ZERO_EXPONENT + 0 * zeros[:, None, :], backend.exponent(entry_sizes(backend, m_fixed))
         )
         graph_exponents = functools.partial(
             _graph_exponents, exponent_range=_EXPONENT_RANGE[backend.dtype_name(m.real)]
@@ -131,7 +131,7 @@ def balance(backend: Backend, m: Array) -> BalancedMatrix:
     return balanced
 
 
-def _entry_sizes(backend: Backend, m: Array) -> Array:
+def entry_sizes(backend: Backend, m: Array) -> Array:
     """The moduli of the entries; for complex entries the larger of |re| and |im|, which cannot overflow."""
     if backend.is_complex(m):
         return backend.xp.maximum(backend.xp.abs(m.real), backend.xp.abs(m.imag))

@@ -72,7 +72,7 @@ def request(spec: FunctionSpec, shapes: tuple[Shape, ...], dtype: str, options: 
         raise ValueError(f"{name}: the leading axes of {', '.join(map(str, shapes))} do not broadcast") from None
     numbers, _, options = checked_options(spec, "nan", _with_defaults(spec, options))
     check_tolerance(name, dtype, options.get("tol"))
-    if not all(isinstance(x, float) for x in numbers):
+    if not all(x is None or isinstance(x, float) for x in numbers):
         raise ValueError(f"{name}: {', '.join(parameters.numbers)} must be a number here")
     members = tuple(None if s is None else s[-2:] for s in given)
     return Request(spec, batch, members, dtype, options, dict(zip(spec.operation.numbers, numbers, strict=True)))
