@@ -47,6 +47,13 @@ def definite(rng, n, condition=10.0, dtype="float64"):
     return (x + adjoint(x)) / 2
 
 
+def similar_hermitian(rng, values):
+    """Symmetric to the last bit, with these eigenvalues."""
+    u = unitary(rng, len(values))
+    h = (u * values) @ u.T
+    return (h + h.T) / 2
+
+
 def similar(rng, core, condition=10.0, dtype=None):
     """V core V⁻¹ with cond(V) = condition: the eigenvalues of `core`, and the nonnormality of V."""
     core = np.atleast_2d(core)

@@ -30,6 +30,10 @@ CASES = {
         lambda m, **k: matsign.spectral_projector(m, half_plane="left", **k),
         lambda rng, d: (gaussian(rng, 4, 4, dtype=d),),
     ),
+    "density matrix": (
+        partial(matsign.spectral_projector, at=0.3, half_plane="left"),
+        lambda rng, d: (gaussian(rng, 3, 3, dtype=d), definite(rng, 3, d)),
+    ),
     "msign, square": (matsign.msign, lambda rng, d: (gaussian(rng, 4, 4, dtype=d),)),
     "msign, tall": (matsign.msign, lambda rng, d: (gaussian(rng, 5, 3, dtype=d),)),
     "msign, wide": (matsign.msign, lambda rng, d: (gaussian(rng, 2, 5, dtype=d),)),
@@ -90,6 +94,10 @@ def moved(f, arrays, directions):
 
 def frechet_of(f, arrays, directions):
     """`frechet` of a function with options bound, too."""
+    if isinstance(f, partial) and "at" in f.keywords:
+        options = {**f.keywords}
+        at = options.pop("at")
+        return as_tuple(frechet(f.func)(*arrays, at, *directions, None, **options))
     if isinstance(f, partial):
         return as_tuple(frechet(f.func)(*arrays, *directions, **f.keywords))
     if hasattr(f, "spec"):
@@ -104,6 +112,8 @@ def test_tangent_equals_differences(case, dtype, rng):
     directions = tuple(0.1 * gaussian(rng, *x.shape, dtype=dtype) for x in arrays)
     if case == "geometric_mean":
         directions = tuple(x + x.conj().T for x in directions)
+    if case == "density matrix":
+        directions = (directions[0], directions[1] + directions[1].conj().T)
     for tangent, difference in zip(frechet_of(f, arrays, directions), moved(f, arrays, directions), strict=True):
         assert np.linalg.norm(tangent - difference) < 1e-9 * max(1, np.linalg.norm(difference))
 

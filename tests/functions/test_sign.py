@@ -19,6 +19,7 @@ from matrices import (
     jordan,
     rotation,
     similar,
+    similar_hermitian,
     splitting,
     unitary,
 )
@@ -57,12 +58,6 @@ HARD = {
     "near the axis 1e-8": (lambda rng: similar(rng, block_diagonal(rotation(1e-8, 1), rotation(-1e-8, 2)), 10), 10),
     "near zero": (lambda rng: similar(rng, np.diag([1e-10, -1e-10, 1.0]), 10), 10),
 }
-
-
-def similar_hermitian(rng, values):
-    u = unitary(rng, len(values))
-    h = (u * values) @ u.T
-    return (h + h.T) / 2
 
 
 PEERS = (direct.sign_by_eigenvectors, direct.sign_by_schur)

@@ -489,7 +489,12 @@ def _sizes(subject, shapes):
 def _scaled(c, rng, plain):
     """Powers of two come out as powers of two, to the last bit."""
     case = c.case
-    if case.subject.scales is None or case.options.get("at") or not _well_inside(case.arrays) or not _well_inside(plain.value):
+    if (
+        case.subject.scales is None
+        or case.options.get("at")
+        or not _well_inside(case.arrays)
+        or not _well_inside(plain.value)
+    ):
         return
     before, after = case.subject.scales
     step = (

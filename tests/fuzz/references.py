@@ -207,6 +207,8 @@ def at_gap(m, values, lowest):
         raise UnknownError
     values = np.sort(values.real)
     inside = np.concatenate([[values[0] - abs(values[0]) - 1], values, [values[-1] + abs(values[-1]) + 1]])
+    if lowest > len(m):
+        raise NoAnswerError("fewer eigenvalues")
     below, above = inside[lowest], inside[lowest + 1]
     if not above - below > 1e-4 * np.abs(values).max():
         raise UnknownError

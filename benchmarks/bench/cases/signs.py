@@ -35,6 +35,16 @@ def symmetric(rng, n):
     return ((g + g.T) / 2,)
 
 
+def pencil(rng, n):
+    g = gaussian(rng, n, 2 * n)
+    return (*symmetric(rng, n), np.eye(n) + g @ g.T / (4 * n))
+
+
+def density_by_eigh(h, overlap):
+    _, v = sl.eigh(h, overlap)
+    return v[:, : len(h) // 2] @ v[:, : len(h) // 2].T
+
+
 CASES = [
     Case(
         "mcsgn, eigenvalues around ±2.5", SCIPY, "signm", lambda rng, n: (both_sides(rng, n, n),),
@@ -52,6 +62,10 @@ CASES = [
     Case(
         "mclip, Gaussian", SCIPY, "svd", lambda rng, n: (gaussian(rng, n, n), float(np.sqrt(n))),
         lambda m, upper: matsign.mclip(m, 0.0, upper), clip_by_svd, SIZES, agree(1e-8),
+    ),
+    Case(
+        "spectral_projector, overlap, lowest half", SCIPY, "eigh", pencil,
+        lambda h, overlap: matsign.spectral_projector(h, overlap, lowest=len(h) // 2), density_by_eigh, SIZES, agree(1e-8),
     ),
     Case("psd_project, symmetric", SCIPY, "eigh", symmetric, matsign.psd_project, project_by_eigh, SIZES, agree(1e-8)),
 ]  # fmt: skip

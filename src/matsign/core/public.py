@@ -155,7 +155,8 @@ def public_function(
     float32; `hermitian` names the arrays that must be Hermitian, which is checked for NumPy; `real_only` is the
     reason for which complex arrays are refused, if they are; `numbers` names the parameters that
     are real numbers, either a float or an array with one for each member, and at least 0 but for those in `signed`, which may be
-    None; `wrap(backend, *arrays)` makes the public value from the results (default: the one array, or a tuple). `properties` are fields of the `Operation`.
+    None; `wrap(backend, *arrays)` makes the public value from the results (default: the one array, or a tuple). `properties` are
+    fields of the `Operation`.
     """
     inputs, results = (shapes_of(side) for side in signature.split("->"))
     operation = Operation(

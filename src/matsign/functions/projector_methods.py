@@ -79,7 +79,9 @@ def solve_projector(
     pencil = Pencil.of(backend, m, hermitian(overlap), at)
     low, indefinite = _cholesky(backend, pencil.overlap)
     result = project(orthonormalise(backend, low, pencil.m), pencil.at)
-    d = pencil.outward(backend, from_orthonormal(backend, low, result.value[0]))
+    d = from_orthonormal(backend, low, result.value[0])
+    d = backend.xp.where(broadcast_scalar(is_hermitian(m)), hermitian(d), d)
+    d = pencil.outward(backend, d)
     result = result._replace(
         value=(d,),
         failure=overflow_failure(backend, d, result.failure),
@@ -147,8 +149,8 @@ def middle_of_gap(backend: Backend, m: Array, count: int) -> Array:
 class Pencil(NamedTuple):
     """M, S and the line in units in which the diagonal of S and the largest entry of M are near 1.
 
-    They are 2^(-eᵢ-eⱼ-k) Mᵢⱼ, 2^(-eᵢ-eⱼ) Sᵢⱼ and 2^-k at. Powers of 2 cause no rounding, so that the result does not depend on the
-    norms of the functions of the basis.
+    They are 2^(-eᵢ-eⱼ-k) Mᵢⱼ, 2^(-eᵢ-eⱼ) Sᵢⱼ and 2^-k at. Powers of 2 cause no rounding, so that the accuracy does not depend on
+    the norms of the functions of the basis.
     """
 
     m: Array
@@ -202,10 +204,9 @@ def orthonormalise(backend: Backend, low: Array, m: Array) -> Array:
 
 
 def from_orthonormal(backend: Backend, low: Array, p: Array) -> Array:
-    """L⁻ᴴ Π L⁻¹, Hermitian if Π is."""
+    """L⁻ᴴ Π L⁻¹."""
     upper = adjoint(low)
-    d = adjoint(backend.solve(upper, adjoint(backend.solve(upper, p))))
-    return backend.xp.where(broadcast_scalar(is_hermitian(p)), hermitian(d), d)
+    return adjoint(backend.solve(upper, adjoint(backend.solve(upper, p))))
 
 
 def _mark_indefinite(backend: Backend, result: Solution, overlap: Array, indefinite: Array) -> Solution:

@@ -1,4 +1,7 @@
-"""Spectral projectors of half planes, of M and of pencils (M, S): density matrices.  The differential: `projector_derivatives`."""
+"""Spectral projectors of half planes, of M and of pencils (M, S), as density matrices.
+
+The differential is in `projector_derivatives`.
+"""
 
 from __future__ import annotations
 
