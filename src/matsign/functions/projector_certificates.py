@@ -10,8 +10,8 @@ from matsign.core.public import Residual
 from matsign.functions.projector_methods import (
     Line,
     Pencil,
-    from_orthonormal,
     middle_of_gap,
+    orthonormal_basis,
     orthonormalise,
     shift_to_axis,
     side,
@@ -81,15 +81,15 @@ def _pencil_residual(
     """The residuals of D S D = D and S D M = M D S, and the change of D for those of Π and for rounding of M and S."""
     pencil = Pencil.of(backend, m, hermitian(overlap), at)
     m, overlap, d = pencil.m, pencil.overlap, pencil.inward(backend, value)
-    low = backend.cholesky(overlap)
-    k = orthonormalise(backend, low, m)
+    (t, _), low = orthonormal_basis(backend, overlap), backend.cholesky(overlap)
+    k = orthonormalise(backend, t, m)
     shifted, p = _to_axis(backend, k, pencil.at, lowest), adjoint(low) @ d @ low
     _, step, doubtful = _of_projector(backend, p, shifted, half_plane, lowest, **options)
-    # Rounding of M and S, by the derivative (`projector_derivatives`) with the factor L.
-    dm, e = (orthonormalise(backend, low, rounding_probe(backend, x, backend.norm(x))) for x in (m, overlap))
+    # Rounding of M and S, by the derivative (`projector_derivatives`) with T = L⁻¹.
+    dm, e = (orthonormalise(backend, t, rounding_probe(backend, x, backend.norm(x))) for x in (m, overlap))
     s = sign(backend, shifted, **options).value[0]
     dp = _move(s, sign_jvp(backend, s, shifted, dm - (e @ k + k @ e) / 2), half_plane) - (e @ p + p @ e) / 2
-    step = abs(from_orthonormal(backend, low, step)) + abs(from_orthonormal(backend, low, dp))
+    step = abs(adjoint(t) @ step @ t) + abs(adjoint(t) @ dp @ t)
     size, of_overlap = backend.norm(d), backend.norm(overlap)
     square = backend.norm(d @ overlap @ d - d) / safe_divisor(backend, size**2 * of_overlap + size)
     gap = backend.norm(overlap @ d @ m - m @ d @ overlap)

@@ -77,9 +77,9 @@ def solve_projector(
     if overlap is None:
         return project(m, at)
     pencil = Pencil.of(backend, m, hermitian(overlap), at)
-    low, indefinite = _cholesky(backend, pencil.overlap)
-    result = project(orthonormalise(backend, low, pencil.m), pencil.at)
-    d = from_orthonormal(backend, low, result.value[0])
+    t, indefinite = orthonormal_basis(backend, pencil.overlap)
+    result = project(orthonormalise(backend, t, pencil.m), pencil.at)
+    d = adjoint(t) @ result.value[0] @ t
     d = backend.xp.where(broadcast_scalar(is_hermitian(m)), hermitian(d), d)
     d = pencil.outward(backend, d)
     result = result._replace(
@@ -188,25 +188,18 @@ class Pencil(NamedTuple):
         return backend.ldexp(d, self.pairs)
 
 
-def _cholesky(backend: Backend, overlap: Array) -> tuple[Array, Array]:
-    """L of S = L Lᴴ, and the members where S is singular to working precision or indefinite, which get L = I."""
+def orthonormal_basis(backend: Backend, overlap: Array) -> tuple[Array, Array]:
+    """T = L⁻¹ of S = L Lᴴ, and the members where S is singular to working precision or indefinite, which get T = I."""
     low = backend.cholesky(overlap)
-    spread = backend.norm(low) * backend.norm(backend.inv(low))
-    indefinite = ~(spread**2 * backend.eps(low) < 1)
-    return backend.xp.where(broadcast_scalar(indefinite), eye(backend, low), low), indefinite
+    t = backend.inv(low)
+    indefinite = ~((backend.norm(low) * backend.norm(t)) ** 2 * backend.eps(low) < 1)
+    return backend.xp.where(broadcast_scalar(indefinite), eye(backend, t), t), indefinite
 
 
-def orthonormalise(backend: Backend, low: Array, m: Array) -> Array:
-    """L⁻¹ M L⁻ᴴ, Hermitian if M is."""
-    half = backend.solve(low, m)
-    k = adjoint(backend.solve(low, adjoint(half)))
+def orthonormalise(backend: Backend, t: Array, m: Array) -> Array:
+    """T M Tᴴ, Hermitian if M is."""
+    k = t @ m @ adjoint(t)
     return backend.xp.where(broadcast_scalar(is_hermitian(m)), hermitian(k), k)
-
-
-def from_orthonormal(backend: Backend, low: Array, p: Array) -> Array:
-    """L⁻ᴴ Π L⁻¹."""
-    upper = adjoint(low)
-    return adjoint(backend.solve(upper, adjoint(backend.solve(upper, p))))
 
 
 def _mark_indefinite(backend: Backend, result: Solution, overlap: Array, indefinite: Array) -> Solution:

@@ -99,8 +99,8 @@ def spectral_projector(
     eigenvectors, and I - 2 D S is the sign of S⁻¹H - mu I. S must not be nearly singular: errors grow with its
     condition number.
 
-    The cost is that of `mcsgn` and one product; an overlap adds a Cholesky factorisation and four solves with its
-    factor. With ``lowest`` it is that of all eigenvectors. Derivatives by M and ``overlap``, batches and ``jax.jit`` are
+    The cost is that of `mcsgn` and one product; an overlap adds a Cholesky factorisation, an inverse and four
+    products. With ``lowest`` it is that of all eigenvectors. Derivatives by M and ``overlap``, batches and ``jax.jit`` are
     as for `mcsgn`. Derivatives by ``at`` are zero. An array ``at`` may be traced by ``jax.jit``.
 
     The backward error of `certify` is the larger of ‖P M - M P‖ / (2 ‖P‖ ‖M‖) and ‖P² - P‖ / (‖P‖² + ‖P‖), with M - at I
