@@ -163,7 +163,7 @@ def cayley(backend: Backend, a: Array, e: Array, *, stable: bool = False) -> Cay
     return CayleyTransform(plus_identity(backend, 1.0, 2 * backend.solve(w, pe)), w, p, side)
 
 
-def _norm_of_inverse(backend: Backend, w: Array) -> Array:
+def norm_of_inverse(backend: Backend, w: Array) -> Array:
     """An estimate of ‖w⁻¹‖ from random right-hand sides."""
     n = w.shape[-1]
     probe = backend.xp.broadcast_to(random_probe(backend, n, _PROBES, w), (*w.shape[:-1], _PROBES))
@@ -177,7 +177,7 @@ def _lyapunov_transform(backend: Backend, a: Array, e: Array) -> Transform:
     c, w, p, side = cayley(backend, a, e)
     # 2p w⁻¹ e = c - I and 2 w⁻¹ a = c + I, up to the side.
     by_e, by_a = backend.norm(plus_identity(backend, -1.0, c)), p * backend.norm(plus_identity(backend, 1.0, c))
-    rounding = 2 * _norm_of_inverse(backend, w) * (backend.norm(a) * by_e + backend.norm(e) * by_a)
+    rounding = 2 * norm_of_inverse(backend, w) * (backend.norm(a) * by_e + backend.norm(e) * by_a)
     return Transform(c, w, -2 * side * p, rounding)
 
 
@@ -187,7 +187,7 @@ def _stein_transform(backend: Backend, a: Array, e: Array) -> Transform:
     first, second = (backend.xp.where(broadcast_scalar(outside), *both) for both in ((a, e), (e, a)))
     c, one = backend.solve(first, second), backend.ones(a)
     size = backend.norm(second) * backend.norm(c) + backend.norm(first)
-    rounding = 2 * _norm_of_inverse(backend, first) * size
+    rounding = 2 * norm_of_inverse(backend, first) * size
     return Transform(c, first, backend.xp.where(outside, -one, one), rounding)
 
 

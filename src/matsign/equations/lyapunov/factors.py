@@ -13,16 +13,26 @@ of z zᴴ their derivatives to every order, because for the factor z u, u unitar
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
 
-from matsign._typing import Array, ArrayLike, T
+from matsign._typing import Array, ArrayLike, OptionalArrayLike, T
 from matsign.backends import Backend
 from matsign.core import scaling
 from matsign.core.failures import Failure
 from matsign.core.members import Solution, solution
 from matsign.core.public import Residual, public_function
 from matsign.direct import bartels_stewart
+from matsign.equations.lyapunov import descriptor_equations
 from matsign.equations.lyapunov.certificates import lyapunov_residual, stein_residual
+from matsign.equations.lyapunov.descriptor_certificates import descriptor_residual
+from matsign.equations.lyapunov.descriptor_equations import DescriptorEquation
+from matsign.equations.lyapunov.descriptor_factors import (
+    continuous_descriptor_factor,
+    descriptor_gramians,
+    descriptor_in_units,
+    discrete_descriptor_factor,
+    with_descriptor_cotangent,
+    with_descriptor_tangent,
+)
 from matsign.equations.lyapunov.factor_derivatives import (
     continuous_cotangent,
     continuous_tangent,
@@ -31,38 +41,19 @@ from matsign.equations.lyapunov.factor_derivatives import (
     discrete_tangent,
     tangent_in_units,
 )
+from matsign.equations.lyapunov.system import Gramians, ScaledFactor, System
 from matsign.iterations.smith import Cayley, cayley
 from matsign.iterations.smith_factored import Factors, smith_factors, width
 from matsign.linalg.separation import ROUNDINGS, may_be_singular, spectral_norm
 from matsign.linalg.stacks import adjoint, broadcast_scalar, norm, safe_divisor, scale_to_unit
 
 
-class System(NamedTuple):
-    """ẋ = a x + b u, y = c x in units in which a is balanced and the largest entries are near 1.
-
-    In the caller's units the states are 2^e times these; b is 2^b_scale times larger, c 2^c_scale times, and a 4^half times.
-    """
-
-    a: Array
-    b: Array
-    c: Array
-    e: Array
-    b_scale: Array
-    c_scale: Array
-    half: Array
-
-
-class Gramians(NamedTuple):
-    """Factors of the controllability Gramian z zᴴ and the observability Gramian y yᴴ of a `System`."""
-
-    z: Array
-    y: Array
-    steps: Array
-    failure: Array
-
-
-def in_units(backend: Backend, a: Array, b: Array, c: Array) -> System:
+def in_units(backend: Backend, a: Array, b: Array, c: Array, e: Array | None = None) -> System:
     """The system in balanced units; a is scaled by a power of 4, so the factors are scaled by a power of 2."""
+    return _in_balanced_units(backend, a, b, c) if e is None else descriptor_in_units(backend, a, b, c, e)
+
+
+def _in_balanced_units(backend: Backend, a: Array, b: Array, c: Array) -> System:
     e, a, scale = scaling.balance_together(backend, a)
     e = backend.xp.zeros_like(a[:, 0, :], dtype=backend.xp.int32) if e is None else e
     half = -(-scale // 2)
@@ -75,6 +66,8 @@ def in_units(backend: Backend, a: Array, b: Array, c: Array) -> System:
 
 def gramians(backend: Backend, s: System) -> Gramians:
     """Both Gramians of a continuous-time system; they share the powers of the Cayley transform of a."""
+    if s.descriptor is not None:
+        return descriptor_gramians(backend, s)
     transformed = cayley(backend, s.a)
     size = broadcast_scalar(backend.xp.sqrt(2 * transformed.p))
     starts = size * (transformed.m @ s.b), size * (adjoint(transformed.m) @ adjoint(s.c))
@@ -110,20 +103,9 @@ def _failure(backend: Backend, converged: Array, growth: Array, a: Array, d: Arr
     return backend.rare_cond(uncertain, diagnose, lambda converged, a, d, none: none, converged, a, d, none)
 
 
-class ScaledFactor(NamedTuple):
-    """A factor z of the Gramian of a model in units; the factor in the caller's units is 2^(e + scale) z."""
-
-    factors: Factors
-    e: Array
-    scale: Array
-    failure: Array
-
-    @property
-    def z(self) -> Array:
-        return self.factors.z[0]
-
-
 def continuous_factor(backend: Backend, s: System) -> ScaledFactor:
+    if s.descriptor is not None:
+        return continuous_descriptor_factor(backend, s)
     transformed = cayley(backend, s.a)
     size = broadcast_scalar(backend.xp.sqrt(2 * transformed.p))
     factors = smith_factors(backend, transformed.c, (size * (transformed.m @ s.b),), (False,))
@@ -131,6 +113,8 @@ def continuous_factor(backend: Backend, s: System) -> ScaledFactor:
 
 
 def discrete_factor(backend: Backend, s: System) -> ScaledFactor:
+    if s.descriptor is not None:
+        return discrete_descriptor_factor(backend, s)
     a = backend.ldexp(s.a, broadcast_scalar(2 * s.half))
     factors = smith_factors(backend, a, (s.b,), (False,))
     failure = _failure(backend, factors.converged, factors.growth, a, backend.ones(a), discrete=True)
@@ -140,25 +124,28 @@ def discrete_factor(backend: Backend, s: System) -> ScaledFactor:
 def _restore(backend: Backend, f: ScaledFactor) -> Solution:
     """z in the caller's units, its columns not orthogonalised again: that would lose the digits of states in small units."""
     result = solution(backend, (f.z,), iterations=f.factors.steps)._replace(failure=f.failure)
+    result = result if f.detail is None else result._replace(detail=f.detail)
     return scaling.restore(backend, result, f.e[:, :, None] + broadcast_scalar(f.scale))
 
 
-def in_units_of_states(backend: Backend, a: Array, b: Array) -> System:
+def in_units_of_states(backend: Backend, a: Array, b: Array, e: Array | None = None) -> System:
     """`in_units` for a model without outputs."""
-    return in_units(backend, a, b, adjoint(b)[:, :1])
+    return in_units(backend, a, b, adjoint(b)[:, :1], e)
 
 
-def _continuous(backend: Backend, a: Array, b: Array) -> Solution:
-    return _restore(backend, continuous_factor(backend, in_units_of_states(backend, a, b)))
+def _continuous(backend: Backend, a: Array, b: Array, e: Array | None) -> Solution:
+    return _restore(backend, continuous_factor(backend, in_units_of_states(backend, a, b, e)))
 
 
-def _discrete(backend: Backend, a: Array, b: Array) -> Solution:
-    return _restore(backend, discrete_factor(backend, in_units_of_states(backend, a, b)))
+def _discrete(backend: Backend, a: Array, b: Array, e: Array | None) -> Solution:
+    return _restore(backend, discrete_factor(backend, in_units_of_states(backend, a, b, e)))
 
 
-def _continuous_residual(backend: Backend, value: tuple[Array], a: Array, b: Array) -> Residual:
+def _continuous_residual(backend: Backend, value: tuple[Array], a: Array, b: Array, e: Array | None) -> Residual:
     """The certificate of the equation for z zᴴ; the relative error of z is half that of z zᴴ."""
     (z,) = value
+    if e is not None:
+        return _descriptor_residual(backend, descriptor_equations.LYAPUNOV_EQUATION, z, a, b, e, -1.0)
     a, scale_a = scale_to_unit(backend, a)
     b, scale_b = scale_to_unit(backend, b)
     scaled, scale_z = _factor_at_size(backend, z, scale_b - scale_a // 2)
@@ -169,13 +156,28 @@ def _continuous_residual(backend: Backend, value: tuple[Array], a: Array, b: Arr
     )
 
 
-def _discrete_residual(backend: Backend, value: tuple[Array], a: Array, b: Array) -> Residual:
+def _discrete_residual(backend: Backend, value: tuple[Array], a: Array, b: Array, e: Array | None) -> Residual:
     (z,) = value
+    if e is not None:
+        return _descriptor_residual(backend, descriptor_equations.STEIN_EQUATION, z, a, b, e, 1.0)
     b, scale_b = scale_to_unit(backend, b)
     scaled, scale_z = _factor_at_size(backend, z, scale_b)
     q = backend.ldexp(b @ adjoint(b), broadcast_scalar(2 * (scale_b - scale_z)))
     gramian_residual = stein_residual(backend, (scaled @ adjoint(scaled),), a, q, rounded=True)
     return _factor_residual(backend, gramian_residual, z, scaled)
+
+
+def _descriptor_residual(
+    backend: Backend, equation: DescriptorEquation, z: Array, a: Array, b: Array, e: Array, sign: float
+) -> Residual:
+    """The same with a descriptor, for the equation with q = sign b bᴴ."""
+    a, e, k, size = equation.scale(backend, a, e)
+    b, scale_b = scale_to_unit(backend, b)
+    scaled, scale_z = _factor_at_size(backend, z, scale_b - k // 2)
+    q = backend.ldexp(sign * (b @ adjoint(b)), broadcast_scalar(2 * (scale_b - scale_z) - k))
+    gramian_residual = descriptor_residual(backend, equation, scaled @ adjoint(scaled), a, q, e)
+    separation = backend.ldexp(gramian_residual.separation, size)
+    return _factor_residual(backend, gramian_residual, z, scaled)._replace(separation=separation)
 
 
 def _factor_at_size(backend: Backend, z: Array, expected: Array) -> tuple[Array, Array]:
@@ -208,7 +210,7 @@ def _drop_zero_columns(backend: Backend, z: Array) -> Array:
     return z if backend.is_traced(z) else z[..., : width(backend, z)]
 
 
-def lyapunov_factor(a: ArrayLike[T], b: ArrayLike[T], *, errors: str = "raise") -> T:
+def lyapunov_factor(a: ArrayLike[T], b: ArrayLike[T], *, e: OptionalArrayLike[T] = None, errors: str = "raise") -> T:
     """Compute a factor of the controllability Gramian in continuous time.
 
     The z with a x + x aᴴ + b bᴴ = 0 for x = z zᴴ and a stable a; x itself is never formed.
@@ -219,6 +221,8 @@ def lyapunov_factor(a: ArrayLike[T], b: ArrayLike[T], *, errors: str = "raise") 
         System matrices with all eigenvalues in the open left half plane; float32, float64, complex64 or complex128.
     b : array_like (..., n, m)
         Input matrices.
+    e : array_like (..., n, n), optional
+        Descriptor matrices, invertible, of the equation a x eᴴ + e x aᴴ + b bᴴ = 0. Default: I.
     errors : {"raise", "nan"}, default "raise"
         What to do if a member of the batch has no Gramian: raise `SpectrumError`, or return NaN for that member and the
         right result for the others.
@@ -233,7 +237,8 @@ def lyapunov_factor(a: ArrayLike[T], b: ArrayLike[T], *, errors: str = "raise") 
     Raises
     ------
     SpectrumError
-        If a is not stable, or stable only by rounding, or a member holds NaN or infinity, and ``errors="raise"``.
+        If a is not stable, or stable only by rounding, if e is singular (the message has its reciprocal condition
+        number), or if a member holds NaN or infinity, and ``errors="raise"``.
     ValueError
         If a shape does not fit, an option has a value other than those above, or the arrays lie on different devices.
     TypeError
@@ -248,6 +253,9 @@ def lyapunov_factor(a: ArrayLike[T], b: ArrayLike[T], *, errors: str = "raise") 
     Notes
     -----
     The other Gramian, with aᴴ x + x a + cᴴ c = 0, has the factor ``lyapunov_factor(aᴴ, cᴴ)``.
+
+    With e, for the model e ẋ = a x + b u, the eigenvalues of the pencil a - λ e must lie in the left half plane. Only
+    a - p e for one number p is factorised, never e; derivatives are those of the model (e⁻¹ a, e⁻¹ b).
 
     The method is Smith's iteration [1]_ on the Cayley transform of a, in factors [2]_: one inverse, then one large
     product a step. The columns are accurate to rounding relative to the first one, where a factor of a computed x would
@@ -278,22 +286,27 @@ def lyapunov_factor(a: ArrayLike[T], b: ArrayLike[T], *, errors: str = "raise") 
     >>> bool(np.linalg.norm(a @ x + x @ a.T + b @ b.T) < 1e-14)
     True
     """
-    return LYAPUNOV_FACTOR(a, b, errors=errors)
+    return LYAPUNOV_FACTOR(a, b, e, errors=errors)
 
 
 LYAPUNOV_FACTOR = public_function(
     lyapunov_factor,
-    "(n,n),(n,m)->(n,k)",
+    "(n,n),(n,m),(n,n)->(n,k)",
+    keyword_arrays=("e",),
     solve=_continuous,
     residual=_continuous_residual,
-    tangent=scaling.tangent_at_size(_continuous_powers, tangent_in_units(continuous_tangent)),
-    cotangent=scaling.cotangent_at_size(_continuous_powers, cotangent_in_units(continuous_cotangent)),
+    tangent=with_descriptor_tangent(scaling.tangent_at_size(_continuous_powers, tangent_in_units(continuous_tangent))),
+    cotangent=with_descriptor_cotangent(
+        scaling.cotangent_at_size(_continuous_powers, cotangent_in_units(continuous_cotangent))
+    ),
     wrap=_drop_zero_columns,
     largest={"k": "n"},
 )
 
 
-def discrete_lyapunov_factor(a: ArrayLike[T], b: ArrayLike[T], *, errors: str = "raise") -> T:
+def discrete_lyapunov_factor(
+    a: ArrayLike[T], b: ArrayLike[T], *, e: OptionalArrayLike[T] = None, errors: str = "raise"
+) -> T:
     """Compute a factor of the controllability Gramian in discrete time.
 
     The z with a x aᴴ - x + b bᴴ = 0 for x = z zᴴ and an a with all eigenvalues inside the unit circle; x itself is
@@ -305,6 +318,8 @@ def discrete_lyapunov_factor(a: ArrayLike[T], b: ArrayLike[T], *, errors: str = 
         System matrices with all eigenvalues inside the unit circle; float32, float64, complex64 or complex128.
     b : array_like (..., n, m)
         Input matrices.
+    e : array_like (..., n, n), optional
+        Descriptor matrices, invertible, of the equation a x aᴴ - e x eᴴ + b bᴴ = 0. Default: I.
     errors : {"raise", "nan"}, default "raise"
         What to do if a member of the batch has no Gramian: raise `SpectrumError`, or return NaN for that member and the
         right result for the others.
@@ -317,8 +332,8 @@ def discrete_lyapunov_factor(a: ArrayLike[T], b: ArrayLike[T], *, errors: str = 
     Raises
     ------
     SpectrumError
-        If a has an eigenvalue on the unit circle or outside, or is stable only by rounding, or a member holds NaN or
-        infinity, and ``errors="raise"``.
+        If a has an eigenvalue on the unit circle or outside, or is stable only by rounding, if e is singular (the
+        message has its reciprocal condition number), or if a member holds NaN or infinity, and ``errors="raise"``.
     ValueError
         If a shape does not fit, an option has a value other than those above, or the arrays lie on different devices.
     TypeError
@@ -350,16 +365,19 @@ def discrete_lyapunov_factor(a: ArrayLike[T], b: ArrayLike[T], *, errors: str = 
     >>> bool(np.linalg.norm(a @ x @ a.T - x + b @ b.T) < 1e-14)
     True
     """
-    return DISCRETE_LYAPUNOV_FACTOR(a, b, errors=errors)
+    return DISCRETE_LYAPUNOV_FACTOR(a, b, e, errors=errors)
 
 
 DISCRETE_LYAPUNOV_FACTOR = public_function(
     discrete_lyapunov_factor,
-    "(n,n),(n,m)->(n,k)",
+    "(n,n),(n,m),(n,n)->(n,k)",
+    keyword_arrays=("e",),
     solve=_discrete,
     residual=_discrete_residual,
-    tangent=scaling.tangent_at_size(_discrete_powers, tangent_in_units(discrete_tangent)),
-    cotangent=scaling.cotangent_at_size(_discrete_powers, cotangent_in_units(discrete_cotangent)),
+    tangent=with_descriptor_tangent(scaling.tangent_at_size(_discrete_powers, tangent_in_units(discrete_tangent))),
+    cotangent=with_descriptor_cotangent(
+        scaling.cotangent_at_size(_discrete_powers, cotangent_in_units(discrete_cotangent))
+    ),
     wrap=_drop_zero_columns,
     largest={"k": "n"},
 )

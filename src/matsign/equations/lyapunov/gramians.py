@@ -26,14 +26,9 @@ from matsign.equations.lyapunov.factor_derivatives import (
     gramian_jvp,
     gramian_vjp,
 )
-from matsign.equations.lyapunov.factors import (
-    ScaledFactor,
-    System,
-    continuous_factor,
-    discrete_factor,
-    in_units_of_states,
-)
+from matsign.equations.lyapunov.factors import continuous_factor, discrete_factor, in_units_of_states
 from matsign.equations.lyapunov.methods import LYAPUNOV_EQUATION, STEIN_EQUATION, Equation, ScaledEquation, sum_or_schur
+from matsign.equations.lyapunov.system import ScaledFactor, System
 from matsign.iterations.refinement import at_rounding, in_callers_units
 from matsign.linalg.stacks import adjoint, broadcast_scalar, hermitian
 

@@ -21,7 +21,8 @@ from matsign.core.failures import Failure
 from matsign.core.members import Solution, solution
 from matsign.core.public import Residual, public_function
 from matsign.equations.lyapunov.certificates import lyapunov_residual, stein_residual
-from matsign.equations.lyapunov.factors import ScaledFactor, System, continuous_factor, discrete_factor, in_units
+from matsign.equations.lyapunov.factors import continuous_factor, discrete_factor, in_units
+from matsign.equations.lyapunov.system import ScaledFactor, System
 from matsign.iterations.differentiable_solves import solve_stable_lyapunov, solve_stable_stein
 from matsign.iterations.smith_factored import zero_nonfinite_members
 from matsign.linalg.stacks import adjoint, broadcast_scalar, inner, safe_divisor, scaled_norm

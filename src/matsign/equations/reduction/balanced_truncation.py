@@ -9,14 +9,20 @@ z V S^-1/2 make both Gramians equal to S; keeping only the states of the largest
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple, cast
 
-from matsign._typing import Array, ArrayLike, Arrays, Generic, T
+from matsign._typing import Array, ArrayLike, Arrays, Generic, OptionalArrayLike, T
 from matsign.backends import Backend
 from matsign.core import scaling
 from matsign.core.members import Solution, solution
 from matsign.core.operations import Operation, apply, shapes_of
 from matsign.core.public import public_function
+from matsign.equations.lyapunov.descriptor_factors import (
+    StandardForm,
+    with_descriptor_cotangent,
+    with_descriptor_tangent,
+)
 from matsign.equations.reduction import derivatives as balancing
 from matsign.equations.reduction.certificates import hankel_residual, truncate_residual
 from matsign.equations.reduction.methods import (
@@ -69,10 +75,15 @@ class Reduced(NamedTuple, Generic[T]):
     hsv: T
 
 
-def _balancing(backend: Backend, a: Array, b: Array, c: Array) -> Solution:
-    """Hankel singular values, all columns of both projections, and the positions of their largest entries."""
-    balanced = balance_system(backend, a, b, c)
+def _balancing(backend: Backend, a: Array, b: Array, c: Array, e: Array | None) -> Solution:
+    """Hankel singular values, all columns of both projections, and the positions of their largest entries.
+
+    With a descriptor the projections are those of the model (e⁻¹ a, e⁻¹ b, c).
+    """
+    balanced = balance_system(backend, a, b, c, e)
     left, right, _ = balancing_projections(backend, balanced, a.shape[-1])
+    if balanced.system.descriptor is not None:
+        left = adjoint(balanced.system.descriptor) @ left
     anchor = backend.eye(a.shape[-1], right)[backend.xp.argmax(backend.xp.abs(right), axis=-2)].mT.real
     s = balanced.system
     shift = s.e[:, :, None] + broadcast_scalar((s.b_scale - s.c_scale) // 2)
@@ -82,38 +93,77 @@ def _balancing(backend: Backend, a: Array, b: Array, c: Array) -> Solution:
 
 _BALANCING = Operation(
     "balancing",
-    shapes_of("(n,n),(n,m),(p,n)"),
+    shapes_of("(n,n),(n,m),(p,n),(n,n)"),
     shapes_of("(n),(n,n),(n,n),(n,n)"),
     solve=_balancing,
-    tangent=balancing.tangent,
-    cotangent=balancing.cotangent,
+    tangent=with_descriptor_tangent(balancing.tangent),
+    cotangent=with_descriptor_cotangent(balancing.cotangent),
     kinds=("real", "same", "same", "real"),
 )
 
 
-def balanced_at(backend: Backend, arrays: Arrays) -> balancing.BalancingProjections:
+def _balanced_at(backend: Backend, arrays: Arrays) -> balancing.BalancingProjections:
     return balancing.BalancingProjections(*apply(backend, _BALANCING, *arrays))
 
 
-def _hankel_tangent(backend: Backend, value: Arrays, arrays: Arrays, tangents: Arrays) -> Arrays:
-    at = balanced_at(backend, arrays)
+def _tangent_of(powers: Callable[..., scaling.Powers], tangent: Callable[..., Arrays]) -> Callable[..., Arrays]:
+    """The tangent for (a, b, c, e), from ``tangent(backend, at, model, tangents)`` for a model in standard form."""
+
+    def standard(backend: Backend, value: Arrays, arrays: Arrays, tangents: Arrays, **options: Any) -> Arrays:
+        return tangent(backend, _balanced_at(backend, (*arrays, None)), arrays, tangents, **options)
+
+    at_size = scaling.tangent_at_size(powers, standard)
+
+    def rule(backend: Backend, value: Arrays, arrays: Arrays, tangents: Arrays, **options: Any) -> Arrays:
+        if arrays[-1] is None:
+            return cast("Arrays", at_size(backend, value, arrays[:-1], tangents[:-1], **options))
+        form = StandardForm.of(backend, arrays)
+        return tangent(backend, _balanced_at(backend, arrays), form.model, form.tangents(tangents), **options)
+
+    return rule
+
+
+def _cotangent_of(powers: Callable[..., scaling.Powers], cotangent: Callable[..., Arrays]) -> Callable[..., Arrays]:
+    """The adjoint of `_tangent_of`."""
+
+    def standard(backend: Backend, value: Arrays, arrays: Arrays, cotangents: Arrays, **options: Any) -> Arrays:
+        return cotangent(backend, _balanced_at(backend, (*arrays, None)), arrays, cotangents, **options)
+
+    at_size = scaling.cotangent_at_size(powers, standard)
+
+    def rule(backend: Backend, value: Arrays, arrays: Arrays, cotangents: Arrays, **options: Any) -> Arrays:
+        if arrays[-1] is None:
+            return (*at_size(backend, value, arrays[:-1], cotangents, **options), None)
+        form = StandardForm.of(backend, arrays)
+        bars = cotangent(backend, _balanced_at(backend, arrays), form.model, cotangents, **options)
+        return form.cotangents(bars)
+
+    return rule
+
+
+def _hankel_tangent(backend: Backend, at: balancing.BalancingProjections, arrays: Arrays, tangents: Arrays) -> Arrays:
     return (balancing.values_jvp(backend, at, *balancing.gramians_jvp(backend, arrays, tangents)),)
 
 
-def _hankel_cotangent(backend: Backend, value: Arrays, arrays: Arrays, cotangents: Arrays) -> Arrays:
-    at = balanced_at(backend, arrays)
+def _hankel_cotangent(
+    backend: Backend, at: balancing.BalancingProjections, arrays: Arrays, cotangents: Arrays
+) -> Arrays:
     return balancing.gramians_vjp(backend, arrays, *balancing.values_vjp(at, cotangents[0]))
 
 
-def _truncate_tangent(backend: Backend, value: Arrays, arrays: Arrays, tangents: Arrays, *, order: int) -> Arrays:
-    (a, b, c), (da, db, dc), at = arrays, tangents, balanced_at(backend, arrays)
+def _truncate_tangent(
+    backend: Backend, at: balancing.BalancingProjections, arrays: Arrays, tangents: Arrays, *, order: int
+) -> Arrays:
+    (a, b, c), (da, db, dc) = arrays, tangents
     dvalues, dl, dt, _ = balancing.tangent(backend, at, arrays, tangents)
     lh, dlh, t, dt = adjoint(at.left)[:, :order], adjoint(dl)[:, :order], at.right[:, :, :order], dt[:, :, :order]
     return dlh @ a @ t + lh @ (da @ t + a @ dt), dlh @ b + lh @ db, dc @ t + c @ dt, dvalues
 
 
-def _truncate_cotangent(backend: Backend, value: Arrays, arrays: Arrays, cotangents: Arrays, *, order: int) -> Arrays:
-    (a, b, c), (bar_a, bar_b, bar_c, bar_values), at = arrays, cotangents, balanced_at(backend, arrays)
+def _truncate_cotangent(
+    backend: Backend, at: balancing.BalancingProjections, arrays: Arrays, cotangents: Arrays, *, order: int
+) -> Arrays:
+    (a, b, c), (bar_a, bar_b, bar_c, bar_values) = arrays, cotangents
     left, right = at.left[:, :, :order], at.right[:, :, :order]
 
     def pad_columns(x: Array) -> Array:
@@ -142,7 +192,9 @@ def _model_powers(backend: Backend, *system: Array) -> scaling.Powers:
     return scaling.Powers((2 * half, of_b, of_c), (2 * half, share, share, 2 * (share - half)))
 
 
-def hankel_singular_values(a: ArrayLike[T], b: ArrayLike[T], c: ArrayLike[T], *, errors: str = "raise") -> T:
+def hankel_singular_values(
+    a: ArrayLike[T], b: ArrayLike[T], c: ArrayLike[T], *, e: OptionalArrayLike[T] = None, errors: str = "raise"
+) -> T:
     """Compute the Hankel singular values of a linear system.
 
     For the stable system ẋ = a x + b u, y = c x, they are the square roots of the eigenvalues of the product of the two
@@ -156,6 +208,8 @@ def hankel_singular_values(a: ArrayLike[T], b: ArrayLike[T], c: ArrayLike[T], *,
         Input matrices.
     c : array_like (..., p, n)
         Output matrices.
+    e : array_like (..., n, n), optional
+        Descriptor matrices, invertible, of the model e ẋ = a x + b u. Default: I.
     errors : {"raise", "nan"}, default "raise"
         What to do if a member of the batch has no answer: raise `SpectrumError`, or return NaN for that member and the
         right result for the others.
@@ -168,7 +222,8 @@ def hankel_singular_values(a: ArrayLike[T], b: ArrayLike[T], c: ArrayLike[T], *,
     Raises
     ------
     SpectrumError
-        If a is not stable, or stable only by rounding, or a member holds NaN or infinity, and ``errors="raise"``.
+        If a is not stable, or stable only by rounding, if e is singular (the message has its reciprocal condition
+        number), or if a member holds NaN or infinity, and ``errors="raise"``.
     ValueError
         If a shape does not fit, an option has a value other than those above, or the arrays lie on different devices.
     TypeError
@@ -211,22 +266,29 @@ def hankel_singular_values(a: ArrayLike[T], b: ArrayLike[T], c: ArrayLike[T], *,
     >>> bool(np.linalg.norm(np.sort(np.linalg.eigvals(x @ w).real)[::-1] - sigma**2) < 1e-14)
     True
     """
-    return HANKEL_SINGULAR_VALUES(a, b, c, errors=errors)
+    return HANKEL_SINGULAR_VALUES(a, b, c, e, errors=errors)
 
 
 HANKEL_SINGULAR_VALUES = public_function(
     hankel_singular_values,
-    "(n,n),(n,m),(p,n)->(n)",
+    "(n,n),(n,m),(p,n),(n,n)->(n)",
+    keyword_arrays=("e",),
     kinds=("real",),
     solve=solve_hankel,
     residual=hankel_residual,
-    tangent=scaling.tangent_at_size(_hankel_powers, _hankel_tangent),
-    cotangent=scaling.cotangent_at_size(_hankel_powers, _hankel_cotangent),
+    tangent=_tangent_of(_hankel_powers, _hankel_tangent),
+    cotangent=_cotangent_of(_hankel_powers, _hankel_cotangent),
 )
 
 
 def balanced_truncation(
-    a: ArrayLike[T], b: ArrayLike[T], c: ArrayLike[T], order: int, *, errors: str = "raise"
+    a: ArrayLike[T],
+    b: ArrayLike[T],
+    c: ArrayLike[T],
+    order: int,
+    *,
+    e: OptionalArrayLike[T] = None,
+    errors: str = "raise",
 ) -> Reduced[T]:
     """Reduce the number of states of a linear system.
 
@@ -243,6 +305,8 @@ def balanced_truncation(
         Output matrices.
     order : int
         The number r of states to keep, from 1 to n; choose it by the Hankel singular values.
+    e : array_like (..., n, n), optional
+        Descriptor matrices, invertible, of the model e ẋ = a x + b u; the reduced model has e = I. Default: I.
     errors : {"raise", "nan"}, default "raise"
         What to do if a member of the batch has no answer: raise `SpectrumError`, or return NaN for that member and the
         right result for the others.
@@ -261,7 +325,8 @@ def balanced_truncation(
     Raises
     ------
     SpectrumError
-        If a is not stable, or stable only by rounding, or a member holds NaN or infinity, and ``errors="raise"``.
+        If a is not stable, or stable only by rounding, if e is singular (the message has its reciprocal condition
+        number), or if a member holds NaN or infinity, and ``errors="raise"``.
     ValueError
         If a shape does not fit, an option has a value other than those above, or the arrays lie on different devices.
     TypeError
@@ -314,17 +379,18 @@ def balanced_truncation(
     >>> bool(np.linalg.norm(small.a @ x + x @ small.a.T + small.b @ small.b.T) < 1e-14)
     True
     """
-    return BALANCED_TRUNCATION(a, b, c, order=order, errors=errors)
+    return BALANCED_TRUNCATION(a, b, c, e, order=order, errors=errors)
 
 
 BALANCED_TRUNCATION = public_function(
     balanced_truncation,
-    "(n,n),(n,m),(p,n)->(r,r),(r,m),(p,r),(n)",
+    "(n,n),(n,m),(p,n),(n,n)->(r,r),(r,m),(p,r),(n)",
+    keyword_arrays=("e",),
     kinds=("same", "same", "same", "real"),
     solve=solve_truncation,
     residual=truncate_residual,
-    tangent=scaling.tangent_at_size(_model_powers, _truncate_tangent),
-    cotangent=scaling.cotangent_at_size(_model_powers, _truncate_cotangent),
+    tangent=_tangent_of(_model_powers, _truncate_tangent),
+    cotangent=_cotangent_of(_model_powers, _truncate_cotangent),
     wrap=lambda backend, *model: Reduced(*model),
     sizes=reduced_order,
 )

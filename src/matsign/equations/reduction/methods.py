@@ -8,13 +8,14 @@ from matsign._typing import Array
 from matsign.backends import Backend
 from matsign.core import scaling
 from matsign.core.members import Solution, solution
-from matsign.equations.lyapunov.factors import Gramians, System, gramians, in_units
+from matsign.equations.lyapunov.factors import gramians, in_units
+from matsign.equations.lyapunov.system import Gramians, System
 from matsign.iterations.smith_factored import phases, zero_nonfinite_members
 from matsign.linalg.stacks import adjoint, broadcast_scalar, eye, safe_divisor
 
 
 class BalancedSystem(NamedTuple):
-    """The SVD yᴴ z = u diag(values) vᴴ of the factors of the Gramians, in the units of `system`."""
+    """The SVD yᴴ z = u diag(values) vᴴ of the factors of the Gramians (with a descriptor of yᴴ e z), in the units of `system`."""
 
     system: System
     gramians: Gramians
@@ -23,10 +24,11 @@ class BalancedSystem(NamedTuple):
     v: Array
 
 
-def balance_system(backend: Backend, a: Array, b: Array, c: Array) -> BalancedSystem:
-    system = in_units(backend, a, b, c)
+def balance_system(backend: Backend, a: Array, b: Array, c: Array, e: Array | None = None) -> BalancedSystem:
+    system = in_units(backend, a, b, c, e)
     factors = gramians(backend, system)
-    u, values, vh = backend.svd(zero_nonfinite_members(backend, adjoint(factors.y) @ factors.z))
+    z = factors.z if system.descriptor is None else system.descriptor @ factors.z
+    u, values, vh = backend.svd(zero_nonfinite_members(backend, adjoint(factors.y) @ z))
     return BalancedSystem(system, factors, u, values, adjoint(vh))
 
 
@@ -35,11 +37,16 @@ def values_of_system(backend: Backend, balanced: BalancedSystem) -> Array:
     return backend.ldexp(balanced.values, (s.b_scale + s.c_scale - 2 * s.half)[:, None])
 
 
-def solve_hankel(backend: Backend, a: Array, b: Array, c: Array) -> Solution:
-    balanced = balance_system(backend, a, b, c)
-    steps, failure = balanced.gramians.steps, balanced.gramians.failure
-    result = solution(backend, (values_of_system(backend, balanced),), iterations=steps)._replace(failure=failure)
-    return scaling.check_range(backend, result)
+def with_failure(result: Solution, factors: Gramians) -> Solution:
+    """The solution with the failures of the Gramians."""
+    result = result._replace(failure=factors.failure)
+    return result if factors.detail is None else result._replace(detail=factors.detail)
+
+
+def solve_hankel(backend: Backend, a: Array, b: Array, c: Array, e: Array | None) -> Solution:
+    balanced = balance_system(backend, a, b, c, e)
+    result = solution(backend, (values_of_system(backend, balanced),), iterations=balanced.gramians.steps)
+    return scaling.check_range(backend, with_failure(result, balanced.gramians))
 
 
 def reduced_order(known: dict[str, int], *, order: int) -> dict[str, int]:
@@ -50,10 +57,10 @@ def reduced_order(known: dict[str, int], *, order: int) -> dict[str, int]:
     return {"r": min(order, n)}
 
 
-def solve_truncation(backend: Backend, a: Array, b: Array, c: Array, *, order: int) -> Solution:
+def solve_truncation(backend: Backend, a: Array, b: Array, c: Array, e: Array | None, *, order: int) -> Solution:
     reduced_order({"n": a.shape[-1]}, order=order)
-    balanced = balance_system(backend, a, b, c)
-    s, steps, failure = balanced.system, balanced.gramians.steps, balanced.gramians.failure
+    balanced = balance_system(backend, a, b, c, e)
+    s, steps = balanced.system, balanced.gramians.steps
     left, right, known = balancing_projections(backend, balanced, order)
     # Uncontrollable or unobservable states, to working precision, get the decoupled diagonal entry -1.
     decoupled_diagonal = backend.xp.where(known, 0 * balanced.values[:, :order], -1 + 0 * balanced.values[:, :order])
@@ -65,7 +72,8 @@ def solve_truncation(backend: Backend, a: Array, b: Array, c: Array, *, order: i
         backend.ldexp(s.c @ right, share),
     )
     value = (*model, values_of_system(backend, balanced))
-    return scaling.check_range(backend, solution(backend, value, iterations=steps)._replace(failure=failure))
+    result = solution(backend, value, iterations=steps)
+    return scaling.check_range(backend, with_failure(result, balanced.gramians))
 
 
 def balancing_projections(backend: Backend, balanced: BalancedSystem, order: int) -> tuple[Array, Array, Array]:
