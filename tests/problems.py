@@ -159,6 +159,17 @@ PROBLEMS = [
         lambda s: ((s,), (1,)),
     ),
     Problem(
+        "procrustes",
+        matsign.procrustes,
+        lambda rng, dtype: (
+            matrices.with_singular_values(rng, 4, 3, [3, 2, 1], dtype).astype(dtype),
+            matrices.with_singular_values(rng, 4, 3, [2, 1.5, 1], dtype).astype(dtype),
+        ),
+        sl.orthogonal_procrustes,
+        truth.procrustes,
+        lambda s: ((s, 1), (1, s)),
+    ),
+    Problem(
         "mcsgn",
         matsign.mcsgn,
         lambda rng, dtype: (matrices.splitting(rng, 4, dtype),),
@@ -444,6 +455,7 @@ def worst(value, reference):
     for x, y in zip(as_tuple(value), as_tuple(reference), strict=True):
         x, y = np.asarray(x, complex), np.asarray(y, complex)
         assert x.shape == y.shape
+        x, y = (z.reshape((*z.shape, 1, 1)) if z.ndim < 2 else z for z in (x, y))  # numbers as matrices
         gap, scale = (np.linalg.norm(z, axis=(-1, -2)) for z in (x - y, y))
         out = max(out, float(np.max(gap / scale, initial=0.0)) if np.isfinite(gap).all() else np.inf)
     return out

@@ -15,7 +15,9 @@ import matsign
 SOURCE = Path(matsign.__file__).parent
 
 API = {
+    "Alignment",
     "Certificate",
+    "Procrustes",
     "Estimator",
     "Polar",
     "Reduced",
@@ -47,7 +49,9 @@ API = {
     "matrix_abs",
     "mclip",
     "mcsgn",
+    "kabsch",
     "msign",
+    "procrustes",
     "nearest_rotation",
     "polar",
     "psd_project",

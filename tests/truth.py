@@ -154,6 +154,14 @@ def msign_exact(m):
 
 
 @remembered
+def procrustes(a, b):
+    """msign of AᴴB, of full rank, and the trace of the root of its square."""
+    m = adjoint(exact(a)) @ exact(b)
+    q = msign(m)
+    return q, np.array(mp.re(sum((adjoint(q) @ m).diagonal())), object)
+
+
+@remembered
 def nearest_rotation(m):
     """By singular vectors; the last one is reflected if the determinant is negative. The matrix has full rank."""
     u, _, v = mp.svd_r(mp.matrix(exact(m).tolist()))

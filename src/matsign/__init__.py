@@ -32,8 +32,10 @@ from matsign.equations.sylvester.solver import solve_sylvester
 from matsign.functions.coupled_root import coupled_root
 from matsign.functions.fractional_power import fractional_matrix_power
 from matsign.functions.geometric_mean import geometric_mean
+from matsign.functions.kabsch import Alignment, kabsch
 from matsign.functions.logarithm import logm
 from matsign.functions.polar import Polar, msign, polar
+from matsign.functions.procrustes import Procrustes, procrustes
 from matsign.functions.proximal import mclip, soft_threshold
 from matsign.functions.psd_projection import psd_project
 from matsign.functions.root_products import invroot_product
@@ -44,9 +46,11 @@ from matsign.functions.spectral_projector import spectral_projector
 from matsign.functions.square_roots import invsqrtm, sqrtm, sqrtm_pair
 
 __all__ = [
+    "Alignment",
     "Certificate",
     "Estimator",
     "Polar",
+    "Procrustes",
     "Reduced",
     "Regulator",
     "SpectrumError",
@@ -69,6 +73,7 @@ __all__ = [
     "invroot_product",
     "invrootm",
     "invsqrtm",
+    "kabsch",
     "logm",
     "lqe",
     "lqr",
@@ -79,6 +84,7 @@ __all__ = [
     "msign",
     "nearest_rotation",
     "polar",
+    "procrustes",
     "psd_project",
     "rootm",
     "soft_threshold",

@@ -40,6 +40,11 @@ CASES = {
     "msign, a column": (matsign.msign, lambda rng, d: (gaussian(rng, 3, 1, dtype=d),)),
     "nearest_rotation, 3 x 3": (matsign.nearest_rotation, lambda rng, d: (-definite(rng, 3),)),
     "nearest_rotation": (matsign.nearest_rotation, lambda rng, d: (mirrored(rng, 4, [4, 3, 2, 1]),)),
+    "procrustes": (matsign.procrustes, lambda rng, d: (gaussian(rng, 5, 3, dtype=d), gaussian(rng, 5, 3, dtype=d))),
+    "kabsch": (
+        matsign.kabsch,
+        lambda rng, d: (*gaussian(rng, 2, 6, 3), np.arange(1.0, 7)),
+    ),
     "polar": (matsign.polar, lambda rng, d: (gaussian(rng, 5, 3, dtype=d),)),
     "sqrtm": (matsign.sqrtm, lambda rng, d: (near(rng, 4, d),)),
     "invsqrtm": (matsign.invsqrtm, lambda rng, d: (near(rng, 4, d),)),
@@ -125,7 +130,7 @@ def test_cotangent_is_the_adjoint_of_the_tangent(case, dtype, rng):
     arrays = make(rng, dtype)
     directions = tuple(gaussian(rng, *x.shape, dtype=dtype) for x in arrays)
     tangents = frechet_of(f, arrays, directions)
-    cotangents = tuple(gaussian(rng, *x.shape, dtype=dtype) for x in tangents)
+    cotangents = tuple(gaussian(rng, *x.shape, dtype=x.dtype) for x in tangents)
     inputs = [torch.from_numpy(x).requires_grad_() for x in arrays]
     gradients = torch.autograd.grad(as_tuple(f(*inputs)), inputs, [torch.from_numpy(x) for x in cotangents])
     forth = sum(np.vdot(b, t).real for b, t in zip(cotangents, tangents, strict=True))

@@ -163,6 +163,21 @@ def _rotated(rng, n, m):
     return (hostile.rectangular(rng, n, n),)
 
 
+def _points(rng, n, m):
+    p = hostile.rectangular(rng, n, m) if rng.random() < 0.5 else hostile.gaussian(rng, n, m)
+    way = rng.integers(0, 3)
+    if way == 0:
+        return p, hostile.rectangular(rng, n, m)
+    q = p @ hostile.orthogonal(rng, m)
+    return p, q if way == 1 else q + 1e-3 * hostile.gaussian(rng, n, m)
+
+
+def _weighted_points(rng, n, m):
+    p, q = _points(rng, n, m)
+    w = None if rng.random() < 0.3 else rng.random(n) * 10.0 ** rng.uniform(-rng.choice([0, 0, 9]), 0, n)
+    return p, q, w if w is None or rng.random() < 0.9 else w * rng.choice([0.0, 1.0, -1.0], n)
+
+
 def _roots(rng, n, m):
     way = rng.integers(0, 4)
     if way == 0:
@@ -354,6 +369,9 @@ SUBJECTS = [
             _exact_only(_one(references.msign)), ((1,), (0,))),
     Subject("polar", _rectangular, POLAR, _exact_only(references.polar), ((1,), (0, 1))),
     Subject("nearest_rotation", _rotated, _options(_rtol), _exact_only(_one(references.nearest_rotation)), ((1,), (0,))),
+    Subject("procrustes", _points, _options(_rtol), references.procrustes, ((1, 1), (0, 2))),
+    Subject("kabsch", _weighted_points, _options(_rtol), _one(references.kabsch), ((1, 1, 0), (0, 1, 1)),
+            lambda value, *arrays: value[:1]),
     Subject("mcsgn", _square, SIGN, _exact_only(_one(references.sign)), ((1,), (0,))),
     Subject("spectral_projector", _pencil, _options(lambda rng, o: o | SIGN(rng), _half_plane, _line),
             _exact_only(_one(references.projector)), ((1, 0), (0,))),

@@ -392,7 +392,7 @@ def _moved(rng, x, step):
     noise = rng.standard_normal(x.shape)
     if x.dtype.kind == "c":
         noise = noise + 1j * rng.standard_normal(x.shape)
-    if x.shape[0] == x.shape[1] and np.array_equal(x, x.conj().T):
+    if x.ndim == 2 and x.shape[0] == x.shape[1] and np.array_equal(x, x.conj().T):
         noise = noise + noise.conj().T
     top = np.abs(wide).max()
     return wide + noise / np.linalg.norm(noise) * (np.linalg.norm(wide / top) * step * top)

@@ -217,13 +217,16 @@ def at_gap(m, values, lowest):
 
 def svd(m):
     """(u, s, v) with m = u diag(s) v, columns as many as the shorter side."""
+    return _svd(truth.exact(m), np.iscomplexobj(m))
+
+
+def _svd(m, is_complex):
     if m.shape[0] < m.shape[1]:
-        u, s, v = svd(m.T.conj())
+        u, s, v = _svd(truth.adjoint(m), is_complex)
         return truth.adjoint(v), s, truth.adjoint(u)
     if not m.size:
-        return truth.exact(m), [], truth.exact(m)
-    a = mp.matrix(truth.exact(m).tolist())
-    u, s, v = (mp.svd_c if np.iscomplexobj(m) else mp.svd_r)(a, full_matrices=False)
+        return m, [], m
+    u, s, v = (mp.svd_c if is_complex else mp.svd_r)(mp.matrix(m.tolist()), full_matrices=False)
     return _array(u), list(s), _array(v)
 
 
@@ -262,6 +265,35 @@ def nearest_rotation(m, rtol=None):
         return truth.exact(np.eye(len(s)))
     d = mp.sign(mp.det(mp.matrix((u @ v).tolist())))
     if not s[-2] + d * s[-1] > max(_cut(m, rtol), 1e3 * float(np.finfo(m.dtype).eps)) * s[0]:
+        raise UnknownError("several rotations are nearest, or almost")
+    return (u * np.array([mp.mpf(1)] * (len(s) - 1) + [d], object)) @ v
+
+
+def procrustes(a, b, rtol=None):
+    m = truth.adjoint(truth.exact(a)) @ truth.exact(b)
+    u, s, v = _svd(m, np.iscomplexobj(a))
+    size = truth.size(truth.exact(a)) * truth.size(truth.exact(b))
+    if not len(s) or not s[-1] > max(_cut(m, rtol), 1e3 * float(np.finfo(a.dtype).eps)) * size:
+        raise UnknownError("several matrices are nearest, or almost")
+    return u @ v, np.array(sum(s), object)
+
+
+def kabsch(p, q, weights=None, rtol=None):
+    """The rotation alone: translation and rmsd may cancel, and their errors are relative to the sizes of the sets."""
+    eps = 1e3 * float(np.finfo(p.dtype).eps)
+    w = truth.exact(np.ones(len(p)) if weights is None else weights)
+    if not len(w) or min(w) < 0 or not sum(w):
+        raise NoAnswerError("these are no weights")
+    w = (w / sum(w))[:, None]
+    x, y = truth.exact(p), truth.exact(q)
+    p0, q0 = (w * x).sum(0), (w * y).sum(0)
+    m = (w * (y - q0)).T @ (x - p0)
+    size = truth.size(x) * truth.size(y) * max(w.ravel())
+    if p.shape[1] < 2:
+        return truth.exact(np.eye(p.shape[1]))
+    u, s, v = _svd(m, False)
+    d = mp.sign(mp.det(mp.matrix((u @ v).tolist())))
+    if not s[-2] + d * s[-1] > max(rtol or 0, eps) * size:
         raise UnknownError("several rotations are nearest, or almost")
     return (u * np.array([mp.mpf(1)] * (len(s) - 1) + [d], object)) @ v
 

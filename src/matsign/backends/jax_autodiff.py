@@ -160,8 +160,9 @@ def _batch(arrays: Any, axes: Any, *, bound: Any) -> tuple[tuple[Array, ...], li
     moved = [x if d is None else xp.moveaxis(x, d, 0) for x, d in zip(arrays, axes, strict=True)]
     ndims = [x.ndim - (d is not None) for x, d in zip(arrays, axes, strict=True)]
     first = first_argument(bound)
-    leading = ndims[first] - 2
-    members = moved[first].shape[-2 - leading : -2]
+    leading = ndims[first] - bound.first_axes
+    last = moved[first].ndim - bound.first_axes
+    members = moved[first].shape[last - leading : last]
     stacks = jax_sharding.as_stacks(moved, (count, *members), [n - leading for n in ndims])
     result = bind(bound.with_leading_axis(count), *stacks)
     return result, [0] * len(result)

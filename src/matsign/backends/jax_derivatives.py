@@ -24,6 +24,10 @@ class Derivative:
         return bool(self.bound.fixed)
 
     @property
+    def first_axes(self) -> int:
+        return int(self.bound.first_axes)
+
+    @property
     def results(self) -> int:
         """The number of arrays of the value."""
         return len(self.bound.operation.results)
@@ -71,10 +75,10 @@ class Derivative:
 
 
 def first_argument(bound: Any) -> int:
-    """The place of the first argument, which is a matrix, among the operands of a bound operation."""
+    """The place of the first argument, which has `first_axes` of its own, among the operands of a bound operation."""
     return bound.results if isinstance(bound, Derivative) else 0
 
 
 def leading_axes(bound: Any, operands: Any) -> int:
     """The number of axes that count the members."""
-    return int(operands[first_argument(bound)].ndim) - 2
+    return int(operands[first_argument(bound)].ndim - bound.first_axes)

@@ -40,18 +40,27 @@ def check_standard_input(texts: Mapping[str, str | None]) -> None:
 
 def read_arrays(parameters: Parameters, texts: Mapping[str, str | None]) -> dict[str, Array]:
     """The arrays of a function, each from a file or a number."""
-    values = {name: _read(text.strip()) for name, text in texts.items() if text is not None}
+    shapes = dict(zip(parameters.arrays, parameters.shapes, strict=True))
+    readers = {name: _read_vector if len(shapes[name]) == 1 else _read for name in texts}
+    values = {name: readers[name](text.strip()) for name, text in texts.items() if text is not None}
     numbers = {name: x for name, x in values.items() if not isinstance(x, np.ndarray)}
     arrays = {name: x for name, x in values.items() if isinstance(x, np.ndarray)}
     sizes = _sizes_of_numbers(parameters, arrays, list(numbers))
     dtypes = [x.dtype for x in arrays.values()]
-    return {name: arrays[name] if name in arrays else _multiple(numbers[name], sizes[name], dtypes) for name in values}
+    multiples = {name: _multiple(c, sizes[name], dtypes) for name, c in numbers.items()}
+    multiples |= {name: x.diagonal() for name, x in multiples.items() if len(shapes[name]) == 1}
+    return {name: arrays[name] if name in arrays else multiples[name] for name in values}
 
 
 def read_threshold(text: str) -> Array:
     """A number, or a file with a number for each matrix, in a row or in a column."""
-    value = np.asarray(_read(text.strip()))
-    return value.reshape(-1) if value.ndim == 2 and 1 in value.shape else value
+    return np.asarray(_read_vector(text.strip()))
+
+
+def _read_vector(text: str) -> Any:
+    """A number, or the numbers of a file, in a row or in a column."""
+    value = _read(text)
+    return value.reshape(-1) if isinstance(value, np.ndarray) and value.ndim == 2 and 1 in value.shape else value
 
 
 def _read(text: str) -> Any:
@@ -66,7 +75,8 @@ def _sizes_of_numbers(parameters: Parameters, arrays: Mapping[str, Array], names
     shapes = dict(zip(parameters.arrays, parameters.shapes, strict=True))
     known: dict[str, int] = {}
     for name, x in arrays.items():
-        known |= {side: size for side, size in zip(shapes[name], x.shape[-2:], strict=False) if side not in known}
+        sides = x.shape[x.ndim - len(shapes[name]) :]
+        known |= {side: size for side, size in zip(shapes[name], sides, strict=False) if side not in known}
     sizes: dict[str, int] = {}
     while len(sizes) < len(names):
         left = [name for name in names if name not in sizes]

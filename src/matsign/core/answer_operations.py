@@ -31,6 +31,10 @@ class AnswerOperation(ABC):
         return 1
 
     @property
+    def first_axes(self) -> int:
+        return self.bound.first_axes
+
+    @property
     def unrolls(self) -> bool:
         return self.bound.unrolls
 

@@ -265,6 +265,8 @@ def _flat(x: Array) -> Array:
 
 
 def _start_direction(backend: Backend, x: Array) -> Array:
+    if x.ndim == 2:
+        return _start_direction(backend, x[:, :, None])[:, :, 0]
     n, m = x.shape[-2:]
     return backend.xp.broadcast_to(random_probe(backend, n, m, x), x.shape)
 

@@ -78,6 +78,7 @@ class Failure(IntEnum):
     OVERLAP = 153
     DEGENERATE = 154
     LEVELS = 155
+    WEIGHTS = 170
 
     def where(self, backend: Backend, mask: Any, failure: Any) -> Any:
         """The failures of a stack, with this failure for the members in the mask."""
@@ -227,6 +228,7 @@ MESSAGES = {
     "ones are not determined; choose lowest such that all copies of an eigenvalue are on one side, or a smaller rtol if they "
     "differ",
     Failure.LEVELS: "lowest needs a Hermitian matrix",
+    Failure.WEIGHTS: "the weights must be numbers of at least 0, and not all 0; the smallest is {detail}",
     Failure.THRESHOLDS: "a threshold is {detail}; thresholds must satisfy 0 ≤ t, or 0 ≤ lower ≤ upper",
 }
 

@@ -82,20 +82,25 @@ def as_details(backend: Backend, like: Array, numbers: Array) -> Array:
 
 
 def mask_nonfinite(backend: Backend, arrays: Arrays) -> tuple[Array | None, Arrays]:
-    """The mask of nonfinite members (or None), and the arrays with the identity in their place: LAPACK must not get a NaN."""
+    """The mask of nonfinite members (or None), and the arrays with `_neutral` in their place: LAPACK must not get a NaN."""
     bad = None
     for x in arrays:
         if x is None or x.ndim == 1:
             continue
         if not backend.known_finite(x):
-            nonfinite = ~backend.xp.isfinite(x).all((-1, -2))
+            nonfinite = ~backend.xp.isfinite(x).all(tuple(range(1, x.ndim)))
             bad = nonfinite if bad is None else bad | nonfinite
     if bad is not None:
         arrays = tuple(
-            x if x is None or x.ndim == 1 else backend.xp.where(bad[:, None, None], rectangular_eye(backend, x), x)
+            x if x is None or x.ndim == 1 else backend.xp.where(broadcast_to_rank(bad, x), _neutral(backend, x), x)
             for x in arrays
         )
     return bad, arrays
+
+
+def _neutral(backend: Backend, x: Array) -> Array | float:
+    """What replaces nonfinite members: the identity, and vectors of ones."""
+    return 1.0 if x.ndim == 2 else rectangular_eye(backend, x)
 
 
 # Entries in one array of a chunk: an iteration on it stays in the cache of a core, and is long enough for a second

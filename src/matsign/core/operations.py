@@ -41,8 +41,8 @@ def _as_stack(result: Solution) -> Solution:
 class Operation:
     """The mathematics of a function, free of any array library.
 
-    ``solve(backend, *arrays, **options)`` sees stacks (B, n, m) of one dtype, with B and all sizes at least 1, entries finite,
-    and None for an optional array that was not given; shapes are letters, one tuple for each array.
+    ``solve(backend, *arrays, **options)`` sees stacks (B, n, m), of vectors (B, n), of one dtype, with B and all sizes at least
+    1, entries finite, and None for an optional array that was not given; shapes are letters, one tuple for each array.
 
     ``tangent(backend, value, arrays, tangents, **options)`` is the tangent of the value, and
     ``cotangent(backend, value, arrays, cotangents, **options)`` its adjoint in the inner product Re tr(xᴴy). Both get and return
@@ -122,6 +122,11 @@ class BoundOperation:
         return self.operation.fixed(**dict(self.options))
 
     @property
+    def first_axes(self) -> int:
+        """The number of axes of the first array that belong to a member."""
+        return len(self.operation.shapes[0])
+
+    @property
     def unrolls(self) -> bool:
         """Whether torch.compile can trace the solver."""
         return self.fixed or self.operation.unrolled
@@ -174,9 +179,7 @@ class BoundOperation:
                 return tuple(backend.xp.zeros_like(x) for x in arrays)
             full = (self.fill_empty_value(backend, x, arrays) for x in (value, cotangents))
             result = self.cotangent(backend, next(full), self.fill_empty(backend, arrays), next(full))
-            return tuple(
-                x[:, : y.shape[1], : y.shape[2]] if y.ndim > 1 else x for x, y in zip(result, arrays, strict=True)
-            )
+            return tuple(x[(slice(None), *map(slice, y.shape[1:]))] for x, y in zip(result, arrays, strict=True))
         matrices, keywords = self.split(arrays)
         with backend.full_precision(arrays[0]):
             result = self._derivative_rule("cotangent")(backend, value, matrices, cotangents, **keywords)
@@ -245,7 +248,7 @@ class BoundOperation:
     def has_entries(self, arrays: Arrays) -> bool:
         """Whether the value for these arrays has entries."""
         sizes = self._sizes(arrays)
-        return 0 not in arrays[0].shape[:-2] and any(
+        return 0 not in arrays[0].shape[: arrays[0].ndim - self.first_axes] and any(
             all(sizes.get(x, 1) for x in shape) for shape in self.operation.results
         )
 
@@ -253,7 +256,7 @@ class BoundOperation:
         """The arrays with one neutral row or column where they have none."""
         letters = (s for s, given in zip(self.operation.letters, self.given, strict=True) if given)
         return tuple(
-            fill(backend, x, self.operation.neutral.get(s[0], 0.0) if neutral and s[0] == s[-1] else 0.0) if s else x
+            fill(backend, x, self.operation.neutral.get(s[0], 0.0) if neutral and s == s[:1] * 2 else 0.0) if s else x
             for x, s in zip(arrays, letters, strict=True)
         )
 

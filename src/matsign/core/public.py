@@ -222,7 +222,8 @@ def _value_by_numpy(spec: FunctionSpec, plan: Plan, arrays: tuple[Any, ...]) -> 
     numpy, backend, batch = backends.load("numpy"), plan.call.backend, plan.call.batch
     present = [x for x in arrays if x is not None]
     converted = [numpy.astype(np.asarray(x), plan.working_dtype) for x in present]
-    given = numpy.as_stacks(converted, batch, [2] * len(converted))
+    axes = [len(s) for s, x in zip(spec.operation.shapes, arrays, strict=True) if x is not None]
+    given = numpy.as_stacks(converted, batch, axes)
     result = plan.bound.evaluate(numpy, *given)
     if plan.bound.raises(numpy, result):
         return None
@@ -321,7 +322,7 @@ def _planned_call(spec: FunctionSpec, plan: Plan, arrays: tuple[Any, ...]) -> tu
     given = [None if x is None else backend.astype(x, plan.working_dtype) for x in arrays]
     if spec.parameters.hermitian:
         check_hermitian(spec.parameters, backend, given)
-    stacks = backend.as_stacks(given, batch, [2] * len(given))
+    stacks = backend.as_stacks(given, batch, [len(s) for s in spec.operation.shapes])
     call = Call(backend, (*stacks, *[None] * len(spec.operation.numbers)), batch, dtype_name, known)
     return call, plan.bound, tuple([x for x in stacks if x is not None])
 

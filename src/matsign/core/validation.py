@@ -45,9 +45,9 @@ def stack_arguments(parameters: Parameters, arguments: list[Any], stacked: tuple
     number_arrays = arrays[count:]
     arrays, kind = _promote(parameters, backend, arrays[:count])
     check_sizes(parameters, arrays)
-    arrays = [x.reshape((1, 1)) if x is not None and x.ndim == 0 else x for x in arrays]
+    arrays = [x.reshape((1, 1)) if x is not None and x.ndim == 0 else x for x in arrays]  # a number as a matrix
     check_hermitian(parameters, backend, arrays)
-    axes = [2] * count + [0] * len(number_arrays)
+    axes = [*map(len, parameters.shapes), *[0] * len(number_arrays)]
     arrays += _real_numbers(parameters, backend, number_arrays, arrays[0])
     leading = [None if x is None else tuple(x.shape[: x.ndim - k]) for x, k in zip(arrays, axes, strict=True)]
     batch = _batch(parameters, names, arrays, leading)
@@ -187,15 +187,15 @@ def check_sizes(parameters: Parameters, arrays: list[Array]) -> None:
     ]
     # A number counts as a 1 × 1 matrix. Sizes are taken from the matrices first.
     for name, letters, x in sorted(given, key=lambda item: bool(item[2].ndim == 0)):
-        fits = x.ndim != 1
-        for letter, size in zip(letters, x.shape[-2:] or (1, 1), strict=False):
+        fits = x.ndim >= len(letters) or (x.ndim == 0 and len(letters) == 2)
+        for letter, size in zip(letters, x.shape[x.ndim - len(letters) :] or (1, 1), strict=False):
             fits = fits and sizes.setdefault(letter, size) == size
             source.setdefault(letter, name)
         if not fits:
             sources = [
                 f"{v} = {sizes[v]} from {source[v]}" for v in dict.fromkeys(letters) if source.get(v, name) != name
             ]
-            wanted = f"(..., {letters[0]}, {letters[1]})" + (" with " + " and ".join(sources) if sources else "")
+            wanted = f"(..., {', '.join(letters)})" + (" with " + " and ".join(sources) if sources else "")
             raise ValueError(f"{parameters.name}: {name} has shape {tuple(x.shape)}, expected {wanted}")
 
 

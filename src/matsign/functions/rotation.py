@@ -17,14 +17,15 @@ from matsign.core.public import public_function
 from matsign.core.tolerances import rank_tolerance
 from matsign.functions.rotation_certificates import rotation_residual
 from matsign.functions.rotation_derivatives import rotation_tangent
-from matsign.functions.rotation_methods import by_svd
+from matsign.functions.rotation_methods import nearest_by_svd
 from matsign.linalg.stacks import scale_to_unit, to_double
 
 
 def _nearest_rotation(backend: Backend, m: Array, *, rtol: float | None) -> Solution:
     zero, kind = rank_tolerance(backend, m, rtol), backend.dtype_name(m)
     scaled, _ = scale_to_unit(backend, m)
-    return solution(backend, (backend.astype(by_svd(backend, to_double(backend, scaled), zero), kind),))
+    r = nearest_by_svd(backend, to_double(backend, scaled), zero, rotation=True)
+    return solution(backend, (backend.astype(r, kind),))
 
 
 def nearest_rotation(M: ArrayLike[T], *, rtol: float | None = None, errors: str = "raise") -> T:

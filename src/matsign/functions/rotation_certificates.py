@@ -1,6 +1,8 @@
-"""Backward errors and correction steps of the nearest rotation."""
+"""Backward errors and correction steps of the nearest rotation and the nearest unitary matrix."""
 
 from __future__ import annotations
+
+import math
 
 from matsign._typing import Array
 from matsign.backends import Backend
@@ -17,30 +19,40 @@ from matsign.linalg.stacks import (
 
 
 def rotation_residual(backend: Backend, value: tuple[Array], m: Array) -> Residual:
-    """‖M - R S‖ with S = sym(RᵀM), ‖RᵀR - I‖, |det R - 1|, and a negative sum of two eigenvalues of S, where R is no maximum.
-
-    The correction is R Ω with S Ω + Ω S = RᵀE - EᵀR for the residual E and its rounding errors. A sum of two eigenvalues below
-    rounding leaves Ω arbitrary: an error of 1.
-    """
-    (r,), xp = value, backend.xp
+    """That of `nearest_rotation`."""
     m, e = scale_to_unit(backend, m)
+    result = residual_of_nearest(backend, value[0], m, 2 * backend.norm(m), rotation=True)
+    return result._replace(separation=backend.ldexp(result.separation, e))
+
+
+def residual_of_nearest(backend: Backend, r: Array, m: Array, noise: Array, *, rotation: bool) -> Residual:
+    """‖M - R S‖ with S = herm(RᴴM), ‖RᴴR - I‖ and, where R is no maximum of Re tr(RᴴM), what says so.
+
+    That is for a unitary R a negative eigenvalue of S, for a rotation a negative sum of two of them, or det R - 1. The correction
+    is R Ω with S Ω + Ω S = RᴴE - EᴴR, for the residual E with a rounding error of the size eps `noise`. Where rounding decides
+    between several Ω, it is 1.
+    """
+    xp, one = backend.xp, eye(backend, r)
     s = hermitian(adjoint(r) @ m)
-    gap, size = m - r @ s, backend.norm(m)
-    defect = adjoint(r) @ r - eye(backend, r)
-    reflection = xp.abs(xp.linalg.det(r) - 1)
+    gap, defect = m - r @ s, adjoint(r) @ r - one
     values, v = backend.eigh(s)
     top = safe_divisor(backend, xp.max(xp.abs(values), axis=-1))
     sums = (values[:, :, None] + values[:, None, :]) / broadcast_scalar(top)
-    off_diagonal = 1 - eye(backend, r)
-    shortfall = xp.max(xp.max(-sums * off_diagonal, axis=-1), axis=-1)
-    x = adjoint(v) @ adjoint(r) @ (gap + rounding_probe(backend, m, 2 * size)) @ v / broadcast_scalar(top)
-    arbitrary = backend.astype(sums < 4 * backend.eps(s), backend.dtype_name(s))
-    omega = ((x - adjoint(x)) / xp.maximum(sums, backend.eps(s) + 0 * sums) + arbitrary) * off_diagonal
+    same = one.real > 0
+    # A real Ω has no diagonal, but without the condition on the determinant an eigenvector may have the other sign.
+    pairs = xp.where(same, math.inf, sums) if rotation else sums
+    shortfall = xp.maximum(-xp.min(xp.min(pairs, axis=-1), axis=-1), 0 * top)
+    x = adjoint(v) @ adjoint(r) @ (gap + rounding_probe(backend, m, noise)) @ v / broadcast_scalar(top)
+    arbitrary = backend.astype(pairs < 4 * backend.eps(s), backend.dtype_name(s))
+    omega = (x - adjoint(x)) / xp.maximum(sums, backend.eps(s) + 0 * sums) + arbitrary
+    reflection = xp.abs(xp.linalg.det(r) - 1) if rotation else 0 * top
     correction = r @ (v @ omega @ adjoint(v) + defect / 2) + broadcast_scalar(reflection) * r
     backward = xp.maximum(
-        backend.norm(gap) / safe_divisor(backend, 2 * size), backend.norm(defect) / (2 * r.shape[-1] ** 0.5)
+        backend.norm(gap) / safe_divisor(backend, 2 * backend.norm(m)), backend.norm(defect) / (2 * r.shape[-1] ** 0.5)
     )
-    separation = None if r.shape[-1] == 1 else backend.ldexp(xp.maximum(values[:, 0] + values[:, 1], 0 * top), e)
+    separation = sums if backend.is_complex(r) else xp.where(same, math.inf, sums)
     return Residual(
-        xp.maximum(xp.maximum(backward, reflection), xp.maximum(shortfall, 0 * top)), (correction,), separation
+        xp.maximum(xp.maximum(backward, reflection), shortfall),
+        (correction,),
+        xp.maximum(xp.min(xp.min(separation, axis=-1), axis=-1), 0 * top) * top,
     )

@@ -1,16 +1,17 @@
-"""The derivative of the nearest rotation R of M: with the symmetric S = RᵀM, the skew-symmetric Ω = RᵀdR solves
+"""The derivative of the nearest rotation or unitary matrix R of M: with S = RᴴM = Sᴴ, the skew-Hermitian Ω = RᴴdR solves
 
-    S Ω + Ω S = RᵀdM - dMᵀR.
+    S Ω + Ω S = RᴴdM - dMᴴR.
 
-In the eigenvectors of S this is a division by sums of two different eigenvalues, which are positive where R is unique, although
-one eigenvalue may be zero or negative. For 3 × 3 it is a linear equation for the vector of Ω: (tr(S) I - S) ω = x.
+In the eigenvectors of S this is a division by sums of eigenvalues; of two different ones for real matrices, which are positive
+where R is unique, although one eigenvalue may be zero or negative. For real 3 × 3 matrices it is a linear equation for the vector
+of Ω: (tr(S) I - S) ω = x.
 
 tangent(M, dM):
-    S = sym(RᵀM)
-    Ω = skew_lyapunov(S, RᵀdM - dMᵀR)
+    S = herm(RᴴM)
+    Ω = skew_lyapunov(S, RᴴdM - dMᴴR)
     return R Ω
 
-R is the gradient of the maximum of tr(RᵀM), so that its derivative is symmetric: the cotangent is the same map.
+R is the gradient of the maximum of Re tr(RᴴM), so that its derivative is symmetric: the cotangent is the same map.
 """
 
 from __future__ import annotations
@@ -33,16 +34,20 @@ def rotation_tangent(backend: Backend, value: Arrays, arrays: Arrays, tangents: 
 
 
 def skew_lyapunov(backend: Backend, s: Array, q: Array) -> Array:
-    """The skew-symmetric x with s x + x s = q, for the symmetric part of s and the skew-symmetric part of q.
+    """x with s x + x s = q for a Hermitian s; of real arrays for the symmetric part of s and the skew-symmetric part of q.
 
-    NaN where the sum of the two smallest eigenvalues of s is not positive to working precision.
+    NaN where a sum of two eigenvalues of s, for real arrays of two different ones, is not positive to working precision and q is
+    not 0.
     """
     return apply(backend, _SKEW_LYAPUNOV, s, q)[0]
 
 
 def _solve(backend: Backend, s: Array, q: Array) -> Solution:
-    solve = _by_vectors if s.shape[-1] == 3 else _by_eigenvectors
-    return solution(backend, (solve(backend, hermitian(s), (q - adjoint(q)) / 2),))
+    if not backend.is_complex(s):  # of complex arrays these parts are not linear
+        s, q = hermitian(s), (q - adjoint(q)) / 2
+    solve = _by_eigenvectors if backend.is_complex(s) or s.shape[-1] != 3 else _by_vectors
+    x = solve(backend, s, q)
+    return solution(backend, (backend.xp.where(broadcast_scalar(backend.norm(q) > 0), x, 0 * q),))
 
 
 def _by_eigenvectors(backend: Backend, s: Array, q: Array) -> Array:
@@ -50,7 +55,8 @@ def _by_eigenvectors(backend: Backend, s: Array, q: Array) -> Array:
     sums = values[:, :, None] + values[:, None, :]
     smallest = s.shape[-1] * backend.eps(s) * xp.max(xp.abs(values), axis=-1)
     sums = xp.where(sums > broadcast_scalar(smallest), sums, math.nan)
-    sums = xp.where(eye(backend, s) > 0, math.inf, sums)
+    if not backend.is_complex(s):
+        sums = xp.where(eye(backend, s) > 0, math.inf, sums)
     return v @ (adjoint(v) @ q @ v / sums) @ adjoint(v)
 
 
@@ -78,7 +84,7 @@ def _cotangent(backend: Backend, value: Arrays, arrays: Arrays, cotangents: Arra
 
 
 _SKEW_LYAPUNOV = Operation(
-    "skew-symmetric Lyapunov equation",
+    "skew-Hermitian Lyapunov equation",
     shapes_of("(n,n),(n,n)"),
     shapes_of("(n,n)"),
     solve=_solve,

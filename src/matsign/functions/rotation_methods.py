@@ -1,4 +1,4 @@
-"""How the nearest rotation is computed: by singular vectors, with a choice where several rotations are nearest."""
+"""How the nearest orthogonal matrix or rotation is computed: by singular vectors, with a choice where several are nearest."""
 
 from __future__ import annotations
 
@@ -10,19 +10,28 @@ from matsign.linalg.stacks import adjoint, broadcast_scalar, eye
 _EQUALLY_NEAR = 1e-6
 
 
-def by_svd(backend: Backend, m: Array, zero: float) -> Array:
-    """The rotations nearest to these matrices; singular values of at most `zero` times the largest one are zero."""
+def nearest_by_svd(backend: Backend, m: Array, zero: float, *, rotation: bool) -> Array:
+    """The unitary matrices nearest to these, with `rotation` of determinant 1, which is for real ones.
+
+    Singular values of at most `zero` times the largest one are zero. Where they leave a choice, it is the one nearest to I.
+    """
     u, values, vh = backend.svd(m)
-    d = backend.xp.sign(backend.xp.linalg.det(u @ vh))
-    if m.shape[-1] == 1:
-        return _reflected(backend, u, d) @ vh
+    d = _determinant(backend, u @ vh) if rotation else backend.ones(m)
     null = backend.astype(values <= zero * values[:, :1], backend.dtype_name(m))
+    choices = 2 if rotation else 1
+    if m.shape[-1] < choices:
+        return _reflected(backend, u, d) @ vh
     return backend.rare_cond(
-        null[:, -2] > 0,
-        lambda u, null, vh, d: _completed(backend, u, null, vh, d),
+        null[:, -choices].real > 0,
+        lambda u, null, vh, d: _completed(backend, u, null, vh, d, rotation=rotation),
         lambda u, null, vh, d: _reflected(backend, u, d) @ vh,
         *(u, null, vh, d),
     )
+
+
+def _determinant(backend: Backend, q: Array) -> Array:
+    """The determinant of an orthogonal matrix, 1 or -1."""
+    return backend.xp.sign(backend.xp.linalg.det(q))
 
 
 def _reflected(backend: Backend, u: Array, d: Array) -> Array:
@@ -30,18 +39,21 @@ def _reflected(backend: Backend, u: Array, d: Array) -> Array:
     return u * backend.xp.concat([backend.xp.ones_like(u[:, 0, 1:]), d[:, None]], axis=-1)[:, None, :]
 
 
-def _completed(backend: Backend, u: Array, null: Array, vh: Array, d: Array) -> Array:
-    """The rotation nearest to I among those nearest to U S Vᵀ, where `null` has 1 for the zeros of S, at least two, and else 0.
+def _completed(backend: Backend, u: Array, null: Array, vh: Array, d: Array, *, rotation: bool) -> Array:
+    """The matrix nearest to I among those nearest to U S Vᴴ, where `null` has 1 for the zeros of S and else 0.
 
-    They are U Ω Vᵀ with Ω = diag(I, Ω₀) and det Ω = d, and tr(U Ω Vᵀ) = tr(Ωᵀ UᵀV): Ω₀ is the matrix of this determinant that is
-    nearest to the block of UᵀV. Where several are, as for opposite vectors, a matrix K near I with different eigenvalues decides.
+    They are U Ω Vᴴ with Ω = diag(I, Ω₀), for rotations det Ω = d, and tr(U Ω Vᴴ) = tr((UᴴV)ᴴ Ω): Ω₀ is the matrix of this kind
+    that is nearest to the block of UᴴV. Where several are, as for opposite vectors, a matrix K near I with different eigenvalues
+    decides.
     """
-    kept = eye(backend, u) * (2 - 2 * null)[:, None, :]  # more than the singular values of UᵀV, and so never reflected
+    kept = eye(backend, u) * (2 - 2 * null)[:, None, :]  # more than the singular values of UᴴV, and so never reflected
 
     def turn(target: Array, d: Array) -> tuple[Array, Array]:
-        """Ω, and by how much less tr(ΩᵀUᵀV) the second best Ω has, halved."""
+        """Ω, and by how much less Re tr((UᴴV)ᴴ Ω) the second best Ω has, halved."""
         left, values, right = backend.svd(target)
-        sign = d * backend.xp.sign(backend.xp.linalg.det(left @ right))
+        if not rotation:
+            return left @ right, values[:, -1]
+        sign = d * _determinant(backend, left @ right)
         return _reflected(backend, left, sign) @ right, values[:, -2] + sign * values[:, -1]
 
     def block(x: Array) -> Array:
