@@ -76,6 +76,11 @@ def discrete_model(count):
     return lambda rng: (*rng.standard_normal((3, count, 4, 4)) / 5, rng.standard_normal((count, 4, 4)))
 
 
+def weighted_points(count):
+    """p, q and weights, which are vectors."""
+    return lambda rng: (*rng.standard_normal((2, count, 5, 3)), rng.random((count, 5)))
+
+
 FUNCTIONS = [(p.name, p.f, lambda rng, p=p: p.stacked(rng, 15)) for p in PROBLEMS] + [
     ("lqr", matsign.lqr, regulator(15)),
     ("dlqr", matsign.dlqr, regulator(15)),
@@ -83,6 +88,7 @@ FUNCTIONS = [(p.name, p.f, lambda rng, p=p: p.stacked(rng, 15)) for p in PROBLEM
     ("dlqe", matsign.dlqe, noisy(15)),
     ("h2_norm", matsign.h2_norm, model(15)),
     ("discrete_h2_norm", matsign.discrete_h2_norm, discrete_model(15)),
+    ("kabsch", matsign.kabsch, weighted_points(15)),
     ("hankel_singular_values", matsign.hankel_singular_values, model(15)),
     ("balanced_truncation", bound(matsign.balanced_truncation, order=2), model(15)),
 ]

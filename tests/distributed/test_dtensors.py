@@ -80,6 +80,7 @@ def every_function(rng):
     yield matsign.discrete_h2_norm, (a / 9, b, c)
     yield matsign.hankel_singular_values, (a, b, c)
     yield functools.partial(matsign.balanced_truncation, order=2), (a, b, c)
+    yield matsign.kabsch, (*rng.standard_normal((2, 5, 4, 3)), 1 + rng.random((5, 4)))
     yield matsign.lqr, (a, b, weight, weight[:, :2, :2])
     yield matsign.dlqr, (a / 9, b, weight, weight[:, :2, :2])
     yield matsign.lqe, (a, weight, c, weight, weight[:, :3, :3])
