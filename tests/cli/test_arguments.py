@@ -104,6 +104,7 @@ STREAM_MISTAKES = {
         "cannot read a name without an ending; known are .npy, .npz, .mat, .mtx, .csv; did you mean a.npy?",
     ),
     "nearest command": (["mcsng", "a.npy"], "Did you mean 'mcsgn'"),
+    "command of SciPy": (["signm", "a.npy"], "No such command 'signm'. Did you mean 'mcsgn'?"),
     "nearest option": (["mcsgn", "a.npy", "--methd", "newton"], "--method"),
     "nearest model for plan": (
         ["plan", "Muon", "--model", "b.nyp"],
@@ -117,7 +118,7 @@ STREAM_MISTAKES = {
 def test_mistakes_are_one_line(run, case):
     words, message = STREAM_MISTAKES[case]
     done = run(*words, stdin="")
-    assert done.exit_code == (2 if case in ("nearest command", "nearest option") else 1)
+    assert done.exit_code == (2 if case in ("nearest command", "nearest option", "command of SciPy") else 1)
     assert message in done.stderr
     assert len(done.stderr.splitlines()) == 1
 

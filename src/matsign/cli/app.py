@@ -19,6 +19,16 @@ from matsign.cli.files import FileError
 
 # The base class of typer's errors for a wrong command line; this expression works in all its versions.
 _UsageError: type[Exception] = typer.BadParameter.__bases__[0]
+# Names that other libraries give to our functions, and that do not resemble ours, or resemble those of others more.
+OF_OTHERS = {
+    "signm": "mcsgn",
+    "care": "solve-continuous-are",
+    "dare": "solve-discrete-are",
+    "lyap": "solve-continuous-lyapunov",
+    "dlyap": "solve-discrete-lyapunov",
+    "kalman": "lqe",
+    "balred": "balanced-truncation",
+}
 
 
 class Library(StrEnum):
@@ -34,6 +44,11 @@ class OneLine(TyperGroup):
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         return super().get_command(ctx, cmd_name.replace("_", "-"))
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        if ours := OF_OTHERS.get(args[0]):
+            raise _UsageError(f"No such command {args[0]!r}. Did you mean {ours!r}?")
+        return super().resolve_command(ctx, args)
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         try:

@@ -99,7 +99,10 @@ def orthogonalise(stack: Array, how: MsignConfig) -> Array:
 
 
 # Where to put a parameter that is not a matrix.
-_OTHERS = 'AdamW (algorithm="adamw" for a group of Muon, optax.multi_transform in JAX), or to another optimiser'
+_OTHERS = (
+    'AdamW (algorithm="adamw" for a group of Muon, as matsign.optim.param_groups(model) makes them; '
+    "optax.multi_transform in JAX), or to another optimiser"
+)
 
 
 class Block(NamedTuple):
