@@ -195,7 +195,8 @@ def test_as_a_module(monkeypatch, capsys):
 def test_the_examples_of_the_documentation_run(run):
     """Those of the page that call functions; what stands below an example is the beginning of its output."""
     text = (Path(__file__).parents[2] / "docs/reference/command_line.md").read_text(encoding="utf-8")
-    exec(re.search(r"```python\n(.*?)```", text, re.DOTALL).group(1), {})
+    (script,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    exec(script, {})
     lines, count = text.splitlines(), 0
     for k, line in enumerate(lines):
         if not line.startswith("    $ ") or line.endswith("doctor"):

@@ -65,6 +65,7 @@ def programs():
 def test_the_recipes(tmp_path):
     """In one process, as most of the time goes into imports, and without network."""
     assert programs().keys() == CHECKS.keys()
+    assert PAGE.read_text(encoding="utf-8").count("```python") == len(CHECKS)  # no block that does not run
     files = [tmp_path / f"recipe_{title.replace(' ', '_')}.py" for title in CHECKS]
     for file, (title, check) in zip(files, CHECKS.items(), strict=True):
         file.write_text(programs()[title] + check, encoding="utf-8")
