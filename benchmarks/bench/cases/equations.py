@@ -68,6 +68,19 @@ def by_inverses(a, b, c, d, q):
     return sl.solve_sylvester(u @ a, d @ v, u @ q @ v)
 
 
+def with_mass(rng, n):
+    """A stable pencil with a mass matrix of condition 1e4."""
+    u, w = np.linalg.qr(gaussian(rng, n, n))[0], gaussian(rng, n, n)
+    mass = u @ np.diag(np.geomspace(1, 1e-4, n)) @ u.T
+    return -(w @ w.T / n + np.eye(n) / 10) + (w - w.T) / (2 * n**0.5), -covariance(rng, n), (mass + mass.T) / 2
+
+
+def by_inverse_of_descriptor(a, q, e):
+    """a x eᴴ + e x aᴴ = q: (e⁻¹ a) x + x (e⁻¹ a)ᴴ = e⁻¹ q e⁻ᴴ."""
+    inverse = np.linalg.inv(e)
+    return sl.solve_continuous_lyapunov(inverse @ a, inverse @ q @ inverse.T)
+
+
 def h2_by_scipy(a, b, c):
     return np.sqrt(np.trace(c @ sl.solve_continuous_lyapunov(a, -b @ b.T) @ c.T))
 
@@ -99,6 +112,10 @@ CASES = [
     Case(
         "solve_continuous_lyapunov, stable", SCIPY, "solve_continuous_lyapunov", stable,
         matsign.solve_continuous_lyapunov, sl.solve_continuous_lyapunov, SIZES, agree(1e-8),
+    ),
+    Case(
+        "solve_continuous_lyapunov, mass matrix of condition 1e4", SCIPY, "inv, solve_continuous_lyapunov", with_mass,
+        lambda a, q, e: matsign.solve_continuous_lyapunov(a, q, e=e), by_inverse_of_descriptor, SHORTER, agree(1e-6),
     ),
     Case(
         "solve_continuous_lyapunov, stable", SLICOT, "SB03MD", stable,

@@ -222,10 +222,14 @@ def _sign_iteration(backend: Backend, a: Array, q: Array, e: Array) -> tuple[Arr
     return -adjoint(backend.solve(e, half)) / 2, converged, limit[-1]
 
 
+# The largest residual of an iteration that counts as converged: this times eps times the norm of the moduli of the terms.
+_ACCURATE = 64
+
+
 def _classify(
     backend: Backend, equation: DescriptorEquation, attempt: Attempt, a: Array, q: Array, e: Array
 ) -> Solution:
-    accurate = relative_gap(backend, equation.terms, a, attempt.x, q, e) < backend.eps(q) ** 0.75
+    accurate = relative_gap(backend, equation.terms, a, attempt.x, q, e) < _ACCURATE * backend.eps(q)
     failed = ~(attempt.converged & accurate)
     result = solution(backend, (attempt.x,), Failure.NOT_CONVERGED, failed, attempt.steps)
     failure, detail = backend.rare_cond(
