@@ -120,6 +120,10 @@ def _continuous_are_by_qz(*arguments):
     return sl.solve_continuous_are(*arguments, balanced=False)
 
 
+def _both_by_qz(a, b, *others):
+    return _continuous_are_by_qz(a, b, *others), -_continuous_are_by_qz(-a, -b, *others)
+
+
 def _discrete_are_by_qz(*arguments):
     return sl.solve_discrete_are(*arguments, balanced=False)
 
@@ -432,6 +436,14 @@ PROBLEMS = [
         truth.continuous_are,
         lambda s: ((1, 1, s, s, 1, s), (s,)),
         ("doubling", "sign", "qz", "auto"),
+    ),
+    Problem(
+        "extremal_solutions",
+        matsign.extremal_solutions,
+        _regulator,
+        _both_by_qz,
+        lambda *arguments: tuple(truth.continuous_are(*arguments, side) for side in (-1, 1)),
+        lambda s: ((1, 1, s, s, 1, s), (s, s)),
     ),
     Problem(
         "solve_discrete_are",

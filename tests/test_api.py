@@ -33,6 +33,7 @@ API = {
     "dlqe",
     "dlqr",
     "each",
+    "extremal_solutions",
     "fractional_matrix_power",
     "frechet",
     "geometric_mean",

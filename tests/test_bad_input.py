@@ -110,11 +110,11 @@ def check_that_integers_become_floats(problem, dtype, on):
         if dtype in ("uint8", "bool"):
             pytest.skip("a must be negative stable here")
         arguments[0] = -matrix
-    if "discrete" in problem.name and not problem.name.endswith("_are"):
+    if "discrete" in problem.name and not problem.name.endswith(("_are", "extremal_solutions")):
         arguments[0] = 0 * matrix
     if problem.name == "solve_sylvester_pair":
         arguments[4] = 0 * matrix
-    if problem.name.endswith("_are"):
+    if problem.name.endswith(("_are", "extremal_solutions")):
         arguments = [matrix] * 5 + [0 * matrix]
     value = as_tuple(on(problem.f, *arguments))
     expected = as_tuple(problem.f(*(x.astype("float64") for x in arguments)))
@@ -238,6 +238,7 @@ def test_one_by_one(problem, on):
         "discrete_lyapunov_factor": (four / 8, four),
         "gramian": (-four, four),
         "discrete_gramian": (four / 8, four),
+        "extremal_solutions": (four, four, four, four),
         "solve_continuous_are": (four, four, four, four),
         "solve_discrete_are": (four, four, four, four),
     }.get(problem.name, (four,) * len(problem.f.spec.parameters.arrays))
@@ -273,6 +274,7 @@ def test_one_by_one(problem, on):
         "discrete_lyapunov_factor": (8 / 3**0.5,),
         "gramian": (2,),
         "discrete_gramian": (64 / 3,),
+        "extremal_solutions": (1 + 2**0.5, 1 - 2**0.5),
         "solve_continuous_are": (1 + 2**0.5,),  # 8 x - 4 x² + 4 = 0
         "solve_discrete_are": ((31 + 1025**0.5) / 8,),  # x = 4 + 16 x / (1 + 4 x)
     }[problem.name]
@@ -419,7 +421,7 @@ def test_denormals(problem, scale, rng):
     arguments = [np.round(x * 64) / 64 for x in problem.make(rng, "float64")]
     scales, result = [scale] * len(arguments), None
     if (
-        problem.name.endswith(("_are", "projector"))
+        problem.name.endswith(("_are", "extremal_solutions", "projector"))
         or "discrete" in problem.name
         or "generalized" in problem.name
         or "factor" in problem.name
@@ -463,7 +465,7 @@ def test_zero_in(problem, on, rng):
         value = on(problem.f, *arguments)
     except matsign.SpectrumError:
         assert (
-            problem.name in ("coupled_root", "geometric_mean", "logm", "spectral_projector")
+            problem.name in ("coupled_root", "extremal_solutions", "geometric_mean", "logm", "spectral_projector")
             or problem.name.startswith("solve_")
             or "lyapunov" in problem.name
             or problem.name == "gramian"

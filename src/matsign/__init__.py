@@ -23,6 +23,7 @@ from matsign.equations.reduction.balanced_truncation import Reduced, balanced_tr
 from matsign.equations.riccati.care import solve_continuous_are
 from matsign.equations.riccati.dare import solve_discrete_are
 from matsign.equations.riccati.estimator import Estimator, dlqe, lqe
+from matsign.equations.riccati.extremal import extremal_solutions
 from matsign.equations.riccati.lqr import Regulator, dlqr, lqr
 from matsign.equations.riccati.nonsymmetric import solve_riccati
 from matsign.equations.sylvester.discrete import solve_discrete_sylvester
@@ -64,6 +65,7 @@ __all__ = [
     "dlqe",
     "dlqr",
     "each",
+    "extremal_solutions",
     "fractional_matrix_power",
     "frechet",
     "geometric_mean",

@@ -546,6 +546,11 @@ def are(discrete, a, b, q, r, e=None, s=None, half_plane="left", circle="inside"
     return _are(discrete, *(truth.exact(y) for y in (a, b, q, r, e, s)), side)
 
 
+def extremal(a, b, q, r, e=None, s=None):
+    """The stabilising and the anti-stabilising solution in continuous time."""
+    return tuple(are(False, a, b, q, r, e, s, half_plane=side) for side in ("left", "right"))
+
+
 def _are(discrete, a, b, q, r, e, s, side=-1):
     ei, ri = truth.inverse(e), truth.inverse(r)
     a, s, q = a @ ei, truth.adjoint(ei) @ s, truth.adjoint(ei) @ q @ ei

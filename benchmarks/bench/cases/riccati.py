@@ -30,7 +30,15 @@ def by_schur(a, b, c, d):
     return z[:n, : len(b)] @ np.linalg.inv(z[n:, : len(b)])
 
 
+def both_by_scipy(a, b, q, r):
+    return sl.solve_continuous_are(a, b, q, r), -sl.solve_continuous_are(-a, -b, q, r)
+
+
 CASES = [
+    Case(
+        "extremal_solutions", SCIPY, "solve_continuous_are twice", regulator,
+        matsign.extremal_solutions, both_by_scipy, SIZES, agree(1e-8),
+    ),
     Case(
         "solve_continuous_are", SCIPY, "solve_continuous_are", regulator,
         matsign.solve_continuous_are, sl.solve_continuous_are, SIZES, agree(1e-8),

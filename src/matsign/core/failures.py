@@ -144,7 +144,8 @@ MESSAGES = {
     Failure.NOT_DETECTABLE: "the pair (a, q) is not detectable: the cost does not depend on the mode of the eigenvalue "
     "{detail} on the boundary of stability, so that the optimal control leaves it there; give that mode a weight in q",
     Failure.NOT_STABILISING: "there is no stabilising solution: the closed loop keeps the eigenvalue {detail} on the "
-    "boundary of stability, because [[q, s], [sᴴ, r]] is indefinite; a positive semidefinite one has a solution",
+    "boundary of stability, because [[q, s], [sᴴ, r]] is indefinite: a positive semidefinite one has a solution, and an H∞ "
+    "or bounded-real problem one for a larger γ",
     Failure.SINGULAR_R: "r is singular to working precision where the equation needs an inverse, of r or in discrete time "
     "of r + bᴴ x b for some x: its reciprocal condition number is {detail}; give every input a weight in r, or remove the "
     "input",
@@ -204,7 +205,8 @@ MESSAGES = {
     Failure.NOT_WEIGHTED: "the cost does not depend on the mode of the eigenvalue {detail} of a on the boundary of "
     "stability, so that every solution leaves it there; give that mode a weight in q",
     Failure.NOT_ANTI_STABILISING: "there is no anti-stabilising solution: the closed loop keeps the eigenvalue {detail} on "
-    "the boundary of stability, because [[q, s], [sᴴ, r]] is indefinite; a positive semidefinite one has a solution",
+    "the boundary of stability, because [[q, s], [sᴴ, r]] is indefinite: a positive semidefinite one has a solution, and an "
+    "H∞ or bounded-real problem one for a larger γ",
     Failure.HARDLY_ANTI_STABILISABLE: "no method found the anti-stabilising solution to working precision: a stable mode of "
     "a becomes one that no input moves when (a, b) changes by {detail} of its size; give those modes more input, or use "
     "float64 for float32",

@@ -66,17 +66,19 @@ def anti_solver_of(equation: Equation) -> Callable[..., Solution]:
         *,
         method: str,
         balanced: bool = True,
+        start: Array | None = None,
     ) -> Solution:
+        options = {"method": method, "balanced": balanced}
         p = RiccatiProblem(a, b, hermitian(q), hermitian(r), e, s)
         if not equation.discrete:
-            result = solve_reversed(
-                backend, *reverse(backend, p, discrete=False).plant, method=method, balanced=balanced
-            )
+            mirror = reverse(backend, p, discrete=False).plant
+            result = solve_reversed(backend, *mirror, start=None if start is None else -start, **options)
             return _in_own_words(backend, equation, result._replace(value=(-result.value[0],)))
         problem = in_good_units(backend, equation, p, balanced)
         plant = problem.plant
         mirror = reverse(backend, plant, discrete=True).plant
-        result = solve_reversed(backend, *mirror, method=method, balanced=balanced)
+        start = None if start is None else -problem.units.apply(backend, start)
+        result = solve_reversed(backend, *mirror, start=start, **options)
         x = _correct(backend, equation, plant, -result.value[0], result.iterations)
         x = hermitian(problem.units.restore(backend, x))
         result = _in_own_words(backend, equation, result._replace(value=(x,)))

@@ -113,28 +113,28 @@ CONTINUOUS = Equation(
     False, 32, 0, _gap, double_word_residual.continuous, _steps, _operator, _dual, _doubling, _hamiltonian
 )
 
-_EQUATIONS = {"left": CONTINUOUS, "right": anti_stabilising(CONTINUOUS)}
-_SOLVERS = {"left": solver_of(CONTINUOUS), "right": anti_solver_of(_EQUATIONS["right"])}
+EQUATIONS = {"left": CONTINUOUS, "right": anti_stabilising(CONTINUOUS)}
+SOLVERS = {"left": solver_of(CONTINUOUS), "right": anti_solver_of(EQUATIONS["right"])}
 
 
 def _solve(backend: Backend, *arrays: Array, half_plane: str, **options: Any) -> Solution:
-    return _SOLVERS[half_plane](backend, *arrays, **options)
+    return SOLVERS[half_plane](backend, *arrays, **options)
 
 
 def _residual(backend: Backend, value: Arrays, *arrays: Array, half_plane: str) -> Residual:
-    return residual_of(_EQUATIONS[half_plane])(backend, value, *arrays)
+    return residual_of(EQUATIONS[half_plane])(backend, value, *arrays)
 
 
 def _tangent(
     backend: Backend, value: Arrays, arrays: Arrays, tangents: Arrays, *, half_plane: str, **options: Any
 ) -> Arrays:
-    return riccati_tangent(backend, value, arrays, tangents, equation=_EQUATIONS[half_plane])
+    return riccati_tangent(backend, value, arrays, tangents, equation=EQUATIONS[half_plane])
 
 
 def _cotangent(
     backend: Backend, value: Arrays, arrays: Arrays, cotangents: Arrays, *, half_plane: str, **options: Any
 ) -> Arrays:
-    return riccati_cotangent(backend, value, arrays, cotangents, equation=_EQUATIONS[half_plane])
+    return riccati_cotangent(backend, value, arrays, cotangents, equation=EQUATIONS[half_plane])
 
 
 def solve_continuous_are(
@@ -278,7 +278,7 @@ CARE = public_function(
     tangent=_tangent,
     cotangent=_cotangent,
     unstacked=lambda **options: True,
-    choices={"half_plane": tuple(_EQUATIONS), "method": METHODS},
+    choices={"half_plane": tuple(EQUATIONS), "method": METHODS},
     hermitian=("q", "r"),
     neutral={"m": 1.0},
 )

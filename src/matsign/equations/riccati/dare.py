@@ -94,28 +94,28 @@ def _hamiltonian(backend: Backend, p: StandardForm) -> tuple[Array, Array, Array
 
 DISCRETE = Equation(True, 32, 1, _gap, double_word_residual.discrete, _steps, _operator, _dual, _doubling, _hamiltonian)
 
-_EQUATIONS = {"inside": DISCRETE, "outside": anti_stabilising(DISCRETE)}
-_SOLVERS = {"inside": solver_of(DISCRETE), "outside": anti_solver_of(_EQUATIONS["outside"])}
+EQUATIONS = {"inside": DISCRETE, "outside": anti_stabilising(DISCRETE)}
+SOLVERS = {"inside": solver_of(DISCRETE), "outside": anti_solver_of(EQUATIONS["outside"])}
 
 
 def _solve(backend: Backend, *arrays: Array, circle: str, **options: Any) -> Solution:
-    return _SOLVERS[circle](backend, *arrays, **options)
+    return SOLVERS[circle](backend, *arrays, **options)
 
 
 def _residual(backend: Backend, value: Arrays, *arrays: Array, circle: str) -> Residual:
-    return residual_of(_EQUATIONS[circle])(backend, value, *arrays)
+    return residual_of(EQUATIONS[circle])(backend, value, *arrays)
 
 
 def _tangent(
     backend: Backend, value: Arrays, arrays: Arrays, tangents: Arrays, *, circle: str, **options: Any
 ) -> Arrays:
-    return riccati_tangent(backend, value, arrays, tangents, equation=_EQUATIONS[circle])
+    return riccati_tangent(backend, value, arrays, tangents, equation=EQUATIONS[circle])
 
 
 def _cotangent(
     backend: Backend, value: Arrays, arrays: Arrays, cotangents: Arrays, *, circle: str, **options: Any
 ) -> Arrays:
-    return riccati_cotangent(backend, value, arrays, cotangents, equation=_EQUATIONS[circle])
+    return riccati_cotangent(backend, value, arrays, cotangents, equation=EQUATIONS[circle])
 
 
 def solve_discrete_are(
@@ -264,7 +264,7 @@ DARE = public_function(
     tangent=_tangent,
     cotangent=_cotangent,
     unstacked=lambda **options: True,
-    choices={"circle": tuple(_EQUATIONS), "method": METHODS},
+    choices={"circle": tuple(EQUATIONS), "method": METHODS},
     hermitian=("q", "r"),
     neutral={"m": 1.0},
 )

@@ -200,12 +200,16 @@ def _is_stable(backend: Backend, p: Problem) -> Array:
 
 
 def graph_by_sign(backend: Backend, a: Array, b: Array, c: Array, d: Array) -> tuple[Array, Array, Iterate]:
-    """(x, r, sign) from the sign W: [W₁₁ - I; W₂₁] x = -[W₁₂; W₂₂ - I], by QR. If r is singular there is no x."""
-    xp = backend.xp
+    """(x, r, sign) from the sign W, with [x; I] in the invariant subspace of the right half plane. If r is singular there is no x."""
     sign = newton(backend, Riccati(a, c, d, b))
-    w = sign.value
-    q, r = xp.linalg.qr(xp.concat([w.a - eye(backend, a), w.d], axis=-2))
-    return backend.inv(r) @ (adjoint(q) @ -xp.concat([w.c, w.b - eye(backend, b)], axis=-2)), r, sign
+    return *graph_of_sign(backend, sign.value, 1.0), sign
+
+
+def graph_of_sign(backend: Backend, w: Riccati, side: float) -> tuple[Array, Array]:
+    """(x, r) with (W - side I) [x; I] = 0: [W₁₁ - side I; W₂₁] x = -[W₁₂; W₂₂ - side I], by QR with the factor r."""
+    xp = backend.xp
+    q, r = xp.linalg.qr(xp.concat([w.a - side * eye(backend, w.a), w.d], axis=-2))
+    return backend.inv(r) @ (adjoint(q) @ -xp.concat([w.c, w.b - side * eye(backend, w.b)], axis=-2)), r
 
 
 def by_sign(backend: Backend, a: Array, b: Array, c: Array, d: Array) -> Solution:

@@ -55,7 +55,7 @@ METHODS = ("auto", "doubling", "sign", "qz")
 
 
 def solver_of(equation: Equation) -> Callable[..., Solution]:
-    """The solver of a public function."""
+    """The solver of a public function. Newton's method begins at `start` where that is near enough, before any method is tried."""
 
     def solve(
         backend: Backend,
@@ -68,10 +68,11 @@ def solver_of(equation: Equation) -> Callable[..., Solution]:
         *,
         method: str,
         balanced: bool = True,
+        start: Array | None = None,
     ) -> Solution:
         # `hermitian` does not change a bit of a Hermitian matrix.
         problem = in_good_units(backend, equation, RiccatiProblem(a, b, hermitian(q), hermitian(r), e, s), balanced)
-        candidate = refine(backend, equation, problem.plant, _candidate(backend, equation, problem, method))
+        candidate = refine(backend, equation, problem.plant, _candidate(backend, equation, problem, method, start))
         x, failure, steps, known = _classify(backend, equation, problem.plant, candidate)
         singular = (failure == 0) & ~known & is_singular(backend, equation, problem.plant, x)
         if equation.discrete and affordable(backend, x, 2):
@@ -136,7 +137,21 @@ def _solvable_stand_in(backend: Backend, p: StandardForm) -> StandardForm:
     return StandardForm(-one, one, one, None if p.shift is None else backend.xp.zeros_like(p.shift))
 
 
-def _candidate(backend: Backend, equation: Equation, problem: Problem, method: str) -> Candidate:
+def _candidate(backend: Backend, equation: Equation, problem: Problem, method: str, start: Array | None) -> Candidate:
+    """The solution by Newton's method from `start`, or by `method` where that does not find it."""
+    if start is None:
+        return _by_method(backend, equation, problem, method)
+    x = hermitian(problem.units.apply(backend, start))
+    c = correct(backend, equation, problem.plant, _where_sound(backend, problem.sound, x), 0 * backend.ones(x))
+    return backend.rare_cond(
+        ~is_acceptable(backend, c),
+        lambda problem, c: better_of(backend, c, _by_method(backend, equation, problem, method)),
+        lambda problem, c: c,
+        *(problem, c),
+    )
+
+
+def _by_method(backend: Backend, equation: Equation, problem: Problem, method: str) -> Candidate:
     """The solution by `method`; for "auto" the best of doubling, sign and QZ, stopping at the first acceptable one."""
 
     def by_doubling(problem: Problem) -> Candidate:
@@ -228,7 +243,9 @@ def _classify(
 
     def boundary_or_failure(p: RiccatiProblem, c: Candidate, wrong: Array, known: Array) -> tuple[Array, ...]:
         limit = polish(backend, equation, p, c.x, c.steps)
-        near = (limit.residual < tolerance) & _holds_in_every_state(backend, equation, p, limit.x) & ~wrong
+        near = (
+            (limit.residual < backend.eps(c.x) ** 0.75) & _holds_in_every_state(backend, equation, p, limit.x) & ~wrong
+        )
         failure = _diagnose(backend, equation, p, equation.gap(backend, p, limit.x).closed, near)
         if not affordable(backend, c.x):
             return limit.x, failure, limit.steps, known
