@@ -20,7 +20,7 @@ def test_every_solution_lies_between(rng):
     """Every choice of n = 2 eigenvectors of the Hamiltonian matrix that gives a real solution."""
     a, b, q, r = plant(rng, 2)
     largest, least = extremal_solutions(a, b, q, r)
-    values, v = np.linalg.eig(np.block([[a, -b @ np.linalg.solve(r, b.T)], [-q, -a.T]]))
+    _, v = np.linalg.eig(np.block([[a, -b @ np.linalg.solve(r, b.T)], [-q, -a.T]]))
     count = 0
     for pair in itertools.combinations(range(4), 2):
         x = v[2:, pair] @ np.linalg.inv(v[:2, pair])

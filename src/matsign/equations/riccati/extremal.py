@@ -54,6 +54,7 @@ def _solve(backend: Backend, *arrays: Array) -> Solution:
 def _residual(backend: Backend, value: Arrays, *arrays: Array) -> Residual:
     xp, p = backend.xp, RiccatiProblem(*arrays)
     one, other = (error_estimate(backend, EQUATIONS[side], x, p) for side, x in zip(_SIDES, value, strict=True))
+    assert one.boundary is not None
     return Residual(
         xp.maximum(one.backward, other.backward),
         one.correction + other.correction,

@@ -200,7 +200,7 @@ def _is_stable(backend: Backend, p: Problem) -> Array:
 
 
 def graph_by_sign(backend: Backend, a: Array, b: Array, c: Array, d: Array) -> tuple[Array, Array, Iterate]:
-    """(x, r, sign) from the sign W, with [x; I] in the invariant subspace of the right half plane. If r is singular there is no x."""
+    """(x, r, sign) with [x; I] in the invariant subspace of the right half plane. If r is singular there is no x."""
     sign = newton(backend, Riccati(a, c, d, b))
     return *graph_of_sign(backend, sign.value, 1.0), sign
 

@@ -55,7 +55,7 @@ METHODS = ("auto", "doubling", "sign", "qz")
 
 
 def solver_of(equation: Equation) -> Callable[..., Solution]:
-    """The solver of a public function. Newton's method begins at `start` where that is near enough, before any method is tried."""
+    """The solver of a public function. Where `start` is near a solution, Newton's method from it takes the place of `method`."""
 
     def solve(
         backend: Backend,
@@ -216,6 +216,9 @@ def _classify(
     A stable solution passes unchanged. For other members, x is the limit of stable solutions, or there is a reason why not.
     """
     tolerance = backend.eps(c.x) ** 0.5
+    # A limit of stable solutions, with half of the digits, has a residual near eps. Where eigenvalues of the pencil lie on the
+    # boundary and there is no limit, iterates come as near as the distance of these eigenvalues squared.
+    limit_tolerance = backend.eps(c.x) ** 0.75
 
     def usable(c: Candidate) -> Array:
         # If the Newton step is as large as x, a small residual proves nothing: parts of x differ too much in size for one norm.
@@ -243,9 +246,7 @@ def _classify(
 
     def boundary_or_failure(p: RiccatiProblem, c: Candidate, wrong: Array, known: Array) -> tuple[Array, ...]:
         limit = polish(backend, equation, p, c.x, c.steps)
-        near = (
-            (limit.residual < backend.eps(c.x) ** 0.75) & _holds_in_every_state(backend, equation, p, limit.x) & ~wrong
-        )
+        near = (limit.residual < limit_tolerance) & _holds_in_every_state(backend, equation, p, limit.x) & ~wrong
         failure = _diagnose(backend, equation, p, equation.gap(backend, p, limit.x).closed, near)
         if not affordable(backend, c.x):
             return limit.x, failure, limit.steps, known
@@ -258,7 +259,7 @@ def _classify(
         decimals = solve_in_decimals(backend, equation, p)
         at = equation.exact_gap(backend, p, decimals.x)
         # A stabilising solution needs no residual test: rounded, it may have a large residual.
-        near = decimals.found & (decimals.stable | (backend.norm(at.gap) < tolerance * at.terms))
+        near = decimals.found & (decimals.stable | (backend.norm(at.gap) < limit_tolerance * at.terms))
         again = _diagnose(backend, equation, p, decimals.closed, near)
         again = backend.xp.where(near & decimals.stable, backend.int_zeros(x), again)
         return (
