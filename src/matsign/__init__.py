@@ -19,6 +19,7 @@ from matsign.equations.lyapunov.factors import discrete_lyapunov_factor, lyapuno
 from matsign.equations.lyapunov.gramians import discrete_gramian, gramian
 from matsign.equations.lyapunov.solver import solve_continuous_lyapunov, solve_discrete_lyapunov
 from matsign.equations.norms.h2 import discrete_h2_norm, h2_norm
+from matsign.equations.norms.hinf import discrete_hinf_norm, hinf_norm
 from matsign.equations.reduction.balanced_truncation import Reduced, balanced_truncation, hankel_singular_values
 from matsign.equations.riccati.care import solve_continuous_are
 from matsign.equations.riccati.dare import solve_discrete_are
@@ -61,6 +62,7 @@ __all__ = [
     "coupled_root",
     "discrete_gramian",
     "discrete_h2_norm",
+    "discrete_hinf_norm",
     "discrete_lyapunov_factor",
     "dlqe",
     "dlqr",
@@ -72,6 +74,7 @@ __all__ = [
     "gramian",
     "h2_norm",
     "hankel_singular_values",
+    "hinf_norm",
     "invroot_product",
     "invrootm",
     "invsqrtm",

@@ -29,7 +29,7 @@ def run(tmp_path, monkeypatch):
     return call
 
 
-STABLE = ("lyapunov_factor", "gramian", "h2_norm", "hankel_singular_values", "balanced_truncation")
+STABLE = ("lyapunov_factor", "gramian", "h2_norm", "hinf_norm", "hankel_singular_values", "balanced_truncation")
 
 
 def arguments_of(f):

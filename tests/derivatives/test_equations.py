@@ -177,12 +177,34 @@ NORMS = [
     Case("discrete_h2_norm", lambda rng, kind: (*_inner_system(rng, kind), gaussian(rng, 2, 2, dtype=kind)), {}),
     Case("discrete_h2_norm", lambda rng, kind: (*_inner_system(rng, kind), None), {}),
 ]
+
+
+def _resonant(discrete, with_d=True):
+    """A model whose largest gain is at a frequency between the ends of the axis."""
+
+    def make(rng, kind, n=3):
+        a = np.zeros((n, n), kind)
+        a[:2, :2], a[2, 2] = [[-0.5, 3], [-3, -0.5]], -2
+        a = a + 0.1 * gaussian(rng, n, n, dtype=kind)
+        if discrete:
+            a = np.linalg.solve(4 * np.eye(n) - a, 4 * np.eye(n) + a)
+        b, c = gaussian(rng, n, 2, dtype=kind) + np.eye(n, 2), gaussian(rng, 2, n, dtype=kind) + np.eye(2, n)
+        return a, b, c, 0.1 * gaussian(rng, 2, 2, dtype=kind) if with_d else None
+
+    return make
+
+
 REDUCTIONS = [
     Case("hankel_singular_values", _system, {}),
     Case("balanced_truncation", _system, {"order": 2}),
     Case("balanced_truncation", _system, {"order": 4}),
 ]
-CASES = EQUATIONS + REGULATORS + ESTIMATORS + GRAMIANS + NORMS + REDUCTIONS
+PEAKS = [
+    Case("hinf_norm", _resonant(False), {}),
+    Case("hinf_norm", _resonant(False, with_d=False), {}),
+    Case("discrete_hinf_norm", _resonant(True), {}),
+]
+CASES = EQUATIONS + REGULATORS + ESTIMATORS + GRAMIANS + NORMS + PEAKS + REDUCTIONS
 
 every_case = pytest.mark.parametrize("case", CASES, ids=str)
 every_kind = pytest.mark.parametrize("kind", KINDS)

@@ -78,6 +78,8 @@ def every_function(rng):
     weight = np.stack([matrices.definite(rng, 4) for _ in range(5)])
     yield matsign.h2_norm, (a, b, c)
     yield matsign.discrete_h2_norm, (a / 9, b, c)
+    yield matsign.hinf_norm, (a, b, c)
+    yield matsign.discrete_hinf_norm, (a / 9, b, c)
     yield matsign.hankel_singular_values, (a, b, c)
     yield functools.partial(matsign.balanced_truncation, order=2), (a, b, c)
     yield matsign.kabsch, (*rng.standard_normal((2, 5, 4, 3)), 1 + rng.random((5, 4)))

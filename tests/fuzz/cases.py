@@ -257,6 +257,10 @@ def _discrete_factor(rng, n, m):
     return hostile.contraction(rng, n), hostile.rectangular(rng, n, m)
 
 
+def _model_with_d(rng, n, m):
+    return *_model(rng, n, m), hostile.rectangular(rng, m, m) if rng.random() < 0.5 else None
+
+
 def _model(rng, n, m):
     return -hostile.positive_stable(rng, n), hostile.rectangular(rng, n, m), hostile.rectangular(rng, m, n)
 
@@ -338,6 +342,10 @@ def _gramian_of(value, *arrays):
     return (e @ truth.adjoint(e),)
 
 
+def _first_of(value, *arrays):
+    return (value[0],)
+
+
 def _gain_and_solution(value, *arrays):
     return tuple(value[:2])
 
@@ -413,6 +421,8 @@ SUBJECTS = [
     Subject("h2_norm", _model, PLAIN, _one(references.h2_norm), ((0, 1, 0), (1,))),
     Subject("discrete_h2_norm", _discrete_model, PLAIN, _one(partial(references.h2_norm, discrete=True)),
             ((0, 1, 0, 1), (1,))),
+    Subject("hinf_norm", _model_with_d, PLAIN, _one(references.hinf_norm), None, _first_of),
+    Subject("discrete_hinf_norm", _discrete_model, PLAIN, _one(partial(references.hinf_norm, discrete=True)), None, _first_of),
     Subject("hankel_singular_values", _model, PLAIN, _one(references.hankel), ((0, 1, 0), (1,))),
     Subject("balanced_truncation", _model, lambda rng: {"order": 1}, _without(_one(references.hankel), "order"), None,
             lambda value, *arrays: (value[3],)),

@@ -644,3 +644,65 @@ def h2_norm(a, b, c, d=None, discrete=False):
     if power <= NEGLIGIBLE * _size(c) ** 2 * _size(x):
         power = mp.mpf(0)
     return np.array(mp.sqrt(power + (0 if d is None else _size(truth.exact(d)) ** 2)), object)
+
+
+def hinf_norm(a, b, c, d=None, discrete=False):
+    """The gain in many digits at the highest point of ever finer grids, if a Hamiltonian matrix sees none above it."""
+    _stable(a, discrete)
+    d = np.zeros((len(c), b.shape[1]), a.dtype) if d is None else d
+    exact_arrays = tuple(truth.exact(x) for x in (a, b, c, d))
+    if not (_size(exact_arrays[1]) and _size(exact_arrays[2])):
+        return np.array(_largest_singular(exact_arrays[3]), object)
+    if discrete:
+        raise UnknownError
+    poles = (
+        [complex(v) for v in mp.eig(mp.matrix(exact_arrays[0].tolist()), left=False, right=False)]
+        if len(a) > 1
+        else [complex(exact_arrays[0][0, 0])]
+    )
+    moduli = sorted(abs(v) for v in poles)
+    if not 0 < moduli[0] <= moduli[-1] < 1e12 * moduli[0]:
+        raise UnknownError
+    starts = np.concatenate([[0.0], [abs(v.imag) for v in poles], np.geomspace(moduli[0] / 10, 10 * moduli[-1], 400)])
+    starts = np.concatenate([starts, -starts]) if np.iscomplexobj(a) else starts
+    top, spread = _highest((a, b, c, d), starts), moduli[0]
+    for _ in range(12):
+        top = _highest((a, b, c, d), top + spread * np.linspace(-1, 1, 81))
+        spread /= 20
+    best = _gain(exact_arrays, mp.mpf(top))
+    best = max(best, _largest_singular(exact_arrays[3]))
+    if _crosses(exact_arrays, best * (1 + mp.mpf(10) ** -14)):
+        raise UnknownError("a higher peak")
+    return np.array(best, object)
+
+
+def _largest_singular(g):
+    values = mp.eighe(mp.matrix((truth.adjoint(g) @ g).tolist()), eigvals_only=True)
+    return mp.sqrt(max(max(values), mp.mpf(0)))
+
+
+def _highest(arrays, frequencies):
+    """In doubles, that of these frequencies with the largest gain."""
+    a, b, c, d = arrays
+    with np.errstate(all="ignore"):
+        x = np.linalg.solve(1j * frequencies[:, None, None] * np.eye(len(a)) - a, b.astype(complex))
+        g = c @ x + d
+    if not np.isfinite(g).all():
+        raise UnknownError
+    return frequencies[np.linalg.svd(g, compute_uv=False)[:, 0].argmax()]
+
+
+def _gain(arrays, frequency):
+    a, b, c, d = arrays
+    return _largest_singular(c @ truth.inverse(truth.eye(len(a)) * mp.mpc(0, frequency) - a) @ b + d)
+
+
+def _crosses(arrays, level):
+    a, b, c, d = arrays
+    inner = truth.inverse(truth.eye(d.shape[1]) * level**2 - truth.adjoint(d) @ d)
+    f = a + b @ inner @ truth.adjoint(d) @ c
+    outer = truth.eye(len(d)) + d @ inner @ truth.adjoint(d)
+    h = np.block([[f, b @ inner @ truth.adjoint(b)], [-truth.adjoint(c) @ outer @ c, -truth.adjoint(f)]])
+    with mp.workdps(40):
+        values = mp.eig(mp.matrix(h.tolist()), left=False, right=False)
+    return min(abs(mp.re(v)) / abs(v) for v in values if v) < mp.mpf(10) ** -18

@@ -85,6 +85,29 @@ def h2_by_scipy(a, b, c):
     return np.sqrt(np.trace(c @ sl.solve_continuous_lyapunov(a, -b @ b.T) @ c.T))
 
 
+def oscillators(rng, n):
+    """A beam's model: n/2 modes with 1 percent of critical damping."""
+    w = np.arange(1.0, n // 2 + 1) ** 2
+    a = np.block([[0 * np.diag(w), np.diag(w)], [-np.diag(w), -0.02 * np.diag(w)]])
+    return a, np.vstack([np.zeros((n // 2, 1)), rng.uniform(1, 2, (n // 2, 1))]), rng.uniform(1, 2, (1, n))
+
+
+def hinf_by_bisection(a, b, c, tol=1e-10):
+    """The algorithm of python-control's `norm`: halve an interval of levels by the eigenvalues of a Hamiltonian matrix."""
+
+    def crossed(g):
+        values = sl.eigvals(np.block([[a, b @ b.T / g], [-c.T @ c / g, -a.T]]))
+        return (np.abs(values.real) < 1e-10 * np.abs(values).max()).any()
+
+    low, high = 0.0, 1.0
+    while crossed(high):
+        low, high = high, 2 * high
+    while high - low > tol * high:
+        middle = (low + high) / 2
+        low, high = (middle, high) if crossed(middle) else (low, middle)
+    return np.array((low + high) / 2)
+
+
 def same_gramian(ours, theirs, arguments):
     return difference(ours @ ours.T, theirs), 1e-8
 
@@ -141,6 +164,11 @@ CASES = [
     Case(
         "h2_norm, 3 inputs and outputs", SCIPY, "solve_continuous_lyapunov",
         lambda rng, n: (*three_inputs(rng, n), gaussian(rng, 3, n)), matsign.h2_norm, h2_by_scipy, SHORTER, agree(1e-8),
+    ),
+    Case(
+        "hinf_norm, lightly damped", SCIPY, "eigvals, bisection", oscillators,
+        lambda a, b, c: matsign.hinf_norm(a, b, c)[0], hinf_by_bisection,
+        sizes(quick=(16,), usual=(64,), long=(348,)), agree(1e-8),
     ),
     Case(
         "solve_discrete_sylvester, radii 0.9", SCIPY, "inv, solve_sylvester", discrete(0.9),

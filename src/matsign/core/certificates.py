@@ -198,6 +198,7 @@ def _errors(backend: Backend, measured: Residual, value: Arrays) -> Arrays:
     forward = backend.xp.zeros_like(backward)
     references = value if measured.zero is None else measured.zero
     for correction, x, y in zip(_flat(measured.correction), _flat(value), _flat(references), strict=True):
+        x = backend.xp.where(backend.xp.isinf(x), backend.xp.zeros_like(x), x)  # a frequency of infinity is exact
         # A value of 0 with a residual of 0 is exact.
         exact = (backward == 0) & (largest(backend, x) == 0)
         forward = backend.xp.maximum(

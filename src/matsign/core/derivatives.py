@@ -208,7 +208,8 @@ def _norm_of_derivative(backend: Backend, bound: BoundOperation, value: Arrays, 
     """
     matrices, numbers = (tuple(x for x in arrays if (x.ndim == 1) is one) for one in (False, True))
     no_changes = tuple(backend.xp.zeros_like(x) for x in numbers)
-    sizes, inverse_sizes = (tuple(scaled_norm(backend, _flat(x)) for x in xs) for xs in (matrices, value))
+    finite = tuple(backend.xp.where(backend.xp.isinf(x), backend.xp.zeros_like(x), x) for x in value)
+    sizes, inverse_sizes = (tuple(scaled_norm(backend, _flat(x)) for x in xs) for xs in (matrices, finite))
     exponent = _direction_exponent(backend, sizes, inverse_sizes)
     sizes = tuple((s, e - exponent) for s, e in sizes)
     inverse_sizes = tuple(

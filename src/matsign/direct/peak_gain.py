@@ -1,0 +1,260 @@
+"""The largest gain of stable models over all frequencies, by level sets (Boyd & Balakrishnan 1990, Bruinsma & Steinbuch 1990).
+
+The gain at ω is the largest singular value of G(s) = c (s I - a)⁻¹ b + d, at s = iω or s = exp(iω). It equals g at ω if and only
+if iω is an eigenvalue of a Hamiltonian matrix that depends on g, for g above the largest singular value of d:
+
+    [[a + b δᴴ r c / g, b r' bᴴ / g], [-cᴴ r c / g, -(a + b δᴴ r c / g)ᴴ]],  δ = d/g,  r = (I - δ δᴴ)⁻¹,  r' = (I - δᴴ δ)⁻¹.
+
+From a gain that is attained, each step computes the imaginary eigenvalues for a slightly higher level. Between neighbouring ones
+the gain is above the level or below it: the largest gain at the midpoints is the next attained one. Without any, the level is an
+upper bound. An attained gain is first raised to its local maximum by Newton's method, so that a second step is rarely needed.
+Whether an eigenvalue is imaginary up to rounding is never decided: the gain is computed at all that may be.
+
+In discrete time the bilinear map of a point of the unit circle to infinity gives the model of the Hamiltonian matrix.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from matsign._typing import NDArray as Array
+from matsign.backends import numpy as backend
+from matsign.core.failures import Failure
+from matsign.direct.gains import Model, derivatives, gains
+from matsign.linalg.separation import ROUNDINGS
+
+_LIMIT = 30  # steps; a second one is rare
+_ALL_POLES, _FEW_POLES = 32, 12  # up to this size all poles are tried first, above it the least damped ones
+_NEWTON_STEPS = 20
+_NOISE = 8  # rounding errors of gains are below this times their estimate
+
+
+def relative_gap(eps: float) -> float:
+    """The relative distance of the upper bound from the norm."""
+    return float(max(eps, 2.0**-52) ** 0.6)
+
+
+class Peak(NamedTuple):
+    """A gain attained at a frequency, and the rounding errors in it."""
+
+    gain: Array
+    frequency: Array
+    noise: Array
+
+
+def peak_gain(a: Array, b: Array, c: Array, d: Array, *, discrete: bool) -> tuple[Array, Array, Array, Array]:
+    """(norm, frequency, failure, steps) of each model; real models get frequencies of at least 0."""
+    m = _in_double(a, b, c, d, discrete)
+    eps = float(np.finfo(a.dtype).eps)
+    poles = np.linalg.eigvals(m.a)
+    failure = _stability(m, poles, eps)
+    stable = np.flatnonzero(failure == 0)
+    gain, frequency, steps = np.full(len(a), np.nan), np.full(len(a), np.nan), np.zeros(len(a), np.int32)
+    if len(stable):
+        part = m.take(stable)
+        peak, count, converged = _search(part, poles[stable])
+        gain[stable], frequency[stable], steps[stable] = peak.gain, peak.frequency, count
+        failure[stable] = np.where(converged, 0, int(Failure.NOT_CONVERGED))
+    real = a.real.dtype
+    return gain.astype(real), frequency.astype(real), failure, steps
+
+
+def _in_double(a: Array, b: Array, c: Array, d: Array, discrete: bool) -> Model:
+    dtype = np.result_type(a.dtype, np.float64)
+    return Model(a.astype(dtype), b.astype(dtype), c.astype(dtype), d.astype(dtype), discrete)
+
+
+def measure(
+    a: Array, b: Array, c: Array, d: Array, norm: Array, frequency: Array, *, discrete: bool
+) -> tuple[Array, Array, Array, Array]:
+    """Of a norm that is claimed to be the gain at the frequency, for each model four numbers.
+
+    The distance from that gain, how much larger a gain found above the upper bound is (0 if there is none), the norm of the terms
+    of the gain, and the Newton step to the maximum (0 at infinity).
+    """
+    like, m = norm.dtype, _in_double(a, b, c, d, discrete)
+    every, norm, frequency = np.arange(len(a)), norm.astype(float), frequency.astype(float)
+    gain, noise = gains(m, every, frequency)
+    level = norm * (1 + relative_gap(float(np.finfo(like).eps))) + _NOISE * noise
+    some = np.flatnonzero(level > 0)
+    above = np.zeros(len(a))
+    if len(some):
+        model = m.take(some)
+        above[some] = _highest_inside(model, _without_infinity(model), level[some]).gain - level[some]
+    slope, curvature = derivatives(m, np.where(np.isfinite(frequency), frequency, 0))
+    moves = np.isfinite(frequency) & (curvature < 0)
+    step = np.where(moves, slope / np.where(moves, curvature, 1), 0)
+    size = noise / np.finfo(float).eps
+    return tuple(x.astype(like) for x in (np.abs(gain - norm), np.maximum(above, 0), size, step))  # type: ignore[return-value]
+
+
+def _stability(m: Model, poles: Array, eps: float) -> Array:
+    """INFINITE_NORM or BARELY_STABLE, by the distance of a from a matrix with an eigenvalue on the boundary."""
+    inside = 1 - np.abs(poles) if m.discrete else -poles.real
+    size = np.linalg.norm(m.a, axis=(1, 2)) + m.discrete
+    suspect = np.argmin(inside, axis=1)
+    least = inside[np.arange(len(poles)), suspect]
+    failure = np.where(least > 0, 0, int(Failure.INFINITE_NORM)).astype(np.int32)
+    near = np.flatnonzero((least > 0) & (least < 1e-3 * size) | ~np.isfinite(least))
+    if len(near):
+        pole = poles[near, suspect[near]]
+        point = pole / np.abs(pole) if m.discrete else 1j * pole.imag
+        shifted = point[:, None, None] * np.eye(m.a.shape[-1]) - m.a[near]
+        distance = backend.svd(shifted)[1][:, -1]
+        lost = ~(distance > ROUNDINGS * eps * size[near])
+        failure[near] = np.where(lost, int(Failure.BARELY_STABLE), failure[near])
+    return failure
+
+
+def _search(m: Model, poles: Array) -> tuple[Peak, Array, Array]:
+    """(peak, steps, whether no gain is above the upper bound)."""
+    image = _without_infinity(m)
+    members, frequencies = _first_frequencies(m, image, poles)
+    peak = _climb(m, _highest(m, members, frequencies))
+    active, steps = np.flatnonzero(peak.gain + peak.noise > 0), np.zeros(len(m.a), np.int32)
+    for _ in range(_LIMIT):
+        if not len(active):
+            break
+        part = Peak(*(x[active] for x in peak))
+        model, level = m.take(active), part.gain * (1 + relative_gap(0)) + _NOISE * part.noise
+        found = _highest_inside(model, _Image(*(x[active] for x in image)), level)
+        steps[active] += 1
+        above = np.flatnonzero(found.gain > level)
+        active = active[above]
+        if len(active):
+            better = _climb(m.take(active), Peak(*(x[above] for x in found)))
+            for x, y in zip(peak, better, strict=True):
+                x[active] = y
+    converged = np.ones(len(m.a), bool)
+    converged[active] = False
+    return peak, steps, converged
+
+
+def _first_frequencies(m: Model, image: _Image, poles: Array) -> tuple[Array, Array]:
+    """(members, frequencies): 0, the frequency that corresponds to infinity, and those of the poles."""
+    n, rows = poles.shape[-1], np.arange(len(poles))
+    if m.discrete:
+        resonances, damping = np.angle(poles), 1 - np.abs(poles)
+    else:
+        resonances, damping = (
+            poles.imag,
+            -poles.real * np.abs(poles) / np.where(poles.imag == 0, 1e-300, np.abs(poles.imag)),
+        )
+    if n > _ALL_POLES:
+        resonances = np.take_along_axis(resonances, np.argsort(damping, axis=1)[:, :_FEW_POLES], axis=1)
+    elif not m.discrete:
+        resonances = np.concatenate([resonances, np.abs(poles)], axis=1)
+    edges = np.stack([0 * image.turn, image.at_infinity], axis=1)
+    every = np.concatenate([edges, resonances], axis=1)
+    return np.repeat(rows, every.shape[1]), _folded(m, every.ravel())
+
+
+def _folded(m: Model, frequency: Array) -> Array:
+    """The same point of the axis: in (-π, π] for a circle, and at least 0 for real models."""
+    if m.discrete:
+        frequency = np.pi - np.mod(np.pi - frequency, 2 * np.pi)
+    return np.abs(frequency) if not np.iscomplexobj(m.a) else frequency
+
+
+def _highest(m: Model, members: Array, frequencies: Array) -> Peak:
+    """For each member the highest gain at its frequencies, of equal ones the nearest to 0; -1 for members without any."""
+    gain, noise = gains(m, members, frequencies)
+    order = np.lexsort((-np.abs(frequencies), gain, members))
+    last = np.append(members[order][1:] != members[order][:-1], True) if len(order) else np.zeros(0, bool)
+    best = order[last]
+    result = Peak(*(np.full(len(m.a), x) for x in (-1.0, 0.0, 0.0)))
+    for x, y in zip(result, (gain, frequencies, noise), strict=True):
+        x[members[best]] = y[best]
+    return result
+
+
+def _climb(m: Model, peak: Peak) -> Peak:
+    """The local maximum near each peak, by Newton's method for the slope; a step that lowers the gain is not taken."""
+    gain, frequency, noise = (x.copy() for x in peak)
+    active = np.flatnonzero(np.isfinite(frequency))
+    for _ in range(_NEWTON_STEPS):
+        if not len(active):
+            break
+        with np.errstate(all="ignore"):
+            slope, curvature = derivatives(m.take(active), frequency[active])
+        step = slope / np.abs(curvature)  # upwards, also where the gain is convex
+        moved = frequency[active] + np.where(np.isfinite(step), step, 0)
+        new_gain, new_noise = gains(m, active, moved)
+        accepted = (new_gain >= gain[active] - _NOISE * noise[active]) & (moved != frequency[active])
+        chosen = active[accepted]
+        gain[chosen], frequency[chosen], noise[chosen] = new_gain[accepted], moved[accepted], new_noise[accepted]
+        small = np.abs(step) <= 4 * np.finfo(float).eps * np.abs(moved)
+        active = active[accepted & ~small]
+    return Peak(gain, _folded(m, frequency), noise)
+
+
+class _Image(NamedTuple):
+    """Models in continuous time with the same gains; frequency ω is theirs, or 2 arctan ω + turn on the circle."""
+
+    a: Array
+    b: Array
+    c: Array
+    d: Array
+    turn: Array
+    at_infinity: Array
+
+
+def _without_infinity(m: Model) -> _Image:
+    """The models; in discrete time mapped so that the point ±1 farther from the poles becomes infinity."""
+    none = np.zeros(len(m.a))
+    if not m.discrete:
+        return _Image(*m[:4], none, none + np.inf)
+    one = np.eye(m.a.shape[-1])
+    inverses = [backend.inv(s * m.a + one) for s in (1, -1)]
+    sizes = [np.linalg.norm(x, axis=(1, 2)) for x in inverses]
+    plus = ~(sizes[1] < sizes[0])
+    sign = np.where(plus, 1.0, -1.0)[:, None, None]
+    a, c, inverse = sign * m.a, sign * m.c, np.where(plus[:, None, None], *inverses)
+    root, turn = np.sqrt(2), np.where(plus, 0.0, np.pi)
+    return _Image(
+        inverse @ (a - one), root * (inverse @ m.b), root * (c @ inverse), m.d - c @ inverse @ m.b, turn, np.pi - turn
+    )
+
+
+def _highest_inside(m: Model, image: _Image, level: Array) -> Peak:
+    """The highest gain at the frequencies where it may equal the level, and at the midpoints between them."""
+    eigenvalues, size = _eigenvalues(image, level)
+    n, rows = m.a.shape[-1], np.arange(len(level))[:, None]
+    width = np.finfo(float).eps ** (0.25 if n <= _ALL_POLES else 0.5)
+    near = np.abs(eigenvalues.real) <= width * (size[:, None] + np.abs(eigenvalues))  # False for NaN
+    frequency = np.sort(np.where(near, eigenvalues.imag, np.inf), axis=1)
+    if m.discrete:
+        frequency = np.where(np.isfinite(frequency), 2 * np.arctan(frequency) + image.turn[:, None], np.inf)
+    with np.errstate(invalid="ignore"):
+        middle = (frequency[:, 1:] + frequency[:, :-1]) / 2
+    every = np.concatenate([frequency, middle], axis=1)
+    used = np.isfinite(every)
+    members = np.broadcast_to(rows, every.shape)[used]
+    return _highest(m, members, _folded(m, every[used]))
+
+
+def _eigenvalues(image: _Image, level: Array) -> tuple[Array, Array]:
+    """(eigenvalues, norm) of the Hamiltonian matrices for these levels."""
+    g = level[:, None, None]
+    h = [x.conj().mT for x in image[:4]]
+    delta, delta_h = image.d / g, h[3] / g
+    outputs = backend.inv(np.eye(delta.shape[-2]) - delta @ delta_h)
+    inputs = backend.inv(np.eye(delta.shape[-1]) - delta_h @ delta)
+    feedback = image.a + image.b @ delta_h @ outputs @ image.c / g
+    upper, lower = image.b @ inputs @ h[1] / g, -h[2] @ outputs @ image.c / g
+    matrix = np.concatenate(
+        [
+            np.concatenate([feedback, upper], axis=-1),
+            np.concatenate([lower, -feedback.conj().mT], axis=-1),
+        ],
+        axis=-2,
+    )
+    finite = np.isfinite(matrix).all((1, 2))
+    values = np.linalg.eigvals(np.where(finite[:, None, None], matrix, 0)).astype(complex)
+    return np.where(finite[:, None], values, np.nan), _norm(feedback) + np.sqrt(_norm(upper) * _norm(lower))
+
+
+def _norm(x: Array) -> Array:
+    return np.linalg.norm(x, axis=(1, 2))
