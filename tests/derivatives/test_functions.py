@@ -62,6 +62,14 @@ CASES = {
     "coupled_root": (matsign.coupled_root, lambda rng, d: (near(rng, 3, d), near(rng, 3, d))),
     "geometric_mean": (matsign.geometric_mean, lambda rng, d: (definite(rng, 3, d), definite(rng, 3, d))),
     "geometric_mean, general": (matsign.geometric_mean, lambda rng, d: (near(rng, 3, d), near(rng, 3, d))),
+    "weighted mean": (
+        partial(matsign.geometric_mean, t=0.3),
+        lambda rng, d: (definite(rng, 3, d), definite(rng, 3, d)),
+    ),
+    "weighted mean, general": (
+        partial(matsign.geometric_mean, t=0.7),
+        lambda rng, d: (near(rng, 3, d), near(rng, 3, d)),
+    ),
     "1 x 1": (matsign.sqrtm, lambda rng, d: (definite(rng, 1, d),)),
 }
 
@@ -115,7 +123,7 @@ def test_tangent_equals_differences(case, dtype, rng):
     f, make = CASES[case]
     arrays = make(rng, dtype)
     directions = tuple(0.1 * gaussian(rng, *x.shape, dtype=dtype) for x in arrays)
-    if case == "geometric_mean":
+    if case in ("geometric_mean", "weighted mean"):
         directions = tuple(x + x.conj().T for x in directions)
     if case == "density matrix":
         directions = (directions[0], directions[1] + directions[1].conj().T)

@@ -1,7 +1,10 @@
 """coupled_root and geometric_mean."""
 
+from functools import partial
+
 import numpy as np
 import pytest
+import scipy.linalg as sl
 
 import direct
 import matsign
@@ -246,3 +249,105 @@ def test_a_coupled_root_beyond_the_range_of_its_dtype_is_an_error():
     a, b = np.diag([1e30, 1e38]).astype(np.float32), np.diag([1e-30, 1e-44]).astype(np.float32)
     with pytest.raises(SpectrumError, match="larger than the largest"):
         coupled_root(a, b)
+
+
+WEIGHTS = (0.1, 0.25, 1 / 3, 0.75)
+
+
+def _truth_at(t):
+    return lambda a, b: truth.exact(a) @ truth.power(truth.inverse(truth.exact(a)) @ truth.exact(b), t)
+
+
+def _weighted_by_eigh(t):
+    def f(a, b):
+        low = np.linalg.cholesky(a)
+        y = np.linalg.solve(low, np.linalg.solve(low, b).conj().T)
+        values, v = np.linalg.eigh((y + adjoint(y)) / 2)
+        half = low @ v * values ** (t / 2)
+        return half @ adjoint(half)
+
+    return f
+
+
+def _weighted_by_scipy(t):
+    return lambda a, b: a @ sl.fractional_matrix_power(np.linalg.solve(a, b), t)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("t", WEIGHTS)
+@pytest.mark.parametrize("name", [*PAIRS, "graded"])
+def test_accuracy_of_weighted_means(name, t, rng):
+    pairs = PAIRS | {"graded": lambda rng: (np.diag(graded(4, 1e10)), definite(rng, 4, 1e2))}
+    make = lambda: pairs[name](rng)  # noqa: E731
+    condition = max(np.linalg.cond(x) for x in make()) ** 2
+    peers = [_weighted_by_scipy(t)] + [_weighted_by_eigh(t)] * (name != "not definite")
+    assert_accurate(partial(geometric_mean, t=t), _truth_at(t), peers, make, condition)
+
+
+def test_weighted_means_are_points_of_a_geodesic(on, rng):
+    a, b = definite(rng, 4), definite(rng, 4, 100.0)
+    for t in (0.25, 0.6):
+        g = on(geometric_mean, a, b, t=t)
+        np.testing.assert_allclose(g, on(geometric_mean, b, a, t=1 - t), atol=1e-13)
+        np.testing.assert_array_equal(g, g.T)
+        halves = geometric_mean(a, g)
+        np.testing.assert_allclose(on(geometric_mean, a, b, t=t / 2), halves, atol=1e-13)
+        logarithms = [np.log(np.linalg.det(x)) for x in (a, b, g)]
+        np.testing.assert_allclose(logarithms[2], (1 - t) * logarithms[0] + t * logarithms[1], rtol=1e-11)
+    np.testing.assert_array_equal(on(geometric_mean, a, b, t=0.5), on(geometric_mean, a, b))
+    np.testing.assert_array_equal(on(geometric_mean, a, b, t=0), a)
+    np.testing.assert_array_equal(on(geometric_mean, a, b, t=1), b)
+    np.testing.assert_allclose(
+        on(geometric_mean, np.eye(4), b, t=0.3), matsign.fractional_matrix_power(b, 0.3), atol=1e-13
+    )
+
+
+def test_the_ends_are_copies(rng):
+    a, b = definite(rng, 3), definite(rng, 3)
+    g = geometric_mean(a, b, 0)
+    g[0, 0] = 7
+    assert a[0, 0] != 7
+
+
+def test_weighted_means_of_semidefinite_matrices(on, rng):
+    """The limit of the means of definite ones, where the range of one contains that of the other."""
+    u = unitary(rng, 4)
+    d, e = np.array([4.0, 3, 2, 1]), np.array([5.0, 2, 0, 0])
+    a, b = ((u * x) @ u.T for x in (d, e))
+    a, b = (a + a.T) / 2, (b + b.T) / 2
+    for t in (0.2, 0.7):
+        limit = (u * (d ** (1 - t) * e**t)) @ u.T
+        np.testing.assert_allclose(on(geometric_mean, a, b, t=t), limit, atol=1e-12)
+        np.testing.assert_allclose(on(geometric_mean, b, a, t=1 - t), limit, atol=1e-12)
+        _, certificate = matsign.certify(geometric_mean)(a, b, t=t)
+        assert certificate.backward_error < 1e-14
+    with pytest.raises(SpectrumError, match="range of neither"):
+        on(geometric_mean, np.diag([1.0, 0]), np.diag([0.0, 1]), t=0.3)
+
+
+@pytest.mark.parametrize(("s", "r"), [(1e100, 1e100), (1e200, 1e-200), (3.0, 1e-99)])
+def test_weighted_means_in_any_units(s, r, rng):
+    a, b = definite(rng, 3), definite(rng, 3)
+    expected = _truth_at(0.3)(s * a, r * b)
+    assert truth.error(geometric_mean(s * a, r * b, 0.3), expected) < 1e-13
+
+
+def test_weighted_means_in_single_precision(eager, rng):
+    a, b = definite(rng, 4, dtype="float32"), definite(rng, 4, dtype="float32")
+    g = eager(geometric_mean, a, b, t=0.3)
+    assert g.dtype == np.float32
+    assert truth.error(g, _truth_at(0.3)(a, b)) < 1e-5
+
+
+@pytest.mark.parametrize("t", [-0.1, 1.5, np.nan, np.inf, True, "half", 1j, None, [0.1, 0.2]])
+def test_weights_that_are_refused(t):
+    with pytest.raises(ValueError, match="geometric_mean: t must be a number from 0 to 1, got"):
+        geometric_mean(np.eye(2), np.eye(2), t)
+
+
+def test_weighted_means_of_pairs_without_one(eager, rng):
+    a, b = definite(rng, 3), np.diag([1.0, -2, 3])
+    for dtype in ("float64", "complex128"):
+        with pytest.raises(SpectrumError, match="no geometric mean"):
+            eager(geometric_mean, a.astype(dtype), b.astype(dtype), t=0.3)
+    np.testing.assert_allclose(eager(geometric_mean, -a, -2 * a, t=0.3), -(2**0.3) * a, rtol=1e-12)  # both indefinite

@@ -133,6 +133,10 @@ def _threshold(rng, options):
     return options | {"t": float(rng.choice([0.0, 0.5, 1.0, 1e-8, 1e3]))}
 
 
+def _weight(rng, options):
+    return options | {"t": float(rng.choice([0.25, 0.9, 1 / 3, 1e-3, 0.0, 1.0]))} if rng.random() < 0.5 else options
+
+
 def _schedules(rng, options):
     way = rng.integers(0, 12)
     if way == 0:
@@ -399,7 +403,7 @@ SUBJECTS = [
             _exact_only(lambda a, t, **o: (references.power(a, t, **o),))),
     Subject("logm", _roots, _options(*POWERS), _exact_only(_one(references.logarithm))),
     Subject("coupled_root", _pairs, _options(_rtol), references.coupled_root, ((1, -1), (1, -1))),
-    Subject("geometric_mean", _pairs, _options(_rtol), _one(references.geometric_mean), ((1, 1), (1,))),
+    Subject("geometric_mean", _pairs, _options(_rtol, _weight), _one(references.geometric_mean), ((1, 1), (1,))),
     Subject("solve_sylvester", _sylvester, _options(_methods("newton", "schur", "divide", "eigenvectors", share=0.6)),
             _exact_only(_one(references.sylvester)), ((1, 1, 0), (-1,))),
     Subject("solve_continuous_lyapunov", _lyapunov, _options(_methods("doubling", "newton", "schur", share=0.6)),

@@ -414,10 +414,16 @@ def coupled_root(a, b, rtol=None):
     return a @ z, z @ b
 
 
-def geometric_mean(a, b, rtol=None):
+def geometric_mean(a, b, rtol=None, t=0.5):
+    if t in (0, 1):
+        return truth.exact(b if t else a)
     if nullity(a) or nullity(b) or not (clear(a, rtol) and clear(b, rtol)):
         raise UnknownError
     a, b = truth.exact(a), truth.exact(b)
+    if t != 0.5:
+        quotient = truth.inverse(a) @ b
+        _root_pair(quotient)  # raises where there is no mean
+        return a @ truth.power(quotient, t)
     return a @ _root_pair(truth.inverse(a) @ b)[0]
 
 

@@ -34,6 +34,12 @@ CASES = [
         matsign.geometric_mean, lambda a, b: a @ sl.sqrtm(sl.solve(a, b)), SHORTER, agree(1e-8),
     ),
     Case(
+        "geometric_mean, t = 0.25", SCIPY, "solve, fractional_matrix_power",
+        lambda rng, n: (definite(rng, n, n), definite(rng, n, n)),
+        lambda a, b: matsign.geometric_mean(a, b, 0.25), lambda a, b: a @ sl.fractional_matrix_power(sl.solve(a, b), 0.25),
+        SHORTER, agree(1e-8),
+    ),
+    Case(
         "rootm, cube root, general", SCIPY, "fractional_matrix_power", one_general,
         lambda a: matsign.rootm(a, 3), lambda a: sl.fractional_matrix_power(a, 1 / 3), SHORTER, agree(1e-8),
     ),
