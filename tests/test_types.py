@@ -66,13 +66,13 @@ def test_no_public_function_is_untyped(name):
     f = getattr(matsign, name)
     signature, arrays = inspect.signature(f), f.spec.parameters.arrays
     assert "T" in re.findall(r"\w+", signature.return_annotation)
-    assert {signature.parameters[x].annotation for x in arrays} <= {"ArrayLike[T]", "OptionalArrayLike[T]"}
+    assert {signature.parameters[x].annotation for x in arrays} <= {"ArrayLike[T]", "OptionalArrayLike[T]", "VectorLike[T]"}
 
 
 @pytest.mark.slow
 def test_right_uses_run():
     """All but those for which JAX compiles."""
-    for name in ("dask", "jax", "optax", "torch", "xarray"):
+    for name in ("dask", "jax", "optax", "pandas", "torch", "xarray"):
         pytest.importorskip(name)
     spec = importlib.util.spec_from_file_location("right", RIGHT)
     module = importlib.util.module_from_spec(spec)

@@ -29,10 +29,19 @@ class ArrayOf(Protocol[T_co]):
     @property
     def shape(self) -> Any: ...
 
-    @property
-    def dtype(self) -> Any: ...
-
     def cumsum(self, axis: Any, /) -> T_co: ...
+
+
+class StateSpace(Protocol):
+    """A model x' = A x + B u, y = C x + D u, such as a `scipy.signal.StateSpace` or a `control.StateSpace`."""
+
+    A: Any
+    B: Any
+    C: Any
+    D: Any
+
+    @property
+    def dt(self) -> Any: ...
 
 
 if TYPE_CHECKING:
@@ -57,9 +66,15 @@ else:
 
     Generic = _NoBase()
 
+Model = TypeVar("Model", bound=StateSpace)
+
 # Numbers and nested lists become arrays of the library of the others, or of NumPy.
 ArrayLike: TypeAlias = ArrayOf[T] | complex | Sequence[list[Any] | tuple[Any, ...] | NDArray]
 # Not `ArrayLike[T] | None`: mypy 2.4 finds no T in it for the argument of `certify`.
 OptionalArrayLike: TypeAlias = ArrayOf[T] | complex | Sequence[list[Any] | tuple[Any, ...] | NDArray] | None
+# A vector stands for a matrix: a column, a row or the diagonal of a weight.
+VectorLike: TypeAlias = (
+    ArrayOf[T] | complex | Sequence[list[Any] | tuple[Any, ...] | NDArray] | Sequence[complex]
+)
 # A number, or one for each member of a batch.
 NumberLike: TypeAlias = ArrayOf[T] | float | Sequence[float] | Sequence[Sequence[float]]

@@ -9,11 +9,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pandas as pd
+import scipy.signal
 import torch
 import xarray as xr
 
 import matsign
-from matsign import Certificate, Polar, Reduced, Regulator, optim
+from matsign import Certificate, Estimator, Polar, Reduced, Regulator, optim
 
 NDArray = np.ndarray[tuple[Any, ...], np.dtype[Any]]
 Tensor = torch.Tensor
@@ -68,6 +70,40 @@ def records() -> None:
     assert_type(matsign.sqrtm_pair(t), tuple[Tensor, Tensor])
     assert_type(matsign.solve_continuous_are(n, n, n, n, s=n), NDArray)
     assert [gain.ndim, solution.ndim, h.ndim] == [2, 2, 2]
+
+
+class Model:
+    """As `scipy.signal.StateSpace` and `control.StateSpace`, whose types most users do not have."""
+
+    def __init__(self) -> None:
+        self.A, self.B, self.C, self.D, self.dt = -n, n, n, 0 * n, 0
+
+
+def of_models(model: Model) -> None:
+    assert_type(matsign.lqr(model, n, 0.1), Regulator[NDArray])
+    assert_type(matsign.dlqr(model, q=[1.0, 2.0], r=0.1), Regulator[NDArray])
+    assert_type(matsign.lqe(model, 1, n, errors="nan"), Estimator[NDArray])
+    assert_type(matsign.hankel_singular_values(model), NDArray)
+    assert_type(matsign.balanced_truncation(model, 1), Model)
+
+
+def models_of_scipy() -> None:
+    model = scipy.signal.StateSpace(-n, n, n, 0 * n)
+    assert matsign.lqr(model, 1, [0.1, 0.2]).gain.shape == (2, 2)
+    assert matsign.balanced_truncation(model, order=1) is not model
+    assert matsign.certify(matsign.lqr)(model, n, n)[1].converged
+
+
+def vectors() -> None:
+    assert_type(matsign.lqr(n, [1.0, 2.0], [1, 2], 0.1), Regulator[NDArray])
+    assert_type(matsign.lqe(-t, t[0], t[0], 1.0, 0.1), Estimator[Tensor])
+    assert_type(matsign.solve_continuous_are(n, np.ones(2), [1, 2], 1), NDArray)
+
+
+def frames() -> None:
+    frame = pd.DataFrame(n, index=["x", "v"], columns=["x", "v"])
+    root: pd.DataFrame = matsign.sqrtm(frame)
+    assert list(root.columns) == ["x", "v"]
 
 
 def a_parameter_gives_a_tensor() -> None:

@@ -49,7 +49,7 @@ def arguments() -> None:
     matsign.rootm(n, 0.5)  # arg-type, reportArgumentType
     matsign.mclip(n, "low")  # arg-type, reportArgumentType
     matsign.solve_continuous_are(n, n, n, n, None, None, "no")  # arg-type, reportArgumentType
-    matsign.lqr(n, n, n, r=n, qq=n)  # call-arg, reportCallIssue
+    matsign.lqr(n, n, n, r=n, qq=n)  # call-overload, reportCallIssue
     matsign.sqrt(n)  # attr-defined, reportAttributeAccessIssue
     torch.trace(matsign.solve_sylvester(n, t, t))  # arg-type, reportArgumentType
     matsign.lqr(t, t, j, t).gain.mT  # attr-defined, -

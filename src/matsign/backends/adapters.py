@@ -1,5 +1,5 @@
-"""Adapters: calls on arrays that consist of other arrays, in chunks (Dask), with names for their axes (xarray) or spread over
-processes (DTensors of PyTorch).
+"""Adapters: calls on arrays that consist of other arrays, in chunks (Dask), with names for their axes (xarray, pandas) or spread
+over processes (DTensors of PyTorch).
 
 For such arguments the path of a call ends before any check of entries: the call is given as a `BatchCall` to the adapter, which
 calls the function again, on the arrays inside.
@@ -52,12 +52,12 @@ class BatchCall:
     results: tuple[tuple[str, ...], ...]
     largest: dict[str, str]
     by_products: Callable[..., Any] | None = None
+    roles: tuple[str, ...] = ()  # what a vector stands for in each place: a "column", a "row", a "diagonal" or nothing
 
     @property
     def arrays(self) -> dict[int, Any]:
-        """The arguments that are arrays, by position: all but those omitted, and numbers for all members."""
-        pairs = enumerate(zip(self.arguments, self.letters, strict=True))
-        return {k: x for k, (x, shape) in pairs if x is not None and (shape or not isinstance(x, Number))}
+        """The arguments that are arrays, by position: all but those omitted, and numbers."""
+        return {k: x for k, x in enumerate(self.arguments) if x is not None and not isinstance(x, Number)}
 
     def check_library(self, place: int, library: str) -> None:
         """Raise a TypeError for a tensor of PyTorch or an array of JAX beside arrays of `library`."""
@@ -85,23 +85,29 @@ def adapter_of(arrays: Iterable[Any]) -> Adapter | None:
         from matsign.backends import dask as adapter
     elif name == "torch":
         from matsign.backends import torch_dtensor as adapter
+    elif name == "pandas":
+        from matsign.backends import pandas as adapter
     return adapter
 
 
 def adapter_name(arrays: Iterable[Any]) -> str | None:
-    """The library of the adapter: "xarray" if one of these is a DataArray, which may hold a Dask array, else "dask" or "torch"
-    for a DTensor, or None.
+    """The library of the adapter: "xarray" if one of these is a DataArray, which may hold a Dask array, else "dask", "torch"
+    for a DTensor, or "pandas" for a frame or a series, or None.
     """
     found = [_name_for_type(type(x)) for x in arrays]
-    return next((name for name in ("xarray", "dask", "torch") if name in found), None)
+    return next((name for name in _NAMES if name in found), None)
+
+
+_NAMES = ("xarray", "dask", "torch", "pandas")
+_MARKS = ("chunks", "placements", "iloc")  # each has one of these attributes
 
 
 @constant_when_compiled
 def _name_for_type(cls: type) -> str | None:
     if cls not in _adapter_of_type:
-        is_array = hasattr(cls, "ndim") and (hasattr(cls, "chunks") or hasattr(cls, "placements"))
+        is_array = hasattr(cls, "ndim") and any(hasattr(cls, mark) for mark in _MARKS)
         roots = [base.__module__.partition(".")[0] for base in cls.__mro__ if is_array]
-        _adapter_of_type[cls] = next((name for name in roots if name in ("xarray", "dask", "torch")), None)
+        _adapter_of_type[cls] = next((name for name in roots if name in _NAMES), None)
     return _adapter_of_type[cls]
 
 

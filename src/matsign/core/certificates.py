@@ -11,6 +11,7 @@ from matsign._typing import Array, Arrays, Result
 from matsign.backends import CODES, Backend
 from matsign.core.answer_operations import AnswerOperation
 from matsign.core.members import mask_nonfinite
+from matsign.core.objects import accept_models_of
 from matsign.core.operations import split_numbers
 from matsign.core.options import known_options
 from matsign.core.public import Answer, FunctionSpec, Residual, answer, spec_of
@@ -134,7 +135,8 @@ def certify(f: Callable[P, Result]) -> Callable[P, tuple[Result, Certificate]]:
         result = answer(spec, arrays, errors, options)
         return result.public, _certificate(spec, result)
 
-    return with_certificate
+    certified: Callable[P, tuple[Result, Certificate]] = accept_models_of(f, with_certificate)
+    return certified
 
 
 def _certificate(spec: FunctionSpec, result: Answer) -> Certificate:

@@ -13,6 +13,7 @@ from matsign.backends import Backend
 from matsign.backends.adapters import BoundFunction, adapter_of
 from matsign.core.answer_operations import AnswerOperation
 from matsign.core.batch_calls import batch_call
+from matsign.core.objects import accept_models_of
 from matsign.core.operations import BoundOperation
 from matsign.core.options import Parameters, known_options
 from matsign.core.public import FunctionSpec, answer, as_public, bound_operation, checked_options, spec_of
@@ -105,7 +106,8 @@ def frechet(f: Callable[..., Any]) -> Callable[..., Any]:
         tangents = tuple(backend.xp.zeros_like(x) if m is None else m for x, m in pairs if x is not None)
         return as_public(spec, call, backend.tangent(bound, value, given, tangents))
 
-    return derivative
+    accepting: Callable[..., Any] = accept_models_of(f, derivative, directions=True)
+    return accepting
 
 
 def condition(f: Callable[P, Any]) -> Callable[P, Any]:
@@ -177,7 +179,8 @@ def condition(f: Callable[P, Any]) -> Callable[P, Any]:
         norm = backend.bind(_Conditioning(spec, replace(bound, batch=None)), *given, *value, result.solution.failure)[0]
         return norm[0] if batch == () else norm.reshape(batch)
 
-    return number
+    accepting: Callable[P, Any] = accept_models_of(f, number)
+    return accepting
 
 
 @dataclass(frozen=True)
@@ -335,4 +338,5 @@ def _with_directions(parameters: Parameters) -> Parameters:
         arrays=parameters.arrays + directions,
         optional=parameters.optional + directions,
         hermitian=(),
+        vectors=parameters.vectors | {"d" + name: role for name, role in parameters.vectors.items()},
     )

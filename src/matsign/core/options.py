@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from numbers import Number, Real
 from typing import Any
 
@@ -23,7 +23,8 @@ class Parameters:
     `optional` may be None. The others are `options`, a dictionary of their defaults, which includes the `numbers` of the
     operation, at least 0 but for those in `signed`. `choices` lists the allowed values of options that are strings; `halves`
     allows 16-bit floats; `hermitian` names the arrays that must be Hermitian; `real_only` tells why complex arrays are refused,
-    and is empty where they are not.
+    and is empty where they are not. `vectors` tells what a vector stands for in place of an array: a "column", a "row", or
+    the "diagonal" of a weight, which may also be a number, that multiple of the identity.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Parameters:
     hermitian: tuple[str, ...]
     real_only: str = ""
     keyword_arrays: tuple[str, ...] = ()
+    vectors: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(

@@ -142,6 +142,9 @@ def public_function(
     unbounded: Callable[..., Array] | None = None,
     numbers: tuple[str, ...] = (),
     signed: tuple[str, ...] = (),
+    weights: tuple[str, ...] = (),
+    columns: tuple[str, ...] = (),
+    rows: tuple[str, ...] = (),
     wrap: Callable[..., Any] | None = None,
     **properties: Any,
 ) -> FunctionSpec:
@@ -155,7 +158,8 @@ def public_function(
     float32; `hermitian` names the arrays that must be Hermitian, which is checked for NumPy; `real_only` is the
     reason for which complex arrays are refused, if they are; `numbers` names the parameters that
     are real numbers, either a float or an array with one for each member, and at least 0 but for those in `signed`, which may be
-    None; `wrap(backend, *arrays)` makes the public value from the results (default: the one array, or a tuple). `properties` are
+    None; a vector in place of one of the `weights` is a diagonal, of `columns` and `rows` a column or a row;
+    `wrap(backend, *arrays)` makes the public value from the results (default: the one array, or a tuple). `properties` are
     fields of the `Operation`.
     """
     inputs, results = (shapes_of(side) for side in signature.split("->"))
@@ -170,8 +174,10 @@ def public_function(
         numbers=numbers,
         **properties,
     )
-    checks = {"halves": halves, "hermitian": hermitian, "real_only": real_only, "signed": signed}
-    parameters = Parameters.of(f, inputs, keyword_arrays, numbers=numbers, choices=choices or {}, **checks)
+    vectors = dict.fromkeys(weights, "diagonal") | dict.fromkeys(columns, "column") | dict.fromkeys(rows, "row")
+    checks: dict[str, Any] = {"halves": halves, "hermitian": hermitian, "real_only": real_only, "signed": signed}
+    checks |= {"vectors": vectors, "choices": choices or {}}
+    parameters = Parameters.of(f, inputs, keyword_arrays, numbers=numbers, **checks)
     spec = FunctionSpec(operation, parameters, residual, unbounded, measures, f)
     f.__dict__["spec"] = spec
     return spec
@@ -297,8 +303,8 @@ def _layout_of_call(spec: FunctionSpec, arrays: tuple[Any, ...], errors: str, op
             return None  # each value would need a plan
     key: list[Any] = [errors]
     for x in arrays:
-        entry = (type(x), x) if type(x) in _KEY_TYPES else backends.layout(x)
-        if entry is None:
+        entry = None if x is None else backends.layout(x)
+        if entry is None and x is not None:
             return None
         key.append(entry)
     for name, x in options.items():

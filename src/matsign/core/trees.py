@@ -100,7 +100,7 @@ def _group_key(x: Array, joins_adjoints: bool) -> tuple[Any, ...]:
     over = tuple(getattr(getattr(getattr(x, "aval", None), "sharding", None), "spec", ()))
     return (
         type(x),
-        str(x.dtype),
+        str(getattr(x, "dtype", "")),  # a frame has none
         str(getattr(x, "device", "")),
         over,
         tuple(batch),

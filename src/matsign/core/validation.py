@@ -11,6 +11,7 @@ from matsign import backends
 from matsign._typing import Array, Arrays
 from matsign.backends import Backend
 from matsign.backends.adapters import adapter_name
+from matsign.core.objects import MAX_SPARSE, as_matrices, densify, is_sparse
 from matsign.core.options import Parameters
 
 KINDS = ("float32", "float64", "complex64", "complex128")
@@ -43,7 +44,8 @@ def stack_arguments(parameters: Parameters, arguments: list[Any], stacked: tuple
         parameters, names, [None if n in fixed else x for n, x in zip(names, arguments, strict=True)]
     )
     number_arrays = arrays[count:]
-    arrays, kind = _promote(parameters, backend, arrays[:count])
+    arrays, kind = _promote(parameters, backend, arrays[:count], [type(x) in _NUMBERS for x in arguments[:count]])
+    arrays = as_matrices(parameters, backend, arrays)
     check_sizes(parameters, arrays)
     arrays = [x.reshape((1, 1)) if x is not None and x.ndim == 0 else x for x in arrays]  # a number as a matrix
     check_hermitian(parameters, backend, arrays)
@@ -69,7 +71,11 @@ def _real_numbers(parameters: Parameters, backend: Backend, numbers: list[Array]
     return [None if x is None else backend.astype(x, kind) for x in numbers]
 
 
+_NUMBERS = (int, float, complex)
+
+
 def _gather(parameters: Parameters, names: tuple[str, ...], arguments: list[Any]) -> tuple[Backend, list[Array]]:
+    arguments = [densify(x) for x in arguments]
     libraries = [backends.library_of(x) for x in arguments]
     present = sorted({lib for lib in libraries if lib})
     if parameters.numbers and present == ["jax", "numpy"]:
@@ -114,6 +120,12 @@ def why_unsupported(x: Any) -> str | None:
     cls = type(x)
     if cls is np.ndarray and x.dtype.kind in "fc":
         return None
+    if is_sparse(cls):
+        size = " × ".join(map(str, x.shape))
+        return (
+            f"is a sparse matrix of {size} ({cls.__name__}), made dense only up to {MAX_SPARSE} rows and columns; pass its "
+            "toarray() if that fits in memory, or solve it by a method for large sparse matrices, such as those of pyMOR"
+        )
     for method in _DENSE_METHODS:
         if hasattr(cls, method):
             library = cls.__module__.partition(".")[0]
@@ -153,8 +165,10 @@ def _entries(x: Any) -> Iterator[Any]:
         yield from _entries(part) if isinstance(part, (list, tuple)) else (part,)
 
 
-def _promote(parameters: Parameters, backend: Backend, arrays: list[Array]) -> tuple[list[Array], str]:
-    """The arrays in the dtype of the computation, and the dtype of the answer."""
+def _promote(
+    parameters: Parameters, backend: Backend, arrays: list[Array], from_numbers: list[bool]
+) -> tuple[list[Array], str]:
+    """The arrays in the dtype of the computation, and the dtype of the answer; Python numbers do not set its precision."""
     kinds = {n: backend.dtype_name(x) for n, x in zip(parameters.arrays, arrays, strict=True) if x is not None}
     for name, kind in kinds.items():
         if parameters.real_only and kind.startswith("complex"):
@@ -167,13 +181,20 @@ def _promote(parameters: Parameters, backend: Backend, arrays: list[Array]) -> t
     for name, kind in kinds.items():
         if kind not in KINDS and kind not in HALVES and not kind.startswith(("int", "uint", "bool")):
             raise TypeError(f"{parameters.name}: {name} has dtype {kind}; expected {', '.join(KINDS)}")
-    kind = backend.common_dtype_name(*(x for x in arrays if x is not None))
+    given = [x for x in arrays if x is not None]
+    own = [x for x, is_number in zip(arrays, from_numbers, strict=True) if x is not None and not is_number]
+    kind = backend.common_dtype_name(*(own or given))
+    if kind.startswith(("int", "uint", "bool")):
+        kind = backend.common_dtype_name(*given)
     if kind.startswith(("int", "uint", "bool")):
         kind = backend.default_float()
+    if "complex" not in kind and any(name.startswith("complex") for name in kinds.values()):
+        kind = "complex64" if kind == "float32" else "complex128"
     if kind in HALVES and not parameters.halves:
         raise TypeError(f"{parameters.name}: {kind} is too short for this function; convert to float32")
     work = "float32" if kind in HALVES else kind
-    return [None if x is None else backend.astype(x, work) for x in arrays], kind
+    with backend.full_precision(given[0]):  # a number may be infinite in float32
+        return [None if x is None else backend.astype(x, work) for x in arrays], kind
 
 
 def check_sizes(parameters: Parameters, arrays: list[Array]) -> None:
@@ -195,8 +216,18 @@ def check_sizes(parameters: Parameters, arrays: list[Array]) -> None:
             sources = [
                 f"{v} = {sizes[v]} from {source[v]}" for v in dict.fromkeys(letters) if source.get(v, name) != name
             ]
-            wanted = f"(..., {', '.join(letters)})" + (" with " + " and ".join(sources) if sources else "")
+            wanted = f"(..., {', '.join(letters)})" + _or_vector(parameters, name, letters, x, sizes)
+            wanted += " with " + " and ".join(sources) if sources else ""
             raise ValueError(f"{parameters.name}: {name} has shape {tuple(x.shape)}, expected {wanted}")
+
+
+def _or_vector(parameters: Parameters, name: str, letters: tuple[str, ...], x: Array, sizes: dict[str, int]) -> str:
+    """What a vector of another length would have stood for, for an error message."""
+    role = parameters.vectors.get(name)
+    letter = letters[1] if role == "row" else letters[0]
+    if role is None or x.ndim != 1 or sizes.get(letter) == x.shape[0]:
+        return ""
+    return f" or ({letter},) for a {role}"
 
 
 def check_hermitian(parameters: Parameters, backend: Backend, arrays: list[Array]) -> None:

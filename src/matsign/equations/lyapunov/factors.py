@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from matsign._typing import Array, ArrayLike, OptionalArrayLike, T
+from matsign._typing import Array, ArrayLike, OptionalArrayLike, T, VectorLike
 from matsign.backends import Backend
 from matsign.core import scaling
 from matsign.core.failures import Failure
@@ -210,7 +210,7 @@ def _drop_zero_columns(backend: Backend, z: Array) -> Array:
     return z if backend.is_traced(z) else z[..., : width(backend, z)]
 
 
-def lyapunov_factor(a: ArrayLike[T], b: ArrayLike[T], *, e: OptionalArrayLike[T] = None, errors: str = "raise") -> T:
+def lyapunov_factor(a: ArrayLike[T], b: VectorLike[T], *, e: OptionalArrayLike[T] = None, errors: str = "raise") -> T:
     """Compute a factor of the controllability Gramian in continuous time.
 
     The z with a x + x aᴴ + b bᴴ = 0 for x = z zᴴ and a stable a; x itself is never formed.
@@ -301,11 +301,12 @@ LYAPUNOV_FACTOR = public_function(
     ),
     wrap=_drop_zero_columns,
     largest={"k": "n"},
+    columns=("b",),
 )
 
 
 def discrete_lyapunov_factor(
-    a: ArrayLike[T], b: ArrayLike[T], *, e: OptionalArrayLike[T] = None, errors: str = "raise"
+    a: ArrayLike[T], b: VectorLike[T], *, e: OptionalArrayLike[T] = None, errors: str = "raise"
 ) -> T:
     """Compute a factor of the controllability Gramian in discrete time.
 
@@ -380,4 +381,5 @@ DISCRETE_LYAPUNOV_FACTOR = public_function(
     ),
     wrap=_drop_zero_columns,
     largest={"k": "n"},
+    columns=("b",),
 )

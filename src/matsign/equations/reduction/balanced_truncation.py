@@ -10,12 +10,24 @@ z V S^-1/2 make both Gramians equal to S; keeping only the states of the largest
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple, cast, overload
 
-from matsign._typing import Array, ArrayLike, Arrays, Generic, OptionalArrayLike, T
+from matsign._typing import (
+    Array,
+    ArrayLike,
+    Arrays,
+    Generic,
+    Model,
+    NDArray,
+    OptionalArrayLike,
+    StateSpace,
+    T,
+    VectorLike,
+)
 from matsign.backends import Backend
 from matsign.core import scaling
 from matsign.core.members import Solution, solution
+from matsign.core.objects import takes_model
 from matsign.core.operations import Operation, apply, shapes_of
 from matsign.core.public import public_function
 from matsign.equations.lyapunov.descriptor_factors import (
@@ -192,8 +204,17 @@ def _model_powers(backend: Backend, *system: Array) -> scaling.Powers:
     return scaling.Powers((2 * half, of_b, of_c), (2 * half, share, share, 2 * (share - half)))
 
 
+@overload
 def hankel_singular_values(
-    a: ArrayLike[T], b: ArrayLike[T], c: ArrayLike[T], *, e: OptionalArrayLike[T] = None, errors: str = "raise"
+    a: ArrayLike[T], b: VectorLike[T], c: VectorLike[T], *, e: OptionalArrayLike[T] = None, errors: str = "raise"
+) -> T: ...
+@overload
+def hankel_singular_values(
+    sys: StateSpace, /, *, e: OptionalArrayLike[NDArray] = None, errors: str = "raise"
+) -> NDArray: ...
+@takes_model("ABC", discrete=False)
+def hankel_singular_values(
+    a: ArrayLike[T], b: VectorLike[T], c: VectorLike[T], *, e: OptionalArrayLike[T] = None, errors: str = "raise"
 ) -> T:
     """Compute the Hankel singular values of a linear system.
 
@@ -278,13 +299,30 @@ HANKEL_SINGULAR_VALUES = public_function(
     residual=hankel_residual,
     tangent=_tangent_of(_hankel_powers, _hankel_tangent),
     cotangent=_cotangent_of(_hankel_powers, _hankel_cotangent),
+    columns=("b",),
+    rows=("c",),
 )
 
 
+@overload
 def balanced_truncation(
     a: ArrayLike[T],
-    b: ArrayLike[T],
-    c: ArrayLike[T],
+    b: VectorLike[T],
+    c: VectorLike[T],
+    order: int,
+    *,
+    e: OptionalArrayLike[T] = None,
+    errors: str = "raise",
+) -> Reduced[T]: ...
+@overload
+def balanced_truncation(
+    sys: Model, /, order: int, *, e: OptionalArrayLike[NDArray] = None, errors: str = "raise"
+) -> Model: ...
+@takes_model("ABC", discrete=False, returns_model=True)
+def balanced_truncation(
+    a: ArrayLike[T],
+    b: VectorLike[T],
+    c: VectorLike[T],
     order: int,
     *,
     e: OptionalArrayLike[T] = None,
@@ -393,4 +431,6 @@ BALANCED_TRUNCATION = public_function(
     cotangent=_cotangent_of(_model_powers, _truncate_cotangent),
     wrap=lambda backend, *model: Reduced(*model),
     sizes=reduced_order,
+    columns=("b",),
+    rows=("c",),
 )

@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from matsign._typing import Array, ArrayLike, Arrays, OptionalArrayLike, T
+from matsign._typing import Array, ArrayLike, Arrays, OptionalArrayLike, T, VectorLike
 from matsign.backends import Backend
 from matsign.core.members import Solution
 from matsign.core.public import Residual, public_function
@@ -139,9 +139,9 @@ def _cotangent(
 
 def solve_continuous_are(
     a: ArrayLike[T],
-    b: ArrayLike[T],
-    q: ArrayLike[T],
-    r: ArrayLike[T],
+    b: VectorLike[T],
+    q: VectorLike[T],
+    r: VectorLike[T],
     e: OptionalArrayLike[T] = None,
     s: OptionalArrayLike[T] = None,
     balanced: bool = True,
@@ -281,4 +281,6 @@ CARE = public_function(
     choices={"half_plane": tuple(EQUATIONS), "method": METHODS},
     hermitian=("q", "r"),
     neutral={"m": 1.0},
+    weights=("q", "r"),
+    columns=("b", "s"),
 )

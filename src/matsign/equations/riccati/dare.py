@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from matsign._typing import Array, ArrayLike, Arrays, OptionalArrayLike, T
+from matsign._typing import Array, ArrayLike, Arrays, OptionalArrayLike, T, VectorLike
 from matsign.backends import Backend
 from matsign.core.members import Solution
 from matsign.core.public import Residual, public_function
@@ -120,9 +120,9 @@ def _cotangent(
 
 def solve_discrete_are(
     a: ArrayLike[T],
-    b: ArrayLike[T],
-    q: ArrayLike[T],
-    r: ArrayLike[T],
+    b: VectorLike[T],
+    q: VectorLike[T],
+    r: VectorLike[T],
     e: OptionalArrayLike[T] = None,
     s: OptionalArrayLike[T] = None,
     balanced: bool = True,
@@ -267,4 +267,6 @@ DARE = public_function(
     choices={"circle": tuple(EQUATIONS), "method": METHODS},
     hermitian=("q", "r"),
     neutral={"m": 1.0},
+    weights=("q", "r"),
+    columns=("b", "s"),
 )

@@ -16,12 +16,23 @@ Sources: Kalman & Bucy 1961, Kalman 1960, Anderson & Moore 1979.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, overload
 
-from matsign._typing import Array, ArrayLike, Arrays, Generic, OptionalArrayLike, T
+from matsign._typing import (
+    Array,
+    ArrayLike,
+    Arrays,
+    Generic,
+    NDArray,
+    OptionalArrayLike,
+    StateSpace,
+    T,
+    VectorLike,
+)
 from matsign.backends import Backend
 from matsign.core.failures import Failure
 from matsign.core.members import Solution
+from matsign.core.objects import takes_model
 from matsign.core.public import Residual, public_function
 from matsign.equations.riccati.care import CONTINUOUS
 from matsign.equations.riccati.dare import DISCRETE
@@ -203,14 +214,39 @@ def _cotangent_of(equation: Equation) -> Callable[..., Arrays]:
 
 _ESTIMATOR = "(n,n),(n,w),(p,n),(w,w),(p,p),(w,p)->(n,p),(n,n),(n)"
 _KINDS = ("same", "same", "complex")
+_NO_D = "the noise of its inputs would reach the measurements directly: pass a, g, c with the cross term nn"
 
 
+@overload
 def lqe(
     a: ArrayLike[T],
-    g: ArrayLike[T],
-    c: ArrayLike[T],
-    qn: ArrayLike[T],
-    rn: ArrayLike[T],
+    g: VectorLike[T],
+    c: VectorLike[T],
+    qn: VectorLike[T],
+    rn: VectorLike[T],
+    nn: OptionalArrayLike[T] = None,
+    *,
+    method: str = "auto",
+    errors: str = "raise",
+) -> Estimator[T]: ...
+@overload
+def lqe(
+    sys: StateSpace,
+    /,
+    qn: VectorLike[NDArray],
+    rn: VectorLike[NDArray],
+    nn: OptionalArrayLike[NDArray] = None,
+    *,
+    method: str = "auto",
+    errors: str = "raise",
+) -> Estimator[NDArray]: ...
+@takes_model("ABC", discrete=False, other="dlqe", why_no_d=_NO_D)
+def lqe(
+    a: ArrayLike[T],
+    g: VectorLike[T],
+    c: VectorLike[T],
+    qn: VectorLike[T],
+    rn: VectorLike[T],
     nn: OptionalArrayLike[T] = None,
     *,
     method: str = "auto",
@@ -308,15 +344,44 @@ LQE = public_function(
     wrap=lambda backend, *parts: Estimator(*parts),
     hermitian=("qn", "rn"),
     neutral={"p": 1.0},
+    weights=("qn", "rn"),
+    columns=("g",),
+    rows=("c",),
 )
 
 
+@overload
 def dlqe(
     a: ArrayLike[T],
-    g: ArrayLike[T],
-    c: ArrayLike[T],
-    qn: ArrayLike[T],
-    rn: ArrayLike[T],
+    g: VectorLike[T],
+    c: VectorLike[T],
+    qn: VectorLike[T],
+    rn: VectorLike[T],
+    nn: OptionalArrayLike[T] = None,
+    *,
+    gain: str = "predictor",
+    method: str = "auto",
+    errors: str = "raise",
+) -> Estimator[T]: ...
+@overload
+def dlqe(
+    sys: StateSpace,
+    /,
+    qn: VectorLike[NDArray],
+    rn: VectorLike[NDArray],
+    nn: OptionalArrayLike[NDArray] = None,
+    *,
+    gain: str = "predictor",
+    method: str = "auto",
+    errors: str = "raise",
+) -> Estimator[NDArray]: ...
+@takes_model("ABC", discrete=True, other="lqe", why_no_d=_NO_D)
+def dlqe(
+    a: ArrayLike[T],
+    g: VectorLike[T],
+    c: VectorLike[T],
+    qn: VectorLike[T],
+    rn: VectorLike[T],
     nn: OptionalArrayLike[T] = None,
     *,
     gain: str = "predictor",
@@ -420,4 +485,7 @@ DLQE = public_function(
     wrap=lambda backend, *parts: Estimator(*parts),
     hermitian=("qn", "rn"),
     neutral={"p": 1.0},
+    weights=("qn", "rn"),
+    columns=("g",),
+    rows=("c",),
 )

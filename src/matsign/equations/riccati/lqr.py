@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, overload
 
-from matsign._typing import Array, ArrayLike, Arrays, Generic, OptionalArrayLike, T
+from matsign._typing import (
+    Array,
+    ArrayLike,
+    Arrays,
+    Generic,
+    NDArray,
+    OptionalArrayLike,
+    StateSpace,
+    T,
+    VectorLike,
+)
 from matsign.backends import Backend
 from matsign.core.failures import Failure
 from matsign.core.members import Solution
+from matsign.core.objects import takes_model
 from matsign.core.public import Residual, public_function
 from matsign.equations.riccati.care import CONTINUOUS
 from matsign.equations.riccati.dare import DISCRETE
@@ -107,11 +118,36 @@ _LQR = "(n,n),(n,m),(n,n),(m,m),(n,m),(n,n)->(m,n),(n,n),(n)"
 _LQR_KINDS = ("same", "same", "complex")
 
 
+@overload
 def lqr(
     a: ArrayLike[T],
-    b: ArrayLike[T],
-    q: ArrayLike[T],
-    r: ArrayLike[T],
+    b: VectorLike[T],
+    q: VectorLike[T],
+    r: VectorLike[T],
+    s: OptionalArrayLike[T] = None,
+    e: OptionalArrayLike[T] = None,
+    *,
+    method: str = "auto",
+    errors: str = "raise",
+) -> Regulator[T]: ...
+@overload
+def lqr(
+    sys: StateSpace,
+    /,
+    q: VectorLike[NDArray],
+    r: VectorLike[NDArray],
+    s: OptionalArrayLike[NDArray] = None,
+    e: OptionalArrayLike[NDArray] = None,
+    *,
+    method: str = "auto",
+    errors: str = "raise",
+) -> Regulator[NDArray]: ...
+@takes_model("AB", discrete=False, other="dlqr")
+def lqr(
+    a: ArrayLike[T],
+    b: VectorLike[T],
+    q: VectorLike[T],
+    r: VectorLike[T],
     s: OptionalArrayLike[T] = None,
     e: OptionalArrayLike[T] = None,
     *,
@@ -203,14 +239,41 @@ LQR = public_function(
     wrap=lambda backend, *parts: Regulator(*parts),
     hermitian=("q", "r"),
     neutral={"m": 1.0},
+    weights=("q", "r"),
+    columns=("b", "s"),
 )
 
 
+@overload
 def dlqr(
     a: ArrayLike[T],
-    b: ArrayLike[T],
-    q: ArrayLike[T],
-    r: ArrayLike[T],
+    b: VectorLike[T],
+    q: VectorLike[T],
+    r: VectorLike[T],
+    s: OptionalArrayLike[T] = None,
+    e: OptionalArrayLike[T] = None,
+    *,
+    method: str = "auto",
+    errors: str = "raise",
+) -> Regulator[T]: ...
+@overload
+def dlqr(
+    sys: StateSpace,
+    /,
+    q: VectorLike[NDArray],
+    r: VectorLike[NDArray],
+    s: OptionalArrayLike[NDArray] = None,
+    e: OptionalArrayLike[NDArray] = None,
+    *,
+    method: str = "auto",
+    errors: str = "raise",
+) -> Regulator[NDArray]: ...
+@takes_model("AB", discrete=True, other="lqr")
+def dlqr(
+    a: ArrayLike[T],
+    b: VectorLike[T],
+    q: VectorLike[T],
+    r: VectorLike[T],
     s: OptionalArrayLike[T] = None,
     e: OptionalArrayLike[T] = None,
     *,
@@ -297,4 +360,6 @@ DLQR = public_function(
     wrap=lambda backend, *parts: Regulator(*parts),
     hermitian=("q", "r"),
     neutral={"m": 1.0},
+    weights=("q", "r"),
+    columns=("b", "s"),
 )
