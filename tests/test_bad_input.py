@@ -494,7 +494,11 @@ def of_no_use():
 
     import scipy.sparse
 
-    yield "scipy matrix", lambda: scipy.sparse.eye(4001), r"is a sparse matrix of 4001 × 4001 \(dia_matrix\).*toarray\(\)"
+    yield (
+        "scipy matrix",
+        lambda: scipy.sparse.eye(4001),
+        r"is a sparse matrix of 4001 × 4001 \(dia_matrix\).*toarray\(\)",
+    )
     yield "Fractions", lambda: [[fractions.Fraction(1, 2)]], r"has dtype object \(the first entry is of type Fraction\)"
     yield "long integers", lambda: [[10**400]], r"has dtype object \(the first entry is of type int\).*dtype=float"
     yield "text", lambda: [["1.0"]], r"holds text \(dtype <U3\)"

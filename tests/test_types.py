@@ -66,7 +66,11 @@ def test_no_public_function_is_untyped(name):
     f = getattr(matsign, name)
     signature, arrays = inspect.signature(f), f.spec.parameters.arrays
     assert "T" in re.findall(r"\w+", signature.return_annotation)
-    assert {signature.parameters[x].annotation for x in arrays} <= {"ArrayLike[T]", "OptionalArrayLike[T]", "VectorLike[T]"}
+    assert {signature.parameters[x].annotation for x in arrays} <= {
+        "ArrayLike[T]",
+        "OptionalArrayLike[T]",
+        "VectorLike[T]",
+    }
 
 
 @pytest.mark.slow

@@ -73,8 +73,6 @@ ArrayLike: TypeAlias = ArrayOf[T] | complex | Sequence[list[Any] | tuple[Any, ..
 # Not `ArrayLike[T] | None`: mypy 2.4 finds no T in it for the argument of `certify`.
 OptionalArrayLike: TypeAlias = ArrayOf[T] | complex | Sequence[list[Any] | tuple[Any, ...] | NDArray] | None
 # A vector stands for a matrix: a column, a row or the diagonal of a weight.
-VectorLike: TypeAlias = (
-    ArrayOf[T] | complex | Sequence[list[Any] | tuple[Any, ...] | NDArray] | Sequence[complex]
-)
+VectorLike: TypeAlias = ArrayOf[T] | complex | Sequence[list[Any] | tuple[Any, ...] | NDArray] | Sequence[complex]
 # A number, or one for each member of a batch.
 NumberLike: TypeAlias = ArrayOf[T] | float | Sequence[float] | Sequence[Sequence[float]]

@@ -12,12 +12,13 @@ Differential, with c = da x + db bᴴ (discrete: da x aᴴ + db bᴴ):
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, overload
 
-from matsign._typing import Array, ArrayLike, Arrays, T
+from matsign._typing import Array, ArrayLike, Arrays, NDArray, StateSpace, T, VectorLike
 from matsign.backends import Backend
 from matsign.core import scaling
 from matsign.core.members import Solution, solution
+from matsign.core.objects import takes_model
 from matsign.core.public import Residual, public_function
 from matsign.equations.lyapunov.certificates import exact_residual, gramian_residual
 from matsign.equations.lyapunov.factor_derivatives import (
@@ -128,7 +129,12 @@ def _cotangent_of(vjp: Callable[..., Arrays]) -> Callable[..., Arrays]:
     return cotangent
 
 
-def gramian(a: ArrayLike[T], b: ArrayLike[T], *, errors: str = "raise") -> T:
+@overload
+def gramian(a: ArrayLike[T], b: VectorLike[T], *, errors: str = "raise") -> T: ...
+@overload
+def gramian(sys: StateSpace, /, *, errors: str = "raise") -> NDArray: ...
+@takes_model("AB", discrete=False, other="discrete_gramian")
+def gramian(a: ArrayLike[T], b: VectorLike[T], *, errors: str = "raise") -> T:
     """Compute the controllability Gramian in continuous time.
 
     The positive semidefinite x with a x + x aᴴ + b bᴴ = 0 for a stable a.
@@ -198,10 +204,16 @@ GRAMIAN = public_function(
     residual=_residual_of(CONTINUOUS),
     tangent=scaling.tangent_at_size(_continuous_powers, _tangent_of(gramian_jvp)),
     cotangent=scaling.cotangent_at_size(_continuous_powers, _cotangent_of(gramian_vjp)),
+    columns=("b",),
 )
 
 
-def discrete_gramian(a: ArrayLike[T], b: ArrayLike[T], *, errors: str = "raise") -> T:
+@overload
+def discrete_gramian(a: ArrayLike[T], b: VectorLike[T], *, errors: str = "raise") -> T: ...
+@overload
+def discrete_gramian(sys: StateSpace, /, *, errors: str = "raise") -> NDArray: ...
+@takes_model("AB", discrete=True, other="gramian")
+def discrete_gramian(a: ArrayLike[T], b: VectorLike[T], *, errors: str = "raise") -> T:
     """Compute the controllability Gramian in discrete time.
 
     The positive semidefinite x with a x aᴴ - x + b bᴴ = 0 for an a with all eigenvalues inside the unit circle.
@@ -261,4 +273,5 @@ DISCRETE_GRAMIAN = public_function(
     residual=_residual_of(DISCRETE),
     tangent=scaling.tangent_at_size(_discrete_powers, _tangent_of(discrete_gramian_jvp)),
     cotangent=scaling.cotangent_at_size(_discrete_powers, _cotangent_of(discrete_gramian_vjp)),
+    columns=("b",),
 )

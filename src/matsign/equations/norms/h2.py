@@ -12,13 +12,14 @@ Differential:  ν dν = Re tr (c x)ᴴ dc + (w g)ᴴ da + (w b)ᴴ db (+ dᴴ dd
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, overload
 
-from matsign._typing import Array, ArrayLike, Arrays, OptionalArrayLike, T
+from matsign._typing import Array, ArrayLike, Arrays, NDArray, OptionalArrayLike, StateSpace, T, VectorLike
 from matsign.backends import Backend
 from matsign.core import scaling
 from matsign.core.failures import Failure
 from matsign.core.members import Solution, solution
+from matsign.core.objects import takes_model
 from matsign.core.public import Residual, public_function
 from matsign.equations.lyapunov.certificates import lyapunov_residual, stein_residual
 from matsign.equations.lyapunov.factors import continuous_factor, discrete_factor, in_units
@@ -145,7 +146,12 @@ def _continuous_powers(backend: Backend, a: Array, b: Array, c: Array) -> scalin
     return scaling.Powers((2 * half, of_b, of_c), (of_b + of_c - half,))
 
 
-def h2_norm(a: ArrayLike[T], b: ArrayLike[T], c: ArrayLike[T], *, errors: str = "raise") -> T:
+@overload
+def h2_norm(a: ArrayLike[T], b: VectorLike[T], c: VectorLike[T], *, errors: str = "raise") -> T: ...
+@overload
+def h2_norm(sys: StateSpace, /, *, errors: str = "raise") -> NDArray: ...
+@takes_model("ABC", discrete=False, other="discrete_h2_norm", why_no_d="its H₂ norm is infinite")
+def h2_norm(a: ArrayLike[T], b: VectorLike[T], c: VectorLike[T], *, errors: str = "raise") -> T:
     """Compute the H₂ norm of a linear system in continuous time.
 
     For the stable system ẋ = a x + b u, y = c x: the root of the power of y under white noise u of intensity I.
@@ -217,13 +223,27 @@ H2_NORM = public_function(
     tangent=scaling.tangent_at_size(_continuous_powers, _tangent_of(CONTINUOUS)),
     cotangent=scaling.cotangent_at_size(_continuous_powers, _cotangent_of(CONTINUOUS)),
     neutral={"n": -1.0},
+    columns=("b",),
+    rows=("c",),
 )
 
 
+@overload
 def discrete_h2_norm(
     a: ArrayLike[T],
-    b: ArrayLike[T],
-    c: ArrayLike[T],
+    b: VectorLike[T],
+    c: VectorLike[T],
+    d: OptionalArrayLike[T] = None,
+    *,
+    errors: str = "raise",
+) -> T: ...
+@overload
+def discrete_h2_norm(sys: StateSpace, /, *, errors: str = "raise") -> NDArray: ...
+@takes_model("ABCD", discrete=True, other="h2_norm")
+def discrete_h2_norm(
+    a: ArrayLike[T],
+    b: VectorLike[T],
+    c: VectorLike[T],
     d: OptionalArrayLike[T] = None,
     *,
     errors: str = "raise",
@@ -299,4 +319,6 @@ DISCRETE_H2_NORM = public_function(
     residual=_residual_of(DISCRETE),
     tangent=scaling.tangent_at_size(_discrete_powers, _tangent_of(DISCRETE)),
     cotangent=scaling.cotangent_at_size(_discrete_powers, _cotangent_of(DISCRETE)),
+    columns=("b",),
+    rows=("c",),
 )
