@@ -75,8 +75,8 @@ _NUMBERS = (int, float, complex)
 
 
 def _gather(parameters: Parameters, names: tuple[str, ...], arguments: list[Any]) -> tuple[Backend, list[Array]]:
+    libraries = [backends.library_of(x) for x in arguments]  # None for sparse matrices, as for lists
     arguments = [densify(x) for x in arguments]
-    libraries = [backends.library_of(x) for x in arguments]
     present = sorted({lib for lib in libraries if lib})
     if parameters.numbers and present == ["jax", "numpy"]:
         present = ["jax"]  # with a JAX number, a NumPy matrix is a constant of JAX
