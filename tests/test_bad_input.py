@@ -29,10 +29,11 @@ def assert_raises(problem, arguments, text, *errors):
         problem.f(*arguments)
 
 
-def is_matrix_for(parameters, place, value, first):
+def stands_for(problem, place, value, matrix):
     """Whether a number or a vector stands for a matrix: the diagonal of a weight, a column or a row."""
-    role = parameters.vectors.get(parameters.arrays[place])
-    return role is not None and (len(value) == len(first) if value.ndim else role == "diagonal")
+    role = problem.f.spec.parameters.vectors.get(problem.f.spec.parameters.arrays[place])
+    size = matrix.shape[1] if role == "row" else len(matrix)
+    return role is not None and (len(value) == size if value.ndim else role == "diagonal")
 
 
 @every_argument
@@ -40,7 +41,7 @@ def test_too_few_dimensions(problem, place, name, rng):
     for value in (1.0, np.array(2.0), np.ones(3), np.ones(0), 3, True, [], [1.0, 2.0]):
         if np.ndim(value) > 0 or len(problem.f.spec.parameters.arrays) > 1:  # a number alone is a 1 × 1 matrix
             arguments = replaced(problem, place, value, rng)
-            if is_matrix_for(problem.f.spec.parameters, place, np.asarray(value), arguments[0]):
+            if stands_for(problem, place, np.asarray(value), problem.make(rng, "float64")[place]):
                 continue
             assert_raises(problem, arguments, rf"{name} has shape \(.*\), expected \(\.\.\., ")
 

@@ -51,8 +51,9 @@ def apply(call: BatchCall) -> Any:
 def _axes(call: BatchCall, place: int, x: Any) -> Iterator[Axis]:
     name, letters = call.names[place], call.letters[place]
     if isinstance(x, pd.DataFrame):
-        for k, letter in enumerate(letters):
-            yield Axis(name, k, letter, x.axes[k])
+        first = 2 - len(letters)  # 1 for a batch of vectors
+        for k in range(first, 2):
+            yield Axis(name, k, letters[k - first], x.axes[k])
     elif letters:
         k = int(call.roles[place] == "row")
         yield Axis(name, k, letters[k], x.index)
