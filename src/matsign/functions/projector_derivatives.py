@@ -1,6 +1,6 @@
 """The derivative of spectral projectors, from that of the sign.
 
-Without an overlap, P = (S² ± S)/2 and dP = (dS S + S dS ± dS)/2 with the sign S of M - at I. The projector changes neither with
+Without an overlap, P = (Z² ± Z)/2 and dP = (dZ Z + Z dZ ± dZ)/2 with the sign Z of M - at I. The projector changes neither with
 the line nor, for the lowest eigenvalues, with the gap: the derivative with respect to `at` is zero.
 
 With an overlap S = T⁻², T = S^{-1/2}, and the projector Π of K = T M T, any factor of S gives the same D = T Π T. That of
@@ -25,7 +25,7 @@ from matsign.linalg.stacks import adjoint, broadcast_scalar, hermitian, is_hermi
 
 
 class _Rule(NamedTuple):
-    """K - at I, its sign, and whether P = (S² + S)/2 (1) or (S² - S)/2 (-1)."""
+    """K - at I, its sign Z, and whether P = (Z² + Z)/2 (1) or (Z² - Z)/2 (-1)."""
 
     k: Array
     s: Array

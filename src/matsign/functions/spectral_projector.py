@@ -28,7 +28,7 @@ def spectral_projector(
     """Compute the spectral projector of an open half plane.
 
     The range of P is the invariant subspace of M for the eigenvalues in the half plane right or left of the line Re λ =
-    at, its null space that for all other eigenvalues. P = (S² ± S)/2 with S = mcsgn(M - at I).
+    at, its null space that for all other eigenvalues. P = (Z² ± Z)/2 with Z = mcsgn(M - at I).
 
     Parameters
     ----------
