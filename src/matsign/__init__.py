@@ -31,8 +31,10 @@ from matsign.equations.sylvester.discrete import solve_discrete_sylvester
 from matsign.equations.sylvester.generalized import solve_generalized_sylvester
 from matsign.equations.sylvester.pair import solve_sylvester_pair
 from matsign.equations.sylvester.solver import solve_sylvester
+from matsign.functions.bures import bures_distance, fidelity
 from matsign.functions.coupled_root import coupled_root
 from matsign.functions.fractional_power import fractional_matrix_power
+from matsign.functions.frechet_distances import frechet_distance
 from matsign.functions.geometric_mean import geometric_mean
 from matsign.functions.kabsch import Alignment, kabsch
 from matsign.functions.logarithm import logm
@@ -57,6 +59,7 @@ __all__ = [
     "Regulator",
     "SpectrumError",
     "balanced_truncation",
+    "bures_distance",
     "certify",
     "condition",
     "coupled_root",
@@ -68,8 +71,10 @@ __all__ = [
     "dlqr",
     "each",
     "extremal_solutions",
+    "fidelity",
     "fractional_matrix_power",
     "frechet",
+    "frechet_distance",
     "geometric_mean",
     "gramian",
     "h2_norm",

@@ -76,6 +76,21 @@ def discrete_model(count):
     return lambda rng: (*rng.standard_normal((3, count, 4, 4)) / 5, rng.standard_normal((count, 4, 4)))
 
 
+def covariances(count):
+    return lambda rng: BY_NAME["geometric_mean"].stacked(rng, count)
+
+
+def gaussians(count):
+    """Means, which are vectors, and covariances."""
+
+    def stacked(rng):
+        a, b = covariances(count)(rng)
+        mu1, mu2 = rng.standard_normal((2, count, 4))
+        return mu1, a, mu2, b
+
+    return stacked
+
+
 def weighted_points(count):
     """p, q and weights, which are vectors."""
     return lambda rng: (*rng.standard_normal((2, count, 5, 3)), rng.random((count, 5)))
@@ -88,6 +103,9 @@ FUNCTIONS = [(p.name, p.f, lambda rng, p=p: p.stacked(rng, 15)) for p in PROBLEM
     ("dlqe", matsign.dlqe, noisy(15)),
     ("h2_norm", matsign.h2_norm, model(15)),
     ("discrete_h2_norm", matsign.discrete_h2_norm, discrete_model(15)),
+    ("bures_distance", matsign.bures_distance, covariances(15)),
+    ("fidelity", matsign.fidelity, covariances(15)),
+    ("frechet_distance", matsign.frechet_distance, gaussians(15)),
     ("kabsch", matsign.kabsch, weighted_points(15)),
     ("hinf_norm", matsign.hinf_norm, model(15)),
     ("discrete_hinf_norm", matsign.discrete_hinf_norm, discrete_model(15)),

@@ -82,6 +82,12 @@ def every_function(rng):
     yield matsign.discrete_hinf_norm, (a / 9, b, c)
     yield matsign.hankel_singular_values, (a, b, c)
     yield functools.partial(matsign.balanced_truncation, order=2), (a, b, c)
+    yield matsign.bures_distance, (weight, weight[::-1].copy())
+    yield matsign.fidelity, (weight, weight[::-1].copy())
+    yield (
+        matsign.frechet_distance,
+        (rng.standard_normal((5, 4)), weight, rng.standard_normal((5, 4)), weight[::-1].copy()),
+    )
     yield matsign.kabsch, (*rng.standard_normal((2, 5, 4, 3)), 1 + rng.random((5, 4)))
     yield matsign.lqr, (a, b, weight, weight[:, :2, :2])
     yield matsign.dlqr, (a / 9, b, weight, weight[:, :2, :2])

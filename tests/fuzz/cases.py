@@ -182,6 +182,25 @@ def _weighted_points(rng, n, m):
     return p, q, w if w is None or rng.random() < 0.9 else w * rng.choice([0.0, 1.0, -1.0], n)
 
 
+def _covariances(rng, n, m):
+    a, b = (
+        hostile.definite(rng, n) if rng.random() < 0.6 else hostile.pick(rng, hostile.HERMITIAN, n) for _ in range(2)
+    )
+    way = rng.integers(0, 8)
+    return a, a if way == 0 else a + 1e-6 * b if way == 1 else b
+
+
+def _gaussians(rng, n, m):
+    a, b = _covariances(rng, n, m)
+    return hostile.gaussian(rng, n, 1)[:, 0], a, hostile.gaussian(rng, n, 1)[:, 0], b
+
+
+def _squared(rng, options):
+    if rng.random() < 0.5:
+        options["squared"] = bool(rng.random() < 0.5)
+    return options
+
+
 def _roots(rng, n, m):
     way = rng.integers(0, 4)
     if way == 0:
@@ -384,6 +403,9 @@ SUBJECTS = [
     Subject("procrustes", _points, _options(_rtol), references.procrustes, ((1, 1), (0, 2))),
     Subject("kabsch", _weighted_points, _options(_rtol), _one(references.kabsch), ((1, 1, 0), (0, 1, 1)),
             lambda value, *arrays: value[:1]),
+    Subject("bures_distance", _covariances, _options(_rtol, _squared), _one(references.bures_distance)),
+    Subject("fidelity", _covariances, _options(_rtol, _squared), _one(references.fidelity)),
+    Subject("frechet_distance", _gaussians, _options(_rtol), _one(references.frechet_distance), ((1, 2, 1, 2), (2,))),
     Subject("mcsgn", _square, SIGN, _exact_only(_one(references.sign)), ((1,), (0,))),
     Subject("spectral_projector", _pencil, _options(lambda rng, o: o | SIGN(rng), _half_plane, _line),
             _exact_only(_one(references.projector)), ((1, 0), (0,))),

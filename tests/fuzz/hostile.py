@@ -215,6 +215,8 @@ def rotated(rng, x, kind):
     """Complex when asked for: a diagonal unitary similarity, the same for every array of a case, by its sizes."""
     if kind != "c":
         return x
+    if x.ndim == 1:
+        return x * np.exp(1j * np.arange(1, len(x) + 1))
     d = [np.exp(1j * np.arange(1, n + 1)) for n in x.shape]
     y = d[0][:, None] * x * d[1].conj()
     return (y + y.conj().T) / 2 if x.shape[0] == x.shape[1] and np.array_equal(x, x.T) else y

@@ -269,6 +269,46 @@ def nearest_rotation(m, rtol=None):
     return (u * np.array([mp.mpf(1)] * (len(s) - 1) + [d], object)) @ v
 
 
+def _semidefinite_factor(a, rtol):
+    """K of A = K Kᴴ; there is none if an eigenvalue is clearly negative, and it is open if one is near zero."""
+    n, eps = len(a), float(np.finfo(a.dtype).eps)
+    if not n:
+        return truth.exact(a)
+    values, v = mp.eighe(
+        mp.matrix(truth.exact((a + a.conj().T) / 2 if not np.array_equal(a, a.conj().T) else a).tolist())
+    )
+    values = list(values)
+    top = max(map(abs, values))
+    cut = max(n * eps, rtol or 0) * 1e3
+    if top and min(values) < -cut * top:
+        raise NoAnswerError("a negative eigenvalue")
+    if top and min(values) < cut * top:
+        raise UnknownError("an eigenvalue is near zero")
+    return _array(v) * np.array([mp.sqrt(max(x, mp.mpf(0))) for x in values], object)
+
+
+def _fidelity_root(a, b, rtol):
+    m = truth.adjoint(_semidefinite_factor(a, rtol)) @ _semidefinite_factor(b, rtol)
+    return sum(_svd(m, np.iscomplexobj(a))[1], mp.mpf(0))
+
+
+def fidelity(a, b, squared=True, rtol=None):
+    root = _fidelity_root(a, b, rtol)
+    return np.array(root**2 if squared else root, object)
+
+
+def bures_distance(a, b, squared=False, rtol=None):
+    traces = sum((mp.re(x) for y in (a, b) for x in truth.exact(y).diagonal()), mp.mpf(0))
+    value = traces - 2 * _fidelity_root(a, b, rtol)
+    value = mp.mpf(0) if value < NEGLIGIBLE**2 * traces else value
+    return np.array(value if squared else mp.sqrt(value), object)
+
+
+def frechet_distance(mu1, a, mu2, b, rtol=None):
+    shift = truth.size(truth.exact(mu1) - truth.exact(mu2)) ** 2
+    return np.array(shift + bures_distance(a, b, True, rtol).item(), object)
+
+
 def procrustes(a, b, rtol=None):
     m = truth.adjoint(truth.exact(a)) @ truth.exact(b)
     u, s, v = _svd(m, np.iscomplexobj(a))

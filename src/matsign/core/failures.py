@@ -79,6 +79,8 @@ class Failure(IntEnum):
     DEGENERATE = 154
     LEVELS = 155
     WEIGHTS = 170
+    INDEFINITE_A = 171
+    INDEFINITE_B = 172
 
     def where(self, backend: Backend, mask: Any, failure: Any) -> Any:
         """The failures of a stack, with this failure for the members in the mask."""
@@ -231,6 +233,10 @@ MESSAGES = {
     "differ",
     Failure.LEVELS: "lowest needs a Hermitian matrix",
     Failure.WEIGHTS: "the weights must be numbers of at least 0, and not all 0; the smallest is {detail}",
+    Failure.INDEFINITE_A: "A is not positive semidefinite: it has the eigenvalue {detail}; psd_project gives the nearest such "
+    "matrix, and a larger rtol takes larger rounding errors for zero",
+    Failure.INDEFINITE_B: "B is not positive semidefinite: it has the eigenvalue {detail}; psd_project gives the nearest such "
+    "matrix, and a larger rtol takes larger rounding errors for zero",
     Failure.THRESHOLDS: "a threshold is {detail}; thresholds must satisfy 0 ≤ t, or 0 ≤ lower ≤ upper",
 }
 
