@@ -30,7 +30,11 @@ class Case(NamedTuple):
     def step(self, arguments):
         spec = getattr(matsign, self.name).spec
         options = {**spec.parameters.options, **self.options}
-        return BoundOperation(spec.operation, tuple(x is not None for x in arguments), tuple(sorted(options.items())))
+        given = [x is not None for x in arguments]
+        given += [False] * (
+            len(spec.operation.letters) - len(given)
+        )  # arguments of a case may end before optional ones
+        return BoundOperation(spec.operation, tuple(given), tuple(sorted(options.items())))
 
     def stacked(self, rng, kind, count=2):
         """Arguments with a leading axis, and moves of them."""

@@ -237,7 +237,10 @@ def _errors_as_nan(c, plain):
 
 
 def _finite(c, outcome, library):
-    if not all(np.isfinite(x).all() for x in outcome.value):
+    value = outcome.value
+    if c.case.subject.name == "hinf_norm":  # a peak may be at infinity
+        value = [np.where(np.isinf(x), 0, x) for x in value[1:]] + list(value[:1])
+    if not all(np.isfinite(x).all() for x in value):
         c.note("not finite without an error", library)
 
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, overload
 
-from matsign._typing import Array, ArrayLike, Arrays, OptionalArrayLike, T
+from matsign._typing import Array, ArrayLike, Arrays, NDArray, OptionalArrayLike, StateSpace, T, VectorLike
 from matsign.backends import Backend
 from matsign.core import scaling
 from matsign.core.failures import Failure
 from matsign.core.members import Solution, solution
+from matsign.core.objects import takes_model
 from matsign.core.public import Residual, public_function
 from matsign.direct import peak_gain
 from matsign.equations.lyapunov.factors import in_units
@@ -116,10 +117,22 @@ def _cotangent_of(*, discrete: bool) -> Callable[..., Arrays]:
 _NORM = "(n,n),(n,m),(p,n),(p,m)->(),()"
 
 
+@overload
 def hinf_norm(
     a: ArrayLike[T],
-    b: ArrayLike[T],
-    c: ArrayLike[T],
+    b: VectorLike[T],
+    c: VectorLike[T],
+    d: OptionalArrayLike[T] = None,
+    *,
+    errors: str = "raise",
+) -> tuple[T, T]: ...
+@overload
+def hinf_norm(sys: StateSpace, /, *, errors: str = "raise") -> tuple[NDArray, NDArray]: ...
+@takes_model("ABCD", discrete=False, other="discrete_hinf_norm")
+def hinf_norm(
+    a: ArrayLike[T],
+    b: VectorLike[T],
+    c: VectorLike[T],
     d: OptionalArrayLike[T] = None,
     *,
     errors: str = "raise",
@@ -214,16 +227,30 @@ HINF_NORM = public_function(
     solve=_solver_of(discrete=False),
     residual=_residual_of(discrete=False),
     measures=("upper_bound", "norm_error"),
+    columns=("b",),
+    rows=("c",),
     neutral={"n": -1.0},
     tangent=_tangent_of(discrete=False),
     cotangent=_cotangent_of(discrete=False),
 )
 
 
+@overload
 def discrete_hinf_norm(
     a: ArrayLike[T],
-    b: ArrayLike[T],
-    c: ArrayLike[T],
+    b: VectorLike[T],
+    c: VectorLike[T],
+    d: OptionalArrayLike[T] = None,
+    *,
+    errors: str = "raise",
+) -> tuple[T, T]: ...
+@overload
+def discrete_hinf_norm(sys: StateSpace, /, *, errors: str = "raise") -> tuple[NDArray, NDArray]: ...
+@takes_model("ABCD", discrete=True, other="hinf_norm")
+def discrete_hinf_norm(
+    a: ArrayLike[T],
+    b: VectorLike[T],
+    c: VectorLike[T],
     d: OptionalArrayLike[T] = None,
     *,
     errors: str = "raise",
@@ -293,6 +320,8 @@ DISCRETE_HINF_NORM = public_function(
     solve=_solver_of(discrete=True),
     residual=_residual_of(discrete=True),
     measures=("upper_bound", "norm_error"),
+    columns=("b",),
+    rows=("c",),
     neutral={"n": 0.0},
     tangent=_tangent_of(discrete=True),
     cotangent=_cotangent_of(discrete=True),
