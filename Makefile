@@ -47,7 +47,7 @@ kernels: .venv/test
 # STEP=environment only installs them, here and in `make pythons`.
 STEP = smoke
 lowest:
-	$(MAKE) $(STEP) VENV=.venv/lowest PACKAGES="-c constraints-lowest.txt $(TORCH)" SMOKE="$(SMOKE) $(OF_LIBRARIES)"
+	$(MAKE) $(STEP) VENV=.venv/lowest PACKAGES="-c constraints-lowest.txt $(TORCH) $(LIBRARIES)" SMOKE="$(SMOKE) $(OF_LIBRARIES)"
 
 # The same without OF_LIBRARIES, on the other installed versions of Python, with the packages of constraints.txt. `make smoke` alone
 # takes the newest packages.
@@ -56,13 +56,15 @@ pythons:
 
 SMOKE = tests/test_api.py tests/test_release.py tests/test_public_api.py tests/test_readme.py tests/cli/test_commands.py tests/cli/test_arguments.py tests/cli/test_files.py \
   tests/cli/test_text.py tests/test_every_function.py::test_single_matrix_has_no_batch_axis
+LIBRARIES = optax 'dask[array]' distributed xarray
 OF_LIBRARIES = tests/derivatives/test_transforms.py tests/optim/test_scale_by_msign.py tests/distributed/test_dask.py tests/distributed/test_xarray.py \
   tests/distributed/test_jax_batches.py::test_no_collective_on_an_accelerator
 VENV ?= .venv/smoke
+WORKERS ?= 2
 environment: $(VENV)
 
 smoke: $(VENV)
-	OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -q -p no:cacheprovider -n 2 --dist worksteal $(SMOKE)
+	OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -q -p no:cacheprovider -n $(WORKERS) --dist worksteal $(SMOKE)
 
 lint: .venv/test
 	.venv/test/bin/ruff check .
@@ -111,8 +113,7 @@ archives package: .venv/release
 
 .venv/lowest .venv/python3.12 .venv/python3.13 .venv/smoke: pyproject.toml constraints-lowest.txt
 	$(PYTHON) -m venv $@
-	$@/bin/python -m pip install -q --upgrade pip
-	$@/bin/python -m pip install -q $(PACKAGES) -e . jax pytest pytest-xdist hypothesis mpmath python-flint optax "dask[array]" distributed xarray
+	$@/bin/python -m pip install -q --no-compile $(PACKAGES) -e . jax pytest pytest-xdist hypothesis mpmath python-flint
 	@touch $@
 
 clean:
