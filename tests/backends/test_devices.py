@@ -14,17 +14,19 @@ torch = pytest.importorskip("torch")
 
 @pytest.fixture(autouse=True)
 def valueless(monkeypatch):
-    """As during the capture of a CUDA graph, with two steps of each loop and one of each inner loop. Results of the
-    host have no entries either.
+    """As during the capture of a CUDA graph, with two steps of each loop, but one of inner loops and of a loop whose step
+    has been taken before. Results of the host have no entries either.
     """
-    backend, loop, within = backends.load("torch"), control_flow.unrolled_loop, []
+    backend, loop, within, before = backends.load("torch"), control_flow.unrolled_loop, [], set()
 
     def few(step, state, limit, where):
-        within.append(step)
+        code = step.__code__
+        steps = 1 if within or code in before else 2
+        within.append(code)
         try:
-            return loop(step, state, min(limit, 2 if len(within) == 1 else 1), where)
+            return loop(step, state, min(limit, steps), where)
         finally:
-            within.pop()
+            before.add(within.pop())
 
     monkeypatch.setattr(control_flow, "unrolled_loop", few)
     monkeypatch.setattr(backend, "capturing", lambda: True)
