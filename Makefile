@@ -9,8 +9,9 @@ tour: .venv/tour
 # All tests and doctests, with the three array libraries. Two workers with one thread each; more would wait for each other. Each worker
 # starts with its half of the files, so that tests of one file share compiled code, and takes files of the other at the end.
 # XLA compiles in half of the time without these optimisations; `make kernels`, `make lowest` and `make pythons` have them.
+# Processes that tests start find compiled modules in __pycache__, also where PYTHONDONTWRITEBYTECODE is set.
 QUICKLY = --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true --xla_cpu_use_fusion_emitters=false
-PYTEST = XLA_FLAGS="$$XLA_FLAGS $(QUICKLY)" OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 .venv/test/bin/python -m pytest -q -n 2 --dist worksteal
+PYTEST = PYTHONDONTWRITEBYTECODE= XLA_FLAGS="$$XLA_FLAGS $(QUICKLY)" OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 .venv/test/bin/python -m pytest -q -n 2 --dist worksteal
 test: .venv/test
 	$(PYTEST)
 
@@ -64,7 +65,7 @@ WORKERS ?= 2
 environment: $(VENV)
 
 smoke: $(VENV)
-	OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -q -p no:cacheprovider -n $(WORKERS) --dist worksteal $(SMOKE)
+	PYTHONDONTWRITEBYTECODE= OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -q -p no:cacheprovider -n $(WORKERS) --dist worksteal $(SMOKE)
 
 lint: .venv/test
 	.venv/test/bin/ruff check .

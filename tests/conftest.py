@@ -18,6 +18,7 @@ import pytest
 from _pytest.doctest import DoctestModule
 from hypothesis import settings
 
+gc.disable()  # until all tests are collected
 sys.path.insert(0, str(Path(__file__).parent))  # for the helper modules: matrices, truth, direct, problems
 
 settings.register_profile("matsign", max_examples=25, derandomize=True, deadline=None)
@@ -113,9 +114,13 @@ def everywhere(request):
 
 def pytest_collection_finish():
     """The garbage collector leaves out what has been imported and collected, and runs less often."""
-    gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 20)
+    gc.enable()
+
+
+def pytest_unconfigure():
+    gc.unfreeze()  # at the end, what JAX still holds would be reported as lost
 
 
 PROGRAMS = 1200  # MiB of memory in use (500 for the libraries) above which JAX's compiled programs are discarded

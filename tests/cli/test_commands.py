@@ -99,6 +99,7 @@ def test_a_container_takes_all_results_by_name(run):
     assert len(read_all(Path("r.npz"))) == 2
 
 
+@pytest.mark.slow
 def test_options_are_the_functions_own(run):
     write(["m.npy"], {"m": np.diag([2.0, -1.0])})
     options = ("--half-plane", "left", "--method", "newton", "--rtol", "1e-10")

@@ -189,6 +189,7 @@ def test_other_functions_are_refused():
         plan_function(matsign.mcsgn, (3.0, 3))
 
 
+@pytest.mark.slow
 def test_one_matrix_over_64_devices():
     """n = 200 000, which fits on no single device, by products that pass every block around the ring of devices."""
     pytest.importorskip("jax")

@@ -35,6 +35,7 @@ def test_pieces_have_the_bits_of_members(size, three_workers, rng):
             np.testing.assert_array_equal(found[k], f(a[k], errors="nan"))
 
 
+@pytest.mark.slow
 def test_an_error_names_the_member_of_the_whole_stack(three_workers, rng):
     a = gaussian(rng, 30_000, 2, 2)
     a[29_500] = np.nan

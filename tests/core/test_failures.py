@@ -53,6 +53,7 @@ def test_copied_with_values_that_require_a_gradient():
         same(error, other)
 
 
+@pytest.mark.slow
 def test_out_of_another_process():
     """The pool works for the next call."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
