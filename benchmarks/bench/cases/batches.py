@@ -53,6 +53,22 @@ def separable(rng, count, n):
     return right(rng, count, n, n, shift=4.5), right(rng, count, n, n, shift=4.5), gaussian(rng, count, n, n)
 
 
+def kabsch_by_svd(p, q):
+    """Rotation and translation of each pair, and the rmsd as a column."""
+    p0, q0 = p.mean(1, keepdims=True), q.mean(1, keepdims=True)
+    u, _, vh = np.linalg.svd((q - q0).mT @ (p - p0))
+    u[..., -1] *= np.linalg.det(u @ vh)[:, None]
+    r = u @ vh
+    gaps = (p - p0) @ r.mT - (q - q0)
+    return r, q0 - p0 @ r.mT, np.sqrt((gaps**2).sum((1, 2), keepdims=True) / p.shape[1])
+
+
+def kabsch_as_matrices(p, q):
+    """The same by matsign."""
+    r, t, rmsd = matsign.kabsch(p, q)
+    return r, t[:, None], rmsd[:, None, None]
+
+
 CASES = [
     Case(
         "mcsgn, eigenvalues around ±2.5", SCIPY, "signm, loop", lambda rng, count, n: (both_sides(rng, count, n, n),),
@@ -79,6 +95,12 @@ CASES = [
         "invrootm, 4, tol=1e-4, covariances, float32", TORCH, "linalg.eigh, loop", covariances,
         lambda a: matsign.invrootm(a, 4, tol=1e-4, method="polynomial"), eigh_loop,
         sizes(usual=((4, 256),), long=((64, 256),)), agree(1e-4),
+    ),
+    Case(
+        "kabsch, points in three dimensions", NUMPY, "linalg.svd, batch",
+        lambda rng, count, k: (gaussian(rng, count, k, 3), gaussian(rng, count, k, 3)),
+        kabsch_as_matrices, kabsch_by_svd,
+        sizes(quick=((2000, 10),), usual=((50_000, 10),), long=((1_000_000, 10),)), agree(1e-6),
     ),
     Case(
         "solve_sylvester, separable spectra", SCIPY, "solve_sylvester, loop", separable,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import scipy.linalg as sl
 
 import matsign
@@ -20,6 +21,10 @@ def one_definite(rng, n):
 
 def one_general(rng, n):
     return (right(rng, n, n),)
+
+
+def bures_by_traces(a, b):
+    return np.sqrt(np.trace(a) + np.trace(b) - 2 * np.trace(sl.sqrtm(a @ b)).real).reshape(1, 1)
 
 
 CASES = [
@@ -46,6 +51,11 @@ CASES = [
     Case(
         "fractional_matrix_power, 0.3, general", SCIPY, "fractional_matrix_power", one_general,
         lambda a: matsign.fractional_matrix_power(a, 0.3), lambda a: sl.fractional_matrix_power(a, 0.3), SHORTER, agree(1e-8),
+    ),
+    Case(
+        "bures_distance", SCIPY, "sqrtm of the product", lambda rng, n: (definite(rng, n, n), definite(rng, n, n)),
+        lambda a, b: matsign.bures_distance(a, b).reshape(1, 1), bures_by_traces,
+        SHORTER, agree(1e-6),
     ),
     Case("logm, general", SCIPY, "logm", one_general, matsign.logm, sl.logm, SHORTER, agree(1e-8)),
 ]  # fmt: skip
