@@ -269,6 +269,8 @@ def lyapunov_factor(a: ArrayLike[T], b: VectorLike[T], *, e: OptionalArrayLike[T
 
     The backward error of `certify` is ‖a x + x aᴴ + b bᴴ‖ / (‖a x‖ + ‖x aᴴ‖ + ‖b bᴴ‖) for x = z zᴴ.
 
+    A vector as b is a column.
+
     References
     ----------
     .. [1] R. A. Smith, "Matrix equation XA + BX = C", SIAM J. Appl. Math. 16(1), 1968, pp. 198-201,
@@ -350,6 +352,8 @@ def discrete_lyapunov_factor(
     x is the sum of aᵏ b bᴴ (aᵏ)ᴴ. Each step doubles the number of its terms [1]_ by one large product. Derivatives,
     batches and ``jax.jit`` are as for `lyapunov_factor`. The backward error of `certify` is ‖a x aᴴ - x + b bᴴ‖ / (‖a x
     aᴴ‖ + ‖x‖ + ‖b bᴴ‖) for x = z zᴴ.
+
+    A vector as b is a column.
 
     References
     ----------

@@ -180,6 +180,9 @@ def gramian(a: ArrayLike[T], b: VectorLike[T], *, errors: str = "raise") -> T:
     stable goes unnoticed there; here it is an error. x is differentiable to any order. Batches and ``jax.jit`` are as
     for `lyapunov_factor`. The backward error of `certify` is ‖a x + x aᴴ + b bᴴ‖ / (‖a x‖ + ‖x aᴴ‖ + ‖b bᴴ‖).
 
+    ``gramian(sys)`` takes a and b from a model ``sys``, a ``scipy.signal.StateSpace`` or a ``control.StateSpace``. A
+    vector as b is a column.
+
     References
     ----------
     .. [1] T. Penzl, "A cyclic low-rank Smith method for large sparse Lyapunov equations", SIAM J. Sci. Comput. 21(4),
@@ -253,6 +256,8 @@ def discrete_gramian(a: ArrayLike[T], b: VectorLike[T], *, errors: str = "raise"
     -----
     x is the sum of aᵏ b bᴴ (aᵏ)ᴴ. The method, derivatives, batches and ``jax.jit`` are as for `gramian`. The backward
     error of `certify` is ‖a x aᴴ - x + b bᴴ‖ / (‖a x aᴴ‖ + ‖x‖ + ‖b bᴴ‖).
+
+    ``discrete_gramian(sys)`` takes a and b from a model in discrete time, as `gramian` does in continuous time.
 
     Examples
     --------

@@ -199,6 +199,9 @@ def h2_norm(a: ArrayLike[T], b: VectorLike[T], c: VectorLike[T], *, errors: str 
     is 0, a subgradient. Batches and ``jax.jit`` are as for `lyapunov_factor`. The backward error of `certify` is that
     of the Gramian, in the scaling that balances a.
 
+    ``h2_norm(sys)`` takes the matrices of a model ``sys``, a ``scipy.signal.StateSpace`` or a ``control.StateSpace``
+    with D = 0. A vector as b is a column, as c a row.
+
     References
     ----------
     .. [1] K. Zhou, J. C. Doyle and K. Glover, "Robust and Optimal Control", Prentice-Hall, 1996, section 4.5.
@@ -292,6 +295,8 @@ def discrete_h2_norm(
     The square of the norm is ‖d‖² + Σ ‖c aᵏ b‖² over k ≥ 0, with Frobenius norms. The method, derivatives, batches and
     ``jax.jit`` are as for `h2_norm`. The backward error of `certify` is that of the Gramian, in the scaling that
     balances a.
+
+    ``discrete_h2_norm(sys)`` takes the matrices of a model in discrete time, as `h2_norm` does in continuous time.
 
     Examples
     --------

@@ -200,6 +200,9 @@ def hinf_norm(
     b‖ + ‖d‖. The forward error is the larger one of norm and frequency, infinite for the frequency of a flat peak; a
     frequency of infinity counts as exact. ``measures["norm_error"]`` is that of the norm alone.
 
+    ``hinf_norm(sys)`` takes the matrices of a model ``sys``, a ``scipy.signal.StateSpace`` or a ``control.StateSpace``.
+    A vector as b is a column, as c a row.
+
     References
     ----------
     .. [1] S. Boyd and V. Balakrishnan, "A regularity result for the singular values of a transfer matrix and a
@@ -232,6 +235,8 @@ HINF_NORM = public_function(
     neutral={"n": -1.0},
     tangent=_tangent_of(discrete=False),
     cotangent=_cotangent_of(discrete=False),
+    columns=("b",),
+    rows=("c",),
 )
 
 
@@ -325,4 +330,6 @@ DISCRETE_HINF_NORM = public_function(
     neutral={"n": 0.0},
     tangent=_tangent_of(discrete=True),
     cotangent=_cotangent_of(discrete=True),
+    columns=("b",),
+    rows=("c",),
 )

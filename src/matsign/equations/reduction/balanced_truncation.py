@@ -271,6 +271,9 @@ def hankel_singular_values(
     The backward error of `certify` is the larger one of the two Gramians, each as for `lyapunov_factor`, in the scaling
     that balances a.
 
+    ``hankel_singular_values(sys)`` takes the matrices of a model ``sys``, a ``scipy.signal.StateSpace`` or a
+    ``control.StateSpace``. A vector as b is a column, as c a row.
+
     References
     ----------
     .. [1] A. J. Laub, M. T. Heath, C. C. Paige and R. C. Ward, "Computation of system balancing transformations and
@@ -389,6 +392,10 @@ def balanced_truncation(
 
     The backward error of `certify` is the larger one of the two Gramians, each as for `lyapunov_factor`, in the scaling
     that balances a.
+
+    ``balanced_truncation(sys, order)`` takes the matrices of a model ``sys``, a ``scipy.signal.StateSpace`` or a
+    ``control.StateSpace``, and returns a model of the same class with the same D and dt; `hankel_singular_values` has
+    the values. A vector as b is a column, as c a row.
 
     References
     ----------

@@ -226,6 +226,8 @@ def solve_discrete_are(
     ‖q‖. For strongly unstable systems it may be large although x is right to the last bit: the exact solution, rounded,
     has a residual as large.
 
+    A number c as q or r stands for c I, a vector for a diagonal matrix, and a vector as b for a column.
+
     References
     ----------
     .. [1] E. K.-W. Chu, H.-Y. Fan, W.-W. Lin and C.-S. Wang, "Structure-preserving algorithms for periodic

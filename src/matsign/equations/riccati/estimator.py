@@ -161,6 +161,10 @@ def lqe(
     differentiable to any order; derivatives of the poles are NaN where a pole is multiple. Batches and ``jax.jit`` are
     as for `solve_continuous_are`.
 
+    ``lqe(sys, qn, rn)`` takes a, g and c from the A, B and C of a model ``sys``, a ``scipy.signal.StateSpace`` or a
+    ``control.StateSpace`` with D = 0, so that the noise enters by its inputs; a model in discrete time is an error. A
+    number c as qn or rn stands for c I, a vector for a diagonal matrix; a vector as g is a column, as c a row.
+
     References
     ----------
     .. [1] R. E. Kalman and R. S. Bucy, "New results in linear filtering and prediction theory", J. Basic Eng. 83(1),
@@ -300,6 +304,9 @@ def dlqe(
     x - k c x with the gain k of the filter; without nn, the gain of the predictor is a k. Gain and solution are
     differentiable to any order; derivatives of the poles are NaN where a pole is multiple. Batches and ``jax.jit`` are
     as for `solve_discrete_are`.
+
+    ``dlqe(sys, qn, rn)`` takes a, g and c from a model ``sys`` in discrete time with D = 0. Models, numbers and vectors
+    are as for `lqe`.
 
     References
     ----------

@@ -9,7 +9,7 @@ Differential: that of the equation at each of the two (`equations.riccati.deriva
 
 from __future__ import annotations
 
-from matsign._typing import Array, ArrayLike, Arrays, OptionalArrayLike, T
+from matsign._typing import Array, ArrayLike, Arrays, OptionalArrayLike, T, VectorLike
 from matsign.backends import Backend
 from matsign.core.members import Solution
 from matsign.core.public import Residual, public_function
@@ -81,9 +81,9 @@ def _cotangent(backend: Backend, value: Arrays, arrays: Arrays, cotangents: Arra
 
 def extremal_solutions(
     a: ArrayLike[T],
-    b: ArrayLike[T],
-    q: ArrayLike[T],
-    r: ArrayLike[T],
+    b: VectorLike[T],
+    q: VectorLike[T],
+    r: VectorLike[T],
     e: OptionalArrayLike[T] = None,
     s: OptionalArrayLike[T] = None,
     *,
@@ -148,6 +148,8 @@ def extremal_solutions(
     Both are differentiable to any order. A member of a batch gives the same bits as in a call by itself. The
     `Certificate` has the larger of the errors and the smaller separation of the two.
 
+    Numbers and vectors stand for matrices as in `solve_continuous_are`.
+
     References
     ----------
     .. [1] J. D. Roberts, "Linear model reduction and solution of the algebraic Riccati equation by use of the sign
@@ -177,4 +179,6 @@ EXTREMAL = public_function(
     unstacked=lambda **options: True,
     hermitian=("q", "r"),
     neutral={"m": 1.0},
+    weights=("q", "r"),
+    columns=("b", "s"),
 )

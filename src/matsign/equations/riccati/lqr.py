@@ -213,6 +213,10 @@ def lqr(
     Gain and solution are differentiable to any order; derivatives of the poles are NaN where a pole is multiple.
     Batches and ``jax.jit`` are as for `solve_continuous_are`.
 
+    ``lqr(sys, q, r)`` takes a and b from a model ``sys``, a ``scipy.signal.StateSpace`` or a ``control.StateSpace``;
+    one in discrete time is an error. A number c as q or r stands for c I, a vector for a diagonal matrix, and a vector
+    as b for a column.
+
     Examples
     --------
     >>> import numpy as np
@@ -335,6 +339,9 @@ def dlqr(
     -----
     Gain and solution are differentiable to any order; derivatives of the poles are NaN where a pole is multiple.
     Batches and ``jax.jit`` are as for `solve_discrete_are`.
+
+    ``dlqr(sys, q, r)`` takes a and b from a model ``sys`` in discrete time, a ``scipy.signal.StateSpace`` or a
+    ``control.StateSpace``. Numbers and vectors are as for `lqr`.
 
     Examples
     --------
