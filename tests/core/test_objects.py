@@ -131,7 +131,9 @@ def test_models_that_do_not_fit():
 
 def test_other_models_of_python_control():
     control = pytest.importorskip("control")
-    with pytest.raises(TypeError, match=r"^lqr: sys is a TransferFunction; .* pass control\.ss of it$"):
+    with pytest.raises(
+        TypeError, match=r"^lqr: sys is a TransferFunction; .* pass control\.ss of it, or control\.linearize$"
+    ):
         lqr(control.tf([1], [1, 1]), 1, 1)
 
 

@@ -64,7 +64,7 @@ class ModelArguments:
         if not _is_model(cls):
             raise TypeError(f"{self.name}: sys is a model and its direction of type {cls.__name__}; expected a model")
         if _state_space(cls) is None:
-            remedy = "its to_ss()" if _root(cls) == "scipy" else "control.ss of it"
+            remedy = "its to_ss()" if _root(cls) == "scipy" else "control.ss of it, or control.linearize"
             raise TypeError(f"{self.name}: sys is a {cls.__name__}; expected a state-space model: pass {remedy}")
         discrete = _is_discrete(model)
         if discrete is not None and discrete != self.discrete:

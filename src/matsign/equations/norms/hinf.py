@@ -235,8 +235,6 @@ HINF_NORM = public_function(
     neutral={"n": -1.0},
     tangent=_tangent_of(discrete=False),
     cotangent=_cotangent_of(discrete=False),
-    columns=("b",),
-    rows=("c",),
 )
 
 
@@ -330,6 +328,4 @@ DISCRETE_HINF_NORM = public_function(
     neutral={"n": 0.0},
     tangent=_tangent_of(discrete=True),
     cotangent=_cotangent_of(discrete=True),
-    columns=("b",),
-    rows=("c",),
 )
