@@ -34,7 +34,8 @@ def sizes_of(f, n=40):
 
 
 def options_of(f):
-    return [f"--set={name}=2" for name in ("order", "t", "p") if name in f.spec.parameters.options]
+    values = {"order": 2, "t": 0.5, "p": 2}
+    return [f"--set={name}={value}" for name, value in values.items() if name in f.spec.parameters.options]
 
 
 @pytest.mark.slow
