@@ -711,8 +711,9 @@ def hinf_norm(a, b, c, d=None, discrete=False):
         raise UnknownError
     starts = np.concatenate([[0.0], [abs(v.imag) for v in poles], np.geomspace(moduli[0] / 10, 10 * moduli[-1], 400)])
     starts = np.concatenate([starts, -starts]) if np.iscomplexobj(a) else starts
-    top, spread = _highest((a, b, c, d), starts), moduli[0]
-    for _ in range(12):
+    top = _highest((a, b, c, d), starts)
+    spread = max(moduli[0], abs(top) / 10)
+    for _ in range(14):
         top = _highest((a, b, c, d), top + spread * np.linspace(-1, 1, 81))
         spread /= 20
     best = _gain(exact_arrays, mp.mpf(top))
@@ -751,4 +752,4 @@ def _crosses(arrays, level):
     h = np.block([[f, b @ inner @ truth.adjoint(b)], [-truth.adjoint(c) @ outer @ c, -truth.adjoint(f)]])
     with mp.workdps(40):
         values = mp.eig(mp.matrix(h.tolist()), left=False, right=False)
-    return min(abs(mp.re(v)) / abs(v) for v in values if v) < mp.mpf(10) ** -18
+    return min(abs(mp.re(v)) / abs(v) for v in values if v) < mp.mpf(10) ** -10

@@ -5,10 +5,10 @@ if iω is an eigenvalue of a Hamiltonian matrix that depends on g, for g above t
 
     [[a + b δᴴ r c / g, b r' bᴴ / g], [-cᴴ r c / g, -(a + b δᴴ r c / g)ᴴ]],  δ = d/g,  r = (I - δ δᴴ)⁻¹,  r' = (I - δᴴ δ)⁻¹.
 
-From a gain that is attained, each step computes the imaginary eigenvalues for a slightly higher level. Between neighbouring ones
-the gain is above the level or below it: the largest gain at the midpoints is the next attained one. Without any, the level is an
-upper bound. An attained gain is first raised to its local maximum by Newton's method, so that a second step is rarely needed.
-Whether an eigenvalue is imaginary up to rounding is never decided: the gain is computed at all that may be.
+From a gain that is attained, each step computes the imaginary eigenvalues for a level above its rounding errors. Between
+neighbouring ones the gain is above the level or below it: the largest gain at the midpoints is the next attained one. Without
+any, the level is an upper bound. An attained gain is first raised to its local maximum by Newton's method, so that a second step
+is rarely needed. Whether an eigenvalue is imaginary up to rounding is never decided: the gain is computed at all that may be.
 
 In discrete time the bilinear map of a point of the unit circle to infinity gives the model of the Hamiltonian matrix.
 """
@@ -71,23 +71,22 @@ def measure(
 ) -> tuple[Array, Array, Array, Array]:
     """Of a norm that is claimed to be the gain at the frequency, for each model four numbers.
 
-    The distance from that gain, how much larger a gain found above the upper bound is (0 if there is none), the norm of the terms
-    of the gain, and the Newton step to the maximum (0 at infinity).
+    The distance from that gain, how much larger another gain is that is found near the upper bound (0 if there is none), the norm
+    of the terms of the gain, and the Newton step to the maximum (0 at infinity).
     """
     like, m = norm.dtype, _in_double(a, b, c, d, discrete)
     every, norm, frequency = np.arange(len(a)), norm.astype(float), frequency.astype(float)
     gain, noise = gains(m, every, frequency)
-    level = norm * (1 + relative_gap(float(np.finfo(like).eps))) + _NOISE * noise
-    some = np.flatnonzero(level > 0)
-    above = np.zeros(len(a))
-    if len(some):
-        model = m.take(some)
-        above[some] = _highest_inside(model, _without_infinity(model), level[some]).gain - level[some]
+    some, above = np.flatnonzero(norm + noise > 0), np.zeros(len(a))
+    for gap in (relative_gap(float(np.finfo(like).eps)), 0.0) if len(some) else ():
+        model, level = m.take(some), norm[some] * (1 + gap) + _NOISE * noise[some]
+        found = _highest_inside(model, _without_infinity(model), level)
+        above[some] = np.maximum(above[some], found.gain - norm[some] - _NOISE * found.noise)
     slope, curvature = derivatives(m, np.where(np.isfinite(frequency), frequency, 0))
     moves = np.isfinite(frequency) & (curvature < 0)
     step = np.where(moves, slope / np.where(moves, curvature, 1), 0)
     size = noise / np.finfo(float).eps
-    return tuple(x.astype(like) for x in (np.abs(gain - norm), np.maximum(above, 0), size, step))  # type: ignore[return-value]
+    return tuple(x.astype(like) for x in (np.abs(gain - norm), above, size, step))  # type: ignore[return-value]
 
 
 def _stability(m: Model, poles: Array, eps: float) -> Array:
@@ -113,23 +112,31 @@ def _search(m: Model, poles: Array) -> tuple[Peak, Array, Array]:
     image = _without_infinity(m)
     members, frequencies = _first_frequencies(m, image, poles)
     peak = _climb(m, _highest(m, members, frequencies))
-    active, steps = np.flatnonzero(peak.gain + peak.noise > 0), np.zeros(len(m.a), np.int32)
+    largest_d = backend.svd(image.d)[1][:, 0]
+    steps, converged = np.zeros(len(m.a), np.int32), np.ones(len(m.a), bool)
+    # For a level near a singular value of d the matrix is known to few digits: there, a higher one comes first.
+    for gap, some in ((relative_gap(0), peak.gain < largest_d * (1 + 1e-6)), (0.0, peak.gain + peak.noise > 0)):
+        left = _raise(m, image, peak, np.flatnonzero(some & (peak.gain + peak.noise > 0)), gap, steps)
+        converged[left] = False
+    return peak, steps, converged
+
+
+def _raise(m: Model, image: _Image, peak: Peak, active: Array, gap: float, steps: Array) -> Array:
+    """Raise the attained gains, in place, until none is found above the level; returns the members for which one still is."""
     for _ in range(_LIMIT):
         if not len(active):
             break
         part = Peak(*(x[active] for x in peak))
-        model, level = m.take(active), part.gain * (1 + relative_gap(0)) + _NOISE * part.noise
+        model, level = m.take(active), part.gain * (1 + gap) + _NOISE * part.noise
         found = _highest_inside(model, _Image(*(x[active] for x in image)), level)
         steps[active] += 1
-        above = np.flatnonzero(found.gain > level)
-        active = active[above]
-        if len(active):
-            better = _climb(m.take(active), Peak(*(x[above] for x in found)))
+        higher = np.flatnonzero(found.gain > part.gain)  # also another peak between the attained gain and the level
+        if len(higher):
+            better = _climb(model.take(higher), Peak(*(x[higher] for x in found)))
             for x, y in zip(peak, better, strict=True):
-                x[active] = y
-    converged = np.ones(len(m.a), bool)
-    converged[active] = False
-    return peak, steps, converged
+                x[active[higher]] = y
+        active = active[found.gain > level]
+    return active
 
 
 def _first_frequencies(m: Model, image: _Image, poles: Array) -> tuple[Array, Array]:

@@ -74,7 +74,7 @@ def _residual_of(*, discrete: bool) -> Callable[..., Residual]:
         frequency_error = backend.xp.abs(step) + backend.xp.hypot(*(x for _, x in moved))
         correction = backend.ldexp(norm_error, m.gain), backend.ldexp(frequency_error, m.rate)
         upper = value[0] * (1 + peak_gain.relative_gap(backend.eps(a)))
-        upper = backend.xp.where(above > 0, backend.xp.inf + 0 * upper, upper)
+        upper = backend.xp.where(value[0] + backend.ldexp(above, m.gain) > upper, backend.xp.inf + 0 * upper, upper)
         own = relative_norm(backend, correction[0][:, None, None], value[0][:, None, None])
         return Residual((gap + above) / safe_divisor(backend, size), correction, measures=(upper, own))
 
@@ -182,12 +182,11 @@ def hinf_norm(
     Notes
     -----
     The gain at ω is the largest singular value of G(iω), with G(s) = c (s I - a)⁻¹ b + d. The returned gain is attained at
-    the returned frequency, so it is a lower bound of the norm. No frequency has a larger one by more than a relative
-    4e-10 (7e-5 in single precision), because a Hamiltonian matrix for that level has no imaginary eigenvalue [1]_ [2]_;
-    ``measures["upper_bound"]`` of a `Certificate` has this bound, or infinity if a check at the result finds a larger
-    gain. Between these bounds the error is mostly rounding, because the attained gain is a local maximum to working
-    precision. The computation runs in double precision on the CPU, in NumPy; the cost is one or two eigenvalue problems
-    of size 2n.
+    the returned frequency, so it is a lower bound of the norm. A Hamiltonian matrix for a level above its rounding errors
+    has no imaginary eigenvalue, so no frequency has a larger one [1]_ [2]_. `certify` repeats this check, also for a level
+    higher by a relative 4e-10 (7e-5 in single precision), where rounding matters less: ``measures["upper_bound"]`` is
+    that level, or infinity if a larger gain is found. The computation runs in double precision on the CPU, in NumPy; it
+    costs one or a few eigenvalue problems of size 2n.
 
     The derivative of the norm is Re uᴴ dG v, with the singular vectors u and v of the largest singular value at the
     frequency. It has derivatives of every order where the maximum is unique. If the norm is attained at several
