@@ -557,11 +557,11 @@ ODD = [
 
 
 @pytest.mark.parametrize("value", ODD, ids=lambda x: type(x).__name__)
-@pytest.mark.parametrize("option", ["errors", "method", "tol", "rtol", "precision"])
-def test_odd_values_of_options(option, value):
-    with pytest.raises((ValueError, TypeError), match=f"^msign: {option} must be") as error:
-        matsign.msign(np.eye(2), **{option: value})
-    assert len(str(error.value)) < 300
+def test_odd_values_of_options(value):
+    for option in ("errors", "method", "tol", "rtol", "precision"):
+        with pytest.raises((ValueError, TypeError), match=f"^msign: {option} must be") as error:
+            matsign.msign(np.eye(2), **{option: value})
+        assert len(str(error.value)) < 300
     with pytest.raises((ValueError, TypeError), match=r"^solve_continuous_are: balanced must be"):
         matsign.solve_continuous_are(*[np.eye(2)] * 4, balanced=2 if value is True or value is np.True_ else value)
 

@@ -115,7 +115,7 @@ def test_error(case):
 
 
 @every_case
-@pytest.mark.parametrize("method", ["auto", *METHODS])
+@pytest.mark.parametrize("method", ["auto", *(pytest.param(m, marks=pytest.mark.slow) for m in METHODS)])
 def test_certificate(case, method):
     """It reports every error above 1e-8, is at most 30 times too small, and is large only if rounding of the data matters."""
     x, certificate = certified(case, method)
