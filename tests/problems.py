@@ -44,6 +44,12 @@ class Problem(NamedTuple):
         return tuple(np.stack(x).reshape(batch + x[0].shape) for x in zip(*parts, strict=True))
 
 
+def arrays_by_position(f):
+    """The names of the arrays that a function takes by position: `Problem.make` has those."""
+    parameters = f.spec.parameters
+    return [name for name in parameters.arrays if name not in parameters.keyword_arrays]
+
+
 def as_tuple(x):
     return tuple(x) if isinstance(x, tuple) else (x,)
 

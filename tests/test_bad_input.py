@@ -7,12 +7,12 @@ import pytest
 
 import matsign
 from matrices import gaussian
-from problems import BY_NAME, PROBLEMS, as_tuple, worst
+from problems import BY_NAME, PROBLEMS, arrays_by_position, as_tuple, worst
 
 every_function = pytest.mark.parametrize("problem", PROBLEMS, ids=lambda p: p.name)
 
 # Each function with the name and position of each array argument.
-ARGUMENTS = [(p, k, name) for p in PROBLEMS for k, name in enumerate(p.f.spec.parameters.arrays)]
+ARGUMENTS = [(p, k, name) for p in PROBLEMS for k, name in enumerate(arrays_by_position(p.f))]
 every_argument = pytest.mark.parametrize(
     ("problem", "place", "name"), ARGUMENTS, ids=lambda x: getattr(x, "name", str(x))
 )
@@ -31,7 +31,7 @@ def assert_raises(problem, arguments, text, *errors):
 
 def stands_for(problem, place, value, matrix):
     """Whether a number or a vector stands for a matrix: the diagonal of a weight, a column or a row."""
-    role = problem.f.spec.parameters.vectors.get(problem.f.spec.parameters.arrays[place])
+    role = problem.f.spec.parameters.vectors.get(arrays_by_position(problem.f)[place])
     size = matrix.shape[1] if role == "row" else len(matrix)
     return role is not None and (len(value) == size if value.ndim else role == "diagonal")
 
@@ -39,7 +39,7 @@ def stands_for(problem, place, value, matrix):
 @every_argument
 def test_too_few_dimensions(problem, place, name, rng):
     for value in (1.0, np.array(2.0), np.ones(3), np.ones(0), 3, True, [], [1.0, 2.0]):
-        if np.ndim(value) > 0 or len(problem.f.spec.parameters.arrays) > 1:  # a number alone is a 1 × 1 matrix
+        if np.ndim(value) > 0 or len(arrays_by_position(problem.f)) > 1:  # a number alone is a 1 × 1 matrix
             arguments = replaced(problem, place, value, rng)
             if stands_for(problem, place, np.asarray(value), problem.make(rng, "float64")[place]):
                 continue
@@ -112,7 +112,7 @@ def test_integers_become_floats_in_jax(problem, dtype, in_jax):
 
 def check_that_integers_become_floats(problem, dtype, on):
     """As in SciPy: the default float of the library."""
-    integers = len(problem.f.spec.parameters.arrays)
+    integers = len(arrays_by_position(problem.f))
     matrix = np.eye(3, dtype=dtype)
     arguments = [matrix] * integers
     if problem.name in ("solve_riccati", "lyapunov_factor", "gramian"):
@@ -140,7 +140,7 @@ def test_nested_lists(problem, rng):
         np.testing.assert_array_equal(x, y)
 
 
-@pytest.mark.parametrize("problem", [p for p in PROBLEMS if len(p.f.spec.parameters.arrays) > 1], ids=lambda p: p.name)
+@pytest.mark.parametrize("problem", [p for p in PROBLEMS if len(arrays_by_position(p.f)) > 1], ids=lambda p: p.name)
 def test_lists_beside_arrays(problem, on, rng):
     """A list takes the library of the arrays beside it."""
     arguments = problem.make(rng, "float64")
@@ -151,11 +151,11 @@ def test_lists_beside_arrays(problem, on, rng):
 
 
 @pytest.mark.compiles
-@pytest.mark.parametrize("problem", [p for p in PROBLEMS if len(p.f.spec.parameters.arrays) > 1], ids=lambda p: p.name)
+@pytest.mark.parametrize("problem", [p for p in PROBLEMS if len(arrays_by_position(p.f)) > 1], ids=lambda p: p.name)
 def test_mixed_libraries(problem, rng):
     torch, jax = pytest.importorskip("torch"), pytest.importorskip("jax")
     a, b, *rest = problem.make(rng, "float64")
-    first, second = problem.f.spec.parameters.arrays[:2]
+    first, second = arrays_by_position(problem.f)[:2]
     for x, y, text in (
         (a, torch.from_numpy(b), f"{first} is numpy, {second} is torch"),
         (torch.from_numpy(a), jax.numpy.asarray(b), f"{first} is torch, {second} is jax"),
@@ -184,10 +184,10 @@ def test_masked_arrays():
         matsign.mcsgn(np.ma.masked_array(np.eye(2), mask=[[0, 1], [0, 0]]))
 
 
-@pytest.mark.parametrize("problem", [p for p in PROBLEMS if len(p.f.spec.parameters.arrays) > 1], ids=lambda p: p.name)
+@pytest.mark.parametrize("problem", [p for p in PROBLEMS if len(arrays_by_position(p.f)) > 1], ids=lambda p: p.name)
 def test_leading_axes_that_do_not_broadcast(problem, rng):
     a, b, *rest = problem.make(rng, "float64")
-    first, second = problem.f.spec.parameters.arrays[:2]
+    first, second = arrays_by_position(problem.f)[:2]
     with pytest.raises(ValueError, match=f"^{problem.name}: the leading axes do not broadcast: .*{first} .*{second} "):
         problem.f(np.stack([a] * 2), np.stack([b] * 3), *rest)
 
@@ -217,7 +217,7 @@ def check_empty_batches(problem, batch, on, rng):
 @every_function
 @pytest.mark.parametrize("batch", [(), (2,)])
 def test_empty_matrices(problem, batch, everywhere, rng):
-    arguments = [np.zeros((*batch, 0, 0)) for _ in problem.f.spec.parameters.arrays]
+    arguments = [np.zeros((*batch, 0, 0)) for _ in arrays_by_position(problem.f)]
     numbers = [not letters for letters in problem.f.spec.operation.results]
     for x, is_number in zip(as_tuple(everywhere(problem.f, *arguments)), numbers, strict=True):
         assert x.shape == (batch if is_number else (*batch, 0, 0))
@@ -250,7 +250,7 @@ def test_one_by_one(problem, on):
         "extremal_solutions": (four, four, four, four),
         "solve_continuous_are": (four, four, four, four),
         "solve_discrete_are": (four, four, four, four),
-    }.get(problem.name, (four,) * len(problem.f.spec.parameters.arrays))
+    }.get(problem.name, (four,) * len(arrays_by_position(problem.f)))
     expected = {
         "msign": (1,),
         "nearest_rotation": (1,),
@@ -390,7 +390,7 @@ def test_unknown_options_and_wrong_numbers_of_arguments(problem, rng):
         f(*[np.eye(2)] * (len(wanted) - 1))
     with pytest.raises(TypeError, match=rf"^{problem.name}\(\) takes .*{len(places)} positional"):
         f(*[np.eye(2)] * (len(places) + 1))
-    names = problem.f.spec.parameters.arrays
+    names = arrays_by_position(problem.f)
     by_name = problem.f(**dict(zip(names, arguments, strict=True)))
     for x, y in zip(as_tuple(by_name), as_tuple(problem.f(*arguments)), strict=True):
         np.testing.assert_array_equal(x, y)

@@ -8,7 +8,7 @@ import truth
 from matrices import DTYPES
 from matsign import backends, certify
 from matsign.core.options import known_options
-from problems import BY_NAME, PROBLEMS, TOLERANCE, as_tuple, worst
+from problems import BY_NAME, PROBLEMS, TOLERANCE, arrays_by_position, as_tuple, worst
 
 every_function = pytest.mark.parametrize("problem", PROBLEMS, ids=lambda p: p.name)
 every_scaling = pytest.mark.parametrize("problem", [p for p in PROBLEMS if p.scales], ids=lambda p: p.name)
@@ -183,7 +183,7 @@ def test_residual_sees_a_wrong_answer(problem, size, rng):
 def _perturbed(problem, size, rng, arguments):
     """Every entry times a factor near 1; Hermitian matrices stay Hermitian."""
     spec = problem.f.spec
-    for name, x in zip(spec.parameters.arrays, arguments, strict=True):
+    for name, x in zip(arrays_by_position(problem.f), arguments, strict=True):
         noise = size * rng.standard_normal(x.shape)
         yield x * (1 + (noise + noise.mT if name in spec.parameters.hermitian else noise))
 

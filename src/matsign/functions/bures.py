@@ -258,7 +258,7 @@ def fidelity(
 
     References
     ----------
-    .. [1] A. Uhlmann, "The 'transition probability' in the state space of a *-algebra", Rep. Math. Phys. 9(2), 1976,
+    .. [1] A. Uhlmann, "The 'transition probability' in the state space of a ∗-algebra", Rep. Math. Phys. 9(2), 1976,
        pp. 273-279, doi:10.1016/0034-4877(76)90060-4.
     .. [2] R. Jozsa, "Fidelity for mixed quantum states", J. Mod. Opt. 41(12), 1994, pp. 2315-2323,
        doi:10.1080/09500349414552171.

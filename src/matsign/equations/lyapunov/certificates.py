@@ -164,13 +164,13 @@ def gramian_residual(
     return _error_estimate(backend, equation, value[0], scaled, b=b)
 
 
-def lyapunov_certificate(backend: Backend, value: tuple[Array], a: Array, q: Array, e: Array | None) -> Residual:
+def lyapunov_certificate(backend: Backend, value: tuple[Array], a: Array, q: Array, e: Array | None = None) -> Residual:
     if e is not None:
         return descriptor_residual(backend, descriptor_equations.LYAPUNOV_EQUATION, value[0], a, q, e)
     return lyapunov_residual(backend, value, a, q)
 
 
-def stein_certificate(backend: Backend, value: tuple[Array], a: Array, q: Array, e: Array | None) -> Residual:
+def stein_certificate(backend: Backend, value: tuple[Array], a: Array, q: Array, e: Array | None = None) -> Residual:
     if e is not None:
         return descriptor_residual(backend, descriptor_equations.STEIN_EQUATION, value[0], a, q, e)
     return stein_residual(backend, value, a, q)

@@ -141,7 +141,7 @@ def _discrete(backend: Backend, a: Array, b: Array, e: Array | None) -> Solution
     return _restore(backend, discrete_factor(backend, in_units_of_states(backend, a, b, e)))
 
 
-def _continuous_residual(backend: Backend, value: tuple[Array], a: Array, b: Array, e: Array | None) -> Residual:
+def _continuous_residual(backend: Backend, value: tuple[Array], a: Array, b: Array, e: Array | None = None) -> Residual:
     """The certificate of the equation for z zᴴ; the relative error of z is half that of z zᴴ."""
     (z,) = value
     if e is not None:
@@ -156,7 +156,7 @@ def _continuous_residual(backend: Backend, value: tuple[Array], a: Array, b: Arr
     )
 
 
-def _discrete_residual(backend: Backend, value: tuple[Array], a: Array, b: Array, e: Array | None) -> Residual:
+def _discrete_residual(backend: Backend, value: tuple[Array], a: Array, b: Array, e: Array | None = None) -> Residual:
     (z,) = value
     if e is not None:
         return _descriptor_residual(backend, descriptor_equations.STEIN_EQUATION, z, a, b, e, 1.0)
