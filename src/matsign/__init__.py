@@ -20,7 +20,9 @@ from matsign.equations.lyapunov.gramians import discrete_gramian, gramian
 from matsign.equations.lyapunov.solver import solve_continuous_lyapunov, solve_discrete_lyapunov
 from matsign.equations.norms.h2 import discrete_h2_norm, h2_norm
 from matsign.equations.norms.hinf import discrete_hinf_norm, hinf_norm
-from matsign.equations.reduction.balanced_truncation import Reduced, balanced_truncation, hankel_singular_values
+from matsign.equations.reduction.balanced_truncation import balanced_truncation
+from matsign.equations.reduction.hankel import hankel_singular_values
+from matsign.equations.reduction.reduced_model import Reduced
 from matsign.equations.riccati.care import solve_continuous_are
 from matsign.equations.riccati.dare import solve_discrete_are
 from matsign.equations.riccati.estimator import Estimator, dlqe, lqe
