@@ -14,6 +14,7 @@ from numpydoc.validate import validate
 
 import matsign
 import matsign.optim
+import matsign.plugins
 
 SECTIONS = {
     "function": ("Parameters", "Returns", "Raises", "See Also", "Notes", "Examples"),
@@ -35,7 +36,9 @@ def faults(name, left_out):
     kind = kind_of(thing)
     lines = (inspect.getdoc(thing) or "").splitlines()
     headings = {line for line, rule in pairwise(lines) if rule and set(rule) == {"-"}}
-    yield from (f"the section {section} is missing" for section in SECTIONS[kind] if section not in headings)
+    needless = set() if inspect.signature(thing).parameters else {"Parameters"}
+    missing = (section for section in SECTIONS[kind] if section not in headings | needless)
+    yield from (f"the section {section} is missing" for section in missing)
     yield from (f"write array_like (..., n, m): {line}" for line in lines if re.match(r"\w+ : array\w*, ", line))
     ignored = left_out | (NOT_FOR_RECORDS if kind == "record" else set())
     yield from (f"{code} {text}" for code, text in validate(name)["errors"] if code not in ignored)
@@ -44,7 +47,8 @@ def faults(name, left_out):
 def main():
     config = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())
     left_out = set(config["tool"]["numpydoc_validation"]["checks"]) - {"all"}
-    names = [f"matsign.{n}" for n in matsign.__all__] + [f"matsign.optim.{n}" for n in matsign.optim.__all__]
+    modules = (matsign, matsign.optim, matsign.plugins)
+    names = [f"{module.__name__}.{name}" for module in modules for name in module.__all__]
     found = [f"{name}: {fault}" for name in names for fault in faults(name, left_out)]
     print(*found, sep="\n", end="\n" if found else "", file=sys.stderr)
     return bool(found)

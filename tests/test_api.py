@@ -162,7 +162,7 @@ LAYERS = [
     ("direct", "iterations"),
     ("functions", "equations"),
     "optim",
-    "planning",
+    ("planning", "plugins"),
     "cli",
 ]
 
@@ -195,6 +195,8 @@ def test_imports_point_down():
         root = module.partition(".")[0]
         if root in ("torch", "jax", "jaxlib"):
             assert path.parent.name in ("backends", "optim"), f"{path.name} imports {module}"
+        if root in ("control", "pymor"):
+            assert path.parent.name == "plugins", f"{path.name} imports {module}"
         if root in ("dask", "xarray"):
             assert path.parent.name == "backends", f"{path.name} imports {module}"
         if root == "matsign" and own is not None and layer(module) is not None:

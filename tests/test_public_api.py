@@ -15,13 +15,14 @@ import pytest
 
 import matsign
 import matsign.planning
+import matsign.plugins
 
 FILE = Path(__file__).parent / "public_api.txt"
 RENEWAL = (
     f"the public API has changed; if it is meant to, `python tests/test_public_api.py` renews {FILE.name}, and "
     "CHANGELOG.md needs a line"
 )
-MODULES = ("matsign", "matsign.optim", "matsign.planning")
+MODULES = ("matsign", "matsign.optim", "matsign.planning", "matsign.plugins")
 WIDTH = 110
 
 
