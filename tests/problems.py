@@ -122,6 +122,12 @@ def _regulator(rng, dtype, n=4, m=2):
     return a / 2, b, cost[:n, :n], cost[n:, n:], e, cost[:n, n:]
 
 
+def _unstable_regulator(rng, dtype):
+    """With a + 2 I and less cost of the states, so that r + bᴴ x₋ b is far from singular."""
+    a, b, q, r, e, s = _regulator(rng, dtype)
+    return (a + 2 * np.eye(len(a))).astype(dtype), b, q / 16, r, e, s / 4
+
+
 def _continuous_are_by_qz(*arguments):
     return sl.solve_continuous_are(*arguments, balanced=False)
 
@@ -132,6 +138,18 @@ def _both_by_qz(a, b, *others):
 
 def _discrete_are_by_qz(*arguments):
     return sl.solve_discrete_are(*arguments, balanced=False)
+
+
+def _both_discrete_by_qz(a, b, q, r, e, s):
+    """The graphs of the two deflating subspaces of the symplectic pencil, inside and outside the unit circle."""
+    n, cross = len(a), np.linalg.solve(r, s.conj().T)
+    inverse = np.linalg.inv(e)
+    a, q, zero = (a - b @ cross) @ inverse, inverse.conj().T @ (q - s @ cross) @ inverse, 0 * a
+    left = np.block([[a, zero], [-q, np.eye(n)]])
+    right = np.block([[np.eye(n), b @ np.linalg.solve(r, b.conj().T)], [zero, a.conj().T]])
+    output = "complex" if np.iscomplexobj(a) else "real"
+    graphs = (sl.ordqz(left, right, sort=sort, output=output)[-1][:, :n] for sort in ("iuc", "ouc"))
+    return tuple(np.linalg.solve(z[:n].T, z[n:].T).T for z in graphs)
 
 
 def _near_definite(rng, dtype):
@@ -449,6 +467,14 @@ PROBLEMS = [
         _regulator,
         _both_by_qz,
         lambda *arguments: tuple(truth.continuous_are(*arguments, side) for side in (-1, 1)),
+        lambda s: ((1, 1, s, s, 1, s), (s, s)),
+    ),
+    Problem(
+        "discrete_extremal_solutions",
+        matsign.discrete_extremal_solutions,
+        _unstable_regulator,
+        _both_discrete_by_qz,
+        lambda *arguments: tuple(truth.discrete_are(*arguments, side) for side in (-1, 1)),
         lambda s: ((1, 1, s, s, 1, s), (s, s)),
     ),
     Problem(

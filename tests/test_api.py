@@ -27,6 +27,7 @@ API = {
     "certify",
     "condition",
     "coupled_root",
+    "discrete_extremal_solutions",
     "discrete_gramian",
     "discrete_h2_norm",
     "discrete_hinf_norm",

@@ -26,7 +26,7 @@ from matsign.equations.reduction.reduced_model import Reduced
 from matsign.equations.riccati.care import solve_continuous_are
 from matsign.equations.riccati.dare import solve_discrete_are
 from matsign.equations.riccati.estimator import Estimator, dlqe, lqe
-from matsign.equations.riccati.extremal import extremal_solutions
+from matsign.equations.riccati.extremal import discrete_extremal_solutions, extremal_solutions
 from matsign.equations.riccati.lqr import Regulator, dlqr, lqr
 from matsign.equations.riccati.nonsymmetric import solve_riccati
 from matsign.equations.sylvester.discrete import solve_discrete_sylvester
@@ -65,6 +65,7 @@ __all__ = [
     "certify",
     "condition",
     "coupled_root",
+    "discrete_extremal_solutions",
     "discrete_gramian",
     "discrete_h2_norm",
     "discrete_hinf_norm",

@@ -131,6 +131,7 @@ EQUATIONS = [
     ),
     Case("solve_continuous_are", _plant(True, True), {"half_plane": "right"}, (2, 3)),
     Case("extremal_solutions", _plant(True, True), {}, (2, 3)),
+    Case("discrete_extremal_solutions", _plant(True, True, shift=2.0), {}, (2, 3)),
     Case("solve_discrete_are", _plant(True, True, shift=2.0), {"circle": "outside"}, (2, 3)),
     Case("solve_discrete_are", _plant(False, False, shift=2.0), {"circle": "outside"}, (2, 3)),
 ]

@@ -457,6 +457,7 @@ SUBJECTS = [
     Subject("solve_continuous_are", _are, CARE, _without(_one(partial(references.are, False)), "method", "balanced"),
             ((0, 0, 1, 1, 0, 1), (1,))),
     Subject("extremal_solutions", _are, PLAIN, references.extremal, ((0, 0, 1, 1, 0, 1), (1, 1))),
+    Subject("discrete_extremal_solutions", _are, PLAIN, references.discrete_extremal, ((0, 0, 1, 1, 0, 1), (1, 1))),
     Subject("solve_discrete_are", _are, DARE, _without(_one(partial(references.are, True)), "method", "balanced"),
             ((0, 0, 1, 1, 0, 1), (1,))),
     Subject("lqr", _lqr, _options(_methods("doubling", "sign", "qz", share=0.7)),

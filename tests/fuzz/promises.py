@@ -349,13 +349,17 @@ def _at_a_jump(case):
     return case.subject.name == "mcsgn" and not references.clear(case.arrays[0])
 
 
+# How the names of functions end that solve the Riccati equation of a plant.
+RICCATI = ("_are", "extremal_solutions")
+
+
 def _at_the_boundary(case, exact):
     """Whether rounding leaves open on which side of the boundary of stability a pole of a Riccati equation lies."""
-    discrete = {"solve_continuous_are": False, "solve_discrete_are": True}.get(case.subject.name)
-    if discrete is None:
+    if not case.subject.name.endswith(RICCATI):
         return False
+    discrete = "discrete" in case.subject.name
     with mp.workdps(references.DIGITS):
-        poles = references.closed_loop_poles(discrete, exact[0], *case.arrays)
+        poles = [p for x in exact for p in references.closed_loop_poles(discrete, x, *case.arrays)]
     apart = min(abs(1 - abs(x)) if discrete else abs(x.real) for x in poles)
     return apart < 1e3 * np.finfo(_dtype(case)).eps * (1 if discrete else max(abs(x) for x in poles))
 
@@ -565,11 +569,11 @@ def _hidden_in_the_loop(c, exact):
 
     Of strongly unstable plants the solution is well conditioned and that equation is not.
     """
-    if not c.case.subject.name.endswith("_are"):
+    if not c.case.subject.name.endswith(RICCATI):
         return 0.0
-    discrete, (a, b, *_) = c.case.subject.name == "solve_discrete_are", c.case.arrays
+    discrete, (a, b, *_) = "discrete" in c.case.subject.name, c.case.arrays
     with mp.workdps(references.DIGITS):
-        k = float(truth.size(references.gain(discrete, exact[0], *c.case.arrays)))
+        k = max(float(truth.size(references.gain(discrete, x, *c.case.arrays))) for x in exact)
     separation = with_certificate(c.case.subject.f)(*c.case.arrays, **c.case.options)[1].separation
     size = float(np.linalg.norm(a)) + float(np.linalg.norm(b)) * k
     return 10 * 2.0**-52 * size * (max(size, 1.0) if discrete else 1.0) / float(separation)

@@ -597,6 +597,10 @@ def extremal(a, b, q, r, e=None, s=None):
     return tuple(are(False, a, b, q, r, e, s, half_plane=side) for side in ("left", "right"))
 
 
+def discrete_extremal(a, b, q, r, e=None, s=None):
+    return tuple(are(True, a, b, q, r, e, s, circle=side) for side in ("inside", "outside"))
+
+
 def _are(discrete, a, b, q, r, e, s, side=-1):
     ei, ri = truth.inverse(e), truth.inverse(r)
     a, s, q = a @ ei, truth.adjoint(ei) @ s, truth.adjoint(ei) @ q @ ei

@@ -34,10 +34,24 @@ def both_by_scipy(a, b, q, r):
     return sl.solve_continuous_are(a, b, q, r), -sl.solve_continuous_are(-a, -b, q, r)
 
 
+def both_discrete_by_scipy(a, b, q, r):
+    """The second with time reversed: y = -x₋ solves the equation with a⁻¹, and with the cross term that this brings."""
+    n, inverse = len(a), np.linalg.inv(a)
+    b1 = -inverse @ b
+    weights = np.block([[inverse, b1], [np.zeros((b.shape[1], n)), np.eye(b.shape[1])]])
+    cost = weights.T @ np.block([[q, np.zeros_like(b)], [np.zeros_like(b.T), r]]) @ weights
+    second = sl.solve_discrete_are(inverse, b1, cost[:n, :n], cost[n:, n:], s=cost[:n, n:])
+    return sl.solve_discrete_are(a, b, q, r), -second
+
+
 CASES = [
     Case(
         "extremal_solutions", SCIPY, "solve_continuous_are twice", regulator,
         matsign.extremal_solutions, both_by_scipy, SIZES, agree(1e-8),
+    ),
+    Case(
+        "discrete_extremal_solutions", SCIPY, "solve_discrete_are twice", regulator,
+        matsign.discrete_extremal_solutions, both_discrete_by_scipy, SIZES, agree(1e-8),
     ),
     Case(
         "solve_continuous_are", SCIPY, "solve_continuous_are", regulator,

@@ -30,8 +30,8 @@ class Symplectic(NamedTuple):
     h: Array
 
 
-def double(backend: Backend, like: Array, start: Callable[[], Symplectic]) -> tuple[Array, Array]:
-    """(x, steps): h after doubling to convergence. The pencil from `start` is freed if the caller keeps no reference."""
+def double(backend: Backend, like: Array, start: Callable[[], Symplectic]) -> tuple[Symplectic, Array]:
+    """(pencil, steps) after doubling to convergence: h is the solution. `start` makes the pencil, which is then freed."""
     xp, one, eps = backend.xp, backend.ones(like), backend.eps(like)
     # If a is small, the next change is about the square of this, and one step of Newton's method squares that.
     enough = eps**0.25 / 4
@@ -49,8 +49,8 @@ def double(backend: Backend, like: Array, start: Callable[[], Symplectic]) -> tu
         slow = (gap > enough) | (size > 0.01) | (gap > 0.05 * before)
         return (new, steps + 1, gap), slow & (gap > eps / 4) & xp.isfinite(gap)
 
-    (_, _, h), steps, _ = backend.loop(step, (start(), 0 * one, math.inf * one), 4 - round(math.log2(eps)))
-    return h, steps
+    pencil, steps, _ = backend.loop(step, (start(), 0 * one, math.inf * one), 4 - round(math.log2(eps)))
+    return pencil, steps
 
 
 # With this many doubling steps the spectrum is so wide, or so near the axis, that the sign iteration may be more accurate.

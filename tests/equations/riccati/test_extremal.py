@@ -1,4 +1,4 @@
-"""Both extremal solutions from one sign: their order, their difference, and members that lack one of them."""
+"""Both extremal solutions: their order, their difference, and members that lack one of them."""
 
 import itertools
 
@@ -6,10 +6,18 @@ import numpy as np
 import pytest
 import scipy.linalg as sl
 
+import darex
 import matsign
+import truth
 from carex import cases
 from matrices import definite, gaussian
-from matsign import SpectrumError, extremal_solutions, solve_continuous_are
+from matsign import (
+    SpectrumError,
+    discrete_extremal_solutions,
+    extremal_solutions,
+    solve_continuous_are,
+    solve_discrete_are,
+)
 
 
 def plant(rng, n=4, m=2):
@@ -66,3 +74,52 @@ def test_a_member_without_one_of_them():
     assert np.isnan(least[1:]).all()
     assert np.array_equal(largest[0], extremal_solutions(a[0], b[0], np.eye(2), np.eye(2))[0])
     assert np.allclose(least[0], solve_continuous_are(a[0], b[0], np.eye(2), np.eye(2), half_plane="right"))
+
+
+def test_every_solution_lies_between_in_discrete_time(rng):
+    a, b, q, r = plant(rng, 2)
+    g, one, zero = b @ np.linalg.solve(r, b.T), np.eye(2), np.zeros((2, 2))
+    largest, least = discrete_extremal_solutions(a, b, q, r)
+    _, v = sl.eig(np.block([[a, zero], [-q, one]]), np.block([[one, g], [zero, a.T]]))
+    count = 0
+    for pair in itertools.combinations(range(4), 2):
+        x = v[2:, pair] @ np.linalg.inv(v[:2, pair])
+        if max(abs(np.imag(x)).max(), abs(x - x.conj().T).max()) < 1e-9 * abs(x).max():
+            count += 1
+            assert np.linalg.eigvalsh(largest - x.real)[0] > -1e-9
+            assert np.linalg.eigvalsh(x.real - least)[0] > -1e-9
+    assert count >= 2
+
+
+@pytest.mark.parametrize("name", ["DAREX 2, ρ = 1e+08", "DAREX 6", "DAREX 7", "DAREX 8", "DAREX 9"])
+def test_discrete_benchmarks(name):
+    case = next(c for c in darex.cases() if c.name == name)
+    both = discrete_extremal_solutions(*case.plant)
+    for x, side in zip(both, (-1, 1), strict=True):
+        assert truth.error(x, truth.discrete_are(*without_none(*case.plant), side)) < 1e-14
+
+
+def without_none(a, b, q, r, e, s):
+    return a, b, q, r, np.eye(len(a)) if e is None else e, np.zeros_like(b) if s is None else s
+
+
+def test_weights_far_apart():
+    """The problem with time reversed mixes q and r; in decimal arithmetic it does not matter."""
+    a, b, q, r = (np.array([[x]]) for x in (0.9, 10.0, 1e10, 0.1))
+    (_, least), certificate = matsign.certify(discrete_extremal_solutions)(a, b, q, r)
+    exact = truth.discrete_are(*without_none(a, b, q, r, None, None), 1)
+    assert truth.error(least, exact) < 1e-15
+    assert certificate.forward_error < 1e-13
+
+
+@pytest.mark.parametrize("singular", ["a", "r"])
+def test_discrete_member_without_the_second(singular):
+    a = np.stack([np.diag([3.0, 2.0]), np.diag([0.0 if singular == "a" else 4.0, 2.0])])
+    r = np.stack([np.eye(2), np.diag([0.0 if singular == "r" else 1.0, 1.0])])
+    with pytest.raises(SpectrumError, match="the closed loop of every solution has the eigenvalue 0") as caught:
+        discrete_extremal_solutions(a, np.eye(2), np.eye(2), r)
+    assert "batch members 1" in str(caught.value)
+    largest, least = discrete_extremal_solutions(a, np.eye(2), np.eye(2), r, errors="nan")
+    assert np.isnan(largest[1]).all()
+    assert np.isnan(least[1]).all()
+    assert np.allclose(least[0], solve_discrete_are(a[0], np.eye(2), np.eye(2), r[0], circle="outside"))

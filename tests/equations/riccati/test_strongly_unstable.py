@@ -30,7 +30,7 @@ def reference(f, a, b, q, r):
     """By doubling in 200 digits, because 80 digits do not suffice for a projector here; the residual verifies it."""
     with decimal_matrices.precision(200):
         x = decimal_doubling._double_problem(
-            f is solve_discrete_are, [*map(decimal_matrices.from_floats, (a, b, q, r)), None, None]
+            f is solve_discrete_are, False, [*map(decimal_matrices.from_floats, (a, b, q, r)), None, None]
         )[0]
         a, b, q, r = map(decimal_matrices.from_floats, (a, b, q, r))
         if f is solve_discrete_are:

@@ -6,12 +6,14 @@ on the original equation, because the reversed problem mixes weights that may di
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 from matsign._typing import Array
 from matsign.backends import Backend
 from matsign.core.failures import Failure
 from matsign.core.members import Solution, as_details, overflow_failure
+from matsign.equations.riccati.decimal_fallback import affordable, solve_in_decimals
 from matsign.equations.riccati.newton_kleinman import Equation, correct, is_acceptable, refine
 from matsign.equations.riccati.problem import RiccatiProblem
 from matsign.equations.riccati.solver import in_good_units, is_eigenvalue, solver_of
@@ -71,12 +73,12 @@ def anti_solver_of(equation: Equation) -> Callable[..., Solution]:
         options = {"method": method, "balanced": balanced}
         p = RiccatiProblem(a, b, hermitian(q), hermitian(r), e, s)
         if not equation.discrete:
-            mirror = reverse(backend, p, discrete=False).plant
+            mirror = reverse(backend, p, discrete=False)
             result = solve_reversed(backend, *mirror, start=None if start is None else -start, **options)
             return _in_own_words(backend, equation, result._replace(value=(-result.value[0],)))
         problem = in_good_units(backend, equation, p, balanced)
         plant = problem.plant
-        mirror = reverse(backend, plant, discrete=True).plant
+        mirror = reverse(backend, plant, discrete=True)
         start = None if start is None else -problem.units.apply(backend, start)
         result = solve_reversed(backend, *mirror, start=start, **options)
         x = _correct(backend, equation, plant, -result.value[0], result.iterations)
@@ -88,9 +90,23 @@ def anti_solver_of(equation: Equation) -> Callable[..., Solution]:
 
 
 def _correct(backend: Backend, equation: Equation, p: RiccatiProblem, x: Array, steps: Array) -> Array:
-    """x after Newton's method on the original equation, where that converges."""
+    """x after Newton's method on the original equation; where that does not converge, from decimal arithmetic if affordable."""
     c = refine(backend, equation, p, correct(backend, equation, p, x, steps + 0 * backend.ones(x)))
-    return backend.xp.where(broadcast_scalar(is_acceptable(backend, c)), c.x, x)
+    converged = is_acceptable(backend, c)
+    x = backend.xp.where(broadcast_scalar(converged), c.x, x)
+    if not affordable(backend, x):
+        return x
+    in_decimals = functools.partial(_in_decimals, backend, equation)
+    result: Array = backend.masked_cond(
+        ~converged & backend.xp.isfinite(backend.norm(x)), in_decimals, lambda p, x: x, p, x
+    )
+    return result
+
+
+def _in_decimals(backend: Backend, equation: Equation, p: RiccatiProblem, x: Array) -> Array:
+    """The anti-stabilising solution in decimal arithmetic, where it is found, else x."""
+    solution = solve_in_decimals(backend, equation, p)
+    return backend.xp.where(broadcast_scalar(solution.found & solution.stable), solution.x, x)
 
 
 def _in_own_words(backend: Backend, equation: Equation, result: Solution) -> Solution:

@@ -74,7 +74,8 @@ def _dual(backend: Backend, p: RiccatiProblem, closed: Array, c: Array) -> Array
 
 def _doubling(backend: Backend, p: StandardForm) -> tuple[Array, Array]:
     """(x, steps) of the standard equation."""
-    return double(backend, p.a, lambda: _cayley(backend, p))
+    pencil, steps = double(backend, p.a, lambda: _cayley(backend, p))
+    return pencil.h, steps
 
 
 def _cayley(backend: Backend, p: StandardForm) -> Symplectic:

@@ -71,7 +71,8 @@ def _dual(backend: Backend, p: RiccatiProblem, closed: Array, c: Array) -> Array
 
 
 def _doubling(backend: Backend, p: StandardForm) -> tuple[Array, Array]:
-    return double(backend, p.a, lambda: Symplectic(p.a, p.g, p.q))
+    pencil, steps = double(backend, p.a, lambda: Symplectic(p.a, p.g, p.q))
+    return pencil.h, steps
 
 
 def _hamiltonian(backend: Backend, p: StandardForm) -> tuple[Array, Array, Array, Array]:

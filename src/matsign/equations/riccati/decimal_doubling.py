@@ -3,6 +3,11 @@
 Strongly unstable plants with few inputs have solutions whose eigenvalues differ by factors of 1e10 to 1e50. The large entries
 are well conditioned, but the closed loop of the rounded solution is unstable, so Newton's method in working precision cannot
 start. Doubling (Chu, Fan, Lin & Wang 2004) loses the same digits; it is repeated with twice as many until two results agree.
+
+Anti-stabilising solutions are minus the stabilising ones of the problem with time reversed, here with the inverse of a: for
+v⁺ = a v - g p⁺, p = q v + aᴴ p⁺ read backwards, with -p in place of p,
+
+    a₁ = (a + g a⁻ᴴ q)⁻¹,    g₁ = a⁻¹ g a₁ᴴ,    q₁ = a₁ᴴ q a⁻¹.
 """
 
 from __future__ import annotations
@@ -49,15 +54,18 @@ def affordable(n: int, *, is_complex: bool, times: int = 1) -> bool:
 
 
 def solve(
-    discrete: bool, a: Array, b: Array, q: Array, r: Array, e: Array | None, s: Array | None
+    discrete: bool, backwards: bool, a: Array, b: Array, q: Array, r: Array, e: Array | None, s: Array | None
 ) -> tuple[Array, Array, Array, Array, Array]:
-    """The `DecimalSolution` of a stack; NaN for members where no two precisions agree."""
+    """The `DecimalSolution` of a stack; NaN for members where no two precisions agree.
+
+    `backwards`: the anti-stabilising solutions.
+    """
     count = len(a)
     x, closed, gain = (np.full_like(m, np.nan) for m in (q, a, b.swapaxes(-1, -2)))
     out = DecimalSolution(x, closed, gain, np.zeros(count, np.int32), np.zeros(count, bool))
     for k in range(len(a)):
         plant = [None if m is None else m[k] for m in (a, b, q, r, e, s)]
-        result = _agreement(discrete, plant)
+        result = _agreement(discrete, backwards, plant)
         if result is not None:
             for target, y in zip(out[:3], result[:3], strict=True):
                 with np.errstate(over="ignore"):
@@ -67,14 +75,14 @@ def solve(
     return out
 
 
-def _agreement(discrete: bool, plant: list[Any]) -> tuple[Array, Array, Array, int] | None:
+def _agreement(discrete: bool, backwards: bool, plant: list[Any]) -> tuple[Array, Array, Array, int] | None:
     """(x, closed loop, gain, doublings) on which two precisions agree, or None."""
     previous: Array | None = None
     for count in _precisions(len(plant[0]), is_complex=any(np.iscomplexobj(m) for m in plant)):
         with decimal_matrices.precision(count):
             try:
                 x, closed, gain, steps = _double_problem(
-                    discrete, [None if m is None else from_floats(m) for m in plant]
+                    discrete, backwards, [None if m is None else from_floats(m) for m in plant]
                 )
             except ArithmeticError:  # a matrix is singular at this precision
                 previous = None
@@ -92,44 +100,55 @@ def _precisions(n: int, *, is_complex: bool) -> Iterator[int]:
         count *= 2
 
 
-def _double_problem(discrete: bool, plant: list[Any]) -> tuple[Array, Array, Array, int]:
+def _double_problem(discrete: bool, backwards: bool, plant: list[Any]) -> tuple[Array, Array, Array, int]:
     """(x, closed loop, gain, doublings) at the current precision; a descriptor e is inverted first."""
     a, b, q, r, e, s = plant
     s = 0 * b if s is None else s
     e_inverse = eye(len(a)) if e is None else inverse(e)
     if e is not None:
         a, q, s = a @ e_inverse, e_inverse.T @ q @ e_inverse, e_inverse.T @ s
-    x, steps = (_discrete if discrete else _continuous)(a, b, q, r, s)
+    x, steps = (_discrete if discrete else _continuous)(backwards, a, b, q, r, s)
     weight = r + b.T @ x @ b if discrete else r
     gain = inverse(weight) @ (b.T @ x @ (a if discrete else eye(len(a))) + s.T)
     closed = a - b @ gain
     return (x, closed, gain, steps) if e is None else (x, closed @ e, gain @ e, steps)
 
 
-def _continuous(a: Array, b: Array, q: Array, r: Array, s: Array) -> tuple[Array, int]:
+def _continuous(backwards: bool, a: Array, b: Array, q: Array, r: Array, s: Array) -> tuple[Array, int]:
     """By a Cayley transform, as in working precision; its point γ need not be chosen carefully here."""
     a, g, q = _without_cross(a, b, q, r, s)
+    a = -a if backwards else a
     n = len(a)
     gamma = max(size(a), (size(g) * size(q)).sqrt()) / Decimal(n).sqrt() * Decimal("1.1") or Decimal(1)
     v = inverse(a - gamma * eye(n))
     w = inverse(a.T - gamma * eye(n) + q @ v @ g)
-    return _double(eye(n) + 2 * gamma * w.T, 2 * gamma * (v @ g @ w), 2 * gamma * (w @ q @ v))
+    x, steps = _double(eye(n) + 2 * gamma * w.T, 2 * gamma * (v @ g @ w), 2 * gamma * (w @ q @ v))
+    return (-x if backwards else x), steps
 
 
-def _discrete(a: Array, b: Array, q: Array, r: Array, s: Array) -> tuple[Array, int]:
+def _discrete(backwards: bool, a: Array, b: Array, q: Array, r: Array, s: Array) -> tuple[Array, int]:
     """By doubling; if r is singular, for y = x - γI, which has r + γ bᴴb in place of r."""
     try:
-        return _double(*_without_cross(a, b, q, r, s))
+        return _double_from(backwards, *_without_cross(a, b, q, r, s))
     except ArithmeticError:
         g = size(q) or Decimal(1)
         shifted = b, q + g * (a.T @ a - eye(len(a))), r + g * (b.T @ b), s + g * (a.T @ b)
-        y, steps = _double(*_without_cross(a, *shifted))
+        y, steps = _double_from(backwards, *_without_cross(a, *shifted))
         return y + g * eye(len(a)), steps
 
 
 def _without_cross(a: Array, b: Array, q: Array, r: Array, s: Array) -> tuple[Array, Array, Array]:
     r = inverse(r)
     return a - b @ r @ s.T, b @ r @ b.T, q - s @ r @ s.T
+
+
+def _double_from(backwards: bool, a: Array, g: Array, q: Array) -> tuple[Array, int]:
+    if not backwards:
+        return _double(a, g, q)
+    ai = inverse(a)
+    a1h = inverse(a.T + q @ ai @ g)
+    y, steps = _double(a1h.T, ai @ g @ a1h, a1h @ q @ ai)
+    return -y, steps
 
 
 def _double(a: Array, g: Array, h: Array) -> tuple[Array, int]:

@@ -12,7 +12,6 @@ from matsign.equations.riccati import decimal_doubling
 from matsign.equations.riccati.decimal_doubling import DecimalSolution
 from matsign.equations.riccati.newton_kleinman import Candidate, Equation, correct, is_acceptable, refine
 from matsign.equations.riccati.problem import RiccatiProblem, standard_form, with_shift
-from matsign.equations.riccati.time_reversal import reverse
 from matsign.linalg.stacks import adjoint, broadcast_scalar, eye, hermitian, to_double
 
 
@@ -24,16 +23,8 @@ def affordable(backend: Backend, x: Array, times: int = 1) -> bool:
 
 
 def solve_in_decimals(backend: Backend, equation: Equation, p: RiccatiProblem) -> DecimalSolution:
-    """The solutions in decimal arithmetic; for plants in single precision in double, where that suffices.
-
-    Anti-stabilising ones (`equation.stabilising`) are those of the problem with time reversed.
-    """
-    if equation.stabilising is not None:
-        mirror = reverse(backend, p, discrete=equation.discrete)
-        y = solve_in_decimals(backend, equation.stabilising, mirror.plant)
-        closed, gain = mirror.original_loop(backend, y.closed, y.gain)
-        return y._replace(x=-y.x, closed=closed, gain=gain)
-    if not _has_double(backend, p):
+    """The solutions in decimal arithmetic; stabilising ones of plants in single precision in double, where that suffices."""
+    if equation.stabilising is not None or not _has_double(backend, p):
         return _in_decimals(backend, equation, p)
     in_double = _in_double(backend, equation, p)
     return DecimalSolution(
@@ -64,7 +55,9 @@ def _has_double(backend: Backend, p: RiccatiProblem) -> bool:
 def _in_decimals(backend: Backend, equation: Equation, p: RiccatiProblem) -> DecimalSolution:
     return DecimalSolution(
         *backend.host_callback(
-            functools.partial(_host_solve, equation.discrete, p.e is not None, p.s is not None),
+            functools.partial(
+                _host_solve, equation.discrete, equation.stabilising is not None, p.e is not None, p.s is not None
+            ),
             (p.q, p.a, p.b.mT, backend.int_zeros(p.a), backend.ones(p.a) > 0),
             *(m for m in p if m is not None),
         )
@@ -84,8 +77,8 @@ def _in_double(backend: Backend, equation: Equation, p: RiccatiProblem) -> Decim
     return DecimalSolution(x, closed, gain, backend.xp.astype(steps, backend.xp.int32), known)
 
 
-def _host_solve(discrete: bool, with_e: bool, with_s: bool, *arrays: Any) -> Any:
-    return decimal_doubling.solve(discrete, *unpack(with_e, with_s, arrays))
+def _host_solve(discrete: bool, backwards: bool, with_e: bool, with_s: bool, *arrays: Any) -> Any:
+    return decimal_doubling.solve(discrete, backwards, *unpack(with_e, with_s, arrays))
 
 
 def unpack(with_e: bool, with_s: bool, arrays: tuple[Any, ...]) -> Any:

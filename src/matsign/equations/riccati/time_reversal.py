@@ -6,13 +6,10 @@ discrete     e x⁺ = a x + b u read backwards. With a unitary t such that [a, b
                  [a₁, b₁] = [e, 0] t,    [[q₁, s₁], [s₁ᴴ, r₁]] = tᴴ [[q, s], [sᴴ, r]] t,
 
              because [[q, s], [sᴴ, r]] + [a, b]ᴴ x [a, b] - [e, 0]ᴴ x [e, 0] has rank m at a solution, and so has its
-             product with tᴴ and t. Nothing is inverted. With [u; v] = t [I; -k₁] the gain is -v u⁻¹, and the closed loop
-             (a - b k, e) is (e₁, a₁ - b₁ k₁), multiplied by u⁻¹.
+             product with tᴴ and t. Nothing is inverted.
 """
 
 from __future__ import annotations
-
-from typing import NamedTuple
 
 from matsign._typing import Array
 from matsign.backends import Backend
@@ -20,35 +17,18 @@ from matsign.equations.riccati.problem import RiccatiProblem
 from matsign.linalg.stacks import adjoint, hermitian
 
 
-class ReversedProblem(NamedTuple):
-    """The problem with time reversed, and the unitary t (None in continuous time)."""
-
-    plant: RiccatiProblem
-    t: Array | None
-
-    def original_loop(self, backend: Backend, closed: Array, gain: Array) -> tuple[Array, Array]:
-        """(closed loop, gain) of the original problem from those of the reversed one."""
-        if self.t is None:
-            return -closed, gain
-        n = closed.shape[-1]
-        u, v = (rows[..., :n] - rows[..., n:] @ gain for rows in (self.t[..., :n, :], self.t[..., n:, :]))
-        inverse = backend.inv(u)
-        return self.plant.e @ inverse, -(v @ inverse)
-
-
-def reverse(backend: Backend, p: RiccatiProblem, *, discrete: bool) -> ReversedProblem:
+def reverse(backend: Backend, p: RiccatiProblem, *, discrete: bool) -> RiccatiProblem:
     """The problem with time reversed."""
     if not discrete:
-        return ReversedProblem(p._replace(a=-p.a, b=-p.b), None)
+        return p._replace(a=-p.a, b=-p.b)
     xp, n = backend.xp, p.a.shape[-1]
     ab = xp.concat([p.a, p.b], axis=-1)
     t = xp.linalg.qr(adjoint(ab), mode="complete")[0]
     weights = hermitian(adjoint(t) @ _above(backend, p, p.q, 0 * p.b if p.s is None else p.s) @ t)
     a1, e1 = t[..., :n, :] if p.e is None else p.e @ t[..., :n, :], ab @ t[..., :n]
-    plant = RiccatiProblem(
+    return RiccatiProblem(
         a1[..., :n], a1[..., n:], weights[..., :n, :n], weights[..., n:, n:], e1, weights[..., :n, n:]
     )
-    return ReversedProblem(plant, t)
 
 
 def zero_pencil(backend: Backend, p: RiccatiProblem) -> Array:
