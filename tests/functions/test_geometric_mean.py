@@ -127,6 +127,18 @@ def test_scales_apart(s, t, rng):
     np.testing.assert_allclose(coupled_root(s * a, t * b)[0] / ratio, coupled_root(a, b)[0], rtol=1e-10)
 
 
+@pytest.mark.parametrize("t", [0.5, 0.3])
+def test_definite_pair_in_bad_units(t, rng):
+    """D A D and D B D have the mean D (A #ₜ B) D, also where their condition number is 1e24; the certificate covers the error."""
+    a, b = definite(rng, 5, 1e2), definite(rng, 5, 1e2)
+    d = 2.0 ** -np.array([0, 9, 20, 31, 40])
+    g, certificate = matsign.certify(geometric_mean)(d[:, None] * a * d, d[:, None] * b * d, t=t)
+    expected = geometric_mean(a, b, t)
+    np.testing.assert_allclose(g / d / d[:, None], expected, rtol=1e-11, atol=1e-11 * np.abs(expected).max())
+    assert certificate.backward_error < 1e-13
+    assert certificate.forward_error < 1e-11
+
+
 def test_graded_pair(rng):
     """Very different condition numbers: as accurate as the best direct method."""
     make = lambda: (np.diag(graded(4, 1e10)), definite(rng, 4, 1e2))  # noqa: E731

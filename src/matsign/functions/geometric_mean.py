@@ -19,10 +19,12 @@ from matsign.functions.geometric_mean_methods import (
     solve_mean,
     swap_members,
 )
+from matsign.functions.graded_pairs import in_units_of_definite, rounding_of_powers
 from matsign.functions.power_certificates import is_singular
 from matsign.functions.root_corrections import correct, regular_root
 from matsign.functions.weighted_mean import weighted_cotangent, weighted_residual, weighted_tangent
 from matsign.iterations.differentiable_solves import inverse, sylvester_positive
+from matsign.linalg.equilibration import rescale
 from matsign.linalg.stacks import (
     adjoint,
     broadcast_scalar,
@@ -65,7 +67,8 @@ def _midpoint_residual(backend: Backend, value: tuple[Array], a: Array, b: Array
     zero = rank_tolerance(backend, a, rtol)
     a, b, ea, eb = normalise_pair(backend, a, b)
     half = (ea + eb) // 2
-    g = backend.ldexp(value[0], broadcast_scalar(-half))
+    a, b, u, factors = in_units_of_definite(backend, a, b, rtol)
+    g = rescale(backend, backend.ldexp(value[0], broadcast_scalar(-half)), u, u)
     base, other = swap_members(backend, better_first(backend, a, b), b, a)
     base_inverse = _inverse_on_range(backend, base, other, zero)
     v, w = g @ base_inverse, base_inverse @ g
@@ -83,6 +86,8 @@ def _midpoint_residual(backend: Backend, value: tuple[Array], a: Array, b: Array
         backend.xp.concat([gap[:, None], da + v[:, None] @ db @ w[:, None]], axis=1),
     )
     backward = backend.norm(gap) / safe_divisor(backend, backend.norm(other) + backend.norm(term))
+    rounding = rounding_of_powers(backend, factors, MIDPOINT, zero)[:, None]
+    step = rescale(backend, backend.xp.concat([step, rounding + 0 * step[:, :1]], axis=1), -u[:, None], -u[:, None])
     return Residual(backward, (backend.ldexp(step, half[:, None, None, None]),))
 
 
@@ -144,7 +149,8 @@ def geometric_mean(
     t : float, default 0.5
         The weight of B, from 0 to 1; that of A is 1 - t.
     rtol : float, optional
-        A singular value of at most ``rtol`` times the largest one counts as zero. Default: n eps.
+        A singular value of at most ``rtol`` times the largest one counts as zero. Default: n eps, and none if the pair
+        is positive definite to working precision in other units of its rows and columns.
     errors : {"raise", "nan"}, default "raise"
         What to do if a member of the batch has no mean: raise `SpectrumError`, or return NaN for that member and the
         right result for the others.
@@ -181,7 +187,8 @@ def geometric_mean(
     A positive definite pair is solved by two Cholesky factorisations and one singular value decomposition (for the
     theory see [1]_), other pairs by the sign of [[0, A], [B⁻¹, 0]], where the better conditioned of A and B takes the
     place of B, and for t other than 1/2 by a power of A⁻¹B or B⁻¹A. A semidefinite pair has the limit of the means of
-    definite ones, if the range of one contains that of the other; for t = 0 the result is A, for t = 1 it is B.
+    definite ones, if the range of one contains that of the other; for t = 0 the result is A, for t = 1 it is B. Graded
+    pairs, D A D and D B D with a diagonal D, are as accurate as A and B.
 
     The mean is differentiable by A and B to any order where both are nonsingular. A member of a batch gives the same bits as in
     a call by itself. Under ``jax.jit`` no error can be raised: a member without a mean is NaN.

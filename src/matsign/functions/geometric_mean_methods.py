@@ -19,8 +19,10 @@ from matsign.core.members import Solution, solution
 from matsign.core.options import real_number, short_repr
 from matsign.core.tolerances import rank_tolerance
 from matsign.functions.coupled_root import coupled_pair, normalise_pair
+from matsign.functions.graded_pairs import in_units_of_definite
 from matsign.functions.power_methods import Units, balance_units, matrix_function
 from matsign.iterations.differentiable_solves import inverse
+from matsign.linalg.equilibration import rescale
 from matsign.linalg.scalar_powers import exponent
 from matsign.linalg.stacks import (
     adjoint,
@@ -59,11 +61,7 @@ def mean(backend: Backend, a: Array, b: Array, *, t: float, rtol: float | None) 
     """By factors if A and B are Hermitian and semidefinite, else as a coupled root by blocks."""
     zero = rank_tolerance(backend, a, rtol)
     a, b, ea, eb = normalise_pair(backend, a, b)
-    k, low = backend.cholesky(hermitian(a)), backend.cholesky(hermitian(b))
-    spread, spread_b = (
-        backend.norm(k) * backend.norm(backend.inv(k)),
-        backend.norm(low) * backend.norm(backend.inv(low)),
-    )
+    a, b, u, (k, low, spread, spread_b) = in_units_of_definite(backend, a, b, rtol)
     hermitian_pair = is_hermitian(a) & is_hermitian(b)
     definite = hermitian_pair & (backend.xp.maximum(spread, spread_b) * math.sqrt(zero) < 1)
     # Computed products L Lᴴ are only nearly Hermitian, and for singular ones no other method applies.
@@ -90,7 +88,7 @@ def mean(backend: Backend, a: Array, b: Array, *, t: float, rtol: float | None) 
     result = backend.rare_cond(~definite, not_definite, by_cholesky, a, b, k, low, swap, hermitian_pair)
     units = backend.xp.where(result.failure == int(Failure.NOT_DEFINITE), ea - eb, 0 * ea)
     return result._replace(
-        value=(scale_mean(backend, result.value[0], ea, eb, t),),
+        value=(scale_mean(backend, rescale(backend, result.value[0], -u, -u), ea, eb, t),),
         detail=backend.ldexp(result.detail, units[:, None]),
     )
 

@@ -19,10 +19,12 @@ from matsign.core.public import Residual
 from matsign.core.tolerances import rank_tolerance
 from matsign.functions.coupled_root import both_probes, normalise_pair
 from matsign.functions.geometric_mean_methods import better_first, factor_on_range, scale_mean
+from matsign.functions.graded_pairs import in_units_of_definite, rounding_of_powers
 from matsign.functions.power_certificates import power_residual
 from matsign.functions.power_derivatives import frechet_derivative, power_inside, solve_frechet
 from matsign.functions.square_roots import SQRTM_PAIR
 from matsign.iterations.differentiable_solves import inverse
+from matsign.linalg.equilibration import rescale
 from matsign.linalg.scalar_powers import exponent
 from matsign.linalg.stacks import adjoint, broadcast_scalar, eye, hermitian, is_hermitian, is_nearly_hermitian
 
@@ -88,7 +90,8 @@ def weighted_residual(
     """The residual of the power, Y^t = F₁⁻¹ G F₂⁻¹, for the better conditioned of A and B in the place of A."""
     zero = rank_tolerance(backend, a, rtol)
     a, b, ea, eb = normalise_pair(backend, a, b)
-    g = scale_mean(backend, value[0], ea, eb, t, -1)
+    a, b, u, factors = in_units_of_definite(backend, a, b, rtol)
+    g = rescale(backend, scale_mean(backend, value[0], ea, eb, t, -1), u, u)
 
     def measure(base: Array, other: Array, g: Array, t: Fraction) -> tuple[Array, Array]:
         return _of_power(backend, base, other, g, t, zero)
@@ -100,8 +103,10 @@ def weighted_residual(
         lambda a, b, g: measure(b, a, g, 1 - weight),
         *(a, b, g),
     )
-    count = steps.shape[1]
-    outward = [scale_mean(backend, steps[:, k], ea, eb, t)[:, None] for k in range(count)]
+    rounding = rounding_of_powers(backend, factors, t, zero)[:, None]
+    steps = backend.xp.concat([steps, rounding + 0 * steps[:, :1]], axis=1)
+    steps = rescale(backend, steps, -u[:, None], -u[:, None])
+    outward = [scale_mean(backend, steps[:, k], ea, eb, t)[:, None] for k in range(steps.shape[1])]
     return Residual(backward, (backend.xp.concat(outward, axis=1),))
 
 
