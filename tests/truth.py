@@ -15,8 +15,10 @@ TINY = 1e-45
 
 
 def exact(x):
-    """An object array of mpf or mpc with exactly the values of `x`."""
+    """An object array of mpf or mpc with exactly the values of `x`; of such an array itself."""
     x = np.asarray(x)
+    if x.dtype == object:
+        return x
     make = mp.mpc if x.dtype.kind == "c" else mp.mpf
     out = np.empty(x.shape, object)
     for k, value in np.ndenumerate(x):

@@ -8,6 +8,7 @@ import pytest
 import matsign
 import truth
 from conftest import HAVE
+from keyword_arrays import by_position
 from matrices import adjoint, definite, gaussian, stable
 from matsign import backends
 from matsign.core.operations import BoundOperation
@@ -170,7 +171,7 @@ def _system(rng, kind, n=4):
 
 
 def _inner_system(rng, kind, n=4):
-    return _inside(rng, kind), *_system(rng, kind, n)[1:]
+    return _inside(rng, kind, n), *_system(rng, kind, n)[1:]
 
 
 GRAMIANS = [
@@ -209,7 +210,36 @@ PEAKS = [
     Case("hinf_norm", _resonant(False, with_d=False), {}),
     Case("discrete_hinf_norm", _resonant(True), {}),
 ]
-CASES = EQUATIONS + REGULATORS + ESTIMATORS + GRAMIANS + NORMS + PEAKS + REDUCTIONS
+
+
+def _with_e(make):
+    """The arguments with a descriptor behind them, by which a is multiplied."""
+
+    def with_e(rng, kind):
+        a, second, *rest = make(rng, kind)
+        e = np.eye(len(a)) + 0.2 * gaussian(rng, *a.shape, dtype=kind)
+        return e @ a, second, *rest, e
+
+    return with_e
+
+
+FACTORS = [*FACTORS, *(Case(case.name, _with_e(case.make), {}) for case in FACTORS)]
+DESCRIPTORS = [
+    Case("solve_continuous_lyapunov", _with_e(lambda rng, kind: (_mixed(rng, kind, 3), _square(rng, kind, 3))), {}),
+    Case("solve_discrete_lyapunov", _with_e(lambda rng, kind: (_inside(rng, kind, 3), _square(rng, kind, 3))), {}),
+    Case("gramian", _with_e(lambda rng, kind: _system(rng, kind, 3)[:2]), {}),
+    Case("discrete_gramian", _with_e(lambda rng, kind: _inner_system(rng, kind, 3)[:2]), {}),
+    Case("h2_norm", _with_e(lambda rng, kind: _system(rng, kind, 3)), {}),
+    Case(
+        "discrete_h2_norm",
+        _with_e(lambda rng, kind: (*_inner_system(rng, kind, 3), gaussian(rng, 2, 2, dtype=kind))),
+        {},
+    ),
+    Case("hinf_norm", _with_e(_resonant(False)), {}),
+    Case("discrete_hinf_norm", _with_e(_resonant(True)), {}),
+    Case("hankel_singular_values", _with_e(lambda rng, kind: _system(rng, kind, 3)), {}),
+]
+CASES = DESCRIPTORS + EQUATIONS + REGULATORS + ESTIMATORS + GRAMIANS + NORMS + PEAKS + REDUCTIONS
 
 every_case = pytest.mark.parametrize("case", CASES, ids=str)
 every_kind = pytest.mark.parametrize("kind", KINDS)
@@ -253,7 +283,7 @@ def test_tangent_is_the_limit_of_differences(case, kind, rng):
         assert size(x - y) < 1e-8 * size(y)
 
 
-@pytest.mark.parametrize("case", FACTORS, ids=str)
+@pytest.mark.parametrize("case", FACTORS[:2], ids=str)
 @pytest.mark.parametrize("reached", [4, 3])
 @every_kind
 def test_gramian_of_a_moved_factor(case, reached, kind, rng):
@@ -326,7 +356,7 @@ def test_derivatives_keep_single_precision(case, kind, rng):
 
 def functional(case, library):
     """The function of a case, in a form that gradient checks take: all arrays may move, results are arrays alone."""
-    f = getattr(matsign, case.name)
+    f = by_position(getattr(matsign, case.name))
 
     def call(*xs):
         if library == "jax":  # finite differences hand over NumPy arrays, which must be Hermitian where the equation is

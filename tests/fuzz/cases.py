@@ -9,6 +9,7 @@ import numpy as np
 import matsign
 import truth
 from fuzz import hostile, references
+from keyword_arrays import by_position
 
 DTYPES = ("float64", "float64", "float64", "complex128", "float32", "complex64")
 REAL = {"complex128": "float64", "complex64": "float32"}
@@ -32,7 +33,7 @@ class Subject(NamedTuple):
 
     @property
     def f(self):
-        return getattr(matsign, self.name)
+        return by_position(getattr(matsign, self.name))
 
 
 class Case(NamedTuple):
@@ -44,7 +45,10 @@ class Case(NamedTuple):
 
     def __str__(self):
         """A line to paste behind ``import numpy as np, matsign``."""
-        arrays = ", ".join(map(_written, self.arrays))
+        parameters = getattr(matsign, self.subject.name).spec.parameters
+        names = [f"{name}=" if name in parameters.keyword_arrays else "" for name in parameters.arrays]
+        written = zip(names, map(_written, self.arrays), strict=False)
+        arrays = ", ".join(name + x for name, x in written if name == "" or x != "None")
         options = "".join(f", {k}={v!r}" for k, v in self.options.items())
         return f"matsign.{self.subject.name}({arrays}{options})"
 
@@ -272,6 +276,22 @@ def _sylvester_pair(rng, n, m):
     return a, -b, c, d, e, hostile.rectangular(rng, n, m)
 
 
+def _with_descriptor(make):
+    """Now and then an e behind the arguments, by which a is multiplied most often."""
+
+    def draw(rng, n, m):
+        a, *rest = make(rng, n, m)
+        if rng.random() > 0.35:
+            return a, *rest
+        ill = hostile.given_singular_values if rng.random() < 0.3 else None
+        e = ill(rng, n) if ill else np.eye(n) + 0.2 * hostile.gaussian(rng, n)
+        e = hostile.square(rng, n) if rng.random() < 0.05 else e
+        with np.errstate(all="ignore"):
+            return e @ a if rng.random() < 0.9 else a, *rest, e
+
+    return draw
+
+
 def _factor(rng, n, m):
     return -hostile.positive_stable(rng, n), hostile.rectangular(rng, n, m)
 
@@ -428,29 +448,34 @@ SUBJECTS = [
     Subject("geometric_mean", _pairs, _options(_rtol, _weight), _one(references.geometric_mean), ((1, 1), (1,))),
     Subject("solve_sylvester", _sylvester, _options(_methods("newton", "schur", "divide", "eigenvectors", share=0.6)),
             _exact_only(_one(references.sylvester)), ((1, 1, 0), (-1,))),
-    Subject("solve_continuous_lyapunov", _lyapunov, _options(_methods("doubling", "newton", "schur", share=0.6)),
-            _exact_only(_one(references.lyapunov)), ((1, 0), (-1,))),
-    Subject("solve_discrete_lyapunov", _stein, _options(_methods("doubling", "schur", "direct", "bilinear", None, share=0.6)),
-            _exact_only(_one(references.stein)), ((0, 1), (1,))),
+    Subject("solve_continuous_lyapunov", _with_descriptor(_lyapunov),
+            _options(_methods("doubling", "newton", "schur", share=0.6)),
+            _exact_only(_one(references.lyapunov)), ((1, 0, 0), (-1,))),
+    Subject("solve_discrete_lyapunov", _with_descriptor(_stein),
+            _options(_methods("doubling", "schur", "direct", "bilinear", None, share=0.6)),
+            _exact_only(_one(references.stein)), ((0, 1, 0), (1,))),
     Subject("solve_discrete_sylvester", _discrete_sylvester, _options(_methods("doubling", "schur", share=0.6)),
             _exact_only(_one(references.discrete_sylvester)), ((0, 0, 1), (1,))),
     Subject("solve_generalized_sylvester", _generalized_sylvester, _options(_methods("standard", "qz", share=0.6)),
             _exact_only(_one(references.generalized_sylvester)), ((0, 0, 0, 0, 1), (1,))),
     Subject("solve_sylvester_pair", _sylvester_pair, _options(_methods("standard", "qz", share=0.6)),
             _exact_only(references.sylvester_pair), ((0, 0, 1, 0, 0, 1), (1, 1))),
-    Subject("lyapunov_factor", _factor, PLAIN, _one(references.stable_gramian), ((0, 1), (1,)), _gramian_of),
-    Subject("discrete_lyapunov_factor", _discrete_factor, PLAIN, _one(partial(references.stable_gramian, discrete=True)),
-            ((0, 1), (1,)), _gramian_of),
-    Subject("gramian", _factor, PLAIN, _one(references.stable_gramian), ((0, 1), (2,))),
-    Subject("discrete_gramian", _discrete_factor, PLAIN, _one(partial(references.stable_gramian, discrete=True)),
-            ((0, 1), (2,))),
-    Subject("h2_norm", _model, PLAIN, _one(references.h2_norm), ((0, 1, 0), (1,))),
-    Subject("discrete_h2_norm", _discrete_model, PLAIN, _one(partial(references.h2_norm, discrete=True)),
-            ((0, 1, 0, 1), (1,))),
-    Subject("hinf_norm", _model_with_d, PLAIN, _one(references.hinf_norm), None, _first_of),
-    Subject("discrete_hinf_norm", _discrete_model, PLAIN, _one(partial(references.hinf_norm, discrete=True)), None, _first_of),
-    Subject("hankel_singular_values", _model, PLAIN, _one(references.hankel), ((0, 1, 0), (1,))),
-    Subject("balanced_truncation", _model, lambda rng: {"order": 1}, _without(_one(references.hankel), "order"), None,
+    Subject("lyapunov_factor", _with_descriptor(_factor), PLAIN, _one(references.stable_gramian), ((0, 1, 0), (1,)),
+            _gramian_of),
+    Subject("discrete_lyapunov_factor", _with_descriptor(_discrete_factor), PLAIN,
+            _one(partial(references.stable_gramian, discrete=True)), ((0, 1, 0), (1,)), _gramian_of),
+    Subject("gramian", _with_descriptor(_factor), PLAIN, _one(references.stable_gramian), ((0, 1, 0), (2,))),
+    Subject("discrete_gramian", _with_descriptor(_discrete_factor), PLAIN,
+            _one(partial(references.stable_gramian, discrete=True)), ((0, 1, 0), (2,))),
+    Subject("h2_norm", _with_descriptor(_model), PLAIN, _one(references.h2_norm), ((0, 1, 0, 0), (1,))),
+    Subject("discrete_h2_norm", _with_descriptor(_discrete_model), PLAIN, _one(references.discrete_h2_norm),
+            ((0, 1, 0, 1, 0), (1,))),
+    Subject("hinf_norm", _with_descriptor(_model_with_d), PLAIN, _one(references.hinf_norm), None, _first_of),
+    Subject("discrete_hinf_norm", _with_descriptor(_discrete_model), PLAIN,
+            _one(partial(references.hinf_norm, discrete=True)), None, _first_of),
+    Subject("hankel_singular_values", _with_descriptor(_model), PLAIN, _one(references.hankel), ((0, 1, 0, 0), (1,))),
+    Subject("balanced_truncation", _with_descriptor(_model), lambda rng: {"order": 1},
+            _without(_one(references.hankel), "order"), None,
             lambda value, *arrays: (value[3],)),
     Subject("solve_riccati", _riccati, _options(_methods("newton", "schur", "doubling", share=0.6), _half_plane),
             _exact_only(_one(references.riccati)), ((1, 1, 1, 1), (0,))),

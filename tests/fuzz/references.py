@@ -481,11 +481,16 @@ def sylvester(a, b, q):
     return x
 
 
-def lyapunov(a, q):
-    return sylvester(a, a.conj().T, q)
+def lyapunov(a, q, e=None):
+    h = truth.adjoint
+    return sylvester(a, h(a), q) if e is None else generalized_sylvester(a, h(e), e, h(a), q)
 
 
-def stein(a, q):
+def stein(a, q, e=None):
+    if e is not None:
+        if nullity(e):
+            raise NoAnswerError("e is singular")
+        return generalized_sylvester(e, truth.adjoint(e), -a, truth.adjoint(a), q)
     x = _linear(truth.stein, a, q)
     e = truth.exact(a)
     _checked(_size(e @ x @ truth.adjoint(e) - x + truth.exact(q)), _size(e) ** 2 * _size(x) + _size(x))
@@ -532,6 +537,16 @@ def stein_exact(a, q):
     return _linear(truth.stein, a, q)
 
 
+def _standard_form(e, a, b):
+    """e⁻¹ a and e⁻¹ b in many digits; without an e the arrays themselves."""
+    if e is None:
+        return a, b
+    if nullity(e):
+        raise NoAnswerError("e is singular")
+    inverse = truth.inverse(truth.exact(e))
+    return inverse @ truth.exact(a), inverse @ truth.exact(b)
+
+
 def _stable(a, discrete=False):
     """A `NoAnswerError` unless every eigenvalue is inside."""
     if len(a) == 1:
@@ -542,10 +557,11 @@ def _stable(a, discrete=False):
         raise NoAnswerError("not stable")
 
 
-def hankel(a, b, c):
+def hankel(a, b, c, e=None):
+    a, b = _standard_form(e, a, b)
     _stable(a)
     p = gramian(a, b)
-    q = gramian(a.conj().T, c.conj().T)
+    q = gramian(truth.adjoint(a), truth.adjoint(c))
     values, v = mp.eighe(mp.matrix(((p + truth.adjoint(p)) / 2).tolist()))
     v = _array(v)
     r = v * np.array([mp.sqrt(max(x, mp.mpf(0))) for x in values], object)
@@ -677,16 +693,18 @@ def estimator(discrete, a, g, c, qn, rn, nn=None, gain="predictor"):
     return inner @ truth.inverse(rn + c @ x @ h(c) if discrete else rn), x
 
 
-def stable_gramian(a, b, discrete=False):
+def stable_gramian(a, b, e=None, discrete=False):
+    a, b = _standard_form(e, a, b)
     _stable(a, discrete)
     return (stein_gramian if discrete else gramian)(a, b)
 
 
-def h2_norm(a, b, c, d=None, discrete=False):
+def h2_norm(a, b, c, e=None, d=None, discrete=False):
     """The root of tr c x cᴴ, in exact arithmetic, with that of tr bᴴ w b as a check."""
+    a, b = _standard_form(e, a, b)
     _stable(a, discrete)
     equation = stein_gramian if discrete else gramian
-    x, w = equation(a, b), equation(a.conj().T, c.conj().T)
+    x, w = equation(a, b), equation(truth.adjoint(a), truth.adjoint(c))
     b, c = truth.exact(b), truth.exact(c)
     powers = (np.trace(c @ x @ truth.adjoint(c)), np.trace(truth.adjoint(b) @ w @ b))
     _checked(abs(powers[0] - powers[1]), _size(b) ** 2 * _size(w) + _size(c) ** 2 * _size(x))
@@ -696,11 +714,17 @@ def h2_norm(a, b, c, d=None, discrete=False):
     return np.array(mp.sqrt(power + (0 if d is None else _size(truth.exact(d)) ** 2)), object)
 
 
-def hinf_norm(a, b, c, d=None, discrete=False):
+def discrete_h2_norm(a, b, c, d=None, e=None):
+    return h2_norm(a, b, c, e, d, discrete=True)
+
+
+def hinf_norm(a, b, c, d=None, e=None, discrete=False):
     """The gain in many digits at the highest point of ever finer grids, if a Hamiltonian matrix sees none above it."""
-    _stable(a, discrete)
+    exact_a, exact_b = _standard_form(e, a, b)
+    _stable(exact_a, discrete)
     d = np.zeros((len(c), b.shape[1]), a.dtype) if d is None else d
-    exact_arrays = tuple(truth.exact(x) for x in (a, b, c, d))
+    exact_arrays = tuple(truth.exact(x) for x in (exact_a, exact_b, c, d))
+    a, b = (np.array(x.tolist(), np.result_type(a.dtype, np.float64)) for x in exact_arrays[:2])
     if not (_size(exact_arrays[1]) and _size(exact_arrays[2])):
         return np.array(_largest_singular(exact_arrays[3]), object)
     if discrete:

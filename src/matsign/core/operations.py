@@ -60,7 +60,8 @@ class Operation:
     "real" or "complex" for any arrays; the default is the dtype of the arrays ("same").
 
     A size of zero is a sum without terms. If a result still has entries, the operation gets one row or column of zeros
-    instead, with `neutral` (default 0) on the diagonal of a square array of that letter. If no result has entries,
+    instead, with `neutral` (default 0) on the diagonal of a square array of that letter or, for a number as the key, of the
+    array at that position. If no result has entries,
     ``empty_result(backend, *arrays, **options)`` tells whether there is a solution. ``sizes(known, **options)`` are the sizes
     of the letters that occur only in the results. Where the solver chooses a size, `largest` names the letter of a size that it
     does not exceed. ``check(**options)`` raises for options that do not fit together.
@@ -83,7 +84,7 @@ class Operation:
     unstacked: Callable[..., bool] = lambda **options: False
     kinds: tuple[str, ...] = ()
     wrap: Callable[..., Any] = lambda backend, *xs: xs
-    neutral: dict[str, float] = field(default_factory=dict)
+    neutral: dict[str | int, float] = field(default_factory=dict)
     empty_result: Callable[..., Solution] | None = None
     sizes: Callable[..., dict[str, int]] = lambda known, **options: {}
     check: Callable[..., object] = lambda **options: None
@@ -254,11 +255,16 @@ class BoundOperation:
 
     def fill_empty(self, backend: Backend, arrays: Arrays, *, neutral: bool = True) -> Arrays:
         """The arrays with one neutral row or column where they have none."""
-        letters = (s for s, given in zip(self.operation.letters, self.given, strict=True) if given)
+        places = (place for place, given in enumerate(self.given) if given)
         return tuple(
-            fill(backend, x, self.operation.neutral.get(s[0], 0.0) if neutral and s == s[:1] * 2 else 0.0) if s else x
-            for x, s in zip(arrays, letters, strict=True)
+            fill(backend, x, self._diagonal(place) if neutral else 0.0) if self.operation.letters[place] else x
+            for x, place in zip(arrays, places, strict=True)
         )
+
+    def _diagonal(self, place: int) -> float:
+        """The diagonal of the array at this place where it has no entries."""
+        letters, neutral = self.operation.letters[place], self.operation.neutral
+        return neutral.get(place, neutral.get(letters[0], 0.0)) if letters == letters[:1] * 2 else 0.0
 
     def fill_empty_value(self, backend: Backend, value: Arrays, arrays: Arrays) -> Arrays:
         """The value for these arrays, filled as that of the filled arrays."""

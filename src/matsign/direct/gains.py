@@ -1,6 +1,7 @@
 """Gains of models at given frequencies, and their derivatives with respect to the frequency.
 
-With R = (s I - a)⁻¹ and s a function of ω, G = c R b + d has the derivatives G' = -s' c R² b and G'' = 2 s'² c R³ b - s'' c R² b.
+With R = (s e - a)⁻¹ and s a function of ω, G = c R b + d has the derivatives G' = -s' c R e R b and G'' = 2 s'² c R e R e R b -
+s'' c R e R b.
 The largest singular value σ, with the singular vectors u and v, has the slope α = Re uᴴ G' v and the curvature
 
     Re uᴴ G'' v + Im(uᴴ G' v)²/σ + Σ |α_k + β_k|²/2(σ - σ_k) + |α_k - β_k|²/2(σ + σ_k) + (‖r‖² + ‖t‖²)/σ,
@@ -18,25 +19,34 @@ import numpy as np
 from matsign._typing import NDArray as Array
 from matsign.backends import numpy as backend
 
-_ENTRIES = 1 << 21  # of the matrices s I - a in one call
+_ENTRIES = 1 << 21  # of the matrices s e - a in one call
 
 
 class Model(NamedTuple):
-    """Stacks of models; the axis of frequencies is the unit circle if `discrete`."""
+    """Stacks of models; the axis of frequencies is the unit circle if `discrete`. No e stands for I."""
 
     a: Array
     b: Array
     c: Array
     d: Array
+    e: Array | None
     discrete: bool
 
     def take(self, members: Array) -> Model:
-        return Model(self.a[members], self.b[members], self.c[members], self.d[members], self.discrete)
+        e = None if self.e is None else self.e[members]
+        return Model(self.a[members], self.b[members], self.c[members], self.d[members], e, self.discrete)
 
-    def resolvent(self, frequency: Array) -> Array:
-        """s I - a."""
-        s = np.exp(1j * frequency) if self.discrete else 1j * frequency
-        return s[:, None, None] * np.eye(self.a.shape[-1]) - self.a
+    def at(self, frequency: Array) -> Array:
+        """The points s of the axis."""
+        return np.exp(1j * frequency) if self.discrete else 1j * frequency
+
+    def pencil(self, s: Array) -> Array:
+        """s e - a."""
+        return s[:, None, None] * (np.eye(self.a.shape[-1]) if self.e is None else self.e) - self.a
+
+    def times_e(self, x: Array) -> Array:
+        """e x."""
+        return x if self.e is None else self.e @ x
 
 
 def gains(m: Model, members: Array, frequency: Array) -> tuple[Array, Array]:
@@ -51,7 +61,7 @@ def gains(m: Model, members: Array, frequency: Array) -> tuple[Array, Array]:
 
 def _gains(m: Model, frequency: Array) -> tuple[Array, Array]:
     finite = np.isfinite(frequency)
-    x = backend.solve(m.resolvent(np.where(finite, frequency, 0)), m.b.astype(complex))
+    x = backend.solve(m.pencil(m.at(np.where(finite, frequency, 0))), m.b.astype(complex))
     x = np.where(finite[:, None, None], x, 0)
     g = m.c @ x + m.d
     known = np.isfinite(g).all((1, 2))
@@ -63,10 +73,10 @@ def _gains(m: Model, frequency: Array) -> tuple[Array, Array]:
 
 def derivatives(m: Model, frequency: Array) -> tuple[Array, Array]:
     """(slope, curvature) of the gain; NaN where the largest singular value is multiple."""
-    inverse = backend.inv(m.resolvent(frequency))
+    inverse = backend.inv(m.pencil(m.at(frequency)))
     first = inverse @ m.b
-    second = inverse @ first
-    cr2b, cr3b = m.c @ second, m.c @ (inverse @ second)
+    second = inverse @ m.times_e(first)
+    cr2b, cr3b = m.c @ second, m.c @ (inverse @ m.times_e(second))
     ds = (1j * np.exp(1j * frequency) if m.discrete else 1j + 0 * frequency)[:, None, None]
     dds = ds * 1j if m.discrete else 0 * ds
     g, dg, ddg = m.c @ first + m.d, -ds * cr2b, 2 * ds**2 * cr3b - dds * cr2b

@@ -1,7 +1,7 @@
 """The largest gain of stable models over all frequencies, by level sets (Boyd & Balakrishnan 1990, Bruinsma & Steinbuch 1990).
 
-The gain at ω is the largest singular value of G(s) = c (s I - a)⁻¹ b + d, at s = iω or s = exp(iω). It equals g at ω if and only
-if iω is an eigenvalue of a Hamiltonian matrix that depends on g, for g above the largest singular value of d:
+The gain at ω is the largest singular value of G(s) = c (s e - a)⁻¹ b + d, at s = iω or s = exp(iω). With e = I it equals g at ω
+if and only if iω is an eigenvalue of a Hamiltonian matrix that depends on g, for g above the largest singular value of d:
 
     [[a + b δᴴ r c / g, b r' bᴴ / g], [-cᴴ r c / g, -(a + b δᴴ r c / g)ᴴ]],  δ = d/g,  r = (I - δ δᴴ)⁻¹,  r' = (I - δᴴ δ)⁻¹.
 
@@ -10,7 +10,8 @@ neighbouring ones the gain is above the level or below it: the largest gain at t
 any, the level is an upper bound. An attained gain is first raised to its local maximum by Newton's method, so that a second step
 is rarely needed. Whether an eigenvalue is imaginary up to rounding is never decided: the gain is computed at all that may be.
 
-In discrete time the bilinear map of a point of the unit circle to infinity gives the model of the Hamiltonian matrix.
+In discrete time the bilinear map of a point of the unit circle to infinity gives the model of the Hamiltonian matrix, with an e
+in continuous time the map of a point of the axis, so that e needs no inverse.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+import scipy.linalg
 
 from matsign._typing import NDArray as Array
 from matsign.backends import numpy as backend
@@ -44,12 +46,16 @@ class Peak(NamedTuple):
     noise: Array
 
 
-def peak_gain(a: Array, b: Array, c: Array, d: Array, *, discrete: bool) -> tuple[Array, Array, Array, Array]:
-    """(norm, frequency, failure, steps) of each model; real models get frequencies of at least 0."""
-    m = _in_double(a, b, c, d, discrete)
+def peak_gain(
+    a: Array, b: Array, c: Array, d: Array, e: Array | None = None, *, discrete: bool
+) -> tuple[Array, Array, Array, Array, Array]:
+    """(norm, frequency, failure, detail, steps) of each model; real models get frequencies of at least 0."""
+    m = _in_double(a, b, c, d, e, discrete)
     eps = float(np.finfo(a.dtype).eps)
-    poles = np.linalg.eigvals(m.a)
+    poles, independence = _poles(m), _independence_of_e(m)
     failure = _stability(m, poles, eps)
+    singular = ~(independence > ROUNDINGS * eps / a.shape[-1] ** 0.5)
+    failure = np.where(singular, int(Failure.SINGULAR_E), failure).astype(np.int32)
     stable = np.flatnonzero(failure == 0)
     gain, frequency, steps = np.full(len(a), np.nan), np.full(len(a), np.nan), np.zeros(len(a), np.int32)
     if len(stable):
@@ -58,29 +64,47 @@ def peak_gain(a: Array, b: Array, c: Array, d: Array, *, discrete: bool) -> tupl
         gain[stable], frequency[stable], steps[stable] = peak.gain, peak.frequency, count
         failure[stable] = np.where(converged, 0, int(Failure.NOT_CONVERGED))
     real = a.real.dtype
-    return gain.astype(real), frequency.astype(real), failure, steps
+    return gain.astype(real), frequency.astype(real), failure, independence.astype(real), steps
 
 
-def _in_double(a: Array, b: Array, c: Array, d: Array, discrete: bool) -> Model:
+def _in_double(a: Array, b: Array, c: Array, d: Array, e: Array | None, discrete: bool) -> Model:
     dtype = np.result_type(a.dtype, np.float64)
-    return Model(a.astype(dtype), b.astype(dtype), c.astype(dtype), d.astype(dtype), discrete)
+    e = None if e is None else e.astype(dtype)
+    return Model(a.astype(dtype), b.astype(dtype), c.astype(dtype), d.astype(dtype), e, discrete)
+
+
+def _poles(m: Model) -> Array:
+    """The eigenvalues of a - λ e, by QZ if there is an e."""
+    if m.e is None:
+        return np.linalg.eigvals(m.a)
+    with np.errstate(all="ignore"):
+        return np.stack([scipy.linalg.eigvals(a, e) for a, e in zip(m.a, m.e, strict=True)])
+
+
+def _independence_of_e(m: Model) -> Array:
+    """The reciprocal condition numbers of e, 0 where it has no inverse."""
+    if m.e is None:
+        return np.ones(len(m.a))
+    with np.errstate(all="ignore"):
+        inverse = 1 / (np.linalg.norm(m.e, axis=(1, 2)) * np.linalg.norm(backend.inv(m.e), axis=(1, 2)))
+    return np.where(np.isfinite(inverse), inverse, 0.0)
 
 
 def measure(
-    a: Array, b: Array, c: Array, d: Array, norm: Array, frequency: Array, *, discrete: bool
+    norm: Array, frequency: Array, a: Array, b: Array, c: Array, d: Array, e: Array | None = None, *, discrete: bool
 ) -> tuple[Array, Array, Array, Array]:
     """Of a norm that is claimed to be the gain at the frequency, for each model four numbers.
 
     The distance from that gain, how much larger another gain is that is found near the upper bound (0 if there is none), the norm
     of the terms of the gain, and the Newton step to the maximum (0 at infinity).
     """
-    like, m = norm.dtype, _in_double(a, b, c, d, discrete)
+    like, m = norm.dtype, _in_double(a, b, c, d, e, discrete)
     every, norm, frequency = np.arange(len(a)), norm.astype(float), frequency.astype(float)
     gain, noise = gains(m, every, frequency)
     some, above = np.flatnonzero(norm + noise > 0), np.zeros(len(a))
     for gap in (relative_gap(float(np.finfo(like).eps)), 0.0) if len(some) else ():
         model, level = m.take(some), norm[some] * (1 + gap) + _NOISE * noise[some]
-        found = _highest_inside(model, _without_infinity(model), level)
+        found = _highest_inside(model, _without_infinity(model, _poles(model)), level)
         above[some] = np.maximum(above[some], found.gain - norm[some] - _NOISE * found.noise)
     slope, curvature = derivatives(m, np.where(np.isfinite(frequency), frequency, 0))
     moves = np.isfinite(frequency) & (curvature < 0)
@@ -92,24 +116,32 @@ def measure(
 def _stability(m: Model, poles: Array, eps: float) -> Array:
     """INFINITE_NORM or BARELY_STABLE, by the distance of a from a matrix with an eigenvalue on the boundary."""
     inside = 1 - np.abs(poles) if m.discrete else -poles.real
-    size = np.linalg.norm(m.a, axis=(1, 2)) + m.discrete
-    suspect = np.argmin(inside, axis=1)
-    least = inside[np.arange(len(poles)), suspect]
+    size = _size_at(m, poles)
+    every, suspect = np.arange(len(poles)), np.argmin(inside / size, axis=1)
+    least, size = inside[every, suspect], size[every, suspect]
     failure = np.where(least > 0, 0, int(Failure.INFINITE_NORM)).astype(np.int32)
     near = np.flatnonzero((least > 0) & (least < 1e-3 * size) | ~np.isfinite(least))
     if len(near):
         pole = poles[near, suspect[near]]
         point = pole / np.abs(pole) if m.discrete else 1j * pole.imag
-        shifted = point[:, None, None] * np.eye(m.a.shape[-1]) - m.a[near]
+        shifted = m.take(near).pencil(np.where(np.isfinite(point), point, 0))
         distance = backend.svd(shifted)[1][:, -1]
         lost = ~(distance > ROUNDINGS * eps * size[near])
         failure[near] = np.where(lost, int(Failure.BARELY_STABLE), failure[near])
     return failure
 
 
+def _size_at(m: Model, poles: Array) -> Array:
+    """How large s e - a may be near each pole; without an e, s does not count in continuous time."""
+    size, like = np.linalg.norm(m.a, axis=(1, 2))[:, None], np.ones(poles.shape)
+    if m.e is None:
+        return (size + m.discrete) * like
+    return size + np.linalg.norm(m.e, axis=(1, 2))[:, None] * (like if m.discrete else np.abs(poles))
+
+
 def _search(m: Model, poles: Array) -> tuple[Peak, Array, Array]:
     """(peak, steps, whether no gain is above the upper bound)."""
-    image = _without_infinity(m)
+    image = _without_infinity(m, poles)
     members, frequencies = _first_frequencies(m, image, poles)
     peak = _climb(m, _highest(m, members, frequencies))
     largest_d = backend.svd(image.d)[1][:, 0]
@@ -153,8 +185,8 @@ def _first_frequencies(m: Model, image: _Image, poles: Array) -> tuple[Array, Ar
         resonances = np.take_along_axis(resonances, np.argsort(damping, axis=1)[:, :_FEW_POLES], axis=1)
     elif not m.discrete:
         resonances = np.concatenate([resonances, np.abs(poles)], axis=1)
-    edges = np.stack([0 * image.turn, image.at_infinity], axis=1)
-    every = np.concatenate([edges, resonances], axis=1)
+    edges = [0 * image.turn, image.at_infinity, *([] if m.discrete or m.e is None else [image.turn + np.inf])]
+    every = np.concatenate([np.stack(edges, axis=1), resonances], axis=1)
     return np.repeat(rows, every.shape[1]), _folded(m, every.ravel())
 
 
@@ -198,7 +230,11 @@ def _climb(m: Model, peak: Peak) -> Peak:
 
 
 class _Image(NamedTuple):
-    """Models in continuous time with the same gains; frequency ω is theirs, or 2 arctan ω + turn on the circle."""
+    """Models in continuous time, without e, that have the same gains at other frequencies.
+
+    Their frequency η is 2 arctan η + turn on the circle, at_infinity - 1/η of a model with e, and else the same; at_infinity is
+    the frequency that corresponds to infinity.
+    """
 
     a: Array
     b: Array
@@ -207,22 +243,50 @@ class _Image(NamedTuple):
     turn: Array
     at_infinity: Array
 
+    def frequency(self, m: Model, eta: Array) -> Array:
+        """The frequencies of the models for (B, k) frequencies of their images."""
+        if m.discrete:
+            return np.where(np.isfinite(eta), 2 * np.arctan(eta) + self.turn[:, None], np.inf)
+        if m.e is None:
+            return eta
+        with np.errstate(divide="ignore"):
+            return np.where(np.isfinite(eta), self.at_infinity[:, None] - 1 / eta, np.inf)
 
-def _without_infinity(m: Model) -> _Image:
-    """The models; in discrete time mapped so that the point ±1 farther from the poles becomes infinity."""
+
+def _without_infinity(m: Model, poles: Array) -> _Image:
     none = np.zeros(len(m.a))
-    if not m.discrete:
-        return _Image(*m[:4], none, none + np.inf)
-    one = np.eye(m.a.shape[-1])
+    if m.discrete:
+        return _from_circle(m)
+    return _Image(*m[:4], none, none + np.inf) if m.e is None else _from_axis(m, poles)
+
+
+def _from_circle(m: Model) -> _Image:
+    """The point ±1 farther from the poles becomes infinity."""
+    one = np.eye(m.a.shape[-1]) if m.e is None else m.e
     inverses = [backend.inv(s * m.a + one) for s in (1, -1)]
     sizes = [np.linalg.norm(x, axis=(1, 2)) for x in inverses]
     plus = ~(sizes[1] < sizes[0])
     sign = np.where(plus, 1.0, -1.0)[:, None, None]
     a, c, inverse = sign * m.a, sign * m.c, np.where(plus[:, None, None], *inverses)
-    root, turn = np.sqrt(2), np.where(plus, 0.0, np.pi)
-    return _Image(
-        inverse @ (a - one), root * (inverse @ m.b), root * (c @ inverse), m.d - c @ inverse @ m.b, turn, np.pi - turn
-    )
+    root, turn, outputs = np.sqrt(2), np.where(plus, 0.0, np.pi), c @ inverse
+    moved = outputs if m.e is None else outputs @ m.e
+    return _Image(inverse @ (a - one), root * (inverse @ m.b), root * moved, m.d - outputs @ m.b, turn, np.pi - turn)
+
+
+def _from_axis(m: Model, poles: Array) -> _Image:
+    """A point p = iω far from the poles becomes infinity, s = p + 1/w: -P⁻¹ e, P⁻¹ b, -c P⁻¹ e and G(p), with P = p e - a."""
+    with np.errstate(all="ignore"):
+        mean = np.exp(np.log(np.abs(poles)).mean(axis=1))
+        tried = np.where(np.isfinite(mean) & (mean > 0), mean, 1.0)[:, None] * _TRIED_POINTS
+        distance = np.abs(1j * tried[:, :, None] - poles[:, None, :]).min(axis=2)
+    point = tried[np.arange(len(tried)), distance.argmax(axis=1)]
+    pencil = m.pencil(1j * point)
+    moved, inputs = (backend.solve(pencil, x.astype(complex)) for x in (m.times_e(np.eye(m.a.shape[-1])), m.b))
+    return _Image(-moved, inputs, -(m.c @ moved), m.d + m.c @ inputs, 0 * point, point)
+
+
+# In units of the geometric mean of the moduli of the poles.
+_TRIED_POINTS = np.array([0.5, 0.7, 1.0, 1.4, 2.0])
 
 
 def _highest_inside(m: Model, image: _Image, level: Array) -> Peak:
@@ -231,9 +295,7 @@ def _highest_inside(m: Model, image: _Image, level: Array) -> Peak:
     n, rows = m.a.shape[-1], np.arange(len(level))[:, None]
     width = np.finfo(float).eps ** (0.25 if n <= _ALL_POLES else 0.5)
     near = np.abs(eigenvalues.real) <= width * (size[:, None] + np.abs(eigenvalues))  # False for NaN
-    frequency = np.sort(np.where(near, eigenvalues.imag, np.inf), axis=1)
-    if m.discrete:
-        frequency = np.where(np.isfinite(frequency), 2 * np.arctan(frequency) + image.turn[:, None], np.inf)
+    frequency = np.sort(image.frequency(m, np.where(near, eigenvalues.imag, np.inf)), axis=1)
     with np.errstate(invalid="ignore"):
         middle = (frequency[:, 1:] + frequency[:, :-1]) / 2
     every = np.concatenate([frequency, middle], axis=1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from matsign._typing import Array
+from matsign._typing import Array, Arrays
 from matsign.backends import Backend
 from matsign.core import scaling
 from matsign.core.public import Residual
@@ -18,7 +18,7 @@ from matsign.equations.lyapunov.descriptors import member_is_regular, power_sums
 from matsign.iterations import shared_sums
 from matsign.iterations.refinement import correction
 from matsign.iterations.smith import smith, smith_each
-from matsign.linalg.double_word import from_double
+from matsign.linalg.double_word import dw_adjoint, dw_neg, dw_product, from_double
 from matsign.linalg.separation import random_right_side, separation_of_response, spectral_norm
 from matsign.linalg.stacks import (
     adjoint,
@@ -27,6 +27,7 @@ from matsign.linalg.stacks import (
     is_hermitian,
     random_probe,
     safe_divisor,
+    scale_to_unit,
 )
 
 _SAMPLES = 2
@@ -43,37 +44,72 @@ def descriptor_residual(
     correction is computed in units of rows and columns that fit the pencil.
     """
     plain = scale_equation(backend, equation, a, q, e)
+    return _errors(backend, equation, value, plain, equilibrate(backend, equation, plain))
+
+
+def descriptor_gramian_residual(
+    backend: Backend, equation: DescriptorEquation, value: Array, model: Arrays, scaled: ScaledEquation, b: Array
+) -> Residual:
+    """The errors of the Gramian of a model (a, b, e), with respect to changes of these; `scaled` and b are in units of it."""
+    a, e, k, size = equation.scale(backend, model[0], model[2])
+    whole, of_b = scale_to_unit(backend, model[1])
+    q = equation.gramian_sign * (whole @ adjoint(whole))
+    none = backend.xp.zeros_like(q.real, dtype=backend.xp.int32)
+    plain = ScaledEquation(a, q, e, none, none, broadcast_scalar(2 * of_b - k), size)
+    return _errors(backend, equation, value, plain, scaled, whole, b)
+
+
+def _errors(
+    backend: Backend,
+    equation: DescriptorEquation,
+    value: Array,
+    plain: ScaledEquation,
+    scaled: ScaledEquation,
+    *roots: Array,
+) -> Residual:
+    """Of an equation with one power of two for each array, and in units; `roots` are the b with q = ± b bᴴ of both, or none."""
+    root, scaled_root = roots or (None, None)
     x = backend.ldexp(value, -plain.scale)
-    gap = _exact_gap(backend, equation, plain, x)
+    gap = exact_descriptor_gap(backend, equation, plain, x, root)
     of_a, of_e = spectral_norm(backend, plain.a), spectral_norm(backend, plain.e)
     size = equation.perturbation(backend, plain.a, x, plain.e, of_a, of_e) + backend.norm(plain.q)
     _, least = _responses(backend, equation, plain.a, plain.e, random_right_side(backend, plain.q)[:, None])
 
-    scaled = equilibrate(backend, equation, plain)
     x = backend.ldexp(value, -(scaled.outer + scaled.scale))
-    rights = [_exact_gap(backend, equation, scaled, x)]
-    rights += [_data_perturbation(backend, equation, scaled, x, k) for k in range(_SAMPLES)]
+    rights = [exact_descriptor_gap(backend, equation, scaled, x, scaled_root)]
+    rights += [_data_perturbation(backend, equation, scaled, x, k, scaled_root) for k in range(_SAMPLES)]
     solved, _ = _responses(backend, equation, scaled.a, scaled.e, backend.xp.stack(rights, axis=1))
     step = backend.ldexp(correction(backend, solved), scaled.outer + scaled.scale)
     step = scaling.at_least_rounded(backend, step, value)
     return Residual(backend.norm(gap) / safe_divisor(backend, size), (step,), backend.ldexp(least, plain.size))
 
 
-def _exact_gap(backend: Backend, equation: DescriptorEquation, scaled: ScaledEquation, x: Array) -> Array:
+def exact_descriptor_gap(
+    backend: Backend, equation: DescriptorEquation, scaled: ScaledEquation, x: Array, b: Array | None = None
+) -> Array:
+    """The sum of the terms, in double-word arithmetic; with b, for ± b bᴴ in place of q."""
     a, q, e, y = (from_double(z) for z in (scaled.a, scaled.q, scaled.e, x))
-    return equation.exact_gap(backend, a, y, q, e).high
+    if b is not None:
+        q = dw_product(backend, from_double(b), dw_adjoint(from_double(b)))
+        q = q if equation.gramian_sign > 0 else dw_neg(q)
+    gap: Array = equation.exact_gap(backend, a, y, q, e).high
+    return gap
 
 
 def _data_perturbation(
-    backend: Backend, equation: DescriptorEquation, scaled: ScaledEquation, x: Array, k: int
+    backend: Backend, equation: DescriptorEquation, scaled: ScaledEquation, x: Array, k: int, b: Array | None
 ) -> Array:
-    """The change of the residual under the k-th random perturbation of each entry of a, e and q by rounding."""
+    """The change of the residual under the k-th random perturbation of each entry of a, e and q (or b) by rounding."""
     a, q, e = scaled[:3]
     n = q.shape[-1]
     noise = backend.eps(q) * random_probe(backend, 3 * _SAMPLES * n, n, q)
     of_a, of_e, of_q = (noise[:, (3 * k + i) * n : (3 * k + i + 1) * n] for i in range(3))
+    change = equation.differential(a, x, e, a * of_a, e * of_e)
+    if b is not None:
+        on_b = backend.eps(b) * random_probe(backend, _SAMPLES * n, b.shape[-1], b)[:, k * n : (k + 1) * n]
+        return change + 2 * equation.gramian_sign * hermitian((b * on_b) @ adjoint(b))
     of_q = backend.xp.where(broadcast_scalar(is_hermitian(q)), math.sqrt(2) * hermitian(of_q), of_q)
-    return equation.differential(a, x, e, a * of_a, e * of_e) + q * of_q
+    return change + q * of_q
 
 
 def _responses(

@@ -78,6 +78,7 @@ class DescriptorEquation(NamedTuple):
     by_schur: Callable[..., tuple[Array, Array, Array]]
     responses: Callable[..., tuple[Array, Array]]
     singular: Failure
+    gramian_sign: int  # x is the Gramian of (a, b, e) for q = b bᴴ times this
 
 
 def scale_equation(backend: Backend, equation: DescriptorEquation, a: Array, q: Array, e: Array) -> ScaledEquation:
@@ -216,6 +217,7 @@ LYAPUNOV_EQUATION = DescriptorEquation(
     descriptor_lyapunov.lyapunov,
     descriptor_lyapunov.lyapunov_responses,
     Failure.COMMON_DESCRIPTOR_EIGENVALUE,
+    -1,
 )
 
 
@@ -237,4 +239,5 @@ STEIN_EQUATION = DescriptorEquation(
     descriptor_lyapunov.stein,
     descriptor_lyapunov.stein_responses,
     Failure.RECIPROCAL_DESCRIPTOR_EIGENVALUES,
+    1,
 )

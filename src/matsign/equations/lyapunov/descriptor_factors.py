@@ -47,7 +47,7 @@ def descriptor_in_units(backend: Backend, a: Array, b: Array, c: Array, e: Array
     of_b = of_b - of_e
     odd_scale = (of_b + of_c) % 2
     c, of_c = backend.ldexp(c, broadcast_scalar(-odd_scale)), of_c + odd_scale
-    return System(backend.ldexp(a, broadcast_scalar(-odd)), b, c, -columns, of_b, of_c, half, e)
+    return System(backend.ldexp(a, broadcast_scalar(-odd)), b, c, -columns, of_b, of_c, half, e, rows)
 
 
 def descriptor_gramians(backend: Backend, s: System) -> Gramians:

@@ -54,6 +54,11 @@ def solve_with_descriptor(
     return scaling.restore(backend, result._replace(value=(x,)), scaled.outer + scaled.scale)
 
 
+def solve_gap(backend: Backend, equation: DescriptorEquation, a: Array, gap: Array, e: Array) -> Array:
+    """x for a right-hand side gap, of an equation in units."""
+    return _auto(backend, equation, a, gap, e).value[0]
+
+
 # One linear system for all entries of x loses the digits of equations that are ill-conditioned by their rows alone. It is not
 # taken if the separation is below this times the norm of the operator.
 _WELL_CONDITIONED = 1e-4

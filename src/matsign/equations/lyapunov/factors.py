@@ -145,7 +145,7 @@ def _continuous_residual(backend: Backend, value: tuple[Array], a: Array, b: Arr
     """The certificate of the equation for z zᴴ; the relative error of z is half that of z zᴴ."""
     (z,) = value
     if e is not None:
-        return _descriptor_residual(backend, descriptor_equations.LYAPUNOV_EQUATION, z, a, b, e, -1.0)
+        return _descriptor_residual(backend, descriptor_equations.LYAPUNOV_EQUATION, z, a, b, e)
     a, scale_a = scale_to_unit(backend, a)
     b, scale_b = scale_to_unit(backend, b)
     scaled, scale_z = _factor_at_size(backend, z, scale_b - scale_a // 2)
@@ -159,7 +159,7 @@ def _continuous_residual(backend: Backend, value: tuple[Array], a: Array, b: Arr
 def _discrete_residual(backend: Backend, value: tuple[Array], a: Array, b: Array, e: Array | None = None) -> Residual:
     (z,) = value
     if e is not None:
-        return _descriptor_residual(backend, descriptor_equations.STEIN_EQUATION, z, a, b, e, 1.0)
+        return _descriptor_residual(backend, descriptor_equations.STEIN_EQUATION, z, a, b, e)
     b, scale_b = scale_to_unit(backend, b)
     scaled, scale_z = _factor_at_size(backend, z, scale_b)
     q = backend.ldexp(b @ adjoint(b), broadcast_scalar(2 * (scale_b - scale_z)))
@@ -168,13 +168,13 @@ def _discrete_residual(backend: Backend, value: tuple[Array], a: Array, b: Array
 
 
 def _descriptor_residual(
-    backend: Backend, equation: DescriptorEquation, z: Array, a: Array, b: Array, e: Array, sign: float
+    backend: Backend, equation: DescriptorEquation, z: Array, a: Array, b: Array, e: Array
 ) -> Residual:
-    """The same with a descriptor, for the equation with q = sign b bᴴ."""
+    """The same with a descriptor."""
     a, e, k, size = equation.scale(backend, a, e)
     b, scale_b = scale_to_unit(backend, b)
     scaled, scale_z = _factor_at_size(backend, z, scale_b - k // 2)
-    q = backend.ldexp(sign * (b @ adjoint(b)), broadcast_scalar(2 * (scale_b - scale_z) - k))
+    q = backend.ldexp(equation.gramian_sign * (b @ adjoint(b)), broadcast_scalar(2 * (scale_b - scale_z) - k))
     gramian_residual = descriptor_residual(backend, equation, scaled @ adjoint(scaled), a, q, e)
     separation = backend.ldexp(gramian_residual.separation, size)
     return _factor_residual(backend, gramian_residual, z, scaled)._replace(separation=separation)

@@ -12,15 +12,20 @@ Differential, with c = da x + db bᴴ (discrete: da x aᴴ + db bᴴ):
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple, overload
+from typing import NamedTuple, cast, overload
 
-from matsign._typing import Array, ArrayLike, Arrays, NDArray, StateSpace, T, VectorLike
+from matsign._typing import Array, ArrayLike, Arrays, NDArray, OptionalArrayLike, StateSpace, T, VectorLike
 from matsign.backends import Backend
 from matsign.core import scaling
 from matsign.core.members import Solution, solution
 from matsign.core.objects import takes_model
 from matsign.core.public import Residual, public_function
+from matsign.equations.lyapunov import descriptor_gramians
 from matsign.equations.lyapunov.certificates import exact_residual, gramian_residual
+from matsign.equations.lyapunov.descriptor_certificates import descriptor_gramian_residual, exact_descriptor_gap
+from matsign.equations.lyapunov.descriptor_equations import DescriptorEquation
+from matsign.equations.lyapunov.descriptor_equations import ScaledEquation as DescriptorScaled
+from matsign.equations.lyapunov.descriptors import solve_gap
 from matsign.equations.lyapunov.factor_derivatives import (
     discrete_gramian_jvp,
     discrete_gramian_vjp,
@@ -40,6 +45,7 @@ class Time(NamedTuple):
     factor: Callable[[Backend, System], ScaledFactor]
     equation: Equation
     scale: Callable[[Backend, System], ScaledEquation]
+    descriptor: descriptor_gramians.DescriptorTime
 
 
 def _scale_lyapunov(backend: Backend, s: System) -> ScaledEquation:
@@ -56,21 +62,38 @@ def _scale_stein(backend: Backend, s: System) -> ScaledEquation:
     return ScaledEquation(a, s.b @ adjoint(s.b), d, outer, scale, 2 * above)
 
 
-CONTINUOUS = Time(continuous_factor, LYAPUNOV_EQUATION, _scale_lyapunov)
-DISCRETE = Time(discrete_factor, STEIN_EQUATION, _scale_stein)
+CONTINUOUS = Time(continuous_factor, LYAPUNOV_EQUATION, _scale_lyapunov, descriptor_gramians.CONTINUOUS)
+DISCRETE = Time(discrete_factor, STEIN_EQUATION, _scale_stein, descriptor_gramians.DISCRETE)
 
 
 def _solver_of(time: Time) -> Callable[..., Solution]:
-    def solve(backend: Backend, a: Array, b: Array) -> Solution:
-        s = in_units_of_states(backend, a, b)
-        f, scaled = time.factor(backend, s), time.scale(backend, s)
-        z = backend.xp.where(broadcast_scalar(f.failure > 0), 0 * s.a, f.z)
-        x = backend.ldexp(z @ adjoint(z), broadcast_scalar(2 * f.scale) - scaled.scale)
-        x = _corrected(backend, time.equation, hermitian(x), scaled, s.b, f.failure)
-        result = solution(backend, (x,), iterations=f.factors.steps)._replace(failure=f.failure)
-        return scaling.restore(backend, result, scaled.outer + scaled.scale)
+    def solve(backend: Backend, a: Array, b: Array, e: Array | None = None) -> Solution:
+        s = in_units_of_states(backend, a, b, e)
+        f = time.factor(backend, s)
+        if e is None:
+            scaled = time.scale(backend, s)
+            x = _corrected(backend, time.equation, _from_factor(backend, f, scaled.scale), scaled, s.b, f.failure)
+            return _restore(backend, f, x, scaled.outer + scaled.scale)
+        d = time.descriptor
+        units = d.scale(backend, s)
+        x = _corrected_with_descriptor(
+            backend, d.equation, _from_factor(backend, f, units.scale), units, s.b, f.failure
+        )
+        return _restore(backend, f, x, units.outer + units.scale)
 
     return solve
+
+
+def _from_factor(backend: Backend, f: ScaledFactor, scale: Array) -> Array:
+    """z zᴴ in the units of the equation; 0 for members without a factor."""
+    z = backend.xp.where(broadcast_scalar(f.failure > 0), backend.xp.zeros_like(f.z), f.z)
+    return hermitian(backend.ldexp(z @ adjoint(z), broadcast_scalar(2 * f.scale) - scale))
+
+
+def _restore(backend: Backend, f: ScaledFactor, x: Array, exponents: Array) -> Solution:
+    result = solution(backend, (x,), iterations=f.factors.steps)._replace(failure=f.failure)
+    result = result if f.detail is None else result._replace(detail=f.detail)
+    return scaling.restore(backend, result, exponents)
 
 
 def _corrected(
@@ -97,10 +120,36 @@ def _corrected(
     return in_callers_units(backend, solve, terms, x, scaled.outer, *arrays)
 
 
+def _corrected_with_descriptor(
+    backend: Backend, equation: DescriptorEquation, x: Array, scaled: DescriptorScaled, b: Array, failure: Array
+) -> Array:
+    """`_corrected` for an equation with a descriptor, whose rows have units of their own."""
+    arrays = scaled.a, scaled.q, scaled.e
+
+    def terms(x: Array, a: Array, q: Array, e: Array) -> Arrays:
+        return equation.terms(a, x, q, e)
+
+    def solve(gap: Array, a: Array, q: Array, e: Array) -> Array:
+        return hermitian(solve_gap(backend, equation, a, hermitian(gap), e))
+
+    x = backend.rare_cond(
+        (failure == 0) & ~at_rounding(backend, terms, x, *arrays),
+        lambda x, b, a, q, e: (
+            x + solve(exact_descriptor_gap(backend, equation, scaled._replace(a=a, q=q, e=e), x, b), a, q, e)
+        ),
+        lambda x, *_: x,
+        *(x, b, *arrays),
+    )
+    return in_callers_units(backend, solve, terms, x, scaled.right, *arrays)
+
+
 def _residual_of(time: Time) -> Callable[..., Residual]:
-    def residual(backend: Backend, value: Arrays, a: Array, b: Array) -> Residual:
-        s = in_units_of_states(backend, a, b)
-        return gramian_residual(backend, time.equation, (value[0],), time.scale(backend, s), s.b)
+    def residual(backend: Backend, value: Arrays, a: Array, b: Array, e: Array | None = None) -> Residual:
+        s = in_units_of_states(backend, a, b, e)
+        if e is None:
+            return gramian_residual(backend, time.equation, (value[0],), time.scale(backend, s), s.b)
+        d = time.descriptor
+        return descriptor_gramian_residual(backend, d.equation, value[0], (a, b, e), d.scale(backend, s), s.b)
 
     return residual
 
@@ -115,26 +164,48 @@ def _discrete_powers(backend: Backend, a: Array, b: Array) -> scaling.Powers:
     return scaling.Powers((0 * of_b, of_b), (2 * of_b,))
 
 
-def _tangent_of(jvp: Callable[..., Array]) -> Callable[..., Arrays]:
-    def tangent(backend: Backend, value: Arrays, arrays: Arrays, tangents: Arrays) -> Arrays:
+def _tangent_of(
+    powers: Callable[..., scaling.Powers], jvp: Callable[..., Array], with_e: Callable[..., Arrays]
+) -> Callable[..., Arrays]:
+    """The tangent for (a, b, e), by another rule with a descriptor."""
+
+    def standard(backend: Backend, value: Arrays, arrays: Arrays, tangents: Arrays) -> Arrays:
         return (jvp(backend, *arrays, value[0], *tangents),)
+
+    at_size = scaling.tangent_at_size(powers, standard)
+
+    def tangent(backend: Backend, value: Arrays, arrays: Arrays, tangents: Arrays) -> Arrays:
+        if arrays[-1] is None:
+            return cast("Arrays", at_size(backend, value, arrays[:-1], tangents[:-1]))
+        return with_e(backend, value, arrays, tangents)
 
     return tangent
 
 
-def _cotangent_of(vjp: Callable[..., Arrays]) -> Callable[..., Arrays]:
-    def cotangent(backend: Backend, value: Arrays, arrays: Arrays, cotangents: Arrays) -> Arrays:
+def _cotangent_of(
+    powers: Callable[..., scaling.Powers], vjp: Callable[..., Arrays], with_e: Callable[..., Arrays]
+) -> Callable[..., Arrays]:
+    """The adjoint of `_tangent_of`."""
+
+    def standard(backend: Backend, value: Arrays, arrays: Arrays, cotangents: Arrays) -> Arrays:
         return vjp(backend, *arrays, value[0], cotangents[0])
+
+    at_size = scaling.cotangent_at_size(powers, standard)
+
+    def cotangent(backend: Backend, value: Arrays, arrays: Arrays, cotangents: Arrays) -> Arrays:
+        if arrays[-1] is None:
+            return (*at_size(backend, value, arrays[:-1], cotangents), None)
+        return with_e(backend, value, arrays, cotangents)
 
     return cotangent
 
 
 @overload
-def gramian(a: ArrayLike[T], b: VectorLike[T], *, errors: str = "raise") -> T: ...
+def gramian(a: ArrayLike[T], b: VectorLike[T], *, e: OptionalArrayLike[T] = None, errors: str = "raise") -> T: ...
 @overload
 def gramian(sys: StateSpace, /, *, errors: str = "raise") -> NDArray: ...
 @takes_model("AB", discrete=False, other="discrete_gramian")
-def gramian(a: ArrayLike[T], b: VectorLike[T], *, errors: str = "raise") -> T:
+def gramian(a: ArrayLike[T], b: VectorLike[T], *, e: OptionalArrayLike[T] = None, errors: str = "raise") -> T:
     """Compute the controllability Gramian in continuous time.
 
     The positive semidefinite x with a x + x aᴴ + b bᴴ = 0 for a stable a.
@@ -145,6 +216,8 @@ def gramian(a: ArrayLike[T], b: VectorLike[T], *, errors: str = "raise") -> T:
         System matrices with all eigenvalues in the open left half plane; float32, float64, complex64 or complex128.
     b : array_like (..., n, m)
         Input matrices.
+    e : array_like (..., n, n), optional
+        Descriptor matrices, invertible, of the equation a x eᴴ + e x aᴴ + b bᴴ = 0. Default: I.
     errors : {"raise", "nan"}, default "raise"
         What to do if a member of the batch has no Gramian: raise `SpectrumError`, or return NaN for that member and the
         right result for the others.
@@ -157,7 +230,8 @@ def gramian(a: ArrayLike[T], b: VectorLike[T], *, errors: str = "raise") -> T:
     Raises
     ------
     SpectrumError
-        If a is not stable, or stable only by rounding, or a member holds NaN or infinity, and ``errors="raise"``.
+        If a is not stable, or stable only by rounding, if e is singular (the message has its reciprocal condition
+        number), or if a member holds NaN or infinity, and ``errors="raise"``.
     ValueError
         If a shape does not fit, an option has a value other than those above, or the arrays lie on different devices.
     TypeError
@@ -178,7 +252,12 @@ def gramian(a: ArrayLike[T], b: VectorLike[T], *, errors: str = "raise") -> T:
     It is computed as z zᴴ from the z of `lyapunov_factor` [1]_, and corrected by the equation for its residual if that
     is above rounding. `solve_continuous_lyapunov` with -b bᴴ solves the same equation for any a, so an a that is not
     stable goes unnoticed there; here it is an error. x is differentiable to any order. Batches and ``jax.jit`` are as
-    for `lyapunov_factor`. The backward error of `certify` is ‖a x + x aᴴ + b bᴴ‖ / (‖a x‖ + ‖x aᴴ‖ + ‖b bᴴ‖).
+    for `lyapunov_factor`. The backward error of `certify` is ‖a x + x aᴴ + b bᴴ‖ / (‖a x‖ + ‖x aᴴ‖ + ‖b bᴴ‖), with e
+    that of `solve_continuous_lyapunov`.
+
+    With e, x is the covariance of the states of e ẋ = a x + b u. The eigenvalues of the pencil a - λ e must lie in the
+    left half plane. Neither x nor its derivatives need the inverse of e. The observability Gramian w of that model is
+    eᴴ v e for ``v = gramian(aᴴ, cᴴ, e=eᴴ)``.
 
     ``gramian(sys)`` takes a and b from a model ``sys``, a ``scipy.signal.StateSpace`` or a ``control.StateSpace``. A
     vector as b is a column.
@@ -197,26 +276,29 @@ def gramian(a: ArrayLike[T], b: VectorLike[T], *, errors: str = "raise") -> T:
     >>> bool(np.linalg.norm(a @ x + x @ a.T + b @ b.T) < 1e-14)
     True
     """
-    return GRAMIAN(a, b, errors=errors)
+    return GRAMIAN(a, b, e, errors=errors)
 
 
 GRAMIAN = public_function(
     gramian,
-    "(n,n),(n,m)->(n,n)",
+    "(n,n),(n,m),(n,n)->(n,n)",
+    keyword_arrays=("e",),
     solve=_solver_of(CONTINUOUS),
     residual=_residual_of(CONTINUOUS),
-    tangent=scaling.tangent_at_size(_continuous_powers, _tangent_of(gramian_jvp)),
-    cotangent=scaling.cotangent_at_size(_continuous_powers, _cotangent_of(gramian_vjp)),
+    tangent=_tangent_of(_continuous_powers, gramian_jvp, descriptor_gramians.CONTINUOUS_TANGENT),
+    cotangent=_cotangent_of(_continuous_powers, gramian_vjp, descriptor_gramians.CONTINUOUS_COTANGENT),
     columns=("b",),
 )
 
 
 @overload
-def discrete_gramian(a: ArrayLike[T], b: VectorLike[T], *, errors: str = "raise") -> T: ...
+def discrete_gramian(
+    a: ArrayLike[T], b: VectorLike[T], *, e: OptionalArrayLike[T] = None, errors: str = "raise"
+) -> T: ...
 @overload
 def discrete_gramian(sys: StateSpace, /, *, errors: str = "raise") -> NDArray: ...
 @takes_model("AB", discrete=True, other="gramian")
-def discrete_gramian(a: ArrayLike[T], b: VectorLike[T], *, errors: str = "raise") -> T:
+def discrete_gramian(a: ArrayLike[T], b: VectorLike[T], *, e: OptionalArrayLike[T] = None, errors: str = "raise") -> T:
     """Compute the controllability Gramian in discrete time.
 
     The positive semidefinite x with a x aᴴ - x + b bᴴ = 0 for an a with all eigenvalues inside the unit circle.
@@ -227,6 +309,8 @@ def discrete_gramian(a: ArrayLike[T], b: VectorLike[T], *, errors: str = "raise"
         System matrices with all eigenvalues inside the unit circle; float32, float64, complex64 or complex128.
     b : array_like (..., n, m)
         Input matrices.
+    e : array_like (..., n, n), optional
+        Descriptor matrices, invertible, of the equation a x aᴴ - e x eᴴ + b bᴴ = 0. Default: I.
     errors : {"raise", "nan"}, default "raise"
         What to do if a member of the batch has no Gramian: raise `SpectrumError`, or return NaN for that member and the
         right result for the others.
@@ -239,8 +323,8 @@ def discrete_gramian(a: ArrayLike[T], b: VectorLike[T], *, errors: str = "raise"
     Raises
     ------
     SpectrumError
-        If a has an eigenvalue on the unit circle or outside, or is stable only by rounding, or a member holds NaN or
-        infinity, and ``errors="raise"``.
+        If a has an eigenvalue on the unit circle or outside, or is stable only by rounding, if e is singular (the
+        message has its reciprocal condition number), or if a member holds NaN or infinity, and ``errors="raise"``.
     ValueError
         If a shape does not fit, an option has a value other than those above, or the arrays lie on different devices.
     TypeError
@@ -255,7 +339,7 @@ def discrete_gramian(a: ArrayLike[T], b: VectorLike[T], *, errors: str = "raise"
     Notes
     -----
     x is the sum of aᵏ b bᴴ (aᵏ)ᴴ. The method, derivatives, batches and ``jax.jit`` are as for `gramian`. The backward
-    error of `certify` is ‖a x aᴴ - x + b bᴴ‖ / (‖a x aᴴ‖ + ‖x‖ + ‖b bᴴ‖).
+    error of `certify` is ‖a x aᴴ - x + b bᴴ‖ / (‖a x aᴴ‖ + ‖x‖ + ‖b bᴴ‖), with e that of `solve_discrete_lyapunov`.
 
     ``discrete_gramian(sys)`` takes a and b from a model in discrete time, as `gramian` does in continuous time.
 
@@ -268,15 +352,16 @@ def discrete_gramian(a: ArrayLike[T], b: VectorLike[T], *, errors: str = "raise"
     >>> bool(np.linalg.norm(a @ x @ a.T - x + b @ b.T) < 1e-14)
     True
     """
-    return DISCRETE_GRAMIAN(a, b, errors=errors)
+    return DISCRETE_GRAMIAN(a, b, e, errors=errors)
 
 
 DISCRETE_GRAMIAN = public_function(
     discrete_gramian,
-    "(n,n),(n,m)->(n,n)",
+    "(n,n),(n,m),(n,n)->(n,n)",
+    keyword_arrays=("e",),
     solve=_solver_of(DISCRETE),
     residual=_residual_of(DISCRETE),
-    tangent=scaling.tangent_at_size(_discrete_powers, _tangent_of(discrete_gramian_jvp)),
-    cotangent=scaling.cotangent_at_size(_discrete_powers, _cotangent_of(discrete_gramian_vjp)),
+    tangent=_tangent_of(_discrete_powers, discrete_gramian_jvp, descriptor_gramians.DISCRETE_TANGENT),
+    cotangent=_cotangent_of(_discrete_powers, discrete_gramian_vjp, descriptor_gramians.DISCRETE_COTANGENT),
     columns=("b",),
 )

@@ -12,7 +12,7 @@ class System(NamedTuple):
     """ẋ = a x + b u, y = c x in units in which a is balanced and the largest entries are near 1.
 
     In the caller's units the states are 2^e times these; b is 2^b_scale times larger, c 2^c_scale times, and a 4^half times.
-    With a `descriptor` these are the scales of e⁻¹ a and e⁻¹ b; its rows have units of their own.
+    With a `descriptor` these are the scales of e⁻¹ a and e⁻¹ b; its rows have units 2^rows of their own.
     """
 
     a: Array
@@ -23,6 +23,7 @@ class System(NamedTuple):
     c_scale: Array
     half: Array
     descriptor: Array | None = None
+    rows: Array | None = None
 
 
 class Gramians(NamedTuple):

@@ -7,6 +7,9 @@ With the Gramians of a x + x aᴴ + b bᴴ = 0 and aᴴ w + w a + cᴴ c = 0 (di
 From the factor z it has all digits, where the root of tr c x cᴴ would lose half of them if its terms cancel.
 
 Differential:  ν dν = Re tr (c x)ᴴ dc + (w g)ᴴ da + (w b)ᴴ db (+ dᴴ dd),  g = x (discrete: a x).
+
+With a descriptor, for the Gramians of a x eᴴ + e x aᴴ + b bᴴ = 0 and aᴴ w e + eᴴ w a + cᴴ c = 0 (discrete: a x aᴴ - e x eᴴ and
+aᴴ w a - eᴴ w e), g = e x (discrete: a x), and (w a x)ᴴ de (discrete: -(w e x)ᴴ de) is added.
 """
 
 from __future__ import annotations
@@ -17,13 +20,17 @@ from typing import Any, NamedTuple, overload
 from matsign._typing import Array, ArrayLike, Arrays, NDArray, OptionalArrayLike, StateSpace, T, VectorLike
 from matsign.backends import Backend
 from matsign.core import scaling
-from matsign.core.failures import Failure
-from matsign.core.members import Solution, solution
+from matsign.core.members import Solution
 from matsign.core.objects import takes_model
-from matsign.core.public import Residual, public_function
+from matsign.core.public import Residual
+from matsign.equations.lyapunov import descriptor_gramians
 from matsign.equations.lyapunov.certificates import lyapunov_residual, stein_residual
+from matsign.equations.lyapunov.descriptor_certificates import descriptor_residual
+from matsign.equations.lyapunov.descriptor_equations import LYAPUNOV_EQUATION, STEIN_EQUATION
+from matsign.equations.lyapunov.descriptor_gramians import DescriptorTime
 from matsign.equations.lyapunov.factors import continuous_factor, discrete_factor, in_units
 from matsign.equations.lyapunov.system import ScaledFactor, System
+from matsign.equations.norms.models import norm_of_model, norm_solution
 from matsign.iterations.differentiable_solves import solve_stable_lyapunov, solve_stable_stein
 from matsign.iterations.smith_factored import zero_nonfinite_members
 from matsign.linalg.stacks import adjoint, broadcast_scalar, inner, safe_divisor, scaled_norm
@@ -36,6 +43,7 @@ class Time(NamedTuple):
     gramian: Callable[[Backend, Array, Array], Array]  # (a, q): x for q in place of b bᴴ
     error: Callable[[Backend, System, Array], Residual]  # of x in the units of the system
     moved: Callable[[Array, Array], Array]  # (a, x): the g of ν dν = Re tr (w g)ᴴ da + …
+    descriptor: DescriptorTime
 
 
 class Parts(NamedTuple):
@@ -47,8 +55,8 @@ class Parts(NamedTuple):
     scale: Array
 
 
-def _parts(backend: Backend, time: Time, a: Array, b: Array, c: Array) -> Parts:
-    s = in_units(backend, a, b, c)
+def _parts(backend: Backend, time: Time, a: Array, b: Array, c: Array, e: Array | None) -> Parts:
+    s = in_units(backend, a, b, c, e)
     f = time.factor(backend, s)
     return Parts(s, f, s.c @ zero_nonfinite_members(backend, f.z), f.scale + s.c_scale)
 
@@ -66,28 +74,40 @@ def _norm(backend: Backend, p: Parts, d: Array | None) -> Array:
 
 
 def _solver_of(time: Time) -> Callable[..., Solution]:
-    def solve(backend: Backend, a: Array, b: Array, c: Array, d: Array | None = None) -> Solution:
-        p = _parts(backend, time, a, b, c)
-        norm, failure = _norm(backend, p, d), p.factor.failure
-        failure = Failure.INFINITE_NORM.where(backend, failure == int(Failure.UNSTABLE), failure)
-        failure = Failure.OVERFLOW.where(backend, (failure == 0) & ~backend.xp.isfinite(norm), failure)
-        return solution(backend, (norm,), iterations=p.factor.factors.steps)._replace(failure=failure)
+    def solve(backend: Backend, a: Array, b: Array, c: Array, *d_and_e: Array | None) -> Solution:
+        d, e = _direct_and_descriptor(d_and_e)
+        p = _parts(backend, time, a, b, c, e)
+        norm, f = _norm(backend, p, d), p.factor
+        return norm_solution(backend, (norm,), backend.xp.isfinite(norm), f.failure, f.factors.steps, f.detail)
 
     return solve
 
 
+def _direct_and_descriptor(arrays: tuple[Array | None, ...]) -> tuple[Array | None, Array | None]:
+    """(d, e) of the arrays behind c; there is no d in continuous time."""
+    d, e = (None, None, *arrays)[-2:]
+    return d, e
+
+
 def _continuous_error(backend: Backend, s: System, x: Array) -> Residual:
-    error = lyapunov_residual(backend, (x,), s.a, -(s.b @ adjoint(s.b)), rounded=True)
+    if s.descriptor is None:
+        error = lyapunov_residual(backend, (x,), s.a, -(s.b @ adjoint(s.b)), rounded=True)
+    else:
+        error = descriptor_residual(backend, LYAPUNOV_EQUATION, x, s.a, -(s.b @ adjoint(s.b)), s.descriptor)
     return error._replace(separation=backend.ldexp(error.separation, 2 * s.half))
 
 
 def _discrete_error(backend: Backend, s: System, x: Array) -> Residual:
     a = backend.ldexp(s.a, broadcast_scalar(2 * s.half))
-    return stein_residual(backend, (x,), a, s.b @ adjoint(s.b), rounded=True)
+    if s.descriptor is None:
+        return stein_residual(backend, (x,), a, s.b @ adjoint(s.b), rounded=True)
+    return descriptor_residual(backend, STEIN_EQUATION, x, a, s.b @ adjoint(s.b), s.descriptor)
 
 
-CONTINUOUS = Time(continuous_factor, solve_stable_lyapunov, _continuous_error, lambda a, x: x)
-DISCRETE = Time(discrete_factor, solve_stable_stein, _discrete_error, lambda a, x: a @ x)
+CONTINUOUS = Time(
+    continuous_factor, solve_stable_lyapunov, _continuous_error, lambda a, x: x, descriptor_gramians.CONTINUOUS
+)
+DISCRETE = Time(discrete_factor, solve_stable_stein, _discrete_error, lambda a, x: a @ x, descriptor_gramians.DISCRETE)
 
 
 def _residual_of(time: Time) -> Callable[..., Residual]:
@@ -96,8 +116,9 @@ def _residual_of(time: Time) -> Callable[..., Residual]:
     A change dx of x changes ν² by tr c dx cᴴ; and it changes c z, which is shorter by cancellation, at most by the change of z.
     """
 
-    def residual(backend: Backend, value: Arrays, a: Array, b: Array, c: Array, d: Array | None = None) -> Residual:
-        p = _parts(backend, time, a, b, c)
+    def residual(backend: Backend, value: Arrays, a: Array, b: Array, c: Array, *d_and_e: Array | None) -> Residual:
+        d, e = _direct_and_descriptor(d_and_e)
+        p = _parts(backend, time, a, b, c, e)
         z, c = zero_nonfinite_members(backend, p.factor.z), p.system.c
         error = time.error(backend, p.system, z @ adjoint(z))
         dx, size = error.correction[0], backend.norm(p.output)
@@ -112,11 +133,16 @@ def _residual_of(time: Time) -> Callable[..., Residual]:
     return residual
 
 
-def _gradient(backend: Backend, time: Time, a: Array, b: Array, c: Array, *d: Array | None) -> Arrays:
+def _gradient(backend: Backend, time: Time, a: Array, b: Array, c: Array, *d_and_e: Array | None) -> Arrays:
     """The gradients of ν² / 2."""
-    x = time.gramian(backend, a, b @ adjoint(b))
-    w = time.gramian(backend, adjoint(a), adjoint(c) @ c)
-    return w @ time.moved(a, x), w @ b, c @ x, *d
+    (*d, e), h = d_and_e, adjoint
+    if e is None:
+        x, w = time.gramian(backend, a, b @ h(b)), time.gramian(backend, h(a), h(c) @ c)
+        return w @ time.moved(a, x), w @ b, c @ x, *d, None
+    x = time.descriptor.gramian(backend, a, b @ h(b), e)
+    w = time.descriptor.gramian(backend, h(a), h(c) @ c, h(e))
+    by_a, by_e = time.descriptor.bars(w, a, x, e)
+    return by_a, w @ b, c @ x, *d, by_e
 
 
 def _inverse(backend: Backend, norm: Array) -> Array:
@@ -141,17 +167,24 @@ def _cotangent_of(time: Time) -> Callable[..., Arrays]:
     return cotangent
 
 
-def _continuous_powers(backend: Backend, a: Array, b: Array, c: Array) -> scaling.Powers:
-    half, of_b, of_c = -(-scaling.size_of(backend, a) // 2), scaling.size_of(backend, b), scaling.size_of(backend, c)
-    return scaling.Powers((2 * half, of_b, of_c), (of_b + of_c - half,))
+def _continuous_powers(backend: Backend, a: Array, b: Array, c: Array, e: Array | None) -> scaling.Powers:
+    """An even difference of the exponents of a and e: ν is of degree -1/2 in both."""
+    of_e = 0 * scaling.size_of(backend, a) if e is None else scaling.size_of(backend, e)
+    half = -(-(scaling.size_of(backend, a) + of_e) // 2)
+    of_b, of_c = scaling.size_of(backend, b), scaling.size_of(backend, c)
+    return scaling.Powers((2 * half - of_e, of_b, of_c, of_e), (of_b + of_c - half,))
 
 
 @overload
-def h2_norm(a: ArrayLike[T], b: VectorLike[T], c: VectorLike[T], *, errors: str = "raise") -> T: ...
+def h2_norm(
+    a: ArrayLike[T], b: VectorLike[T], c: VectorLike[T], *, e: OptionalArrayLike[T] = None, errors: str = "raise"
+) -> T: ...
 @overload
 def h2_norm(sys: StateSpace, /, *, errors: str = "raise") -> NDArray: ...
 @takes_model("ABC", discrete=False, other="discrete_h2_norm", why_no_d="its H₂ norm is infinite")
-def h2_norm(a: ArrayLike[T], b: VectorLike[T], c: VectorLike[T], *, errors: str = "raise") -> T:
+def h2_norm(
+    a: ArrayLike[T], b: VectorLike[T], c: VectorLike[T], *, e: OptionalArrayLike[T] = None, errors: str = "raise"
+) -> T:
     """Compute the H₂ norm of a linear system in continuous time.
 
     For the stable system ẋ = a x + b u, y = c x: the root of the power of y under white noise u of intensity I.
@@ -164,6 +197,8 @@ def h2_norm(a: ArrayLike[T], b: VectorLike[T], c: VectorLike[T], *, errors: str 
         Input matrices.
     c : array_like (..., p, n)
         Output matrices.
+    e : array_like (..., n, n), optional
+        Descriptor matrices, invertible, of the model e ẋ = a x + b u. Default: I.
     errors : {"raise", "nan"}, default "raise"
         What to do if a member of the batch has no norm: raise `SpectrumError`, or return NaN for that member and the
         right result for the others.
@@ -176,7 +211,8 @@ def h2_norm(a: ArrayLike[T], b: VectorLike[T], c: VectorLike[T], *, errors: str 
     Raises
     ------
     SpectrumError
-        If a is not stable, or stable only by rounding, or a member holds NaN or infinity, and ``errors="raise"``.
+        If a is not stable, or stable only by rounding, if e is singular (the message has its reciprocal condition
+        number), or if a member holds NaN or infinity, and ``errors="raise"``.
     ValueError
         If a shape does not fit, an option has a value other than those above, or the arrays lie on different devices.
     TypeError
@@ -199,6 +235,9 @@ def h2_norm(a: ArrayLike[T], b: VectorLike[T], c: VectorLike[T], *, errors: str 
     is 0, a subgradient. Batches and ``jax.jit`` are as for `lyapunov_factor`. The backward error of `certify` is that
     of the Gramian, in the scaling that balances a.
 
+    With e, for the model e ẋ = a x + b u, the eigenvalues of the pencil a - λ e must lie in the left half plane. Neither
+    the norm nor its derivatives need the inverse of e.
+
     ``h2_norm(sys)`` takes the matrices of a model ``sys``, a ``scipy.signal.StateSpace`` or a ``control.StateSpace``
     with D = 0. A vector as b is a column, as c a row.
 
@@ -214,20 +253,17 @@ def h2_norm(a: ArrayLike[T], b: VectorLike[T], c: VectorLike[T], *, errors: str 
     >>> h2_norm(a, b, c)  # ∫ exp(-4 t) dt = 1/4
     array(0.5)
     """
-    return H2_NORM(a, b, c, errors=errors)
+    return H2_NORM(a, b, c, e, errors=errors)
 
 
-H2_NORM = public_function(
+H2_NORM = norm_of_model(
     h2_norm,
-    "(n,n),(n,m),(p,n)->()",
-    kinds=("real",),
+    *("(n,n),(n,m),(p,n)", "()"),
+    discrete=False,
     solve=_solver_of(CONTINUOUS),
     residual=_residual_of(CONTINUOUS),
     tangent=scaling.tangent_at_size(_continuous_powers, _tangent_of(CONTINUOUS)),
     cotangent=scaling.cotangent_at_size(_continuous_powers, _cotangent_of(CONTINUOUS)),
-    neutral={"n": -1.0},
-    columns=("b",),
-    rows=("c",),
 )
 
 
@@ -238,6 +274,7 @@ def discrete_h2_norm(
     c: VectorLike[T],
     d: OptionalArrayLike[T] = None,
     *,
+    e: OptionalArrayLike[T] = None,
     errors: str = "raise",
 ) -> T: ...
 @overload
@@ -249,6 +286,7 @@ def discrete_h2_norm(
     c: VectorLike[T],
     d: OptionalArrayLike[T] = None,
     *,
+    e: OptionalArrayLike[T] = None,
     errors: str = "raise",
 ) -> T:
     """Compute the H₂ norm of a linear system in discrete time.
@@ -265,6 +303,8 @@ def discrete_h2_norm(
         Output matrices.
     d : array_like (..., p, m), optional
         Direct terms. Default: 0.
+    e : array_like (..., n, n), optional
+        Descriptor matrices, invertible, of the model e x⁺ = a x + b u. Default: I.
     errors : {"raise", "nan"}, default "raise"
         What to do if a member of the batch has no norm: raise `SpectrumError`, or return NaN for that member and the
         right result for the others.
@@ -277,8 +317,8 @@ def discrete_h2_norm(
     Raises
     ------
     SpectrumError
-        If a has an eigenvalue on the unit circle or outside, or is stable only by rounding, or a member holds NaN or
-        infinity, and ``errors="raise"``.
+        If a has an eigenvalue on the unit circle or outside, or is stable only by rounding, if e is singular (the
+        message has its reciprocal condition number), or if a member holds NaN or infinity, and ``errors="raise"``.
     ValueError
         If a shape does not fit, an option has a value other than those above, or the arrays lie on different devices.
     TypeError
@@ -306,24 +346,26 @@ def discrete_h2_norm(
     >>> bool(abs(discrete_h2_norm(a, b, c, np.array([[4.0]])) - 5) < 1e-14)
     True
     """
-    return DISCRETE_H2_NORM(a, b, c, d, errors=errors)
+    return DISCRETE_H2_NORM(a, b, c, d, e, errors=errors)
 
 
-def _discrete_powers(backend: Backend, a: Array, b: Array, c: Array, d: Array | None = None) -> scaling.Powers:
-    """c and d are scaled together, b by 1: ν is linear in (c, d), and so it is in (b, d)."""
+def _discrete_powers(
+    backend: Backend, a: Array, b: Array, c: Array, d: Array | None, e: Array | None
+) -> scaling.Powers:
+    """c and d are scaled together, b by 1: ν is linear in (c, d), and so it is in (b, d). a and e are scaled together, too."""
     of_b, of_c = scaling.size_of(backend, b), scaling.size_of(backend, c)
-    top = of_b + of_c if d is None else backend.xp.maximum(of_b + of_c, scaling.size_of(backend, d))
-    return scaling.Powers((0 * of_b, of_b, top - of_b, top), (top,))
+    of_e = 0 * of_b if e is None else scaling.size_of(backend, a, e)
+    top = of_b + of_c - of_e
+    top = top if d is None else backend.xp.maximum(top, scaling.size_of(backend, d))
+    return scaling.Powers((of_e, of_b, top + of_e - of_b, top, of_e), (top,))
 
 
-DISCRETE_H2_NORM = public_function(
+DISCRETE_H2_NORM = norm_of_model(
     discrete_h2_norm,
-    "(n,n),(n,m),(p,n),(p,m)->()",
-    kinds=("real",),
+    *("(n,n),(n,m),(p,n),(p,m)", "()"),
+    discrete=True,
     solve=_solver_of(DISCRETE),
     residual=_residual_of(DISCRETE),
     tangent=scaling.tangent_at_size(_discrete_powers, _tangent_of(DISCRETE)),
     cotangent=scaling.cotangent_at_size(_discrete_powers, _cotangent_of(DISCRETE)),
-    columns=("b",),
-    rows=("c",),
 )

@@ -1,5 +1,5 @@
-"""The H∞ norm of ẋ = a x + b u, y = c x + d u, or of x⁺ = a x + b u, y = c x + d u, for a stable a: the largest gain
-σ_max(c (s I - a)⁻¹ b + d) over all s = iω or s = exp(iω), and the ω where it is attained.
+"""The H∞ norm of e ẋ = a x + b u, y = c x + d u, or of e x⁺ = a x + b u, y = c x + d u, for a stable pencil a - λ e: the largest
+gain σ_max(c (s e - a)⁻¹ b + d) over all s = iω or s = exp(iω), and the ω where it is attained. Without an e, e = I.
 
 `direct.peak_gain` has the method, `peak_derivatives` the differentials.
 """
@@ -13,61 +13,80 @@ from typing import NamedTuple, overload
 from matsign._typing import Array, ArrayLike, Arrays, NDArray, OptionalArrayLike, StateSpace, T, VectorLike
 from matsign.backends import Backend
 from matsign.core import scaling
-from matsign.core.failures import Failure
-from matsign.core.members import Solution, solution
+from matsign.core.members import Solution, as_details
 from matsign.core.objects import takes_model
-from matsign.core.public import Residual, public_function
+from matsign.core.public import Residual
 from matsign.direct import peak_gain
 from matsign.equations.lyapunov.factors import in_units
+from matsign.equations.norms.models import norm_of_model, norm_solution
 from matsign.equations.norms.peak_derivatives import peak_cotangent, peak_tangent
 from matsign.linalg.stacks import broadcast_scalar, random_probe, relative_norm, safe_divisor
 
 
 class ScaledModel(NamedTuple):
-    """A model with a balanced a and entries near 1; the caller's gains are 2^gain times its own, the frequencies 2^rate times."""
+    """A model (a, b, c, d, e) in units that fit, e perhaps None.
+
+    The entries are near 1. The caller's gains are 2^gain times those of the model, the frequencies 2^rate times.
+    """
 
     arrays: Arrays
     gain: Array
     rate: Array
 
+    def given(self) -> Arrays:
+        """The arrays but for a None."""
+        return tuple(x for x in self.arrays if x is not None)
 
-def _scaled(backend: Backend, discrete: bool, a: Array, b: Array, c: Array, d: Array | None) -> ScaledModel:
-    xp, s = backend.xp, in_units(backend, a, b, c)
+
+def _scaled(
+    backend: Backend, discrete: bool, a: Array, b: Array, c: Array, d: Array | None, e: Array | None
+) -> ScaledModel:
+    xp, s = backend.xp, in_units(backend, a, b, c, e)
     rate = 0 * s.half if discrete else 2 * s.half
     gain = s.b_scale + s.c_scale - rate
     a = backend.ldexp(s.a, broadcast_scalar(2 * s.half)) if discrete else s.a
     if d is None:
-        return ScaledModel((a, s.b, s.c, backend.zeros((len(a), c.shape[-2], b.shape[-1]), a)), gain, rate)
+        d = backend.zeros((len(a), c.shape[-2], b.shape[-1]), a)
+        return ScaledModel((a, s.b, s.c, d, s.descriptor), gain, rate)
     moving = (b != 0).any((-1, -2)) & (c != 0).any((-1, -2))
     own = scaling.size_of(backend, d)
     direct = xp.where((d != 0).any((-1, -2)), own, gain)
     top = xp.where(moving, xp.maximum(gain, direct), direct)
     c = backend.ldexp(s.c, broadcast_scalar(xp.where(moving, gain - top, 0 * top)))
-    return ScaledModel((a, s.b, c, backend.ldexp(d, broadcast_scalar(-top))), top, rate)
+    return ScaledModel((a, s.b, c, backend.ldexp(d, broadcast_scalar(-top)), s.descriptor), top, rate)
 
 
 def _solver_of(*, discrete: bool) -> Callable[..., Solution]:
-    def solve(backend: Backend, a: Array, b: Array, c: Array, d: Array | None = None) -> Solution:
-        m = _scaled(backend, discrete, a, b, c, d)
+    def solve(
+        backend: Backend, a: Array, b: Array, c: Array, d: Array | None = None, e: Array | None = None
+    ) -> Solution:
+        m = _scaled(backend, discrete, a, b, c, d, e)
         number, code = backend.ones(a), backend.int_zeros(a)
-        gain, frequency, failure, steps = backend.host_callback(
-            functools.partial(peak_gain.peak_gain, discrete=discrete), (number, number, code, code), *m.arrays
+        gain, frequency, failure, detail, steps = backend.host_callback(
+            functools.partial(peak_gain.peak_gain, discrete=discrete), (number, number, code, number, code), *m.given()
         )
-        finite = backend.xp.isfinite(frequency)
+        at_infinity = ~backend.xp.isfinite(frequency)
         norm, frequency = backend.ldexp(gain, m.gain), backend.ldexp(frequency, m.rate)
-        overflow = (failure == 0) & ~(backend.xp.isfinite(norm) & (backend.xp.isfinite(frequency) | ~finite))
-        failure = Failure.OVERFLOW.where(backend, overflow, failure)
-        return solution(backend, (norm, frequency), iterations=steps)._replace(failure=failure)
+        finite = backend.xp.isfinite(norm) & (backend.xp.isfinite(frequency) | at_infinity)
+        return norm_solution(backend, (norm, frequency), finite, failure, steps, as_details(backend, a, detail))
 
     return solve
 
 
 def _residual_of(*, discrete: bool) -> Callable[..., Residual]:
-    def residual(backend: Backend, value: Arrays, a: Array, b: Array, c: Array, d: Array | None = None) -> Residual:
-        m, one = _scaled(backend, discrete, a, b, c, d), backend.ones(a)
+    def residual(
+        backend: Backend,
+        value: Arrays,
+        a: Array,
+        b: Array,
+        c: Array,
+        d: Array | None = None,
+        e: Array | None = None,
+    ) -> Residual:
+        m, one = _scaled(backend, discrete, a, b, c, d, e), backend.ones(a)
         norm, frequency = backend.ldexp(value[0], -m.gain), backend.ldexp(value[1], -m.rate)
         gap, above, size, step = backend.host_callback(
-            functools.partial(peak_gain.measure, discrete=discrete), (one,) * 4, *m.arrays, norm, frequency
+            functools.partial(peak_gain.measure, discrete=discrete), (one,) * 4, norm, frequency, *m.given()
         )
         moved = [_moved_by_rounding(backend, discrete, (norm, frequency), m.arrays, k) for k in range(2)]
         norm_error = gap + above + backend.xp.hypot(*(x for x, _ in moved))
@@ -84,18 +103,32 @@ def _residual_of(*, discrete: bool) -> Callable[..., Residual]:
 def _moved_by_rounding(backend: Backend, discrete: bool, value: Arrays, arrays: Arrays, k: int) -> Arrays:
     """The moduli of the changes of norm and frequency under the k-th random perturbation of each entry by rounding."""
     tangents = tuple(
-        backend.eps(x) * x * random_probe(backend, 2 * x.shape[-2], x.shape[-1], x)[:, k::2] for x in arrays
+        None if x is None else backend.eps(x) * x * random_probe(backend, 2 * x.shape[-2], x.shape[-1], x)[:, k::2]
+        for x in arrays
     )
     return tuple(backend.xp.abs(x) for x in peak_tangent(backend, discrete, value, arrays, tangents))
 
 
+def _sizes_of_pencil(backend: Backend, discrete: bool, a: Array, e: Array | None) -> tuple[Array, Array]:
+    """Exponents of a and e; the same for both in discrete time."""
+    if e is None:
+        of_a = scaling.size_of(backend, a)
+        return (0 * of_a, 0 * of_a) if discrete else (of_a, 0 * of_a)
+    if discrete:
+        together = scaling.size_of(backend, a, e)
+        return together, together
+    return scaling.size_of(backend, a), scaling.size_of(backend, e)
+
+
 def _powers_of(*, discrete: bool) -> Callable[..., scaling.Powers]:
-    def powers(backend: Backend, a: Array, b: Array, c: Array, d: Array | None = None) -> scaling.Powers:
-        rate = 0 * scaling.size_of(backend, a) if discrete else scaling.size_of(backend, a)
+    def powers(
+        backend: Backend, a: Array, b: Array, c: Array, d: Array | None, e: Array | None = None
+    ) -> scaling.Powers:
+        of_a, of_e = _sizes_of_pencil(backend, discrete, a, e)
         of_b, of_c = scaling.size_of(backend, b), scaling.size_of(backend, c)
-        top = of_b + of_c - rate
+        top = of_b + of_c - of_a
         top = top if d is None else backend.xp.maximum(top, scaling.size_of(backend, d))
-        return scaling.Powers((rate, of_b, top + rate - of_b, top), (top, rate))
+        return scaling.Powers((of_a, of_b, top + of_a - of_b, top, of_e), (top, of_a - of_e))
 
     return powers
 
@@ -114,7 +147,7 @@ def _cotangent_of(*, discrete: bool) -> Callable[..., Arrays]:
     return scaling.cotangent_at_size(_powers_of(discrete=discrete), cotangent)
 
 
-_NORM = "(n,n),(n,m),(p,n),(p,m)->(),()"
+_MODEL, _NORM_AND_FREQUENCY = "(n,n),(n,m),(p,n),(p,m)", "(),()"
 
 
 @overload
@@ -124,6 +157,7 @@ def hinf_norm(
     c: VectorLike[T],
     d: OptionalArrayLike[T] = None,
     *,
+    e: OptionalArrayLike[T] = None,
     errors: str = "raise",
 ) -> tuple[T, T]: ...
 @overload
@@ -135,6 +169,7 @@ def hinf_norm(
     c: VectorLike[T],
     d: OptionalArrayLike[T] = None,
     *,
+    e: OptionalArrayLike[T] = None,
     errors: str = "raise",
 ) -> tuple[T, T]:
     """Compute the H∞ norm of a linear system in continuous time, and where it is attained.
@@ -152,6 +187,8 @@ def hinf_norm(
         Output matrices.
     d : array_like (..., p, m), optional
         Direct terms. Default: 0.
+    e : array_like (..., n, n), optional
+        Descriptor matrices, invertible, of the model e ẋ = a x + b u. Default: I.
     errors : {"raise", "nan"}, default "raise"
         What to do if a member of the batch has no norm: raise `SpectrumError`, or return NaN for that member and the
         right result for the others.
@@ -167,7 +204,8 @@ def hinf_norm(
     Raises
     ------
     SpectrumError
-        If a is not stable, or stable only by rounding, or a member holds NaN or infinity, and ``errors="raise"``.
+        If a is not stable, or stable only by rounding, if e is singular (the message has its reciprocal condition
+        number), or if a member holds NaN or infinity, and ``errors="raise"``.
     ValueError
         If a shape does not fit, an option has a value other than those above, or the arrays lie on different devices.
     TypeError
@@ -187,6 +225,8 @@ def hinf_norm(
     higher by a relative 4e-10 (7e-5 in single precision), where rounding matters less: ``measures["upper_bound"]`` is
     that level, or infinity if a larger gain is found. The computation runs in double precision on the CPU, in NumPy; it
     costs one or a few eigenvalue problems of size 2n.
+
+    With e, G(s) = c (s e - a)⁻¹ b + d. A point of the imaginary axis becomes infinity, so that e is never inverted.
 
     The derivative of the norm is Re uᴴ dG v, with the singular vectors u and v of the largest singular value at the
     frequency. It has derivatives of every order where the maximum is unique. If the norm is attained at several
@@ -219,19 +259,16 @@ def hinf_norm(
     >>> bool(abs(norm - 1 / (0.02 * np.sqrt(1 - 0.01**2))) < 1e-10), bool(abs(frequency - np.sqrt(1 - 2 * 0.01**2)) < 1e-12)
     (True, True)
     """
-    return HINF_NORM(a, b, c, d, errors=errors)
+    return HINF_NORM(a, b, c, d, e, errors=errors)
 
 
-HINF_NORM = public_function(
+HINF_NORM = norm_of_model(
     hinf_norm,
-    _NORM,
-    kinds=("real", "real"),
+    *(_MODEL, _NORM_AND_FREQUENCY),
+    discrete=False,
     solve=_solver_of(discrete=False),
     residual=_residual_of(discrete=False),
     measures=("upper_bound", "norm_error"),
-    columns=("b",),
-    rows=("c",),
-    neutral={"n": -1.0},
     tangent=_tangent_of(discrete=False),
     cotangent=_cotangent_of(discrete=False),
 )
@@ -244,6 +281,7 @@ def discrete_hinf_norm(
     c: VectorLike[T],
     d: OptionalArrayLike[T] = None,
     *,
+    e: OptionalArrayLike[T] = None,
     errors: str = "raise",
 ) -> tuple[T, T]: ...
 @overload
@@ -255,6 +293,7 @@ def discrete_hinf_norm(
     c: VectorLike[T],
     d: OptionalArrayLike[T] = None,
     *,
+    e: OptionalArrayLike[T] = None,
     errors: str = "raise",
 ) -> tuple[T, T]:
     """Compute the H∞ norm of a linear system in discrete time, and where it is attained.
@@ -272,6 +311,8 @@ def discrete_hinf_norm(
         Output matrices.
     d : array_like (..., p, m), optional
         Direct terms. Default: 0.
+    e : array_like (..., n, n), optional
+        Descriptor matrices, invertible, of the model e x⁺ = a x + b u. Default: I.
     errors : {"raise", "nan"}, default "raise"
         What to do if a member of the batch has no norm: raise `SpectrumError`, or return NaN for that member and the
         right result for the others.
@@ -287,7 +328,8 @@ def discrete_hinf_norm(
     Raises
     ------
     SpectrumError
-        If a is not stable, or stable only by rounding, or a member holds NaN or infinity, and ``errors="raise"``.
+        If a is not stable, or stable only by rounding, if e is singular (the message has its reciprocal condition
+        number), or if a member holds NaN or infinity, and ``errors="raise"``.
     ValueError
         If a shape does not fit, an option has a value other than those above, or the arrays lie on different devices.
     TypeError
@@ -312,19 +354,16 @@ def discrete_hinf_norm(
     >>> discrete_hinf_norm(a, b, c)  # 1 / (z - 1/2) at z = 1
     (array(2.), array(0.))
     """
-    return DISCRETE_HINF_NORM(a, b, c, d, errors=errors)
+    return DISCRETE_HINF_NORM(a, b, c, d, e, errors=errors)
 
 
-DISCRETE_HINF_NORM = public_function(
+DISCRETE_HINF_NORM = norm_of_model(
     discrete_hinf_norm,
-    _NORM,
-    kinds=("real", "real"),
+    *(_MODEL, _NORM_AND_FREQUENCY),
+    discrete=True,
     solve=_solver_of(discrete=True),
     residual=_residual_of(discrete=True),
     measures=("upper_bound", "norm_error"),
-    columns=("b",),
-    rows=("c",),
-    neutral={"n": 0.0},
     tangent=_tangent_of(discrete=True),
     cotangent=_cotangent_of(discrete=True),
 )

@@ -1,8 +1,8 @@
-"""Derivatives of the largest gain σ of G = c (s I - a)⁻¹ b + d and of the frequency ω where it is attained.
+"""Derivatives of the largest gain σ of G = c (s e - a)⁻¹ b + d and of the frequency ω where it is attained.
 
-With R = (s I - a)⁻¹, s a function of ω, and the singular vectors u and v of σ,
+With R = (s e - a)⁻¹, s a function of ω, and the singular vectors u and v of σ,
 
-    dσ = Re uᴴ dG v,  dG = dc R b + c R da R b + c R db + dd,
+    dσ = Re uᴴ dG v,  dG = dc R b + c R (da - s de) R b + c R db + dd,
 
 at a fixed ω, because the slope h = Re uᴴ G' v is zero. From there dω = -dh / h', where dh is the change of the slope at a fixed
 ω, and h' that along ω. Both are values of one bilinear form: with x = [u; v]/√2, N = [[0, G], [Gᴴ, 0]] and K the inverse of
@@ -104,9 +104,10 @@ class At(NamedTuple):
     dg: Array
     ddg: Array
     left: Array  # c R
-    left2: Array  # c R²
+    left2: Array  # c R e R
     right: Array  # R b
-    right2: Array  # R² b
+    right2: Array  # R e R b
+    s: Array
     ds: Array
     moves: Array  # whether ω moves: not at infinity, and not at the ends of the axis of a real model
 
@@ -114,7 +115,8 @@ class At(NamedTuple):
 def at_peak(backend: Backend, discrete: bool, value: Arrays, arrays: Arrays) -> At:
     xp, (_, frequency), real = backend.xp, value, not backend.is_complex(arrays[0])
     kind = result_dtype(backend, arrays[0], "complex")
-    a, b, c, d = (None if x is None else backend.astype(x, kind) for x in arrays)
+    a, b, c, d, e = (None if x is None else backend.astype(x, kind) for x in arrays)
+    e = eye(backend, a) if e is None else e
     still = backend.stop_gradient(frequency)
     finite = xp.isfinite(still)
     w = backend.astype(xp.where(finite, frequency, xp.zeros_like(still)), kind)
@@ -122,16 +124,17 @@ def at_peak(backend: Backend, discrete: bool, value: Arrays, arrays: Arrays) -> 
     ds, dds = (1j * s, -s) if discrete else (1j + 0 * s, 0 * s)
     s, ds, dds = (broadcast_scalar(xp.where(finite, x, 0 * w)) for x in (s, ds, dds))
     mask = broadcast_scalar(finite)
-    r = inverse(backend, xp.where(mask, s * eye(backend, a) - a, eye(backend, a)))
+    r = inverse(backend, xp.where(mask, s * e - a, eye(backend, a)))
     r = xp.where(mask, r, 0 * r)
     left, right = c @ r, r @ b
-    g, second, third = c @ right, left @ right, left @ r @ right
+    left2, right2 = left @ e @ r, r @ (e @ right)
+    g, second, third = c @ right, left @ (e @ right), left2 @ (e @ right)
     g = g if d is None else g + d
     pair = _pair_of(apply(backend, _PAIR, g))
     ends = (still == 0) | (xp.abs(still - xp.pi) < 1e-6 if discrete else still < 0)
     moves = finite & (backend.stop_gradient(value[0]) > 0)
     moves = moves & ~ends if real else moves
-    return At(pair, g, -ds * second, 2 * ds**2 * third - dds * second, left, left @ r, right, r @ right, ds, moves)
+    return At(pair, g, -ds * second, 2 * ds**2 * third - dds * second, left, left2, right, right2, s, ds, moves)
 
 
 def _real(x: Array) -> Array:
@@ -155,10 +158,12 @@ def _over_curvature(backend: Backend, at: At, x: Array) -> Array:
 
 def _changes(at: At, tangents: Arrays) -> tuple[Array, Array]:
     """dG and dG' at a fixed frequency."""
-    da, db, dc, dd = tangents
+    da, db, dc, dd, de = tangents
+    da = da if de is None else da - at.s * de
     by_left, by_left2 = da @ at.right + db, at.left2 @ (da @ at.right + db)
     dg = dc @ at.right + at.left @ by_left
-    ddg = -at.ds * (dc @ at.right2 + at.left @ (da @ at.right2) + by_left2)
+    bend = dc @ at.right2 + at.left @ (da @ at.right2) + by_left2
+    ddg = -at.ds * (bend if de is None else bend + at.left @ (de @ at.right))
     return dg if dd is None else dg + dd, ddg
 
 
@@ -186,4 +191,5 @@ def peak_cotangent(backend: Backend, discrete: bool, value: Arrays, arrays: Arra
     inner = adjoint(at.left) @ bar_g + adjoint(at.left2) @ bar_dg
     by_a = inner @ adjoint(at.right) + adjoint(at.left) @ bar_dg @ adjoint(at.right2)
     by_c = bar_g @ adjoint(at.right) + bar_dg @ adjoint(at.right2)
-    return by_a, inner, by_c, None if arrays[3] is None else bar_g
+    by_e = None if arrays[4] is None else -at.s.conj() * by_a + adjoint(at.left) @ bar_dg @ adjoint(at.right)
+    return by_a, inner, by_c, None if arrays[3] is None else bar_g, by_e
