@@ -276,6 +276,8 @@ def separation_if_singular(form: Form, q: Array, x: Array) -> float | None:
     The solution for a random right-hand side nearly always decides. Distances of eigenvalues are no test: with long Jordan
     chains an equation is nearly singular though they are far apart.
     """
+    if form.size(_size) == 0:
+        return 0.0
     probe, unit = probe_of(q), ROUNDINGS * float(np.finfo(q.dtype).eps)
     size_q, least = _size(q), _size(probe) / _size(form.solve(probe))
     if size_q > 0:

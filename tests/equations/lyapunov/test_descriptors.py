@@ -128,6 +128,10 @@ def test_a_singular_descriptor_is_named_with_its_condition(f, rng):
 
 
 def test_singular_equations_are_reported_with_their_separation(rng):
+    for n in (1, 3, 9):
+        for method in ("auto", "schur"):
+            with pytest.raises(SpectrumError, match=r"is singular to working precision.* is at most 0"):
+                solve_continuous_lyapunov(np.zeros((n, n)), np.eye(n), e=2 * np.eye(n), method=method)
     e = np.eye(4) + 0.1 * gaussian(rng, 4, 4)
     with pytest.raises(SpectrumError, match=r"two eigenvalues with λ \+ conj\(μ\) = 0, .* is at most"):
         solve_continuous_lyapunov(e @ np.diag([1.0, -1.0, 2.0, 3.0]), np.eye(4), e=e)
