@@ -1,5 +1,7 @@
 """The nearest rotation: planar and collinear points, mirror images, ties, and derivatives where the rotation is unique."""
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 import scipy.spatial.transform as st
@@ -164,3 +166,15 @@ def test_complex_matrices_are_refused(on):
 def test_where_the_determinant_is_positive_it_is_msign(rng):
     m = -mirrored(rng, 3, [3, 2, 1])
     np.testing.assert_allclose(nearest_rotation(m), matsign.msign(m), atol=1e-14)
+
+
+def test_certificate_near_a_mirror_image_in_every_direction():
+    """Near a reflection rounding decides the rotation: the estimate covers its error whatever the angles of the matrix are."""
+    for angle in np.linspace(0, np.pi, 60):
+        mirror = np.array([[np.cos(angle), np.sin(angle)], [np.sin(angle), -np.cos(angle)]])
+        m = mirror + 1e-9 * np.array([[np.cos(3 * angle), -np.sin(3 * angle)], [np.sin(3 * angle), np.cos(3 * angle)]])
+        c, s = (sum(map(Fraction, x.tolist())) for x in (np.diag(m), np.array([m[1, 0], -m[0, 1]])))
+        length = np.hypot(float(c), float(s))
+        expected = np.array([[float(c), -float(s)], [float(s), float(c)]]) / length
+        r, certificate = matsign.certify(nearest_rotation)(m)
+        assert certificate.forward_error > 0.2 * np.linalg.norm(r - expected)

@@ -12,7 +12,6 @@ from matsign.linalg.stacks import (
     broadcast_scalar,
     eye,
     hermitian,
-    rounding_probe,
     safe_divisor,
     scale_to_unit,
 )
@@ -29,7 +28,7 @@ def residual_of_nearest(backend: Backend, r: Array, m: Array, noise: Array, *, r
     """‖M - R S‖ with S = herm(RᴴM), ‖RᴴR - I‖ and, where R is no maximum of Re tr(RᴴM), what says so.
 
     That is for a unitary R a negative eigenvalue of S, for a rotation a negative sum of two of them, or det R - 1. The correction
-    is R Ω with S Ω + Ω S = RᴴE - EᴴR, for the residual E with a rounding error of the size eps `noise`. Where rounding decides
+    is R Ω with S Ω + Ω S = RᴴE - EᴴR, for the residual E and for rounding errors, whose norm is about eps `noise`. Where rounding decides
     between several Ω, it is 1.
     """
     xp, one = backend.xp, eye(backend, r)
@@ -42,9 +41,13 @@ def residual_of_nearest(backend: Backend, r: Array, m: Array, noise: Array, *, r
     # A real Ω has no diagonal, but without the condition on the determinant an eigenvector may have the other sign.
     pairs = xp.where(same, math.inf, sums) if rotation else sums
     shortfall = xp.maximum(-xp.min(xp.min(pairs, axis=-1), axis=-1), 0 * top)
-    x = adjoint(v) @ adjoint(r) @ (gap + rounding_probe(backend, m, noise)) @ v / broadcast_scalar(top)
+    x = adjoint(v) @ adjoint(r) @ gap @ v / broadcast_scalar(top)
+    # Each entry of the error gets its share of the rounding: a random one may miss the pair with the smallest sum.
+    rounding = (
+        backend.eps(s) * broadcast_scalar(noise / top) * backend.astype(pairs < math.inf, backend.dtype_name(s.real))
+    )
     arbitrary = backend.astype(pairs < 4 * backend.eps(s), backend.dtype_name(s))
-    omega = (x - adjoint(x)) / xp.maximum(sums, backend.eps(s) + 0 * sums) + arbitrary
+    omega = (x - adjoint(x) + rounding / m.shape[-1] ** 0.5) / xp.maximum(sums, backend.eps(s) + 0 * sums) + arbitrary
     reflection = xp.abs(xp.linalg.det(r) - 1) if rotation else 0 * top
     correction = r @ (v @ omega @ adjoint(v) + defect / 2) + broadcast_scalar(reflection) * r
     backward = xp.maximum(
