@@ -28,7 +28,7 @@ def residual_of_nearest(backend: Backend, r: Array, m: Array, noise: Array, *, r
     """‖M - R S‖ with S = herm(RᴴM), ‖RᴴR - I‖ and, where R is no maximum of Re tr(RᴴM), what says so.
 
     That is for a unitary R a negative eigenvalue of S, for a rotation a negative sum of two of them, or det R - 1. The correction
-    is R Ω with S Ω + Ω S = RᴴE - EᴴR, for the residual E and for rounding errors, whose norm is about eps `noise`. Where rounding decides
+    is R Ω with S Ω + Ω S = RᴴE - EᴴR, for the residual E and for rounding errors of norm eps `noise`. Where rounding decides
     between several Ω, it is 1.
     """
     xp, one = backend.xp, eye(backend, r)
