@@ -22,6 +22,7 @@ from matsign.equations.norms.h2 import discrete_h2_norm, h2_norm
 from matsign.equations.norms.hinf import discrete_hinf_norm, hinf_norm
 from matsign.equations.reduction.balanced_truncation import balanced_truncation
 from matsign.equations.reduction.hankel import hankel_singular_values
+from matsign.equations.reduction.minimal_realization import Realization, minimal_realization
 from matsign.equations.reduction.reduced_model import Reduced
 from matsign.equations.riccati.care import solve_continuous_are
 from matsign.equations.riccati.dare import solve_discrete_are
@@ -57,6 +58,7 @@ __all__ = [
     "Estimator",
     "Polar",
     "Procrustes",
+    "Realization",
     "Reduced",
     "Regulator",
     "SpectrumError",
@@ -94,6 +96,7 @@ __all__ = [
     "matrix_abs",
     "mclip",
     "mcsgn",
+    "minimal_realization",
     "msign",
     "nearest_rotation",
     "polar",

@@ -45,7 +45,7 @@ def arguments_of(f):
 
 def options_of(f):
     """The options without a default."""
-    return {name: value for name, value in (("order", 2), ("t", 0.75), ("p", 3)) if name in f.spec.parameters.options}
+    return {name: value for name, value in (("order", 3), ("t", 0.75), ("p", 3)) if name in f.spec.parameters.options}
 
 
 @pytest.mark.slow

@@ -201,6 +201,7 @@ def _resonant(discrete, with_d=True):
 
 
 REDUCTIONS = [
+    Case("minimal_realization", lambda rng, kind: _system(rng, kind, 3), {}),
     Case("hankel_singular_values", _system, {}),
     Case("balanced_truncation", _system, {"order": 2}),
     Case("balanced_truncation", _system, {"order": 4}),

@@ -109,6 +109,7 @@ FUNCTIONS = [(p.name, p.f, lambda rng, p=p: p.stacked(rng, 15)) for p in PROBLEM
     ("kabsch", matsign.kabsch, weighted_points(15)),
     ("hinf_norm", matsign.hinf_norm, model(15)),
     ("discrete_hinf_norm", matsign.discrete_hinf_norm, discrete_model(15)),
+    ("minimal_realization", matsign.minimal_realization, model(15)),
     ("hankel_singular_values", matsign.hankel_singular_values, model(15)),
     ("balanced_truncation", bound(matsign.balanced_truncation, order=2), model(15)),
 ]

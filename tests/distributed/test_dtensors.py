@@ -80,6 +80,7 @@ def every_function(rng):
     yield matsign.discrete_h2_norm, (a / 9, b, c)
     yield matsign.hinf_norm, (a, b, c)
     yield matsign.discrete_hinf_norm, (a / 9, b, c)
+    yield matsign.minimal_realization, (a, b, c)
     yield matsign.hankel_singular_values, (a, b, c)
     yield functools.partial(matsign.balanced_truncation, order=2), (a, b, c)
     yield matsign.bures_distance, (weight, weight[::-1].copy())

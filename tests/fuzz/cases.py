@@ -313,6 +313,30 @@ def _discrete_model(rng, n, m):
     return hostile.contraction(rng, n), hostile.rectangular(rng, n, m), hostile.rectangular(rng, m, n), d
 
 
+def _redundant(rng, n, m):
+    """A model, often with states that no input reaches or no output shows."""
+    a, b, c = hostile.square(rng, n), hostile.rectangular(rng, n, m), hostile.rectangular(rng, m, n)
+    for _ in range(rng.integers(0, 3)):
+        k, x = rng.integers(0, n + 1), rng.random()
+        if x < 0.5:
+            a[k:, :k], b[k:] = 0, 0
+        else:
+            a[k:, :k], c[:, :k] = 0, 0
+    if rng.random() < 0.5:
+        q = np.linalg.qr(rng.standard_normal((n, n)))[0]
+        with np.errstate(all="ignore"):
+            a, b, c = q @ a @ q.T, q @ b, c @ q.T
+    return a, b, c, hostile.rectangular(rng, m, m) if rng.random() < 0.3 else None
+
+
+def _largest_order(rng, options):
+    return options | {"order": int(rng.integers(1, 3))} if rng.random() < 0.1 else options
+
+
+def _transfer_function(value, a, b, c, d):
+    return references.transfer_at(a, *value[:3]), value[3]
+
+
 def _riccati(rng, n, m):
     return (
         -hostile.positive_stable(rng, n),
@@ -473,6 +497,8 @@ SUBJECTS = [
     Subject("hinf_norm", _with_descriptor(_model_with_d), PLAIN, _one(references.hinf_norm), None, _first_of),
     Subject("discrete_hinf_norm", _with_descriptor(_discrete_model), PLAIN,
             _one(partial(references.hinf_norm, discrete=True)), None, _first_of),
+    Subject("minimal_realization", _redundant, _options(_rtol, _largest_order), references.transfer_function, None,
+            _transfer_function),
     Subject("hankel_singular_values", _with_descriptor(_model), PLAIN, _one(references.hankel), ((0, 1, 0, 0), (1,))),
     Subject("balanced_truncation", _with_descriptor(_model), lambda rng: {"order": 1},
             _without(_one(references.hankel), "order"), None,

@@ -459,8 +459,8 @@ def _batch(c, rng, quiet):
             c.note("a member that is refused alone", f"{alone.kind}: {_line(alone.error)}")
             continue
         part = tuple(x[place] for x in whole.value)
-        if subject.name.endswith("factor"):
-            part = tuple(x[..., : y.shape[-1]] for x, y in zip(part, alone.value, strict=True))
+        if subject.name.endswith(("factor", "realization")):  # whose size depends on the batch
+            part = tuple(x[tuple(map(slice, y.shape))] for x, y in zip(part, alone.value, strict=True))
         if not _same(part, alone.value):
             c.note("a member differs from its single call", f"by {_distance(part, alone.value):.1e}")
 

@@ -574,6 +574,23 @@ def hankel(a, b, c, e=None):
     return found
 
 
+def transfer_function(a, b, c, d=None, rtol=None, order=None):
+    """c (s I - a)⁻¹ b at an s of twice the norm of a, and d."""
+    if rtol or order:
+        raise UnknownError
+    value = transfer_at(a, a, b, c)
+    if _size(value) <= mp.mpf(10) ** -6 * _size(truth.exact(c)) * _size(truth.exact(b)) / (_size(truth.exact(a)) or 1):
+        raise UnknownError("the terms cancel")
+    return value, np.zeros((len(c), b.shape[1]), object) if d is None else truth.exact(d)
+
+
+def transfer_at(of, a, b, c):
+    """c (s I - a)⁻¹ b at an s of twice the norm of another matrix."""
+    of, a, b, c = (truth.exact(x) for x in (of, a, b, c))
+    s = 2 * (_size(of) or mp.mpf(1))
+    return c @ truth.inverse(s * truth.eye(len(a)) - a) @ b if len(a) else np.zeros((len(c), b.shape[1]), object)
+
+
 def riccati(a, b, c, d, half_plane="right"):
     m = np.block([[a, c], [d, b]])
     if nullity(m):

@@ -81,6 +81,7 @@ class Failure(IntEnum):
     WEIGHTS = 170
     INDEFINITE_A = 171
     INDEFINITE_B = 172
+    MORE_STATES = 185
 
     def where(self, backend: Backend, mask: Any, failure: Any) -> Any:
         """The failures of a stack, with this failure for the members in the mask."""
@@ -237,6 +238,8 @@ MESSAGES = {
     "matrix, and a larger rtol takes larger rounding errors for zero",
     Failure.INDEFINITE_B: "B is not positive semidefinite: it has the eigenvalue {detail}; psd_project gives the nearest such "
     "matrix, and a larger rtol takes larger rounding errors for zero",
+    Failure.MORE_STATES: "the model needs {detail} states, more than order; choose a larger order, or a larger rtol with which "
+    "weakly coupled states count as superfluous",
     Failure.THRESHOLDS: "a threshold is {detail}; thresholds must satisfy 0 ≤ t, or 0 ≤ lower ≤ upper",
 }
 

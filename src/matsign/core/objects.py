@@ -23,14 +23,14 @@ from matsign.core.options import Parameters
 class ModelArguments:
     """How a function takes a model in place of its first arguments.
 
-    `matrices` are the attributes that it takes, in the order of the arguments; `discrete` is the kind of time, and `other` the
-    function for the other kind, if there is one. `returns_model` marks a function whose result a, b, c becomes a model again,
-    and `why_no_d` tells why the feedthrough D of the model must be 0, if it must.
+    `matrices` are the attributes that it takes, in the order of the arguments; `discrete` is the kind of time (None: any), and
+    `other` the function for the other kind, if there is one. `returns_model` marks a function whose result a, b, c becomes a
+    model again, and `why_no_d` tells why the feedthrough D of the model must be 0, if it must.
     """
 
     name: str
     matrices: str
-    discrete: bool
+    discrete: bool | None
     other: str = ""
     returns_model: bool = False
     why_no_d: str = ""
@@ -67,7 +67,7 @@ class ModelArguments:
             remedy = "its to_ss()" if _root(cls) == "scipy" else "control.ss of it, or control.linearize"
             raise TypeError(f"{self.name}: sys is a {cls.__name__}; expected a state-space model: pass {remedy}")
         discrete = _is_discrete(model)
-        if discrete is not None and discrete != self.discrete:
+        if None not in (discrete, self.discrete) and discrete != self.discrete:
             found, wanted = ("discrete", "continuous") if discrete else ("continuous", "discrete")
             remedy = f"use {self.other}" if self.other else f"this function is for {wanted} time"
             raise ValueError(f"{self.name}: sys is a model in {found} time (dt = {model.dt}); {remedy}")
@@ -76,14 +76,14 @@ class ModelArguments:
 
     def _returned(self, model: Any, value: Any) -> Any:
         """A result with a model in place of its matrices a, b and c."""
-        if hasattr(value, "hsv"):
+        if getattr(value, "_fields", ())[:3] == ("a", "b", "c"):
             return _like(model, value)
         return (
             (self._returned(model, value[0]), *value[1:]) if isinstance(value, tuple) else value
         )  # with a certificate
 
 
-def takes_model(matrices: str, *, discrete: bool, **properties: Any) -> Callable[[Callable[..., Any]], Any]:
+def takes_model(matrices: str, *, discrete: bool | None, **properties: Any) -> Callable[[Callable[..., Any]], Any]:
     """Decorate a public function that takes a model in place of its first arguments, the `matrices` of the model."""
 
     def decorate(f: Callable[..., Any]) -> Callable[..., Any]:

@@ -22,19 +22,19 @@ from matsign.equations.sylvester.methods import WAYS, sylvester
 from matsign.linalg.stacks import adjoint
 
 
-def _solve_differentiable(backend: Backend, a: Array, b: Array, q: Array) -> Array:
+def solve_differentiable(backend: Backend, a: Array, b: Array, q: Array) -> Array:
     return apply(backend, SYLVESTER.operation, a, b, q, method="auto")[0]
 
 
 def _tangent(backend: Backend, value: Arrays, arrays: Arrays, tangents: Arrays, *, method: str) -> Arrays:
     (x,), (a, b, _), (da, db, dq) = value, arrays, tangents
-    return (_solve_differentiable(backend, a, b, dq - da @ x - x @ db),)
+    return (solve_differentiable(backend, a, b, dq - da @ x - x @ db),)
 
 
 def _cotangent(backend: Backend, value: Arrays, arrays: Arrays, cotangents: Arrays, *, method: str) -> Arrays:
     """aᴴ y + y bᴴ = x̄ gives q̄ = y, ā = -y xᴴ and b̄ = -xᴴ y."""
     (x,), (a, b, _) = value, arrays
-    y = _solve_differentiable(backend, adjoint(a), adjoint(b), cotangents[0])
+    y = solve_differentiable(backend, adjoint(a), adjoint(b), cotangents[0])
     return -(y @ adjoint(x)), -(adjoint(x) @ y), y
 
 
