@@ -201,7 +201,11 @@ def _resonant(discrete, with_d=True):
 
 
 REDUCTIONS = [
-    Case("minimal_realization", lambda rng, kind: _system(rng, kind, 3), {}),
+    Case(
+        "minimal_realization",
+        lambda rng, kind: tuple(gaussian(rng, *s, dtype=kind) for s in ((2, 2), (2, 1), (1, 2), (1, 1))),
+        {},
+    ),
     Case("hankel_singular_values", _system, {}),
     Case("balanced_truncation", _system, {"order": 2}),
     Case("balanced_truncation", _system, {"order": 4}),

@@ -205,7 +205,11 @@ def _errors(backend: Backend, measured: Residual, value: Arrays) -> Arrays:
         exact = (backward == 0) & (largest(backend, x) == 0)
         forward = backend.xp.maximum(
             forward,
-            backend.xp.where(exact, 0 * forward, _nan_to_infinity(backend, relative_norm(backend, correction, x, y))),
+            backend.xp.where(
+                exact,
+                backend.xp.zeros_like(forward),
+                _nan_to_infinity(backend, relative_norm(backend, correction, x, y)),
+            ),
         )
     separation = backend.xp.full_like(forward, backend.xp.nan) if measured.separation is None else measured.separation
     boundary = (

@@ -126,7 +126,7 @@ def _solve(
 def _tangent(
     backend: Backend, value: Arrays, arrays: Arrays, tangents: Arrays, *, order: int | None, rtol: float | None
 ) -> Arrays:
-    (*arrays, _), (*tangents, dd) = arrays, tangents
+    arrays, tangents, dd = arrays[:3], tangents[:3], tangents[3]
     at = subspaces_at(backend, arrays, rtol)
     p, dv = _Projection.of(backend, at, arrays, order), subspaces_tangent(backend, at, arrays, tangents)
     (a, b, c), v, dv = p.model, p.v, dv[2][:, :, :order]
@@ -140,7 +140,7 @@ def _cotangent(
     backend: Backend, value: Arrays, arrays: Arrays, cotangents: Arrays, *, order: int | None, rtol: float | None
 ) -> Arrays:
     """The adjoint of `_tangent`."""
-    (*arrays, d), (*bars, bar_d) = arrays, cotangents
+    arrays, d, bars, bar_d = arrays[:3], arrays[3], cotangents[:3], cotangents[3]
     at = subspaces_at(backend, arrays, rtol)
     p = _Projection.of(backend, at, arrays, order)
     (a, b, c), v, (bar_a, bar_b, bar_c) = p.model, p.v, p.units.outward(backend, bars)
@@ -163,7 +163,7 @@ def _residual(
     rtol: float | None,
 ) -> Residual:
     """The parts that couple the subspaces, which were taken for zero, and the distance to the recomputed model."""
-    xp, model, (*value, own) = backend.xp, (a, b, c), value
+    xp, model, value, own = backend.xp, (a, b, c), value[:3], value[3]
     at = Subspaces(*SUBSPACES.solve(backend, *model, rtol=rtol).value)
     p, count = _Projection.of(backend, at, model, order), _count(backend, at.both)
     recomputed = _with_added_states(backend, p)

@@ -96,7 +96,11 @@ class _Subspace(NamedTuple):
 def _gain(backend: Backend, a: Array, b: Array) -> Array:
     """A fixed k for which b k is about as large as a."""
     k = random_probe(backend, b.shape[-1], a.shape[-1], a)
-    size = backend.norm(a) / safe_divisor(backend, backend.norm(b)) / safe_divisor(backend, backend.norm(k))
+    size = (
+        safe_divisor(backend, backend.norm(a))
+        / safe_divisor(backend, backend.norm(b))
+        / safe_divisor(backend, backend.norm(k))
+    )
     return broadcast_scalar(backend.astype(backend.stop_gradient(size), backend.dtype_name(a))) * k
 
 
