@@ -64,6 +64,22 @@ def _call_numpy(bound: Any, arrays: tuple[Array, ...]) -> tuple[Array, ...]:
     return out
 
 
+# Cotangents of a stack with fewer members, or of members with more entries, are a few products, which PyTorch computes as fast.
+_MANY_MEMBERS, _FEW_ENTRIES = 256, 256
+
+
+def _has_small_members(stacks: tuple[Array, ...]) -> bool:
+    first = stacks[0]
+    return len(first) >= _MANY_MEMBERS and first.numel() <= _FEW_ENTRIES * len(first)
+
+
+def _numpy_cotangent(bound: Any, *parts: tuple[Array, ...]) -> tuple[Array, ...]:
+    """The cotangent by NumPy in chunks, for no graph: each of PyTorch's operations would pass through the whole stack."""
+    plain = [tuple([x.detach().resolve_conj().resolve_neg().numpy() for x in part]) for part in parts]
+    inputs = [x for part in plain for x in part]
+    return tuple([_tensor(x, inputs) for x in bound.cotangent_by_chunks(load("numpy"), *plain)])
+
+
 def _tensor(x: Any, inputs: list[Any]) -> Array:
     """A NumPy array as a tensor that shares no memory with `inputs`."""
     if not x.flags.c_contiguous or not x.flags.writeable or any([np.may_share_memory(x, y) for y in inputs]):
@@ -90,8 +106,10 @@ class _AutogradFunction(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *cotangents: Array) -> tuple[Any, ...]:
         bound, count, saved = ctx.bound, ctx.count, ctx.saved_tensors
-        result = bound.cotangent(load("torch"), saved[count:], saved[:count], cotangents[:-CODES])
-        return None, *result
+        parts = saved[count:], saved[:count], cotangents[:-CODES]
+        if not torch.is_grad_enabled() and _has_small_members(saved) and _runs_in_numpy(bound, saved):
+            return None, *_numpy_cotangent(bound, *parts)
+        return None, *bound.cotangent(load("torch"), *parts)
 
     @staticmethod
     def vmap(info: Any, axes: Any, bound: Any, *arrays: Array) -> tuple[tuple[Array, ...], tuple[int, ...]]:

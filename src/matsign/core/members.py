@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from matsign._typing import Array, Arrays
 from matsign.backends import CODES, Backend
@@ -110,23 +110,34 @@ CHUNK = 1 << 15
 
 def map_chunks(backend: Backend, solve: Callable[..., Solution], stacks: Arrays, chunk_entries: int) -> Solution:
     """The solution of the whole stack; on a CPU it is solved in pieces that fit the cache."""
+    pieces = results_of_chunks(backend, solve, stacks, chunk_entries)
+    if len(pieces) == 1:
+        return pieces[0]
+    value = concatenate(backend, [piece.value for piece in pieces])
+    return Solution(value, *concatenate(backend, [piece[1:] for piece in pieces]))
+
+
+def results_of_chunks(backend: Backend, f: Callable[..., Any], stacks: Arrays, chunk_entries: int) -> list[Any]:
+    """The results of a function for the chunks of these stacks, on the threads that the library leaves to us."""
     count = max(1, chunk_entries // max(math.prod(x.shape[1:]) for x in stacks if x is not None))
     workers = backend.workers(stacks[0])
     if len(stacks[0]) <= count or not workers:
-        return solve(*stacks)
+        return [f(*stacks)]
 
-    def piece(i: int) -> Solution:
+    def piece(i: int) -> Any:
         with backend.full_precision(stacks[0]):
-            return solve(*(None if x is None else x[i : i + count] for x in stacks))
+            return f(*(None if x is None else x[i : i + count] for x in stacks))
 
     starts = range(0, len(stacks[0]), count)
     if workers == 1:
-        pieces = list(map(piece, starts))
-    else:
-        with ThreadPoolExecutor(min(workers, len(starts))) as pool:
-            pieces = list(pool.map(piece, starts))
-    value = tuple(backend.xp.concat(parts) for parts in zip(*(piece.value for piece in pieces), strict=True))
-    return Solution(value, *(backend.xp.concat(parts) for parts in zip(*(piece[1:] for piece in pieces), strict=True)))
+        return list(map(piece, starts))
+    with ThreadPoolExecutor(min(workers, len(starts))) as pool:
+        return list(pool.map(piece, starts))
+
+
+def concatenate(backend: Backend, results: Sequence[Arrays]) -> Arrays:
+    """The results of chunks as those of the whole stack."""
+    return tuple(backend.xp.concat(parts) for parts in zip(*results, strict=True))
 
 
 def nan_failed(backend: Backend, result: Solution, bad: Array | None, keep: tuple[Failure, ...] = ()) -> Solution:

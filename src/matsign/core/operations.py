@@ -19,6 +19,7 @@ from matsign.core.failures import WITH_BEST_ITERATE, Failure, SpectrumError
 from matsign.core.members import (
     CHUNK,
     Solution,
+    concatenate,
     cotangent_like,
     fill,
     has_no_entries,
@@ -27,6 +28,7 @@ from matsign.core.members import (
     nan_failed,
     nothing_failed,
     result_dtype,
+    results_of_chunks,
     solution,
 )
 
@@ -187,6 +189,16 @@ class BoundOperation:
         return tuple(
             cotangent_like(backend, x, y) for x, y in zip((x for x in result if x is not None), arrays, strict=True)
         )
+
+    def cotangent_by_chunks(self, backend: Backend, value: Arrays, arrays: Arrays, cotangents: Arrays) -> Arrays:
+        """The same in chunks that fit the cache, on threads: where no derivative of it is taken."""
+        ends = len(value), len(value) + len(arrays)
+
+        def piece(*stacks: Array) -> Arrays:
+            return self.cotangent(backend, stacks[: ends[0]], stacks[ends[0] : ends[1]], stacks[ends[1] :])
+
+        results = results_of_chunks(backend, piece, (*value, *arrays, *cotangents), CHUNK)
+        return results[0] if len(results) == 1 else concatenate(backend, results)
 
     def _derivative_rule(self, kind: str) -> Callable[..., Arrays]:
         rule = getattr(self.operation, kind)

@@ -28,7 +28,7 @@ from matsign.functions.kabsch_derivatives import (
     weighted_norm,
 )
 from matsign.functions.rotation_certificates import residual_of_nearest
-from matsign.functions.rotation_methods import nearest_by_svd
+from matsign.functions.rotation_methods import nearest_rotations
 from matsign.linalg.stacks import adjoint, broadcast_to_rank, safe_divisor, scale_to_unit, to_double
 
 
@@ -70,7 +70,7 @@ class Alignment(NamedTuple, Generic[T]):
 def _kabsch(backend: Backend, p: Array, q: Array, weights: Array | None, *, rtol: float | None) -> Solution:
     sets = centred(backend, p, q, weights)
     m, _ = scale_to_unit(backend, sets.m)
-    r = nearest_by_svd(backend, to_double(backend, m), rank_tolerance(backend, m, rtol), rotation=True)
+    r = nearest_rotations(backend, to_double(backend, m), rank_tolerance(backend, m, rtol))
     r = backend.astype(r, backend.dtype_name(m))
     t, rmsd = translation(backend, sets, r), _rmsd(backend, sets, r)
     result = solution(backend, (r, t, rmsd))

@@ -108,17 +108,20 @@ def kabsch_tangent(backend: Backend, value: Arrays, arrays: Arrays, tangents: Ar
 
 
 def kabsch_cotangent(backend: Backend, value: Arrays, arrays: Arrays, cotangents: Arrays, **_: Any) -> Arrays:
+    """As above, with R x - y in place of r, so that each point takes two small products."""
     xp, (r, _t, rmsd), (bar_r, bar_t, bar_s) = backend.xp, value, cotangents
     s = centred(backend, *arrays)
-    bar_t, bar_s = bar_t[:, None, :], broadcast_scalar(bar_s)
+    bar_t = bar_t[:, None, :]
     (bar_m,) = rotation_tangent(backend, (r,), (s.m,), (bar_r - adjoint(bar_t) @ scaled(backend, s.p0, s.e_p),))
-    gaps, u = _directions_of_residuals(backend, s, r, rmsd)
-    of_x, back = s.x @ adjoint(bar_m), bar_t @ r
-    bar_p = s.w * (scaled(backend, s.y @ bar_m, -s.e_p) - back + bar_s * (u @ r))
-    bar_q = s.w * (scaled(backend, of_x, -s.e_q) + bar_t - bar_s * u)
+    of_gaps = broadcast_scalar(bar_s / safe_divisor(backend, backend.ldexp(rmsd, -s.e)))
+    of_p, of_q = (scaled(backend, of_gaps, e - s.e) for e in (s.e_p, s.e_q))
+    back = bar_t @ r
+    bar_p = s.w * (s.y @ (scaled(backend, bar_m, -s.e_p) - of_q * r) + of_p * s.x - back)
+    bar_q = s.w * (s.x @ adjoint(scaled(backend, bar_m, -s.e_q) - of_p * r) + of_q * s.y + bar_t)
     if arrays[2] is None:
         return bar_p, bar_q, None
-    g = of_x * s.y - scaled(backend, back * s.x, s.e_p) + scaled(backend, bar_t * s.y, s.e_q)
-    g = xp.sum(g + scaled(backend, bar_s * u * gaps, s.e) / 2, axis=-1, keepdims=True)
+    gaps = residuals(backend, s, r)
+    g = (s.x @ adjoint(bar_m)) * s.y - scaled(backend, back * s.x, s.e_p) + scaled(backend, bar_t * s.y, s.e_q)
+    g = xp.sum(g + scaled(backend, of_gaps * gaps * gaps, s.e) / 2, axis=-1, keepdims=True)
     bar_w = (g - mean(s.w, g)) / broadcast_scalar(s.total)
     return bar_p, bar_q, scaled(backend, bar_w, -s.e_w)[:, :, 0]

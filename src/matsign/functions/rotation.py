@@ -17,14 +17,14 @@ from matsign.core.public import public_function
 from matsign.core.tolerances import rank_tolerance
 from matsign.functions.rotation_certificates import rotation_residual
 from matsign.functions.rotation_derivatives import rotation_tangent
-from matsign.functions.rotation_methods import nearest_by_svd
+from matsign.functions.rotation_methods import nearest_rotations
 from matsign.linalg.stacks import scale_to_unit, to_double
 
 
 def _nearest_rotation(backend: Backend, m: Array, *, rtol: float | None) -> Solution:
     zero, kind = rank_tolerance(backend, m, rtol), backend.dtype_name(m)
     scaled, _ = scale_to_unit(backend, m)
-    r = nearest_by_svd(backend, to_double(backend, scaled), zero, rotation=True)
+    r = nearest_rotations(backend, to_double(backend, scaled), zero)
     return solution(backend, (backend.astype(r, kind),))
 
 

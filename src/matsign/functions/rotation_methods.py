@@ -1,13 +1,30 @@
-"""How the nearest orthogonal matrix or rotation is computed: by singular vectors, with a choice where several are nearest."""
+"""How the nearest orthogonal matrix or rotation is computed: by singular vectors, with a choice where several are nearest.
+
+Stacks of 3 × 3 matrices have a faster way where their rotations are unique (`rotation_closed_form`).
+"""
 
 from __future__ import annotations
 
 from matsign._typing import Array
 from matsign.backends import Backend
+from matsign.functions.rotation_closed_form import nearest_in_closed_form
 from matsign.linalg.stacks import adjoint, broadcast_scalar, eye
 
 # Completions whose distances from the identity differ by less than this, relative, count as equally near to it.
 _EQUALLY_NEAR = 1e-6
+
+# A larger `rtol` may count values as zero that the closed formula takes as they are.
+_SMALL_RTOL = 1e-6
+
+
+def nearest_rotations(backend: Backend, m: Array, zero: float) -> Array:
+    """The rotations nearest to these matrices of entries up to 1, in double precision."""
+    if backend.name != "numpy" or m.shape[-1] != 3 or zero > _SMALL_RTOL:
+        return nearest_by_svd(backend, m, zero, rotation=True)
+    r, right = nearest_in_closed_form(m)
+    if not right.all():
+        r[~right] = nearest_by_svd(backend, m[~right], zero, rotation=True)
+    return r
 
 
 def nearest_by_svd(backend: Backend, m: Array, zero: float, *, rotation: bool) -> Array:
