@@ -238,3 +238,17 @@ def test_weights_under_vmap_and_jit(rng):
         np.testing.assert_allclose(x, y, atol=1e-13)
     hessian = jax.jit(jax.hessian(lambda y: kabsch(jax.numpy.asarray(p[0]), jax.numpy.asarray(q), y).rmsd))(w[0])
     assert np.isfinite(hessian).all()
+
+
+def test_gradients_of_a_large_stack_are_those_with_a_graph(rng):
+    """Without a graph NumPy computes them in chunks, here of 1 500 members."""
+    torch = pytest.importorskip("torch")
+    p, q, w = (
+        torch.from_numpy(x).requires_grad_()
+        for x in (gaussian(rng, 1600, 7, 3), gaussian(rng, 1600, 7, 3), rng.uniform(size=(1600, 7)))
+    )
+    turn, shift, rmsd = kabsch(p, q, w)
+    loss = (turn**3).sum() + (shift**2).sum() + rmsd.sum()
+    with_graph = torch.autograd.grad(loss, (p, q, w), create_graph=True)
+    for x, y in zip(torch.autograd.grad(loss, (p, q, w)), with_graph, strict=True):
+        torch.testing.assert_close(x, y.detach(), rtol=1e-10, atol=1e-12)

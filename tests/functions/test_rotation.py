@@ -2,6 +2,7 @@
 
 from fractions import Fraction
 
+import mpmath
 import numpy as np
 import pytest
 import scipy.spatial.transform as st
@@ -10,6 +11,7 @@ import matsign
 from conftest import JAX
 from matrices import gaussian, mirrored, unitary
 from matsign import certify, condition, frechet, nearest_rotation
+from matsign.functions.rotation_closed_form import nearest_in_closed_form
 
 QUARTER = np.array([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]])
 
@@ -178,3 +180,39 @@ def test_certificate_near_a_mirror_image_in_every_direction():
         expected = np.array([[float(c), -float(s)], [float(s), float(c)]]) / length
         r, certificate = matsign.certify(nearest_rotation)(m)
         assert certificate.forward_error > 0.2 * np.linalg.norm(r - expected)
+
+
+def exact_rotation(m):
+    """The nearest rotation in 40 digits, and σ₂ + d σ₃ by which rounding is amplified."""
+    with mpmath.workdps(40):
+        u, values, vh = mpmath.svd_r(mpmath.matrix(m.tolist()))
+        d = mpmath.sign(mpmath.det(u * vh))
+        r = u * mpmath.diag([1, 1, d]) * vh
+        return np.array(r.tolist(), dtype=float), float(values[1] + d * values[2])
+
+
+def test_the_closed_formula_has_all_digits_where_it_gives_an_answer(rng):
+    """Matrices of either determinant, near rotations, of rank 2, and with close singular values."""
+    r = np.stack([rotation(rng, 3) for _ in range(40)])
+    left, right = r[:20], r[20:]
+    families = [gaussian(rng, 20, 3, 3), left + 1e-9 * gaussian(rng, 20, 3, 3)]
+    families += [
+        left * values @ right for values in ([1.0, 0.5, 0.0], [1.0, 1.0, -0.9], [1.0, 0.3, 0.3], [1.0, 0.9, -0.1])
+    ]
+    for m in families:
+        m = m / np.abs(m).max((1, 2), keepdims=True)
+        found, right_ones = nearest_in_closed_form(m)
+        assert right_ones.mean() > 0.9
+        for k in np.flatnonzero(right_ones):
+            exact, gap = exact_rotation(m[k])
+            assert np.linalg.norm(found[k] - exact) * gap < 1e-15 * np.linalg.norm(m[k])
+
+
+def test_the_closed_formula_leaves_what_is_hardly_unique_to_singular_vectors(rng):
+    r = np.stack([rotation(rng, 3) for _ in range(40)])
+    hard = [
+        r[:20] * values @ r[20:] for values in ([1.0, 1e-9, 0.0], [1.0, 0.5, -0.5], [1.0, 0.0, 0.0], [0.0, 0.0, 0.0])
+    ]
+    m = np.concatenate([*hard, -r])
+    assert not nearest_in_closed_form(m)[1].any()
+    assert is_rotation(nearest_rotation(m))
