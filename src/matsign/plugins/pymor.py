@@ -1,4 +1,4 @@
-"""Solver classes for pyMOR's matrix equations, and their registration as its defaults.
+"""Solver classes for pyMOR's matrix equations.
 
 pyMOR writes an equation for a model or, with `trans`, for its dual; the columns of its vector arrays B, C and S are those of
 the tall matrices here, so that the equation of the dual has aᴴ and eᴴ in place of a and e.
@@ -6,13 +6,10 @@ the tall matrices here, so that the equation of the dual has aᴴ and eᴴ in pl
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
 from pymor.algorithms.to_matrix import to_matrix
-from pymor.solvers.matrix_equations import default
 from pymor.solvers.matrix_equations.interface import (
     LyapunovSolver,
     LyapunovSolverLR,
@@ -22,7 +19,6 @@ from pymor.solvers.matrix_equations.interface import (
     RiccatiSolverLR,
     SylvesterSolver,
 )
-from pymor.solvers.matrix_equations.utils import mat_eqn_sparse_min_size
 
 import matsign
 from matsign._typing import NDArray
@@ -39,9 +35,26 @@ __all__ = [
 
 
 class MatsignLyapunovSolver(LyapunovSolver):
-    """Compute the solution of a Lyapunov equation, which needs no stable A.
+    """Compute the solution of a Lyapunov equation of pyMOR.
 
-    `matsign.solve_continuous_lyapunov` or `matsign.solve_discrete_lyapunov`; E is not inverted.
+    See Also
+    --------
+    MatsignLyapunovSolverLR : A factor of the solution.
+
+    Notes
+    -----
+    `matsign.solve_continuous_lyapunov` or `matsign.solve_discrete_lyapunov` solve it: A need not be stable, and E is not
+    inverted. A singular equation raises `matsign.SpectrumError`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from matsign.plugins.pymor import MatsignLyapunovSolver
+    >>> from pymor.solvers.matrix_equations.equations import LyapunovEquation
+    >>> a, b = np.array([[-1.0, 1.0], [0.0, -2.0]]), np.ones((2, 1))
+    >>> x = LyapunovEquation.from_matrices(a, None, b).solve(MatsignLyapunovSolver())
+    >>> bool(np.abs(a @ x + x @ a.T + b @ b.T).max() < 1e-15)
+    True
     """
 
     def _solve(self, equation: Any) -> NDArray:
@@ -52,9 +65,26 @@ class MatsignLyapunovSolver(LyapunovSolver):
 
 
 class MatsignLyapunovSolverLR(LyapunovSolverLR):
-    """Compute a factor of the solution of a Lyapunov equation with a stable A, without the solution itself.
+    """Compute a factor Z of the solution Z Zᴴ of a Lyapunov equation of pyMOR.
 
-    `matsign.lyapunov_factor` or `matsign.discrete_lyapunov_factor`; a model that is not stable is an error.
+    See Also
+    --------
+    MatsignLyapunovSolver : The solution itself.
+
+    Notes
+    -----
+    `matsign.lyapunov_factor` or `matsign.discrete_lyapunov_factor` compute it without the solution. An A that is not stable
+    raises `matsign.SpectrumError`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from matsign.plugins.pymor import MatsignLyapunovSolverLR
+    >>> from pymor.solvers.matrix_equations.equations import LyapunovEquation
+    >>> a, b = np.array([[-1.0, 1.0], [0.0, -2.0]]), np.ones((2, 1))
+    >>> z = LyapunovEquation.from_matrices(a, None, b).solve_lr(MatsignLyapunovSolverLR()).to_numpy()
+    >>> bool(np.abs(a @ z @ z.T + z @ z.T @ a.T + b @ b.T).max() < 1e-14)
+    True
     """
 
     def _solve(self, equation: Any) -> Any:
@@ -64,37 +94,139 @@ class MatsignLyapunovSolverLR(LyapunovSolverLR):
 
 
 class MatsignRiccatiSolver(RiccatiSolver):
-    """Compute the stabilising solution of a Riccati equation by `matsign.solve_continuous_are`."""
+    """Compute the stabilising solution of a Riccati equation of pyMOR.
+
+    See Also
+    --------
+    MatsignRiccatiSolverLR : A factor of the solution.
+
+    Notes
+    -----
+    `matsign.solve_continuous_are` solves it, with R, S and E. Without a stabilising solution it raises
+    `matsign.SpectrumError`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from matsign.plugins.pymor import MatsignRiccatiSolver
+    >>> from pymor.solvers.matrix_equations.equations import RiccatiEquation
+    >>> a, b = np.array([[-1.0, 1.0], [0.0, -2.0]]), np.ones((2, 1))
+    >>> x = RiccatiEquation.from_matrices(a, None, b, b.T).solve(MatsignRiccatiSolver())
+    >>> bool(np.abs(a @ x + x @ a.T - x @ b @ b.T @ x + b @ b.T).max() < 1e-14)
+    True
+    """
 
     def _solve(self, equation: Any) -> NDArray:
         return _solve_riccati(equation, 1)
 
 
 class MatsignRiccatiSolverLR(RiccatiSolverLR):
-    """Compute a factor of the stabilising solution of a Riccati equation by `matsign.solve_continuous_are`."""
+    """Compute a factor Z of the stabilising solution Z Zᴴ of a Riccati equation of pyMOR.
+
+    See Also
+    --------
+    MatsignRiccatiSolver : The solution itself.
+
+    Notes
+    -----
+    It has as many columns as the solution of `MatsignRiccatiSolver` has rank. With an S the solution may be indefinite; it has
+    no factor then, which is a `numpy.linalg.LinAlgError`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from matsign.plugins.pymor import MatsignRiccatiSolverLR
+    >>> from pymor.solvers.matrix_equations.equations import RiccatiEquation
+    >>> a, b = np.array([[-1.0, 1.0], [0.0, -2.0]]), np.ones((2, 1))
+    >>> z = RiccatiEquation.from_matrices(a, None, b, b.T).solve_lr(MatsignRiccatiSolverLR()).to_numpy()
+    >>> x = z @ z.T
+    >>> bool(np.abs(a @ x + x @ a.T - x @ b @ b.T @ x + b @ b.T).max() < 1e-14)
+    True
+    """
 
     def _solve(self, equation: Any) -> Any:
         return equation.A.source.from_numpy(_factor(_solve_riccati(equation, 1)))
 
 
 class MatsignPositiveRiccatiSolver(PositiveRiccatiSolver):
-    """Compute the stabilising solution of a positive Riccati equation by `matsign.solve_continuous_are` with -R."""
+    """Compute the stabilising solution of a positive Riccati equation of pyMOR.
+
+    See Also
+    --------
+    MatsignPositiveRiccatiSolverLR : A factor of the solution.
+
+    Notes
+    -----
+    These are the equations of bounded-real and positive-real balancing, where the quadratic term has a plus sign:
+    `matsign.solve_continuous_are` solves them with -R. A model that is not bounded or positive real has no solution, which is
+    a `matsign.SpectrumError`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from matsign.plugins.pymor import MatsignPositiveRiccatiSolver
+    >>> from pymor.solvers.matrix_equations.equations import PositiveRiccatiEquation
+    >>> a, b = np.array([[-1.0, 1.0], [0.0, -2.0]]), np.ones((2, 1))
+    >>> x = PositiveRiccatiEquation.from_matrices(a, None, b / 4, b.T / 4).solve(MatsignPositiveRiccatiSolver())
+    >>> bool(np.abs(a @ x + x @ a.T + x @ b @ b.T @ x / 16 + b @ b.T / 16).max() < 1e-15)
+    True
+    """
 
     def _solve(self, equation: Any) -> NDArray:
         return _solve_riccati(equation, -1)
 
 
 class MatsignPositiveRiccatiSolverLR(PositiveRiccatiSolverLR):
-    """Compute a factor of the stabilising solution of a positive Riccati equation, which is positive semidefinite."""
+    """Compute a factor Z of the stabilising solution Z Zᴴ of a positive Riccati equation of pyMOR.
+
+    See Also
+    --------
+    MatsignPositiveRiccatiSolver : The solution itself.
+
+    Notes
+    -----
+    It has as many columns as the solution of `MatsignPositiveRiccatiSolver` has rank. A solution that is not positive
+    semidefinite is a `numpy.linalg.LinAlgError`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from matsign.plugins.pymor import MatsignPositiveRiccatiSolverLR
+    >>> from pymor.solvers.matrix_equations.equations import PositiveRiccatiEquation
+    >>> a, b = np.array([[-1.0, 1.0], [0.0, -2.0]]), np.ones((2, 1))
+    >>> equation = PositiveRiccatiEquation.from_matrices(a, None, b / 4, b.T / 4)
+    >>> z = equation.solve_lr(MatsignPositiveRiccatiSolverLR()).to_numpy()
+    >>> x = z @ z.T
+    >>> bool(np.abs(a @ x + x @ a.T + x @ b @ b.T @ x / 16 + b @ b.T / 16).max() < 1e-15)
+    True
+    """
 
     def _solve(self, equation: Any) -> Any:
         return equation.A.source.from_numpy(_factor(_solve_riccati(equation, -1)))
 
 
 class MatsignSylvesterSolver(SylvesterSolver):
-    """Compute the solutions of a Sylvester equation with dense matrices.
+    """Compute the solutions V, W or both of a Sylvester equation of pyMOR with dense matrices.
 
-    `matsign.solve_sylvester`, or with E or Er `matsign.solve_generalized_sylvester`.
+    See Also
+    --------
+    MatsignLyapunovSolver : The equation for Gramians.
+
+    Notes
+    -----
+    `matsign.solve_sylvester` solves it, or with E or Er `matsign.solve_generalized_sylvester`. All matrices become dense: for a
+    large sparse A pyMOR's own solver is the better one. A singular equation raises `matsign.SpectrumError`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from matsign.plugins.pymor import MatsignSylvesterSolver
+    >>> from pymor.solvers.matrix_equations.equations import SylvesterEquation
+    >>> a, b = np.array([[-1.0, 1.0], [0.0, -2.0]]), np.ones((2, 1))
+    >>> equation = SylvesterEquation.from_matrices(a, -np.eye(1), B=b, Br=np.ones((1, 1)))
+    >>> v = equation.solve(MatsignSylvesterSolver()).to_numpy()
+    >>> bool(np.abs(a @ v - v + b).max() < 1e-15)
+    True
     """
 
     def _solve(self, equation: Any) -> Any:
@@ -158,53 +290,3 @@ def _factor(x: NDArray) -> NDArray:
 
 def _without_zero_columns(z: NDArray) -> NDArray:
     return z[:, np.any(z != 0, axis=0)]
-
-
-def register() -> ExitStack:
-    """Make these solvers the defaults for dense equations; closing the result undoes it."""
-    undo = ExitStack()
-    for cls, solver, is_sparse in _DEFAULTS:
-        original = cls._solve
-        if not hasattr(original, "without_matsign"):
-            cls._solve = _default(original, solver, is_sparse)
-            undo.callback(setattr, cls, "_solve", original)
-    return undo
-
-
-def _default(original: Callable[..., Any], solver: type, is_sparse: Callable[[Any], bool]) -> Callable[..., Any]:
-    """The method `_solve` of a default solver, which leaves sparse equations to the original one."""
-
-    def _solve(self: Any, equation: Any) -> Any:
-        return original(self, equation) if is_sparse(equation) else solver().solve(equation)
-
-    _solve.__dict__["without_matsign"] = original
-    return _solve
-
-
-def _never(equation: Any) -> bool:
-    return False
-
-
-def _is_large(equation: Any) -> bool:
-    return equation.dim >= mat_eqn_sparse_min_size()
-
-
-def _has_no_dense_matrix(equation: Any) -> bool:
-    return getattr(equation.A, "sparse", True)
-
-
-def _is_large_and_continuous(equation: Any) -> bool:
-    return equation.cont_time and _is_large(equation)
-
-
-# Which equations pyMOR gives to its sparse solvers is written in its defaults; its only solver of Sylvester equations, by solves
-# with shifted matrices, is slow for a dense A.
-_DEFAULTS = (
-    (default.DefaultLyapunovSolver, MatsignLyapunovSolver, _never),
-    (default.DefaultLyapunovSolverLR, MatsignLyapunovSolverLR, _is_large_and_continuous),
-    (default.DefaultRiccatiSolver, MatsignRiccatiSolver, _never),
-    (default.DefaultRiccatiSolverLR, MatsignRiccatiSolverLR, _is_large),
-    (default.DefaultPositiveRiccatiSolver, MatsignPositiveRiccatiSolver, _never),
-    (default.DefaultPositiveRiccatiSolverLR, MatsignPositiveRiccatiSolverLR, _never),
-    (default.DefaultSylvesterSolver, MatsignSylvesterSolver, _has_no_dense_matrix),
-)

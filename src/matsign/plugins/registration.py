@@ -93,9 +93,9 @@ def register_pymor() -> ExitStack:
     2
     """
     _import("pymor", "pyMOR", "2026.1", "register_pymor")
-    from matsign.plugins import pymor
+    from matsign.plugins import pymor_defaults
 
-    return pymor.register()
+    return pymor_defaults.register()
 
 
 def _import(module: str, library: str, oldest: str, caller: str) -> ModuleType:
