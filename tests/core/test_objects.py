@@ -18,8 +18,17 @@ B, C, D = np.array([[0.0], [1], [1]]), np.array([[1.0, 0, 0]]), np.zeros((1, 1))
 Q = np.diag([1.0, 2, 3])
 F = scipy.linalg.expm(A / 10)  # in discrete time
 
-CONTINUOUS = ("lqr", "lqe", "gramian", "h2_norm", "hinf_norm", "hankel_singular_values", "balanced_truncation")
-DISCRETE = ("dlqr", "dlqe", "discrete_gramian", "discrete_h2_norm", "discrete_hinf_norm")
+CONTINUOUS = (
+    "lqr",
+    "lqe",
+    "gramian",
+    "lyapunov_factor",
+    "h2_norm",
+    "hinf_norm",
+    "hankel_singular_values",
+    "balanced_truncation",
+)
+DISCRETE = ("dlqr", "dlqe", "discrete_gramian", "discrete_lyapunov_factor", "discrete_h2_norm", "discrete_hinf_norm")
 # What follows the model in a call, and the matrices for which the model stands.
 AFTER = {"lqr": (Q, 0.1), "dlqr": (Q, 0.1), "lqe": (1, 0.1), "dlqe": (1, 0.1), "balanced_truncation": (2,)}
 STANDS_FOR = {
@@ -27,6 +36,8 @@ STANDS_FOR = {
     "dlqr": "AB",
     "gramian": "AB",
     "discrete_gramian": "AB",
+    "lyapunov_factor": "AB",
+    "discrete_lyapunov_factor": "AB",
     "discrete_h2_norm": "ABCD",
     "hinf_norm": "ABCD",
     "discrete_hinf_norm": "ABCD",
@@ -77,7 +88,7 @@ def test_models(name):
 def test_models_in_the_other_kind_of_time(name):
     f, after, discrete = getattr(matsign, name), AFTER.get(name, ()), name in DISCRETE
     found, wanted = ("continuous", "discrete") if discrete else ("discrete", "continuous")
-    pairs = dict(zip(CONTINUOUS[:5], DISCRETE, strict=True)) | dict(zip(DISCRETE, CONTINUOUS, strict=False))
+    pairs = dict(zip(CONTINUOUS[:6], DISCRETE, strict=True)) | dict(zip(DISCRETE, CONTINUOUS, strict=False))
     remedy = f"use {pairs[name]}" if name in pairs else f"this function is for {wanted} time"
     for model in models(not discrete):
         if model.dt is None and type(model).__module__.startswith("control"):

@@ -13,18 +13,16 @@ of z zᴴ their derivatives to every order, because for the factor z u, u unitar
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import overload
 
-from matsign._typing import Array, ArrayLike, OptionalArrayLike, T, VectorLike
+from matsign._typing import Array, ArrayLike, NDArray, OptionalArrayLike, StateSpace, T, VectorLike
 from matsign.backends import Backend
 from matsign.core import scaling
 from matsign.core.failures import Failure
 from matsign.core.members import Solution, solution
-from matsign.core.public import Residual, public_function
+from matsign.core.objects import takes_model
+from matsign.core.public import public_function
 from matsign.direct import bartels_stewart
-from matsign.equations.lyapunov import descriptor_equations
-from matsign.equations.lyapunov.certificates import lyapunov_residual, stein_residual
-from matsign.equations.lyapunov.descriptor_certificates import descriptor_residual
-from matsign.equations.lyapunov.descriptor_equations import DescriptorEquation
 from matsign.equations.lyapunov.descriptor_factors import (
     continuous_descriptor_factor,
     descriptor_gramians,
@@ -33,6 +31,7 @@ from matsign.equations.lyapunov.descriptor_factors import (
     with_descriptor_cotangent,
     with_descriptor_tangent,
 )
+from matsign.equations.lyapunov.factor_certificates import continuous_factor_residual, discrete_factor_residual
 from matsign.equations.lyapunov.factor_derivatives import (
     continuous_cotangent,
     continuous_tangent,
@@ -45,7 +44,7 @@ from matsign.equations.lyapunov.system import Gramians, ScaledFactor, System
 from matsign.iterations.smith import Cayley, cayley
 from matsign.iterations.smith_factored import Factors, smith_factors, width
 from matsign.linalg.separation import ROUNDINGS, may_be_singular, spectral_norm
-from matsign.linalg.stacks import adjoint, broadcast_scalar, norm, safe_divisor, scale_to_unit
+from matsign.linalg.stacks import adjoint, broadcast_scalar, norm
 
 
 def in_units(backend: Backend, a: Array, b: Array, c: Array, e: Array | None = None) -> System:
@@ -141,60 +140,6 @@ def _discrete(backend: Backend, a: Array, b: Array, e: Array | None) -> Solution
     return _restore(backend, discrete_factor(backend, in_units_of_states(backend, a, b, e)))
 
 
-def _continuous_residual(backend: Backend, value: tuple[Array], a: Array, b: Array, e: Array | None = None) -> Residual:
-    """The certificate of the equation for z zᴴ; the relative error of z is half that of z zᴴ."""
-    (z,) = value
-    if e is not None:
-        return _descriptor_residual(backend, descriptor_equations.LYAPUNOV_EQUATION, z, a, b, e)
-    a, scale_a = scale_to_unit(backend, a)
-    b, scale_b = scale_to_unit(backend, b)
-    scaled, scale_z = _factor_at_size(backend, z, scale_b - scale_a // 2)
-    q = -backend.ldexp(b @ adjoint(b), broadcast_scalar(2 * (scale_b - scale_z) - scale_a))
-    gramian_residual = lyapunov_residual(backend, (scaled @ adjoint(scaled),), a, q, rounded=True)
-    return _factor_residual(backend, gramian_residual, z, scaled)._replace(
-        separation=backend.ldexp(gramian_residual.separation, scale_a)
-    )
-
-
-def _discrete_residual(backend: Backend, value: tuple[Array], a: Array, b: Array, e: Array | None = None) -> Residual:
-    (z,) = value
-    if e is not None:
-        return _descriptor_residual(backend, descriptor_equations.STEIN_EQUATION, z, a, b, e)
-    b, scale_b = scale_to_unit(backend, b)
-    scaled, scale_z = _factor_at_size(backend, z, scale_b)
-    q = backend.ldexp(b @ adjoint(b), broadcast_scalar(2 * (scale_b - scale_z)))
-    gramian_residual = stein_residual(backend, (scaled @ adjoint(scaled),), a, q, rounded=True)
-    return _factor_residual(backend, gramian_residual, z, scaled)
-
-
-def _descriptor_residual(
-    backend: Backend, equation: DescriptorEquation, z: Array, a: Array, b: Array, e: Array
-) -> Residual:
-    """The same with a descriptor."""
-    a, e, k, size = equation.scale(backend, a, e)
-    b, scale_b = scale_to_unit(backend, b)
-    scaled, scale_z = _factor_at_size(backend, z, scale_b - k // 2)
-    q = backend.ldexp(equation.gramian_sign * (b @ adjoint(b)), broadcast_scalar(2 * (scale_b - scale_z) - k))
-    gramian_residual = descriptor_residual(backend, equation, scaled @ adjoint(scaled), a, q, e)
-    separation = backend.ldexp(gramian_residual.separation, size)
-    return _factor_residual(backend, gramian_residual, z, scaled)._replace(separation=separation)
-
-
-def _factor_at_size(backend: Backend, z: Array, expected: Array) -> tuple[Array, Array]:
-    """(2^-k z, k) with the largest entry of 2^-k z near 1; k = expected for z = 0, which may have underflowed."""
-    scaled, k = scale_to_unit(backend, z)
-    return scaled, backend.xp.where((z == 0).all((-1, -2)), expected, k)
-
-
-def _factor_residual(backend: Backend, gramian_residual: Residual, z: Array, scaled: Array) -> Residual:
-    error = norm(backend, gramian_residual.correction[0]) / safe_divisor(
-        backend, norm(backend, scaled @ adjoint(scaled))
-    )
-    return gramian_residual._replace(
-        correction=(scaling.at_least_rounded(backend, broadcast_scalar(error / 2) * z, z),)
-    )
-
-
 def _continuous_powers(backend: Backend, a: Array, b: Array) -> scaling.Powers:
     half, of_b = -(-scaling.size_of(backend, a) // 2), scaling.size_of(backend, b)
     return scaling.Powers((2 * half, of_b), (of_b - half,))
@@ -210,6 +155,13 @@ def _drop_zero_columns(backend: Backend, z: Array) -> Array:
     return z if backend.is_traced(z) else z[..., : width(backend, z)]
 
 
+@overload
+def lyapunov_factor(
+    a: ArrayLike[T], b: VectorLike[T], *, e: OptionalArrayLike[T] = None, errors: str = "raise"
+) -> T: ...
+@overload
+def lyapunov_factor(sys: StateSpace, /, *, errors: str = "raise") -> NDArray: ...
+@takes_model("AB", discrete=False, other="discrete_lyapunov_factor")
 def lyapunov_factor(a: ArrayLike[T], b: VectorLike[T], *, e: OptionalArrayLike[T] = None, errors: str = "raise") -> T:
     """Compute a factor of the controllability Gramian in continuous time.
 
@@ -269,7 +221,7 @@ def lyapunov_factor(a: ArrayLike[T], b: VectorLike[T], *, e: OptionalArrayLike[T
 
     The backward error of `certify` is ‖a x + x aᴴ + b bᴴ‖ / (‖a x‖ + ‖x aᴴ‖ + ‖b bᴴ‖) for x = z zᴴ.
 
-    A vector as b is a column.
+    A vector as b is a column. ``lyapunov_factor(sys)`` takes a and b from a model, as `gramian` does.
 
     References
     ----------
@@ -296,7 +248,7 @@ LYAPUNOV_FACTOR = public_function(
     "(n,n),(n,m),(n,n)->(n,k)",
     keyword_arrays=("e",),
     solve=_continuous,
-    residual=_continuous_residual,
+    residual=continuous_factor_residual,
     tangent=with_descriptor_tangent(scaling.tangent_at_size(_continuous_powers, tangent_in_units(continuous_tangent))),
     cotangent=with_descriptor_cotangent(
         scaling.cotangent_at_size(_continuous_powers, cotangent_in_units(continuous_cotangent))
@@ -307,6 +259,13 @@ LYAPUNOV_FACTOR = public_function(
 )
 
 
+@overload
+def discrete_lyapunov_factor(
+    a: ArrayLike[T], b: VectorLike[T], *, e: OptionalArrayLike[T] = None, errors: str = "raise"
+) -> T: ...
+@overload
+def discrete_lyapunov_factor(sys: StateSpace, /, *, errors: str = "raise") -> NDArray: ...
+@takes_model("AB", discrete=True, other="lyapunov_factor")
 def discrete_lyapunov_factor(
     a: ArrayLike[T], b: VectorLike[T], *, e: OptionalArrayLike[T] = None, errors: str = "raise"
 ) -> T:
@@ -353,7 +312,7 @@ def discrete_lyapunov_factor(
     batches and ``jax.jit`` are as for `lyapunov_factor`. The backward error of `certify` is ‖a x aᴴ - x + b bᴴ‖ / (‖a x
     aᴴ‖ + ‖x‖ + ‖b bᴴ‖) for x = z zᴴ.
 
-    A vector as b is a column.
+    A vector as b is a column. ``discrete_lyapunov_factor(sys)`` takes a and b from a model in discrete time.
 
     References
     ----------
@@ -378,7 +337,7 @@ DISCRETE_LYAPUNOV_FACTOR = public_function(
     "(n,n),(n,m),(n,n)->(n,k)",
     keyword_arrays=("e",),
     solve=_discrete,
-    residual=_discrete_residual,
+    residual=discrete_factor_residual,
     tangent=with_descriptor_tangent(scaling.tangent_at_size(_discrete_powers, tangent_in_units(discrete_tangent))),
     cotangent=with_descriptor_cotangent(
         scaling.cotangent_at_size(_discrete_powers, cotangent_in_units(discrete_cotangent))
