@@ -132,6 +132,14 @@ def stein_factor_by_kronecker(a, b):
     return principal_factor((x + adjoint(x)) / 2)
 
 
+def riccati_factor_by_schur(a, b, c):
+    """By a stable subspace of the Hamiltonian matrix."""
+    h = np.block([[a, -b @ adjoint(b)], [-adjoint(c) @ c, -adjoint(a)]])
+    _, u, n = sl.schur(h, output="complex", sort="lhp")
+    x = _like(u[n:, :n] @ sl.inv(u[:n, :n]), a)
+    return principal_factor((x + adjoint(x)) / 2)
+
+
 def riccati_by_eigenvectors(a, b, c, d):
     values, v = sl.eig(np.block([[a, c], [d, b]]))
     v = v[:, values.real > 0]

@@ -428,6 +428,18 @@ PROBLEMS = [
         lambda s: ((1, s), (s,)),
     ),
     Problem(
+        "riccati_factor",
+        matsign.riccati_factor,
+        lambda rng, dtype: (
+            -matrices.stable(rng, 3, dtype),
+            matrices.gaussian(rng, 3, 2, dtype=dtype),
+            matrices.gaussian(rng, 4, 3, dtype=dtype),
+        ),
+        direct.riccati_factor_by_schur,
+        truth.riccati_factor,
+        lambda s: ((s, 1, s), (s**0.5,)),
+    ),
+    Problem(
         "gramian",
         matsign.gramian,
         lambda rng, dtype: (-matrices.stable(rng, 3, dtype), matrices.gaussian(rng, 3, 2, dtype=dtype)),

@@ -64,6 +64,7 @@ API = {
     "nearest_rotation",
     "polar",
     "psd_project",
+    "riccati_factor",
     "rootm",
     "soft_threshold",
     "solve_continuous_are",

@@ -50,7 +50,8 @@ def test_too_few_dimensions(problem, place, name, rng):
 def test_wrong_sizes(problem, place, name, rng):
     if problem.name in ("msign", "polar", "mclip", "soft_threshold"):
         pytest.skip("takes any matrix")
-    if (problem.name.endswith(("lyapunov_factor", "gramian")) and name == "b") or name == "G":
+    free = (problem.name.endswith(("_factor", "gramian")) and name == "b") or (problem.name, name) == ("riccati_factor", "c")
+    if free or name == "G":
         pytest.skip("takes any number of columns or rows")
     for change in (lambda x: x[:-1], lambda x: x[:, :-1], lambda x: np.ones((5, 4))):
         with pytest.raises(ValueError, match=rf"^{problem.name}: \w+ has shape \(.*\), expected \(\.\.\., "):
@@ -245,6 +246,7 @@ def test_one_by_one(problem, on):
         "geometric_mean": (four, np.array([[9.0]])),
         "lyapunov_factor": (-four, four),
         "discrete_lyapunov_factor": (four / 8, four),
+        "riccati_factor": (four, four, four),
         "gramian": (-four, four),
         "discrete_gramian": (four / 8, four),
         "extremal_solutions": (four, four, four, four),
@@ -282,6 +284,7 @@ def test_one_by_one(problem, on):
         "solve_sylvester_pair": (1.5, -0.5),  # 4 x + 4 y = 4, 4 x - 4 y = 8
         "lyapunov_factor": (2**0.5,),
         "discrete_lyapunov_factor": (8 / 3**0.5,),
+        "riccati_factor": (((1 + 17**0.5) / 4) ** 0.5,),  # 8 x - 16 x² + 16 = 0
         "gramian": (2,),
         "discrete_gramian": (64 / 3,),
         "extremal_solutions": (1 + 2**0.5, 1 - 2**0.5),
@@ -480,7 +483,7 @@ def test_zero_in(problem, on, rng):
             or problem.name.endswith("extremal_solutions")
             or problem.name.startswith("solve_")
             or "lyapunov" in problem.name
-            or problem.name == "gramian"
+            or problem.name in ("gramian", "riccati_factor")
         )
         return
     if problem.name in ("nearest_rotation", "procrustes"):

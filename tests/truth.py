@@ -305,6 +305,13 @@ def stein_factor(a, b):
     return principal_factor(discrete_gramian(a, b))
 
 
+@remembered
+def riccati_factor(a, b, c):
+    a, b, c = (exact(x) for x in (a, b, c))
+    upper, lower = np.concatenate([a, -b @ adjoint(b)], axis=1), np.concatenate([-adjoint(c) @ c, -adjoint(a)], axis=1)
+    return principal_factor(_graph(np.concatenate([upper, lower]), len(a), -1))
+
+
 def _solve(k, q, rest):
     """x of the shape of q with k x = q, entries ordered by rows, where `rest(x)` is the residual q - k x.
 

@@ -28,6 +28,7 @@ from matsign.equations.riccati.care import solve_continuous_are
 from matsign.equations.riccati.dare import solve_discrete_are
 from matsign.equations.riccati.estimator import Estimator, dlqe, lqe
 from matsign.equations.riccati.extremal import discrete_extremal_solutions, extremal_solutions
+from matsign.equations.riccati.factor import riccati_factor
 from matsign.equations.riccati.lqr import Regulator, dlqr, lqr
 from matsign.equations.riccati.nonsymmetric import solve_riccati
 from matsign.equations.sylvester.discrete import solve_discrete_sylvester
@@ -102,6 +103,7 @@ __all__ = [
     "polar",
     "procrustes",
     "psd_project",
+    "riccati_factor",
     "rootm",
     "soft_threshold",
     "solve_continuous_are",

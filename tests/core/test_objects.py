@@ -27,6 +27,7 @@ CONTINUOUS = (
     "hinf_norm",
     "hankel_singular_values",
     "balanced_truncation",
+    "riccati_factor",
 )
 DISCRETE = ("dlqr", "dlqe", "discrete_gramian", "discrete_lyapunov_factor", "discrete_h2_norm", "discrete_hinf_norm")
 # What follows the model in a call, and the matrices for which the model stands.

@@ -162,6 +162,7 @@ ESTIMATORS = [
 FACTORS = [
     Case("lyapunov_factor", lambda rng, kind: (-stable(rng, 4, kind), gaussian(rng, 4, 2, dtype=kind)), {}),
     Case("discrete_lyapunov_factor", lambda rng, kind: (_inside(rng, kind), gaussian(rng, 4, 2, dtype=kind)), {}),
+    Case("riccati_factor", lambda rng, kind: tuple(gaussian(rng, *s, dtype=kind) for s in ((4, 4), (4, 2), (4, 4))), {}),
 ]
 
 
@@ -292,18 +293,18 @@ def test_tangent_is_the_limit_of_differences(case, kind, rng):
 @pytest.mark.parametrize("reached", [4, 3])
 @every_kind
 def test_gramian_of_a_moved_factor(case, reached, kind, rng):
-    (a, b), (da, db) = case.stacked(rng, kind)
-    for x in (a, b, da, db):
+    (a, *others), (da, *changes) = case.stacked(rng, kind)
+    for x in (a, da, *others[:1], *changes[:1]):
         x[:, reached:] *= 0  # these states are driven by nothing
     a = a / 2 if "discrete" in case.name else a - 4 * np.eye(4)
-    step, (z,), given = valued(case, (a, b))
-    (dz,) = step.tangent(backend, (z,), given, (da, db))
+    step, (z,), given = valued(case, (a, *others))
+    (dz,) = step.tangent(backend, (z,), given, (da, *changes))
 
-    def gramian(a, b):
-        (z,) = valued(case, (a, b))[1]
+    def gramian(*arguments):
+        (z,) = valued(case, arguments)[1]
         return (z @ adjoint(z),)
 
-    (expected,) = difference(gramian, (a, b), (da, db))
+    (expected,) = difference(gramian, (a, *others), (da, *changes))
     assert size(dz @ adjoint(z) + z @ adjoint(dz) - expected) < 1e-8 * size(expected)
 
 

@@ -308,6 +308,11 @@ def _model(rng, n, m):
     return -hostile.positive_stable(rng, n), hostile.rectangular(rng, n, m), hostile.rectangular(rng, m, n)
 
 
+def _riccati_model(rng, n, m):
+    a, b, c = _model(rng, n, m)
+    return hostile.square(rng, n) if rng.random() < 0.5 else a, b, c
+
+
 def _discrete_model(rng, n, m):
     d = hostile.rectangular(rng, m, m) if rng.random() < 0.5 else None
     return hostile.contraction(rng, n), hostile.rectangular(rng, n, m), hostile.rectangular(rng, m, n), d
@@ -488,6 +493,7 @@ SUBJECTS = [
             _gramian_of),
     Subject("discrete_lyapunov_factor", _with_descriptor(_discrete_factor), PLAIN,
             _one(partial(references.stable_gramian, discrete=True)), ((0, 1, 0), (1,)), _gramian_of),
+    Subject("riccati_factor", _riccati_model, PLAIN, _one(references.riccati_factor), ((0, -1, 1), (1,)), _gramian_of),
     Subject("gramian", _with_descriptor(_factor), PLAIN, _one(references.stable_gramian), ((0, 1, 0), (2,))),
     Subject("discrete_gramian", _with_descriptor(_discrete_factor), PLAIN,
             _one(partial(references.stable_gramian, discrete=True)), ((0, 1, 0), (2,))),

@@ -716,6 +716,14 @@ def stable_gramian(a, b, e=None, discrete=False):
     return (stein_gramian if discrete else gramian)(a, b)
 
 
+def riccati_factor(a, b, c):
+    """The solution of the equation with the weights cᴴ c and I."""
+    c = truth.exact(c)
+    one, zero = truth.eye(len(a)), truth.exact(0 * b)
+    a, b, r = truth.exact(a), truth.exact(b), truth.eye(b.shape[1])
+    return _are(False, a, b, truth.adjoint(c) @ c, r, one, zero)
+
+
 def h2_norm(a, b, c, e=None, d=None, discrete=False):
     """The root of tr c x cᴴ, in exact arithmetic, with that of tr bᴴ w b as a check."""
     a, b = _standard_form(e, a, b)

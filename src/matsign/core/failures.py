@@ -82,6 +82,8 @@ class Failure(IntEnum):
     INDEFINITE_A = 171
     INDEFINITE_B = 172
     MORE_STATES = 185
+    NOT_OBSERVED = 180
+    HARDLY_OBSERVED = 181
 
     def where(self, backend: Backend, mask: Any, failure: Any) -> Any:
         """The failures of a stack, with this failure for the members in the mask."""
@@ -146,6 +148,10 @@ MESSAGES = {
     "not stable; give that mode an input, or remove it from the model",
     Failure.NOT_DETECTABLE: "the pair (a, q) is not detectable: the cost does not depend on the mode of the eigenvalue "
     "{detail} on the boundary of stability, so that the optimal control leaves it there; give that mode a weight in q",
+    Failure.NOT_OBSERVED: "the pair (a, c) is not detectable: no output depends on the mode of the eigenvalue {detail} on the "
+    "boundary of stability, so that the optimal control leaves it there; give that mode an output",
+    Failure.HARDLY_OBSERVED: "no factor was found to working precision: the closed loop has the eigenvalue {detail}, too near "
+    "the boundary of stability; give that mode a larger output, or use float64 for float32",
     Failure.NOT_STABILISING: "there is no stabilising solution: the closed loop keeps the eigenvalue {detail} on the "
     "boundary of stability, because [[q, s], [sᴴ, r]] is indefinite: a positive semidefinite one has a solution, and an H∞ "
     "or bounded-real problem one for a larger γ",
@@ -254,6 +260,7 @@ WITH_BEST_ITERATE = (
     Failure.HARDLY_ANTI_STABILISABLE,
     Failure.HARDLY_ANTI_STABILISED,
     Failure.ANTI_LOST,
+    Failure.HARDLY_OBSERVED,
 )
 
 

@@ -61,14 +61,14 @@ def _member_factors(backend: Backend, c: Array, starts: tuple[Array, ...], duals
     """One member, with as many columns as its numerical rank."""
     small, large, limit = _limits(backend, c)
     one, n = backend.ones(c), c.shape[-1]
-    z = tuple(_compress(backend, b) for b in starts)
+    z = tuple(compress(backend, b) for b in starts)
     size, steps, growth = float(backend.norm(c)[0]), 0, 1.0
     while steps < limit and (steps == 0 or small < size < large):
-        z = tuple(_compress(backend, _double(backend, c, x, dual)) for x, dual in zip(z, duals, strict=True))
+        z = tuple(compress(backend, _double(backend, c, x, dual)) for x, dual in zip(z, duals, strict=True))
         c = c @ c
         growth += 2.0**steps * size * size
         size, steps = float(backend.norm(c)[0]), steps + 1
-    z = tuple(_compress(backend, _double(backend, c, x, dual)) for x, dual in zip(z, duals, strict=True))
+    z = tuple(compress(backend, _double(backend, c, x, dual)) for x, dual in zip(z, duals, strict=True))
     z = tuple(_pad(backend, principal(backend, x), n) for x in z)
     return Factors(z, (steps + 1) * one, size * one <= small, (growth + 2.0**steps * size * size) * one)
 
@@ -83,9 +83,12 @@ def _double(backend: Backend, c: Array, z: Array, dual: bool) -> Array:
     return backend.xp.concat([z, (adjoint(c) if dual else c) @ z], axis=-1)
 
 
-def _compress(backend: Backend, z: Array) -> Array:
-    """A factor of z zᴴ: triangular if z has more columns than rows, else one column for each singular value above rounding."""
-    return _triangular(backend, z) if z.shape[-1] > z.shape[-2] else _trim(backend, principal(backend, z))
+def compress(backend: Backend, z: Array, rtol: float = 0.0) -> Array:
+    """A factor of z zᴴ: triangular if z has more columns than rows, else one column for each singular value above rounding.
+
+    Or above `rtol` times the largest, if that is more.
+    """
+    return _triangular(backend, z) if z.shape[-1] > z.shape[-2] else _trim(backend, principal(backend, z, rtol))
 
 
 def _triangular(backend: Backend, z: Array) -> Array:
@@ -96,7 +99,7 @@ def _triangular(backend: Backend, z: Array) -> Array:
     return adjoint(backend.xp.linalg.qr(adjoint(zero_nonfinite_members(backend, z)))[1])
 
 
-def principal(backend: Backend, z: Array) -> Array:
+def principal(backend: Backend, z: Array, rtol: float = 0.0) -> Array:
     """The factor of z zᴴ with orthogonal columns, the longest first, the largest entry of each real and positive."""
     xp, z = backend.xp, zero_nonfinite_members(backend, z)
     n, k = z.shape[-2:]
@@ -104,7 +107,7 @@ def principal(backend: Backend, z: Array) -> Array:
     u, values, _ = backend.svd(r)
     z = (u if q is None else q @ u) * values[:, None, :]
     # A column below rounding is noise.
-    z = xp.where((values > backend.eps(z) * values[:, :1])[:, None, :], z, 0 * z)
+    z = xp.where((values > max(rtol, backend.eps(z)) * values[:, :1])[:, None, :], z, 0 * z)
     return z * phases(backend, z)
 
 

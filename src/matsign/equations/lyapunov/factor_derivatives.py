@@ -51,15 +51,15 @@ def discrete_gramian_vjp(backend: Backend, a: Array, b: Array, x: Array, bar: Ar
     return 2 * y @ a @ x, 2 * y @ b
 
 
-def _factor_change(backend: Backend, z: Array, dx: Array) -> Array:
-    """dz = (I - ½ z z⁺) dx z⁺ᴴ."""
+def factor_change(backend: Backend, z: Array, dx: Array) -> Array:
+    """dz = (I - ½ z z⁺) dx z⁺ᴴ, of all dz with d(z zᴴ) = dx that of least norm."""
     plus = _pseudo_inverse(backend, z)
     dx_plus = dx @ adjoint(plus)
     return dx_plus - z @ (plus @ dx_plus) / 2
 
 
-def _factor_change_adjoint(backend: Backend, z: Array, bar: Array) -> Array:
-    """The adjoint of `_factor_change`, for Hermitian dx."""
+def factor_change_adjoint(backend: Backend, z: Array, bar: Array) -> Array:
+    """The adjoint of `factor_change`, for Hermitian dx."""
     plus = _pseudo_inverse(backend, z)
     return hermitian((bar - adjoint(plus) @ (adjoint(z) @ bar) / 2) @ plus)
 
@@ -77,7 +77,7 @@ _UNITS = Operation(
 )
 
 
-class _StateUnits(NamedTuple):
+class StateUnits(NamedTuple):
     """Exponents (B, n, 1) of the units of the states that balance a; in them the columns of z are not nearly parallel."""
 
     e: Array
@@ -95,16 +95,16 @@ class _StateUnits(NamedTuple):
         return backend.ldexp(a, self.e.mT - self.e)
 
 
-def _balancing_units(backend: Backend, a: Array) -> _StateUnits:
+def balancing_units(backend: Backend, a: Array) -> StateUnits:
     e = backend.stop_gradient(apply(backend, _UNITS, backend.stop_gradient(a))[0])
-    return _StateUnits(backend.xp.astype(e, backend.xp.int32)[:, :, None])
+    return StateUnits(backend.xp.astype(e, backend.xp.int32)[:, :, None])
 
 
 def tangent_in_units(tangent: Callable[..., Arrays]) -> Callable[..., Arrays]:
     """Compute the tangent of a factor in the units that balance a: dz then differs, but d(z zᴴ) does not."""
 
     def scaled_tangent(backend: Backend, value: Arrays, arrays: Arrays, tangents: Arrays) -> Arrays:
-        (z,), (a, b), (da, db), units = value, arrays, tangents, _balancing_units(backend, arrays[0])
+        (z,), (a, b), (da, db), units = value, arrays, tangents, balancing_units(backend, arrays[0])
         z, b, db = (units.state(backend, x) for x in (z, b, db))
         a, da = units.matrix(backend, a), units.matrix(backend, da)
         return (units.dual(backend, tangent(backend, (z,), (a, b), (da, db))[0]),)
@@ -116,7 +116,7 @@ def cotangent_in_units(cotangent: Callable[..., Arrays]) -> Callable[..., Arrays
     """The adjoint of `tangent_in_units`."""
 
     def scaled_cotangent(backend: Backend, value: Arrays, arrays: Arrays, cotangents: Arrays) -> Arrays:
-        (z,), (a, b), units = value, arrays, _balancing_units(backend, arrays[0])
+        (z,), (a, b), units = value, arrays, balancing_units(backend, arrays[0])
         scaled_primals = (units.state(backend, z),), (units.matrix(backend, a), units.state(backend, b))
         bar_a, bar_b = cotangent(backend, *scaled_primals, (units.dual(backend, cotangents[0]),))
         return units.matrix(backend, bar_a), units.state(backend, bar_b)
@@ -126,22 +126,22 @@ def cotangent_in_units(cotangent: Callable[..., Arrays]) -> Callable[..., Arrays
 
 def continuous_tangent(backend: Backend, value: Arrays, arrays: Arrays, tangents: Arrays) -> Arrays:
     (z,), (a, b) = value, arrays
-    return (_factor_change(backend, z, gramian_jvp(backend, a, b, z @ adjoint(z), *tangents)),)
+    return (factor_change(backend, z, gramian_jvp(backend, a, b, z @ adjoint(z), *tangents)),)
 
 
 def continuous_cotangent(backend: Backend, value: Arrays, arrays: Arrays, cotangents: Arrays) -> Arrays:
     (z,), (a, b) = value, arrays
-    return gramian_vjp(backend, a, b, z @ adjoint(z), _factor_change_adjoint(backend, z, cotangents[0]))
+    return gramian_vjp(backend, a, b, z @ adjoint(z), factor_change_adjoint(backend, z, cotangents[0]))
 
 
 def discrete_tangent(backend: Backend, value: Arrays, arrays: Arrays, tangents: Arrays) -> Arrays:
     (z,), (a, b), (da, db) = value, arrays, tangents
     scaled_tangent = da @ z @ adjoint(a @ z) + db @ adjoint(b)
-    return (_factor_change(backend, z, solve_stable_stein(backend, a, 2 * hermitian(scaled_tangent))),)
+    return (factor_change(backend, z, solve_stable_stein(backend, a, 2 * hermitian(scaled_tangent))),)
 
 
 def discrete_cotangent(backend: Backend, value: Arrays, arrays: Arrays, cotangents: Arrays) -> Arrays:
     """aᴴ y a - y + x̄ = 0 gives ā = 2 y a x and b̄ = 2 y b, for x = z zᴴ."""
     (z,), (a, b) = value, arrays
-    y = hermitian(solve_stable_stein(backend, adjoint(a), _factor_change_adjoint(backend, z, cotangents[0])))
+    y = hermitian(solve_stable_stein(backend, adjoint(a), factor_change_adjoint(backend, z, cotangents[0])))
     return 2 * y @ (a @ z) @ adjoint(z), 2 * y @ b

@@ -150,7 +150,7 @@ def _discrete_powers(backend: Backend, a: Array, b: Array) -> scaling.Powers:
     return scaling.Powers((0 * of_b, of_b), (of_b,))
 
 
-def _drop_zero_columns(backend: Backend, z: Array) -> Array:
+def drop_zero_columns(backend: Backend, z: Array) -> Array:
     """z without the columns that are zero in every member; a traced z keeps them, because shapes cannot depend on values."""
     return z if backend.is_traced(z) else z[..., : width(backend, z)]
 
@@ -253,7 +253,7 @@ LYAPUNOV_FACTOR = public_function(
     cotangent=with_descriptor_cotangent(
         scaling.cotangent_at_size(_continuous_powers, cotangent_in_units(continuous_cotangent))
     ),
-    wrap=_drop_zero_columns,
+    wrap=drop_zero_columns,
     largest={"k": "n"},
     columns=("b",),
 )
@@ -342,7 +342,7 @@ DISCRETE_LYAPUNOV_FACTOR = public_function(
     cotangent=with_descriptor_cotangent(
         scaling.cotangent_at_size(_discrete_powers, cotangent_in_units(discrete_cotangent))
     ),
-    wrap=_drop_zero_columns,
+    wrap=drop_zero_columns,
     largest={"k": "n"},
     columns=("b",),
 )
