@@ -50,7 +50,10 @@ def test_too_few_dimensions(problem, place, name, rng):
 def test_wrong_sizes(problem, place, name, rng):
     if problem.name in ("msign", "polar", "mclip", "soft_threshold"):
         pytest.skip("takes any matrix")
-    free = (problem.name.endswith(("_factor", "gramian")) and name == "b") or (problem.name, name) == ("riccati_factor", "c")
+    free = (problem.name.endswith(("_factor", "gramian")) and name == "b") or (problem.name, name) == (
+        "riccati_factor",
+        "c",
+    )
     if free or name == "G":
         pytest.skip("takes any number of columns or rows")
     for change in (lambda x: x[:-1], lambda x: x[:, :-1], lambda x: np.ones((5, 4))):

@@ -162,7 +162,9 @@ ESTIMATORS = [
 FACTORS = [
     Case("lyapunov_factor", lambda rng, kind: (-stable(rng, 4, kind), gaussian(rng, 4, 2, dtype=kind)), {}),
     Case("discrete_lyapunov_factor", lambda rng, kind: (_inside(rng, kind), gaussian(rng, 4, 2, dtype=kind)), {}),
-    Case("riccati_factor", lambda rng, kind: tuple(gaussian(rng, *s, dtype=kind) for s in ((4, 4), (4, 2), (4, 4))), {}),
+    Case(
+        "riccati_factor", lambda rng, kind: tuple(gaussian(rng, *s, dtype=kind) for s in ((4, 4), (4, 2), (4, 4))), {}
+    ),
 ]
 
 

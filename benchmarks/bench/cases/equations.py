@@ -92,6 +92,15 @@ def oscillators(rng, n):
     return a, np.vstack([np.zeros((n // 2, 1)), rng.uniform(1, 2, (n // 2, 1))]), rng.uniform(1, 2, (1, n))
 
 
+def rod(rng, n):
+    """Heat conduction in a rod with an unstable reaction, two heaters and two sensors."""
+    a = (n + 1) ** 2 * (np.eye(n, k=1) - 2 * np.eye(n) + np.eye(n, k=-1)) + 30 * np.eye(n)
+    b, c = np.zeros((n, 2)), np.zeros((2, n))
+    b[: n // 8, 0] = b[n // 2 : 5 * n // 8, 1] = 1
+    c[0, n // 4 : 3 * n // 8] = c[1, 3 * n // 4 : 7 * n // 8] = 1 / n
+    return a, b, c
+
+
 def hinf_by_bisection(a, b, c, tol=1e-10):
     """The algorithm of python-control's `norm`: halve an interval of levels by the eigenvalues of a Hamiltonian matrix."""
 
@@ -156,6 +165,11 @@ CASES = [
         "lyapunov_factor, 3 inputs", SCIPY, "solve_continuous_lyapunov", three_inputs,
         matsign.lyapunov_factor, lambda a, b: sl.solve_continuous_lyapunov(a, -b @ b.T),
         sizes(usual=(256,), long=(512, 1024)), same_gramian, "relative difference of the Gramians",
+    ),
+    Case(
+        "riccati_factor, unstable, 2 inputs and outputs", SCIPY, "solve_continuous_are", rod,
+        matsign.riccati_factor, lambda a, b, c: sl.solve_continuous_are(a, b, c.T @ c, np.eye(2)),
+        sizes(usual=(128,), long=(256, 512)), same_gramian, "relative difference of the solutions",
     ),
     Case(
         "gramian, 3 inputs", SCIPY, "solve_continuous_lyapunov", three_inputs,

@@ -238,6 +238,17 @@ def _unstabilisable(p: _Problem) -> complex | None:
     return mode.value if mode is not None and mode.distance <= limit else None
 
 
+def uncontrolled_modes(a: Array, b: Array) -> tuple[Array, Array]:
+    """Whether (a, b) is not stabilisable in continuous time, and an unstable eigenvalue that no input moves, as two numbers."""
+    found, values = np.zeros(len(a), bool), np.zeros((len(a), 2), a.real.dtype)
+    for k in range(len(a)):
+        p = _problem_of(k, False, a, b, 0 * a, np.zeros((len(a), *2 * b.shape[-1:])), None, None)
+        value = None if p is None else _or_default(None, _unstabilisable, p)
+        if value is not None:
+            found[k], values[k] = True, (value.real, value.imag)
+    return found, values
+
+
 def _undetectable(p: _Problem) -> complex | None:
     """An eigenvalue on the boundary that the cost does not detect: [a - λ e, b; q, s; sᴴ, r] has dependent columns."""
     a = np.vstack([p.a.conj().T, p.b.conj().T])

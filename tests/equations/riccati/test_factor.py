@@ -62,14 +62,15 @@ def test_large_models_by_factors(name, monkeypatch):
     gram = adjoint(z) @ z
     lengths = np.sqrt(np.diag(gram).real)
     assert (np.abs(gram - np.diag(np.diag(gram))) < 1e-12 * np.outer(lengths[:1], lengths)).all()
-    assert (np.diff(lengths) <= 0).all() and lengths[-1] < (1 if name == "beam" else 1e-12) * lengths[0]
+    assert (np.diff(lengths) <= 0).all()
+    assert lengths[-1] < (1 if name == "beam" else 1e-12) * lengths[0]
 
 
 def test_short_columns_have_digits():
     """Relative to the first column they are right to rounding: a diagonal model without inputs has an exact Gramian."""
     n, k = 64, np.arange(64)
     poles = -(2.0 ** -(k // 4))
-    c = 2.0**-k[None]
+    c = 2.0 ** -k[None]
     z = matsign.riccati_factor(np.diag(poles), np.zeros((n, 1)), c)
     exact = -c.T @ c / (poles[:, None] + poles)
     size = np.sqrt(np.diag(exact))
@@ -79,9 +80,24 @@ def test_short_columns_have_digits():
 @pytest.mark.parametrize(
     ("a", "b", "c", "text"),
     [
-        (np.diag([1.0, -1]), [[0.0], [1]], [[1.0, 1]], r"\(a, b\) is not stabilisable: no input moves the eigenvalue 1 "),
-        (np.diag([0.0, 1]), [[1.0], [1]], [[0.0, 0]], r"\(a, c\) is not detectable: no output depends on .* eigenvalue -?0 "),
-        (np.diag([2.0, -1]), np.zeros((2, 0)), [[1.0, 1]], r"\(a, b\) is not stabilisable: no input moves the eigenvalue 2 "),
+        (
+            np.diag([1.0, -1]),
+            [[0.0], [1]],
+            [[1.0, 1]],
+            r"\(a, b\) is not stabilisable: no input moves the eigenvalue 1 ",
+        ),
+        (
+            np.diag([0.0, 1]),
+            [[1.0], [1]],
+            [[0.0, 0]],
+            r"\(a, c\) is not detectable: no output depends on .* eigenvalue -?0 ",
+        ),
+        (
+            np.diag([2.0, -1]),
+            np.zeros((2, 0)),
+            [[1.0, 1]],
+            r"\(a, b\) is not stabilisable: no input moves the eigenvalue 2 ",
+        ),
     ],
     ids=["unstabilisable", "undetectable", "no inputs"],
 )
@@ -119,7 +135,8 @@ def test_members_of_a_large_batch():
     (a, b, c), zero = heat(64), np.zeros((64, 64))
     broken = np.where(np.eye(64) == 1, np.nan, 0.0)
     z = matsign.riccati_factor(np.stack([a, broken, zero - np.eye(64), a]), b, c, errors="nan")
-    assert np.isnan(z[1]).all() and not np.isnan(z[[0, 2, 3]]).any()
+    assert np.isnan(z[1]).all()
+    assert not np.isnan(z[[0, 2, 3]]).any()
     np.testing.assert_array_equal(z[0], z[3])
     np.testing.assert_array_equal(z[0], matsign.riccati_factor(a, b, c))
     assert (z[2] != 0).any(0).sum() == 2  # of [c] with -I: two columns
@@ -138,8 +155,10 @@ def test_dense_solution_takes_over(monkeypatch):
 def test_certificate_of_a_wrong_factor():
     a, b, c = heat(64)
     z, certificate = matsign.certify(matsign.riccati_factor)(a, b, c)
-    assert certificate.converged and not certificate.boundary
-    assert certificate.backward_error < 1e-11 and certificate.forward_error < 1e-11
+    assert certificate.converged
+    assert not certificate.boundary
+    assert certificate.backward_error < 1e-11
+    assert certificate.forward_error < 1e-11
     backend, spec = matsign.backends.load("numpy"), matsign.riccati_factor.spec
     wrong = spec.residual(backend, (1.0001 * z[None],), a[None], b[None], c[None])
     assert 0.8e-4 < np.linalg.norm(wrong.correction[0]) / np.linalg.norm(z) < 1.3e-4
@@ -150,6 +169,11 @@ def test_extreme_sizes():
     rng = np.random.default_rng(1)
     a, b, c = gaussian(rng, 3, 3), gaussian(rng, 3, 1), gaussian(rng, 2, 3)
     z = matsign.riccati_factor(a, b, c)
-    for of_a, of_b, of_c, of_z in ((200, 0, 200, 100), (0, 300, -300, -300), (-300, 0, -300, -150), (400, 500, -100, -300)):
+    for of_a, of_b, of_c, of_z in (
+        (200, 0, 200, 100),
+        (0, 300, -300, -300),
+        (-300, 0, -300, -150),
+        (400, 500, -100, -300),
+    ):
         scaled = matsign.riccati_factor(a * 2.0**of_a, b * 2.0**of_b, c * 2.0**of_c)
         np.testing.assert_allclose(scaled, z * 2.0**of_z, rtol=1e-12)

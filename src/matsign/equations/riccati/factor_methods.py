@@ -14,7 +14,8 @@ from matsign._typing import Array
 from matsign.backends import Backend
 from matsign.core import scaling
 from matsign.core.failures import Failure
-from matsign.core.members import Solution, solution
+from matsign.core.members import Solution, no_details, solution
+from matsign.direct import qz
 from matsign.equations.riccati.care import SOLVERS
 from matsign.equations.riccati.problem import RiccatiProblem, solution_units
 from matsign.equations.riccati.solver import is_eigenvalue
@@ -47,9 +48,14 @@ def _member(backend: Backend, a: Array, b: Array, c: Array) -> Solution:
     """One member, by doubling on factors or by the dense solution."""
     s = in_balanced_units(backend, a, b, c)
     z, steps, found = _by_doubling(backend, s)
-    if not found:
-        return _by_solution(backend, a, b, c)
-    return _restore(backend, s, solution(backend, (z,), iterations=steps * backend.ones(a)))
+    if found:
+        return _restore(backend, s, solution(backend, (z,), iterations=steps * backend.ones(a)))
+    # All methods of the dense solver would be tried before it says so.
+    none, value = backend.host_callback(qz.uncontrolled_modes, (backend.ones(a) > 0, no_details(backend, a)), s.a, s.b)
+    if backend.all_true(none):
+        detail = backend.ldexp(value, s.time[..., None])
+        return solution(backend, (z,), Failure.NOT_STABILISABLE, none)._replace(detail=detail)
+    return _by_solution(backend, a, b, c)
 
 
 class ScaledModel(NamedTuple):
