@@ -54,7 +54,7 @@ def _member(backend: Backend, a: Array, b: Array, c: Array) -> Solution:
     none, value = backend.host_callback(qz.uncontrolled_modes, (backend.ones(a) > 0, no_details(backend, a)), s.a, s.b)
     if backend.all_true(none):
         detail = backend.ldexp(value, s.time[..., None])
-        return solution(backend, (z,), Failure.NOT_STABILISABLE, none)._replace(detail=detail)
+        return solution(backend, (0 * a,), Failure.NOT_STABILISABLE, none)._replace(detail=detail)
     return _by_solution(backend, a, b, c)
 
 
