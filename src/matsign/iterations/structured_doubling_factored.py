@@ -6,7 +6,7 @@ t = cᴴ b and upper triangular r, s with rᴴ r = I + tᴴ t and sᴴ s = I + t
     b ← [b, a b r⁻¹],    c ← [c, aᴴ c s⁻¹],    a ← a a - (a b r⁻¹)(r⁻ᴴ tᴴ)(aᴴ c)ᴴ,
 
 one large product. Nothing is subtracted in b and c, so that h stays positive semidefinite. Compressed after each step, they
-keep as many columns as g and h have eigenvalues above rounding (Chu & Weng 2015).
+keep as many columns as g and h have eigenvalues above rounding (Li, Chu, Lin & Weng 2013).
 """
 
 from __future__ import annotations
