@@ -252,3 +252,10 @@ def test_gradients_of_a_large_stack_are_those_with_a_graph(rng):
     with_graph = torch.autograd.grad(loss, (p, q, w), create_graph=True)
     for x, y in zip(torch.autograd.grad(loss, (p, q, w)), with_graph, strict=True):
         torch.testing.assert_close(x, y.detach(), rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("scale", [1e200, 1e-200])
+def test_certificate_of_points_whose_squares_overflow_or_underflow(scale, rng):
+    p, q = scale * rng.standard_normal((2, 5, 3))
+    _, certificate = certify(kabsch)(p, q)
+    assert max(certificate.forward_error, certificate.backward_error) < 1e-13

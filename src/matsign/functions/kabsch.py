@@ -89,21 +89,27 @@ def _rmsd(backend: Backend, sets: PointSets, r: Array) -> Array:
 def _residual(
     backend: Backend, value: tuple[Array, Array, Array], p: Array, q: Array, weights: Array | None
 ) -> Residual:
-    """That of the nearest rotation; the gap of the translation beside the centres, and of the rmsd beside the radii."""
+    """That of the nearest rotation; the gap of the translation beside the centres, and of the rmsd beside the radii.
+
+    Lengths are in units of 2^e, in which their squares neither overflow nor underflow.
+    """
     (r, t, rmsd), xp, s = value, backend.xp, centred(backend, p, q, weights)
     radius_p, radius_q = weighted_norm(backend, s, s.x), weighted_norm(backend, s, s.y)
     size_p, size_q = weighted_norm(backend, s, s.x + s.p0), weighted_norm(backend, s, s.y + s.q0)
     of_r = residual_of_nearest(backend, r, s.m, size_p * radius_q + radius_p * size_q, rotation=True)
-    turned = scaled(backend, s.p0 @ adjoint(of_r.correction[0]), s.e_p)[:, 0, :]
-    gap_t, gap_rmsd = t - translation(backend, s, r), rmsd - _rmsd(backend, s, r)
-    size = backend.ldexp(size_p, s.e_p) + backend.ldexp(size_q, s.e_q)
-    rounding = backend.eps(r) * size
+    turned = scaled(backend, s.p0 @ adjoint(of_r.correction[0]), s.e_p - s.e)[:, 0, :]
+    size = backend.ldexp(size_p, s.e_p - s.e) + backend.ldexp(size_q, s.e_q - s.e)
     backward, correction = of_r.backward, [of_r.correction[0]]
-    for x, gap, step in ((t, gap_t, abs(gap_t) + abs(turned)), (rmsd, gap_rmsd, abs(gap_rmsd))):
+    exact = translation(backend, s, r), _rmsd(backend, s, r)
+    for x, y, step in ((t, exact[0], abs(turned)), (rmsd, exact[1], 0 * size)):
+        e = broadcast_to_rank(s.e, x)
+        x, gap = backend.ldexp(x, -e), backend.ldexp(x - y, -e)
         backward = xp.maximum(backward, backend.norm(gap) / safe_divisor(backend, size))
         length = backend.norm(x)
         share = xp.where(length > 0, length / safe_divisor(backend, size), 1 + 0 * length)
-        correction.append(broadcast_to_rank(share, x) * (step + broadcast_to_rank(rounding, x)))
+        error = abs(gap) + step + broadcast_to_rank(backend.eps(r) * size, x)
+        correction.append(backend.ldexp(broadcast_to_rank(share, x) * error, e))
+    size = backend.ldexp(size, s.e)
     separation = backend.ldexp(of_r.separation, s.e_p + s.e_q)
     return Residual(backward, tuple(correction), separation, zero=(r, size, size))
 
