@@ -199,6 +199,17 @@ def test_forward_error_of_values_whose_squares_overflow_or_underflow(scale, on, 
     assert 1e-18 < scaled.forward_error < 30 * plain.forward_error
 
 
+def test_error_of_values_near_and_below_the_smallest_number(eager):
+    """A result that underflows to 0 has an unknown error, one with few digits left an error of one unit in the last place."""
+    a = eager.array(1e-100 * (4 * np.eye(2) + np.eye(2, k=1)))
+    nilpotent = eager.array(np.eye(2, k=1))
+    power = certify(matsign.fractional_matrix_power)
+    assert eager(power, a, 7)[1].forward_error == np.inf
+    assert eager(power, a, 3.2)[1].forward_error > 1e-7
+    assert eager(power, nilpotent, 2)[1].forward_error == 0
+    assert eager(certify(matsign.solve_discrete_sylvester), a, a, a)[1].forward_error < 1e-15
+
+
 def test_what_is_unknown_is_infinite():
     """A correction that is NaN gives an infinite error: every comparison with NaN would be false."""
     from matsign.core.certificates import _nan_to_infinity

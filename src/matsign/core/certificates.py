@@ -202,15 +202,13 @@ def _errors(backend: Backend, measured: Residual, value: Arrays) -> Arrays:
     for correction, x, y in zip(_flat(measured.correction), _flat(value), _flat(references), strict=True):
         x = backend.xp.where(backend.xp.isinf(x), backend.xp.zeros_like(x), x)  # a frequency of infinity is exact
         # A value of 0 with a residual of 0 is exact.
-        exact = (backward == 0) & (largest(backend, x) == 0)
-        forward = backend.xp.maximum(
-            forward,
-            backend.xp.where(
-                exact,
-                backend.xp.zeros_like(forward),
-                _nan_to_infinity(backend, relative_norm(backend, correction, x, y)),
-            ),
-        )
+        zero = largest(backend, x) == 0
+        error = _nan_to_infinity(backend, relative_norm(backend, correction, x, y))
+        error = backend.xp.where(zero & (backward == 0), backend.xp.zeros_like(error), error)
+        if measured.zero is None:
+            # A value of 0 that satisfies nothing is one below all numbers of the dtype.
+            error = backend.xp.where(zero & (backward > 0.5), backend.xp.full_like(error, backend.xp.inf), error)
+        forward = backend.xp.maximum(forward, error)
     separation = backend.xp.full_like(forward, backend.xp.nan) if measured.separation is None else measured.separation
     boundary = (
         0 * forward if measured.boundary is None else backend.astype(measured.boundary, backend.dtype_name(forward))

@@ -15,6 +15,7 @@ import scipy
 from matsign._typing import Array
 from matsign.backends import Backend
 from matsign.core.public import Residual
+from matsign.core.scaling import at_least_rounded
 from matsign.core.tolerances import rank_tolerance
 from matsign.functions.power_derivatives import solve_frechet
 from matsign.functions.power_methods import Units, balance_units, matrix_function, scale_units
@@ -51,9 +52,17 @@ def power_residual(backend: Backend, x: Array, a: Array, *, t: Fraction, rtol: f
     """The residual of X = A^t, for the exact exponent t."""
     power = exponent(t)
     units, a = in_units(backend, a)
-    x = units.inward(backend, x, power)
+    value, x = x, units.inward(backend, x, power)
     if t.denominator == 1:
-        return _integer_residual(backend, units, x, a, power, rtol)
+        backward, correction = _integer_residual(backend, x, a, power, rtol)
+    else:
+        backward, correction = _fractional_residual(backend, x, a, t, rtol)
+    outward = [units.outward(backend, correction[:, k], power)[:, None] for k in range(correction.shape[1])]
+    return Residual(backward, (at_least_rounded(backend, backend.xp.concat(outward, axis=1), value[:, None]),))
+
+
+def _fractional_residual(backend: Backend, x: Array, a: Array, t: Fraction, rtol: float | None) -> tuple[Array, Array]:
+    """The backward error, and the steps for the residual and for rounding."""
     parts = math.ceil(abs(t))
     more: tuple[Array, ...] = ()
     root, backward = x, 0 * backend.norm(a)
@@ -65,13 +74,10 @@ def power_residual(backend: Backend, x: Array, a: Array, *, t: Fraction, rtol: f
     fine = rank_tolerance(backend, a, rtol) ** max(0.5, min(1.0, float(abs(t)) / parts))
     back = _function(backend, root, parts / t, max(fine, a.shape[-1] * backend.eps(a)))
     backward = backend.xp.maximum(backward, relative_norm(backend, a - back, a, back))
-    correction = steps(backend, a, a - back, power=power, rtol=rtol, more=more)
-    return Residual(backward, (_outward_steps(backend, units, correction, power),))
+    return backward, steps(backend, a, a - back, power=exponent(t), rtol=rtol, more=more)
 
 
-def _integer_residual(
-    backend: Backend, units: Units, x: Array, a: Array, power: Exponent, rtol: float | None
-) -> Residual:
+def _integer_residual(backend: Backend, x: Array, a: Array, power: Exponent, rtol: float | None) -> tuple[Array, Array]:
     """X = A A^{k-1}, or Aᵏ X Aᵏ = Aᵏ for the inverse power, also where it is the inverse on the range."""
     k = round(power.value)
     if k == 0:
@@ -86,12 +92,7 @@ def _integer_residual(
         again = whole @ x @ whole
         backward = relative_norm(backend, whole - again, whole, again)
         correction = steps(backend, a, 0 * a, power=power, rtol=rtol, more=(x @ (whole - again) @ x,))
-    return Residual(backward, (_outward_steps(backend, units, correction, power),))
-
-
-def _outward_steps(backend: Backend, units: Units, correction: Array, power: Exponent) -> Array:
-    parts = [units.outward(backend, correction[:, k], power)[:, None] for k in range(correction.shape[1])]
-    return backend.xp.concat(parts, axis=1)
+    return backward, correction
 
 
 def _function(backend: Backend, a: Array, t: Fraction, rtol: float | None) -> Array:
