@@ -129,8 +129,9 @@ class MatsignRiccatiSolverLR(RiccatiSolverLR):
 
     Notes
     -----
-    It has as many columns as the solution of `MatsignRiccatiSolver` has rank. With an S the solution may be indefinite; it has
-    no factor then, which is a `numpy.linalg.LinAlgError`.
+    Without E, R and S it is that of `matsign.riccati_factor`, which never forms the solution; otherwise it has as many
+    columns as the solution of `MatsignRiccatiSolver` has rank. With an S the solution may be indefinite; it has no factor
+    then, which is a `numpy.linalg.LinAlgError`.
 
     Examples
     --------
@@ -145,7 +146,12 @@ class MatsignRiccatiSolverLR(RiccatiSolverLR):
     """
 
     def _solve(self, equation: Any) -> Any:
-        return equation.A.source.from_numpy(_factor(_solve_riccati(equation, 1)))
+        if equation.E is None and equation.R is None and equation.S is None:
+            a, b, c = _riccati_matrices(equation)
+            z = matsign.riccati_factor(a, b, c.conj().T)
+        else:
+            z = _factor(_solve_riccati(equation, 1))
+        return equation.A.source.from_numpy(z)
 
 
 class MatsignPositiveRiccatiSolver(PositiveRiccatiSolver):
@@ -253,23 +259,28 @@ def _solve_sylvester(a: NDArray, ar: NDArray, e: NDArray | None, er: NDArray | N
     return matsign.solve_generalized_sylvester(a, er, e, ar, q)
 
 
-def _coefficients(equation: Any, adjoint: bool) -> tuple[NDArray, NDArray | None]:
-    """A and E, or their adjoints."""
-    a = to_matrix(equation.A, format="dense")
-    e = None if equation.E is None else to_matrix(equation.E, format="dense")
-    return (_adjoint(a), _adjoint(e)) if adjoint else (a, e)
+def _dense(operator: Any, *, adjoint: bool) -> NDArray:
+    """The matrix of an operator, or its adjoint."""
+    x = to_matrix(operator, format="dense")
+    return x.conj().T if adjoint else x
 
 
 def _lyapunov_matrices(equation: Any) -> tuple[NDArray, NDArray | None, NDArray]:
     """a, e and b of a x eᴴ + e x aᴴ + b bᴴ = 0 or a x aᴴ - e x eᴴ + b bᴴ = 0."""
-    a, e = _coefficients(equation, equation.trans)
-    return a, e, equation.B.to_numpy()
+    e = None if equation.E is None else _dense(equation.E, adjoint=equation.trans)
+    return _dense(equation.A, adjoint=equation.trans), e, equation.B.to_numpy()
+
+
+def _riccati_matrices(equation: Any) -> tuple[NDArray, NDArray, NDArray]:
+    """a, b and c of aᴴ x e + eᴴ x a - (eᴴ x b + s) r⁻¹ (bᴴ x e + sᴴ) + c cᴴ = 0."""
+    b, c = (equation.B, equation.C) if equation.trans else (equation.C, equation.B)
+    return _dense(equation.A, adjoint=not equation.trans), b.to_numpy(), c.to_numpy()
 
 
 def _solve_riccati(equation: Any, sign: int) -> NDArray:
     """The stabilising solution of the equation with R, or with -R if the sign is -1."""
-    a, e = _coefficients(equation, not equation.trans)
-    b, c = (x.to_numpy() for x in ((equation.B, equation.C) if equation.trans else (equation.C, equation.B)))
+    a, b, c = _riccati_matrices(equation)
+    e = None if equation.E is None else _dense(equation.E, adjoint=not equation.trans)
     r = np.eye(b.shape[1]) if equation.R is None else equation.R
     s = None if equation.S is None else equation.S.to_numpy()
     return matsign.solve_continuous_are(a, b, c @ c.conj().T, sign * r, e, s)
