@@ -103,6 +103,21 @@ def points(dt):
     return np.exp(1j * np.linspace(0, np.pi, 400)) if dt else 1j * np.concatenate([[0], np.logspace(-2, 2, 800)])
 
 
+def test_unstable_modes_that_no_input_moves_change_no_norm():
+    hidden = control.ss(np.diag([1.0, -1]), [[0], [1]], [[1, 1]], 0)
+    assert control.norm(hidden, "inf", method="matsign") == pytest.approx(1, rel=1e-12)
+
+
+def test_indefinite_weights():
+    """The equation of a bounded-real model, which is no minimisation."""
+    for f, a in ((control.care, A), (control.dare, A / 3)):
+        x, poles, k = f(a, 0.3 * B, 0.1 * np.eye(3), -1, method="matsign")
+        theirs = f(a, 0.3 * B, 0.1 * np.eye(3), -1, method="scipy")
+        np.testing.assert_allclose(x, theirs[0], rtol=1e-9, atol=1e-12)
+        np.testing.assert_allclose(k, theirs[2], rtol=1e-9, atol=1e-12)
+        assert (poles.real < 0).all() if f is control.care else (np.abs(poles) < 1).all()
+
+
 def test_infinite_norms_have_a_warning():
     fed_through = control.ss(A, B, C, 1)
     with pytest.warns(UserWarning, match="feedthrough"):
@@ -132,6 +147,8 @@ def test_no_solution_is_an_error():
         control.lqr(np.eye(2), np.zeros((2, 1)), np.eye(2), 1, method="matsign")
     with pytest.raises(ValueError, match=r"^gramian: a is not stable"):
         control.gram(control.ss(-A, B, C, 0), "c", method="matsign")
+    with pytest.raises(control.ControlDimension, match=r"^Incompatible dimensions of B .* \(3, 3\) but found \(1, 3\)"):
+        control.care(A, [1, 1, 1], np.eye(3), method="matsign")
     with pytest.raises(control.ControlDimension, match=r"^B must be a matrix, found an array of shape"):
         control.care(A, np.ones((2, 3, 1)), np.eye(3), method="matsign")
 

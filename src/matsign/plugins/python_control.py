@@ -75,24 +75,32 @@ def _choose(method: str | None) -> Any:
     return _CHOICE(method)
 
 
-def _matrix(x: Any, rows: int | None, columns: int | None, name: str) -> NDArray:
-    """A matrix with this number of rows and columns, square if both are None."""
-    x = np.array(x, ndmin=2)
-    if x.ndim != 2:
-        raise control.ControlDimension(f"{name} must be a matrix, found an array of shape {x.shape}")
-    expected = (x.shape[0] if rows is None else rows, columns)
-    expected = (expected[0], expected[0] if columns is None else columns)
-    if expected[0] == expected[1] and x.shape[0] != x.shape[1]:
-        raise control.ControlDimension(f"{name} must be a square matrix")
-    if x.shape != expected:
+def _matrix(x: Any, rows: int, columns: int, name: str) -> NDArray:
+    """A matrix with this number of rows and columns."""
+    x = _as_matrix(x, name)
+    if x.shape != (rows, columns):
         raise control.ControlDimension(
-            f"Incompatible dimensions of {name} matrix; expected {expected} but found {x.shape}"
+            f"Incompatible dimensions of {name} matrix; expected ({rows}, {columns}) but found {x.shape}"
         )
     return x
 
 
+def _square(x: Any, name: str) -> NDArray:
+    x = _as_matrix(x, name)
+    if x.shape[0] != x.shape[1]:
+        raise control.ControlDimension(f"{name} must be a square matrix")
+    return x
+
+
+def _as_matrix(x: Any, name: str) -> NDArray:
+    x = np.array(x, ndmin=2)
+    if x.ndim != 2:
+        raise control.ControlDimension(f"{name} must be a matrix, found an array of shape {x.shape}")
+    return x
+
+
 def _symmetric(x: Any, size: int, name: str) -> NDArray:
-    x = _matrix(x, size, size, name)
+    x = _matrix(_square(x, name), size, size, name)
     gap = np.abs(x - x.conj().T).max(initial=0)
     if gap > 100 * np.finfo(np.result_type(x, np.float32)).eps * np.abs(x).max(initial=0):
         raise control.ControlArgument(f"{name} must be a symmetric matrix")
@@ -114,11 +122,11 @@ def dlyap(A: Any, Q: Any, C: Any = None, E: Any = None) -> NDArray:
 def _lyapunov_arguments(A: Any, Q: Any, C: Any, E: Any) -> tuple[Any, Any, Any, Any]:
     if C is not None and E is not None:
         raise control.ControlArgument("Invalid set of input parameters: C and E exclude each other")
-    a = _matrix(A, None, None, "A")
+    a = _square(A, "A")
     n = len(a)
     if C is None:
         return a, _symmetric(Q, n, "Q"), None, None if E is None else _matrix(E, n, n, "E")
-    q = _matrix(Q, None, None, "Q")
+    q = _square(Q, "Q")
     return a, q, _matrix(C, n, len(q), "C"), None
 
 
@@ -130,10 +138,7 @@ def care(
 ) -> Riccati:
     """The solution, the closed-loop poles and the gain of the continuous Riccati equation."""
     a, b, q, r, s, e = _riccati_arguments(A, B, Q, R, S, E, **names)
-    if stabilizing:
-        gain, x, poles = matsign.lqr(a, b, q, r, s, e)
-        return x, poles, gain
-    x = matsign.solve_continuous_are(a, b, q, r, e, s, half_plane="right")
+    x = matsign.solve_continuous_are(a, b, q, r, e, s, half_plane="left" if stabilizing else "right")
     xe = x if e is None else x @ e
     return _closed_loop(x, a, b, e, r, b.conj().T @ xe + (0 if s is None else s.conj().T))
 
@@ -143,10 +148,7 @@ def dare(
 ) -> Riccati:
     """The solution, the closed-loop poles and the gain of the discrete Riccati equation."""
     a, b, q, r, s, e = _riccati_arguments(A, B, Q, R, S, E, **names)
-    if stabilizing:
-        gain, x, poles = matsign.dlqr(a, b, q, r, s, e)
-        return x, poles, gain
-    x = matsign.solve_discrete_are(a, b, q, r, e, s, circle="outside")
+    x = matsign.solve_discrete_are(a, b, q, r, e, s, circle="inside" if stabilizing else "outside")
     bx = b.conj().T @ x
     return _closed_loop(x, a, b, e, r + bx @ b, bx @ a + (0 if s is None else s.conj().T))
 
@@ -172,7 +174,7 @@ def _riccati_arguments(
     _Es: str = "E",
 ) -> tuple[Any, ...]:
     """The matrices, with the names of python-control in the errors."""
-    a = _matrix(A, None, None, _As)
+    a = _square(A, _As)
     n, m = len(a), np.array(B, ndmin=2).shape[-1]
     return (
         a,

@@ -64,16 +64,27 @@ def _h2_norm(model: Any) -> float | None:
 
 def _linf_norm(model: Any) -> float | None:
     """The L∞ norm; None for a model with poles on the boundary."""
-    f = matsign.hinf_norm if model.isctime() else matsign.discrete_hinf_norm
     arrays = model.A, model.B, model.C, model.D
+    norm = _hinf_norm(*arrays, discrete=not model.isctime())
+    if norm is not None or _instability(model).startswith("Poles close"):
+        return norm
+    minimal = matsign.minimal_realization(*arrays)  # no feedback moves a mode that the inputs do not move
+    arrays = minimal.a, minimal.b, minimal.c, minimal.d
+    norm = _hinf_norm(*arrays, discrete=not model.isctime())
+    if norm is None:
+        arrays = _stable_with_the_same_gain(*arrays, discrete=not model.isctime())
+        norm = _hinf_norm(*arrays, discrete=not model.isctime())
+    return norm
+
+
+def _hinf_norm(a: NDArray, b: NDArray, c: NDArray, d: NDArray, *, discrete: bool) -> float | None:
+    """The H∞ norm; None for a model that is not stable."""
     try:
-        return float(f(*arrays)[0])
+        return float((matsign.discrete_hinf_norm if discrete else matsign.hinf_norm)(a, b, c, d)[0])
     except matsign.SpectrumError as error:
         if not _UNSTABLE.issuperset(error.failures):
             raise
-    if _instability(model).startswith("Poles close"):
         return None
-    return float(f(*_stable_with_the_same_gain(*arrays, discrete=not model.isctime()))[0])
 
 
 def _stable_with_the_same_gain(
