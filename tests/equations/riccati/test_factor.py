@@ -5,7 +5,7 @@ import pytest
 
 import matsign
 from matrices import adjoint, gaussian
-from matsign.equations.riccati import factor_methods
+from matsign.equations.riccati import factor_certificates, factor_methods
 
 EPS = np.finfo(float).eps
 
@@ -152,6 +152,19 @@ def test_dense_solution_takes_over(monkeypatch):
     assert distance(y @ y.T, z @ z.T) < 1e-11
 
 
+@pytest.mark.parametrize("name", ["heat", "unstable", "complex"])
+def test_certificates_by_factors(name, monkeypatch):
+    """They agree with those of the dense solution, up to the accuracy of estimates."""
+    certified = matsign.certify(matsign.riccati_factor)
+    found = certified(*MODELS[name])[1]
+    monkeypatch.setattr(factor_certificates, "LARGE", 1000)
+    expected = certified(*MODELS[name])[1]
+    assert 0.5 < found.backward_error / expected.backward_error < 2
+    assert expected.forward_error / 10 < found.forward_error < 10 * expected.forward_error
+    assert 0.8 < found.separation / expected.separation < 1.6
+    assert not found.boundary
+
+
 def test_certificate_of_a_wrong_factor():
     a, b, c = heat(64)
     z, certificate = matsign.certify(matsign.riccati_factor)(a, b, c)
@@ -162,6 +175,10 @@ def test_certificate_of_a_wrong_factor():
     backend, spec = matsign.backends.load("numpy"), matsign.riccati_factor.spec
     wrong = spec.residual(backend, (1.0001 * z[None],), a[None], b[None], c[None])
     assert 0.8e-4 < np.linalg.norm(wrong.correction[0]) / np.linalg.norm(z) < 1.3e-4
+    not_stabilising = spec.residual(backend, (0 * z[None, :, :1],), a[None] + 30 * np.eye(64), b[None], c[None])
+    assert not_stabilising.boundary.all()
+    assert not not_stabilising.separation.any()
+    assert np.isinf(not_stabilising.correction[0]).all()
 
 
 def test_extreme_sizes():

@@ -1,35 +1,21 @@
 """A factor z of the stabilising solution x = z zᴴ of aᴴ x + x a - x b bᴴ x + cᴴ c = 0, for few inputs and outputs.
 
 x then has few eigenvalues above rounding, and z few columns. `factor_methods` has the solvers: structured doubling on factors
-(Li, Chu, Lin & Weng 2013) for the gain and Newton's method (Kleinman 1968) for z. `factor_derivatives` has the derivatives.
+(Li, Chu, Lin & Weng 2013) for the gain and Newton's method (Kleinman 1968) for z. `factor_derivatives` has the
+derivatives, `factor_certificates` the errors.
 """
 
 from __future__ import annotations
 
 from typing import overload
 
-from matsign._typing import Array, ArrayLike, Arrays, NDArray, StateSpace, T, VectorLike
-from matsign.backends import Backend
-from matsign.core import scaling
+from matsign._typing import ArrayLike, NDArray, StateSpace, T, VectorLike
 from matsign.core.objects import takes_model
-from matsign.core.public import Residual, public_function
+from matsign.core.public import public_function
 from matsign.equations.lyapunov.factors import drop_zero_columns
-from matsign.equations.riccati.care import EQUATIONS
-from matsign.equations.riccati.certificates import error_estimate
+from matsign.equations.riccati.factor_certificates import factor_residual
 from matsign.equations.riccati.factor_derivatives import factor_cotangent, factor_tangent
-from matsign.equations.riccati.factor_methods import in_units_of_time, solve_factor, with_weights
-from matsign.linalg.stacks import adjoint, broadcast_scalar, safe_divisor
-
-
-def _residual(backend: Backend, value: Arrays, a: Array, b: Array, c: Array) -> Residual:
-    """The errors of z zᴴ; the relative error of z is half of that of z zᴴ."""
-    s = in_units_of_time(backend, a, b, c)
-    z = backend.ldexp(value[0], -broadcast_scalar(s.scale))
-    x = z @ adjoint(z)
-    errors = error_estimate(backend, EQUATIONS["left"], x, with_weights(backend, s.a, s.b, s.c))
-    relative = backend.norm(errors.correction[0]) / safe_divisor(backend, backend.norm(x))
-    correction = scaling.at_least_rounded(backend, broadcast_scalar(relative / 2) * value[0], value[0])
-    return errors._replace(correction=(correction,), separation=backend.ldexp(errors.separation, s.time))
+from matsign.equations.riccati.factor_methods import solve_factor
 
 
 @overload
@@ -127,7 +113,7 @@ RICCATI_FACTOR = public_function(
     riccati_factor,
     "(n,n),(n,m),(p,n)->(n,k)",
     solve=solve_factor,
-    residual=_residual,
+    residual=factor_residual,
     tangent=factor_tangent,
     cotangent=factor_cotangent,
     wrap=drop_zero_columns,

@@ -19,12 +19,13 @@ from matsign.direct import qz
 from matsign.equations.riccati.care import SOLVERS
 from matsign.equations.riccati.problem import RiccatiProblem, solution_units
 from matsign.equations.riccati.solver import is_eigenvalue
+from matsign.iterations.smith import Cayley
 from matsign.iterations.smith_factored import Factors, phases, principal, smith_factors, zero_nonfinite_members
 from matsign.iterations.structured_doubling_factored import cayley_pencil, double_factors, shift
 from matsign.linalg.stacks import adjoint, broadcast_scalar, eye, hermitian, plus_identity, safe_divisor, scale_to_unit
 
 # From this size on members are computed on factors, one at a time, each with as many columns as it needs.
-_LARGE = 64
+LARGE = 64
 # Newton's method squares the error of a gain: one step is enough for a gain with half of the digits.
 _STEPS = 4
 
@@ -37,7 +38,7 @@ _REASONS = {
 
 def solve_factor(backend: Backend, a: Array, b: Array, c: Array) -> Solution:
     """z of each member."""
-    if a.shape[-1] < _LARGE or backend.is_traced(a):
+    if a.shape[-1] < LARGE or backend.is_traced(a):
         return _by_solution(backend, a, b, c)
     members = [_member(backend, *(x[k : k + 1] for x in (a, b, c))) for k in range(len(a))]
     value = backend.xp.concat([m.value[0] for m in members])
@@ -114,29 +115,36 @@ def _by_doubling(backend: Backend, s: ScaledModel) -> tuple[Array, int, bool]:
     p = shift(backend, s.a)
     doubled = double_factors(backend, cayley_pencil(backend, s.a, s.b, adjoint(s.c), p))
     z, steps = doubled.c, doubled.steps
-    gain = _gain(s, z)
+    gain = closed_loop_gain(s, z)
     for _ in range(_STEPS if doubled.converged else 0):
         factors = _closed_loop_factors(backend, s, gain, p)
         z, steps = factors.z[0], steps + int(factors.steps[0])
         if not backend.all_true(factors.converged):
             break
-        gain, before = _gain(s, z), gain
+        gain, before = closed_loop_gain(s, z), gain
         change = backend.norm(gain - before) / safe_divisor(backend, backend.norm(gain))
         if backend.all_true(change <= backend.eps(z) ** 0.5):
             return z, steps, True
     return z, steps, False
 
 
-def _gain(s: ScaledModel, z: Array) -> Array:
+def closed_loop_gain(s: ScaledModel, z: Array) -> Array:
+    """bᴴ z zᴴ."""
     return (adjoint(s.b) @ z) @ adjoint(z)
+
+
+def closed_loop(backend: Backend, s: ScaledModel, gain: Array, p: Array) -> Cayley:
+    """The Cayley transform of (a - b k)ᴴ for this gain k."""
+    m = backend.inv(plus_identity(backend, broadcast_scalar(-p), adjoint(s.a - s.b @ gain)))
+    return Cayley(plus_identity(backend, 1.0, broadcast_scalar(2 * p) * m), m, p)
 
 
 def _closed_loop_factors(backend: Backend, s: ScaledModel, gain: Array, p: Array) -> Factors:
     """A factor of the x with (a - b k)ᴴ x + x (a - b k) + cᴴ c + kᴴ k = 0 for this gain k."""
-    m = backend.inv(plus_identity(backend, broadcast_scalar(-p), adjoint(s.a - s.b @ gain)))
+    transformed = closed_loop(backend, s, gain, p)
     right = backend.xp.concat([adjoint(s.c), adjoint(gain)], axis=-1)
-    transformed = plus_identity(backend, 1.0, broadcast_scalar(2 * p) * m)
-    return smith_factors(backend, transformed, (broadcast_scalar(backend.xp.sqrt(2 * p)) * (m @ right),), (False,))
+    start = broadcast_scalar(backend.xp.sqrt(2 * p)) * (transformed.m @ right)
+    return smith_factors(backend, transformed.c, (start,), (False,))
 
 
 def _by_solution(backend: Backend, a: Array, b: Array, c: Array) -> Solution:
