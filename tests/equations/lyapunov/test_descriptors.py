@@ -8,7 +8,7 @@ import matsign
 import truth
 from lyapunov_collection import graded_case, triangular_case
 from matrices import DTYPES, adjoint, contraction, definite, gaussian, stable, unitary
-from matsign import SpectrumError, certify, solve_continuous_lyapunov, solve_discrete_lyapunov
+from matsign import SpectrumError, certify, gramian, lyapunov_factor, solve_continuous_lyapunov, solve_discrete_lyapunov
 
 EPS = {"float32": 1.2e-7, "float64": 2.3e-16, "complex64": 1.2e-7, "complex128": 2.3e-16}
 SOLVERS = (solve_continuous_lyapunov, solve_discrete_lyapunov)
@@ -67,6 +67,19 @@ def test_residuals_are_at_working_precision_for_an_ill_conditioned_descriptor(rn
             assert error < 10 * certificate.forward_error, name
 
 
+def test_factors_and_gramians_are_at_working_precision_for_an_ill_conditioned_descriptor(rng):
+    for n in (4, 8, 40):
+        for name, a, e in list(pencils(rng, n))[:2]:
+            b = gaussian(rng, n, 2)
+            z, certificate = certify(lyapunov_factor)(a, b, e=e)
+            for x in (z @ z.T, gramian(a, b, e=e)):
+                assert backward(solve_continuous_lyapunov, a, -b @ b.T, e, x) < 1e-15, name
+                if n < 40:
+                    reference = exact(solve_continuous_lyapunov, a, -b @ b.T, e)
+                    assert truth.error(x, reference) < 10 * certificate.forward_error, name
+                    assert name != "definite" or truth.error(x, reference) < 1e-14
+
+
 @pytest.mark.parametrize("f", SOLVERS)
 @pytest.mark.parametrize("n", [1, 4, 7])
 def test_every_method_solves_every_dtype(f, n, rng):
@@ -109,12 +122,14 @@ def test_antistable_mixed_and_large_pencils(f, rng):
 def test_collections_with_descriptors():
     for f, discrete in zip(SOLVERS, (False, True), strict=True):
         for a, q, e in (
-            *(triangular_case(8, t, discrete=discrete) for t in (10, 1, 20)),
+            *(triangular_case(8, t, discrete=discrete) for t in (10, 1, 20, 40)),
             *(graded_case(3, t, discrete=discrete) for t in (1.5, 10.0, 100.0)),
         ):
             x, certificate = certify(f)(a, q, e=e)
             assert backward(f, a, q, e, x) < 1e-15
-            assert truth.error(x, exact(f, a, q, e)) < 10 * max(certificate.forward_error, 1e-15)
+            error = truth.error(x, exact(f, a, q, e))
+            assert error < 1e-14
+            assert error < 10 * max(certificate.forward_error, 1e-15)
 
 
 @pytest.mark.parametrize("f", SOLVERS)

@@ -1,6 +1,7 @@
 """Gramians of e ẋ = a x + b u and of its discrete twin: a x eᴴ + e x aᴴ + b bᴴ = 0 or a x aᴴ - e x eᴴ + b bᴴ = 0.
 
-x = z zᴴ for the factor z of `descriptor_factors`; `gramians` corrects it where its residual is above rounding.
+x = z zᴴ for the factor z of `descriptor_factors`. x and z are corrected where the residual is above rounding, by the solution dx
+for the residual: z by dz = (I - ½ z z⁺) dx z⁺ᴴ for the columns of z that are long beside dx.
 
 Differential, with c = da x eᴴ + a x deᴴ + db bᴴ (discrete: da x aᴴ - de x eᴴ + db bᴴ), without the inverse of e:
 
@@ -18,9 +19,13 @@ from matsign._typing import Array, Arrays
 from matsign.backends import Backend
 from matsign.core import scaling
 from matsign.equations.lyapunov import descriptor_equations
+from matsign.equations.lyapunov.descriptor_certificates import exact_descriptor_gap
 from matsign.equations.lyapunov.descriptor_equations import DescriptorEquation, ScaledEquation
+from matsign.equations.lyapunov.descriptors import solve_gap
 from matsign.equations.lyapunov.solver import lyapunov_differentiable, stein_differentiable
-from matsign.equations.lyapunov.system import System
+from matsign.equations.lyapunov.system import ScaledFactor, System
+from matsign.iterations.refinement import at_rounding, in_callers_units
+from matsign.iterations.smith_factored import principal, zero_nonfinite_members
 from matsign.linalg.stacks import adjoint, broadcast_scalar, hermitian
 
 
@@ -66,6 +71,69 @@ DISCRETE = DescriptorTime(
     lambda a, x, e, da, de: da @ x @ adjoint(a) - de @ x @ adjoint(e),
     lambda y, a, x, e: (y @ a @ x, -(y @ e @ x)),
 )
+
+
+def correct_gramian(
+    backend: Backend, equation: DescriptorEquation, x: Array, scaled: ScaledEquation, b: Array, failure: Array
+) -> Array:
+    """x corrected where its residual exceeds rounding, in these units and then in those of the caller's rows.
+
+    The first correction is for the exact residual: rounding errors of the residual in modes that b does not reach would grow.
+    """
+    arrays = scaled.a, scaled.q, scaled.e
+
+    def terms(x: Array, a: Array, q: Array, e: Array) -> Arrays:
+        return equation.terms(a, x, q, e)
+
+    def solve(gap: Array, a: Array, q: Array, e: Array) -> Array:
+        return hermitian(solve_gap(backend, equation, a, hermitian(gap), e))
+
+    x = backend.rare_cond(
+        (failure == 0) & ~at_rounding(backend, terms, x, *arrays),
+        lambda x, b, a, q, e: (
+            x + solve(exact_descriptor_gap(backend, equation, scaled._replace(a=a, q=q, e=e), x, b), a, q, e)
+        ),
+        lambda x, *_: x,
+        *(x, b, *arrays),
+    )
+    return in_callers_units(backend, solve, terms, x, scaled.right, *arrays)
+
+
+def correct_factor(backend: Backend, time: DescriptorTime, s: System, f: ScaledFactor) -> ScaledFactor:
+    """z corrected where the residual of z zᴴ exceeds rounding and a correction halves it."""
+    equation, scaled = time.equation, time.scale(backend, s)
+    shift = broadcast_scalar(f.scale) - scaled.scale // 2
+    z = zero_nonfinite_members(backend, backend.ldexp(f.z, shift))
+
+    def residual(z: Array, b: Array, a: Array, q: Array, e: Array) -> Array:
+        return exact_descriptor_gap(backend, equation, scaled._replace(a=a, q=q, e=e), z @ adjoint(z), b)
+
+    def correct(z: Array, b: Array, a: Array, q: Array, e: Array) -> Array:
+        for _ in range(2):
+            gap = residual(z, b, a, q, e)
+            new = principal(backend, z + _factor_step(backend, z, solve_gap(backend, equation, a, hermitian(gap), e)))
+            better = backend.norm(residual(new, b, a, q, e)) < backend.norm(gap) / 2
+            z = backend.xp.where(broadcast_scalar(better), new, z)
+        return z
+
+    arrays = scaled.a, scaled.q, scaled.e
+    accurate = at_rounding(backend, lambda z, a, q, e: equation.terms(a, z @ adjoint(z), q, e), z, *arrays)
+    new = backend.rare_cond((f.failure == 0) & ~accurate, correct, lambda z, *_: z, z, s.b, *arrays)
+    return f._replace(factors=f.factors._replace(z=(backend.ldexp(new, -shift),)))
+
+
+# Columns of z are corrected whose squared length is above this times the norm of dx.
+_LONG = 100
+
+
+def _factor_step(backend: Backend, z: Array, dx: Array) -> Array:
+    """dz for a z with orthogonal columns."""
+    xp = backend.xp
+    squares = xp.sum(xp.abs(z) ** 2, axis=-2, keepdims=True)
+    long = squares > _LONG * broadcast_scalar(backend.norm(dx))
+    inverse = z * xp.where(long, 1 / xp.where(long, squares, xp.ones_like(squares)), xp.zeros_like(squares))
+    change = dx @ inverse
+    return change - inverse @ (adjoint(z) @ change) / 2
 
 
 def continuous_sizes(backend: Backend, a: Array, e: Array) -> tuple[Array, Array]:

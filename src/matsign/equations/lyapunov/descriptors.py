@@ -25,6 +25,7 @@ from matsign.equations.lyapunov.descriptor_equations import (
 from matsign.iterations import few_unknowns, shared_sums
 from matsign.iterations.refinement import at_rounding, in_callers_units, relative_gap, total
 from matsign.iterations.smith import smith
+from matsign.linalg.double_word import from_double
 from matsign.linalg.separation import ROUNDINGS, separation
 from matsign.linalg.stacks import adjoint, broadcast_scalar, hermitian, is_hermitian, safe_divisor
 
@@ -106,9 +107,38 @@ def by_sum(backend: Backend, equation: DescriptorEquation, a: Array, q: Array, e
     x = backend.masked_cond(
         at_rounding(backend, equation.terms, a, sums.x, q, e), lambda x, *_: x, correct, sums.x, a, q, e, *t
     )
+    if not backend.is_traced(a):
+        x = _refined(backend, equation, t, sums.growth, x, a, q, e)
     reliable = sums.converged & surely_regular(backend, t, sums.growth, sums.x, right)
     reliable = reliable & at_rounding(backend, equation.terms, a, x, q, e) & ~equation.refuses(backend, e)
     return Attempt(x, sums.converged, reliable, sums.steps)
+
+
+# x is corrected by exact residuals where a bound on its relative error exceeds this times eps, and at most this often.
+_IMPRECISE, _CORRECTIONS = 1e5, 2
+
+
+def _refined(
+    backend: Backend, equation: DescriptorEquation, t: Transform, growth: Array, x: Array, a: Array, q: Array, e: Array
+) -> Array:
+    """x of ill-conditioned members corrected by residuals in double-word arithmetic, if the corrections decrease fast."""
+
+    def solve(gap: Array, t: Transform) -> Array:
+        solved: Array = smith(backend, gap, lambda: (t.c, t.right_side(backend, gap))).x
+        return solved
+
+    def correct(x: Array, a: Array, q: Array, e: Array, *t: Array) -> Array:
+        start, before, good = x, backend.norm(x), backend.norm(x) >= 0
+        for _ in range(_CORRECTIONS):
+            wide = (from_double(y) for y in (a, x, q, e))
+            step = solve(equation.exact_gap(backend, *wide).high, Transform(*t))
+            size = backend.norm(step)
+            good = good & (size <= before / 4)
+            x, before = x + step, size
+        return backend.xp.where(broadcast_scalar(good), x, start)
+
+    precise = ~(growth * t.rounding > _IMPRECISE)
+    return backend.masked_cond(precise, lambda x, *_: x, correct, x, a, q, e, *t)
 
 
 def _member_by_sum(backend: Backend, equation: DescriptorEquation, a: Array, q: Array, e: Array) -> Attempt:

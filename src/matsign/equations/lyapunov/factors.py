@@ -31,6 +31,7 @@ from matsign.equations.lyapunov.descriptor_factors import (
     with_descriptor_cotangent,
     with_descriptor_tangent,
 )
+from matsign.equations.lyapunov.descriptor_gramians import CONTINUOUS, DISCRETE, correct_factor
 from matsign.equations.lyapunov.factor_certificates import continuous_factor_residual, discrete_factor_residual
 from matsign.equations.lyapunov.factor_derivatives import (
     continuous_cotangent,
@@ -133,11 +134,15 @@ def in_units_of_states(backend: Backend, a: Array, b: Array, e: Array | None = N
 
 
 def _continuous(backend: Backend, a: Array, b: Array, e: Array | None) -> Solution:
-    return _restore(backend, continuous_factor(backend, in_units_of_states(backend, a, b, e)))
+    s = in_units_of_states(backend, a, b, e)
+    f = continuous_factor(backend, s)
+    return _restore(backend, f if e is None else correct_factor(backend, CONTINUOUS, s, f))
 
 
 def _discrete(backend: Backend, a: Array, b: Array, e: Array | None) -> Solution:
-    return _restore(backend, discrete_factor(backend, in_units_of_states(backend, a, b, e)))
+    s = in_units_of_states(backend, a, b, e)
+    f = discrete_factor(backend, s)
+    return _restore(backend, f if e is None else correct_factor(backend, DISCRETE, s, f))
 
 
 def _continuous_powers(backend: Backend, a: Array, b: Array) -> scaling.Powers:

@@ -22,10 +22,7 @@ from matsign.core.objects import takes_model
 from matsign.core.public import Residual, public_function
 from matsign.equations.lyapunov import descriptor_gramians
 from matsign.equations.lyapunov.certificates import exact_residual, gramian_residual
-from matsign.equations.lyapunov.descriptor_certificates import descriptor_gramian_residual, exact_descriptor_gap
-from matsign.equations.lyapunov.descriptor_equations import DescriptorEquation
-from matsign.equations.lyapunov.descriptor_equations import ScaledEquation as DescriptorScaled
-from matsign.equations.lyapunov.descriptors import solve_gap
+from matsign.equations.lyapunov.descriptor_certificates import descriptor_gramian_residual
 from matsign.equations.lyapunov.factor_derivatives import (
     discrete_gramian_jvp,
     discrete_gramian_vjp,
@@ -76,7 +73,7 @@ def _solver_of(time: Time) -> Callable[..., Solution]:
             return _restore(backend, f, x, scaled.outer + scaled.scale)
         d = time.descriptor
         units = d.scale(backend, s)
-        x = _corrected_with_descriptor(
+        x = descriptor_gramians.correct_gramian(
             backend, d.equation, _from_factor(backend, f, units.scale), units, s.b, f.failure
         )
         return _restore(backend, f, x, units.outer + units.scale)
@@ -118,29 +115,6 @@ def _corrected(
         *(x, b, *arrays),
     )
     return in_callers_units(backend, solve, terms, x, scaled.outer, *arrays)
-
-
-def _corrected_with_descriptor(
-    backend: Backend, equation: DescriptorEquation, x: Array, scaled: DescriptorScaled, b: Array, failure: Array
-) -> Array:
-    """`_corrected` for an equation with a descriptor, whose rows have units of their own."""
-    arrays = scaled.a, scaled.q, scaled.e
-
-    def terms(x: Array, a: Array, q: Array, e: Array) -> Arrays:
-        return equation.terms(a, x, q, e)
-
-    def solve(gap: Array, a: Array, q: Array, e: Array) -> Array:
-        return hermitian(solve_gap(backend, equation, a, hermitian(gap), e))
-
-    x = backend.rare_cond(
-        (failure == 0) & ~at_rounding(backend, terms, x, *arrays),
-        lambda x, b, a, q, e: (
-            x + solve(exact_descriptor_gap(backend, equation, scaled._replace(a=a, q=q, e=e), x, b), a, q, e)
-        ),
-        lambda x, *_: x,
-        *(x, b, *arrays),
-    )
-    return in_callers_units(backend, solve, terms, x, scaled.right, *arrays)
 
 
 def _residual_of(time: Time) -> Callable[..., Residual]:
