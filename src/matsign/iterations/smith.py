@@ -94,7 +94,11 @@ def _radius(backend: Backend, *matrices: Array) -> Array:
 
 def cayley(backend: Backend, a: Array) -> Cayley:
     """The transform of a stable `a`; p is the geometric mean of the moduli of its eigenvalues."""
-    p = _radius(backend, a)
+    return cayley_at(backend, a, _radius(backend, a))
+
+
+def cayley_at(backend: Backend, a: Array, p: Array) -> Cayley:
+    """The transform for this p."""
     m = backend.inv(plus_identity(backend, broadcast_scalar(-p), a))
     return Cayley(plus_identity(backend, 1.0, broadcast_scalar(2 * p) * m), m, p)
 

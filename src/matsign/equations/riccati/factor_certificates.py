@@ -20,12 +20,13 @@ from matsign.equations.riccati.certificates import error_estimate
 from matsign.equations.riccati.factor_methods import (
     LARGE,
     ScaledModel,
-    closed_loop,
     closed_loop_gain,
+    in_balanced_units,
+    in_units_of,
     in_units_of_time,
     with_weights,
 )
-from matsign.iterations.smith import Cayley
+from matsign.iterations.smith import Cayley, cayley_at
 from matsign.iterations.smith_factored import smith_factors, width
 from matsign.iterations.structured_doubling_factored import shift
 from matsign.linalg.stacks import adjoint, broadcast_scalar, random_probe, safe_divisor
@@ -42,11 +43,12 @@ class _Errors(NamedTuple):
 
 def factor_residual(backend: Backend, value: Arrays, a: Array, b: Array, c: Array) -> Residual:
     """The errors of z zᴴ; the relative error of z is half of that of z zᴴ."""
-    s = in_units_of_time(backend, a, b, c)
-    z = backend.ldexp(value[0], -broadcast_scalar(s.scale))
     if a.shape[-1] < LARGE or backend.is_traced(a):
-        errors = _by_solution(backend, s, z)
+        s = in_units_of_time(backend, a, b, c)
+        errors = _by_solution(backend, s, in_units_of(backend, s, value[0]))
     else:
+        s = in_balanced_units(backend, a, b, c)
+        z = in_units_of(backend, s, value[0])
         members = [_by_factors(backend, *_member(k, s, z)) for k in range(len(z))]
         errors = _Errors(*(backend.xp.concat(part) for part in zip(*members, strict=True)))
     known = backend.xp.isfinite(errors.relative)
@@ -76,7 +78,8 @@ def _by_factors(backend: Backend, s: ScaledModel, z: Array) -> _Errors:
     """The errors of one member."""
     z = z[..., : width(backend, z)]
     q, small, terms = _residual_parts(backend, s, z)
-    loop = closed_loop(backend, s, closed_loop_gain(s, z), shift(backend, s.a))
+    closed = adjoint(s.a - s.b @ closed_loop_gain(s, z))
+    loop = cayley_at(backend, closed, shift(backend, closed))
     values, v = backend.eigh(small)
     parts = tuple(q @ (v * backend.xp.sqrt(backend.xp.clip(x, 0, None))[:, None, :]) for x in (values, -values))
     positive, negative, stable = _responses(backend, loop, parts, dual=False)

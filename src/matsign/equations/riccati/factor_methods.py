@@ -19,13 +19,15 @@ from matsign.direct import qz
 from matsign.equations.riccati.care import SOLVERS
 from matsign.equations.riccati.problem import RiccatiProblem, solution_units
 from matsign.equations.riccati.solver import is_eigenvalue
-from matsign.iterations.smith import Cayley
+from matsign.iterations.smith import cayley_at
 from matsign.iterations.smith_factored import Factors, phases, principal, smith_factors, zero_nonfinite_members
 from matsign.iterations.structured_doubling_factored import cayley_pencil, double_factors, shift
-from matsign.linalg.stacks import adjoint, broadcast_scalar, eye, hermitian, plus_identity, safe_divisor, scale_to_unit
+from matsign.linalg.stacks import adjoint, broadcast_scalar, eye, hermitian, safe_divisor, scale_to_unit
 
 # From this size on members are computed on factors, one at a time, each with as many columns as it needs.
 LARGE = 64
+# For eigenvalues of a below this times the average size of b c, those of the closed loop are about as large as b c.
+_NEARLY_ZERO = 2.0**-10
 # Newton's method squares the error of a gain: one step is enough for a gain with half of the digits.
 _STEPS = 4
 
@@ -106,13 +108,18 @@ def time_exponent(backend: Backend, b: Array, c: Array, of_a: Array, of_bc: Arra
     return time + time % 2
 
 
+def in_units_of(backend: Backend, s: ScaledModel, z: Array) -> Array:
+    """A factor z in the units of s."""
+    return backend.ldexp(z, s.e[:, :, None] - broadcast_scalar(s.scale))
+
+
 def _restore(backend: Backend, s: ScaledModel, result: Solution) -> Solution:
     return scaling.restore(backend, result, broadcast_scalar(s.scale) - s.e[:, :, None])
 
 
 def _by_doubling(backend: Backend, s: ScaledModel) -> tuple[Array, int, bool]:
     """(z, steps, whether it is the solution) of one member."""
-    p = shift(backend, s.a)
+    p = _shift(backend, s)
     doubled = double_factors(backend, cayley_pencil(backend, s.a, s.b, adjoint(s.c), p))
     z, steps = doubled.c, doubled.steps
     gain = closed_loop_gain(s, z)
@@ -128,20 +135,20 @@ def _by_doubling(backend: Backend, s: ScaledModel) -> tuple[Array, int, bool]:
     return z, steps, False
 
 
+def _shift(backend: Backend, s: ScaledModel) -> Array:
+    """`shift` of a, or where a is nearly zero the average size of b c for each eigenvalue: that of the closed loop."""
+    p, coupling = shift(backend, s.a), backend.norm(s.b) * backend.norm(s.c) / s.a.shape[-1]
+    return backend.xp.where(p > _NEARLY_ZERO * coupling, p, coupling)
+
+
 def closed_loop_gain(s: ScaledModel, z: Array) -> Array:
     """bᴴ z zᴴ."""
     return (adjoint(s.b) @ z) @ adjoint(z)
 
 
-def closed_loop(backend: Backend, s: ScaledModel, gain: Array, p: Array) -> Cayley:
-    """The Cayley transform of (a - b k)ᴴ for this gain k."""
-    m = backend.inv(plus_identity(backend, broadcast_scalar(-p), adjoint(s.a - s.b @ gain)))
-    return Cayley(plus_identity(backend, 1.0, broadcast_scalar(2 * p) * m), m, p)
-
-
 def _closed_loop_factors(backend: Backend, s: ScaledModel, gain: Array, p: Array) -> Factors:
     """A factor of the x with (a - b k)ᴴ x + x (a - b k) + cᴴ c + kᴴ k = 0 for this gain k."""
-    transformed = closed_loop(backend, s, gain, p)
+    transformed = cayley_at(backend, adjoint(s.a - s.b @ gain), p)
     right = backend.xp.concat([adjoint(s.c), adjoint(gain)], axis=-1)
     start = broadcast_scalar(backend.xp.sqrt(2 * p)) * (transformed.m @ right)
     return smith_factors(backend, transformed.c, (start,), (False,))
