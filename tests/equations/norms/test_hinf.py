@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import matsign
-from matrices import DTYPES, adjoint, contraction, gaussian, stable
+from matrices import DTYPES, adjoint, contraction, gaussian, stable, unitary
 from matsign import SpectrumError, certify, discrete_hinf_norm, hinf_norm
 
 both = pytest.mark.parametrize("discrete", [False, True], ids=["continuous", "discrete"])
@@ -204,3 +204,27 @@ def test_second_derivatives_in_torch(discrete):
     arrays = [torch.tensor(x, requires_grad=True) for x in (a, np.eye(2, 1), np.ones((1, 2)))]
     assert torch.autograd.gradcheck(function(discrete), arrays)
     assert torch.autograd.gradgradcheck(lambda *x: function(discrete)(*x)[0], arrays)
+
+
+@both
+def test_with_a_descriptor(discrete, eager, rng):
+    """A well-conditioned e: as for the model in standard form. An ill-conditioned one: attained and nowhere exceeded."""
+    for n in (1, 4, 40 if eager.name == "numpy" else 5):
+        a, b, c, d = model(rng, discrete, n)
+        e = np.eye(n) + gaussian(rng, n, n) / (5 * n**0.5)
+        norm, frequency = eager(function(discrete), e @ a, e @ b, c, d, e=eager.array(e))
+        expected, at = function(discrete)(a, b, c, d)
+        assert norm == pytest.approx(expected, rel=1e-12)
+        assert frequency == pytest.approx(at, rel=1e-5, abs=1e-7)
+        e = unitary(rng, n) @ np.diag(np.geomspace(1, 1e-8, n)) @ unitary(rng, n)
+        norm, frequency = eager(function(discrete), e @ a, b, c, d, e=eager.array(e))
+        at = np.append(grid(a, discrete), frequency if np.isfinite(frequency) else 0)
+        s = np.exp(1j * at) if discrete else 1j * at
+        x = np.linalg.solve(s[:, None, None] * e - e @ a, b.astype(complex))
+        values = np.linalg.svd(c @ x + d, compute_uv=False)[:, 0]
+        assert values[:-1].max() <= norm * (1 + 1e-7)
+        assert not np.isfinite(frequency) or values[-1] == pytest.approx(norm, rel=1e-7)
+    with pytest.raises(
+        SpectrumError, match="e is singular to working precision, its reciprocal condition number being"
+    ):
+        eager(function(discrete), a, b, c, d, e=eager.array(0 * e))
