@@ -116,6 +116,36 @@ def at_rounding(backend: Backend, terms: Callable[..., Arrays], *arrays: Array) 
     )
 
 
+# An entry of the residual above this many rounding errors of its own terms is worth a correction.
+_ENTRY_ROUNDINGS = 64
+
+
+def _entry_error(backend: Backend, terms: Callable[..., Arrays], *arrays: Array) -> Array:
+    """The largest ratio of an entry of the residual to the moduli of its own terms: no units of rows and columns change it."""
+    bound = rounding(backend, terms, *arrays)
+    return backend.xp.max(backend.xp.abs(total(terms(*arrays))) / safe_divisor(backend, bound), axis=(-1, -2))
+
+
+def refine_entries(
+    backend: Backend, solve: Callable[..., Array], terms: Callable[..., Arrays], x: Array, *arrays: Array
+) -> Array:
+    """x, the last argument of `terms`, with corrections ``solve(gap, *arrays)`` where entries of the residual are large.
+
+    In a norm, the equations for small entries would not count: a method that is accurate in the norm may lose all their digits.
+    """
+
+    def correct(x: Array, *arrays: Array) -> Array:
+        for _ in range(3):
+            new = x + solve(total(terms(*arrays, x)), *arrays)
+            after, before = (_entry_error(backend, terms, *arrays, y) for y in (new, x))
+            x = backend.xp.where(broadcast_scalar(after < before), new, x)
+        return x
+
+    large = _entry_error(backend, terms, *arrays, x) > _ENTRY_ROUNDINGS * backend.eps(x)
+    result: Array = backend.rare_cond(large, correct, lambda x, *_: x, x, *arrays)
+    return result
+
+
 def in_callers_units(
     backend: Backend,
     solve: Callable[..., Array],

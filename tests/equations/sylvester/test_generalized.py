@@ -116,3 +116,16 @@ def test_generalized_sylvester_of_larger_matrices_of_both_kinds(rng):
             for method in ("auto", "qz"):
                 x = solve_generalized_sylvester(*arguments, method=method)
                 assert residual(*arguments, x) < 4 * np.finfo(kind).eps
+
+
+@pytest.mark.parametrize("method", ["auto", "qz"])
+def test_generalized_sylvester_with_one_pencil_in_units_that_do_not_suit_the_other(method, rng):
+    """No units make a and D c D⁻¹ even: corrections bring the small entries of x to the accuracy of the large ones."""
+    units = 10.0 ** -np.arange(0, 15, 3)
+    for _ in range(3):
+        a, c = gaussian(rng, 5, 5), units[:, None] * gaussian(rng, 5, 5) / units
+        b, d, q = gaussian(rng, 2, 2), gaussian(rng, 2, 2), gaussian(rng, 5, 2)
+        x, certificate = certify(solve_generalized_sylvester)(a, b, c, d, q, method=method)
+        error = float(truth.error(x, truth.generalized_sylvester(a, b, c, d, q)))
+        assert error < 1e-12
+        assert error < 10 * certificate.forward_error + 1e-15

@@ -17,7 +17,7 @@ from matsign.core.members import Solution, as_details, solution
 from matsign.direct import generalized_schur, schur_functions
 from matsign.equations.sylvester.methods import auto as standard_auto
 from matsign.iterations import few_unknowns
-from matsign.iterations.refinement import at_rounding, relative_gap, total
+from matsign.iterations.refinement import at_rounding, refine_entries, relative_gap, total
 from matsign.iterations.separating_line import shift_to_line
 from matsign.iterations.smith import two_sided_sylvester
 from matsign.linalg.equilibration import equilibrating_exponents, rescale
@@ -97,8 +97,16 @@ def generalized_sylvester(
     # A matrix that is spread over devices has no random right-hand side, which the standard form needs.
     method = "qz" if backend.products_only(q) else method
     scaled = equilibrate(backend, scale_generalized(backend, a, b, c, d, q))
-    result = _METHODS[method](backend, *scaled.arrays)
-    return scaling.restore(backend, result, scaled.scale)
+    solve = _METHODS[method]
+    result = solve(backend, *scaled.arrays)
+    x = refine_entries(
+        backend,
+        lambda gap, a, b, c, d, q: solve(backend, a, b, c, d, gap).value[0],
+        terms,
+        result.value[0],
+        *scaled.arrays,
+    )
+    return scaling.restore(backend, result._replace(value=(x,)), scaled.scale)
 
 
 def _auto(backend: Backend, a: Array, b: Array, c: Array, d: Array, q: Array) -> Solution:
