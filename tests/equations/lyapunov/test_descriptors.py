@@ -223,3 +223,14 @@ def test_jax_differentiates_compiles_and_transposes(rng):
     second = jax.hessian(lambda t: solve(a, q, t * e).sum())(1.0)
     np.testing.assert_allclose(second, 2 * solve(a, q, e).sum(), rtol=1e-12)
     assert np.isnan(jax.jit(solve)(a, q, 0 * e)).all()
+
+
+def test_a_descriptor_in_units_that_do_not_suit_a(rng):
+    """No units make a and D e D⁻¹ even: corrections bring the small entries of x to the accuracy of the large ones."""
+    units = 10.0 ** -np.arange(0, 9, 3)
+    for _ in range(4):
+        a, e, q = gaussian(rng, 3, 3), units[:, None] * gaussian(rng, 3, 3) / units, gaussian(rng, 3, 3)
+        x, certificate = certify(solve_continuous_lyapunov)(a, q, e=e)
+        error = float(truth.error(x, exact(solve_continuous_lyapunov, a, q, e)))
+        assert error < 1e-13
+        assert error < 10 * certificate.forward_error + 1e-15

@@ -23,7 +23,7 @@ from matsign.equations.lyapunov.descriptor_equations import (
     scale_equation,
 )
 from matsign.iterations import few_unknowns, shared_sums
-from matsign.iterations.refinement import at_rounding, in_callers_units, relative_gap, total
+from matsign.iterations.refinement import at_rounding, in_callers_units, refine_entries, relative_gap, total
 from matsign.iterations.smith import smith
 from matsign.linalg.double_word import from_double
 from matsign.linalg.separation import ROUNDINGS, separation
@@ -50,6 +50,12 @@ def solve_with_descriptor(
         lambda gap, a, q, e: _METHODS[method](backend, equation, a, gap, e).value[0],
         lambda x, a, q, e: equation.terms(a, x, q, e),
         *(result.value[0], scaled.right, scaled.a, scaled.q, scaled.e),
+    )
+    x = refine_entries(
+        backend,
+        lambda gap, a, e, q: _METHODS[method](backend, equation, a, gap, e).value[0],
+        lambda a, e, q, x: equation.terms(a, x, q, e),
+        *(x, scaled.a, scaled.e, scaled.q),
     )
     x = backend.xp.where(broadcast_scalar(is_hermitian(q)), hermitian(x), x)
     return scaling.restore(backend, result._replace(value=(x,)), scaled.outer + scaled.scale)
