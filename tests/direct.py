@@ -151,5 +151,12 @@ def riccati_by_schur(a, b, c, d):
     return _like(z[: len(a), :k] @ sl.inv(z[len(a) :, :k]), c)
 
 
+def differential_riccati(a, b, q, r, xf, t):
+    """By the exponential of the Hamiltonian matrix, for short times."""
+    m = np.block([[-a, b @ sl.solve(r, adjoint(b))], [q, adjoint(a)]])
+    z = sl.expm(t * m) @ np.concatenate([np.eye(len(a)), xf])
+    return _like(z[len(a) :] @ sl.inv(z[: len(a)]), a)
+
+
 def _like(x, m):
     return x if np.iscomplexobj(m) else x.real.astype(m.dtype)

@@ -122,6 +122,11 @@ def _regulator(rng, dtype, n=4, m=2):
     return a / 2, b, cost[:n, :n], cost[n:, n:], e, cost[:n, n:]
 
 
+def _finite_horizon(rng, dtype):
+    """a, b, q, r and the weight at the end."""
+    return (*_regulator(rng, dtype, n=3)[:4], matrices.definite(rng, 3, dtype=dtype))
+
+
 def _unstable_regulator(rng, dtype):
     """With a + 2 I and less cost of the states, so that r + bᴴ x₋ b is far from singular."""
     a, b, q, r, e, s = _regulator(rng, dtype)
@@ -472,6 +477,14 @@ PROBLEMS = [
         truth.continuous_are,
         lambda s: ((1, 1, s, s, 1, s), (s,)),
         ("doubling", "sign", "qz", "auto"),
+    ),
+    Problem(
+        "solve_differential_riccati",
+        bound(matsign.solve_differential_riccati, t=0.75),
+        _finite_horizon,
+        lambda *arguments: direct.differential_riccati(*arguments, 0.75),
+        lambda *arguments: truth.differential_riccati(*arguments, np.array(0.75)),
+        lambda s: ((1, 1, s, s, s), (s,)),
     ),
     Problem(
         "extremal_solutions",

@@ -292,6 +292,7 @@ def test_one_by_one(problem, on):
         "discrete_gramian": (64 / 3,),
         "extremal_solutions": (1 + 2**0.5, 1 - 2**0.5),
         "discrete_extremal_solutions": ((31 + 1025**0.5) / 8, (31 - 1025**0.5) / 8),
+        "solve_differential_riccati": (1 + 2**0.5 * np.tanh(3 * 2**0.5 + np.arctanh(3 / 2**0.5 + 0j)).real,),
         "solve_continuous_are": (1 + 2**0.5,),  # 8 x - 4 x² + 4 = 0
         "solve_discrete_are": ((31 + 1025**0.5) / 8,),  # x = 4 + 16 x / (1 + 4 x)
     }[problem.name]
@@ -438,7 +439,7 @@ def test_denormals(problem, scale, rng):
     arguments = [np.round(x * 64) / 64 for x in problem.make(rng, "float64")]
     scales, result = [scale] * len(arguments), None
     if (
-        problem.name.endswith(("_are", "extremal_solutions", "projector"))
+        problem.name.endswith(("_are", "differential_riccati", "extremal_solutions", "projector"))
         or "discrete" in problem.name
         or "generalized" in problem.name
         or "factor" in problem.name

@@ -372,6 +372,18 @@ def continuous_are(a, b, q, r, e, s, side=-1):
 
 
 @remembered
+def differential_riccati(a, b, q, r, xf, t, s=None):
+    """By the exponential of the Hamiltonian matrix, with as many more digits as it may lose."""
+    end, size_of_m = exact(xf), sum(float(size(x)) for x in (exact(a), exact(q), exact(b))) + 1
+    with mp.workdps(mp.mp.dps + int(size_of_m * float(t))):
+        a, g, q = _standard(a, b, q, r, np.eye(len(a)), np.zeros_like(b) if s is None else s)
+        m = np.concatenate([np.concatenate([-a, g], axis=1), np.concatenate([q, adjoint(a)], axis=1)])
+        e = np.array(mp.expm(mp.matrix(m.tolist()) * mp.mpf(float(t)), method="taylor").tolist(), dtype=object)
+        z = e @ np.concatenate([eye(len(a)), end])
+        return z[len(a) :] @ inverse(z[: len(a)])
+
+
+@remembered
 def discrete_are(a, b, q, r, e, s, side=-1):
     """The same for the Cayley transform of the symplectic pencil."""
     a, g, q = _standard(a, b, q, r, e, s)

@@ -26,9 +26,11 @@ from matsign.equations.reduction.minimal_realization import Realization, minimal
 from matsign.equations.reduction.reduced_model import Reduced
 from matsign.equations.riccati.care import solve_continuous_are
 from matsign.equations.riccati.dare import solve_discrete_are
+from matsign.equations.riccati.differential import solve_differential_riccati
 from matsign.equations.riccati.estimator import Estimator, dlqe, lqe
 from matsign.equations.riccati.extremal import discrete_extremal_solutions, extremal_solutions
 from matsign.equations.riccati.factor import riccati_factor
+from matsign.equations.riccati.finite_horizon import FiniteHorizonRegulator, lqr_finite_horizon
 from matsign.equations.riccati.lqr import Regulator, dlqr, lqr
 from matsign.equations.riccati.nonsymmetric import solve_riccati
 from matsign.equations.sylvester.discrete import solve_discrete_sylvester
@@ -57,6 +59,7 @@ __all__ = [
     "Alignment",
     "Certificate",
     "Estimator",
+    "FiniteHorizonRegulator",
     "Polar",
     "Procrustes",
     "Realization",
@@ -93,6 +96,7 @@ __all__ = [
     "logm",
     "lqe",
     "lqr",
+    "lqr_finite_horizon",
     "lyapunov_factor",
     "matrix_abs",
     "mclip",
@@ -108,6 +112,7 @@ __all__ = [
     "soft_threshold",
     "solve_continuous_are",
     "solve_continuous_lyapunov",
+    "solve_differential_riccati",
     "solve_discrete_are",
     "solve_discrete_lyapunov",
     "solve_discrete_sylvester",

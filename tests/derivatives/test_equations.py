@@ -93,6 +93,14 @@ def _plant(with_e, with_s, order="abqres", n=4, m=2, shift=0.0):
     return make
 
 
+def _finite_horizon(with_s):
+    def make(rng, kind):
+        *plant, s = _plant(False, with_s, "abqrs", n=3)(rng, kind)
+        return *plant, definite(rng, 3, dtype=kind), s
+
+    return make
+
+
 EQUATIONS = [
     Case(
         "solve_sylvester",
@@ -131,6 +139,7 @@ EQUATIONS = [
         for s in (False, True)
     ),
     Case("solve_continuous_are", _plant(True, True), {"half_plane": "right"}, (2, 3)),
+    Case("solve_differential_riccati", _finite_horizon(True), {"t": 0.7}, (2, 3, 4)),
     Case("extremal_solutions", _plant(True, True), {}, (2, 3)),
     Case("discrete_extremal_solutions", _plant(True, True, shift=2.0), {}, (2, 3)),
     Case("solve_discrete_are", _plant(True, True, shift=2.0), {"circle": "outside"}, (2, 3)),
@@ -142,6 +151,7 @@ REGULATORS = [
     for name in ("lqr", "dlqr")
     for e, s in ((False, False), (True, True))
 ]
+REGULATORS.append(Case("lqr_finite_horizon", _finite_horizon(True), {"t": 2.0}, (2, 3, 4)))
 
 
 def _noisy(with_nn):
@@ -366,10 +376,12 @@ def functional(case, library):
     """The function of a case, in a form that gradient checks take: all arrays may move, results are arrays alone."""
     f = by_position(getattr(matsign, case.name))
 
+    names = f.spec.parameters.arrays
+
     def call(*xs):
         if library == "jax":  # finite differences hand over NumPy arrays, which must be Hermitian where the equation is
             xs = [jax.numpy.asarray(x) for x in xs]
-        found = f(*xs, **case.options)
+        found = f(**dict(zip(names, xs, strict=False)), **case.options)
         if case in FACTORS:
             return found @ found.mT.conj()
         return tuple(found) if isinstance(found, tuple) else found

@@ -376,6 +376,19 @@ def _are(rng, n, m):
     return a, b, q, r, e, s
 
 
+def _finite_horizon(rng, n, m):
+    end = (
+        hostile.pick(rng, hostile.HERMITIAN, n) * 10.0 ** rng.choice([0, 0, -6, 6])
+        if rng.random() < 0.8
+        else np.zeros((n, n))
+    )
+    return *_plant(rng, n, m), end
+
+
+def _time(rng, options):
+    return options | {"t": float(rng.choice([0.0, 0.1, 1.0, 10.0, 1e3, 1e-8]) * rng.uniform(0.5, 1))}
+
+
 def _lqr(rng, n, m):
     a, b, q, r, e, s = _are(rng, n, m)
     return a, b, q, r, s, e
@@ -513,6 +526,8 @@ SUBJECTS = [
             _exact_only(_one(references.riccati)), ((1, 1, 1, 1), (0,))),
     Subject("solve_continuous_are", _are, CARE, _without(_one(partial(references.are, False)), "method", "balanced"),
             ((0, 0, 1, 1, 0, 1), (1,))),
+    Subject("solve_differential_riccati", _finite_horizon, _options(_time), _one(references.horizon), ((0, 0, 1, 1, 1), (1,))),
+    Subject("lqr_finite_horizon", _plant, _options(_time), references.finite_regulator, ((0, 0, 1, 1), (0, 1))),
     Subject("extremal_solutions", _are, PLAIN, references.extremal, ((0, 0, 1, 1, 0, 1), (1, 1))),
     Subject("discrete_extremal_solutions", _are, PLAIN, references.discrete_extremal, ((0, 0, 1, 1, 0, 1), (1, 1))),
     Subject("solve_discrete_are", _are, DARE, _without(_one(partial(references.are, True)), "method", "balanced"),

@@ -691,6 +691,50 @@ def regulator(discrete, a, b, q, r, s=None, e=None):
     return gain(discrete, x, a, b, q, r, e, s), x
 
 
+# The steps of a horizon that a reference takes at most.
+MOST_STEPS = 60
+
+
+def horizon(a, b, q, r, xf, t=0.0, s=None):
+    """x at the time t before the end, by short steps of the exact flow; the sign of I + g x tells whether one escapes."""
+    if nullity(r):
+        raise NoAnswerError("r is singular")
+    h, n = truth.adjoint, len(a)
+    a, b, q, r, x = (truth.exact(y) for y in (a, b, q, r, xf))
+    if _has_negative(r):
+        raise UnknownError
+    g = b @ truth.inverse(r) @ h(b)
+    m = np.block([[-a, g], [q, h(a)]])
+    # In units of the solution in which g and q are alike.
+    unit = mp.sqrt(_size(q) / _size(g)) if _size(q) and _size(g) else mp.mpf(1)
+    size = 2 * _size(a) + _size(g) * unit + _size(q) / unit
+    steps = int(mp.ceil(size * t)) if size * t < MOST_STEPS else MOST_STEPS + 1
+    if steps > MOST_STEPS:
+        raise UnknownError
+    if not steps:
+        return x
+    e = np.array(mp.expm(mp.matrix(m.tolist()) * mp.mpf(t) / steps, method="taylor").tolist(), dtype=object)
+    first = truth.inverse(e[:n, :n])
+    for _ in range(steps):
+        left = e[:n, :n] + e[:n, n:] @ x
+        least = np.linalg.eigvals((first @ left).astype(complex)).real.min()
+        if least < -1e-3:
+            raise NoAnswerError("the solution escapes")
+        if not least > 1e-9:
+            raise UnknownError
+        x = (e[n:, :n] + e[n:, n:] @ x) @ truth.inverse(left)
+        x = (x + h(x)) / 2
+    return x
+
+
+def finite_regulator(a, b, q, r, t=0.0, qf=None):
+    """The gain and the solution."""
+    if _has_negative(truth.exact(r)):
+        raise NoAnswerError("no gain has the least cost")
+    x = horizon(a, b, q, r, np.zeros_like(a) if qf is None else qf, t)
+    return truth.inverse(truth.exact(r)) @ truth.adjoint(truth.exact(b)) @ x, x
+
+
 def estimator(discrete, a, g, c, qn, rn, nn=None, gain="predictor"):
     """The gain and the solution, from the equation of the dual regulator."""
     if nullity(rn):

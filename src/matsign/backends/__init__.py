@@ -167,6 +167,13 @@ class Backend(Protocol):
     def fold_rows(self, rows: Iterable[tuple[float, ...]], f: Callable[..., Any], state: Any) -> Any:
         """``state = f(state, *row)`` for each of these rows of numbers; the shapes in the state do not change."""
 
+    def scan(self, f: Callable[..., Any], state: Any, rows: Any, *, reverse: bool = False) -> tuple[Any, Any]:
+        """``state, out = f(state, row)`` for each row of the arrays and ranges in `rows`: the last state and the stacked out.
+
+        With `reverse` from the last row to the first; the stacked out have the order of the rows. There is at least one row.
+        In JAX this is one loop, and it has derivatives of any order.
+        """
+
     def shared_function(self, f: Callable[..., Any], backend: Any, *arrays: Any, **options: Any) -> Any:
         """``f(backend, *arrays, **options)``: in a compiled program one function for all calls with these options."""
 

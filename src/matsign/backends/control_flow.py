@@ -64,6 +64,17 @@ def fold_rows(rows: Iterable[tuple[float, ...]], f: Callable[..., Any], state: A
     return state
 
 
+def scan(xp: Any, f: Callable[..., Any], state: Any, rows: Any, reverse: bool) -> tuple[Any, Any]:
+    """``state, out = f(state, row)`` for each row; the last state and the stacked out."""
+    order, each = range(len(first_leaf(rows))), []
+    for k in reversed(order) if reverse else order:
+        state, out = f(state, tree_map(lambda x, k=k: x[k], rows))
+        each.append(out)
+    if reverse:
+        each.reverse()
+    return state, tree_map(lambda *parts: xp.stack(parts), *each)
+
+
 def shared_function(f: Callable[..., Any], backend: Any, *arrays: Any, **options: Any) -> Any:
     """``f(backend, *arrays, **options)``."""
     return f(backend, *arrays, **options)

@@ -144,6 +144,9 @@ class Counting:
 
     fold_rows = staticmethod(control_flow.fold_rows)
 
+    def scan(self, f: Callable[..., Any], state: Any, rows: Any, *, reverse: bool = False) -> tuple[Any, Any]:
+        return control_flow.scan(self.xp, f, state, rows, reverse)
+
     def sum_over_rows(self, f: Callable[..., Any], backend: Any, x: Any, shift: float) -> Any:
         self.row_sums += 1
         return f(self, x, shift)

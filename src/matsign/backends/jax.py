@@ -292,6 +292,11 @@ shared_function = control_flow.shared_function
 sum_over_rows = control_flow.sum_over_rows
 
 
+def scan(f: Callable[..., Any], state: Any, rows: Any, *, reverse: bool = False) -> tuple[Any, Any]:
+    result: tuple[Any, Any] = lax.scan(f, state, tree_map(xp.asarray, rows), reverse=reverse)
+    return result
+
+
 def masked_select(mask: Array, yes: Any, no: Any) -> Any:
     return masked_cond(mask, control_flow.first, control_flow.second, yes, no)
 

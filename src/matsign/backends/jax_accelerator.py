@@ -125,6 +125,15 @@ class Accelerator:
         table = np.array(list(rows), first_leaf(state).real.dtype)
         return lax.scan(lambda x, row: (f(x, *row), None), state, table)[0] if len(table) else state
 
+    def scan(self, f: Callable[..., Any], state: Any, rows: Any, *, reverse: bool = False) -> tuple[Any, Any]:
+        def body(old: Any, row: Any) -> Any:
+            (new, out), unserved = self._collect_unserved(f, old, row)
+            return new, (out, unserved)
+
+        state, (out, unserved) = lax.scan(body, state, tree_map(xp.asarray, rows), reverse=reverse)
+        self._mark_unserved(None if unserved is None else unserved.any(0))
+        return state, out
+
     def bind(self, bound: Any, *arrays: Array) -> tuple[Array, ...]:
         """An inner operation; its failed members are unserved."""
         key = (id(bound.operation), bound.given, bound.options)

@@ -361,6 +361,10 @@ shared_function = control_flow.shared_function
 sum_over_rows = control_flow.sum_over_rows
 
 
+def scan(f: Callable[..., Any], state: Any, rows: Any, *, reverse: bool = False) -> tuple[Any, Any]:
+    return control_flow.scan(np, f, state, rows, reverse)
+
+
 def masked_select(mask: Array, yes: Any, no: Any) -> Any:
     return masked_cond(mask, control_flow.first, control_flow.second, yes, no)
 

@@ -84,6 +84,10 @@ class Failure(IntEnum):
     MORE_STATES = 185
     NOT_OBSERVED = 180
     HARDLY_OBSERVED = 181
+    ESCAPE = 200
+    UNDECIDED_ESCAPE = 201
+    LONG_HORIZON = 202
+    NEGATIVE_TIME = 203
 
     def where(self, backend: Backend, mask: Any, failure: Any) -> Any:
         """The failures of a stack, with this failure for the members in the mask."""
@@ -246,6 +250,15 @@ MESSAGES = {
     "matrix, and a larger rtol takes larger rounding errors for zero",
     Failure.MORE_STATES: "the model needs {detail} states, more than order; choose a larger order, or a larger rtol with which "
     "weakly coupled states count as superfluous",
+    Failure.ESCAPE: "the solution escapes to infinity before the time t, because the weights are indefinite: no control has "
+    "the least cost over so long a horizon; shorten the horizon, or take a positive semidefinite [[q, s], [sᴴ, r]] and weight at "
+    "the end",
+    Failure.UNDECIDED_ESCAPE: "whether the solution escapes to infinity before the time t is not decided: neither r nor the rate "
+    "of change of x at the end is semidefinite; a positive definite r is always decided",
+    Failure.LONG_HORIZON: "over a horizon as long as t, rounding of the coefficients grows until no digit of the solution is "
+    "known, or the solution overflows; shorten the horizon, or take the stabilising solution of solve_continuous_are, the limit "
+    "for long horizons",
+    Failure.NEGATIVE_TIME: "t, the time to the end of the horizon, is negative",
     Failure.THRESHOLDS: "a threshold is {detail}; thresholds must satisfy 0 ≤ t, or 0 ≤ lower ≤ upper",
 }
 

@@ -96,8 +96,9 @@ class FunctionSpec:
         if adapter is None:
             return NotImplemented
         options = {name: x for name, x in options.items() if name not in numbers} | {"errors": errors}
+        keywords = self.parameters.keyword_arrays
         call = batch_call(
-            BoundFunction(self.function, options, transform, self.parameters.keyword_arrays),
+            BoundFunction(self.function, options, transform, (*keywords, *numbers) if keywords else ()),
             *(self.operation, self.parameters, arguments),
             self.operation.results if results is None else results,
         )
