@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import scipy.linalg as sl
+from scipy.integrate import solve_ivp
 
 import matsign
 from bench.case import Case, agree
@@ -44,7 +45,27 @@ def both_discrete_by_scipy(a, b, q, r):
     return sl.solve_discrete_are(a, b, q, r), -second
 
 
+def differential(rng, n):
+    return *plant(rng, n, n), np.eye(n)
+
+
+def by_integrator(a, b, q, r, xf):
+    """x at the time 1 before the end, in steps; the exponential of the Hamiltonian matrix would lose its digits."""
+    g, n = b @ np.linalg.solve(r, b.T), len(a)
+
+    def rate(_, x):
+        x = x.reshape(n, n)
+        return (a.T @ x + x @ a - x @ g @ x + q).ravel()
+
+    return solve_ivp(rate, (0, 1), xf.ravel(), "LSODA", rtol=1e-10, atol=1e-10).y[:, -1].reshape(n, n)
+
+
 CASES = [
+    Case(
+        "solve_differential_riccati", SCIPY, "solve_ivp", differential,
+        lambda *arrays: matsign.solve_differential_riccati(*arrays, 1.0), by_integrator,
+        sizes(quick=(8,), usual=(8, 32), long=(64,)), agree(1e-6),
+    ),
     Case(
         "extremal_solutions", SCIPY, "solve_continuous_are twice", regulator,
         matsign.extremal_solutions, both_by_scipy, SIZES, agree(1e-8),
