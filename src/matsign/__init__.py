@@ -20,8 +20,11 @@ from matsign.equations.lyapunov.gramians import discrete_gramian, gramian
 from matsign.equations.lyapunov.solver import solve_continuous_lyapunov, solve_discrete_lyapunov
 from matsign.equations.norms.h2 import discrete_h2_norm, h2_norm
 from matsign.equations.norms.hinf import discrete_hinf_norm, hinf_norm
+from matsign.equations.reduction.balanced_model import BalancedModel
 from matsign.equations.reduction.balanced_truncation import balanced_truncation
+from matsign.equations.reduction.bounded_real_balanced_truncation import bounded_real_balanced_truncation
 from matsign.equations.reduction.hankel import hankel_singular_values
+from matsign.equations.reduction.lqg_balanced_truncation import lqg_balanced_truncation
 from matsign.equations.reduction.minimal_realization import Realization, minimal_realization
 from matsign.equations.reduction.reduced_model import Reduced
 from matsign.equations.riccati.care import solve_continuous_are
@@ -57,6 +60,7 @@ from matsign.functions.square_roots import invsqrtm, sqrtm, sqrtm_pair
 
 __all__ = [
     "Alignment",
+    "BalancedModel",
     "Certificate",
     "Estimator",
     "FiniteHorizonRegulator",
@@ -67,6 +71,7 @@ __all__ = [
     "Regulator",
     "SpectrumError",
     "balanced_truncation",
+    "bounded_real_balanced_truncation",
     "bures_distance",
     "certify",
     "condition",
@@ -95,6 +100,7 @@ __all__ = [
     "kabsch",
     "logm",
     "lqe",
+    "lqg_balanced_truncation",
     "lqr",
     "lqr_finite_horizon",
     "lyapunov_factor",

@@ -29,7 +29,15 @@ def run(tmp_path, monkeypatch):
     return call
 
 
-STABLE = ("lyapunov_factor", "gramian", "h2_norm", "hinf_norm", "hankel_singular_values", "balanced_truncation")
+STABLE = (
+    "lyapunov_factor",
+    "gramian",
+    "h2_norm",
+    "hinf_norm",
+    "hankel_singular_values",
+    "balanced_truncation",
+    "bounded_real_balanced_truncation",
+)
 
 
 def arguments_of(f):
@@ -45,7 +53,11 @@ def arguments_of(f):
 
 def options_of(f):
     """The options without a default."""
-    return {name: value for name, value in (("order", 3), ("t", 0.75), ("p", 3)) if name in f.spec.parameters.options}
+    return {
+        name: value
+        for name, value in (("order", 3), ("gamma", 10), ("t", 0.75), ("p", 3))
+        if name in f.spec.parameters.options
+    }
 
 
 @pytest.mark.slow

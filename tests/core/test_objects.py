@@ -27,11 +27,13 @@ CONTINUOUS = (
     "hinf_norm",
     "hankel_singular_values",
     "balanced_truncation",
+    "lqg_balanced_truncation",
     "riccati_factor",
 )
 DISCRETE = ("dlqr", "dlqe", "discrete_gramian", "discrete_lyapunov_factor", "discrete_h2_norm", "discrete_hinf_norm")
 # What follows the model in a call, and the matrices for which the model stands.
 AFTER = {"lqr": (Q, 0.1), "dlqr": (Q, 0.1), "lqe": (1, 0.1), "dlqe": (1, 0.1), "balanced_truncation": (2,)}
+AFTER["lqg_balanced_truncation"] = (2,)
 STANDS_FOR = {
     "lqr": "AB",
     "dlqr": "AB",

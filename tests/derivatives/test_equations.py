@@ -210,6 +210,16 @@ def _resonant(discrete, with_d=True):
     return make
 
 
+def _with_direct_term(shift):
+    """A model of two states with one input and output, not stable without a shift."""
+
+    def make(rng, kind):
+        a, b, c, d = (gaussian(rng, *s, dtype=kind) for s in ((2, 2), (2, 1), (1, 2), (1, 1)))
+        return a - shift * np.eye(2, dtype=kind), b, c, d
+
+    return make
+
+
 REDUCTIONS = [
     Case(
         "minimal_realization",
@@ -217,6 +227,8 @@ REDUCTIONS = [
         {},
     ),
     Case("hankel_singular_values", _system, {}),
+    Case("lqg_balanced_truncation", _with_direct_term(0), {"order": 1}),
+    Case("bounded_real_balanced_truncation", _with_direct_term(5), {"order": 1, "gamma": 20}),
     Case("balanced_truncation", _system, {"order": 2}),
     Case("balanced_truncation", _system, {"order": 4}),
 ]

@@ -112,6 +112,12 @@ FUNCTIONS = [(p.name, p.f, lambda rng, p=p: p.stacked(rng, 15)) for p in PROBLEM
     ("discrete_hinf_norm", matsign.discrete_hinf_norm, discrete_model(15)),
     ("minimal_realization", matsign.minimal_realization, model(15)),
     ("hankel_singular_values", matsign.hankel_singular_values, model(15)),
+    ("lqg_balanced_truncation", bound(matsign.lqg_balanced_truncation, order=2), model(15)),
+    (
+        "bounded_real_balanced_truncation",
+        bound(matsign.bounded_real_balanced_truncation, order=2, gamma=1e3),
+        model(15),
+    ),
     ("balanced_truncation", bound(matsign.balanced_truncation, order=2), model(15)),
 ]
 

@@ -83,6 +83,8 @@ def every_function(rng):
     yield matsign.minimal_realization, (a, b, c)
     yield matsign.hankel_singular_values, (a, b, c)
     yield functools.partial(matsign.balanced_truncation, order=2), (a, b, c)
+    yield functools.partial(matsign.lqg_balanced_truncation, order=2), (a, b, c)
+    yield functools.partial(matsign.bounded_real_balanced_truncation, order=2, gamma=1e3), (a, b, c)
     yield matsign.bures_distance, (weight, weight[::-1].copy())
     yield matsign.fidelity, (weight, weight[::-1].copy())
     yield (

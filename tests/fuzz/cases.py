@@ -334,6 +334,19 @@ def _redundant(rng, n, m):
     return a, b, c, hostile.rectangular(rng, m, m) if rng.random() < 0.3 else None
 
 
+def _unstable_model(rng, n, m):
+    a, b, c, d = _model_with_d(rng, n, m)
+    return (a if rng.random() < 0.3 else hostile.square(rng, n)), b, c, d
+
+
+def _bound(rng):
+    return {"gamma": float(rng.choice([0.1, 10, 1e3, 1e6]))} if rng.random() < 0.7 else {}
+
+
+def _values(value, *arrays):
+    return (value[4],)
+
+
 def _largest_order(rng, options):
     return options | {"order": int(rng.integers(1, 3))} if rng.random() < 0.1 else options
 
@@ -516,6 +529,10 @@ SUBJECTS = [
     Subject("hinf_norm", _with_descriptor(_model_with_d), PLAIN, _one(references.hinf_norm), None, _first_of),
     Subject("discrete_hinf_norm", _with_descriptor(_discrete_model), PLAIN,
             _one(partial(references.hinf_norm, discrete=True)), None, _first_of),
+    Subject("lqg_balanced_truncation", _unstable_model, lambda rng: {"order": 1},
+            _without(_one(references.riccati_values), "order"), None, _values),
+    Subject("bounded_real_balanced_truncation", _model_with_d, lambda rng: {"order": 1} | _bound(rng),
+            _without(_one(references.bounded_real_values), "order"), None, _values),
     Subject("minimal_realization", _redundant, _options(_rtol, _largest_order), references.transfer_function, None,
             _transfer_function),
     Subject("hankel_singular_values", _with_descriptor(_model), PLAIN, _one(references.hankel), ((0, 1, 0, 0), (1,))),

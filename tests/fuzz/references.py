@@ -574,6 +574,41 @@ def hankel(a, b, c, e=None):
     return found
 
 
+def riccati_values(a, b, c, d=None, sigma=1):
+    """The roots of the eigenvalues of the product of both solutions."""
+    h = truth.adjoint
+    a, b, c = (truth.exact(x) for x in (a, b, c))
+    d = c @ b * mp.mpf(0) if d is None else truth.exact(d)
+
+    def solve(a, b, c, d):
+        x = _are(False, a, b, h(c) @ c, h(d) @ d + sigma * truth.eye(d.shape[1]), truth.eye(len(a)), h(c) @ d)
+        return (x + h(x)) / 2
+
+    x, w = solve(h(a), h(c), h(b), h(d)), solve(a, b, c, d)
+    squares, v = mp.eighe(mp.matrix(x.tolist()))
+    root = _array(v) * np.array([mp.sqrt(max(y, mp.mpf(0))) for y in squares], object)
+    inner = h(root) @ w @ root
+    squares = mp.eighe(mp.matrix(((inner + h(inner)) / 2).tolist()), eigvals_only=True)
+    found = np.array(sorted((mp.sqrt(max(y, mp.mpf(0))) for y in squares), reverse=True), object)
+    if found[0] ** 2 <= NEGLIGIBLE * _size(x) * _size(w):
+        raise UnknownError("no state is both reached and seen")
+    return found
+
+
+def bounded_real_values(a, b, c, d=None, gamma=1.0):
+    """Of a model with H∞ norm below gamma; what a norm near gamma gives is not for a reference to say."""
+    _stable(a)
+    root = mp.sqrt(mp.mpf(gamma))
+    a, b, c = truth.exact(a), truth.exact(b) / root, truth.exact(c) / root
+    try:
+        found = riccati_values(a, b, c, None if d is None else truth.exact(d) / root**2, -1)
+    except NoAnswerError:
+        raise UnknownError from None
+    if found[0] >= 1:
+        raise UnknownError
+    return found
+
+
 def transfer_function(a, b, c, d=None, rtol=None, order=None):
     """c (s I - a)⁻¹ b at an s of twice the norm of a, and d."""
     if rtol or order:

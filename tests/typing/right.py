@@ -85,6 +85,7 @@ def of_models(model: Model) -> None:
     assert_type(matsign.lqe(model, 1, n, errors="nan"), Estimator[NDArray])
     assert_type(matsign.hankel_singular_values(model), NDArray)
     assert_type(matsign.balanced_truncation(model, 1), Model)
+    assert_type(matsign.lqg_balanced_truncation(model, 1), Model)
 
 
 def models_of_scipy() -> None:

@@ -85,6 +85,13 @@ def h2_by_scipy(a, b, c):
     return np.sqrt(np.trace(c @ sl.solve_continuous_lyapunov(a, -b @ b.T) @ c.T))
 
 
+def lqg_values_by_scipy(a, b, c):
+    """The largest ones only: the others are lost in the product of the solutions."""
+    one = np.eye(3)
+    w, x = sl.solve_continuous_are(a, b, c.T @ c, one), sl.solve_continuous_are(a.T, c.T, b @ b.T, one)
+    return np.sqrt(np.sort(np.linalg.eigvals(x @ w).real)[::-1][:3])
+
+
 def oscillators(rng, n):
     """A beam's model: n/2 modes with 1 percent of critical damping."""
     w = np.arange(1.0, n // 2 + 1) ** 2
@@ -178,6 +185,12 @@ CASES = [
     Case(
         "h2_norm, 3 inputs and outputs", SCIPY, "solve_continuous_lyapunov",
         lambda rng, n: (*three_inputs(rng, n), gaussian(rng, 3, n)), matsign.h2_norm, h2_by_scipy, SHORTER, agree(1e-8),
+    ),
+    Case(
+        "lqg_balanced_truncation, 3 inputs and outputs", SCIPY, "solve_continuous_are, eigvals",
+        lambda rng, n: (*three_inputs(rng, n), gaussian(rng, 3, n)),
+        lambda a, b, c: matsign.lqg_balanced_truncation(a, b, c, 4).values[:3], lqg_values_by_scipy,
+        sizes(usual=(64,), long=(256,)), agree(1e-6),
     ),
     Case(
         "hinf_norm, lightly damped", SCIPY, "eigvals, bisection", oscillators,

@@ -88,6 +88,9 @@ class Failure(IntEnum):
     UNDECIDED_ESCAPE = 201
     LONG_HORIZON = 202
     NEGATIVE_TIME = 203
+    HIDDEN_MODE = 190
+    NO_RICCATI_PAIR = 191
+    NOT_BOUNDED_REAL = 192
 
     def where(self, backend: Backend, mask: Any, failure: Any) -> Any:
         """The failures of a stack, with this failure for the members in the mask."""
@@ -259,6 +262,12 @@ MESSAGES = {
     "known, or the solution overflows; shorten the horizon, or take the stabilising solution of solve_continuous_are, the limit "
     "for long horizons",
     Failure.NEGATIVE_TIME: "t, the time to the end of the horizon, is negative",
+    Failure.HIDDEN_MODE: "a mode of a on the imaginary axis gets no input or shows in no output, so that a closed loop keeps "
+    "it; minimal_realization removes such modes",
+    Failure.NO_RICCATI_PAIR: "no method found the solutions of both Riccati equations to working precision: a mode of a that is "
+    "not stable gets hardly any input or shows hardly in the outputs, or the units of inputs and outputs are far apart",
+    Failure.NOT_BOUNDED_REAL: "the H∞ norm of the model is not below gamma to working precision; choose a larger gamma: "
+    "hinf_norm computes the norm",
     Failure.THRESHOLDS: "a threshold is {detail}; thresholds must satisfy 0 ≤ t, or 0 ≤ lower ≤ upper",
 }
 

@@ -23,15 +23,17 @@ from matsign.core.options import Parameters
 class ModelArguments:
     """How a function takes a model in place of its first arguments.
 
-    `matrices` are the attributes that it takes, in the order of the arguments; `discrete` is the kind of time (None: any), and
-    `other` the function for the other kind, if there is one. `returns_model` marks a function whose result a, b, c becomes a
-    model again, and `why_no_d` tells why the feedthrough D of the model must be 0, if it must.
+    `matrices` are the attributes that it takes, in the order of the arguments; `discrete` is the kind of time, None for both, and
+    `other` the function for the other kind, if there is one. `keywords` names the parameters "d" and "dt" that take the D and
+    the dt of the model. `returns_model` marks a function whose result a, b, c, d becomes a model again, and
+    `why_no_d` tells why the feedthrough D of the model must be 0, if it must.
     """
 
     name: str
     matrices: str
     discrete: bool | None
     other: str = ""
+    keywords: tuple[str, ...] = ()
     returns_model: bool = False
     why_no_d: str = ""
 
@@ -44,19 +46,35 @@ class ModelArguments:
                 return f(*args, **kwargs)
             half = len(args) // 2
             first, second = (args[:half], args[half:]) if directions else (args, ())
-            value = f(*self._expand(first), *self._expand(second), **kwargs)
+            kwargs = self._with_keywords(args[0], kwargs, with_d=not directions)
+            value = f(*self._expand(first, directions), *self._expand(second, directions), **kwargs)
             return self._returned((second or first)[0], value) if self.returns_model else value
 
         return call
 
-    def _expand(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
-        """The arguments with the matrices of a model in its place."""
+    def _expand(self, args: tuple[Any, ...], directions: bool) -> tuple[Any, ...]:
+        """The arguments with the matrices of a model in its place; with `directions` D is one of them."""
         if not args:
             return ()
+        matrices = self.matrices + "D" * (directions and "d" in self.keywords)
         if args[0] is None:  # no change
-            return (*(None for _ in self.matrices), *args[1:])
+            return (*(None for _ in matrices), *args[1:])
         self._check(args[0])
-        return (*(getattr(args[0], name) for name in self.matrices), *args[1:])
+        return (*(getattr(args[0], name) for name in matrices), *args[1:])
+
+    def _with_keywords(self, model: Any, kwargs: dict[str, Any], *, with_d: bool) -> dict[str, Any]:
+        """The keyword arguments, with the D and the dt of a model; raises if both say something else."""
+        if "d" in self.keywords and with_d:
+            if kwargs.get("d") is not None:
+                raise TypeError(f"{self.name}: d is given, but sys has a D of its own")
+            kwargs = kwargs | {"d": model.D}
+        if "dt" not in self.keywords or (model.dt is None and _is_discrete(model) is None):
+            return kwargs
+        given, its = kwargs.get("dt"), model.dt
+        both_numbers = not isinstance(given, bool) and not isinstance(its, bool)
+        if given is not None and (bool(given) != bool(its) or (both_numbers and given != (its or 0))):
+            raise ValueError(f"{self.name}: dt is {given}, but that of sys is {its}")
+        return kwargs | {"dt": its}
 
     def _check(self, model: Any) -> None:
         """Raise unless the argument is a state-space model of this kind of time."""
@@ -131,13 +149,13 @@ def _is_discrete(model: Any) -> bool | None:
 
 
 def _like(model: Any, value: Any) -> Any:
-    """A model of the same class with other matrices a, b and c, the same D and dt, and the same names of inputs and outputs."""
+    """A model of the same class with other matrices, the same dt, and the same names of inputs and outputs."""
     cls: Any = _state_space(type(model))
     if _root(cls) == "scipy":
         time = {} if model.dt is None else {"dt": model.dt}
-        return cls(value.a, value.b, value.c, model.D, **time)
+        return cls(value.a, value.b, value.c, getattr(value, "d", model.D), **time)
     labels = {"inputs": model.input_labels, "outputs": model.output_labels}
-    return cls(value.a, value.b, value.c, model.D, model.dt, **labels)
+    return cls(value.a, value.b, value.c, getattr(value, "d", model.D), model.dt, **labels)
 
 
 # Sparse matrices with at most this many rows and columns become dense: 128 MB in float64.
