@@ -394,6 +394,21 @@ def discrete_are(a, b, q, r, e, s, side=-1):
     return _graph(inverse(m - k) @ (m + k), n, side)
 
 
+@remembered
+def riccati_of_g(discrete, a, q, g, side=-1):
+    """The solution of the equation with g in place of b and r."""
+    a, q, g, n = exact(a), exact(q), exact(g), len(a)
+    one, zero = eye(n), eye(n) * mp.mpf(0)
+    if not discrete:
+        return _graph(_blocks([[a, -g], [-q, -adjoint(a)]]), n, side)
+    m, k = _blocks([[a, zero], [-q, one]]), _blocks([[one, g], [zero, adjoint(a)]])
+    return _graph(inverse(m - k) @ (m + k), n, side)
+
+
+def _blocks(rows):
+    return np.concatenate([np.concatenate(row, axis=1) for row in rows])
+
+
 def _graph(m, n, side):
     columns = (eye(len(m)) + sign(m) * side) @ exact(np.random.default_rng(1).standard_normal((len(m), n)))
     return columns[n:] @ inverse(columns[:n])

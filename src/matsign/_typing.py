@@ -74,5 +74,8 @@ ArrayLike: TypeAlias = ArrayOf[T] | complex | Sequence[list[Any] | tuple[Any, ..
 OptionalArrayLike: TypeAlias = ArrayOf[T] | complex | Sequence[list[Any] | tuple[Any, ...] | NDArray] | None
 # A vector stands for a matrix: a column, a row or the diagonal of a weight.
 VectorLike: TypeAlias = ArrayOf[T] | complex | Sequence[list[Any] | tuple[Any, ...] | NDArray] | Sequence[complex]
+OptionalVectorLike: TypeAlias = (
+    ArrayOf[T] | complex | Sequence[list[Any] | tuple[Any, ...] | NDArray] | Sequence[complex] | None
+)
 # A number, or one for each member of a batch.
 NumberLike: TypeAlias = ArrayOf[T] | float | Sequence[float] | Sequence[Sequence[float]]

@@ -38,9 +38,11 @@ def check_standard_input(texts: Mapping[str, str | None]) -> None:
         raise FileError(f"only one argument can be read from the standard input, not {' and '.join(wanting)}")
 
 
-def read_arrays(parameters: Parameters, texts: Mapping[str, str | None]) -> dict[str, Array]:
-    """The arrays of a function, each from a file or a number."""
+def read_arrays(parameters: Parameters, texts: Mapping[str, str | None]) -> dict[str, Array | None]:
+    """The arrays of a function, each from a file or a number; "none" stands for a replaceable one that is left out."""
     shapes = dict(zip(parameters.arrays, parameters.shapes, strict=True))
+    absent: dict[str, Array | None] = {name: None for name in parameters.replaceable if texts[name] == "none"}
+    texts = {name: text for name, text in texts.items() if name not in absent}
     readers = {name: _read_vector if len(shapes[name]) == 1 else _read for name in texts}
     values = {name: readers[name](text.strip()) for name, text in texts.items() if text is not None}
     numbers = {name: x for name, x in values.items() if not isinstance(x, np.ndarray)}
@@ -49,7 +51,7 @@ def read_arrays(parameters: Parameters, texts: Mapping[str, str | None]) -> dict
     dtypes = [x.dtype for x in arrays.values()]
     multiples = {name: _multiple(c, sizes[name], dtypes) for name, c in numbers.items()}
     multiples |= {name: x.diagonal() for name, x in multiples.items() if len(shapes[name]) == 1}
-    return {name: arrays[name] if name in arrays else multiples[name] for name in values}
+    return absent | {name: arrays[name] if name in arrays else multiples[name] for name in values}
 
 
 def read_threshold(text: str) -> Array:

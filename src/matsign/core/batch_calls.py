@@ -29,6 +29,7 @@ def batch_call(
     count = len(parameters.arrays)
     names, letters = (*parameters.arrays, *parameters.numbers), (*parameters.shapes, *(() for _ in parameters.numbers))
     pairs, by_frames = zip(names, arguments, strict=True), adapter_name(arguments) == "pandas"
+    parameters.check_choice(list(arguments[:count]))
     arrays = [_checked_argument(parameters, name, x, name in names[:count], by_frames) for name, x in pairs]
     if not by_frames:  # with frames the function is called at once, and checks their values
         arrays[:count] = _with_matrices(parameters, arrays[:count])
@@ -46,7 +47,7 @@ def _with_matrices(parameters: Parameters, arrays: list[Any]) -> list[Any]:
 
 def _checked_argument(parameters: Parameters, name: str, x: Any, is_matrix: bool, by_frames: bool) -> Any:
     """An argument, lists as NumPy arrays; raises a TypeError for one that no library can convert."""
-    if x is None and (name in parameters.optional or not is_matrix):
+    if x is None and (parameters.may_be_none(name) or not is_matrix):
         return None
     if adapter_name([x]) not in (None, *(() if by_frames else ("pandas",))) or library_of(x) in ("torch", "jax"):
         return x

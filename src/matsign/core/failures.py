@@ -78,6 +78,14 @@ class Failure(IntEnum):
     OVERLAP = 153
     DEGENERATE = 154
     LEVELS = 155
+    NOT_STABILISABLE_BY_G = 160
+    NOT_ANTI_STABILISABLE_BY_G = 161
+    NOT_STABILISING_WITH_G = 162
+    NOT_ANTI_STABILISING_WITH_G = 163
+    HARDLY_STABILISABLE_BY_G = 164
+    HARDLY_ANTI_STABILISABLE_BY_G = 165
+    SINGULAR_WITH_G = 166
+    ZERO_LOOP_WITH_G = 167
     WEIGHTS = 170
     INDEFINITE_A = 171
     INDEFINITE_B = 172
@@ -234,6 +242,23 @@ MESSAGES = {
     'method="auto" if you chose another, and other units of states and inputs',
     Failure.ZERO_LOOP: "there is no anti-stabilising solution: the closed loop of every solution has the eigenvalue 0, "
     "because [[a, b], [sᴴ, r]] is singular, for s = 0 because a or r is; its reciprocal condition number is {detail}",
+    Failure.NOT_STABILISABLE_BY_G: "the pair (a, g) is not stabilisable: g does not act on the mode of the eigenvalue "
+    "{detail} of a, which is not stable, so that every closed loop a - g x keeps it; remove that mode from the model",
+    Failure.NOT_ANTI_STABILISABLE_BY_G: "there is no anti-stabilising solution: g does not act on the mode of the "
+    "eigenvalue {detail} of a, which is stable or on the boundary of stability; remove that mode from the model",
+    Failure.NOT_STABILISING_WITH_G: "there is no stabilising solution: the closed loop keeps the eigenvalue {detail} on the "
+    "boundary of stability, because q or g is indefinite: positive semidefinite ones have a solution, and an H∞ or "
+    "bounded-real problem one for a larger γ",
+    Failure.NOT_ANTI_STABILISING_WITH_G: "there is no anti-stabilising solution: the closed loop keeps the eigenvalue "
+    "{detail} on the boundary of stability, because q or g is indefinite: positive semidefinite ones have a solution, and an "
+    "H∞ or bounded-real problem one for a larger γ",
+    Failure.HARDLY_STABILISABLE_BY_G: "no method found the stabilising solution to working precision: the pair (a, g) "
+    "becomes one that is not stabilisable when it changes by {detail} of its size; use float64 for float32",
+    Failure.HARDLY_ANTI_STABILISABLE_BY_G: "no method found the anti-stabilising solution to working precision: g no longer "
+    "acts on a stable mode of a when (a, g) changes by {detail} of its size; use float64 for float32",
+    Failure.SINGULAR_WITH_G: "I + g x is singular to working precision for the solution x; use float64 for float32",
+    Failure.ZERO_LOOP_WITH_G: "there is no anti-stabilising solution: the closed loop of every solution has the eigenvalue "
+    "0, because a is singular; its reciprocal condition number is {detail}",
     Failure.ON_LINE: "an eigenvalue lies on the line Re λ = {detail} to working precision, and so in neither half plane; move "
     "the line by another value of at, or use a wider dtype if the eigenvalue lies beside it in exact arithmetic",
     Failure.NEAR_LINE: "whether eigenvalues near at = {detail} equal it cannot be decided: their distance from it, or from the "
@@ -283,6 +308,8 @@ WITH_BEST_ITERATE = (
     Failure.HARDLY_ANTI_STABILISED,
     Failure.ANTI_LOST,
     Failure.HARDLY_OBSERVED,
+    Failure.HARDLY_STABILISABLE_BY_G,
+    Failure.HARDLY_ANTI_STABILISABLE_BY_G,
 )
 
 

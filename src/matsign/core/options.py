@@ -20,11 +20,13 @@ class Parameters:
     """The parameters of a public function.
 
     The first ones are its `arrays`, and after these the `keyword_arrays`, which are passed by keyword only; those named in
-    `optional` may be None. The others are `options`, a dictionary of their defaults, which includes the `numbers` of the
-    operation, at least 0 but for those in `signed`. `choices` lists the allowed values of options that are strings; `halves`
-    allows 16-bit floats; `hermitian` names the arrays that must be Hermitian; `real_only` tells why complex arrays are refused,
-    and is empty where they are not. `vectors` tells what a vector stands for in place of an array: a "column", a "row", or
-    the "diagonal" of a weight, which may also be a number, that multiple of the identity.
+    `optional` may be None, and so may the `replaceable` ones, which have no default: `check_given` gets the names of the arrays
+    that are given, and tells what is wrong with the choice. `estimates` are arrays that only save time. The others are
+    `options`, a dictionary of their defaults, which includes the `numbers` of the operation, at least 0 but for those in
+    `signed`. `choices` lists the allowed values of options that are strings; `halves` allows 16-bit floats; `hermitian` names
+    the arrays that must be Hermitian; `real_only` tells why complex arrays are refused, and is empty where they are not.
+    `vectors` tells what a vector stands for in place of an array: a "column", a "row", or the "diagonal" of a weight, which may
+    also be a number, that multiple of the identity.
     """
 
     name: str
@@ -40,6 +42,9 @@ class Parameters:
     hermitian: tuple[str, ...]
     real_only: str = ""
     keyword_arrays: tuple[str, ...] = ()
+    replaceable: tuple[str, ...] = ()
+    check_given: Callable[[frozenset[str]], str | None] | None = None
+    estimates: tuple[str, ...] = ()
     vectors: dict[str, str] = field(default_factory=dict)
 
     @classmethod
@@ -66,6 +71,19 @@ class Parameters:
             keyword_arrays=keyword_arrays,
             **properties,
         )
+
+    def may_be_none(self, name: str) -> bool:
+        """Whether an array may be left out, or replaced by another one."""
+        return name in self.optional or name in self.replaceable
+
+    def check_choice(self, arrays: list[Any]) -> None:
+        """Raise a ValueError if these arrays, None for those that are not given, do not state a problem."""
+        if self.check_given is None:
+            return
+        given = frozenset(name for name, x in zip(self.arrays, arrays, strict=False) if x is not None)
+        complaint = self.check_given(given)
+        if complaint is not None:
+            raise ValueError(f"{self.name}: {complaint}")
 
 
 def check_options(parameters: Parameters, options: dict[str, Any]) -> dict[str, Any]:

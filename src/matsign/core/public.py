@@ -23,7 +23,7 @@ from matsign.core.distributed import solve_by_products
 from matsign.core.members import Solution
 from matsign.core.operations import BoundOperation, Operation, shapes_of, unstack
 from matsign.core.options import Parameters, check_options, check_tolerance, number_or_array
-from matsign.core.validation import HALVES, KINDS, Call, check_hermitian, stack_arguments
+from matsign.core.validation import HALVES, KINDS, Call, check_hermitian, finite_estimates, stack_arguments
 
 
 class Residual(NamedTuple):
@@ -146,6 +146,9 @@ def public_function(
     weights: tuple[str, ...] = (),
     columns: tuple[str, ...] = (),
     rows: tuple[str, ...] = (),
+    replaceable: tuple[str, ...] = (),
+    check_given: Callable[[frozenset[str]], str | None] | None = None,
+    estimates: tuple[str, ...] = (),
     wrap: Callable[..., Any] | None = None,
     **properties: Any,
 ) -> FunctionSpec:
@@ -156,14 +159,25 @@ def public_function(
     letter that occurs only in the results is a size that the solver chooses.
 
     `choices` lists the allowed values of options that are strings; `halves` allows 16-bit floats, which are converted to
-    float32; `hermitian` names the arrays that must be Hermitian, which is checked for NumPy; `real_only` is the
-    reason for which complex arrays are refused, if they are; `numbers` names the parameters that
-    are real numbers, either a float or an array with one for each member, and at least 0 but for those in `signed`, which may be
-    None; a vector in place of one of the `weights` is a diagonal, of `columns` and `rows` a column or a row;
-    `wrap(backend, *arrays)` makes the public value from the results (default: the one array, or a tuple). `properties` are
+    float32; `hermitian` names the arrays that must be Hermitian, which is checked for NumPy; `real_only` is the reason for which
+    complex arrays are refused, if they are; `numbers` names the parameters that are real numbers, either a float or an array
+    with one for each member, and at least 0 but for those in `signed`, which may be None; `replaceable` names the arrays without
+    a default that may be None, if `check_given(names of the given arrays)` has no complaint; `estimates` names those that only
+    save time, and may hold NaN; a vector in place of one of the `weights` is a diagonal, of `columns` and `rows` a column or a
+    row; `wrap(backend, *arrays)` makes the public value from the results (default: the one array, or a tuple). `properties` are
     fields of the `Operation`.
     """
     inputs, results = (shapes_of(side) for side in signature.split("->"))
+    vectors = dict.fromkeys(weights, "diagonal") | dict.fromkeys(columns, "column") | dict.fromkeys(rows, "row")
+    checks: dict[str, Any] = {"halves": halves, "hermitian": hermitian, "real_only": real_only, "signed": signed}
+    checks |= {
+        "vectors": vectors,
+        "choices": choices or {},
+        "replaceable": replaceable,
+        "check_given": check_given,
+        "estimates": estimates,
+    }
+    parameters = Parameters.of(f, inputs, keyword_arrays, numbers=numbers, **checks)
     operation = Operation(
         name=f.__name__,
         shapes=inputs,
@@ -175,10 +189,6 @@ def public_function(
         numbers=numbers,
         **properties,
     )
-    vectors = dict.fromkeys(weights, "diagonal") | dict.fromkeys(columns, "column") | dict.fromkeys(rows, "row")
-    checks: dict[str, Any] = {"halves": halves, "hermitian": hermitian, "real_only": real_only, "signed": signed}
-    checks |= {"vectors": vectors, "choices": choices or {}}
-    parameters = Parameters.of(f, inputs, keyword_arrays, numbers=numbers, **checks)
     spec = FunctionSpec(operation, parameters, residual, unbounded, measures, f)
     f.__dict__["spec"] = spec
     return spec
@@ -227,15 +237,14 @@ def _value_by_numpy(spec: FunctionSpec, plan: Plan, arrays: tuple[Any, ...]) -> 
     In eager JAX one operation, even a reshape, takes as long as solving a small matrix.
     """
     numpy, backend, batch = backends.load("numpy"), plan.call.backend, plan.call.batch
-    present = [x for x in arrays if x is not None]
-    converted = [numpy.astype(np.asarray(x), plan.working_dtype) for x in present]
-    axes = [len(s) for s, x in zip(spec.operation.shapes, arrays, strict=True) if x is not None]
-    given = numpy.as_stacks(converted, batch, axes)
-    result = plan.bound.evaluate(numpy, *given)
+    converted = [None if x is None else numpy.astype(np.asarray(x), plan.working_dtype) for x in arrays]
+    stacks = numpy.as_stacks(converted, batch, [len(s) for s in spec.operation.shapes])
+    stacks = finite_estimates(spec.parameters, numpy, stacks)
+    result = plan.bound.evaluate(numpy, *(x for x in stacks if x is not None))
     if plan.bound.raises(numpy, result):
         return None
     value = unstack(numpy, result, batch, spec.operation.results)
-    return spec.operation.wrap(backend, *[backend.from_numpy(x, present[0]) for x in value])
+    return spec.operation.wrap(backend, *[backend.from_numpy(x, arrays[0]) for x in value])
 
 
 def _answer(
@@ -330,6 +339,7 @@ def _planned_call(spec: FunctionSpec, plan: Plan, arrays: tuple[Any, ...]) -> tu
     if spec.parameters.hermitian:
         check_hermitian(spec.parameters, backend, given)
     stacks = backend.as_stacks(given, batch, [len(s) for s in spec.operation.shapes])
+    stacks = finite_estimates(spec.parameters, backend, stacks)
     call = Call(backend, (*stacks, *[None] * len(spec.operation.numbers)), batch, dtype_name, known)
     return call, plan.bound, tuple([x for x in stacks if x is not None])
 

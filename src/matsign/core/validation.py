@@ -37,6 +37,7 @@ def stack_arguments(parameters: Parameters, arguments: list[Any], stacked: tuple
     ones: a program compiled for one of their values serves for all.
     """
     names, count = (*parameters.arrays, *parameters.numbers), len(parameters.arrays)
+    parameters.check_choice(arguments[:count])
     numbers = zip(parameters.numbers, arguments[count:], strict=True)
     stacked = (*stacked, *parameters.signed)
     fixed = {n: x for n, x in numbers if isinstance(x, float) and n not in stacked}
@@ -58,7 +59,22 @@ def stack_arguments(parameters: Parameters, arguments: list[Any], stacked: tuple
     except ValueError as error:
         present = ", ".join(n for n, x in zip(names, arrays, strict=True) if x is not None)
         raise ValueError(f"{parameters.name}: the arrays {present} do not go together: {error}") from None
-    return Call(backend, stacks, batch, kind, fixed)
+    return Call(backend, finite_estimates(parameters, backend, stacks), batch, kind, fixed)
+
+
+def finite_estimates(parameters: Parameters, backend: Backend, stacks: Arrays) -> Arrays:
+    """The stacks with zeros for members of estimates that hold NaN or infinity: such an estimate is none, not a failure."""
+    if not parameters.estimates:
+        return stacks
+    places = [parameters.arrays.index(name) for name in parameters.estimates]
+    return tuple(
+        _zero_nonfinite_members(backend, x) if k in places and x is not None else x for k, x in enumerate(stacks)
+    )
+
+
+def _zero_nonfinite_members(backend: Backend, x: Array) -> Array:
+    finite = backend.xp.isfinite(x).all((-1, -2))[..., None, None]
+    return backend.xp.where(finite, x, backend.xp.zeros_like(x))
 
 
 def _real_numbers(parameters: Parameters, backend: Backend, numbers: list[Array], like: Array) -> list[Array]:
@@ -91,7 +107,7 @@ def _gather(parameters: Parameters, names: tuple[str, ...], arguments: list[Any]
     like = next((x for x, lib in zip(arguments, libraries, strict=True) if lib == backend.name), None)
     arrays: list[Array] = []
     for name, x in zip(names, arguments, strict=True):
-        if x is None and (name in parameters.optional or name in parameters.numbers):
+        if x is None and (parameters.may_be_none(name) or name in parameters.numbers):
             arrays.append(None)
             continue
         reason = why_unsupported(x)

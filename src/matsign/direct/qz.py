@@ -1,6 +1,7 @@
 """Matrix pencils on the CPU: QZ for Riccati equations, and why an equation has no solution. NumPy stacks in and out.
 
-The extended pencil of a regulator problem (Van Dooren 1981) needs no inverse of r or e.
+The extended pencil of a regulator problem (Van Dooren 1981) needs no inverse of r or e. Where r is None, b is the matrix g of the
+term x g x, and the pencil is the Hamiltonian or the symplectic one. Its controllable modes are those of (a, g).
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from matsign.direct import hautus
 
 
 def riccati(
-    discrete: bool, a: Array, b: Array, q: Array, r: Array, e: Array | None, s: Array | None
+    discrete: bool, a: Array, b: Array, q: Array, r: Array | None, e: Array | None, s: Array | None
 ) -> tuple[Array, Array]:
     """(x, mask of the solved members), from the stable deflating subspace of the extended pencil by ordered QZ."""
     out, solved = np.full_like(q, np.nan), np.zeros(len(a), bool)
@@ -39,18 +40,24 @@ def _or_default(default: Any, f: Callable[..., Any], *arguments: Any) -> Any:
         return default
 
 
-def _stable_graph(a: Array, b: Array, q: Array, r: Array, e: Array | None, s: Array | None, discrete: bool) -> Array:
+def _stable_graph(
+    a: Array, b: Array, q: Array, r: Array | None, e: Array | None, s: Array | None, discrete: bool
+) -> Array:
     return _deflate(*_pencil(a, b, q, r, e, s, discrete), e, discrete).astype(q.dtype)
 
 
 def _pencil(
-    a: Array, b: Array, q: Array, r: Array, e: Array | None, s: Array | None, discrete: bool
+    a: Array, b: Array, q: Array, r: Array | None, e: Array | None, s: Array | None, discrete: bool
 ) -> tuple[Array, Array]:
     """The extended pencil with the inputs eliminated: (m, l) of size 2n with m v = λ l v."""
     n, m = b.shape
     e = np.eye(n, dtype=a.dtype) if e is None else e
     s = np.zeros((n, m), a.dtype) if s is None else s
     ah, eh, zero = a.conj().T, e.conj().T, np.zeros_like(a)
+    if r is None and discrete:
+        return np.block([[a, zero], [-q, eh]]), np.block([[e, b], [zero, ah]])
+    if r is None:
+        return np.block([[a, -b], [-q, -ah]]), np.block([[e, zero], [zero, eh]])
     if discrete:
         left = np.block([[a, zero, b], [-q, eh, -s], [s.conj().T, np.zeros((m, n)), r]])
         right = np.block([[e, zero], [zero, ah], [np.zeros((m, n)), -b.conj().T]])
@@ -91,19 +98,20 @@ class _Problem(NamedTuple):
         return (value / abs(value) if value else 1.0) if self.discrete else 1j * value.imag
 
     def weights(self) -> Array:
-        """[[q, s], [sᴴ, r]]."""
-        return np.block([[self.q, self.s], [self.s.conj().T, self.r]])
+        """[[q, s], [sᴴ, r]], for g q."""
+        return self.q if self.r is None else np.block([[self.q, self.s], [self.s.conj().T, self.r]])
 
 
 def _problem_of(
-    k: int, discrete: bool, a: Array, b: Array, q: Array, r: Array, e: Array | None, s: Array | None
+    k: int, discrete: bool, a: Array, b: Array, q: Array, r: Array | None, e: Array | None, s: Array | None
 ) -> _Problem | None:
     """Problem k of a stack, or None if an entry is not finite."""
     e_k = np.eye(a.shape[-1]) if e is None else e[k]
     s_k = np.zeros(b.shape[1:]) if s is None else s[k]
     wide = np.complex128 if np.iscomplexobj(a) else np.float64
-    arrays = tuple(x.astype(wide) for x in (a[k], b[k], q[k], r[k], e_k, s_k))
-    if not all(np.isfinite(x).all() for x in arrays):
+    given = (a[k], b[k], q[k], None if r is None else r[k], e_k, s_k)
+    arrays = tuple(None if x is None else x.astype(wide) for x in given)
+    if not all(x is None or np.isfinite(x).all() for x in arrays):
         return None
     return _Problem._make((*arrays, discrete, float(np.finfo(a.dtype).eps)))
 
@@ -113,7 +121,7 @@ def diagnose(
     a: Array,
     b: Array,
     q: Array,
-    r: Array,
+    r: Array | None,
     e: Array | None,
     s: Array | None,
     closed_loop: Array,
@@ -147,7 +155,7 @@ def _diagnose(p: _Problem, closed_loop: Array, solves_equation: bool) -> Failure
 
 
 def explain_failures(
-    discrete: bool, a: Array, b: Array, q: Array, r: Array, e: Array | None, s: Array | None, failure: Array
+    discrete: bool, a: Array, b: Array, q: Array, r: Array | None, e: Array | None, s: Array | None, failure: Array
 ) -> tuple[Array, Array]:
     """(failure, number for the message as real and imaginary part) for each result of `diagnose`; NOT_CONVERGED is replaced by
     the most likely cause.
@@ -194,6 +202,8 @@ def _independence_if_singular(m: Array, eps: float) -> float | None:
 
 def _singular_weight(p: _Problem) -> float | None:
     """The independence of r, in discrete time of r + bᴴ x b for all x, if it is singular to working precision, else None."""
+    if p.r is None:
+        return None
     r_alone = _independence_if_singular(p.r, p.eps)
     if not p.discrete or r_alone is None:
         return r_alone
@@ -251,9 +261,8 @@ def uncontrolled_modes(a: Array, b: Array) -> tuple[Array, Array]:
 
 def _undetectable(p: _Problem) -> complex | None:
     """An eigenvalue on the boundary that the cost does not detect: [a - λ e, b; q, s; sᴴ, r] has dependent columns."""
-    a = np.vstack([p.a.conj().T, p.b.conj().T])
-    e = np.vstack([p.e.conj().T, 0 * p.b.conj().T])
-    weights = p.weights()
+    inputs = p.b.conj().T if p.r is not None else np.zeros((0, len(p.a)))
+    a, e, weights = np.vstack([p.a.conj().T, inputs]), np.vstack([p.e.conj().T, 0 * inputs]), p.weights()
     values = _eigenvalues(p.a, p.e)
     values = np.concatenate([values, _eigenvalues(*_pencil(p.a, p.b, p.q, p.r, p.e, p.s, p.discrete))])
     edge = values[np.abs(p.excess(values, _largest_modulus(values))) < p.eps**0.25]
@@ -268,7 +277,7 @@ def _eigenvalue_on_boundary(p: _Problem) -> complex | None:
     A semidefinite cost has none if all boundary modes are controllable and detectable: a pencil that is singular to working
     precision is then only badly scaled.
     """
-    if _is_semidefinite(p.weights(), p.eps):
+    if _is_semidefinite(p.weights(), p.eps) and (p.r is not None or _is_semidefinite(p.b, p.eps)):
         return None
     left, right = _pencil(p.a, p.b, p.q, p.r, p.e, p.s, p.discrete)
     values = _eigenvalues(left, right)
@@ -307,7 +316,7 @@ def _is_on_boundary(p: _Problem, value: complex) -> bool:
 
 
 def on_boundary(
-    discrete: bool, a: Array, b: Array, q: Array, r: Array, e: Array | None, s: Array | None, closed_loop: Array
+    discrete: bool, a: Array, b: Array, q: Array, r: Array | None, e: Array | None, s: Array | None, closed_loop: Array
 ) -> Array:
     """Whether rounding of the data may put an eigenvalue of the closed loop on the boundary of stability.
 

@@ -13,13 +13,14 @@ from matsign._typing import Array
 from matsign.backends import Backend
 from matsign.core.failures import Failure
 from matsign.core.members import Solution, as_details, overflow_failure
+from matsign.equations.riccati.classification import diagnose
 from matsign.equations.riccati.decimal_fallback import affordable, solve_in_decimals
 from matsign.equations.riccati.newton_kleinman import Equation, correct, is_acceptable, refine
 from matsign.equations.riccati.problem import RiccatiProblem
-from matsign.equations.riccati.solver import in_good_units, is_eigenvalue, solver_of
+from matsign.equations.riccati.solver import explain, in_good_units, is_eigenvalue, solver_of
 from matsign.equations.riccati.time_reversal import reverse, zero_pencil
 from matsign.iterations.structured_doubling import ClosedLoopSolution
-from matsign.linalg.stacks import broadcast_scalar, eye, hermitian, safe_divisor
+from matsign.linalg.stacks import all_false, broadcast_scalar, eye, hermitian, safe_divisor
 
 # The reasons of the reversed problem, in the words of the original one.
 _REASONS = {
@@ -59,54 +60,78 @@ def anti_solver_of(equation: Equation) -> Callable[..., Solution]:
 
     def solve(
         backend: Backend,
-        a: Array,
-        b: Array,
-        q: Array,
-        r: Array,
-        e: Array | None,
-        s: Array | None,
+        p: RiccatiProblem,
         *,
         method: str,
         balanced: bool = True,
         start: Array | None = None,
     ) -> Solution:
         options = {"method": method, "balanced": balanced}
-        p = RiccatiProblem(a, b, hermitian(q), hermitian(r), e, s)
+        p = p.hermitian_parts()
         if not equation.discrete:
             mirror = reverse(backend, p, discrete=False)
-            result = solve_reversed(backend, *mirror, start=None if start is None else -start, **options)
+            result = solve_reversed(backend, mirror, start=None if start is None else -start, **options)
             return _in_own_words(backend, equation, result._replace(value=(-result.value[0],)))
         problem = in_good_units(backend, equation, p, balanced)
         plant = problem.plant
         mirror = reverse(backend, plant, discrete=True)
         start = None if start is None else -problem.units.apply(backend, start)
-        result = solve_reversed(backend, *mirror, start=start, **options)
-        x = _correct(backend, equation, plant, -result.value[0], result.iterations)
-        x = hermitian(problem.units.restore(backend, x))
+        result = solve_reversed(backend, mirror, start=start, **options)
+        if plant.r is None:
+            result = _name_uncontrollable_modes(backend, equation, plant, result)
+        result = _correct(backend, equation, plant, result._replace(value=(-result.value[0],)))
+        x = hermitian(problem.units.restore(backend, result.value[0]))
         result = _in_own_words(backend, equation, result._replace(value=(x,)))
         return _mark_singular(backend, plant, result)
 
     return solve
 
 
-def _correct(backend: Backend, equation: Equation, p: RiccatiProblem, x: Array, steps: Array) -> Array:
-    """x after Newton's method on the original equation; where that does not converge, from decimal arithmetic if affordable."""
-    c = refine(backend, equation, p, correct(backend, equation, p, x, steps + 0 * backend.ones(x)))
+def _correct(backend: Backend, equation: Equation, p: RiccatiProblem, result: Solution) -> Solution:
+    """Newton's method on the original equation; where that does not converge, decimal arithmetic if affordable."""
+    x = result.value[0]
+    c = refine(backend, equation, p, correct(backend, equation, p, x, result.iterations + 0 * backend.ones(x)))
     converged = is_acceptable(backend, c)
-    x = backend.xp.where(broadcast_scalar(converged), c.x, x)
-    if not affordable(backend, x):
-        return x
-    in_decimals = functools.partial(_in_decimals, backend, equation)
-    result: Array = backend.masked_cond(
-        ~converged & backend.xp.isfinite(backend.norm(x)), in_decimals, lambda p, x: x, p, x
-    )
-    return result
+    x, failure = backend.xp.where(broadcast_scalar(converged), c.x, x), result.failure
+    if affordable(backend, x):
+        in_decimals = functools.partial(_in_decimals, backend, equation)
+        x, failure = backend.masked_cond(
+            ~converged | (failure > 0), in_decimals, lambda p, *unchanged: unchanged, p, x, failure
+        )
+    return result._replace(value=(x,), failure=failure)
 
 
-def _in_decimals(backend: Backend, equation: Equation, p: RiccatiProblem, x: Array) -> Array:
-    """The anti-stabilising solution in decimal arithmetic, where it is found, else x."""
+def _in_decimals(
+    backend: Backend, equation: Equation, p: RiccatiProblem, x: Array, failure: Array
+) -> tuple[Array, Array]:
+    """(x, failure) from the anti-stabilising solution in decimal arithmetic where it is found."""
     solution = solve_in_decimals(backend, equation, p)
-    return backend.xp.where(broadcast_scalar(solution.found & solution.stable), solution.x, x)
+    accepted = solution.found & solution.stable
+    return (
+        backend.xp.where(broadcast_scalar(accepted), solution.x, x),
+        backend.xp.where(accepted, 0 * failure, failure),
+    )
+
+
+def _name_uncontrollable_modes(backend: Backend, equation: Equation, p: RiccatiProblem, result: Solution) -> Solution:
+    """The result with the failures of modes on which g does not act: the inputs of the reversed problem reach all of them."""
+    if backend.is_traced(result.failure) or not backend.any_true(result.failure):
+        return result
+
+    def name(p: RiccatiProblem, failure: Array, detail: Array) -> tuple[Array, Array]:
+        reason_of_g = diagnose(backend, equation.stabilising, p, p.a, all_false(backend, p.a))
+        uncontrollable = reason_of_g == int(Failure.NOT_STABILISABLE)
+        reason, eigenvalue = explain(backend, equation.stabilising, p, p, reason_of_g)
+        return (
+            backend.xp.where(uncontrollable, reason, failure),
+            backend.xp.where(uncontrollable[..., None], eigenvalue, detail),
+        )
+
+    backwards = p._replace(a=eye(backend, p.a) + 0 * p.a if p.e is None else p.e, e=p.a)
+    failure, detail = backend.masked_cond(
+        result.failure > 0, name, lambda p, *known: known, backwards, result.failure, result.detail
+    )
+    return result._replace(failure=failure, detail=detail)
 
 
 def _in_own_words(backend: Backend, equation: Equation, result: Solution) -> Solution:

@@ -15,14 +15,15 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from matsign._typing import Array, ArrayLike, Arrays, OptionalArrayLike, T, VectorLike
+from matsign._typing import Array, ArrayLike, Arrays, OptionalArrayLike, OptionalVectorLike, T, VectorLike
 from matsign.backends import Backend
 from matsign.core.members import Solution
 from matsign.core.public import Residual, public_function
 from matsign.equations.riccati import double_word_residual
 from matsign.equations.riccati.anti_stabilising import anti_solver_of, anti_stabilising
-from matsign.equations.riccati.certificates import residual_of
-from matsign.equations.riccati.derivatives import riccati_cotangent, riccati_tangent
+from matsign.equations.riccati.certificates import error_estimate
+from matsign.equations.riccati.derivatives import close, solution_jvp, solution_vjp
+from matsign.equations.riccati.forms import Arguments, check_forms
 from matsign.equations.riccati.newton_kleinman import Equation, Gap, solve_weighted
 from matsign.equations.riccati.problem import RiccatiProblem, StandardForm
 from matsign.equations.riccati.solver import METHODS, solver_of
@@ -42,7 +43,7 @@ def _gap(backend: Backend, p: RiccatiProblem, x: Array) -> Gap:
     inner = adjoint(p.b) @ xe
     if p.s is not None:
         inner = inner + adjoint(p.s)
-    gain = solve_weighted(backend, p.r, inner)
+    gain = xe if p.r is None else solve_weighted(backend, p.r, inner)
     quadratic_term = adjoint(gain) @ inner
     terms = 2 * backend.norm(ahxe) + backend.norm(p.q) + backend.norm(quadratic_term)
     gap = 2 * ahxe + p.q - quadratic_term
@@ -119,34 +120,41 @@ SOLVERS = {"left": solver_of(CONTINUOUS), "right": anti_solver_of(EQUATIONS["rig
 
 
 def _solve(backend: Backend, *arrays: Array, half_plane: str, **options: Any) -> Solution:
-    return SOLVERS[half_plane](backend, *arrays, **options)
+    given = Arguments(*arrays)
+    result = SOLVERS[half_plane](backend, given.problem(), start=given.x0, **options)
+    return given.in_own_words(backend, result)
 
 
 def _residual(backend: Backend, value: Arrays, *arrays: Array, half_plane: str) -> Residual:
-    return residual_of(EQUATIONS[half_plane])(backend, value, *arrays)
+    return error_estimate(backend, EQUATIONS[half_plane], value[0], Arguments(*arrays).problem())
 
 
 def _tangent(
     backend: Backend, value: Arrays, arrays: Arrays, tangents: Arrays, *, half_plane: str, **options: Any
 ) -> Arrays:
-    return riccati_tangent(backend, value, arrays, tangents, equation=EQUATIONS[half_plane])
+    at = close(backend, EQUATIONS[half_plane], Arguments(*arrays).problem(), value[0])
+    return (solution_jvp(backend, at, Arguments(*tangents).problem()),)
 
 
 def _cotangent(
     backend: Backend, value: Arrays, arrays: Arrays, cotangents: Arrays, *, half_plane: str, **options: Any
 ) -> Arrays:
-    return riccati_cotangent(backend, value, arrays, cotangents, equation=EQUATIONS[half_plane])
+    given = Arguments(*arrays)
+    at = close(backend, EQUATIONS[half_plane], given.problem(), value[0])
+    return given.cotangents(backend, solution_vjp(backend, at, cotangents[0]))
 
 
 def solve_continuous_are(
     a: ArrayLike[T],
-    b: VectorLike[T],
+    b: OptionalVectorLike[T],
     q: VectorLike[T],
-    r: VectorLike[T],
+    r: OptionalVectorLike[T],
     e: OptionalArrayLike[T] = None,
     s: OptionalArrayLike[T] = None,
     balanced: bool = True,
     *,
+    g: OptionalVectorLike[T] = None,
+    x0: OptionalArrayLike[T] = None,
     half_plane: str = "left",
     method: str = "auto",
     errors: str = "raise",
@@ -161,11 +169,11 @@ def solve_continuous_are(
     ----------
     a : array_like (..., n, n)
         System matrices, of dtype float32, float64, complex64 or complex128.
-    b : array_like (..., n, m)
-        Input matrices.
+    b : array_like (..., n, m) or None
+        Input matrices. b and r are None if g is given.
     q : array_like (..., n, n)
         Weights of the states, Hermitian.
-    r : array_like (..., m, m)
+    r : array_like (..., m, m) or None
         Weights of the inputs, Hermitian and invertible.
     e : array_like (..., n, n), optional
         Descriptor matrices, invertible. Default: I.
@@ -173,6 +181,12 @@ def solve_continuous_are(
         Weights of the products of states and inputs. Default: 0.
     balanced : bool, default True
         Whether to scale each state by a power of two, which keeps models with states in very different units accurate.
+    g : array_like (..., n, n), optional
+        Matrices of the quadratic term in place of b, r and s, Hermitian: definite, indefinite or singular.
+    x0 : array_like (..., n, n), optional
+        Estimates of the solution, such as that of a similar problem, from which Newton's method starts. They only save
+        time: where it does not converge to the wanted solution, as from an estimate that is not stabilising or holds
+        NaN, ``method`` is used. Derivatives with respect to x0 are 0.
     half_plane : {"left", "right"}, default "left"
         Where the eigenvalues of the closed loop lie: "left" for the stabilising solution, "right" for the
         anti-stabilising one, which is the least of all Hermitian solutions if r ≻ 0.
@@ -221,6 +235,13 @@ def solve_continuous_are(
 
         aᴴ x e + eᴴ x a - (eᴴ x b + s) r⁻¹ (bᴴ x e + sᴴ) + q = 0.
 
+    With g it is, for any Hermitian g, ::
+
+        aᴴ x e + eᴴ x a - eᴴ x g x e + q = 0,
+
+    with the closed loop (a - g x e, e). b and r state the same for g = b r⁻¹ bᴴ; g itself is neither inverted nor
+    factored. MATLAB's icare has the opposite sign of G.
+
     If some eigenvalues cannot be moved beyond the imaginary axis, the semi-stabilising solution is returned, with about
     half of the digits, and the `Certificate` has ``boundary`` set.
 
@@ -232,7 +253,7 @@ def solve_continuous_are(
     (complex: 16), in up to a second or two.
 
     The solution is differentiable to any order; a derivative is one Lyapunov equation with the closed loop. The
-    solution depends on the Hermitian parts of q and r. A member of a batch gives the same bits as in a call by itself.
+    solution depends on the Hermitian parts of q, r and g. A member of a batch gives the same bits as in a call by itself.
 
     Under ``jax.jit`` no error can be raised: a member without a stabilising solution is NaN. A program compiled for an
     accelerator contains only doubling and Newton's method, accurate to three quarters of the digits or better, and
@@ -270,20 +291,24 @@ def solve_continuous_are(
     >>> bool(np.linalg.eigvals(a - b @ b.T @ smallest).real.min() > 0)
     True
     """
-    return CARE(a, b, q, r, e, s, balanced=balanced, half_plane=half_plane, method=method, errors=errors)
+    return CARE(a, b, q, r, e, s, g, x0, balanced=balanced, half_plane=half_plane, method=method, errors=errors)
 
 
 CARE = public_function(
     solve_continuous_are,
-    "(n,n),(n,m),(n,n),(m,m),(n,n),(n,m)->(n,n)",
+    "(n,n),(n,m),(n,n),(m,m),(n,n),(n,m),(n,n),(n,n)->(n,n)",
     solve=_solve,
     residual=_residual,
     tangent=_tangent,
     cotangent=_cotangent,
     unstacked=lambda **options: True,
     choices={"half_plane": tuple(EQUATIONS), "method": METHODS},
-    hermitian=("q", "r"),
+    hermitian=("q", "r", "g"),
     neutral={"m": 1.0},
-    weights=("q", "r"),
+    keyword_arrays=("g", "x0"),
+    replaceable=("b", "r"),
+    check_given=check_forms,
+    estimates=("x0",),
+    weights=("q", "r", "g"),
     columns=("b", "s"),
 )

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from matsign._typing import Array
 from matsign.backends import Backend
 from matsign.core.public import Residual
 from matsign.direct import qz
+from matsign.equations.riccati.classification import is_singular, zero_nonfinite_entries
 from matsign.equations.riccati.decimal_fallback import (
     affordable,
     solve_in_decimals,
-    unpack,
 )
 from matsign.equations.riccati.newton_kleinman import (
     LASTING,
@@ -22,37 +21,11 @@ from matsign.equations.riccati.newton_kleinman import (
     certain,
     residual_and_rounding,
 )
-from matsign.equations.riccati.problem import (
-    RiccatiProblem,
-    Units,
-    in_odd_units,
-    in_units,
-    round_by_one,
-    round_randomly,
-    scale_problem,
-    solution_units,
-)
-from matsign.equations.riccati.solver import Problem, in_good_units, is_singular, zero_nonfinite_entries
+from matsign.equations.riccati.perturbations import in_odd_units, round_by_one, round_randomly
+from matsign.equations.riccati.problem import RiccatiProblem, Units, in_units, scale_problem, solution_units, unpack
+from matsign.equations.riccati.solver import Problem, in_good_units
 from matsign.linalg.separation import separation
 from matsign.linalg.stacks import all_false, broadcast_scalar, hermitian, safe_divisor
-
-
-def residual_of(equation: Equation) -> Callable[..., Residual]:
-    """The residual of a public function."""
-
-    def residual(
-        backend: Backend,
-        value: tuple[Array, ...],
-        a: Array,
-        b: Array,
-        q: Array,
-        r: Array,
-        e: Array | None,
-        s: Array | None,
-    ) -> Residual:
-        return error_estimate(backend, equation, value[0], RiccatiProblem(a, b, q, r, e, s))
-
-    return residual
 
 
 def error_estimate(backend: Backend, equation: Equation, x: Array, p: RiccatiProblem) -> Residual:
@@ -101,9 +74,9 @@ def error_estimate(backend: Backend, equation: Equation, x: Array, p: RiccatiPro
 
     def on_boundary(p: RiccatiProblem, closed: Array, states: Array) -> Array:
         return backend.host_callback(
-            functools.partial(_host_boundary, equation.discrete, p.e is not None, p.s is not None),
+            functools.partial(_host_boundary, equation.discrete, p.layout()),
             backend.ones(p.a) > 0,
-            *(m for m in p if m is not None),
+            *p.present(),
             backend.ldexp(zero_nonfinite_entries(backend, closed), states[..., None, :] - states[..., :, None]),
         )
 
@@ -196,8 +169,8 @@ def _decimal_judgement(
     )
 
 
-def _host_boundary(discrete: bool, with_e: bool, with_s: bool, *arrays: Any) -> Any:
-    return qz.on_boundary(discrete, *unpack(with_e, with_s, arrays))
+def _host_boundary(discrete: bool, layout: tuple[bool, ...], *arrays: Any) -> Any:
+    return qz.on_boundary(discrete, *unpack(layout, arrays))
 
 
 def _separation(backend: Backend, equation: Equation, p: RiccatiProblem, closed: Array, units: Units) -> Array:

@@ -15,14 +15,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from matsign._typing import Array, ArrayLike, Arrays, OptionalArrayLike, T, VectorLike
+from matsign._typing import Array, ArrayLike, Arrays, OptionalArrayLike, OptionalVectorLike, T, VectorLike
 from matsign.backends import Backend
 from matsign.core.members import Solution
 from matsign.core.public import Residual, public_function
 from matsign.equations.riccati import double_word_residual
 from matsign.equations.riccati.anti_stabilising import anti_solver_of, anti_stabilising
-from matsign.equations.riccati.certificates import residual_of
-from matsign.equations.riccati.derivatives import riccati_cotangent, riccati_tangent
+from matsign.equations.riccati.certificates import error_estimate
+from matsign.equations.riccati.derivatives import close, solution_jvp, solution_vjp
+from matsign.equations.riccati.forms import Arguments, check_forms
 from matsign.equations.riccati.newton_kleinman import Equation, Gap, solve_weighted
 from matsign.equations.riccati.problem import RiccatiProblem, StandardForm
 from matsign.equations.riccati.solver import METHODS, solver_of
@@ -38,10 +39,10 @@ from matsign.linalg.stacks import adjoint, eye, hermitian
 
 def _gap(backend: Backend, p: RiccatiProblem, x: Array) -> Gap:
     xa = x @ p.a
-    inner, weight = adjoint(p.b) @ xa, p.r + adjoint(p.b) @ x @ p.b
+    inner, weight = adjoint(p.b) @ xa, p.weight(backend, x, discrete=True)
     if p.s is not None:
         inner = inner + adjoint(p.s)
-    gain = solve_weighted(backend, weight, inner)
+    gain = solve_weighted(backend, weight, xa if p.r is None else inner)
     ahxa, quadratic_term = adjoint(p.a) @ xa, adjoint(gain) @ inner
     ehxe = x if p.e is None else adjoint(p.e) @ x @ p.e
     gap = hermitian(ahxa - ehxe + p.q - quadratic_term)
@@ -100,34 +101,41 @@ SOLVERS = {"inside": solver_of(DISCRETE), "outside": anti_solver_of(EQUATIONS["o
 
 
 def _solve(backend: Backend, *arrays: Array, circle: str, **options: Any) -> Solution:
-    return SOLVERS[circle](backend, *arrays, **options)
+    given = Arguments(*arrays)
+    result = SOLVERS[circle](backend, given.problem(), start=given.x0, **options)
+    return given.in_own_words(backend, result)
 
 
 def _residual(backend: Backend, value: Arrays, *arrays: Array, circle: str) -> Residual:
-    return residual_of(EQUATIONS[circle])(backend, value, *arrays)
+    return error_estimate(backend, EQUATIONS[circle], value[0], Arguments(*arrays).problem())
 
 
 def _tangent(
     backend: Backend, value: Arrays, arrays: Arrays, tangents: Arrays, *, circle: str, **options: Any
 ) -> Arrays:
-    return riccati_tangent(backend, value, arrays, tangents, equation=EQUATIONS[circle])
+    at = close(backend, EQUATIONS[circle], Arguments(*arrays).problem(), value[0])
+    return (solution_jvp(backend, at, Arguments(*tangents).problem()),)
 
 
 def _cotangent(
     backend: Backend, value: Arrays, arrays: Arrays, cotangents: Arrays, *, circle: str, **options: Any
 ) -> Arrays:
-    return riccati_cotangent(backend, value, arrays, cotangents, equation=EQUATIONS[circle])
+    given = Arguments(*arrays)
+    at = close(backend, EQUATIONS[circle], given.problem(), value[0])
+    return given.cotangents(backend, solution_vjp(backend, at, cotangents[0]))
 
 
 def solve_discrete_are(
     a: ArrayLike[T],
-    b: VectorLike[T],
+    b: OptionalVectorLike[T],
     q: VectorLike[T],
-    r: VectorLike[T],
+    r: OptionalVectorLike[T],
     e: OptionalArrayLike[T] = None,
     s: OptionalArrayLike[T] = None,
     balanced: bool = True,
     *,
+    g: OptionalVectorLike[T] = None,
+    x0: OptionalArrayLike[T] = None,
     circle: str = "inside",
     method: str = "auto",
     errors: str = "raise",
@@ -142,11 +150,11 @@ def solve_discrete_are(
     ----------
     a : array_like (..., n, n)
         System matrices, of dtype float32, float64, complex64 or complex128.
-    b : array_like (..., n, m)
-        Input matrices.
+    b : array_like (..., n, m) or None
+        Input matrices. b and r are None if g is given.
     q : array_like (..., n, n)
         Weights of the states, Hermitian.
-    r : array_like (..., m, m)
+    r : array_like (..., m, m) or None
         Weights of the inputs, Hermitian; they may be singular.
     e : array_like (..., n, n), optional
         Descriptor matrices, invertible. Default: I.
@@ -154,6 +162,12 @@ def solve_discrete_are(
         Weights of the products of states and inputs. Default: 0.
     balanced : bool, default True
         Whether to scale each state by a power of two, which keeps models with states in very different units accurate.
+    g : array_like (..., n, n), optional
+        Matrices of the quadratic term in place of b, r and s, Hermitian: definite, indefinite or singular.
+    x0 : array_like (..., n, n), optional
+        Estimates of the solution, such as that of a similar problem, from which Newton's method starts. They only save
+        time: where it does not converge to the wanted solution, as from an estimate that is not stabilising or holds
+        NaN, ``method`` is used. Derivatives with respect to x0 are 0.
     circle : {"inside", "outside"}, default "inside"
         Where the eigenvalues of the closed loop lie: "inside" the unit circle for the stabilising solution, "outside"
         for the anti-stabilising one.
@@ -200,6 +214,13 @@ def solve_discrete_are(
 
         aᴴ x a - eᴴ x e - (aᴴ x b + s) (r + bᴴ x b)⁻¹ (bᴴ x a + sᴴ) + q = 0.
 
+    With g it is, for any Hermitian g, ::
+
+        aᴴ x (I + g x)⁻¹ a - eᴴ x e + q = 0,
+
+    with the closed loop ((I + g x)⁻¹ a, e). b and an invertible r state the same for g = b r⁻¹ bᴴ; g itself is neither
+    inverted nor factored.
+
     The covariance of a stationary Kalman filter with measurements y = c x solves it with aᴴ for a and cᴴ for b.
 
     If some eigenvalues cannot be moved beyond the unit circle, the semi-stabilising solution is returned, with about
@@ -216,7 +237,7 @@ def solve_discrete_are(
 
     The solution is differentiable to any order; a derivative is one Stein equation with the closed loop. Its accuracy
     is limited by rounding of the closed loop; it is NaN where no digit is correct, as with poles of 1e7 and a single
-    input. The solution depends on the Hermitian parts of q and r. A member of a batch gives the same bits as in a call
+    input. The solution depends on the Hermitian parts of q, r and g. A member of a batch gives the same bits as in a call
     by itself.
 
     Under ``jax.jit`` no error can be raised: a member without a stabilising solution is NaN. A program compiled for an
@@ -256,20 +277,24 @@ def solve_discrete_are(
     >>> bool(abs(np.linalg.eigvals(a - b @ k)).min() > 1)
     True
     """
-    return DARE(a, b, q, r, e, s, balanced=balanced, circle=circle, method=method, errors=errors)
+    return DARE(a, b, q, r, e, s, g, x0, balanced=balanced, circle=circle, method=method, errors=errors)
 
 
 DARE = public_function(
     solve_discrete_are,
-    "(n,n),(n,m),(n,n),(m,m),(n,n),(n,m)->(n,n)",
+    "(n,n),(n,m),(n,n),(m,m),(n,n),(n,m),(n,n),(n,n)->(n,n)",
     solve=_solve,
     residual=_residual,
     tangent=_tangent,
     cotangent=_cotangent,
     unstacked=lambda **options: True,
     choices={"circle": tuple(EQUATIONS), "method": METHODS},
-    hermitian=("q", "r"),
+    hermitian=("q", "r", "g"),
     neutral={"m": 1.0},
-    weights=("q", "r"),
+    keyword_arrays=("g", "x0"),
+    replaceable=("b", "r"),
+    check_given=check_forms,
+    estimates=("x0",),
+    weights=("q", "r", "g"),
     columns=("b", "s"),
 )

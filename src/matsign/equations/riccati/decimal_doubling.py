@@ -54,7 +54,14 @@ def affordable(n: int, *, is_complex: bool, times: int = 1) -> bool:
 
 
 def solve(
-    discrete: bool, backwards: bool, a: Array, b: Array, q: Array, r: Array, e: Array | None, s: Array | None
+    discrete: bool,
+    backwards: bool,
+    a: Array,
+    b: Array,
+    q: Array,
+    r: Array | None,
+    e: Array | None,
+    s: Array | None,
 ) -> tuple[Array, Array, Array, Array, Array]:
     """The `DecimalSolution` of a stack; NaN for members where no two precisions agree.
 
@@ -108,13 +115,19 @@ def _double_problem(discrete: bool, backwards: bool, plant: list[Any]) -> tuple[
     if e is not None:
         a, q, s = a @ e_inverse, e_inverse.T @ q @ e_inverse, e_inverse.T @ s
     x, steps = (_discrete if discrete else _continuous)(backwards, a, b, q, r, s)
-    weight = r + b.T @ x @ b if discrete else r
-    gain = inverse(weight) @ (b.T @ x @ (a if discrete else eye(len(a))) + s.T)
+    gain = _gain(x @ a if discrete else x, discrete, x, b, r, s)
     closed = a - b @ gain
     return (x, closed, gain, steps) if e is None else (x, closed @ e, gain @ e, steps)
 
 
-def _continuous(backwards: bool, a: Array, b: Array, q: Array, r: Array, s: Array) -> tuple[Array, int]:
+def _gain(right: Array, discrete: bool, x: Array, b: Array, r: Array | None, s: Array) -> Array:
+    """k with `right` = x or x a; b = g if r is None."""
+    if r is None:
+        return inverse(eye(len(x)) + x @ b) @ right if discrete else right
+    return inverse(r + b.T @ x @ b if discrete else r) @ (b.T @ right + s.T)
+
+
+def _continuous(backwards: bool, a: Array, b: Array, q: Array, r: Array | None, s: Array) -> tuple[Array, int]:
     """By a Cayley transform, as in working precision; its point γ need not be chosen carefully here."""
     a, g, q = _without_cross(a, b, q, r, s)
     a = -a if backwards else a
@@ -126,18 +139,22 @@ def _continuous(backwards: bool, a: Array, b: Array, q: Array, r: Array, s: Arra
     return (-x if backwards else x), steps
 
 
-def _discrete(backwards: bool, a: Array, b: Array, q: Array, r: Array, s: Array) -> tuple[Array, int]:
+def _discrete(backwards: bool, a: Array, b: Array, q: Array, r: Array | None, s: Array) -> tuple[Array, int]:
     """By doubling; if r is singular, for y = x - γI, which has r + γ bᴴb in place of r."""
     try:
         return _double_from(backwards, *_without_cross(a, b, q, r, s))
     except ArithmeticError:
+        if r is None:
+            raise
         g = size(q) or Decimal(1)
         shifted = b, q + g * (a.T @ a - eye(len(a))), r + g * (b.T @ b), s + g * (a.T @ b)
         y, steps = _double_from(backwards, *_without_cross(a, *shifted))
         return y + g * eye(len(a)), steps
 
 
-def _without_cross(a: Array, b: Array, q: Array, r: Array, s: Array) -> tuple[Array, Array, Array]:
+def _without_cross(a: Array, b: Array, q: Array, r: Array | None, s: Array) -> tuple[Array, Array, Array]:
+    if r is None:
+        return a, b, q
     r = inverse(r)
     return a - b @ r @ s.T, b @ r @ b.T, q - s @ r @ s.T
 

@@ -11,7 +11,7 @@ from matsign.backends import Backend
 from matsign.equations.riccati import decimal_doubling
 from matsign.equations.riccati.decimal_doubling import DecimalSolution
 from matsign.equations.riccati.newton_kleinman import Candidate, Equation, correct, is_acceptable, refine
-from matsign.equations.riccati.problem import RiccatiProblem, standard_form, with_shift
+from matsign.equations.riccati.problem import RiccatiProblem, standard_form, unpack, with_shift
 from matsign.linalg.stacks import adjoint, broadcast_scalar, eye, hermitian, to_double
 
 
@@ -55,11 +55,9 @@ def _has_double(backend: Backend, p: RiccatiProblem) -> bool:
 def _in_decimals(backend: Backend, equation: Equation, p: RiccatiProblem) -> DecimalSolution:
     return DecimalSolution(
         *backend.host_callback(
-            functools.partial(
-                _host_solve, equation.discrete, equation.stabilising is not None, p.e is not None, p.s is not None
-            ),
+            functools.partial(_host_solve, equation.discrete, equation.stabilising is not None, p.layout()),
             (p.q, p.a, p.b.mT, backend.int_zeros(p.a), backend.ones(p.a) > 0),
-            *(m for m in p if m is not None),
+            *p.present(),
         )
     )
 
@@ -77,16 +75,8 @@ def _in_double(backend: Backend, equation: Equation, p: RiccatiProblem) -> Decim
     return DecimalSolution(x, closed, gain, backend.xp.astype(steps, backend.xp.int32), known)
 
 
-def _host_solve(discrete: bool, backwards: bool, with_e: bool, with_s: bool, *arrays: Any) -> Any:
-    return decimal_doubling.solve(discrete, backwards, *unpack(with_e, with_s, arrays))
-
-
-def unpack(with_e: bool, with_s: bool, arrays: tuple[Any, ...]) -> Any:
-    """(a, b, q, r, e, s, *others) with None for an absent e or s."""
-    head, rest = arrays[:4], list(arrays[4:])
-    e = rest.pop(0) if with_e else None
-    s = rest.pop(0) if with_s else None
-    return (*head, e, s, *rest)
+def _host_solve(discrete: bool, backwards: bool, layout: tuple[bool, ...], *arrays: Any) -> Any:
+    return decimal_doubling.solve(discrete, backwards, *unpack(layout, arrays))
 
 
 def replace_by_decimals(backend: Backend, equation: Equation, p: RiccatiProblem, c: Candidate) -> Candidate:
@@ -111,7 +101,7 @@ def _better(backend: Backend, replacement: DecimalSolution, c: Candidate) -> Can
 
 
 def outside_cone(backend: Backend, p: RiccatiProblem, x: Array) -> Array:
-    """Whether x is not positive semidefinite although q and r require it."""
+    """Whether x is not positive semidefinite although q and r, or q and g, require it."""
     outside = ~backend.shared_function(positive, backend, x, roundings=64)
     if not backend.is_traced(outside) and not backend.any_true(outside):
         return outside
@@ -119,6 +109,8 @@ def outside_cone(backend: Backend, p: RiccatiProblem, x: Array) -> Array:
     if p.s is not None:
         # The cost is convex only if q - s r⁻¹ sᴴ ⪰ 0.
         convex = convex & positive(backend, hermitian(p.q - p.s @ backend.solve(p.r, adjoint(p.s))), 1)
+    if p.r is None:
+        return outside & convex & positive(backend, p.b, 1)
     return outside & convex & backend.xp.isfinite(backend.norm(backend.cholesky(p.r)))
 
 

@@ -9,13 +9,17 @@ at k:
     w = dq + kᴴ dr k + h + hᴴ,    h = eᴴ x (da - db k) + deᴴ x f - ds k     continuous
                                   h = fᴴ x (da - db k) - eᴴ x de - ds k     discrete
 
+For g in place of b and r, b = r = g: w has -eᴴ x dg x e or -fᴴ x dg x f, and
+
+    dk = dx e + x de    continuous,        (I + x g) dk = dx f + x (da - dg k)    discrete.
+
 Multiplied by e⁻ᴴ and e⁻¹, this is a Lyapunov or Stein equation with a stable matrix. Only the Hermitian parts of q and r
 enter.
 """
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from matsign._typing import Array, Arrays
 from matsign.backends import Backend
@@ -29,11 +33,11 @@ from matsign.linalg.stacks import adjoint, eye, hermitian
 
 
 class Loop(NamedTuple):
-    """A plant with the solution x of its Riccati equation; f = a - b gain, and weight = r or r + bᴴ x b."""
+    """A plant with the solution x of its Riccati equation; f = a - b gain, and weight = r or r + bᴴ x b (g: None or I + x g)."""
 
     plant: RiccatiProblem
     x: Array
-    weight_inverse: Array
+    weight_inverse: Array | None
     gain: Array
     f: Array
     e_inverse: Array | None
@@ -51,13 +55,11 @@ def close(backend: Backend, equation: Equation, p: RiccatiProblem, x: Array) -> 
 
 
 def _loop(backend: Backend, equation: Equation, p: RiccatiProblem, x: Array, gain: Array, f: Array) -> Loop:
-    weight = hermitian(p.r)
-    if equation.discrete:
-        weight = weight + adjoint(p.b) @ x @ p.b
+    weight = p.hermitian_parts().weight(backend, x, discrete=equation.discrete)
     return Loop(
         p,
         x,
-        inverse(backend, weight),
+        None if weight is None else inverse(backend, weight),
         gain,
         f,
         None if p.e is None else inverse(backend, p.e),
@@ -78,7 +80,7 @@ def solution_jvp(backend: Backend, at: Loop, d: RiccatiProblem) -> Array:
         half = half - adjoint(e) @ x @ d.e if at.discrete else half + adjoint(d.e) @ x @ f
     if d.s is not None:
         half = half - d.s @ k
-    w = hermitian(d.q + 2 * half + adjoint(k) @ hermitian(d.r) @ k)
+    w = hermitian(d.q + 2 * half + adjoint(k) @ hermitian(d.b if d.r is None else d.r) @ k)
     return _solve_loop(backend, at, w)
 
 
@@ -89,11 +91,12 @@ def solution_vjp(backend: Backend, at: Loop, bar: Array) -> RiccatiProblem:
     ey = y if at.plant.e is None else at.plant.e @ y
     loop, unit = 2 * (at.x @ at.f @ y), 2 * (at.x @ ey)
     a, e = (loop, -unit) if at.discrete else (unit, loop)
+    b, r = -(a @ adjoint(at.gain)), at.gain @ yk
     return RiccatiProblem(
         a,
-        -(a @ adjoint(at.gain)),
+        hermitian(b) + r if at.plant.r is None else b,
         y,
-        at.gain @ yk,
+        None if at.plant.r is None else r,
         None if at.plant.e is None else e,
         None if at.plant.s is None else -2 * yk,
     )
@@ -128,6 +131,8 @@ def _stable_loop(backend: Backend, at: Loop, right: Array) -> tuple[Array, Array
 def gain_jvp(at: Loop, d: RiccatiProblem, dx: Array) -> Array:
     """dk for changes d of the plant and dx."""
     p, x, k = at.plant, at.x, at.gain
+    if p.r is None:
+        return _gain_of_g_jvp(at, d, dx)
     right_factor, bh = at.f if at.discrete else p.e, adjoint(p.b)
     change = adjoint(d.b) @ x + bh @ dx
     change = change if right_factor is None else change @ right_factor
@@ -137,12 +142,22 @@ def gain_jvp(at: Loop, d: RiccatiProblem, dx: Array) -> Array:
         change = change + bh @ x @ d.e
     if d.s is not None:
         change = change + adjoint(d.s)
+    assert at.weight_inverse is not None
     return at.weight_inverse @ (change - hermitian(d.r) @ k)
+
+
+def _gain_of_g_jvp(at: Loop, d: RiccatiProblem, dx: Array) -> Array:
+    if at.weight_inverse is not None:
+        return at.weight_inverse @ (dx @ at.f + at.x @ (d.a - d.b @ at.gain))
+    return dx if at.plant.e is None else dx @ at.plant.e + at.x @ d.e
 
 
 def gain_vjp(at: Loop, bar: Array) -> tuple[RiccatiProblem, Array]:
     """The adjoint of `gain_jvp`: the cotangents of the plant and of x."""
     p, x, k = at.plant, at.x, at.gain
+    if p.r is None:
+        return _gain_of_g_vjp(at, bar)
+    assert at.weight_inverse is not None
     u = adjoint(at.weight_inverse) @ bar
     right_factor, uh, bu = at.f if at.discrete else p.e, adjoint(u), p.b @ u
     xbu = x @ bu
@@ -151,6 +166,18 @@ def gain_vjp(at: Loop, bar: Array) -> tuple[RiccatiProblem, Array]:
     e = None if p.e is None else 0 * p.e if at.discrete else xbu
     cotangents = RiccatiProblem(a, b, 0 * p.q, -hermitian(u @ adjoint(k)), e, None if p.s is None else uh)
     return cotangents, bu if right_factor is None else bu @ adjoint(right_factor)
+
+
+def _gain_of_g_vjp(at: Loop, bar: Array) -> tuple[RiccatiProblem, Array]:
+    p = at.plant
+    if at.weight_inverse is not None:
+        u = adjoint(at.weight_inverse) @ bar
+        a = at.x @ u
+        e = None if p.e is None else 0 * p.e
+        return RiccatiProblem(a, -(a @ adjoint(at.gain)), 0 * p.q, None, e, None), u @ adjoint(at.f)
+    e = None if p.e is None else at.x @ bar
+    cotangents = RiccatiProblem(0 * p.a, 0 * p.b, 0 * p.q, None, e, None)
+    return cotangents, bar if p.e is None else bar @ adjoint(p.e)
 
 
 def matrix_jvp(at: Loop, d: RiccatiProblem, dk: Array) -> Array:
@@ -164,8 +191,8 @@ def matrix_vjp(at: Loop, bar: Array) -> tuple[RiccatiProblem, Array]:
     p = at.plant
     g = bar if at.e_inverse is None else adjoint(at.e_inverse) @ bar
     e = None if p.e is None else -(g @ adjoint(at.matrix()))
-    cotangents = RiccatiProblem(g, -(g @ adjoint(at.gain)), 0 * p.q, 0 * p.r, e, None if p.s is None else 0 * p.s)
-    return cotangents, -(adjoint(p.b) @ g)
+    r, s = (None if m is None else 0 * m for m in (p.r, p.s))
+    return RiccatiProblem(g, -(g @ adjoint(at.gain)), 0 * p.q, r, e, s), -(adjoint(p.b) @ g)
 
 
 def add_present(*plants: RiccatiProblem) -> RiccatiProblem:
@@ -177,8 +204,7 @@ def add_present(*plants: RiccatiProblem) -> RiccatiProblem:
 
 def _gain_solve(backend: Backend, *arrays: Array, equation: Equation) -> Solution:
     p = RiccatiProblem(*arrays[:-1])
-    p = p._replace(q=hermitian(p.q), r=hermitian(p.r))
-    return solution(backend, gain_at(backend, equation, arrays[-1], p))
+    return solution(backend, gain_at(backend, equation, arrays[-1], p.hermitian_parts()))
 
 
 def _gain_tangent(backend: Backend, value: Arrays, arrays: Arrays, tangents: Arrays, *, equation: Equation) -> Arrays:
@@ -204,19 +230,3 @@ _GAIN = Operation(
     tangent=_gain_tangent,
     cotangent=_gain_cotangent,
 )
-
-
-def riccati_tangent(
-    backend: Backend, value: Arrays, arrays: Arrays, tangents: Arrays, *, equation: Equation, **options: Any
-) -> Arrays:
-    """For arrays in the order of `RiccatiProblem`."""
-    return (
-        solution_jvp(backend, close(backend, equation, RiccatiProblem(*arrays), value[0]), RiccatiProblem(*tangents)),
-    )
-
-
-def riccati_cotangent(
-    backend: Backend, value: Arrays, arrays: Arrays, cotangents: Arrays, *, equation: Equation, **options: Any
-) -> Arrays:
-    """For arrays in the order of `RiccatiProblem`."""
-    return tuple(solution_vjp(backend, close(backend, equation, RiccatiProblem(*arrays), value[0]), cotangents[0]))

@@ -22,6 +22,7 @@ from matsign.core.failures import Failure
 from matsign.core.members import Solution
 from matsign.core.public import Residual
 from matsign.equations.riccati.care import CONTINUOUS
+from matsign.equations.riccati.classification import zero_nonfinite_entries
 from matsign.equations.riccati.dare import DISCRETE
 from matsign.equations.riccati.newton_kleinman import Equation
 from matsign.equations.riccati.problem import RiccatiProblem
@@ -32,7 +33,6 @@ from matsign.equations.riccati.regulation import (
     regulation_errors,
     regulation_tangent,
 )
-from matsign.equations.riccati.solver import zero_nonfinite_entries
 from matsign.linalg.stacks import adjoint, hermitian, rounding_probe
 
 # The reasons of the dual regulator, in the words of the estimator.
@@ -47,7 +47,10 @@ _REASONS = {
 
 
 class Model(NamedTuple):
-    """The arguments: x' = a x + g w, y = c x + v, with the covariances qn of w, rn of v and nn of w with v (or None)."""
+    """The arguments: x' = a x + g w, y = c x + v, with the covariances qn of w, rn of v and nn of w with v (or None).
+
+    x0 is an estimate of the solution, or None.
+    """
 
     a: Array
     g: Array
@@ -55,6 +58,7 @@ class Model(NamedTuple):
     qn: Array
     rn: Array
     nn: Array | None
+    x0: Array | None = None
 
 
 def _dual(m: Model) -> RiccatiProblem:
@@ -77,7 +81,8 @@ def _dual_cotangent(m: Model, bar: RiccatiProblem) -> Model:
         g = g + bar.s @ adjoint(m.nn)
     qn = hermitian(adjoint(m.g) @ bar_q @ m.g)
     nn = None if m.nn is None else adjoint(m.g) @ bar.s
-    return Model(adjoint(bar.a), g, adjoint(bar.b), qn, hermitian(bar.r), nn)
+    x0 = None if m.x0 is None else 0 * bar.q
+    return Model(adjoint(bar.a), g, adjoint(bar.b), qn, hermitian(bar.r), nn, x0)
 
 
 def _of_dual(backend: Backend, gain: Array, x: Array, poles: Array) -> Arrays:
@@ -95,7 +100,7 @@ def estimator_solver(equation: Equation) -> Callable[..., Solution]:
         p = _dual(m)
         overflowed = ~backend.xp.isfinite(backend.norm(p.q))
         p = p._replace(q=zero_nonfinite_entries(backend, p.q))
-        result = regulate(backend, equation, p, method, filtering=_is_filter(options))
+        result = regulate(backend, equation, p, method, start=m.x0, filtering=_is_filter(options))
         failure = Failure.OVERFLOW.where(backend, overflowed, result.failure)
         for of_regulator, of_estimator in _REASONS.items():
             failure = of_estimator.where(backend, failure == int(of_regulator), failure)

@@ -59,7 +59,7 @@ class Estimator(NamedTuple, Generic[T]):
     poles: T
 
 
-_ESTIMATOR = "(n,n),(n,w),(p,n),(w,w),(p,p),(w,p)->(n,p),(n,n),(n)"
+_ESTIMATOR = "(n,n),(n,w),(p,n),(w,w),(p,p),(w,p),(n,n)->(n,p),(n,n),(n)"
 _KINDS = ("same", "same", "complex")
 _NO_D = "the noise of its inputs would reach the measurements directly: pass a, g, c with the cross term nn"
 
@@ -73,6 +73,7 @@ def lqe(
     rn: VectorLike[T],
     nn: OptionalArrayLike[T] = None,
     *,
+    x0: OptionalArrayLike[T] = None,
     method: str = "auto",
     errors: str = "raise",
 ) -> Estimator[T]: ...
@@ -84,6 +85,7 @@ def lqe(
     rn: VectorLike[NDArray],
     nn: OptionalArrayLike[NDArray] = None,
     *,
+    x0: OptionalArrayLike[NDArray] = None,
     method: str = "auto",
     errors: str = "raise",
 ) -> Estimator[NDArray]: ...
@@ -96,6 +98,7 @@ def lqe(
     rn: VectorLike[T],
     nn: OptionalArrayLike[T] = None,
     *,
+    x0: OptionalArrayLike[T] = None,
     method: str = "auto",
     errors: str = "raise",
 ) -> Estimator[T]:
@@ -118,6 +121,8 @@ def lqe(
         Intensities of the noise v of the measurements, Hermitian positive definite.
     nn : array_like (..., w, p), optional
         Cross intensities of w and v. Default: 0.
+    x0 : array_like (..., n, n), optional
+        Estimates of the solution, from which Newton's method starts; as for `solve_continuous_are`.
     method : {"auto", "doubling", "sign", "qz"}, default "auto"
         How the Riccati equation is solved; the methods are those of `solve_continuous_are`.
     errors : {"raise", "nan"}, default "raise"
@@ -180,7 +185,7 @@ def lqe(
     >>> bool(np.linalg.norm(a @ x + x @ a.T - gain @ c @ x + g @ g.T) < 1e-13), bool((poles.real < 0).all())
     (True, True)
     """
-    return LQE(a, g, c, qn, rn, nn, method=method, errors=errors)
+    return LQE(a, g, c, qn, rn, nn, x0, method=method, errors=errors)
 
 
 LQE = public_function(
@@ -195,6 +200,8 @@ LQE = public_function(
     wrap=lambda backend, *parts: Estimator(*parts),
     hermitian=("qn", "rn"),
     neutral={"p": 1.0},
+    keyword_arrays=("x0",),
+    estimates=("x0",),
     weights=("qn", "rn"),
     columns=("g",),
     rows=("c",),
@@ -210,6 +217,7 @@ def dlqe(
     rn: VectorLike[T],
     nn: OptionalArrayLike[T] = None,
     *,
+    x0: OptionalArrayLike[T] = None,
     gain: str = "predictor",
     method: str = "auto",
     errors: str = "raise",
@@ -222,6 +230,7 @@ def dlqe(
     rn: VectorLike[NDArray],
     nn: OptionalArrayLike[NDArray] = None,
     *,
+    x0: OptionalArrayLike[NDArray] = None,
     gain: str = "predictor",
     method: str = "auto",
     errors: str = "raise",
@@ -235,6 +244,7 @@ def dlqe(
     rn: VectorLike[T],
     nn: OptionalArrayLike[T] = None,
     *,
+    x0: OptionalArrayLike[T] = None,
     gain: str = "predictor",
     method: str = "auto",
     errors: str = "raise",
@@ -258,6 +268,8 @@ def dlqe(
         Covariances of the noise v of the measurements, Hermitian positive semidefinite.
     nn : array_like (..., w, p), optional
         Covariances of w with v. Default: 0.
+    x0 : array_like (..., n, n), optional
+        Estimates of the solution, from which Newton's method starts; as for `solve_discrete_are`.
     gain : {"predictor", "filter"}, default "predictor"
         Which gain is returned. "predictor": x̂⁺ = a x̂ + b u + gain (y - c x̂) estimates the next state.
         "filter": x̂ + gain (y - c x̂) corrects an estimate by the measurement at the same time.
@@ -324,7 +336,7 @@ def dlqe(
     >>> bool(np.linalg.norm(a @ after @ a.T + 0.1 * g @ g.T - x) < 1e-13), bool((abs(poles) < 1).all())
     (True, True)
     """
-    return DLQE(a, g, c, qn, rn, nn, gain=gain, method=method, errors=errors)
+    return DLQE(a, g, c, qn, rn, nn, x0, gain=gain, method=method, errors=errors)
 
 
 DLQE = public_function(
@@ -339,6 +351,8 @@ DLQE = public_function(
     wrap=lambda backend, *parts: Estimator(*parts),
     hermitian=("qn", "rn"),
     neutral={"p": 1.0},
+    keyword_arrays=("x0",),
+    estimates=("x0",),
     weights=("qn", "rn"),
     columns=("g",),
     rows=("c",),

@@ -6,7 +6,7 @@ and the derivatives.
 
 from __future__ import annotations
 
-from matsign._typing import ArrayLike, OptionalArrayLike, T, VectorLike
+from matsign._typing import ArrayLike, OptionalArrayLike, OptionalVectorLike, T, VectorLike
 from matsign.core.public import public_function
 from matsign.equations.riccati import care, dare
 from matsign.equations.riccati.extremal_methods import (
@@ -18,6 +18,7 @@ from matsign.equations.riccati.extremal_methods import (
     solver_of_both,
     tangent_of_both,
 )
+from matsign.equations.riccati.forms import check_forms
 
 _CONTINUOUS = BothSides(
     (care.EQUATIONS["left"], care.EQUATIONS["right"]), (care.SOLVERS["left"], care.SOLVERS["right"]), by_one_sign
@@ -31,12 +32,13 @@ _DISCRETE = BothSides(
 
 def extremal_solutions(
     a: ArrayLike[T],
-    b: VectorLike[T],
+    b: OptionalVectorLike[T],
     q: VectorLike[T],
-    r: VectorLike[T],
+    r: OptionalVectorLike[T],
     e: OptionalArrayLike[T] = None,
     s: OptionalArrayLike[T] = None,
     *,
+    g: OptionalVectorLike[T] = None,
     errors: str = "raise",
 ) -> tuple[T, T]:
     """Solve the continuous algebraic Riccati equation for its stabilising and its anti-stabilising solution.
@@ -48,16 +50,18 @@ def extremal_solutions(
     ----------
     a : array_like (..., n, n)
         System matrices, of dtype float32, float64, complex64 or complex128.
-    b : array_like (..., n, m)
-        Input matrices.
+    b : array_like (..., n, m) or None
+        Input matrices. b and r are None if g is given.
     q : array_like (..., n, n)
         Weights of the states, Hermitian.
-    r : array_like (..., m, m)
+    r : array_like (..., m, m) or None
         Weights of the inputs, Hermitian and invertible.
     e : array_like (..., n, n), optional
         Descriptor matrices, invertible. Default: I.
     s : array_like (..., n, m), optional
         Weights of the products of states and inputs. Default: 0.
+    g : array_like (..., n, n), optional
+        Matrices of the quadratic term in place of b, r and s, Hermitian: definite, indefinite or singular.
     errors : {"raise", "nan"}, default "raise"
         What to do if a member of the batch lacks one of the solutions: raise `SpectrumError`, or return NaN for both
         solutions of that member and the right results for the others.
@@ -116,32 +120,36 @@ def extremal_solutions(
     >>> bool(np.linalg.eigvalsh(largest)[0] > 0), bool(np.linalg.eigvalsh(least)[-1] < 0)
     (True, True)
     """
-    return EXTREMAL(a, b, q, r, e, s, errors=errors)
+    return EXTREMAL(a, b, q, r, e, s, g, errors=errors)
 
 
 EXTREMAL = public_function(
     extremal_solutions,
-    "(n,n),(n,m),(n,n),(m,m),(n,n),(n,m)->(n,n),(n,n)",
+    "(n,n),(n,m),(n,n),(m,m),(n,n),(n,m),(n,n)->(n,n),(n,n)",
     solve=solver_of_both(_CONTINUOUS),
     residual=residual_of_both(_CONTINUOUS),
     tangent=tangent_of_both(_CONTINUOUS),
     cotangent=cotangent_of_both(_CONTINUOUS),
     unstacked=lambda **options: True,
-    hermitian=("q", "r"),
+    hermitian=("q", "r", "g"),
     neutral={"m": 1.0},
-    weights=("q", "r"),
+    keyword_arrays=("g",),
+    replaceable=("b", "r"),
+    check_given=check_forms,
+    weights=("q", "r", "g"),
     columns=("b", "s"),
 )
 
 
 def discrete_extremal_solutions(
     a: ArrayLike[T],
-    b: VectorLike[T],
+    b: OptionalVectorLike[T],
     q: VectorLike[T],
-    r: VectorLike[T],
+    r: OptionalVectorLike[T],
     e: OptionalArrayLike[T] = None,
     s: OptionalArrayLike[T] = None,
     *,
+    g: OptionalVectorLike[T] = None,
     errors: str = "raise",
 ) -> tuple[T, T]:
     """Solve the discrete algebraic Riccati equation for its stabilising and its anti-stabilising solution.
@@ -153,16 +161,18 @@ def discrete_extremal_solutions(
     ----------
     a : array_like (..., n, n)
         System matrices, of dtype float32, float64, complex64 or complex128.
-    b : array_like (..., n, m)
-        Input matrices.
+    b : array_like (..., n, m) or None
+        Input matrices. b and r are None if g is given.
     q : array_like (..., n, n)
         Weights of the states, Hermitian.
-    r : array_like (..., m, m)
+    r : array_like (..., m, m) or None
         Weights of the inputs, Hermitian.
     e : array_like (..., n, n), optional
         Descriptor matrices, invertible. Default: I.
     s : array_like (..., n, m), optional
         Weights of the products of states and inputs. Default: 0.
+    g : array_like (..., n, n), optional
+        Matrices of the quadratic term in place of b, r and s, Hermitian: definite, indefinite or singular.
     errors : {"raise", "nan"}, default "raise"
         What to do if a member of the batch lacks one of the solutions: raise `SpectrumError`, or return NaN for both
         solutions of that member and the right results for the others.
@@ -222,19 +232,22 @@ def discrete_extremal_solutions(
     >>> bool(np.linalg.eigvalsh(largest)[0] > 0), bool(np.linalg.eigvalsh(least)[-1] < 0)
     (True, True)
     """
-    return DISCRETE_EXTREMAL(a, b, q, r, e, s, errors=errors)
+    return DISCRETE_EXTREMAL(a, b, q, r, e, s, g, errors=errors)
 
 
 DISCRETE_EXTREMAL = public_function(
     discrete_extremal_solutions,
-    "(n,n),(n,m),(n,n),(m,m),(n,n),(n,m)->(n,n),(n,n)",
+    "(n,n),(n,m),(n,n),(m,m),(n,n),(n,m),(n,n)->(n,n),(n,n)",
     solve=solver_of_both(_DISCRETE),
     residual=residual_of_both(_DISCRETE),
     tangent=tangent_of_both(_DISCRETE),
     cotangent=cotangent_of_both(_DISCRETE),
     unstacked=lambda **options: True,
-    hermitian=("q", "r"),
+    hermitian=("q", "r", "g"),
     neutral={"m": 1.0},
-    weights=("q", "r"),
+    keyword_arrays=("g",),
+    replaceable=("b", "r"),
+    check_given=check_forms,
+    weights=("q", "r", "g"),
     columns=("b", "s"),
 )

@@ -21,7 +21,8 @@ from matsign.backends import Backend
 from matsign.core.members import Solution
 from matsign.core.public import Residual
 from matsign.equations.riccati.certificates import error_estimate
-from matsign.equations.riccati.derivatives import add_present, riccati_cotangent, riccati_tangent
+from matsign.equations.riccati.derivatives import add_present, close, solution_jvp, solution_vjp
+from matsign.equations.riccati.forms import Arguments
 from matsign.equations.riccati.newton_kleinman import Equation
 from matsign.equations.riccati.nonsymmetric_methods import graph_of_sign
 from matsign.equations.riccati.problem import RiccatiProblem, with_shift
@@ -64,27 +65,27 @@ def by_one_doubling(backend: Backend, equation: Equation, p: RiccatiProblem) -> 
 
 def solver_of_both(sides: BothSides) -> Callable[..., Solution]:
     def solve(backend: Backend, *arrays: Array) -> Solution:
-        p = RiccatiProblem(*arrays)
-        p = p._replace(q=hermitian(p.q), r=hermitian(p.r))
+        given = Arguments(*arrays)
+        p = given.problem().hermitian_parts()
         *starts, steps = sides.first_values(backend, sides.equations[0], p)
         one, other = (
-            solver(backend, *arrays, method="auto", start=start)
-            for solver, start in zip(sides.solvers, starts, strict=True)
+            solver(backend, p, method="auto", start=start) for solver, start in zip(sides.solvers, starts, strict=True)
         )
         failed = one.failure > 0
-        return Solution(
+        both = Solution(
             one.value + other.value,
             backend.xp.where(failed, one.failure, other.failure),
             backend.astype(steps, "int32") + one.iterations + other.iterations,
             backend.xp.where(failed[..., None], one.detail, other.detail),
         )
+        return given.in_own_words(backend, both)
 
     return solve
 
 
 def residual_of_both(sides: BothSides) -> Callable[..., Residual]:
     def residual(backend: Backend, value: Arrays, *arrays: Array) -> Residual:
-        xp, p = backend.xp, RiccatiProblem(*arrays)
+        xp, p = backend.xp, Arguments(*arrays).problem()
         one, other = (error_estimate(backend, eq, x, p) for eq, x in zip(sides.equations, value, strict=True))
         assert one.boundary is not None
         return Residual(
@@ -99,21 +100,22 @@ def residual_of_both(sides: BothSides) -> Callable[..., Residual]:
 
 def tangent_of_both(sides: BothSides) -> Callable[..., Arrays]:
     def tangent(backend: Backend, value: Arrays, arrays: Arrays, tangents: Arrays) -> Arrays:
-        one, other = (
-            riccati_tangent(backend, (x,), arrays, tangents, equation=eq)
-            for eq, x in zip(sides.equations, value, strict=True)
+        p, d = Arguments(*arrays).problem(), Arguments(*tangents).problem()
+        return tuple(
+            solution_jvp(backend, close(backend, eq, p, x), d) for eq, x in zip(sides.equations, value, strict=True)
         )
-        return one + other
 
     return tangent
 
 
 def cotangent_of_both(sides: BothSides) -> Callable[..., Arrays]:
     def cotangent(backend: Backend, value: Arrays, arrays: Arrays, cotangents: Arrays) -> Arrays:
+        arguments = Arguments(*arrays)
+        p = arguments.problem()
         each = (
-            RiccatiProblem(*riccati_cotangent(backend, (x,), arrays, (bar,), equation=eq))
+            solution_vjp(backend, close(backend, eq, p, x), bar)
             for eq, x, bar in zip(sides.equations, value, cotangents, strict=True)
         )
-        return tuple(add_present(*each))
+        return arguments.cotangents(backend, add_present(*each))
 
     return cotangent

@@ -13,15 +13,9 @@ from matsign._typing import Array
 from matsign.backends import Backend
 from matsign.equations.riccati.decimal_fallback import affordable, solve_in_decimals
 from matsign.equations.riccati.newton_kleinman import Equation
-from matsign.equations.riccati.problem import (
-    RiccatiProblem,
-    gain_exponent,
-    in_odd_units,
-    loop_exponent,
-    round_randomly,
-    scale_problem,
-)
-from matsign.linalg.stacks import adjoint, all_false, broadcast_scalar, safe_divisor
+from matsign.equations.riccati.perturbations import in_odd_units, round_randomly
+from matsign.equations.riccati.problem import RiccatiProblem, gain_exponent, loop_exponent, scale_problem
+from matsign.linalg.stacks import all_false, broadcast_scalar, safe_divisor
 
 
 def gain_at(
@@ -87,8 +81,10 @@ def _rounding_changes(backend: Backend, equation: Equation, x: Array, scaled: Ri
 
 
 def _weight_is_singular(backend: Backend, equation: Equation, x: Array, p: RiccatiProblem) -> Array:
-    """Whether r (or r + bᴴ x b), scaled to a diagonal of 1, is singular to working precision."""
-    weight = p.r + adjoint(p.b) @ x @ p.b if equation.discrete else p.r
+    """Whether r (or r + bᴴ x b, or I + x g), scaled to a diagonal of 1, is singular to working precision."""
+    weight = p.weight(backend, x, discrete=equation.discrete)
+    if weight is None:
+        return all_false(backend, x)
     units = 1 / backend.xp.sqrt(safe_divisor(backend, backend.xp.abs(backend.xp.linalg.diagonal(weight).real)))
     weight = weight * units[:, :, None] * units[:, None, :]
     return ~(backend.norm(weight) * backend.norm(backend.inv(weight)) * (4 * weight.shape[-1] * backend.eps(x)) < 1)

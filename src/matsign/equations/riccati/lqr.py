@@ -71,15 +71,16 @@ class Regulator(NamedTuple, Generic[T]):
     poles: T
 
 
-def _problem(a: Array, b: Array, q: Array, r: Array, s: Array | None, e: Array | None) -> RiccatiProblem:
+def _problem(
+    a: Array, b: Array, q: Array, r: Array, s: Array | None, e: Array | None, x0: Array | None
+) -> RiccatiProblem:
     return RiccatiProblem(a, b, q, r, e, s)
 
 
 def _solver_of(equation: Equation) -> Callable[..., Solution]:
     def solve(backend: Backend, *arrays: Array, method: str) -> Solution:
-        p = _problem(*arrays)
-        p = p._replace(q=hermitian(p.q), r=hermitian(p.r))
-        result = regulate(backend, equation, p, method)
+        p = _problem(*arrays).hermitian_parts()
+        result = regulate(backend, equation, p, method, start=arrays[-1])
         # The cost exceeds that of u = -k x by (u + k x)ᴴ w (u + k x) with w = r or r + bᴴ x b: w must not be negative.
         if equation.discrete:
             weight = hermitian(p.r + adjoint(p.b) @ result.value[1] @ p.b)
@@ -109,12 +110,12 @@ def _cotangent_of(equation: Equation) -> Callable[..., Arrays]:
     def cotangent(backend: Backend, value: Arrays, arrays: Arrays, cotangents: Arrays, *, method: str) -> Arrays:
         p = _problem(*arrays)
         a, b, q, r, e, s = regulation_cotangent(backend, equation, value, p, cotangents)
-        return a, b, q, r, s, e
+        return a, b, q, r, s, e, None if arrays[-1] is None else backend.xp.zeros_like(arrays[-1])
 
     return cotangent
 
 
-_LQR = "(n,n),(n,m),(n,n),(m,m),(n,m),(n,n)->(m,n),(n,n),(n)"
+_LQR = "(n,n),(n,m),(n,n),(m,m),(n,m),(n,n),(n,n)->(m,n),(n,n),(n)"
 _LQR_KINDS = ("same", "same", "complex")
 
 
@@ -127,6 +128,7 @@ def lqr(
     s: OptionalArrayLike[T] = None,
     e: OptionalArrayLike[T] = None,
     *,
+    x0: OptionalArrayLike[T] = None,
     method: str = "auto",
     errors: str = "raise",
 ) -> Regulator[T]: ...
@@ -139,6 +141,7 @@ def lqr(
     s: OptionalArrayLike[NDArray] = None,
     e: OptionalArrayLike[NDArray] = None,
     *,
+    x0: OptionalArrayLike[NDArray] = None,
     method: str = "auto",
     errors: str = "raise",
 ) -> Regulator[NDArray]: ...
@@ -151,6 +154,7 @@ def lqr(
     s: OptionalArrayLike[T] = None,
     e: OptionalArrayLike[T] = None,
     *,
+    x0: OptionalArrayLike[T] = None,
     method: str = "auto",
     errors: str = "raise",
 ) -> Regulator[T]:
@@ -173,6 +177,8 @@ def lqr(
         Weights of the products of states and inputs. Default: 0.
     e : array_like (..., n, n), optional
         Descriptor matrices, invertible. Default: I.
+    x0 : array_like (..., n, n), optional
+        Estimates of the solution, from which Newton's method starts; as for `solve_continuous_are`.
     method : {"auto", "doubling", "sign", "qz"}, default "auto"
         How the Riccati equation is solved; the methods are those of `solve_continuous_are`.
     errors : {"raise", "nan"}, default "raise"
@@ -228,7 +234,7 @@ def lqr(
     >>> bool(abs(np.poly(a - b @ gain) - [1, 3**0.5, 1]).max() < 1e-14)
     True
     """
-    return LQR(a, b, q, r, s, e, method=method, errors=errors)
+    return LQR(a, b, q, r, s, e, x0, method=method, errors=errors)
 
 
 LQR = public_function(
@@ -243,6 +249,8 @@ LQR = public_function(
     wrap=lambda backend, *parts: Regulator(*parts),
     hermitian=("q", "r"),
     neutral={"m": 1.0},
+    keyword_arrays=("x0",),
+    estimates=("x0",),
     weights=("q", "r"),
     columns=("b", "s"),
 )
@@ -257,6 +265,7 @@ def dlqr(
     s: OptionalArrayLike[T] = None,
     e: OptionalArrayLike[T] = None,
     *,
+    x0: OptionalArrayLike[T] = None,
     method: str = "auto",
     errors: str = "raise",
 ) -> Regulator[T]: ...
@@ -269,6 +278,7 @@ def dlqr(
     s: OptionalArrayLike[NDArray] = None,
     e: OptionalArrayLike[NDArray] = None,
     *,
+    x0: OptionalArrayLike[NDArray] = None,
     method: str = "auto",
     errors: str = "raise",
 ) -> Regulator[NDArray]: ...
@@ -281,6 +291,7 @@ def dlqr(
     s: OptionalArrayLike[T] = None,
     e: OptionalArrayLike[T] = None,
     *,
+    x0: OptionalArrayLike[T] = None,
     method: str = "auto",
     errors: str = "raise",
 ) -> Regulator[T]:
@@ -303,6 +314,8 @@ def dlqr(
         Weights of the products of states and inputs. Default: 0.
     e : array_like (..., n, n), optional
         Descriptor matrices, invertible. Default: I.
+    x0 : array_like (..., n, n), optional
+        Estimates of the solution, from which Newton's method starts; as for `solve_discrete_are`.
     method : {"auto", "doubling", "sign", "qz"}, default "auto"
         How the Riccati equation is solved; the methods are those of `solve_discrete_are`.
     errors : {"raise", "nan"}, default "raise"
@@ -352,7 +365,7 @@ def dlqr(
     >>> bool(np.linalg.norm((np.eye(1) + b.T @ x @ b) @ gain - b.T @ x @ a) < 1e-13), bool((abs(poles) < 1).all())
     (True, True)
     """
-    return DLQR(a, b, q, r, s, e, method=method, errors=errors)
+    return DLQR(a, b, q, r, s, e, x0, method=method, errors=errors)
 
 
 DLQR = public_function(
@@ -367,6 +380,8 @@ DLQR = public_function(
     wrap=lambda backend, *parts: Regulator(*parts),
     hermitian=("q", "r"),
     neutral={"m": 1.0},
+    keyword_arrays=("x0",),
+    estimates=("x0",),
     weights=("q", "r"),
     columns=("b", "s"),
 )

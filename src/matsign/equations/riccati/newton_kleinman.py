@@ -17,12 +17,14 @@ from matsign._typing import Array
 from matsign.backends import Backend
 from matsign.equations.riccati.problem import RiccatiProblem, Units, in_units, solution_units
 from matsign.iterations.structured_doubling import ClosedLoopSolution
-from matsign.linalg.stacks import adjoint, broadcast_scalar, eye, hermitian, rounding_probe, safe_divisor
+from matsign.linalg.stacks import adjoint, all_false, broadcast_scalar, eye, hermitian, rounding_probe, safe_divisor
 
 _STEPS = 6
 # The limit on refinement steps: far from the solution a Newton step only halves the error.
 _REFINEMENTS = 40
 LASTING = 16
+# A relative residual above this costs more Newton steps than doubling takes time.
+_PROMISING = 0.03
 
 
 class Gap(NamedTuple):
@@ -99,6 +101,12 @@ class Candidate(NamedTuple):
     next: Array
 
 
+def no_candidate(backend: Backend, x: Array) -> Candidate:
+    """Candidates that are no solutions."""
+    one, nothing = backend.ones(x), all_false(backend, x)
+    return Candidate(x, math.inf * one, math.inf * one, nothing, 0 * one, nothing, x)
+
+
 def correct(backend: Backend, equation: Equation, p: RiccatiProblem, x: Array, steps: Array) -> Candidate:
     """The best Newton iterate from x whose closed loop is stable, or x if there is none."""
     xp, eps, untraced = backend.xp, backend.eps(x), not backend.is_traced(x)
@@ -141,6 +149,7 @@ def correct(backend: Backend, equation: Equation, p: RiccatiProblem, x: Array, s
         if untraced:
             # At rounding level the next step is about move · new_size / size; if that is too large, `refine` takes over.
             needs_refinement = better & active & (new_size < rounding) & (move * new_size > equation.trust * eps * size)
+            needs_refinement = needs_refinement & (size < _acceptable(backend, x))
             best = best._replace(next=backend.masked_select(needs_refinement, at[0], best.next))
             active = active & ~needs_refinement
         return (p, *at, new_size, best, count + 1), active
@@ -316,7 +325,17 @@ def _broadcast_mask(mask: Array, x: Array) -> Array:
 
 def is_acceptable(backend: Backend, c: Candidate) -> Array:
     """Which candidates are stable with a residual below eps^(2/3); if Newton stagnates there, another start does not help."""
-    return c.stable & (c.residual < backend.eps(c.x) ** (2 / 3))
+    return c.stable & (c.residual < _acceptable(backend, c.x))
+
+
+def _acceptable(backend: Backend, x: Array) -> float:
+    return float(backend.eps(x) ** (2 / 3))
+
+
+def is_promising(backend: Backend, equation: Equation, p: RiccatiProblem, x: Array) -> Array:
+    """Whether x is so near a solution that Newton's method from it takes a few steps."""
+    at = equation.gap(backend, p, x)
+    return _relative(backend, at.gap, at.terms) < _PROMISING
 
 
 def better_of(backend: Backend, one: Candidate, other: Candidate) -> Candidate:

@@ -1,5 +1,12 @@
 """Coefficients of a regulator problem, E x' = A x + B u at the cost xᴴQx + 2 Re xᴴSu + uᴴRu, and their scaling.
 
+The term with b and r may also be given by its matrix g = b r⁻¹ bᴴ alone, which need not be semidefinite or invertible: the
+coefficients b = r = g have this term. Their gain is
+
+    k = x e (continuous)    or    (I + x g)⁻¹ x a (discrete),
+
+because (r + bᴴ x b) k = g (I + x g) k, so that g is never inverted. In a `RiccatiProblem` b is g then, and r is None.
+
 An algebraic Riccati equation with a descriptor e and a cross term s has the same stabilising solution as the standard form
 with
 
@@ -14,27 +21,61 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple
-
-import numpy as np
 
 from matsign._typing import Array
 from matsign.backends import Backend
 from matsign.core.members import nothing_failed
-from matsign.linalg.stacks import adjoint, broadcast_scalar, eye, far_exponent, hermitian, largest, safe_divisor
+from matsign.linalg.stacks import (
+    adjoint,
+    broadcast_scalar,
+    eye,
+    far_exponent,
+    hermitian,
+    largest,
+    plus_identity,
+    safe_divisor,
+)
 
 _SWEEPS = 24
 
 
 class RiccatiProblem(NamedTuple):
-    """Coefficients of a Riccati equation; e and s may be None."""
+    """Coefficients of a Riccati equation; e and s may be None, and r where b is the matrix g."""
 
     a: Array
     b: Array
     q: Array
-    r: Array
+    r: Array | None
     e: Array | None
     s: Array | None
+
+    def hermitian_parts(self) -> RiccatiProblem:
+        """The same with the Hermitian parts of q, r and g. Hermitian matrices do not change a bit."""
+        if self.r is None:
+            return self._replace(b=hermitian(self.b), q=hermitian(self.q))
+        return self._replace(q=hermitian(self.q), r=hermitian(self.r))
+
+    def present(self) -> tuple[Array, ...]:
+        """The coefficients that are not None."""
+        return tuple(m for m in self if m is not None)
+
+    def layout(self) -> tuple[bool, ...]:
+        """Which coefficients are present."""
+        return tuple(m is not None for m in self)
+
+    def weight(self, backend: Backend, x: Array, *, discrete: bool) -> Array | None:
+        """What the gain needs the inverse of: r or r + bᴴ x b; for g nothing (None) or I + x g."""
+        if self.r is None:
+            return plus_identity(backend, 1.0, x @ self.b) if discrete else None
+        return self.r + adjoint(self.b) @ x @ self.b if discrete else self.r
+
+
+def unpack(layout: tuple[bool, ...], arrays: Sequence[Any]) -> list[Any]:
+    """The coefficients in the order of `RiccatiProblem`, None for those that are absent, and the arrays that follow them."""
+    rest = list(arrays)
+    return [*(rest.pop(0) if given else None for given in layout), *rest]
 
 
 class StandardForm(NamedTuple):
@@ -120,12 +161,14 @@ def time_exponent(backend: Backend, p: RiccatiProblem, *, discrete: bool) -> Arr
 def _exponents(backend: Backend, p: RiccatiProblem, *, discrete: bool) -> _Exponents:
     """Exponents that bring b, r and a near 1; in a discrete equation a and e have one exponent, that of e.
 
-    q is then about 2^excess. If that is huge, time is scaled to the closed loop, or in a discrete equation, where x is as
-    large as q, x is scaled. If it is tiny, x of an unstable plant is near 1 anyway; x of a stable plant is as small as q, and
-    a smaller b brings it near 1.
+    For g, b and r have the same exponent, that of g. q is then about 2^excess. If that is huge, time is scaled to the closed
+    loop, or in a discrete equation, where x is as large as q, x is scaled. If it is tiny, x of an unstable plant is near 1
+    anyway; x of a stable plant is as small as q, and a smaller b brings it near 1.
     """
     xp, limit = backend.xp, far_exponent(backend, p.a)
-    sizes = tuple(None if x is None else largest(backend, x) for x in p)
+    sizes = [None if x is None else largest(backend, x) for x in p]
+    if p.r is None:
+        sizes[3] = sizes[1]
     alpha, beta, kappa, rho = (backend.exponent(x) for x in sizes[:4])
     zero = 0 * alpha
     # A discrete equation without descriptor does not allow scaling of a: the unit circle is fixed.
@@ -161,7 +204,11 @@ def _exponents(backend: Backend, p: RiccatiProblem, *, discrete: bool) -> _Expon
     )
     by_state = kappa - alpha - (alpha if discrete else epsilon)
     by_input = rho - 2 * beta + (above if discrete else alpha - epsilon)
-    return _Exponents(alpha, beta, epsilon, xp.where(no_r, by_state, by_input))
+    whole = xp.where(no_r, by_state, by_input)
+    if p.r is None:
+        # g is divided by one power, that of a / (x e), or of 1 / x in a discrete equation.
+        beta = -whole if discrete else alpha - epsilon - whole
+    return _Exponents(alpha, beta, epsilon, whole)
 
 
 class _FreeExponents(NamedTuple):
@@ -191,6 +238,8 @@ def standard_form(backend: Backend, p: RiccatiProblem, *, discrete: bool) -> Sta
         inverse = backend.inv(p.e)
         a, q = a @ inverse, adjoint(inverse) @ q @ inverse
         s = None if s is None else adjoint(inverse) @ s
+    if p.r is None:
+        return StandardForm(a, p.b, q, None)
     plain = RiccatiProblem(a, p.b, q, p.r, None, s)
     if not discrete:
         return _eliminate_cross_term(backend, plain, None)
@@ -288,7 +337,7 @@ def _in_units(backend: Backend, p: RiccatiProblem, states: Array) -> RiccatiProb
     rows, columns = states[..., :, None], states[..., None, :]
     return RiccatiProblem(
         backend.ldexp(p.a, rows - columns),
-        backend.ldexp(p.b, rows),
+        backend.ldexp(p.b, rows if p.r is not None else rows + columns),
         backend.ldexp(p.q, -rows - columns),
         p.r,
         None if p.e is None else backend.ldexp(p.e, rows - columns),
@@ -314,42 +363,3 @@ def _standard_in_units(backend: Backend, p: StandardForm, states: Array) -> Stan
         backend.ldexp(p.q, -rows - columns),
         None if p.shift is None else backend.ldexp(p.shift, -2 * states),
     )
-
-
-class Odd(NamedTuple):
-    """A plant and its x in other units; entrywise, `gap` and `gain` times residual and gain there are those in p's units."""
-
-    plant: RiccatiProblem
-    x: Array
-    gap: Array
-    gain: Array
-
-
-def in_odd_units(backend: Backend, p: RiccatiProblem, x: Array, draw: int) -> Odd:
-    """The same equation in random units that are not powers of two, so that rounding errors differ everywhere."""
-    n, m = p.b.shape[-2:]
-    factors = np.random.default_rng(draw).uniform(1, 2, n + m + 1)
-    units = backend.astype(backend.asarray(factors, x), backend.dtype_name(x.real))
-    t, u, whole = units[:n], units[n : n + m], units[-1]
-    rows, columns = t[:, None], t[None, :]
-    odd = RiccatiProblem(
-        p.a * rows / columns,
-        p.b * rows * u[None, :],
-        p.q * whole / (rows * columns),
-        p.r * whole * u[:, None] * u[None, :],
-        None if p.e is None else p.e * rows / columns,
-        None if p.s is None else p.s * whole * u[None, :] / rows,
-    )
-    return Odd(odd, x * whole / (rows * columns), rows * columns / whole, u[:, None] * columns)
-
-
-def round_randomly(backend: Backend, p: RiccatiProblem) -> RiccatiProblem:
-    """The plant with every entry changed by a relative ±eps, reproducibly; q and r stay Hermitian."""
-    a, b, q, r, e, s = (None if x is None else round_by_one(backend, x, k) for k, x in enumerate(p))
-    return RiccatiProblem(a, b, hermitian(q), hermitian(r), e, s)
-
-
-def round_by_one(backend: Backend, x: Array, draw: int = 0) -> Array:
-    """x with every entry times 1 ± eps, with fixed random signs."""
-    factors = 1 + backend.eps(x) * np.random.default_rng(draw).choice((-1.0, 1.0), x.shape[-2:])
-    return x * backend.astype(backend.asarray(factors, x), backend.dtype_name(x.real))

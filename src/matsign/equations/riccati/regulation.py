@@ -15,6 +15,7 @@ from matsign.core.failures import Failure
 from matsign.core.members import Solution, as_details
 from matsign.core.public import Residual
 from matsign.equations.riccati.certificates import error_estimate
+from matsign.equations.riccati.classification import zero_nonfinite_entries
 from matsign.equations.riccati.delayed_copy import (
     extend,
     extend_gain,
@@ -35,9 +36,10 @@ from matsign.equations.riccati.derivatives import (
 )
 from matsign.equations.riccati.gain import gain_at, gain_spread
 from matsign.equations.riccati.newton_kleinman import Equation
+from matsign.equations.riccati.perturbations import round_by_one
 from matsign.equations.riccati.pole_derivatives import poles_jvp, poles_vjp
-from matsign.equations.riccati.problem import RiccatiProblem, round_by_one
-from matsign.equations.riccati.solver import solver_of, zero_nonfinite_entries
+from matsign.equations.riccati.problem import RiccatiProblem
+from matsign.equations.riccati.solver import solver_of
 from matsign.linalg.stacks import scale_to_unit as normalise_size
 
 # The largest exponents of units of inputs, in single and in double precision.
@@ -45,10 +47,16 @@ _UNIT_LIMITS = (30, 250)
 
 
 def regulate(
-    backend: Backend, equation: Equation, p: RiccatiProblem, method: str, *, filtering: bool = False
+    backend: Backend,
+    equation: Equation,
+    p: RiccatiProblem,
+    method: str,
+    *,
+    start: Array | None = None,
+    filtering: bool = False,
 ) -> Solution:
-    """The gain, the solution and the poles of the plant."""
-    result = solver_of(equation)(backend, *p, method=method)
+    """The gain, the solution and the poles of the plant; `start` is an estimate of the solution."""
+    result = solver_of(equation)(backend, p, method=method, start=start)
     x = result.value[0]
     gain, f = gain_at(backend, equation, x, p)
     if filtering:
