@@ -129,7 +129,8 @@ def _parameters(f: Callable[..., Any], parameters: Parameters) -> list[inspect.P
     shapes = dict(zip(parameters.arrays, parameters.shapes, strict=True))
 
     def text(name: str) -> str:
-        return f"{'×'.join(shapes[name])}. {help.get(name, '')}".strip()
+        leave_out = " none: left out." if name in parameters.replaceable else ""
+        return f"{'×'.join(shapes[name])}. {help.get(name, '')}{leave_out}".strip()
 
     def file(name: str) -> Any:
         return Annotated[str, typer.Argument(metavar=name, help=text(name), show_default=False)]

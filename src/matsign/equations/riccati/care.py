@@ -235,7 +235,7 @@ def solve_continuous_are(
 
         aᴴ x e + eᴴ x a - (eᴴ x b + s) r⁻¹ (bᴴ x e + sᴴ) + q = 0.
 
-    With g it is, for any Hermitian g, ::
+    With g, any Hermitian matrix, it is::
 
         aᴴ x e + eᴴ x a - eᴴ x g x e + q = 0,
 

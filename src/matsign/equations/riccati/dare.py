@@ -214,7 +214,7 @@ def solve_discrete_are(
 
         aᴴ x a - eᴴ x e - (aᴴ x b + s) (r + bᴴ x b)⁻¹ (bᴴ x a + sᴴ) + q = 0.
 
-    With g it is, for any Hermitian g, ::
+    With g, any Hermitian matrix, it is::
 
         aᴴ x (I + g x)⁻¹ a - eᴴ x e + q = 0,
 
