@@ -70,6 +70,7 @@ def test_no_public_function_is_untyped(name):
         "ArrayLike[T]",
         "OptionalArrayLike[T]",
         "VectorLike[T]",
+        "OptionalVectorLike[T]",
     }
 
 

@@ -69,6 +69,7 @@ def records() -> None:
     assert_type(small, Reduced[Tensor])
     assert_type(matsign.sqrtm_pair(t), tuple[Tensor, Tensor])
     assert_type(matsign.solve_continuous_are(n, n, n, n, s=n), NDArray)
+    assert_type(matsign.solve_discrete_are(n, None, n, None, g=n, x0=n), NDArray)
     assert [gain.ndim, solution.ndim, h.ndim] == [2, 2, 2]
 
 
