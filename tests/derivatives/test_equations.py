@@ -101,6 +101,13 @@ def _finite_horizon(with_s):
     return make
 
 
+def _with_g(rng, kind):
+    """An indefinite g in place of b and r, with an estimate, in the order of `by_position`."""
+    a, b, q, _, e, _ = _plant(True, False)(rng, kind)
+    g = b @ b.conj().T - 1e-4 * np.eye(len(a))
+    return a, None, q, None, e, None, (g + g.conj().T) / 2, np.eye(len(a)) + 0 * a
+
+
 EQUATIONS = [
     Case(
         "solve_sylvester",
@@ -140,6 +147,8 @@ EQUATIONS = [
     ),
     Case("solve_continuous_are", _plant(True, True), {"half_plane": "right"}, (2, 3)),
     Case("solve_differential_riccati", _finite_horizon(True), {"t": 0.7}, (2, 3, 4)),
+    Case("solve_continuous_are", _with_g, {}, (2, 6)),
+    Case("solve_discrete_are", _with_g, {}, (2, 6)),
     Case("extremal_solutions", _plant(True, True), {}, (2, 3)),
     Case("discrete_extremal_solutions", _plant(True, True, shift=2.0), {}, (2, 3)),
     Case("solve_discrete_are", _plant(True, True, shift=2.0), {"circle": "outside"}, (2, 3)),

@@ -402,6 +402,19 @@ def _time(rng, options):
     return options | {"t": float(rng.choice([0.0, 0.1, 1.0, 10.0, 1e3, 1e-8]) * rng.uniform(0.5, 1))}
 
 
+def _are_or_g(rng, n, m):
+    """Now and then with g in place of b and r."""
+    a, b, q, r, e, s = _are(rng, n, m)
+    if rng.random() < 0.7:
+        return a, b, q, r, e, s, None
+    g = b @ b.T * float(rng.choice([1.0, -0.01])) if rng.random() < 0.6 else hostile.gaussian(rng, n)
+    return a, None, q, None, e, None, (g + g.T) / 2
+
+
+def _are_from_estimate(rng, n, m):
+    return *_are_or_g(rng, n, m), None if rng.random() < 0.7 else np.eye(n) * hostile.gaussian(rng, 1)
+
+
 def _lqr(rng, n, m):
     a, b, q, r, e, s = _are(rng, n, m)
     return a, b, q, r, s, e
@@ -541,14 +554,14 @@ SUBJECTS = [
             lambda value, *arrays: (value[3],)),
     Subject("solve_riccati", _riccati, _options(_methods("newton", "schur", "doubling", share=0.6), _half_plane),
             _exact_only(_one(references.riccati)), ((1, 1, 1, 1), (0,))),
-    Subject("solve_continuous_are", _are, CARE, _without(_one(partial(references.are, False)), "method", "balanced"),
-            ((0, 0, 1, 1, 0, 1), (1,))),
     Subject("solve_differential_riccati", _finite_horizon, _options(_time), _one(references.horizon), ((0, 0, 1, 1, 1), (1,))),
     Subject("lqr_finite_horizon", _plant, _options(_time), references.finite_regulator, ((0, 0, 1, 1), (0, 1))),
-    Subject("extremal_solutions", _are, PLAIN, references.extremal, ((0, 0, 1, 1, 0, 1), (1, 1))),
-    Subject("discrete_extremal_solutions", _are, PLAIN, references.discrete_extremal, ((0, 0, 1, 1, 0, 1), (1, 1))),
-    Subject("solve_discrete_are", _are, DARE, _without(_one(partial(references.are, True)), "method", "balanced"),
-            ((0, 0, 1, 1, 0, 1), (1,))),
+    Subject("solve_continuous_are", _are_from_estimate, CARE,
+            _without(_one(partial(references.are, False)), "method", "balanced"), ((0, 0, 1, 1, 0, 1, -1, 1), (1,))),
+    Subject("extremal_solutions", _are_or_g, PLAIN, references.extremal, ((0, 0, 1, 1, 0, 1, -1), (1, 1))),
+    Subject("discrete_extremal_solutions", _are_or_g, PLAIN, references.discrete_extremal, ((0, 0, 1, 1, 0, 1, -1), (1, 1))),
+    Subject("solve_discrete_are", _are_from_estimate, DARE, _without(_one(partial(references.are, True)), "method", "balanced"),
+            ((0, 0, 1, 1, 0, 1, -1, 1), (1,))),
     Subject("lqr", _lqr, _options(_methods("doubling", "sign", "qz", share=0.7)),
             _without(partial(references.regulator, False), "method"), None, _gain_and_solution),
     Subject("dlqr", _lqr, _options(_methods("doubling", "sign", "qz", share=0.7)),

@@ -571,7 +571,8 @@ def _hidden_in_the_loop(c, exact):
     """
     if not c.case.subject.name.endswith(RICCATI):
         return 0.0
-    discrete, (a, b, *_) = "discrete" in c.case.subject.name, c.case.arrays
+    discrete, (a, b, *_, g) = "discrete" in c.case.subject.name, c.case.arrays[:7]
+    b = g if b is None else b
     with mp.workdps(references.DIGITS):
         k = max(float(truth.size(references.gain(discrete, x, *c.case.arrays))) for x in exact)
     separation = with_certificate(c.case.subject.f)(*c.case.arrays, **c.case.options)[1].separation

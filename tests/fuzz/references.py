@@ -645,34 +645,45 @@ def riccati(a, b, c, d, half_plane="right"):
     return x
 
 
-def are(discrete, a, b, q, r, e=None, s=None, half_plane="left", circle="inside"):
+def are(discrete, a, b, q, r, e=None, s=None, g=None, x0=None, half_plane="left", circle="inside"):
     """The stabilising solution from the sign of the Hamiltonian (of the Cayley transform of the symplectic pencil).
 
     The anti-stabilising one from its negative.
     """
     e = np.eye(len(a), dtype=a.dtype) if e is None else e
+    side = 1 if half_plane == "right" or circle == "outside" else -1
+    if g is not None:
+        if nullity(e):
+            raise UnknownError
+        if circle == "outside" and nullity(a):
+            raise NoAnswerError("the closed loop has the eigenvalue 0")
+        ei, a, q, g = truth.inverse(truth.exact(e)), truth.exact(a), truth.exact(q), truth.exact(g)
+        return _standard_are(discrete, a @ ei, g, truth.adjoint(ei) @ q @ ei, side)
     s = np.zeros(b.shape, a.dtype) if s is None else s
     if nullity(r) or nullity(e):
         raise UnknownError
     if circle == "outside" and nullity(np.block([[a, b], [s.conj().T, r]])):
         raise NoAnswerError("the closed loop has the eigenvalue 0")
-    side = 1 if half_plane == "right" or circle == "outside" else -1
     return _are(discrete, *(truth.exact(y) for y in (a, b, q, r, e, s)), side)
 
 
-def extremal(a, b, q, r, e=None, s=None):
+def extremal(*arrays):
     """The stabilising and the anti-stabilising solution in continuous time."""
-    return tuple(are(False, a, b, q, r, e, s, half_plane=side) for side in ("left", "right"))
+    return tuple(are(False, *arrays, half_plane=side) for side in ("left", "right"))
 
 
-def discrete_extremal(a, b, q, r, e=None, s=None):
-    return tuple(are(True, a, b, q, r, e, s, circle=side) for side in ("inside", "outside"))
+def discrete_extremal(*arrays):
+    return tuple(are(True, *arrays, circle=side) for side in ("inside", "outside"))
 
 
 def _are(discrete, a, b, q, r, e, s, side=-1):
     ei, ri = truth.inverse(e), truth.inverse(r)
     a, s, q = a @ ei, truth.adjoint(ei) @ s, truth.adjoint(ei) @ q @ ei
     a, g, q = a - b @ ri @ truth.adjoint(s), b @ ri @ truth.adjoint(b), q - s @ ri @ truth.adjoint(s)
+    return _standard_are(discrete, a, g, q, side)
+
+
+def _standard_are(discrete, a, g, q, side):
     n = len(a)
     one, zero = truth.eye(n), truth.eye(n) * mp.mpf(0)
     h = truth.adjoint
@@ -700,18 +711,21 @@ def _has_negative(x):
     return min(mp.eighe(mp.matrix(((x + truth.adjoint(x)) / 2).tolist()), eigvals_only=True)) < 0
 
 
-def gain(discrete, x, a, b, q, r, e=None, s=None):
-    """k of a solution x, whose closed loop is e⁻¹(a - b k)."""
+def gain(discrete, x, a, b, q, r, e=None, s=None, g=None, x0=None):
+    """k of a solution x, whose closed loop is e⁻¹(a - b k), or e⁻¹(a - g k)."""
     h = truth.adjoint
+    if g is not None:
+        right = x @ truth.exact(a) if discrete else x if e is None else x @ truth.exact(e)
+        return truth.inverse(truth.eye(len(x)) + x @ truth.exact(g)) @ right if discrete else right
     a, b, r = (truth.exact(y) for y in (a, b, r))
     e = truth.eye(len(a)) if e is None else truth.exact(e)
     inner = h(b) @ x @ (a if discrete else e) + (0 if s is None else h(truth.exact(s)))
     return truth.inverse(r + h(b) @ x @ b if discrete else r) @ inner
 
 
-def closed_loop_poles(discrete, x, a, b, q, r, e=None, s=None):
-    """The eigenvalues of e⁻¹(a - b k) for the gain k of a solution x."""
-    loop = truth.exact(a) - truth.exact(b) @ gain(discrete, x, a, b, q, r, e, s)
+def closed_loop_poles(discrete, x, a, b, q, r, e=None, s=None, g=None, x0=None):
+    """The eigenvalues of e⁻¹(a - b k), or e⁻¹(a - g k), for the gain k of a solution x."""
+    loop = truth.exact(a) - truth.exact(b if g is None else g) @ gain(discrete, x, a, b, q, r, e, s, g)
     loop = loop if e is None else truth.inverse(truth.exact(e)) @ loop
     return mp.eig(mp.matrix(loop.tolist()), left=False, right=False)
 
