@@ -157,7 +157,7 @@ def _closed_loop_factors(backend: Backend, s: ScaledModel, gain: Array, p: Array
 def _by_solution(backend: Backend, a: Array, b: Array, c: Array) -> Solution:
     """The factor of the dense solution, with as many columns as it has eigenvalues above rounding."""
     s = in_units_of_time(backend, a, b, c)
-    result = SOLVERS["left"](backend, *with_weights(backend, s.a, s.b, s.c), method="auto")
+    result = SOLVERS["left"](backend, with_weights(backend, s.a, s.b, s.c), method="auto")
     x = zero_nonfinite_members(backend, result.value[0])
     sizes = backend.xp.linalg.diagonal(x).real
     top = backend.xp.max(sizes, axis=-1, keepdims=True)
