@@ -128,9 +128,10 @@ def _finite_horizon(rng, dtype):
 
 
 def _unstable_regulator(rng, dtype):
-    """With a + 2 I and less cost of the states, so that r + bᴴ x₋ b is far from singular."""
-    a, b, q, r, e, s = _regulator(rng, dtype)
-    return (a + 2 * np.eye(len(a))).astype(dtype), b, q / 16, r, e, s / 4
+    """The same with poles outside the unit circle, an input for each, and less cost of the states: r + bᴴ x₋ b is regular."""
+    a, b, q, r, e, s = _regulator(rng, dtype, 3, 3)
+    two = 2 * np.eye(3, dtype=a.dtype)
+    return a / 2 + two, b + two, q / 16, r, e, s / 4
 
 
 def _continuous_are_by_qz(*arguments):
