@@ -13,7 +13,8 @@ from matsign.backends import Backend
 from matsign.core.public import Residual
 from matsign.equations.riccati.differential_methods import rate, rate_terms, scaled_standard_form
 from matsign.equations.riccati.march import Start, solve_horizon
-from matsign.equations.riccati.problem import RiccatiProblem, round_by_one, round_randomly
+from matsign.equations.riccati.perturbations import round_by_one, round_randomly
+from matsign.equations.riccati.problem import RiccatiProblem
 from matsign.linalg.stacks import adjoint, broadcast_scalar, hermitian, safe_divisor
 
 # Where the horizon is cut in two to solve it again.

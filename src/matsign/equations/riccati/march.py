@@ -14,6 +14,7 @@ from typing import NamedTuple
 from matsign._typing import Array
 from matsign.backends import Backend
 from matsign.core.failures import Failure
+from matsign.equations.riccati.classification import zero_nonfinite_entries
 from matsign.equations.riccati.differential_methods import (
     Horizon,
     Signs,
@@ -27,7 +28,6 @@ from matsign.equations.riccati.differential_methods import (
 )
 from matsign.equations.riccati.flow import MAX_DOUBLINGS, Flow, double, select, short_flow, transition
 from matsign.equations.riccati.problem import RiccatiProblem, StandardForm, Units
-from matsign.equations.riccati.solver import zero_nonfinite_entries
 from matsign.linalg.stacks import adjoint, broadcast_scalar, eye, hermitian, plus_identity
 
 _GROWTH = 64
