@@ -29,10 +29,11 @@ from matsign.equations.lyapunov.factors import continuous_factor, in_units_of_st
 from matsign.equations.reduction.pair_balancing import BalancingProjections, balance_pair, pair_jvp, pair_vjp
 from matsign.equations.riccati.care import CARE, CONTINUOUS
 from matsign.equations.riccati.certificates import error_estimate
-from matsign.equations.riccati.derivatives import riccati_cotangent, riccati_tangent
+from matsign.equations.riccati.classification import zero_nonfinite_entries
+from matsign.equations.riccati.derivatives import close, solution_jvp, solution_vjp
+from matsign.equations.riccati.forms import Arguments
 from matsign.equations.riccati.newton_kleinman import solve_weighted
 from matsign.equations.riccati.problem import RiccatiProblem
-from matsign.equations.riccati.solver import zero_nonfinite_entries
 from matsign.linalg.stacks import adjoint, broadcast_scalar, eye, hermitian
 
 _OPTIONS = {"method": "auto", "balanced": True, "half_plane": "left"}
@@ -150,7 +151,9 @@ def _solve(backend: Backend, a: Array, b: Array, c: Array, d: Array, *, sigma: f
 
 def _solutions(backend: Backend, m: Model, sigma: float) -> tuple[Array, Array]:
     """(x, w), differentiable."""
-    x, w = (apply(backend, CARE.operation, *_problem(backend, k, sigma), **_OPTIONS)[0] for k in (m.dual(), m))
+    x, w = (
+        apply(backend, CARE.operation, *Arguments(*_problem(backend, k, sigma)), **_OPTIONS)[0] for k in (m.dual(), m)
+    )
     return x, w
 
 
@@ -158,7 +161,7 @@ def projections_tangent(backend: Backend, at: BalancingProjections, m: Model, t:
     """(dσ, dl, dt) for a change t of the model."""
     pair = _solutions(backend, m, sigma)
     moved = tuple(
-        riccati_tangent(backend, (x,), _problem(backend, k, sigma), _problem_jvp(k, dk), equation=CONTINUOUS)[0]
+        solution_jvp(backend, close(backend, CONTINUOUS, _problem(backend, k, sigma), x), _problem_jvp(k, dk))
         for x, k, dk in zip(pair, (m.dual(), m), (t.dual(), t), strict=True)
     )
     return pair_jvp(backend, at, pair, moved)
@@ -171,10 +174,7 @@ def projections_cotangent(
     pair = _solutions(backend, m, sigma)
     bars = pair_vjp(backend, at, pair, cotangents)
     dual, own = (
-        _problem_vjp(
-            k,
-            RiccatiProblem(*riccati_cotangent(backend, (x,), _problem(backend, k, sigma), (bar,), equation=CONTINUOUS)),
-        )
+        _problem_vjp(k, solution_vjp(backend, close(backend, CONTINUOUS, _problem(backend, k, sigma), x), bar))
         for x, k, bar in zip(pair, (m.dual(), m), bars, strict=True)
     )
     return Model(*(x + y for x, y in zip(dual.dual(), own, strict=True)))
