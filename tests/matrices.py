@@ -115,3 +115,8 @@ def splitting(rng, n, dtype="float64", condition=10.0):
     if is_complex(dtype):
         values = values + 1j * rng.standard_normal(n)
     return similar(rng, np.diag(values), condition, dtype).astype(dtype)
+
+
+def transfer(s, a, b, c, d=0):
+    """The transfer function of a model at s."""
+    return c @ np.linalg.solve(s * np.eye(len(a)) - a, b) + d

@@ -126,20 +126,19 @@ def test_models_without_inputs_or_outputs(inputs, outputs, eager, rng):
     a, b, c = -stable(rng, 3), gaussian(rng, 3, inputs), gaussian(rng, outputs, 3)
     np.testing.assert_array_equal(eager(matsign.hankel_singular_values, a, b, c), np.zeros(3))
     reduced = eager(matsign.balanced_truncation, a, b, c, order=2)
-    assert [x.shape for x in reduced] == [(2, 2), (2, inputs), (outputs, 2), (3,)]
+    assert [x.shape for x in reduced] == [(2, 2), (2, inputs), (outputs, 2), (outputs, inputs), (3,)]
     assert (np.linalg.eigvals(reduced.a).real < 0).all()
     assert not reduced.b.any()
     assert not reduced.c.any()
     _, certificate = eager(lambda *xs: matsign.certify(matsign.balanced_truncation)(*xs, order=2), a, b, c)
     assert np.isfinite([certificate.backward_error, certificate.forward_error]).all()
-    with pytest.raises(SpectrumError, match="not stable"):
-        eager(matsign.hankel_singular_values, -a, b, c)
+    assert np.isinf(eager(matsign.hankel_singular_values, -a, b, c)).all()
 
 
 def test_an_empty_batch_of_models_has_the_shapes_of_one(on):
     a, b, c = np.zeros((0, 3, 3)), np.zeros((0, 3, 1)), np.zeros((0, 2, 3))
     reduced = on(matsign.balanced_truncation, a, b, c, order=2)
-    assert [x.shape for x in reduced] == [(0, 2, 2), (0, 2, 1), (0, 2, 2), (0, 3)]
+    assert [x.shape for x in reduced] == [(0, 2, 2), (0, 2, 1), (0, 2, 2), (0, 2, 1), (0, 3)]
     with pytest.raises(ValueError, match="order must be"):
         matsign.balanced_truncation(a, b, c, 4)
 

@@ -31,6 +31,7 @@ CONTINUOUS = (
     "riccati_factor",
 )
 DISCRETE = ("dlqr", "dlqe", "discrete_gramian", "discrete_lyapunov_factor", "discrete_h2_norm", "discrete_hinf_norm")
+BOTH = ("hankel_singular_values", "balanced_truncation")  # take the kind of time from the model
 # What follows the model in a call, and the matrices for which the model stands.
 AFTER = {"lqr": (Q, 0.1), "dlqr": (Q, 0.1), "lqe": (1, 0.1), "dlqe": (1, 0.1), "balanced_truncation": (2,)}
 AFTER["lqg_balanced_truncation"] = (2,)
@@ -87,7 +88,7 @@ def test_models(name):
         assert matsign.condition(f)(model, *after) == matsign.condition(f)(*matrices, *after)
 
 
-@pytest.mark.parametrize("name", CONTINUOUS + DISCRETE)
+@pytest.mark.parametrize("name", [x for x in CONTINUOUS + DISCRETE if x not in BOTH])
 def test_models_in_the_other_kind_of_time(name):
     f, after, discrete = getattr(matsign, name), AFTER.get(name, ()), name in DISCRETE
     found, wanted = ("continuous", "discrete") if discrete else ("discrete", "continuous")
@@ -107,8 +108,32 @@ def test_a_model_comes_back_in_its_class_with_its_feedthrough():
         assert type(small) is type(model)
         assert small.dt == model.dt
         np.testing.assert_array_equal(small.D, d)
+        steady = matsign.balanced_truncation(model, order=2, method="matchdc")
+        np.testing.assert_array_equal(steady.D, matsign.balanced_truncation(A, B, C, 2, d=d, method="matchdc").d)
+        assert d != steady.D
         assert getattr(small, "input_labels", ["force"]) == ["force"]
     assert isinstance(matsign.balanced_truncation(A, B, C, 2), matsign.Reduced)
+
+
+def test_models_bring_their_kind_of_time():
+    values, small = matsign.hankel_singular_values(F, B, C, dt=0.1), matsign.balanced_truncation(F, B, C, 2, dt=True)
+    for model in models(discrete=True):
+        given = {} if model.dt is not None else {"dt": 0.1}
+        np.testing.assert_array_equal(matsign.hankel_singular_values(model, **given), values)
+        reduced, _ = matsign.certify(matsign.balanced_truncation)(model, 2, **given)
+        assert_same(reduced, small)
+        assert (type(reduced), reduced.dt) == (type(model), model.dt)
+        np.testing.assert_array_equal(matsign.hankel_singular_values(model, dt=True), values)
+        if model.dt is not None:
+            with pytest.raises(ValueError, match=r"^hankel_singular_values: dt is 0, but that of sys is (0.1|True)$"):
+                matsign.hankel_singular_values(model, dt=0)
+    for model in (of_scipy(A), of_control(A)):
+        with pytest.raises(ValueError, match=r"^balanced_truncation: dt is 0.2, but that of sys is (0|None)$"):
+            matsign.balanced_truncation(model, 2, dt=0.2)
+    with pytest.raises(ValueError, match=r"dt is 0.2, but that of sys is 0.1$"):
+        matsign.hankel_singular_values(of_scipy(F, 0.1), dt=0.2)
+    with pytest.raises(TypeError, match=r"^balanced_truncation: d is given, but sys has a D of its own$"):
+        matsign.balanced_truncation(of_scipy(A), 2, d=np.ones((1, 1)))
 
 
 def test_frechet_takes_models_as_directions():
@@ -118,7 +143,7 @@ def test_frechet_takes_models_as_directions():
     still = matsign.frechet(lqr)(A, B, Q, 1, None, None, Q, None)
     assert_same(matsign.frechet(lqr)(of_scipy(A), Q, 1, None, Q, None), still)
     small = matsign.frechet(matsign.balanced_truncation)(of_scipy(A), move, order=2)
-    assert_same(small, matsign.frechet(matsign.balanced_truncation)(A, B, C, move.A, B, C, order=2))
+    assert_same(small, matsign.frechet(matsign.balanced_truncation)(A, B, C, D, move.A, B, C, D, order=2))
     with pytest.raises(TypeError, match=r"^lqr: sys is a model and its direction of type ndarray"):
         matsign.frechet(lqr)(of_scipy(A), Q, 1, A, Q, None)
 

@@ -16,7 +16,15 @@ from matsign.core.batch_calls import batch_call
 from matsign.core.objects import accept_models_of
 from matsign.core.operations import BoundOperation
 from matsign.core.options import Parameters, known_options
-from matsign.core.public import FunctionSpec, answer, as_public, bound_operation, checked_options, spec_of
+from matsign.core.public import (
+    FunctionSpec,
+    answer,
+    as_public,
+    bound_operation,
+    checked_options,
+    decided_options,
+    spec_of,
+)
 from matsign.core.validation import Call, stack_arguments
 from matsign.linalg.stacks import broadcast_to_rank, far_exponent, random_probe, safe_divisor, scaled_norm
 
@@ -99,7 +107,7 @@ def frechet(f: Callable[..., Any]) -> Callable[..., Any]:
         if by_adapter is not NotImplemented:
             return by_adapter
         call, changes = _prepare_directions(spec.parameters, [*arrays, *numbers], directions)
-        bound, given = bound_operation(spec, call, errors, options)
+        bound, given = bound_operation(spec, call, errors, decided_options(spec, call, options))
         backend, count = call.backend, len(spec.operation.results)
         value = backend.bind(bound, *given)[:count]
         pairs = zip(call.stacks, changes, strict=True)

@@ -99,6 +99,7 @@ class Failure(IntEnum):
     HIDDEN_MODE = 190
     NO_RICCATI_PAIR = 191
     NOT_BOUNDED_REAL = 192
+    MORE_KEPT_POLES = 186
 
     def where(self, backend: Backend, mask: Any, failure: Any) -> Any:
         """The failures of a stack, with this failure for the members in the mask."""
@@ -155,6 +156,8 @@ MESSAGES = {
     "eigenvalues with λ conj(μ) = 1, or is singular for every λ, so there is no solution or infinitely many; its "
     "separation, the smallest ‖a x aᴴ - e x eᴴ‖ / ‖x‖ in units in which the coefficients are near 1, is at most {detail}",
     Failure.UNSTABLE: "a is not stable, so the integral (or sum) that is asked for does not exist",
+    Failure.MORE_KEPT_POLES: "the model has {detail} poles that are not stable, which are kept; order counts them, and must be "
+    "at least that",
     Failure.INFINITE_NORM: "a is not stable, so the norm of the model is infinite; split off its unstable part, or stabilise "
     "it",
     Failure.BARELY_STABLE: "a is not stable to working precision: rounding in its entries decides whether it is, so that "

@@ -66,7 +66,9 @@ class Operation:
     array at that position. If no result has entries,
     ``empty_result(backend, *arrays, **options)`` tells whether there is a solution. ``sizes(known, **options)`` are the sizes
     of the letters that occur only in the results. Where the solver chooses a size, `largest` names the letter of a size that it
-    does not exceed. ``check(**options)`` raises for options that do not fit together.
+    does not exceed. ``check(**options)`` raises for options that do not fit together. If the
+    option named by `decides` is given, ``decide(backend, arrays, options)`` returns the options with others, which depend on the
+    values of the arrays, in its place.
 
     ``by_products(backend, array, **options)`` is the solver for matrices with rows or columns on different devices. It uses
     products alone, and takes no branch on an entry.
@@ -90,6 +92,8 @@ class Operation:
     empty_result: Callable[..., Solution] | None = None
     sizes: Callable[..., dict[str, int]] = lambda known, **options: {}
     check: Callable[..., object] = lambda **options: None
+    decides: str = ""
+    decide: Callable[..., dict[str, Any]] = lambda backend, arrays, options: options
     largest: dict[str, str] = field(default_factory=dict)
     by_products: Callable[..., Solution] | None = None
     numbers: tuple[str, ...] = ()

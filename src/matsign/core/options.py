@@ -20,6 +20,7 @@ class Parameters:
     """The parameters of a public function.
 
     The first ones are its `arrays`, and after these the `keyword_arrays`, which are passed by keyword only; those named in
+<<<<<<< HEAD
     `optional` may be None, and so may the `replaceable` ones, which have no default: `check_given` gets the names of the arrays
     that are given, and tells what is wrong with the choice. `estimates` are arrays that only save time. The others are
     `options`, a dictionary of their defaults, which includes the `numbers` of the operation, at least 0 but for those in
@@ -27,6 +28,14 @@ class Parameters:
     the arrays that must be Hermitian; `real_only` tells why complex arrays are refused, and is empty where they are not.
     `vectors` tells what a vector stands for in place of an array: a "column", a "row", or the "diagonal" of a weight, which may
     also be a number, that multiple of the identity.
+=======
+    `optional` may be None. The others are `options`, a dictionary of their defaults, which includes the `numbers` of the
+    operation, at least 0 but for those in `signed`. The tolerances in `bounds` are numbers of any size. `choices` lists the
+    allowed values of options that are strings; `halves` allows 16-bit floats; `hermitian` names the arrays that must be
+    Hermitian; `real_only` tells why complex arrays are refused, and is empty where they are not. `vectors` tells what a vector
+    stands for in place of an array: a "column", a "row", or the "diagonal" of a weight, which may also be a number, that
+    multiple of the identity.
+>>>>>>> 06b8d1c (balanced_truncation: discrete time, direct terms, the steady state, error bounds, models that are not stable)
     """
 
     name: str
@@ -42,9 +51,13 @@ class Parameters:
     hermitian: tuple[str, ...]
     real_only: str = ""
     keyword_arrays: tuple[str, ...] = ()
+<<<<<<< HEAD
     replaceable: tuple[str, ...] = ()
     check_given: Callable[[frozenset[str]], str | None] | None = None
     estimates: tuple[str, ...] = ()
+=======
+    bounds: tuple[str, ...] = ()
+>>>>>>> 06b8d1c (balanced_truncation: discrete time, direct terms, the steady state, error bounds, models that are not stable)
     vectors: dict[str, str] = field(default_factory=dict)
 
     @classmethod
@@ -92,7 +105,7 @@ def check_options(parameters: Parameters, options: dict[str, Any]) -> dict[str, 
     options = {key: _as_hashable(name, key, value) for key, value in options.items()}
     _check_choices(name, options, parameters.choices | {"errors": ("raise", "nan")})
     _check_flags(name, options, parameters.options)
-    _check_tolerances(name, options)
+    _check_tolerances(parameters, options)
     for key, value in options.items():
         if not (value is None or isinstance(value, (str, Number, tuple))):
             raise TypeError(f"{name}: {key} must be a number, a name or a list of them, got {short_repr(value)}")
@@ -112,15 +125,16 @@ def _check_flags(name: str, options: dict[str, Any], defaults: dict[str, Any]) -
             raise ValueError(f"{name}: {key} must be True or False, got {short_repr(value)}")
 
 
-def _check_tolerances(name: str, options: dict[str, Any]) -> None:
+def _check_tolerances(parameters: Parameters, options: dict[str, Any]) -> None:
     """Replace `tol` and `rtol` by floats; a ValueError if they are out of range."""
     for key, lowest in (("tol", "(0"), ("rtol", "[0")):
         value = options.get(key)
         if value is None:
             continue
         number = math.nan if isinstance(value, bool) else real_number(value)
-        if not (0 <= number < 1 and (number > 0 or key == "rtol")):
-            raise ValueError(f"{name}: {key} must be a number in {lowest}, 1), got {short_repr(value)}")
+        top, allowed = (math.inf, "at least 0") if key in parameters.bounds else (1, f"in {lowest}, 1)")
+        if not (0 <= number < top and (number > 0 or key == "rtol" or key in parameters.bounds)):
+            raise ValueError(f"{parameters.name}: {key} must be a number {allowed}, got {short_repr(value)}")
         options[key] = number
 
 
@@ -146,11 +160,11 @@ def number_or_array(parameters: Parameters, key: str, value: Any) -> Any:
 _SMALLEST_TOLERANCE = {"bfloat16": 2**-8, "float16": 2**-11, "float32": 2**-21, "complex64": 2**-21}
 
 
-def check_tolerance(name: str, kind: str, tol: float | None) -> None:
-    smallest = _SMALLEST_TOLERANCE.get(kind, 2**-50)
-    if tol is not None and tol < smallest:
+def check_tolerance(parameters: Parameters, kind: str, options: dict[str, Any]) -> None:
+    smallest, tol = _SMALLEST_TOLERANCE.get(kind, 2**-50), options.get("tol")
+    if tol is not None and tol < smallest and "tol" not in parameters.bounds:
         raise ValueError(
-            f"{name}: {kind} cannot hold tol={tol:g}; at least {smallest:.1g}, or None for all it can hold"
+            f"{parameters.name}: {kind} cannot hold tol={tol:g}; at least {smallest:.1g}, or None for all it can hold"
         )
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from matsign import backends
 from matsign._typing import Array, Arrays
 from matsign.backends import Backend
-from matsign.backends.adapters import BoundFunction, adapter_of
+from matsign.backends.adapters import BoundFunction, adapter_name, adapter_of
 from matsign.core.batch_calls import batch_call
 from matsign.core.distributed import solve_by_products
 from matsign.core.members import Solution
@@ -95,6 +95,11 @@ class FunctionSpec:
         adapter = adapter_of(arguments)
         if adapter is None:
             return NotImplemented
+        if needs_values(self.operation, options) and adapter_name(arguments) in ("dask", "torch"):
+            raise ValueError(
+                f"{self.name}: {self.operation.decides} needs all values at once, but arrays in chunks or spread over processes "
+                "have them apart; compute the option that it stands for first"
+            )
         options = {name: x for name, x in options.items() if name not in numbers} | {"errors": errors}
         keywords = self.parameters.keyword_arrays
         call = batch_call(
@@ -143,6 +148,7 @@ def public_function(
     unbounded: Callable[..., Array] | None = None,
     numbers: tuple[str, ...] = (),
     signed: tuple[str, ...] = (),
+    bounds: tuple[str, ...] = (),
     weights: tuple[str, ...] = (),
     columns: tuple[str, ...] = (),
     rows: tuple[str, ...] = (),
@@ -159,12 +165,21 @@ def public_function(
     letter that occurs only in the results is a size that the solver chooses.
 
     `choices` lists the allowed values of options that are strings; `halves` allows 16-bit floats, which are converted to
+<<<<<<< HEAD
     float32; `hermitian` names the arrays that must be Hermitian, which is checked for NumPy; `real_only` is the reason for which
     complex arrays are refused, if they are; `numbers` names the parameters that are real numbers, either a float or an array
     with one for each member, and at least 0 but for those in `signed`, which may be None; `replaceable` names the arrays without
     a default that may be None, if `check_given(names of the given arrays)` has no complaint; `estimates` names those that only
     save time, and may hold NaN; a vector in place of one of the `weights` is a diagonal, of `columns` and `rows` a column or a
     row; `wrap(backend, *arrays)` makes the public value from the results (default: the one array, or a tuple). `properties` are
+=======
+    float32; `hermitian` names the arrays that must be Hermitian, which is checked for NumPy; `real_only` is the
+    reason for which complex arrays are refused, if they are; `numbers` names the parameters that
+    are real numbers, either a float or an array with one for each member, and at least 0 but for those in `signed`, which may be
+    None; `bounds` names the tolerances that are numbers of any size; a vector in place of one of the
+    `weights` is a diagonal, of `columns` and `rows` a column or a row;
+    `wrap(backend, *arrays)` makes the public value from the results (default: the one array, or a tuple). `properties` are
+>>>>>>> 06b8d1c (balanced_truncation: discrete time, direct terms, the steady state, error bounds, models that are not stable)
     fields of the `Operation`.
     """
     inputs, results = (shapes_of(side) for side in signature.split("->"))
@@ -189,6 +204,14 @@ def public_function(
         numbers=numbers,
         **properties,
     )
+<<<<<<< HEAD
+=======
+    vectors = dict.fromkeys(weights, "diagonal") | dict.fromkeys(columns, "column") | dict.fromkeys(rows, "row")
+    checks: dict[str, Any] = {"halves": halves, "hermitian": hermitian, "real_only": real_only, "signed": signed}
+    checks["bounds"] = bounds
+    checks |= {"vectors": vectors, "choices": choices or {}}
+    parameters = Parameters.of(f, inputs, keyword_arrays, numbers=numbers, **checks)
+>>>>>>> 06b8d1c (balanced_truncation: discrete time, direct terms, the steady state, error bounds, models that are not stable)
     spec = FunctionSpec(operation, parameters, residual, unbounded, measures, f)
     f.__dict__["spec"] = spec
     return spec
@@ -267,8 +290,19 @@ def checked_call(
     """The arguments of a call as a bound operation and its arrays; raises for invalid arguments."""
     numbers, errors, options = checked_options(spec, errors, options)
     call = stack_arguments(spec.parameters, [*arrays, *numbers])
-    check_tolerance(spec.name, call.dtype_name, options.get("tol"))
-    return call, *bound_operation(spec, call, errors, options)
+    check_tolerance(spec.parameters, call.dtype_name, options)
+    return call, *bound_operation(spec, call, errors, decided_options(spec, call, options))
+
+
+def decided_options(spec: FunctionSpec, call: Call, options: dict[str, Any]) -> dict[str, Any]:
+    """The options, of which some may depend on the values of the arrays."""
+    operation = spec.operation
+    return operation.decide(call.backend, call.stacks, options) if needs_values(operation, options) else options
+
+
+def needs_values(operation: Operation, options: dict[str, Any]) -> bool:
+    """Whether the values of the arrays decide on some of the options."""
+    return bool(operation.decides) and options[operation.decides] is not None
 
 
 def checked_options(spec: FunctionSpec, errors: str, options: dict[str, Any]) -> tuple[list[Any], str, dict[str, Any]]:
@@ -311,6 +345,8 @@ def _layout_of_call(spec: FunctionSpec, arrays: tuple[Any, ...], errors: str, op
     for name in spec.parameters.signed:
         if options[name] is not None:
             return None  # each value would need a plan
+    if needs_values(spec.operation, options):
+        return None
     key: list[Any] = [errors]
     for x in arrays:
         entry = None if x is None else backends.layout(x)

@@ -71,7 +71,7 @@ def request(spec: FunctionSpec, shapes: tuple[Shape, ...], dtype: str, options: 
     except ValueError:
         raise ValueError(f"{name}: the leading axes of {', '.join(map(str, shapes))} do not broadcast") from None
     numbers, _, options = checked_options(spec, "nan", _with_defaults(spec, options))
-    check_tolerance(name, dtype, options.get("tol"))
+    check_tolerance(parameters, dtype, options)
     if not all(x is None or isinstance(x, float) for x in numbers):
         raise ValueError(f"{name}: {', '.join(parameters.numbers)} must be a number here")
     members = tuple(None if s is None else s[-2:] for s in given)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 import matsign
 import truth
-from matrices import DTYPES, gaussian, similar, splitting, stable
+from matrices import DTYPES, gaussian, similar, stable, transfer
 from matsign import balanced_truncation, certify, hankel_singular_values
 from problems import TOLERANCE
 
@@ -24,10 +24,6 @@ def exact_values(a, b, c):
     w = truth.lyapunov(a.conj().T, -truth.adjoint(c) @ c)
     values = mp.eighe(mp.matrix((truth.adjoint(half) @ w @ half).tolist()), eigvals_only=True)
     return np.array([float(mp.sqrt(abs(mp.re(v)))) for v in reversed(list(values))])
-
-
-def transfer(s, a, b, c):
-    return c @ np.linalg.solve(s * np.eye(len(a)) - a, b)
 
 
 def largest_gap(full, small):
@@ -75,7 +71,7 @@ def test_the_bound_holds_and_the_model_is_balanced(n, rng):
         ):
             assert np.linalg.norm(gap) < 1e-9 * np.linalg.norm(small.a) * small.hsv[0]
         assert np.linalg.eigvals(small.a).real.max() < 0
-        assert largest_gap(full, small[:3]) <= 2 * small.hsv[order:].sum() + 1e-12 * small.hsv[0]
+        assert largest_gap(full, small[:4]) <= 2 * small.hsv[order:].sum() + 1e-12 * small.hsv[0]
 
 
 @pytest.mark.parametrize("dtype", ["float64", "complex128"])
@@ -84,7 +80,7 @@ def test_keeping_everything_keeps_the_transfer_function(dtype, everywhere, rng):
         pytest.skip("the next test has it")
     full = system(rng, 4, dtype=dtype)
     small = everywhere(lambda *x: balanced_truncation(*x, order=4), *full)
-    assert largest_gap(full, small[:3]) < 1e-11
+    assert largest_gap(full, small[:4]) < 1e-11
 
 
 @pytest.mark.compiles
@@ -95,7 +91,7 @@ def test_under_jit(rng):
     plain = balanced_truncation(*full, 2)
     assert type(small) is type(plain)
     for x, y in zip(small, plain, strict=True):
-        assert np.abs(np.asarray(x) - y).max() < 1e-10 * np.abs(y).max()
+        assert np.abs(np.asarray(x) - y).max() <= 1e-10 * np.abs(y).max()
 
 
 def test_states_that_nobody_reaches_are_left_out(on, rng):
@@ -103,7 +99,7 @@ def test_states_that_nobody_reaches_are_left_out(on, rng):
     a, b, c = np.diag([-1.0, -2.0, -3.0, -4.0, -5.0]), np.eye(5)[:, :1], np.ones((1, 5))
     small = on(lambda *x: balanced_truncation(*x, order=3), a, b, c)
     assert (small.hsv[1:] < 1e-15).all()
-    assert largest_gap((a, b, c), small[:3]) < 1e-14
+    assert largest_gap((a, b, c), small[:4]) < 1e-14
     assert np.linalg.eigvals(small.a).real.max() < 0
 
 
@@ -122,18 +118,6 @@ def test_a_member_has_the_bits_that_it_has_alone(seed, dtype):
 def test_an_order_that_is_none(order, rng):
     with pytest.raises(ValueError, match="order"):
         balanced_truncation(*system(rng, 3), order)
-
-
-def test_what_is_not_stable_is_an_error_that_names_the_member(on, rng):
-    stacks = [np.stack(x) for x in zip(*(system(rng, 3) for _ in range(3)), strict=True)]
-    stacks[0][1] = splitting(rng, 3)
-    with pytest.raises(matsign.SpectrumError, match="members 1: a is not stable"):
-        on(hankel_singular_values, *stacks)
-    values = on(hankel_singular_values, *stacks, errors="nan")
-    assert np.isnan(values[1]).all()
-    assert np.isfinite(values[[0, 2]]).all()
-    small = on(lambda *x: balanced_truncation(*x, 2, errors="nan"), *stacks)
-    assert all(np.isnan(x[1]).all() and np.isfinite(x[0]).all() for x in small)
 
 
 @pytest.mark.parametrize("s", [2.0**64, 2.0**-64])
@@ -190,7 +174,7 @@ def test_certificate_sees_what_is_near_the_axis(distance, rng):
 def test_residual_sees_wrong_values(size, rng):
     a, b, c = (x[None] for x in system(rng, 4))
     wrong = hankel_singular_values(a, b, c) * (1 + size)
-    residual = hankel_singular_values.spec.residual(matsign.backends.load("numpy"), (wrong,), a, b, c)
+    residual = hankel_singular_values.spec.residual(matsign.backends.load("numpy"), (wrong,), a, b, c, dt=None)
     assert np.linalg.norm(residual.correction[0]) == pytest.approx(size * np.linalg.norm(wrong), rel=0.1)
 
 

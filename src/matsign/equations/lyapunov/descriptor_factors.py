@@ -69,13 +69,31 @@ def continuous_descriptor_factor(backend: Backend, s: System) -> ScaledFactor:
     return ScaledFactor(factors, s.e, s.b_scale - s.half, failure, detail)
 
 
+def discrete_descriptor_gramians(backend: Backend, s: System) -> Gramians:
+    """Both Gramians in discrete time; y = e⁻ᴴ f for the factor f of aᴴ e⁻ᴴ v e⁻¹ a - v + cᴴ c = 0."""
+    a, c = _discrete_powers(backend, s)
+    factors = smith_factors(backend, c, (backend.solve(s.descriptor, s.b), adjoint(s.c)), (False, True))
+    z, f = factors.z
+    failure, detail = _discrete_failure(backend, factors, a, c, s.descriptor)
+    return Gramians(z, backend.solve(adjoint(s.descriptor), f), factors.steps, failure, detail)
+
+
 def discrete_descriptor_factor(backend: Backend, s: System) -> ScaledFactor:
-    a, e = backend.ldexp(s.a, broadcast_scalar(2 * s.half)), s.descriptor
-    c = backend.solve(e, a)
-    factors = smith_factors(backend, c, (backend.solve(e, s.b),), (False,))
-    rounding = 2 * norm_of_inverse(backend, e) * (backend.norm(a) * backend.norm(c) + backend.norm(e))
-    failure, detail = _failure(backend, factors, rounding, a, e, discrete=True)
+    a, c = _discrete_powers(backend, s)
+    factors = smith_factors(backend, c, (backend.solve(s.descriptor, s.b),), (False,))
+    failure, detail = _discrete_failure(backend, factors, a, c, s.descriptor)
     return ScaledFactor(factors, s.e, s.b_scale, failure, detail)
+
+
+def _discrete_powers(backend: Backend, s: System) -> tuple[Array, Array]:
+    """(a, e⁻¹ a), a in units of its own."""
+    a = backend.ldexp(s.a, broadcast_scalar(2 * s.half))
+    return a, backend.solve(s.descriptor, a)
+
+
+def _discrete_failure(backend: Backend, factors: Factors, a: Array, c: Array, e: Array | None) -> tuple[Array, Array]:
+    rounding = 2 * norm_of_inverse(backend, e) * (backend.norm(a) * backend.norm(c) + backend.norm(e))
+    return _failure(backend, factors, rounding, a, e, discrete=True)
 
 
 def _continuous_failure(

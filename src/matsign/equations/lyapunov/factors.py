@@ -28,6 +28,7 @@ from matsign.equations.lyapunov.descriptor_factors import (
     descriptor_gramians,
     descriptor_in_units,
     discrete_descriptor_factor,
+    discrete_descriptor_gramians,
     with_descriptor_cotangent,
     with_descriptor_tangent,
 )
@@ -101,6 +102,16 @@ def _failure(backend: Backend, converged: Array, growth: Array, a: Array, d: Arr
 
     uncertain = ~converged | may_be_singular(backend, 1 / growth, a, ROUNDINGS * backend.eps(a) * size(norm, a, d))
     return backend.rare_cond(uncertain, diagnose, lambda converged, a, d, none: none, converged, a, d, none)
+
+
+def discrete_gramians(backend: Backend, s: System) -> Gramians:
+    """`gramians` in discrete time."""
+    if s.descriptor is not None:
+        return discrete_descriptor_gramians(backend, s)
+    a = backend.ldexp(s.a, broadcast_scalar(2 * s.half))
+    factors = smith_factors(backend, a, (s.b, adjoint(s.c)), (False, True))
+    failure = _failure(backend, factors.converged, factors.growth, a, backend.ones(a), discrete=True)
+    return Gramians(factors.z[0], factors.z[1], factors.steps, failure)
 
 
 def continuous_factor(backend: Backend, s: System) -> ScaledFactor:

@@ -1,7 +1,7 @@
-"""Derivatives of Hankel singular values and balancing projections.
+"""Derivatives of the Hankel singular values and balancing projections of a stable model.
 
-For the Gramians x and w of ẋ = a x + b u, y = c x the projections l and t satisfy x l = t S, w t = l S and lᴴ t = I. With
-m = lᴴ dx l, n = tᴴ dw t and the projector g = I - t lᴴ,
+For the Gramians x and w of x' = a x + b u, y = c x, in continuous or in discrete time, the projections l and t satisfy
+x l = t S, w t = l S and lᴴ t = I. With m = lᴴ dx l, n = tᴴ dw t and the projector g = I - t lᴴ,
 
     dS = ½ diag(m + n),    dt = t o + g (dx l S⁻¹ + x dw t S⁻²),    dl = -l oᴴ + gᴴ (dw t S⁻¹ + w dx l S⁻²),
 
@@ -17,8 +17,7 @@ from typing import NamedTuple
 
 from matsign._typing import Array, Arrays
 from matsign.backends import Backend
-from matsign.equations.lyapunov.factor_derivatives import gramian_jvp, gramian_vjp
-from matsign.iterations.differentiable_solves import solve_stable_lyapunov
+from matsign.equations.reduction.times import Time
 from matsign.linalg.stacks import adjoint, eye
 
 
@@ -31,25 +30,24 @@ class BalancingProjections(NamedTuple):
     anchor: Array
 
 
-def _gramians(backend: Backend, a: Array, b: Array, c: Array) -> tuple[Array, Array]:
-    return solve_stable_lyapunov(backend, a, b @ adjoint(b)), solve_stable_lyapunov(backend, adjoint(a), adjoint(c) @ c)
+def _gramians(backend: Backend, time: Time, a: Array, b: Array, c: Array) -> tuple[Array, Array]:
+    return time.gramian(backend, a, b @ adjoint(b)), time.gramian(backend, adjoint(a), adjoint(c) @ c)
 
 
-def gramians_jvp(backend: Backend, system: Arrays, tangents: Arrays) -> tuple[Array, Array]:
+def gramians_jvp(backend: Backend, time: Time, system: Arrays, tangents: Arrays) -> tuple[Array, Array]:
     """(dx, dw)."""
     (a, b, c), (da, db, dc) = system, tangents
-    x, w = _gramians(backend, a, b, c)
-    return gramian_jvp(backend, a, b, x, da, db), gramian_jvp(
-        backend, adjoint(a), adjoint(c), w, adjoint(da), adjoint(dc)
-    )
+    x, w = _gramians(backend, time, a, b, c)
+    dual = adjoint(a), adjoint(c), w, adjoint(da), adjoint(dc)
+    return time.jvp(backend, a, b, x, da, db), time.jvp(backend, *dual)
 
 
-def gramians_vjp(backend: Backend, system: Arrays, bar_x: Array, bar_w: Array) -> Arrays:
+def gramians_vjp(backend: Backend, time: Time, system: Arrays, bar_x: Array, bar_w: Array) -> Arrays:
     """The adjoint of `gramians_jvp`."""
     a, b, c = system
-    x, w = _gramians(backend, a, b, c)
-    by_x, bar_b = gramian_vjp(backend, a, b, x, bar_x)
-    by_w, bar_c = gramian_vjp(backend, adjoint(a), adjoint(c), w, bar_w)
+    x, w = _gramians(backend, time, a, b, c)
+    by_x, bar_b = time.vjp(backend, a, b, x, bar_x)
+    by_w, bar_c = time.vjp(backend, adjoint(a), adjoint(c), w, bar_w)
     return by_x + adjoint(by_w), bar_b, adjoint(bar_c)
 
 
@@ -89,11 +87,11 @@ def _parts(backend: Backend, at: BalancingProjections) -> _Parts:
     return _Parts(row, rest * row / divisor + diagonal_part, rest * col / divisor - diagonal_part, off)
 
 
-def tangent(backend: Backend, value: Arrays, arrays: Arrays, tangents: Arrays) -> Arrays:
-    at = BalancingProjections(*value)
+def tangent(backend: Backend, time: Time, at: BalancingProjections, arrays: Arrays, tangents: Arrays) -> Arrays:
+    """(dσ, dl, dt) of a stable model."""
     (left, right), p = (at.left, at.right), _parts(backend, at)
-    x, w = _gramians(backend, *arrays)
-    dx, dw = gramians_jvp(backend, arrays, tangents)
+    x, w = _gramians(backend, time, *arrays)
+    dx, dw = gramians_jvp(backend, time, arrays, tangents)
     m, n = adjoint(left) @ dx @ left, adjoint(right) @ dw @ right
     o = p.of_m * m + p.of_n * n
     dx_left, dw_right = dx @ left / p.s, dw @ right / p.s
@@ -102,7 +100,7 @@ def tangent(backend: Backend, value: Arrays, arrays: Arrays, tangents: Arrays) -
     if backend.is_complex(right):
         phase_change = -1j * backend.xp.sum(at.anchor * dt, axis=-2, keepdims=True).imag / _largest(backend, at)
         dt, dl = dt + right * phase_change, dl + left * phase_change
-    return values_jvp(backend, at, dx, dw), dl, dt, backend.xp.zeros_like(at.anchor)
+    return values_jvp(backend, at, dx, dw), dl, dt
 
 
 def _largest(backend: Backend, at: BalancingProjections) -> Array:
@@ -111,11 +109,10 @@ def _largest(backend: Backend, at: BalancingProjections) -> Array:
     return backend.xp.where(entry == 0, backend.xp.ones_like(entry), entry)
 
 
-def cotangent(backend: Backend, value: Arrays, arrays: Arrays, cotangents: Arrays) -> Arrays:
+def cotangent(backend: Backend, time: Time, at: BalancingProjections, arrays: Arrays, cotangents: Arrays) -> Arrays:
     """The adjoint of `tangent`, line by line in reverse order."""
-    at = BalancingProjections(*value)
-    (left, right), p, (bar_values, bar_l, bar_t, _) = (at.left, at.right), _parts(backend, at), cotangents
-    x, w = _gramians(backend, *arrays)
+    (left, right), p, (bar_values, bar_l, bar_t) = (at.left, at.right), _parts(backend, at), cotangents
+    x, w = _gramians(backend, time, *arrays)
     if backend.is_complex(right):
         phase_cotangent = backend.xp.sum(bar_t.conj() * right + bar_l.conj() * left, axis=-2, keepdims=True)
         bar_t = bar_t + 1j * at.anchor * (phase_cotangent.imag / _largest(backend, at))
@@ -126,4 +123,4 @@ def cotangent(backend: Backend, value: Arrays, arrays: Arrays, cotangents: Array
     bar_x, bar_w = values_vjp(at, bar_values)
     bar_x = bar_x + (left @ (p.of_m * bar_o) + bar_dx_left / p.s) @ adjoint(left)
     bar_w = bar_w + (right @ (p.of_n * bar_o) + bar_dw_right / p.s) @ adjoint(right)
-    return gramians_vjp(backend, arrays, bar_x, bar_w)
+    return gramians_vjp(backend, time, arrays, bar_x, bar_w)

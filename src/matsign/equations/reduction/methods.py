@@ -1,79 +1,229 @@
-"""Balancing a system ẋ = a x + b u, y = c x: factors z and y of its Gramians, and the singular values of yᴴ z."""
+"""Balancing a model: factors z and y of its Gramians, the singular values of yᴴ z, and the models that they lead to."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import math
+from typing import Any, NamedTuple
 
-from matsign._typing import Array
+from matsign._typing import Array, Arrays
 from matsign.backends import Backend
 from matsign.core import scaling
-from matsign.core.members import Solution, solution
-from matsign.equations.lyapunov.factors import gramians, in_units
+from matsign.core.failures import Failure
+from matsign.core.members import Solution, as_details, solution
+from matsign.core.options import short_repr
 from matsign.equations.lyapunov.system import Gramians, System
+from matsign.equations.reduction.kept import (
+    Kept,
+    bases,
+    first_columns,
+    nothing_kept,
+    placing,
+    positions,
+    split,
+    stable_model,
+)
+from matsign.equations.reduction.projection import (
+    Projections,
+    decoupled,
+    keep_steady_state,
+    steady_model,
+    truncate,
+)
+from matsign.equations.reduction.times import Time, system_in_units, time_of
 from matsign.iterations.smith_factored import phases, zero_nonfinite_members
-from matsign.linalg.stacks import adjoint, broadcast_scalar, eye, safe_divisor
+from matsign.linalg.stacks import adjoint, broadcast_scalar, safe_divisor
 
 
 class BalancedSystem(NamedTuple):
-    """The SVD yᴴ z = u diag(values) vᴴ of the factors of the Gramians (with a descriptor of yᴴ e z), in the units of `system`."""
+    """The SVD yᴴ z = u diag(values) vᴴ of the factors of the Gramians (with a descriptor of yᴴ e z), in the units of `system`.
+
+    If poles of the model are kept, `stable` is the system without them, to which these belong.
+    """
 
     system: System
     gramians: Gramians
     u: Array
     values: Array
     v: Array
+    stable: System
+    kept: Kept | None
 
 
-def balance_system(backend: Backend, a: Array, b: Array, c: Array, e: Array | None = None) -> BalancedSystem:
-    system = in_units(backend, a, b, c, e)
-    factors = gramians(backend, system)
+def balance_system(
+    backend: Backend, time: Time, a: Array, b: Array, c: Array, e: Array | None = None
+) -> BalancedSystem:
+    system = system_in_units(backend, time, a, b, c, e)
+    factors, kept = _gramians(backend, time, system)
+    stable = system if kept is None else _stable_system(backend, time, system, kept)
     z = factors.z if system.descriptor is None else system.descriptor @ factors.z
     u, values, vh = backend.svd(zero_nonfinite_members(backend, adjoint(factors.y) @ z))
-    return BalancedSystem(system, factors, u, values, adjoint(vh))
+    if kept is not None:  # the values of the states that replace the kept ones are zero
+        n = values.shape[-1]
+        last = positions(backend, values, n)[None, :] + kept.count[:, None] > n - 0.5
+        values = backend.xp.where(last, 0 * values, values)
+    return BalancedSystem(system, factors, u, values, adjoint(vh), stable, kept)
+
+
+def _gramians(backend: Backend, time: Time, system: System) -> tuple[Gramians, Kept | None]:
+    """The Gramians, where a model is not stable those of its stable part."""
+    factors = time.gramians(backend, system)
+    unstable = (factors.failure == int(Failure.UNSTABLE)) | (factors.failure == int(Failure.BARELY_STABLE))
+    if not backend.is_traced(unstable) and not backend.any_true(unstable):
+        return factors, None
+
+    def separate(s: Any, _: Gramians) -> tuple[Gramians, Kept]:
+        s = System(*s)
+        kept = split(backend, time, _standard(backend, s, s.a))
+        return time.gramians(backend, _stable_system(backend, time, s, kept)), kept
+
+    def leave(s: Any, factors: Gramians) -> tuple[Gramians, Kept]:
+        return factors, nothing_kept(backend, time, System(*s).a)
+
+    factors, kept = backend.rare_cond(unstable, separate, leave, tuple(system), factors)
+    return factors, kept if kept.any_in(backend) else None
+
+
+def _standard(backend: Backend, s: System, x: Array) -> Array:
+    """e⁻¹ x."""
+    return x if s.descriptor is None else backend.solve(s.descriptor, x)
+
+
+def _stable_system(backend: Backend, time: Time, s: System, kept: Kept) -> System:
+    model = stable_model(backend, time, kept, _standard(backend, s, s.a), _standard(backend, s, s.b), s.c)
+    a, b = (x if s.descriptor is None else s.descriptor @ x for x in model[:2])
+    return s._replace(a=a, b=b, c=model[2])
 
 
 def values_of_system(backend: Backend, balanced: BalancedSystem) -> Array:
-    s = balanced.system
-    return backend.ldexp(balanced.values, (s.b_scale + s.c_scale - 2 * s.half)[:, None])
+    """The Hankel singular values of the stable part, and zeros for the kept poles."""
+    return backend.ldexp(balanced.values, exponent_of_values(balanced.system)[:, None])
 
 
-def with_failure(result: Solution, factors: Gramians) -> Solution:
-    """The solution with the failures of the Gramians."""
-    result = result._replace(failure=factors.failure)
-    return result if factors.detail is None else result._replace(detail=factors.detail)
+def exponent_of_values(s: System) -> Array:
+    """The exponent of the unit of Hankel singular values and of transfer functions."""
+    return s.b_scale + s.c_scale - 2 * s.half
 
 
-def solve_hankel(backend: Backend, a: Array, b: Array, c: Array, e: Array | None) -> Solution:
-    balanced = balance_system(backend, a, b, c, e)
-    result = solution(backend, (values_of_system(backend, balanced),), iterations=balanced.gramians.steps)
-    return scaling.check_range(backend, with_failure(result, balanced.gramians))
+def place_values(backend: Backend, kept: Kept | None, values: Array, first: float = math.inf) -> Array:
+    """The values of the stable part behind those of the kept poles, which are infinite."""
+    if kept is None:
+        return values
+    n = values.shape[-1]
+    moved = (values[:, None, :] @ placing(backend, kept, n).real)[:, 0]
+    return backend.xp.where(first_columns(backend, kept, n), first + 0 * moved, moved)
 
 
-def reduced_order(known: dict[str, int], *, order: int) -> dict[str, int]:
+def _solution(backend: Backend, balanced: BalancedSystem, *model: Array) -> Solution:
+    """The solution with these arrays and the Hankel singular values, with the failures of the Gramians."""
+    values, factors = values_of_system(backend, balanced), balanced.gramians
+    result = solution(backend, (*model, values), iterations=factors.steps)._replace(failure=factors.failure)
+    result = scaling.check_range(backend, result if factors.detail is None else result._replace(detail=factors.detail))
+    return result._replace(value=(*model, place_values(backend, balanced.kept, values)))
+
+
+def solve_hankel(backend: Backend, a: Array, b: Array, c: Array, e: Array | None, *, dt: Any) -> Solution:
+    return _solution(backend, balance_system(backend, time_of(dt), a, b, c, e))
+
+
+def reduced_order(known: dict[str, int], *, order: Any, tol: Any, method: str, dt: Any) -> dict[str, int]:
     """The number of states of the reduced model: `order`, but 0 for a model without states."""
     n = known["n"]
+    if order is None:
+        raise ValueError(
+            "balanced_truncation: tol needs the values of the arrays, which are not known here; give order"
+        )
     if isinstance(order, bool) or not isinstance(order, int) or not 1 <= order <= max(n, 1):
-        raise ValueError(f"balanced_truncation: order must be a whole number from 1 to {n}, got {order!r}")
+        raise ValueError(f"balanced_truncation: order must be a whole number from 1 to {n}, got {short_repr(order)}")
     return {"r": min(order, n)}
 
 
-def solve_truncation(backend: Backend, a: Array, b: Array, c: Array, e: Array | None, *, order: int) -> Solution:
-    reduced_order({"n": a.shape[-1]}, order=order)
-    balanced = balance_system(backend, a, b, c, e)
-    s, steps = balanced.system, balanced.gramians.steps
-    left, right, known = balancing_projections(backend, balanced, order)
-    # Uncontrollable or unobservable states, to working precision, get the decoupled diagonal entry -1.
-    decoupled_diagonal = backend.xp.where(known, 0 * balanced.values[:, :order], -1 + 0 * balanced.values[:, :order])
-    reduced = adjoint(left) @ s.a @ right + eye(backend, right) * decoupled_diagonal[:, None, :]
-    share = broadcast_scalar((s.b_scale + s.c_scale) // 2)
-    model = (
-        backend.ldexp(reduced, broadcast_scalar(2 * s.half)),
-        backend.ldexp(adjoint(left) @ s.b, share),
-        backend.ldexp(s.c @ right, share),
+def solve_truncation(
+    backend: Backend,
+    a: Array,
+    b: Array,
+    c: Array,
+    d: Array | None,
+    e: Array | None,
+    *,
+    order: int,
+    tol: None,
+    method: str,
+    dt: Any,
+) -> Solution:
+    reduced_order({"n": a.shape[-1]}, order=order, tol=tol, method=method, dt=dt)
+    time = time_of(dt)
+    balanced = balance_system(backend, time, a, b, c, e)
+    model = _restore(backend, balanced.system, reduce_system(backend, time, balanced, order, method))
+    if d is not None:
+        model = *model[:3], model[3] + d
+    return _check_order(backend, _solution(backend, balanced, *model), balanced.kept, order)
+
+
+def _check_order(backend: Backend, result: Solution, kept: Kept | None, order: int) -> Solution:
+    """A failure for members that have more kept poles than states."""
+    if kept is None:
+        return result
+    too_many = (result.failure == 0) & (kept.count > order + 0.5)
+    failure = Failure.MORE_KEPT_POLES.where(backend, too_many, result.failure)
+    count = as_details(backend, result.value[0], kept.count)
+    return result._replace(
+        failure=failure, detail=backend.xp.where(broadcast_scalar(too_many)[:, 0], count, result.detail)
     )
-    value = (*model, values_of_system(backend, balanced))
-    result = solution(backend, value, iterations=steps)
-    return scaling.check_range(backend, with_failure(result, balanced.gramians))
+
+
+def _restore(backend: Backend, s: System, model: Arrays) -> Arrays:
+    """The reduced model in the units of the caller."""
+    share = broadcast_scalar((s.b_scale + s.c_scale) // 2)
+    rate = broadcast_scalar(2 * s.half)
+    exponents = (rate, share, share, 2 * share - rate)
+    return tuple(backend.ldexp(x, k) for x, k in zip(model, exponents, strict=True))
+
+
+def reduce_system(backend: Backend, time: Time, balanced: BalancedSystem, order: int, method: str) -> Arrays:
+    """(a, b, c, d) with this many states, in the units of the system."""
+    s, p = balanced.stable, projections_of(backend, balanced, order)
+    model = s.a, s.b, s.c
+    if method == "matchdc":
+        steady = keep_steady_state(backend, time.steady, model, p, s.descriptor)
+        reduced = steady_model(backend, time.steady, p, steady)
+    else:
+        a, b, c = truncate(model, p)
+        reduced = a + decoupled(backend, p, time.steady - 1), b, c, 0 * (s.c @ s.b)
+    if balanced.kept is None:
+        return reduced
+    others = truncate_kept(backend, balanced, order)
+    return (*(x + y for x, y in zip(reduced, others, strict=False)), reduced[3])
+
+
+def truncate_kept(backend: Backend, balanced: BalancedSystem, order: int) -> Arrays:
+    """The part of the kept poles, with zeros for the other states; its states are in the units of the caller."""
+    s, kept = balanced.system, balanced.kept
+    assert kept is not None
+    p = bases(backend, kept, order, backend.inv)
+    model = _standard(backend, s, s.a), _standard(backend, s, s.b), s.c
+    a, b, c = truncate(model, Projections(p.left, p.right, p.right, p.right))
+    share = (s.b_scale + s.c_scale) // 2
+    unit = _units(backend, s, kept)[:, :order]
+    row, column = unit + (s.b_scale - share)[:, None], (s.c_scale - share)[:, None] - unit
+    a = backend.ldexp(a, unit[:, :, None] - unit[:, None, :])
+    return a, backend.ldexp(b, row[:, :, None]), backend.ldexp(c, column[:, None, :])
+
+
+def _units(backend: Backend, s: System, kept: Kept) -> Array:
+    """The exponents (B, n) of the states whose columns of the projector are the basis of the kept part."""
+    chosen = (kept.columns.real * backend.astype(s.e, backend.dtype_name(s.a.real))[:, :, None]).sum(-2)
+    return backend.xp.astype(backend.xp.round(chosen), backend.xp.int32)
+
+
+def projections_of(backend: Backend, balanced: BalancedSystem, order: int) -> Projections:
+    """The projections on this many states, with zero columns for those of kept poles."""
+    left, right, known = balancing_projections(backend, balanced, order)
+    kept = balanced.kept
+    if kept is None:
+        return Projections(left, right, known, known & ~known)
+    place = placing(backend, kept, order)[:, :order]  # of as many columns as `left` has
+    moved = (backend.astype(known, backend.dtype_name(place.real))[:, None, :] @ place.real)[:, 0] > 0
+    return Projections(left @ place, right @ place, moved, first_columns(backend, kept, order))
 
 
 def balancing_projections(backend: Backend, balanced: BalancedSystem, order: int) -> tuple[Array, Array, Array]:
