@@ -49,6 +49,10 @@ for color, order in (("C1", 4), ("C0", 10)):
     size.loglog(frequencies, abs(reduced), color=color, label=f"{order} states")
     error.loglog(frequencies, abs(reduced - exact), color=color)
     error.axhline(bound, color=color, linestyle=":")
+steady = balanced_truncation(*full, 10, method="matchdc")
+reduced = response(steady.a, steady.b, steady.c, frequencies) + steady.d[0, 0]
+error.loglog(frequencies, abs(reduced - exact), color="C0", linestyle="--", label="exact steady state")
+error.legend()
 size.set(ylabel="gain, force to velocity")
 size.legend()
 error.set(xlabel="frequency, rad/s", ylabel="error (dotted: its bound)")

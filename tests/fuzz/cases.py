@@ -313,6 +313,37 @@ def _riccati_model(rng, n, m):
     return hostile.square(rng, n) if rng.random() < 0.5 else a, b, c
 
 
+def _any_model(rng, n, m):
+    """A model that is stable in continuous or discrete time, or not stable."""
+    _, b, c = _model(rng, n, m)
+    a = (lambda rng, n: -hostile.positive_stable(rng, n), hostile.contraction, hostile.square)[
+        rng.choice(3, p=[0.5, 0.3, 0.2])
+    ]
+    return a(rng, n), b, c
+
+
+def _any_model_with_d(rng, n, m):
+    return *_any_model(rng, n, m), hostile.rectangular(rng, m, m) if rng.random() < 0.5 else None
+
+
+def _sampling_time(rng, options):
+    return options | {"dt": 0.1} if rng.random() < 0.4 else options
+
+
+def _order_or_tol(rng, options):
+    way = {"order": 1} if rng.random() < 0.7 else {"tol": float(10.0 ** rng.uniform(-6, 2))}
+    return options | way | ({"method": "matchdc"} if rng.random() < 0.5 else {})
+
+
+def _finite(f):
+    """A reference with zeros in place of infinity."""
+    return lambda *arrays, **options: (_finite_part(f(*arrays, **options)),)
+
+
+def _finite_part(values):
+    return np.array([0 * x if abs(x) == np.inf else x for x in values], values.dtype)
+
+
 def _discrete_model(rng, n, m):
     d = hostile.rectangular(rng, m, m) if rng.random() < 0.5 else None
     return hostile.contraction(rng, n), hostile.rectangular(rng, n, m), hostile.rectangular(rng, m, n), d
@@ -548,10 +579,11 @@ SUBJECTS = [
             _without(_one(references.bounded_real_values), "order"), None, _values),
     Subject("minimal_realization", _redundant, _options(_rtol, _largest_order), references.transfer_function, None,
             _transfer_function),
-    Subject("hankel_singular_values", _with_descriptor(_model), PLAIN, _one(references.hankel), ((0, 1, 0, 0), (1,))),
-    Subject("balanced_truncation", _with_descriptor(_model), lambda rng: {"order": 1},
-            _without(_one(references.hankel), "order"), None,
-            lambda value, *arrays: (value[3],)),
+    Subject("hankel_singular_values", _with_descriptor(_any_model), _options(_sampling_time), _finite(references.hankel),
+            ((0, 1, 0, 0), (1,)), lambda value, *arrays: (_finite_part(value[0]),)),
+    Subject("balanced_truncation", _with_descriptor(_any_model_with_d), _options(_sampling_time, _order_or_tol),
+            _without(_finite(references.hankel_of_model), "tol", "method"), None,
+            lambda value, *arrays: (_finite_part(value[4]),)),
     Subject("solve_riccati", _riccati, _options(_methods("newton", "schur", "doubling", share=0.6), _half_plane),
             _exact_only(_one(references.riccati)), ((1, 1, 1, 1), (0,))),
     Subject("solve_differential_riccati", _finite_horizon, _options(_time), _one(references.horizon), ((0, 0, 1, 1, 1), (1,))),

@@ -240,6 +240,11 @@ def _finite(c, outcome, library):
     value = outcome.value
     if c.case.subject.name == "hinf_norm":  # a peak may be at infinity
         value = [np.where(np.isinf(x), 0, x) for x in value[1:]] + list(value[:1])
+    if c.case.subject.name in (
+        "hankel_singular_values",
+        "balanced_truncation",
+    ):  # infinite for poles that are not stable
+        value = [*value[:-1], np.where(np.isposinf(value[-1]), 0, value[-1])]
     if not all(np.isfinite(x).all() for x in value):
         c.note("not finite without an error", library)
 
@@ -461,6 +466,8 @@ def _batch(c, rng, quiet):
         part = tuple(x[place] for x in whole.value)
         if subject.name.endswith(("factor", "realization")):  # whose size depends on the batch
             part = tuple(x[tuple(map(slice, y.shape))] for x, y in zip(part, alone.value, strict=True))
+        if subject.name == "balanced_truncation" and part[0].shape != alone.value[0].shape and "tol" in options:
+            continue  # others need more states
         if not _same(part, alone.value):
             c.note("a member differs from its single call", f"by {_distance(part, alone.value):.1e}")
 

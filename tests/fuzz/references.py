@@ -557,11 +557,61 @@ def _stable(a, discrete=False):
         raise NoAnswerError("not stable")
 
 
-def hankel(a, b, c, e=None):
+def hankel(a, b, c, e=None, dt=None, order=None):
+    """The Hankel singular values: infinite for poles that are not stable, which `order` must not be less than."""
+    near = 4 * float(np.sqrt(np.finfo(c.dtype).eps))
     a, b = _standard_form(e, a, b)
-    _stable(a)
-    p = gramian(a, b)
-    q = gramian(truth.adjoint(a), truth.adjoint(c))
+    with np.errstate(all="ignore"):
+        double = np.array(a, complex)
+    if not np.isfinite(double).all():
+        raise UnknownError("poles are beyond doubles")
+    poles = np.linalg.eigvals(double)
+    outside = np.abs(poles) - 1 if dt is not None else poles.real / max(np.abs(poles).max(), np.finfo(float).tiny)
+    if (np.abs(outside) <= near).any():
+        raise UnknownError("a pole counts as one on the boundary")
+    try:
+        _stable(a, dt is not None)
+    except NoAnswerError:
+        return _hankel_of_stable_part(a, b, c, dt is not None, order)
+    of_pair = gramian if dt is None else stein_gramian
+    return _hankel_of_gramians(of_pair(a, b), of_pair(truth.adjoint(a), truth.adjoint(c)))
+
+
+def hankel_of_model(a, b, c, d=None, e=None, **options):
+    return hankel(a, b, c, e, **options)
+
+
+def _hankel_of_stable_part(a, b, c, discrete, order):
+    """From eigenvectors; unknown if a pole is near the boundary, or if they are nearly dependent."""
+    a, b, c = (truth.exact(x) for x in (a, b, c))
+    values, v = mp.eig(mp.matrix(a.tolist())) if len(a) > 1 else ([a[0, 0]], mp.matrix([[1]]))
+    size = 1 if discrete else max(abs(x) for x in values)
+    outside = [abs(x) - 1 if discrete else mp.re(x) for x in values]
+    if min(abs(x) for x in outside) <= size / 500:
+        raise UnknownError("a pole is near the boundary")
+    try:
+        inverse = _array(mp.inverse(v))
+    except ZeroDivisionError:
+        raise UnknownError from None
+    if _size(inverse) * _size(_array(v)) > 1000:
+        raise UnknownError("poles are nearly equal")
+    stable = [k for k, x in enumerate(outside) if x < 0]
+    kept = len(values) - len(stable)
+    if order is not None and order < kept:
+        raise NoAnswerError("more kept poles than states")
+    poles, b, c = np.array(values, object)[stable], (inverse @ b)[stable], (c @ _array(v))[:, stable]
+    rest = _hankel_of_gramians(*(_modal_gramian(*x, discrete) for x in ((poles, b), (poles.conj(), truth.adjoint(c)))))
+    return np.concatenate([[mp.inf] * kept, rest]) if stable else np.array([mp.inf] * kept, object)
+
+
+def _modal_gramian(poles, b, discrete):
+    products = poles[:, None] * poles.conj() if discrete else poles[:, None] + poles.conj()
+    return (b @ truth.adjoint(b)) / (1 - products if discrete else -products)
+
+
+def _hankel_of_gramians(p, q):
+    if not len(p):
+        return np.zeros(0, object)
     values, v = mp.eighe(mp.matrix(((p + truth.adjoint(p)) / 2).tolist()))
     v = _array(v)
     r = v * np.array([mp.sqrt(max(x, mp.mpf(0))) for x in values], object)

@@ -88,8 +88,7 @@ def test_poles_that_rounding_decides_on_are_an_error():
 
 
 @pytest.mark.slow
-@times
-@pytest.mark.parametrize("method", ["truncate", "matchdc"])
+@pytest.mark.parametrize(("dt", "method"), [(None, "matchdc"), (0.1, "truncate")])
 def test_second_derivatives(dt, method, rng):
     torch = pytest.importorskip("torch")
     t = np.eye(3) + gaussian(rng, 3, 3) / 5
@@ -101,5 +100,5 @@ def test_second_derivatives(dt, method, rng):
         small = balanced_truncation(a, b, c, 2, d=d, dt=dt, method=method)
         return (*small[:4], small.hsv[1:])
 
-    assert torch.autograd.gradcheck(reduce, (*arrays, direct))
-    assert torch.autograd.gradgradcheck(reduce, (*arrays, direct), rtol=1e-2)
+    assert torch.autograd.gradcheck(reduce, (*arrays, direct), fast_mode=True)
+    assert torch.autograd.gradgradcheck(reduce, (*arrays, direct), fast_mode=True)

@@ -69,11 +69,11 @@ def first_columns(backend: Backend, kept: Kept, order: int) -> Array:
 
 
 def placing(backend: Backend, kept: Kept, order: int) -> Array:
-    """The matrix (B, n, order) of 0 and 1 that moves columns to the right, behind those of the kept part."""
+    """The real matrix (B, n, order) of 0 and 1 that moves columns to the right, behind those of the kept part."""
     like = kept.columns
     rows, columns = positions(backend, like, like.shape[-1]), positions(backend, like, order)
     distance = columns[None, None, :] - rows[None, :, None] - kept.count[:, None, None]
-    return backend.astype(backend.xp.abs(distance) < 0.5, backend.dtype_name(like))
+    return backend.astype(backend.xp.abs(distance) < 0.5, backend.dtype_name(like.real))
 
 
 def size_of_pole(backend: Backend, time: Time, a: Array) -> Array:

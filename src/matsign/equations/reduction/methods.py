@@ -109,7 +109,7 @@ def place_values(backend: Backend, kept: Kept | None, values: Array, first: floa
     if kept is None:
         return values
     n = values.shape[-1]
-    moved = (values[:, None, :] @ placing(backend, kept, n).real)[:, 0]
+    moved = (values[:, None, :] @ placing(backend, kept, n))[:, 0]
     return backend.xp.where(first_columns(backend, kept, n), first + 0 * moved, moved)
 
 
@@ -222,7 +222,8 @@ def projections_of(backend: Backend, balanced: BalancedSystem, order: int) -> Pr
     if kept is None:
         return Projections(left, right, known, known & ~known)
     place = placing(backend, kept, order)[:, :order]  # of as many columns as `left` has
-    moved = (backend.astype(known, backend.dtype_name(place.real))[:, None, :] @ place.real)[:, 0] > 0
+    moved = (backend.astype(known, backend.dtype_name(place))[:, None, :] @ place)[:, 0] > 0
+    place = backend.astype(place, backend.dtype_name(left))
     return Projections(left @ place, right @ place, moved, first_columns(backend, kept, order))
 
 
