@@ -14,6 +14,8 @@ from typing import NamedTuple
 
 from matsign._typing import Array, Arrays
 from matsign.backends import Backend
+from matsign.core.members import Solution, solution
+from matsign.core.operations import Operation, apply, shapes_of
 from matsign.equations.reduction.kept import Bases, Kept, size_of_pole
 from matsign.equations.reduction.times import Time
 from matsign.iterations.differentiable_solves import inverse, sylvester_positive
@@ -45,21 +47,58 @@ class _Halves(NamedTuple):
         return bar if h is None else 2 * self.line * (adjoint(h) @ bar @ adjoint(h))
 
 
+def _solve_both(backend: Backend, a: Array, b: Array, q: Array, r: Array) -> tuple[Array, Array]:
+    """(x, y) with a x + x b = q and b y + y a = r."""
+    x, y = apply(backend, _PAIR, a, b, q, r)
+    return x, y
+
+
+def _solve(backend: Backend, a: Array, b: Array, q: Array, r: Array) -> Solution:
+    """The right-hand sides are mostly 0: those of models without kept poles."""
+
+    def solve(a: Array, b: Array, q: Array, r: Array) -> Arrays:
+        return sylvester_positive(backend, a, b, q), sylvester_positive(backend, b, a, r)
+
+    some = ((q != 0) | (r != 0)).any((-1, -2))
+    return solution(backend, backend.rare_cond(some, solve, lambda a, b, q, r: (0 * q, 0 * r), a, b, q, r))
+
+
+def _tangent(backend: Backend, value: Arrays, arrays: Arrays, tangents: Arrays) -> Arrays:
+    (x, y), (a, b, *_), (da, db, dq, dr) = value, arrays, tangents
+    return _solve_both(backend, a, b, dq - da @ x - x @ db, dr - db @ y - y @ da)
+
+
+def _cotangent(backend: Backend, value: Arrays, arrays: Arrays, cotangents: Arrays) -> Arrays:
+    (x, y), (a, b, *_) = (adjoint(z) for z in value), arrays
+    u, v = _solve_both(backend, adjoint(a), adjoint(b), *cotangents)
+    return -(u @ x) - y @ v, -(x @ u) - v @ y, u, v
+
+
+_PAIR = Operation(
+    "Sylvester equations of a split",
+    shapes_of("(n,n),(n,n),(n,n),(n,n)"),
+    shapes_of("(n,n),(n,n)"),
+    solve=_solve,
+    tangent=_tangent,
+    cotangent=_cotangent,
+)
+
+
 def projector_jvp(backend: Backend, time: Time, kept: Kept, a: Array, da: Array) -> Array:
     """dP."""
     halves, p = _Halves.of(backend, time, kept, a), kept.projector
     dg = halves.change(da)
-    x = sylvester_positive(backend, halves.a, halves.b, dg @ p - p @ dg @ p)
-    y = sylvester_positive(backend, halves.b, halves.a, p @ dg - p @ dg @ p)
+    both = p @ dg @ p
+    x, y = _solve_both(backend, halves.a, halves.b, dg @ p - both, p @ dg - both)
     return x + y
 
 
 def projector_vjp(backend: Backend, time: Time, kept: Kept, a: Array, bar: Array) -> Array:
     """The adjoint of `projector_jvp`."""
     halves, p = _Halves.of(backend, time, kept, a), adjoint(kept.projector)
-    x = sylvester_positive(backend, adjoint(halves.a), adjoint(halves.b), bar)
-    y = sylvester_positive(backend, adjoint(halves.b), adjoint(halves.a), bar)
-    return halves.change_adjoint(x @ p - p @ x @ p + p @ y - p @ y @ p)
+    both = p @ bar @ p
+    x, y = _solve_both(backend, adjoint(halves.a), adjoint(halves.b), bar @ p - both, p @ bar - both)
+    return halves.change_adjoint(x + y)
 
 
 def stable_jvp(backend: Backend, time: Time, kept: Kept, model: Arrays, tangents: Arrays) -> tuple[Array, Arrays]:

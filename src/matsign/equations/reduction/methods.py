@@ -77,10 +77,14 @@ def _gramians(backend: Backend, time: Time, system: System) -> tuple[Gramians, K
         return time.gramians(backend, _stable_system(backend, time, s, kept)), kept
 
     def leave(s: Any, factors: Gramians) -> tuple[Gramians, Kept]:
-        return factors, nothing_kept(backend, time, System(*s).a)
+        nothing.append(nothing_kept(backend, time, System(*s).a))
+        return factors, nothing[-1]
 
+    nothing: list[Kept] = []
     factors, kept = backend.rare_cond(unstable, separate, leave, tuple(system), factors)
-    return factors, kept if kept.any_in(backend) else None
+    # A program for an accelerator leaves these members to the host: it returns what `leave` returns.
+    left_to_host = any(kept is x for x in nothing)
+    return factors, None if left_to_host or not kept.any_in(backend) else kept
 
 
 def _standard(backend: Backend, s: System, x: Array) -> Array:
@@ -154,9 +158,15 @@ def solve_truncation(
     time = time_of(dt)
     balanced = balance_system(backend, time, a, b, c, e)
     model = _restore(backend, balanced.system, reduce_system(backend, time, balanced, order, method))
-    if d is not None:
-        model = *model[:3], model[3] + d
-    return _check_order(backend, _solution(backend, balanced, *model), balanced.kept, order)
+    result = _solution(backend, balanced, *model[:3], _direct_term(backend, b, c, d, *model[3:]))
+    return _check_order(backend, result, balanced.kept, order)
+
+
+def _direct_term(backend: Backend, b: Array, c: Array, d: Array | None, *change: Array) -> Array:
+    """d plus its change."""
+    if d is None:
+        return change[0] if change else backend.zeros((len(b), c.shape[-2], b.shape[-1]), b)
+    return d + change[0] if change else d
 
 
 def _check_order(backend: Backend, result: Solution, kept: Kept | None, order: int) -> Solution:
@@ -172,15 +182,15 @@ def _check_order(backend: Backend, result: Solution, kept: Kept | None, order: i
 
 
 def _restore(backend: Backend, s: System, model: Arrays) -> Arrays:
-    """The reduced model in the units of the caller."""
+    """The reduced model, with or without d, in the units of the caller."""
     share = broadcast_scalar((s.b_scale + s.c_scale) // 2)
     rate = broadcast_scalar(2 * s.half)
     exponents = (rate, share, share, 2 * share - rate)
-    return tuple(backend.ldexp(x, k) for x, k in zip(model, exponents, strict=True))
+    return tuple(backend.ldexp(x, k) for x, k in zip(model, exponents, strict=False))
 
 
 def reduce_system(backend: Backend, time: Time, balanced: BalancedSystem, order: int, method: str) -> Arrays:
-    """(a, b, c, d) with this many states, in the units of the system."""
+    """(a, b, c) or (a, b, c, change of d) with this many states, in the units of the system."""
     s, p = balanced.stable, projections_of(backend, balanced, order)
     model = s.a, s.b, s.c
     if method == "matchdc":
@@ -188,11 +198,11 @@ def reduce_system(backend: Backend, time: Time, balanced: BalancedSystem, order:
         reduced = steady_model(backend, time.steady, p, steady)
     else:
         a, b, c = truncate(model, p)
-        reduced = a + decoupled(backend, p, time.steady - 1), b, c, 0 * (s.c @ s.b)
+        reduced = a + decoupled(backend, p, time.steady - 1), b, c
     if balanced.kept is None:
         return reduced
     others = truncate_kept(backend, balanced, order)
-    return (*(x + y for x, y in zip(reduced, others, strict=False)), reduced[3])
+    return (*(x + y for x, y in zip(reduced, others, strict=False)), *reduced[3:])
 
 
 def truncate_kept(backend: Backend, balanced: BalancedSystem, order: int) -> Arrays:
@@ -220,7 +230,7 @@ def projections_of(backend: Backend, balanced: BalancedSystem, order: int) -> Pr
     left, right, known = balancing_projections(backend, balanced, order)
     kept = balanced.kept
     if kept is None:
-        return Projections(left, right, known, known & ~known)
+        return Projections(left, right, known, None)
     place = placing(backend, kept, order)[:, :order]  # of as many columns as `left` has
     moved = (backend.astype(known, backend.dtype_name(place))[:, None, :] @ place)[:, 0] > 0
     place = backend.astype(place, backend.dtype_name(left))

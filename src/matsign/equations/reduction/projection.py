@@ -23,12 +23,12 @@ from matsign.linalg.stacks import adjoint, broadcast_scalar, eye
 
 
 class Projections(NamedTuple):
-    """l and t, and the masks (B, r) of the columns that are not zero and of those of other parts of the model."""
+    """l and t, and the masks (B, r) of the columns that are not zero and of those of other parts of the model, if any."""
 
     left: Array
     right: Array
     known: Array
-    other: Array
+    other: Array | None
 
 
 def truncate(model: Arrays, p: Projections) -> Arrays:
@@ -39,8 +39,8 @@ def truncate(model: Arrays, p: Projections) -> Arrays:
 
 def decoupled(backend: Backend, p: Projections, value: float) -> Array:
     """The diagonal matrix with this value for states that are neither controllable nor observable."""
-    free = backend.astype(~(p.known | p.other), backend.dtype_name(p.right))
-    return value * _diagonal(backend, p, free)
+    free = ~p.known if p.other is None else ~(p.known | p.other)
+    return value * _diagonal(backend, p, backend.astype(free, backend.dtype_name(p.right)))
 
 
 def truncate_jvp(model: Arrays, tangents: Arrays, p: Projections, dl: Array, dt: Array) -> Arrays:
@@ -97,9 +97,9 @@ def keep_steady_state(backend: Backend, s: float, model: Arrays, p: Projections,
 
 def steady_model(backend: Backend, s: float, p: Projections, at: Steady) -> Arrays:
     """(a, b, c, d), with zeros for the states of other parts, and for entries of d that may be rounding errors."""
-    shift = s + (1 - s) * backend.astype(p.other, backend.dtype_name(at.k))
+    others = 0 * at.k[:, 0] if p.other is None else backend.astype(p.other, backend.dtype_name(at.k))
     d = backend.xp.where(backend.xp.abs(at.d) > broadcast_scalar(at.noise), at.d, 0 * at.d)
-    return at.k + _diagonal(backend, p, shift), at.b, at.c, d
+    return at.k + _diagonal(backend, p, s + (1 - s) * others), at.b, at.c, d
 
 
 def _differentiable(backend: Backend, s: float, model: Arrays, p: Projections) -> tuple[Steady, Array, Array]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from typing import Any
+from typing import Any, NamedTuple
 
 from matsign._typing import Array, Arrays
 from matsign.backends import Backend
@@ -22,16 +22,28 @@ from matsign.iterations.differentiable_solves import inverse
 from matsign.linalg.stacks import adjoint, broadcast_scalar
 
 
-def _place(backend: Backend, kept: Kept | None, x: Array, order: int) -> Array:
-    """As many columns of x as the reduced model has, behind those of the kept part."""
-    return x[:, :, :order] if kept is None else x @ backend.astype(placing(backend, kept, order), backend.dtype_name(x))
+class _Places(NamedTuple):
+    """Where the columns of the projections stand in a reduced model: behind those of the kept part, if there is one."""
 
+    order: int
+    matrix: Array | None
 
-def _place_adjoint(backend: Backend, kept: Kept | None, bar: Array, size: int) -> Array:
-    order = bar.shape[-1]
-    if kept is None:
-        return bar if order == size else backend.xp.concat([bar, _zero_columns(backend, bar, size - order)], axis=-1)
-    return bar @ adjoint(backend.astype(placing(backend, kept, order), backend.dtype_name(bar)))
+    @classmethod
+    def of(cls, backend: Backend, kept: Kept | None, order: int, like: Array) -> _Places:
+        if kept is None:
+            return cls(order, None)
+        return cls(order, backend.astype(placing(backend, kept, order), backend.dtype_name(like)))
+
+    def place(self, x: Array) -> Array:
+        """As many columns of x as the reduced model has."""
+        return x[:, :, : self.order] if self.matrix is None else x @ self.matrix
+
+    def place_adjoint(self, backend: Backend, bar: Array, size: int) -> Array:
+        if self.matrix is not None:
+            return bar @ adjoint(self.matrix)
+        if self.order == size:
+            return bar
+        return backend.xp.concat([bar, _zero_columns(backend, bar, size - self.order)], axis=-1)
 
 
 def _zero_columns(backend: Backend, like: Array, count: int) -> Array:
@@ -40,19 +52,20 @@ def _zero_columns(backend: Backend, like: Array, count: int) -> Array:
 
 def values_jvp(backend: Backend, kept: Kept | None, dvalues: Array) -> Array:
     """The tangents of all Hankel singular values, those of kept poles zero, from those of the stable part."""
-    return _place(backend, kept, dvalues[:, None, :], dvalues.shape[-1])[:, 0]
+    return _Places.of(backend, kept, dvalues.shape[-1], dvalues).place(dvalues[:, None, :])[:, 0]
 
 
 def values_vjp(backend: Backend, kept: Kept | None, bar: Array) -> Array:
     """The adjoint of `values_jvp`."""
-    return _place_adjoint(backend, kept, bar[:, None, :], bar.shape[-1])[:, 0]
+    size = bar.shape[-1]
+    return _Places.of(backend, kept, size, bar).place_adjoint(backend, bar[:, None, :], size)[:, 0]
 
 
-def _projections(backend: Backend, balancing: Balancing, order: int) -> Projections:
+def _projections(backend: Backend, balancing: Balancing, places: _Places) -> Projections:
     at, kept = balancing.at, balancing.kept
-    left, right = (_place(backend, kept, x, order) for x in (at.left, at.right))
+    left, right = places.place(at.left), places.place(at.right)
     known = (backend.stop_gradient(right) != 0).any(-2)
-    return Projections(left, right, known, known & ~known if kept is None else first_columns(backend, kept, order))
+    return Projections(left, right, known, None if kept is None else first_columns(backend, kept, places.order))
 
 
 def _kept_part(backend: Backend, kept: Kept, order: int) -> tuple[Bases, Projections]:
@@ -64,14 +77,15 @@ def _in_units(backend: Backend, at: Balancing, model: Arrays) -> Arrays:
     """The tangents of the kept part in the units of the value; its own adjoint, too."""
     if at.unit is None:
         return model
-    unit, (a, b, c) = broadcast_scalar(at.unit), model
-    return a, backend.ldexp(b, unit), backend.ldexp(c, -unit)
+    (a, b, c), unit = model, broadcast_scalar(backend.ldexp(backend.ones(model[0]), at.unit))
+    return a, b * unit, c / unit
 
 
 def _tangent(backend: Backend, at: Balancing, tangents: Arrays, *, order: int, method: str, **_: Any) -> Arrays:
     dp, of_stable = at.split_jvp(backend, tangents)
     dvalues, dl, dt = at.jvp(backend, of_stable)
-    p, dl, dt = _projections(backend, at, order), *(_place(backend, at.kept, x, order) for x in (dl, dt))
+    places = _Places.of(backend, at.kept, order, dl)
+    p, dl, dt = _projections(backend, at, places), places.place(dl), places.place(dt)
     if method == "matchdc":
         reduced = steady_jvp(backend, at.time.steady, at.stable, of_stable, p, dl, dt)
     else:
@@ -84,12 +98,13 @@ def _tangent(backend: Backend, at: Balancing, tangents: Arrays, *, order: int, m
 
 
 def _cotangent(backend: Backend, at: Balancing, bars: Arrays, *, order: int, method: str, **_: Any) -> Arrays:
-    p, size = _projections(backend, at, order), at.model[0].shape[-1]
+    places, size = _Places.of(backend, at.kept, order, at.at.left), at.model[0].shape[-1]
+    p = _projections(backend, at, places)
     if method == "matchdc":
         by_stable, bar_l, bar_t = steady_vjp(backend, at.time.steady, at.stable, p, bars[:4])
     else:
         by_stable, bar_l, bar_t = truncate_vjp(at.stable, p, bars[:3])
-    bar_l, bar_t = (_place_adjoint(backend, at.kept, x, size) for x in (bar_l, bar_t))
+    bar_l, bar_t = (places.place_adjoint(backend, x, size) for x in (bar_l, bar_t))
     by_projections = at.vjp(backend, (values_vjp(backend, at.kept, bars[4]), bar_l, bar_t))
     by_stable = tuple(x + y for x, y in zip(by_stable, by_projections, strict=True))
     if at.kept is None:
