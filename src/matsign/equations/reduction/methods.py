@@ -19,6 +19,7 @@ from matsign.equations.reduction.kept import (
     nothing_kept,
     placing,
     positions,
+    size_of_pole,
     split,
     stable_model,
 )
@@ -93,9 +94,13 @@ def _standard(backend: Backend, s: System, x: Array) -> Array:
 
 
 def _stable_system(backend: Backend, time: Time, s: System, kept: Kept) -> System:
-    model = stable_model(backend, time, kept, _standard(backend, s, s.a), _standard(backend, s, s.b), s.c)
-    a, b = (x if s.descriptor is None else s.descriptor @ x for x in model[:2])
-    return s._replace(a=a, b=b, c=model[2])
+    """The stable part; without kept poles the same matrices to the last bit."""
+    if s.descriptor is None:
+        a, b, c = stable_model(backend, time, kept, s.a, s.b, s.c)
+        return s._replace(a=a, b=b, c=c)
+    p, e = kept.projector, s.descriptor
+    pole = size_of_pole(backend, time, s.a)
+    return s._replace(a=s.a - s.a @ p - pole * (e @ p), b=s.b - e @ (p @ _standard(backend, s, s.b)), c=s.c - s.c @ p)
 
 
 def values_of_system(backend: Backend, balanced: BalancedSystem) -> Array:
