@@ -20,22 +20,13 @@ class Parameters:
     """The parameters of a public function.
 
     The first ones are its `arrays`, and after these the `keyword_arrays`, which are passed by keyword only; those named in
-<<<<<<< HEAD
     `optional` may be None, and so may the `replaceable` ones, which have no default: `check_given` gets the names of the arrays
-    that are given, and tells what is wrong with the choice. `estimates` are arrays that only save time. The others are
-    `options`, a dictionary of their defaults, which includes the `numbers` of the operation, at least 0 but for those in
-    `signed`. `choices` lists the allowed values of options that are strings; `halves` allows 16-bit floats; `hermitian` names
-    the arrays that must be Hermitian; `real_only` tells why complex arrays are refused, and is empty where they are not.
-    `vectors` tells what a vector stands for in place of an array: a "column", a "row", or the "diagonal" of a weight, which may
-    also be a number, that multiple of the identity.
-=======
-    `optional` may be None. The others are `options`, a dictionary of their defaults, which includes the `numbers` of the
-    operation, at least 0 but for those in `signed`. The tolerances in `bounds` are numbers of any size. `choices` lists the
-    allowed values of options that are strings; `halves` allows 16-bit floats; `hermitian` names the arrays that must be
-    Hermitian; `real_only` tells why complex arrays are refused, and is empty where they are not. `vectors` tells what a vector
-    stands for in place of an array: a "column", a "row", or the "diagonal" of a weight, which may also be a number, that
-    multiple of the identity.
->>>>>>> 06b8d1c (balanced_truncation: discrete time, direct terms, the steady state, error bounds, models that are not stable)
+    that are given, and tells what is wrong with the choice. `estimates` are arrays that only save time. The others are `options`,
+    a dictionary of their defaults, which includes the `numbers` of the operation, at least 0 but for those in `signed`. The
+    tolerances in `bounds` are numbers of any size. `choices` lists the allowed values of options that are strings; `halves`
+    allows 16-bit floats; `hermitian` names the arrays that must be Hermitian; `real_only` tells why complex arrays are refused,
+    and is empty where they are not. `vectors` tells what a vector stands for in place of an array: a "column", a "row", or the
+    "diagonal" of a weight, which may also be a number, that multiple of the identity.
     """
 
     name: str
@@ -51,13 +42,10 @@ class Parameters:
     hermitian: tuple[str, ...]
     real_only: str = ""
     keyword_arrays: tuple[str, ...] = ()
-<<<<<<< HEAD
     replaceable: tuple[str, ...] = ()
     check_given: Callable[[frozenset[str]], str | None] | None = None
     estimates: tuple[str, ...] = ()
-=======
     bounds: tuple[str, ...] = ()
->>>>>>> 06b8d1c (balanced_truncation: discrete time, direct terms, the steady state, error bounds, models that are not stable)
     vectors: dict[str, str] = field(default_factory=dict)
 
     @classmethod

@@ -165,21 +165,13 @@ def public_function(
     letter that occurs only in the results is a size that the solver chooses.
 
     `choices` lists the allowed values of options that are strings; `halves` allows 16-bit floats, which are converted to
-<<<<<<< HEAD
     float32; `hermitian` names the arrays that must be Hermitian, which is checked for NumPy; `real_only` is the reason for which
     complex arrays are refused, if they are; `numbers` names the parameters that are real numbers, either a float or an array
     with one for each member, and at least 0 but for those in `signed`, which may be None; `replaceable` names the arrays without
     a default that may be None, if `check_given(names of the given arrays)` has no complaint; `estimates` names those that only
-    save time, and may hold NaN; a vector in place of one of the `weights` is a diagonal, of `columns` and `rows` a column or a
-    row; `wrap(backend, *arrays)` makes the public value from the results (default: the one array, or a tuple). `properties` are
-=======
-    float32; `hermitian` names the arrays that must be Hermitian, which is checked for NumPy; `real_only` is the
-    reason for which complex arrays are refused, if they are; `numbers` names the parameters that
-    are real numbers, either a float or an array with one for each member, and at least 0 but for those in `signed`, which may be
-    None; `bounds` names the tolerances that are numbers of any size; a vector in place of one of the
-    `weights` is a diagonal, of `columns` and `rows` a column or a row;
-    `wrap(backend, *arrays)` makes the public value from the results (default: the one array, or a tuple). `properties` are
->>>>>>> 06b8d1c (balanced_truncation: discrete time, direct terms, the steady state, error bounds, models that are not stable)
+    save time, and may hold NaN; `bounds` names the tolerances that are numbers of any size; a vector in place of one of the
+    `weights` is a diagonal, of `columns` and `rows` a column or a row; `wrap(backend, *arrays)` makes the public value from the
+    results (default: the one array, or a tuple). `properties` are
     fields of the `Operation`.
     """
     inputs, results = (shapes_of(side) for side in signature.split("->"))
@@ -191,6 +183,7 @@ def public_function(
         "replaceable": replaceable,
         "check_given": check_given,
         "estimates": estimates,
+        "bounds": bounds,
     }
     parameters = Parameters.of(f, inputs, keyword_arrays, numbers=numbers, **checks)
     operation = Operation(
@@ -204,14 +197,6 @@ def public_function(
         numbers=numbers,
         **properties,
     )
-<<<<<<< HEAD
-=======
-    vectors = dict.fromkeys(weights, "diagonal") | dict.fromkeys(columns, "column") | dict.fromkeys(rows, "row")
-    checks: dict[str, Any] = {"halves": halves, "hermitian": hermitian, "real_only": real_only, "signed": signed}
-    checks["bounds"] = bounds
-    checks |= {"vectors": vectors, "choices": choices or {}}
-    parameters = Parameters.of(f, inputs, keyword_arrays, numbers=numbers, **checks)
->>>>>>> 06b8d1c (balanced_truncation: discrete time, direct terms, the steady state, error bounds, models that are not stable)
     spec = FunctionSpec(operation, parameters, residual, unbounded, measures, f)
     f.__dict__["spec"] = spec
     return spec
