@@ -316,7 +316,7 @@ def minimal_realization(
     >>> import numpy as np
     >>> from matsign import minimal_realization
     >>> a = np.array([[1.0, 2.0, 0.0], [0.0, -3.0, 1.0], [0.0, 0.0, -4.0]])  # the last state gets no input
-    >>> b, c = np.array([[1.0], [1.0], [0.0]]), np.array([[2.0, 1.0, 1.0]])
+    >>> b, c = np.array([[1.0], [1.0], [0.0]]), np.array([[1.0, 1.0, 1.0]])
     >>> small = minimal_realization(a, b, c)
     >>> small.a.shape
     (2, 2)
