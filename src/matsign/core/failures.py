@@ -155,11 +155,12 @@ MESSAGES = {
     Failure.RECIPROCAL_DESCRIPTOR_EIGENVALUES: "the equation is singular to working precision: the pencil a - λ e has two "
     "eigenvalues with λ conj(μ) = 1, or is singular for every λ, so there is no solution or infinitely many; its "
     "separation, the smallest ‖a x aᴴ - e x eᴴ‖ / ‖x‖ in units in which the coefficients are near 1, is at most {detail}",
-    Failure.UNSTABLE: "a is not stable, so the integral (or sum) that is asked for does not exist",
+    Failure.UNSTABLE: "a is not stable, so the integral (or sum) that is asked for does not exist; with a "
+    "descriptor e, stability is that of the pencil a - λ e",
     Failure.MORE_KEPT_POLES: "the model has {detail} poles that are not stable, which are kept; order counts them, and must be "
     "at least that",
     Failure.INFINITE_NORM: "a is not stable, so the norm of the model is infinite; split off its unstable part, or stabilise "
-    "it",
+    "it; with a descriptor e, stability is that of the pencil a - λ e",
     Failure.BARELY_STABLE: "a is not stable to working precision: rounding in its entries decides whether it is, so that "
     "no digit of the answer is known; use a wider dtype",
     Failure.NOT_STABILISABLE: "the pair (a, b) is not stabilisable: no input moves the eigenvalue {detail} of a, which is "
