@@ -58,10 +58,11 @@ class Derivative:
         return tuple(x.astype(y.dtype) for x, y in zip(result, self.like(operands), strict=True))
 
     def evaluate(self, backend: Any, *operands: Any) -> Arrays:
-        """The derivative by NumPy for finite members, NaN for the others."""
+        """The derivative by NumPy for finite members, NaN for the others. The value may have infinite entries."""
         finite = np.ones(len(operands[0]), bool)
-        for x in operands:
-            finite &= np.isfinite(x).all(tuple(range(1, x.ndim)))
+        for k, x in enumerate(operands):
+            entries = ~np.isnan(x) if k < self.results else np.isfinite(x)
+            finite &= entries.all(tuple(range(1, x.ndim)))
         if finite.all():
             return self(backend, *operands)
         out = tuple(np.full_like(x, np.nan) for x in self.like(operands))

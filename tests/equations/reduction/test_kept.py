@@ -87,6 +87,21 @@ def test_poles_that_rounding_decides_on_are_an_error():
         hankel_singular_values(a, np.ones((12, 1)), np.ones((1, 12)))
 
 
+@pytest.mark.compiles
+def test_gradients_in_jax(rng):
+    jax = pytest.importorskip("jax")
+    _, _, arrays = parts(rng, None)
+    directions = [gaussian(rng, *x.shape) for x in arrays]
+    expected = matsign.frechet(balanced_truncation)(*arrays, *directions, order=3)
+
+    def reduce(*arrays):
+        return balanced_truncation(*arrays, 3)[:3]
+
+    _, found = jax.jit(lambda x, dx: jax.jvp(reduce, x, dx))(arrays, tuple(directions))
+    for x, y in zip(found, expected, strict=False):
+        np.testing.assert_allclose(x, y, rtol=1e-9, atol=1e-10)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("dt", "method"), [(None, "matchdc"), (0.1, "truncate")])
 def test_second_derivatives(dt, method, rng):
