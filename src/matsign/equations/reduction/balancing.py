@@ -21,10 +21,10 @@ from matsign.equations.lyapunov.descriptor_factors import (
     with_descriptor_tangent,
 )
 from matsign.equations.reduction import derivatives
-from matsign.equations.reduction.derivatives import BalancingProjections
 from matsign.equations.reduction.kept import Kept, nothing_kept, stable_model
 from matsign.equations.reduction.kept_derivatives import stable_jvp, stable_vjp
 from matsign.equations.reduction.methods import balance_system, balancing_projections, exponent_of_values
+from matsign.equations.reduction.pair_balancing import BalancingProjections
 from matsign.equations.reduction.times import Time, is_discrete, time_of
 from matsign.linalg.stacks import adjoint, broadcast_scalar
 

@@ -19,9 +19,9 @@ from matsign.core.public import public_function
 from matsign.equations.reduction.balancing import Balancing, cotangent_of_model, tangent_of_model
 from matsign.equations.reduction.certificates import hankel_residual
 from matsign.equations.reduction.derivatives import gramians_jvp, gramians_vjp
-from matsign.equations.reduction.derivatives import values_jvp as stable_values_jvp
-from matsign.equations.reduction.derivatives import values_vjp as stable_values_vjp
 from matsign.equations.reduction.methods import solve_hankel
+from matsign.equations.reduction.pair_balancing import values_jvp as stable_values_jvp
+from matsign.equations.reduction.pair_balancing import values_vjp as stable_values_vjp
 from matsign.equations.reduction.times import check_sampling_time
 from matsign.equations.reduction.truncation_derivatives import values_jvp, values_vjp
 
