@@ -63,6 +63,7 @@ API = {
     "bures_distance",
     "fidelity",
     "frechet_distance",
+    "riemannian_distance",
     "kabsch",
     "msign",
     "procrustes",

@@ -51,6 +51,7 @@ from matsign.functions.polar import Polar, msign, polar
 from matsign.functions.procrustes import Procrustes, procrustes
 from matsign.functions.proximal import mclip, soft_threshold
 from matsign.functions.psd_projection import psd_project
+from matsign.functions.riemannian import riemannian_distance
 from matsign.functions.root_products import invroot_product
 from matsign.functions.roots import invrootm, rootm
 from matsign.functions.rotation import nearest_rotation
@@ -114,6 +115,7 @@ __all__ = [
     "procrustes",
     "psd_project",
     "riccati_factor",
+    "riemannian_distance",
     "rootm",
     "soft_threshold",
     "solve_continuous_are",

@@ -107,6 +107,7 @@ FUNCTIONS = [(p.name, p.f, lambda rng, p=p: p.stacked(rng, 15)) for p in PROBLEM
     ("bures_distance", matsign.bures_distance, covariances(15)),
     ("fidelity", matsign.fidelity, covariances(15)),
     ("frechet_distance", matsign.frechet_distance, gaussians(15)),
+    ("riemannian_distance", matsign.riemannian_distance, covariances(15)),
     ("kabsch", matsign.kabsch, weighted_points(15)),
     ("hinf_norm", matsign.hinf_norm, model(15)),
     ("discrete_hinf_norm", matsign.discrete_hinf_norm, discrete_model(15)),

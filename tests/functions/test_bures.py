@@ -6,6 +6,7 @@ import scipy.linalg as sl
 
 import matsign
 from conftest import JAX
+from gradients import gradient
 from matrices import adjoint, definite, gaussian
 from matsign import SpectrumError, bures_distance, certify, condition, fidelity, frechet, frechet_distance
 
@@ -104,16 +105,6 @@ def test_derivatives_of_singular_pairs_along_directions_that_keep_the_rank(f, op
     found = frechet(f)(*at(0), dk @ k.T + k @ dk.T, dl @ m.T + m @ dl.T, **options)
     difference = (f(*at(h), **options) - f(*at(-h), **options)) / (2 * h)
     np.testing.assert_allclose(found, difference, rtol=1e-6, atol=1e-6)
-
-
-def gradient(library, f, m, *others):
-    if library == "torch":
-        torch = pytest.importorskip("torch")
-        x = torch.from_numpy(m.copy()).requires_grad_()
-        f(x, *map(torch.from_numpy, others)).backward()
-        return x.grad.numpy()
-    jax = pytest.importorskip("jax")
-    return np.asarray(jax.grad(f)(*map(jax.numpy.asarray, (m, *others))))
 
 
 @pytest.mark.parametrize("library", ["torch", JAX])

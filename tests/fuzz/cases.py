@@ -194,6 +194,12 @@ def _covariances(rng, n, m):
     return a, a if way == 0 else a + 1e-6 * b if way == 1 else b
 
 
+def _definite_pair(rng, n, m):
+    a, b = _covariances(rng, n, m)
+    units = np.ldexp(1.0, rng.integers(-60, 60, n)) if rng.random() < 0.3 else np.ones(n)
+    return tuple(units[:, None] * x * units for x in (a, b))
+
+
 def _gaussians(rng, n, m):
     a, b = _covariances(rng, n, m)
     return hostile.gaussian(rng, n, 1)[:, 0], a, hostile.gaussian(rng, n, 1)[:, 0], b
@@ -525,6 +531,8 @@ SUBJECTS = [
     Subject("bures_distance", _covariances, _options(_rtol, _squared), _one(references.bures_distance)),
     Subject("fidelity", _covariances, _options(_rtol, _squared), _one(references.fidelity)),
     Subject("frechet_distance", _gaussians, _options(_rtol), _one(references.frechet_distance), ((1, 2, 1, 2), (2,))),
+    Subject("riemannian_distance", _definite_pair, _options(_squared), _one(references.riemannian_distance),
+            ((1, 1), (0,))),
     Subject("mcsgn", _square, SIGN, _exact_only(_one(references.sign)), ((1,), (0,))),
     Subject("spectral_projector", _pencil, _options(lambda rng, o: o | SIGN(rng), _half_plane, _line),
             _exact_only(_one(references.projector)), ((1, 0), (0,))),

@@ -309,6 +309,34 @@ def frechet_distance(mu1, a, mu2, b, rtol=None):
     return np.array(shift + bures_distance(a, b, True, rtol).item(), object)
 
 
+def riemannian_distance(a, b, squared=False):
+    """By the eigenvalues of K⁻¹ B K⁻ᴴ; open where a matrix is near to a singular one in every scaling that makes it even."""
+    factors = [_definite_factor(x) for x in (a, b)]
+    if not len(a):
+        return np.array(mp.mpf(0), object)
+    inverse = _array(mp.matrix(factors[0].tolist()) ** -1)
+    whitened = inverse @ factors[1]
+    value = sum((mp.log(x) ** 2 for x in _svd(whitened, np.iscomplexobj(a))[1]), mp.mpf(0)) * 4
+    value = mp.mpf(0) if value < NEGLIGIBLE**2 else value
+    return np.array(value if squared else mp.sqrt(value), object)
+
+
+def _definite_factor(a):
+    n, eps = len(a), float(np.finfo(a.dtype).eps)
+    values = np.linalg.eigvalsh(a) if n else np.ones(1)
+    if values[0] < -1e3 * n * eps * np.abs(values).max():
+        raise NoAnswerError("a negative eigenvalue")
+    exact = (truth.exact(a) + truth.adjoint(truth.exact(a))) / 2
+    diagonal = [mp.re(x) for x in exact.diagonal()]
+    if n and min(diagonal) <= 0:
+        raise NoAnswerError("a diagonal entry is not positive")
+    units = np.array([1 / mp.sqrt(x) for x in diagonal], object)
+    even = mp.eighe(mp.matrix((units[:, None] * exact * units).tolist()))[0] if n else [mp.mpf(1)]
+    if min(even) < 1e3 * n * eps:
+        raise UnknownError("an eigenvalue is near zero")
+    return _array(mp.cholesky(mp.matrix(exact.tolist()), tol=0)) if n else exact
+
+
 def procrustes(a, b, rtol=None):
     m = truth.adjoint(truth.exact(a)) @ truth.exact(b)
     u, s, v = _svd(m, np.iscomplexobj(a))

@@ -27,6 +27,10 @@ def bures_by_traces(a, b):
     return np.sqrt(np.trace(a) + np.trace(b) - 2 * np.trace(sl.sqrtm(a @ b)).real).reshape(1, 1)
 
 
+def riemannian_by_eigenvalues(a, b):
+    return np.sqrt(np.sum(np.log(sl.eigvalsh(a, b)) ** 2)).reshape(1, 1)
+
+
 CASES = [
     Case("sqrtm, definite", SCIPY, "sqrtm", one_definite, matsign.sqrtm, sl.sqrtm, SIZES, agree(1e-8)),
     Case("sqrtm, general", SCIPY, "sqrtm", one_general, matsign.sqrtm, sl.sqrtm, SIZES, agree(1e-8)),
@@ -55,6 +59,11 @@ CASES = [
     Case(
         "bures_distance", SCIPY, "sqrtm of the product", lambda rng, n: (definite(rng, n, n), definite(rng, n, n)),
         lambda a, b: matsign.bures_distance(a, b).reshape(1, 1), bures_by_traces,
+        SHORTER, agree(1e-6),
+    ),
+    Case(
+        "riemannian_distance", SCIPY, "eigvalsh of the pair", lambda rng, n: (definite(rng, n, n), definite(rng, n, n)),
+        lambda a, b: matsign.riemannian_distance(a, b).reshape(1, 1), riemannian_by_eigenvalues,
         SHORTER, agree(1e-6),
     ),
     Case("logm, general", SCIPY, "logm", one_general, matsign.logm, sl.logm, SHORTER, agree(1e-8)),

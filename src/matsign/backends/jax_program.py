@@ -45,7 +45,22 @@ _VIEWS = frozenset(("transpose", "reshape", "squeeze", "expand_dims", "copy", "p
 _MADE_ANYWHERE = frozenset(("broadcast_in_dim", "iota"))
 _ENTRYWISE = frozenset(
     (
-        *("abs", "neg", "sign", "square", "sqrt", "rsqrt", "exp", "exp2", "log", "cos", "pow", "integer_pow", "floor"),
+        *(
+            "abs",
+            "neg",
+            "sign",
+            "square",
+            "sqrt",
+            "rsqrt",
+            "exp",
+            "exp2",
+            "log",
+            "log1p",
+            "cos",
+            "pow",
+            "integer_pow",
+            "floor",
+        ),
         *(
             "ceil",
             "round",

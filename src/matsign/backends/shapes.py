@@ -246,7 +246,9 @@ def _diagonal(x: ShapeArray) -> ShapeArray:
 # The part of the array API that solvers use.
 namespace = SimpleNamespace(
     **dict.fromkeys(("zeros_like", "ones_like", "full_like", "flip", "cumsum", "cumulative_sum"), _same),
-    **dict.fromkeys(("maximum", "minimum", "hypot", "clip", "sqrt", "exp", "exp2", "log", "log2"), _of_entries),
+    **dict.fromkeys(
+        ("maximum", "minimum", "hypot", "clip", "sqrt", "exp", "exp2", "log", "log1p", "log2"), _of_entries
+    ),
     **dict.fromkeys(("round", "floor", "sign", "cos", "sinh"), _of_entries),
     **dict.fromkeys(("isfinite", "isnan"), _test),
     **dict.fromkeys(("sum", "max", "min"), _reduce),

@@ -100,6 +100,8 @@ class Failure(IntEnum):
     NO_RICCATI_PAIR = 191
     NOT_BOUNDED_REAL = 192
     MORE_KEPT_POLES = 186
+    NOT_DEFINITE_A = 173
+    NOT_DEFINITE_B = 174
 
     def where(self, backend: Backend, mask: Any, failure: Any) -> Any:
         """The failures of a stack, with this failure for the members in the mask."""
@@ -280,6 +282,12 @@ MESSAGES = {
     "matrix, and a larger rtol takes larger rounding errors for zero",
     Failure.INDEFINITE_B: "B is not positive semidefinite: it has the eigenvalue {detail}; psd_project gives the nearest such "
     "matrix, and a larger rtol takes larger rounding errors for zero",
+    Failure.NOT_DEFINITE_A: "A is not positive definite to working precision: its smallest eigenvalue is {detail} times its "
+    "largest, in units of rows and columns in which the diagonals are even; a singular matrix is infinitely far from definite "
+    "ones: add a small multiple of I, or take bures_distance, which is finite for semidefinite matrices",
+    Failure.NOT_DEFINITE_B: "B is not positive definite to working precision: its smallest eigenvalue is {detail} times its "
+    "largest, in units of rows and columns in which the diagonals are even; a singular matrix is infinitely far from definite "
+    "ones: add a small multiple of I, or take bures_distance, which is finite for semidefinite matrices",
     Failure.MORE_STATES: "the model needs {detail} states, more than order; choose a larger order, or a larger rtol with which "
     "weakly coupled states count as superfluous",
     Failure.ESCAPE: "the solution escapes to infinity before the time t, because the weights are indefinite: no control has "

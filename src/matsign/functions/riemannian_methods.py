@@ -1,0 +1,148 @@
+"""The generalised eigenvalues of a positive definite pair, as logarithms, and its derivatives.
+
+With A = K Kᴴ, B = L Lᴴ and K⁻¹L = U Σ Wᴴ, the eigenvalues of A⁻¹B are λ = σ², and
+
+    d² = Σ log² λ,    d(d²) = tr(G dA) + tr(H dB),
+    G = -2 P(A, B),   H = -2 P(B, A),   P(A, B) = A^{-1/2} log(Y) A^{-1/2} = V log(Λ) Vᴴ,   Y = A^{-1/2} B A^{-1/2},   V = K⁻ᴴ U.
+
+P has the differential, with E = A^{-1/2} dA A^{-1/2} and the Fréchet derivative L of the logarithm at Y (`power_derivatives`),
+
+    dP = A^{-1/2} (L(A^{-1/2} dB A^{-1/2} - (E Y + Y E)/2) - (E log Y + log Y E)/2) A^{-1/2}.
+
+For near matrices the eigenvalues of K⁻¹(B - A)K⁻ᴴ are λ - 1: nothing is lost in the difference. Units of the rows and columns,
+which d does not depend on, make graded pairs well conditioned. Source: Bhatia 2007, chapter 6.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+from matsign._typing import Array, Arrays
+from matsign.backends import Backend
+from matsign.core.failures import Failure
+from matsign.core.members import Solution, solution
+from matsign.functions.graded_pairs import CholeskyPair, cholesky_pair
+from matsign.linalg.equilibration import rescale
+from matsign.linalg.stacks import (
+    adjoint,
+    broadcast_scalar,
+    eye,
+    hermitian,
+    safe_divisor,
+    scale_to_unit,
+    to_double,
+)
+
+# Exponents of A and B that differ by less are made equal, so that B - A is exact for near matrices.
+_NEAR = 3
+# From this spread of the singular values on, the smaller ones are taken from the inverse.
+_WIDE = 1e3
+
+
+class Pair(NamedTuple):
+    """2^-ea A and 2^-eb B in units of rows and columns, 2^-(uᵢ + uⱼ) aᵢⱼ; λ of the arguments is e^shift times theirs."""
+
+    a: Array
+    b: Array
+    u: Array
+    ea: Array
+    eb: Array
+    factors: CholeskyPair
+
+    def shift(self, backend: Backend) -> Array:
+        return backend.astype(self.eb - self.ea, backend.dtype_name(self.a.real)) * math.log(2)
+
+    def definite(self, backend: Backend, zero: float) -> Arrays:
+        """Whether A is definite to working precision, and B."""
+        return tuple(spread * math.sqrt(zero) < 1 for spread in (self.factors.spread, self.factors.spread_b))
+
+
+def units(backend: Backend, a: Array, b: Array) -> Array:
+    """Exponents (B, n) for which the diagonals of A and B have products near 1."""
+    diagonals = (backend.exponent(abs(backend.xp.linalg.diagonal(x).real)) for x in (a, b))
+    return sum(diagonals) // 4
+
+
+def in_units(backend: Backend, a: Array, b: Array) -> Pair:
+    """In double precision."""
+    (a, ea), (b, eb) = (scale_to_unit(backend, to_double(backend, x)) for x in (a, b))
+    near = backend.xp.abs(ea - eb) < _NEAR
+    b, eb = backend.ldexp(b, broadcast_scalar(backend.xp.where(near, eb - ea, 0 * eb))), backend.xp.where(near, ea, eb)
+    u = units(backend, a, b)
+    a, b = (hermitian(rescale(backend, x, u, u)) for x in (a, b))
+    return Pair(a, b, u, ea, eb, cholesky_pair(backend, a, b))
+
+
+class Spectrum(NamedTuple):
+    """log λ of A⁻¹B in the units of a pair, and V and W with A⁻¹ = V Vᴴ and B⁻¹ = W Wᴴ, whose columns are the eigenvectors."""
+
+    logs: Array
+    v: Array
+    w: Array
+
+
+def spectrum(backend: Backend, p: Pair) -> Spectrum:
+    """By the difference of A and B where they are near, else by the singular values of K⁻¹L."""
+    k, low = p.factors.k, p.factors.low
+    inverse = backend.inv(k)
+    gap = hermitian(inverse @ (p.b - p.a) @ adjoint(inverse))
+    near = (p.ea == p.eb) & (backend.norm(gap) < 0.5)
+
+    def by_difference(inverse: Array, gap: Array, k: Array, low: Array) -> Spectrum:
+        values, u = backend.eigh(gap)
+        v = adjoint(inverse) @ u
+        return Spectrum(backend.xp.log1p(values), v, v / backend.xp.sqrt(1 + values)[:, None, :])
+
+    def by_factors(inverse: Array, gap: Array, k: Array, low: Array) -> Spectrum:
+        u, values, wh = backend.svd(backend.solve(k, low))
+        logs = _logarithms(backend, values, k, low)
+        return Spectrum(logs, adjoint(inverse) @ u, backend.solve(adjoint(low), adjoint(wh)))
+
+    result: Spectrum = backend.masked_cond(near, by_difference, by_factors, inverse, gap, k, low)
+    return result
+
+
+def _logarithms(backend: Backend, values: Array, k: Array, low: Array) -> Array:
+    """2 log σ. The relative error of σ is eps σmax/σ, that of 1/σ from the inverse is eps σ/σmin: each σ is the better one."""
+    xp = backend.xp
+    values = xp.where(values > 0, values, xp.ones_like(values))
+
+    def from_both(values: Array, k: Array, low: Array) -> Array:
+        inverses = xp.flip(backend.svd(backend.solve(low, k))[1], axis=-1)
+        inverses = xp.where(inverses > 0, inverses, xp.ones_like(inverses))
+        large = (values / values[:, :1]) * (values * inverses[:, -1:]) >= 1
+        return xp.where(large, xp.log(values), -xp.log(inverses))
+
+    wide = ~(values[:, 0] < _WIDE * values[:, -1])
+    return 2 * backend.rare_cond(wide, from_both, lambda values, k, low: xp.log(values), values, k, low)
+
+
+def squared_norm(backend: Backend, p: Pair, s: Spectrum) -> Array:
+    """d²."""
+    return backend.xp.sum((s.logs + p.shift(backend)[:, None]) ** 2, axis=-1)
+
+
+def or_identity(backend: Backend, p: Pair, good: Array) -> Pair:
+    """The pair, with I in place of A and B for the members that are not good: LAPACK must not get a NaN."""
+    one, mask = eye(backend, p.a) + 0 * p.a, broadcast_scalar(good)
+    a, b, k, low = (backend.xp.where(mask, x, one) for x in (p.a, p.b, p.factors.k, p.factors.low))
+    return p._replace(a=a, b=b, factors=p.factors._replace(k=k, low=low))
+
+
+def not_definite(backend: Backend, p: Pair, good: Arrays, result: Solution) -> Solution:
+    """The solution with a failure where A or B is not good; the detail is its smallest eigenvalue over the largest."""
+
+    def ratio(x: Array) -> Array:
+        values, _ = backend.eigh(x)
+        return values[:, 0] / safe_divisor(backend, backend.xp.max(abs(values), axis=-1))
+
+    for x, definite, reason in zip((p.a, p.b), good, (Failure.NOT_DEFINITE_A, Failure.NOT_DEFINITE_B), strict=True):
+        detail = backend.rare_cond(~definite, ratio, backend.ones, x)
+        bad = ~definite & (result.failure == 0)
+        mark = solution(backend, result.value, reason, bad, detail=detail)
+        result = result._replace(
+            failure=backend.xp.where(bad, mark.failure, result.failure),
+            detail=backend.xp.where(bad[:, None], mark.detail, result.detail),
+        )
+    return result
