@@ -13,7 +13,7 @@
 from matsign import optim as optim  # imports PyTorch and JAX only when one of its names is used
 from matsign.core.certificates import Certificate, certify
 from matsign.core.derivatives import condition, frechet
-from matsign.core.failures import SpectrumError
+from matsign.core.spectrum_error import SpectrumError
 from matsign.core.trees import each
 from matsign.equations.lyapunov.factors import discrete_lyapunov_factor, lyapunov_factor
 from matsign.equations.lyapunov.gramians import discrete_gramian, gramian

@@ -15,8 +15,7 @@ import numpy as np
 import torch
 
 from matsign._typing import Arrays
-from matsign.backends import control_flow, numpy, stacking, torch_precision
-from matsign.backends.constants import constant_when_compiled
+from matsign.backends import control_flow, numpy, stacking, torch_classes, torch_precision
 
 Array = torch.Tensor
 name = "torch"
@@ -31,28 +30,7 @@ def asarray(x: Any, like: Any = None) -> Array:
     return torch.as_tensor(np.asarray(x), device=None if like is None else like.device)
 
 
-# Unsupported tensor classes by name, on which operations fail or give wrong results.
-_UNSUPPORTED = {
-    "DTensor": "is a DTensor, spread over devices, which is not supported; pass its full_tensor() if that fits in memory",
-    "ShardedTensor": "is a ShardedTensor, spread over devices, which is not supported; gather it first",
-    "MaskedTensor": "is a MaskedTensor, which is not supported; pass its to_tensor(value)",
-}
-_reasons: dict[type, str | None] = {torch.Tensor: None, torch.nn.Parameter: None}
-
-
-def unsupported(x: Array) -> str | None:
-    """Why a tensor is not supported; None if it is."""
-    return _reason(type(x))
-
-
-@constant_when_compiled
-def _reason(cls: type) -> str | None:
-    if cls not in _reasons:
-        _reasons[cls] = next(
-            (_UNSUPPORTED[base.__name__] for base in cls.__mro__ if base.__name__ in _UNSUPPORTED), None
-        )
-    return _reasons[cls]
-
+unsupported = torch_classes.unsupported
 
 # A table, because the name of a dtype is slow to compute.
 _NAMES = {

@@ -15,7 +15,7 @@ import numpy as np
 
 from matsign._typing import Array, Arrays
 from matsign.backends import Backend, numpy_single
-from matsign.core.failures import WITH_BEST_ITERATE, Failure, SpectrumError
+from matsign.core.failures import WITH_BEST_ITERATE, Failure
 from matsign.core.members import (
     CHUNK,
     Solution,
@@ -31,6 +31,7 @@ from matsign.core.members import (
     results_of_chunks,
     solution,
 )
+from matsign.core.spectrum_error import SpectrumError
 
 
 def _as_stack(result: Solution) -> Solution:
