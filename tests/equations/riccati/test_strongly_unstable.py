@@ -236,3 +236,13 @@ def test_large_plants_are_right_to_the_last_digits(rng):
     a, b = gaussian(rng, n, n), gaussian(rng, n, n // 8)
     q, r = np.eye(n), np.eye(n // 8)
     assert error(solve_continuous_are(a, b, q, r), reference(solve_continuous_are, a, b, q, r)) < 2 * EPS
+
+
+def test_a_solution_that_hides_the_weight_of_the_inputs():
+    """r + bᴴ x b has a condition number beyond double words: the residual of a wrong x was 2e-16, and so its error estimate."""
+    a = np.array([[0.587, -108, -8.53e15], [0.00465, 0.385, -1.23e13], [-3.44e-16, 3.17e-15, -2.15]])
+    b, r = np.array([[1.0, 1], [1, -1], [1, -1]]), 1e-3 * np.eye(2)
+    x, certificate = certify(solve_discrete_are)(a, b, I3, r)
+    exact = truth.discrete_are(a, b, I3, r, I3, 0 * b).astype(float)
+    assert np.abs(x - exact).max() < 1e-14 * np.abs(exact).max()
+    assert certificate.forward_error < 1e-14

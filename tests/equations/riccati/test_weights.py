@@ -5,7 +5,7 @@ import pytest
 
 import truth
 from matrices import gaussian
-from matsign import SpectrumError, dlqr, extremal_solutions, lqr, solve_continuous_are, solve_discrete_are
+from matsign import SpectrumError, certify, dlqr, extremal_solutions, lqr, solve_continuous_are, solve_discrete_are
 
 ONE = np.eye(1)
 
@@ -94,3 +94,20 @@ def test_least_energy_mirrors_the_unstable_poles(f, exact, kind, rng):
     assert truth.error(x, exact(a, b, np.zeros((5, 5)), np.eye(2), np.eye(5), 0 * b)) < 1e-12
     stable = 0.3 * a / abs(values).max() - (np.eye(5) / 2 if f is lqr else 0)
     assert not f(stable, b, np.zeros((5, 5)), np.eye(2)).gain.any()
+
+
+@pytest.mark.parametrize("method", ["doubling", "sign", "auto"])
+def test_tiny_uneven_weights_of_a_state_that_acts_on_no_other(method):
+    """Balancing gives such a state a unit in which it hides the errors of the others."""
+    c = np.array([0.5, 0.02, -0.04, 1])
+    four = np.array([[-12.0, 0, 0, 0], [7, -9, -2, 0], [5, 0, -7, 1], [4, 0, 5, -2]])
+    two = np.array([[-1.0, 0], [7, -2]])
+    for a, b, q in (
+        (four, np.array([[-2.0, 2], [-1, 0], [0, -3], [-1, 1]]), 1e-18 * np.outer(c, c)),
+        (two, np.ones((2, 1)), np.diag([1e-18, 1e-22])),
+    ):
+        r = np.eye(b.shape[1])
+        exact = truth.continuous_are(a, b, q, r, np.eye(len(a)), 0 * b).astype(float)
+        x, certificate = certify(solve_continuous_are)(a, b, q, r, method=method)
+        assert np.abs(x - exact).max() < 1e-14 * np.abs(exact).max()
+        assert certificate.forward_error < 1e-14

@@ -57,6 +57,8 @@ def error_estimate(backend: Backend, equation: Equation, x: Array, p: RiccatiPro
         & (newton_step.doublings <= LASTING)
         & (backend.norm(size) < 1024 * backend.eps(x) * backend.norm(y))
     )
+    if equation.discrete and affordable(backend, y, 2):
+        uncertain = uncertain | is_singular(backend, equation, p, y)
     size, stable, edge, closed = backend.masked_cond(
         uncertain, functools.partial(_double_word_judgement, backend, equation), lambda p, y, first: first, p, y, first
     )

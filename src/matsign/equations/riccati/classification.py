@@ -37,8 +37,8 @@ def classify(backend: Backend, equation: Equation, p: RiccatiProblem, c: Candida
     """A stable solution passes unchanged. For other members, x is the limit of stable solutions, or there is a reason why not."""
     if backend.is_traced(c.x):
         return _classify_in_program(backend, p, c)
-    if p.s is not None and affordable(backend, c.x):
-        # If r (or r + bᴴ x b) is singular to working precision, the term s r⁻¹ sᴴ of the equation is inaccurate, too.
+    if (p.s is not None or equation.discrete) and affordable(backend, c.x):
+        # If r (or r + bᴴ x b) is singular to working precision, the term of the equation with its inverse is inaccurate, too.
         c = c._replace(sure=c.sure & ~is_singular(backend, equation, p, c.x))
     suspicious = c.stable & (~c.sure | outside_cone(backend, p, c.x))
     verify = functools.partial(_verify_in_decimals, backend, equation)

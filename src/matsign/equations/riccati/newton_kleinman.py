@@ -23,6 +23,8 @@ _STEPS = 6
 # The limit on refinement steps: far from the solution a Newton step only halves the error.
 _REFINEMENTS = 40
 LASTING = 16
+# Diagonal entries of x whose roots differ by more than this power of two hide a loss of digits from the norm of x.
+_UNEVEN = 4
 # A relative residual above this costs more Newton steps than doubling takes time.
 _PROMISING = 0.03
 
@@ -163,11 +165,29 @@ def correct(backend: Backend, equation: Equation, p: RiccatiProblem, x: Array, s
 
 
 def refine(backend: Backend, equation: Equation, p: RiccatiProblem, c: Candidate) -> Candidate:
-    """Newton's method with double-word residuals, for members whose next step exceeds `trust` eps."""
+    """Newton's method with double-word residuals, for members whose next step exceeds `trust` eps, or whose residual is above
+    rounding in units that show all entries of x.
+    """
     # A program for an accelerator leaves refinement to the host, so it refines only above eps^(3/4).
     tolerance = max(equation.trust * backend.eps(c.x), backend.eps(c.x) ** 0.75 if backend.is_traced(c.x) else 0.0)
     uncertain = c.stable & ~(c.move <= tolerance)
+    if not backend.is_traced(c.x):
+        uncertain = uncertain | (c.stable & _hides_residual(backend, equation, p, c))
     return backend.rare_cond(uncertain, lambda p, c: _refine(backend, equation, p, c), lambda p, c: c, p, c)
+
+
+def _hides_residual(backend: Backend, equation: Equation, p: RiccatiProblem, c: Candidate) -> Array:
+    """Whether a diagonal of x that differs much in size hides a residual above rounding, which other units of the states show."""
+    states = solution_units(backend, c.x)
+    uneven = backend.xp.max(states, axis=-1) - backend.xp.min(states, axis=-1) > _UNEVEN
+
+    def measure(p: RiccatiProblem, x: Array, states: Array) -> Array:
+        units = Units(backend.int_zeros(x), states, backend.int_zeros(x))
+        at = equation.gap(backend, in_units(backend, p, states), units.apply(backend, x))
+        return ~(_relative(backend, at.gap, at.terms) <= 8 * x.shape[-1] * backend.eps(x))
+
+    result: Array = backend.masked_cond(uneven, measure, lambda p, x, states: all_false(backend, x), p, c.x, states)
+    return result
 
 
 def _refine(backend: Backend, equation: Equation, p: RiccatiProblem, c: Candidate) -> Candidate:
