@@ -100,6 +100,9 @@ class Failure(IntEnum):
     MORE_KEPT_POLES = 186
     NOT_DEFINITE_A = 173
     NOT_DEFINITE_B = 174
+    DUALITY_GAP = 230
+    NOT_ORTHONORMAL = 231
+    ZERO_WEIGHT = 232
 
     def where(self, backend: Backend, mask: Any, failure: Any) -> Any:
         """The failures of a stack, with this failure for the members in the mask."""
@@ -303,6 +306,11 @@ MESSAGES = {
     "not stable gets hardly any input or shows hardly in the outputs, or the units of inputs and outputs are far apart",
     Failure.NOT_BOUNDED_REAL: "the H∞ norm of the model is not below gamma to working precision; choose a larger gamma: "
     "hinf_norm computes the norm",
+    Failure.DUALITY_GAP: "no step reaches the relative duality gap that is asked for: the best one has the gap {detail}; choose "
+    "a larger one",
+    Failure.NOT_ORTHONORMAL: "W has neither orthonormal columns nor orthonormal rows: ‖WᴴW - I‖, or ‖WWᴴ - I‖ of a wide W, is "
+    "{detail}; msign(W) is the nearest such matrix",
+    Failure.ZERO_WEIGHT: "W is zero, and so on no sphere of the spectral norm",
     Failure.THRESHOLDS: "a threshold is {detail}; thresholds must satisfy 0 ≤ t, or 0 ≤ lower ≤ upper",
 }
 
