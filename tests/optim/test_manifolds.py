@@ -138,7 +138,9 @@ def test_single_precision(f, eager, rng):
 def test_members_without_an_answer(eager, rng):
     w, g = np.stack([frame(rng, 4, 2)] * 3), gaussian(rng, 3, 4, 2)
     w[1] *= 2
-    with pytest.raises(SpectrumError, match=r"^stiefel_step: batch members 1: W has neither orthonormal.* is 4\.\d+; msign"):
+    with pytest.raises(
+        SpectrumError, match=r"^stiefel_step: batch members 1: W has neither orthonormal.* is 4\.\d+; msign"
+    ):
         eager(stiefel_step, w, g)
     step, gap = eager(stiefel_step, w, g, errors="nan")
     assert np.isnan(gap).tolist() == np.isnan(step).all((1, 2)).tolist() == [False, True, False]
