@@ -177,6 +177,18 @@ def test_certificates_by_factors(name, monkeypatch):
     assert not found.boundary
 
 
+def test_rates_over_sixteen_decades():
+    """Rounding may put the slowest mode on the axis, and the closed loop of z beyond it: the dense solution knows more."""
+    rng = np.random.default_rng(7)
+    rates, b, c = 10.0 ** np.linspace(-8, 8, 64), gaussian(rng, 64, 2), gaussian(rng, 2, 64)
+    for a in (-np.diag(rates), np.triu(gaussian(rng, 64, 64), 1) - np.diag(rates**0.375)):
+        z, certificate = matsign.certify(matsign.riccati_factor)(a, b, c)
+        x = matsign.solve_continuous_are(a, b, c.T @ c, np.eye(2))
+        error = np.linalg.norm(z @ z.T - x) / np.linalg.norm(x)
+        assert error < 1e-12
+        assert error / 4 < certificate.forward_error < 1e-9
+
+
 def test_certificate_of_a_wrong_factor():
     a, b, c = heat(64)
     z, certificate = matsign.certify(matsign.riccati_factor)(a, b, c)

@@ -51,8 +51,8 @@ def riccati_factor(a: ArrayLike[T], b: VectorLike[T], c: VectorLike[T], *, error
     Raises
     ------
     SpectrumError
-        If (a, b) is not stabilisable, an eigenvalue of a on the imaginary axis is not detectable by c, no method finds
-        the solution, or a member holds NaN or infinity, and ``errors="raise"``. The message names the eigenvalue.
+        If (a, b) is not stabilisable, there is no solution because c does not detect an eigenvalue on the imaginary axis,
+        no method finds the solution, or a member holds NaN or infinity, and ``errors="raise"``. The message names the eigenvalue.
     ValueError
         If a shape does not fit, an option has a value other than those above, or the arrays lie on different devices.
     TypeError
@@ -71,9 +71,12 @@ def riccati_factor(a: ArrayLike[T], b: VectorLike[T], c: VectorLike[T], *, error
 
     From n = 64 on, structured doubling [1]_ on factors [2]_ computes the gain and one step of Newton's method [3]_ the
     factor: two inverses, and one large product for each step of doubling and of Smith's iteration. The columns are
-    accurate to rounding relative to the first one. Where this does not converge, for n < 64, and in compiled programs
-    for accelerators, z is a factor of the solution of `solve_continuous_are`: columns shorter than the root of rounding
-    are then not computed. Unstable eigenvalues of a are moved, whether c detects them or not.
+    accurate to rounding relative to the first one, with fewer digits if rates of a differ by 1e8 or more, as the
+    certificate tells. Where this does not converge, for n < 64, and in compiled programs for accelerators, z is a
+    factor of the solution of `solve_continuous_are`: columns shorter than the root of rounding are then not computed.
+    Unstable eigenvalues of a are moved, whether c detects them or not.
+    Eigenvalues on the imaginary axis that c does not detect stay there if there is a limit of stabilising solutions: its
+    factor is returned, and the `Certificate` has ``boundary`` set.
 
     Derivatives are right for functions of z zᴴ: the derivative omits changes of z by a unitary factor on its right, on
     which such functions do not depend. Where z zᴴ is singular the first derivatives are right. A member of a batch

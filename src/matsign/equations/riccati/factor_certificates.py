@@ -44,12 +44,9 @@ class _Errors(NamedTuple):
 def factor_residual(backend: Backend, value: Arrays, a: Array, b: Array, c: Array) -> Residual:
     """The errors of z zᴴ; the relative error of z is half of that of z zᴴ."""
     if a.shape[-1] < LARGE or backend.is_traced(a):
-        s = in_units_of_time(backend, a, b, c)
-        errors = _by_solution(backend, s, in_units_of(backend, s, value[0]))
+        errors = _by_solution(backend, value[0], a, b, c)
     else:
-        s = in_balanced_units(backend, a, b, c)
-        z = in_units_of(backend, s, value[0])
-        members = [_by_factors(backend, *_member(k, s, z)) for k in range(len(z))]
+        members = [_of_member(backend, *(x[k : k + 1] for x in (value[0], a, b, c))) for k in range(len(a))]
         errors = _Errors(*(backend.xp.concat(part) for part in zip(*members, strict=True)))
     known = backend.xp.isfinite(errors.relative)
     correction = (
@@ -58,24 +55,33 @@ def factor_residual(backend: Backend, value: Arrays, a: Array, b: Array, c: Arra
     )
     correction = backend.xp.where(broadcast_scalar(known), correction, backend.xp.full_like(correction, math.inf))
     correction = scaling.at_least_rounded(backend, correction, value[0])
-    return Residual(errors.backward, (correction,), backend.ldexp(errors.separation, s.time), errors.boundary)
+    return Residual(errors.backward, (correction,), errors.separation, errors.boundary)
 
 
-def _by_solution(backend: Backend, s: ScaledModel, z: Array) -> _Errors:
+def _of_member(backend: Backend, z: Array, a: Array, b: Array, c: Array) -> _Errors:
+    """By factors, and where these do not show that the closed loop is stable, by the solution."""
+    errors = _by_factors(backend, z, a, b, c)
+    if not backend.any_true(errors.boundary):
+        return errors
+    dense = _by_solution(backend, z, a, b, c)
+    return dense if backend.all_true(dense.relative < math.inf) else errors
+
+
+def _by_solution(backend: Backend, z: Array, a: Array, b: Array, c: Array) -> _Errors:
+    s = in_units_of_time(backend, a, b, c)
+    z = in_units_of(backend, s, z)
     x = z @ adjoint(z)
     errors = error_estimate(backend, EQUATIONS["left"], x, with_weights(backend, s.a, s.b, s.c))
     relative = backend.norm(errors.correction[0]) / safe_divisor(backend, backend.norm(x))
     assert errors.separation is not None
     assert errors.boundary is not None
-    return _Errors(errors.backward, relative, errors.separation, errors.boundary)
+    return _Errors(errors.backward, relative, backend.ldexp(errors.separation, s.time), errors.boundary)
 
 
-def _member(k: int, s: ScaledModel, z: Array) -> tuple[ScaledModel, Array]:
-    return ScaledModel(*(x[k : k + 1] for x in s)), z[k : k + 1]
-
-
-def _by_factors(backend: Backend, s: ScaledModel, z: Array) -> _Errors:
+def _by_factors(backend: Backend, z: Array, a: Array, b: Array, c: Array) -> _Errors:
     """The errors of one member."""
+    s = in_balanced_units(backend, a, b, c)
+    z = in_units_of(backend, s, z)
     z = z[..., : width(backend, z)]
     q, small, terms = _residual_parts(backend, s, z)
     closed = adjoint(s.a - s.b @ closed_loop_gain(s, z))
@@ -86,7 +92,8 @@ def _by_factors(backend: Backend, s: ScaledModel, z: Array) -> _Errors:
     step = _difference_norm(backend, positive, negative) / safe_divisor(backend, _square_norm(backend, z))
     relative = backend.xp.where(stable, step + backend.eps(z), math.inf)
     backward = backend.norm(small) / safe_divisor(backend, terms)
-    return _Errors(backward, relative, backend.xp.where(stable, _separation(backend, loop), 0 * step), ~stable)
+    separation = backend.xp.where(stable, _separation(backend, loop), 0 * step)
+    return _Errors(backward, relative, backend.ldexp(separation, s.time), ~stable)
 
 
 def _residual_parts(backend: Backend, s: ScaledModel, z: Array) -> tuple[Array, Array, Array]:
