@@ -363,3 +363,10 @@ def test_weighted_means_of_pairs_without_one(eager, rng):
         with pytest.raises(SpectrumError, match="no geometric mean"):
             eager(geometric_mean, a.astype(dtype), b.astype(dtype), t=0.3)
     np.testing.assert_allclose(eager(geometric_mean, -a, -2 * a, t=0.3), -(2**0.3) * a, rtol=1e-12)  # both indefinite
+
+
+def test_definite_pairs_without_common_units_are_named(rng):
+    grades = np.diag(10.0 ** np.linspace(0, 8, 3))
+    a, b = definite(rng, 3), definite(rng, 3)
+    with pytest.raises(SpectrumError, match="a and b are positive definite, but graded so differently"):
+        matsign.geometric_mean(grades @ a @ grades, np.linalg.inv(grades) @ b @ np.linalg.inv(grades))

@@ -46,6 +46,7 @@ class Failure(IntEnum):
     BOTH_SINGULAR = 43
     LOST_PRODUCT = 44
     NEGATIVE_PRODUCT = 45
+    GRADED_APART = 46
     UNDECIDED_ZERO = 60
     THRESHOLDS = 80
     NOT_BY_PRODUCTS = 90
@@ -134,6 +135,8 @@ MESSAGES = {
     Failure.RANGES_DIFFER: "a and b are semidefinite and the range of neither contains that of the other (the smaller one "
     "leaves it by {detail} of its norm), so that their geometric mean is not continuous there; add a small multiple of I to "
     "both",
+    Failure.GRADED_APART: "a and b are positive definite, but graded so differently that in no common units of rows and columns "
+    "both have all eigenvalues above rounding; use float64 for float32, or add a small multiple of I to both",
     Failure.COMMON_EIGENVALUE: "the equation is singular to working precision: a and -b (or -aᴴ) share an eigenvalue, so "
     "there is no solution or infinitely many",
     Failure.WRONG_HALVES: "[[a, c], [d, b]] has {detail} eigenvalues in the half plane for b + d x. A solution needs as "

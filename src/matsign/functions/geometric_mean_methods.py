@@ -19,7 +19,7 @@ from matsign.core.members import Solution, solution
 from matsign.core.options import real_number, short_repr
 from matsign.core.tolerances import rank_tolerance
 from matsign.functions.coupled_root import coupled_pair, normalise_pair
-from matsign.functions.graded_pairs import in_units_of_definite
+from matsign.functions.graded_pairs import definite_in_own_units, in_units_of_definite
 from matsign.functions.power_methods import Units, balance_units, matrix_function
 from matsign.iterations.differentiable_solves import inverse
 from matsign.linalg.equilibration import rescale
@@ -86,11 +86,22 @@ def mean(backend: Backend, a: Array, b: Array, *, t: float, rtol: float | None) 
         )
 
     result = backend.rare_cond(~definite, not_definite, by_cholesky, a, b, k, low, swap, hermitian_pair)
+    if rtol is None:
+        result = _name_graded_pairs(backend, a, b, zero, result)
     units = backend.xp.where(result.failure == int(Failure.NOT_DEFINITE), ea - eb, 0 * ea)
     return result._replace(
         value=(scale_mean(backend, rescale(backend, result.value[0], -u, -u), ea, eb, t),),
         detail=backend.ldexp(result.detail, units[:, None]),
     )
+
+
+def _name_graded_pairs(backend: Backend, a: Array, b: Array, zero: float, result: Solution) -> Solution:
+    """The result, whose failures distinguish definite pairs without common units from semidefinite ones."""
+    differ = result.failure == int(Failure.RANGES_DIFFER)
+    if backend.is_traced(differ) or not backend.any_true(differ):
+        return result
+    graded = differ & definite_in_own_units(backend, a, b, zero)
+    return result._replace(failure=Failure.GRADED_APART.where(backend, graded, result.failure))
 
 
 def swap_members(backend: Backend, swap: Array, a: Array, b: Array) -> tuple[Array, Array]:

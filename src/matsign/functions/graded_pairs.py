@@ -77,6 +77,14 @@ def _units_of_definite(backend: Backend, a: Array, b: Array, factors: CholeskyPa
     return result
 
 
+def definite_in_own_units(backend: Backend, a: Array, b: Array, zero: float) -> Array:
+    """Whether A and B, each in units in which its diagonal is near 1, are definite to working precision."""
+    units = (backend.exponent(_diagonal(backend, x)) // 2 for x in (a, b))
+    return cholesky_pair(backend, *(rescale(backend, x, u, u) for x, u in zip((a, b), units, strict=True))).definite(
+        backend, zero
+    )
+
+
 def rounding_of_powers(backend: Backend, factors: CholeskyPair, t: float, zero: float) -> Array:
     """The size of the change of K (M Mᴴ)^t Kᴴ, M = K⁻¹ L, by rounding of its singular values (B, n, n); 0 for indefinite pairs.
 
