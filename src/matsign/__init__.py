@@ -42,6 +42,7 @@ from matsign.equations.sylvester.pair import solve_sylvester_pair
 from matsign.equations.sylvester.solver import solve_sylvester
 from matsign.functions.bures import bures_distance, fidelity
 from matsign.functions.coupled_root import coupled_root
+from matsign.functions.factored_distances import bures_distance_of_factors, fidelity_of_factors
 from matsign.functions.fractional_power import fractional_matrix_power
 from matsign.functions.frechet_distances import frechet_distance
 from matsign.functions.geometric_mean import geometric_mean
@@ -55,6 +56,7 @@ from matsign.functions.riemannian import riemannian_distance
 from matsign.functions.root_products import invroot_product
 from matsign.functions.roots import invrootm, rootm
 from matsign.functions.rotation import nearest_rotation
+from matsign.functions.sample_distances import frechet_distance_of_samples
 from matsign.functions.sign import matrix_abs, mcsgn
 from matsign.functions.spectral_projector import spectral_projector
 from matsign.functions.square_roots import invsqrtm, sqrtm, sqrtm_pair
@@ -74,6 +76,7 @@ __all__ = [
     "balanced_truncation",
     "bounded_real_balanced_truncation",
     "bures_distance",
+    "bures_distance_of_factors",
     "certify",
     "condition",
     "coupled_root",
@@ -87,9 +90,11 @@ __all__ = [
     "each",
     "extremal_solutions",
     "fidelity",
+    "fidelity_of_factors",
     "fractional_matrix_power",
     "frechet",
     "frechet_distance",
+    "frechet_distance_of_samples",
     "geometric_mean",
     "gramian",
     "h2_norm",

@@ -91,6 +91,14 @@ def gaussians(count):
     return stacked
 
 
+def factors(count):
+    return lambda rng: (rng.standard_normal((count, 4, 2)), rng.standard_normal((count, 4, 3)))
+
+
+def samples(count):
+    return lambda rng: (rng.standard_normal((count, 3, 4)), rng.standard_normal((count, 5, 4)))
+
+
 def weighted_points(count):
     """p, q and weights, which are vectors."""
     return lambda rng: (*rng.standard_normal((2, count, 5, 3)), rng.random((count, 5)))
@@ -107,6 +115,9 @@ FUNCTIONS = [(p.name, p.f, lambda rng, p=p: p.stacked(rng, 15)) for p in PROBLEM
     ("bures_distance", matsign.bures_distance, covariances(15)),
     ("fidelity", matsign.fidelity, covariances(15)),
     ("frechet_distance", matsign.frechet_distance, gaussians(15)),
+    ("bures_distance_of_factors", matsign.bures_distance_of_factors, factors(15)),
+    ("fidelity_of_factors", matsign.fidelity_of_factors, factors(15)),
+    ("frechet_distance_of_samples", matsign.frechet_distance_of_samples, samples(15)),
     ("riemannian_distance", matsign.riemannian_distance, covariances(15)),
     ("kabsch", matsign.kabsch, weighted_points(15)),
     ("hinf_norm", matsign.hinf_norm, model(15)),

@@ -91,6 +91,9 @@ def every_function(rng):
         matsign.frechet_distance,
         (rng.standard_normal((5, 4)), weight, rng.standard_normal((5, 4)), weight[::-1].copy()),
     )
+    yield matsign.bures_distance_of_factors, (b, b[::-1].copy())
+    yield matsign.fidelity_of_factors, (b, b[::-1].copy())
+    yield matsign.frechet_distance_of_samples, (c, a)
     yield matsign.riemannian_distance, (weight, weight[::-1].copy())
     yield matsign.kabsch, (*rng.standard_normal((2, 5, 4, 3)), 1 + rng.random((5, 4)))
     yield matsign.lqr, (a, b, weight, weight[:, :2, :2])

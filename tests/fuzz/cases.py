@@ -194,6 +194,18 @@ def _covariances(rng, n, m):
     return a, a if way == 0 else a + 1e-6 * b if way == 1 else b
 
 
+def _factors(rng, n, m):
+    f = hostile.rectangular(rng, n, m)
+    way = rng.integers(0, 6)
+    return f, f if way == 0 else hostile.rectangular(rng, n, int(rng.integers(1, 5)))
+
+
+def _samples(rng, n, m):
+    x = hostile.rectangular(rng, n, m)
+    way = rng.integers(0, 6)
+    return x, x if way == 0 else hostile.rectangular(rng, int(rng.integers(1, 6)), m)
+
+
 def _definite_pair(rng, n, m):
     a, b = _covariances(rng, n, m)
     units = np.ldexp(1.0, rng.integers(-60, 60, n)) if rng.random() < 0.3 else np.ones(n)
@@ -531,6 +543,9 @@ SUBJECTS = [
     Subject("bures_distance", _covariances, _options(_rtol, _squared), _one(references.bures_distance)),
     Subject("fidelity", _covariances, _options(_rtol, _squared), _one(references.fidelity)),
     Subject("frechet_distance", _gaussians, _options(_rtol), _one(references.frechet_distance), ((1, 2, 1, 2), (2,))),
+    Subject("bures_distance_of_factors", _factors, _options(_squared), _one(references.bures_distance_of_factors)),
+    Subject("fidelity_of_factors", _factors, _options(_squared), _one(references.fidelity_of_factors)),
+    Subject("frechet_distance_of_samples", _samples, PLAIN, _one(references.frechet_distance_of_samples), ((1, 1), (2,))),
     Subject("riemannian_distance", _definite_pair, _options(_squared), _one(references.riemannian_distance),
             ((1, 1), (0,))),
     Subject("mcsgn", _square, SIGN, _exact_only(_one(references.sign)), ((1,), (0,))),

@@ -309,6 +309,37 @@ def frechet_distance(mu1, a, mu2, b, rtol=None):
     return np.array(shift + bures_distance(a, b, True, rtol).item(), object)
 
 
+def _root_of_factors(f, g, is_complex):
+    return sum(_svd(truth.adjoint(f) @ g, is_complex)[1], mp.mpf(0)) if f.size and g.size else mp.mpf(0)
+
+
+def fidelity_of_factors(f, g, squared=True):
+    root = _root_of_factors(truth.exact(f), truth.exact(g), np.iscomplexobj(f))
+    return np.array(root**2 if squared else root, object)
+
+
+def _squared_distance_of_factors(f, g, is_complex):
+    traces = truth.size(f) ** 2 + truth.size(g) ** 2
+    value = traces - 2 * _root_of_factors(f, g, is_complex)
+    return mp.mpf(0) if value < NEGLIGIBLE**2 * traces else value
+
+
+def bures_distance_of_factors(f, g, squared=False):
+    value = _squared_distance_of_factors(truth.exact(f), truth.exact(g), np.iscomplexobj(f))
+    return np.array(value if squared else mp.sqrt(value), object)
+
+
+def frechet_distance_of_samples(x, y):
+    if min(len(x), len(y)) < 2:
+        raise NoAnswerError("one sample has no covariance")
+    means, factors = [], []
+    for z in (truth.exact(x), truth.exact(y)):
+        means.append(z.sum(0) / len(z))
+        factors.append((z - means[-1]).T / mp.sqrt(len(z) - 1))
+    covariances = _squared_distance_of_factors(*factors, np.iscomplexobj(x))
+    return np.array(truth.size(means[0] - means[1]) ** 2 + covariances, object)
+
+
 def riemannian_distance(a, b, squared=False):
     """By the eigenvalues of K⁻¹ B K⁻ᴴ; open where a matrix is near to a singular one in every scaling that makes it even."""
     factors = [_definite_factor(x) for x in (a, b)]

@@ -104,6 +104,8 @@ class Failure(IntEnum):
     DUALITY_GAP = 230
     NOT_ORTHONORMAL = 231
     ZERO_WEIGHT = 232
+    FEW_SAMPLES_X = 175
+    FEW_SAMPLES_Y = 176
 
     def where(self, backend: Backend, mask: Any, failure: Any) -> Any:
         """The failures of a stack, with this failure for the members in the mask."""
@@ -292,6 +294,8 @@ MESSAGES = {
     Failure.NOT_DEFINITE_B: "B is not positive definite to working precision: its smallest eigenvalue is {detail} times its "
     "largest, in units of rows and columns in which the diagonals are even; a singular matrix is infinitely far from definite "
     "ones: add a small multiple of I, or take bures_distance, which is finite for semidefinite matrices",
+    Failure.FEW_SAMPLES_X: "X has fewer than 2 samples, which are its rows, and so no covariance",
+    Failure.FEW_SAMPLES_Y: "Y has fewer than 2 samples, which are its rows, and so no covariance",
     Failure.MORE_STATES: "the model needs {detail} states, more than order; choose a larger order, or a larger rtol with which "
     "weakly coupled states count as superfluous",
     Failure.ESCAPE: "the solution escapes to infinity before the time t, because the weights are indefinite: no control has "
