@@ -26,6 +26,7 @@ from matsign.optim.batching import (
     orthogonalise,
     repeat_step,
 )
+from matsign.optim.manifold_updates import check_manifold
 from matsign.optim.sharding import is_sharded, unsupported_sharding
 
 Tensor = torch.Tensor
@@ -39,6 +40,7 @@ _FIXED = {"differentiable": False, "decoupled_weight_decay": True}
 _OPTIONS = (
     *("lr", "weight_decay", "momentum", "nesterov", *WAYS, "eps", "adjust_lr_fn", "precision", "momentum_dtype"),
     *("split", "split_inputs", "batch_axes", "outputs_last", "capturable", "maximize", "algorithm", "use_muon"),
+    *("manifold", "radius"),
     *("betas", "amsgrad", "foreach", "fused", *_FIXED),
 )
 # What schedulers of PyTorch store in a group and a resumed run may give again; some resemble an option.
@@ -136,6 +138,7 @@ def check(group: Group) -> None:
         _check_adamw(group)
     else:
         _check_not_of_adamw(group)
+        check_manifold(group)
 
 
 def _check_flags(group: Group) -> None:
@@ -208,6 +211,8 @@ def check_parameters(group: Group, index: int) -> None:
     how, layout, dtype = choice_of(group), layout_of(group), momentum_dtype_of(group)
     for k, p in enumerate(group["params"]):
         reason = unfit_tensor(p)
+        if reason is None and group.get("manifold") and is_sharded(p):
+            reason = "is sharded, and a manifold is for parameters that are whole on their device"
         if reason:
             raise TypeError(f"Muon: {parameter_name(group, index, k)} {reason}")
         layout.shapes(p.shape, parameter_name(group, index, k))

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch  # noqa: TID251
 from torch._compile import _disable_dynamo  # noqa: TID251
 
 from matsign.backends.torch import values_unread
 from matsign.optim.adamw import adamw_step, add_state, unfit_for_adamw
-from matsign.optim.batching import Layout, msign_batched
+from matsign.optim.batching import msign_batched
 from matsign.optim.checkpoints import fill_rates, translate, uncast
 from matsign.optim.cuda_graphs import check_capture
 from matsign.optim.groups import (
@@ -26,26 +26,18 @@ from matsign.optim.groups import (
     momentum_dtype_of,
     normalise_group,
     parameter_name,
-    rate_on,
     unfit_tensor,
     way,
 )
+from matsign.optim.manifold_updates import check_weights
 from matsign.optim.sharding import check_shards, is_sharded, local
+from matsign.optim.updates import Updates, apply_on_manifold, apply_signs
 
 if TYPE_CHECKING:
     from torch.optim.optimizer import ParamsT  # noqa: TID251
 
 Tensor = torch.Tensor
 Loss = TypeVar("Loss")
-
-
-class Updates(NamedTuple):
-    """The matrix parameters of a group that have a gradient, and the momenta whose msign is their step."""
-
-    group: Group
-    layout: Layout
-    params: list[Tensor]
-    momenta: Sequence[Tensor]
 
 
 class Muon(torch.optim.Optimizer):
@@ -107,6 +99,13 @@ class Muon(torch.optim.Optimizer):
         Whether no step reads a value of a device on the host, so that a CUDA graph may contain it. Then ``lr`` should
         be a tensor on the device of the parameters: a graph reads the tensor at every replay, but a number only when it
         is captured.
+    manifold : {"stiefel", "spectral_sphere"}, optional
+        "stiefel" keeps columns or rows of weights orthogonal and of one length, "spectral_sphere" their largest singular
+        value. The steps are those of `stiefel_step` and `spectral_sphere_step`, to the relative duality gap ``tol``, by
+        default 0.01. The first step moves weights to the manifold. ``weight_decay``, numbers of steps and ``precision``
+        have no effect then. Not for sharded parameters.
+    radius : float, default 1.0
+        The largest singular value of a weight on a manifold. A step changes it by at most ``lr`` times this.
     algorithm : {"muon", "adamw"}, default "muon"
         The algorithm of groups that do not name one.
 
@@ -193,6 +192,8 @@ class Muon(torch.optim.Optimizer):
         outputs_last: bool = False,
         momentum_dtype: torch.dtype | str | None = None,
         capturable: bool = False,
+        manifold: str | None = None,
+        radius: float = 1.0,
         algorithm: str = "muon",
     ) -> None:
         defaults = {
@@ -210,6 +211,8 @@ class Muon(torch.optim.Optimizer):
             "outputs_last": outputs_last,
             "momentum_dtype": momentum_dtype,
             "capturable": capturable,
+            "manifold": manifold,
+            "radius": radius,
             "algorithm": algorithm,
         }
         super().__init__(params, normalise_group(defaults))
@@ -282,6 +285,10 @@ class Muon(torch.optim.Optimizer):
                 loss = closure()
         self._sharded_step()
         updates = [self._updates(group) for group in self.param_groups if group["algorithm"] == "muon"]
+        for update in updates:
+            if update.group["manifold"]:
+                apply_on_manifold(update)
+        updates = [update for update in updates if not update.group["manifold"]]
         stacks, how = [], []
         for update in updates:
             stacks += [x for u in update.momenta for x in update.layout.matrices(u)]
@@ -289,7 +296,7 @@ class Muon(torch.optim.Optimizer):
         with values_unread(any(group.get("capturable") for group in self.param_groups)):
             signs = iter(msign_batched(stacks, how))
         for update in updates:
-            _apply(update, [list(itertools.islice(signs, update.layout.stacks)) for _ in update.params])
+            apply_signs(update, [list(itertools.islice(signs, update.layout.stacks)) for _ in update.params])
         for group in self.param_groups:
             if group["algorithm"] == "adamw":
                 adamw_step(group, self.state)
@@ -343,6 +350,8 @@ class Muon(torch.optim.Optimizer):
                     raise TypeError(f"Muon: {parameter_name(group, index, k)} or its gradient {reason}")
                 elif is_sharded(p) or is_sharded(p.grad):
                     check_shards(p, p.grad, layout_of(group), parameter_name(group, index, k))
+                elif group["manifold"]:
+                    check_weights(group["manifold"], layout_of(group), p, parameter_name(group, index, k))
         check_capture(self.param_groups, self.state)
 
     def _updates(self, group: Group) -> Updates:
@@ -382,22 +391,3 @@ class Muon(torch.optim.Optimizer):
         buffer = local(state["momentum_buffer"])
         if buffer is not momentum:
             buffer.copy_(momentum)
-
-
-def _apply(update: Updates, signs: list[list[Tensor]]) -> None:
-    """Decay, then the step, for all parameters of equal rate at once: in a group the rate depends on the shape."""
-    group = update.group
-    by_factor: dict[tuple[torch.device, float], tuple[list[Tensor], list[Tensor]]] = {}
-    for p, blocks in zip(update.params, signs, strict=True):
-        factor, step = update.layout.update(blocks, group["adjust_lr_fn"], p.shape)
-        params, steps = by_factor.setdefault((p.device, factor), ([], []))
-        params.append(p)
-        steps.append(step)
-    for (device, factor), (params, steps) in by_factor.items():
-        rate = rate_on(group["lr"], device)
-        if group["weight_decay"]:
-            torch._foreach_mul_(params, 1 - rate * group["weight_decay"])
-        if isinstance(rate, Tensor):  # a rate that is not read
-            torch._foreach_add_(params, torch._foreach_mul(steps, -factor * rate))
-        else:
-            torch._foreach_add_(params, steps, alpha=-factor * rate)
