@@ -97,6 +97,7 @@ def every_function(rng):
     yield matsign.riemannian_distance, (weight, weight[::-1].copy())
     yield matsign.kabsch, (*rng.standard_normal((2, 5, 4, 3)), 1 + rng.random((5, 4)))
     yield matsign.lqr, (a, b, weight, weight[:, :2, :2])
+    yield functools.partial(matsign.lqr_finite_horizon, t=0.5), (a, b, weight, weight[:, :2, :2])
     yield matsign.dlqr, (a / 9, b, weight, weight[:, :2, :2])
     yield matsign.lqe, (a, weight, c, weight, weight[:, :3, :3])
     yield matsign.dlqe, (a / 9, weight, c, weight, weight[:, :3, :3])

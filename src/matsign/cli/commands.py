@@ -115,8 +115,11 @@ def example(f: Callable[..., Any]) -> str:
 
 
 def _examples_of_options(spec: FunctionSpec) -> list[tuple[str, Any]]:
-    """Values for the options that have no default: half for a threshold, two states for an order."""
-    required = [name for name, x in spec.parameters.options.items() if x is inspect.Parameter.empty]
+    """Values for the options that have no default: half for a threshold, two states for an order, which tol may replace."""
+    options = spec.parameters.options
+    required = [
+        name for name, x in options.items() if x is inspect.Parameter.empty or (name == "order" and "tol" in options)
+    ]
     return [(name, 0.5 if name in spec.parameters.numbers else 2) for name in required]
 
 
