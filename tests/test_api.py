@@ -70,6 +70,8 @@ API = {
     "kabsch",
     "msign",
     "procrustes",
+    "warm_msign",
+    "WarmResult",
     "nearest_rotation",
     "polar",
     "psd_project",

@@ -60,6 +60,7 @@ from matsign.functions.sample_distances import frechet_distance_of_samples
 from matsign.functions.sign import matrix_abs, mcsgn
 from matsign.functions.spectral_projector import spectral_projector
 from matsign.functions.square_roots import invsqrtm, sqrtm, sqrtm_pair
+from matsign.functions.warm_msign import WarmResult, warm_msign
 
 __all__ = [
     "Alignment",
@@ -73,6 +74,7 @@ __all__ = [
     "Reduced",
     "Regulator",
     "SpectrumError",
+    "WarmResult",
     "balanced_truncation",
     "bounded_real_balanced_truncation",
     "bures_distance",
@@ -136,6 +138,7 @@ __all__ = [
     "spectral_projector",
     "sqrtm",
     "sqrtm_pair",
+    "warm_msign",
 ]
 
 __version__ = "0.1.0"

@@ -104,6 +104,12 @@ def weighted_points(count):
     return lambda rng: (*rng.standard_normal((2, count, 5, 3)), rng.random((count, 5)))
 
 
+def moving(rng):
+    """Matrices, and states of near ones."""
+    m = rng.standard_normal((15, 4, 3))
+    return m, matsign.warm_msign(m + 1e-6 * rng.standard_normal(m.shape)).state
+
+
 FUNCTIONS = [(p.name, p.f, lambda rng, p=p: p.stacked(rng, 15)) for p in PROBLEMS] + [
     ("lqr", matsign.lqr, regulator(15)),
     ("dlqr", matsign.dlqr, regulator(15)),
@@ -120,6 +126,7 @@ FUNCTIONS = [(p.name, p.f, lambda rng, p=p: p.stacked(rng, 15)) for p in PROBLEM
     ("frechet_distance_of_samples", matsign.frechet_distance_of_samples, samples(15)),
     ("riemannian_distance", matsign.riemannian_distance, covariances(15)),
     ("kabsch", matsign.kabsch, weighted_points(15)),
+    ("warm_msign", matsign.warm_msign, moving),
     ("hinf_norm", matsign.hinf_norm, model(15)),
     ("discrete_hinf_norm", matsign.discrete_hinf_norm, discrete_model(15)),
     ("minimal_realization", matsign.minimal_realization, model(15)),

@@ -95,6 +95,8 @@ def every_function(rng):
     yield matsign.fidelity_of_factors, (b, b[::-1].copy())
     yield matsign.frechet_distance_of_samples, (c, a)
     yield matsign.riemannian_distance, (weight, weight[::-1].copy())
+    m = rng.standard_normal((5, 4, 3))
+    yield matsign.warm_msign, (m, matsign.warm_msign(m + 1e-6 * rng.standard_normal(m.shape)).state)
     yield matsign.kabsch, (*rng.standard_normal((2, 5, 4, 3)), 1 + rng.random((5, 4)))
     yield matsign.lqr, (a, b, weight, weight[:, :2, :2])
     yield functools.partial(matsign.lqr_finite_horizon, t=0.5), (a, b, weight, weight[:, :2, :2])

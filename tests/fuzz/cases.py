@@ -167,6 +167,19 @@ def _rectangular(rng, n, m):
     return (hostile.rectangular(rng, n, m),)
 
 
+def _moving(rng, n, m):
+    """A matrix with no state, that of itself or of a near matrix, one with other values, or any numbers."""
+    a, way = hostile.rectangular(rng, n, m), rng.integers(0, 5)
+    if way == 0 or not np.isfinite(a).all():
+        return a, None
+    before = (
+        a if way == 1 else a + np.abs(a).max(initial=0) * rng.choice([1e-9, 1e-5, 1e-2]) * hostile.gaussian(rng, n, m)
+    )
+    u, _, vh = np.linalg.svd(before, full_matrices=False)
+    state = np.concatenate([u, vh.T])
+    return a, state if way < 4 else state * rng.choice([1.0, -1.0, 2.0, np.nan], state.shape)
+
+
 def _rotated(rng, n, m):
     return (hostile.rectangular(rng, n, n),)
 
@@ -536,6 +549,8 @@ SUBJECTS = [
     Subject("msign", _rectangular, _options(_methods("polynomial", "newton", "svd", "gram"), _rtol, _schedules),
             _exact_only(_one(references.msign)), ((1,), (0,))),
     Subject("polar", _rectangular, POLAR, _exact_only(references.polar), ((1,), (0, 1))),
+    Subject("warm_msign", _moving, _options(_rtol, _tol), _exact_only(lambda m, state=None, **o: (references.msign(m, **o),)),
+            ((1, 0), (0, 0)), lambda value, *arrays: value[:1]),
     Subject("nearest_rotation", _rotated, _options(_rtol), _exact_only(_one(references.nearest_rotation)), ((1,), (0,))),
     Subject("procrustes", _points, _options(_rtol), references.procrustes, ((1, 1), (0, 2))),
     Subject("kabsch", _weighted_points, _options(_rtol), _one(references.kabsch), ((1, 1, 0), (0, 1, 1)),

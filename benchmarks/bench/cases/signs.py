@@ -20,6 +20,11 @@ def clip_by_svd(m, upper):
     return (u * np.minimum(s, upper)) @ vh
 
 
+def polar_by_svd(m):
+    u, _, vh = sl.svd(m, full_matrices=False)
+    return u @ vh
+
+
 def project_by_eigh(a):
     values, v = sl.eigh(a)
     return (v * np.maximum(values, 0)) @ v.T
@@ -28,6 +33,12 @@ def project_by_eigh(a):
 def msign_by_svd(m):
     u, _, vh = torch.linalg.svd(m, full_matrices=False)
     return u @ vh
+
+
+def moved(rng, n):
+    """A matrix in single precision, and the state of one that was 1e-4 away."""
+    m = gaussian(rng, n, n).astype("float32")
+    return m + np.float32(1e-4) * gaussian(rng, n, n).astype("float32"), matsign.warm_msign(m).state
 
 
 def symmetric(rng, n):
@@ -58,6 +69,10 @@ CASES = [
     Case(
         "msign, Gaussian", TORCH, "linalg.svd", lambda rng, n: (torch.from_numpy(gaussian(rng, n, n)),),
         matsign.msign, msign_by_svd, SIZES, agree(1e-8),
+    ),
+    Case(
+        "warm_msign, 1e-4 away, float32", SCIPY, "svd", moved, lambda m, state: matsign.warm_msign(m, state).value,
+        lambda m, state: polar_by_svd(m), SIZES, agree(1e-3),
     ),
     Case(
         "mclip, Gaussian", SCIPY, "svd", lambda rng, n: (gaussian(rng, n, n), float(np.sqrt(n))),

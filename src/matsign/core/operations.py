@@ -71,6 +71,8 @@ class Operation:
     option named by `decides` is given, ``decide(backend, arrays, options)`` returns the options with others, which depend on the
     values of the arrays, in its place.
 
+    `guesses` are the positions of arrays that only save time: entries of them that are not finite become 0.
+
     ``by_products(backend, array, **options)`` is the solver for matrices with rows or columns on different devices. It uses
     products alone, and takes no branch on an entry.
     """
@@ -98,6 +100,7 @@ class Operation:
     largest: dict[str, str] = field(default_factory=dict)
     by_products: Callable[..., Solution] | None = None
     numbers: tuple[str, ...] = ()
+    guesses: tuple[int, ...] = ()
 
     @property
     def letters(self) -> tuple[tuple[str, ...], ...]:
@@ -228,6 +231,8 @@ class BoundOperation:
                 return self._empty_result(backend, arrays)
             result = self._solve(backend, self.fill_empty(backend, arrays))
             return result._replace(value=self._trim(arrays, result.value))
+        if self.operation.guesses:
+            arrays = self._finite_guesses(backend, arrays)
         bad, arrays = mask_nonfinite(backend, arrays)
         options = dict(self.options)
 
@@ -246,6 +251,16 @@ class BoundOperation:
             return nan_failed(backend, result, bad, best_iterates)
         room = CHUNK << 7 if self.unrolls else CHUNK
         return nan_failed(backend, map_chunks(backend, solve, with_none, room), bad, best_iterates)
+
+    def _finite_guesses(self, backend: Backend, arrays: Arrays) -> Arrays:
+        """The given arrays, with 0 in place of the entries of guesses that are not finite."""
+        places = [place for place, given in enumerate(self.given) if given]
+        return tuple(
+            backend.xp.where(backend.xp.isfinite(x), x, 0 * backend.xp.ones_like(x))
+            if place in self.operation.guesses and not backend.known_finite(x)
+            else x
+            for x, place in zip(arrays, places, strict=True)
+        )
 
     def _empty_result(self, backend: Backend, arrays: Arrays) -> Solution:
         """The result for an empty batch or empty matrices, which has no entries."""
