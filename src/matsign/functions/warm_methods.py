@@ -6,7 +6,8 @@ is I + X up to X², with
     Xᵢⱼ = (T - Tᴴ)ᵢⱼ / (dᵢ + dⱼ),    d the diagonal of T,
 
 and U ← U (I + X) + (I - UUᴴ) M V D⁻¹ is nearer to the factor of M V, with the error squared. Later steps have
-(T - Tᴴ + (I - UᴴU) D)ᵢⱼ instead, which makes U an isometry again. V stays as it is, so that off-diagonal entries of T grow with the way of M; msign(M) = U Vᴴ.
+(T - Tᴴ + (I - UᴴU) D)ᵢⱼ above the line, which makes U an isometry again. V stays as it is, so that off-diagonal entries of T
+grow with the way of M; msign(M) = U Vᴴ.
 
 A step is accepted by what it satisfies and not by how it came about. For an isometry U with range(U) = range(M), UᴴMV is
 Hermitian if and only if U Vᴴ is msign(M) with some signs changed; the entries of T exclude these. Deviations are measured on
@@ -22,7 +23,7 @@ from matsign.backends import Backend
 from matsign.core.members import Solution, solution
 from matsign.core.tolerances import rank_tolerance, working_precision
 from matsign.functions.polar_methods import newton_schulz_step
-from matsign.linalg.stacks import adjoint, broadcast_scalar, eye, random_probe, safe_divisor, scale_to_unit, to_double
+from matsign.linalg.stacks import adjoint, eye, random_probe, safe_divisor, scale_to_unit, to_double
 
 # Each step squares the error. A start that needs more of them is so far away that an SVD costs less.
 _STEPS = 3
