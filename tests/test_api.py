@@ -39,6 +39,7 @@ API = {
     "discrete_lyapunov_factor",
     "dlqe",
     "dlqr",
+    "dlqr_finite_horizon",
     "each",
     "extremal_solutions",
     "fractional_matrix_power",

@@ -383,6 +383,20 @@ def differential_riccati(a, b, q, r, xf, t, s=None):
         return z[len(a) :] @ inverse(z[: len(a)])
 
 
+def discrete_horizon(a, b, q, r, qf, s, check=lambda weight: None):
+    """The gains and the solutions by the recursion, for sequences of coefficients; `check` sees each r + bᴴ x b."""
+    gains, solutions = [], [exact(qf)]
+    for step in reversed(range(len(a))):
+        f, g, x = exact(a[step]), exact(b[step]), solutions[0]
+        weight = exact(r[step]) + adjoint(g) @ x @ g
+        check(weight)
+        right = adjoint(g) @ x @ f + adjoint(exact(s[step]))
+        gains.insert(0, inverse(weight) @ right)
+        x = exact(q[step]) + adjoint(f) @ x @ f - adjoint(right) @ gains[0]
+        solutions.insert(0, (x + adjoint(x)) * mp.mpf(0.5))
+    return np.array(gains), np.array(solutions)
+
+
 @remembered
 def discrete_are(a, b, q, r, e, s, side=-1):
     """The same for the Cayley transform of the symplectic pencil."""

@@ -30,6 +30,7 @@ from matsign.equations.reduction.reduced_model import Reduced
 from matsign.equations.riccati.care import solve_continuous_are
 from matsign.equations.riccati.dare import solve_discrete_are
 from matsign.equations.riccati.differential import solve_differential_riccati
+from matsign.equations.riccati.discrete_horizon import dlqr_finite_horizon
 from matsign.equations.riccati.estimator import Estimator, dlqe, lqe
 from matsign.equations.riccati.extremal import discrete_extremal_solutions, extremal_solutions
 from matsign.equations.riccati.factor import riccati_factor
@@ -89,6 +90,7 @@ __all__ = [
     "discrete_lyapunov_factor",
     "dlqe",
     "dlqr",
+    "dlqr_finite_horizon",
     "each",
     "extremal_solutions",
     "fidelity",

@@ -55,6 +55,22 @@ def test_cholesky_of_an_indefinite_member(on, backend, rng):
     assert np.isnan(low[1]).any()
 
 
+def test_scan_in_both_orders(on, backend):
+    """Rows in nested tuples, with None and the numbers of the rows; what each step gives is stacked in the order of the rows."""
+    rows = on.array(np.array([[[2.0]], [[3.0]], [[5.0]]]))
+
+    def step(state, row):
+        (factor, nothing), k = row
+        assert nothing is None
+        return state * factor + k, (state, state + k)
+
+    for reverse, last, before in ((False, 37.0, [1, 2, 7]), (True, 44.0, [22, 7, 1])):
+        state, (each, plus) = backend.scan(step, on.array(np.ones((1, 1))), ((rows, None), range(3)), reverse=reverse)
+        assert np.asarray(state)[0, 0] == last
+        np.testing.assert_array_equal(np.asarray(each).ravel(), before)
+        np.testing.assert_array_equal(np.asarray(plus).ravel(), np.add(before, range(3)))
+
+
 def test_exponent_and_ldexp(on, backend):
     x = np.array([1.0, 0.75, 0.5, 3.0, 1e300, 1e-300, 0.0])
     e = np.asarray(backend.exponent(on.array(x)))

@@ -56,8 +56,8 @@ def options_of(f):
     """The options without a default."""
     return {
         name: value
-        for name, value in (("order", 3), ("gamma", 10), ("t", 0.75), ("p", 3))
-        if name in f.spec.parameters.options
+        for name, value in (("order", 3), ("gamma", 10), ("t", 0.75), ("p", 3), ("steps", 2))
+        if name in f.spec.parameters.options and (name != "steps" or "horizon" in f.__name__)
     }
 
 
@@ -74,6 +74,9 @@ def test_every_command_on_every_format(run, f, ending):
     values = value if isinstance(value, tuple) else (value,)
     out = [x for k in range(len(values)) for x in ("-o", f"out{k}.{ending}")]
     result = run(f.__name__.replace("_", "-"), *given, *out)
+    if ending in ("csv", "mtx") and any(x.ndim > 2 for x in values):
+        assert f"one matrix fits into .{ending}, not a stack" in result.output
+        return
     assert result.exit_code == 0, result.output
     assert "backward error" in result.output
     for k, expected in enumerate(values):

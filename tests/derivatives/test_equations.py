@@ -161,6 +161,7 @@ REGULATORS = [
     for e, s in ((False, False), (True, True))
 ]
 REGULATORS.append(Case("lqr_finite_horizon", _finite_horizon(True), {"t": 2.0}, (2, 3, 4)))
+REGULATORS.append(Case("dlqr_finite_horizon", _finite_horizon(True), {"steps": 2}, (2, 3, 4)))
 
 
 def _noisy(with_nn):

@@ -464,6 +464,17 @@ def _time(rng, options):
     return options | {"t": float(rng.choice([0.0, 0.1, 1.0, 10.0, 1e3, 1e-8]) * rng.uniform(0.5, 1))}
 
 
+def _discrete_horizon(rng, n, m):
+    """Now and then without weights of the inputs, the states or the end."""
+    a, b, q, r, end = _finite_horizon(rng, n, m)
+    q, r, end = (x * (rng.random() > 0.15) for x in (q, r, end))
+    return a, b, q, r, end, 0.1 * hostile.gaussian(rng, n, m) if rng.random() < 0.2 else None
+
+
+def _steps(rng, options):
+    return options | {"steps": int(rng.choice([0, 1, 2, 5, 15]))}
+
+
 def _are_or_g(rng, n, m):
     """Now and then with g in place of b and r."""
     a, b, q, r, e, s = _are(rng, n, m)
@@ -628,6 +639,8 @@ SUBJECTS = [
     Subject("lqr_finite_horizon", _plant, _options(_time), references.finite_regulator, ((0, 0, 1, 1), (0, 1))),
     Subject("solve_continuous_are", _are_from_estimate, CARE,
             _without(_one(partial(references.are, False)), "method", "balanced"), ((0, 0, 1, 1, 0, 1, -1, 1), (1,))),
+    Subject("dlqr_finite_horizon", _discrete_horizon, _options(_steps), references.discrete_horizon,
+            ((0, 0, 1, 1, 1, 1), (0, 1))),
     Subject("extremal_solutions", _are_or_g, PLAIN, references.extremal, ((0, 0, 1, 1, 0, 1, -1), (1, 1))),
     Subject("discrete_extremal_solutions", _are_or_g, PLAIN, references.discrete_extremal, ((0, 0, 1, 1, 0, 1, -1), (1, 1))),
     Subject("solve_discrete_are", _are_from_estimate, DARE, _without(_one(partial(references.are, True)), "method", "balanced"),

@@ -893,6 +893,26 @@ def finite_regulator(a, b, q, r, t=0.0, qf=None):
     return truth.inverse(truth.exact(r)) @ truth.adjoint(truth.exact(b)) @ x, x
 
 
+def discrete_horizon(a, b, q, r, qf=None, s=None, steps=0):
+    """The gains and the solutions of a recursion whose every r + bᴴ x b is positive definite."""
+    qf = np.zeros(a.shape) if qf is None else qf
+    s = np.zeros(b.shape) if s is None else s
+    return truth.discrete_horizon(*([x] * steps for x in (a, b, q, r)), qf, [s] * steps, _check_definite)
+
+
+def _check_definite(weight):
+    """Raise unless a Hermitian matrix, in units in which its diagonal is 1, has eigenvalues that are clearly positive."""
+    sizes = [abs(weight[k, k]) for k in range(len(weight))]
+    if not min(sizes):
+        raise NoAnswerError("no control has the least cost")
+    units = np.diag([1 / mp.sqrt(x) for x in sizes])
+    least = min(mp.eighe(mp.matrix((units @ weight @ units).tolist()), eigvals_only=True))
+    if least < -1e-5:
+        raise NoAnswerError("no control has the least cost")
+    if least < 1e-11:
+        raise UnknownError
+
+
 def estimator(discrete, a, g, c, qn, rn, nn=None, gain="predictor"):
     """The gain and the solution, from the equation of the dual regulator."""
     if nullity(rn):

@@ -311,7 +311,7 @@ def _identity_like(x: Array) -> Array:
     """The identity, or ones, as a replacement for nonfinite members."""
     if x.ndim < 3:
         return xp.ones_like(x)
-    n, m = x.shape[1:]
+    n, m = x.shape[-2:]
     return xp.broadcast_to(_eye(max(n, m), x.dtype.name)[:n, :m], x.shape)
 
 

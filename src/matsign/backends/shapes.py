@@ -222,6 +222,13 @@ def _permute_dims(x: ShapeArray, axes: Shape) -> ShapeArray:
     return x.view(tuple(x.shape[k] for k in axes))
 
 
+def _moveaxis(x: ShapeArray, source: int, destination: int) -> ShapeArray:
+    shape = list(x.shape)
+    size = shape.pop(source)
+    shape.insert(destination % (len(shape) + 1), size)
+    return x.view(tuple(shape))
+
+
 def _qr(x: ShapeArray, mode: str = "reduced") -> tuple[ShapeArray, ShapeArray]:
     x.product("qr", x, x)
     *batch, n, m = x.shape
@@ -260,6 +267,7 @@ namespace = SimpleNamespace(
     astype=lambda x, dtype: x.new(x.shape, dtype),
     reshape=lambda x, shape: x.reshape(shape),
     permute_dims=_permute_dims,
+    moveaxis=_moveaxis,
     broadcast_to=lambda x, shape: x.view(shape),
     finfo=np.finfo,
     int32=np.int32,

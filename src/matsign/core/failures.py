@@ -95,6 +95,7 @@ class Failure(IntEnum):
     UNDECIDED_ESCAPE = 201
     LONG_HORIZON = 202
     NEGATIVE_TIME = 203
+    INDEFINITE_STEP = 204
     HIDDEN_MODE = 190
     NO_RICCATI_PAIR = 191
     NOT_BOUNDED_REAL = 192
@@ -307,6 +308,9 @@ MESSAGES = {
     "known, or the solution overflows; shorten the horizon, or take the stabilising solution of solve_continuous_are, the limit "
     "for long horizons",
     Failure.NEGATIVE_TIME: "t, the time to the end of the horizon, is negative",
+    Failure.INDEFINITE_STEP: "no control has the least cost, because r + bᴴ x b is not positive definite to working precision at "
+    "a step of the horizon; in units in which its diagonal is near 1, this step and the smallest eigenvalue there are {pair}; "
+    "give every input a weight in r, or its effect on the states one in q and qf",
     Failure.HIDDEN_MODE: "a mode of a on the imaginary axis gets no input or shows in no output, so that a closed loop keeps "
     "it; minimal_realization removes such modes",
     Failure.NO_RICCATI_PAIR: "no method found the solutions of both Riccati equations to working precision: a mode of a that is "

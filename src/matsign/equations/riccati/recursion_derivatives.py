@@ -1,0 +1,99 @@
+"""Derivatives of the backward Riccati recursion (`recursion`): one more recursion with the closed loops f = a - b k.
+
+The cost is stationary in k. So with dc = da - db k
+
+    dx = fᴴ dx⁺ f + dq + kᴴ dr k + h + hᴴ,    h = fᴴ x⁺ dc - ds k
+    dk = (r + bᴴ x⁺ b)⁻¹ (bᴴ dx⁺ f + dbᴴ x⁺ f + bᴴ x⁺ dc + dsᴴ - dr k).
+
+The adjoint runs forwards in time: y = f⁻ y⁻ f⁻ᴴ + … is the covariance of the states that start with that of bar x. Both have a
+step for each step of the recursion, as loops that JAX does not unroll.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from matsign._typing import Array, Arrays
+from matsign.backends import Backend
+from matsign.equations.riccati.problem import RiccatiProblem
+from matsign.equations.riccati.recursion import ByTime, all_steps, close, weight_of
+from matsign.iterations.differentiable_solves import inverse
+from matsign.linalg.stacks import adjoint, hermitian
+
+
+class Path(NamedTuple):
+    """For each step the coefficients, x after it and the gain, stacks (k, B, ...)."""
+
+    p: RiccatiProblem
+    x: Array
+    gain: Array
+
+
+class _Bars(NamedTuple):
+    """For each step the cotangents of the gain and of x after it."""
+
+    gain: Array
+    x: Array
+
+
+def path_of(backend: Backend, p: RiccatiProblem, value: Arrays, by_time: ByTime) -> Path:
+    """The `Path` of gains (B, k, m, n) and solutions (B, k + 1, n, n)."""
+    gain, x = (backend.xp.moveaxis(y, -3, 0) for y in value)
+    return Path(all_steps(p._replace(q=hermitian(p.q), r=hermitian(p.r)), by_time), x[1:], gain)
+
+
+def recursion_jvp(backend: Backend, path: Path, d: RiccatiProblem, dxf: Array) -> Arrays:
+    """(dk, dx) for a change d of the coefficients of all steps, and dxf."""
+
+    def step(dx: Array, row: tuple[Path, RiccatiProblem]) -> tuple[Array, Arrays]:
+        dx, dk = _step_jvp(backend, *row, dx)
+        return dx, (dk, dx)
+
+    dxf = hermitian(dxf)
+    if not len(path.x):
+        return backend.xp.moveaxis(0 * path.gain, 0, -3), dxf[..., None, :, :]
+    dk, dx = backend.scan(step, dxf, (path, d), reverse=True)[1]
+    dx = backend.xp.concat([dx, dxf[None]], axis=0)
+    return tuple(backend.xp.moveaxis(y, 0, -3) for y in (dk, dx))
+
+
+def _step_jvp(backend: Backend, at: Path, d: RiccatiProblem, dx: Array) -> Arrays:
+    (p, x, gain), dr = at, hermitian(d.r)
+    f, dc, bh = close(p, gain), d.a - d.b @ gain, adjoint(p.b)
+    half = adjoint(f) @ x @ dc
+    right = bh @ dx @ f + adjoint(d.b) @ x @ f + bh @ x @ dc - dr @ gain
+    if d.s is not None:
+        half, right = half - d.s @ gain, right + adjoint(d.s)
+    new = adjoint(f) @ dx @ f + d.q + adjoint(gain) @ dr @ gain + 2 * half
+    return hermitian(new), inverse(backend, weight_of(p, x)) @ right
+
+
+def recursion_vjp(backend: Backend, path: Path, cotangents: Arrays) -> tuple[RiccatiProblem, Array]:
+    """The adjoint of `recursion_jvp`: the cotangents of the coefficients of each step, and of xf."""
+    bar_gain, bar_x = (backend.xp.moveaxis(y, -3, 0) for y in cotangents)
+
+    def step(y: Array, row: tuple[Path, _Bars]) -> tuple[Array, RiccatiProblem]:
+        return _step_vjp(backend, *row, y)
+
+    bar_x = hermitian(bar_x)
+    if not len(path.x):
+        return path.p, bar_x[0]
+    y, bars = backend.scan(step, bar_x[0], (path, _Bars(bar_gain, bar_x[1:])))
+    return bars, y
+
+
+def _step_vjp(backend: Backend, at: Path, bars: _Bars, y: Array) -> tuple[Array, RiccatiProblem]:
+    p, x, gain = at
+    f, gain_h = close(p, gain), adjoint(gain)
+    bar_right = inverse(backend, weight_of(p, x)) @ bars.gain
+    moved, by_input = x @ f, p.b @ bar_right
+    bar_c = 2 * (moved @ y) + x @ by_input
+    bar_p = RiccatiProblem(
+        bar_c,
+        moved @ adjoint(bar_right) - bar_c @ gain_h,
+        y,
+        gain @ y @ gain_h - hermitian(bar_right @ gain_h),
+        None,
+        None if p.s is None else adjoint(bar_right) - 2 * (y @ gain_h),
+    )
+    return f @ y @ adjoint(f) + hermitian(by_input @ adjoint(f)) + bars.x, bar_p
