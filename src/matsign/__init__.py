@@ -42,12 +42,14 @@ from matsign.equations.sylvester.generalized import solve_generalized_sylvester
 from matsign.equations.sylvester.pair import solve_sylvester_pair
 from matsign.equations.sylvester.solver import solve_sylvester
 from matsign.functions.bures import bures_distance, fidelity
+from matsign.functions.bures_mean import bures_mean
 from matsign.functions.coupled_root import coupled_root
 from matsign.functions.factored_distances import bures_distance_of_factors, fidelity_of_factors
 from matsign.functions.fractional_power import fractional_matrix_power
 from matsign.functions.frechet_distances import frechet_distance
 from matsign.functions.geometric_mean import geometric_mean
 from matsign.functions.kabsch import Alignment, kabsch
+from matsign.functions.karcher import karcher_mean
 from matsign.functions.logarithm import logm
 from matsign.functions.polar import Polar, msign, polar
 from matsign.functions.procrustes import Procrustes, procrustes
@@ -80,6 +82,7 @@ __all__ = [
     "bounded_real_balanced_truncation",
     "bures_distance",
     "bures_distance_of_factors",
+    "bures_mean",
     "certify",
     "condition",
     "coupled_root",
@@ -108,6 +111,7 @@ __all__ = [
     "invrootm",
     "invsqrtm",
     "kabsch",
+    "karcher_mean",
     "logm",
     "lqe",
     "lqg_balanced_truncation",

@@ -213,7 +213,9 @@ def _transpose(cotangents: Any, *arrays: Array, bound: Any) -> list[Any]:
     undefined = [k for k in places if ad.is_undefined_primal(arrays[k])]
     assert undefined == [place], "a linear step has a transpose in one array only"
     bar = ad.instantiate_zeros(cotangents[0])
-    result = bind(bound, *(bar if k == place else arrays[k].mT for k in places))[0]
+    matrices = [len(letters) > 1 for letters, given in zip(bound.operation.letters, bound.given, strict=True) if given]
+    transposed = (arrays[k].mT if k != place and matrices[k] else arrays[k] for k in places)
+    result = bind(bound, *(bar if k == place else x for k, x in zip(places, transposed, strict=True)))[0]
     return [result if k == place else None for k in places]
 
 

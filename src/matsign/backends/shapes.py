@@ -256,7 +256,7 @@ namespace = SimpleNamespace(
     **dict.fromkeys(
         ("maximum", "minimum", "hypot", "clip", "sqrt", "exp", "exp2", "log", "log1p", "log2"), _of_entries
     ),
-    **dict.fromkeys(("round", "floor", "sign", "cos", "sinh"), _of_entries),
+    **dict.fromkeys(("round", "floor", "sign", "cos", "sinh", "tanh"), _of_entries),
     **dict.fromkeys(("isfinite", "isnan"), _test),
     **dict.fromkeys(("sum", "max", "min"), _reduce),
     abs=_modulus,

@@ -88,6 +88,13 @@ class Failure(IntEnum):
     WEIGHTS = 170
     INDEFINITE_A = 171
     INDEFINITE_B = 172
+    NOT_A_POINT = 175
+    NO_KARCHER_MEAN = 176
+    MEAN_WEIGHT = 177
+    NOT_A_GEODESIC = 178
+    NOT_SEMIDEFINITE = 179
+    NO_DEFINITE_MATRIX = 190
+    NO_BURES_MEAN = 191
     MORE_STATES = 185
     NOT_OBSERVED = 180
     HARDLY_OBSERVED = 181
@@ -297,6 +304,20 @@ MESSAGES = {
     "ones: add a small multiple of I, or take bures_distance, which is finite for semidefinite matrices",
     Failure.FEW_SAMPLES_X: "X has fewer than 2 samples, which are its rows, and so no covariance",
     Failure.FEW_SAMPLES_Y: "Y has fewer than 2 samples, which are its rows, and so no covariance",
+    Failure.NOT_A_POINT: "a matrix of the collection is not positive definite to working precision; its index, and its smallest "
+    "eigenvalue in units that make its diagonal 1: {pair}. Add a small multiple of the identity, or use bures_mean, which takes "
+    "semidefinite matrices",
+    Failure.NO_KARCHER_MEAN: "the iteration stopped at a residual of {detail}, too large for rounding errors; the value of this "
+    "error is the best iterate",
+    Failure.NOT_SEMIDEFINITE: "a matrix of the collection is not positive semidefinite; its index and its smallest eigenvalue: "
+    "{pair}. psd_project gives the nearest such matrix, and a larger rtol takes larger rounding errors for zero",
+    Failure.NO_DEFINITE_MATRIX: "the mean may not be unique: no matrix of positive weight has the range of all together. The "
+    "largest rank of one, and that of all: {pair}. Add a small multiple of the identity to one of them",
+    Failure.NO_BURES_MEAN: "the iteration stopped at a residual of {detail}, too large for rounding errors; the value of this "
+    "error is the best iterate",
+    Failure.MEAN_WEIGHT: "t is {detail}; it must be a number from 0 to 1",
+    Failure.NOT_A_GEODESIC: "with t in an array, A and B must be Hermitian positive semidefinite and the range of one must "
+    "contain that of the other; for other pairs pass t as a number",
     Failure.MORE_STATES: "the model needs {detail} states, more than order; choose a larger order, or a larger rtol with which "
     "weakly coupled states count as superfluous",
     Failure.ESCAPE: "the solution escapes to infinity before the time t, because the weights are indefinite: no control has "
@@ -328,6 +349,8 @@ MESSAGES = {
 
 # Failures of iterations whose error carries the best iterate.
 WITH_BEST_ITERATE = (
+    Failure.NO_KARCHER_MEAN,
+    Failure.NO_BURES_MEAN,
     Failure.LOST,
     Failure.HARDLY_STABILISABLE,
     Failure.HARDLY_STABILISED,

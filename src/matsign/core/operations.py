@@ -56,7 +56,7 @@ class Operation:
     the entries of such a stack.
 
     A `linear` operation is linear in the array at the position `linear_array`, and its transpose is the same function of the
-    other arrays' transposes.
+    other arrays' transposes, where vectors and numbers stay as they are.
     If ``fixed(**options)``, the solver under a trace is a fixed sequence of products; the solver of an `unrolled` operation has
     loops, which torch.compile unrolls to such a sequence. If ``unstacked(**options)``, the solver also accepts a single matrix
     without the axis of a stack (`backends.numpy_single`). `adjoint` states that f(Mᴴ) = f(M)ᴴ. `kinds` tells which results are

@@ -99,21 +99,23 @@ def _by_eigenvectors(backend: Backend, a: Array, e: Array, power: Exponent, rtol
     return units.outward_derivative(backend, v @ (slopes * (adjoint(v) @ e @ v)) @ adjoint(v), power)
 
 
-def _frechet_jvp(
-    backend: Backend, value: Arrays, arrays: Arrays, tangents: Arrays, *, power: Exponent, rtol: float | None
-) -> Arrays:
+def frechet_tangent(
+    backend: Backend, arrays: Arrays, tangents: Arrays, *, power: Exponent, rtol: float | None
+) -> Array:
+    """dL for changes of A and E."""
     (a, e), (da, de), n = arrays, tangents, arrays[0].shape[-1]
     zero = backend.xp.zeros_like(a)
     blocks, change = assemble(backend, a, e, zero, a), assemble(backend, da, de, zero, da)
-    return (frechet_derivative(backend, blocks, change, power=power, rtol=rtol)[:, :n, n:],)
+    return frechet_derivative(backend, blocks, change, power=power, rtol=rtol)[:, :n, n:]
 
 
-def _frechet_vjp(
-    backend: Backend, value: Arrays, arrays: Arrays, cotangents: Arrays, *, power: Exponent, rtol: float | None
-) -> Arrays:
-    (a, e), (y,), n = (adjoint(x) for x in arrays), cotangents, arrays[0].shape[-1]
+def frechet_cotangent(
+    backend: Backend, arrays: Arrays, cotangent: Array, *, power: Exponent, rtol: float | None
+) -> tuple[Array, Array]:
+    """The cotangents of A and E for that of L."""
+    (a, e), n = (adjoint(x) for x in arrays), arrays[0].shape[-1]
     zero = backend.xp.zeros_like(a)
-    blocks, change = assemble(backend, a, e, zero, a), assemble(backend, zero, zero, y, zero)
+    blocks, change = assemble(backend, a, e, zero, a), assemble(backend, zero, zero, cotangent, zero)
     result = frechet_derivative(backend, blocks, change, power=power, rtol=rtol)
     return result[:, :n, :n] + result[:, n:, n:], result[:, n:, :n]
 
@@ -123,8 +125,12 @@ _FRECHET = Operation(
     shapes_of("(n,n),(n,n)"),
     shapes_of("(n,n)"),
     solve=solve_frechet,
-    tangent=_frechet_jvp,
-    cotangent=_frechet_vjp,
+    tangent=lambda backend, value, arrays, tangents, **options: (
+        frechet_tangent(backend, arrays, tangents, **options),
+    ),
+    cotangent=lambda backend, value, arrays, cotangents, **options: frechet_cotangent(
+        backend, arrays, cotangents[0], **options
+    ),
     linear=True,
 )
 

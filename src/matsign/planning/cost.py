@@ -66,15 +66,16 @@ def request(spec: FunctionSpec, shapes: tuple[Shape, ...], dtype: str, options: 
     given: list[Shape | None] = [*shapes, *[None] * (len(parameters.arrays) - len(shapes))]
     backend = Counting()
     check_sizes(parameters, [None if s is None else backend.array(s, "float32") for s in given])
+    axes = [len(letters) for letters in parameters.shapes]
     try:
-        batch = np.broadcast_shapes(*(s[:-2] for s in shapes))
+        batch = np.broadcast_shapes(*(s[: len(s) - k] for s, k in zip(shapes, axes, strict=False)))
     except ValueError:
         raise ValueError(f"{name}: the leading axes of {', '.join(map(str, shapes))} do not broadcast") from None
     numbers, _, options = checked_options(spec, "nan", _with_defaults(spec, options))
     check_tolerance(parameters, dtype, options)
     if not all(x is None or isinstance(x, float) for x in numbers):
         raise ValueError(f"{name}: {', '.join(parameters.numbers)} must be a number here")
-    members = tuple(None if s is None else s[-2:] for s in given)
+    members = tuple(None if s is None else s[len(s) - k :] for s, k in zip(given, axes, strict=True))
     return Request(spec, batch, members, dtype, options, dict(zip(spec.operation.numbers, numbers, strict=True)))
 
 
