@@ -47,6 +47,8 @@ def arguments_of(f):
         return (MATRIX, -MATRIX, *[MATRIX] * 4)
     if f.__name__ == "bounded_real_balanced_truncation":
         return -MATRIX, MATRIX, 0.1 * MATRIX
+    if len(f.spec.operation.shapes[0]) == 3:
+        return (np.stack([MATRIX, np.eye(3)]),)
     wanted = [name for name in f.spec.parameters.arrays if name not in f.spec.parameters.optional]
     first = -MATRIX if f.__name__ in STABLE else MATRIX / 8 if "discrete" in f.__name__ else MATRIX
     return (first, *[MATRIX] * (len(wanted) - 1))
@@ -67,6 +69,8 @@ def options_of(f):
 def test_every_command_on_every_format(run, f, ending):
     arrays, options = arguments_of(f), options_of(f)
     given = [f"--{name}={value}" for name, value in options.items()]
+    if arrays[0].ndim == 3 and ending in ("mtx", "csv"):
+        pytest.skip("a file of this format holds one matrix")
     for k, x in enumerate(arrays):
         write([f"in{k}.{ending}"], {"x": x}) if x.ndim else None
         given.append(f"in{k}.{ending}" if x.ndim else str(x))

@@ -30,7 +30,8 @@ def sizes_of(f, n=40):
         for a, s in zip(f.spec.parameters.arrays, f.spec.parameters.shapes, strict=True)
         if a not in f.spec.parameters.optional
     ]
-    return ["x".join(str(n) for _ in letters) for letters in wanted]
+    collections = {3: ["3"]}  # k matrices
+    return ["x".join([*collections.get(len(s), []), *(str(n) for _ in s[-2:])]) for s in wanted]
 
 
 def options_of(f):

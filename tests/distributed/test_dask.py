@@ -108,6 +108,14 @@ def moving(rng):
     """Matrices, and states of near ones."""
     m = rng.standard_normal((15, 4, 3))
     return m, matsign.warm_msign(m + 1e-6 * rng.standard_normal(m.shape)).state
+def collections(count):
+    """Three covariance matrices and their weights, which are vectors."""
+
+    def stacked(rng):
+        members = [covariances(count)(rng)[0] for _ in range(3)]
+        return np.stack(members, axis=1), 1 + rng.random((count, 3))
+
+    return stacked
 
 
 FUNCTIONS = [(p.name, p.f, lambda rng, p=p: p.stacked(rng, 15)) for p in PROBLEMS] + [
@@ -128,6 +136,8 @@ FUNCTIONS = [(p.name, p.f, lambda rng, p=p: p.stacked(rng, 15)) for p in PROBLEM
     ("riemannian_distance", matsign.riemannian_distance, covariances(15)),
     ("kabsch", matsign.kabsch, weighted_points(15)),
     ("warm_msign", matsign.warm_msign, moving),
+    ("karcher_mean", matsign.karcher_mean, collections(15)),
+    ("bures_mean", matsign.bures_mean, collections(15)),
     ("hinf_norm", matsign.hinf_norm, model(15)),
     ("discrete_hinf_norm", matsign.discrete_hinf_norm, discrete_model(15)),
     ("minimal_realization", matsign.minimal_realization, model(15)),

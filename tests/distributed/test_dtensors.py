@@ -98,6 +98,9 @@ def every_function(rng):
     m = rng.standard_normal((5, 4, 3))
     yield matsign.warm_msign, (m, matsign.warm_msign(m + 1e-6 * rng.standard_normal(m.shape)).state)
     yield matsign.kabsch, (*rng.standard_normal((2, 5, 4, 3)), 1 + rng.random((5, 4)))
+    collection = np.stack([weight[:, :3, :3], weight[::-1, 1:, 1:]], axis=1)
+    for mean in (matsign.karcher_mean, matsign.bures_mean):
+        yield mean, (collection, 1 + rng.random((5, 2)))
     yield matsign.lqr, (a, b, weight, weight[:, :2, :2])
     yield functools.partial(matsign.lqr_finite_horizon, t=0.5), (a, b, weight, weight[:, :2, :2])
     yield matsign.dlqr, (a / 9, b, weight, weight[:, :2, :2])

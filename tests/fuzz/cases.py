@@ -225,6 +225,20 @@ def _definite_pair(rng, n, m):
     return tuple(units[:, None] * x * units for x in (a, b))
 
 
+def _collection(rng, n, m):
+    """A few covariance matrices, near to each other or not, of different sizes or not; and weights, some of which are 0."""
+    k = max(1, m)
+    first = hostile.definite(rng, n)
+    makers = [hostile.definite] * 12 + [hostile.graded_definite, hostile.semidefinite, hostile.symmetric]
+    others = [makers[rng.integers(len(makers))](rng, n) for _ in range(k - 1)]
+    way = rng.integers(0, 6)
+    others = [first + 1e-4 * x if way == 0 else x * 10.0 ** rng.uniform(-9, 9) if way == 1 else x for x in others]
+    weights = None if rng.random() < 0.4 else rng.random(k) * 10.0 ** rng.uniform(-rng.choice([0, 0, 6]), 0, k)
+    if weights is not None and rng.random() < 0.1:
+        weights = weights * rng.choice([0.0, 1.0, -1.0], k)
+    return np.stack([first, *others]), weights
+
+
 def _gaussians(rng, n, m):
     a, b = _covariances(rng, n, m)
     return hostile.gaussian(rng, n, 1)[:, 0], a, hostile.gaussian(rng, n, 1)[:, 0], b
@@ -568,6 +582,8 @@ SUBJECTS = [
             lambda value, *arrays: value[:1]),
     Subject("bures_distance", _covariances, _options(_rtol, _squared), _one(references.bures_distance)),
     Subject("fidelity", _covariances, _options(_rtol, _squared), _one(references.fidelity)),
+    Subject("karcher_mean", _collection, PLAIN, _one(references.karcher_mean), ((1, 0), (1,))),
+    Subject("bures_mean", _collection, _options(_rtol), _one(references.bures_mean), ((1, 0), (1,))),
     Subject("frechet_distance", _gaussians, _options(_rtol), _one(references.frechet_distance), ((1, 2, 1, 2), (2,))),
     Subject("bures_distance_of_factors", _factors, _options(_squared), _one(references.bures_distance_of_factors)),
     Subject("fidelity_of_factors", _factors, _options(_squared), _one(references.fidelity_of_factors)),
@@ -677,7 +693,11 @@ def arguments(rng, subject, n, m, dtype):
     """Arrays of one case: hostile, now and then all at the edge of what the dtype holds."""
     kind = np.dtype(dtype).kind
     with np.errstate(all="ignore"):
-        arrays = [None if x is None else hostile.rotated(rng, x, kind) for x in subject.arguments(rng, n, m)]
+        names = subject.f.spec.parameters.arrays
+        arrays = [
+            x if x is None or name == "weights" else hostile.rotated(rng, x, kind)
+            for name, x in zip(names, subject.arguments(rng, n, m), strict=False)
+        ]
         if rng.random() < 0.15:
             scale = float(rng.choice(hostile.SCALES))
             powers = subject.scales[0] if subject.scales and rng.random() < 0.7 else [1] * len(arrays)

@@ -217,6 +217,8 @@ def rotated(rng, x, kind):
         return x
     if x.ndim == 1:
         return x * np.exp(1j * np.arange(1, len(x) + 1))
+    if x.ndim == 3:
+        return np.stack([rotated(rng, part, kind) for part in x])
     d = [np.exp(1j * np.arange(1, n + 1)) for n in x.shape]
     y = d[0][:, None] * x * d[1].conj()
     return (y + y.conj().T) / 2 if x.shape[0] == x.shape[1] and np.array_equal(x, x.T) else y

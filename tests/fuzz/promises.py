@@ -404,8 +404,8 @@ def _moved(rng, x, step):
     noise = rng.standard_normal(x.shape)
     if x.dtype.kind == "c":
         noise = noise + 1j * rng.standard_normal(x.shape)
-    if x.ndim == 2 and x.shape[0] == x.shape[1] and np.array_equal(x, x.conj().T):
-        noise = noise + noise.conj().T
+    if x.ndim >= 2 and x.shape[-2] == x.shape[-1] and np.array_equal(x, x.conj().swapaxes(-1, -2)):
+        noise = noise + noise.conj().swapaxes(-1, -2)
     top = np.abs(wide).max()
     return wide + noise / np.linalg.norm(noise) * (np.linalg.norm(wide / top) * step * top)
 
@@ -477,7 +477,12 @@ def _acceptable(c, subject, arrays):
     names = subject.f.spec.parameters.arrays
     hermitian = subject.f.spec.parameters.hermitian
     for name, x in zip(names, arrays, strict=False):
-        if name in hermitian and x is not None and np.isfinite(x).all() and not np.array_equal(x, x.conj().T):
+        if (
+            name in hermitian
+            and x is not None
+            and np.isfinite(x).all()
+            and not np.array_equal(x, x.conj().swapaxes(-1, -2))
+        ):
             return False
     return True
 
@@ -495,6 +500,8 @@ _TWO_SIZES = (
 def _sizes(subject, shapes):
     if len(shapes) == 1:
         return shapes[0]
+    if len(shapes[0]) == 3:
+        return shapes[0][2], shapes[0][0]
     n = shapes[0][0]
     m = next((s[1] for s in shapes[1:] if s is not None and s[0] == n), n)
     return (n, shapes[1][0]) if subject.name in _TWO_SIZES else (n, m)

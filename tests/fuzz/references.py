@@ -368,6 +368,70 @@ def _definite_factor(a):
     return _array(mp.cholesky(mp.matrix(exact.tolist()), tol=0)) if n else exact
 
 
+def _weights(stack, weights):
+    w = truth.exact(np.ones(len(stack)) if weights is None else np.real(weights))
+    if not len(w) or min(w) < 0 or not sum(w) or np.any(np.imag(np.zeros(1) if weights is None else weights)):
+        raise NoAnswerError("these are no weights")
+    return w / sum(w)
+
+
+def _of_eigenvalues(f, x):
+    """f of the eigenvalues of a Hermitian matrix, and f(x)."""
+    values, v = mp.eighe(mp.matrix(((x + truth.adjoint(x)) / 2).tolist()))
+    v, values = _array(v), [f(t) for t in values]
+    return values, (v * np.array(values, object)) @ truth.adjoint(v)
+
+
+def _unit_diagonal_eigenvalues(a):
+    """The smallest eigenvalue in units that make the diagonal 1."""
+    d = a.diagonal()
+    if not all(mp.re(x) > 0 for x in d):
+        return mp.mpf(-1)
+    d = np.array([1 / mp.sqrt(mp.re(x)) for x in d], object)
+    return min(_of_eigenvalues(lambda t: t, d[:, None] * a * d)[0])
+
+
+def karcher_mean(stack, weights=None):
+    """By the relaxation of Bini & Iannazzo."""
+    w, n, eps = _weights(stack, weights), stack.shape[1], float(np.finfo(stack.dtype).eps)
+    stack = [truth.exact(a) for a in stack]
+    if not n:
+        return stack[0]
+    least = min(_unit_diagonal_eigenvalues(a) for a in stack)
+    doubt = 1e3 * n * eps
+    if least < doubt:
+        raise (NoAnswerError if least < -doubt else UnknownError)("not definite")
+    low = _array(mp.cholesky(mp.matrix(sum(x * a for x, a in zip(w, stack, strict=True)).tolist())))
+    for _ in range(150):
+        inside = truth.inverse(low)
+        pairs = [_of_eigenvalues(mp.log, inside @ a @ truth.adjoint(inside)) for a in stack]
+        s = sum(x * logs for x, (_, logs) in zip(w, pairs, strict=True))
+        spread = [(max(values) - min(values)) / 2 for values, _ in pairs]
+        steep = sum(x * (d * mp.coth(d) if d else 1) for x, d in zip(w, spread, strict=True))
+        low = low @ _of_eigenvalues(mp.exp, s / (1 + steep))[1]
+        if _size(s) < NEGLIGIBLE:
+            return low @ truth.adjoint(low)
+    raise UnknownError("too slow")
+
+
+def bures_mean(stack, weights=None, rtol=None):
+    """By the fixed point of Álvarez-Esteban et al."""
+    w, n = _weights(stack, weights), stack.shape[1]
+    if not n:
+        return truth.exact(stack[0])
+    kept = [(x, _semidefinite_factor(a, rtol)) for x, a in zip(w, stack, strict=True) if x]
+    factors = [(x, k @ truth.adjoint(k)) for x, k in kept]
+    mean = sum(x * a for x, a in factors)
+    for _ in range(150):
+        root = _of_eigenvalues(lambda t: mp.sqrt(max(t, 0)), mean)[1]
+        s = sum(x * _of_eigenvalues(lambda t: mp.sqrt(max(t, 0)), root @ a @ root)[1] for x, a in factors)
+        if _size(s - mean) < NEGLIGIBLE * _size(mean):
+            return mean
+        inverse = truth.inverse(root)
+        mean = inverse @ s @ s @ inverse
+    raise UnknownError("too slow")
+
+
 def procrustes(a, b, rtol=None):
     m = truth.adjoint(truth.exact(a)) @ truth.exact(b)
     u, s, v = _svd(m, np.iscomplexobj(a))

@@ -69,6 +69,40 @@ def kabsch_as_matrices(p, q):
     return r, t[:, None], rmsd[:, None, None]
 
 
+def collections(rng, count, n):
+    """Ten covariance matrices each, of four samples for each variable."""
+    g = gaussian(rng, count * 10, n, 4 * n)
+    return ((g @ g.mT / (4 * n)).reshape(count, 10, n, n),)
+
+
+def function_by_eigh(f, a):
+    values, v = np.linalg.eigh(a)
+    return (v * f(values)[..., None, :]) @ v.mT
+
+
+def karcher_by_descent(stack):
+    """The usual fixed point of one collection: M exp(mean of the logarithms), until they are small."""
+    m = stack.mean(0)
+    for _ in range(100):
+        root, inverse = (function_by_eigh(lambda x, p=p: x**p, m) for p in (0.5, -0.5))
+        step = function_by_eigh(np.log, inverse @ stack @ inverse).mean(0)
+        m = root @ function_by_eigh(np.exp, step) @ root
+        if np.linalg.norm(step) < 1e-10:
+            break
+    return m
+
+
+def bures_by_fixed_point(stack):
+    m = stack.mean(0)
+    for _ in range(100):
+        root, inverse = (function_by_eigh(lambda x, p=p: x**p, m) for p in (0.5, -0.5))
+        step = function_by_eigh(np.sqrt, root @ stack @ root).mean(0)
+        before, m = m, inverse @ step @ step @ inverse
+        if np.linalg.norm(m - before) < 1e-10 * np.linalg.norm(m):
+            break
+    return m
+
+
 CASES = [
     Case(
         "mcsgn, eigenvalues around ±2.5", SCIPY, "signm, loop", lambda rng, count, n: (both_sides(rng, count, n, n),),
@@ -101,6 +135,14 @@ CASES = [
         lambda rng, count, k: (gaussian(rng, count, k, 3), gaussian(rng, count, k, 3)),
         kabsch_as_matrices, kabsch_by_svd,
         sizes(quick=((2000, 10),), usual=((50_000, 10),), long=((1_000_000, 10),)), agree(1e-6),
+    ),
+    Case(
+        "karcher_mean, ten covariances", NUMPY, "fixed point by linalg.eigh, loop", collections,
+        matsign.karcher_mean, loop(karcher_by_descent), SHORTER, agree(1e-8),
+    ),
+    Case(
+        "bures_mean, ten covariances", NUMPY, "fixed point by linalg.eigh, loop", collections,
+        matsign.bures_mean, loop(bures_by_fixed_point), SHORTER, agree(1e-8),
     ),
     Case(
         "solve_sylvester, separable spectra", SCIPY, "solve_sylvester, loop", separable,

@@ -67,9 +67,9 @@ def bures_mean(
 
         M = Σ wᵢ (M^{1/2} Aᵢ M^{1/2})^{1/2}.
 
-    It is unique where a matrix is definite. Commuting matrices have the mean (Σ wᵢ Aᵢ^{1/2})². Two steps of the fixed
-    point of [2]_, which converges from everywhere, start Newton's method, whose linear equation is solved by conjugate
-    gradients: so the number of steps hardly depends on the condition numbers. The computation is in double precision.
+    It is unique where a matrix is definite. Commuting matrices have the mean (Σ wᵢ Aᵢ^{1/2})². It is found
+    by Newton's method, whose linear equation is solved by conjugate gradients, with steps of the fixed point of [2]_, which
+    converges from everywhere, where a Newton step fails. The computation is in double precision.
 
     A matrix of weight 0 does not change the mean; zero matrices of weight 0 can fill up shorter collections.
 

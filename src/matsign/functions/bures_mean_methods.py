@@ -2,17 +2,19 @@
 
     G(M) = Σ wᵢ Sᵢ - LᴴL = 0,    Sᵢ = (Lᴴ Aᵢ L)^{1/2},    M = L Lᴴ,    LᴴL = diag(m).
 
-T = L⁻ᴴ Sᵢ L⁻¹ is the optimal map from M to Aᵢ, and G = 0 says that their mean is the identity. A change L E Lᴴ of M changes Σ wᵢ Sᵢ
-by half of it and G by -H(E). With the eigenvectors Pᵢ and eigenvalues s of Sᵢ,
+Tᵢ = L⁻ᴴ Sᵢ L⁻¹ is the optimal map from M to Aᵢ, and G = 0 says that the mean of these maps is the identity. A change L E Lᴴ of M
+changes L⁻ᴴ G L⁻¹ by -L⁻ᴴ H(E) L⁻¹. With the eigenvectors Pᵢ and eigenvalues s of Sᵢ,
 
     H(E) = Σ wᵢ Pᵢ (C ∘ Pᵢᴴ E Pᵢ) Pᵢᴴ,    c_ab = s_a s_b / (s_a + s_b).
 
-H is self-adjoint, and at most m_a m_b / (m_a + m_b) ∘, since that function, half of a harmonic mean, is concave: conjugate gradients
-with this preconditioner take few steps, as many as the matrices differ, however ill-conditioned they are. The size of G is measured
-in its norm: the length of the gradient in the metric. With Aᵢ = Kᵢ Kᵢᴴ, Sᵢ has the singular values of LᴴKᵢ.
+H is self-adjoint, and at most E → D ∘ E with d_ab = m_a m_b / (m_a + m_b), because such means are concave. With this as the
+preconditioner conjugate gradients take few steps where the matrices are not far apart, however ill-conditioned they are. The
+size of G is measured in its norm: it is the length of the gradient of the cost in the metric. With Aᵢ = Kᵢ Kᵢᴴ, the eigenvalues
+of Sᵢ are the singular values of LᴴKᵢ.
 
-The iteration starts from Σ wᵢ Aᵢ with two steps of the fixed point L ← L⁻ᴴ Σ wᵢ Sᵢ, which converges from everywhere, for commuting
-matrices in one step. Sources: Álvarez-Esteban, del Barrio, Cuesta-Albertos & Matrán 2016, Bhatia, Jain & Lim 2019.
+The iteration starts from Σ wᵢ Aᵢ. Where a Newton step does not halve the residual, it takes a step of the fixed point
+L ← L⁻ᴴ Σ wᵢ Sᵢ, which converges from everywhere, for commuting matrices in one step. Sources: Álvarez-Esteban, del Barrio,
+Cuesta-Albertos & Matrán 2016, Bhatia, Jain & Lim 2019.
 """
 
 from __future__ import annotations
@@ -86,20 +88,20 @@ class Frame(NamedTuple):
 
     u: Array
     m: Array
-    l: Array
+    factor: Array
 
 
-def frame_of(backend: Backend, l: Array) -> Frame:
+def frame_of(backend: Backend, factor: Array) -> Frame:
     """That of L Lᴴ for any L; eigenvalues of the size of rounding are zero."""
-    u, values, _ = backend.svd(l)
-    kept = values > 10 * l.shape[-2] * backend.eps(l) * values[:, :1]
+    u, values, _ = backend.svd(factor)
+    kept = values > 10 * factor.shape[-2] * backend.eps(factor) * values[:, :1]
     values = backend.xp.where(kept, values, 0 * values)
     return Frame(u, values**2, u * values[:, None, :])
 
 
-def roots_beside(backend: Backend, l: Array, k: Array) -> Roots:
+def roots_beside(backend: Backend, factor: Array, k: Array) -> Roots:
     """Those of Lᴴ Kᵢ Kᵢᴴ L."""
-    p, s, _ = backend.svd(flat(adjoint(l)[:, None] @ k))
+    p, s, _ = backend.svd(flat(adjoint(factor)[:, None] @ k))
     return Roots(grouped(p, k), grouped(s, k))
 
 
@@ -122,18 +124,18 @@ _STEP_TOL = 1e-6
 _LARGEST_ROUNDING = 1e-5
 
 
-def _evaluate(backend: Backend, data: Arrays, l: Array) -> Point:
+def _evaluate(backend: Backend, data: Arrays, factor: Array) -> Point:
     """The next factors are (I + X) L: by Newton's method with X M + M X = L E Lᴴ, by the fixed point with I + X = Σ wᵢ Tᵢ."""
     k, w = data
-    f = frame_of(backend, l)
-    roots = roots_beside(backend, f.l, k)
+    f = frame_of(backend, factor)
+    roots = roots_beside(backend, f.factor, k)
     gap = gap_beside(backend, roots, w, f.m)
     e = hermitian(solve_hessian_of(backend, roots, w, f.m, gap, _STEP_TOL).x)
     root = backend.xp.sqrt(f.m)[:, None, :]
     x = e * root.mT * root / safe_divisor(backend, f.m[:, :, None] + f.m[:, None, :])
     inverse = backend.xp.where(root > 0, 1 / safe_divisor(backend, root), 0 * root)
-    newton, safe = f.l + f.u @ x * root, f.l + f.u * inverse @ gap
-    return Point(l, size_of_gap(backend, gap, f.m), newton, safe, rounding(backend, f.m))
+    newton, safe = f.factor + f.u @ x * root, f.factor + f.u * inverse @ gap
+    return Point(factor, size_of_gap(backend, gap, f.m), newton, safe, rounding(backend, f.m))
 
 
 def _count(backend: Backend, mask: Array) -> Array:
@@ -173,10 +175,10 @@ def solve_bures(backend: Backend, stack: Array, weights: Array | None, *, rtol: 
     xp, c = backend.xp, in_one_unit(backend, stack, weights, rtol)
     b, count, n, _ = c.a.shape
     wide = xp.permute_dims(c.k * xp.sqrt(c.w)[:, :, None, None], (0, 2, 1, 3)).reshape((b, n, count * n))
-    l, size, steps = safeguarded_newton(backend, _evaluate, (c.k, c.w), frame_of(backend, wide).l)
-    f = frame_of(backend, l)
+    factor, size, steps = safeguarded_newton(backend, _evaluate, (c.k, c.w), frame_of(backend, wide).factor)
+    f = frame_of(backend, factor)
     failed = ~(size <= xp.maximum(rounding(backend, f.m), 10 * n * backend.eps(stack) + 0 * size))
-    value = backend.ldexp(hermitian(f.l @ adjoint(f.l)), broadcast_scalar(c.e))
+    value = backend.ldexp(hermitian(f.factor @ adjoint(f.factor)), broadcast_scalar(c.e))
     value = backend.astype(value, backend.dtype_name(stack))
     result = solution(backend, (value,), Failure.NO_BURES_MEAN, failed, steps, size)
     result = result._replace(failure=overflow_failure(backend, value, result.failure))

@@ -20,14 +20,14 @@ from matsign.linalg.stacks import adjoint, hermitian, to_double
 
 def karcher_residual(backend: Backend, value: tuple[Array], stack: Array, weights: Array | None) -> Residual:
     c = in_own_units(backend, stack, weights)
-    l = backend.cholesky(hermitian(c.inward(backend, to_double(backend, value[0]))))
-    parts = logarithms_beside(backend, l, c.factors)
+    factor = backend.cholesky(hermitian(c.inward(backend, to_double(backend, value[0]))))
+    parts = logarithms_beside(backend, factor, c.factors)
     s = hermitian(weighted_sum(backend, c.w, parts.matrices()))
     steps = []
-    for q in (s, _change_by_rounding(backend, stack, c.a, c.w, parts, l)):
+    for q in (s, _change_by_rounding(backend, stack, c.a, c.w, parts, factor)):
         e = solve_hessian_of(backend, parts, c.w, q, backend.eps(q)).x
-        steps.append(c.outward(backend, hermitian(l @ e @ adjoint(l)))[:, None])
-    backward = _backward(backend, c.a, parts, l, s)
+        steps.append(c.outward(backend, hermitian(factor @ e @ adjoint(factor)))[:, None])
+    backward = _backward(backend, c.a, parts, factor, s)
     kind = backend.dtype_name(stack)
     correction = backend.astype(backend.xp.concat(steps, axis=1), kind)
     return Residual(backend.astype(backward, backend.dtype_name(stack.real)), (correction,))
@@ -42,16 +42,18 @@ def _exponential_kernel(backend: Backend, parts: Logarithms) -> Array:
     return xp.exp(mean) * xp.where(d == 0, one, xp.sinh(safe) / safe)
 
 
-def _backward(backend: Backend, a: Array, parts: Logarithms, l: Array, s: Array) -> Array:
-    change = l[:, None] @ schur_product_in(parts.v, _exponential_kernel(backend, parts), s) @ adjoint(l)[:, None]
+def _backward(backend: Backend, a: Array, parts: Logarithms, factor: Array, s: Array) -> Array:
+    change = (
+        factor[:, None] @ schur_product_in(parts.v, _exponential_kernel(backend, parts), s) @ adjoint(factor)[:, None]
+    )
     sizes = backend.norm(flat(change)) / backend.norm(flat(a))
     return backend.xp.max(sizes.reshape(a.shape[:2]), axis=-1)
 
 
-def _change_by_rounding(backend: Backend, stack: Array, a: Array, w: Array, parts: Logarithms, l: Array) -> Array:
+def _change_by_rounding(backend: Backend, stack: Array, a: Array, w: Array, parts: Logarithms, factor: Array) -> Array:
     """The change of S by a fixed random rounding error in each Aᵢ."""
     change = rounding_of_collection(backend, stack, a)
-    wide = l[:, None] + 0 * change
+    wide = factor[:, None] + 0 * change
     inside = backend.solve(flat(wide), flat(change))
     inside = backend.solve(flat(wide), adjoint(inside))
     slopes = schur_product_in(parts.v, 1 / _exponential_kernel(backend, parts), grouped(inside, a))

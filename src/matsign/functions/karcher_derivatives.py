@@ -132,9 +132,7 @@ def _terms(backend: Backend, b: Array, e: Array) -> Array:
 def _hessian_tangent(backend: Backend, value: Arrays, arrays: Arrays, tangents: Arrays) -> Arrays:
     (e,), (b, w, _), (db, dw, dq) = value, arrays, tangents
     db = hermitian(db)
-    change = frechet_tangent(
-        backend, (flat(b), flat(_symmetric(e, b))), (flat(db), flat(_symmetric(e, db))), **_LOG
-    )
+    change = frechet_tangent(backend, (flat(b), flat(_symmetric(e, b))), (flat(db), flat(_symmetric(e, db))), **_LOG)
     q = dq - weighted_sum(backend, w, grouped(change, b)) - weighted_sum(backend, dw, _terms(backend, b, e))
     return (apply(backend, _HESSIAN, b, w, q)[0],)
 

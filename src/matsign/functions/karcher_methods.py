@@ -76,11 +76,11 @@ def solve_hessian_of(backend: Backend, parts: Logarithms, w: Array, q: Array, to
     return conjugate_gradients(backend, _hessian, lambda backend, data, r: r, data, q, tol, 400)
 
 
-def logarithms_beside(backend: Backend, l: Array, k: Array) -> Logarithms:
+def logarithms_beside(backend: Backend, factor: Array, k: Array) -> Logarithms:
     """Those of L⁻¹ Kᵢ Kᵢᴴ L⁻ᴴ."""
     b, count, n, _ = k.shape
     wide = backend.xp.permute_dims(k, (0, 2, 1, 3)).reshape((b, n, count * n))
-    inside = backend.solve(l, wide).reshape((b, n, count, n))
+    inside = backend.solve(factor, wide).reshape((b, n, count, n))
     u, values, _ = backend.svd(flat(backend.xp.permute_dims(inside, (0, 2, 1, 3))))
     return Logarithms(grouped(u, k), grouped(2 * backend.xp.log(values), k))
 
@@ -89,9 +89,9 @@ def logarithms_beside(backend: Backend, l: Array, k: Array) -> Logarithms:
 _STEP_TOL = 1e-4
 
 
-def _evaluate(backend: Backend, data: Arrays, l: Array) -> tuple[Array, Array]:
+def _evaluate(backend: Backend, data: Arrays, factor: Array) -> tuple[Array, Array]:
     k, w = data
-    parts = logarithms_beside(backend, l, k)
+    parts = logarithms_beside(backend, factor, k)
     s = hermitian(weighted_sum(backend, w, parts.matrices()))
     s = backend.xp.where(backend.xp.isfinite(s), s, backend.xp.full_like(s, math.nan))
     return backend.norm(s), solve_hessian_of(backend, parts, w, s, _STEP_TOL).x
@@ -121,7 +121,7 @@ class Collection(NamedTuple):
 
 
 def in_own_units(backend: Backend, stack: Array, weights: Array | None) -> Collection:
-    xp, a = backend.xp, hermitian(to_double(backend, stack))
+    a = hermitian(to_double(backend, stack))
     weight = normalised(backend, None if weights is None else to_double(backend, weights), a)
     scaled, e = scale_to_unit(backend, flat(a))
     u = diagonal_units(backend, weighted_sum(backend, weight.w, grouped(scaled, a)))
@@ -162,9 +162,9 @@ def solve_karcher(backend: Backend, stack: Array, weights: Array | None) -> Solu
     usable = (c.w >= 0).all(-1) & (xp.sum(c.w, axis=-1) > 0.5)
     w = xp.where(usable[:, None], c.w, xp.ones_like(c.w) / c.w.shape[-1])
     start = backend.cholesky(hermitian(weighted_sum(backend, w, a)))
-    l, gap, steps = damped_newton(backend, _evaluate, (factors, w), start)
-    value = backend.astype(c.outward(backend, hermitian(l @ adjoint(l))), backend.dtype_name(stack))
-    failed = ~(gap <= _rounding(backend, stack, logarithms_beside(backend, l, factors), least))
+    factor, gap, steps = damped_newton(backend, _evaluate, (factors, w), start)
+    value = backend.astype(c.outward(backend, hermitian(factor @ adjoint(factor))), backend.dtype_name(stack))
+    failed = ~(gap <= _rounding(backend, stack, logarithms_beside(backend, factor, factors), least))
     result = solution(backend, (value,), Failure.NO_KARCHER_MEAN, failed, steps, gap)
     result = result._replace(failure=overflow_failure(backend, value, result.failure))
     which = first_index(backend, indefinite)

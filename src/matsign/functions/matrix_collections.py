@@ -134,8 +134,6 @@ def diagonal_units(backend: Backend, a: Array) -> Array:
     return (backend.exponent(abs(backend.xp.linalg.diagonal(a).real)) + 1) // 2
 
 
-
-
 def rounding_of_collection(backend: Backend, stack: Array, a: Array) -> Array:
     """Fixed random rounding errors in the dtype of `stack` of the Hermitian matrices `a`, of signs that do not add up."""
     scale = backend.eps(stack) / backend.eps(a)

@@ -28,7 +28,8 @@ def conjugate_gradients(
 ) -> LinearSolution:
     """x with ``operator(backend, data, x)`` = b until the residual is `tol` times b; `precondition` is near to the inverse of H.
 
-    Both are measured in the norm of the preconditioner C, √Re tr(rᴴ C r). The data are stacks, because members that have converged leave the iteration.
+    Both are measured in the norm of the preconditioner C, √Re tr(rᴴ C r). The data are stacks, because members that have
+    converged leave the iteration.
     """
 
     def step(state: tuple[Arrays, Arrays]) -> tuple[tuple[Arrays, Arrays], Array]:

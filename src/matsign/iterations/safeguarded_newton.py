@@ -1,8 +1,8 @@
 """Newton's method beside a slower iteration that converges from everywhere.
 
-``evaluate(backend, data, x)`` gives a `Point`. A Newton step is kept if it halves the smallest residual so far; otherwise the next
-step is the safe one. As only finitely many steps can halve a residual that stays away from zero, the iteration converges from
-wherever the safe one does.
+``evaluate(backend, data, x)`` gives a `Point`. A Newton step is kept if it halves the smallest residual so far; otherwise the
+next step is the safe one. As only finitely many steps can halve a residual that stays away from zero, the iteration converges
+from wherever the safe one does.
 """
 
 from __future__ import annotations
