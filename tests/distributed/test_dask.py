@@ -108,6 +108,8 @@ def moving(rng):
     """Matrices, and states of near ones."""
     m = rng.standard_normal((15, 4, 3))
     return m, matsign.warm_msign(m + 1e-6 * rng.standard_normal(m.shape)).state
+
+
 def collections(count):
     """Three covariance matrices and their weights, which are vectors."""
 
