@@ -88,19 +88,26 @@ def _scaled(x: Array, size: Array) -> Array:
 
 
 def _balancing_units(a: Array, b: Array, c: Array) -> Array:
-    """Exponents e: the rows of [2^-e a 2^e, 2^-e b] and the columns of [2^-e a 2^e; c 2^e] get similar norms."""
+    """Exponents e: the rows of [2^-e a 2^e, 2^-e b] and the columns of [2^-e a 2^e; c 2^e] get similar norms.
+
+    A state whose row or column is zero has no such unit. The other one of the two becomes as small as those of the other states,
+    which would seem zero beside it.
+    """
     n = len(a)
     within = np.abs(a) * (1 - np.eye(n))
     inputs, outputs = np.abs(b).sum(axis=1), np.abs(c).sum(axis=0)
-    e = np.zeros(n, np.int64)
+    e, least = np.zeros(n, np.int64), np.inf
     for _ in range(_SWEEPS):
-        before = e.copy()
+        before, (least, limit) = e.copy(), (np.inf, least)
         for k in range(n):
             row = (within[k] * np.exp2(e - e[k])).sum() + inputs[k] * np.exp2(-e[k])
             column = (within[:, k] * np.exp2(e[k] - e)).sum() + outputs[k] * np.exp2(e[k])
             if row > 0 and column > 0:
-                e[k] = np.clip(e[k] + round(np.log2(row / column) / 2), -_RANGE, _RANGE)
-        if (e == before).all():
+                change, least = np.log2(row / column) / 2, min(least, np.sqrt(row) * np.sqrt(column))
+            else:
+                change = np.log2(max(row / limit, 1.0)) - np.log2(max(column / limit, 1.0))
+            e[k] = np.clip(e[k] + round(change), -_RANGE, _RANGE)
+        if (e == before).all() and least == limit:
             break
     return e
 

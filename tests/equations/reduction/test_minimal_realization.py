@@ -66,6 +66,15 @@ def test_units_do_not_matter(rng):
     assert gap((found.a / 1e80, found.b / inputs, found.c), small) < 1e-11
     # Two states that only look uncontrollable and unobservable.
     assert minimal_realization(np.diag([-1.0, -2.0]), [1.0, 1e-20], [1.0, 1e20]).a.shape == (2, 2)
+    # Modes without input, or in no output, whatever their units are.
+    modes = (
+        np.diag([-1.0, -2.0, -3.0, 4.0]),
+        np.array([[1e-30], [0], [1e15], [1e30]]),
+        np.array([[1e30, 1e15, 0, 1e-30]]),
+    )
+    found = minimal_realization(*modes)
+    assert found.a.shape == (2, 2)
+    assert gap(found[:3], modes) < 1e-14
 
 
 def test_a_closed_loop_of_the_textbook():
