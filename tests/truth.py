@@ -283,6 +283,34 @@ def principal_factor(x):
     return out
 
 
+def fermi(h, kt, mu=None, electrons=None, overlap=None):
+    """The density matrix of electrons at a temperature, the chemical potential and the entropy."""
+    h = exact(h)
+    r = eye(len(h)) if overlap is None else root_pair(overlap)[1]
+    values, v = mp.eighe(mp.matrix(((r @ (h + adjoint(h)) @ r) / 2).tolist()))
+    levels, v, kt = [mp.re(x) for x in values], r @ np.array(v.tolist(), dtype=object), mp.mpf(float(kt))
+
+    def occupied(mu, sign=1):
+        return np.array([1 / (1 + mp.exp(sign * (x - mu) / kt)) for x in levels], dtype=object)
+
+    mu = _potential(levels, kt, mp.mpf(float(electrons)), occupied) if mu is None else mp.mpf(float(mu))
+    f = occupied(mu)
+    smaller = [min(pair) for pair in zip(f, occupied(mu, -1), strict=True)]
+    entropy = -sum(x * mp.log(x) + (1 - x) * mp.log1p(-x) for x in smaller)
+    return (v * f) @ adjoint(v), np.array(mu), np.array(entropy)
+
+
+def _potential(levels, kt, electrons, occupied):
+    """By bisection in twice the digits, for the tails of the occupations in a gap."""
+    with mp.workdps(2 * mp.mp.dps):
+        reach = kt * (mp.log(len(levels) / min(electrons, len(levels) - electrons)) + 1)
+        low, high = min(levels) - reach, max(levels) + reach
+        for _ in range(400):
+            middle = (low + high) / 2
+            low, high = (middle, high) if sum(occupied(middle)) < electrons else (low, middle)
+        return (low + high) / 2
+
+
 @remembered
 def gramian(a, b):
     b = exact(b)

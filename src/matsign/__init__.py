@@ -45,6 +45,7 @@ from matsign.functions.bures import bures_distance, fidelity
 from matsign.functions.bures_mean import bures_mean
 from matsign.functions.coupled_root import coupled_root
 from matsign.functions.factored_distances import bures_distance_of_factors, fidelity_of_factors
+from matsign.functions.fermi_occupation import Occupation, fermi_occupation
 from matsign.functions.fractional_power import fractional_matrix_power
 from matsign.functions.frechet_distances import frechet_distance
 from matsign.functions.geometric_mean import geometric_mean
@@ -71,6 +72,7 @@ __all__ = [
     "Certificate",
     "Estimator",
     "FiniteHorizonRegulator",
+    "Occupation",
     "Polar",
     "Procrustes",
     "Realization",
@@ -96,6 +98,7 @@ __all__ = [
     "dlqr_finite_horizon",
     "each",
     "extremal_solutions",
+    "fermi_occupation",
     "fidelity",
     "fidelity_of_factors",
     "fractional_matrix_power",

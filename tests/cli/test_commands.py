@@ -58,7 +58,7 @@ def options_of(f):
     """The options without a default."""
     return {
         name: value
-        for name, value in (("order", 3), ("gamma", 10), ("t", 0.75), ("p", 3), ("steps", 2))
+        for name, value in (("order", 3), ("gamma", 10), ("t", 0.75), ("p", 3), ("steps", 2), ("kT", 0.5))
         if name in f.spec.parameters.options and (name != "steps" or "horizon" in f.__name__)
     }
 
@@ -68,7 +68,7 @@ def options_of(f):
 @pytest.mark.parametrize("f", functions(), ids=lambda f: f.__name__)
 def test_every_command_on_every_format(run, f, ending):
     arrays, options = arguments_of(f), options_of(f)
-    given = [f"--{name}={value}" for name, value in options.items()]
+    given = [f"--{name.lower()}={value}" for name, value in options.items()]
     if arrays[0].ndim == 3 and ending in ("mtx", "csv"):
         pytest.skip("a file of this format holds one matrix")
     for k, x in enumerate(arrays):

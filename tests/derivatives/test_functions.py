@@ -34,6 +34,11 @@ CASES = {
         partial(matsign.spectral_projector, at=0.3, half_plane="left"),
         lambda rng, d: (gaussian(rng, 3, 3, dtype=d), definite(rng, 3, d)),
     ),
+    "occupation": (partial(matsign.fermi_occupation, kT=0.6, mu=0.8), lambda rng, d: (definite(rng, 3, d),)),
+    "occupation of a number of electrons": (
+        partial(matsign.fermi_occupation, kT=0.6, electrons=1.3),
+        lambda rng, d: (definite(rng, 3, d),),
+    ),
     "msign, square": (matsign.msign, lambda rng, d: (gaussian(rng, 4, 4, dtype=d),)),
     "msign, tall": (matsign.msign, lambda rng, d: (gaussian(rng, 5, 3, dtype=d),)),
     "msign, wide": (matsign.msign, lambda rng, d: (gaussian(rng, 2, 5, dtype=d),)),
@@ -123,7 +128,7 @@ def test_tangent_equals_differences(case, dtype, rng):
     f, make = CASES[case]
     arrays = make(rng, dtype)
     directions = tuple(0.1 * gaussian(rng, *x.shape, dtype=dtype) for x in arrays)
-    if case in ("geometric_mean", "weighted mean"):
+    if case in ("geometric_mean", "weighted mean") or case.startswith("occupation"):
         directions = tuple(x + x.conj().T for x in directions)
     if case == "density matrix":
         directions = (directions[0], directions[1] + directions[1].conj().T)

@@ -129,6 +129,7 @@ FUNCTIONS = [(p.name, p.f, lambda rng, p=p: p.stacked(rng, 15)) for p in PROBLEM
     ("dlqe", matsign.dlqe, noisy(15)),
     ("h2_norm", matsign.h2_norm, model(15)),
     ("discrete_h2_norm", matsign.discrete_h2_norm, discrete_model(15)),
+    ("fermi_occupation", bound(matsign.fermi_occupation, kT=0.5, electrons=1.5), lambda rng: covariances(15)(rng)[:1]),
     ("bures_distance", matsign.bures_distance, covariances(15)),
     ("fidelity", matsign.fidelity, covariances(15)),
     ("frechet_distance", matsign.frechet_distance, gaussians(15)),

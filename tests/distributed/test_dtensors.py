@@ -85,6 +85,7 @@ def every_function(rng):
     yield functools.partial(matsign.balanced_truncation, order=2), (a, b, c)
     yield functools.partial(matsign.lqg_balanced_truncation, order=2), (a, b, c)
     yield functools.partial(matsign.bounded_real_balanced_truncation, order=2, gamma=1e3), (a, b, c)
+    yield functools.partial(matsign.fermi_occupation, kT=0.5, electrons=1.5), (weight,)
     yield matsign.bures_distance, (weight, weight[::-1].copy())
     yield matsign.fidelity, (weight, weight[::-1].copy())
     yield (

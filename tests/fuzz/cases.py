@@ -163,6 +163,19 @@ def _pencil(rng, n, m):
     return hostile.pick(rng, hostile.HERMITIAN, n) if rng.random() < 0.4 else hostile.square(rng, n), overlap
 
 
+def _hamiltonian(rng, n, m):
+    overlap = hostile.definite(rng, n) if rng.random() < 0.3 else None
+    return hostile.pick(rng, hostile.HERMITIAN, n), overlap
+
+
+def _filling(rng, options):
+    options |= {"kT": float(10.0 ** rng.uniform(-4, 2))}
+    way = rng.integers(0, 3)
+    if way == 1:
+        return options | {"mu": float(rng.choice([0.5, -1.0, 1e-3, 1e4]))}
+    return options | {"electrons": float(rng.choice([1.0, 0.5, 0.03]))} if way == 2 else options
+
+
 def _rectangular(rng, n, m):
     return (hostile.rectangular(rng, n, m),)
 
@@ -593,6 +606,7 @@ SUBJECTS = [
     Subject("mcsgn", _square, SIGN, _exact_only(_one(references.sign)), ((1,), (0,))),
     Subject("spectral_projector", _pencil, _options(lambda rng, o: o | SIGN(rng), _half_plane, _line),
             _exact_only(_one(references.projector)), ((1, 0), (0,))),
+    Subject("fermi_occupation", _hamiltonian, _options(_methods("eigh", "polynomial"), _filling), references.fermi),
     Subject("matrix_abs", _square, SIGN, _exact_only(_one(references.absolute)), ((1,), (1,))),
     Subject("mclip", _rectangular, _options(CLIP, _rtol, _clip), _exact_only(_one(references.mclip))),
     Subject("soft_threshold", _rectangular, _options(CLIP, _threshold), _exact_only(_one(references.soft_threshold))),

@@ -182,6 +182,21 @@ def projector(m, overlap=None, at=None, half_plane=None, lowest=None, rtol=None)
     return p if overlap is None else p @ truth.inverse(truth.exact(overlap))
 
 
+def fermi(h, overlap=None, kT=None, mu=None, electrons=None, method="auto"):
+    if overlap is not None:
+        to_axis(h, overlap, None)
+    if electrons is not None and not electrons < len(h):
+        raise NoAnswerError("more electrons than states")
+    if np.abs(h).max(initial=0) > 1e5 * kT or (
+        overlap is not None and np.abs(h).max() > 1e5 * kT * np.diagonal(overlap).min()
+    ):
+        raise UnknownError
+    result = truth.fermi(h, kT, 0.0 if mu is None and electrons is None else mu, electrons, overlap)
+    if method == "polynomial" and min(truth.size(result[0]), result[2]) < 1e-2:
+        raise UnknownError  # products have errors relative to full occupations
+    return result
+
+
 def to_axis(m, overlap, at):
     """M - at I in floats, or for a pencil K - at I, the better conditioned half of the pencils."""
     if overlap is not None:

@@ -51,7 +51,7 @@ def command(f: Callable[..., Any]) -> Callable[..., None]:
         if as_json and to_stdout:
             raise ValueError("--json and -o - both need the standard output")
         texts = {name: given.pop(name.lower()) for name in parameters.arrays}
-        thresholds = {name: given.pop(name) for name in parameters.numbers}
+        thresholds = {name: given.pop(name.lower()) for name in parameters.numbers}
         check_standard_input(texts | thresholds)
         arrays = read_arrays(parameters, texts)
         numbers = {name: read_threshold(text) for name, text in thresholds.items() if text is not None}
@@ -120,7 +120,7 @@ def _examples_of_options(spec: FunctionSpec) -> list[tuple[str, Any]]:
     required = [
         name for name, x in options.items() if x is inspect.Parameter.empty or (name == "order" and "tol" in options)
     ]
-    return [(name, 0.5 if name in spec.parameters.numbers else 2) for name in required]
+    return [(name.lower(), 0.5 if name in spec.parameters.numbers else 2) for name in required]
 
 
 def _parameters(f: Callable[..., Any], parameters: Parameters) -> list[inspect.Parameter]:
@@ -153,7 +153,7 @@ def _parameters(f: Callable[..., Any], parameters: Parameters) -> list[inspect.P
     allowed = parameters.choices | {"errors": ("raise", "nan")}
     options = [
         parameter(
-            name,
+            name.lower(),
             Annotated[_readable(hints[name]), _option(help.get(name), allowed.get(name), default)],
             str(default) if name in parameters.numbers and default not in (None, inspect.Parameter.empty) else default,
         )

@@ -77,6 +77,9 @@ class Failure(IntEnum):
     OVERLAP = 153
     DEGENERATE = 154
     LEVELS = 155
+    TEMPERATURE = 220
+    POTENTIAL = 221
+    ELECTRONS = 222
     NOT_STABILISABLE_BY_G = 160
     NOT_ANTI_STABILISABLE_BY_G = 161
     NOT_STABILISING_WITH_G = 162
@@ -289,6 +292,10 @@ MESSAGES = {
     "ones are not determined; choose lowest such that all copies of an eigenvalue are on one side, or a smaller rtol if they "
     "differ",
     Failure.LEVELS: "lowest needs a Hermitian matrix",
+    Failure.TEMPERATURE: "kT is {detail}, which is not a positive finite number; spectral_projector is the limit kT = 0",
+    Failure.POTENTIAL: "mu is {detail}, which is not a finite number",
+    Failure.ELECTRONS: "electrons is {detail}; with occupations between 0 and 1, n states hold more than 0 and less than n "
+    "electrons (of each spin)",
     Failure.WEIGHTS: "the weights must be numbers of at least 0, and not all 0; the smallest is {detail}",
     Failure.INDEFINITE_A: "A is not positive semidefinite: it has the eigenvalue {detail}; psd_project gives the nearest such "
     "matrix, and a larger rtol takes larger rounding errors for zero",

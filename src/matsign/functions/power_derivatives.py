@@ -4,13 +4,7 @@ Hermitian A = V Λ Vᴴ (Daleckii & Krein):  L = V (F ∘ Vᴴ E V) Vᴴ  with t
                                          f'(λ) for equal ones, and f(λ)/λ between λ and an eigenvalue that counts as zero.
 General A:                               f([[A, E], [0, A]]) = [[f(A), L(A, E)], [0, f(A)]].
 
-The adjoint of E → L(A, E) is L(Aᴴ, ·). L has derivatives of the same form, for with the blocks M = [[A, E], [0, A]]
-
-    dL = upper right block of L(M, [[dA, dE], [0, dA]]).
-
-The adjoint of this map takes the cotangent Y to
-
-    [[A', E'], [Y', A'']] = L([[Aᴴ, Eᴴ], [0, Aᴴ]], [[0, 0], [Y, 0]]):    cotangent of A is A' + A'', of E it is Y'.
+The adjoint of E → L(A, E) is L(Aᴴ, ·). The derivatives of L are in `frechet_blocks`.
 """
 
 from __future__ import annotations
@@ -24,6 +18,7 @@ from matsign.core.members import Solution, solution
 from matsign.core.operations import Operation, apply, shapes_of
 from matsign.core.tolerances import rank_tolerance
 from matsign.direct import schur_powers
+from matsign.functions.frechet_blocks import blocks_cotangent, blocks_tangent, frechet_operation
 from matsign.functions.large_powers import integer_power_derivative
 from matsign.functions.power_methods import balance_units, factors_of, matrix_function, scale_units, spectrum_logarithms
 from matsign.iterations.inverse_scaling import inverse_scaling
@@ -99,40 +94,17 @@ def _by_eigenvectors(backend: Backend, a: Array, e: Array, power: Exponent, rtol
     return units.outward_derivative(backend, v @ (slopes * (adjoint(v) @ e @ v)) @ adjoint(v), power)
 
 
-def frechet_tangent(
-    backend: Backend, arrays: Arrays, tangents: Arrays, *, power: Exponent, rtol: float | None
-) -> Array:
+def frechet_tangent(backend: Backend, arrays: Arrays, tangents: Arrays, **options: Any) -> Array:
     """dL for changes of A and E."""
-    (a, e), (da, de), n = arrays, tangents, arrays[0].shape[-1]
-    zero = backend.xp.zeros_like(a)
-    blocks, change = assemble(backend, a, e, zero, a), assemble(backend, da, de, zero, da)
-    return frechet_derivative(backend, blocks, change, power=power, rtol=rtol)[:, :n, n:]
+    return blocks_tangent(backend, partial(frechet_derivative, **options), arrays, tangents)
 
 
-def frechet_cotangent(
-    backend: Backend, arrays: Arrays, cotangent: Array, *, power: Exponent, rtol: float | None
-) -> tuple[Array, Array]:
+def frechet_cotangent(backend: Backend, arrays: Arrays, cotangent: Array, **options: Any) -> tuple[Array, Array]:
     """The cotangents of A and E for that of L."""
-    (a, e), n = (adjoint(x) for x in arrays), arrays[0].shape[-1]
-    zero = backend.xp.zeros_like(a)
-    blocks, change = assemble(backend, a, e, zero, a), assemble(backend, zero, zero, cotangent, zero)
-    result = frechet_derivative(backend, blocks, change, power=power, rtol=rtol)
-    return result[:, :n, :n] + result[:, n:, n:], result[:, n:, :n]
+    return blocks_cotangent(backend, partial(frechet_derivative, **options), arrays, cotangent)
 
 
-_FRECHET = Operation(
-    "Fréchet derivative",
-    shapes_of("(n,n),(n,n)"),
-    shapes_of("(n,n)"),
-    solve=solve_frechet,
-    tangent=lambda backend, value, arrays, tangents, **options: (
-        frechet_tangent(backend, arrays, tangents, **options),
-    ),
-    cotangent=lambda backend, value, arrays, cotangents, **options: frechet_cotangent(
-        backend, arrays, cotangents[0], **options
-    ),
-    linear=True,
-)
+_FRECHET = frechet_operation("Fréchet derivative", solve_frechet)
 
 
 def function_tangent(

@@ -58,11 +58,11 @@ def projector_tangent(
     if overlap is None:
         return (_rule(backend, m, at, **options).tangent(backend, dm),)
     pencil = Pencil.of(backend, m, hermitian(overlap), at)
-    t, k = _orthonormal(backend, pencil)
+    t, k = orthonormal(backend, pencil)
     rule = _rule(backend, k, pencil.at, **options)
     e, p = t @ pencil.change(backend, hermitian(doverlap)) @ t, rule.projector()
-    dk = t @ pencil.change(backend, dm, with_size=True) @ t - _symmetric(e, k)
-    return (pencil.outward(backend, t @ (rule.tangent(backend, dk) - _symmetric(e, p)) @ t),)
+    dk = t @ pencil.change(backend, dm, with_size=True) @ t - symmetric(e, k)
+    return (pencil.outward(backend, t @ (rule.tangent(backend, dk) - symmetric(e, p)) @ t),)
 
 
 def projector_cotangent(
@@ -73,20 +73,20 @@ def projector_cotangent(
     if overlap is None:
         return (_rule(backend, m, at, **options).cotangent(backend, bar), None, *no_change)
     pencil = Pencil.of(backend, m, hermitian(overlap), at)
-    t, k = _orthonormal(backend, pencil)
+    t, k = orthonormal(backend, pencil)
     rule = _rule(backend, k, pencil.at, **options)
     bar = t @ pencil.outward(backend, bar) @ t
     bar_k = rule.cotangent(backend, bar)
-    bar_e = -_symmetric(bar_k, adjoint(k)) - _symmetric(bar, adjoint(rule.projector()))
+    bar_e = -symmetric(bar_k, adjoint(k)) - symmetric(bar, adjoint(rule.projector()))
     bar_m, bar_overlap = t @ bar_k @ t, hermitian(t @ bar_e @ t)
     return (pencil.change(backend, bar_m, with_size=True), pencil.change(backend, bar_overlap), *no_change)
 
 
-def _symmetric(x: Array, y: Array) -> Array:
+def symmetric(x: Array, y: Array) -> Array:
     return (x @ y + y @ x) / 2
 
 
-def _orthonormal(backend: Backend, pencil: Pencil) -> tuple[Array, Array]:
+def orthonormal(backend: Backend, pencil: Pencil) -> tuple[Array, Array]:
     """T = S^{-1/2} and T M T, with the value of an exactly Hermitian matrix if M is Hermitian, and the derivative of T M T."""
     (t,) = apply(backend, INVSQRTM.operation, pencil.overlap, rtol=0.0, method="auto")
     t = hermitian(t)

@@ -87,7 +87,7 @@ def solve_projector(
         failure=overflow_failure(backend, d, result.failure),
         detail=backend.ldexp(result.detail, pencil.k[:, None]),
     )
-    return _mark_indefinite(backend, result, pencil.overlap, indefinite)
+    return mark_overlap(backend, result, pencil.overlap, indefinite)
 
 
 def _beside_line(backend: Backend, m: Array, at: Line, half_plane: str, **options: Any) -> Solution:
@@ -202,7 +202,7 @@ def orthonormalise(backend: Backend, t: Array, m: Array) -> Array:
     return backend.xp.where(broadcast_scalar(is_hermitian(m)), hermitian(k), k)
 
 
-def _mark_indefinite(backend: Backend, result: Solution, overlap: Array, indefinite: Array) -> Solution:
+def mark_overlap(backend: Backend, result: Solution, overlap: Array, indefinite: Array) -> Solution:
     def smallest(overlap: Array, detail: Array) -> Array:
         finite = backend.xp.where(backend.xp.isfinite(overlap), overlap, backend.xp.zeros_like(overlap))
         return as_details(backend, overlap, backend.eigh(finite)[0][:, 0])
