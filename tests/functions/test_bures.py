@@ -8,7 +8,8 @@ import matsign
 from conftest import JAX
 from gradients import gradient
 from matrices import adjoint, definite, gaussian
-from matsign import SpectrumError, bures_distance, certify, condition, fidelity, frechet, frechet_distance
+from matsign import SpectrumError, backends, bures_distance, certify, condition, fidelity, frechet, frechet_distance
+from matsign.functions import semidefinite_pairs
 
 SQUARED = pytest.mark.parametrize(
     ("f", "options"),
@@ -205,4 +206,37 @@ def test_the_distance_is_that_of_the_optimal_map(rng):
     t, _ = matsign.coupled_root(b, a)
     np.testing.assert_allclose(
         bures_distance(a, b), np.sqrt(np.trace((np.eye(4) - t) @ a @ (np.eye(4) - t))), rtol=1e-12
+    )
+
+
+def spread(rng, n, digits):
+    q = np.linalg.qr(gaussian(rng, n, n))[0]
+    a = (q * np.logspace(0, -digits, n)) @ q.T
+    return (a + a.T) / 2
+
+
+def test_large_matrices_by_each_of_the_ways(eager, rng):
+    """Well and ill-conditioned, near, singular and indefinite members of one batch, beside the difference of factors."""
+    n = 64
+    well, ill, low = spread(rng, n, 1), spread(rng, n, 7), semidefinite(rng, n, 20)
+    indefinite = np.diag([-1.0] + [1.0] * (n - 1))
+    a = np.stack([well, ill, well, low, low, indefinite, 1e150 * well])
+    b = np.stack([spread(rng, n, 1), spread(rng, n, 7), well, well, low, well, 1e-150 * ill])
+    backend = backends.load("numpy")
+    expected = semidefinite_pairs.compare(backend, a, b, None)
+    found = eager(bures_distance, a, b, errors="nan")
+    assert np.isnan(found).tolist() == [False] * 5 + [True, False]
+    np.testing.assert_allclose(found[[0, 1, 3, 6]], expected.distance[[0, 1, 3, 6]], rtol=1e-12)
+    assert (found[[2, 4]] < 1e-13).all()
+    roots = eager(fidelity, a, b, squared=False, errors="nan")
+    np.testing.assert_allclose(roots[[0, 1, 2, 3, 4, 6]], expected.root[[0, 1, 2, 3, 4, 6]], rtol=1e-12)
+    for k in range(5):
+        assert eager(bures_distance, a[k], b[k]) == found[k]
+
+
+def test_large_matrices_have_the_same_gradient(rng):
+    a, b = spread(rng, 64, 1), spread(rng, 64, 1)
+    t, _ = matsign.coupled_root(b, a)
+    np.testing.assert_allclose(
+        gradient("torch", lambda x, y: bures_distance(x, y, squared=True), a, b), np.eye(64) - t, atol=1e-11
     )

@@ -13,6 +13,7 @@ from bench.peers import SCIPY
 
 SIZES = sizes(quick=(64,), usual=(8, 256), long=(512, 1024))
 SHORTER = sizes(quick=(64,), usual=(8, 256), long=(512,))
+FEATURES = sizes(quick=(64,), usual=(256,), long=(1024, 2048))
 
 
 def one_definite(rng, n):
@@ -25,6 +26,21 @@ def one_general(rng, n):
 
 def bures_by_traces(a, b):
     return np.sqrt(np.trace(a) + np.trace(b) - 2 * np.trace(sl.sqrtm(a @ b)).real).reshape(1, 1)
+
+
+def two_sets(rng, n):
+    """Five samples a feature, as 10 000 of 2048."""
+    return rng.standard_normal((5 * n, n)), 0.1 + 1.1 * rng.standard_normal((5 * n, n))
+
+
+def moments(x):
+    return x.mean(0), np.cov(x, rowvar=False)
+
+
+def fid_by_sqrtm(x, y):
+    (mu1, a), (mu2, b) = moments(x), moments(y)
+    root = np.trace(sl.sqrtm(a @ b)).real
+    return (np.sum((mu1 - mu2) ** 2) + np.trace(a) + np.trace(b) - 2 * root).reshape(1, 1)
 
 
 def riemannian_by_eigenvalues(a, b):
@@ -59,6 +75,17 @@ CASES = [
     Case(
         "bures_distance", SCIPY, "sqrtm of the product", lambda rng, n: (definite(rng, n, n), definite(rng, n, n)),
         lambda a, b: matsign.bures_distance(a, b).reshape(1, 1), bures_by_traces,
+        SHORTER, agree(1e-6),
+    ),
+    Case(
+        "frechet_distance, of samples", SCIPY, "cov, sqrtm of the product", two_sets,
+        lambda x, y: matsign.frechet_distance(*moments(x), *moments(y)).reshape(1, 1), fid_by_sqrtm,
+        FEATURES, agree(1e-6),
+    ),
+    Case(
+        "frechet_distance_of_samples, few", SCIPY, "cov, sqrtm of the product",
+        lambda rng, n: (rng.standard_normal((n // 4, n)), 1.1 * rng.standard_normal((n // 4, n))),
+        lambda x, y: matsign.frechet_distance_of_samples(x, y).reshape(1, 1), fid_by_sqrtm,
         SHORTER, agree(1e-6),
     ),
     Case(

@@ -56,6 +56,7 @@ _FLOPS: dict[str, Callable[[int, int, int], float]] = {
     "qr": lambda n, k, m: 4 * max(n, k) * min(n, k) ** 2 - 4 / 3 * min(n, k) ** 3,
     "svd": lambda n, k, m: 14 * max(n, k) * min(n, k) ** 2 + 8 * min(n, k) ** 3,
     "svdvals": lambda n, k, m: 4 * max(n, k) * min(n, k) ** 2 - 4 / 3 * min(n, k) ** 3,
+    "eigvalsh": lambda n, k, m: 4 / 3 * n**3,
     "eigh": lambda n, k, m: 9 * n**3,
     "eig": lambda n, k, m: 25 * n**3,
     "host": lambda n, k, m: 25 * n**3,

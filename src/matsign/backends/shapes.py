@@ -241,6 +241,11 @@ def _svdvals(x: ShapeArray) -> ShapeArray:
     return x.new((*x.shape[:-2], min(x.shape[-2:])), _real_dtype(x.dtype))
 
 
+def _eigvalsh(x: ShapeArray) -> ShapeArray:
+    x.product("eigvalsh", x, x)
+    return x.new(x.shape[:-1], _real_dtype(x.dtype))
+
+
 def _det(x: ShapeArray) -> ShapeArray:
     x.product("determinant", x, x)
     return x.new(x.shape[:-2])
@@ -273,5 +278,5 @@ namespace = SimpleNamespace(
     int32=np.int32,
     nan=math.nan,
     inf=math.inf,
-    linalg=SimpleNamespace(qr=_qr, svdvals=_svdvals, det=_det, diagonal=_diagonal),
+    linalg=SimpleNamespace(qr=_qr, svdvals=_svdvals, eigvalsh=_eigvalsh, det=_det, diagonal=_diagonal),
 )

@@ -13,10 +13,11 @@ from matsign.core.failures import Failure
 from matsign.core.members import Solution, overflow_failure, solution
 from matsign.core.public import Residual, public_function
 from matsign.functions import semidefinite_pairs as pairs
+from matsign.functions.semidefinite_values import Numbers, compute
 from matsign.linalg.stacks import broadcast_scalar, eye, safe_divisor
 
 
-def finish(backend: Backend, value: Array, p: pairs.Pair, a: Array, b: Array, rtol: float | None) -> Solution:
+def finish(backend: Backend, value: Array, p: Numbers, a: Array, b: Array, rtol: float | None) -> Solution:
     """The solution, with a failure where a matrix is indefinite or the value overflows."""
     value = backend.astype(value, backend.dtype_name(a.real))
     result = solution(backend, (value,))
@@ -45,7 +46,7 @@ def residual_of_number(
 
 
 def _bures(backend: Backend, a: Array, b: Array, *, squared: bool, rtol: float | None) -> Solution:
-    p = pairs.compare(backend, a, b, rtol)
+    p = compute(backend, a, b, rtol)
     return finish(backend, p.distance**2 if squared else p.distance, p, a, b, rtol)
 
 
@@ -124,8 +125,9 @@ def bures_distance(
     Notes
     -----
     With factors A = K Kᴴ and B = L Lᴴ, d is the smallest ‖K - L W‖ over all unitary W. In this form nothing cancels: for
-    near matrices d has an error of about eps ‖K‖, where the formula with traces has the root of eps. The factors are
-    those of eigenvectors, in double precision.
+    near matrices d has an error of about eps ‖K‖, where the formula with traces has the root of eps. Large matrices with
+    a distance that is not small take the traces and a sum of singular values, which needs no vectors. The factors are
+    those of eigenvectors or of Cholesky, in double precision.
 
     The gradient of d² is I - T, where T is the optimal map with T A T = B: it is 0 where A = B is nonsingular. Where A is
     singular, it is that along directions that keep the rank of A, and the identity on the null space of A, which is exact
@@ -170,7 +172,7 @@ BURES_DISTANCE = public_function(
 
 
 def _fidelity(backend: Backend, a: Array, b: Array, *, squared: bool, rtol: float | None) -> Solution:
-    p = pairs.compare(backend, a, b, rtol)
+    p = compute(backend, a, b, rtol)
     return finish(backend, p.root**2 if squared else p.root, p, a, b, rtol)
 
 

@@ -11,16 +11,17 @@ from matsign.core.members import Solution
 from matsign.core.public import Residual, public_function
 from matsign.functions import semidefinite_pairs as pairs
 from matsign.functions.bures import CHECKED, finish, residual_of_number
+from matsign.functions.semidefinite_values import compute
 
 
 def _frechet(backend: Backend, mu1: Array, a: Array, mu2: Array, b: Array, *, rtol: float | None) -> Solution:
-    p = pairs.compare(backend, a, b, rtol)
-    return finish(backend, _value(backend, mu1, mu2, p), p, a, b, rtol)
+    p = compute(backend, a, b, rtol)
+    return finish(backend, _value(backend, mu1, mu2, p.distance), p, a, b, rtol)
 
 
-def _value(backend: Backend, mu1: Array, mu2: Array, p: pairs.Pair) -> Array:
+def _value(backend: Backend, mu1: Array, mu2: Array, distance: Array) -> Array:
     shift = mu1 - mu2
-    return backend.astype(backend.inner(shift, shift), backend.dtype_name(p.distance)) + p.distance**2
+    return backend.astype(backend.inner(shift, shift), backend.dtype_name(distance)) + distance**2
 
 
 def _frechet_tangent(
@@ -48,7 +49,7 @@ def _frechet_residual(
     scale = pairs.size(backend, a, b) ** 2 + length**2
     noise = pairs.rounding_of_squared(backend, a, b, rtol)
     noise = noise + 2 * backend.eps(a) * length * (backend.norm(mu1) + backend.norm(mu2))
-    return residual_of_number(backend, value[0], _value(backend, mu1, mu2, p), noise, scale, p)
+    return residual_of_number(backend, value[0], _value(backend, mu1, mu2, p.distance), noise, scale, p)
 
 
 def frechet_distance(
@@ -105,8 +106,9 @@ def frechet_distance(
     Notes
     -----
     The usual code takes ``sqrtm(A @ B)``, which need not exist where A or B is singular, as covariances of fewer samples
-    than features are, and is then computed as a complex matrix. Here the last term is a sum of singular values, and
-    nothing cancels between the traces.
+    than features are, and is then computed as a complex matrix. Here the last term is a sum of singular values, or of
+    the roots of the eigenvalues of Kᴴ B K for a Cholesky factor K of A where these are accurate; where its difference
+    from the traces is small, the norm of a difference of factors replaces it, so that nothing cancels.
 
     The derivative of the covariances is that of `bures_distance` with ``squared=True``: finite at any rank, and 0 for
     equal nonsingular covariances. Batches and ``jax.jit`` are as there. The backward error of `certify` is the difference

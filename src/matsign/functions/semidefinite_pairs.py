@@ -38,6 +38,14 @@ from matsign.linalg.stacks import (
 )
 
 
+class Extremes(NamedTuple):
+    """The smallest eigenvalue of A over its largest modulus, and that modulus in units of 2^e."""
+
+    e: Array
+    least: Array
+    top: Array
+
+
 class Factor(NamedTuple):
     """K of A = 2^e K Kᴴ with an even e, K⁺, the smallest eigenvalue of A over its largest modulus, and that modulus."""
 
@@ -47,12 +55,21 @@ class Factor(NamedTuple):
     least: Array
     top: Array
 
+    @property
+    def extremes(self) -> Extremes:
+        return Extremes(self.e, self.least, self.top)
+
+
+def scale_evenly(backend: Backend, a: Array) -> tuple[Array, Array]:
+    """2^-e A with entries of at most 1, and the even e."""
+    a, e = scale_to_unit(backend, a)
+    return backend.ldexp(a, broadcast_scalar(-(e % 2))), e + e % 2
+
 
 def factor(backend: Backend, a: Array, rtol: float | None) -> Factor:
     """By eigenvectors, in double precision; eigenvalues of at most `rtol` times the largest one are zero."""
     zero, xp = rank_tolerance(backend, a, rtol), backend.xp
-    a, e = scale_to_unit(backend, a)
-    a, e = backend.ldexp(a, broadcast_scalar(-(e % 2))), e + e % 2
+    a, e = scale_evenly(backend, a)
     values, v = backend.eigh(hermitian(to_double(backend, a)))
     top = xp.max(xp.abs(values), axis=-1)
     kept = values > zero * top[:, None]
@@ -68,9 +85,9 @@ def largest_negative(backend: Backend, a: Array, rtol: float | None) -> float:
 
 
 def indefinite(
-    backend: Backend, a: Array, f: Factor, rtol: float | None, reason: Failure, result: Solution
+    backend: Backend, a: Array, f: Extremes, rtol: float | None, reason: Failure, result: Solution
 ) -> Solution:
-    """The solution with this failure where the matrix of the factor has a negative eigenvalue, which is the detail."""
+    """The solution with this failure where the matrix with these extremes has a negative eigenvalue, which is the detail."""
     bad = f.least < largest_negative(backend, a, rtol)
     mark = solution(backend, result.value, reason, bad, detail=backend.ldexp(f.least * f.top, f.e))
     return result._replace(
@@ -96,7 +113,10 @@ class Pair(NamedTuple):
 
 
 def compare(backend: Backend, a: Array, b: Array, rtol: float | None) -> Pair:
-    x, y = factor(backend, a, rtol), factor(backend, b, rtol)
+    return compare_factors(backend, factor(backend, a, rtol), factor(backend, b, rtol))
+
+
+def compare_factors(backend: Backend, x: Factor, y: Factor) -> Pair:
     w, values = optimal_turn(backend, x.factor, y.factor)
     e = backend.xp.maximum(x.e, y.e)
     ahead = backend.ldexp(x.factor, broadcast_scalar((x.e - e) // 2))
