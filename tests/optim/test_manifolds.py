@@ -96,6 +96,15 @@ def test_any_rank_and_grading(shape, dtype, rng):
     np.testing.assert_array_equal(stiefel_step(w, np.stack(hostile)).step[3], alone.step)
 
 
+@pytest.mark.slow
+def test_a_graded_gradient_takes_many_conjugate_gradients():
+    """With at most 100 in each Newton step the gap of this one stays above 1e-8."""
+    rng = np.random.default_rng(2)
+    w = frame(rng, 26, 23)
+    g = 10.0 ** -rng.uniform(0, 10, (26, 1)) * gaussian(rng, 26, 23)
+    assert stiefel_step(w, g).gap < 1e-8
+
+
 @both
 def test_a_stated_gap(f, rng):
     w, g = frame(rng, 9, 5), gaussian(rng, 9, 5)

@@ -35,8 +35,9 @@ from matsign.linalg.stacks import adjoint, broadcast_scalar, hermitian, inner, s
 _CENTRED = 0.25
 # By at most this factor where the path to the solution is bent, and by the other one where it is straight.
 _SHRINK, _SHRINK_MOST = 0.1, 1e-3
-# Newton steps, and conjugate gradients in each; the residual of these relative to the first one, squared.
-_STEPS, _GRADIENTS, _RESIDUAL = 80, 100, 1e-12
+# Newton steps, and conjugate gradients in each (a graded G of 40 columns takes some hundreds, fewer would cost more Newton steps);
+# the residual of these relative to the first one, squared.
+_STEPS, _GRADIENTS, _RESIDUAL = 80, 1000, 1e-12
 
 
 class Central(NamedTuple):
@@ -217,7 +218,8 @@ def _newton_step(backend: Backend, normals: Any, at: Central, r: Array) -> Array
     z = normals.precondition(backend, at, r)
     size = inner(backend, r, z)
     state = _Gradients(normals, at, 0 * r, r, z, size, size)
-    found: _Gradients = backend.loop(lambda state: _next_gradient(backend, state), state, _GRADIENTS)
+    limit = min(_GRADIENTS, 20 + 4 * r.shape[-1] ** 2)
+    found: _Gradients = backend.loop(lambda state: _next_gradient(backend, state), state, limit)
     return found.x
 
 
