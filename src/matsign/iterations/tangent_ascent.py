@@ -35,7 +35,7 @@ from matsign.linalg.stacks import adjoint, broadcast_scalar, hermitian, inner, s
 _CENTRED = 0.25
 # By at most this factor where the path to the solution is bent, and by the other one where it is straight.
 _SHRINK, _SHRINK_MOST = 0.1, 1e-3
-# Newton steps, and conjugate gradients in each (a graded G of 40 columns takes some hundreds, fewer would cost more Newton steps);
+# Newton steps, and conjugate gradients in each (a graded G of 40 columns takes some hundreds, and with fewer more Newton steps);
 # the residual of these relative to the first one, squared.
 _STEPS, _GRADIENTS, _RESIDUAL = 80, 1000, 1e-12
 
