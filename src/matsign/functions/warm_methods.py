@@ -28,7 +28,7 @@ from matsign.linalg.stacks import adjoint, eye, random_probe, safe_divisor, scal
 # Each step squares the error. A start that needs more of them is so far away that an SVD costs less.
 _STEPS = 3
 
-# So many random vectors measure a matrix: its norm is underestimated by a factor of 10 with a probability below 1e-8.
+# So many random vectors measure a matrix: its norm is underestimated by a factor of 10 with a probability of about 1e-7.
 _PROBES = 8
 
 # H = UᴴMV stays positive definite in a step X if ‖D^{-1/2} T D^{-1/2} - I‖ + ‖D^{-1/2} X D^{1/2}‖ is at most this.

@@ -95,7 +95,8 @@ def warm_msign(
 ) -> WarmResult[T]:
     """Compute msign of a matrix that moves slowly, from the state that the call for an earlier one returned.
 
-    The result is msign(M), whatever the state is: one that is too far away costs time and no accuracy.
+    The result is msign(M) to within ``tol``, whatever the state is: one that is too far away costs time and no
+    accuracy.
 
     Parameters
     ----------
