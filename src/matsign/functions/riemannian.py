@@ -8,7 +8,7 @@ from matsign.core.members import Solution, solution
 from matsign.core.public import Residual, public_function
 from matsign.core.tolerances import rank_tolerance
 from matsign.functions.riemannian_derivatives import gradients, gradients_in_units
-from matsign.functions.riemannian_methods import in_units, not_definite, or_identity, spectrum, squared_norm
+from matsign.functions.riemannian_methods import in_units, logarithms, not_definite, or_identity, spectrum, squared_norm
 from matsign.linalg.stacks import broadcast_scalar, hermitian, inner, safe_divisor
 
 
@@ -16,7 +16,7 @@ def _solve(backend: Backend, a: Array, b: Array, *, squared: bool) -> Solution:
     p = in_units(backend, a, b)
     good = p.definite(backend, rank_tolerance(backend, a, None))
     regular = or_identity(backend, p, good[0] & good[1])
-    value = squared_norm(backend, regular, spectrum(backend, regular))
+    value = squared_norm(backend, regular, logarithms(backend, regular))
     value = backend.astype(value if squared else backend.xp.sqrt(value), backend.dtype_name(a.real))
     return not_definite(backend, p, good, solution(backend, (value,)))
 
@@ -44,7 +44,7 @@ def _residual(backend: Backend, value: tuple[Array], a: Array, b: Array, *, squa
     good = p.definite(backend, 0.0)
     p = or_identity(backend, p, good[0] & good[1])
     s = spectrum(backend, p)
-    d = backend.xp.sqrt(squared_norm(backend, p, s))
+    d = backend.xp.sqrt(squared_norm(backend, p, s.logs))
     slopes = gradients_in_units(backend, p, s)
     sizes = (backend.norm(g) * backend.norm(x) for g, x in zip(slopes, (p.a, p.b), strict=True))
     # Of near matrices the difference is exact, so that only its relative error matters.

@@ -22,7 +22,6 @@ from matsign._typing import Array, Arrays
 from matsign.backends import Backend
 from matsign.core.failures import Failure
 from matsign.core.members import Solution, solution
-from matsign.functions.graded_pairs import CholeskyPair, cholesky_pair
 from matsign.linalg.equilibration import rescale
 from matsign.linalg.stacks import (
     adjoint,
@@ -40,6 +39,15 @@ _NEAR = 3
 _WIDE = 1e3
 
 
+class Factors(NamedTuple):
+    """K and L of A = K Kᴴ and B = L Lᴴ, and their inverses; NaN where a matrix is not definite."""
+
+    k: Array
+    low: Array
+    k_inverse: Array
+    low_inverse: Array
+
+
 class Pair(NamedTuple):
     """2^-ea A and 2^-eb B in units of rows and columns, 2^-(uᵢ + uⱼ) aᵢⱼ; λ of the arguments is e^shift times theirs."""
 
@@ -48,14 +56,16 @@ class Pair(NamedTuple):
     u: Array
     ea: Array
     eb: Array
-    factors: CholeskyPair
+    factors: Factors
 
     def shift(self, backend: Backend) -> Array:
         return backend.astype(self.eb - self.ea, backend.dtype_name(self.a.real)) * math.log(2)
 
     def definite(self, backend: Backend, zero: float) -> Arrays:
-        """Whether A is definite to working precision, and B."""
-        return tuple(spread * math.sqrt(zero) < 1 for spread in (self.factors.spread, self.factors.spread_b))
+        """Whether A is definite to working precision, and B: False also for NaN."""
+        f, root = self.factors, math.sqrt(zero)
+        pairs = ((f.k, f.k_inverse), (f.low, f.low_inverse))
+        return tuple(backend.norm(x) * backend.norm(y) * root < 1 for x, y in pairs)
 
 
 def units(backend: Backend, a: Array, b: Array) -> Array:
@@ -71,7 +81,8 @@ def in_units(backend: Backend, a: Array, b: Array) -> Pair:
     b, eb = backend.ldexp(b, broadcast_scalar(backend.xp.where(near, eb - ea, 0 * eb))), backend.xp.where(near, ea, eb)
     u = units(backend, a, b)
     a, b = (hermitian(rescale(backend, x, u, u)) for x in (a, b))
-    return Pair(a, b, u, ea, eb, cholesky_pair(backend, a, b))
+    k, low = (backend.cholesky(x) for x in (a, b))
+    return Pair(a, b, u, ea, eb, Factors(k, low, backend.inv(k), backend.inv(low)))
 
 
 class Spectrum(NamedTuple):
@@ -82,52 +93,68 @@ class Spectrum(NamedTuple):
     w: Array
 
 
-def spectrum(backend: Backend, p: Pair) -> Spectrum:
-    """By the difference of A and B where they are near, else by the singular values of K⁻¹L."""
-    k, low = p.factors.k, p.factors.low
-    inverse = backend.inv(k)
+def _near(backend: Backend, p: Pair) -> tuple[Array, Array]:
+    """K⁻¹(B - A)K⁻ᴴ, and where it is small."""
+    inverse = p.factors.k_inverse
     gap = hermitian(inverse @ (p.b - p.a) @ adjoint(inverse))
-    near = (p.ea == p.eb) & (backend.norm(gap) < 0.5)
+    return gap, (p.ea == p.eb) & (backend.norm(gap) < 0.5)
 
-    def by_difference(inverse: Array, gap: Array, k: Array, low: Array) -> Spectrum:
+
+def logarithms(backend: Backend, p: Pair) -> Array:
+    """log λ in the units of a pair, (B, n): by the difference of A and B where they are near, else by singular values."""
+    gap, near = _near(backend, p)
+    logs: Array = backend.masked_cond(
+        near,
+        lambda gap, f: backend.xp.log1p(backend.xp.linalg.eigvalsh(gap)),
+        lambda gap, f: _logarithms(backend, backend.xp.linalg.svdvals(f.k_inverse @ f.low), f),
+        *(gap, p.factors),
+    )
+    return logs
+
+
+def spectrum(backend: Backend, p: Pair) -> Spectrum:
+    """The same with the eigenvectors."""
+    gap, near = _near(backend, p)
+
+    def by_difference(gap: Array, f: Factors) -> Spectrum:
         values, u = backend.eigh(gap)
-        v = adjoint(inverse) @ u
+        v = adjoint(f.k_inverse) @ u
         return Spectrum(backend.xp.log1p(values), v, v / backend.xp.sqrt(1 + values)[:, None, :])
 
-    def by_factors(inverse: Array, gap: Array, k: Array, low: Array) -> Spectrum:
-        u, values, wh = backend.svd(backend.solve(k, low))
-        logs = _logarithms(backend, values, k, low)
-        return Spectrum(logs, adjoint(inverse) @ u, backend.solve(adjoint(low), adjoint(wh)))
+    def by_factors(gap: Array, f: Factors) -> Spectrum:
+        u, values, wh = backend.svd(f.k_inverse @ f.low)
+        logs = _logarithms(backend, values, f)
+        return Spectrum(logs, adjoint(f.k_inverse) @ u, adjoint(f.low_inverse) @ adjoint(wh))
 
-    result: Spectrum = backend.masked_cond(near, by_difference, by_factors, inverse, gap, k, low)
+    result: Spectrum = backend.masked_cond(near, by_difference, by_factors, gap, p.factors)
     return result
 
 
-def _logarithms(backend: Backend, values: Array, k: Array, low: Array) -> Array:
+def _logarithms(backend: Backend, values: Array, f: Factors) -> Array:
     """2 log σ. The relative error of σ is eps σmax/σ, that of 1/σ from the inverse is eps σ/σmin: each σ is the better one."""
     xp = backend.xp
     values = xp.where(values > 0, values, xp.ones_like(values))
 
-    def from_both(values: Array, k: Array, low: Array) -> Array:
-        inverses = xp.flip(backend.svd(backend.solve(low, k))[1], axis=-1)
+    def from_both(values: Array, f: Factors) -> Array:
+        inverses = xp.flip(xp.linalg.svdvals(f.low_inverse @ f.k), axis=-1)
         inverses = xp.where(inverses > 0, inverses, xp.ones_like(inverses))
         large = (values / values[:, :1]) * (values * inverses[:, -1:]) >= 1
         return xp.where(large, xp.log(values), -xp.log(inverses))
 
     wide = ~(values[:, 0] < _WIDE * values[:, -1])
-    return 2 * backend.rare_cond(wide, from_both, lambda values, k, low: xp.log(values), values, k, low)
+    return 2 * backend.rare_cond(wide, from_both, lambda values, f: xp.log(values), values, f)
 
 
-def squared_norm(backend: Backend, p: Pair, s: Spectrum) -> Array:
+def squared_norm(backend: Backend, p: Pair, logs: Array) -> Array:
     """d²."""
-    return backend.xp.sum((s.logs + p.shift(backend)[:, None]) ** 2, axis=-1)
+    return backend.xp.sum((logs + p.shift(backend)[:, None]) ** 2, axis=-1)
 
 
 def or_identity(backend: Backend, p: Pair, good: Array) -> Pair:
     """The pair, with I in place of A and B for the members that are not good: LAPACK must not get a NaN."""
     one, mask = eye(backend, p.a) + 0 * p.a, broadcast_scalar(good)
-    a, b, k, low = (backend.xp.where(mask, x, one) for x in (p.a, p.b, p.factors.k, p.factors.low))
-    return p._replace(a=a, b=b, factors=p.factors._replace(k=k, low=low))
+    a, b, *factors = (backend.xp.where(mask, x, one) for x in (p.a, p.b, *p.factors))
+    return p._replace(a=a, b=b, factors=Factors(*factors))
 
 
 def not_definite(backend: Backend, p: Pair, good: Arrays, result: Solution) -> Solution:
