@@ -205,8 +205,9 @@ class _Conditioning(AnswerOperation):
         # NaN here comes from overflow.
         norm = backend.xp.where(converged & backend.xp.isnan(norm), backend.xp.full_like(norm, math.inf), norm)
         if self.spec.unbounded:
-            options = known_options(self.spec.unbounded, dict(bound.options))
-            mask = self.spec.unbounded(backend, finite_value, *bound.with_none(given), **options)
+            matrices, options = bound.split(given)
+            options = known_options(self.spec.unbounded, options)
+            mask = self.spec.unbounded(backend, finite_value, *matrices, **options)
             infinite = converged & mask & ~(norm == 0)
             norm = backend.xp.where(infinite, backend.xp.full_like(norm, math.inf), norm)
         return (norm,)

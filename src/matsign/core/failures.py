@@ -96,6 +96,8 @@ class Failure(IntEnum):
     NOT_SEMIDEFINITE = 242
     NO_DEFINITE_MATRIX = 243
     NO_BURES_MEAN = 244
+    MEAN_WEIGHT = 245
+    NOT_A_GEODESIC = 246
     MORE_STATES = 185
     NOT_OBSERVED = 180
     HARDLY_OBSERVED = 181
@@ -320,6 +322,9 @@ MESSAGES = {
     "largest rank of one, and that of all: {pair}. Add a small multiple of the identity to one of them",
     Failure.NO_BURES_MEAN: "the iteration stopped at a residual of {detail}, too large for rounding errors; the value of this "
     "error is the best iterate",
+    Failure.MEAN_WEIGHT: "t is {detail}; it must be a number from 0 to 1",
+    Failure.NOT_A_GEODESIC: "with t in an array, A and B must be Hermitian positive definite to working precision; for other "
+    "pairs pass t as a number",
     Failure.MORE_STATES: "the model needs {detail} states, more than order; choose a larger order, or a larger rtol with which "
     "weakly coupled states count as superfluous",
     Failure.ESCAPE: "the solution escapes to infinity before the time t, because the weights are indefinite: no control has "

@@ -6,11 +6,14 @@ W = B⁻¹ G its differential solves  V dG + dG W = dA + V dB W.
 
 from __future__ import annotations
 
-from matsign._typing import Array, ArrayLike, Arrays, T
+from typing import Any
+
+from matsign._typing import Array, ArrayLike, Arrays, NumberLike, T
 from matsign.backends import Backend
 from matsign.core.public import Residual, public_function
 from matsign.core.tolerances import rank_tolerance
 from matsign.functions.coupled_root import both_probes, normalise_pair
+from matsign.functions.geodesic import geodesic_cotangent, geodesic_residual, geodesic_tangent
 from matsign.functions.geometric_mean_methods import (
     MIDPOINT,
     better_first,
@@ -27,6 +30,7 @@ from matsign.iterations.differentiable_solves import inverse, sylvester_positive
 from matsign.linalg.equilibration import rescale
 from matsign.linalg.stacks import (
     adjoint,
+    all_false,
     broadcast_scalar,
     hermitian,
     is_hermitian,
@@ -52,7 +56,9 @@ def _inverse_on_range(backend: Backend, base: Array, other: Array, rtol: float) 
     return backend.rare_cond(singular, on_range, lambda base, base_inverse: base_inverse, base, base_inverse)
 
 
-def _residual(backend: Backend, value: tuple[Array], a: Array, b: Array, *, t: float, rtol: float | None) -> Residual:
+def _residual(backend: Backend, value: tuple[Array], a: Array, b: Array, *, t: Any, rtol: float | None) -> Residual:
+    if not isinstance(t, float):
+        return geodesic_residual(backend, value, a, b, t=t)
     if t == MIDPOINT:
         return _midpoint_residual(backend, value, a, b, rtol=rtol)
     if t not in (0, 1):
@@ -92,8 +98,11 @@ def _midpoint_residual(backend: Backend, value: tuple[Array], a: Array, b: Array
 
 
 def _tangent(
-    backend: Backend, value: Arrays, arrays: Arrays, tangents: Arrays, *, t: float, rtol: float | None
+    backend: Backend, value: Arrays, arrays: Arrays, tangents: Arrays, *, t: Any, rtol: float | None
 ) -> Arrays:
+    if not isinstance(t, float):
+        return geodesic_tangent(backend, value, arrays, tangents, t=t)
+    tangents = tangents[:2]
     if t in (0, 1):
         return (tangents[1 if t else 0],)
     if t != MIDPOINT:
@@ -112,8 +121,10 @@ def _midpoint_tangent(backend: Backend, value: Arrays, arrays: Arrays, tangents:
 
 
 def _cotangent(
-    backend: Backend, value: Arrays, arrays: Arrays, cotangents: Arrays, *, t: float, rtol: float | None
+    backend: Backend, value: Arrays, arrays: Arrays, cotangents: Arrays, *, t: Any, rtol: float | None
 ) -> Arrays:
+    if not isinstance(t, float):
+        return geodesic_cotangent(backend, value, arrays, cotangents, t=t)
     if t in (0, 1):
         zero = backend.xp.zeros_like(cotangents[0])
         return (zero, cotangents[0]) if t else (cotangents[0], zero)
@@ -132,7 +143,7 @@ def _midpoint_cotangent(backend: Backend, value: Arrays, arrays: Arrays, cotange
 
 
 def geometric_mean(
-    A: ArrayLike[T], B: ArrayLike[T], t: float = 0.5, *, rtol: float | None = None, errors: str = "raise"
+    A: ArrayLike[T], B: ArrayLike[T], t: NumberLike[T] = 0.5, *, rtol: float | None = None, errors: str = "raise"
 ) -> T:
     """Compute the weighted geometric mean of two matrices.
 
@@ -146,8 +157,9 @@ def geometric_mean(
     B : array_like (..., n, n)
         Square matrices; A and B are Hermitian positive definite, or such that B⁻¹A has no eigenvalue on the closed
         negative real axis.
-    t : float, default 0.5
-        The weight of B, from 0 to 1; that of A is 1 - t.
+    t : float or array_like (...), default 0.5
+        The weight of B, from 0 to 1; that of A is 1 - t. An array has one for every member, its axes broadcast with the
+        leading axes, and A and B must then be Hermitian positive definite.
     rtol : float, optional
         A singular value of at most ``rtol`` times the largest one counts as zero. Default: n eps, and none if the pair
         is positive definite to working precision in other units of its rows and columns.
@@ -164,8 +176,9 @@ def geometric_mean(
     ------
     SpectrumError
         If there is no mean: B⁻¹A has an eigenvalue on the negative real axis or within rounding of it, A and B are both
-        singular and not semidefinite, or they are semidefinite and the range of neither contains that of the other; or
-        if a member holds NaN or infinity; and ``errors="raise"``.
+        singular and not semidefinite, or they are semidefinite and the range of neither contains that of the other; if
+        an entry of t is not from 0 to 1, or a pair with t in an array is not definite; or if a member holds NaN or
+        infinity; and ``errors="raise"``.
     ValueError
         If t is not a number from 0 to 1, a shape does not fit, an option has a value other than those above, or the
         arrays lie on different devices.
@@ -190,12 +203,14 @@ def geometric_mean(
     definite ones, if the range of one contains that of the other; for t = 0 the result is A, for t = 1 it is B. Graded
     pairs, D A D and D B D with a diagonal D, are as accurate as A and B.
 
-    The mean is differentiable by A and B to any order where both are nonsingular. A member of a batch gives the same bits as in
-    a call by itself. Under ``jax.jit`` no error can be raised: a member without a mean is NaN.
+    The mean is differentiable by A and B to any order where both are nonsingular, and by a t that is an array. A member
+    of a batch gives the same bits as in a call by itself. Under ``jax.jit`` no error can be raised: a member without a
+    mean is NaN.
 
     The backward error of `certify` is ‖G B⁻¹ G - A‖ / (‖G B⁻¹ G‖ + ‖A‖), with A and B exchanged where A has the smaller
     condition number. For other t it is the backward error of `fractional_matrix_power` for X = F₁⁻¹ G F₂⁻¹, the power t
-    of F₁⁻¹ B F₂⁻¹, with F₁ = F₂ᴴ for Hermitian A = F₁F₂, else F₂ = I; or with A and B exchanged.
+    of F₁⁻¹ B F₂⁻¹, with F₁ = F₂ᴴ for Hermitian A = F₁F₂, else F₂ = I; or with A and B exchanged. With t in an array it is
+    that of `karcher_mean` with the weights 1 - t and t.
 
     References
     ----------
@@ -212,11 +227,16 @@ def geometric_mean(
     >>> quarter = geometric_mean(A, G)
     >>> bool(np.linalg.norm(geometric_mean(A, B, t=0.25) - quarter) < 1e-14)
     True
+    >>> path = geometric_mean(A, B, t=np.linspace(0.0, 1.0, 5))
+    >>> path.shape, bool(np.linalg.norm(path[1] - quarter) < 1e-14)
+    ((5, 2, 2), True)
     """
     return GEOMETRIC_MEAN(A, B, t=t, rtol=rtol, errors=errors)
 
 
-def _is_unbounded(backend: Backend, value: Arrays, a: Array, b: Array, *, t: float) -> Array:
+def _is_unbounded(backend: Backend, value: Arrays, a: Array, b: Array, *, t: Any) -> Array:
+    if not isinstance(t, float):
+        return all_false(backend, a)
     if t == MIDPOINT:
         return regular_root(backend, scale_to_unit(backend, value[0])[0], rank_tolerance(backend, a, None)).singular
     return (is_singular(backend, a) | is_singular(backend, b)) & (t not in (0, 1))
@@ -231,4 +251,5 @@ GEOMETRIC_MEAN = public_function(
     cotangent=_cotangent,
     unbounded=_is_unbounded,
     check=check_weight,
+    numbers=("t",),
 )

@@ -8,7 +8,7 @@ A #_t B = B #_{1-t} A, so that the better conditioned one comes first.
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -16,9 +16,10 @@ from matsign._typing import Array
 from matsign.backends import Backend
 from matsign.core.failures import Failure
 from matsign.core.members import Solution, solution
-from matsign.core.options import real_number, short_repr
+from matsign.core.options import short_repr
 from matsign.core.tolerances import rank_tolerance
 from matsign.functions.coupled_root import coupled_pair, normalise_pair
+from matsign.functions.geodesic import solve_geodesic
 from matsign.functions.graded_pairs import definite_in_own_units, in_units_of_definite
 from matsign.functions.power_methods import Units, balance_units, matrix_function
 from matsign.iterations.differentiable_solves import inverse
@@ -37,13 +38,16 @@ from matsign.linalg.stacks import (
 MIDPOINT = 0.5
 
 
-def check_weight(*, t: float, **_: object) -> None:
-    if isinstance(t, bool) or not 0 <= real_number(t) <= 1:
+def check_weight(*, t: Any, **_: object) -> None:
+    """Raise for a number; the solver checks the entries of arrays."""
+    if isinstance(t, float) and not 0 <= t <= 1:
         raise ValueError(f"geometric_mean: t must be a number from 0 to 1, got {short_repr(t)}")
 
 
-def solve_mean(backend: Backend, a: Array, b: Array, *, t: float, rtol: float | None) -> Solution:
+def solve_mean(backend: Backend, a: Array, b: Array, *, t: Any, rtol: float | None) -> Solution:
     """A for t = 0 and B for t = 1, whatever they are; between them the mean."""
+    if not isinstance(t, float):
+        return solve_geodesic(backend, a, b, t=t)
     if t in (0, 1):
         return solution(backend, (b + 0 * a if t else a + 0 * b,))
     return mean(backend, a, b, t=float(t), rtol=rtol)

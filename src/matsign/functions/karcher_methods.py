@@ -151,10 +151,16 @@ def _smallest_eigenvalues(backend: Backend, c: Collection) -> Array:
     return values[:, 0].reshape(c.a.shape[:2])
 
 
+def is_indefinite(backend: Backend, stack: Array, c: Collection) -> tuple[Array, Array]:
+    """Which matrices (B, k) are not definite to the precision of the stack, and their `_smallest_eigenvalues`."""
+    least = _smallest_eigenvalues(backend, c)
+    finite = backend.xp.isfinite(c.factors).all((-1, -2))
+    return ~(least > rank_tolerance(backend, stack, None)) | ~finite, least
+
+
 def solve_karcher(backend: Backend, stack: Array, weights: Array | None) -> Solution:
     xp, c = backend.xp, in_own_units(backend, stack, weights)
-    least = _smallest_eigenvalues(backend, c)
-    indefinite = ~(least > rank_tolerance(backend, stack, None)) | ~xp.isfinite(c.factors).all((-1, -2))
+    indefinite, least = is_indefinite(backend, stack, c)
     bad = indefinite.any(-1)
     # Members without an answer are replaced by identity matrices of equal weights.
     one = eye(backend, c.a[:, 0])[:, None] + 0 * c.a
