@@ -7,7 +7,7 @@ import pytest
 import matsign
 from fuzz import cases, hostile, promises, references
 
-SEEDS = (10, 11, 14)
+SEEDS = (11, 14, 22)
 
 
 def test_every_public_function_is_fuzzed():
