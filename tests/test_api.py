@@ -41,6 +41,7 @@ API = {
     "dlqe",
     "dlqr",
     "dlqr_finite_horizon",
+    "dlqr_time_varying",
     "each",
     "extremal_solutions",
     "fractional_matrix_power",

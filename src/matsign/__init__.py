@@ -37,6 +37,7 @@ from matsign.equations.riccati.factor import riccati_factor
 from matsign.equations.riccati.finite_horizon import FiniteHorizonRegulator, lqr_finite_horizon
 from matsign.equations.riccati.lqr import Regulator, dlqr, lqr
 from matsign.equations.riccati.nonsymmetric import solve_riccati
+from matsign.equations.riccati.time_varying import dlqr_time_varying
 from matsign.equations.sylvester.discrete import solve_discrete_sylvester
 from matsign.equations.sylvester.generalized import solve_generalized_sylvester
 from matsign.equations.sylvester.pair import solve_sylvester_pair
@@ -96,6 +97,7 @@ __all__ = [
     "dlqe",
     "dlqr",
     "dlqr_finite_horizon",
+    "dlqr_time_varying",
     "each",
     "extremal_solutions",
     "fermi_occupation",

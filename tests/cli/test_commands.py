@@ -47,6 +47,8 @@ def arguments_of(f):
         return (MATRIX, -MATRIX, *[MATRIX] * 4)
     if f.__name__ == "bounded_real_balanced_truncation":
         return -MATRIX, MATRIX, 0.1 * MATRIX
+    if f.__name__ == "dlqr_time_varying":
+        return np.stack([MATRIX, MATRIX / 2]), MATRIX, MATRIX, MATRIX
     if len(f.spec.operation.shapes[0]) == 3:
         return (np.stack([MATRIX, np.eye(3)]),)
     wanted = [name for name in f.spec.parameters.arrays if name not in f.spec.parameters.optional]

@@ -43,8 +43,8 @@ def options_of(f):
 @pytest.mark.parametrize("f", functions(), ids=lambda f: f.__name__)
 def test_every_function_has_a_plan_of_any_size(f):
     """Also where no machine has the memory: nothing is allocated. The work grows with the third power of the size."""
-    if any(len(size.split("x")) == 1 for size in sizes_of(f)):
-        pytest.skip("plans take sizes of matrices, not of vectors")
+    if any(len(size.split("x")) != 2 for size in sizes_of(f)):
+        pytest.skip("plans take sizes of matrices, not of vectors or sequences")
     small, large = (planned(f.__name__, *sizes_of(f, n), *options_of(f), "--memory", "80GB") for n in (200, 100_000))
     assert small["fits"]
     assert not large["fits"]

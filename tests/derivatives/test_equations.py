@@ -161,6 +161,16 @@ REGULATORS = [
     for e, s in ((False, False), (True, True))
 ]
 REGULATORS.append(Case("lqr_finite_horizon", _finite_horizon(True), {"t": 2.0}, (2, 3, 4)))
+
+
+def _time_varying(rng, kind):
+    """Two steps, an s and a weight at the end."""
+    plants = [_finite_horizon(True)(rng, kind) for _ in range(2)]
+    a, b, q, r, end, s = (np.stack(x) for x in zip(*plants, strict=True))
+    return a, b, q, r, end[0], s
+
+
+REGULATORS.append(Case("dlqr_time_varying", _time_varying, {}, (2, 3, 4)))
 REGULATORS.append(Case("dlqr_finite_horizon", _finite_horizon(True), {"steps": 2}, (2, 3, 4)))
 
 

@@ -125,6 +125,11 @@ FUNCTIONS = [(p.name, p.f, lambda rng, p=p: p.stacked(rng, 15)) for p in PROBLEM
     ("dlqr", matsign.dlqr, regulator(15)),
     ("lqr_finite_horizon", bound(matsign.lqr_finite_horizon, t=0.5), lambda rng: regulator(15)(rng)[:4]),
     ("dlqr_finite_horizon", bound(matsign.dlqr_finite_horizon, steps=2), lambda rng: regulator(15)(rng)[:4]),
+    (
+        "dlqr_time_varying",
+        matsign.dlqr_time_varying,
+        lambda rng: [np.stack([x] * 2, 1) for x in regulator(15)(rng)[:4]],
+    ),
     ("lqe", matsign.lqe, noisy(15)),
     ("dlqe", matsign.dlqe, noisy(15)),
     ("h2_norm", matsign.h2_norm, model(15)),

@@ -498,6 +498,12 @@ def _discrete_horizon(rng, n, m):
     return a, b, q, r, end, 0.1 * hostile.gaussian(rng, n, m) if rng.random() < 0.2 else None
 
 
+def _time_varying(rng, n, m):
+    steps = [_discrete_horizon(rng, n, m) for _ in range(rng.integers(1, 4))]
+    a, b, q, r, end, _ = zip(*steps, strict=True)
+    return *map(np.stack, (a, b, q, r)), end[-1]
+
+
 def _steps(rng, options):
     return options | {"steps": int(rng.choice([0, 1, 2, 5, 15]))}
 
@@ -671,6 +677,7 @@ SUBJECTS = [
             _without(_one(partial(references.are, False)), "method", "balanced"), ((0, 0, 1, 1, 0, 1, -1, 1), (1,))),
     Subject("dlqr_finite_horizon", _discrete_horizon, _options(_steps), references.discrete_horizon,
             ((0, 0, 1, 1, 1, 1), (0, 1))),
+    Subject("dlqr_time_varying", _time_varying, PLAIN, references.time_varying, ((0, 0, 1, 1, 1), (0, 1))),
     Subject("extremal_solutions", _are_or_g, PLAIN, references.extremal, ((0, 0, 1, 1, 0, 1, -1), (1, 1))),
     Subject("discrete_extremal_solutions", _are_or_g, PLAIN, references.discrete_extremal, ((0, 0, 1, 1, 0, 1, -1), (1, 1))),
     Subject("solve_discrete_are", _are_from_estimate, DARE, _without(_one(partial(references.are, True)), "method", "balanced"),

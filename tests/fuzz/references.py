@@ -979,6 +979,12 @@ def discrete_horizon(a, b, q, r, qf=None, s=None, steps=0):
     return truth.discrete_horizon(*([x] * steps for x in (a, b, q, r)), qf, [s] * steps, _check_definite)
 
 
+def time_varying(a, b, q, r, qf=None, s=None):
+    """The same for other matrices in each step."""
+    qf = np.zeros(a.shape[1:]) if qf is None else qf
+    return truth.discrete_horizon(a, b, q, r, qf, np.zeros(b.shape) if s is None else s, _check_definite)
+
+
 def _check_definite(weight):
     """Raise unless a Hermitian matrix, in units in which its diagonal is 1, has eigenvalues that are clearly positive."""
     sizes = [abs(weight[k, k]) for k in range(len(weight))]

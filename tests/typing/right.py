@@ -48,6 +48,7 @@ def numbers_and_lists() -> None:
     assert_type(matsign.lqr(t[:1, :1], t[:1, :1], 1, 0.1), Regulator[Tensor])
     assert_type(matsign.lqr_finite_horizon(t, t, 1, 1, 2.0), FiniteHorizonRegulator[Tensor])
     assert_type(matsign.solve_differential_riccati(n, n, n, n, n, [0.0, 1.0]), NDArray)
+    assert_type(matsign.dlqr_time_varying(t[None], t, 1, 1), FiniteHorizonRegulator[Tensor])
     assert_type(matsign.dlqr_finite_horizon(t, t, 1, 1, 3).gain, Tensor)
     assert_type(matsign.lqr([[0, 1], [0, 0]], ((0.0,), (1.0,)), n, 0.1), Regulator[NDArray])
     assert_type(matsign.mclip(t, 0.5, torch.tensor(2.0)), Tensor)

@@ -178,8 +178,26 @@ def as_matrices(parameters: Parameters, backend: Backend, arrays: list[Array]) -
 
     Batches of vectors are not guessed. A vector whose length does not fit stays, and `check_sizes` reports it.
     """
-    if not parameters.vectors or all(x is None or x.ndim > 1 for x in arrays):
-        return arrays
+    if parameters.vectors and not all(x is None or x.ndim > 1 for x in arrays):
+        arrays = _expand_vectors(parameters, backend, arrays)
+    if any(len(letters) > 2 for letters in parameters.shapes):
+        arrays = _repeat_constants(parameters, backend, arrays)
+    return arrays
+
+
+def _repeat_constants(parameters: Parameters, backend: Backend, arrays: list[Array]) -> list[Array]:
+    """The arrays, with a matrix in place of a sequence of matrices repeated as often as the first sequence is long."""
+    length = arrays[0].shape[-3] if arrays[0].ndim > 2 else None
+    return [
+        backend.xp.broadcast_to(x, (length, *x.shape))
+        if length is not None and x is not None and len(letters) > x.ndim == 2
+        else x
+        for letters, x in zip(parameters.shapes, arrays, strict=True)
+    ]
+
+
+def _expand_vectors(parameters: Parameters, backend: Backend, arrays: list[Array]) -> list[Array]:
+    """The arrays, with matrices for vectors and numbers."""
     arrays, sizes = list(arrays), _known_sizes(parameters, arrays)
     names = zip(parameters.arrays, parameters.shapes, strict=True)
     # Vectors that are columns tell the number of the inputs, and so on; numbers come last.
@@ -188,9 +206,9 @@ def as_matrices(parameters: Parameters, backend: Backend, arrays: list[Array]) -
         x, role = arrays[place], parameters.vectors.get(name)
         if x is None or role is None or x.ndim > 1:
             continue
-        arrays[place] = x = _as_matrix(backend, x, role, sizes.get(letters[1] if role == "row" else letters[0], 1))
+        arrays[place] = x = _as_matrix(backend, x, role, sizes.get(letters[-1] if role == "row" else letters[-2], 1))
         if x.ndim == 2:
-            for letter, size in zip(letters, x.shape, strict=True):
+            for letter, size in zip(letters[-2:], x.shape, strict=True):
                 sizes.setdefault(letter, size)
     return arrays
 
@@ -201,7 +219,7 @@ def _known_sizes(parameters: Parameters, arrays: list[Array]) -> dict[str, int]:
     entries = list(zip(parameters.arrays, parameters.shapes, arrays, strict=True))
     for _, letters, x in entries:
         if x is not None and x.ndim > 1:
-            for letter, size in zip(letters, x.shape[-2:], strict=True):
+            for letter, size in zip(letters[-2:], x.shape[-2:], strict=True):
                 sizes.setdefault(letter, size)
     for name, letters, x in entries:
         if x is not None and x.ndim == 0 and parameters.vectors.get(name) != "diagonal":

@@ -63,7 +63,7 @@ class Operation:
     "real" or "complex" for any arrays; the default is the dtype of the arrays ("same").
 
     A size of zero is a sum without terms. If a result still has entries, the operation gets one row or column of zeros
-    instead, with `neutral` (default 0) on the diagonal of a square array of that letter or, for a number as the key, of the
+    instead, with `neutral` (default 0) on the diagonal of square matrices of that letter or, for a number as the key, of the
     array at that position. If no result has entries,
     ``empty_result(backend, *arrays, **options)`` tells whether there is a solution. ``sizes(known, **options)`` are the sizes
     of the letters that occur only in the results. Where the solver chooses a size, `largest` names the letter of a size that it
@@ -296,7 +296,8 @@ class BoundOperation:
     def _diagonal(self, place: int) -> float:
         """The diagonal of the array at this place where it has no entries."""
         letters, neutral = self.operation.letters[place], self.operation.neutral
-        return neutral.get(place, neutral.get(letters[0], 0.0)) if letters == letters[:1] * 2 else 0.0
+        is_square = len(letters) > 1 and letters[-1] == letters[-2]
+        return neutral.get(place, neutral.get(letters[-1], 0.0)) if is_square else 0.0
 
     def fill_empty_value(self, backend: Backend, value: Arrays, arrays: Arrays) -> Arrays:
         """The value for these arrays, filled as that of the filled arrays."""
@@ -308,11 +309,8 @@ class BoundOperation:
 
     def _trim(self, arrays: Arrays, value: Arrays) -> Arrays:
         """The value for these arrays, from the value for the filled arrays."""
-        empty = self._empty_letters(arrays)
-        cuts = (
-            (slice(None), *(slice(0 if letter in empty else None) for letter in shape))
-            for shape in self.operation.results
-        )
+        sizes = self._sizes(arrays)
+        cuts = ((slice(None), *(slice(sizes.get(letter)) for letter in shape)) for shape in self.operation.results)
         return tuple(x[cut] for x, cut in zip(value, cuts, strict=True))
 
     def _empty_letters(self, arrays: Arrays) -> set[str]:

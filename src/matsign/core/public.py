@@ -333,9 +333,9 @@ def _layout_of_call(spec: FunctionSpec, arrays: tuple[Any, ...], errors: str, op
     if needs_values(spec.operation, options):
         return None
     key: list[Any] = [errors]
-    for x in arrays:
+    for x, letters in zip(arrays, spec.operation.shapes, strict=True):
         entry = None if x is None else backends.layout(x)
-        if entry is None and x is not None:
+        if x is not None and (entry is None or x.ndim < len(letters)):
             return None
         key.append(entry)
     for name, x in options.items():

@@ -240,7 +240,7 @@ def check_sizes(parameters: Parameters, arrays: list[Array]) -> None:
 def _or_vector(parameters: Parameters, name: str, letters: tuple[str, ...], x: Array, sizes: dict[str, int]) -> str:
     """What a vector of another length would have stood for, for an error message."""
     role = parameters.vectors.get(name)
-    letter = letters[1] if role == "row" else letters[0]
+    letter = letters[-1] if role == "row" else letters[0 if len(letters) == 1 else -2]
     if role is None or x.ndim != 1 or sizes.get(letter) == x.shape[0]:
         return ""
     return f" or ({letter},) for a {role}"

@@ -1,4 +1,4 @@
-"""dlqr_finite_horizon: the recursion in exact arithmetic, singular and indefinite weights, its limit, its loops in JAX."""
+"""dlqr_finite_horizon, dlqr_time_varying: exact recursions, singular and indefinite weights, the limit, loops in JAX."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ import pytest
 import matsign
 import truth
 from matrices import DTYPES, adjoint, definite, gaussian
-from matsign import SpectrumError, dlqr, dlqr_finite_horizon
+from matsign import SpectrumError, dlqr, dlqr_finite_horizon, dlqr_time_varying
 
 TOLERANCE = {"float32": 5e-6, "float64": 1e-14, "complex64": 5e-6, "complex128": 1e-14}
 I = np.eye(2)  # noqa: E741
@@ -91,6 +91,37 @@ def test_the_cost_is_that_of_a_simulation(rng):
         total += z @ q @ z + 2 * z @ s @ u + u @ r @ u
         z = a @ z + b @ u
     assert total + z @ end @ z == pytest.approx(start @ x[0] @ start, rel=1e-12)
+
+
+def test_other_matrices_in_each_step(on, rng):
+    """The exact recursion; a matrix, a number or a vector for all steps; a batch; the same bits as for one plant."""
+    plants = [plant(rng) for _ in range(4)]
+    a, b, q, r, s, end = (np.stack(x) for x in zip(*plants, strict=True))
+    value, certificate = matsign.certify(dlqr_time_varying)(a, b, q, r, qf=end[0], s=s)
+    error = max(errors(value, truth.discrete_horizon(a, b, q, r, end[0], s)))
+    assert error < 1e-14
+    assert error <= certificate.forward_error
+    assert certificate.backward_error < 1e-15
+    one = on(dlqr_time_varying, a, b[0, :, 0], 2.0, [3.0])
+    for _ in range(2):  # the second call is not checked again
+        same = on(dlqr_time_varying, np.stack([a, a]), np.stack([b[:1, :, :1]] * 4, 1)[0], 2 * np.eye(3), 3 * ONE)
+    assert np.array_equal(one.gain, same.gain[1])
+    constant = dlqr_time_varying(np.stack([a[0]] * 3), b[0], q[0], r[0], qf=end[0], s=s[0])
+    for x, y in zip(constant, dlqr_finite_horizon(a[0], b[0], q[0], r[0], 3, qf=end[0], s=s[0]), strict=True):
+        assert np.array_equal(x, y)
+
+
+def test_no_steps_and_wrong_numbers_of_steps(rng):
+    a, b, q, r, _, end = plant(rng)
+    for function in (dlqr_time_varying, lambda *xs, **kw: matsign.certify(dlqr_time_varying)(*xs, **kw)[0]):
+        none = function(np.zeros((0, 3, 3)), b, q, r, qf=end)
+        assert none.gain.shape == (0, 2, 3)
+        assert np.array_equal(none.solution, end[None])
+    assert dlqr_time_varying(a[None], b[:, :0], q, r[:0, :0]).gain.shape == (1, 0, 3)
+    assert dlqr_time_varying(np.zeros((4, 0, 0)), b[:0], q[:0, :0], r).solution.shape == (5, 0, 0)
+    for bad in ((a, b, q, r), (np.stack([a] * 3), np.stack([b] * 2), q, r), (a[None], b, q, np.stack([r] * 2))):
+        with pytest.raises(ValueError, match=r"has shape .*, expected \(\.\.\., k, "):
+            dlqr_time_varying(*bad)
 
 
 WITHOUT = [

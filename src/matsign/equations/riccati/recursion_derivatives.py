@@ -77,7 +77,7 @@ def recursion_vjp(backend: Backend, path: Path, cotangents: Arrays) -> tuple[Ric
 
     bar_x = hermitian(bar_x)
     if not len(path.x):
-        return path.p, bar_x[0]
+        return RiccatiProblem(*(None if y is None else 0 * y for y in path.p)), bar_x[0]
     y, bars = backend.scan(step, bar_x[0], (path, _Bars(bar_gain, bar_x[1:])))
     return bars, y
 
