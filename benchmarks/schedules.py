@@ -17,7 +17,7 @@ from arguments import page, parser
 
 import matsign
 from matsign import backends
-from matsign.iterations import minimax
+from matsign.iterations import minimax, root_schedules
 from matsign.iterations.minimax import NAMED, PADE, Step
 
 jax.config.update("jax_enable_x64", True)
@@ -57,6 +57,48 @@ The others were found by optimisation, for five steps. The last rows are the des
 
 | schedule | step | a | b | c |
 |---|---|---|---|---|"""
+# By order r, the steps (a, b, c) that Su 2025 publishes for eigenvalues in [1e-4, 1]; the later ones are the limit.
+ROOTS_OF_SU = {
+    1: [
+        (14.2975, -31.2203, 18.9214),
+        (7.12258, -7.78207, 2.35989),
+        (6.9396, -7.61544, 2.3195),
+        (5.98456, -6.77016, 2.12571),
+        (3.79109, -4.18664, 1.39555),
+    ],
+    2: [
+        (7.42487, -18.3958, 12.8967),
+        (3.48773, -2.33004, 0.440469),
+        (2.77661, -2.07064, 0.463023),
+        (1.99131, -1.37394, 0.387593),
+    ],
+    3: [
+        (5.05052, -13.5427, 10.2579),
+        (2.31728, -1.06581, 0.144441),
+        (1.79293, -0.913562, 0.186699),
+        (1.56683, -0.786609, 0.220008),
+    ],
+    4: [(3.85003, -10.8539, 8.61893), (1.80992, -0.587778, 0.0647852), (1.50394, -0.594516, 0.121161)],
+    5: [(3.11194, -8.28217, 6.67716), (1.5752, -0.393327, 0.0380364), (1.3736, -0.44661, 0.0911259)],
+}
+ORDERS = (1, 2, 3, 4, 5, 6, 8)
+SMALLEST, GOAL = 1e-4, 1e-6
+ROOTS = """
+## Coefficients for roots of order r
+
+Steps G ← G q(P), P ← P q(P)^r with q(z) = a + b z + c z², which lead to G P^{-1/r} for a positive definite P with eigenvalues in
+[1e-4, 1]. Published are those of Su 2025; designed are those of `matsign.iterations.root_schedules` for the error 1e-6. For r = 2
+they are quintics in the singular values, as above. All end in the Taylor polynomial of z^{-1/r} at 1.
+
+| r | step | a, published | a, designed | b, published | b, designed | c, published | c, designed |
+|---|---|---|---|---|---|---|---|"""
+STEPS_OF_ROOTS = """
+Steps until all eigenvalues have the relative error 1e-6, and the error |P^{1/r} - 1| after as many steps as the design takes.
+"Newton" are the coefficients a = (r + 1)/r, b = -1/r, c = 0, whose steps take one product less; "Taylor" is the limit in each
+step. All start with the largest eigenvalue 1 known.
+
+| r | steps, designed | steps, published | steps, Taylor | steps, Newton | error, designed | error, published | error, Taylor |
+|---|---|---|---|---|---|---|---|"""
 DESIGNS = (
     ("CANS (Grishina, Smirnov & Rakhuba 2025)", "cans", 0.0),
     ("Polar Express (Amsel, Persson, Musco & Gower 2025)", "polar_express", 0.02407327424182761),
@@ -128,6 +170,42 @@ def coefficients(lines: list[str]) -> None:
             lines.append(f"| {name} | {k} | " + " | ".join(f"{x:.4f}" for x in step) + " |")
 
 
+def taylor(order: int) -> tuple[float, ...]:
+    """The coefficients of the Taylor polynomial of z^{-1/r} at 1, of degree 2."""
+    second = (order + 1) / (2 * order**2)
+    return 1 + 1 / order + second, -1 / order - 2 * second, second
+
+
+def errors_of_roots(order: int, steps: list[tuple[float, ...]]) -> list[float]:
+    """The largest |y - 1| after each step, for y^r in [SMALLEST, 1]."""
+    y = np.geomspace(SMALLEST, 1, 4001) ** (1 / order)
+    errors = []
+    for q in steps:
+        y = y * np.polynomial.Polynomial(q)(y**order)
+        errors.append(float(abs(y - 1).max()))
+    return errors
+
+
+def roots(lines: list[str]) -> None:
+    counted = []
+    lines += ROOTS.split("\n")
+    for order in ORDERS:
+        limit, known = taylor(order), ROOTS_OF_SU.get(order, [])
+        steps = list(root_schedules._greedy(order, 2, SMALLEST ** (1 / order), GOAL, 2.0**-52).steps)
+        published = [*known, *[limit] * (500 - len(known))] if known else None
+        for k, q in enumerate(steps):
+            columns = zip(published[k] if published else (None,) * 3, q, strict=True)
+            cells = ("–" if x is None else f"{x:.4f}" for both in columns for x in both)
+            lines.append(f"| {order} | {k + 1} | " + " | ".join(cells) + " |")
+        ways = (steps, published, [limit] * 500, [(1 + 1 / order, -1 / order)] * 500)
+        errors = [way and errors_of_roots(order, way) for way in ways]
+        counts = ("–" if x is None else str(1 + next(k for k, e in enumerate(x) if e < GOAL)) for x in errors)
+        last = len(steps) - 1
+        reached = ("–" if x is None else f"{x[last]:.0e}".replace("e-0", "e-") for x in errors[:3])
+        counted.append(f"| {order} | " + " | ".join((*counts, *reached)) + " |")
+    lines += STEPS_OF_ROOTS.split("\n") + counted
+
+
 def theirs(lines: list[str]) -> None:
     lines += SCHEDULES.split("\n")
     columns = [f"l = {power(lower)}, {end}" for lower in LOWER[:3] for end in ("smallest", "largest")]
@@ -181,6 +259,7 @@ def main() -> None:
     ours(lines)
     theirs(lines)
     coefficients(lines)
+    roots(lines)
     text = "\n".join(lines) + "\n"
     print(text)
     if chosen.page:

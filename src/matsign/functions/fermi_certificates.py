@@ -56,7 +56,8 @@ def fermi_residual(
     if electrons is not None:
         count = trace(backend, f).real
         missing = _missing(backend, electrons * one - count, f.shape[-1] * basis.growth, exactly)
-        number = backend.xp.abs(electrons * one - count) / safe_divisor(backend, electrons * one + count + slope)
+        off = backend.xp.abs(electrons * one - count) + backend.eps(h) * count  # known to rounding only
+        number = off / safe_divisor(backend, electrons * one + count + slope)
         backward = backend.xp.maximum(backward, number)
         none = (0 * h, None if overlap is None else 0 * overlap, None, None)
         corrections = [c + abs(more) for c, more in zip(corrections, changes(*none, missing), strict=True)]
@@ -64,7 +65,8 @@ def fermi_residual(
         corrections[1] = corrections[1] + 4 * backend.eps(h) * (backend.norm(basis.k) + kT * one)
     corrections[1] = corrections[1] + backend.eps(h) * backend.xp.abs(value[1])
     corrections[2] = corrections[2] + backend.xp.abs(entropy - value[2])
-    return Residual(backward, tuple(corrections))
+    zero = (one[:, None, None], basis.k, one[:, None, None])  # a μ of 0 is one far below the energies
+    return Residual(backward, tuple(corrections), zero=zero)
 
 
 class _Basis(NamedTuple):
