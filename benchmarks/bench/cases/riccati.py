@@ -60,7 +60,33 @@ def by_integrator(a, b, q, r, xf):
     return solve_ivp(rate, (0, 1), xf.ravel(), "LSODA", rtol=1e-10, atol=1e-10).y[:, -1].reshape(n, n)
 
 
+HORIZON, PLANTS = 50, 100
+
+
+def plants(rng, n):
+    """A batch of plants, each with its own a and b."""
+    b, q, r = plant(rng, n, n)[1:]
+    return np.stack([gaussian(rng, n, n) for _ in range(PLANTS)]) / n**0.5, np.stack([b] * PLANTS), q, r
+
+
+def by_recursion(a, b, q, r):
+    """The gains and the solutions of each plant, step by step."""
+    gains, solutions = np.empty((PLANTS, HORIZON, *b.shape[:0:-1])), np.empty((PLANTS, HORIZON + 1, *q.shape))
+    for states, inputs, gain, x in zip(a, b, gains, solutions, strict=True):
+        x[-1] = 0
+        for k in reversed(range(HORIZON)):
+            weight, right = r + inputs.T @ x[k + 1] @ inputs, inputs.T @ x[k + 1] @ states
+            gain[k] = sl.solve(weight, right, assume_a="pos")
+            x[k] = q + states.T @ x[k + 1] @ states - right.T @ gain[k]
+    return gains, solutions
+
+
 CASES = [
+    Case(
+        "dlqr_finite_horizon", SCIPY, "a loop with solve", plants,
+        lambda *arrays: tuple(matsign.dlqr_finite_horizon(*arrays, HORIZON)), by_recursion,
+        sizes(quick=(8,), usual=(32,), long=(64,)), agree(1e-6),
+    ),
     Case(
         "solve_differential_riccati", SCIPY, "solve_ivp", differential,
         lambda *arrays: matsign.solve_differential_riccati(*arrays, 1.0), by_integrator,
