@@ -199,6 +199,16 @@ def test_products_alone(dtype, eager, rng):
             assert np.linalg.norm(y - exact) < (tol + rounding) * np.linalg.norm(exact)
 
 
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_inverse_roots_in_half_precision_are_those_of_float32_rounded(dtype, rng):
+    torch = pytest.importorskip("torch")
+    a = torch.from_numpy(definite(rng, 8, 10)).to(getattr(torch, dtype))
+    for options in ({}, {"tol": 1e-2, "method": "polynomial"}):
+        z = invrootm(a, 4, **options)
+        assert z.dtype == a.dtype
+        assert torch.equal(z, invrootm(a.float(), 4, **options).to(a.dtype))
+
+
 def test_products_fall_back_to_eigenvectors_or_tell(eager):
     a = np.stack([np.diag(np.r_[np.ones(20), x]) for x in (1e-12, 0.0, 1.0)])
     z = eager(invrootm, a, p=4, method="polynomial")

@@ -195,6 +195,8 @@ def fermi(h, overlap=None, kT=None, mu=None, electrons=None, method="auto"):
     if electrons is not None and levels[-1] - levels[0] > 300 * kT:
         raise UnknownError  # tails below the digits of the reference decide about mu
     result = truth.fermi(h, kT, 0.0 if mu is None and electrons is None else mu, electrons, overlap)
+    if electrons is not None and abs(result[1]) < 1e-8 * kT:
+        raise UnknownError  # mu is known beside kT only
     if method == "polynomial" and min(truth.size(result[0]), result[2]) < 1e-2:
         raise UnknownError  # products have errors relative to full occupations
     return result

@@ -56,6 +56,15 @@ def density_by_eigh(h, overlap):
     return v[:, : len(h) // 2] @ v[:, : len(h) // 2].T
 
 
+def hamiltonian(rng, n):
+    return (symmetric(rng, n)[0] / np.sqrt(n),)
+
+
+def occupation_by_eigh(h):
+    levels, v = sl.eigh(h)
+    return (v / (1 + np.exp((levels - 0.2) / 0.1))) @ v.T
+
+
 CASES = [
     Case(
         "mcsgn, eigenvalues around ±2.5", SCIPY, "signm", lambda rng, n: (both_sides(rng, n, n),),
@@ -81,6 +90,10 @@ CASES = [
     Case(
         "spectral_projector, overlap, lowest half", SCIPY, "eigh", pencil,
         lambda h, overlap: matsign.spectral_projector(h, overlap, lowest=len(h) // 2), density_by_eigh, SIZES, agree(1e-8),
+    ),
+    Case(
+        "fermi_occupation, kT = 0.1", SCIPY, "eigh", hamiltonian, lambda h: matsign.fermi_occupation(h, 0.1, 0.2).density,
+        occupation_by_eigh, SIZES, agree(1e-8),
     ),
     Case("psd_project, symmetric", SCIPY, "eigh", symmetric, matsign.psd_project, project_by_eigh, SIZES, agree(1e-8)),
 ]  # fmt: skip

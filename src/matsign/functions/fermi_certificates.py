@@ -44,7 +44,8 @@ def fermi_residual(
     def changes(*tangents: Array | None) -> Arrays:
         return fermi_tangent(backend, value, (h, overlap), tangents, kT=kT * one, mu=mu, electrons=electrons)
 
-    relative = backend.eps(h) * kT * one, backend.eps(h) * value[1], None
+    # Of different signs, as x = (ε - μ)/kT does not change if both numbers grow alike.
+    relative = -2 * backend.eps(h) * kT * one, backend.eps(h) * value[1], None
     rounding = changes(*_rounding(backend, h, overlap), *relative)
     slope = backend.norm(basis.inward(rounding[0])) / backend.eps(h)
     gap, size = again - f, backend.norm(f) + backend.norm(again)

@@ -130,7 +130,7 @@ def invrootm(
     ----------
     A : array_like (..., n, n)
         Square matrices of dtype float32, float64, complex64 or complex128; real ones without eigenvalues on the negative
-        real axis.
+        real axis. Matrices in float16 and bfloat16 are computed in float32.
     p : int
         The order of the root, at least 1.
     tol : float, optional
@@ -198,6 +198,7 @@ INVROOTM = public_function(
     ),
     unbounded=lambda backend, value, a: is_singular(backend, a),
     choices={"method": INVERSE_METHODS},
+    halves=True,
     check=lambda *, p, **_: check_order("invrootm", p),
     neutral={"n": 1.0},
 )
