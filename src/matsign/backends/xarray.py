@@ -92,8 +92,11 @@ def _result_dims(call: BatchCall, dims: dict[int, tuple[Any, ...]], letters: tup
     for k, names in labelled.items():
         for letter, name in zip(call.letters[k], names, strict=True):
             name_of.setdefault(letter, name)
-    names = tuple(name_of.get(letter) or _new_name(letter, taken) for letter in letters)
-    return names if len(set(names)) == len(names) else (names[0], _new_name(f"{names[1]}2", {*taken, *names}))
+    result: list[Any] = []
+    for letter in letters:
+        name = name_of.get(letter) or _new_name(letter, taken)
+        result.append(_new_name(f"{name}2", {*taken, *result}) if name in result else name)
+    return tuple(result)
 
 
 def _new_name(name: str, taken: set[Any]) -> str:

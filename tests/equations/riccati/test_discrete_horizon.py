@@ -111,6 +111,17 @@ def test_other_matrices_in_each_step(on, rng):
         assert np.array_equal(x, y)
 
 
+def test_names_of_axes(rng):
+    """In DataArrays the axis of time keeps its name; that of the solutions is one longer and has its own."""
+    xarray = pytest.importorskip("xarray")
+    a, b = (xarray.DataArray(x, dims=list(dims)) for x, dims in ((gaussian(rng, 2, 4, 2, 2), "btij"), (CART[1], "iu")))
+    value = dlqr_time_varying(a, b.expand_dims(t=4), 1, 1)
+    assert value.gain.dims == ("b", "t", "u", "i")
+    assert value.solution.dims == ("b", "l", "i", "i2")
+    assert np.array_equal(value.gain, dlqr_time_varying(a.values, b.values, 1, 1).gain)
+    assert dlqr_finite_horizon(a[0, 0], b, 1, 1, 3).solution.dims == ("l", "i", "i2")
+
+
 def test_no_steps_and_wrong_numbers_of_steps(rng):
     a, b, q, r, _, end = plant(rng)
     for function in (dlqr_time_varying, lambda *xs, **kw: matsign.certify(dlqr_time_varying)(*xs, **kw)[0]):
