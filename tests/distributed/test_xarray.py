@@ -45,7 +45,8 @@ def test_leading_axes_broadcast_by_name(plants):
     assert set(regulator.gain.coords) == {"time", "site", "state"}
     assert set(regulator.poles.coords) == {"time", "site"}
     small = matsign.balanced_truncation(a, b, b.transpose("site", "input", "state"), 2)
-    assert [x.dims[2:] for x in small] == [("r", "r2"), ("r", "input"), ("input", "r"), ("mode",)]
+    through = ("input", "input2")  # d
+    assert [x.dims[2:] for x in small] == [("r", "r2"), ("r", "input"), ("input", "r"), through, ("mode",)]
 
 
 def test_new_names_are_not_those_of_other_axes(rng):
