@@ -105,6 +105,7 @@ def every_function(rng):
     yield matsign.lqr, (a, b, weight, weight[:, :2, :2])
     yield functools.partial(matsign.lqr_finite_horizon, t=0.5), (a, b, weight, weight[:, :2, :2])
     yield functools.partial(matsign.dlqr_finite_horizon, steps=2), (a / 9, b, weight, weight[:, :2, :2])
+    yield matsign.dlqr_time_varying, (a[:, None] / 9, b[:, None], weight[:, None], weight[:, None, :2, :2])
     yield matsign.dlqr, (a / 9, b, weight, weight[:, :2, :2])
     yield matsign.lqe, (a, weight, c, weight, weight[:, :3, :3])
     yield matsign.dlqe, (a / 9, weight, c, weight, weight[:, :3, :3])
