@@ -7,6 +7,7 @@ from time import perf_counter
 
 import numpy as np
 import scipy.linalg as sl
+from arguments import parser
 
 from matsign.optim import stiefel_step
 
@@ -30,6 +31,7 @@ def fixed_point(w, g):
 
 
 def main():
+    parser(__doc__).parse_args()
     rng = np.random.default_rng(0)
     for n, m, rank in CASES:
         w = np.linalg.qr(rng.standard_normal((n, m)))[0]
