@@ -142,7 +142,7 @@ def fermi_occupation(
     >>> from matsign import fermi_occupation
     >>> H = -np.eye(5, k=1) - np.eye(5, k=-1)  # a chain of five atoms
     >>> density, mu, entropy = fermi_occupation(H, kT=0.1, electrons=2)
-    >>> round(np.trace(density), 12), round(float(mu), 4)
+    >>> round(float(np.trace(density)), 12), round(float(mu), 4)
     (2.0, -0.5)
     >>> f = 1 / (1 + np.exp((np.linalg.eigvalsh(H) - mu) / 0.1))
     >>> bool(abs(entropy + np.sum(f * np.log(f) + (1 - f) * np.log(1 - f))) < 1e-12)
