@@ -7,9 +7,12 @@ no rounding.
 from __future__ import annotations
 
 import functools
+import math
+from typing import Any
 
 from matsign._typing import Array
 from matsign.backends import Backend
+from matsign.linalg.stacks import broadcast_scalar, scale_to_unit
 
 _SWEEPS = 3
 # Rows, and columns, whose exponents differ by no more than this are left as they are.
@@ -39,6 +42,25 @@ def equilibrating_exponents(backend: Backend, a: Array, c: Array) -> tuple[Array
         *(rows, columns, *sizes),
     )
     return result
+
+
+def scale_to_representable(backend: Backend, *matrices: Array) -> tuple[Any, ...]:
+    """``(*scaled, k)``: times 2^-k, as by `scale_to_unit` where no entry underflows, else so that the smallest one does not.
+
+    Entries from 1e-200 to 1e200, as of rows and columns in units of 1e±100, have no common unit until they are equilibrated.
+    """
+    xp, sizes = backend.xp, _moduli(backend, *matrices)
+    least = functools.reduce(xp.minimum, [xp.min(xp.where(y > 0, y, math.inf), axis=(-2, -1)) for y in sizes])
+    *_, k = scale_to_unit(backend, *matrices)
+    some = xp.isfinite(least)
+    limit = backend.exponent(xp.where(some, least, 1 + 0 * least)) + _range(backend, matrices[0])
+    k = xp.where(some, xp.minimum(k, limit), k)
+    return (*(backend.exact_ldexp(x, broadcast_scalar(-k)) for x in matrices), k)
+
+
+def _range(backend: Backend, x: Array) -> int:
+    """An exponent k for which 2^-k has all its digits."""
+    return 1000 if backend.eps(x) < 1e-10 else 120
 
 
 def rescale(backend: Backend, a: Array, rows: Array, columns: Array) -> Array:

@@ -234,3 +234,23 @@ def test_a_descriptor_in_units_that_do_not_suit_a(rng):
         error = float(truth.error(x, exact(solve_continuous_lyapunov, a, q, e)))
         assert error < 1e-13
         assert error < 10 * certificate.forward_error + 1e-15
+
+
+def test_rows_and_columns_in_units_far_apart(eager, rng):
+    """Entries from 1e-200 to 1e200: in one unit the least would underflow before the rows and columns get their own."""
+    n, columns, rows = 4, np.array([1e100, 1, 1e-100, 1]), np.array([1, 1e100, 1, 1e-100])
+    a, e, b = gaussian(rng, n, n) - 5 * np.eye(n), np.eye(n) + 0.1 * gaussian(rng, n, n), gaussian(rng, n, 2)
+
+    def pencil(x):
+        return x * columns * rows[:, None]
+
+    q, far_q = -(b @ b.T), -(b @ b.T) * rows * rows[:, None]
+    x = matsign.solve_continuous_lyapunov(a, q, e=e)
+    stein = matsign.solve_discrete_lyapunov(a / 20, -q, e=e)
+    found = [
+        (eager(solve_continuous_lyapunov, pencil(a), far_q, e=eager.array(pencil(e))), x),
+        (eager(solve_discrete_lyapunov, pencil(a / 20), -far_q, e=eager.array(pencil(e))), stein),
+        (eager(gramian, pencil(a), b * rows[:, None], e=eager.array(pencil(e))), x),
+    ]
+    for far, near in found:
+        np.testing.assert_allclose(far * columns * columns[:, None], near, rtol=0, atol=1e-13 * np.abs(near).max())

@@ -18,9 +18,9 @@ from matsign.core.failures import Failure
 from matsign.direct import descriptor_lyapunov
 from matsign.iterations import few_unknowns
 from matsign.linalg.double_word import DoubleWord, dw_add, dw_adjoint, dw_neg, dw_product
-from matsign.linalg.equilibration import equilibrating_exponents, rescale
+from matsign.linalg.equilibration import equilibrating_exponents, rescale, scale_to_representable
 from matsign.linalg.separation import ROUNDINGS
-from matsign.linalg.stacks import adjoint, all_false, broadcast_scalar, plus_identity, random_probe, scale_to_unit
+from matsign.linalg.stacks import adjoint, all_false, broadcast_scalar, plus_identity, random_probe
 
 
 class ScaledEquation(NamedTuple):
@@ -84,7 +84,7 @@ class DescriptorEquation(NamedTuple):
 def scale_equation(backend: Backend, equation: DescriptorEquation, a: Array, q: Array, e: Array) -> ScaledEquation:
     """By one power of two for each array."""
     a, e, k, size = equation.scale(backend, a, e)
-    q, of_q = scale_to_unit(backend, q)
+    q, of_q = scale_to_representable(backend, q)
     none = backend.xp.zeros_like(q.real, dtype=backend.xp.int32)
     return ScaledEquation(a, q, e, none, none, broadcast_scalar(of_q - k), size)
 
@@ -131,13 +131,12 @@ def _stein_perturbation(backend: Backend, a: Array, x: Array, e: Array, of_a: Ar
 
 
 def _scale_apart(backend: Backend, a: Array, e: Array) -> tuple[Array, Array, Array, Array]:
-    a, of_a = scale_to_unit(backend, a)
-    e, of_e = scale_to_unit(backend, e)
+    (a, of_a), (e, of_e) = (scale_to_representable(backend, x) for x in (a, e))
     return a, e, of_a + of_e, of_a + of_e
 
 
 def _scale_together(backend: Backend, a: Array, e: Array) -> tuple[Array, Array, Array, Array]:
-    a, e, k = scale_to_unit(backend, a, e)
+    a, e, k = scale_to_representable(backend, a, e)
     return a, e, 2 * k, 2 * k
 
 

@@ -27,15 +27,14 @@ from matsign.equations.lyapunov.descriptor_equations import cayley, norm_of_inve
 from matsign.equations.lyapunov.system import Gramians, ScaledFactor, System
 from matsign.iterations.differentiable_solves import inverse
 from matsign.iterations.smith_factored import Factors, smith_factors
-from matsign.linalg.equilibration import equilibrating_exponents, rescale
+from matsign.linalg.equilibration import equilibrating_exponents, rescale, scale_to_representable
 from matsign.linalg.separation import ROUNDINGS
 from matsign.linalg.stacks import adjoint, broadcast_scalar, plus_identity, scale_to_unit
 
 
 def descriptor_in_units(backend: Backend, a: Array, b: Array, c: Array, e: Array) -> System:
     """The system in units of rows and columns that fit the pencil; see `System` for the exponents."""
-    a, of_a = scale_to_unit(backend, a)
-    e, of_e = scale_to_unit(backend, e)
+    (a, of_a), (e, of_e) = (scale_to_representable(backend, x) for x in (a, e))
     rows, columns = equilibrating_exponents(backend, a, e)
     a, again_a = scale_to_unit(backend, rescale(backend, a, rows, columns))
     e, again_e = scale_to_unit(backend, rescale(backend, e, rows, columns))
