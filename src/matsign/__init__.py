@@ -42,30 +42,30 @@ from matsign.equations.sylvester.discrete import solve_discrete_sylvester
 from matsign.equations.sylvester.generalized import solve_generalized_sylvester
 from matsign.equations.sylvester.pair import solve_sylvester_pair
 from matsign.equations.sylvester.solver import solve_sylvester
-from matsign.functions.bures import bures_distance, fidelity
-from matsign.functions.bures_mean import bures_mean
-from matsign.functions.coupled_root import coupled_root
-from matsign.functions.factored_distances import bures_distance_of_factors, fidelity_of_factors
-from matsign.functions.fermi_occupation import Occupation, fermi_occupation
-from matsign.functions.fractional_power import fractional_matrix_power
-from matsign.functions.frechet_distances import frechet_distance
-from matsign.functions.geometric_mean import geometric_mean
-from matsign.functions.kabsch import Alignment, kabsch
-from matsign.functions.karcher import karcher_mean
-from matsign.functions.logarithm import logm
-from matsign.functions.polar import Polar, msign, polar
-from matsign.functions.procrustes import Procrustes, procrustes
-from matsign.functions.proximal import mclip, soft_threshold
-from matsign.functions.psd_projection import psd_project
-from matsign.functions.riemannian import riemannian_distance
-from matsign.functions.root_products import invroot_product
-from matsign.functions.roots import invrootm, rootm
-from matsign.functions.rotation import nearest_rotation
-from matsign.functions.sample_distances import frechet_distance_of_samples
-from matsign.functions.sign import matrix_abs, mcsgn
-from matsign.functions.spectral_projector import spectral_projector
-from matsign.functions.square_roots import invsqrtm, sqrtm, sqrtm_pair
-from matsign.functions.warm_msign import WarmResult, warm_msign
+from matsign.functions.distances.bures import bures_distance, fidelity
+from matsign.functions.distances.factored_distances import bures_distance_of_factors, fidelity_of_factors
+from matsign.functions.distances.frechet_distances import frechet_distance
+from matsign.functions.distances.riemannian import riemannian_distance
+from matsign.functions.distances.sample_distances import frechet_distance_of_samples
+from matsign.functions.means.bures_mean import bures_mean
+from matsign.functions.means.geometric_mean import geometric_mean
+from matsign.functions.means.karcher import karcher_mean
+from matsign.functions.polar.polar import Polar, msign, polar
+from matsign.functions.polar.warm_msign import WarmResult, warm_msign
+from matsign.functions.powers.coupled_root import coupled_root
+from matsign.functions.powers.fractional_power import fractional_matrix_power
+from matsign.functions.powers.logarithm import logm
+from matsign.functions.powers.root_products import invroot_product
+from matsign.functions.powers.roots import invrootm, rootm
+from matsign.functions.powers.square_roots import invsqrtm, sqrtm, sqrtm_pair
+from matsign.functions.projectors.fermi_occupation import Occupation, fermi_occupation
+from matsign.functions.projectors.spectral_projector import spectral_projector
+from matsign.functions.proximal.proximal import mclip, soft_threshold
+from matsign.functions.proximal.psd_projection import psd_project
+from matsign.functions.rotations.kabsch import Alignment, kabsch
+from matsign.functions.rotations.procrustes import Procrustes, procrustes
+from matsign.functions.rotations.rotation import nearest_rotation
+from matsign.functions.sign.sign import matrix_abs, mcsgn
 
 __all__ = [
     "Alignment",

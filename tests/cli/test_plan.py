@@ -74,7 +74,7 @@ def test_products_are_those_that_run(monkeypatch, shape, options):
 
     m = np.random.default_rng(0).standard_normal((2, *shape)).view(Counted)
     monkeypatch.setattr(numpy_backend, "hermitian_product", lambda a, b, shift=0.0: a @ b + shift * np.eye(a.shape[-2]))
-    matsign.functions.polar_methods.orthogonalise(numpy_backend, m, tol=None, rtol=None, method="polynomial", **options)
+    matsign.functions.polar.methods.orthogonalise(numpy_backend, m, tol=None, rtol=None, method="polynomial", **options)
     plan = plan_function(matsign.msign, (2, *shape), dtype="float64", **options)
     assert plan.products == (count, count)
     assert plan.factorisations == (0, 0)

@@ -15,7 +15,7 @@ from matsign import backends
 from matsign._typing import Array
 from matsign.backends import Backend
 from matsign.core.options import real_number, short_repr
-from matsign.functions.polar import msign
+from matsign.functions.polar.polar import msign
 from matsign.iterations.newton_schulz import form
 
 Shape = tuple[int, ...]

@@ -23,7 +23,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec  # noqa: TID251
 from matsign._typing import Array
 from matsign.backends import jax_accelerator, jax_host, jax_partitioning
 from matsign.backends.jax_sharding import no_mesh
-from matsign.functions.polar_methods import has_fixed_steps
+from matsign.functions.polar.methods import has_fixed_steps
 from matsign.optim.batching import MsignConfig
 from matsign.optim.jax_exchange import Names, Placement, exchanges
 from matsign.optim.matrix_axes import Reading, msign_updates

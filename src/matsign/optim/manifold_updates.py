@@ -17,7 +17,7 @@ from typing import Any
 import torch  # noqa: TID251
 
 from matsign.core.options import real_number, short_repr
-from matsign.functions.polar import msign
+from matsign.functions.polar.polar import msign
 from matsign.optim.batching import Layout
 from matsign.optim.manifolds import spectral_sphere_step, stiefel_step
 

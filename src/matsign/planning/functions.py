@@ -14,7 +14,7 @@ import numpy as np
 from matsign.backends.counting import LOOP_STEPS, NeedsOneDeviceError
 from matsign.backends.shapes import Shape
 from matsign.core.public import spec_of
-from matsign.functions.polar_methods import has_fixed_steps
+from matsign.functions.polar.methods import has_fixed_steps
 from matsign.iterations.newton_schulz import form
 from matsign.planning.cost import Cost, Request, bound_by, cost, repeated_flops, request, working_dtype
 from matsign.planning.plans import Collective, Plan, Way, as_memory, as_mesh, totals

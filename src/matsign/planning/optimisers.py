@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from matsign.backends.counting import Tally, flops
 from matsign.core.options import short_repr
 from matsign.core.public import spec_of
-from matsign.functions.polar import msign
+from matsign.functions.polar.polar import msign
 from matsign.optim.batching import SMALLEST, Layout, MsignConfig, msign_config
 from matsign.planning import models
 from matsign.planning.cost import Cost, Request, cost, repeated_flops, request

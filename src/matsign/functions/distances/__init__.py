@@ -1,0 +1,1 @@
+"""Distances between positive semidefinite matrices, from the matrices, factors or samples."""

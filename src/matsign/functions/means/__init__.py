@@ -1,0 +1,1 @@
+"""Means of positive semidefinite matrices."""

@@ -1,0 +1,1 @@
+"""The polar decomposition and msign, cold and with a warm start."""

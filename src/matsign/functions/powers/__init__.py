@@ -1,0 +1,1 @@
+"""Square roots, roots of any order, real powers and the logarithm."""

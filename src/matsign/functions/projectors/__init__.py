@@ -1,0 +1,1 @@
+"""Spectral projectors and smeared occupation."""

@@ -1,0 +1,1 @@
+"""Nearest rotations and alignment of points."""
