@@ -15,10 +15,7 @@ from matsign.backends import Backend
 from matsign.core.failures import Failure
 from matsign.core.members import Solution
 from matsign.linalg import balancing
-from matsign.linalg.stacks import broadcast_scalar, broadcast_to_rank, scale_to_unit
-
-# The exponent of a zero entry: below all others.
-EXPONENT_OF_ZERO = -(1 << 20)
+from matsign.linalg.stacks import EXPONENT_OF_ZERO, broadcast_scalar, broadcast_to_rank, entry_exponents, scale_to_unit
 
 
 def balance_together(backend: Backend, *matrices: Array) -> tuple[Array, ...]:
@@ -62,25 +59,26 @@ def scale_right_side(backend: Backend, q: Array, e: Array | None) -> tuple[Array
         at_size, k = scale_to_unit(backend, q)
         return at_size, k
 
-    def entrywise(q: Array, e: Array) -> tuple[Array, Array]:
-        k = exponent_of(backend, q, -e)
-        k = backend.xp.where(k > EXPONENT_OF_ZERO, k, 0 * k)
-        return backend.ldexp(q, -e - broadcast_scalar(k)), k
+    return backend.rare_cond(
+        (e != 0).any((-1, -2)),
+        lambda q, e: scale_entries(backend, q, e),
+        lambda q, e: scale_to_unit(backend, q),
+        *(q, e),
+    )
 
-    return backend.rare_cond((e != 0).any((-1, -2)), entrywise, lambda q, e: scale_to_unit(backend, q), q, e)
+
+def scale_entries(backend: Backend, q: Array, e: Array) -> tuple[Array, Array]:
+    """The same, also where 2^-e q would overflow or underflow."""
+    k = exponent_of(backend, q, -e)
+    k = backend.xp.where(k > EXPONENT_OF_ZERO, k, 0 * k)
+    return backend.exact_ldexp(q, -e - broadcast_scalar(k)), k
 
 
 def exponent_of(backend: Backend, x: Array, shift: Array) -> Array:
     """The exponent of the largest entry of 2^shift x; `EXPONENT_OF_ZERO` where all are zero."""
     return backend.xp.max(
-        backend.xp.where(x != 0, _exponents(backend, x) + shift, EXPONENT_OF_ZERO + 0 * shift), axis=(-1, -2)
+        backend.xp.where(x != 0, entry_exponents(backend, x) + shift, EXPONENT_OF_ZERO + 0 * shift), axis=(-1, -2)
     )
-
-
-def _exponents(backend: Backend, x: Array) -> Array:
-    if backend.is_complex(x):
-        return backend.xp.maximum(_exponents(backend, x.real), _exponents(backend, x.imag))
-    return backend.xp.where(x != 0, backend.exponent(x), EXPONENT_OF_ZERO + 0 * backend.exponent(x))
 
 
 def restore(backend: Backend, result: Solution, e: Array) -> Solution:

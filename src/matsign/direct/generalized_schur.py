@@ -17,7 +17,8 @@ import numpy as np
 from matsign._typing import NDArray as Array
 from matsign.backends import lapack, load
 from matsign.core.failures import Failure
-from matsign.direct import triangular_pairs
+from matsign.direct import entrywise_systems, triangular_pairs
+from matsign.direct.entrywise_systems import EntrywiseSystem
 from matsign.direct.triangular_pairs import TriangularPair
 from matsign.linalg.separation import ROUNDINGS, spectral_norm
 from matsign.linalg.stacks import probe_numbers
@@ -213,61 +214,114 @@ def discrete_responses(a: Array, b: Array, rights: Array, d: Array) -> tuple[Arr
 def generalized(a: Array, b: Array, c: Array, d: Array, q: Array) -> tuple[Array, Array, Array]:
     """(x, failure, separation) with a x b + c x d = q, as `discrete`."""
     return solve_each(
-        lambda k: GeneralizedForm.of(a[k], b[k], c[k], d[k]), q, (a, b, c, d), Failure.COMMON_PENCIL_EIGENVALUE
+        lambda k: GeneralizedForm.of(a[k], b[k], c[k], d[k]),
+        q,
+        (a, b, c, d),
+        Failure.COMMON_PENCIL_EIGENVALUE,
+        lambda k: entrywise_systems.generalized(a[k], b[k], c[k], d[k]),
     )
 
 
 def generalized_responses(a: Array, b: Array, c: Array, d: Array, rights: Array) -> tuple[Array, Array]:
     """(solutions, separation) for right-hand sides (B, k, n, m)."""
-    return respond_each(lambda k: GeneralizedForm.of(a[k], b[k], c[k], d[k]), rights)
+    return respond_each(
+        lambda k: GeneralizedForm.of(a[k], b[k], c[k], d[k]),
+        rights,
+        lambda k: entrywise_systems.generalized(a[k], b[k], c[k], d[k]),
+    )
 
 
 def pair(a: Array, b: Array, d: Array, e: Array, rights: Array) -> tuple[Array, Array, Array]:
     """([x; y], failure, separation) with a x - y b = c and d x - y e = f for rights = [c; f], as `discrete`."""
-    return solve_each(lambda k: _Pair.of(a[k], b[k], d[k], e[k]), rights, (a, b, d, e), Failure.COMMON_PAIR_EIGENVALUE)
+    return solve_each(
+        lambda k: _Pair.of(a[k], b[k], d[k], e[k]),
+        rights,
+        (a, b, d, e),
+        Failure.COMMON_PAIR_EIGENVALUE,
+        lambda k: entrywise_systems.pair(a[k], b[k], d[k], e[k]),
+    )
 
 
 def adjoint_pair(a: Array, b: Array, d: Array, e: Array, rights: Array) -> tuple[Array, Array, Array]:
     """The same for the adjoint, [u; v] with aᴴ u + dᴴ v = g and -u bᴴ - v eᴴ = h for rights = [g; h]."""
     return solve_each(
-        lambda k: _Adjoint(_Pair.of(a[k], b[k], d[k], e[k])), rights, (a, b, d, e), Failure.COMMON_PAIR_EIGENVALUE
+        lambda k: _Adjoint(_Pair.of(a[k], b[k], d[k], e[k])),
+        rights,
+        (a, b, d, e),
+        Failure.COMMON_PAIR_EIGENVALUE,
+        lambda k: entrywise_systems.pair(a[k], b[k], d[k], e[k]).adjoint(),
     )
 
 
 def pair_responses(a: Array, b: Array, d: Array, e: Array, rights: Array) -> tuple[Array, Array]:
     """(solutions, separation) of the pair for right-hand sides (B, k, 2n, m)."""
-    return respond_each(lambda k: _Pair.of(a[k], b[k], d[k], e[k]), rights)
+    return respond_each(
+        lambda k: _Pair.of(a[k], b[k], d[k], e[k]),
+        rights,
+        lambda k: entrywise_systems.pair(a[k], b[k], d[k], e[k]),
+    )
+
+
+Systems = Callable[[int], EntrywiseSystem]
 
 
 def solve_each(
-    form_of: Callable[[int], Form], q: Array, matrices: tuple[Array, ...], singular: Failure
+    form_of: Callable[[int], Form],
+    q: Array,
+    matrices: tuple[Array, ...],
+    singular: Failure,
+    system_of: Systems | None = None,
 ) -> tuple[Array, Array, Array]:
+    """(x, failure, separation); by `system_of` for few unknowns where the norm of the operator says that it is singular."""
     out, failure, least = np.full_like(q, np.nan), np.zeros(len(q), np.int32), np.zeros(len(q), q.real.dtype)
     for k in range(len(q)):
-        finite = all(np.isfinite(x[k].sum()) for x in (*matrices, q))
-        form = form_of(k) if finite else None
-        if form is None or not form.is_finite():
+        if not all(np.isfinite(x[k].sum()) for x in (*matrices, q)):
             failure[k] = Failure.NOT_CONVERGED
             continue
         with np.errstate(all="ignore"):
-            x = form.solve(q[k])
-            separation = separation_if_singular(form, q[k], x)
-        if separation is None:
-            out[k] = x
-        else:
-            failure[k], least[k] = singular, separation
+            out[k], failure[k], least[k] = _solve_by_form(form_of(k), q[k], singular)
+            system = _regular_system(system_of, k, q[k]) if failure[k] else None
+            if system is not None:
+                out[k], failure[k], least[k] = system.solve(q[k]), 0, 0
     return out, failure, least
 
 
-def respond_each(form_of: Callable[[int], Form], rights: Array) -> tuple[Array, Array]:
+def _solve_by_form(form: Form, q: Array, singular: Failure) -> tuple[Array | float, int, float]:
+    if not form.is_finite():
+        return math.nan, Failure.NOT_CONVERGED, 0.0
+    x = form.solve(q)
+    separation = separation_if_singular(form, q, x)
+    return (x, 0, 0.0) if separation is None else (math.nan, singular, separation)
+
+
+def _regular_system(system_of: Systems | None, k: int, q: Array) -> EntrywiseSystem | None:
+    """The system for the entries, if these are few and rounding of them does not make it singular."""
+    if system_of is None or q.size > entrywise_systems.MAX_UNKNOWNS:
+        return None
+    system = system_of(k)
+    return system if system.is_regular() else None
+
+
+def respond_each(
+    form_of: Callable[[int], Form], rights: Array, system_of: Systems | None = None
+) -> tuple[Array, Array]:
+    """(solutions, separation), as `solve_each`."""
     out, least = np.full_like(rights, np.nan), np.zeros(len(rights), rights.real.dtype)
     for k in range(len(rights)):
-        form = form_of(k)
-        if form.is_finite():
-            with np.errstate(all="ignore"):
-                out[k] = [form.solve(right) for right in rights[k]]
-                least[k] = separation_of(form, probe_of(rights[k, 0]))
+        with np.errstate(all="ignore"):
+            inverse = _inverse(form_of(k), system_of, k, rights[k, 0])
+            if inverse is not None:
+                out[k] = [inverse.solve(right) for right in rights[k]]
+                least[k] = separation_of(inverse, probe_of(rights[k, 0]))
     return out, least
+
+
+def _inverse(form: Form, system_of: Systems | None, k: int, q: Array) -> Inverse | None:
+    """The form; the regular system where the form is singular to working precision."""
+    finite, rounding = form.is_finite(), ROUNDINGS * float(np.finfo(q.dtype).eps)
+    if finite and separation_of(form, probe_of(q)) > rounding * form.size(_spectral_norm):
+        return form
+    return _regular_system(system_of, k, q) or (form if finite else None)
 
 
 def separation_if_singular(form: Form, q: Array, x: Array) -> float | None:

@@ -12,36 +12,47 @@ from typing import Any
 
 from matsign._typing import Array
 from matsign.backends import Backend
-from matsign.linalg.stacks import broadcast_scalar, scale_to_unit
+from matsign.linalg.stacks import EXPONENT_OF_ZERO, broadcast_scalar, entry_exponents, scale_to_unit
 
 _SWEEPS = 3
 # Rows, and columns, whose exponents differ by no more than this are left as they are.
 _EVEN = 8
 
 
-def equilibrating_exponents(backend: Backend, a: Array, c: Array) -> tuple[Array, Array]:
-    """(r, s), integers (B, n): 2^-(rᵢ + sⱼ) aᵢⱼ and the same for c; zeros for members that are even already.
+def equilibrating_exponents(backend: Backend, *exponents: Array) -> tuple[Array, Array]:
+    """(r, s), integers (B, n): the entries of 2^-(rᵢ + sⱼ) x are at most 1 for each x with one of these `entry_exponents`.
 
-    The entries of a and c are at most 1.
+    The members that are even already have one unit, in r. Sums of exponents do not overflow or underflow as the numbers would.
     """
-    sizes = _moduli(backend, a, c)
-    rows, columns = (_exponents(backend, sizes, axis) for axis in (-1, -2))
+    e = functools.reduce(backend.xp.maximum, exponents)
+    size = _largest_of(backend, _largest_of(backend, e, -1), -1)[..., None]
+    e = e - size[..., None]
+    rows, columns = (_largest_of(backend, e, axis) for axis in (-1, -2))
 
-    def equilibrate(rows: Array, columns: Array, *sizes: Array) -> tuple[Array, Array]:
+    def equilibrate(rows: Array, columns: Array, e: Array) -> tuple[Array, Array]:
         columns = 0 * columns
         for sweep in range(_SWEEPS):
-            columns = columns + _exponents(backend, [rescale(backend, x, rows, columns) for x in sizes], -2)
+            columns = columns + _largest_of(backend, e - rows[..., :, None] - columns[..., None, :], -2)
             if sweep < _SWEEPS - 1:
-                rows = rows + _exponents(backend, [rescale(backend, x, rows, columns) for x in sizes], -1)
+                rows = rows + _largest_of(backend, e - rows[..., :, None] - columns[..., None, :], -1)
         return rows, columns
 
-    result: tuple[Array, Array] = backend.rare_cond(
+    rows, columns = backend.rare_cond(
         (_spread(backend, rows) > _EVEN) | (_spread(backend, columns) > _EVEN),
         equilibrate,
         lambda rows, columns, *_: (0 * rows, 0 * columns),
-        *(rows, columns, *sizes),
+        *(rows, columns, e),
     )
-    return result
+    return rows + size, columns
+
+
+def equilibrate(backend: Backend, a: Array, c: Array, of_a: Array, of_c: Array) -> tuple[Array, Array, Array, Array]:
+    """(2^-(of_a + rᵢ + sⱼ) a, 2^-(of_c + rᵢ + sⱼ) c, r, s) with exponents r and s for rows and columns of both."""
+    pairs = [(x, broadcast_scalar(k)) for x, k in ((a, of_a), (c, of_c))]
+    rows, columns = equilibrating_exponents(backend, *(entry_exponents(backend, x) - k for x, k in pairs))
+    outer = rows[..., :, None] + columns[..., None, :]
+    a, c = (backend.exact_ldexp(x, -(k + outer)) for x, k in pairs)
+    return a, c, rows, columns
 
 
 def scale_to_representable(backend: Backend, *matrices: Array) -> tuple[Any, ...]:
@@ -76,10 +87,10 @@ def _moduli(backend: Backend, *matrices: Array) -> list[Array]:
     return [backend.xp.abs(x) for x in parts]
 
 
-def _exponents(backend: Backend, sizes: list[Array] | tuple[Array, ...], axis: int) -> Array:
-    """The exponents of the largest entries; 0 for zero."""
-    tops = [backend.xp.max(x, axis=axis) for x in sizes]
-    return backend.exponent(functools.reduce(backend.xp.maximum, tops))
+def _largest_of(backend: Backend, e: Array, axis: int) -> Array:
+    """The largest exponents; 0 for zeros."""
+    top = backend.xp.max(e, axis=axis)
+    return backend.xp.where(top > EXPONENT_OF_ZERO // 2, top, 0 * top)
 
 
 def _spread(backend: Backend, e: Array) -> Array:

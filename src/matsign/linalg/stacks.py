@@ -79,11 +79,26 @@ def scale_to_unit(backend: Backend, *matrices: Array) -> tuple[Any, ...]:
 
     Scaling by a power of two causes no rounding, so an answer computed from the scaled matrices scales exactly.
     """
-    top = largest(backend, matrices[0])
-    for x in matrices[1:]:
-        top = backend.xp.maximum(top, largest(backend, x))
-    e = backend.exponent(top)  # not the largest exponent of all entries: the exponent of 0 is 0
+    e = common_exponent(backend, *matrices)
     return (*(backend.exact_ldexp(x, broadcast_scalar(-e)) for x in matrices), e)
+
+
+def common_exponent(backend: Backend, *matrices: Array) -> Array:
+    """e for which the largest entry of all is in [2^(e-1), 2^e); 0 for zeros."""
+    top = functools.reduce(backend.xp.maximum, [largest(backend, x) for x in matrices])
+    return backend.exponent(top)  # not the largest exponent of all entries: the exponent of 0 is 0
+
+
+# The exponent of a zero entry: below all others.
+EXPONENT_OF_ZERO = -(1 << 20)
+
+
+def entry_exponents(backend: Backend, x: Array) -> Array:
+    """The exponents of the entries, of the larger ones of real and imaginary parts; `EXPONENT_OF_ZERO` for zeros."""
+    if backend.is_complex(x):
+        return backend.xp.maximum(entry_exponents(backend, x.real), entry_exponents(backend, x.imag))
+    e = backend.exponent(x)
+    return backend.xp.where(x != 0, e, EXPONENT_OF_ZERO + 0 * e)
 
 
 def far_exponent(backend: Backend, x: Array) -> int:

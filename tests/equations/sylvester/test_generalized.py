@@ -107,6 +107,37 @@ def test_generalized_sylvester_of_any_size(rng):
             assert np.linalg.norm(y - x) < 1e-11 * np.linalg.norm(x)
 
 
+def test_generalized_sylvester_with_rows_and_columns_in_units_far_apart(eager, rng):
+    """Entries from 1e-240 to 1e240: in one unit the least would underflow before the rows and columns get their own."""
+    units = np.array([1e120, 1, 1e-120])
+    others = np.roll(units, 1)
+    a, b, c, d, q = gaussian(rng, 5, 3, 3)
+    x = solve_generalized_sylvester(a, b, c, d, q)
+    far = (units[:, None] * y * others for y in (a, b, c, d, q))
+    found = others[:, None] * np.asarray(eager(solve_generalized_sylvester, *far)) * units
+    np.testing.assert_allclose(found, x, rtol=0, atol=1e-13 * np.abs(x).max())
+
+
+def test_generalized_sylvester_that_only_a_norm_calls_singular(rng):
+    """In no units all coefficients are even; but terms that cancel to rounding errors are a singular equation in any units."""
+
+    def coefficients(n):
+        left, right = 10.0 ** rng.uniform(-8, 8, (2, n))
+        return left[:, None] * gaussian(rng, n, n) * right
+
+    for _ in range(8):
+        a, b, c, d = (coefficients(n) for n in (3, 4, 3, 4))
+        q = gaussian(rng, 3, 4)
+        x, certificate = certify(solve_generalized_sylvester)(a, b, c, d, q)
+        error = float(truth.error(x, truth.generalized_sylvester(a, b, c, d, q)))
+        assert error < 1e-6
+        assert error < 10 * certificate.forward_error + 1e-15
+    third = np.diag([1 / 3, 2.0]), np.diag([0.3, 1.0]), np.diag([1.0, 3]), np.diag([-0.1, 5])
+    assert third[0][0, 0] * third[1][0, 0] != -third[2][0, 0] * third[3][0, 0]
+    with pytest.raises(SpectrumError, match="share an eigenvalue"):
+        solve_generalized_sylvester(*third, np.ones((2, 2)))
+
+
 @pytest.mark.slow
 def test_generalized_sylvester_of_larger_matrices_of_both_kinds(rng):
     for shift, n, m in ((0, 60, 70), (20, 90, 40)):

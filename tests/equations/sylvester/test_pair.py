@@ -117,6 +117,33 @@ def test_sylvester_pair_of_any_size(rng):
             assert np.linalg.norm(new_y / of_y - y) < 1e-11 * np.linalg.norm(y)
 
 
+def test_sylvester_pair_with_rows_and_columns_in_units_far_apart(eager, rng):
+    """Entries from 1e-240 to 1e240: in one unit the least would underflow before the rows and columns get their own."""
+    units = np.array([1e120, 1, 1e-120])
+    others = np.roll(units, 1)
+    arguments = gaussian(rng, 6, 3, 3)
+    x, y = solve_sylvester_pair(*arguments)
+    far_x, far_y = eager(solve_sylvester_pair, *(units[:, None] * z * others for z in arguments))
+    for found, z in ((others[:, None] * far_x / others, x), (far_y / units[:, None] * units, y)):
+        np.testing.assert_allclose(found, z, rtol=0, atol=1e-13 * np.abs(z).max())
+
+
+def test_sylvester_pair_whose_coefficients_have_units_of_their_own(rng):
+    """In no units of x and y all coefficients are even: in the norm some of these pairs are singular to working precision."""
+
+    def coefficients(n):
+        left, right = 10.0 ** rng.uniform(-8, 8, (2, n))
+        return left[:, None] * gaussian(rng, n, n) * right
+
+    for _ in range(8):
+        a, b, d, e = (coefficients(n) for n in (3, 4, 3, 4))
+        c, f = gaussian(rng, 2, 3, 4)
+        z, certificate = certify(solve_sylvester_pair)(a, b, c, d, e, f)
+        error = max(float(truth.error(*xs)) for xs in zip(z, truth.sylvester_pair(a, b, c, d, e, f), strict=True))
+        assert error < 1e-6
+        assert error < 10 * certificate.forward_error + 1e-15
+
+
 def test_condition_of_a_sylvester_pair(rng):
     a, b, d, e = hard(rng)["random"]
     assert 1 < condition(solve_sylvester_pair)(a, b, np.ones((4, 3)), d, e, np.ones((4, 3))) < 1e6

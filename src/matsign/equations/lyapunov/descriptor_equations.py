@@ -20,7 +20,7 @@ from matsign.iterations import few_unknowns
 from matsign.linalg.double_word import DoubleWord, dw_add, dw_adjoint, dw_neg, dw_product
 from matsign.linalg.equilibration import equilibrating_exponents, rescale, scale_to_representable
 from matsign.linalg.separation import ROUNDINGS
-from matsign.linalg.stacks import adjoint, all_false, broadcast_scalar, plus_identity, random_probe
+from matsign.linalg.stacks import adjoint, all_false, broadcast_scalar, entry_exponents, plus_identity, random_probe
 
 
 class ScaledEquation(NamedTuple):
@@ -91,7 +91,7 @@ def scale_equation(backend: Backend, equation: DescriptorEquation, a: Array, q: 
 
 def equilibrate(backend: Backend, equation: DescriptorEquation, scaled: ScaledEquation) -> ScaledEquation:
     """The equation in units of the rows and columns of (a, e) in which their largest entries are similar."""
-    rows, columns = equilibrating_exponents(backend, scaled.a, scaled.e)
+    rows, columns = equilibrating_exponents(backend, *(entry_exponents(backend, x) for x in (scaled.a, scaled.e)))
     right, outer = rows[..., :, None] + rows[..., None, :], -(columns[..., :, None] + columns[..., None, :])
     a, e = (rescale(backend, x, rows, columns) for x in (scaled.a, scaled.e))
     again = scale_equation(backend, equation, a, backend.ldexp(scaled.q, -right), e)

@@ -29,13 +29,13 @@ from matsign.iterations.differentiable_solves import inverse
 from matsign.iterations.smith_factored import Factors, smith_factors
 from matsign.linalg.equilibration import equilibrating_exponents, rescale, scale_to_representable
 from matsign.linalg.separation import ROUNDINGS
-from matsign.linalg.stacks import adjoint, broadcast_scalar, plus_identity, scale_to_unit
+from matsign.linalg.stacks import adjoint, broadcast_scalar, entry_exponents, plus_identity, scale_to_unit
 
 
 def descriptor_in_units(backend: Backend, a: Array, b: Array, c: Array, e: Array) -> System:
     """The system in units of rows and columns that fit the pencil; see `System` for the exponents."""
     (a, of_a), (e, of_e) = (scale_to_representable(backend, x) for x in (a, e))
-    rows, columns = equilibrating_exponents(backend, a, e)
+    rows, columns = equilibrating_exponents(backend, *(entry_exponents(backend, x) for x in (a, e)))
     a, again_a = scale_to_unit(backend, rescale(backend, a, rows, columns))
     e, again_e = scale_to_unit(backend, rescale(backend, e, rows, columns))
     of_a, of_e = of_a + again_a, of_e + again_e

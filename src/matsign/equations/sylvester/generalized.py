@@ -107,7 +107,9 @@ def solve_generalized_sylvester(
     member without a solution is NaN.
 
     The backward error of `certify` is ‖a x b + c x d - q‖ / (‖a x b‖ + ‖c x d‖ + ‖q‖). The separation that it reports
-    is the smallest ‖a y b + c y d‖ / ‖y‖, the distance to a singular equation.
+    is the smallest ‖a y b + c y d‖ / ‖y‖, the distance to a singular equation. In bad units it may be below rounding
+    though rounding of no coefficient makes the equation singular: up to 128 unknowns it is then solved as one linear
+    system in units of each row and column.
 
     References
     ----------

@@ -9,7 +9,7 @@ from matsign.core.public import Residual
 from matsign.direct import generalized_schur
 from matsign.equations.sylvester.generalized_methods import (
     ScaledEquation,
-    equilibrate,
+    equilibrate_generalized,
     scale_generalized,
     solve_by_standard_form,
     terms,
@@ -32,9 +32,9 @@ def generalized_sylvester_residual(
     separation is that of the caller's equation, the other numbers are measured in units of rows and columns that fit it.
     """
     plain = scale_generalized(backend, a, b, c, d, q)
-    a, b, c, d, q = plain.arrays
-    _, least = _responses(backend, a, b, c, d, random_right_side(backend, q)[:, None])
-    scaled = equilibrate(backend, plain)
+    right = random_right_side(backend, plain.q)[:, None]
+    _, least = _responses(backend, plain.a, plain.b, plain.c, plain.d, right)
+    scaled = equilibrate_generalized(backend, a, b, c, d, q)
     a, b, c, d, q = scaled.arrays
     x = backend.ldexp(value[0], -scaled.scale)
     gap = _exact_gap(backend, scaled, x)

@@ -20,9 +20,16 @@ from matsign.iterations import few_unknowns
 from matsign.iterations.refinement import at_rounding, refine_entries, relative_gap, total
 from matsign.iterations.separating_line import shift_to_line
 from matsign.iterations.smith import two_sided_sylvester
-from matsign.linalg.equilibration import equilibrating_exponents, rescale
+from matsign.linalg.equilibration import equilibrate
 from matsign.linalg.separation import ROUNDINGS, may_be_singular, random_right_side
-from matsign.linalg.stacks import broadcast_scalar, broadcast_to_rank, largest, safe_divisor, scale_to_unit
+from matsign.linalg.stacks import (
+    broadcast_scalar,
+    broadcast_to_rank,
+    common_exponent,
+    largest,
+    safe_divisor,
+    scale_to_unit,
+)
 
 METHODS = ("auto", "standard", "qz")
 # A sum that needs more steps is left to Schur vectors.
@@ -34,7 +41,7 @@ _LAST_TURN = 3
 class ScaledEquation(NamedTuple):
     """An equation with entries of at most 1; the caller's x is 2^scale times this x, the operator 2^size times this one.
 
-    `equilibrate` makes `scale` one exponent for each entry; `size` then is that of the equation in these units.
+    `equilibrate_generalized` makes `scale` one exponent for each entry; `size` then is that of the equation in these units.
     """
 
     a: Array
@@ -50,14 +57,16 @@ class ScaledEquation(NamedTuple):
         return self[:5]
 
 
-def scale_generalized(backend: Backend, a: Array, b: Array, c: Array, d: Array, q: Array) -> ScaledEquation:
-    """a and c have their largest entries near 1; of the products a ⊗ b and c ⊗ d the larger one has, too."""
+def scale_generalized(
+    backend: Backend, a: Array, b: Array, c: Array, d: Array, q: Array, first: Array | int = 0, second: Array | int = 0
+) -> ScaledEquation:
+    """2^first a x b + 2^second c x d = q with the largest entries of a and c near 1; of a ⊗ b and c ⊗ d the larger one, too."""
     a, e_a = scale_to_unit(backend, a)
     b, e_b = scale_to_unit(backend, b)
     c, e_c = scale_to_unit(backend, c)
     d, e_d = scale_to_unit(backend, d)
     q, e_q = scale_to_unit(backend, q)
-    first, second = e_a + e_b, e_c + e_d
+    first, second = first + e_a + e_b, second + e_c + e_d
     # A product that is zero has no size.
     has_first = (largest(backend, a) > 0) & (largest(backend, b) > 0)
     has_second = (largest(backend, c) > 0) & (largest(backend, d) > 0)
@@ -67,17 +76,16 @@ def scale_generalized(backend: Backend, a: Array, b: Array, c: Array, d: Array, 
     return ScaledEquation(a, b, c, d, q, broadcast_scalar(e_q - size), size)
 
 
-def equilibrate(backend: Backend, scaled: ScaledEquation) -> ScaledEquation:
+def equilibrate_generalized(backend: Backend, *arrays: Array) -> ScaledEquation:
     """The equation in units of the rows and columns of (a, c) and (b, d) in which their largest entries are similar."""
-    a, b, c, d, q = scaled.arrays
-    rows, columns = equilibrating_exponents(backend, a, c)
-    other_rows, other_columns = equilibrating_exponents(backend, b, d)
-    a, c = (rescale(backend, x, rows, columns) for x in (a, c))
-    b, d = (rescale(backend, x, other_rows, other_columns) for x in (b, d))
-    q = rescale(backend, q, rows, other_columns)
-    again = scale_generalized(backend, a, b, c, d, q)
+    a, b, c, d, q = arrays
+    of_a, of_b, of_c, of_d = (common_exponent(backend, x) for x in (a, b, c, d))
+    a, c, rows, columns = equilibrate(backend, a, c, of_a, of_c)
+    b, d, other_rows, other_columns = equilibrate(backend, b, d, of_b, of_d)
+    q, of_q = scaling.scale_entries(backend, q, rows[..., :, None] + other_columns[..., None, :])
+    scaled = scale_generalized(backend, a, b, c, d, q, of_a + of_b, of_c + of_d)
     outer = columns[..., :, None] + other_rows[..., None, :]
-    return again._replace(scale=again.scale + scaled.scale - outer)
+    return scaled._replace(scale=scaled.scale + broadcast_scalar(of_q) - outer)
 
 
 def terms(a: Array, b: Array, c: Array, d: Array, q: Array, x: Array) -> Arrays:
@@ -96,7 +104,7 @@ def generalized_sylvester(
     """x of a stack by `method`; what "auto" takes depends on the sizes, the device and the member, not on other members."""
     # A matrix that is spread over devices has no random right-hand side, which the standard form needs.
     method = "qz" if backend.products_only(q) else method
-    scaled = equilibrate(backend, scale_generalized(backend, a, b, c, d, q))
+    scaled = equilibrate_generalized(backend, a, b, c, d, q)
     solve = _METHODS[method]
     result = solve(backend, *scaled.arrays)
     x = refine_entries(

@@ -142,7 +142,8 @@ def solve_sylvester_pair(
 
     The backward error of `certify` is the norm of both residuals, over the sum of the norms of (a x, d x), (y b, y e)
     and (c, f). The separation that it reports is the smallest ‖(a x - y b, d x - y e)‖ / ‖(x, y)‖, the distance to a
-    singular pair.
+    singular pair. In bad units it may be below rounding though rounding of no coefficient makes the pair singular: with
+    n m up to 64 it is then solved as one linear system in units of each row and column.
 
     References
     ----------

@@ -19,10 +19,10 @@ from matsign.core.members import Solution, as_details, solution
 from matsign.core.tolerances import working_precision
 from matsign.direct import generalized_schur
 from matsign.equations.sylvester.generalized_methods import solve_by_standard_form
-from matsign.iterations.refinement import relative_gap, total
-from matsign.linalg.equilibration import equilibrating_exponents, rescale
+from matsign.iterations.refinement import refine_entries, relative_gap, total
+from matsign.linalg.equilibration import equilibrate
 from matsign.linalg.separation import ROUNDINGS, may_be_singular, random_right_side
-from matsign.linalg.stacks import adjoint, broadcast_scalar, safe_divisor, scale_to_unit
+from matsign.linalg.stacks import adjoint, broadcast_scalar, common_exponent, safe_divisor
 
 METHODS = ("auto", "standard", "qz")
 
@@ -44,31 +44,24 @@ class ScaledCoefficients(NamedTuple):
 
 
 def scale_coefficients(backend: Backend, a: Array, b: Array, d: Array, e: Array) -> ScaledCoefficients:
-    """Units of the two equations, then of x and of y, then of all rows and columns, in which the largest entries are near 1."""
-    a, b, first = scale_to_unit(backend, a, b)
-    d, e, second = scale_to_unit(backend, d, e)
-    a, d, left = scale_to_unit(backend, a, d)
-    b, e, right = scale_to_unit(backend, b, e)
-    rows, columns = equilibrating_exponents(backend, a, d)
-    other_rows, other_columns = equilibrating_exponents(backend, b, e)
-    a, d = (rescale(backend, x, rows, columns) for x in (a, d))
-    b, e = (rescale(backend, x, other_rows, other_columns) for x in (b, e))
+    """Units of the two equations, then of all rows and columns, in which the largest entries are near 1."""
+    first, second = common_exponent(backend, a, b), common_exponent(backend, d, e)
+    a, d, rows, columns = equilibrate(backend, a, d, first, second)
+    b, e, other_rows, other_columns = equilibrate(backend, b, e, first, second)
     of_rights = rows[..., :, None] + other_columns[..., None, :]
     return ScaledCoefficients(
         *(a, b, d, e),
         broadcast_scalar(first) + of_rights,
         broadcast_scalar(second) + of_rights,
-        other_columns[..., None, :] - columns[..., :, None] - broadcast_scalar(left),
-        rows[..., :, None] - other_rows[..., None, :] - broadcast_scalar(right),
+        other_columns[..., None, :] - columns[..., :, None],
+        rows[..., :, None] - other_rows[..., None, :],
     )
 
 
 def scale_right_sides(backend: Backend, c: Array, f: Array, of_c: Array, of_f: Array) -> tuple[Array, Array]:
     """([2^-of_c c; 2^-of_f f] 2^-k, k) with k (B, 1, 1) such that the largest entry is near 1."""
-    pairs = (c, -of_c), (f, -of_f)
-    top = backend.xp.maximum(*(scaling.exponent_of(backend, x, e) for x, e in pairs))
-    top = broadcast_scalar(backend.xp.where(top > scaling.EXPONENT_OF_ZERO, top, 0 * top))
-    return stack(backend, *(backend.exact_ldexp(x, e - top) for x, e in pairs)), top
+    rights, k = scaling.scale_entries(backend, stack(backend, c, f), stack(backend, of_c, of_f))
+    return rights, broadcast_scalar(k)
 
 
 def stack(backend: Backend, x: Array, y: Array) -> Array:
@@ -139,7 +132,20 @@ ADJOINT_PAIR = Equations(_adjoint_terms, solve_adjoint_pair, generalized_schur.a
 def solve_scaled(
     backend: Backend, equations: Equations, a: Array, b: Array, d: Array, e: Array, rights: Array, method: str
 ) -> Solution:
-    """[x; y] of a stack with entries of moderate size, by `method`."""
+    """[x; y] of a stack with entries of moderate size, by `method`, corrected where entries of the residual are large."""
+    result = _solve_by(backend, equations, a, b, d, e, rights, method)
+    z = refine_entries(
+        backend,
+        lambda gap, a, b, d, e, rights: _solve_by(backend, equations, a, b, d, e, gap, method).value[0],
+        functools.partial(equations.terms, backend),
+        *(result.value[0], a, b, d, e, rights),
+    )
+    return result._replace(value=(z,))
+
+
+def _solve_by(
+    backend: Backend, equations: Equations, a: Array, b: Array, d: Array, e: Array, rights: Array, method: str
+) -> Solution:
     if method == "qz":
         return _by_qz(backend, equations, a, b, d, e, rights)
     z, reliable = _by_generalized(backend, equations, a, b, d, e, rights)
