@@ -220,3 +220,13 @@ def test_derivatives_of_order_two_in_jax(rng):
     )
     short, long = (len(p.mlir_module().splitlines()) for p in programs)
     assert long < short + 50
+
+
+def test_derivative_where_the_closed_loop_cancels():
+    """x = q + f x⁺ a with f = a r / (r + b² x⁺) near 1e-11: dx/da = 2 f x⁺, and dx/dx⁺ = f²."""
+    a, b, q, r, end = (np.array([[x]]) for x in (0.7, 0.3, 1.0, 1e-3, 1e9))
+    f = a * r / (r + b**2 * end)
+    for direction, exact in ((0, 2 * f * end), (4, f**2)):
+        change = [np.eye(1) if k == direction else None for k in range(5)]
+        _, x = matsign.frechet(matsign.dlqr_finite_horizon)(a, b, q, r, end, None, *change, None, steps=1)
+        np.testing.assert_allclose(x[0], exact, rtol=1e-12)
