@@ -1,6 +1,6 @@
 PYTHON ?= python3
 
-.PHONY: tour test quick bench fuzz kernels lowest pythons environment smoke lint types docs package archives clean
+.PHONY: tour test quick bench fuzz kernels devices lowest pythons environment smoke lint types docs package archives clean
 
 # The tour, with NumPy and SciPy only.
 tour: .venv/tour
@@ -43,6 +43,11 @@ kernels: .venv/test
 	  TORCHINDUCTOR_CACHE_DIR=$$(mktemp -d) \
 	  .venv/test/bin/python -m pytest -q -n 2 --dist worksteal $(NUMERICAL) || failed="$$failed $$kernel"; \
 	done; test -z "$$failed" || { echo "failed with:$$failed"; exit 1; }
+
+# Every function with tensors on a GPU; without one, on a device that the CPU computes, which finds tensors made on the wrong device.
+devices: .venv/test
+	@found=$$(.venv/test/bin/python -c "import torch; print('cuda' if torch.cuda.is_available() else 'emulated')"); \
+	MATSIGN_TEST_DEVICE=$$found OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 .venv/test/bin/python -m pytest -q -n 2 tests/backends/test_gpu.py
 
 # A few tests with the lowest versions that pyproject.toml allows, PyTorch only with TORCH=torch==2.6.0.
 # STEP=environment only installs them, here and in `make pythons`.

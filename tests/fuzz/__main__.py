@@ -24,6 +24,12 @@ def arguments():
     parser.add_argument("--functions", nargs="*", choices=sorted(cases.BY_NAME), help="these alone")
     parser.add_argument("--libraries", nargs="*", default=["torch"], choices=["torch", "jax"], help="beside NumPy")
     parser.add_argument(
+        "--device",
+        default="cpu",
+        choices=["cpu", "cuda", "emulated"],
+        help="where PyTorch's tensors are; emulated is computed by the CPU",
+    )
+    parser.add_argument(
         "--jax-every", type=int, default=20, help="one case in so many on JAX too (it compiles by shape)"
     )
     parser.add_argument("--show", type=int, default=3, help="so many cases of a function and promise are printed")
@@ -35,6 +41,7 @@ def main():
     asked = arguments()
     if "jax" in asked.libraries or asked.jax_every:
         _prepare_jax()
+    _prepare_torch(asked.device)
     log = _resume(asked)
     found = asked.log.with_suffix(".found")
     start = time.monotonic()
@@ -105,6 +112,16 @@ def _prepare_jax():
         import jax
 
         jax.config.update("jax_enable_x64", True)
+
+
+def _prepare_torch(device):
+    if device == "cuda":
+        promises.put_on_device = lambda x: x.cuda()
+    elif device == "emulated":
+        import emulated_device
+
+        emulated_device.emulated().__enter__()
+        promises.put_on_device = emulated_device.put
 
 
 if __name__ == "__main__":

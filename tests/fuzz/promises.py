@@ -84,20 +84,28 @@ class Outcome(NamedTuple):
         return None if self.error is None else type(self.error).__name__
 
 
+put_on_device = None  # in place of the CPU, for tensors of PyTorch
+
+
 def to_library(x, library):
     if x is None or library == "numpy":
         return x
     if library == "torch":
         import torch
 
-        return torch.from_numpy(np.array(x))
+        tensor = torch.from_numpy(np.array(x))
+        return put_on_device(tensor) if put_on_device else tensor
     import jax
 
     return jax.numpy.asarray(x)
 
 
+def to_numpy(x):
+    return np.asarray(x.cpu() if hasattr(x, "cpu") else x)
+
+
 def as_tuple(value):
-    return tuple(np.asarray(x) for x in (value if isinstance(value, tuple) else (value,)))
+    return tuple(to_numpy(x) for x in (value if isinstance(value, tuple) else (value,)))
 
 
 class Checker:
@@ -136,7 +144,7 @@ class Checker:
             outcome = Outcome(None, None, error)
         for w in seen:
             self.note("warning", f"{where}: {w.category.__name__}: {_line(w.message)}")
-        after = [None if x is None else np.asarray(x).tobytes() for x in given]
+        after = [None if x is None else to_numpy(x).tobytes() for x in given]
         if before != after:
             self.note("changes its input", where)
         return outcome
@@ -638,7 +646,7 @@ def _optimiser(c):
     from matsign.optim import Muon
 
     def step(m):
-        parameter = torch.nn.Parameter(torch.ones(m.shape, dtype=m.dtype))
+        parameter = torch.nn.Parameter(torch.ones_like(m))
         parameter.grad = m
         Muon([parameter], lr=0.1).step()
         return parameter.detach()
