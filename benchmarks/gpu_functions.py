@@ -22,7 +22,7 @@ import numpy as np
 import scipy.linalg as sl
 import torch
 from arguments import json_file, parser
-from gpu_cases import Case, Run, distance, here
+from on_gpu.cases import Case, Run, distance, here
 
 import matsign
 
@@ -354,9 +354,9 @@ def projectors(run: Run) -> None:
 
 
 def sections() -> dict[str, Callable[[Run], None]]:
-    from gpu_equations import equations, gradients
-    from gpu_jitted import jitted
-    from gpu_steps import graphs, nccl, steps
+    from on_gpu.equations import equations, gradients
+    from on_gpu.jitted import jitted
+    from on_gpu.steps import graphs, nccl, steps
 
     return {
         "powers": powers,

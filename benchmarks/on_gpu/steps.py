@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from gpu_cases import Case, Run, distance, here
 
 import matsign
 from matsign.optim import Muon, param_groups, spectral_sphere_step, stiefel_step
+from on_gpu.cases import Case, Run, distance, here
 
 rng = np.random.default_rng(3)
 

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import scipy.linalg as sl
 import torch
-from gpu_cases import Case, Run, distance, here
 
 import matsign
+from on_gpu.cases import Case, Run, distance, here
 
 rng = np.random.default_rng(1)
 

@@ -6,9 +6,9 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from gpu_cases import Case, Run, distance
 
 import matsign
+from on_gpu.cases import Case, Run, distance
 
 rng = np.random.default_rng(2)
 

@@ -1,0 +1,1 @@
+"""The cases of gpu_functions.py."""
