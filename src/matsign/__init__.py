@@ -62,6 +62,7 @@ from matsign.functions.projectors.fermi_occupation import Occupation, fermi_occu
 from matsign.functions.projectors.spectral_projector import spectral_projector
 from matsign.functions.proximal.proximal import mclip, soft_threshold
 from matsign.functions.proximal.psd_projection import psd_project
+from matsign.functions.proximal.warm_thresholds import warm_mclip, warm_soft_threshold
 from matsign.functions.rotations.kabsch import Alignment, kabsch
 from matsign.functions.rotations.procrustes import Procrustes, procrustes
 from matsign.functions.rotations.rotation import nearest_rotation
@@ -149,7 +150,9 @@ __all__ = [
     "spectral_projector",
     "sqrtm",
     "sqrtm_pair",
+    "warm_mclip",
     "warm_msign",
+    "warm_soft_threshold",
 ]
 
 __version__ = "0.1.0"

@@ -7,6 +7,7 @@ import pytest
 
 import matrices
 import matsign
+from keyword_arrays import by_position
 from problems import BY_NAME, PROBLEMS, bound
 
 dask = pytest.importorskip("dask")
@@ -110,6 +111,12 @@ def moving(rng):
     return m, matsign.warm_msign(m + 1e-6 * rng.standard_normal(m.shape)).state
 
 
+def leading(rng):
+    """Matrices with one singular value above 1, and states of near ones."""
+    m = rng.standard_normal((15, 4, 3)) / 4 + np.outer([2, 0, 0, 0], [1, 0, 0])
+    return m, matsign.warm_mclip(m + 1e-6 * rng.standard_normal(m.shape), rank=2).state
+
+
 def collections(count):
     """Three covariance matrices and their weights, which are vectors."""
 
@@ -144,6 +151,8 @@ FUNCTIONS = [(p.name, p.f, lambda rng, p=p: p.stacked(rng, 15)) for p in PROBLEM
     ("riemannian_distance", matsign.riemannian_distance, covariances(15)),
     ("kabsch", matsign.kabsch, weighted_points(15)),
     ("warm_msign", matsign.warm_msign, moving),
+    ("warm_mclip", by_position(matsign.warm_mclip), leading),
+    ("warm_soft_threshold", bound(by_position(matsign.warm_soft_threshold), t=0.5), leading),
     ("karcher_mean", matsign.karcher_mean, collections(15)),
     ("bures_mean", matsign.bures_mean, collections(15)),
     ("hinf_norm", matsign.hinf_norm, model(15)),

@@ -16,6 +16,7 @@ from torch.distributed.tensor.placement_types import _StridedShard  # noqa: E402
 
 import matrices  # noqa: E402
 import matsign  # noqa: E402
+from keyword_arrays import by_position  # noqa: E402
 from matsign import SpectrumError, certify, condition, frechet  # noqa: E402
 from problems import BY_NAME, PROBLEMS  # noqa: E402
 from processes import run  # noqa: E402
@@ -98,6 +99,9 @@ def every_function(rng):
     yield matsign.riemannian_distance, (weight, weight[::-1].copy())
     m = rng.standard_normal((5, 4, 3))
     yield matsign.warm_msign, (m, matsign.warm_msign(m + 1e-6 * rng.standard_normal(m.shape)).state)
+    near = m + 1e-6 * rng.standard_normal(m.shape), matsign.warm_mclip(m, rank=2).state
+    yield by_position(matsign.warm_mclip), near
+    yield functools.partial(by_position(matsign.warm_soft_threshold), t=2.0), near
     yield matsign.kabsch, (*rng.standard_normal((2, 5, 4, 3)), 1 + rng.random((5, 4)))
     collection = np.stack([weight[:, :3, :3], weight[::-1, 1:, 1:]], axis=1)
     for mean in (matsign.karcher_mean, matsign.bures_mean):

@@ -133,6 +133,14 @@ def _clip(rng, options):
     return options
 
 
+def _upper(rng, options):
+    return options | {"upper": float(rng.choice([0.0, 0.5, 1.0, 1e-8, 1e3, np.inf]))}
+
+
+def _rank(rng, options):
+    return options | {"rank": int(rng.integers(1, 5))} if rng.random() < 0.3 else options
+
+
 def _threshold(rng, options):
     return options | {"t": float(rng.choice([0.0, 0.5, 1.0, 1e-8, 1e3]))}
 
@@ -191,6 +199,15 @@ def _moving(rng, n, m):
     u, _, vh = np.linalg.svd(before, full_matrices=False)
     state = np.concatenate([u, vh.T])
     return a, state if way < 4 else state * rng.choice([1.0, -1.0, 2.0, np.nan], state.shape)
+
+
+def _leading(rng, n, m):
+    """A matrix with no state, or with singular vectors of a near matrix or of another one, or any numbers."""
+    a, state = _moving(rng, n, m)
+    if state is None or min(n, m) == 0:
+        return a, None
+    v = state[n:] if n >= m else state[:n]
+    return a, v[:, : rng.integers(1, min(n, m), endpoint=True)]
 
 
 def _rotated(rng, n, m):
@@ -548,7 +565,7 @@ def _exact_only(f):
     def reference(*arrays, **options):
         if any(options.get(k) is not None for k in ("tol", "schedule", "steps", "precision")):
             raise references.UnknownError
-        return f(*arrays, **{k: v for k, v in options.items() if k not in ("method", "tol")})
+        return f(*arrays, **{k: v for k, v in options.items() if k not in ("method", "tol", "rank")})
 
     return reference
 
@@ -616,6 +633,11 @@ SUBJECTS = [
     Subject("matrix_abs", _square, SIGN, _exact_only(_one(references.absolute)), ((1,), (1,))),
     Subject("mclip", _rectangular, _options(CLIP, _rtol, _clip), _exact_only(_one(references.mclip))),
     Subject("soft_threshold", _rectangular, _options(CLIP, _threshold), _exact_only(_one(references.soft_threshold))),
+    Subject("warm_mclip", _leading, _options(_upper, _tol, _rank),
+            _exact_only(lambda m, state=None, **o: (references.mclip(m, **o),)), compared=lambda value, *arrays: value[:1]),
+    Subject("warm_soft_threshold", _leading, _options(_threshold, _tol, _rank),
+            _exact_only(lambda m, state=None, **o: (references.soft_threshold(m, **o),)),
+            compared=lambda value, *arrays: value[:1]),
     Subject("psd_project", _square, _options(_methods("eigh", "sign")), _exact_only(_one(references.psd_project)),
             ((1,), (1,))),
     Subject("sqrtm", _roots, ROOT, _exact_only(lambda a, **o: references.root_pair(a, **o)[:1]), ((2,), (1,))),

@@ -41,6 +41,14 @@ def moved(rng, n):
     return m + np.float32(1e-4) * gaussian(rng, n, n).astype("float32"), matsign.warm_msign(m).state
 
 
+def moved_spikes(rng, n):
+    """A matrix in single precision with singular values from 3 to 9 and others below 2.1, and the state of a near one."""
+    few, one = max(1, n // 32), gaussian(rng, n, n) / np.sqrt(n)
+    u, v = (np.linalg.qr(gaussian(rng, n, few))[0] for _ in range(2))
+    m = ((u * np.linspace(3, 9, few)) @ v.T + one).astype("float32")
+    return m + np.float32(1e-3) * gaussian(rng, n, n).astype("float32") / np.sqrt(n), matsign.warm_mclip(m, 2.2).state
+
+
 def symmetric(rng, n):
     g = gaussian(rng, n, n)
     return ((g + g.T) / 2,)
@@ -82,6 +90,10 @@ CASES = [
     Case(
         "warm_msign, 1e-4 away, float32", SCIPY, "svd", moved, lambda m, state: matsign.warm_msign(m, state).value,
         lambda m, state: polar_by_svd(m), SIZES, agree(1e-3),
+    ),
+    Case(
+        "warm_mclip, 1e-3 away, a 32nd clipped, float32", SCIPY, "svd", moved_spikes,
+        lambda m, state: matsign.warm_mclip(m, 2.2, state=state).value, lambda m, state: clip_by_svd(m, 2.2), SIZES, agree(1e-3),
     ),
     Case(
         "mclip, Gaussian", SCIPY, "svd", lambda rng, n: (gaussian(rng, n, n), float(np.sqrt(n))),

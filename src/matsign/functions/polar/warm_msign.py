@@ -26,14 +26,15 @@ from matsign.functions.polar.warm_methods import warm_or_cold
 class WarmResult(NamedTuple, Generic[T]):
     """Hold a result and the start for the next matrix.
 
-    The result of `warm_msign`: a named tuple, so ``U, state = warm_msign(M)`` works.
+    The result of `warm_msign`, `warm_mclip` and `warm_soft_threshold`: a named tuple, so ``U, state = warm_msign(M)``
+    works.
 
     Attributes
     ----------
     value : array (..., n, m)
         The result for this matrix.
-    state : array (..., n + m, k)
-        The start for the next matrix, k = min(n, m).
+    state : array
+        The start for the next matrix, whose shape depends on the function.
 
     See Also
     --------

@@ -45,7 +45,7 @@ def solve_clip(
     wrong = backend.xp.where((low >= 0) & ((low <= high) | backend.xp.isnan(high)), high, low)
     lower = lower if isinstance(lower, float) else backend.xp.where(valid, low, 0 * backend.ones(m))
     high = backend.xp.where(valid, high, backend.xp.maximum(backend.ones(m), threshold_stack(backend, m, lower)))
-    return _with_threshold_failures(backend, _clip_between(backend, m, lower, high, rtol, method), valid, wrong)
+    return with_threshold_failures(backend, _clip_between(backend, m, lower, high, rtol, method), valid, wrong)
 
 
 def _clip_between(
@@ -102,7 +102,7 @@ def solve_soft(backend: Backend, m: Array, *, t: Threshold, method: str) -> Solu
     if isinstance(t, float):
         return soft_at(backend, m, t, method)
     valid = t >= 0
-    return _with_threshold_failures(
+    return with_threshold_failures(
         backend, soft_at(backend, m, backend.xp.where(valid, t, 0 * backend.ones(m)), method), valid, t
     )
 
@@ -118,7 +118,7 @@ def threshold_stack(backend: Backend, m: Array, threshold: Threshold) -> Array:
     return threshold * backend.ones(m) if isinstance(threshold, float) else threshold
 
 
-def _with_threshold_failures(backend: Backend, result: Solution, valid: Array, wrong: Array) -> Solution:
+def with_threshold_failures(backend: Backend, result: Solution, valid: Array, wrong: Array) -> Solution:
     """The solution, with a failure where the thresholds are invalid."""
     invalid = solution(backend, result.value, Failure.THRESHOLDS, ~valid, result.iterations, wrong)
     return invalid._replace(failure=backend.xp.where(valid, result.failure, invalid.failure))
