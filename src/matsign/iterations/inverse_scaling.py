@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from matsign._typing import Array
 from matsign.backends import Backend
 from matsign.core.tolerances import working_precision
+from matsign.iterations import power_series
 from matsign.iterations.block_structures import AntiDiagonal
 from matsign.iterations.newton import has_converged, newton
 from matsign.linalg.conditioning import spectral_norm_bound
@@ -36,19 +37,32 @@ class Scaled(NamedTuple):
 
 def inverse_scaling(backend: Backend, a: Array, power: Exponent) -> Scaled:
     """a^t for a t that is no integer, or log a, for a of size 1; single precision is computed in double on a CPU."""
-    kind = backend.dtype_name(a)
+    kind, eps = backend.dtype_name(a), backend.eps(a)
     a = to_double(backend, a) if backend.on_cpu(a) else a
     whole = 0 if power.is_logarithm else math.trunc(power.value)
     fraction = power if power.is_logarithm else Exponent((power.high or 0.0) - whole, power.low)
-    result = _fractional(backend, a, fraction)
+    result = _fractional(backend, a, fraction, eps)
     value, base = result.value, backend.inv(a) if whole < 0 else a
     for _ in range(abs(whole)):
         value = base @ value
     return result._replace(value=backend.astype(value, kind))
 
 
-def _fractional(backend: Backend, a: Array, power: Exponent) -> Scaled:
-    """a^t with |t| < 1 or log a."""
+def _fractional(backend: Backend, a: Array, power: Exponent, eps: float) -> Scaled:
+    """a^t with |t| < 1 or log a, to the precision `eps`."""
+    if backend.is_traced(a):
+        return _by_roots(backend, a, power)
+    centred = power_series.centre(backend, a, power, eps)
+
+    def by_series(a: Array, *centred: Any) -> Scaled:
+        value = power_series.series(backend, power_series.Centred(*centred), power)
+        return Scaled(value, 0 * backend.ones(a), backend.ones(a) > 0)
+
+    return backend.masked_cond(centred.blocks > 0, by_series, lambda a, *_: _by_roots(backend, a, power), a, *centred)
+
+
+def _by_roots(backend: Backend, a: Array, power: Exponent) -> Scaled:
+    """The same by square roots and a quadrature."""
     xp, one = backend.xp, eye(backend, a)
     small = radius(NODES, backend.eps(a))
 

@@ -66,8 +66,9 @@ def fractional_matrix_power(
 
         - "eigh": by eigenvectors, for Hermitian A.
         - "schur": by square roots of the Schur form, a Padé approximant and squarings [1]_ [2]_, on the CPU.
-        - "newton": the same with Newton's square roots of full matrices, by inverses and products; a member that loses
-          digits is solved by "schur".
+        - "newton": the same with Newton's square roots of full matrices, by inverses and products, or by a power series,
+          by products alone, where the eigenvalues lie in a disc clear of zero; a member that loses digits is solved by
+          "schur".
         - "auto": "eigh" for Hermitian members, "newton" for others.
     errors : {"raise", "nan"}, default "raise"
         What to do if a member of the batch has no such power: raise `SpectrumError`, or return NaN for that member and
@@ -109,7 +110,8 @@ def fractional_matrix_power(
 
     The backward error of `certify` is ‖X^{1/t} - A‖ / (‖X^{1/t}‖ + ‖A‖) for ``|t| < 1``. For larger t it is the larger of
     that of Y = A^{t/m}, m the next integer above ``|t|``, and ‖X - Y^m‖ / (‖X‖ + ‖Y^m‖). For an integer t > 0 it is that of
-    X = A A^{t-1}, for t < 0 that of A^{-t} X A^{-t} = A^{-t}.
+    X = A A^{t-1}, for t < 0 that of A^{-t} X A^{-t} = A^{-t}. For a small t, X is near I, and rounding its entries alone gives
+    a backward error of about eps / ``|t|``.
 
     References
     ----------
