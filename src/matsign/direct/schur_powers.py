@@ -26,7 +26,7 @@ _CANDIDATES = 8
 
 
 class _Form(NamedTuple):
-    """a = z t zᴴ with an upper triangular t, and the logarithms of its diagonal."""
+    """a = z t zᴴ with an upper triangular t, and the logarithms of its diagonal; all real for real positive eigenvalues."""
 
     t: Array
     z: Array
@@ -134,12 +134,12 @@ def _outward(form: _Form, f: Array) -> Array:
 
 
 def _schur(a: Array, noise: float) -> _Form:
-    """The complex Schur form; raises where an eigenvalue has no logarithm, or a real matrix no real function."""
+    """A Schur form with a triangular t; raises where an eigenvalue has no logarithm, or a real matrix no real function."""
     t, z, eigenvalues, _ = lapack.schur(a)
     if not np.isfinite(t).all():
         raise _Failed(Failure.NOT_CONVERGED)
     is_real = not np.iscomplexobj(a)
-    if is_real:
+    if is_real and (eigenvalues.imag != 0).any():
         t, z = scipy.linalg.rsf2csf(t, z, check_finite=False)
     values = np.diagonal(t).copy()
     if (values == 0).any():
