@@ -85,7 +85,7 @@ def touches_axis(stack: Array) -> Array:
         values = _eigenvalues(m)
         near = values[np.argsort(np.abs(values.real))[:3]]
         shifted = (m - 1j * x.imag * np.eye(len(m)) for x in near)
-        out[k] = any(_smallest_singular_value(x.astype(np.complex128)) <= tiny for x in shifted)
+        out[k] = any(smallest_singular_value(x.astype(np.complex128)) <= tiny for x in shifted)
     return out
 
 
@@ -102,12 +102,12 @@ def _on_axis(m: Array, eigenvalues: Array, eps: float) -> bool:
     nonzero = eigenvalues[np.abs(eigenvalues.imag) > tiny]
     for k in np.argsort(np.abs(nonzero.real))[:3]:
         shifted = m - 1j * nonzero[k].imag * np.eye(n)
-        if _smallest_singular_value(shifted.astype(np.complex128)) <= tiny:
+        if smallest_singular_value(shifted.astype(np.complex128)) <= tiny:
             return True
     return False
 
 
-def _smallest_singular_value(a: Array) -> float:
+def smallest_singular_value(a: Array) -> float:
     """An upper bound within a factor near 1, by inverse iteration on aᴴa."""
     if len(a) <= 64:
         try:
@@ -279,13 +279,19 @@ def near_negative_eigenvalue(a: Array, eigenvalues: Array, noise: float) -> comp
     negative = eigenvalues[(eigenvalues.real < 0) & (eigenvalues.imag == 0)]
     if len(negative) and not np.iscomplexobj(a):
         return complex(negative[np.argmin(negative.real)])
-    eps = float(np.finfo(a.dtype).eps)
     tiny = float(noise * np.linalg.norm(a))
-    near = eigenvalues[(eigenvalues.real < -tiny) & (np.abs(eigenvalues.imag) <= -(eps**0.25) * eigenvalues.real)]
+    eps = max(float(np.finfo(a.dtype).eps), float(noise) / len(a))
+    beside = np.abs(eigenvalues.imag) <= -defect_radius(len(a), eps) * eigenvalues.real
+    near = eigenvalues[(eigenvalues.real < -tiny) & beside]
     for x in near[np.argsort(np.abs(near.imag))[:3]]:
-        if np.linalg.svd(a - x.real * np.eye(len(a)), compute_uv=False)[-1] <= tiny:
+        if smallest_singular_value(a - x.real * np.eye(len(a))) <= tiny:
             return complex(x)
     return None
+
+
+def defect_radius(n: int, eps: float) -> float:
+    """How far rounding moves a eigenvalue relative to its size, by the k-th root of eps for a Jordan block of size k."""
+    return float(eps ** (1 / min(max(n, 4), 12)))
 
 
 def graph(a: Array, b: Array, c: Array, d: Array) -> tuple[Array, Array, Array, Array]:

@@ -14,7 +14,7 @@ import scipy
 from matsign._typing import NDArray as Array
 from matsign.backends import lapack, load
 from matsign.core.failures import Failure
-from matsign.direct.schur_functions import near_negative_eigenvalue
+from matsign.direct.schur_functions import defect_radius, near_negative_eigenvalue, smallest_singular_value
 from matsign.direct.triangular_powers import function_of_triangular, integer_power
 from matsign.linalg.null_space import split_null_space
 from matsign.linalg.scalar_powers import Exponent, scalar_function
@@ -159,10 +159,9 @@ def _below_cut(a: Array, values: Array, noise: float) -> Array:
     tiny = noise * float(np.linalg.norm(a))
     below = (values.real < 0) & (values.imag < 0)
     out = below & (values.imag >= -tiny)
-    unsure = np.flatnonzero(below & ~out & (values.imag >= float(np.finfo(float).eps) ** 0.25 * values.real))
+    unsure = np.flatnonzero(below & ~out & (values.imag >= defect_radius(len(a), noise / len(a)) * values.real))
     for k in unsure[np.argsort(-values[unsure].imag)[:_CANDIDATES]]:
-        shifted = a - values[k].real * np.eye(len(a))
-        out[k] = bool(np.linalg.svd(shifted, compute_uv=False)[-1] <= tiny)
+        out[k] = smallest_singular_value(a - values[k].real * np.eye(len(a))) <= tiny
     return out
 
 

@@ -131,6 +131,24 @@ def test_negative_eigenvalues_of_complex_matrices_have_the_argument_pi(eager, rn
         assert certify(rootm)(a, 3)[1].backward_error < 1e-13
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_rounding_moves_long_jordan_blocks_far_from_the_cut(dtype, rng):
+    u = unitary(rng, 10, "complex128")
+    core = sl.block_diag(jordan(-2.0, 8), jordan(3.0, 2))
+    a = (u @ core @ adjoint(u)).astype(f"complex{2 * int(dtype[5:])}")
+    eps, q = np.finfo(dtype).eps, unitary(rng, 10)
+    for f, options, back in (
+        (matsign.sqrtm, (), lambda x: x @ x),
+        (rootm, (3,), lambda x: x @ x @ x),
+        (logm, (), lambda x: sl.expm(x.astype(complex))),
+    ):
+        x = f(a, *options)
+        assert np.linalg.norm(back(x) - a) < 100 * eps * np.linalg.norm(a)
+        assert np.linalg.norm(x) < 20
+        with pytest.raises(SpectrumError, match="negative real axis"):
+            f((q @ core @ q.T).astype(dtype), *options)
+
+
 def test_a_real_matrix_without_a_real_root_says_so():
     for a in (np.diag([1.0, -2.0]), np.array([[1.0, 5.0], [0.0, -2.0]]), -np.eye(2)):
         for f, options in ((rootm, {"p": 3}), (invrootm, {"p": 2}), (logm, {}), (fractional_matrix_power, {"t": 0.3})):
