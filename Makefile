@@ -110,11 +110,12 @@ archives package: .venv/release
 	.venv/tour/bin/python -m pip install -q -e .
 	@touch .venv/tour
 
+# Without --no-compile pip compiles all modules, one after the other, for a minute; a fifth of them is ever imported.
 .venv/test: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv/test
 	.venv/test/bin/python -m pip install -q --upgrade pip
-	.venv/test/bin/python -m pip install -q -c constraints.txt torch jax
-	.venv/test/bin/python -m pip install -q -c constraints.txt -e . --group dev
+	.venv/test/bin/python -m pip install -q --no-compile -c constraints.txt torch jax
+	.venv/test/bin/python -m pip install -q --no-compile -c constraints.txt -e . --group dev
 	@touch .venv/test
 
 .venv/lowest .venv/python3.12 .venv/python3.13 .venv/smoke: pyproject.toml constraints-lowest.txt

@@ -230,7 +230,7 @@ class TestJax:
 
     def test_hessian(self, rng):
         f, (x,) = self.arrays("msign", rng)
-        found = self.jax.hessian(sum_of_cubes(f))(x).reshape(15, 15)
+        found = self.jax.jit(self.jax.hessian(sum_of_cubes(f)))(x).reshape(15, 15)
         np.testing.assert_allclose(found, found.T, atol=1e-12)
 
     def test_failures_under_jit_are_nan_in_their_members(self, rng):

@@ -21,7 +21,7 @@ CONFIG = {
 }
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def client():
     import dask
 
@@ -38,7 +38,13 @@ def plants(rng, count, n=4, m=2):
     return a, b, np.broadcast_to(np.eye(n), (count, n, n)).copy(), np.eye(m)
 
 
-def test_a_killed_process_loses_no_member(client, rng):
+def test_processes_that_fail(client, rng):
+    """One is killed, then one raises an error, in the same cluster."""
+    assert_a_killed_process_loses_no_member(client, rng)
+    assert_an_error_in_another_process(client, rng)
+
+
+def assert_a_killed_process_loses_no_member(client, rng):
     a, b, q, r = plants(rng, COUNT)
     pid = next(iter(client.run(os.getpid).values()))
     lazy = (da.from_array(x, chunks=(CHUNK, -1, -1)) for x in (a, b, q))
@@ -52,7 +58,7 @@ def test_a_killed_process_loses_no_member(client, rng):
     np.testing.assert_array_equal(result, matsign.solve_continuous_are(a, b, q, r))
 
 
-def test_an_error_in_another_process(client, rng):
+def assert_an_error_in_another_process(client, rng):
     m = np.stack([matrices.splitting(rng, 3, "float64") for _ in range(8)])
     m[6] = np.zeros((3, 3))
     m[6, :2, :2] = [[0, 1], [-1, 0]]

@@ -142,23 +142,23 @@ def of_two_again(folder):
     return resumed(f"{folder}/four", (2,)), resumed(f"{folder}/tensor parallel", (2,))
 
 
-@pytest.fixture(scope="module")
-def learned(tmp_path_factory):
-    """What two processes, four, and two again compute, each with the checkpoints of those before."""
-    folder = str(tmp_path_factory.mktemp("checkpoints"))
-    return run(2, of_two, folder), run(4, of_four, folder), run(2, of_two_again, folder)
+def test_learning_and_checkpoints(tmp_path):
+    """Two processes, four, and two again, each with the checkpoints of those before, are started once for all checks."""
+    folder = str(tmp_path)
+    two, four, two_again = run(2, of_two, folder), run(4, of_four, folder), run(2, of_two_again, folder)
+    assert_learns_as_on_one_device(two, four)
+    assert_resumes_at_another_number_of_processes(two, four, two_again)
+    assert_resumes_on_another_mesh(four, two_again)
 
 
-def test_a_model_learns_as_on_one_device(learned):
+def assert_learns_as_on_one_device(two, four):
     wanted = pytest.approx(trained(None), abs=1e-5)
-    two, four, _ = learned
     assert [found["trained"] for found in two] == [wanted] * 2
     for name in FOUR:
         assert [found["trained"][name] for found in four] == [wanted] * 4, name
 
 
-def test_a_checkpoint_resumes_at_another_number_of_processes(learned):
-    two, four, two_again = learned
+def assert_resumes_at_another_number_of_processes(two, four, two_again):
     (losses, keys), (_, other_keys) = (found["saved"] for found in two)
     assert keys == other_keys
     assert {"side.weight", "layers.0.up.weight", "layers.0.norm.weight"} <= set(keys)
@@ -167,8 +167,7 @@ def test_a_checkpoint_resumes_at_another_number_of_processes(learned):
     assert [again for again, _ in two_again] == [losses] * 2
 
 
-def test_a_checkpoint_resumes_on_another_mesh(learned):
-    _, four, two_again = learned
+def assert_resumes_on_another_mesh(four, two_again):
     losses, _ = four[0]["saved"]
     assert two_again[0][1] == pytest.approx(losses, abs=1e-5)
     assert four[0]["resumed on its mesh"] == losses
