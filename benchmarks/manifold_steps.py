@@ -9,7 +9,7 @@ import numpy as np
 import scipy.linalg as sl
 from arguments import parser
 
-from matsign.optim import stiefel_step
+from matsign import stiefel_step
 
 CASES = [(50, 20, 20), (100, 20, 20), (5, 4, 4), (20, 10, 3), (65, 64, 64), (256, 128, 128)]
 STEPS = 300

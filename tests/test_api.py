@@ -15,6 +15,9 @@ import matsign
 SOURCE = Path(matsign.__file__).parent
 
 API = {
+    "ManifoldStep",
+    "spectral_sphere_step",
+    "stiefel_step",
     "Alignment",
     "Certificate",
     "Procrustes",

@@ -47,6 +47,7 @@ from matsign.functions.distances.factored_distances import bures_distance_of_fac
 from matsign.functions.distances.frechet_distances import frechet_distance
 from matsign.functions.distances.riemannian import riemannian_distance
 from matsign.functions.distances.sample_distances import frechet_distance_of_samples
+from matsign.functions.manifolds.steps import ManifoldStep, spectral_sphere_step, stiefel_step
 from matsign.functions.means.bures_mean import bures_mean
 from matsign.functions.means.geometric_mean import geometric_mean
 from matsign.functions.means.karcher import karcher_mean
@@ -74,6 +75,7 @@ __all__ = [
     "Certificate",
     "Estimator",
     "FiniteHorizonRegulator",
+    "ManifoldStep",
     "Occupation",
     "Polar",
     "Procrustes",
@@ -148,8 +150,10 @@ __all__ = [
     "solve_sylvester",
     "solve_sylvester_pair",
     "spectral_projector",
+    "spectral_sphere_step",
     "sqrtm",
     "sqrtm_pair",
+    "stiefel_step",
     "warm_mclip",
     "warm_msign",
     "warm_soft_threshold",

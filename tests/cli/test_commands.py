@@ -49,6 +49,8 @@ def arguments_of(f):
         return -MATRIX, MATRIX, 0.1 * MATRIX
     if f.__name__ == "dlqr_time_varying":
         return np.stack([MATRIX, MATRIX / 2]), MATRIX, MATRIX, MATRIX
+    if f.__name__ == "stiefel_step":
+        return np.eye(3), MATRIX
     if len(f.spec.operation.shapes[0]) == 3:
         return (np.stack([MATRIX, np.eye(3)]),)
     wanted = [name for name in f.spec.parameters.arrays if name not in f.spec.parameters.optional]

@@ -117,6 +117,11 @@ def leading(rng):
     return m, matsign.warm_mclip(m + 1e-6 * rng.standard_normal(m.shape), rank=2).state
 
 
+def weights_and_gradients(rng):
+    """Orthonormal columns, and gradients."""
+    return np.linalg.qr(rng.standard_normal((15, 4, 2)))[0], rng.standard_normal((15, 4, 2))
+
+
 def collections(count):
     """Three covariance matrices and their weights, which are vectors."""
 
@@ -153,6 +158,8 @@ FUNCTIONS = [(p.name, p.f, lambda rng, p=p: p.stacked(rng, 15)) for p in PROBLEM
     ("warm_msign", matsign.warm_msign, moving),
     ("warm_mclip", by_position(matsign.warm_mclip), leading),
     ("warm_soft_threshold", bound(by_position(matsign.warm_soft_threshold), t=0.5), leading),
+    ("stiefel_step", matsign.stiefel_step, weights_and_gradients),
+    ("spectral_sphere_step", matsign.spectral_sphere_step, weights_and_gradients),
     ("karcher_mean", matsign.karcher_mean, collections(15)),
     ("bures_mean", matsign.bures_mean, collections(15)),
     ("hinf_norm", matsign.hinf_norm, model(15)),

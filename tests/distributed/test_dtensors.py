@@ -102,6 +102,8 @@ def every_function(rng):
     near = m + 1e-6 * rng.standard_normal(m.shape), matsign.warm_mclip(m, rank=2).state
     yield by_position(matsign.warm_mclip), near
     yield functools.partial(by_position(matsign.warm_soft_threshold), t=2.0), near
+    for step in (matsign.stiefel_step, matsign.spectral_sphere_step):
+        yield step, (np.linalg.qr(m)[0], m[::-1].copy())
     yield matsign.kabsch, (*rng.standard_normal((2, 5, 4, 3)), 1 + rng.random((5, 4)))
     collection = np.stack([weight[:, :3, :3], weight[::-1, 1:, 1:]], axis=1)
     for mean in (matsign.karcher_mean, matsign.bures_mean):

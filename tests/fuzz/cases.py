@@ -223,6 +223,32 @@ def _points(rng, n, m):
     return p, q if way == 1 else q + 1e-3 * hostile.gaussian(rng, n, m)
 
 
+def _weight_and_gradient(rng, n, m):
+    """Orthonormal columns or rows, some to single precision, some twice as long; any gradient, or one nearly normal."""
+    w = (
+        np.linalg.qr(hostile.gaussian(rng, max(n, m), min(n, m)))[0]
+        if rng.random() < 0.7
+        else np.eye(max(n, m), min(n, m))
+    )
+    way, g = rng.integers(0, 8), hostile.rectangular(rng, n, m)
+    w = w if n >= m else w.T
+    if way == 0:
+        g = w * np.abs(g).max(initial=0) + rng.choice([0.0, 1e-12, 1e-6]) * hostile.gaussian(rng, n, m)
+    if way == 1:
+        w = w.astype("float32").astype("float64")
+    return (2.0 * w if way == 2 else w), g
+
+
+def _any_weight(rng, n, m):
+    if rng.random() < 0.3:
+        return _weight_and_gradient(rng, n, m)
+    return hostile.rectangular(rng, n, m), hostile.rectangular(rng, n, m)
+
+
+def _gap(rng, options):
+    return options | {"gap": float(rng.choice([1e-2, 1e-6]))} if rng.random() < 0.2 else options
+
+
 def _weighted_points(rng, n, m):
     p, q = _points(rng, n, m)
     w = None if rng.random() < 0.3 else rng.random(n) * 10.0 ** rng.uniform(-rng.choice([0, 0, 9]), 0, n)
@@ -612,6 +638,8 @@ SUBJECTS = [
     Subject("polar", _rectangular, POLAR, _exact_only(references.polar), ((1,), (0, 1))),
     Subject("warm_msign", _moving, _options(_rtol, _tol), _exact_only(lambda m, state=None, **o: (references.msign(m, **o),)),
             ((1, 0), (0, 0)), lambda value, *arrays: value[:1]),
+    Subject("stiefel_step", _weight_and_gradient, _options(_gap), references.stiefel_step, ((0, 1), (0, 0)), _first_of),
+    Subject("spectral_sphere_step", _any_weight, _options(_gap), references.sphere_step, ((1, 1), (0, 0)), _first_of),
     Subject("nearest_rotation", _rotated, _options(_rtol), _exact_only(_one(references.nearest_rotation)), ((1,), (0,))),
     Subject("procrustes", _points, _options(_rtol), references.procrustes, ((1, 1), (0, 2))),
     Subject("kabsch", _weighted_points, _options(_rtol), _one(references.kabsch), ((1, 1, 0), (0, 1, 1)),

@@ -452,6 +452,61 @@ def bures_mean(stack, weights=None, rtol=None):
     raise UnknownError("too slow")
 
 
+def stiefel_step(w, g, gap=None):
+    """At a dual minimum of full rank: Newton's steps in doubles, then with the same Jacobian in many digits."""
+    if w.shape[0] < w.shape[1]:
+        return (truth.adjoint(stiefel_step(np.conj(w.T), np.conj(g.T), gap)[0]),)
+    if np.linalg.norm(np.conj(w.T) @ w - np.eye(w.shape[1])) > 5e-3 or np.iscomplexobj(w) or w.shape[1] > 3:
+        raise UnknownError("W is off the manifold, or the dual has many unknowns")
+    base = truth.msign(w)
+    rows, columns = np.triu_indices(w.shape[1])
+    units = [np.zeros((w.shape[1],) * 2) for _ in rows]
+    for unit, i, j in zip(units, rows, columns, strict=True):
+        unit[i, j] = unit[j, i] = 1
+    return (_step_at_smooth_minimum([base @ truth.exact(x) for x in units], g, gap),)
+
+
+def sphere_step(w, g, gap=None):
+    if w.shape[0] < w.shape[1]:
+        return (truth.adjoint(sphere_step(np.conj(w.T), np.conj(g.T), gap)[0]),)
+    u, s, v = _svd(truth.exact(w), np.iscomplexobj(w))
+    if not len(s) or not s[0] or (len(s) > 1 and s[1] > s[0] * mp.mpf("0.99")):
+        raise UnknownError("W is zero, or has nearly two largest singular values")
+    return (_step_at_smooth_minimum([u[:, :1] @ v[:1]], g, gap),)
+
+
+def _step_at_smooth_minimum(normals, g, gap):
+    """The msign of G + Σ xₖ Nₖ where it is orthogonal to all Nₖ."""
+    size = np.abs(g).max(initial=0)
+    if gap is not None or not size:
+        raise UnknownError("a step to a gap, or of no gradient")
+    g, places = truth.exact(g / size), [np.array(x.tolist(), complex if np.iscomplexobj(g) else float) for x in normals]
+
+    def slopes(x):
+        u, s, v = np.linalg.svd(np.array(g.tolist(), places[0].dtype) + np.tensordot(x, places, 1), full_matrices=False)
+        if s[-1] < 1e-3 * s[0]:
+            raise UnknownError("a dual minimum at a singular matrix")
+        return np.array([np.vdot(n, u @ v).real for n in places])
+
+    def jacobian(x):
+        return np.array([(slopes(x + h) - slopes(x - h)) / 2e-6 for h in 1e-6 * np.eye(len(x))]).T
+
+    x = sl.lstsq(np.array([p.ravel() for p in places]).T.real, -np.array(g.tolist(), complex).ravel().real)[0]
+    for _ in range(60):
+        slope, j = slopes(x), jacobian(x)
+        move = np.linalg.lstsq(j, -slope, rcond=None)[0]
+        x = x + move / (1 + np.linalg.norm(move))
+    if not np.linalg.norm(slope) < 1e-9 or np.linalg.cond(j) > 1e4:
+        raise UnknownError("no smooth minimum")
+    exact, inverse = truth.exact(x), truth.exact(np.linalg.inv(j))
+    for _ in range(20):
+        u = truth.msign(g + sum(t * n for t, n in zip(exact, normals, strict=True)))
+        slope = np.array([mp.re(sum(np.ravel(np.vectorize(mp.conj, otypes=[object])(n) * u))) for n in normals], object)
+        exact = exact - inverse @ slope
+    _checked(truth.size(slope), 1)
+    return u
+
+
 def procrustes(a, b, rtol=None):
     m = truth.adjoint(truth.exact(a)) @ truth.exact(b)
     u, s, v = _svd(m, np.iscomplexobj(a))

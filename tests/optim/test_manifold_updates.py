@@ -6,7 +6,8 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from matsign.optim import Muon, spectral_sphere_step, stiefel_step  # noqa: E402
+from matsign import spectral_sphere_step, stiefel_step  # noqa: E402
+from matsign.optim import Muon  # noqa: E402
 
 MANIFOLDS = ["stiefel", "spectral_sphere"]
 

@@ -38,6 +38,28 @@ _SHRINK, _SHRINK_MOST = 0.1, 1e-3
 # Newton steps, and conjugate gradients in each (a graded G of 40 columns takes some hundreds, and with fewer more Newton steps);
 # the residual of these relative to the first one, squared.
 _STEPS, _GRADIENTS, _RESIDUAL = 80, 1000, 1e-12
+# M may have full rank if the ratio of its singular values is above this; a Newton step of X longer than this is not taken.
+_FULL_RANK, _LONG = 1e-12, 1e-3
+# Elsewhere the step is centred for this μ relative to the mean of the singular values, to this decrement: the derivative has then
+# about the error μ, and rounding errors of eps / μ.
+_MU, _MU_SINGLE, _DECREMENT = 1e-8, 1e-4, 1e-4
+# The most Newton steps of either kind.
+_NEWTON, _CENTRINGS = 6, 12
+
+
+class Map(Protocol):
+    """A self-adjoint map of matrices, positive semidefinite, in the singular vectors of M."""
+
+    @property
+    def vh(self) -> Array:
+        """Vᴴ."""
+
+    @property
+    def height(self) -> Array:
+        """About the inverse of its size at each singular value."""
+
+    def apply(self, dm: Array) -> Array:
+        """The image of dM."""
 
 
 class Central(NamedTuple):
@@ -60,8 +82,8 @@ class Central(NamedTuple):
         """A = U φ'(S) Vᴴ."""
         return (self.u * self.sizes[:, None, :]) @ self.vh
 
-    def derivative(self, dm: Array) -> Array:
-        """That of A along dM."""
+    def apply(self, dm: Array) -> Array:
+        """The derivative of A along dM."""
         right = dm @ adjoint(self.vh)
         d = adjoint(self.u) @ right
         even = hermitian(d)
@@ -85,7 +107,7 @@ class Normals(Protocol):
     def start(self, backend: Backend, g: Array) -> Array:
         """The multiplier with which G + L(X) is the tangent nearest to G."""
 
-    def precondition(self, backend: Backend, at: Central, r: Array) -> Array:
+    def precondition(self, backend: Backend, at: Map, r: Array) -> Array:
         """A simple inverse of X ↦ Lᴴ(derivative of A along L(X))."""
 
 
@@ -103,7 +125,7 @@ class StiefelNormals(NamedTuple):
     def start(self, backend: Backend, g: Array) -> Array:
         return -hermitian(adjoint(self.w) @ g)
 
-    def precondition(self, backend: Backend, at: Central, r: Array) -> Array:
+    def precondition(self, backend: Backend, at: Map, r: Array) -> Array:
         """X with H⁻¹ X + X H⁻¹ = 2 R, a Lyapunov equation, in the eigenvectors V of H."""
         sums = 1 / at.height[:, :, None] + 1 / at.height[:, None, :]
         return adjoint(at.vh) @ (2 * (at.vh @ r @ adjoint(at.vh)) / sums) @ at.vh
@@ -123,7 +145,7 @@ class SphereNormals(NamedTuple):
     def start(self, backend: Backend, g: Array) -> Array:
         return -self.restrict(backend, g) / self.restrict(backend, self.theta)
 
-    def precondition(self, backend: Backend, at: Central, r: Array) -> Array:
+    def precondition(self, backend: Backend, at: Map, r: Array) -> Array:
         return r
 
 
@@ -144,6 +166,23 @@ def tangent_part(backend: Backend, normals: Any, a: Array) -> Array:
     return a + normals.lift(normals.start(backend, a))
 
 
+def at_centre(backend: Backend, found: Ascent) -> Ascent:
+    """The step at the multiplier that `centre` finds, where its gap is smaller."""
+    x, mu = centre(backend, found)
+    at = central(backend, found.g + found.normals.lift(x), mu)
+    step = _feasible(backend, found.normals, at.step())
+    gap = _relative_gap(backend, at, found.g, step)
+    better = gap < found.gap
+    return found._replace(
+        step=backend.xp.where(broadcast_scalar(better), step, found.step), gap=backend.xp.where(better, gap, found.gap)
+    )
+
+
+def _relative_gap(backend: Backend, at: Central, g: Array, step: Array) -> Array:
+    bound = backend.xp.sum(at.values, axis=-1)
+    return backend.xp.maximum(bound - inner(backend, g, step), 0 * bound) / safe_divisor(backend, bound)
+
+
 def ascend(backend: Backend, normals: Any, g: Array, tol: float) -> Ascent:
     """The step for these normals and a tangent G, to the relative gap `tol`; for G = 0 the step 0, with the gap 0."""
     size = backend.norm(g)
@@ -157,19 +196,18 @@ def ascend(backend: Backend, normals: Any, g: Array, tol: float) -> Ascent:
 def _advance(backend: Backend, state: Ascent, tol: float) -> tuple[Ascent, Array]:
     """One Newton step for X, which also reduces μ if X is near the minimum for the present μ."""
     xp, normals, mu = backend.xp, state.normals, state.mu
-    at = _central(backend, state.g + normals.lift(state.x), mu)
+    at = central(backend, state.g + normals.lift(state.x), mu)
     slope = normals.restrict(backend, at.step())
-    move = _newton_step(backend, normals, at, -slope)
+    move = solve_normals(backend, normals, at, -slope)
     decrement = xp.sqrt(xp.maximum(-inner(backend, slope, move), 0 * mu) / mu)
-    step = _feasible(backend, normals, at.step() + at.derivative(normals.lift(move)))
-    bound = xp.sum(at.values, axis=-1)
-    gap = xp.maximum(bound - inner(backend, state.g, step), 0 * bound) / safe_divisor(backend, bound)
+    step = _feasible(backend, normals, at.step() + at.apply(normals.lift(move)))
+    gap = _relative_gap(backend, at, state.g, step)
     better = gap < state.gap
     centred = decrement < _CENTRED
     along = normals.restrict(backend, at.by_barrier(mu)) * backend.astype(
         broadcast_scalar(centred), backend.dtype_name(slope)
     )
-    path = _newton_step(backend, normals, at, -along)
+    path = solve_normals(backend, normals, at, -along)
     shrink = xp.where(decrement < 1e-2, xp.maximum(_SHRINK * xp.sqrt(decrement), 0 * mu + _SHRINK_MOST), _SHRINK)
     length = xp.where(centred, 0 * mu + 1, 1 / (1 + decrement))
     state = state._replace(
@@ -179,10 +217,69 @@ def _advance(backend: Backend, state: Ascent, tol: float) -> tuple[Ascent, Array
         gap=xp.where(better, gap, state.gap),
         count=state.count + 1,
     )
-    return state, (state.gap > tol) & (state.mu > 1e-2 * backend.eps(step) * bound)
+    return state, (state.gap > tol) & (state.mu > 1e-2 * backend.eps(step) * xp.sum(at.values, axis=-1))
 
 
-def _central(backend: Backend, m: Array, mu: Array) -> Central:
+class Centring(NamedTuple):
+    """The multiplier X at one μ, and the members that it is still searched for."""
+
+    normals: Any
+    g: Array
+    x: Array
+    mu: Array
+    searched: Array
+
+
+def centre(backend: Backend, found: Ascent) -> tuple[Array, Array]:
+    """(x, μ) where x is the multiplier for this μ to working precision: μ is about 0 where M = G + L(X) has full rank.
+
+    There the step is the msign of M, and Newton's steps for Lᴴ(msign(G + L(X))) = 0 converge from nearby, unless several X have
+    the same step.
+    """
+    values = backend.svd(found.g + found.normals.lift(found.x))[1]
+    size = safe_divisor(backend, backend.xp.sum(values, axis=-1) / values.shape[-1])
+    full = values[:, -1] > _FULL_RANK * values[:, 0]
+    state = Centring(found.normals, found.g, found.x, 1e-3 * backend.eps(found.g) * size, full)
+    end: Centring = backend.loop(lambda state: _newton_at_zero(backend, state), state, _NEWTON)
+    slope = _slope(backend, end, central(backend, end.g + end.normals.lift(end.x), end.mu))
+    sharp = full & (backend.norm(slope) == 0)
+    state = state._replace(
+        x=backend.xp.where(broadcast_scalar(sharp), end.x, found.x),
+        mu=backend.xp.where(sharp, state.mu, (_MU if backend.eps(found.g) < 1e-10 else _MU_SINGLE) * size),
+        searched=~sharp,
+    )
+    end = backend.loop(lambda state: _centre_further(backend, state), state, _CENTRINGS)
+    return end.x, end.mu
+
+
+def _newton_at_zero(backend: Backend, state: Centring) -> tuple[Centring, Array]:
+    """One Newton step at a μ of about 0; a long one is a sign of a singular equation, and not taken."""
+    at = central(backend, state.g + state.normals.lift(state.x), state.mu)
+    move = solve_normals(backend, state.normals, at, -_slope(backend, state, at))
+    searched = state.searched & (backend.norm(move) < _LONG * at.values[:, 0])
+    x = state.x + backend.xp.where(broadcast_scalar(searched), move, 0 * move)
+    return state._replace(x=x, searched=searched), searched & (backend.norm(move) > 0)
+
+
+def _centre_further(backend: Backend, state: Centring) -> tuple[Centring, Array]:
+    """One Newton step at this μ, damped where the barrier needs it."""
+    at = central(backend, state.g + state.normals.lift(state.x), state.mu)
+    slope = _slope(backend, state, at)
+    move = solve_normals(backend, state.normals, at, -slope)
+    decrement = backend.xp.sqrt(backend.xp.maximum(-inner(backend, slope, move), 0 * state.mu) / state.mu)
+    length = backend.xp.where(decrement < _CENTRED, 1 + 0 * decrement, 1 / (1 + decrement))
+    step = backend.xp.where(broadcast_scalar(state.searched), broadcast_scalar(length) * move, 0 * move)
+    return state._replace(x=state.x + step), state.searched & (decrement > _DECREMENT)
+
+
+def _slope(backend: Backend, state: Centring, at: Central) -> Array:
+    """Lᴴ(A); 0 where it is rounding, since Newton's equation may be singular."""
+    slope = state.normals.restrict(backend, at.step())
+    rounding = ~(backend.norm(slope) > 8 * at.values.shape[-1] * backend.eps(slope))
+    return backend.xp.where(broadcast_scalar(rounding), 0 * slope, slope)
+
+
+def central(backend: Backend, m: Array, mu: Array) -> Central:
     xp = backend.xp
     u, values, vh = backend.svd(m)
     mu = mu[:, None]
@@ -205,7 +302,7 @@ def _feasible(backend: Backend, normals: Any, a: Array) -> Array:
 
 class _Gradients(NamedTuple):
     normals: Any
-    at: Central
+    at: Map
     x: Array
     residual: Array
     direction: Array
@@ -213,7 +310,7 @@ class _Gradients(NamedTuple):
     first: Array
 
 
-def _newton_step(backend: Backend, normals: Any, at: Central, r: Array) -> Array:
+def solve_normals(backend: Backend, normals: Any, at: Map, r: Array) -> Array:
     """X with Lᴴ(derivative of A along L(X)) = R, by conjugate gradients."""
     z = normals.precondition(backend, at, r)
     size = inner(backend, r, z)
@@ -225,7 +322,7 @@ def _newton_step(backend: Backend, normals: Any, at: Central, r: Array) -> Array
 
 def _next_gradient(backend: Backend, state: _Gradients) -> tuple[_Gradients, Array]:
     normals, at, p = state.normals, state.at, state.direction
-    product = normals.restrict(backend, at.derivative(normals.lift(p)))
+    product = normals.restrict(backend, at.apply(normals.lift(p)))
     curvature = inner(backend, p, product)
     length = backend.xp.where(curvature > 0, state.size / safe_divisor(backend, curvature), 0 * curvature)
     residual = state.residual - broadcast_scalar(length) * product

@@ -1,5 +1,5 @@
 """Optimisers that use msign: `Muon` for PyTorch, with `param_groups` that makes its groups, and `scale_by_msign` for JAX,
-with `param_labels` that says which parameters it takes, and `MatrixAxes`; steps along manifolds, for any library.
+with `param_labels` that says which parameters it takes, and `MatrixAxes`.
 
 Each is imported at its first use, so that either works without the other's library.
 """
@@ -12,31 +12,24 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from matsign.optim.assignment import param_groups
     from matsign.optim.labels import param_labels
-    from matsign.optim.manifolds import ManifoldStep, spectral_sphere_step, stiefel_step
     from matsign.optim.matrix_axes import MatrixAxes
     from matsign.optim.muon import Muon
     from matsign.optim.optax import scale_by_msign
 
 __all__ = [
-    "ManifoldStep",
     "MatrixAxes",
     "Muon",
     "param_groups",
     "param_labels",
     "scale_by_msign",
-    "spectral_sphere_step",
-    "stiefel_step",
 ]
 
 _HOMES = {
-    "ManifoldStep": "matsign.optim.manifolds",
     "MatrixAxes": "matsign.optim.matrix_axes",
     "Muon": "matsign.optim.muon",
     "param_groups": "matsign.optim.assignment",
     "param_labels": "matsign.optim.labels",
     "scale_by_msign": "matsign.optim.optax",
-    "spectral_sphere_step": "matsign.optim.manifolds",
-    "stiefel_step": "matsign.optim.manifolds",
 }
 
 

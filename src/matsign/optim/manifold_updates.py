@@ -17,9 +17,9 @@ from typing import Any
 import torch  # noqa: TID251
 
 from matsign.core.options import real_number, short_repr
+from matsign.functions.manifolds.steps import spectral_sphere_step, stiefel_step
 from matsign.functions.polar.polar import msign
 from matsign.optim.batching import Layout
-from matsign.optim.manifolds import spectral_sphere_step, stiefel_step
 
 Tensor = torch.Tensor
 

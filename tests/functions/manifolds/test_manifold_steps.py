@@ -1,12 +1,16 @@
 """Steps along the Stiefel manifold and the spectral sphere: feasible, optimal to the gap, on every hostile gradient."""
 
+import itertools
+
 import numpy as np
 import pytest
+import scipy.linalg as sl
 import scipy.optimize as so
 
+from gradients import gradient
 from matrices import adjoint, gaussian, unitary
-from matsign import SpectrumError, certify, msign
-from matsign.optim import spectral_sphere_step, stiefel_step
+from matsign import SpectrumError, certify, condition, frechet, msign, spectral_sphere_step, stiefel_step
+from matsign.backends import load
 
 both = pytest.mark.parametrize("f", [stiefel_step, spectral_sphere_step])
 
@@ -169,14 +173,116 @@ def test_gaps_that_are_refused(f, gap):
         f(np.eye(3, 2), np.ones((3, 2)), gap=gap)
 
 
+def tangents(f, w):
+    """An orthonormal basis of the tangents at W, as columns."""
+    n, m = w.shape
+    if f is stiefel_step:
+        normals = [w @ (x + x.T) for x in np.eye(m * m).reshape(-1, m, m)]
+    else:
+        u, _, vh = np.linalg.svd(w)
+        normals = [np.outer(u[:, 0], vh[0])]
+    return sl.null_space(np.reshape(normals, (-1, n * m)))
+
+
+def maximum_by_barrier(basis, g):
+    """The largest tr(GᵀA) over A in the span of the basis with ‖A‖₂ ≤ 1, by Newton's method for logarithmic barriers."""
+    y, mu, directions = np.zeros(basis.shape[1]), 1.0, basis.T.reshape(-1, *g.shape)
+    while mu > 1e-8:
+        for _ in range(12):
+            a = (basis @ y).reshape(g.shape)
+            r = np.linalg.inv(np.eye(g.shape[1]) - a.T @ a)
+            change = directions @ r + a @ r @ (directions.mT @ a + a.T @ directions) @ r
+            slope = basis.T @ (2 * a @ r - g / mu).ravel()
+            move = np.linalg.solve(2 * np.tensordot(directions, change, ((1, 2), (1, 2))), -slope)
+            y = y + move / (1 + np.sqrt(max(-slope @ move, 0)))
+        mu /= 8
+    return g.ravel() @ basis @ y
+
+
 @both
-def test_what_there_is_not(f):
+@pytest.mark.parametrize(("n", "m"), [(3, 2), (4, 3), (4, 4)])
+def test_equals_the_maximum_of_a_general_convex_solver(f, n, m):
+    """At kinks of the dual, too: most of these are."""
+    rng = np.random.default_rng(10 * n + m)
+    w = weight(f, rng, n, m)
+    for g in (gaussian(rng, n, m), np.outer(gaussian(rng, n, 1), gaussian(rng, 1, m))):
+        step, gap = f(w, g)
+        assert gap < 1e-8
+        maximum = maximum_by_barrier(tangents(f, w), g)
+        assert -1e-8 < np.sum(g * step) / maximum - 1 < 1e-6
+
+
+@pytest.mark.parametrize("dtype", ["float64", "complex128"])
+@pytest.mark.parametrize(("f", "shape", "limit"), [
+    (stiefel_step, (6, 3), 1e-9), (stiefel_step, (2, 5), 1e-9), (stiefel_step, (4, 4), 1e-9), (stiefel_step, (5, 4), 1e-6),
+    (spectral_sphere_step, (5, 4), 1e-9), (spectral_sphere_step, (2, 5), 1e-9), (spectral_sphere_step, (3, 3), 1e-6),
+])  # fmt: skip
+def test_derivatives(f, shape, limit, dtype):
+    """The tangent against differences along the manifold, and the cotangent as its adjoint."""
+    rng = np.random.default_rng(1)
+    w, g, dw, dg, bar = weight(f, rng, *shape, dtype), *(gaussian(rng, *shape, dtype=dtype) for _ in range(4))
+    h = 1e-2 if limit > 1e-7 else 1e-3
+
+    def difference(h):
+        ends = [(msign(w + s * dw) if f is stiefel_step else w + s * dw, g + s * dg) for s in (h, -h)]
+        return np.subtract(*(f(*end).step for end in ends)) / (2 * h)
+
+    rows = [difference(h / 2**k) for k in range(4)]
+    for j in range(1, 4):
+        rows = [(4**j * new - old) / (4**j - 1) for old, new in itertools.pairwise(rows)]
+    tangent, of_gap = frechet(f)(w, g, dw, dg)
+    assert of_gap == 0
+    assert np.linalg.norm(tangent - rows[0]) < limit * np.linalg.norm(tangent)
+    bar_w, bar_g = f.spec.operation.cotangent(
+        load("numpy"), (tangent[None], 0), (w[None], g[None]), (bar[None], 0), gap=None
+    )
+    left, right = np.vdot(bar, tangent).real, (np.vdot(bar_w, dw) + np.vdot(bar_g, dg)).real
+    assert abs(left - right) < 0.1 * limit * abs(left)
+
+
+@pytest.mark.compiles
+@pytest.mark.slow
+def test_gradients_of_both_libraries_agree(rng):
+    w, g, c = frame(rng, 5, 2), gaussian(rng, 5, 2), gaussian(rng, 5, 2)
+    bars = [
+        gradient(library, lambda g, w, c: (c * stiefel_step(w, g).step).sum(), g, w, c) for library in ("torch", "jax")
+    ]
+    assert np.linalg.norm(bars[0] - bars[1]) < 1e-12 * np.linalg.norm(bars[0])
+
+
+@both
+def test_no_second_derivatives(f):
     torch = pytest.importorskip("torch")
-    w, g = torch.eye(3, 2, dtype=torch.float64), torch.ones((3, 2), dtype=torch.float64, requires_grad=True)
-    with pytest.raises(NotImplementedError, match="has no derivative here"):
-        f(w, g).step.sum().backward()
-    with pytest.raises(NotImplementedError, match="has its certificate in the result"):
-        certify(f)(w, g.detach())
+    w, g = torch.eye(4, 2, dtype=torch.float64), torch.arange(8.0, dtype=torch.float64).reshape(4, 2).requires_grad_()
+    (bar,) = torch.autograd.grad((f(w, g).step ** 3).sum(), g, create_graph=True)
+    with pytest.raises(NotImplementedError, match=f"^the gradient of {f.spec.name} has no derivative"):
+        bar.sum().backward()
+
+
+def test_where_a_step_jumps_its_condition_is_infinite(rng):
+    w, g = frame(rng, 6, 2), gaussian(rng, 6, 2)
+    assert 0.1 < condition(stiefel_step)(w, g) < 100
+    assert condition(stiefel_step)(w, np.outer(g[:, 0], [1.0, 1.0])) == np.inf
+    assert condition(spectral_sphere_step)(w, g) == np.inf
+    tangent = frechet(stiefel_step)(w, 0 * g, w, g).step
+    assert not tangent.any()
+
+
+@both
+@pytest.mark.parametrize("dtype", ["float64", "complex64"])
+def test_a_certificate_sees_a_wrong_step(f, dtype, rng):
+    w, g = weight(f, rng, 6, 3, dtype), gaussian(rng, 2, 6, 3, dtype=dtype)
+    eps = np.finfo(dtype).eps
+    value, certificate = certify(f)(w, g)
+    assert (certificate.backward_error < 20 * eps).all()
+    assert (certificate.forward_error < 50 * eps).all()
+    other = certify(f)(w, g, gap=1e-3)
+    apart = np.linalg.norm(other[0].step - value.step, axis=(1, 2)) / np.linalg.norm(value.step, axis=(1, 2))
+    assert (apart < 3 * other[1].forward_error + 1e-5).all()
+    assert (abs(other[1].measures["duality_gap"] - other[0].gap) < 1e-3).all()
+    wrong = (1.5 * value.step, value.gap)
+    measured = f.spec.residual(load("numpy"), wrong, np.stack([w, w]), g).measures
+    assert (abs(measured[2] - 0.5) < 1e-5).all()
 
 
 @pytest.mark.compiles
