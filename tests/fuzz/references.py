@@ -459,6 +459,11 @@ def stiefel_step(w, g, gap=None):
     if np.linalg.norm(np.conj(w.T) @ w - np.eye(w.shape[1])) > 5e-3 or np.iscomplexobj(w) or w.shape[1] > 3:
         raise UnknownError("W is off the manifold, or the dual has many unknowns")
     base = truth.msign(w)
+    if w.shape[0] == w.shape[1]:
+        k = (truth.adjoint(base) @ truth.exact(g) - truth.adjoint(truth.exact(g)) @ base) / 2
+        if gap is not None or not clear(np.array(k.tolist(), float)):
+            raise UnknownError("a step to a gap, or several")
+        return (base @ truth.msign(k),)
     rows, columns = np.triu_indices(w.shape[1])
     units = [np.zeros((w.shape[1],) * 2) for _ in rows]
     for unit, i, j in zip(units, rows, columns, strict=True):

@@ -101,9 +101,9 @@ class Muon(torch.optim.Optimizer):
         is captured.
     manifold : {"stiefel", "spectral_sphere"}, optional
         "stiefel" keeps columns or rows of weights orthogonal and of one length, "spectral_sphere" their largest singular
-        value. The steps are those of `stiefel_step` and `spectral_sphere_step`, to the relative duality gap ``tol``, by
-        default 0.01. The first step moves weights to the manifold. ``weight_decay``, numbers of steps and ``precision``
-        have no effect then. Not for sharded parameters.
+        value. The steps are those of `matsign.stiefel_step` and `matsign.spectral_sphere_step`, to the relative duality
+        gap ``tol``, by default 0.01. The first step moves weights to the manifold. ``weight_decay``, numbers of steps and
+        ``precision`` have no effect then. Not for sharded parameters.
     radius : float, default 1.0
         The largest singular value of a weight on a manifold. A step changes it by at most ``lr`` times this.
     algorithm : {"muon", "adamw"}, default "muon"
