@@ -154,20 +154,6 @@ def one_msign(run: Run, n: int, dtype: torch.dtype, options: dict[str, Any]) -> 
     return Case(lambda: matsign.msign(m, **options), lambda x: orthogonality(x, m), allowed, peers)
 
 
-def warm(run: Run, n: int, change: float) -> Case:
-    """A matrix that moves by a part `change` of its norm, with the state of the one before."""
-    m = torch.randn(n, n, device=run.device, dtype=torch.float64 if n <= 512 else torch.float32)
-    state = matsign.warm_msign(m).state
-    near = m + change * torch.randn_like(m)
-    allowed = 1e-10 if m.dtype == torch.float64 else 1e-3
-    return Case(
-        lambda: matsign.warm_msign(near, state),
-        lambda x: orthogonality(x[0], near),
-        allowed,
-        {"cold, msign": lambda: matsign.msign(near), "torch.linalg.svd": lambda: torch.linalg.svd(near)},
-    )
-
-
 def kabsch_by_svd(p: torch.Tensor, q: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     mean_p, mean_q = p.mean(-2, keepdim=True), q.mean(-2, keepdim=True)
     u, _, vh = _small_svd((q - mean_q).mT @ (p - mean_p))
@@ -230,9 +216,6 @@ def rotations(run: Run) -> None:
         for dtype in (torch.float32, torch.float64):
             kind = "gradient" if gradient else "forward"
             run.case(f"kabsch of a million clouds of 8 points {str(dtype)[6:]} {kind}", clouds, run, dtype, gradient)
-    for n in (16,) if run.cpu else (512, 1024):
-        for change in (1e-4, 1e-2):
-            run.case(f"warm_msign {n} changed by {change}", warm, run, n, change)
 
 
 # Distances, means and projectors
@@ -356,11 +339,12 @@ def projectors(run: Run) -> None:
 def sections() -> dict[str, Callable[[Run], None]]:
     from on_gpu.equations import equations, gradients
     from on_gpu.jitted import jitted
-    from on_gpu.steps import graphs, nccl, steps
+    from on_gpu.steps import graphs, nccl, steps, warm_starts
 
     return {
         "powers": powers,
         "rotations": rotations,
+        "warm starts": warm_starts,
         "distances": distances,
         "projectors": projectors,
         "steps": steps,

@@ -1,4 +1,4 @@
-"""The cases of gpu_functions.py that take steps: along manifolds, of Muon in a process group of NCCL, and in CUDA graphs."""
+"""The cases of gpu_functions.py that start warm or take steps: along manifolds, of Muon in a process group of NCCL, and in CUDA graphs."""
 
 from __future__ import annotations
 
@@ -13,6 +13,32 @@ from matsign.optim import Muon, param_groups, spectral_sphere_step, stiefel_step
 from on_gpu.cases import Case, Run, distance, here
 
 rng = np.random.default_rng(3)
+
+
+def warm(run: Run, name: str, n: int, change: float) -> Case:
+    """A matrix that moves by a part `change` of its norm, with the state of the one before, beside a cold call."""
+    m = torch.randn(n, n, device=run.device, dtype=torch.float64 if n <= 512 else torch.float32) / n**0.5
+    near = m + change * torch.randn_like(m) / n**0.5
+    cold, start = {
+        "warm_msign": (matsign.msign, matsign.warm_msign),
+        "warm_mclip": (matsign.mclip, matsign.warm_mclip),
+        "warm_soft_threshold": (
+            lambda x: matsign.soft_threshold(x, 0.5),
+            lambda x, state=None: matsign.warm_soft_threshold(x, 0.5, state=state),
+        ),
+    }[name]
+    state = start(m).state
+    expected = cold(here(near))
+    allowed = 1e-9 if m.dtype == torch.float64 else 1e-2 if name == "warm_msign" else 1e-3
+    peers = {"cold": lambda: cold(near), "torch.linalg.svd": lambda: torch.linalg.svd(near)}
+    return Case(lambda: start(near, state=state), lambda x: distance(x[0], expected), allowed, peers)
+
+
+def warm_starts(run: Run) -> None:
+    for n in (16,) if run.cpu else (512, 1024):
+        for change in (1e-4, 1e-2):
+            for name in ("warm_msign", "warm_mclip", "warm_soft_threshold"):
+                run.case(f"{name} {n} changed by {change}", warm, run, name, n, change)
 
 
 def manifold_step(run: Run, name: str, count: int, n: int, m: int) -> Case:
