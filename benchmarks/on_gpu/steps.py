@@ -1,4 +1,4 @@
-"""The cases of gpu_functions.py that start warm or take steps: along manifolds, of Muon in a process group of NCCL, and in CUDA graphs."""
+"""The cases of gpu_functions.py with warm starts, with steps of optimisers (NCCL, too), and in CUDA graphs."""
 
 from __future__ import annotations
 
