@@ -21,11 +21,17 @@ from hypothesis import settings
 gc.disable()  # until all tests are collected
 sys.path.insert(0, str(Path(__file__).parent))  # for the helper modules: matrices, truth, direct, problems
 
+import processor_time  # noqa: E402
+
 settings.register_profile("matsign", max_examples=25, derandomize=True, deadline=None)
 settings.load_profile("matsign")
 
 if not any(Path("/dev").glob("nvidia[0-9]*")):
     os.environ.setdefault("TRITON_INTERPRET", "1")  # read at the first import of Triton
+
+
+def pytest_configure(config):
+    config.pluginmanager.register(processor_time)
 
 
 @pytest.hookimpl(wrapper=True)
