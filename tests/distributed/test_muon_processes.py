@@ -245,6 +245,11 @@ def disagreeing():
     plain.param_groups[0]["params"][0].grad = torch.ones(6, 4)
     plain.step()
     said["plain state"] = error_of(lambda: Muon([("w0", p)]).load_state_dict(plain.state_dict()))
+    said["on a manifold"] = error_of(lambda: Muon([("w0", p)], manifold="stiefel"))
+    loaded.param_groups[0]["manifold"] = [None, "stiefel"][rank]
+    before = p.to_local().clone()
+    said["on a manifold later"] = error_of(loaded.step)
+    assert torch.equal(before, p.to_local())
     partial = nn.Parameter(DTensor.from_local(torch.ones(6, 4), mesh, [Partial()]))
     said["partial"] = error_of(lambda: Muon([("w0", partial)]))
     return said
@@ -268,6 +273,8 @@ def test_processes_that_disagree_get_the_same_error():
         "meshes": ["w0", "mesh of shape (2, 1)"],
         "gradient elsewhere": ["w0", "Shard(dim=0)", "Replicate()", "on rank 1"],
         "partial": ["w0", "Partial(sum)"],
+        "on a manifold": ["w0", "is sharded, and a manifold is for parameters that are whole on their device"],
+        "on a manifold later": ["w0", "is sharded, and a manifold is for parameters that are whole on their device"],
         "plain state": ["w0", "is a plain tensor", "set_optimizer_state_dict"],
     }.items():
         assert first[name] != "no error", name

@@ -1,5 +1,5 @@
-"""Optimisers that use msign: `Muon` for PyTorch, with `param_groups` that makes its groups, and `scale_by_msign` for JAX,
-with `param_labels` that says which parameters it takes, and `MatrixAxes`.
+"""Optimisers that use msign: `Muon` for PyTorch, with `param_groups` that makes its groups; for JAX `scale_by_msign`, and
+`muon_on_manifold` for weights on manifolds, with `param_labels` that says which parameters it takes, and `MatrixAxes`.
 
 Each is imported at its first use, so that either works without the other's library.
 """
@@ -15,10 +15,12 @@ if TYPE_CHECKING:
     from matsign.optim.matrix_axes import MatrixAxes
     from matsign.optim.muon import Muon
     from matsign.optim.optax import scale_by_msign
+    from matsign.optim.optax_manifolds import muon_on_manifold
 
 __all__ = [
     "MatrixAxes",
     "Muon",
+    "muon_on_manifold",
     "param_groups",
     "param_labels",
     "scale_by_msign",
@@ -27,6 +29,7 @@ __all__ = [
 _HOMES = {
     "MatrixAxes": "matsign.optim.matrix_axes",
     "Muon": "matsign.optim.muon",
+    "muon_on_manifold": "matsign.optim.optax_manifolds",
     "param_groups": "matsign.optim.assignment",
     "param_labels": "matsign.optim.labels",
     "scale_by_msign": "matsign.optim.optax",

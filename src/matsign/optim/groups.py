@@ -26,7 +26,7 @@ from matsign.optim.batching import (
     orthogonalise,
     repeat_step,
 )
-from matsign.optim.manifold_updates import check_manifold
+from matsign.optim.manifold_options import check_manifold
 from matsign.optim.sharding import is_sharded, unsupported_sharding
 
 Tensor = torch.Tensor
@@ -210,9 +210,7 @@ def check_parameters(group: Group, index: int) -> None:
         return
     how, layout, dtype = choice_of(group), layout_of(group), momentum_dtype_of(group)
     for k, p in enumerate(group["params"]):
-        reason = unfit_tensor(p)
-        if reason is None and group.get("manifold") and is_sharded(p):
-            reason = "is sharded, and a manifold is for parameters that are whole on their device"
+        reason = unfit_tensor(p) or unfit_for_manifold(group, p)
         if reason:
             raise TypeError(f"Muon: {parameter_name(group, index, k)} {reason}")
         layout.shapes(p.shape, parameter_name(group, index, k))
@@ -223,6 +221,13 @@ def check_parameters(group: Group, index: int) -> None:
     # Raises for wrong options of a loaded state, and for a tolerance that these dtypes cannot hold.
     for dtype in {torch.float64} | {p.dtype for p in group["params"]}:
         orthogonalise(torch.ones((1, 1, 1), dtype=dtype), how)
+
+
+def unfit_for_manifold(group: Group, p: Tensor) -> str | None:
+    """Why a group on a manifold cannot take a parameter; None if it can, or is on none."""
+    if group.get("manifold") and is_sharded(p):
+        return "is sharded, and a manifold is for parameters that are whole on their device"
+    return None
 
 
 _DTYPES = {getattr(torch, name) for name in (*KINDS, *HALVES)}

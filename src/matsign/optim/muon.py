@@ -26,6 +26,7 @@ from matsign.optim.groups import (
     momentum_dtype_of,
     normalise_group,
     parameter_name,
+    unfit_for_manifold,
     unfit_tensor,
     way,
 )
@@ -348,6 +349,8 @@ class Muon(torch.optim.Optimizer):
                         raise ValueError(f"{parameter_name(group, index, k)} {unfit}")
                 elif reason := unfit_tensor(p) or unfit_tensor(p.grad):
                     raise TypeError(f"Muon: {parameter_name(group, index, k)} or its gradient {reason}")
+                elif reason := unfit_for_manifold(group, p):
+                    raise TypeError(f"Muon: {parameter_name(group, index, k)} {reason}")
                 elif is_sharded(p) or is_sharded(p.grad):
                     check_shards(p, p.grad, layout_of(group), parameter_name(group, index, k))
                 elif group["manifold"]:

@@ -9,8 +9,7 @@ import jax  # noqa: TID251
 import jax.numpy as jnp  # noqa: TID251
 
 from matsign._typing import Array
-from matsign.core.options import real_number, short_repr
-from matsign.core.validation import HALVES, KINDS
+from matsign.core.options import short_repr
 from matsign.optim.batching import (
     Layout,
     as_blocks,
@@ -19,14 +18,17 @@ from matsign.optim.batching import (
     check_precision,
     msign_config,
 )
-from matsign.optim.jax_leaves import Axes, check_one_mesh, leaf_name, leaf_readings, sharded_alike, zeros_like
+from matsign.optim.jax_leaves import Axes, check_one_mesh, leaf_readings, sharded_alike, zeros_like
+from matsign.optim.jax_momenta import check_dtypes, check_gradient, check_momentum, kept_dtype, mixing
 from matsign.optim.jax_updates import Updates, sharded_updates
 
 Tree = Any
 
 
 if TYPE_CHECKING:
-    from optax import GradientTransformation  # so that type checkers let `optax.chain` take it
+    from optax import (
+        GradientTransformation as GradientTransformation,  # so that type checkers let `optax.chain` take it
+    )
 else:
 
     class GradientTransformation(NamedTuple):
@@ -161,7 +163,7 @@ def scale_by_msign(
     >>> bool(jnp.linalg.norm(u.T @ u - jnp.eye(4)) < 4e-3)
     True
     """
-    _check_momentum(momentum)
+    check_momentum(momentum)
     check_adjustment(adjust_lr_fn)
     check_precision(precision)
     for name, value in (
@@ -174,21 +176,20 @@ def scale_by_msign(
     how = msign_config(ns_coefficients, ns_steps, schedule, steps, tol, precision)
     layout = Layout(as_blocks(split), batch_axes, outputs_last, as_blocks(split_inputs))
     check_layout(layout)
-    dtype = _momentum_dtype(momentum_dtype)
+    dtype = kept_dtype(momentum_dtype)
 
     def init(params: Tree) -> ScaleByMsignState:
         check_one_mesh(params)
         leaf_readings(params, axes, layout)
-        _check_dtypes(params, dtype)
+        check_dtypes(params, dtype)
         step = jnp.zeros((), jnp.int32) if bias_correction else None
         return ScaleByMsignState(jax.tree.map(lambda w: zeros_like(w, dtype), params), step)
 
-    def mix(m: Array, g: Array) -> Array:
-        return momentum * jnp.asarray(m, jnp.promote_types(m.dtype, g.dtype)) + (1 - momentum) * g
+    mix = mixing(momentum)
 
     def update(updates: Tree, state: ScaleByMsignState, params: Tree = None) -> tuple[Tree, ScaleByMsignState]:
         check_one_mesh(params, state.momentum, updates)
-        jax.tree_util.tree_map_with_path(_check_gradient, updates, state.momentum)
+        jax.tree_util.tree_map_with_path(check_gradient, updates, state.momentum)
         updates = jax.tree.map(sharded_alike, updates, state.momentum)
         m = jax.tree.map(mix, state.momentum, updates)
         ahead, step = m, state.step
@@ -207,50 +208,6 @@ def scale_by_msign(
     return GradientTransformation(init, update)
 
 
-def _check_momentum(momentum: Any) -> None:
-    """A ValueError for a number out of range; a traced number has no value and is not checked."""
-    if isinstance(momentum, jax.core.Tracer):
-        return
-    number = momentum.item() if isinstance(momentum, jax.Array) and momentum.size == 1 else momentum
-    if not 0 <= real_number(number) < 1:
-        raise ValueError(f"momentum must be in [0, 1), got {short_repr(momentum)}")
-
-
 def _same_structure(*trees: Tree) -> bool:
     structures: list[Any] = [jax.tree.structure(tree) for tree in trees]
     return bool(structures[0] == structures[1])
-
-
-def _check_gradient(path: Any, g: Array, m: Array) -> None:
-    """A ValueError for a gradient that does not fit its momentum."""
-    if jnp.shape(g) != jnp.shape(m) or (jnp.iscomplexobj(g) and not jnp.iscomplexobj(m)):
-        raise ValueError(
-            f"the gradient of {leaf_name(path)} has shape {jnp.shape(g)} and dtype {jnp.result_type(g)}, and its momentum "
-            f"has shape {jnp.shape(m)} and dtype {jnp.result_type(m)}"
-        )
-
-
-def _check_dtypes(params: Tree, dtype: Any) -> None:
-    """A ValueError for a leaf that has no momentum, or none in the dtype for momenta."""
-    for path, w in jax.tree_util.tree_flatten_with_path(params)[0]:
-        if not jnp.issubdtype(jnp.result_type(w), jnp.inexact):
-            raise ValueError(
-                f"{leaf_name(path)} has dtype {jnp.result_type(w)}; expected real or complex floating point"
-            )
-        if dtype is not None and jnp.iscomplexobj(w) != jnp.issubdtype(dtype, jnp.complexfloating):
-            raise ValueError(
-                f"{leaf_name(path)} has dtype {jnp.result_type(w)}, which has no momentum in momentum_dtype={dtype}"
-            )
-
-
-def _momentum_dtype(given: Any) -> Any:
-    """The dtype that momenta are kept in; None if it is that of the parameters."""
-    if given is None:
-        return None
-    try:
-        dtype = jax.dtypes.canonicalize_dtype(given)
-    except TypeError:
-        dtype = None
-    if dtype is None or dtype.name not in (*KINDS, *HALVES):
-        raise ValueError(f"momentum_dtype must be one of {', '.join((*KINDS, *HALVES))}, got {short_repr(given)}")
-    return dtype
