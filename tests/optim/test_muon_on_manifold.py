@@ -22,10 +22,10 @@ def test_the_trajectory_is_that_of_torch_and_stays_on_the_manifold(manifold, rng
     torch = pytest.importorskip("torch")
     from matsign.optim import Muon
 
-    shapes = {"plain": (5, 3), "heads": (3, 2, 4), "wide": (3, 5)}
+    shapes = {"heads": (3, 2, 4), "wide": (3, 5)}
     start = {k: rng.standard_normal(s).astype("float32") for k, s in shapes.items()}
     target = {k: rng.standard_normal(s).astype("float32") for k, s in shapes.items()}
-    axes = {"heads": MatrixAxes(inputs=0, outputs=(1, 2)), "plain": None, "wide": None}
+    axes = {"heads": MatrixAxes(inputs=0, outputs=(1, 2)), "wide": None}
     transformation = muon_on_manifold(lambda k: 0.1 / (1 + k), manifold, radius=2.0, tol=1e-6, axes=axes)
     ours = {k: jnp.asarray(w) for k, w in start.items()}
     theirs = [torch.nn.Parameter(torch.from_numpy(w.reshape(w.shape[0], -1).T.copy())) for w in start.values()]
