@@ -149,7 +149,9 @@ MESSAGES = {
     "leaves it by {detail} of its norm), so that their geometric mean is not continuous there; add a small multiple of I to "
     "both",
     Failure.GRADED_APART: "a and b are positive definite, but graded so differently that in no common units of rows and columns "
-    "both have all eigenvalues above rounding; use float64 for float32, or add a small multiple of I to both",
+    "both have all eigenvalues above rounding: the smaller ones would be lost. Decimal arithmetic, which keeps them, is for "
+    "up to 24 rows (12 of complex matrices), a number t, and not for compiled programs; use float64 for float32, or pass rtol "
+    "to count small eigenvalues as zero",
     Failure.COMMON_EIGENVALUE: "the equation is singular to working precision: a and -b (or -aᴴ) share an eigenvalue, so "
     "there is no solution or infinitely many",
     Failure.WRONG_HALVES: "[[a, c], [d, b]] has {detail} eigenvalues in the half plane for b + d x. A solution needs as "
@@ -323,8 +325,8 @@ MESSAGES = {
     Failure.NO_BURES_MEAN: "the iteration stopped at a residual of {detail}, too large for rounding errors; the value of this "
     "error is the best iterate",
     Failure.MEAN_WEIGHT: "t is {detail}; it must be a number from 0 to 1",
-    Failure.NOT_A_GEODESIC: "with t in an array, A and B must be Hermitian positive definite to working precision; for other "
-    "pairs pass t as a number",
+    Failure.NOT_A_GEODESIC: "with t in an array, A and B must be Hermitian positive semidefinite; for other pairs pass t as "
+    "a number",
     Failure.MORE_STATES: "the model needs {detail} states, more than order; choose a larger order, or a larger rtol with which "
     "weakly coupled states count as superfluous",
     Failure.ESCAPE: "the solution escapes to infinity before the time t, because the weights are indefinite: no control has "

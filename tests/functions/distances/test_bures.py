@@ -175,6 +175,16 @@ def test_too_large_answers_say_so(on):
         on(fidelity, 1e200 * np.eye(2), 1e200 * np.eye(2))
 
 
+def test_numbers_that_underflow_have_an_honest_error(rng):
+    a, b = definite(rng, 2), definite(rng, 2)
+    number, certificate = matsign.certify(matsign.fidelity)(1e-160 * a, 1e-160 * b)
+    assert abs(number / 1e-300 / matsign.fidelity(a, b) / 1e-20 - 1) <= certificate.forward_error < 1e-2
+    for f in (matsign.fidelity, matsign.fidelity_of_factors, matsign.frechet_distance_of_samples):
+        number, certificate = matsign.certify(f)(1e-200 * a, 1e-200 * b)
+        assert (number, certificate.forward_error) == (0, np.inf)
+        assert matsign.certify(f)(0 * a, 0 * b)[1].forward_error == 0
+
+
 def test_shapes_that_do_not_fit(rng):
     a, mu = np.eye(3), np.zeros(3)
     for arguments, text in (

@@ -2,6 +2,7 @@
 
 from functools import partial
 
+import mpmath
 import numpy as np
 import pytest
 import scipy.linalg as sl
@@ -365,11 +366,84 @@ def test_weighted_means_of_pairs_without_one(eager, rng):
     np.testing.assert_allclose(eager(geometric_mean, -a, -2 * a, t=0.3), -(2**0.3) * a, rtol=1e-12)  # both indefinite
 
 
-def test_definite_pairs_without_common_units_are_named(rng):
-    grades = np.diag(10.0 ** np.linspace(0, 8, 3))
-    a, b = definite(rng, 3), definite(rng, 3)
-    with pytest.raises(SpectrumError, match="a and b are positive definite, but graded so differently"):
-        matsign.geometric_mean(grades @ a @ grades, np.linalg.inv(grades) @ b @ np.linalg.inv(grades))
+def _graded_apart(rng, n, size, dtype="float64"):
+    grades = 10.0 ** np.linspace(-size, size, n)
+    a, b = definite(rng, n, dtype=dtype), definite(rng, n, dtype=dtype)
+    return a * np.outer(grades, grades), b / np.outer(grades, grades)
+
+
+@pytest.mark.parametrize("t", [0.5, 0.3])
+def test_pairs_graded_in_opposite_orders(t, eager, rng):
+    """Every entry has all digits, as has the derivative; n A #_t n B for the direction A, B."""
+    for dtype, size in (("float64", 8), ("float64", 20), ("complex128", 12)):
+        a, b = _graded_apart(rng, 3, size, dtype)
+        g, certificate = eager(matsign.certify(geometric_mean), a, b, t=t)
+        with mpmath.workdps(260):
+            exact = _mean_by_cholesky(a, b, t)
+            error = max(
+                abs(mpmath.mpmathify(complex(g[i, j])) - exact[i, j]) / mpmath.sqrt(abs(exact[i, i] * exact[j, j]))
+                for i in range(3)
+                for j in range(3)
+            )
+        assert error < 1e-15
+        assert 1e-17 < certificate.forward_error < 1e-13
+        step = eager(matsign.frechet(geometric_mean), a, b, a, 2 * b, t=t)
+        np.testing.assert_allclose(step, (1 + t) * g, rtol=1e-14)
+
+
+def test_gradient_of_a_graded_pair_is_the_adjoint_of_the_tangent(rng):
+    torch = pytest.importorskip("torch")
+    a, b = _graded_apart(rng, 3, 8)
+    x, y = (torch.tensor(m, requires_grad=True) for m in (a, b))
+    grades = 10.0 ** np.linspace(-1.6, 1.6, 3)
+    weight = torch.tensor(definite(rng, 3) / np.outer(grades**2, grades**2))
+    da, db = a * definite(rng, 3), b * definite(rng, 3)
+    step = matsign.frechet(geometric_mean)(a, b, da, db, t=0.3)
+    bars = torch.autograd.grad((geometric_mean(x, y, 0.3) * weight).sum(), (x, y))
+    found = (bars[0] * torch.tensor(da)).sum() + (bars[1] * torch.tensor(db)).sum()
+    np.testing.assert_allclose(float(found), np.sum(step * weight.numpy()), rtol=1e-12)
+
+
+def _mean_by_cholesky(a, b, t):
+    a, b = mpmath.matrix(a.tolist()), mpmath.matrix(b.tolist())
+    low = mpmath.cholesky((a + a.H) / 2)
+    inverse = mpmath.inverse(low)
+    y = inverse @ b @ inverse.H
+    values, v = mpmath.eighe((y + y.H) / 2)
+    return low @ v @ mpmath.diag([x ** mpmath.mpf(t) for x in values]) @ v.H @ low.H
+
+
+def test_large_pairs_without_common_units_are_named(rng):
+    a, b = _graded_apart(rng, 25, 8)
+    for t in (0.5, np.array([0.3])):
+        with pytest.raises(SpectrumError, match="a and b are positive definite, but graded so differently"):
+            geometric_mean(a, b, t)
+
+
+@pytest.mark.parametrize("t", [0.5, 0.3, "array"])
+def test_derivatives_of_semidefinite_pairs(t, rng):
+    """Along directions that keep the ranges: equal ranges, and one inside the other."""
+    torch = pytest.importorskip("torch")
+    t = torch.tensor([0.3], dtype=torch.float64) if t == "array" else t
+    u, whole = unitary(rng, 3)[:, :2], torch.from_numpy(definite(rng, 3))
+    low, other, u = (torch.from_numpy(x) for x in (definite(rng, 2), definite(rng, 2), u))
+
+    def small(x, shift):
+        return u @ (shift + x + x.mT) @ u.mT
+
+    inside = [torch.zeros(2, 2, dtype=torch.float64, requires_grad=True) for _ in range(2)]
+    outside = torch.zeros(3, 3, dtype=torch.float64, requires_grad=True)
+    pairs = [
+        (lambda x, y: geometric_mean(small(x, low), small(y, other), t), inside),
+        (lambda x, y: geometric_mean(small(x, low), whole + y + y.mT, t), [inside[0], outside]),
+    ]
+    for f, at in pairs:
+        on_range = lambda x, y, f=f: u.mT @ f(x, y) @ u  # noqa: E731
+        assert torch.autograd.gradcheck(on_range, at, fast_mode=True, atol=1e-5)
+        assert torch.autograd.gradgradcheck(on_range, at, fast_mode=True, atol=1e-4)
+    zero = torch.zeros(3, 3, dtype=torch.float64, requires_grad=True)
+    (bar,) = torch.autograd.grad(geometric_mean(zero, whole, t).sum(), zero)
+    assert (bar == 0).all()
 
 
 def test_a_weight_for_each_member(on, rng):
@@ -398,9 +472,13 @@ def test_weights_in_arrays_that_are_refused(rng):
     with pytest.raises(matsign.SpectrumError, match=r"^geometric_mean: batch members 1, 2: t is 1.5, nan; it must be"):
         geometric_mean(a, a, [0.3, 1.5, np.nan])
     assert np.isnan(geometric_mean(a, a, [0.3, -0.1], errors="nan")).all((1, 2)).tolist() == [False, True]
-    for other in (np.diag([1.0, 0.0]), np.array([[1.0, 1.0], [0.0, 1.0]]), -a):
+    low = np.diag([1.0, 0.0])
+    g, certificate = matsign.certify(geometric_mean)(a, low, [0.3, 0, 1])
+    np.testing.assert_allclose(g, np.stack([geometric_mean(a, low, t) for t in (0.3, 0, 1)]), rtol=1e-14)
+    assert (certificate.forward_error < 1e-13).all()
+    for other in (np.array([[1.0, 1.0], [0.0, 1.0]]), -a):
         with pytest.raises(
-            matsign.SpectrumError, match="with t in an array, A and B must be Hermitian positive definite"
+            matsign.SpectrumError, match="with t in an array, A and B must be Hermitian positive semidefinite"
         ):
             geometric_mean(a, other, [0.3])
     with pytest.raises(TypeError, match="t has dtype complex128; expected real numbers"):

@@ -14,6 +14,7 @@ from matsign.core.members import Solution, overflow_failure, solution
 from matsign.core.public import Residual, public_function
 from matsign.functions.distances import semidefinite_pairs as pairs
 from matsign.functions.distances.semidefinite_values import Numbers, compute
+from matsign.functions.distances.underflow import with_underflow
 from matsign.linalg.stacks import broadcast_scalar, eye, safe_divisor
 
 
@@ -34,12 +35,14 @@ def _clipped(backend: Backend, p: pairs.Pair) -> Array:
 
 
 def residual_of_number(
-    backend: Backend, value: Array, exact: Array, rounding: Array, scale: Array, p: pairs.Pair
+    backend: Backend, value: Array, exact: Array, rounding: Array, scale: Array, p: pairs.Pair, share: Array
 ) -> Residual:
+    """`share` is the exact number, or its root, relative to the largest one: it does not underflow."""
     kind = backend.dtype_name(value)
     exact, clipped = backend.astype(exact, kind), backend.astype(_clipped(backend, p), kind)
     gap = abs(value - exact)
-    return Residual(gap / safe_divisor(backend, scale), (gap + rounding,), measures=(clipped,), zero=(scale,))
+    measured = Residual(gap / safe_divisor(backend, scale), (gap + rounding,), measures=(clipped,), zero=(scale,))
+    return with_underflow(backend, measured, value, share > 100 * p.w.shape[-1] * backend.eps(value))
 
 
 # The Bures distance.
@@ -70,11 +73,12 @@ def _bures_residual(
     backend: Backend, value: tuple[Array], a: Array, b: Array, *, squared: bool, rtol: float | None
 ) -> Residual:
     p, scale = pairs.compare(backend, a, b, rtol), pairs.size(backend, a, b)
+    share = p.distance / safe_divisor(backend, scale)
     noise = pairs.rounding_of_squared(backend, a, b, rtol)
     if squared:
-        return residual_of_number(backend, value[0], p.distance**2, noise, scale**2, p)
+        return residual_of_number(backend, value[0], p.distance**2, noise, scale**2, p, share)
     noise = noise * pairs.inverse_of_twice(backend, value[0], a, b) + backend.eps(a) * scale
-    return residual_of_number(backend, value[0], p.distance, noise, scale, p)
+    return residual_of_number(backend, value[0], p.distance, noise, scale, p, share)
 
 
 def bures_distance(
@@ -198,10 +202,11 @@ def _fidelity_residual(
     backend: Backend, value: tuple[Array], a: Array, b: Array, *, squared: bool, rtol: float | None
 ) -> Residual:
     p, scale = pairs.compare(backend, a, b, rtol), pairs.size(backend, a, b) ** 2 / 2
+    share = p.root / safe_divisor(backend, scale)
     noise = pairs.rounding_of_root(backend, a, b, rtol)
     if squared:
-        return residual_of_number(backend, value[0], p.root**2, 2 * abs(p.root) * noise, scale**2, p)
-    return residual_of_number(backend, value[0], p.root, noise, scale, p)
+        return residual_of_number(backend, value[0], p.root**2, 2 * abs(p.root) * noise, scale**2, p, share)
+    return residual_of_number(backend, value[0], p.root, noise, scale, p, share)
 
 
 def fidelity(

@@ -7,6 +7,7 @@ from matsign.backends import Backend
 from matsign.core.members import Solution, overflow_failure, solution
 from matsign.core.public import Residual, public_function
 from matsign.functions.distances import factored_pairs as factored
+from matsign.functions.distances.underflow import with_underflow
 from matsign.linalg.stacks import broadcast_scalar, safe_divisor, scale_to_unit
 
 
@@ -21,7 +22,8 @@ def residual_of_number(backend: Backend, value: Array, exact: Array, noise: Arra
     """For a value beside 2^e times these numbers."""
     gap = abs(backend.ldexp(value, -e) - backend.astype(exact, backend.dtype_name(value)))
     correction, zero = (backend.ldexp(x, e) for x in (gap + noise, scale))
-    return Residual(gap / safe_divisor(backend, scale), (correction,), zero=(zero,))
+    measured = Residual(gap / safe_divisor(backend, scale), (correction,), zero=(zero,))
+    return with_underflow(backend, measured, value, exact > noise)
 
 
 # The Bures distance.

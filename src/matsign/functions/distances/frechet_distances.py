@@ -12,6 +12,7 @@ from matsign.core.public import Residual, public_function
 from matsign.functions.distances import semidefinite_pairs as pairs
 from matsign.functions.distances.bures import CHECKED, finish, residual_of_number
 from matsign.functions.distances.semidefinite_values import compute
+from matsign.linalg.stacks import safe_divisor
 
 
 def _frechet(backend: Backend, mu1: Array, a: Array, mu2: Array, b: Array, *, rtol: float | None) -> Solution:
@@ -46,10 +47,13 @@ def _frechet_residual(
 ) -> Residual:
     p, shift = pairs.compare(backend, a, b, rtol), mu1 - mu2
     length = backend.norm(shift)
-    scale = pairs.size(backend, a, b) ** 2 + length**2
+    size = pairs.size(backend, a, b)
+    scale = size**2 + length**2
+    share = p.distance / safe_divisor(backend, size)
+    share = backend.xp.where((shift != 0).any(-1), backend.xp.ones_like(share), share)
     noise = pairs.rounding_of_squared(backend, a, b, rtol)
     noise = noise + 2 * backend.eps(a) * length * (backend.norm(mu1) + backend.norm(mu2))
-    return residual_of_number(backend, value[0], _value(backend, mu1, mu2, p.distance), noise, scale, p)
+    return residual_of_number(backend, value[0], _value(backend, mu1, mu2, p.distance), noise, scale, p, share)
 
 
 def frechet_distance(

@@ -13,10 +13,15 @@ from matsign.backends import Backend
 from matsign.core.failures import Failure
 from matsign.core.members import Solution, overflow_failure, solution
 from matsign.core.public import Residual
+from matsign.core.tolerances import rank_tolerance
+from matsign.functions.means.graded_pairs import graded_apart, in_units_of_definite
 from matsign.functions.means.karcher_certificates import karcher_residual
 from matsign.functions.means.karcher_derivatives import karcher_cotangent, karcher_tangent
 from matsign.functions.means.karcher_methods import in_own_units, is_indefinite
 from matsign.functions.means.matrix_collections import refuse
+from matsign.functions.means.mean_reduction import regular_pair
+from matsign.functions.means.semidefinite_mean import semidefinite_mean
+from matsign.functions.powers.coupled_root import normalise_pair
 from matsign.linalg.stacks import adjoint, broadcast_scalar, eye, hermitian, is_nearly_hermitian
 
 
@@ -25,7 +30,7 @@ def _pair(backend: Backend, a: Array, b: Array, t: Array) -> tuple[Array, Array]
     return backend.xp.stack([a, b], axis=1), backend.xp.stack([1 - t, t], axis=1)
 
 
-def solve_geodesic(backend: Backend, a: Array, b: Array, *, t: Array) -> Solution:
+def solve_geodesic(backend: Backend, a: Array, b: Array, *, t: Array, rtol: float | None) -> Solution:
     xp = backend.xp
     valid = (t >= 0) & (t <= 1)
     c = in_own_units(backend, *_pair(backend, a, b, xp.where(valid, t, 0 * t)))
@@ -41,14 +46,63 @@ def solve_geodesic(backend: Backend, a: Array, b: Array, *, t: Array) -> Solutio
     half = first @ u * (values ** weight[:, None])[:, None, :]
     value = backend.astype(c.outward(backend, hermitian(half @ adjoint(half))), backend.dtype_name(a))
     value = xp.where(broadcast_scalar(t == 0), a, xp.where(broadcast_scalar(t == 1), b, value))
-    result = solution(backend, (value,))
-    result = result._replace(failure=overflow_failure(backend, value, result.failure))
-    result = refuse(backend, result, Failure.NOT_A_GEODESIC, ~definite, 0 * t)
+    result = _with_semidefinite(backend, a, b, t, rtol, definite, solution(backend, (value,)))
+    failure = overflow_failure(backend, result.value[0], result.failure)
+    lost = _without_common_units(backend, a, b, rtol) & ~_is_end(t)
+    result = result._replace(failure=Failure.GRADED_APART.where(backend, lost, failure))
     return refuse(backend, result, Failure.MEAN_WEIGHT, ~valid, t)
 
 
-def geodesic_residual(backend: Backend, value: tuple[Array], a: Array, b: Array, *, t: Array) -> Residual:
-    return karcher_residual(backend, value, *_pair(backend, a, b, t))
+def _is_end(t: Array) -> Array:
+    return (t == 0) | (t == 1)
+
+
+def _without_common_units(backend: Backend, a: Array, b: Array, rtol: float | None) -> Array:
+    """The definite pairs that are graded too differently for common units of rows and columns."""
+    a, b, _, _ = normalise_pair(backend, a, b)
+    a, b, _, factors = in_units_of_definite(backend, a, b, rtol)
+    return graded_apart(backend, a, b, factors, rtol) & ~factors.definite(backend, rank_tolerance(backend, a, None))
+
+
+def _with_semidefinite(
+    backend: Backend, a: Array, b: Array, t: Array, rtol: float | None, definite: Array, result: Solution
+) -> Solution:
+    """The result, with means of semidefinite matrices for the other members."""
+
+    def on_range(a: Array, b: Array, t: Array, result: Solution) -> Solution:
+        return _semidefinite(backend, a, b, t, rtol)
+
+    return backend.rare_cond(
+        ~definite & ~_is_end(t), on_range, lambda a, b, t, result: result, a, b, backend.xp.clip(t, 0, 1), result
+    )
+
+
+def _semidefinite(backend: Backend, a: Array, b: Array, t: Array, rtol: float | None) -> Solution:
+    zero, one = rank_tolerance(backend, a, rtol), eye(backend, a) + 0 * a
+    nearly = is_nearly_hermitian(backend, a) & is_nearly_hermitian(backend, b)
+    a, b, ea, eb = normalise_pair(backend, a, b)
+    a, b = (backend.xp.where(broadcast_scalar(nearly), hermitian(x), one) for x in (a, b))
+    result, semidefinite = semidefinite_mean(backend, a, b, zero, t)
+    e = backend.astype(eb - ea, backend.dtype_name(t)) * t
+    whole = backend.xp.floor(e)
+    value = result.value[0] * broadcast_scalar(2.0 ** (e - whole))
+    value = backend.ldexp(value, broadcast_scalar(ea + backend.xp.astype(whole, ea.dtype)))
+    failure = Failure.NOT_A_GEODESIC.where(backend, ~(nearly & semidefinite), result.failure)
+    return result._replace(value=(value,), failure=failure)
+
+
+def geodesic_residual(
+    backend: Backend, value: tuple[Array], a: Array, b: Array, *, t: Array, rtol: float | None
+) -> Residual:
+    """That of the Karcher mean, on the common range; the rest of G is an error."""
+    ends = (broadcast_scalar(t == 0), broadcast_scalar(t == 1))
+    a, b = backend.xp.where(ends[1], b, a), backend.xp.where(ends[0], a, b)
+    p = regular_pair(backend, *value, a, b, t=t, rtol=rtol, apart=None)
+    measured = karcher_residual(backend, (p.value,), *_pair(backend, p.a, p.b, t))
+    (steps,) = measured.correction
+    inside = [p.outward(backend, steps[:, k])[:, None] for k in range(steps.shape[1])]
+    outside = value[0] - p.projector @ value[0] @ p.projector
+    return measured._replace(correction=(backend.xp.concat([*inside, outside[:, None]], axis=1),))
 
 
 def geodesic_tangent(backend: Backend, value: Arrays, arrays: Arrays, tangents: Arrays, *, t: Array) -> Arrays:

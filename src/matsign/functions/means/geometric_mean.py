@@ -6,22 +6,24 @@ W = B⁻¹ G its differential solves  V dG + dG W = dA + V dB W.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from matsign._typing import Array, ArrayLike, Arrays, NumberLike, T
 from matsign.backends import Backend
 from matsign.core.public import Residual, public_function
 from matsign.core.tolerances import rank_tolerance
+from matsign.functions.means.decimal_derivatives import decimal_cotangents, decimal_tangent
 from matsign.functions.means.geodesic import geodesic_cotangent, geodesic_residual, geodesic_tangent
 from matsign.functions.means.geometric_mean_methods import (
-    MIDPOINT,
     better_first,
     check_weight,
-    factor_on_range,
     solve_mean,
-    swap_members,
 )
+from matsign.functions.means.graded_certificates import with_graded_residual
 from matsign.functions.means.graded_pairs import in_units_of_definite, rounding_of_powers
+from matsign.functions.means.mean_reduction import graded_members, regular_pair
+from matsign.functions.means.semidefinite_mean import MIDPOINT, factor_on_range, swap_members
 from matsign.functions.means.weighted_mean import weighted_cotangent, weighted_residual, weighted_tangent
 from matsign.functions.powers.coupled_root import both_probes, normalise_pair
 from matsign.functions.powers.power_certificates import is_singular
@@ -32,6 +34,7 @@ from matsign.linalg.stacks import (
     adjoint,
     all_false,
     broadcast_scalar,
+    eye,
     hermitian,
     is_hermitian,
     is_nearly_hermitian,
@@ -58,17 +61,19 @@ def _inverse_on_range(backend: Backend, base: Array, other: Array, rtol: float) 
 
 def _residual(backend: Backend, value: tuple[Array], a: Array, b: Array, *, t: Any, rtol: float | None) -> Residual:
     if not isinstance(t, float):
-        return geodesic_residual(backend, value, a, b, t=t)
-    if t == MIDPOINT:
-        return _midpoint_residual(backend, value, a, b, rtol=rtol)
+        return geodesic_residual(backend, value, a, b, t=t, rtol=rtol)
     if t not in (0, 1):
-        return weighted_residual(backend, value, a, b, t=float(t), rtol=rtol)
+        by_number = partial(_midpoint_residual if t == MIDPOINT else weighted_residual, t=float(t))
+        measured = by_number(backend, value, a, b, rtol=rtol)
+        return with_graded_residual(backend, measured, value[0], a, b, float(t), rtol)
     end = b if t else a
     gap = value[0] - end
     return Residual(backend.norm(gap) / safe_divisor(backend, backend.norm(end)), (gap,))
 
 
-def _midpoint_residual(backend: Backend, value: tuple[Array], a: Array, b: Array, *, rtol: float | None) -> Residual:
+def _midpoint_residual(
+    backend: Backend, value: tuple[Array], a: Array, b: Array, *, t: float, rtol: float | None
+) -> Residual:
     """G B⁻¹ G = A, or with A and B exchanged, and V dG + dG W = g for the residual and for rounding, V = G B⁻¹, W = B⁻¹ G."""
     zero = rank_tolerance(backend, a, rtol)
     a, b, ea, eb = normalise_pair(backend, a, b)
@@ -100,14 +105,23 @@ def _midpoint_residual(backend: Backend, value: tuple[Array], a: Array, b: Array
 def _tangent(
     backend: Backend, value: Arrays, arrays: Arrays, tangents: Arrays, *, t: Any, rtol: float | None
 ) -> Arrays:
-    if not isinstance(t, float):
-        return geodesic_tangent(backend, value, arrays, tangents, t=t)
-    tangents = tangents[:2]
-    if t in (0, 1):
+    if isinstance(t, float) and t in (0, 1):
         return (tangents[1 if t else 0],)
-    if t != MIDPOINT:
-        return weighted_tangent(backend, value, arrays, tangents, t=float(t), rtol=rtol)
-    return _midpoint_tangent(backend, value, arrays, tangents)
+    apart = graded_members(backend, *arrays[:2], t, rtol)
+    p = regular_pair(backend, *value, *arrays[:2], t=t, rtol=rtol, apart=apart)
+    steps = (*p.inward(backend, *tangents[:2]), *tangents[2:])
+    if not isinstance(t, float):
+        step = geodesic_tangent(backend, (p.value,), (p.a, p.b), steps, t=t)
+    elif t == MIDPOINT:
+        step = _midpoint_tangent(backend, (p.value,), (p.a, p.b), steps[:2])
+    else:
+        step = weighted_tangent(backend, (p.value,), (p.a, p.b), steps[:2], t=t, rtol=rtol)
+    step = p.outward(backend, *step)
+    if apart is None:
+        return (step,)
+    mask = broadcast_scalar(apart)
+    pair = (backend.xp.where(mask, x, eye(backend, x)) for x in arrays[:2])
+    return (backend.xp.where(mask, decimal_tangent(backend, *pair, tangents[:2], t), step),)
 
 
 def _midpoint_tangent(backend: Backend, value: Arrays, arrays: Arrays, tangents: Arrays) -> Arrays:
@@ -123,14 +137,27 @@ def _midpoint_tangent(backend: Backend, value: Arrays, arrays: Arrays, tangents:
 def _cotangent(
     backend: Backend, value: Arrays, arrays: Arrays, cotangents: Arrays, *, t: Any, rtol: float | None
 ) -> Arrays:
+    (bar,) = cotangents
+    if isinstance(t, float) and t in (0, 1):
+        zero = backend.xp.zeros_like(bar)
+        return (zero, bar) if t else (bar, zero)
+    apart = graded_members(backend, *arrays[:2], t, rtol)
+    p = regular_pair(backend, *value, *arrays[:2], t=t, rtol=rtol, apart=apart)
+    bars = (p.adjoint_outward(backend, bar),)
     if not isinstance(t, float):
-        return geodesic_cotangent(backend, value, arrays, cotangents, t=t)
-    if t in (0, 1):
-        zero = backend.xp.zeros_like(cotangents[0])
-        return (zero, cotangents[0]) if t else (cotangents[0], zero)
-    if t != MIDPOINT:
-        return weighted_cotangent(backend, value, arrays, cotangents, t=float(t), rtol=rtol)
-    return _midpoint_cotangent(backend, value, arrays, cotangents)
+        *bars, bar_t = geodesic_cotangent(backend, (p.value,), (p.a, p.b), bars, t=t)
+        return (*p.adjoint_inward(backend, *bars), bar_t)
+    if t == MIDPOINT:
+        bars = _midpoint_cotangent(backend, (p.value,), (p.a, p.b), bars)
+    else:
+        bars = weighted_cotangent(backend, (p.value,), (p.a, p.b), bars, t=t, rtol=rtol)
+    bars = p.adjoint_inward(backend, *bars)
+    if apart is None:
+        return bars
+    mask = broadcast_scalar(apart)
+    pair = (backend.xp.where(mask, x, eye(backend, x)) for x in arrays[:2])
+    graded = decimal_cotangents(backend, *pair, bar, t)
+    return tuple(backend.xp.where(mask, x, y) for x, y in zip(graded, bars, strict=True))
 
 
 def _midpoint_cotangent(backend: Backend, value: Arrays, arrays: Arrays, cotangents: Arrays) -> Arrays:
@@ -159,7 +186,7 @@ def geometric_mean(
         negative real axis.
     t : float or array_like (...), default 0.5
         The weight of B, from 0 to 1; that of A is 1 - t. An array has one for every member, its axes broadcast with the
-        leading axes, and A and B must then be Hermitian positive definite.
+        leading axes, and A and B must then be Hermitian positive semidefinite.
     rtol : float, optional
         A singular value of at most ``rtol`` times the largest one counts as zero. Default: n eps, and none if the pair
         is positive definite to working precision in other units of its rows and columns.
@@ -177,8 +204,8 @@ def geometric_mean(
     SpectrumError
         If there is no mean: B⁻¹A has an eigenvalue on the negative real axis or within rounding of it, A and B are both
         singular and not semidefinite, or they are semidefinite and the range of neither contains that of the other; if
-        an entry of t is not from 0 to 1, or a pair with t in an array is not definite; or if a member holds NaN or
-        infinity; and ``errors="raise"``.
+        an entry of t is not from 0 to 1, or a pair with t in an array is not semidefinite; if A and B are definite but
+        graded too differently (see Notes); or if a member holds NaN or infinity; and ``errors="raise"``.
     ValueError
         If t is not a number from 0 to 1, a shape does not fit, an option has a value other than those above, or the
         arrays lie on different devices.
@@ -201,16 +228,21 @@ def geometric_mean(
     theory see [1]_), other pairs by the sign of [[0, A], [B⁻¹, 0]], where the better conditioned of A and B takes the
     place of B, and for t other than 1/2 by a power of A⁻¹B or B⁻¹A. A semidefinite pair has the limit of the means of
     definite ones, if the range of one contains that of the other; for t = 0 the result is A, for t = 1 it is B. Graded
-    pairs, D A D and D B D with a diagonal D, are as accurate as A and B.
+    pairs, D A D and D B D with a diagonal D, are as accurate as A and B. Definite pairs that are graded differently, so
+    that no D makes both well conditioned, are solved in decimal arithmetic up to 24 rows (12 of complex matrices); larger
+    ones, those in compiled programs and those with t in an array are refused where digits of small eigenvalues would be
+    lost.
 
-    The mean is differentiable by A and B to any order where both are nonsingular, and by a t that is an array. A member
-    of a batch gives the same bits as in a call by itself. Under ``jax.jit`` no error can be raised: a member without a
-    mean is NaN.
+    The mean is differentiable by A and B to any order where both are nonsingular, and by a t that is an array. For a
+    semidefinite pair the derivative is that along directions that keep both ranges, to any order. For pairs in decimal
+    arithmetic it is of first order; the second is NaN. A member of a batch gives the same bits as in a call by itself.
+    Under ``jax.jit`` no error can be raised: a member without a mean is NaN.
 
     The backward error of `certify` is ‖G B⁻¹ G - A‖ / (‖G B⁻¹ G‖ + ‖A‖), with A and B exchanged where A has the smaller
     condition number. For other t it is the backward error of `fractional_matrix_power` for X = F₁⁻¹ G F₂⁻¹, the power t
     of F₁⁻¹ B F₂⁻¹, with F₁ = F₂ᴴ for Hermitian A = F₁F₂, else F₂ = I; or with A and B exchanged. With t in an array it is
-    that of `karcher_mean` with the weights 1 - t and t.
+    that of `karcher_mean` with the weights 1 - t and t. For pairs in decimal arithmetic it is the difference from the
+    mean of B and A with 1 - t, relative to the mean.
 
     References
     ----------

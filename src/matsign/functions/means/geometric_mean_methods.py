@@ -8,9 +8,7 @@ A #_t B = B #_{1-t} A, so that the better conditioned one comes first.
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
-
-import numpy as np
+from typing import Any
 
 from matsign._typing import Array
 from matsign.backends import Backend
@@ -18,15 +16,22 @@ from matsign.core.failures import Failure
 from matsign.core.members import Solution, solution
 from matsign.core.options import short_repr
 from matsign.core.tolerances import rank_tolerance
+from matsign.functions.means.decimal_mean import decimal_means_of
 from matsign.functions.means.geodesic import solve_geodesic
-from matsign.functions.means.graded_pairs import definite_in_own_units, in_units_of_definite
+from matsign.functions.means.graded_pairs import graded_apart, in_units_of_definite
+from matsign.functions.means.semidefinite_mean import (
+    MIDPOINT,
+    between,
+    semidefinite_mean,
+    swap_members,
+    weights_of_second,
+)
 from matsign.functions.powers.coupled_root import coupled_pair, normalise_pair
 from matsign.functions.powers.power_methods import Units, balance_units, matrix_function
 from matsign.iterations.differentiable_solves import inverse
 from matsign.linalg.equilibration import rescale
 from matsign.linalg.scalar_powers import exponent
 from matsign.linalg.stacks import (
-    adjoint,
     broadcast_scalar,
     eye,
     hermitian,
@@ -34,8 +39,6 @@ from matsign.linalg.stacks import (
     is_nearly_hermitian,
     safe_divisor,
 )
-
-MIDPOINT = 0.5
 
 
 def check_weight(*, t: Any, **_: object) -> None:
@@ -47,7 +50,7 @@ def check_weight(*, t: Any, **_: object) -> None:
 def solve_mean(backend: Backend, a: Array, b: Array, *, t: Any, rtol: float | None) -> Solution:
     """A for t = 0 and B for t = 1, whatever they are; between them the mean."""
     if not isinstance(t, float):
-        return solve_geodesic(backend, a, b, t=t)
+        return solve_geodesic(backend, a, b, t=t, rtol=rtol)
     if t in (0, 1):
         return solution(backend, (b + 0 * a if t else a + 0 * b,))
     return mean(backend, a, b, t=float(t), rtol=rtol)
@@ -65,7 +68,8 @@ def mean(backend: Backend, a: Array, b: Array, *, t: float, rtol: float | None) 
     """By factors if A and B are Hermitian and semidefinite, else as a coupled root by blocks."""
     zero = rank_tolerance(backend, a, rtol)
     a, b, ea, eb = normalise_pair(backend, a, b)
-    a, b, u, (k, low, spread, spread_b) = in_units_of_definite(backend, a, b, rtol)
+    a, b, u, factors = in_units_of_definite(backend, a, b, rtol)
+    k, low, spread, spread_b = factors
     hermitian_pair = is_hermitian(a) & is_hermitian(b)
     definite = hermitian_pair & (backend.xp.maximum(spread, spread_b) * math.sqrt(zero) < 1)
     # Computed products L Lᴴ are only nearly Hermitian, and for singular ones no other method applies.
@@ -75,13 +79,13 @@ def mean(backend: Backend, a: Array, b: Array, *, t: float, rtol: float | None) 
 
     def by_cholesky(a: Array, b: Array, k: Array, low: Array, swap: Array, _: Array) -> Solution:
         k, low = swap_members(backend, swap, k, low)
-        return solution(backend, (_between(backend, k, backend.solve(k, low), _weights(backend, swap, t, a)),))
+        return solution(backend, (between(backend, k, backend.solve(k, low), weights_of_second(backend, swap, t, a)),))
 
     def not_definite(a: Array, b: Array, k: Array, low: Array, swap: Array, hermitian_pair: Array) -> Solution:
         # With I for members that are not Hermitian, as `eigh` does not apply to them.
         one = eye(backend, a) + 0 * a
         x, y = (backend.xp.where(broadcast_scalar(hermitian_pair), hermitian(m), one) for m in (a, b))
-        result, semidefinite = _semidefinite(backend, x, y, zero, t)
+        result, semidefinite = semidefinite_mean(backend, x, y, zero, t)
         return backend.masked_cond(
             hermitian_pair & semidefinite,
             lambda a, b, result: result,
@@ -90,8 +94,7 @@ def mean(backend: Backend, a: Array, b: Array, *, t: float, rtol: float | None) 
         )
 
     result = backend.rare_cond(~definite, not_definite, by_cholesky, a, b, k, low, swap, hermitian_pair)
-    if rtol is None:
-        result = _name_graded_pairs(backend, a, b, zero, result)
+    result = _with_graded(backend, a, b, t, graded_apart(backend, a, b, factors, rtol), definite, result)
     units = backend.xp.where(result.failure == int(Failure.NOT_DEFINITE), ea - eb, 0 * ea)
     return result._replace(
         value=(scale_mean(backend, rescale(backend, result.value[0], -u, -u), ea, eb, t),),
@@ -99,88 +102,17 @@ def mean(backend: Backend, a: Array, b: Array, *, t: float, rtol: float | None) 
     )
 
 
-def _name_graded_pairs(backend: Backend, a: Array, b: Array, zero: float, result: Solution) -> Solution:
-    """The result, whose failures distinguish definite pairs without common units from semidefinite ones."""
-    differ = result.failure == int(Failure.RANGES_DIFFER)
-    if backend.is_traced(differ) or not backend.any_true(differ):
-        return result
-    graded = differ & definite_in_own_units(backend, a, b, zero)
-    return result._replace(failure=Failure.GRADED_APART.where(backend, graded, result.failure))
-
-
-def swap_members(backend: Backend, swap: Array, a: Array, b: Array) -> tuple[Array, Array]:
-    """(b, a) for the members in `swap`: the mean is symmetric in its arguments, and the better conditioned one comes first."""
-    mask = swap.reshape((len(swap),) + (1,) * (a.ndim - 1))
-    return backend.xp.where(mask, b, a), backend.xp.where(mask, a, b)
-
-
-def _weights(backend: Backend, swap: Array, t: float, like: Array) -> Array | None:
-    """t, or 1 - t for the members in `swap`, (B,); None for 1/2."""
-    one = backend.ones(like)
-    return None if t == MIDPOINT else backend.xp.where(swap, (1 - t) * one, t * one)
-
-
-def _between(backend: Backend, k: Array, m: Array, t: Array | None, rank: Array | None = None) -> Array:
-    """K (M Mᴴ)^t Kᴴ, the mean of K Kᴴ and K M Mᴴ Kᴴ, without squares, which would lose digits.
-
-    All but `rank` singular values of M are zero: a small power would magnify their rounding errors.
-    """
-    u, values, _ = backend.svd(m)
-    if rank is not None and t is not None:
-        index = backend.astype(backend.asarray(np.arange(values.shape[-1]), values), backend.dtype_name(values))
-        values = backend.xp.where(index < rank[:, None], values, backend.xp.zeros_like(values))
-    powers = backend.xp.sqrt(values) if t is None else values ** t[:, None]
-    half = k @ u * powers[:, None, :]
-    return half @ adjoint(half)
-
-
-class Factor(NamedTuple):
-    """L of a semidefinite L Lᴴ, the inverse of L on its range, the projector on the range, smallest and number of eigenvalues."""
-
-    factor: Array
-    inverse: Array
-    projector: Array
-    least: Array
-    rank: Array
-    semidefinite: Array
-
-
-def factor_on_range(backend: Backend, a: Array, rtol: float) -> Factor:
-    values, v = backend.eigh(a)
-    xp, top = backend.xp, backend.xp.maximum(-values[:, :1], values[:, -1:])
-    kept = values > rtol * top
-    root = xp.sqrt(xp.where(kept, values, xp.ones_like(values)))
-    ones = xp.astype(kept, values.dtype)
-    base = v * ones[:, None, :]
-    least = xp.min(xp.where(kept, values, math.inf * xp.ones_like(values)), axis=-1) / safe_divisor(backend, top[:, 0])
-    return Factor(
-        base * root[:, None, :],
-        adjoint(base / root[:, None, :]),
-        base @ adjoint(base),
-        least,
-        xp.sum(ones, axis=-1),
-        values[:, 0] >= -rtol * top[:, 0],
+def _with_graded(
+    backend: Backend, a: Array, b: Array, t: float, apart: Array, definite: Array, result: Solution
+) -> Solution:
+    """The result, with means in decimal arithmetic of pairs that are graded apart, or a failure where these are too large."""
+    means = decimal_means_of(backend, apart, a, b, t)
+    solved = apart & backend.xp.isfinite(backend.norm(means))
+    failure = Failure.GRADED_APART.where(backend, apart & ~definite, result.failure)
+    return result._replace(
+        value=(backend.xp.where(broadcast_scalar(solved), means, result.value[0]),),
+        failure=backend.xp.where(solved, 0 * failure, failure),
     )
-
-
-def _semidefinite(backend: Backend, a: Array, b: Array, rtol: float, t: float) -> tuple[Solution, Array]:
-    """The mean of semidefinite matrices where one range contains the other, and whether both are semidefinite.
-
-    On the larger range one of the two is definite, and the mean is the limit of the means of definite matrices.
-    """
-    xp = backend.xp
-    f, g = factor_on_range(backend, a, rtol), factor_on_range(backend, b, rtol)
-    swap = (g.rank > f.rank) | ((g.rank == f.rank) & (g.least > f.least))
-    first, second = (Factor(*(swap_members(backend, swap, x, y)[i] for x, y in zip(f, g, strict=True))) for i in (0, 1))
-    outside = second.factor - first.projector @ second.factor
-    share = backend.norm(outside) / safe_divisor(backend, backend.norm(second.factor))
-    # Rounding turns a range by eps over its smallest nonzero eigenvalue.
-    angle = 10 * a.shape[-1] * backend.eps(a) * (1 + 1 / xp.minimum(first.least, second.least))
-    value = _between(backend, first.factor, first.inverse @ second.factor, _weights(backend, swap, t, a), second.rank)
-    result = solution(
-        backend, (value,), Failure.RANGES_DIFFER, ~(share <= xp.maximum(angle, rtol * backend.ones(a))), detail=share
-    )
-    return result, f.semidefinite & g.semidefinite
 
 
 def _general(backend: Backend, a: Array, b: Array, rtol: float, t: float) -> Solution:

@@ -13,20 +13,31 @@ from matsign._typing import Array
 from matsign.backends import Backend
 from matsign.core.tolerances import rank_tolerance
 from matsign.linalg.equilibration import rescale
-from matsign.linalg.stacks import broadcast_scalar, eye, hermitian, is_nearly_hermitian
+from matsign.linalg.stacks import all_false, broadcast_scalar, eye, hermitian, is_nearly_hermitian
+
+# Pairs are tried in other units if the condition number of one times √(n eps) is above this.
+_HARD = 0.1
 
 
 class CholeskyPair(NamedTuple):
-    """Cholesky factors of A and B, and their condition numbers; NaN where a matrix is not positive definite."""
+    """Cholesky factors of A and B, and the roots of their condition numbers; NaN where a matrix is not positive definite."""
 
     k: Array
     low: Array
     spread: Array
     spread_b: Array
 
+    def largest(self, backend: Backend) -> Array:
+        """The larger one of the roots of both condition numbers."""
+        return backend.xp.maximum(self.spread, self.spread_b)
+
     def definite(self, backend: Backend, zero: float) -> Array:
         """Whether both matrices are definite to working precision."""
-        return backend.xp.maximum(self.spread, self.spread_b) * math.sqrt(zero) < 1
+        return self.largest(backend) * math.sqrt(zero) < 1
+
+    def hard(self, backend: Backend, zero: float) -> Array:
+        """Whether other units may be much better."""
+        return ~(self.largest(backend) ** 2 * math.sqrt(zero) < _HARD)
 
 
 def cholesky_pair(backend: Backend, a: Array, b: Array) -> CholeskyPair:
@@ -57,7 +68,7 @@ def in_units_of_definite(backend: Backend, a: Array, b: Array, rtol: float | Non
 
 
 def _units_of_definite(backend: Backend, a: Array, b: Array, factors: CholeskyPair, rtol: float | None) -> Array:
-    """Exponents (B, n): in units of these the pair is definite to working precision; zeros where it is not, or in any units.
+    """Exponents (B, n): in units of these the pair is definite to working precision and much better conditioned; else zeros.
 
     With an `rtol` the caller says which eigenvalues are zero, in the units of the arguments: then there are none.
     """
@@ -66,23 +77,44 @@ def _units_of_definite(backend: Backend, a: Array, b: Array, factors: CholeskyPa
         return none
     zero = rank_tolerance(backend, a, None)
 
-    def units(a: Array, b: Array, none: Array) -> Array:
-        u = (backend.exponent(_diagonal(backend, a)) + backend.exponent(_diagonal(backend, b))) // 4
+    def units(a: Array, b: Array, spread: Array, none: Array) -> Array:
+        u = common_units(backend, a, b)
         scaled = cholesky_pair(backend, *(rescale(backend, x, u, u) for x in (a, b)))
-        return backend.xp.where(scaled.definite(backend, zero)[:, None], u, none)
+        better = scaled.definite(backend, zero) & ~(scaled.largest(backend) > spread / 2)
+        return backend.xp.where(better[:, None], u, none)
 
     hermitian_pair = is_nearly_hermitian(backend, a) & is_nearly_hermitian(backend, b)
-    hard = hermitian_pair & ~factors.definite(backend, zero)
-    result: Array = backend.rare_cond(hard, units, lambda a, b, none: none, a, b, none)
+    hard = hermitian_pair & factors.hard(backend, zero)
+    result: Array = backend.rare_cond(
+        hard, units, lambda a, b, spread, none: none, a, b, factors.largest(backend), none
+    )
     return result
 
 
-def definite_in_own_units(backend: Backend, a: Array, b: Array, zero: float) -> Array:
-    """Whether A and B, each in units in which its diagonal is near 1, are definite to working precision."""
-    units = (backend.exponent(_diagonal(backend, x)) // 2 for x in (a, b))
-    return cholesky_pair(backend, *(rescale(backend, x, u, u) for x, u in zip((a, b), units, strict=True))).definite(
-        backend, zero
-    )
+def common_units(backend: Backend, a: Array, b: Array) -> Array:
+    """Exponents (B, n) of the units in which the mean with t = 1/2 has a diagonal of at most 1."""
+    return (backend.exponent(_diagonal(backend, a)) + backend.exponent(_diagonal(backend, b))) // 4
+
+
+def graded_apart(backend: Backend, a: Array, b: Array, factors: CholeskyPair, rtol: float | None) -> Array:
+    """Which pairs have much smaller condition numbers if A and B have units of their own, as no common units are good for both.
+
+    `factors` are those in common units.
+    """
+    none = all_false(backend, a)
+    if rtol is not None:
+        return none
+    zero, spread = rank_tolerance(backend, a, None), factors.largest(backend)
+    hard = is_nearly_hermitian(backend, a) & is_nearly_hermitian(backend, b) & factors.hard(backend, zero)
+
+    def is_better(a: Array, b: Array, spread: Array, none: Array) -> Array:
+        units = (backend.exponent(_diagonal(backend, x)) // 2 for x in (a, b))
+        own = cholesky_pair(backend, *(rescale(backend, x, u, u) for x, u in zip((a, b), units, strict=True)))
+        better = ~(own.largest(backend) > 0.03 * spread)
+        return own.definite(backend, zero) & better
+
+    result: Array = backend.rare_cond(hard, is_better, lambda a, b, spread, none: none, a, b, spread, none)
+    return result
 
 
 def rounding_of_powers(backend: Backend, factors: CholeskyPair, t: float, zero: float) -> Array:

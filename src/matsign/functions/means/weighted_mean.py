@@ -17,8 +17,9 @@ from matsign.backends import Backend
 from matsign.core.operations import apply
 from matsign.core.public import Residual
 from matsign.core.tolerances import rank_tolerance
-from matsign.functions.means.geometric_mean_methods import better_first, factor_on_range, scale_mean
+from matsign.functions.means.geometric_mean_methods import better_first, scale_mean
 from matsign.functions.means.graded_pairs import in_units_of_definite, rounding_of_powers
+from matsign.functions.means.semidefinite_mean import factor_on_range
 from matsign.functions.powers.coupled_root import both_probes, normalise_pair
 from matsign.functions.powers.power_certificates import power_residual
 from matsign.functions.powers.power_derivatives import frechet_derivative, power_inside, solve_frechet
