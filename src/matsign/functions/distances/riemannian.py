@@ -16,16 +16,32 @@ from matsign.functions.distances.riemannian_methods import (
     spectrum,
     squared_norm,
 )
+from matsign.functions.distances.riemannian_quick import quick_squared
 from matsign.linalg.stacks import broadcast_scalar, hermitian, inner, safe_divisor
 
 
 def _solve(backend: Backend, a: Array, b: Array, *, squared: bool) -> Solution:
+    quick = quick_squared(backend, a, b, rank_tolerance(backend, a, None))
+    result: Solution = backend.masked_cond(
+        quick.accurate,
+        lambda a, b, value: _solution(backend, value, a, squared=squared),
+        lambda a, b, value: _by_factors(backend, a, b, squared=squared),
+        *(a, b, quick.squared),
+    )
+    return result
+
+
+def _solution(backend: Backend, value: Array, like: Array, *, squared: bool) -> Solution:
+    value = value if squared else backend.xp.sqrt(value)
+    return solution(backend, (backend.astype(value, backend.dtype_name(like.real)),))
+
+
+def _by_factors(backend: Backend, a: Array, b: Array, *, squared: bool) -> Solution:
     p = in_units(backend, a, b)
     good = p.definite(backend, rank_tolerance(backend, a, None))
     regular = or_identity(backend, p, good[0] & good[1])
     value = squared_norm(backend, regular, logarithms(backend, regular))
-    value = backend.astype(value if squared else backend.xp.sqrt(value), backend.dtype_name(a.real))
-    return not_definite(backend, p, good, solution(backend, (value,)))
+    return not_definite(backend, p, good, _solution(backend, value, a, squared=squared))
 
 
 def _slope(backend: Backend, d: Array, a: Array) -> Array:
@@ -105,9 +121,9 @@ def riemannian_distance(A: ArrayLike[T], B: ArrayLike[T], *, squared: bool = Fal
 
     Notes
     -----
-    With Cholesky factors A = K Kᴴ and B = L Lᴴ, the λ are the squares of the singular values of K⁻¹L. If A is near to B
-    they are 1 plus the eigenvalues of K⁻¹(B - A)K⁻ᴴ, so that small distances have all their digits; for A = B the
-    distance is exactly 0. Graded pairs, D A D and D B D with a diagonal D, are as accurate as A and B.
+    With a Cholesky factor A = K Kᴴ, the λ are 1 plus the eigenvalues of K⁻¹(B - A)K⁻ᴴ, where these are accurate: for near
+    matrices, whose distances have all their digits (0 for A = B), and for well-conditioned ones. Otherwise they are the
+    squares of the singular values of K⁻¹L with B = L Lᴴ. Graded pairs, D A D and D B D with a diagonal D, are as accurate as A and B.
 
     The gradient of d² in A is -2 A^{-1/2} log(A^{-1/2} B A^{-1/2}) A^{-1/2}, which is 0 where A = B. The gradient of d is
     returned as 0 where d is 0 to rounding of A and B. Both have derivatives of any order. A member of a batch gives the

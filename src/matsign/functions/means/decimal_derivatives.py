@@ -27,7 +27,7 @@ from matsign.linalg import decimal_matrices
 
 def decimal_tangent(backend: Backend, a: Array, b: Array, tangents: Arrays, t: float) -> Array:
     """dG."""
-    return apply(backend, _TANGENT, a, b, *tangents, t=t)[0]
+    return apply(backend, _TANGENT, a, b, *tangents[:2], t=t)[0]
 
 
 def decimal_cotangents(backend: Backend, a: Array, b: Array, bar: Array, t: float) -> Arrays:

@@ -22,7 +22,7 @@ from matsign.functions.means.geometric_mean_methods import (
 )
 from matsign.functions.means.graded_certificates import with_graded_residual
 from matsign.functions.means.graded_pairs import in_units_of_definite, rounding_of_powers
-from matsign.functions.means.mean_reduction import graded_members, regular_pair
+from matsign.functions.means.mean_reduction import RegularPair, graded_members, regular_pair
 from matsign.functions.means.semidefinite_mean import MIDPOINT, factor_on_range, swap_members
 from matsign.functions.means.weighted_mean import weighted_cotangent, weighted_residual, weighted_tangent
 from matsign.functions.powers.coupled_root import both_probes, normalise_pair
@@ -107,21 +107,29 @@ def _tangent(
 ) -> Arrays:
     if isinstance(t, float) and t in (0, 1):
         return (tangents[1 if t else 0],)
-    apart = graded_members(backend, *arrays[:2], t, rtol)
+    apart = graded_members(backend, arrays[0], arrays[1], t, rtol)
     p = regular_pair(backend, *value, *arrays[:2], t=t, rtol=rtol, apart=apart)
     steps = (*p.inward(backend, *tangents[:2]), *tangents[2:])
-    if not isinstance(t, float):
-        step = geodesic_tangent(backend, (p.value,), (p.a, p.b), steps, t=t)
-    elif t == MIDPOINT:
-        step = _midpoint_tangent(backend, (p.value,), (p.a, p.b), steps[:2])
-    else:
-        step = weighted_tangent(backend, (p.value,), (p.a, p.b), steps[:2], t=t, rtol=rtol)
-    step = p.outward(backend, *step)
+    step = p.outward(backend, _regular_tangent(backend, p, steps, t, rtol))
     if apart is None:
         return (step,)
-    mask = broadcast_scalar(apart)
-    pair = (backend.xp.where(mask, x, eye(backend, x)) for x in arrays[:2])
-    return (backend.xp.where(mask, decimal_tangent(backend, *pair, tangents[:2], t), step),)
+    graded = decimal_tangent(backend, *_or_identity(backend, apart, arrays), tangents, t)
+    return (backend.xp.where(broadcast_scalar(apart), graded, step),)
+
+
+def _or_identity(backend: Backend, apart: Array, arrays: Arrays) -> tuple[Array, Array]:
+    """A and B, with I for the members that are not graded apart."""
+    a, b = (backend.xp.where(broadcast_scalar(apart), x, eye(backend, x)) for x in arrays[:2])
+    return a, b
+
+
+def _regular_tangent(backend: Backend, p: RegularPair, steps: Arrays, t: Any, rtol: float | None) -> Array:
+    value, pair = (p.value,), (p.a, p.b)
+    if not isinstance(t, float):
+        return geodesic_tangent(backend, value, pair, steps, t=t)[0]
+    if t == MIDPOINT:
+        return _midpoint_tangent(backend, value, pair, steps[:2])[0]
+    return weighted_tangent(backend, value, pair, steps[:2], t=t, rtol=rtol)[0]
 
 
 def _midpoint_tangent(backend: Backend, value: Arrays, arrays: Arrays, tangents: Arrays) -> Arrays:
@@ -141,23 +149,23 @@ def _cotangent(
     if isinstance(t, float) and t in (0, 1):
         zero = backend.xp.zeros_like(bar)
         return (zero, bar) if t else (bar, zero)
-    apart = graded_members(backend, *arrays[:2], t, rtol)
+    apart = graded_members(backend, arrays[0], arrays[1], t, rtol)
     p = regular_pair(backend, *value, *arrays[:2], t=t, rtol=rtol, apart=apart)
-    bars = (p.adjoint_outward(backend, bar),)
-    if not isinstance(t, float):
-        *bars, bar_t = geodesic_cotangent(backend, (p.value,), (p.a, p.b), bars, t=t)
-        return (*p.adjoint_inward(backend, *bars), bar_t)
-    if t == MIDPOINT:
-        bars = _midpoint_cotangent(backend, (p.value,), (p.a, p.b), bars)
-    else:
-        bars = weighted_cotangent(backend, (p.value,), (p.a, p.b), bars, t=t, rtol=rtol)
-    bars = p.adjoint_inward(backend, *bars)
+    bar_a, bar_b, *of_t = _regular_cotangent(backend, p, p.adjoint_outward(backend, bar), t, rtol)
+    bars = p.adjoint_inward(backend, bar_a, bar_b)
     if apart is None:
-        return bars
-    mask = broadcast_scalar(apart)
-    pair = (backend.xp.where(mask, x, eye(backend, x)) for x in arrays[:2])
-    graded = decimal_cotangents(backend, *pair, bar, t)
-    return tuple(backend.xp.where(mask, x, y) for x, y in zip(graded, bars, strict=True))
+        return (*bars, *of_t)
+    graded = decimal_cotangents(backend, *_or_identity(backend, apart, arrays), bar, t)
+    return tuple(backend.xp.where(broadcast_scalar(apart), x, y) for x, y in zip(graded, bars, strict=True))
+
+
+def _regular_cotangent(backend: Backend, p: RegularPair, bar: Array, t: Any, rtol: float | None) -> Arrays:
+    value, pair = (p.value,), (p.a, p.b)
+    if not isinstance(t, float):
+        return geodesic_cotangent(backend, value, pair, (bar,), t=t)
+    if t == MIDPOINT:
+        return _midpoint_cotangent(backend, value, pair, (bar,))
+    return weighted_cotangent(backend, value, pair, (bar,), t=t, rtol=rtol)
 
 
 def _midpoint_cotangent(backend: Backend, value: Arrays, arrays: Arrays, cotangents: Arrays) -> Arrays:

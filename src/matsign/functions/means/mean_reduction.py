@@ -121,8 +121,10 @@ def _solve_on_range(backend: Backend, a: Array, b: Array, *, rtol: float | None)
         larger = broadcast_scalar(pair.large.rank > pair.small.rank)
         on = pair.small.projector
         ranges = swap_members(backend, pair.swap, backend.xp.where(larger, pair.large.projector, on), on)
-        parts = zip(*(_restrict(backend, m, own, on) for m, own in zip(plain[:2], ranges, strict=True)), strict=True)
-        restricted = _OnRange(*(m for both in parts for m in both), on)
+        (p, to_p, inverse_p), (q, to_q, inverse_q) = (
+            _restrict(backend, m, own, on) for m, own in zip(plain[:2], ranges, strict=True)
+        )
+        restricted = _OnRange(p, q, to_p, to_q, inverse_p, inverse_q, on)
         return _OnRange(*backend.masked_select(pair.semidefinite(), tuple(restricted), tuple(plain)))
 
     mask = nearly & ~factors.definite(backend, zero)

@@ -90,7 +90,8 @@ def factor_pair(backend: Backend, a: Array, b: Array, rtol: float) -> FactoredPa
     f, g = factor_on_range(backend, a, rtol), factor_on_range(backend, b, rtol)
     swap = (g.rank > f.rank) | ((g.rank == f.rank) & (g.least > f.least))
     both = [swap_members(backend, swap, x, y) for x, y in zip(f, g, strict=True)]
-    return FactoredPair(*(Factor(*(pair[i] for pair in both)) for i in (0, 1)), swap)
+    large, small = (Factor(*(pair[i] for pair in both)) for i in (0, 1))
+    return FactoredPair(large, small, swap)
 
 
 def semidefinite_mean(backend: Backend, a: Array, b: Array, rtol: float, t: float | Array) -> tuple[Solution, Array]:
