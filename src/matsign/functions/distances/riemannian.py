@@ -123,7 +123,8 @@ def riemannian_distance(A: ArrayLike[T], B: ArrayLike[T], *, squared: bool = Fal
     -----
     With a Cholesky factor A = K Kᴴ, the λ are 1 plus the eigenvalues of K⁻¹(B - A)K⁻ᴴ, where these are accurate: for near
     matrices, whose distances have all their digits (0 for A = B), and for well-conditioned ones. Otherwise they are the
-    squares of the singular values of K⁻¹L with B = L Lᴴ. Graded pairs, D A D and D B D with a diagonal D, are as accurate as A and B.
+    squares of the singular values of K⁻¹L with B = L Lᴴ. Graded pairs, D A D and D B D with a diagonal D, are as
+    accurate as A and B.
 
     The gradient of d² in A is -2 A^{-1/2} log(A^{-1/2} B A^{-1/2}) A^{-1/2}, which is 0 where A = B. The gradient of d is
     returned as 0 where d is 0 to rounding of A and B. Both have derivatives of any order. A member of a batch gives the

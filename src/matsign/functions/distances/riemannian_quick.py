@@ -29,8 +29,8 @@ def quick_squared(backend: Backend, a: Array, b: Array, zero: float) -> Quick:
     a, b = to_double(backend, a), to_double(backend, b)
     inverse, gap = inverse_of_lower(backend, backend.cholesky(hermitian(a))), hermitian(b - a)
     size = backend.norm(inverse) ** 2  # tr A⁻¹
-    usable = xp.isfinite(size) & (size > 0)
     c = inverse @ gap @ adjoint(inverse)
+    usable = xp.isfinite(backend.norm(c))
     mu = xp.linalg.eigvalsh(xp.where(broadcast_scalar(usable), c, xp.zeros_like(c)))
     usable = usable & (mu[:, 0] > -1)
     mu = xp.where(usable[:, None], mu, xp.zeros_like(mu))
