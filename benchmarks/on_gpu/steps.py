@@ -9,7 +9,8 @@ import numpy as np
 import torch
 
 import matsign
-from matsign.optim import Muon, param_groups, spectral_sphere_step, stiefel_step
+from matsign import spectral_sphere_step, stiefel_step
+from matsign.optim import Muon, param_groups
 from on_gpu.cases import Case, Run, distance, here
 
 rng = np.random.default_rng(3)
