@@ -152,6 +152,12 @@ def _ldexp_each(backend: Backend, xs: Any, exponents: tuple[Array, ...]) -> Any:
     )
 
 
+def backward_unless_underflow(backend: Backend, backward: Array, value: Array, scaled: Array) -> Array:
+    """The backward error; at least 1, so that the forward one is infinite, where a nonzero `scaled` gives a `value` of 0."""
+    lost = (value == 0) & (scaled > 0)
+    return backend.xp.where(lost, backend.xp.maximum(backward, 1 + 0 * backward), backward)
+
+
 def at_least_rounded(backend: Backend, step: Array, value: Array) -> Array:
     """The correction, with one unit in the last place added for the denormal entries of the value."""
     info = backend.xp.finfo(value.real.dtype)

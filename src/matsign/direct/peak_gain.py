@@ -172,7 +172,7 @@ def _raise(m: Model, image: _Image, peak: Peak, active: Array, gap: float, steps
 
 
 def _first_frequencies(m: Model, image: _Image, poles: Array) -> tuple[Array, Array]:
-    """(members, frequencies): 0, the frequency that corresponds to infinity, and those of the poles."""
+    """(members, frequencies): 0, the frequency that corresponds to infinity, those of the poles, and between their moduli."""
     n, rows = poles.shape[-1], np.arange(len(poles))
     if m.discrete:
         resonances, damping = np.angle(poles), 1 - np.abs(poles)
@@ -184,7 +184,9 @@ def _first_frequencies(m: Model, image: _Image, poles: Array) -> tuple[Array, Ar
     if n > _ALL_POLES:
         resonances = np.take_along_axis(resonances, np.argsort(damping, axis=1)[:, :_FEW_POLES], axis=1)
     elif not m.discrete:
-        resonances = np.concatenate([resonances, np.abs(poles)], axis=1)
+        moduli = np.sort(np.abs(poles), axis=1)
+        between = np.sqrt(moduli[:, 1:]) * np.sqrt(moduli[:, :-1])
+        resonances = np.concatenate([resonances, moduli, between], axis=1)
     edges = [0 * image.turn, image.at_infinity, *([] if m.discrete or m.e is None else [image.turn + np.inf])]
     every = np.concatenate([np.stack(edges, axis=1), resonances], axis=1)
     return np.repeat(rows, every.shape[1]), _folded(m, every.ravel())

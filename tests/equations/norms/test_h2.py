@@ -49,6 +49,17 @@ def test_the_dual_model_has_the_same_norm(discrete, eager, rng):
     assert eager(f, a, b, c) == pytest.approx(eager(f, *map(adjoint, (a, c, b))), rel=1e-13)
 
 
+@both
+def test_a_descriptor_that_is_nearly_singular(discrete, rng):
+    """(e a, e b, c, e) is the model (a, b, c): of the errors of its data the norm feels some, the certificate no more."""
+    a, b, c = model(rng, discrete)
+    e = np.diag([1, 1e-3, 1e-6, 1e-8]) @ np.linalg.qr(gaussian(rng, 4, 4))[0]
+    e = np.linalg.qr(gaussian(rng, 4, 4))[0] @ e
+    norm, certificate = certify(function(discrete))(e @ a, e @ b, c, e=e)
+    assert abs(norm - exact(discrete, a, b, c)) < 1e-6 * norm
+    assert 1e-12 < certificate.forward_error < 1e-6
+
+
 def test_the_direct_term_counts_in_discrete_time(eager, rng):
     a, b, c = model(rng, True)
     d = gaussian(rng, 3, 2)

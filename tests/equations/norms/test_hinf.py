@@ -6,6 +6,7 @@ import pytest
 import matsign
 from matrices import DTYPES, adjoint, contraction, gaussian, stable, unitary
 from matsign import SpectrumError, certify, discrete_hinf_norm, hinf_norm
+from matsign.direct import peak_gain
 
 both = pytest.mark.parametrize("discrete", [False, True], ids=["continuous", "discrete"])
 EPS = {"float32": 1.2e-7, "float64": 2.3e-16, "complex64": 1.2e-7, "complex128": 2.3e-16}
@@ -228,3 +229,11 @@ def test_with_a_descriptor(discrete, eager, rng):
         SpectrumError, match="e is singular to working precision, its reciprocal condition number being"
     ):
         eager(function(discrete), a, b, c, d, e=eager.array(0 * e))
+
+
+def test_a_plateau_between_poles_far_apart_is_tried():
+    """Beside a large direct term, level sets do not tell a gain that is higher by 1e-13: some frequency there must be tried."""
+    poles = np.array([[-1e-10, -1.0]]) + 0j
+    model = peak_gain.Model(*(np.ones((1, 2, 2), complex) for _ in range(4)), None, False)
+    _, tried = peak_gain._first_frequencies(model, peak_gain._without_infinity(model, poles), poles)
+    assert ((tried > 1e-6) & (tried < 1e-4)).any()

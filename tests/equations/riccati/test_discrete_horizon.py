@@ -230,3 +230,11 @@ def test_derivative_where_the_closed_loop_cancels():
         change = [np.eye(1) if k == direction else None for k in range(5)]
         _, x = matsign.frechet(matsign.dlqr_finite_horizon)(a, b, q, r, end, None, *change, None, steps=1)
         np.testing.assert_allclose(x[0], exact, rtol=1e-12)
+
+
+def test_tiny_coefficients_beside_a_tiny_cost(rng):
+    """With r = 0 the gain is b⁻¹ a, in any units: x b a must not underflow."""
+    a, b = gaussian(rng, 2, 3, 3)
+    q, end = definite(rng, 3), definite(rng, 3)
+    gain, _ = dlqr_finite_horizon(1e-299 * a, 1e-299 * b, 1e-290 * q, 0 * q, 1, qf=1e-290 * end)
+    np.testing.assert_allclose(gain[0], np.linalg.solve(b, a), rtol=1e-10, atol=1e-13)

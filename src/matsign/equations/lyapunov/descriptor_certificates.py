@@ -44,44 +44,99 @@ def descriptor_residual(
     correction is computed in units of rows and columns that fit the pencil.
     """
     plain = scale_equation(backend, equation, a, q, e)
-    return _errors(backend, equation, value, plain, equilibrate(backend, equation, plain))
+    return _residual(backend, equation, value, plain, equilibrate(backend, equation, plain))
 
 
 def descriptor_gramian_residual(
-    backend: Backend, equation: DescriptorEquation, value: Array, model: Arrays, scaled: ScaledEquation, b: Array
+    backend: Backend,
+    equation: DescriptorEquation,
+    value: Array,
+    model: Arrays,
+    scaled: ScaledEquation | None = None,
+    b: Array | None = None,
 ) -> Residual:
-    """The errors of the Gramian of a model (a, b, e), with respect to changes of these; `scaled` and b are in units of it."""
+    """The errors of the Gramian of a model (a, b, e), with respect to changes of these; `scaled` and b are in units of it.
+
+    Without these the units of the model fit it.
+    """
+    plain, whole = _equation_of_model(backend, equation, model)
+    scaled, b = (plain, whole) if scaled is None else (scaled, b)
+    return _residual(backend, equation, value, plain, scaled, b)
+
+
+def descriptor_factor_residual(
+    backend: Backend, equation: DescriptorEquation, z: Array, model: Arrays, scaled: ScaledEquation, b: Array
+) -> Residual:
+    """`descriptor_gramian_residual` for z zᴴ, where its entries in the caller's units may underflow.
+
+    The correction is one number for each member, the error of z zᴴ relative to its norm in the caller's units.
+    """
+    plain, _ = _equation_of_model(backend, equation, model)
+    at_size, k = scale_to_unit(backend, z)
+    k = broadcast_scalar(backend.xp.where((z == 0).all((-1, -2)), plain.scale[:, 0, 0] // 2, k))
+    plain = plain._replace(q=backend.ldexp(plain.q, plain.scale - 2 * k))
+    half = scaled.scale // 2
+    in_units = backend.ldexp(z, -(backend.xp.linalg.diagonal(scaled.outer)[:, :, None] // 2 + half))
+    x, y = (m @ adjoint(m) for m in (at_size, in_units))
+    left, step, least = _errors(backend, equation, plain, x, scaled, y, b)
+    step = backend.ldexp(step, scaled.outer + scaled.scale - 2 * k)
+    error = backend.norm(step) / safe_divisor(backend, backend.norm(x))
+    return Residual(left, (error,), least)
+
+
+def _equation_of_model(backend: Backend, equation: DescriptorEquation, model: Arrays) -> tuple[ScaledEquation, Array]:
+    """The equation with one power of two for each array of (a, b, e), and b with its largest entry near 1."""
     a, e, k, size = equation.scale(backend, model[0], model[2])
-    whole, of_b = scale_to_unit(backend, model[1])
-    q = equation.gramian_sign * (whole @ adjoint(whole))
+    b, of_b = scale_to_unit(backend, model[1])
+    q = equation.gramian_sign * (b @ adjoint(b))
     none = backend.xp.zeros_like(q.real, dtype=backend.xp.int32)
-    plain = ScaledEquation(a, q, e, none, none, broadcast_scalar(2 * of_b - k), size)
-    return _errors(backend, equation, value, plain, scaled, whole, b)
+    return ScaledEquation(a, q, e, none, none, broadcast_scalar(2 * of_b - k), size), b
 
 
-def _errors(
+def _residual(
     backend: Backend,
     equation: DescriptorEquation,
     value: Array,
     plain: ScaledEquation,
     scaled: ScaledEquation,
-    *roots: Array,
+    b: Array | None = None,
 ) -> Residual:
-    """Of an equation with one power of two for each array, and in units; `roots` are the b with q = ± b bᴴ of both, or none."""
-    root, scaled_root = roots or (None, None)
-    x = backend.ldexp(value, -plain.scale)
-    gap = exact_descriptor_gap(backend, equation, plain, x, root)
-    of_a, of_e = spectral_norm(backend, plain.a), spectral_norm(backend, plain.e)
-    size = equation.perturbation(backend, plain.a, x, plain.e, of_a, of_e) + backend.norm(plain.q)
+    """Of x in the caller's units, from the equation with one power of two for each array, and in units."""
+    exponents = scaled.outer + scaled.scale
+    x, y = backend.ldexp(value, -plain.scale), backend.ldexp(value, -exponents)
+    left, step, least = _errors(backend, equation, plain, x, scaled, y, b)
+    return Residual(left, (scaling.at_least_rounded(backend, backend.ldexp(step, exponents), value),), least)
+
+
+def _errors(
+    backend: Backend,
+    equation: DescriptorEquation,
+    plain: ScaledEquation,
+    x: Array,
+    scaled: ScaledEquation,
+    y: Array,
+    b: Array | None,
+) -> tuple[Array, Array, Array]:
+    """(backward error of x, correction of y, separation); with b, q in units is ± b bᴴ, and rounding perturbs b.
+
+    The backward error is the smaller one of x and y: entries of x may underflow.
+    """
     _, least = _responses(backend, equation, plain.a, plain.e, random_right_side(backend, plain.q)[:, None])
 
-    x = backend.ldexp(value, -(scaled.outer + scaled.scale))
-    rights = [exact_descriptor_gap(backend, equation, scaled, x, scaled_root)]
-    rights += [_data_perturbation(backend, equation, scaled, x, k, scaled_root) for k in range(_SAMPLES)]
+    rights = [exact_descriptor_gap(backend, equation, scaled, y, b)]
+    rights += [_data_perturbation(backend, equation, scaled, y, k, b) for k in range(_SAMPLES)]
     solved, _ = _responses(backend, equation, scaled.a, scaled.e, backend.xp.stack(rights, axis=1))
-    step = backend.ldexp(correction(backend, solved), scaled.outer + scaled.scale)
-    step = scaling.at_least_rounded(backend, step, value)
-    return Residual(backend.norm(gap) / safe_divisor(backend, size), (step,), backend.ldexp(least, plain.size))
+    left = backend.xp.minimum(
+        _backward(backend, equation, plain, x, exact_descriptor_gap(backend, equation, plain, x)),
+        _backward(backend, equation, scaled, y, rights[0]),
+    )
+    return left, correction(backend, solved), backend.ldexp(least, plain.size)
+
+
+def _backward(backend: Backend, equation: DescriptorEquation, scaled: ScaledEquation, x: Array, gap: Array) -> Array:
+    of_a, of_e = spectral_norm(backend, scaled.a), spectral_norm(backend, scaled.e)
+    size = equation.perturbation(backend, scaled.a, x, scaled.e, of_a, of_e) + backend.norm(scaled.q)
+    return backend.norm(gap) / safe_divisor(backend, size)
 
 
 def exact_descriptor_gap(

@@ -6,10 +6,10 @@ from matsign._typing import Array
 from matsign.backends import Backend
 from matsign.core import scaling
 from matsign.core.public import Residual
-from matsign.equations.lyapunov import descriptor_equations
 from matsign.equations.lyapunov.certificates import lyapunov_residual, stein_residual
-from matsign.equations.lyapunov.descriptor_certificates import descriptor_residual
-from matsign.equations.lyapunov.descriptor_equations import DescriptorEquation
+from matsign.equations.lyapunov.descriptor_certificates import descriptor_factor_residual
+from matsign.equations.lyapunov.descriptor_factors import descriptor_in_units
+from matsign.equations.lyapunov.descriptor_gramians import CONTINUOUS, DISCRETE, DescriptorTime
 from matsign.linalg.stacks import adjoint, broadcast_scalar, norm, safe_divisor, scale_to_unit
 
 
@@ -19,7 +19,7 @@ def continuous_factor_residual(
     """The certificate of the equation for z zᴴ; the relative error of z is half that of z zᴴ."""
     (z,) = value
     if e is not None:
-        return _descriptor_residual(backend, descriptor_equations.LYAPUNOV_EQUATION, z, a, b, e)
+        return _descriptor_residual(backend, CONTINUOUS, z, a, b, e)
     a, scale_a = scale_to_unit(backend, a)
     b, scale_b = scale_to_unit(backend, b)
     scaled, scale_z = _factor_at_size(backend, z, scale_b - scale_a // 2)
@@ -35,7 +35,7 @@ def discrete_factor_residual(
 ) -> Residual:
     (z,) = value
     if e is not None:
-        return _descriptor_residual(backend, descriptor_equations.STEIN_EQUATION, z, a, b, e)
+        return _descriptor_residual(backend, DISCRETE, z, a, b, e)
     b, scale_b = scale_to_unit(backend, b)
     scaled, scale_z = _factor_at_size(backend, z, scale_b)
     q = backend.ldexp(b @ adjoint(b), broadcast_scalar(2 * (scale_b - scale_z)))
@@ -43,17 +43,13 @@ def discrete_factor_residual(
     return _factor_residual(backend, gramian_residual, z, scaled)
 
 
-def _descriptor_residual(
-    backend: Backend, equation: DescriptorEquation, z: Array, a: Array, b: Array, e: Array
-) -> Residual:
+def _descriptor_residual(backend: Backend, time: DescriptorTime, z: Array, a: Array, b: Array, e: Array) -> Residual:
     """The same with a descriptor."""
-    a, e, k, size = equation.scale(backend, a, e)
-    b, scale_b = scale_to_unit(backend, b)
-    scaled, scale_z = _factor_at_size(backend, z, scale_b - k // 2)
-    q = backend.ldexp(equation.gramian_sign * (b @ adjoint(b)), broadcast_scalar(2 * (scale_b - scale_z) - k))
-    gramian_residual = descriptor_residual(backend, equation, scaled @ adjoint(scaled), a, q, e)
-    separation = backend.ldexp(gramian_residual.separation, size)
-    return _factor_residual(backend, gramian_residual, z, scaled)._replace(separation=separation)
+    s = descriptor_in_units(backend, a, b, adjoint(b)[:, :1], e)
+    scaled = time.scale(backend, s)
+    gramian_residual = descriptor_factor_residual(backend, time.equation, z, (a, b, e), scaled, s.b)
+    half = broadcast_scalar(gramian_residual.correction[0] / 2)
+    return gramian_residual._replace(correction=(scaling.at_least_rounded(backend, half * z, z),))
 
 
 def _factor_at_size(backend: Backend, z: Array, expected: Array) -> tuple[Array, Array]:

@@ -25,7 +25,7 @@ from matsign.core.objects import takes_model
 from matsign.core.public import Residual
 from matsign.equations.lyapunov import descriptor_gramians
 from matsign.equations.lyapunov.certificates import lyapunov_residual, stein_residual
-from matsign.equations.lyapunov.descriptor_certificates import descriptor_residual
+from matsign.equations.lyapunov.descriptor_certificates import descriptor_gramian_residual
 from matsign.equations.lyapunov.descriptor_equations import LYAPUNOV_EQUATION, STEIN_EQUATION
 from matsign.equations.lyapunov.descriptor_gramians import DescriptorTime
 from matsign.equations.lyapunov.factors import continuous_factor, discrete_factor, in_units
@@ -93,7 +93,7 @@ def _continuous_error(backend: Backend, s: System, x: Array) -> Residual:
     if s.descriptor is None:
         error = lyapunov_residual(backend, (x,), s.a, -(s.b @ adjoint(s.b)), rounded=True)
     else:
-        error = descriptor_residual(backend, LYAPUNOV_EQUATION, x, s.a, -(s.b @ adjoint(s.b)), s.descriptor)
+        error = descriptor_gramian_residual(backend, LYAPUNOV_EQUATION, x, (s.a, s.b, s.descriptor))
     return error._replace(separation=backend.ldexp(error.separation, 2 * s.half))
 
 
@@ -101,7 +101,7 @@ def _discrete_error(backend: Backend, s: System, x: Array) -> Residual:
     a = backend.ldexp(s.a, broadcast_scalar(2 * s.half))
     if s.descriptor is None:
         return stein_residual(backend, (x,), a, s.b @ adjoint(s.b), rounded=True)
-    return descriptor_residual(backend, STEIN_EQUATION, x, a, s.b @ adjoint(s.b), s.descriptor)
+    return descriptor_gramian_residual(backend, STEIN_EQUATION, x, (a, s.b, s.descriptor))
 
 
 CONTINUOUS = Time(
@@ -128,7 +128,8 @@ def _residual_of(time: Time) -> Callable[..., Residual]:
         )
         change = backend.xp.where(size > 0, backend.xp.minimum(change, length), length)
         correction = backend.xp.abs(value[0] - _norm(backend, p, d)) + backend.ldexp(change, p.scale)
-        return Residual(error.backward, (scaling.at_least_rounded(backend, correction, value[0]),), error.separation)
+        backward = scaling.backward_unless_underflow(backend, error.backward, value[0], size)
+        return Residual(backward, (scaling.at_least_rounded(backend, correction, value[0]),), error.separation)
 
     return residual
 

@@ -29,9 +29,9 @@ from matsign.linalg.stacks import adjoint, broadcast_scalar, safe_divisor
 
 def _gramian_residuals(backend: Backend, time: Time, s: System, g: Gramians) -> tuple[Residual, Residual]:
     """The residuals of both Gramians; they get their residuals in working precision."""
-    x, w, q, p = g.z @ adjoint(g.z), g.y @ adjoint(g.y), s.b @ adjoint(s.b), adjoint(s.c) @ s.c
+    x, w = g.z @ adjoint(g.z), g.y @ adjoint(g.y)
     dual = None if s.descriptor is None else adjoint(s.descriptor)
-    return time.error(backend, x, s.a, q, s.descriptor), time.error(backend, w, adjoint(s.a), p, dual)
+    return time.error(backend, x, s.a, s.b, s.descriptor), time.error(backend, w, adjoint(s.a), adjoint(s.c), dual)
 
 
 def _recompute(
@@ -76,6 +76,8 @@ def hankel_residual(
     error = backend.ldexp(value_errors, exponent_of_values(balanced.system)[:, None])
     error = place_values(backend, balanced.kept, error, 0.0)
     correction = _distance(backend, balanced, value[0]) + error
+    largest = backend.xp.max(value[0], axis=-1), backend.xp.max(balanced.values, axis=-1)
+    backward = scaling.backward_unless_underflow(backend, backward, *largest)
     return Residual(backward, (scaling.at_least_rounded(backend, correction, value[0]),), separation)
 
 

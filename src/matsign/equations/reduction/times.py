@@ -13,7 +13,7 @@ from matsign.core.options import real_number, short_repr
 from matsign.core.public import Residual
 from matsign.equations.lyapunov import descriptor_equations
 from matsign.equations.lyapunov.certificates import lyapunov_residual, stein_residual
-from matsign.equations.lyapunov.descriptor_certificates import descriptor_residual
+from matsign.equations.lyapunov.descriptor_certificates import descriptor_gramian_residual
 from matsign.equations.lyapunov.factor_derivatives import (
     discrete_gramian_jvp,
     discrete_gramian_vjp,
@@ -23,7 +23,7 @@ from matsign.equations.lyapunov.factor_derivatives import (
 from matsign.equations.lyapunov.factors import discrete_gramians, gramians, in_units
 from matsign.equations.lyapunov.system import Gramians, System
 from matsign.iterations.differentiable_solves import solve_stable_lyapunov, solve_stable_stein
-from matsign.linalg.stacks import broadcast_scalar
+from matsign.linalg.stacks import adjoint, broadcast_scalar
 
 
 class Time(NamedTuple):
@@ -33,20 +33,20 @@ class Time(NamedTuple):
     gramian: Callable[[Backend, Array, Array], Array]  # (a, q): x for q in place of b bᴴ
     jvp: Callable[..., Array]  # (a, b, x, da, db): dx
     vjp: Callable[..., Arrays]  # its adjoint
-    error: Callable[[Backend, Array, Array, Array, Array | None], Residual]  # (x, a, b bᴴ, e) of a Gramian x
+    error: Callable[[Backend, Array, Array, Array, Array | None], Residual]  # (x, a, b, e) of a Gramian x
     steady: float  # the steady state is the value of the transfer function at s = 0 or z = 1
 
 
-def _lyapunov_error(backend: Backend, x: Array, a: Array, q: Array, e: Array | None) -> Residual:
+def _lyapunov_error(backend: Backend, x: Array, a: Array, b: Array, e: Array | None) -> Residual:
     if e is not None:
-        return descriptor_residual(backend, descriptor_equations.LYAPUNOV_EQUATION, x, a, -q, e)
-    return lyapunov_residual(backend, (x,), a, -q, rounded=True)
+        return descriptor_gramian_residual(backend, descriptor_equations.LYAPUNOV_EQUATION, x, (a, b, e))
+    return lyapunov_residual(backend, (x,), a, -(b @ adjoint(b)), rounded=True)
 
 
-def _stein_error(backend: Backend, x: Array, a: Array, q: Array, e: Array | None) -> Residual:
+def _stein_error(backend: Backend, x: Array, a: Array, b: Array, e: Array | None) -> Residual:
     if e is not None:
-        return descriptor_residual(backend, descriptor_equations.STEIN_EQUATION, x, a, q, e)
-    return stein_residual(backend, (x,), a, q, rounded=True)
+        return descriptor_gramian_residual(backend, descriptor_equations.STEIN_EQUATION, x, (a, b, e))
+    return stein_residual(backend, (x,), a, b @ adjoint(b), rounded=True)
 
 
 _CONTINUOUS = Time(gramians, solve_stable_lyapunov, gramian_jvp, gramian_vjp, _lyapunov_error, 0.0)

@@ -94,7 +94,9 @@ def solve_recursion(backend: Backend, p: RiccatiProblem, xf: Array, by_time: ByT
 
 
 def _units(backend: Backend, p: RiccatiProblem, xf: Array) -> _Units:
-    """Units of the inputs in which b is at most near 1, and r near the cost of the states; units of an extreme cost."""
+    """Units of the inputs in which b is at most near 1, and r near the cost of the states; units of an extreme cost or of one
+    whose product with a would be extreme.
+    """
     xp, m = backend.xp, p.b.shape[-1]
 
     def top(x: Array, size: int) -> Array:
@@ -106,7 +108,10 @@ def _units(backend: Backend, p: RiccatiProblem, xf: Array) -> _Units:
     inputs = backend.exponent(b)
     inputs = xp.where(r > 0, xp.maximum(inputs, (backend.exponent(r) - cost) // 2), inputs)
     limit = _MODERATE[backend.eps(xf) < 1e-10]
-    return _Units((cost - xp.clip(cost, -limit, limit))[:, 0], inputs)
+    # x b a does not underflow where a is tiny.
+    of_a = backend.exponent(top(p.a, 1))
+    scaled = xp.where(of_a < -limit, xp.clip(-of_a, limit, 7 * limit // 4), xp.clip(cost, -limit, limit))
+    return _Units((cost - scaled)[:, 0], inputs)
 
 
 def _in_units(backend: Backend, units: _Units, p: RiccatiProblem) -> RiccatiProblem:
