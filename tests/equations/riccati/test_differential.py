@@ -177,6 +177,18 @@ def test_models_and_units():
     assert np.allclose(small.gain * 1e-100, gain, rtol=1e-13)
 
 
+def test_states_in_units_far_apart(rng):
+    """They are scaled as far as the solution can be: not only as far as its squares can."""
+    for dtype, units, tolerance in (("float64", (1e40, 1, 1e-40), 1e-12), ("float32", (1e9, 1, 1e-9), 1e-5)):
+        d = np.array(units, dtype)
+        a, b = gaussian(rng, 3, 3, dtype=dtype), gaussian(rng, 3, 1, dtype=dtype)
+        q, r = np.eye(3, dtype=dtype), np.eye(1, dtype=dtype)
+        weight = q / d / d[:, None]
+        x = solve_differential_riccati(a, b, q, r, q, 1.5)
+        found = solve_differential_riccati(d[:, None] * a / d, d[:, None] * b, weight, r, weight, 1.5)
+        np.testing.assert_allclose(d[:, None] * found * d, x, atol=tolerance * np.abs(x).max())
+
+
 def test_derivative_in_time_in_torch(rng):
     torch = pytest.importorskip("torch")
     a, b, q, r, _ = (torch.tensor(x) for x in plant(rng))

@@ -65,7 +65,7 @@ def scaled_standard_form(backend: Backend, p: RiccatiProblem) -> tuple[StandardF
     sound = backend.xp.isfinite(simple.a + simple.g + simple.q).all((-1, -2))
     a, g, q = (zero_nonfinite_entries(backend, x) for x in simple[:3])
     simple = StandardForm(a, g, q, None)
-    states = state_units(backend, simple)
+    states = state_units(backend, simple, 7)
     return standard_in_units(backend, simple, states), Units(whole, states, operator), sound
 
 

@@ -290,8 +290,11 @@ def with_shift(backend: Backend, p: StandardForm, y: Array) -> Array:
     )
 
 
-def state_units(backend: Backend, p: StandardForm) -> Array | None:
-    """Exponents (B, n) of states that balance rows and columns of [[a, -g], [-q, -aᴴ]]; None if all are 0."""
+def state_units(backend: Backend, p: StandardForm, eighths: int = 3) -> Array | None:
+    """Exponents (B, n) of states that balance rows and columns of [[a, -g], [-q, -aᴴ]]; None if all are 0.
+
+    They are at most so many eighths of the `far_exponent`.
+    """
     xp = backend.xp
     off = 1 - eye(backend, p.a.real)
     column_of_ones = p.a[..., :1].real * 0 + 1
@@ -313,8 +316,8 @@ def state_units(backend: Backend, p: StandardForm) -> Array | None:
     exponents = backend.loop(step, start, _SWEEPS)[4][..., 0]
     if nothing_failed(backend, exponents):
         return None
-    # With larger exponents the squares of entries of the solution would over- or underflow.
-    most = 3 * far_exponent(backend, p.a) // 8
+    # With larger exponents than three eighths the squares of entries of the solution would over- or underflow.
+    most = eighths * far_exponent(backend, p.a) // 8
     return xp.astype(xp.clip(exponents, -most, most), xp.int32)
 
 
