@@ -82,6 +82,8 @@ API = {
     "warm_mclip",
     "warm_msign",
     "warm_soft_threshold",
+    "warm_svd",
+    "LeadingSVD",
     "WarmResult",
     "nearest_rotation",
     "polar",

@@ -68,6 +68,7 @@ from matsign.functions.rotations.kabsch import Alignment, kabsch
 from matsign.functions.rotations.procrustes import Procrustes, procrustes
 from matsign.functions.rotations.rotation import nearest_rotation
 from matsign.functions.sign.sign import matrix_abs, mcsgn
+from matsign.functions.singular.warm_svd import LeadingSVD, warm_svd
 
 __all__ = [
     "Alignment",
@@ -75,6 +76,7 @@ __all__ = [
     "Certificate",
     "Estimator",
     "FiniteHorizonRegulator",
+    "LeadingSVD",
     "ManifoldStep",
     "Occupation",
     "Polar",
@@ -157,6 +159,7 @@ __all__ = [
     "warm_mclip",
     "warm_msign",
     "warm_soft_threshold",
+    "warm_svd",
 ]
 
 __version__ = "0.1.0"

@@ -62,7 +62,7 @@ def options_of(f):
     """The options without a default."""
     return {
         name: value
-        for name, value in (("order", 3), ("gamma", 10), ("t", 0.75), ("p", 3), ("steps", 2), ("kT", 0.5))
+        for name, value in (("order", 3), ("gamma", 10), ("t", 0.75), ("p", 3), ("steps", 2), ("kT", 0.5), ("k", 2))
         if name in f.spec.parameters.options and (name != "steps" or "horizon" in f.__name__)
     }
 

@@ -35,7 +35,7 @@ def sizes_of(f, n=40):
 
 
 def options_of(f):
-    values = {"order": 2, "t": 0.5, "p": 2, "kT": 0.5} | ({"steps": 2} if "horizon" in f.__name__ else {})
+    values = {"order": 2, "t": 0.5, "p": 2, "kT": 0.5, "k": 2} | ({"steps": 2} if "horizon" in f.__name__ else {})
     return [f"--set={name}={value}" for name, value in values.items() if name in f.spec.parameters.options]
 
 

@@ -156,6 +156,7 @@ FUNCTIONS = [(p.name, p.f, lambda rng, p=p: p.stacked(rng, 15)) for p in PROBLEM
     ("riemannian_distance", matsign.riemannian_distance, covariances(15)),
     ("kabsch", matsign.kabsch, weighted_points(15)),
     ("warm_msign", matsign.warm_msign, moving),
+    ("warm_svd", bound(by_position(matsign.warm_svd), k=2), leading),
     ("warm_mclip", by_position(matsign.warm_mclip), leading),
     ("warm_soft_threshold", bound(by_position(matsign.warm_soft_threshold), t=0.5), leading),
     ("stiefel_step", matsign.stiefel_step, weights_and_gradients),

@@ -101,6 +101,7 @@ def every_function(rng):
     yield matsign.warm_msign, (m, matsign.warm_msign(m + 1e-6 * rng.standard_normal(m.shape)).state)
     near = m + 1e-6 * rng.standard_normal(m.shape), matsign.warm_mclip(m, rank=2).state
     yield by_position(matsign.warm_mclip), near
+    yield functools.partial(by_position(matsign.warm_svd), k=2), near
     yield functools.partial(by_position(matsign.warm_soft_threshold), t=2.0), near
     for step in (matsign.stiefel_step, matsign.spectral_sphere_step):
         yield step, (np.linalg.qr(m)[0], m[::-1].copy())

@@ -210,6 +210,21 @@ def _leading(rng, n, m):
     return a, v[:, : rng.integers(1, min(n, m), endpoint=True)]
 
 
+def _two_leading(rng, n, m):
+    """The same with two singular vectors or more."""
+    a, state = _moving(rng, max(n, 2), max(m, 2))
+    if state is None:
+        return a, None
+    v = state[len(a) :] if len(a) >= a.shape[1] else state[: len(a)]
+    return a, v[:, : rng.integers(2, min(a.shape), endpoint=True)]
+
+
+def _best_approximation(value, *_):
+    """The singular values, and u diag(s) vh."""
+    u, s, vh, _ = value
+    return s, (u * s[..., None, :]) @ vh
+
+
 def _rotated(rng, n, m):
     return (hostile.rectangular(rng, n, n),)
 
@@ -666,6 +681,8 @@ SUBJECTS = [
     Subject("warm_soft_threshold", _leading, _options(_threshold, _tol, _rank),
             _exact_only(lambda m, state=None, **o: (references.soft_threshold(m, **o),)),
             compared=lambda value, *arrays: value[:1]),
+    Subject("warm_svd", _two_leading, _options(lambda rng, o: o | {"k": int(rng.integers(1, 3))}, _tol),
+            _exact_only(references.best_approximation), compared=_best_approximation),
     Subject("psd_project", _square, _options(_methods("eigh", "sign")), _exact_only(_one(references.psd_project)),
             ((1,), (1,))),
     Subject("sqrtm", _roots, ROOT, _exact_only(lambda a, **o: references.root_pair(a, **o)[:1]), ((2,), (1,))),

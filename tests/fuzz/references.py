@@ -556,6 +556,14 @@ def mclip(m, lower=0.0, upper=1.0, rtol=None):
     return (u * np.array(new, object)) @ v
 
 
+def best_approximation(m, state=None, *, k):
+    """The k largest singular values, and the nearest matrix of rank k."""
+    u, s, v = svd(m)
+    if k < len(s) and not s[k - 1] - s[k] > 1e3 * np.finfo(m.dtype).eps * s[0]:
+        raise UnknownError("several matrices of rank k are nearest, or almost")
+    return np.array(s[:k], object), (u[:, :k] * np.array(s[:k], object)) @ v[:k]
+
+
 def soft_threshold(m, t):
     u, s, v = svd(m)
     if not len(s):

@@ -49,6 +49,12 @@ def moved_spikes(rng, n):
     return m + np.float32(1e-3) * gaussian(rng, n, n).astype("float32") / np.sqrt(n), matsign.warm_mclip(m, 2.2).state
 
 
+def moved_leading(rng, n):
+    """Such a matrix, a state for its large singular values, and their number."""
+    m, state = moved_spikes(rng, n)
+    return m, state, max(1, n // 32)
+
+
 def symmetric(rng, n):
     g = gaussian(rng, n, n)
     return ((g + g.T) / 2,)
@@ -94,6 +100,11 @@ CASES = [
     Case(
         "warm_mclip, 1e-3 away, a 32nd clipped, float32", SCIPY, "svd", moved_spikes,
         lambda m, state: matsign.warm_mclip(m, 2.2, state=state).value, lambda m, state: clip_by_svd(m, 2.2), SIZES, agree(1e-3),
+    ),
+    Case(
+        "warm_svd, 1e-3 away, a 32nd of the values, float32", SCIPY, "svd", moved_leading,
+        lambda m, state, few: matsign.warm_svd(m, few, state=state).s, lambda m, state, few: sl.svd(m)[1][:few], SIZES,
+        agree(1e-3),
     ),
     Case(
         "mclip, Gaussian", SCIPY, "svd", lambda rng, n: (gaussian(rng, n, n), float(np.sqrt(n))),

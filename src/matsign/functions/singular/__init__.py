@@ -1,0 +1,1 @@
+"""Leading singular values and vectors."""
