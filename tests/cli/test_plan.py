@@ -49,8 +49,8 @@ def test_every_function_has_a_plan_of_any_size(f):
     assert small["fits"]
     assert not large["fits"]
     assert large["way"] == "does not fit"
-    # Those with Schur vectors of general matrices, or with eigenvalues, run on the host.
-    if f.__name__ not in ("logm", "rootm", "hinf_norm", "discrete_hinf_norm"):
+    # Those with Schur vectors of general matrices, or with eigenvalues, run on the host; a cold warm_svd is one decomposition.
+    if f.__name__ not in ("logm", "rootm", "hinf_norm", "discrete_hinf_norm", "warm_svd"):
         assert small["products"][1] > 0
         assert small["products"][0] <= small["products"][1]
     assert 0.5 < large["flops"][1] / small["flops"][1] / 500**3 < 2

@@ -81,10 +81,13 @@ def follow(backend: Backend, m: Array, v: Array, bound: Array, wanted: Wanted, t
     start = start._replace(stale=~usable)
 
     def step(last: Subspace) -> tuple[Subspace, Array]:
-        x = _correction(backend, last, wanted, tol)
+        x, solved = _correction(backend, last, wanted, tol)
         q = backend.xp.linalg.qr(last.v + x)[0]
         new = _rayleigh_ritz(backend, last.m, last.bound, q, wanted)
-        stale = last.stale | ~((new.error <= tol) | (new.error < _PROGRESS * last.error))
+        ratio = backend.xp.minimum(new.error / safe_divisor(backend, last.error), backend.ones(x))
+        # Where the equation is not solved, as without a gap between singular values, no step is better than the last one.
+        hopeless = ~solved & ~(new.error * ratio ** (_STEPS - 1 - last.steps) <= tol)
+        stale = last.stale | hopeless | ~((new.error <= tol) | (ratio < _PROGRESS))
         new = new._replace(stale=stale, steps=last.steps + 1)
         return new, _is_open(new, tol)
 
@@ -123,8 +126,8 @@ def _rayleigh_ritz(backend: Backend, m: Array, bound: Array, v: Array, wanted: W
     return Subspace(m, bound, u, values, v, residual, error, none > 0, none)
 
 
-def _correction(backend: Backend, last: Subspace, wanted: Wanted, tol: float) -> Array:
-    """The step of Newton's method, to the accuracy that is of use, by products in single precision: it is only a correction."""
+def _correction(backend: Backend, last: Subspace, wanted: Wanted, tol: float) -> tuple[Array, Array]:
+    """The step of Newton's method by products in single precision, and whether it has the accuracy that is of use."""
     xp, values, kind = backend.xp, last.values, backend.dtype_name(last.m)
     right = (last.residual - last.v @ (adjoint(last.v) @ last.residual)) * values[..., None, :]
     right, e = scale_to_unit(backend, right)
@@ -133,8 +136,8 @@ def _correction(backend: Backend, last: Subspace, wanted: Wanted, tol: float) ->
     start = (last.m, last.v, shift[..., None, :], scale, target, xp.zeros_like(right), right, right)
     start = tuple(backend.astype(x, _SINGLE.get(backend.dtype_name(x), backend.dtype_name(x))) for x in start)
     first = _Correction(*start, _squares(backend, start[-1]))
-    x = backend.loop(lambda c: _cg_step(backend, c), first, _PRODUCTS).x
-    return backend.ldexp(backend.astype(x, kind), broadcast_scalar(e))
+    final: _Correction = backend.loop(lambda c: _cg_step(backend, c), first, _PRODUCTS)
+    return backend.ldexp(backend.astype(final.x, kind), broadcast_scalar(e)), _size(backend, final) <= final.target
 
 
 def _shifts(backend: Backend, values: Array, kept: Array) -> Arrays:
@@ -157,8 +160,12 @@ def _cg_step(backend: Backend, c: _Correction) -> tuple[_Correction, Array]:
     squares = _squares(backend, residual)
     beta = squares / safe_divisor(backend, c.squares)
     new = c._replace(x=x, residual=residual, direction=residual + beta[..., None, :] * p, squares=squares)
-    left = xp.sqrt(xp.sum(squares * c.scale, axis=-1))
-    return new, left > c.target
+    return new, _size(backend, new) > c.target
+
+
+def _size(backend: Backend, c: _Correction) -> Array:
+    """The norm of the residual of the wanted columns, in units of R."""
+    return backend.xp.sqrt(backend.xp.sum(c.squares * c.scale, axis=-1))
 
 
 def _squares(backend: Backend, x: Array) -> Array:
