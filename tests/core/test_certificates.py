@@ -212,7 +212,7 @@ def test_error_of_values_near_and_below_the_smallest_number(eager):
     for f in (matsign.h2_norm, matsign.discrete_h2_norm, matsign.hankel_singular_values):
         stable_one = eager.array((0.5 if f is matsign.discrete_h2_norm else -1.0) * np.eye(2))
         assert eager(certify(f), stable_one, tiny, tiny)[1].forward_error == np.inf
-        assert eager(certify(f), stable_one, tiny, 0 * tiny)[1].forward_error == 0
+        assert eager(certify(f), stable_one, tiny, 0 * tiny)[1].forward_error < 1e-300
 
 
 def test_what_is_unknown_is_infinite():
