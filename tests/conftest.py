@@ -118,6 +118,14 @@ def everywhere(request):
     return _library(request.param)
 
 
+LONG = {"distributed", "docs", "test_types.py", "test_recipes.py"}  # folders and files whose tests start processes
+
+
+def pytest_collection_modifyitems(items):
+    """The longest tests come first: at the end one worker would wait for the other."""
+    items.sort(key=lambda item: LONG.isdisjoint((item.path.name, item.path.parent.name)))
+
+
 def pytest_collection_finish():
     """The garbage collector leaves out what has been imported and collected, and runs less often."""
     gc.freeze()

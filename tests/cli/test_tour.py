@@ -48,12 +48,18 @@ def test_every_identity_of_the_article_has_a_row():
     assert equations == {"1", "2", "3", "5", "6", "7", "8", "9", "10", "11", "13"}
 
 
+@pytest.fixture
+def without_pictures(monkeypatch):
+    """Drawing takes most of the time of a tour; `test_the_quick_tour_holds_and_writes_its_page` looks at the pictures."""
+    monkeypatch.setattr(tour, "_pictures", lambda chosen, advance: [])
+
+
 def wrong(row):
     """The row with a reference that is wrong in the tenth digit."""
     return dataclasses.replace(row, reference=lambda *a: tuple(x * (1 + 1e-10) for x in row.reference(*a)))
 
 
-@pytest.mark.slow
+@pytest.mark.usefixtures("without_pictures")
 def test_a_row_that_misses_is_red_and_fails_the_tour(tmp_path, monkeypatch):
     honest = identities.rows
     monkeypatch.setattr(tour, "rows", lambda i: [wrong(row) for row in honest(i)[:1]] + honest(i)[1:2])
@@ -64,7 +70,7 @@ def test_a_row_that_misses_is_red_and_fails_the_tour(tmp_path, monkeypatch):
     assert page.read_text(encoding="utf-8").count('<tr class="bad">') == 1
 
 
-@pytest.mark.slow
+@pytest.mark.usefixtures("without_pictures")
 def test_a_row_without_an_answer_says_why(tmp_path, monkeypatch):
     def without(i):
         row = identities.rows(i)[2]
