@@ -191,7 +191,8 @@ def roots(lines: list[str]) -> None:
     lines += ROOTS.split("\n")
     for order in ORDERS:
         limit, known = taylor(order), ROOTS_OF_SU.get(order, [])
-        steps = list(root_schedules._greedy(order, 2, SMALLEST ** (1 / order), GOAL, 2.0**-52).steps)
+        stages = root_schedules.narrow(order, 2, SMALLEST ** (1 / order), GOAL, 2.0**-52)
+        steps = [stage.q for stage in stages]
         published = [*known, *[limit] * (500 - len(known))] if known else None
         for k, q in enumerate(steps):
             columns = zip(published[k] if published else (None,) * 3, q, strict=True)

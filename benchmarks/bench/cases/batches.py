@@ -49,6 +49,13 @@ def covariances(rng, count, n):
     return ((a + a.mT) / 2,)
 
 
+def ill_conditioned(rng, count, n):
+    """Of condition number 1e3, in float32."""
+    q = torch.linalg.qr(torch.from_numpy(gaussian(rng, count, n, n)))[0]
+    a = (q * torch.logspace(0, -3, n, dtype=q.dtype)) @ q.mT
+    return ((a + a.mT).float() / 2,)
+
+
 def separable(rng, count, n):
     return right(rng, count, n, n, shift=4.5), right(rng, count, n, n, shift=4.5), gaussian(rng, count, n, n)
 
@@ -127,8 +134,13 @@ CASES = [
     ),
     Case(
         "invrootm, 4, tol=1e-4, covariances, float32", TORCH, "linalg.eigh, loop", covariances,
-        lambda a: matsign.invrootm(a, 4, tol=1e-4, method="polynomial"), eigh_loop,
+        lambda a: matsign.invrootm(a, 4, tol=1e-4), eigh_loop,
         sizes(usual=((4, 256),), long=((64, 256),)), agree(1e-4),
+    ),
+    Case(
+        "invrootm, 4, tol=1e-4, condition number 1e3, float32", TORCH, "linalg.eigh, loop", ill_conditioned,
+        lambda a: matsign.invrootm(a, 4, tol=1e-4), eigh_loop,
+        sizes(usual=((4, 256),), long=((64, 256),)), agree(2e-4),
     ),
     Case(
         "kabsch, points in three dimensions", NUMPY, "linalg.svd, batch",

@@ -6,17 +6,21 @@ import scipy.linalg as sl
 
 import matsign
 import truth
+from conftest import JAX
 from matrices import adjoint, definite, gaussian, graded, jordan, similar, unitary
 from matsign import (
     SpectrumError,
+    backends,
     certify,
     condition,
     fractional_matrix_power,
     frechet,
     invroot_product,
     invrootm,
+    invsqrtm,
     logm,
     rootm,
+    sqrtm,
 )
 
 EXPONENTS = (1 / 3, -1 / 3, 0.25, -0.25, 0.75, -0.75, 0.1, 2.5)
@@ -217,14 +221,43 @@ def test_products_alone(dtype, eager, rng):
             assert np.linalg.norm(y - exact) < (tol + rounding) * np.linalg.norm(exact)
 
 
+@pytest.mark.parametrize("library", ["torch", JAX])
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
-def test_inverse_roots_in_half_precision_are_those_of_float32_rounded(dtype, rng):
-    torch = pytest.importorskip("torch")
-    a = torch.from_numpy(definite(rng, 8, 10)).to(getattr(torch, dtype))
-    for options in ({}, {"tol": 1e-2, "method": "polynomial"}):
-        z = invrootm(a, 4, **options)
-        assert z.dtype == a.dtype
-        assert torch.equal(z, invrootm(a.float(), 4, **options).to(a.dtype))
+def test_half_precision_is_float32_rounded(dtype, library, rng):
+    pytest.importorskip(library)
+    backend = backends.load(library)
+    a = backend.astype(backend.asarray(definite(rng, 8, 10).astype("float32")), dtype)
+    values, v = np.linalg.eigh(np.asarray(backend.astype(a, "float32"), "float64"))
+    calls = [
+        (sqrtm, {}, 0.5),
+        (invsqrtm, {}, -0.5),
+        (rootm, {"p": 3}, 1 / 3),
+        (fractional_matrix_power, {"t": 0.7}, 0.7),
+    ]
+    for options in ({}, {"tol": 1e-2, "method": "polynomial"}) if library == "torch" else ({},):
+        calls.append((invrootm, {"p": 4, **options}, -0.25))
+    for f, options, t in calls:
+        x, certificate = certify(f)(a, **options)
+        assert backend.dtype_name(x) == dtype
+        full = f(backend.astype(a, "float32"), **options)
+        assert bool((x == backend.astype(full, dtype)).all())
+        exact = (v * values**t) @ v.T
+        error = np.linalg.norm(np.asarray(backend.astype(x, "float32"), "float64") - exact) / np.linalg.norm(exact)
+        assert error < {"bfloat16": 2**-8, "float16": 2**-11}[dtype] + options.get("tol", 0.0)
+        assert error < 2 * np.max(certificate.forward_error)
+
+
+def test_the_estimate_of_the_spectrum_saves_steps(rng):
+    """Where the condition number is small, and an eigenvalue that the estimate does not see changes nothing in the result."""
+    values = np.linspace(0.2, 1, 100)
+    for last in (0.2, 0.02, 1e-5):
+        u = np.linalg.qr(gaussian(rng, 100, 100))[0]
+        values[0] = last
+        a = (u * values) @ u.T
+        a = (a + a.T) / 2
+        exact = (u * values**-0.25) @ u.T
+        for tol in (1e-2, 1e-4, 1e-9):
+            assert np.linalg.norm(invrootm(a, 4, tol=tol) - exact, 2) < tol * np.linalg.norm(exact, 2)
 
 
 def test_products_fall_back_to_eigenvectors_or_tell(eager):

@@ -56,7 +56,7 @@ def fractional_matrix_power(
     ----------
     A : array_like (..., n, n)
         Square matrices of dtype float32, float64, complex64 or complex128. Unless t is an integer, real ones must have
-        no eigenvalue on the negative real axis.
+        no eigenvalue on the negative real axis. Matrices in float16 and bfloat16 are computed in float32.
     t : float
         The exponent, any finite real number.
     rtol : float, optional
@@ -102,7 +102,8 @@ def fractional_matrix_power(
     A complex matrix may have eigenvalues on the negative real axis: they take the argument π, and so do eigenvalues
     that rounding may have moved below the axis. A real matrix with such an eigenvalue has no real principal power;
     convert it to a complex dtype for the complex one. Zero eigenvalues stay zero: for t < 0 the result is the power of
-    A on its range.
+    A on its range. A singular matrix rounded to float16 or bfloat16 may have small negative eigenvalues; then give ``rtol``
+    the rounding of that dtype.
 
     The derivative is the Fréchet derivative, to any order for nonsingular A, also at repeated eigenvalues. For a
     singular A it is that along directions that keep the rank. A member of a batch gives the same bits as in a call by
@@ -141,6 +142,7 @@ FRACTIONAL_MATRIX_POWER = public_function(
     cotangent=_cotangent,
     unbounded=_is_unbounded,
     choices={"method": METHODS},
+    halves=True,
     check=_check,
     neutral={"n": 1.0},
 )

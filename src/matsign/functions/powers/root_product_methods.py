@@ -18,7 +18,7 @@ METHODS = ("auto", "polynomial", "newton", "eigh", "schur")
 # On a CPU products are faster than eigenvectors from this size on, for a tolerance of this many units of rounding.
 _SIZE, _TOLERANCE = 64, 64
 # Guesses of the smallest eigenvalue relative to the largest; for a smaller one eigenvectors are faster on a CPU.
-_LEVELS_ON_CPU = (1 / 16, 1 / 128)
+_LEVELS_ON_CPU = (1 / 4, 1 / 8, 1 / 12, 1 / 32, 1 / 160)
 _LEVELS = (1 / 64, 1e-4)
 
 
@@ -48,9 +48,16 @@ def solve_invroot_product(
         return root._replace(value=(given[0] @ root.value[0],)) if given else root
 
     def by_products(a: Array, *given: Array) -> Solution:
-        levels = _LEVELS_ON_CPU if method == "auto" and backend.on_cpu(a) else _LEVELS
+        vectors_are_fast = method == "auto" and backend.on_cpu(a)
         out, steps, right = inverse_root_product(
-            backend, given[0] if given else None, a, p // common, s // common, tol, levels
+            backend,
+            given[0] if given else None,
+            a,
+            p // common,
+            s // common,
+            tol,
+            levels=_LEVELS_ON_CPU if vectors_are_fast else _LEVELS,
+            estimate=vectors_are_fast,
         )
         return backend.masked_cond(
             right & is_hermitian(a) & backend.xp.isfinite(out).all((-1, -2)),

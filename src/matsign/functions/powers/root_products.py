@@ -98,7 +98,8 @@ def invroot_product(
     s : int, default 1
         The power of the inverse root, at least 1.
     tol : float, optional
-        The largest relative error of the method "polynomial". Default: as small as rounding allows.
+        The largest relative error of the method "polynomial", in the Frobenius norm; no smaller than 128 eps. Default: as
+        small as rounding allows.
     rtol : float, optional
         A singular value of A of at most ``rtol`` times the largest one counts as zero. Default: n eps.
     method : {"auto", "polynomial", "newton", "eigh", "schur"}, default "auto"

@@ -35,7 +35,7 @@ def rootm(A: ArrayLike[T], p: int, *, rtol: float | None = None, method: str = "
     ----------
     A : array_like (..., n, n)
         Square matrices of dtype float32, float64, complex64 or complex128; real ones without eigenvalues on the negative
-        real axis.
+        real axis. Matrices in float16 and bfloat16 are computed in float32.
     p : int
         The order of the root, at least 1.
     rtol : float, optional
@@ -108,6 +108,7 @@ ROOTM = public_function(
     ),
     unbounded=lambda backend, value, a, *, p: is_singular(backend, a) & (p > 1),
     choices={"method": METHODS},
+    halves=True,
     check=lambda *, p, **_: check_order("rootm", p),
     neutral={"n": 1.0},
 )
@@ -134,7 +135,8 @@ def invrootm(
     p : int
         The order of the root, at least 1.
     tol : float, optional
-        The largest relative error of the method "polynomial". Default: as small as rounding allows.
+        The largest relative error of the method "polynomial", in the Frobenius norm; no smaller than 128 eps. Default: as
+        small as rounding allows.
     rtol : float, optional
         A singular value of at most ``rtol`` times the largest one counts as zero. Default: n eps.
     method : {"auto", "polynomial", "newton", "eigh", "schur"}, default "auto"

@@ -37,7 +37,7 @@ def sqrtm_pair(
     ----------
     A : array_like (..., n, n)
         Square matrices of dtype float32, float64, complex64 or complex128; real ones without eigenvalues on the negative
-        real axis.
+        real axis. Matrices in float16 and bfloat16 are computed in float32.
     rtol : float, optional
         A singular value of at most ``rtol`` times the largest one counts as zero, in both results and by every method.
         Default: n eps.
@@ -133,6 +133,7 @@ SQRTM_PAIR = public_function(
     unbounded=lambda backend, value, a: is_singular_root(backend, value[0]),
     unstacked=takes_single,
     choices={"method": METHODS},
+    halves=True,
 )
 
 
@@ -145,7 +146,7 @@ def sqrtm(A: ArrayLike[T], *, rtol: float | None = None, method: str = "auto", e
     ----------
     A : array_like (..., n, n)
         Square matrices of dtype float32, float64, complex64 or complex128; real ones without eigenvalues on the negative
-        real axis.
+        real axis. Matrices in float16 and bfloat16 are computed in float32.
     rtol : float, optional
         A singular value of at most ``rtol`` times the largest one counts as zero. Default: n eps.
     method : {"auto", "newton", "polynomial", "schur", "eigh"}, default "auto"
@@ -205,6 +206,7 @@ SQRTM = public_function(
     unbounded=lambda backend, value, a: is_singular_root(backend, value[0]),
     unstacked=takes_single,
     choices={"method": METHODS},
+    halves=True,
 )
 
 
@@ -217,7 +219,7 @@ def invsqrtm(A: ArrayLike[T], *, rtol: float | None = None, method: str = "auto"
     ----------
     A : array_like (..., n, n)
         Square matrices of dtype float32, float64, complex64 or complex128; real ones without eigenvalues on the negative
-        real axis.
+        real axis. Matrices in float16 and bfloat16 are computed in float32.
     rtol : float, optional
         A singular value of at most ``rtol`` times the largest one counts as zero. Default: n eps.
     method : {"auto", "newton", "polynomial", "schur", "eigh"}, default "auto"
@@ -275,4 +277,5 @@ INVSQRTM = public_function(
     unbounded=lambda backend, value, a: is_singular_root(backend, value[0]),
     unstacked=takes_single,
     choices={"method": METHODS},
+    halves=True,
 )
