@@ -25,11 +25,24 @@ def total(f):
 
 
 def assert_short(f, limit, *arguments):
-    """At most `limit` lines in the program for CUDA and in that for a TPU: so if one program for both has no more."""
+    """At most `limit` lines in the program for CUDA and in that for a TPU: so if one program for both has no more.
+
+    The number of lines of that one.
+    """
     jitted = jax.jit(f)
-    if lines(jitted, ["cuda", "tpu"], *arguments) > limit:
+    both = lines(jitted, ["cuda", "tpu"], *arguments)
+    if both > limit:
         for platform in ("cuda", "tpu"):
             assert lines(jitted, [platform], *arguments) <= limit
+    return both
+
+
+def assert_short_with_its_gradient(f, arguments, solutions=1):
+    """`solutions` counts the methods that take over from the sign for each of them."""
+    gradient = jax.grad(total(f), tuple(range(len(arguments))))
+    both = assert_short(gradient, solutions * LINES_OF_A_GRADIENT, *arguments)
+    if both > solutions * LINES:  # else f, which is a part of that program, has no more lines
+        assert_short(lambda *xs: f(*xs), solutions * LINES, *arguments)
 
 
 def lines(jitted, platforms, *arguments):
@@ -40,13 +53,8 @@ def lines(jitted, platforms, *arguments):
 
 @every_function
 def test_lowered_for_an_accelerator_is_short(problem, rng):
-    arguments = problem.stacked(rng, 3)
-    solutions = (
-        2 if problem.name.endswith("extremal_solutions") else 1
-    )  # each with the methods that take over from the sign
-    assert_short(lambda *xs: problem.f(*xs), solutions * LINES, *arguments)
-    gradient = jax.grad(total(problem.f), tuple(range(len(arguments))))
-    assert_short(gradient, solutions * LINES_OF_A_GRADIENT, *arguments)
+    solutions = 2 if problem.name.endswith("extremal_solutions") else 1
+    assert_short_with_its_gradient(problem.f, problem.stacked(rng, 3), solutions)
 
 
 def plant(rng, *batch):
@@ -72,9 +80,7 @@ def system(rng, *batch):
     ids=["lqr", "dlqr", "hankel_singular_values", "balanced_truncation", "msign in four steps"],
 )
 def test_functions_of_systems_are_short_too(f, make, rng):
-    arguments = make(rng, 3)
-    assert_short(f, LINES, *arguments)
-    assert_short(jax.grad(total(f), tuple(range(len(arguments)))), LINES_OF_A_GRADIENT, *arguments)
+    assert_short_with_its_gradient(f, make(rng, 3))
 
 
 # Optimisation by XLA takes longer than it saves in a single run.
