@@ -297,7 +297,7 @@ class BoundOperation:
         """The diagonal of the array at this place where it has no entries."""
         letters, neutral = self.operation.letters[place], self.operation.neutral
         is_square = len(letters) > 1 and letters[-1] == letters[-2]
-        return neutral.get(place, neutral.get(letters[-1], 0.0)) if is_square else 0.0
+        return neutral.get(place, neutral.get(letters[-1], 0.0) if is_square else 0.0)
 
     def fill_empty_value(self, backend: Backend, value: Arrays, arrays: Arrays) -> Arrays:
         """The value for these arrays, filled as that of the filled arrays."""

@@ -166,10 +166,10 @@ def tangent_part(backend: Backend, normals: Any, a: Array) -> Array:
     return a + normals.lift(normals.start(backend, a))
 
 
-def at_centre(backend: Backend, found: Ascent) -> Ascent:
-    """The step at the multiplier that `centre` finds, where its gap is smaller."""
-    x, mu = centre(backend, found)
-    at = central(backend, found.g + found.normals.lift(x), mu)
+def sharpen(backend: Backend, found: Ascent) -> Ascent:
+    """The step at the multiplier for a μ of about 0, where its gap is smaller."""
+    end, _ = _at_full_rank(backend, found)
+    at = central(backend, found.g + found.normals.lift(end.x), end.mu)
     step = _feasible(backend, found.normals, at.step())
     gap = _relative_gap(backend, at, found.g, step)
     better = gap < found.gap
@@ -231,7 +231,20 @@ class Centring(NamedTuple):
 
 
 def centre(backend: Backend, found: Ascent) -> tuple[Array, Array]:
-    """(x, μ) where x is the multiplier for this μ to working precision: μ is about 0 where M = G + L(X) has full rank.
+    """(x, μ) where x is the multiplier for this μ to working precision: μ is about 0 where `_at_full_rank` finds one."""
+    at_zero, sharp = _at_full_rank(backend, found)
+    rough = (_MU if backend.eps(found.g) < 1e-10 else _MU_SINGLE) / (1e-3 * backend.eps(found.g))
+    state = at_zero._replace(
+        x=backend.xp.where(broadcast_scalar(sharp), at_zero.x, found.x),
+        mu=backend.xp.where(sharp, at_zero.mu, rough * at_zero.mu),
+        searched=~sharp,
+    )
+    end: Centring = backend.loop(lambda state: _centre_further(backend, state), state, _CENTRINGS)
+    return end.x, end.mu
+
+
+def _at_full_rank(backend: Backend, found: Ascent) -> tuple[Centring, Array]:
+    """The multiplier for a μ of about 0, and the members where it is one: M = G + L(X) has full rank there.
 
     There the step is the msign of M, and Newton's steps for Lᴴ(msign(G + L(X))) = 0 converge from nearby, unless several X have
     the same step.
@@ -242,14 +255,7 @@ def centre(backend: Backend, found: Ascent) -> tuple[Array, Array]:
     state = Centring(found.normals, found.g, found.x, 1e-3 * backend.eps(found.g) * size, full)
     end: Centring = backend.loop(lambda state: _newton_at_zero(backend, state), state, _NEWTON)
     slope = _slope(backend, end, central(backend, end.g + end.normals.lift(end.x), end.mu))
-    sharp = full & (backend.norm(slope) == 0)
-    state = state._replace(
-        x=backend.xp.where(broadcast_scalar(sharp), end.x, found.x),
-        mu=backend.xp.where(sharp, state.mu, (_MU if backend.eps(found.g) < 1e-10 else _MU_SINGLE) * size),
-        searched=~sharp,
-    )
-    end = backend.loop(lambda state: _centre_further(backend, state), state, _CENTRINGS)
-    return end.x, end.mu
+    return end, full & (backend.norm(slope) == 0)
 
 
 def _newton_at_zero(backend: Backend, state: Centring) -> tuple[Centring, Array]:

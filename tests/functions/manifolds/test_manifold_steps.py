@@ -251,6 +251,14 @@ def test_gradients_of_both_libraries_agree(rng):
 
 
 @both
+@pytest.mark.parametrize("shape", [(3, 0), (0, 3)])
+def test_empty_matrices(f, shape):
+    step, gap = f(np.zeros(shape), np.zeros(shape))
+    assert step.shape == shape
+    assert gap == 0
+
+
+@both
 def test_no_second_derivatives(f):
     torch = pytest.importorskip("torch")
     w, g = torch.eye(4, 2, dtype=torch.float64), torch.arange(8.0, dtype=torch.float64).reshape(4, 2).requires_grad_()

@@ -12,7 +12,7 @@ from matsign.backends import Backend
 from matsign.core.public import Residual
 from matsign.functions.manifolds.derivatives import SPHERE, STIEFEL
 from matsign.functions.manifolds.methods import Task, sphere_task, square_step, stiefel_task
-from matsign.iterations.tangent_ascent import ascend, at_centre
+from matsign.iterations.tangent_ascent import ascend, sharpen
 from matsign.linalg.stacks import adjoint, inner, safe_divisor, to_double
 
 MEASURES = ("duality_gap", "tangency", "overshoot")
@@ -55,5 +55,5 @@ def _residual(
 def _second_solution(backend: Backend, task: Task) -> tuple[Array, Array]:
     if task.has_closed_form:
         return square_step(backend, task)
-    found = at_centre(backend, ascend(backend, task.normals, task.g, _SMALLER_GAP))
+    found = sharpen(backend, ascend(backend, task.normals, task.g, _SMALLER_GAP))
     return found.step, found.gap

@@ -9,7 +9,7 @@ from matsign.backends import Backend
 from matsign.core.failures import Failure
 from matsign.core.members import Solution, solution
 from matsign.core.tolerances import working_precision
-from matsign.iterations.tangent_ascent import Ascent, SphereNormals, StiefelNormals, ascend, at_centre, tangent_part
+from matsign.iterations.tangent_ascent import Ascent, SphereNormals, StiefelNormals, ascend, sharpen, tangent_part
 from matsign.linalg.stacks import adjoint, broadcast_scalar, eye, inner, safe_divisor, scale_to_unit, to_double
 
 # The largest ‖WᴴW - I‖ at which W still counts as orthonormal up to rounding of its entries; the step is that at msign(W).
@@ -128,7 +128,7 @@ def ascent(backend: Backend, task: Task, gap: float | None) -> tuple[Ascent, flo
     """The best step by ascent, and the gap that it must have; without a stated gap as near to 0 as it gets."""
     stated = stated_gap(backend, task.g) if gap is None else gap
     found = ascend(backend, task.normals, task.g, stated)
-    return (at_centre(backend, found) if gap is None else found), stated
+    return (sharpen(backend, found) if gap is None else found), stated
 
 
 def _by_ascent(backend: Backend, task: Task, g: Array, gap: float | None) -> Solution:

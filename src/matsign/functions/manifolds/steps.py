@@ -218,6 +218,7 @@ def _public(f: Any, solve: Any, residual: Any, rules: Rules) -> Any:
         tangent=rules.tangent,
         cotangent=rules.cotangent,
         unbounded=rules.unbounded,
+        neutral={0: 1.0},
         wrap=lambda backend, step, gap: ManifoldStep(step, gap),
         check=functools.partial(_check_gap, f.__name__),
     )
