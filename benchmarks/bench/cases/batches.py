@@ -82,6 +82,12 @@ def collections(rng, count, n):
     return ((g @ g.mT / (4 * n)).reshape(count, 10, n, n),)
 
 
+def long_collection(rng, count, n):
+    """As covariances of n channels of an electroencephalogram."""
+    g = gaussian(rng, count, n, 4 * n)
+    return ((g @ g.mT / (4 * n))[None],)
+
+
 def function_by_eigh(f, a):
     values, v = np.linalg.eigh(a)
     return (v * f(values)[..., None, :]) @ v.mT
@@ -108,6 +114,10 @@ def bures_by_fixed_point(stack):
         if np.linalg.norm(m - before) < 1e-10 * np.linalg.norm(m):
             break
     return m
+
+
+def riemannian_by_eigenvalues(a, b):
+    return np.sqrt((np.log(sl.eigvalsh(a, b)) ** 2).sum()).reshape(1, 1)
 
 
 CASES = [
@@ -151,6 +161,22 @@ CASES = [
     Case(
         "karcher_mean, ten covariances", NUMPY, "fixed point by linalg.eigh, loop", collections,
         matsign.karcher_mean, loop(karcher_by_descent), SHORTER, agree(1e-8),
+    ),
+    Case(
+        "karcher_mean, all matrices of the batch", NUMPY, "fixed point by linalg.eigh", long_collection,
+        matsign.karcher_mean, loop(karcher_by_descent),
+        sizes(quick=((20, 16),), usual=((100, 16), (100, 32), (100, 64)), long=((100, 128),)), agree(1e-8),
+    ),
+    Case(
+        "bures_mean, all matrices of the batch", NUMPY, "fixed point by linalg.eigh", long_collection,
+        matsign.bures_mean, loop(bures_by_fixed_point),
+        sizes(quick=((20, 16),), usual=((100, 16), (100, 32), (100, 64)), long=((100, 128),)), agree(1e-8),
+    ),
+    Case(
+        "riemannian_distance, pairs", SCIPY, "eigvalsh of the pair, loop",
+        lambda rng, count, n: (definite(rng, count, n, n), definite(rng, count, n, n)),
+        lambda a, b: matsign.riemannian_distance(a, b).reshape(-1, 1, 1), loop(riemannian_by_eigenvalues),
+        sizes(quick=((100, 8),), usual=((1000, 3), (1000, 8), (1000, 32), (20, 128))), agree(1e-8),
     ),
     Case(
         "bures_mean, ten covariances", NUMPY, "fixed point by linalg.eigh, loop", collections,

@@ -23,7 +23,7 @@ def conjugate_gradients(
     precondition: Callable[[Backend, Arrays, Array], Array],
     data: Arrays,
     b: Array,
-    tol: float,
+    tol: float | Array,
     limit: int,
 ) -> LinearSolution:
     """x with ``operator(backend, data, x)`` = b until the residual is `tol` times b; `precondition` is near to the inverse of H.

@@ -1,8 +1,8 @@
 """Newton's method for the mean of positive definite matrices, M = L Lᴴ, which starts from anywhere.
 
-``evaluate(backend, data, factor)`` gives the size g of the residual at M, 0 at the mean, and the Newton step E, Hermitian: the
-next factor is L exp(s E/2). E is a direction of descent for g, which decreases like 1 - s. The length s is 1, or a fourth of the
-last one where g has not decreased by a half of what s promises.
+``evaluate(backend, data, factor)`` gives the size g of the residual at M, 0 at the mean, the size that rounding leaves of it, and
+the Newton step E, Hermitian: the next factor is L exp(s E/2). E is a direction of descent for g, which decreases like 1 - s. The
+length s is 1, or a fourth of the last one where g has not decreased by a half of what s promises.
 """
 
 from __future__ import annotations
@@ -19,34 +19,49 @@ _NEAR = 1e-5
 _SHORTEST, _LIMIT = 2.0**-24, 200
 
 
+class Descent(NamedTuple):
+    """What ``evaluate`` gives: the sizes of the residual and of the rounding in it, and the step E."""
+
+    gap: Array
+    noise: Array
+    step: Array
+
+
 class Minimum(NamedTuple):
-    """The factor L of the best iterate, the size of its residual, and the number of steps."""
+    """The factor L of the best iterate, the size of its residual and of the rounding in it, and the number of steps."""
 
     factor: Array
     gap: Array
+    noise: Array
     steps: Array
 
 
 def damped_newton(
-    backend: Backend, evaluate: Callable[[Backend, Arrays, Array], tuple[Array, Array]], data: Arrays, factor: Array
+    backend: Backend, evaluate: Callable[[Backend, Arrays, Array], Descent], data: Arrays, factor: Array
 ) -> Minimum:
-    xp = backend.xp
+    xp, n = backend.xp, factor.shape[-1]
 
     def step(state: tuple[Arrays, Arrays]) -> tuple[tuple[Arrays, Arrays], Array]:
-        data, (factor, e, gap, s, count) = state
+        data, (factor, e, gap, noise, s, count) = state
         trial = factor @ half_exponential(backend, e, s)
-        new_gap, new_e = evaluate(backend, data, trial)
-        better = new_gap <= (1 - s / 2) * gap
+        new = evaluate(backend, data, trial)
+        better = new.gap <= (1 - s / 2) * gap
         wide = broadcast_scalar(better)
-        factor, e, gap = xp.where(wide, trial, factor), xp.where(wide, new_e, e), xp.where(better, new_gap, gap)
+        factor, e = xp.where(wide, trial, factor), xp.where(wide, new.step, e)
+        gap, noise = xp.where(better, new.gap, gap), xp.where(better, new.noise, noise)
         s = xp.where(better, xp.ones_like(s), s / 4)
-        finished = (gap == 0) | (~better & (gap < _NEAR)) | (s < _SHORTEST)
-        return (data, (factor, e, gap, s, count + 1)), ~finished
+        finished = is_rounding(backend, gap, noise, n) | (~better & (gap < _NEAR)) | (s < _SHORTEST)
+        return (data, (factor, e, gap, noise, s, count + 1)), ~finished
 
-    gap, e = evaluate(backend, data, factor)
-    start = (data, (factor, e, gap, 1 + 0 * gap, 0 * gap))
-    _, (factor, _, gap, _, count) = backend.loop(step, start, _LIMIT)
-    return Minimum(factor, gap, count)
+    at = evaluate(backend, data, factor)
+    start = (data, (factor, at.step, at.gap, at.noise, 1 + 0 * at.gap, 0 * at.gap))
+    _, (factor, _, gap, noise, _, count) = backend.loop(step, start, _LIMIT)
+    return Minimum(factor, gap, noise, count)
+
+
+def is_rounding(backend: Backend, gap: Array, noise: Array, n: int) -> Array:
+    """Where a residual needs no step. A larger one may be rounding, too, but only a step that does not decrease it shows that."""
+    return gap <= backend.xp.minimum(noise, 10 * n * backend.eps(gap) + 0 * noise)
 
 
 def half_exponential(backend: Backend, e: Array, s: Array) -> Array:

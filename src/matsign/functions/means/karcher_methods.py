@@ -39,7 +39,7 @@ from matsign.functions.means.matrix_collections import (
     weighted_sum,
 )
 from matsign.iterations.conjugate_gradients import LinearSolution, conjugate_gradients
-from matsign.iterations.damped_newton import damped_newton
+from matsign.iterations.damped_newton import Descent, damped_newton, is_rounding
 from matsign.linalg.stacks import adjoint, broadcast_scalar, eye, hermitian, safe_divisor, scale_to_unit, to_double
 
 
@@ -70,7 +70,7 @@ def _hessian(backend: Backend, data: Arrays, x: Array) -> Array:
     return weighted_sum(backend, w, schur_product_in(v, kernel, x))
 
 
-def solve_hessian_of(backend: Backend, parts: Logarithms, w: Array, q: Array, tol: float) -> LinearSolution:
+def solve_hessian_of(backend: Backend, parts: Logarithms, w: Array, q: Array, tol: float | Array) -> LinearSolution:
     """E with H(E) = q."""
     data = (parts.v, hessian_kernel(backend, parts), w)
     return conjugate_gradients(backend, _hessian, lambda backend, data, r: r, data, q, tol, 400)
@@ -81,20 +81,47 @@ def logarithms_beside(backend: Backend, factor: Array, k: Array) -> Logarithms:
     b, count, n, _ = k.shape
     wide = backend.xp.permute_dims(k, (0, 2, 1, 3)).reshape((b, n, count * n))
     inside = backend.solve(factor, wide).reshape((b, n, count, n))
-    u, values, _ = backend.svd(flat(backend.xp.permute_dims(inside, (0, 2, 1, 3))))
-    return Logarithms(grouped(u, k), grouped(2 * backend.xp.log(values), k))
+    u, logs = _logarithms(backend, flat(backend.xp.permute_dims(inside, (0, 2, 1, 3))))
+    return Logarithms(grouped(u, k), grouped(logs, k))
 
 
+def _logarithms(backend: Backend, x: Array) -> tuple[Array, Array]:
+    """The eigenvectors of x xᴴ and the logarithms of its eigenvalues; by singular values of x where it is ill-conditioned."""
+    values, u = backend.eigh(hermitian(x @ adjoint(x)))
+    good = values[:, 0] > _NARROW * values[:, -1]
+
+    def by_singular_values(x: Array, u: Array, values: Array) -> tuple[Array, Array]:
+        u, values, _ = backend.svd(x)
+        return u, 2 * backend.xp.log(values)
+
+    result: tuple[Array, Array] = backend.rare_cond(
+        ~good, by_singular_values, lambda x, u, values: (u, backend.xp.log(values)), x, u, values
+    )
+    return result
+
+
+# Eigenvalues of a matrix of this reciprocal condition number have enough digits.
+_NARROW = 1e-3
 # The relative residual to which conjugate gradients solve for a Newton step.
 _STEP_TOL = 1e-4
 
 
-def _evaluate(backend: Backend, data: Arrays, factor: Array) -> tuple[Array, Array]:
+def _evaluate(backend: Backend, data: Arrays, factor: Array) -> Descent:
     k, w = data
     parts = logarithms_beside(backend, factor, k)
     s = hermitian(weighted_sum(backend, w, parts.matrices()))
     s = backend.xp.where(backend.xp.isfinite(s), s, backend.xp.full_like(s, math.nan))
-    return backend.norm(s), solve_hessian_of(backend, parts, w, s, _STEP_TOL).x
+    gap, noise = backend.norm(s), _noise(backend, parts)
+    done = is_rounding(backend, gap, noise, s.shape[-1])
+    tol = backend.xp.where(done, backend.xp.ones_like(gap), _STEP_TOL)
+    return Descent(gap, noise, solve_hessian_of(backend, parts, w, s, tol).x)
+
+
+def _noise(backend: Backend, parts: Logarithms) -> Array:
+    """The size of ‖S‖ that rounding leaves: errors of L⁻¹Kᵢ are magnified by its condition number."""
+    xp, logs = backend.xp, parts.logs
+    spread = xp.exp((xp.max(logs, axis=-1) - xp.min(logs, axis=-1)) / 2)
+    return logs.shape[-1] * backend.eps(parts.v) * xp.max(spread, axis=-1) / 2
 
 
 class Collection(NamedTuple):
@@ -147,7 +174,7 @@ def _smallest_eigenvalues(backend: Backend, c: Collection) -> Array:
     diagonal = flat(c.a.real) * eye(backend, c.a.real[:, 0])
     diagonal = xp.sum(diagonal, axis=-1)
     root = xp.sqrt(xp.where(diagonal > 0, diagonal, xp.ones_like(diagonal)))
-    values, _ = backend.eigh(flat(c.a) / (root[:, :, None] * root[:, None, :]))
+    values = xp.linalg.eigvalsh(flat(c.a) / (root[:, :, None] * root[:, None, :]))
     return values[:, 0].reshape(c.a.shape[:2])
 
 
@@ -168,9 +195,9 @@ def solve_karcher(backend: Backend, stack: Array, weights: Array | None) -> Solu
     usable = (c.w >= 0).all(-1) & (xp.sum(c.w, axis=-1) > 0.5)
     w = xp.where(usable[:, None], c.w, xp.ones_like(c.w) / c.w.shape[-1])
     start = backend.cholesky(hermitian(weighted_sum(backend, w, a)))
-    factor, gap, steps = damped_newton(backend, _evaluate, (factors, w), start)
+    factor, gap, noise, steps = damped_newton(backend, _evaluate, (factors, w), start)
     value = backend.astype(c.outward(backend, hermitian(factor @ adjoint(factor))), backend.dtype_name(stack))
-    failed = ~(gap <= _rounding(backend, stack, logarithms_beside(backend, factor, factors), least))
+    failed = ~(gap <= _rounding(backend, stack, noise, least))
     result = solution(backend, (value,), Failure.NO_KARCHER_MEAN, failed, steps, gap)
     result = result._replace(failure=overflow_failure(backend, value, result.failure))
     which = first_index(backend, indefinite)
@@ -179,10 +206,8 @@ def solve_karcher(backend: Backend, stack: Array, weights: Array | None) -> Solu
     return refuse_weights(backend, weights, result)
 
 
-def _rounding(backend: Backend, stack: Array, parts: Logarithms, least: Array) -> Array:
-    """What rounding may leave of ‖S‖: errors of L⁻¹Kᵢ are magnified by its condition number or those of Kᵢ."""
+def _rounding(backend: Backend, stack: Array, noise: Array, least: Array) -> Array:
+    """What rounding may leave of ‖S‖ at most: errors are magnified by the condition number of L⁻¹Kᵢ or of Kᵢ."""
     xp, n = backend.xp, stack.shape[-1]
-    spread = xp.exp((xp.max(parts.logs, axis=-1) - xp.min(parts.logs, axis=-1)) / 2)
-    spread = xp.maximum(spread, 1 / xp.sqrt(least))
-    noise = 100 * n * backend.eps(parts.v) * xp.max(spread, axis=-1)
-    return xp.maximum(noise, 10 * n * backend.eps(stack) + 0 * noise)
+    of_factors = 100 * n * backend.eps(noise) * xp.max(1 / xp.sqrt(least), axis=-1)
+    return xp.maximum(xp.maximum(200 * noise, of_factors), 10 * n * backend.eps(stack) + 0 * noise)
