@@ -138,6 +138,22 @@ def test_generalized_sylvester_that_only_a_norm_calls_singular(rng):
         solve_generalized_sylvester(*third, np.ones((2, 2)))
 
 
+def test_generalized_sylvester_has_no_small_error_from_a_wrong_correction():
+    """A nearly singular a and a singular b: the standard form gives random right-hand sides a solution, the residual none."""
+    a = np.array([[0.43524, 0.51189, 0.49913], [-0.30766, -0.3622, -0.35319], [0.36753, 0.43255, 0.42188]])
+    c = np.array(
+        [
+            [0.96, -9.4e-10, -8.6e-11],
+            [-499999999.99999994, 0.29, -0.020999999999999998],
+            [2099999999.9999998, 3.0, -0.3],
+        ]
+    )
+    b, d = np.array([[12.0, 27], [-8, -18]]), np.array([[1.1, -0.04], [0.07, 0.52]])
+    q = np.array([[7.0, 4], [8, -9], [9, -2]])
+    x, certificate = certify(solve_generalized_sylvester)(a, b, c, d, q)
+    assert float(truth.error(x, truth.generalized_sylvester(a, b, c, d, q))) < 10 * certificate.forward_error
+
+
 @pytest.mark.slow
 def test_generalized_sylvester_of_larger_matrices_of_both_kinds(rng):
     for shift, n, m in ((0, 60, 70), (20, 90, 40)):

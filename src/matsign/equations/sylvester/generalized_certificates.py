@@ -14,7 +14,7 @@ from matsign.equations.sylvester.generalized_methods import (
     solve_by_standard_form,
     terms,
 )
-from matsign.iterations.refinement import backward, correction
+from matsign.iterations.refinement import backward, correction, relative_gap
 from matsign.linalg.double_word import DoubleWord, dw_add, dw_neg, dw_product, from_double
 from matsign.linalg.separation import random_right_side, separation_of_response
 from matsign.linalg.stacks import adjoint, random_probe
@@ -72,6 +72,8 @@ def _data_perturbation(backend: Backend, scaled: ScaledEquation, x: Array, k: in
 def _responses(backend: Backend, a: Array, b: Array, c: Array, d: Array, rights: Array) -> tuple[Array, Array]:
     """(solutions for right-hand sides (B, k, n, m), separation): by a standard form, and by QZ where that is unreliable."""
     solved, reliable = solve_by_standard_form(backend, a, b, c, d, rights)
+    gap = relative_gap(backend, terms, a, b, c, d, rights[:, 0], solved[:, 0])
+    reliable = reliable & (gap < backend.eps(a) ** 0.75)
     least, also = separation_of_response(
         backend,
         rights[:, -1],

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 from matsign._typing import Array
 from matsign.backends import Backend
 from matsign.core import scaling
@@ -16,7 +18,7 @@ from matsign.equations.sylvester.pair_methods import (
     stack,
     terms,
 )
-from matsign.iterations.refinement import backward, correction
+from matsign.iterations.refinement import backward, correction, relative_gap
 from matsign.linalg.double_word import DoubleWord, dw_add, dw_neg, dw_product, from_double
 from matsign.linalg.separation import random_right_side, separation_of_response
 from matsign.linalg.stacks import random_probe, scale_to_unit
@@ -85,6 +87,8 @@ def _data_perturbation(
 def _responses(backend: Backend, a: Array, b: Array, d: Array, e: Array, rights: Array) -> tuple[Array, Array]:
     """(solutions for right-hand sides (B, k, 2n, m), separation): by generalised equations, and by QZ where unreliable."""
     solved, reliable = solve_pair(backend, a, b, d, e, rights)
+    gap = relative_gap(backend, functools.partial(terms, backend), a, b, d, e, rights[:, 0], solved[:, 0])
+    reliable = reliable & (gap < backend.eps(a) ** 0.75)
     least, also = separation_of_response(
         backend, rights[:, -1], solved[:, -1], lambda y: solve_adjoint_pair(backend, a, b, d, e, y)
     )
