@@ -25,6 +25,7 @@ def test_accuracy(dtype, rng):
         similar(rng, np.diag([0.9, 0.7, 0.4, 0.2, 0.15]), 3, dtype),
         np.asarray(jordan(0.8, 5), dtype),
         0.5 * np.eye(3, dtype=dtype),
+        np.asarray(jordan(2.0, 20) / 4, dtype),
         np.array([[0.9 + 0.2j if dtype == "complex128" else 0.9]]),
     ):
         for power, exact in (

@@ -5,7 +5,8 @@ With a centre c of the disc and X = I - A/c, and b_0 = 1, b_k = b_{k-1} (k - 1 -
     A^t = c^t Σ b_k Xᵏ,    log A = log c I - Σ Xᵏ/k.
 
 The series is summed in blocks of 8 terms by Horner's rule in X⁸ (Paterson & Stockmeyer 1973). Its length is found from the norms
-of X, X², X⁴, … X³²: for |t| < 1 the sum of the terms from Xᵈ on is about |b_d| αᵈ/(1 - α), α being the least ‖Xʲ‖^{1/j} of these.
+of X, X², X⁴, … X³²: for |t| < 1 the sum of the terms from Xᵈ on is about |b_d| αᵈ/(1 - α) times the square of the largest
+‖Xʲ‖/αʲ, α being the least ‖Xʲ‖^{1/j} of these.
 """
 
 from __future__ import annotations
@@ -19,12 +20,13 @@ from matsign._typing import Array
 from matsign.backends import Backend
 from matsign.backends.constants import constant_when_compiled
 from matsign.linalg.scalar_powers import Exponent, scalar_function
-from matsign.linalg.stacks import broadcast_scalar, eye, safe_divisor, trace
+from matsign.linalg.stacks import broadcast_scalar, eye, trace
 
 # Terms of a block, and the most blocks: with more, square roots and a quadrature take less time.
 _BLOCK, _MOST_BLOCKS = 8, 40
-# The powers Xʲ may be at most this times αʲ √n: for larger ones products lose digits.
-_GROWTH = 16
+# The norms of the powers Xʲ may be at most this times √n: for larger ones products lose digits.
+_LARGEST = 16
+_LEAST = 2.0**-4
 # The second centre relative to the point farthest to the right of a disc around the mean of the eigenvalues.
 _MIDDLE = 0.55
 
@@ -61,25 +63,29 @@ def _powers(backend: Backend, a: Array, c: Array, power: Exponent, eps: float) -
     for _ in range(5):
         x.append(x[-1] @ x[-1])
     norms = [backend.norm(y) for y in x]
-    alpha = norms[0]
+    alpha, most = norms[0], norms[0]
     for k, size in enumerate(norms):
-        alpha = xp.minimum(alpha, size ** (0.5**k))
-    growth = xp.zeros_like(alpha)
+        alpha, most = xp.minimum(alpha, size ** (0.5**k)), xp.maximum(most, size)
+    # Of a nilpotent X some powers vanish, and others do not.
+    alpha = xp.maximum(alpha, _LEAST * xp.ones_like(alpha))
+    growth = xp.ones_like(alpha)
     for k, size in enumerate(norms):
-        growth = xp.maximum(growth, size / safe_divisor(backend, alpha ** float(2**k)))
-    blocks = _fewest_blocks(backend, alpha, power, eps)
-    near = right & (growth <= _GROWTH * a.shape[-1] ** 0.5)
+        growth = xp.maximum(growth, size / alpha ** float(2**k))
+    small = (eps / 4 * a.shape[-1] ** 0.5) / growth**2
+    blocks = _fewest_blocks(backend, alpha, small, power)
+    near = right & (most <= _LARGEST * a.shape[-1] ** 0.5)
     return Centred(c, x[0], x[1], x[2], x[3], xp.where(near, blocks, xp.zeros_like(blocks))), alpha
 
 
-def _fewest_blocks(backend: Backend, alpha: Array, power: Exponent, eps: float) -> Array:
-    """As many blocks as bring the rest of the series below rounding, or 0."""
-    xp, blocks, found = backend.xp, backend.xp.zeros_like(alpha), alpha >= 1
-    small = (1 - alpha) * (eps / (4 * _GROWTH))
-    for q, (first, *_) in enumerate(_coefficients(power)):
-        enough = (abs(first) * alpha ** float(_BLOCK * q) <= small) & ~found & (q > 1)
-        blocks, found = xp.where(enough, q + blocks, blocks), found | enough
-    return blocks
+def _fewest_blocks(backend: Backend, alpha: Array, small: Array, power: Exponent) -> Array:
+    """As many blocks as bring the rest of the series below `small`, at least 2, or 0."""
+    xp, q = backend.xp, np.arange(2, _MOST_BLOCKS)
+    firsts = abs(np.array(_coefficients(power))[2:, 0])
+    firsts, terms, q = (backend.asarray(x.astype(float), alpha) for x in (firsts, _BLOCK * q, q))
+    rests = firsts * alpha[:, None] ** terms
+    enough = (rests <= (small * (1 - alpha))[:, None]) & (alpha < 1)[:, None]
+    least = xp.min(xp.where(enough, q + 0 * rests, _MOST_BLOCKS + 0 * rests), axis=-1)
+    return xp.where(least < _MOST_BLOCKS, least, xp.zeros_like(least))
 
 
 @constant_when_compiled
