@@ -29,9 +29,9 @@ def logm(A: ArrayLike[T], *, rtol: float | None = None, method: str = "auto", er
 
         - "eigh": by eigenvectors, for Hermitian A.
         - "schur": by square roots of the Schur form and a Padé approximant [1]_, on the CPU.
-        - "newton": the same with Newton's square roots of full matrices, by inverses and products, or by a power series,
-          by products alone, where the eigenvalues lie in a disc clear of zero; a member that loses digits is solved by
-          "schur".
+        - "newton": by a power series, by products alone, where the eigenvalues lie in a disc clear of zero, else by that of
+          Newton's square roots, by inverses and products. A member that loses digits or, on a CPU, needs many roots is
+          solved by "schur".
         - "auto": "eigh" for Hermitian members, "newton" for others.
     errors : {"raise", "nan"}, default "raise"
         What to do if a member of the batch has no logarithm: raise `SpectrumError`, or return NaN for that member and
