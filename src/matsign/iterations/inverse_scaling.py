@@ -1,7 +1,10 @@
 """Real powers and the logarithm of general matrices by Newton's square roots, inverses and products, for any array library.
 
-The formulas are those of `direct.triangular_powers`, for full matrices. Square roots R ← R^{1/2} lead to I, and
-X = I - R is updated without cancellation, X ← X (I + R^{1/2})⁻¹. Likewise R^t = I + Y is squared as Y ← Y (2I + Y).
+A^t = (A^{1/2})^{2t} and log A = 2 log A^{1/2} until a power series is short enough (`power_series`).
+
+A compiled program has one loop for all members instead, with the formulas of `direct.triangular_powers` for full matrices.
+Square roots R ← R^{1/2} lead to I, and X = I - R is updated without cancellation, X ← X (I + R^{1/2})⁻¹. Likewise R^t = I + Y is
+squared as Y ← Y (2I + Y).
 """
 
 from __future__ import annotations
