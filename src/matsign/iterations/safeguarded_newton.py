@@ -20,7 +20,8 @@ _LIMIT = 500
 class Point(NamedTuple):
     """An iterate x, the size of its residual, the next iterates by Newton's method and by the safe one.
 
-    Where a Newton step from a residual of at most `near` fails, only rounding is left.
+    Where a Newton step from a residual of at most `near` fails, only rounding is left. A residual of at most `enough` needs no
+    step.
     """
 
     x: Array
@@ -28,6 +29,7 @@ class Point(NamedTuple):
     newton: Array
     safe: Array
     near: Array
+    enough: Array
 
 
 class Root(NamedTuple):
@@ -50,7 +52,7 @@ def safeguarded_newton(
         at = Point(*backend.masked_select(failed, tuple(at), tuple(trial)))
         one = xp.ones_like(best)
         state = (data, at, (xp.minimum(best, at.gap), xp.where(failed, 0 * one, one), count + one))
-        return state, ~((at.gap == 0) | (failed & (at.gap <= at.near)))
+        return state, ~((at.gap <= at.enough) | (failed & (at.gap <= at.near)))
 
     at = evaluate(backend, data, x)
     start = (data, at, (at.gap, 1 + 0 * at.gap, 0 * at.gap))

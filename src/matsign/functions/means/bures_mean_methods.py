@@ -12,9 +12,9 @@ preconditioner conjugate gradients take few steps where the matrices are not far
 size of G is measured in its norm: it is the length of the gradient of the cost in the metric. With Aᵢ = Kᵢ Kᵢᴴ, the eigenvalues
 of Sᵢ are the singular values of LᴴKᵢ.
 
-The iteration starts from Σ wᵢ Aᵢ. Where a Newton step does not halve the residual, it takes a step of the fixed point
-L ← L⁻ᴴ Σ wᵢ Sᵢ, which converges from everywhere, for commuting matrices in one step. Sources: Álvarez-Esteban, del Barrio,
-Cuesta-Albertos & Matrán 2016, Bhatia, Jain & Lim 2019.
+The iteration starts from (Σ wᵢ Aᵢ^{1/2})², the mean of commuting matrices. Where a Newton step does not halve the residual, it
+takes a step of the fixed point L ← L⁻ᴴ Σ wᵢ Sᵢ, which converges from everywhere, for commuting matrices in one step. Sources:
+Álvarez-Esteban, del Barrio, Cuesta-Albertos & Matrán 2016, Bhatia, Jain & Lim 2019.
 """
 
 from __future__ import annotations
@@ -77,7 +77,9 @@ def _apply_hessian(backend: Backend, data: Arrays, x: Array) -> Array:
     return weighted_sum(backend, w, schur_product_in(p, kernel, x))
 
 
-def solve_hessian_of(backend: Backend, roots: Roots, w: Array, m: Array, q: Array, tol: float) -> LinearSolution:
+def solve_hessian_of(
+    backend: Backend, roots: Roots, w: Array, m: Array, q: Array, tol: float | Array
+) -> LinearSolution:
     """E with H(E) = q."""
     data = (roots.p, half_harmonic(backend, roots.s), w, preconditioner(backend, m))
     return conjugate_gradients(backend, _apply_hessian, lambda backend, data, r: data[3] * r, data, q, tol, 1000)
@@ -100,9 +102,24 @@ def frame_of(backend: Backend, factor: Array) -> Frame:
 
 
 def roots_beside(backend: Backend, factor: Array, k: Array) -> Roots:
-    """Those of Lᴴ Kᵢ Kᵢᴴ L."""
-    p, s, _ = backend.svd(flat(adjoint(factor)[:, None] @ k))
+    """Those of Lᴴ Kᵢ Kᵢᴴ L, by singular values of Lᴴ Kᵢ where its square is ill-conditioned."""
+    x = flat(adjoint(factor)[:, None] @ k)
+    values, p = backend.eigh(hermitian(x @ adjoint(x)))
+    good = values[:, 0] > _NARROW * values[:, -1]
+
+    def by_singular_values(x: Array, p: Array, values: Array) -> tuple[Array, Array]:
+        p, s, _ = backend.svd(x)
+        return p, s
+
+    def by_eigenvalues(x: Array, p: Array, values: Array) -> tuple[Array, Array]:
+        return backend.xp.flip(p, axis=-1), backend.xp.sqrt(backend.xp.flip(values, axis=-1))
+
+    p, s = backend.rare_cond(~good, by_singular_values, by_eigenvalues, x, p, values)
     return Roots(grouped(p, k), grouped(s, k))
+
+
+# Eigenvalues of a matrix of this reciprocal condition number have enough digits.
+_NARROW = 1e-3
 
 
 def gap_beside(backend: Backend, roots: Roots, w: Array, m: Array) -> Array:
@@ -130,12 +147,15 @@ def _evaluate(backend: Backend, data: Arrays, factor: Array) -> Point:
     f = frame_of(backend, factor)
     roots = roots_beside(backend, f.factor, k)
     gap = gap_beside(backend, roots, w, f.m)
-    e = hermitian(solve_hessian_of(backend, roots, w, f.m, gap, _STEP_TOL).x)
+    size, near = size_of_gap(backend, gap, f.m), rounding(backend, f.m)
+    enough = backend.xp.minimum(near / 200, 10 * f.m.shape[-1] * backend.eps(near) + 0 * near)
+    tol = backend.xp.where(size <= enough, backend.xp.ones_like(size), _STEP_TOL)
+    e = hermitian(solve_hessian_of(backend, roots, w, f.m, gap, tol).x)
     root = backend.xp.sqrt(f.m)[:, None, :]
     x = e * root.mT * root / safe_divisor(backend, f.m[:, :, None] + f.m[:, None, :])
     inverse = backend.xp.where(root > 0, 1 / safe_divisor(backend, root), 0 * root)
     newton, safe = f.factor + f.u @ x * root, f.factor + f.u * inverse @ gap
-    return Point(factor, size_of_gap(backend, gap, f.m), newton, safe, rounding(backend, f.m))
+    return Point(factor, size, newton, safe, near, enough)
 
 
 def _count(backend: Backend, mask: Array) -> Array:
@@ -171,11 +191,18 @@ def in_one_unit(backend: Backend, stack: Array, weights: Array | None, rtol: flo
     return Semidefinite(scaled, grouped(k, a), w, e + e % 2, *parts)
 
 
+def _square_roots(backend: Backend, k: Array) -> Array:
+    """Aᵢ^{1/2} for factors Kᵢ with orthogonal columns."""
+    lengths = backend.xp.sqrt(backend.xp.sum(backend.xp.abs(k) ** 2, axis=-2, keepdims=True))
+    half = k / backend.xp.sqrt(safe_divisor(backend, lengths))
+    return half @ adjoint(half)
+
+
 def solve_bures(backend: Backend, stack: Array, weights: Array | None, *, rtol: float | None) -> Solution:
     xp, c = backend.xp, in_one_unit(backend, stack, weights, rtol)
-    b, count, n, _ = c.a.shape
-    wide = xp.permute_dims(c.k * xp.sqrt(c.w)[:, :, None, None], (0, 2, 1, 3)).reshape((b, n, count * n))
-    factor, size, steps = safeguarded_newton(backend, _evaluate, (c.k, c.w), frame_of(backend, wide).factor)
+    n = c.a.shape[-1]
+    roots = weighted_sum(backend, c.w, _square_roots(backend, c.k))
+    factor, size, steps = safeguarded_newton(backend, _evaluate, (c.k, c.w), frame_of(backend, roots).factor)
     f = frame_of(backend, factor)
     failed = ~(size <= xp.maximum(rounding(backend, f.m), 10 * n * backend.eps(stack) + 0 * size))
     value = backend.ldexp(hermitian(f.factor @ adjoint(f.factor)), broadcast_scalar(c.e))
