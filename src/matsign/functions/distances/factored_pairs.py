@@ -6,9 +6,10 @@ With U = msign(FᴴG), an isometry between the parts of F and G that the other o
 
     d(b²) = 2 Re tr((F - G Uᴴ)ᴴ dF) + 2 Re tr((G - F U)ᴴ dG),    df = Re tr((G Uᴴ)ᴴ dF) + Re tr((F U)ᴴ dG).
 
-The derivative of msign gives the second ones. A factor with more columns than rows is replaced by Rᴴ from Fᴴ = Q R, which has the
-same A. If both have more, derivatives are those in A and B: G Uᴴ = T F with the optimal map T of `semidefinite_pairs`. Source:
-Bhatia, Jain & Lim 2019.
+The derivative of msign gives the second ones. Where both factors have at least as many columns as rows, b and f are those of
+A and B if they are nonsingular and far apart (`semidefinite_values`). Else a factor with more columns than rows is replaced by
+Rᴴ from Fᴴ = Q R, which has the same A. If both have more, derivatives are those in A and B: G Uᴴ = T F with the optimal map T of
+`semidefinite_pairs`. Source: Bhatia, Jain & Lim 2019.
 """
 
 from __future__ import annotations
@@ -18,9 +19,14 @@ from typing import NamedTuple
 from matsign._typing import Array, Arrays
 from matsign.backends import Backend
 from matsign.core.operations import apply
+from matsign.core.tolerances import rank_tolerance
 from matsign.functions.distances import semidefinite_pairs as pairs
+from matsign.functions.distances import semidefinite_values as values
 from matsign.functions.polar.polar import MSIGN
 from matsign.linalg.stacks import adjoint, broadcast_scalar, inner, scale_to_unit, to_double
+
+# For matrices with fewer rows singular vectors take as little time.
+_LARGE = 16
 
 
 class Comparison(NamedTuple):
@@ -32,11 +38,35 @@ class Comparison(NamedTuple):
 
 def compare(backend: Backend, f: Array, g: Array) -> Comparison:
     (f, e), (g, h) = (scale_to_unit(backend, to_double(backend, x)) for x in (f, g))
+    n, *columns = f.shape[-2], f.shape[-1], g.shape[-1]
+    if n < _LARGE or min(columns) < n:
+        return _by_difference(backend, f, g, e, h)
+    quick, accurate = _by_squares(backend, f, g, e, h)
+    result: Comparison = backend.masked_cond(
+        accurate,
+        lambda f, g, e, h, quick: quick,
+        lambda f, g, e, h, quick: _by_difference(backend, f, g, e, h),
+        *(f, g, e, h, quick),
+    )
+    return result
+
+
+def _by_squares(backend: Backend, f: Array, g: Array, e: Array, h: Array) -> tuple[Comparison, Array]:
+    """b and f from A and B, and where these are accurate: nonsingular matrices far apart."""
+    a, b = (backend.hermitian_product(x, adjoint(x)) for x in (f, g))
+    found, accurate = values.products(backend, a, b, rank_tolerance(backend, a, None))
+    root, none = backend.xp.sum(backend.xp.sqrt(found), axis=-1), 0 * backend.ones(a)
+    traces = values.Traces(abs(backend.trace(a).real), abs(backend.trace(b).real))
+    numbers, clear = values.by_traces(backend, root, traces, *(pairs.Extremes(2 * x, none, none) for x in (e, h)))
+    return Comparison(numbers.distance, numbers.root), accurate & clear
+
+
+def _by_difference(backend: Backend, f: Array, g: Array, e: Array, h: Array) -> Comparison:
     f, g = _equal_columns(backend, *(_at_most_square(backend, x) for x in (f, g)))
-    w, values = pairs.optimal_turn(backend, f, g)
+    w, singular_values = pairs.optimal_turn(backend, f, g)
     top = backend.xp.maximum(e, h)
     gap = _scaled(backend, f, e - top) - _scaled(backend, g @ w, h - top)
-    root = backend.ldexp(backend.xp.sum(values, axis=-1), e + h)
+    root = backend.ldexp(backend.xp.sum(singular_values, axis=-1), e + h)
     return Comparison(backend.ldexp(backend.norm(gap), top), root)
 
 

@@ -63,9 +63,25 @@ class Pair(NamedTuple):
 
     def definite(self, backend: Backend, zero: float) -> Arrays:
         """Whether A is definite to working precision, and B: False also for NaN."""
-        f, root = self.factors, math.sqrt(zero)
-        pairs = ((f.k, f.k_inverse), (f.low, f.low_inverse))
-        return tuple(backend.norm(x) * backend.norm(y) * root < 1 for x, y in pairs)
+        f = self.factors
+        return (
+            _is_definite(backend, self.a, f.k, f.k_inverse, zero),
+            _is_definite(backend, self.b, f.low, f.low_inverse, zero),
+        )
+
+
+def _is_definite(backend: Backend, a: Array, k: Array, inverse: Array, zero: float) -> Array:
+    """Whether the smallest eigenvalue of A = K Kᴴ is more than `zero` times the largest one."""
+    # The root of tr A tr A⁻¹, which is at least the condition and at most n times that.
+    bound = backend.norm(k) * backend.norm(inverse)
+    clear = bound * math.sqrt(zero) < 1
+
+    def by_values(a: Array, clear: Array) -> Array:
+        values, _ = backend.eigh(a)
+        return values[:, 0] > zero * values[:, -1]
+
+    result: Array = backend.rare_cond(~clear & backend.xp.isfinite(bound), by_values, lambda a, clear: clear, a, clear)
+    return result
 
 
 def units(backend: Backend, a: Array, b: Array) -> Array:

@@ -15,10 +15,11 @@ from matsign._typing import Array
 from matsign.backends import Backend
 from matsign.core.tolerances import rank_tolerance
 from matsign.functions.distances import semidefinite_pairs as pairs
+from matsign.linalg.definiteness import clearly_definite
 from matsign.linalg.stacks import adjoint, broadcast_scalar, eye, hermitian, to_double
 
-# For matrices with fewer rows singular vectors take little time.
-_LARGE = 64
+# For matrices with fewer rows singular vectors take as little time.
+_LARGE = 16
 # Where b² is at least this share of the traces, less than three digits cancel.
 _CLEAR = 1e-3
 
@@ -36,10 +37,10 @@ def compute(backend: Backend, a: Array, b: Array, rtol: float | None) -> Numbers
     if a.shape[-1] < _LARGE:
         return _by_difference(backend, *(pairs.factor(backend, x, rtol) for x in (a, b)))
     (x, ea), (y, eb) = (pairs.scale_evenly(backend, to_double(backend, z)) for z in (a, b))
-    values, accurate = _products(backend, x, y, _zero(backend, a, rtol))
+    values, accurate = products(backend, x, y, _zero(backend, a, rtol))
     none, root = 0 * backend.ones(x), backend.xp.sum(backend.xp.sqrt(values), axis=-1)
-    traces = _Traces(abs(backend.trace(x).real), abs(backend.trace(y).real))
-    quick, clear = _by_traces(backend, root, traces, *(pairs.Extremes(e, none, none) for e in (ea, eb)))
+    traces = Traces(abs(backend.trace(x).real), abs(backend.trace(y).real))
+    quick, clear = by_traces(backend, root, traces, *(pairs.Extremes(e, none, none) for e in (ea, eb)))
 
     def by_factors(a: Array, b: Array, quick: Numbers) -> Numbers:
         return _by_factors(backend, *(_factor(backend, x, rtol) for x in (a, b)))
@@ -66,30 +67,38 @@ def _factor(backend: Backend, a: Array, rtol: float | None) -> pairs.Factor:
     return result
 
 
-def _products(backend: Backend, a: Array, b: Array, zero: float) -> tuple[Array, Array]:
+def products(backend: Backend, a: Array, b: Array, zero: float) -> tuple[Array, Array]:
     """The eigenvalues of Kᴴ B K, and where A and B have no eigenvalue that counts as zero and the roots are accurate."""
     xp, n, k = backend.xp, a.shape[-1], backend.cholesky(hermitian(a))
     c = hermitian(adjoint(k) @ b @ k)
-    definite = xp.isfinite(backend.norm(c))
-    values = xp.linalg.eigvalsh(xp.where(broadcast_scalar(definite), c, eye(backend, c)))
+    usable = xp.isfinite(backend.norm(c))
+    values = xp.linalg.eigvalsh(xp.where(broadcast_scalar(usable), c, eye(backend, c)))
+    usable = usable & (values[:, 0] > 0)
+    values = xp.where(usable[:, None], values, xp.ones_like(values))
+    # All eigenvalues together change by at most the Frobenius norm of the rounding errors (Hoffman & Wielandt 1953), eps times
+    # this size. By the Cauchy-Schwarz inequality, the sum of the roots changes by at most 10 n eps times itself.
+    root, size = xp.sqrt(values), backend.norm(a) * backend.norm(b)
+    usable = usable & (size * xp.sqrt(xp.sum(1 / values, axis=-1)) < 10 * n * xp.sum(root, axis=-1))
     # The smallest eigenvalue of A is at least that of A B over ‖B‖, and the reverse.
-    size = backend.norm(a) * backend.norm(b)
-    definite = definite & (values[:, 0] > 2 * zero * size)
-    values = xp.where(definite[:, None], values, xp.ones_like(values))
-    # Errors of eigenvalues are eps times the size: those of the roots are at most 10 n eps of their sum.
-    root = xp.sqrt(values)
-    return values, definite & (size * xp.sum(1 / root, axis=-1) < 10 * n * xp.sum(root, axis=-1))
+    definite = values[:, 0] > 2 * zero * size
+    definite = backend.rare_cond(
+        usable & ~definite,
+        lambda a, b, definite: clearly_definite(backend, a, zero) & clearly_definite(backend, b, zero),
+        lambda a, b, definite: definite,
+        *(a, b, definite),
+    )
+    return values, usable & definite
 
 
-class _Traces(NamedTuple):
+class Traces(NamedTuple):
     """Those of A and B in their own units."""
 
     a: Array
     b: Array
 
 
-def _by_traces(
-    backend: Backend, root: Array, traces: _Traces, a: pairs.Extremes, b: pairs.Extremes
+def by_traces(
+    backend: Backend, root: Array, traces: Traces, a: pairs.Extremes, b: pairs.Extremes
 ) -> tuple[Numbers, Array]:
     """The numbers for f in the units of A and B, and where few digits cancel."""
     top = backend.xp.maximum(a.e, b.e)
@@ -101,8 +110,8 @@ def _by_traces(
 
 def _by_factors(backend: Backend, x: pairs.Factor, y: pairs.Factor) -> Numbers:
     root = backend.xp.sum(backend.xp.linalg.svdvals(adjoint(x.factor) @ y.factor), axis=-1)
-    traces = _Traces(backend.norm(x.factor) ** 2, backend.norm(y.factor) ** 2)
-    quick, clear = _by_traces(backend, root, traces, x.extremes, y.extremes)
+    traces = Traces(backend.norm(x.factor) ** 2, backend.norm(y.factor) ** 2)
+    quick, clear = by_traces(backend, root, traces, x.extremes, y.extremes)
 
     def by_difference(x: pairs.Factor, y: pairs.Factor, quick: Numbers) -> Numbers:
         return _by_difference(backend, x, y)
