@@ -1,4 +1,4 @@
-"""Every operation of PyTorch that a call does on a device, beside the same on the CPU: which kernel is wrong, and for which strides.
+"""Every operation of PyTorch that a call does on a device, beside the same on the CPU: which kernel is wrong, for which strides.
 
     PYTHONPATH=src:tests python benchmarks/on_gpu/kernels.py [lqe dlqe ...] [--cpu]
 

@@ -17,15 +17,21 @@ rng = np.random.default_rng(3)
 
 
 def warm(run: Run, name: str, n: int, change: float) -> Case:
-    """A matrix that moves by a part `change` of its norm, with the state of the one before, beside a cold call."""
+    """A matrix that moves by a part `change` of its norm, with the state of the one before, beside a cold call.
+
+    A 32nd of its singular values are above the thresholds, as in benchmarks/bench.
+    """
     m = torch.randn(n, n, device=run.device, dtype=torch.float64 if n <= 512 else torch.float32) / n**0.5
+    if name != "warm_msign":
+        u, v = (torch.linalg.qr(torch.randn_like(m))[0][:, : n // 32] for _ in range(2))
+        m = 0.2 * m + (u * torch.linspace(2, 4, n // 32, device=m.device, dtype=m.dtype)) @ v.mT
     near = m + change * torch.randn_like(m) / n**0.5
     cold, start = {
         "warm_msign": (matsign.msign, matsign.warm_msign),
         "warm_mclip": (matsign.mclip, matsign.warm_mclip),
         "warm_soft_threshold": (
-            lambda x: matsign.soft_threshold(x, 0.5),
-            lambda x, state=None: matsign.warm_soft_threshold(x, 0.5, state=state),
+            lambda x: matsign.soft_threshold(x, 1.0),
+            lambda x, state=None: matsign.warm_soft_threshold(x, 1.0, state=state),
         ),
     }[name]
     state = start(m).state

@@ -125,3 +125,13 @@ def test_sizes_zero_and_one_and_bad_input():
         riemannian_distance(np.eye(2), np.array([[1.0, 0.5], [0.0, 1.0]]))
     with pytest.raises(ValueError, match=r"^riemannian_distance: squared must be True or False"):
         riemannian_distance(np.eye(2), np.eye(2), squared="yes")
+
+
+def test_large_matrices_of_moderate_condition_are_definite():
+    """The bound of the condition that traces give is n times the condition."""
+    a, b = np.eye(256, dtype=np.float32), np.eye(256, dtype=np.float32)
+    a[0, 0], b[0, 0] = 1e-3, 4e-3
+    assert abs(matsign.riemannian_distance(a, b) / np.log(4) - 1) < 1e-5
+    a[0, 0] = 1e-5  # below n eps
+    with pytest.raises(SpectrumError, match="not positive definite to working precision"):
+        matsign.riemannian_distance(a, b)

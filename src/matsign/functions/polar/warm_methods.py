@@ -22,8 +22,8 @@ from matsign._typing import Array, Arrays
 from matsign.backends import Backend
 from matsign.core.members import Solution, solution
 from matsign.core.tolerances import rank_tolerance, working_precision
-from matsign.functions.polar.methods import newton_schulz_step
-from matsign.linalg.stacks import adjoint, eye, random_probe, safe_divisor, scale_to_unit, to_double
+from matsign.functions.polar.methods import at_size, newton_schulz_step
+from matsign.linalg.stacks import adjoint, eye, hermitian, random_probe, safe_divisor, scale_to_unit, to_double
 
 # Each step squares the error. A start that needs more of them is so far away that an SVD costs less.
 _STEPS = 3
@@ -49,7 +49,7 @@ def warm_or_cold(backend: Backend, m: Array, state: Array | None, *, tol: float 
     """msign and the state for the next matrix: the left singular vectors above the right ones."""
     m, _ = scale_to_unit(backend, m)
     if state is None:
-        return solution(backend, _by_svd(backend, m, rtol))
+        return solution(backend, _cold(backend, m, rtol))
     if m.shape[-2] < m.shape[-1]:
         result = _tall(backend, adjoint(m), _exchange(backend, state, m.shape[-2]), tol, rtol)
         value = adjoint(result.value[0]), _exchange(backend, result.value[1], m.shape[-1])
@@ -60,6 +60,22 @@ def warm_or_cold(backend: Backend, m: Array, state: Array | None, *, tol: float 
 def _exchange(backend: Backend, state: Array, rows: int) -> Array:
     """The state with its first rows last."""
     return backend.xp.concat([state[..., rows:, :], state[..., :rows, :]], axis=-2)
+
+
+def _cold(backend: Backend, m: Array, rtol: float | None) -> Arrays:
+    """msign and a state without a start, by the way that is fast on the device."""
+    if backend.fast_svd(m) or backend.is_traced(m):
+        return _by_svd(backend, m, rtol)
+    return _by_products(backend, m, rtol)
+
+
+def _by_products(backend: Backend, m: Array, rtol: float | None) -> Arrays:
+    """M = Q H by products, and the eigenvectors V of H: M = (Q V) S Vᴴ. A wide M has H on its left side."""
+    q = at_size(backend, m, None, rtol, "polynomial").value[0]
+    wide = m.shape[-2] < m.shape[-1]
+    h = m @ adjoint(q) if wide else adjoint(q) @ m
+    v = backend.eigh(hermitian(h))[1]
+    return q, backend.xp.concat([v, adjoint(q) @ v] if wide else [q @ v, v], axis=-2)
 
 
 def _by_svd(backend: Backend, m: Array, rtol: float | None) -> Arrays:
@@ -79,7 +95,7 @@ def _tall(backend: Backend, m: Array, state: Array, tol: float | None, rtol: flo
     q = last.u @ adjoint(v)
 
     def cold(m: Array, *_: Array) -> Arrays:
-        return _by_svd(backend, m, rtol)
+        return _cold(backend, m, rtol)
 
     def warm(m: Array, q: Array, u: Array, v: Array) -> Arrays:
         return q, backend.xp.concat([u, v], axis=-2)

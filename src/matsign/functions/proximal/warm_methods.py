@@ -20,7 +20,9 @@ from matsign.core.members import Solution, solution
 from matsign.core.tolerances import rank_tolerance, working_precision
 from matsign.functions.proximal.methods import (
     Threshold,
+    clipped_parts,
     shrink,
+    soft_at,
     threshold_stack,
     value_clipper,
     with_threshold_failures,
@@ -30,10 +32,11 @@ from matsign.linalg.stacks import adjoint, broadcast_scalar, scale_to_unit, to_d
 
 
 class Nonexpansive(NamedTuple):
-    """soft(M, t) or clip(M, 0, t): from M, its leading U, S, V and t, and for singular values."""
+    """soft(M, t) or clip(M, 0, t): from M, its leading U, S, V and t, for singular values, and from M and t by products."""
 
     of_vectors: Callable[[Array, Array, Array, Array, Array], Array]
     of_values: Callable[[Array, Array], Array]
+    by_products: Callable[[Array, Array], Array]
 
 
 def solve_warm_soft(
@@ -44,7 +47,10 @@ def solve_warm_soft(
     def soft(m: Array, u: Array, values: Array, v: Array, t: Array) -> Array:
         return (u * shrink(backend, values, t[..., None])[..., None, :]) @ adjoint(v)
 
-    f = Nonexpansive(soft, lambda values, t: shrink(backend, values, t))
+    def by_products(m: Array, t: Array) -> Array:
+        return soft_at(backend, m, t, "sign").value[0]
+
+    f = Nonexpansive(soft, lambda values, t: shrink(backend, values, t), by_products)
     return _with_valid_threshold(backend, m, state, t, f, tol, rank)
 
 
@@ -57,7 +63,10 @@ def solve_warm_clip(
     def clip(m: Array, u: Array, values: Array, v: Array, t: Array) -> Array:
         return _clip(backend, m, u, values, v, t)
 
-    f = Nonexpansive(clip, lambda values, t: clip_values(values, 0 * t, t))
+    def by_products(m: Array, t: Array) -> Array:
+        return clipped_parts(backend, m, 0.0, t, rank_tolerance(backend, m, None)).value[0]
+
+    f = Nonexpansive(clip, lambda values, t: clip_values(values, 0 * t, t), by_products)
     return _with_valid_threshold(backend, m, state, upper, f, tol, rank)
 
 
@@ -99,7 +108,9 @@ def _on_short_side(
     t = backend.xp.minimum(backend.ldexp(t, -e), 2 * math.sqrt(m.shape[-2] * m.shape[-1]) * backend.ones(m))
 
     def cold(m: Array, t: Array, *_: Array) -> Arrays:
-        return _by_svd(backend, m, t, f, columns)
+        if backend.fast_svd(m) or backend.is_traced(m):
+            return _by_svd(backend, m, t, f, columns)
+        return f.by_products(m, t), _leading_vectors(backend, m, columns)
 
     if state is None:
         result = solution(backend, cold(m, t))
@@ -107,6 +118,13 @@ def _on_short_side(
         result = _warm_or_cold(backend, m, state, t, f, max(tol or 0.0, working_precision(backend, m)), cold)
     x = backend.ldexp(result.value[0], broadcast_scalar(e))
     return result._replace(value=(adjoint(x) if wide else x, result.value[1]))
+
+
+def _leading_vectors(backend: Backend, m: Array, columns: int) -> Array:
+    """Right singular vectors as eigenvectors of MᴴM, which are accurate enough for a start."""
+    wide = to_double(backend, m)
+    v = backend.eigh(backend.hermitian_product(adjoint(wide), wide))[1]
+    return backend.astype(backend.xp.flip(v, axis=-1)[..., :columns], backend.dtype_name(m))
 
 
 def _by_svd(backend: Backend, m: Array, t: Array, f: Nonexpansive, columns: int) -> Arrays:
