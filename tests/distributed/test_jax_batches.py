@@ -179,7 +179,7 @@ def assert_local_on_an_accelerator(kind):
 
 
 def test_no_collective_on_an_accelerator():
-    run(1, assert_local_on_an_accelerator, "automatic", join=emulate, timeout=180)
+    run(1, assert_local_on_an_accelerator, "automatic", join=emulate)
 
 
 def assert_fast():
@@ -251,7 +251,7 @@ def test_processes(world, kind):
     a, bad = positive(16), positive(16)
     bad[9] = -np.diag([1.0, 2.0, 3.0])
     slopes = gradient(matsign.sqrtm)(xp.asarray(a))
-    results = run(world, solve_in_processes, kind, 16, join=connect, timeout=180)
+    results = run(world, solve_in_processes, kind, 16, join=connect)
     for found, expected in zip(zip(*results, strict=True), (a, bad, slopes), strict=False):
         parts = {start: part for one in found for start, part in one.items()}
         whole = np.concatenate([parts[start] for start in sorted(parts)])
@@ -278,7 +278,7 @@ def test_a_process_that_ends_ends_the_others(tmp_path):
     survivor, dead = outcomes(2, solve_until_one_ends, str(tmp_path), join=connect_impatiently)
     assert dead.code == 7
     assert not survivor.ended_well
-    assert survivor.seconds < 60
+    assert survivor.seconds < 120
     assert re.search(
         r"unhealthy \(stopped sending heartbeats\):\s+(/job:jax_worker/replica:0/task:)?1\b",
         (tmp_path / "log0").read_text(),

@@ -256,7 +256,7 @@ def disagreeing():
 
 
 def test_processes_that_disagree_get_the_same_error():
-    first, second = run(2, disagreeing, timeout=50)
+    first, second = run(2, disagreeing)
     assert first == second
     for name, words in {
         "shapes": ["w1 ", "(6, 4)", "(6, 6)", "rank 0", "rank 1"],
@@ -298,7 +298,7 @@ def disagreeing_on_one_of_several_meshes():
 
 
 def test_an_error_on_one_of_several_meshes_is_raised_on_all():
-    first, *others = run(4, disagreeing_on_one_of_several_meshes, timeout=50)
+    first, *others = run(4, disagreeing_on_one_of_several_meshes)
     assert all(other == first for other in others)
     for k, error in enumerate(first):
         assert f"parameter '{('rows', 'columns')[k % 2]}'" in error
@@ -337,7 +337,7 @@ def loaded(folder):
 def test_a_process_that_dies_ends_the_others_with_its_name(tmp_path):
     start = time.monotonic()
     ended = outcomes(4, until_one_dies, str(tmp_path / "last"))
-    assert time.monotonic() - start < 60
+    assert time.monotonic() - start < 120
     assert ended[1].code == 9
     for rank in (0, 2, 3):
         assert "Muon: rank 1 of the ranks [0, 1, 2, 3] has ended" in ended[rank].error, ended[rank]

@@ -258,10 +258,10 @@ def partition(
             result = solve(grid, layouts, result_layouts, *stacks)
         return tuple(split_members(x, blocks[0].shape[:leading]) for x in result)
 
-    def sharded(own: Any) -> tuple[NamedSharding, ...]:
+    def named_shardings(own: Any) -> tuple[NamedSharding, ...]:
         return tuple(NamedSharding(mesh, _spec(*members.spec, *spec)) for _, spec in own)
 
-    return mesh, program, sharded(own_results), sharded(own_operands)
+    return mesh, program, named_shardings(own_results), named_shardings(own_operands)
 
 
 @contextlib.contextmanager

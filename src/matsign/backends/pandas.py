@@ -45,7 +45,7 @@ def apply(call: BatchCall) -> Any:
     _check(call.name, axes)
     value = call.function(*arguments)
     results = zip(leaves(value), call.results, strict=True)
-    return with_leaves(value, iter([_labelled(x, letters, axes) for x, letters in results]))
+    return with_leaves(value, iter([_with_labels(x, letters, axes) for x, letters in results]))
 
 
 def _axes(call: BatchCall, place: int, x: Any) -> Iterator[Axis]:
@@ -76,7 +76,7 @@ def _check(function: str, axes: list[Axis]) -> None:
         )
 
 
-def _labelled(x: Any, letters: tuple[str, ...], axes: list[Axis]) -> Array:
+def _with_labels(x: Any, letters: tuple[str, ...], axes: list[Axis]) -> Array:
     """A matrix as a frame with the labels of its axes, if both have some; anything else unchanged."""
     if len(letters) != 2 or x.ndim != 2:
         return x

@@ -30,7 +30,7 @@ def asarray(x: Any, like: Any = None) -> Array:
     return torch.as_tensor(np.asarray(x), device=None if like is None else like.device)
 
 
-unsupported = torch_classes.unsupported
+why_unsupported = torch_classes.why_unsupported
 
 # A table, because the name of a dtype is slow to compute.
 _NAMES = {

@@ -14,7 +14,7 @@ _UNSUPPORTED = {
 _reasons: dict[type, str | None] = {torch.Tensor: None, torch.nn.Parameter: None}
 
 
-def unsupported(x: torch.Tensor) -> str | None:
+def why_unsupported(x: torch.Tensor) -> str | None:
     """Why a tensor is not supported; None if it is."""
     return _reason(type(x))
 

@@ -48,7 +48,7 @@ class ModelArguments:
             first, second = (args[:half], args[half:]) if directions else (args, ())
             kwargs = self._with_keywords(args[0], kwargs, with_d=not directions)
             value = f(*self._expand(first, directions), *self._expand(second, directions), **kwargs)
-            return self._returned((second or first)[0], value) if self.returns_model else value
+            return self._with_model((second or first)[0], value) if self.returns_model else value
 
         return call
 
@@ -92,12 +92,12 @@ class ModelArguments:
         if self.why_no_d and (model.D != 0).any():
             raise ValueError(f"{self.name}: sys has a D that is not zero; {self.why_no_d}")
 
-    def _returned(self, model: Any, value: Any) -> Any:
+    def _with_model(self, model: Any, value: Any) -> Any:
         """A result with a model in place of its matrices a, b and c."""
         if getattr(value, "_fields", ())[:3] == ("a", "b", "c"):
             return _like(model, value)
         return (
-            (self._returned(model, value[0]), *value[1:]) if isinstance(value, tuple) else value
+            (self._with_model(model, value[0]), *value[1:]) if isinstance(value, tuple) else value
         )  # with a certificate
 
 

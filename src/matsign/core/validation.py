@@ -147,7 +147,7 @@ def why_unsupported(x: Any) -> str | None:
             library = cls.__module__.partition(".")[0]
             return f"is sparse ({cls.__name__} of {library}), which is not supported; pass its {method}() if that fits in memory"
     if backends.library_of(x) == "torch":
-        other: str | None = backends.load("torch").unsupported(x)  # type: ignore[attr-defined]
+        other: str | None = backends.load("torch").why_unsupported(x)  # type: ignore[attr-defined]
         if other is not None:
             return other
         if x.is_sparse or x.is_sparse_csr:

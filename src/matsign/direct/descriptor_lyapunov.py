@@ -136,7 +136,7 @@ def _solve(a: Array, q: Array, e: Array, discrete: bool, singular: Failure) -> t
     if standard is not None:
         x = standard.solve(q)
         if standard.is_reliable(q, x):
-            return _refined(standard, x, a, q, e, discrete), Failure.NONE, 0.0
+            return _refine(standard, x, a, q, e, discrete), Failure.NONE, 0.0
     form = _qz_form(a, e, discrete)
     if not form.is_finite():
         return np.nan, Failure.NOT_CONVERGED, 0.0
@@ -144,14 +144,14 @@ def _solve(a: Array, q: Array, e: Array, discrete: bool, singular: Failure) -> t
     separation = separation_if_singular(form, q, x)
     if separation is not None:
         return np.nan, singular, separation
-    return _refined(form, x, a, q, e, discrete), Failure.NONE, 0.0
+    return _refine(form, x, a, q, e, discrete), Failure.NONE, 0.0
 
 
 # Corrections, and the ratio of each to the one before above which they do not converge.
 _CORRECTIONS, _DECREASE = 6, 0.5
 
 
-def _refined(form: Inverse, x: Array, a: Array, q: Array, e: Array, discrete: bool) -> Array:
+def _refine(form: Inverse, x: Array, a: Array, q: Array, e: Array, discrete: bool) -> Array:
     """x corrected by exact residuals; unchanged where the corrections do not decrease."""
     best, before, eps = x, _frobenius(x), float(np.finfo(q.dtype).eps)
     for _ in range(_CORRECTIONS):

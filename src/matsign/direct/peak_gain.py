@@ -189,10 +189,10 @@ def _first_frequencies(m: Model, image: _Image, poles: Array) -> tuple[Array, Ar
         resonances = np.concatenate([resonances, moduli, between], axis=1)
     edges = [0 * image.turn, image.at_infinity, *([] if m.discrete or m.e is None else [image.turn + np.inf])]
     every = np.concatenate([np.stack(edges, axis=1), resonances], axis=1)
-    return np.repeat(rows, every.shape[1]), _folded(m, every.ravel())
+    return np.repeat(rows, every.shape[1]), _principal_frequency(m, every.ravel())
 
 
-def _folded(m: Model, frequency: Array) -> Array:
+def _principal_frequency(m: Model, frequency: Array) -> Array:
     """The same point of the axis: in (-π, π] for a circle, and at least 0 for real models."""
     if m.discrete:
         frequency = np.pi - np.mod(np.pi - frequency, 2 * np.pi)
@@ -228,7 +228,7 @@ def _climb(m: Model, peak: Peak) -> Peak:
         gain[chosen], frequency[chosen], noise[chosen] = new_gain[accepted], moved[accepted], new_noise[accepted]
         small = np.abs(step) <= 4 * np.finfo(float).eps * np.abs(moved)
         active = active[accepted & ~small]
-    return Peak(gain, _folded(m, frequency), noise)
+    return Peak(gain, _principal_frequency(m, frequency), noise)
 
 
 class _Image(NamedTuple):
@@ -303,7 +303,7 @@ def _highest_inside(m: Model, image: _Image, level: Array) -> Peak:
     every = np.concatenate([frequency, middle], axis=1)
     used = np.isfinite(every)
     members = np.broadcast_to(rows, every.shape)[used]
-    return _highest(m, members, _folded(m, every[used]))
+    return _highest(m, members, _principal_frequency(m, every[used]))
 
 
 def _eigenvalues(image: _Image, level: Array) -> tuple[Array, Array]:

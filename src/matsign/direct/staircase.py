@@ -59,7 +59,7 @@ def default_tolerance(n: int, eps: float) -> float:
 
 
 def _subspaces(a: Array, b: Array, c: Array, *, limit: float) -> tuple[Array, Array, Array]:
-    a, b, c = _scaled(a, _largest(a).max(initial=0)), _unit_columns(b), _unit_columns(c.T).T
+    a, b, c = _divide_by_size(a, _largest(a).max(initial=0)), _unit_columns(b), _unit_columns(c.T).T
     e = _balancing_units(a, b, c)
     size = np.exp2(e)
     a, b, c = a * size / size[:, None], b / size[:, None], c * size
@@ -71,7 +71,7 @@ def _subspaces(a: Array, b: Array, c: Array, *, limit: float) -> tuple[Array, Ar
 
 def _unit_columns(b: Array) -> Array:
     """The columns scaled to length 1; zero columns stay."""
-    b = _scaled(b, _largest(b).max(axis=0, initial=0))
+    b = _divide_by_size(b, _largest(b).max(axis=0, initial=0))
     size = np.linalg.norm(b, axis=0)
     return b / np.where(size > 0, size, 1)
 
@@ -81,7 +81,7 @@ def _largest(x: Array) -> Array:
     return np.maximum(np.abs(x.real), np.abs(x.imag))
 
 
-def _scaled(x: Array, size: Array) -> Array:
+def _divide_by_size(x: Array, size: Array) -> Array:
     """x / size up to a factor of 2, also for denormal sizes; unchanged where size is 0."""
     shift = -np.frexp(size)[1]
     return np.ldexp(x.real, shift) + 1j * np.ldexp(x.imag, shift) if np.iscomplexobj(x) else np.ldexp(x, shift)

@@ -127,13 +127,13 @@ def _sum_in_pieces(backend: Backend, x: Array, shift: float) -> Array:
 def _in_range(backend: Backend, m: Array) -> tuple[Array, Array]:
     """m times a power of two, which prevents overflow and changes no other bit of the result; and its norm."""
 
-    def scaled(m: Array, _: Array) -> tuple[Array, Array]:
+    def scale(m: Array, _: Array) -> tuple[Array, Array]:
         m, _ = scale_to_unit(backend, m)
         return m, backend.norm(m)
 
     size = backend.norm(m)
     outside = ~((size > _ROOM[0]) & (size < _ROOM[1]))
-    result: tuple[Array, Array] = backend.masked_cond(outside, scaled, lambda m, size: (m, size), m, size)
+    result: tuple[Array, Array] = backend.masked_cond(outside, scale, lambda m, size: (m, size), m, size)
     return result
 
 

@@ -50,13 +50,13 @@ def double_factors(backend: Backend, p: FactoredPencil) -> Doubled:
 def _step(backend: Backend, p: FactoredPencil) -> FactoredPencil:
     t = adjoint(p.c) @ p.b
     ah_c = adjoint(p.a) @ p.c
-    ab, w = _divided(backend, p.a @ p.b, t)
+    ab, w = _solve_gram(backend, p.a @ p.b, t)
     a = p.a @ p.a - ab @ (w @ adjoint(ah_c))
-    ca, _ = _divided(backend, ah_c, adjoint(t))
+    ca, _ = _solve_gram(backend, ah_c, adjoint(t))
     return FactoredPencil(a, _append(backend, p.b, ab), _append(backend, p.c, ca))
 
 
-def _divided(backend: Backend, x: Array, t: Array) -> tuple[Array, Array]:
+def _solve_gram(backend: Backend, x: Array, t: Array) -> tuple[Array, Array]:
     """(x r⁻¹, r⁻ᴴ tᴴ) for the upper triangular r with rᴴ r = I + tᴴ t, which is not formed."""
     one = backend.eye(t.shape[-1], t)[None]
     r = backend.xp.linalg.qr(backend.xp.concat([one, t], axis=-2))[1]
@@ -74,8 +74,8 @@ def cayley_pencil(backend: Backend, a: Array, b: Array, c: Array, p: Array) -> F
     v = backend.inv(plus_identity(backend, broadcast_scalar(-p), a))
     vb, vc = v @ b, adjoint(v) @ c
     t = adjoint(c) @ vb
-    new_b, w = _divided(backend, vb, t)
-    new_c, _ = _divided(backend, vc, adjoint(t))
+    new_b, w = _solve_gram(backend, vb, t)
+    new_c, _ = _solve_gram(backend, vc, adjoint(t))
     double_p, root = broadcast_scalar(2 * p), broadcast_scalar(backend.xp.sqrt(2 * p))
     transformed = plus_identity(backend, 1.0, double_p * (v - new_b @ (w @ adjoint(vc))))
     return FactoredPencil(transformed, root * new_b, root * new_c)

@@ -235,7 +235,7 @@ _DTYPES = {getattr(torch, name) for name in (*KINDS, *HALVES)}
 
 def unfit_tensor(x: Tensor) -> str | None:
     """Why Muon cannot take a tensor; None if it can."""
-    reason = unsupported_sharding(x) if is_sharded(x) else torch_backend.unsupported(x)
+    reason = unsupported_sharding(x) if is_sharded(x) else torch_backend.why_unsupported(x)
     if reason is None and x.dtype not in _DTYPES:
         return f"has dtype {x.dtype}; expected {', '.join((*KINDS, *HALVES))}"
     return reason

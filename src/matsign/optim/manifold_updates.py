@@ -54,7 +54,7 @@ def move_on_manifold(
                 places.setdefault((x.shape[-2:], x.dtype, x.device), []).append((k, j))
     for members in places.values():
         w = torch.cat([weights[k][j] for k, j in members])
-        moved = _moved(group, rate, w, torch.cat([along[k][j] for k, j in members]).to(w.dtype))
+        moved = _new_matrices(group, rate, w, torch.cat([along[k][j] for k, j in members]).to(w.dtype))
         for (k, j), x in zip(members, torch.split(moved, [len(weights[k][j]) for k, j in members]), strict=True):
             weights[k][j] = x
     for p, stacks in zip(params, weights, strict=True):
@@ -62,7 +62,7 @@ def move_on_manifold(
             p.copy_(layout.parameter(stacks, p.shape))
 
 
-def _moved(group: dict[str, Any], rate: float | Tensor, w: Tensor, u: Tensor) -> Tensor:
+def _new_matrices(group: dict[str, Any], rate: float | Tensor, w: Tensor, u: Tensor) -> Tensor:
     """New matrices; NaN for those with a weight or a gradient that is not finite."""
     manifold, gap = group["manifold"], GAP if group["tol"] is None else group["tol"]
     step = stiefel_step if manifold == "stiefel" else spectral_sphere_step

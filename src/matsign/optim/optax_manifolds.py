@@ -176,7 +176,7 @@ def muon_on_manifold(
         rate = learning_rate(state.step) if callable(learning_rate) else learning_rate
         leaves, structure = jax.tree.flatten(params)
         readings = leaf_readings(params, axes, layout)
-        moved = _moved(place, rate, leaves, jax.tree.leaves(along), readings)
+        moved = _new_matrices(place, rate, leaves, jax.tree.leaves(along), readings)
         changes = [x - w for x, w in zip(moved, leaves, strict=True)]
         kept = jax.tree.map(lambda x, old: x.astype(dtype or old.dtype), m, state.momentum)
         return jax.tree.unflatten(structure, changes), MuonOnManifoldState(kept, jnp.minimum(state.step + 1, 2**30))
@@ -184,7 +184,7 @@ def muon_on_manifold(
     return GradientTransformation(init, update)
 
 
-def _moved(
+def _new_matrices(
     place: Manifold, rate: Any, weights: list[Array], along: list[Array], readings: tuple[Reading, ...]
 ) -> list[Array]:
     """The new parameters; matrices of one shape and dtype are one stack."""

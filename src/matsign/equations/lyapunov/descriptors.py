@@ -114,7 +114,7 @@ def by_sum(backend: Backend, equation: DescriptorEquation, a: Array, q: Array, e
         at_rounding(backend, equation.terms, a, sums.x, q, e), lambda x, *_: x, correct, sums.x, a, q, e, *t
     )
     if not backend.is_traced(a):
-        x = _refined(backend, equation, t, sums.growth, x, a, q, e)
+        x = _refine(backend, equation, t, sums.growth, x, a, q, e)
     reliable = sums.converged & surely_regular(backend, t, sums.growth, sums.x, right)
     reliable = reliable & at_rounding(backend, equation.terms, a, x, q, e) & ~equation.refuses(backend, e)
     return Attempt(x, sums.converged, reliable, sums.steps)
@@ -124,7 +124,7 @@ def by_sum(backend: Backend, equation: DescriptorEquation, a: Array, q: Array, e
 _IMPRECISE, _CORRECTIONS = 1e5, 2
 
 
-def _refined(
+def _refine(
     backend: Backend, equation: DescriptorEquation, t: Transform, growth: Array, x: Array, a: Array, q: Array, e: Array
 ) -> Array:
     """x of ill-conditioned members corrected by residuals in double-word arithmetic, if the corrections decrease fast."""

@@ -38,7 +38,7 @@ class ScaledModel(NamedTuple):
         return tuple(x for x in self.arrays if x is not None)
 
 
-def _scaled(
+def _scale_model(
     backend: Backend, discrete: bool, a: Array, b: Array, c: Array, d: Array | None, e: Array | None
 ) -> ScaledModel:
     xp, s = backend.xp, in_units(backend, a, b, c, e)
@@ -60,7 +60,7 @@ def _solver_of(*, discrete: bool) -> Callable[..., Solution]:
     def solve(
         backend: Backend, a: Array, b: Array, c: Array, d: Array | None = None, e: Array | None = None
     ) -> Solution:
-        m = _scaled(backend, discrete, a, b, c, d, e)
+        m = _scale_model(backend, discrete, a, b, c, d, e)
         number, code = backend.ones(a), backend.int_zeros(a)
         gain, frequency, failure, detail, steps = backend.host_callback(
             functools.partial(peak_gain.peak_gain, discrete=discrete), (number, number, code, number, code), *m.given()
@@ -83,7 +83,7 @@ def _residual_of(*, discrete: bool) -> Callable[..., Residual]:
         d: Array | None = None,
         e: Array | None = None,
     ) -> Residual:
-        m, one = _scaled(backend, discrete, a, b, c, d, e), backend.ones(a)
+        m, one = _scale_model(backend, discrete, a, b, c, d, e), backend.ones(a)
         norm, frequency = backend.ldexp(value[0], -m.gain), backend.ldexp(value[1], -m.rate)
         gap, above, size, step = backend.host_callback(
             functools.partial(peak_gain.measure, discrete=discrete), (one,) * 4, norm, frequency, *m.given()

@@ -25,7 +25,7 @@ from matsign.equations.reduction.kept import (
 )
 from matsign.equations.reduction.projection import (
     Projections,
-    decoupled,
+    decoupled_diagonal,
     keep_steady_state,
     steady_model,
     truncate,
@@ -203,7 +203,7 @@ def reduce_system(backend: Backend, time: Time, balanced: BalancedSystem, order:
         reduced = steady_model(backend, time.steady, p, steady)
     else:
         a, b, c = truncate(model, p)
-        reduced = a + decoupled(backend, p, time.steady - 1), b, c
+        reduced = a + decoupled_diagonal(backend, p, time.steady - 1), b, c
     if balanced.kept is None:
         return reduced
     others = truncate_kept(backend, balanced, order)

@@ -37,7 +37,7 @@ def truncate(model: Arrays, p: Projections) -> Arrays:
     return lh @ a @ p.right, lh @ b, c @ p.right
 
 
-def decoupled(backend: Backend, p: Projections, value: float) -> Array:
+def decoupled_diagonal(backend: Backend, p: Projections, value: float) -> Array:
     """The diagonal matrix with this value for states that are neither controllable nor observable."""
     free = ~p.known if p.other is None else ~(p.known | p.other)
     return value * _diagonal(backend, p, backend.astype(free, backend.dtype_name(p.right)))
