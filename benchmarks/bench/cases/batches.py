@@ -15,6 +15,7 @@ torch = module("torch")
 
 SIZES = sizes(quick=((200, 8),), usual=((2000, 4), (100, 32)), long=((10_000, 8), (16, 128)))
 SHORTER = sizes(quick=((100, 8),), usual=((500, 4), (20, 32)), long=((10_000, 8),))
+MANY = sizes(quick=((5000, 3),), usual=((50_000, 3),), long=((1_000_000, 3),))
 
 
 def loop(f):
@@ -35,6 +36,11 @@ def stein(rng, count, n):
 def fourth_root_by_eigh(a):
     """a^(-1/4) of definite matrices."""
     values, v = np.linalg.eigh(a)
+    return (v * values[..., None, :] ** -0.25) @ v.mT
+
+
+def fourth_root_by_torch(a):
+    values, v = torch.linalg.eigh(a)
     return (v * values[..., None, :] ** -0.25) @ v.mT
 
 
@@ -140,7 +146,12 @@ CASES = [
     Case(
         "invrootm, 4, definite", NUMPY, "linalg.eigh, batch", lambda rng, count, n: (definite(rng, count, n, n),),
         lambda a: matsign.invrootm(a, 4), fourth_root_by_eigh,
-        sizes(quick=((5000, 3),), usual=((50_000, 3),), long=((1_000_000, 3),)), agree(1e-8),
+        MANY, agree(1e-8),
+    ),
+    Case(
+        "invrootm, 4, definite", TORCH, "linalg.eigh, batch",
+        lambda rng, count, n: (torch.from_numpy(definite(rng, count, n, n)),),
+        lambda a: matsign.invrootm(a, 4), fourth_root_by_torch, MANY, agree(1e-8),
     ),
     Case(
         "invrootm, 4, tol=1e-4, covariances, float32", TORCH, "linalg.eigh, loop", covariances,

@@ -42,6 +42,12 @@ def root_by_eigh(a):
     return (v * jnp.sqrt(values)[..., None, :]) @ v.mT
 
 
+def fourth_root_by_eigh(a):
+    """a^(-1/4)."""
+    values, v = jnp.linalg.eigh(a)
+    return (v * values[..., None, :] ** -0.25) @ v.mT
+
+
 def msign_by_svd(m):
     u, _, vh = jnp.linalg.svd(m, full_matrices=False)
     return u @ vh
@@ -56,6 +62,11 @@ def symmetric_gradients(rng, n):
 
 
 CASES = [
+    Case(
+        "invrootm, 4, definite", JAX, "numpy.linalg.eigh", one_definite,
+        finished(lambda a: matsign.invrootm(a, 4)), finished(fourth_root_by_eigh),
+        sizes(quick=((5000, 3),), usual=((50_000, 3),), long=((1_000_000, 3),)), agree(1e-8),
+    ),
     Case(
         "sqrtm, definite", JAX, "numpy.linalg.eigh", one_definite,
         finished(matsign.sqrtm), finished(root_by_eigh), sizes(quick=(64,), usual=(256, (2000, 8)), long=(512,)), agree(1e-8),

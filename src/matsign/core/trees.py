@@ -56,8 +56,9 @@ def each(f: Callable[..., Any]) -> Callable[..., Any]:
     -----
     Arrays of the same shape and dtype are stacked and passed in one call. For `msign`, where msign(Mᴴ) = msign(M)ᴴ,
     arrays of the transposed shape go with them. Each result has the sharding of its array and the same bits as a call
-    with that array alone (except of `mcsgn`, `spectral_projector` and `matrix_abs` without ``method``, which is then
-    chosen by the size of the batch). The result is differentiable as f is.
+    with that array alone (except of `mcsgn`, `spectral_projector` and `matrix_abs` without ``method``, and of roots,
+    powers and logarithms of symmetric matrices with up to four rows, whose method depends on the size of the batch). The result
+    is differentiable as f is.
 
     The function that is returned raises a TypeError for a leaf that is not an array, and with ``errors="raise"`` what
     ``f`` raises; the batch indices in a `SpectrumError` then count along the stack.

@@ -107,7 +107,9 @@ def fractional_matrix_power(
 
     The derivative is the Fréchet derivative, to any order for nonsingular A, also at repeated eigenvalues. For a
     singular A it is that along directions that keep the rank. A member of a batch gives the same bits as in a call by
-    itself. Under ``jax.jit`` no error can be raised: a member without a power is NaN.
+    itself, and the same up to rounding if it is real symmetric with two to four rows: many such members are solved by
+    Jacobi rotations of all of them together [3]_. Under ``jax.jit`` no error can be raised: a member without a power is
+    NaN.
 
     The backward error of `certify` is ‖X^{1/t} - A‖ / (‖X^{1/t}‖ + ‖A‖) for ``|t| < 1``. For larger t it is the larger of
     that of Y = A^{t/m}, m the next integer above ``|t|``, and ‖X - Y^m‖ / (‖X‖ + ‖Y^m‖). For an integer t > 0 it is that of
@@ -120,6 +122,8 @@ def fractional_matrix_power(
        Appl. 32, 2011, pp. 1056-1078, doi:10.1137/10081232X.
     .. [2] N. J. Higham and L. Lin, "An improved Schur-Padé algorithm for fractional powers of a matrix and their
        Fréchet derivatives", SIAM J. Matrix Anal. Appl. 34, 2013, pp. 1341-1360, doi:10.1137/130906118.
+    .. [3] G. H. Golub and C. F. Van Loan, "Matrix Computations", 4th edition, Johns Hopkins University Press, 2013,
+       section 8.5.
 
     Examples
     --------

@@ -63,7 +63,8 @@ def logm(A: ArrayLike[T], *, rtol: float | None = None, method: str = "auto", er
     matrix with such an eigenvalue has no real principal logarithm; convert it to a complex dtype for the complex one.
 
     The derivative is the Fréchet derivative, to any order, also at repeated eigenvalues. A member of a batch gives the
-    same bits as in a call by itself. Under ``jax.jit`` no error can be raised: a member without a logarithm is NaN.
+    same bits as in a call by itself, but for symmetric ones as `fractional_matrix_power` says. Under ``jax.jit`` no error
+    can be raised: a member without a logarithm is NaN.
 
     The backward error of `certify` is ‖exp(X) - A‖ / (‖exp(X)‖ + ‖A‖), in the scaling that gives A the size 1.
 

@@ -21,6 +21,7 @@ from matsign.core.tolerances import rank_tolerance
 from matsign.direct import schur_powers
 from matsign.functions.powers.large_powers import clip_exponent, integer_power
 from matsign.iterations.inverse_scaling import inverse_scaling
+from matsign.linalg.jacobi_rotations import eigenvectors, spectral_product
 from matsign.linalg.scalar_powers import Exponent, exponent
 from matsign.linalg.stacks import (
     adjoint,
@@ -200,7 +201,7 @@ class _Spectrum(NamedTuple):
 
 
 def _spectrum(backend: Backend, a: Array, rtol: float) -> _Spectrum:
-    values, vectors = backend.eigh(a)
+    values, vectors = eigenvectors(backend, a)
     size = backend.xp.abs(values)
     # Values ascend: no reduction over axes, which takes long for short ones.
     kept = size > rtol * backend.xp.maximum(size[:, :1], size[:, -1:])
@@ -219,11 +220,11 @@ def _by_eigh(backend: Backend, a: Array, power: Exponent, rtol: float) -> Soluti
         f = _on_cut(backend, xp.astype(f, a.dtype), power, negative)
     elif power.is_integer:
         f = xp.where(negative, (-1.0) ** (power.value % 2) * f, f)
-    value = (vectors * f[:, None, :]) @ adjoint(vectors)
     if backend.is_complex(a):
+        value = (vectors * f[:, None, :]) @ adjoint(vectors)
         value = xp.where(broadcast_scalar(below), value, hermitian(value))
     else:
-        value = hermitian(value)
+        value = spectral_product(backend, vectors, f)
     result = solution(backend, (value,))
     failure = result.failure
     if not backend.is_complex(a) and not power.is_integer:

@@ -10,6 +10,7 @@ from matsign.core.failures import Failure
 from matsign.core.members import Solution, overflow_failure, solution
 from matsign.functions.powers.power_methods import matrix_function, scale_units
 from matsign.iterations.inverse_root_products import inverse_root_product
+from matsign.linalg.jacobi_rotations import are_many_small
 from matsign.linalg.scalar_powers import exponent
 from matsign.linalg.stacks import broadcast_scalar, is_hermitian, is_nearly_hermitian, scale_to_unit
 
@@ -78,5 +79,5 @@ def solve_invroot_product(
 
 def _prefers_products(backend: Backend, a: Array, tol: float | None) -> bool:
     if not backend.on_cpu(a):
-        return True
+        return not are_many_small(backend, a)
     return tol is not None and tol >= _TOLERANCE * backend.eps(a) and a.shape[-1] >= _SIZE

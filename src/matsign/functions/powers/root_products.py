@@ -110,8 +110,8 @@ def invroot_product(
           because its eigenvalues differ too much, is solved by eigenvectors.
         - "eigh": by eigenvectors, for Hermitian A.
         - "newton", "schur": by the root, with these methods of `fractional_matrix_power`.
-        - "auto": "polynomial" for Hermitian members on an accelerator, and on a CPU for a large A and a ``tol`` well above
-          rounding; else as for `fractional_matrix_power`.
+        - "auto": "polynomial" for Hermitian members on an accelerator, but in PyTorch for a hundred thousand of up to four
+          rows, and on a CPU for a large A and a ``tol`` well above rounding; else as for `fractional_matrix_power`.
     errors : {"raise", "nan"}, default "raise"
         What to do if a member of the batch has no root: raise `SpectrumError`, or return NaN for that member and the
         right result for the others.
@@ -144,7 +144,8 @@ def invroot_product(
     With the statistics A = GᴴG of gradients and p = 4, applied from both sides, this is the preconditioner of Shampoo.
 
     Derivatives in G and A exist to any order where A is nonsingular, also at repeated eigenvalues. A member of a batch
-    gives the same bits as in a call by itself. Under ``jax.jit`` no error can be raised: a member without a root is NaN.
+    gives the same bits as in a call by itself, but for symmetric ones as `fractional_matrix_power` says. Under ``jax.jit``
+    no error can be raised: a member without a root is NaN.
 
     The backward error of `certify` is ‖(Y A^{s/p} - G) P‖ / (‖Y A^{s/p}‖ + ‖G P‖), with the projector P on the range of A (I
     if A is nonsingular), in the scaling that balances A.

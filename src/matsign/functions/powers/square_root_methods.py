@@ -17,12 +17,11 @@ from matsign.iterations.block_structures import AntiDiagonal
 from matsign.iterations.minimax import polar_express
 from matsign.iterations.newton import finish, has_converged, newton, run_schedule
 from matsign.linalg.conditioning import is_well_conditioned
+from matsign.linalg.jacobi_rotations import eigenvectors, spectral_product
 from matsign.linalg.null_space import split_null_space
 from matsign.linalg.stacks import (
-    adjoint,
     broadcast_scalar,
     eye,
-    hermitian,
     is_hermitian,
     is_nearly_hermitian,
     largest,
@@ -86,14 +85,14 @@ def _normalise_even(backend: Backend, a: Array) -> tuple[Array, Array]:
 
 def _eigh(backend: Backend, a: Array, rtol: float, inverse: bool) -> Solution:
     xp = backend.xp
-    values, vectors = backend.eigh(a)
+    values, vectors = eigenvectors(backend, a)
     top = xp.maximum(-values[..., :1], values[..., -1:])
     kept = values > rtol * top
     root = xp.sqrt(xp.where(kept, values, 0 * values))
-    x = z = hermitian((vectors * root[..., None, :]) @ adjoint(vectors))
+    x = z = spectral_product(backend, vectors, root)
     if inverse:
         factor = xp.astype(kept, values.dtype) / xp.where(kept, root, xp.ones_like(root))
-        z = hermitian((vectors * factor[..., None, :]) @ adjoint(vectors))
+        z = spectral_product(backend, vectors, factor)
     return solution(backend, (x, z), Failure.NEGATIVE, values[..., 0] < -rtol * top[..., 0], detail=values[..., 0])
 
 

@@ -94,8 +94,8 @@ def sqrtm_pair(
     singular A the slope is infinite along directions that change the rank, and the derivative is that along directions
     that keep it.
 
-    A member of a batch gives the same bits as in a call by itself. Under ``jax.jit`` no error can be raised: a member
-    without a root is NaN.
+    A member of a batch gives the same bits as in a call by itself, but for symmetric ones as `fractional_matrix_power`
+    says. Under ``jax.jit`` no error can be raised: a member without a root is NaN.
 
     In PyTorch, A may be a DTensor sharded over batch axes or along one axis of its matrices, which is then solved by
     products alone; docs/howto/many_devices.md has the communication and the memory.
