@@ -65,12 +65,12 @@ def _by_difference(backend: Backend, f: Array, g: Array, e: Array, h: Array) -> 
     f, g = _equal_columns(backend, *(_at_most_square(backend, x) for x in (f, g)))
     w, singular_values = pairs.optimal_turn(backend, f, g)
     top = backend.xp.maximum(e, h)
-    gap = _scaled(backend, f, e - top) - _scaled(backend, g @ w, h - top)
+    gap = _scale(backend, f, e - top) - _scale(backend, g @ w, h - top)
     root = backend.ldexp(backend.xp.sum(singular_values, axis=-1), e + h)
     return Comparison(backend.ldexp(backend.norm(gap), top), root)
 
 
-def _scaled(backend: Backend, x: Array, e: Array) -> Array:
+def _scale(backend: Backend, x: Array, e: Array) -> Array:
     """2^e x."""
     return backend.ldexp(x, broadcast_scalar(e))
 
@@ -108,7 +108,7 @@ def partners(backend: Backend, f: Array, g: Array) -> Partners:
     else:
         (u,) = apply(backend, MSIGN.operation, adjoint(f) @ g, tol=None, rtol=None, method="auto")
         of_f, of_g = g @ adjoint(u), f @ u
-    return Partners(_scaled(backend, of_f, h), _scaled(backend, of_g, e))
+    return Partners(_scale(backend, of_f, h), _scale(backend, of_g, e))
 
 
 def squared_gradients(backend: Backend, f: Array, g: Array) -> Arrays:

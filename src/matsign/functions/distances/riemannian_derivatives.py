@@ -47,7 +47,7 @@ class _Whitened(NamedTuple):
         return self.root @ x @ self.root
 
 
-def _whitened(backend: Backend, a: Array, b: Array) -> _Whitened:
+def _whiten(backend: Backend, a: Array, b: Array) -> _Whitened:
     _, root = apply(backend, SQRTM_PAIR.operation, hermitian(a), rtol=None, method="auto")
     y = root @ b @ root
     # The value of an exactly Hermitian matrix, and the derivative of the product.
@@ -74,7 +74,7 @@ def _half_cotangent(backend: Backend, f: _Whitened, bar: Array) -> Arrays:
     return f.inward(-_symmetric(bar_y, f.y) - _symmetric(z, f.log)), f.inward(bar_y)
 
 
-def _scaled(backend: Backend, arrays: Arrays) -> tuple[Array, Array, Array]:
+def _scale(backend: Backend, arrays: Arrays) -> tuple[Array, Array, Array]:
     """A and B in units of rows and columns, and the exponents of these."""
     a, b = arrays
     u = units(backend, *(backend.stop_gradient(x) for x in arrays))
@@ -82,20 +82,20 @@ def _scaled(backend: Backend, arrays: Arrays) -> tuple[Array, Array, Array]:
 
 
 def _gradients_tangent(backend: Backend, value: Arrays, arrays: Arrays, tangents: Arrays) -> Arrays:
-    a, b, u = _scaled(backend, arrays)
+    a, b, u = _scale(backend, arrays)
     da, db = (hermitian(rescale(backend, x, u, u)) for x in tangents)
     steps = (
-        _half_tangent(backend, _whitened(backend, a, b), da, db),
-        _half_tangent(backend, _whitened(backend, b, a), db, da),
+        _half_tangent(backend, _whiten(backend, a, b), da, db),
+        _half_tangent(backend, _whiten(backend, b, a), db, da),
     )
     return tuple(-2 * rescale(backend, x, u, u) for x in steps)
 
 
 def _gradients_cotangent(backend: Backend, value: Arrays, arrays: Arrays, cotangents: Arrays) -> Arrays:
-    a, b, u = _scaled(backend, arrays)
+    a, b, u = _scale(backend, arrays)
     bar_g, bar_h = (-2 * hermitian(rescale(backend, x, u, u)) for x in cotangents)
-    of_a, of_b = _half_cotangent(backend, _whitened(backend, a, b), bar_g)
-    from_b, from_a = _half_cotangent(backend, _whitened(backend, b, a), bar_h)
+    of_a, of_b = _half_cotangent(backend, _whiten(backend, a, b), bar_g)
+    from_b, from_a = _half_cotangent(backend, _whiten(backend, b, a), bar_h)
     return tuple(rescale(backend, hermitian(x), u, u) for x in (of_a + from_a, of_b + from_b))
 
 

@@ -120,8 +120,8 @@ def rules(name: str, point_of: Callable[..., Point]) -> Rules:
 
     def push(backend: Backend, w: Array, g: Array, dw: Array, dg: Array) -> Solution:
         point = point_of(backend, w, g)
-        db = point.base_derivative(_scaled(backend, dw, point.w_exponent))
-        step = _change(backend, point, db, _scaled(backend, dg, point.g_exponent))
+        db = point.base_derivative(_scale(backend, dw, point.w_exponent))
+        step = _change(backend, point, db, _scale(backend, dg, point.g_exponent))
         return solution(backend, (backend.astype(step, backend.dtype_name(g)),))
 
     def pull(backend: Backend, w: Array, g: Array, bar: Array) -> Solution:
@@ -130,7 +130,7 @@ def rules(name: str, point_of: Callable[..., Point]) -> Rules:
         t, y = response(backend, point.at, bar, 0 * point.x)
         kind = type(point.at.normals)
         bar_w = point.base_derivative(kind(t).lift(point.x) + kind(point.step).lift(y))
-        both = _scaled(backend, bar_w, point.w_exponent), _scaled(backend, t, point.g_exponent)
+        both = _scale(backend, bar_w, point.w_exponent), _scale(backend, t, point.g_exponent)
         return solution(backend, tuple(backend.astype(x, backend.dtype_name(g)) for x in both))
 
     tangent_of = Operation(
@@ -182,7 +182,7 @@ def _tall(backend: Backend, operation: Operation, *arrays: Array) -> Arrays:
     return tuple(adjoint(x) for x in apply(backend, operation, *(adjoint(x) for x in arrays)))
 
 
-def _scaled(backend: Backend, x: Array, e: Array) -> Array:
+def _scale(backend: Backend, x: Array, e: Array) -> Array:
     return backend.ldexp(to_double(backend, x), broadcast_scalar(-e))
 
 

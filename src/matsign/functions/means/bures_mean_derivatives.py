@@ -26,11 +26,11 @@ from matsign.core.operations import Operation, apply, shapes_of
 from matsign.functions.means.bures_mean_methods import Roots, solve_hessian_of
 from matsign.functions.means.matrix_collections import (
     Weights,
+    as_collections,
     cotangent_of_weights,
     flat,
-    grouped,
     inner_products,
-    normalised,
+    normalised_weights,
     tangent_of_weights,
     weighted_sum,
 )
@@ -54,7 +54,7 @@ class _AtMean(NamedTuple):
 
     def half_inverse(self, backend: Backend, q: Array) -> Array:
         """Xᵢ with Sᵢ Xᵢ + Xᵢ Sᵢ = qᵢ."""
-        return grouped(sylvester_symmetric(backend, flat(self.s), flat(q)), self.s)
+        return as_collections(sylvester_symmetric(backend, flat(self.s), flat(q)), self.s)
 
 
 def _root(backend: Backend, a: Array) -> Array:
@@ -68,7 +68,9 @@ def _at_mean(backend: Backend, m: Array, stack: Array, weights: Array | None) ->
     e = broadcast_scalar(e + e % 2)
     root = _root(backend, backend.ldexp(hermitian(m), -e))
     inside = root[:, None] @ backend.ldexp(hermitian(stack), -e[:, None]) @ root[:, None]
-    return _AtMean(root, grouped(_root(backend, flat(inside)), stack), normalised(backend, weights, stack), e)
+    return _AtMean(
+        root, as_collections(_root(backend, flat(inside)), stack), normalised_weights(backend, weights, stack), e
+    )
 
 
 def bures_mean_tangent(
@@ -107,7 +109,7 @@ def _solve_hessian(backend: Backend, s: Array, w: Array, q: Array) -> Solution:
     s, w, q = (to_double(backend, x) for x in (s, w, q))
     m, u = backend.eigh(hermitian(weighted_sum(backend, w, s)))
     values, p = backend.eigh(flat(hermitian(s)))
-    roots = Roots(adjoint(u)[:, None] @ grouped(p, s), grouped(backend.xp.clip(values, 0, None), s))
+    roots = Roots(adjoint(u)[:, None] @ as_collections(p, s), as_collections(backend.xp.clip(values, 0, None), s))
     found = solve_hessian_of(backend, roots, w, m, adjoint(u) @ q @ u, 4 * backend.eps(q))
     definite = m[:, 0] > 10 * m.shape[-1] * backend.eps(m) * m[:, -1]
     solved = broadcast_scalar(definite & (found.gap < 1e-3))
@@ -117,7 +119,7 @@ def _solve_hessian(backend: Backend, s: Array, w: Array, q: Array) -> Solution:
 
 def _halves(backend: Backend, s: Array, q: Array) -> Array:
     """Yᵢ with Sᵢ Yᵢ + Yᵢ Sᵢ = qᵢ."""
-    return grouped(sylvester_symmetric(backend, flat(s), flat(q)), s)
+    return as_collections(sylvester_symmetric(backend, flat(s), flat(q)), s)
 
 
 def _hessian_tangent(backend: Backend, value: Arrays, arrays: Arrays, tangents: Arrays) -> Arrays:

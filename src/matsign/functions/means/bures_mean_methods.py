@@ -29,10 +29,10 @@ from matsign.core.members import Solution, overflow_failure, solution
 from matsign.core.tolerances import rank_tolerance
 from matsign.functions.distances import semidefinite_pairs as pairs
 from matsign.functions.means.matrix_collections import (
+    as_collections,
     first_index,
     flat,
-    grouped,
-    normalised,
+    normalised_weights,
     of_first,
     refuse,
     refuse_weights,
@@ -115,7 +115,7 @@ def roots_beside(backend: Backend, factor: Array, k: Array) -> Roots:
         return backend.xp.flip(p, axis=-1), backend.xp.sqrt(backend.xp.flip(values, axis=-1))
 
     p, s = backend.rare_cond(~good, by_singular_values, by_eigenvalues, x, p, values)
-    return Roots(grouped(p, k), grouped(s, k))
+    return Roots(as_collections(p, k), as_collections(s, k))
 
 
 # Eigenvalues of a matrix of this reciprocal condition number have enough digits.
@@ -179,7 +179,7 @@ class Semidefinite(NamedTuple):
 
 def in_one_unit(backend: Backend, stack: Array, weights: Array | None, rtol: float | None) -> Semidefinite:
     xp, a = backend.xp, hermitian(to_double(backend, stack))
-    w = normalised(backend, None if weights is None else to_double(backend, weights), a).w
+    w = normalised_weights(backend, None if weights is None else to_double(backend, weights), a).w
     a = xp.where((w == 0)[:, :, None, None], xp.zeros_like(a), a)
     b, count, n, _ = a.shape
     scaled, e = scale_to_unit(backend, a.reshape((b, count * n, n)))
@@ -188,7 +188,7 @@ def in_one_unit(backend: Backend, stack: Array, weights: Array | None, rtol: flo
     k = backend.ldexp(f.factor, broadcast_scalar(f.e // 2))
     rank = _count(backend, xp.sum(xp.abs(k), axis=-2) > 0)
     parts = (x.reshape((b, count)) for x in (f.least, backend.ldexp(f.top, f.e), rank))
-    return Semidefinite(scaled, grouped(k, a), w, e + e % 2, *parts)
+    return Semidefinite(scaled, as_collections(k, a), w, e + e % 2, *parts)
 
 
 def _square_roots(backend: Backend, k: Array) -> Array:

@@ -15,8 +15,8 @@ from matsign.backends import Backend
 from matsign.core.public import Residual
 from matsign.functions.means.karcher_methods import Logarithms, in_own_units, logarithms_beside, solve_hessian_of
 from matsign.functions.means.matrix_collections import (
+    as_collections,
     flat,
-    grouped,
     rounding_of_collection,
     schur_product_in,
     weighted_sum,
@@ -62,5 +62,5 @@ def _change_by_rounding(backend: Backend, stack: Array, a: Array, w: Array, part
     wide = factor[:, None] + 0 * change
     inside = backend.solve(flat(wide), flat(change))
     inside = backend.solve(flat(wide), adjoint(inside))
-    slopes = schur_product_in(parts.v, 1 / _exponential_kernel(backend, parts), grouped(inside, a))
+    slopes = schur_product_in(parts.v, 1 / _exponential_kernel(backend, parts), as_collections(inside, a))
     return hermitian(weighted_sum(backend, w, slopes))

@@ -26,12 +26,12 @@ from matsign.core.operations import Operation, apply, shapes_of
 from matsign.functions.means.karcher_methods import Logarithms, solve_hessian_of
 from matsign.functions.means.matrix_collections import (
     Weights,
+    as_collections,
     cotangent_of_weights,
     diagonal_units,
     flat,
-    grouped,
     inner_products,
-    normalised,
+    normalised_weights,
     spread_units,
     tangent_of_weights,
     weighted_sum,
@@ -73,14 +73,14 @@ class _AtMean(NamedTuple):
         return self.root @ backend.ldexp(hermitian(bar), spread_units(bar, self.u)) @ self.root
 
     def logarithms(self, backend: Backend) -> Array:
-        return grouped(power_inside(backend, flat(self.b), **_LOG), self.b)
+        return as_collections(power_inside(backend, flat(self.b), **_LOG), self.b)
 
 
 def _at_mean(backend: Backend, m: Array, stack: Array, weights: Array | None) -> _AtMean:
     u = diagonal_units(backend, backend.stop_gradient(m))
     scaled = backend.ldexp(hermitian(m), -spread_units(m, u))
     root, inverse = apply(backend, SQRTM_PAIR.operation, scaled, rtol=None, method="auto")
-    at = _AtMean(u, root, inverse, stack, normalised(backend, weights, stack))
+    at = _AtMean(u, root, inverse, stack, normalised_weights(backend, weights, stack))
     b = at.inward(backend, stack)
     # The value of an exactly Hermitian matrix, and the derivative of the product.
     fixed = backend.stop_gradient(b)
@@ -91,7 +91,7 @@ def karcher_tangent(backend: Backend, value: Arrays, arrays: Arrays, tangents: A
     (stack, weights), (da, dw) = arrays, tangents
     at = _at_mean(backend, value[0], stack, weights)
     change = frechet_derivative(backend, flat(at.b), flat(at.inward(backend, da)), **_LOG)
-    q = weighted_sum(backend, at.weights.w, grouped(change, at.b))
+    q = weighted_sum(backend, at.weights.w, as_collections(change, at.b))
     if dw is not None:
         q = q + weighted_sum(backend, tangent_of_weights(backend, at.weights, dw), at.logarithms(backend))
     e = apply(backend, _HESSIAN, at.b, at.weights.w, hermitian(q))[0]
@@ -103,7 +103,7 @@ def karcher_cotangent(backend: Backend, value: Arrays, arrays: Arrays, cotangent
     at = _at_mean(backend, value[0], stack, weights)
     y = apply(backend, _HESSIAN, at.b, at.weights.w, at.adjoint_outward(backend, cotangents[0]))[0]
     change = frechet_derivative(backend, flat(at.b), flat(y[:, None] + 0 * at.b), **_LOG)
-    bar = grouped(change, at.b) * at.weights.w[:, :, None, None]
+    bar = as_collections(change, at.b) * at.weights.w[:, :, None, None]
     bar = at.adjoint_inward(backend, bar)
     if weights is None:
         return bar, None
@@ -118,7 +118,7 @@ def _solve_hessian(backend: Backend, b: Array, w: Array, q: Array) -> Solution:
     kind = backend.dtype_name(q)
     b, w, q = (to_double(backend, x) for x in (b, w, q))
     values, v = backend.eigh(flat(hermitian(b)))
-    parts = Logarithms(grouped(v, b), grouped(backend.xp.log(values), b))
+    parts = Logarithms(as_collections(v, b), as_collections(backend.xp.log(values), b))
     found = solve_hessian_of(backend, parts, w, q, 4 * backend.eps(q))
     x = backend.xp.where(broadcast_scalar(found.gap < 1e-3), found.x, backend.xp.full_like(found.x, math.nan))
     return solution(backend, (backend.astype(x, kind),))
@@ -131,14 +131,14 @@ def _symmetric(e: Array, b: Array) -> Array:
 
 def _terms(backend: Backend, b: Array, e: Array) -> Array:
     """Yᵢ = L(Bᵢ, (E Bᵢ + Bᵢ E)/2)."""
-    return grouped(frechet_derivative(backend, flat(b), flat(_symmetric(e, b)), **_LOG), b)
+    return as_collections(frechet_derivative(backend, flat(b), flat(_symmetric(e, b)), **_LOG), b)
 
 
 def _hessian_tangent(backend: Backend, value: Arrays, arrays: Arrays, tangents: Arrays) -> Arrays:
     (e,), (b, w, _), (db, dw, dq) = value, arrays, tangents
     db = hermitian(db)
     change = frechet_tangent(backend, (flat(b), flat(_symmetric(e, b))), (flat(db), flat(_symmetric(e, db))), **_LOG)
-    q = dq - weighted_sum(backend, w, grouped(change, b)) - weighted_sum(backend, dw, _terms(backend, b, e))
+    q = dq - weighted_sum(backend, w, as_collections(change, b)) - weighted_sum(backend, dw, _terms(backend, b, e))
     return (apply(backend, _HESSIAN, b, w, q)[0],)
 
 
@@ -146,7 +146,7 @@ def _hessian_cotangent(backend: Backend, value: Arrays, arrays: Arrays, cotangen
     (e,), (b, w, _) = value, arrays
     y = apply(backend, _HESSIAN, b, w, cotangents[0])[0]
     bar_b, bar_x = (
-        grouped(x, b)
+        as_collections(x, b)
         for x in frechet_cotangent(backend, (flat(b), flat(_symmetric(e, b))), flat(y[:, None] + 0 * b), **_LOG)
     )
     bar_b = hermitian(bar_b + _symmetric(adjoint(e), bar_x)) * w[:, :, None, None]

@@ -26,11 +26,11 @@ from matsign.core.failures import Failure
 from matsign.core.members import Solution, overflow_failure, solution
 from matsign.core.tolerances import rank_tolerance
 from matsign.functions.means.matrix_collections import (
+    as_collections,
     diagonal_units,
     first_index,
     flat,
-    grouped,
-    normalised,
+    normalised_weights,
     of_first,
     refuse,
     refuse_weights,
@@ -82,7 +82,7 @@ def logarithms_beside(backend: Backend, factor: Array, k: Array) -> Logarithms:
     wide = backend.xp.permute_dims(k, (0, 2, 1, 3)).reshape((b, n, count * n))
     inside = backend.solve(factor, wide).reshape((b, n, count, n))
     u, logs = _logarithms(backend, flat(backend.xp.permute_dims(inside, (0, 2, 1, 3))))
-    return Logarithms(grouped(u, k), grouped(logs, k))
+    return Logarithms(as_collections(u, k), as_collections(logs, k))
 
 
 def _logarithms(backend: Backend, x: Array) -> tuple[Array, Array]:
@@ -149,13 +149,15 @@ class Collection(NamedTuple):
 
 def in_own_units(backend: Backend, stack: Array, weights: Array | None) -> Collection:
     a = hermitian(to_double(backend, stack))
-    weight = normalised(backend, None if weights is None else to_double(backend, weights), a)
+    weight = normalised_weights(backend, None if weights is None else to_double(backend, weights), a)
     scaled, e = scale_to_unit(backend, flat(a))
-    u = diagonal_units(backend, weighted_sum(backend, weight.w, grouped(scaled, a)))
-    scaled = backend.ldexp(grouped(scaled, a), -spread_units(a, u))
+    u = diagonal_units(backend, weighted_sum(backend, weight.w, as_collections(scaled, a)))
+    scaled = backend.ldexp(as_collections(scaled, a), -spread_units(a, u))
     scaled, more = scale_to_unit(backend, flat(scaled))
     whole, fraction = _mean_exponent(backend, weight.given, weight.total, (e + more).reshape(a.shape[:2]))
-    return Collection(grouped(scaled, a), grouped(backend.cholesky(scaled), a), weight.w, u, whole, fraction)
+    return Collection(
+        as_collections(scaled, a), as_collections(backend.cholesky(scaled), a), weight.w, u, whole, fraction
+    )
 
 
 def _mean_exponent(backend: Backend, given: Array, total: Array, e: Array) -> tuple[Array, Array]:

@@ -38,7 +38,7 @@ class Weights(NamedTuple):
     e: Array
 
 
-def normalised(backend: Backend, weights: Array | None, stack: Array) -> Weights:
+def normalised_weights(backend: Backend, weights: Array | None, stack: Array) -> Weights:
     """The weights divided by their sum; equal ones for None. Beside complex matrices they come as complex numbers."""
     ones = backend.xp.ones_like(stack.real[:, :, 0, 0])
     given, e = scale_to_unit(backend, (ones if weights is None else weights.real)[:, :, None])
@@ -52,7 +52,7 @@ def flat(x: Array) -> Array:
     return x.reshape((x.shape[0] * x.shape[1], *x.shape[2:]))
 
 
-def grouped(x: Array, like: Array) -> Array:
+def as_collections(x: Array, like: Array) -> Array:
     """One stack as the collections of which `like` consists."""
     return x.reshape((*like.shape[:2], *x.shape[1:]))
 
@@ -137,6 +137,6 @@ def diagonal_units(backend: Backend, a: Array) -> Array:
 def rounding_of_collection(backend: Backend, stack: Array, a: Array) -> Array:
     """Fixed random rounding errors in the dtype of `stack` of the Hermitian matrices `a`, of signs that do not add up."""
     scale = backend.eps(stack) / backend.eps(a)
-    probe = hermitian(grouped(rounding_probe(backend, flat(a), scale * backend.norm(flat(a))), a))
+    probe = hermitian(as_collections(rounding_probe(backend, flat(a), scale * backend.norm(flat(a))), a))
     signs = backend.asarray(np.sign(np.sin(1.0 + np.arange(a.shape[1]) ** 2)), a.real)
     return probe * backend.astype(signs, backend.dtype_name(a))[None, :, None, None]

@@ -70,13 +70,13 @@ class _Scaled(NamedTuple):
     m: Array
 
 
-def _scaled(backend: Backend, a: Array, b: Array) -> _Scaled:
+def _scale(backend: Backend, a: Array, b: Array) -> _Scaled:
     (a, ea), (b, eb) = scale_to_unit(backend, a), scale_to_unit(backend, b)
     return _Scaled(a, b, ea, eb, adjoint(a) @ b)
 
 
 def _procrustes(backend: Backend, a: Array, b: Array, *, rtol: float | None) -> Solution:
-    of = _scaled(backend, a, b)
+    of = _scale(backend, a, b)
     m, _ = scale_to_unit(backend, of.m)
     q = nearest_by_svd(backend, to_double(backend, m), rank_tolerance(backend, of.m, rtol), rotation=False)
     q = backend.astype(q, backend.dtype_name(m))
@@ -86,7 +86,7 @@ def _procrustes(backend: Backend, a: Array, b: Array, *, rtol: float | None) -> 
 
 
 def _tangent(backend: Backend, value: Arrays, arrays: Arrays, tangents: Arrays, **_: Any) -> Arrays:
-    of, q = _scaled(backend, *arrays), value[0]
+    of, q = _scale(backend, *arrays), value[0]
     da, db = (backend.ldexp(x, broadcast_scalar(-e)) for x, e in zip(tangents, (of.ea, of.eb), strict=True))
     dm = adjoint(da) @ of.b + adjoint(of.a) @ db
     (dq,) = rotation_tangent(backend, (q,), (of.m,), (dm,))
@@ -94,7 +94,7 @@ def _tangent(backend: Backend, value: Arrays, arrays: Arrays, tangents: Arrays, 
 
 
 def _cotangent(backend: Backend, value: Arrays, arrays: Arrays, cotangents: Arrays, **_: Any) -> Arrays:
-    of, q, (bar_q, bar_scale) = _scaled(backend, *arrays), value[0], cotangents
+    of, q, (bar_q, bar_scale) = _scale(backend, *arrays), value[0], cotangents
     (bar_m,) = rotation_tangent(backend, (q,), (of.m,), (bar_q,))
     bar_m = bar_m + broadcast_scalar(backend.ldexp(bar_scale, of.ea + of.eb)) * q
     bars = of.b @ adjoint(bar_m), of.a @ bar_m
@@ -103,7 +103,7 @@ def _cotangent(backend: Backend, value: Arrays, arrays: Arrays, cotangents: Arra
 
 def _residual(backend: Backend, value: tuple[Array, Array], a: Array, b: Array) -> Residual:
     """That of the nearest unitary matrix to AᴴB, and the gap of the sum of its singular values."""
-    (q, scale), of = value, _scaled(backend, a, b)
+    (q, scale), of = value, _scale(backend, a, b)
     size = backend.norm(of.a) * backend.norm(of.b)
     result = residual_of_nearest(backend, q, of.m, 2 * size, rotation=False)
     nuclear, e = inner(backend, q, of.m), of.ea + of.eb

@@ -40,7 +40,7 @@ def nearest_by_svd(backend: Backend, m: Array, zero: float, *, rotation: bool) -
         return _reflected(backend, u, d) @ vh
     return backend.rare_cond(
         null[:, -choices].real > 0,
-        lambda u, null, vh, d: _completed(backend, u, null, vh, d, rotation=rotation),
+        lambda u, null, vh, d: _complete(backend, u, null, vh, d, rotation=rotation),
         lambda u, null, vh, d: _reflected(backend, u, d) @ vh,
         *(u, null, vh, d),
     )
@@ -56,7 +56,7 @@ def _reflected(backend: Backend, u: Array, d: Array) -> Array:
     return u * backend.xp.concat([backend.xp.ones_like(u[:, 0, 1:]), d[:, None]], axis=-1)[:, None, :]
 
 
-def _completed(backend: Backend, u: Array, null: Array, vh: Array, d: Array, *, rotation: bool) -> Array:
+def _complete(backend: Backend, u: Array, null: Array, vh: Array, d: Array, *, rotation: bool) -> Array:
     """The matrix nearest to I among those nearest to U S Vᴴ, where `null` has 1 for the zeros of S and else 0.
 
     They are U Ω Vᴴ with Ω = diag(I, Ω₀), for rotations det Ω = d, and tr(U Ω Vᴴ) = tr((UᴴV)ᴴ Ω): Ω₀ is the matrix of this kind
