@@ -318,3 +318,17 @@ def test_large_batches_on_a_gpu_are_decomposed_in_chunks(monkeypatch, rng):
     for values, others in zip((backend.svd(a), backend.eigh(a + a.mT)), expected, strict=True):
         for x, y in zip(values, others, strict=True):
             assert torch.equal(x, y)
+
+
+def test_eigenvectors_are_asked_of_contiguous_tensors(monkeypatch, rng):
+    """PyTorch 2.11 returned those of the transpose on CUDA: gradients of lqe were wrong there."""
+    torch = pytest.importorskip("torch")
+    usual = torch.linalg.eig
+
+    def as_on_cuda(a):
+        return usual(a if a.is_contiguous() else a.mT)
+
+    monkeypatch.setattr(torch.linalg, "eig", as_on_cuda)
+    a = torch.as_tensor(gaussian(rng, 1, 3, 3)).mT
+    values, vectors = backends.load("torch").eig(a)
+    assert torch.linalg.norm(a.to(vectors.dtype) @ vectors - vectors * values[:, None]) < 1e-13

@@ -262,7 +262,8 @@ def eigh(a: Array) -> tuple[Array, Array]:
 
 
 def eig(a: Array) -> tuple[Array, Array]:
-    values, vectors = _with_numpy_fallback(torch.linalg.eig, numpy.eig, a)
+    """Of a contiguous copy: PyTorch 2.11 on CUDA returns the eigenvectors of Aᵀ if the entries of A lie by columns (H100)."""
+    values, vectors = _with_numpy_fallback(torch.linalg.eig, numpy.eig, a.contiguous())
     return values, vectors
 
 
