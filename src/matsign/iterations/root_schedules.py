@@ -60,7 +60,7 @@ def root_schedule(order: int, lower: float, tol: float, room: float) -> RootSche
     >>> for q in steps:
     ...     y *= sum(c * y ** (4 * k) for k, c in enumerate(q))
     >>> z = (2 * y**4 - low - high) / (high - low)
-    >>> abs(y * np.polyval(last[::-1], z) - 1) < 1e-6
+    >>> bool(abs(y * np.polyval(last[::-1], z) - 1) < 1e-6)
     True
     """
     plans = [_finish(order, degree, lower, max(tol, 4 * room), room) for degree in _DEGREES]
