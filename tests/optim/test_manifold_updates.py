@@ -113,6 +113,15 @@ def test_options_that_do_not_fit(options, text):
         Muon([parameter(4, 3)], **options)
 
 
+def test_an_option_that_was_changed_later_is_checked_before_a_step():
+    p = parameter(4, 3)
+    before, optimiser = p.detach().clone(), Muon([p], manifold="stiefel")
+    optimiser.param_groups[0]["manifold"] = "sphere"
+    with pytest.raises(ValueError, match="manifold must be one of None, 'stiefel', 'spectral_sphere', got 'sphere'"):
+        optimiser.step()
+    assert torch.equal(p, before)
+
+
 @pytest.mark.parametrize(
     ("manifold", "text"), [("stiefel", "dependent rows or columns"), ("spectral_sphere", "a zero matrix")]
 )

@@ -21,7 +21,8 @@ class Parameters:
 
     The first ones are its `arrays`, and after these the `keyword_arrays`, which are passed by keyword only; those named in
     `optional` may be None, and so may the `replaceable` ones, which have no default: `check_given` gets the names of the arrays
-    that are given, and tells what is wrong with the choice. `estimates` are arrays that only save time. The others are `options`,
+    that are given, and tells what is wrong with the choice. `estimates` are arrays that only save time, and so are those at the
+    positions in `guesses`, which have no part in the dtype of the result. The others are `options`,
     a dictionary of their defaults, which includes the `numbers` of the operation, at least 0 but for those in `signed`. The
     tolerances in `bounds` are numbers of any size. `choices` lists the allowed values of options that are strings; `halves`
     allows 16-bit floats; `hermitian` names the arrays that must be Hermitian; `real_only` tells why complex arrays are refused,
@@ -45,6 +46,7 @@ class Parameters:
     replaceable: tuple[str, ...] = ()
     check_given: Callable[[frozenset[str]], str | None] | None = None
     estimates: tuple[str, ...] = ()
+    guesses: tuple[int, ...] = ()
     bounds: tuple[str, ...] = ()
     vectors: dict[str, str] = field(default_factory=dict)
 

@@ -7,6 +7,7 @@ of the function and four functions: its solver, tangent, cotangent and residual.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -183,6 +184,7 @@ def public_function(
         "replaceable": replaceable,
         "check_given": check_given,
         "estimates": estimates,
+        "guesses": properties.get("guesses", ()),
         "bounds": bounds,
     }
     parameters = Parameters.of(f, inputs, keyword_arrays, numbers=numbers, **checks)
@@ -356,7 +358,9 @@ def _store_plan(spec: FunctionSpec, key: Any, call: Call, bound: BoundOperation,
 def _planned_call(spec: FunctionSpec, plan: Plan, arrays: tuple[Any, ...]) -> tuple[Call, BoundOperation, Arrays]:
     """As `checked_call`, with the plan; only checks of the values of arrays are repeated."""
     backend, _, batch, dtype_name, known = plan.call
-    given = [None if x is None else backend.astype(x, plan.working_dtype) for x in arrays]
+    # A guess may be infinite in float32.
+    with backend.full_precision(arrays[0]) if spec.parameters.guesses else contextlib.nullcontext():
+        given = [None if x is None else backend.astype(x, plan.working_dtype) for x in arrays]
     if spec.parameters.hermitian:
         check_hermitian(spec.parameters, backend, given)
     stacks = backend.as_stacks(given, batch, [len(s) for s in spec.operation.shapes])

@@ -184,7 +184,10 @@ def _entries(x: Any) -> Iterator[Any]:
 def _promote(
     parameters: Parameters, backend: Backend, arrays: list[Array], from_numbers: list[bool]
 ) -> tuple[list[Array], str]:
-    """The arrays in the dtype of the computation, and the dtype of the answer; Python numbers do not set its precision."""
+    """The arrays in the dtype of the computation, and the dtype of the answer.
+
+    Python numbers do not set its precision, and guesses do not set it at all.
+    """
     kinds = {n: backend.dtype_name(x) for n, x in zip(parameters.arrays, arrays, strict=True) if x is not None}
     for name, kind in kinds.items():
         if parameters.real_only and kind.startswith("complex"):
@@ -197,8 +200,9 @@ def _promote(
     for name, kind in kinds.items():
         if kind not in KINDS and kind not in HALVES and not kind.startswith(("int", "uint", "bool")):
             raise TypeError(f"{parameters.name}: {name} has dtype {kind}; expected {', '.join(KINDS)}")
-    given = [x for x in arrays if x is not None]
-    own = [x for x, is_number in zip(arrays, from_numbers, strict=True) if x is not None and not is_number]
+    guesses = {parameters.arrays[k]: kinds.pop(parameters.arrays[k], "") for k in parameters.guesses}
+    setting = [(x, number) for n, x, number in zip(parameters.arrays, arrays, from_numbers, strict=True) if n in kinds]
+    given, own = [x for x, _ in setting], [x for x, is_number in setting if not is_number]
     kind = backend.common_dtype_name(*(own or given))
     if kind.startswith(("int", "uint", "bool")):
         kind = backend.common_dtype_name(*given)
@@ -208,6 +212,9 @@ def _promote(
         kind = "complex64" if kind == "float32" else "complex128"
     if kind in HALVES and not parameters.halves:
         raise TypeError(f"{parameters.name}: {kind} is too short for this function; convert to float32")
+    for name, guess in guesses.items():
+        if guess.startswith("complex") and "complex" not in kind:
+            raise TypeError(f"{parameters.name}: {name} has dtype {guess}, but the matrices are real; it is not a state for them")
     work = "float32" if kind in HALVES else kind
     with backend.full_precision(given[0]):  # a number may be infinite in float32
         return [None if x is None else backend.astype(x, work) for x in arrays], kind

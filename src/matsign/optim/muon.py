@@ -30,6 +30,7 @@ from matsign.optim.groups import (
     unfit_tensor,
     way,
 )
+from matsign.optim.manifold_options import check_manifold
 from matsign.optim.manifold_updates import check_weights
 from matsign.optim.sharding import check_shards, is_sharded, local
 from matsign.optim.updates import Updates, apply_on_manifold, apply_signs
@@ -335,6 +336,8 @@ class Muon(torch.optim.Optimizer):
     def _check_gradients(self) -> None:
         """An error for gradients that Muon cannot take, before anything has changed."""
         for index, group in enumerate(self.param_groups):
+            if group["algorithm"] == "muon":
+                check_manifold(group)
             for k, p in enumerate(group["params"]):
                 if p.grad is None:
                     continue

@@ -116,7 +116,8 @@ def muon_on_manifold(
     ------
     ValueError
         If an option is out of range, a leaf is not a matrix, has no nearest point on the manifold (dependent columns, or zero on
-        the sphere) when ``init`` gets its values, or is spread over devices. The message names the leaf.
+        the sphere) or is too large for its dtype (see Notes) when ``init`` gets its values, or is spread over devices. The
+        message names the leaf.
 
     See Also
     --------
@@ -129,6 +130,8 @@ def muon_on_manifold(
     -----
     With the momentum of `scale_by_msign`, the point W of the manifold that is nearest to w over the radius, and the steepest
     tangent A at W for u, a step is w ← radius · retract(W - lr A). The first step moves weights to the manifold.
+    As it is the sum of a weight and an update, rounding errors of the size of the weight remain then, until the second step;
+    ``init`` refuses weights for which they are as large as the radius.
 
     It can be traced by ``jax.jit``. A leaf with NaN becomes NaN and no other. Leaves whose values differ between devices are
     refused outside of programs; in a program the compiler brings each leaf together.
@@ -219,7 +222,7 @@ def _check_rate(rate: Rate) -> None:
 
 
 def _check_leaf(place: Manifold, path: Any, w: Array, reading: Reading) -> None:
-    """A ValueError for a leaf with a matrix that has no nearest point on the manifold, or one that is spread over devices."""
+    """A ValueError for a leaf that is spread over devices, or with a matrix that the first update cannot move to the manifold."""
     if isinstance(w, jax.core.Tracer):
         return
     if isinstance(w, jax.Array) and not w.sharding.is_fully_replicated:
@@ -231,6 +234,11 @@ def _check_leaf(place: Manifold, path: Any, w: Array, reading: Reading) -> None:
             continue
         values = np.linalg.svd(np.nan_to_num(np.asarray(_wide(x))), compute_uv=False)
         eps = max(x.shape[-2:]) * np.finfo(values.dtype).eps
+        if (values[:, 0] * float(jnp.finfo(x.dtype).eps) > place.radius / 4).any():
+            raise ValueError(
+                f"{leaf_name(path)} is so far from the manifold that rounding errors of the first update are as large as the "
+                f"radius {place.radius:g}; divide it by its spectral norm"
+            )
         if place.name == "stiefel" and (values[:, -1] <= eps * values[:, 0]).any():
             raise ValueError(
                 f"{leaf_name(path)} has dependent rows or columns, and so no nearest point on the Stiefel manifold; "

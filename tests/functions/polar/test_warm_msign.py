@@ -159,6 +159,40 @@ def test_states_that_do_not_fit(rng):
         warm_msign(m, tol=1e-30)
 
 
+WARM = {
+    "warm_msign": warm_msign,
+    "warm_mclip": lambda m, state=None: matsign.warm_mclip(m, state=state),
+    "warm_soft_threshold": lambda m, state=None: matsign.warm_soft_threshold(m, 1.0, state=state),
+    "warm_svd": lambda m, state=None: matsign.warm_svd(m, 2, state=state),
+}
+
+
+@pytest.mark.parametrize("name", WARM)
+def test_a_state_sets_no_dtype_and_is_no_whole_result(name, rng):
+    warm, m = WARM[name], rng.standard_normal((5, 3))
+    single, start = m.astype("float32"), warm(m)
+    for state in (start.state, 1e300 * start.state, np.zeros_like(start.state, dtype=int)):
+        result, cold = warm(single, state), warm(single)
+        assert {x.dtype.name for x in result} == {"float32"}
+        assert np.abs(result[0] - cold[0]).max() < 1e-5 or name == "warm_svd"
+    with pytest.raises(TypeError, match=f"{name}: state has dtype complex128, but the matrices are real"):
+        warm(m, start.state + 0j)
+    with pytest.raises(TypeError, match=f"{name}: state is a whole {type(start).__name__}; pass its field state"):
+        warm(m, start)
+
+
+@pytest.mark.parametrize("name", WARM)
+def test_each_step_of_a_loop_may_be_differentiated_by_itself(name, rng):
+    """A graph through the state would lead to earlier steps, which are freed by then."""
+    torch = pytest.importorskip("torch")
+    x, state = torch.tensor(rng.standard_normal((4, 3)), requires_grad=True), None
+    for _ in range(2):
+        result = WARM[name](x, state)
+        state = result.state
+        result[0].sum().backward()
+    assert not state.requires_grad
+
+
 def test_derivatives_are_those_of_msign(rng):
     m, moved = moving(rng, 4, 3)
     state, direction = warm_msign(m).state, rng.standard_normal((4, 3))

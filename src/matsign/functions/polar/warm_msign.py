@@ -53,6 +53,17 @@ class WarmResult(NamedTuple, Generic[T]):
     state: T
 
 
+def with_state(backend: Backend, value: Array, state: Array) -> WarmResult[Any]:
+    """The public result. Its state is a constant: a graph through it would hold the graphs of all earlier calls."""
+    return WarmResult(value, backend.stop_gradient(state))
+
+
+def refuse_result(name: str, state: Any) -> None:
+    """Raise a TypeError if the state is the whole result of a call."""
+    if isinstance(state, tuple) and hasattr(state, "state"):
+        raise TypeError(f"{name}: state is a whole {type(state).__name__}; pass its field state")
+
+
 def _tangent(
     backend: Backend, value: Arrays, arrays: Arrays, tangents: Arrays, *, rtol: float | None, **_: Any
 ) -> Arrays:
@@ -74,7 +85,8 @@ def _residual(backend: Backend, value: Arrays, m: Array, state: Array | None) ->
 
 
 def _check_state(M: Any, state: Any) -> None:
-    """Raise a ValueError if the last two axes of a state do not fit the matrix."""
+    """Raise an error if the last two axes of a state do not fit the matrix."""
+    refuse_result("warm_msign", state)
     shape, given = (tuple(getattr(x, "shape", None) or np.shape(x)) for x in (M, state))
     if len(shape) < 2:
         return  # no matrix, which is reported with the other checks
@@ -185,5 +197,5 @@ WARM_MSIGN = public_function(
     cotangent=_cotangent,
     sizes=lambda known, **_: {"p": known["n"] + known["m"], "k": min(known["n"], known["m"])},
     guesses=(1,),
-    wrap=lambda backend, value, state: WarmResult(value, state),
+    wrap=with_state,
 )

@@ -20,7 +20,7 @@ from matsign._typing import Array, ArrayLike, Arrays, NumberLike, OptionalArrayL
 from matsign.backends import Backend
 from matsign.core.options import short_repr
 from matsign.core.public import Residual, public_function
-from matsign.functions.polar.warm_msign import WarmResult
+from matsign.functions.polar.warm_msign import WarmResult, refuse_result, with_state
 from matsign.functions.proximal.certificates import clip_residual, soft_residual
 from matsign.functions.proximal.derivatives import clip_cotangent, clip_tangent, soft_cotangent, soft_tangent
 from matsign.functions.proximal.methods import Threshold
@@ -28,7 +28,8 @@ from matsign.functions.proximal.warm_methods import solve_warm_clip, solve_warm_
 
 
 def _check(name: str, M: Any, state: Any, rank: Any) -> None:
-    """Raise a ValueError for a rank that is no positive integer, and a state that does not fit the matrix."""
+    """Raise an error for a rank that is no positive integer, and a state that does not fit the matrix."""
+    refuse_result(name, state)
     if rank is not None and (isinstance(rank, bool) or not isinstance(rank, (int, np.integer)) or rank < 1):
         raise ValueError(f"{name}: rank must be an integer of at least 1, got {short_repr(rank)}")
     if state is None:
@@ -290,7 +291,7 @@ WARM_SOFT_THRESHOLD = public_function(
     keyword_arrays=("state",),
     sizes=_sizes,
     guesses=(1,),
-    wrap=lambda backend, value, state: WarmResult(value, state),
+    wrap=with_state,
 )
 
 
@@ -305,5 +306,5 @@ WARM_MCLIP = public_function(
     keyword_arrays=("state",),
     sizes=_sizes,
     guesses=(1,),
-    wrap=lambda backend, value, state: WarmResult(value, state),
+    wrap=with_state,
 )

@@ -13,6 +13,7 @@ from matsign._typing import Array, ArrayLike, Arrays, Generic, OptionalArrayLike
 from matsign.backends import Backend
 from matsign.core.options import short_repr
 from matsign.core.public import Residual, public_function
+from matsign.functions.polar.warm_msign import refuse_result
 from matsign.functions.singular.warm_svd_derivatives import cotangent, tangent
 from matsign.functions.singular.warm_svd_methods import solve_warm_svd, state_columns
 from matsign.linalg.stacks import adjoint, eye, rounding_probe, safe_divisor, scale_to_unit
@@ -54,7 +55,8 @@ class LeadingSVD(NamedTuple, Generic[T]):
 
 
 def _check(M: Any, k: Any, state: Any) -> None:
-    """Raise a ValueError for a k that is no positive integer, and for a k or a state that does not fit the matrix."""
+    """Raise an error for a k that is no positive integer, and for a k or a state that does not fit the matrix."""
+    refuse_result("warm_svd", state)
     if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or k < 1:
         raise ValueError(f"warm_svd: k must be an integer of at least 1, got {short_repr(k)}")
     shape = tuple(getattr(M, "shape", None) or np.shape(M))
@@ -213,5 +215,5 @@ WARM_SVD = public_function(
     kinds=("same", "real", "same", "same"),
     sizes=_sizes,
     guesses=(1,),
-    wrap=lambda backend, u, s, vh, state: LeadingSVD(u, s, vh, state),
+    wrap=lambda backend, u, s, vh, state: LeadingSVD(u, s, vh, backend.stop_gradient(state)),
 )
