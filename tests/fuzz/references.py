@@ -462,7 +462,11 @@ def stiefel_step(w, g, gap=None):
     if w.shape[0] == w.shape[1]:
         k = (truth.adjoint(base) @ truth.exact(g) - truth.adjoint(truth.exact(g)) @ base) / 2
         tangent = np.array(k.tolist(), float)
-        if gap is not None or not clear(tangent) or np.linalg.norm(tangent) < 1e3 * np.finfo(g.dtype).eps * np.linalg.norm(g):
+        if (
+            gap is not None
+            or not clear(tangent)
+            or np.linalg.norm(tangent) < 1e3 * np.finfo(g.dtype).eps * np.linalg.norm(g)
+        ):
             raise UnknownError("a step to a gap, or several, or a tangent part that is rounding errors")
         return (base @ truth.msign(k),)
     rows, columns = np.triu_indices(w.shape[1])

@@ -80,7 +80,7 @@ def test_leaves_that_do_not_fit():
         muon_on_manifold(0.1, "stiefel").init(ones)
     with pytest.raises(ValueError, match="leaf 'b' has a zero matrix"):
         muon_on_manifold(0.1, "spectral_sphere").init(zeros)
-    with pytest.raises(ValueError, match="leaf 'b' is so far from the manifold that rounding errors .* the radius 1;"):
+    with pytest.raises(ValueError, match=r"leaf 'b' is so far from the manifold that rounding errors .* the radius 1;"):
         muon_on_manifold(0.1, "stiefel").init({"a": jnp.eye(3), "b": 1e17 * jnp.eye(3)})
     with pytest.raises(ValueError, match="leaf 'b' of shape"):
         muon_on_manifold(0.1, "stiefel").init({"b": jnp.ones(3)})

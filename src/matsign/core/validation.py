@@ -214,7 +214,9 @@ def _promote(
         raise TypeError(f"{parameters.name}: {kind} is too short for this function; convert to float32")
     for name, guess in guesses.items():
         if guess.startswith("complex") and "complex" not in kind:
-            raise TypeError(f"{parameters.name}: {name} has dtype {guess}, but the matrices are real; it is not a state for them")
+            raise TypeError(
+                f"{parameters.name}: {name} has dtype {guess}, but the matrices are real; it is not a state for them"
+            )
     work = "float32" if kind in HALVES else kind
     with backend.full_precision(given[0]):  # a number may be infinite in float32
         return [None if x is None else backend.astype(x, work) for x in arrays], kind

@@ -234,7 +234,8 @@ def _check_leaf(place: Manifold, path: Any, w: Array, reading: Reading) -> None:
             continue
         values = np.linalg.svd(np.nan_to_num(np.asarray(_wide(x))), compute_uv=False)
         eps = max(x.shape[-2:]) * np.finfo(values.dtype).eps
-        if (values[:, 0] * float(jnp.finfo(x.dtype).eps) > place.radius / 4).any():
+        rounding = float(jnp.finfo(x.dtype).eps) * values[:, 0]  # type: ignore[no-untyped-call]
+        if (rounding > place.radius / 4).any():
             raise ValueError(
                 f"{leaf_name(path)} is so far from the manifold that rounding errors of the first update are as large as the "
                 f"radius {place.radius:g}; divide it by its spectral norm"
