@@ -160,6 +160,16 @@ def test_rounding_below_zero_is_clipped_and_told(on):
         fidelity(np.eye(2), np.array([[1.0, 0.5], [0.0, 1.0]]))
 
 
+def test_a_distance_of_equal_matrices_is_told_to_be_rounding(rng):
+    k = gaussian(rng, 20, 3, 3) * np.logspace(0, -4, 3)
+    a = k @ k.mT
+    found, certificate = certify(bures_distance)(a, a)
+    assert (found < 1e-14).all()
+    assert ((certificate.forward_error > 0.5) | (found == 0)).all()
+    factors = certify(matsign.bures_distance_of_factors)(k, k)
+    assert ((factors[1].forward_error > 0.5) | (factors[0] == 0)).all()
+
+
 @pytest.mark.parametrize(("one", "two"), [(1e300, 1e300), (1e-300, 1e-300), (1e150, 1e-150)])
 def test_scales(one, two, on, rng):
     a, b = definite(rng, 3), definite(rng, 3)

@@ -476,11 +476,17 @@ def test_weights_in_arrays_that_are_refused(rng):
     g, certificate = matsign.certify(geometric_mean)(a, low, [0.3, 0, 1])
     np.testing.assert_allclose(g, np.stack([geometric_mean(a, low, t) for t in (0.3, 0, 1)]), rtol=1e-14)
     assert (certificate.forward_error < 1e-13).all()
-    for other in (np.array([[1.0, 1.0], [0.0, 1.0]]), -a):
-        with pytest.raises(
-            matsign.SpectrumError, match="with t in an array, A and B must be Hermitian positive semidefinite"
-        ):
-            geometric_mean(a, other, [0.3])
+    needed = "with t in an array, A and B must be Hermitian positive semidefinite"
+    indefinite = np.diag([100.0, -7.0])
+    negative = "is not positive semidefinite: it has the eigenvalue -7"
+    for pair, t, text in (
+        ((a, np.array([[1.0, 1.0], [0.0, 1.0]])), [0.3], needed),
+        ((a, indefinite), [0.3], f"B {negative}"),
+        ((indefinite, low), 0.5, f"A {negative}"),
+        ((low, indefinite), 0.3, f"B {negative}"),
+    ):
+        with pytest.raises(matsign.SpectrumError, match=text):
+            geometric_mean(*pair, t)
     with pytest.raises(TypeError, match="t has dtype complex128; expected real numbers"):
         geometric_mean(a, a, np.array([1j]))
 

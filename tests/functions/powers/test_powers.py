@@ -268,6 +268,19 @@ def test_products_fall_back_to_eigenvectors_or_tell(eager):
         invrootm(np.stack([np.eye(2), np.diag([1.0, -3.0])]), 4, method="polynomial")
 
 
+def test_rounding_below_zero_is_clipped_and_told():
+    a, general = np.diag([2.0, 1.0, -1e-16]), np.array([[1.0, 1.0], [0.0, 2.0]])
+    calls = [(f, ()) for f in (sqrtm, invsqrtm, matsign.sqrtm_pair)]
+    calls += [(fractional_matrix_power, (0.3,)), (rootm, (3,)), (invrootm, (4,))]
+    for f, options in calls:
+        assert certify(f)(a, *options)[1].measures["clipped"] == 5e-17, f
+        assert certify(f)(np.stack([np.eye(2), general]), *options)[1].measures["clipped"].tolist() == [0, 0], f
+    assert certify(invroot_product)(np.eye(3), a, 4)[1].measures["clipped"] == 5e-17
+    assert certify(sqrtm)(np.diag([1.0, -4.0]) + 0j)[1].measures["clipped"] == 0  # its root is imaginary
+    for t in (0.5, 0.3, [0.3]):
+        assert certify(matsign.geometric_mean)(a, np.eye(3), t)[1].measures["clipped"] == 5e-17
+
+
 # Bad input.
 
 

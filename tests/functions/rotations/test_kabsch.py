@@ -259,3 +259,16 @@ def test_certificate_of_points_whose_squares_overflow_or_underflow(scale, rng):
     p, q = scale * rng.standard_normal((2, 5, 3))
     _, certificate = certify(kabsch)(p, q)
     assert max(certificate.forward_error, certificate.backward_error) < 1e-13
+
+
+def test_equal_points_are_not_turned_and_a_perfect_fit_has_no_slope(rng):
+    """Rounding of the means is no direction, and a distance that is a rounding error has none."""
+    torch = pytest.importorskip("torch")
+    p, weights = np.repeat(gaussian(rng, 5, 1, 3), 9, axis=1), rng.random((5, 9))
+    far = p.copy()
+    far[:, 0], light = 1e6, weights * (np.arange(9) > 0)
+    for points, w in ((p, None), (p, weights), (far, light)):
+        np.testing.assert_array_equal(kabsch(points, gaussian(rng, 5, 9, 3), w).rotation, [np.eye(3)] * 5)
+    points, turn = (torch.tensor(x, requires_grad=True) for x in (gaussian(rng, 9, 3), rotation(rng)))
+    (slope,) = torch.autograd.grad(kabsch(points, (points @ turn.mT).detach()).rmsd, points)
+    assert not slope.any()

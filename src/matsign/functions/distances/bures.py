@@ -72,12 +72,13 @@ def _bures_cotangent(
 def _bures_residual(
     backend: Backend, value: tuple[Array], a: Array, b: Array, *, squared: bool, rtol: float | None
 ) -> Residual:
-    p, scale = pairs.compare(backend, a, b, rtol), pairs.size(backend, a, b)
+    p, scale = pairs.compare(backend, b, a, rtol), pairs.size(backend, a, b)
     share = p.distance / safe_divisor(backend, scale)
-    noise = pairs.rounding_of_squared(backend, a, b, rtol)
+    noise, fine = pairs.rounding_of_squared(backend, a, b, rtol), 2 * backend.eps(a) * scale
     if squared:
+        noise = noise + 2 * p.distance * fine
         return residual_of_number(backend, value[0], p.distance**2, noise, scale**2, p, share)
-    noise = noise * pairs.inverse_of_twice(backend, value[0], a, b) + backend.eps(a) * scale
+    noise = pairs.error_of_root(backend, value[0], noise, pairs.inverse_of_twice(backend, value[0], a, b)) + fine
     return residual_of_number(backend, value[0], p.distance, noise, scale, p, share)
 
 
@@ -201,9 +202,9 @@ def _fidelity_cotangent(
 def _fidelity_residual(
     backend: Backend, value: tuple[Array], a: Array, b: Array, *, squared: bool, rtol: float | None
 ) -> Residual:
-    p, scale = pairs.compare(backend, a, b, rtol), pairs.size(backend, a, b) ** 2 / 2
+    p, scale = pairs.compare(backend, b, a, rtol), pairs.size(backend, a, b) ** 2 / 2
     share = p.root / safe_divisor(backend, scale)
-    noise = pairs.rounding_of_root(backend, a, b, rtol)
+    noise = pairs.rounding_of_root(backend, a, b, rtol) + 2 * backend.eps(a) * p.root
     if squared:
         return residual_of_number(backend, value[0], p.root**2, 2 * abs(p.root) * noise, scale**2, p, share)
     return residual_of_number(backend, value[0], p.root, noise, scale, p, share)

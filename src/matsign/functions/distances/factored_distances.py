@@ -7,6 +7,7 @@ from matsign.backends import Backend
 from matsign.core.members import Solution, overflow_failure, solution
 from matsign.core.public import Residual, public_function
 from matsign.functions.distances import factored_pairs as factored
+from matsign.functions.distances import semidefinite_pairs as pairs
 from matsign.functions.distances.underflow import with_underflow
 from matsign.linalg.stacks import broadcast_scalar, safe_divisor, scale_to_unit
 
@@ -49,11 +50,16 @@ def _bures_cotangent(backend: Backend, value: Arrays, arrays: Arrays, cotangents
 def _bures_residual(backend: Backend, value: tuple[Array], f: Array, g: Array, *, squared: bool) -> Residual:
     f, g, e = scale_to_unit(backend, f, g)
     b, scale = factored.compare(backend, g, f).distance, factored.size(backend, f, g)
-    noise = factored.rounding(backend, factored.squared_gradients(backend, f, g), f, g)
+    noise, fine = (
+        factored.rounding(backend, factored.squared_gradients(backend, f, g), f, g),
+        2 * backend.eps(f) * scale,
+    )
     if squared:
+        noise = noise + 2 * backend.astype(b, backend.dtype_name(fine)) * fine
         return residual_of_number(backend, value[0], b**2, noise, scale**2, 2 * e)
-    slope = factored.inverse_of_twice(backend, backend.ldexp(value[0], -e), f, g)
-    return residual_of_number(backend, value[0], b, noise * slope + backend.eps(f) * scale, scale, e)
+    scaled = backend.ldexp(value[0], -e)
+    noise = pairs.error_of_root(backend, scaled, noise, factored.inverse_of_twice(backend, scaled, f, g))
+    return residual_of_number(backend, value[0], b, noise + fine, scale, e)
 
 
 def bures_distance_of_factors(F: ArrayLike[T], G: ArrayLike[T], *, squared: bool = False, errors: str = "raise") -> T:

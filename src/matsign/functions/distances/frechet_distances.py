@@ -45,14 +45,14 @@ def _frechet_cotangent(
 def _frechet_residual(
     backend: Backend, value: tuple[Array], mu1: Array, a: Array, mu2: Array, b: Array, *, rtol: float | None
 ) -> Residual:
-    p, shift = pairs.compare(backend, a, b, rtol), mu1 - mu2
+    p, shift = pairs.compare(backend, b, a, rtol), mu1 - mu2
     length = backend.norm(shift)
     size = pairs.size(backend, a, b)
     scale = size**2 + length**2
     share = p.distance / safe_divisor(backend, size)
     share = backend.xp.where((shift != 0).any(-1), backend.xp.ones_like(share), share)
     noise = pairs.rounding_of_squared(backend, a, b, rtol)
-    noise = noise + 2 * backend.eps(a) * length * (backend.norm(mu1) + backend.norm(mu2))
+    noise = noise + 2 * backend.eps(a) * (length * (backend.norm(mu1) + backend.norm(mu2)) + 2 * p.distance * size)
     return residual_of_number(backend, value[0], _value(backend, mu1, mu2, p.distance), noise, scale, p, share)
 
 

@@ -202,6 +202,11 @@ def inverse_of_twice(backend: Backend, b: Array, a: Array, other: Array) -> Arra
     return backend.xp.where(positive, 0.5 / backend.xp.where(positive, b, backend.xp.ones_like(b)), 0 * b)
 
 
+def error_of_root(backend: Backend, b: Array, error: Array, slope: Array) -> Array:
+    """The error of b for one of b², with the slope 1 / (2 b): where that is 0, b is itself a rounding error."""
+    return backend.xp.where(slope > 0, error * slope, b + 0 * error)
+
+
 def rounding_of_squared(backend: Backend, a: Array, b: Array, rtol: float | None) -> Array:
     """How much rounding of A and B may change b², to first order."""
     return _rounding(backend, a, b, _solve_gradients(backend, a, b, rtol=rtol).value)

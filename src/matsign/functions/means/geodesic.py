@@ -20,7 +20,7 @@ from matsign.functions.means.karcher_derivatives import karcher_cotangent, karch
 from matsign.functions.means.karcher_methods import in_own_units, is_indefinite
 from matsign.functions.means.matrix_collections import refuse
 from matsign.functions.means.mean_reduction import regular_pair
-from matsign.functions.means.semidefinite_mean import semidefinite_mean
+from matsign.functions.means.semidefinite_mean import refuse_indefinite, semidefinite_mean
 from matsign.functions.powers.coupled_root import normalise_pair
 from matsign.linalg.stacks import adjoint, broadcast_scalar, eye, hermitian, is_nearly_hermitian
 
@@ -88,7 +88,8 @@ def _semidefinite(backend: Backend, a: Array, b: Array, t: Array, rtol: float | 
     value = result.value[0] * broadcast_scalar(2.0 ** (e - whole))
     value = backend.ldexp(value, broadcast_scalar(ea + backend.xp.astype(whole, ea.dtype)))
     failure = Failure.NOT_A_GEODESIC.where(backend, ~(nearly & semidefinite), result.failure)
-    return result._replace(value=(value,), failure=failure)
+    result = result._replace(value=(value,), failure=failure)
+    return refuse_indefinite(backend, result, (a, b), (ea, eb), zero, always=True)
 
 
 def geodesic_residual(

@@ -25,6 +25,7 @@ from matsign.functions.means.graded_pairs import in_units_of_definite, rounding_
 from matsign.functions.means.mean_reduction import RegularPair, graded_members, regular_pair
 from matsign.functions.means.semidefinite_mean import MIDPOINT, factor_on_range, swap_members
 from matsign.functions.means.weighted_mean import weighted_cotangent, weighted_residual, weighted_tangent
+from matsign.functions.powers.clipped_eigenvalues import CLIPPED, clipped
 from matsign.functions.powers.coupled_root import both_probes, normalise_pair
 from matsign.functions.powers.power_certificates import is_singular
 from matsign.functions.powers.root_corrections import correct, regular_root
@@ -60,6 +61,20 @@ def _inverse_on_range(backend: Backend, base: Array, other: Array, rtol: float) 
 
 
 def _residual(backend: Backend, value: tuple[Array], a: Array, b: Array, *, t: Any, rtol: float | None) -> Residual:
+    measured = _errors(backend, value, a, b, t=t, rtol=rtol)
+    return measured._replace(measures=(_clipped(backend, a, b, t, rtol),))
+
+
+def _clipped(backend: Backend, a: Array, b: Array, t: Any, rtol: float | None) -> Array:
+    """The negative eigenvalues that counted as zero; none of a pair that is definite in other units, or where t is 0 or 1."""
+    a, b, _, _ = normalise_pair(backend, a, b)
+    x, y, _, factors = in_units_of_definite(backend, a, b, rtol)
+    share = backend.xp.maximum(*(clipped(backend, m, rtol) for m in (x, y)))
+    definite = factors.definite(backend, rank_tolerance(backend, a, rtol))
+    return backend.xp.where(definite | (t == 0) | (t == 1), backend.xp.zeros_like(share), share)
+
+
+def _errors(backend: Backend, value: tuple[Array], a: Array, b: Array, *, t: Any, rtol: float | None) -> Residual:
     if not isinstance(t, float):
         return geodesic_residual(backend, value, a, b, t=t, rtol=rtol)
     if t not in (0, 1):
@@ -211,9 +226,10 @@ def geometric_mean(
     ------
     SpectrumError
         If there is no mean: B⁻¹A has an eigenvalue on the negative real axis or within rounding of it, A and B are both
-        singular and not semidefinite, or they are semidefinite and the range of neither contains that of the other; if
-        an entry of t is not from 0 to 1, or a pair with t in an array is not semidefinite; if A and B are definite but
-        graded too differently (see Notes); or if a member holds NaN or infinity; and ``errors="raise"``.
+        singular and not semidefinite, one of two Hermitian matrices is singular and the other one indefinite beyond
+        rounding, or they are semidefinite and the range of neither contains that of the other; if an entry of t is not
+        from 0 to 1, or a pair with t in an array is not semidefinite; if A and B are definite but graded too differently
+        (see Notes); or if a member holds NaN or infinity; and ``errors="raise"``.
     ValueError
         If t is not a number from 0 to 1, a shape does not fit, an option has a value other than those above, or the
         arrays lie on different devices.
@@ -250,7 +266,8 @@ def geometric_mean(
     condition number. For other t it is the backward error of `fractional_matrix_power` for X = F₁⁻¹ G F₂⁻¹, the power t
     of F₁⁻¹ B F₂⁻¹, with F₁ = F₂ᴴ for Hermitian A = F₁F₂, else F₂ = I; or with A and B exchanged. With t in an array it is
     that of `karcher_mean` with the weights 1 - t and t. For pairs in decimal arithmetic it is the difference from the
-    mean of B and A with 1 - t, relative to the mean.
+    mean of B and A with 1 - t, relative to the mean. For semidefinite pairs it also measures ``clipped``, the size of
+    the negative eigenvalues that counted as zero, relative to the largest one of their matrix.
 
     References
     ----------
@@ -287,6 +304,7 @@ GEOMETRIC_MEAN = public_function(
     "(n,n),(n,n)->(n,n)",
     solve=solve_mean,
     residual=_residual,
+    measures=CLIPPED,
     tangent=_tangent,
     cotangent=_cotangent,
     unbounded=_is_unbounded,

@@ -22,6 +22,7 @@ from matsign.functions.means.graded_pairs import graded_apart, in_units_of_defin
 from matsign.functions.means.semidefinite_mean import (
     MIDPOINT,
     between,
+    refuse_indefinite,
     semidefinite_mean,
     swap_members,
     weights_of_second,
@@ -77,23 +78,26 @@ def mean(backend: Backend, a: Array, b: Array, *, t: float, rtol: float | None) 
     hermitian_pair = hermitian_pair | (nearly & ~(backend.xp.maximum(spread, spread_b) * math.sqrt(zero) < 1))
     swap = spread > spread_b
 
-    def by_cholesky(a: Array, b: Array, k: Array, low: Array, swap: Array, _: Array) -> Solution:
+    def by_cholesky(a: Array, b: Array, k: Array, low: Array, swap: Array, *_: Array) -> Solution:
         k, low = swap_members(backend, swap, k, low)
         return solution(backend, (between(backend, k, backend.solve(k, low), weights_of_second(backend, swap, t, a)),))
 
-    def not_definite(a: Array, b: Array, k: Array, low: Array, swap: Array, hermitian_pair: Array) -> Solution:
+    def not_definite(
+        a: Array, b: Array, k: Array, low: Array, swap: Array, hermitian_pair: Array, ea: Array, eb: Array
+    ) -> Solution:
         # With I for members that are not Hermitian, as `eigh` does not apply to them.
         one = eye(backend, a) + 0 * a
         x, y = (backend.xp.where(broadcast_scalar(hermitian_pair), hermitian(m), one) for m in (a, b))
         result, semidefinite = semidefinite_mean(backend, x, y, zero, t)
-        return backend.masked_cond(
+        result = backend.masked_cond(
             hermitian_pair & semidefinite,
             lambda a, b, result: result,
             lambda a, b, result: _general(backend, a, b, zero, t),
             *(a, b, result),
         )
+        return refuse_indefinite(backend, result, (x, y), (ea, eb), zero, always=False)
 
-    result = backend.rare_cond(~definite, not_definite, by_cholesky, a, b, k, low, swap, hermitian_pair)
+    result = backend.rare_cond(~definite, not_definite, by_cholesky, a, b, k, low, swap, hermitian_pair, ea, eb)
     result = _with_graded(backend, a, b, t, graded_apart(backend, a, b, factors, rtol), definite, result)
     units = backend.xp.where(result.failure == int(Failure.NOT_DEFINITE), ea - eb, 0 * ea)
     return result._replace(

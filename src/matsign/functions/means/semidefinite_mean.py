@@ -13,7 +13,7 @@ import numpy as np
 from matsign._typing import Array
 from matsign.backends import Backend
 from matsign.core.failures import Failure
-from matsign.core.members import Solution, solution
+from matsign.core.members import Solution, as_details, solution
 from matsign.linalg.stacks import adjoint, safe_divisor
 
 MIDPOINT = 0.5
@@ -111,3 +111,26 @@ def semidefinite_mean(backend: Backend, a: Array, b: Array, rtol: float, t: floa
         backend, (value,), Failure.RANGES_DIFFER, ~(share <= xp.maximum(angle, rtol * backend.ones(a))), detail=share
     )
     return result, pair.semidefinite()
+
+
+def refuse_indefinite(
+    backend: Backend,
+    result: Solution,
+    pair: tuple[Array, Array],
+    units: tuple[Array, Array],
+    rtol: float,
+    *,
+    always: bool,
+) -> Solution:
+    """A failure with the eigenvalue of an indefinite Hermitian matrix, in 2^units: if the other one is singular, or `always`."""
+    spectra = [backend.eigh(x)[0] for x in pair]
+    tops = [backend.xp.max(backend.xp.abs(values), axis=-1) for values in spectra]
+    singular = [(abs(values) <= rtol * top[:, None]).any(-1) for values, top in zip(spectra, tops, strict=True)]
+    refused = singular[0] | singular[1] | always
+    reasons = (Failure.INDEFINITE_B, Failure.INDEFINITE_A)  # that of A is told where both are
+    for values, top, e, reason in zip(spectra[::-1], tops[::-1], units[::-1], reasons, strict=True):
+        bad = refused & (values[:, 0] < -rtol * top)
+        failure = reason.where(backend, bad, result.failure)
+        detail = as_details(backend, pair[0], backend.ldexp(values[:, 0], e))
+        result = result._replace(failure=failure, detail=backend.xp.where(bad[:, None], detail, result.detail))
+    return result

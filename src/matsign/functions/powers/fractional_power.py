@@ -11,6 +11,7 @@ from matsign.backends import Backend
 from matsign.core.members import Solution
 from matsign.core.options import real_number, short_repr
 from matsign.core.public import Residual, public_function
+from matsign.functions.powers.clipped_eigenvalues import CLIPPED, tells_clipped
 from matsign.functions.powers.power_certificates import is_singular, power_residual
 from matsign.functions.powers.power_derivatives import function_cotangent, function_tangent
 from matsign.functions.powers.power_methods import METHODS, matrix_function
@@ -114,7 +115,8 @@ def fractional_matrix_power(
     The backward error of `certify` is ‖X^{1/t} - A‖ / (‖X^{1/t}‖ + ‖A‖) for ``|t| < 1``. For larger t it is the larger of
     that of Y = A^{t/m}, m the next integer above ``|t|``, and ‖X - Y^m‖ / (‖X‖ + ‖Y^m‖). For an integer t > 0 it is that of
     X = A A^{t-1}, for t < 0 that of A^{-t} X A^{-t} = A^{-t}. For a small t, X is near I, and rounding its entries alone gives
-    a backward error of about eps / ``|t|``.
+    a backward error of about eps / ``|t|``. For a Hermitian A it also measures ``clipped``, the size of the negative
+    eigenvalues that counted as zero, relative to the largest one.
 
     References
     ----------
@@ -141,7 +143,8 @@ FRACTIONAL_MATRIX_POWER = public_function(
     fractional_matrix_power,
     "(n,n)->(n,n)",
     solve=_solve,
-    residual=_residual,
+    residual=tells_clipped(_residual),
+    measures=CLIPPED,
     tangent=_tangent,
     cotangent=_cotangent,
     unbounded=_is_unbounded,

@@ -13,6 +13,7 @@ from matsign._typing import Array, ArrayLike, Arrays, T
 from matsign.backends import Backend
 from matsign.core.options import short_repr
 from matsign.core.public import Residual, public_function
+from matsign.functions.powers.clipped_eigenvalues import CLIPPED, tells_clipped
 from matsign.functions.powers.power_certificates import in_units, is_singular, relative_norm, steps
 from matsign.functions.powers.power_derivatives import frechet_derivative, power_inside
 from matsign.functions.powers.power_methods import matrix_function
@@ -148,7 +149,8 @@ def invroot_product(
     no error can be raised: a member without a root is NaN.
 
     The backward error of `certify` is ‖(Y A^{s/p} - G) P‖ / (‖Y A^{s/p}‖ + ‖G P‖), with the projector P on the range of A (I
-    if A is nonsingular), in the scaling that balances A.
+    if A is nonsingular), in the scaling that balances A. For a Hermitian A it also measures ``clipped``, the size of
+    the negative eigenvalues that counted as zero, relative to the largest one.
 
     References
     ----------
@@ -173,7 +175,8 @@ INVROOT_PRODUCT = public_function(
     invroot_product,
     "(m,n),(n,n)->(m,n)",
     solve=solve_invroot_product,
-    residual=_residual,
+    residual=tells_clipped(_residual),
+    measures=CLIPPED,
     tangent=_tangent,
     cotangent=_cotangent,
     unbounded=lambda backend, value, g, a: is_singular(backend, a),

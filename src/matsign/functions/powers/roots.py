@@ -12,6 +12,7 @@ from typing import Any
 from matsign._typing import ArrayLike, T
 from matsign.core.options import short_repr
 from matsign.core.public import public_function
+from matsign.functions.powers.clipped_eigenvalues import CLIPPED, tells_clipped
 from matsign.functions.powers.power_certificates import is_singular, power_residual
 from matsign.functions.powers.power_derivatives import function_cotangent, function_tangent
 from matsign.functions.powers.power_methods import METHODS, matrix_function
@@ -75,7 +76,8 @@ def rootm(A: ArrayLike[T], p: int, *, rtol: float | None = None, method: str = "
     root. Zero eigenvalues stay zero.
 
     Methods, derivatives, batches and ``jax.jit`` are as for `fractional_matrix_power`. The backward error of `certify`
-    is ‖X^p - A‖ / (‖X^p‖ + ‖A‖).
+    is ‖X^p - A‖ / (‖X^p‖ + ‖A‖). For a Hermitian A it also measures ``clipped``, the size of the negative eigenvalues
+    that counted as zero, relative to the largest one.
 
     References
     ----------
@@ -97,9 +99,10 @@ ROOTM = public_function(
     rootm,
     "(n,n)->(n,n)",
     solve=lambda backend, a, *, p, **o: matrix_function(backend, a, power=exponent(1, p), **o),
-    residual=lambda backend, value, a, *, p, rtol: power_residual(
-        backend, value[0], a, t=Fraction(1, int(p)), rtol=rtol
+    residual=tells_clipped(
+        lambda backend, value, a, *, p, rtol: power_residual(backend, value[0], a, t=Fraction(1, int(p)), rtol=rtol)
     ),
+    measures=CLIPPED,
     tangent=lambda backend, value, arrays, tangents, *, p, **o: function_tangent(
         backend, arrays, tangents, power=exponent(1, p), **o
     ),
@@ -171,7 +174,7 @@ def invrootm(
     -----
     Eigenvalues on the negative real axis are treated as by `rootm`. Derivatives, batches and ``jax.jit`` are as
     for `fractional_matrix_power`. The backward error of `certify` is ‖Z^{-p} - A‖ / (‖Z^{-p}‖ + ‖A‖), with the inverse on
-    the range where A is singular.
+    the range where A is singular. For a Hermitian A it also measures ``clipped``, as for `rootm`.
 
     Examples
     --------
@@ -189,9 +192,10 @@ INVROOTM = public_function(
     invrootm,
     "(n,n)->(n,n)",
     solve=lambda backend, a, **o: solve_invroot_product(backend, None, a, s=1, **o),
-    residual=lambda backend, value, a, *, p, rtol: power_residual(
-        backend, value[0], a, t=Fraction(-1, int(p)), rtol=rtol
+    residual=tells_clipped(
+        lambda backend, value, a, *, p, rtol: power_residual(backend, value[0], a, t=Fraction(-1, int(p)), rtol=rtol)
     ),
+    measures=CLIPPED,
     tangent=lambda backend, value, arrays, tangents, *, p, **o: function_tangent(
         backend, arrays, tangents, power=exponent(-1, p), **o
     ),

@@ -9,6 +9,7 @@ from __future__ import annotations
 from matsign._typing import ArrayLike, T
 from matsign.core.public import public_function
 from matsign.functions.powers.branch_cut import solve_inverse_root, solve_pair, solve_root
+from matsign.functions.powers.clipped_eigenvalues import CLIPPED, tells_clipped
 from matsign.functions.powers.square_root_certificates import inverse_residual, pair_residual, root_residual
 from matsign.functions.powers.square_root_derivatives import (
     inverse_cotangent,
@@ -101,7 +102,8 @@ def sqrtm_pair(
     products alone; docs/howto/many_devices.md has the communication and the memory.
 
     The backward error of `certify` is the larger of ‖X X - A‖ / (‖X X‖ + ‖A‖) and ‖Z A Z - P‖ / (‖Z A Z‖ + ‖P‖), with P
-    the projector on the range of A (I if A is nonsingular), in the scaling that balances A.
+    the projector on the range of A (I if A is nonsingular), in the scaling that balances A. For a Hermitian A it also
+    measures ``clipped``, the size of the negative eigenvalues that counted as zero, relative to the largest one.
 
     References
     ----------
@@ -127,7 +129,8 @@ SQRTM_PAIR = public_function(
     "(n,n)->(n,n),(n,n)",
     solve=solve_pair,
     by_products=root_pair_by_products,
-    residual=pair_residual,
+    residual=tells_clipped(pair_residual),
+    measures=CLIPPED,
     tangent=pair_tangent,
     cotangent=pair_cotangent,
     unbounded=lambda backend, value, a: is_singular_root(backend, value[0]),
@@ -182,7 +185,8 @@ def sqrtm(A: ArrayLike[T], *, rtol: float | None = None, method: str = "auto", e
     to a complex dtype for the complex root.
 
     Methods, cost, derivatives, batches and ``jax.jit`` are as for `sqrtm_pair`. The backward error of `certify` is
-    ‖X X - A‖ / (‖X X‖ + ‖A‖), in the scaling that balances A.
+    ‖X X - A‖ / (‖X X‖ + ‖A‖), in the scaling that balances A. For a Hermitian A it also measures ``clipped``, as for
+    `sqrtm_pair`.
 
     Examples
     --------
@@ -200,7 +204,8 @@ SQRTM = public_function(
     sqrtm,
     "(n,n)->(n,n)",
     solve=solve_root,
-    residual=root_residual,
+    residual=tells_clipped(root_residual),
+    measures=CLIPPED,
     tangent=root_tangent,
     cotangent=root_cotangent,
     unbounded=lambda backend, value, a: is_singular_root(backend, value[0]),
@@ -253,7 +258,7 @@ def invsqrtm(A: ArrayLike[T], *, rtol: float | None = None, method: str = "auto"
     -----
     Methods, cost, derivatives, batches and ``jax.jit`` are as for `sqrtm_pair`. The backward error of `certify` is
     ‖Z A Z - P‖ / (‖Z A Z‖ + ‖P‖) with P the projector on the range of A (I if A is nonsingular), in the scaling that
-    balances A.
+    balances A. For a Hermitian A it also measures ``clipped``, as for `sqrtm_pair`.
 
     Examples
     --------
@@ -271,7 +276,8 @@ INVSQRTM = public_function(
     invsqrtm,
     "(n,n)->(n,n)",
     solve=solve_inverse_root,
-    residual=inverse_residual,
+    residual=tells_clipped(inverse_residual),
+    measures=CLIPPED,
     tangent=inverse_tangent,
     cotangent=inverse_cotangent,
     unbounded=lambda backend, value, a: is_singular_root(backend, value[0]),

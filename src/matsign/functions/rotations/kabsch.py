@@ -174,9 +174,9 @@ def kabsch(
     angle. The residuals are summed as they are, so that the rmsd has all its digits where it is small.
 
     Derivatives of the rotation and the translation exist to any order where the rotation is unique, also at repeated
-    singular values; elsewhere they are NaN. That of the rmsd exists where it is positive, and is 0 where it is 0. A member
-    of a batch gives the same bits as in a call by itself. Under ``jax.jit`` no error can be raised: a member without an
-    answer is NaN.
+    singular values; elsewhere they are NaN. That of the rmsd exists where it is positive, and is returned as 0 where it
+    is 0 to rounding. A member of a batch gives the same bits as in a call by itself. Under ``jax.jit`` no error can be
+    raised: a member without an answer is NaN.
 
     The backward error of `certify` is the largest of that of `nearest_rotation` for the covariance, and of the errors of
     translation and rmsd relative to the sizes of the sets. The forward error is the largest of the relative error of

@@ -18,12 +18,13 @@ cotangent(p, q, w, R̄, t̄, s̄):
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 from matsign._typing import Array, Arrays
 from matsign.backends import Backend
 from matsign.functions.rotations.rotation_derivatives import rotation_tangent
-from matsign.linalg.stacks import adjoint, broadcast_scalar, safe_divisor, scale_to_unit
+from matsign.linalg.stacks import adjoint, broadcast_scalar, inner, safe_divisor, scale_to_unit
 
 
 class PointSets(NamedTuple):
@@ -50,9 +51,23 @@ def centred(backend: Backend, p: Array, q: Array, weights: Array | None) -> Poin
     w, e_w = scale_to_unit(backend, backend.xp.ones_like(p[:, :, :1]) if weights is None else weights[:, :, None])
     total = mean(w, backend.xp.ones_like(w))[:, 0, 0]
     w = w / broadcast_scalar(safe_divisor(backend, total))
-    p0, q0 = mean(w, p), mean(w, q)
-    x, y = p - p0, q - q0
+    (x, p0), (y, q0) = (_centre(backend, z, w, weights is not None) for z in (p, q))
     return PointSets(x, y, p0, q0, e_p, e_q, backend.xp.maximum(e_p, e_q), w, total, e_w, adjoint(w * y) @ x)
+
+
+def _centre(backend: Backend, p: Array, w: Array, weighted: bool) -> tuple[Array, Array]:
+    """The points without their mean, and the mean; the former are exactly 0 where all points are the same."""
+    anchor = backend.stop_gradient(_anchor(backend, p, w) if weighted else p[:, :1])
+    x = p - anchor if p.shape[-2] else p
+    shift = mean(w, x)
+    return x - shift, anchor + shift if p.shape[-2] else shift
+
+
+def _anchor(backend: Backend, p: Array, w: Array) -> Array:
+    """The upper corner of the box around the points that have a weight: of equal points, this is the point."""
+    xp = backend.xp
+    corner = xp.max(xp.where(w > 0, p, -math.inf + 0 * p), axis=1, keepdims=True) if p.shape[-2] else p
+    return xp.where(xp.isfinite(corner), corner, xp.zeros_like(corner))
 
 
 def mean(w: Array, x: Array) -> Array:
@@ -82,8 +97,19 @@ def weighted_norm(backend: Backend, s: PointSets, x: Array) -> Array:
 
 def _directions_of_residuals(backend: Backend, s: PointSets, r: Array, rmsd: Array) -> tuple[Array, Array]:
     """r in units of 2^e, and r / rmsd, 0 where the rmsd is 0."""
-    gaps, size = residuals(backend, s, r), backend.ldexp(rmsd, -s.e)
-    return gaps, gaps / broadcast_scalar(safe_divisor(backend, size))
+    gaps = residuals(backend, s, r)
+    return gaps, gaps * _inverse_of_rmsd(backend, s, r, rmsd)
+
+
+def _inverse_of_rmsd(backend: Backend, s: PointSets, r: Array, rmsd: Array) -> Array:
+    """1 / rmsd in units of 2^-e, (B, 1, 1), and 0 where it is a rounding error of the points: tr(RᵀM) is then their square."""
+    size, zero = backend.ldexp(rmsd, -s.e), backend.xp.zeros_like(rmsd)
+    square = backend.ldexp(
+        inner(backend, backend.stop_gradient(r), backend.stop_gradient(s.m)), s.e_p + s.e_q - 2 * s.e
+    )
+    smallest = 8 * backend.eps(r) * backend.xp.sqrt(backend.xp.maximum(square, zero))
+    inverse = 1 / safe_divisor(backend, size)
+    return broadcast_scalar(backend.xp.where(size > smallest, inverse, zero))
 
 
 def kabsch_tangent(backend: Backend, value: Arrays, arrays: Arrays, tangents: Arrays, **_: Any) -> Arrays:
@@ -113,7 +139,7 @@ def kabsch_cotangent(backend: Backend, value: Arrays, arrays: Arrays, cotangents
     s = centred(backend, *arrays)
     bar_t = bar_t[:, None, :]
     (bar_m,) = rotation_tangent(backend, (r,), (s.m,), (bar_r - adjoint(bar_t) @ scaled(backend, s.p0, s.e_p),))
-    of_gaps = broadcast_scalar(bar_s / safe_divisor(backend, backend.ldexp(rmsd, -s.e)))
+    of_gaps = broadcast_scalar(bar_s) * _inverse_of_rmsd(backend, s, r, rmsd)
     of_p, of_q = (scaled(backend, of_gaps, e - s.e) for e in (s.e_p, s.e_q))
     back = bar_t @ r
     bar_p = s.w * (s.y @ (scaled(backend, bar_m, -s.e_p) - of_q * r) + of_p * s.x - back)
