@@ -179,3 +179,14 @@ def test_certificate_of_a_wrong_answer(rng, monkeypatch):
     value, numpy = tuple(x[None] for x in wrong), matsign.backends.load("numpy")
     residual = spec.residual(numpy, value, h[None], None, kT=0.4, electrons=2, method="auto")
     assert residual.backward[0] > 1e-3
+
+
+def test_errors_of_few_electrons(rng):
+    """The density is as wrong as rounding of μ beside kT makes it, and products know it to rounding of I."""
+    h = rng.standard_normal((50, 1, 1))
+    for kT in (1e-4, 0.1):
+        found, certificate = certify(fermi_occupation)(h, kT, electrons=1e-9)
+        error = abs(found.density[:, 0, 0] - 1e-9) / 1e-9
+        assert (certificate.backward_error < 1e-10).all()
+        assert (error / 2 < certificate.forward_error).all()
+        assert (certificate.forward_error < 1e-10).all()

@@ -5,7 +5,7 @@ M is the exact mean of the matrices Aᵢ' = L exp(log Bᵢ - S) Lᴴ, whose diff
     -L Vᵢ (F ∘ Vᵢᴴ S Vᵢ) Vᵢᴴ Lᴴ,    f_ab = (λ_a - λ_b)/(log λ_a - log λ_b):
 
 the backward error is the largest of them relative to ‖Aᵢ‖. A correction is L E Lᴴ with H(E) = S, or with S replaced by its change
-for rounding of all Aᵢ.
+for rounding of all Aᵢ, by two random errors: one may miss the directions to which the mean is sensitive.
 """
 
 from __future__ import annotations
@@ -30,7 +30,11 @@ def karcher_residual(backend: Backend, value: tuple[Array], stack: Array, weight
     parts = logarithms_beside(backend, factor, c.factors)
     s = hermitian(weighted_sum(backend, c.w, parts.matrices()))
     steps = []
-    for q in (s, _change_by_rounding(backend, stack, c.a, c.w, parts, factor)):
+    noise = rounding_of_collection(backend, stack, c.a)
+    changes = (
+        _change_of_gap(backend, x, c.a, c.w, parts, factor) for x in (noise, backend.xp.flip(noise, axis=(-2, -1)))
+    )
+    for q in (s, *changes):
         e = solve_hessian_of(backend, parts, c.w, q, backend.eps(q)).x
         steps.append(c.outward(backend, hermitian(factor @ e @ adjoint(factor)))[:, None])
     backward = _backward(backend, c.a, parts, factor, s)
@@ -56,9 +60,8 @@ def _backward(backend: Backend, a: Array, parts: Logarithms, factor: Array, s: A
     return backend.xp.max(sizes.reshape(a.shape[:2]), axis=-1)
 
 
-def _change_by_rounding(backend: Backend, stack: Array, a: Array, w: Array, parts: Logarithms, factor: Array) -> Array:
-    """The change of S by a fixed random rounding error in each Aᵢ."""
-    change = rounding_of_collection(backend, stack, a)
+def _change_of_gap(backend: Backend, change: Array, a: Array, w: Array, parts: Logarithms, factor: Array) -> Array:
+    """The change of S by one of all Aᵢ."""
     wide = factor[:, None] + 0 * change
     inside = backend.solve(flat(wide), flat(change))
     inside = backend.solve(flat(wide), adjoint(inside))

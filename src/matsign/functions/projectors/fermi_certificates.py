@@ -49,14 +49,19 @@ def fermi_residual(
     rounding = changes(*_rounding(backend, h, overlap), *relative)
     slope = backend.norm(basis.inward(rounding[0])) / backend.eps(h)
     gap, size = again - f, backend.norm(f) + backend.norm(again)
-    backward = backend.norm(gap) / safe_divisor(backend, size + slope)
+    scale = safe_divisor(backend, size + slope)
     if exactly:  # products know nothing about occupations below rounding
+        scale = backend.xp.maximum(scale, backend.xp.ones_like(scale))
+    backward = backend.norm(gap) / scale
+    if exactly:
         rounded = 64 * f.shape[-1] * backend.eps(h) * (1 + slope)
-        gap = backend.xp.where(broadcast_scalar(backend.norm(gap) > rounded), gap, backend.eps(h) * f)
+        gap = backend.xp.where(broadcast_scalar(backend.norm(gap) > rounded), gap, 4 * backend.eps(h) * f)
     corrections = [abs(rounding[0]) + abs(basis.outward(gap)), *(backend.xp.abs(c) for c in rounding[1:])]
     if electrons is not None:
         count = trace(backend, f).real
         missing = _missing(backend, electrons * one - count, f.shape[-1] * basis.growth, exactly)
+        spread = backend.xp.maximum(count - backend.norm(f) ** 2, 0 * count)  # dN / d(μ/kT), and μ has a rounding error
+        missing = missing + backend.eps(h) * (backend.xp.abs(value[1]) + backend.norm(basis.k)) * spread / (kT * one)
         off = backend.xp.abs(electrons * one - count) + backend.eps(h) * count  # known to rounding only
         number = off / safe_divisor(backend, electrons * one + count + slope)
         backward = backend.xp.maximum(backward, number)

@@ -124,8 +124,8 @@ def fermi_occupation(
     error can be raised: a member without an answer is NaN.
 
     The backward error of `certify` compares F = D S in an orthonormal basis with G = f(X), X = (H - mu)/kT, by the other
-    of the two methods: ‖F - G‖ / (‖F‖ + ‖G‖ + ‖F - F²‖ ‖X‖), or, if larger, the error of the number of electrons over its
-    terms.
+    of the two methods: ‖F - G‖ / (‖F‖ + ‖G‖ + ‖F - F²‖ ‖X‖), by eigenvectors over at least 1, because the products of the
+    comparison know F to rounding of I; or, if larger, the error of the number of electrons over its terms.
 
     References
     ----------
