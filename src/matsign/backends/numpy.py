@@ -242,12 +242,14 @@ _inv = _gufunc_or_public("inv", np.linalg.inv)
 _solve = _gufunc_or_public("solve", np.linalg.solve)
 _cholesky = _gufunc_or_public("cholesky_lo", np.linalg.cholesky)
 _slogdet = _gufunc_or_public("slogdet", np.linalg.slogdet)
-_svd, _eigh = _gufunc("svd_s"), _gufunc("eigh_lo")
+_svd, _eigh, _single_inv = _gufunc("svd_s"), _gufunc("eigh_lo"), _gufunc("inv")
 
 
 def inv(a: Array) -> Array:
     # The choice depends on the size alone, so that a member of a stack gets the same bits as a single matrix.
     if 16 <= a.shape[-1] <= _MAX_LAPACK_SIZE:
+        if a.dtype.char in "fF" and _single_inv is not None:
+            return _single_inv(a)
         return lapack.inv(a[0])[None] if len(a) == 1 else np.stack([lapack.inv(x) for x in a])
     return _inv(a)
 

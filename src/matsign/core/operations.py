@@ -7,6 +7,7 @@ operation is one function (`Backend.bind`): its inner steps are not recorded, an
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, NoReturn, cast
@@ -40,6 +41,11 @@ def _as_stack(result: Solution) -> Solution:
     return Solution(tuple([x[None] for x in value]), failure[None], iterations[None], detail[None])
 
 
+def _entries(arrays: Arrays) -> int:
+    """The entries of the largest member."""
+    return max(math.prod(x.shape[1:]) for x in arrays)
+
+
 @dataclass(frozen=True, eq=False)
 class Operation:
     """The mathematics of a function, free of any array library.
@@ -71,6 +77,9 @@ class Operation:
     option named by `decides` is given, ``decide(backend, arrays, options)`` returns the options with others, which depend on the
     values of the arrays, in its place.
 
+    On a CPU a stack is solved in chunks that fit the cache; `members` is the number of large members that a chunk may hold
+    instead, where the calls of the library take longer than reading from memory.
+
     `guesses` are the positions of arrays that only save time: entries of them that are not finite become 0.
 
     ``by_products(backend, array, **options)`` is the solver for matrices with rows or columns on different devices. It uses
@@ -101,6 +110,7 @@ class Operation:
     by_products: Callable[..., Solution] | None = None
     numbers: tuple[str, ...] = ()
     guesses: tuple[int, ...] = ()
+    members: int = 1
 
     @property
     def letters(self) -> tuple[tuple[str, ...], ...]:
@@ -249,7 +259,7 @@ class BoundOperation:
             else:
                 result = solve(*with_none)
             return nan_failed(backend, result, bad, best_iterates)
-        room = CHUNK << 7 if self.unrolls else CHUNK
+        room = CHUNK << 7 if self.unrolls else max(CHUNK, min(self.operation.members * _entries(arrays), CHUNK << 3))
         return nan_failed(backend, map_chunks(backend, solve, with_none, room), bad, best_iterates)
 
     def _finite_guesses(self, backend: Backend, arrays: Arrays) -> Arrays:

@@ -22,12 +22,12 @@ from matsign.linalg.stacks import adjoint, all_false, broadcast_scalar, eye, her
 # Vectors, and applications of the difference to them, in the test of convergence.
 _VECTORS, _APPLICATIONS = 4, 3
 # Units of rounding that the result may be off by.
-_ROUNDING = 128
+ROUNDING = 128
 # The share of the tolerance for the design.
 _DESIGN = 0.7
 # Steps of Lanczos' method, and how far beyond its estimates eigenvalues may lie.
-_LANCZOS_STEPS = 12
-_BEYOND = 0.02
+LANCZOS_STEPS = 12
+BEYOND = 0.02
 
 
 def inverse_root_product(
@@ -47,7 +47,7 @@ def inverse_root_product(
     """
     goal = accuracy(backend, a, tol) * _DESIGN
     room = headroom(backend.eps(a), a.shape[-1]) / order
-    limit = order * max(goal / _DESIGN, _ROUNDING * backend.eps(a))
+    limit = order * max(goal / _DESIGN, ROUNDING * backend.eps(a))
 
     def run(k: int, a: Array, bound: Array, lower: Array, *given: Array) -> tuple[Array, Array, Array]:
         schedule = root_schedule(order, levels[k] ** (1 / order), goal, room)
@@ -69,10 +69,10 @@ def inverse_root_product(
             result[2], lambda result, *_: result, lambda _, *arrays: in_turn(k + 1, *arrays), result, *arrays
         )
 
-    low, high = spectrum_ends(backend, a, _LANCZOS_STEPS) if estimate else _bounds(backend, a)
-    bound = safe_divisor(backend, high * (1 + _BEYOND))
+    low, high = spectrum_ends(backend, a, LANCZOS_STEPS) if estimate else _bounds(backend, a)
+    bound = safe_divisor(backend, high * (1 + BEYOND))
     given = () if g is None else (g,)
-    return (chosen if estimate else in_turn)(0, a, bound, low * (1 - _BEYOND) / bound, *given)
+    return (chosen if estimate else in_turn)(0, a, bound, low * (1 - BEYOND) / bound, *given)
 
 
 def _bounds(backend: Backend, a: Array) -> tuple[Array, Array]:
@@ -97,21 +97,24 @@ def _run(
     for q in schedule.steps:
         p = p * broadcast_scalar(scale)
         factors.append(_polynomial(backend, q, p, one))
-        p, scale = hermitian(backend.hermitian_product(_power(backend, factors[-1], order), p)), backend.ones(a)
+        p, scale = (
+            hermitian(backend.hermitian_product(power_by_products(backend, factors[-1], order), p)),
+            backend.ones(a),
+        )
     width, middle = schedule.high - schedule.low, schedule.high + schedule.low
     z = p * broadcast_scalar(2 / width * scale) - middle / width * one
     factors.append(_polynomial(backend, schedule.last, z, one))
     out = given[0] if given else None
     for factor in factors:
-        right = _power(backend, factor, times)
+        right = power_by_products(backend, factor, times)
         if given:
             out = out @ right
         else:
             out = right if out is None else backend.hermitian_product(out, right)
-    return out, _is_near_one(backend, a, bound, factors, order, limit)
+    return out, is_near_one(backend, a, bound, factors, order, limit)
 
 
-def _is_near_one(backend: Backend, a: Array, bound: Array, factors: list[Array], order: int, limit: float) -> Array:
+def is_near_one(backend: Backend, a: Array, bound: Array, factors: list[Array], order: int, limit: float) -> Array:
     """Whether the eigenvalues λ of the product of a/bound and powers of the factors, which is not computed, have |1 - λ| < limit.
 
     By a few vectors, which 1 - λ makes shorter; rows, since products with one column are slow in several libraries.
@@ -148,7 +151,7 @@ def _polynomial(backend: Backend, q: tuple[float, ...], p: Array, one: Array) ->
     return result
 
 
-def _power(backend: Backend, x: Array, k: int) -> Array:
+def power_by_products(backend: Backend, x: Array, k: int) -> Array:
     result = x
     for digit in f"{k:b}"[1:]:
         result = backend.hermitian_product(result, result)

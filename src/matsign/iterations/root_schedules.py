@@ -146,7 +146,7 @@ def _exchange(basis: np.ndarray) -> tuple[np.ndarray, float]:
         rows = np.concatenate([basis[points], signs[:, None]], axis=1)
         fit = np.linalg.lstsq(rows, np.ones(count), rcond=None)[0][:-1]
         gap = basis @ fit - 1
-        exchanged = _extrema(gap, count)
+        exchanged = extrema(gap, count)
         if exchanged is None or (exchanged == points).all():
             break
         points = exchanged
@@ -163,7 +163,7 @@ def _taylor(order: int, degree: int, ratio: float) -> tuple[tuple[float, ...], f
     return tuple(series.coef.tolist()), max(abs(y * float(series(y**order)) - 1) for y in (ratio, 1.0))
 
 
-def _extrema(gap: np.ndarray, count: int) -> np.ndarray | None:
+def extrema(gap: np.ndarray, count: int) -> np.ndarray | None:
     """The places of `count` largest errors of alternating signs; None if rounding hides them."""
     chosen: list[int] = []
     turns = np.flatnonzero(np.diff(np.sign(np.diff(gap)))) + 1

@@ -247,6 +247,34 @@ def test_half_precision_is_float32_rounded(dtype, library, rng):
         assert error < 2 * np.max(certificate.forward_error)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "complex128"])
+def test_inverses_of_shifted_matrices(dtype, rng):
+    """One call decides for each member: few inverses, more of them, or eigenvectors."""
+    lowest = np.array([0.5, 0.1, 1e-2, 1e-3, 1e-4 if dtype == "float32" else 1e-9])
+    values = np.linspace(1, lowest, 131).T
+    u = np.stack([unitary(rng, 131, dtype) for _ in lowest])
+    a = (u * values[:, None]) @ adjoint(u)
+    a = ((a + adjoint(a)) / 2).astype(dtype)
+    values, u = np.linalg.eigh(a.astype(complex))
+    g = gaussian(rng, 2, 131, dtype=dtype)
+    for f, p, s in (
+        (lambda x: invrootm(x, 4, tol=1e-4), 4, 1),
+        (lambda x: invroot_product(g, x, 3, 2, tol=1e-4), 3, 2),
+    ):
+        exact = (u * values[:, None] ** (-s / p)) @ adjoint(u)
+        exact = exact if s == 1 else g @ exact
+        stack = f(a)
+        assert (np.linalg.norm(stack - exact, axis=(1, 2)) < 1e-4 * np.linalg.norm(exact, axis=(1, 2))).all()
+        assert all((f(member) == result).all() for member, result in zip(a, stack, strict=True))
+    inverses = certify(invrootm)(a, 4, tol=1e-4)[1].iterations
+    assert inverses[0] < inverses[2] < inverses[3]
+    assert inverses[4] == 0
+    # What rtol takes for zero stays zero, also where few inverses are enough.
+    np.testing.assert_allclose(invrootm(a[2], 4, tol=1e-4, rtol=0.3), invrootm(a[2], 4, rtol=0.3), atol=1e-5)
+    with pytest.raises(SpectrumError):
+        invrootm(np.diag(np.linspace(-0.1, 1, 131)).astype(a.real.dtype), 4, tol=1e-4)
+
+
 def test_the_estimate_of_the_spectrum_saves_steps(rng):
     """Where the condition number is small, and an eigenvalue that the estimate does not see changes nothing in the result."""
     values = np.linspace(0.2, 1, 100)

@@ -8,8 +8,10 @@ from matsign._typing import Array, Arrays
 from matsign.backends import Backend
 from matsign.core.failures import Failure
 from matsign.core.members import Solution, overflow_failure, solution
+from matsign.core.tolerances import rank_tolerance
 from matsign.functions.powers.power_methods import matrix_function, scale_units
 from matsign.iterations.inverse_root_products import inverse_root_product
+from matsign.iterations.rational_root_products import inverse_root_by_poles
 from matsign.linalg.jacobi_rotations import are_many_small
 from matsign.linalg.scalar_powers import exponent
 from matsign.linalg.stacks import broadcast_scalar, is_hermitian, is_nearly_hermitian, scale_to_unit
@@ -49,17 +51,13 @@ def solve_invroot_product(
         return root._replace(value=(given[0] @ root.value[0],)) if given else root
 
     def by_products(a: Array, *given: Array) -> Solution:
-        vectors_are_fast = method == "auto" and backend.on_cpu(a)
-        out, steps, right = inverse_root_product(
-            backend,
-            given[0] if given else None,
-            a,
-            p // common,
-            s // common,
-            tol,
-            levels=_LEVELS_ON_CPU if vectors_are_fast else _LEVELS,
-            estimate=vectors_are_fast,
-        )
+        task = (backend, given[0] if given else None, a, p // common, s // common, tol)
+        if method == "auto" and backend.on_cpu(a) and backend.dynamic_shapes(a) and p > common:
+            out, steps, right = inverse_root_by_poles(*task, smallest=rank_tolerance(backend, a, rtol))
+        elif method == "auto" and backend.on_cpu(a):
+            out, steps, right = inverse_root_product(*task, levels=_LEVELS_ON_CPU, estimate=True)
+        else:
+            out, steps, right = inverse_root_product(*task, levels=_LEVELS, estimate=False)
         return backend.masked_cond(
             right & is_hermitian(a) & backend.xp.isfinite(out).all((-1, -2)),
             lambda a, out, steps, *given: solution(backend, (out,), iterations=steps),

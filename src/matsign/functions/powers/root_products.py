@@ -99,8 +99,8 @@ def invroot_product(
     s : int, default 1
         The power of the inverse root, at least 1.
     tol : float, optional
-        The largest relative error of the method "polynomial", in the Frobenius norm; no smaller than 128 eps. Default: as
-        small as rounding allows.
+        The largest relative error in the Frobenius norm that "auto" and "polynomial" may leave to save time; no smaller than
+        128 eps. Default: as small as rounding allows.
     rtol : float, optional
         A singular value of A of at most ``rtol`` times the largest one counts as zero. Default: n eps.
     method : {"auto", "polynomial", "newton", "eigh", "schur"}, default "auto"
@@ -112,7 +112,9 @@ def invroot_product(
         - "eigh": by eigenvectors, for Hermitian A.
         - "newton", "schur": by the root, with these methods of `fractional_matrix_power`.
         - "auto": "polynomial" for Hermitian members on an accelerator, but in PyTorch for a hundred thousand of up to four
-          rows, and on a CPU for a large A and a ``tol`` well above rounding; else as for `fractional_matrix_power`.
+          rows. On a CPU, for a large A and a ``tol`` well above rounding, the best rational approximation to x^{-1/p} on the
+          interval of the eigenvalues: one to seven inverses of A + σI; a member that does not reach ``tol`` is solved by
+          eigenvectors. Else as for `fractional_matrix_power`.
     errors : {"raise", "nan"}, default "raise"
         What to do if a member of the batch has no root: raise `SpectrumError`, or return NaN for that member and the
         right result for the others.
@@ -182,5 +184,6 @@ INVROOT_PRODUCT = public_function(
     unbounded=lambda backend, value, g, a: is_singular(backend, a),
     choices={"method": METHODS},
     halves=True,
+    members=16,
     check=_check,
 )

@@ -138,8 +138,8 @@ def invrootm(
     p : int
         The order of the root, at least 1.
     tol : float, optional
-        The largest relative error of the method "polynomial", in the Frobenius norm; no smaller than 128 eps. Default: as
-        small as rounding allows.
+        The largest relative error in the Frobenius norm that "auto" and "polynomial" may leave to save time; no smaller than
+        128 eps. Default: as small as rounding allows.
     rtol : float, optional
         A singular value of at most ``rtol`` times the largest one counts as zero. Default: n eps.
     method : {"auto", "polynomial", "newton", "eigh", "schur"}, default "auto"
@@ -205,6 +205,7 @@ INVROOTM = public_function(
     unbounded=lambda backend, value, a: is_singular(backend, a),
     choices={"method": INVERSE_METHODS},
     halves=True,
+    members=16,
     check=lambda *, p, **_: check_order("invrootm", p),
     neutral={"n": 1.0},
 )
