@@ -284,7 +284,8 @@ def near_negative_eigenvalue(a: Array, eigenvalues: Array, noise: float) -> comp
     beside = np.abs(eigenvalues.imag) <= -defect_radius(len(a), eps) * eigenvalues.real
     near = eigenvalues[(eigenvalues.real < -tiny) & beside]
     for x in near[np.argsort(np.abs(near.imag))[:3]]:
-        if smallest_singular_value(a - x.real * np.eye(len(a))) <= tiny:
+        # The first test is a consequence of the second, but for rounding of the real part.
+        if abs(x.imag) <= tiny or smallest_singular_value(a - x.real * np.eye(len(a))) <= tiny:
             return complex(x)
     return None
 

@@ -14,6 +14,7 @@ from collections.abc import Callable
 
 from matsign._typing import Array, Arrays
 from matsign.backends import Backend
+from matsign.core import scaling
 from matsign.core.failures import Failure
 from matsign.core.members import Solution, solution
 from matsign.core.operations import Operation, apply, shapes_of
@@ -141,10 +142,16 @@ def _solve_symmetric(backend: Backend, a: Array, q: Array) -> Solution:
         x = rest @ x @ rest + across @ q @ p + p @ q @ across
         return backend.xp.where(broadcast_scalar(zero.sound), x, math.nan + 0 * x)
 
+    def general(a: Array, q: Array) -> Array:
+        e, a, k = scaling.balance_together(backend, a)
+        shift = None if e is None else e[:, None, :] - e[:, :, None]
+        x = by_sum(a, q if e is None else backend.ldexp(q, shift))
+        return backend.ldexp(x, scaling.add_exponents(None if e is None else -shift, -broadcast_scalar(k)))
+
     if backend.fast_eigh(q) and not backend.is_traced(q):
-        x = backend.masked_cond(is_hermitian(a), lambda a, q: _by_eigenvectors(backend, a, q), by_sum, a, q)
+        x = backend.masked_cond(is_hermitian(a), lambda a, q: _by_eigenvectors(backend, a, q), general, a, q)
     else:
-        x = by_sum(a, q)
+        x = general(a, q)
     return solution(backend, (x,))
 
 

@@ -181,6 +181,15 @@ def test_unitary_matrices_with_the_eigenvalue_minus_one(n, eager, rng):
         assert np.linalg.norm(x @ dx + dx @ x - e) < 1e-11 * n
 
 
+def test_rounding_of_the_real_part_of_an_eigenvalue_does_not_change_the_branch(rng):
+    u = np.linalg.qr(gaussian(rng, 1000, 3, 3, dtype="complex128"))[0]
+    values = np.exp(1j * rng.uniform(-2.5, 2.5, (1000, 3)))
+    values[:, 0] = -1
+    a = (u * values[:, None]) @ adjoint(u)
+    for f, argument in ((sqrtm, np.pi / 2), (invsqrtm, -np.pi / 2)):
+        assert (abs(np.angle(np.linalg.eigvals(f(a))) - argument) < 1e-6).sum() == 1000
+
+
 def test_eigh_on_a_matrix_that_is_not_hermitian_is_no_silent_answer(rng):
     a = stable(rng, 4)
     try:
@@ -279,6 +288,17 @@ def test_badly_scaled_matrices_are_balanced_first(eager):
     np.testing.assert_allclose(np.diag(z), inverse, rtol=1e-14)
     assert float(certificate.backward_error) < 1e-15
     assert 1e-17 < float(certificate.forward_error) < 1e-13
+
+
+@pytest.mark.parametrize("f", [sqrtm, invsqrtm, sqrtm_pair], ids=lambda f: f.__name__)
+def test_derivatives_of_badly_scaled_matrices_are_balanced_too(f, eager, rng):
+    a, e = 2 * np.eye(3) + 0.3 * gaussian(rng, 3, 3), gaussian(rng, 3, 3)
+    d = 2.0 ** (25 * np.arange(3))
+    scales = d[:, None] / d
+    direct, scaled = eager(matsign.frechet(f), a, e), eager(matsign.frechet(f), a * scales, e * scales)
+    np.testing.assert_allclose(scaled / scales, direct, rtol=1e-12)
+    # The derivative along a itself is the power times f(a).
+    assert eager(matsign.condition(f), a * scales) >= 0.5
 
 
 # The polynomial iteration.
