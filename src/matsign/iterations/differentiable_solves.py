@@ -144,9 +144,10 @@ def _solve_symmetric(backend: Backend, a: Array, q: Array) -> Solution:
 
     def general(a: Array, q: Array) -> Array:
         e, a, k = scaling.balance_together(backend, a)
-        shift = None if e is None else e[:, None, :] - e[:, :, None]
-        x = by_sum(a, q if e is None else backend.ldexp(q, shift))
-        return backend.ldexp(x, scaling.add_exponents(None if e is None else -shift, -broadcast_scalar(k)))
+        if e is None:
+            return backend.ldexp(by_sum(a, q), -broadcast_scalar(k))
+        shift = e[:, None, :] - e[:, :, None]
+        return backend.ldexp(by_sum(a, backend.ldexp(q, shift)), -shift - broadcast_scalar(k))
 
     if backend.fast_eigh(q) and not backend.is_traced(q):
         x = backend.masked_cond(is_hermitian(a), lambda a, q: _by_eigenvectors(backend, a, q), general, a, q)

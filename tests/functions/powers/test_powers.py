@@ -335,3 +335,21 @@ def test_extreme_exponents():
         fractional_matrix_power(a, 5000.5)
     assert not fractional_matrix_power(a, -5000.5).any()
     assert matsign.fractional_matrix_power(a.astype("float32"), 0.5).dtype == np.float32
+
+
+# Derivatives.
+
+
+@pytest.mark.parametrize("f", [rootm, logm, fractional_matrix_power], ids=lambda f: f.__name__)
+def test_second_derivatives_of_ill_conditioned_matrices(f, rng):
+    """Since L((1 + x) A, G) = (1 + x)^{t-1} L(A, G), its derivative along A is t - 1 times L(A, G); t = 0 for the logarithm."""
+    torch = pytest.importorskip("torch")
+    options, t = {rootm: ({"p": 3}, 1 / 3), logm: ({}, 0), fractional_matrix_power: ({"t": 2.5}, 2.5)}[f]
+    q = np.linalg.qr(gaussian(rng, 3, 3))[0]
+    a = (q * [1, 1e-9, 1e-10]) @ q.T
+    a = torch.tensor((a + a.T) / 2, requires_grad=True)
+    g, w = (torch.tensor(gaussian(rng, 3, 3)) for _ in range(2))
+    (gradient,) = torch.autograd.grad((w * f(a, **options)).sum(), a, create_graph=True)
+    first = (gradient * g).sum()
+    (second,) = torch.autograd.grad(first, a)
+    assert abs((second * a).sum() / ((t - 1) * first) - 1) < 1e-4

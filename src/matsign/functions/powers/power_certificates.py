@@ -64,12 +64,13 @@ def power_residual(backend: Backend, x: Array, a: Array, *, t: Fraction, rtol: f
 def _fractional_residual(backend: Backend, x: Array, a: Array, t: Fraction, rtol: float | None) -> tuple[Array, Array]:
     """The backward error, and the steps for the residual and for rounding."""
     parts = math.ceil(abs(t))
-    more: tuple[Array, ...] = ()
+    # For a small t the derivative is small, but the entries of X, which is near I, are rounded.
+    more: tuple[Array, ...] = (backend.eps(a) * x,)
     root, backward = x, 0 * backend.norm(a)
     if parts > 1:
         root = _function(backend, a, t / parts, rtol)
         whole = _function(backend, root, Fraction(parts), rtol)
-        backward, more = relative_norm(backend, x - whole, x, whole), (x - whole,)
+        backward, more = relative_norm(backend, x - whole, x, whole), (*more, x - whole)
     # The eigenvalues of the root that are not zero are above rtol^t; those that are, are zero to rounding.
     fine = rank_tolerance(backend, a, rtol) ** max(0.5, min(1.0, float(abs(t)) / parts))
     back = _function(backend, root, parts / t, max(fine, a.shape[-1] * backend.eps(a)))

@@ -9,6 +9,7 @@ The adjoint of E → L(A, E) is L(Aᴴ, ·). The derivatives of L are in `freche
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from typing import Any
 
@@ -18,7 +19,7 @@ from matsign.core.members import Solution, solution
 from matsign.core.operations import Operation, apply, shapes_of
 from matsign.core.tolerances import rank_tolerance
 from matsign.direct import schur_powers
-from matsign.functions.powers.frechet_blocks import blocks_cotangent, blocks_tangent, frechet_operation
+from matsign.functions.powers.frechet_blocks import blocks_cotangent, blocks_tangent
 from matsign.functions.powers.large_powers import integer_power_derivative
 from matsign.functions.powers.power_methods import (
     balance_units,
@@ -102,15 +103,47 @@ def _by_eigenvectors(backend: Backend, a: Array, e: Array, power: Exponent, rtol
 
 def frechet_tangent(backend: Backend, arrays: Arrays, tangents: Arrays, **options: Any) -> Array:
     """dL for changes of A and E."""
-    return blocks_tangent(backend, partial(frechet_derivative, **options), arrays, tangents)
+    k = _coupling_exponent(backend, *arrays)
+    (a, e), (da, de) = arrays, tangents
+    e, de = (backend.ldexp(x, broadcast_scalar(-k)) for x in (e, de))
+    change = blocks_tangent(backend, partial(frechet_derivative, **options), (a, e), (da, de))
+    return backend.ldexp(change, broadcast_scalar(k))
 
 
 def frechet_cotangent(backend: Backend, arrays: Arrays, cotangent: Array, **options: Any) -> tuple[Array, Array]:
     """The cotangents of A and E for that of L."""
-    return blocks_cotangent(backend, partial(frechet_derivative, **options), arrays, cotangent)
+    k = _coupling_exponent(backend, *arrays)
+    a, e = arrays[0], backend.ldexp(arrays[1], broadcast_scalar(-k))
+    of_a, of_e = blocks_cotangent(backend, partial(frechet_derivative, **options), (a, e), cotangent)
+    return backend.ldexp(of_a, broadcast_scalar(k)), of_e
 
 
-_FRECHET = frechet_operation("Fréchet derivative", solve_frechet)
+def _coupling_exponent(backend: Backend, a: Array, e: Array) -> Array:
+    """k for which [[a, 2^-k e], [0, a]] is about as well-conditioned as a: 2^-k e is smaller than the singular values of a.
+
+    The derivatives of L are linear in e, or do not depend on it. For a singular a, 2^-k e has the size of a.
+    """
+    a, size = scale_to_unit(backend, backend.stop_gradient(a))
+    size_e = scale_to_unit(backend, backend.stop_gradient(e))[1]
+    inverse = backend.norm(backend.inv(a))
+    regular = backend.norm(a) * inverse * (a.shape[-1] * backend.eps(a)) < 1
+    least = backend.exponent(backend.xp.where(regular, inverse, backend.ones(a)))
+    return size_e - size + backend.xp.where(regular, least - round(math.log2(_SMALL)), 0 * least)
+
+
+_FRECHET = Operation(
+    "Fréchet derivative",
+    shapes_of("(n,n),(n,n)"),
+    shapes_of("(n,n)"),
+    solve=solve_frechet,
+    tangent=lambda backend, value, arrays, tangents, **options: (
+        frechet_tangent(backend, arrays, tangents, **options),
+    ),
+    cotangent=lambda backend, value, arrays, cotangents, **options: frechet_cotangent(
+        backend, arrays, cotangents[0], **options
+    ),
+    linear=True,
+)
 
 
 def function_tangent(
