@@ -23,6 +23,8 @@ from matsign.linalg.scalar_powers import Exponent, scalar_function
 _SMALL = 2.0**-64
 # Eigenvalues that are tested for rounding to put them on the negative axis.
 _CANDIDATES = 8
+# The largest angle to the negative axis of an eigenvalue that rounding has moved below it.
+_ANGLE = 1 / 8
 
 
 class _Form(NamedTuple):
@@ -157,7 +159,8 @@ def _schur(a: Array, noise: float) -> _Form:
 def _below_cut(a: Array, values: Array, noise: float) -> Array:
     """Which eigenvalues rounding may have moved from the negative real axis below it: their argument is π and not -π."""
     tiny = noise * float(np.linalg.norm(a))
-    below = (values.real < 0) & (values.imag < 0)
+    # An eigenvalue farther from the axis than this is below it, or rounding has left it no digit.
+    below = (values.real < 0) & (values.imag < 0) & (values.imag >= _ANGLE * values.real)
     out = below & (values.imag >= -tiny)
     unsure = np.flatnonzero(below & ~out & (values.imag >= defect_radius(len(a), noise / len(a)) * values.real))
     for k in unsure[np.argsort(-values[unsure].imag)[:_CANDIDATES]]:

@@ -135,6 +135,13 @@ def test_negative_eigenvalues_of_complex_matrices_have_the_argument_pi(eager, rn
         assert certify(rootm)(a, 3)[1].backward_error < 1e-13
 
 
+def test_a_small_eigenvalue_far_below_the_cut_stays_there():
+    """It is within rounding of the axis only because it is within rounding of zero."""
+    a = np.diag([1, -1e-6 - 4e-7j, 1, 1, 1]).astype("complex64")
+    a[0, 1] = 1
+    assert truth.error(rootm(a, 3), truth.power(a.astype(complex), 1, 3)) < 1e-6
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_rounding_moves_long_jordan_blocks_far_from_the_cut(dtype, rng):
     u = unitary(rng, 10, "complex128")
