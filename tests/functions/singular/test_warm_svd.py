@@ -106,6 +106,14 @@ def test_stale_members_do_not_disturb_the_others(eager, rng):
             np.testing.assert_array_equal(x[k], y[0])
 
 
+@pytest.mark.parametrize(("n", "m"), [(6, 4), (4, 6)])
+def test_vectors_may_be_changed_in_place(n, m, rng):
+    result = warm_svd(rng.standard_normal((n, m)), 4)
+    for _ in range(2):
+        assert not any(np.shares_memory(x, result.state) for x in result[:3])
+        result = warm_svd(rng.standard_normal((n, m)), 4, state=result.state)
+
+
 def test_scales(rng):
     m, moved = moving(rng, 24, 20)
     u, s, vh, state = THREE(moved, THREE(m).state)

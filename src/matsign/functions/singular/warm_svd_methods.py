@@ -26,8 +26,8 @@ def solve_warm_svd(backend: Backend, m: Array, state: Array | None, *, k: int, t
     if state is not None:
         phase = _phase(backend, state, v)[..., None, :]
         u, v = u * phase, v * phase
-    state, values = v, backend.ldexp(values[..., :k], e[..., None])
-    u, v = u[..., :k], v[..., :k]
+    u, v, rest, values = u[..., :k], v[..., :k], v[..., k:], backend.ldexp(values[..., :k], e[..., None])
+    state = backend.xp.concat([v, rest], axis=-1)  # a copy: the vectors may be changed in place
     return result._replace(value=(v, values, adjoint(u), state) if wide else (u, values, adjoint(v), state))
 
 
