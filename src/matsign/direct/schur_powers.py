@@ -16,7 +16,7 @@ from matsign.backends import lapack, load
 from matsign.core.failures import Failure
 from matsign.direct.schur_functions import defect_radius, near_negative_eigenvalue, smallest_singular_value
 from matsign.direct.triangular_powers import function_of_triangular, integer_power
-from matsign.linalg.null_space import split_null_space
+from matsign.linalg.null_space import keep_zero_rows, split_null_space
 from matsign.linalg.scalar_powers import Exponent, scalar_function
 
 # The part above the diagonal blocks is scaled to this size, so that it decides nothing in the computation of its derivative.
@@ -90,7 +90,8 @@ def _function(member: _Member) -> Array:
     zero = _Zero.split(member)
     if zero is None:
         return _regular(member, a)
-    return zero.from_shifted(_regular(member, zero.shifted), _shift_value(zero, power))
+    value = zero.from_shifted(_regular(member, zero.shifted), _shift_value(zero, power))
+    return keep_zero_rows(load("numpy"), value, a)
 
 
 def _regular(member: _Member, a: Array) -> Array:

@@ -344,6 +344,19 @@ def test_extreme_exponents():
     assert matsign.fractional_matrix_power(a.astype("float32"), 0.5).dtype == np.float32
 
 
+def test_zero_rows_and_columns_stay_zero(eager):
+    a = np.array([[1.0, 1], [0, 0]])
+    for f, options in (
+        (rootm, {"p": 3}),
+        (invrootm, {"p": 3}),
+        (sqrtm, {}),
+        (invsqrtm, {}),
+        (fractional_matrix_power, {"t": -2}),
+    ):
+        x = eager(f, np.stack([a, a.T]), **options)
+        np.testing.assert_allclose(x, np.stack([a, a.T]), rtol=1e-15, atol=0)
+
+
 # Derivatives.
 
 

@@ -18,7 +18,7 @@ from matsign.iterations.minimax import polar_express
 from matsign.iterations.newton import finish, has_converged, newton, run_schedule
 from matsign.linalg.conditioning import is_well_conditioned
 from matsign.linalg.jacobi_rotations import eigenvectors, spectral_product
-from matsign.linalg.null_space import split_null_space
+from matsign.linalg.null_space import keep_zero_rows, split_null_space
 from matsign.linalg.stacks import (
     broadcast_scalar,
     eye,
@@ -157,7 +157,7 @@ def _singular(
         for y in (shifted_root.value[0] - root * zero.projector, shifted_root.value[1] - zero.projector / root)
     )
     y = z @ zero.across
-    x, z = x + y, z + z @ z @ y
+    x, z = (keep_zero_rows(backend, f, a) for f in (x + y, z + z @ z @ y))
     # From the inverse and not from the root, which may not exist.
     inverse = backend.inv(zero.shifted) - zero.projector / broadcast_scalar(xp.astype(zero.shift, a.dtype))
     amplification = (
