@@ -8,8 +8,9 @@ import torch  # noqa: TID251
 
 from matsign.backends.torch import without_values
 from matsign.optim.batching import QUINTIC, QUINTIC_STEPS
-from matsign.optim.groups import Group, check, check_parameters, normalise_group, parameter_name
+from matsign.optim.groups import Group, check, check_parameters, is_warm, layout_of, normalise_group, parameter_name
 from matsign.optim.sharding import describe_sharding
+from matsign.optim.warm_steps import count_of_starts
 
 Tensor = torch.Tensor
 State = dict[str, Any]
@@ -92,6 +93,9 @@ def _check_state(name: str, p: Tensor, state: State, options: Group) -> None:
         needed += ("max_exp_avg_sq",)
     if not state:
         return
+    starts = state.get("singular_vectors")
+    if is_warm(options) and starts is not None and starts.numel() != count_of_starts(layout_of(options), p):
+        raise ValueError(f"{name} has shape {tuple(p.shape)}; its singular_vectors in the loaded state do not fit it")
     missing = [key for key in needed if not isinstance(state.get(key), Tensor)]
     if missing:
         raise ValueError(
@@ -109,12 +113,13 @@ def _check_state(name: str, p: Tensor, state: State, options: Group) -> None:
             )
 
 
-def uncast(saved: State, groups: list[Group]) -> dict[Tensor, Tensor]:
-    """The momenta of Muon in the dtype they were saved in: torch's loader casts them to the dtype of their parameters."""
-    kept = {}
+def uncast(saved: State, groups: list[Group]) -> dict[Tensor, dict[str, Tensor]]:
+    """The tensors of Muon's state in the dtype they were saved in: torch's loader casts them to that of their parameters."""
+    kept: dict[Tensor, dict[str, Tensor]] = {}
     for group, loaded in zip(groups, saved["param_groups"], strict=True):
         for p, key in zip(group["params"], loaded["params"], strict=True):
-            momentum = saved["state"].get(key, {}).get("momentum_buffer")
-            if isinstance(momentum, Tensor) and momentum.dtype != p.dtype and momentum.is_floating_point():
-                kept[p] = momentum.to(device=p.device)
+            for name in ("momentum_buffer", "singular_vectors"):
+                x = saved["state"].get(key, {}).get(name)
+                if isinstance(x, Tensor) and x.dtype != p.dtype and x.is_floating_point():
+                    kept.setdefault(p, {})[name] = x.to(device=p.device)
     return kept

@@ -40,7 +40,7 @@ _FIXED = {"differentiable": False, "decoupled_weight_decay": True}
 _OPTIONS = (
     *("lr", "weight_decay", "momentum", "nesterov", *WAYS, "eps", "adjust_lr_fn", "precision", "momentum_dtype"),
     *("split", "split_inputs", "batch_axes", "outputs_last", "capturable", "maximize", "algorithm", "use_muon"),
-    *("manifold", "radius"),
+    *("manifold", "radius", "warm"),
     *("betas", "amsgrad", "foreach", "fused", *_FIXED),
 )
 # What schedulers of PyTorch store in a group and a resumed run may give again; some resemble an option.
@@ -139,10 +139,11 @@ def check(group: Group) -> None:
     else:
         _check_not_of_adamw(group)
         check_manifold(group)
+        _check_warm(group)
 
 
 def _check_flags(group: Group) -> None:
-    for name in ("nesterov", "maximize", "amsgrad", "capturable", "outputs_last"):
+    for name in ("nesterov", "maximize", "amsgrad", "capturable", "outputs_last", "warm"):
         if not _is_flag(group.get(name, False)):
             raise ValueError(f"{name} must be True or False, got {short_repr(group[name])}")
     for name in ("foreach", "fused"):
@@ -151,6 +152,24 @@ def _check_flags(group: Group) -> None:
     for name, fixed in _FIXED.items():
         if group.get(name, fixed) != fixed:
             raise ValueError(f"{name}={short_repr(group[name])} is not supported; leave it out or give {name}={fixed}")
+
+
+def is_warm(group: Group) -> bool:
+    return bool(group["algorithm"] == "muon" and group.get("warm"))
+
+
+def _check_warm(group: Group) -> None:
+    """A ValueError for options that do not go with starts from an earlier step."""
+    if not group.get("warm"):
+        return
+    if group["manifold"]:
+        raise ValueError("warm=True has no meaning on a manifold; leave it out, or make another group without manifold")
+    if group["tol"] is None or group["tol"] < 1e-3:
+        raise ValueError(
+            f"warm=True needs tol of at least 1e-3, the accuracy of all steps, got {short_repr(group['tol'])}"
+        )
+    if group.get("capturable"):
+        raise ValueError("warm=True reads values in each step, and cannot be combined with capturable=True")
 
 
 def _is_flag(value: Any) -> bool:
@@ -210,7 +229,7 @@ def check_parameters(group: Group, index: int) -> None:
         return
     how, layout, dtype = choice_of(group), layout_of(group), momentum_dtype_of(group)
     for k, p in enumerate(group["params"]):
-        reason = unfit_tensor(p) or unfit_for_manifold(group, p)
+        reason = unfit_tensor(p) or unfit_sharded(group, p)
         if reason:
             raise TypeError(f"Muon: {parameter_name(group, index, k)} {reason}")
         layout.shapes(p.shape, parameter_name(group, index, k))
@@ -223,10 +242,11 @@ def check_parameters(group: Group, index: int) -> None:
         orthogonalise(torch.ones((1, 1, 1), dtype=dtype), how)
 
 
-def unfit_for_manifold(group: Group, p: Tensor) -> str | None:
-    """Why a group on a manifold cannot take a parameter; None if it can, or is on none."""
-    if group.get("manifold") and is_sharded(p):
-        return "is sharded, and a manifold is for parameters that are whole on their device"
+def unfit_sharded(group: Group, p: Tensor) -> str | None:
+    """Why a group cannot take a sharded parameter; None if it can, or if the parameter is whole."""
+    for option, name in (("manifold", "a manifold"), ("warm", "warm=True")):
+        if group.get(option) and is_sharded(p):
+            return f"is sharded, and {name} is for parameters that are whole on their device"
     return None
 
 

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch  # noqa: TID251
 from torch._compile import _disable_dynamo  # noqa: TID251
 
-from matsign.backends.torch import values_unread
 from matsign.optim.adamw import adamw_step, add_state, unfit_for_adamw
-from matsign.optim.batching import msign_batched
 from matsign.optim.checkpoints import fill_rates, translate, uncast
 from matsign.optim.cuda_graphs import check_capture
 from matsign.optim.groups import (
@@ -21,19 +18,20 @@ from matsign.optim.groups import (
     check,
     check_names,
     check_parameters,
-    choice_of,
     layout_of,
     momentum_dtype_of,
     normalise_group,
     parameter_name,
-    unfit_for_manifold,
+    unfit_sharded,
     unfit_tensor,
     way,
 )
 from matsign.optim.manifold_options import check_manifold
 from matsign.optim.manifold_updates import check_weights
 from matsign.optim.sharding import check_shards, is_sharded, local
+from matsign.optim.signs import signs_of
 from matsign.optim.updates import Updates, apply_on_manifold, apply_signs
+from matsign.optim.warm_momenta import forget_starts
 
 if TYPE_CHECKING:
     from torch.optim.optimizer import ParamsT  # noqa: TID251
@@ -108,6 +106,10 @@ class Muon(torch.optim.Optimizer):
         ``precision`` have no effect then. Not for sharded parameters.
     radius : float, default 1.0
         The largest singular value of a weight on a manifold. A step changes it by at most ``lr`` times this.
+    warm : bool, default False
+        Whether matrices whose momentum moves slowly start from singular vectors of the step before, which the state
+        holds, with errors of at most ``tol``, which it needs. It saves time in training with the whole data set, for
+        float32 matrices from 128 × 128 on a CPU that are at most 1.5 times as long as wide. Not for sharded parameters.
     algorithm : {"muon", "adamw"}, default "muon"
         The algorithm of groups that do not name one.
 
@@ -196,6 +198,7 @@ class Muon(torch.optim.Optimizer):
         capturable: bool = False,
         manifold: str | None = None,
         radius: float = 1.0,
+        warm: bool = False,
         algorithm: str = "muon",
     ) -> None:
         defaults = {
@@ -215,6 +218,7 @@ class Muon(torch.optim.Optimizer):
             "capturable": capturable,
             "manifold": manifold,
             "radius": radius,
+            "warm": warm,
             "algorithm": algorithm,
         }
         super().__init__(params, normalise_group(defaults))
@@ -261,8 +265,9 @@ class Muon(torch.optim.Optimizer):
         state, rates = translate(state_dict, self.param_groups), [group["lr"] for group in self.param_groups]
         super().load_state_dict(state)
         fill_rates(self.param_groups, rates)
-        for p, momentum in uncast(state, self.param_groups).items():
-            self.state[p]["momentum_buffer"] = momentum
+        for p, tensors in uncast(state, self.param_groups).items():
+            self.state[p].update(tensors)
+        forget_starts(self.param_groups, self.state)
 
     # torch.compile does not compile a step: most of its time goes into a few products of stacks, which compilation does not make
     # faster, and each learning rate, momentum and set of gradients would compile it again.
@@ -291,14 +296,9 @@ class Muon(torch.optim.Optimizer):
             if update.group["manifold"]:
                 apply_on_manifold(update)
         updates = [update for update in updates if not update.group["manifold"]]
-        stacks, how = [], []
-        for update in updates:
-            stacks += [x for u in update.momenta for x in update.layout.matrices(u)]
-            how += [choice_of(update.group)] * (len(update.params) * update.layout.stacks)
-        with values_unread(any(group.get("capturable") for group in self.param_groups)):
-            signs = iter(msign_batched(stacks, how))
-        for update in updates:
-            apply_signs(update, [list(itertools.islice(signs, update.layout.stacks)) for _ in update.params])
+        capturable = any(group.get("capturable") for group in self.param_groups)
+        for update, signs in zip(updates, signs_of(updates, self.state, capturable), strict=True):
+            apply_signs(update, signs)
         for group in self.param_groups:
             if group["algorithm"] == "adamw":
                 adamw_step(group, self.state)
@@ -352,7 +352,7 @@ class Muon(torch.optim.Optimizer):
                         raise ValueError(f"{parameter_name(group, index, k)} {unfit}")
                 elif reason := unfit_tensor(p) or unfit_tensor(p.grad):
                     raise TypeError(f"Muon: {parameter_name(group, index, k)} or its gradient {reason}")
-                elif reason := unfit_for_manifold(group, p):
+                elif reason := unfit_sharded(group, p):
                     raise TypeError(f"Muon: {parameter_name(group, index, k)} {reason}")
                 elif is_sharded(p) or is_sharded(p.grad):
                     check_shards(p, p.grad, layout_of(group), parameter_name(group, index, k))
