@@ -158,7 +158,7 @@ def _follow(
         if parts[-1] and sum(stacks[a][b].numel() for a, b in parts[-1]) + x.numel() > LARGEST_ON_CPU:
             parts.append([])
         parts[-1].append((k, j))
-    done = {}
+    done: dict[Job, Followed] = {}
     for part in (part for parts in alike.values() for part in parts):
         known = [start for k, j in part if (start := starts[k][j]) is not None]
         x = torch.cat([stacks[k][j] for k, j in part])
