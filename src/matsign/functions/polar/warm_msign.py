@@ -144,7 +144,8 @@ def warm_msign(
         If a shape does not fit, an option has a value other than those above, or ``tol`` is below what the dtype can
         hold.
     TypeError
-        If M is not a dense array of numbers of a supported dtype, or the arrays belong to different libraries.
+        If M is not a dense array of numbers of a supported dtype, the arrays belong to different libraries, or the state is
+        complex for real M, or a whole result.
 
     See Also
     --------

@@ -146,8 +146,8 @@ def warm_soft_threshold(
         If a threshold that is a number is negative, a shape does not fit, an option has a value other than those above,
         or ``tol`` is below what the dtype can hold.
     TypeError
-        If M is not a dense array of numbers of a supported dtype, a threshold in an array is not real, or the arrays
-        belong to different libraries.
+        If M is not a dense array of numbers of a supported dtype, a threshold in an array is not real, the arrays belong to
+        different libraries, or the state is complex for real M, or a whole result.
 
     See Also
     --------
@@ -245,8 +245,8 @@ def warm_mclip(
         If a threshold that is a number is negative, a shape does not fit, an option has a value other than those above,
         or ``tol`` is below what the dtype can hold.
     TypeError
-        If M is not a dense array of numbers of a supported dtype, a threshold in an array is not real, or the arrays
-        belong to different libraries.
+        If M is not a dense array of numbers of a supported dtype, a threshold in an array is not real, the arrays belong to
+        different libraries, or the state is complex for real M, or a whole result.
 
     See Also
     --------
