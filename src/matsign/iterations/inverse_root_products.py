@@ -45,7 +45,7 @@ def inverse_root_product(
     `levels` are guesses of the smallest eigenvalue relative to the largest. With `estimate` Lanczos' method chooses one for each
     member; those that are below all levels are not right. Without, the levels are tried in turn.
     """
-    goal = accuracy(backend, a, tol) * _DESIGN
+    goal = accuracy(backend, a, tol) * _DESIGN / times  # the error of a factor counts `times` times
     room = headroom(backend.eps(a), a.shape[-1]) / order
     limit = order * max(goal / _DESIGN, ROUNDING * backend.eps(a))
 
