@@ -7,6 +7,7 @@ momenta move fast.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import MutableMapping
 from typing import Any, NamedTuple
 
@@ -14,7 +15,7 @@ import torch  # noqa: TID251
 
 from matsign import backends
 from matsign.linalg.stacks import scale_to_unit
-from matsign.optim.batching import LARGEST_ON_CPU, MsignConfig, orthogonalise
+from matsign.optim.batching import LARGEST_ON_CPU, Layout, MsignConfig, orthogonalise
 from matsign.optim.groups import Group, choice_of, is_warm
 from matsign.optim.updates import Updates
 from matsign.optim.warm_steps import signs_from, singular_vectors
@@ -81,12 +82,14 @@ def _trying(update: Updates, states: States) -> list[int]:
     """The parameters that follow a start, or look for one as their momenta have moved by little."""
     found, looking = [], []
     for k, p in enumerate(update.params):
+        if p.device.type != "cpu" or not _is_worth(update.layout, p.shape):
+            continue
         record = Record(*states[p].get("warm", ()))
         if record.wait > 0:
             states[p]["warm"] = [*record._replace(wait=record.wait - 1)]
         elif "singular_vectors" in states[p]:
             found.append(k)
-        elif _is_worth(p, update):
+        else:
             looking.append(k)
     for k, motion in zip(looking, _motions(update, states, looking), strict=True):
         if motion < _FAST:
@@ -97,14 +100,11 @@ def _trying(update: Updates, states: States) -> list[int]:
     return sorted(found)
 
 
-def _is_worth(p: Tensor, update: Updates) -> bool:
+@functools.lru_cache(maxsize=1024)
+def _is_worth(layout: Layout, shape: torch.Size) -> bool:
     """Whether a step from a start is faster for all matrices of a parameter."""
-    if p.device.type != "cpu":
-        return False
-    for _, *sides in update.layout.shapes(p.shape):
-        if min(sides) < _SMALLEST_SIDE or max(sides) > _LARGEST_RATIO * min(sides):
-            return False
-    return True
+    sides = [one[1:] for one in layout.shapes(shape)]
+    return all(min(one) >= _SMALLEST_SIDE and max(one) <= _LARGEST_RATIO * min(one) for one in sides)
 
 
 def _motions(update: Updates, states: States, members: list[int]) -> list[float]:
