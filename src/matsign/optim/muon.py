@@ -108,8 +108,9 @@ class Muon(torch.optim.Optimizer):
         The largest singular value of a weight on a manifold. A step changes it by at most ``lr`` times this.
     warm : bool, default False
         Whether matrices whose momentum moves slowly start from singular vectors of the step before, which the state
-        holds, with errors of at most ``tol``, which it needs. It saves time in training with the whole data set, for
-        float32 matrices from 128 × 128 on a CPU that are at most 1.5 times as long as wide. Not for sharded parameters.
+        holds, with errors of at most ``tol``, which it needs, in the root mean square over the singular values above a
+        thousandth of the largest. It saves time in training with the whole data set, for float32 matrices from 128 × 128
+        on a CPU that are at most 1.5 times as long as wide. Not for sharded parameters.
     algorithm : {"muon", "adamw"}, default "muon"
         The algorithm of groups that do not name one.
 
