@@ -168,6 +168,8 @@ def _as_hashable(name: str, key: str, option: Any) -> Any:
     """Lists and arrays as tuples, because options are keys of dictionaries; numbers as constants for torch.compile."""
     if type(option) in (int, float):
         return as_constant(option)
+    if getattr(option, "requires_grad", False):
+        raise TypeError(f"{name}: there is no derivative in {key}; pass a number, such as {key}.detach()")
     if hasattr(option, "tolist"):
         try:
             option = option.tolist()

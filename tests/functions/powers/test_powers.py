@@ -332,6 +332,14 @@ def test_bad_exponents(t):
         fractional_matrix_power(np.eye(2), t)
 
 
+def test_exponents_without_a_derivative():
+    torch = pytest.importorskip("torch")
+    t = torch.tensor(0.3, requires_grad=True)
+    with pytest.raises(TypeError, match="no derivative in t"):
+        fractional_matrix_power(torch.eye(2), t)
+    assert torch.equal(fractional_matrix_power(torch.eye(2), t.detach()), torch.eye(2))
+
+
 def test_extreme_exponents():
     a = np.array([[2.0, 1.0], [0.0, 3.0]])
     np.testing.assert_array_equal(fractional_matrix_power(a, 0), np.eye(2))

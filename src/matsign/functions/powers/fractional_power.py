@@ -89,7 +89,7 @@ def fractional_matrix_power(
     ValueError
         If t is not a finite number, a shape does not fit, or an option has a value other than those above.
     TypeError
-        If A is not a dense array of numbers of a supported dtype.
+        If A is not a dense array of numbers of a supported dtype, or t is a tensor that requires a gradient.
 
     See Also
     --------
