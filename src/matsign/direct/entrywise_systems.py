@@ -76,7 +76,7 @@ class EntrywiseSystem(NamedTuple):
         return self.adjoint().solve(x)
 
 
-def generalized(a: Array, b: Array, c: Array, d: Array) -> EntrywiseSystem:
+def generalized_system(a: Array, b: Array, c: Array, d: Array) -> EntrywiseSystem:
     """The system of a x b + c x d."""
 
     def system(a: Array, b: Array, c: Array, d: Array) -> Array:

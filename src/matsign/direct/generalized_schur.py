@@ -211,14 +211,14 @@ def discrete_responses(a: Array, b: Array, rights: Array, d: Array) -> tuple[Arr
     return respond_each(lambda k: _Discrete.of(a[k], b[k], float(d[k])), rights)
 
 
-def generalized(a: Array, b: Array, c: Array, d: Array, q: Array) -> tuple[Array, Array, Array]:
+def solve_generalized(a: Array, b: Array, c: Array, d: Array, q: Array) -> tuple[Array, Array, Array]:
     """(x, failure, separation) with a x b + c x d = q, as `discrete`."""
     return solve_each(
         lambda k: GeneralizedForm.of(a[k], b[k], c[k], d[k]),
         q,
         (a, b, c, d),
         Failure.COMMON_PENCIL_EIGENVALUE,
-        lambda k: entrywise_systems.generalized(a[k], b[k], c[k], d[k]),
+        lambda k: entrywise_systems.generalized_system(a[k], b[k], c[k], d[k]),
     )
 
 
@@ -227,7 +227,7 @@ def generalized_responses(a: Array, b: Array, c: Array, d: Array, rights: Array)
     return respond_each(
         lambda k: GeneralizedForm.of(a[k], b[k], c[k], d[k]),
         rights,
-        lambda k: entrywise_systems.generalized(a[k], b[k], c[k], d[k]),
+        lambda k: entrywise_systems.generalized_system(a[k], b[k], c[k], d[k]),
     )
 
 

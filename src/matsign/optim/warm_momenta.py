@@ -43,10 +43,10 @@ class Record(NamedTuple):
     def after(self, change: int) -> Record:
         score = min(self.score + change, _MOST)
         if score < -_FAILURE:
-            return self.paused(max(self.pause, _SHORTEST))
+            return self.pause_for(max(self.pause, _SHORTEST))
         return Record(0, 0 if score == _MOST else self.pause, score)
 
-    def paused(self, exponent: int) -> Record:
+    def pause_for(self, exponent: int) -> Record:
         return Record(2**exponent, min(exponent + 1, _LONGEST), 0)
 
 
@@ -96,7 +96,7 @@ def _trying(update: Updates, states: States) -> list[int]:
             found.append(k)
         else:
             record = Record(*states[update.params[k]].get("warm", ()))
-            states[update.params[k]]["warm"] = [*record.paused(min(record.pause, _LONGEST_OF_LOOKS))]
+            states[update.params[k]]["warm"] = [*record.pause_for(min(record.pause, _LONGEST_OF_LOOKS))]
     return sorted(found)
 
 

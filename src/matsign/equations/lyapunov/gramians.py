@@ -69,7 +69,7 @@ def _solver_of(time: Time) -> Callable[..., Solution]:
         f = time.factor(backend, s)
         if e is None:
             scaled = time.scale(backend, s)
-            x = _corrected(backend, time.equation, _from_factor(backend, f, scaled.scale), scaled, s.b, f.failure)
+            x = _correct(backend, time.equation, _from_factor(backend, f, scaled.scale), scaled, s.b, f.failure)
             return _restore(backend, f, x, scaled.outer + scaled.scale)
         d = time.descriptor
         units = d.scale(backend, s)
@@ -93,9 +93,7 @@ def _restore(backend: Backend, f: ScaledFactor, x: Array, exponents: Array) -> S
     return scaling.restore(backend, result, exponents)
 
 
-def _corrected(
-    backend: Backend, equation: Equation, x: Array, scaled: ScaledEquation, b: Array, failure: Array
-) -> Array:
+def _correct(backend: Backend, equation: Equation, x: Array, scaled: ScaledEquation, b: Array, failure: Array) -> Array:
     """x corrected where its residual exceeds rounding, in these units and then in the caller's.
 
     The first correction is for the exact residual: rounding errors of the residual in modes that b does not reach would grow.

@@ -151,7 +151,7 @@ def _standard(backend: Backend, a: Array, b: Array, c: Array, d: Array, q: Array
 
 def _by_qz(backend: Backend, a: Array, b: Array, c: Array, d: Array, q: Array) -> Solution:
     value, failure, least = backend.host_callback(
-        generalized_schur.generalized, (q, backend.int_zeros(q), backend.ones(q)), a, b, c, d, q
+        generalized_schur.solve_generalized, (q, backend.int_zeros(q), backend.ones(q)), a, b, c, d, q
     )
     return solution(backend, (value,))._replace(failure=failure, detail=as_details(backend, q, least))
 

@@ -28,7 +28,7 @@ def finish(backend: Backend, value: Array, p: Numbers, a: Array, b: Array, rtol:
     return result._replace(failure=failure)
 
 
-def _clipped(backend: Backend, p: pairs.Pair) -> Array:
+def _clipped_share(backend: Backend, p: pairs.Pair) -> Array:
     """The size of the negative eigenvalues that count as zero, relative to the largest one."""
     least = backend.xp.minimum(p.a.least, p.b.least)
     return backend.xp.maximum(-least, 0 * least)
@@ -39,7 +39,7 @@ def residual_of_number(
 ) -> Residual:
     """`share` is the exact number, or its root, relative to the largest one: it does not underflow."""
     kind = backend.dtype_name(value)
-    exact, clipped = backend.astype(exact, kind), backend.astype(_clipped(backend, p), kind)
+    exact, clipped = backend.astype(exact, kind), backend.astype(_clipped_share(backend, p), kind)
     gap = abs(value - exact)
     measured = Residual(gap / safe_divisor(backend, scale), (gap + rounding,), measures=(clipped,), zero=(scale,))
     return with_underflow(backend, measured, value, share > 100 * p.w.shape[-1] * backend.eps(value))

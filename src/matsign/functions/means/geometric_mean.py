@@ -25,7 +25,7 @@ from matsign.functions.means.graded_pairs import in_units_of_definite, rounding_
 from matsign.functions.means.mean_reduction import RegularPair, graded_members, regular_pair
 from matsign.functions.means.semidefinite_mean import MIDPOINT, factor_on_range, swap_members
 from matsign.functions.means.weighted_mean import weighted_cotangent, weighted_residual, weighted_tangent
-from matsign.functions.powers.clipped_eigenvalues import CLIPPED, clipped
+from matsign.functions.powers.clipped_eigenvalues import CLIPPED, clipped_share
 from matsign.functions.powers.coupled_root import both_probes, normalise_pair
 from matsign.functions.powers.power_certificates import is_singular
 from matsign.functions.powers.root_corrections import correct, regular_root
@@ -62,14 +62,14 @@ def _inverse_on_range(backend: Backend, base: Array, other: Array, rtol: float) 
 
 def _residual(backend: Backend, value: tuple[Array], a: Array, b: Array, *, t: Any, rtol: float | None) -> Residual:
     measured = _errors(backend, value, a, b, t=t, rtol=rtol)
-    return measured._replace(measures=(_clipped(backend, a, b, t, rtol),))
+    return measured._replace(measures=(_clipped_share(backend, a, b, t, rtol),))
 
 
-def _clipped(backend: Backend, a: Array, b: Array, t: Any, rtol: float | None) -> Array:
+def _clipped_share(backend: Backend, a: Array, b: Array, t: Any, rtol: float | None) -> Array:
     """The negative eigenvalues that counted as zero; none of a pair that is definite in other units, or where t is 0 or 1."""
     a, b, _, _ = normalise_pair(backend, a, b)
     x, y, _, factors = in_units_of_definite(backend, a, b, rtol)
-    share = backend.xp.maximum(*(clipped(backend, m, rtol) for m in (x, y)))
+    share = backend.xp.maximum(*(clipped_share(backend, m, rtol) for m in (x, y)))
     definite = factors.definite(backend, rank_tolerance(backend, a, rtol))
     return backend.xp.where(definite | (t == 0) | (t == 1), backend.xp.zeros_like(share), share)
 
@@ -259,7 +259,8 @@ def geometric_mean(
 
     The mean is differentiable by A and B to any order where both are nonsingular, and by a t that is an array. For a
     semidefinite pair the derivative is that along directions that keep both ranges, to any order. For pairs in decimal
-    arithmetic it is of first order; the second is NaN. A member of a batch gives the same bits as in a call by itself.
+    arithmetic it is of first order; the second is NaN. A member of a batch gives the same bits as in a call by itself,
+    but with t in an array only up to rounding if it has two to four rows, as `fractional_matrix_power` says.
     Under ``jax.jit`` no error can be raised: a member without a mean is NaN.
 
     The backward error of `certify` is ‖G B⁻¹ G - A‖ / (‖G B⁻¹ G‖ + ‖A‖), with A and B exchanged where A has the smaller

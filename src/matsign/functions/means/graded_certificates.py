@@ -25,7 +25,7 @@ def with_graded_residual(
     if not backend.any_true(apart):
         return usual
     exact = decimal_means_of(backend, apart, b, a, 1 - t)
-    rounded = decimal_means_of(backend, apart, _rounded(backend, a, False), _rounded(backend, b, True), t)
+    rounded = decimal_means_of(backend, apart, _perturb(backend, a, False), _perturb(backend, b, True), t)
     gap = g - exact
     # Both are rounded to the dtype.
     steps = backend.xp.stack([gap, rounded - exact + backend.eps(g) * exact], axis=1)
@@ -38,7 +38,7 @@ def with_graded_residual(
     )
 
 
-def _rounded(backend: Backend, a: Array, flip: bool) -> Array:
+def _perturb(backend: Backend, a: Array, flip: bool) -> Array:
     """A with fixed random errors in units in which its diagonal is 1."""
     root = backend.xp.sqrt(abs(backend.xp.linalg.diagonal(a).real))
     probe = hermitian(random_probe(backend, a.shape[-1], a.shape[-1], a))

@@ -15,7 +15,7 @@ from matsign.linalg.stacks import broadcast_scalar, hermitian, is_nearly_hermiti
 CLIPPED = ("clipped",)
 
 
-def clipped(backend: Backend, a: Array, rtol: float | None) -> Array:
+def clipped_share(backend: Backend, a: Array, rtol: float | None) -> Array:
     """The largest modulus of such an eigenvalue of a relative to the largest one of all; 0 where a is not Hermitian."""
     if not a.shape[-1]:
         return 0 * backend.ones(a)
@@ -32,6 +32,6 @@ def tells_clipped(residual: Callable[..., Residual]) -> Callable[..., Residual]:
     @functools.wraps(residual)
     def with_clipped(backend: Backend, value: Arrays, *arrays: Array, rtol: float | None, **options: Any) -> Residual:
         measured = residual(backend, value, *arrays, rtol=rtol, **options)
-        return measured._replace(measures=(clipped(backend, arrays[-1], rtol),))
+        return measured._replace(measures=(clipped_share(backend, arrays[-1], rtol),))
 
     return with_clipped

@@ -19,11 +19,11 @@ from matsign.core.public import Residual, public_function
 from matsign.core.tolerances import rank_tolerance
 from matsign.functions.rotations.kabsch_derivatives import (
     PointSets,
-    centred,
+    center,
     kabsch_cotangent,
     kabsch_tangent,
     residuals,
-    scaled,
+    scale_by_power,
     translation,
     weighted_norm,
 )
@@ -68,7 +68,7 @@ class Alignment(NamedTuple, Generic[T]):
 
 
 def _kabsch(backend: Backend, p: Array, q: Array, weights: Array | None, *, rtol: float | None) -> Solution:
-    sets = centred(backend, p, q, weights)
+    sets = center(backend, p, q, weights)
     m, _ = scale_to_unit(backend, sets.m)
     r = nearest_rotations(backend, to_double(backend, m), rank_tolerance(backend, m, rtol))
     r = backend.astype(r, backend.dtype_name(m))
@@ -93,11 +93,11 @@ def _residual(
 
     Lengths are in units of 2^e, in which their squares neither overflow nor underflow.
     """
-    (r, t, rmsd), xp, s = value, backend.xp, centred(backend, p, q, weights)
+    (r, t, rmsd), xp, s = value, backend.xp, center(backend, p, q, weights)
     radius_p, radius_q = weighted_norm(backend, s, s.x), weighted_norm(backend, s, s.y)
     size_p, size_q = weighted_norm(backend, s, s.x + s.p0), weighted_norm(backend, s, s.y + s.q0)
     of_r = residual_of_nearest(backend, r, s.m, size_p * radius_q + radius_p * size_q, rotation=True)
-    turned = scaled(backend, s.p0 @ adjoint(of_r.correction[0]), s.e_p - s.e)[:, 0, :]
+    turned = scale_by_power(backend, s.p0 @ adjoint(of_r.correction[0]), s.e_p - s.e)[:, 0, :]
     size = backend.ldexp(size_p, s.e_p - s.e) + backend.ldexp(size_q, s.e_q - s.e)
     backward, correction = of_r.backward, [of_r.correction[0]]
     exact = translation(backend, s, r), _rmsd(backend, s, r)

@@ -46,7 +46,7 @@ class PointSets(NamedTuple):
     m: Array
 
 
-def centred(backend: Backend, p: Array, q: Array, weights: Array | None) -> PointSets:
+def center(backend: Backend, p: Array, q: Array, weights: Array | None) -> PointSets:
     (p, e_p), (q, e_q) = scale_to_unit(backend, p), scale_to_unit(backend, q)
     w, e_w = scale_to_unit(backend, backend.xp.ones_like(p[:, :, :1]) if weights is None else weights[:, :, None])
     total = mean(w, backend.xp.ones_like(w))[:, 0, 0]
@@ -75,19 +75,19 @@ def mean(w: Array, x: Array) -> Array:
     return adjoint(w) @ x
 
 
-def scaled(backend: Backend, x: Array, e: Array) -> Array:
+def scale_by_power(backend: Backend, x: Array, e: Array) -> Array:
     """2^e x."""
     return backend.ldexp(x, broadcast_scalar(e))
 
 
 def translation(backend: Backend, s: PointSets, r: Array) -> Array:
-    p0, q0 = scaled(backend, s.p0, s.e_p - s.e), scaled(backend, s.q0, s.e_q - s.e)
-    return scaled(backend, q0 - p0 @ adjoint(r), s.e)[:, 0, :]
+    p0, q0 = scale_by_power(backend, s.p0, s.e_p - s.e), scale_by_power(backend, s.q0, s.e_q - s.e)
+    return scale_by_power(backend, q0 - p0 @ adjoint(r), s.e)[:, 0, :]
 
 
 def residuals(backend: Backend, s: PointSets, r: Array) -> Array:
     """R x - y in units of 2^e."""
-    return scaled(backend, s.x, s.e_p - s.e) @ adjoint(r) - scaled(backend, s.y, s.e_q - s.e)
+    return scale_by_power(backend, s.x, s.e_p - s.e) @ adjoint(r) - scale_by_power(backend, s.y, s.e_q - s.e)
 
 
 def weighted_norm(backend: Backend, s: PointSets, x: Array) -> Array:
@@ -114,19 +114,19 @@ def _inverse_of_rmsd(backend: Backend, s: PointSets, r: Array, rmsd: Array) -> A
 
 def kabsch_tangent(backend: Backend, value: Arrays, arrays: Arrays, tangents: Arrays, **_: Any) -> Arrays:
     xp, (r, _t, rmsd), (dp, dq, dw) = backend.xp, value, tangents
-    s = centred(backend, *arrays)
-    dp, dq = scaled(backend, dp, -s.e_p), scaled(backend, dq, -s.e_q)
+    s = center(backend, *arrays)
+    dp, dq = scale_by_power(backend, dp, -s.e_p), scale_by_power(backend, dq, -s.e_q)
     dm = adjoint(s.w * dq) @ s.x + adjoint(s.w * s.y) @ dp
     dp0, dq0 = mean(s.w, dp), mean(s.w, dq)
     if dw is not None:
-        dw = scaled(backend, dw[:, :, None] / broadcast_scalar(s.total), -s.e_w)
+        dw = scale_by_power(backend, dw[:, :, None] / broadcast_scalar(s.total), -s.e_w)
         dw = dw - s.w * mean(dw, xp.ones_like(dw))
         dm = dm + adjoint(dw * s.y) @ s.x
         dp0, dq0 = dp0 + mean(dw, s.x), dq0 + mean(dw, s.y)
     (dr,) = rotation_tangent(backend, (r,), (s.m,), (dm,))
-    dt = scaled(backend, dq0, s.e_q) - scaled(backend, s.p0 @ adjoint(dr) + dp0 @ adjoint(r), s.e_p)
+    dt = scale_by_power(backend, dq0, s.e_q) - scale_by_power(backend, s.p0 @ adjoint(dr) + dp0 @ adjoint(r), s.e_p)
     gaps, u = _directions_of_residuals(backend, s, r, rmsd)
-    moved = scaled(backend, dp, s.e_p - s.e) @ adjoint(r) - scaled(backend, dq, s.e_q - s.e)
+    moved = scale_by_power(backend, dp, s.e_p - s.e) @ adjoint(r) - scale_by_power(backend, dq, s.e_q - s.e)
     d_rmsd = xp.sum(s.w * u * moved, axis=(1, 2))
     if dw is not None:
         d_rmsd = d_rmsd + xp.sum(dw * u * gaps, axis=(1, 2)) / 2
@@ -136,18 +136,22 @@ def kabsch_tangent(backend: Backend, value: Arrays, arrays: Arrays, tangents: Ar
 def kabsch_cotangent(backend: Backend, value: Arrays, arrays: Arrays, cotangents: Arrays, **_: Any) -> Arrays:
     """As above, with R x - y in place of r, so that each point takes two small products."""
     xp, (r, _t, rmsd), (bar_r, bar_t, bar_s) = backend.xp, value, cotangents
-    s = centred(backend, *arrays)
+    s = center(backend, *arrays)
     bar_t = bar_t[:, None, :]
-    (bar_m,) = rotation_tangent(backend, (r,), (s.m,), (bar_r - adjoint(bar_t) @ scaled(backend, s.p0, s.e_p),))
+    (bar_m,) = rotation_tangent(backend, (r,), (s.m,), (bar_r - adjoint(bar_t) @ scale_by_power(backend, s.p0, s.e_p),))
     of_gaps = broadcast_scalar(bar_s) * _inverse_of_rmsd(backend, s, r, rmsd)
-    of_p, of_q = (scaled(backend, of_gaps, e - s.e) for e in (s.e_p, s.e_q))
+    of_p, of_q = (scale_by_power(backend, of_gaps, e - s.e) for e in (s.e_p, s.e_q))
     back = bar_t @ r
-    bar_p = s.w * (s.y @ (scaled(backend, bar_m, -s.e_p) - of_q * r) + of_p * s.x - back)
-    bar_q = s.w * (s.x @ adjoint(scaled(backend, bar_m, -s.e_q) - of_p * r) + of_q * s.y + bar_t)
+    bar_p = s.w * (s.y @ (scale_by_power(backend, bar_m, -s.e_p) - of_q * r) + of_p * s.x - back)
+    bar_q = s.w * (s.x @ adjoint(scale_by_power(backend, bar_m, -s.e_q) - of_p * r) + of_q * s.y + bar_t)
     if arrays[2] is None:
         return bar_p, bar_q, None
     gaps = residuals(backend, s, r)
-    g = (s.x @ adjoint(bar_m)) * s.y - scaled(backend, back * s.x, s.e_p) + scaled(backend, bar_t * s.y, s.e_q)
-    g = xp.sum(g + scaled(backend, of_gaps * gaps * gaps, s.e) / 2, axis=-1, keepdims=True)
+    g = (
+        (s.x @ adjoint(bar_m)) * s.y
+        - scale_by_power(backend, back * s.x, s.e_p)
+        + scale_by_power(backend, bar_t * s.y, s.e_q)
+    )
+    g = xp.sum(g + scale_by_power(backend, of_gaps * gaps * gaps, s.e) / 2, axis=-1, keepdims=True)
     bar_w = (g - mean(s.w, g)) / broadcast_scalar(s.total)
-    return bar_p, bar_q, scaled(backend, bar_w, -s.e_w)[:, :, 0]
+    return bar_p, bar_q, scale_by_power(backend, bar_w, -s.e_w)[:, :, 0]

@@ -37,11 +37,11 @@ def nearest_by_svd(backend: Backend, m: Array, zero: float, *, rotation: bool) -
     null = backend.astype(values <= zero * values[:, :1], backend.dtype_name(m))
     choices = 2 if rotation else 1
     if m.shape[-1] < choices:
-        return _reflected(backend, u, d) @ vh
+        return _reflect(backend, u, d) @ vh
     return backend.rare_cond(
         null[:, -choices].real > 0,
         lambda u, null, vh, d: _complete(backend, u, null, vh, d, rotation=rotation),
-        lambda u, null, vh, d: _reflected(backend, u, d) @ vh,
+        lambda u, null, vh, d: _reflect(backend, u, d) @ vh,
         *(u, null, vh, d),
     )
 
@@ -51,7 +51,7 @@ def _determinant(backend: Backend, q: Array) -> Array:
     return backend.xp.sign(backend.xp.linalg.det(q))
 
 
-def _reflected(backend: Backend, u: Array, d: Array) -> Array:
+def _reflect(backend: Backend, u: Array, d: Array) -> Array:
     """U diag(1, …, 1, d)."""
     return u * backend.xp.concat([backend.xp.ones_like(u[:, 0, 1:]), d[:, None]], axis=-1)[:, None, :]
 
@@ -71,7 +71,7 @@ def _complete(backend: Backend, u: Array, null: Array, vh: Array, d: Array, *, r
         if not rotation:
             return left @ right, values[:, -1]
         sign = d * _determinant(backend, left @ right)
-        return _reflected(backend, left, sign) @ right, values[:, -2] + sign * values[:, -1]
+        return _reflect(backend, left, sign) @ right, values[:, -2] + sign * values[:, -1]
 
     def block(x: Array) -> Array:
         return kept + null[:, :, None] * x * null[:, None, :]
